@@ -1,0 +1,378 @@
+//! The zspages of one size class, by fullness, and the free handle indices at hand. All of it is derived from the handle
+//! words; one lock guards it, held for a few instructions and never while waiting, copying or calling the system.
+
+use crate::classes::{Class, class};
+use crate::error::Result;
+use crate::region::{Fifo, Region};
+use crate::sync::{
+    AtomicU32, Lock, Locked,
+    Ordering::{Acquire, Relaxed, Release},
+    Rank,
+};
+use crate::units::{ClassIndex, HandleIndex, Place, ZspageId};
+use crate::zspage::{FULL, Slots};
+
+/// A class keeps this many free indices before it uses one again, so that a stale handle is refused for at least so many
+/// times 65,536 allocations; it fetches as many at a time, a cache line of words.
+const SPARE_HANDLES: u32 = 8;
+const LISTS: usize = FULL as usize + 1;
+
+/// A size class of one pool.
+pub struct SizeClass {
+    index: ClassIndex,
+    state: Lock<State>,
+    /// Index + 1 of the first handle whose slot is yet to be released, 0 for none; each slot names the next. Filled by
+    /// frees and unmaps that found the lock taken: they never wait, also not in a signal handler.
+    deferred: AtomicU32,
+}
+
+/// What the lock guards.
+pub struct State {
+    index: ClassIndex,
+    class: Class,
+    heads: [ZspageId; LISTS],
+    /// A bit for each list that has zspages.
+    filled: u16,
+    free: Fifo,
+    /// Zspages of the class, isolated ones too.
+    pub zspages: u32,
+    /// Slots taken.
+    pub objects: u64,
+    /// Whether one of them is kept empty and warm.
+    has_warm: bool,
+}
+
+/// A zspage that is off the class's books and that the caller has to give back, once the lock is let go.
+#[must_use]
+pub struct Emptied {
+    /// Which.
+    pub id: ZspageId,
+    /// Its slots that have memory.
+    pub touched: u8,
+}
+
+impl SizeClass {
+    /// An empty class.
+    pub fn new(index: ClassIndex) -> Self {
+        let state = State {
+            index,
+            class: class(index),
+            heads: [ZspageId::NONE; LISTS],
+            filled: 0,
+            free: Fifo::EMPTY,
+            zspages: 0,
+            objects: 0,
+            has_warm: false,
+        };
+        Self { index, state: Lock::new(Rank::Class, state), deferred: AtomicU32::new(0) }
+    }
+
+    /// Which class it is.
+    pub fn index(&self) -> ClassIndex {
+        self.index
+    }
+
+    /// Takes the lock, and releases what was deferred while another had it.
+    #[inline]
+    pub fn lock(&self, region: &Region) -> Locked<'_, State> {
+        let mut state = self.state.lock();
+        if self.deferred.load(Relaxed) != 0 {
+            self.release_deferred(&mut state, region);
+        }
+        state
+    }
+
+    /// Releases the slot and the handle of an object that is gone: its word is FREE, and the caller is the one who made it
+    /// so. Never waits. `reuse`: whether the index may be used again.
+    #[inline]
+    pub fn release(&self, region: &Region, place: Place, handle: HandleIndex, reuse: bool) -> Option<Emptied> {
+        match self.state.try_lock() {
+            Some(mut state) => {
+                if self.deferred.load(Relaxed) != 0 {
+                    self.release_deferred(&mut state, region);
+                }
+                if reuse {
+                    state.free.push(region, handle);
+                }
+                state.release(region, place)
+            }
+            None => {
+                self.defer(region, place, handle);
+                None
+            }
+        }
+    }
+
+    #[cold]
+    fn defer(&self, region: &Region, place: Place, handle: HandleIndex) {
+        let mut first = self.deferred.load(Relaxed);
+        loop {
+            // The slot is this thread's until it is on the list, so its note of whose object it has is free to be the link.
+            region.zspage(place.zspage).set_handle(place.slot, HandleIndex(first));
+            // Release pairs with the Acquire of who takes the list: it sees the link, and the word as it was left.
+            match self.deferred.compare_exchange(first, handle.0 + 1, Release, Relaxed) {
+                Ok(_) => return,
+                Err(now) => first = now,
+            }
+        }
+    }
+
+    #[cold]
+    fn release_deferred(&self, state: &mut State, region: &Region) {
+        // Acquire pairs with the Release in `defer`.
+        let mut next = self.deferred.swap(0, Acquire);
+        while next != 0 {
+            let handle = HandleIndex(next - 1);
+            // Not on a free list yet, so the word still has the place where the object was.
+            let place = region.word(handle).peek().place();
+            next = region.zspage(place.zspage).handle_at(place.slot).0;
+            state.free.push(region, handle);
+            // One that is empty now stays listed: it is used next, or compaction returns it.
+            state.release_slot(region, place);
+        }
+    }
+}
+
+impl State {
+    /// What only this lock's holder may see of a zspage of this class.
+    #[inline]
+    pub fn slots<'r>(&self, region: &'r Region, id: ZspageId) -> &'r mut Slots {
+        debug_assert!(region.zspage(id).is_of(self.index));
+        // SAFETY: a `State` is reached through its class's lock alone, and no method here keeps two of these.
+        unsafe { region.zspage(id).slots() }
+    }
+
+    /// Takes a slot in the fullest zspage that has one, and a free handle index; none: the class needs another zspage.
+    #[inline]
+    pub fn take(&mut self, region: &Region) -> Result<Option<(Place, HandleIndex)>> {
+        if self.free.count < SPARE_HANDLES {
+            self.fetch_handles(region)?;
+        }
+        let Some(id) = self.fullest() else { return Ok(None) };
+        let place = match self.take_in(region, id) {
+            Ok(place) => place,
+            Err(full) => self.take_committed(region).ok_or(full)?,
+        };
+        let handle = self.free.pop(region).expect("spare handles were fetched");
+        region.zspage(place.zspage).set_handle(place.slot, handle);
+        Ok(Some((place, handle)))
+    }
+
+    #[cold]
+    fn fetch_handles(&mut self, region: &Region) -> Result<()> {
+        let fetched = region.refill(&mut self.free, SPARE_HANDLES);
+        if self.free.count == 0 { fetched } else { Ok(()) }
+    }
+
+    /// Takes the lowest free slot of a zspage that has one. Fails if its memory would be more than the pool may have.
+    #[inline]
+    pub fn take_in(&mut self, region: &Region, id: ZspageId) -> Result<Place> {
+        let slots = self.slots(region, id);
+        let slot = slots.lowest_free();
+        if slot >= slots.touched {
+            self.grow(region, slots, slot)?;
+        }
+        slots.take(slot);
+        self.objects += 1;
+        if slots.warm != 0 && slots.count > 1 {
+            self.end_warm(region, slots);
+        }
+        self.relist(region, id, slots);
+        Ok(Place { zspage: id, slot })
+    }
+
+    /// Charges the memory of `slot`, and of the slots after it that lie in the same pages.
+    #[cold]
+    fn grow(&self, region: &Region, slots: &mut Slots, slot: u8) -> Result<()> {
+        let class = self.class;
+        let (had, needed) = (class.pages_of_slots(slots.touched as usize), class.pages_of_slots(slot as usize + 1));
+        region.charge.take(needed - had)?;
+        slots.touched = (needed * crate::units::PAGE / class.slot_bytes as usize).min(class.slots as usize) as u8;
+        Ok(())
+    }
+
+    /// Takes a slot that has its memory already, wherever one is: the pool is at its limit.
+    #[cold]
+    fn take_committed(&mut self, region: &Region) -> Option<Place> {
+        let id = self.iter(region).find(|&id| {
+            let slots = self.slots(region, id);
+            slots.list != FULL && slots.lowest_free() < slots.touched
+        })?;
+        self.take_in(region, id).ok()
+    }
+
+    /// The fullest zspage that has a free slot.
+    #[inline]
+    fn fullest(&self) -> Option<ZspageId> {
+        let open = self.filled & !(1 << FULL);
+        (open != 0).then(|| self.heads[open.ilog2() as usize])
+    }
+
+    /// Releases a slot. With a zspage: it was the last one in it, and the zspage is the caller's to give back.
+    #[inline]
+    pub fn release(&mut self, region: &Region, place: Place) -> Option<Emptied> {
+        self.release_slot(region, place);
+        let slots = self.slots(region, place.zspage);
+        if slots.count != 0 || slots.isolated { None } else { self.keep_warm_or_remove(region, place.zspage) }
+    }
+
+    #[inline]
+    fn release_slot(&mut self, region: &Region, place: Place) {
+        let slots = self.slots(region, place.zspage);
+        slots.release(place.slot);
+        self.objects -= 1;
+        self.relist(region, place.zspage, slots);
+    }
+
+    /// Releases a slot that a mover took or emptied; an emptied zspage stays where it is.
+    pub fn release_moved(&mut self, region: &Region, place: Place) {
+        self.release_slot(region, place);
+    }
+
+    /// Takes a free handle index back.
+    pub fn push_handle(&mut self, region: &Region, handle: HandleIndex) {
+        self.free.push(region, handle);
+    }
+
+    #[cold]
+    fn keep_warm_or_remove(&mut self, region: &Region, id: ZspageId) -> Option<Emptied> {
+        let slots = self.slots(region, id);
+        if slots.warm != 0 {
+            return None;
+        }
+        let pages = self.class.pages_of_slots(slots.touched as usize);
+        if !self.has_warm && region.charge.keep_warm(pages) {
+            (slots.warm, self.has_warm) = (pages as u8, true);
+            return None;
+        }
+        self.unlist(region, id);
+        Some(self.remove(region, id))
+    }
+
+    #[cold]
+    fn end_warm(&mut self, region: &Region, slots: &mut Slots) {
+        region.charge.end_warm(slots.warm as usize);
+        (slots.warm, self.has_warm) = (0, false);
+    }
+
+    /// Adds a new zspage.
+    pub fn add(&mut self, region: &Region, id: ZspageId) {
+        region.zspage(id).set_owner(Some(self.index));
+        self.zspages += 1;
+        self.put_back(region, id);
+    }
+
+    /// Takes an empty zspage that is on no list off the books.
+    fn remove(&mut self, region: &Region, id: ZspageId) -> Emptied {
+        let slots = self.slots(region, id);
+        debug_assert!(slots.count == 0 && slots.list == 0);
+        if slots.warm != 0 {
+            self.end_warm(region, slots);
+        }
+        let touched = slots.touched;
+        region.zspage(id).set_owner(None);
+        self.zspages -= 1;
+        Emptied { id, touched }
+    }
+
+    /// Isolates a zspage, if it is still this class's and nobody else isolated it.
+    pub fn isolate(&mut self, region: &Region, id: ZspageId) -> bool {
+        if !region.zspage(id).is_of(self.index) || self.slots(region, id).isolated {
+            return false;
+        }
+        self.unlist(region, id);
+        self.slots(region, id).isolated = true;
+        true
+    }
+
+    /// Whether a zspage is this class's, and empty.
+    pub fn is_empty(&self, region: &Region, id: ZspageId) -> bool {
+        region.zspage(id).is_of(self.index) && self.slots(region, id).count == 0
+    }
+
+    /// Ends the isolation of a zspage: off the books if it is empty, and the caller gives it back; else on its list again.
+    pub fn end_isolation(&mut self, region: &Region, id: ZspageId) -> Option<Emptied> {
+        let slots = self.slots(region, id);
+        slots.isolated = false;
+        if slots.count == 0 {
+            return Some(self.remove(region, id));
+        }
+        self.put_back(region, id);
+        None
+    }
+
+    /// Puts a zspage back on the list that it belongs on; also one that the system would not take.
+    pub fn put_back(&mut self, region: &Region, id: ZspageId) {
+        let slots = self.slots(region, id);
+        slots.list = 0;
+        self.relist(region, id, slots);
+    }
+
+    /// Moves a zspage to the list that its count asks for.
+    #[inline]
+    fn relist(&mut self, region: &Region, id: ZspageId, slots: &mut Slots) {
+        let list = slots.list_for(self.class);
+        if list != slots.list && !slots.isolated {
+            self.change_list(region, id, list);
+        }
+    }
+
+    fn change_list(&mut self, region: &Region, id: ZspageId, list: u8) {
+        self.unlist(region, id);
+        let next = self.heads[list as usize];
+        if next != ZspageId::NONE {
+            self.slots(region, next).prev = id;
+        }
+        let slots = self.slots(region, id);
+        (slots.list, slots.next, slots.prev) = (list, next, ZspageId::NONE);
+        self.heads[list as usize] = id;
+        self.filled |= 1 << list;
+    }
+
+    fn unlist(&mut self, region: &Region, id: ZspageId) {
+        let Slots { next, prev, list, .. } = *self.slots(region, id);
+        if list == 0 {
+            return;
+        }
+        match prev {
+            ZspageId::NONE => self.heads[list as usize] = next,
+            prev => self.slots(region, prev).next = next,
+        }
+        if next != ZspageId::NONE {
+            self.slots(region, next).prev = prev;
+        }
+        if self.heads[list as usize] == ZspageId::NONE {
+            self.filled &= !(1 << list);
+        }
+        self.slots(region, id).list = 0;
+    }
+
+    /// The zspages on the lists, sparsest first; isolated ones are on none.
+    pub fn iter<'r>(&self, region: &'r Region) -> impl Iterator<Item = ZspageId> + use<'r> {
+        let heads = self.heads;
+        let (mut list, mut at) = (0, ZspageId::NONE);
+        std::iter::from_fn(move || {
+            while at == ZspageId::NONE && list + 1 < LISTS {
+                list += 1;
+                at = heads[list];
+            }
+            let this = at;
+            if this == ZspageId::NONE {
+                return None;
+            }
+            // SAFETY: the caller holds the class's lock while it goes on, and changes no list meanwhile.
+            at = unsafe { region.zspage(this).slots() }.next;
+            Some(this)
+        })
+    }
+
+    /// The free handle indices that are more than the class needs at hand.
+    pub fn spare_handles(&mut self) -> Option<&mut Fifo> {
+        (self.free.count > SPARE_HANDLES).then_some(&mut self.free)
+    }
+
+    /// How many free handle indices the class has.
+    pub fn free_handles(&self) -> Fifo {
+        self.free
+    }
+}

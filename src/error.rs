@@ -1,0 +1,80 @@
+//! What can go wrong: a number for C, a sentence for people.
+
+use crate::os::{Errno, errno};
+use std::fmt;
+
+/// Why a call failed. Each variant is one errno; the text says what to do about it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum Error {
+    /// `EINVAL`: an argument is wrong, or the handle is stale, freed or of another pool.
+    Invalid(&'static str),
+    /// `ENOMEM`: the pool is full, or the system gives no memory. Free, compact or shrink, then retry.
+    NoMemory(&'static str),
+    /// `ENOSPC`: it will never fit; do not retry.
+    NoSpace(&'static str),
+    /// `EBUSY`: something is mapped, or too often mapped.
+    Busy(&'static str),
+    /// `EAGAIN`: nothing could be done now; a later call may.
+    Again(&'static str),
+    /// `ENOENT`: there is nothing to do it to.
+    NotFound(&'static str),
+    /// `EPERM`: a forked child called into a pool that children do not get.
+    Forked,
+    /// Another error number, as the system gave it, and which step it refused.
+    System {
+        /// The positive errno.
+        errno: i32,
+        /// What was being done.
+        step: &'static str,
+    },
+}
+
+/// The result of everything here that can fail.
+pub type Result<T> = std::result::Result<T, Error>;
+
+impl Error {
+    /// The positive errno of this error; the C functions return it negated.
+    pub const fn errno(self) -> i32 {
+        match self {
+            Self::Invalid(_) => errno::EINVAL,
+            Self::NoMemory(_) => errno::ENOMEM,
+            Self::NoSpace(_) => errno::ENOSPC,
+            Self::Busy(_) => errno::EBUSY,
+            Self::Again(_) => errno::EAGAIN,
+            Self::NotFound(_) => errno::ENOENT,
+            Self::Forked => errno::EPERM,
+            Self::System { errno, .. } => errno,
+        }
+    }
+
+    /// The error that the system's `errno` at `step` means to a caller of this crate.
+    pub(crate) const fn system(error: Errno, step: &'static str) -> Self {
+        match error.0 {
+            errno::ENOMEM => Self::NoMemory(step),
+            errno => Self::System { errno, step },
+        }
+    }
+
+    /// The sentence, without the number.
+    pub const fn text(self) -> &'static str {
+        match self {
+            Self::Invalid(text)
+            | Self::NoMemory(text)
+            | Self::NoSpace(text)
+            | Self::Busy(text)
+            | Self::Again(text)
+            | Self::NotFound(text) => text,
+            Self::Forked => "this pool is not for forked children: it was created in the parent",
+            Self::System { step, .. } => step,
+        }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{} (errno {})", self.text(), self.errno())
+    }
+}
+
+impl std::error::Error for Error {}

@@ -1,0 +1,235 @@
+//! The protocol of the handle word: every race about an object is decided here, by one compare-and-swap on one word.
+//!
+//! | step | word | ordering |
+//! |---|---|---|
+//! | publish | FREE to LIVE | Release, pairs with map |
+//! | map to read | LIVE or MOVING: pins + 1 | Acquire, pairs with publish and commit |
+//! | map to write | LIVE: pins + 1; MOVING: wait for the mover | Acquire, pairs with publish, commit and give-up |
+//! | unmap | LIVE, MOVING, DYING: pins - 1; DYING with one pin to FREE | Release, pairs with begin and free; the releaser adds an Acquire fence |
+//! | begin move | LIVE, no pins, at this very place, to MOVING | Acquire, pairs with unmap |
+//! | commit | MOVING, no pins, to LIVE at the new place | AcqRel, on failure Acquire |
+//! | give up | MOVING with pins to LIVE with the same pins | Release, on failure Acquire; pairs with map to write |
+//! | free | LIVE, no pins, to FREE; pinned, or MOVING, to DYING | AcqRel, pairs with unmap |
+//! | freed under the copy | DYING, no pins, this generation and place, to FREE | Release |
+//!
+//! DYING without pins belongs to the mover, DYING with pins to the last unmap. A reader that meets MOVING adds its pin
+//! and leaves the state alone: were it to turn MOVING back to LIVE, a writer could come in under the mover's copy.
+//! Only a writer waits, for one copy of at most a slot.
+
+use crate::error::{Error, Result};
+use crate::sync::{
+    AtomicU64,
+    Ordering::{AcqRel, Acquire, Relaxed, Release},
+    Wait, fence,
+};
+use crate::units::Place;
+use crate::word::{MAX_PINS, State, Word};
+
+/// One word of the handle table, and what may be done to it.
+#[derive(Clone, Copy)]
+pub struct ObjectWord<'a>(pub &'a AtomicU64);
+
+/// Who has to release an object that was freed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Freed {
+    /// The caller: its slot, then its handle.
+    Now(Place),
+    /// The last unmap, or the mover.
+    Later,
+}
+
+/// What became of a move.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Moved {
+    /// It is at the new place; the old slot is the mover's to release.
+    Committed,
+    /// It is still at the old place, or no longer the mover's; the new slot is the mover's to release.
+    GaveUp,
+    /// It was freed under the copy; both slots and the handle are the mover's to release.
+    Freed,
+}
+
+const STALE: Error = Error::Invalid("the handle is stale, freed, or was never given out");
+const TOO_MANY: Error = Error::Busy("the object is mapped 4,095 times already");
+const NOT_MAPPED: Error = Error::Invalid("the object is not mapped, or the handle is stale");
+
+impl ObjectWord<'_> {
+    /// The word as it is now; a hint, unless something keeps it from changing.
+    #[inline]
+    pub fn peek(self) -> Word {
+        Word(self.0.load(Relaxed))
+    }
+
+    /// Makes the object reachable: the word was FREE and is this thread's. Returns the generation for its handle.
+    #[inline]
+    pub fn publish(self, place: Place, pins: u64) -> u16 {
+        let generation = self.peek().generation();
+        // Release pairs with the Acquire of map: who maps it sees the zspage it lies in.
+        self.0.store(Word::live(generation, place, pins).0, Release);
+        generation
+    }
+
+    /// Pins the object to read it. Never waits: during a move its old bytes are still right.
+    #[inline]
+    pub fn pin_to_read(self, generation: u16) -> Result<Place> {
+        let mut word = self.peek();
+        loop {
+            if !word.is_held_by(generation) {
+                return Err(STALE);
+            }
+            match self.try_pin(word)? {
+                Ok(place) => return Ok(place),
+                Err(now) => word = now,
+            }
+        }
+    }
+
+    /// Pins the object to write it. Waits for a mover that is copying it, and for nothing else.
+    #[inline]
+    pub fn pin_to_write(self, generation: u16) -> Result<Place> {
+        let mut word = self.peek();
+        let mut wait = Wait::default();
+        loop {
+            if !word.is_held_by(generation) {
+                return Err(STALE);
+            }
+            if word.state() == State::Moving {
+                self.wait_for_mover(word, &mut wait);
+                word = self.peek();
+                continue;
+            }
+            match self.try_pin(word)? {
+                Ok(place) => return Ok(place),
+                Err(now) => word = now,
+            }
+        }
+    }
+
+    /// One attempt to add a pin to `word`; inside, the place, or the word that was there instead.
+    #[inline]
+    fn try_pin(self, word: Word) -> Result<std::result::Result<Place, Word>> {
+        if word.pins() == MAX_PINS {
+            return Err(TOO_MANY);
+        }
+        let pinned = word.with_pins(word.pins() + 1);
+        // Acquire pairs with publish, commit and give-up: the bytes at the place are seen, and the mover's reads are over.
+        Ok(match self.0.compare_exchange(word.0, pinned.0, Acquire, Relaxed) {
+            Ok(_) => Ok(word.place()),
+            Err(now) => Err(Word(now)),
+        })
+    }
+
+    #[cold]
+    fn wait_for_mover(self, word: Word, wait: &mut Wait) {
+        #[cfg(not(loom))]
+        {
+            // The half of the word that has the state; a futex sees 32 bits.
+            let half = usize::from(cfg!(target_endian = "little"));
+            // SAFETY: a word is two halves, each aligned for 32 bits; the half is only slept on, never accessed as an atomic
+            // of another size than the word by this program.
+            let state = unsafe { &*self.0.as_ptr().cast::<crate::sync::AtomicU32>().add(half) };
+            wait.on(state, (word.0 >> 32) as u32);
+        }
+        #[cfg(loom)]
+        {
+            let _ = word;
+            wait.on(&crate::sync::AtomicU32::new(0), 0);
+        }
+    }
+
+    /// Takes a pin off. With a place: it was the last one of a freed object, and the caller releases slot and handle.
+    #[inline]
+    pub fn unpin(self, generation: u16) -> Result<Option<Place>> {
+        let mut word = self.peek();
+        loop {
+            let pins = word.pins();
+            if pins == 0 || word.state() == State::Free || word.generation() != generation {
+                return Err(NOT_MAPPED);
+            }
+            let last = word.state() == State::Dying && pins == 1;
+            let next = if last { word.retired() } else { word.with_pins(pins - 1) };
+            // Release pairs with begin move and free: this mapping's reads and writes end before the bytes go elsewhere.
+            match self.0.compare_exchange(word.0, next.0, Release, Relaxed) {
+                Ok(_) if last => {
+                    // Pairs with the Release of the other unmaps and of the free: the slot's next owner comes after them all.
+                    fence(Acquire);
+                    return Ok(Some(word.place()));
+                }
+                Ok(_) => return Ok(None),
+                Err(now) => word = Word(now),
+            }
+        }
+    }
+
+    /// Ends the object's life. Never waits.
+    #[inline]
+    pub fn free(self, generation: u16) -> Result<Freed> {
+        let mut word = self.peek();
+        loop {
+            if !word.is_held_by(generation) {
+                return Err(STALE);
+            }
+            let now_free = word.state() == State::Live && word.pins() == 0;
+            let next = if now_free { word.retired() } else { word.with_state(State::Dying) };
+            // Acquire pairs with the Release of unmap: the slot's next owner comes after the last mapping.
+            // Release pairs with the mover's failed commit, and with the fence of the last unmap.
+            match self.0.compare_exchange(word.0, next.0, AcqRel, Relaxed) {
+                Ok(_) if now_free => return Ok(Freed::Now(word.place())),
+                Ok(_) => return Ok(Freed::Later),
+                Err(now) => word = Word(now),
+            }
+        }
+    }
+
+    /// Starts a move of the object at `place`, if it is there, live, and nobody has it mapped.
+    #[inline]
+    pub fn begin_move(self, place: Place) -> Option<Word> {
+        let word = self.idle_at(place)?;
+        let moving = word.with_state(State::Moving);
+        // Acquire pairs with the Release of unmap: the copy sees what the last mapping wrote.
+        self.0.compare_exchange(word.0, moving.0, Acquire, Relaxed).ok().map(|_| moving)
+    }
+
+    /// Ends a move that [`ObjectWord::begin_move`] started with `moving`, after the bytes were copied to `target`.
+    pub fn settle_move(self, moving: Word, target: Place) -> Moved {
+        let moved = moving.with_state(State::Live).with_place(target);
+        loop {
+            // AcqRel: Release pairs with map, which must see the copy; Acquire pairs with the unmaps of those who read under
+            // it, for their reads come before the old slot's reuse. On failure Acquire: pairs with the free under the copy.
+            let Err(now) = self.0.compare_exchange(moving.0, moved.0, AcqRel, Acquire) else {
+                return Moved::Committed;
+            };
+            let now = Word(now);
+            if now == moving.with_state(State::Dying) {
+                // Release pairs with nothing but this word's own next publish: the mover alone owns it here.
+                self.0.store(now.retired().0, Release);
+                return Moved::Freed;
+            }
+            if now.with_pins(0) != moving {
+                return Moved::GaveUp;
+            }
+            // Readers came in. Release pairs with map to write: our reads of the bytes come before its writes.
+            let back = now.with_state(State::Live);
+            if now.pins() > 0 && self.0.compare_exchange(now.0, back.0, Release, Acquire).is_ok() {
+                return Moved::GaveUp;
+            }
+        }
+    }
+
+    /// Pins the object at `place` for an evict callback, if it is there, live, and nobody has it mapped: an object that
+    /// was just published and is still being written is mapped. The pin keeps its handle from being reused under the callback.
+    pub fn pin_to_evict(self, place: Place) -> Option<u16> {
+        let word = self.idle_at(place)?;
+        let pinned = word.with_pins(1);
+        // Acquire pairs with publish, as every map does.
+        self.0.compare_exchange(word.0, pinned.0, Acquire, Relaxed).ok().map(|_| word.generation())
+    }
+
+    /// The word, if it says: live, without pins, at this very place.
+    #[inline]
+    fn idle_at(self, place: Place) -> Option<Word> {
+        let word = self.peek();
+        let idle = word.state() == State::Live && word.pins() == 0 && word.place() == place;
+        idle.then_some(word)
+    }
+}

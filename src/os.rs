@@ -1,0 +1,333 @@
+//! The one seam to the system: nothing else in this crate names `libc` or `memmap2`.
+//!
+//! Every call that the system can refuse goes through an [`Os`], which belongs to one pool; tests make its n-th call
+//! of a kind fail. Addresses and lengths are whole pages throughout. `Err` carries the positive errno.
+
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::ptr::{self, NonNull};
+use std::time::Duration;
+
+/// The error numbers this crate speaks.
+pub mod errno {
+    pub use libc::{EAGAIN, EBUSY, EINVAL, ENOENT, ENOMEM, ENOSPC, EPERM};
+}
+
+/// A positive errno.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Errno(pub i32);
+
+type Result<T> = std::result::Result<T, Errno>;
+
+/// The kinds of calls that tests can make fail.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub enum Call {
+    /// Reserving or mapping addresses.
+    Map,
+    /// Making reserved addresses usable.
+    Commit,
+    /// Advice that changes nothing but speed or privacy.
+    Advise,
+    /// Giving memory back.
+    Release,
+    /// Creating a memory file, or giving it its length.
+    MemoryFile,
+    /// Taking huge pages from the system's pool.
+    TakeHuge,
+    /// The page that forked children find wiped.
+    ForkGuard,
+}
+
+/// How many kinds of [`Call`] there are.
+#[cfg(test)]
+pub const CALL_KINDS: usize = 7;
+
+/// What kind of memory a mapping is, which decides how it is given back.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Kind {
+    /// Private anonymous memory.
+    Anonymous,
+    /// A memory file, shared.
+    File,
+    /// The caller's memory that may be given back like private anonymous memory.
+    LentReleasable,
+    /// The caller's memory, which only the caller gives back.
+    Lent,
+}
+
+/// Advice about a range.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Advice {
+    /// Leave it out of core dumps.
+    DontDump,
+    /// Children do not get it.
+    DontFork,
+    /// Back it by huge pages where it is touched.
+    Huge,
+    /// Never back it by huge pages.
+    NotHuge,
+}
+
+/// The calls to the system that one pool makes.
+#[derive(Clone, Default)]
+pub struct Os {
+    #[cfg(test)]
+    pub faults: Option<std::sync::Arc<faults::Faults>>,
+}
+
+/// A mapped or reserved range; unmapped when dropped, unless it is the caller's or not this process's to unmap.
+pub struct Mapping {
+    base: NonNull<u8>,
+    /// What to unmap: the range with the slack that alignment cost. Zero length: nothing.
+    raw: (*mut libc::c_void, usize),
+}
+
+// SAFETY: a mapping is a range of addresses; who may touch what in it is decided by its users.
+unsafe impl Send for Mapping {}
+// SAFETY: as above.
+unsafe impl Sync for Mapping {}
+
+impl Mapping {
+    /// The caller's memory: never unmapped.
+    pub fn lent(base: NonNull<u8>) -> Self {
+        Self { base, raw: (ptr::null_mut(), 0) }
+    }
+
+    /// The first usable address.
+    pub fn base(&self) -> NonNull<u8> {
+        self.base
+    }
+
+    /// Lets go without unmapping: in a forked child that never got the range.
+    pub fn forget(&mut self) {
+        self.raw.1 = 0;
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        if self.raw.1 != 0 {
+            // SAFETY: `raw` is what mmap returned, nobody else unmaps it, and its users are gone.
+            unsafe { libc::munmap(self.raw.0, self.raw.1) };
+        }
+    }
+}
+
+fn last_errno() -> Errno {
+    Errno(std::io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO))
+}
+
+fn checked(result: libc::c_int) -> Result<()> {
+    if result == 0 { Ok(()) } else { Err(last_errno()) }
+}
+
+impl Os {
+    #[cfg(not(test))]
+    fn may(&self, _: Call) -> Result<()> {
+        Ok(())
+    }
+
+    #[cfg(test)]
+    fn may(&self, call: Call) -> Result<()> {
+        self.faults.as_ref().map_or(Ok(()), |faults| faults.count(call))
+    }
+
+    /// Reserves `bytes` of addresses aligned to `align` that nothing may touch before [`Os::commit`].
+    pub fn reserve(&self, bytes: usize, align: usize) -> Result<Mapping> {
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+        self.map(bytes, align, flags)
+    }
+
+    /// Maps `bytes` of the memory file `fd`, aligned to `align`, not to be touched before [`Os::commit`].
+    pub fn map_file(&self, fd: RawFd, bytes: usize, align: usize) -> Result<Mapping> {
+        self.may(Call::Map)?;
+        // The slack for the alignment is a reservation of its own, and the file is laid over it.
+        let room = self.map(bytes, align, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE)?;
+        let flags = libc::MAP_SHARED | libc::MAP_NORESERVE | libc::MAP_FIXED;
+        // SAFETY: the fixed range lies inside the reservation that `room` owns.
+        let at = unsafe { libc::mmap(room.base.as_ptr().cast(), bytes, libc::PROT_NONE, flags, fd, 0) };
+        if at == libc::MAP_FAILED {
+            return Err(last_errno());
+        }
+        Ok(room)
+    }
+
+    fn map(&self, bytes: usize, align: usize, flags: i32) -> Result<Mapping> {
+        self.may(Call::Map)?;
+        let room = bytes.checked_add(align).ok_or(Errno(libc::ENOMEM))?;
+        // SAFETY: a new mapping at an address that the system chooses.
+        let raw = unsafe { libc::mmap(ptr::null_mut(), room, libc::PROT_NONE, flags, -1, 0) };
+        if raw == libc::MAP_FAILED {
+            return Err(last_errno());
+        }
+        let slack = raw.cast::<u8>().align_offset(align);
+        // SAFETY: `slack` < `align`, and the mapping is `align` longer than what is asked for.
+        let base = unsafe { raw.cast::<u8>().add(slack) };
+        Ok(Mapping { base: NonNull::new(base).ok_or(Errno(libc::ENOMEM))?, raw: (raw, room) })
+    }
+
+    /// Makes a reserved range readable and writable. Under strict overcommit this is where it is counted.
+    pub fn commit(&self, at: *mut u8, bytes: usize) -> Result<()> {
+        self.may(Call::Commit)?;
+        // SAFETY: the caller names a range of its own mapping; no memory changes, only what may be done to it.
+        checked(unsafe { libc::mprotect(at.cast(), bytes, libc::PROT_READ | libc::PROT_WRITE) })
+    }
+
+    /// Gives advice; whoever asks decides whether a refusal matters.
+    pub fn advise(&self, at: *mut u8, bytes: usize, advice: Advice) -> Result<()> {
+        self.may(Call::Advise)?;
+        let advice = match advice {
+            Advice::DontDump => libc::MADV_DONTDUMP,
+            Advice::DontFork => libc::MADV_DONTFORK,
+            Advice::Huge => libc::MADV_HUGEPAGE,
+            Advice::NotHuge => libc::MADV_NOHUGEPAGE,
+        };
+        // SAFETY: none of these changes what the memory holds in this process.
+        checked(unsafe { libc::madvise(at.cast(), bytes, advice) })
+    }
+
+    /// Gives the memory of a range back to the system. True: it went; false: it is the caller's and stays.
+    ///
+    /// # Safety
+    /// Nobody may need the bytes of the range any more: they read as zero, or stay, from here on.
+    pub unsafe fn release(&self, at: *mut u8, bytes: usize, kind: Kind) -> Result<bool> {
+        let advice = match kind {
+            Kind::Anonymous | Kind::LentReleasable => libc::MADV_DONTNEED,
+            Kind::File => libc::MADV_REMOVE,
+            Kind::Lent => return Ok(false),
+        };
+        self.may(Call::Release)?;
+        // SAFETY: the range is the pool's own, and the caller vouches that its bytes are dead.
+        checked(unsafe { libc::madvise(at.cast(), bytes, advice) })?;
+        Ok(true)
+    }
+
+    /// Creates a memory file of `bytes`, closed on exec; of huge pages if asked.
+    pub fn memory_file(&self, name: &str, bytes: usize, huge: bool) -> Result<OwnedFd> {
+        self.may(Call::MemoryFile)?;
+        let name = std::ffi::CString::new(name).map_err(|_| Errno(libc::EINVAL))?;
+        let flags = libc::MFD_CLOEXEC | if huge { libc::MFD_HUGETLB | libc::MFD_HUGE_2MB } else { 0 };
+        // SAFETY: `name` is a C string; the call touches no other memory.
+        let fd = unsafe { libc::memfd_create(name.as_ptr(), flags) };
+        if fd < 0 {
+            return Err(last_errno());
+        }
+        // SAFETY: a descriptor that was just made, and is owned by nobody else.
+        let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+        let length = libc::off_t::try_from(bytes).map_err(|_| Errno(libc::ENOMEM))?;
+        // SAFETY: a call on a descriptor of our own.
+        checked(unsafe { libc::ftruncate(fd.as_raw_fd(), length) })?;
+        Ok(fd)
+    }
+
+    /// Takes huge pages for a range of a huge-page file, so that touching it can't fail later.
+    pub fn take_huge(&self, fd: RawFd, offset: usize, bytes: usize) -> Result<()> {
+        self.may(Call::TakeHuge)?;
+        // SAFETY: a call on a descriptor of our own; offsets fit, the file has that length.
+        checked(unsafe { libc::fallocate(fd, 0, offset as libc::off_t, bytes as libc::off_t) })
+    }
+
+    /// A page that reads as zero in a forked child, so that a call there can be told.
+    pub fn fork_guard(&self) -> Result<ForkGuard> {
+        self.may(Call::ForkGuard)?;
+        let errno = |error: std::io::Error| Errno(error.raw_os_error().unwrap_or(libc::EIO));
+        let mut page = memmap2::MmapMut::map_anon(crate::units::PAGE).map_err(errno)?;
+        // SAFETY: a page of its own; in this process the advice changes nothing.
+        checked(unsafe { libc::madvise(page.as_mut_ptr().cast(), crate::units::PAGE, libc::MADV_WIPEONFORK) })?;
+        page[0] = 1;
+        Ok(ForkGuard(page))
+    }
+}
+
+/// Tells the process that created it from the children that it forked since.
+pub struct ForkGuard(memmap2::MmapMut);
+
+impl ForkGuard {
+    /// Whether this is a child that was forked after the guard was made.
+    #[inline]
+    pub fn in_child(&self) -> bool {
+        // Volatile, for the system changes it behind the compiler's back, in a fork.
+        // SAFETY: the page is mapped for as long as the guard lives.
+        unsafe { self.0.as_ptr().read_volatile() == 0 }
+    }
+}
+
+/// Bytes of physical memory, or none if the system does not say. Asked once, when a pool is created without a capacity.
+pub fn physical_memory() -> Option<u64> {
+    // SAFETY: sysconf reads no memory of ours.
+    let (pages, page) = unsafe { (libc::sysconf(libc::_SC_PHYS_PAGES), libc::sysconf(libc::_SC_PAGESIZE)) };
+    u64::try_from(pages).ok()?.checked_mul(u64::try_from(page).ok()?)
+}
+
+/// The system's page size in bytes.
+pub fn page_size() -> usize {
+    // SAFETY: sysconf reads no memory of ours.
+    usize::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).unwrap_or(0)
+}
+
+/// Sleeps on `word` while it is `expected`, at most for `limit`. Wakes early for no reason at times.
+///
+/// A futex with a time limit and nobody who wakes it: whoever waits here looks again by itself, so those it waits for
+/// pay nothing, not even a look for sleepers.
+#[cfg(not(loom))]
+pub fn nap(word: &std::sync::atomic::AtomicU32, expected: u32, limit: Duration) {
+    let limit = libc::timespec { tv_sec: limit.as_secs() as _, tv_nsec: limit.subsec_nanos() as _ };
+    let operation = libc::FUTEX_WAIT | libc::FUTEX_PRIVATE_FLAG;
+    // SAFETY: the word and the time live through the call, which reads them and writes nothing.
+    unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), operation, expected, &raw const limit) };
+}
+
+/// Asks the processor to fetch the line at `at`; does nothing where it can't.
+#[inline]
+pub fn prefetch<T>(at: *const T) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a prefetch touches no memory as far as the program can tell, wherever it points.
+    unsafe {
+        std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(at.cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = at;
+}
+
+/// Failing the n-th call of a kind, for tests.
+#[cfg(test)]
+pub mod faults {
+    use super::{CALL_KINDS, Call, Errno, Result};
+    use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+    /// Counts the calls of each kind, and fails those that it was told to fail.
+    #[derive(Default)]
+    pub struct Faults {
+        seen: [AtomicU64; CALL_KINDS],
+        /// Fail from this call on (1 is the next one); 0 is never.
+        from: [AtomicU64; CALL_KINDS],
+        /// How many calls fail once they do; 0 is all.
+        times: [AtomicU64; CALL_KINDS],
+    }
+
+    impl Faults {
+        /// How many calls of this kind were made.
+        pub fn seen(&self, call: Call) -> u64 {
+            self.seen[call as usize].load(Relaxed)
+        }
+
+        /// Fails the `n`-th call of this kind from now on, and `times` - 1 after it; `times` 0: all after it.
+        pub fn fail(&self, call: Call, n: u64, times: u64) {
+            self.from[call as usize].store(self.seen(call) + n, Relaxed);
+            self.times[call as usize].store(times, Relaxed);
+        }
+
+        /// Lets every call of this kind through again.
+        pub fn heal(&self, call: Call) {
+            self.from[call as usize].store(0, Relaxed);
+        }
+
+        pub(super) fn count(&self, call: Call) -> Result<()> {
+            let this = self.seen[call as usize].fetch_add(1, Relaxed) + 1;
+            let from = self.from[call as usize].load(Relaxed);
+            let times = self.times[call as usize].load(Relaxed);
+            let fails = from != 0 && this >= from && (times == 0 || this < from + times);
+            if fails { Err(Errno(libc::ENOMEM)) } else { Ok(()) }
+        }
+    }
+}

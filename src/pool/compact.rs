@@ -1,0 +1,436 @@
+//! Compaction that nobody waits for.
+//!
+//! Class by class, the zspages that are to go are emptied into those that stay, one object at a time: take a slot in a
+//! zspage that stays, under the class's lock; then with no lock held mark the object as moving, copy it, and commit or give
+//! up; then release the slot that lost. Mapped objects are passed by. A zspage is only begun if its memory is more than
+//! what its objects will take elsewhere. What stays is, after the zspages that are much fuller than their class's average,
+//! what lies in full chunks and at low addresses: the same for every class, so that whole chunks and whole pages of zspage
+//! records empty together. On chunks that have huge pages a second step moves the last zspages out of the emptiest ones.
+
+use super::Pool;
+use crate::class::{SizeClass, State};
+use crate::classes::{self, CLASS_COUNT};
+use crate::error::Result;
+use crate::object::Moved;
+use crate::os::prefetch;
+use crate::sync::{Locked, Ordering::Relaxed};
+use crate::units::{ClassIndex, HandleIndex, Place, ZspageId};
+use crate::zspage::FULL;
+use std::time::{Duration, Instant};
+
+/// How much one call of [`Pool::compact`] may do. [`Default`] is no bound.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct CompactBudget {
+    /// Bytes of objects moved, after which it stops; 0: no bound.
+    pub max_bytes_moved: u64,
+    /// Microseconds, after which it stops: at the next object, or after the zspage's memory went back; 0: no bound.
+    pub max_microseconds: u64,
+}
+
+/// Zspages of a class that are looked at together.
+const WINDOW: usize = 2048;
+/// Objects of a zspage whose words and bytes are fetched ahead of the copy.
+const AHEAD: usize = 4;
+
+/// What compaction needs, set aside when the pool is created.
+pub struct Compaction {
+    window: Box<[Candidate]>,
+    /// How many classes the last call was through with when its budget ran out.
+    done: usize,
+}
+
+/// A zspage by how much it is to stay: the smaller the sooner it is filled, the larger the sooner it is emptied.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Candidate(u64);
+
+impl Candidate {
+    const ID_BITS: u32 = 28;
+    const CHUNK_BITS: u32 = 20;
+
+    /// `outlier`: 0 much fuller than the average of its class, 2 much sparser, 1 neither. `emptiness` of its chunk, 0 to 3.
+    fn new(outlier: u64, emptiness: u64, chunk: usize, id: ZspageId) -> Self {
+        Self((((outlier << 2 | emptiness) << Self::CHUNK_BITS | chunk as u64) << Self::ID_BITS) | id.0 as u64)
+    }
+
+    fn id(self) -> ZspageId {
+        ZspageId(self.0 as u32 & ((1 << Self::ID_BITS) - 1))
+    }
+}
+
+impl Compaction {
+    /// Written once, so that its memory is there when there is no more to be had.
+    pub fn new() -> Self {
+        Self { window: vec![Candidate(u64::MAX); WINDOW].into(), done: 0 }
+    }
+
+    /// Bytes it takes.
+    pub fn bytes(&self) -> usize {
+        size_of_val(&*self.window)
+    }
+}
+
+/// One call's account.
+struct Run {
+    moved_bytes: u64,
+    moved_objects: u64,
+    most_bytes: u64,
+    deadline: Option<Instant>,
+    /// Pages that the system got.
+    pages: u64,
+    /// Whether what is warm goes too.
+    everything: bool,
+}
+
+impl Run {
+    fn new(budget: &CompactBudget) -> Self {
+        let most_bytes = if budget.max_bytes_moved == 0 { u64::MAX } else { budget.max_bytes_moved };
+        let deadline = match budget.max_microseconds {
+            0 => None,
+            limit => Instant::now().checked_add(Duration::from_micros(limit)),
+        };
+        let everything = budget.max_bytes_moved == 0 && deadline.is_none();
+        Self { moved_bytes: 0, moved_objects: 0, most_bytes, deadline, pages: 0, everything }
+    }
+
+    fn is_spent(&self) -> bool {
+        self.moved_bytes >= self.most_bytes || self.deadline.is_some_and(|deadline| Instant::now() >= deadline)
+    }
+}
+
+/// What the zspages of a window hold together.
+#[derive(Default)]
+struct Totals {
+    objects: usize,
+    /// Free slots that have their memory already.
+    committed_room: usize,
+    room: usize,
+}
+
+/// How emptying a zspage ended.
+#[derive(PartialEq, Eq)]
+enum Drained {
+    /// As far as nobody had its objects mapped.
+    Done,
+    /// No slot was left to move to, or the budget was spent.
+    Stopped,
+}
+
+impl Pool {
+    /// Moves objects together and gives the memory that becomes free back to the system. Returns the pages of 4096 bytes
+    /// that the system really got. A call without bounds also gives back what was kept warm. One call at a time works on a
+    /// pool: while another does, this returns 0 at once. A call whose budget ran out goes on where it stopped the next time.
+    ///
+    /// May be called from any thread, and from a callback; takes no memory, so that it works when there is none.
+    ///
+    /// # Errors
+    /// [`crate::Error::Forked`] in a child without the pool.
+    pub fn compact(&self, budget: &CompactBudget) -> Result<u64> {
+        self.check_alive()?;
+        let Some(mut compaction) = self.compaction.try_lock() else { return Ok(0) };
+        let mut run = Run::new(budget);
+        self.compact_classes(&mut compaction, &mut run);
+        if !run.is_spent() && self.region.has_whole_chunks() {
+            self.empty_sparse_chunks(&mut run);
+        }
+        if run.everything {
+            self.collect_handles();
+            run.pages += self.region.trim_leftovers();
+        }
+        self.counters.pages_compacted.fetch_add(run.pages, Relaxed);
+        self.counters.objects_moved.fetch_add(run.moved_objects, Relaxed);
+        Ok(run.pages)
+    }
+
+    /// Large classes first: they give the most for a move.
+    fn compact_classes(&self, compaction: &mut Compaction, run: &mut Run) {
+        let Compaction { window, done } = compaction;
+        for turn in *done..CLASS_COUNT {
+            if run.is_spent() {
+                *done = turn;
+                return;
+            }
+            self.compact_class(&self.classes[CLASS_COUNT - 1 - turn], window, run);
+        }
+        *done = 0;
+    }
+
+    fn compact_class(&self, class: &SizeClass, window: &mut [Candidate], run: &mut Run) {
+        loop {
+            let (count, mut totals) = self.collect(class, window, run);
+            window[..count].sort_unstable();
+            let before = run.pages;
+            let (mut target, mut end) = (0, count);
+            while end > target {
+                let source = window[end - 1].id();
+                if !self.pays(class, source, &mut totals) {
+                    break;
+                }
+                end -= 1;
+                if self.drain(class, source, &window[..end], &mut target, run) == Drained::Stopped {
+                    break;
+                }
+            }
+            for candidate in &window[..end] {
+                self.pack(class, candidate.id(), run);
+            }
+            if count < window.len() || run.pages == before || run.is_spent() {
+                return;
+            }
+        }
+    }
+
+    /// Fills the window with the zspages that have free slots; returns how many, and what they hold.
+    fn collect(&self, class: &SizeClass, window: &mut [Candidate], run: &Run) -> (usize, Totals) {
+        let state = class.lock(&self.region);
+        let slots_each = classes::class(class.index()).slots as usize;
+        let average = (state.objects as usize).checked_div(state.zspages as usize).unwrap_or(0);
+        let (mut count, mut totals) = (0, Totals::default());
+        for id in state.iter(&self.region) {
+            let slots = state.slots(&self.region, id);
+            if slots.list == FULL || count == window.len() {
+                break;
+            }
+            if slots.warm != 0 && !run.everything {
+                continue;
+            }
+            let objects = slots.count as usize;
+            let outlier = match objects {
+                _ if objects * 2 < average || objects == 0 => 2,
+                _ if objects * 2 > average + slots_each => 0,
+                _ => 1,
+            };
+            let chunk = self.region.chunk_of(id);
+            window[count] = Candidate::new(outlier, self.region.emptiness(chunk), chunk, id);
+            count += 1;
+            totals.objects += objects;
+            totals.committed_room += slots.touched as usize - objects;
+            totals.room += slots_each - objects;
+        }
+        (count, totals)
+    }
+
+    /// Whether emptying `source` frees more memory than its objects take elsewhere; takes it out of the totals if so.
+    fn pays(&self, class: &SizeClass, source: ZspageId, totals: &mut Totals) -> bool {
+        let geometry = classes::class(class.index());
+        let state = class.lock(&self.region);
+        if !self.region.zspage(source).is_of(class.index()) {
+            // It went by itself meanwhile: nothing to do, and nothing lost by going on.
+            return true;
+        }
+        let slots = state.slots(&self.region, source);
+        let (objects, touched) = (slots.count as usize, slots.touched as usize);
+        let room = totals.room.saturating_sub(geometry.slots as usize - objects);
+        let committed = totals.committed_room.saturating_sub(touched - objects);
+        let fresh = objects.saturating_sub(committed);
+        let pays = objects <= room && geometry.pages_of_slots(fresh) < geometry.pages_of_slots(touched).max(1);
+        if pays {
+            totals.objects -= objects.min(totals.objects);
+            totals.committed_room = committed.saturating_sub(objects);
+            totals.room = room - objects;
+        }
+        pays
+    }
+
+    /// Moves what nobody has mapped out of `source` into the zspages of `targets`, from `target` on, and gives it back if
+    /// it is empty then.
+    fn drain(
+        &self,
+        class: &SizeClass,
+        source: ZspageId,
+        targets: &[Candidate],
+        target: &mut usize,
+        run: &mut Run,
+    ) -> Drained {
+        let mut state = class.lock(&self.region);
+        if !state.isolate(&self.region, source) {
+            return Drained::Done;
+        }
+        let (mut slot, mut drained) = (0, Drained::Done);
+        while let Some(next) = state.slots(&self.region, source).taken_from(slot) {
+            if run.is_spent() {
+                drained = Drained::Stopped;
+                break;
+            }
+            let Some(to) = self.slot_in(&mut state, class.index(), targets, target) else {
+                drained = Drained::Stopped;
+                break;
+            };
+            state = self.move_one(class, state, Place { zspage: source, slot: next }, to, run);
+            slot = next + 1;
+        }
+        let emptied = state.end_isolation(&self.region, source);
+        drop(state);
+        run.pages += self.give_back(class, emptied).unwrap_or(0);
+        drained
+    }
+
+    /// Takes a slot in the first of the targets that has one.
+    fn slot_in(
+        &self,
+        state: &mut State,
+        class: ClassIndex,
+        targets: &[Candidate],
+        target: &mut usize,
+    ) -> Option<Place> {
+        while let Some(candidate) = targets.get(*target) {
+            let id = candidate.id();
+            let usable = self.region.zspage(id).is_of(class) && {
+                let slots = state.slots(&self.region, id);
+                !slots.isolated && slots.list != FULL
+            };
+            if usable && let Ok(place) = state.take_in(&self.region, id) {
+                return Some(place);
+            }
+            *target += 1;
+        }
+        None
+    }
+
+    /// Moves the object in slot `from` to slot `to`, which was taken for it, if there is one and nobody has it mapped. The
+    /// lock is let go for the copy.
+    fn move_one<'a>(
+        &self,
+        class: &'a SizeClass,
+        state: Locked<'a, State>,
+        from: Place,
+        to: Place,
+        run: &mut Run,
+    ) -> Locked<'a, State> {
+        let bytes = classes::class(class.index()).slot_bytes as usize;
+        let source = self.region.zspage(from.zspage);
+        let index = source.handle_at(from.slot);
+        self.region.zspage(to.zspage).set_handle(to.slot, index);
+        drop(state);
+        self.fetch_ahead(from);
+        let moved = self.copy_object(index, from, to, bytes);
+        let mut state = class.lock(&self.region);
+        match moved {
+            Moved::Committed => {
+                run.moved_bytes += bytes as u64;
+                run.moved_objects += 1;
+                state.release_moved(&self.region, from);
+            }
+            Moved::GaveUp => state.release_moved(&self.region, to),
+            Moved::Freed => {
+                state.release_moved(&self.region, from);
+                state.release_moved(&self.region, to);
+                if self.may_reuse(index) {
+                    state.push_handle(&self.region, index);
+                }
+            }
+        }
+        state
+    }
+
+    fn copy_object(&self, index: HandleIndex, from: Place, to: Place, bytes: usize) -> Moved {
+        // A slot whose object is on the deferred list notes the next one instead of its own, perhaps one past the last.
+        if index.0 >= self.region.word_count() {
+            return Moved::GaveUp;
+        }
+        let word = self.region.word(index);
+        let Some(moving) = word.begin_move(from) else { return Moved::GaveUp };
+        // SAFETY: MOVING keeps writers out, isolation keeps the source's slot from being reused, and the target is ours.
+        unsafe { self.region.copy(from, to, bytes) };
+        let moved = word.settle_move(moving, to);
+        if self.hardened && moved != Moved::GaveUp {
+            self.wipe(from);
+        }
+        if self.hardened && moved != Moved::Committed {
+            self.wipe(to);
+        }
+        moved
+    }
+
+    /// Asks for the word of an object that comes a few moves later: it is anywhere in the handle table.
+    fn fetch_ahead(&self, from: Place) {
+        let zspage = self.region.zspage(from.zspage);
+        let later = from.slot as usize + AHEAD;
+        if later < zspage.class().slots as usize {
+            let index = zspage.handle_at(later as u8);
+            if index.0 < self.region.word_count() {
+                prefetch(self.region.word(index).0);
+            }
+        }
+    }
+
+    /// Moves the objects of a zspage into its lowest slots, if that frees pages, and gives back those behind them.
+    fn pack(&self, class: &SizeClass, id: ZspageId, run: &mut Run) {
+        let geometry = classes::class(class.index());
+        let mut state = class.lock(&self.region);
+        if run.is_spent() || !self.region.zspage(id).is_of(class.index()) || self.region.is_whole(id) {
+            return;
+        }
+        let pages = |slots: u8| geometry.pages_of_slots(slots as usize);
+        let slots = state.slots(&self.region, id);
+        if slots.count == 0 || pages(slots.count) >= pages(slots.touched) || !state.isolate(&self.region, id) {
+            return;
+        }
+        let mut below = state.slots(&self.region, id).end();
+        // From the highest slot down, whatever can't be moved left where it is.
+        while let Some(slot) = state.slots(&self.region, id).taken_before(below) {
+            if state.slots(&self.region, id).lowest_free() >= slot || run.is_spent() {
+                break;
+            }
+            let Ok(to) = state.take_in(&self.region, id) else { break };
+            state = self.move_one(class, state, Place { zspage: id, slot }, to, run);
+            below = slot;
+        }
+        let (keep, touched) = (state.slots(&self.region, id).end(), state.slots(&self.region, id).touched);
+        drop(state);
+        // Isolated: nobody takes a slot in the pages that go.
+        let trimmed = if keep == 0 { Ok(0) } else { self.region.trim(id, geometry, keep, touched) };
+        let mut state = class.lock(&self.region);
+        if let (Ok(pages), true) = (trimmed, keep > 0) {
+            run.pages += pages;
+            state.slots(&self.region, id).touched = keep;
+        }
+        let emptied = state.end_isolation(&self.region, id);
+        drop(state);
+        run.pages += self.give_back(class, emptied).unwrap_or(0);
+    }
+
+    /// Moves the zspages of the emptiest whole chunks into other chunks, while those have room for all of one.
+    fn empty_sparse_chunks(&self, run: &mut Run) {
+        while let Some(chunk) = self.region.sparse_chunk() {
+            let mut from = 0;
+            while let Some((id, next)) = self.region.zspage_in(chunk, from) {
+                from = next;
+                if run.is_spent() || !self.relocate(id, chunk, run) {
+                    return;
+                }
+            }
+            if !self.region.is_closed(chunk) {
+                // Something in it is mapped.
+                return;
+            }
+        }
+    }
+
+    /// Moves a zspage out of `chunk`. False: there is no room.
+    fn relocate(&self, id: ZspageId, chunk: usize, run: &mut Run) -> bool {
+        let Some(class) = self.region.zspage(id).owner().map(|index| &self.classes[index.0 as usize]) else {
+            return true;
+        };
+        let Ok(new) = self.region.acquire(class.index(), 0, Some(chunk)) else { return false };
+        class.lock(&self.region).add(&self.region, new);
+        let target = [Candidate::new(0, 0, 0, new)];
+        let drained = self.drain(class, id, &target, &mut 0, run);
+        // What was not needed after all goes back.
+        let mut state = class.lock(&self.region);
+        let unused = state.is_empty(&self.region, new) && state.isolate(&self.region, new);
+        let emptied = unused.then(|| state.end_isolation(&self.region, new)).flatten();
+        drop(state);
+        self.give_back(class, emptied);
+        drained == Drained::Done
+    }
+
+    /// Lets classes share the free handle indices that they have too many of.
+    fn collect_handles(&self) {
+        for class in &self.classes {
+            let mut state = class.lock(&self.region);
+            if let Some(free) = state.spare_handles() {
+                self.region.take_back(free);
+            }
+        }
+    }
+}

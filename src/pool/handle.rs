@@ -1,0 +1,181 @@
+//! Handles and mappings as Rust types: what would be two `&mut` to one object does not compile.
+
+use super::{MapMode, Pool};
+use crate::error::{Error, Result};
+use crate::units::Place;
+use crate::word::RawHandle;
+use std::num::NonZeroU64;
+use std::ops::{Deref, DerefMut};
+
+/// The one name of an object: not `Copy`, mapped to read by `&`, to write by `&mut`, consumed by [`Pool::free`]. Dropping
+/// it frees nothing: keep it, or its [`Handle::into_raw`] number.
+#[derive(PartialEq, Eq, Hash, Debug)]
+#[must_use = "an object whose handle is lost stays until its pool is dropped"]
+pub struct Handle(NonZeroU64);
+
+impl Handle {
+    /// As a number, for tables of them, and for C.
+    pub fn into_raw(self) -> u64 {
+        self.0.get()
+    }
+
+    /// The number, as the evict callback is given it.
+    pub fn raw(&self) -> u64 {
+        self.0.get()
+    }
+
+    /// From its number; none for 0, which is never a handle.
+    ///
+    /// # Safety
+    /// The number came from [`Handle::into_raw`] or a raw allocation, and no other `Handle` is made of it.
+    pub unsafe fn from_raw(raw: u64) -> Option<Self> {
+        NonZeroU64::new(raw).map(Self)
+    }
+}
+
+/// An object mapped to read; unmapped when dropped.
+pub struct Mapped<'a> {
+    pool: &'a Pool,
+    handle: u64,
+    place: Place,
+}
+
+/// An object mapped to write; unmapped when dropped.
+pub struct MappedMut<'a>(Mapped<'a>);
+
+/// An object that was just allocated and is being written. Freed when dropped, unless [`NewObject::finish`]ed.
+pub struct NewObject<'a>(Option<MappedMut<'a>>);
+
+impl Pool {
+    /// [`Pool::malloc_raw`], with a handle that is unique.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn malloc(&self, size: usize) -> Result<Handle> {
+        self.malloc_raw(size).map(Handle::from_number)
+    }
+
+    /// Allocates an object to be written at once: nobody moves or evicts it before that is done.
+    ///
+    /// # Errors
+    /// As [`Pool::malloc_raw`].
+    pub fn malloc_mapped(&self, size: usize) -> Result<NewObject<'_>> {
+        let (handle, place) = self.allocate(size, 1)?;
+        Ok(NewObject(Some(MappedMut(Mapped { pool: self, handle, place }))))
+    }
+
+    /// Maps an object to read. Never waits.
+    ///
+    /// # Errors
+    /// As [`Pool::map_raw`].
+    pub fn map<'a>(&'a self, handle: &'a Handle) -> Result<Mapped<'a>> {
+        let place = self.pin(handle.raw(), MapMode::Read)?;
+        Ok(Mapped { pool: self, handle: handle.raw(), place })
+    }
+
+    /// Maps an object to write.
+    ///
+    /// # Errors
+    /// As [`Pool::map_raw`].
+    pub fn map_mut<'a>(&'a self, handle: &'a mut Handle) -> Result<MappedMut<'a>> {
+        let place = self.pin(handle.raw(), MapMode::ReadWrite)?;
+        Ok(MappedMut(Mapped { pool: self, handle: handle.raw(), place }))
+    }
+
+    /// Copies the first bytes of an object into `buffer`.
+    ///
+    /// # Errors
+    /// As [`Pool::read_raw`].
+    pub fn read(&self, handle: &Handle, buffer: &mut [u8]) -> Result<()> {
+        self.read_raw(handle.raw(), buffer)
+    }
+
+    /// Copies `bytes` into the front of an object.
+    ///
+    /// # Errors
+    /// As [`Pool::write_raw`].
+    pub fn write(&self, handle: &mut Handle, bytes: &[u8]) -> Result<()> {
+        // SAFETY: the handle is unique and borrowed to write: no mapping of it lives.
+        unsafe { self.write_raw(handle.raw(), bytes) }
+    }
+
+    /// Frees an object.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] with a handle of another pool; the handle is lost then.
+    pub fn free(&self, handle: Handle) -> Result<()> {
+        // SAFETY: the handle was unique, and is gone.
+        unsafe { self.free_raw(handle.into_raw()) }
+    }
+}
+
+impl Handle {
+    fn from_number(raw: u64) -> Self {
+        debug_assert!(RawHandle::unpack(raw).tag != 0);
+        Self(NonZeroU64::new(raw).expect("a pool's tag is never 0"))
+    }
+}
+
+impl Deref for Mapped<'_> {
+    type Target = [u8];
+    fn deref(&self) -> &[u8] {
+        let bytes = self.pool.slot_bytes(self.place);
+        // SAFETY: the pin keeps the object in place, its slot has so many bytes, and whoever maps it to write needs the
+        // handle that this borrows.
+        unsafe { std::slice::from_raw_parts(self.pool.region.object(self.place), bytes) }
+    }
+}
+
+impl Drop for Mapped<'_> {
+    fn drop(&mut self) {
+        // SAFETY: the mapping is this guard's. It can't be refused: the pin is there.
+        let unmapped = unsafe { self.pool.unmap_raw(self.handle) };
+        debug_assert!(matches!(unmapped, Ok(()) | Err(Error::Forked)), "{unmapped:?}");
+    }
+}
+
+impl Deref for MappedMut<'_> {
+    type Target = [u8];
+    fn deref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl DerefMut for MappedMut<'_> {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        let bytes = self.0.pool.slot_bytes(self.0.place);
+        // SAFETY: as for reading; and the handle is borrowed to write, so this is the only mapping.
+        unsafe { std::slice::from_raw_parts_mut(self.0.pool.region.object(self.0.place), bytes) }
+    }
+}
+
+impl NewObject<'_> {
+    /// The object is written: unmaps it, and gives its handle.
+    pub fn finish(mut self) -> Handle {
+        let mapped = self.0.take().expect("there until finished or dropped");
+        Handle::from_number(mapped.0.handle)
+    }
+}
+
+impl Deref for NewObject<'_> {
+    type Target = [u8];
+    fn deref(&self) -> &[u8] {
+        self.0.as_ref().expect("there until finished or dropped")
+    }
+}
+
+impl DerefMut for NewObject<'_> {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        self.0.as_mut().expect("there until finished or dropped")
+    }
+}
+
+impl Drop for NewObject<'_> {
+    fn drop(&mut self) {
+        if let Some(mapped) = self.0.take() {
+            // SAFETY: no handle was made of it. Its last unmap, which comes now, releases it.
+            let freed = unsafe { mapped.0.pool.free_raw(mapped.0.handle) };
+            debug_assert!(matches!(freed, Ok(()) | Err(Error::Forked)), "{freed:?}");
+        }
+    }
+}

@@ -1,0 +1,434 @@
+//! The pool: the control flow of malloc, map and free, calling what lies below and called by nothing there.
+
+pub mod compact;
+mod handle;
+pub mod options;
+mod shrink;
+mod stats;
+
+pub use compact::CompactBudget;
+pub use handle::{Handle, Mapped, MappedMut, NewObject};
+pub use shrink::Evict;
+pub use stats::PoolStats;
+
+use crate::class::{Emptied, SizeClass};
+use crate::classes::{self, CLASS_COUNT, MAX_ALLOC_SIZE};
+use crate::error::{Error, Result};
+use crate::object::{Freed, ObjectWord};
+use crate::os::{ForkGuard, Os};
+use crate::region::Region;
+use crate::sync::{AtomicU64, Lock, Ordering::Relaxed, Rank};
+use crate::units::{ClassIndex, HandleIndex, PAGE, Place, pages_of};
+use crate::word::{RawHandle, Word};
+use compact::Compaction;
+use crossbeam_utils::CachePadded;
+use options::PoolOptions;
+use shrink::Reclaim;
+
+/// How an object is mapped.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum MapMode {
+    /// To read and write; waits for a compactor that is copying the object, for one copy.
+    ReadWrite,
+    /// To read; never waits.
+    Read,
+    /// To write without reading; what is not written keeps what it held. Waits as `ReadWrite` does.
+    Write,
+}
+
+/// A pool of objects of 1 to [`MAX_ALLOC_SIZE`] bytes behind movable handles.
+///
+/// All methods may be called from any thread. `free`, `unmap` and mapping to read never wait; `malloc` and mapping to
+/// write wait for at most one other short critical section or copy.
+///
+/// The raw methods (`malloc_raw`, `map_raw`, ...) take and give handles as 64-bit numbers, as C does; the others take
+/// [`Handle`]s, which the compiler keeps unique.
+pub struct Pool {
+    region: Region,
+    classes: Box<[CachePadded<SizeClass>]>,
+    tag: u16,
+    hardened: bool,
+    guard: Option<ForkGuard>,
+    compaction: Lock<Compaction>,
+    reclaim: Reclaim,
+    counters: Counters,
+    /// Pages of what is set aside at creation outside the region.
+    fixed_pages: u64,
+    /// The limit that it was created with.
+    created_pages: u64,
+}
+
+/// Counts of events; Relaxed throughout, for they order nothing.
+#[derive(Default)]
+struct Counters {
+    pages_compacted: AtomicU64,
+    objects_moved: AtomicU64,
+    pages_reclaimed: AtomicU64,
+}
+
+/// The tags of pools, given out in turn.
+static NEXT_TAG: AtomicTag = AtomicTag::new(1);
+/// Not loom's: it is a global, and no order depends on it.
+type AtomicTag = std::sync::atomic::AtomicU32;
+
+const FOREIGN: Error = Error::Invalid("the handle is not of this pool");
+const ZERO: Error = Error::Invalid("an object of 0 bytes was asked for");
+const TOO_LARGE: Error = Error::NoSpace("the object is larger than ZS_MAX_ALLOC_SIZE");
+const PAST_END: Error = Error::Invalid("more bytes were asked for than the object has");
+
+impl Pool {
+    /// Creates a pool. `name` is for people: it shows as the name of a memory file.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for options that contradict themselves, [`Error::NoMemory`] when the system does not give the
+    /// addresses or the memory, [`Error::System`] with what else it refused; the sentence says which.
+    #[cfg(not(loom))]
+    pub fn new(name: &str, options: &PoolOptions) -> Result<Self> {
+        Self::with_os(Os::default(), name, options)
+    }
+
+    #[cfg(not(loom))]
+    pub(crate) fn with_os(os: Os, name: &str, options: &PoolOptions) -> Result<Self> {
+        const NO_GUARD: &str = "the system gave no page that tells a forked child";
+        let mut refused = Error::NoMemory("no capacity was tried");
+        for plan in options.plans(name)? {
+            let dont_fork = plan.policy.dont_fork;
+            match Region::new(os.clone(), &plan.source, plan.layout, plan.policy, plan.limit_pages) {
+                Ok(region) => {
+                    let guard = dont_fork.then(|| os.fork_guard()).transpose();
+                    let guard = guard.map_err(|errno| Error::system(errno, NO_GUARD))?;
+                    return Self::in_region(region, guard, options.hardened);
+                }
+                Err(error) => refused = error,
+            }
+        }
+        Err(refused)
+    }
+
+    pub(crate) fn in_region(region: Region, guard: Option<ForkGuard>, hardened: bool) -> Result<Self> {
+        let classes: Box<[_]> =
+            (0..CLASS_COUNT).map(|index| CachePadded::new(SizeClass::new(ClassIndex(index as u16)))).collect();
+        let compaction = Compaction::new();
+        let fixed_pages = pages_of(size_of_val(&*classes) + compaction.bytes());
+        region.charge.take(fixed_pages)?;
+        let created_pages = region.charge.limit();
+        let tag = NEXT_TAG.fetch_add(1, std::sync::atomic::Ordering::Relaxed) % u16::MAX as u32 + 1;
+        Ok(Self {
+            region,
+            classes,
+            tag: tag as u16,
+            hardened,
+            guard,
+            compaction: Lock::new(Rank::Compaction, compaction),
+            reclaim: Reclaim::default(),
+            counters: Counters::default(),
+            fixed_pages: fixed_pages as u64,
+            created_pages,
+        })
+    }
+
+    /// Allocates an object of `size` bytes and returns its handle. What the bytes hold is undefined until written.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for 0 bytes, [`Error::NoSpace`] for more than [`MAX_ALLOC_SIZE`], [`Error::NoMemory`] when the
+    /// pool is full; nothing has changed then.
+    pub fn malloc_raw(&self, size: usize) -> Result<u64> {
+        self.allocate(size, 0).map(|(handle, _)| handle)
+    }
+
+    /// Allocates an object and maps it to write, in one: nobody moves or evicts it before [`Pool::unmap_raw`].
+    ///
+    /// # Errors
+    /// As [`Pool::malloc_raw`].
+    pub fn malloc_mapped_raw(&self, size: usize) -> Result<(u64, *mut u8)> {
+        self.allocate(size, 1).map(|(handle, place)| (handle, self.region.object(place)))
+    }
+
+    /// malloc: a locked instruction for the class's lock, and no other unless the class needs memory or handles.
+    #[inline]
+    fn allocate(&self, size: usize, pins: u64) -> Result<(u64, Place)> {
+        self.check_alive()?;
+        if size.wrapping_sub(1) >= MAX_ALLOC_SIZE {
+            return Err(if size == 0 { ZERO } else { TOO_LARGE });
+        }
+        let class = &self.classes[classes::class_of(size).0 as usize];
+        let taken = class.lock(&self.region).take(&self.region)?;
+        let (place, index) = match taken {
+            Some(taken) => taken,
+            None => self.allocate_in_new_zspage(class)?,
+        };
+        self.stamp(place);
+        let generation = self.region.word(index).publish(place, pins);
+        Ok((RawHandle { index, generation, tag: self.tag }.pack(), place))
+    }
+
+    #[cold]
+    fn allocate_in_new_zspage(&self, class: &SizeClass) -> Result<(Place, HandleIndex)> {
+        loop {
+            let id = self.region.acquire(class.index(), self.reclaim.next_epoch(), None)?;
+            let mut state = class.lock(&self.region);
+            state.add(&self.region, id);
+            match state.take(&self.region) {
+                Ok(Some(taken)) => return Ok(taken),
+                // Others took all of it already.
+                Ok(None) => {}
+                Err(error) => {
+                    // Nothing is to have changed: what nobody else used meanwhile goes back.
+                    let unused = state.isolate(&self.region, id).then(|| state.end_isolation(&self.region, id));
+                    drop(state);
+                    self.give_back(class, unused.flatten());
+                    return Err(error);
+                }
+            }
+        }
+    }
+
+    /// Frees an object. If it is mapped, its last unmap releases it.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] if the handle is stale, freed already, or of another pool.
+    ///
+    /// # Safety
+    /// No [`Handle`] of this object is used any more, nor a raw handle passed to [`Handle::from_raw`].
+    pub unsafe fn free_raw(&self, handle: u64) -> Result<()> {
+        let (index, word, generation) = self.word_of(handle)?;
+        match word.free(generation)? {
+            Freed::Now(place) => self.release(index, place),
+            Freed::Later => {}
+        }
+        Ok(())
+    }
+
+    /// Releases the slot and the handle of an object whose word the caller made FREE.
+    #[inline]
+    fn release(&self, index: HandleIndex, place: Place) {
+        if self.hardened {
+            self.wipe(place);
+        }
+        let class = &self.classes[self.region.zspage(place.zspage).class_index().0 as usize];
+        let emptied = class.release(&self.region, place, index, self.may_reuse(index));
+        if emptied.is_some() {
+            self.give_back(class, emptied);
+        }
+    }
+
+    /// A hardened pool uses no index again whose generation wrapped.
+    fn may_reuse(&self, index: HandleIndex) -> bool {
+        !self.hardened || self.region.word(index).peek().generation() != 0
+    }
+
+    #[cold]
+    fn wipe(&self, place: Place) {
+        let bytes = self.region.zspage(place.zspage).class().slot_bytes as usize;
+        // SAFETY: the slot is still taken, and its object is gone: nobody else uses its bytes.
+        unsafe { self.region.object(place).write_bytes(0, bytes) };
+    }
+
+    /// Gives a zspage that is off the books back. Returns the pages that the system got; none if
+    /// there was no zspage, or the system refused.
+    #[cold]
+    fn give_back(&self, class: &SizeClass, emptied: Option<Emptied>) -> Option<u64> {
+        let Emptied { id, touched } = emptied?;
+        let gone = self.region.release(id, classes::class(class.index()), touched).ok();
+        if gone.is_none() {
+            // The system would not take its memory: it stays charged, and the class's, until compaction tries again.
+            class.lock(&self.region).add(&self.region, id);
+        }
+        gone
+    }
+
+    /// Maps an object: it stays where it is until it is unmapped as often as it was mapped.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] if the handle is stale, freed, or of another pool; [`Error::Busy`] if it is mapped 4,095 times.
+    #[inline]
+    pub fn map_raw(&self, handle: u64, mode: MapMode) -> Result<*mut u8> {
+        self.pin(handle, mode).map(|place| self.region.object(place))
+    }
+
+    /// map: one locked instruction, which adds the pin.
+    #[inline]
+    fn pin(&self, handle: u64, mode: MapMode) -> Result<Place> {
+        let (_, word, generation) = self.word_of(handle)?;
+        let place = match mode {
+            MapMode::Read => word.pin_to_read(generation)?,
+            MapMode::ReadWrite | MapMode::Write => word.pin_to_write(generation)?,
+        };
+        self.stamp(place);
+        Ok(place)
+    }
+
+    /// Unmaps an object once. If it was freed meanwhile, the last unmap releases it. One locked instruction.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] if it is not mapped, or the handle is of another pool.
+    ///
+    /// # Safety
+    /// The mapping is the caller's to end: not one that a [`Mapped`], [`MappedMut`] or [`NewObject`] stands for.
+    #[inline]
+    pub unsafe fn unmap_raw(&self, handle: u64) -> Result<()> {
+        let (index, word, generation) = self.word_of(handle)?;
+        if let Some(place) = word.unpin(generation)? {
+            self.release(index, place);
+        }
+        Ok(())
+    }
+
+    /// Copies the first bytes of an object into `buffer`.
+    ///
+    /// # Errors
+    /// As [`Pool::map_raw`], and [`Error::Invalid`] if `buffer` is longer than the object's slot.
+    pub fn read_raw(&self, handle: u64, buffer: &mut [u8]) -> Result<()> {
+        // SAFETY: `buffer` is that long.
+        unsafe { self.read_to(handle, buffer.as_mut_ptr(), buffer.len()) }
+    }
+
+    /// Copies `bytes` into the front of an object.
+    ///
+    /// # Errors
+    /// As [`Pool::map_raw`], and [`Error::Invalid`] if `bytes` are more than the object's slot has.
+    ///
+    /// # Safety
+    /// No [`Mapped`] or [`MappedMut`] of this object exists, for it would see its bytes change.
+    pub unsafe fn write_raw(&self, handle: u64, bytes: &[u8]) -> Result<()> {
+        // SAFETY: `bytes` are that many.
+        unsafe { self.write_from(handle, bytes.as_ptr(), bytes.len()) }
+    }
+
+    /// [`Pool::read_raw`] to memory that another party may be writing.
+    ///
+    /// # Safety
+    /// `size` bytes can be written at `buffer`.
+    pub(crate) unsafe fn read_to(&self, handle: u64, buffer: *mut u8, size: usize) -> Result<()> {
+        self.copy_with(handle, MapMode::Read, size, |object| {
+            // SAFETY: the object is pinned and that long; the caller answers for the buffer.
+            unsafe { std::ptr::copy_nonoverlapping(object, buffer, size) };
+        })
+    }
+
+    /// [`Pool::write_raw`] from memory that another party may be writing.
+    ///
+    /// # Safety
+    /// `size` bytes can be read at `buffer`.
+    pub(crate) unsafe fn write_from(&self, handle: u64, buffer: *const u8, size: usize) -> Result<()> {
+        self.copy_with(handle, MapMode::Write, size, |object| {
+            // SAFETY: the object is pinned and that long; the caller answers for the buffer.
+            unsafe { std::ptr::copy_nonoverlapping(buffer, object, size) };
+        })
+    }
+
+    fn copy_with(&self, handle: u64, mode: MapMode, size: usize, copy: impl FnOnce(*mut u8)) -> Result<()> {
+        let place = self.pin(handle, mode)?;
+        let fits = size <= self.slot_bytes(place);
+        if fits {
+            copy(self.region.object(place));
+        }
+        // SAFETY: the mapping was made here.
+        unsafe { self.unmap_raw(handle) }?;
+        if fits { Ok(()) } else { Err(PAST_END) }
+    }
+
+    fn slot_bytes(&self, place: Place) -> usize {
+        self.region.zspage(place.zspage).class().slot_bytes as usize
+    }
+
+    /// The word that a handle names, if the handle can be one of this pool's.
+    #[inline]
+    fn word_of(&self, handle: u64) -> Result<(HandleIndex, ObjectWord<'_>, u16)> {
+        self.check_alive()?;
+        let RawHandle { index, generation, tag } = RawHandle::unpack(handle);
+        if tag != self.tag || index.0 >= self.region.word_count() {
+            return Err(FOREIGN);
+        }
+        Ok((index, self.region.word(index), generation))
+    }
+
+    /// Refuses calls in a forked child that did not get the pool.
+    #[inline]
+    fn check_alive(&self) -> Result<()> {
+        match &self.guard {
+            Some(guard) if guard.in_child() => Err(Error::Forked),
+            _ => Ok(()),
+        }
+    }
+
+    /// Notes that a zspage was used now, in pools with a reclaim callback.
+    #[inline]
+    fn stamp(&self, place: Place) {
+        if let Some(epoch) = self.reclaim.epoch() {
+            let stamp = &self.region.zspage(place.zspage).epoch;
+            if stamp.load(Relaxed) != epoch {
+                stamp.store(epoch, Relaxed);
+            }
+        }
+    }
+
+    /// Sets how many bytes of memory the pool may have, tables included; 0: as many as it was created for. A limit below
+    /// what it has is allowed: allocations that need memory fail until enough was freed.
+    ///
+    /// # Errors
+    /// [`Error::Forked`] in a child without the pool.
+    pub fn set_max_bytes(&self, max_bytes: u64) -> Result<()> {
+        self.check_alive()?;
+        let pages = if max_bytes == 0 { self.created_pages } else { max_bytes / PAGE as u64 };
+        self.region.charge.set_limit(pages);
+        Ok(())
+    }
+
+    /// Pages of 4096 bytes that the pool has from the system, tables included.
+    pub fn total_pages(&self) -> u64 {
+        self.region.charge.used()
+    }
+
+    /// The descriptor of the memory file of a pool that has one; the pool closes it when it is dropped.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] if the pool is not in a memory file.
+    pub fn fd(&self) -> Result<std::os::fd::RawFd> {
+        self.region.fd().ok_or(Error::NotFound("the pool is not in a memory file"))
+    }
+
+    /// The bytes that an object of `size` bytes takes.
+    ///
+    /// # Errors
+    /// As [`Pool::malloc_raw`] for a size that can't be allocated.
+    pub fn class_size(&self, size: usize) -> Result<usize> {
+        match size {
+            0 => Err(ZERO),
+            1..=MAX_ALLOC_SIZE => Ok(classes::class(classes::class_of(size)).slot_bytes as usize),
+            _ => Err(TOO_LARGE),
+        }
+    }
+
+    /// How many objects are mapped, and how many mappings they have.
+    pub(crate) fn mappings(&self) -> u64 {
+        let words = (0..self.region.word_count()).map(|index| self.region.word(HandleIndex(index)).peek());
+        words.map(Word::pins).sum()
+    }
+
+    /// Destroys the pool and all its objects, unless something is mapped: then the pool comes back.
+    ///
+    /// # Errors
+    /// [`Error::Busy`] with the pool, if anything is mapped.
+    pub fn destroy(mut self) -> std::result::Result<(), (Self, Error)> {
+        const MAPPED: Error = Error::Busy("an object of the pool is still mapped");
+        match self.check_alive() {
+            Ok(()) if self.mappings() > 0 => return Err((self, MAPPED)),
+            Ok(()) => {}
+            // A child that never got the memory must not unmap what may lie there now.
+            Err(_) => self.region.forget(),
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        if self.check_alive().is_err() {
+            self.region.forget();
+        }
+    }
+}
+
+#[cfg(not(loom))]
+static_assertions::assert_impl_all!(Pool: Send, Sync);

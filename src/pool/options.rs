@@ -1,0 +1,163 @@
+//! How a pool is to be.
+
+use crate::classes::MAX_ZSPAGE_PAGES;
+use crate::error::{Error, Result};
+use crate::os;
+use crate::region::layout::Layout;
+use crate::region::{Policy, Source};
+use crate::units::{CHUNK, PAGE};
+
+/// The least capacity of a pool, in bytes: its tables, and a zspage of each of a few classes.
+pub const MIN_BYTES: u64 = 1 << 20;
+
+/// Chunks from this one on have huge pages unless the options say otherwise: once a pool has 4 GiB, the zspages that its
+/// classes have partly filled no longer weigh, and a huge page saves 511 page faults of 1.2 us each. Below, what huge pages
+/// cost shows in `cargo bench --bench density`.
+const HUGE_FROM: usize = (4 << 30) / CHUNK;
+
+/// Where a pool's memory comes from.
+#[derive(Clone, Debug, Default)]
+pub enum Backing {
+    /// Private anonymous memory.
+    #[default]
+    Anonymous,
+    /// A memory file (memfd) with the pool's name, whose descriptor [`crate::Pool::fd`] tells. Forked children do not get it.
+    MemoryFile,
+    /// Huge pages of 2 MiB from the system's pool (`vm.nr_hugepages`), taken a chunk at a time. Forked children do not get it.
+    HugePages,
+    /// Memory that the caller supplies.
+    Lent(LentMemory),
+}
+
+/// Memory that the caller supplies, for tables and objects both.
+#[derive(Clone, Debug)]
+pub struct LentMemory {
+    address: *mut u8,
+    bytes: usize,
+    /// Whether the pool may give pages back with `MADV_DONTNEED`: only for private anonymous memory.
+    pub releasable: bool,
+}
+
+// SAFETY: an address; who may use the memory is settled by `LentMemory::new`.
+unsafe impl Send for LentMemory {}
+// SAFETY: as above.
+unsafe impl Sync for LentMemory {}
+
+impl LentMemory {
+    /// The `bytes` bytes at `address`, which is a multiple of 4096.
+    ///
+    /// # Safety
+    /// The memory is readable and writable, is the pool's alone until the pool is dropped, and outlives it.
+    pub unsafe fn new(address: *mut u8, bytes: usize) -> Self {
+        Self { address, bytes, releasable: false }
+    }
+}
+
+/// When huge pages are asked for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum HugePages {
+    /// For what a pool has beyond 4 GiB.
+    #[default]
+    WhenLarge,
+    /// Never.
+    Never,
+    /// For every chunk of 2 MiB; it is committed, charged and given back whole.
+    Always,
+}
+
+/// How a pool is to be. [`Default`] is private anonymous memory, as much as the machine has.
+#[derive(Clone, Debug, Default)]
+pub struct PoolOptions {
+    /// Most bytes of memory the pool may have, its tables included, at least [`MIN_BYTES`]; 0: the machine's physical memory,
+    /// or what addresses the process can have.
+    pub max_bytes: u64,
+    /// Where the memory comes from.
+    pub backing: Backing,
+    /// When huge pages are asked for.
+    pub huge_pages: HugePages,
+    /// Forked children do not get the pool: a call there is [`Error::Forked`]. Always so unless the memory is anonymous.
+    pub dont_fork: bool,
+    /// The system is given no advice: neither about huge pages nor to leave the pool out of core dumps. For jails.
+    pub no_advice: bool,
+    /// Freed objects are overwritten with zeros, and a handle index whose generation wraps is never used again, so that a
+    /// stale handle is refused for ever.
+    pub hardened: bool,
+}
+
+/// What a pool is created from.
+pub struct Plan {
+    pub source: Source,
+    pub layout: Layout,
+    pub policy: Policy,
+    pub limit_pages: u64,
+}
+
+const TOO_LARGE: Error = Error::Invalid("max_bytes is more than a pool can have, which is about 800 GiB");
+
+impl PoolOptions {
+    /// The plans to try in turn: without a capacity, each half as large as the one before it.
+    pub(crate) fn plans(&self, name: &str) -> Result<Vec<Plan>> {
+        const SMALL: Error = Error::Invalid("max_bytes is less than 1 MiB, the least a pool can have");
+        const PAGES: Error = Error::Invalid("the system's page size is not 4096 bytes, and no other is supported yet");
+        if os::page_size() != PAGE {
+            return Err(PAGES);
+        }
+        if self.max_bytes != 0 && self.max_bytes < MIN_BYTES {
+            return Err(SMALL);
+        }
+        if let Backing::Lent(memory) = &self.backing {
+            return Ok(vec![self.lent_plan(memory)?]);
+        }
+        if self.max_bytes != 0 {
+            let layout = Layout::for_capacity(self.max_bytes).ok_or(TOO_LARGE)?;
+            return Ok(vec![self.plan(name, layout, self.max_bytes)]);
+        }
+        let mut capacity = os::physical_memory().unwrap_or(1 << 30).max(MIN_BYTES);
+        let mut plans = Vec::new();
+        while capacity >= MIN_BYTES.max(16 << 20) {
+            plans.extend(Layout::for_capacity(capacity).map(|layout| self.plan(name, layout, capacity)));
+            capacity /= 2;
+        }
+        if plans.is_empty() { Err(TOO_LARGE) } else { Ok(plans) }
+    }
+
+    fn plan(&self, name: &str, layout: Layout, capacity: u64) -> Plan {
+        let source = match self.backing {
+            Backing::MemoryFile => Source::File(name.to_owned()),
+            Backing::HugePages => Source::HugeFile(name.to_owned()),
+            _ => Source::Anonymous,
+        };
+        Plan { source, layout, policy: self.policy(), limit_pages: capacity / PAGE as u64 }
+    }
+
+    fn lent_plan(&self, memory: &LentMemory) -> Result<Plan> {
+        const UNALIGNED: Error =
+            Error::Invalid("the memory supplied is NULL, or its address is not a multiple of 4096");
+        const TINY: Error = Error::Invalid("the memory supplied is less than 1 MiB");
+        if memory.address.is_null() || !(memory.address as usize).is_multiple_of(PAGE) {
+            return Err(UNALIGNED);
+        }
+        if (memory.bytes as u64) < MIN_BYTES {
+            return Err(TINY);
+        }
+        let limit = if self.max_bytes == 0 { memory.bytes as u64 } else { self.max_bytes };
+        let layout = Layout::within(memory.bytes).ok_or(TINY)?;
+        debug_assert!(layout.arena_pages > MAX_ZSPAGE_PAGES);
+        let source = Source::Lent(memory.address, memory.bytes, memory.releasable);
+        let policy = Policy { whole_from: usize::MAX, advise: false, ..self.policy() };
+        Ok(Plan { source, layout, policy, limit_pages: limit / PAGE as u64 })
+    }
+
+    fn policy(&self) -> Policy {
+        let whole_from = match (&self.backing, self.huge_pages) {
+            (Backing::HugePages, _) | (_, HugePages::Always) => 0,
+            (_, HugePages::Never) => usize::MAX,
+            _ if self.no_advice => usize::MAX,
+            // Huge pages of memory files are off on most systems, and are then not to be had by advice.
+            (Backing::MemoryFile, HugePages::WhenLarge) => usize::MAX,
+            _ => HUGE_FROM,
+        };
+        let shared = matches!(self.backing, Backing::MemoryFile | Backing::HugePages);
+        Policy { whole_from, advise: !self.no_advice, dont_fork: self.dont_fork || shared }
+    }
+}

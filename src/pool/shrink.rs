@@ -1,0 +1,182 @@
+//! The reclaim callback: whole zspages, coldest first, are offered to the owner of their objects.
+
+use super::Pool;
+use crate::class::SizeClass;
+use crate::classes::{self, CLASS_COUNT};
+use crate::error::{Error, Result};
+use crate::sync::{AtomicU32, Ordering::Relaxed};
+use crate::units::{Place, ZspageId};
+use crate::word::RawHandle;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, PoisonError, RwLock};
+
+/// Called with the pool and the raw handle of an object that is to go: normally it frees the object. `Err` keeps it, and
+/// ends the work on its zspage. No lock is held; it may call anything on the pool, also for this handle, which can't be
+/// reused before it returns. A panic counts as `Err`.
+pub type Evict = dyn Fn(&Pool, u64) -> Result<()> + Send + Sync;
+
+/// Zspages that gave nothing, after which a shrink ends.
+const MOST_FAILURES: usize = 8;
+/// Zspages chosen in one look at all of them.
+const VICTIMS: usize = 16;
+
+/// What reclaim keeps.
+#[derive(Default)]
+pub struct Reclaim {
+    callback: RwLock<Option<Arc<Evict>>>,
+    /// 1 once there was a callback: from then on zspages are stamped when they are used.
+    stamps: AtomicU32,
+    /// Counts new zspages and shrinks; a zspage's stamp is what it was at the last use. Relaxed: it is an age, not an order.
+    epoch: AtomicU32,
+}
+
+impl Reclaim {
+    /// What a zspage that is used now is stamped with; none if nobody will ask.
+    #[inline]
+    pub fn epoch(&self) -> Option<u32> {
+        (self.stamps.load(Relaxed) != 0).then(|| self.epoch.load(Relaxed))
+    }
+
+    /// Begins another epoch.
+    pub fn next_epoch(&self) -> u32 {
+        if self.stamps.load(Relaxed) == 0 { 0 } else { self.epoch.fetch_add(1, Relaxed).wrapping_add(1) }
+    }
+
+    /// How long ago a stamp was, in epochs.
+    fn age(&self, stamp: u32) -> u32 {
+        self.epoch.load(Relaxed).wrapping_sub(stamp)
+    }
+}
+
+/// The zspages that were longest unused, of those that were looked at.
+struct Coldest {
+    /// Age, class, zspage; the first `count`, oldest first.
+    found: [(u32, usize, ZspageId); VICTIMS],
+    count: usize,
+}
+
+impl Coldest {
+    fn offer(&mut self, age: u32, class: usize, id: ZspageId) {
+        if self.count == VICTIMS && age <= self.found[VICTIMS - 1].0 {
+            return;
+        }
+        let at = self.found[..self.count].partition_point(|&(older, ..)| older >= age);
+        self.count = (self.count + 1).min(VICTIMS);
+        self.found[at..self.count].rotate_right(1);
+        self.found[at] = (age, class, id);
+    }
+}
+
+impl Pool {
+    /// Sets the callback that [`Pool::shrink`] offers objects to, or takes it away. A shrink that is running goes on with
+    /// the one that it began with. From the first callback on, the pool notes when its zspages are used.
+    ///
+    /// # Errors
+    /// [`Error::Forked`] in a child without the pool.
+    pub fn set_evict(&self, evict: Option<Arc<Evict>>) -> Result<()> {
+        self.check_alive()?;
+        if evict.is_some() {
+            self.reclaim.stamps.store(1, Relaxed);
+        }
+        let old = {
+            let mut callback = self.reclaim.callback.write().unwrap_or_else(PoisonError::into_inner);
+            std::mem::replace(&mut *callback, evict)
+        };
+        // Dropped here, with no lock held: it is the user's.
+        drop(old);
+        Ok(())
+    }
+
+    /// Offers the objects of the zspages that were longest unused to the callback, until `pages` pages of 4096 bytes of the
+    /// pool are free again. Objects that are mapped are not offered. Returns the pages that became free, also when they are
+    /// fewer than asked.
+    ///
+    /// May be called from any thread, several at once, and from the callback; allocates nothing.
+    ///
+    /// # Errors
+    /// [`Error::Again`] if nothing could go now, [`Error::NotFound`] if nothing is stored, [`Error::Invalid`] without a
+    /// callback, [`Error::Forked`] in a child without the pool.
+    pub fn shrink(&self, pages: u64) -> Result<u64> {
+        const NO_CALLBACK: Error = Error::Invalid("the pool has no evict callback");
+        const NOTHING: Error = Error::NotFound("nothing is stored in the pool");
+        const NOT_NOW: Error = Error::Again("none of the coldest objects could go now");
+        self.check_alive()?;
+        let callback = self.reclaim.callback.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let evict = callback.ok_or(NO_CALLBACK)?;
+        if self.object_count() == 0 {
+            return Err(NOTHING);
+        }
+        let (mut freed, mut failures) = (0, 0);
+        while freed < pages && failures < MOST_FAILURES {
+            self.reclaim.next_epoch();
+            let coldest = self.coldest();
+            if coldest.count == 0 {
+                break;
+            }
+            for &(_, class, id) in &coldest.found[..coldest.count] {
+                if freed >= pages || failures == MOST_FAILURES {
+                    break;
+                }
+                let gone = self.evict_zspage(&self.classes[class], id, &*evict);
+                freed += gone;
+                failures += usize::from(gone == 0);
+            }
+        }
+        self.counters.pages_reclaimed.fetch_add(freed, Relaxed);
+        if freed == 0 && pages > 0 { Err(NOT_NOW) } else { Ok(freed) }
+    }
+
+    fn coldest(&self) -> Coldest {
+        let mut coldest = Coldest { found: [(0, 0, ZspageId::NONE); VICTIMS], count: 0 };
+        for class in 0..CLASS_COUNT {
+            let state = self.classes[class].lock(&self.region);
+            for id in state.iter(&self.region) {
+                coldest.offer(self.reclaim.age(self.region.zspage(id).epoch.load(Relaxed)), class, id);
+            }
+        }
+        coldest
+    }
+
+    /// Offers each object of a zspage, until the callback fails. Returns the pages that are free now.
+    fn evict_zspage(&self, class: &SizeClass, id: ZspageId, evict: &Evict) -> u64 {
+        let mut state = class.lock(&self.region);
+        if !state.isolate(&self.region, id) {
+            return 0;
+        }
+        // Nobody allocates from it while it is isolated: what is taken now is all that will be.
+        let taken = state.slots(&self.region, id).taken;
+        drop(state);
+        let slots = (0..u64::BITS as u8).filter(|&slot| taken >> slot & 1 == 1);
+        let all = { slots }.try_for_each(|slot| self.evict_object(Place { zspage: id, slot }, evict));
+        let mut state = class.lock(&self.region);
+        if all.is_err() {
+            // Not the coldest any more, so that the next ones get their turn.
+            self.region.zspage(id).epoch.store(self.reclaim.next_epoch(), Relaxed);
+        }
+        let emptied = state.end_isolation(&self.region, id);
+        drop(state);
+        let pages = emptied
+            .as_ref()
+            .map_or(0, |emptied| classes::class(class.index()).pages_of_slots(emptied.touched as usize) as u64);
+        self.give_back(class, emptied).map_or(0, |_| pages)
+    }
+
+    /// Offers the object in a slot, if there is one and nobody has it mapped.
+    fn evict_object(&self, place: Place, evict: &Evict) -> Result<()> {
+        const PANICKED: Error = Error::Again("the evict callback panicked");
+        let index = self.region.zspage(place.zspage).handle_at(place.slot);
+        // A slot whose object is on the deferred list notes the next one instead of its own, perhaps one past the last.
+        if index.0 >= self.region.word_count() {
+            return Ok(());
+        }
+        let Some(generation) = self.region.word(index).pin_to_evict(place) else { return Ok(()) };
+        let handle = RawHandle { index, generation, tag: self.tag }.pack();
+        #[cfg(debug_assertions)]
+        crate::sync::ranks::assert_none();
+        let result = catch_unwind(AssertUnwindSafe(|| evict(self, handle))).unwrap_or(Err(PANICKED));
+        // SAFETY: the pin is the shrinker's. A callback that unmapped once too often took it already: then there is nothing
+        // to undo, and the refusal says so.
+        let _ = unsafe { self.unmap_raw(handle) };
+        result
+    }
+}

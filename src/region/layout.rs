@@ -1,0 +1,136 @@
+//! Where everything lies in a region: `super | chunk table | group table | zspage table | handle table | arena`.
+//!
+//! Fixed when the pool is created and written into the super page, so that every lookup is arithmetic, and a memory file
+//! means the same in any process.
+
+use crate::classes::RECORD_BYTES;
+use crate::region::arena::Chunk;
+use crate::region::records::Group;
+use crate::units::{CHUNK, CHUNK_PAGES, PAGE, pages_of};
+use crate::word::MAX_ZSPAGES;
+
+/// Chunks whose zspage records lie together. A group's records are packed from its front, so that few pages hold them,
+/// and those pages go back when compaction emptied its chunks.
+pub const GROUP_CHUNKS: usize = 8;
+const GROUP_PAGES: usize = GROUP_CHUNKS * CHUNK_PAGES;
+
+/// Offsets and counts, in bytes from the start of the tables unless said otherwise.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(C)]
+pub struct Layout {
+    /// Chunks of the arena.
+    pub chunks: usize,
+    /// Pages of the arena; the last chunk may be cut short, in memory that the caller supplied.
+    pub arena_pages: usize,
+    /// Zspage records that a group has room for.
+    pub group_records: usize,
+    /// Words of the handle table.
+    pub words: usize,
+    /// Where the chunk table begins.
+    pub chunk_table: usize,
+    /// Where the group table begins.
+    pub group_table: usize,
+    /// Where the zspage table begins.
+    pub zspage_table: usize,
+    /// Where the handle table begins.
+    pub handle_table: usize,
+    /// Where the tables end.
+    pub tables_end: usize,
+}
+
+/// What the tables have to be large enough for.
+#[derive(Clone, Copy)]
+struct Demand {
+    /// The smallest objects, in bytes, that a pool full of them has handles for.
+    object_bytes: usize,
+    /// The smallest zspages, in pages, that a pool full of them has records for.
+    zspage_pages: usize,
+}
+
+/// Addresses cost nothing: whatever fits the arena has its handle and its record.
+const WORST: Demand = Demand { object_bytes: PAGE / crate::units::MAX_SLOTS, zspage_pages: 1 };
+/// In memory that is really there, as the caller's is, the tables are sized for objects of half a kilobyte and more.
+const USUAL: Demand = Demand { object_bytes: 512, zspage_pages: 4 };
+
+impl Layout {
+    /// For a pool of at most `capacity` bytes in addresses of its own. The arena has a quarter more, and 64 MiB: zspages
+    /// are committed as they are touched, so that those not yet full take addresses and no memory.
+    pub fn for_capacity(capacity: u64) -> Option<Self> {
+        let arena = usize::try_from(capacity + capacity / 4).ok()?.checked_add(32 * CHUNK)?;
+        let layout = Self::with_arena(arena.div_ceil(CHUNK) * CHUNK_PAGES, WORST);
+        (layout.chunks.div_ceil(GROUP_CHUNKS) * layout.group_records <= MAX_ZSPAGES).then_some(layout)
+    }
+
+    /// For `bytes` of memory that hold the tables and the arena: the largest arena that leaves room for its tables.
+    pub fn within(bytes: usize) -> Option<Self> {
+        let (mut low, mut high) = (0, bytes / PAGE);
+        while low < high {
+            let middle = (low + high).div_ceil(2);
+            let fits = Self::with_arena(middle, USUAL).tables_end + middle * PAGE <= bytes;
+            (low, high) = if fits { (middle, high) } else { (low, middle - 1) };
+        }
+        (low >= crate::classes::MAX_ZSPAGE_PAGES).then(|| Self::with_arena(low, USUAL))
+    }
+
+    fn with_arena(arena_pages: usize, demand: Demand) -> Self {
+        let chunks = arena_pages.div_ceil(CHUNK_PAGES);
+        let groups = chunks.div_ceil(GROUP_CHUNKS);
+        let group_records = GROUP_PAGES / demand.zspage_pages;
+        let words = (arena_pages * PAGE / demand.object_bytes).min(u32::MAX as usize - 1);
+        let whole_pages = |bytes: usize| pages_of(bytes) * PAGE;
+        let chunk_table = PAGE;
+        let group_table = chunk_table + whole_pages(chunks * size_of::<Chunk>());
+        let zspage_table = group_table + whole_pages(groups * size_of::<Group>());
+        let handle_table = zspage_table + groups * whole_pages(group_records * RECORD_BYTES);
+        let tables_end = handle_table + whole_pages(words * size_of::<u64>());
+        Self {
+            chunks,
+            arena_pages,
+            group_records,
+            words,
+            chunk_table,
+            group_table,
+            zspage_table,
+            handle_table,
+            tables_end,
+        }
+    }
+
+    /// Bytes of the zspage table that a group has for its records: whole pages, so that they can go back by themselves.
+    pub const fn group_record_bytes(&self) -> usize {
+        pages_of(self.group_records * RECORD_BYTES) * PAGE
+    }
+
+    /// How many groups there are.
+    pub const fn groups(&self) -> usize {
+        self.chunks.div_ceil(GROUP_CHUNKS)
+    }
+
+    /// Where the record of a zspage lies.
+    #[inline]
+    pub const fn record(&self, group: usize, local: usize) -> usize {
+        self.zspage_table + group * self.group_record_bytes() + local * RECORD_BYTES
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_terabyte_has_a_layout_and_more_than_its_words_can_name_has_none() {
+        assert!(Layout::for_capacity(256 << 30).is_some());
+        assert!(Layout::for_capacity(8 << 40).is_none());
+        assert!(Layout::for_capacity(u64::MAX / 2).is_none());
+    }
+
+    #[test]
+    fn lent_memory_is_filled_and_not_overrun() {
+        for bytes in [512 << 10, 3 << 20, (64 << 20) + 12345, 1 << 30] {
+            let layout = Layout::within(bytes).unwrap();
+            let used = layout.tables_end + layout.arena_pages * PAGE;
+            assert!(used <= bytes && used + 4 * CHUNK.min(bytes / 4) > bytes, "{used} of {bytes}");
+        }
+        assert_eq!(Layout::within(100 << 10), None);
+    }
+}

@@ -1,0 +1,284 @@
+//! Atomics, cells and locks, by the same names in the product and under loom.
+//!
+//! Locks here are for derived bookkeeping and are held for some ten nanoseconds. Taking one is a compare-and-swap, letting
+//! go a plain store: who finds it taken spins for a moment and then naps on a futex, looking again by itself, so that
+//! letting go never has to look for sleepers. A locked instruction costs about 5 ns, half of an uncontended malloc's lock.
+
+use std::ops::{Deref, DerefMut};
+
+#[cfg(loom)]
+pub use loom::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering, fence};
+#[cfg(not(loom))]
+pub use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering, fence};
+
+/// The lock order. A thread that holds a lock takes only those below it in this list. User callbacks run with none held.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Rank {
+    /// The one compaction of a pool; only ever tried, never waited for.
+    Compaction,
+    /// The lists, counts and free handles of one size class.
+    Class,
+    /// The supply of handle indices.
+    Handles,
+    /// Chunks and runs of pages.
+    Arena,
+}
+
+/// Memory that a lock or a word of the protocol guards; under loom, accesses that race are found.
+#[derive(Default)]
+pub struct Cell<T>(#[cfg(loom)] loom::cell::UnsafeCell<T>, #[cfg(not(loom))] std::cell::UnsafeCell<T>);
+
+impl<T> Cell<T> {
+    /// A cell with this value.
+    #[cfg(loom)]
+    pub fn new(value: T) -> Self {
+        Self(loom::cell::UnsafeCell::new(value))
+    }
+
+    /// Reads through a pointer that is valid while `read` runs; the caller vouches that nobody writes meanwhile.
+    #[inline]
+    pub fn with<R>(&self, read: impl FnOnce(*const T) -> R) -> R {
+        #[cfg(loom)]
+        return self.0.with(read);
+        #[cfg(not(loom))]
+        read(self.0.get())
+    }
+
+    /// Writes through a pointer that is valid while `write` runs; the caller vouches that nobody else looks meanwhile.
+    #[inline]
+    pub fn with_mut<R>(&self, write: impl FnOnce(*mut T) -> R) -> R {
+        #[cfg(loom)]
+        return self.0.with_mut(write);
+        #[cfg(not(loom))]
+        write(self.0.get())
+    }
+}
+
+/// How long a wait may take before it stops spinning and naps.
+#[derive(Default)]
+pub struct Wait {
+    rounds: u32,
+}
+
+impl Wait {
+    /// Rounds of spinning, each twice as long as the one before: some 2 us in all, about two copies of a page.
+    const SPINS: u32 = 7;
+
+    /// Waits a little longer than the time before for `word` to be other than `seen`.
+    #[cfg(not(loom))]
+    #[cold]
+    pub fn on(&mut self, word: &AtomicU32, seen: u32) {
+        if self.rounds < Self::SPINS {
+            for _ in 0..1 << self.rounds {
+                std::hint::spin_loop();
+            }
+        } else {
+            // What is waited for takes no time unless its thread lost its processor; 50 us to 1 ms is how that goes.
+            let naps = (self.rounds - Self::SPINS).min(4);
+            crate::os::nap(word, seen, std::time::Duration::from_micros(50 << naps));
+        }
+        self.rounds += 1;
+    }
+
+    /// Under loom another thread must run before there is anything new to see.
+    #[cfg(loom)]
+    pub fn on(&mut self, _: &AtomicU32, _: u32) {
+        loom::thread::yield_now();
+    }
+}
+
+/// The lock word: 0 free, 1 taken.
+#[derive(Default)]
+pub struct RawLock(AtomicU32);
+
+impl RawLock {
+    /// Takes it if it is free.
+    #[inline]
+    pub fn try_lock(&self) -> bool {
+        // Acquire pairs with the Release in `unlock`: what the last holder did is seen.
+        self.0.compare_exchange(0, 1, Ordering::Acquire, Ordering::Relaxed).is_ok()
+    }
+
+    /// Takes it, waiting while another has it.
+    #[inline]
+    pub fn lock(&self) {
+        if !self.try_lock() {
+            self.lock_slow();
+        }
+    }
+
+    #[cold]
+    fn lock_slow(&self) {
+        let mut wait = Wait::default();
+        loop {
+            wait.on(&self.0, 1);
+            if self.0.load(Ordering::Relaxed) == 0 && self.try_lock() {
+                return;
+            }
+        }
+    }
+
+    /// Lets go; only the holder may.
+    #[inline]
+    pub fn unlock(&self) {
+        // Release pairs with the Acquire in `try_lock`.
+        self.0.store(0, Ordering::Release);
+    }
+}
+
+/// A value behind a lock of a given rank.
+pub struct Lock<T> {
+    #[cfg(debug_assertions)]
+    rank: Rank,
+    #[cfg(loom)]
+    inner: loom::sync::Mutex<T>,
+    #[cfg(not(loom))]
+    raw: RawLock,
+    #[cfg(not(loom))]
+    value: std::cell::UnsafeCell<T>,
+}
+
+// SAFETY: the lock hands the value to one thread at a time.
+#[cfg(not(loom))]
+unsafe impl<T: Send> Sync for Lock<T> {}
+// SAFETY: owning the lock is owning the value.
+#[cfg(not(loom))]
+unsafe impl<T: Send> Send for Lock<T> {}
+
+/// The value while its lock is held; dropping it lets go.
+pub struct Locked<'a, T> {
+    #[cfg(debug_assertions)]
+    _held: ranks::Held,
+    #[cfg(loom)]
+    inner: loom::sync::MutexGuard<'a, T>,
+    #[cfg(not(loom))]
+    lock: &'a Lock<T>,
+}
+
+impl<T> Lock<T> {
+    /// A lock of this rank around `value`.
+    pub fn new(rank: Rank, value: T) -> Self {
+        #[cfg(not(debug_assertions))]
+        let _ = rank;
+        Self {
+            #[cfg(debug_assertions)]
+            rank,
+            #[cfg(loom)]
+            inner: loom::sync::Mutex::new(value),
+            #[cfg(not(loom))]
+            raw: RawLock::default(),
+            #[cfg(not(loom))]
+            value: std::cell::UnsafeCell::new(value),
+        }
+    }
+
+    /// Takes the lock, waiting for its holder.
+    #[inline]
+    pub fn lock(&self) -> Locked<'_, T> {
+        #[cfg(debug_assertions)]
+        let held = ranks::Held::take(self.rank);
+        #[cfg(not(loom))]
+        self.raw.lock();
+        Locked {
+            #[cfg(debug_assertions)]
+            _held: held,
+            #[cfg(loom)]
+            inner: self.inner.lock().unwrap(),
+            #[cfg(not(loom))]
+            lock: self,
+        }
+    }
+
+    /// Takes the lock if nobody has it. Ranks do not matter: who never waits can't deadlock.
+    #[inline]
+    pub fn try_lock(&self) -> Option<Locked<'_, T>> {
+        #[cfg(loom)]
+        let inner = self.inner.try_lock().ok()?;
+        #[cfg(not(loom))]
+        if !self.raw.try_lock() {
+            return None;
+        }
+        Some(Locked {
+            #[cfg(debug_assertions)]
+            _held: ranks::Held::tried(self.rank),
+            #[cfg(loom)]
+            inner,
+            #[cfg(not(loom))]
+            lock: self,
+        })
+    }
+}
+
+impl<T> Deref for Locked<'_, T> {
+    type Target = T;
+    #[inline]
+    fn deref(&self) -> &T {
+        #[cfg(loom)]
+        return &self.inner;
+        #[cfg(not(loom))]
+        // SAFETY: the lock is held for as long as this guard lives.
+        unsafe {
+            &*self.lock.value.get()
+        }
+    }
+}
+
+impl<T> DerefMut for Locked<'_, T> {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut T {
+        #[cfg(loom)]
+        return &mut self.inner;
+        #[cfg(not(loom))]
+        // SAFETY: the lock is held for as long as this guard lives, and the guard is borrowed alone.
+        unsafe {
+            &mut *self.lock.value.get()
+        }
+    }
+}
+
+#[cfg(not(loom))]
+impl<T> Drop for Locked<'_, T> {
+    #[inline]
+    fn drop(&mut self) {
+        self.lock.raw.unlock();
+    }
+}
+
+/// Debug builds check the lock order; release builds carry nothing of it.
+#[cfg(debug_assertions)]
+pub mod ranks {
+    use super::Rank;
+    use std::cell::Cell;
+
+    thread_local! {
+        /// A bit for each rank that this thread holds.
+        static HELD: Cell<u8> = const { Cell::new(0) };
+    }
+
+    /// A rank that is held until this is dropped.
+    pub struct Held(Rank);
+
+    impl Held {
+        pub(super) fn take(rank: Rank) -> Self {
+            let held = HELD.get();
+            assert!(held >> rank as u8 == 0, "lock order: {rank:?} wanted, and {held:#b} held");
+            Self::tried(rank)
+        }
+
+        pub(super) fn tried(rank: Rank) -> Self {
+            HELD.set(HELD.get() | 1 << rank as u8);
+            Self(rank)
+        }
+    }
+
+    impl Drop for Held {
+        fn drop(&mut self) {
+            HELD.set(HELD.get() & !(1 << self.0 as u8));
+        }
+    }
+
+    /// Asserts that this thread holds no lock: before a user's callback runs.
+    pub fn assert_none() {
+        assert_eq!(HELD.get(), 0, "a callback would run with a lock held");
+    }
+}
