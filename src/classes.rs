@@ -25,6 +25,8 @@ pub struct Class {
     pub pages: u8,
     /// Slots in a zspage.
     pub slots: u8,
+    /// 8 / `slots` as a fraction of 2^16, rounded up: which eighth of a zspage so many slots are, without a division.
+    eighths: u16,
 }
 
 impl Class {
@@ -33,16 +35,16 @@ impl Class {
         crate::units::pages_of(slots * self.slot_bytes as usize)
     }
 
+    /// In how many whole eighths of its slots a zspage with `count` of them taken is full.
+    #[inline]
+    pub const fn eighths_full(self, count: u8) -> u8 {
+        (count as u32 * self.eighths as u32 >> 16) as u8
+    }
+
     /// Where a slot begins, in bytes from the start of its zspage.
     #[inline]
     pub const fn offset(self, slot: u8) -> usize {
         slot as usize * self.slot_bytes as usize
-    }
-
-    /// A bit for each slot.
-    #[inline]
-    pub const fn all_slots(self) -> u64 {
-        u64::MAX >> (MAX_SLOTS - self.slots as usize)
     }
 
     /// The class of this slot size: the zspage that costs the fewest bytes a slot, its tail and its record counted. Of equals
@@ -59,7 +61,8 @@ impl Class {
             }
             pages += 1;
         }
-        Self { slot_bytes: slot_bytes as u16, pages: best_pages as u8, slots: best_slots as u8 }
+        let eighths = (8usize << 16).div_ceil(best_slots) as u16;
+        Self { slot_bytes: slot_bytes as u16, pages: best_pages as u8, slots: best_slots as u8, eighths }
     }
 }
 
@@ -71,20 +74,25 @@ const fn slot_bytes(index: usize) -> usize {
     if bytes < MAX_ALLOC_SIZE { bytes } else { MAX_ALLOC_SIZE }
 }
 
-/// How many size classes there are.
-pub const CLASS_COUNT: usize = class_of(MAX_ALLOC_SIZE).0 as usize + 1;
+/// How many size classes there are. Under loom two, with zspages of two slots: what is modelled are races, not sizes.
+pub const CLASS_COUNT: usize = if cfg!(loom) { 2 } else { class_of(MAX_ALLOC_SIZE).0 as usize + 1 };
 
 /// The size classes, smallest first.
 pub const CLASSES: [Class; CLASS_COUNT] = {
-    let mut classes = [Class { slot_bytes: 0, pages: 0, slots: 0 }; CLASS_COUNT];
+    let mut classes = [Class { slot_bytes: 0, pages: 0, slots: 0, eighths: 0 }; CLASS_COUNT];
     let mut index = 0;
     while index < CLASS_COUNT {
         classes[index] = Class::with_slot(slot_bytes(index));
+        if cfg!(loom) {
+            classes[index].slots = 2;
+            classes[index].eighths = 4 << 13;
+        }
         index += 1;
     }
     classes
 };
 
+#[cfg(not(loom))]
 const _: () = {
     let mut index = 0;
     while index < CLASS_COUNT {
@@ -95,6 +103,11 @@ const _: () = {
         assert!(room - used < room / 50, "less than 2 % of a zspage is unused");
         assert!(class.slots >= 32 && class.slots as usize <= MAX_SLOTS);
         assert!(class.slot_bytes as usize % ALIGN == 0);
+        let mut count = 0;
+        while count < class.slots {
+            assert!(class.eighths_full(count) as usize == count as usize * 8 / class.slots as usize);
+            count += 1;
+        }
         assert!(index == 0 || CLASSES[index - 1].slot_bytes < class.slot_bytes, "classes are in order");
         index += 1;
     }

@@ -2,6 +2,8 @@
 mod class;
 mod classes;
 mod error;
+#[cfg(all(test, loom))]
+mod models;
 mod object;
 mod os;
 mod pool;
@@ -13,5 +15,6 @@ mod zspage;
 
 pub use classes::MAX_ALLOC_SIZE;
 pub use error::{Error, Result};
+#[cfg(not(loom))]
 pub use pool::options::{Backing, HugePages, LentMemory, MIN_BYTES, PoolOptions};
 pub use pool::{CompactBudget, Evict, Handle, MapMode, Mapped, MappedMut, NewObject, Pool, PoolStats};

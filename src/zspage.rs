@@ -20,9 +20,13 @@ pub struct Zspage {
     /// Guarded by the lock of its class.
     slots: Cell<Slots>,
     /// Whose object is in each slot; written by who takes the slot, and by who leaves a freed object to the deferred list.
-    handles: [AtomicU32; MAX_SLOTS],
+    handles: [AtomicU32; NOTES],
 }
 
+/// Under loom zspages have two slots, and more notes would only cost time.
+const NOTES: usize = if cfg!(loom) { 2 } else { MAX_SLOTS };
+
+#[cfg(not(loom))]
 static_assertions::const_assert_eq!(size_of::<Zspage>(), RECORD_BYTES);
 
 /// What the lock of its class guards.
@@ -145,7 +149,7 @@ impl Slots {
     /// Which list a zspage of this class belongs on.
     #[inline]
     pub fn list_for(&self, class: Class) -> u8 {
-        if self.count == class.slots { FULL } else { 1 + (self.count as u32 * 8 / class.slots as u32) as u8 }
+        if self.count == class.slots { FULL } else { 1 + class.eighths_full(self.count) }
     }
 
     /// The lowest free slot.

@@ -12,7 +12,6 @@ use crate::class::{SizeClass, State};
 use crate::classes::{self, CLASS_COUNT};
 use crate::error::Result;
 use crate::object::Moved;
-use crate::os::prefetch;
 use crate::sync::{Locked, Ordering::Relaxed};
 use crate::units::{ClassIndex, HandleIndex, Place, ZspageId};
 use crate::zspage::FULL;
@@ -28,7 +27,7 @@ pub struct CompactBudget {
 }
 
 /// Zspages of a class that are looked at together.
-const WINDOW: usize = 2048;
+const WINDOW: usize = if cfg!(loom) { 4 } else { 2048 };
 /// Objects of a zspage whose words and bytes are fetched ahead of the copy.
 const AHEAD: usize = 4;
 
@@ -348,7 +347,7 @@ impl Pool {
         if later < zspage.class().slots as usize {
             let index = zspage.handle_at(later as u8);
             if index.0 < self.region.word_count() {
-                prefetch(self.region.word(index).0);
+                crate::os::prefetch(self.region.word(index).0);
             }
         }
     }
@@ -432,5 +431,12 @@ impl Pool {
                 self.region.take_back(free);
             }
         }
+    }
+
+    /// Empties one zspage into another, as compaction does.
+    #[cfg(loom)]
+    pub(crate) fn drain_into(&self, class: usize, source: ZspageId, target: ZspageId) {
+        let target = [Candidate::new(0, 0, 0, target)];
+        self.drain(&self.classes[class], source, &target, &mut 0, &mut Run::new(&CompactBudget::default()));
     }
 }

@@ -1,7 +1,10 @@
 //! The pool: the control flow of malloc, map and free, calling what lies below and called by nothing there.
 
 pub mod compact;
+#[cfg(not(loom))]
+mod create;
 mod handle;
+#[cfg(not(loom))]
 pub mod options;
 mod shrink;
 mod stats;
@@ -15,14 +18,13 @@ use crate::class::{Emptied, SizeClass};
 use crate::classes::{self, CLASS_COUNT, MAX_ALLOC_SIZE};
 use crate::error::{Error, Result};
 use crate::object::{Freed, ObjectWord};
-use crate::os::{ForkGuard, Os};
+use crate::os::ForkGuard;
 use crate::region::Region;
 use crate::sync::{AtomicU64, Lock, Ordering::Relaxed, Rank};
 use crate::units::{ClassIndex, HandleIndex, PAGE, Place, pages_of};
 use crate::word::{RawHandle, Word};
 use compact::Compaction;
 use crossbeam_utils::CachePadded;
-use options::PoolOptions;
 use shrink::Reclaim;
 
 /// How an object is mapped.
@@ -44,8 +46,8 @@ pub enum MapMode {
 /// The raw methods (`malloc_raw`, `map_raw`, ...) take and give handles as 64-bit numbers, as C does; the others take
 /// [`Handle`]s, which the compiler keeps unique.
 pub struct Pool {
-    region: Region,
-    classes: Box<[CachePadded<SizeClass>]>,
+    pub(crate) region: Region,
+    pub(crate) classes: Box<[Padded]>,
     tag: u16,
     hardened: bool,
     guard: Option<ForkGuard>,
@@ -57,6 +59,9 @@ pub struct Pool {
     /// The limit that it was created with.
     created_pages: u64,
 }
+
+/// A class has cache lines of its own, so that threads in different classes do not disturb each other.
+type Padded = CachePadded<SizeClass>;
 
 /// Counts of events; Relaxed throughout, for they order nothing.
 #[derive(Default)]
@@ -77,37 +82,9 @@ const TOO_LARGE: Error = Error::NoSpace("the object is larger than ZS_MAX_ALLOC_
 const PAST_END: Error = Error::Invalid("more bytes were asked for than the object has");
 
 impl Pool {
-    /// Creates a pool. `name` is for people: it shows as the name of a memory file.
-    ///
-    /// # Errors
-    /// [`Error::Invalid`] for options that contradict themselves, [`Error::NoMemory`] when the system does not give the
-    /// addresses or the memory, [`Error::System`] with what else it refused; the sentence says which.
-    #[cfg(not(loom))]
-    pub fn new(name: &str, options: &PoolOptions) -> Result<Self> {
-        Self::with_os(Os::default(), name, options)
-    }
-
-    #[cfg(not(loom))]
-    pub(crate) fn with_os(os: Os, name: &str, options: &PoolOptions) -> Result<Self> {
-        const NO_GUARD: &str = "the system gave no page that tells a forked child";
-        let mut refused = Error::NoMemory("no capacity was tried");
-        for plan in options.plans(name)? {
-            let dont_fork = plan.policy.dont_fork;
-            match Region::new(os.clone(), &plan.source, plan.layout, plan.policy, plan.limit_pages) {
-                Ok(region) => {
-                    let guard = dont_fork.then(|| os.fork_guard()).transpose();
-                    let guard = guard.map_err(|errno| Error::system(errno, NO_GUARD))?;
-                    return Self::in_region(region, guard, options.hardened);
-                }
-                Err(error) => refused = error,
-            }
-        }
-        Err(refused)
-    }
-
     pub(crate) fn in_region(region: Region, guard: Option<ForkGuard>, hardened: bool) -> Result<Self> {
         let classes: Box<[_]> =
-            (0..CLASS_COUNT).map(|index| CachePadded::new(SizeClass::new(ClassIndex(index as u16)))).collect();
+            (0..CLASS_COUNT).map(|index| Padded::new(SizeClass::new(ClassIndex(index as u16)))).collect();
         let compaction = Compaction::new();
         let fixed_pages = pages_of(size_of_val(&*classes) + compaction.bytes());
         region.charge.take(fixed_pages)?;
@@ -146,7 +123,7 @@ impl Pool {
 
     /// malloc: a locked instruction for the class's lock, and no other unless the class needs memory or handles.
     #[inline]
-    fn allocate(&self, size: usize, pins: u64) -> Result<(u64, Place)> {
+    pub(crate) fn allocate(&self, size: usize, pins: u64) -> Result<(u64, Place)> {
         self.check_alive()?;
         if size.wrapping_sub(1) >= MAX_ALLOC_SIZE {
             return Err(if size == 0 { ZERO } else { TOO_LARGE });
@@ -248,7 +225,7 @@ impl Pool {
 
     /// map: one locked instruction, which adds the pin.
     #[inline]
-    fn pin(&self, handle: u64, mode: MapMode) -> Result<Place> {
+    pub(crate) fn pin(&self, handle: u64, mode: MapMode) -> Result<Place> {
         let (_, word, generation) = self.word_of(handle)?;
         let place = match mode {
             MapMode::Read => word.pin_to_read(generation)?,

@@ -15,6 +15,9 @@ use std::sync::{Arc, PoisonError, RwLock};
 /// reused before it returns. A panic counts as `Err`.
 pub type Evict = dyn Fn(&Pool, u64) -> Result<()> + Send + Sync;
 
+/// An [`Evict`] while it is called.
+type Offer<'a> = dyn Fn(&Pool, u64) -> Result<()> + 'a;
+
 /// Zspages that gave nothing, after which a shrink ends.
 const MOST_FAILURES: usize = 8;
 /// Zspages chosen in one look at all of them.
@@ -117,7 +120,7 @@ impl Pool {
                 if freed >= pages || failures == MOST_FAILURES {
                     break;
                 }
-                let gone = self.evict_zspage(&self.classes[class], id, &*evict);
+                let gone = self.evict_zspage(&self.classes[class], id, &|pool, handle| evict(pool, handle));
                 freed += gone;
                 failures += usize::from(gone == 0);
             }
@@ -138,7 +141,7 @@ impl Pool {
     }
 
     /// Offers each object of a zspage, until the callback fails. Returns the pages that are free now.
-    fn evict_zspage(&self, class: &SizeClass, id: ZspageId, evict: &Evict) -> u64 {
+    pub(crate) fn evict_zspage(&self, class: &SizeClass, id: ZspageId, evict: &Offer<'_>) -> u64 {
         let mut state = class.lock(&self.region);
         if !state.isolate(&self.region, id) {
             return 0;
@@ -162,7 +165,7 @@ impl Pool {
     }
 
     /// Offers the object in a slot, if there is one and nobody has it mapped.
-    fn evict_object(&self, place: Place, evict: &Evict) -> Result<()> {
+    fn evict_object(&self, place: Place, evict: &Offer<'_>) -> Result<()> {
         const PANICKED: Error = Error::Again("the evict callback panicked");
         let index = self.region.zspage(place.zspage).handle_at(place.slot);
         // A slot whose object is on the deferred list notes the next one instead of its own, perhaps one past the last.

@@ -47,6 +47,11 @@ struct Demand {
     zspage_pages: usize,
 }
 
+const _: () = {
+    assert!(GROUP_PAGES / WORST.zspage_pages * RECORD_BYTES % PAGE == 0);
+    assert!(GROUP_PAGES / USUAL.zspage_pages * RECORD_BYTES % PAGE == 0);
+};
+
 /// Addresses cost nothing: whatever fits the arena has its handle and its record.
 const WORST: Demand = Demand { object_bytes: PAGE / crate::units::MAX_SLOTS, zspage_pages: 1 };
 /// In memory that is really there, as the caller's is, the tables are sized for objects of half a kilobyte and more.
@@ -81,7 +86,7 @@ impl Layout {
         let chunk_table = PAGE;
         let group_table = chunk_table + whole_pages(chunks * size_of::<Chunk>());
         let zspage_table = group_table + whole_pages(groups * size_of::<Group>());
-        let handle_table = zspage_table + groups * whole_pages(group_records * RECORD_BYTES);
+        let handle_table = zspage_table + groups * group_records * RECORD_BYTES;
         let tables_end = handle_table + whole_pages(words * size_of::<u64>());
         Self {
             chunks,
@@ -96,9 +101,10 @@ impl Layout {
         }
     }
 
-    /// Bytes of the zspage table that a group has for its records: whole pages, so that they can go back by themselves.
+    /// Bytes of the zspage table that a group has for its records: whole pages, so that they can go back by themselves,
+    /// and so that a record's address follows from its id alone.
     pub const fn group_record_bytes(&self) -> usize {
-        pages_of(self.group_records * RECORD_BYTES) * PAGE
+        self.group_records * RECORD_BYTES
     }
 
     /// How many groups there are.
@@ -107,7 +113,6 @@ impl Layout {
     }
 
     /// Where the record of a zspage lies.
-    #[inline]
     pub const fn record(&self, group: usize, local: usize) -> usize {
         self.zspage_table + group * self.group_record_bytes() + local * RECORD_BYTES
     }

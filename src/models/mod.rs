@@ -1,0 +1,186 @@
+//! Loom models of the handle word, on the product's own code: pool, classes and words as they ship, over a stand-in for
+//! the region. Run by `RUSTFLAGS="--cfg loom" cargo test --release --lib models`.
+//!
+//! The scene: a class whose zspages have two slots. `stays` lies in the target, `moves` in the source, and each has a slot
+//! free beside it. Every execution ends in the same check: the slots taken are those of the live words, every free index is
+//! on one list, every zspage is in its class or given back. Given-back zspages are written over, and the bytes of objects
+//! are cells whose races loom finds.
+
+mod lock;
+mod mover;
+mod refusals;
+mod reuse;
+mod shrink;
+
+use crate::error::{Error, Result};
+use crate::pool::{MapMode, Pool};
+use crate::region::{Region, SCRIBBLE};
+use crate::units::{HandleIndex, Place, ZspageId};
+use crate::word::{RawHandle, State, Word};
+use loom::sync::Arc;
+use loom::thread;
+use std::collections::HashSet;
+
+const STAYS: u64 = 1;
+const MOVES: u64 = 3;
+/// What writers write.
+const WRITTEN: u64 = 7;
+
+/// A pool with two zspages of class 0 that have an object each.
+pub struct Scene {
+    pub pool: Pool,
+    /// The object in the target.
+    pub stays: u64,
+    /// The object in the source.
+    pub moves: u64,
+    pub source: ZspageId,
+    pub target: ZspageId,
+}
+
+impl Scene {
+    pub fn new() -> Self {
+        let pool = Pool::in_region(Region::new(8), None, false).unwrap();
+        let stays = object(&pool, STAYS);
+        let between = object(&pool, 2);
+        let moves = object(&pool, MOVES);
+        // SAFETY: a raw handle that is used no more.
+        unsafe { pool.free_raw(between).unwrap() };
+        let (target, source) = (place_of(&pool, stays).zspage, place_of(&pool, moves).zspage);
+        assert_ne!(source, target);
+        Self { pool, stays, moves, source, target }
+    }
+
+    pub fn move_source(&self) {
+        self.pool.drain_into(0, self.source, self.target);
+    }
+
+    /// Reads an object; what it holds, or that the handle is stale.
+    pub fn read(&self, handle: u64) -> Result<u64> {
+        let place = self.pool.pin(handle, MapMode::Read)?;
+        let value = look(&self.pool, place);
+        unmap(&self.pool, handle);
+        Ok(value)
+    }
+
+    /// Reads the object that moves: it is as it was, or as written, or gone.
+    pub fn expect_moves(&self) {
+        match self.read(self.moves) {
+            Ok(value) => assert!(value == MOVES || value == WRITTEN, "read {value:#x}"),
+            Err(error) => assert!(matches!(error, Error::Invalid(_))),
+        }
+    }
+
+    /// Writes an object, unless it is gone.
+    pub fn write(&self, handle: u64) {
+        if let Ok(place) = self.pool.pin(handle, MapMode::ReadWrite) {
+            put(&self.pool, place, WRITTEN);
+            unmap(&self.pool, handle);
+        }
+    }
+
+    /// Frees an object; false: it was gone.
+    pub fn free(&self, handle: u64) -> bool {
+        // SAFETY: models use raw handles, stale ones on purpose.
+        unsafe { self.pool.free_raw(handle) }.is_ok()
+    }
+
+    /// Allocates an object and writes it.
+    pub fn malloc(&self) -> u64 {
+        object(&self.pool, WRITTEN)
+    }
+}
+
+/// Allocates an object that holds `value`, as zswap does: mapped until it is written.
+pub fn object(pool: &Pool, value: u64) -> u64 {
+    let (handle, place) = pool.allocate(1, 1).unwrap();
+    put(pool, place, value);
+    unmap(pool, handle);
+    handle
+}
+
+pub fn unmap(pool: &Pool, handle: u64) {
+    // SAFETY: the mapping was made by the caller.
+    unsafe { pool.unmap_raw(handle).unwrap() };
+}
+
+pub fn look(pool: &Pool, place: Place) -> u64 {
+    // SAFETY: the object is pinned; loom finds who writes it all the same.
+    let value = pool.region.bytes(place).with(|at| unsafe { *at });
+    assert_ne!(value, SCRIBBLE, "a mapped object's zspage was given back");
+    value
+}
+
+pub fn put(pool: &Pool, place: Place, value: u64) {
+    // SAFETY: the object is pinned to write; loom finds who looks at it meanwhile.
+    pool.region.bytes(place).with_mut(|at| unsafe { *at = value });
+}
+
+pub fn place_of(pool: &Pool, handle: u64) -> Place {
+    word_of(pool, handle).place()
+}
+
+pub fn word_of(pool: &Pool, handle: u64) -> Word {
+    pool.region.word(RawHandle::unpack(handle).index).peek()
+}
+
+/// Runs the threads against each other in every order, or in those with at most `preemptions`, and checks the end.
+pub fn race(preemptions: Option<usize>, threads: &'static [fn(&Scene)]) {
+    race_in(preemptions, Scene::new, threads);
+}
+
+/// The same in a scene of its own.
+pub fn race_in(preemptions: Option<usize>, scene: fn() -> Scene, threads: &'static [fn(&Scene)]) {
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = preemptions;
+    builder.max_branches = 20_000;
+    let executions = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let count = executions.clone();
+    builder.check(move || {
+        count.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let scene = Arc::new(scene());
+        let run = |work: fn(&Scene)| {
+            let scene = scene.clone();
+            thread::spawn(move || work(&scene))
+        };
+        let (first, others) = threads.split_first().unwrap();
+        let running: Vec<_> = others.iter().map(|&work| run(work)).collect();
+        first(&scene);
+        running.into_iter().for_each(|thread| thread.join().unwrap());
+        check(&scene.pool);
+    });
+    let executions = executions.load(std::sync::atomic::Ordering::Relaxed);
+    println!("{}: {executions} executions", std::thread::current().name().unwrap_or("a model"));
+}
+
+/// The end check.
+pub fn check(pool: &Pool) {
+    let region = &pool.region;
+    let (mut owned, mut zspages, mut free) = (HashSet::new(), region.unused(), region.indices());
+    for class in &pool.classes {
+        // Taking the lock releases what was deferred.
+        let state = class.lock(region);
+        let (mut objects, mut count) = (0, 0);
+        for id in state.iter(region) {
+            let slots = state.slots(region, id);
+            assert!(!slots.isolated && region.zspage(id).is_of(class.index()));
+            assert_eq!(slots.taken.count_ones(), slots.count as u32);
+            for slot in (0..2).filter(|slot| slots.taken >> slot & 1 == 1) {
+                let (place, index) = (Place { zspage: id, slot }, region.zspage(id).handle_at(slot));
+                let word = region.word(index).peek();
+                assert_eq!((word.state(), word.place()), (State::Live, place), "slot of {index:?}");
+                assert!(owned.insert(index.0), "{index:?} has two slots");
+                objects += 1;
+            }
+            zspages.push(id);
+            count += 1;
+        }
+        assert_eq!((state.objects, state.zspages), (objects, count));
+        free.extend(region.listed(state.free_handles()));
+    }
+    let live = (0..region.word_count()).filter(|&i| region.word(HandleIndex(i)).peek().state() != State::Free);
+    assert_eq!(live.count(), owned.len(), "every object has its slot");
+    assert_eq!(free.len() + owned.len(), region.word_count() as usize, "every other index is free");
+    assert_eq!(free.iter().map(|index| index.0).collect::<HashSet<_>>().len(), free.len(), "an index is free twice");
+    zspages.sort_by_key(|id| id.0);
+    assert_eq!(zspages, (0..4).map(ZspageId).collect::<Vec<_>>(), "every zspage is in a class or given back, once");
+}

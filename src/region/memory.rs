@@ -1,0 +1,263 @@
+//! The region itself: how it is reserved and prepared, and what lies where in it.
+
+use super::arena::{Arena, Chunk};
+use super::charge::Charge;
+use super::fifo::Fifo;
+use super::handles::Handles;
+use super::layout::Layout;
+use super::records::Group;
+use crate::error::{Error, Result};
+use crate::os::{Advice, Errno, Kind, Mapping, Os};
+use crate::sync::{AtomicU32, AtomicU64, Lock, Locked, Ordering, Rank};
+use crate::units::{CHUNK, HandleIndex, PAGE, Place, ZspageId};
+use crate::zspage::Zspage;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+
+/// Where the memory comes from.
+pub enum Source {
+    /// Private anonymous memory.
+    Anonymous,
+    /// A memory file of this name.
+    File(String),
+    /// A memory file of huge pages from the system's pool; the tables are anonymous.
+    HugeFile(String),
+    /// The caller's memory: address, bytes, and whether it may be given back like private anonymous memory.
+    Lent(*mut u8, usize, bool),
+}
+
+/// From which chunk on new chunks have huge pages, and what advice the system is given.
+#[derive(Clone, Copy)]
+pub struct Policy {
+    /// Chunks from this one on are committed whole; `usize::MAX`: none.
+    pub whole_from: usize,
+    /// Whether any advice is given: huge pages, core dumps.
+    pub advise: bool,
+    /// Whether forked children do not get the memory.
+    pub dont_fork: bool,
+}
+
+/// The memory of a pool.
+pub struct Region {
+    pub(super) os: Os,
+    pub(super) layout: Layout,
+    pub(super) policy: Policy,
+    pub(super) kind: Kind,
+    /// The tables, and the arena too if it has no mapping of its own.
+    tables: Mapping,
+    pub(super) huge_arena: Option<Mapping>,
+    pub(super) arena_base: *mut u8,
+    /// The zspage table and the handle table.
+    zspages: *const Zspage,
+    handle_words: *const AtomicU64,
+    pub(super) file: Option<OwnedFd>,
+    /// What the pool has and may have.
+    pub charge: Charge,
+    pub(super) arena: Lock<Arena>,
+    pub(super) handles: Lock<Handles>,
+    /// Words of the handle table that were ever given out; only these are looked at.
+    pub(super) words: AtomicU32,
+}
+
+// SAFETY: the pointers are into mappings that live as long as the region; who may touch what is in `Region`'s methods.
+unsafe impl Send for Region {}
+// SAFETY: as above.
+unsafe impl Sync for Region {}
+
+const NO_ADDRESSES: &str =
+    "the system did not reserve addresses for the pool: give a smaller max_bytes, or raise RLIMIT_AS";
+const NO_TABLES: &str = "the system did not commit the pool's tables: it has no memory, or overcommits none";
+const NO_ADVICE: &str = "the system refused advice about the pool's memory";
+
+impl Region {
+    /// Reserves the memory and commits the tables that are needed from the start.
+    pub fn new(os: Os, source: &Source, layout: Layout, policy: Policy, limit_pages: u64) -> Result<Self> {
+        let arena_bytes = layout.arena_pages * PAGE;
+        let tables_end = layout.tables_end.next_multiple_of(CHUNK);
+        let step = |text| move |errno: Errno| Error::system(errno, text);
+        const NO_FILE: &str = "the system did not create a memory file for the pool";
+        const NO_HUGE: &str = "the system has no huge-page files: it was built without hugetlbfs, or refuses them";
+        let (mut file, mut huge_arena, mut kind) = (None, None, Kind::Anonymous);
+        let tables = match source {
+            Source::Anonymous => os.reserve(tables_end + arena_bytes, CHUNK).map_err(step(NO_ADDRESSES))?,
+            Source::File(name) => {
+                let fd = os.memory_file(name, tables_end + arena_bytes, false).map_err(step(NO_FILE))?;
+                let map = os.map_file(fd.as_raw_fd(), tables_end + arena_bytes, CHUNK).map_err(step(NO_ADDRESSES))?;
+                (file, kind) = (Some(fd), Kind::File);
+                map
+            }
+            Source::HugeFile(name) => {
+                let fd = os.memory_file(name, arena_bytes, true).map_err(step(NO_HUGE))?;
+                let map = os.map_file(fd.as_raw_fd(), arena_bytes, CHUNK).map_err(step(NO_ADDRESSES))?;
+                (file, kind, huge_arena) = (Some(fd), Kind::File, Some(map));
+                os.reserve(tables_end, CHUNK).map_err(step(NO_ADDRESSES))?
+            }
+            Source::Lent(base, _, releasable) => {
+                kind = if *releasable { Kind::LentReleasable } else { Kind::Lent };
+                Mapping::lent(std::ptr::NonNull::new(*base).ok_or(Error::Invalid("memory is NULL"))?)
+            }
+        };
+        let arena_at = if matches!(source, Source::Lent(..)) { layout.tables_end } else { tables_end };
+        let arena_base = match &huge_arena {
+            Some(map) => map.base().as_ptr(),
+            // SAFETY: the tables' mapping was made long enough to hold the arena after them.
+            None => unsafe { tables.base().as_ptr().add(arena_at) },
+        };
+        // SAFETY: both tables lie inside the tables' mapping.
+        let (zspages, handle_words) = unsafe {
+            (tables.base().as_ptr().add(layout.zspage_table), tables.base().as_ptr().add(layout.handle_table))
+        };
+        let region = Self {
+            os,
+            layout,
+            zspages: zspages.cast(),
+            handle_words: handle_words.cast(),
+            policy,
+            kind,
+            tables,
+            huge_arena,
+            arena_base,
+            file,
+            charge: Charge::new(limit_pages),
+            arena: Lock::new(Rank::Arena, Arena::new(layout.arena_pages)),
+            handles: Lock::new(Rank::Handles, Handles { fresh: 0, committed: 0, returned: Fifo::EMPTY }),
+            words: AtomicU32::new(0),
+        };
+        region.prepare()?;
+        Ok(region)
+    }
+
+    /// Gives the advice, commits the first tables, and writes the super page.
+    fn prepare(&self) -> Result<()> {
+        let refused = |errno| Error::system(errno, NO_ADVICE);
+        let (base, arena_bytes) = (self.tables.base().as_ptr(), self.layout.arena_pages * PAGE);
+        let lent = matches!(self.kind, Kind::Lent | Kind::LentReleasable);
+        if self.policy.advise && self.huge_arena.is_none() {
+            let small = self.policy.whole_from.saturating_mul(CHUNK).min(arena_bytes);
+            // A system that never gives huge pages refuses advice about them, and so does one built without them.
+            let _ = self.os.advise(self.arena_base, small, Advice::NotHuge);
+            if small < arena_bytes {
+                // SAFETY: `small` lies inside the arena.
+                let _ = self.os.advise(unsafe { self.arena_base.add(small) }, arena_bytes - small, Advice::Huge);
+            }
+        }
+        if self.policy.advise {
+            self.os.advise(self.arena_base, arena_bytes, Advice::DontDump).map_err(refused)?;
+        }
+        if self.policy.dont_fork {
+            self.os.advise(self.arena_base, arena_bytes, Advice::DontFork).map_err(refused)?;
+            if !lent {
+                self.os.advise(base, self.layout.tables_end, Advice::DontFork).map_err(refused)?;
+            }
+        }
+        self.commit_table(0, self.layout.zspage_table)?;
+        self.charge.take(1)?;
+        // SAFETY: the super page was just committed, is aligned, and nobody else knows it.
+        unsafe {
+            base.cast::<SuperPage>().write(SuperPage { magic: MAGIC, version: 1, page: PAGE, layout: self.layout })
+        };
+        Ok(())
+    }
+
+    /// Makes a part of the tables usable, and zero.
+    pub(super) fn commit_table(&self, at: usize, bytes: usize) -> Result<()> {
+        // SAFETY: the tables' mapping is that long.
+        let at = unsafe { self.tables.base().as_ptr().add(at) };
+        if matches!(self.kind, Kind::Lent | Kind::LentReleasable) {
+            // SAFETY: the caller's memory, usable already; this part of it is not in use yet.
+            unsafe { at.write_bytes(0, bytes) };
+            return Ok(());
+        }
+        self.os.commit(at, bytes).map_err(|errno| Error::system(errno, NO_TABLES))
+    }
+
+    #[inline]
+    pub(super) fn table<T>(&self, offset: usize) -> *mut T {
+        // SAFETY: offsets come from the layout, and lie inside the tables' mapping.
+        unsafe { self.tables.base().as_ptr().add(offset).cast() }
+    }
+
+    /// The records of the chunks; the arena's guard shows that its lock is held.
+    #[allow(clippy::mut_from_ref)]
+    pub(super) fn chunks(&self, _: &mut Locked<'_, Arena>) -> &mut [Chunk] {
+        // SAFETY: the chunk table is committed from the start, zero is a valid record, and the lock makes this the only use.
+        unsafe { std::slice::from_raw_parts_mut(self.table(self.layout.chunk_table), self.layout.chunks) }
+    }
+
+    #[allow(clippy::mut_from_ref)]
+    pub(super) fn group(&self, _: &mut Locked<'_, Arena>, group: usize) -> &mut Group {
+        // SAFETY: as for the chunks.
+        unsafe { &mut *self.table::<Group>(self.layout.group_table).add(group) }
+    }
+
+    /// The record of a zspage.
+    #[inline]
+    pub fn zspage(&self, id: ZspageId) -> &Zspage {
+        // SAFETY: ids are given out by `acquire`, which committed the record's page; records are never unmapped before the
+        // region is, and one whose page was given back reads as zero, which is a record that is not in use.
+        unsafe { &*self.zspages.add(id.0 as usize) }
+    }
+
+    /// A word of the handle table, by an index that was given out.
+    #[inline]
+    pub fn word(&self, index: HandleIndex) -> crate::object::ObjectWord<'_> {
+        debug_assert!(index.0 < self.words.load(Ordering::Relaxed));
+        // SAFETY: the word is committed, and stays so for as long as the region lives.
+        let word = unsafe { &*self.handle_words.add(index.0 as usize) };
+        crate::object::ObjectWord(word)
+    }
+
+    /// How many words were ever given out; an index from there on is nobody's.
+    #[inline]
+    pub fn word_count(&self) -> u32 {
+        // Acquire pairs with the Release in `refill`: the words below are committed.
+        self.words.load(Ordering::Acquire)
+    }
+
+    /// Where an object's bytes are.
+    #[inline]
+    pub fn object(&self, place: Place) -> *mut u8 {
+        let zspage = self.zspage(place.zspage);
+        let offset = zspage.first_page() as usize * PAGE + zspage.class().offset(place.slot);
+        // SAFETY: the zspage is inside the arena, and the slot inside the zspage.
+        unsafe { self.arena_base.add(offset) }
+    }
+
+    /// Copies an object to another place of its class.
+    ///
+    /// # Safety
+    /// Nobody writes the source meanwhile, and the target is the caller's alone.
+    #[inline]
+    pub unsafe fn copy(&self, from: Place, to: Place, bytes: usize) {
+        // SAFETY: two slots of one class do not overlap, and the caller answers for the rest.
+        unsafe { std::ptr::copy_nonoverlapping(self.object(from), self.object(to), bytes) };
+    }
+
+    /// The file descriptor of a pool in a memory file.
+    pub fn fd(&self) -> Option<RawFd> {
+        self.file.as_ref().map(AsRawFd::as_raw_fd)
+    }
+
+    /// The layout.
+    pub fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    /// Lets go of the memory without unmapping it: in a child that never got it.
+    pub fn forget(&mut self) {
+        self.tables.forget();
+        if let Some(arena) = &mut self.huge_arena {
+            arena.forget();
+        }
+    }
+}
+
+/// Says what a memory file holds.
+#[repr(C)]
+struct SuperPage {
+    magic: u64,
+    version: u32,
+    page: usize,
+    layout: Layout,
+}
+
+const MAGIC: u64 = u64::from_le_bytes(*b"zsalloc\x01");

@@ -1,0 +1,188 @@
+//! What stands in for a region under loom: a few zspages and handle words, and bytes whose races loom sees.
+//!
+//! A zspage that is given back is written over, so that whoever still reads it is found. Limits, chunks and the system are
+//! not modelled: nothing about them is decided by a race on a word.
+
+use super::Fifo;
+use crate::classes::Class;
+use crate::error::{Error, Result};
+use crate::object::ObjectWord;
+use crate::sync::{AtomicU64, Cell, Lock, Rank};
+use crate::units::{ClassIndex, HandleIndex, Place, ZspageId};
+use crate::zspage::Zspage;
+
+const ZSPAGES: usize = 4;
+const SLOTS: usize = 2;
+/// What a zspage that was given back holds.
+pub const SCRIBBLE: u64 = 0xdead;
+
+/// The stand-in.
+pub struct Region {
+    words: Vec<AtomicU64>,
+    zspages: Vec<Zspage>,
+    bytes: Vec<Cell<u64>>,
+    /// Zspages that nobody has.
+    unused: Lock<Vec<ZspageId>>,
+    /// Handle indices that no class has.
+    indices: Lock<Vec<HandleIndex>>,
+    /// Always lets through.
+    pub charge: Charge,
+}
+
+// SAFETY: who may touch the cells is what the models check.
+unsafe impl Sync for Region {}
+// SAFETY: as above.
+unsafe impl Send for Region {}
+
+/// No limit.
+pub struct Charge;
+
+#[allow(clippy::unused_self)]
+impl Charge {
+    pub fn take(&self, _: usize) -> Result<()> {
+        Ok(())
+    }
+    pub fn keep_warm(&self, _: usize) -> bool {
+        false
+    }
+    pub fn end_warm(&self, _: usize) {}
+    pub fn used(&self) -> u64 {
+        0
+    }
+    pub fn limit(&self) -> u64 {
+        0
+    }
+    pub fn warm(&self) -> u64 {
+        0
+    }
+    pub fn set_limit(&self, _: u64) {}
+}
+
+impl Region {
+    /// With so many handle words, none in use.
+    pub fn new(words: u32) -> Self {
+        Self {
+            words: (0..words).map(|_| AtomicU64::new(0)).collect(),
+            zspages: (0..ZSPAGES).map(|_| Zspage::unused()).collect(),
+            bytes: (0..ZSPAGES * SLOTS).map(|_| Cell::new(SCRIBBLE)).collect(),
+            unused: Lock::new(Rank::Arena, (0..ZSPAGES as u32).rev().map(ZspageId).collect()),
+            indices: Lock::new(Rank::Handles, (0..words).rev().map(HandleIndex).collect()),
+            charge: Charge,
+        }
+    }
+
+    pub fn word(&self, index: HandleIndex) -> ObjectWord<'_> {
+        ObjectWord(&self.words[index.0 as usize])
+    }
+
+    pub fn word_count(&self) -> u32 {
+        self.words.len() as u32
+    }
+
+    pub fn zspage(&self, id: ZspageId) -> &Zspage {
+        &self.zspages[id.0 as usize]
+    }
+
+    /// The bytes of an object; whoever looks vouches by the protocol that nobody writes.
+    pub fn bytes(&self, place: Place) -> &Cell<u64> {
+        &self.bytes[place.zspage.0 as usize * SLOTS + place.slot as usize]
+    }
+
+    pub fn object(&self, _: Place) -> *mut u8 {
+        unreachable!("models look at `bytes`")
+    }
+
+    /// # Safety
+    /// As in the product.
+    pub unsafe fn copy(&self, from: Place, to: Place, _: usize) {
+        // SAFETY: as in the product; loom checks it.
+        let value = self.bytes(from).with(|at| unsafe { *at });
+        // SAFETY: as above.
+        self.bytes(to).with_mut(|at| unsafe { *at = value });
+    }
+
+    pub fn acquire(&self, _: ClassIndex, epoch: u32, _: Option<usize>) -> Result<ZspageId> {
+        let id = self.unused.lock().pop().ok_or(Error::NoMemory("no zspage is left in this model"))?;
+        self.zspage(id).set_up(0, 0, epoch);
+        Ok(id)
+    }
+
+    pub fn release(&self, id: ZspageId, _: Class, _: u8) -> Result<u64> {
+        for slot in 0..SLOTS as u8 {
+            // SAFETY: nobody else may know it; loom finds who does.
+            self.bytes(Place { zspage: id, slot }).with_mut(|at| unsafe { *at = SCRIBBLE });
+        }
+        let mut unused = self.unused.lock();
+        assert!(!unused.contains(&id), "{id:?} was given back twice");
+        unused.push(id);
+        Ok(1)
+    }
+
+    /// Zspages that nobody has.
+    pub fn unused(&self) -> Vec<ZspageId> {
+        self.unused.lock().clone()
+    }
+
+    pub fn refill(&self, free: &mut Fifo, count: u32) -> Result<()> {
+        for _ in 0..count {
+            let index = self.indices.lock().pop().ok_or(Error::NoMemory("no handle is left in this model"))?;
+            free.push(self, index);
+        }
+        Ok(())
+    }
+
+    /// Handle indices that no class has.
+    pub fn indices(&self) -> Vec<HandleIndex> {
+        self.indices.lock().clone()
+    }
+
+    /// The indices on a list.
+    pub fn listed(&self, list: Fifo) -> Vec<HandleIndex> {
+        let mut copy = list;
+        std::iter::from_fn(|| copy.pop(self)).collect()
+    }
+
+    pub fn take_back(&self, free: &mut Fifo) {
+        let taken = self.listed(*free);
+        self.indices.lock().extend(taken);
+        *free = Fifo::EMPTY;
+    }
+
+    pub fn trim(&self, _: ZspageId, _: Class, _: u8, _: u8) -> Result<u64> {
+        Ok(0)
+    }
+    pub fn trim_leftovers(&self) -> u64 {
+        0
+    }
+    pub fn is_whole(&self, _: ZspageId) -> bool {
+        false
+    }
+    pub fn has_whole_chunks(&self) -> bool {
+        false
+    }
+    pub fn chunk_of(&self, _: ZspageId) -> usize {
+        0
+    }
+    pub fn emptiness(&self, _: usize) -> u64 {
+        0
+    }
+    pub fn sparse_chunk(&self) -> Option<usize> {
+        None
+    }
+    pub fn is_closed(&self, _: usize) -> bool {
+        true
+    }
+    pub fn zspage_in(&self, _: usize, _: usize) -> Option<(ZspageId, usize)> {
+        None
+    }
+    pub fn open_chunks(&self) -> (u64, u64) {
+        (0, 0)
+    }
+    pub fn table_pages(&self) -> u64 {
+        0
+    }
+    pub fn fd(&self) -> Option<std::os::fd::RawFd> {
+        None
+    }
+    pub fn forget(&mut self) {}
+}

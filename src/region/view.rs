@@ -1,0 +1,80 @@
+//! What compaction and the statistics ask of a region.
+
+use super::Region;
+use super::arena::{Chunk, State};
+use super::layout::GROUP_CHUNKS;
+use super::records::Group;
+use crate::units::{CHUNK_PAGES, ZspageId, pages_of};
+
+impl Region {
+    /// Whether a zspage lies in a chunk that is committed and given back whole.
+    pub fn is_whole(&self, id: ZspageId) -> bool {
+        self.chunk_of(id) >= self.policy.whole_from
+    }
+
+    /// Whether any chunk is committed and given back whole.
+    pub fn has_whole_chunks(&self) -> bool {
+        self.policy.whole_from < self.layout.chunks
+    }
+
+    /// The chunk that a zspage lies in.
+    pub fn chunk_of(&self, id: ZspageId) -> usize {
+        self.zspage(id).first_page() as usize / CHUNK_PAGES
+    }
+
+    /// How empty a chunk is, from 0 to 3, by the pages that zspages have.
+    pub fn emptiness(&self, chunk: usize) -> u64 {
+        let mut arena = self.arena.lock();
+        let taken = self.chunks(&mut arena)[chunk].taken as usize;
+        (3 - taken * 4 / (CHUNK_PAGES + 1)) as u64
+    }
+
+    /// The emptiest of the chunks that go back whole, if the other open chunks have as many pages free as it has taken.
+    pub fn sparse_chunk(&self) -> Option<usize> {
+        let mut arena = self.arena.lock();
+        let chunks = self.chunks(&mut arena);
+        let open = || chunks.iter().enumerate().filter(|(_, chunk)| chunk.state == State::Open);
+        let (index, sparsest) = open().filter(|(_, chunk)| chunk.whole).min_by_key(|(_, chunk)| chunk.taken)?;
+        let free = |chunk: &Chunk| CHUNK_PAGES - chunk.taken as usize;
+        let elsewhere: usize = open().map(|(_, chunk)| free(chunk)).sum::<usize>() - free(sparsest);
+        (sparsest.taken as usize <= elsewhere).then_some(index)
+    }
+
+    /// Whether a chunk has no zspages and no memory.
+    pub fn is_closed(&self, chunk: usize) -> bool {
+        let mut arena = self.arena.lock();
+        self.chunks(&mut arena)[chunk].state == State::Closed
+    }
+
+    /// A zspage in a chunk, among the records of its group from `from` on, and where to look for the next one.
+    pub fn zspage_in(&self, chunk: usize, from: usize) -> Option<(ZspageId, usize)> {
+        let group = chunk / GROUP_CHUNKS;
+        let mut arena = self.arena.lock();
+        let records = self.group(&mut arena, group);
+        let id = |local| ZspageId((group * self.layout.group_records + local) as u32);
+        let local = (from..records.end()).find(|&at| records.is_taken(at) && self.chunk_of(id(at)) == chunk)?;
+        Some((id(local), local + 1))
+    }
+
+    /// Pages of the tables that are charged: those in use from the start, of the chunks and groups opened so far, of
+    /// records and of handles.
+    pub fn table_pages(&self) -> u64 {
+        let mut arena = self.arena.lock();
+        let used = self.chunks(&mut arena).iter().filter(|chunk| chunk.committed).count();
+        let groups = 0..used.div_ceil(GROUP_CHUNKS);
+        let records: usize = groups.map(|group| self.group(&mut arena, group).pages as usize).sum();
+        drop(arena);
+        let handles = pages_of(self.word_count() as usize * size_of::<u64>());
+        let tables = pages_of(used * size_of::<Chunk>()) + pages_of(used.div_ceil(GROUP_CHUNKS) * size_of::<Group>());
+        (1 + tables + records + handles) as u64
+    }
+
+    /// Chunks that are open, and those of them that are committed whole.
+    pub fn open_chunks(&self) -> (u64, u64) {
+        let mut arena = self.arena.lock();
+        let open = arena.open;
+        let chunks = self.chunks(&mut arena);
+        let whole = chunks.iter().take(self.layout.chunks).filter(|c| c.whole && c.state == State::Open).count();
+        (open as u64, whole as u64)
+    }
+}

@@ -1,0 +1,222 @@
+//! Runs and records for zspages, and the way back to the system.
+
+use super::Region;
+use super::arena::{Arena, Chunk, Run, State};
+use super::layout::GROUP_CHUNKS;
+use super::records::Group;
+use crate::classes::{Class, class};
+use crate::error::{Error, Result};
+use crate::os::Kind;
+use crate::sync::Locked;
+use crate::units::{CHUNK, CHUNK_PAGES, ClassIndex, PAGE, ZspageId, pages_of};
+use crate::zspage::Zspage;
+use std::os::fd::AsRawFd;
+
+impl Region {
+    /// Makes a new zspage of `class`, empty, known to nobody else. `not_in`: only in an open
+    /// chunk other than that one.
+    pub fn acquire(&self, class_index: ClassIndex, epoch: u32, not_in: Option<usize>) -> Result<ZspageId> {
+        let class = class(class_index);
+        let mut arena = self.arena.lock();
+        let run = self.take_run(&mut arena, class, not_in)?;
+        let id = self.take_record(&mut arena, run.chunk / GROUP_CHUNKS).inspect_err(|_| {
+            let chunks = self.chunks(&mut arena);
+            // A chunk that was opened for this run stays open, empty and, unless it is whole, without memory.
+            arena.release(chunks, run);
+        })?;
+        drop(arena);
+        let touched = if run.chunk >= self.policy.whole_from { class.slots } else { 0 };
+        self.zspage(id).set_up((run.chunk * CHUNK_PAGES + run.first) as u32, touched, epoch);
+        Ok(id)
+    }
+
+    fn take_run(&self, arena: &mut Locked<'_, Arena>, class: Class, not_in: Option<usize>) -> Result<Run> {
+        const FRAGMENTED: Error = Error::NoMemory("no run of pages is free in the chunks that are open");
+        let pages = class.pages as usize;
+        let chunks = self.chunks(arena);
+        if let Some(chunk) = arena.find(chunks, pages, not_in) {
+            return arena.take(chunks, chunk, pages).ok_or(FRAGMENTED);
+        }
+        if not_in.is_some() {
+            return Err(FRAGMENTED);
+        }
+        let chunk = arena.lowest_closed(chunks)?;
+        self.open_chunk(arena, chunk)?;
+        arena.take(chunks, chunk, pages).ok_or(FRAGMENTED)
+    }
+
+    fn open_chunk(&self, arena: &mut Locked<'_, Arena>, chunk: usize) -> Result<()> {
+        const NO_MEMORY: &str = "the system did not commit memory for the pool";
+        const NO_HUGE: &str = "the system's pool of huge pages is empty: raise vm.nr_hugepages";
+        let chunks = self.chunks(arena);
+        let bytes = arena.size_of(chunk) * PAGE;
+        let whole = chunk >= self.policy.whole_from;
+        let charged = if whole { arena.size_of(chunk) } else { 0 };
+        // The tables grow by what the first use of this chunk and its group touches.
+        let table_pages = self.table_growth(chunks, chunk);
+        self.charge.take(charged + table_pages)?;
+        let open = || {
+            if let (Some(file), Some(_)) = (&self.file, &self.huge_arena) {
+                let taken = self.os.take_huge(file.as_raw_fd(), chunk * CHUNK, bytes);
+                taken.map_err(|errno| match errno.0 {
+                    crate::os::errno::ENOSPC => Error::NoMemory(NO_HUGE),
+                    _ => Error::system(errno, NO_HUGE),
+                })?;
+            }
+            if !chunks[chunk].committed && !matches!(self.kind, Kind::Lent | Kind::LentReleasable) {
+                // SAFETY: the chunk lies inside the arena.
+                let at = unsafe { self.arena_base.add(chunk * CHUNK) };
+                self.os.commit(at, bytes).map_err(|errno| Error::system(errno, NO_MEMORY))?;
+            }
+            Ok(())
+        };
+        open().inspect_err(|_| self.charge.give_back(charged + table_pages))?;
+        arena.open(chunks, chunk, whole);
+        Ok(())
+    }
+
+    /// Pages of the chunk and group tables that are touched for the first time when `chunk` is.
+    fn table_growth(&self, chunks: &[Chunk], chunk: usize) -> usize {
+        if chunks[chunk].committed {
+            return 0;
+        }
+        // Chunks are opened for the first time in order: the pages touched so far are those up to the chunk before.
+        let pages = |count: usize, bytes: usize| pages_of(count * bytes);
+        let chunk_pages = pages(chunk + 1, size_of::<Chunk>()) - pages(chunk, size_of::<Chunk>());
+        let groups = |chunks: usize| chunks.div_ceil(GROUP_CHUNKS);
+        let group_bytes = size_of::<Group>();
+        chunk_pages + pages(groups(chunk + 1), group_bytes) - pages(groups(chunk), group_bytes)
+    }
+
+    fn take_record(&self, arena: &mut Locked<'_, Arena>, group: usize) -> Result<ZspageId> {
+        const NO_RECORDS: Error =
+            Error::NoMemory("the zspage table is full: the memory supplied is small for small objects");
+        let record = self.group(arena, group);
+        let local = record.lowest_free(self.layout.group_records).ok_or(NO_RECORDS)?;
+        if !record.committed {
+            self.commit_table(self.layout.record(group, 0), self.layout.group_record_bytes())?;
+            record.committed = true;
+        }
+        let pages = pages_of((local + 1) * size_of::<Zspage>()).max(record.pages as usize);
+        self.charge.take(pages - record.pages as usize)?;
+        record.pages = pages as u32;
+        record.take(local);
+        Ok(ZspageId((group * self.layout.group_records + local) as u32))
+    }
+
+    /// Gives back a zspage that is empty and that nobody else knows. Returns the pages that the system got, or that it
+    /// refused them: then the zspage stays as it is.
+    pub fn release(&self, id: ZspageId, class: Class, touched: u8) -> Result<u64> {
+        let zspage = self.zspage(id);
+        let first = zspage.first_page() as usize;
+        let run = Run { chunk: first / CHUNK_PAGES, first: first % CHUNK_PAGES, pages: class.pages as usize };
+        let whole = run.chunk >= self.policy.whole_from;
+        let pages = if whole { 0 } else { class.pages_of_slots(touched as usize) };
+        let gone = self.return_pages(first, pages)?;
+        let mut arena = self.arena.lock();
+        self.group(&mut arena, run.chunk / GROUP_CHUNKS).release(id.0 as usize % self.layout.group_records);
+        self.charge.give_back(pages);
+        let chunks = self.chunks(&mut arena);
+        if !arena.release(chunks, run) {
+            return Ok(gone);
+        }
+        arena.begin_return(chunks, run.chunk);
+        if !whole {
+            arena.close(chunks, run.chunk);
+            return Ok(gone);
+        }
+        drop(arena);
+        Ok(self.return_chunk(run.chunk))
+    }
+
+    /// Gives back a chunk that is empty and marked as returning; if the system refuses, it stays open and warm.
+    fn return_chunk(&self, chunk: usize) -> u64 {
+        let pages = self.arena.lock().size_of(chunk);
+        let result = self.return_pages(chunk * CHUNK_PAGES, pages);
+        let mut arena = self.arena.lock();
+        let chunks = self.chunks(&mut arena);
+        match result {
+            Ok(gone) => {
+                arena.close(chunks, chunk);
+                self.charge.give_back(pages);
+                gone
+            }
+            Err(_) => {
+                arena.reopen(chunks, chunk);
+                0
+            }
+        }
+    }
+
+    /// Gives back the pages of an isolated zspage behind its first `keep` slots. Returns those that the system got.
+    pub fn trim(&self, id: ZspageId, class: Class, keep: u8, touched: u8) -> Result<u64> {
+        let (keep, touched) = (class.pages_of_slots(keep as usize), class.pages_of_slots(touched as usize));
+        let gone = self.return_pages(self.zspage(id).first_page() as usize + keep, touched - keep)?;
+        self.charge.give_back(touched - keep);
+        Ok(gone)
+    }
+
+    /// Gives pages of the arena back to the system. They are off every list, or in no live slot.
+    fn return_pages(&self, first: usize, pages: usize) -> Result<u64> {
+        const REFUSED: &str = "the system did not take memory back";
+        if pages == 0 {
+            return Ok(0);
+        }
+        // SAFETY: the pages lie inside the arena, and nothing in them is live.
+        let gone = unsafe { self.os.release(self.arena_base.add(first * PAGE), pages * PAGE, self.kind) };
+        gone.map(|gone| if gone { pages as u64 } else { 0 }).map_err(|errno| Error::system(errno, REFUSED))
+    }
+
+    /// Gives back what is left over once compaction is through: the pages behind each group's last record, and chunks
+    /// that the system would not take before. Returns the pages that it got.
+    pub fn trim_leftovers(&self) -> u64 {
+        let groups = self.layout.groups();
+        (0..groups).map(|group| self.trim_group(group)).sum::<u64>() + self.return_empty_chunks()
+    }
+
+    fn trim_group(&self, group: usize) -> u64 {
+        let mut arena = self.arena.lock();
+        let record = self.group(&mut arena, group);
+        let (keep, had) = (pages_of(record.end() * size_of::<Zspage>()), record.pages as usize);
+        if keep >= had || record.bound != 0 {
+            return 0;
+        }
+        // Nobody gets a record in the pages that go, until they went.
+        record.bound = (keep * PAGE / size_of::<Zspage>()) as u32 + 1;
+        drop(arena);
+        let at = self.table(self.layout.record(group, 0) + keep * PAGE);
+        let kind = if self.huge_arena.is_some() { Kind::Anonymous } else { self.kind };
+        // SAFETY: no record in these pages is in use or can be given out, and an unused record is zero.
+        let gone = unsafe { self.os.release(at, (had - keep) * PAGE, kind) };
+        let mut arena = self.arena.lock();
+        let record = self.group(&mut arena, group);
+        record.bound = 0;
+        if gone.is_err() {
+            return 0;
+        }
+        record.pages = keep as u32;
+        self.charge.give_back(had - keep);
+        if gone == Ok(true) { (had - keep) as u64 } else { 0 }
+    }
+
+    fn return_empty_chunks(&self) -> u64 {
+        let mut gone = 0;
+        for chunk in 0..self.layout.chunks {
+            let mut arena = self.arena.lock();
+            let chunks = self.chunks(&mut arena);
+            let missing = CHUNK_PAGES - arena.size_of(chunk);
+            let (state, whole, taken) = (chunks[chunk].state, chunks[chunk].whole, chunks[chunk].taken as usize);
+            if state != State::Open || taken != missing {
+                continue;
+            }
+            arena.begin_return(chunks, chunk);
+            if whole {
+                drop(arena);
+                gone += self.return_chunk(chunk);
+            } else {
+                arena.close(chunks, chunk);
+            }
+        }
+        gone
+    }
+}
