@@ -1,5 +1,6 @@
-//! The zspages of one size class, by fullness, and the free handle indices at hand. All of it is derived from the handle
-//! words; one lock guards it, held for a few instructions and never while waiting, copying or calling the system.
+//! The zspages of one size class, by fullness, and the free handle indices at hand. All of it is derived from the
+//! handle words; one lock guards it, held for a few instructions and never while waiting, copying or calling the
+//! system.
 
 use crate::classes::{Class, class};
 use crate::error::Result;
@@ -12,8 +13,8 @@ use crate::sync::{
 use crate::units::{ClassIndex, HandleIndex, Place, ZspageId};
 use crate::zspage::{FULL, Slots};
 
-/// A class keeps this many free indices before it uses one again, so that a stale handle is refused for at least so many
-/// times 65,536 allocations; it fetches as many at a time, a cache line of words.
+/// A class keeps this many free indices before it uses one again, so that a stale handle is refused for at least so
+/// many times 65,536 allocations; it fetches as many at a time, a cache line of words.
 const SPARE_HANDLES: u32 = if cfg!(loom) { 1 } else { 8 };
 const LISTS: usize = FULL as usize + 1;
 
@@ -82,8 +83,8 @@ impl SizeClass {
         state
     }
 
-    /// Releases the slot and the handle of an object that is gone: its word is FREE, and the caller is the one who made it
-    /// so. Never waits. `reuse`: whether the index may be used again.
+    /// Releases the slot and the handle of an object that is gone: its word is FREE, and the caller is the one who
+    /// made it so. Never waits. `reuse`: whether the index may be used again.
     #[inline]
     pub fn release(&self, region: &Region, place: Place, handle: HandleIndex, reuse: bool) -> Option<Emptied> {
         match self.state.try_lock() {
@@ -107,7 +108,8 @@ impl SizeClass {
     fn defer(&self, region: &Region, place: Place, handle: HandleIndex) {
         let mut first = self.deferred.load(Relaxed);
         loop {
-            // The slot is this thread's until it is on the list, so its note of whose object it has is free to be the link.
+            // The slot is this thread's until it is on the list, so its note of whose object it has is free to be the
+            // link.
             region.zspage(place.zspage).set_handle(place.slot, HandleIndex(first));
             // Release pairs with the Acquire of who takes the list: it sees the link, and the word as it was left.
             match self.deferred.compare_exchange(first, handle.0 + 1, Release, Relaxed) {
@@ -290,7 +292,8 @@ impl State {
         region.zspage(id).is_of(self.index) && self.slots(region, id).count == 0
     }
 
-    /// Ends the isolation of a zspage: off the books if it is empty, and the caller gives it back; else on its list again.
+    /// Ends the isolation of a zspage: off the books if it is empty, and the caller gives it back; else on its list
+    /// again.
     pub fn end_isolation(&mut self, region: &Region, id: ZspageId) -> Option<Emptied> {
         let slots = self.slots(region, id);
         slots.isolated = false;

@@ -8,8 +8,8 @@ pub const MAX_ALLOC_SIZE: usize = PAGE + 16;
 const MIN_SLOT: usize = PAGE / MAX_SLOTS;
 /// Slot sizes are multiples of this, and so are the addresses of objects.
 pub const ALIGN: usize = 16;
-/// From this size on, classes are two steps apart: the rounding costs the same share, and half as many classes each keep
-/// a zspage that is partly empty.
+/// From this size on, classes are two steps apart: the rounding costs the same share, and half as many classes each
+/// keep a zspage that is partly empty.
 const WIDE_FROM: usize = PAGE / 2;
 /// Bytes of a zspage's record in the zspage table, which a class weighs against its tail.
 pub const RECORD_BYTES: usize = 320;
@@ -47,9 +47,10 @@ impl Class {
         slot as usize * self.slot_bytes as usize
     }
 
-    /// The class of this slot size: the zspage that costs the fewest bytes a slot, its tail and its record counted. Of equals
-    /// the longest, which shares its record among the most slots. On the LZ4 sizes of real pages that is worth 0.3 % of
-    /// density over the shortest, and the weight given to the record hardly matters (`cargo bench --bench density`).
+    /// The class of this slot size: the zspage that costs the fewest bytes a slot, its tail and its record counted. Of
+    /// equals the longest, which shares its record among the most slots. On the LZ4 sizes of real pages that is worth
+    /// 0.3 % of density over the shortest, and the weight given to the record hardly matters (`cargo bench --bench
+    /// density`).
     const fn with_slot(slot_bytes: usize) -> Self {
         let (mut best_bytes, mut best_pages, mut best_slots) = (usize::MAX / MAX_SLOTS, 0, 1);
         let mut pages = 1;

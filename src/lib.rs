@@ -1,16 +1,105 @@
-//! draft
+//! A memory allocator for compressed pages: what the Linux kernel's zsmalloc is, as a library, in Rust and in C.
+//!
+//! # The nouns
+//!
+//! | noun | what it is | where |
+//! |---|---|---|
+//! | **pool** | the objects of one user, their limit, their memory | `pool/` |
+//! | **object** | 1 to [`MAX_ALLOC_SIZE`] bytes, moved by compaction while nobody has it mapped | |
+//! | **handle** | the name of an object: index of its word, generation, tag of its pool; never an address | `word.rs` |
+//! | **handle word** | state, pins, generation, place: the truth about an object, in 64 bits | `word.rs`, `object.rs` |
+//! | **size class** | objects of about one size; its zspages by fullness, behind one lock | `classes.rs`, `class.rs` |
+//! | **zspage** | a run of pages cut into equal slots, at most 64, so that its occupancy is one word | `zspage.rs` |
+//! | **chunk** | 2 MiB of the arena: what a huge page backs | `region/arena.rs` |
+//! | **region** | the addresses of a pool: tables, then the arena | `region/` |
+//!
+//! # The picture
+//!
+//! ```text
+//!  handle ──► handle table          zspage table                 arena (chunks of 2 MiB)
+//!  index,     ┌───────────────┐     ┌─────────────────────┐      ┌──────────────────────────────┐
+//!  generation,│ LIVE pins 0   │     │ class, first page   │─────►│ slot 0 │ slot 1 │ slot 2 │ ... │
+//!  tag        │ gen 7         │────►│ taken slots (u64)   │      └──────────────────────────────┘
+//!             │ zspage, slot  │     │ slot ► handle index │
+//!             └───────▲───────┘     └──────────┬──────────┘      one region: super page │ chunk, group,
+//!                     └────────────────────────┘                 zspage, handle tables │ arena
+//! ```
+//!
+//! The words are the truth. Bitmaps, lists, counts and free lists are derived from them, and locks guard only those.
+//!
+//! # The flows
+//!
+//! - **malloc**: take the class's lock; a free slot in its fullest zspage, and a free handle index; let go; publish
+//!   the word
+//!   (FREE to LIVE). No zspage has room: a run of pages in the fullest chunk that has one, outside the lock.
+//! - **map**: one compare-and-swap adds a pin; zspage and slot give the address. **unmap**: one takes it off; the last
+//!   one of
+//!   an object that was freed meanwhile releases it.
+//! - **free**: one compare-and-swap, LIVE to FREE (pinned: to DYING), and the object is gone; then its slot and index
+//!   go back
+//! to the class, if the lock is free, else to a list that its next holder empties. An empty zspage goes back to the
+//! system.
+//! - **compact**: isolate a zspage that pays; for each object a slot elsewhere, LIVE to MOVING, copy, MOVING to LIVE
+//!   at the new
+//!   place; a pin that came in between makes it give up. Empty zspages and trailing pages go back.
+//! - **shrink**: isolate the zspage that was longest unused; pin each object and offer it to the callback, with no
+//!   lock held.
+//!
+//! # The order of locks
+//!
+//! Compaction (only ever tried), class, handles, arena: `sync.rs` has them as an enum, and debug builds check it. No
+//! lock is held across a copy of an object, a callback, or the return of memory. Readers, frees and unmaps take none
+//! that they wait for.
+//!
+//! # The modules
+//!
+//! Each imports only from those above it; a test holds them to it.
+//!
+//! | module | what it knows |
+//! |---|---|
+//! | `units` | pages, chunks, and what is counted in them |
+//! | `os` | the system: the only file that names `libc` |
+//! | `error` | error numbers and sentences |
+//! | `sync` | atomics, cells, locks and their ranks, for the product and for loom |
+//! | `word` | the bits of handles and handle words |
+//! | `classes` | the table of size classes, computed at compile time |
+//! | `object` | the protocol of the handle word: every race about an object is decided there |
+//! | `zspage` | a zspage's record |
+//! | `region` | the memory: layout, limit, chunks, runs, the way to the system and back |
+//! | `class` | a size class's lists and free handles |
+//! | `pool` | the control flow: malloc, map, free, compact, shrink |
+//! | `capi` | the C functions, and nothing but them |
+//!
+//! # Errors and threads
+//!
+//! Every failure is an [`Error`] with an errno and a sentence; no input makes the crate panic. A [`Pool`] is `Send +
+//! Sync`, and each method says what may be called where.
+//!
+//! Objects of one pool are not hidden from each other: fresh objects hold what was there before, unless the pool is
+//! hardened.
+
+#![deny(unsafe_code)]
+
+#[allow(unsafe_code)]
 mod class;
 mod classes;
 mod error;
 #[cfg(all(test, loom))]
+#[allow(unsafe_code)]
 mod models;
+#[allow(unsafe_code)]
 mod object;
+#[allow(unsafe_code)]
 mod os;
+#[allow(unsafe_code)]
 mod pool;
+#[allow(unsafe_code)]
 mod region;
+#[allow(unsafe_code)]
 mod sync;
 mod units;
 mod word;
+#[allow(unsafe_code)]
 mod zspage;
 
 pub use classes::MAX_ALLOC_SIZE;

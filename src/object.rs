@@ -5,7 +5,7 @@
 //! | publish | FREE to LIVE | Release, pairs with map |
 //! | map to read | LIVE or MOVING: pins + 1 | Acquire, pairs with publish and commit |
 //! | map to write | LIVE: pins + 1; MOVING: wait for the mover | Acquire, pairs with publish, commit and give-up |
-//! | unmap | LIVE, MOVING, DYING: pins - 1; DYING with one pin to FREE | Release, pairs with begin and free; the releaser adds an Acquire fence |
+//! | unmap | LIVE, MOVING, DYING: pins - 1; DYING with one pin to FREE | Release, pairs with begin, free; then a fence |
 //! | begin move | LIVE, no pins, at this very place, to MOVING | Acquire, pairs with unmap |
 //! | commit | MOVING, no pins, to LIVE at the new place | AcqRel, on failure Acquire |
 //! | give up | MOVING with pins to LIVE with the same pins | Release, on failure Acquire; pairs with map to write |
@@ -112,7 +112,8 @@ impl ObjectWord<'_> {
             return Err(TOO_MANY);
         }
         let pinned = word.with_pins(word.pins() + 1);
-        // Acquire pairs with publish, commit and give-up: the bytes at the place are seen, and the mover's reads are over.
+        // Acquire pairs with publish, commit and give-up: the bytes at the place are seen, and the mover's reads are
+        // over.
         Ok(match self.0.compare_exchange(word.0, pinned.0, Acquire, Relaxed) {
             Ok(_) => Ok(word.place()),
             Err(now) => Err(Word(now)),
@@ -125,8 +126,8 @@ impl ObjectWord<'_> {
         {
             // The half of the word that has the state; a futex sees 32 bits.
             let half = usize::from(cfg!(target_endian = "little"));
-            // SAFETY: a word is two halves, each aligned for 32 bits; the half is only slept on, never accessed as an atomic
-            // of another size than the word by this program.
+            // SAFETY: a word is two halves, each aligned for 32 bits; the half is only slept on, never accessed as an
+            // atomic of another size than the word by this program.
             let state = unsafe { &*self.0.as_ptr().cast::<crate::sync::AtomicU32>().add(half) };
             wait.on(state, (word.0 >> 32) as u32);
         }
@@ -148,10 +149,12 @@ impl ObjectWord<'_> {
             }
             let last = word.state() == State::Dying && pins == 1;
             let next = if last { word.retired() } else { word.with_pins(pins - 1) };
-            // Release pairs with begin move and free: this mapping's reads and writes end before the bytes go elsewhere.
+            // Release pairs with begin move and free: this mapping's reads and writes end before the bytes go
+            // elsewhere.
             match self.0.compare_exchange(word.0, next.0, Release, Relaxed) {
                 Ok(_) if last => {
-                    // Pairs with the Release of the other unmaps and of the free: the slot's next owner comes after them all.
+                    // Pairs with the Release of the other unmaps and of the free: the slot's next owner comes after
+                    // them all.
                     fence(Acquire);
                     return Ok(Some(word.place()));
                 }
@@ -194,8 +197,9 @@ impl ObjectWord<'_> {
     pub fn settle_move(self, moving: Word, target: Place) -> Moved {
         let moved = moving.with_state(State::Live).with_place(target);
         loop {
-            // AcqRel: Release pairs with map, which must see the copy; Acquire pairs with the unmaps of those who read under
-            // it, for their reads come before the old slot's reuse. On failure Acquire: pairs with the free under the copy.
+            // AcqRel: Release pairs with map, which must see the copy; Acquire pairs with the unmaps of those who read
+            // under it, for their reads come before the old slot's reuse. On failure Acquire: pairs with the free
+            // under the copy.
             let Err(now) = self.0.compare_exchange(moving.0, moved.0, AcqRel, Acquire) else {
                 return Moved::Committed;
             };
@@ -217,7 +221,8 @@ impl ObjectWord<'_> {
     }
 
     /// Pins the object at `place` for an evict callback, if it is there, live, and nobody has it mapped: an object that
-    /// was just published and is still being written is mapped. The pin keeps its handle from being reused under the callback.
+    /// was just published and is still being written is mapped. The pin keeps its handle from being reused under the
+    /// callback.
     pub fn pin_to_evict(self, place: Place) -> Option<u16> {
         let word = self.idle_at(place)?;
         let pinned = word.with_pins(1);

@@ -1,8 +1,9 @@
 //! Atomics, cells and locks, by the same names in the product and under loom.
 //!
-//! Locks here are for derived bookkeeping and are held for some ten nanoseconds. Taking one is a compare-and-swap, letting
-//! go a plain store: who finds it taken spins for a moment and then naps on a futex, looking again by itself, so that
-//! letting go never has to look for sleepers. A locked instruction costs about 5 ns, half of an uncontended malloc's lock.
+//! Locks here are for derived bookkeeping and are held for some ten nanoseconds. Taking one is a compare-and-swap,
+//! letting go a plain store: who finds it taken spins for a moment and then naps on a futex, looking again by itself,
+//! so that letting go never has to look for sleepers. A locked instruction costs about 5 ns, half of an uncontended
+//! malloc's lock.
 
 use std::ops::{Deref, DerefMut};
 
@@ -11,7 +12,8 @@ pub use loom::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering, fence};
 #[cfg(not(loom))]
 pub use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering, fence};
 
-/// The lock order. A thread that holds a lock takes only those below it in this list. User callbacks run with none held.
+/// The lock order. A thread that holds a lock takes only those below it in this list. User callbacks run with none
+/// held.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Rank {
     /// The one compaction of a pool; only ever tried, never waited for.

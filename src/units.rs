@@ -14,7 +14,7 @@ pub const fn pages_of(bytes: usize) -> usize {
     bytes.div_ceil(PAGE)
 }
 
-/// Which size class: an index into [`crate::classes::CLASSES`].
+/// Which size class: an index into the table of classes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct ClassIndex(pub u16);
 

@@ -127,7 +127,8 @@ impl Word {
         Self(LINK.set(ZSPAGE.set(SLOT.set(self.0, 0), 0), next.0 as u64))
     }
 
-    /// What it becomes when its object is gone: FREE, no pins, next generation. The place stays until the slot is released.
+    /// What it becomes when its object is gone: FREE, no pins, next generation. The place stays until the slot is
+    /// released.
     pub const fn retired(self) -> Self {
         self.with_state(State::Free).with_pins(0).with_generation(self.generation().wrapping_add(1))
     }

@@ -1,5 +1,5 @@
-//! The record of a zspage: which class, where, which slots are taken, whose they are. It lies in the zspage table, out of
-//! reach of what callers write into their objects.
+//! The record of a zspage: which class, where, which slots are taken, whose they are. It lies in the zspage table, out
+//! of reach of what callers write into their objects.
 
 use crate::classes::{self, Class, RECORD_BYTES};
 use crate::sync::{AtomicU16, AtomicU32, Cell, Ordering::Relaxed};
@@ -19,7 +19,8 @@ pub struct Zspage {
     pub epoch: AtomicU32,
     /// Guarded by the lock of its class.
     slots: Cell<Slots>,
-    /// Whose object is in each slot; written by who takes the slot, and by who leaves a freed object to the deferred list.
+    /// Whose object is in each slot; written by who takes the slot, and by who leaves a freed object to the deferred
+    /// list.
     handles: [AtomicU32; NOTES],
 }
 
@@ -74,8 +75,8 @@ impl Zspage {
         }
     }
 
-    /// Makes it a new zspage, empty and on no list, of nobody yet; the caller alone knows it. Plain stores do: it becomes
-    /// known under the lock of its class.
+    /// Makes it a new zspage, empty and on no list, of nobody yet; the caller alone knows it. Plain stores do: it
+    /// becomes known under the lock of its class.
     pub fn set_up(&self, first_page: u32, touched: u8, epoch: u32) {
         self.first_page.store(first_page, Relaxed);
         self.epoch.store(epoch, Relaxed);
@@ -137,8 +138,8 @@ impl Zspage {
         HandleIndex(self.handles[slot as usize].load(Relaxed))
     }
 
-    /// Notes whose object is in this slot, which is the caller's. Relaxed: it is read under the class's lock, or checked
-    /// against the word that it names.
+    /// Notes whose object is in this slot, which is the caller's. Relaxed: it is read under the class's lock, or
+    /// checked against the word that it names.
     #[inline]
     pub fn set_handle(&self, slot: u8, handle: HandleIndex) {
         self.handles[slot as usize].store(handle.0, Relaxed);

@@ -1,10 +1,10 @@
 //! Loom models of the handle word, on the product's own code: pool, classes and words as they ship, over a stand-in for
 //! the region. Run by `RUSTFLAGS="--cfg loom" cargo test --release --lib models`.
 //!
-//! The scene: a class whose zspages have two slots. `stays` lies in the target, `moves` in the source, and each has a slot
-//! free beside it. Every execution ends in the same check: the slots taken are those of the live words, every free index is
-//! on one list, every zspage is in its class or given back. Given-back zspages are written over, and the bytes of objects
-//! are cells whose races loom finds.
+//! The scene: a class whose zspages have two slots. `stays` lies in the target, `moves` in the source, and each has a
+//! slot free beside it. Every execution ends in the same check: the slots taken are those of the live words, every
+//! free index is on one list, every zspage is in its class or given back. Given-back zspages are written over, and the
+//! bytes of objects are cells whose races loom finds.
 
 mod lock;
 mod mover;

@@ -1,11 +1,12 @@
 //! Compaction that nobody waits for.
 //!
 //! Class by class, the zspages that are to go are emptied into those that stay, one object at a time: take a slot in a
-//! zspage that stays, under the class's lock; then with no lock held mark the object as moving, copy it, and commit or give
-//! up; then release the slot that lost. Mapped objects are passed by. A zspage is only begun if its memory is more than
-//! what its objects will take elsewhere. What stays is, after the zspages that are much fuller than their class's average,
-//! what lies in full chunks and at low addresses: the same for every class, so that whole chunks and whole pages of zspage
-//! records empty together. On chunks that have huge pages a second step moves the last zspages out of the emptiest ones.
+//! zspage that stays, under the class's lock; then with no lock held mark the object as moving, copy it, and commit or
+//! give up; then release the slot that lost. Mapped objects are passed by. A zspage is only begun if its memory is
+//! more than what its objects will take elsewhere. What stays is, after the zspages that are much fuller than their
+//! class's average, what lies in full chunks and at low addresses: the same for every class, so that whole chunks and
+//! whole pages of zspage records empty together. On chunks that have huge pages a second step moves the last zspages
+//! out of the emptiest ones.
 
 use super::Pool;
 use crate::class::{SizeClass, State};
@@ -46,7 +47,8 @@ impl Candidate {
     const ID_BITS: u32 = 28;
     const CHUNK_BITS: u32 = 20;
 
-    /// `outlier`: 0 much fuller than the average of its class, 2 much sparser, 1 neither. `emptiness` of its chunk, 0 to 3.
+    /// `outlier`: 0 much fuller than the average of its class, 2 much sparser, 1 neither. `emptiness` of its chunk, 0
+    /// to 3.
     fn new(outlier: u64, emptiness: u64, chunk: usize, id: ZspageId) -> Self {
         Self((((outlier << 2 | emptiness) << Self::CHUNK_BITS | chunk as u64) << Self::ID_BITS) | id.0 as u64)
     }
@@ -115,9 +117,10 @@ enum Drained {
 }
 
 impl Pool {
-    /// Moves objects together and gives the memory that becomes free back to the system. Returns the pages of 4096 bytes
-    /// that the system really got. A call without bounds also gives back what was kept warm. One call at a time works on a
-    /// pool: while another does, this returns 0 at once. A call whose budget ran out goes on where it stopped the next time.
+    /// Moves objects together and gives the memory that becomes free back to the system. Returns the pages of 4096
+    /// bytes that the system really got. A call without bounds also gives back what was kept warm. One call at a time
+    /// works on a pool: while another does, this returns 0 at once. A call whose budget ran out goes on where it
+    /// stopped the next time.
     ///
     /// May be called from any thread, and from a callback; takes no memory, so that it works when there is none.
     ///
@@ -230,8 +233,8 @@ impl Pool {
         pays
     }
 
-    /// Moves what nobody has mapped out of `source` into the zspages of `targets`, from `target` on, and gives it back if
-    /// it is empty then.
+    /// Moves what nobody has mapped out of `source` into the zspages of `targets`, from `target` on, and gives it back
+    /// if it is empty then.
     fn drain(
         &self,
         class: &SizeClass,
@@ -285,8 +288,8 @@ impl Pool {
         None
     }
 
-    /// Moves the object in slot `from` to slot `to`, which was taken for it, if there is one and nobody has it mapped. The
-    /// lock is let go for the copy.
+    /// Moves the object in slot `from` to slot `to`, which was taken for it, if there is one and nobody has it mapped.
+    /// The lock is let go for the copy.
     fn move_one<'a>(
         &self,
         class: &'a SizeClass,
@@ -328,7 +331,8 @@ impl Pool {
         }
         let word = self.region.word(index);
         let Some(moving) = word.begin_move(from) else { return Moved::GaveUp };
-        // SAFETY: MOVING keeps writers out, isolation keeps the source's slot from being reused, and the target is ours.
+        // SAFETY: MOVING keeps writers out, isolation keeps the source's slot from being reused, and the target is
+        // ours.
         unsafe { self.region.copy(from, to, bytes) };
         let moved = word.settle_move(moving, to);
         if self.hardened && moved != Moved::GaveUp {

@@ -7,8 +7,8 @@ use crate::word::RawHandle;
 use std::num::NonZeroU64;
 use std::ops::{Deref, DerefMut};
 
-/// The one name of an object: not `Copy`, mapped to read by `&`, to write by `&mut`, consumed by [`Pool::free`]. Dropping
-/// it frees nothing: keep it, or its [`Handle::into_raw`] number.
+/// The one name of an object: not `Copy`, mapped to read by `&`, to write by `&mut`, consumed by [`Pool::free`].
+/// Dropping it frees nothing: keep it, or its [`Handle::into_raw`] number.
 #[derive(PartialEq, Eq, Hash, Debug)]
 #[must_use = "an object whose handle is lost stays until its pool is dropped"]
 pub struct Handle(NonZeroU64);

@@ -107,8 +107,8 @@ impl Pool {
     /// Allocates an object of `size` bytes and returns its handle. What the bytes hold is undefined until written.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for 0 bytes, [`Error::NoSpace`] for more than [`MAX_ALLOC_SIZE`], [`Error::NoMemory`] when the
-    /// pool is full; nothing has changed then.
+    /// [`Error::Invalid`] for 0 bytes, [`Error::NoSpace`] for more than [`MAX_ALLOC_SIZE`], [`Error::NoMemory`] when
+    /// the pool is full; nothing has changed then.
     pub fn malloc_raw(&self, size: usize) -> Result<u64> {
         self.allocate(size, 0).map(|(handle, _)| handle)
     }
@@ -217,7 +217,8 @@ impl Pool {
     /// Maps an object: it stays where it is until it is unmapped as often as it was mapped.
     ///
     /// # Errors
-    /// [`Error::Invalid`] if the handle is stale, freed, or of another pool; [`Error::Busy`] if it is mapped 4,095 times.
+    /// [`Error::Invalid`] if the handle is stale, freed, or of another pool; [`Error::Busy`] if it is mapped 4,095
+    /// times.
     #[inline]
     pub fn map_raw(&self, handle: u64, mode: MapMode) -> Result<*mut u8> {
         self.pin(handle, mode).map(|place| self.region.object(place))
@@ -340,8 +341,8 @@ impl Pool {
         }
     }
 
-    /// Sets how many bytes of memory the pool may have, tables included; 0: as many as it was created for. A limit below
-    /// what it has is allowed: allocations that need memory fail until enough was freed.
+    /// Sets how many bytes of memory the pool may have, tables included; 0: as many as it was created for. A limit
+    /// below what it has is allowed: allocations that need memory fail until enough was freed.
     ///
     /// # Errors
     /// [`Error::Forked`] in a child without the pool.

@@ -10,9 +10,9 @@ use crate::units::{CHUNK, PAGE};
 /// The least capacity of a pool, in bytes: its tables, and a zspage of each of a few classes.
 pub const MIN_BYTES: u64 = 1 << 20;
 
-/// Chunks from this one on have huge pages unless the options say otherwise: once a pool has 4 GiB, the zspages that its
-/// classes have partly filled no longer weigh, and a huge page saves 511 page faults of 1.2 us each. Below, what huge pages
-/// cost shows in `cargo bench --bench density`.
+/// Chunks from this one on have huge pages unless the options say otherwise: once a pool has 4 GiB, the zspages that
+/// its classes have partly filled no longer weigh, and a huge page saves 511 page faults of 1.2 us each. Below, what
+/// huge pages cost shows in `cargo bench --bench density`.
 const HUGE_FROM: usize = (4 << 30) / CHUNK;
 
 /// Where a pool's memory comes from.
@@ -21,9 +21,11 @@ pub enum Backing {
     /// Private anonymous memory.
     #[default]
     Anonymous,
-    /// A memory file (memfd) with the pool's name, whose descriptor [`crate::Pool::fd`] tells. Forked children do not get it.
+    /// A memory file (memfd) with the pool's name, whose descriptor [`crate::Pool::fd`] tells. Forked children do not
+    /// get it.
     MemoryFile,
-    /// Huge pages of 2 MiB from the system's pool (`vm.nr_hugepages`), taken a chunk at a time. Forked children do not get it.
+    /// Huge pages of 2 MiB from the system's pool (`vm.nr_hugepages`), taken a chunk at a time. Forked children do not
+    /// get it.
     HugePages,
     /// Memory that the caller supplies.
     Lent(LentMemory),
@@ -68,19 +70,20 @@ pub enum HugePages {
 /// How a pool is to be. [`Default`] is private anonymous memory, as much as the machine has.
 #[derive(Clone, Debug, Default)]
 pub struct PoolOptions {
-    /// Most bytes of memory the pool may have, its tables included, at least [`MIN_BYTES`]; 0: the machine's physical memory,
-    /// or what addresses the process can have.
+    /// Most bytes of memory the pool may have, its tables included, at least [`MIN_BYTES`]; 0: the machine's physical
+    /// memory, or what addresses the process can have.
     pub max_bytes: u64,
     /// Where the memory comes from.
     pub backing: Backing,
     /// When huge pages are asked for.
     pub huge_pages: HugePages,
-    /// Forked children do not get the pool: a call there is [`Error::Forked`]. Always so unless the memory is anonymous.
+    /// Forked children do not get the pool: a call there is [`Error::Forked`]. Always so unless the memory is
+    /// anonymous.
     pub dont_fork: bool,
     /// The system is given no advice: neither about huge pages nor to leave the pool out of core dumps. For jails.
     pub no_advice: bool,
-    /// Freed objects are overwritten with zeros, and a handle index whose generation wraps is never used again, so that a
-    /// stale handle is refused for ever.
+    /// Freed objects are overwritten with zeros, and a handle index whose generation wraps is never used again, so
+    /// that a stale handle is refused for ever.
     pub hardened: bool,
 }
 

@@ -10,9 +10,9 @@ use crate::word::RawHandle;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, PoisonError, RwLock};
 
-/// Called with the pool and the raw handle of an object that is to go: normally it frees the object. `Err` keeps it, and
-/// ends the work on its zspage. No lock is held; it may call anything on the pool, also for this handle, which can't be
-/// reused before it returns. A panic counts as `Err`.
+/// Called with the pool and the raw handle of an object that is to go: normally it frees the object. `Err` keeps it,
+/// and ends the work on its zspage. No lock is held; it may call anything on the pool, also for this handle, which
+/// can't be reused before it returns. A panic counts as `Err`.
 pub type Evict = dyn Fn(&Pool, u64) -> Result<()> + Send + Sync;
 
 /// An [`Evict`] while it is called.
@@ -29,7 +29,8 @@ pub struct Reclaim {
     callback: RwLock<Option<Arc<Evict>>>,
     /// 1 once there was a callback: from then on zspages are stamped when they are used.
     stamps: AtomicU32,
-    /// Counts new zspages and shrinks; a zspage's stamp is what it was at the last use. Relaxed: it is an age, not an order.
+    /// Counts new zspages and shrinks; a zspage's stamp is what it was at the last use. Relaxed: it is an age, not an
+    /// order.
     epoch: AtomicU32,
 }
 
@@ -71,8 +72,8 @@ impl Coldest {
 }
 
 impl Pool {
-    /// Sets the callback that [`Pool::shrink`] offers objects to, or takes it away. A shrink that is running goes on with
-    /// the one that it began with. From the first callback on, the pool notes when its zspages are used.
+    /// Sets the callback that [`Pool::shrink`] offers objects to, or takes it away. A shrink that is running goes on
+    /// with the one that it began with. From the first callback on, the pool notes when its zspages are used.
     ///
     /// # Errors
     /// [`Error::Forked`] in a child without the pool.
@@ -90,9 +91,9 @@ impl Pool {
         Ok(())
     }
 
-    /// Offers the objects of the zspages that were longest unused to the callback, until `pages` pages of 4096 bytes of the
-    /// pool are free again. Objects that are mapped are not offered. Returns the pages that became free, also when they are
-    /// fewer than asked.
+    /// Offers the objects of the zspages that were longest unused to the callback, until `pages` pages of 4096 bytes
+    /// of the pool are free again. Objects that are mapped are not offered. Returns the pages that became free, also
+    /// when they are fewer than asked.
     ///
     /// May be called from any thread, several at once, and from the callback; allocates nothing.
     ///
@@ -177,8 +178,8 @@ impl Pool {
         #[cfg(debug_assertions)]
         crate::sync::ranks::assert_none();
         let result = catch_unwind(AssertUnwindSafe(|| evict(self, handle))).unwrap_or(Err(PANICKED));
-        // SAFETY: the pin is the shrinker's. A callback that unmapped once too often took it already: then there is nothing
-        // to undo, and the refusal says so.
+        // SAFETY: the pin is the shrinker's. A callback that unmapped once too often took it already: then there is
+        // nothing to undo, and the refusal says so.
         let _ = unsafe { self.unmap_raw(handle) };
         result
     }

@@ -5,7 +5,8 @@ use crate::error::Result;
 use crate::sync::Ordering::Relaxed;
 use crate::units::PAGE;
 
-/// What a pool has. Each figure is right for its moment; they are read one after the other while others go on. Pages are
+/// What a pool has. Each figure is right for its moment; they are read one after the other while others go on. Pages
+/// are
 /// 4096 bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]

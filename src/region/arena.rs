@@ -1,7 +1,8 @@
 //! Runs of pages for zspages, out of chunks.
 //!
-//! A run goes into the open chunk whose longest free run is the shortest that fits, and among chunks with long free runs
-//! into the fullest: so that sparse chunks drain and whole ones go back. A new chunk is the lowest that is closed.
+//! A run goes into the open chunk whose longest free run is the shortest that fits, and among chunks with long free
+//! runs into the fullest: so that sparse chunks drain and whole ones go back. A new chunk is the lowest that is
+//! closed.
 
 use super::page_map::PageMap;
 use crate::error::{Error, Result};

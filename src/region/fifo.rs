@@ -4,7 +4,8 @@ use super::Region;
 use crate::sync::Ordering::Relaxed;
 use crate::units::HandleIndex;
 
-/// Free words in a row, first in, first out, each naming the next: so that a freed index is used again as late as can be.
+/// Free words in a row, first in, first out, each naming the next: so that a freed index is used again as late as can
+/// be.
 #[derive(Clone, Copy)]
 pub struct Fifo {
     head: HandleIndex,

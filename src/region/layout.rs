@@ -1,7 +1,7 @@
 //! Where everything lies in a region: `super | chunk table | group table | zspage table | handle table | arena`.
 //!
-//! Fixed when the pool is created and written into the super page, so that every lookup is arithmetic, and a memory file
-//! means the same in any process.
+//! Fixed when the pool is created and written into the super page, so that every lookup is arithmetic, and a memory
+//! file means the same in any process.
 
 use crate::classes::RECORD_BYTES;
 use crate::region::arena::Chunk;
@@ -58,8 +58,8 @@ const WORST: Demand = Demand { object_bytes: PAGE / crate::units::MAX_SLOTS, zsp
 const USUAL: Demand = Demand { object_bytes: 512, zspage_pages: 4 };
 
 impl Layout {
-    /// For a pool of at most `capacity` bytes in addresses of its own. The arena has a quarter more, and 64 MiB: zspages
-    /// are committed as they are touched, so that those not yet full take addresses and no memory.
+    /// For a pool of at most `capacity` bytes in addresses of its own. The arena has a quarter more, and 64 MiB:
+    /// zspages are committed as they are touched, so that those not yet full take addresses and no memory.
     pub fn for_capacity(capacity: u64) -> Option<Self> {
         let arena = usize::try_from(capacity + capacity / 4).ok()?.checked_add(32 * CHUNK)?;
         let layout = Self::with_arena(arena.div_ceil(CHUNK) * CHUNK_PAGES, WORST);

@@ -179,7 +179,8 @@ impl Region {
     /// The records of the chunks; the arena's guard shows that its lock is held.
     #[allow(clippy::mut_from_ref)]
     pub(super) fn chunks(&self, _: &mut Locked<'_, Arena>) -> &mut [Chunk] {
-        // SAFETY: the chunk table is committed from the start, zero is a valid record, and the lock makes this the only use.
+        // SAFETY: the chunk table is committed from the start, zero is a valid record, and the lock makes this the
+        // only use.
         unsafe { std::slice::from_raw_parts_mut(self.table(self.layout.chunk_table), self.layout.chunks) }
     }
 
@@ -192,8 +193,8 @@ impl Region {
     /// The record of a zspage.
     #[inline]
     pub fn zspage(&self, id: ZspageId) -> &Zspage {
-        // SAFETY: ids are given out by `acquire`, which committed the record's page; records are never unmapped before the
-        // region is, and one whose page was given back reads as zero, which is a record that is not in use.
+        // SAFETY: ids are given out by `acquire`, which committed the record's page; records are never unmapped before
+        // the region is, and one whose page was given back reads as zero, which is a record that is not in use.
         unsafe { &*self.zspages.add(id.0 as usize) }
     }
 

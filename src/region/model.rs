@@ -1,7 +1,7 @@
 //! What stands in for a region under loom: a few zspages and handle words, and bytes whose races loom sees.
 //!
-//! A zspage that is given back is written over, so that whoever still reads it is found. Limits, chunks and the system are
-//! not modelled: nothing about them is decided by a race on a word.
+//! A zspage that is given back is written over, so that whoever still reads it is found. Limits, chunks and the system
+//! are not modelled: nothing about them is decided by a race on a word.
 
 use super::Fifo;
 use crate::classes::Class;
