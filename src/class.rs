@@ -4,12 +4,8 @@
 
 use crate::classes::{Class, class};
 use crate::error::Result;
-use crate::region::{Fifo, Region};
-use crate::sync::{
-    AtomicU32, Lock, Locked,
-    Ordering::{Acquire, Relaxed, Release},
-    Rank,
-};
+use crate::region::{Fifo, Region, Ring};
+use crate::sync::{Leftovers, Lock, Locked, Rank};
 use crate::units::{ClassIndex, HandleIndex, Place, ZspageId};
 use crate::zspage::{FULL, Slots};
 
@@ -22,9 +18,9 @@ const LISTS: usize = FULL as usize + 1;
 pub struct SizeClass {
     index: ClassIndex,
     state: Lock<State>,
-    /// Index + 1 of the first handle whose slot is yet to be released, 0 for none; each slot names the next. Filled by
-    /// frees and unmaps that found the lock taken: they never wait, also not in a signal handler.
-    deferred: AtomicU32,
+    /// Handles whose slots are yet to be released, left by frees and unmaps that found the lock taken: they never wait, also
+    /// not in a signal handler.
+    deferred: Leftovers,
 }
 
 /// What the lock guards.
@@ -34,6 +30,9 @@ pub struct State {
     heads: [ZspageId; LISTS],
     /// A bit for each list that has zspages.
     filled: u16,
+    /// Free handle indices at hand.
+    spare: Ring,
+    /// Those that found no room there.
     free: Fifo,
     /// Zspages of the class, isolated ones too.
     pub zspages: u32,
@@ -60,12 +59,13 @@ impl SizeClass {
             class: class(index),
             heads: [ZspageId::NONE; LISTS],
             filled: 0,
+            spare: Ring::EMPTY,
             free: Fifo::EMPTY,
             zspages: 0,
             objects: 0,
             has_warm: false,
         };
-        Self { index, state: Lock::new(Rank::Class, state), deferred: AtomicU32::new(0) }
+        Self { index, state: Lock::new(Rank::Class, state), deferred: Leftovers::default() }
     }
 
     /// Which class it is.
@@ -77,7 +77,7 @@ impl SizeClass {
     #[inline]
     pub fn lock(&self, region: &Region) -> Locked<'_, State> {
         let mut state = self.state.lock();
-        if self.deferred.load(Relaxed) != 0 {
+        if self.deferred.any() {
             self.release_deferred(&mut state, region);
         }
         state
@@ -89,11 +89,11 @@ impl SizeClass {
     pub fn release(&self, region: &Region, place: Place, handle: HandleIndex, reuse: bool) -> Option<Emptied> {
         match self.state.try_lock() {
             Some(mut state) => {
-                if self.deferred.load(Relaxed) != 0 {
+                if self.deferred.any() {
                     self.release_deferred(&mut state, region);
                 }
                 if reuse {
-                    state.free.push(region, handle);
+                    state.push_handle(region, handle);
                 }
                 state.release(region, place)
             }
@@ -104,34 +104,23 @@ impl SizeClass {
         }
     }
 
-    #[cold]
     fn defer(&self, region: &Region, place: Place, handle: HandleIndex) {
-        let mut first = self.deferred.load(Relaxed);
-        loop {
-            // The slot is this thread's until it is on the list, so its note of whose object it has is free to be the
-            // link.
-            region.zspage(place.zspage).set_handle(place.slot, HandleIndex(first));
-            // Release pairs with the Acquire of who takes the list: it sees the link, and the word as it was left.
-            match self.deferred.compare_exchange(first, handle.0 + 1, Release, Relaxed) {
-                Ok(_) => return,
-                Err(now) => first = now,
-            }
-        }
+        // The slot is this thread's until it is left, so its note of whose object it has is free to be the link.
+        self.deferred.leave(handle.0, |next| region.zspage(place.zspage).set_handle(place.slot, HandleIndex(next)));
     }
 
     #[cold]
     fn release_deferred(&self, state: &mut State, region: &Region) {
-        // Acquire pairs with the Release in `defer`.
-        let mut next = self.deferred.swap(0, Acquire);
-        while next != 0 {
-            let handle = HandleIndex(next - 1);
+        self.deferred.take(|index| {
+            let handle = HandleIndex(index);
             // Not on a free list yet, so the word still has the place where the object was.
             let place = region.word(handle).peek().place();
-            next = region.zspage(place.zspage).handle_at(place.slot).0;
-            state.free.push(region, handle);
+            let next = region.zspage(place.zspage).handle_at(place.slot).0;
+            state.push_handle(region, handle);
             // One that is empty now stays listed: it is used next, or compaction returns it.
             state.release_slot(region, place);
-        }
+            next
+        });
     }
 }
 
@@ -147,7 +136,7 @@ impl State {
     /// Takes a slot in the fullest zspage that has one, and a free handle index; none: the class needs another zspage.
     #[inline]
     pub fn take(&mut self, region: &Region) -> Result<Option<(Place, HandleIndex)>> {
-        if self.free.count < SPARE_HANDLES {
+        if self.spare.count <= SPARE_HANDLES {
             self.fetch_handles(region)?;
         }
         let Some(id) = self.fullest() else { return Ok(None) };
@@ -155,15 +144,26 @@ impl State {
             Ok(place) => place,
             Err(full) => self.take_committed(region).ok_or(full)?,
         };
-        let handle = self.free.pop(region).expect("spare handles were fetched");
+        let handle = self.spare.pop().expect("spare handles were fetched");
+        // The word of the next allocation may be anywhere in the handle table.
+        #[cfg(not(loom))]
+        crate::os::prefetch(region.word(self.spare.oldest()).0);
         region.zspage(place.zspage).set_handle(place.slot, handle);
         Ok(Some((place, handle)))
     }
 
+    /// Fetches as many indices as the class keeps, so that it has twice as many.
     #[cold]
     fn fetch_handles(&mut self, region: &Region) -> Result<()> {
-        let fetched = region.refill(&mut self.free, SPARE_HANDLES);
-        if self.free.count == 0 { fetched } else { Ok(()) }
+        for _ in 0..=SPARE_HANDLES {
+            let own = self.free.pop(region);
+            match own.map_or_else(|| region.fetch_handle(), Ok) {
+                Ok(index) => _ = self.spare.push(index),
+                Err(error) if self.spare.count == 0 => return Err(error),
+                Err(_) => break,
+            }
+        }
+        Ok(())
     }
 
     /// Takes the lowest free slot of a zspage that has one. Fails if its memory would be more than the pool may have.
@@ -213,17 +213,17 @@ impl State {
     /// Releases a slot. With a zspage: it was the last one in it, and the zspage is the caller's to give back.
     #[inline]
     pub fn release(&mut self, region: &Region, place: Place) -> Option<Emptied> {
-        self.release_slot(region, place);
-        let slots = self.slots(region, place.zspage);
+        let slots = self.release_slot(region, place);
         if slots.count != 0 || slots.isolated { None } else { self.keep_warm_or_remove(region, place.zspage) }
     }
 
     #[inline]
-    fn release_slot(&mut self, region: &Region, place: Place) {
+    fn release_slot<'r>(&mut self, region: &'r Region, place: Place) -> &'r mut Slots {
         let slots = self.slots(region, place.zspage);
         slots.release(place.slot);
         self.objects -= 1;
         self.relist(region, place.zspage, slots);
+        slots
     }
 
     /// Releases a slot that a mover took or emptied; an emptied zspage stays where it is.
@@ -232,8 +232,11 @@ impl State {
     }
 
     /// Takes a free handle index back.
+    #[inline]
     pub fn push_handle(&mut self, region: &Region, handle: HandleIndex) {
-        self.free.push(region, handle);
+        if !self.spare.push(handle) {
+            self.free.push(region, handle);
+        }
     }
 
     #[cold]
@@ -370,13 +373,13 @@ impl State {
     }
 
     /// The free handle indices that are more than the class needs at hand.
-    pub fn spare_handles(&mut self) -> Option<&mut Fifo> {
-        (self.free.count > SPARE_HANDLES).then_some(&mut self.free)
+    pub fn surplus_handles(&mut self) -> &mut Fifo {
+        &mut self.free
     }
 
     /// The free handle indices of the class.
     #[cfg(test)]
-    pub fn free_handles(&self) -> Fifo {
-        self.free
+    pub fn free_handles(&self, region: &Region) -> Vec<HandleIndex> {
+        region.listed(self.free).into_iter().chain(self.spare.iter()).collect()
     }
 }

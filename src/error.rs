@@ -3,22 +3,26 @@
 use crate::os::{Errno, errno};
 use std::fmt;
 
+/// A sentence for people. A reference to it is one word, so that an [`Error`] is two, and a `Result` of a handle or an
+/// address is returned in registers.
+pub type Sentence = &'static &'static str;
+
 /// Why a call failed. Each variant is one errno; the text says what to do about it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum Error {
     /// `EINVAL`: an argument is wrong, or the handle is stale, freed or of another pool.
-    Invalid(&'static str),
+    Invalid(Sentence),
     /// `ENOMEM`: the pool is full, or the system gives no memory. Free, compact or shrink, then retry.
-    NoMemory(&'static str),
+    NoMemory(Sentence),
     /// `ENOSPC`: it will never fit; do not retry.
-    NoSpace(&'static str),
+    NoSpace(Sentence),
     /// `EBUSY`: something is mapped, or too often mapped.
-    Busy(&'static str),
+    Busy(Sentence),
     /// `EAGAIN`: nothing could be done now; a later call may.
-    Again(&'static str),
+    Again(Sentence),
     /// `ENOENT`: there is nothing to do it to.
-    NotFound(&'static str),
+    NotFound(Sentence),
     /// `EPERM`: a forked child called into a pool that children do not get.
     Forked,
     /// Another error number, as the system gave it, and which step it refused.
@@ -26,7 +30,7 @@ pub enum Error {
         /// The positive errno.
         errno: i32,
         /// What was being done.
-        step: &'static str,
+        step: Sentence,
     },
 }
 
@@ -49,7 +53,7 @@ impl Error {
     }
 
     /// The error that the system's `errno` at `step` means to a caller of this crate.
-    pub(crate) const fn system(error: Errno, step: &'static str) -> Self {
+    pub(crate) const fn system(error: Errno, step: Sentence) -> Self {
         match error.0 {
             errno::ENOMEM => Self::NoMemory(step),
             errno => Self::System { errno, step },

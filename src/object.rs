@@ -5,7 +5,7 @@
 //! | publish | FREE to LIVE | Release, pairs with map |
 //! | map to read | LIVE or MOVING: pins + 1 | Acquire, pairs with publish and commit |
 //! | map to write | LIVE: pins + 1; MOVING: wait for the mover | Acquire, pairs with publish, commit and give-up |
-//! | unmap | LIVE, MOVING, DYING: pins - 1; DYING with one pin to FREE | Release, pairs with begin, free; then a fence |
+//! | unmap | LIVE, MOVING, DYING: pins - 1; DYING, one pin: to FREE | Release, pairs with begin, free; then a fence |
 //! | begin move | LIVE, no pins, at this very place, to MOVING | Acquire, pairs with unmap |
 //! | commit | MOVING, no pins, to LIVE at the new place | AcqRel, on failure Acquire |
 //! | give up | MOVING with pins to LIVE with the same pins | Release, on failure Acquire; pairs with map to write |
@@ -49,9 +49,9 @@ pub enum Moved {
     Freed,
 }
 
-const STALE: Error = Error::Invalid("the handle is stale, freed, or was never given out");
-const TOO_MANY: Error = Error::Busy("the object is mapped 4,095 times already");
-const NOT_MAPPED: Error = Error::Invalid("the object is not mapped, or the handle is stale");
+const STALE: Error = Error::Invalid(&"the handle is stale, freed, or was never given out");
+const TOO_MANY: Error = Error::Busy(&"the object is mapped 4,095 times already");
+const NOT_MAPPED: Error = Error::Invalid(&"the object is not mapped, or the handle is stale");
 
 impl ObjectWord<'_> {
     /// The word as it is now; a hint, unless something keeps it from changing.

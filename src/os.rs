@@ -277,16 +277,41 @@ pub fn nap(word: &std::sync::atomic::AtomicU32, expected: u32, limit: Duration) 
     unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), operation, expected, &raw const limit) };
 }
 
+/// Bytes that a processor fetches at a time.
+const LINE: usize = 64;
+
 /// Asks the processor to fetch the line at `at`; does nothing where it can't.
 #[inline]
 pub fn prefetch<T>(at: *const T) {
     #[cfg(target_arch = "x86_64")]
     // SAFETY: a prefetch touches no memory as far as the program can tell, wherever it points.
     unsafe {
-        std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(at.cast());
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        _mm_prefetch::<_MM_HINT_T0>(at.cast());
     }
     #[cfg(not(target_arch = "x86_64"))]
     let _ = at;
+}
+
+/// Asks the processor to fetch `bytes` bytes to be read.
+#[inline]
+pub fn prefetch_bytes(at: *const u8, bytes: usize) {
+    (0..bytes).step_by(LINE).for_each(|offset| prefetch(at.wrapping_add(offset)));
+}
+
+/// Asks the processor to fetch `bytes` bytes to be written, so that the stores need not wait for their lines.
+#[inline]
+pub fn prefetch_bytes_to_write(at: *const u8, bytes: usize) {
+    #[cfg(target_arch = "x86_64")]
+    for offset in (0..bytes).step_by(LINE) {
+        // SAFETY: as for `prefetch`.
+        unsafe {
+            use std::arch::x86_64::{_MM_HINT_ET0, _mm_prefetch};
+            _mm_prefetch::<_MM_HINT_ET0>(at.wrapping_add(offset).cast());
+        }
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = (at, bytes);
 }
 
 /// Failing the n-th call of a kind, for tests.

@@ -38,12 +38,9 @@ impl<T> Cell<T> {
     }
 
     /// Reads through a pointer that is valid while `read` runs; the caller vouches that nobody writes meanwhile.
-    #[inline]
+    #[cfg(loom)]
     pub fn with<R>(&self, read: impl FnOnce(*const T) -> R) -> R {
-        #[cfg(loom)]
-        return self.0.with(read);
-        #[cfg(not(loom))]
-        read(self.0.get())
+        self.0.with(read)
     }
 
     /// Writes through a pointer that is valid while `write` runs; the caller vouches that nobody else looks meanwhile.
@@ -125,6 +122,46 @@ impl RawLock {
     pub fn unlock(&self) {
         // Release pairs with the Acquire in `try_lock`.
         self.0.store(0, Ordering::Release);
+    }
+}
+
+/// What threads leave behind for whoever takes a lock next, because they must not wait for it: indices, linked in a memory
+/// of their owner's choice.
+#[derive(Default)]
+pub struct Leftovers {
+    /// Index + 1 of the one left last, 0 for none.
+    head: AtomicU32,
+}
+
+impl Leftovers {
+    /// Whether something may be there.
+    #[inline]
+    pub fn any(&self) -> bool {
+        self.head.load(Ordering::Relaxed) != 0
+    }
+
+    /// Leaves `index`, which is this thread's alone; `link` is told what comes after it.
+    #[cold]
+    pub fn leave(&self, index: u32, link: impl Fn(u32)) {
+        let mut head = self.head.load(Ordering::Relaxed);
+        loop {
+            link(head);
+            // Release pairs with the Acquire in `take`: who takes it sees the link, and all that was done before.
+            match self.head.compare_exchange(head, index + 1, Ordering::Release, Ordering::Relaxed) {
+                Ok(_) => return,
+                Err(now) => head = now,
+            }
+        }
+    }
+
+    /// Takes all, last one first; `each` gets an index and returns what its link says.
+    #[cold]
+    pub fn take(&self, mut each: impl FnMut(u32) -> u32) {
+        // Acquire pairs with the Release in `leave`; those below the last were released by the same chain of exchanges.
+        let mut at = self.head.swap(0, Ordering::Acquire);
+        while at != 0 {
+            at = each(at - 1);
+        }
     }
 }
 

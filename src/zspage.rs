@@ -15,6 +15,8 @@ pub struct Zspage {
     first_page: AtomicU32,
     /// Its class + 1, or 0. Constant while it has objects; set and cleared under the lock of that class.
     owner: AtomicU16,
+    /// The same, and left when it has none any more.
+    last_owner: AtomicU16,
     /// When it was last used, by the pool's count of epochs; only in pools with a reclaim callback.
     pub epoch: AtomicU32,
     /// Guarded by the lock of its class.
@@ -69,6 +71,7 @@ impl Zspage {
         Self {
             first_page: AtomicU32::new(0),
             owner: AtomicU16::new(0),
+            last_owner: AtomicU16::new(0),
             epoch: AtomicU32::new(0),
             slots: Cell::new(slots),
             handles: std::array::from_fn(|_| AtomicU32::new(0)),
@@ -100,6 +103,11 @@ impl Zspage {
         ClassIndex(owner.wrapping_sub(1))
     }
 
+    /// The geometry of the class that it was last of, when it is on nobody's books.
+    pub fn last_class(&self) -> Class {
+        classes::class(ClassIndex(self.last_owner.load(Relaxed).wrapping_sub(1)))
+    }
+
     /// Its class's geometry.
     #[inline]
     pub fn class(&self) -> Class {
@@ -119,6 +127,9 @@ impl Zspage {
     /// Gives it to a class, or to none; under that class's lock.
     pub fn set_owner(&self, class: Option<ClassIndex>) {
         self.owner.store(class.map_or(0, |class| class.0 + 1), Relaxed);
+        if let Some(class) = class {
+            self.last_owner.store(class.0 + 1, Relaxed);
+        }
     }
 
     /// What the class's lock guards.

@@ -1,6 +1,6 @@
 //! The lock word.
 
-use crate::sync::{Cell, RawLock};
+use crate::sync::{Cell, Leftovers, RawLock};
 use loom::sync::Arc;
 use loom::thread;
 
@@ -37,5 +37,32 @@ fn one_holder_at_a_time() {
         guarded.lock.lock();
         // SAFETY: as above.
         assert_eq!(guarded.value.with(|at| unsafe { *at }), added);
+    });
+}
+
+/// What is left behind is taken once, after the link that came with it.
+#[test]
+fn leftovers() {
+    loom::model(|| {
+        let left = Arc::new((Leftovers::default(), [Cell::new(0), Cell::new(0)]));
+        // SAFETY: the link belongs to who leaves the index, and then to who takes it; loom checks.
+        let leave = |left: &(Leftovers, [Cell<u32>; 2]), index: u32| {
+            left.0.leave(index, |next| left.1[index as usize].with_mut(|at| unsafe { *at = next }));
+        };
+        let take = |left: &(Leftovers, [Cell<u32>; 2])| {
+            let mut taken = 0;
+            left.0.take(|index| {
+                taken += 1;
+                // SAFETY: as above.
+                left.1[index as usize].with_mut(|at| unsafe { std::mem::replace(&mut *at, 9) })
+            });
+            taken
+        };
+        let other = left.clone();
+        let thread = thread::spawn(move || leave(&other, 1));
+        leave(&left, 0);
+        let taken: u32 = take(&left);
+        thread.join().unwrap();
+        assert_eq!(taken + take(&left), 2);
     });
 }

@@ -175,7 +175,7 @@ pub fn check(pool: &Pool) {
             count += 1;
         }
         assert_eq!((state.objects, state.zspages), (objects, count));
-        free.extend(region.listed(state.free_handles()));
+        free.extend(state.free_handles(region));
     }
     let live = (0..region.word_count()).filter(|&i| region.word(HandleIndex(i)).peek().state() != State::Free);
     assert_eq!(live.count(), owned.len(), "every object has its slot");

@@ -124,7 +124,7 @@ fn callback_that_fails() {
     race(
         None,
         &[
-            |scene| shrink_with(scene, |_, _| Err(Error::Again("not now"))),
+            |scene| shrink_with(scene, |_, _| Err(Error::Again(&"not now"))),
             |scene| assert_eq!(scene.read(scene.moves), Ok(MOVES)),
         ],
     );

@@ -9,10 +9,11 @@
 //! out of the emptiest ones.
 
 use super::Pool;
-use crate::class::{SizeClass, State};
+use crate::class::{Emptied, SizeClass, State};
 use crate::classes::{self, CLASS_COUNT};
 use crate::error::Result;
 use crate::object::Moved;
+use crate::region::Region;
 use crate::sync::{Locked, Ordering::Relaxed};
 use crate::units::{ClassIndex, HandleIndex, Place, ZspageId};
 use crate::zspage::FULL;
@@ -29,8 +30,10 @@ pub struct CompactBudget {
 
 /// Zspages of a class that are looked at together.
 const WINDOW: usize = if cfg!(loom) { 4 } else { 2048 };
-/// Objects of a zspage whose words and bytes are fetched ahead of the copy.
-const AHEAD: usize = 4;
+/// Emptied zspages whose memory may wait to go back together: some 400 MiB.
+const SET_ASIDE: u64 = 4096;
+/// How many slots ahead of the copy words are fetched: they may be anywhere in the handle table.
+const AHEAD: u8 = 6;
 
 /// What compaction needs, set aside when the pool is created.
 pub struct Compaction {
@@ -78,6 +81,8 @@ struct Run {
     deadline: Option<Instant>,
     /// Pages that the system got.
     pages: u64,
+    /// Zspages that were emptied.
+    emptied: u64,
     /// Whether what is warm goes too.
     everything: bool,
 }
@@ -90,7 +95,7 @@ impl Run {
             limit => Instant::now().checked_add(Duration::from_micros(limit)),
         };
         let everything = budget.max_bytes_moved == 0 && deadline.is_none();
-        Self { moved_bytes: 0, moved_objects: 0, most_bytes, deadline, pages: 0, everything }
+        Self { moved_bytes: 0, moved_objects: 0, most_bytes, deadline, pages: 0, emptied: 0, everything }
     }
 
     fn is_spent(&self) -> bool {
@@ -105,6 +110,27 @@ struct Totals {
     /// Free slots that have their memory already.
     committed_room: usize,
     room: usize,
+}
+
+/// What the moves after this one will touch, as far as it can be told.
+#[cfg_attr(loom, allow(dead_code))]
+struct Ahead {
+    /// A slot of the source whose object's word is to come.
+    word_slot: u8,
+    /// The next object, and the next slot.
+    source: Option<Place>,
+    target: Option<Place>,
+}
+
+impl Ahead {
+    fn new(state: &State, region: &Region, from: Place, to: Place) -> Self {
+        let slots = state.slots(region, from.zspage);
+        let word_slot = slots.taken_from((from.slot + AHEAD).min(63)).unwrap_or(from.slot);
+        let source = slots.taken_from(from.slot + 1).map(|slot| Place { slot, ..from });
+        let slots = state.slots(region, to.zspage);
+        let target = (slots.list != FULL).then(|| Place { slot: slots.lowest_free(), ..to });
+        Self { word_slot, source, target }
+    }
 }
 
 /// How emptying a zspage ended.
@@ -134,9 +160,10 @@ impl Pool {
         if !run.is_spent() && self.region.has_whole_chunks() {
             self.empty_sparse_chunks(&mut run);
         }
+        run.pages += self.region.return_emptied() + self.region.return_empty_chunks();
         if run.everything {
             self.collect_handles();
-            run.pages += self.region.trim_leftovers();
+            run.pages += self.region.trim_records();
         }
         self.counters.pages_compacted.fetch_add(run.pages, Relaxed);
         self.counters.objects_moved.fetch_add(run.moved_objects, Relaxed);
@@ -160,7 +187,7 @@ impl Pool {
         loop {
             let (count, mut totals) = self.collect(class, window, run);
             window[..count].sort_unstable();
-            let before = run.pages;
+            let before = run.emptied;
             let (mut target, mut end) = (0, count);
             while end > target {
                 let source = window[end - 1].id();
@@ -175,7 +202,7 @@ impl Pool {
             for candidate in &window[..end] {
                 self.pack(class, candidate.id(), run);
             }
-            if count < window.len() || run.pages == before || run.is_spent() {
+            if count < window.len() || run.emptied == before || run.is_spent() {
                 return;
             }
         }
@@ -262,7 +289,7 @@ impl Pool {
         }
         let emptied = state.end_isolation(&self.region, source);
         drop(state);
-        run.pages += self.give_back(class, emptied).unwrap_or(0);
+        self.set_aside(class, emptied, run);
         drained
     }
 
@@ -302,8 +329,12 @@ impl Pool {
         let source = self.region.zspage(from.zspage);
         let index = source.handle_at(from.slot);
         self.region.zspage(to.zspage).set_handle(to.slot, index);
+        let ahead = Ahead::new(&state, &self.region, from, to);
         drop(state);
-        self.fetch_ahead(from);
+        #[cfg(not(loom))]
+        self.fetch(&ahead, from, bytes);
+        #[cfg(loom)]
+        let _ = ahead;
         let moved = self.copy_object(index, from, to, bytes);
         let mut state = class.lock(&self.region);
         match moved {
@@ -344,15 +375,20 @@ impl Pool {
         moved
     }
 
-    /// Asks for the word of an object that comes a few moves later: it is anywhere in the handle table.
-    fn fetch_ahead(&self, from: Place) {
-        let zspage = self.region.zspage(from.zspage);
-        let later = from.slot as usize + AHEAD;
-        if later < zspage.class().slots as usize {
-            let index = zspage.handle_at(later as u8);
-            if index.0 < self.region.word_count() {
-                crate::os::prefetch(self.region.word(index).0);
-            }
+    /// Asks the processor for what the next moves touch, so that it comes while this object is copied: a copy ends in a
+    /// locked instruction, which waits for all its stores, and would else wait for one object's memory after another's.
+    #[cfg(not(loom))]
+    fn fetch(&self, ahead: &Ahead, from: Place, bytes: usize) {
+        use crate::os;
+        let later = self.region.zspage(from.zspage).handle_at(ahead.word_slot);
+        if later.0 < self.region.word_count() {
+            os::prefetch(self.region.word(later).0);
+        }
+        if let Some(source) = ahead.source {
+            os::prefetch_bytes(self.region.object(source), bytes);
+        }
+        if let Some(target) = ahead.target {
+            os::prefetch_bytes_to_write(self.region.object(target), bytes);
         }
     }
 
@@ -389,7 +425,17 @@ impl Pool {
         }
         let emptied = state.end_isolation(&self.region, id);
         drop(state);
-        run.pages += self.give_back(class, emptied).unwrap_or(0);
+        self.set_aside(class, emptied, run);
+    }
+
+    /// Lets an emptied zspage's memory go back with its neighbours', and that of all so far once it is a lot.
+    fn set_aside(&self, class: &SizeClass, emptied: Option<Emptied>, run: &mut Run) {
+        let Some(Emptied { id, touched }) = emptied else { return };
+        self.region.empty(id, classes::class(class.index()), touched);
+        run.emptied += 1;
+        if run.emptied % SET_ASIDE == 0 {
+            run.pages += self.region.return_emptied();
+        }
     }
 
     /// Moves the zspages of the emptiest whole chunks into other chunks, while those have room for all of one.
@@ -402,6 +448,7 @@ impl Pool {
                     return;
                 }
             }
+            run.pages += self.region.return_empty_chunks();
             if !self.region.is_closed(chunk) {
                 // Something in it is mapped.
                 return;
@@ -431,9 +478,7 @@ impl Pool {
     fn collect_handles(&self) {
         for class in &self.classes {
             let mut state = class.lock(&self.region);
-            if let Some(free) = state.spare_handles() {
-                self.region.take_back(free);
-            }
+            self.region.take_back(state.surplus_handles());
         }
     }
 

@@ -2,7 +2,7 @@
 
 use super::Pool;
 use super::options::PoolOptions;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, Sentence};
 use crate::os::Os;
 use crate::region::Region;
 
@@ -17,8 +17,8 @@ impl Pool {
     }
 
     pub(crate) fn with_os(os: Os, name: &str, options: &PoolOptions) -> Result<Self> {
-        const NO_GUARD: &str = "the system gave no page that tells a forked child";
-        let mut refused = Error::NoMemory("no capacity was tried");
+        const NO_GUARD: Sentence = &"the system gave no page that tells a forked child";
+        let mut refused = Error::NoMemory(&"no capacity was tried");
         for plan in options.plans(name)? {
             let dont_fork = plan.policy.dont_fork;
             match Region::new(os.clone(), &plan.source, plan.layout, plan.policy, plan.limit_pages) {

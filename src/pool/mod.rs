@@ -76,10 +76,10 @@ static NEXT_TAG: AtomicTag = AtomicTag::new(1);
 /// Not loom's: it is a global, and no order depends on it.
 type AtomicTag = std::sync::atomic::AtomicU32;
 
-const FOREIGN: Error = Error::Invalid("the handle is not of this pool");
-const ZERO: Error = Error::Invalid("an object of 0 bytes was asked for");
-const TOO_LARGE: Error = Error::NoSpace("the object is larger than ZS_MAX_ALLOC_SIZE");
-const PAST_END: Error = Error::Invalid("more bytes were asked for than the object has");
+const FOREIGN: Error = Error::Invalid(&"the handle is not of this pool");
+const ZERO: Error = Error::Invalid(&"an object of 0 bytes was asked for");
+const TOO_LARGE: Error = Error::NoSpace(&"the object is larger than ZS_MAX_ALLOC_SIZE");
+const PAST_END: Error = Error::Invalid(&"more bytes were asked for than the object has");
 
 impl Pool {
     pub(crate) fn in_region(region: Region, guard: Option<ForkGuard>, hardened: bool) -> Result<Self> {
@@ -179,14 +179,19 @@ impl Pool {
     /// Releases the slot and the handle of an object whose word the caller made FREE.
     #[inline]
     fn release(&self, index: HandleIndex, place: Place) {
-        if self.hardened {
-            self.wipe(place);
-        }
+        let reuse = !self.hardened || self.wipe_freed(index, place);
         let class = &self.classes[self.region.zspage(place.zspage).class_index().0 as usize];
-        let emptied = class.release(&self.region, place, index, self.may_reuse(index));
+        let emptied = class.release(&self.region, place, index, reuse);
         if emptied.is_some() {
             self.give_back(class, emptied);
         }
+    }
+
+    /// What a hardened pool does with a freed object; whether its index may be used again.
+    #[cold]
+    fn wipe_freed(&self, index: HandleIndex, place: Place) -> bool {
+        self.wipe(place);
+        self.may_reuse(index)
     }
 
     /// A hardened pool uses no index again whose generation wrapped.
@@ -363,7 +368,7 @@ impl Pool {
     /// # Errors
     /// [`Error::NotFound`] if the pool is not in a memory file.
     pub fn fd(&self) -> Result<std::os::fd::RawFd> {
-        self.region.fd().ok_or(Error::NotFound("the pool is not in a memory file"))
+        self.region.fd().ok_or(Error::NotFound(&"the pool is not in a memory file"))
     }
 
     /// The bytes that an object of `size` bytes takes.
@@ -389,7 +394,7 @@ impl Pool {
     /// # Errors
     /// [`Error::Busy`] with the pool, if anything is mapped.
     pub fn destroy(mut self) -> std::result::Result<(), (Self, Error)> {
-        const MAPPED: Error = Error::Busy("an object of the pool is still mapped");
+        const MAPPED: Error = Error::Busy(&"an object of the pool is still mapped");
         match self.check_alive() {
             Ok(()) if self.mappings() > 0 => return Err((self, MAPPED)),
             Ok(()) => {}

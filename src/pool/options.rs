@@ -95,13 +95,13 @@ pub struct Plan {
     pub limit_pages: u64,
 }
 
-const TOO_LARGE: Error = Error::Invalid("max_bytes is more than a pool can have, which is about 800 GiB");
+const TOO_LARGE: Error = Error::Invalid(&"max_bytes is more than a pool can have, which is about 800 GiB");
 
 impl PoolOptions {
     /// The plans to try in turn: without a capacity, each half as large as the one before it.
     pub(crate) fn plans(&self, name: &str) -> Result<Vec<Plan>> {
-        const SMALL: Error = Error::Invalid("max_bytes is less than 1 MiB, the least a pool can have");
-        const PAGES: Error = Error::Invalid("the system's page size is not 4096 bytes, and no other is supported yet");
+        const SMALL: Error = Error::Invalid(&"max_bytes is less than 1 MiB, the least a pool can have");
+        const PAGES: Error = Error::Invalid(&"the system's page size is not 4096 bytes, and no other is supported yet");
         if os::page_size() != PAGE {
             return Err(PAGES);
         }
@@ -135,8 +135,8 @@ impl PoolOptions {
 
     fn lent_plan(&self, memory: &LentMemory) -> Result<Plan> {
         const UNALIGNED: Error =
-            Error::Invalid("the memory supplied is NULL, or its address is not a multiple of 4096");
-        const TINY: Error = Error::Invalid("the memory supplied is less than 1 MiB");
+            Error::Invalid(&"the memory supplied is NULL, or its address is not a multiple of 4096");
+        const TINY: Error = Error::Invalid(&"the memory supplied is less than 1 MiB");
         if memory.address.is_null() || !(memory.address as usize).is_multiple_of(PAGE) {
             return Err(UNALIGNED);
         }
@@ -146,7 +146,7 @@ impl PoolOptions {
         let limit = if self.max_bytes == 0 { memory.bytes as u64 } else { self.max_bytes };
         let layout = Layout::within(memory.bytes).ok_or(TINY)?;
         debug_assert!(layout.arena_pages > MAX_ZSPAGE_PAGES);
-        let source = Source::Lent(memory.address, memory.bytes, memory.releasable);
+        let source = Source::Lent(memory.address, memory.releasable);
         let policy = Policy { whole_from: usize::MAX, advise: false, ..self.policy() };
         Ok(Plan { source, layout, policy, limit_pages: limit / PAGE as u64 })
     }

@@ -101,9 +101,9 @@ impl Pool {
     /// [`Error::Again`] if nothing could go now, [`Error::NotFound`] if nothing is stored, [`Error::Invalid`] without a
     /// callback, [`Error::Forked`] in a child without the pool.
     pub fn shrink(&self, pages: u64) -> Result<u64> {
-        const NO_CALLBACK: Error = Error::Invalid("the pool has no evict callback");
-        const NOTHING: Error = Error::NotFound("nothing is stored in the pool");
-        const NOT_NOW: Error = Error::Again("none of the coldest objects could go now");
+        const NO_CALLBACK: Error = Error::Invalid(&"the pool has no evict callback");
+        const NOTHING: Error = Error::NotFound(&"nothing is stored in the pool");
+        const NOT_NOW: Error = Error::Again(&"none of the coldest objects could go now");
         self.check_alive()?;
         let callback = self.reclaim.callback.read().unwrap_or_else(PoisonError::into_inner).clone();
         let evict = callback.ok_or(NO_CALLBACK)?;
@@ -167,7 +167,7 @@ impl Pool {
 
     /// Offers the object in a slot, if there is one and nobody has it mapped.
     fn evict_object(&self, place: Place, evict: &Offer<'_>) -> Result<()> {
-        const PANICKED: Error = Error::Again("the evict callback panicked");
+        const PANICKED: Error = Error::Again(&"the evict callback panicked");
         let index = self.region.zspage(place.zspage).handle_at(place.slot);
         // A slot whose object is on the deferred list notes the next one instead of its own, perhaps one past the last.
         if index.0 >= self.region.word_count() {

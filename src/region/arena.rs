@@ -42,6 +42,10 @@ pub struct Chunk {
     bucket: u8,
     /// Pages taken.
     pub taken: u16,
+    /// Pages of zspages that compaction emptied, still taken until their memory went back, in runs as long as can be.
+    pub emptied: PageMap,
+    /// How many of those are charged.
+    pub emptied_charged: u16,
 }
 
 /// A run that was found.
@@ -66,12 +70,14 @@ pub struct Arena {
     pages: usize,
     /// How many chunks are open.
     pub open: usize,
+    /// Chunks from this one on were never open.
+    pub end: usize,
 }
 
 impl Arena {
     /// Of `pages` pages, all closed.
     pub fn new(pages: usize) -> Self {
-        Self { heads: [NONE; BUCKETS], filled: 0, closed_from: 0, pages, open: 0 }
+        Self { heads: [NONE; BUCKETS], filled: 0, closed_from: 0, pages, open: 0, end: 0 }
     }
 
     /// The open chunk that a run of `pages` goes into, if one has room. `not_in`: any but this one.
@@ -107,13 +113,32 @@ impl Arena {
         chunks[run.chunk].map.release(run.first, run.pages);
         chunks[run.chunk].taken -= run.pages as u16;
         self.link(chunks, run.chunk);
-        chunks[run.chunk].taken as usize == CHUNK_PAGES - self.size_of(run.chunk)
+        self.is_empty(chunks, run.chunk)
+    }
+
+    /// Frees what was emptied in a chunk, and is gone. True: the chunk is empty now.
+    pub fn release_emptied(&mut self, chunks: &mut [Chunk], chunk: usize) -> bool {
+        self.unlink(chunks, chunk);
+        let record = &mut chunks[chunk];
+        let emptied = std::mem::replace(&mut record.emptied, PageMap::EMPTY);
+        record.emptied_charged = 0;
+        for (first, pages) in emptied.taken_runs() {
+            record.map.release(first, pages);
+            record.taken -= pages as u16;
+        }
+        self.link(chunks, chunk);
+        self.is_empty(chunks, chunk)
+    }
+
+    /// Whether no zspage has a page of an open chunk.
+    pub fn is_empty(&self, chunks: &[Chunk], chunk: usize) -> bool {
+        chunks[chunk].taken as usize == CHUNK_PAGES - self.size_of(chunk)
     }
 
     /// The lowest closed chunk.
     pub fn lowest_closed(&mut self, chunks: &[Chunk]) -> Result<usize> {
         const NO_CHUNKS: Error =
-            Error::NoMemory("all addresses of the pool are in use: free or compact, then try again");
+            Error::NoMemory(&"all addresses of the pool are in use: free or compact, then try again");
         let closed = chunks[self.closed_from..].iter().position(|chunk| chunk.state == State::Closed);
         self.closed_from = closed.map_or(chunks.len(), |after| self.closed_from + after);
         if self.closed_from == chunks.len() { Err(NO_CHUNKS) } else { Ok(self.closed_from) }
@@ -130,6 +155,7 @@ impl Arena {
         record.map.take(CHUNK_PAGES - missing, missing);
         record.taken = missing as u16;
         self.open += 1;
+        self.end = self.end.max(chunk + 1);
         self.link(chunks, chunk);
     }
 

@@ -15,7 +15,7 @@ pub struct Charge {
 /// Pages that may be kept warm in a pool of any size: a zspage. Beyond that, a hundredth of the pool.
 const WARM_PAGES: u64 = 64;
 
-const FULL: Error = Error::NoMemory("the pool is at its limit: free, compact or shrink, then try again");
+const FULL: Error = Error::NoMemory(&"the pool is at its limit: free, compact or shrink, then try again");
 
 impl Charge {
     /// Nothing charged yet.

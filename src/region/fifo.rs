@@ -1,4 +1,4 @@
-//! Lists of free handle words.
+//! Lists of free handle indices: a few at hand, and any number linked through their words.
 
 use super::Region;
 use crate::sync::Ordering::Relaxed;
@@ -59,5 +59,52 @@ impl Fifo {
         let tail = region.word(self.tail);
         tail.0.store(tail.peek().with_link(other.head).0, Relaxed);
         (self.tail, self.count) = (other.tail, self.count + other.count);
+    }
+}
+
+/// The free indices that a class has at hand, first in, first out. No word is touched to put one in or take one out.
+pub struct Ring {
+    indices: [u32; Self::SIZE as usize],
+    first: u32,
+    /// How many.
+    pub count: u32,
+}
+
+impl Ring {
+    const SIZE: u32 = 32;
+
+    /// None.
+    pub const EMPTY: Self = Self { indices: [0; Self::SIZE as usize], first: 0, count: 0 };
+
+    /// Appends one, unless it is full.
+    #[inline]
+    pub fn push(&mut self, index: HandleIndex) -> bool {
+        if self.count == Self::SIZE {
+            return false;
+        }
+        self.indices[((self.first + self.count) % Self::SIZE) as usize] = index.0;
+        self.count += 1;
+        true
+    }
+
+    /// Takes the oldest.
+    #[inline]
+    pub fn pop(&mut self) -> Option<HandleIndex> {
+        let count = self.count.checked_sub(1)?;
+        let index = self.oldest();
+        (self.first, self.count) = ((self.first + 1) % Self::SIZE, count);
+        Some(index)
+    }
+
+    /// The oldest, if there is one.
+    #[inline]
+    pub fn oldest(&self) -> HandleIndex {
+        HandleIndex(self.indices[(self.first % Self::SIZE) as usize])
+    }
+
+    /// All of them, for tests.
+    #[cfg(test)]
+    pub fn iter(&self) -> impl Iterator<Item = HandleIndex> + '_ {
+        (0..self.count).map(|at| HandleIndex(self.indices[((self.first + at) % Self::SIZE) as usize]))
     }
 }

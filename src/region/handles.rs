@@ -20,19 +20,15 @@ pub struct Handles {
 const WORD_STEP: u32 = 1 << 17;
 
 impl Region {
-    /// Gives a class up to `count` free handle indices; none if the table or the pool is full.
-    pub fn refill(&self, free: &mut Fifo, count: u32) -> Result<()> {
-        const NO_HANDLES: Error = Error::NoMemory("all handles of the pool are in use");
+    /// A free handle index for a class; none if the table or the pool is full.
+    pub fn fetch_handle(&self) -> Result<HandleIndex> {
+        const NO_HANDLES: Error = Error::NoMemory(&"all handles of the pool are in use");
         let mut handles = self.handles.lock();
-        for _ in 0..count {
-            let index = match handles.returned.pop(self) {
-                Some(index) => index,
-                None if (handles.fresh as usize) < self.layout.words => self.fresh_word(&mut handles)?,
-                None => return Err(NO_HANDLES),
-            };
-            free.push(self, index);
+        match handles.returned.pop(self) {
+            Some(index) => Ok(index),
+            None if (handles.fresh as usize) < self.layout.words => self.fresh_word(&mut handles),
+            None => Err(NO_HANDLES),
         }
-        Ok(())
     }
 
     fn fresh_word(&self, handles: &mut Locked<'_, Handles>) -> Result<HandleIndex> {
@@ -54,6 +50,9 @@ impl Region {
 
     /// Takes back the free indices that a class has too many of.
     pub fn take_back(&self, free: &mut Fifo) {
+        if free.count == 0 {
+            return;
+        }
         self.handles.lock().returned.append(self, *free);
         *free = Fifo::EMPTY;
     }

@@ -107,11 +107,6 @@ impl Layout {
         self.group_records * RECORD_BYTES
     }
 
-    /// How many groups there are.
-    pub const fn groups(&self) -> usize {
-        self.chunks.div_ceil(GROUP_CHUNKS)
-    }
-
     /// Where the record of a zspage lies.
     pub const fn record(&self, group: usize, local: usize) -> usize {
         self.zspage_table + group * self.group_record_bytes() + local * RECORD_BYTES

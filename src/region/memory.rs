@@ -6,9 +6,9 @@ use super::fifo::Fifo;
 use super::handles::Handles;
 use super::layout::Layout;
 use super::records::Group;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, Sentence};
 use crate::os::{Advice, Errno, Kind, Mapping, Os};
-use crate::sync::{AtomicU32, AtomicU64, Lock, Locked, Ordering, Rank};
+use crate::sync::{AtomicU32, AtomicU64, Leftovers, Lock, Locked, Ordering, Rank};
 use crate::units::{CHUNK, HandleIndex, PAGE, Place, ZspageId};
 use crate::zspage::Zspage;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
@@ -21,8 +21,9 @@ pub enum Source {
     File(String),
     /// A memory file of huge pages from the system's pool; the tables are anonymous.
     HugeFile(String),
-    /// The caller's memory: address, bytes, and whether it may be given back like private anonymous memory.
-    Lent(*mut u8, usize, bool),
+    /// The caller's memory, which the layout was made for, and whether it may be given back like private anonymous
+    /// memory.
+    Lent(*mut u8, bool),
 }
 
 /// From which chunk on new chunks have huge pages, and what advice the system is given.
@@ -53,6 +54,8 @@ pub struct Region {
     /// What the pool has and may have.
     pub charge: Charge,
     pub(super) arena: Lock<Arena>,
+    /// Zspages whose memory went back in a free that found the arena's lock taken.
+    pub(super) limbo: Leftovers,
     pub(super) handles: Lock<Handles>,
     /// Words of the handle table that were ever given out; only these are looked at.
     pub(super) words: AtomicU32,
@@ -63,19 +66,19 @@ unsafe impl Send for Region {}
 // SAFETY: as above.
 unsafe impl Sync for Region {}
 
-const NO_ADDRESSES: &str =
-    "the system did not reserve addresses for the pool: give a smaller max_bytes, or raise RLIMIT_AS";
-const NO_TABLES: &str = "the system did not commit the pool's tables: it has no memory, or overcommits none";
-const NO_ADVICE: &str = "the system refused advice about the pool's memory";
+const NO_ADDRESSES: Sentence =
+    &"the system did not reserve addresses for the pool: give a smaller max_bytes, or raise RLIMIT_AS";
+const NO_TABLES: Sentence = &"the system did not commit the pool's tables: it has no memory, or overcommits none";
+const NO_ADVICE: Sentence = &"the system refused advice about the pool's memory";
 
 impl Region {
     /// Reserves the memory and commits the tables that are needed from the start.
     pub fn new(os: Os, source: &Source, layout: Layout, policy: Policy, limit_pages: u64) -> Result<Self> {
         let arena_bytes = layout.arena_pages * PAGE;
         let tables_end = layout.tables_end.next_multiple_of(CHUNK);
-        let step = |text| move |errno: Errno| Error::system(errno, text);
-        const NO_FILE: &str = "the system did not create a memory file for the pool";
-        const NO_HUGE: &str = "the system has no huge-page files: it was built without hugetlbfs, or refuses them";
+        let step = |text: Sentence| move |errno: Errno| Error::system(errno, text);
+        const NO_FILE: Sentence = &"the system did not create a memory file for the pool";
+        const NO_HUGE: Sentence = &"the system has no huge-page files: it was built without hugetlbfs, or refuses them";
         let (mut file, mut huge_arena, mut kind) = (None, None, Kind::Anonymous);
         let tables = match source {
             Source::Anonymous => os.reserve(tables_end + arena_bytes, CHUNK).map_err(step(NO_ADDRESSES))?,
@@ -91,9 +94,9 @@ impl Region {
                 (file, kind, huge_arena) = (Some(fd), Kind::File, Some(map));
                 os.reserve(tables_end, CHUNK).map_err(step(NO_ADDRESSES))?
             }
-            Source::Lent(base, _, releasable) => {
+            Source::Lent(base, releasable) => {
                 kind = if *releasable { Kind::LentReleasable } else { Kind::Lent };
-                Mapping::lent(std::ptr::NonNull::new(*base).ok_or(Error::Invalid("memory is NULL"))?)
+                Mapping::lent(std::ptr::NonNull::new(*base).ok_or(Error::Invalid(&"memory is NULL"))?)
             }
         };
         let arena_at = if matches!(source, Source::Lent(..)) { layout.tables_end } else { tables_end };
@@ -120,6 +123,7 @@ impl Region {
             charge: Charge::new(limit_pages),
             arena: Lock::new(Rank::Arena, Arena::new(layout.arena_pages)),
             handles: Lock::new(Rank::Handles, Handles { fresh: 0, committed: 0, returned: Fifo::EMPTY }),
+            limbo: Leftovers::default(),
             words: AtomicU32::new(0),
         };
         region.prepare()?;
@@ -210,7 +214,7 @@ impl Region {
     /// How many words were ever given out; an index from there on is nobody's.
     #[inline]
     pub fn word_count(&self) -> u32 {
-        // Acquire pairs with the Release in `refill`: the words below are committed.
+        // Acquire pairs with the Release in `fresh_word`: the words below are committed.
         self.words.load(Ordering::Acquire)
     }
 
@@ -236,11 +240,6 @@ impl Region {
     /// The file descriptor of a pool in a memory file.
     pub fn fd(&self) -> Option<RawFd> {
         self.file.as_ref().map(AsRawFd::as_raw_fd)
-    }
-
-    /// The layout.
-    pub fn layout(&self) -> &Layout {
-        &self.layout
     }
 
     /// Lets go of the memory without unmapping it: in a child that never got it.

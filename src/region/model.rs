@@ -102,7 +102,7 @@ impl Region {
     }
 
     pub fn acquire(&self, _: ClassIndex, epoch: u32, _: Option<usize>) -> Result<ZspageId> {
-        let id = self.unused.lock().pop().ok_or(Error::NoMemory("no zspage is left in this model"))?;
+        let id = self.unused.lock().pop().ok_or(Error::NoMemory(&"no zspage is left in this model"))?;
         self.zspage(id).set_up(0, 0, epoch);
         Ok(id)
     }
@@ -123,12 +123,8 @@ impl Region {
         self.unused.lock().clone()
     }
 
-    pub fn refill(&self, free: &mut Fifo, count: u32) -> Result<()> {
-        for _ in 0..count {
-            let index = self.indices.lock().pop().ok_or(Error::NoMemory("no handle is left in this model"))?;
-            free.push(self, index);
-        }
-        Ok(())
+    pub fn fetch_handle(&self) -> Result<HandleIndex> {
+        self.indices.lock().pop().ok_or(Error::NoMemory(&"no handle is left in this model"))
     }
 
     /// Handle indices that no class has.
@@ -151,7 +147,16 @@ impl Region {
     pub fn trim(&self, _: ZspageId, _: Class, _: u8, _: u8) -> Result<u64> {
         Ok(0)
     }
-    pub fn trim_leftovers(&self) -> u64 {
+    pub fn empty(&self, id: ZspageId, class: Class, touched: u8) {
+        self.release(id, class, touched).unwrap();
+    }
+    pub fn return_emptied(&self) -> u64 {
+        0
+    }
+    pub fn return_empty_chunks(&self) -> u64 {
+        0
+    }
+    pub fn trim_records(&self) -> u64 {
         0
     }
     pub fn is_whole(&self, _: ZspageId) -> bool {

@@ -31,12 +31,19 @@ impl PageMap {
         }
     }
 
+    /// Whether none is taken.
+    pub fn is_empty(&self) -> bool {
+        self.0.iter().all(|&word| word == 0)
+    }
+
     /// Whether this page is taken.
+    #[cfg(test)]
     pub fn is_taken(&self, page: usize) -> bool {
         self.0[page / 64] >> (page % 64) & 1 == 1
     }
 
     /// How many pages are taken.
+    #[cfg(test)]
     pub fn taken(&self) -> usize {
         self.0.iter().map(|word| word.count_ones() as usize).sum()
     }
@@ -49,6 +56,16 @@ impl PageMap {
     /// The length of the longest run of free pages.
     pub fn longest(&self) -> usize {
         self.runs().map(|(_, length)| length).max().unwrap_or(0)
+    }
+
+    /// The runs of taken pages: first page and length.
+    pub fn taken_runs(&self) -> impl Iterator<Item = (usize, usize)> + '_ {
+        let mut at = 0;
+        std::iter::from_fn(move || {
+            let first = self.next(at, u64::MAX);
+            at = self.next(first, 0);
+            (first < CHUNK_PAGES).then_some((first, at - first))
+        })
     }
 
     /// The runs of free pages: first page and length.

@@ -24,15 +24,15 @@ impl Region {
 
     /// How empty a chunk is, from 0 to 3, by the pages that zspages have.
     pub fn emptiness(&self, chunk: usize) -> u64 {
-        let mut arena = self.arena.lock();
+        let mut arena = self.lock_arena();
         let taken = self.chunks(&mut arena)[chunk].taken as usize;
         (3 - taken * 4 / (CHUNK_PAGES + 1)) as u64
     }
 
     /// The emptiest of the chunks that go back whole, if the other open chunks have as many pages free as it has taken.
     pub fn sparse_chunk(&self) -> Option<usize> {
-        let mut arena = self.arena.lock();
-        let chunks = self.chunks(&mut arena);
+        let mut arena = self.lock_arena();
+        let chunks = &self.chunks(&mut arena)[..arena.end];
         let open = || chunks.iter().enumerate().filter(|(_, chunk)| chunk.state == State::Open);
         let (index, sparsest) = open().filter(|(_, chunk)| chunk.whole).min_by_key(|(_, chunk)| chunk.taken)?;
         let free = |chunk: &Chunk| CHUNK_PAGES - chunk.taken as usize;
@@ -42,14 +42,14 @@ impl Region {
 
     /// Whether a chunk has no zspages and no memory.
     pub fn is_closed(&self, chunk: usize) -> bool {
-        let mut arena = self.arena.lock();
+        let mut arena = self.lock_arena();
         self.chunks(&mut arena)[chunk].state == State::Closed
     }
 
     /// A zspage in a chunk, among the records of its group from `from` on, and where to look for the next one.
     pub fn zspage_in(&self, chunk: usize, from: usize) -> Option<(ZspageId, usize)> {
         let group = chunk / GROUP_CHUNKS;
-        let mut arena = self.arena.lock();
+        let mut arena = self.lock_arena();
         let records = self.group(&mut arena, group);
         let id = |local| ZspageId((group * self.layout.group_records + local) as u32);
         let local = (from..records.end()).find(|&at| records.is_taken(at) && self.chunk_of(id(at)) == chunk)?;
@@ -59,8 +59,8 @@ impl Region {
     /// Pages of the tables that are charged: those in use from the start, of the chunks and groups opened so far, of
     /// records and of handles.
     pub fn table_pages(&self) -> u64 {
-        let mut arena = self.arena.lock();
-        let used = self.chunks(&mut arena).iter().filter(|chunk| chunk.committed).count();
+        let mut arena = self.lock_arena();
+        let used = arena.end;
         let groups = 0..used.div_ceil(GROUP_CHUNKS);
         let records: usize = groups.map(|group| self.group(&mut arena, group).pages as usize).sum();
         drop(arena);
@@ -71,10 +71,10 @@ impl Region {
 
     /// Chunks that are open, and those of them that are committed whole.
     pub fn open_chunks(&self) -> (u64, u64) {
-        let mut arena = self.arena.lock();
+        let mut arena = self.lock_arena();
         let open = arena.open;
-        let chunks = self.chunks(&mut arena);
-        let whole = chunks.iter().take(self.layout.chunks).filter(|c| c.whole && c.state == State::Open).count();
+        let chunks = &self.chunks(&mut arena)[..arena.end];
+        let whole = chunks.iter().filter(|c| c.whole && c.state == State::Open).count();
         (open as u64, whole as u64)
     }
 }
