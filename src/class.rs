@@ -260,6 +260,16 @@ impl State {
         (slots.warm, self.has_warm) = (0, false);
     }
 
+    /// Notes that a zspage has memory for this many slots only. It has fewer pages than count as warm: it is not warm
+    /// any more.
+    pub fn set_touched(&mut self, region: &Region, id: ZspageId, touched: u8) {
+        let slots = self.slots(region, id);
+        slots.touched = touched;
+        if slots.warm != 0 {
+            self.end_warm(region, slots);
+        }
+    }
+
     /// Adds a new zspage.
     pub fn add(&mut self, region: &Region, id: ZspageId) {
         region.zspage(id).set_owner(Some(self.index));

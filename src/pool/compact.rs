@@ -173,7 +173,9 @@ impl Pool {
     /// Large classes first: they give the most for a move.
     fn compact_classes(&self, compaction: &mut Compaction, run: &mut Run) {
         let Compaction { window, done } = compaction;
-        for turn in *done..CLASS_COUNT {
+        let first = *done;
+        // Those before the first come last: a call that goes on where another stopped leaves none out.
+        for turn in (first..CLASS_COUNT).chain(0..first) {
             if run.is_spent() {
                 *done = turn;
                 return;
@@ -421,7 +423,7 @@ impl Pool {
         let mut state = class.lock(&self.region);
         if let (Ok(pages), true) = (trimmed, keep > 0) {
             run.pages += pages;
-            state.slots(&self.region, id).touched = keep;
+            state.set_touched(&self.region, id, keep);
         }
         let emptied = state.end_isolation(&self.region, id);
         drop(state);
