@@ -9,7 +9,7 @@ use std::time::Duration;
 
 /// The error numbers this crate speaks.
 pub mod errno {
-    pub use libc::{EAGAIN, EBUSY, EINVAL, ENOENT, ENOMEM, ENOSPC, EPERM};
+    pub use libc::{EAGAIN, EBUSY, EINVAL, EIO, EMFILE, ENFILE, ENOENT, ENOMEM, ENOSPC, ENOSYS, EPERM};
 }
 
 /// A positive errno.

@@ -389,24 +389,27 @@ impl Pool {
         words.map(Word::pins).sum()
     }
 
+    /// Refuses while anything is mapped; in a child without the pool nothing is.
+    pub(crate) fn check_unmapped(&self) -> Result<()> {
+        const MAPPED: Error = Error::Busy(&"an object of the pool is still mapped");
+        if self.check_alive().is_ok() && self.mappings() > 0 { Err(MAPPED) } else { Ok(()) }
+    }
+
     /// Destroys the pool and all its objects, unless something is mapped: then the pool comes back.
     ///
     /// # Errors
     /// [`Error::Busy`] with the pool, if anything is mapped.
-    pub fn destroy(mut self) -> std::result::Result<(), (Self, Error)> {
-        const MAPPED: Error = Error::Busy(&"an object of the pool is still mapped");
-        match self.check_alive() {
-            Ok(()) if self.mappings() > 0 => return Err((self, MAPPED)),
-            Ok(()) => {}
-            // A child that never got the memory must not unmap what may lie there now.
-            Err(_) => self.region.forget(),
+    pub fn destroy(self) -> std::result::Result<(), (Self, Error)> {
+        match self.check_unmapped() {
+            Ok(()) => Ok(()),
+            Err(error) => Err((self, error)),
         }
-        Ok(())
     }
 }
 
 impl Drop for Pool {
     fn drop(&mut self) {
+        // A child that never got the memory must not unmap what may lie there now.
         if self.check_alive().is_err() {
             self.region.forget();
         }

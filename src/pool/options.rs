@@ -95,6 +95,9 @@ pub struct Plan {
     pub limit_pages: u64,
 }
 
+/// The most memory that can be supplied, so that each of its zspages has a number.
+const MAX_LENT_BYTES: usize = 4 << 40;
+
 const TOO_LARGE: Error = Error::Invalid(&"max_bytes is more than a pool can have, which is about 800 GiB");
 
 impl PoolOptions {
@@ -137,11 +140,15 @@ impl PoolOptions {
         const UNALIGNED: Error =
             Error::Invalid(&"the memory supplied is NULL, or its address is not a multiple of 4096");
         const TINY: Error = Error::Invalid(&"the memory supplied is less than 1 MiB");
+        const LARGE: Error = Error::Invalid(&"the memory supplied is more than a pool can have, which is 4 TiB");
         if memory.address.is_null() || !(memory.address as usize).is_multiple_of(PAGE) {
             return Err(UNALIGNED);
         }
         if (memory.bytes as u64) < MIN_BYTES {
             return Err(TINY);
+        }
+        if memory.bytes > MAX_LENT_BYTES {
+            return Err(LARGE);
         }
         let limit = if self.max_bytes == 0 { memory.bytes as u64 } else { self.max_bytes };
         let layout = Layout::within(memory.bytes).ok_or(TINY)?;

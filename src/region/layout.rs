@@ -61,7 +61,7 @@ impl Layout {
     /// For a pool of at most `capacity` bytes in addresses of its own. The arena has a quarter more, and 64 MiB:
     /// zspages are committed as they are touched, so that those not yet full take addresses and no memory.
     pub fn for_capacity(capacity: u64) -> Option<Self> {
-        let arena = usize::try_from(capacity + capacity / 4).ok()?.checked_add(32 * CHUNK)?;
+        let arena = usize::try_from(capacity.checked_add(capacity / 4)?).ok()?.checked_add(32 * CHUNK)?;
         let layout = Self::with_arena(arena.div_ceil(CHUNK) * CHUNK_PAGES, WORST);
         (layout.chunks.div_ceil(GROUP_CHUNKS) * layout.group_records <= MAX_ZSPAGES).then_some(layout)
     }
@@ -121,7 +121,7 @@ mod tests {
     fn a_terabyte_has_a_layout_and_more_than_its_words_can_name_has_none() {
         assert!(Layout::for_capacity(256 << 30).is_some());
         assert!(Layout::for_capacity(8 << 40).is_none());
-        assert!(Layout::for_capacity(u64::MAX / 2).is_none());
+        assert!(Layout::for_capacity(u64::MAX / 2).is_none() && Layout::for_capacity(u64::MAX).is_none());
     }
 
     #[test]
