@@ -80,6 +80,9 @@
 
 #![deny(unsafe_code)]
 
+#[cfg(not(loom))]
+#[allow(unsafe_code)]
+mod capi;
 #[allow(unsafe_code)]
 mod class;
 mod classes;

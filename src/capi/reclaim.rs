@@ -1,0 +1,101 @@
+//! Giving memory back: compaction and the evict callback.
+
+use super::export::export;
+use super::structs::{zs_compact_budget, zs_evict_fn, zs_handle_t};
+use super::zs_pool;
+use crate::error::{Error, Result};
+use crate::pool::{Evict, Pool};
+use std::ffi::{c_int, c_void};
+use std::ptr::NonNull;
+use std::sync::Arc;
+
+export! {
+    /// Moves objects together and gives the memory that becomes free back to the system. Stores in
+    /// *pages_freed how many pages of 4096 bytes the system really got. Objects that are mapped stay
+    /// where they are, and nobody who maps to read waits. Takes no memory itself, so that it works when
+    /// there is none.
+    ///
+    /// budget: how much this call may do; NULL, or no bound in it, to run to the end and to give back
+    ///     also what the pool keeps empty to use it again soon. A call whose budget ran out goes on
+    ///     where it stopped the next time. While one call works on a pool another one returns 0 at
+    ///     once, with 0 pages.
+    ///
+    /// Errors:
+    /// -EINVAL: pool or pages_freed is NULL, or the budget's struct_size is wrong or has a field that
+    ///     is not known here.
+    /// -EPERM: this process is a forked child that did not get the pool.
+    ///
+    /// Threads: any. Evict callback: allowed.
+    #[unsafe(no_mangle)]
+    pub unsafe extern "C" fn zs_compact(
+        pool: *mut zs_pool,
+        budget: *const zs_compact_budget,
+        pages_freed: *mut u64,
+    ) -> c_int {
+        pages_freed.set(pool.compact(&budget.all()?.into())?)
+    }
+
+    /// Sets the callback that zs_shrink() offers objects to, and its context; with evict NULL there is
+    /// none. From the first callback on the pool notes which parts of it are used when, which costs
+    /// zs_malloc() and zs_map_object() a store at times. The pool never calls it by itself: when
+    /// zs_malloc() is -ENOMEM, call zs_shrink() and try again.
+    ///
+    /// A zs_shrink() that is running goes on with the callback and the context that it began with: keep
+    /// an old context until it returned.
+    ///
+    /// Errors:
+    /// -EINVAL: pool is NULL.
+    /// -EPERM: this process is a forked child that did not get the pool.
+    ///
+    /// Threads: any. Evict callback: allowed.
+    #[unsafe(no_mangle)]
+    pub unsafe extern "C" fn zs_set_evict(pool: *mut zs_pool, evict: zs_evict_fn, context: *mut c_void) -> c_int {
+        let callback = evict.map(|function| {
+            let callback = Callback { function, context: context.into_pointer().cast(), pool: pool.pointer() };
+            Arc::new(move |_: &Pool, handle: u64| callback.call(handle)) as Arc<Evict>
+        });
+        pool.set_evict(callback)
+    }
+
+    /// Offers the objects of those parts of the pool that were longest unused to the evict callback,
+    /// until `pages` pages of 4096 bytes of the pool became free. Stores in *reclaimed how many did,
+    /// which can be more than asked, and also fewer: the callback refused, objects are mapped, or there
+    /// are no more. Objects that are mapped are not offered. The pages go back to the system at once;
+    /// but where memory is taken 2 MiB at a time the pool may use them again, and keeps them until all
+    /// of the 2 MiB are unused.
+    ///
+    /// Errors:
+    /// -EINVAL: pool or reclaimed is NULL, or the pool has no callback.
+    /// -EAGAIN: nothing could go now.
+    /// -ENOENT: nothing is stored.
+    /// -EPERM: this process is a forked child that did not get the pool.
+    ///
+    /// Threads: any, several at once. Evict callback: allowed.
+    #[unsafe(no_mangle)]
+    pub unsafe extern "C" fn zs_shrink(pool: *mut zs_pool, pages: u64, reclaimed: *mut u64) -> c_int {
+        reclaimed.set(pool.shrink(pages)?)
+    }
+}
+
+/// A callback of C's, with what it is called with.
+struct Callback {
+    function: unsafe extern "C" fn(*mut c_void, *mut zs_pool, zs_handle_t) -> c_int,
+    context: *mut c_void,
+    pool: NonNull<zs_pool>,
+}
+
+// SAFETY: the header says that the callback runs in the thread of who shrinks; its context is for C to guard.
+unsafe impl Send for Callback {}
+// SAFETY: as above.
+unsafe impl Sync for Callback {}
+
+impl Callback {
+    fn call(&self, handle: u64) -> Result<()> {
+        const REFUSED: Error = Error::Again("the evict callback kept the object");
+        // SAFETY: the function and its context are as the caller set them, and the pool is the one being shrunk.
+        match unsafe { (self.function)(self.context, self.pool.as_ptr(), handle) } {
+            0 => Ok(()),
+            _ => Err(REFUSED),
+        }
+    }
+}
