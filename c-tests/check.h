@@ -1,0 +1,115 @@
+/* What the C tests share: checks that say where and what, and patterns to fill objects with. */
+#ifndef CHECK_H
+#define CHECK_H
+
+#include <errno.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <zsalloc.h>
+
+/* Ends the program, and says where, unless the condition holds. */
+#define CHECK(condition)                                                                                               \
+    do {                                                                                                               \
+        if (!(condition)) {                                                                                            \
+            fprintf(stderr, "%s:%d: not so: %s\n", __FILE__, __LINE__, #condition);                                    \
+            exit(1);                                                                                                   \
+        }                                                                                                              \
+    } while (0)
+
+/* Ends the program, and says where, unless a call's result is the expected one. */
+#define RESULT(call, expected)                                                                                         \
+    do {                                                                                                               \
+        int result_ = (call);                                                                                          \
+        if (result_ != (expected)) {                                                                                   \
+            fprintf(stderr, "%s:%d: %s is %d (%s), not %s\n", __FILE__, __LINE__, #call, result_,                      \
+                    zs_strerror(result_), #expected);                                                                  \
+            exit(1);                                                                                                   \
+        }                                                                                                              \
+    } while (0)
+
+#define OK(call) RESULT(call, 0)
+
+#define MIB ((uint64_t)1 << 20)
+
+/* Whether the program runs under valgrind, where it should do less. */
+static inline int is_slow(void)
+{
+    const char *mode = getenv("ZSALLOC_C_TESTS");
+    return mode != NULL && strcmp(mode, "valgrind") == 0;
+}
+
+/* A pool with that limit and those flags. */
+static inline struct zs_pool *pool_with(uint64_t max_bytes, uint32_t flags)
+{
+    struct zs_pool_options options = {.struct_size = sizeof options, .max_bytes = max_bytes, .flags = flags};
+    struct zs_pool *pool = NULL;
+    OK(zs_create_pool("test", &options, &pool));
+    CHECK(pool != NULL);
+    return pool;
+}
+
+/* The next of a row of numbers without a visible order. */
+static inline uint64_t next_random(uint64_t *state)
+{
+    *state = *state * 6364136223846793005u + 1442695040888963407u;
+    return *state >> 33;
+}
+
+/* The byte at a place of the pattern that a seed stands for. */
+static inline unsigned char pattern(uint64_t seed, size_t at)
+{
+    return (unsigned char)((seed * 31 + at * 7) ^ (at >> 8));
+}
+
+static inline void fill(void *bytes, size_t size, uint64_t seed)
+{
+    for (size_t at = 0; at < size; at++)
+        ((unsigned char *)bytes)[at] = pattern(seed, at);
+}
+
+static inline int is_filled(const void *bytes, size_t size, uint64_t seed)
+{
+    for (size_t at = 0; at < size; at++)
+        if (((const unsigned char *)bytes)[at] != pattern(seed, at))
+            return 0;
+    return 1;
+}
+
+/* A new object, filled with the pattern of a seed. */
+static inline zs_handle_t object_with(struct zs_pool *pool, size_t size, uint64_t seed)
+{
+    zs_handle_t handle = 0;
+    void *object = NULL;
+    OK(zs_malloc_mapped(pool, size, &handle, &object));
+    CHECK(handle != 0 && object != NULL);
+    fill(object, size, seed);
+    OK(zs_unmap_object(pool, handle));
+    return handle;
+}
+
+/* Ends the program unless an object holds the pattern of a seed. */
+static inline void check_object(struct zs_pool *pool, zs_handle_t handle, size_t size, uint64_t seed)
+{
+    void *object = NULL;
+    OK(zs_map_object(pool, handle, ZS_MM_RO, &object));
+    CHECK(is_filled(object, size, seed));
+    OK(zs_unmap_object(pool, handle));
+}
+
+static inline uint64_t total_pages(struct zs_pool *pool)
+{
+    uint64_t pages = 0;
+    OK(zs_get_total_pages(pool, &pages));
+    return pages;
+}
+
+static inline struct zs_pool_stats stats_of(struct zs_pool *pool)
+{
+    struct zs_pool_stats stats = {.struct_size = sizeof stats};
+    OK(zs_pool_stats(pool, &stats));
+    return stats;
+}
+
+#endif

@@ -1,0 +1,322 @@
+/* Every argument wrong in every way. Each wrong call is refused, and the pool holds what it held. */
+#include "check.h"
+
+enum { COUNT = 64, SIZE = 200 };
+
+static struct zs_pool *pool;
+static zs_handle_t handles[COUNT];
+
+static int keep(void *context, struct zs_pool *of, zs_handle_t handle)
+{
+    (void)context, (void)of, (void)handle;
+    return 1;
+}
+
+static void check_all(void)
+{
+    for (size_t i = 0; i < COUNT; i++)
+        check_object(pool, handles[i], SIZE, i);
+    CHECK(stats_of(pool).objects == COUNT);
+}
+
+static void no_pool(void)
+{
+    struct zs_pool_stats stats = {.struct_size = sizeof stats};
+    zs_handle_t handle = handles[0];
+    void *object;
+    char byte = 0;
+    uint64_t pages;
+    size_t size;
+    int fd;
+    RESULT(zs_destroy_pool(NULL), -EINVAL);
+    RESULT(zs_malloc(NULL, 10, &handle), -EINVAL);
+    RESULT(zs_malloc_mapped(NULL, 10, &handle, &object), -EINVAL);
+    RESULT(zs_free(NULL, handle), -EINVAL);
+    RESULT(zs_map_object(NULL, handle, ZS_MM_RO, &object), -EINVAL);
+    RESULT(zs_unmap_object(NULL, handle), -EINVAL);
+    RESULT(zs_obj_read(NULL, handle, &byte, 1), -EINVAL);
+    RESULT(zs_obj_write(NULL, handle, &byte, 1), -EINVAL);
+    RESULT(zs_compact(NULL, NULL, &pages), -EINVAL);
+    RESULT(zs_set_evict(NULL, keep, NULL), -EINVAL);
+    RESULT(zs_shrink(NULL, 1, &pages), -EINVAL);
+    RESULT(zs_set_max_bytes(NULL, 0), -EINVAL);
+    RESULT(zs_get_total_pages(NULL, &pages), -EINVAL);
+    RESULT(zs_pool_stats(NULL, &stats), -EINVAL);
+    RESULT(zs_pool_fd(NULL, &fd), -EINVAL);
+    RESULT(zs_lookup_class_size(NULL, 10, &size), -EINVAL);
+    CHECK(handle == handles[0]);
+}
+
+static void nowhere_to_put_the_result(void)
+{
+    zs_handle_t handle;
+    void *object;
+    OK(zs_set_evict(pool, keep, NULL));
+    RESULT(zs_create_pool("none", NULL, NULL), -EINVAL);
+    RESULT(zs_malloc(pool, 10, NULL), -EINVAL);
+    RESULT(zs_malloc_mapped(pool, 10, NULL, &object), -EINVAL);
+    RESULT(zs_malloc_mapped(pool, 10, &handle, NULL), -EINVAL);
+    RESULT(zs_map_object(pool, handles[0], ZS_MM_RO, NULL), -EINVAL);
+    RESULT(zs_obj_read(pool, handles[0], NULL, 1), -EINVAL);
+    RESULT(zs_obj_write(pool, handles[0], NULL, 1), -EINVAL);
+    RESULT(zs_compact(pool, NULL, NULL), -EINVAL);
+    RESULT(zs_shrink(pool, 1, NULL), -EINVAL);
+    RESULT(zs_get_total_pages(pool, NULL), -EINVAL);
+    RESULT(zs_pool_stats(pool, NULL), -EINVAL);
+    RESULT(zs_pool_fd(pool, NULL), -EINVAL);
+    RESULT(zs_lookup_class_size(pool, 10, NULL), -EINVAL);
+    OK(zs_set_evict(pool, NULL, &handle));
+    /* Nothing was mapped or allocated on the way. */
+    RESULT(zs_unmap_object(pool, handles[0]), -EINVAL);
+    check_all();
+}
+
+static void sizes(void)
+{
+    zs_handle_t handle = 5;
+    void *object = pool;
+    char bytes[SIZE];
+    size_t class_size = 5;
+    static const size_t huge[] = {ZS_MAX_ALLOC_SIZE + 1, 1 << 20,      SIZE_MAX / 2,
+                                  SIZE_MAX - 4095,       SIZE_MAX - 1, SIZE_MAX};
+    RESULT(zs_malloc(pool, 0, &handle), -EINVAL);
+    RESULT(zs_malloc_mapped(pool, 0, &handle, &object), -EINVAL);
+    RESULT(zs_lookup_class_size(pool, 0, &class_size), -EINVAL);
+    for (size_t i = 0; i < sizeof huge / sizeof *huge; i++) {
+        RESULT(zs_malloc(pool, huge[i], &handle), -ENOSPC);
+        RESULT(zs_malloc_mapped(pool, huge[i], &handle, &object), -ENOSPC);
+        RESULT(zs_lookup_class_size(pool, huge[i], &class_size), -ENOSPC);
+        RESULT(zs_obj_read(pool, handles[0], bytes, huge[i]), -EINVAL);
+        RESULT(zs_obj_write(pool, handles[0], bytes, huge[i]), -EINVAL);
+    }
+    CHECK(handle == 5 && object == pool && class_size == 5);
+    RESULT(zs_unmap_object(pool, handles[0]), -EINVAL);
+    check_all();
+}
+
+static void modes(void)
+{
+    static const uint32_t wrong[] = {3, 4, 255, 256, 65536, 0x80000000u, UINT32_MAX};
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        void *object = pool;
+        RESULT(zs_map_object(pool, handles[0], wrong[i], &object), -EINVAL);
+        CHECK(object == pool);
+    }
+    RESULT(zs_unmap_object(pool, handles[0]), -EINVAL);
+}
+
+/* A handle that names no object of this pool. */
+static void refused(zs_handle_t handle)
+{
+    void *object = pool;
+    char byte = 'x';
+    RESULT(zs_map_object(pool, handle, ZS_MM_RO, &object), -EINVAL);
+    RESULT(zs_map_object(pool, handle, ZS_MM_RW, &object), -EINVAL);
+    RESULT(zs_map_object(pool, handle, ZS_MM_WO, &object), -EINVAL);
+    RESULT(zs_unmap_object(pool, handle), -EINVAL);
+    RESULT(zs_obj_read(pool, handle, &byte, 1), -EINVAL);
+    RESULT(zs_obj_read(pool, handle, &byte, 0), -EINVAL);
+    RESULT(zs_obj_write(pool, handle, &byte, 1), -EINVAL);
+    RESULT(zs_obj_write(pool, handle, &byte, 0), -EINVAL);
+    RESULT(zs_free(pool, handle), -EINVAL);
+    CHECK(object == pool && byte == 'x');
+}
+
+static int is_an_object(zs_handle_t handle)
+{
+    for (size_t i = 0; i < COUNT; i++)
+        if (handles[i] == handle)
+            return 1;
+    return 0;
+}
+
+static void strange_handles(void)
+{
+    static const zs_handle_t strange[] = {0, 1, 2, 0xffff, 0xffffffff, (uint64_t)1 << 63, UINT64_MAX, UINT64_MAX - 1};
+    for (size_t i = 0; i < sizeof strange / sizeof *strange; i++)
+        refused(strange[i]);
+    refused((uintptr_t)pool);
+    refused((uintptr_t)&pool);
+    void *object;
+    OK(zs_map_object(pool, handles[0], ZS_MM_RO, &object));
+    refused((uintptr_t)object);
+    OK(zs_unmap_object(pool, handles[0]));
+
+    /* One bit wrong, in every place. */
+    for (size_t i = 0; i < COUNT; i++)
+        for (int bit = 0; bit < 64; bit++)
+            if (!is_an_object(handles[i] ^ (uint64_t)1 << bit))
+                refused(handles[i] ^ (uint64_t)1 << bit);
+    /* And any bits at all. */
+    uint64_t seed = 11;
+    for (int i = 0; i < 100000; i++) {
+        uint64_t handle = next_random(&seed) << 33 ^ next_random(&seed) << 12 ^ next_random(&seed);
+        if (!is_an_object(handle))
+            refused(handle);
+    }
+    check_all();
+}
+
+static void stale_handles(void)
+{
+    zs_handle_t stale = object_with(pool, SIZE, 1);
+    OK(zs_free(pool, stale));
+    refused(stale);
+    /* Its index is used again, and the handle stays refused. */
+    int rounds = is_slow() ? 5000 : 65535;
+    for (int i = 0; i < rounds; i++) {
+        zs_handle_t handle;
+        OK(zs_malloc(pool, SIZE, &handle));
+        CHECK(handle != stale);
+        OK(zs_free(pool, handle));
+        RESULT(zs_free(pool, stale), -EINVAL);
+    }
+    refused(stale);
+    check_all();
+}
+
+/* A hardened pool refuses a stale handle for ever: here for as many uses as make its count of uses come around. */
+static void hardened(void)
+{
+    struct zs_pool *hard = pool_with(16 * MIB, ZS_POOL_HARDENED);
+    zs_handle_t stale = object_with(hard, SIZE, 1);
+    char byte;
+    OK(zs_free(hard, stale));
+    int rounds = is_slow() ? 10000 : 16 * 65536;
+    for (int i = 0; i < rounds; i++) {
+        zs_handle_t handle;
+        OK(zs_malloc(hard, SIZE, &handle));
+        CHECK(handle != stale);
+        RESULT(zs_obj_read(hard, stale, &byte, 1), -EINVAL);
+        OK(zs_free(hard, handle));
+    }
+    /* And what was freed is overwritten. */
+    void *object;
+    zs_handle_t handle = object_with(hard, SIZE, 2);
+    OK(zs_map_object(hard, handle, ZS_MM_RO, &object));
+    OK(zs_unmap_object(hard, handle));
+    OK(zs_free(hard, handle));
+    for (size_t i = 0; i < SIZE; i++)
+        CHECK(((volatile unsigned char *)object)[i] == 0);
+    OK(zs_destroy_pool(hard));
+}
+
+static void another_pools_handles(void)
+{
+    struct zs_pool *other = pool_with(8 * MIB, 0);
+    zs_handle_t foreign[COUNT];
+    for (size_t i = 0; i < COUNT; i++)
+        foreign[i] = object_with(other, SIZE, i + 1000);
+    for (size_t i = 0; i < COUNT; i++)
+        refused(foreign[i]);
+    for (size_t i = 0; i < COUNT; i++)
+        check_object(other, foreign[i], SIZE, i + 1000);
+    OK(zs_destroy_pool(other));
+    /* Nor of one that is gone. */
+    for (size_t i = 0; i < COUNT; i++)
+        refused(foreign[i]);
+    check_all();
+}
+
+static void twice(void)
+{
+    zs_handle_t handle = object_with(pool, SIZE, 1);
+    void *object;
+    RESULT(zs_unmap_object(pool, handle), -EINVAL);
+    OK(zs_map_object(pool, handle, ZS_MM_RW, &object));
+    OK(zs_unmap_object(pool, handle));
+    RESULT(zs_unmap_object(pool, handle), -EINVAL);
+    check_object(pool, handle, SIZE, 1);
+    OK(zs_free(pool, handle));
+    RESULT(zs_free(pool, handle), -EINVAL);
+    RESULT(zs_free(pool, handle), -EINVAL);
+    check_all();
+}
+
+static void names(void)
+{
+    char message[200], name[300];
+    struct zs_pool_options options = {.struct_size = sizeof options,
+                                      .max_bytes = 8 * MIB,
+                                      .backing = ZS_BACKING_MEMFD,
+                                      .message = message,
+                                      .message_size = sizeof message};
+    struct zs_pool *created = pool;
+    RESULT(zs_create_pool(NULL, &options, &created), -EINVAL);
+    memset(name, 'n', sizeof name);
+    name[250] = 0;
+    RESULT(zs_create_pool(name, &options, &created), -EINVAL);
+    CHECK(strstr(message, "249") != NULL);
+    RESULT(zs_create_pool("\xff\xfe", &options, &created), -EINVAL);
+    CHECK(strstr(message, "UTF-8") != NULL);
+    RESULT(zs_create_pool("\xff\xfe", NULL, &created), -EINVAL);
+    CHECK(created == pool);
+    name[249] = 0;
+    OK(zs_create_pool(name, &options, &created));
+    OK(zs_destroy_pool(created));
+    OK(zs_create_pool("", &options, &created));
+    OK(zs_destroy_pool(created));
+}
+
+/* One wrong field of the options at a time. */
+static void option_fields(void)
+{
+    static char memory[16];
+    char message[200];
+    struct zs_pool_options right = {
+        .struct_size = sizeof right, .max_bytes = 8 * MIB, .message = message, .message_size = sizeof message};
+    struct zs_pool_options wrong[32];
+    size_t count = 0;
+#define WRONG(field, value) (wrong[count] = right, wrong[count].field = (value), count++)
+    WRONG(max_bytes, 1);
+    WRONG(max_bytes, ZS_MIN_POOL_BYTES - 1);
+    WRONG(max_bytes, (uint64_t)1 << 60);
+    WRONG(max_bytes, UINT64_MAX);
+    WRONG(max_bytes, UINT64_MAX / 2 + 1);
+    WRONG(backing, 4);
+    WRONG(backing, UINT32_MAX);
+    WRONG(backing, ZS_BACKING_MEMORY);
+    WRONG(flags, 64);
+    WRONG(flags, 0x80000000u);
+    WRONG(flags, UINT32_MAX);
+    WRONG(flags, ZS_POOL_HUGE_NEVER | ZS_POOL_HUGE_ALWAYS);
+    WRONG(flags, ZS_POOL_RELEASABLE);
+    WRONG(memory, memory);
+    WRONG(memory_bytes, 1);
+    WRONG(reserved[0], 1);
+    WRONG(reserved[3], (uint64_t)1 << 63);
+    WRONG(backing, ZS_BACKING_HUGETLB), wrong[count - 1].flags = ZS_POOL_HUGE_NEVER;
+    WRONG(backing, ZS_BACKING_MEMFD), wrong[count - 1].memory = memory;
+#undef WRONG
+    for (size_t i = 0; i < count; i++) {
+        struct zs_pool *created = pool;
+        message[0] = 0;
+        int result = zs_create_pool("wrong", &wrong[i], &created);
+        if (result != -EINVAL || strlen(message) < 20 || created != pool) {
+            fprintf(stderr, "wrong options %zu: %d, %s\n", i, result, message);
+            exit(1);
+        }
+    }
+}
+
+int main(void)
+{
+    pool = pool_with(16 * MIB, 0);
+    for (size_t i = 0; i < COUNT; i++)
+        handles[i] = object_with(pool, SIZE, i);
+    no_pool();
+    nowhere_to_put_the_result();
+    sizes();
+    modes();
+    strange_handles();
+    stale_handles();
+    hardened();
+    another_pools_handles();
+    twice();
+    names();
+    option_fields();
+    check_all();
+    OK(zs_destroy_pool(pool));
+    puts("misuse: ok");
+    return 0;
+}

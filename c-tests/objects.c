@@ -1,0 +1,113 @@
+/* Objects: every size, allocation, freeing, copying. */
+#include "check.h"
+
+static void class_sizes(struct zs_pool *pool)
+{
+    size_t before = 0, size = 0;
+    for (size_t asked = 1; asked <= ZS_MAX_ALLOC_SIZE; asked++) {
+        OK(zs_lookup_class_size(pool, asked, &size));
+        CHECK(size >= asked && size >= before && size % 16 == 0 && size <= ZS_MAX_ALLOC_SIZE);
+        before = size;
+    }
+    RESULT(zs_lookup_class_size(pool, 0, &size), -EINVAL);
+    RESULT(zs_lookup_class_size(pool, ZS_MAX_ALLOC_SIZE + 1, &size), -ENOSPC);
+    CHECK(size == before);
+}
+
+static void every_size(struct zs_pool *pool)
+{
+    static zs_handle_t handles[ZS_MAX_ALLOC_SIZE + 1];
+    static unsigned char bytes[ZS_MAX_ALLOC_SIZE];
+    for (size_t size = 1; size <= ZS_MAX_ALLOC_SIZE; size++) {
+        OK(zs_malloc(pool, size, &handles[size]));
+        fill(bytes, size, size);
+        OK(zs_obj_write(pool, handles[size], bytes, size));
+    }
+    for (size_t size = 1; size <= ZS_MAX_ALLOC_SIZE; size++) {
+        memset(bytes, 0, sizeof bytes);
+        OK(zs_obj_read(pool, handles[size], bytes, size));
+        CHECK(is_filled(bytes, size, size));
+        check_object(pool, handles[size], size, size);
+    }
+    for (size_t size = 1; size <= ZS_MAX_ALLOC_SIZE; size++)
+        OK(zs_free(pool, handles[size]));
+    CHECK(stats_of(pool).objects == 0);
+}
+
+/* All bytes of the class may be used, and not one more. */
+static void up_to_the_end(struct zs_pool *pool)
+{
+    unsigned char bytes[ZS_MAX_ALLOC_SIZE + 1];
+    zs_handle_t handle;
+    size_t size;
+    OK(zs_malloc(pool, 1000, &handle));
+    OK(zs_lookup_class_size(pool, 1000, &size));
+    fill(bytes, size, 9);
+    OK(zs_obj_write(pool, handle, bytes, size));
+    RESULT(zs_obj_write(pool, handle, bytes, size + 1), -EINVAL);
+    memset(bytes, 0, sizeof bytes);
+    RESULT(zs_obj_read(pool, handle, bytes, size + 1), -EINVAL);
+    CHECK(bytes[0] == 0);
+    OK(zs_obj_read(pool, handle, bytes, size));
+    CHECK(is_filled(bytes, size, 9));
+
+    /* A short write leaves the rest alone; one of nothing leaves all. */
+    OK(zs_obj_write(pool, handle, "abc", 3));
+    OK(zs_obj_write(pool, handle, bytes, 0));
+    OK(zs_obj_write(pool, handle, NULL, 0));
+    OK(zs_obj_read(pool, handle, NULL, 0));
+    OK(zs_obj_read(pool, handle, bytes, size));
+    CHECK(memcmp(bytes, "abc", 3) == 0 && bytes[3] == pattern(9, 3) && bytes[size - 1] == pattern(9, size - 1));
+    OK(zs_free(pool, handle));
+}
+
+static void malloc_mapped(struct zs_pool *pool)
+{
+    zs_handle_t handle;
+    void *object, *again;
+    OK(zs_malloc_mapped(pool, ZS_MAX_ALLOC_SIZE, &handle, &object));
+    CHECK((uintptr_t)object % 16 == 0);
+    fill(object, ZS_MAX_ALLOC_SIZE, 4);
+    OK(zs_map_object(pool, handle, ZS_MM_RO, &again));
+    CHECK(again == object);
+    OK(zs_unmap_object(pool, handle));
+    OK(zs_unmap_object(pool, handle));
+    RESULT(zs_unmap_object(pool, handle), -EINVAL);
+    check_object(pool, handle, ZS_MAX_ALLOC_SIZE, 4);
+    OK(zs_free(pool, handle));
+}
+
+/* What is freed while mapped stays until the last unmap. */
+static void freed_while_mapped(struct zs_pool *pool)
+{
+    zs_handle_t handle = object_with(pool, 500, 6);
+    unsigned char bytes[500];
+    void *object, *other;
+    OK(zs_map_object(pool, handle, ZS_MM_RW, &object));
+    OK(zs_map_object(pool, handle, ZS_MM_RO, &object));
+    OK(zs_free(pool, handle));
+    RESULT(zs_free(pool, handle), -EINVAL);
+    RESULT(zs_map_object(pool, handle, ZS_MM_RO, &other), -EINVAL);
+    RESULT(zs_obj_read(pool, handle, bytes, 500), -EINVAL);
+    RESULT(zs_obj_write(pool, handle, bytes, 500), -EINVAL);
+    CHECK(is_filled(object, 500, 6));
+    fill(object, 500, 7);
+    OK(zs_unmap_object(pool, handle));
+    CHECK(is_filled(object, 500, 7) && stats_of(pool).objects == 1);
+    OK(zs_unmap_object(pool, handle));
+    CHECK(stats_of(pool).objects == 0);
+    RESULT(zs_unmap_object(pool, handle), -EINVAL);
+}
+
+int main(void)
+{
+    struct zs_pool *pool = pool_with(64 * MIB, 0);
+    class_sizes(pool);
+    every_size(pool);
+    up_to_the_end(pool);
+    malloc_mapped(pool);
+    freed_while_mapped(pool);
+    OK(zs_destroy_pool(pool));
+    puts("objects: ok");
+    return 0;
+}

@@ -1,0 +1,131 @@
+//! Compiles and runs C programs against the library that cargo just built.
+//!
+//! `ZSALLOC_C_TESTS=asan` compiles them with AddressSanitizer and UBSan, `ZSALLOC_C_TESTS=valgrind` runs them under
+//! valgrind.
+#![allow(dead_code, reason = "each test file uses a part of it")]
+
+use std::ffi::{OsStr, OsString};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+/// How C programs are compiled and run.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// As they are.
+    Plain,
+    /// With AddressSanitizer and UBSan.
+    Sanitized,
+    /// Under valgrind.
+    Valgrind,
+}
+
+/// What the environment asks for.
+pub fn mode() -> Mode {
+    match std::env::var("ZSALLOC_C_TESTS").as_deref() {
+        Ok("asan") => Mode::Sanitized,
+        Ok("valgrind") => Mode::Valgrind,
+        Ok("" | "plain") | Err(_) => Mode::Plain,
+        Ok(other) => panic!("ZSALLOC_C_TESTS is {other}: it can be plain, asan or valgrind"),
+    }
+}
+
+/// Where the crate lies.
+pub fn repository() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// A folder for a test's files, empty.
+pub fn scratch(name: &str) -> PathBuf {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}-{}", std::process::id()));
+    let _ = fs::remove_dir_all(&folder);
+    fs::create_dir_all(&folder).unwrap();
+    folder
+}
+
+/// The library as cargo built it for this very test.
+pub struct Library {
+    shared: PathBuf,
+    archive: PathBuf,
+    /// Has the shared library under its soname, as an installed one is found.
+    runtime: PathBuf,
+}
+
+impl Library {
+    /// Finds it next to the test's own executable, which cargo puts beside what it is linked with.
+    pub fn find() -> Self {
+        let test = std::env::current_exe().unwrap();
+        let folder = test.ancestors().skip(1).find(|folder| folder.join("libzsalloc.so").exists());
+        let folder = folder.expect("libzsalloc.so lies where cargo put this test, or above").to_path_buf();
+        let runtime = scratch(&format!("runtime-{:?}", std::thread::current().id()).replace(['(', ')'], ""));
+        std::os::unix::fs::symlink(folder.join("libzsalloc.so"), runtime.join("libzsalloc.so.0")).unwrap();
+        Self { shared: folder.join("libzsalloc.so"), archive: folder.join("libzsalloc.a"), runtime }
+    }
+
+    /// The shared library.
+    pub fn shared(&self) -> &Path {
+        &self.shared
+    }
+
+    /// Flags that link a program with the shared library.
+    pub fn shared_flags(&self) -> Vec<&str> {
+        vec!["-pthread", self.shared.to_str().expect("a UTF-8 path")]
+    }
+
+    /// Flags that link a program with the static library.
+    pub fn static_flags(&self) -> Vec<&str> {
+        vec!["-pthread", self.archive.to_str().expect("a UTF-8 path"), "-ldl", "-lm"]
+    }
+}
+
+impl Drop for Library {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.runtime);
+    }
+}
+
+fn said(output: &Output) -> String {
+    let [out, err] = [&output.stdout, &output.stderr].map(|bytes| String::from_utf8_lossy(bytes).into_owned());
+    format!("{}\n{out}{err}", output.status)
+}
+
+/// What a command prints; panics with all of it if the command fails.
+pub fn output(program: &str, arguments: &[&OsStr]) -> String {
+    let output = Command::new(program).args(arguments).output();
+    let output = output.unwrap_or_else(|error| panic!("{program}, which the C tests need, does not start: {error}"));
+    assert!(output.status.success(), "{program} {arguments:?}: {}", said(&output));
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// Compiles with the system's compiler, warnings being errors.
+pub fn compile(sources: &[&Path], target: &Path, standard: &str, flags: &[&str]) {
+    let compiler = if standard.starts_with("c++") { "c++" } else { "cc" };
+    let include = repository().join("include");
+    let mut arguments: Vec<OsString> =
+        ["-Wall", "-Wextra", "-Werror", "-pedantic", "-g", "-O1", "-o"].map(OsString::from).into();
+    arguments.extend([target.into(), format!("-std={standard}").into(), "-I".into(), include.into()]);
+    if mode() == Mode::Sanitized {
+        let sanitizers = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer"];
+        arguments.extend(sanitizers.map(OsString::from));
+    }
+    arguments.extend(sources.iter().map(|source| source.as_os_str().to_owned()));
+    arguments.extend(flags.iter().map(OsString::from));
+    let arguments: Vec<_> = arguments.iter().map(OsString::as_os_str).collect();
+    output(compiler, &arguments);
+}
+
+/// Runs a program and returns what it prints; panics with all of it if the program fails.
+pub fn run(program: &Path, library: &Library, arguments: &[&str]) -> String {
+    let mut command = match mode() {
+        Mode::Valgrind => {
+            let mut valgrind = Command::new("valgrind");
+            valgrind.args(["-q", "--error-exitcode=9", "--leak-check=full"]).arg(program);
+            valgrind
+        }
+        Mode::Plain | Mode::Sanitized => Command::new(program),
+    };
+    let output = command.args(arguments).env("LD_LIBRARY_PATH", &library.runtime).output();
+    let output = output.unwrap_or_else(|error| panic!("{} does not start: {error}", program.display()));
+    assert!(output.status.success(), "{} {arguments:?}: {}", program.display(), said(&output));
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}

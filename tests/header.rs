@@ -1,0 +1,198 @@
+//! `include/zsalloc.h` is what cbindgen makes of `src/capi`, is valid C and C++, and tells what the library exports.
+#![cfg(not(any(loom, miri)))]
+
+mod common;
+
+use common::{Library, compile, repository, run, scratch};
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// The files that have exported items, in the header's order.
+const SOURCES: [&str; 5] = ["structs.rs", "pool.rs", "objects.rs", "reclaim.rs", "errors.rs"];
+const BLESS: &str = "ZSALLOC_BLESS=1 cargo test --test header";
+
+/// cbindgen does not expand macros, so the lines of `export! { ... }` themselves are left out. They stand at the left
+/// margin, and so does nothing else that ends them.
+fn without_export_lines(source: &str) -> String {
+    let mut inside = false;
+    let mut plain = String::new();
+    for line in source.lines() {
+        match line {
+            "export! {" => inside = true,
+            "}" if inside => inside = false,
+            // Module documentation may stand at the top of a file only, and the files are put in a row.
+            line if line.starts_with("//!") => {}
+            line => plain += line,
+        }
+        plain.push('\n');
+    }
+    assert!(!inside, "an export! block does not end");
+    plain
+}
+
+fn generated() -> String {
+    let capi = repository().join("src/capi");
+    let read = |name: &str| fs::read_to_string(capi.join(name)).unwrap();
+    let pool = "/// A pool of objects; what is in it is zsalloc's own.\npub struct zs_pool(Pool);\n";
+    let sources: String = SOURCES.iter().map(|name| without_export_lines(&read(name))).collect();
+    let path = scratch("header").join("capi.rs");
+    fs::write(&path, pool.to_owned() + &sources).unwrap();
+    let config = cbindgen::Config::from_file(repository().join("cbindgen.toml")).unwrap();
+    let bindings = cbindgen::Builder::new().with_config(config).with_src(path).generate().unwrap();
+    let mut header = Vec::new();
+    bindings.write(&mut header);
+    with_short_comments(&String::from_utf8(header).unwrap())
+}
+
+/// Puts each comment of one line on one line, where cbindgen makes three, and leaves no two lines empty in a row.
+fn with_short_comments(header: &str) -> String {
+    let lines: Vec<_> = header.lines().collect();
+    let mut short = String::new();
+    let mut at = 0;
+    while at < lines.len() {
+        let comment = lines.get(at..at + 3).filter(|three| three[0].trim() == "/**" && three[2].trim() == "*/");
+        let one_line = comment.and_then(|three| Some(three[0].to_owned() + three[1].trim().strip_prefix('*')? + " */"));
+        at += if one_line.is_some() { 3 } else { 1 };
+        let line = one_line.unwrap_or_else(|| lines[at - 1].to_owned());
+        if !(line.is_empty() && short.ends_with("\n\n")) {
+            short += &(line + "\n");
+        }
+    }
+    short
+}
+
+fn header_path() -> PathBuf {
+    repository().join("include/zsalloc.h")
+}
+
+/// The header, made anew first if that was asked for.
+fn header() -> String {
+    static BLESSED: std::sync::Once = std::sync::Once::new();
+    BLESSED.call_once(|| {
+        if std::env::var_os("ZSALLOC_BLESS").is_some() {
+            fs::write(header_path(), generated()).unwrap();
+        }
+    });
+    fs::read_to_string(header_path()).unwrap_or_else(|_| panic!("include/zsalloc.h is missing; make it with: {BLESS}"))
+}
+
+/// The functions that the header declares.
+fn declared() -> BTreeSet<String> {
+    let header = header();
+    let code = header.lines().filter(|line| !line.trim_start().starts_with(['*', '/', '#']));
+    let code = code.filter(|line| !line.contains("typedef"));
+    let words = code.flat_map(|line| line.split_inclusive('(')).filter_map(|part| part.strip_suffix('('));
+    let names = words.filter_map(|part| part.rsplit([' ', '*']).next());
+    names.filter(|name| name.starts_with("zs_")).map(str::to_owned).collect()
+}
+
+#[test]
+fn the_committed_header_is_the_generated_one() {
+    let (committed, generated) = (header(), generated());
+    let different = committed.lines().zip(generated.lines()).position(|(was, is)| was != is);
+    let line = different.unwrap_or_else(|| committed.lines().count().min(generated.lines().count())) + 1;
+    assert!(
+        committed == generated,
+        "include/zsalloc.h is not what src/capi says, from line {line} on. Make it anew with: {BLESS}"
+    );
+}
+
+#[test]
+fn the_header_is_valid_c_and_cxx_also_twice() {
+    let scratch = scratch("double_include");
+    let standards = [
+        ("double_include.c", "c11", ["-c", "-Wshadow", "-Wstrict-prototypes"].as_slice()),
+        ("double_include.c", "c17", &["-c", "-Wconversion"]),
+        ("double_include.cc", "c++17", &["-c"]),
+        ("double_include.cc", "c++20", &["-c"]),
+    ];
+    for (source, standard, flags) in standards {
+        let object = scratch.join(format!("{source}.{standard}.o"));
+        compile(&[&repository().join("c-tests").join(source)], &object, standard, flags);
+    }
+}
+
+#[test]
+fn the_example_in_the_header_works() {
+    let header = header();
+    let from = header.split_once("* Example:\n").expect("the header has an example").1;
+    let lines = from.lines().skip(1).take_while(|line| line.starts_with(" *     ") || *line == " *");
+    let example: Vec<_> = lines.map(|line| line.strip_prefix(" *     ").unwrap_or("")).collect();
+    let scratch = scratch("example");
+    let (source, program) = (scratch.join("example.c"), scratch.join("example"));
+    fs::write(&source, example.join("\n") + "\n").unwrap();
+    let library = Library::find();
+    compile(&[&source], &program, "c11", &library.shared_flags());
+    assert_eq!(run(&program, &library, &[]).trim(), "hello");
+}
+
+#[test]
+fn the_library_exports_what_the_header_declares_and_nothing_else() {
+    let library = Library::find();
+    let listing = common::output("nm", &["-D".as_ref(), "--defined-only".as_ref(), library.shared().as_os_str()]);
+    let exported: BTreeSet<_> =
+        listing.lines().filter_map(|line| line.split_whitespace().last()).map(str::to_owned).collect();
+    assert!(exported.len() > 15, "nm listed: {listing}");
+    assert_eq!(exported, declared());
+}
+
+#[test]
+fn the_library_has_its_soname() {
+    let library = Library::find();
+    let dynamic = common::output("readelf", &["-d".as_ref(), library.shared().as_os_str()]);
+    let soname = dynamic.lines().find(|line| line.contains("SONAME")).unwrap_or_default();
+    assert!(soname.contains("[libzsalloc.so.0]"), "readelf said: {dynamic}");
+}
+
+#[test]
+fn the_version_in_the_header_is_the_crate_s() {
+    let parts = [
+        ("MAJOR", env!("CARGO_PKG_VERSION_MAJOR")),
+        ("MINOR", env!("CARGO_PKG_VERSION_MINOR")),
+        ("PATCH", env!("CARGO_PKG_VERSION_PATCH")),
+    ];
+    for (part, number) in parts {
+        let line = format!("#define ZS_VERSION_{part} {number}");
+        assert!(header().lines().any(|found| found == line), "the header lacks: {line}");
+    }
+}
+
+/// Every `no_mangle` of the crate stands inside an `export!` block of a file that the header is made of.
+#[test]
+fn nothing_is_exported_but_through_the_macro() {
+    let sources = repository().join("src");
+    let mut exports = 0;
+    let mut folders = vec![sources.clone()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                exports += exports_in(&path);
+            }
+        }
+    }
+    assert_eq!(exports, declared().len());
+}
+
+fn exports_in(path: &Path) -> usize {
+    let mut inside = false;
+    let mut exports = 0;
+    for line in fs::read_to_string(path).unwrap().lines() {
+        match line {
+            "export! {" => inside = true,
+            "}" => inside = false,
+            _ => {}
+        }
+        let attribute =
+            line.trim_start().starts_with("#[") && ["no_mangle", "export_name"].iter().any(|name| line.contains(name));
+        if attribute {
+            let listed = SOURCES.iter().any(|name| path.ends_with(Path::new("capi").join(name)));
+            assert!(inside && listed, "{}: {line} is outside of export! {{ }}", path.display());
+            exports += 1;
+        }
+    }
+    exports
+}
