@@ -71,7 +71,7 @@ pub fn plain<T: Plain>(body: impl FnOnce() -> T) -> T {
     catch_unwind(AssertUnwindSafe(body)).unwrap_or(T::AFTER_PANIC)
 }
 
-const NULL: Error = Error::Invalid("a pointer is NULL");
+const NULL: Error = Error::Invalid(&"a pointer is NULL");
 
 /// A type that C passes, and what has to hold before a body may see it.
 pub trait Argument<'call>: Sized {

@@ -147,7 +147,7 @@ export! {
 /// What a mode's number means.
 #[inline]
 fn map_mode(mode: u32) -> Result<MapMode> {
-    const NO_SUCH_MODE: Error = Error::Invalid("there is no such mapping mode");
+    const NO_SUCH_MODE: Error = Error::Invalid(&"there is no such mapping mode");
     match mode {
         ZS_MM_RW => Ok(MapMode::ReadWrite),
         ZS_MM_RO => Ok(MapMode::Read),

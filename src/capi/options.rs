@@ -20,8 +20,8 @@ const MOST_NAME_BYTES: usize = 249;
 
 /// The name, if it can be one.
 pub fn name(name: &CStr) -> Result<&str> {
-    const LONG: Error = Error::Invalid("the pool's name has more than 249 bytes");
-    const STRANGE: Error = Error::Invalid("the pool's name is not UTF-8");
+    const LONG: Error = Error::Invalid(&"the pool's name has more than 249 bytes");
+    const STRANGE: Error = Error::Invalid(&"the pool's name is not UTF-8");
     if name.count_bytes() > MOST_NAME_BYTES {
         return Err(LONG);
     }
@@ -55,15 +55,15 @@ pub unsafe fn convert(received: &Received<zs_pool_options>) -> Result<PoolOption
 
 fn check_flags(options: &zs_pool_options) -> Result<()> {
     let has = |flag: u32| options.flags & flag != 0;
-    const RESERVED: Error = Error::Invalid("a reserved field of the options is not 0");
-    const UNKNOWN: Error = Error::Invalid("the options have a flag that does not exist");
-    const BOTH: Error = Error::Invalid("huge pages are asked for both always and never");
+    const RESERVED: Error = Error::Invalid(&"a reserved field of the options is not 0");
+    const UNKNOWN: Error = Error::Invalid(&"the options have a flag that does not exist");
+    const BOTH: Error = Error::Invalid(&"huge pages are asked for both always and never");
     const NOTHING_BUT_HUGE: Error =
-        Error::Invalid("ZS_POOL_HUGE_NEVER contradicts ZS_BACKING_HUGETLB, which is nothing but huge pages");
+        Error::Invalid(&"ZS_POOL_HUGE_NEVER contradicts ZS_BACKING_HUGETLB, which is nothing but huge pages");
     const NO_ADVICE: Error =
-        Error::Invalid("ZS_POOL_HUGE_ALWAYS is not for ZS_BACKING_MEMORY: supply memory that has huge pages");
-    const NOT_SUPPLIED: Error = Error::Invalid("ZS_POOL_RELEASABLE is for ZS_BACKING_MEMORY only");
-    const NOT_ASKED_FOR: Error = Error::Invalid("memory is supplied, but the backing is not ZS_BACKING_MEMORY");
+        Error::Invalid(&"ZS_POOL_HUGE_ALWAYS is not for ZS_BACKING_MEMORY: supply memory that has huge pages");
+    const NOT_SUPPLIED: Error = Error::Invalid(&"ZS_POOL_RELEASABLE is for ZS_BACKING_MEMORY only");
+    const NOT_ASKED_FOR: Error = Error::Invalid(&"memory is supplied, but the backing is not ZS_BACKING_MEMORY");
     let supplied = options.backing == ZS_BACKING_MEMORY;
     let wrong = [
         (options.reserved != [0; 4], RESERVED),
@@ -80,8 +80,8 @@ fn check_flags(options: &zs_pool_options) -> Result<()> {
 /// # Safety
 /// As [`convert`].
 unsafe fn backing(options: &zs_pool_options) -> Result<Backing> {
-    const UNKNOWN: Error = Error::Invalid("the options have a backing that does not exist");
-    const LARGE: Error = Error::Invalid("memory_bytes is more than there are addresses");
+    const UNKNOWN: Error = Error::Invalid(&"the options have a backing that does not exist");
+    const LARGE: Error = Error::Invalid(&"memory_bytes is more than there are addresses");
     match options.backing {
         ZS_BACKING_ANONYMOUS => Ok(Backing::Anonymous),
         ZS_BACKING_MEMFD => Ok(Backing::MemoryFile),

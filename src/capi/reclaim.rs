@@ -91,7 +91,7 @@ unsafe impl Sync for Callback {}
 
 impl Callback {
     fn call(&self, handle: u64) -> Result<()> {
-        const REFUSED: Error = Error::Again("the evict callback kept the object");
+        const REFUSED: Error = Error::Again(&"the evict callback kept the object");
         // SAFETY: the function and its context are as the caller set them, and the pool is the one being shrunk.
         match unsafe { (self.function)(self.context, self.pool.as_ptr(), handle) } {
             0 => Ok(()),

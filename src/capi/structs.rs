@@ -185,7 +185,7 @@ const MOST: usize = 4096;
 /// # Safety
 /// `pointer` points to a `usize` at the least.
 unsafe fn stated_size<T: SizedStruct>(pointer: *const T) -> Result<usize> {
-    const WRONG: Error = Error::Invalid("struct_size is not the size of this struct: set it to its sizeof");
+    const WRONG: Error = Error::Invalid(&"struct_size is not the size of this struct: set it to its sizeof");
     // SAFETY: the caller vouches for it; C may have put it at any address.
     let size = unsafe { pointer.cast::<usize>().read_unaligned() };
     let plausible = (LEAST..=MOST).contains(&size) && size.is_multiple_of(8);
@@ -228,7 +228,7 @@ impl<T: SizedStruct> Received<T> {
 
     /// The fields, if the caller set no others.
     pub fn all(&self) -> Result<&T> {
-        const NEWER: Error = Error::Invalid("the struct has a field that this version of zsalloc does not know");
+        const NEWER: Error = Error::Invalid(&"the struct has a field that this version of zsalloc does not know");
         if self.asks_for_more { Err(NEWER) } else { Ok(&self.value) }
     }
 }
@@ -307,7 +307,7 @@ impl<P> Bytes<P> {
     }
 }
 
-const NO_BUFFER: Error = Error::Invalid("the buffer is NULL");
+const NO_BUFFER: Error = Error::Invalid(&"the buffer is NULL");
 
 impl Bytes<*mut u8> {
     /// To write `size` bytes to.

@@ -10,7 +10,7 @@ export! {
     pub unsafe extern "C" fn may_panic(how: u32) -> c_int {
         match how {
             1 => panic!("the test asked for it"),
-            2 => Err(Error::Busy("the test asked for it")),
+            2 => Err(Error::Busy(&"the test asked for it")),
             _ => Ok(()),
         }
     }
