@@ -393,3 +393,29 @@ impl State {
         region.listed(self.free).into_iter().chain(self.spare.iter()).collect()
     }
 }
+
+#[cfg(all(test, not(loom)))]
+impl State {
+    /// Panics if the lists disagree with each other or with their zspages, which it adds to `found`.
+    pub fn check(&self, region: &Region, found: &mut Vec<ZspageId>) {
+        let (class, before, mut warm) = (self.index, found.len(), 0);
+        for (list, &head) in self.heads.iter().enumerate() {
+            assert_eq!(head != ZspageId::NONE, self.filled >> list & 1 == 1, "{class:?}: list {list}'s bit is wrong");
+            let (mut at, mut prev) = (head, ZspageId::NONE);
+            while at != ZspageId::NONE {
+                assert!(region.zspage(at).is_of(class), "{class:?}: {at:?} is on its list, and not of it");
+                let slots = self.slots(region, at);
+                assert_eq!((slots.list as usize, slots.prev), (list, prev), "{class:?}: {at:?} is listed wrongly");
+                assert_eq!(slots.list, slots.list_for(self.class), "{class:?}: {at:?} belongs on another list");
+                assert!(!slots.isolated, "{class:?}: {at:?} was left isolated");
+                warm += u32::from(slots.warm != 0);
+                found.push(at);
+                assert!(found.len() - before <= self.zspages as usize, "{class:?}: more on the lists than counted");
+                (prev, at) = (at, slots.next);
+            }
+        }
+        assert_eq!(found.len() - before, self.zspages as usize, "{class:?}: a zspage is on no list");
+        assert_eq!(warm, u32::from(self.has_warm), "{class:?}: zspages that are warm");
+        assert_eq!(self.heads[0], ZspageId::NONE, "{class:?}: list 0 is for those on no list");
+    }
+}

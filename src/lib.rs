@@ -100,6 +100,9 @@ mod pool;
 mod region;
 #[allow(unsafe_code)]
 mod sync;
+#[cfg(all(test, not(loom)))]
+#[allow(unsafe_code)]
+mod tests;
 mod units;
 mod word;
 #[allow(unsafe_code)]

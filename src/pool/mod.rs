@@ -1,5 +1,7 @@
 //! The pool: the control flow of malloc, map and free, calling what lies below and called by nothing there.
 
+#[cfg(all(test, not(loom)))]
+mod check;
 pub mod compact;
 #[cfg(not(loom))]
 mod create;

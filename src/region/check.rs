@@ -1,10 +1,13 @@
 //! Invariants of a region, for tests.
 
+use super::Region;
 use super::arena::State;
 use super::fifo::Fifo;
 use super::layout::GROUP_CHUNKS;
-use super::{Region, page_map};
-use crate::units::{CHUNK_PAGES, HandleIndex, ZspageId};
+use super::page_map::PageMap;
+use crate::units::{CHUNK_PAGES, HandleIndex, PAGE, ZspageId};
+use crate::zspage::Zspage;
+use std::ops::Range;
 
 impl Region {
     /// Panics if the arena's records disagree with each other or with `zspages`, which are all that exist. Returns the
@@ -13,21 +16,40 @@ impl Region {
         let mut arena = self.arena.lock();
         let chunks = self.chunks(&mut arena);
         arena.check(chunks);
-        let mut maps = vec![page_map::PageMap::EMPTY; chunks.len()];
+        let used = chunks.iter().rposition(|chunk| chunk.state != State::Closed).map_or(0, |last| last + 1);
+        let mut maps = vec![PageMap::EMPTY; used];
+        let mut records = vec![0; used.div_ceil(GROUP_CHUNKS)];
         for &id in zspages {
             let first = self.zspage(id).first_page() as usize;
-            maps[first / CHUNK_PAGES].take(first % CHUNK_PAGES, self.zspage(id).class().pages as usize);
+            let chunk = first / CHUNK_PAGES;
+            assert!(
+                chunk < used && chunks[chunk].state == State::Open,
+                "{id:?} lies in chunk {chunk}, not an open one"
+            );
+            maps[chunk].take(first % CHUNK_PAGES, self.zspage(id).class().pages as usize);
             let (group, local) = (id.0 as usize / self.layout.group_records, id.0 as usize % self.layout.group_records);
-            assert_eq!(group, first / CHUNK_PAGES / GROUP_CHUNKS, "a record lies in the group of its chunk");
-            assert!(self.group(&mut arena, group).is_taken(local));
+            assert_eq!(group, chunk / GROUP_CHUNKS, "{id:?}: a record lies in the group of its chunk");
+            records[group] += 1;
+            let group = self.group(&mut arena, group);
+            assert!(group.is_taken(local) && group.committed, "{id:?} is in use, and its record is free");
+            let end = (local + 1) * size_of::<Zspage>();
+            assert!(end <= group.pages as usize * PAGE, "{id:?}: its record is not charged");
         }
-        for (index, chunk) in chunks.iter().enumerate().filter(|(_, chunk)| chunk.state == State::Open) {
+        for (index, &count) in records.iter().enumerate() {
+            let group = self.group(&mut arena, index);
+            assert_eq!((group.taken(), group.bound), (count, 0), "group {index}: records taken are its zspages'");
+        }
+        for (index, (chunk, map)) in chunks.iter().zip(&mut maps).enumerate() {
             let size = arena.size_of(index);
-            let same = (0..size).all(|page| maps[index].is_taken(page) == chunk.map.is_taken(page));
-            assert!(same, "chunk {index}: pages taken are those of its zspages");
+            map.take(size, CHUNK_PAGES - size);
+            let open = chunk.state == State::Open;
+            assert!(open || chunk.state == State::Closed, "chunk {index} was left {:?}", chunk.state);
+            assert!(!open || *map == chunk.map, "chunk {index}: pages taken are those of its zspages");
+            let whole = index >= self.policy.whole_from;
+            assert!(!open || chunk.committed && chunk.whole == whole, "chunk {index}: whole, or not");
         }
         let whole = |index: &usize| chunks[*index].whole && chunks[*index].state == State::Open;
-        (0..chunks.len()).filter(whole).map(|index| arena.size_of(index) as u64).sum()
+        (0..used).filter(whole).map(|index| arena.size_of(index) as u64).sum()
     }
 
     /// Every word that was given out.
@@ -36,13 +58,24 @@ impl Region {
     }
 
     /// The free indices that no class has.
-    pub fn returned_handles(&self) -> Vec<HandleIndex> {
-        self.listed(self.handles.lock().returned)
+    pub fn returned_handles(&self) -> Fifo {
+        self.handles.lock().returned
     }
 
-    /// The indices on a list.
-    pub fn listed(&self, list: Fifo) -> Vec<HandleIndex> {
-        let mut copy = list;
-        std::iter::from_fn(|| copy.pop(self)).collect()
+    /// Calls `each` with the indices on a list, oldest first.
+    pub fn each_listed(&self, list: Fifo, mut each: impl FnMut(HandleIndex)) {
+        let (mut copy, mut last) = (list, None);
+        while let Some(index) = copy.pop(self) {
+            assert!(index.0 < self.word_count(), "a free list names {index:?}, which was never given out");
+            each(index);
+            last = Some(index);
+        }
+        assert!(last == list.last(), "a free list ends elsewhere than it says: {last:?}");
+    }
+
+    /// The addresses of the tables, and of the arena.
+    pub fn spans(&self) -> [Range<usize>; 2] {
+        let (tables, arena) = (self.table::<u8>(0) as usize, self.arena_base as usize);
+        [tables..tables + self.layout.tables_end, arena..arena + self.layout.arena_pages * PAGE]
     }
 }

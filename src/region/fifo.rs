@@ -60,6 +60,12 @@ impl Fifo {
         tail.0.store(tail.peek().with_link(other.head).0, Relaxed);
         (self.tail, self.count) = (other.tail, self.count + other.count);
     }
+
+    /// The newest.
+    #[cfg(all(test, not(loom)))]
+    pub fn last(&self) -> Option<HandleIndex> {
+        (self.count > 0).then_some(self.tail)
+    }
 }
 
 /// The free indices that a class has at hand, first in, first out. No word is touched to put one in or take one out.

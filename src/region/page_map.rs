@@ -6,7 +6,7 @@ const WORDS: usize = CHUNK_PAGES / 64;
 
 /// The pages of one chunk; a set bit is a taken page. All zero is an empty chunk.
 #[repr(transparent)]
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct PageMap([u64; WORDS]);
 
 impl PageMap {

@@ -49,4 +49,10 @@ impl Group {
         let last = self.taken.iter().rposition(|&word| word != 0);
         last.map_or(0, |word| word * 64 + 64 - self.taken[word].leading_zeros() as usize)
     }
+
+    /// How many records are taken.
+    #[cfg(test)]
+    pub fn taken(&self) -> u32 {
+        self.taken.iter().map(|word| word.count_ones()).sum()
+    }
 }

@@ -1,0 +1,126 @@
+//! What is true of every structure of a pool while no other thread is in it and no callback runs. Tests ask after every
+//! step, so it is written to be quick: a few passes over the words and the zspages, and no hashing.
+
+use super::Pool;
+use crate::class::State as ClassState;
+use crate::classes;
+use crate::region::Fifo;
+use crate::units::{HandleIndex, Place, ZspageId};
+use crate::word::{State, Word};
+
+/// What the zspages add up to.
+#[derive(Default)]
+struct Sums {
+    /// Slots taken.
+    objects: u64,
+    /// Pages charged for zspages in chunks that are not committed whole.
+    pages: u64,
+    /// Pages that count as warm.
+    warm: u64,
+}
+
+impl Pool {
+    /// Panics, and says what is wrong, if anything is.
+    pub(crate) fn check(&self) {
+        let mut zspages = Vec::new();
+        let mut sums = Sums::default();
+        for class in &self.classes {
+            let state = class.lock(&self.region);
+            let (first, before) = (zspages.len(), sums.objects);
+            state.check(&self.region, &mut zspages);
+            for &id in &zspages[first..] {
+                self.check_zspage(&state, id, &mut sums);
+            }
+            assert_eq!(sums.objects - before, state.objects, "{:?}: slots taken, and objects counted", class.index());
+        }
+        let whole = self.region.check(&zspages);
+        self.check_words(sums.objects);
+        let charge = &self.region.charge;
+        assert_eq!(charge.warm(), sums.warm, "pages that are warm");
+        let (tables, fixed) = (self.region.table_pages(), self.fixed_pages);
+        let sum = tables + fixed + sums.pages + whole;
+        let parts = format_args!("tables {tables}, fixed {fixed}, zspages {}, whole chunks {whole}", sums.pages);
+        assert_eq!(charge.used(), sum, "pages charged are those in use: {parts}");
+    }
+
+    /// A zspage against its class, and each of its objects against the word that its slot names.
+    /// Pages that may be charged now.
+    pub(crate) fn region_limit(&self) -> u64 {
+        self.region.charge.limit()
+    }
+
+    fn check_zspage(&self, state: &ClassState, id: ZspageId, sums: &mut Sums) {
+        let (zspage, slots) = (self.region.zspage(id), *state.slots(&self.region, id));
+        let class = zspage.class();
+        assert!(slots.end() <= class.slots, "{id:?} has slots taken that it has not");
+        assert_eq!(slots.count as u32, slots.taken.count_ones(), "{id:?} counts its slots wrongly");
+        assert!(slots.end() <= slots.touched, "{id:?}: slot {} is taken, {} charged", slots.end(), slots.touched);
+        assert!(slots.touched <= class.slots, "{id:?}: more slots are charged than it has");
+        let mut from = 0;
+        while let Some(slot) = slots.taken_from(from) {
+            let (place, index) = (Place { zspage: id, slot }, zspage.handle_at(slot));
+            assert!(index.0 < self.region.word_count(), "{place:?} names {index:?}, which was never given out");
+            let word = self.region.word(index).peek();
+            assert!(
+                word.state() != State::Free && word.place() == place,
+                "{place:?} names {index:?}, which is {word:?}"
+            );
+            from = slot + 1;
+        }
+        let pages = class.pages_of_slots(slots.touched as usize) as u64;
+        assert!(slots.warm == 0 || slots.count <= 1, "{id:?} is warm and in use");
+        assert!(slots.warm == 0 || slots.warm as u64 == pages, "{id:?} has {pages} pages, {} are warm", slots.warm);
+        sums.objects += slots.count as u64;
+        sums.warm += slots.warm as u64;
+        sums.pages += if self.region.is_whole(id) { 0 } else { pages };
+        assert!(!self.region.is_whole(id) || slots.touched == class.slots, "{id:?} lies in a whole chunk");
+    }
+
+    /// Every word against the slot it names; every free word on one free list, or retired.
+    fn check_words(&self, objects: u64) {
+        let mut listed = vec![false; self.region.word_count() as usize];
+        for class in &self.classes {
+            let free = class.lock(&self.region).free_handles();
+            self.check_free(free, &mut listed);
+        }
+        self.check_free(self.region.returned_handles(), &mut listed);
+        let mut live = 0;
+        for (index, word) in self.region.words() {
+            let on_list = listed[index.0 as usize];
+            match word.state() {
+                State::Free => assert!(on_list || self.is_retired(word), "{index:?} is free, and on no list: {word:?}"),
+                State::Moving => panic!("{index:?} was left {word:?}"),
+                State::Live | State::Dying => {
+                    live += 1;
+                    assert!(!on_list, "{index:?} is on a free list, and {word:?}");
+                    assert!(word.state() == State::Live || word.pins() > 0, "{index:?} waits for nobody: {word:?}");
+                    self.check_place(index, word);
+                }
+            }
+        }
+        assert_eq!(live, objects, "words in use, and slots taken");
+    }
+
+    fn check_place(&self, index: HandleIndex, word: Word) {
+        let Place { zspage, slot } = word.place();
+        let record = self.region.zspage(zspage);
+        let class = record.owner().unwrap_or_else(|| panic!("{index:?} names a zspage that is not in use: {word:?}"));
+        let state = self.classes[class.0 as usize].lock(&self.region);
+        assert!(slot < classes::class(class).slots, "{index:?} names a slot past the last: {word:?}");
+        assert!(state.slots(&self.region, zspage).taken >> slot & 1 == 1, "{index:?} names a free slot: {word:?}");
+        assert_eq!(record.handle_at(slot), index, "the slot of {index:?} names another: {word:?}");
+    }
+
+    fn check_free(&self, list: Fifo, listed: &mut [bool]) {
+        self.region.each_listed(list, |index| {
+            let word = self.region.word(index).peek();
+            assert!(word.state() == State::Free && word.pins() == 0, "{index:?} is on a free list, and {word:?}");
+            assert!(!std::mem::replace(&mut listed[index.0 as usize], true), "{index:?} is on two free lists");
+        });
+    }
+
+    /// A hardened pool uses no index again whose generation wrapped.
+    fn is_retired(&self, word: Word) -> bool {
+        self.hardened && word.generation() == 0
+    }
+}

@@ -1,0 +1,4 @@
+//! The tests that look inside. One that draws lots prints the seed that it draws from.
+
+mod model;
+mod shared;

@@ -1,0 +1,419 @@
+//! Takes the steps, and checks pool and world after each.
+
+use super::action::{Action, CALLS, Memory, Misuse, Shape};
+use super::evict;
+use super::world::{Dying, World};
+use crate::classes::MAX_ALLOC_SIZE;
+use crate::os::faults::Faults;
+use crate::os::{Mapping, Os};
+use crate::tests::shared::{Rng, file_pages, pattern, pool_with};
+use crate::units::PAGE;
+use crate::{Backing, CompactBudget, Error, LentMemory, MapMode, Pool, Result};
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// What the callback shares with the steps.
+pub type Shared = Arc<Mutex<World>>;
+
+/// The world; also that of a step that failed.
+pub fn lock(world: &Shared) -> MutexGuard<'_, World> {
+    world.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Steps that are told when one fails.
+const TRAIL: usize = 30;
+
+/// A run of the model. Dropped in a panic, it says how to repeat it.
+pub struct Run {
+    seed: u64,
+    step: u64,
+    /// The last steps, and their errors.
+    trail: VecDeque<(u64, Action, i32)>,
+    faults: Arc<Faults>,
+    /// Calls that may fail now.
+    armed: bool,
+    world: Shared,
+    pool: Option<Pool>,
+    /// What was supplied to the pool; dropped after it.
+    lent: Option<Mapping>,
+}
+
+impl Drop for Run {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("model: failed at step {} of ZSALLOC_MODEL_SEED={}, after", self.step, self.seed);
+            for (step, action, errno) in &self.trail {
+                eprintln!("  {step}: {action:x?} -> {errno}");
+            }
+            eprintln!("  with {:?}", lock(&self.world).shape);
+        }
+    }
+}
+
+impl Run {
+    pub fn new(seed: u64) -> Self {
+        let mut rng = Rng::new(seed);
+        let shape = Action::create(&mut rng);
+        let world = Arc::new(Mutex::new(World::new(rng, shape, seed.is_multiple_of(4))));
+        let trail = VecDeque::with_capacity(TRAIL);
+        let mut run =
+            Self { seed, step: 0, trail, faults: Arc::default(), armed: false, world, pool: None, lent: None };
+        run.create(shape).expect("the first pool is created");
+        run
+    }
+
+    pub fn step(&mut self) {
+        self.step += 1;
+        let action = Action::draw(&mut lock(&self.world));
+        if self.trail.len() == TRAIL {
+            self.trail.pop_front();
+        }
+        self.trail.push_back((self.step, action, -1));
+        let errno = self.apply(action).map_or_else(Error::errno, |()| 0);
+        self.trail.back_mut().expect("just pushed").2 = errno;
+        self.check();
+    }
+
+    /// Unmaps and frees everything, and destroys the pool.
+    pub fn finish(mut self) {
+        self.heal();
+        let dying = lock(&self.world).dying.len();
+        (0..dying).for_each(|_| self.unmap_dying(0).expect("what is mapped can be unmapped"));
+        let mut handles: Vec<u64> = self.world().objects.keys().copied().collect();
+        handles.sort_unstable();
+        for handle in handles {
+            while self.world().objects[&handle].pins > 0 {
+                self.unmap(handle).expect("what is mapped can be unmapped");
+            }
+            self.free(handle).expect("what is live can be freed");
+        }
+        self.check();
+        self.pool().compact(&CompactBudget::default()).expect("compaction is not refused");
+        let stats = self.pool().stats().expect("statistics are not refused");
+        assert_eq!((stats.objects, stats.zspages, stats.chunks), (0, 0, 0), "an empty pool holds nothing: {stats:?}");
+        assert!(self.pool.take().expect("there is a pool").destroy().is_ok());
+    }
+
+    fn pool(&self) -> &Pool {
+        self.pool.as_ref().expect("there is always a pool between steps")
+    }
+
+    fn world(&self) -> MutexGuard<'_, World> {
+        lock(&self.world)
+    }
+
+    fn check(&self) {
+        let pool = self.pool();
+        pool.check();
+        let stats = pool.stats().expect("statistics are not refused");
+        self.world().compare_counts(&stats);
+        if let Some(pages) = file_pages(pool) {
+            assert!(pages <= stats.total_pages, "the file has {pages} pages, {} charged", stats.total_pages);
+        }
+    }
+
+    fn apply(&mut self, action: Action) -> Result<()> {
+        match action {
+            Action::Create(shape) => self.replace(shape),
+            Action::Destroy => {
+                let shape = self.world().shape;
+                self.replace(shape)
+            }
+            Action::Malloc { size } => self.malloc(size),
+            Action::MallocMapped { size } => self.malloc_mapped(size),
+            Action::Write { handle, bytes, key } => self.write(handle, bytes, key),
+            Action::WriteMapped { handle, from, bytes, key } => self.write_mapped(handle, from, bytes, key),
+            Action::Read { handle, bytes } => self.read(handle, bytes),
+            Action::Map { handle, mode } => self.map(handle, mode),
+            Action::Unmap { handle } => self.unmap(handle),
+            Action::UnmapDying { index } => self.unmap_dying(index),
+            Action::Free { handle } => self.free(handle),
+            Action::Misuse { handle, misuse } => self.misuse(handle, misuse),
+            Action::WrongSize { handle, bytes } => self.wrong_size(handle, bytes),
+            Action::Compact { bytes, microseconds } => self.compact(bytes, microseconds),
+            Action::Shrink { pages } => self.shrink(pages),
+            Action::SetEvict { on } => self.set_evict(on),
+            Action::SetMaxBytes { bytes } => self.set_max_bytes(bytes),
+            Action::FailCall { call, n, times } => {
+                self.faults.fail(call, n, times);
+                self.armed = true;
+                Ok(())
+            }
+            Action::Heal { call } => {
+                self.faults.heal(call);
+                Ok(())
+            }
+        }
+    }
+
+    fn heal(&mut self) {
+        CALLS.iter().for_each(|&call| self.faults.heal(call));
+        self.armed = false;
+    }
+
+    fn backing(&mut self, shape: Shape) -> Backing {
+        let releasable = match shape.memory {
+            Memory::Anonymous => return Backing::Anonymous,
+            Memory::File => return Backing::MemoryFile,
+            Memory::Releasable => true,
+            Memory::Lent => false,
+        };
+        let bytes = (shape.max_bytes as usize).next_multiple_of(PAGE);
+        let system = Os::default();
+        let memory = system.reserve(bytes, PAGE).expect("the test has addresses");
+        system.commit(memory.base().as_ptr(), bytes).expect("the test has memory");
+        // SAFETY: the mapping is kept until the pool is dropped, and nobody else knows it.
+        let mut lent = unsafe { LentMemory::new(memory.base().as_ptr(), bytes) };
+        lent.releasable = releasable;
+        self.lent = Some(memory);
+        Backing::Lent(lent)
+    }
+
+    /// Creates a pool; with failing calls it is refused at first.
+    fn create(&mut self, shape: Shape) -> Result<()> {
+        assert!(self.pool.is_none());
+        self.lent = None;
+        let backing = self.backing(shape);
+        let options = shape.options(backing);
+        let mut created = pool_with(&self.faults, &options);
+        if created.is_err() && self.armed {
+            self.heal();
+            created = pool_with(&self.faults, &options);
+        }
+        let pool = created?;
+        let mut world = self.world();
+        world.begin(shape);
+        world.most_pages = pool.region_limit();
+        drop(world);
+        self.pool = Some(pool);
+        Ok(())
+    }
+
+    fn replace(&mut self, shape: Shape) -> Result<()> {
+        let mappings = self.world().mappings();
+        match self.pool.take().expect("there is always a pool between steps").destroy() {
+            Ok(()) => {
+                assert_eq!(mappings, 0, "a pool was destroyed with objects mapped");
+                self.create(shape)
+            }
+            Err((pool, error)) => {
+                assert!(mappings > 0, "a pool was not destroyed, and nothing is mapped: {error}");
+                assert!(matches!(error, Error::Busy(_)), "{error:?}");
+                self.pool = Some(pool);
+                Err(error)
+            }
+        }
+    }
+
+    /// Whether an allocation has to succeed, however its class stands.
+    fn has_room(&self) -> bool {
+        let shape = self.world().shape;
+        let lent = matches!(shape.memory, Memory::Lent | Memory::Releasable);
+        let (used, limit) = (self.pool().total_pages(), self.pool().region_limit());
+        let whole = if shape.huge_pages == crate::HugePages::Always { crate::units::CHUNK_PAGES } else { 0 };
+        // Two pages for the slot, and one each for its record, its word, the chunk's record and the group's.
+        !lent && !self.armed && used + 6 + whole as u64 <= limit
+    }
+
+    fn malloc(&mut self, size: usize) -> Result<()> {
+        let before = self.pool().stats()?;
+        let room = self.has_room();
+        let handle = self.pool().malloc_raw(size).inspect_err(|&error| self.check_refusal(error, room, &before))?;
+        let bytes = self.pool().class_size(size)?;
+        self.begin_object(handle, bytes);
+        Ok(())
+    }
+
+    fn check_refusal(&self, error: Error, room: bool, before: &crate::PoolStats) {
+        assert!(matches!(error, Error::NoMemory(_)), "{error:?}");
+        let addresses = error.text().starts_with("all addresses");
+        assert!(!room || addresses, "refused with room: {error:?}, {before:?}");
+        let after = self.pool().stats().expect("statistics are not refused");
+        let counts = |stats: &crate::PoolStats| (stats.objects, stats.object_bytes, stats.zspages);
+        assert_eq!(counts(&after), counts(before), "a refused allocation changed the pool");
+    }
+
+    /// Writes a new object for the first time.
+    fn begin_object(&self, handle: u64, bytes: usize) {
+        let (hardened, key) = {
+            let mut world = self.world();
+            (world.shape.hardened, world.rng.next())
+        };
+        new_object(self.pool(), handle, bytes, key, hardened);
+        self.world().insert(handle, pattern(key, bytes).to_vec());
+    }
+
+    fn malloc_mapped(&mut self, size: usize) -> Result<()> {
+        let before = self.pool().stats()?;
+        let room = self.has_room();
+        let allocated = self.pool().malloc_mapped_raw(size);
+        let (handle, address) = allocated.inspect_err(|&error| self.check_refusal(error, room, &before))?;
+        let bytes = self.pool().class_size(size)?;
+        self.begin_object(handle, bytes);
+        self.world().note_mapped(handle, address);
+        Ok(())
+    }
+
+    fn write(&mut self, handle: u64, bytes: usize, key: u64) -> Result<()> {
+        // SAFETY: nothing here borrows the object's bytes.
+        unsafe { self.pool().write_raw(handle, pattern(key, bytes)) }.expect("a live object can be written");
+        let mut world = self.world();
+        let object = world.objects.get_mut(&handle).expect("the action names what is there");
+        object.bytes[..bytes].copy_from_slice(pattern(key, bytes));
+        Ok(())
+    }
+
+    fn write_mapped(&mut self, handle: u64, from: usize, bytes: usize, key: u64) -> Result<()> {
+        let mut world = self.world();
+        let object = world.objects.get_mut(&handle).expect("the action names what is there");
+        assert!(object.pins > 0);
+        object.bytes[from..from + bytes].copy_from_slice(pattern(key, bytes));
+        // SAFETY: the object is mapped there, its slot is long enough, and nothing borrows its bytes.
+        unsafe { (object.address as *mut u8).add(from).copy_from(pattern(key, bytes).as_ptr(), bytes) };
+        Ok(())
+    }
+
+    fn read(&mut self, handle: u64, bytes: usize) -> Result<()> {
+        let mut buffer = [0; MAX_ALLOC_SIZE];
+        self.pool().read_raw(handle, &mut buffer[..bytes]).expect("a live object can be read");
+        assert!(buffer[..bytes] == self.world().objects[&handle].bytes[..bytes], "{handle:#x} holds other bytes");
+        Ok(())
+    }
+
+    fn map(&mut self, handle: u64, mode: MapMode) -> Result<()> {
+        if self.world().objects[&handle].pins > 3 {
+            return self.unmap(handle);
+        }
+        let address = self.pool().map_raw(handle, mode).expect("a live object can be mapped");
+        self.world().note_mapped(handle, address);
+        Ok(())
+    }
+
+    fn unmap(&mut self, handle: u64) -> Result<()> {
+        let mut world = self.world();
+        let object = world.objects.get_mut(&handle).expect("the action names what is there");
+        object.check_bytes(handle);
+        object.pins -= 1;
+        drop(world);
+        // SAFETY: the mapping is the world's.
+        unsafe { self.pool().unmap_raw(handle) }.expect("what is mapped can be unmapped");
+        Ok(())
+    }
+
+    fn unmap_dying(&mut self, index: usize) -> Result<()> {
+        let mut world = self.world();
+        let Dying { handle, object } = &mut world.dying[index];
+        let handle = *handle;
+        object.check_bytes(handle);
+        object.pins -= 1;
+        let last = object.pins == 0;
+        if last {
+            world.dying.swap_remove(index);
+            world.note_stale(handle);
+        }
+        drop(world);
+        // SAFETY: the mapping is the world's.
+        unsafe { self.pool().unmap_raw(handle) }.expect("what is mapped can be unmapped");
+        if last { Ok(()) } else { self.unmap_dying(index) }
+    }
+
+    fn free(&mut self, handle: u64) -> Result<()> {
+        // SAFETY: the world has no `Handle`s.
+        unsafe { self.pool().free_raw(handle) }.expect("a live object can be freed");
+        self.world().remove(handle);
+        Ok(())
+    }
+
+    fn misuse(&mut self, handle: u64, misuse: Misuse) -> Result<()> {
+        let (pool, mut buffer) = (self.pool(), [0; 1]);
+        // SAFETY: the handle names nothing, so nothing is freed, unmapped or written; that is what is tested.
+        let result = unsafe {
+            match misuse {
+                Misuse::Map(mode) => pool.map_raw(handle, mode).map(|_| ()),
+                Misuse::Unmap => pool.unmap_raw(handle),
+                Misuse::Free => pool.free_raw(handle),
+                Misuse::Read => pool.read_raw(handle, &mut buffer),
+                Misuse::Write => pool.write_raw(handle, &buffer),
+            }
+        };
+        assert!(matches!(result, Err(Error::Invalid(_))), "{misuse:?} of {handle:#x}: {result:?}");
+        self.misuse_dying()
+    }
+
+    /// An object that was freed while mapped can be unmapped, and nothing else.
+    fn misuse_dying(&mut self) -> Result<()> {
+        let Some(handle) = self.world().dying.first().map(|dying| dying.handle) else { return Ok(()) };
+        let mapped = self.pool().map_raw(handle, MapMode::Read);
+        // SAFETY: it is freed already, so this is refused; that is what is tested.
+        let freed = unsafe { self.pool().free_raw(handle) };
+        assert!(matches!((mapped, freed), (Err(Error::Invalid(_)), Err(Error::Invalid(_)))), "{mapped:?} {freed:?}");
+        Ok(())
+    }
+
+    fn wrong_size(&mut self, handle: u64, bytes: usize) -> Result<()> {
+        let refused = self.pool().malloc_raw(bytes);
+        let expected = if bytes == 0 { "Invalid" } else { "NoSpace" };
+        assert!(format!("{refused:?}").starts_with(&format!("Err({expected}")), "malloc of {bytes}: {refused:?}");
+        let Some(size) = self.world().objects.get(&handle).map(|object| object.bytes.len()) else { return Ok(()) };
+        let mut long = [0; MAX_ALLOC_SIZE + 1];
+        let read = self.pool().read_raw(handle, &mut long[..=size]);
+        // SAFETY: nothing borrows the object's bytes.
+        let written = unsafe { self.pool().write_raw(handle, &long[..=size]) };
+        assert!(matches!((read, written), (Err(Error::Invalid(_)), Err(Error::Invalid(_)))), "{read:?} {written:?}");
+        Ok(())
+    }
+
+    fn compact(&mut self, bytes: u64, microseconds: u64) -> Result<()> {
+        let before = self.pool().total_pages();
+        let gone = self.pool().compact(&CompactBudget { max_bytes_moved: bytes, max_microseconds: microseconds })?;
+        let stats = self.pool().stats()?;
+        match self.world().shape.memory {
+            Memory::Lent => assert_eq!(gone, 0, "what was supplied for good does not go to the system"),
+            _ => assert!(before <= stats.total_pages + gone, "{before} pages, {gone} gone, {stats:?}"),
+        }
+        self.world().compare_bytes(self.pool());
+        Ok(())
+    }
+
+    fn shrink(&mut self, pages: u64) -> Result<()> {
+        let (objects, has_evict) = {
+            let world = self.world();
+            (world.objects.len() + world.dying.len(), world.has_evict)
+        };
+        let result = self.pool().shrink(pages);
+        match result {
+            Ok(freed) => assert!(has_evict && objects > 0 && (pages == 0 || freed > 0)),
+            Err(Error::Invalid(_)) => assert!(!has_evict),
+            Err(Error::NotFound(_)) => assert!(has_evict && objects == 0),
+            Err(error) => assert!(matches!(error, Error::Again(_)) && has_evict && objects > 0, "{error:?}"),
+        }
+        assert!(!self.world().failed, "a callback found something wrong");
+        self.world().compare_bytes(self.pool());
+        result.map(|_| ())
+    }
+
+    fn set_evict(&mut self, on: bool) -> Result<()> {
+        let world = self.world.clone();
+        self.pool().set_evict(on.then(|| evict::callback(world)))?;
+        self.world().has_evict = on;
+        Ok(())
+    }
+
+    fn set_max_bytes(&mut self, bytes: u64) -> Result<()> {
+        self.pool().set_max_bytes(bytes)?;
+        let pages = self.pool().total_pages().max(self.pool().region_limit());
+        self.world().most_pages = pages;
+        Ok(())
+    }
+}
+
+/// Writes an object that was just allocated; in a hardened pool nothing of an older one may show in it.
+pub fn new_object(pool: &Pool, handle: u64, bytes: usize, key: u64, hardened: bool) {
+    if hardened {
+        let mut buffer = [0xff; MAX_ALLOC_SIZE];
+        pool.read_raw(handle, &mut buffer[..bytes]).expect("a live object can be read");
+        assert!(buffer[..bytes].iter().all(|&byte| byte == 0), "{handle:#x} shows what was freed");
+    }
+    // SAFETY: nothing borrows the object's bytes.
+    unsafe { pool.write_raw(handle, pattern(key, bytes)) }.expect("a live object can be written");
+}
