@@ -1,4 +1,5 @@
 //! The tests that look inside. One that draws lots prints the seed that it draws from.
 
 mod model;
+mod objects;
 mod shared;

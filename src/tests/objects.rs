@@ -1,0 +1,304 @@
+//! Objects and handles: sizes, modes, pins, generations, and every misuse that is refused.
+
+use super::shared::{options, pattern};
+use crate::classes::{MAX_ALLOC_SIZE, class_of};
+use crate::units::Place;
+use crate::word::{MAX_PINS, RawHandle};
+use crate::{Backing, CompactBudget, Error, Handle, MapMode, Pool, PoolOptions};
+
+fn pool() -> Pool {
+    Pool::new("objects", &options(64 << 20, Backing::Anonymous)).unwrap()
+}
+
+fn hardened() -> Pool {
+    Pool::new("objects", &PoolOptions { hardened: true, ..options(64 << 20, Backing::Anonymous) }).unwrap()
+}
+
+fn free(pool: &Pool, handle: u64) -> Result<(), Error> {
+    // SAFETY: these tests use raw handles only.
+    unsafe { pool.free_raw(handle) }
+}
+
+fn unmap(pool: &Pool, handle: u64) -> Result<(), Error> {
+    // SAFETY: the mapping is one that a test made with `map_raw`, or none, which is to be refused.
+    unsafe { pool.unmap_raw(handle) }
+}
+
+fn write(pool: &Pool, handle: u64, bytes: &[u8]) -> Result<(), Error> {
+    // SAFETY: these tests do not borrow objects that they write raw.
+    unsafe { pool.write_raw(handle, bytes) }
+}
+
+fn store(pool: &Pool, key: u64, size: usize) -> u64 {
+    let handle = pool.malloc_raw(size).unwrap();
+    write(pool, handle, pattern(key, size)).unwrap();
+    handle
+}
+
+fn assert_holds(pool: &Pool, handle: u64, key: u64, size: usize) {
+    let mut buffer = [0; MAX_ALLOC_SIZE];
+    pool.read_raw(handle, &mut buffer[..size]).unwrap();
+    assert!(buffer[..size] == *pattern(key, size), "the object of {size} bytes with key {key}");
+}
+
+/// Where an object lies.
+fn place_of(pool: &Pool, handle: u64) -> Place {
+    pool.region.word(RawHandle::unpack(handle).index).peek().place()
+}
+
+fn assert_invalid<T: std::fmt::Debug>(result: Result<T, Error>) {
+    assert!(matches!(result, Err(Error::Invalid(_))), "{result:?}");
+}
+
+#[test]
+fn every_size_is_read_back_across_compactions() {
+    for pool in [pool(), hardened()] {
+        // Two objects of each size.
+        let keys = (1..=2 * MAX_ALLOC_SIZE as u64).map(|key| (key, key.div_ceil(2) as usize));
+        let mut objects: Vec<_> = keys.map(|(key, size)| (key, size, store(&pool, key, size))).collect();
+        for every in [2, 3, 10] {
+            let before = pool.total_pages();
+            let (kept, freed): (Vec<_>, Vec<_>) = objects.into_iter().partition(|(key, ..)| key.is_multiple_of(every));
+            freed.into_iter().for_each(|(.., handle)| free(&pool, handle).unwrap());
+            let gone = pool.compact(&CompactBudget::default()).unwrap();
+            assert!(gone > 0 && pool.total_pages() < before);
+            pool.check();
+            objects = kept;
+            objects.iter().for_each(|&(key, size, handle)| assert_holds(&pool, handle, key, size));
+        }
+        assert!(pool.stats().unwrap().objects_moved > 0);
+        objects.into_iter().for_each(|(.., handle)| free(&pool, handle).unwrap());
+        pool.check();
+    }
+}
+
+#[test]
+fn class_sizes_fit_and_wrong_sizes_are_refused() {
+    let pool = pool();
+    for size in 1..=MAX_ALLOC_SIZE {
+        let bytes = pool.class_size(size).unwrap();
+        assert!(bytes >= size && (size == 1 || bytes >= pool.class_size(size - 1).unwrap()));
+        let handle = pool.malloc_raw(size).unwrap();
+        let mut buffer = [0; MAX_ALLOC_SIZE + 1];
+        pool.read_raw(handle, &mut buffer[..bytes]).unwrap();
+        assert_invalid(pool.read_raw(handle, &mut buffer[..=bytes]));
+        assert_invalid(write(&pool, handle, &buffer[..=bytes]));
+        free(&pool, handle).unwrap();
+    }
+    assert_invalid(pool.malloc_raw(0));
+    assert_invalid(pool.malloc_mapped_raw(0));
+    assert_invalid(pool.class_size(0));
+    for size in [MAX_ALLOC_SIZE + 1, 2 * MAX_ALLOC_SIZE, usize::MAX] {
+        assert!(matches!(pool.malloc_raw(size), Err(Error::NoSpace(_))));
+        assert!(matches!(pool.malloc_mapped_raw(size), Err(Error::NoSpace(_))));
+        assert!(matches!(pool.class_size(size), Err(Error::NoSpace(_))));
+    }
+    pool.check();
+}
+
+#[test]
+fn objects_go_to_the_fullest_zspage_with_room() {
+    let (pool, size) = (pool(), 1024);
+    let slots = crate::classes::class(class_of(size)).slots as usize;
+    let handles: Vec<_> = (0..3 * slots).map(|key| store(&pool, key as u64, size)).collect();
+    // The first keeps a quarter, the second loses a quarter, the third keeps half.
+    let quarter = slots / 4;
+    handles[quarter..slots].iter().for_each(|&handle| free(&pool, handle).unwrap());
+    handles[slots..slots + quarter].iter().for_each(|&handle| free(&pool, handle).unwrap());
+    handles[2 * slots..2 * slots + slots / 2].iter().for_each(|&handle| free(&pool, handle).unwrap());
+    let fullest = place_of(&pool, handles[2 * slots - 1]).zspage;
+    for _ in 0..quarter {
+        assert_eq!(place_of(&pool, pool.malloc_raw(size).unwrap()).zspage, fullest);
+    }
+    let next = place_of(&pool, handles[3 * slots - 1]).zspage;
+    assert_eq!(place_of(&pool, pool.malloc_raw(size).unwrap()).zspage, next);
+    pool.check();
+}
+
+#[test]
+fn modes_map_the_same_bytes() {
+    let pool = pool();
+    let handle = store(&pool, 5, 2000);
+    for mode in [MapMode::Read, MapMode::ReadWrite, MapMode::Write] {
+        let object = pool.map_raw(handle, mode).unwrap();
+        // SAFETY: the object is mapped, and that long.
+        let mapped = unsafe { std::slice::from_raw_parts(object, 2000) };
+        assert!(*mapped == *pattern(5, 2000), "{mode:?}: what is not written stays");
+        unmap(&pool, handle).unwrap();
+    }
+    let object = pool.map_raw(handle, MapMode::Write).unwrap();
+    // SAFETY: the object is mapped to write, and that long.
+    unsafe { object.copy_from(pattern(6, 1000).as_ptr(), 1000) };
+    unmap(&pool, handle).unwrap();
+    assert_holds(&pool, handle, 6, 1000);
+    let mut buffer = [0; 2000];
+    pool.read_raw(handle, &mut buffer).unwrap();
+    assert!(buffer[1000..] == pattern(5, 2000)[1000..]);
+    free(&pool, handle).unwrap();
+}
+
+#[test]
+fn a_mapped_object_stays_where_it_is_and_outlives_its_free() {
+    let pool = pool();
+    let handles: Vec<_> = (0..200).map(|key| store(&pool, key, 3000)).collect();
+    let kept = handles[199];
+    let object = pool.map_raw(kept, MapMode::Read).unwrap();
+    assert_eq!(pool.map_raw(kept, MapMode::ReadWrite).unwrap(), object);
+    handles[..199].iter().for_each(|&handle| free(&pool, handle).unwrap());
+    pool.compact(&CompactBudget::default()).unwrap();
+    pool.check();
+    free(&pool, kept).unwrap();
+    assert_invalid(free(&pool, kept));
+    assert_invalid(pool.map_raw(kept, MapMode::Read));
+    assert_invalid(pool.read_raw(kept, &mut [0]));
+    pool.compact(&CompactBudget::default()).unwrap();
+    // SAFETY: the object is still mapped, and that long.
+    assert!(unsafe { std::slice::from_raw_parts(object, 3000) } == pattern(199, 3000));
+    assert_eq!(pool.stats().unwrap().objects, 1);
+    unmap(&pool, kept).unwrap();
+    assert_eq!(pool.stats().unwrap().objects, 1, "one mapping is left");
+    unmap(&pool, kept).unwrap();
+    assert_invalid(unmap(&pool, kept));
+    assert_eq!(pool.stats().unwrap().objects, 0);
+    pool.check();
+}
+
+#[test]
+fn one_mapping_too_many_is_busy() {
+    let pool = pool();
+    let handle = store(&pool, 1, 100);
+    (0..MAX_PINS).for_each(|_| assert!(pool.map_raw(handle, MapMode::Read).is_ok()));
+    for mode in [MapMode::Read, MapMode::ReadWrite, MapMode::Write] {
+        assert!(matches!(pool.map_raw(handle, mode), Err(Error::Busy(_))));
+    }
+    assert!(matches!(pool.read_raw(handle, &mut [0]), Err(Error::Busy(_))));
+    unmap(&pool, handle).unwrap();
+    assert_holds(&pool, handle, 1, 100);
+    (0..MAX_PINS - 1).for_each(|_| unmap(&pool, handle).unwrap());
+    assert_invalid(unmap(&pool, handle));
+    free(&pool, handle).unwrap();
+    pool.check();
+}
+
+#[test]
+fn stale_foreign_and_made_up_handles_are_refused() {
+    let (pool, other) = (pool(), super::objects::pool());
+    let (handle, foreign) = (store(&pool, 1, 100), store(&other, 2, 100));
+    let freed = store(&pool, 3, 100);
+    free(&pool, freed).unwrap();
+    let bits = (0..64).map(|bit| handle ^ 1 << bit);
+    for wrong in [freed, foreign, 0, 1, u64::MAX, handle.wrapping_add(1 << 32)].into_iter().chain(bits) {
+        for mode in [MapMode::Read, MapMode::ReadWrite, MapMode::Write] {
+            assert_invalid(pool.map_raw(wrong, mode));
+        }
+        assert_invalid(unmap(&pool, wrong));
+        assert_invalid(free(&pool, wrong));
+        assert_invalid(pool.read_raw(wrong, &mut [0]));
+        assert_invalid(write(&pool, wrong, &[0]));
+    }
+    assert_invalid(unmap(&pool, handle));
+    assert_holds(&pool, handle, 1, 100);
+    assert_holds(&other, foreign, 2, 100);
+    pool.check();
+}
+
+#[test]
+fn a_pool_with_mappings_is_not_destroyed() {
+    let pool = pool();
+    let handle = store(&pool, 1, 100);
+    pool.map_raw(handle, MapMode::Read).unwrap();
+    let Err((pool, error)) = pool.destroy() else { panic!("it was destroyed") };
+    assert!(matches!(error, Error::Busy(_)));
+    free(&pool, handle).unwrap();
+    let Err((pool, _)) = pool.destroy() else { panic!("it was destroyed") };
+    unmap(&pool, handle).unwrap();
+    store(&pool, 2, 100);
+    assert!(pool.destroy().is_ok(), "live objects go with it");
+}
+
+#[test]
+fn handles_and_guards_do_as_the_raw_calls() {
+    let pool = pool();
+    let mut new = pool.malloc_mapped(500).unwrap();
+    new[..500].copy_from_slice(pattern(9, 500));
+    pool.compact(&CompactBudget::default()).unwrap();
+    let mut handle = new.finish();
+    assert!(pool.map(&handle).unwrap()[..500] == *pattern(9, 500));
+    pool.map_mut(&mut handle).unwrap()[..500].copy_from_slice(pattern(10, 500));
+    let mut buffer = [0; 500];
+    pool.read(&handle, &mut buffer).unwrap();
+    assert!(buffer == *pattern(10, 500));
+    pool.write(&mut handle, pattern(11, 500)).unwrap();
+    let raw = handle.into_raw();
+    // SAFETY: its `Handle` is gone.
+    let handle = unsafe { Handle::from_raw(raw) }.unwrap();
+    assert!(pool.map(&handle).unwrap()[..500] == *pattern(11, 500));
+    // SAFETY: 0 is never a handle.
+    assert!(unsafe { Handle::from_raw(0) }.is_none());
+    pool.free(handle).unwrap();
+    drop(pool.malloc_mapped(500).unwrap());
+    assert_eq!(pool.stats().unwrap().objects, 0, "a new object that is dropped unfinished is freed");
+    let lost = pool.malloc(10).unwrap();
+    assert_invalid(super::objects::pool().free(lost));
+    pool.check();
+}
+
+#[test]
+fn what_is_freed_under_the_lock_is_released_by_its_next_holder() {
+    let pool = pool();
+    let handles: Vec<_> = (0..100).map(|key| store(&pool, key, 700)).collect();
+    let lock = pool.classes[class_of(700).0 as usize].lock(&pool.region);
+    handles[..99].iter().for_each(|&handle| free(&pool, handle).unwrap());
+    handles[..99].iter().for_each(|&handle| assert_invalid(free(&pool, handle)));
+    assert_eq!(lock.objects, 100, "nobody waits for the lock");
+    drop(lock);
+    assert_eq!(pool.stats().unwrap().objects, 1);
+    pool.check();
+    assert_holds(&pool, handles[99], 99, 700);
+    pool.compact(&CompactBudget::default()).unwrap();
+    pool.check();
+    assert_eq!(pool.stats().unwrap().zspages, 1);
+}
+
+/// How often an index is used before its generation comes round.
+const GENERATIONS: usize = 1 << 16;
+
+#[test]
+fn a_stale_handle_is_refused_until_its_index_was_used_65536_times() {
+    let pool = pool();
+    let first = pool.malloc_raw(64).unwrap();
+    let index = RawHandle::unpack(first).index;
+    free(&pool, first).unwrap();
+    let mut uses = 1;
+    loop {
+        let handle = pool.malloc_raw(64).unwrap();
+        uses += usize::from(RawHandle::unpack(handle).index == index);
+        assert_eq!(handle == first, uses == GENERATIONS + 1, "use {uses}");
+        if handle == first {
+            break;
+        }
+        assert!(!uses.is_multiple_of(1000) || pool.map_raw(first, MapMode::Read).is_err());
+        free(&pool, handle).unwrap();
+    }
+    pool.check();
+}
+
+#[test]
+fn a_hardened_pool_refuses_a_stale_handle_for_ever() {
+    let (pool, mut seen) = (hardened(), std::collections::HashSet::new());
+    // Freed for the last time with the class's lock free, and with the lock taken.
+    for round in 0..20 * GENERATIONS {
+        let handle = pool.malloc_raw(64).unwrap();
+        let last = RawHandle::unpack(handle).generation == u16::MAX;
+        assert!(!last || seen.insert(handle), "{handle:#x} was given out again");
+        let lock = (last && round % 2 == 1).then(|| pool.classes[class_of(64).0 as usize].lock(&pool.region));
+        free(&pool, handle).unwrap();
+        drop(lock);
+    }
+    assert!(seen.len() > 15, "{} indices came to their last use", seen.len());
+    let indices: std::collections::HashSet<_> = seen.iter().map(|&handle| RawHandle::unpack(handle).index.0).collect();
+    (0..1000).map(|_| pool.malloc_raw(64).unwrap()).for_each(|handle| {
+        assert!(!indices.contains(&RawHandle::unpack(handle).index.0), "{handle:#x} uses a worn-out index");
+    });
+    pool.check();
+}
