@@ -1,0 +1,73 @@
+//! What the system says that this process has. Nothing here allocates, so that looking changes nothing.
+
+use std::fs::File;
+use std::io::Read;
+use std::os::fd::RawFd;
+
+/// Memory of this process, in bytes.
+#[derive(Clone, Copy, Default)]
+pub struct Memory {
+    /// Resident, memory files left out.
+    pub resident: u64,
+    /// Resident in huge pages.
+    pub huge: u64,
+}
+
+/// What the process has now. Counted page by page, for the running totals of some kernels lag behind.
+pub fn memory() -> Memory {
+    let mut text = [0; 4096];
+    let text = read(c"/proc/self/smaps_rollup", &mut text);
+    // A memory file counts by its blocks: see `file_bytes`.
+    let resident = field(text, "Rss:") - field(text, "Pss_Shmem:");
+    Memory { resident: resident * 1024, huge: field(text, "AnonHugePages:") * 1024 }
+}
+
+/// Bytes that a memory file has in memory.
+pub fn file_bytes(fd: RawFd) -> u64 {
+    // SAFETY: all zero is a valid `stat`.
+    let mut stat: libc::stat = unsafe { std::mem::zeroed() };
+    // SAFETY: `stat` may be written.
+    let result = unsafe { libc::fstat(fd, &raw mut stat) };
+    assert_eq!(result, 0, "fstat of a descriptor that the pool told");
+    stat.st_blocks as u64 * 512
+}
+
+/// Bytes of the system's own huge pages that are in use, and how many such pages it has.
+pub fn huge_pool() -> (u64, u64) {
+    let mut text = [0; 8192];
+    let text = read(c"/proc/meminfo", &mut text);
+    let total = field(text, "HugePages_Total:");
+    ((total - field(text, "HugePages_Free:")) * field(text, "Hugepagesize:") * 1024, total)
+}
+
+/// Brings the program's own code and data in, so that they do not count as growth when they are first used.
+pub fn bring_in_program() {
+    let mut text = [0; 1 << 16];
+    for line in read(c"/proc/self/maps", &mut text).lines().filter(|line| line.contains(" r") && line.contains('/')) {
+        let range = line.split(' ').next().and_then(|range| range.split_once('-'));
+        let parse = |(start, end)| Some((hex(start)?, hex(end)?));
+        let Some((start, end)) = range.and_then(parse) else { continue };
+        // SAFETY: this reads pages of the program's files, and changes nothing. A refusal does not matter.
+        unsafe { libc::madvise(start as *mut libc::c_void, end - start, libc::MADV_POPULATE_READ) };
+    }
+}
+
+fn hex(digits: &str) -> Option<usize> {
+    usize::from_str_radix(digits, 16).ok()
+}
+
+fn read<'a>(path: &std::ffi::CStr, buffer: &'a mut [u8]) -> &'a str {
+    let path = path.to_str().expect("ASCII");
+    let mut file = File::open(path).unwrap_or_else(|error| panic!("{path}: {error}"));
+    let mut length = 0;
+    while let Ok(more @ 1..) = file.read(&mut buffer[length..]) {
+        length += more;
+    }
+    std::str::from_utf8(&buffer[..length]).expect("ASCII")
+}
+
+/// The number after `name`; 0 on a kernel that does not have it.
+fn field(text: &str, name: &str) -> u64 {
+    let line = text.lines().find_map(|line| line.strip_prefix(name));
+    line.and_then(|line| line.split_whitespace().next()?.parse().ok()).unwrap_or(0)
+}

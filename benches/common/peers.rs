@@ -1,0 +1,223 @@
+//! The allocators that are measured beside each other, behind one small face.
+
+use super::memory;
+use std::hint::black_box;
+use std::ptr;
+use zsalloc::{CompactBudget, MapMode, Pool, PoolOptions};
+
+/// An allocator. A token names an object: a handle, or an address.
+pub trait Peer: Sync + Sized {
+    /// For tables.
+    const NAME: &'static str;
+
+    /// One to measure; a pool is a new one.
+    fn new() -> Self;
+
+    /// Allocates.
+    fn alloc(&self, size: usize) -> usize;
+
+    /// Frees.
+    fn free(&self, token: usize);
+
+    /// The object's address, good until [`Peer::unmap`].
+    fn map(&self, token: usize) -> *mut u8;
+
+    /// Ends a mapping.
+    fn unmap(&self, token: usize);
+
+    /// Allocates, and has `write` write the object.
+    fn alloc_with(&self, size: usize, write: impl FnOnce(*mut u8)) -> usize;
+
+    /// Gives what is free back to the system, as well as it can.
+    fn give_back(&self);
+
+    /// Bytes of memory that are not in the process's resident memory.
+    fn memory_elsewhere(&self) -> u64 {
+        0
+    }
+
+    /// Bytes of tables by its own count; 0 if it does not tell.
+    fn metadata_bytes(&self) -> u64 {
+        0
+    }
+}
+
+/// Allocates an object and writes its first and its last byte.
+#[inline]
+pub fn alloc_written<P: Peer>(peer: &P, size: usize) -> usize {
+    peer.alloc_with(size, |at| {
+        // SAFETY: the object has `size` bytes, at least one, and is the caller's.
+        unsafe {
+            at.write_volatile(1);
+            at.add(size - 1).write_volatile(1);
+        }
+    })
+}
+
+/// A pool of this crate.
+pub struct Zsalloc {
+    /// The pool.
+    pub pool: Pool,
+    /// Whether its memory is a file's blocks.
+    pub in_file: bool,
+}
+
+impl Zsalloc {
+    /// A pool with these options.
+    pub fn with(options: &PoolOptions) -> Self {
+        let pool = Pool::new("benchmark", options).unwrap_or_else(|error| super::give_up(&error.to_string()));
+        Self { pool, in_file: false }
+    }
+}
+
+impl Peer for Zsalloc {
+    const NAME: &'static str = "zsalloc";
+
+    fn new() -> Self {
+        Self::with(&PoolOptions::default())
+    }
+
+    #[inline]
+    fn alloc(&self, size: usize) -> usize {
+        self.pool.malloc_raw(size).expect("memory") as usize
+    }
+
+    #[inline]
+    fn free(&self, token: usize) {
+        // SAFETY: no `Handle` was made of it.
+        unsafe { self.pool.free_raw(token as u64) }.expect("a live handle");
+    }
+
+    #[inline]
+    fn map(&self, token: usize) -> *mut u8 {
+        self.pool.map_raw(token as u64, MapMode::Read).expect("a live handle")
+    }
+
+    #[inline]
+    fn unmap(&self, token: usize) {
+        // SAFETY: mapped by `map`, or by `malloc_mapped_raw` below.
+        unsafe { self.pool.unmap_raw(token as u64) }.expect("a mapped handle");
+    }
+
+    #[inline]
+    fn alloc_with(&self, size: usize, write: impl FnOnce(*mut u8)) -> usize {
+        let (handle, at) = self.pool.malloc_mapped_raw(size).expect("memory");
+        write(at);
+        self.unmap(handle as usize);
+        handle as usize
+    }
+
+    fn give_back(&self) {
+        self.pool.compact(&CompactBudget::default()).expect("this process's pool");
+    }
+
+    fn memory_elsewhere(&self) -> u64 {
+        if self.in_file { memory::file_bytes(self.pool.fd().expect("a memory file")) } else { 0 }
+    }
+
+    fn metadata_bytes(&self) -> u64 {
+        self.pool.stats().expect("this process's pool").metadata_pages * 4096
+    }
+}
+
+/// jemalloc, called directly.
+pub struct Jemalloc;
+
+impl Peer for Jemalloc {
+    const NAME: &'static str = "jemalloc";
+
+    fn new() -> Self {
+        Self
+    }
+
+    #[inline]
+    fn alloc(&self, size: usize) -> usize {
+        // SAFETY: a size that is not 0.
+        checked(unsafe { tikv_jemalloc_sys::malloc(size) })
+    }
+
+    #[inline]
+    fn free(&self, token: usize) {
+        // SAFETY: what `alloc` returned.
+        unsafe { tikv_jemalloc_sys::free(token as *mut _) };
+    }
+
+    #[inline]
+    fn map(&self, token: usize) -> *mut u8 {
+        token as *mut u8
+    }
+
+    #[inline]
+    fn unmap(&self, _: usize) {}
+
+    #[inline]
+    fn alloc_with(&self, size: usize, write: impl FnOnce(*mut u8)) -> usize {
+        let token = self.alloc(size);
+        write(token as *mut u8);
+        token
+    }
+
+    fn give_back(&self) {
+        // 4096 is jemalloc's number for all arenas.
+        for command in [c"thread.tcache.flush", c"arena.4096.purge"] {
+            // SAFETY: a name of jemalloc's, and a command that reads and writes nothing.
+            let result = unsafe {
+                tikv_jemalloc_sys::mallctl(command.as_ptr(), ptr::null_mut(), ptr::null_mut(), ptr::null_mut(), 0)
+            };
+            assert_eq!(result, 0, "jemalloc refused {command:?}");
+        }
+    }
+}
+
+/// The system's malloc.
+pub struct Malloc;
+
+impl Peer for Malloc {
+    const NAME: &'static str = "malloc";
+
+    fn new() -> Self {
+        Self
+    }
+
+    #[inline]
+    fn alloc(&self, size: usize) -> usize {
+        // The compiler knows what malloc does, and must not leave it out.
+        // SAFETY: a size that is not 0.
+        checked(black_box(unsafe { libc::malloc(size) }))
+    }
+
+    #[inline]
+    fn free(&self, token: usize) {
+        // SAFETY: what `alloc` returned.
+        unsafe { libc::free(black_box(token as *mut _)) };
+    }
+
+    #[inline]
+    fn map(&self, token: usize) -> *mut u8 {
+        token as *mut u8
+    }
+
+    #[inline]
+    fn unmap(&self, _: usize) {}
+
+    #[inline]
+    fn alloc_with(&self, size: usize, write: impl FnOnce(*mut u8)) -> usize {
+        let token = self.alloc(size);
+        write(token as *mut u8);
+        token
+    }
+
+    fn give_back(&self) {
+        #[cfg(target_env = "gnu")]
+        // SAFETY: it takes no pointers.
+        unsafe {
+            libc::malloc_trim(0)
+        };
+    }
+}
+
+#[inline]
+fn checked(at: *mut libc::c_void) -> usize {
+    assert!(!at.is_null(), "memory");
+    at as usize
+}

@@ -1,0 +1,112 @@
+//! Sizes as they come in practice: the LZ4 lengths of 4 KiB pages of files.
+//!
+//! By default the pages are a spread over the shared libraries of this machine, which every machine with a Rust toolchain
+//! has. `ZSALLOC_PAGES=FILE[:FILE...]` names files of pages to use instead, such as dumps of the memory of programs.
+
+use super::give_up;
+use super::random::Random;
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+const PAGE: usize = 4096;
+/// Pages looked at in each source, spread evenly over it: 128 MiB.
+const MOST_PAGES: u64 = 32768;
+
+/// Sizes that have one origin.
+pub struct Source {
+    /// Where they come from, for tables.
+    pub name: String,
+    /// Bytes of each compressed page, in random order; 4096 for a page that does not compress.
+    pub sizes: Vec<u16>,
+}
+
+/// The sources that the environment names, or the default one. Ends the program with a sentence if there is none.
+pub fn sources() -> Vec<Source> {
+    let named = std::env::var("ZSALLOC_PAGES").unwrap_or_default();
+    let files: Vec<&str> = named.split(':').filter(|file| !file.is_empty()).collect();
+    if files.is_empty() {
+        return vec![source("shared libraries", &shared_libraries())];
+    }
+    let name = |file: &str| Path::new(file).file_stem().map_or(file.into(), |stem| stem.to_string_lossy().into_owned());
+    files.iter().map(|file| source(&name(file), &[PathBuf::from(file)])).collect()
+}
+
+/// The sizes of all sources together, in random order.
+pub fn mixed() -> Vec<u16> {
+    let mut sizes: Vec<u16> = sources().into_iter().flat_map(|source| source.sizes).collect();
+    Random::new(7).shuffle(&mut sizes);
+    sizes
+}
+
+fn source(name: &str, files: &[PathBuf]) -> Source {
+    let mut sizes = compressed_sizes(files).unwrap_or_else(|sentence| give_up(&sentence));
+    if sizes.is_empty() {
+        give_up(&format!("{name}: there is no 4 KiB page in it that is more than one repeated word"));
+    }
+    Random::new(3).shuffle(&mut sizes);
+    Source { name: name.to_owned(), sizes }
+}
+
+/// Shared libraries of the system and of the Rust toolchain.
+fn shared_libraries() -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let sysroot = Command::new("rustc").args(["--print", "sysroot"]).output();
+    if let Ok(sysroot) = sysroot {
+        collect(&Path::new(String::from_utf8_lossy(&sysroot.stdout).trim()).join("lib"), &mut found);
+    }
+    collect(Path::new("/usr/lib"), &mut found);
+    found.sort();
+    if found.is_empty() {
+        give_up("no shared libraries were found: name files of 4 KiB pages in ZSALLOC_PAGES");
+    }
+    found
+}
+
+/// The shared libraries below `folder`; what can't be read is not there.
+fn collect(folder: &Path, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let is_library = || entry.file_name().to_string_lossy().contains(".so");
+        match entry.file_type() {
+            Ok(kind) if kind.is_dir() => collect(&entry.path(), found),
+            Ok(kind) if kind.is_file() && is_library() => found.push(entry.path()),
+            _ => {}
+        }
+    }
+}
+
+fn compressed_sizes(paths: &[PathBuf]) -> Result<Vec<u16>, String> {
+    let sentence = |path: &Path, error: io::Error| format!("{} can't be read: {error}", path.display());
+    let mut files = Vec::new();
+    let mut total = 0;
+    for path in paths {
+        let file = File::open(path).map_err(|error| sentence(path, error))?;
+        let data = file.metadata().map_err(|error| sentence(path, error))?;
+        if !data.is_file() {
+            return Err(format!("{} is not a regular file", path.display()));
+        }
+        files.push((file, path, total));
+        total += data.len() / PAGE as u64;
+    }
+    let mut page = [0; PAGE];
+    let mut sizes = Vec::new();
+    let most = total.min(MOST_PAGES);
+    for number in (0..most).map(|turn| turn * total / most) {
+        let (file, path, first) = &files[files.partition_point(|(_, _, first)| *first <= number) - 1];
+        file.read_exact_at(&mut page, (number - first) * PAGE as u64).map_err(|error| sentence(path, error))?;
+        sizes.extend(compressed_size(&page));
+    }
+    Ok(sizes)
+}
+
+/// The LZ4 length of a page; none if it repeats one word, for such a page is not stored as an object.
+fn compressed_size(page: &[u8; PAGE]) -> Option<u16> {
+    if page.chunks_exact(8).all(|word| word == &page[..8]) {
+        return None;
+    }
+    let mut compressed = [0; lz4_flex::block::get_maximum_output_size(PAGE)];
+    let length = lz4_flex::block::compress_into(page, &mut compressed).unwrap_or(PAGE);
+    Some(length.min(PAGE) as u16)
+}

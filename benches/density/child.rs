@@ -1,0 +1,139 @@
+//! One measurement, in a process of its own: everything that this program needs for itself is there, and touched, before
+//! the allocator that is measured is used for the first time.
+
+use crate::STATES;
+use crate::common::memory::{self, Memory};
+use crate::common::peers::Peer;
+use crate::common::random::Random;
+use crate::common::{give_up, option};
+use crate::kinds::KINDS;
+use memmap2::MmapMut;
+use std::io::Read;
+
+/// What is used for the table of objects: fixed arrays outside every heap.
+struct Objects {
+    /// A token for each object.
+    tokens: Array<usize>,
+    /// How large each is.
+    sizes: Array<u16>,
+    count: usize,
+    /// Bytes of them all.
+    live: u64,
+}
+
+/// Numbers in memory of their own.
+struct Array<T>(MmapMut, std::marker::PhantomData<T>);
+
+impl<T: Copy + Default> Array<T> {
+    /// Of so many zeros; the memory is there.
+    fn new(count: usize) -> Self {
+        let bytes = (count * size_of::<T>()).max(1);
+        let mut memory = MmapMut::map_anon(bytes).unwrap_or_else(|error| give_up(&error.to_string()));
+        memory.fill(0);
+        Self(memory, std::marker::PhantomData)
+    }
+
+    fn all(&mut self) -> &mut [T] {
+        // SAFETY: pages are aligned for every number, zeros are valid ones, and whoever borrows this borrows the memory.
+        unsafe { std::slice::from_raw_parts_mut(self.0.as_mut_ptr().cast(), self.0.len() / size_of::<T>()) }
+    }
+}
+
+/// Reads what is asked for from the command line, and has the named allocator measured.
+pub fn main(name: &str) {
+    let kind = KINDS.iter().find(|kind| kind.name == name);
+    let kind = kind.unwrap_or_else(|| give_up(&format!("{name} is not an allocator that can be measured")));
+    (kind.run)();
+}
+
+fn number(name: &str) -> u64 {
+    let number = option(name).and_then(|text| text.parse().ok());
+    number.unwrap_or_else(|| give_up(&format!("{name} needs a number")))
+}
+
+/// Measures one allocator: prints live bytes and memory for each state, the share in huge pages, and the metadata by its
+/// own count.
+pub fn measure<P: Peer>(create: impl FnOnce() -> P) {
+    let (bytes, size_count) = (number("--bytes"), number("--sizes") as usize);
+    let mut sizes = Array::<u16>::new(size_count);
+    std::io::stdin().read_exact(&mut sizes.0[..2 * size_count]).expect("sizes on the standard input");
+    let sizes = sizes.all();
+    let mut objects = Objects::for_live(bytes, sizes);
+    memory::bring_in_program();
+    let before = (memory::memory(), memory::huge_pool().0);
+    let peer = create();
+    let grown = || -> (u64, u64) {
+        let Memory { resident, huge } = memory::memory();
+        let from_pool = memory::huge_pool().0.saturating_sub(before.1);
+        let memory = resident.saturating_sub(before.0.resident) + peer.memory_elsewhere() + from_pool;
+        (memory, huge.saturating_sub(before.0.huge) + from_pool)
+    };
+    let mut found = [(0, 0); STATES.len()];
+    let mut random = Random::new(17);
+    objects.fill(&peer, sizes, bytes, &mut random);
+    let (memory, huge) = grown();
+    found[0] = (objects.live, memory);
+    let metadata = peer.metadata_bytes() as f64 / objects.count as f64;
+    let whole = objects.count;
+    let mut note = |state: usize, objects: &Objects| found[state] = (objects.live, grown().0);
+    objects.churn(&peer, sizes, &mut random);
+    note(1, &objects);
+    for (state, left) in [(2, whole), (4, whole / 2), (6, whole / 10)] {
+        if left < whole {
+            objects.free_to(&peer, left, &mut random);
+            note(state - 1, &objects);
+        }
+        peer.give_back();
+        note(state, &objects);
+    }
+    found.iter().for_each(|(live, memory)| print!("{live} {memory} "));
+    println!("{} {metadata}", huge as f64 / memory as f64);
+}
+
+impl Objects {
+    /// Room for as many objects as `bytes` can be, for any order of `sizes`.
+    fn for_live(bytes: u64, sizes: &[u16]) -> Self {
+        let mean = sizes.iter().map(|&size| size as u64).sum::<u64>() / sizes.len() as u64;
+        // A random sample this large strays from the mean by much less.
+        let most = (bytes / mean.max(1)) as usize * 5 / 4 + 1000;
+        Self { tokens: Array::new(most), sizes: Array::new(most), count: 0, live: 0 }
+    }
+
+    fn put<P: Peer>(&mut self, peer: &P, at: usize, size: u16) {
+        // SAFETY: the object is `size` bytes long, and the caller's.
+        let token = peer.alloc_with(size as usize, |object| unsafe { object.write_bytes(size as u8, size as usize) });
+        self.tokens.all()[at] = token;
+        self.sizes.all()[at] = size;
+        self.live += size as u64;
+    }
+
+    fn fill<P: Peer>(&mut self, peer: &P, sizes: &[u16], bytes: u64, random: &mut Random) {
+        while self.live < bytes {
+            self.put(peer, self.count, sizes[random.below(sizes.len())]);
+            self.count += 1;
+        }
+    }
+
+    /// Replaces random objects by ones of other sizes, four times as many as there are.
+    fn churn<P: Peer>(&mut self, peer: &P, sizes: &[u16], random: &mut Random) {
+        for _ in 0..4 * self.count {
+            let at = random.below(self.count);
+            self.live -= self.sizes.all()[at] as u64;
+            peer.free(self.tokens.all()[at]);
+            self.put(peer, at, sizes[random.below(sizes.len())]);
+        }
+    }
+
+    /// Frees random objects until `left` are left.
+    fn free_to<P: Peer>(&mut self, peer: &P, left: usize, random: &mut Random) {
+        while self.count > left {
+            let (at, last) = (random.below(self.count), self.count - 1);
+            let (tokens, sizes) = (self.tokens.all(), self.sizes.all());
+            tokens.swap(at, last);
+            sizes.swap(at, last);
+            self.live -= sizes[last] as u64;
+            peer.free(tokens[last]);
+            self.count = last;
+        }
+    }
+}

@@ -1,0 +1,55 @@
+//! The allocators and settings that are compared.
+
+use crate::child::measure;
+use crate::common::peers::{Jemalloc, Malloc, Peer, Zsalloc};
+use zsalloc::{Backing, HugePages, PoolOptions};
+
+/// An allocator with its settings.
+pub struct Kind {
+    /// What it is chosen by.
+    pub name: &'static str,
+    /// What tables call it.
+    pub title: &'static str,
+    /// Settings that it takes from the environment.
+    pub environment: &'static [(&'static str, &'static str)],
+    /// Whether it needs huge pages from the system's pool.
+    pub takes_huge_pool: bool,
+    /// Measures it, in this process.
+    pub run: fn(),
+}
+
+/// What is freed goes back when jemalloc is told, not some seconds later.
+const JEMALLOC: (&str, &str) = ("_RJEM_MALLOC_CONF", "dirty_decay_ms:0,muzzy_decay_ms:0");
+const JEMALLOC_HUGE: (&str, &str) = ("_RJEM_MALLOC_CONF", "dirty_decay_ms:0,muzzy_decay_ms:0,thp:always");
+const MALLOC_HUGE: (&str, &str) = ("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1");
+
+const fn kind(name: &'static str, title: &'static str, run: fn()) -> Kind {
+    Kind { name, title, environment: &[], takes_huge_pool: false, run }
+}
+
+/// All that can be measured.
+pub const KINDS: [Kind; 9] = [
+    kind("zsalloc", "zsalloc", || measure(Zsalloc::new)),
+    kind("zsalloc-never", "zsalloc, huge pages never", || measure(|| pool(HugePages::Never, Backing::Anonymous))),
+    kind("zsalloc-always", "zsalloc, huge pages always", || measure(|| pool(HugePages::Always, Backing::Anonymous))),
+    kind("zsalloc-file", "zsalloc in a memory file", || measure(|| in_file(Backing::MemoryFile))),
+    Kind {
+        takes_huge_pool: true,
+        ..kind("zsalloc-hugetlb", "zsalloc in the system's huge pages", || {
+            // The file's blocks are the huge pages, which count by what the system's pool has less.
+            measure(|| pool(HugePages::Always, Backing::HugePages));
+        })
+    },
+    Kind { environment: &[JEMALLOC], ..kind("jemalloc", "jemalloc", || measure(Jemalloc::new)) },
+    Kind { environment: &[JEMALLOC_HUGE], ..kind("jemalloc-huge", "jemalloc, huge pages", || measure(Jemalloc::new)) },
+    kind("malloc", "malloc", || measure(Malloc::new)),
+    Kind { environment: &[MALLOC_HUGE], ..kind("malloc-huge", "malloc, huge pages", || measure(Malloc::new)) },
+];
+
+fn pool(huge_pages: HugePages, backing: Backing) -> Zsalloc {
+    Zsalloc::with(&PoolOptions { huge_pages, backing, ..PoolOptions::default() })
+}
+
+fn in_file(backing: Backing) -> Zsalloc {
+    Zsalloc { in_file: true, ..pool(HugePages::WhenLarge, backing) }
+}

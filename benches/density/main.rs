@@ -1,0 +1,142 @@
+//! Density: bytes of live objects over all the memory that they cost, tables and unused room included, beside jemalloc and
+//! the system's malloc.
+//!
+//! Memory is what the system says: growth of the process's resident memory since before the allocator was used, the blocks
+//! of a memory file, the huge pages taken from the system's pool. Each measurement is a process of its own, for memory
+//! that an allocator once had tells of the past. All bytes of all objects are written.
+//!
+//! `cargo bench --bench density -- --live 64,256,1024 --only zsalloc,jemalloc` chooses what is measured;
+//! `ZSALLOC_PAGES=FILE[:FILE...]` names files of 4 KiB pages whose LZ4 lengths are the sizes.
+
+mod child;
+mod kinds;
+
+#[path = "../common/mod.rs"]
+mod common;
+
+use common::memory;
+use common::sizes::{self, Source};
+use kinds::{KINDS, Kind};
+use std::io::{Read, Write};
+use std::process::{Command, Stdio};
+
+/// The states in which memory is looked at.
+const STATES: [&str; 7] = ["filled", "churned", "+compact", "half", "+compact", "tenth", "+compact"];
+/// Bytes of the objects whose metadata is counted.
+const METADATA_LIVE: u64 = 256 << 20;
+
+/// What a measurement found: live bytes over memory in each state, and what share of the memory was in huge pages when
+/// filled.
+#[derive(Clone, Copy, Default)]
+struct Row {
+    density: [f64; STATES.len()],
+    huge: f64,
+}
+
+/// Runs this program again to measure, and returns the numbers it prints.
+fn measure(kind: &Kind, live: u64, sizes: &[u16]) -> Vec<f64> {
+    let program = std::env::current_exe().unwrap_or_else(|error| common::give_up(&error.to_string()));
+    let mut child = Command::new(program)
+        .args(["--measure", kind.name, "--bytes", &live.to_string(), "--sizes", &sizes.len().to_string()])
+        .envs(kind.environment.iter().copied())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap_or_else(|error| common::give_up(&format!("the measuring process did not start: {error}")));
+    let bytes: Vec<u8> = sizes.iter().flat_map(|size| size.to_ne_bytes()).collect();
+    child.stdin.take().expect("piped").write_all(&bytes).expect("the child reads its sizes");
+    let mut text = String::new();
+    child.stdout.take().expect("piped").read_to_string(&mut text).expect("numbers");
+    if !child.wait().is_ok_and(|status| status.success()) {
+        common::give_up(&format!("measuring {} failed", kind.title));
+    }
+    text.split_whitespace().map(|number| number.parse().expect("a number")).collect()
+}
+
+fn density(kind: &Kind, live: u64, source: &Source) -> Row {
+    let numbers = measure(kind, live, &source.sizes);
+    let mut row = Row { huge: numbers[2 * STATES.len()], ..Row::default() };
+    for state in 0..STATES.len() {
+        row.density[state] = numbers[2 * state] / numbers[2 * state + 1];
+    }
+    row
+}
+
+fn print_head(title: &str) {
+    print!("\n{title:<34}");
+    STATES.iter().for_each(|state| print!("{state:>9}"));
+    println!("{:>8}", "in huge");
+}
+
+fn print_row(name: &str, row: &Row) {
+    print!("{name:<34}");
+    row.density.iter().for_each(|density| print!("{density:>9.4}"));
+    println!("{:>7.0} %", row.huge * 100.0);
+}
+
+fn mean(rows: &[Row]) -> Row {
+    let mut sum = Row::default();
+    for row in rows {
+        (0..STATES.len()).for_each(|state| sum.density[state] += row.density[state] / rows.len() as f64);
+        sum.huge += row.huge / rows.len() as f64;
+    }
+    sum
+}
+
+/// The table at one amount of live bytes: for each allocator a row for each source, and their mean.
+fn print_table(kinds: &[&Kind], live: u64, sources: &[Source]) {
+    let only = if let [source] = sources { &source.name } else { "several sources" };
+    print_head(&format!("{} MiB live, {only}", live >> 20));
+    for kind in kinds {
+        let rows: Vec<Row> = sources.iter().map(|source| density(kind, live, source)).collect();
+        if rows.len() > 1 {
+            sources.iter().zip(&rows).for_each(|(source, row)| print_row(&format!("  {}", source.name), row));
+        }
+        print_row(kind.title, &mean(&rows));
+    }
+}
+
+/// What is kept beside the objects themselves, at 1 KiB objects.
+fn print_metadata(kinds: &[&Kind], live: u64) {
+    println!("\nmetadata in bytes an object, {} MiB of 1024-byte objects", live >> 20);
+    println!("{:<34}{:>20}{:>20}", "", "memory - objects", "by the pool's count");
+    for kind in kinds {
+        let numbers = measure(kind, live, &[1024]);
+        let objects = numbers[0] / 1024.0;
+        let (beside, told) = ((numbers[1] - numbers[0]) / objects, numbers[2 * STATES.len() + 1]);
+        let told = if told > 0.0 { format!("{told:.2}") } else { "-".to_owned() };
+        println!("{:<34}{beside:>20.2}{told:>20}", kind.title);
+    }
+}
+
+fn parse_live(text: &str) -> Vec<u64> {
+    let parse = |number: &str| match number.trim().parse::<u64>() {
+        Ok(mib @ 1..) => mib << 20,
+        _ => common::give_up(&format!("--live: {number} is not a number of MiB")),
+    };
+    text.split(',').map(parse).collect()
+}
+
+fn main() {
+    if let Some(kind) = common::option("--measure") {
+        return child::main(&kind);
+    }
+    let trial = common::is_trial();
+    let live = common::option("--live").unwrap_or(if trial { "4" } else { "64,256,1024" }.to_owned());
+    let only = common::option("--only").unwrap_or_default();
+    let chosen = |kind: &&Kind| only.is_empty() || only.split(',').any(|name| name == kind.name);
+    let (_, huge_pages) = memory::huge_pool();
+    if huge_pages == 0 {
+        println!("The system's pool has no huge pages (vm.nr_hugepages is 0): a pool in them is not measured.");
+    }
+    let available = |kind: &&Kind| huge_pages > 0 || !kind.takes_huge_pool;
+    let kinds: Vec<&Kind> = KINDS.iter().filter(chosen).filter(available).collect();
+    let sources = sizes::sources();
+    println!("Live bytes over memory: filled; after 4 times as many replacements as objects; compacted, or purged and");
+    println!("trimmed; with half of the objects freed at random, and compacted; with a tenth left, and compacted.");
+    println!("In huge: what share of the memory was in huge pages when filled.");
+    for live in parse_live(&live) {
+        print_table(&kinds, live, &sources);
+    }
+    print_metadata(&kinds, if trial { METADATA_LIVE >> 6 } else { METADATA_LIVE });
+}

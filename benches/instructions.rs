@@ -1,0 +1,101 @@
+//! Instructions of malloc, free, map and unmap, counted by valgrind: figures that no other program on the machine spoils.
+//!
+//! The program runs itself under `valgrind --tool=callgrind`, which counts inside one function. Without valgrind it says
+//! so and ends well.
+
+mod common;
+
+use common::give_up;
+use common::peers::{Jemalloc, Malloc, Peer, Zsalloc};
+use common::random::Random;
+use std::hint::black_box;
+use std::process::{Command, Stdio};
+
+/// Operations counted in a run.
+const COUNT: u64 = 100_000;
+/// What is counted: each is a part of the name of a function below.
+const OPERATIONS: [&str; 4] = ["malloc", "free", "map", "unmap"];
+/// Allocators, by their names.
+const PEERS: [&str; 3] = [Zsalloc::NAME, Jemalloc::NAME, Malloc::NAME];
+/// How the objects are: what the table calls it, how many are alive, from which size to which.
+const STATES: [(&str, usize, usize, usize); 2] =
+    [("64 objects of 1500 bytes", 64, 1500, 1500), ("20,000 objects of 500 to 3500 bytes", 20_000, 500, 3500)];
+
+#[inline(never)]
+fn counted_malloc<P: Peer>(peer: &P, size: usize) -> usize {
+    peer.alloc(size)
+}
+
+#[inline(never)]
+fn counted_free<P: Peer>(peer: &P, token: usize) {
+    peer.free(token);
+}
+
+#[inline(never)]
+fn counted_map<P: Peer>(peer: &P, token: usize) -> *mut u8 {
+    peer.map(token)
+}
+
+#[inline(never)]
+fn counted_unmap<P: Peer>(peer: &P, token: usize) {
+    peer.unmap(token);
+}
+
+/// The run that valgrind watches: replaces random objects, and maps and unmaps each new one.
+fn run<P: Peer>(state: usize) {
+    let (_, live, from, to) = STATES[state];
+    let peer = P::new();
+    let mut random = Random::new(5);
+    let size = |random: &mut Random| from + random.below(to - from + 1);
+    let mut tokens: Vec<usize> = (0..live).map(|_| peer.alloc(size(&mut random))).collect();
+    for _ in 0..COUNT {
+        let at = random.below(live);
+        counted_free(&peer, black_box(tokens[at]));
+        let token = counted_malloc(&peer, black_box(size(&mut random)));
+        black_box(counted_map(&peer, black_box(token)));
+        counted_unmap(&peer, black_box(token));
+        tokens[at] = token;
+    }
+}
+
+/// Instructions of an operation, the call and the return included.
+fn count(peer: &str, state: usize, operation: &str) -> f64 {
+    let program = std::env::current_exe().unwrap_or_else(|error| give_up(&error.to_string()));
+    let output = Command::new("valgrind")
+        .args(["--tool=callgrind", "--callgrind-out-file=/dev/null"])
+        .arg(format!("--toggle-collect=*counted_{operation}*"))
+        .arg(program)
+        .args(["--run", peer, "--state", &state.to_string()])
+        .stdin(Stdio::null())
+        .output()
+        .unwrap_or_else(|error| give_up(&format!("valgrind did not start: {error}")));
+    let text = String::from_utf8_lossy(&output.stderr);
+    let counted = text.lines().find_map(|line| line.split("Collected :").nth(1)?.trim().parse::<f64>().ok());
+    counted.unwrap_or_else(|| give_up(&format!("valgrind counted nothing:\n{text}"))) / COUNT as f64
+}
+
+fn main() {
+    if let Some(peer) = common::option("--run") {
+        let state = common::option("--state").and_then(|state| state.parse().ok()).unwrap_or(0);
+        return match PEERS.iter().position(|&name| name == peer) {
+            Some(0) => run::<Zsalloc>(state),
+            Some(1) => run::<Jemalloc>(state),
+            _ => run::<Malloc>(state),
+        };
+    }
+    if Command::new("valgrind").arg("--version").output().is_err() {
+        return println!("valgrind is not installed: instructions were not counted");
+    }
+    println!(
+        "instructions of an operation, a call and a return included; where objects never move there is no map and unmap"
+    );
+    for (state, (name, ..)) in STATES.iter().enumerate().take(if common::is_trial() { 1 } else { STATES.len() }) {
+        println!("\n{name:<40}{:>9}{:>9}{:>9}{:>9}", OPERATIONS[0], OPERATIONS[1], OPERATIONS[2], OPERATIONS[3]);
+        for peer in PEERS {
+            print!("{peer:<40}");
+            let known = if peer == Zsalloc::NAME { &OPERATIONS[..] } else { &OPERATIONS[..2] };
+            known.iter().for_each(|operation| print!("{:>9.1}", count(peer, state, operation)));
+            println!();
+        }
+    }
+}
