@@ -1,0 +1,471 @@
+//! A cache of compressed values under string keys that keeps within a limit of memory: [`Cache`] is made to be copied. What
+//! it shows is the reclaim callback: the pool knows which of its memory was longest unused, the cache knows whose it is.
+//!
+//! ```text
+//! cargo run --release --example compressed_cache [-- [--requests N] [--limit-mib N]]
+//! ```
+//!
+//! When the pool is full, `put` has it shrink: the pool offers the objects of its coldest zspages, one by one, to the
+//! callback, which drops the entry that an object belongs to. These rules keep that free of races and deadlocks:
+//!
+//! - An object is entered into the index before it can be offered: it is mapped until then, and mapped objects are not.
+//! - Who takes an entry out of the index, under its lock, frees the object: there is one `Handle`, and it lies in the index.
+//! - The callback gets a number. It looks up under the lock whose object that is now; if nobody's, then another thread took
+//!   the entry out just before and is freeing it, and there is nothing left to do.
+//! - No lock of the cache is held while the pool shrinks, for the callback takes it.
+
+use lz4_flex::block::{compress, decompress};
+use std::collections::HashMap;
+use std::io::{self, Write};
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use zsalloc::{CompactBudget, Error, Handle, MAX_ALLOC_SIZE, NewObject, Pool, PoolOptions, Result};
+
+/// A cache of values under string keys, compressed with LZ4. All methods may be called from any thread.
+///
+/// The limit is on the memory of the values as they are stored, and of the pool's own tables; keys and index come on top. A
+/// value has to compress to [`MAX_ALLOC_SIZE`] bytes or less.
+pub struct Cache {
+    pool: Pool,
+    shared: Arc<Shared>,
+    /// Pages that are made free at a time, when there are none.
+    pages_at_once: u64,
+}
+
+/// What the callback needs too.
+#[derive(Default)]
+struct Shared {
+    index: RwLock<Index>,
+    hits: AtomicU64,
+    misses: AtomicU64,
+    evicted: AtomicU64,
+}
+
+/// Which value is where, and whose an object is.
+#[derive(Default)]
+struct Index {
+    entries: HashMap<Arc<str>, Entry>,
+    owners: HashMap<u64, Arc<str>>,
+}
+
+/// A value that is stored.
+struct Entry {
+    handle: Handle,
+    /// Bytes as stored. As many as the value has: it is stored as it is, because LZ4 would make it no smaller.
+    stored: usize,
+    /// Bytes of the value.
+    bytes: usize,
+}
+
+/// What a cache has, and how it did.
+#[derive(Clone, Copy, Debug)]
+pub struct CacheStats {
+    /// Values.
+    pub values: u64,
+    /// Bytes of them all, not compressed.
+    pub value_bytes: u64,
+    /// Bytes of memory of the pool.
+    pub pool_bytes: u64,
+    /// Values that were asked for and found.
+    pub hits: u64,
+    /// Values that were asked for and not found.
+    pub misses: u64,
+    /// Values that had to go to make room.
+    pub evicted: u64,
+}
+
+/// How often `put` makes room for one value. Once is enough, unless other threads take the room.
+const ATTEMPTS: usize = 16;
+
+impl Cache {
+    /// A cache whose values take at most `max_bytes` bytes of memory, at least 1 MiB.
+    pub fn new(max_bytes: u64) -> Result<Self> {
+        let pool = Pool::new("compressed_cache", &PoolOptions { max_bytes, ..PoolOptions::default() })?;
+        let shared = Arc::new(Shared::default());
+        // The callback keeps the index alive, not the cache: the pool keeps the callback, and the cache the pool.
+        let owner = Arc::clone(&shared);
+        pool.set_evict(Some(Arc::new(move |pool: &Pool, handle| owner.evict(pool, handle))))?;
+        let pages_at_once = (max_bytes / 4096 / 64).clamp(8, 1024);
+        Ok(Self { pool, shared, pages_at_once })
+    }
+
+    /// Stores `value` under `key`, in place of what was there. To make room, values that were longest unused go.
+    ///
+    /// # Errors
+    /// [`Error::NoSpace`] if the value does not compress well enough, [`Error::NoMemory`] if there is no room and none could
+    /// be made. There is nothing under the key then: an old value must not outlive a newer one.
+    pub fn put(&self, key: &str, value: &[u8]) -> Result<()> {
+        let compressed = compress(value);
+        let stored = if compressed.len() < value.len() || value.is_empty() { &compressed } else { value };
+        let object = self.allocate(stored.len()).map(|mut object| {
+            object[..stored.len()].copy_from_slice(stored);
+            object
+        });
+        let mut index = self.shared.write();
+        let (old, done) = match object {
+            // `finish` unmaps the object; from here on it may be offered, and the callback waits for the lock.
+            Ok(object) => {
+                let entry = Entry { handle: object.finish(), stored: stored.len(), bytes: value.len() };
+                (index.insert(key, entry), Ok(()))
+            }
+            Err(error) => (index.remove(key), Err(error)),
+        };
+        drop(index);
+        self.free(old)?;
+        done
+    }
+
+    /// The value under `key`, if it is here.
+    ///
+    /// # Errors
+    /// [`Error::Busy`] if thousands of threads are reading it at this moment.
+    pub fn get(&self, key: &str) -> Result<Option<Vec<u8>>> {
+        let mut buffer = [0; MAX_ALLOC_SIZE];
+        // Copied under the lock, which keeps the entry from going, and decompressed without it.
+        let found = {
+            let index = self.shared.read();
+            let Some(entry) = index.entries.get(key) else {
+                self.shared.misses.fetch_add(1, Relaxed);
+                return Ok(None);
+            };
+            self.pool.read(&entry.handle, &mut buffer[..entry.stored])?;
+            (entry.stored, entry.bytes)
+        };
+        self.shared.hits.fetch_add(1, Relaxed);
+        let (stored, bytes) = found;
+        if stored == bytes {
+            return Ok(Some(buffer[..stored].to_vec()));
+        }
+        Ok(Some(decompress(&buffer[..stored], bytes).expect("it was compressed here, and copied as it was")))
+    }
+
+    /// Drops the value under `key`. Returns whether there was one.
+    pub fn remove(&self, key: &str) -> Result<bool> {
+        let entry = self.shared.write().remove(key);
+        let was_there = entry.is_some();
+        self.free(entry)?;
+        Ok(was_there)
+    }
+
+    /// What the cache has, and how it did.
+    pub fn stats(&self) -> Result<CacheStats> {
+        let index = self.shared.read();
+        Ok(CacheStats {
+            values: index.entries.len() as u64,
+            value_bytes: index.entries.values().map(|entry| entry.bytes as u64).sum(),
+            pool_bytes: self.pool.total_pages() * 4096,
+            hits: self.shared.hits.load(Relaxed),
+            misses: self.shared.misses.load(Relaxed),
+            evicted: self.shared.evicted.load(Relaxed),
+        })
+    }
+
+    /// Allocates, and makes room as long as there is none. No lock is held here.
+    fn allocate(&self, bytes: usize) -> Result<NewObject<'_>> {
+        for _ in 0..ATTEMPTS {
+            match self.pool.malloc_mapped(bytes) {
+                Err(Error::NoMemory(_)) => self.make_room()?,
+                done => return done,
+            }
+        }
+        self.pool.malloc_mapped(bytes)
+    }
+
+    fn make_room(&self) -> Result<()> {
+        match self.pool.shrink(self.pages_at_once) {
+            // Nothing is there to go, or other threads are at it: what they free may do.
+            Err(Error::Again(_) | Error::NotFound(_)) => std::thread::yield_now(),
+            done => drop(done?),
+        }
+        // Values that were removed or replaced left holes: the pages that they make together are free after this.
+        self.pool.compact(&CompactBudget { max_bytes_moved: self.pages_at_once * 4096, max_microseconds: 0 })?;
+        Ok(())
+    }
+
+    fn free(&self, entry: Option<Entry>) -> Result<()> {
+        entry.map_or(Ok(()), |entry| self.pool.free(entry.handle))
+    }
+}
+
+impl Shared {
+    /// The callback: the object goes, and the value is forgotten.
+    fn evict(&self, pool: &Pool, handle: u64) -> Result<()> {
+        let entry = self.write().remove_object(handle);
+        let Some(entry) = entry else { return Ok(()) };
+        self.evicted.fetch_add(1, Relaxed);
+        pool.free(entry.handle)
+    }
+
+    /// The index is right after every statement that changes it, so a thread that panicked with the lock did no harm.
+    fn read(&self) -> RwLockReadGuard<'_, Index> {
+        self.index.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Index> {
+        self.index.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Index {
+    /// Enters a value. Returns the one that it replaces.
+    fn insert(&mut self, key: &str, entry: Entry) -> Option<Entry> {
+        let old = self.remove(key);
+        let key: Arc<str> = key.into();
+        self.owners.insert(entry.handle.raw(), Arc::clone(&key));
+        self.entries.insert(key, entry);
+        old
+    }
+
+    fn remove(&mut self, key: &str) -> Option<Entry> {
+        let entry = self.entries.remove(key)?;
+        self.owners.remove(&entry.handle.raw());
+        Some(entry)
+    }
+
+    fn remove_object(&mut self, handle: u64) -> Option<Entry> {
+        let key = self.owners.remove(&handle)?;
+        self.entries.remove(&key)
+    }
+}
+
+// From here on: a program that uses it.
+
+/// A read-through workload: what is asked for and not in the cache is made, which stands for a slow database, and put there.
+#[derive(Clone, Copy)]
+struct Workload {
+    requests: usize,
+    threads: usize,
+    keys: usize,
+    limit_mib: u64,
+}
+
+const USAGE: &str = "Usage: compressed_cache [--requests N] [--limit-mib N]   (default: 400000 and 16)";
+
+fn main() -> ExitCode {
+    let done = match arguments() {
+        Ok(Some(workload)) => run(workload).map_err(|error| format!("the cache failed: {error}")),
+        Ok(None) => Ok(format!("{USAGE}\n")),
+        Err(sentence) => Err(sentence),
+    };
+    match done {
+        // A reader that has seen enough and closed the pipe is no problem.
+        Ok(text) => drop(io::stdout().write_all(text.as_bytes())),
+        Err(sentence) => {
+            eprintln!("compressed_cache: {sentence}");
+            return ExitCode::from(2);
+        }
+    }
+    ExitCode::SUCCESS
+}
+
+fn arguments() -> std::result::Result<Option<Workload>, String> {
+    let mut workload = Workload { requests: 400_000, threads: 4, keys: 100_000, limit_mib: 16 };
+    let mut args = std::env::args_os().skip(1).map(|arg| arg.to_string_lossy().into_owned());
+    while let Some(name) = args.next() {
+        let mut number = |most: u64| {
+            let number = args.next().and_then(|value| value.parse().ok()).filter(|number| (1..=most).contains(number));
+            number.ok_or(format!("{name} needs a number from 1 to {most}. {USAGE}"))
+        };
+        match name.as_str() {
+            "--requests" => workload.requests = number(1_000_000_000)? as usize,
+            "--limit-mib" => workload.limit_mib = number(1 << 18)?,
+            "--help" | "-h" => return Ok(None),
+            _ => return Err(format!("{name} is no option. {USAGE}")),
+        }
+    }
+    Ok(Some(workload))
+}
+
+fn run(workload: Workload) -> Result<String> {
+    let cache = Cache::new(workload.limit_mib << 20)?;
+    let popularity = popularity(workload.keys);
+    std::thread::scope(|scope| {
+        let thread = |number| serve(&cache, &popularity, workload.requests / workload.threads, number);
+        let threads: Vec<_> = (0..workload.threads as u64).map(|number| scope.spawn(move || thread(number))).collect();
+        threads.into_iter().try_for_each(|thread| thread.join().expect("a thread of the workload panicked"))
+    })?;
+    let stats = cache.stats()?;
+    let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
+    Ok(format!(
+        "{} requests by {} threads for {} keys, the k-th most popular asked for 1/k as often as the first\n\
+         hits     {:>10}  {:.1} %\nmisses   {:>10}\nevicted  {:>10}\n\
+         {} values of {:.1} MiB together are held in {:.1} MiB of memory; the limit is {} MiB\n",
+        stats.hits + stats.misses,
+        workload.threads,
+        workload.keys,
+        stats.hits,
+        100.0 * stats.hits as f64 / (stats.hits + stats.misses).max(1) as f64,
+        stats.misses,
+        stats.evicted,
+        stats.values,
+        mib(stats.value_bytes),
+        mib(stats.pool_bytes),
+        workload.limit_mib,
+    ))
+}
+
+/// One thread's requests. Every value that the cache returns is compared with what it should be.
+fn serve(cache: &Cache, popularity: &[f64], requests: usize, seed: u64) -> Result<()> {
+    let mut random = seed + 1;
+    for _ in 0..requests {
+        let number = pick(popularity, next(&mut random));
+        let key = format!("user/{number}/profile");
+        match cache.get(&key)? {
+            Some(value) => assert_eq!(value, document(number), "the value of another key, or a damaged one"),
+            None => cache.put(&key, &document(number))?,
+        }
+    }
+    Ok(())
+}
+
+/// How often a key or one more popular is asked for, by key: Zipf's law.
+fn popularity(keys: usize) -> Vec<f64> {
+    let sums = (1..=keys).scan(0.0, |sum, rank| {
+        *sum += 1.0 / rank as f64;
+        Some(*sum)
+    });
+    sums.collect()
+}
+
+fn pick(popularity: &[f64], random: u64) -> usize {
+    let most = popularity.last().copied().unwrap_or(0.0);
+    let wanted = random as f64 / u64::MAX as f64 * most;
+    popularity.partition_point(|&sum| sum < wanted).min(popularity.len() - 1)
+}
+
+/// A document as programs keep them: names again and again, and what differs between them. The same for the same number.
+fn document(number: usize) -> Vec<u8> {
+    let mut random = number as u64;
+    let mut text = format!("{{\"user\":{number},\"orders\":[");
+    for _ in 0..next(&mut random) % 40 {
+        let (order, amount) = (next(&mut random) % 1_000_000, next(&mut random) % 100_000);
+        let status = ["paid", "shipped", "returned"][(next(&mut random) % 3) as usize];
+        text += &format!("{{\"order\":{order},\"amount\":{amount},\"status\":\"{status}\"}},");
+    }
+    (text + "]}").into_bytes()
+}
+
+/// The next of a row of numbers that look random (splitmix64).
+fn next(state: &mut u64) -> u64 {
+    *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let mixed = (*state ^ (*state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    mixed ^ (mixed >> 31)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Bytes that LZ4 makes no smaller.
+    fn noise(bytes: usize, mut seed: u64) -> Vec<u8> {
+        (0..bytes).map(|_| next(&mut seed) as u8).collect()
+    }
+
+    /// Index and pool name the same objects.
+    fn check(cache: &Cache) {
+        let index = cache.shared.read();
+        assert_eq!(index.entries.len(), index.owners.len());
+        for (handle, key) in &index.owners {
+            assert_eq!(index.entries[key].handle.raw(), *handle);
+        }
+        assert_eq!(cache.pool.stats().unwrap().objects, index.entries.len() as u64);
+    }
+
+    #[test]
+    fn values_come_back_as_they_were() {
+        let cache = Cache::new(4 << 20).unwrap();
+        let values = [vec![], vec![7], vec![0; 100_000], noise(1, 1), noise(4096, 2), noise(MAX_ALLOC_SIZE, 3)];
+        for (number, value) in values.iter().enumerate() {
+            cache.put(&number.to_string(), value).unwrap();
+        }
+        for (number, value) in values.iter().enumerate() {
+            assert_eq!(cache.get(&number.to_string()).unwrap().as_ref(), Some(value), "value {number}");
+        }
+        assert_eq!(cache.get("").unwrap(), None);
+        check(&cache);
+    }
+
+    #[test]
+    fn a_value_is_replaced_and_removed() {
+        let cache = Cache::new(1 << 20).unwrap();
+        cache.put("key", b"old").unwrap();
+        cache.put("key", b"new").unwrap();
+        assert_eq!(cache.get("key").unwrap().unwrap(), b"new");
+        assert!(cache.remove("key").unwrap());
+        assert!(!cache.remove("key").unwrap());
+        assert_eq!(cache.get("key").unwrap(), None);
+        check(&cache);
+    }
+
+    #[test]
+    fn a_put_that_fails_leaves_no_old_value() {
+        let cache = Cache::new(1 << 20).unwrap();
+        cache.put("key", b"old").unwrap();
+        assert!(matches!(cache.put("key", &noise(MAX_ALLOC_SIZE + 1, 1)), Err(Error::NoSpace(_))));
+        assert_eq!(cache.get("key").unwrap(), None);
+        check(&cache);
+    }
+
+    #[test]
+    fn the_limit_holds_and_what_is_used_stays_longer() {
+        let cache = Cache::new(2 << 20).unwrap();
+        for number in 0..4000 {
+            cache.put(&number.to_string(), &noise(1000 + number % 3000, number as u64)).unwrap();
+            assert!(cache.stats().unwrap().pool_bytes <= 2 << 20);
+        }
+        let stats = cache.stats().unwrap();
+        assert!(stats.evicted > 2000 && stats.values > 300, "{stats:?}");
+        assert_eq!(cache.get("0").unwrap(), None, "the first value is the coldest");
+        assert!(cache.get("3999").unwrap().is_some());
+        check(&cache);
+    }
+
+    /// Puts, gets, removals and evictions of the same few keys meet each other. Each value says which key it is of.
+    #[test]
+    fn threads_meet_evictions() {
+        let cache = Cache::new(1 << 20).unwrap();
+        let work = |seed: u64| {
+            let mut random = seed;
+            for _ in 0..6000 {
+                let number = next(&mut random) % 500;
+                let key = number.to_string();
+                match next(&mut random) % 4 {
+                    0 => drop(cache.remove(&key).unwrap()),
+                    1 | 2 => {
+                        let mut value = noise(16 + (next(&mut random) % 4000) as usize, random);
+                        value[..8].copy_from_slice(&number.to_le_bytes());
+                        cache.put(&key, &value).unwrap();
+                    }
+                    _ => {
+                        let value = cache.get(&key).unwrap();
+                        assert!(value.is_none_or(|value| value[..8] == number.to_le_bytes()));
+                    }
+                }
+            }
+        };
+        std::thread::scope(|scope| {
+            for seed in 1..=4 {
+                scope.spawn(move || work(seed));
+            }
+        });
+        assert!(cache.stats().unwrap().evicted > 0);
+        check(&cache);
+    }
+
+    #[test]
+    fn popular_keys_are_picked_more_often() {
+        let popularity = popularity(1000);
+        assert_eq!((pick(&popularity, 0), pick(&popularity, u64::MAX)), (0, 999));
+        let mut random = 1;
+        let first = (0..10_000).filter(|_| pick(&popularity, next(&mut random)) == 0).count();
+        assert!((1000..1700).contains(&first), "{first}");
+    }
+
+    #[test]
+    fn the_workload_runs() {
+        let text = run(Workload { requests: 4000, threads: 4, keys: 2000, limit_mib: 1 }).unwrap();
+        assert!(text.contains("hits"), "{text}");
+    }
+}
