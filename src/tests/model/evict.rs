@@ -41,7 +41,7 @@ const MOODS: [Mood; 9] = [
     Mood::Shrink,
     Mood::Panic,
 ];
-const FAILED: Error = Error::Again("the test's callback failed");
+const FAILED: Error = Error::Again(&"the test's callback failed");
 
 /// A callback for this world's pool.
 pub fn callback(world: Shared) -> Arc<Evict> {
