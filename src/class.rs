@@ -40,6 +40,8 @@ pub struct State {
     pub objects: u64,
     /// Whether one of them is kept empty and warm.
     has_warm: bool,
+    /// Whether an index whose generation wrapped is never used again.
+    retires: bool,
 }
 
 /// A zspage that is off the class's books and that the caller has to give back, once the lock is let go.
@@ -52,8 +54,8 @@ pub struct Emptied {
 }
 
 impl SizeClass {
-    /// An empty class.
-    pub fn new(index: ClassIndex) -> Self {
+    /// An empty class. `retires`: an index whose generation wrapped is never used again.
+    pub fn new(index: ClassIndex, retires: bool) -> Self {
         let state = State {
             index,
             class: class(index),
@@ -64,6 +66,7 @@ impl SizeClass {
             zspages: 0,
             objects: 0,
             has_warm: false,
+            retires,
         };
         Self { index, state: Lock::new(Rank::Class, state), deferred: Leftovers::default() }
     }
@@ -84,17 +87,15 @@ impl SizeClass {
     }
 
     /// Releases the slot and the handle of an object that is gone: its word is FREE, and the caller is the one who
-    /// made it so. Never waits. `reuse`: whether the index may be used again.
+    /// made it so. Never waits.
     #[inline]
-    pub fn release(&self, region: &Region, place: Place, handle: HandleIndex, reuse: bool) -> Option<Emptied> {
+    pub fn release(&self, region: &Region, place: Place, handle: HandleIndex) -> Option<Emptied> {
         match self.state.try_lock() {
             Some(mut state) => {
                 if self.deferred.any() {
                     self.release_deferred(&mut state, region);
                 }
-                if reuse {
-                    state.push_handle(region, handle);
-                }
+                state.push_handle(region, handle);
                 state.release(region, place)
             }
             None => {
@@ -231,9 +232,12 @@ impl State {
         self.release_slot(region, place);
     }
 
-    /// Takes a free handle index back.
+    /// Takes a free handle index back, unless it is worn out.
     #[inline]
     pub fn push_handle(&mut self, region: &Region, handle: HandleIndex) {
+        if self.retires && region.word(handle).peek().generation() == 0 {
+            return;
+        }
         if !self.spare.push(handle) {
             self.free.push(region, handle);
         }

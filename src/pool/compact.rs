@@ -349,9 +349,7 @@ impl Pool {
             Moved::Freed => {
                 state.release_moved(&self.region, from);
                 state.release_moved(&self.region, to);
-                if self.may_reuse(index) {
-                    state.push_handle(&self.region, index);
-                }
+                state.push_handle(&self.region, index);
             }
         }
         state

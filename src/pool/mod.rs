@@ -85,8 +85,8 @@ const PAST_END: Error = Error::Invalid(&"more bytes were asked for than the obje
 
 impl Pool {
     pub(crate) fn in_region(region: Region, guard: Option<ForkGuard>, hardened: bool) -> Result<Self> {
-        let classes: Box<[_]> =
-            (0..CLASS_COUNT).map(|index| Padded::new(SizeClass::new(ClassIndex(index as u16)))).collect();
+        let class = |index| Padded::new(SizeClass::new(ClassIndex(index as u16), hardened));
+        let classes: Box<[_]> = (0..CLASS_COUNT).map(class).collect();
         let compaction = Compaction::new();
         let fixed_pages = pages_of(size_of_val(&*classes) + compaction.bytes());
         region.charge.take(fixed_pages)?;
@@ -181,24 +181,14 @@ impl Pool {
     /// Releases the slot and the handle of an object whose word the caller made FREE.
     #[inline]
     fn release(&self, index: HandleIndex, place: Place) {
-        let reuse = !self.hardened || self.wipe_freed(index, place);
+        if self.hardened {
+            self.wipe(place);
+        }
         let class = &self.classes[self.region.zspage(place.zspage).class_index().0 as usize];
-        let emptied = class.release(&self.region, place, index, reuse);
+        let emptied = class.release(&self.region, place, index);
         if emptied.is_some() {
             self.give_back(class, emptied);
         }
-    }
-
-    /// What a hardened pool does with a freed object; whether its index may be used again.
-    #[cold]
-    fn wipe_freed(&self, index: HandleIndex, place: Place) -> bool {
-        self.wipe(place);
-        self.may_reuse(index)
-    }
-
-    /// A hardened pool uses no index again whose generation wrapped.
-    fn may_reuse(&self, index: HandleIndex) -> bool {
-        !self.hardened || self.region.word(index).peek().generation() != 0
     }
 
     #[cold]
