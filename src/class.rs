@@ -392,7 +392,7 @@ impl State {
     }
 
     /// The free handle indices of the class.
-    #[cfg(test)]
+    #[cfg(all(test, loom))]
     pub fn free_handles(&self, region: &Region) -> Vec<HandleIndex> {
         region.listed(self.free).into_iter().chain(self.spare.iter()).collect()
     }
@@ -421,5 +421,11 @@ impl State {
         assert_eq!(found.len() - before, self.zspages as usize, "{class:?}: a zspage is on no list");
         assert_eq!(warm, u32::from(self.has_warm), "{class:?}: zspages that are warm");
         assert_eq!(self.heads[0], ZspageId::NONE, "{class:?}: list 0 is for those on no list");
+    }
+
+    /// Calls `each` with every free handle index of the class.
+    pub fn each_free(&self, region: &Region, mut each: impl FnMut(HandleIndex)) {
+        self.spare.iter().for_each(&mut each);
+        region.each_listed(self.free, each);
     }
 }

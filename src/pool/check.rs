@@ -4,7 +4,6 @@
 use super::Pool;
 use crate::class::State as ClassState;
 use crate::classes;
-use crate::region::Fifo;
 use crate::units::{HandleIndex, Place, ZspageId};
 use crate::word::{State, Word};
 
@@ -80,10 +79,10 @@ impl Pool {
     fn check_words(&self, objects: u64) {
         let mut listed = vec![false; self.region.word_count() as usize];
         for class in &self.classes {
-            let free = class.lock(&self.region).free_handles();
-            self.check_free(free, &mut listed);
+            class.lock(&self.region).each_free(&self.region, |index| self.check_free(index, &mut listed));
         }
-        self.check_free(self.region.returned_handles(), &mut listed);
+        let returned = self.region.returned_handles();
+        self.region.each_listed(returned, |index| self.check_free(index, &mut listed));
         let mut live = 0;
         for (index, word) in self.region.words() {
             let on_list = listed[index.0 as usize];
@@ -111,12 +110,11 @@ impl Pool {
         assert_eq!(record.handle_at(slot), index, "the slot of {index:?} names another: {word:?}");
     }
 
-    fn check_free(&self, list: Fifo, listed: &mut [bool]) {
-        self.region.each_listed(list, |index| {
-            let word = self.region.word(index).peek();
-            assert!(word.state() == State::Free && word.pins() == 0, "{index:?} is on a free list, and {word:?}");
-            assert!(!std::mem::replace(&mut listed[index.0 as usize], true), "{index:?} is on two free lists");
-        });
+    fn check_free(&self, index: HandleIndex, listed: &mut [bool]) {
+        assert!(index.0 < self.region.word_count(), "a free list names {index:?}, which was never given out");
+        let word = self.region.word(index).peek();
+        assert!(word.state() == State::Free && word.pins() == 0, "{index:?} is on a free list, and {word:?}");
+        assert!(!std::mem::replace(&mut listed[index.0 as usize], true), "{index:?} is on two free lists");
     }
 
     /// A hardened pool uses no index again whose generation wrapped.

@@ -11,12 +11,13 @@ use std::ops::Range;
 
 impl Region {
     /// Panics if the arena's records disagree with each other or with `zspages`, which are all that exist. Returns the
-    /// pages of the chunks that are charged whole.
+    /// pages that are charged for whole chunks, and for emptied zspages whose memory did not go back yet.
     pub fn check(&self, zspages: &[ZspageId]) -> u64 {
         let mut arena = self.arena.lock();
         let chunks = self.chunks(&mut arena);
         arena.check(chunks);
-        let used = chunks.iter().rposition(|chunk| chunk.state != State::Closed).map_or(0, |last| last + 1);
+        let used = arena.end;
+        assert!(chunks[used..].iter().all(|chunk| !chunk.committed && chunk.state == State::Closed), "past the end");
         let mut maps = vec![PageMap::EMPTY; used];
         let mut records = vec![0; used.div_ceil(GROUP_CHUNKS)];
         for &id in zspages {
@@ -42,14 +43,20 @@ impl Region {
         for (index, (chunk, map)) in chunks.iter().zip(&mut maps).enumerate() {
             let size = arena.size_of(index);
             map.take(size, CHUNK_PAGES - size);
+            chunk.emptied.taken_runs().for_each(|(first, pages)| map.take(first, pages));
             let open = chunk.state == State::Open;
             assert!(open || chunk.state == State::Closed, "chunk {index} was left {:?}", chunk.state);
             assert!(!open || *map == chunk.map, "chunk {index}: pages taken are those of its zspages");
+            assert!(open || chunk.emptied.is_empty() && chunk.emptied_charged == 0, "chunk {index}: closed too early");
+            assert!(chunk.emptied_charged as usize <= chunk.emptied.taken(), "chunk {index}: emptied and charged");
             let whole = index >= self.policy.whole_from;
             assert!(!open || chunk.committed && chunk.whole == whole, "chunk {index}: whole, or not");
         }
-        let whole = |index: &usize| chunks[*index].whole && chunks[*index].state == State::Open;
-        (0..used).filter(whole).map(|index| arena.size_of(index) as u64).sum()
+        let pages = |index: usize| match chunks[index].whole && chunks[index].state == State::Open {
+            true => arena.size_of(index) as u64,
+            false => chunks[index].emptied_charged as u64,
+        };
+        (0..used).map(pages).sum()
     }
 
     /// Every word that was given out.
@@ -66,7 +73,6 @@ impl Region {
     pub fn each_listed(&self, list: Fifo, mut each: impl FnMut(HandleIndex)) {
         let (mut copy, mut last) = (list, None);
         while let Some(index) = copy.pop(self) {
-            assert!(index.0 < self.word_count(), "a free list names {index:?}, which was never given out");
             each(index);
             last = Some(index);
         }
