@@ -18,8 +18,8 @@ const LISTS: usize = FULL as usize + 1;
 pub struct SizeClass {
     index: ClassIndex,
     state: Lock<State>,
-    /// Handles whose slots are yet to be released, left by frees and unmaps that found the lock taken: they never wait, also
-    /// not in a signal handler.
+    /// Handles whose slots are yet to be released, left by frees and unmaps that found the lock taken: they never
+    /// wait, also not in a signal handler.
     deferred: Leftovers,
 }
 

@@ -125,8 +125,8 @@ impl RawLock {
     }
 }
 
-/// What threads leave behind for whoever takes a lock next, because they must not wait for it: indices, linked in a memory
-/// of their owner's choice.
+/// What threads leave behind for whoever takes a lock next, because they must not wait for it: indices, linked in a
+/// memory of their owner's choice.
 #[derive(Default)]
 pub struct Leftovers {
     /// Index + 1 of the one left last, 0 for none.

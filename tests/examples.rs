@@ -1,7 +1,7 @@
 //! The examples as cargo built them: what they print, and how they refuse what makes no sense.
 
-// Cargo builds an example either as a program or as a test of it. The programs are what is run below, so the tests inside
-// the examples are run from here too.
+// Cargo builds an example either as a program or as a test of it. The programs are what is run below, so the tests
+// inside the examples are run from here too.
 #[allow(dead_code)]
 #[path = "../examples/compressed_cache.rs"]
 mod compressed_cache;
