@@ -7,7 +7,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
-enum { WORKERS = 4, COMPACTORS = 2, OWN = 300, MAILBOX = 64 };
+enum { WORKERS = 4, COMPACTORS = 2, OWN = 1000, MAILBOX = 64 };
 
 /* What each object begins with; the pattern of its seed follows. */
 struct head {
@@ -39,9 +39,17 @@ static size_t check_whole(const void *object)
     return head.size;
 }
 
+/* Mostly one of a few, so that their classes have many objects, which can be moved together. */
+static size_t any_size(uint64_t *random)
+{
+    if (next_random(random) % 4 != 0)
+        return 500 * (1 + next_random(random) % 8);
+    return sizeof(struct head) + next_random(random) % (ZS_MAX_ALLOC_SIZE - sizeof(struct head) + 1);
+}
+
 static zs_handle_t make(uint64_t *random)
 {
-    size_t size = sizeof(struct head) + next_random(random) % (ZS_MAX_ALLOC_SIZE - sizeof(struct head) + 1);
+    size_t size = any_size(random);
     zs_handle_t handle;
     void *object;
     int result = zs_malloc_mapped(pool, size, &handle, &object);
@@ -98,11 +106,24 @@ static void end(zs_handle_t handle, uint64_t how)
     atomic_fetch_add(&freed, 1);
 }
 
+/* Three of four go at once, so that there is something to compact. */
+static void end_most(zs_handle_t *own, uint64_t *random)
+{
+    for (size_t i = 0; i < OWN; i++) {
+        if (own[i] == 0 || next_random(random) % 4 == 0)
+            continue;
+        end(own[i], i);
+        own[i] = 0;
+    }
+}
+
 static void *work(void *argument)
 {
     uint64_t random = *(uint64_t *)argument;
     zs_handle_t own[OWN] = {0};
     for (uint64_t round = 0; round < rounds; round++) {
+        if (next_random(&random) % 1000 == 0)
+            end_most(own, &random);
         zs_handle_t *at = &own[next_random(&random) % OWN];
         uint64_t what = next_random(&random) % 8;
         if (*at == 0)
@@ -152,7 +173,7 @@ int main(int count, char **arguments)
            (unsigned long long)seed);
     fflush(stdout);
     /* Tight enough that the pool is full at times. */
-    pool = pool_with(4 * MIB, 0);
+    pool = pool_with(6 * MIB, 0);
     pthread_t threads[WORKERS + COMPACTORS];
     uint64_t seeds[WORKERS + COMPACTORS];
     for (int i = 0; i < WORKERS + COMPACTORS; i++) {

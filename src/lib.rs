@@ -47,9 +47,9 @@
 //!
 //! # The order of locks
 //!
-//! Compaction (only ever tried), class, handles, arena: `sync.rs` has them as an enum, and debug builds check it. No
-//! lock is held across a copy of an object, a callback, or the return of memory. Readers, frees and unmaps take none
-//! that they wait for.
+//! Compaction (only ever tried), class, handles, arena: `sync.rs` has them as an enum, and debug builds check it. No lock
+//! is held across the copy of an object or a callback, and the arena's alone across a return of memory: of the pages of
+//! records, and of a whole chunk that a free emptied. Readers, frees and unmaps take no lock that they would wait for.
 //!
 //! # The modules
 //!

@@ -71,7 +71,6 @@ fn cache() {
     test("cache");
 }
 
-/// A free in a handler that empties a zspage must not wait for the arena's lock, which the interrupted thread may hold.
 #[test]
 fn signal() {
     test("signal");

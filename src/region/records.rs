@@ -12,8 +12,6 @@ pub struct Group {
     taken: [u64; WORDS],
     /// Pages of the zspage table that hold its records and are charged.
     pub pages: u32,
-    /// Records from here on may not be given out for now: their pages are on their way back. 0: no such bound.
-    pub bound: u32,
     /// Whether its stretch of the zspage table was committed.
     pub committed: bool,
 }
@@ -21,7 +19,6 @@ pub struct Group {
 impl Group {
     /// The lowest free record below `limit`.
     pub fn lowest_free(&self, limit: usize) -> Option<usize> {
-        let limit = if self.bound == 0 { limit } else { limit.min(self.bound as usize - 1) };
         let word = self.taken.iter().position(|&word| word != u64::MAX)?;
         let local = word * 64 + self.taken[word].trailing_ones() as usize;
         (local < limit).then_some(local)

@@ -259,29 +259,22 @@ impl Region {
         (0..groups).map(|group| self.trim_group(group)).sum()
     }
 
+    /// Under the arena's lock, so that no record in these pages is given out meanwhile: they are few, and a zspage that found
+    /// none would fail for no reason that its caller could see.
     fn trim_group(&self, group: usize) -> u64 {
         let mut arena = self.lock_arena();
         let record = self.group(&mut arena, group);
         let (keep, had) = (pages_of(record.end() * size_of::<Zspage>()), record.pages as usize);
-        if keep >= had || record.bound != 0 {
+        if keep >= had {
             return 0;
         }
-        // Nobody gets a record in the pages that go, until they went.
-        record.bound = (keep * PAGE / size_of::<Zspage>()) as u32 + 1;
-        drop(arena);
         let at = self.table(self.layout.record(group, 0) + keep * PAGE);
         let kind = if self.huge_arena.is_some() { Kind::Anonymous } else { self.kind };
-        // SAFETY: no record in these pages is in use or can be given out, and an unused record is zero.
-        let gone = unsafe { self.os.release(at, (had - keep) * PAGE, kind) };
-        let mut arena = self.lock_arena();
-        let record = self.group(&mut arena, group);
-        record.bound = 0;
-        if gone.is_err() {
-            return 0;
-        }
+        // SAFETY: no record in these pages is in use, and an unused record is zero.
+        let Ok(gone) = (unsafe { self.os.release(at, (had - keep) * PAGE, kind) }) else { return 0 };
         record.pages = keep as u32;
         self.charge.give_back(had - keep);
-        if gone == Ok(true) { (had - keep) as u64 } else { 0 }
+        if gone { (had - keep) as u64 } else { 0 }
     }
 
     /// Gives back whole chunks that have no zspages. Returns the pages that the system got.
