@@ -47,9 +47,10 @@
 //!
 //! # The order of locks
 //!
-//! Compaction (only ever tried), class, handles, arena: `sync.rs` has them as an enum, and debug builds check it. No lock
-//! is held across the copy of an object or a callback, and the arena's alone across a return of memory: of the pages of
-//! records, and of a whole chunk that a free emptied. Readers, frees and unmaps take no lock that they would wait for.
+//! Compaction (only ever tried), class, handles, arena: `sync.rs` has them as an enum, and debug builds check it. No
+//! lock is held across the copy of an object or a callback, and the arena's alone across a return of memory: of the
+//! pages of records, and of a whole chunk that a free emptied. Readers, frees and unmaps take no lock that they would
+//! wait for.
 //!
 //! # The modules
 //!

@@ -259,8 +259,8 @@ impl Region {
         (0..groups).map(|group| self.trim_group(group)).sum()
     }
 
-    /// Under the arena's lock, so that no record in these pages is given out meanwhile: they are few, and a zspage that found
-    /// none would fail for no reason that its caller could see.
+    /// Under the arena's lock, so that no record in these pages is given out meanwhile: they are few, and a zspage
+    /// that found none would fail for no reason that its caller could see.
     fn trim_group(&self, group: usize) -> u64 {
         let mut arena = self.lock_arena();
         let record = self.group(&mut arena, group);
