@@ -128,6 +128,7 @@ impl SizeClass {
 impl State {
     /// What only this lock's holder may see of a zspage of this class.
     #[inline]
+    #[allow(clippy::mut_from_ref)]
     pub fn slots<'r>(&self, region: &'r Region, id: ZspageId) -> &'r mut Slots {
         debug_assert!(region.zspage(id).is_of(self.index));
         // SAFETY: a `State` is reached through its class's lock alone, and no method here keeps two of these.

@@ -38,7 +38,7 @@ impl Class {
     /// In how many whole eighths of its slots a zspage with `count` of them taken is full.
     #[inline]
     pub const fn eighths_full(self, count: u8) -> u8 {
-        (count as u32 * self.eighths as u32 >> 16) as u8
+        ((count as u32 * self.eighths as u32) >> 16) as u8
     }
 
     /// Where a slot begins, in bytes from the start of its zspage.
@@ -103,7 +103,7 @@ const _: () = {
         assert!(used <= room, "the slots fit their zspage");
         assert!(room - used < room / 50, "less than 2 % of a zspage is unused");
         assert!(class.slots >= 32 && class.slots as usize <= MAX_SLOTS);
-        assert!(class.slot_bytes as usize % ALIGN == 0);
+        assert!((class.slot_bytes as usize).is_multiple_of(ALIGN));
         let mut count = 0;
         while count < class.slots {
             assert!(class.eighths_full(count) as usize == count as usize * 8 / class.slots as usize);

@@ -29,21 +29,17 @@
 //!
 //! # The flows
 //!
-//! - **malloc**: take the class's lock; a free slot in its fullest zspage, and a free handle index; let go; publish
-//!   the word
-//!   (FREE to LIVE). No zspage has room: a run of pages in the fullest chunk that has one, outside the lock.
+//! - **malloc**: take the class's lock; a free slot in its fullest zspage, and a free handle index; let go; publish the
+//!   word (FREE to LIVE). No zspage has room: a run of pages in the fullest chunk that has one, outside the lock.
 //! - **map**: one compare-and-swap adds a pin; zspage and slot give the address. **unmap**: one takes it off; the last
-//!   one of
-//!   an object that was freed meanwhile releases it.
-//! - **free**: one compare-and-swap, LIVE to FREE (pinned: to DYING), and the object is gone; then its slot and index
-//!   go back
-//! to the class, if the lock is free, else to a list that its next holder empties. An empty zspage goes back to the
-//! system.
-//! - **compact**: isolate a zspage that pays; for each object a slot elsewhere, LIVE to MOVING, copy, MOVING to LIVE
-//!   at the new
-//!   place; a pin that came in between makes it give up. Empty zspages and trailing pages go back.
-//! - **shrink**: isolate the zspage that was longest unused; pin each object and offer it to the callback, with no
-//!   lock held.
+//!   one of an object that was freed meanwhile releases it.
+//! - **free**: one compare-and-swap, LIVE to FREE (pinned: to DYING), and the object is gone; then its slot and index go
+//!   back to the class, if the lock is free, else to a list that its next holder empties. An empty zspage goes back to
+//!   the system.
+//! - **compact**: isolate a zspage that pays; for each object a slot elsewhere, LIVE to MOVING, copy, MOVING to LIVE at
+//!   the new place; a pin that came in between makes it give up. Empty zspages and trailing pages go back.
+//! - **shrink**: isolate the zspage that was longest unused; pin each object and offer it to the callback, with no lock
+//!   held.
 //!
 //! # The order of locks
 //!
@@ -114,3 +110,8 @@ pub use error::{Error, Result};
 #[cfg(not(loom))]
 pub use pool::options::{Backing, HugePages, LentMemory, MIN_BYTES, PoolOptions};
 pub use pool::{CompactBudget, Evict, Handle, MapMode, Mapped, MappedMut, NewObject, Pool, PoolStats};
+
+/// The examples of the README are tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+pub struct Readme;

@@ -433,7 +433,7 @@ impl Pool {
         let Some(Emptied { id, touched }) = emptied else { return };
         self.region.empty(id, classes::class(class.index()), touched);
         run.emptied += 1;
-        if run.emptied % SET_ASIDE == 0 {
+        if run.emptied.is_multiple_of(SET_ASIDE) {
             run.pages += self.region.return_emptied();
         }
     }

@@ -391,6 +391,7 @@ impl Pool {
     ///
     /// # Errors
     /// [`Error::Busy`] with the pool, if anything is mapped.
+    #[allow(clippy::result_large_err)] // It is the pool, and comes back as it went in.
     pub fn destroy(self) -> std::result::Result<(), (Self, Error)> {
         match self.check_unmapped() {
             Ok(()) => Ok(()),

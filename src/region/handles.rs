@@ -39,7 +39,7 @@ impl Region {
             self.commit_table(self.layout.handle_table + index as usize * size_of::<u64>(), bytes)?;
             handles.committed += words;
         }
-        if index as usize % (PAGE / size_of::<u64>()) == 0 {
+        if (index as usize).is_multiple_of(PAGE / size_of::<u64>()) {
             self.charge.take(1)?;
         }
         handles.fresh += 1;

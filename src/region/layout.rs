@@ -48,8 +48,8 @@ struct Demand {
 }
 
 const _: () = {
-    assert!(GROUP_PAGES / WORST.zspage_pages * RECORD_BYTES % PAGE == 0);
-    assert!(GROUP_PAGES / USUAL.zspage_pages * RECORD_BYTES % PAGE == 0);
+    assert!((GROUP_PAGES / WORST.zspage_pages * RECORD_BYTES).is_multiple_of(PAGE));
+    assert!((GROUP_PAGES / USUAL.zspage_pages * RECORD_BYTES).is_multiple_of(PAGE));
 };
 
 /// Addresses cost nothing: whatever fits the arena has its handle and its record.
