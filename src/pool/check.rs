@@ -43,6 +43,11 @@ impl Pool {
     }
 
     /// A zspage against its class, and each of its objects against the word that its slot names.
+    /// Pages that were set aside outside the region.
+    pub(crate) fn fixed_pages(&self) -> u64 {
+        self.fixed_pages
+    }
+
     /// Pages that may be charged now.
     pub(crate) fn region_limit(&self) -> u64 {
         self.region.charge.limit()

@@ -1,6 +1,6 @@
 //! Objects and handles: sizes, modes, pins, generations, and every misuse that is refused.
 
-use super::shared::{options, pattern};
+use super::shared::{assert_holds, free, options, pattern, store, unmap, write};
 use crate::classes::{MAX_ALLOC_SIZE, class_of};
 use crate::units::Place;
 use crate::word::{MAX_PINS, RawHandle};
@@ -12,33 +12,6 @@ fn pool() -> Pool {
 
 fn hardened() -> Pool {
     Pool::new("objects", &PoolOptions { hardened: true, ..options(64 << 20, Backing::Anonymous) }).unwrap()
-}
-
-fn free(pool: &Pool, handle: u64) -> Result<(), Error> {
-    // SAFETY: these tests use raw handles only.
-    unsafe { pool.free_raw(handle) }
-}
-
-fn unmap(pool: &Pool, handle: u64) -> Result<(), Error> {
-    // SAFETY: the mapping is one that a test made with `map_raw`, or none, which is to be refused.
-    unsafe { pool.unmap_raw(handle) }
-}
-
-fn write(pool: &Pool, handle: u64, bytes: &[u8]) -> Result<(), Error> {
-    // SAFETY: these tests do not borrow objects that they write raw.
-    unsafe { pool.write_raw(handle, bytes) }
-}
-
-fn store(pool: &Pool, key: u64, size: usize) -> u64 {
-    let handle = pool.malloc_raw(size).unwrap();
-    write(pool, handle, pattern(key, size)).unwrap();
-    handle
-}
-
-fn assert_holds(pool: &Pool, handle: u64, key: u64, size: usize) {
-    let mut buffer = [0; MAX_ALLOC_SIZE];
-    pool.read_raw(handle, &mut buffer[..size]).unwrap();
-    assert!(buffer[..size] == *pattern(key, size), "the object of {size} bytes with key {key}");
 }
 
 /// Where an object lies.
@@ -55,7 +28,7 @@ fn every_size_is_read_back_across_compactions() {
     for pool in [pool(), hardened()] {
         // Two objects of each size.
         let keys = (1..=2 * MAX_ALLOC_SIZE as u64).map(|key| (key, key.div_ceil(2) as usize));
-        let mut objects: Vec<_> = keys.map(|(key, size)| (key, size, store(&pool, key, size))).collect();
+        let mut objects: Vec<_> = keys.map(|(key, size)| (key, size, store(&pool, key, size).unwrap())).collect();
         for every in [2, 3, 10] {
             let before = pool.total_pages();
             let (kept, freed): (Vec<_>, Vec<_>) = objects.into_iter().partition(|(key, ..)| key.is_multiple_of(every));
@@ -100,7 +73,7 @@ fn class_sizes_fit_and_wrong_sizes_are_refused() {
 fn objects_go_to_the_fullest_zspage_with_room() {
     let (pool, size) = (pool(), 1024);
     let slots = crate::classes::class(class_of(size)).slots as usize;
-    let handles: Vec<_> = (0..3 * slots).map(|key| store(&pool, key as u64, size)).collect();
+    let handles: Vec<_> = (0..3 * slots).map(|key| store(&pool, key as u64, size).unwrap()).collect();
     // The first keeps a quarter, the second loses a quarter, the third keeps half.
     let quarter = slots / 4;
     handles[quarter..slots].iter().for_each(|&handle| free(&pool, handle).unwrap());
@@ -118,7 +91,7 @@ fn objects_go_to_the_fullest_zspage_with_room() {
 #[test]
 fn modes_map_the_same_bytes() {
     let pool = pool();
-    let handle = store(&pool, 5, 2000);
+    let handle = store(&pool, 5, 2000).unwrap();
     for mode in [MapMode::Read, MapMode::ReadWrite, MapMode::Write] {
         let object = pool.map_raw(handle, mode).unwrap();
         // SAFETY: the object is mapped, and that long.
@@ -140,7 +113,7 @@ fn modes_map_the_same_bytes() {
 #[test]
 fn a_mapped_object_stays_where_it_is_and_outlives_its_free() {
     let pool = pool();
-    let handles: Vec<_> = (0..200).map(|key| store(&pool, key, 3000)).collect();
+    let handles: Vec<_> = (0..200).map(|key| store(&pool, key, 3000).unwrap()).collect();
     let kept = handles[199];
     let object = pool.map_raw(kept, MapMode::Read).unwrap();
     assert_eq!(pool.map_raw(kept, MapMode::ReadWrite).unwrap(), object);
@@ -166,7 +139,7 @@ fn a_mapped_object_stays_where_it_is_and_outlives_its_free() {
 #[test]
 fn one_mapping_too_many_is_busy() {
     let pool = pool();
-    let handle = store(&pool, 1, 100);
+    let handle = store(&pool, 1, 100).unwrap();
     (0..MAX_PINS).for_each(|_| assert!(pool.map_raw(handle, MapMode::Read).is_ok()));
     for mode in [MapMode::Read, MapMode::ReadWrite, MapMode::Write] {
         assert!(matches!(pool.map_raw(handle, mode), Err(Error::Busy(_))));
@@ -183,8 +156,8 @@ fn one_mapping_too_many_is_busy() {
 #[test]
 fn stale_foreign_and_made_up_handles_are_refused() {
     let (pool, other) = (pool(), super::objects::pool());
-    let (handle, foreign) = (store(&pool, 1, 100), store(&other, 2, 100));
-    let freed = store(&pool, 3, 100);
+    let (handle, foreign) = (store(&pool, 1, 100).unwrap(), store(&other, 2, 100).unwrap());
+    let freed = store(&pool, 3, 100).unwrap();
     free(&pool, freed).unwrap();
     let bits = (0..64).map(|bit| handle ^ 1 << bit);
     for wrong in [freed, foreign, 0, 1, u64::MAX, handle.wrapping_add(1 << 32)].into_iter().chain(bits) {
@@ -205,14 +178,14 @@ fn stale_foreign_and_made_up_handles_are_refused() {
 #[test]
 fn a_pool_with_mappings_is_not_destroyed() {
     let pool = pool();
-    let handle = store(&pool, 1, 100);
+    let handle = store(&pool, 1, 100).unwrap();
     pool.map_raw(handle, MapMode::Read).unwrap();
     let Err((pool, error)) = pool.destroy() else { panic!("it was destroyed") };
     assert!(matches!(error, Error::Busy(_)));
     free(&pool, handle).unwrap();
     let Err((pool, _)) = pool.destroy() else { panic!("it was destroyed") };
     unmap(&pool, handle).unwrap();
-    store(&pool, 2, 100);
+    store(&pool, 2, 100).unwrap();
     assert!(pool.destroy().is_ok(), "live objects go with it");
 }
 
@@ -246,7 +219,7 @@ fn handles_and_guards_do_as_the_raw_calls() {
 #[test]
 fn what_is_freed_under_the_lock_is_released_by_its_next_holder() {
     let pool = pool();
-    let handles: Vec<_> = (0..100).map(|key| store(&pool, key, 700)).collect();
+    let handles: Vec<_> = (0..100).map(|key| store(&pool, key, 700).unwrap()).collect();
     let lock = pool.classes[class_of(700).0 as usize].lock(&pool.region);
     handles[..99].iter().for_each(|&handle| free(&pool, handle).unwrap());
     handles[..99].iter().for_each(|&handle| assert_invalid(free(&pool, handle)));

@@ -1,9 +1,11 @@
 //! What the tests share: lots, patterns, pools whose system calls fail, and what the system says of a pool's memory.
 
+use crate::classes::MAX_ALLOC_SIZE;
 use crate::os::{Os, faults::Faults};
 use crate::units::PAGE;
 use crate::{Backing, Pool, PoolOptions, Result};
 use std::mem::ManuallyDrop;
+use std::ops::Range;
 use std::os::fd::FromRawFd;
 use std::os::unix::fs::MetadataExt;
 use std::sync::{Arc, OnceLock};
@@ -91,4 +93,59 @@ pub fn file_pages(pool: &Pool) -> Option<u64> {
     // SAFETY: the pool keeps the descriptor open, and this does not close it.
     let file = ManuallyDrop::new(unsafe { std::fs::File::from_raw_fd(fd) });
     Some(file.metadata().expect("an open file has metadata").blocks() * 512 / PAGE as u64)
+}
+
+/// Pages of the process's memory that lie in these address ranges, as the system counts them.
+pub fn resident_pages(spans: &[Range<usize>]) -> u64 {
+    let maps = std::fs::read_to_string("/proc/self/smaps").expect("the tests run on Linux");
+    let (mut inside, mut kibibytes) = (false, 0);
+    for line in maps.lines() {
+        let mut words = line.split_whitespace();
+        let first = words.next().unwrap_or("");
+        if let Some((start, end)) = first.split_once('-') {
+            let number = |text| usize::from_str_radix(text, 16).expect("an address");
+            let range = number(start)..number(end);
+            inside = spans.iter().any(|span| span.start < range.end && range.start < span.end);
+        } else if inside && first == "Rss:" {
+            kibibytes += words.next().and_then(|word| word.parse::<u64>().ok()).expect("a number of kB");
+        }
+    }
+    kibibytes * 1024 / PAGE as u64
+}
+
+/// Pages that the system has for a pool: in its memory file if it has one, else in the process.
+pub fn system_pages(pool: &Pool) -> u64 {
+    file_pages(pool).unwrap_or_else(|| resident_pages(&pool.region.spans()))
+}
+
+/// Frees an object of a test that uses raw handles only.
+pub fn free(pool: &Pool, handle: u64) -> Result<()> {
+    // SAFETY: there is no `Handle` of it.
+    unsafe { pool.free_raw(handle) }
+}
+
+/// Unmaps an object of a test that uses raw handles only.
+pub fn unmap(pool: &Pool, handle: u64) -> Result<()> {
+    // SAFETY: the mapping is one that the test made with `map_raw`, or none, which is to be refused.
+    unsafe { pool.unmap_raw(handle) }
+}
+
+/// Writes an object of a test that uses raw handles only.
+pub fn write(pool: &Pool, handle: u64, bytes: &[u8]) -> Result<()> {
+    // SAFETY: nothing borrows the object's bytes.
+    unsafe { pool.write_raw(handle, bytes) }
+}
+
+/// Allocates an object of `size` bytes and writes the pattern of `key`.
+pub fn store(pool: &Pool, key: u64, size: usize) -> Result<u64> {
+    let handle = pool.malloc_raw(size)?;
+    write(pool, handle, pattern(key, size)).map(|()| handle)
+}
+
+/// Panics unless an object begins with the pattern of `key`.
+#[track_caller]
+pub fn assert_holds(pool: &Pool, handle: u64, key: u64, size: usize) {
+    let mut buffer = [0; MAX_ALLOC_SIZE];
+    pool.read_raw(handle, &mut buffer[..size]).unwrap();
+    assert!(buffer[..size] == *pattern(key, size), "the object of {size} bytes with key {key}");
 }
