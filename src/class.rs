@@ -392,6 +392,14 @@ impl State {
         &mut self.free
     }
 
+    /// All free handle indices of the class.
+    pub fn all_handles(&mut self, region: &Region) -> &mut Fifo {
+        while let Some(index) = self.spare.pop() {
+            self.free.push(region, index);
+        }
+        &mut self.free
+    }
+
     /// The free handle indices of the class.
     #[cfg(all(test, loom))]
     pub fn free_handles(&self, region: &Region) -> Vec<HandleIndex> {

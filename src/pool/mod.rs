@@ -21,7 +21,7 @@ use crate::classes::{self, CLASS_COUNT, MAX_ALLOC_SIZE};
 use crate::error::{Error, Result};
 use crate::object::{Freed, ObjectWord};
 use crate::os::ForkGuard;
-use crate::region::Region;
+use crate::region::{NO_HANDLES, Region};
 use crate::sync::{AtomicU64, Lock, Ordering::Relaxed, Rank};
 use crate::units::{ClassIndex, HandleIndex, PAGE, Place, pages_of};
 use crate::word::{RawHandle, Word};
@@ -131,10 +131,11 @@ impl Pool {
             return Err(if size == 0 { ZERO } else { TOO_LARGE });
         }
         let class = &self.classes[classes::class_of(size).0 as usize];
-        let taken = class.lock(&self.region).take(&self.region)?;
+        let taken = class.lock(&self.region).take(&self.region);
         let (place, index) = match taken {
-            Some(taken) => taken,
-            None => self.allocate_in_new_zspage(class)?,
+            Ok(Some(taken)) => taken,
+            Ok(None) => self.allocate_in_new_zspage(class)?,
+            Err(refused) => self.allocate_with_handles_of_others(class, refused)?,
         };
         self.stamp(place);
         let generation = self.region.word(index).publish(place, pins);
@@ -160,6 +161,20 @@ impl Pool {
                 }
             }
         }
+    }
+
+    /// The class got no handle: those that lie unused with others come to it, if that is why.
+    #[cold]
+    fn allocate_with_handles_of_others(&self, class: &SizeClass, refused: Error) -> Result<(Place, HandleIndex)> {
+        if refused != NO_HANDLES {
+            return Err(refused);
+        }
+        for other in &self.classes {
+            let mut state = other.lock(&self.region);
+            self.region.take_back(state.all_handles(&self.region));
+        }
+        let taken = class.lock(&self.region).take(&self.region)?;
+        taken.map_or_else(|| self.allocate_in_new_zspage(class), Ok)
     }
 
     /// Frees an object. If it is mapped, its last unmap releases it.
