@@ -189,7 +189,8 @@ fn memory_that_is_supplied_is_all_there_is() {
         let pool = Pool::new("limits", &options(0, Backing::Lent(lent))).unwrap();
         assert_eq!(pool.stats().unwrap().max_bytes, bytes as u64 / PAGE as u64 * PAGE as u64);
         let mut rng = Rng::new(bytes as u64);
-        for sizes in [[4000, 3000], [60, 3000], [60, 61], [900, 4000]] {
+        // More handles than the tables have, then sizes that come for the first time.
+        for sizes in [[60, 61], [900, 4000], [61, 64], [3000, 3100], [500, 600], [62, 63]] {
             let objects = fill(&pool, &mut rng, &sizes);
             assert!(objects.len() > 50, "{} objects of {sizes:?} in {bytes} bytes", objects.len());
             sizes.iter().for_each(|&size| assert_refused(&pool, size));
