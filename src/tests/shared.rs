@@ -72,12 +72,6 @@ pub fn pattern(key: u64, size: usize) -> &'static [u8] {
 }
 
 /// A pool whose system calls can be made to fail.
-pub fn faulty(options: &PoolOptions) -> (Result<Pool>, Arc<Faults>) {
-    let faults = Arc::<Faults>::default();
-    (pool_with(&faults, options), faults)
-}
-
-/// Another pool with the same faults.
 pub fn pool_with(faults: &Arc<Faults>, options: &PoolOptions) -> Result<Pool> {
     Pool::with_os(Os { faults: Some(faults.clone()) }, "test", options)
 }
