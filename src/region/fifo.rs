@@ -1,12 +1,8 @@
 //! Lists of free handle indices: a few at hand, and any number linked through their words.
 
 use super::Region;
-use crate::error::Error;
 use crate::sync::Ordering::Relaxed;
 use crate::units::HandleIndex;
-
-/// No index was left to fetch; classes may have some that they do not use.
-pub const NO_HANDLES: Error = Error::NoMemory(&"all handles of the pool are in use");
 
 /// Free words in a row, first in, first out, each naming the next: so that a freed index is used again as late as can
 /// be.

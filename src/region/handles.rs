@@ -1,8 +1,8 @@
 //! The supply of handle indices, from which the classes take some at a time.
 
 use super::Region;
-use super::fifo::{Fifo, NO_HANDLES};
-use crate::error::Result;
+use super::fifo::Fifo;
+use crate::error::{Error, Result};
 use crate::sync::{Locked, Ordering};
 use crate::units::{HandleIndex, PAGE, pages_of};
 
@@ -22,6 +22,7 @@ const WORD_STEP: u32 = 1 << 17;
 impl Region {
     /// A free handle index for a class; none if the table or the pool is full.
     pub fn fetch_handle(&self) -> Result<HandleIndex> {
+        const NO_HANDLES: Error = Error::NoMemory(&"all handles of the pool are in use");
         let mut handles = self.handles.lock();
         match handles.returned.pop(self) {
             Some(index) => Ok(index),

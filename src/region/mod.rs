@@ -27,7 +27,7 @@ mod view;
 #[cfg(not(loom))]
 mod zspages;
 
-pub use fifo::{Fifo, NO_HANDLES, Ring};
+pub use fifo::{Fifo, Ring};
 #[cfg(not(loom))]
 pub use memory::{Policy, Region, Source};
 #[cfg(loom)]
