@@ -219,7 +219,7 @@ fn make_fifo(path: &Path) {
 fn a_file_that_may_not_be_read_is_refused() {
     let folder = Folder::new("secret");
     let file = folder.file("secret", b"secret");
-    fs::set_permissions(&file, Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(&file, Permissions::from_mode(0o0)).unwrap();
     if File::open(&file).is_ok() {
         eprintln!("skipped: this user may read every file");
         return;
