@@ -1,0 +1,63 @@
+//! What the README says is so: its C example compiles and runs, its paths are there, its version is the manifest's. (Its Rust
+//! example is a test of the documentation.)
+#![cfg(not(any(loom, miri)))]
+
+mod common;
+
+use common::{Library, compile, repository, run, scratch};
+use std::fs;
+
+fn text(file: &str) -> String {
+    fs::read_to_string(repository().join(file)).unwrap()
+}
+
+/// The first block of code of a language.
+fn block(language: &str) -> String {
+    let readme = text("README.md");
+    let (_, rest) = readme.split_once(&format!("```{language}\n")).expect("the README has such a block");
+    rest.split_once("```").expect("and it ends").0.to_owned()
+}
+
+#[test]
+fn the_c_example_runs() {
+    let folder = scratch("readme");
+    let (source, program) = (folder.join("example.c"), folder.join("example"));
+    fs::write(&source, block("c")).unwrap();
+    let library = Library::find();
+    compile(&[&source], &program, "c11", &library.shared_flags());
+    assert_eq!(run(&program, &library, &[]), "hello\n");
+    fs::remove_dir_all(folder).unwrap();
+}
+
+#[test]
+fn paths_and_commands_are_there() {
+    let readme = text("README.md");
+    let table = readme.split_once("## What is where").unwrap().1.split("\n## ").next().unwrap();
+    let paths: Vec<_> = table.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next()).collect();
+    assert!(paths.len() >= 6, "{paths:?}");
+    for path in paths {
+        assert!(repository().join(path).exists(), "{path} is not there");
+    }
+    for folder in ["--example", "--bench"] {
+        for part in readme.split(&format!("{folder} ")).skip(1) {
+            let name: String = part.chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '_').collect();
+            let folder = repository().join(if folder == "--bench" { "benches" } else { "examples" });
+            let found = folder.join(format!("{name}.rs")).exists() || folder.join(&name).join("main.rs").exists();
+            assert!(found, "{name} is not in {}", folder.display());
+        }
+    }
+}
+
+#[test]
+fn versions_are_the_manifests() {
+    let (readme, manifest) = (text("README.md"), text("Cargo.toml"));
+    let value = |key: &str| {
+        let line = manifest.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(" = "));
+        line.unwrap_or_else(|| panic!("{key} is in the manifest")).trim_matches('"').to_owned()
+    };
+    assert_eq!(readme.matches(&format!("Rust toolchain from {} on", value("rust-version"))).count(), 2);
+    let version = value("version");
+    assert!(readme.contains(&format!("zsalloc = \"{}\"", version.rsplit_once('.').unwrap().0)));
+    assert!(readme.contains(&format!("1 to {} bytes", zsalloc::MAX_ALLOC_SIZE)));
+    assert_eq!(value("license"), "MIT OR Apache-2.0");
+}
