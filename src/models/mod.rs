@@ -11,6 +11,7 @@ mod mover;
 mod refusals;
 mod reuse;
 mod shrink;
+mod word;
 
 use crate::error::{Error, Result};
 use crate::pool::{MapMode, Pool};
