@@ -177,7 +177,12 @@ impl Pool {
         let handle = RawHandle { index, generation, tag: self.tag }.pack();
         #[cfg(debug_assertions)]
         crate::sync::ranks::assert_none();
-        let result = catch_unwind(AssertUnwindSafe(|| evict(self, handle))).unwrap_or(Err(PANICKED));
+        // Under loom a panic is what a model found, and must not be kept from it.
+        let result = if cfg!(loom) {
+            evict(self, handle)
+        } else {
+            catch_unwind(AssertUnwindSafe(|| evict(self, handle))).unwrap_or(Err(PANICKED))
+        };
         // SAFETY: the pin is the shrinker's. A callback that unmapped once too often took it already: then there is
         // nothing to undo, and the refusal says so.
         let _ = unsafe { self.unmap_raw(handle) };
