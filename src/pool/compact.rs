@@ -461,7 +461,9 @@ impl Pool {
         let Some(class) = self.region.zspage(id).owner().map(|index| &self.classes[index.0 as usize]) else {
             return true;
         };
-        let Ok(new) = self.region.acquire(class.index(), 0, Some(chunk)) else { return false };
+        // As old as it was: that it moved says nothing of its use.
+        let epoch = self.region.zspage(id).epoch.load(Relaxed);
+        let Ok(new) = self.region.acquire(class.index(), epoch, Some(chunk)) else { return false };
         class.lock(&self.region).add(&self.region, new);
         let target = [Candidate::new(0, 0, 0, new)];
         let drained = self.drain(class, id, &target, &mut 0, run);

@@ -151,12 +151,10 @@ impl Pool {
         let taken = state.slots(&self.region, id).taken;
         drop(state);
         let slots = (0..u64::BITS as u8).filter(|&slot| taken >> slot & 1 == 1);
-        let all = { slots }.try_for_each(|slot| self.evict_object(Place { zspage: id, slot }, evict));
+        let _ = { slots }.try_for_each(|slot| self.evict_object(Place { zspage: id, slot }, evict));
         let mut state = class.lock(&self.region);
-        if all.is_err() {
-            // Not the coldest any more, so that the next ones get their turn.
-            self.region.zspage(id).epoch.store(self.reclaim.next_epoch(), Relaxed);
-        }
+        // If it stays, for whatever reason, it is not the coldest any more, so that the next ones get their turn.
+        self.region.zspage(id).epoch.store(self.reclaim.next_epoch(), Relaxed);
         let emptied = state.end_isolation(&self.region, id);
         drop(state);
         let pages = emptied
