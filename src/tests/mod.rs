@@ -4,4 +4,5 @@ mod faults;
 mod limits;
 mod model;
 mod objects;
+mod reclaim;
 mod shared;

@@ -1,0 +1,344 @@
+//! The reclaim callback: what it is offered and in which order, all that it may do, and whom it may meet.
+
+use super::shared::{assert_holds, free, options, store, unmap};
+use crate::classes::{class, class_of};
+use crate::word::RawHandle;
+use crate::{Backing, CompactBudget, Error, HugePages, MapMode, Pool, PoolOptions, Result};
+use std::collections::HashSet;
+use std::panic::resume_unwind;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
+
+const SIZE: usize = 1000;
+const NOT_NOW: Error = Error::Again(&"the test's callback keeps it");
+
+/// How many objects a zspage of [`SIZE`] holds.
+fn slots() -> usize {
+    class(class_of(SIZE)).slots as usize
+}
+
+fn pages() -> u64 {
+    class(class_of(SIZE)).pages as u64
+}
+
+fn pool() -> Pool {
+    Pool::new("reclaim", &options(64 << 20, Backing::Anonymous)).unwrap()
+}
+
+fn set(pool: &Pool, evict: impl Fn(&Pool, u64) -> Result<()> + Send + Sync + 'static) {
+    pool.set_evict(Some(Arc::new(evict))).unwrap();
+}
+
+/// A callback that frees what it is offered, and notes it.
+fn set_free(pool: &Pool) -> Arc<Mutex<Vec<u64>>> {
+    let offered = Arc::<Mutex<Vec<u64>>>::default();
+    let note = offered.clone();
+    set(pool, move |pool, handle| {
+        note.lock().unwrap().push(handle);
+        free(pool, handle)
+    });
+    offered
+}
+
+/// So many zspages full of objects; the handles of each.
+fn fill(pool: &Pool, zspages: usize) -> Vec<Vec<u64>> {
+    let zspage =
+        |first: usize| (first * slots()..(first + 1) * slots()).map(|key| store(pool, key as u64, SIZE).unwrap());
+    (0..zspages).map(|first| zspage(first).collect()).collect()
+}
+
+fn zspage_of(pool: &Pool, handle: u64) -> u32 {
+    pool.region.word(RawHandle::unpack(handle).index).peek().place().zspage.0
+}
+
+fn assert_again<T: std::fmt::Debug>(result: Result<T>) {
+    assert!(matches!(result, Err(Error::Again(_))), "{result:?}");
+}
+
+#[test]
+fn results_say_why_nothing_went() {
+    let pool = pool();
+    assert!(matches!(pool.shrink(1), Err(Error::Invalid(_))), "there is no callback");
+    let offered = set_free(&pool);
+    assert!(matches!(pool.shrink(1), Err(Error::NotFound(_))), "there is nothing");
+    let handles = fill(&pool, 3);
+    assert_eq!(pool.shrink(0).unwrap(), 0);
+    assert!(offered.lock().unwrap().is_empty());
+    assert_eq!(pool.shrink(1).unwrap(), pages(), "a zspage goes whole");
+    assert_eq!(pool.shrink(1000).unwrap(), 2 * pages(), "all that there is");
+    assert_eq!(offered.lock().unwrap().len(), 3 * slots());
+    assert!(matches!(pool.shrink(1), Err(Error::NotFound(_))));
+    assert_eq!(pool.stats().unwrap().pages_reclaimed, 3 * pages());
+    assert!(handles.iter().flatten().all(|&handle| pool.map_raw(handle, MapMode::Read).is_err()));
+    pool.set_evict(None).unwrap();
+    assert!(matches!(pool.shrink(1), Err(Error::Invalid(_))));
+    pool.check();
+}
+
+#[test]
+fn what_was_longest_unused_goes_first() {
+    let pool = pool();
+    let offered = set_free(&pool);
+    let handles = fill(&pool, 6);
+    // A new zspage begins another epoch.
+    for used in [0, 4, 2] {
+        pool.map_raw(handles[used][1], MapMode::Read).unwrap();
+        unmap(&pool, handles[used][1]).unwrap();
+        fill(&pool, 1);
+    }
+    let mut order = Vec::new();
+    while order.len() < 6 {
+        pool.shrink(1).unwrap();
+        let mut offered = offered.lock().unwrap();
+        let first = offered[0];
+        order.extend(handles.iter().position(|zspage| zspage.contains(&first)));
+        offered.clear();
+        pool.check();
+    }
+    assert_eq!(order, [1, 3, 5, 0, 4, 2]);
+}
+
+#[test]
+fn a_failing_callback_keeps_its_object_and_ends_its_zspage() {
+    for fails_at in [0, 1, slots() / 2, slots() - 1] {
+        let pool = pool();
+        let handles = fill(&pool, 3);
+        let failing: HashSet<_> = handles.iter().map(|zspage| zspage[fails_at]).collect();
+        set(&pool, move |pool, handle| if failing.contains(&handle) { Err(NOT_NOW) } else { free(pool, handle) });
+        assert_again(pool.shrink(1));
+        pool.check();
+        for (zspage, handles) in handles.iter().enumerate() {
+            let gone = handles.iter().take_while(|&&handle| pool.map_raw(handle, MapMode::Read).is_err()).count();
+            assert!(gone == 0 || gone == fails_at, "{gone} of zspage {zspage} are gone");
+            let kept = handles.iter().enumerate().skip(gone);
+            kept.for_each(|(slot, &handle)| assert_holds(&pool, handle, (zspage * slots() + slot) as u64, SIZE));
+        }
+        assert!(pool.stats().unwrap().objects < 3 * slots() as u64 || fails_at == 0);
+        set_free(&pool);
+        // Mapped in the loop above.
+        assert_again(pool.shrink(1));
+        pool.check();
+    }
+}
+
+#[test]
+fn a_shrink_ends_after_eight_zspages_that_gave_nothing() {
+    let pool = pool();
+    let handles = fill(&pool, 20);
+    let offered = Arc::<Mutex<Vec<u64>>>::default();
+    let note = offered.clone();
+    set(&pool, move |_, handle| {
+        note.lock().unwrap().push(handle);
+        Err(NOT_NOW)
+    });
+    assert_again(pool.shrink(1));
+    assert_eq!(offered.lock().unwrap().len(), 8);
+    // Those that failed are not the coldest any more: the next shrinks offer the others.
+    assert_again(pool.shrink(1));
+    assert_again(pool.shrink(1));
+    let met: HashSet<_> = offered.lock().unwrap().iter().map(|&handle| zspage_of(&pool, handle)).collect();
+    assert_eq!(met.len(), 20);
+    handles.iter().flatten().enumerate().for_each(|(key, &handle)| assert_holds(&pool, handle, key as u64, SIZE));
+    pool.check();
+}
+
+#[test]
+fn a_panic_counts_as_a_failure() {
+    let pool = pool();
+    let handles = fill(&pool, 3);
+    let bad = handles[1][0];
+    set(&pool, move |pool, handle| match handle == bad {
+        true => resume_unwind(Box::new("the test's callback")),
+        false => free(pool, handle),
+    });
+    assert_eq!(pool.shrink(1000).unwrap(), 2 * pages());
+    assert_eq!(pool.stats().unwrap().objects, slots() as u64);
+    assert_holds(&pool, bad, slots() as u64, SIZE);
+    pool.check();
+}
+
+#[test]
+fn a_callback_may_free_what_others_hold() {
+    let pool = pool();
+    let handles: Arc<Mutex<Vec<u64>>> = Arc::new(Mutex::new(fill(&pool, 5).concat()));
+    let left = handles.clone();
+    set(&pool, move |pool, handle| {
+        // The one that it was offered, the next in the same zspage, and the last of all.
+        let mut left = left.lock().unwrap();
+        let at = left.iter().position(|&other| other == handle).unwrap();
+        let last = left.len() - 1;
+        for index in [last, at + 1, at] {
+            if index < left.len() {
+                free(pool, left.remove(index)).unwrap();
+            }
+        }
+        Ok(())
+    });
+    assert!(pool.shrink(2 * pages()).unwrap() >= pages());
+    pool.check();
+    assert_eq!(pool.stats().unwrap().objects, handles.lock().unwrap().len() as u64);
+    while pool.shrink(100).is_ok() {}
+    assert_eq!(pool.stats().unwrap().objects, 0);
+    pool.check();
+}
+
+#[test]
+fn a_callback_may_allocate_compact_and_shrink() {
+    let pool = pool();
+    // Zspages are stamped once there was a callback: the small objects are younger than the others.
+    set_free(&pool);
+    let handles = fill(&pool, 6).concat();
+    let small: Vec<_> = (0..3000).map(|key| store(&pool, key, 100).unwrap()).collect();
+    small.iter().skip(1).step_by(2).for_each(|&handle| free(&pool, handle).unwrap());
+    let (made, inside) = (Arc::<Mutex<Vec<u64>>>::default(), AtomicBool::new(false));
+    let (note, all) = (made.clone(), handles.clone());
+    set(&pool, move |pool, handle| {
+        if !all.contains(&handle) {
+            return Err(NOT_NOW);
+        }
+        if !inside.swap(true, Relaxed) {
+            note.lock().unwrap().push(store(pool, 77, 3000).unwrap());
+            pool.compact(&CompactBudget { max_bytes_moved: 1000, max_microseconds: 0 }).unwrap();
+            assert!(pool.stats().unwrap().objects > 0);
+            let inner = pool.shrink(1);
+            assert!(matches!(inner, Ok(_) | Err(Error::Again(_))), "{inner:?}");
+            inside.store(false, Relaxed);
+        }
+        free(pool, handle)
+    });
+    pool.shrink(3 * pages()).unwrap();
+    pool.check();
+    assert!(pool.stats().unwrap().objects_moved > 0);
+    let made = made.lock().unwrap();
+    assert!(!made.is_empty());
+    made.iter().for_each(|&handle| assert_holds(&pool, handle, 77, 3000));
+    assert!(handles.iter().any(|&handle| pool.map_raw(handle, MapMode::Read).is_err()));
+    small.iter().step_by(2).enumerate().for_each(|(at, &handle)| assert_holds(&pool, handle, 2 * at as u64, 100));
+}
+
+#[test]
+fn mapped_objects_are_not_offered() {
+    let pool = pool();
+    let handles = fill(&pool, 2);
+    let mapped = handles[0][3];
+    let object = pool.map_raw(mapped, MapMode::Read).unwrap();
+    // Published, and still being written.
+    let (new, _) = pool.malloc_mapped_raw(SIZE).unwrap();
+    let offered = set_free(&pool);
+    assert_eq!(pool.shrink(1000).unwrap(), pages(), "the second zspage; the others are held");
+    assert!(!offered.lock().unwrap().contains(&mapped) && !offered.lock().unwrap().contains(&new));
+    assert_eq!(offered.lock().unwrap().len(), 2 * slots() - 1);
+    assert_eq!(pool.map_raw(mapped, MapMode::Read).unwrap(), object);
+    assert_holds(&pool, mapped, 3, SIZE);
+    pool.check();
+    unmap(&pool, mapped).unwrap();
+    unmap(&pool, mapped).unwrap();
+    unmap(&pool, new).unwrap();
+    // Pages that were never touched were not the pool's.
+    assert!(pool.shrink(1000).unwrap() > pages());
+    assert_eq!(pool.stats().unwrap().objects, 0);
+    pool.check();
+}
+
+/// Zspages that can't go, for something in them is mapped, do not keep others from their turn for ever.
+#[test]
+fn zspages_that_are_held_do_not_block_the_others() {
+    let pool = pool();
+    set_free(&pool);
+    for _ in 0..20 {
+        pool.malloc_mapped_raw(SIZE).unwrap();
+        (1..slots()).for_each(|key| _ = store(&pool, key as u64, SIZE).unwrap());
+    }
+    fill(&pool, 10);
+    let gone: u64 = (0..5).map(|_| pool.shrink(1).unwrap_or(0)).sum();
+    assert!(gone > 0, "five shrinks met only zspages that are held");
+    pool.check();
+}
+
+/// The same for objects that a callback says it frees, and frees later.
+#[test]
+fn objects_that_go_later_do_not_block_the_others() {
+    let pool = pool();
+    let later = Arc::<Mutex<HashSet<u64>>>::default();
+    let kept = later.clone();
+    set(&pool, move |pool, handle| if kept.lock().unwrap().contains(&handle) { Ok(()) } else { free(pool, handle) });
+    later.lock().unwrap().extend(fill(&pool, 20).concat());
+    fill(&pool, 10);
+    let gone: u64 = (0..5).map(|_| pool.shrink(1).unwrap_or(0)).sum();
+    assert!(gone > 0, "five shrinks met only objects that stay");
+    pool.check();
+}
+
+#[test]
+fn a_callback_may_unmap_once_too_often() {
+    for frees in [true, false] {
+        let pool = pool();
+        let handles = fill(&pool, 2);
+        set(&pool, move |pool, handle| {
+            unmap(pool, handle).unwrap();
+            if frees { free(pool, handle) } else { Ok(()) }
+        });
+        let result = pool.shrink(1000);
+        assert_eq!(result.is_ok(), frees, "{result:?}");
+        pool.check();
+        assert_eq!(pool.mappings(), 0);
+        assert_eq!(pool.stats().unwrap().objects == 0, frees);
+        assert!(frees || handles.concat().into_iter().all(|handle| free(&pool, handle).is_ok()));
+        pool.check();
+    }
+}
+
+#[test]
+fn a_handle_is_not_reused_under_its_callback() {
+    let pool = pool();
+    fill(&pool, 3);
+    let made = Arc::<Mutex<Vec<u64>>>::default();
+    let note = made.clone();
+    set(&pool, move |pool, handle| {
+        free(pool, handle).unwrap();
+        let index = |handle| RawHandle::unpack(handle).index;
+        for _ in 0..50 {
+            let new = store(pool, 5, SIZE).unwrap();
+            assert_ne!(index(new), index(handle), "{handle:#x} was reused under its callback");
+            note.lock().unwrap().push(new);
+        }
+        note.lock().unwrap().drain(..).for_each(|new| free(pool, new).unwrap());
+        assert!(pool.map_raw(handle, MapMode::Read).is_err());
+        Ok(())
+    });
+    // A failed assertion in a callback is a failure: nothing would go.
+    assert_eq!(pool.shrink(1).unwrap(), pages());
+    pool.check();
+}
+
+#[test]
+fn a_shrink_goes_on_with_the_callback_that_it_began_with() {
+    let pool = pool();
+    fill(&pool, 2);
+    set(&pool, |pool, handle| {
+        pool.set_evict(None).unwrap();
+        free(pool, handle)
+    });
+    assert_eq!(pool.shrink(1000).unwrap(), 2 * pages());
+    assert!(matches!(pool.shrink(1), Err(Error::Invalid(_))));
+    pool.check();
+}
+
+/// A zspage that compaction moved as a whole is as old as it was.
+#[test]
+fn a_move_to_another_chunk_does_not_make_a_zspage_old() {
+    let all = PoolOptions { huge_pages: HugePages::Always, ..options(64 << 20, Backing::Anonymous) };
+    let pool = Pool::new("reclaim", &all).unwrap();
+    let offered = set_free(&pool);
+    let handles = fill(&pool, 500);
+    // Every third zspage stays; the emptiest chunks are emptied, and the zspages in them move.
+    let (kept, gone): (Vec<_>, Vec<_>) = handles.iter().enumerate().partition(|(at, _)| at % 3 == 0);
+    gone.iter().flat_map(|(_, zspage)| *zspage).for_each(|&handle| free(&pool, handle).unwrap());
+    let chunks = pool.stats().unwrap().whole_chunks;
+    pool.compact(&CompactBudget::default()).unwrap();
+    assert!(pool.stats().unwrap().whole_chunks < chunks && pool.stats().unwrap().objects_moved > 0);
+    pool.check();
+    pool.shrink(1).unwrap();
+    let oldest = kept[0].1;
+    assert!(offered.lock().unwrap().iter().all(|handle| oldest.contains(handle)), "the oldest zspage goes first");
+}
