@@ -5,4 +5,5 @@ mod limits;
 mod model;
 mod objects;
 mod reclaim;
+mod reclaim_races;
 mod shared;
