@@ -7,3 +7,4 @@ mod objects;
 mod reclaim;
 mod reclaim_races;
 mod shared;
+mod threads;
