@@ -1,5 +1,6 @@
 //! The tests that look inside. One that draws lots prints the seed that it draws from.
 
+mod chunks;
 mod faults;
 mod limits;
 mod model;
