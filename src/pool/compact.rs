@@ -8,6 +8,8 @@
 //! whole pages of zspage records empty together. On chunks that have huge pages a second step moves the last zspages
 //! out of the emptiest ones.
 
+mod chunks;
+
 use super::Pool;
 use crate::class::{Emptied, SizeClass, State};
 use crate::classes::{self, CLASS_COUNT};
@@ -22,7 +24,7 @@ use std::time::{Duration, Instant};
 /// How much one call of [`Pool::compact`] may do. [`Default`] is no bound.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct CompactBudget {
-    /// Bytes of objects moved, after which it stops; 0: no bound.
+    /// Bytes of objects moved, after which it stops, at most a zspage of some 200 KiB later; 0: no bound.
     pub max_bytes_moved: u64,
     /// Microseconds, after which it stops: at the next object, or after the zspage's memory went back; 0: no bound.
     pub max_microseconds: u64,
@@ -96,6 +98,14 @@ impl Run {
         };
         let everything = budget.max_bytes_moved == 0 && deadline.is_none();
         Self { moved_bytes: 0, moved_objects: 0, most_bytes, deadline, pages: 0, emptied: 0, everything }
+    }
+
+    /// Does what is better not left half done: the classes' next turn would move half a zspage back.
+    fn unbounded<R>(&mut self, act: impl FnOnce(&mut Self) -> R) -> R {
+        let bounds = (std::mem::replace(&mut self.most_bytes, u64::MAX), self.deadline.take());
+        let result = act(self);
+        (self.most_bytes, self.deadline) = bounds;
+        result
     }
 
     fn is_spent(&self) -> bool {
@@ -436,44 +446,6 @@ impl Pool {
         if run.emptied.is_multiple_of(SET_ASIDE) {
             run.pages += self.region.return_emptied();
         }
-    }
-
-    /// Moves the zspages of the emptiest whole chunks into other chunks, while those have room for all of one.
-    fn empty_sparse_chunks(&self, run: &mut Run) {
-        while let Some(chunk) = self.region.sparse_chunk() {
-            let mut from = 0;
-            while let Some((id, next)) = self.region.zspage_in(chunk, from) {
-                from = next;
-                if run.is_spent() || !self.relocate(id, chunk, run) {
-                    return;
-                }
-            }
-            run.pages += self.region.return_empty_chunks();
-            if !self.region.is_closed(chunk) {
-                // Something in it is mapped.
-                return;
-            }
-        }
-    }
-
-    /// Moves a zspage out of `chunk`. False: there is no room.
-    fn relocate(&self, id: ZspageId, chunk: usize, run: &mut Run) -> bool {
-        let Some(class) = self.region.zspage(id).owner().map(|index| &self.classes[index.0 as usize]) else {
-            return true;
-        };
-        // As old as it was: that it moved says nothing of its use.
-        let epoch = self.region.zspage(id).epoch.load(Relaxed);
-        let Ok(new) = self.region.acquire(class.index(), epoch, Some(chunk)) else { return false };
-        class.lock(&self.region).add(&self.region, new);
-        let target = [Candidate::new(0, 0, 0, new)];
-        let drained = self.drain(class, id, &target, &mut 0, run);
-        // What was not needed after all goes back.
-        let mut state = class.lock(&self.region);
-        let unused = state.is_empty(&self.region, new) && state.isolate(&self.region, new);
-        let emptied = unused.then(|| state.end_isolation(&self.region, new)).flatten();
-        drop(state);
-        self.give_back(class, emptied);
-        drained == Drained::Done
     }
 
     /// Lets classes share the free handle indices that they have too many of.

@@ -171,11 +171,8 @@ impl Region {
     pub fn emptiness(&self, _: usize) -> u64 {
         0
     }
-    pub fn sparse_chunk(&self) -> Option<usize> {
+    pub fn sparse_chunk(&self, _: Option<(u16, usize)>) -> Option<(u16, usize)> {
         None
-    }
-    pub fn is_closed(&self, _: usize) -> bool {
-        true
     }
     pub fn zspage_in(&self, _: usize, _: usize) -> Option<(ZspageId, usize)> {
         None

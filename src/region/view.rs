@@ -29,21 +29,17 @@ impl Region {
         (3 - taken * 4 / (CHUNK_PAGES + 1)) as u64
     }
 
-    /// The emptiest of the chunks that go back whole, if the other open chunks have as many pages free as it has taken.
-    pub fn sparse_chunk(&self) -> Option<usize> {
+    /// The emptiest of the chunks that go back whole, of those after `tried`: the pages that it has taken, and which it
+    /// is. None if the other open chunks have less room than that.
+    pub fn sparse_chunk(&self, tried: Option<(u16, usize)>) -> Option<(u16, usize)> {
         let mut arena = self.lock_arena();
         let chunks = &self.chunks(&mut arena)[..arena.end];
         let open = || chunks.iter().enumerate().filter(|(_, chunk)| chunk.state == State::Open);
-        let (index, sparsest) = open().filter(|(_, chunk)| chunk.whole).min_by_key(|(_, chunk)| chunk.taken)?;
+        let whole = open().filter(|(_, chunk)| chunk.whole).map(|(index, chunk)| (chunk.taken, index));
+        let (taken, sparsest) = whole.filter(|&key| Some(key) > tried).min()?;
         let free = |chunk: &Chunk| CHUNK_PAGES - chunk.taken as usize;
-        let elsewhere: usize = open().map(|(_, chunk)| free(chunk)).sum::<usize>() - free(sparsest);
-        (sparsest.taken as usize <= elsewhere).then_some(index)
-    }
-
-    /// Whether a chunk has no zspages and no memory.
-    pub fn is_closed(&self, chunk: usize) -> bool {
-        let mut arena = self.lock_arena();
-        self.chunks(&mut arena)[chunk].state == State::Closed
+        let elsewhere: usize = open().map(|(_, chunk)| free(chunk)).sum::<usize>() - free(&chunks[sparsest]);
+        (taken as usize <= elsewhere).then_some((taken, sparsest))
     }
 
     /// A zspage in a chunk, among the records of its group from `from` on, and where to look for the next one.
