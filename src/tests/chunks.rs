@@ -87,7 +87,8 @@ fn compaction_returns_whole_chunks_also_in_small_steps() {
             let moved = scene.pool.stats().unwrap().objects_moved;
             scene.pool.compact(&CompactBudget { max_bytes_moved: budget, max_microseconds: 0 }).unwrap();
             let now = scene.pool.stats().unwrap().objects_moved;
-            assert!((now - moved) * 16 <= budget + MAX_ALLOC_SIZE as u64);
+            // A zspage at most is finished after the budget is spent.
+            assert!(now - moved <= budget / 32 + 64);
             idle = if now == before { idle + 1 } else { 0 };
             before = now;
             assert!(before < 20 * scene.objects.len() as u64, "it goes on and on");
