@@ -1,6 +1,7 @@
 //! The tests that look inside. One that draws lots prints the seed that it draws from.
 
 mod chunks;
+mod compaction;
 mod faults;
 mod limits;
 mod model;
