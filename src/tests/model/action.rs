@@ -172,9 +172,9 @@ impl Action {
     pub fn draw(world: &mut World) -> Self {
         let lot = world.rng.below(10_000);
         match lot {
-            0..3 => Self::Create(Shape::draw(&mut world.rng)),
-            3..6 => Self::Destroy,
-            6..30 => Self::fail_call(&mut world.rng),
+            0..5 => Self::Create(Shape::draw(&mut world.rng)),
+            5..7 => Self::Destroy,
+            7..30 => Self::fail_call(&mut world.rng),
             30..80 => Self::Heal { call: world.rng.pick(&CALLS) },
             80..100 => Self::SetEvict { on: world.rng.chance(70) },
             100..130 => Self::set_max_bytes(world),

@@ -8,7 +8,7 @@ use crate::os::faults::Faults;
 use crate::os::{Mapping, Os};
 use crate::tests::shared::{Rng, file_pages, pattern, pool_with};
 use crate::units::PAGE;
-use crate::{Backing, CompactBudget, Error, LentMemory, MapMode, Pool, Result};
+use crate::{Backing, CompactBudget, Error, LentMemory, MapMode, Pool, PoolStats, Result};
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -36,6 +36,28 @@ pub struct Run {
     pool: Option<Pool>,
     /// What was supplied to the pool; dropped after it.
     lent: Option<Mapping>,
+    met: Met,
+}
+
+/// What a run met, so that a change that keeps it from meeting anything shows.
+#[derive(Default, Debug)]
+struct Met {
+    pools: u64,
+    refused: u64,
+    mallocs: u64,
+    objects_moved: u64,
+    pages_compacted: u64,
+    pages_reclaimed: u64,
+}
+
+impl Met {
+    /// Adds what a pool counted before it goes.
+    fn end_pool(&mut self, stats: &PoolStats) {
+        self.pools += 1;
+        self.objects_moved += stats.objects_moved;
+        self.pages_compacted += stats.pages_compacted;
+        self.pages_reclaimed += stats.pages_reclaimed;
+    }
 }
 
 impl Drop for Run {
@@ -55,9 +77,9 @@ impl Run {
         let mut rng = Rng::new(seed);
         let shape = Action::create(&mut rng);
         let world = Arc::new(Mutex::new(World::new(rng, shape, seed.is_multiple_of(4))));
-        let trail = VecDeque::with_capacity(TRAIL);
+        let (trail, met) = (VecDeque::with_capacity(TRAIL), Met::default());
         let mut run =
-            Self { seed, step: 0, trail, faults: Arc::default(), armed: false, world, pool: None, lent: None };
+            Self { seed, step: 0, trail, faults: Arc::default(), armed: false, world, pool: None, lent: None, met };
         run.create(shape).expect("the first pool is created");
         run
     }
@@ -74,23 +96,27 @@ impl Run {
         self.check();
     }
 
+    fn unmap_all(&mut self) {
+        let dying = self.world().dying.len();
+        (0..dying).for_each(|_| self.unmap_dying(0).expect("what is mapped can be unmapped"));
+        while let Some(handle) = { self.world().any_mapped() } {
+            self.unmap(handle).expect("what is mapped can be unmapped");
+        }
+    }
+
     /// Unmaps and frees everything, and destroys the pool.
     pub fn finish(mut self) {
         self.heal();
-        let dying = lock(&self.world).dying.len();
-        (0..dying).for_each(|_| self.unmap_dying(0).expect("what is mapped can be unmapped"));
-        let mut handles: Vec<u64> = self.world().objects.keys().copied().collect();
-        handles.sort_unstable();
-        for handle in handles {
-            while self.world().objects[&handle].pins > 0 {
-                self.unmap(handle).expect("what is mapped can be unmapped");
-            }
+        self.unmap_all();
+        while let Some(handle) = { self.world().any_handle() } {
             self.free(handle).expect("what is live can be freed");
         }
         self.check();
         self.pool().compact(&CompactBudget::default()).expect("compaction is not refused");
         let stats = self.pool().stats().expect("statistics are not refused");
         assert_eq!((stats.objects, stats.zspages, stats.chunks), (0, 0, 0), "an empty pool holds nothing: {stats:?}");
+        self.met.end_pool(&stats);
+        println!("model: {:?}", self.met);
         assert!(self.pool.take().expect("there is a pool").destroy().is_ok());
     }
 
@@ -190,10 +216,14 @@ impl Run {
     }
 
     fn replace(&mut self, shape: Shape) -> Result<()> {
-        let mappings = self.world().mappings();
+        if self.world().rng.chance(80) {
+            self.unmap_all();
+        }
+        let (mappings, stats) = (self.world().mappings(), self.pool().stats()?);
         match self.pool.take().expect("there is always a pool between steps").destroy() {
             Ok(()) => {
                 assert_eq!(mappings, 0, "a pool was destroyed with objects mapped");
+                self.met.end_pool(&stats);
                 self.create(shape)
             }
             Err((pool, error)) => {
@@ -218,19 +248,23 @@ impl Run {
     fn malloc(&mut self, size: usize) -> Result<()> {
         let before = self.pool().stats()?;
         let room = self.has_room();
-        let handle = self.pool().malloc_raw(size).inspect_err(|&error| self.check_refusal(error, room, &before))?;
+        self.met.mallocs += 1;
+        let handle = self.pool().malloc_raw(size).or_else(|error| self.refused(error, room, &before))?;
         let bytes = self.pool().class_size(size)?;
         self.begin_object(handle, bytes);
         Ok(())
     }
 
-    fn check_refusal(&self, error: Error, room: bool, before: &crate::PoolStats) {
+    /// A refused allocation changes nothing, and is right only where there is no room for it.
+    fn refused<T>(&mut self, error: Error, room: bool, before: &PoolStats) -> Result<T> {
+        self.met.refused += 1;
         assert!(matches!(error, Error::NoMemory(_)), "{error:?}");
         let addresses = error.text().starts_with("all addresses");
         assert!(!room || addresses, "refused with room: {error:?}, {before:?}");
-        let after = self.pool().stats().expect("statistics are not refused");
-        let counts = |stats: &crate::PoolStats| (stats.objects, stats.object_bytes, stats.zspages);
+        let after = self.pool().stats()?;
+        let counts = |stats: &PoolStats| (stats.objects, stats.object_bytes, stats.zspages);
         assert_eq!(counts(&after), counts(before), "a refused allocation changed the pool");
+        Err(error)
     }
 
     /// Writes a new object for the first time.
@@ -246,8 +280,9 @@ impl Run {
     fn malloc_mapped(&mut self, size: usize) -> Result<()> {
         let before = self.pool().stats()?;
         let room = self.has_room();
+        self.met.mallocs += 1;
         let allocated = self.pool().malloc_mapped_raw(size);
-        let (handle, address) = allocated.inspect_err(|&error| self.check_refusal(error, room, &before))?;
+        let (handle, address) = allocated.or_else(|error| self.refused(error, room, &before))?;
         let bytes = self.pool().class_size(size)?;
         self.begin_object(handle, bytes);
         self.world().note_mapped(handle, address);
