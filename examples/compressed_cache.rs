@@ -1,5 +1,6 @@
-//! A cache of compressed values under string keys that keeps within a limit of memory: [`Cache`] is made to be copied. What
-//! it shows is the reclaim callback: the pool knows which of its memory was longest unused, the cache knows whose it is.
+//! A cache of compressed values under string keys that keeps within a limit of memory: [`Cache`] is made to be copied.
+//! What it shows is the reclaim callback: the pool knows which of its memory was longest unused, the cache knows whose
+//! it is.
 //!
 //! ```text
 //! cargo run --release --example compressed_cache [-- [--requests N] [--limit-mib N]]
@@ -9,8 +10,10 @@
 //! callback, which drops the entry that an object belongs to. These rules keep that free of races and deadlocks:
 //!
 //! - An object is entered into the index before it can be offered: it is mapped until then, and mapped objects are not.
-//! - Who takes an entry out of the index, under its lock, frees the object: there is one `Handle`, and it lies in the index.
-//! - The callback gets a number. It looks up under the lock whose object that is now; if nobody's, then another thread took
+//! - Who takes an entry out of the index, under its lock, frees the object: there is one `Handle`, and it lies in the
+//!   index.
+//! - The callback gets a number. It looks up under the lock whose object that is now; if nobody's, then another thread
+//!   took
 //!   the entry out just before and is freeing it, and there is nothing left to do.
 //! - No lock of the cache is held while the pool shrinks, for the callback takes it.
 
@@ -24,8 +27,8 @@ use zsalloc::{CompactBudget, Error, Handle, MAX_ALLOC_SIZE, NewObject, Pool, Poo
 
 /// A cache of values under string keys, compressed with LZ4. All methods may be called from any thread.
 ///
-/// The limit is on the memory of the values as they are stored, and of the pool's own tables; keys and index come on top. A
-/// value has to compress to [`MAX_ALLOC_SIZE`] bytes or less.
+/// The limit is on the memory of the values as they are stored, and of the pool's own tables; keys and index come on
+/// top. A value has to compress to [`MAX_ALLOC_SIZE`] bytes or less.
 pub struct Cache {
     pool: Pool,
     shared: Arc<Shared>,
@@ -93,8 +96,8 @@ impl Cache {
     /// Stores `value` under `key`, in place of what was there. To make room, values that were longest unused go.
     ///
     /// # Errors
-    /// [`Error::NoSpace`] if the value does not compress well enough, [`Error::NoMemory`] if there is no room and none could
-    /// be made. There is nothing under the key then: an old value must not outlive a newer one.
+    /// [`Error::NoSpace`] if the value does not compress well enough, [`Error::NoMemory`] if there is no room and none
+    /// could be made. There is nothing under the key then: an old value must not outlive a newer one.
     pub fn put(&self, key: &str, value: &[u8]) -> Result<()> {
         let compressed = compress(value);
         let stored = if compressed.len() < value.len() || value.is_empty() { &compressed } else { value };
@@ -231,7 +234,8 @@ impl Index {
 
 // From here on: a program that uses it.
 
-/// A read-through workload: what is asked for and not in the cache is made, which stands for a slow database, and put there.
+/// A read-through workload: what is asked for and not in the cache is made, which stands for a slow database, and put
+/// there.
 #[derive(Clone, Copy)]
 struct Workload {
     requests: usize,
@@ -334,7 +338,8 @@ fn pick(popularity: &[f64], random: u64) -> usize {
     popularity.partition_point(|&sum| sum < wanted).min(popularity.len() - 1)
 }
 
-/// A document as programs keep them: names again and again, and what differs between them. The same for the same number.
+/// A document as programs keep them: names again and again, and what differs between them. The same for the same
+/// number.
 fn document(number: usize) -> Vec<u8> {
     let mut random = number as u64;
     let mut text = format!("{{\"user\":{number},\"orders\":[");

@@ -1,5 +1,5 @@
-//! What the README says is so: its C example compiles and runs, its paths are there, its version is the manifest's. (Its Rust
-//! example is a test of the documentation.)
+//! What the README says is so: its C example compiles and runs, its paths are there, its version is the manifest's.
+//! (Its Rust example is a test of the documentation.)
 #![cfg(not(any(loom, miri)))]
 
 mod common;

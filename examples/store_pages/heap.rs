@@ -91,8 +91,8 @@ impl Heap {
     }
 }
 
-/// Copies pages of this process's private anonymous memory into `buffer` from `filled` on, until it is full. The buffer is
-/// such memory itself, and not copied. Returns where it ended.
+/// Copies pages of this process's private anonymous memory into `buffer` from `filled` on, until it is full. The
+/// buffer is such memory itself, and not copied. Returns where it ended.
 pub fn copy_own_memory(buffer: &mut [u8], mut filled: usize) -> io::Result<usize> {
     let start = buffer.as_ptr() as usize;
     let own = start / PAGE * PAGE..(start + buffer.len()).next_multiple_of(PAGE);

@@ -21,7 +21,8 @@ pub struct Source {
     pub shortened: usize,
     /// Pages of this program's own heap.
     pub heap_pages: usize,
-    /// Kept: were it freed, the pool would get some of the memory it leaves behind, and be taken for smaller than it is.
+    /// Kept: were it freed, the pool would get some of the memory it leaves behind, and be taken for smaller than it
+    /// is.
     heap: Option<Heap>,
 }
 
@@ -145,7 +146,8 @@ fn shares(wanted: &[u64], most: usize) -> Vec<usize> {
     shares
 }
 
-/// A file by its path, if it is one that pages can be taken of. Nothing is opened: to open a FIFO is to wait for a writer.
+/// A file by its path, if it is one that pages can be taken of. Nothing is opened: to open a FIFO is to wait for a
+/// writer.
 fn candidate(path: &Path) -> Result<Candidate> {
     let refused = |reason: String| Problem::Refused(format!("{}: {reason}", path.display()));
     let metadata = fs::metadata(path).map_err(|error| Problem::Refused(cannot_read(path, &error)))?;

@@ -1,6 +1,6 @@
-//! Keeps the pages of real files, compressed with LZ4, in a pool: stores them, reads each one back and compares it, frees
-//! half at random, compacts, frees down to a tenth, compacts, and compares what is left. At the end a table says what it
-//! took: memory as the system counts it, and times.
+//! Keeps the pages of real files, compressed with LZ4, in a pool: stores them, reads each one back and compares it,
+//! frees half at random, compacts, frees down to a tenth, compacts, and compares what is left. At the end a table says
+//! what it took: memory as the system counts it, and times.
 //!
 //! ```text
 //! cargo run --release --example store_pages [-- [OPTIONS] [FILE]...]
@@ -82,8 +82,8 @@ fn main() -> ExitCode {
 fn run(args: &Args) -> Result<String> {
     let source = input::load(args)?;
     let pages = source.pages();
-    // A first round on a few pages loads the code, and lets the system's allocator and the clock get the memory they want.
-    // Its pool is kept, so that what this one allocates is not memory that it left behind.
+    // A first round on a few pages loads the code, and lets the system's allocator and the clock get the memory they
+    // want. Its pool is kept, so that what this one allocates is not memory that it left behind.
     let small = PoolOptions { max_bytes: 4 * MIB as u64, ..PoolOptions::default() };
     let _rehearsed = measure::round(&pages[..pages.len().min(256)], &small, &ProgressBar::hidden())?;
     let progress = progress_bar();

@@ -306,7 +306,8 @@ fn comes_back(pool: &Pool, object: &Object, page: &[u8; PAGE]) -> Result<bool> {
     Ok(bytes.is_ok_and(|bytes| bytes == PAGE) && decompressed == *page)
 }
 
-/// Says what an error of the pool means here: too little memory is the machine's or an option's, anything else a defect.
+/// Says what an error of the pool means here: too little memory is the machine's or an option's, anything else a
+/// defect.
 fn failed(what: &'static str) -> impl Fn(Error) -> Problem {
     move |error| match error {
         Error::NoMemory(_) => Problem::Refused(format!("out of memory: {what}: {error}")),

@@ -5,8 +5,8 @@ use std::fs;
 
 /// Bytes of memory that are resident now.
 ///
-/// `smaps_rollup` counts them; `statm`, which is there on all systems, reads counters that each CPU adds to in batches, and
-/// with many CPUs those lag by more than what is measured here.
+/// `smaps_rollup` counts them; `statm`, which is there on all systems, reads counters that each CPU adds to in
+/// batches, and with many CPUs those lag by more than what is measured here.
 pub fn resident() -> Result<u64> {
     if let Some(bytes) = fs::read_to_string("/proc/self/smaps_rollup").ok().as_deref().and_then(rollup) {
         return Ok(bytes);

@@ -38,8 +38,8 @@ const fn place(slot: u8) -> Place {
     Place { zspage: ZspageId(0), slot }
 }
 
-/// While one mover copies, the object dies, its index is used again, and another mover copies the next object, which dies
-/// under that copy: the first mover must not take that for the death of its own.
+/// While one mover copies, the object dies, its index is used again, and another mover copies the next object, which
+/// dies under that copy: the first mover must not take that for the death of its own.
 #[test]
 fn death_of_another_generation() {
     let mut builder = loom::model::Builder::new();

@@ -200,9 +200,10 @@ impl Region {
         }
     }
 
-    /// Gives the memory of emptied zspages back, that of neighbours in one call, also across chunks: for single zspages of
-    /// some 25 pages the calls would take 100 ns a page more, and each interrupts every processor that runs this process,
-    /// for the page tables' caches. What the system refuses stays for the next time. Returns the pages it got.
+    /// Gives the memory of emptied zspages back, that of neighbours in one call, also across chunks: for single
+    /// zspages of some 25 pages the calls would take 100 ns a page more, and each interrupts every processor that runs
+    /// this process, for the page tables' caches. What the system refuses stays for the next time. Returns the pages
+    /// it got.
     pub fn return_emptied(&self) -> u64 {
         // Only compaction empties, and there is one at a time: nobody else changes these maps.
         let end = self.arena.lock().end;

@@ -1,4 +1,5 @@
-//! The limit holds exactly, in the pool's books and in the system's; a full pool refuses, works on, and is of use again.
+//! The limit holds exactly, in the pool's books and in the system's; a full pool refuses, works on, and is of use
+//! again.
 
 use super::shared::{Rng, assert_holds, free, options, store, system_pages};
 use crate::classes::MAX_ALLOC_SIZE;

@@ -8,8 +8,8 @@ use crate::units::ZspageId;
 const MOST_HELD: usize = 64;
 
 impl Pool {
-    /// Moves the zspages of the emptiest whole chunks into other chunks, while those have room for all of one. Chunks in
-    /// which something is mapped would stay all the same, and are passed by.
+    /// Moves the zspages of the emptiest whole chunks into other chunks, while those have room for all of one. Chunks
+    /// in which something is mapped would stay all the same, and are passed by.
     pub(super) fn empty_sparse_chunks(&self, run: &mut Run) {
         let (mut tried, mut held) = (None, 0);
         while let Some((taken, chunk)) = self.region.sparse_chunk(tried) {
