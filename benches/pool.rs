@@ -8,7 +8,7 @@ use common::peers::{Jemalloc, Malloc, Peer, Zsalloc};
 use common::sizes;
 use common::workloads::{self, Live};
 use criterion::measurement::WallTime;
-use criterion::{BenchmarkGroup, Criterion, SamplingMode, Throughput};
+use criterion::{BenchmarkGroup, Criterion, SamplingMode};
 use std::time::Duration;
 
 type Group<'a> = BenchmarkGroup<'a, WallTime>;
@@ -123,7 +123,6 @@ fn main() {
     group.finish();
     let mut group = criterion.benchmark_group("give back half of 64 MiB");
     group.sampling_mode(SamplingMode::Flat).sample_size(10).warm_up_time(Duration::from_millis(30));
-    group.measurement_time(Duration::from_millis(200)).throughput(Throughput::Bytes(compacted / 2));
     beside!(give_back, &mut group, sizes, compacted);
     group.finish();
     criterion.final_summary();

@@ -82,6 +82,8 @@ fn on_live<'a, P: Peer + 'a>(mut live: Live<'a, P>, count: u64, run: fn(&mut Liv
 
 fn free_elsewhere<'a, P: Peer>(peer: &'a P, sizes: &'a [u16], count: u64) -> Round<'a> {
     Box::new(move || {
+        // As above.
+        workloads::free_elsewhere(peer, sizes, count);
         let (took, done) = workloads::free_elsewhere(peer, sizes, count);
         took.as_nanos() as f64 / done as f64
     })

@@ -82,11 +82,12 @@ fn compressed_sizes(paths: &[PathBuf]) -> Result<Vec<u16>, String> {
     let mut files = Vec::new();
     let mut total = 0;
     for path in paths {
-        let file = File::open(path).map_err(|error| sentence(path, error))?;
-        let data = file.metadata().map_err(|error| sentence(path, error))?;
+        // Asked before it is opened: opening a FIFO would wait for somebody to write to it.
+        let data = fs::metadata(path).map_err(|error| sentence(path, error))?;
         if !data.is_file() {
             return Err(format!("{} is not a regular file", path.display()));
         }
+        let file = File::open(path).map_err(|error| sentence(path, error))?;
         files.push((file, path, total));
         total += data.len() / PAGE as u64;
     }

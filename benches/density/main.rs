@@ -124,6 +124,12 @@ fn main() {
     let trial = common::is_trial();
     let live = common::option("--live").unwrap_or(if trial { "4" } else { "64,256,1024" }.to_owned());
     let only = common::option("--only").unwrap_or_default();
+    for name in only.split(',').filter(|name| !name.is_empty()) {
+        if KINDS.iter().all(|kind| kind.name != name) {
+            let names = KINDS.map(|kind| kind.name).join(", ");
+            common::give_up(&format!("--only: {name} is none of {names}"));
+        }
+    }
     let chosen = |kind: &&Kind| only.is_empty() || only.split(',').any(|name| name == kind.name);
     let (_, huge_pages) = memory::huge_pool();
     if huge_pages == 0 {
