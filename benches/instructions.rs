@@ -1,7 +1,8 @@
-//! Instructions of malloc, free, map and unmap, counted by valgrind: figures that no other program on the machine spoils.
+//! Instructions of malloc, free, map and unmap, counted by valgrind: figures that no other program on the machine
+//! spoils.
 //!
-//! The program runs itself under `valgrind --tool=callgrind`, which counts inside one function. Without valgrind it says
-//! so and ends well.
+//! The program runs itself under `valgrind --tool=callgrind`, which counts inside one function. Without valgrind it
+//! says so and ends well.
 
 mod common;
 
@@ -75,6 +76,7 @@ fn count(peer: &str, state: usize, operation: &str) -> f64 {
 }
 
 fn main() {
+    common::with_peers("instructions");
     if let Some(peer) = common::option("--run") {
         let state = common::option("--state").and_then(|state| state.parse().ok()).unwrap_or(0);
         return match PEERS.iter().position(|&name| name == peer) {

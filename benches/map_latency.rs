@@ -118,8 +118,8 @@ impl Scene {
         self.pages.fetch_add(pages, Relaxed);
     }
 
-    /// Runs `work` again and again until the reader stops, telling it when. `alone`: frees half before, and allocates it
-    /// after.
+    /// Runs `work` again and again until the reader stops, telling it when. `alone`: frees half before, and allocates
+    /// it after.
     fn keep_busy(&self, alone: bool, work: &mut dyn FnMut()) {
         while !self.stop.load(Relaxed) {
             if alone {
@@ -325,6 +325,7 @@ fn copy_of_an_object(count: usize) -> u64 {
 }
 
 fn main() {
+    common::with_peers("map_latency");
     let (bytes, time) = if common::is_trial() { (LIVE / 16, TIME / 100) } else { (LIVE, TIME) };
     let sizes = sizes::mixed();
     memory::bring_in_program();
@@ -358,7 +359,8 @@ fn main() {
         let Found { histogram, preemptions, pages } = measure(&sizes, bytes, time, beside);
         let at = |share| ns(histogram.percentile(share));
         println!(
-            "{name:<46}{:>8.0}{:>8.0}{:>8.0}{:>9.0}{:>11.0}   {:.1} M samples, {preemptions} preemptions, {pages} pages compacted",
+            "{name:<46}{:>8.0}{:>8.0}{:>8.0}{:>9.0}{:>11.0}   \
+             {:.1} M samples, {preemptions} preemptions, {pages} pages compacted",
             at(0.5),
             at(0.99),
             at(0.999),

@@ -95,6 +95,7 @@ fn timed(run: impl FnOnce()) -> Duration {
 }
 
 fn main() {
+    common::with_peers("pool");
     let mut criterion = Criterion::default()
         .warm_up_time(Duration::from_millis(300))
         .measurement_time(Duration::from_secs(1))

@@ -1,5 +1,5 @@
-//! Ratios to jemalloc and the system's malloc that hold on a busy machine: the allocators take turns in many short rounds,
-//! and what is told is the median over the rounds, for the ratios the median of each round's own.
+//! Ratios to jemalloc and the system's malloc that hold on a busy machine: the allocators take turns in many short
+//! rounds, and what is told is the median over the rounds, for the ratios the median of each round's own.
 
 mod common;
 
@@ -126,6 +126,7 @@ fn churned<'a, P: Peer>(peer: &'a P, sizes: &'a [u16], count: usize) -> Live<'a,
 }
 
 fn main() {
+    common::with_peers("ratios");
     let scale = if common::is_trial() { TRIAL } else { FULL };
     let sizes = &sizes::mixed()[..];
     let peers = &Peers(Zsalloc::new(), Jemalloc::new(), Malloc::new());

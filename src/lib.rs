@@ -33,10 +33,9 @@
 //!   word (FREE to LIVE). No zspage has room: a run of pages in the fullest chunk that has one, outside the lock.
 //! - **map**: one compare-and-swap adds a pin; zspage and slot give the address. **unmap**: one takes it off; the last
 //!   one of an object that was freed meanwhile releases it.
-//! - **free**: one compare-and-swap, LIVE to FREE (pinned: to DYING), and the object is gone; then its slot and index
-//!   go
-//!   back to the class, if the lock is free, else to a list that its next holder empties. An empty zspage goes back to
-//!   the system.
+//! - **free**: one compare-and-swap, LIVE to FREE (pinned: to DYING), and the object is gone; then its slot and
+//!   index go back to the class, if the lock is free, else to a list that its next holder empties. An empty zspage goes
+//!   back to the system.
 //! - **compact**: isolate a zspage that pays; for each object a slot elsewhere, LIVE to MOVING, copy, MOVING to LIVE at
 //!   the new place; a pin that came in between makes it give up. Empty zspages and trailing pages go back.
 //! - **shrink**: isolate the zspage that was longest unused; pin each object and offer it to the callback, with no lock

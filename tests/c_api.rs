@@ -89,7 +89,9 @@ fn threads() {
 #[test]
 fn double_include() {
     test("double_include");
-    test_with("double_include", "c++17", Library::shared_flags, &[]);
+    if common::has_cxx() {
+        test_with("double_include", "c++17", Library::shared_flags, &[]);
+    }
 }
 
 #[test]

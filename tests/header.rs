@@ -107,7 +107,8 @@ fn the_header_is_valid_c_and_cxx_also_twice() {
         ("double_include.cc", "c++17", &["-c"]),
         ("double_include.cc", "c++20", &["-c"]),
     ];
-    for (source, standard, flags) in standards {
+    let cxx = common::has_cxx();
+    for (source, standard, flags) in standards.into_iter().filter(|(source, ..)| cxx || !source.ends_with(".cc")) {
         let object = scratch.join(format!("{source}.{standard}.o"));
         compile(&[&repository().join("c-tests").join(source)], &object, standard, flags);
     }

@@ -14,6 +14,24 @@ pub fn is_trial() -> bool {
     !std::env::args().any(|argument| argument == "--bench")
 }
 
+/// Runs the benchmark again, built with jemalloc, if this program was built without it; comes back if it has it.
+pub fn with_peers(name: &str) {
+    if cfg!(feature = "peers") {
+        return;
+    }
+    let arguments = std::env::args().skip(1).filter(|argument| argument != "--bench");
+    let command = if is_trial() { "test" } else { "bench" };
+    let status = std::process::Command::new(env!("CARGO"))
+        .args([command, "--quiet", "--features", "peers", "--bench", name, "--"])
+        .args(arguments)
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .status();
+    match status {
+        Ok(status) if status.success() => std::process::exit(0),
+        _ => give_up("The benchmark with jemalloc beside it failed; to build jemalloc, make is needed."),
+    }
+}
+
 /// Ends the program with a sentence.
 pub fn give_up(sentence: &str) -> ! {
     eprintln!("{sentence}");

@@ -120,6 +120,27 @@ impl Peer for Zsalloc {
     }
 }
 
+#[cfg(feature = "peers")]
+use tikv_jemalloc_sys as jemalloc;
+
+/// What a program without jemalloc has in its place; [`super::with_peers`] sees to it that it is never called.
+#[cfg(not(feature = "peers"))]
+mod jemalloc {
+    use std::ffi::{c_char, c_int, c_void};
+
+    pub unsafe fn malloc(_: usize) -> *mut c_void {
+        unreachable!()
+    }
+
+    pub unsafe fn free(_: *mut c_void) {
+        unreachable!()
+    }
+
+    pub unsafe fn mallctl(_: *const c_char, _: *mut c_void, _: *mut usize, _: *mut c_void, _: usize) -> c_int {
+        unreachable!()
+    }
+}
+
 /// jemalloc, called directly.
 pub struct Jemalloc;
 
@@ -133,13 +154,13 @@ impl Peer for Jemalloc {
     #[inline]
     fn alloc(&self, size: usize) -> usize {
         // SAFETY: a size that is not 0.
-        checked(unsafe { tikv_jemalloc_sys::malloc(size) })
+        checked(unsafe { jemalloc::malloc(size) })
     }
 
     #[inline]
     fn free(&self, token: usize) {
         // SAFETY: what `alloc` returned.
-        unsafe { tikv_jemalloc_sys::free(token as *mut _) };
+        unsafe { jemalloc::free(token as *mut _) };
     }
 
     #[inline]
@@ -161,9 +182,8 @@ impl Peer for Jemalloc {
         // 4096 is jemalloc's number for all arenas.
         for command in [c"thread.tcache.flush", c"arena.4096.purge"] {
             // SAFETY: a name of jemalloc's, and a command that reads and writes nothing.
-            let result = unsafe {
-                tikv_jemalloc_sys::mallctl(command.as_ptr(), ptr::null_mut(), ptr::null_mut(), ptr::null_mut(), 0)
-            };
+            let result =
+                unsafe { jemalloc::mallctl(command.as_ptr(), ptr::null_mut(), ptr::null_mut(), ptr::null_mut(), 0) };
             assert_eq!(result, 0, "jemalloc refused {command:?}");
         }
     }

@@ -1,7 +1,8 @@
 //! Sizes as they come in practice: the LZ4 lengths of 4 KiB pages of files.
 //!
-//! By default the pages are a spread over the shared libraries of this machine, which every machine with a Rust toolchain
-//! has. `ZSALLOC_PAGES=FILE[:FILE...]` names files of pages to use instead, such as dumps of the memory of programs.
+//! By default the pages are a spread over the shared libraries of this machine, which every machine with a Rust
+//! toolchain has. `ZSALLOC_PAGES=FILE[:FILE...]` names files of pages to use instead, such as dumps of the memory of
+//! programs.
 
 use super::give_up;
 use super::random::Random;

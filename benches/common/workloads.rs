@@ -73,8 +73,9 @@ impl<'a, P: Peer> Live<'a, P> {
         self.sizes[self.next] as usize
     }
 
-    /// Which of the objects comes now, at random. The table of tokens is the benchmark's, not the allocator's, so its part
-    /// is fetched some turns ahead: otherwise the wait for it would count, and for some allocators more than for others.
+    /// Which of the objects comes now, at random. The table of tokens is the benchmark's, not the allocator's, so its
+    /// part is fetched some turns ahead: otherwise the wait for it would count, and for some allocators more than for
+    /// others.
     #[inline]
     fn index(&mut self) -> usize {
         let later = self.random.below(self.objects.len());
@@ -152,8 +153,8 @@ impl<P: Peer> Drop for Live<'_, P> {
     }
 }
 
-/// Fills an allocator with `bytes` of objects, frees half at random, and has it give back what is free. Returns how long
-/// that took, and how many pages of 4096 bytes the system has more than before.
+/// Fills an allocator with `bytes` of objects, frees half at random, and has it give back what is free. Returns how
+/// long that took, and how many pages of 4096 bytes the system has more than before.
 pub fn give_back<P: Peer>(sizes: &[u16], bytes: u64) -> (Duration, u64) {
     let peer = P::new();
     let mut live = Live::of_bytes(&peer, sizes, bytes);
@@ -214,8 +215,8 @@ fn wait_until(is_so: impl Fn() -> bool) {
     }
 }
 
-/// One thread allocates `count` objects of real sizes, rounded up to whole batches, another frees them. Returns how long
-/// that took, and how many they were.
+/// One thread allocates `count` objects of real sizes, rounded up to whole batches, another frees them. Returns how
+/// long that took, and how many they were.
 pub fn free_elsewhere<P: Peer>(peer: &P, sizes: &[u16], count: u64) -> (Duration, u64) {
     let batches = count.div_ceil(Ring::BATCH as u64);
     let (ring, barrier) = (Ring::new(), Barrier::new(2));

@@ -1,5 +1,5 @@
-//! One measurement, in a process of its own: everything that this program needs for itself is there, and touched, before
-//! the allocator that is measured is used for the first time.
+//! One measurement, in a process of its own: everything that this program needs for itself is there, and touched,
+//! before the allocator that is measured is used for the first time.
 
 use crate::STATES;
 use crate::common::memory::{self, Memory};
@@ -36,7 +36,8 @@ impl<T: Copy + Default> Array<T> {
     }
 
     fn all(&mut self) -> &mut [T] {
-        // SAFETY: pages are aligned for every number, zeros are valid ones, and whoever borrows this borrows the memory.
+        // SAFETY: pages are aligned for every number, zeros are valid ones, and whoever borrows this borrows the
+        // memory.
         unsafe { std::slice::from_raw_parts_mut(self.0.as_mut_ptr().cast(), self.0.len() / size_of::<T>()) }
     }
 }
@@ -53,8 +54,8 @@ fn number(name: &str) -> u64 {
     number.unwrap_or_else(|| give_up(&format!("{name} needs a number")))
 }
 
-/// Measures one allocator: prints live bytes and memory for each state, the share in huge pages, and the metadata by its
-/// own count.
+/// Measures one allocator: prints live bytes and memory for each state, the share in huge pages, and the metadata by
+/// its own count.
 pub fn measure<P: Peer>(create: impl FnOnce() -> P) {
     let (bytes, size_count) = (number("--bytes"), number("--sizes") as usize);
     let mut sizes = Array::<u16>::new(size_count);

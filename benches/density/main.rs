@@ -1,9 +1,9 @@
-//! Density: bytes of live objects over all the memory that they cost, tables and unused room included, beside jemalloc and
-//! the system's malloc.
+//! Density: bytes of live objects over all the memory that they cost, tables and unused room included, beside jemalloc
+//! and the system's malloc.
 //!
-//! Memory is what the system says: growth of the process's resident memory since before the allocator was used, the blocks
-//! of a memory file, the huge pages taken from the system's pool. Each measurement is a process of its own, for memory
-//! that an allocator once had tells of the past. All bytes of all objects are written.
+//! Memory is what the system says: growth of the process's resident memory since before the allocator was used, the
+//! blocks of a memory file, the huge pages taken from the system's pool. Each measurement is a process of its own, for
+//! memory that an allocator once had tells of the past. All bytes of all objects are written.
 //!
 //! `cargo bench --bench density -- --live 64,256,1024 --only zsalloc,jemalloc` chooses what is measured;
 //! `ZSALLOC_PAGES=FILE[:FILE...]` names files of 4 KiB pages whose LZ4 lengths are the sizes.
@@ -118,6 +118,7 @@ fn parse_live(text: &str) -> Vec<u64> {
 }
 
 fn main() {
+    common::with_peers("density");
     if let Some(kind) = common::option("--measure") {
         return child::main(&kind);
     }

@@ -97,6 +97,15 @@ pub fn output(program: &str, arguments: &[&OsStr]) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
+/// Whether there is a C++ compiler; says so loudly if not, for what is in C++ is left out then.
+pub fn has_cxx() -> bool {
+    let found = Command::new("c++").arg("--version").output().is_ok_and(|output| output.status.success());
+    if !found {
+        eprintln!("SKIPPED: there is no c++ on this machine, and what the header is to C++ is not tested");
+    }
+    found
+}
+
 /// Compiles with the system's compiler, warnings being errors.
 pub fn compile(sources: &[&Path], target: &Path, standard: &str, flags: &[&str]) {
     let compiler = if standard.starts_with("c++") { "c++" } else { "cc" };
