@@ -217,6 +217,31 @@ fn handles_and_guards_do_as_the_raw_calls() {
 }
 
 #[test]
+fn a_hardened_pool_shows_nothing_of_what_was_freed_or_moved() {
+    let (pool, size) = (hardened(), 1000);
+    let bytes = pool.class_size(size).unwrap();
+    let mut handles: Vec<_> = (0..500).map(|key| store(&pool, key, bytes).unwrap()).collect();
+    let mut freed: Vec<_> = handles.iter().copied().filter(|handle| handle % 7 != 0).collect();
+    handles.retain(|handle| handle % 7 == 0);
+    // Some while mapped, some with the lock taken.
+    let (mapped, others) = freed.split_at_mut(50);
+    mapped.iter().for_each(|&handle| assert!(pool.map_raw(handle, MapMode::Read).is_ok()));
+    mapped.iter().for_each(|&handle| free(&pool, handle).unwrap());
+    let lock = pool.classes[class_of(size).0 as usize].lock(&pool.region);
+    others[..50].iter().for_each(|&handle| free(&pool, handle).unwrap());
+    drop(lock);
+    others[50..].iter().for_each(|&handle| free(&pool, handle).unwrap());
+    mapped.iter().for_each(|&handle| unmap(&pool, handle).unwrap());
+    pool.compact(&CompactBudget { max_bytes_moved: 30_000, max_microseconds: 0 }).unwrap();
+    for _ in 0..600 {
+        let (handle, mut buffer) = (pool.malloc_raw(size).unwrap(), [1; MAX_ALLOC_SIZE]);
+        pool.read_raw(handle, &mut buffer[..bytes]).unwrap();
+        assert!(buffer[..bytes].iter().all(|&byte| byte == 0), "{handle:#x} shows what another held");
+    }
+    pool.check();
+}
+
+#[test]
 fn what_is_freed_under_the_lock_is_released_by_its_next_holder() {
     let pool = pool();
     let handles: Vec<_> = (0..100).map(|key| store(&pool, key, 700).unwrap()).collect();

@@ -13,8 +13,8 @@ use super::shared::number;
 use run::Run;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// Steps in a test run: about ten seconds without optimization.
-const STEPS: u64 = if cfg!(debug_assertions) { 20_000 } else { 200_000 };
+/// Steps in a test run: about ten seconds.
+const STEPS: u64 = if cfg!(debug_assertions) { 60_000 } else { 1_000_000 };
 
 #[test]
 fn model() {

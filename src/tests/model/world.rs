@@ -133,10 +133,13 @@ impl World {
     pub fn insert(&mut self, handle: u64, bytes: Vec<u8>) {
         let known = self.dying.iter().any(|dying| dying.handle == handle);
         assert!(!known && handle != 0, "{handle:#x} was given out and is in use");
+        assert!(
+            !self.stale.contains(&handle),
+            "{handle:#x} was freed lately, and its generation can't have come round"
+        );
         let object = Object { bytes, pins: 0, address: 0, at: self.order.len() };
         assert!(self.objects.insert(handle, object).is_none(), "{handle:#x} was given out twice");
         self.order.push(handle);
-        self.stale.retain(|&stale| stale != handle);
     }
 
     /// Notes that an object was freed.
