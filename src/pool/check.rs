@@ -42,7 +42,6 @@ impl Pool {
         assert_eq!(charge.used(), sum, "pages charged are those in use: {parts}");
     }
 
-    /// A zspage against its class, and each of its objects against the word that its slot names.
     /// Pages that were set aside outside the region.
     pub(crate) fn fixed_pages(&self) -> u64 {
         self.fixed_pages
@@ -53,6 +52,7 @@ impl Pool {
         self.region.charge.limit()
     }
 
+    /// A zspage against its class, and each of its objects against the word that its slot names.
     fn check_zspage(&self, state: &ClassState, id: ZspageId, sums: &mut Sums) {
         let (zspage, slots) = (self.region.zspage(id), *state.slots(&self.region, id));
         let class = zspage.class();
