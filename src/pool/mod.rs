@@ -21,7 +21,7 @@ use crate::classes::{self, CLASS_COUNT, MAX_ALLOC_SIZE};
 use crate::error::{Error, Result};
 use crate::object::{Freed, ObjectWord};
 use crate::os::ForkGuard;
-use crate::region::Region;
+use crate::region::{NO_HANDLES, Region};
 use crate::sync::{AtomicU64, Lock, Ordering::Relaxed, Rank};
 use crate::units::{ClassIndex, HandleIndex, PAGE, Place, pages_of};
 use crate::word::{RawHandle, Word};
@@ -166,7 +166,7 @@ impl Pool {
     /// The class got no handle: those that lie unused with others come to it, if that is why.
     #[cold]
     fn allocate_with_handles_of_others(&self, class: &SizeClass, refused: Error) -> Result<(Place, HandleIndex)> {
-        if !matches!(refused, Error::NoMemory(_)) {
+        if refused != NO_HANDLES {
             return Err(refused);
         }
         for other in &self.classes {

@@ -19,14 +19,18 @@ pub struct Handles {
 /// Words of the handle table that are committed at a time: 1 MiB.
 const WORD_STEP: u32 = 1 << 17;
 
+/// There is none to fetch: the table is full, or the pool at its limit. Classes may have some that they do not use.
+pub const NO_HANDLES: Error = Error::NoMemory(&"no handle is free, and the pool has no room for more");
+
 impl Region {
     /// A free handle index for a class; none if the table or the pool is full.
     pub fn fetch_handle(&self) -> Result<HandleIndex> {
-        const NO_HANDLES: Error = Error::NoMemory(&"all handles of the pool are in use");
         let mut handles = self.handles.lock();
         match handles.returned.pop(self) {
             Some(index) => Ok(index),
-            None if (handles.fresh as usize) < self.layout.words => self.fresh_word(&mut handles),
+            None if (handles.fresh as usize) < self.layout.words => {
+                self.fresh_word(&mut handles).map_err(|_| NO_HANDLES)
+            }
             None => Err(NO_HANDLES),
         }
     }

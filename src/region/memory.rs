@@ -138,6 +138,9 @@ impl Region {
         if self.policy.advise && self.huge_arena.is_none() {
             let small = self.policy.whole_from.saturating_mul(CHUNK).min(arena_bytes);
             // A system that never gives huge pages refuses advice about them, and so does one built without them.
+            // Where it gives them unasked, a table would take 2 MiB for the first page that is touched, and 4 KiB were
+            // charged.
+            let _ = self.os.advise(base, self.layout.tables_end, Advice::NotHuge);
             let _ = self.os.advise(self.arena_base, small, Advice::NotHuge);
             if small < arena_bytes {
                 // SAFETY: `small` lies inside the arena.

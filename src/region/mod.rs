@@ -29,6 +29,8 @@ mod zspages;
 
 pub use fifo::{Fifo, Ring};
 #[cfg(not(loom))]
+pub use handles::NO_HANDLES;
+#[cfg(not(loom))]
 pub use memory::{Policy, Region, Source};
 #[cfg(loom)]
-pub use model::{Region, SCRIBBLE};
+pub use model::{NO_HANDLES, Region, SCRIBBLE};

@@ -16,6 +16,9 @@ const SLOTS: usize = 2;
 /// What a zspage that was given back holds.
 pub const SCRIBBLE: u64 = 0xdead;
 
+/// As in the product.
+pub const NO_HANDLES: Error = Error::NoMemory(&"no handle is left in this model");
+
 /// The stand-in.
 pub struct Region {
     words: Vec<AtomicU64>,
@@ -124,7 +127,7 @@ impl Region {
     }
 
     pub fn fetch_handle(&self) -> Result<HandleIndex> {
-        self.indices.lock().pop().ok_or(Error::NoMemory(&"no handle is left in this model"))
+        self.indices.lock().pop().ok_or(NO_HANDLES)
     }
 
     /// Handle indices that no class has.

@@ -19,12 +19,14 @@ impl Region {
         let class = class(class_index);
         let mut arena = self.lock_arena();
         let run = self.take_run(&mut arena, class, not_in)?;
-        let id = self.take_record(&mut arena, run.chunk / GROUP_CHUNKS).inspect_err(|_| {
+        let record = self.take_record(&mut arena, run.chunk / GROUP_CHUNKS);
+        if record.is_err() {
             let chunks = self.chunks(&mut arena);
-            // A chunk that was opened for this run stays open, empty and, unless it is whole, without memory.
             arena.release(chunks, run);
-        })?;
+        }
         drop(arena);
+        // A chunk that was opened for nothing goes back, so that a refusal leaves nothing behind.
+        let id = record.inspect_err(|_| _ = self.return_empty_chunk(run.chunk))?;
         let touched = if run.chunk >= self.policy.whole_from { class.slots } else { 0 };
         self.zspage(id).set_up((run.chunk * CHUNK_PAGES + run.first) as u32, touched, epoch);
         Ok(id)
