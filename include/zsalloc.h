@@ -162,7 +162,8 @@
 
 /**
  * For zs_pool_options.flags: do not ask for huge pages, and do not ask that the pool is left
- * out of core dumps. For processes in jails that forbid such advice.
+ * out of core dumps. Memory goes back by madvise() alone, range by range, not by
+ * process_madvise(). For processes in jails that forbid such calls.
  */
 #define ZS_POOL_NO_ADVICE 8
 

@@ -15,7 +15,7 @@ use crate::class::{Emptied, SizeClass, State};
 use crate::classes::{self, CLASS_COUNT};
 use crate::error::Result;
 use crate::object::Moved;
-use crate::region::Region;
+use crate::region::{Region, Tail};
 use crate::sync::{Locked, Ordering::Relaxed};
 use crate::units::{ClassIndex, HandleIndex, Place, ZspageId};
 use crate::zspage::FULL;
@@ -32,6 +32,8 @@ pub struct CompactBudget {
 
 /// Zspages of a class that are looked at together.
 const WINDOW: usize = if cfg!(loom) { 4 } else { 2048 };
+/// Ends of zspages that go back together: of two thirds of all classes, for each call interrupts every processor.
+const TAILS: usize = if cfg!(loom) { 2 } else { 128 };
 /// Emptied zspages whose memory may wait to go back together: some 400 MiB.
 const SET_ASIDE: u64 = 4096;
 /// How many slots ahead of the copy words are fetched: they may be anywhere in the handle table.
@@ -87,6 +89,9 @@ struct Run {
     emptied: u64,
     /// Whether what is warm goes too.
     everything: bool,
+    /// Ends of zspages that wait to go back together, the first `tail_count`; their zspages are isolated meanwhile.
+    tails: [Option<Tail>; TAILS],
+    tail_count: usize,
 }
 
 impl Run {
@@ -97,7 +102,17 @@ impl Run {
             limit => Instant::now().checked_add(Duration::from_micros(limit)),
         };
         let everything = budget.max_bytes_moved == 0 && deadline.is_none();
-        Self { moved_bytes: 0, moved_objects: 0, most_bytes, deadline, pages: 0, emptied: 0, everything }
+        Self {
+            moved_bytes: 0,
+            moved_objects: 0,
+            most_bytes,
+            deadline,
+            pages: 0,
+            emptied: 0,
+            everything,
+            tails: [None; TAILS],
+            tail_count: 0,
+        }
     }
 
     /// Does what is better not left half done: the classes' next turn would move half a zspage back.
@@ -167,6 +182,7 @@ impl Pool {
         let Some(mut compaction) = self.compaction.try_lock() else { return Ok(0) };
         let mut run = Run::new(budget);
         self.compact_classes(&mut compaction, &mut run);
+        self.return_tails(&mut run);
         if !run.is_spent() && self.region.has_whole_chunks() {
             self.empty_sparse_chunks(&mut run);
         }
@@ -424,18 +440,38 @@ impl Pool {
             state = self.move_one(class, state, Place { zspage: id, slot }, to, run);
             below = slot;
         }
-        let (keep, touched) = (state.slots(&self.region, id).end(), state.slots(&self.region, id).touched);
-        drop(state);
-        // Isolated: nobody takes a slot in the pages that go.
-        let trimmed = if keep == 0 { Ok(0) } else { self.region.trim(id, geometry, keep, touched) };
-        let mut state = class.lock(&self.region);
-        if let (Ok(pages), true) = (trimmed, keep > 0) {
-            run.pages += pages;
-            state.set_touched(&self.region, id, keep);
+        let slots = *state.slots(&self.region, id);
+        if slots.end() == 0 {
+            let emptied = state.end_isolation(&self.region, id);
+            drop(state);
+            return self.set_aside(class, emptied, run);
         }
-        let emptied = state.end_isolation(&self.region, id);
         drop(state);
-        self.set_aside(class, emptied, run);
+        // It stays isolated until they went, so that nobody takes a slot in the pages that go.
+        run.tails[run.tail_count] = Some(Tail { id, class: geometry, keep: slots.end(), touched: slots.touched });
+        run.tail_count += 1;
+        if run.tail_count == TAILS {
+            self.return_tails(run);
+        }
+    }
+
+    /// Gives back the tails that were gathered, and lets their zspages be used again.
+    fn return_tails(&self, run: &mut Run) {
+        let (tails, count) = (run.tails, std::mem::replace(&mut run.tail_count, 0));
+        let tails = || tails[..count].iter().flatten();
+        let returned = self.region.return_tails(tails());
+        for tail in tails() {
+            let class = &self.classes[self.region.zspage(tail.id).class_index().0 as usize];
+            let mut state = class.lock(&self.region);
+            if let Ok(gone) = returned {
+                self.region.charge.give_back(tail.pages());
+                run.pages += if gone { tail.pages() as u64 } else { 0 };
+                state.set_touched(&self.region, tail.id, tail.keep);
+            }
+            let emptied = state.end_isolation(&self.region, tail.id);
+            drop(state);
+            self.set_aside(class, emptied, run);
+        }
     }
 
     /// Lets an emptied zspage's memory go back with its neighbours', and that of all so far once it is a lot.

@@ -50,6 +50,8 @@ pub struct Region {
     /// The zspage table and the handle table.
     zspages: *const Zspage,
     handle_words: *const AtomicU64,
+    /// Whether the system takes many ranges back in one call.
+    pub(super) many: bool,
     pub(super) file: Option<OwnedFd>,
     /// What the pool has and may have.
     pub charge: Charge,
@@ -109,7 +111,7 @@ impl Region {
         let (zspages, handle_words) = unsafe {
             (tables.base().as_ptr().add(layout.zspage_table), tables.base().as_ptr().add(layout.handle_table))
         };
-        let region = Self {
+        let mut region = Self {
             os,
             layout,
             zspages: zspages.cast(),
@@ -119,6 +121,7 @@ impl Region {
             tables,
             huge_arena,
             arena_base,
+            many: false,
             file,
             charge: Charge::new(limit_pages),
             arena: Lock::new(Rank::Arena, Arena::new(layout.arena_pages)),
@@ -127,6 +130,8 @@ impl Region {
             words: AtomicU32::new(0),
         };
         region.prepare()?;
+        // SAFETY: nothing was ever in the arena. A jail that forbids advice is not asked for a call that it may not know.
+        region.many = kind == Kind::Anonymous && policy.advise && unsafe { region.os.can_release_many(arena_base) };
         Ok(region)
     }
 

@@ -34,3 +34,31 @@ pub use handles::NO_HANDLES;
 pub use memory::{Policy, Region, Source};
 #[cfg(loom)]
 pub use model::{NO_HANDLES, Region, SCRIBBLE};
+
+use crate::classes::Class;
+use crate::units::ZspageId;
+
+/// The end of an isolated zspage, which is to go back.
+#[derive(Clone, Copy)]
+pub struct Tail {
+    /// The zspage.
+    pub id: ZspageId,
+    /// Its class.
+    pub class: Class,
+    /// Slots that keep their memory.
+    pub keep: u8,
+    /// Slots that have memory.
+    pub touched: u8,
+}
+
+impl Tail {
+    /// Pages that stay.
+    pub fn pages_kept(&self) -> usize {
+        self.class.pages_of_slots(self.keep as usize)
+    }
+
+    /// Pages that go.
+    pub fn pages(&self) -> usize {
+        self.class.pages_of_slots(self.touched as usize) - self.pages_kept()
+    }
+}

@@ -1,16 +1,82 @@
 //! Runs and records for zspages, and the way back to the system.
 
-use super::Region;
 use super::arena::{Arena, Chunk, Run, State};
 use super::layout::GROUP_CHUNKS;
 use super::records::Group;
+use super::{Region, Tail};
 use crate::classes::{Class, class};
 use crate::error::{Error, Result, Sentence};
-use crate::os::Kind;
+use crate::os::{Kind, Span};
 use crate::sync::Locked;
 use crate::units::{CHUNK, CHUNK_PAGES, ClassIndex, HandleIndex, PAGE, ZspageId, pages_of};
 use crate::zspage::Zspage;
 use std::os::fd::AsRawFd;
+
+/// Ranges that are gathered for one call.
+const RETURNS: usize = 128;
+
+/// Ranges of the arena on their way back, gathered so that few calls return them: each call interrupts every processor
+/// that runs this process, for the page tables' caches, which costs a reader there some 6 us.
+struct Returns<'a> {
+    region: &'a Region,
+    spans: [Span; RETURNS],
+    count: usize,
+    /// Whether the system got something.
+    gone: bool,
+}
+
+impl<'a> Returns<'a> {
+    fn new(region: &'a Region) -> Self {
+        Self { region, spans: [Span::new(std::ptr::null_mut(), 0); RETURNS], count: 0, gone: false }
+    }
+
+    /// Adds pages, to the range before if they follow it.
+    fn add(&mut self, first: usize, pages: usize) -> Result<()> {
+        // SAFETY: pages of the arena.
+        let base = unsafe { self.region.arena_base.add(first * PAGE) };
+        if let Some(last) = self.spans[..self.count].last_mut() {
+            let (start, bytes) = last.parts();
+            if start.wrapping_add(bytes) == base {
+                *last = Span::new(start, bytes + pages * PAGE);
+                return Ok(());
+            }
+        }
+        if self.count == RETURNS {
+            self.flush()?;
+        }
+        self.spans[self.count] = Span::new(base, pages * PAGE);
+        self.count += 1;
+        Ok(())
+    }
+
+    fn flush(&mut self) -> Result<()> {
+        const REFUSED: Sentence = &"the system did not take memory back";
+        let (os, spans) = (&self.region.os, &self.spans[..self.count]);
+        let refused = |errno| Error::system(errno, REFUSED);
+        self.count = 0;
+        if self.region.many && spans.len() > 1 {
+            let bytes: usize = spans.iter().map(|span| span.parts().1).sum();
+            // SAFETY: nothing in these pages is live, and nobody else will use them before they are settled.
+            let gone = unsafe { os.release_many(spans) }.map_err(refused)?;
+            self.gone |= gone > 0;
+            if gone == bytes {
+                return Ok(());
+            }
+            // It stopped on the way: one by one tells why, and giving back twice does no harm.
+        }
+        for (base, bytes) in spans.iter().map(Span::parts) {
+            // SAFETY: as above.
+            self.gone |= unsafe { os.release(base, bytes, self.region.kind) }.map_err(refused)?;
+        }
+        Ok(())
+    }
+
+    /// Gives back what is left. Returns whether the system got something.
+    fn finish(mut self) -> Result<bool> {
+        self.flush()?;
+        Ok(self.gone)
+    }
+}
 
 impl Region {
     /// Makes a new zspage of `class`, empty, known to nobody else. `not_in`: only in an open
@@ -210,26 +276,18 @@ impl Region {
         // Only compaction empties, and there is one at a time: nobody else changes these maps.
         let end = self.arena.lock().end;
         let emptied = |chunk: usize| self.chunks(&mut self.lock_arena())[chunk].emptied.clone();
-        let (mut first, mut pages, mut gone) = (0, 0, 0);
+        let mut returns = Returns::new(self);
         for chunk in 0..end {
-            for (start, length) in emptied(chunk).taken_runs().map(|(at, length)| (chunk * CHUNK_PAGES + at, length)) {
-                if first + pages != start {
-                    match self.return_pages(first, pages) {
-                        Ok(got) => gone += got,
-                        Err(_) => return 0,
-                    }
-                    (first, pages) = (start, 0);
+            for (first, pages) in emptied(chunk).taken_runs() {
+                if returns.add(chunk * CHUNK_PAGES + first, pages).is_err() {
+                    return 0;
                 }
-                pages += length;
             }
         }
-        match self.return_pages(first, pages) {
-            Ok(got) => gone += got,
-            Err(_) => return 0,
-        }
+        let Ok(gone) = returns.finish() else { return 0 };
         // Pages that were never touched are in the runs too: what the system got is what was charged.
         let charged: u64 = (0..end).map(|chunk| self.settle_emptied(chunk)).sum();
-        if gone == 0 { 0 } else { charged }
+        if gone { charged } else { 0 }
     }
 
     /// Frees the pages of emptied zspages, whose memory is gone. Returns how many of them were charged.
@@ -248,12 +306,13 @@ impl Region {
         charged as u64
     }
 
-    /// Gives back the pages of an isolated zspage behind its first `keep` slots. Returns those that the system got.
-    pub fn trim(&self, id: ZspageId, class: Class, keep: u8, touched: u8) -> Result<u64> {
-        let (keep, touched) = (class.pages_of_slots(keep as usize), class.pages_of_slots(touched as usize));
-        let gone = self.return_pages(self.zspage(id).first_page() as usize + keep, touched - keep)?;
-        self.charge.give_back(touched - keep);
-        Ok(gone)
+    /// Gives back the pages of isolated zspages behind the slots that they keep. False: they stay, being the caller's.
+    pub fn return_tails<'a>(&self, tails: impl Iterator<Item = &'a Tail>) -> Result<bool> {
+        let mut returns = Returns::new(self);
+        for tail in tails {
+            returns.add(self.zspage(tail.id).first_page() as usize + tail.pages_kept(), tail.pages())?;
+        }
+        returns.finish()
     }
 
     /// Gives pages of the arena back to the system. They are off every list, or in no live slot.
