@@ -130,7 +130,8 @@ impl Region {
             words: AtomicU32::new(0),
         };
         region.prepare()?;
-        // SAFETY: nothing was ever in the arena. A jail that forbids advice is not asked for a call that it may not know.
+        // SAFETY: nothing was ever in the arena. A jail that forbids advice is not asked for a call that it may not
+        // know.
         region.many = kind == Kind::Anonymous && policy.advise && unsafe { region.os.can_release_many(arena_base) };
         Ok(region)
     }
