@@ -27,6 +27,9 @@ mod view;
 #[cfg(not(loom))]
 mod zspages;
 
+use crate::classes::Class;
+use crate::units::ZspageId;
+
 pub use fifo::{Fifo, Ring};
 #[cfg(not(loom))]
 pub use handles::NO_HANDLES;
@@ -34,9 +37,6 @@ pub use handles::NO_HANDLES;
 pub use memory::{Policy, Region, Source};
 #[cfg(loom)]
 pub use model::{NO_HANDLES, Region, SCRIBBLE};
-
-use crate::classes::Class;
-use crate::units::ZspageId;
 
 /// The end of an isolated zspage, which is to go back.
 #[derive(Clone, Copy)]
