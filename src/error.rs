@@ -23,6 +23,8 @@ pub enum Error {
     Again(Sentence),
     /// `ENOENT`: there is nothing to do it to.
     NotFound(Sentence),
+    /// `EIO`: a stored page is damaged, or could not be read.
+    Io(Sentence),
     /// `EPERM`: a forked child called into a pool that children do not get.
     Forked,
     /// Another error number, as the system gave it, and which step it refused.
@@ -47,6 +49,7 @@ impl Error {
             Self::Busy(_) => errno::EBUSY,
             Self::Again(_) => errno::EAGAIN,
             Self::NotFound(_) => errno::ENOENT,
+            Self::Io(_) => errno::EIO,
             Self::Forked => errno::EPERM,
             Self::System { errno, .. } => errno,
         }
@@ -68,7 +71,8 @@ impl Error {
             | Self::NoSpace(text)
             | Self::Busy(text)
             | Self::Again(text)
-            | Self::NotFound(text) => text,
+            | Self::NotFound(text)
+            | Self::Io(text) => text,
             Self::Forked => "this pool is not for forked children: it was created in the parent",
             Self::System { step, .. } => step,
         }

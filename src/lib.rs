@@ -65,6 +65,7 @@
 //! | `region` | the memory: layout, limit, chunks, runs, the way to the system and back |
 //! | `class` | a size class's lists and free handles |
 //! | `pool` | the control flow: malloc, map, free, compact, shrink |
+//! | `zswap` | pages: areas, page words, codecs, limits, writeback |
 //! | `capi` | the C functions, and nothing but them |
 //!
 //! # Errors and threads
@@ -104,12 +105,23 @@ mod units;
 mod word;
 #[allow(unsafe_code)]
 mod zspage;
+#[allow(unsafe_code)]
+mod zswap;
 
 pub use classes::MAX_ALLOC_SIZE;
 pub use error::{Error, Result};
 #[cfg(not(loom))]
 pub use pool::options::{Backing, HugePages, LentMemory, MIN_BYTES, PoolOptions};
 pub use pool::{CompactBudget, Evict, Handle, MapMode, Mapped, MappedMut, NewObject, Pool, PoolStats};
+
+#[cfg(not(loom))]
+pub use units::PAGE as PAGE_SIZE;
+pub use word::HANDLE_BITS;
+#[cfg(not(loom))]
+pub use zswap::{
+    Area, AreaOptions, AreaStats, Claim, Codec, Counts, LoadFlags, MAX_AREA_PAGES, MAX_BATCH, Patience, Refusal,
+    Snapshot, Writeback, Zswap, ZswapOptions, ZswapStats,
+};
 
 /// The examples of the README are tests.
 #[cfg(doctest)]

@@ -184,6 +184,16 @@ impl ObjectWord<'_> {
         }
     }
 
+    /// Ends the object's life if nobody has it mapped and nobody moves it; the caller releases its slot and handle. One
+    /// attempt: none also if the word changed under it.
+    #[inline]
+    pub fn free_if_idle(self, generation: u16) -> Option<Place> {
+        let word = self.peek();
+        let idle = word.is_held_by(generation) && word.state() == State::Live && word.pins() == 0;
+        // As in `free`: Acquire pairs with the Release of unmap.
+        (idle && self.0.compare_exchange(word.0, word.retired().0, AcqRel, Relaxed).is_ok()).then(|| word.place())
+    }
+
     /// Starts a move of the object at `place`, if it is there, live, and nobody has it mapped.
     #[inline]
     pub fn begin_move(self, place: Place) -> Option<Word> {

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 /// The error numbers this crate speaks.
 pub mod errno {
-    pub use libc::{EAGAIN, EBUSY, EINVAL, EIO, EMFILE, ENFILE, ENOENT, ENOMEM, ENOSPC, ENOSYS, EPERM};
+    pub use libc::{EAGAIN, EBUSY, EINTR, EINVAL, EIO, EMFILE, ENFILE, ENOENT, ENOMEM, ENOSPC, ENOSYS, EPERM};
 }
 
 /// A positive errno.
@@ -36,11 +36,15 @@ pub enum Call {
     TakeHuge,
     /// The page that forked children find wiped.
     ForkGuard,
+    /// Reading a file of the caller's.
+    Read,
+    /// Writing a file of the caller's.
+    Write,
 }
 
 /// How many kinds of [`Call`] there are.
 #[cfg(test)]
-pub const CALL_KINDS: usize = 7;
+pub const CALL_KINDS: usize = 9;
 
 /// What kind of memory a mapping is, which decides how it is given back.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -274,6 +278,35 @@ impl Os {
         checked(unsafe { libc::fallocate(fd, 0, offset as libc::off_t, bytes as libc::off_t) })
     }
 
+    /// A descriptor of its own for a file of the caller's, closed on exec.
+    pub fn duplicate(&self, fd: RawFd) -> Result<OwnedFd> {
+        self.may(Call::MemoryFile)?;
+        // SAFETY: a call on a number; what is no descriptor is refused.
+        let own = unsafe { libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, 0) };
+        if own < 0 {
+            return Err(last_errno());
+        }
+        // SAFETY: a descriptor that was just made, and is owned by nobody else.
+        Ok(unsafe { OwnedFd::from_raw_fd(own) })
+    }
+
+    /// Reads from a file at `offset`, once; fewer bytes than asked are possible.
+    pub fn read_at(&self, fd: &OwnedFd, bytes: &mut [u8], offset: u64) -> Result<usize> {
+        self.may(Call::Read)?;
+        // SAFETY: `bytes` can be written for as long as the call lasts.
+        let done =
+            unsafe { libc::pread(fd.as_raw_fd(), bytes.as_mut_ptr().cast(), bytes.len(), offset as libc::off_t) };
+        usize::try_from(done).map_err(|_| last_errno())
+    }
+
+    /// Writes to a file at `offset`, once; fewer bytes than asked are possible.
+    pub fn write_at(&self, fd: &OwnedFd, bytes: &[u8], offset: u64) -> Result<usize> {
+        self.may(Call::Write)?;
+        // SAFETY: `bytes` can be read for as long as the call lasts.
+        let done = unsafe { libc::pwrite(fd.as_raw_fd(), bytes.as_ptr().cast(), bytes.len(), offset as libc::off_t) };
+        usize::try_from(done).map_err(|_| last_errno())
+    }
+
     /// A page that reads as zero in a forked child, so that a call there can be told.
     pub fn fork_guard(&self) -> Result<ForkGuard> {
         self.may(Call::ForkGuard)?;
@@ -310,6 +343,24 @@ pub fn physical_memory() -> Option<u64> {
 pub fn page_size() -> usize {
     // SAFETY: sysconf reads no memory of ours.
     usize::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).unwrap_or(0)
+}
+
+/// The processor that this thread runs on; a hint, for it may be another one by now.
+#[inline]
+pub fn current_cpu() -> usize {
+    // SAFETY: the call reads no memory of ours.
+    usize::try_from(unsafe { libc::sched_getcpu() }).unwrap_or(0)
+}
+
+/// Processors that this process may use.
+pub fn processors() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get)
+}
+
+/// A number of this thread's own among the threads that live.
+pub fn this_thread() -> usize {
+    thread_local!(static MARK: u8 = const { 0 });
+    MARK.with(|mark| std::ptr::from_ref(mark) as usize)
 }
 
 /// Sleeps on `word` while it is `expected`, at most for `limit`. Wakes early for no reason at times.

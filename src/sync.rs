@@ -16,6 +16,12 @@ pub use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering, fence};
 /// held.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Rank {
+    /// The areas of a zswap.
+    Areas,
+    /// A lane of batches, and what it holds.
+    Lane,
+    /// A codec's context.
+    Context,
     /// The one compaction of a pool; only ever tried, never waited for.
     Compaction,
     /// The lists, counts and free handles of one size class.
@@ -24,6 +30,12 @@ pub enum Rank {
     Handles,
     /// Chunks and runs of pages.
     Arena,
+    /// Which pages of the library's own file are taken.
+    FileSlots,
+    /// The claims for writeback that callers hold.
+    Claims,
+    /// A part of an area's statistics, and the page words that change with them.
+    Shard,
 }
 
 /// Memory that a lock or a word of the protocol guards; under loom, accesses that race are found.
@@ -77,6 +89,20 @@ impl Wait {
             crate::os::nap(word, seen, std::time::Duration::from_micros(50 << naps));
         }
         self.rounds += 1;
+    }
+
+    /// Waits a little longer than the time before for something else to happen.
+    #[cfg(not(loom))]
+    #[cold]
+    pub fn a_moment(&mut self) {
+        static NOTHING: AtomicU32 = AtomicU32::new(0);
+        self.on(&NOTHING, 0);
+    }
+
+    /// Under loom another thread must run before there is anything new to see.
+    #[cfg(loom)]
+    pub fn a_moment(&mut self) {
+        loom::thread::yield_now();
     }
 
     /// Under loom another thread must run before there is anything new to see.
@@ -215,7 +241,15 @@ impl<T> Lock<T> {
     #[inline]
     pub fn lock(&self) -> Locked<'_, T> {
         #[cfg(debug_assertions)]
-        let held = ranks::Held::take(self.rank);
+        ranks::check(self.rank);
+        self.lock_another()
+    }
+
+    /// [`Lock::lock`], while others of this rank are held: all who do this take them in the same order.
+    #[inline]
+    pub fn lock_another(&self) -> Locked<'_, T> {
+        #[cfg(debug_assertions)]
+        let held = ranks::Held::tried(self.rank);
         #[cfg(not(loom))]
         self.raw.lock();
         Locked {
@@ -291,19 +325,13 @@ pub mod ranks {
 
     thread_local! {
         /// A bit for each rank that this thread holds.
-        static HELD: Cell<u8> = const { Cell::new(0) };
+        static HELD: Cell<u16> = const { Cell::new(0) };
     }
 
     /// A rank that is held until this is dropped.
     pub struct Held(Rank);
 
     impl Held {
-        pub(super) fn take(rank: Rank) -> Self {
-            let held = HELD.get();
-            assert!(held >> rank as u8 == 0, "lock order: {rank:?} wanted, and {held:#b} held");
-            Self::tried(rank)
-        }
-
         pub(super) fn tried(rank: Rank) -> Self {
             HELD.set(HELD.get() | 1 << rank as u8);
             Self(rank)
@@ -314,6 +342,12 @@ pub mod ranks {
         fn drop(&mut self) {
             HELD.set(HELD.get() & !(1 << self.0 as u8));
         }
+    }
+
+    /// Asserts that this thread may wait for a lock of this rank.
+    pub(super) fn check(rank: Rank) {
+        let held = HELD.get();
+        assert!(held >> rank as u8 == 0, "lock order: {rank:?} wanted, and {held:#b} held");
     }
 
     /// Asserts that this thread holds no lock: before a user's callback runs.

@@ -4,25 +4,29 @@ use crate::units::{HandleIndex, Place, ZspageId};
 
 /// A field of a 64-bit word.
 #[derive(Clone, Copy)]
-struct Field {
+pub struct Field {
     shift: u32,
     bits: u32,
 }
 
 impl Field {
-    const fn new(shift: u32, bits: u32) -> Self {
+    /// A field of so many bits, from this one on.
+    pub const fn new(shift: u32, bits: u32) -> Self {
         Self { shift, bits }
     }
 
-    const fn mask(self) -> u64 {
+    /// Its bits.
+    pub const fn mask(self) -> u64 {
         (u64::MAX >> (64 - self.bits)) << self.shift
     }
 
-    const fn get(self, word: u64) -> u64 {
+    /// Its value in a word.
+    pub const fn get(self, word: u64) -> u64 {
         (word & self.mask()) >> self.shift
     }
 
-    const fn set(self, word: u64, value: u64) -> u64 {
+    /// A word with this value in it.
+    pub const fn set(self, word: u64, value: u64) -> u64 {
         debug_assert!(value >> self.bits == 0);
         (word & !self.mask()) | value << self.shift
     }
@@ -139,6 +143,9 @@ impl std::fmt::Debug for Word {
         write!(out, "{:?} pins {} gen {} at {:?}", self.state(), self.pins(), self.generation(), self.place())
     }
 }
+
+/// The low bits of a handle, which alone differ within a pool.
+pub const HANDLE_BITS: u32 = INDEX.bits + HANDLE_GENERATION.bits;
 
 const INDEX: Field = Field::new(0, 32);
 const HANDLE_GENERATION: Field = Field::new(32, 16);

@@ -4,8 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The modules of the crate, lowest first. Each imports only from those before it, and from itself.
-const LAYERS: [&str; 12] =
-    ["units", "os", "error", "sync", "word", "classes", "object", "zspage", "region", "class", "pool", "capi"];
+const LAYERS: [&str; 13] =
+    ["units", "os", "error", "sync", "word", "classes", "object", "zspage", "region", "class", "pool", "zswap", "capi"];
 
 const LONGEST_LINE: usize = 120;
 const LONGEST_FUNCTION: usize = 70;

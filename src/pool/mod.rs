@@ -20,7 +20,7 @@ use crate::class::{Emptied, SizeClass};
 use crate::classes::{self, CLASS_COUNT, MAX_ALLOC_SIZE};
 use crate::error::{Error, Result};
 use crate::object::{Freed, ObjectWord};
-use crate::os::ForkGuard;
+use crate::os::{self, ForkGuard};
 use crate::region::{NO_HANDLES, Region};
 use crate::sync::{AtomicU64, Lock, Ordering::Relaxed, Rank};
 use crate::units::{ClassIndex, HandleIndex, PAGE, Place, pages_of};
@@ -193,6 +193,30 @@ impl Pool {
         Ok(())
     }
 
+    /// [`Pool::free_raw`], and how many bytes the object's slot had: what a table of handles that limits itself by
+    /// bytes gets back.
+    ///
+    /// # Errors
+    /// As [`Pool::free_raw`], and [`Error::Busy`] if it is mapped 4,095 times, which changes nothing.
+    ///
+    /// # Safety
+    /// As [`Pool::free_raw`].
+    pub unsafe fn free_sized_raw(&self, handle: u64) -> Result<usize> {
+        let (index, word, generation) = self.word_of(handle)?;
+        if let Some(place) = word.free_if_idle(generation) {
+            let bytes = self.slot_bytes(place);
+            self.release(index, place);
+            return Ok(bytes);
+        }
+        // Somebody has it mapped, or is moving it: only a pin keeps its slot from becoming another class's meanwhile.
+        let bytes = self.slot_bytes(word.pin_to_read(generation)?);
+        let freed = word.free(generation);
+        if let Some(place) = word.unpin(generation)? {
+            self.release(index, place);
+        }
+        freed.map(|_| bytes)
+    }
+
     /// Releases the slot and the handle of an object whose word the caller made FREE.
     #[inline]
     fn release(&self, index: HandleIndex, place: Place) {
@@ -234,6 +258,51 @@ impl Pool {
     #[inline]
     pub fn map_raw(&self, handle: u64, mode: MapMode) -> Result<*mut u8> {
         self.pin(handle, mode).map(|place| self.region.object(place))
+    }
+
+    /// [`Pool::map_raw`], and how many bytes the object's slot has.
+    ///
+    /// # Errors
+    /// As [`Pool::map_raw`].
+    #[inline]
+    pub fn map_sized_raw(&self, handle: u64, mode: MapMode) -> Result<(*mut u8, usize)> {
+        let place = self.pin(handle, mode)?;
+        Ok((self.region.object(place), self.slot_bytes(place)))
+    }
+
+    /// Asks the processor to fetch what mapping this handle will look at first. A hint: any number will do.
+    #[inline]
+    pub fn prefetch(&self, handle: u64) {
+        let index = RawHandle::unpack(handle).index;
+        if index.0 < self.region.word_count() {
+            os::prefetch(self.region.word(index).0);
+        }
+    }
+
+    /// Asks the processor to fetch the first `bytes` bytes of an object whose handle was [`Pool::prefetch`]ed a moment
+    /// ago. A hint: any number will do.
+    #[inline]
+    pub fn prefetch_object(&self, handle: u64, bytes: usize) {
+        let RawHandle { index, generation, .. } = RawHandle::unpack(handle);
+        if index.0 < self.region.word_count() {
+            let word = self.region.word(index).peek();
+            if word.is_held_by(generation) {
+                os::prefetch_bytes(self.region.object(word.place()), bytes);
+            }
+        }
+    }
+
+    /// The bits of a handle that differ within a pool: the low [`HANDLE_BITS`], for tables that have other uses for the
+    /// rest.
+    #[inline]
+    pub fn short_handle(handle: u64) -> u64 {
+        RawHandle { tag: 0, ..RawHandle::unpack(handle) }.pack()
+    }
+
+    /// The handle of this pool that [`Pool::short_handle`] shortened.
+    #[inline]
+    pub fn long_handle(&self, short: u64) -> u64 {
+        RawHandle { tag: self.tag, ..RawHandle::unpack(short) }.pack()
     }
 
     /// map: one locked instruction, which adds the pin.
@@ -331,6 +400,15 @@ impl Pool {
             return Err(FOREIGN);
         }
         Ok((index, self.region.word(index), generation))
+    }
+
+    /// Whether this process can use the pool, as each call asks.
+    ///
+    /// # Errors
+    /// [`Error::Forked`] in a child without the pool.
+    #[inline]
+    pub fn check_usable(&self) -> Result<()> {
+        self.check_alive()
     }
 
     /// Refuses calls in a forked child that did not get the pool.

@@ -10,3 +10,4 @@ mod reclaim;
 mod reclaim_races;
 mod shared;
 mod threads;
+mod zswap;

@@ -1,0 +1,147 @@
+//! What one thread sees.
+
+use super::{compressible, noise, with_area};
+use crate::{AreaOptions, Claim, Codec, CompactBudget, Error, LoadFlags, PAGE_SIZE, Patience, Zswap, ZswapOptions};
+use std::os::fd::AsRawFd;
+use std::sync::{Arc, Mutex};
+
+fn load(area: &crate::Area, offset: u64) -> crate::Result<[u8; PAGE_SIZE]> {
+    let mut page = [0xee; PAGE_SIZE];
+    area.load(offset, &mut page, LoadFlags::KEEP).map(|()| page)
+}
+
+#[test]
+fn pages_come_back_as_they_went() {
+    let (zswap, area) = with_area(1000, &ZswapOptions::default());
+    let pages = [compressible(1), noise(2), [0; PAGE_SIZE], [0xa5; PAGE_SIZE], compressible(3)];
+    for (offset, page) in pages.iter().enumerate() {
+        area.store(offset as u64 * 7, page).unwrap();
+    }
+    for (offset, page) in pages.iter().enumerate() {
+        assert!(load(&area, offset as u64 * 7) == Ok(*page));
+    }
+    let stats = area.stats().unwrap();
+    assert_eq!((stats.counts.compressed_pages, stats.counts.raw_pages, stats.counts.filled_pages), (2, 1, 2));
+    assert_eq!(stats.used_bytes, zswap.stats().unwrap().used_bytes);
+    assert_eq!(area.next_stored(1), Ok(7));
+    assert!(matches!(load(&area, 1), Err(Error::NotFound(_))));
+    let mut page = [0; PAGE_SIZE];
+    area.load(7, &mut page, LoadFlags::TAKE).unwrap();
+    assert!(page == noise(2));
+    assert!(matches!(load(&area, 7), Err(Error::NotFound(_))));
+    area.invalidate(0, 1000, Patience::Wait).unwrap();
+    assert!(matches!(area.next_stored(0), Err(Error::NotFound(_))));
+    let stats = zswap.stats().unwrap();
+    assert_eq!((stats.counts.pages(), stats.used_bytes), (0, 0));
+    area.remove().unwrap();
+    assert!(matches!(area.store(0, &page), Err(Error::Invalid(_))));
+    assert_eq!(zswap.area_count(), 0);
+}
+
+#[test]
+fn batches_and_codecs() {
+    let (zswap, area) = with_area(4096, &ZswapOptions::default());
+    let pages: Vec<_> = (0..600).map(compressible).collect();
+    area.store_pages(100, &pages).unwrap();
+    let mut back = vec![[0; PAGE_SIZE]; 600];
+    area.load_pages(100, &mut back, LoadFlags::KEEP, |_, result| result.unwrap()).unwrap();
+    assert!(back == pages);
+    let before = area.stats().unwrap().used_bytes;
+    assert_eq!(area.recompress(600, Codec::Zstd(3)), Ok(0), "all were just stored");
+    assert_eq!(area.recompress(600, Codec::Zstd(3)), Ok(600));
+    assert!(area.stats().unwrap().used_bytes < before);
+    zswap.set_codec(Codec::Raw).unwrap();
+    area.store(0, &pages[0]).unwrap();
+    assert_eq!(area.stats().unwrap().counts.raw_pages, 1);
+    area.load_pages(100, &mut back, LoadFlags::TAKE, |_, result| result.unwrap()).unwrap();
+    assert!(back == pages);
+    assert!(matches!(zswap.set_codec(Codec::Zstd(99)), Err(Error::Invalid(_))));
+    assert!(zswap.stats_json().unwrap().contains("\"recompressed\":600"));
+}
+
+#[test]
+fn limits_hold_and_shrinking_makes_room() {
+    let options = ZswapOptions { max_bytes: 1 << 20, ..ZswapOptions::default() };
+    let (zswap, area) = with_area(100_000, &options);
+    let written = Arc::new(Mutex::new(Vec::new()));
+    let kept = written.clone();
+    zswap
+        .set_writeback(Some(Arc::new(move |_, offset, page| {
+            kept.lock().unwrap().push((offset, *page));
+            Ok(())
+        })))
+        .unwrap();
+    let mut stored = 0;
+    while area.store(stored, &compressible(stored)).is_ok() {
+        stored += 1;
+    }
+    assert!(zswap.stats().unwrap().used_bytes <= 1 << 20);
+    assert!(matches!(area.store(stored, &noise(1)), Err(Error::NoMemory(_))));
+    assert_eq!(area.shrink(stored / 2), Ok(stored / 2));
+    area.store(stored, &compressible(stored)).unwrap();
+    for (offset, page) in written.lock().unwrap().iter() {
+        assert!(*page == compressible(*offset) && matches!(load(&area, *offset), Err(Error::NotFound(_))));
+    }
+    assert!(area.reclaimable_pages().unwrap() > 0);
+    zswap.compact(&CompactBudget::default()).unwrap();
+    assert!(zswap.shrink(u64::MAX).unwrap() > 0);
+    assert!(matches!(zswap.shrink(1), Err(Error::NotFound(_))));
+}
+
+#[test]
+fn the_library_writes_to_its_own_file() {
+    let (zswap, area) = with_area(10_000, &ZswapOptions::default());
+    let file = tempfile();
+    zswap.set_backing_file(Some((file.as_raw_fd(), 300 * PAGE_SIZE as u64))).unwrap();
+    drop(file);
+    let pages: Vec<_> = (0..400).map(compressible).collect();
+    area.store_pages(0, &pages).unwrap();
+    assert_eq!(zswap.shrink(1000), Ok(300), "as many as the file has room for");
+    assert_eq!(area.stats().unwrap().counts.file_pages, 300);
+    for (offset, page) in pages.iter().enumerate() {
+        assert!(load(&area, offset as u64) == Ok(*page));
+    }
+    assert!(matches!(zswap.set_writeback(None), Err(Error::Busy(_))));
+    area.invalidate(0, 200, Patience::Wait).unwrap();
+    assert_eq!(zswap.shrink(1000), Ok(100));
+    area.remove().unwrap();
+    zswap.set_backing_file(None).unwrap();
+}
+
+fn tempfile() -> std::fs::File {
+    let fd = crate::os::Os::default().memory_file("backing", 0, false).unwrap();
+    std::fs::File::from(fd)
+}
+
+#[test]
+fn claims_are_ended_once() {
+    let (zswap, area) = with_area(100, &ZswapOptions::default());
+    (0..10).for_each(|offset| area.store(offset, &compressible(offset)).unwrap());
+    let (mut claims, mut pages) = ([Claim::default(); 4], [[0; PAGE_SIZE]; 4]);
+    assert_eq!(area.begin_writeback(&mut claims, &mut pages), Ok(4));
+    assert!(matches!(area.remove(), Err(Error::Busy(_))));
+    assert!(matches!(area.invalidate(0, 100, Patience::Wait), Err(Error::Busy(_))), "this thread holds claims");
+    assert!(pages[1] == compressible(claims[1].offset));
+    load(&area, claims[0].offset).unwrap();
+    assert_eq!(area.end_writeback(&claims[0], Ok(())), Ok(false), "it was loaded meanwhile");
+    assert_eq!(area.end_writeback(&claims[1], Ok(())), Ok(true));
+    assert!(matches!(area.end_writeback(&claims[1], Ok(())), Err(Error::Invalid(_))));
+    assert_eq!(area.end_writeback(&claims[2], Err(crate::Refusal::Io)), Ok(false));
+    assert_eq!(zswap.stats().unwrap().claims, 1);
+    let other = zswap.add_area(100, &AreaOptions::default()).unwrap();
+    assert!(matches!(other.end_writeback(&claims[3], Ok(())), Err(Error::Invalid(_))));
+    assert_eq!(area.end_writeback(&claims[3], Ok(())), Ok(true));
+    area.remove().unwrap();
+}
+
+#[test]
+fn an_empty_terabyte_costs_nothing() {
+    let zswap = Zswap::new("test", &ZswapOptions::default()).unwrap();
+    let area = zswap.add_area((1 << 40) / PAGE_SIZE as u64, &AreaOptions::default()).unwrap();
+    area.store(1 << 27, &noise(1)).unwrap();
+    area.invalidate(0, area.pages(), Patience::Wait).unwrap();
+    assert!(area.stats().unwrap().metadata_bytes < 100_000);
+    assert!(matches!(area.next_stored(0), Err(Error::NotFound(_))));
+    area.store(1 << 27, &noise(1)).unwrap();
+    assert_eq!(area.next_stored(0), Ok(1 << 27));
+}

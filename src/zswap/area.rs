@@ -1,0 +1,325 @@
+//! An area: a fixed number of pages, with its own limit, statistics and clock hand.
+
+use super::codec::AlignedPage;
+use super::entry::{self, Seed};
+use super::index::Index;
+use super::limit::Limit;
+use super::options::AreaOptions;
+use super::page::{Objects, Page};
+use super::shared::Shared;
+use super::stats::{AreaStats, Counts, MAX_SHARDS, Shard, Shards, sum};
+use super::word::{Kind, PageWord};
+use crate::error::{Error, Result};
+use crate::os;
+use crate::pool::{MapMode, Pool};
+use crate::sync::{AtomicU64, Locked, Ordering::Relaxed, Wait};
+use crate::units::PAGE;
+use std::sync::Arc;
+
+/// What a swap device or a guest's memory is: a fixed number of pages, stored in its zswap's pool under their offsets.
+///
+/// A handle to it: clones are the same area, which goes when the last of them does, or by [`Area::remove`]. All methods
+/// may be called from any thread, and from a writeback callback. Two threads that store, take or invalidate the same
+/// offset at once get the outcome of one order or the other.
+#[derive(Clone)]
+pub struct Area(pub(crate) Arc<AreaState>);
+
+/// An area's parts.
+pub struct AreaState {
+    pub(super) shared: Arc<Shared>,
+    pub(super) id: u64,
+    pub(super) index: Index,
+    pub(super) limit: Limit,
+    pub(super) shards: Shards,
+    pub(super) options: AreaOptions,
+    /// Where the clock hand of writeback stands, and that of recompression.
+    pub(super) hand: AtomicU64,
+    pub(super) recompress_hand: AtomicU64,
+    /// Refaults that the next [`Area::reclaimable_pages`] has to make good for.
+    pub(super) recent_refaults: AtomicU64,
+}
+
+pub(super) const REMOVED: Error = Error::Invalid(&"the area was removed");
+const PAST_END: Error = Error::Invalid(&"the offset, or the end of the range, is past the end of the area");
+pub(super) const DAMAGED: Error = Error::Io(&"the stored page is damaged: its check is wrong");
+
+/// A call that runs on an area, which can't be removed meanwhile.
+pub struct Call<'a> {
+    pub area: &'a AreaState,
+    shard: usize,
+}
+
+impl Call<'_> {
+    /// The part of the statistics that the call began in.
+    #[inline]
+    pub fn lock(&self) -> Locked<'_, Shard> {
+        self.area.shards.lock(self.shard)
+    }
+
+    /// Counts something.
+    #[inline]
+    pub fn count(&self, count: impl FnOnce(&mut Counts)) {
+        count(&mut self.lock().counts);
+    }
+
+    /// Which part it began in, for a claim that outlives the call.
+    pub fn keep_running(self) -> usize {
+        let shard = self.shard;
+        std::mem::forget(self);
+        shard
+    }
+}
+
+impl Drop for Call<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        self.area.shards.end(self.shard);
+    }
+}
+
+impl Objects for Pool {
+    type Pinned = (*const u8, usize);
+
+    #[inline]
+    fn pin(&self, short_handle: u64) -> Option<Self::Pinned> {
+        let handle = self.long_handle(short_handle);
+        let mut wait = Wait::default();
+        loop {
+            match self.map_sized_raw(handle, MapMode::Read) {
+                Ok((at, bytes)) => return Some((at.cast_const(), bytes)),
+                // So many threads load this page right now that one more can't be counted.
+                Err(Error::Busy(_)) => wait.a_moment(),
+                Err(_) => return None,
+            }
+        }
+    }
+
+    #[inline]
+    fn unpin(&self, short_handle: u64) {
+        // SAFETY: the pin is the caller's.
+        let unpinned = unsafe { self.unmap_raw(self.long_handle(short_handle)) };
+        debug_assert!(unpinned.is_ok());
+    }
+}
+
+impl AreaState {
+    pub(super) fn new(shared: Arc<Shared>, id: u64, pages: u64, options: AreaOptions) -> Result<Self> {
+        let max = if options.max_bytes == 0 { u64::MAX } else { options.max_bytes };
+        Ok(Self {
+            index: Index::new(shared.os.clone(), pages)?,
+            limit: Limit::new(max, shared.accept_percent),
+            shards: Shards::new(os::processors().min(MAX_SHARDS)),
+            hand: AtomicU64::new(0),
+            recompress_hand: AtomicU64::new(0),
+            recent_refaults: AtomicU64::new(0),
+            shared,
+            id,
+            options,
+        })
+    }
+
+    /// A call begins.
+    #[inline]
+    pub(super) fn begin(&self) -> Result<Call<'_>> {
+        self.shared.pool.check_usable()?;
+        let shard = self.shards.begin().ok_or(REMOVED)?;
+        Ok(Call { area: self, shard })
+    }
+
+    /// A call on a page begins.
+    #[inline]
+    pub(super) fn begin_at(&self, offset: u64, count: u64) -> Result<Call<'_>> {
+        if offset >= self.index.pages() || count > self.index.pages() - offset {
+            return Err(PAST_END);
+        }
+        self.begin()
+    }
+
+    #[inline]
+    pub(super) fn page(&self, offset: u64) -> Page<'_> {
+        self.index.page(offset)
+    }
+
+    #[inline]
+    pub(super) fn seed(&self, offset: u64) -> Seed {
+        Seed::new(self.id, offset)
+    }
+
+    /// Decodes the pinned entry of `offset` into `page`; a check that is wrong leaves it as it was.
+    #[inline]
+    pub(super) fn decode(&self, offset: u64, pinned: (*const u8, usize), page: &mut [u8; PAGE]) -> Result<()> {
+        // SAFETY: the pin keeps the object in place, and so many bytes are its slot; whoever wrote it published it
+        // after that, and nobody writes it again.
+        let slot = unsafe { std::slice::from_raw_parts(pinned.0, pinned.1) };
+        os::prefetch_bytes(pinned.0, pinned.1);
+        let (stored, payload) = entry::open(slot, self.seed(offset)).ok_or(DAMAGED)?;
+        super::codec::decode(&self.shared.contexts, stored, payload, page)
+    }
+
+    /// The same into a page of the caller's stack.
+    pub(super) fn decode_aligned(&self, offset: u64, pinned: (*const u8, usize)) -> Result<AlignedPage> {
+        let mut page = AlignedPage([0; PAGE]);
+        self.decode(offset, pinned, &mut page.0).map(|()| page)
+    }
+
+    /// Gives back what a word named that was replaced or removed: whoever changed the word does this, once.
+    #[inline]
+    pub(super) fn discard(&self, word: PageWord) {
+        match word.kind() {
+            Kind::Empty | Kind::Filled(_) => {}
+            Kind::Stored(handle) => self.free_object(handle),
+            Kind::Backed(slot) => self.shared.free_file_slot(slot),
+        }
+    }
+
+    /// Frees an object, and takes its charge back.
+    #[inline]
+    pub(super) fn free_object(&self, short_handle: u64) {
+        self.uncharge(self.free_uncharged(short_handle));
+    }
+
+    /// Frees an object whose charge is another's to take back. How many bytes its slot had.
+    #[inline]
+    pub(super) fn free_uncharged(&self, short_handle: u64) -> u64 {
+        let pool = &self.shared.pool;
+        let mut wait = Wait::default();
+        loop {
+            // SAFETY: the only word that named it does so no more.
+            match unsafe { pool.free_sized_raw(pool.long_handle(short_handle)) } {
+                Ok(bytes) => return bytes as u64,
+                Err(Error::Busy(_)) => wait.a_moment(),
+                Err(error) => {
+                    debug_assert!(false, "{error}");
+                    return 0;
+                }
+            }
+        }
+    }
+
+    /// Takes a charge back from both limits.
+    #[inline]
+    pub(super) fn uncharge(&self, bytes: u64) {
+        self.shared.limit.uncharge(bytes);
+        self.limit.uncharge(bytes);
+    }
+
+    /// What it has and did, given its parts, which are held.
+    pub(super) fn stats_of(&self, held: &[Locked<'_, Shard>]) -> AreaStats {
+        AreaStats {
+            area: self.id,
+            area_pages: self.index.pages(),
+            max_bytes: self.limit.max(),
+            used_bytes: self.limit.used(),
+            metadata_bytes: self.metadata_bytes(),
+            limit_hits: self.limit.hits(),
+            counts: sum(held),
+        }
+    }
+
+    pub(super) fn metadata_bytes(&self) -> u64 {
+        self.index.bytes() + (self.shards.bytes() + size_of::<Self>()) as u64
+    }
+
+    /// Releases every page, of an area on which no call runs and none begins.
+    fn release_all(&self) {
+        let mut at = 0;
+        while let Some((offset, _)) = self.index.next_used(at, self.index.pages()) {
+            self.discard(self.page(offset).remove());
+            at = offset + 1;
+        }
+    }
+}
+
+impl Drop for AreaState {
+    fn drop(&mut self) {
+        // In a forked child without the pool nothing can be freed, nor has to be.
+        if self.shared.pool.check_usable().is_ok() && self.shards.remove() {
+            self.shared.forget_area(self.id, &self.shards.counts());
+            self.release_all();
+        }
+    }
+}
+
+impl Area {
+    /// Removes the area: releases all its pages. Waits for nothing. Its clones are refused with [`Error::Invalid`] from
+    /// then on.
+    ///
+    /// # Errors
+    /// [`Error::Busy`] while a call on it runs or a claim on it is held; nothing has changed then. [`Error::Invalid`]
+    /// if it was removed before, [`Error::Forked`] in a child without the pool.
+    pub fn remove(&self) -> Result<()> {
+        const RUNNING: Error = Error::Busy(&"a call on the area is running, or a claim on it is held");
+        let area = &self.0;
+        // Also says whether it was removed before.
+        drop(area.begin()?);
+        if !area.shards.remove() {
+            return Err(RUNNING);
+        }
+        area.shared.forget_area(area.id, &area.shards.counts());
+        area.release_all();
+        Ok(())
+    }
+
+    /// Pages it has room for.
+    pub fn pages(&self) -> u64 {
+        self.0.index.pages()
+    }
+
+    /// Its number: callbacks tell areas apart by it. Not used twice by one zswap.
+    pub fn id(&self) -> u64 {
+        self.0.id
+    }
+
+    /// The number that it was given in [`AreaOptions::context`].
+    pub fn context(&self) -> usize {
+        self.0.options.context
+    }
+
+    /// Sets how many bytes of slots its pages may take; 0: no limit of its own. Less than it has is allowed: stores are
+    /// refused until enough has gone.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] if it was removed, [`Error::Forked`] in a child without the pool.
+    pub fn set_limit(&self, max_bytes: u64) -> Result<()> {
+        let _call = self.0.begin()?;
+        self.0.limit.set(if max_bytes == 0 { u64::MAX } else { max_bytes });
+        Ok(())
+    }
+
+    /// The first offset from `from` on that has a page, in the pool, filled, or on the library's own file.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] if there is none, [`Error::Invalid`] if the area was removed, [`Error::Forked`] in a child
+    /// without the pool.
+    pub fn next_stored(&self, from: u64) -> Result<u64> {
+        const NONE: Error = Error::NotFound(&"no page is stored from there on");
+        let _call = self.0.begin()?;
+        let mut at = from;
+        while let Some((offset, word)) = self.0.index.next_used(at, self.0.index.pages()) {
+            if word.kind() != Kind::Empty {
+                return Ok(offset);
+            }
+            at = offset + 1;
+        }
+        Err(NONE)
+    }
+
+    /// What it has and did, at one moment.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] if it was removed, [`Error::Forked`] in a child without the pool.
+    pub fn stats(&self) -> Result<AreaStats> {
+        let _call = self.0.begin()?;
+        let held = self.0.shards.hold();
+        Ok(self.0.stats_of(&held))
+    }
+
+    /// Notes that so many pages that were written back are needed again: [`Area::reclaimable_pages`] is smaller for a
+    /// while. Loads from the library's own file note themselves.
+    pub fn note_refaults(&self, pages: u64) -> Result<()> {
+        let call = self.0.begin()?;
+        self.0.recent_refaults.fetch_add(pages, Relaxed);
+        call.count(|counts| counts.refaults += pages);
+        Ok(())
+    }
+}

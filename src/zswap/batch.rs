@@ -1,0 +1,228 @@
+//! Storing many pages at once: all or nothing, with one reservation.
+//!
+//! A batch reserves by the estimate, compresses into the pool what its words will name, and publishes all words once
+//! everything is there. Until then the words wait in a lane: there are few, set aside when the zswap is created, and
+//! more batches than lanes wait for each other.
+
+use super::area::{Area, AreaState, Call};
+use super::store::{AREA_FULL, Charge, FULL, Ready, count_refused};
+use super::word::{Kind, PageWord};
+use crate::error::{Error, Result};
+use crate::os::{self, Mapping, Os};
+use crate::sync::{Lock, Locked, Rank};
+use crate::units::PAGE;
+
+/// Most pages of a batch: 32 MiB.
+pub const MAX_BATCH: usize = 8192;
+
+/// The words of a batch that are not published yet.
+pub struct Lane {
+    mapping: Mapping,
+}
+
+// SAFETY: a lane is memory of its own, behind a lock.
+unsafe impl Send for Lane {}
+
+impl Lane {
+    fn new(os: &Os) -> Result<Self> {
+        const NO_LANE: Error = Error::NoMemory(&"the system gives no addresses for the lanes of batches");
+        let bytes = MAX_BATCH * size_of::<PageWord>();
+        let mapping = os.reserve(bytes, PAGE).map_err(|_| NO_LANE)?;
+        os.commit(mapping.base().as_ptr(), bytes).map_err(|_| NO_LANE)?;
+        Ok(Self { mapping })
+    }
+
+    fn words(&mut self) -> &mut [PageWord] {
+        // SAFETY: the mapping has so many words, is this lane's alone, and zero is a word.
+        unsafe { std::slice::from_raw_parts_mut(self.mapping.base().as_ptr().cast(), MAX_BATCH) }
+    }
+}
+
+/// The lanes of a zswap.
+pub struct Lanes(Box<[Lock<Lane>]>);
+
+impl Lanes {
+    /// So many.
+    pub fn new(os: &Os, count: usize) -> Result<Self> {
+        let lane = |_| Lane::new(os).map(|lane| Lock::new(Rank::Lane, lane));
+        (0..count).map(lane).collect::<Result<Vec<_>>>().map(|lanes| Self(lanes.into()))
+    }
+
+    fn take(&self) -> Locked<'_, Lane> {
+        let own = os::current_cpu() % self.0.len();
+        self.0.iter().find_map(|lane| lane.try_lock()).unwrap_or_else(|| self.0[own].lock())
+    }
+}
+
+/// What a running batch has been granted, and uses.
+struct Reservation<'a> {
+    area: &'a AreaState,
+    granted: u64,
+    used: u64,
+}
+
+impl<'a> Reservation<'a> {
+    /// Reserves what the pages will take by the estimate.
+    fn new(area: &'a AreaState, bytes: u64) -> Result<Self> {
+        area.shared.batches.begin();
+        let mut reservation = Self { area, granted: 0, used: 0 };
+        // Dropped on a refusal, which ends it.
+        reservation.grow(bytes)?;
+        Ok(reservation)
+    }
+
+    fn grow(&mut self, bytes: u64) -> Result<()> {
+        let refused = match (self.area.shared.limit.charge(bytes), self.area.limit.charge(bytes)) {
+            (true, true) => {
+                self.granted += bytes;
+                return Ok(());
+            }
+            (true, false) => {
+                self.area.shared.limit.uncharge(bytes);
+                AREA_FULL
+            }
+            (false, true) => {
+                self.area.limit.uncharge(bytes);
+                FULL
+            }
+            (false, false) => FULL,
+        };
+        Err(refused)
+    }
+
+    /// Uses `bytes` for a page; reserves more if the estimate was too low.
+    fn use_bytes(&mut self, bytes: u64) -> Result<()> {
+        let missing = (self.used + bytes).saturating_sub(self.granted);
+        if missing > 0
+            && let Err(refused) = self.grow(missing)
+        {
+            let area = self.area;
+            let charged = area.shared.batches.reserve_patiently(|| self.grow(missing).is_ok());
+            if !charged {
+                return Err(refused);
+            }
+        }
+        self.used += bytes;
+        Ok(())
+    }
+
+    /// All pages are stored: what was not used goes back.
+    fn settle(mut self) {
+        self.area.uncharge(self.granted - self.used);
+        self.granted = 0;
+    }
+}
+
+impl Drop for Reservation<'_> {
+    fn drop(&mut self) {
+        self.area.uncharge(self.granted);
+        self.area.shared.batches.end();
+    }
+}
+
+impl Area {
+    /// Stores pages that follow each other, from `offset` on: all of them or none. A load that runs meanwhile sees each
+    /// page as it was or as it will be. If this fails, nothing is stored in the range any more.
+    ///
+    /// # Errors
+    /// As [`Area::store`]; [`Error::NoMemory`] also if what the batch is expected to take does not fit, before anything
+    /// is compressed. [`Error::Invalid`] for more than [`MAX_BATCH`] pages.
+    pub fn store_pages(&self, offset: u64, pages: &[[u8; PAGE]]) -> Result<()> {
+        // SAFETY: so many pages can be read there.
+        unsafe { self.store_pages_from(offset, pages.as_ptr().cast(), pages.len()) }
+    }
+
+    /// [`Area::store_pages`] from memory that others may be writing.
+    ///
+    /// # Errors
+    /// As there.
+    ///
+    /// # Safety
+    /// `count` times 4096 bytes can be read at `pages`.
+    pub unsafe fn store_pages_from(&self, offset: u64, pages: *const u8, count: usize) -> Result<()> {
+        const TOO_MANY: Error = Error::Invalid(&"a batch has more than ZSWAP_MAX_BATCH pages");
+        if count > MAX_BATCH {
+            return Err(TOO_MANY);
+        }
+        let area = &self.0;
+        let call = area.begin_at(offset, count as u64)?;
+        let mut lane = area.shared.lanes.take();
+        let words = &mut lane.words()[..count];
+        // SAFETY: the caller vouches for the pages.
+        let stored = unsafe { area.prepare(&call, offset, pages, words) };
+        let Err(error) = stored else {
+            for (at, word) in words.iter_mut().enumerate() {
+                *word = area.publish(&call, offset + at as u64, *word, |counts| {
+                    counts.stores += 1;
+                    counts.batch_stores += 1;
+                });
+            }
+            // The pages that were there before.
+            words.iter().for_each(|&old| area.discard(old));
+            return Ok(());
+        };
+        drop(lane);
+        call.count(|counts| counts.batches_failed += 1);
+        (offset..offset + count as u64).for_each(|offset| area.remove_after_failure(&call, offset));
+        Err(error)
+    }
+}
+
+impl AreaState {
+    /// Makes what all words of the batch will name, or nothing.
+    ///
+    /// # Safety
+    /// As many pages as `words` can be read at `pages`.
+    unsafe fn prepare(&self, call: &Call<'_>, offset: u64, pages: *const u8, words: &mut [PageWord]) -> Result<()> {
+        let estimate = self.shared.contexts.take().estimate() * words.len() as u64;
+        let mut reservation = self.reserve(call, estimate, words.len() as u64)?;
+        for at in 0..words.len() {
+            // SAFETY: the caller vouches for the pages.
+            let made = unsafe { self.make(call, offset + at as u64, pages.add(at * PAGE), Charge::Batch) };
+            let charged = made.and_then(|ready| {
+                words[at] = ready.word;
+                reservation.use_bytes(ready.bytes).inspect_err(|&refused| self.drop_page(call, ready, refused))
+            });
+            if let Err(error) = charged {
+                self.roll_back(call, &words[..at]);
+                return Err(error);
+            }
+        }
+        reservation.settle();
+        Ok(())
+    }
+
+    fn reserve(&self, call: &Call<'_>, estimate: u64, pages: u64) -> Result<Reservation<'_>> {
+        let admitted = match (self.shared.limit.admits(estimate), self.limit.admits(estimate)) {
+            (false, _) => Err(FULL),
+            (true, false) => Err(AREA_FULL),
+            (true, true) => Ok(()),
+        };
+        admitted.and_then(|()| Reservation::new(self, estimate)).inspect_err(|&refused| {
+            self.meet(refused, estimate / pages.max(1));
+            call.count(|counts| count_refused(counts, refused, pages, true));
+        })
+    }
+
+    /// A page that was made, and for which there is no room.
+    fn drop_page(&self, call: &Call<'_>, ready: Ready, refused: Error) {
+        self.meet(refused, ready.bytes);
+        self.roll_back(call, &[ready.word]);
+        call.count(|counts| count_refused(counts, refused, 1, false));
+    }
+
+    /// Frees what words name that were never published, and that the reservation was charged for.
+    fn roll_back(&self, call: &Call<'_>, words: &[PageWord]) {
+        let mut wasted = 0;
+        for word in words {
+            if let Kind::Stored(handle) = word.kind() {
+                self.free_uncharged(handle);
+                wasted += 1;
+            }
+        }
+        call.count(|counts| {
+            counts.compressions += wasted;
+            counts.compressions_wasted += wasted;
+        });
+    }
+}

@@ -1,0 +1,304 @@
+//! A zswap: creation, areas, and what concerns all of them.
+
+use super::area::{Area, AreaState};
+use super::batch::Lanes;
+use super::claims::Claims;
+use super::codec::{Codec, Contexts, MAX_CONTEXTS};
+use super::file::BackingFile;
+use super::index::MAX_PAGES;
+use super::limit::Limit;
+use super::options::{AreaOptions, ZswapOptions};
+use super::shared::{Areas, Backing, Shared};
+use super::stats::{AreaStats, ZswapStats};
+use super::writeback::Writeback;
+use crate::error::{Error, Result};
+use crate::os::{self, Os};
+use crate::pool::options::{MIN_BYTES, PoolOptions};
+use crate::pool::{CompactBudget, Pool};
+use crate::sync::{Lock, Rank};
+use serde::Serialize;
+use std::os::fd::RawFd;
+use std::sync::{Arc, PoisonError};
+
+/// Pages that a shrink writes back of one area before it goes on to the next.
+const QUANTUM: u64 = 64;
+
+/// A swap layer in memory: areas of pages, compressed into one pool.
+///
+/// All methods may be called from any thread, and from a writeback callback. It is gone when it and its areas are
+/// dropped.
+pub struct Zswap(Arc<Shared>);
+
+impl Zswap {
+    /// Creates a zswap without areas. `name` is for people: it shows as the name of a pool in a memory file.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for options that are wrong, [`Error::NoMemory`] or [`Error::System`] when the system gives no
+    /// addresses or memory; the sentence says which.
+    pub fn new(name: &str, options: &ZswapOptions) -> Result<Self> {
+        Self::with_os(Os::default(), name, options)
+    }
+
+    pub(crate) fn with_os(os: Os, name: &str, options: &ZswapOptions) -> Result<Self> {
+        const PERCENT: Error = Error::Invalid(&"accept_percent is 1 to 100, or 0 for 90");
+        const CONTEXTS: Error = Error::Invalid(&"there are 1 to 64 contexts, or 0 for as many as processors");
+        if options.accept_percent > 100 {
+            return Err(PERCENT);
+        }
+        if options.contexts > MAX_CONTEXTS {
+            return Err(CONTEXTS);
+        }
+        let or = |value: usize, default: usize| if value == 0 { default } else { value };
+        let accept = or(options.accept_percent.into(), 90) as u64;
+        let count = or(options.contexts, os::processors().min(MAX_CONTEXTS));
+        let contexts = Contexts::new(count);
+        contexts.prepare(options.codec)?;
+        let pool = Pool::with_os(os.clone(), name, &pool_options(options))?;
+        let shared = Shared::new(
+            pool,
+            contexts,
+            Lanes::new(&os, count)?,
+            Limit::new(u64::MAX, accept),
+            Claims::new(or(options.max_claims, 4096)),
+            Lock::new(Rank::Areas, Areas::default()),
+            (accept, options.headroom_percent.into()),
+            os,
+        );
+        shared.set_codec(options.codec);
+        let zswap = Self(Arc::new(shared));
+        zswap.set_limit(options.max_bytes)?;
+        Ok(zswap)
+    }
+
+    /// Adds an area of so many pages. Reserves 8 bytes of addresses a page, and takes memory as it is used.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for no pages or more than [`super::MAX_AREA_PAGES`], [`Error::NoMemory`] if the system gives
+    /// no addresses, [`Error::Forked`] in a child without the pool.
+    pub fn add_area(&self, pages: u64, options: &AreaOptions) -> Result<Area> {
+        const PAGES: Error = Error::Invalid(&"an area has 1 to 2^38 pages");
+        self.0.pool.check_usable()?;
+        if pages == 0 || pages > MAX_PAGES {
+            return Err(PAGES);
+        }
+        let id = {
+            let mut areas = self.0.areas.lock();
+            areas.next_id += 1;
+            areas.next_id
+        };
+        let area = Arc::new(AreaState::new(self.0.clone(), id, pages, options.clone())?);
+        self.0.areas.lock().list.push((id, Arc::downgrade(&area)));
+        Ok(Area(area))
+    }
+
+    /// How many areas there are.
+    pub fn area_count(&self) -> usize {
+        self.0.areas.lock().list.len()
+    }
+
+    /// The pool that the pages are in: for its statistics.
+    pub fn pool(&self) -> &Pool {
+        &self.0.pool
+    }
+
+    /// Sets how many bytes of slots stored pages may take; 0: no limit but the pool's capacity. The pool's memory may
+    /// go some way beyond ([`ZswapOptions::headroom_percent`]). Less than is stored is allowed: stores are refused
+    /// until enough has gone.
+    ///
+    /// # Errors
+    /// [`Error::Forked`] in a child without the pool.
+    pub fn set_limit(&self, max_bytes: u64) -> Result<()> {
+        self.0.pool.set_max_bytes(self.capacity(max_bytes))?;
+        self.0.limit.set(if max_bytes == 0 { u64::MAX } else { max_bytes });
+        Ok(())
+    }
+
+    /// What memory the pool may have for a limit.
+    fn capacity(&self, max_bytes: u64) -> u64 {
+        if max_bytes == 0 {
+            return 0;
+        }
+        let headroom = match self.0.headroom_percent {
+            0 => max_bytes / 8,
+            percent => (u128::from(max_bytes) * u128::from(percent) / 100) as u64,
+        };
+        // A small pool has its tables and a partly filled zspage of each class besides.
+        max_bytes.saturating_add(headroom).saturating_add(2 * MIN_BYTES)
+    }
+
+    /// Sets what pages are compressed with from now on.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] if the level is wrong, [`Error::NoMemory`] if there is no memory for its contexts.
+    pub fn set_codec(&self, codec: Codec) -> Result<()> {
+        self.0.contexts.prepare(codec)?;
+        self.0.set_codec(codec);
+        Ok(())
+    }
+
+    /// Sets the callback that pages are written back by, or takes it away. A shrink that is running goes on with the
+    /// one that it began with.
+    ///
+    /// # Errors
+    /// [`Error::Busy`] while pages are on the library's own file.
+    pub fn set_writeback(&self, writeback: Option<Arc<Writeback>>) -> Result<()> {
+        self.set_backing(writeback.map_or(Backing::None, Backing::Callback))
+    }
+
+    /// Lets the library write pages back itself, to the first `bytes` bytes of a file, which has to be open for reading
+    /// and writing, or a block device. The descriptor is duplicated, and is the caller's to close. Pages that are there
+    /// are loaded as all others, and stay there until they are replaced or removed. None: no file any more.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] if the descriptor is none or the bytes are less than a page, [`Error::Busy`] while pages are
+    /// on the file that was set before, [`Error::NoMemory`] if there is none for its table.
+    pub fn set_backing_file(&self, file: Option<(RawFd, u64)>) -> Result<()> {
+        let backing = match file {
+            Some((fd, bytes)) => Backing::File(Arc::new(BackingFile::new(self.0.os.clone(), fd, bytes)?)),
+            None => Backing::None,
+        };
+        self.set_backing(backing)
+    }
+
+    fn set_backing(&self, new: Backing) -> Result<()> {
+        const IN_USE: Error = Error::Busy(&"pages are on the backing file, or are being written to it");
+        self.0.pool.check_usable()?;
+        let old = {
+            let mut backing = self.0.backing.write().unwrap_or_else(PoisonError::into_inner);
+            if let Backing::File(file) = &*backing
+                && (file.taken() > 0 || Arc::strong_count(file) > 1)
+            {
+                return Err(IN_USE);
+            }
+            std::mem::replace(&mut *backing, new)
+        };
+        // Dropped here, with no lock held: a callback is the user's.
+        drop(old);
+        Ok(())
+    }
+
+    /// Writes back pages that were not used lately, of all areas in turn, until `pages` pages have left the pool.
+    /// Returns how many went, also when they are fewer than asked. Allocates nothing. Its effort is bounded: each area
+    /// is swept twice at most for every 64 pages, and left after 16 refusals.
+    ///
+    /// # Errors
+    /// [`Error::Again`] if none could go now, [`Error::NotFound`] if none is in the pool, [`Error::Invalid`] without a
+    /// callback or a file, [`Error::Forked`] in a child without the pool.
+    pub fn shrink(&self, pages: u64) -> Result<u64> {
+        let backing = self.usable_backing()?;
+        let (mut written, mut idle) = (0, 0);
+        while written < pages {
+            let Some((area, count)) = self.next_area() else { break };
+            let done = area.shrink((pages - written).min(QUANTUM), &backing);
+            let (gone, more) = done.unwrap_or((0, false));
+            written += gone;
+            idle = if more && gone > 0 { 0 } else { idle + 1 };
+            if idle >= count {
+                break;
+            }
+        }
+        if written > 0 || pages == 0 { Ok(written) } else { Err(self.why_nothing()) }
+    }
+
+    fn usable_backing(&self) -> Result<Backing> {
+        const NO_BACKING: Error = Error::Invalid(&"the zswap has neither a writeback callback nor a backing file");
+        self.0.pool.check_usable()?;
+        match self.0.backing() {
+            Backing::None => Err(NO_BACKING),
+            backing => Ok(backing),
+        }
+    }
+
+    fn why_nothing(&self) -> Error {
+        const NOTHING: Error = Error::NotFound(&"no page is in the pool");
+        const NOT_NOW: Error = Error::Again(&"no page could be written back now");
+        if self.0.limit.used() == 0 { NOTHING } else { NOT_NOW }
+    }
+
+    /// The area whose turn it is, and how many there are.
+    fn next_area(&self) -> Option<(Arc<AreaState>, usize)> {
+        let mut areas = self.0.areas.lock();
+        let count = areas.list.len();
+        for _ in 0..count {
+            areas.cursor = (areas.cursor + 1) % count;
+            if let Some(area) = areas.list[areas.cursor].1.upgrade() {
+                return Some((area, count));
+            }
+        }
+        None
+    }
+
+    /// How many pages are worth writing back now, of all areas: see [`Area::reclaimable_pages`].
+    pub fn reclaimable_pages(&self) -> Result<u64> {
+        self.0.live_areas().iter().map(|area| Area(area.clone()).reclaimable_pages()).sum()
+    }
+
+    /// Moves objects together and gives the memory that becomes free back to the system, as [`Pool::compact`] does; and
+    /// the parts of the areas' indexes that have no page any more. Returns the pages of 4096 bytes that the pool gave
+    /// back.
+    ///
+    /// # Errors
+    /// As [`Pool::compact`].
+    pub fn compact(&self, budget: &CompactBudget) -> Result<u64> {
+        for area in self.0.live_areas() {
+            area.index.give_back(0, area.index.pages());
+        }
+        self.0.pool.compact(budget)
+    }
+
+    /// What it has and did, with what each area has and did, all at one moment.
+    ///
+    /// # Errors
+    /// [`Error::Forked`] in a child without the pool.
+    pub fn snapshot(&self) -> Result<Snapshot> {
+        let mut areas = self.0.live_areas();
+        // No area is removed from the list, nor counted as past, while this is held.
+        let list = self.0.areas.lock();
+        areas.retain(|area| list.holds(area.id));
+        let held: Vec<_> = areas.iter().map(|area| area.shards.hold_another()).collect();
+        let of_areas: Vec<_> = areas.iter().zip(&held).map(|(area, held)| area.stats_of(held)).collect();
+        let mut counts = list.past;
+        drop((held, list));
+        of_areas.iter().for_each(|area| counts.add(&area.counts));
+        Ok(Snapshot { version: 1, zswap: self.0.stats(&areas, counts)?, areas: of_areas })
+    }
+
+    /// The zswap's part of [`Zswap::snapshot`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn stats(&self) -> Result<ZswapStats> {
+        self.snapshot().map(|snapshot| snapshot.zswap)
+    }
+
+    /// [`Zswap::snapshot`] as JSON.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn stats_json(&self) -> Result<String> {
+        const NO_JSON: Error = Error::Io(&"the statistics could not be written as JSON: this is a bug");
+        serde_json::to_string(&self.snapshot()?).map_err(|_| NO_JSON)
+    }
+}
+
+/// What a zswap and each of its areas have and did, at one moment.
+#[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
+pub struct Snapshot {
+    /// Of this form; it changes when a field changes its meaning, not when there are more.
+    pub version: u32,
+    /// The whole.
+    pub zswap: ZswapStats,
+    /// Each area.
+    pub areas: Vec<AreaStats>,
+}
+
+fn pool_options(options: &ZswapOptions) -> PoolOptions {
+    let mut pool = options.pool.clone();
+    let enough = options.max_bytes.saturating_add(options.max_bytes / 4);
+    if pool.max_bytes == 0 && os::physical_memory().is_some_and(|memory| memory < enough) {
+        // More than the machine has was asked for, as swap to a file in memory might.
+        pool.max_bytes = enough;
+    }
+    pool
+}

@@ -1,0 +1,86 @@
+//! A stored page: a header of 6 bytes, then what the codec made of the page.
+//!
+//! | bytes | |
+//! |---|---|
+//! | 0..4 | check: CRC-32C of all that follows, seeded with the area and the offset |
+//! | 4..6 | length of what follows the header, 13 bits; codec, 3 bits |
+//!
+//! The seed makes a page that is another's fail as surely as a damaged one. The check comes before the decoder: a
+//! damaged page is never decoded, and the destination stays as it was.
+
+use super::codec::Stored;
+use crate::units::PAGE;
+
+/// Bytes before the payload.
+pub const HEADER: usize = 6;
+/// Bytes of the longest entry, a page as it came.
+pub const MAX_ENTRY: usize = HEADER + PAGE;
+
+const LENGTH_BITS: u32 = 13;
+const _: () = assert!(PAGE < 1 << LENGTH_BITS && MAX_ENTRY <= crate::classes::MAX_ALLOC_SIZE);
+
+/// Which page an entry is of: another page's entry does not pass for it. Different for each offset of an area, and for
+/// areas as different as 32 bits can be.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Seed(u32);
+
+impl Seed {
+    /// Of a page of an area.
+    #[inline]
+    pub fn new(area: u64, offset: u64) -> Self {
+        // Offsets of one area that share their high half differ in the low one, which is xored in as it is.
+        let high = (area << 32 | offset >> 32).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        Self((high >> 32) as u32 ^ high as u32 ^ offset as u32)
+    }
+
+    /// The check of `bytes`.
+    #[inline]
+    pub fn check(self, bytes: &[u8]) -> u32 {
+        crc32c::crc32c_append(self.0, bytes)
+    }
+}
+
+/// Writes an entry to the front of a slot.
+#[inline]
+pub fn write(slot: &mut [u8], seed: Seed, stored: Stored, payload: &[u8]) {
+    let end = HEADER + payload.len();
+    let form = payload.len() as u16 | (stored as u16) << LENGTH_BITS;
+    slot[4..HEADER].copy_from_slice(&form.to_le_bytes());
+    slot[HEADER..end].copy_from_slice(payload);
+    let check = seed.check(&slot[4..end]);
+    slot[..4].copy_from_slice(&check.to_le_bytes());
+}
+
+/// The payload of an entry, and how to decode it; none if its check is wrong.
+#[inline]
+pub fn open(slot: &[u8], seed: Seed) -> Option<(Stored, &[u8])> {
+    let form = u16::from_le_bytes([slot[4], slot[5]]);
+    let length = usize::from(form & ((1 << LENGTH_BITS) - 1));
+    let body = slot.get(4..HEADER + length)?;
+    let check = u32::from_le_bytes([slot[0], slot[1], slot[2], slot[3]]);
+    if seed.check(body) != check {
+        return None;
+    }
+    Some((Stored::from_bits(form >> LENGTH_BITS)?, &body[2..]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn any_change_of_any_bit_is_refused() {
+        let mut slot = [0xa5; 128];
+        let payload: Vec<u8> = (0..100).collect();
+        write(&mut slot, Seed::new(1, 2), Stored::Lz4, &payload);
+        assert!(open(&slot, Seed::new(1, 2)) == Some((Stored::Lz4, &payload[..])));
+        for bit in 0..(HEADER + payload.len()) * 8 {
+            slot[bit / 8] ^= 1 << (bit % 8);
+            assert!(open(&slot, Seed::new(1, 2)).is_none(), "bit {bit}");
+            slot[bit / 8] ^= 1 << (bit % 8);
+        }
+        for (area, offset) in [(1, 3), (2, 2), (0, 2), (1, 2 + (1 << 32))] {
+            assert!(open(&slot, Seed::new(area, offset)).is_none());
+        }
+    }
+}

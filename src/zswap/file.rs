@@ -1,0 +1,318 @@
+//! The library's own backing file: pages of 4096 bytes at places that the library gives out.
+//!
+//! A page's word names its place and the place's generation, and a table in memory has the check of what was written
+//! there, so that a read that raced with the place's next tenant is found out. Each writeback owns the place it writes
+//! to: nothing ever waits for one.
+
+use super::area::{AreaState, Call, DAMAGED};
+use super::codec::AlignedPage;
+use super::entry::Seed;
+use super::load::Read;
+use super::page::read_before_word;
+use super::word::{FileSlot, MAX_SLOTS, PageWord};
+use super::writeback::{Claimed, Refusal, Sweep};
+use crate::error::{Error, Result};
+use crate::os::{Errno, Mapping, Os, errno};
+use crate::sync::{
+    AtomicU64, Lock, Locked,
+    Ordering::{Acquire, Relaxed, Release},
+    Rank,
+};
+use crate::units::{PAGE, pages_of};
+use crate::word::Field;
+use std::os::fd::{OwnedFd, RawFd};
+
+/// Pages that are written together.
+const AT_ONCE: usize = 32;
+/// How often a page is read before its check is believed to be wrong.
+const READS: usize = 4;
+
+const CHECK: Field = Field::new(0, 32);
+const GENERATION: Field = Field::new(32, 16);
+
+/// The file, and who is where on it.
+pub struct BackingFile {
+    fd: OwnedFd,
+    slots: usize,
+    os: Os,
+    /// A bit for each place that is taken, then a record for each place: check and generation.
+    mapping: Mapping,
+    free: Lock<Free>,
+    lane: Lock<Box<[AlignedPage; AT_ONCE]>>,
+}
+
+struct Free {
+    /// Where to look for the next free place: so neighbours get neighbouring places.
+    cursor: usize,
+    taken: usize,
+}
+
+// SAFETY: records are shared as atomics, bits are changed by the holder of the lock alone.
+unsafe impl Sync for BackingFile {}
+
+impl BackingFile {
+    /// The first `bytes` bytes of a file, which are the library's from now on.
+    pub fn new(os: Os, fd: RawFd, bytes: u64) -> Result<Self> {
+        const SIZE: Error = Error::Invalid(&"the backing file's bytes have to be 4096 at least, and 16 TiB at most");
+        const NO_FD: Error = Error::Invalid(&"the backing file's descriptor is not one, or can't be duplicated");
+        const NO_MEMORY: Error = Error::NoMemory(&"there is no memory for the table of the backing file's pages");
+        let slots = bytes / PAGE as u64;
+        if slots == 0 || slots >= MAX_SLOTS {
+            return Err(SIZE);
+        }
+        let slots = slots as usize;
+        let fd = os.duplicate(fd).map_err(|_| NO_FD)?;
+        let table = Self::records_at(slots) + pages_of(slots * size_of::<u64>()) * PAGE;
+        let mapping = os.reserve(table, PAGE).map_err(|_| NO_MEMORY)?;
+        os.commit(mapping.base().as_ptr(), table).map_err(|_| NO_MEMORY)?;
+        let pages: Box<[AlignedPage]> = (0..AT_ONCE).map(|_| AlignedPage([0; PAGE])).collect();
+        let pages = pages.try_into().unwrap_or_else(|_| unreachable!("as many as were made"));
+        let free = Lock::new(Rank::FileSlots, Free { cursor: 0, taken: 0 });
+        Ok(Self { fd, slots, os, mapping, free, lane: Lock::new(Rank::Lane, pages) })
+    }
+
+    fn records_at(slots: usize) -> usize {
+        pages_of(slots.div_ceil(64) * size_of::<u64>()) * PAGE
+    }
+
+    fn bits(&self) -> &[AtomicU64] {
+        // SAFETY: the mapping begins with so many words.
+        unsafe { std::slice::from_raw_parts(self.mapping.base().as_ptr().cast(), self.slots.div_ceil(64)) }
+    }
+
+    fn record(&self, slot: u32) -> &AtomicU64 {
+        debug_assert!((slot as usize) < self.slots);
+        // SAFETY: the records follow the bits, page-aligned; slots come from this file alone.
+        unsafe {
+            &*self.mapping.base().as_ptr().add(Self::records_at(self.slots)).cast::<AtomicU64>().add(slot as usize)
+        }
+    }
+
+    /// Places that are taken.
+    pub fn taken(&self) -> usize {
+        self.free.lock().taken
+    }
+
+    /// Bytes of its tables, at most.
+    pub fn table_bytes(&self) -> u64 {
+        (size_of::<[AlignedPage; AT_ONCE]>() + self.slots.div_ceil(8) + self.slots * size_of::<u64>()) as u64
+    }
+
+    /// A free place, if there is one.
+    fn allocate(&self) -> Option<FileSlot> {
+        let mut free = self.free.lock();
+        if free.taken == self.slots {
+            return None;
+        }
+        let words = self.bits().len();
+        let from = free.cursor;
+        for step in 0..=words {
+            let word = (from / 64 + step) % words;
+            // Below the cursor only after all others.
+            let below = if step == 0 { (1 << (from % 64)) - 1 } else { 0 };
+            let bits = self.bits()[word].load(Relaxed);
+            let slot = word * 64 + (bits | below).trailing_ones() as usize;
+            if slot < (word + 1) * 64 && slot < self.slots {
+                self.bits()[word].store(bits | 1 << (slot % 64), Relaxed);
+                free.cursor = if slot + 1 == self.slots { 0 } else { slot + 1 };
+                free.taken += 1;
+                let generation = GENERATION.get(self.record(slot as u32).load(Relaxed)) as u16;
+                return Some(FileSlot { index: slot as u32, generation });
+            }
+        }
+        None
+    }
+
+    /// Gives a place back: whoever removed the only word that names it, or never published one.
+    pub fn release(&self, slot: FileSlot) {
+        let mut free = self.free.lock();
+        let word = &self.bits()[slot.index as usize / 64];
+        let bit = 1 << (slot.index % 64);
+        debug_assert!(word.load(Relaxed) & bit != 0, "a place is given back once");
+        // Release pairs with the Acquire in `check_of`: a reader of the new generation does not see the old check.
+        self.record(slot.index).store(GENERATION.set(0, u64::from(slot.generation.wrapping_add(1))), Release);
+        word.store(word.load(Relaxed) & !bit, Relaxed);
+        free.taken -= 1;
+    }
+
+    fn note_check(&self, slot: FileSlot, check: u32) {
+        // Release pairs with the Acquire in `check_of`; the word that names the place is published after this.
+        let record = GENERATION.set(CHECK.set(0, u64::from(check)), u64::from(slot.generation));
+        self.record(slot.index).store(record, Release);
+    }
+
+    fn check_of(&self, slot: FileSlot) -> Option<u32> {
+        // Acquire pairs with the Release in `note_check`.
+        let record = self.record(slot.index).load(Acquire);
+        (GENERATION.get(record) == u64::from(slot.generation)).then(|| CHECK.get(record) as u32)
+    }
+
+    /// Writes pages to places that follow each other. How many were written whole, and what stopped it.
+    fn write(&self, first: u32, pages: &[AlignedPage]) -> (usize, Option<Errno>) {
+        // SAFETY: pages are bytes, one after the other.
+        let bytes = unsafe { std::slice::from_raw_parts(pages.as_ptr().cast::<u8>(), size_of_val(pages)) };
+        let mut done = 0;
+        while done < bytes.len() {
+            match self.os.write_at(&self.fd, &bytes[done..], u64::from(first) * PAGE as u64 + done as u64) {
+                Ok(0) => return (done / PAGE, Some(Errno(errno::EIO))),
+                Ok(more) => done += more,
+                Err(Errno(errno::EINTR)) => {}
+                Err(error) => return (done / PAGE, Some(error)),
+            }
+        }
+        (pages.len(), None)
+    }
+
+    fn read(&self, slot: u32, page: &mut [u8; PAGE]) -> std::result::Result<(), Errno> {
+        let mut done = 0;
+        while done < PAGE {
+            match self.os.read_at(&self.fd, &mut page[done..], u64::from(slot) * PAGE as u64 + done as u64) {
+                Ok(0) => return Err(Errno(errno::EIO)),
+                Ok(more) => done += more,
+                Err(Errno(errno::EINTR)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A page that is claimed and has a place.
+type Placed = (Claimed, FileSlot, usize);
+
+impl AreaState {
+    /// Writes back to the library's own file. How many pages went, and whether more may go.
+    pub(super) fn shrink_to_file(&self, call: &Call<'_>, pages: u64, file: &BackingFile) -> (u64, bool) {
+        let mut lane = file.lane.lock();
+        let mut sweep = Sweep::new(self, true);
+        let mut written = 0;
+        while written < pages {
+            let most = (pages - written).min(AT_ONCE as u64) as usize;
+            let (count, full) = self.write_some(call, &mut sweep, most, file, &mut lane);
+            written += count.unwrap_or(0);
+            if full || count.is_none() {
+                return (written, false);
+            }
+        }
+        (written, true)
+    }
+
+    /// Writes back up to `most` pages together: how many went, none if there was nothing to write or nothing could be
+    /// written; and whether the file is full.
+    fn write_some(
+        &self,
+        call: &Call<'_>,
+        sweep: &mut Sweep<'_>,
+        most: usize,
+        file: &BackingFile,
+        lane: &mut Locked<'_, Box<[AlignedPage; AT_ONCE]>>,
+    ) -> (Option<u64>, bool) {
+        let mut placed: [Option<Placed>; AT_ONCE] = [None; AT_ONCE];
+        let mut count = 0;
+        let mut full = false;
+        while count < most && !full {
+            let Some(slot) = file.allocate() else {
+                full = true;
+                break;
+            };
+            let Some(claimed) = sweep.next(call, &mut lane[count].0) else {
+                file.release(slot);
+                break;
+            };
+            file.note_check(slot, self.file_seed(claimed.offset).check(&lane[count].0));
+            placed[count] = Some((claimed, slot, count));
+            count += 1;
+        }
+        if full {
+            call.count(|counts| counts.writeback_no_space += 1);
+        }
+        if count == 0 {
+            return (None, full);
+        }
+        let (mut gone, mut failed) = (0, false);
+        let mut from = 0;
+        while from < count {
+            let run = run_length(&placed[from..count]);
+            let first = placed[from].expect("placed").1.index;
+            let (whole, error) = file.write(first, &lane[from..from + run]);
+            for (at, &(claimed, slot, _)) in placed[from..from + run].iter().flatten().enumerate() {
+                if at < whole {
+                    gone += u64::from(self.end_on_file(call, claimed, slot, file));
+                } else {
+                    file.release(slot);
+                    self.refused(call, claimed, refusal_of(error));
+                    failed = true;
+                }
+            }
+            from += run;
+        }
+        (if failed && gone == 0 { None } else { Some(gone) }, full || failed)
+    }
+
+    /// The page is on the file: it goes there, unless it was used or replaced meanwhile.
+    fn end_on_file(&self, call: &Call<'_>, claimed: Claimed, slot: FileSlot, file: &BackingFile) -> bool {
+        let gone = self.written(call, claimed, PageWord::backed(slot));
+        if !gone {
+            file.release(slot);
+        }
+        gone
+    }
+
+    /// What pages on the file are checked with: another seed than that of the entries in the pool.
+    fn file_seed(&self, offset: u64) -> Seed {
+        Seed::new(!self.id, offset)
+    }
+
+    /// Reads a page that is on the library's own file.
+    pub(super) fn read_from_file(
+        &self,
+        call: &Call<'_>,
+        offset: u64,
+        seen: PageWord,
+        slot: FileSlot,
+        page: &mut [u8; PAGE],
+    ) -> Result<Read> {
+        const UNREADABLE: Error = Error::Io(&"the backing file can't be read");
+        let Some(file) = self.shared.file() else { return Ok(Read::Stale) };
+        let mut copy = AlignedPage([0; PAGE]);
+        let mut failure = DAMAGED;
+        for _ in 0..READS {
+            let check = file.check_of(slot);
+            let read = file.read(slot.index, &mut copy.0);
+            read_before_word();
+            if !self.page(offset).peek().is_version_of(seen) {
+                return Ok(Read::Stale);
+            }
+            match read {
+                Ok(()) if check == Some(self.file_seed(offset).check(&copy.0)) => {
+                    *page = copy.0;
+                    self.recent_refaults.fetch_add(1, Relaxed);
+                    call.count(|counts| {
+                        counts.file_loads += 1;
+                        counts.refaults += 1;
+                    });
+                    return Ok(Read::Done);
+                }
+                Ok(()) => failure = DAMAGED,
+                Err(_) => failure = UNREADABLE,
+            }
+        }
+        call.count(|counts| counts.file_read_failures += 1);
+        Err(failure)
+    }
+}
+
+/// How many of the pages, from the first on, have places that follow each other.
+fn run_length(placed: &[Option<Placed>]) -> usize {
+    let index = |at: usize| placed[at].map(|(_, slot, _)| u64::from(slot.index));
+    (1..placed.len()).find(|&at| index(at) != index(at - 1).map(|before| before + 1)).unwrap_or(placed.len())
+}
+
+fn refusal_of(error: Option<Errno>) -> Refusal {
+    match error {
+        Some(Errno(errno::ENOSPC)) => Refusal::NoSpace,
+        Some(Errno(errno::EAGAIN)) => Refusal::Again,
+        Some(Errno(errno::ENOMEM)) => Refusal::NoMemory,
+        _ => Refusal::Io,
+    }
+}

@@ -1,0 +1,195 @@
+//! The page words of an area: a flat array in its own reserved mapping, committed as it is touched.
+//!
+//! A bit for each stretch of 512 words, a page of the array, tells whether anything may be stored there: what walks the
+//! area skips the rest without touching its memory. The bit is set after a word was published and cleared while all
+//! words of its stretch are frozen, so that a stretch without its bit has no word that was published before now.
+
+use super::page::{Page, freeze, thaw};
+use super::word::PageWord;
+use crate::error::{Error, Result};
+use crate::os::{self, Kind, Mapping, Os};
+use crate::sync::{
+    AtomicU64,
+    Ordering::{Acquire, Relaxed, Release},
+};
+use crate::units::{PAGE, pages_of};
+
+/// Words of a stretch: a page of the array.
+pub const STRETCH: u64 = (PAGE / size_of::<u64>()) as u64;
+/// Most stretches that are given back in one call to the system: stores to them wait for it.
+const MOST_AT_ONCE: u64 = 64;
+/// Most pages of an area: a petabyte.
+pub const MAX_PAGES: u64 = 1 << 38;
+
+/// The index of an area.
+pub struct Index {
+    mapping: Mapping,
+    pages: u64,
+    /// Words of bits before the array.
+    bit_words: usize,
+    /// Stretches whose bit is set.
+    touched: AtomicU64,
+    os: Os,
+}
+
+// SAFETY: the mapping is shared as atomics alone.
+unsafe impl Sync for Index {}
+
+impl Index {
+    /// An index of so many pages, all empty.
+    pub fn new(os: Os, pages: u64) -> Result<Self> {
+        const NO_ADDRESSES: Error = Error::NoMemory(&"the system gives no addresses for the area: 8 bytes a page");
+        let bit_words = Self::bit_words(pages);
+        let bytes = Self::array_at(bit_words) + pages_of(pages as usize * size_of::<u64>()) * PAGE;
+        let mapping = os.reserve(bytes, PAGE).map_err(|_| NO_ADDRESSES)?;
+        os.commit(mapping.base().as_ptr(), bytes).map_err(|_| NO_ADDRESSES)?;
+        // Huge pages would commit 512 stretches for one page; a refusal costs memory and nothing else.
+        let _ = os.advise(mapping.base().as_ptr(), bytes, os::Advice::NotHuge);
+        Ok(Self { mapping, pages, bit_words, touched: AtomicU64::new(0), os })
+    }
+
+    fn bit_words(pages: u64) -> usize {
+        pages.div_ceil(STRETCH).div_ceil(64) as usize
+    }
+
+    fn array_at(bit_words: usize) -> usize {
+        pages_of(bit_words * size_of::<u64>()) * PAGE
+    }
+
+    /// Pages of the area.
+    pub fn pages(&self) -> u64 {
+        self.pages
+    }
+
+    /// Bytes of memory that it has: its bits, and the stretches that are touched.
+    pub fn bytes(&self) -> u64 {
+        (self.touched.load(Relaxed) + pages_of(self.bit_words * size_of::<u64>()) as u64) * PAGE as u64
+    }
+
+    fn bits(&self) -> &[AtomicU64] {
+        // SAFETY: the mapping begins with so many words, zero or stored as atomics, and lives as long as this.
+        unsafe { std::slice::from_raw_parts(self.mapping.base().as_ptr().cast(), self.bit_words) }
+    }
+
+    /// All words.
+    fn words(&self) -> &[AtomicU64] {
+        // SAFETY: the array follows the bits, page-aligned, with a word for each page; zero is a valid word.
+        unsafe {
+            let array = self.mapping.base().as_ptr().add(Self::array_at(self.bit_words)).cast();
+            std::slice::from_raw_parts(array, self.pages as usize)
+        }
+    }
+
+    /// The page word of an offset that the area has.
+    #[inline]
+    pub fn page(&self, offset: u64) -> Page<'_> {
+        Page(&self.words()[offset as usize])
+    }
+
+    /// Asks the processor to fetch a page word.
+    #[inline]
+    pub fn prefetch(&self, offset: u64) {
+        if offset < self.pages {
+            os::prefetch(&self.words()[offset as usize]);
+        }
+    }
+
+    /// Notes that something was published at `offset`.
+    #[inline]
+    pub fn note(&self, offset: u64) {
+        let stretch = offset / STRETCH;
+        // Relaxed: the compare-and-swap of the publish acquired the thaw, so that a bit cleared before it is seen to
+        // be.
+        if self.bits()[(stretch / 64) as usize].load(Relaxed) >> (stretch % 64) & 1 == 0 {
+            self.set_bit(stretch);
+        }
+    }
+
+    #[cold]
+    fn set_bit(&self, stretch: u64) {
+        let bit = 1 << (stretch % 64);
+        // Release pairs with the Acquire in `next_touched`: who sees the bit sees what was published.
+        if self.bits()[(stretch / 64) as usize].fetch_or(bit, Release) & bit == 0 {
+            self.touched.fetch_add(1, Relaxed);
+        }
+    }
+
+    /// The first offset from `from` on whose stretch may hold something.
+    pub fn next_touched(&self, from: u64) -> Option<u64> {
+        let first = from / STRETCH;
+        let mut skip = u64::MAX << (first % 64);
+        for (at, bits) in self.bits().iter().enumerate().skip((first / 64) as usize) {
+            // Acquire pairs with the Release in `set_bit`.
+            let set = bits.load(Acquire) & skip;
+            if set != 0 {
+                let stretch = at as u64 * 64 + u64::from(set.trailing_zeros());
+                return Some(from.max(stretch * STRETCH)).filter(|&offset| offset < self.pages);
+            }
+            skip = u64::MAX;
+        }
+        None
+    }
+
+    /// The first offset from `from` on, and before `end`, whose word is not EMPTY, and the word.
+    pub fn next_used(&self, from: u64, end: u64) -> Option<(u64, PageWord)> {
+        let mut at = from;
+        while let Some(touched) = self.next_touched(at).filter(|&touched| touched < end) {
+            let stop = (touched / STRETCH + 1).saturating_mul(STRETCH).min(end).min(self.pages);
+            let used = (touched..stop).map(|offset| (offset, self.page(offset).peek()));
+            if let Some(found) = { used }.find(|(_, word)| *word != PageWord::EMPTY && !word.is_frozen()) {
+                return Some(found);
+            }
+            at = stop;
+        }
+        None
+    }
+
+    /// Gives the memory of those stretches back to the system that lie whole between `from` and `end` and are empty.
+    pub fn give_back(&self, from: u64, end: u64) {
+        let last = if end >= self.pages { self.pages.div_ceil(STRETCH) } else { end / STRETCH };
+        let mut stretch = from.div_ceil(STRETCH);
+        while let Some(touched) = self.next_touched(stretch * STRETCH).map(|offset| offset / STRETCH) {
+            if touched >= last {
+                return;
+            }
+            let mut frozen = 0;
+            while frozen < MOST_AT_ONCE && touched + frozen < last && self.freeze(touched + frozen) {
+                frozen += 1;
+            }
+            if frozen > 0 {
+                self.release(touched, frozen);
+            }
+            stretch = touched + frozen.max(1);
+        }
+    }
+
+    fn stretch(&self, stretch: u64) -> &[AtomicU64] {
+        let start = (stretch * STRETCH) as usize;
+        &self.words()[start..(start + STRETCH as usize).min(self.pages as usize)]
+    }
+
+    fn freeze(&self, stretch: u64) -> bool {
+        let words = self.stretch(stretch);
+        // A look first: most of what is not empty shows at once, and costs no locked instruction.
+        words.iter().all(|word| word.load(Relaxed) == PageWord::EMPTY.0) && freeze(words)
+    }
+
+    /// Gives frozen stretches back: their words are EMPTY again once their memory is new.
+    #[cold]
+    fn release(&self, first: u64, count: u64) {
+        for stretch in first..first + count {
+            let bit = 1 << (stretch % 64);
+            // Before the words thaw, so that who publishes then sees it. Release pairs with `next_touched`.
+            if self.bits()[(stretch / 64) as usize].fetch_and(!bit, Release) & bit != 0 {
+                self.touched.fetch_sub(1, Relaxed);
+            }
+        }
+        let at = self.stretch(first).as_ptr().cast::<u8>().cast_mut();
+        // SAFETY: the words are frozen, so that nobody changes them, and read as EMPTY once they are zero; the last
+        // stretch's page has nothing but its words.
+        let gone = unsafe { self.os.release(at, count as usize * PAGE, Kind::Anonymous) };
+        if gone.is_err() {
+            (first..first + count).for_each(|stretch| thaw(self.stretch(stretch)));
+        }
+    }
+}

@@ -1,0 +1,269 @@
+//! The protocol of the page word: every race about a page is decided here, by one read-modify-write of one word.
+//!
+//! | step | word | ordering |
+//! |---|---|---|
+//! | find | read, pin what it names, **read again**: another version: unpin, start again | Acquire, pairs with publish |
+//! | reference | compare-and-swap of the flag, if it is not set | Relaxed |
+//! | publish | compare-and-swap loop; carries over what belongs to the offset; waits for FROZEN | AcqRel |
+//! | take | **still pinned**: compare-and-swap to EMPTY; only flags changed: again; replaced: start again | AcqRel |
+//! | remove | one fetch_and that keeps what belongs to the offset | AcqRel |
+//! | claim | **pinned**: compare-and-swap to the same with WRITEBACK; refused if it is set | AcqRel |
+//! | acknowledge | compare-and-swap of the very word that was claimed; **then** free, **then** unpin | AcqRel |
+//! | end | fetch_and that clears WRITEBACK, OWN and claim; what it was tells rescued from replaced | AcqRel |
+//! | wait | until WRITEBACK is clear or the claim is another | Acquire, pairs with acknowledge and end |
+//! | freeze | compare-and-swap of each of a stretch's words from EMPTY; one that is not EMPTY undoes it | AcqRel |
+//!
+//! Release in publish pairs with the Acquire of find: who sees the word sees the object. Release in take, remove,
+//! acknowledge and end pairs with the Acquire of wait and of the next publish: who comes after sees what the writeback
+//! did. A take and a claim hold their pin until their compare-and-swap is done, for a pinned object's handle can't be
+//! reused, so that the same word means the same version. WRITEBACK belongs to the offset: a second writeback of it
+//! can't begin before the first one ended, so that an old version never lands on disk after a newer one.
+
+use super::word::{KEPT_BY_END, KEPT_BY_REMOVAL, KEPT_BY_THAW, Kind, PageWord};
+use crate::sync::{
+    AtomicU64,
+    Ordering::{AcqRel, Acquire, Relaxed, Release},
+    Wait, fence,
+};
+
+/// What page words name by their short handles: the pool, or a model of one.
+pub trait Objects {
+    /// What a pin gives.
+    type Pinned;
+
+    /// Keeps the object where it is, and its handle from being reused; none if it is gone.
+    fn pin(&self, short_handle: u64) -> Option<Self::Pinned>;
+
+    /// Ends one [`Objects::pin`].
+    fn unpin(&self, short_handle: u64);
+}
+
+/// One page word, and what may be done to it.
+#[derive(Clone, Copy)]
+pub struct Page<'a>(pub &'a AtomicU64);
+
+/// Why a page was not taken.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum NotTaken {
+    /// Another version is there, or none.
+    Replaced,
+    /// A writeback runs that would have to be awaited, and the caller may not.
+    Awaited,
+}
+
+/// What became of a page whose writeback ended without removing it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Kept {
+    /// The same version is there.
+    Same,
+    /// The same version is there, and was loaded meanwhile.
+    Rescued,
+    /// Another version is there, or none.
+    Replaced,
+}
+
+impl Page<'_> {
+    /// The word as it is now; a hint.
+    #[inline]
+    pub fn peek(self) -> PageWord {
+        PageWord(self.0.load(Relaxed))
+    }
+
+    #[inline]
+    fn look(self) -> PageWord {
+        // Acquire pairs with the Release of publish: the object that it names is seen.
+        PageWord(self.0.load(Acquire))
+    }
+
+    /// The word, and a pin on the object that it names, if it names one.
+    #[inline]
+    pub fn find<O: Objects>(self, objects: &O) -> (PageWord, Option<O::Pinned>) {
+        let mut wait = Wait::default();
+        loop {
+            let word = self.look();
+            let Kind::Stored(handle) = word.kind() else { return (word, None) };
+            if let Some(pinned) = objects.pin(handle) {
+                // The page may have gone, and the handle may have been reused, before the pin. Acquire as in `look`.
+                let again = self.look();
+                if again.is_version_of(word) {
+                    return (again, Some(pinned));
+                }
+                objects.unpin(handle);
+            }
+            // It was replaced: there is something new to see.
+            wait.a_moment();
+        }
+    }
+
+    /// Sets REFERENCED on the version that `seen` is.
+    #[inline]
+    pub fn reference(self, seen: PageWord) {
+        if !seen.is_referenced() {
+            // One attempt will do: who changed the word meanwhile used the page.
+            let _ = self.exchange_relaxed(seen, seen.with_referenced(true));
+        }
+    }
+
+    /// Clears REFERENCED, or sets MARK: flags that order nothing. False if the word changed.
+    pub fn exchange_relaxed(self, seen: PageWord, next: PageWord) -> bool {
+        debug_assert!(next.is_version_of(seen));
+        self.0.compare_exchange(seen.0, next.0, Relaxed, Relaxed).is_ok()
+    }
+
+    /// Puts `new` in the place of what is there, which is returned. `Err`: the stretch is being given back; wait, and
+    /// publish again.
+    #[inline]
+    pub fn publish(self, new: PageWord) -> Result<PageWord, Frozen> {
+        let mut word = self.peek();
+        loop {
+            if word.is_frozen() {
+                return Err(Frozen);
+            }
+            // Release pairs with the Acquire of find. Acquire pairs with the Release of the publish, removal or end
+            // that it follows, and with a stretch that was given back.
+            match self.0.compare_exchange(word.0, word.replaced_by(new).0, AcqRel, Relaxed) {
+                Ok(_) => return Ok(word),
+                Err(now) => word = PageWord(now),
+            }
+        }
+    }
+
+    /// Waits until the stretch is given back, or not.
+    #[cold]
+    pub fn wait_for_thaw(self) {
+        let mut wait = Wait::default();
+        while self.look().is_frozen() {
+            wait.a_moment();
+        }
+    }
+
+    /// Puts `new` in the place of the very version that `seen` is, unless a writeback of the offset runs. The page is
+    /// pinned.
+    pub fn exchange(self, seen: PageWord, new: PageWord) -> bool {
+        let mut word = seen;
+        while word.is_version_of(seen) && !word.has_writeback() {
+            // As for `publish`.
+            match self.0.compare_exchange(word.0, new.0, AcqRel, Relaxed) {
+                Ok(_) => return true,
+                Err(now) => word = PageWord(now),
+            }
+        }
+        false
+    }
+
+    /// Removes the version that `seen` is, which the caller has pinned if it names an object. Returns what was there.
+    pub fn take(self, seen: PageWord, may_wait: bool) -> Result<PageWord, NotTaken> {
+        let mut word = seen;
+        loop {
+            if word.must_be_awaited() && !may_wait {
+                return Err(NotTaken::Awaited);
+            }
+            // Release and Acquire as for `remove`.
+            match self.0.compare_exchange(word.0, word.removed().0, AcqRel, Relaxed) {
+                Ok(_) => return Ok(word),
+                Err(now) if PageWord(now).is_version_of(seen) => word = PageWord(now),
+                Err(_) => return Err(NotTaken::Replaced),
+            }
+        }
+    }
+
+    /// Removes whatever is there. Returns what was there.
+    #[inline]
+    pub fn remove(self) -> PageWord {
+        // Acquire pairs with the Release of publish: the object is the caller's to free. Release pairs with the Acquire
+        // of the next publish and of `wait_for`.
+        PageWord(self.0.fetch_and(KEPT_BY_REMOVAL, AcqRel))
+    }
+
+    /// Removes whatever is there unless that would have to wait. `Err`: what is there still.
+    pub fn remove_now(self) -> Result<PageWord, PageWord> {
+        let mut word = self.peek();
+        loop {
+            if word.must_be_awaited() {
+                return Err(word);
+            }
+            // As for `remove`.
+            match self.0.compare_exchange(word.0, word.removed().0, AcqRel, Relaxed) {
+                Ok(_) => return Ok(word),
+                Err(now) => word = PageWord(now),
+            }
+        }
+    }
+
+    /// Waits until the writeback that `seen` tells of has ended, or has been followed by another.
+    pub fn wait_for(self, seen: PageWord) {
+        let mut wait = Wait::default();
+        // Acquire pairs with the Release of acknowledge and end: what the callback did is seen.
+        while self.is_running(seen, self.look()) {
+            wait.a_moment();
+        }
+    }
+
+    fn is_running(self, seen: PageWord, now: PageWord) -> bool {
+        now.has_writeback() && now.claim() == seen.claim()
+    }
+
+    /// Claims the version that `seen` is, which the caller has pinned, for writeback. Returns the claimed word; none if
+    /// the word changed, or a writeback runs.
+    pub fn claim(self, seen: PageWord, claim: u8, own: bool) -> Option<PageWord> {
+        let claimed = seen.with_referenced(false).claimed(claim, own);
+        // Acquire pairs with the end of the writeback before: what it did comes first. Release: as for `take`.
+        let exchanged = !seen.has_writeback() && self.0.compare_exchange(seen.0, claimed.0, AcqRel, Relaxed).is_ok();
+        exchanged.then_some(claimed)
+    }
+
+    /// Ends a writeback that succeeded: the version that was claimed becomes `to`, EMPTY or BACKED, if nobody touched
+    /// it. True: the object is the caller's to free, and then to unpin.
+    pub fn acknowledge(self, claimed: PageWord, to: PageWord) -> Result<(), Kept> {
+        // Release pairs with the Acquire of `wait_for` and of the next publish: the callback's work comes before
+        // theirs. Acquire: the object is the caller's to free.
+        match self.0.compare_exchange(claimed.0, to.0, AcqRel, Relaxed) {
+            Ok(_) => Ok(()),
+            Err(_) => Err(self.end(claimed)),
+        }
+    }
+
+    /// Ends a writeback and keeps what is there.
+    pub fn end(self, claimed: PageWord) -> Kept {
+        // Release and Acquire as for `acknowledge`.
+        let was = PageWord(self.0.fetch_and(KEPT_BY_END, AcqRel));
+        debug_assert!(was.has_writeback() && was.claim() == claimed.claim());
+        match (was.is_version_of(claimed), was.is_referenced()) {
+            (false, _) => Kept::Replaced,
+            (true, true) => Kept::Rescued,
+            (true, false) => Kept::Same,
+        }
+    }
+}
+
+/// A store met a stretch that is being given back.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Frozen;
+
+/// Freezes the words of a stretch if all of them are EMPTY and no writeback runs. From then on nobody changes them
+/// before they are [`thaw`]ed, or their memory is given back, which makes them EMPTY.
+pub fn freeze(words: &[AtomicU64]) -> bool {
+    for (index, word) in words.iter().enumerate() {
+        // Acquire pairs with the Release of the removals: what they did comes before the memory goes. Release pairs
+        // with the Acquire of the publish that waited.
+        if word.compare_exchange(PageWord::EMPTY.0, PageWord::FROZEN.0, AcqRel, Relaxed).is_err() {
+            thaw(&words[..index]);
+            return false;
+        }
+    }
+    true
+}
+
+/// Makes frozen words EMPTY again.
+pub fn thaw(words: &[AtomicU64]) {
+    for word in words {
+        // Release pairs with the Acquire of the publish that waited.
+        word.fetch_and(KEPT_BY_THAW, Release);
+    }
+}
+
+/// After a read of what a BACKED word names, and before the word is read again.
+pub fn read_before_word() {
+    // Acquire: the second read of the word may not come before the read of the file.
+    fence(Acquire);
+}

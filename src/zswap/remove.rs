@@ -1,0 +1,101 @@
+//! Invalidate: pages go, in time that follows what is stored.
+
+use super::area::{Area, AreaState, Call};
+use super::index::STRETCH;
+use super::waiting::{self, NOT_NOW, may_wait};
+use super::word::{Kind, PageWord};
+use crate::error::Result;
+
+/// Pages whose words go under one lock.
+const AT_ONCE: usize = 64;
+
+/// Whether a call may wait for writebacks.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Patience {
+    /// It waits for those that it has to.
+    #[default]
+    Wait,
+    /// It is refused with [`crate::Error::Again`] instead, and nothing has changed.
+    NoWait,
+}
+
+impl Area {
+    /// Removes the pages of a range; those that are not there are none. Takes time in proportion to what is stored
+    /// there. When this returns, no writeback callback runs for a page of the range that began before: what the caller
+    /// writes to their places on disk stays.
+    ///
+    /// # Errors
+    /// [`crate::Error::Busy`] in a callback, for a range with a page that is being written back, or if this thread
+    /// holds such a page's claim; [`crate::Error::Again`] likewise with [`Patience::NoWait`]: nothing has changed,
+    /// unless the writeback began after this did, and then pages before it are gone. [`crate::Error::Invalid`] past the
+    /// end of the area, or if it was removed; [`crate::Error::Forked`] in a child without the pool.
+    pub fn invalidate(&self, offset: u64, count: u64, patience: Patience) -> Result<()> {
+        let call = self.0.begin_at(offset, count)?;
+        let end = offset + count;
+        let waits = patience == Patience::Wait && !waiting::in_callback();
+        self.0.check_writebacks(offset, end, patience)?;
+        let mut at = offset;
+        while let Some((used, _)) = self.0.index.next_used(at, end) {
+            at = self.0.remove_some(&call, used, end, waits)?;
+        }
+        if count >= STRETCH {
+            self.0.index.give_back(offset, end);
+        }
+        Ok(())
+    }
+}
+
+impl AreaState {
+    /// Refuses a range with a page whose writeback this thread may not wait for.
+    fn check_writebacks(&self, from: u64, end: u64, patience: Patience) -> Result<()> {
+        if patience == Patience::Wait && !waiting::in_callback() && self.shared.claims.held() == 0 {
+            return Ok(());
+        }
+        let mut at = from;
+        while let Some((offset, word)) = self.index.next_used(at, end) {
+            if word.must_be_awaited() {
+                may_wait(self, offset)?;
+                if patience == Patience::NoWait {
+                    return Err(NOT_NOW);
+                }
+            }
+            at = offset + 1;
+        }
+        Ok(())
+    }
+
+    /// Removes up to some pages of a range, and waits for their writebacks. Where to go on.
+    fn remove_some(&self, call: &Call<'_>, from: u64, end: u64, waits: bool) -> Result<u64> {
+        let mut gone = [(0, PageWord::EMPTY); AT_ONCE];
+        let mut count = 0;
+        let mut refused = None;
+        let stop = end.min((from / STRETCH + 1) * STRETCH);
+        let mut at = from;
+        let mut shard = call.lock();
+        while at < stop && count < AT_ONCE {
+            let page = self.page(at);
+            let seen = page.peek();
+            if seen != PageWord::EMPTY && !seen.is_frozen() {
+                let removed = if waits { Ok(page.remove()) } else { page.remove_now() };
+                let Ok(old) = removed else {
+                    refused = Some(at);
+                    break;
+                };
+                shard.counts.went(old);
+                shard.counts.invalidated += u64::from(old.kind() != Kind::Empty);
+                gone[count] = (at, old);
+                count += 1;
+            }
+            at += 1;
+        }
+        drop(shard);
+        gone[..count].iter().for_each(|&(_, old)| self.discard(old));
+        for &(offset, old) in gone[..count].iter().filter(|(_, old)| waits && old.must_be_awaited()) {
+            self.page(offset).wait_for(old);
+        }
+        match refused {
+            Some(offset) => may_wait(self, offset).and(Err(NOT_NOW)),
+            None => Ok(at),
+        }
+    }
+}

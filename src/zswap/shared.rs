@@ -1,0 +1,187 @@
+//! What the areas of a zswap share: the pool, the limit, contexts, backing, claims.
+
+use super::area::AreaState;
+use super::batch::Lanes;
+use super::claims::Claims;
+use super::codec::{Codec, Contexts};
+use super::file::BackingFile;
+use super::limit::{Batches, Limit};
+use super::stats::{Counts, ZswapStats};
+use super::word::FileSlot;
+use super::writeback::Writeback;
+use crate::error::Result;
+use crate::os::Os;
+use crate::pool::Pool;
+use crate::sync::{AtomicU64, Lock, Ordering::Relaxed};
+use crate::units::PAGE;
+use std::sync::{Arc, PoisonError, RwLock, Weak};
+
+/// Where pages are written back to.
+#[derive(Clone, Default)]
+pub enum Backing {
+    /// Nowhere, unless callers pull them.
+    #[default]
+    None,
+    /// To the embedder.
+    Callback(Arc<Writeback>),
+    /// To the library's own file.
+    File(Arc<BackingFile>),
+}
+
+/// The areas that there are, and what those did that there were.
+#[derive(Default)]
+pub struct Areas {
+    /// Each with its number.
+    pub list: Vec<(u64, Weak<AreaState>)>,
+    /// The next area's number.
+    pub next_id: u64,
+    /// The area that the next shrink begins with.
+    pub cursor: usize,
+    /// Counts of the areas that were removed.
+    pub past: Counts,
+}
+
+impl Areas {
+    /// Whether an area is there.
+    pub fn holds(&self, id: u64) -> bool {
+        self.list.iter().any(|(other, _)| *other == id)
+    }
+}
+
+/// The parts of a zswap.
+pub struct Shared {
+    pub pool: Pool,
+    pub contexts: Contexts,
+    pub lanes: Lanes,
+    pub limit: Limit,
+    pub batches: Batches,
+    pub claims: Claims,
+    pub backing: RwLock<Backing>,
+    pub areas: Lock<Areas>,
+    pub capacity_hits: AtomicU64,
+    pub accept_percent: u64,
+    pub headroom_percent: u64,
+    pub os: Os,
+    codec: AtomicU64,
+    claim: AtomicU64,
+}
+
+impl Shared {
+    /// Of these parts.
+    #[expect(clippy::too_many_arguments, reason = "each is a part, and named so by its caller")]
+    pub fn new(
+        pool: Pool,
+        contexts: Contexts,
+        lanes: Lanes,
+        limit: Limit,
+        claims: Claims,
+        areas: Lock<Areas>,
+        percents: (u64, u64),
+        os: Os,
+    ) -> Self {
+        let zero = || AtomicU64::new(0);
+        Self {
+            pool,
+            contexts,
+            lanes,
+            limit,
+            batches: Batches::default(),
+            claims,
+            backing: RwLock::default(),
+            areas,
+            capacity_hits: zero(),
+            accept_percent: percents.0,
+            headroom_percent: percents.1,
+            os,
+            codec: zero(),
+            claim: zero(),
+        }
+    }
+
+    /// What new pages are compressed with.
+    #[inline]
+    pub fn codec(&self) -> Codec {
+        // Relaxed: the contexts were prepared for every codec that was ever set, each behind its lock.
+        match self.codec.load(Relaxed) {
+            0 => Codec::Lz4,
+            1 => Codec::Raw,
+            level => Codec::Zstd(level as i32 - 2),
+        }
+    }
+
+    /// Sets it. The contexts are prepared for it.
+    pub fn set_codec(&self, codec: Codec) {
+        let number = match codec {
+            Codec::Lz4 => 0,
+            Codec::Raw => 1,
+            Codec::Zstd(level) => level as u64 + 2,
+        };
+        self.codec.store(number, Relaxed);
+    }
+
+    /// The number of the next claim.
+    pub fn next_claim(&self) -> u8 {
+        self.claim.fetch_add(1, Relaxed) as u8
+    }
+
+    /// Where pages are written back to now.
+    pub fn backing(&self) -> Backing {
+        self.backing.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The library's own file, if that is it.
+    pub fn file(&self) -> Option<Arc<BackingFile>> {
+        match &*self.backing.read().unwrap_or_else(PoisonError::into_inner) {
+            Backing::File(file) => Some(file.clone()),
+            _ => None,
+        }
+    }
+
+    /// Gives a place on the library's own file back.
+    #[cold]
+    pub fn free_file_slot(&self, slot: FileSlot) {
+        let file = self.file();
+        debug_assert!(file.is_some(), "the file stays while a page is on it");
+        if let Some(file) = file {
+            file.release(slot);
+        }
+    }
+
+    /// The areas that there are.
+    pub fn live_areas(&self) -> Vec<Arc<AreaState>> {
+        // Made before the lock is let go, dropped after: the last handle of an area may be one of these.
+        self.areas.lock().list.iter().filter_map(|(_, area)| area.upgrade()).collect()
+    }
+
+    /// An area ends: what it did stays counted.
+    pub fn forget_area(&self, id: u64, counts: &Counts) {
+        let mut areas = self.areas.lock();
+        areas.past.add(counts);
+        // What is there is not what was done.
+        let past = &mut areas.past;
+        (past.compressed_pages, past.raw_pages, past.filled_pages, past.file_pages) = (0, 0, 0, 0);
+        areas.list.retain(|(other, _)| *other != id);
+    }
+
+    /// What the zswap has, without the areas' counts.
+    pub fn stats(&self, areas: &[Arc<AreaState>], counts: Counts) -> Result<ZswapStats> {
+        let pool = self.pool.stats()?;
+        let file = self.file();
+        let own = (self.contexts.bytes() + self.claims.bytes() + size_of::<Self>()) as u64;
+        let indexes: u64 = areas.iter().map(|area| area.metadata_bytes()).sum();
+        let tables = file.as_ref().map_or(0, |file| file.table_bytes());
+        Ok(ZswapStats {
+            areas: areas.len() as u64,
+            area_pages: areas.iter().map(|area| area.index.pages()).sum(),
+            max_bytes: self.limit.max(),
+            used_bytes: self.limit.used(),
+            pool_bytes: pool.total_pages * PAGE as u64,
+            metadata_bytes: pool.metadata_pages * PAGE as u64 + own + indexes + tables,
+            limit_hits: self.limit.hits(),
+            capacity_hits: self.capacity_hits.load(Relaxed),
+            claims: self.claims.held(),
+            file_bytes: file.map_or(0, |file| file.taken() as u64 * PAGE as u64),
+            counts,
+        })
+    }
+}

@@ -1,0 +1,264 @@
+//! Storing a page: copy, compress once, allocate exactly, publish.
+
+use super::area::{Area, AreaState, Call};
+use super::codec::{Context, Stored};
+use super::entry::{self, HEADER, MAX_ENTRY, Seed};
+use super::page::Frozen;
+use super::stats::Counts;
+use super::waiting;
+use super::word::{Kind, PageWord};
+use crate::error::{Error, Result};
+use crate::pool::{CompactBudget, Pool};
+use crate::sync::Ordering::Relaxed;
+use crate::units::PAGE;
+
+pub(super) const FULL: Error = Error::NoMemory(&"the limit of the zswap is met: shrink, then retry");
+pub(super) const AREA_FULL: Error = Error::NoMemory(&"the limit of the area is met: shrink it, then retry");
+const INCOMPRESSIBLE: Error = Error::NoSpace(&"the page does not compress, and the area takes no such pages");
+
+/// What one store may compact before it gives up: some 250 pages, a millisecond.
+const BUDGET: CompactBudget = CompactBudget { max_bytes_moved: 1 << 20, max_microseconds: 1000 };
+
+/// A page that is ready to be published.
+#[derive(Clone, Copy)]
+pub struct Ready {
+    /// Its word.
+    pub word: PageWord,
+    /// Bytes of its slot, which are charged.
+    pub bytes: u64,
+}
+
+/// Who has made room for a page that is being stored.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Charge {
+    /// Nobody yet: it is charged once its size is known.
+    Exact,
+    /// A batch, which sees to its pages' charges itself.
+    Batch,
+}
+
+impl Area {
+    /// Stores a page: what was stored at this offset is replaced. The page is copied first, so that it may change
+    /// meanwhile. If this fails, nothing is stored at this offset any more: an older copy is removed.
+    ///
+    /// Never waits for a writeback when it succeeds; when it fails, as [`Area::invalidate`] does.
+    ///
+    /// # Errors
+    /// [`Error::NoMemory`] when a limit is met or the system gives no memory: shrink, then retry. [`Error::NoSpace`] if
+    /// the page does not compress and the area refuses such pages. [`Error::Invalid`] past the end of the area, or if
+    /// it was removed, [`Error::Forked`] in a child without the pool: then nothing has changed.
+    #[inline]
+    pub fn store(&self, offset: u64, page: &[u8; PAGE]) -> Result<()> {
+        // SAFETY: a page can be read there.
+        unsafe { self.store_from(offset, page.as_ptr()) }
+    }
+
+    /// [`Area::store`] from memory that others may be writing.
+    ///
+    /// # Errors
+    /// As there.
+    ///
+    /// # Safety
+    /// 4096 bytes can be read at `page`, which need not be aligned.
+    pub unsafe fn store_from(&self, offset: u64, page: *const u8) -> Result<()> {
+        let call = self.0.begin_at(offset, 1)?;
+        self.0.index.prefetch(offset);
+        // SAFETY: the caller vouches for the page.
+        match unsafe { self.0.make(&call, offset, page, Charge::Exact) } {
+            Ok(ready) => {
+                let old = self.0.publish(&call, offset, ready.word, |counts| counts.stores += 1);
+                self.0.discard(old);
+                Ok(())
+            }
+            Err(error) => {
+                self.0.remove_after_failure(&call, offset);
+                Err(error)
+            }
+        }
+    }
+}
+
+impl AreaState {
+    /// Makes what the word of `page` will name.
+    ///
+    /// # Safety
+    /// A page can be read at `page`.
+    #[inline]
+    pub(super) unsafe fn make(&self, call: &Call<'_>, offset: u64, page: *const u8, charge: Charge) -> Result<Ready> {
+        let mut context = self.shared.contexts.take();
+        // SAFETY: the caller vouches for `page`.
+        unsafe { context.copy_in(page) };
+        if let Some(word) = context.repeats().and_then(PageWord::filled) {
+            return Ok(Ready { word, bytes: 0 });
+        }
+        if charge == Charge::Exact {
+            self.admit(call, context.estimate())?;
+        }
+        let made = self.compress_and_put(&mut context, self.seed(offset), charge);
+        drop(context);
+        made.inspect_err(|&error| self.count_refusal(call, error))
+    }
+
+    /// Refuses what the limits can't take by the estimate, before it is compressed.
+    #[inline]
+    fn admit(&self, call: &Call<'_>, estimate: u64) -> Result<()> {
+        let refused = if !self.shared.limit.admits(estimate) {
+            FULL
+        } else if !self.limit.admits(estimate) {
+            AREA_FULL
+        } else {
+            return Ok(());
+        };
+        self.meet(refused, estimate);
+        call.count(|counts| count_refused(counts, refused, 1, true));
+        Err(refused)
+    }
+
+    /// Notes which limit was met.
+    pub(super) fn meet(&self, refused: Error, page_bytes: u64) {
+        if refused == FULL {
+            self.shared.limit.meet(page_bytes);
+        } else if refused == AREA_FULL {
+            self.limit.meet(page_bytes);
+        }
+    }
+
+    #[cold]
+    fn count_refusal(&self, call: &Call<'_>, error: Error) {
+        call.count(|counts| {
+            counts.compressions += 1;
+            counts.compressions_wasted += 1;
+            count_refused(counts, error, 1, false);
+        });
+    }
+
+    fn compress_and_put(&self, context: &mut Context, seed: Seed, charge: Charge) -> Result<Ready> {
+        let pool = &self.shared.pool;
+        let raw_slot = pool.class_size(MAX_ENTRY)?;
+        let packed = context.compress(self.shared.codec());
+        // What would take as large a slot as the page itself is better stored as it is: it need not be decoded.
+        let packed = packed.map(|(stored, bytes)| (stored, bytes, pool.class_size(HEADER + bytes.len())));
+        let (stored, payload, slot_bytes) = match packed {
+            Some((stored, bytes, Ok(slot))) if slot < raw_slot => (stored, bytes, slot),
+            _ if self.options.refuse_incompressible => return Err(INCOMPRESSIBLE),
+            _ => (Stored::Raw, &context.page()[..], raw_slot),
+        };
+        let word = self.put(seed, stored, payload, slot_bytes as u64, charge)?;
+        context.note(slot_bytes);
+        Ok(Ready { word, bytes: slot_bytes as u64 })
+    }
+
+    /// Puts an entry into the pool.
+    pub(super) fn put(
+        &self,
+        seed: Seed,
+        stored: Stored,
+        payload: &[u8],
+        slot_bytes: u64,
+        charge: Charge,
+    ) -> Result<PageWord> {
+        if charge == Charge::Exact {
+            self.charge(slot_bytes)?;
+        }
+        let made = self.allocate(HEADER + payload.len());
+        let Ok((handle, at)) = made else {
+            if charge == Charge::Exact {
+                self.uncharge(slot_bytes);
+            }
+            return made.map(|_| PageWord::EMPTY);
+        };
+        // SAFETY: the object is mapped, has so many bytes, and nobody else knows of it.
+        let slot = unsafe { std::slice::from_raw_parts_mut(at, HEADER + payload.len()) };
+        entry::write(slot, seed, stored, payload);
+        // SAFETY: the mapping was made above.
+        let unmapped = unsafe { self.shared.pool.unmap_raw(handle) };
+        debug_assert!(unmapped.is_ok());
+        Ok(PageWord::stored(Pool::short_handle(handle), stored == Stored::Raw))
+    }
+
+    /// Charges both limits, or neither.
+    pub(super) fn charge(&self, bytes: u64) -> Result<()> {
+        if !self.shared.limit.charge(bytes) {
+            self.meet(FULL, bytes);
+            return Err(FULL);
+        }
+        if !self.limit.charge(bytes) {
+            self.shared.limit.uncharge(bytes);
+            self.meet(AREA_FULL, bytes);
+            return Err(AREA_FULL);
+        }
+        Ok(())
+    }
+
+    /// Allocates an object, mapped; compacts a little before it gives up.
+    fn allocate(&self, bytes: usize) -> Result<(u64, *mut u8)> {
+        let pool = &self.shared.pool;
+        match pool.malloc_mapped_raw(bytes) {
+            Err(Error::NoMemory(_)) => {
+                self.shared.capacity_hits.fetch_add(1, Relaxed);
+                pool.compact(&BUDGET)?;
+                pool.malloc_mapped_raw(bytes)
+            }
+            done => done,
+        }
+    }
+
+    /// Publishes a word, and counts it in the same moment. Returns what was there.
+    #[inline]
+    pub(super) fn publish(
+        &self,
+        call: &Call<'_>,
+        offset: u64,
+        word: PageWord,
+        count: impl Fn(&mut Counts),
+    ) -> PageWord {
+        let page = self.page(offset);
+        loop {
+            let mut shard = call.lock();
+            match page.publish(word) {
+                Ok(old) => {
+                    shard.counts.went(old);
+                    shard.counts.came(word);
+                    shard.counts.compressions += u64::from(matches!(word.kind(), Kind::Stored(_)));
+                    count(&mut shard.counts);
+                    drop(shard);
+                    self.index.note(offset);
+                    return old;
+                }
+                Err(Frozen) => {
+                    drop(shard);
+                    page.wait_for_thaw();
+                }
+            }
+        }
+    }
+
+    /// A store failed: what was stored before must not win later.
+    #[cold]
+    pub(super) fn remove_after_failure(&self, call: &Call<'_>, offset: u64) {
+        let page = self.page(offset);
+        let mut shard = call.lock();
+        let old = page.remove();
+        shard.counts.went(old);
+        shard.counts.removed_by_failure += u64::from(old.kind() != Kind::Empty);
+        drop(shard);
+        self.discard(old);
+        if old.must_be_awaited() && waiting::may_wait(self, offset).is_ok() {
+            page.wait_for(old);
+        }
+    }
+}
+
+/// Counts pages that were refused, by cause.
+pub fn count_refused(counts: &mut Counts, error: Error, pages: u64, early: bool) {
+    let cause = match error {
+        FULL => &mut counts.refused_limit,
+        AREA_FULL => &mut counts.refused_area_limit,
+        Error::NoSpace(_) => &mut counts.refused_incompressible,
+        _ => &mut counts.refused_memory,
+    };
+    *cause += pages;
+    if early {
+        counts.refused_early += pages;
+    }
+}
