@@ -5,7 +5,8 @@
 //! more batches than lanes wait for each other.
 
 use super::area::{Area, AreaState, Call};
-use super::store::{AREA_FULL, Charge, FULL, Ready, count_refused};
+use super::limit::Reservation;
+use super::store::{Charge, REFUSED_BY, Ready, count_refused};
 use super::word::{Kind, PageWord};
 use crate::error::{Error, Result};
 use crate::os::{self, Mapping, Os};
@@ -51,72 +52,6 @@ impl Lanes {
     fn take(&self) -> Locked<'_, Lane> {
         let own = os::current_cpu() % self.0.len();
         self.0.iter().find_map(|lane| lane.try_lock()).unwrap_or_else(|| self.0[own].lock())
-    }
-}
-
-/// What a running batch has been granted, and uses.
-struct Reservation<'a> {
-    area: &'a AreaState,
-    granted: u64,
-    used: u64,
-}
-
-impl<'a> Reservation<'a> {
-    /// Reserves what the pages will take by the estimate.
-    fn new(area: &'a AreaState, bytes: u64) -> Result<Self> {
-        area.shared.batches.begin();
-        let mut reservation = Self { area, granted: 0, used: 0 };
-        // Dropped on a refusal, which ends it.
-        reservation.grow(bytes)?;
-        Ok(reservation)
-    }
-
-    fn grow(&mut self, bytes: u64) -> Result<()> {
-        let refused = match (self.area.shared.limit.charge(bytes), self.area.limit.charge(bytes)) {
-            (true, true) => {
-                self.granted += bytes;
-                return Ok(());
-            }
-            (true, false) => {
-                self.area.shared.limit.uncharge(bytes);
-                AREA_FULL
-            }
-            (false, true) => {
-                self.area.limit.uncharge(bytes);
-                FULL
-            }
-            (false, false) => FULL,
-        };
-        Err(refused)
-    }
-
-    /// Uses `bytes` for a page; reserves more if the estimate was too low.
-    fn use_bytes(&mut self, bytes: u64) -> Result<()> {
-        let missing = (self.used + bytes).saturating_sub(self.granted);
-        if missing > 0
-            && let Err(refused) = self.grow(missing)
-        {
-            let area = self.area;
-            let charged = area.shared.batches.reserve_patiently(|| self.grow(missing).is_ok());
-            if !charged {
-                return Err(refused);
-            }
-        }
-        self.used += bytes;
-        Ok(())
-    }
-
-    /// All pages are stored: what was not used goes back.
-    fn settle(mut self) {
-        self.area.uncharge(self.granted - self.used);
-        self.granted = 0;
-    }
-}
-
-impl Drop for Reservation<'_> {
-    fn drop(&mut self) {
-        self.area.uncharge(self.granted);
-        self.area.shared.batches.end();
     }
 }
 
@@ -181,7 +116,8 @@ impl AreaState {
             let made = unsafe { self.make(call, offset + at as u64, pages.add(at * PAGE), Charge::Batch) };
             let charged = made.and_then(|ready| {
                 words[at] = ready.word;
-                reservation.use_bytes(ready.bytes).inspect_err(|&refused| self.drop_page(call, ready, refused))
+                let used = reservation.use_bytes(ready.bytes).map_err(|refused| REFUSED_BY[refused]);
+                used.inspect_err(|&refused| self.drop_page(call, ready, refused))
             });
             if let Err(error) = charged {
                 self.roll_back(call, &words[..at]);
@@ -193,12 +129,11 @@ impl AreaState {
     }
 
     fn reserve(&self, call: &Call<'_>, estimate: u64, pages: u64) -> Result<Reservation<'_>> {
-        let admitted = match (self.shared.limit.admits(estimate), self.limit.admits(estimate)) {
-            (false, _) => Err(FULL),
-            (true, false) => Err(AREA_FULL),
-            (true, true) => Ok(()),
-        };
-        admitted.and_then(|()| Reservation::new(self, estimate)).inspect_err(|&refused| {
+        let limits = [&self.shared.limit, &self.limit];
+        let refused = limits.iter().position(|limit| !limit.admits(estimate));
+        let admitted = refused.map_or(Ok(()), Err);
+        let reserved = admitted.and_then(|()| Reservation::new(limits, &self.shared.batches, estimate));
+        reserved.map_err(|refused| REFUSED_BY[refused]).inspect_err(|&refused| {
             self.meet(refused, estimate / pages.max(1));
             call.count(|counts| count_refused(counts, refused, pages, true));
         })

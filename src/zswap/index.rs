@@ -21,6 +21,20 @@ const MOST_AT_ONCE: u64 = 64;
 /// Most pages of an area: a petabyte.
 pub const MAX_PAGES: u64 = 1 << 38;
 
+/// Sets a stretch's bit after a publish there; whether it was clear.
+#[inline]
+pub fn note(bits: &AtomicU64, stretch: u64) -> bool {
+    // Relaxed: the compare-and-swap of the publish acquired the thaw, so that a bit that was cleared before it is seen
+    // to be. Release pairs with the Acquire in `next_touched`: who sees the bit sees what was published.
+    bits.load(Relaxed) >> stretch & 1 == 0 && bits.fetch_or(1 << stretch, Release) >> stretch & 1 == 0
+}
+
+/// Clears the bit of a stretch that is frozen; whether it was set.
+pub fn unnote(bits: &AtomicU64, stretch: u64) -> bool {
+    // Release pairs with the Acquire in `next_touched`.
+    bits.fetch_and(!(1 << stretch), Release) >> stretch & 1 == 1
+}
+
 /// The index of an area.
 pub struct Index {
     mapping: Mapping,
@@ -98,18 +112,7 @@ impl Index {
     #[inline]
     pub fn note(&self, offset: u64) {
         let stretch = offset / STRETCH;
-        // Relaxed: the compare-and-swap of the publish acquired the thaw, so that a bit cleared before it is seen to
-        // be.
-        if self.bits()[(stretch / 64) as usize].load(Relaxed) >> (stretch % 64) & 1 == 0 {
-            self.set_bit(stretch);
-        }
-    }
-
-    #[cold]
-    fn set_bit(&self, stretch: u64) {
-        let bit = 1 << (stretch % 64);
-        // Release pairs with the Acquire in `next_touched`: who sees the bit sees what was published.
-        if self.bits()[(stretch / 64) as usize].fetch_or(bit, Release) & bit == 0 {
+        if note(&self.bits()[(stretch / 64) as usize], stretch % 64) {
             self.touched.fetch_add(1, Relaxed);
         }
     }
@@ -178,9 +181,8 @@ impl Index {
     #[cold]
     fn release(&self, first: u64, count: u64) {
         for stretch in first..first + count {
-            let bit = 1 << (stretch % 64);
-            // Before the words thaw, so that who publishes then sees it. Release pairs with `next_touched`.
-            if self.bits()[(stretch / 64) as usize].fetch_and(!bit, Release) & bit != 0 {
+            // Before the words thaw, so that who publishes then sees it.
+            if unnote(&self.bits()[(stretch / 64) as usize], stretch % 64) {
                 self.touched.fetch_sub(1, Relaxed);
             }
         }

@@ -134,3 +134,73 @@ impl Batches {
         got
     }
 }
+
+/// What a running batch has been granted of each limit, and uses.
+pub struct Reservation<'a> {
+    limits: [&'a Limit; 2],
+    batches: &'a Batches,
+    granted: u64,
+    used: u64,
+}
+
+impl<'a> Reservation<'a> {
+    /// Reserves what the pages will take by the estimate. `Err`: which limit refused.
+    pub fn new(limits: [&'a Limit; 2], batches: &'a Batches, bytes: u64) -> Result<Self, usize> {
+        batches.begin();
+        // Dropped on a refusal, which ends it.
+        let mut reservation = Self { limits, batches, granted: 0, used: 0 };
+        reservation.grow(bytes)?;
+        Ok(reservation)
+    }
+
+    fn grow(&mut self, bytes: u64) -> Result<(), usize> {
+        charge_both(self.limits, bytes)?;
+        self.granted += bytes;
+        Ok(())
+    }
+
+    /// Uses `bytes` for a page; reserves more if the estimate was too low. `Err`: which limit refused.
+    pub fn use_bytes(&mut self, bytes: u64) -> Result<(), usize> {
+        let missing = (self.used + bytes).saturating_sub(self.granted);
+        if missing > 0
+            && let Err(refused) = self.grow(missing)
+        {
+            let batches = self.batches;
+            if !batches.reserve_patiently(|| self.grow(missing).is_ok()) {
+                return Err(refused);
+            }
+        }
+        self.used += bytes;
+        Ok(())
+    }
+
+    /// All pages are stored: what was not used goes back.
+    pub fn settle(mut self) {
+        self.give_back(self.granted - self.used);
+        self.granted = 0;
+    }
+
+    fn give_back(&self, bytes: u64) {
+        self.limits.iter().for_each(|limit| limit.uncharge(bytes));
+    }
+}
+
+impl Drop for Reservation<'_> {
+    fn drop(&mut self) {
+        self.give_back(self.granted);
+        self.batches.end();
+    }
+}
+
+/// Charges both limits, or neither. `Err`: which of them refused.
+#[inline]
+pub fn charge_both(limits: [&Limit; 2], bytes: u64) -> Result<(), usize> {
+    if !limits[0].charge(bytes) {
+        return Err(0);
+    }
+    if !limits[1].charge(bytes) {
+        limits[0].uncharge(bytes);
+        return Err(1);
+    }
+    Ok(())
+}

@@ -2,7 +2,7 @@
 //!
 //! | step | word | ordering |
 //! |---|---|---|
-//! | find | read, pin what it names, **read again**: another version: unpin, start again | Acquire, pairs with publish |
+//! | find | read, pin what it names, **read again**; another version: unpin, again | Acquire, pairs with publish |
 //! | reference | compare-and-swap of the flag, if it is not set | Relaxed |
 //! | publish | compare-and-swap loop; carries over what belongs to the offset; waits for FROZEN | AcqRel |
 //! | take | **still pinned**: compare-and-swap to EMPTY; only flags changed: again; replaced: start again | AcqRel |
@@ -203,9 +203,21 @@ impl Page<'_> {
         now.has_writeback() && now.claim() == seen.claim()
     }
 
+    /// Pins the object of a STORED word and claims it for writeback. The claimed word and the pin; none if there is
+    /// none, or a writeback of the offset runs already.
+    pub fn find_and_claim<O: Objects>(self, objects: &O, claim: u8, own: bool) -> Option<(PageWord, O::Pinned)> {
+        let (word, pinned) = self.find(objects);
+        let (Kind::Stored(handle), Some(pinned)) = (word.kind(), pinned) else { return None };
+        let claimed = self.claim(word, claim, own);
+        if claimed.is_none() {
+            objects.unpin(handle);
+        }
+        claimed.map(|word| (word, pinned))
+    }
+
     /// Claims the version that `seen` is, which the caller has pinned, for writeback. Returns the claimed word; none if
     /// the word changed, or a writeback runs.
-    pub fn claim(self, seen: PageWord, claim: u8, own: bool) -> Option<PageWord> {
+    fn claim(self, seen: PageWord, claim: u8, own: bool) -> Option<PageWord> {
         let claimed = seen.with_referenced(false).claimed(claim, own);
         // Acquire pairs with the end of the writeback before: what it did comes first. Release: as for `take`.
         let exchanged = !seen.has_writeback() && self.0.compare_exchange(seen.0, claimed.0, AcqRel, Relaxed).is_ok();

@@ -3,6 +3,7 @@
 use super::area::{Area, AreaState, Call};
 use super::codec::{Context, Stored};
 use super::entry::{self, HEADER, MAX_ENTRY, Seed};
+use super::limit::charge_both;
 use super::page::Frozen;
 use super::stats::Counts;
 use super::waiting;
@@ -15,6 +16,9 @@ use crate::units::PAGE;
 pub(super) const FULL: Error = Error::NoMemory(&"the limit of the zswap is met: shrink, then retry");
 pub(super) const AREA_FULL: Error = Error::NoMemory(&"the limit of the area is met: shrink it, then retry");
 const INCOMPRESSIBLE: Error = Error::NoSpace(&"the page does not compress, and the area takes no such pages");
+
+/// What it means that a limit refused: the zswap's, or the area's.
+pub(super) const REFUSED_BY: [Error; 2] = [FULL, AREA_FULL];
 
 /// What one store may compact before it gives up: some 250 pages, a millisecond.
 const BUDGET: CompactBudget = CompactBudget { max_bytes_moved: 1 << 20, max_microseconds: 1000 };
@@ -178,16 +182,8 @@ impl AreaState {
 
     /// Charges both limits, or neither.
     pub(super) fn charge(&self, bytes: u64) -> Result<()> {
-        if !self.shared.limit.charge(bytes) {
-            self.meet(FULL, bytes);
-            return Err(FULL);
-        }
-        if !self.limit.charge(bytes) {
-            self.shared.limit.uncharge(bytes);
-            self.meet(AREA_FULL, bytes);
-            return Err(AREA_FULL);
-        }
-        Ok(())
+        let charged = charge_both([&self.shared.limit, &self.limit], bytes).map_err(|refused| REFUSED_BY[refused]);
+        charged.inspect_err(|&refused| self.meet(refused, bytes))
     }
 
     /// Allocates an object, mapped; compacts a little before it gives up.

@@ -136,14 +136,8 @@ impl<'a> Sweep<'a> {
 impl AreaState {
     /// Pins and claims the page at `offset`, if it is in the pool and no writeback of it runs.
     fn claim(&self, offset: u64, own: bool) -> Option<(Claimed, (*const u8, usize))> {
-        let page = self.page(offset);
-        let (word, pinned) = page.find(&self.shared.pool);
-        let (Kind::Stored(handle), Some(pinned)) = (word.kind(), pinned) else { return None };
-        let claimed = page.claim(word, self.shared.next_claim(), own);
-        if claimed.is_none() {
-            self.shared.pool.unpin(handle);
-        }
-        claimed.map(|word| (Claimed { offset, word }, pinned))
+        let claimed = self.page(offset).find_and_claim(&self.shared.pool, self.shared.next_claim(), own);
+        claimed.map(|(word, pinned)| (Claimed { offset, word }, pinned))
     }
 
     /// Ends a claim and keeps the page.
