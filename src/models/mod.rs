@@ -8,6 +8,7 @@
 
 mod lock;
 mod mover;
+mod pages;
 mod refusals;
 mod reuse;
 mod shrink;

@@ -9,7 +9,7 @@ use super::codec::AlignedPage;
 use super::entry::Seed;
 use super::load::Read;
 use super::page::read_before_word;
-use super::word::{FileSlot, MAX_SLOTS, PageWord};
+use super::word::{FileSlot, Kind, MAX_SLOTS, PageWord};
 use super::writeback::{Claimed, Refusal, Sweep};
 use crate::error::{Error, Result};
 use crate::os::{Errno, Mapping, Os, errno};
@@ -26,6 +26,8 @@ use std::os::fd::{OwnedFd, RawFd};
 const AT_ONCE: usize = 32;
 /// How often a page is read before its check is believed to be wrong.
 const READS: usize = 4;
+
+const UNREADABLE: Error = Error::Io(&"the backing file can't be read");
 
 const CHECK: Field = Field::new(0, 32);
 const GENERATION: Field = Field::new(32, 16);
@@ -272,7 +274,6 @@ impl AreaState {
         slot: FileSlot,
         page: &mut [u8; PAGE],
     ) -> Result<Read> {
-        const UNREADABLE: Error = Error::Io(&"the backing file can't be read");
         let Some(file) = self.shared.file() else { return Ok(Read::Stale) };
         let mut copy = AlignedPage([0; PAGE]);
         let mut failure = DAMAGED;
@@ -299,6 +300,23 @@ impl AreaState {
         }
         call.count(|counts| counts.file_read_failures += 1);
         Err(failure)
+    }
+}
+
+impl AreaState {
+    /// After a take: the place was read before it was this thread's. Had it been given to another and back to this very
+    /// page meanwhile, with its generation gone round, the word would have been the same: what was read is checked once
+    /// more, and is read anew if it was not this.
+    pub(super) fn reread_if_reused(&self, offset: u64, taken: PageWord, page: &mut [u8; PAGE]) -> Result<()> {
+        let Kind::Backed(slot) = taken.kind() else { return Ok(()) };
+        let Some(file) = self.shared.file() else { return Ok(()) };
+        let check = file.check_of(slot);
+        let seed = self.file_seed(offset);
+        if check == Some(seed.check(page)) {
+            return Ok(());
+        }
+        file.read(slot.index, page).map_err(|_| UNREADABLE)?;
+        if check == Some(seed.check(page)) { Ok(()) } else { Err(DAMAGED) }
     }
 }
 

@@ -67,8 +67,9 @@ impl Limit {
     #[inline]
     pub fn charge(&self, bytes: u64) -> bool {
         let max = self.max();
-        // Relaxed: it is a count, and orders nothing.
-        self.used.fetch_update(Relaxed, Relaxed, |used| used.checked_add(bytes).filter(|&total| total <= max)).is_ok()
+        // Acquire and Release pair with each other: a batch that is refused sees that those others began who hold what
+        // it lacks.
+        self.used.fetch_update(AcqRel, Acquire, |used| used.checked_add(bytes).filter(|&total| total <= max)).is_ok()
     }
 
     /// Takes a charge back.
@@ -95,37 +96,46 @@ impl Limit {
 /// wait, have ended, and asks again: so one of them gets through.
 #[derive(Default)]
 pub struct Batches {
-    running: AtomicU32,
+    /// Batches that began, in the low half, and that ended, in the high half.
+    counts: AtomicU64,
     patient: AtomicU32,
 }
 
 impl Batches {
+    const ENDED: u64 = 1 << 32;
+
     /// A batch begins to reserve.
-    pub fn begin(&self) {
-        // Relaxed: who waits sees it once it has reserved, by the charge that it waits for.
-        self.running.fetch_add(1, Relaxed);
+    fn begin(&self) {
+        // Relaxed: the charge that follows releases it to whoever is refused because of that charge.
+        self.counts.fetch_add(1, Relaxed);
     }
 
     /// A batch has given back what it reserved and does not use.
-    pub fn end(&self) {
-        // Release pairs with the Acquire in `reserve_patiently`: what it gave back is seen.
-        self.running.fetch_sub(1, Release);
+    fn end(&self) {
+        // Release pairs with the Acquire in `look`: what it gave back is seen.
+        self.counts.fetch_add(Self::ENDED, Release);
+    }
+
+    fn look(&self) -> u64 {
+        // Acquire pairs with the Release in `end`.
+        self.counts.load(Acquire)
     }
 
     /// Asks once more for what there was not enough of, after those that could give it back.
-    pub fn reserve_patiently(&self, mut reserve: impl FnMut() -> bool) -> bool {
+    fn reserve_patiently(&self, mut reserve: impl FnMut() -> bool) -> bool {
         // Acquire and Release pair with each other: one at a time.
         if self.patient.compare_exchange(0, 1, AcqRel, Relaxed).is_err() {
             return false;
         }
         let mut wait = Wait::default();
         let got = loop {
-            // Acquire pairs with the Release in `end`.
-            let alone = self.running.load(Acquire) == 1;
+            let before = self.look();
             if reserve() {
                 break true;
             }
-            if alone {
+            // Nobody else held anything when this was refused, nor does since.
+            let alone = (before as u32).wrapping_sub((before >> 32) as u32) == 1;
+            if alone && self.look() == before {
                 break false;
             }
             wait.a_moment();

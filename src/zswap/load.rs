@@ -181,8 +181,9 @@ impl AreaState {
                     return Ok(());
                 }
                 Outcome::Taken(old) => {
+                    let reread = self.reread_if_reused(offset, old, page);
                     self.taken(offset, old);
-                    return Ok(());
+                    return reread;
                 }
                 Outcome::Replaced => {}
             }

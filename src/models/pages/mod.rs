@@ -1,0 +1,351 @@
+//! Loom models of the page word, on the product's own protocol: `zswap/page.rs`, over handle words by `object.rs`.
+//!
+//! One offset, and up to three threads that do something to it. A stand-in for the pool hands out handles whose
+//! generation never changes, so that every reuse of an index is what a generation's wrap is: the worst case. Bytes of
+//! objects are cells whose races loom finds, and freed ones are written over.
+//!
+//! Each execution is compared with all sequential orders of what its threads did, by `orders.rs`: results, the page at
+//! the end, what callbacks wrote at last. Besides: callbacks write to one cell, so that two at once are a race, and each
+//! to a cell of its own, which a removal that met it reads once it returns: so that one that it should have awaited is a
+//! race. Every handle is freed once, no WRITEBACK stays, and a word without a page is exactly 0.
+
+mod batches;
+mod freeze;
+mod orders;
+mod own_file;
+mod pairs;
+mod triples;
+
+use crate::object::{Freed, ObjectWord};
+use crate::sync::{AtomicU64, Cell, Ordering::Relaxed};
+use crate::units::{Place, ZspageId};
+use crate::zswap::page::{Frozen, NotTaken, Objects, Page};
+use crate::zswap::word::{Kind, PageWord};
+use loom::sync::{Arc, Mutex};
+use loom::thread;
+use orders::{Outcome, Start, allowed};
+use own_file::File;
+
+/// What is done to the page.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Op {
+    Load,
+    Take,
+    /// Of this value.
+    Store(u64),
+    /// A store that made nothing: the older page goes.
+    FailedStore,
+    Invalidate,
+    /// A writeback that succeeds.
+    Written,
+    /// A writeback that is refused.
+    Refused,
+}
+
+/// What an operation tells its caller; values are told by themselves.
+pub const NOTHING: u64 = 0;
+/// A writeback's page went.
+pub const GONE: u64 = 1;
+/// A writeback's page was kept, or another is there.
+pub const KEPT: u64 = 2;
+/// There was nothing to claim.
+pub const UNCLAIMED: u64 = 3;
+/// What the page is at the start.
+pub const FIRST: u64 = 100;
+
+const OBJECTS: usize = 3;
+const MOST_CLAIMS: usize = 4;
+/// What freed objects are written over with.
+const SCRIBBLED: u64 = u64::MAX;
+
+/// A stand-in for the pool: a few objects, behind handle words as they ship.
+pub struct Heap {
+    words: [AtomicU64; OBJECTS],
+    values: [Cell<u64>; OBJECTS],
+    free: Mutex<Vec<usize>>,
+}
+
+impl Heap {
+    fn new() -> Self {
+        Self {
+            words: std::array::from_fn(|_| AtomicU64::new(0)),
+            values: std::array::from_fn(|_| Cell::new(SCRIBBLED)),
+            free: Mutex::new((0..OBJECTS).rev().collect()),
+        }
+    }
+
+    fn word(&self, handle: u64) -> ObjectWord<'_> {
+        ObjectWord(&self.words[handle as usize])
+    }
+
+    pub fn allocate(&self, value: u64) -> u64 {
+        let at = self.free.lock().unwrap().pop().expect("room for what the models store");
+        // SAFETY: the object is this thread's until it is published; loom finds who looks at it all the same.
+        self.values[at].with_mut(|cell| unsafe { *cell = value });
+        // FREE, and generation 0 once more.
+        self.words[at].store(0, Relaxed);
+        self.word(at as u64).publish(Place { zspage: ZspageId(0), slot: at as u8 }, 0);
+        at as u64
+    }
+
+    pub fn free(&self, handle: u64) {
+        match self.word(handle).free(0).expect("freed once") {
+            Freed::Now(_) => self.release(handle),
+            Freed::Later => {}
+        }
+    }
+
+    fn release(&self, handle: u64) {
+        // SAFETY: nobody has it pinned any more; loom finds out if that is not so.
+        self.values[handle as usize].with_mut(|cell| unsafe { *cell = SCRIBBLED });
+        self.free.lock().unwrap().push(handle as usize);
+    }
+
+    pub fn read(&self, handle: u64) -> u64 {
+        // SAFETY: the object is pinned; loom finds who writes it.
+        let value = self.values[handle as usize].with(|cell| unsafe { *cell });
+        assert_ne!(value, SCRIBBLED, "a pinned object was released");
+        value
+    }
+}
+
+impl Objects for Heap {
+    type Pinned = u64;
+
+    fn pin(&self, handle: u64) -> Option<u64> {
+        self.word(handle).pin_to_read(0).ok().map(|_| handle)
+    }
+
+    fn unpin(&self, handle: u64) {
+        if self.word(handle).unpin(0).expect("pinned").is_some() {
+            self.release(handle);
+        }
+    }
+}
+
+/// One page of an area.
+pub struct Scene {
+    /// The library's own file, if it writes back itself.
+    file: Option<File>,
+    word: AtomicU64,
+    heap: Heap,
+    /// What callbacks wrote last.
+    disk: Cell<u64>,
+    /// A cell for each claim.
+    callbacks: [Cell<u64>; MOST_CLAIMS],
+    /// Claims so far: not loom's, for nothing depends on their order.
+    claims: std::sync::atomic::AtomicU64,
+}
+
+impl Scene {
+    fn new(start: Start, own_file: bool) -> Self {
+        let heap = Heap::new();
+        let word = match start {
+            Start::Empty => PageWord::EMPTY,
+            Start::Filled => PageWord::filled(FIRST).unwrap(),
+            Start::Stored => PageWord::stored(heap.allocate(FIRST), false),
+        };
+        Self {
+            file: own_file.then(File::new),
+            word: AtomicU64::new(word.0),
+            heap,
+            disk: Cell::new(NOTHING),
+            callbacks: std::array::from_fn(|_| Cell::new(NOTHING)),
+            claims: std::sync::atomic::AtomicU64::new(0),
+        }
+    }
+
+    fn page(&self) -> Page<'_> {
+        Page(&self.word)
+    }
+
+    /// Does it, as the product does. What it tells.
+    fn run(&self, op: Op) -> u64 {
+        match op {
+            Op::Load => self.load(),
+            Op::Take => self.take(),
+            Op::Store(value) => self.store(value),
+            Op::FailedStore | Op::Invalidate => self.remove(),
+            Op::Written => self.write_back(true),
+            Op::Refused => self.write_back(false),
+        }
+    }
+
+    fn load(&self) -> u64 {
+        loop {
+            let (seen, pinned) = self.page().find(&self.heap);
+            let value = self.value(seen, pinned);
+            if seen.kind() != Kind::Empty {
+                self.page().reference(seen);
+            }
+            if let Some(handle) = pinned {
+                self.heap.unpin(handle);
+            }
+            if let Some(value) = value {
+                return value;
+            }
+        }
+    }
+
+    /// What a word names; none if that is gone from the file.
+    fn value(&self, seen: PageWord, pinned: Option<u64>) -> Option<u64> {
+        match (seen.kind(), pinned) {
+            (Kind::Stored(_), Some(handle)) => Some(self.heap.read(handle)),
+            (Kind::Filled(pattern), _) => Some(pattern),
+            (Kind::Backed(slot), _) => self.file.as_ref().unwrap().read(slot, self.page(), seen),
+            _ => Some(NOTHING),
+        }
+    }
+
+    fn take(&self) -> u64 {
+        loop {
+            let (seen, pinned) = self.page().find(&self.heap);
+            if seen.kind() == Kind::Empty {
+                self.await_callback(seen);
+                return NOTHING;
+            }
+            let value = self.value(seen, pinned);
+            let taken = value.map(|_| self.page().take(seen, true));
+            if let Some(handle) = pinned {
+                self.heap.unpin(handle);
+            }
+            let (Some(value), Some(taken)) = (value, taken) else { continue };
+            match taken {
+                Ok(old) => {
+                    // A place on the file is this thread's only now: what was read before may have been another's.
+                    let value = match old.kind() {
+                        Kind::Backed(slot) => self.file.as_ref().unwrap().check_of(slot),
+                        _ => value,
+                    };
+                    self.gone(old);
+                    return value;
+                }
+                Err(reason) => assert_eq!(reason, NotTaken::Replaced),
+            }
+        }
+    }
+
+    fn store(&self, value: u64) -> u64 {
+        let new = PageWord::stored(self.heap.allocate(value), false);
+        match self.page().publish(new) {
+            Ok(old) => self.discard(old),
+            Err(Frozen) => unreachable!("nobody gives this stretch back"),
+        }
+        NOTHING
+    }
+
+    fn remove(&self) -> u64 {
+        let old = self.page().remove();
+        self.gone(old);
+        NOTHING
+    }
+
+    fn gone(&self, old: PageWord) {
+        self.discard(old);
+        self.await_callback(old);
+    }
+
+    /// From here on the page's place on disk is the caller's.
+    fn await_callback(&self, met: PageWord) {
+        if met.must_be_awaited() {
+            self.page().wait_for(met);
+        }
+        if met.has_writeback() && self.file.is_none() {
+            // SAFETY: the callback that this removal met has ended; loom finds out if that is not so.
+            self.callbacks[met.claim() as usize].with(|cell| assert_ne!(unsafe { *cell }, NOTHING));
+        }
+    }
+
+    fn discard(&self, old: PageWord) {
+        match old.kind() {
+            Kind::Stored(handle) => self.heap.free(handle),
+            Kind::Backed(slot) => self.file.as_ref().unwrap().release(slot),
+            _ => {}
+        }
+    }
+
+    fn write_back(&self, succeeds: bool) -> u64 {
+        let number = self.claims.fetch_add(1, std::sync::atomic::Ordering::Relaxed) as u8;
+        let own = self.file.is_some();
+        let Some((claimed, handle)) = self.page().find_and_claim(&self.heap, number, own) else { return UNCLAIMED };
+        let value = self.heap.read(handle);
+        if let Some(file) = &self.file {
+            return self.write_to_file(file, succeeds, claimed, handle, value);
+        }
+        for cell in [&self.disk, &self.callbacks[number as usize]] {
+            // SAFETY: one callback runs at a time, and none that a removal met; loom finds out if that is not so.
+            cell.with_mut(|cell| unsafe { *cell = value });
+        }
+        let gone = match succeeds {
+            true => self.page().acknowledge(claimed, PageWord::EMPTY),
+            false => Err(self.page().end(claimed)),
+        };
+        if gone.is_ok() {
+            self.discard(claimed);
+        }
+        self.heap.unpin(handle);
+        if gone.is_ok() { GONE } else { KEPT }
+    }
+
+    fn write_to_file(&self, file: &File, succeeds: bool, claimed: PageWord, handle: u64, value: u64) -> u64 {
+        let slot = file.write(value);
+        let gone = match succeeds {
+            true => self.page().acknowledge(claimed, PageWord::backed(slot)),
+            false => Err(self.page().end(claimed)),
+        };
+        match gone {
+            Ok(()) => self.discard(claimed),
+            Err(_) => file.release(slot),
+        }
+        self.heap.unpin(handle);
+        if gone.is_ok() { GONE } else { KEPT }
+    }
+
+    /// The page at the end, and what callbacks wrote last, once everything was checked that has to hold.
+    fn end(&self) -> (u64, u64) {
+        let word = self.page().peek();
+        assert!(!word.has_writeback() && !word.is_frozen(), "left {word:?}");
+        let value = match word.kind() {
+            Kind::Empty => {
+                assert_eq!(word, PageWord::EMPTY, "left {:#x}", word.0);
+                NOTHING
+            }
+            Kind::Stored(handle) => self.heap.read(handle),
+            Kind::Filled(pattern) => pattern,
+            Kind::Backed(slot) => self.file.as_ref().unwrap().read(slot, self.page(), word).unwrap(),
+        };
+        if let Some(file) = &self.file {
+            file.check_free(usize::from(matches!(word.kind(), Kind::Backed(_))));
+        }
+        let stored = usize::from(matches!(word.kind(), Kind::Stored(_)));
+        assert_eq!(self.heap.free.lock().unwrap().len(), OBJECTS - stored, "every other handle was freed");
+        // SAFETY: the threads are gone.
+        (value, self.disk.with(|cell| unsafe { *cell }))
+    }
+}
+
+/// Runs each thread's operations against the others' in every order, or in those with at most `preemptions`.
+pub fn race(preemptions: Option<usize>, start: Start, own_file: bool, threads: &'static [&'static [Op]]) {
+    let allowed = std::sync::Arc::new(allowed(start, own_file, threads));
+    let executions = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let count = executions.clone();
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = preemptions;
+    builder.max_branches = 100_000;
+    builder.check(move || {
+        count.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let scene = Arc::new(Scene::new(start, own_file));
+        let work = |thread: usize| {
+            let scene = scene.clone();
+            move || threads[thread].iter().map(|&op| scene.run(op)).collect::<Vec<_>>()
+        };
+        let running: Vec<_> = (1..threads.len()).map(|at| thread::spawn(work(at))).collect();
+        let mut results = vec![work(0)()];
+        results.extend(running.into_iter().map(|thread| thread.join().unwrap()));
+        let (page, disk) = scene.end();
+        let outcome = Outcome { results, page, disk };
+        assert!(allowed.contains(&outcome), "{threads:?} from {start:?}: no order gives {outcome:?}");
+    });
+    let executions = executions.load(std::sync::atomic::Ordering::Relaxed);
+    println!("{threads:?} from {start:?}: {executions} executions");
+}
