@@ -1,5 +1,6 @@
 //! What pages are compressed with, and the contexts that it takes.
 
+use super::entry::HEADER;
 use super::word::repeated_word;
 use crate::error::{Error, Result};
 use crate::sync::{Lock, Locked, Rank};
@@ -24,7 +25,7 @@ pub enum Codec {
 
 /// How an entry is to be decoded: the codec's number in its header.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[repr(u16)]
+#[repr(u8)]
 pub enum Stored {
     /// As it came.
     Raw = 1,
@@ -36,8 +37,8 @@ pub enum Stored {
 
 impl Stored {
     /// From its number.
-    pub fn from_bits(bits: u16) -> Option<Self> {
-        [Self::Raw, Self::Lz4, Self::Zstd].into_iter().find(|stored| *stored as u16 == bits)
+    pub fn from_bits(bits: u8) -> Option<Self> {
+        [Self::Raw, Self::Lz4, Self::Zstd].into_iter().find(|stored| *stored as u8 == bits)
     }
 }
 
@@ -55,7 +56,8 @@ pub struct AlignedPage(pub [u8; PAGE]);
 /// What it takes to compress: one thread at a time.
 pub struct Context {
     page: Box<AlignedPage>,
-    packed: Box<[u8; MAX_PACKED]>,
+    /// Room for a header, then what a codec made.
+    entry: Box<[u8; HEADER + MAX_PACKED]>,
     lz4: CompressTable,
     zstd: Option<Zstd>,
     /// Mean bytes of the slots of the pages that were compressed here lately, in sixteenths.
@@ -74,7 +76,7 @@ impl Context {
     fn new() -> Self {
         Self {
             page: Box::new(AlignedPage([0; PAGE])),
-            packed: Box::new([0; MAX_PACKED]),
+            entry: Box::new([0; HEADER + MAX_PACKED]),
             lz4: CompressTable::small(),
             zstd: None,
             mean: (PAGE / 3 * 16) as u32,
@@ -91,32 +93,41 @@ impl Context {
         unsafe { std::ptr::copy_nonoverlapping(page, self.page.0.as_mut_ptr(), PAGE) };
     }
 
-    /// The page that was copied, or decoded, last.
-    pub fn page(&self) -> &[u8; PAGE] {
-        &self.page.0
-    }
-
     /// The word that the page repeats, if it repeats one.
     #[inline]
     pub fn repeats(&self) -> Option<u64> {
         repeated_word(&self.page.0)
     }
 
-    /// Compresses the page. How, and into what; none if it does not get shorter.
+    /// Compresses the page into an entry without a header. How, and into how many bytes of it; none if it does not get
+    /// shorter.
     #[inline]
-    pub fn compress(&mut self, codec: Codec) -> Option<(Stored, &[u8])> {
+    pub fn compress(&mut self, codec: Codec) -> Option<(Stored, usize)> {
+        let room = &mut self.entry[HEADER..];
         let (stored, length) = match codec {
             Codec::Raw => return None,
             Codec::Lz4 => {
-                let done = lz4_flex::block::compress_into_with_table(&self.page.0, &mut self.packed[..], &mut self.lz4);
+                let done = lz4_flex::block::compress_into_with_table(&self.page.0, room, &mut self.lz4);
                 (Stored::Lz4, done.ok()?)
             }
             Codec::Zstd(level) => {
                 let zstd = self.zstd.as_mut()?;
-                (Stored::Zstd, zstd.compress.compress(&mut self.packed[..], &self.page.0, level).ok()?)
+                (Stored::Zstd, zstd.compress.compress(room, &self.page.0, level).ok()?)
             }
         };
-        (length < PAGE).then(|| (stored, &self.packed[..length]))
+        (length < PAGE).then_some((stored, HEADER + length))
+    }
+
+    /// Makes the page, as it is, an entry without a header. How, and of how many bytes.
+    pub fn keep_raw(&mut self) -> (Stored, usize) {
+        self.entry[HEADER..HEADER + PAGE].copy_from_slice(&self.page.0);
+        (Stored::Raw, HEADER + PAGE)
+    }
+
+    /// The first `bytes` bytes of the entry.
+    #[inline]
+    pub fn entry(&mut self, bytes: usize) -> &mut [u8] {
+        &mut self.entry[..bytes]
     }
 
     /// What the next page is expected to take, in bytes of slots.
@@ -140,7 +151,7 @@ impl Context {
         // Its memory is allocated by the first page of a level: here, so that no later call has to.
         let zstd = self.zstd.as_mut().expect("made above");
         let sample: [u8; PAGE] = std::array::from_fn(|at| ((at * at) >> 3) as u8);
-        zstd.compress.compress(&mut self.packed[..], &sample, level).map(drop).map_err(|_| NO_CONTEXT)
+        zstd.compress.compress(&mut self.entry[..], &sample, level).map(drop).map_err(|_| NO_CONTEXT)
     }
 }
 

@@ -59,7 +59,7 @@ impl Zswap {
             contexts,
             Lanes::new(&os, count)?,
             Limit::new(u64::MAX, accept),
-            Claims::new(or(options.max_claims, 4096)),
+            Claims::new(or(options.max_claims, 1024)),
             Lock::new(Rank::Areas, Areas::default()),
             (accept, options.headroom_percent.into()),
             os,

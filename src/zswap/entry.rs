@@ -1,9 +1,12 @@
-//! A stored page: a header of 6 bytes, then what the codec made of the page.
+//! A stored page: a header of 5 bytes, then what the codec made of the page.
 //!
 //! | bytes | |
 //! |---|---|
 //! | 0..4 | check: CRC-32C of all that follows, seeded with the area and the offset |
-//! | 4..6 | length of what follows the header, 13 bits; codec, 3 bits |
+//! | 4 | bytes of the slot after the entry, 6 bits; codec, 2 bits |
+//!
+//! The length is told from the slot's end: the smallest slot has 64 bytes, and others at most 32 more than the next
+//! smaller ones.
 //!
 //! The seed makes a page that is another's fail as surely as a damaged one. The check comes before the decoder: a
 //! damaged page is never decoded, and the destination stays as it was.
@@ -12,12 +15,12 @@ use super::codec::Stored;
 use crate::units::PAGE;
 
 /// Bytes before the payload.
-pub const HEADER: usize = 6;
+pub const HEADER: usize = 5;
 /// Bytes of the longest entry, a page as it came.
 pub const MAX_ENTRY: usize = HEADER + PAGE;
 
-const LENGTH_BITS: u32 = 13;
-const _: () = assert!(PAGE < 1 << LENGTH_BITS && MAX_ENTRY <= crate::classes::MAX_ALLOC_SIZE);
+const SLACK_BITS: u32 = 6;
+const _: () = assert!(MAX_ENTRY <= crate::classes::MAX_ALLOC_SIZE);
 
 /// Which page an entry is of: another page's entry does not pass for it. Different for each offset of an area, and for
 /// areas as different as 32 bits can be.
@@ -40,28 +43,27 @@ impl Seed {
     }
 }
 
-/// Writes an entry to the front of a slot.
+/// Fills in the header of an entry whose payload is there, and which goes to a slot of so many bytes.
 #[inline]
-pub fn write(slot: &mut [u8], seed: Seed, stored: Stored, payload: &[u8]) {
-    let end = HEADER + payload.len();
-    let form = payload.len() as u16 | (stored as u16) << LENGTH_BITS;
-    slot[4..HEADER].copy_from_slice(&form.to_le_bytes());
-    slot[HEADER..end].copy_from_slice(payload);
-    let check = seed.check(&slot[4..end]);
-    slot[..4].copy_from_slice(&check.to_le_bytes());
+pub fn seal(entry: &mut [u8], slot_bytes: usize, seed: Seed, stored: Stored) {
+    let slack = slot_bytes - entry.len();
+    debug_assert!(slack < 1 << SLACK_BITS);
+    entry[4] = slack as u8 | (stored as u8) << SLACK_BITS;
+    let check = seed.check(&entry[4..]);
+    entry[..4].copy_from_slice(&check.to_le_bytes());
 }
 
 /// The payload of an entry, and how to decode it; none if its check is wrong.
 #[inline]
 pub fn open(slot: &[u8], seed: Seed) -> Option<(Stored, &[u8])> {
-    let form = u16::from_le_bytes([slot[4], slot[5]]);
-    let length = usize::from(form & ((1 << LENGTH_BITS) - 1));
-    let body = slot.get(4..HEADER + length)?;
+    let form = slot[4];
+    let slack = usize::from(form & ((1 << SLACK_BITS) - 1));
+    let body = slot.get(4..slot.len().checked_sub(slack)?)?;
     let check = u32::from_le_bytes([slot[0], slot[1], slot[2], slot[3]]);
     if seed.check(body) != check {
         return None;
     }
-    Some((Stored::from_bits(form >> LENGTH_BITS)?, &body[2..]))
+    Some((Stored::from_bits(form >> SLACK_BITS)?, &body[1..]))
 }
 
 #[cfg(test)]
@@ -71,8 +73,9 @@ mod tests {
     #[test]
     fn any_change_of_any_bit_is_refused() {
         let mut slot = [0xa5; 128];
-        let payload: Vec<u8> = (0..100).collect();
-        write(&mut slot, Seed::new(1, 2), Stored::Lz4, &payload);
+        let payload: Vec<u8> = (0..110).collect();
+        slot[HEADER..HEADER + payload.len()].copy_from_slice(&payload);
+        seal(&mut slot[..HEADER + payload.len()], 128, Seed::new(1, 2), Stored::Lz4);
         assert!(open(&slot, Seed::new(1, 2)) == Some((Stored::Lz4, &payload[..])));
         for bit in 0..(HEADER + payload.len()) * 8 {
             slot[bit / 8] ^= 1 << (bit % 8);

@@ -2,7 +2,6 @@
 
 use super::area::{Area, AreaState, Call};
 use super::codec::Codec;
-use super::entry::HEADER;
 use super::page::Objects;
 use super::store::Charge;
 use super::word::{Kind, PageWord};
@@ -81,7 +80,7 @@ impl AreaState {
         unsafe { context.copy_in(copy.0.as_ptr()) };
         let pool = &self.shared.pool;
         let packed = context.compress(codec).and_then(|(stored, bytes)| {
-            let slot = pool.class_size(HEADER + bytes.len()).ok()?;
+            let slot = pool.class_size(bytes).ok()?;
             (slot < pinned.1).then_some((stored, bytes, slot as u64))
         });
         let Some((stored, bytes, slot_bytes)) = packed else {
@@ -91,7 +90,7 @@ impl AreaState {
             }
             return Ok(None);
         };
-        self.put(self.seed(offset), stored, bytes, slot_bytes, Charge::Exact).map(Some)
+        self.put(self.seed(offset), stored, context.entry(bytes), slot_bytes, Charge::Exact).map(Some)
     }
 
     /// Puts the smaller copy in the place of the very version that it is of. It stays as cold as it was.

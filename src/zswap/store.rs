@@ -2,13 +2,14 @@
 
 use super::area::{Area, AreaState, Call};
 use super::codec::{Context, Stored};
-use super::entry::{self, HEADER, MAX_ENTRY, Seed};
+use super::entry::{self, MAX_ENTRY, Seed};
 use super::limit::charge_both;
 use super::page::Frozen;
 use super::stats::Counts;
 use super::waiting;
 use super::word::{Kind, PageWord};
 use crate::error::{Error, Result};
+use crate::os;
 use crate::pool::{CompactBudget, Pool};
 use crate::sync::Ordering::Relaxed;
 use crate::units::PAGE;
@@ -139,41 +140,46 @@ impl AreaState {
     fn compress_and_put(&self, context: &mut Context, seed: Seed, charge: Charge) -> Result<Ready> {
         let pool = &self.shared.pool;
         let raw_slot = pool.class_size(MAX_ENTRY)?;
-        let packed = context.compress(self.shared.codec());
+        let packed =
+            context.compress(self.shared.codec()).map(|(stored, bytes)| (stored, bytes, pool.class_size(bytes)));
         // What would take as large a slot as the page itself is better stored as it is: it need not be decoded.
-        let packed = packed.map(|(stored, bytes)| (stored, bytes, pool.class_size(HEADER + bytes.len())));
-        let (stored, payload, slot_bytes) = match packed {
+        let (stored, bytes, slot_bytes) = match packed {
             Some((stored, bytes, Ok(slot))) if slot < raw_slot => (stored, bytes, slot),
             _ if self.options.refuse_incompressible => return Err(INCOMPRESSIBLE),
-            _ => (Stored::Raw, &context.page()[..], raw_slot),
+            _ => {
+                let (stored, bytes) = context.keep_raw();
+                (stored, bytes, raw_slot)
+            }
         };
-        let word = self.put(seed, stored, payload, slot_bytes as u64, charge)?;
+        let word = self.put(seed, stored, context.entry(bytes), slot_bytes as u64, charge)?;
         context.note(slot_bytes);
         Ok(Ready { word, bytes: slot_bytes as u64 })
     }
 
-    /// Puts an entry into the pool.
+    /// Puts an entry, whose header is still to be filled in, into the pool.
     pub(super) fn put(
         &self,
         seed: Seed,
         stored: Stored,
-        payload: &[u8],
+        entry: &mut [u8],
         slot_bytes: u64,
         charge: Charge,
     ) -> Result<PageWord> {
         if charge == Charge::Exact {
             self.charge(slot_bytes)?;
         }
-        let made = self.allocate(HEADER + payload.len());
+        let made = self.allocate(entry.len());
         let Ok((handle, at)) = made else {
             if charge == Charge::Exact {
                 self.uncharge(slot_bytes);
             }
             return made.map(|_| PageWord::EMPTY);
         };
+        // The slot's lines come while the check is computed.
+        os::prefetch_bytes_to_write(at, entry.len());
+        entry::seal(entry, slot_bytes as usize, seed, stored);
         // SAFETY: the object is mapped, has so many bytes, and nobody else knows of it.
-        let slot = unsafe { std::slice::from_raw_parts_mut(at, HEADER + payload.len()) };
-        entry::write(slot, seed, stored, payload);
+        unsafe { std::ptr::copy_nonoverlapping(entry.as_ptr(), at, entry.len()) };
         // SAFETY: the mapping was made above.
         let unmapped = unsafe { self.shared.pool.unmap_raw(handle) };
         debug_assert!(unmapped.is_ok());

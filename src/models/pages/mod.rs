@@ -155,6 +155,16 @@ impl Scene {
         }
     }
 
+    /// A callback has written to its cell.
+    fn fill_callback(&self, claim: usize) {
+        // SAFETY: each claim has its own; loom finds out if a removal that met it did not wait.
+        self.callbacks[claim].with_mut(|cell| unsafe { *cell = FIRST });
+    }
+
+    fn unpin(&self, handle: u64) {
+        self.heap.unpin(handle);
+    }
+
     fn page(&self) -> Page<'_> {
         Page(&self.word)
     }
@@ -184,6 +194,7 @@ impl Scene {
             if let Some(value) = value {
                 return value;
             }
+            thread::yield_now();
         }
     }
 
@@ -209,7 +220,10 @@ impl Scene {
             if let Some(handle) = pinned {
                 self.heap.unpin(handle);
             }
-            let (Some(value), Some(taken)) = (value, taken) else { continue };
+            let (Some(value), Some(taken)) = (value, taken) else {
+                thread::yield_now();
+                continue;
+            };
             match taken {
                 Ok(old) => {
                     // A place on the file is this thread's only now: what was read before may have been another's.

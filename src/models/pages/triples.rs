@@ -2,7 +2,12 @@
 //! more than two.
 
 use super::orders::Start;
-use super::{Op, race};
+use super::{FIRST, Op, Scene, race};
+use crate::sync::{AtomicU32, Ordering::Relaxed};
+use crate::zswap::page::Frozen;
+use crate::zswap::word::{Kind, PageWord};
+use loom::sync::Arc;
+use loom::thread;
 
 macro_rules! triples {
     ($($name:ident, $most:literal: $($thread:expr),*;)*) => {$(
@@ -32,4 +37,39 @@ triples! {
     writeback_failed_store_load, 3: [Op::Refused], [Op::FailedStore], [Op::Load];
     take_store_writeback, 3: [Op::Take], [Op::Store(201)], [Op::Written];
     take_take_store, 3: [Op::Take], [Op::Take], [Op::Store(201)];
+}
+
+/// A removal waits for the callback that it met, and not for one that began since: were it to, this would never end.
+#[test]
+fn a_wait_ends_with_its_claim() {
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = Some(3);
+    builder.max_branches = 2_000;
+    builder.check(|| {
+        let scene = Arc::new(Scene::new(Start::Stored, false));
+        let returned = Arc::new(AtomicU32::new(0));
+        let (other, tell) = (scene.clone(), returned.clone());
+        let removal = thread::spawn(move || {
+            other.run(Op::Invalidate);
+            tell.store(1, Relaxed);
+        });
+        let page = scene.page();
+        if let Some((claimed, handle)) = page.find_and_claim(&scene.heap, 1, false) {
+            scene.fill_callback(1);
+            let met = page.peek().kind() == Kind::Empty;
+            page.end(claimed);
+            scene.unpin(handle);
+            if met {
+                let new = PageWord::stored(scene.heap.allocate(FIRST + 1), false);
+                assert!(matches!(page.publish(new), Ok(_) | Err(Frozen)));
+                let (claimed, handle) = page.find_and_claim(&scene.heap, 2, false).expect("nobody else claims");
+                while returned.load(Relaxed) == 0 {
+                    thread::yield_now();
+                }
+                page.end(claimed);
+                scene.unpin(handle);
+            }
+        }
+        removal.join().unwrap();
+    });
 }

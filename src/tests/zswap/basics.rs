@@ -39,6 +39,23 @@ fn pages_come_back_as_they_went() {
 }
 
 #[test]
+fn every_length_of_an_entry_comes_back() {
+    let (zswap, area) = with_area(5000, &ZswapOptions::default());
+    for codec in [Codec::Lz4, Codec::Zstd(1)] {
+        zswap.set_codec(codec).unwrap();
+        // Noise in front and one byte that differs at the end: from the shortest entry there is to a raw one.
+        let page = |bytes: usize| {
+            let mut page = noise(bytes as u64);
+            page[bytes..].fill(7);
+            page[PAGE_SIZE - 1] = 8;
+            page
+        };
+        (0..PAGE_SIZE).step_by(3).for_each(|bytes| area.store(bytes as u64, &page(bytes)).unwrap());
+        (0..PAGE_SIZE).step_by(3).for_each(|bytes| assert!(load(&area, bytes as u64) == Ok(page(bytes)), "{bytes}"));
+    }
+}
+
+#[test]
 fn batches_and_codecs() {
     let (zswap, area) = with_area(4096, &ZswapOptions::default());
     let pages: Vec<_> = (0..600).map(compressible).collect();
