@@ -3,21 +3,26 @@
 use super::{Problem, Result};
 use std::ffi::OsString;
 use std::path::PathBuf;
+use zsalloc::Codec;
 
 /// What `--help` prints.
 pub const USAGE: &str = "\
-Keeps 4 KiB pages of files, compressed with LZ4, in a pool; verifies each, frees half, compacts, frees down to a tenth,
-compacts, verifies the rest; and prints what it took.
+Stores 4 KiB pages of files in a zswap, loads each back in random order and compares it, removes half, compacts, and
+compares the rest; beside plain LZ4 of the same pages. Prints what it took.
 
 Usage: store_pages [OPTIONS] [FILE]...
 
 FILE   regular files; without any, this machine's shared libraries and this program's own heap
 
 Options:
-  --max-mib N    most MiB of pages that are taken of all files together; default 256
-  --pool-mib N   most MiB of memory the pool may have; default: as much as the machine has
-  --json         the figures as one JSON object
-  --help         this text
+  --limit BYTES    most bytes that stored pages may take; K, M and G multiply by 1024; default: none. When it is met,
+                   pages that were not used lately go to the backing file; without one, no more pages are taken
+  --backing FILE   where pages are written back to: a file that is made for this run and removed after it
+  --overwrite      the backing file may be one that is there, or a block device: what it holds is lost
+  --codec CODEC    lz4, zstd, zstd:LEVEL with a level of 1 to 22, or raw; default lz4
+  --max-mib N      most MiB of pages that are taken of all files together; default 256
+  --json           the figures as one JSON object
+  --help           this text
 
 Exit status: 0; 1 if a page did not come back as it was stored; 2 if arguments, files or memory would not do.
 ";
@@ -37,10 +42,30 @@ pub struct Args {
     pub files: Vec<PathBuf>,
     /// Most MiB of pages.
     pub max_mib: usize,
-    /// Most MiB of the pool, 0 for no limit of its own.
-    pub pool_mib: u64,
+    /// Most bytes of stored pages, 0 for no limit.
+    pub limit: u64,
+    /// Where pages are written back to.
+    pub backing: Option<PathBuf>,
+    /// Whether that may be there already.
+    pub overwrite: bool,
+    /// What pages are compressed with.
+    pub codec: Codec,
     /// Whether the figures are for machines.
     pub json: bool,
+}
+
+impl Default for Args {
+    fn default() -> Self {
+        Self {
+            files: Vec::new(),
+            max_mib: 256,
+            limit: 0,
+            backing: None,
+            overwrite: false,
+            codec: Codec::Lz4,
+            json: false,
+        }
+    }
 }
 
 /// Most MiB that may be asked for: a tebibyte.
@@ -48,38 +73,91 @@ const MOST_MIB: u64 = 1 << 20;
 
 /// Reads the arguments that follow the program's name.
 pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command> {
-    let mut parsed = Args { files: Vec::new(), max_mib: 256, pool_mib: 0, json: false };
+    let mut parsed = Args::default();
     let mut args = args.into_iter();
     while let Some(arg) = args.next() {
-        let text = arg.to_string_lossy().into_owned();
-        let (name, value) = match text.split_once('=') {
-            Some((name, value)) if name.starts_with("--") => (name, Some(value.to_owned())),
-            _ => (text.as_str(), None),
-        };
-        match name {
+        let (name, mut value) = split(&arg);
+        let mut value = || value.take().or_else(|| args.next());
+        match name.as_str() {
             "--help" | "-h" => return Ok(Command::Help),
-            "--json" if value.is_none() => parsed.json = true,
-            "--max-mib" => parsed.max_mib = number(name, value, &mut args)? as usize,
-            "--pool-mib" => parsed.pool_mib = number(name, value, &mut args)?,
+            "--max-mib" => parsed.max_mib = mib(&name, value())?,
+            "--limit" => parsed.limit = bytes(&name, value())?,
+            "--codec" => parsed.codec = codec(value())?,
+            "--backing" => parsed.backing = Some(path(&name, value())?),
+            "--json" if arg == "--json" => parsed.json = true,
+            "--overwrite" if arg == "--overwrite" => parsed.overwrite = true,
             "--" => parsed.files.extend(args.by_ref().map(PathBuf::from)),
             _ if name.starts_with('-') && name != "-" => {
-                return Err(Problem::Refused(format!("{text} is no option; --help tells which there are")));
+                return Err(refused(format!("{} is no option; --help tells which there are", arg.to_string_lossy())));
             }
             _ => parsed.files.push(PathBuf::from(arg)),
         }
     }
+    if parsed.overwrite && parsed.backing.is_none() {
+        return Err(refused("--overwrite is about the backing file, and there is none: --backing names it".to_owned()));
+    }
     Ok(Command::Run(parsed))
 }
 
-fn number(name: &str, value: Option<String>, args: &mut impl Iterator<Item = OsString>) -> Result<u64> {
-    let value = value.or_else(|| args.next().map(|arg| arg.to_string_lossy().into_owned()));
-    let number = value.as_deref().and_then(|value| value.parse().ok());
-    number.filter(|number| (1..=MOST_MIB).contains(number)).ok_or_else(|| {
-        Problem::Refused(format!(
-            "{name} needs a whole number of MiB from 1 to {MOST_MIB}, not {}",
-            value.as_deref().unwrap_or("nothing")
-        ))
+fn refused(sentence: String) -> Problem {
+    Problem::Refused(sentence)
+}
+
+/// An option's name, and its value if that follows a `=`.
+fn split(arg: &OsString) -> (String, Option<OsString>) {
+    use std::os::unix::ffi::{OsStrExt, OsStringExt};
+    let bytes = arg.as_bytes();
+    match bytes.iter().position(|&byte| byte == b'=') {
+        Some(at) if bytes.starts_with(b"--") => {
+            (String::from_utf8_lossy(&bytes[..at]).into_owned(), Some(OsString::from_vec(bytes[at + 1..].to_vec())))
+        }
+        _ => (arg.to_string_lossy().into_owned(), None),
+    }
+}
+
+fn shown(value: Option<&OsString>) -> String {
+    value.map_or_else(|| "nothing".to_owned(), |value| value.to_string_lossy().into_owned())
+}
+
+fn mib(name: &str, value: Option<OsString>) -> Result<usize> {
+    let number = value.as_ref().and_then(|value| value.to_str()?.parse::<u64>().ok());
+    let number = number.filter(|number| (1..=MOST_MIB).contains(number));
+    let sentence =
+        || refused(format!("{name} needs a whole number of MiB from 1 to {MOST_MIB}, not {}", shown(value.as_ref())));
+    number.map(|number| number as usize).ok_or_else(sentence)
+}
+
+fn bytes(name: &str, value: Option<OsString>) -> Result<u64> {
+    let number = value.as_ref().and_then(|value| {
+        let text = value.to_str()?;
+        let unit = "KMG".find(text.chars().last()?.to_ascii_uppercase());
+        let digits = if unit.is_some() { &text[..text.len() - 1] } else { text };
+        digits.parse::<u64>().ok()?.checked_mul(1 << (unit.map_or(0, |unit| unit + 1) * 10))
+    });
+    number.filter(|&number| number > 0 && number <= MOST_MIB << 20).ok_or_else(|| {
+        refused(format!("{name} needs a number of bytes, such as 64M, at most 1024G, not {}", shown(value.as_ref())))
     })
+}
+
+fn codec(value: Option<OsString>) -> Result<Codec> {
+    let text = value.as_ref().and_then(|value| value.to_str()).unwrap_or("");
+    let level = || text.strip_prefix("zstd:")?.parse().ok().filter(|level| (1..=22).contains(level));
+    match text {
+        "lz4" => Ok(Codec::Lz4),
+        "zstd" => Ok(Codec::Zstd(0)),
+        "raw" => Ok(Codec::Raw),
+        _ => level().map(Codec::Zstd).ok_or_else(|| {
+            refused(format!(
+                "--codec is lz4, zstd, zstd:LEVEL with a level of 1 to 22, or raw, not {}",
+                shown(value.as_ref())
+            ))
+        }),
+    }
+}
+
+fn path(name: &str, value: Option<OsString>) -> Result<PathBuf> {
+    let path = value.filter(|value| !value.is_empty()).map(PathBuf::from);
+    path.ok_or_else(|| refused(format!("{name} needs the path of a file")))
 }
 
 #[cfg(test)]
@@ -95,20 +173,37 @@ mod tests {
 
     #[test]
     fn options_and_files_in_any_order() {
-        let args = parsed(&["a", "--json", "--max-mib", "3", "b", "--pool-mib=7", "--", "--json"]).unwrap();
+        let args = parsed(&["a", "--json", "--max-mib", "3", "b", "--limit=7m", "--codec", "zstd:9", "--", "--json"]);
         let files = ["a", "b", "--json"].map(PathBuf::from).to_vec();
-        assert_eq!(args, Args { files, max_mib: 3, pool_mib: 7, json: true });
-        assert_eq!(parsed(&[]).unwrap().max_mib, 256);
+        let wanted = Args { files, max_mib: 3, limit: 7 << 20, codec: Codec::Zstd(9), json: true, ..Args::default() };
+        assert_eq!(args.unwrap(), wanted);
+        let args = parsed(&["--backing=a=b", "--overwrite", "--limit", "12345"]).unwrap();
+        let backing = Some(PathBuf::from("a=b"));
+        assert_eq!(args, Args { backing, overwrite: true, limit: 12345, ..Args::default() });
+        assert_eq!(parsed(&[]).unwrap(), Args::default());
     }
 
     #[test]
     fn what_makes_no_sense_is_refused() {
-        let wrong: [&[&str]; 8] = [
+        let wrong: [&[&str]; 21] = [
             &["--max-mib"],
             &["--max-mib", "0"],
             &["--max-mib", "-1"],
             &["--max-mib=99999999999999999999"],
-            &["--pool-mib", "x"],
+            &["--limit"],
+            &["--limit", ""],
+            &["--limit", "0"],
+            &["--limit", "M"],
+            &["--limit", "x"],
+            &["--limit", "1\u{e9}"],
+            &["--limit", "99999999999G"],
+            &["--limit", "-1"],
+            &["--codec"],
+            &["--codec", "lzo"],
+            &["--codec", "zstd:23"],
+            &["--backing"],
+            &["--backing="],
+            &["--overwrite"],
             &["--json=yes"],
             &["--what"],
             &["-j"],

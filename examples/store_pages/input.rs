@@ -21,7 +21,7 @@ pub struct Source {
     pub shortened: usize,
     /// Pages of this program's own heap.
     pub heap_pages: usize,
-    /// Kept: were it freed, the pool would get some of the memory it leaves behind, and be taken for smaller than it
+    /// Kept: were it freed, the zswap would get some of the memory it leaves behind, and be taken for smaller than it
     /// is.
     heap: Option<Heap>,
 }
@@ -248,7 +248,7 @@ mod tests {
     fn a_file_that_ends_within_a_page_is_filled_up_with_zeros() {
         let path = std::env::temp_dir().join(format!("store_pages-padded-{}", std::process::id()));
         fs::write(&path, vec![7; PAGE + 3]).unwrap();
-        let args = Args { files: vec![path.clone()], max_mib: 1, pool_mib: 0, json: false };
+        let args = Args { files: vec![path.clone()], max_mib: 1, ..Args::default() };
         let source = load(&args);
         fs::remove_file(&path).unwrap();
         let source = source.unwrap();

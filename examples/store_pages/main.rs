@@ -1,6 +1,6 @@
-//! Keeps the pages of real files, compressed with LZ4, in a pool: stores them, reads each one back and compares it,
-//! frees half at random, compacts, frees down to a tenth, compacts, and compares what is left. At the end a table says
-//! what it took: memory as the system counts it, and times.
+//! Stores the pages of real files in a zswap, with a limit and a backing file if there are to be such; loads each one
+//! in random order and compares it with what it was; removes half, compacts, and compares the rest. Plain LZ4 stores and
+//! loads the same pages beside it. At the end a table says what it took: memory as the system counts it, and times.
 //!
 //! ```text
 //! cargo run --release --example store_pages [-- [OPTIONS] [FILE]...]
@@ -11,24 +11,33 @@
 //! | `args` | the command line |
 //! | `input` | pages of files |
 //! | `heap` | pages of this program's own heap |
-//! | `measure` | the round: store, free, compact, verify, with the clock and the memory read beside |
+//! | `backing` | the file that pages are written back to |
+//! | `round` | the round: store, write back, load, remove, compact, verify, with the clock and the memory read beside |
+//! | `plain` | what the times are compared with |
+//! | `times` | a time for each page, and what they come to |
 //! | `memory` | what the system says this process has |
+//! | `report` | what was found out |
 //! | `table` | the figures, for people and for machines |
 
 mod args;
+mod backing;
 mod heap;
 mod input;
-mod measure;
 mod memory;
+mod plain;
 mod random;
+mod report;
+mod round;
 mod table;
+mod times;
 
 use args::{Args, Command};
+use backing::BackingFile;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use round::Plan;
 use std::fmt;
 use std::io::{self, ErrorKind, IsTerminal, Write};
 use std::process::ExitCode;
-use zsalloc::PoolOptions;
 
 /// Bytes of a page.
 const PAGE: usize = 4096;
@@ -40,7 +49,7 @@ const MIB: usize = 1 << 20;
 enum Problem {
     /// The arguments, a file, or the memory to be had.
     Refused(String),
-    /// The pool failed, or a page did not come back as it was stored.
+    /// The zswap failed, or a page did not come back as it was stored.
     Damaged(String),
 }
 
@@ -82,17 +91,19 @@ fn main() -> ExitCode {
 fn run(args: &Args) -> Result<String> {
     let source = input::load(args)?;
     let pages = source.pages();
+    let file = BackingFile::open(args, size_of_val(pages) as u64)?;
     // A first round on a few pages loads the code, and lets the system's allocator and the clock get the memory they
-    // want. Its pool is kept, so that what this one allocates is not memory that it left behind.
-    let small = PoolOptions { max_bytes: 4 * MIB as u64, ..PoolOptions::default() };
-    let _rehearsed = measure::round(&pages[..pages.len().min(256)], &small, &ProgressBar::hidden())?;
+    // want. Its zswap is kept, so that what this one allocates is not memory that it left behind.
+    let small = Plan { codec: args.codec, ..Plan::default() };
+    let _rehearsed = round::round(&pages[..pages.len().min(256)], &small, &ProgressBar::hidden())?;
     let progress = progress_bar();
     progress.tick();
-    let options = PoolOptions { max_bytes: args.pool_mib * MIB as u64, ..PoolOptions::default() };
-    let round = measure::round(pages, &options, &progress);
+    let backing = file.as_ref().map(BackingFile::descriptor);
+    let round = round::round(pages, &Plan { limit: args.limit, codec: args.codec, backing }, &progress);
     progress.finish_and_clear();
-    let (report, _pool) = round?;
-    Ok(if args.json { table::json(&source, &report) } else { table::text(&source, &report) })
+    let (report, _stored) = round?;
+    let path = file.as_ref().map(BackingFile::path);
+    Ok(if args.json { table::json(&source, &report) } else { table::text(&source, &report, path) })
 }
 
 /// A bar on standard error if that is a terminal, else nothing.

@@ -24,3 +24,15 @@ impl Random {
         }
     }
 }
+
+/// Pages of all kinds for tests: a fifth same-filled, a fifth that does not compress, the others more and less.
+#[cfg(test)]
+pub fn pages(count: usize) -> Vec<[u8; super::PAGE]> {
+    let mut random = Random(3);
+    let page = |kind: usize| {
+        let mut page = [kind as u8; super::PAGE];
+        page[..kind % 5 * 1024].fill_with(|| random.next() as u8);
+        page
+    };
+    (0..count).map(page).collect()
+}

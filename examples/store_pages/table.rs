@@ -1,31 +1,29 @@
 //! The figures, for people and for machines.
 
+use super::MIB;
 use super::input::Source;
-use super::measure::{Report, Step};
-use super::{MIB, PAGE};
+use super::report::{Report, Step};
+use super::times::Summary;
 use serde_json::{Value, json};
-use std::fmt::Write;
+use std::fmt::{self, Write};
+use std::path::Path;
 use std::time::Duration;
 
 /// The figures as a table.
-pub fn text(source: &Source, report: &Report) -> String {
+pub fn text(source: &Source, report: &Report, file: Option<&Path>) -> String {
     let mut out = String::new();
     // Writing to a string can't fail.
-    let _ = write_pages(&mut out, source, report);
+    let _ = write_source(&mut out, source);
+    let _ = write_pages(&mut out, source, report, file);
     let _ = write_steps(&mut out, report);
     let _ = write_times(&mut out, report);
     out
 }
 
-fn write_pages(out: &mut String, source: &Source, report: &Report) -> std::fmt::Result {
+fn write_source(out: &mut String, source: &Source) -> fmt::Result {
     let pages = source.pages().len() as u64;
-    write!(
-        out,
-        "{} pages of 4 KiB: {} of {} files",
-        grouped(pages),
-        grouped(pages - source.heap_pages as u64),
-        source.files
-    )?;
+    let of_files = pages - source.heap_pages as u64;
+    write!(out, "{} pages of 4 KiB: {} of {} files", grouped(pages), grouped(of_files), source.files)?;
     if source.heap_pages > 0 {
         write!(out, ", {} of this program's own heap", grouped(source.heap_pages as u64))?;
         write!(out, " ({} records)", grouped(source.heap_records() as u64))?;
@@ -37,108 +35,148 @@ fn write_pages(out: &mut String, source: &Source, report: &Report) -> std::fmt::
     if source.shortened > 0 {
         writeln!(out, "of {} of the files only the first part was taken (--max-mib)", source.shortened)?;
     }
-    let share = |part: u64| format!("{:>11} {:>5.1} %", grouped(part), 100.0 * part as f64 / pages as f64);
-    writeln!(out)?;
-    writeln!(out, "same-filled {}   one word again and again; not stored", share(report.same_filled))?;
-    writeln!(out, "raw         {}   stored as they are: LZ4 makes them no smaller", share(report.raw))?;
-    writeln!(out, "compressed  {}", share(report.stored - report.raw))?;
-    writeln!(out, "ratio       {:>11}           stored pages to the bytes they took", or_dash(ratio(report), 2))?;
     writeln!(out)
 }
 
-fn write_steps(out: &mut String, report: &Report) -> std::fmt::Result {
-    let [objects, live, pool, tables, process] = ["objects", "live MiB", "pool MiB", "its tables", "process MiB"];
-    writeln!(out, "{:<12}{objects:>11}{live:>11}{pool:>11}{tables:>12}{process:>13}{:>10}", "", "density")?;
-    for step in &report.steps {
-        let [live, pool, tables, process] =
-            [step.live_bytes, step.pool_bytes, step.table_bytes, step.growth_bytes].map(mib);
-        let (objects, density) = (grouped(step.objects), or_dash(density(step), 3));
-        write!(out, "{:<12}{objects:>11}{live:>11.2}{pool:>11.2}{tables:>12.2}{process:>13.2}", step.name)?;
-        writeln!(out, "{density:>10}")?;
+fn write_pages(out: &mut String, source: &Source, report: &Report, file: Option<&Path>) -> fmt::Result {
+    let pages = source.pages().len();
+    let counts = &report.counts;
+    let mut line = |name, part: u64, what: &str| {
+        writeln!(out, "{name:<15}{:>11} {:>5.1} %   {what}", grouped(part), 100.0 * part as f64 / pages as f64)
+    };
+    line("compressed", counts.compressed_pages, "in the pool")?;
+    line("incompressible", counts.raw_pages, "in the pool as they came")?;
+    line("same-filled", counts.filled_pages, "one word again and again: no memory of the pool")?;
+    if let Some(file) = file {
+        line("written back", counts.written_back, &format!("to {}", file.display()))?;
     }
-    writeln!(out, "process: growth of this process's resident memory since before the pool was created")?;
-    writeln!(out, "density: live / process, so everything that the pool costs is counted\n")
+    if let Some(why) = &report.stopped {
+        line("not taken", (pages - report.held) as u64, why)?;
+    }
+    if report.limit > 0 {
+        let (limit, hits) = (mib(report.limit), grouped(report.limit_hits));
+        writeln!(out, "{:<15}{limit:>11.2} MiB       of slots; met {hits} times", "limit")?;
+    }
+    let ratio = report.steps.first().and_then(Step::ratio);
+    writeln!(out, "{:<15}{:>11}           pages in the pool to the bytes of their slots\n", "ratio", or_dash(ratio, 2))
 }
 
-fn write_times(out: &mut String, report: &Report) -> std::fmt::Result {
-    let mut line = |name, time, count, what| {
-        writeln!(out, "{name:<12}{:>11} ns   {what}", or_dash(nanoseconds_each(time, count), 1))
-    };
-    line("malloc", report.malloc, report.stored, "mapped to be written")?;
-    line("write", report.write, report.stored, "the copy, the unmap, and the system giving the memory")?;
-    line("map, unmap", report.map, report.stored, "in random order")?;
-    line("free", report.free, report.freed, "in random order")?;
-    for compaction in &report.compactions {
-        writeln!(
-            out,
-            "{:<12}{:>11} us   per page returned: {} pages, {} objects moved",
-            "compaction",
-            or_dash(microseconds_per_page(compaction.time, compaction.pages), 3),
-            grouped(compaction.pages),
-            grouped(compaction.objects_moved)
-        )?;
+fn write_steps(out: &mut String, report: &Report) -> fmt::Result {
+    let headings = ["pages", "slots", "pool", "tables", "all", "effective", "process", "effective"];
+    writeln!(out, "{:<13}{}", "MiB", headings.map(|heading| format!("{heading:>11}")).concat())?;
+    for step in &report.steps {
+        let [slots, pool, tables, all, process] =
+            [step.slot_bytes, step.pool_bytes, step.metadata_bytes, step.all_bytes, step.growth_bytes]
+                .map(|bytes| format!("{:.2}", mib(bytes)));
+        let [own, resident] = [step.effective_ratio(), step.resident_ratio()].map(|ratio| or_dash(ratio, 2));
+        let figures = [grouped(step.pages), slots, pool, tables, all, own, process, resident];
+        writeln!(out, "{:<13}{}", step.name, figures.map(|figure| format!("{figure:>11}")).concat())?;
     }
-    writeln!(out, "\n{} times a page was read back, and every byte was equal", grouped(report.verified))
+    writeln!(out, "pages: those in memory. pool: its memory, its tables included. tables: all that is no page:")?;
+    writeln!(out, "the pool's tables, page words, contexts. all: pool and tables. process: what this process's")?;
+    writeln!(out, "resident memory grew by. effective: pages in memory to all, and to process\n")
+}
+
+fn write_times(out: &mut String, report: &Report) -> fmt::Result {
+    let calls = &report.calls;
+    writeln!(out, "{:<25}{:>9}{:>9}{:>9}", "microseconds", "mean", "p50", "p99")?;
+    let both = [
+        ("store", calls.store, calls.plain_store, "the system gives memory meanwhile"),
+        ("store again", calls.store_again, calls.plain_store_again, "half of the pages, in memory that is there"),
+        ("load, random order", calls.load, calls.plain_load, "checked before it is decoded"),
+    ];
+    for (name, own, plain, what) in both {
+        if let (Some(own), Some(plain)) = (own, plain) {
+            let what = format!("{:.2} times plain LZ4; {what}", own.mean / plain.mean);
+            write_summary(out, name, own, &what)?;
+            write_summary(out, "  plain LZ4 and a copy", plain, "the same pages in the same order, in turns")?;
+        }
+    }
+    if let Some(summary) = calls.file_load {
+        let what = format!("{} pages, as the system caches the file", grouped(summary.count as u64));
+        write_summary(out, "load from the file", summary, &what)?;
+    }
+    let mut each = |name, time, count, what: &str| {
+        writeln!(out, "{name:<25}{:>9}{:18}   {what}", or_dash(microseconds_each(time, count), 3), "")
+    };
+    if report.counts.written_back > 0 {
+        each("write back", report.writeback, report.counts.written_back, "per page")?;
+    }
+    each("remove", report.removed.0, report.removed.1, "in random order")?;
+    let compaction = &report.compaction;
+    let (pages, moved) = (grouped(compaction.pages), grouped(compaction.objects_moved));
+    let what = format!("per page of memory returned: {pages} pages, {moved} objects moved");
+    each("compact", compaction.time, compaction.pages, &what)?;
+    writeln!(out, "\n{} times a page was loaded, and every byte was equal", grouped(report.verified))
+}
+
+fn write_summary(out: &mut String, name: &str, summary: Summary, what: &str) -> fmt::Result {
+    let figures = [summary.mean, summary.p50, summary.p99].map(|figure| format!("{figure:>9.3}")).concat();
+    writeln!(out, "{name:<25}{figures}   {what}")
 }
 
 /// The same figures as one JSON object.
 pub fn json(source: &Source, report: &Report) -> String {
-    let step = |step: &Step| {
-        json!({
-            "step": step.name,
-            "objects": step.objects,
-            "live_bytes": step.live_bytes,
-            "pool_bytes": step.pool_bytes,
-            "table_bytes": step.table_bytes,
-            "resident_growth_bytes": step.growth_bytes,
-            "density": density(step),
-        })
-    };
-    let compactions = report.compactions.iter().map(|compaction| {
-        json!({
-            "pages_returned": compaction.pages,
-            "objects_moved": compaction.objects_moved,
-            "microseconds": compaction.time.as_nanos() as f64 / 1e3,
-            "microseconds_per_page": microseconds_per_page(compaction.time, compaction.pages),
-        })
-    });
+    let (calls, counts, compaction) = (&report.calls, &report.counts, &report.compaction);
     let object = json!({
         "pages": source.pages().len(),
         "files": source.files,
         "files_filled_up": source.padded,
         "files_shortened": source.shortened,
         "heap_pages": source.heap_pages,
-        "same_filled": report.same_filled,
-        "raw": report.raw,
-        "compressed": report.stored - report.raw,
-        "stored_bytes": report.stored_bytes,
-        "ratio": ratio(report),
-        "steps": report.steps.iter().map(step).collect::<Vec<Value>>(),
-        "malloc_ns": nanoseconds_each(report.malloc, report.stored),
-        "write_ns": nanoseconds_each(report.write, report.stored),
-        "map_unmap_ns": nanoseconds_each(report.map, report.stored),
-        "free_ns": nanoseconds_each(report.free, report.freed),
-        "compactions": compactions.collect::<Vec<Value>>(),
+        "held": report.held,
+        "stopped": report.stopped,
+        "limit_bytes": (report.limit > 0).then_some(report.limit),
+        "limit_hits": report.limit_hits,
+        "same_filled": counts.filled_pages,
+        "incompressible": counts.raw_pages,
+        "compressed": counts.compressed_pages,
+        "written_back": counts.written_back,
+        "ratio": report.steps.first().and_then(Step::ratio),
+        "effective_ratio": report.steps.first().and_then(Step::effective_ratio),
+        "steps": report.steps.iter().map(step_json).collect::<Vec<Value>>(),
+        "store_us": calls.store.map(summary_json),
+        "plain_store_us": calls.plain_store.map(summary_json),
+        "store_again_us": calls.store_again.map(summary_json),
+        "plain_store_again_us": calls.plain_store_again.map(summary_json),
+        "load_us": calls.load.map(summary_json),
+        "plain_load_us": calls.plain_load.map(summary_json),
+        "file_load_us": calls.file_load.map(summary_json),
+        "writeback_us_per_page": microseconds_each(report.writeback, counts.written_back),
+        "remove_us": microseconds_each(report.removed.0, report.removed.1),
+        "compaction": {
+            "pages_returned": compaction.pages,
+            "objects_moved": compaction.objects_moved,
+            "microseconds": compaction.time.as_nanos() as f64 / 1e3,
+            "microseconds_per_page": microseconds_each(compaction.time, compaction.pages),
+        },
         "pages_verified": report.verified,
     });
     format!("{object:#}\n")
 }
 
-/// Of nothing there is no ratio; the table says "-" then, and JSON null.
-fn ratio(report: &Report) -> Option<f64> {
-    (report.stored_bytes > 0).then(|| (report.stored * PAGE as u64) as f64 / report.stored_bytes as f64)
+fn step_json(step: &Step) -> Value {
+    json!({
+        "step": step.name,
+        "pages_in_memory": step.pages,
+        "pages_on_file": step.file_pages,
+        "slot_bytes": step.slot_bytes,
+        "pool_bytes": step.pool_bytes,
+        "metadata_bytes": step.metadata_bytes,
+        "all_bytes": step.all_bytes,
+        "resident_growth_bytes": step.growth_bytes,
+        "effective_ratio": step.effective_ratio(),
+        "resident_ratio": step.resident_ratio(),
+    })
 }
 
-fn density(step: &Step) -> Option<f64> {
-    (step.live_bytes > 0 && step.growth_bytes > 0).then(|| step.density())
+fn summary_json(summary: Summary) -> Value {
+    json!({ "count": summary.count, "mean": summary.mean, "p50": summary.p50, "p99": summary.p99 })
 }
 
-fn nanoseconds_each(time: Duration, count: u64) -> Option<f64> {
-    (count > 0).then(|| time.as_nanos() as f64 / count as f64)
-}
-
-fn microseconds_per_page(time: Duration, pages: u64) -> Option<f64> {
-    nanoseconds_each(time, pages).map(|nanoseconds| nanoseconds / 1e3)
+/// Of nothing there is no mean; the table says "-" then, and JSON null.
+fn microseconds_each(time: Duration, count: u64) -> Option<f64> {
+    (count > 0).then(|| time.as_nanos() as f64 / 1e3 / count as f64)
 }
 
 fn mib(bytes: u64) -> f64 {
@@ -167,7 +205,7 @@ mod tests {
 
     #[test]
     fn of_nothing_there_is_no_figure() {
-        assert_eq!(or_dash(nanoseconds_each(Duration::ZERO, 0), 1), "-");
-        assert_eq!(or_dash(microseconds_per_page(Duration::from_micros(3), 2), 3), "1.500");
+        assert_eq!(or_dash(microseconds_each(Duration::ZERO, 0), 1), "-");
+        assert_eq!(or_dash(microseconds_each(Duration::from_micros(3), 2), 3), "1.500");
     }
 }

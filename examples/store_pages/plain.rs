@@ -1,0 +1,94 @@
+//! What the time is compared with: LZ4 of the same crate, a copy of 4 KiB, and nothing else.
+//!
+//! Compressed pages lie one after the other in memory that the system gives as it is used, as it does a zswap. No page
+//! can be replaced, removed or found to be damaged, no memory goes back, and one thread has it all.
+
+use super::{PAGE, Problem, Result};
+use lz4_flex::block::{CompressTable, compress_into_with_table, decompress_into, get_maximum_output_size};
+
+/// Compressed pages, and what it takes to compress them.
+pub struct Plain {
+    table: CompressTable,
+    copy: Box<[u8; PAGE]>,
+    memory: Vec<u8>,
+    filled: usize,
+    /// Where each page is, and how many bytes it has there.
+    places: Vec<(usize, u16)>,
+}
+
+impl Plain {
+    /// With room for so many pages.
+    pub fn new(pages: usize) -> Result<Self> {
+        let no_memory = |_| {
+            Problem::Refused("out of memory for the pages as plain LZ4 leaves them; --max-mib takes fewer".to_owned())
+        };
+        let bytes = pages * PAGE + get_maximum_output_size(PAGE);
+        // Memory of zeros, which the system gives when it is used first, can't be asked for in a way that fails: ask
+        // before whether it is there.
+        Vec::<u8>::new().try_reserve_exact(bytes).map_err(no_memory)?;
+        let mut places = Vec::new();
+        places.try_reserve_exact(pages).map_err(no_memory)?;
+        places.resize(pages, (usize::MAX, 1));
+        let table = CompressTable::small();
+        Ok(Self { table, copy: Box::new([0; PAGE]), memory: vec![0; bytes], filled: 0, places })
+    }
+
+    /// Bytes of its memory.
+    pub fn bytes(&self) -> u64 {
+        self.memory.len() as u64
+    }
+
+    /// Uses the rest of its memory, so that it has as much as [`Plain::bytes`] from here on, and begins anew.
+    pub fn touch_rest(&mut self) {
+        self.memory[self.filled..].fill(1);
+        self.filled = 0;
+    }
+
+    /// Copies a page, and compresses the copy.
+    pub fn store(&mut self, at: usize, page: &[u8; PAGE]) {
+        *self.copy = *page;
+        let room = &mut self.memory[self.filled..];
+        let bytes = match compress_into_with_table(&*self.copy, room, &mut self.table) {
+            Ok(bytes) if bytes < PAGE => bytes,
+            _ => {
+                room[..PAGE].copy_from_slice(&*self.copy);
+                PAGE
+            }
+        };
+        self.places[at] = (self.filled, bytes as u16);
+        self.filled += bytes;
+    }
+
+    /// Decodes a page, and copies it to where it is wanted. Whether it could be.
+    pub fn load(&mut self, at: usize, page: &mut [u8; PAGE]) -> bool {
+        let (start, bytes) = self.places[at];
+        let Some(stored) = self.memory.get(start..).and_then(|memory| memory.get(..bytes.into())) else { return false };
+        let decoded = match stored.try_into() {
+            Ok(whole) => {
+                *self.copy = *<&[u8; PAGE]>::from(whole);
+                true
+            }
+            Err(_) => decompress_into(stored, &mut *self.copy).is_ok_and(|bytes| bytes == PAGE),
+        };
+        *page = *self.copy;
+        decoded
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::random::pages;
+    use super::*;
+
+    #[test]
+    fn pages_come_back() {
+        let pages = pages(100);
+        let mut plain = Plain::new(pages.len()).unwrap();
+        let mut page = [0; PAGE];
+        assert!(!plain.load(0, &mut page), "it was not stored yet");
+        (0..100).rev().for_each(|at| plain.store(at, &pages[at]));
+        for (at, wanted) in pages.iter().enumerate() {
+            assert!(plain.load(at, &mut page) && page == *wanted, "{at}");
+        }
+    }
+}

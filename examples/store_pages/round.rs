@@ -1,0 +1,466 @@
+//! The round that pages make through a zswap, with the clock and the memory read beside.
+//!
+//! Plain LZ4 takes turns with it, so that both meet the same machine: while zswap stores or loads some pages, plain
+//! LZ4 is half of all pages ahead, so that neither warms the caches for the other.
+
+use super::plain::Plain;
+use super::random::Random;
+use super::report::{Compaction, Report, Step, file_loads};
+use super::times::Times;
+use super::{PAGE, Problem, Result, memory};
+use indicatif::ProgressBar;
+use std::ops::Range;
+use std::os::fd::RawFd;
+use std::time::Instant;
+use zsalloc::{Area, AreaOptions, Codec, CompactBudget, Error, LoadFlags, Patience, Zswap, ZswapOptions};
+
+/// Pages of a turn.
+const TURN: usize = 256;
+/// Pages that are written back at once when the limit is met.
+const WRITTEN_AT_ONCE: u64 = 256;
+
+/// What the zswap is to be.
+#[derive(Default)]
+pub struct Plan {
+    /// Most bytes of stored pages, 0: no limit.
+    pub limit: u64,
+    /// What pages are compressed with.
+    pub codec: Codec,
+    /// The backing file, and how many bytes it has.
+    pub backing: Option<(RawFd, u64)>,
+}
+
+/// What stays until the caller lets it go, with the memory that it has.
+pub struct Stored {
+    pub zswap: Zswap,
+    pub area: Area,
+}
+
+struct Round<'a> {
+    pages: &'a [[u8; PAGE]],
+    progress: &'a ProgressBar,
+    stored: Stored,
+    has_file: bool,
+    plain: Plain,
+    store: Times,
+    plain_store: Times,
+    load: Times,
+    plain_load: Times,
+    /// Which pages were loaded from the backing file.
+    from_file: Vec<bool>,
+    /// The pages that were stored, in the order that they are loaded in.
+    order: Vec<u32>,
+    baseline: u64,
+    report: Report,
+}
+
+/// Sends `pages` through a new zswap.
+pub fn round(pages: &[[u8; PAGE]], plan: &Plan, progress: &ProgressBar) -> Result<(Report, Stored)> {
+    let mut round = Round::new(pages, plan, progress)?;
+    round.store_all()?;
+    round.note("stored")?;
+    round.count()?;
+    round.load_all()?;
+    round.summarise();
+    let removed = round.remove_half()?;
+    round.note("half removed")?;
+    round.store_again(&removed)?;
+    round.compact()?;
+    round.note("compacted")?;
+    round.verify_rest()?;
+    Ok((round.report, round.stored))
+}
+
+impl<'a> Round<'a> {
+    /// Gets all the memory that the round will need and touches it, but for what plain LZ4 fills; then reads what the
+    /// process has, then creates the zswap.
+    fn new(pages: &'a [[u8; PAGE]], plan: &Plan, progress: &'a ProgressBar) -> Result<Self> {
+        let no_memory = |_| Problem::Refused("out of memory for the tables of the pages".to_owned());
+        let (mut from_file, mut order) = (Vec::new(), Vec::new());
+        from_file.try_reserve_exact(pages.len()).map_err(no_memory)?;
+        order.try_reserve_exact(pages.len()).map_err(no_memory)?;
+        from_file.resize(pages.len(), true);
+        from_file.fill(false);
+        order.extend(0..pages.len() as u32);
+        let times = || Times::new(pages.len());
+        let (store, plain_store, load, plain_load) = (times()?, times()?, times()?, times()?);
+        let plain = Plain::new(pages.len())?;
+        progress.set_length(pages.len() as u64 * 2);
+        let report = Report { limit: plan.limit, steps: Vec::with_capacity(4), ..Report::default() };
+        let baseline = memory::resident()? + plain.bytes();
+        let stored = create(pages.len(), plan)?;
+        let has_file = plan.backing.is_some();
+        Ok(Self {
+            pages,
+            progress,
+            stored,
+            has_file,
+            plain,
+            store,
+            plain_store,
+            load,
+            plain_load,
+            from_file,
+            order,
+            baseline,
+            report,
+        })
+    }
+
+    fn store_all(&mut self) -> Result<()> {
+        self.progress.set_message("storing");
+        let turns = Turns::new(self.pages.len());
+        for turn in 0..turns.count {
+            let now = turns.at(turn);
+            self.progress.inc(now.len() as u64);
+            for page in now {
+                if self.report.stopped.is_none() && self.store_page(page)? {
+                    self.report.held += 1;
+                }
+            }
+            self.store_plain(turns.ahead(turn));
+        }
+        self.order.retain(|&page| (page as usize) < self.report.held);
+        self.plain.touch_rest();
+        Ok(())
+    }
+
+    /// Whether the page was taken.
+    fn store_page(&mut self, page: usize) -> Result<bool> {
+        loop {
+            let begin = Instant::now();
+            let stored = self.stored.area.store(page as u64, &self.pages[page]);
+            let time = begin.elapsed();
+            match stored {
+                Ok(()) => {
+                    self.store.note(page, time);
+                    return Ok(true);
+                }
+                Err(full @ Error::NoMemory(_)) => {
+                    if let Err(why) = self.make_room(full)? {
+                        self.report.stopped = Some(why);
+                        return Ok(false);
+                    }
+                }
+                Err(error) => return Err(damaged("a page could not be stored", error)),
+            }
+        }
+    }
+
+    /// Writes some pages back, as the zswap is full. Or says why that is not to be.
+    fn make_room(&mut self, full: Error) -> Result<std::result::Result<(), String>> {
+        if !self.has_file {
+            return Ok(Err(full.text().to_owned()));
+        }
+        let begin = Instant::now();
+        let written = self.stored.zswap.shrink(WRITTEN_AT_ONCE);
+        self.report.writeback += begin.elapsed();
+        match written {
+            Ok(_) => Ok(Ok(())),
+            Err(error @ (Error::Again(_) | Error::NotFound(_))) => Ok(Err(self.why_not_written(full, error)?)),
+            Err(error) => Err(damaged("pages could not be written back", error)),
+        }
+    }
+
+    fn why_not_written(&self, full: Error, error: Error) -> Result<String> {
+        let counts = self.stored.zswap.stats().map_err(|error| damaged("the zswap tells no figures", error))?.counts;
+        let why = match () {
+            () if counts.writeback_no_space > 0 => "the backing file has no room for more",
+            () if counts.writeback_io > 0 => "the backing file can't be written",
+            () => error.text(),
+        };
+        Ok(format!("{}, but {why}", full.text()))
+    }
+
+    /// Those that zswap took, or may take yet.
+    fn store_plain(&mut self, pages: Range<usize>) {
+        let end = if self.report.stopped.is_some() { self.report.held } else { self.pages.len() };
+        for page in pages.start..pages.end.min(end) {
+            let begin = Instant::now();
+            self.plain.store(page, &self.pages[page]);
+            self.plain_store.note(page, begin.elapsed());
+        }
+    }
+
+    /// What became of the pages.
+    fn count(&mut self) -> Result<()> {
+        let stats = self.stored.zswap.stats().map_err(|error| damaged("the zswap tells no figures", error))?;
+        self.report.counts = stats.counts;
+        self.report.limit_hits = stats.limit_hits;
+        Ok(())
+    }
+
+    fn load_all(&mut self) -> Result<()> {
+        self.progress.set_length((self.pages.len() + self.order.len()) as u64);
+        self.progress.set_message("loading");
+        Random(2).shuffle(&mut self.order);
+        let order = std::mem::take(&mut self.order);
+        let turns = Turns::new(order.len());
+        let mut room = Box::new([0; PAGE]);
+        for turn in 0..turns.count {
+            for &page in &order[turns.at(turn)] {
+                self.load_page(page as usize, &mut room)?;
+            }
+            for &page in &order[turns.ahead(turn)] {
+                self.load_plain(page as usize, &mut room)?;
+            }
+            self.progress.inc(turns.at(turn).len() as u64);
+        }
+        self.order = order;
+        Ok(())
+    }
+
+    fn load_page(&mut self, page: usize, room: &mut [u8; PAGE]) -> Result<()> {
+        let watched = self.report.counts.written_back > 0;
+        let before = if watched { file_loads(&self.stored.area)? } else { 0 };
+        let begin = Instant::now();
+        let loaded = self.stored.area.load(page as u64, room, LoadFlags::KEEP);
+        self.load.note(page, begin.elapsed());
+        loaded.map_err(|error| damaged(&format!("page {page} could not be loaded"), error))?;
+        self.from_file[page] = watched && file_loads(&self.stored.area)? > before;
+        self.verify(page, room)
+    }
+
+    fn load_plain(&mut self, page: usize, room: &mut [u8; PAGE]) -> Result<()> {
+        let begin = Instant::now();
+        let loaded = self.plain.load(page, room);
+        self.plain_load.note(page, begin.elapsed());
+        match loaded && *room == self.pages[page] {
+            true => Ok(()),
+            false => Err(Problem::Damaged(format!("plain LZ4 does not give page {page} back"))),
+        }
+    }
+
+    fn verify(&mut self, page: usize, loaded: &[u8; PAGE]) -> Result<()> {
+        if *loaded != self.pages[page] {
+            return Err(Problem::Damaged(format!("page {page} is not what was stored")));
+        }
+        self.report.verified += 1;
+        Ok(())
+    }
+
+    fn summarise(&mut self) {
+        let held = 0..self.report.held;
+        let in_memory = || held.clone().filter(|&page| !self.from_file[page]);
+        let calls = &mut self.report.calls;
+        calls.store = self.store.of(held.clone());
+        calls.plain_store = self.plain_store.of(held.clone());
+        calls.load = self.load.of(in_memory());
+        calls.plain_load = self.plain_load.of(in_memory());
+        calls.file_load = self.load.of(held.clone().filter(|&page| self.from_file[page]));
+    }
+
+    /// Removes the half of the pages that were loaded last.
+    fn remove_half(&mut self) -> Result<Vec<u32>> {
+        let mut half = self.order.split_off(self.order.len().div_ceil(2));
+        let begin = Instant::now();
+        half.iter().try_for_each(|&page| self.remove(page))?;
+        self.report.removed = (begin.elapsed(), half.len() as u64);
+        half.sort_unstable();
+        Ok(half)
+    }
+
+    fn remove(&self, page: u32) -> Result<()> {
+        let removed = self.stored.area.invalidate(page.into(), 1, Patience::Wait);
+        removed.map_err(|error| damaged("a page could not be removed", error))
+    }
+
+    /// Stores the pages that were removed again, into memory that the pool has already, loads them, and removes them
+    /// for good. Not with a limit: there the first stores did that.
+    fn store_again(&mut self, removed: &[u32]) -> Result<()> {
+        if self.report.limit > 0 {
+            return Ok(());
+        }
+        let turns = Turns::new(removed.len());
+        for turn in 0..turns.count {
+            for &page in &removed[turns.at(turn)] {
+                if !self.store_page(page as usize)? {
+                    return Err(Problem::Refused("out of memory for pages that there was room for before".to_owned()));
+                }
+            }
+            for &page in &removed[turns.ahead(turn)] {
+                self.store_plain(page as usize..page as usize + 1);
+            }
+        }
+        let mut room = Box::new([0; PAGE]);
+        for &page in removed {
+            let loaded = self.stored.area.load(page.into(), &mut room, LoadFlags::TAKE);
+            loaded.map_err(|error| damaged(&format!("page {page} could not be taken"), error))?;
+            self.verify(page as usize, &room)?;
+        }
+        let pages = || removed.iter().map(|&page| page as usize);
+        self.report.calls.store_again = self.store.of(pages());
+        self.report.calls.plain_store_again = self.plain_store.of(pages());
+        Ok(())
+    }
+
+    fn compact(&mut self) -> Result<()> {
+        self.progress.set_message("compacting");
+        let failed = |error| damaged("the zswap could not be compacted", error);
+        let zswap = &self.stored.zswap;
+        let before = zswap.pool().stats().map_err(failed)?.objects_moved;
+        let begin = Instant::now();
+        let pages = zswap.compact(&CompactBudget::default()).map_err(failed)?;
+        let time = begin.elapsed();
+        let objects_moved = zswap.pool().stats().map_err(failed)?.objects_moved - before;
+        self.report.compaction = Compaction { pages, objects_moved, time };
+        Ok(())
+    }
+
+    /// What was not removed is still what it was, and what was removed is gone.
+    fn verify_rest(&mut self) -> Result<()> {
+        self.progress.set_message("verifying");
+        let mut room = Box::new([0; PAGE]);
+        let mut next = 0;
+        self.order.sort_unstable();
+        for page in std::mem::take(&mut self.order) {
+            let found = self.stored.area.next_stored(next).map_err(|error| damaged("a page is gone", error))?;
+            if found != u64::from(page) {
+                return Err(Problem::Damaged(format!("page {found} is stored where page {page} should be next")));
+            }
+            let loaded = self.stored.area.load(found, &mut room, LoadFlags::KEEP);
+            loaded.map_err(|error| damaged(&format!("page {page} could not be loaded"), error))?;
+            self.verify(page as usize, &room)?;
+            next = found + 1;
+        }
+        match self.stored.area.next_stored(next) {
+            Err(Error::NotFound(_)) => Ok(()),
+            _ => Err(Problem::Damaged("a page that was removed is still there".to_owned())),
+        }
+    }
+
+    fn note(&mut self, name: &'static str) -> Result<()> {
+        self.report.steps.push(Step::new(name, &self.stored.zswap, self.baseline)?);
+        Ok(())
+    }
+}
+
+/// Creates a zswap with one area, with room for so many pages.
+fn create(pages: usize, plan: &Plan) -> Result<Stored> {
+    let refused = |error: Error| Problem::Refused(format!("the zswap could not be created: {error}"));
+    let options = ZswapOptions { max_bytes: plan.limit, codec: plan.codec, ..ZswapOptions::default() };
+    let zswap = Zswap::new("store_pages", &options).map_err(refused)?;
+    let area = zswap.add_area(pages as u64, &AreaOptions::default()).map_err(refused)?;
+    let backed = zswap.set_backing_file(plan.backing);
+    backed.map_err(|error| Problem::Refused(format!("the backing file can't be used: {error}")))?;
+    Ok(Stored { zswap, area })
+}
+
+fn damaged(what: &str, error: Error) -> Problem {
+    Problem::Damaged(format!("{what}: {error}"))
+}
+
+/// Some things cut into turns, for two who take them in turn and never the same ones at the same time, if they can.
+struct Turns {
+    things: usize,
+    count: usize,
+}
+
+impl Turns {
+    fn new(things: usize) -> Self {
+        Self { things, count: things.div_ceil(TURN) }
+    }
+
+    fn at(&self, turn: usize) -> Range<usize> {
+        turn * TURN..self.things.min((turn + 1) * TURN)
+    }
+
+    /// Half of all further on; the end is followed by the start.
+    fn ahead(&self, turn: usize) -> Range<usize> {
+        self.at((turn + self.count / 2) % self.count)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::random::pages;
+    use super::*;
+    use std::os::fd::AsRawFd;
+
+    fn run(pages: &[[u8; PAGE]], plan: &Plan) -> (Report, Stored) {
+        round(pages, plan, &ProgressBar::hidden()).unwrap()
+    }
+
+    #[test]
+    fn a_round_counts_and_verifies_everything() {
+        let (report, stored) = run(&pages(1000), &Plan::default());
+        assert_eq!((report.held, report.stopped), (1000, None));
+        let counts = report.counts;
+        assert_eq!((counts.filled_pages, counts.raw_pages, counts.compressed_pages), (200, 200, 600));
+        assert_eq!(report.verified, 1000 + 500 + 500);
+        assert_eq!(report.calls.store_again.map(|summary| summary.count), Some(500));
+        let summaries = [report.calls.store, report.calls.plain_store, report.calls.load, report.calls.plain_load];
+        assert!(summaries.iter().all(|summary| summary.is_some_and(|summary| summary.count == 1000)));
+        assert_eq!(report.calls.file_load, None);
+        let names: Vec<_> = report.steps.iter().map(|step| (step.name, step.pages)).collect();
+        assert_eq!(names, [("stored", 1000), ("half removed", 500), ("compacted", 500)]);
+        assert!(report.compaction.pages > 0 && report.steps[2].pool_bytes < report.steps[1].pool_bytes);
+        assert_eq!(stored.area.stats().unwrap().counts.pages(), 500);
+    }
+
+    #[test]
+    fn pages_go_to_the_file_and_come_back() {
+        let path = std::env::temp_dir().join(format!("store_pages-round-{}", std::process::id()));
+        let file = std::fs::File::options().read(true).write(true).create_new(true).open(&path).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        let backing = Some((file.as_raw_fd(), 4 << 20));
+        let (report, stored) = run(&pages(1000), &Plan { limit: 1 << 20, backing, ..Plan::default() });
+        assert_eq!((report.held, report.stopped, report.verified), (1000, None, 1500));
+        assert!(report.counts.written_back > 200 && report.limit_hits > 0);
+        assert!(report.calls.file_load.unwrap().count as u64 == report.counts.written_back);
+        assert!(stored.zswap.stats().unwrap().used_bytes <= 1 << 20);
+        // Too small a file: it takes what it has room for, and then no more pages are taken.
+        let small = Plan { limit: 1 << 20, backing: Some((file.as_raw_fd(), 10 << 12)), ..Plan::default() };
+        let (report, _stored) = run(&pages(1000), &small);
+        assert_eq!(report.counts.written_back, 10);
+        assert!(report.held < 1000 && report.verified > report.held as u64);
+        assert!(report.stopped.is_some_and(|why| why.contains("no room")));
+    }
+
+    #[test]
+    fn without_a_file_a_limit_ends_it() {
+        let (report, _stored) = run(&pages(1000), &Plan { limit: 1 << 20, ..Plan::default() });
+        assert!(report.held > 300 && report.held < 1000 && report.stopped.is_some());
+        assert_eq!(report.calls.plain_load.unwrap().count, report.held);
+        assert!(report.steps[0].slot_bytes <= 1 << 20);
+        // Nothing at all fits.
+        let (report, _stored) = run(&pages(10)[1..], &Plan { limit: 1, ..Plan::default() });
+        assert_eq!((report.held, report.verified, report.calls.store), (0, 0, None));
+    }
+
+    #[test]
+    fn a_wrong_page_is_noticed() {
+        let pages = pages(10);
+        let progress = ProgressBar::hidden();
+        let mut round = Round::new(&pages, &Plan::default(), &progress).unwrap();
+        round.store_all().unwrap();
+        round.load_all().unwrap();
+        let mut other = pages[7];
+        other[PAGE - 1] ^= 1;
+        round.stored.area.store(7, &other).unwrap();
+        assert!(matches!(round.load_all(), Err(Problem::Damaged(_))));
+        assert!(matches!(round.verify_rest(), Err(Problem::Damaged(_))));
+    }
+
+    #[test]
+    fn pages_of_one_word_only_need_no_pool() {
+        let (report, _stored) = run(&[[0; PAGE], [0x5a; PAGE]], &Plan { codec: Codec::Raw, ..Plan::default() });
+        assert_eq!((report.counts.filled_pages, report.held, report.verified), (2, 2, 4));
+        assert_eq!(report.steps[0].ratio(), None);
+    }
+
+    #[test]
+    fn turns_meet_everything_once() {
+        for things in [0, 1, TURN, TURN + 1, 5 * TURN - 1] {
+            let turns = Turns::new(things);
+            let all = |part: fn(&Turns, usize) -> Range<usize>| {
+                (0..turns.count).flat_map(move |turn| part(&Turns::new(things), turn)).collect::<Vec<_>>()
+            };
+            let wanted: Vec<_> = (0..things).collect();
+            assert_eq!(all(Turns::at), wanted);
+            let mut ahead = all(Turns::ahead);
+            ahead.sort_unstable();
+            assert_eq!(ahead, wanted);
+        }
+    }
+}

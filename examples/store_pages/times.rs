@@ -1,0 +1,73 @@
+//! How long calls took, each by itself.
+
+use super::{Problem, Result};
+use std::time::Duration;
+
+/// A time for each page, in nanoseconds.
+pub struct Times(Vec<u32>);
+
+impl Times {
+    /// Room for so many pages, touched.
+    pub fn new(pages: usize) -> Result<Self> {
+        let mut times = Vec::new();
+        let no_memory = |_| Problem::Refused("out of memory for the times of the pages".to_owned());
+        times.try_reserve_exact(pages).map_err(no_memory)?;
+        // Any number but zero: memory of zeros would not be the process's until it is used.
+        times.resize(pages, u32::MAX);
+        Ok(Self(times))
+    }
+
+    /// Notes what a page took.
+    pub fn note(&mut self, page: usize, time: Duration) {
+        self.0[page] = u32::try_from(time.as_nanos()).unwrap_or(u32::MAX);
+    }
+
+    /// A summary of those of `pages`.
+    pub fn of(&self, pages: impl Iterator<Item = usize>) -> Option<Summary> {
+        Summary::of(pages.map(|page| self.0[page]).collect())
+    }
+}
+
+/// Microseconds.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Summary {
+    /// How many calls there were.
+    pub count: usize,
+    /// Of all of them.
+    pub mean: f64,
+    /// Half took no longer.
+    pub p50: f64,
+    /// 99 of 100 took no longer.
+    pub p99: f64,
+}
+
+impl Summary {
+    fn of(mut nanoseconds: Vec<u32>) -> Option<Self> {
+        nanoseconds.sort_unstable();
+        let count = nanoseconds.len();
+        let at = |percent: usize| f64::from(nanoseconds[(count * percent).div_ceil(100) - 1]) / 1e3;
+        let sum: u64 = nanoseconds.iter().map(|&time| u64::from(time)).sum();
+        (count > 0).then(|| Self { count, mean: sum as f64 / count as f64 / 1e3, p50: at(50), p99: at(99) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_summary_of_known_times() {
+        assert_eq!(Summary::of(Vec::new()), None);
+        assert_eq!(Summary::of(vec![7000]), Some(Summary { count: 1, mean: 7.0, p50: 7.0, p99: 7.0 }));
+        let hundred = (1..=100).rev().map(|time| time * 1000).collect();
+        assert_eq!(Summary::of(hundred), Some(Summary { count: 100, mean: 50.5, p50: 50.0, p99: 99.0 }));
+    }
+
+    #[test]
+    fn only_the_pages_that_are_asked_for() {
+        let mut times = Times::new(3).unwrap();
+        times.note(1, Duration::from_micros(5));
+        assert_eq!(times.of([1].into_iter()).unwrap().mean, 5.0);
+        assert_eq!(times.of(std::iter::empty()), None);
+    }
+}
