@@ -106,45 +106,116 @@ fn mixed_pages() -> Vec<u8> {
     bytes
 }
 
+/// What `--json` prints.
+fn figures(command: &mut Command) -> Value {
+    let text = succeeds(command.arg("--json"));
+    serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"))
+}
+
+fn number(figures: &Value, name: &str) -> f64 {
+    figures[name].as_f64().unwrap_or_else(|| panic!("{name}: {figures}"))
+}
+
+fn are(figures: &Value, wanted: &[(&str, u64)]) {
+    for &(name, wanted) in wanted {
+        assert_eq!(figures[name].as_u64(), Some(wanted), "{name}: {figures}");
+    }
+}
+
 #[test]
 fn store_pages_tells_its_figures_as_json() {
     let folder = Folder::new("json");
     let file = folder.file("mixed", &mixed_pages());
-    let text = succeeds(example("store_pages").arg("--json").arg(&file));
-    let figures: Value = serde_json::from_str(&text).unwrap();
-    let number = |name: &str| figures[name].as_f64().unwrap_or_else(|| panic!("{name}: {text}"));
-    let wanted = [
-        ("pages", 300),
-        ("files", 1),
-        ("files_filled_up", 1),
-        ("files_shortened", 0),
-        ("heap_pages", 0),
-        ("same_filled", 100),
-        ("raw", 100),
-        ("compressed", 100),
-        ("pages_verified", 200 + 100 + 20),
-    ];
-    for (name, wanted) in wanted {
-        assert_eq!(number(name), f64::from(wanted), "{name}: {text}");
+    let figures = figures(example("store_pages").arg(&file));
+    are(&figures, &[("pages", 300), ("files", 1), ("files_filled_up", 1), ("files_shortened", 0), ("heap_pages", 0)]);
+    are(&figures, &[("held", 300), ("same_filled", 100), ("incompressible", 100), ("compressed", 100)]);
+    are(&figures, &[("written_back", 0), ("limit_hits", 0), ("pages_verified", 300 + 150 + 150)]);
+    assert!(number(&figures, "ratio") > 1.0 && number(&figures, "effective_ratio") > 0.0, "{figures}");
+    for calls in ["store_us", "plain_store_us", "load_us", "plain_load_us"] {
+        let times = &figures[calls];
+        are(times, &[("count", 300)]);
+        let [mean, p50, p99] = ["mean", "p50", "p99"].map(|name| number(times, name));
+        assert!(mean > 0.0 && p50 > 0.0 && p50 <= p99, "{calls}: {times}");
     }
-    assert!(number("ratio") > 1.0 && number("stored_bytes") > (100 * PAGE) as f64, "{text}");
-    for name in ["malloc_ns", "write_ns", "map_unmap_ns", "free_ns"] {
-        assert!(number(name) > 0.0, "{name}: {text}");
-    }
+    are(&figures["store_again_us"], &[("count", 150)]);
+    assert!(figures["file_load_us"].is_null() && figures["stopped"].is_null(), "{figures}");
     let steps = figures["steps"].as_array().unwrap();
     let names: Vec<_> = steps.iter().map(|step| step["step"].as_str().unwrap()).collect();
-    assert_eq!(names, ["stored", "half freed", "compacted", "tenth left", "compacted"]);
-    let objects: Vec<_> = steps.iter().map(|step| step["objects"].as_u64().unwrap()).collect();
-    assert_eq!(objects, [200, 100, 100, 20, 20]);
+    assert_eq!(names, ["stored", "half removed", "compacted"]);
+    let pages: Vec<_> = steps.iter().map(|step| step["pages_in_memory"].as_u64().unwrap()).collect();
+    assert_eq!(pages, [300, 150, 150]);
     for step in steps {
-        let [live, pool, tables] = ["live_bytes", "pool_bytes", "table_bytes"].map(|name| step[name].as_u64().unwrap());
-        assert!(live > 0 && live < pool && tables < pool, "{step}");
-        assert!(step["density"].as_f64().unwrap() > 0.0, "{step}");
+        let [slots, pool, all] = ["slot_bytes", "pool_bytes", "all_bytes"].map(|name| number(step, name));
+        assert!(slots > 0.0 && slots < pool && pool < all, "{step}");
     }
-    assert!(steps[2]["pool_bytes"].as_u64() < steps[1]["pool_bytes"].as_u64(), "{text}");
-    let compactions = figures["compactions"].as_array().unwrap();
-    assert_eq!(compactions.len(), 2);
-    assert!(compactions[0]["pages_returned"].as_u64().unwrap() > 0, "{text}");
+    assert!(number(&steps[2], "pool_bytes") < number(&steps[1], "pool_bytes"), "{figures}");
+    assert!(number(&figures["compaction"], "pages_returned") > 0.0, "{figures}");
+}
+
+#[test]
+fn store_pages_writes_back_what_its_limit_has_no_room_for() {
+    let folder = Folder::new("limit");
+    let (file, backing) = (folder.file("noise", &noise(400 * PAGE)), folder.0.join("backing"));
+    let limited = |more: &[&std::ffi::OsStr]| {
+        let mut command = example("store_pages");
+        command.args(["--limit", "800K"]).args(more).arg(&file);
+        figures(&mut command)
+    };
+    let with_file = limited(&["--backing".as_ref(), backing.as_ref()]);
+    are(&with_file, &[("pages", 400), ("held", 400), ("pages_verified", 600), ("limit_bytes", 800 << 10)]);
+    let written = number(&with_file, "written_back");
+    assert!((201.0..400.0).contains(&written), "{with_file}");
+    assert_eq!(number(&with_file["file_load_us"], "count"), written);
+    assert_eq!(number(&with_file["load_us"], "count"), 400.0 - written);
+    assert!(!backing.exists(), "what was made is removed");
+
+    // No file, and one that is too small: no more is taken, and that is told.
+    let none = limited(&[]);
+    assert!(number(&none, "held") < 200.0 && number(&none, "written_back") == 0.0, "{none}");
+    assert!(none["stopped"].as_str().unwrap().contains("no backing file"), "{none}");
+    fs::write(&backing, vec![0; 10 * PAGE]).unwrap();
+    let small = limited(&["--overwrite".as_ref(), "--backing".as_ref(), backing.as_ref()]);
+    are(&small, &[("written_back", 10)]);
+    assert!(small["stopped"].as_str().unwrap().contains("no room"), "{small}");
+    assert!(backing.exists(), "what was there stays");
+    are(&figures(example("store_pages").args(["--limit", "1"]).arg(&file)), &[("held", 0), ("pages_verified", 0)]);
+}
+
+#[test]
+fn store_pages_has_codecs() {
+    let folder = Folder::new("codecs");
+    let file = folder.file("mixed", &mixed_pages());
+    let slots = |codec: &str| {
+        let figures = figures(example("store_pages").args(["--codec", codec]).arg(&file));
+        are(&figures, &[("pages_verified", 600), ("incompressible", if codec == "raw" { 200 } else { 100 })]);
+        number(&figures["steps"][0], "slot_bytes")
+    };
+    let [raw, lz4, zstd, _] = ["raw", "lz4", "zstd", "zstd:19"].map(slots);
+    assert!(zstd < lz4 && lz4 < raw, "{raw} {lz4} {zstd}");
+}
+
+#[test]
+fn store_pages_refuses_backing_files_that_hold_something() {
+    let folder = Folder::new("backing");
+    let (pages, there) = (folder.file("pages", b"pages"), folder.file("there", b"there"));
+    make_fifo(&folder.0.join("fifo"));
+    let cases = [
+        (there.clone(), false, "--overwrite"),
+        (there.clone(), true, "no room for a page"),
+        (pages.clone(), true, "this very file"),
+        (folder.0.clone(), true, "neither a regular file"),
+        (folder.0.join("fifo"), true, "neither a regular file"),
+        (PathBuf::from("/dev/null"), true, "neither a regular file"),
+        (folder.0.join("missing"), true, "No such file"),
+        (there.join("below"), false, "Not a directory"),
+    ];
+    for (backing, overwrite, reason) in cases {
+        let mut command = example("store_pages");
+        command.arg("--backing").arg(&backing).args(overwrite.then_some("--overwrite")).arg(&pages);
+        let sentence = is_refused(&mut command);
+        assert!(sentence.contains(reason) && sentence.contains(&*backing.to_string_lossy()), "{reason}: {sentence}");
+    }
+    assert_eq!(fs::read(there).unwrap(), b"there");
 }
 
 #[test]
@@ -152,30 +223,31 @@ fn store_pages_prints_a_table() {
     let folder = Folder::new("table");
     let (file, short) = (folder.file("mixed", &mixed_pages()), folder.file("short", b"less than a page"));
     let text = succeeds(example("store_pages").args([&file, &short]));
-    for part in ["same-filled", "raw", "ratio", "density", "half freed", "tenth left", "map, unmap", "compaction"] {
+    for part in ["same-filled", "incompressible", "ratio", "effective", "half removed", "plain LZ4", "p99", "compact"] {
         assert!(text.contains(part), "{part}: {text}");
     }
     assert!(text.contains("of 2 files") && text.contains("the last page of 2 of the files"), "{text}");
+    assert!(text.lines().all(|line| line.len() <= 120), "{text}");
+    let text = succeeds(example("store_pages").args(["--limit", "100K"]).args([&file, &short]));
+    assert!(text.contains("not taken") && text.contains("no backing file") && text.contains("102,400"), "{text}");
     assert!(text.lines().all(|line| line.len() <= 120), "{text}");
 }
 
 #[test]
 fn store_pages_without_files_takes_what_is_there() {
-    let text = succeeds(example("store_pages").args(["--json", "--max-mib", "2"]));
-    let figures: Value = serde_json::from_str(&text).unwrap();
+    let figures = figures(example("store_pages").args(["--max-mib", "2"]));
     let pages = figures["pages"].as_u64().unwrap();
-    assert!((1..=512).contains(&pages), "{text}");
-    assert!(figures["files"].as_u64().unwrap() > 0, "{text}");
+    assert!((1..=512).contains(&pages), "{figures}");
+    assert!(figures["files"].as_u64().unwrap() > 0, "{figures}");
 }
 
 #[test]
 fn store_pages_takes_no_more_than_it_may_and_as_much_of_each_file() {
     let folder = Folder::new("share");
     let files = [folder.file("zeros", &vec![0; 2 << 20]), folder.file("ones", &vec![1; 2 << 20])];
-    let text = succeeds(example("store_pages").args(["--json", "--max-mib=1", "--"]).args(files));
-    let figures: Value = serde_json::from_str(&text).unwrap();
-    assert_eq!((figures["pages"].as_u64(), figures["files_shortened"].as_u64()), (Some(256), Some(2)));
-    // Pages of one word only: nothing is stored, and of nothing there is no ratio.
+    let figures = figures(example("store_pages").arg("--max-mib=1").args(files));
+    are(&figures, &[("pages", 256), ("files_shortened", 2)]);
+    // Pages of one word only: nothing is in the pool, and of nothing there is no ratio.
     assert_eq!((figures["same_filled"].as_u64(), &figures["ratio"]), (Some(256), &Value::Null));
 }
 
@@ -229,7 +301,7 @@ fn a_file_that_may_not_be_read_is_refused() {
 
 #[test]
 fn arguments_that_make_no_sense_are_refused() {
-    for args in [&["--what"][..], &["--max-mib"], &["--max-mib", "0"], &["--pool-mib", "much"]] {
+    for args in [&["--what"][..], &["--max-mib"], &["--max-mib", "0"], &["--limit", "much"], &["--codec", "lzo"]] {
         is_refused(example("store_pages").args(args));
     }
     for args in [&["--what"][..], &["file"], &["--requests"], &["--limit-mib", "0"]] {
@@ -243,9 +315,6 @@ fn arguments_that_make_no_sense_are_refused() {
 #[test]
 fn too_little_memory_is_told() {
     let folder = Folder::new("memory");
-    let file = folder.file("noise", &noise(2 << 20));
-    let sentence = is_refused(example("store_pages").args(["--pool-mib", "1"]).arg(&file));
-    assert!(sentence.contains("out of memory"), "{sentence}");
     // The pages themselves do not fit: a file with a hole costs this test nothing.
     File::create(folder.0.join("hole")).unwrap().set_len(1 << 30).unwrap();
     let mut command = example("store_pages");

@@ -1,7 +1,7 @@
 //! The file that pages are written back to.
 
 use super::args::Args;
-use super::{Problem, Result};
+use super::{PAGE, Problem, Result};
 use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, ErrorKind, Seek, SeekFrom};
 use std::os::fd::{AsRawFd, RawFd};
@@ -72,6 +72,9 @@ fn there(path: &Path, args: &Args) -> Result<BackingFile> {
     let opened = OpenOptions::new().read(true).write(true).custom_flags(libc::O_NONBLOCK).open(path);
     let mut file = opened.map_err(error)?;
     let bytes = file.seek(SeekFrom::End(0)).map_err(error)?;
+    if bytes < PAGE as u64 {
+        return Err(refused(path, "it has no room for a page: it is used as far as it is long"));
+    }
     Ok(BackingFile { file, path: path.to_owned(), bytes, made: false })
 }
 
@@ -95,6 +98,8 @@ mod tests {
         assert!(!path.exists(), "what was made was removed");
         args.overwrite = true;
         assert_eq!(open(&args).err().unwrap().status(), 2, "it is not there");
+        fs::write(&path, [0; 4095]).unwrap();
+        assert!(open(&args).err().unwrap().to_string().contains("no room for a page"));
         fs::write(&path, [0; 12345]).unwrap();
         let there = open(&args).unwrap().unwrap();
         assert_eq!(there.descriptor().1, 12345);

@@ -1,6 +1,6 @@
 //! Stores the pages of real files in a zswap, with a limit and a backing file if there are to be such; loads each one
-//! in random order and compares it with what it was; removes half, compacts, and compares the rest. Plain LZ4 stores and
-//! loads the same pages beside it. At the end a table says what it took: memory as the system counts it, and times.
+//! in random order and compares it with what it was; removes half, compacts, and compares the rest. Plain LZ4 stores
+//! and loads the same pages beside it. At the end a table says what it took: memory as the system counts it, and times.
 //!
 //! ```text
 //! cargo run --release --example store_pages [-- [OPTIONS] [FILE]...]

@@ -63,9 +63,9 @@ impl Plain {
     pub fn load(&mut self, at: usize, page: &mut [u8; PAGE]) -> bool {
         let (start, bytes) = self.places[at];
         let Some(stored) = self.memory.get(start..).and_then(|memory| memory.get(..bytes.into())) else { return false };
-        let decoded = match stored.try_into() {
+        let decoded = match <&[u8; PAGE]>::try_from(stored) {
             Ok(whole) => {
-                *self.copy = *<&[u8; PAGE]>::from(whole);
+                *self.copy = *whole;
                 true
             }
             Err(_) => decompress_into(stored, &mut *self.copy).is_ok_and(|bytes| bytes == PAGE),

@@ -12,7 +12,7 @@ use indicatif::ProgressBar;
 use std::ops::Range;
 use std::os::fd::RawFd;
 use std::time::Instant;
-use zsalloc::{Area, AreaOptions, Codec, CompactBudget, Error, LoadFlags, Patience, Zswap, ZswapOptions};
+use zsalloc::{Area, AreaOptions, Codec, CompactBudget, Error, LoadFlags, Patience, Zswap, ZswapOptions, ZswapStats};
 
 /// Pages of a turn.
 const TURN: usize = 256;
@@ -137,7 +137,9 @@ impl<'a> Round<'a> {
                     return Ok(true);
                 }
                 Err(full @ Error::NoMemory(_)) => {
-                    if let Err(why) = self.make_room(full)? {
+                    if let Err(why) = self.make_room()? {
+                        let met = if self.limit_hits()? > 0 { "the limit is met" } else { full.text() };
+                        let why = format!("{met}, and {why}");
                         self.report.stopped = Some(why);
                         return Ok(false);
                     }
@@ -148,28 +150,33 @@ impl<'a> Round<'a> {
     }
 
     /// Writes some pages back, as the zswap is full. Or says why that is not to be.
-    fn make_room(&mut self, full: Error) -> Result<std::result::Result<(), String>> {
+    fn make_room(&mut self) -> Result<std::result::Result<(), &'static str>> {
         if !self.has_file {
-            return Ok(Err(full.text().to_owned()));
+            return Ok(Err("there is no backing file (--backing)"));
         }
         let begin = Instant::now();
         let written = self.stored.zswap.shrink(WRITTEN_AT_ONCE);
         self.report.writeback += begin.elapsed();
         match written {
             Ok(_) => Ok(Ok(())),
-            Err(error @ (Error::Again(_) | Error::NotFound(_))) => Ok(Err(self.why_not_written(full, error)?)),
+            Err(error @ (Error::Again(_) | Error::NotFound(_))) => {
+                let counts = self.stats()?.counts;
+                Ok(Err(match () {
+                    () if counts.writeback_no_space > 0 => "the backing file has no room for more",
+                    () if counts.writeback_io > 0 => "the backing file can't be written",
+                    () => error.text(),
+                }))
+            }
             Err(error) => Err(damaged("pages could not be written back", error)),
         }
     }
 
-    fn why_not_written(&self, full: Error, error: Error) -> Result<String> {
-        let counts = self.stored.zswap.stats().map_err(|error| damaged("the zswap tells no figures", error))?.counts;
-        let why = match () {
-            () if counts.writeback_no_space > 0 => "the backing file has no room for more",
-            () if counts.writeback_io > 0 => "the backing file can't be written",
-            () => error.text(),
-        };
-        Ok(format!("{}, but {why}", full.text()))
+    fn limit_hits(&self) -> Result<u64> {
+        self.stats().map(|stats| stats.limit_hits)
+    }
+
+    fn stats(&self) -> Result<ZswapStats> {
+        self.stored.zswap.stats().map_err(|error| damaged("the zswap tells no figures", error))
     }
 
     /// Those that zswap took, or may take yet.
@@ -184,7 +191,7 @@ impl<'a> Round<'a> {
 
     /// What became of the pages.
     fn count(&mut self) -> Result<()> {
-        let stats = self.stored.zswap.stats().map_err(|error| damaged("the zswap tells no figures", error))?;
+        let stats = self.stats()?;
         self.report.counts = stats.counts;
         self.report.limit_hits = stats.limit_hits;
         Ok(())

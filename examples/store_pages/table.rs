@@ -54,8 +54,8 @@ fn write_pages(out: &mut String, source: &Source, report: &Report, file: Option<
         line("not taken", (pages - report.held) as u64, why)?;
     }
     if report.limit > 0 {
-        let (limit, hits) = (mib(report.limit), grouped(report.limit_hits));
-        writeln!(out, "{:<15}{limit:>11.2} MiB       of slots; met {hits} times", "limit")?;
+        let (limit, hits) = (grouped(report.limit), grouped(report.limit_hits));
+        writeln!(out, "{:<15}{limit:>11} bytes     of slots; times it was met: {hits}", "limit")?;
     }
     let ratio = report.steps.first().and_then(Step::ratio);
     writeln!(out, "{:<15}{:>11}           pages in the pool to the bytes of their slots\n", "ratio", or_dash(ratio, 2))
