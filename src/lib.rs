@@ -1,9 +1,19 @@
-//! A memory allocator for compressed pages: what the Linux kernel's zsmalloc is, as a library, in Rust and in C.
+//! Compressed pages in memory: what the Linux kernel's zsmalloc and zswap are, as a library, in Rust and in C.
+//!
+//! Two layers. A [`Pool`] holds objects of 1 to [`MAX_ALLOC_SIZE`] bytes in hardly more memory than they have bytes. A
+//! [`Zswap`] takes pages, compresses them into a pool, and gives them back; it keeps to limits, and writes back what
+//! was not used lately.
 //!
 //! # The nouns
 //!
 //! | noun | what it is | where |
 //! |---|---|---|
+//! | **zswap** | areas that share a pool, a limit, contexts, and a place to write back to | `zswap/` |
+//! | **area** | a fixed number of pages under their offsets: a swap device, a guest's memory | `zswap/area.rs` |
+//! | **page word** | what is at an offset, and who writes it back: the truth about a page, in 64 bits | `zswap/word.rs` |
+//! | **entry** | a stored page, one object of the pool: check, length, codec, compressed bytes | `zswap/entry.rs` |
+//! | **context** | what it takes to compress, for one thread at a time; as many as processors | `zswap/codec.rs` |
+//! | **claim** | a writeback of one page that has begun and not ended | `zswap/writeback.rs`, `zswap/claims.rs` |
 //! | **pool** | the objects of one user, their limit, their memory | `pool/` |
 //! | **object** | 1 to [`MAX_ALLOC_SIZE`] bytes, moved by compaction while nobody has it mapped | |
 //! | **handle** | the name of an object: index of its word, generation, tag of its pool; never an address | `word.rs` |
@@ -16,6 +26,12 @@
 //! # The picture
 //!
 //! ```text
+//!  area: page words
+//!  ┌───────┬───────┬───────┐
+//!  │ EMPTY │FILLED │STORED │          an offset is the index of its page word
+//!  └───────┴───────┴───┬───┘
+//!     ┌────────────────┘
+//!     ▼
 //!  handle ──► handle table          zspage table                 arena (chunks of 2 MiB)
 //!  index,     ┌───────────────┐     ┌─────────────────────┐      ┌──────────────────────────────┐
 //!  generation,│ LIVE pins 0   │     │ class, first page   │─────►│ slot 0 │ slot 1 │ slot 2 │ ... │
@@ -27,7 +43,23 @@
 //!
 //! The words are the truth. Bitmaps, lists, counts and free lists are derived from them, and locks guard only those.
 //!
-//! # The flows
+//! # The flows of pages
+//!
+//! - **store**: copy the page into a context; is it one word again and again? Ask the limits, compress, charge the
+//!   limits with the slot, malloc, write the entry; publish the page word by a compare-and-swap, and free what it named
+//!   before. A store that fails removes what was there.
+//! - **load**: read the page word, pin what it names, read the word again: another version, and it starts again. Check
+//!   the entry, decode it, unpin. To **take** is to load, and then to empty the word while the object is still pinned.
+//! - **invalidate**: empty the words, free what they named. It, a take and a failed store wait for a writeback of
+//!   their page that runs.
+//! - **shrink**: the clock hand goes over an area's page words; what was used since it last came by gets a second
+//!   chance, anything else is claimed, decoded and handed to the callback, or written to the library's own file. Once
+//!   that went well the word becomes EMPTY, or names the place on the file, and the object is freed; unless the page
+//!   was used or replaced meanwhile.
+//!
+//! `zswap/mod.rs` shows the path of a page, and which file knows what; `zswap/page.rs` has each step's orderings.
+//!
+//! # The flows of objects
 //!
 //! - **malloc**: take the class's lock; a free slot in its fullest zspage, and a free handle index; let go; publish the
 //!   word (FREE to LIVE). No zspage has room: a run of pages in the fullest chunk that has one, outside the lock.
@@ -43,10 +75,15 @@
 //!
 //! # The order of locks
 //!
-//! Compaction (only ever tried), class, handles, arena: `sync.rs` has them as an enum, and debug builds check it. No
-//! lock is held across the copy of an object or a callback, and the arena's alone across a return of memory: of the
-//! pages of records, and of a whole chunk that a free emptied. Readers, frees and unmaps take no lock that they would
-//! wait for.
+//! The areas of a zswap; a lane, which a batch, or the library's own file, has its pages in; a context; compaction,
+//! which is only ever tried; class, handles, arena; the places on the library's own file; claims; a part of an area's
+//! statistics, which is held while a page word changes and is counted. `sync.rs` has them as an enum, from the first to
+//! the last that a thread may take, and debug builds check it.
+//!
+//! No lock is held while a callback runs. Of those of a pool none is held across the copy of an object, and the arena's
+//! alone across a return of memory: of the pages of records, and of a whole chunk that a free emptied. Readers, frees
+//! and unmaps of objects take no lock that they would wait for. A context is held while a page is compressed, and
+//! while Zstandard decodes one, and a lane across all of a batch and the writes to the library's own file.
 //!
 //! # The modules
 //!
@@ -70,8 +107,8 @@
 //!
 //! # Errors and threads
 //!
-//! Every failure is an [`Error`] with an errno and a sentence; no input makes the crate panic. A [`Pool`] is `Send +
-//! Sync`, and each method says what may be called where.
+//! Every failure is an [`Error`] with an errno and a sentence; no input makes the crate panic. A [`Pool`], a [`Zswap`]
+//! and an [`Area`] are `Send + Sync`, and each method says what may be called where.
 //!
 //! Objects of one pool are not hidden from each other: fresh objects hold what was there before, unless the pool is
 //! hardened.
