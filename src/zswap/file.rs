@@ -47,6 +47,8 @@ struct Free {
     /// Where to look for the next free place: so neighbours get neighbouring places.
     cursor: usize,
     taken: usize,
+    /// Places from here on were never given out: their part of the table takes no memory.
+    fresh: usize,
 }
 
 // SAFETY: records are shared as atomics, bits are changed by the holder of the lock alone.
@@ -69,7 +71,7 @@ impl BackingFile {
         os.commit(mapping.base().as_ptr(), table).map_err(|_| NO_MEMORY)?;
         let pages: Box<[AlignedPage]> = (0..AT_ONCE).map(|_| AlignedPage([0; PAGE])).collect();
         let pages = pages.try_into().unwrap_or_else(|_| unreachable!("as many as were made"));
-        let free = Lock::new(Rank::FileSlots, Free { cursor: 0, taken: 0 });
+        let free = Lock::new(Rank::FileSlots, Free { cursor: 0, taken: 0, fresh: 0 });
         Ok(Self { fd, slots, os, mapping, free, lane: Lock::new(Rank::Lane, pages) })
     }
 
@@ -95,9 +97,11 @@ impl BackingFile {
         self.free.lock().taken
     }
 
-    /// Bytes of its tables, at most.
+    /// Bytes of memory of its tables, and of what it writes from.
     pub fn table_bytes(&self) -> u64 {
-        (size_of::<[AlignedPage; AT_ONCE]>() + self.slots.div_ceil(8) + self.slots * size_of::<u64>()) as u64
+        let touched = self.free.lock().fresh;
+        let tables = pages_of(touched.div_ceil(8)) + pages_of(touched * size_of::<u64>());
+        (size_of::<[AlignedPage; AT_ONCE]>() + tables * PAGE) as u64
     }
 
     /// A free place, if there is one.
@@ -118,6 +122,7 @@ impl BackingFile {
                 self.bits()[word].store(bits | 1 << (slot % 64), Relaxed);
                 free.cursor = if slot + 1 == self.slots { 0 } else { slot + 1 };
                 free.taken += 1;
+                free.fresh = free.fresh.max(slot + 1);
                 let generation = GENERATION.get(self.record(slot as u32).load(Relaxed)) as u16;
                 return Some(FileSlot { index: slot as u32, generation });
             }
