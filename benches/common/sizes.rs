@@ -26,13 +26,25 @@ pub struct Source {
 
 /// The sources that the environment names, or the default one. Ends the program with a sentence if there is none.
 pub fn sources() -> Vec<Source> {
+    named_files().iter().map(|(name, files)| source(name, files)).collect()
+}
+
+/// Each page of all sources, in their order.
+pub fn each_page(mut each: impl FnMut(&[u8; PAGE])) {
+    for (_, files) in named_files() {
+        pages_of(&files, &mut each).unwrap_or_else(|sentence| give_up(&sentence));
+    }
+}
+
+/// Names, and the files of each.
+fn named_files() -> Vec<(String, Vec<PathBuf>)> {
     let named = std::env::var("ZSALLOC_PAGES").unwrap_or_default();
     let files: Vec<&str> = named.split(':').filter(|file| !file.is_empty()).collect();
     if files.is_empty() {
-        return vec![source("shared libraries", &shared_libraries())];
+        return vec![("shared libraries".into(), shared_libraries())];
     }
     let name = |file: &str| Path::new(file).file_stem().map_or(file.into(), |stem| stem.to_string_lossy().into_owned());
-    files.iter().map(|file| source(&name(file), &[PathBuf::from(file)])).collect()
+    files.iter().map(|file| (name(file), vec![PathBuf::from(file)])).collect()
 }
 
 /// The sizes of all sources together, in random order.
@@ -79,6 +91,13 @@ fn collect(folder: &Path, found: &mut Vec<PathBuf>) {
 }
 
 fn compressed_sizes(paths: &[PathBuf]) -> Result<Vec<u16>, String> {
+    let mut sizes = Vec::new();
+    pages_of(paths, |page| sizes.extend(compressed_size(page)))?;
+    Ok(sizes)
+}
+
+/// A spread of pages over the files.
+fn pages_of(paths: &[PathBuf], mut each: impl FnMut(&[u8; PAGE])) -> Result<(), String> {
     let sentence = |path: &Path, error: io::Error| format!("{} can't be read: {error}", path.display());
     let mut files = Vec::new();
     let mut total = 0;
@@ -93,14 +112,13 @@ fn compressed_sizes(paths: &[PathBuf]) -> Result<Vec<u16>, String> {
         total += data.len() / PAGE as u64;
     }
     let mut page = [0; PAGE];
-    let mut sizes = Vec::new();
     let most = total.min(MOST_PAGES);
     for number in (0..most).map(|turn| turn * total / most) {
         let (file, path, first) = &files[files.partition_point(|(_, _, first)| *first <= number) - 1];
         file.read_exact_at(&mut page, (number - first) * PAGE as u64).map_err(|error| sentence(path, error))?;
-        sizes.extend(compressed_size(&page));
+        each(&page);
     }
-    Ok(sizes)
+    Ok(())
 }
 
 /// The LZ4 length of a page; none if it repeats one word, for such a page is not stored as an object.

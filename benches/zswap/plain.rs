@@ -1,0 +1,63 @@
+//! Plain LZ4, of the same crate: what a program would do that compresses pages itself.
+
+use super::pages::Page;
+use lz4_flex::block::{CompressTable, compress_into_with_table, decompress_into, get_maximum_output_size};
+use std::hint::black_box;
+use zsalloc::PAGE_SIZE;
+
+/// Copies a page, and compresses the copy.
+pub struct Compressor {
+    copy: Box<Page>,
+    packed: Box<[u8; get_maximum_output_size(PAGE_SIZE)]>,
+    table: CompressTable,
+}
+
+impl Compressor {
+    /// With a table that is reused.
+    pub fn new() -> Self {
+        let packed = Box::new([0; get_maximum_output_size(PAGE_SIZE)]);
+        Self { copy: Box::new([0; PAGE_SIZE]), packed, table: CompressTable::small() }
+    }
+
+    /// The compressed bytes.
+    pub fn compress(&mut self, page: &Page) -> &[u8] {
+        *self.copy = *page;
+        black_box(&mut self.copy);
+        let length = compress_into_with_table(&*self.copy, &mut self.packed[..], &mut self.table).expect("room enough");
+        &self.packed[..length]
+    }
+}
+
+/// Pages, compressed one after the other.
+pub struct Packed {
+    bytes: Vec<u8>,
+    places: Vec<(usize, usize)>,
+    decoded: Box<Page>,
+}
+
+impl Packed {
+    /// Compresses them.
+    pub fn new(pages: &[Page]) -> Self {
+        let mut packed = Self { bytes: Vec::new(), places: Vec::new(), decoded: Box::new([0; PAGE_SIZE]) };
+        let mut compressor = Compressor::new();
+        for page in pages {
+            let compressed = compressor.compress(page);
+            packed.places.push((packed.bytes.len(), compressed.len()));
+            packed.bytes.extend_from_slice(compressed);
+        }
+        packed
+    }
+
+    /// Decodes a page, and copies it to where it is wanted.
+    pub fn load(&mut self, at: usize, page: &mut Page) {
+        let (from, length) = self.places[at];
+        decompress_into(&self.bytes[from..from + length], &mut self.decoded[..]).expect("compressed above");
+        *page = *self.decoded;
+        black_box(page);
+    }
+
+    /// For another thread: the same bytes.
+    pub fn again(&self) -> Self {
+        Self { bytes: self.bytes.clone(), places: self.places.clone(), decoded: Box::new([0; PAGE_SIZE]) }
+    }
+}
