@@ -11,7 +11,7 @@
 //! | **zswap** | areas that share a pool, a limit, contexts, and a place to write back to | `zswap/` |
 //! | **area** | a fixed number of pages under their offsets: a swap device, a guest's memory | `zswap/area.rs` |
 //! | **page word** | what is at an offset, and who writes it back: 64 bits, the truth about a page | `zswap/word.rs` |
-//! | **entry** | a stored page, one object of the pool: check, length, codec, compressed bytes | `zswap/entry.rs` |
+//! | **entry** | a stored page, one object of the pool: its check, its codec, what that made of it | `zswap/entry.rs` |
 //! | **context** | what it takes to compress, for one thread at a time; as many as processors | `zswap/codec.rs` |
 //! | **claim** | a writeback of one page that has begun and not ended | `zswap/writeback.rs`, `zswap/claims.rs` |
 //! | **pool** | the objects of one user, their limit, their memory | `pool/` |
