@@ -412,6 +412,31 @@ pub fn prefetch_bytes_to_write(at: *const u8, bytes: usize) {
     let _ = (at, bytes);
 }
 
+/// Copies to memory that is not looked at soon, without fetching it first or keeping it in the caches: some 2 % of a
+/// store less than an ordinary copy.
+///
+/// # Safety
+/// `bytes`, rounded up to a multiple of 16, can be read at `from` and written at `to`, which is a multiple of 16, and
+/// nobody else looks there.
+#[inline]
+pub unsafe fn copy_past_caches(from: *const u8, to: *mut u8, bytes: usize) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: inside the ranges that the caller vouches for; the fence orders the stores before all that follow.
+    unsafe {
+        use std::arch::x86_64::{_mm_loadu_si128, _mm_sfence, _mm_stream_si128};
+        debug_assert!((to as usize).is_multiple_of(16));
+        for at in (0..bytes).step_by(16) {
+            _mm_stream_si128(to.add(at).cast(), _mm_loadu_si128(from.add(at).cast()));
+        }
+        _mm_sfence();
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    // SAFETY: the caller vouches for both ranges.
+    unsafe {
+        ptr::copy_nonoverlapping(from, to, bytes)
+    };
+}
+
 /// Failing the n-th call of a kind, for tests.
 #[cfg(test)]
 pub mod faults {

@@ -2,7 +2,7 @@
 //!
 //! | bytes | |
 //! |---|---|
-//! | 0..4 | check: CRC-32C of all that follows, seeded with the area and the offset |
+//! | 0..4 | check: CRC-32C of all that follows, xored with a seed of the area and the offset |
 //! | 4 | bytes of the slot after the entry, 6 bits; codec, 2 bits |
 //!
 //! The length is told from the slot's end: the smallest slot has 64 bytes, and others at most 32 more than the next
@@ -39,7 +39,7 @@ impl Seed {
     /// The check of `bytes`.
     #[inline]
     pub fn check(self, bytes: &[u8]) -> u32 {
-        crc32c::crc32c_append(self.0, bytes)
+        self.0 ^ crc_fast::checksum(crc_fast::CrcAlgorithm::Crc32Iscsi, bytes) as u32
     }
 }
 

@@ -175,11 +175,9 @@ impl AreaState {
             }
             return made.map(|_| PageWord::EMPTY);
         };
-        // The slot's lines come while the check is computed.
-        os::prefetch_bytes_to_write(at, entry.len());
         entry::seal(entry, slot_bytes as usize, seed, stored);
         // SAFETY: the object is mapped, has so many bytes, and nobody else knows of it.
-        unsafe { std::ptr::copy_nonoverlapping(entry.as_ptr(), at, entry.len()) };
+        unsafe { os::copy_past_caches(entry.as_ptr(), at, entry.len()) };
         // SAFETY: the mapping was made above.
         let unmapped = unsafe { self.shared.pool.unmap_raw(handle) };
         debug_assert!(unmapped.is_ok());
