@@ -1,11 +1,16 @@
 /*
- * zsalloc: a pool of small objects behind movable handles.
+ * zsalloc: a pool of small objects behind movable handles, and zswap, a swap layer in memory on it.
  *
- * It is the Linux kernel's zsmalloc for programs: memory for many objects of 1 to ZS_MAX_ALLOC_SIZE
- * bytes of all sizes, such as compressed pages. A program holds a handle, not an address, and maps
- * the object while it uses it. So the pool can move objects together when others were freed
- * (zs_compact) and give memory back to the system, and it can ask the program to let the objects go
- * that were longest unused (zs_set_evict, zs_shrink).
+ * The pool is the Linux kernel's zsmalloc for programs: memory for many objects of 1 to
+ * ZS_MAX_ALLOC_SIZE bytes of all sizes, such as compressed pages. A program holds a handle, not an
+ * address, and maps the object while it uses it. So the pool can move objects together when others
+ * were freed (zs_compact) and give memory back to the system, and it can ask the program to let the
+ * objects go that were longest unused (zs_set_evict, zs_shrink). Its functions begin with zs_.
+ *
+ * zswap is for who has pages and not objects: a hypervisor, a swap daemon, a cache of blocks. It
+ * takes pages of 4096 bytes, compresses them into a pool of its own, and gives them back. Its
+ * functions begin with zswap_; the section ZSWAP below tells how it works. Use one or the other:
+ * neither needs the other's functions.
  *
  * Example:
  *
@@ -33,15 +38,42 @@
  *         return zs_destroy_pool(pool) == 0 ? 0 : 1;
  *     }
  *
+ * Example:
+ *
+ *     #include <stdio.h>
+ *     #include <zsalloc.h>
+ *
+ *     int main(void)
+ *     {
+ *         static char page[ZSWAP_PAGE_SIZE] = "hello", copy[ZSWAP_PAGE_SIZE];
+ *         struct zswap *zswap;
+ *         struct zswap_area *area;
+ *         int result = zswap_create(NULL, &zswap);
+ *         if (result == 0)
+ *             result = zswap_add_area(zswap, 1000, NULL, &area);
+ *         if (result == 0)
+ *             result = zswap_store(area, 7, page);
+ *         if (result == 0)
+ *             result = zswap_load(area, 7, copy, 0);
+ *         if (result != 0) {
+ *             fprintf(stderr, "%s\n", zs_strerror(result));
+ *             return 1;
+ *         }
+ *         puts(copy);
+ *         return zswap_remove_area(area) == 0 && zswap_destroy(zswap) == 0 ? 0 : 1;
+ *     }
+ *
+ * examples/store_pages.c in the sources has limits, a backing file and statistics too.
+ *
  * Link with -lzsalloc. With the static library, libzsalloc.a, also with -lpthread -ldl -lm, which
  * recent C libraries have inside.
  *
  * RESULTS. A function that returns int returns 0, or a negative error number of errno.h; the
  * variable errno means nothing after it. zs_strerror() has a sentence for each number. Outputs come
  * last and are written only when the result is 0. No pointer may be NULL unless its function says
- * so: NULL is -EINVAL, not a crash. Every function can return -EIO, and none should: a bug in
- * zsalloc was caught, and the reason was written to stderr. The pool that it happened in is best
- * not used any more.
+ * so: NULL is -EINVAL, not a crash. Every function can return -EIO, and none should, but for loads
+ * of pages that are damaged or can't be read: a bug in zsalloc was caught, and the reason was
+ * written to stderr. The pool that it happened in is best not used any more.
  *
  * BYTES. What an object holds is undefined until it is written; it may be what a freed object held.
  * An object lies at a multiple of 16, and has at least the bytes that were asked for, and a few
@@ -58,15 +90,42 @@
  * other's handles for their own.
  *
  * THREADS. Every function may be called from any thread at any time, except that nothing else may
- * run on a pool while zs_destroy_pool() does. zs_free(), zs_unmap_object(), and zs_map_object()
- * with ZS_MM_RO never wait. The others wait for a short critical section of another thread at most;
- * zs_compact() and zs_shrink() take as long as their work. No function starts a thread, reads the
- * environment, or changes signals. zs_malloc(), zs_free(), and what maps, unmaps, reads and writes
- * objects call neither malloc() nor free().
+ * run on a pool while zs_destroy_pool() does, on a zswap while zswap_destroy() does, or begin on an
+ * area while zswap_remove_area() runs. zs_free(), zs_unmap_object(), and zs_map_object() with
+ * ZS_MM_RO never wait. The others wait for a short critical section of another thread at most, or
+ * as their text says; zs_compact(), zs_shrink() and their like take as long as their work. No
+ * function starts a thread, reads the environment, or changes signals. zs_malloc(), zs_free(), what
+ * maps, unmaps, reads and writes objects, and what stores, loads, invalidates and writes back pages
+ * call neither malloc() nor free().
  *
- * EVICT CALLBACK. It runs only inside zs_shrink(), in the thread that called that. It may call
- * every function on its pool; zs_destroy_pool() is refused with -EBUSY. Do not call zs_shrink()
- * with a lock of your own held that the callback takes.
+ * CALLBACKS. The evict callback runs only inside zs_shrink(), the writeback callback only inside
+ * zswap_shrink() and zswap_shrink_area(), in the thread that called these. They may call every
+ * function, also on their own pool or area, but zs_destroy_pool() of it is refused with -EBUSY, and
+ * so are zswap_remove_area() of the area and zswap_destroy() of the zswap. In a writeback callback
+ * nothing waits for a writeback, since that could wait for this one: what would have to wait is
+ * -EBUSY, and nothing has changed then; so it is with zswap_invalidate() of the very page that is
+ * written. A store to that page succeeds, and is what is stored from then on. Do not shrink with a
+ * lock of your own held that the callback takes, nor invalidate, nor take pages.
+ *
+ * ZSWAP. A zswap has areas, each with pages of its own offsets, as swap devices or guests have
+ * them, and one pool. zswap_store() puts a page in, under a limit in bytes of slots, which is what
+ * its compressed form costs. When the limit is met, stores are -ENOMEM until the usage has fallen a
+ * little below it (zswap_options.accept_percent): then the program writes pages back, by
+ * zswap_shrink(), which hands those that were not used lately to a callback (zswap_set_writeback)
+ * or puts them on a file (zswap_set_backing_file); or by claiming them itself
+ * (zswap_writeback_begin), or lets them go (zswap_invalidate). zswap never does it by itself. A
+ * page that was written back by a callback or a claim is not here any more: its load is -ENOENT, and
+ * the program reads it from where it wrote it. A page on the backing file is loaded as any other.
+ *
+ * zswap keeps three promises. A load returns the page as it was stored last, or fails: what is
+ * stored has a check, with its area and offset in it. A store that fails leaves nothing at its
+ * offset, so that an old copy can't be taken for the new page. And an old copy never reaches the
+ * disk after a newer one: a page is not written back twice at a time, and when zswap_invalidate(), a
+ * load with ZSWAP_LOAD_EXCLUSIVE, or a failed store returns, no writeback of the page that began
+ * before is running. (A failed store in a callback, or of a page whose claim this thread holds,
+ * does not wait for it.)
+ * Two threads that store, take or invalidate the same offset at the same time get the outcome of
+ * one order or the other.
  *
  * SIGNAL HANDLERS. A handler may call zs_free(), zs_unmap_object(), zs_map_object() with ZS_MM_RO,
  * and the other functions whose text says so. No others: the thread that it interrupted may be
@@ -79,7 +138,9 @@
  * ZS_BACKING_HUGETLB, or with ZS_POOL_DONTFORK, is never inherited. In the child calls on it are
  * refused with -EPERM, except for those that need none of its memory: zs_get_total_pages(),
  * zs_lookup_class_size(), zs_pool_fd(), and zs_destroy_pool(), which frees what the child has of
- * it. Memory that the program supplied is inherited as it was mapped. If parent and child share it
+ * it. For a zswap all of this holds as for its pool; zswap_remove_area() and zswap_destroy() free
+ * what the child has. Only one of parent and child may go on with a zswap that has a backing file,
+ * for they share the file but not the table of what is where. Memory that the program supplied is inherited as it was mapped. If parent and child share it
  * (MAP_SHARED), the pool needs ZS_POOL_DONTFORK.
  *
  * STRUCTS that are passed begin with their size, and may grow at their end in later versions. A
@@ -180,8 +241,63 @@
  */
 #define ZS_POOL_RELEASABLE 32
 
+/** The bytes of a page. */
+#define ZSWAP_PAGE_SIZE 4096
+
+/** The most pages that an area can have. */
+#define ZSWAP_MAX_AREA_PAGES 274877906944
+
+/** The most pages that one zswap_store_pages() stores. */
+#define ZSWAP_MAX_BATCH 8192
+
+/** The most contexts, and the largest zswap_options.contexts. */
+#define ZSWAP_MAX_CONTEXTS 64
+
+/** The most claims, and the largest zswap_options.max_claims. */
+#define ZSWAP_MAX_CLAIMS 65536
+
+/** A codec: LZ4, the fastest. The default. Its level is 0. */
+#define ZSWAP_CODEC_LZ4 0
+
+/**
+ * A codec: Zstandard, whose level is 1 to 22, or 0 for its default, 3. About a third smaller than
+ * LZ4, and several times slower.
+ */
+#define ZSWAP_CODEC_ZSTD 1
+
+/** A codec: pages are stored as they are. Its level is 0. */
+#define ZSWAP_CODEC_RAW 2
+
+/**
+ * For zswap_load() and its like: the page is removed from the area once it is loaded, in one step
+ * with it: take it. Without this flag it stays stored.
+ */
+#define ZSWAP_LOAD_EXCLUSIVE 1
+
+/**
+ * For zswap_invalidate(), and for loads with ZSWAP_LOAD_EXCLUSIVE: -EAGAIN instead of waiting for
+ * a writeback.
+ */
+#define ZSWAP_NOWAIT 2
+
+/**
+ * For zswap_area_options.flags: pages that do not compress are refused with -ENOSPC. Without this
+ * flag they are stored as they are, so that what is written back is what was not used longest,
+ * and not what compresses badly.
+ */
+#define ZSWAP_AREA_REFUSE_INCOMPRESSIBLE 1
+
+/** For zswap_area_options.flags: pages of the area are never written back. */
+#define ZSWAP_AREA_NO_WRITEBACK 2
+
 /** A pool of objects; what is in it is zsalloc's own. */
 struct zs_pool;
+
+/** A swap layer in memory: areas whose pages are compressed into one pool; what is in it is zsalloc's own. */
+struct zswap;
+
+/** A fixed number of pages of a zswap; what is in it is zsalloc's own. */
+struct zswap_area;
 
 /**
  * How a pool is to be. Set everything to 0 first, then struct_size, then what is to differ from
@@ -285,6 +401,248 @@ struct zs_compact_budget {
  * returned. It must return: no longjmp, no C++ exception.
  */
 typedef int (*zs_evict_fn)(void *context, struct zs_pool *pool, zs_handle_t handle);
+
+/**
+ * How a zswap is to be. Set everything to 0 first, then struct_size, then what is to differ from
+ * the default.
+ */
+struct zswap_options {
+    /** sizeof(struct zswap_options). */
+    size_t struct_size;
+    /**
+     * The limit: most bytes of slots that the stored pages of all areas may take, which is what
+     * they cost in the pool. 0: no limit but the pool's own. zswap_set_limit() changes it.
+     */
+    uint64_t max_bytes;
+    /** For people, UTF-8, at most 249 bytes; a memory file shows it in /proc. NULL: "zswap". */
+    const char *name;
+    /**
+     * Where the pool's memory comes from; NULL for the defaults. Its max_bytes is the most that
+     * the limit can be raised to later; 0: as much as the machine has memory. Its message is not
+     * used.
+     */
+    const struct zs_pool_options *pool;
+    /** What pages are compressed with: one of ZSWAP_CODEC_*. zswap_set_codec() changes it. */
+    uint32_t codec;
+    /** The codec's level. */
+    int32_t level;
+    /**
+     * Once a limit was met, stores are refused until usage fell to so many percent of it: 1 to
+     * 100. 0: 90.
+     */
+    uint32_t accept_percent;
+    /**
+     * How many percent of max_bytes the pool's memory may have beyond it, for its tables and for
+     * what lies between objects: at most 255. 0: 12.5.
+     */
+    uint32_t headroom_percent;
+    /**
+     * How many threads compress at the same time; more of them wait for each other. At most
+     * ZSWAP_MAX_CONTEXTS. 0: as many as there are processors. A context takes 18 KiB, and what
+     * Zstandard needs once that is used.
+     */
+    uint32_t contexts;
+    /**
+     * How many claims of zswap_writeback_begin() may be held at the same time: at most
+     * ZSWAP_MAX_CLAIMS. 0: 4096.
+     */
+    uint32_t max_claims;
+    /**
+     * Where zswap_create() writes, should it fail, a sentence that says why, cut to fit and ended
+     * with a NUL; or NULL.
+     */
+    char *message;
+    /** The bytes that message has. */
+    size_t message_size;
+    /** For later; 0. */
+    uint64_t reserved[4];
+};
+
+/**
+ * How an area is to be. Set everything to 0 first, then struct_size, then what is to differ from
+ * the default.
+ */
+struct zswap_area_options {
+    /** sizeof(struct zswap_area_options). */
+    size_t struct_size;
+    /**
+     * The area's own limit: most bytes of slots that its pages may take. 0: none of its own, so
+     * that only the zswap's holds. zswap_area_set_limit() changes it.
+     */
+    uint64_t max_bytes;
+    /** The program's own: zswap_area_context() returns it, also in callbacks. */
+    void *context;
+    /** ZSWAP_AREA_*, or-ed. */
+    uint32_t flags;
+    /** For later; 0. */
+    uint32_t reserved[9];
+};
+
+/**
+ * A callback for zswap_set_writeback(). zswap_shrink() and zswap_shrink_area() call it, in their
+ * own thread and with no lock held, with the context that was set, the area (as zswap_add_area()
+ * returned it), the offset of a page that is to leave memory, and its 4096 bytes, which lie at a
+ * multiple of 4096 and are good until it returns. It writes them to where the program keeps the
+ * page of that offset, and returns what became of it:
+ *
+ * 0: it is written. The page leaves the pool, unless it was loaded or replaced meanwhile.
+ * -EEXIST: the program has the page in memory already, so it is in use. The page stays, gets a
+ *     second chance, and the shrink goes on with the next area.
+ * -ENOSPC: there is no room for it. The page stays, and the shrink goes on with the next area.
+ * -EAGAIN, -ENOMEM, -EIO, or any other error number: not now, no memory to write with, the write
+ *     failed, something else. The page stays. After 16 refusals the shrink goes on with the next
+ *     area.
+ *
+ * A positive error number means what the negative one does. All are counted in struct
+ * zswap_counts. No second writeback of the same page begins before the callback returned. It may
+ * call every function, as CALLBACKS above says. It must return: no longjmp, no C++ exception.
+ */
+typedef int (*zswap_writeback_fn)(void *context,
+                                  struct zswap_area *area,
+                                  uint64_t offset,
+                                  const void *page);
+
+/**
+ * A page that zswap_writeback_begin() claimed. Copy it where you like; give it to
+ * zswap_writeback_end() once.
+ */
+struct zswap_claim {
+    /** Which page of the area. */
+    uint64_t offset;
+    /** Which claim; it means nothing to a program. */
+    uint64_t ticket;
+};
+
+/**
+ * Counts of an area, or of all areas that a zswap ever had. The first four are pages that are here
+ * now; all others only grow.
+ */
+struct zswap_counts {
+    /** Pages in the pool that a codec made shorter. */
+    uint64_t compressed_pages;
+    /** Pages in the pool that did not compress, and are stored as they are. */
+    uint64_t raw_pages;
+    /** Pages that repeat one word, such as pages of zeros: they take no memory of the pool. */
+    uint64_t filled_pages;
+    /** Pages on the backing file of zswap_set_backing_file(). */
+    uint64_t file_pages;
+    /** Pages that were stored. */
+    uint64_t stores;
+    /** Pages that were loaded, those with ZSWAP_LOAD_EXCLUSIVE included. */
+    uint64_t loads;
+    /** Pages that were loaded with ZSWAP_LOAD_EXCLUSIVE, and so removed. */
+    uint64_t takes;
+    /** Pages that were loaded from the backing file. */
+    uint64_t file_loads;
+    /** Loads that were -ENOENT. */
+    uint64_t absent_loads;
+    /** Pages that zswap_invalidate() removed. */
+    uint64_t invalidated;
+    /** Pages that zswap_store_pages() stored; counted in stores as well. */
+    uint64_t batch_stores;
+    /** Calls of zswap_store_pages() that failed. */
+    uint64_t batches_failed;
+    /** Pages refused because of the zswap's limit. */
+    uint64_t refused_limit;
+    /** Pages refused because of the area's limit. */
+    uint64_t refused_area_limit;
+    /** Of these two, pages refused by an estimate, before they were compressed. */
+    uint64_t refused_early;
+    /** Pages refused because the pool had no memory, after it was compacted. */
+    uint64_t refused_memory;
+    /** Pages refused because of ZSWAP_AREA_REFUSE_INCOMPRESSIBLE. */
+    uint64_t refused_incompressible;
+    /** Older copies that were removed because the store of a newer one failed. */
+    uint64_t removed_by_failure;
+    /** Pages that were compressed. */
+    uint64_t compressions;
+    /** Of these, pages that were thrown away, because they or others of their batch were refused. */
+    uint64_t compressions_wasted;
+    /** Pages written back. */
+    uint64_t written_back;
+    /** Pages kept because they were loaded while they were written back. */
+    uint64_t rescued;
+    /** Pages that were replaced or removed while they were written back. */
+    uint64_t overtaken;
+    /** Writebacks that ended with -EEXIST. */
+    uint64_t writeback_exists;
+    /** Writebacks that ended with -EAGAIN. */
+    uint64_t writeback_again;
+    /** Writebacks that ended with -ENOMEM. */
+    uint64_t writeback_no_memory;
+    /** Writebacks that ended with -EIO. */
+    uint64_t writeback_io;
+    /** Writebacks that ended with -ENOSPC, and those that found the backing file full. */
+    uint64_t writeback_no_space;
+    /** Writebacks that ended with another error number. */
+    uint64_t writeback_other;
+    /** Pages found damaged: the check of what is stored was wrong. Their loads are -EIO. */
+    uint64_t decode_failures;
+    /** Loads from the backing file that failed: -EIO. */
+    uint64_t file_read_failures;
+    /** Pages that zswap_recompress() made smaller. */
+    uint64_t recompressed;
+    /** Pages that zswap_recompress() could not make smaller, and does not try again. */
+    uint64_t recompress_useless;
+    /**
+     * Pages that came back from where they were written to: from the backing file, or as
+     * zswap_area_refaulted() was told.
+     */
+    uint64_t refaults;
+    /** For later counts; 0. */
+    uint64_t reserved[14];
+};
+
+/** What a zswap has and did: see zswap_stats(). All at one moment, but for the memory of the pool. */
+struct zswap_stats {
+    /** sizeof(struct zswap_stats), set by the caller. */
+    size_t struct_size;
+    /** Areas. */
+    uint64_t areas;
+    /** Pages that they have room for. */
+    uint64_t area_pages;
+    /** The limit in bytes of slots; UINT64_MAX: none. */
+    uint64_t max_bytes;
+    /** Bytes of the slots of stored pages, and what running stores have reserved. */
+    uint64_t used_bytes;
+    /** Bytes of memory that the pool has from the system, its tables included. */
+    uint64_t pool_bytes;
+    /**
+     * Bytes of memory that are not stored pages: the pool's tables (which pool_bytes has too), the
+     * areas' indexes, contexts, claims, counts, the backing file's table.
+     */
+    uint64_t metadata_bytes;
+    /** How often the limit was met. */
+    uint64_t limit_hits;
+    /** How often the pool had no memory for a page, and was compacted. */
+    uint64_t capacity_hits;
+    /** Claims of zswap_writeback_begin() that are held. */
+    uint64_t claims;
+    /** Bytes of the backing file that pages are on. */
+    uint64_t file_bytes;
+    /** Of all areas. What areas that were removed did is part of it; the pages they had are not. */
+    struct zswap_counts counts;
+};
+
+/** What an area has and did: see zswap_area_stats(). All at one moment. */
+struct zswap_area_stats {
+    /** sizeof(struct zswap_area_stats), set by the caller. */
+    size_t struct_size;
+    /** What zswap_area_id() returns. */
+    uint64_t area;
+    /** Pages it has room for. */
+    uint64_t area_pages;
+    /** Its own limit in bytes of slots; UINT64_MAX: none. */
+    uint64_t max_bytes;
+    /** Bytes of the slots of its stored pages, and what running stores have reserved. */
+    uint64_t used_bytes;
+    /** Bytes of memory of its index and counts. */
+    uint64_t metadata_bytes;
+    /** How often its own limit was met. */
+    uint64_t limit_hits;
+    /** Its own. */
+    struct zswap_counts counts;
+};
 
 #ifdef __cplusplus
 extern "C" {
@@ -551,6 +909,527 @@ int zs_set_evict(struct zs_pool *pool, zs_evict_fn evict, void *context);
  * Threads: any, several at once. Evict callback: allowed.
  */
 int zs_shrink(struct zs_pool *pool, uint64_t pages, uint64_t *reclaimed);
+
+/**
+ * Creates a zswap, without areas, and stores it in *zswap.
+ *
+ * options: NULL for the defaults.
+ *
+ * Errors:
+ * -EINVAL: zswap is NULL, or an option is wrong or contradicts another.
+ * -ENOMEM: the system gives no addresses (give a smaller pool->max_bytes, or raise RLIMIT_AS), or
+ *     no memory for the tables.
+ * Others come from the system, as those of zs_create_pool().
+ * If options->message is set, a sentence there says what it was, unless zswap is NULL or
+ * struct_size is wrong.
+ *
+ * Threads: any. Callbacks: allowed.
+ */
+int zswap_create(const struct zswap_options *options, struct zswap **zswap);
+
+/**
+ * Destroys a zswap, and gives its memory back. The context of zswap_set_writeback() is not used
+ * any more. Remove its areas first.
+ *
+ * No other call on the zswap may be running, and none may come after it. In a forked child that
+ * did not get the pool it frees what the child has of it, whether areas are left or not.
+ *
+ * Errors:
+ * -EINVAL: zswap is NULL.
+ * -EBUSY: it has areas. It stays as it was.
+ *
+ * Threads: one, when no other uses the zswap. Callbacks: -EBUSY in one of its own, since the page
+ * is in an area.
+ */
+int zswap_destroy(struct zswap *zswap);
+
+/**
+ * Adds an area of `pages` pages, which have the offsets 0 to pages - 1, and stores it in *area.
+ * What a swap device or the memory of a guest is, is an area. It reserves 8 bytes of addresses a
+ * page, and takes memory for them as it is used.
+ *
+ * options: NULL for the defaults.
+ *
+ * Errors:
+ * -EINVAL: zswap or area is NULL, pages is 0 or more than ZSWAP_MAX_AREA_PAGES, or an option is
+ *     wrong.
+ * -ENOMEM: the system gives no addresses.
+ * -EPERM: this process is a forked child that did not get the pool.
+ *
+ * Threads: any. Callbacks: allowed.
+ */
+int zswap_add_area(struct zswap *zswap,
+                   uint64_t pages,
+                   const struct zswap_area_options *options,
+                   struct zswap_area **area);
+
+/**
+ * Removes an area with all its pages, those on the backing file included, and frees it: no other
+ * call on it may begin at the same time or later. It waits for nobody.
+ *
+ * In a forked child that did not get the pool it frees what the child has of the area.
+ *
+ * Errors:
+ * -EINVAL: area is NULL.
+ * -EBUSY: a call on the area is running, or a claim of zswap_writeback_begin() was not ended. The
+ *     area stays as it was.
+ *
+ * Threads: one, when no other uses the area. Callbacks: allowed for other areas than the one whose
+ * page it was called with; for that one -EBUSY.
+ */
+int zswap_remove_area(struct zswap_area *area);
+
+/**
+ * The context that the area was given in zswap_area_options.context. NULL for NULL.
+ *
+ * Threads: any. Callbacks: allowed. Signal handler: allowed.
+ */
+void *zswap_area_context(struct zswap_area *area);
+
+/**
+ * The number of the area, by which the statistics tell areas apart. A zswap gives none twice. 0
+ * for NULL.
+ *
+ * Threads: any. Callbacks: allowed. Signal handler: allowed.
+ */
+uint64_t zswap_area_id(struct zswap_area *area);
+
+/**
+ * How many pages the area was added with. 0 for NULL.
+ *
+ * Threads: any. Callbacks: allowed. Signal handler: allowed.
+ */
+uint64_t zswap_area_pages(struct zswap_area *area);
+
+/**
+ * Sets the limit: how many bytes of slots the stored pages of all areas may take; 0: no limit but
+ * the pool's own. The pool's memory may go some way beyond it, as zswap_options.headroom_percent
+ * says. Less than is stored is allowed: stores are -ENOMEM then, until enough has gone. Nothing is
+ * written back by this: call zswap_shrink().
+ *
+ * Errors:
+ * -EINVAL: zswap is NULL.
+ * -EPERM: this process is a forked child that did not get the pool.
+ *
+ * Threads: any. Callbacks: allowed.
+ */
+int zswap_set_limit(struct zswap *zswap, uint64_t max_bytes);
+
+/**
+ * Sets the area's own limit: how many bytes of slots its pages may take; 0: none of its own. Less
+ * than they take is allowed, as for zswap_set_limit().
+ *
+ * Errors:
+ * -EINVAL: area is NULL.
+ * -EPERM: this process is a forked child that did not get the pool.
+ *
+ * Threads: any. Callbacks: allowed.
+ */
+int zswap_area_set_limit(struct zswap_area *area, uint64_t max_bytes);
+
+/**
+ * Sets what pages are compressed with from now on. Those that are stored keep what they were
+ * compressed with, and are loaded as before. Only the first use of a level of ZSWAP_CODEC_ZSTD
+ * takes memory from malloc().
+ *
+ * codec, level: one of ZSWAP_CODEC_*, and its level.
+ *
+ * Errors:
+ * -EINVAL: zswap is NULL, or there is no such codec or level.
+ * -ENOMEM: there is no memory for what Zstandard needs.
+ *
+ * Threads: any; waits until each context was idle for a moment. Callbacks: allowed.
+ */
+int zswap_set_codec(struct zswap *zswap, uint32_t codec, int32_t level);
+
+/**
+ * Stores a page: 4096 bytes, at any address. What was stored at this offset is replaced. The page
+ * is copied before anything else, so that it may change during the call: some mixture is stored
+ * then. A page that repeats 4 bytes, such as a page of zeros, or 8 bytes that are a number of at
+ * most 48 bits with its sign, such as an address, takes no memory of the pool.
+ *
+ * Errors, after which nothing is stored at this offset, nor what was there before:
+ * -ENOMEM: a limit is met, or the system gives no memory. Shrink, then try again, or write the
+ *     page to where it would be written back to.
+ * -ENOSPC: the page does not compress, and the area has ZSWAP_AREA_REFUSE_INCOMPRESSIBLE.
+ * Errors, after which nothing has changed:
+ * -EINVAL: area or page is NULL, or the offset is past the end of the area.
+ * -EPERM: this process is a forked child that did not get the pool.
+ *
+ * Threads: any. When it succeeds it waits for no writeback; when it fails with -ENOMEM or -ENOSPC,
+ * it waits as zswap_invalidate() does, but not in a callback, nor for a claim of its own thread.
+ * Callbacks: allowed.
+ */
+int zswap_store(struct zswap_area *area, uint64_t offset, const void *page);
+
+/**
+ * Stores `count` pages that lie one after the other, at the offsets from `offset` on: all of them
+ * or none. A load that runs meanwhile sees each page as it was or as it will be. Room for all of
+ * them is reserved before the first one is compressed.
+ *
+ * Errors, after which nothing is stored at these offsets, nor what was there before:
+ * -ENOMEM, -ENOSPC: as zswap_store(). -ENOMEM also if there is probably no room for all of them.
+ * Errors, after which nothing has changed:
+ * -EINVAL: area is NULL, or pages is NULL and count is not 0, count is more than ZSWAP_MAX_BATCH,
+ *     or the pages go past the end of the area.
+ * -EPERM: this process is a forked child that did not get the pool.
+ *
+ * Threads: any; more at once than there are contexts wait for each other; otherwise as
+ * zswap_store(). Callbacks: allowed.
+ */
+int zswap_store_pages(struct zswap_area *area, uint64_t offset, const void *pages, size_t count);
+
+/**
+ * Loads a page into the 4096 bytes at `page`, at any address. Nobody else may use these bytes
+ * during the call.
+ *
+ * flags: 0, or ZSWAP_LOAD_EXCLUSIVE to take the page, and ZSWAP_NOWAIT with it. With
+ *     ZSWAP_LOAD_EXCLUSIVE the bytes at `page` are the only copy from then on: use it only if the
+ *     page lives there. When it returns, no writeback of the page is running any more, so that
+ *     what the program writes to the page's place on disk from now on stays.
+ *
+ * Errors, after which a page that is here stays:
+ * -EINVAL: area or page is NULL, there is no such flag, or the offset is past the end of the area.
+ * -ENOENT: no page is stored at this offset.
+ * -EIO: the stored page is damaged, or the backing file can't be read. The page is not served; it
+ *     stays until it is replaced or invalidated.
+ * -EBUSY, with ZSWAP_LOAD_EXCLUSIVE only: the page is being written back, and this is a callback,
+ *     or the claim is this thread's own.
+ * -EAGAIN, with ZSWAP_LOAD_EXCLUSIVE and ZSWAP_NOWAIT: the page is being written back.
+ * -EPERM: this process is a forked child that did not get the pool.
+ * The bytes at `page` are as they were after any of these, but with ZSWAP_LOAD_EXCLUSIVE after
+ * -ENOENT, -EBUSY and -EAGAIN they may hold the page as it was.
+ *
+ * Threads: any. Without ZSWAP_LOAD_EXCLUSIVE it never waits for a writeback; with it, it waits for
+ * one of this very page that is running. Callbacks: allowed.
+ */
+int zswap_load(struct zswap_area *area, uint64_t offset, void *page, uint32_t flags);
+
+/**
+ * Loads `count` pages, from the offsets from `offset` on, into memory where they lie one after the
+ * other. All of them are tried, each as zswap_load() does it; together they take less time.
+ *
+ * results: NULL, or `count` numbers, each of which is set to the result for its page: 0, or the
+ *     error as zswap_load() has it.
+ *
+ * Errors, after which nothing was loaded and results is as it was:
+ * -EINVAL: area is NULL, or pages is NULL and count is not 0, there is no such flag, or the pages
+ *     go past the end of the area.
+ * -EPERM: this process is a forked child that did not get the pool.
+ * Otherwise the result is that of the first page that failed.
+ *
+ * Threads, callbacks: as zswap_load().
+ */
+int zswap_load_pages(struct zswap_area *area,
+                     uint64_t offset,
+                     void *pages,
+                     size_t count,
+                     uint32_t flags,
+                     int32_t *results);
+
+/**
+ * Loads `count` pages, each from its own offset to its own address: those of offsets[i] to
+ * pages[i]. As zswap_load_pages() otherwise. Both arrays may not change during the call. An offset
+ * may occur twice.
+ *
+ * Errors, after which nothing was loaded and results is as it was:
+ * -EINVAL: area is NULL, or offsets or pages or one of pages[] is NULL and count is not 0, there
+ *     is no such flag, or an offset is past the end of the area.
+ * -EPERM: this process is a forked child that did not get the pool.
+ * Otherwise the result is that of the first page that failed.
+ *
+ * Threads, callbacks: as zswap_load().
+ */
+int zswap_load_scattered(struct zswap_area *area,
+                         const uint64_t *offsets,
+                         void *const *pages,
+                         size_t count,
+                         uint32_t flags,
+                         int32_t *results);
+
+/**
+ * Removes the pages at the `count` offsets from `offset` on; where none is stored, nothing is to
+ * be done. Takes time in proportion to what is stored there. When it returns 0, no writeback of a
+ * page of the range that began before is running any more, so that what the program writes to
+ * their places on disk from now on stays, and a claim of such a page is without effect.
+ *
+ * flags: 0, or ZSWAP_NOWAIT.
+ *
+ * Errors, after which nothing has changed, or, should a writeback have begun just then, pages up
+ * to its own are removed:
+ * -EINVAL: area is NULL, there is no such flag, or the range goes past the end of the area.
+ * -EBUSY: a page of the range is being written back, and this is a callback, or the claim is this
+ *     thread's own.
+ * -EAGAIN, with ZSWAP_NOWAIT: a page of the range is being written back.
+ * -EPERM: this process is a forked child that did not get the pool.
+ *
+ * Threads: any; waits for writebacks of pages of the range that are running: for the callback to
+ * return, for the claim to be ended. Those to the backing file it need not wait for. Callbacks:
+ * allowed, and never waits there.
+ */
+int zswap_invalidate(struct zswap_area *area, uint64_t offset, uint64_t count, uint32_t flags);
+
+/**
+ * Stores in *offset the first offset from `from` on at which a page is stored, in the pool or on
+ * the backing file. Offsets at which none is stored cost next to nothing.
+ *
+ * Errors:
+ * -EINVAL: area or offset is NULL.
+ * -ENOENT: there is none from there on.
+ * -EPERM: this process is a forked child that did not get the pool.
+ *
+ * Threads: any. Callbacks: allowed.
+ */
+int zswap_next_stored(struct zswap_area *area, uint64_t from, uint64_t *offset);
+
+/**
+ * Sets the callback that zswap_shrink() and zswap_shrink_area() write pages back with, and its
+ * context; with writeback NULL there is none. It takes the place of a backing file.
+ *
+ * A shrink that is running goes on with the callback and the context that it began with: keep an
+ * old context until it returned.
+ *
+ * Errors:
+ * -EINVAL: zswap is NULL.
+ * -EBUSY: pages are on the backing file, or are being written to it.
+ * -EPERM: this process is a forked child that did not get the pool.
+ *
+ * Threads: any. Callbacks: allowed.
+ */
+int zswap_set_writeback(struct zswap *zswap, zswap_writeback_fn writeback, void *context);
+
+/**
+ * Lets the library itself write pages back, to the first `bytes` bytes of a file that is open for
+ * reading and writing, or of a block device, which are the library's from then on. A page that is
+ * there is loaded, replaced and removed as every other, and stays there until it is replaced or
+ * removed, also when it is loaded. What is on the file means nothing without this zswap: it is not
+ * kept from run to run. Takes the place of a callback.
+ *
+ * fd: the descriptor, which is duplicated: the caller may close it. -1, with bytes 0: no file any
+ *     more.
+ *
+ * Errors:
+ * -EINVAL: zswap is NULL, the descriptor is none, or bytes is less than 4096 or more than 16 TiB,
+ *     or not 0 with -1. Whether the file can be written shows when a shrink tries it.
+ * -EBUSY: pages are on the file that was set before, or are being written to it.
+ * -ENOMEM: there is no memory for its table, of some 8 bytes a page.
+ * -EPERM: this process is a forked child that did not get the pool.
+ *
+ * Threads: any. Callbacks: allowed.
+ */
+int zswap_set_backing_file(struct zswap *zswap, int32_t fd, uint64_t bytes);
+
+/**
+ * Writes back pages that were not used lately, of all areas in turn, until `pages` pages have left
+ * the pool. Stores in *written how many did, which can be fewer than asked. Pages of areas with
+ * ZSWAP_AREA_NO_WRITEBACK, and those that repeat one word, are left alone. The memory that becomes
+ * free is the pool's to use again; zswap_compact() gives it to the system.
+ *
+ * A page counts as used when it is stored or loaded. The first time that a shrink comes by a used
+ * page it takes the mark away, the second time it writes the page back.
+ *
+ * Errors:
+ * -EINVAL: zswap or written is NULL, or there is neither a callback nor a backing file.
+ * -EAGAIN: no page could go now: the callback refused, the file is full, or pages are in use.
+ * -ENOENT: no page is in the pool.
+ * -EPERM: this process is a forked child that did not get the pool.
+ *
+ * Threads: any, several at once; takes as long as its work, and ends also if every page is
+ * refused. Callbacks: allowed.
+ */
+int zswap_shrink(struct zswap *zswap, uint64_t pages, uint64_t *written);
+
+/**
+ * As zswap_shrink(), of one area.
+ *
+ * Errors:
+ * -EINVAL: area or written is NULL, there is neither a callback nor a backing file, or the area
+ *     has ZSWAP_AREA_NO_WRITEBACK.
+ * -EAGAIN, -ENOENT, -EPERM: as zswap_shrink(), of this area.
+ *
+ * Threads: as zswap_shrink(). Callbacks: allowed.
+ */
+int zswap_shrink_area(struct zswap_area *area, uint64_t pages, uint64_t *written);
+
+/**
+ * Stores in *pages how many pages are worth writing back under memory pressure, of all areas: the
+ * sum of what zswap_area_reclaimable_pages() tells, and counted as its calls.
+ *
+ * Errors:
+ * -EINVAL: zswap or pages is NULL.
+ * -EPERM: this process is a forked child that did not get the pool.
+ *
+ * Threads: any. Callbacks: allowed.
+ */
+int zswap_reclaimable_pages(struct zswap *zswap, uint64_t *pages);
+
+/**
+ * Stores in *pages how many pages of the area are worth writing back under memory pressure: those
+ * in the pool, less one for each that lately had to come back from where it was written to, and
+ * scaled by how small they are, since writing back a page that takes a quarter of its size frees a
+ * quarter. Whoever feels the pressure asks this, and shrinks by a part of it. Pages that came back
+ * are subtracted once: each call forgets those that it answered for.
+ *
+ * Errors:
+ * -EINVAL: area or pages is NULL.
+ * -EPERM: this process is a forked child that did not get the pool.
+ *
+ * Threads: any. Callbacks: allowed.
+ */
+int zswap_area_reclaimable_pages(struct zswap_area *area, uint64_t *pages);
+
+/**
+ * Notes that `pages` pages of the area that were written back had to be read again from where they
+ * went: zswap_area_reclaimable_pages() tells less for a while. Those on the backing file note
+ * themselves.
+ *
+ * Errors:
+ * -EINVAL: area is NULL.
+ * -EPERM: this process is a forked child that did not get the pool.
+ *
+ * Threads: any. Callbacks: allowed.
+ */
+int zswap_area_refaulted(struct zswap_area *area, uint64_t pages);
+
+/**
+ * Claims up to `max` pages of the area that were not used lately, as zswap_shrink() chooses them,
+ * and copies them to `pages`, one after the other; stores in *count how many there are, which can
+ * be fewer, and 0. The program writes each where it keeps pages, whenever and in whichever thread
+ * it likes, such as by asynchronous I/O, and then ends its claim with zswap_writeback_end(). Needs
+ * neither a callback nor a backing file.
+ *
+ * Until its claim is ended a page stays stored, can be loaded and replaced, and is not written back
+ * a second time; whoever invalidates it waits, and the area can't be removed.
+ *
+ * claims, pages: room for `max` claims, and for `max` times 4096 bytes, at any address. Beyond
+ *     *count they are undefined.
+ *
+ * Errors:
+ * -EINVAL: area or count is NULL, or claims or pages is NULL and max is not 0, or the area has
+ *     ZSWAP_AREA_NO_WRITEBACK.
+ * -EBUSY: as many claims are held as zswap_options.max_claims allows: end some.
+ * -EPERM: this process is a forked child that did not get the pool.
+ *
+ * Threads: any, several at once. Callbacks: allowed.
+ */
+int zswap_writeback_begin(struct zswap_area *area,
+                          size_t max,
+                          struct zswap_claim *claims,
+                          void *pages,
+                          size_t *count);
+
+/**
+ * Ends a claim of zswap_writeback_begin().
+ *
+ * result: what became of the page, as a callback returns it. 0: it is written, and leaves the pool,
+ *     unless it was loaded, replaced or removed meanwhile. Any error number: it stays, and the
+ *     cause is counted.
+ * gone: NULL, or set to 1 if the page left the pool by this, and to 0 if not. With result 0 and
+ *     gone 0 the copy that was written is not needed; it may be older than what is stored.
+ *
+ * Errors:
+ * -EINVAL: area or claim is NULL, or the claim was ended already, or is not one of this area.
+ * -EPERM: this process is a forked child that did not get the pool.
+ *
+ * Threads: any, also another than the one that began it. Callbacks: allowed.
+ */
+int zswap_writeback_end(struct zswap_area *area,
+                        const struct zswap_claim *claim,
+                        int32_t result,
+                        int32_t *gone);
+
+/**
+ * Moves what is stored together and gives the memory that becomes free back to the system, as
+ * zs_compact() does for a pool; and so with the parts of the areas' indexes that have no page any
+ * more. Stores in *pages_freed how many pages of 4096 bytes the pool gave back. A store that finds
+ * the pool full does a little of it by itself.
+ *
+ * budget: as for zs_compact(), for what is moved.
+ *
+ * Errors:
+ * -EINVAL: zswap or pages_freed is NULL, or the budget's struct_size is wrong or has a field that
+ *     is not known here.
+ * -EPERM: this process is a forked child that did not get the pool.
+ *
+ * Threads: any. Callbacks: allowed.
+ */
+int zswap_compact(struct zswap *zswap,
+                  const struct zs_compact_budget *budget,
+                  uint64_t *pages_freed);
+
+/**
+ * Looks at up to `pages` pages of the area that are in the pool, from where the last call ended,
+ * once around the area at most. Those that were not used since the last time are compressed anew,
+ * and replaced if that takes a smaller slot; others that it gains nothing for are marked, and not
+ * tried again. Stores in *recompressed how many became smaller.
+ *
+ * codec, level: one of ZSWAP_CODEC_*, and its level: normally ZSWAP_CODEC_ZSTD.
+ *
+ * Errors:
+ * -EINVAL: area or recompressed is NULL, or there is no such codec or level.
+ * -ENOMEM: a limit or the pool has no room for a new copy beside the old one. What became smaller
+ *     until then stays so.
+ * -EPERM: this process is a forked child that did not get the pool.
+ *
+ * Threads: any; takes as long as its work. Callbacks: allowed.
+ */
+int zswap_recompress(struct zswap_area *area,
+                     uint64_t pages,
+                     uint32_t codec,
+                     int32_t level,
+                     uint64_t *recompressed);
+
+/**
+ * Fills *stats, whose struct_size the caller set. Fields that only a newer library knows become 0.
+ *
+ * Errors:
+ * -EINVAL: zswap or stats is NULL, or struct_size is wrong.
+ * -EPERM: this process is a forked child that did not get the pool.
+ *
+ * Threads: any; stops the counting of all areas for a moment. Callbacks: allowed.
+ */
+int zswap_stats(struct zswap *zswap, struct zswap_stats *stats);
+
+/**
+ * Fills *stats, whose struct_size the caller set. Fields that only a newer library knows become 0.
+ *
+ * Errors:
+ * -EINVAL: area or stats is NULL, or struct_size is wrong.
+ * -EPERM: this process is a forked child that did not get the pool.
+ *
+ * Threads: any; stops the counting of the area for a moment. Callbacks: allowed.
+ */
+int zswap_area_stats(struct zswap_area *area, struct zswap_area_stats *stats);
+
+/**
+ * Fills *stats with what the zswap's pool has, as zs_pool_stats() does for a pool.
+ *
+ * Errors:
+ * -EINVAL: zswap or stats is NULL, or struct_size is wrong.
+ * -EPERM: this process is a forked child that did not get the pool.
+ *
+ * Threads: any. Callbacks: allowed.
+ */
+int zswap_pool_stats(struct zswap *zswap, struct zs_pool_stats *stats);
+
+/**
+ * Writes the statistics of the zswap and of each area, at one moment, to `buffer` as JSON, ended
+ * with a NUL, and stores in *length how many bytes it has without the NUL. It is an object with
+ * the members "version", a number that changes when a member changes its meaning; "zswap", an
+ * object; and "areas", an array of objects. Those objects have as members the fields of struct
+ * zswap_stats and struct zswap_area_stats without struct_size, those of counts directly among
+ * them. Later versions can have more members.
+ *
+ * Errors:
+ * -EINVAL: zswap or length is NULL, or buffer is NULL and size is not 0.
+ * -ENOSPC: it does not fit into `size` bytes; with size 0 it never does. *length is set all the
+ *     same, and buffer is an empty string. Come back with some more than *length + 1 bytes, for
+ *     figures grow.
+ * -EPERM: this process is a forked child that did not get the pool.
+ *
+ * Threads: any; stops the counting of all areas for a moment. Callbacks: allowed.
+ */
+int zswap_stats_json(struct zswap *zswap, char *buffer, size_t size, size_t *length);
 
 /**
  * What a result means, as an English sentence. Takes a result as it came or its positive number; 0

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 /// The error numbers this crate speaks.
 pub mod errno {
-    pub use libc::{EAGAIN, EBUSY, EINTR, EINVAL, EIO, EMFILE, ENFILE, ENOENT, ENOMEM, ENOSPC, ENOSYS, EPERM};
+    pub use libc::{EAGAIN, EBUSY, EEXIST, EINTR, EINVAL, EIO, EMFILE, ENFILE, ENOENT, ENOMEM, ENOSPC, ENOSYS, EPERM};
 }
 
 /// A positive errno.

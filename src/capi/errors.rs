@@ -19,14 +19,19 @@ export! {
 fn sentence(number: u32) -> &'static CStr {
     match c_int::try_from(number).unwrap_or(c_int::MAX) {
         0 => c"success",
-        errno::EINVAL => c"an argument is wrong, or the handle is stale, was freed already, or is of another pool",
-        errno::ENOMEM => c"the pool is full, or the system gives no memory: free, compact or shrink, then try again",
-        errno::ENOSPC => c"it will never fit: objects have at most ZS_MAX_ALLOC_SIZE bytes",
-        errno::EBUSY => c"an object is still mapped, or is mapped too often",
+        errno::EINVAL => {
+            c"an argument is wrong, or a handle or claim is stale, was ended already, or is of another pool"
+        }
+        errno::ENOMEM => c"a limit is met, or the system gives no memory: free, compact or shrink, then try again",
+        errno::ENOSPC => c"it will never fit: an object or a text is too long, or a page does not compress",
+        errno::EBUSY => c"it is in use: mapped, being written back, with calls running or areas left",
         errno::EAGAIN => c"nothing could be done now; a later call may",
-        errno::ENOENT => c"there is nothing to do it to",
+        errno::ENOENT => c"there is nothing to do it to: no page is stored there, or nothing at all",
+        errno::EEXIST => c"the page is in memory already where it would be written back to",
         errno::EPERM => c"the pool is not for this forked child, or the system does not permit it",
-        errno::EIO => c"zsalloc failed inside: this is a bug in it",
+        errno::EIO => {
+            c"a stored page is damaged, its file can't be read, or zsalloc failed inside and wrote why to stderr"
+        }
         errno::EMFILE => c"the process has too many open files",
         errno::ENFILE => c"the system has too many open files",
         errno::ENOSYS => c"the system does not have, or this process may not use, a system call that is needed",

@@ -1,6 +1,6 @@
 //! What every exported function does before and after its work, so that none can lack it.
 
-use super::structs::{Bytes, Received, SizedStruct, StatsOut, zs_evict_fn, zs_pool_stats};
+use super::structs::{Bytes, Received, SizedStruct, zs_evict_fn};
 use super::zs_pool;
 use crate::error::{Error, Result};
 use crate::os::errno;
@@ -12,8 +12,9 @@ use std::ptr::NonNull;
 
 /// Exports functions to C. A function that returns `c_int` has a body that is a `Result<()>`: `Ok` returns 0, `Err`
 /// the negative errno, and a panic -EIO. Its body sees each argument as [`Argument::check`] returns it, so that a type
-/// without checks does not compile. A function that returns something else has plain arguments and the panic barrier
-/// only.
+/// without checks does not compile. An unsafe function that returns something else has a body that is a `Result` of
+/// that, and returns [`Plain::AFTER_FAILURE`] for `Err` and for a panic; a safe one has plain arguments and the panic
+/// barrier only.
 macro_rules! export {
     () => {};
     ($(#[$meta:meta])* pub unsafe extern "C" fn $name:ident($($argument:ident: $kind:ty),* $(,)?) -> c_int $body:block
@@ -21,6 +22,18 @@ macro_rules! export {
         $(#[$meta])*
         pub unsafe extern "C" fn $name($($argument: $kind),*) -> c_int {
             $crate::capi::export::returning(|call| {
+                // SAFETY: the C caller answers for what it passes, as the header tells it to.
+                $(let $argument = unsafe { <$kind as $crate::capi::export::Argument>::check($argument, call) }?;)*
+                $body
+            })
+        }
+        export! { $($rest)* }
+    };
+    ($(#[$meta:meta])* pub unsafe extern "C" fn $name:ident($($argument:ident: $kind:ty),* $(,)?) -> $result:ty
+     $body:block $($rest:tt)*) => {
+        $(#[$meta])*
+        pub unsafe extern "C" fn $name($($argument: $kind),*) -> $result {
+            $crate::capi::export::telling(|call| {
                 // SAFETY: the C caller answers for what it passes, as the header tells it to.
                 $(let $argument = unsafe { <$kind as $crate::capi::export::Argument>::check($argument, call) }?;)*
                 $body
@@ -52,26 +65,33 @@ pub fn returning(body: impl FnOnce(&Call) -> Result<()>) -> c_int {
     }
 }
 
-/// What a function that can't fail returns should it panic all the same.
+/// What a function that returns no error number returns should it fail or panic all the same.
 pub trait Plain {
     /// That.
-    const AFTER_PANIC: Self;
+    const AFTER_FAILURE: Self;
 }
 
 impl Plain for u32 {
-    const AFTER_PANIC: Self = 0;
+    const AFTER_FAILURE: Self = 0;
 }
 
 impl Plain for *const c_char {
-    const AFTER_PANIC: Self = c"zsalloc failed inside".as_ptr();
+    const AFTER_FAILURE: Self = c"zsalloc failed inside".as_ptr();
 }
 
 /// Runs the body of a function that can't fail.
 pub fn plain<T: Plain>(body: impl FnOnce() -> T) -> T {
-    catch_unwind(AssertUnwindSafe(body)).unwrap_or(T::AFTER_PANIC)
+    catch_unwind(AssertUnwindSafe(body)).unwrap_or(T::AFTER_FAILURE)
 }
 
-const NULL: Error = Error::Invalid(&"a pointer is NULL");
+/// Runs the body of a function that has no way to say why it failed.
+#[inline]
+pub fn telling<T: Plain>(body: impl FnOnce(&Call) -> Result<T>) -> T {
+    let done = catch_unwind(AssertUnwindSafe(|| body(&Call(()))));
+    done.ok().and_then(Result::ok).unwrap_or(T::AFTER_FAILURE)
+}
+
+pub const NULL: Error = Error::Invalid(&"a pointer is NULL");
 
 /// A type that C passes, and what has to hold before a body may see it.
 pub trait Argument<'call>: Sized {
@@ -87,15 +107,16 @@ pub trait Argument<'call>: Sized {
 
 macro_rules! any_value_will_do {
     ($($kind:ty),*) => {$(
-        impl<'call> Argument<'call> for $kind {
+        impl<'call> $crate::capi::export::Argument<'call> for $kind {
             type Checked = Self;
             #[inline]
-            unsafe fn check(self, _: &'call Call) -> Result<Self> {
+            unsafe fn check(self, _: &'call $crate::capi::export::Call) -> $crate::error::Result<Self> {
                 Ok(self)
             }
         }
     )*};
 }
+pub(super) use any_value_will_do;
 any_value_will_do!(u32, u64, usize, zs_evict_fn);
 
 /// A pool that C named. Keeps the pointer, which a reference may not be turned back into.
@@ -186,14 +207,5 @@ impl<'call, T: SizedStruct + 'call> Argument<'call> for *const T {
     unsafe fn check(self, _: &'call Call) -> Result<Received<T>> {
         // SAFETY: the caller passed NULL, or a struct as long as it says.
         unsafe { Received::read(self) }
-    }
-}
-
-impl<'call> Argument<'call> for *mut zs_pool_stats {
-    type Checked = StatsOut;
-    unsafe fn check(self, _: &'call Call) -> Result<StatsOut> {
-        let pointer = NonNull::new(self).ok_or(NULL)?;
-        // SAFETY: the caller passed a struct as long as it says.
-        unsafe { StatsOut::new(pointer) }
     }
 }

@@ -11,11 +11,26 @@ mod options;
 mod pool;
 mod reclaim;
 mod structs;
+mod swap;
 #[cfg(test)]
 mod tests;
 
 use crate::pool::Pool;
+use crate::zswap::Zswap;
 
 /// What C holds a pointer to.
 #[allow(non_camel_case_types)]
 pub struct zs_pool(Pool);
+
+/// What C holds a pointer to.
+#[allow(non_camel_case_types)]
+pub struct zswap {
+    rust: Zswap,
+}
+
+/// What C believes to hold a pointer to. It is one to what all clones of an [`Area`](crate::Area) share, so that a
+/// callback, which gets a clone, can tell C which area it is.
+#[allow(non_camel_case_types)]
+pub struct zswap_area {
+    _never_made: (),
+}

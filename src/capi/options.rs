@@ -6,7 +6,7 @@ use super::structs::{
 };
 use crate::error::{Error, Result};
 use crate::pool::options::{Backing, HugePages, LentMemory, PoolOptions};
-use std::ffi::CStr;
+use std::ffi::{CStr, c_char};
 
 const ALL_FLAGS: u32 = ZS_POOL_HUGE_NEVER
     | ZS_POOL_HUGE_ALWAYS
@@ -99,21 +99,20 @@ unsafe fn backing(options: &zs_pool_options) -> Result<Backing> {
     }
 }
 
-/// Writes why the creation failed where the options want it.
+/// Writes why a creation failed where its options want it.
 ///
 /// # Safety
-/// The room for the message that they name is there.
-pub unsafe fn tell(received: &Received<zs_pool_options>, error: Error) {
-    let options = received.known();
-    let Some(most) = options.message_size.checked_sub(1) else { return };
-    if options.message.is_null() {
+/// `message` is NULL, or has room for `size` bytes.
+pub unsafe fn tell(message: *mut c_char, size: usize, error: Error) {
+    let Some(most) = size.checked_sub(1) else { return };
+    if message.is_null() {
         return;
     }
     let text = error.to_string();
     let end = (0..=most.min(text.len())).rev().find(|&end| text.is_char_boundary(end)).unwrap_or(0);
     // SAFETY: `end` is less than the room that the caller vouches for, so that the NUL fits too.
     unsafe {
-        std::ptr::copy_nonoverlapping(text.as_ptr(), options.message.cast(), end);
-        options.message.add(end).write(0);
+        std::ptr::copy_nonoverlapping(text.as_ptr(), message.cast(), end);
+        message.add(end).write(0);
     }
 }

@@ -43,8 +43,9 @@ export! {
         // SAFETY: the caller answers for the memory that the options supply.
         let request = options::name(name).and_then(|name| Ok((name, unsafe { options::convert(&options) }?)));
         let created = request.and_then(|(name, options)| Pool::new(name, &options));
+        let known = options.known();
         // SAFETY: the caller answers for the room for the message.
-        let created = created.inspect_err(|&error| unsafe { options::tell(&options, error) })?;
+        let created = created.inspect_err(|&e| unsafe { options::tell(known.message, known.message_size, e) })?;
         pool.set(Box::into_raw(Box::new(zs_pool(created))))
     }
 

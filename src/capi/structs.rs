@@ -261,17 +261,17 @@ impl From<PoolStats> for zs_pool_stats {
 }
 
 /// A struct of the caller's that is to be filled.
-pub struct StatsOut {
-    pointer: NonNull<zs_pool_stats>,
+pub struct StatsOut<T> {
+    pointer: NonNull<T>,
     size: usize,
 }
 
-impl StatsOut {
+impl<T: SizedStruct> StatsOut<T> {
     /// The struct at `pointer`, as long as it says.
     ///
     /// # Safety
     /// The bytes that it says it has are there, and writable.
-    pub unsafe fn new(pointer: NonNull<zs_pool_stats>) -> Result<Self> {
+    pub unsafe fn new(pointer: NonNull<T>) -> Result<Self> {
         // SAFETY: the caller vouches for it.
         let size = unsafe { stated_size(pointer.as_ptr()) }?;
         Ok(Self { pointer, size })
@@ -279,9 +279,9 @@ impl StatsOut {
 
     /// Fills the fields that the caller knows, and puts 0 into those that we do not. Its size
     /// stays what the caller set.
-    pub fn set(&self, stats: zs_pool_stats) -> Result<()> {
-        let first = offset_of!(zs_pool_stats, max_bytes);
-        let known = self.size.min(size_of::<zs_pool_stats>());
+    pub fn set(&self, stats: T) -> Result<()> {
+        let first = size_of::<usize>();
+        let known = self.size.min(size_of::<T>());
         let (from, to) = ((&raw const stats).cast::<u8>(), self.pointer.as_ptr().cast::<u8>());
         // SAFETY: `known` bytes are there on both sides, `size` in the caller's struct.
         unsafe {
@@ -291,6 +291,22 @@ impl StatsOut {
         Ok(())
     }
 }
+
+/// Lets functions fill such structs.
+macro_rules! fills_statistics {
+    ($($kind:ty),*) => {$(
+        impl<'call> $crate::capi::export::Argument<'call> for *mut $kind {
+            type Checked = $crate::capi::structs::StatsOut<$kind>;
+            unsafe fn check(self, _: &'call $crate::capi::export::Call) -> $crate::error::Result<Self::Checked> {
+                let pointer = std::ptr::NonNull::new(self).ok_or($crate::capi::export::NULL)?;
+                // SAFETY: the caller passed a struct as long as it says.
+                unsafe { $crate::capi::structs::StatsOut::new(pointer) }
+            }
+        }
+    )*};
+}
+pub(super) use fills_statistics;
+fills_statistics!(zs_pool_stats);
 
 /// Bytes that C passed with a pointer and, in another argument, a length; or a pointer that
 /// means nothing to us.

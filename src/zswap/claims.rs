@@ -10,6 +10,9 @@ use crate::os;
 use crate::sync::{AtomicU64, Lock, Ordering::Relaxed, Rank};
 use std::sync::Arc;
 
+/// Most claims that callers may hold: their table is set aside when a zswap is created.
+pub const MAX_CLAIMS: usize = 1 << 16;
+
 /// A page that the caller is writing back, to be given to [`crate::Area::end_writeback`] once.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Claim {

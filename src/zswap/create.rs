@@ -2,7 +2,7 @@
 
 use super::area::{Area, AreaState};
 use super::batch::Lanes;
-use super::claims::Claims;
+use super::claims::{Claims, MAX_CLAIMS};
 use super::codec::{Codec, Contexts, MAX_CONTEXTS};
 use super::file::BackingFile;
 use super::index::MAX_PAGES;
@@ -45,8 +45,12 @@ impl Zswap {
         if options.accept_percent > 100 {
             return Err(PERCENT);
         }
+        const CLAIMS: Error = Error::Invalid(&"there may be 1 to 65536 claims, or 0 for 4096");
         if options.contexts > MAX_CONTEXTS {
             return Err(CONTEXTS);
+        }
+        if options.max_claims > MAX_CLAIMS {
+            return Err(CLAIMS);
         }
         let or = |value: usize, default: usize| if value == 0 { default } else { value };
         let accept = or(options.accept_percent.into(), 90) as u64;

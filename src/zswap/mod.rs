@@ -70,8 +70,8 @@ mod writeback;
 pub use self::{
     area::Area,
     batch::MAX_BATCH,
-    claims::Claim,
-    codec::Codec,
+    claims::{Claim, MAX_CLAIMS},
+    codec::{Codec, MAX_CONTEXTS},
     create::{Snapshot, Zswap},
     index::MAX_PAGES as MAX_AREA_PAGES,
     load::LoadFlags,

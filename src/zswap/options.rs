@@ -19,7 +19,7 @@ pub struct ZswapOptions {
     /// Threads that compress at the same time; more wait for each other. 0: as many as processors, at most 64. A
     /// context takes 18 KiB.
     pub contexts: usize,
-    /// Claims for writeback that callers may hold at the same time; 0: 1,024. Each takes 48 bytes.
+    /// Claims for writeback that callers may hold at the same time, at most 65,536; 0: 1,024. Each takes 48 bytes.
     pub max_claims: usize,
     /// The pool: where its memory comes from. Its `max_bytes` is what addresses are reserved for, as much as the
     /// machine has memory if it is 0.

@@ -1,0 +1,83 @@
+//! What a zswap and its areas have and did.
+
+use super::types::{zswap_area_stats, zswap_stats};
+use crate::capi::export::export;
+use crate::capi::structs::zs_pool_stats;
+use crate::capi::{zswap, zswap_area};
+use crate::error::Error;
+use std::ffi::{c_char, c_int};
+
+export! {
+    /// Fills *stats, whose struct_size the caller set. Fields that only a newer library knows become 0.
+    ///
+    /// Errors:
+    /// -EINVAL: zswap or stats is NULL, or struct_size is wrong.
+    /// -EPERM: this process is a forked child that did not get the pool.
+    ///
+    /// Threads: any; stops the counting of all areas for a moment. Callbacks: allowed.
+    #[unsafe(no_mangle)]
+    pub unsafe extern "C" fn zswap_stats(zswap: *mut zswap, stats: *mut zswap_stats) -> c_int {
+        stats.set(zswap.stats()?.into())
+    }
+
+    /// Fills *stats, whose struct_size the caller set. Fields that only a newer library knows become 0.
+    ///
+    /// Errors:
+    /// -EINVAL: area or stats is NULL, or struct_size is wrong.
+    /// -EPERM: this process is a forked child that did not get the pool.
+    ///
+    /// Threads: any; stops the counting of the area for a moment. Callbacks: allowed.
+    #[unsafe(no_mangle)]
+    pub unsafe extern "C" fn zswap_area_stats(area: *mut zswap_area, stats: *mut zswap_area_stats) -> c_int {
+        stats.set(area.stats()?.into())
+    }
+
+    /// Fills *stats with what the zswap's pool has, as zs_pool_stats() does for a pool.
+    ///
+    /// Errors:
+    /// -EINVAL: zswap or stats is NULL, or struct_size is wrong.
+    /// -EPERM: this process is a forked child that did not get the pool.
+    ///
+    /// Threads: any. Callbacks: allowed.
+    #[unsafe(no_mangle)]
+    pub unsafe extern "C" fn zswap_pool_stats(zswap: *mut zswap, stats: *mut zs_pool_stats) -> c_int {
+        stats.set(zswap.pool().stats()?.into())
+    }
+
+    /// Writes the statistics of the zswap and of each area, at one moment, to `buffer` as JSON, ended
+    /// with a NUL, and stores in *length how many bytes it has without the NUL. It is an object with
+    /// the members "version", a number that changes when a member changes its meaning; "zswap", an
+    /// object; and "areas", an array of objects. Those objects have as members the fields of struct
+    /// zswap_stats and struct zswap_area_stats without struct_size, those of counts directly among
+    /// them. Later versions can have more members.
+    ///
+    /// Errors:
+    /// -EINVAL: zswap or length is NULL, or buffer is NULL and size is not 0.
+    /// -ENOSPC: it does not fit into `size` bytes; with size 0 it never does. *length is set all the
+    ///     same, and buffer is an empty string. Come back with some more than *length + 1 bytes, for
+    ///     figures grow.
+    /// -EPERM: this process is a forked child that did not get the pool.
+    ///
+    /// Threads: any; stops the counting of all areas for a moment. Callbacks: allowed.
+    #[unsafe(no_mangle)]
+    pub unsafe extern "C" fn zswap_stats_json(
+        zswap: *mut zswap,
+        buffer: *mut c_char,
+        size: usize,
+        length: *mut usize,
+    ) -> c_int {
+        const TOO_SMALL: Error = Error::NoSpace(&"the buffer is too small for the statistics");
+        let buffer = buffer.room_for(size)?;
+        let text = zswap.stats_json()?;
+        length.set(text.len())?;
+        let written = if text.len() < size { text.len() } else { 0 };
+        if size > 0 {
+            // SAFETY: the caller has room for `size` bytes there, and `written` are fewer.
+            unsafe {
+                std::ptr::copy_nonoverlapping(text.as_ptr(), buffer, written);
+                buffer.add(written).write(0);
+            }
+        }
+        if text.len() < size { Ok(()) } else { Err(TOO_SMALL) }
+    }
+}
