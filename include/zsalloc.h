@@ -417,9 +417,9 @@ struct zswap_options {
     /** For people, UTF-8, at most 249 bytes; a memory file shows it in /proc. NULL: "zswap". */
     const char *name;
     /**
-     * Where the pool's memory comes from; NULL for the defaults. Its max_bytes is the most that
-     * the limit can be raised to later; 0: as much as the machine has memory. Its message is not
-     * used.
+     * Where the pool's memory comes from; NULL for the defaults. Its max_bytes is what addresses
+     * are reserved for, and so the most that the limit can be raised to later; 0: as much as the
+     * machine has memory. Its message is not used.
      */
     const struct zs_pool_options *pool;
     /** What pages are compressed with: one of ZSWAP_CODEC_*. zswap_set_codec() changes it. */

@@ -87,6 +87,16 @@ fn threads() {
 }
 
 #[test]
+fn zswap() {
+    test("zswap");
+}
+
+#[test]
+fn zswap_misuse() {
+    test("zswap_misuse");
+}
+
+#[test]
 fn double_include() {
     test("double_include");
     if common::has_cxx() {

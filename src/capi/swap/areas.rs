@@ -30,7 +30,7 @@ export! {
         let known = options.known();
         // SAFETY: the caller answers for the room for the message.
         let created = created.inspect_err(|&e| unsafe { options::tell(known.message, known.message_size, e) })?;
-        zswap.set(ZswapPointer::new(created))
+        zswap.set(ZswapPointer::give(created))
     }
 
     /// Destroys a zswap, and gives its memory back. The context of zswap_set_writeback() is not used
@@ -77,7 +77,7 @@ export! {
         options: *const zswap_area_options,
         area: *mut *mut zswap_area,
     ) -> c_int {
-        area.set(AreaPointer::new(zswap.add_area(pages, &convert_area(&options)?)?))
+        area.set(AreaPointer::give(zswap.add_area(pages, &convert_area(&options)?)?))
     }
 
     /// Removes an area with all its pages, those on the backing file included, and frees it: no other
@@ -95,9 +95,10 @@ export! {
     #[unsafe(no_mangle)]
     pub unsafe extern "C" fn zswap_remove_area(area: *mut zswap_area) -> c_int {
         match area.remove() {
-            Ok(()) | Err(Error::Forked) => Ok(area.let_go()),
-            refused => refused,
+            Ok(()) | Err(Error::Forked) => area.let_go(),
+            refused => return refused,
         }
+        Ok(())
     }
 
     /// The context that the area was given in zswap_area_options.context. NULL for NULL.

@@ -30,8 +30,8 @@ impl Plain for *mut c_void {
 pub struct ZswapPointer(NonNull<zswap>);
 
 impl ZswapPointer {
-    /// The pointer for C.
-    pub fn new(rust: Zswap) -> *mut zswap {
+    /// The pointer for C, which holds the zswap from now on.
+    pub fn give(rust: Zswap) -> *mut zswap {
         Box::into_raw(Box::new(zswap { rust }))
     }
 
@@ -40,7 +40,7 @@ impl ZswapPointer {
     /// # Safety
     /// The caller uses it no more.
     pub unsafe fn destroy(self) {
-        // SAFETY: the pointer came from the Box in `new`, and the caller uses it no more.
+        // SAFETY: the pointer came from the Box in `give`, and the caller uses it no more.
         drop(unsafe { Box::from_raw(self.0.as_ptr()) });
     }
 }
@@ -67,7 +67,7 @@ pub struct AreaPointer(ManuallyDrop<Area>);
 
 impl AreaPointer {
     /// The pointer for C, which holds the area from now on.
-    pub fn new(area: Area) -> *mut zswap_area {
+    pub fn give(area: Area) -> *mut zswap_area {
         Arc::into_raw(area.0).cast_mut().cast()
     }
 
@@ -95,7 +95,7 @@ impl<'call> Argument<'call> for *mut zswap_area {
     #[inline]
     unsafe fn check(self, _: &'call Call) -> Result<AreaPointer> {
         let pointer = NonNull::new(self).ok_or(NULL)?;
-        // SAFETY: the caller passed one that came from `AreaPointer::new` and is held still. Nothing is counted here,
+        // SAFETY: the caller passed one that came from `AreaPointer::give` and is held still. Nothing is counted here,
         // and nothing is dropped, unless by `let_go`.
         Ok(AreaPointer(ManuallyDrop::new(Area(unsafe { Arc::from_raw(pointer.as_ptr().cast()) }))))
     }

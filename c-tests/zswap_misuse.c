@@ -1,0 +1,314 @@
+/* Every argument of zswap's functions wrong in every way. Each wrong call is refused, and the pages stay. */
+#define _GNU_SOURCE
+#include "pages.h"
+#include <fcntl.h>
+#include <unistd.h>
+
+enum { PAGES = 64 };
+
+static struct zswap *zswap;
+static struct zswap_area *area, *never_written;
+static unsigned char page[PAGE];
+
+static int refuse(void *context, struct zswap_area *of, uint64_t offset, const void *bytes)
+{
+    (void)context, (void)of, (void)offset, (void)bytes;
+    return -EAGAIN;
+}
+
+static void check_all(void)
+{
+    for (uint64_t i = 0; i < PAGES; i++)
+        check_page(area, i, i);
+    CHECK(zswap_stats_of(zswap).claims == 0);
+}
+
+static void no_zswap(void)
+{
+    struct zswap_stats stats = {.struct_size = sizeof stats};
+    struct zs_pool_stats pool = {.struct_size = sizeof pool};
+    struct zswap_area *unchanged = area;
+    char text[100];
+    uint64_t number;
+    size_t size;
+    RESULT(zswap_create(NULL, NULL), -EINVAL);
+    RESULT(zswap_destroy(NULL), -EINVAL);
+    RESULT(zswap_add_area(NULL, 10, NULL, &unchanged), -EINVAL);
+    RESULT(zswap_add_area(zswap, 10, NULL, NULL), -EINVAL);
+    RESULT(zswap_set_limit(NULL, 0), -EINVAL);
+    RESULT(zswap_set_codec(NULL, ZSWAP_CODEC_LZ4, 0), -EINVAL);
+    RESULT(zswap_set_writeback(NULL, refuse, NULL), -EINVAL);
+    RESULT(zswap_set_backing_file(NULL, -1, 0), -EINVAL);
+    RESULT(zswap_shrink(NULL, 1, &number), -EINVAL);
+    RESULT(zswap_reclaimable_pages(NULL, &number), -EINVAL);
+    RESULT(zswap_reclaimable_pages(zswap, NULL), -EINVAL);
+    RESULT(zswap_compact(NULL, NULL, &number), -EINVAL);
+    RESULT(zswap_compact(zswap, NULL, NULL), -EINVAL);
+    RESULT(zswap_stats(NULL, &stats), -EINVAL);
+    RESULT(zswap_stats(zswap, NULL), -EINVAL);
+    RESULT(zswap_pool_stats(NULL, &pool), -EINVAL);
+    RESULT(zswap_pool_stats(zswap, NULL), -EINVAL);
+    RESULT(zswap_stats_json(NULL, text, sizeof text, &size), -EINVAL);
+    RESULT(zswap_stats_json(zswap, text, sizeof text, NULL), -EINVAL);
+    RESULT(zswap_stats_json(zswap, NULL, 1, &size), -EINVAL);
+    CHECK(unchanged == area);
+}
+
+static void no_area(void)
+{
+    struct zswap_area_stats stats = {.struct_size = sizeof stats};
+    struct zswap_claim claim = {0, 0};
+    uint64_t number;
+    size_t count;
+    CHECK(zswap_area_context(NULL) == NULL && zswap_area_id(NULL) == 0 && zswap_area_pages(NULL) == 0);
+    void *pages[] = {page};
+    RESULT(zswap_remove_area(NULL), -EINVAL);
+    RESULT(zswap_area_set_limit(NULL, 0), -EINVAL);
+    RESULT(zswap_store(NULL, 0, page), -EINVAL);
+    RESULT(zswap_store_pages(NULL, 0, page, 1), -EINVAL);
+    RESULT(zswap_load(NULL, 0, page, 0), -EINVAL);
+    RESULT(zswap_load_pages(NULL, 0, page, 1, 0, NULL), -EINVAL);
+    RESULT(zswap_load_scattered(NULL, (uint64_t[]){0}, pages, 1, 0, NULL), -EINVAL);
+    RESULT(zswap_invalidate(NULL, 0, 1, 0), -EINVAL);
+    RESULT(zswap_next_stored(NULL, 0, &number), -EINVAL);
+    RESULT(zswap_shrink_area(NULL, 1, &number), -EINVAL);
+    RESULT(zswap_area_reclaimable_pages(NULL, &number), -EINVAL);
+    RESULT(zswap_area_refaulted(NULL, 1), -EINVAL);
+    RESULT(zswap_writeback_begin(NULL, 1, &claim, page, &count), -EINVAL);
+    RESULT(zswap_writeback_end(NULL, &claim, 0, NULL), -EINVAL);
+    RESULT(zswap_recompress(NULL, 1, ZSWAP_CODEC_ZSTD, 3, &number), -EINVAL);
+    RESULT(zswap_area_stats(NULL, &stats), -EINVAL);
+}
+
+static void no_buffers(void)
+{
+    struct zswap_claim claim;
+    uint64_t offsets[] = {0, 1};
+    void *pages[] = {page, NULL};
+    size_t count;
+    RESULT(zswap_store(area, 0, NULL), -EINVAL);
+    RESULT(zswap_store_pages(area, 0, NULL, 1), -EINVAL);
+    RESULT(zswap_load(area, 0, NULL, 0), -EINVAL);
+    RESULT(zswap_load_pages(area, 0, NULL, 1, 0, NULL), -EINVAL);
+    RESULT(zswap_load_scattered(area, NULL, pages, 1, 0, NULL), -EINVAL);
+    RESULT(zswap_load_scattered(area, offsets, NULL, 1, 0, NULL), -EINVAL);
+    memset(page, 0xee, PAGE);
+    int32_t results[] = {77, 77};
+    RESULT(zswap_load_scattered(area, offsets, pages, 2, ZSWAP_LOAD_EXCLUSIVE, results), -EINVAL);
+    CHECK(page[0] == 0xee && results[0] == 77 && results[1] == 77);
+    RESULT(zswap_next_stored(area, 0, NULL), -EINVAL);
+    RESULT(zswap_shrink(zswap, 1, NULL), -EINVAL);
+    RESULT(zswap_shrink_area(area, 1, NULL), -EINVAL);
+    RESULT(zswap_area_reclaimable_pages(area, NULL), -EINVAL);
+    RESULT(zswap_writeback_begin(area, 1, NULL, page, &count), -EINVAL);
+    RESULT(zswap_writeback_begin(area, 1, &claim, NULL, &count), -EINVAL);
+    RESULT(zswap_writeback_begin(area, 1, &claim, page, NULL), -EINVAL);
+    RESULT(zswap_writeback_end(area, NULL, 0, NULL), -EINVAL);
+    RESULT(zswap_recompress(area, 1, ZSWAP_CODEC_ZSTD, 3, NULL), -EINVAL);
+    RESULT(zswap_area_stats(area, NULL), -EINVAL);
+}
+
+static void past_the_end(void)
+{
+    static const uint64_t past[] = {PAGES, PAGES + 1, (uint64_t)1 << 38, UINT64_MAX - 1, UINT64_MAX};
+    static const size_t long_[] = {PAGES + 1, PAGES * 2, 1 << 20, SIZE_MAX / 2, SIZE_MAX - 1, SIZE_MAX};
+    void *pages[] = {page, page};
+    int32_t results[] = {77, 77};
+    memset(page, 0xee, PAGE);
+    for (size_t i = 0; i < sizeof past / sizeof *past; i++) {
+        RESULT(zswap_store(area, past[i], page), -EINVAL);
+        RESULT(zswap_load(area, past[i], page, ZSWAP_LOAD_EXCLUSIVE), -EINVAL);
+        RESULT(zswap_store_pages(area, past[i], page, 1), -EINVAL);
+        RESULT(zswap_load_pages(area, past[i], page, 1, 0, results), -EINVAL);
+        RESULT(zswap_invalidate(area, past[i], 1, 0), -EINVAL);
+        RESULT(zswap_load_scattered(area, (uint64_t[]){0, past[i]}, pages, 2, ZSWAP_LOAD_EXCLUSIVE, results), -EINVAL);
+    }
+    /* No page is looked at: there are no such many. */
+    for (size_t i = 0; i < sizeof long_ / sizeof *long_; i++) {
+        RESULT(zswap_store_pages(area, 0, page, long_[i]), -EINVAL);
+        RESULT(zswap_store_pages(area, 5, page, long_[i]), -EINVAL);
+        RESULT(zswap_load_pages(area, 0, page, long_[i], 0, results), -EINVAL);
+        RESULT(zswap_load_pages(area, 5, page, long_[i], ZSWAP_LOAD_EXCLUSIVE, results), -EINVAL);
+        RESULT(zswap_invalidate(area, 0, long_[i], 0), -EINVAL);
+        RESULT(zswap_invalidate(area, PAGES - 1, long_[i], ZSWAP_NOWAIT), -EINVAL);
+    }
+    CHECK(page[0] == 0xee && page[PAGE - 1] == 0xee && results[0] == 77 && results[1] == 77);
+    check_all();
+}
+
+static void flags_and_codecs(void)
+{
+    static const uint32_t wrong[] = {4, 5, 7, 8, 256, 0x80000000u, UINT32_MAX};
+    uint64_t smaller = 77;
+    memset(page, 0xee, PAGE);
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        void *pages[] = {page};
+        RESULT(zswap_load(area, 0, page, wrong[i]), -EINVAL);
+        RESULT(zswap_load_pages(area, 0, page, 1, wrong[i], NULL), -EINVAL);
+        RESULT(zswap_load_scattered(area, (uint64_t[]){0}, pages, 1, wrong[i], NULL), -EINVAL);
+        RESULT(zswap_invalidate(area, 0, 1, wrong[i]), -EINVAL);
+        RESULT(zswap_set_codec(zswap, wrong[i], 0), -EINVAL);
+        RESULT(zswap_recompress(area, 1, wrong[i], 0, &smaller), -EINVAL);
+    }
+    RESULT(zswap_invalidate(area, 0, 1, ZSWAP_LOAD_EXCLUSIVE), -EINVAL);
+    RESULT(zswap_set_codec(zswap, 3, 0), -EINVAL);
+    static const int32_t levels[] = {-1, 23, 1000, INT32_MIN, INT32_MAX};
+    for (size_t i = 0; i < sizeof levels / sizeof *levels; i++) {
+        RESULT(zswap_set_codec(zswap, ZSWAP_CODEC_ZSTD, levels[i]), -EINVAL);
+        RESULT(zswap_recompress(area, 1, ZSWAP_CODEC_ZSTD, levels[i], &smaller), -EINVAL);
+        RESULT(zswap_set_codec(zswap, ZSWAP_CODEC_LZ4, levels[i]), -EINVAL);
+        RESULT(zswap_set_codec(zswap, ZSWAP_CODEC_RAW, levels[i]), -EINVAL);
+    }
+    CHECK(page[0] == 0xee && smaller == 77);
+    check_all();
+}
+
+/* The options with one of them wrong, and what the message says of it. */
+static void wrong_options(struct zswap_options options, const char *reason)
+{
+    char message[200] = "";
+    struct zswap *unchanged = zswap;
+    options.struct_size = sizeof options;
+    options.message = message;
+    options.message_size = sizeof message;
+    RESULT(zswap_create(&options, &unchanged), -EINVAL);
+    CHECK(unchanged == zswap);
+    if (strstr(message, reason) == NULL) {
+        fprintf(stderr, "the message is \"%s\", and should have \"%s\"\n", message, reason);
+        exit(1);
+    }
+    options.message_size = 5;
+    RESULT(zswap_create(&options, &unchanged), -EINVAL);
+    CHECK(strlen(message) == 4);
+    options.message = NULL;
+    RESULT(zswap_create(&options, &unchanged), -EINVAL);
+}
+
+static void options(void)
+{
+    static char long_name[251];
+    struct zs_pool_options pool = {.struct_size = sizeof pool, .flags = 1u << 31};
+    memset(long_name, 'n', 250);
+    wrong_options((struct zswap_options){.name = long_name}, "name");
+    wrong_options((struct zswap_options){.name = "\xff"}, "UTF-8");
+    wrong_options((struct zswap_options){.pool = &pool}, "flag");
+    pool = (struct zs_pool_options){.struct_size = 3};
+    wrong_options((struct zswap_options){.pool = &pool}, "struct_size");
+    wrong_options((struct zswap_options){.codec = 3}, "codec");
+    wrong_options((struct zswap_options){.codec = ZSWAP_CODEC_ZSTD, .level = 23}, "level");
+    wrong_options((struct zswap_options){.level = 1}, "level");
+    wrong_options((struct zswap_options){.accept_percent = 101}, "accept_percent");
+    wrong_options((struct zswap_options){.accept_percent = 257}, "accept_percent");
+    wrong_options((struct zswap_options){.headroom_percent = 256}, "headroom_percent");
+    wrong_options((struct zswap_options){.contexts = ZSWAP_MAX_CONTEXTS + 1}, "contexts");
+    wrong_options((struct zswap_options){.max_claims = ZSWAP_MAX_CLAIMS + 1}, "claims");
+    wrong_options((struct zswap_options){.max_claims = UINT32_MAX}, "claims");
+    for (int i = 0; i < 4; i++) {
+        struct zswap_options reserved = {0};
+        reserved.reserved[i] = 1;
+        wrong_options(reserved, "reserved");
+    }
+    struct zswap_area *unchanged = area;
+    struct zswap_area_options area_options = {.struct_size = sizeof area_options, .flags = 4};
+    RESULT(zswap_add_area(zswap, 10, &area_options, &unchanged), -EINVAL);
+    area_options.flags = 0;
+    for (int i = 0; i < 9; i++) {
+        area_options.reserved[i] = 1;
+        RESULT(zswap_add_area(zswap, 10, &area_options, &unchanged), -EINVAL);
+        area_options.reserved[i] = 0;
+    }
+    RESULT(zswap_add_area(zswap, 0, NULL, &unchanged), -EINVAL);
+    RESULT(zswap_add_area(zswap, ZSWAP_MAX_AREA_PAGES + 1, NULL, &unchanged), -EINVAL);
+    RESULT(zswap_add_area(zswap, UINT64_MAX, NULL, &unchanged), -EINVAL);
+    CHECK(unchanged == area && zswap_stats_of(zswap).areas == 2);
+}
+
+static void claims(void)
+{
+    static unsigned char bytes[2][PAGE];
+    struct zswap_claim held[2], wrong;
+    size_t count = 0;
+    int32_t gone = 7;
+    CHECK(area_stats_of(never_written).area_pages == PAGES);
+    RESULT(zswap_writeback_begin(never_written, 1, held, bytes, &count), -EINVAL);
+    OK(zswap_writeback_begin(area, 0, NULL, NULL, &count));
+    CHECK(count == 0);
+    OK(zswap_writeback_begin(area, 2, held, bytes, &count));
+    CHECK(count == 2 && held[0].offset != held[1].offset && zswap_stats_of(zswap).claims == 2);
+    CHECK(is_page(bytes[0], held[0].offset) && is_page(bytes[1], held[1].offset));
+    RESULT(zswap_remove_area(area), -EBUSY);
+    wrong = held[0];
+    wrong.offset = held[1].offset;
+    RESULT(zswap_writeback_end(area, &wrong, -EAGAIN, &gone), -EINVAL);
+    wrong = held[0];
+    wrong.ticket ^= (uint64_t)1 << 40;
+    RESULT(zswap_writeback_end(area, &wrong, -EAGAIN, &gone), -EINVAL);
+    wrong.ticket = UINT64_MAX;
+    RESULT(zswap_writeback_end(area, &wrong, -EAGAIN, &gone), -EINVAL);
+    /* Of another area. */
+    RESULT(zswap_writeback_end(never_written, &held[0], -EAGAIN, &gone), -EINVAL);
+    CHECK(gone == 7 && zswap_stats_of(zswap).claims == 2);
+    OK(zswap_writeback_end(area, &held[1], -EAGAIN, NULL));
+    OK(zswap_writeback_end(area, &held[0], EAGAIN, &gone));
+    CHECK(gone == 0);
+    RESULT(zswap_writeback_end(area, &held[0], 0, &gone), -EINVAL);
+    RESULT(zswap_writeback_end(area, &held[1], 0, &gone), -EINVAL);
+    CHECK(area_stats_of(area).counts.writeback_again == 2);
+    check_all();
+}
+
+static void backing(void)
+{
+    uint64_t number = 77;
+    int fd = open("/dev/null", O_RDWR);
+    CHECK(fd >= 0 && close(fd) == 0);
+    /* fd is none now. */
+    RESULT(zswap_set_backing_file(zswap, fd, MIB), -EINVAL);
+    RESULT(zswap_set_backing_file(zswap, -1, MIB), -EINVAL);
+    RESULT(zswap_set_backing_file(zswap, -2, 0), -EINVAL);
+    RESULT(zswap_set_backing_file(zswap, INT32_MIN, MIB), -EINVAL);
+    RESULT(zswap_set_backing_file(zswap, 0, 0), -EINVAL);
+    RESULT(zswap_set_backing_file(zswap, 0, 4095), -EINVAL);
+    RESULT(zswap_set_backing_file(zswap, 0, UINT64_MAX), -EINVAL);
+    RESULT(zswap_shrink(zswap, 1, &number), -EINVAL);
+    RESULT(zswap_shrink_area(area, 1, &number), -EINVAL);
+    OK(zswap_set_writeback(zswap, refuse, NULL));
+    RESULT(zswap_shrink_area(never_written, 1, &number), -EINVAL);
+    RESULT(zswap_shrink(zswap, 1, &number), -EAGAIN);
+    OK(zswap_set_writeback(zswap, NULL, NULL));
+    CHECK(number == 77);
+
+    /* A descriptor that can't be written loses nothing. */
+    fd = open("/dev/null", O_RDONLY);
+    CHECK(fd >= 0);
+    OK(zswap_set_backing_file(zswap, fd, MIB));
+    CHECK(close(fd) == 0);
+    RESULT(zswap_shrink(zswap, 1, &number), -EAGAIN);
+    CHECK(area_stats_of(area).counts.writeback_io > 0);
+    OK(zswap_set_backing_file(zswap, -1, 0));
+    check_all();
+}
+
+int main(void)
+{
+    zswap = zswap_with(0);
+    area = area_with(zswap, PAGES);
+    struct zswap_area_options options_ = {.struct_size = sizeof options_, .flags = ZSWAP_AREA_NO_WRITEBACK};
+    OK(zswap_add_area(zswap, PAGES, &options_, &never_written));
+    for (uint64_t i = 0; i < PAGES; i++)
+        OK(store_page(area, i, i));
+    no_zswap();
+    no_area();
+    no_buffers();
+    past_the_end();
+    flags_and_codecs();
+    options();
+    claims();
+    backing();
+    check_all();
+    OK(zswap_remove_area(area));
+    OK(zswap_remove_area(never_written));
+    OK(zswap_destroy(zswap));
+    puts("zswap_misuse: ok");
+    return 0;
+}
