@@ -97,6 +97,23 @@ fn zswap_misuse() {
 }
 
 #[test]
+fn zswap_structs() {
+    test("zswap_structs");
+}
+
+#[test]
+fn zswap_writeback() {
+    test("zswap_writeback");
+}
+
+#[test]
+fn zswap_file() {
+    let folder = scratch("c-zswap_file");
+    test_with("zswap_file", "c11", Library::shared_flags, &[folder.to_str().expect("a UTF-8 path")]);
+    std::fs::remove_dir_all(folder).unwrap();
+}
+
+#[test]
 fn double_include() {
     test("double_include");
     if common::has_cxx() {

@@ -1,0 +1,166 @@
+/* The backing file: pages go there and come back, also when it fails. Argument: a folder for the file. */
+#define _GNU_SOURCE
+#include "pages.h"
+#include <fcntl.h>
+#include <sys/resource.h>
+#include <signal.h>
+#include <unistd.h>
+
+enum { PAGES = 400, POOL_PAGES = PAGES - PAGES / 8 };
+
+static struct zswap *zswap;
+static struct zswap_area *area;
+static const char *folder = ".";
+
+static int new_file(void)
+{
+    char path[4096];
+    CHECK(snprintf(path, sizeof path, "%s/backing", folder) < (int)sizeof path);
+    int fd = open(path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    CHECK(fd >= 0 && unlink(path) == 0);
+    return fd;
+}
+
+static void begin(void)
+{
+    zswap = zswap_with(0);
+    area = area_with(zswap, PAGES);
+    for (uint64_t i = 0; i < PAGES; i++)
+        OK(store_page(area, i, i));
+}
+
+static void end(void)
+{
+    OK(zswap_remove_area(area));
+    OK(zswap_destroy(zswap));
+}
+
+static void check_all(void)
+{
+    for (uint64_t i = 0; i < PAGES; i++)
+        check_page(area, i, i);
+}
+
+static void round_trip(void)
+{
+    uint64_t written, offset = 0, found = 0;
+    begin();
+    int fd = new_file();
+    OK(zswap_set_backing_file(zswap, fd, 16 * MIB));
+    CHECK(close(fd) == 0);
+    OK(zswap_shrink(zswap, PAGES, &written));
+    CHECK(written == POOL_PAGES);
+    struct zswap_stats stats = zswap_stats_of(zswap);
+    CHECK(stats.counts.file_pages == POOL_PAGES && stats.file_bytes == POOL_PAGES * (uint64_t)PAGE);
+    CHECK(stats.used_bytes == 0);
+    RESULT(zswap_shrink(zswap, 1, &written), -ENOENT);
+    check_all();
+    CHECK(zswap_stats_of(zswap).counts.file_loads == POOL_PAGES && zswap_stats_of(zswap).counts.refaults == POOL_PAGES);
+    /* The file stays while pages are on it. */
+    RESULT(zswap_set_backing_file(zswap, -1, 0), -EBUSY);
+    RESULT(zswap_set_writeback(zswap, NULL, NULL), -EBUSY);
+    for (; zswap_next_stored(area, offset, &offset) == 0; offset++)
+        found++;
+    CHECK(found == PAGES);
+    /* Replaced, taken and invalidated, their places are free again. */
+    unsigned char page[PAGE];
+    for (uint64_t i = 0; i < PAGES; i += 3) {
+        OK(store_page(area, i, i + 1));
+        OK(store_page(area, i, i));
+        OK(zswap_load(area, (i + 1) % PAGES, page, ZSWAP_LOAD_EXCLUSIVE));
+        CHECK(is_page(page, (i + 1) % PAGES));
+        OK(store_page(area, (i + 1) % PAGES, (i + 1) % PAGES));
+    }
+    OK(zswap_invalidate(area, 2, 1, 0));
+    check_absent(area, 2);
+    OK(store_page(area, 2, 2));
+    OK(zswap_shrink(zswap, PAGES, &written));
+    check_all();
+    OK(zswap_invalidate(area, 0, PAGES, 0));
+    CHECK(zswap_stats_of(zswap).file_bytes == 0);
+    OK(zswap_set_backing_file(zswap, -1, 0));
+    end();
+}
+
+static void a_full_file(void)
+{
+    enum { ROOM = 30 };
+    uint64_t written = 0;
+    begin();
+    int fd = new_file();
+    OK(zswap_set_backing_file(zswap, fd, ROOM * PAGE + 100));
+    OK(zswap_shrink(zswap, PAGES, &written));
+    CHECK(written == ROOM);
+    RESULT(zswap_shrink(zswap, PAGES, &written), -EAGAIN);
+    CHECK(area_stats_of(area).counts.writeback_no_space > 0);
+    check_all();
+    CHECK(close(fd) == 0);
+    end();
+}
+
+/* The system takes no more than so many bytes: a short write, then EFBIG. */
+static void a_file_that_ends_early(void)
+{
+    uint64_t written = 0;
+    struct rlimit before, limit;
+    begin();
+    int fd = new_file();
+    OK(zswap_set_backing_file(zswap, fd, 16 * MIB));
+    CHECK(getrlimit(RLIMIT_FSIZE, &before) == 0);
+    signal(SIGXFSZ, SIG_IGN);
+    limit = before;
+    limit.rlim_cur = 10 * PAGE + 2000;
+    CHECK(setrlimit(RLIMIT_FSIZE, &limit) == 0);
+    OK(zswap_shrink(zswap, PAGES, &written));
+    CHECK(written == 10 && area_stats_of(area).counts.written_back == 10);
+    CHECK(setrlimit(RLIMIT_FSIZE, &before) == 0);
+    check_all();
+    OK(zswap_shrink(zswap, PAGES, &written));
+    CHECK(written > 100);
+    check_all();
+    CHECK(close(fd) == 0);
+    end();
+}
+
+/* What is on the file is changed or lost behind zswap's back: the page is refused, not served. */
+static void a_damaged_file(void)
+{
+    uint64_t written, failed = 0;
+    unsigned char page[PAGE], byte;
+    begin();
+    int fd = new_file();
+    OK(zswap_set_backing_file(zswap, fd, 16 * MIB));
+    OK(zswap_shrink(zswap, PAGES, &written));
+    for (uint64_t i = 0; i < 5; i++) {
+        off_t at = (off_t)(i * PAGE + 777 * i);
+        CHECK(pread(fd, &byte, 1, at) == 1);
+        byte ^= 0x10;
+        CHECK(pwrite(fd, &byte, 1, at) == 1);
+    }
+    CHECK(ftruncate(fd, 200 * PAGE) == 0);
+    for (uint64_t i = 0; i < PAGES; i++) {
+        memset(page, 0xee, PAGE);
+        int result = zswap_load(area, i, page, 0);
+        failed += result != 0;
+        CHECK(result == 0 ? is_page(page, i) : result == -EIO && page[0] == 0xee && page[PAGE - 1] == 0xee);
+    }
+    CHECK(failed == 5 + POOL_PAGES - 200 && area_stats_of(area).counts.file_read_failures == failed);
+    /* A newer copy heals it. */
+    for (uint64_t i = 0; i < PAGES; i++)
+        OK(store_page(area, i, i));
+    check_all();
+    CHECK(close(fd) == 0);
+    end();
+}
+
+int main(int count, char **arguments)
+{
+    if (count > 1)
+        folder = arguments[1];
+    round_trip();
+    a_full_file();
+    a_file_that_ends_early();
+    a_damaged_file();
+    puts("zswap_file: ok");
+    return 0;
+}

@@ -1,0 +1,358 @@
+/* Writeback: what callbacks are given, what they may do and answer; claims; damage. */
+#define _GNU_SOURCE
+#include "pages.h"
+#include <unistd.h>
+
+enum { PAGES = 200 };
+
+/* A disk, and how a callback is to behave. */
+struct disk {
+    unsigned char pages[PAGES][PAGE];
+    char written[PAGES];
+    struct zswap *zswap;
+    struct zswap_area *area, *other;
+    /* What the callback answers. */
+    int answer;
+    uint64_t calls;
+};
+
+static struct disk disk;
+
+/* Whether the page's number fits: offsets hold the page of their own number. */
+static int write_page(void *context, struct zswap_area *area, uint64_t offset, const void *page)
+{
+    struct disk *to = context;
+    CHECK(to == &disk && area == to->area && offset < PAGES && (uintptr_t)page % PAGE == 0);
+    CHECK(zswap_area_context(area) == &disk);
+    CHECK(is_page(page, offset));
+    to->calls++;
+    if (to->answer == 0) {
+        memcpy(to->pages[offset], page, PAGE);
+        to->written[offset] = 1;
+    }
+    return to->answer;
+}
+
+static void begin(uint64_t pages)
+{
+    struct zswap_area_options options = {.struct_size = sizeof options, .context = &disk};
+    memset(&disk, 0, sizeof disk);
+    disk.zswap = zswap_with(0);
+    OK(zswap_add_area(disk.zswap, PAGES, &options, &disk.area));
+    disk.other = area_with(disk.zswap, PAGES);
+    for (uint64_t i = 0; i < pages; i++)
+        OK(store_page(disk.area, i, i));
+}
+
+static void end(void)
+{
+    OK(zswap_remove_area(disk.area));
+    OK(zswap_remove_area(disk.other));
+    OK(zswap_destroy(disk.zswap));
+}
+
+/* Ends the program unless each page is here, or on the disk. */
+static void check_disk(uint64_t pages)
+{
+    for (uint64_t i = 0; i < pages; i++) {
+        if (disk.written[i]) {
+            check_absent(disk.area, i);
+            CHECK(is_page(disk.pages[i], i));
+        } else {
+            check_page(disk.area, i, i);
+        }
+    }
+}
+
+static void pages_go(void)
+{
+    uint64_t written = 0, pool_pages = PAGES - PAGES / 8;
+    begin(PAGES);
+    RESULT(zswap_shrink(disk.zswap, 1, &written), -EINVAL);
+    OK(zswap_set_writeback(disk.zswap, write_page, &disk));
+    OK(zswap_shrink(disk.zswap, 0, &written));
+    CHECK(written == 0 && disk.calls == 0);
+    OK(zswap_shrink(disk.zswap, 10, &written));
+    CHECK(written == 10 && disk.calls == 10);
+    OK(zswap_shrink_area(disk.area, 10, &written));
+    CHECK(written == 10 && disk.calls == 20);
+    RESULT(zswap_shrink_area(disk.other, 10, &written), -ENOENT);
+    check_disk(PAGES);
+    OK(zswap_shrink(disk.zswap, UINT64_MAX, &written));
+    CHECK(written == pool_pages - 20);
+    RESULT(zswap_shrink(disk.zswap, 1, &written), -ENOENT);
+    check_disk(PAGES);
+    CHECK(area_stats_of(disk.area).counts.written_back == pool_pages && area_stats_of(disk.area).used_bytes == 0);
+    end();
+}
+
+/* Pages that were used get a second chance. */
+static void used_pages_stay(void)
+{
+    uint64_t written;
+    begin(PAGES);
+    OK(zswap_set_writeback(disk.zswap, write_page, &disk));
+    /* The first pages go; all that follow have lost their mark, and some get it back. */
+    OK(zswap_shrink(disk.zswap, 1, &written));
+    for (uint64_t i = 100; i < 150; i++)
+        check_page(disk.area, i, i);
+    OK(zswap_shrink(disk.zswap, 100, &written));
+    CHECK(written == 100);
+    for (uint64_t i = 100; i < 150; i++)
+        CHECK(!disk.written[i]);
+    check_disk(PAGES);
+    end();
+}
+
+static void every_answer(void)
+{
+    static const struct {
+        int answer;
+        size_t counted;
+    } all[] = {
+        {-EEXIST, offsetof(struct zswap_counts, writeback_exists)},
+        {-EAGAIN, offsetof(struct zswap_counts, writeback_again)},
+        {-ENOMEM, offsetof(struct zswap_counts, writeback_no_memory)},
+        {-EIO, offsetof(struct zswap_counts, writeback_io)},
+        {-ENOSPC, offsetof(struct zswap_counts, writeback_no_space)},
+        {-EROFS, offsetof(struct zswap_counts, writeback_other)},
+        {EAGAIN, offsetof(struct zswap_counts, writeback_again)},
+        {EROFS, offsetof(struct zswap_counts, writeback_other)},
+        {INT32_MIN, offsetof(struct zswap_counts, writeback_other)},
+        {INT32_MAX, offsetof(struct zswap_counts, writeback_other)},
+    };
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
+        uint64_t written = 77, counted;
+        begin(PAGES);
+        OK(zswap_set_writeback(disk.zswap, write_page, &disk));
+        disk.answer = all[i].answer;
+        RESULT(zswap_shrink(disk.zswap, 50, &written), -EAGAIN);
+        CHECK(written == 77 && disk.calls > 0 && disk.calls <= 64);
+        struct zswap_counts counts = area_stats_of(disk.area).counts;
+        memcpy(&counted, (char *)&counts + all[i].counted, sizeof counted);
+        CHECK(counted == disk.calls && counts.written_back == 0);
+        if (all[i].answer == -EEXIST || all[i].answer == -ENOSPC)
+            CHECK(disk.calls <= 2);
+        check_disk(PAGES);
+        disk.answer = 0;
+        OK(zswap_shrink(disk.zswap, 50, &written));
+        CHECK(written == 50);
+        check_disk(PAGES);
+        end();
+    }
+}
+
+/* A callback that calls everything, on its own page and on others. */
+static int busy_callback(void *context, struct zswap_area *area, uint64_t offset, const void *page)
+{
+    struct disk *to = context;
+    unsigned char copy[PAGE];
+    uint64_t number;
+    size_t length;
+    if (to->calls++ > 20)
+        return -EAGAIN;
+    /* Its own page. */
+    check_page(area, offset, offset);
+    RESULT(zswap_invalidate(area, offset, 1, 0), -EBUSY);
+    RESULT(zswap_invalidate(area, 0, PAGES, 0), -EBUSY);
+    RESULT(zswap_invalidate(area, offset, 1, ZSWAP_NOWAIT), -EBUSY);
+    RESULT(zswap_load(area, offset, copy, ZSWAP_LOAD_EXCLUSIVE), -EBUSY);
+    RESULT(zswap_load(area, offset, copy, ZSWAP_LOAD_EXCLUSIVE | ZSWAP_NOWAIT), -EBUSY);
+    check_page(area, offset, offset);
+    /* The area and the zswap. */
+    RESULT(zswap_remove_area(area), -EBUSY);
+    RESULT(zswap_destroy(to->zswap), -EBUSY);
+    /* Others' pages. */
+    OK(store_page(to->other, offset, offset + 1));
+    OK(zswap_load(to->other, offset, copy, ZSWAP_LOAD_EXCLUSIVE));
+    CHECK(is_page(copy, offset + 1));
+    OK(store_page(to->other, offset, offset + 2));
+    OK(zswap_invalidate(to->other, 0, PAGES, 0));
+    /* Everything else. */
+    struct zswap_area *fleeting = area_with(to->zswap, 10);
+    OK(store_page(fleeting, 0, 3));
+    OK(zswap_remove_area(fleeting));
+    OK(zswap_compact(to->zswap, NULL, &number));
+    OK(zswap_set_limit(to->zswap, 64 * MIB));
+    OK(zswap_set_codec(to->zswap, to->calls % 2 ? ZSWAP_CODEC_ZSTD : ZSWAP_CODEC_LZ4, 0));
+    RESULT(zswap_stats_json(to->zswap, NULL, 0, &length), -ENOSPC);
+    CHECK(area_stats_of(area).area_pages == PAGES && zswap_stats_of(to->zswap).areas == 2);
+    OK(zswap_recompress(area, 3, ZSWAP_CODEC_ZSTD, 1, &number));
+    int result = zswap_shrink_area(area, 2, &number);
+    CHECK(result == 0 || result == -EAGAIN);
+    OK(zswap_set_writeback(to->zswap, busy_callback, to));
+    CHECK(is_page(page, offset));
+    memcpy(to->pages[offset], page, PAGE);
+    /* Marked last: a page is absent only when its callback has returned. */
+    to->written[offset] = 1;
+    return 0;
+}
+
+static void callbacks_may_do_everything(void)
+{
+    uint64_t written;
+    begin(PAGES);
+    OK(zswap_set_writeback(disk.zswap, busy_callback, &disk));
+    OK(zswap_shrink(disk.zswap, 20, &written));
+    CHECK(written > 0);
+    /* Loads from inside rescued what they loaded: those are written and stored both. */
+    for (uint64_t i = 0; i < PAGES; i++) {
+        unsigned char page[PAGE];
+        int result = zswap_load(disk.area, i, page, 0);
+        CHECK(result == 0 ? is_page(page, i) : result == -ENOENT && disk.written[i] && is_page(disk.pages[i], i));
+    }
+    end();
+}
+
+/* A store from inside the callback is what is stored from then on. */
+static int storing_callback(void *context, struct zswap_area *area, uint64_t offset, const void *page)
+{
+    (void)context, (void)page;
+    OK(store_page(area, offset, offset + 1000));
+    return 0;
+}
+
+static void a_store_overtakes(void)
+{
+    uint64_t written = 77;
+    begin(50);
+    OK(zswap_set_writeback(disk.zswap, storing_callback, NULL));
+    RESULT(zswap_shrink_area(disk.area, 1, &written), -EAGAIN);
+    struct zswap_counts counts = area_stats_of(disk.area).counts;
+    CHECK(counts.overtaken > 0 && counts.written_back == 0);
+    for (uint64_t i = 0; i < 50; i++) {
+        unsigned char page[PAGE];
+        OK(zswap_load(disk.area, i, page, 0));
+        CHECK(is_page(page, i) || is_page(page, i + 1000));
+    }
+    end();
+}
+
+/* Claims are ended in another order than they were begun, some twice, some after the page changed. */
+static void pages_are_pulled(void)
+{
+    enum { MAX = 100 };
+    static unsigned char pages[MAX][PAGE];
+    struct zswap_claim claims[MAX];
+    size_t count = 0;
+    int32_t gone;
+    begin(PAGES);
+    OK(zswap_writeback_begin(disk.area, MAX, claims, pages, &count));
+    CHECK(count == MAX && zswap_stats_of(disk.zswap).claims == MAX);
+    for (size_t i = 0; i < MAX; i++) {
+        CHECK(is_page(pages[i], claims[i].offset));
+        for (size_t other = 0; other < i; other++)
+            CHECK(claims[other].offset != claims[i].offset);
+    }
+    /* One is loaded, one replaced; one can't be invalidated by the thread that holds its claim. */
+    check_page(disk.area, claims[0].offset, claims[0].offset);
+    OK(store_page(disk.area, claims[1].offset, 5555));
+    RESULT(zswap_invalidate(disk.area, claims[2].offset, 1, 0), -EBUSY);
+    unsigned char page[PAGE];
+    RESULT(zswap_load(disk.area, claims[2].offset, page, ZSWAP_LOAD_EXCLUSIVE), -EBUSY);
+    RESULT(zswap_remove_area(disk.area), -EBUSY);
+    for (size_t i = MAX; i-- > 0;) {
+        int fails = i % 5 == 4;
+        OK(zswap_writeback_end(disk.area, &claims[i], fails ? -EIO : 0, &gone));
+        CHECK(gone == !(fails || i < 2));
+        RESULT(zswap_writeback_end(disk.area, &claims[i], 0, &gone), -EINVAL);
+        memcpy(disk.pages[claims[i].offset], pages[i], PAGE);
+        disk.written[claims[i].offset] = (char)gone;
+    }
+    check_page(disk.area, claims[1].offset, 5555);
+    OK(store_page(disk.area, claims[1].offset, claims[1].offset));
+    check_disk(PAGES);
+    struct zswap_counts counts = area_stats_of(disk.area).counts;
+    CHECK(counts.rescued == 1 && counts.overtaken == 1 && counts.writeback_io == MAX / 5);
+    CHECK(counts.written_back == MAX - MAX / 5 - 2 && zswap_stats_of(disk.zswap).claims == 0);
+    end();
+}
+
+static void claims_are_bounded(void)
+{
+    enum { MOST = 40 };
+    static unsigned char pages[PAGES][PAGE];
+    struct zswap_options options = {.struct_size = sizeof options, .max_claims = MOST};
+    struct zswap_claim claims[PAGES];
+    struct zswap *zswap;
+    size_t count = 0;
+    OK(zswap_create(&options, &zswap));
+    struct zswap_area *area = area_with(zswap, PAGES);
+    for (uint64_t i = 0; i < PAGES; i++)
+        OK(store_page(area, i, 3));
+    OK(zswap_writeback_begin(area, PAGES, claims, pages, &count));
+    CHECK(count == MOST);
+    RESULT(zswap_writeback_begin(area, 1, claims + MOST, pages, &count), -EBUSY);
+    OK(zswap_writeback_end(area, &claims[7], 0, NULL));
+    OK(zswap_writeback_begin(area, PAGES, claims + 7, pages, &count));
+    CHECK(count == 1);
+    for (size_t i = 0; i < MOST; i++)
+        OK(zswap_writeback_end(area, &claims[i], 0, NULL));
+    OK(zswap_remove_area(area));
+    OK(zswap_destroy(zswap));
+}
+
+static void pressure(void)
+{
+    uint64_t pages, of_area, after;
+    begin(PAGES);
+    OK(zswap_reclaimable_pages(disk.zswap, &pages));
+    OK(zswap_area_reclaimable_pages(disk.area, &of_area));
+    CHECK(pages > 0 && pages == of_area && pages < PAGES);
+    OK(zswap_area_refaulted(disk.area, 100));
+    CHECK(area_stats_of(disk.area).counts.refaults == 100);
+    OK(zswap_reclaimable_pages(disk.zswap, &after));
+    CHECK(after < pages);
+    OK(zswap_area_reclaimable_pages(disk.area, &after));
+    CHECK(after == pages);
+    end();
+}
+
+/* A byte of a stored page is changed behind zswap's back: the page is refused, and the destination left alone. */
+static void damage(void)
+{
+    enum { BYTES = 4 << 20 };
+    unsigned char *memory = aligned_alloc(PAGE, BYTES);
+    CHECK(memory != NULL);
+    memset(memory, 0, BYTES);
+    struct zs_pool_options pool = {
+        .struct_size = sizeof pool, .backing = ZS_BACKING_MEMORY, .memory = memory, .memory_bytes = BYTES};
+    struct zswap_options options = {.struct_size = sizeof options, .pool = &pool, .name = "lent"};
+    struct zswap *zswap;
+    unsigned char page[PAGE], copy[PAGE];
+    OK(zswap_create(&options, &zswap));
+    struct zswap_area *area = area_with(zswap, 10);
+    noise_page(page, 1);
+    OK(zswap_store(area, 3, page));
+    /* It does not compress, so that it is there as it is. */
+    unsigned char *found = memmem(memory, BYTES, page, PAGE);
+    CHECK(found != NULL);
+    found[1234] ^= 1;
+    memset(copy, 0xee, PAGE);
+    for (uint32_t flags = 0; flags < 4; flags++) {
+        RESULT(zswap_load(area, 3, copy, flags), -EIO);
+        CHECK(copy[0] == 0xee && copy[PAGE - 1] == 0xee);
+    }
+    CHECK(area_stats_of(area).counts.decode_failures == 4 && area_stats_of(area).counts.raw_pages == 1);
+    found[1234] ^= 1;
+    OK(zswap_load(area, 3, copy, ZSWAP_LOAD_EXCLUSIVE));
+    CHECK(memcmp(page, copy, PAGE) == 0);
+    OK(zswap_remove_area(area));
+    OK(zswap_destroy(zswap));
+    free(memory);
+}
+
+int main(void)
+{
+    pages_go();
+    used_pages_stay();
+    every_answer();
+    callbacks_may_do_everything();
+    a_store_overtakes();
+    pages_are_pulled();
+    claims_are_bounded();
+    pressure();
+    damage();
+    puts("zswap_writeback: ok");
+    return 0;
+}
