@@ -17,6 +17,11 @@ fn test_with(name: &str, standard: &str, flags: impl Fn(&Library) -> Vec<&str>, 
     std::fs::remove_dir_all(folder).unwrap();
 }
 
+/// What the random numbers of a test begin with; it is printed.
+fn seed() -> String {
+    std::env::var("ZSALLOC_SEED").unwrap_or_else(|_| std::process::id().to_string())
+}
+
 fn test(name: &str) {
     test_with(name, "c11", Library::shared_flags, &[]);
 }
@@ -82,8 +87,7 @@ fn threads() {
         Mode::Valgrind => "2000",
         Mode::Plain | Mode::Sanitized => "50000",
     };
-    let seed = std::env::var("ZSALLOC_SEED").unwrap_or_else(|_| std::process::id().to_string());
-    test_with("threads", "c11", Library::shared_flags, &[rounds, &seed]);
+    test_with("threads", "c11", Library::shared_flags, &[rounds, &seed()]);
 }
 
 #[test]
@@ -111,6 +115,25 @@ fn zswap_file() {
     let folder = scratch("c-zswap_file");
     test_with("zswap_file", "c11", Library::shared_flags, &[folder.to_str().expect("a UTF-8 path")]);
     std::fs::remove_dir_all(folder).unwrap();
+}
+
+#[test]
+fn zswap_waits() {
+    test("zswap_waits");
+}
+
+#[test]
+fn zswap_fork() {
+    test("zswap_fork");
+}
+
+#[test]
+fn zswap_threads() {
+    let rounds = match mode() {
+        Mode::Valgrind => "500",
+        Mode::Plain | Mode::Sanitized => "20000",
+    };
+    test_with("zswap_threads", "c11", Library::shared_flags, &[rounds, &seed()]);
 }
 
 #[test]
