@@ -68,6 +68,11 @@ impl Library {
         &self.shared
     }
 
+    /// The folder where programs that are linked with the shared library find it.
+    pub fn runtime(&self) -> &Path {
+        &self.runtime
+    }
+
     /// Flags that link a program with the shared library.
     pub fn shared_flags(&self) -> Vec<&str> {
         vec!["-pthread", self.shared.to_str().expect("a UTF-8 path")]

@@ -1,0 +1,141 @@
+//! The example in C, as a C programmer builds it: what it prints, and how it refuses what makes no sense.
+#![cfg(not(any(loom, miri)))]
+
+mod common;
+
+use common::{Library, Mode, compile, mode, repository, run, scratch};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+const PAGE: usize = 4096;
+
+/// The example, compiled, and a folder for its files.
+struct Example {
+    library: Library,
+    folder: PathBuf,
+}
+
+impl Example {
+    fn new(test: &str) -> Self {
+        let (library, folder) = (Library::find(), scratch(test));
+        let source = repository().join("examples/store_pages.c");
+        compile(&[&source], &folder.join("store_pages"), "c11", &library.shared_flags());
+        Self { library, folder }
+    }
+
+    fn program(&self) -> PathBuf {
+        self.folder.join("store_pages")
+    }
+
+    /// What it prints; fails the test if it fails.
+    fn prints(&self, arguments: &[&str]) -> String {
+        run(&self.program(), &self.library, arguments)
+    }
+
+    /// What it says to arguments that it refuses.
+    fn refuses(&self, arguments: &[&str]) -> String {
+        let mut command = Command::new(self.program());
+        command.args(arguments).env("LD_LIBRARY_PATH", self.library.runtime());
+        let output = command.output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!((output.status.code(), output.stdout.len()), (Some(2), 0), "{said}");
+        said
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.folder.join(name).to_str().expect("a UTF-8 path").to_owned()
+    }
+
+    /// 100 pages of zeros, 100 of noise, 99 of text, and a last one that is not full.
+    fn mixed_pages(&self) -> String {
+        let mut state = 1_u64;
+        let noise = std::iter::repeat_with(|| {
+            state = state.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f);
+            (state >> 56) as u8
+        });
+        let text = (0..).flat_map(|line| format!("{line} bottles of beer on the wall\n").into_bytes());
+        let mut bytes = vec![0; 100 * PAGE];
+        bytes.extend(noise.take(100 * PAGE));
+        bytes.extend(text.take(100 * PAGE - 17));
+        std::fs::write(self.folder.join("mixed"), bytes).unwrap();
+        self.path("mixed")
+    }
+}
+
+impl Drop for Example {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.folder);
+    }
+}
+
+/// The first number behind a name at the beginning of a line.
+fn figure(text: &str, name: &str) -> f64 {
+    let line = text.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_else(|| panic!("{name}: {text}"));
+    let number: String = line.trim_start().chars().take_while(|c| c.is_ascii_digit() || *c == '.').collect();
+    number.parse().unwrap_or_else(|_| panic!("{name}: {text}"))
+}
+
+fn figures<const N: usize>(text: &str, names: [&str; N]) -> [f64; N] {
+    names.map(|name| figure(text, name))
+}
+
+#[test]
+fn every_page_comes_back() {
+    let example = Example::new("c-example");
+    let text = example.prints(&[&example.mixed_pages()]);
+    let names = ["pages", "refused", "same-filled", "incompressible", "written back", "store", "load, verified"];
+    assert_eq!(figures(&text, names), [300.0, 0.0, 100.0, 100.0, 0.0, 300.0, 300.0], "{text}");
+    let ratio = figure(&text, "ratio");
+    assert!(ratio > 1.2 && ratio < 2.0, "{text}");
+    assert!(figure(&text, "effective ratio") > 0.0 && text.contains("p50") && text.contains("p99"), "{text}");
+}
+
+#[test]
+fn a_limit_refuses_pages_unless_there_is_a_backing_file() {
+    let example = Example::new("c-example-limit");
+    // 100 pages of noise make the limit's 102; the text finds no room.
+    let (mixed, noise) = (example.mixed_pages(), example.path("noise"));
+    let bytes = std::fs::read(&mixed).unwrap();
+    std::fs::write(&noise, [&bytes[100 * PAGE..200 * PAGE]; 5].concat()).unwrap();
+    let text = example.prints(&["-l", "1", &noise, &mixed]);
+    let [pages, refused, loaded] = figures(&text, ["pages", "refused", "load, verified"]);
+    assert_eq!(pages, 800.0, "{text}");
+    assert!(refused > 200.0 && loaded == pages - refused, "{text}");
+
+    let file = example.path("backing");
+    let text = example.prints(&["-l", "1", "-f", &file, &noise, &mixed]);
+    let [refused, written, loaded] = figures(&text, ["refused", "written back", "load, verified"]);
+    assert!(refused == 0.0 && written > 200.0 && loaded == pages, "{text}");
+    assert!(!Path::new(&file).exists(), "it is unlinked at once");
+}
+
+#[test]
+fn without_files_it_stores_itself() {
+    if mode() == Mode::Valgrind {
+        return;
+    }
+    let text = Example::new("c-example-self").prints(&[]);
+    let [pages, loaded] = figures(&text, ["pages", "load, verified"]);
+    assert!(pages > 100.0 && loaded == pages, "{text}");
+}
+
+#[test]
+fn what_makes_no_sense_is_refused() {
+    let example = Example::new("c-example-refused");
+    let (mixed, folder, empty) = (example.mixed_pages(), example.path(""), example.path("empty"));
+    std::fs::write(&empty, b"").unwrap();
+    let cases: [(&[&str], &str); 8] = [
+        (&["-q"], "usage"),
+        (&["-l"], "usage"),
+        (&["-l", "much", &mixed], "usage"),
+        (&["-l", "999999999999", &mixed], "max_bytes"),
+        (&["-f", &mixed, &mixed], "File exists"),
+        (&[&example.path("missing")], "No such file"),
+        (&[&folder], "Is a directory"),
+        (&[&empty], "empty"),
+    ];
+    for (arguments, reason) in cases {
+        let said = example.refuses(arguments);
+        assert!(said.contains(reason), "{arguments:?}: {said}");
+    }
+}
