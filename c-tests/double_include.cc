@@ -2,6 +2,8 @@
 #include <zsalloc.h>
 #include <zsalloc.h>
 
+#include <cerrno>
+
 extern "C" {
 #include <zsalloc.h>
 }
@@ -9,6 +11,31 @@ extern "C" {
 static int keep(void *, zs_pool *, zs_handle_t)
 {
     return 1;
+}
+
+static int keep_page(void *, zswap_area *, uint64_t, const void *)
+{
+    return -EAGAIN;
+}
+
+static int zswap_in_cxx()
+{
+    struct zswap_options options = {};
+    options.struct_size = sizeof options;
+    zswap_area_options area_options = {};
+    area_options.struct_size = sizeof area_options;
+    struct zswap_stats stats = {};
+    stats.struct_size = sizeof stats;
+    static unsigned char page[ZSWAP_PAGE_SIZE];
+    zswap *swap;
+    zswap_area *area;
+    zswap_claim claim;
+    size_t count;
+    return zswap_create(&options, &swap) || zswap_add_area(swap, 10, &area_options, &area) ||
+           zswap_set_writeback(swap, keep_page, nullptr) || zswap_store(area, 0, page) ||
+           zswap_load(area, 0, page, ZSWAP_LOAD_EXCLUSIVE | ZSWAP_NOWAIT) ||
+           zswap_writeback_begin(area, 1, &claim, page, &count) || zswap_stats(swap, &stats) ||
+           zswap_area_context(area) != nullptr || zswap_remove_area(area) || zswap_destroy(swap);
 }
 
 int main()
@@ -19,5 +46,5 @@ int main()
     stats.struct_size = sizeof stats;
     zs_pool *pool;
     return zs_create_pool("double", &options, &pool) || zs_pool_stats(pool, &stats) ||
-           zs_set_evict(pool, keep, nullptr) || zs_destroy_pool(pool);
+           zs_set_evict(pool, keep, nullptr) || zs_destroy_pool(pool) || zswap_in_cxx();
 }

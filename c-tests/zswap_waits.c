@@ -44,6 +44,7 @@ static void *shrink(void *unused)
 /* What another thread does that has to wait; it finds the callback ended. */
 struct waiter {
     enum { INVALIDATE, INVALIDATE_ALL, TAKE, FAILED_STORE } what;
+    uint64_t offset;
     int result;
     pthread_t thread;
 };
@@ -52,7 +53,7 @@ static void *wait_for_it(void *argument)
 {
     struct waiter *waiter = argument;
     unsigned char page[PAGE];
-    uint64_t offset = atomic_load(&writing);
+    uint64_t offset = waiter->offset;
     switch (waiter->what) {
     case INVALIDATE:
         waiter->result = zswap_invalidate(area, offset, 1, 0);
@@ -135,6 +136,8 @@ static void removals_wait(int answers)
         pthread_t shrinker = begin(answers);
         uint64_t offset = atomic_load(&writing);
         for (int i = 0; i < 3; i++) {
+            /* Not asked for later, when the shrink may have come to the next page. */
+            waiters[i].offset = offset;
             waiters[i].what = what;
             CHECK(pthread_create(&waiters[i].thread, NULL, wait_for_it, &waiters[i]) == 0);
         }
