@@ -444,7 +444,7 @@ struct zswap_options {
     uint32_t contexts;
     /**
      * How many claims of zswap_writeback_begin() may be held at the same time: at most
-     * ZSWAP_MAX_CLAIMS. 0: 4096.
+     * ZSWAP_MAX_CLAIMS. 0: 1024.
      */
     uint32_t max_claims;
     /**

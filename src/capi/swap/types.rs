@@ -102,7 +102,7 @@ pub struct zswap_options {
     /// Zstandard needs once that is used.
     pub contexts: u32,
     /// How many claims of zswap_writeback_begin() may be held at the same time: at most
-    /// ZSWAP_MAX_CLAIMS. 0: 4096.
+    /// ZSWAP_MAX_CLAIMS. 0: 1024.
     pub max_claims: u32,
     /// Where zswap_create() writes, should it fail, a sentence that says why, cut to fit and ended
     /// with a NUL; or NULL.
