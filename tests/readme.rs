@@ -1,5 +1,5 @@
-//! What the README says is so: its C example compiles and runs, its paths are there, its version is the manifest's.
-//! (Its Rust example is a test of the documentation.)
+//! What the README says is so: its C examples compile and run, its paths are there, its version is the manifest's.
+//! (Its Rust examples are tests of the documentation.)
 #![cfg(not(any(loom, miri)))]
 
 mod common;
@@ -11,21 +11,24 @@ fn text(file: &str) -> String {
     fs::read_to_string(repository().join(file)).unwrap()
 }
 
-/// The first block of code of a language.
-fn block(language: &str) -> String {
-    let readme = text("README.md");
-    let (_, rest) = readme.split_once(&format!("```{language}\n")).expect("the README has such a block");
-    rest.split_once("```").expect("and it ends").0.to_owned()
+/// The blocks of code of a language.
+fn blocks(language: &str) -> Vec<String> {
+    let (readme, begin) = (text("README.md"), format!("```{language}\n"));
+    readme.split(&begin).skip(1).map(|part| part.split_once("```").expect("a block ends").0.to_owned()).collect()
 }
 
 #[test]
-fn the_c_example_runs() {
+fn the_c_examples_run() {
     let folder = scratch("readme");
-    let (source, program) = (folder.join("example.c"), folder.join("example"));
-    fs::write(&source, block("c")).unwrap();
     let library = Library::find();
-    compile(&[&source], &program, "c11", &library.shared_flags());
-    assert_eq!(run(&program, &library, &[]), "hello\n");
+    let examples = blocks("c");
+    assert_eq!(examples.len(), 2, "one of zswap, one of the pool");
+    for (number, example) in examples.iter().enumerate() {
+        let (source, program) = (folder.join(format!("{number}.c")), folder.join(format!("example{number}")));
+        fs::write(&source, example).unwrap();
+        compile(&[&source], &program, "c11", &library.shared_flags());
+        assert_eq!(run(&program, &library, &[]), "hello\n");
+    }
     fs::remove_dir_all(folder).unwrap();
 }
 
