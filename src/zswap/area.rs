@@ -323,3 +323,25 @@ impl Area {
         Ok(())
     }
 }
+
+#[cfg(test)]
+impl Area {
+    /// The page word at an offset.
+    pub(crate) fn word_at(&self, offset: u64) -> PageWord {
+        self.0.page(offset).peek()
+    }
+
+    /// Puts another word in a page's place, as damage would.
+    pub(crate) fn set_word_at(&self, offset: u64, word: PageWord) {
+        self.0.page(offset).0.store(word.0, Relaxed);
+    }
+
+    /// The object of a page in the pool, and the bytes of its slot. It stays there while nobody frees or moves it.
+    pub(crate) fn object_of(&self, offset: u64) -> Option<(*mut u8, usize)> {
+        let pool = &self.0.shared.pool;
+        let (word, pinned) = self.0.page(offset).find(pool);
+        let (Kind::Stored(handle), Some((at, bytes))) = (word.kind(), pinned) else { return None };
+        pool.unpin(handle);
+        Some((at.cast_mut(), bytes))
+    }
+}

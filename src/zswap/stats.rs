@@ -20,7 +20,7 @@ macro_rules! counts {
 
         impl Counts {
             /// Adds each of `other`'s.
-            pub(super) fn add(&mut self, other: &Self) {
+            pub(crate) fn add(&mut self, other: &Self) {
                 // Wrapping: a part counts pages that went where another counted that they came.
                 $(self.$name = self.$name.wrapping_add(other.$name);)*
             }

@@ -1,6 +1,7 @@
 //! zswap: pages in, pages out.
 
 mod basics;
+mod model;
 
 use crate::{Area, AreaOptions, PAGE_SIZE, Zswap, ZswapOptions};
 
