@@ -1,14 +1,9 @@
 //! What one thread sees.
 
-use super::{compressible, noise, with_area};
+use super::{compressible, load, noise, with_area};
 use crate::{AreaOptions, Claim, Codec, CompactBudget, Error, LoadFlags, PAGE_SIZE, Patience, Zswap, ZswapOptions};
 use std::os::fd::AsRawFd;
 use std::sync::{Arc, Mutex};
-
-fn load(area: &crate::Area, offset: u64) -> crate::Result<[u8; PAGE_SIZE]> {
-    let mut page = [0xee; PAGE_SIZE];
-    area.load(offset, &mut page, LoadFlags::KEEP).map(|()| page)
-}
 
 #[test]
 fn pages_come_back_as_they_went() {

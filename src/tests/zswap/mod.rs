@@ -1,9 +1,17 @@
 //! zswap: pages in, pages out.
 
 mod basics;
+mod callbacks;
+mod integrity;
+mod matrix;
 mod model;
 
-use crate::{Area, AreaOptions, PAGE_SIZE, Zswap, ZswapOptions};
+use crate::{Area, AreaOptions, LoadFlags, PAGE_SIZE, Refusal, Result, Zswap, ZswapOptions};
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 pub type PageBytes = [u8; PAGE_SIZE];
 
@@ -36,4 +44,70 @@ pub fn with_area(pages: u64, options: &ZswapOptions) -> (Zswap, Area) {
     let zswap = Zswap::new("test", options).unwrap();
     let area = zswap.add_area(pages, &AreaOptions::default()).unwrap();
     (zswap, area)
+}
+
+/// A page that is loaded, and stays.
+pub fn load(area: &Area, offset: u64) -> Result<PageBytes> {
+    let mut page = [0xee; PAGE_SIZE];
+    area.load(offset, &mut page, LoadFlags::KEEP).map(|()| page)
+}
+
+/// A page that is loaded and removed.
+pub fn take(area: &Area, offset: u64) -> Result<PageBytes> {
+    let mut page = [0xee; PAGE_SIZE];
+    area.load(offset, &mut page, LoadFlags::TAKE).map(|()| page)
+}
+
+/// A callback that tells when it was entered, and returns what it is told to.
+pub struct Slow {
+    pub entered: Receiver<u64>,
+    pub result: Sender<std::result::Result<(), Refusal>>,
+    /// Callbacks that have returned.
+    pub returned: Arc<AtomicU64>,
+}
+
+impl Slow {
+    pub fn new(zswap: &Zswap) -> Self {
+        let (enter, entered) = channel();
+        let (result, told) = channel();
+        let (enter, told) = (Mutex::new(enter), Mutex::new(told));
+        let returned = Arc::<AtomicU64>::default();
+        let returns = returned.clone();
+        let callback = move |_: &Area, offset: u64, _: &PageBytes| {
+            enter.lock().unwrap().send(offset).unwrap();
+            let result = told.lock().unwrap().recv_timeout(WATCHDOG).expect("the callback is told to return");
+            returns.fetch_add(1, SeqCst);
+            result
+        };
+        zswap.set_writeback(Some(Arc::new(callback))).unwrap();
+        Self { entered, result, returned }
+    }
+
+    /// Waits until the callback is in, and tells for which page.
+    pub fn wait(&self) -> u64 {
+        self.entered.recv_timeout(WATCHDOG).expect("the callback is called")
+    }
+}
+
+/// How long anything may take before the test says that it hangs.
+pub const WATCHDOG: Duration = Duration::from_secs(60);
+
+/// Gives another thread the time to do what it must not do.
+pub fn linger() {
+    std::thread::sleep(Duration::from_millis(20));
+}
+
+/// A callback that writes to a map of pages by area and offset.
+pub type Disk = Arc<Mutex<HashMap<(u64, u64), PageBytes>>>;
+
+/// Sets a callback that writes to a disk.
+pub fn with_disk(zswap: &Zswap) -> Disk {
+    let disk = Disk::default();
+    let to = disk.clone();
+    let callback = move |area: &Area, offset, page: &PageBytes| {
+        to.lock().unwrap().insert((area.id(), offset), *page);
+        Ok(())
+    };
+    zswap.set_writeback(Some(Arc::new(callback))).unwrap();
+    disk
 }

@@ -1,0 +1,1 @@
+//! Callbacks: slow, hostile, panicking; and who waits for them, and who does not.

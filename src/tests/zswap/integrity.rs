@@ -1,0 +1,232 @@
+//! Damage is found before anything is decoded, and no page ever passes for another.
+
+use super::{PageBytes, compressible, load, noise, take, with_area, with_disk};
+use crate::os::Os;
+use crate::{Area, AreaOptions, Codec, Error, LoadFlags, PAGE_SIZE, Patience, Zswap, ZswapOptions};
+use std::fs::File;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::FileExt;
+
+const BEFORE: u8 = 0x3c;
+
+/// A load says EIO, counts it, and leaves its destination and the page alone.
+#[track_caller]
+fn assert_refused(area: &Area, offset: u64, flags: LoadFlags) {
+    let mut page = [BEFORE; PAGE_SIZE];
+    let word = area.word_at(offset);
+    let result = area.load(offset, &mut page, flags);
+    assert!(matches!(result, Err(Error::Io(_))), "{result:?}");
+    assert!(page == [BEFORE; PAGE_SIZE], "the destination of a load that failed was written");
+    assert!(area.word_at(offset).is_version_of(word), "the page went");
+}
+
+/// Bytes of the entry in an object: its header tells.
+fn entry_bytes(object: &[u8]) -> usize {
+    6 + usize::from(u16::from_le_bytes([object[4], object[5]]) & 0x1fff)
+}
+
+/// The object of a page, to be damaged.
+#[allow(clippy::mut_from_ref, reason = "the test alone knows of the object while it holds this")]
+fn object(area: &Area, offset: u64) -> &mut [u8] {
+    let (at, bytes) = area.object_of(offset).unwrap();
+    // SAFETY: nobody frees, moves or reads the object while the slice is used: the test is one thread.
+    unsafe { std::slice::from_raw_parts_mut(at, bytes) }
+}
+
+fn flip_every_bit(codec: Codec, page: &PageBytes) {
+    let (zswap, area) = with_area(100, &ZswapOptions { codec, ..ZswapOptions::default() });
+    area.store(7, page).unwrap();
+    let slot = object(&area, 7);
+    let entry = entry_bytes(slot);
+    for bit in 0..slot.len() * 8 {
+        slot[bit / 8] ^= 1 << (bit % 8);
+        if bit < entry * 8 {
+            assert_refused(&area, 7, LoadFlags::KEEP);
+        } else if bit % 61 == 0 {
+            assert!(load(&area, 7) == Ok(*page), "what lies behind the entry does not matter");
+        }
+        slot[bit / 8] ^= 1 << (bit % 8);
+    }
+    assert_eq!(area.stats().unwrap().counts.decode_failures, entry as u64 * 8);
+    assert!(take(&area, 7) == Ok(*page));
+    assert_eq!(zswap.pool().stats().unwrap().objects, 0);
+}
+
+#[test]
+fn every_bit_of_an_lz4_object() {
+    flip_every_bit(Codec::Lz4, &compressible(1));
+}
+
+#[test]
+fn every_bit_of_a_zstd_object() {
+    flip_every_bit(Codec::Zstd(3), &compressible(2));
+}
+
+#[test]
+fn every_bit_of_a_raw_object() {
+    flip_every_bit(Codec::Lz4, &noise(3));
+}
+
+#[test]
+fn every_byte_with_every_other_value_in_the_header() {
+    let (_zswap, area) = with_area(100, &ZswapOptions::default());
+    area.store(0, &compressible(4)).unwrap();
+    let slot = object(&area, 0);
+    for at in 0..6 {
+        let right = slot[at];
+        for wrong in (0..=255).filter(|&value| value != right) {
+            slot[at] = wrong;
+            assert_refused(&area, 0, LoadFlags::TAKE);
+        }
+        slot[at] = right;
+    }
+    assert!(load(&area, 0) == Ok(compressible(4)));
+}
+
+/// Who else reads a damaged page passes it by: it is not written back, not recompressed, not claimed.
+#[test]
+fn damage_is_not_passed_on() {
+    let (zswap, area) = with_area(100, &ZswapOptions::default());
+    let disk = with_disk(&zswap);
+    area.store(3, &compressible(1)).unwrap();
+    area.store(4, &compressible(2)).unwrap();
+    object(&area, 3)[20] ^= 1;
+    assert_eq!(area.recompress(10, Codec::Zstd(5)), Ok(0), "both were just stored");
+    assert_eq!(area.recompress(10, Codec::Zstd(5)), Ok(1));
+    assert_eq!(area.shrink(10), Ok(1));
+    assert!(disk.lock().unwrap().keys().eq([&(area.id(), 4)]));
+    let (mut claims, mut pages) = ([crate::Claim::default(); 4], [[BEFORE; PAGE_SIZE]; 4]);
+    assert_eq!(area.begin_writeback(&mut claims, &mut pages), Ok(0));
+    assert!(pages[0] == [BEFORE; PAGE_SIZE]);
+    assert!(area.stats().unwrap().counts.decode_failures >= 3);
+    assert!(matches!(area.shrink(1), Err(Error::Again(_))));
+    object(&area, 3)[20] ^= 1;
+    assert!(load(&area, 3) == Ok(compressible(1)), "the copy stayed");
+    object(&area, 3)[20] ^= 1;
+    area.store(3, &compressible(5)).unwrap();
+    assert!(load(&area, 3) == Ok(compressible(5)), "a damaged page can be replaced");
+    object(&area, 3)[20] ^= 1;
+    area.invalidate(3, 1, Patience::Wait).unwrap();
+    assert_eq!((area.stats().unwrap().used_bytes, zswap.pool().stats().unwrap().objects), (0, 0));
+}
+
+/// Exchanges two words: each names the other's page.
+fn exchange(one: (&Area, u64), other: (&Area, u64)) {
+    let (first, second) = (one.0.word_at(one.1), other.0.word_at(other.1));
+    one.0.set_word_at(one.1, second);
+    other.0.set_word_at(other.1, first);
+}
+
+/// Every two of these pages, exchanged, are refused, and come back when they are exchanged again.
+fn assert_told_apart(pages: &[(&Area, u64)]) {
+    for (at, &one) in pages.iter().enumerate() {
+        for &other in &pages[at + 1..] {
+            let (first, second) = (load(one.0, one.1).unwrap(), load(other.0, other.1).unwrap());
+            exchange(one, other);
+            for (area, offset) in [one, other] {
+                assert_refused(area, offset, LoadFlags::KEEP);
+                assert_refused(area, offset, LoadFlags::TAKE);
+            }
+            exchange(one, other);
+            assert!(load(one.0, one.1) == Ok(first) && load(other.0, other.1) == Ok(second));
+        }
+    }
+}
+
+/// Two areas with pages at offsets that are easily taken for each other. All hold the same bytes: only who they are
+/// differs.
+fn twins(zswap: &Zswap, one: &Area) -> (Area, Vec<u64>) {
+    let offsets = vec![0, 1, 2, 511, 512, 1 << 16, 1 << 20, (1 << 32) - 1, 1 << 32, (1 << 32) + 1, 1 << 33];
+    let other = zswap.add_area(one.pages(), &AreaOptions::default()).unwrap();
+    for area in [one, &other] {
+        offsets.iter().for_each(|&offset| area.store(offset, &compressible(9)).unwrap());
+    }
+    (other, offsets)
+}
+
+#[test]
+fn exchanged_objects_are_told_apart() {
+    let (zswap, one) = with_area(1 << 34, &ZswapOptions::default());
+    let (other, offsets) = twins(&zswap, &one);
+    let pages: Vec<_> = [&one, &other].iter().flat_map(|&area| offsets.iter().map(move |&at| (area, at))).collect();
+    assert_told_apart(&pages);
+}
+
+fn file() -> File {
+    File::from(Os::default().memory_file("backing", 0, false).unwrap())
+}
+
+#[test]
+fn exchanged_file_pages_are_told_apart() {
+    let (zswap, one) = with_area(1 << 34, &ZswapOptions::default());
+    let file = file();
+    zswap.set_backing_file(Some((file.as_raw_fd(), 1 << 20))).unwrap();
+    let (other, offsets) = twins(&zswap, &one);
+    one.store(77, &compressible(9)).unwrap();
+    assert_eq!(zswap.shrink(1000), Ok(2 * offsets.len() as u64 + 1));
+    one.store(3, &compressible(9)).unwrap();
+    let mut pages: Vec<_> = [&one, &other].iter().flat_map(|&area| offsets.iter().map(move |&at| (area, at))).collect();
+    // A page in the pool, and one on the file.
+    pages.push((&one, 3));
+    assert_told_apart(&pages);
+}
+
+#[test]
+fn every_byte_of_a_file_page() {
+    let (zswap, area) = with_area(100, &ZswapOptions::default());
+    let file = file();
+    zswap.set_backing_file(Some((file.as_raw_fd(), 16 * PAGE_SIZE as u64))).unwrap();
+    area.store(0, &compressible(1)).unwrap();
+    area.store(1, &noise(2)).unwrap();
+    assert_eq!(zswap.shrink(2), Ok(2));
+    for (slot, page) in [compressible(1), noise(2)].iter().enumerate() {
+        for at in 0..PAGE_SIZE {
+            let place = (slot * PAGE_SIZE + at) as u64;
+            file.write_at(&[page[at] ^ 1 << (at % 8)], place).unwrap();
+            let flags = if at % 2 == 0 { LoadFlags::KEEP } else { LoadFlags::TAKE };
+            assert_refused(&area, slot as u64, flags);
+            file.write_at(&[page[at]], place).unwrap();
+        }
+        assert!(load(&area, slot as u64) == Ok(*page));
+    }
+    assert_eq!(area.stats().unwrap().counts.file_read_failures, 2 * PAGE_SIZE as u64);
+    file.set_len(PAGE_SIZE as u64 + 100).unwrap();
+    assert_refused(&area, 1, LoadFlags::KEEP);
+    area.store(1, &noise(3)).unwrap();
+    assert!(load(&area, 1) == Ok(noise(3)), "what can't be read can be replaced");
+}
+
+#[test]
+fn destinations_never_show_other_pages() {
+    let (_zswap, area) = with_area(100, &ZswapOptions::default());
+    let mut page = noise(1);
+    area.store(0, &page).unwrap();
+    // A page that is shorter than what its slot, its context and its destination held before.
+    for (round, next) in [compressible(2), [0; PAGE_SIZE], [0x11; PAGE_SIZE], noise(4)].iter().enumerate() {
+        area.invalidate(0, 1, Patience::Wait).unwrap();
+        assert!(matches!(area.load(0, &mut page, LoadFlags::KEEP), Err(Error::NotFound(_))));
+        assert!(round == 0 || page != *next, "an absent page leaves the destination alone");
+        area.store(0, next).unwrap();
+        area.load(0, &mut page, LoadFlags::KEEP).unwrap();
+        assert!(page == *next);
+    }
+}
+
+#[test]
+fn memory_of_an_invalidated_page_is_usable_at_once() {
+    let options = ZswapOptions { max_bytes: 10 * 4112, accept_percent: 100, ..ZswapOptions::default() };
+    let (zswap, area) = with_area(100, &options);
+    (0..10).for_each(|offset| area.store(offset, &noise(offset)).unwrap());
+    assert!(matches!(area.store(10, &noise(10)), Err(Error::NoMemory(_))));
+    let pages = zswap.pool().total_pages();
+    for round in 0..1000 {
+        let gone = round % 10;
+        match round % 3 {
+            0 => area.invalidate(gone, 1, Patience::NoWait).unwrap(),
+            1 => assert!(take(&area, gone) == Ok(noise(gone + if round < 10 { 0 } else { round - gone - 10 }))),
+            _ => area.store(gone, &[0; PAGE_SIZE]).unwrap(),
+        }
+        area.store(gone, &noise(round)).unwrap();
+        assert_eq!(zswap.pool().total_pages(), pages);
+    }
+}
