@@ -22,7 +22,7 @@ fn assert_refused(area: &Area, offset: u64, flags: LoadFlags) {
 
 /// Bytes of the entry in an object: its header tells.
 fn entry_bytes(object: &[u8]) -> usize {
-    6 + usize::from(u16::from_le_bytes([object[4], object[5]]) & 0x1fff)
+    object.len() - usize::from(object[4] & 63)
 }
 
 /// The object of a page, to be damaged.
