@@ -1,9 +1,14 @@
-//! After its creation a pool calls the global allocator no more: it may be the heap itself that is swapped out.
+//! After their creation a pool and a zswap call the global allocator no more: it may be the heap itself that is swapped
+//! out.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
+use std::os::fd::AsRawFd;
 use std::sync::Arc;
-use zsalloc::{Backing, CompactBudget, Error, HugePages, MAX_ALLOC_SIZE, MapMode, Pool, PoolOptions};
+use zsalloc::{
+    Area, AreaOptions, Backing, Claim, Codec, CompactBudget, Error, HugePages, LoadFlags, MAX_ALLOC_SIZE, MapMode,
+    PAGE_SIZE, Patience, Pool, PoolOptions, Refusal, Zswap, ZswapOptions,
+};
 
 /// The system's allocator, counting the calls of threads that ask for it.
 struct Counting;
@@ -150,4 +155,94 @@ fn nor_do_threads_that_share_one() {
             });
         }
     });
+}
+
+/// A page that compresses, another for each number; every fifth does not, every seventh repeats one word.
+fn page(number: u64, page: &mut [u8; PAGE_SIZE]) {
+    let mut state = number.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    for (at, byte) in page.iter_mut().enumerate() {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        *byte = if number % 7 == 0 {
+            7
+        } else if number % 5 == 0 || at % 8 == 0 {
+            state as u8
+        } else {
+            at as u8
+        };
+    }
+}
+
+const PAGES: u64 = 512;
+
+/// Everything that is done to pages; `batch` is room for all of them.
+fn use_area(area: &Area, codec: Codec, batch: &mut [[u8; PAGE_SIZE]]) {
+    let mut one = [0; PAGE_SIZE];
+    for offset in 0..PAGES {
+        page(offset, &mut one);
+        area.store(offset, &one).unwrap();
+    }
+    area.load_pages(0, batch, LoadFlags::KEEP, |_, done| done.unwrap()).unwrap();
+    area.store_pages(PAGES, batch).unwrap();
+    let offsets: [u64; 64] = std::array::from_fn(|at| at as u64 * 31 % PAGES);
+    area.load_scattered(&offsets, &mut batch[..64], LoadFlags::KEEP, |_, done| done.unwrap()).unwrap();
+    area.load(1, &mut one, LoadFlags::TAKE).unwrap();
+    assert!(area.load(1, &mut one, LoadFlags::KEEP).is_err());
+    let mut claims = [Claim::default(); 16];
+    let count = area.begin_writeback(&mut claims, &mut batch[..16]).unwrap();
+    assert!(count > 0);
+    for (at, claim) in claims[..count].iter().enumerate() {
+        let result = if at % 2 == 0 { Ok(()) } else { Err(Refusal::Again) };
+        area.end_writeback(claim, result).unwrap();
+    }
+    assert!(area.shrink(100).unwrap() > 0);
+    area.recompress(PAGES, codec).unwrap();
+    area.recompress(PAGES, codec).unwrap();
+    for offset in 0..PAGES * 2 {
+        let _ = area.load(offset, &mut one, LoadFlags::KEEP);
+    }
+    area.next_stored(0).unwrap();
+    area.invalidate(5, 1, Patience::Wait).unwrap();
+    area.invalidate(0, area.pages(), Patience::Wait).unwrap();
+}
+
+#[test]
+fn nor_does_zswap() {
+    let mut batch = vec![[0; PAGE_SIZE]; PAGES as usize];
+    let zswap = Zswap::new("no heap", &ZswapOptions::default()).unwrap();
+    let area = zswap.add_area(4096, &AreaOptions::default()).unwrap();
+    let codec = Codec::Zstd(3);
+    zswap.set_codec(codec).unwrap();
+    zswap.set_codec(Codec::Lz4).unwrap();
+    let file = tempfile();
+    for to_file in [false, true] {
+        match to_file {
+            true => zswap.set_backing_file(Some((file.as_raw_fd(), 1 << 20))).unwrap(),
+            false => zswap.set_writeback(Some(Arc::new(|_, _, _| Ok(())))).unwrap(),
+        }
+        for _ in 0..2 {
+            assert_eq!(calls_of(|| use_area(&area, codec, &mut batch)), 0, "with a file: {to_file}");
+        }
+    }
+    // At the limit, where stores are refused, and where the pool is compacted.
+    zswap.set_limit(256 << 10).unwrap();
+    let calls = calls_of(|| {
+        let mut one = [0; PAGE_SIZE];
+        for offset in 0..PAGES {
+            page(offset, &mut one);
+            let _ = area.store(offset, &one);
+        }
+        zswap.shrink(10).unwrap();
+        assert!(area.store_pages(0, &batch).is_err());
+    });
+    assert_eq!(calls, 0, "at the limit");
+}
+
+/// A file without a name.
+fn tempfile() -> std::fs::File {
+    let path = std::env::temp_dir().join(format!("zsalloc-no-heap-{}", std::process::id()));
+    let file = std::fs::File::options().read(true).write(true).create_new(true).open(&path).unwrap();
+    std::fs::remove_file(path).unwrap();
+    file
 }
