@@ -164,9 +164,9 @@ fn page(number: u64, page: &mut [u8; PAGE_SIZE]) {
         state ^= state << 13;
         state ^= state >> 7;
         state ^= state << 17;
-        *byte = if number % 7 == 0 {
+        *byte = if number.is_multiple_of(7) {
             7
-        } else if number % 5 == 0 || at % 8 == 0 {
+        } else if number.is_multiple_of(5) || at.is_multiple_of(8) {
             state as u8
         } else {
             at as u8

@@ -5,6 +5,7 @@ mod callbacks;
 mod integrity;
 mod matrix;
 mod model;
+mod races;
 
 use crate::{Area, AreaOptions, LoadFlags, PAGE_SIZE, Refusal, Result, Zswap, ZswapOptions};
 use std::collections::HashMap;
@@ -110,4 +111,9 @@ pub fn with_disk(zswap: &Zswap) -> Disk {
     };
     zswap.set_writeback(Some(Arc::new(callback))).unwrap();
     disk
+}
+
+/// A file in memory, to write pages back to.
+pub fn memory_file() -> std::fs::File {
+    std::fs::File::from(crate::os::Os::default().memory_file("backing", 0, false).unwrap())
 }
