@@ -77,7 +77,7 @@ static void store(struct owner *owner, size_t at, uint64_t offset)
     CHECK(result == 0 || result == -ENOMEM);
     owner->numbers[at] = number;
     if (result != 0) {
-        /* As a swap daemon does: what zswap does not take goes to the disk. No writeback runs that could overwrite it. */
+        /* What zswap does not take goes to the disk. No writeback that could overwrite it there is running. */
         unsigned char page[PAGE];
         make_page(page, number);
         write_to_disk(offset, page);

@@ -137,6 +137,15 @@ fn zswap_threads() {
 }
 
 #[test]
+fn zswap_crossing() {
+    let rounds = match mode() {
+        Mode::Valgrind => "30",
+        Mode::Plain | Mode::Sanitized => "200",
+    };
+    test_with("zswap_crossing", "c11", Library::shared_flags, &[rounds, &seed()]);
+}
+
+#[test]
 fn double_include() {
     test("double_include");
     if common::has_cxx() {
