@@ -71,9 +71,10 @@
  * RESULTS. A function that returns int returns 0, or a negative error number of errno.h; the
  * variable errno means nothing after it. zs_strerror() has a sentence for each number. Outputs come
  * last and are written only when the result is 0. No pointer may be NULL unless its function says
- * so: NULL is -EINVAL, not a crash. Every function can return -EIO, and none should, but for loads
- * of pages that are damaged or can't be read: a bug in zsalloc was caught, and the reason was
- * written to stderr. The pool that it happened in is best not used any more.
+ * so: NULL is -EINVAL, not a crash. A load of a page is -EIO if the page is damaged or its file
+ * can't be read. Every other function can return -EIO, and none should: a bug in zsalloc was
+ * caught, and the reason was written to stderr. The pool that it happened in is best not used any
+ * more.
  *
  * BYTES. What an object holds is undefined until it is written; it may be what a freed object held.
  * An object lies at a multiple of 16, and has at least the bytes that were asked for, and a few
@@ -104,8 +105,8 @@
  * so are zswap_remove_area() of the area and zswap_destroy() of the zswap. In a writeback callback
  * nothing waits for a writeback, since that could wait for this one: what would have to wait is
  * -EBUSY, and nothing has changed then; so it is with zswap_invalidate() of the very page that is
- * written. A store to that page succeeds, and is what is stored from then on. Do not shrink with a
- * lock of your own held that the callback takes, nor invalidate, nor take pages.
+ * written. A store to that page does not wait, and is what is stored from then on. Do not shrink,
+ * and call nothing that waits for a writeback, with a lock of your own held that the callback takes.
  *
  * ZSWAP. A zswap has areas, each with pages of its own offsets, as swap devices or guests have
  * them, and one pool. zswap_store() puts a page in, under a limit in bytes of slots, which is what
@@ -122,10 +123,9 @@
  * offset, so that an old copy can't be taken for the new page. And an old copy never reaches the
  * disk after a newer one: a page is not written back twice at a time, and when zswap_invalidate(), a
  * load with ZSWAP_LOAD_EXCLUSIVE, or a failed store returns, no writeback of the page that began
- * before is running. (A failed store in a callback, or of a page whose claim this thread holds,
- * does not wait for it.)
- * Two threads that store, take or invalidate the same offset at the same time get the outcome of
- * one order or the other.
+ * before is running. (Only a failed store in a callback, or of a page whose claim this thread
+ * holds, does not wait for it.) Two threads that store, take or invalidate the same offset at the
+ * same time get the outcome of one order or the other.
  *
  * SIGNAL HANDLERS. A handler may call zs_free(), zs_unmap_object(), zs_map_object() with ZS_MM_RO,
  * and the other functions whose text says so. No others: the thread that it interrupted may be
@@ -140,8 +140,9 @@
  * zs_lookup_class_size(), zs_pool_fd(), and zs_destroy_pool(), which frees what the child has of
  * it. For a zswap all of this holds as for its pool; zswap_remove_area() and zswap_destroy() free
  * what the child has. Only one of parent and child may go on with a zswap that has a backing file,
- * for they share the file but not the table of what is where. Memory that the program supplied is inherited as it was mapped. If parent and child share it
- * (MAP_SHARED), the pool needs ZS_POOL_DONTFORK.
+ * for they share the file but not the table of what is where. Memory that the program supplied is
+ * inherited as it was mapped. If parent and child share it (MAP_SHARED), the pool needs
+ * ZS_POOL_DONTFORK.
  *
  * STRUCTS that are passed begin with their size, and may grow at their end in later versions. A
  * program compiled with an older header works with a newer library: fields that it does not have
@@ -1129,8 +1130,8 @@ int zswap_load_pages(struct zswap_area *area,
 
 /**
  * Loads `count` pages, each from its own offset to its own address: those of offsets[i] to
- * pages[i]. As zswap_load_pages() otherwise. Both arrays may not change during the call. An offset
- * may occur twice.
+ * pages[i]. As zswap_load_pages() otherwise. Neither array may change during the call, and no two
+ * of the pages may overlap. An offset may occur twice, with ZSWAP_LOAD_EXCLUSIVE to be found once.
  *
  * Errors, after which nothing was loaded and results is as it was:
  * -EINVAL: area is NULL, or offsets or pages or one of pages[] is NULL and count is not 0, there
@@ -1203,7 +1204,8 @@ int zswap_set_writeback(struct zswap *zswap, zswap_writeback_fn writeback, void 
  * reading and writing, or of a block device, which are the library's from then on. A page that is
  * there is loaded, replaced and removed as every other, and stays there until it is replaced or
  * removed, also when it is loaded. What is on the file means nothing without this zswap: it is not
- * kept from run to run. Takes the place of a callback.
+ * kept from run to run. Takes the place of a callback. As with every write, one past RLIMIT_FSIZE
+ * raises SIGXFSZ, which ends a program that does not ignore it.
  *
  * fd: the descriptor, which is duplicated: the caller may close it. -1, with bytes 0: no file any
  *     more.

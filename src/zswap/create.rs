@@ -45,7 +45,7 @@ impl Zswap {
         if options.accept_percent > 100 {
             return Err(PERCENT);
         }
-        const CLAIMS: Error = Error::Invalid(&"there may be 1 to 65536 claims, or 0 for 4096");
+        const CLAIMS: Error = Error::Invalid(&"there may be 1 to 65536 claims, or 0 for 1024");
         if options.contexts > MAX_CONTEXTS {
             return Err(CONTEXTS);
         }

@@ -125,8 +125,8 @@ export! {
     }
 
     /// Loads `count` pages, each from its own offset to its own address: those of offsets[i] to
-    /// pages[i]. As zswap_load_pages() otherwise. Both arrays may not change during the call. An offset
-    /// may occur twice.
+    /// pages[i]. As zswap_load_pages() otherwise. Neither array may change during the call, and no two
+    /// of the pages may overlap. An offset may occur twice, with ZSWAP_LOAD_EXCLUSIVE to be found once.
     ///
     /// Errors, after which nothing was loaded and results is as it was:
     /// -EINVAL: area is NULL, or offsets or pages or one of pages[] is NULL and count is not 0, there

@@ -43,7 +43,8 @@ export! {
     /// reading and writing, or of a block device, which are the library's from then on. A page that is
     /// there is loaded, replaced and removed as every other, and stays there until it is replaced or
     /// removed, also when it is loaded. What is on the file means nothing without this zswap: it is not
-    /// kept from run to run. Takes the place of a callback.
+    /// kept from run to run. Takes the place of a callback. As with every write, one past RLIMIT_FSIZE
+    /// raises SIGXFSZ, which ends a program that does not ignore it.
     ///
     /// fd: the descriptor, which is duplicated: the caller may close it. -1, with bytes 0: no file any
     ///     more.
