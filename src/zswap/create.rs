@@ -233,8 +233,17 @@ impl Zswap {
     }
 
     /// How many pages are worth writing back now, of all areas: see [`Area::reclaimable_pages`].
+    ///
+    /// # Errors
+    /// [`Error::Forked`] in a child without the pool.
     pub fn reclaimable_pages(&self) -> Result<u64> {
-        self.0.live_areas().iter().map(|area| Area(area.clone()).reclaimable_pages()).sum()
+        let of_area = |area: &Arc<AreaState>| match Area(area.clone()).reclaimable_pages() {
+            // It was removed meanwhile.
+            Err(Error::Invalid(_)) => Ok(0),
+            pages => pages,
+        };
+        self.0.pool.check_usable()?;
+        self.0.live_areas().iter().map(of_area).sum()
     }
 
     /// Moves objects together and gives the memory that becomes free back to the system, as [`Pool::compact`] does; and
