@@ -1,12 +1,13 @@
 /*
  * Threads that shrink two areas, with a callback that stores, loads, takes, invalidates, shrinks and pulls itself, its
  * own page and others', while other threads' callbacks do the same. Nobody may wait for ever, and no page may be
- * another's. Then threads that store batches at the edge of a limit, which none of them exceeds. Arguments: rounds of
- * each thread, seed.
+ * another's. Then threads that store batches at the edge of a limit, which none of them exceeds. Then areas that come
+ * and go while all are shrunk. Arguments: rounds of each thread, seed.
  */
 #define _GNU_SOURCE
 #include "pages.h"
 #include <pthread.h>
+#include <sched.h>
 #include <stdatomic.h>
 
 enum { THREADS = 4, PAGES = 64, BATCH = 32, BATCHES = 4 };
@@ -166,6 +167,51 @@ static void *batches(void *seed)
     return NULL;
 }
 
+static int keep_or_let_go(void *context, struct zswap_area *area, uint64_t offset, const void *page)
+{
+    (void)context;
+    CHECK(zswap_area_context(area) == &rounds && zswap_area_pages(area) == PAGES);
+    CHECK(is_page(page, offset));
+    return any(2) ? 0 : -EAGAIN;
+}
+
+/* Each thread has an area of its own at times, and calls at others what concerns all areas. */
+static void *come_and_go(void *seed)
+{
+    struct zswap_area_options options = {.struct_size = sizeof options, .context = &rounds};
+    random_state = *(uint64_t *)seed;
+    for (uint64_t round = 0; round < rounds; round++) {
+        struct zswap_area *area;
+        uint64_t number;
+        char text[100];
+        size_t length;
+        int result;
+        OK(zswap_add_area(zswap, PAGES, &options, &area));
+        for (uint64_t i = 0; i < PAGES; i += 1 + any(8))
+            OK(store_page(area, i, i));
+        switch (any(5)) {
+        case 0:
+            OK(zswap_compact(zswap, NULL, &number));
+            break;
+        case 1:
+            RESULT(zswap_stats_json(zswap, text, sizeof text, &length), -ENOSPC);
+            break;
+        case 2:
+            OK(zswap_reclaimable_pages(zswap, &number));
+            CHECK(zswap_stats_of(zswap).areas >= 1);
+            break;
+        default:
+            result = zswap_shrink(zswap, 1 + any(20), &number);
+            CHECK(result == 0 || result == -EAGAIN || result == -ENOENT);
+        }
+        /* Others may be shrinking it. */
+        while ((result = zswap_remove_area(area)) == -EBUSY)
+            sched_yield();
+        OK(result);
+    }
+    return NULL;
+}
+
 static void in_threads(void *(*what)(void *), uint64_t seed)
 {
     pthread_t threads[THREADS];
@@ -205,6 +251,9 @@ int main(int count, char **arguments)
     CHECK(batches_stored > 0 && batches_refused > 0);
     for (size_t i = 0; i < 2; i++)
         OK(zswap_remove_area(areas[i]));
+    OK(zswap_set_writeback(zswap, keep_or_let_go, NULL));
+    in_threads(come_and_go, seed);
+    CHECK(zswap_stats_of(zswap).areas == 0 && zswap_stats_of(zswap).used_bytes == 0);
     OK(zswap_destroy(zswap));
     printf("zswap_crossing: ok, %llu callbacks, %llu refused, %llu busy, %llu batches stored, %llu refused\n",
            (unsigned long long)calls, (unsigned long long)refused, (unsigned long long)busy,

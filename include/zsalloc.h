@@ -294,7 +294,7 @@
 /** A pool of objects; what is in it is zsalloc's own. */
 struct zs_pool;
 
-/** A swap layer in memory: areas whose pages are compressed into one pool; what is in it is zsalloc's own. */
+/** Areas whose pages are compressed into one pool; what is in it is zsalloc's own. */
 struct zswap;
 
 /** A fixed number of pages of a zswap; what is in it is zsalloc's own. */
@@ -966,7 +966,8 @@ int zswap_add_area(struct zswap *zswap,
 
 /**
  * Removes an area with all its pages, those on the backing file included, and frees it: no other
- * call on it may begin at the same time or later. It waits for nobody.
+ * call on it may begin at the same time or later. Calls on the zswap may: they pass the area by,
+ * unless they are at it already, such as a zswap_shrink(), which is -EBUSY. It waits for nobody.
  *
  * In a forked child that did not get the pool it frees what the child has of the area.
  *

@@ -25,7 +25,7 @@ const SOURCES: [&str; 11] = [
 /// What a program holds pointers to, and knows nothing else of.
 const OPAQUE: &str = "/// A pool of objects; what is in it is zsalloc's own.
 pub struct zs_pool(Pool);
-/// A swap layer in memory: areas whose pages are compressed into one pool; what is in it is zsalloc's own.
+/// Areas whose pages are compressed into one pool; what is in it is zsalloc's own.
 pub struct zswap(Zswap);
 /// A fixed number of pages of a zswap; what is in it is zsalloc's own.
 pub struct zswap_area(Area);

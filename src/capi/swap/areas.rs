@@ -81,7 +81,8 @@ export! {
     }
 
     /// Removes an area with all its pages, those on the backing file included, and frees it: no other
-    /// call on it may begin at the same time or later. It waits for nobody.
+    /// call on it may begin at the same time or later. Calls on the zswap may: they pass the area by,
+    /// unless they are at it already, such as a zswap_shrink(), which is -EBUSY. It waits for nobody.
     ///
     /// In a forked child that did not get the pool it frees what the child has of the area.
     ///
