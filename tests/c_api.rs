@@ -139,7 +139,7 @@ fn zswap_threads() {
 #[test]
 fn zswap_crossing() {
     let rounds = match mode() {
-        Mode::Valgrind => "30",
+        Mode::Valgrind => "10",
         Mode::Plain | Mode::Sanitized => "200",
     };
     test_with("zswap_crossing", "c11", Library::shared_flags, &[rounds, &seed()]);
