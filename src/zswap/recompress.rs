@@ -44,11 +44,15 @@ impl Area {
 impl AreaState {
     fn recompress_if_cold(&self, call: &Call<'_>, offset: u64, seen: PageWord, codec: Codec) -> Result<bool> {
         let page = self.page(offset);
+        // First of all: REFERENCED tells the end of a writeback that the page was loaded meanwhile.
+        if seen.has_writeback() {
+            return Ok(false);
+        }
         if seen.is_referenced() {
             page.exchange_relaxed(seen, seen.with_referenced(false));
             return Ok(false);
         }
-        if seen.is_marked() || seen.has_writeback() {
+        if seen.is_marked() {
             return Ok(false);
         }
         let (word, pinned) = page.find(&self.shared.pool);
