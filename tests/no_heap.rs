@@ -1,8 +1,9 @@
-//! After their creation a pool and a zswap call the global allocator no more: it may be the heap itself that is swapped
-//! out.
+//! After its creation a pool calls the global allocator no more, nor does a zswap: it may be the heap itself that is
+//! swapped out.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
+use std::fs::File;
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use zsalloc::{
@@ -157,92 +158,138 @@ fn nor_do_threads_that_share_one() {
     });
 }
 
-/// A page that compresses, another for each number; every fifth does not, every seventh repeats one word.
-fn page(number: u64, page: &mut [u8; PAGE_SIZE]) {
+type Page = [u8; PAGE_SIZE];
+
+/// Filled, compressible and noise by turns.
+fn page(number: u64) -> Page {
     let mut state = number.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-    for (at, byte) in page.iter_mut().enumerate() {
+    std::array::from_fn(|at| {
         state ^= state << 13;
         state ^= state >> 7;
         state ^= state << 17;
-        *byte = if number.is_multiple_of(7) {
-            7
-        } else if number.is_multiple_of(5) || at.is_multiple_of(8) {
-            state as u8
-        } else {
-            at as u8
-        };
+        match number % 5 {
+            0 => number as u8,
+            1 => state as u8,
+            _ if at % 8 == 0 => state as u8,
+            _ => (at / 512) as u8,
+        }
+    })
+}
+
+const PAGES: u64 = 300;
+
+/// What a test has made before the allocator is watched.
+struct Made {
+    pages: Vec<Page>,
+    loaded: Vec<Page>,
+    offsets: Vec<u64>,
+    claims: Vec<Claim>,
+}
+
+impl Made {
+    fn new() -> Self {
+        Self {
+            pages: (0..PAGES).map(page).collect(),
+            loaded: vec![[0; PAGE_SIZE]; PAGES as usize],
+            offsets: (0..PAGES).map(|at| at * 7 % PAGES).collect(),
+            claims: vec![Claim::default(); 64],
+        }
     }
 }
 
-const PAGES: u64 = 512;
-
-/// Everything that is done to pages; `batch` is room for all of them.
-fn use_area(area: &Area, codec: Codec, batch: &mut [[u8; PAGE_SIZE]]) {
-    let mut one = [0; PAGE_SIZE];
-    for offset in 0..PAGES {
-        page(offset, &mut one);
-        area.store(offset, &one).unwrap();
+/// Everything that is done to pages. Limits may refuse some.
+fn use_area(zswap: &Zswap, area: &Area, made: &mut Made) {
+    for (offset, page) in (0..).zip(&made.pages) {
+        area.store(offset, page).ok();
+        area.load(offset, &mut made.loaded[0], LoadFlags::KEEP).ok();
+        // Replaced by another kind.
+        area.store(offset, &made.pages[(offset as usize + 1) % PAGES as usize]).ok();
     }
-    area.load_pages(0, batch, LoadFlags::KEEP, |_, done| done.unwrap()).unwrap();
-    area.store_pages(PAGES, batch).unwrap();
-    let offsets: [u64; 64] = std::array::from_fn(|at| at as u64 * 31 % PAGES);
-    area.load_scattered(&offsets, &mut batch[..64], LoadFlags::KEEP, |_, done| done.unwrap()).unwrap();
-    area.load(1, &mut one, LoadFlags::TAKE).unwrap();
-    assert!(area.load(1, &mut one, LoadFlags::KEEP).is_err());
-    let mut claims = [Claim::default(); 16];
-    let count = area.begin_writeback(&mut claims, &mut batch[..16]).unwrap();
-    assert!(count > 0);
-    for (at, claim) in claims[..count].iter().enumerate() {
+    area.store_pages(PAGES, &made.pages).ok();
+    area.load_pages(0, &mut made.loaded, LoadFlags::KEEP, |_, _| {}).ok();
+    area.load_scattered(&made.offsets, &mut made.loaded, LoadFlags::KEEP, |_, _| {}).ok();
+    area.next_stored(0).unwrap();
+    let count = area.begin_writeback(&mut made.claims, &mut made.loaded).unwrap();
+    for (at, claim) in made.claims[..count].iter().enumerate() {
         let result = if at % 2 == 0 { Ok(()) } else { Err(Refusal::Again) };
         area.end_writeback(claim, result).unwrap();
     }
-    assert!(area.shrink(100).unwrap() > 0);
-    area.recompress(PAGES, codec).unwrap();
-    area.recompress(PAGES, codec).unwrap();
-    for offset in 0..PAGES * 2 {
-        let _ = area.load(offset, &mut one, LoadFlags::KEEP);
+    zswap.shrink(100).ok();
+    area.shrink(50).ok();
+    area.recompress(PAGES, Codec::Zstd(3)).ok();
+    area.recompress(PAGES, Codec::Zstd(3)).ok();
+    area.load_pages(0, &mut made.loaded, LoadFlags::KEEP, |_, _| {}).ok();
+    for offset in 0..50 {
+        area.load(offset, &mut made.loaded[0], LoadFlags::TAKE).ok();
     }
-    area.next_stored(0).unwrap();
-    area.invalidate(5, 1, Patience::Wait).unwrap();
+    area.load_pages(PAGES, &mut made.loaded[..100], LoadFlags::TAKE, |_, _| {}).ok();
+    area.invalidate(100, 1, Patience::NoWait).unwrap();
+    zswap.compact_pool();
+    area.note_refaults(3).unwrap();
     area.invalidate(0, area.pages(), Patience::Wait).unwrap();
 }
 
-#[test]
-fn nor_does_zswap() {
-    let mut batch = vec![[0; PAGE_SIZE]; PAGES as usize];
-    let zswap = Zswap::new("no heap", &ZswapOptions::default()).unwrap();
-    let area = zswap.add_area(4096, &AreaOptions::default()).unwrap();
-    let codec = Codec::Zstd(3);
-    zswap.set_codec(codec).unwrap();
-    zswap.set_codec(Codec::Lz4).unwrap();
-    let file = tempfile();
-    for to_file in [false, true] {
-        match to_file {
-            true => zswap.set_backing_file(Some((file.as_raw_fd(), 1 << 20))).unwrap(),
-            false => zswap.set_writeback(Some(Arc::new(|_, _, _| Ok(())))).unwrap(),
-        }
-        for _ in 0..2 {
-            assert_eq!(calls_of(|| use_area(&area, codec, &mut batch)), 0, "with a file: {to_file}");
-        }
-    }
-    // At the limit, where stores are refused, and where the pool is compacted.
-    zswap.set_limit(256 << 10).unwrap();
-    let calls = calls_of(|| {
-        let mut one = [0; PAGE_SIZE];
-        for offset in 0..PAGES {
-            page(offset, &mut one);
-            let _ = area.store(offset, &one);
-        }
-        zswap.shrink(10).unwrap();
-        assert!(area.store_pages(0, &batch).is_err());
-    });
-    assert_eq!(calls, 0, "at the limit");
+/// What is refused for its arguments.
+fn misuse(area: &Area, made: &mut Made) {
+    assert!(area.store(u64::MAX, &made.pages[0]).is_err());
+    assert!(area.load(u64::MAX, &mut made.loaded[0], LoadFlags::KEEP).is_err());
+    assert!(area.load(5, &mut made.loaded[0], LoadFlags::TAKE).is_err(), "it is not there");
+    assert!(area.end_writeback(&Claim::default(), Ok(())).is_err());
+    assert!(area.next_stored(0).is_err() && area.shrink(1).is_err());
 }
 
-/// A file without a name.
-fn tempfile() -> std::fs::File {
+/// Compacts, which looks at all areas in a list of its own making: pages do not wait for that.
+trait CompactPool {
+    fn compact_pool(&self);
+}
+
+impl CompactPool for Zswap {
+    fn compact_pool(&self) {
+        self.pool().compact(&CompactBudget::default()).unwrap();
+    }
+}
+
+fn assert_zswap_quiet(options: &ZswapOptions, area_options: &AreaOptions, file: Option<&File>) {
+    let zswap = Zswap::new("no heap", options).unwrap();
+    let area = zswap.add_area(1 << 20, area_options).unwrap();
+    match file {
+        Some(file) => zswap.set_backing_file(Some((file.as_raw_fd(), 200 * PAGE_SIZE as u64))).unwrap(),
+        None => {
+            let callback = |_: &Area, offset: u64, _: &Page| if offset % 10 == 3 { Err(Refusal::Io) } else { Ok(()) };
+            zswap.set_writeback(Some(Arc::new(callback))).unwrap();
+        }
+    }
+    let mut made = Made::new();
+    for codec in [options.codec, Codec::Zstd(3), Codec::Raw] {
+        // A codec's contexts are made when it is set.
+        zswap.set_codec(Codec::Zstd(3)).unwrap();
+        zswap.set_codec(codec).unwrap();
+        let calls = calls_of(|| {
+            use_area(&zswap, &area, &mut made);
+            misuse(&area, &mut made);
+        });
+        assert_eq!(calls, 0, "calls of the allocator with {codec:?}, {options:?}");
+    }
+    let counts = zswap.stats().unwrap().counts;
+    assert!(counts.pages() == 0 && counts.written_back > 0 && counts.recompressed > 0, "{counts:?}");
+}
+
+#[test]
+fn a_zswap_in_use_does_not_call_the_allocator() {
+    let plain = ZswapOptions { contexts: 1, ..ZswapOptions::default() };
+    let area = AreaOptions::default();
+    assert_zswap_quiet(&plain, &area, None);
+    assert_zswap_quiet(&ZswapOptions { codec: Codec::Zstd(5), contexts: 3, ..plain.clone() }, &area, None);
+    // Limits that are met.
+    assert_zswap_quiet(&ZswapOptions { max_bytes: 250_000, ..plain.clone() }, &area, None);
+    assert_zswap_quiet(&plain, &AreaOptions { max_bytes: 200_000, ..area.clone() }, None);
+    assert_zswap_quiet(&plain, &AreaOptions { refuse_incompressible: true, ..area }, None);
+}
+
+#[test]
+fn nor_does_one_with_a_file() {
     let path = std::env::temp_dir().join(format!("zsalloc-no-heap-{}", std::process::id()));
-    let file = std::fs::File::options().read(true).write(true).create_new(true).open(&path).unwrap();
-    std::fs::remove_file(path).unwrap();
-    file
+    let file = File::options().read(true).write(true).create(true).truncate(true).open(&path).unwrap();
+    std::fs::remove_file(&path).unwrap();
+    assert_zswap_quiet(&ZswapOptions { contexts: 1, ..ZswapOptions::default() }, &AreaOptions::default(), Some(&file));
 }

@@ -1,6 +1,6 @@
 //! What one thread sees.
 
-use super::{compressible, load, memory_file, noise, with_area};
+use super::{compressible, load, noise, with_area};
 use crate::{AreaOptions, Claim, Codec, CompactBudget, Error, LoadFlags, PAGE_SIZE, Patience, Zswap, ZswapOptions};
 use std::os::fd::AsRawFd;
 use std::sync::{Arc, Mutex};
@@ -103,7 +103,7 @@ fn limits_hold_and_shrinking_makes_room() {
 #[test]
 fn the_library_writes_to_its_own_file() {
     let (zswap, area) = with_area(10_000, &ZswapOptions::default());
-    let file = memory_file();
+    let file = tempfile();
     zswap.set_backing_file(Some((file.as_raw_fd(), 300 * PAGE_SIZE as u64))).unwrap();
     drop(file);
     let pages: Vec<_> = (0..400).map(compressible).collect();
@@ -118,6 +118,11 @@ fn the_library_writes_to_its_own_file() {
     assert_eq!(zswap.shrink(1000), Ok(100));
     area.remove().unwrap();
     zswap.set_backing_file(None).unwrap();
+}
+
+fn tempfile() -> std::fs::File {
+    let fd = crate::os::Os::default().memory_file("backing", 0, false).unwrap();
+    std::fs::File::from(fd)
 }
 
 #[test]

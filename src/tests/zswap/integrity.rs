@@ -68,18 +68,16 @@ fn every_bit_of_a_raw_object() {
 }
 
 #[test]
-#[allow(clippy::needless_range_loop, reason = "the slot is damaged where it is")]
 fn every_byte_with_every_other_value_in_the_header() {
     let (_zswap, area) = with_area(100, &ZswapOptions::default());
     area.store(0, &compressible(4)).unwrap();
-    let slot = object(&area, 0);
-    for at in 0..5 {
-        let right = slot[at];
+    for byte in &mut object(&area, 0)[..5] {
+        let right = *byte;
         for wrong in (0..=255).filter(|&value| value != right) {
-            slot[at] = wrong;
+            *byte = wrong;
             assert_refused(&area, 0, LoadFlags::TAKE);
         }
-        slot[at] = right;
+        *byte = right;
     }
     assert!(load(&area, 0) == Ok(compressible(4)));
 }
@@ -181,12 +179,12 @@ fn every_byte_of_a_file_page() {
     area.store(1, &noise(2)).unwrap();
     assert_eq!(zswap.shrink(2), Ok(2));
     for (slot, page) in [compressible(1), noise(2)].iter().enumerate() {
-        for at in 0..PAGE_SIZE {
+        for (at, &byte) in page.iter().enumerate() {
             let place = (slot * PAGE_SIZE + at) as u64;
-            file.write_at(&[page[at] ^ 1 << (at % 8)], place).unwrap();
+            file.write_at(&[byte ^ 1 << (at % 8)], place).unwrap();
             let flags = if at % 2 == 0 { LoadFlags::KEEP } else { LoadFlags::TAKE };
             assert_refused(&area, slot as u64, flags);
-            file.write_at(&[page[at]], place).unwrap();
+            file.write_at(&[byte], place).unwrap();
         }
         assert!(load(&area, slot as u64) == Ok(*page));
     }

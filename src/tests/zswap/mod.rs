@@ -2,14 +2,17 @@
 
 mod basics;
 mod callbacks;
+mod file;
 mod integrity;
+mod limits;
 mod matrix;
 mod model;
 mod races;
+mod stats;
 
 use crate::{Area, AreaOptions, LoadFlags, PAGE_SIZE, Refusal, Result, Zswap, ZswapOptions};
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -93,6 +96,15 @@ impl Slow {
 /// How long anything may take before the test says that it hangs.
 pub const WATCHDOG: Duration = Duration::from_secs(60);
 
+/// Tells other threads to stop when it is dropped, also in a panic: who waits for them would wait for ever.
+pub struct Until<'a>(pub &'a AtomicBool);
+
+impl Drop for Until<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, SeqCst);
+    }
+}
+
 /// Gives another thread the time to do what it must not do.
 pub fn linger() {
     std::thread::sleep(Duration::from_millis(20));
@@ -111,9 +123,4 @@ pub fn with_disk(zswap: &Zswap) -> Disk {
     };
     zswap.set_writeback(Some(Arc::new(callback))).unwrap();
     disk
-}
-
-/// A file in memory, to write pages back to.
-pub fn memory_file() -> std::fs::File {
-    std::fs::File::from(crate::os::Os::default().memory_file("backing", 0, false).unwrap())
 }

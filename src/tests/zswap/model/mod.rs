@@ -16,7 +16,7 @@ use run::Run;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Steps in a test run: a few seconds.
-const STEPS: u64 = if cfg!(debug_assertions) { 100_000 } else { 1_000_000 };
+const STEPS: u64 = if cfg!(debug_assertions) { 40_000 } else { 1_000_000 };
 
 #[test]
 fn zswap_model() {

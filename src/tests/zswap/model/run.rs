@@ -11,6 +11,7 @@ use crate::{
     Area, AreaOptions, Claim, Codec, CompactBudget, Error, LoadFlags, MAX_BATCH, PAGE_SIZE, Patience, Result, Zswap,
 };
 use std::collections::VecDeque;
+use std::fs::File;
 use std::os::fd::AsRawFd;
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -226,7 +227,7 @@ impl Run {
             BackingKind::Nothing => zswap.set_writeback(None),
             BackingKind::Callback => zswap.set_writeback(Some(callback(&shared))),
             BackingKind::File(pages) => {
-                let file = Os::default().memory_file("backing", 0, false).expect("the test has memory");
+                let file = open_file(pages);
                 zswap.set_backing_file(Some((file.as_raw_fd(), pages * PAGE_SIZE as u64)))
             }
         };
@@ -388,6 +389,14 @@ impl Run {
         self.empty();
         println!("zswap model: {:?}", self.met);
     }
+}
+
+/// A file to write pages to: one in eight is a device that never has room.
+fn open_file(pages: u64) -> File {
+    if pages.is_multiple_of(8) {
+        return File::options().read(true).write(true).open("/dev/full").expect("there is such a device");
+    }
+    File::from(Os::default().memory_file("backing", 0, false).expect("the test has memory"))
 }
 
 /// An area that was removed refuses everything.

@@ -1,0 +1,299 @@
+//! The library's own file: whatever the device does, nothing is lost.
+
+use super::{PageBytes, Until, compressible, load, noise, take, with_area};
+use crate::os::{Call, Os, faults::Faults};
+use crate::tests::shared::number;
+use crate::zswap::word::{Kind, PageWord};
+use crate::{Area, AreaOptions, Claim, Codec, Error, LoadFlags, PAGE_SIZE, Patience, Zswap, ZswapOptions};
+use std::fs::{File, OpenOptions};
+use std::os::fd::AsRawFd;
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
+use std::thread;
+
+fn file() -> File {
+    File::from(Os::default().memory_file("backing", 0, false).unwrap())
+}
+
+fn set(zswap: &Zswap, file: &File, pages: u64) {
+    zswap.set_backing_file(Some((file.as_raw_fd(), pages * PAGE_SIZE as u64))).unwrap();
+}
+
+/// A zswap whose system calls can be made to fail, with this file, and pages.
+fn with_faults(file: &File, file_pages: u64, pages: u64) -> (Arc<Faults>, Zswap, Area) {
+    let faults = Arc::<Faults>::default();
+    let zswap = Zswap::with_os(Os { faults: Some(faults.clone()) }, "test", &ZswapOptions::default()).unwrap();
+    set(&zswap, file, file_pages);
+    let area = zswap.add_area(10_000, &AreaOptions::default()).unwrap();
+    (0..pages).for_each(|offset| area.store(offset, &page(offset)).unwrap());
+    (faults, zswap, area)
+}
+
+fn page(offset: u64) -> PageBytes {
+    if offset.is_multiple_of(3) { noise(offset) } else { compressible(offset) }
+}
+
+/// All pages are there, in the pool or on the file, and the places that are taken are those of pages.
+#[track_caller]
+fn assert_all(zswap: &Zswap, area: &Area, pages: u64) {
+    for offset in 0..pages {
+        assert!(load(area, offset) == Ok(page(offset)), "page {offset}");
+    }
+    let stats = zswap.stats().unwrap();
+    assert_eq!(stats.counts.pages(), pages);
+    assert_eq!(stats.file_bytes, stats.counts.file_pages * PAGE_SIZE as u64);
+    assert_eq!(zswap.pool().stats().unwrap().objects, stats.counts.pool_pages());
+    assert!((0..pages).all(|offset| !area.word_at(offset).has_writeback()));
+}
+
+/// Everything goes, and so do the places.
+fn end(zswap: &Zswap, area: &Area) {
+    area.invalidate(0, area.pages(), Patience::Wait).unwrap();
+    let stats = zswap.stats().unwrap();
+    assert_eq!((stats.file_bytes, stats.used_bytes, zswap.pool().stats().unwrap().objects), (0, 0, 0));
+    zswap.set_backing_file(None).unwrap();
+}
+
+#[test]
+fn every_write_may_fail() {
+    let file = file();
+    for n in 1..12 {
+        for times in [1, 2, 0] {
+            let (faults, zswap, area) = with_faults(&file, 300, 200);
+            faults.fail(Call::Write, n, times);
+            // Some places in between are taken, so that writes are many.
+            let mut shrunk = 0;
+            for _ in 0..8 {
+                shrunk += zswap.shrink(30).unwrap_or(0);
+                area.invalidate(shrunk / 2, 1, Patience::Wait).unwrap();
+                area.store(shrunk / 2, &page(shrunk / 2)).unwrap();
+            }
+            assert_all(&zswap, &area, 200);
+            assert!(times != 0 || n > 8 || area.stats().unwrap().counts.writeback_no_memory > 0);
+            faults.heal(Call::Write);
+            zswap.shrink(1000).unwrap();
+            zswap.shrink(1000).ok();
+            assert_all(&zswap, &area, 200);
+            assert_eq!(area.stats().unwrap().counts.file_pages, 200);
+            end(&zswap, &area);
+        }
+    }
+}
+
+#[test]
+fn a_read_that_fails_keeps_the_page() {
+    let file = file();
+    let (faults, zswap, area) = with_faults(&file, 300, 50);
+    assert_eq!(zswap.shrink(50), Ok(50));
+    for n in 1..4 {
+        faults.fail(Call::Read, n, 0);
+        let mut destination = [0x42; PAGE_SIZE];
+        let flags = if n == 1 { LoadFlags::KEEP } else { LoadFlags::TAKE };
+        if n == 1 {
+            assert!(matches!(area.load(7, &mut destination, flags), Err(Error::Io(_))));
+            assert!(destination == [0x42; PAGE_SIZE]);
+        }
+        let mut many = vec![[0x42; PAGE_SIZE]; 10];
+        let mut results = Vec::new();
+        let first = area.load_pages(10, &mut many, LoadFlags::KEEP, |_, result| results.push(result));
+        assert!(matches!(first, Err(Error::Io(_))));
+        let failed = |at: usize| results[at].is_err() && many[at] == [0x42; PAGE_SIZE];
+        assert!((0..10).all(|at| failed(at) || many[at] == page(10 + at as u64)));
+        faults.heal(Call::Read);
+        assert_all(&zswap, &area, 50);
+    }
+    // One failure is not yet a failed load.
+    faults.fail(Call::Read, 1, 2);
+    assert!(load(&area, 7) == Ok(page(7)));
+    assert!(area.stats().unwrap().counts.file_read_failures > 0);
+    faults.heal(Call::Read);
+    end(&zswap, &area);
+}
+
+#[test]
+fn a_full_file_and_places_that_come_free() {
+    let file = file();
+    let (_, zswap, area) = with_faults(&file, 64, 200);
+    assert_eq!(zswap.shrink(1000), Ok(64));
+    assert!(matches!(zswap.shrink(1), Err(Error::Again(_))));
+    assert!(area.stats().unwrap().counts.writeback_no_space > 0);
+    assert_all(&zswap, &area, 200);
+    let on_file: Vec<_> = (0..200).filter(|&at| matches!(area.word_at(at).kind(), Kind::Backed(_))).collect();
+    // Replaced, taken, invalidated, and replaced by a filled page: each gives its place back, once.
+    area.store(on_file[0], &page(on_file[0])).unwrap();
+    assert!(take(&area, on_file[1]) == Ok(page(on_file[1])));
+    area.invalidate(on_file[2], 1, Patience::Wait).unwrap();
+    area.store(on_file[3], &[1; PAGE_SIZE]).unwrap();
+    assert_eq!(zswap.stats().unwrap().file_bytes, 60 * PAGE_SIZE as u64);
+    [1, 2, 3].iter().for_each(|&at| area.store(on_file[at], &page(on_file[at])).unwrap());
+    assert_eq!(zswap.shrink(1000), Ok(4));
+    assert_all(&zswap, &area, 200);
+    assert!(matches!(zswap.set_backing_file(None), Err(Error::Busy(_))));
+    end(&zswap, &area);
+}
+
+#[test]
+fn a_device_without_room() {
+    let full = OpenOptions::new().read(true).write(true).open("/dev/full").unwrap();
+    let (_, zswap, area) = with_faults(&full, 300, 100);
+    assert!(matches!(zswap.shrink(100), Err(Error::Again(_))));
+    assert!(area.stats().unwrap().counts.writeback_no_space > 0, "ENOSPC");
+    assert_all(&zswap, &area, 100);
+    end(&zswap, &area);
+}
+
+#[test]
+fn a_device_that_refuses() {
+    // Not open for writing.
+    let null = File::open("/dev/null").unwrap();
+    let (_, zswap, area) = with_faults(&null, 300, 100);
+    assert!(matches!(zswap.shrink(100), Err(Error::Again(_))));
+    assert!(area.stats().unwrap().counts.writeback_io > 0);
+    assert_all(&zswap, &area, 100);
+    end(&zswap, &area);
+    // Pages go, and nothing comes back.
+    let sink = OpenOptions::new().read(true).write(true).open("/dev/null").unwrap();
+    set(&zswap, &sink, 300);
+    area.store(1, &page(1)).unwrap();
+    assert_eq!(zswap.shrink(1), Ok(1));
+    assert!(matches!(load(&area, 1), Err(Error::Io(_))));
+    end(&zswap, &area);
+}
+
+/// Writes end in the middle of a page: those before it are there, the others stay in the pool.
+#[test]
+fn short_writes() {
+    const CHILD: &str = "ZSALLOC_TEST_FILE_LIMIT";
+    let Some(limit) = number(CHILD) else {
+        // The limit is a process's own, so each is a child's.
+        for limit in [0, 1, 4096, 4097, 10 * 4096 - 1, 40 * 4096 + 2000] {
+            let name = "tests::zswap::file::short_writes";
+            let child = Command::new(std::env::current_exe().unwrap())
+                .args(["--exact", name])
+                .env(CHILD, limit.to_string())
+                .output();
+            let output = child.unwrap();
+            assert!(output.status.success(), "{limit}: {}", String::from_utf8_lossy(&output.stdout));
+        }
+        return;
+    };
+    let limits = |bytes| libc::rlimit { rlim_cur: bytes, rlim_max: libc::RLIM_INFINITY };
+    // SAFETY: the calls read what they are given, and change limits of this process alone.
+    let set_limit = |bytes| assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_FSIZE, &limits(bytes)) }, 0);
+    // SAFETY: as above: too long a file is an error then, and no signal.
+    unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
+    let file = file();
+    let (_, zswap, area) = with_faults(&file, 300, 200);
+    set_limit(limit);
+    let whole = limit / PAGE_SIZE as u64;
+    let mut gone = 0;
+    while let Ok(more) = zswap.shrink(100) {
+        gone += more;
+    }
+    set_limit(libc::RLIM_INFINITY);
+    assert_eq!(gone, whole, "pages that were written whole");
+    assert!(file.metadata().unwrap().len() <= limit);
+    assert!(area.stats().unwrap().counts.writeback_io > 0);
+    assert_all(&zswap, &area, 200);
+    (0..2).for_each(|_| _ = zswap.shrink(1000));
+    assert_all(&zswap, &area, 200);
+    assert_eq!(area.stats().unwrap().counts.file_pages, 200);
+    end(&zswap, &area);
+}
+
+/// A word that names a place of before is refused, also when the generation of the place has come round.
+#[test]
+fn generations_wrap() {
+    let (zswap, area) = with_area(2, &ZswapOptions { codec: Codec::Raw, ..ZswapOptions::default() });
+    let file = file();
+    set(&zswap, &file, 1);
+    let cycle = |offset: u64, number: u64| {
+        area.store(offset, &compressible(number)).unwrap();
+        assert_eq!(area.shrink(1), Ok(1));
+        assert!(matches!(area.word_at(offset).kind(), Kind::Backed(_)));
+    };
+    cycle(0, 1);
+    let stale = area.word_at(0);
+    area.invalidate(0, 1, Patience::Wait).unwrap();
+    let assert_refused = || {
+        area.set_word_at(0, stale);
+        assert!(matches!(load(&area, 0), Err(Error::Io(_))));
+        area.set_word_at(0, PageWord::EMPTY);
+    };
+    cycle(1, 0);
+    assert_refused();
+    let mut cycles = 1;
+    while area.word_at(1).kind() != stale.kind() {
+        // Replaced in the pool, which gives the place back, and written again.
+        cycle(1, cycles);
+        assert!(cycles % 1000 != 0 || load(&area, 1) == Ok(compressible(cycles)));
+        cycles += 1;
+    }
+    assert!(cycles > 65_000);
+    assert!(load(&area, 1) == Ok(compressible(cycles - 1)));
+    // The same place and generation: who the page is tells.
+    assert_refused();
+    end(&zswap, &area);
+}
+
+/// Pages that tell their offset and version, on the file, replaced and written again while others read them.
+#[test]
+fn readers_race_with_replacement() {
+    const PAGES: u64 = 24;
+    let (zswap, area) = with_area(PAGES, &ZswapOptions::default());
+    let file = file();
+    set(&zswap, &file, PAGES / 2);
+    let versions: [AtomicU64; PAGES as usize] = std::array::from_fn(|_| AtomicU64::new(0));
+    let (stop, on_file) = (AtomicBool::new(false), AtomicU64::new(0));
+    let make = |offset: u64, version: u64| compressible(offset << 32 | version);
+    (0..PAGES).for_each(|offset| area.store(offset, &make(offset, 0)).unwrap());
+    thread::scope(|threads| {
+        for number in 0..3 {
+            let (area, versions, stop, on_file) = (&area, &versions, &stop, &on_file);
+            threads.spawn(move || {
+                let mut at = number;
+                while !stop.load(SeqCst) {
+                    at = (at + 5) % PAGES;
+                    let before = versions[at as usize].load(SeqCst);
+                    on_file.fetch_add(u64::from(matches!(area.word_at(at).kind(), Kind::Backed(_))), SeqCst);
+                    let page = load(area, at).unwrap();
+                    // The next version may be there before it is noted.
+                    let after = versions[at as usize].load(SeqCst) + 1;
+                    assert!((before..=after).any(|version| page == make(at, version)), "another page, or an old one");
+                }
+            });
+        }
+        let _stopping = Until(&stop);
+        for round in 1..if cfg!(debug_assertions) { 150 } else { 5000 } {
+            for offset in 0..PAGES {
+                area.store(offset, &make(offset, round)).unwrap();
+                versions[offset as usize].store(round, SeqCst);
+                if offset % 4 == 0 {
+                    zswap.shrink(6).ok();
+                }
+            }
+        }
+    });
+    assert!(on_file.load(SeqCst) > 0);
+    assert_eq!(area.stats().unwrap().counts.file_read_failures, 0);
+    end(&zswap, &area);
+}
+
+/// Claims of the caller's and writes to the library's file go side by side.
+#[test]
+fn pull_beside_the_file() {
+    let file = file();
+    let (_, zswap, area) = with_faults(&file, 300, 20);
+    let (mut claims, mut pages) = ([Claim::default(); 8], [[0; PAGE_SIZE]; 8]);
+    assert_eq!(area.begin_writeback(&mut claims, &mut pages), Ok(8));
+    assert_eq!(zswap.shrink(100), Ok(12), "all that is not claimed");
+    for claim in &claims {
+        assert!(matches!(area.invalidate(claim.offset, 1, Patience::Wait), Err(Error::Busy(_))));
+        assert_eq!(area.end_writeback(claim, Ok(())), Ok(true));
+        assert!(matches!(load(&area, claim.offset), Err(Error::NotFound(_))));
+        area.store(claim.offset, &page(claim.offset)).unwrap();
+    }
+    assert_all(&zswap, &area, 20);
+    end(&zswap, &area);
+}

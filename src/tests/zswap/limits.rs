@@ -1,0 +1,216 @@
+//! Limits and batches: never exceeded, and somebody always gets through.
+
+use super::{PageBytes, Until, compressible, load, noise, with_area, with_disk};
+use crate::{AreaOptions, Codec, Error, PAGE_SIZE, Patience, Zswap, ZswapOptions};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
+use std::thread;
+
+/// Bytes of the slot of a page that does not compress.
+const RAW: u64 = 4112;
+const BATCH: u64 = 512;
+
+fn full<T: std::fmt::Debug>(result: &crate::Result<T>) -> bool {
+    matches!(result, Err(Error::NoMemory(_)))
+}
+
+/// Threads that store batches all at once, round after round, into a limit that has room for fewer of them: it is never
+/// exceeded, and one at least gets through each time.
+fn at_the_edge(batch: &[PageBytes], max_bytes: u64, of_area: bool) {
+    const THREADS: u64 = 8;
+    let (zswap_max, area_max) = if of_area { (0, max_bytes) } else { (max_bytes, 0) };
+    let zswap = Zswap::new("test", &ZswapOptions { max_bytes: zswap_max, ..ZswapOptions::default() }).unwrap();
+    let options = AreaOptions { max_bytes: area_max, ..AreaOptions::default() };
+    let area = zswap.add_area(THREADS * BATCH, &options).unwrap();
+    let (stop, through) = (AtomicBool::new(false), AtomicU64::new(0));
+    thread::scope(|threads| {
+        threads.spawn(|| {
+            while !stop.load(SeqCst) {
+                let used = if of_area { area.stats().unwrap().used_bytes } else { zswap.stats().unwrap().used_bytes };
+                assert!(used <= max_bytes, "{used} of {max_bytes}");
+            }
+        });
+        let _stopping = Until(&stop);
+        for _ in 0..if cfg!(debug_assertions) { 6 } else { 100 } {
+            through.store(0, SeqCst);
+            thread::scope(|round| {
+                for number in 0..THREADS {
+                    let (area, through) = (&area, &through);
+                    round.spawn(move || {
+                        let result = area.store_pages(number * BATCH, batch);
+                        assert!(result.is_ok() || full(&result), "{result:?}");
+                        let there = (number * BATCH..(number + 1) * BATCH).filter(|&at| load(area, at).is_ok()).count();
+                        assert_eq!(there as u64, if result.is_ok() { BATCH } else { 0 }, "all or nothing");
+                        through.fetch_add(u64::from(result.is_ok()), SeqCst);
+                    });
+                }
+            });
+            let through = through.load(SeqCst);
+            assert!((1..THREADS).contains(&through), "{through} batches got through");
+            assert_eq!(area.stats().unwrap().counts.pages(), through * BATCH);
+            area.invalidate(0, area.pages(), Patience::Wait).unwrap();
+            let stats = zswap.stats().unwrap();
+            assert_eq!((stats.used_bytes, area.stats().unwrap().used_bytes), (0, 0));
+        }
+    });
+    assert_eq!(zswap.pool().stats().unwrap().objects, 0);
+}
+
+#[test]
+fn batches_at_the_edge_of_the_limit() {
+    let pages: Vec<_> = (0..BATCH).map(noise).collect();
+    // The first ones are reserved by an estimate that is too low: each needs more while others hold what they have.
+    at_the_edge(&pages, BATCH * RAW + 10_000, false);
+    at_the_edge(&pages, 3 * BATCH * RAW - 1, false);
+}
+
+#[test]
+fn batches_at_the_edge_of_an_area_s_limit() {
+    let pages: Vec<_> = (0..BATCH).map(|at| if at % 2 == 0 { noise(at) } else { compressible(at) }).collect();
+    at_the_edge(&pages, BATCH * RAW, true);
+    at_the_edge(&pages, 3 * BATCH * RAW / 2, true);
+}
+
+/// Single stores and batches together, and a limit that moves.
+#[test]
+fn limits_that_move_hold() {
+    let (zswap, area) = with_area(4096, &ZswapOptions { max_bytes: 400_000, ..ZswapOptions::default() });
+    with_disk(&zswap);
+    let (high, low) = (800_000, 200_000);
+    let rounds = if cfg!(debug_assertions) { 300 } else { 5000 };
+    thread::scope(|threads| {
+        for number in 0..4 {
+            let (zswap, area) = (&zswap, &area);
+            threads.spawn(move || {
+                let batch: Vec<_> = (0..16).map(|at| compressible(at + number)).collect();
+                for round in 0..rounds {
+                    let offset = number * 1024 + round * 16 % 1024;
+                    let stored = match round % 3 {
+                        0 => area.store_pages(offset, &batch),
+                        _ => area.store(offset, &noise(round)),
+                    };
+                    assert!(stored.is_ok() || full(&stored), "{stored:?}");
+                    if stored.is_err() {
+                        zswap.shrink(20).ok();
+                    }
+                    assert!(zswap.stats().unwrap().used_bytes <= high);
+                }
+            });
+        }
+        for round in 0..rounds {
+            zswap.set_limit(if round % 2 == 0 { low } else { high }).unwrap();
+            area.set_limit(if round % 5 == 0 { low / 2 } else { 0 }).unwrap();
+        }
+    });
+    zswap.set_limit(low).unwrap();
+    while zswap.stats().unwrap().used_bytes > low {
+        zswap.shrink(1).unwrap();
+    }
+    for offset in 0..100 {
+        area.store(offset, &compressible(offset)).ok();
+        assert!(zswap.stats().unwrap().used_bytes <= low);
+    }
+}
+
+#[test]
+fn what_can_t_fit_is_refused_before_it_is_compressed() {
+    let (zswap, area) = with_area(10_000, &ZswapOptions { max_bytes: 100 * RAW, ..ZswapOptions::default() });
+    area.store_pages(0, &(0..50).map(noise).collect::<Vec<_>>()).unwrap();
+    area.store(400, &[1; PAGE_SIZE]).unwrap();
+    let before = area.stats().unwrap().counts;
+    let batch: Vec<_> = (0..500).map(compressible).collect();
+    assert!(full(&area.store_pages(300, &batch)));
+    let after = area.stats().unwrap().counts;
+    assert_eq!(after.compressions, before.compressions, "something was compressed");
+    assert_eq!((after.refused_early - before.refused_early, after.refused_limit), (500, 500));
+    assert_eq!((after.removed_by_failure, after.batches_failed, after.pages()), (1, 1, 50));
+    assert!((0..50).all(|offset| load(&area, offset) == Ok(noise(offset))));
+    assert_eq!(zswap.stats().unwrap().used_bytes, 50 * RAW);
+}
+
+#[test]
+fn a_batch_that_fails_removes_what_was_there() {
+    let (zswap, area) = with_area(10_000, &ZswapOptions { max_bytes: 200 * RAW, ..ZswapOptions::default() });
+    let older: Vec<_> = (0..300).map(|at| [at as u8; PAGE_SIZE]).collect();
+    area.store_pages(0, &older).unwrap();
+    (0..20).for_each(|offset| area.store(offset * 10, &compressible(offset)).unwrap());
+    // By the estimate it fits, for it was small pages that came before.
+    let batch: Vec<_> = (0..200).map(noise).collect();
+    assert!(full(&area.store_pages(50, &batch)));
+    let counts = area.stats().unwrap().counts;
+    assert!(counts.compressions_wasted > 0, "it was rolled back, and that shows");
+    assert_eq!(counts.removed_by_failure, 200);
+    for offset in 0..300 {
+        assert_eq!(load(&area, offset).is_ok(), !(50..250).contains(&offset));
+    }
+    assert_eq!(zswap.pool().stats().unwrap().objects, 5);
+    let never = AreaOptions { refuse_incompressible: true, ..AreaOptions::default() };
+    let other = zswap.add_area(100, &never).unwrap();
+    let mut batch: Vec<_> = (0..30).map(compressible).collect();
+    other.store_pages(0, &batch).unwrap();
+    batch[29] = noise(1);
+    assert!(matches!(other.store_pages(0, &batch), Err(Error::NoSpace(_))));
+    assert!(matches!(other.next_stored(0), Err(Error::NotFound(_))));
+    assert_eq!((other.stats().unwrap().used_bytes, zswap.pool().stats().unwrap().objects), (0, 5));
+}
+
+/// Once the limit was met nothing is taken until usage falls to the accept threshold.
+#[test]
+fn hysteresis() {
+    for (accept_percent, percent) in [(0, 90), (50, 50), (100, 100)] {
+        let options = ZswapOptions { max_bytes: 100 * RAW, accept_percent, ..ZswapOptions::default() };
+        let (zswap, area) = with_area(1000, &options);
+        let stored = (0..).find(|&offset| area.store(offset, &noise(offset)).is_err()).unwrap();
+        assert_eq!(stored, 100);
+        let mut gone = 0;
+        while full(&area.store(500, &noise(1))) {
+            area.invalidate(gone, 1, Patience::Wait).unwrap();
+            gone += 1;
+        }
+        assert_eq!(100 - gone, percent.min(99), "pages that were there when one was taken again");
+        assert!(zswap.stats().unwrap().limit_hits > 0);
+        // A filled page takes nothing, and is never refused.
+        zswap.set_limit(1).unwrap();
+        area.store(501, &[3; PAGE_SIZE]).unwrap();
+        zswap.set_limit(0).unwrap();
+        (0..200).for_each(|offset| area.store(offset, &noise(offset)).unwrap());
+    }
+}
+
+/// An area's limit is its own: others are not kept from storing by it.
+#[test]
+fn areas_have_limits_of_their_own() {
+    let (zswap, one) = with_area(100, &ZswapOptions::default());
+    let options = AreaOptions { max_bytes: 3 * RAW, ..AreaOptions::default() };
+    let other = zswap.add_area(100, &options).unwrap();
+    (0..3).for_each(|offset| other.store(offset, &noise(offset)).unwrap());
+    assert!(full(&other.store(3, &noise(3))));
+    (0..50).for_each(|offset| one.store(offset, &noise(offset)).unwrap());
+    let (first, second) = (one.stats().unwrap(), other.stats().unwrap());
+    assert_eq!((first.limit_hits, second.counts.refused_area_limit, second.counts.refused_limit), (0, 1, 0));
+    assert_eq!(first.used_bytes + second.used_bytes, zswap.stats().unwrap().used_bytes);
+    other.set_limit(0).unwrap();
+    other.store(3, &noise(3)).unwrap();
+    other.set_limit(RAW).unwrap();
+    assert!(full(&other.store(4, &noise(3))) && load(&other, 3).is_ok(), "less than it has is allowed");
+}
+
+/// Memory that lies between objects is got together before a page is refused.
+#[test]
+fn compaction_before_refusal() {
+    let mut options = ZswapOptions::default();
+    options.pool.max_bytes = 4 << 20;
+    let (zswap, area) = with_area(100_000, &options);
+    zswap.set_codec(Codec::Lz4).unwrap();
+    let stored = (0..).find(|&offset| area.store(offset, &compressible(offset)).is_err()).unwrap();
+    let stats = zswap.stats().unwrap();
+    assert!(stats.counts.refused_memory == 1 && stats.capacity_hits == 1 && stats.limit_hits == 0);
+    // Every zspage keeps some: nothing is free for another class.
+    (0..stored).filter(|offset| offset % 4 != 0).for_each(|at| area.invalidate(at, 1, Patience::Wait).unwrap());
+    let moved = zswap.pool().stats().unwrap().objects_moved;
+    (0..300).for_each(|offset| area.store(90_000 + offset, &noise(offset)).unwrap());
+    let stats = zswap.stats().unwrap();
+    assert!(stats.capacity_hits > 1 && zswap.pool().stats().unwrap().objects_moved > moved);
+    assert_eq!(stats.counts.refused_memory, 1);
+    assert!((0..stored).filter(|at| at % 4 == 0).all(|at| load(&area, at) == Ok(compressible(at))));
+    assert!((0..300).all(|offset| load(&area, 90_000 + offset) == Ok(noise(offset))));
+}
