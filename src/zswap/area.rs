@@ -1,5 +1,6 @@
 //! An area: a fixed number of pages, with its own limit, statistics and clock hand.
 
+use super::claims::Running;
 use super::codec::AlignedPage;
 use super::entry::{self, Seed};
 use super::index::Index;
@@ -9,6 +10,7 @@ use super::page::{Objects, Page};
 use super::shared::Shared;
 use super::stats::{AreaStats, Counts, MAX_SHARDS, Shard, Shards, sum};
 use super::word::{Kind, PageWord};
+use super::writeback::Claimed;
 use crate::error::{Error, Result};
 use crate::os;
 use crate::pool::{MapMode, Pool};
@@ -233,7 +235,14 @@ impl AreaState {
 impl Drop for AreaState {
     fn drop(&mut self) {
         // In a forked child without the pool nothing can be freed, nor has to be.
-        if self.shared.pool.check_usable().is_ok() && self.shards.remove() {
+        if self.shared.pool.check_usable().is_err() {
+            return;
+        }
+        while let Some(Running { offset, word, shard, .. }) = self.shared.claims.take_any(self.id) {
+            self.keep(Claimed { offset, word });
+            self.shards.end(shard);
+        }
+        if self.shards.remove() {
             self.shared.forget_area(self.id, &self.shards.counts());
             self.release_all();
         }

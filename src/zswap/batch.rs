@@ -10,8 +10,8 @@ use super::store::{Charge, REFUSED_BY, Ready, count_refused};
 use super::word::{Kind, PageWord};
 use crate::error::{Error, Result};
 use crate::os::{self, Mapping, Os};
-use crate::sync::{Lock, Locked, Rank};
-use crate::units::PAGE;
+use crate::sync::{AtomicU64, Lock, Locked, Ordering::Relaxed, Rank};
+use crate::units::{PAGE, pages_of};
 
 /// Most pages of a batch: 32 MiB.
 pub const MAX_BATCH: usize = 8192;
@@ -40,18 +40,32 @@ impl Lane {
 }
 
 /// The lanes of a zswap.
-pub struct Lanes(Box<[Lock<Lane>]>);
+pub struct Lanes {
+    lanes: Box<[Lock<Lane>]>,
+    /// Most words of a batch so far.
+    touched: AtomicU64,
+}
 
 impl Lanes {
     /// So many.
     pub fn new(os: &Os, count: usize) -> Result<Self> {
         let lane = |_| Lane::new(os).map(|lane| Lock::new(Rank::Lane, lane));
-        (0..count).map(lane).collect::<Result<Vec<_>>>().map(|lanes| Self(lanes.into()))
+        (0..count)
+            .map(lane)
+            .collect::<Result<Vec<_>>>()
+            .map(|lanes| Self { lanes: lanes.into(), touched: AtomicU64::new(0) })
     }
 
-    fn take(&self) -> Locked<'_, Lane> {
-        let own = os::current_cpu() % self.0.len();
-        self.0.iter().find_map(|lane| lane.try_lock()).unwrap_or_else(|| self.0[own].lock())
+    fn take(&self, words: usize) -> Locked<'_, Lane> {
+        self.touched.fetch_max(words as u64, Relaxed);
+        let own = os::current_cpu() % self.lanes.len();
+        self.lanes.iter().find_map(|lane| lane.try_lock()).unwrap_or_else(|| self.lanes[own].lock())
+    }
+
+    /// Bytes of memory that they have, at most.
+    pub fn bytes(&self) -> usize {
+        let words = self.touched.load(Relaxed) as usize;
+        self.lanes.len() * pages_of(words * size_of::<PageWord>()) * PAGE
     }
 }
 
@@ -81,7 +95,10 @@ impl Area {
         }
         let area = &self.0;
         let call = area.begin_at(offset, count as u64)?;
-        let mut lane = area.shared.lanes.take();
+        if count == 0 {
+            return Ok(());
+        }
+        let mut lane = area.shared.lanes.take(count);
         let words = &mut lane.words()[..count];
         // SAFETY: the caller vouches for the pages.
         let stored = unsafe { area.prepare(&call, offset, pages, words) };

@@ -8,7 +8,6 @@ use super::word::PageWord;
 use crate::error::{Error, Result};
 use crate::os;
 use crate::sync::{AtomicU64, Lock, Ordering::Relaxed, Rank};
-use std::sync::Arc;
 
 /// Most claims that callers may hold: their table is set aside when a zswap is created.
 pub const MAX_CLAIMS: usize = 1 << 16;
@@ -24,7 +23,8 @@ pub struct Claim {
 
 /// What the library remembers of a claim.
 pub struct Running {
-    pub area: Arc<AreaState>,
+    /// The number of its area, which the table does not keep alive: an area that goes ends its claims.
+    pub area: u64,
     pub offset: u64,
     /// The word as it was claimed.
     pub word: PageWord,
@@ -45,11 +45,11 @@ struct Place {
 }
 
 struct Table {
-    places: Box<[Place]>,
+    /// As many as were ever used at once; there is room for all.
+    places: Vec<Place>,
     /// The first free place + 1; 0: none.
     free: u32,
-    /// Places from here on were never used.
-    fresh: u32,
+    most: usize,
 }
 
 /// The claims of a zswap that callers hold.
@@ -63,13 +63,13 @@ const UNKNOWN: Error = Error::Invalid(&"the claim was ended already, or was neve
 impl Claims {
     /// Room for so many.
     pub fn new(most: usize) -> Self {
-        let table = Table { places: (0..most).map(|_| Place::default()).collect(), free: 0, fresh: 0 };
+        let table = Table { places: Vec::with_capacity(most), free: 0, most };
         Self { table: Lock::new(Rank::Claims, table), held: AtomicU64::new(0) }
     }
 
     /// Bytes they take.
     pub fn bytes(&self) -> usize {
-        size_of_val(&*self.table.lock().places)
+        size_of_val(&self.table.lock().places[..])
     }
 
     /// How many are held.
@@ -81,10 +81,10 @@ impl Claims {
     pub fn keep(&self, running: Running) -> std::result::Result<Claim, Running> {
         let mut table = self.table.lock();
         let at = match table.free {
-            0 if table.fresh as usize == table.places.len() => return Err(running),
+            0 if table.places.len() == table.most => return Err(running),
             0 => {
-                table.fresh += 1;
-                table.fresh - 1
+                table.places.push(Place::default());
+                table.places.len() as u32 - 1
             }
             free => {
                 table.free = table.places[free as usize - 1].next_free;
@@ -103,17 +103,30 @@ impl Claims {
     pub fn take(&self, area: &AreaState, claim: &Claim) -> Result<Running> {
         let at = claim.ticket as u32;
         let mut table = self.table.lock();
-        let first_free = table.free;
-        let place = table.places.get_mut(at as usize).ok_or(UNKNOWN)?;
-        let is_it = |running: &mut Running| running.area.id == area.id && running.offset == claim.offset;
-        if place.generation != (claim.ticket >> 32) as u32 {
+        let place = table.places.get(at as usize).ok_or(UNKNOWN)?;
+        let is_it = |running: &Running| running.area == area.id && running.offset == claim.offset;
+        if place.generation != (claim.ticket >> 32) as u32 || !place.running.as_ref().is_some_and(is_it) {
             return Err(UNKNOWN);
         }
-        let running = place.running.take_if(is_it).ok_or(UNKNOWN)?;
-        place.next_free = first_free;
+        self.take_out(&mut table, at).ok_or(UNKNOWN)
+    }
+
+    /// Takes any claim of an area out that nobody can end any more.
+    pub fn take_any(&self, area: u64) -> Option<Running> {
+        let mut table = self.table.lock();
+        let of_area = |place: &Place| place.running.as_ref().is_some_and(|running| running.area == area);
+        let at = table.places.iter().position(of_area)?;
+        self.take_out(&mut table, at as u32)
+    }
+
+    fn take_out(&self, table: &mut Table, at: u32) -> Option<Running> {
+        let next_free = table.free;
+        let place = &mut table.places[at as usize];
+        let running = place.running.take()?;
+        place.next_free = next_free;
         table.free = at + 1;
         self.held.fetch_sub(1, Relaxed);
-        Ok(running)
+        Some(running)
     }
 
     /// Whether this thread began a claim of this page that is held.
@@ -123,9 +136,10 @@ impl Claims {
         }
         let me = os::this_thread();
         let table = self.table.lock();
-        let used = &table.places[..table.fresh as usize];
-        used.iter()
+        table
+            .places
+            .iter()
             .flat_map(|place| &place.running)
-            .any(|running| running.thread == me && running.offset == offset && running.area.id == area)
+            .any(|running| running.thread == me && running.offset == offset && running.area == area)
     }
 }

@@ -3,7 +3,7 @@
 use super::entry::HEADER;
 use super::word::repeated_word;
 use crate::error::{Error, Result};
-use crate::sync::{Lock, Locked, Rank};
+use crate::sync::{AtomicU32, Lock, Locked, Ordering::Relaxed, Rank};
 use crate::units::PAGE;
 use crossbeam_utils::CachePadded;
 use lz4_flex::block::CompressTable;
@@ -175,22 +175,27 @@ pub fn decode(contexts: &Contexts, stored: Stored, payload: &[u8], page: &mut [u
 }
 
 /// The contexts of a zswap: as many as were set aside when it was created, chosen by processor.
-pub struct Contexts(Box<[CachePadded<Lock<Context>>]>);
+pub struct Contexts {
+    contexts: Box<[CachePadded<Lock<Context>>]>,
+    /// A bit for each level of Zstandard that they have memory for.
+    levels: AtomicU32,
+}
 
 impl Contexts {
     /// So many.
     pub fn new(count: usize) -> Self {
-        Self((0..count).map(|_| CachePadded::new(Lock::new(Rank::Context, Context::new()))).collect())
+        let contexts = (0..count).map(|_| CachePadded::new(Lock::new(Rank::Context, Context::new()))).collect();
+        Self { contexts, levels: AtomicU32::new(0) }
     }
 
     /// A context: this processor's, or one that nobody has; if all are taken, this processor's after its holder.
     #[inline]
     pub fn take(&self) -> Locked<'_, Context> {
-        let own = crate::os::current_cpu() % self.0.len();
-        if let Some(context) = self.0[own].try_lock() {
+        let own = crate::os::current_cpu() % self.contexts.len();
+        if let Some(context) = self.contexts[own].try_lock() {
             return context;
         }
-        self.0.iter().find_map(|context| context.try_lock()).unwrap_or_else(|| self.0[own].lock())
+        self.contexts.iter().find_map(|context| context.try_lock()).unwrap_or_else(|| self.contexts[own].lock())
     }
 
     /// Makes every context able to compress and decompress with `codec`.
@@ -198,7 +203,13 @@ impl Contexts {
         const LEVEL: Error = Error::Invalid(&"Zstandard levels are 1 to 22, and 0 for its default");
         match codec {
             Codec::Zstd(level) if !(0..=22).contains(&level) => Err(LEVEL),
-            Codec::Zstd(level) => self.0.iter().try_for_each(|context| context.lock().prepare_zstd(level)),
+            // Relaxed: each context's lock hands over what was prepared.
+            Codec::Zstd(level) if self.levels.load(Relaxed) >> level & 1 == 1 => Ok(()),
+            Codec::Zstd(level) => {
+                self.contexts.iter().try_for_each(|context| context.lock().prepare_zstd(level))?;
+                self.levels.fetch_or(1 << level, Relaxed);
+                Ok(())
+            }
             Codec::Lz4 | Codec::Raw => Ok(()),
         }
     }
@@ -208,6 +219,6 @@ impl Contexts {
         const TABLE: usize = 8 << 10;
         let zstd = |context: &Context| context.zstd.as_ref().map_or(0, |z| z.compress.sizeof() + z.decompress.sizeof());
         let of = |context: &Context| size_of::<Context>() + PAGE + MAX_PACKED + TABLE + zstd(context);
-        self.0.iter().map(|context| of(&context.lock())).sum()
+        self.contexts.iter().map(|context| of(&context.lock())).sum()
     }
 }

@@ -167,7 +167,7 @@ impl Shared {
     pub fn stats(&self, areas: &[Arc<AreaState>], counts: Counts) -> Result<ZswapStats> {
         let pool = self.pool.stats()?;
         let file = self.file();
-        let own = (self.contexts.bytes() + self.claims.bytes() + size_of::<Self>()) as u64;
+        let own = (self.contexts.bytes() + self.claims.bytes() + self.lanes.bytes() + size_of::<Self>()) as u64;
         let indexes: u64 = areas.iter().map(|area| area.metadata_bytes()).sum();
         let tables = file.as_ref().map_or(0, |file| file.table_bytes());
         Ok(ZswapStats {

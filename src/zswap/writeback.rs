@@ -253,7 +253,7 @@ impl Area {
             // A claim counts as a running call, so that the area can't be removed under it.
             let shard = area.begin()?.keep_running();
             let Claimed { offset, word } = claimed;
-            let running = Running { area: area.clone(), offset, word, shard, thread: os::this_thread() };
+            let running = Running { area: area.id, offset, word, shard, thread: os::this_thread() };
             match area.shared.claims.keep(running) {
                 Ok(kept) => *claim = kept,
                 Err(_) => {

@@ -5,9 +5,9 @@
 //! objects are cells whose races loom finds, and freed ones are written over.
 //!
 //! Each execution is compared with all sequential orders of what its threads did, by `orders.rs`: results, the page at
-//! the end, what callbacks wrote at last. Besides: callbacks write to one cell, so that two at once are a race, and each
-//! to a cell of its own, which a removal that met it reads once it returns: so that one that it should have awaited is a
-//! race. Every handle is freed once, no WRITEBACK stays, and a word without a page is exactly 0.
+//! the end, what callbacks wrote at last. Besides: callbacks write to one cell, so that two at once are a race, and
+//! each to a cell of its own, which a removal that met it reads once it returns: so that one that it should have
+//! awaited is a race. Every handle is freed once, no WRITEBACK stays, and a word without a page is exactly 0.
 
 mod batches;
 mod freeze;

@@ -1,5 +1,5 @@
-//! What three threads do to one page, with a few preemptions: a reuse of the handle under a claim, a pin or a wait needs
-//! more than two.
+//! What three threads do to one page, with a few preemptions: a reuse of the handle under a claim, a pin or a wait
+//! needs more than two.
 
 use super::orders::Start;
 use super::{FIRST, Op, Scene, race};
