@@ -292,8 +292,8 @@ impl Pool {
         }
     }
 
-    /// The bits of a handle that differ within a pool: the low [`HANDLE_BITS`], for tables that have other uses for the
-    /// rest.
+    /// The bits of a handle that differ within a pool: the low [`crate::HANDLE_BITS`], for tables that have other uses
+    /// for the rest.
     #[inline]
     pub fn short_handle(handle: u64) -> u64 {
         RawHandle { tag: 0, ..RawHandle::unpack(handle) }.pack()

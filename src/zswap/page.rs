@@ -19,8 +19,8 @@
 //! reused, so that the same word means the same version. WRITEBACK belongs to the offset: a second writeback of it
 //! can't begin before the first one ended, so that an old version never lands on disk after a newer one.
 //!
-//! What the models do not show to be necessary is kept all the same: the Release of publish, which the handle word's own
-//! publish covers, as long as what a word names is an object.
+//! What the models do not show to be necessary is kept all the same: the Release of publish, which the handle word's
+//! own publish covers, as long as what a word names is an object.
 
 use super::word::{KEPT_BY_END, KEPT_BY_REMOVAL, KEPT_BY_THAW, Kind, PageWord};
 use crate::sync::{
