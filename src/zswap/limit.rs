@@ -133,7 +133,8 @@ impl Batches {
             if reserve() {
                 break true;
             }
-            // Nobody else held anything when this was refused, nor does since.
+            // Nobody else held anything when this was refused, nor does since. The models, of two batches, do not show
+            // the second look to be necessary: it takes one more that begins in between.
             let alone = (before as u32).wrapping_sub((before >> 32) as u32) == 1;
             if alone && self.look() == before {
                 break false;
