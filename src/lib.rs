@@ -129,6 +129,9 @@ mod models;
 mod object;
 #[allow(unsafe_code)]
 mod os;
+#[cfg(all(feature = "uffd", not(loom)))]
+#[allow(unsafe_code)]
+mod pager;
 #[allow(unsafe_code)]
 mod pool;
 #[allow(unsafe_code)]
@@ -147,6 +150,11 @@ mod zswap;
 
 pub use classes::MAX_ALLOC_SIZE;
 pub use error::{Error, Result};
+#[cfg(all(feature = "uffd", not(loom)))]
+pub use pager::{
+    Duty, FaultMode, LATENCY_BUCKETS, LatencyHistogram, Pager, PagerCounts, PagerOptions, PagerSnapshot, PagerStats,
+    RegionId, RegionOptions, Removal,
+};
 #[cfg(not(loom))]
 pub use pool::options::{Backing, HugePages, LentMemory, MIN_BYTES, PoolOptions};
 pub use pool::{CompactBudget, Evict, Handle, MapMode, Mapped, MappedMut, NewObject, Pool, PoolStats};

@@ -7,6 +7,11 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr::{self, NonNull};
 use std::time::Duration;
 
+#[cfg(feature = "uffd")]
+pub mod signals;
+#[cfg(feature = "uffd")]
+pub mod userfault;
+
 /// The error numbers this crate speaks.
 pub mod errno {
     pub use libc::{EAGAIN, EBUSY, EEXIST, EINTR, EINVAL, EIO, EMFILE, ENFILE, ENOENT, ENOMEM, ENOSPC, ENOSYS, EPERM};
@@ -40,11 +45,31 @@ pub enum Call {
     Read,
     /// Writing a file of the caller's.
     Write,
+    /// Making a userfaultfd, or agreeing with the system what it is to do.
+    Userfault,
+    /// Putting a range under a userfaultfd.
+    Register,
+    /// Taking it from there.
+    Unregister,
+    /// Copying pages to where they are missing.
+    CopyIn,
+    /// Putting zeros where a page is missing.
+    ZeroIn,
+    /// Moving pages to where they are missing.
+    Move,
+    /// Protecting pages from being written, or no more.
+    Protect,
+    /// Making a page fail when it is touched.
+    Poison,
+    /// Letting threads that wait for a range look again.
+    Wake,
+    /// Making a hole in a memory file.
+    Punch,
 }
 
 /// How many kinds of [`Call`] there are.
 #[cfg(test)]
-pub const CALL_KINDS: usize = 9;
+pub const CALL_KINDS: usize = 19;
 
 /// What kind of memory a mapping is, which decides how it is given back.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

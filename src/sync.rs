@@ -16,6 +16,12 @@ pub use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering, fence};
 /// held.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Rank {
+    /// The touches that wait to be served by a pager, its events, and who may change its table of extents.
+    Inbox,
+    /// The clock hand of a pager.
+    Hand,
+    /// The lists of blocks of a staging range.
+    Staging,
     /// The areas of a zswap.
     Areas,
     /// A lane of batches, and what it holds.

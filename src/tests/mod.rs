@@ -6,6 +6,8 @@ mod faults;
 mod limits;
 mod model;
 mod objects;
+#[cfg(feature = "uffd")]
+mod pager;
 mod reclaim;
 mod reclaim_races;
 mod shared;

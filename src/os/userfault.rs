@@ -1,0 +1,431 @@
+//! A userfaultfd: the ranges under it, what became of them, and how pages are put in place.
+//!
+//! The kernel's `Documentation/admin-guide/mm/userfaultfd.rst` and the manual pages userfaultfd(2) and
+//! ioctl_userfaultfd(2) say what each call does.
+
+use super::{Call, Errno, Os, Result, last_errno};
+use linux_raw_sys::general as raw;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+
+/// What a userfaultfd can be asked to do, and what systems may lack.
+pub mod feature {
+    use linux_raw_sys::general as raw;
+    /// Events for pages that their owner gives back.
+    pub const EVENT_REMOVE: u64 = raw::UFFD_FEATURE_EVENT_REMOVE as u64;
+    /// Events for ranges that move.
+    pub const EVENT_REMAP: u64 = raw::UFFD_FEATURE_EVENT_REMAP as u64;
+    /// Events for ranges that are unmapped.
+    pub const EVENT_UNMAP: u64 = raw::UFFD_FEATURE_EVENT_UNMAP as u64;
+    /// Faults become signals of the thread that touches.
+    pub const SIGBUS: u64 = raw::UFFD_FEATURE_SIGBUS as u64;
+    /// Ranges of memory files.
+    pub const MISSING_SHMEM: u64 = raw::UFFD_FEATURE_MISSING_SHMEM as u64;
+    /// Write protection of private memory.
+    pub const WP: u64 = raw::UFFD_FEATURE_PAGEFAULT_FLAG_WP as u64;
+    /// Write protection of memory files.
+    pub const WP_SHMEM: u64 = raw::UFFD_FEATURE_WP_HUGETLBFS_SHMEM as u64;
+    /// Pages that fail when they are touched. Since Linux 6.6.
+    pub const POISON: u64 = raw::UFFD_FEATURE_POISON as u64;
+    /// Moving pages of private memory. Since Linux 6.8.
+    pub const MOVE: u64 = raw::UFFD_FEATURE_MOVE as u64;
+}
+
+/// Something that happened to memory under a userfaultfd. Addresses and lengths are in bytes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Event {
+    /// A thread touched a page that is missing or protected, and waits.
+    Fault {
+        /// What it touched.
+        at: usize,
+        /// To write.
+        write: bool,
+    },
+    /// The owner gives a range back: it reads as zero from now on. The owner waits until this was read.
+    Remove {
+        /// Where it begins.
+        start: usize,
+        /// Where it ends.
+        end: usize,
+    },
+    /// The owner moved a range, and waits until this was read.
+    Remap {
+        /// Where it was.
+        from: usize,
+        /// Where it is.
+        to: usize,
+        /// Its length.
+        bytes: usize,
+    },
+    /// The owner unmapped a range, and waits until this was read.
+    Unmap {
+        /// Where it began.
+        start: usize,
+        /// Where it ended.
+        end: usize,
+    },
+    /// Another one, which was not asked for.
+    Other,
+}
+
+/// The raw form of an event.
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+pub struct Message(raw::uffd_msg);
+
+impl Message {
+    /// Nothing yet.
+    pub const NONE: Self = Self(raw::uffd_msg {
+        event: 0,
+        reserved1: 0,
+        reserved2: 0,
+        reserved3: 0,
+        arg: raw::uffd_msg__bindgen_ty_1 {
+            reserved: raw::uffd_msg__bindgen_ty_1__bindgen_ty_5 { reserved1: 0, reserved2: 0, reserved3: 0 },
+        },
+    });
+
+    /// What it says.
+    pub fn event(&self) -> Event {
+        let arg = self.0.arg;
+        // SAFETY: which field holds is what the event's number says; all of them are numbers.
+        unsafe {
+            match u32::from(self.0.event) {
+                raw::UFFD_EVENT_PAGEFAULT => Event::Fault {
+                    at: arg.pagefault.address as usize,
+                    write: arg.pagefault.flags & u64::from(raw::UFFD_PAGEFAULT_FLAG_WRITE) != 0,
+                },
+                raw::UFFD_EVENT_REMOVE => {
+                    Event::Remove { start: arg.remove.start as usize, end: arg.remove.end as usize }
+                }
+                raw::UFFD_EVENT_UNMAP => {
+                    Event::Unmap { start: arg.remove.start as usize, end: arg.remove.end as usize }
+                }
+                raw::UFFD_EVENT_REMAP => Event::Remap {
+                    from: arg.remap.from as usize,
+                    to: arg.remap.to as usize,
+                    bytes: arg.remap.len as usize,
+                },
+                _ => Event::Other,
+            }
+        }
+    }
+}
+
+/// How far a call came that does several pages: what it did is done even if it failed then.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Progress {
+    /// Bytes done, from the front on.
+    pub bytes: usize,
+    /// Why it went no further.
+    pub stopped: Option<Errno>,
+}
+
+/// The number of an ioctl that reads and writes its argument.
+const fn both_ways<T>(number: u32) -> u32 {
+    3 << 30 | (size_of::<T>() as u32) << 16 | raw::UFFDIO << 8 | number
+}
+
+/// The number of an ioctl that tells the system its argument: the "read" direction, as these are defined.
+const fn one_way<T>(number: u32) -> u32 {
+    2 << 30 | (size_of::<T>() as u32) << 16 | raw::UFFDIO << 8 | number
+}
+
+const API: u32 = both_ways::<raw::uffdio_api>(raw::_UFFDIO_API);
+const REGISTER: u32 = both_ways::<raw::uffdio_register>(raw::_UFFDIO_REGISTER);
+const UNREGISTER: u32 = one_way::<raw::uffdio_range>(raw::_UFFDIO_UNREGISTER);
+const WAKE: u32 = one_way::<raw::uffdio_range>(raw::_UFFDIO_WAKE);
+const COPY: u32 = both_ways::<raw::uffdio_copy>(raw::_UFFDIO_COPY);
+const ZERO: u32 = both_ways::<raw::uffdio_zeropage>(raw::_UFFDIO_ZEROPAGE);
+const MOVE: u32 = both_ways::<raw::uffdio_move>(raw::_UFFDIO_MOVE);
+const PROTECT: u32 = both_ways::<raw::uffdio_writeprotect>(raw::_UFFDIO_WRITEPROTECT);
+const POISON: u32 = both_ways::<raw::uffdio_poison>(raw::_UFFDIO_POISON);
+/// Makes a userfaultfd by way of /dev/userfaultfd, whose permissions decide who may.
+const NEW: u32 = raw::UFFDIO << 8;
+/// The one mode bit of UFFDIO_WRITEPROTECT that protects.
+const PROTECT_ON: u64 = 1;
+
+/// A userfaultfd, closed when dropped. Every method may be called from any thread and from a signal handler.
+pub struct Userfault {
+    fd: OwnedFd,
+    features: u64,
+    os: Os,
+}
+
+impl Userfault {
+    /// Makes one with these features. `user_only`: faults of system calls are refused with EFAULT, which needs no
+    /// privileges.
+    ///
+    /// # Errors
+    /// EPERM without the right to, EINVAL if the system lacks a feature, ENOSYS if it has no userfaultfd at all.
+    pub fn new(os: &Os, features: u64, user_only: bool) -> Result<Self> {
+        os.may(Call::Userfault)?;
+        let fd = Self::open(user_only)?;
+        let mut api = raw::uffdio_api { api: raw::UFFD_API.into(), features, ioctls: 0 };
+        // SAFETY: the argument is what this ioctl takes.
+        unsafe { control(&fd, API, &mut api) }?;
+        Ok(Self { fd, features, os: os.clone() })
+    }
+
+    /// One that another process made, and made its agreements with the system for.
+    pub fn received(fd: OwnedFd) -> Self {
+        Self { fd, features: 0, os: Os::default() }
+    }
+
+    /// What the system has.
+    pub fn features_of_the_system(os: &Os, user_only: bool) -> Result<u64> {
+        os.may(Call::Userfault)?;
+        let fd = Self::open(user_only)?;
+        let mut api = raw::uffdio_api { api: raw::UFFD_API.into(), features: 0, ioctls: 0 };
+        // SAFETY: the argument is what this ioctl takes.
+        unsafe { control(&fd, API, &mut api) }?;
+        Ok(api.features)
+    }
+
+    fn open(user_only: bool) -> Result<OwnedFd> {
+        let flags = libc::O_CLOEXEC | libc::O_NONBLOCK;
+        let only = if user_only { raw::UFFD_USER_MODE_ONLY as libc::c_int } else { 0 };
+        // SAFETY: the call takes numbers only.
+        let fd = unsafe { libc::syscall(libc::SYS_userfaultfd, flags | only) } as libc::c_int;
+        if fd >= 0 {
+            // SAFETY: a descriptor that was just made, and is owned by nobody else.
+            return Ok(unsafe { OwnedFd::from_raw_fd(fd) });
+        }
+        let refused = last_errno();
+        // Kernels before 5.11 have no such flag, and let anybody make one unless they are told otherwise.
+        match if refused.0 == libc::EINVAL && user_only { Self::open(false) } else { Self::open_device(flags) } {
+            Ok(fd) => Ok(fd),
+            Err(_) => Err(refused),
+        }
+    }
+
+    fn open_device(flags: libc::c_int) -> Result<OwnedFd> {
+        // SAFETY: the path is a C string.
+        let device = unsafe { libc::open(c"/dev/userfaultfd".as_ptr(), libc::O_RDWR | libc::O_CLOEXEC) };
+        if device < 0 {
+            return Err(last_errno());
+        }
+        // SAFETY: a descriptor that was just made, and is owned by nobody else.
+        let device = unsafe { OwnedFd::from_raw_fd(device) };
+        // SAFETY: this ioctl takes a number.
+        let fd = unsafe { libc::ioctl(device.as_raw_fd(), NEW as _, flags) };
+        if fd < 0 {
+            return Err(last_errno());
+        }
+        // SAFETY: as above.
+        Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+    }
+
+    /// Whether it was made with a feature.
+    pub fn has(&self, feature: u64) -> bool {
+        self.features & feature == feature
+    }
+
+    /// Puts a range under it, for missing pages, and for writes to protected ones if asked.
+    pub fn register(&self, at: usize, bytes: usize, protects: bool) -> Result<()> {
+        self.os.may(Call::Register)?;
+        let mode = raw::UFFDIO_REGISTER_MODE_MISSING | if protects { raw::UFFDIO_REGISTER_MODE_WP } else { 0 };
+        let mut argument = raw::uffdio_register { range: range(at, bytes), mode: mode.into(), ioctls: 0 };
+        // SAFETY: the argument is what this ioctl takes; no memory changes.
+        unsafe { control(&self.fd, REGISTER, &mut argument) }
+    }
+
+    /// Takes a range from it. Missing pages there read as zero from now on.
+    pub fn unregister(&self, at: usize, bytes: usize) -> Result<()> {
+        self.os.may(Call::Unregister)?;
+        // SAFETY: the argument is what this ioctl takes.
+        unsafe { control(&self.fd, UNREGISTER, &mut range(at, bytes)) }
+    }
+
+    /// Copies whole pages from `from` to where they are missing, protected from writes if asked, and wakes who waits.
+    ///
+    /// # Safety
+    /// `bytes` bytes can be read at `from`. The missing pages are the caller's to fill.
+    #[inline]
+    pub unsafe fn copy(&self, to: usize, from: *const u8, bytes: usize, protect: bool) -> Progress {
+        if let Err(errno) = self.os.may(Call::CopyIn) {
+            return Progress { bytes: 0, stopped: Some(errno) };
+        }
+        let mode = if protect { raw::UFFDIO_COPY_MODE_WP } else { 0 };
+        let mut argument =
+            raw::uffdio_copy { dst: to as u64, src: from as u64, len: bytes as u64, mode: mode.into(), copy: 0 };
+        // SAFETY: the argument is what this ioctl takes; the caller vouches for the memory.
+        let result = unsafe { control(&self.fd, COPY, &mut argument) };
+        progress(result, argument.copy, bytes)
+    }
+
+    /// Puts zeros where pages are missing, and wakes who waits.
+    #[inline]
+    pub fn zero(&self, at: usize, bytes: usize) -> Progress {
+        if let Err(errno) = self.os.may(Call::ZeroIn) {
+            return Progress { bytes: 0, stopped: Some(errno) };
+        }
+        let mut argument = raw::uffdio_zeropage { range: range(at, bytes), mode: 0, zeropage: 0 };
+        // SAFETY: the argument is what this ioctl takes.
+        let result = unsafe { control(&self.fd, ZERO, &mut argument) };
+        progress(result, argument.zeropage, bytes)
+    }
+
+    /// Moves whole pages of private memory from `from` to `to`, where they are missing and which is under this
+    /// userfaultfd; they are missing at `from` from then on.
+    ///
+    /// # Safety
+    /// The pages at `from` are the caller's to move.
+    #[inline]
+    pub unsafe fn move_pages(&self, to: usize, from: usize, bytes: usize) -> Progress {
+        if let Err(errno) = self.os.may(Call::Move) {
+            return Progress { bytes: 0, stopped: Some(errno) };
+        }
+        let mut argument = raw::uffdio_move { dst: to as u64, src: from as u64, len: bytes as u64, mode: 0, move_: 0 };
+        // SAFETY: the argument is what this ioctl takes; the caller vouches for the memory.
+        let result = unsafe { control(&self.fd, MOVE, &mut argument) };
+        progress(result, argument.move_, bytes)
+    }
+
+    /// Protects a range from writes, or no more, which wakes who waits.
+    pub fn protect(&self, at: usize, bytes: usize, on: bool) -> Result<()> {
+        self.os.may(Call::Protect)?;
+        let mode = if on { PROTECT_ON } else { 0 };
+        let mut argument = raw::uffdio_writeprotect { range: range(at, bytes), mode };
+        // SAFETY: the argument is what this ioctl takes.
+        unsafe { control(&self.fd, PROTECT, &mut argument) }
+    }
+
+    /// Makes a missing page fail with SIGBUS for whoever touches it, and wakes who waits.
+    pub fn poison(&self, at: usize, bytes: usize) -> Progress {
+        if let Err(errno) = self.os.may(Call::Poison) {
+            return Progress { bytes: 0, stopped: Some(errno) };
+        }
+        let mut argument = raw::uffdio_poison { range: range(at, bytes), mode: 0, updated: 0 };
+        // SAFETY: the argument is what this ioctl takes.
+        let result = unsafe { control(&self.fd, POISON, &mut argument) };
+        progress(result, argument.updated, bytes)
+    }
+
+    /// Lets the threads that wait for a range look again.
+    pub fn wake(&self, at: usize, bytes: usize) -> Result<()> {
+        self.os.may(Call::Wake)?;
+        // SAFETY: the argument is what this ioctl takes.
+        unsafe { control(&self.fd, WAKE, &mut range(at, bytes)) }
+    }
+
+    /// Reads what happened, without waiting. How many messages there were; 0: none.
+    pub fn read(&self, messages: &mut [Message]) -> Result<usize> {
+        // SAFETY: so many bytes can be written, and any are a message.
+        let done = unsafe { libc::read(self.fd.as_raw_fd(), messages.as_mut_ptr().cast(), size_of_val(messages)) };
+        match usize::try_from(done) {
+            Ok(bytes) => Ok(bytes / size_of::<Message>()),
+            Err(_) => match last_errno() {
+                Errno(libc::EAGAIN | libc::EINTR) => Ok(0),
+                errno => Err(errno),
+            },
+        }
+    }
+
+    /// The descriptor.
+    pub fn fd(&self) -> RawFd {
+        self.fd.as_raw_fd()
+    }
+}
+
+fn range(at: usize, bytes: usize) -> raw::uffdio_range {
+    raw::uffdio_range { start: at as u64, len: bytes as u64 }
+}
+
+/// What an ioctl that counts did: on failure its count may be what was done before, or a negative errno.
+fn progress(result: Result<()>, count: i64, bytes: usize) -> Progress {
+    match result {
+        Ok(()) => Progress { bytes, stopped: None },
+        Err(errno) => {
+            let done = usize::try_from(count).unwrap_or(0).min(bytes);
+            // Part of it went: the system says EAGAIN, whatever stopped it.
+            Progress { bytes: done, stopped: Some(errno) }
+        }
+    }
+}
+
+/// # Safety
+/// `argument` is what the ioctl of this number takes, and the caller vouches for what it does.
+#[inline]
+unsafe fn control<T>(fd: &OwnedFd, number: u32, argument: &mut T) -> Result<()> {
+    // SAFETY: the caller vouches.
+    let result = unsafe { libc::ioctl(fd.as_raw_fd(), number as _, std::ptr::from_mut(argument)) };
+    if result == 0 { Ok(()) } else { Err(last_errno()) }
+}
+
+/// Something to wake pollers by.
+pub struct Bell(OwnedFd);
+
+impl Bell {
+    /// A bell that was not rung.
+    pub fn new(os: &Os) -> Result<Self> {
+        os.may(Call::Userfault)?;
+        // SAFETY: the call takes numbers only.
+        let fd = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) };
+        if fd < 0 {
+            return Err(last_errno());
+        }
+        // SAFETY: a descriptor that was just made, and is owned by nobody else.
+        Ok(Self(unsafe { OwnedFd::from_raw_fd(fd) }))
+    }
+
+    /// Wakes who waits, or will.
+    pub fn ring(&self) {
+        let one = 1u64;
+        // SAFETY: eight bytes can be read. It can only fail because it has rung very often, and nobody listened.
+        unsafe { libc::write(self.0.as_raw_fd(), (&raw const one).cast(), size_of::<u64>()) };
+    }
+
+    /// Silences it; whether it had rung.
+    pub fn silence(&self) -> bool {
+        let mut count = 0u64;
+        // SAFETY: eight bytes can be written.
+        unsafe { libc::read(self.0.as_raw_fd(), (&raw mut count).cast(), size_of::<u64>()) > 0 }
+    }
+}
+
+/// Waits until there is something to read from a userfaultfd, or the bell rings, or the time is over.
+pub fn wait(uffd: &Userfault, bell: &Bell, limit: std::time::Duration) {
+    let entry = |fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
+    let mut fds = [entry(uffd.fd()), entry(bell.0.as_raw_fd())];
+    let milliseconds = libc::c_int::try_from(limit.as_millis()).unwrap_or(libc::c_int::MAX);
+    // SAFETY: so many entries can be read and written.
+    unsafe { libc::poll(fds.as_mut_ptr(), fds.len() as libc::nfds_t, milliseconds) };
+}
+
+/// Wakes the threads that [`super::nap`] on a word.
+pub fn wake_nappers(word: &std::sync::atomic::AtomicU32) {
+    let operation = libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG;
+    // SAFETY: the word lives through the call, which does not touch it.
+    unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), operation, libc::c_int::MAX) };
+}
+
+impl Os {
+    /// Which pages of a range are in memory: a byte for each, whose lowest bit says so.
+    pub fn in_memory(&self, at: usize, pages: &mut [u8]) -> Result<()> {
+        self.may(Call::Advise)?;
+        // SAFETY: a byte for each page can be written.
+        let asked = unsafe { libc::mincore(at as *mut _, pages.len() * crate::units::PAGE, pages.as_mut_ptr()) };
+        super::checked(asked)
+    }
+
+    /// Reads memory of this process that its owner may unmap meanwhile: EFAULT, then, and no signal.
+    ///
+    /// # Safety
+    /// `bytes` bytes can be written at `to`.
+    pub unsafe fn read_memory(&self, at: usize, to: *mut u8, bytes: usize) -> Result<()> {
+        self.may(Call::Read)?;
+        let local = libc::iovec { iov_base: to.cast(), iov_len: bytes };
+        let remote = libc::iovec { iov_base: at as *mut _, iov_len: bytes };
+        // SAFETY: the caller vouches for `to`; the rest the system checks.
+        let done = unsafe { libc::process_vm_readv(libc::getpid(), &raw const local, 1, &raw const remote, 1, 0) };
+        if usize::try_from(done) == Ok(bytes) { Ok(()) } else { Err(last_errno()) }
+    }
+
+    /// Makes a hole in a memory file, wherever it is mapped.
+    pub fn punch(&self, fd: &OwnedFd, offset: u64, bytes: usize) -> Result<()> {
+        self.may(Call::Punch)?;
+        let mode = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
+        // SAFETY: a call on numbers.
+        super::checked(unsafe { libc::fallocate(fd.as_raw_fd(), mode, offset as libc::off_t, bytes as libc::off_t) })
+    }
+}

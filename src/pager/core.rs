@@ -1,0 +1,189 @@
+//! What a pager consists of, and its account of resident pages.
+
+use super::counts::{Counters, Latencies, add};
+use super::events::Inbox;
+use super::evict::Hand;
+use super::extents::Extents;
+use super::options::FaultMode;
+use super::region::Place;
+use super::scratch::Scratch;
+use super::staging::Staging;
+use crate::os::Os;
+use crate::os::userfault::{Bell, Userfault, wake_nappers};
+use crate::sync::{AtomicU32, AtomicU64, Lock, Ordering::Relaxed, Wait};
+use crate::zswap::Zswap;
+use std::sync::atomic::AtomicBool;
+
+/// How many pages a thread that faults evicts at once, when it must make room itself.
+const DIRECT: u64 = 8;
+/// How often such a thread looks again while others are evicting, before it goes above the limit.
+const PATIENCE: u32 = 200;
+
+/// The parts of a pager.
+pub struct Core {
+    pub os: Os,
+    pub zswap: Zswap,
+    pub mode: FaultMode,
+    pub uffd: Userfault,
+    /// Pages of private memory are moved; otherwise copied and dropped.
+    pub moves: bool,
+    pub staging: Staging,
+    pub scratch: Scratch,
+    pub extents: Extents,
+    pub places: Box<[Place]>,
+    pub hand: Lock<Hand>,
+    pub inbox: Lock<Inbox>,
+    pub bell: Bell,
+    pub stopping: AtomicBool,
+    /// 1 while threads that evict in the background are wanted.
+    pub evict_wanted: AtomicU32,
+    /// How many of those there are.
+    pub evictors: AtomicU32,
+    /// Pages of regions and the staging range that are in memory, or about to be.
+    resident: AtomicU64,
+    /// Most of them.
+    limit: AtomicU64,
+    /// Percent of the limit that may be staged.
+    pub staged_percent: AtomicU64,
+    /// Pages that are held, and most of them.
+    pub held: AtomicU64,
+    pub max_held: u64,
+    pub counters: Counters,
+    pub latencies: Latencies,
+}
+
+/// How an attempt to evict ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Evicted {
+    /// So many pages went.
+    Pages(u64),
+    /// None could go now: others are at it, or all are held.
+    None,
+    /// The pool is full, and nothing can be written back.
+    Full,
+}
+
+impl Core {
+    #[allow(clippy::too_many_arguments)]
+    pub fn new(
+        os: Os,
+        zswap: Zswap,
+        (mode, moves): (FaultMode, bool),
+        uffd: Userfault,
+        staging: Staging,
+        scratch: Scratch,
+        bell: Bell,
+        (limit, staged_percent, max_held, max_regions): (u64, u64, u64, usize),
+    ) -> Self {
+        Self {
+            os,
+            zswap,
+            mode,
+            uffd,
+            moves,
+            staging,
+            scratch,
+            extents: Extents::new(max_regions),
+            places: (0..max_regions).map(|_| Place::default()).collect(),
+            hand: Hand::locked(),
+            inbox: Inbox::locked(),
+            bell,
+            stopping: AtomicBool::new(false),
+            evict_wanted: AtomicU32::new(0),
+            evictors: AtomicU32::new(0),
+            resident: AtomicU64::new(0),
+            limit: AtomicU64::new(limit),
+            staged_percent: AtomicU64::new(staged_percent),
+            held: AtomicU64::new(0),
+            max_held,
+            counters: Counters::default(),
+            latencies: Latencies::default(),
+        }
+    }
+
+    /// Pages that are in memory.
+    pub fn resident(&self) -> u64 {
+        self.resident.load(Relaxed)
+    }
+
+    /// Most of them.
+    pub fn limit(&self) -> u64 {
+        self.limit.load(Relaxed)
+    }
+
+    /// Sets it.
+    pub fn set_limit(&self, pages: u64) {
+        self.limit.store(pages, Relaxed);
+    }
+
+    /// Pages that background eviction keeps free, so that faults need not evict.
+    pub fn reserve(&self) -> u64 {
+        (self.limit() / 32).clamp(1, 1024)
+    }
+
+    /// Most pages that wait in the staging range.
+    pub fn staged_target(&self) -> u64 {
+        let target = self.limit() * self.staged_percent.load(Relaxed) / 100;
+        target.clamp(1, self.staging.room())
+    }
+
+    /// Charges pages that are about to be in memory. Makes room first, if need be; should that be impossible, charges
+    /// them all the same, and counts that. The caller has claimed no page.
+    #[inline]
+    pub fn charge(&self, pages: u64) {
+        let before = self.resident.fetch_add(pages, Relaxed);
+        let limit = self.limit();
+        if before + pages > limit {
+            self.resident.fetch_sub(pages, Relaxed);
+            self.charge_slow(pages);
+        } else if before + pages + self.reserve() / 2 > limit {
+            self.want_eviction();
+        }
+    }
+
+    #[cold]
+    fn charge_slow(&self, pages: u64) {
+        add(&self.counters.direct_reclaims, 1);
+        self.want_eviction();
+        let mut wait = Wait::default();
+        for _ in 0..PATIENCE {
+            let evicted = self.evict_some(DIRECT.max(pages));
+            let before = self.resident.fetch_add(pages, Relaxed);
+            if before + pages <= self.limit() {
+                return;
+            }
+            self.resident.fetch_sub(pages, Relaxed);
+            match evicted {
+                Evicted::Pages(_) => wait = Wait::default(),
+                // An event that is waiting to be read may be what others wait for.
+                Evicted::None => {
+                    self.read_events();
+                    wait.a_moment();
+                }
+                Evicted::Full => break,
+            }
+        }
+        self.charge_above(pages);
+        add(&self.counters.over_limit, pages);
+    }
+
+    /// Charges pages that are in memory already, or will be whatever the limit says.
+    pub fn charge_above(&self, pages: u64) {
+        self.resident.fetch_add(pages, Relaxed);
+    }
+
+    /// Pages went from memory.
+    #[inline]
+    pub fn uncharge(&self, pages: u64) {
+        self.resident.fetch_sub(pages, Relaxed);
+    }
+
+    /// Calls the threads that evict in the background.
+    #[inline]
+    pub fn want_eviction(&self) {
+        if self.evict_wanted.load(Relaxed) == 0 && self.evictors.load(Relaxed) > 0 {
+            self.evict_wanted.store(1, Relaxed);
+            wake_nappers(&self.evict_wanted);
+        }
+    }
+}

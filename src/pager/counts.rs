@@ -1,0 +1,190 @@
+//! What a pager has and did.
+
+use crate::sync::{AtomicU64, Ordering::Relaxed};
+use serde::Serialize;
+
+macro_rules! counters {
+    ($($(#[$doc:meta])* $name:ident,)*) => {
+        /// Counters, each of which only grows.
+        #[derive(Default)]
+        pub struct Counters {
+            $(pub $name: AtomicU64,)*
+        }
+
+        impl Counters {
+            /// All of them.
+            pub fn read(&self) -> PagerCounts {
+                PagerCounts { $($name: self.$name.load(Relaxed),)* }
+            }
+        }
+
+        /// What a pager did since it was created. Each number only grows, and is read by itself: sums of two of them
+        /// may be off by what happened in between.
+        #[derive(Clone, Copy, Default, Debug, PartialEq, Eq, Serialize)]
+        #[non_exhaustive]
+        pub struct PagerCounts {
+            $($(#[$doc])* pub $name: u64,)*
+        }
+    };
+}
+
+counters! {
+    /// Touches that were served, of whatever kind.
+    faults,
+    /// Pages that were loaded from zswap, or its file, because they were touched.
+    loads,
+    /// Pages that were loaded ahead of a touch.
+    loads_ahead,
+    /// Pages that were touched while they were staged, and moved back.
+    rescues,
+    /// Pages that were touched for the first time, or after their owner gave them back.
+    zero_fills,
+    /// Writes to pages that had kept their compressed copy.
+    first_writes,
+    /// Pages that were moved to the staging range.
+    staged,
+    /// Pages that were compressed.
+    stored,
+    /// Pages that were dropped, for their compressed copy was kept.
+    dropped,
+    /// Faults whose thread had to make room itself.
+    direct_reclaims,
+    /// Pages that were let in above the limit, for the pool was full and nothing could be written back.
+    over_limit,
+    /// Evictions that the system refused: pages that it had pinned, mostly.
+    pinned,
+    /// Pages that the owner gave back, unmapped or discarded.
+    discarded,
+    /// Pages whose compressed copy was damaged, and that were poisoned.
+    poisoned,
+    /// Events that were read: discards, moves and unmaps by the owner.
+    events,
+    /// Calls that put a page in place and were tried again.
+    retries,
+}
+
+/// Notes that something happened.
+#[inline]
+pub fn add(counter: &AtomicU64, count: u64) {
+    counter.fetch_add(count, Relaxed);
+}
+
+/// Buckets of a [`Latencies`]: four for each power of two of nanoseconds.
+pub const LATENCY_BUCKETS: usize = 128;
+
+/// How long touches took to serve.
+pub struct Latencies([AtomicU64; LATENCY_BUCKETS]);
+
+impl Default for Latencies {
+    fn default() -> Self {
+        Self([const { AtomicU64::new(0) }; LATENCY_BUCKETS])
+    }
+}
+
+/// The bucket of a time in nanoseconds.
+pub fn bucket_of(nanoseconds: u64) -> usize {
+    if nanoseconds < 4 {
+        return nanoseconds as usize;
+    }
+    let power = nanoseconds.ilog2() as usize;
+    ((power - 1) * 4 + (nanoseconds >> (power - 2) & 3) as usize).min(LATENCY_BUCKETS - 1)
+}
+
+/// The least time of a bucket, in nanoseconds.
+pub fn bucket_start(bucket: usize) -> u64 {
+    if bucket < 4 {
+        return bucket as u64;
+    }
+    (4 + bucket as u64 % 4) << (bucket / 4 - 1)
+}
+
+impl Latencies {
+    /// Counts one.
+    #[inline]
+    pub fn add(&self, nanoseconds: u64) {
+        self.0[bucket_of(nanoseconds)].fetch_add(1, Relaxed);
+    }
+
+    /// All of them.
+    pub fn read(&self) -> LatencyHistogram {
+        LatencyHistogram { buckets: self.0.iter().map(|bucket| bucket.load(Relaxed)).collect() }
+    }
+}
+
+/// How long touches took to serve, from when the pager was told until it was done. The system's part before and after,
+/// the signal or the wake-up, is not in it.
+#[derive(Clone, Debug, Default, Serialize)]
+#[non_exhaustive]
+pub struct LatencyHistogram {
+    /// Four buckets for each power of two of nanoseconds: how many there were. [`LatencyHistogram::start`] tells which
+    /// times are in which.
+    pub buckets: Vec<u64>,
+}
+
+impl LatencyHistogram {
+    /// The least time in a bucket, in nanoseconds.
+    pub fn start(bucket: usize) -> u64 {
+        bucket_start(bucket)
+    }
+
+    /// A time that so many of 1000 do not exceed by more than a quarter, in nanoseconds; 0 if there was none.
+    pub fn permille(&self, permille: u64) -> u64 {
+        let all: u64 = self.buckets.iter().sum();
+        let wanted = (all * permille).div_ceil(1000).max(1);
+        let mut seen = 0;
+        let reached = self.buckets.iter().position(|count| {
+            seen += count;
+            seen >= wanted
+        });
+        reached.map_or(0, |bucket| bucket_start(bucket + 1))
+    }
+}
+
+/// What a pager has and did.
+#[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
+pub struct PagerStats {
+    /// Most bytes of pages of regions and the staging range, together.
+    pub resident_limit_bytes: u64,
+    /// Bytes of such pages now.
+    pub resident_bytes: u64,
+    /// Bytes of them that are in the staging range.
+    pub staged_bytes: u64,
+    /// Bytes that are held.
+    pub held_bytes: u64,
+    /// Bytes of addresses of all regions.
+    pub region_bytes: u64,
+    /// Regions.
+    pub regions: u64,
+    /// Bytes of memory of the pager's own tables, without zswap's.
+    pub table_bytes: u64,
+    /// What it did.
+    pub counts: PagerCounts,
+    /// How long touches took to serve.
+    pub latencies: LatencyHistogram,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_time_is_in_the_bucket_that_starts_before_it() {
+        for time in (0..10_000).chain([u64::from(u32::MAX), 1 << 31, (1 << 31) - 1]) {
+            let bucket = bucket_of(time);
+            assert!(bucket_start(bucket) <= time, "{time}");
+            assert!(bucket == LATENCY_BUCKETS - 1 || time < bucket_start(bucket + 1), "{time}");
+        }
+    }
+
+    #[test]
+    fn a_permille_is_where_so_many_are() {
+        let latencies = Latencies::default();
+        (0..990).for_each(|_| latencies.add(1000));
+        (0..10).for_each(|_| latencies.add(100_000));
+        let read = latencies.read();
+        assert!((1000..1280).contains(&read.permille(500)));
+        assert!((100_000..128_000).contains(&read.permille(999)));
+        assert_eq!(Latencies::default().read().permille(500), 0);
+    }
+}

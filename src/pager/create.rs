@@ -1,0 +1,384 @@
+//! A pager: creation, limits, and what is told of it.
+
+use super::core::{Core, Evicted};
+use super::counts::PagerStats;
+use super::options::{Duty, FaultMode, PagerOptions, RegionOptions, Removal};
+use super::registry;
+use super::scratch::Scratch;
+use super::staging::Staging;
+use crate::error::{Error, Result};
+use crate::os::signals::Blocked;
+use crate::os::userfault::{Bell, Userfault, feature};
+use crate::os::{self, Errno, Os, errno};
+use crate::sync::Ordering::Relaxed;
+use crate::units::PAGE;
+use crate::zswap::{Codec, Snapshot, Zswap, ZswapOptions};
+use serde::Serialize;
+use std::os::fd::RawFd;
+use std::sync::Arc;
+
+/// Names a region of a pager. Not used twice by one pager while the region is there.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+pub struct RegionId(pub(crate) usize);
+
+/// Keeps memory to a limit: what was not used lately is compressed, and comes back when it is touched.
+///
+/// Methods may be called from any thread, but not from a signal handler, and not by a thread that holds a lock which a
+/// touch of a region might need. While one runs, the handlers of asynchronous signals wait. Dropping it brings all pages
+/// back to memory.
+pub struct Pager(pub(crate) Arc<Core>);
+
+/// A pager's statistics, and those of the zswap that its pages are in.
+#[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
+pub struct PagerSnapshot {
+    /// Of this form; it changes when a field changes its meaning, not when there are more.
+    pub version: u32,
+    /// The pager.
+    pub pager: PagerStats,
+    /// Its zswap, and its areas: one for each region.
+    pub zswap: Snapshot,
+}
+
+impl Pager {
+    /// Creates a pager without regions. `name` is for people: it shows as the name of the pool.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for options that are wrong. [`Error::System`] with `EPERM` without the right to userfaultfd,
+    /// with `ENOSYS` if the system has none. [`Error::NoMemory`] if it gives no addresses or memory.
+    pub fn new(name: &str, options: &PagerOptions) -> Result<Self> {
+        Self::with_os(Os::default(), name, options)
+    }
+
+    pub(crate) fn with_os(os: Os, name: &str, options: &PagerOptions) -> Result<Self> {
+        const REGIONS: Error = Error::Invalid(&"there are at most 65536 regions");
+        const STAGED: Error = Error::Invalid(&"staged_percent is 1 to 90, or 0 for 25");
+        if options.max_regions > 65536 {
+            return Err(REGIONS);
+        }
+        if options.staged_percent > 90 {
+            return Err(STAGED);
+        }
+        let or = |value: u64, default: u64| if value == 0 { default } else { value };
+        let limit = or(options.resident_bytes, u64::MAX / 2) / PAGE as u64;
+        let staged_percent = or(options.staged_percent.into(), 25);
+        let max_held = or(options.max_held_bytes, limit.saturating_mul(PAGE as u64) / 8) / PAGE as u64;
+        let (uffd, moves) = open(&os, options)?;
+        let staging = Staging::new(&os, own_uffd(&os, moves)?, staged_room(limit, staged_percent))?;
+        let zswap = Zswap::with_os(os.clone(), name, &zswap_options(options))?;
+        let scratch = Scratch::new(&os)?;
+        let bell = Bell::new(&os).map_err(|errno| Error::system(errno, &"eventfd"))?;
+        let numbers = (limit, staged_percent, max_held, or(options.max_regions as u64, 1024) as usize);
+        let mode = (options.fault_mode, moves);
+        let core = Arc::new(Core::new(os, zswap, mode, uffd, staging, scratch, bell, numbers));
+        if options.fault_mode == FaultMode::Sigbus {
+            registry::register(&core)?;
+        }
+        Ok(Self(core))
+    }
+
+    /// Sets how many bytes of pages of regions and the staging range may be in memory; 0: no limit. Evicts what is above
+    /// it before it returns.
+    ///
+    /// # Errors
+    /// [`Error::NoMemory`] if the pool is full and nothing can be written back: the limit holds from then on, and what
+    /// is above it goes as soon as it can. [`Error::Again`] if too much is held. [`Error::Forked`] in a child.
+    pub fn set_resident_limit(&self, bytes: u64) -> Result<()> {
+        self.check()?;
+        let _signals = Blocked::new();
+        let pages = if bytes == 0 { u64::MAX / 2 } else { bytes } / PAGE as u64;
+        self.0.set_limit(pages);
+        self.down_to(pages)
+    }
+
+    fn down_to(&self, pages: u64) -> Result<()> {
+        const FULL: Error = Error::NoMemory(&"the pool is full, and nothing can be written back");
+        const HELD: Error = Error::Again(&"too many pages are held, or pinned by the system");
+        match self.0.evict_to(pages) {
+            _ if self.0.resident() <= pages => Ok(()),
+            Evicted::Full => Err(FULL),
+            _ => Err(HELD),
+        }
+    }
+
+    /// Evicts so many pages now, of those that were not used lately. Returns how many went.
+    ///
+    /// # Errors
+    /// [`Error::NoMemory`] if none went for the pool is full, [`Error::Again`] if none could go now, [`Error::Forked`]
+    /// in a child.
+    pub fn evict(&self, pages: u64) -> Result<u64> {
+        const FULL: Error = Error::NoMemory(&"the pool is full, and nothing can be written back");
+        const NONE: Error = Error::Again(&"no page could be evicted now");
+        self.check()?;
+        let _signals = Blocked::new();
+        match self.0.evict_to(self.0.resident().saturating_sub(pages)) {
+            Evicted::Pages(gone) => Ok(gone),
+            Evicted::None => Err(NONE),
+            Evicted::Full => Err(FULL),
+        }
+    }
+
+    /// Sets how many bytes compressed pages may take: as [`Zswap::set_limit`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn set_pool_limit(&self, bytes: u64) -> Result<()> {
+        let _signals = Blocked::new();
+        self.0.zswap.set_limit(bytes)
+    }
+
+    /// Sets what pages are compressed with: as [`Zswap::set_codec`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn set_codec(&self, codec: Codec) -> Result<()> {
+        let _signals = Blocked::new();
+        self.0.zswap.set_codec(codec)
+    }
+
+    /// Sets the file that pages are written to when the pool is full: as [`Zswap::set_backing_file`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn set_backing_file(&self, file: Option<(RawFd, u64)>) -> Result<()> {
+        let _signals = Blocked::new();
+        self.0.zswap.set_backing_file(file)
+    }
+
+    /// Writes compressed pages that were not used lately to the backing file, until `pages` pages have left the pool.
+    ///
+    /// # Errors
+    /// As [`Zswap::shrink`].
+    pub fn write_back(&self, pages: u64) -> Result<u64> {
+        let _signals = Blocked::new();
+        self.0.zswap.shrink(pages)
+    }
+
+    /// Compacts the pool: as [`Zswap::compact`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn compact(&self, budget: &crate::pool::CompactBudget) -> Result<u64> {
+        let _signals = Blocked::new();
+        self.0.zswap.compact(budget)
+    }
+
+    /// Adds a region: `bytes` bytes of memory at `at`, whole pages, mapped readable and writable, and already filled or
+    /// not. What is above the limit then is evicted before this returns. Huge pages are turned off for the range, and
+    /// forked children do not get it.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] if the range is not whole pages, is not memory of the kind that the options say, or is in a
+    /// region already. [`Error::NoSpace`] if there are as many regions as there may be. [`Error::NoMemory`],
+    /// [`Error::System`]: the system refuses. [`Error::Forked`] in a child.
+    ///
+    /// # Safety
+    /// From here to the end of the region, all of this process's use of the memory goes through this range. It is not
+    /// unmapped or moved while another thread might map something else to its addresses at that very moment: remove the
+    /// region first, or a part of it by [`Pager::discard`] and munmap.
+    pub unsafe fn add_region(&self, at: *mut u8, bytes: usize, options: &RegionOptions) -> Result<RegionId> {
+        self.check()?;
+        let _signals = Blocked::new();
+        let id = self.0.add_region(at as usize, bytes, options)?;
+        // What can't go now goes as soon as it can.
+        let _ = self.0.evict_to(self.0.limit());
+        Ok(RegionId(id))
+    }
+
+    /// Removes a region: its memory is the program's alone from then on.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] if there is no such region. [`Error::Io`] if a page's copy is damaged: the region is
+    /// removed nevertheless, and that page fails when it is touched. [`Error::Again`] if the system refused: the region
+    /// is still there. [`Error::Forked`] in a child.
+    pub fn remove_region(&self, region: RegionId, removal: Removal) -> Result<()> {
+        self.check()?;
+        let _signals = Blocked::new();
+        self.0.remove_region(region.0, removal)
+    }
+
+    /// Brings the pages of a range of regions to memory, and keeps them there until [`Pager::release`]: for system calls
+    /// in [`FaultMode::Sigbus`]. Holds of a page are counted.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] if a part of the range is in no region. [`Error::NoSpace`] if more would be held than may be.
+    /// [`Error::Io`] if a page's copy is damaged. Nothing is held then that was not before.
+    pub fn hold(&self, at: *const u8, bytes: usize) -> Result<()> {
+        self.check()?;
+        let _signals = Blocked::new();
+        self.0.hold(at as usize, bytes)
+    }
+
+    /// Ends a hold of the same range.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] if a part of the range is in no region.
+    pub fn release(&self, at: *const u8, bytes: usize) -> Result<()> {
+        self.check()?;
+        let _signals = Blocked::new();
+        self.0.release(at as usize, bytes)
+    }
+
+    /// Gives the whole pages of a range of regions back: they read as zero, and cost nothing. As madvise with
+    /// MADV_DONTNEED, or MADV_REMOVE for a memory file, which need a lent thread to read their event.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] if a part of the range is in no region, [`Error::System`] if the system refuses.
+    ///
+    /// # Safety
+    /// The range's bytes are no longer needed.
+    pub unsafe fn discard(&self, at: *mut u8, bytes: usize) -> Result<()> {
+        self.check()?;
+        let _signals = Blocked::new();
+        self.0.discard(at as usize, bytes)
+    }
+
+    /// Lends the calling thread to the pager until [`Pager::stop`]. With [`Duty::All`] or [`Duty::Serve`] it reads the
+    /// events of what owners do with their memory, who wait for that, and serves touches in [`FaultMode::Threads`]; at
+    /// least one such thread should always be there. It must not touch memory of a region itself.
+    ///
+    /// # Errors
+    /// [`Error::Forked`] in a child.
+    pub fn run(&self, duty: Duty) -> Result<()> {
+        self.check()?;
+        let _signals = Blocked::new();
+        self.0.run(duty);
+        Ok(())
+    }
+
+    /// Gives all lent threads back, and any that are lent from then on at once, until [`Pager::resume`].
+    pub fn stop(&self) {
+        self.0.stop();
+    }
+
+    /// Lets threads be lent again.
+    pub fn resume(&self) {
+        self.0.stopping.store(false, Relaxed);
+    }
+
+    /// The userfaultfd: for a guardian that holds a duplicate of it, so that no thread reads zeros for pages that are
+    /// not in memory, should this process end while others share the memory.
+    pub fn descriptor(&self) -> RawFd {
+        self.0.uffd.fd()
+    }
+
+    /// The addresses of the staging range: where it begins, and its bytes.
+    pub fn staging_range(&self) -> (usize, usize) {
+        self.0.staging.range()
+    }
+
+    /// What it has and did.
+    pub fn stats(&self) -> PagerStats {
+        let core = &self.0;
+        let bytes = |pages: u64| pages * PAGE as u64;
+        let (mut regions, mut pages) = (0, 0);
+        for region in core.places.iter().filter_map(|place| place.enter()) {
+            regions += 1;
+            pages += region.pages();
+        }
+        PagerStats {
+            resident_limit_bytes: core.limit().saturating_mul(PAGE as u64),
+            resident_bytes: bytes(core.resident()),
+            staged_bytes: bytes(core.staging.pages()),
+            held_bytes: bytes(core.held()),
+            region_bytes: bytes(pages),
+            regions,
+            table_bytes: core.staging.table_bytes() + pages * 4 + core.extents.bytes(),
+            counts: core.counters.read(),
+            latencies: core.latencies.read(),
+        }
+    }
+
+    /// The same with what its zswap has and did.
+    ///
+    /// # Errors
+    /// [`Error::Forked`] in a child.
+    pub fn snapshot(&self) -> Result<PagerSnapshot> {
+        let _signals = Blocked::new();
+        Ok(PagerSnapshot { version: 1, pager: self.stats(), zswap: self.0.zswap.snapshot()? })
+    }
+
+    /// [`Pager::snapshot`] as JSON.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn stats_json(&self) -> Result<String> {
+        const NO_JSON: Error = Error::Io(&"the statistics could not be written as JSON: this is a bug");
+        serde_json::to_string(&self.snapshot()?).map_err(|_| NO_JSON)
+    }
+
+    fn check(&self) -> Result<()> {
+        self.0.zswap.pool().check_usable()
+    }
+}
+
+impl Drop for Pager {
+    fn drop(&mut self) {
+        if self.check().is_err() {
+            // A forked child: it has neither the regions nor the pool, and may not touch what the parent uses.
+            registry::unregister(&self.0);
+            return;
+        }
+        {
+            let _signals = Blocked::new();
+            for place in 0..self.0.places.len() {
+                // A page that is damaged stays poisoned. If the system refuses, pages would read as zeros: the
+                // descriptor stays open then, and touches of missing pages never go on.
+                if let Err(Error::Again(_)) = self.0.remove_region(place, Removal::Restore) {
+                    std::mem::forget(self.0.clone());
+                    return;
+                }
+            }
+        }
+        self.stop();
+        registry::unregister(&self.0);
+    }
+}
+
+/// What a userfaultfd of this mode is asked for, and whether private pages can be moved.
+fn open(os: &Os, options: &PagerOptions) -> Result<(Userfault, bool)> {
+    let user_only = options.fault_mode == FaultMode::Sigbus;
+    let refused = |errno: Errno| match errno.0 {
+        errno::EPERM => Error::System { errno: errno.0, step: &NO_RIGHT },
+        errno::ENOSYS => Error::System { errno: errno.0, step: &"the system has no userfaultfd" },
+        _ => Error::system(errno, &"userfaultfd"),
+    };
+    let there = Userfault::features_of_the_system(os, user_only).map_err(refused)?;
+    let moves = there & feature::MOVE != 0 && !options.without_move;
+    let mut wanted = feature::EVENT_REMAP | feature::EVENT_UNMAP | feature::MISSING_SHMEM | feature::WP;
+    wanted |= feature::WP_SHMEM | feature::POISON;
+    wanted &= there;
+    if moves {
+        // Where pages are dropped in their place, the drops themselves would be events that somebody has to read.
+        wanted |= feature::EVENT_REMOVE & there | feature::MOVE;
+    }
+    if user_only {
+        wanted |= feature::SIGBUS;
+    }
+    let uffd = Userfault::new(os, wanted, user_only).map_err(refused)?;
+    Ok((uffd, moves))
+}
+
+const NO_RIGHT: &str = "no right to userfaultfd: FaultMode::Threads needs CAP_SYS_PTRACE, vm.unprivileged_userfaultfd=1 \
+                        or access to /dev/userfaultfd";
+
+/// The userfaultfd of the staging range, which is asked for no events: what the pager gives back itself is none.
+fn own_uffd(os: &Os, moves: bool) -> Result<Userfault> {
+    let features = feature::SIGBUS | if moves { feature::MOVE } else { 0 };
+    Userfault::new(os, features, true).map_err(|errno| Error::system(errno, &"userfaultfd of the staging range"))
+}
+
+/// Pages that the staging range has room for. The limit may grow later.
+fn staged_room(limit: u64, percent: u64) -> usize {
+    let memory = os::physical_memory().unwrap_or(1 << 33) / PAGE as u64;
+    ((limit.min(memory) * percent / 100) as usize).max(16 << 10)
+}
+
+fn zswap_options(options: &PagerOptions) -> ZswapOptions {
+    let mut zswap = options.zswap.clone();
+    if zswap.accept_percent == 0 {
+        // Here a full pool is written back at once, and not stored to until there is room.
+        zswap.accept_percent = 98;
+    }
+    zswap
+}

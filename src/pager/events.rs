@@ -1,0 +1,207 @@
+//! Events: what owners do to their memory, which takes effect here before they go on; and touches that wait for a
+//! thread of the caller's.
+//!
+//! One thread at a time reads. A message of a touch may be read before that of what caused it, so a touch whose page
+//! can't be put in place waits until all that is there was read, and looks again.
+
+use super::core::Core;
+use super::counts::add;
+use super::extents::Extent;
+use super::region::Region;
+use super::word::{Kind, State};
+use crate::os::userfault::{Event, Message};
+use crate::sync::{Lock, Ordering::Relaxed, Rank};
+use crate::units::PAGE;
+use crate::zswap::Patience;
+
+/// Messages that are read at once.
+const AT_ONCE: usize = 16;
+/// Touches that may wait to be served; the threads of more are woken, and touch again.
+const WAITING: usize = 1024;
+
+/// A touch that waits.
+#[derive(Clone, Copy)]
+pub struct Waiting {
+    pub at: usize,
+    pub write: bool,
+}
+
+/// What was read and not served yet.
+pub struct Inbox {
+    touches: Box<[Waiting]>,
+    first: usize,
+    count: usize,
+}
+
+impl Inbox {
+    /// Nothing.
+    pub fn locked() -> Lock<Self> {
+        let touches = vec![Waiting { at: 0, write: false }; WAITING].into_boxed_slice();
+        Lock::new(Rank::Inbox, Self { touches, first: 0, count: 0 })
+    }
+
+    fn push(&mut self, touch: Waiting) -> bool {
+        if self.count == WAITING {
+            return false;
+        }
+        self.touches[(self.first + self.count) % WAITING] = touch;
+        self.count += 1;
+        true
+    }
+
+    fn pop(&mut self) -> Option<Waiting> {
+        if self.count == 0 {
+            return None;
+        }
+        let touch = self.touches[self.first];
+        self.first = (self.first + 1) % WAITING;
+        self.count -= 1;
+        Some(touch)
+    }
+}
+
+impl Core {
+    /// Reads all events that are there, and lets them take effect. The caller has no page claimed.
+    pub fn read_events(&self) {
+        let mut inbox = self.inbox.lock();
+        let before = inbox.count;
+        self.read_into(&mut inbox);
+        let came = inbox.count > before;
+        drop(inbox);
+        if came {
+            // For the threads that serve: there is nothing for them to read any more.
+            self.bell.ring();
+        }
+    }
+
+    /// The next touch that waits to be served.
+    pub fn next_touch(&self) -> Option<Waiting> {
+        let mut inbox = self.inbox.lock();
+        if inbox.count == 0 {
+            self.read_into(&mut inbox);
+        }
+        let touch = inbox.pop();
+        if inbox.count > 0 {
+            self.bell.ring();
+        }
+        touch
+    }
+
+    fn read_into(&self, inbox: &mut Inbox) {
+        let mut messages = [Message::NONE; AT_ONCE];
+        loop {
+            let count = self.uffd.read(&mut messages).unwrap_or(0);
+            messages[..count].iter().for_each(|message| self.take_effect(message.event(), inbox));
+            if count < AT_ONCE {
+                return;
+            }
+        }
+    }
+
+    fn take_effect(&self, event: Event, inbox: &mut Inbox) {
+        match event {
+            Event::Fault { at, write } => {
+                if !inbox.push(Waiting { at, write }) {
+                    let _ = self.uffd.wake(at & !(PAGE - 1), PAGE);
+                }
+                return;
+            }
+            Event::Remove { start, end } => self.extents.within(start, end).for_each(|part| {
+                self.discard_part(&part);
+            }),
+            Event::Unmap { start, end } => {
+                self.extents.within(start, end).for_each(|part| self.drop_part(&part));
+                self.extents.cut(start, end);
+            }
+            Event::Remap { from, to, bytes } => self.remap(from, to, bytes),
+            Event::Other => {}
+        }
+        add(&self.counters.events, 1);
+    }
+
+    /// A range moved: its extents do.
+    fn remap(&self, from: usize, to: usize, bytes: usize) {
+        while let Some(part) = self.extents.within(from, from + bytes).next() {
+            self.extents.cut(part.start, part.end);
+            let start = to + (part.start - from);
+            let moved = Extent { start, end: start + (part.end - part.start), ..part };
+            // What was there is unmapped; its own event may come later.
+            self.extents.cut(moved.start, moved.end);
+            let added = self.extents.add(moved);
+            debug_assert!(added.is_ok());
+        }
+    }
+
+    /// The pages of a part read as zero from now on.
+    pub fn discard_part(&self, part: &Extent) {
+        if let Some(region) = self.places[part.region].enter() {
+            self.each_page(part, |page| self.discard_page(&region, page));
+        }
+    }
+
+    /// The pages of a part are no more.
+    fn drop_part(&self, part: &Extent) {
+        if let Some(region) = self.places[part.region].enter() {
+            self.each_page(part, |page| self.drop_page(&region, page));
+        }
+    }
+
+    fn each_page(&self, part: &Extent, each: impl FnMut(u64)) {
+        let pages = ((part.end - part.start) / PAGE) as u64;
+        (part.first..part.first + pages).for_each(each);
+    }
+
+    /// A page that its owner gives back. One that is held stays in its place, as far as the system lets it.
+    pub fn discard_page(&self, region: &Region, page: u64) {
+        if region.page(page).peek() == State::EMPTY {
+            return;
+        }
+        let mut claim = region.page(page).claim();
+        match claim.was().kind() {
+            // It is missing in a moment, and what it reads as is decided when it is touched. For a memory file the
+            // event does not tell a discard, which leaves the page in the file, from a hole; and so it stays charged.
+            Kind::Resident(holds) if holds > 0 || !region.is_private() => return,
+            Kind::Resident(_) => self.uncharge(1),
+            // The slot's memory is given back when its block is drained, and with it the charge.
+            Kind::Staged(slot) => self.unstage(slot),
+            Kind::Stored => self.forget(region, page),
+            Kind::Empty | Kind::Busy | Kind::Poisoned => {}
+        }
+        claim.set(State::EMPTY);
+        add(&self.counters.discarded, 1);
+    }
+
+    /// A page whose addresses are gone.
+    pub fn drop_page(&self, region: &Region, page: u64) {
+        if region.page(page).peek() == State::EMPTY {
+            return;
+        }
+        let mut claim = region.page(page).claim();
+        match claim.was().kind() {
+            Kind::Resident(holds) => {
+                self.uncharge(1);
+                self.held.fetch_sub(u64::from(holds > 0), Relaxed);
+            }
+            Kind::Staged(slot) => self.unstage(slot),
+            Kind::Stored => self.forget(region, page),
+            Kind::Empty | Kind::Busy | Kind::Poisoned => {}
+        }
+        claim.set(State::EMPTY);
+        add(&self.counters.discarded, 1);
+    }
+
+    /// Removes a page's copy from zswap, if there is one.
+    pub fn forget(&self, region: &Region, page: u64) {
+        let gone = region.area.invalidate(page, 1, Patience::Wait);
+        debug_assert!(gone.is_ok());
+    }
+
+    /// A staged page, which this thread has claimed, is not needed: its memory goes now.
+    fn unstage(&self, slot: u32) {
+        self.staging.went(1);
+        // SAFETY: the claim makes the slot's page this thread's, and no word will name it.
+        if unsafe { self.staging.give_back(slot, 1) }.is_ok() {
+            self.uncharge(1);
+        }
+    }
+}

@@ -1,0 +1,315 @@
+//! Eviction: the clock hand picks pages that were not used lately and moves them to the staging range; what stays there
+//! is compressed, oldest first.
+
+use super::core::{Core, Evicted};
+use super::counts::add;
+use super::extents::Extent;
+use super::page::Claim;
+use super::region::{Memory, Region};
+use super::staging::{BLOCK, Block, PageId};
+use super::word::{Kind, MAX_AGE, State};
+use crate::error::Error;
+use crate::os::errno;
+use crate::sync::{Lock, Ordering::Relaxed, Rank};
+use crate::units::PAGE;
+
+/// State words that are looked at with the hand's lock held, at most.
+const LOOKS: usize = 4096;
+/// How often the hand goes around before it gives up: pages of every age are found by then.
+const LAPS: u32 = MAX_AGE + 2;
+/// Pages that are written to the backing file at once when the pool is full.
+const WRITE_BACK: u64 = 64;
+/// Most rounds of filling and draining of one call.
+const ROUNDS: u32 = 256;
+
+/// Where the clock hand stands: an address.
+pub struct Hand(usize);
+
+impl Hand {
+    /// At the lowest address.
+    pub fn locked() -> Lock<Self> {
+        Lock::new(Rank::Hand, Self(0))
+    }
+}
+
+/// Pages that the hand picked, of one region, by rising addresses.
+pub(super) struct Picks<'a> {
+    claims: [Option<Claim<'a>>; BLOCK],
+    pub(super) at: [usize; BLOCK],
+    pub(super) page: [u64; BLOCK],
+    pub(super) count: usize,
+}
+
+impl<'a> Picks<'a> {
+    fn new() -> Self {
+        Self { claims: [const { None }; BLOCK], at: [0; BLOCK], page: [0; BLOCK], count: 0 }
+    }
+
+    fn push(&mut self, claim: Claim<'a>, at: usize, page: u64) {
+        (self.claims[self.count], self.at[self.count], self.page[self.count]) = (Some(claim), at, page);
+        self.count += 1;
+    }
+
+    /// Where the run ends that begins at `first`: neighbours in memory.
+    pub(super) fn run(&self, first: usize) -> usize {
+        (first + 1..self.count).find(|&next| self.at[next] != self.at[next - 1] + PAGE).unwrap_or(self.count)
+    }
+
+    fn was(&self, pick: usize) -> State {
+        self.claims[pick].as_ref().expect("it was picked").was()
+    }
+
+    /// Ends a claim with what became of the page.
+    pub(super) fn end(&mut self, pick: usize, state: State) {
+        let mut claim = self.claims[pick].take().expect("it was picked");
+        claim.set(state);
+    }
+}
+
+/// What filling did.
+#[derive(Default, PartialEq, Eq, Clone, Copy)]
+struct Filled {
+    /// Pages that wait in the staging range.
+    staged: u64,
+    /// Pages that went from memory.
+    gone: u64,
+}
+
+impl Core {
+    /// Evicts some pages: moves pages to the staging range while that is below its share, and compresses the oldest
+    /// there once it is not.
+    pub fn evict_some(&self, pages: u64) -> Evicted {
+        let mut gone = 0;
+        let mut can_fill = true;
+        for _ in 0..ROUNDS {
+            if gone >= pages {
+                break;
+            }
+            if can_fill && self.staging.pages() < self.staged_target() {
+                let filled = self.fill();
+                gone += filled.gone;
+                can_fill = filled != Filled::default();
+                continue;
+            }
+            match self.drain(pages - gone) {
+                Evicted::Pages(drained) => gone += drained,
+                // Others drain what there is.
+                Evicted::None if can_fill => {
+                    let filled = self.fill();
+                    gone += filled.gone;
+                    can_fill = filled != Filled::default();
+                }
+                Evicted::None => break,
+                Evicted::Full if gone > 0 => break,
+                Evicted::Full => return Evicted::Full,
+            }
+        }
+        if gone > 0 { Evicted::Pages(gone) } else { Evicted::None }
+    }
+
+    /// Moves the hand on to pages that were not used lately, and evicts them from their places.
+    fn fill(&self) -> Filled {
+        let mut laps = 0;
+        while laps < LAPS {
+            let mut hand = self.hand.lock();
+            let Some(extent) = self.extents.next(hand.0) else {
+                hand.0 = 0;
+                laps += 1;
+                continue;
+            };
+            let from = extent.start.max(hand.0);
+            let Some(region) = self.places[extent.region].enter() else {
+                hand.0 = extent.end;
+                continue;
+            };
+            let mut picks = Picks::new();
+            hand.0 = pick(&region, &extent, from, &mut picks);
+            drop(hand);
+            if picks.count > 0 {
+                return self.evict_picked(extent.region, &region, &mut picks);
+            }
+        }
+        Filled::default()
+    }
+
+    fn evict_picked(&self, place: usize, region: &Region, picks: &mut Picks<'_>) -> Filled {
+        match &region.memory {
+            Memory::Private if self.moves => self.stage(place, picks),
+            _ => Filled { staged: 0, gone: self.copy_out(region, picks) },
+        }
+    }
+
+    /// Moves picked pages to a block of the staging range.
+    fn stage(&self, place: usize, picks: &mut Picks<'_>) -> Filled {
+        let Some(mut block) = self.staging.take_free() else { return Filled::default() };
+        let mut filled = Filled::default();
+        let mut first = 0;
+        while first < picks.count {
+            let end = picks.run(first);
+            let slot = block.slot(block.filled);
+            (first..end).for_each(|pick| {
+                self.staging
+                    .note(block.slot(block.filled + pick - first), PageId { region: place, page: picks.page[pick] });
+            });
+            // SAFETY: the pages are claimed, and the block is this thread's.
+            let moved = unsafe { self.staging.move_in(slot, picks.at[first], end - first) };
+            let done = moved.bytes / PAGE;
+            self.staging.came(done as u64);
+            for pick in first..first + done {
+                let slot = block.slot(block.filled + pick - first);
+                picks.end(pick, State::staged(slot, picks.was(pick).age()));
+            }
+            block.filled += done;
+            filled.staged += done as u64;
+            first += done;
+            if let Some(errno) = moved.stopped
+                && done == 0
+            {
+                filled.gone += self.not_moved(picks, first, errno.0);
+                first += 1;
+            }
+        }
+        add(&self.counters.staged, filled.staged);
+        self.staging.queue(block);
+        filled
+    }
+
+    /// A picked page that the system did not move. How many pages it turned out not to be.
+    fn not_moved(&self, picks: &mut Picks<'_>, pick: usize, errno: i32) -> u64 {
+        if errno == errno::ENOENT {
+            // Its owner gave it back, and the event came before it was touched last: it has nothing.
+            picks.end(pick, State::EMPTY);
+            self.uncharge(1);
+            return 1;
+        }
+        // Pinned, locked, protected, or about to change. The hand passes it by for a while.
+        picks.end(pick, State::resident(MAX_AGE));
+        add(&self.counters.pinned, u64::from(errno != errno::EAGAIN));
+        0
+    }
+
+    /// Compresses the pages that were staged longest, up to so many.
+    fn drain(&self, pages: u64) -> Evicted {
+        let Some(mut block) = self.staging.take_oldest() else { return Evicted::None };
+        let mut stored = 0;
+        let mut full = false;
+        while block.next < block.filled && stored < pages {
+            match self.compress(block.slot(block.next)) {
+                Compressed::Yes => stored += 1,
+                Compressed::Gone => {}
+                Compressed::Full => {
+                    full = true;
+                    break;
+                }
+            }
+            block.next += 1;
+        }
+        block.owed += stored;
+        let gone = self.give_back(&mut block);
+        self.staging.put_back(block);
+        if full && gone == 0 { Evicted::Full } else { Evicted::Pages(gone) }
+    }
+
+    /// Gives the memory of the slots back that a block was drained of. How many pages went.
+    fn give_back(&self, block: &mut Block) -> u64 {
+        if block.given == block.next {
+            return 0;
+        }
+        // SAFETY: no state word names these slots: their pages are stored, or were moved back.
+        let given = unsafe { self.staging.give_back(block.slot(block.given), block.next - block.given) };
+        if given.is_err() {
+            // The pages stay charged, and the next one to drain tries again.
+            return 0;
+        }
+        let gone = std::mem::take(&mut block.owed);
+        block.given = block.next;
+        self.uncharge(gone);
+        gone
+    }
+
+    /// Compresses the page that a slot was filled with, if it still is there.
+    fn compress(&self, slot: u32) -> Compressed {
+        let id = self.staging.owner(slot);
+        let Some(region) = self.places[id.region].enter() else { return Compressed::Gone };
+        if id.page >= region.pages() {
+            return Compressed::Gone;
+        }
+        let page = region.page(id.page);
+        let seen = page.peek();
+        if seen.kind() != Kind::Staged(slot) {
+            return Compressed::Gone;
+        }
+        let Some(mut claim) = page.try_claim(seen) else { return Compressed::Gone };
+        // SAFETY: the claim keeps the page in its slot.
+        if !unsafe { self.store(&region, id.page, self.staging.address(slot) as *const u8) } {
+            return Compressed::Full;
+        }
+        claim.set(State::STORED);
+        self.staging.went(1);
+        Compressed::Yes
+    }
+
+    /// Stores a page, and writes others back if that takes room. False: there is none.
+    ///
+    /// # Safety
+    /// A page can be read at `from`.
+    pub unsafe fn store(&self, region: &Region, page: u64, from: *const u8) -> bool {
+        for _ in 0..4 {
+            // SAFETY: the caller vouches for the page.
+            match unsafe { region.area.store_from(page, from) } {
+                Ok(()) => {
+                    add(&self.counters.stored, 1);
+                    return true;
+                }
+                Err(Error::NoMemory(_)) if self.zswap.shrink(WRITE_BACK).is_ok_and(|pages| pages > 0) => {}
+                Err(_) => return false,
+            }
+        }
+        false
+    }
+
+    /// Evicts until so many pages are resident at most, as far as that can be.
+    pub fn evict_to(&self, pages: u64) -> Evicted {
+        let mut gone = 0;
+        loop {
+            let above = self.resident().saturating_sub(pages);
+            match self.evict_some(above.min(u64::from(BLOCK as u32))) {
+                _ if above == 0 => return Evicted::Pages(gone),
+                Evicted::Pages(some) => gone += some,
+                stopped if gone == 0 => return stopped,
+                _ => return Evicted::Pages(gone),
+            }
+        }
+    }
+}
+
+/// What became of a staged page.
+enum Compressed {
+    Yes,
+    /// It was touched.
+    Gone,
+    Full,
+}
+
+/// Picks pages from an address on, up to as many as a block has slots. Where the hand stands then.
+fn pick<'a>(region: &'a Region, extent: &Extent, from: usize, picks: &mut Picks<'a>) -> usize {
+    if region.closing.load(Relaxed) {
+        return extent.end;
+    }
+    let mut at = from;
+    let end = extent.end.min(from + LOOKS * PAGE);
+    while at < end && picks.count < BLOCK {
+        let number = extent.page_at(at);
+        let page = region.page(number);
+        let seen = page.peek();
+        if seen.kind() == Kind::Resident(0) {
+            if seen.age() > 0 {
+                page.grow_older(seen);
+            } else if let Some(claim) = page.try_claim(seen) {
+                picks.push(claim, at, number);
+            }
+        }
+        at += PAGE;
+    }
+    at
+}

@@ -1,0 +1,268 @@
+//! Which addresses are whose: looked up in every fault, without a lock.
+//!
+//! A sorted array behind a sequence number: readers look again if it changed meanwhile. Who writes holds the lock of
+//! events, with signals blocked, so that a reader in a signal handler never waits for the thread that it interrupted.
+
+use crate::error::{Error, Result};
+use crate::sync::{
+    AtomicU64,
+    Ordering::{Acquire, Relaxed, Release},
+    Wait, fence,
+};
+use crate::units::PAGE;
+
+/// Addresses that belong to a region.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Extent {
+    /// Where they begin.
+    pub start: usize,
+    /// Where they end.
+    pub end: usize,
+    /// Which region.
+    pub region: usize,
+    /// Which of its pages is the first.
+    pub first: u64,
+}
+
+impl Extent {
+    /// The page of the region that an address inside belongs to.
+    #[inline]
+    pub fn page_at(&self, at: usize) -> u64 {
+        self.first + ((at - self.start) / PAGE) as u64
+    }
+
+    /// The part inside a range.
+    pub fn within(self, start: usize, end: usize) -> Option<Self> {
+        let (from, to) = (self.start.max(start), self.end.min(end));
+        (from < to).then(|| Self { start: from, end: to, region: self.region, first: self.page_at(from) })
+    }
+}
+
+/// Words of an extent in the table.
+const WORDS: usize = 4;
+/// How many more extents than were added there may be because owners unmapped or moved a part in the middle: the system
+/// does not ask whether there is room. Should they be more, touches of the part above are not served, and get a signal.
+const CUTS: usize = 4096;
+
+/// The table.
+pub struct Extents {
+    /// Odd while somebody writes.
+    sequence: AtomicU64,
+    count: AtomicU64,
+    words: Box<[AtomicU64]>,
+    /// Parts that were removed lately: start, end, and when, in nanoseconds.
+    removed: [[AtomicU64; 3]; REMOVED],
+    removals: AtomicU64,
+}
+
+/// How many of the parts that were removed last are remembered.
+const REMOVED: usize = 64;
+const SECOND: u64 = 1_000_000_000;
+
+/// Nanoseconds since the first call, and a second more.
+fn now() -> u64 {
+    static START: std::sync::OnceLock<std::time::Instant> = std::sync::OnceLock::new();
+    START.get_or_init(std::time::Instant::now).elapsed().as_nanos() as u64 + 2 * SECOND
+}
+
+impl Extents {
+    /// An empty table with room for so many.
+    pub fn new(most: usize) -> Self {
+        let words = (0..(most + CUTS) * WORDS).map(|_| AtomicU64::new(0)).collect();
+        now();
+        let removed = [const { [const { AtomicU64::new(0) }; 3] }; REMOVED];
+        Self { sequence: AtomicU64::new(0), count: AtomicU64::new(0), words, removed, removals: AtomicU64::new(0) }
+    }
+
+    fn most(&self) -> usize {
+        self.words.len() / WORDS - CUTS
+    }
+
+    fn get(&self, at: usize) -> Extent {
+        let word = |field: usize| self.words[at * WORDS + field].load(Relaxed);
+        Extent { start: word(0) as usize, end: word(1) as usize, region: word(2) as usize, first: word(3) }
+    }
+
+    fn put(&self, at: usize, extent: Extent) {
+        let values = [extent.start as u64, extent.end as u64, extent.region as u64, extent.first];
+        (0..WORDS).for_each(|field| self.words[at * WORDS + field].store(values[field], Relaxed));
+    }
+
+    fn len(&self) -> usize {
+        (self.count.load(Relaxed) as usize).min(self.words.len() / WORDS)
+    }
+
+    /// Runs `look` until nobody wrote meanwhile.
+    fn read<T>(&self, look: impl Fn() -> T) -> T {
+        let mut wait = Wait::default();
+        loop {
+            // Acquire pairs with the Release at the end of `write`.
+            let before = self.sequence.load(Acquire);
+            if before % 2 == 0 {
+                let seen = look();
+                // Pairs with the fence in `write`: had anything of a later writer been seen, its odd number is too.
+                fence(Acquire);
+                if self.sequence.load(Relaxed) == before {
+                    return seen;
+                }
+            }
+            wait.a_moment();
+        }
+    }
+
+    /// The first extent that ends after an address.
+    pub fn next(&self, at: usize) -> Option<Extent> {
+        self.read(|| {
+            let count = self.len();
+            let (mut low, mut high) = (0, count);
+            while low < high {
+                let middle = (low + high) / 2;
+                if self.get(middle).end <= at { low = middle + 1 } else { high = middle }
+            }
+            (low < count).then(|| self.get(low))
+        })
+    }
+
+    /// The extent that an address is in.
+    #[inline]
+    pub fn find(&self, at: usize) -> Option<Extent> {
+        self.next(at).filter(|extent| extent.start <= at)
+    }
+
+    /// Those that have a part in a range, cut to it, first to last.
+    pub fn within(&self, start: usize, end: usize) -> impl Iterator<Item = Extent> + '_ {
+        let mut at = start;
+        std::iter::from_fn(move || {
+            let part = self.next(at)?.within(at, end)?;
+            at = part.end;
+            Some(part)
+        })
+    }
+
+    /// The first part of a region, from an address on.
+    pub fn next_of(&self, region: usize, from: usize) -> Option<Extent> {
+        let mut at = from;
+        while let Some(extent) = self.next(at) {
+            if extent.region == region {
+                return extent.within(at, usize::MAX);
+            }
+            at = extent.end;
+        }
+        None
+    }
+
+    /// The first part of a region.
+    pub fn first_of(&self, region: usize) -> Option<Extent> {
+        self.next_of(region, 0)
+    }
+
+    /// Remembers that a part is about to be removed, for threads that touched it just before.
+    pub fn note_removed(&self, part: &Extent) {
+        let at = self.removals.fetch_add(1, Relaxed) as usize % REMOVED;
+        let [start, end, when] = &self.removed[at];
+        // Who reads a mixture of two may look once more, or get a signal, which it would have got without this.
+        start.store(part.start as u64, Relaxed);
+        end.store(part.end as u64, Relaxed);
+        // Release pairs with the Acquire in `was_removed`.
+        when.store(now(), Release);
+    }
+
+    /// Whether an address was in a part that was removed within the last second.
+    pub fn was_removed(&self, at: usize) -> bool {
+        self.removed.iter().any(|[start, end, when]| {
+            // Acquire pairs with the Release in `note_removed`.
+            let fresh = when.load(Acquire) + SECOND > now();
+            fresh && (start.load(Relaxed)..end.load(Relaxed)).contains(&(at as u64))
+        })
+    }
+
+    /// Bytes of memory of the table.
+    pub fn bytes(&self) -> u64 {
+        (self.words.len() * size_of::<u64>()) as u64
+    }
+
+    /// Adds an extent. The caller holds the lock of events.
+    pub fn add(&self, extent: Extent) -> Result<()> {
+        const OVERLAPS: Error = Error::Invalid(&"a part of the range is in another region already");
+        const FULL: Error = Error::NoSpace(&"there are as many regions, or parts of them, as the pager has room for");
+        if self.within(extent.start, extent.end).next().is_some() {
+            return Err(OVERLAPS);
+        }
+        if self.len() >= self.most() {
+            return Err(FULL);
+        }
+        let count = self.len();
+        let place = (0..count).find(|&at| self.get(at).start > extent.start).unwrap_or(count);
+        self.write(|| {
+            (place..count).rev().for_each(|at| self.put(at + 1, self.get(at)));
+            self.put(place, extent);
+            self.count.store(count as u64 + 1, Relaxed);
+        });
+        Ok(())
+    }
+
+    /// Cuts a range out; what is left of an extent on both sides stays. The caller holds the lock of events, and saw to
+    /// it that there is room for one more.
+    pub fn cut(&self, start: usize, end: usize) {
+        while let Some(part) = self.within(start, end).next() {
+            let whole = self.find(part.start).expect("it was just there");
+            let at = (0..self.len()).find(|&at| self.get(at).start == whole.start).expect("likewise");
+            let before = Extent { end: part.start, ..whole };
+            let after =
+                Extent { start: part.end, first: whole.first + ((part.end - whole.start) / PAGE) as u64, ..whole };
+            self.replace(at, [before, after].map(|left| (left.start < left.end).then_some(left)));
+        }
+    }
+
+    /// Puts what is left of an extent in its place. Allocates nothing: it may run in a signal handler.
+    fn replace(&self, at: usize, left: [Option<Extent>; 2]) {
+        let count = self.len();
+        let left = if count == self.words.len() / WORDS { [left[0].or(left[1]), None] } else { left };
+        self.write(|| {
+            match left.iter().flatten().count() {
+                0 => (at + 1..count).for_each(|next| self.put(next - 1, self.get(next))),
+                2 => (at + 1..count).rev().for_each(|next| self.put(next + 1, self.get(next))),
+                _ => {}
+            }
+            left.iter().flatten().enumerate().for_each(|(place, &extent)| self.put(at + place, extent));
+            self.count.store((count + left.iter().flatten().count() - 1) as u64, Relaxed);
+        });
+    }
+
+    fn write(&self, change: impl FnOnce()) {
+        let before = self.sequence.load(Relaxed);
+        self.sequence.store(before + 1, Relaxed);
+        // Pairs with the fence in `read`: who sees anything that changes below sees the odd number.
+        fence(Release);
+        change();
+        // Release pairs with the Acquire in `read`.
+        self.sequence.store(before + 2, Release);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn extent(from: usize, to: usize, region: usize, first: u64) -> Extent {
+        Extent { start: from * PAGE, end: to * PAGE, region, first }
+    }
+
+    #[test]
+    fn extents_are_added_found_and_cut() {
+        let table = Extents::new(4);
+        table.add(extent(20, 30, 2, 0)).unwrap();
+        table.add(extent(10, 20, 1, 0)).unwrap();
+        assert!(matches!(table.add(extent(15, 16, 3, 0)), Err(Error::Invalid(_))));
+        assert_eq!(table.find(25 * PAGE).unwrap().page_at(25 * PAGE), 5);
+        assert_eq!((table.find(9 * PAGE), table.find(30 * PAGE)), (None, None));
+        table.cut(12 * PAGE, 22 * PAGE);
+        let all: Vec<_> = table.within(0, usize::MAX).collect();
+        assert_eq!(all, [extent(10, 12, 1, 0), extent(22, 30, 2, 2)]);
+        table.cut(24 * PAGE, 26 * PAGE);
+        let all: Vec<_> = table.within(11 * PAGE, 27 * PAGE).collect();
+        assert_eq!(all, [extent(11, 12, 1, 1), extent(22, 24, 2, 2), extent(26, 27, 2, 6)]);
+        table.add(extent(0, 1, 4, 0)).unwrap();
+        assert!(matches!(table.add(extent(2, 3, 4, 0)), Err(Error::NoSpace(_))));
+    }
+}

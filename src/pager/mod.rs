@@ -1,0 +1,51 @@
+//! The pager: memory that outgrows its limit, through userfaultfd, over zswap's public interface.
+//!
+//! # The path of a page
+//!
+//! ```text
+//!               touch: zeros                       hand: UFFDIO_MOVE                 oldest: compress
+//!  EMPTY ─────────────────────────► RESIDENT ─────────────────────► STAGED ─────────────────────► STORED
+//!    ▲                               ▲  ▲  ▲                           │                             │
+//!    │ discard, from everywhere      │  │  └───── touch: UFFDIO_MOVE ──┘                             │
+//!                                    │  └──────── touch: decode, UFFDIO_COPY, then remove from zswap ┘
+//! ```
+//!
+//! Each arrow is a claim of the page's state word: BUSY meanwhile, and as before if anything fails.
+//!
+//! | file | what it knows |
+//! |---|---|
+//! | `word` | the bits of a state word |
+//! | `page` | the protocol of the state word: claims |
+//! | `region`, `regions` | a region and its words; adding and removing them, holding and discarding parts |
+//! | `extents` | which addresses are whose |
+//! | `fault` | serving a touch |
+//! | `evict`, `staging` | the clock hand, the staging range, compressing |
+//! | `copy_out` | eviction where pages can't be moved |
+//! | `events` | what owners do with their memory |
+//! | `run`, `registry` | lent threads; the handler of SIGBUS |
+//! | `core`, `counts`, `scratch` | the parts, the account of resident pages, statistics, pages to decode to |
+//! | `create`, `options` | the public calls; how it is to be |
+
+mod copy_out;
+mod core;
+mod counts;
+mod create;
+mod events;
+mod evict;
+mod extents;
+mod fault;
+mod options;
+mod page;
+mod region;
+mod regions;
+mod registry;
+mod run;
+mod scratch;
+mod staging;
+mod word;
+
+pub use self::{
+    counts::{LATENCY_BUCKETS, LatencyHistogram, PagerCounts, PagerStats},
+    create::{Pager, PagerSnapshot, RegionId},
+    options::{Duty, FaultMode, PagerOptions, RegionOptions, Removal},
+};

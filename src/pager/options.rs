@@ -1,0 +1,71 @@
+//! How a pager and its regions are to be.
+
+use crate::zswap::ZswapOptions;
+use std::os::fd::RawFd;
+
+/// Who serves a touch of a page that is not in memory.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum FaultMode {
+    /// The thread that touches, in a handler of SIGBUS. The fastest, and needs no privileges. A system call on such a
+    /// page fails with `EFAULT`: see [`crate::Pager::hold`]. A thread that blocks SIGBUS is killed by its touch.
+    #[default]
+    Sigbus,
+    /// Threads that the caller lends: [`crate::Pager::run`]. The thread that touches sleeps meanwhile, in a system call
+    /// as well, and so do the processors of a virtual machine. Needs the right to serve faults of the kernel:
+    /// CAP_SYS_PTRACE, or vm.unprivileged_userfaultfd=1, or a /dev/userfaultfd that may be opened.
+    Threads,
+}
+
+/// How a pager is to be. [`Default`] has no limit: set `resident_bytes`.
+#[derive(Clone, Debug, Default)]
+pub struct PagerOptions {
+    /// Most bytes of pages of regions and of the staging range that are in memory; 0: no limit. Can be changed later.
+    pub resident_bytes: u64,
+    /// Who serves touches.
+    pub fault_mode: FaultMode,
+    /// Percent of `resident_bytes` that the staging range may have, 1 to 90; 0: 25.
+    pub staged_percent: u8,
+    /// Most bytes that may be held at the same time; 0: an eighth of `resident_bytes`.
+    pub max_held_bytes: u64,
+    /// Most regions, up to 65,536; 0: 1024.
+    pub max_regions: usize,
+    /// Private pages are not moved to a staging range but protected, copied and dropped, as on systems before Linux
+    /// 6.8. Then [`crate::Pager::discard`] is the only way to give pages of a region back.
+    pub without_move: bool,
+    /// Where pages go: their limit, and codec. `accept_percent` 0 is 98 here.
+    pub zswap: ZswapOptions,
+}
+
+/// How a region is to be. [`Default`]: private anonymous memory, no limits of its own.
+#[derive(Clone, Debug, Default)]
+pub struct RegionOptions {
+    /// A memory file that the range is a shared mapping of, open for reading and writing, and the offset in it that the
+    /// range begins at. The descriptor is duplicated.
+    pub shared: Option<(RawFd, u64)>,
+    /// Most bytes that its pages may take compressed; 0: no limit of its own.
+    pub max_stored_bytes: u64,
+    /// Its pages are never written to the backing file.
+    pub no_writeback: bool,
+}
+
+/// What becomes of the pages of a region that is removed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Removal {
+    /// All of them are brought back to memory, whatever the limit says: the memory is as if there had been no pager.
+    #[default]
+    Restore,
+    /// Those that are not in memory are lost, and read as zero.
+    Discard,
+}
+
+/// What a thread that is lent to a pager does.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Duty {
+    /// Both of the others in turn.
+    #[default]
+    All,
+    /// Reads events, and serves touches in [`FaultMode::Threads`].
+    Serve,
+    /// Evicts before faults have to, and writes to the backing file when the pool is full.
+    Evict,
+}

@@ -1,0 +1,169 @@
+//! A region: memory of the program's that is under the pager, the state words of its pages, and their area of zswap.
+
+use crate::error::{Error, Result};
+use crate::os::{self, Mapping, Os};
+use crate::sync::{
+    AtomicU64,
+    Ordering::{Relaxed, SeqCst},
+    Wait,
+};
+use crate::units::{PAGE, pages_of};
+use crate::zswap::Area;
+use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicBool, AtomicPtr};
+
+use super::page::Page;
+use super::scratch::LOT;
+
+/// What kind of memory a region is, which decides how its pages are evicted.
+pub enum Memory {
+    /// Private and anonymous.
+    Private,
+    /// A memory file, mapped shared; where in the file the region begins.
+    Shared(OwnedFd, u64),
+}
+
+/// A region's parts.
+pub struct Region {
+    /// Where its pages go.
+    pub area: Area,
+    /// What it is made of.
+    pub memory: Memory,
+    /// Whether it is gone through in order.
+    pub ahead: Ahead,
+    /// Evictions pass it by: it is being removed.
+    pub closing: AtomicBool,
+    words: Mapping,
+    pages: u64,
+}
+
+// SAFETY: the mapping is shared as atomics alone.
+unsafe impl Sync for Region {}
+// SAFETY: as above.
+unsafe impl Send for Region {}
+
+impl Region {
+    /// A region of so many pages, none of which has anything.
+    pub fn new(os: &Os, area: Area, memory: Memory) -> Result<Self> {
+        const NO_ADDRESSES: Error = Error::NoMemory(&"the system gives no addresses for the region: 4 bytes a page");
+        let pages = area.pages();
+        let bytes = pages_of(pages as usize * size_of::<Page>()) * PAGE;
+        let words = os.reserve(bytes, PAGE).map_err(|_| NO_ADDRESSES)?;
+        os.commit(words.base().as_ptr(), bytes).map_err(|_| NO_ADDRESSES)?;
+        // Huge pages would commit words that nothing uses; a refusal costs memory and nothing else.
+        let _ = os.advise(words.base().as_ptr(), bytes, os::Advice::NotHuge);
+        Ok(Self { area, memory, ahead: Ahead::default(), closing: AtomicBool::new(false), words, pages })
+    }
+
+    /// A page's state word.
+    #[inline]
+    pub fn page(&self, page: u64) -> &Page {
+        assert!(page < self.pages);
+        // SAFETY: so many words fit in the mapping, which lives as long as this does, is zeros at first, and is used as
+        // atomics alone.
+        unsafe { self.words.base().cast::<Page>().add(page as usize).as_ref() }
+    }
+
+    /// How many pages it has.
+    pub fn pages(&self) -> u64 {
+        self.pages
+    }
+
+    /// Whether pages are moved to the staging range.
+    pub fn is_private(&self) -> bool {
+        matches!(self.memory, Memory::Private)
+    }
+}
+
+/// How many pages a touch brings in, from how the last ones came.
+#[derive(Default)]
+pub struct Ahead(AtomicU64);
+
+const WINDOW_BITS: u32 = 8;
+
+impl Ahead {
+    /// Pages to bring in for a touch of `page`: more than one if it is what comes after those that were brought in last.
+    #[inline]
+    pub fn window(&self, page: u64) -> usize {
+        let last = self.0.load(Relaxed);
+        if last >> WINDOW_BITS == page && page != 0 { (last & 0xff) as usize } else { 1 }
+    }
+
+    /// So many pages were brought in from `page` on. A touch of the next one brings in twice as many.
+    #[inline]
+    pub fn loaded(&self, page: u64, count: usize) {
+        self.0.store((page + count as u64) << WINDOW_BITS | (count * 2).min(LOT) as u64, Relaxed);
+    }
+}
+
+/// A place for a region. Places are never freed, so that a thread may look there at any time.
+#[derive(Default)]
+pub struct Place {
+    /// Who is in the region right now.
+    users: AtomicU64,
+    region: AtomicPtr<Region>,
+}
+
+/// A region that stays while this lives.
+pub struct Entered<'a> {
+    place: &'a Place,
+    region: &'a Region,
+}
+
+impl std::ops::Deref for Entered<'_> {
+    type Target = Region;
+    #[inline]
+    fn deref(&self) -> &Region {
+        self.region
+    }
+}
+
+impl Drop for Entered<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        // Release, and more, pairs with the load in `clear`: what this thread did in the region is over.
+        self.place.users.fetch_sub(1, SeqCst);
+    }
+}
+
+impl Place {
+    /// Enters the region, if there is one.
+    #[inline]
+    pub fn enter(&self) -> Option<Entered<'_>> {
+        // In one order with the exchange and the load in `clear`: either that sees this user, or this sees no region.
+        self.users.fetch_add(1, SeqCst);
+        // SAFETY: a pointer that is not null is a region, which is not freed before its users have left.
+        match unsafe { self.region.load(SeqCst).as_ref() } {
+            Some(region) => Some(Entered { place: self, region }),
+            None => {
+                self.users.fetch_sub(1, SeqCst);
+                None
+            }
+        }
+    }
+
+    /// Puts a region here; false: there is one already.
+    pub fn fill(&self, region: Box<Region>) -> std::result::Result<(), Box<Region>> {
+        let new = Box::into_raw(region);
+        let put = self.region.compare_exchange(std::ptr::null_mut(), new, SeqCst, SeqCst);
+        // SAFETY: it was not put there, and is still this thread's.
+        put.map(|_| ()).map_err(|_| unsafe { Box::from_raw(new) })
+    }
+
+    /// Takes the region away, and waits until nobody is in it.
+    pub fn clear(&self) -> Option<Box<Region>> {
+        let old = self.region.swap(std::ptr::null_mut(), SeqCst);
+        let mut wait = Wait::default();
+        while self.users.load(SeqCst) != 0 {
+            wait.a_moment();
+        }
+        // SAFETY: `fill` made it from a box; nobody finds it any more, and nobody is in it.
+        (!old.is_null()).then(|| unsafe { Box::from_raw(old) })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        drop(self.clear());
+    }
+}

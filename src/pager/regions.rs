@@ -1,0 +1,315 @@
+//! Adding and removing regions, holding and discarding parts of them.
+
+use super::core::Core;
+use super::extents::Extent;
+use super::fault::{Served, Want};
+use super::options::{RegionOptions, Removal};
+use super::page::Claim;
+use super::region::{Memory, Region};
+use super::word::{Kind, MAX_PAYLOAD, State};
+use crate::error::{Error, Result};
+use crate::os::{Advice, Kind as Backed, errno};
+use crate::sync::{Ordering::Relaxed, Wait};
+use crate::units::PAGE;
+use crate::zswap::AreaOptions;
+
+const NOT_PAGES: Error = Error::Invalid(&"a region is whole pages of 4096 bytes, and not none");
+const NO_REGION: Error = Error::Invalid(&"a part of the range is in no region");
+const REFUSED: Error = Error::Again(&"the system refuses to bring a page back: the region stays");
+
+impl Core {
+    /// Puts a range under the pager. Which place it has.
+    pub fn add_region(&self, at: usize, bytes: usize, options: &RegionOptions) -> Result<usize> {
+        const NO_PLACE: Error = Error::NoSpace(&"there are as many regions as the pager was created for");
+        if bytes == 0 || !at.is_multiple_of(PAGE) || !bytes.is_multiple_of(PAGE) || at.checked_add(bytes).is_none() {
+            return Err(NOT_PAGES);
+        }
+        let area = AreaOptions {
+            max_bytes: options.max_stored_bytes,
+            no_writeback: options.no_writeback,
+            ..AreaOptions::default()
+        };
+        let area = self.zswap.add_area((bytes / PAGE) as u64, &area)?;
+        let region = Box::new(Region::new(&self.os, area, self.memory(options)?)?);
+        self.advise(at, bytes)?;
+        self.read_events();
+        // From here to the end nobody else changes the table of extents.
+        let inbox = self.inbox.lock();
+        if self.extents.within(at, at + bytes).next().is_some() {
+            return Err(Error::Invalid(&"a part of the range is in another region already"));
+        }
+        let mut region = Some(region);
+        let place = self.places.iter().position(|place| match place.fill(region.take().expect("not placed yet")) {
+            Ok(()) => true,
+            Err(back) => {
+                region = Some(back);
+                false
+            }
+        });
+        let place = place.ok_or(NO_PLACE)?;
+        let added = self.start(at, bytes, place);
+        drop(inbox);
+        added.map(|()| place).inspect_err(|_| drop(self.places[place].clear()))
+    }
+
+    fn memory(&self, options: &RegionOptions) -> Result<Memory> {
+        const OFFSET: Error = Error::Invalid(&"the offset in the memory file is not one of whole pages");
+        let Some((fd, offset)) = options.shared else { return Ok(Memory::Private) };
+        if !offset.is_multiple_of(PAGE as u64) {
+            return Err(OFFSET);
+        }
+        let file = self.os.duplicate(fd).map_err(|errno| Error::system(errno, &"duplicating the memory file"))?;
+        Ok(Memory::Shared(file, offset))
+    }
+
+    fn advise(&self, at: usize, bytes: usize) -> Result<()> {
+        const NOT_MAPPED: Error = Error::Invalid(&"the range is not all mapped");
+        let at = at as *mut u8;
+        // Where the system has no huge pages it refuses this, and there is nothing to turn off.
+        let _ = self.os.advise(at, bytes, Advice::NotHuge);
+        // A child that read zeros for what is not in memory would be wrong; one that has not the range fails.
+        self.os.advise(at, bytes, Advice::DontFork).map_err(|errno| match errno.0 {
+            errno::ENOMEM => NOT_MAPPED,
+            _ => Error::system(errno, &"madvise(MADV_DONTFORK) of a region"),
+        })
+    }
+
+    /// Registers a range whose region is in its place.
+    fn start(&self, at: usize, bytes: usize, place: usize) -> Result<()> {
+        const REFUSED: Error = Error::Invalid(
+            &"the system does not take the range: it has to be private anonymous memory, or a memory file",
+        );
+        let region = self.places[place].enter().expect("it was put there");
+        let protects = !self.moves || !region.is_private();
+        self.uffd.register(at, bytes, protects).map_err(|errno| match errno.0 {
+            errno::EINVAL | errno::EPERM => REFUSED,
+            errno::EBUSY => Error::Busy(&"a part of the range is under another userfaultfd"),
+            _ => Error::system(errno, &"UFFDIO_REGISTER of a region"),
+        })?;
+        let undo = |_: &Error| {
+            let _ = self.uffd.unregister(at, bytes);
+        };
+        // No page comes from here on but through us: what is there now is all there is.
+        let present = self.note_present(&region, at, bytes).inspect_err(undo)?;
+        self.extents.add(Extent { start: at, end: at + bytes, region: place, first: 0 }).inspect_err(undo)?;
+        self.charge_above(present);
+        Ok(())
+    }
+
+    fn note_present(&self, region: &Region, at: usize, bytes: usize) -> Result<u64> {
+        let mut seen = [0; 512];
+        let mut present = 0;
+        for first in (0..bytes / PAGE).step_by(seen.len()) {
+            let count = seen.len().min(bytes / PAGE - first);
+            let asked = self.os.in_memory(at + first * PAGE, &mut seen[..count]);
+            asked.map_err(|errno| Error::system(errno, &"mincore of a region"))?;
+            for (page, _) in seen[..count].iter().enumerate().filter(|(_, seen)| *seen & 1 == 1) {
+                region.page((first + page) as u64).claim().set(State::resident(0));
+                present += 1;
+            }
+        }
+        Ok(present)
+    }
+
+    /// Takes a region away from the pager.
+    pub fn remove_region(&self, place: usize, removal: Removal) -> Result<()> {
+        const NONE: Error = Error::NotFound(&"there is no such region");
+        let entered = self.places.get(place).and_then(|place| place.enter()).ok_or(NONE)?;
+        {
+            let _hand = self.hand.lock();
+            if entered.closing.swap(true, Relaxed) {
+                return Err(NONE);
+            }
+        }
+        // No eviction begins from here on.
+        self.read_events();
+        let mut damaged = Ok(());
+        if removal == Removal::Restore {
+            damaged = self.restore(place);
+            if let Err(Error::Again(_)) = damaged {
+                entered.closing.store(false, Relaxed);
+                return damaged;
+            }
+        }
+        let inbox = self.inbox.lock();
+        while let Some(part) = self.extents.first_of(place) {
+            self.let_go(&part);
+        }
+        drop(inbox);
+        for page in 0..entered.pages() {
+            self.drop_page(&entered, page);
+        }
+        drop(entered);
+        if let Some(region) = self.places[place].clear() {
+            let mut wait = Wait::default();
+            // A writeback may be going through all areas right now.
+            while let Err(Error::Busy(_)) = region.area.remove() {
+                wait.a_moment();
+            }
+        }
+        damaged
+    }
+
+    /// Brings all pages of a region back.
+    fn restore(&self, place: usize) -> Result<()> {
+        let mut damaged = Ok(());
+        let mut from = 0;
+        while let Some(part) = self.extents.next_of(place, from) {
+            for at in (part.start..part.end).step_by(PAGE) {
+                let Some(region) = self.places[place].enter() else { break };
+                let kind = region.page(part.page_at(at)).peek().kind();
+                drop(region);
+                if matches!(kind, Kind::Resident(_) | Kind::Empty | Kind::Poisoned) {
+                    continue;
+                }
+                match self.serve(at, Want { write: false, hold: false }) {
+                    Served::Failed(error @ Error::Io(_)) => damaged = Err(error),
+                    Served::Failed(_) => return Err(REFUSED),
+                    Served::Done | Served::Unknown => {}
+                }
+            }
+            from = part.end;
+        }
+        damaged
+    }
+
+    /// Unregisters a part; the caller holds the lock of events. A thread that is on its way here because of it looks
+    /// again.
+    fn let_go(&self, part: &Extent) {
+        self.extents.note_removed(part);
+        // It fails if the owner unmapped the part just now, and then there is nothing to unregister.
+        let _ = self.uffd.unregister(part.start, part.end - part.start);
+        let _ = self.uffd.wake(part.start, part.end - part.start);
+        self.extents.cut(part.start, part.end);
+    }
+
+    /// Whether all of a range is in regions.
+    fn check_range(&self, at: usize, bytes: usize) -> Result<(usize, usize)> {
+        let end = at.checked_add(bytes).and_then(|end| end.checked_next_multiple_of(PAGE)).ok_or(NO_REGION)?;
+        let start = at & !(PAGE - 1);
+        let covered: usize = self.extents.within(start, end).map(|part| part.end - part.start).sum();
+        if covered == end - start { Ok((start, end)) } else { Err(NO_REGION) }
+    }
+
+    /// Brings a range to memory, and keeps it there.
+    pub fn hold(&self, at: usize, bytes: usize) -> Result<()> {
+        const TOO_MUCH: Error = Error::NoSpace(&"more would be held than may be at the same time");
+        let (start, end) = self.check_range(at, bytes)?;
+        for at in (start..end).step_by(PAGE) {
+            let full = self.held.load(Relaxed) >= self.max_held;
+            let held = if full { Err(TOO_MUCH) } else { self.hold_page(at) };
+            if let Err(error) = held {
+                self.release_range(start, at);
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    fn hold_page(&self, at: usize) -> Result<()> {
+        match self.serve(at, Want { write: true, hold: true }) {
+            Served::Done => Ok(()),
+            Served::Unknown => Err(NO_REGION),
+            Served::Failed(error) => Err(error),
+        }
+    }
+
+    /// A page that this thread has claimed and put in place is held once more.
+    pub fn hold_claimed(&self, claim: &mut Claim<'_>) {
+        let state = claim.becomes();
+        let Kind::Resident(holds) = state.kind() else { return };
+        if holds == 0 {
+            self.held.fetch_add(1, Relaxed);
+        }
+        claim.set(state.with_holds((holds + 1).min(MAX_PAYLOAD)));
+    }
+
+    /// Ends a hold.
+    pub fn release(&self, at: usize, bytes: usize) -> Result<()> {
+        let (start, end) = self.check_range(at, bytes)?;
+        self.release_range(start, end);
+        Ok(())
+    }
+
+    fn release_range(&self, start: usize, end: usize) {
+        for part in self.extents.within(start, end) {
+            let Some(region) = self.places[part.region].enter() else { continue };
+            for at in (part.start..part.end).step_by(PAGE) {
+                let mut claim = region.page(part.page_at(at)).claim();
+                let Kind::Resident(holds @ 1..) = claim.was().kind() else { continue };
+                claim.set(claim.was().with_holds(holds - 1));
+                self.held.fetch_sub(u64::from(holds == 1), Relaxed);
+            }
+        }
+    }
+
+    /// Gives a range back.
+    pub fn discard(&self, at: usize, bytes: usize) -> Result<()> {
+        if !at.is_multiple_of(PAGE) || !bytes.is_multiple_of(PAGE) {
+            return Err(NOT_PAGES);
+        }
+        let (start, end) = self.check_range(at, bytes)?;
+        for part in self.extents.within(start, end) {
+            let Some(region) = self.places[part.region].enter() else { continue };
+            for at in (part.start..part.end).step_by(PAGE) {
+                self.discard_in_place(&region, part.page_at(at), at)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives one page back, wherever it is. One in its place is moved away first where that can be: giving it back there
+    /// is an event.
+    fn discard_in_place(&self, region: &Region, page: u64, at: usize) -> Result<()> {
+        if region.page(page).peek() == State::EMPTY {
+            return Ok(());
+        }
+        let mut claim = region.page(page).claim();
+        let state = claim.was();
+        if !matches!(state.kind(), Kind::Resident(_)) {
+            drop(claim);
+            self.discard_page(region, page);
+            return Ok(());
+        }
+        let refused = |errno| Error::system(errno, &"giving back a page of a region");
+        match &region.memory {
+            Memory::Shared(file, offset) => {
+                self.os.punch(file, offset + page * PAGE as u64, PAGE).map_err(refused)?;
+            }
+            Memory::Private if self.moves => return self.move_away(claim, at).map_err(refused),
+            // SAFETY: the caller has no need of the bytes; no event is asked for where pages can't be moved.
+            Memory::Private => {
+                _ = unsafe { self.os.release(at as *mut u8, PAGE, Backed::Anonymous) }.map_err(refused)?
+            }
+        }
+        self.gone(&mut claim);
+        Ok(())
+    }
+
+    fn move_away(&self, mut claim: Claim<'_>, at: usize) -> std::result::Result<(), crate::os::Errno> {
+        let Some(block) = self.staging.take_free() else { return Err(crate::os::Errno(errno::ENOMEM)) };
+        let slot = block.slot(0);
+        // SAFETY: the page is claimed, and the block is this thread's.
+        let moved = unsafe { self.staging.move_in(slot, at, 1) };
+        let done = match moved.stopped.map(|errno| errno.0) {
+            // SAFETY: no word names the slot.
+            None => unsafe { self.staging.give_back(slot, 1) },
+            Some(errno::ENOENT) => Ok(()),
+            Some(errno) => Err(crate::os::Errno(errno)),
+        };
+        self.staging.queue(block);
+        done?;
+        self.gone(&mut claim);
+        Ok(())
+    }
+
+    /// A resident page that this thread has claimed is no more.
+    fn gone(&self, claim: &mut Claim<'_>) {
+        if let Kind::Resident(1..) = claim.was().kind() {
+            self.held.fetch_sub(1, Relaxed);
+        }
+        self.uncharge(1);
+        super::counts::add(&self.counters.discarded, 1);
+        claim.set(State::EMPTY);
+    }
+}

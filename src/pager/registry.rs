@@ -1,0 +1,62 @@
+//! The pagers of this process that serve touches in the thread that touches: the one handler of SIGBUS asks each.
+
+use super::core::Core;
+use crate::error::{Error, Result};
+use crate::os::signals::{Touch, serve_sigbus};
+use crate::sync::{AtomicU64, Ordering::SeqCst, Wait};
+use std::sync::Arc;
+use std::sync::atomic::AtomicPtr;
+
+/// Most such pagers of a process.
+const PAGERS: usize = 64;
+
+struct Entry {
+    /// Handlers that are in the pager right now.
+    users: AtomicU64,
+    core: AtomicPtr<Core>,
+}
+
+static ENTRIES: [Entry; PAGERS] =
+    [const { Entry { users: AtomicU64::new(0), core: AtomicPtr::new(std::ptr::null_mut()) } }; PAGERS];
+
+/// Lets touches be served by a pager.
+pub fn register(core: &Arc<Core>) -> Result<()> {
+    const FULL: Error = Error::NoSpace(&"a process has at most 64 pagers of FaultMode::Sigbus");
+    let pointer = Arc::as_ptr(core).cast_mut();
+    let put = |entry: &Entry| entry.core.compare_exchange(std::ptr::null_mut(), pointer, SeqCst, SeqCst).is_ok();
+    if !ENTRIES.iter().any(put) {
+        return Err(FULL);
+    }
+    serve_sigbus(serve).map_err(|errno| {
+        unregister(core);
+        Error::system(errno, &"sigaction of SIGBUS")
+    })
+}
+
+/// Lets none be served by it any more, and waits for those that are.
+pub fn unregister(core: &Arc<Core>) {
+    let pointer = Arc::as_ptr(core).cast_mut();
+    for entry in &ENTRIES {
+        // In one order with what `serve` does: either that sees no pager, or this sees its user.
+        if entry.core.compare_exchange(pointer, std::ptr::null_mut(), SeqCst, SeqCst).is_ok() {
+            let mut wait = Wait::default();
+            while entry.users.load(SeqCst) != 0 {
+                wait.a_moment();
+            }
+        }
+    }
+}
+
+/// What the handler of SIGBUS calls.
+fn serve(touch: Touch) -> bool {
+    ENTRIES.iter().any(|entry| {
+        if entry.core.load(SeqCst).is_null() {
+            return false;
+        }
+        entry.users.fetch_add(1, SeqCst);
+        // SAFETY: a pager that is registered is not dropped before `unregister` has seen its users leave.
+        let served = unsafe { entry.core.load(SeqCst).as_ref() }.is_some_and(|core| core.serve_signal(touch));
+        entry.users.fetch_sub(1, SeqCst);
+        served
+    })
+}

@@ -1,0 +1,101 @@
+//! What lent threads do, and what a SIGBUS of a touch does.
+
+use super::core::{Core, Evicted};
+use super::fault::{Served, Want};
+use super::options::{Duty, FaultMode};
+use crate::error::Error;
+use crate::os;
+use crate::os::signals::Touch;
+use crate::os::userfault::{wait, wake_nappers};
+use crate::sync::Ordering::Relaxed;
+use crate::units::PAGE;
+use std::time::{Duration, Instant};
+
+/// How long a lent thread sleeps before it looks for itself.
+const SLEEP: Duration = Duration::from_millis(100);
+/// Pages that are evicted before a thread looks what else there is.
+const AT_ONCE: u64 = 32;
+
+impl Core {
+    /// What a lent thread does until it is given back.
+    pub fn run(&self, duty: Duty) {
+        let evicts = duty != Duty::Serve;
+        self.evictors.fetch_add(u32::from(evicts), Relaxed);
+        while !self.stopping.load(Relaxed) {
+            let served = duty != Duty::Evict && self.serve_waiting();
+            let evicted = evicts && self.evict_ahead();
+            if !served && !evicted {
+                self.rest(duty);
+            }
+        }
+        self.evictors.fetch_sub(u32::from(evicts), Relaxed);
+    }
+
+    fn rest(&self, duty: Duty) {
+        if duty == Duty::Evict {
+            self.evict_wanted.store(0, Relaxed);
+            if !self.is_low() {
+                os::nap(&self.evict_wanted, 0, SLEEP);
+            }
+        } else {
+            // A thread that does both sleeps as long as one that only serves: faults evict for themselves meanwhile.
+            let limit = if duty == Duty::All { SLEEP / 20 } else { SLEEP };
+            wait(&self.uffd, &self.bell, limit);
+            if !self.stopping.load(Relaxed) {
+                self.bell.silence();
+            }
+        }
+    }
+
+    /// Gives lent threads back.
+    pub fn stop(&self) {
+        self.stopping.store(true, Relaxed);
+        self.bell.ring();
+        self.evict_wanted.store(1, Relaxed);
+        wake_nappers(&self.evict_wanted);
+    }
+
+    /// Whether less is free than should be.
+    fn is_low(&self) -> bool {
+        self.resident() + self.reserve() > self.limit()
+    }
+
+    fn evict_ahead(&self) -> bool {
+        self.is_low() && matches!(self.evict_some(AT_ONCE.min(self.reserve())), Evicted::Pages(1..))
+    }
+
+    /// Reads events, and serves a touch that waits. Whether there was one.
+    fn serve_waiting(&self) -> bool {
+        let Some(touch) = self.next_touch() else { return false };
+        let page = touch.at & !(PAGE - 1);
+        match self.timed(page, touch.write) {
+            Served::Done => {}
+            // It was removed meanwhile, or what it takes is refused: who waits touches again, and comes here again.
+            Served::Unknown => _ = self.uffd.wake(page, PAGE),
+            Served::Failed(Error::Io(_)) => {}
+            Served::Failed(_) => _ = self.uffd.wake(page, PAGE),
+        }
+        true
+    }
+
+    /// Serves a touch in the thread that touches, in a signal handler. False: it is not ours, or can't be served.
+    pub fn serve_signal(&self, touch: Touch) -> bool {
+        debug_assert!(self.mode == FaultMode::Sigbus);
+        for _ in 0..2 {
+            match self.timed(touch.at, touch.write) {
+                Served::Done => return true,
+                // Its event may not have been read yet.
+                Served::Unknown => self.read_events(),
+                Served::Failed(_) => return false,
+            }
+        }
+        self.extents.was_removed(touch.at)
+    }
+
+    fn timed(&self, at: usize, write: bool) -> Served {
+        let start = Instant::now();
+        let served = self.serve(at, Want { write, hold: false });
+        self.latencies.add(start.elapsed().as_nanos() as u64);
+        served
+    }
+}

@@ -1,0 +1,230 @@
+//! The staging range: the inactive list. Pages that were moved out of their regions wait here, as they are, to be
+//! touched again or compressed.
+//!
+//! It is cut into blocks of slots. A block is free, or is filled by one thread, waits in the queue of full ones, and is
+//! drained by one thread, from its front on. A touch takes a page out of the middle by its state word alone, and leaves
+//! a hole; so slots are used again only when their whole block is through.
+
+use crate::error::{Error, Result};
+use crate::os::userfault::Userfault;
+use crate::os::{Advice, Errno, Kind, Mapping, Os};
+use crate::sync::{
+    AtomicU32, AtomicU64, Lock,
+    Ordering::{Acquire, Relaxed, Release},
+    Rank,
+};
+use crate::units::PAGE;
+
+/// Slots of a block: one call takes so many pages at most.
+pub const BLOCK: usize = 32;
+
+/// A page, wherever its region lies: the region's place, and the page's number there.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct PageId {
+    /// Which region.
+    pub region: usize,
+    /// Which of its pages.
+    pub page: u64,
+}
+
+const PAGE_BITS: u32 = 40;
+
+/// A block that is this thread's.
+pub struct Block {
+    index: u32,
+    /// Slots whose memory was given back, from the front on.
+    pub given: usize,
+    /// The first slot that was not looked at.
+    pub next: usize,
+    /// How many slots were filled.
+    pub filled: usize,
+    /// Pages between `given` and `next` that are charged until their memory is given back.
+    pub owed: u64,
+}
+
+impl Block {
+    /// The number of one of its slots.
+    pub fn slot(&self, at: usize) -> u32 {
+        self.index * BLOCK as u32 + at as u32
+    }
+}
+
+struct Lists {
+    free: Vec<u32>,
+    /// A ring of blocks, oldest first.
+    queue: Box<[u32]>,
+    first: usize,
+    waiting: usize,
+}
+
+/// The range, and what is in it.
+pub struct Staging {
+    mapping: Mapping,
+    /// Its own: discards of ours are no events.
+    uffd: Userfault,
+    ids: Box<[AtomicU64]>,
+    /// For each block how far it is, a byte for each of its numbers, while nobody has it.
+    marks: Box<[AtomicU32]>,
+    lists: Lock<Lists>,
+    pages: AtomicU64,
+    os: Os,
+}
+
+// SAFETY: the mapping is addresses; whose bytes are where is decided by claims.
+unsafe impl Sync for Staging {}
+// SAFETY: as above.
+unsafe impl Send for Staging {}
+
+impl Staging {
+    /// A range with room for `pages` pages and the holes between them.
+    pub fn new(os: &Os, uffd: Userfault, pages: usize) -> Result<Self> {
+        const NO_ADDRESSES: Error = Error::NoMemory(&"the system gives no addresses for the staging range");
+        const NO_REGISTER: Error = Error::Invalid(&"the system refuses the staging range to userfaultfd");
+        let blocks = pages.div_ceil(BLOCK) * 2 + 64;
+        let bytes = blocks * BLOCK * PAGE;
+        let mapping = os.reserve(bytes, PAGE).map_err(|_| NO_ADDRESSES)?;
+        let base = mapping.base().as_ptr();
+        os.commit(base, bytes).map_err(|_| NO_ADDRESSES)?;
+        // Only single pages are moved here. Children get no pages that would be shared with them, for such can't move.
+        let advised =
+            [Advice::NotHuge, Advice::DontFork, Advice::DontDump].map(|advice| os.advise(base, bytes, advice));
+        advised[1].map_err(|errno| Error::system(errno, &"madvise(MADV_DONTFORK) of the staging range"))?;
+        uffd.register(base as usize, bytes, false).map_err(|_| NO_REGISTER)?;
+        let lists = Lists {
+            free: (0..blocks as u32).rev().collect(),
+            queue: vec![0; blocks].into_boxed_slice(),
+            first: 0,
+            waiting: 0,
+        };
+        Ok(Self {
+            mapping,
+            uffd,
+            ids: (0..blocks * BLOCK).map(|_| AtomicU64::new(0)).collect(),
+            marks: (0..blocks).map(|_| AtomicU32::new(0)).collect(),
+            lists: Lock::new(Rank::Staging, lists),
+            pages: AtomicU64::new(0),
+            os: os.clone(),
+        })
+    }
+
+    /// Pages that wait here.
+    #[inline]
+    pub fn pages(&self) -> u64 {
+        self.pages.load(Relaxed)
+    }
+
+    /// Pages came.
+    pub fn came(&self, pages: u64) {
+        self.pages.fetch_add(pages, Relaxed);
+    }
+
+    /// Pages went.
+    pub fn went(&self, pages: u64) {
+        self.pages.fetch_sub(pages, Relaxed);
+    }
+
+    /// The address of a slot.
+    #[inline]
+    pub fn address(&self, slot: u32) -> usize {
+        self.mapping.base().as_ptr() as usize + slot as usize * PAGE
+    }
+
+    /// Most pages that should wait here: as many again may be holes.
+    pub fn room(&self) -> u64 {
+        (self.ids.len() / 2) as u64
+    }
+
+    /// Where the range begins, and its bytes.
+    pub fn range(&self) -> (usize, usize) {
+        (self.mapping.base().as_ptr() as usize, self.ids.len() * PAGE)
+    }
+
+    /// Bytes of memory of the tables.
+    pub fn table_bytes(&self) -> u64 {
+        (self.ids.len() * size_of::<u64>() + self.marks.len() * 12) as u64
+    }
+
+    /// A block to fill.
+    pub fn take_free(&self) -> Option<Block> {
+        self.lists.lock().free.pop().map(|index| Block { index, given: 0, next: 0, filled: 0, owed: 0 })
+    }
+
+    /// Whose page is moved to a slot of a block; before it is.
+    pub fn note(&self, slot: u32, id: PageId) {
+        // Relaxed: the block goes to the queue, and its lock, before anybody reads this.
+        self.ids[slot as usize].store((id.region as u64) << PAGE_BITS | id.page, Relaxed);
+    }
+
+    /// Whose page was moved to a slot.
+    pub fn owner(&self, slot: u32) -> PageId {
+        let id = self.ids[slot as usize].load(Relaxed);
+        PageId { region: (id >> PAGE_BITS) as usize, page: id & ((1 << PAGE_BITS) - 1) }
+    }
+
+    /// A block was filled: it waits behind all others, or is free again if there is nothing in it.
+    pub fn queue(&self, block: Block) {
+        let mut lists = self.lists.lock();
+        if block.filled == 0 {
+            lists.free.push(block.index);
+            return;
+        }
+        self.mark(&block);
+        let size = lists.queue.len();
+        let place = (lists.first + lists.waiting) % size;
+        lists.queue[place] = block.index;
+        lists.waiting += 1;
+    }
+
+    /// The block that waited longest.
+    pub fn take_oldest(&self) -> Option<Block> {
+        let mut lists = self.lists.lock();
+        if lists.waiting == 0 {
+            return None;
+        }
+        let index = lists.queue[lists.first];
+        lists.first = (lists.first + 1) % lists.queue.len();
+        lists.waiting -= 1;
+        let [given, next, filled, owed] = self.marks[index as usize].load(Acquire).to_ne_bytes();
+        Some(Block { index, given: given.into(), next: next.into(), filled: filled.into(), owed: owed.into() })
+    }
+
+    /// Gives a block back that was drained up to `next`: it is free, or waits before all others.
+    pub fn put_back(&self, block: Block) {
+        let mut lists = self.lists.lock();
+        if block.given == block.filled {
+            lists.free.push(block.index);
+            return;
+        }
+        self.mark(&block);
+        let size = lists.queue.len();
+        lists.first = (lists.first + size - 1) % size;
+        let first = lists.first;
+        lists.queue[first] = block.index;
+        lists.waiting += 1;
+    }
+
+    fn mark(&self, block: &Block) {
+        // Release pairs with the Acquire in `take_oldest`; the lock does as much.
+        let mark = [block.given as u8, block.next as u8, block.filled as u8, block.owed as u8];
+        self.marks[block.index as usize].store(u32::from_ne_bytes(mark), Release);
+    }
+
+    /// Moves pages from their region to slots, as [`Userfault::move_pages`] does.
+    ///
+    /// # Safety
+    /// The pages are claimed by this thread, and so are the slots' block.
+    #[inline]
+    pub unsafe fn move_in(&self, slot: u32, from: usize, pages: usize) -> crate::os::userfault::Progress {
+        // SAFETY: the caller vouches.
+        unsafe { self.uffd.move_pages(self.address(slot), from, pages * PAGE) }
+    }
+
+    /// Gives the memory of slots back to the system.
+    ///
+    /// # Safety
+    /// Nobody needs what is there: no state word names these slots.
+    pub unsafe fn give_back(&self, slot: u32, slots: usize) -> std::result::Result<(), Errno> {
+        // SAFETY: the caller vouches.
+        unsafe { self.os.release(self.address(slot) as *mut u8, slots * PAGE, Kind::Anonymous) }.map(|_| ())
+    }
+}

@@ -1,0 +1,113 @@
+//! The bits of a page's state word.
+//!
+//! ```text
+//!  31                    6 5   4   3      2    0
+//! ┌───────────────────────┬─────┬────────┬──────┐
+//! │ holds, or staging slot│ age │  kept  │ kind │
+//! └───────────────────────┴─────┴────────┴──────┘
+//! ```
+
+/// Most staging slots, and most holds of a page.
+pub const MAX_PAYLOAD: u32 = (1 << 26) - 1;
+/// The highest age: so many times the clock hand passes a page by.
+pub const MAX_AGE: u32 = 3;
+
+const KIND: u32 = 0b111;
+const KEPT: u32 = 1 << 3;
+const AGE_AT: u32 = 4;
+const PAYLOAD_AT: u32 = 6;
+
+/// Where a page's bytes are.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Kind {
+    /// Nowhere: it reads as zero.
+    Empty,
+    /// In its place, held so many times.
+    Resident(u32),
+    /// In a slot of the staging range.
+    Staged(u32),
+    /// In zswap.
+    Stored,
+    /// A thread has claimed it, and is moving it.
+    Busy,
+    /// Nowhere any more: its stored copy is damaged, and whoever touches it gets a signal.
+    Poisoned,
+}
+
+/// A state word's value.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct State(pub u32);
+
+impl State {
+    /// Reads as zero.
+    pub const EMPTY: Self = Self(0);
+    /// In zswap.
+    pub const STORED: Self = Self(3);
+    /// Claimed.
+    pub const BUSY: Self = Self(4);
+    /// Lost, and known to be.
+    pub const POISONED: Self = Self(5);
+
+    /// In its place, of this age, not held.
+    pub const fn resident(age: u32) -> Self {
+        Self(1 | age << AGE_AT)
+    }
+
+    /// In a slot of the staging range; remembers its age.
+    pub const fn staged(slot: u32, age: u32) -> Self {
+        Self(2 | age << AGE_AT | slot << PAYLOAD_AT)
+    }
+
+    /// Where the bytes are.
+    pub const fn kind(self) -> Kind {
+        match self.0 & KIND {
+            0 => Kind::Empty,
+            1 => Kind::Resident(self.0 >> PAYLOAD_AT),
+            2 => Kind::Staged(self.0 >> PAYLOAD_AT),
+            3 => Kind::Stored,
+            4 => Kind::Busy,
+            _ => Kind::Poisoned,
+        }
+    }
+
+    /// How many times the clock hand passes it by.
+    pub const fn age(self) -> u32 {
+        self.0 >> AGE_AT & MAX_AGE
+    }
+
+    /// The same with another age.
+    pub const fn with_age(self, age: u32) -> Self {
+        Self(self.0 & !(MAX_AGE << AGE_AT) | age << AGE_AT)
+    }
+
+    /// Whether zswap has a copy that equals the page in its place, which is protected from writes.
+    pub const fn is_kept(self) -> bool {
+        self.0 & KEPT != 0
+    }
+
+    /// The same with a copy in zswap, or without.
+    pub const fn with_kept(self, kept: bool) -> Self {
+        Self(self.0 & !KEPT | if kept { KEPT } else { 0 })
+    }
+
+    /// A resident page's, with so many holds.
+    pub const fn with_holds(self, holds: u32) -> Self {
+        Self(self.0 & ((1 << PAYLOAD_AT) - 1) | holds << PAYLOAD_AT)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields_do_not_touch_each_other() {
+        let staged = State::staged(MAX_PAYLOAD, 2).with_kept(true).with_age(MAX_AGE);
+        assert_eq!((staged.kind(), staged.age(), staged.is_kept()), (Kind::Staged(MAX_PAYLOAD), MAX_AGE, true));
+        let held = State::resident(1).with_holds(MAX_PAYLOAD).with_kept(false);
+        assert_eq!((held.kind(), held.age(), held.is_kept()), (Kind::Resident(MAX_PAYLOAD), 1, false));
+        assert_eq!(held.with_holds(0), State::resident(1));
+        let kinds = [State::EMPTY, State::STORED, State::BUSY, State::POISONED].map(State::kind);
+        assert_eq!(kinds, [Kind::Empty, Kind::Stored, Kind::Busy, Kind::Poisoned]);
+    }
+}

@@ -1,0 +1,55 @@
+//! Memory that outgrows its limit keeps its bytes, and its limit.
+
+use super::{Memory, Running, limited};
+use crate::pager::{Duty, FaultMode, PagerOptions};
+use crate::units::PAGE;
+
+const LIMIT: usize = 256;
+const PAGES: usize = 4 * LIMIT;
+
+fn outgrows(options: &PagerOptions, duties: &[Duty]) {
+    let memory = Memory::new(PAGES);
+    let running = Running::new(options, duties);
+    let region = running.add(&memory);
+    let above = || running.pager.stats().resident_bytes as usize / PAGE > LIMIT + 16;
+    for page in 0..PAGES {
+        memory.fill(page, page as u64 + 1);
+        assert!(!above());
+    }
+    for round in 0..3 {
+        for page in 0..PAGES {
+            // In order, and then not.
+            let page = if round == 0 { page } else { page * 397 % PAGES };
+            memory.check(page, page as u64 + 1);
+            assert!(!above());
+        }
+    }
+    let counts = running.pager.stats().counts;
+    assert!(counts.loads > 0 && counts.stored > 0, "{counts:?}");
+    running.remove(region);
+    (0..PAGES).for_each(|page| memory.check(page, page as u64 + 1));
+    assert_eq!(running.pager.stats().resident_bytes, 0);
+}
+
+#[test]
+fn in_the_thread_that_touches_alone() {
+    outgrows(&limited(LIMIT, FaultMode::Sigbus), &[]);
+}
+
+#[test]
+fn in_the_thread_that_touches_with_background_eviction() {
+    outgrows(&limited(LIMIT, FaultMode::Sigbus), &[Duty::Serve, Duty::Evict]);
+}
+
+#[test]
+fn by_lent_threads() {
+    outgrows(&limited(LIMIT, FaultMode::Threads), &[Duty::All, Duty::All]);
+}
+
+#[test]
+fn without_move() {
+    for mode in [FaultMode::Sigbus, FaultMode::Threads] {
+        let options = PagerOptions { without_move: true, ..limited(LIMIT, mode) };
+        outgrows(&options, &[Duty::Serve, Duty::Evict]);
+    }
+}

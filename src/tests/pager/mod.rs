@@ -1,0 +1,129 @@
+//! The pager.
+
+mod basics;
+
+use crate::pager::{Duty, FaultMode, Pager, PagerOptions, RegionId, RegionOptions, Removal};
+use crate::units::PAGE;
+use std::ptr::NonNull;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+/// Memory of a test's own: private and anonymous.
+pub struct Memory {
+    base: NonNull<u8>,
+    pages: usize,
+}
+
+// SAFETY: a range of addresses; tests decide who writes what.
+unsafe impl Send for Memory {}
+// SAFETY: as above.
+unsafe impl Sync for Memory {}
+
+impl Memory {
+    /// So many pages of zeros.
+    pub fn new(pages: usize) -> Self {
+        let (access, kind) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
+        // SAFETY: a new mapping at an address that the system chooses.
+        let base = unsafe { libc::mmap(std::ptr::null_mut(), pages * PAGE, access, kind, -1, 0) };
+        assert_ne!(base, libc::MAP_FAILED);
+        Self { base: NonNull::new(base.cast()).unwrap(), pages }
+    }
+
+    /// Where it is.
+    pub fn at(&self, page: usize) -> *mut u8 {
+        assert!(page <= self.pages);
+        // SAFETY: inside the mapping, or at its end.
+        unsafe { self.base.as_ptr().add(page * PAGE) }
+    }
+
+    /// Bytes of it.
+    pub fn bytes(&self) -> usize {
+        self.pages * PAGE
+    }
+
+    /// Writes a page that only `value` makes.
+    pub fn fill(&self, page: usize, value: u64) {
+        let words = self.at(page).cast::<u64>();
+        // SAFETY: a page of the test's own, aligned.
+        (0..PAGE / 8).for_each(|word| unsafe { words.add(word).write_volatile(expected(value, word)) });
+    }
+
+    /// Reads it back.
+    pub fn check(&self, page: usize, value: u64) {
+        let words = self.at(page).cast::<u64>();
+        for word in 0..PAGE / 8 {
+            // SAFETY: as above.
+            let seen = unsafe { words.add(word).read_volatile() };
+            assert_eq!(seen, expected(value, word), "page {page}, word {word}");
+        }
+    }
+
+    /// Reads the first word of a page.
+    pub fn touch(&self, page: usize) -> u64 {
+        // SAFETY: as above.
+        unsafe { self.at(page).cast::<u64>().read_volatile() }
+    }
+}
+
+impl Drop for Memory {
+    fn drop(&mut self) {
+        // SAFETY: the mapping is this test's.
+        unsafe { libc::munmap(self.base.as_ptr().cast(), self.bytes()) };
+    }
+}
+
+/// A word of a page: compresses to about a half. 0: zeros.
+fn expected(value: u64, word: usize) -> u64 {
+    match value {
+        0 => 0,
+        _ if word % 2 == 0 => value,
+        _ => value.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(word as u64 * value).rotate_left(word as u32),
+    }
+}
+
+/// A pager with threads lent to it, which are given back when it is dropped.
+pub struct Running {
+    pub pager: Arc<Pager>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Running {
+    /// With these duties.
+    pub fn new(options: &PagerOptions, duties: &[Duty]) -> Self {
+        Self::of(Pager::new("test", options).unwrap(), duties)
+    }
+
+    /// Lends threads to a pager.
+    pub fn of(pager: Pager, duties: &[Duty]) -> Self {
+        let pager = Arc::new(pager);
+        let lend = |&duty: &Duty| {
+            let pager = pager.clone();
+            std::thread::spawn(move || pager.run(duty).unwrap())
+        };
+        let threads = duties.iter().map(lend).collect();
+        Self { pager, threads }
+    }
+
+    /// Puts memory under it.
+    pub fn add(&self, memory: &Memory) -> RegionId {
+        // SAFETY: the memory is used through these addresses alone, and is unmapped after the region is removed.
+        unsafe { self.pager.add_region(memory.at(0), memory.bytes(), &RegionOptions::default()) }.unwrap()
+    }
+
+    /// Takes it away again.
+    pub fn remove(&self, region: RegionId) {
+        self.pager.remove_region(region, Removal::Restore).unwrap();
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.pager.stop();
+        self.threads.drain(..).for_each(|thread| thread.join().unwrap());
+    }
+}
+
+/// With a limit of so many pages, and touches served like this.
+pub fn limited(pages: usize, fault_mode: FaultMode) -> PagerOptions {
+    PagerOptions { resident_bytes: (pages * PAGE) as u64, fault_mode, ..PagerOptions::default() }
+}
