@@ -83,8 +83,9 @@ impl Core {
         let page = region.page(extent.page_at(at));
         let needs_room = matches!(page.peek().kind(), Kind::Empty | Kind::Stored);
         if needs_room {
-            // Before the page is claimed: evicting takes its time, and others may be waiting for this very page.
-            self.charge(1);
+            // Before the page is claimed: evicting takes its time, and others may be waiting for this very page. What a
+            // region that is being removed takes is not the pager's any more in a moment.
+            if region.closing.load(Relaxed) { self.charge_above(1) } else { self.charge(1) }
         }
         let mut claim = page.claim();
         let has_room = needs_room && matches!(claim.was().kind(), Kind::Empty | Kind::Stored);
