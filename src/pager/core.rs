@@ -123,7 +123,8 @@ impl Core {
 
     /// Most pages that wait in the staging range.
     pub fn staged_target(&self) -> u64 {
-        let target = self.limit() * self.staged_percent.load(Relaxed) / 100;
+        // Of what there is, if that is less: what is to be evicted beyond the limit's needs is compressed, too.
+        let target = self.limit().min(self.resident()) * self.staged_percent.load(Relaxed) / 100;
         target.clamp(1, self.staging.room())
     }
 

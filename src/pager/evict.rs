@@ -19,8 +19,8 @@ const LOOKS: usize = 4096;
 const LAPS: u32 = MAX_AGE + 2;
 /// Pages that are written to the backing file at once when the pool is full.
 const WRITE_BACK: u64 = 64;
-/// Most rounds of filling and draining of one call.
-const ROUNDS: u32 = 256;
+/// Rounds without anything done after which an eviction gives up.
+const IDLE: u32 = 3;
 
 /// Where the clock hand stands: an address.
 pub struct Hand(usize);
@@ -77,34 +77,38 @@ struct Filled {
 
 impl Core {
     /// Evicts some pages: moves pages to the staging range while that is below its share, and compresses the oldest
-    /// there once it is not.
+    /// there.
     pub fn evict_some(&self, pages: u64) -> Evicted {
         let mut gone = 0;
-        let mut can_fill = true;
-        for _ in 0..ROUNDS {
-            if gone >= pages {
-                break;
-            }
-            if can_fill && self.staging.pages() < self.staged_target() {
-                let filled = self.fill();
-                gone += filled.gone;
-                can_fill = filled != Filled::default();
-                continue;
-            }
-            match self.drain(pages - gone) {
-                Evicted::Pages(drained) => gone += drained,
-                // Others drain what there is.
-                Evicted::None if can_fill => {
-                    let filled = self.fill();
-                    gone += filled.gone;
-                    can_fill = filled != Filled::default();
+        let mut idle = 0;
+        while gone < pages && idle < IDLE {
+            let filled = self.fill_up();
+            gone += filled.gone;
+            match self.drain(pages.saturating_sub(gone)) {
+                Evicted::Pages(drained) => {
+                    gone += drained;
+                    idle = if drained + filled.gone + filled.staged > 0 { 0 } else { idle + 1 };
                 }
-                Evicted::None => break,
+                // Others drain what there is; and what is staged by now is next.
+                Evicted::None => idle += 1,
                 Evicted::Full if gone > 0 => break,
                 Evicted::Full => return Evicted::Full,
             }
         }
         if gone > 0 { Evicted::Pages(gone) } else { Evicted::None }
+    }
+
+    /// Stages pages while the staging range is below its share, or has none to drain: twice as many as are drained at
+    /// once, so that it grows to its share by and by.
+    fn fill_up(&self) -> Filled {
+        let mut filled = Filled::default();
+        for _ in 0..2 {
+            if self.staging.pages() < self.staged_target() {
+                let more = self.fill();
+                (filled.staged, filled.gone) = (filled.staged + more.staged, filled.gone + more.gone);
+            }
+        }
+        filled
     }
 
     /// Moves the hand on to pages that were not used lately, and evicts them from their places.
