@@ -7,7 +7,7 @@
 use super::core::Core;
 use super::evict::Picks;
 use super::region::{Memory, Region};
-use super::word::{MAX_AGE, State};
+use super::word::{Copied, MAX_AGE, State};
 use crate::os::{Errno, Kind, errno};
 use crate::units::PAGE;
 
@@ -28,20 +28,26 @@ impl Core {
     fn copy_run(&self, region: &Region, picks: &mut Picks<'_>, first: usize, end: usize) -> u64 {
         let (at, bytes) = (picks.at[first], (end - first) * PAGE);
         if let Err(errno) = self.uffd.protect(at, bytes, true) {
-            (first..end).for_each(|pick| self.stays(picks, pick, errno));
+            for pick in first..end {
+                self.drop_copy(region, picks.page[pick], picks.was(pick));
+                self.stays(picks, pick, errno);
+            }
             return 0;
         }
         let mut gone = 0;
         for pick in first..end {
-            match self.copy_page(region, picks.at[pick], picks.page[pick]) {
+            let was = picks.was(pick);
+            match self.copy_page(region, picks.at[pick], picks.page[pick], was.copy()) {
                 Ok(()) => {
+                    self.copies_went(u64::from(was.copy() != Copied::No));
                     picks.end(pick, State::STORED);
                     self.uncharge(1);
                     gone += 1;
                 }
                 Err(errno) => {
-                    // The copy in zswap, if there is one, equals the page; it must not be there when the page changes.
+                    // Whatever copy there is now, the word says that there is none.
                     self.forget(region, picks.page[pick]);
+                    self.copies_went(u64::from(was.copy() != Copied::No));
                     let _ = self.uffd.protect(picks.at[pick], PAGE, false);
                     self.stays(picks, pick, errno);
                 }
@@ -50,7 +56,11 @@ impl Core {
         gone
     }
 
-    fn copy_page(&self, region: &Region, at: usize, page: u64) -> Result<(), Errno> {
+    fn copy_page(&self, region: &Region, at: usize, page: u64, copy: Copied) -> Result<(), Errno> {
+        if copy == Copied::Clean {
+            super::counts::add(&self.counters.dropped, 1);
+            return self.drop_in_place(region, at, page);
+        }
         let mut lot = self.scratch.take();
         match &region.memory {
             // SAFETY: the lot has room for a page.
@@ -66,6 +76,12 @@ impl Core {
         if !unsafe { self.store(region, page, lot.address(0)) } {
             return Err(Errno(errno::ENOMEM));
         }
+        drop(lot);
+        self.drop_in_place(region, at, page)
+    }
+
+    /// Drops a page that is in zswap.
+    fn drop_in_place(&self, region: &Region, at: usize, page: u64) -> Result<(), Errno> {
         match &region.memory {
             // SAFETY: the page is in zswap, protected and claimed.
             Memory::Private => unsafe { self.os.release(at as *mut u8, PAGE, Kind::Anonymous) }.map(|_| ()),

@@ -45,6 +45,12 @@ pub struct Core {
     limit: AtomicU64,
     /// Percent of the limit that may be staged.
     pub staged_percent: AtomicU64,
+    /// Pages that are resident or staged and have a copy in zswap.
+    pub copies: AtomicU64,
+    /// Clean copies are kept while there are fewer than this percentage of the limit.
+    pub kept_percent: AtomicU64,
+    /// Where the search for copies stands: an address.
+    pub copies_hand: AtomicU64,
     /// Pages that are held, and most of them.
     pub held: AtomicU64,
     pub max_held: u64,
@@ -94,6 +100,9 @@ impl Core {
             resident: AtomicU64::new(0),
             limit: AtomicU64::new(limit),
             staged_percent: AtomicU64::new(staged_percent),
+            copies: AtomicU64::new(0),
+            kept_percent: AtomicU64::new(50),
+            copies_hand: AtomicU64::new(0),
             held: AtomicU64::new(0),
             max_held,
             counters: Counters::default(),

@@ -8,7 +8,7 @@ use super::core::Core;
 use super::counts::add;
 use super::extents::Extent;
 use super::region::Region;
-use super::word::{Kind, State};
+use super::word::{Copied, Kind, State};
 use crate::os::userfault::{Event, Message};
 use crate::sync::{Lock, Ordering::Relaxed, Rank};
 use crate::units::PAGE;
@@ -160,10 +160,20 @@ impl Core {
         match claim.was().kind() {
             // It is missing in a moment, and what it reads as is decided when it is touched. For a memory file the
             // event does not tell a discard, which leaves the page in the file, from a hole; and so it stays charged.
-            Kind::Resident(holds) if holds > 0 || !region.is_private() => return,
-            Kind::Resident(_) => self.uncharge(1),
+            Kind::Resident(holds) if holds > 0 || !region.is_private() => {
+                self.drop_copy(region, page, claim.was());
+                claim.set(claim.was().with_copy(Copied::No));
+                return;
+            }
+            Kind::Resident(_) => {
+                self.drop_copy(region, page, claim.was());
+                self.uncharge(1);
+            }
             // The slot's memory is given back when its block is drained, and with it the charge.
-            Kind::Staged(slot) => self.unstage(slot),
+            Kind::Staged(slot) => {
+                self.drop_copy(region, page, claim.was());
+                self.unstage(slot);
+            }
             Kind::Stored => self.forget(region, page),
             Kind::Empty | Kind::Busy | Kind::Poisoned => {}
         }
@@ -179,10 +189,14 @@ impl Core {
         let mut claim = region.page(page).claim();
         match claim.was().kind() {
             Kind::Resident(holds) => {
+                self.drop_copy(region, page, claim.was());
                 self.uncharge(1);
                 self.held.fetch_sub(u64::from(holds > 0), Relaxed);
             }
-            Kind::Staged(slot) => self.unstage(slot),
+            Kind::Staged(slot) => {
+                self.drop_copy(region, page, claim.was());
+                self.unstage(slot);
+            }
             Kind::Stored => self.forget(region, page),
             Kind::Empty | Kind::Busy | Kind::Poisoned => {}
         }

@@ -7,7 +7,7 @@ use super::extents::Extent;
 use super::page::Claim;
 use super::region::{Memory, Region};
 use super::staging::{BLOCK, Block, PageId};
-use super::word::{Kind, MAX_AGE, State};
+use super::word::{Copied, Kind, MAX_AGE, State};
 use crate::error::Error;
 use crate::os::errno;
 use crate::sync::{Lock, Ordering::Relaxed, Rank};
@@ -55,7 +55,7 @@ impl<'a> Picks<'a> {
         (first + 1..self.count).find(|&next| self.at[next] != self.at[next - 1] + PAGE).unwrap_or(self.count)
     }
 
-    fn was(&self, pick: usize) -> State {
+    pub(super) fn was(&self, pick: usize) -> State {
         self.claims[pick].as_ref().expect("it was picked").was()
     }
 
@@ -138,13 +138,13 @@ impl Core {
 
     fn evict_picked(&self, place: usize, region: &Region, picks: &mut Picks<'_>) -> Filled {
         match &region.memory {
-            Memory::Private if self.moves => self.stage(place, picks),
+            Memory::Private if self.moves => self.stage(place, region, picks),
             _ => Filled { staged: 0, gone: self.copy_out(region, picks) },
         }
     }
 
     /// Moves picked pages to a block of the staging range.
-    fn stage(&self, place: usize, picks: &mut Picks<'_>) -> Filled {
+    fn stage(&self, place: usize, region: &Region, picks: &mut Picks<'_>) -> Filled {
         let Some(mut block) = self.staging.take_free() else { return Filled::default() };
         let mut filled = Filled::default();
         let mut first = 0;
@@ -161,7 +161,7 @@ impl Core {
             self.staging.came(done as u64);
             for pick in first..first + done {
                 let slot = block.slot(block.filled + pick - first);
-                picks.end(pick, State::staged(slot, picks.was(pick).age()));
+                picks.end(pick, State::staged(slot, picks.was(pick)));
             }
             block.filled += done;
             filled.staged += done as u64;
@@ -169,7 +169,7 @@ impl Core {
             if let Some(errno) = moved.stopped
                 && done == 0
             {
-                filled.gone += self.not_moved(picks, first, errno.0);
+                filled.gone += self.not_moved(region, picks, first, errno.0);
                 first += 1;
             }
         }
@@ -179,15 +179,16 @@ impl Core {
     }
 
     /// A picked page that the system did not move. How many pages it turned out not to be.
-    fn not_moved(&self, picks: &mut Picks<'_>, pick: usize, errno: i32) -> u64 {
+    fn not_moved(&self, region: &Region, picks: &mut Picks<'_>, pick: usize, errno: i32) -> u64 {
         if errno == errno::ENOENT {
             // Its owner gave it back, and the event came before it was touched last: it has nothing.
+            self.drop_copy(region, picks.page[pick], picks.was(pick));
             picks.end(pick, State::EMPTY);
             self.uncharge(1);
             return 1;
         }
         // Pinned, locked, protected, or about to change. The hand passes it by for a while.
-        picks.end(pick, State::resident(MAX_AGE));
+        picks.end(pick, picks.was(pick).with_age(MAX_AGE));
         add(&self.counters.pinned, u64::from(errno != errno::EAGAIN));
         0
     }
@@ -244,10 +245,16 @@ impl Core {
             return Compressed::Gone;
         }
         let Some(mut claim) = page.try_claim(seen) else { return Compressed::Gone };
+        if seen.copy() == Copied::Clean {
+            add(&self.counters.dropped, 1);
         // SAFETY: the claim keeps the page in its slot.
-        if !unsafe { self.store(&region, id.page, self.staging.address(slot) as *const u8) } {
+        } else if !unsafe { self.store(&region, id.page, self.staging.address(slot) as *const u8) } {
+            // What was there before went with the attempt.
+            self.copies_went(u64::from(seen.copy() != Copied::No));
+            claim.set(seen.with_copy(Copied::No));
             return Compressed::Full;
         }
+        self.copies_went(u64::from(seen.copy() != Copied::No));
         claim.set(State::STORED);
         self.staging.went(1);
         Compressed::Yes
@@ -265,6 +272,7 @@ impl Core {
                     add(&self.counters.stored, 1);
                     return true;
                 }
+                Err(Error::NoMemory(_)) if self.drop_copies(WRITE_BACK, true) > 0 => {}
                 Err(Error::NoMemory(_)) if self.zswap.shrink(WRITE_BACK).is_ok_and(|pages| pages > 0) => {}
                 Err(_) => return false,
             }

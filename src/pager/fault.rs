@@ -5,14 +5,14 @@ use super::counts::add;
 use super::extents::Extent;
 use super::page::Claim;
 use super::region::Region;
-use super::scratch::LOT;
-use super::word::{Kind, MAX_AGE, State};
+use super::scratch::{LOT, Lot};
+use super::word::{Copied, Kind, MAX_AGE, State};
 use crate::error::Error;
 use crate::os::errno;
 use crate::os::userfault::Progress;
 use crate::sync::{Ordering::Relaxed, Wait};
 use crate::units::PAGE;
-use crate::zswap::{LoadFlags, Patience};
+use crate::zswap::LoadFlags;
 
 /// How often a call that the system refuses is tried again before the touch fails: a second or so.
 const TRIES: u32 = 1000;
@@ -48,6 +48,7 @@ pub struct Want {
 const COPY: Error = Error::Again(&"the system refuses UFFDIO_COPY");
 const ZERO: Error = Error::Again(&"the system refuses UFFDIO_ZEROPAGE");
 const MOVE: Error = Error::Again(&"the system refuses UFFDIO_MOVE out of the staging range");
+const PROTECT: Error = Error::Again(&"the system refuses UFFDIO_WRITEPROTECT");
 const LOST: Error = Error::Io(&"the stored copy of a page is damaged");
 
 impl Core {
@@ -95,9 +96,9 @@ impl Core {
         let done = match claim.was().kind() {
             Kind::Empty | Kind::Stored if !has_room => Err(Stop::Again),
             Kind::Empty => self.zero_in(&mut claim, at),
-            Kind::Stored => self.load_in(region, extent, &mut claim, at),
+            Kind::Stored => self.load_in(region, extent, &mut claim, at, want),
             Kind::Staged(slot) => self.move_back(&mut claim, slot, at),
-            Kind::Resident(_) => self.again_in(&mut claim, at),
+            Kind::Resident(_) => self.again_in(region, &mut claim, at, want),
             Kind::Busy => Err(Stop::Again),
             Kind::Poisoned => Err(Stop::Refused(LOST)),
         };
@@ -119,17 +120,29 @@ impl Core {
         Ok(())
     }
 
-    /// A page that is in place, as far as its word says. Mostly another thread was faster. If it is missing all the
-    /// same its owner gave it back meanwhile, and it reads as zero.
-    fn again_in(&self, claim: &mut Claim<'_>, at: usize) -> Result<(), Stop> {
+    /// A page that is in place, as far as its word says: it is to be written for the first time, or another thread was
+    /// faster. If it is missing all the same its owner gave it back meanwhile, and it reads as zero.
+    fn again_in(&self, region: &Region, claim: &mut Claim<'_>, at: usize, want: Want) -> Result<(), Stop> {
         debug_assert!(matches!(claim.was().kind(), Kind::Resident(_)));
-        self.put_zeros(at)
+        let was_clean = claim.was().copy() == Copied::Clean;
+        let is_first_write = was_clean && want.write;
+        // Should a page be missing that is written for the first time, it comes here again at once.
+        let was_missing = !is_first_write && self.put_zeros(at)?;
+        if want.write && region.protects && !was_missing {
+            self.uffd.protect(at, PAGE, false).or_else(|errno| self.refused(at, errno.0, PROTECT))?;
+        }
+        if is_first_write || was_clean && was_missing {
+            add(&self.counters.first_writes, u64::from(is_first_write));
+            claim.set(claim.was().with_copy(Copied::Stale));
+        }
+        Ok(())
     }
 
-    fn put_zeros(&self, at: usize) -> Result<(), Stop> {
+    /// Puts zeros where a page is missing. False: there is one.
+    fn put_zeros(&self, at: usize) -> Result<bool, Stop> {
         match self.uffd.zero(at, PAGE) {
-            Progress { stopped: None, .. } => Ok(()),
-            Progress { stopped: Some(errno), .. } => self.refused(at, errno.0, ZERO),
+            Progress { stopped: None, .. } => Ok(true),
+            Progress { stopped: Some(errno), .. } => self.refused(at, errno.0, ZERO).map(|()| false),
         }
     }
 
@@ -156,15 +169,23 @@ impl Core {
             // There is a page in its place: it is what the program has seen, and the staged one is of no use.
         }
         let age = (claim.was().age() + 1).min(MAX_AGE);
-        claim.set(State::resident(age));
+        // Where it is now nothing protects it.
+        let copy = if claim.was().copy() == Copied::No { Copied::No } else { Copied::Stale };
+        claim.set(State::resident(age).with_copy(copy));
         self.staging.went(1);
         add(&self.counters.rescues, 1);
         Ok(())
     }
 
-    /// A page that is in zswap, and those after it if the program seems to go through them in order. It leaves zswap
-    /// once it is in place.
-    fn load_in(&self, region: &Region, extent: &Extent, first: &mut Claim<'_>, at: usize) -> Result<(), Stop> {
+    /// A page that is in zswap, and those after it if the program seems to go through them in order.
+    fn load_in(
+        &self,
+        region: &Region,
+        extent: &Extent,
+        first: &mut Claim<'_>,
+        at: usize,
+        want: Want,
+    ) -> Result<(), Stop> {
         let page = extent.page_at(at);
         let mut lot = self.scratch.take();
         match region.area.load(page, lot.page(0), LoadFlags::KEEP) {
@@ -172,50 +193,50 @@ impl Core {
             Err(Error::Io(_)) => return self.poison(first, at),
             Err(error) => return Err(Stop::Refused(error)),
         }
-        let room = ((extent.end - at) / PAGE).min(LOT);
         let mut ahead: [Option<Claim<'_>>; LOT] = [const { None }; LOT];
-        let mut count = 1;
-        let wanted = region.ahead.window(page).min(room);
-        while count < wanted {
-            let next = region.page(page + count as u64);
-            let seen = next.peek();
-            let claimed = if seen.kind() == Kind::Stored { next.try_claim(seen) } else { None };
-            let Some(claim) = claimed else { break };
-            if region.area.load(page + count as u64, lot.page(count), LoadFlags::KEEP).is_err() {
-                break;
-            }
-            ahead[count] = Some(claim);
-            count += 1;
-        }
-        // They may have to wait for room: their number was bounded so that the limit holds nevertheless.
+        let room = ((extent.end - at) / PAGE).min(region.ahead.window(page));
+        let count = 1 + load_ahead(region, page + 1, &mut lot, &mut ahead[..room.saturating_sub(1)]);
+        let keeps = self.keeps(region, want, count as u64);
+        // They do not wait for room: their number is bounded, so that the limit holds nearly.
         self.charge_above(count as u64 - 1);
-        let placed = self.place(region, page, lot.address(0), at, count);
-        let done = placed.as_ref().copied().unwrap_or(0);
-        self.uncharge((count as u64 - 1).saturating_sub((done as u64).saturating_sub(1)));
-        ahead.iter_mut().take(done).flatten().for_each(|claim| claim.set(State::resident(0)));
-        drop(ahead);
-        placed?;
-        first.set(State::resident(0));
-        region.ahead.loaded(page, done);
+        // SAFETY: the lot has so many pages, and the claims make the missing ones this thread's.
+        let copied = unsafe { self.uffd.copy(at, lot.address(0), count * PAGE, keeps == Copied::Clean) };
+        let done = copied.bytes / PAGE;
+        self.uncharge((count - done.max(1)) as u64);
+        if done == 0 {
+            // Should there be a page already it is not what was decoded.
+            self.refused(at, copied.stopped.map_or(errno::EAGAIN, |errno| errno.0), COPY)?;
+        }
+        // The bytes are in place now, and only now may the copies go.
+        let copy = if done == 0 { Copied::Stale } else { keeps };
+        first.set(self.resident_with(region, page, copy));
+        for (next, claim) in (page + 1..).zip(ahead.iter_mut().take(done.max(1) - 1)) {
+            claim.as_mut().expect("it was loaded").set(self.resident_with(region, next, copy));
+        }
+        region.ahead.loaded(page, done.max(1));
         add(&self.counters.loads, 1);
-        add(&self.counters.loads_ahead, done as u64 - 1);
+        add(&self.counters.loads_ahead, done.max(1) as u64 - 1);
         Ok(())
     }
 
-    /// Copies decoded pages to where they are missing, and removes their copies from zswap. How many, at least 1.
-    fn place(&self, region: &Region, page: u64, from: *const u8, at: usize, count: usize) -> Result<usize, Stop> {
-        // SAFETY: the lot has so many pages, and the claims make the missing ones this thread's.
-        let copied = unsafe { self.uffd.copy(at, from, count * PAGE, false) };
-        let mut done = copied.bytes / PAGE;
-        if done == 0 {
-            let stopped = copied.stopped.map_or(errno::EAGAIN, |errno| errno.0);
-            self.refused(at, stopped, COPY)?;
-            done = 1;
+    /// What becomes of the copies of pages that were decoded. Clean ones are kept as far as there are not too many; and
+    /// a thread that evicts in the background sees to those that are stale.
+    fn keeps(&self, region: &Region, want: Want, pages: u64) -> Copied {
+        let clean = !want.write && region.protects && self.copies() + pages <= self.most_copies();
+        match clean {
+            true => Copied::Clean,
+            false if self.evictors.load(Relaxed) > 0 => Copied::Stale,
+            false => Copied::No,
         }
-        // The bytes are in place now, and only now may the copies go.
-        let gone = region.area.invalidate(page, done as u64, Patience::Wait);
-        debug_assert!(gone.is_ok());
-        Ok(done)
+    }
+
+    /// What the word says of a page that was put in place. Without a copy, if that is what it is to be.
+    fn resident_with(&self, region: &Region, page: u64, copy: Copied) -> State {
+        match copy {
+            Copied::No => self.forget(region, page),
+            _ => self.copies_came(1),
+        }
+        State::resident(0).with_copy(copy)
     }
 
     /// A page whose copy is damaged never reads as anything: whoever touches it gets SIGBUS.
@@ -235,8 +256,45 @@ impl Core {
         Ok(())
     }
 
+    /// How many pages that are resident or staged have a copy in zswap.
+    pub fn copies(&self) -> u64 {
+        self.copies.load(Relaxed)
+    }
+
+    /// Such pages came.
+    pub fn copies_came(&self, pages: u64) {
+        self.copies.fetch_add(pages, Relaxed);
+    }
+
+    /// Such pages have none any more, or are stored.
+    pub fn copies_went(&self, pages: u64) {
+        self.copies.fetch_sub(pages, Relaxed);
+    }
+
+    /// Most copies that are kept.
+    fn most_copies(&self) -> u64 {
+        self.limit().saturating_mul(self.kept_percent.load(Relaxed)) / 100
+    }
+
     /// How many pages are held.
     pub fn held(&self) -> u64 {
         self.held.load(Relaxed)
     }
+}
+
+/// Decodes pages from `first` on, each to its place in the lot, as far as they are in zswap and nobody has them claimed.
+/// How many.
+fn load_ahead<'a>(region: &'a Region, first: u64, lot: &mut Lot<'_>, claims: &mut [Option<Claim<'a>>]) -> usize {
+    for (number, place) in claims.iter_mut().enumerate() {
+        let page = region.page(first + number as u64);
+        let seen = page.peek();
+        let claim = if seen.kind() == Kind::Stored { page.try_claim(seen) } else { None };
+        let loaded =
+            claim.is_some() && region.area.load(first + number as u64, lot.page(number + 1), LoadFlags::KEEP).is_ok();
+        if !loaded {
+            return number;
+        }
+        *place = claim;
+    }
+    claims.len()
 }

@@ -21,11 +21,13 @@
 //! | `fault` | serving a touch |
 //! | `evict`, `staging` | the clock hand, the staging range, compressing |
 //! | `copy_out` | eviction where pages can't be moved |
+//! | `copies` | copies that zswap has of pages that are in memory |
 //! | `events` | what owners do with their memory |
 //! | `run`, `registry` | lent threads; the handler of SIGBUS |
 //! | `core`, `counts`, `scratch` | the parts, the account of resident pages, statistics, pages to decode to |
 //! | `create`, `options` | the public calls; how it is to be |
 
+mod copies;
 mod copy_out;
 mod core;
 mod counts;

@@ -29,6 +29,8 @@ pub struct Region {
     pub area: Area,
     /// What it is made of.
     pub memory: Memory,
+    /// Whether the system protects its pages from writes.
+    pub protects: bool,
     /// Whether it is gone through in order.
     pub ahead: Ahead,
     /// Evictions pass it by: it is being removed.
@@ -44,7 +46,7 @@ unsafe impl Send for Region {}
 
 impl Region {
     /// A region of so many pages, none of which has anything.
-    pub fn new(os: &Os, area: Area, memory: Memory) -> Result<Self> {
+    pub fn new(os: &Os, area: Area, memory: Memory, protects: bool) -> Result<Self> {
         const NO_ADDRESSES: Error = Error::NoMemory(&"the system gives no addresses for the region: 4 bytes a page");
         let pages = area.pages();
         let bytes = pages_of(pages as usize * size_of::<Page>()) * PAGE;
@@ -52,7 +54,7 @@ impl Region {
         os.commit(words.base().as_ptr(), bytes).map_err(|_| NO_ADDRESSES)?;
         // Huge pages would commit words that nothing uses; a refusal costs memory and nothing else.
         let _ = os.advise(words.base().as_ptr(), bytes, os::Advice::NotHuge);
-        Ok(Self { area, memory, ahead: Ahead::default(), closing: AtomicBool::new(false), words, pages })
+        Ok(Self { area, memory, protects, ahead: Ahead::default(), closing: AtomicBool::new(false), words, pages })
     }
 
     /// A page's state word.

@@ -8,6 +8,7 @@ use super::page::Claim;
 use super::region::{Memory, Region};
 use super::word::{Kind, MAX_PAYLOAD, State};
 use crate::error::{Error, Result};
+use crate::os::userfault::feature;
 use crate::os::{Advice, Kind as Backed, errno};
 use crate::sync::{Ordering::Relaxed, Wait};
 use crate::units::PAGE;
@@ -30,7 +31,9 @@ impl Core {
             ..AreaOptions::default()
         };
         let area = self.zswap.add_area((bytes / PAGE) as u64, &area)?;
-        let region = Box::new(Region::new(&self.os, area, self.memory(options)?)?);
+        let memory = self.memory(options)?;
+        let feature = if options.shared.is_some() { feature::WP_SHMEM } else { feature::WP };
+        let region = Box::new(Region::new(&self.os, area, memory, self.uffd.has(feature))?);
         self.advise(at, bytes)?;
         self.read_events();
         // From here to the end nobody else changes the table of extents.
@@ -80,8 +83,7 @@ impl Core {
             &"the system does not take the range: it has to be private anonymous memory, or a memory file",
         );
         let region = self.places[place].enter().expect("it was put there");
-        let protects = !self.moves || !region.is_private();
-        self.uffd.register(at, bytes, protects).map_err(|errno| match errno.0 {
+        self.uffd.register(at, bytes, region.protects).map_err(|errno| match errno.0 {
             errno::EINVAL | errno::EPERM => REFUSED,
             errno::EBUSY => Error::Busy(&"a part of the range is under another userfaultfd"),
             _ => Error::system(errno, &"UFFDIO_REGISTER of a region"),
@@ -276,17 +278,23 @@ impl Core {
             Memory::Shared(file, offset) => {
                 self.os.punch(file, offset + page * PAGE as u64, PAGE).map_err(refused)?;
             }
-            Memory::Private if self.moves => return self.move_away(claim, at).map_err(refused),
+            Memory::Private if self.moves => return self.move_away(region, page, claim, at).map_err(refused),
             // SAFETY: the caller has no need of the bytes; no event is asked for where pages can't be moved.
             Memory::Private => {
                 _ = unsafe { self.os.release(at as *mut u8, PAGE, Backed::Anonymous) }.map_err(refused)?
             }
         }
-        self.gone(&mut claim);
+        self.gone(region, page, &mut claim);
         Ok(())
     }
 
-    fn move_away(&self, mut claim: Claim<'_>, at: usize) -> std::result::Result<(), crate::os::Errno> {
+    fn move_away(
+        &self,
+        region: &Region,
+        page: u64,
+        mut claim: Claim<'_>,
+        at: usize,
+    ) -> std::result::Result<(), crate::os::Errno> {
         let Some(block) = self.staging.take_free() else { return Err(crate::os::Errno(errno::ENOMEM)) };
         let slot = block.slot(0);
         // SAFETY: the page is claimed, and the block is this thread's.
@@ -299,12 +307,13 @@ impl Core {
         };
         self.staging.queue(block);
         done?;
-        self.gone(&mut claim);
+        self.gone(region, page, &mut claim);
         Ok(())
     }
 
     /// A resident page that this thread has claimed is no more.
-    fn gone(&self, claim: &mut Claim<'_>) {
+    fn gone(&self, region: &Region, page: u64, claim: &mut Claim<'_>) {
+        self.drop_copy(region, page, claim.was());
         if let Kind::Resident(1..) = claim.was().kind() {
             self.held.fetch_sub(1, Relaxed);
         }

@@ -61,7 +61,8 @@ impl Core {
     }
 
     fn evict_ahead(&self) -> bool {
-        self.is_low() && matches!(self.evict_some(AT_ONCE.min(self.reserve())), Evicted::Pages(1..))
+        let evicted = self.is_low() && matches!(self.evict_some(AT_ONCE.min(self.reserve())), Evicted::Pages(1..));
+        evicted || self.drop_copies(AT_ONCE, false) > 0
     }
 
     /// Reads events, and serves a touch that waits. Whether there was one.

@@ -1,21 +1,26 @@
 //! The bits of a page's state word.
 //!
 //! ```text
-//!  31                    6 5   4   3      2    0
-//! ┌───────────────────────┬─────┬────────┬──────┐
-//! │ holds, or staging slot│ age │  kept  │ kind │
-//! └───────────────────────┴─────┴────────┴──────┘
+//!  31                     7 6   5    4      3    2    0
+//! ┌────────────────────────┬─────┬───────┬──────┬──────┐
+//! │ holds, or staging slot │ age │ clean │ copy │ kind │
+//! └────────────────────────┴─────┴───────┴──────┴──────┘
 //! ```
+//!
+//! A page that is resident or staged may have a copy in zswap all the same. A clean one equals the page, which was
+//! protected from writes when it was put in place: to evict such a page is to drop it. Another one is stale: it goes by
+//! and by, so that no touch has to wait for the pool to give memory back.
 
 /// Most staging slots, and most holds of a page.
-pub const MAX_PAYLOAD: u32 = (1 << 26) - 1;
+pub const MAX_PAYLOAD: u32 = (1 << 25) - 1;
 /// The highest age: so many times the clock hand passes a page by.
 pub const MAX_AGE: u32 = 3;
 
 const KIND: u32 = 0b111;
-const KEPT: u32 = 1 << 3;
-const AGE_AT: u32 = 4;
-const PAYLOAD_AT: u32 = 6;
+const COPY: u32 = 1 << 3;
+const CLEAN: u32 = 1 << 4;
+const AGE_AT: u32 = 5;
+const PAYLOAD_AT: u32 = 7;
 
 /// Where a page's bytes are.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -32,6 +37,17 @@ pub enum Kind {
     Busy,
     /// Nowhere any more: its stored copy is damaged, and whoever touches it gets a signal.
     Poisoned,
+}
+
+/// What zswap has of a page that is resident or staged.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Copied {
+    /// Nothing.
+    No,
+    /// What it was once.
+    Stale,
+    /// What it is.
+    Clean,
 }
 
 /// A state word's value.
@@ -53,9 +69,9 @@ impl State {
         Self(1 | age << AGE_AT)
     }
 
-    /// In a slot of the staging range; remembers its age.
-    pub const fn staged(slot: u32, age: u32) -> Self {
-        Self(2 | age << AGE_AT | slot << PAYLOAD_AT)
+    /// In a slot of the staging range; remembers its age and copy from when it was resident.
+    pub const fn staged(slot: u32, resident: Self) -> Self {
+        Self(2 | resident.0 & (MAX_AGE << AGE_AT | COPY | CLEAN) | slot << PAYLOAD_AT)
     }
 
     /// Where the bytes are.
@@ -80,14 +96,23 @@ impl State {
         Self(self.0 & !(MAX_AGE << AGE_AT) | age << AGE_AT)
     }
 
-    /// Whether zswap has a copy that equals the page in its place, which is protected from writes.
-    pub const fn is_kept(self) -> bool {
-        self.0 & KEPT != 0
+    /// Whether zswap has a copy, clean or stale, of a page that is resident or staged.
+    pub const fn copy(self) -> Copied {
+        match self.0 & (COPY | CLEAN) {
+            0 => Copied::No,
+            COPY => Copied::Stale,
+            _ => Copied::Clean,
+        }
     }
 
-    /// The same with a copy in zswap, or without.
-    pub const fn with_kept(self, kept: bool) -> Self {
-        Self(self.0 & !KEPT | if kept { KEPT } else { 0 })
+    /// The same with a copy, or without.
+    pub const fn with_copy(self, copy: Copied) -> Self {
+        let bits = match copy {
+            Copied::No => 0,
+            Copied::Stale => COPY,
+            Copied::Clean => COPY | CLEAN,
+        };
+        Self(self.0 & !(COPY | CLEAN) | bits)
     }
 
     /// A resident page's, with so many holds.
@@ -102,10 +127,11 @@ mod tests {
 
     #[test]
     fn fields_do_not_touch_each_other() {
-        let staged = State::staged(MAX_PAYLOAD, 2).with_kept(true).with_age(MAX_AGE);
-        assert_eq!((staged.kind(), staged.age(), staged.is_kept()), (Kind::Staged(MAX_PAYLOAD), MAX_AGE, true));
-        let held = State::resident(1).with_holds(MAX_PAYLOAD).with_kept(false);
-        assert_eq!((held.kind(), held.age(), held.is_kept()), (Kind::Resident(MAX_PAYLOAD), 1, false));
+        let staged = State::staged(MAX_PAYLOAD, State::resident(2).with_copy(Copied::Clean)).with_age(MAX_AGE);
+        assert_eq!((staged.kind(), staged.age(), staged.copy()), (Kind::Staged(MAX_PAYLOAD), MAX_AGE, Copied::Clean));
+        let held = State::resident(1).with_holds(MAX_PAYLOAD).with_copy(Copied::No);
+        assert_eq!((held.kind(), held.age(), held.copy()), (Kind::Resident(MAX_PAYLOAD), 1, Copied::No));
+        assert_eq!(held.with_copy(Copied::Stale).copy(), Copied::Stale);
         assert_eq!(held.with_holds(0), State::resident(1));
         let kinds = [State::EMPTY, State::STORED, State::BUSY, State::POISONED].map(State::kind);
         assert_eq!(kinds, [Kind::Empty, Kind::Stored, Kind::Busy, Kind::Poisoned]);
