@@ -1,13 +1,18 @@
 //! Compressed pages in memory: what the Linux kernel's zsmalloc and zswap are, as a library, in Rust and in C.
 //!
-//! Two layers. A [`Pool`] holds objects of 1 to [`MAX_ALLOC_SIZE`] bytes in hardly more memory than they have bytes. A
-//! [`Zswap`] takes pages, compresses them into a pool, and gives them back; it keeps to limits, and writes back what
-//! was not used lately.
+//! Three layers. A [`Pool`] holds objects of 1 to [`MAX_ALLOC_SIZE`] bytes in hardly more memory than they have bytes.
+//! A [`Zswap`] takes pages, compresses them into a pool, and gives them back; it keeps to limits, and writes back what
+//! was not used lately. A `Pager`, with the feature `uffd` on Linux, keeps the memory of a program or a virtual machine
+//! to a limit: pages that were not used lately go to a zswap, and come back when they are touched.
 //!
 //! # The nouns
 //!
 //! | noun | what it is | where |
 //! |---|---|---|
+//! | **pager** | regions that share a limit on what is in memory, a zswap, and a staging range | `pager/` |
+//! | **region** of a pager | memory that is under it, and a state word for each of its pages | `pager/region.rs` |
+//! | **state word** | where a page's bytes are: in place, staged, stored, or claimed | `pager/word.rs` |
+//! | **staging range** | the inactive list: pages out of their places, not compressed yet | `pager/staging.rs` |
 //! | **zswap** | areas that share a pool, a limit, contexts, and a place to write back to | `zswap/` |
 //! | **area** | a fixed number of pages under their offsets: a swap device, a guest's memory | `zswap/area.rs` |
 //! | **page word** | what is at an offset, and who writes it back: 64 bits, the truth about a page | `zswap/word.rs` |
@@ -21,7 +26,7 @@
 //! | **size class** | objects of about one size; its zspages by fullness, behind one lock | `classes.rs`, `class.rs` |
 //! | **zspage** | a run of pages cut into equal slots, at most 64, so that its occupancy is one word | `zspage.rs` |
 //! | **chunk** | 2 MiB of the arena: what a huge page backs | `region/arena.rs` |
-//! | **region** | the addresses of a pool: tables, then the arena | `region/` |
+//! | **region** of a pool | its addresses: tables, then the arena | `region/` |
 //!
 //! # The picture
 //!
@@ -57,7 +62,16 @@
 //!   that went well the word becomes EMPTY, or names the place on the file, and the object is freed; unless the page
 //!   was used or replaced meanwhile.
 //!
-//! `zswap/mod.rs` shows the path of a page, and which file knows what; `zswap/page.rs` has each step's orderings.
+//! With a pager:
+//!
+//! - **touch** of a page that is not in its place: by its state word it is moved back from the staging range, or decoded
+//!   from zswap and copied in, or zeros; only then does its copy in zswap go. In the thread that touches, by SIGBUS, or
+//!   in a thread that the program lent.
+//! - **evict**: the clock hand picks pages that were not used lately, and moves them to the staging range; the oldest
+//!   there are compressed. A page that was only read since it came kept its copy, and is dropped.
+//!
+//! `pager/mod.rs` shows the path of a page through it. `zswap/mod.rs` shows the path of a page, and which file knows
+//! what; `zswap/page.rs` has each step's orderings.
 //!
 //! # The flows of objects
 //!
@@ -75,10 +89,11 @@
 //!
 //! # The order of locks
 //!
-//! The areas of a zswap; a lane, which a batch, or the library's own file, has its pages in; a context; compaction,
-//! which is only ever tried; class, handles, arena; the places on the library's own file; claims; a part of an area's
-//! statistics, which is held while a page word changes and is counted. `sync.rs` has them as an enum, from the first to
-//! the last that a thread may take, and debug builds check it.
+//! The events of a pager; its clock hand; the blocks of its staging range; the areas of a zswap; a lane, which a batch,
+//! or the library's own file, has its pages in; a context; compaction, which is only ever tried; class, handles, arena;
+//! the places on the library's own file; claims; a part of an area's statistics, which is held while a page word
+//! changes and is counted. `sync.rs` has them as an enum, from the first to the last that a thread may take, and debug
+//! builds check it.
 //!
 //! No lock is held while a callback runs. Of those of a pool none is held across the copy of an object, and the arena's
 //! alone across a return of memory: of the pages of records, and of a whole chunk that a free emptied. Readers, frees
@@ -92,7 +107,7 @@
 //! | module | what it knows |
 //! |---|---|
 //! | `units` | pages, chunks, and what is counted in them |
-//! | `os` | the system: the only file that names `libc` |
+//! | `os` | the system: the only module that names `libc` |
 //! | `error` | error numbers and sentences |
 //! | `sync` | atomics, cells, locks and their ranks, for the product and for loom |
 //! | `word` | the bits of handles and handle words |
@@ -103,6 +118,7 @@
 //! | `class` | a size class's lists and free handles |
 //! | `pool` | the control flow: malloc, map, free, compact, shrink |
 //! | `zswap` | pages: areas, page words, codecs, limits, writeback |
+//! | `pager` | memory that keeps to a limit: regions, touches, eviction; with the feature `uffd` |
 //! | `capi` | the C functions, and nothing but them |
 //!
 //! # Errors and threads

@@ -37,8 +37,11 @@ pub struct Core {
     pub stopping: AtomicBool,
     /// 1 while threads that evict in the background are wanted.
     pub evict_wanted: AtomicU32,
-    /// How many of those there are.
+    /// How many of those there are, and how many of them serve as well.
     pub evictors: AtomicU32,
+    pub evicting_servers: AtomicU32,
+    /// The pool was full: more is to be written back before the next one finds it so.
+    pub pool_full: AtomicBool,
     /// Pages of regions and the staging range that are in memory, or about to be.
     resident: AtomicU64,
     /// Most of them.
@@ -97,6 +100,8 @@ impl Core {
             stopping: AtomicBool::new(false),
             evict_wanted: AtomicU32::new(0),
             evictors: AtomicU32::new(0),
+            evicting_servers: AtomicU32::new(0),
+            pool_full: AtomicBool::new(false),
             resident: AtomicU64::new(0),
             limit: AtomicU64::new(limit),
             staged_percent: AtomicU64::new(staged_percent),
@@ -194,6 +199,9 @@ impl Core {
         if self.evict_wanted.load(Relaxed) == 0 && self.evictors.load(Relaxed) > 0 {
             self.evict_wanted.store(1, Relaxed);
             wake_nappers(&self.evict_wanted);
+            if self.evicting_servers.load(Relaxed) > 0 {
+                self.bell.ring();
+            }
         }
     }
 }

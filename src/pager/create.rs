@@ -254,6 +254,7 @@ impl Pager {
     /// Lets threads be lent again.
     pub fn resume(&self) {
         self.0.stopping.store(false, Relaxed);
+        self.0.bell.silence();
     }
 
     /// The userfaultfd: for a guardian that holds a duplicate of it, so that no thread reads zeros for pages that are

@@ -273,7 +273,9 @@ impl Core {
                     return true;
                 }
                 Err(Error::NoMemory(_)) if self.drop_copies(WRITE_BACK, true) > 0 => {}
-                Err(Error::NoMemory(_)) if self.zswap.shrink(WRITE_BACK).is_ok_and(|pages| pages > 0) => {}
+                Err(Error::NoMemory(_)) if self.zswap.shrink(WRITE_BACK).is_ok_and(|pages| pages > 0) => {
+                    self.pool_full.store(true, Relaxed);
+                }
                 Err(_) => return false,
             }
         }

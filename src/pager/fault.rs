@@ -251,9 +251,7 @@ impl Core {
         }
         add(&self.counters.poisoned, 1);
         claim.set(State::POISONED);
-        // The page takes no memory.
-        self.uncharge(1);
-        Ok(())
+        Err(Stop::Refused(LOST))
     }
 
     /// How many pages that are resident or staged have a copy in zswap.

@@ -13,6 +13,8 @@ use std::time::{Duration, Instant};
 
 /// How long a lent thread sleeps before it looks for itself.
 const SLEEP: Duration = Duration::from_millis(100);
+/// Pages that are written to the backing file once the pool was full.
+const WRITE_AHEAD: u64 = 256;
 /// Pages that are evicted before a thread looks what else there is.
 const AT_ONCE: u64 = 32;
 
@@ -21,6 +23,7 @@ impl Core {
     pub fn run(&self, duty: Duty) {
         let evicts = duty != Duty::Serve;
         self.evictors.fetch_add(u32::from(evicts), Relaxed);
+        self.evicting_servers.fetch_add(u32::from(duty == Duty::All), Relaxed);
         while !self.stopping.load(Relaxed) {
             let served = duty != Duty::Evict && self.serve_waiting();
             let evicted = evicts && self.evict_ahead();
@@ -28,19 +31,21 @@ impl Core {
                 self.rest(duty);
             }
         }
+        self.evicting_servers.fetch_sub(u32::from(duty == Duty::All), Relaxed);
         self.evictors.fetch_sub(u32::from(evicts), Relaxed);
     }
 
     fn rest(&self, duty: Duty) {
-        if duty == Duty::Evict {
+        if duty != Duty::Serve {
             self.evict_wanted.store(0, Relaxed);
-            if !self.is_low() {
-                os::nap(&self.evict_wanted, 0, SLEEP);
+            if self.is_low() {
+                return;
             }
+        }
+        if duty == Duty::Evict {
+            os::nap(&self.evict_wanted, 0, SLEEP);
         } else {
-            // A thread that does both sleeps as long as one that only serves: faults evict for themselves meanwhile.
-            let limit = if duty == Duty::All { SLEEP / 20 } else { SLEEP };
-            wait(&self.uffd, &self.bell, limit);
+            wait(&self.uffd, &self.bell, SLEEP);
             if !self.stopping.load(Relaxed) {
                 self.bell.silence();
             }
@@ -62,6 +67,10 @@ impl Core {
 
     fn evict_ahead(&self) -> bool {
         let evicted = self.is_low() && matches!(self.evict_some(AT_ONCE.min(self.reserve())), Evicted::Pages(1..));
+        if self.pool_full.load(Relaxed) && self.pool_full.swap(false, Relaxed) {
+            // Fewer than were asked for, or none, is what the next store will find out.
+            let _ = self.zswap.shrink(WRITE_AHEAD);
+        }
         evicted || self.drop_copies(AT_ONCE, false) > 0
     }
 
