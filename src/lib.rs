@@ -64,9 +64,9 @@
 //!
 //! With a pager:
 //!
-//! - **touch** of a page that is not in its place: by its state word it is moved back from the staging range, or decoded
-//!   from zswap and copied in, or zeros; only then does its copy in zswap go. In the thread that touches, by SIGBUS, or
-//!   in a thread that the program lent.
+//! - **touch** of a page that is not in its place: by its state word it is moved back from the staging range, or
+//!   decoded from zswap and copied in, or zeros; only then does its copy in zswap go. In the thread that touches, by
+//!   SIGBUS, or in a thread that the program lent.
 //! - **evict**: the clock hand picks pages that were not used lately, and moves them to the staging range; the oldest
 //!   there are compressed. A page that was only read since it came kept its copy, and is dropped.
 //!

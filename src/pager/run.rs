@@ -38,14 +38,13 @@ impl Core {
     fn rest(&self, duty: Duty) {
         if duty != Duty::Serve {
             self.evict_wanted.store(0, Relaxed);
-            if self.is_low() {
-                return;
-            }
         }
+        // Where nothing could be evicted although it was wanted, it soon may be.
+        let limit = if duty != Duty::Serve && self.is_low() { SLEEP / 50 } else { SLEEP };
         if duty == Duty::Evict {
-            os::nap(&self.evict_wanted, 0, SLEEP);
+            os::nap(&self.evict_wanted, 0, limit);
         } else {
-            wait(&self.uffd, &self.bell, SLEEP);
+            wait(&self.uffd, &self.bell, limit);
             if !self.stopping.load(Relaxed) {
                 self.bell.silence();
             }
