@@ -1,5 +1,5 @@
-//! Copies that zswap has of pages that are in memory: kept while they are clean and the pool has room, dropped by and by
-//! once they are stale.
+//! Copies that zswap has of pages that are in memory: kept while they are clean and the pool has room, dropped by and
+//! by once they are stale.
 
 use super::core::Core;
 use super::region::Region;
