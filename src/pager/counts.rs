@@ -111,7 +111,7 @@ impl Latencies {
     }
 }
 
-/// How long touches took to serve, from when the pager was told until it was done. The system's part before and after,
+/// How long every eighth touch took to serve, from when the pager was told until it was done. The system's part before and after,
 /// the signal or the wake-up, is not in it.
 #[derive(Clone, Debug, Default, Serialize)]
 #[non_exhaustive]
@@ -160,7 +160,7 @@ pub struct PagerStats {
     pub table_bytes: u64,
     /// What it did.
     pub counts: PagerCounts,
-    /// How long touches took to serve.
+    /// How long every eighth touch took to serve.
     pub latencies: LatencyHistogram,
 }
 

@@ -9,7 +9,7 @@ use super::region::{Memory, Region};
 use super::staging::{BLOCK, Block, PageId};
 use super::word::{Copied, Kind, MAX_AGE, State};
 use crate::error::Error;
-use crate::os::errno;
+use crate::os::{self, errno};
 use crate::sync::{Lock, Ordering::Relaxed, Rank};
 use crate::units::PAGE;
 
@@ -199,6 +199,10 @@ impl Core {
         let mut stored = 0;
         let mut full = false;
         while block.next < block.filled && stored < pages {
+            if block.next + 1 < block.filled {
+                // The next page arrives while this one is compressed.
+                os::prefetch_bytes(self.staging.address(block.slot(block.next + 1)) as *const u8, PAGE);
+            }
             match self.compress(block.slot(block.next)) {
                 Compressed::Yes => stored += 1,
                 Compressed::Gone => {}

@@ -82,6 +82,8 @@ impl Core {
 
     fn touch(&self, region: &Region, extent: &Extent, at: usize, want: Want) -> Result<(), Stop> {
         let page = region.page(extent.page_at(at));
+        // While the state word is fetched, so is what comes next.
+        region.area.prefetch(extent.page_at(at));
         let needs_room = matches!(page.peek().kind(), Kind::Empty | Kind::Stored);
         if needs_room {
             // Before the page is claimed: evicting takes its time, and others may be waiting for this very page. What a

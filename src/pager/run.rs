@@ -101,9 +101,14 @@ impl Core {
         self.extents.was_removed(touch.at)
     }
 
+    /// Serves a touch, and notes how long every eighth took: looking at a clock twice takes 2 % of it.
     fn timed(&self, at: usize, write: bool) -> Served {
+        let want = Want { write, hold: false };
+        if !self.counters.faults.load(Relaxed).is_multiple_of(8) {
+            return self.serve(at, want);
+        }
         let start = Instant::now();
-        let served = self.serve(at, Want { write, hold: false });
+        let served = self.serve(at, want);
         self.latencies.add(start.elapsed().as_nanos() as u64);
         served
     }

@@ -274,6 +274,14 @@ impl Area {
         self.0.index.pages()
     }
 
+    /// Fetches what a load of this offset needs first. Does nothing for an offset past the end.
+    #[inline]
+    pub fn prefetch(&self, offset: u64) {
+        if offset < self.0.index.pages() {
+            self.0.index.prefetch(offset);
+        }
+    }
+
     /// Its number: callbacks tell areas apart by it. Not used twice by one zswap.
     pub fn id(&self) -> u64 {
         self.0.id

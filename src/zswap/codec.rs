@@ -166,7 +166,8 @@ pub fn decode(contexts: &Contexts, stored: Stored, payload: &[u8], page: &mut [u
                 PAGE
             })
         }
-        Stored::Lz4 => lz4_flex::block::decompress_into(payload, page).ok(),
+        // The C decoder: 25 to 30 % less time than the Rust one, which encodes as fast.
+        Stored::Lz4 => lz4::block::decompress_to_buffer(payload, Some(PAGE as i32), page).ok(),
         Stored::Zstd => {
             contexts.take().zstd.as_mut().and_then(|zstd| zstd.decompress.decompress(&mut page[..], payload).ok())
         }
