@@ -103,7 +103,9 @@ impl Core {
     fn fill_up(&self) -> Filled {
         let mut filled = Filled::default();
         for _ in 0..2 {
-            if self.staging.pages() < self.staged_target() {
+            // Where all that is in memory is staged or held, the hand would go around for nothing.
+            let movable = self.resident() > self.staging.pages() + self.held();
+            if movable && self.staging.pages() < self.staged_target() {
                 let more = self.fill();
                 (filled.staged, filled.gone) = (filled.staged + more.staged, filled.gone + more.gone);
             }
