@@ -3,7 +3,7 @@
 //! The kernel's `Documentation/admin-guide/mm/userfaultfd.rst` and the manual pages userfaultfd(2) and
 //! ioctl_userfaultfd(2) say what each call does.
 
-use super::{Call, Errno, Os, Result, last_errno};
+use super::{Call, Errno, Os, Result, Span, last_errno};
 use linux_raw_sys::general as raw;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 
@@ -408,17 +408,23 @@ impl Os {
         super::checked(asked)
     }
 
-    /// Reads memory of this process that its owner may unmap meanwhile: EFAULT, then, and no signal.
+    /// Reads memory of this process that its owner may unmap meanwhile: it stops there, then, and no signal comes.
+    /// Returns how many bytes it read.
     ///
     /// # Safety
-    /// `bytes` bytes can be written at `to`.
-    pub unsafe fn read_memory(&self, at: usize, to: *mut u8, bytes: usize) -> Result<()> {
+    /// As many bytes as the spans have can be written at `to`.
+    pub unsafe fn read_memory(&self, spans: &[Span], to: *mut u8) -> Result<usize> {
+        if spans.is_empty() {
+            return Ok(0);
+        }
         self.may(Call::Read)?;
+        let bytes = spans.iter().map(|span| span.parts().1).sum();
         let local = libc::iovec { iov_base: to.cast(), iov_len: bytes };
-        let remote = libc::iovec { iov_base: at as *mut _, iov_len: bytes };
-        // SAFETY: the caller vouches for `to`; the rest the system checks.
-        let done = unsafe { libc::process_vm_readv(libc::getpid(), &raw const local, 1, &raw const remote, 1, 0) };
-        if usize::try_from(done) == Ok(bytes) { Ok(()) } else { Err(last_errno()) }
+        let count = spans.len() as libc::c_ulong;
+        // SAFETY: a span is an iovec, and so many can be read; the caller vouches for `to`; the rest the system checks.
+        let done =
+            unsafe { libc::process_vm_readv(libc::getpid(), &raw const local, 1, spans.as_ptr().cast(), count, 0) };
+        usize::try_from(done).map_err(|_| last_errno())
     }
 
     /// Makes a hole in a memory file, wherever it is mapped.

@@ -1,97 +1,143 @@
-//! Eviction where pages can't be moved, from memory files and on systems without UFFDIO_MOVE: protect, copy, compress,
-//! drop.
+//! Eviction in place: protect, copy, compress, drop. For memory files, and for private memory where pages can't be moved
+//! or are not to be.
 //!
-//! The page is claimed all the while, and protected before it is copied: a thread that writes faults, and waits for the
-//! claim; what it wrote before is in the copy. Threads that read go on until the page is dropped.
+//! A page is claimed all the while, and protected before it is copied: a thread that writes faults, and waits for the
+//! claim; what it wrote before is in the copy. Threads that read go on until the page is dropped. Pages of private
+//! memory are protected by one call, from the first that was picked to the last, and dropped by one: each such call
+//! interrupts every other processor that runs this process, some 5 us, while moving single pages does so for each. A page
+//! in between that is protected for nothing finds that out when it is written.
 
 use super::core::Core;
+use super::counts::add;
 use super::evict::Picks;
 use super::region::{Memory, Region};
-use super::word::{Copied, MAX_AGE, State};
-use crate::os::{Errno, Kind, errno};
+use super::scratch::LOT;
+use super::staging::BLOCK;
+use super::word::{Copied, MAX_AGE};
+use crate::os::{Errno, Kind, Span};
 use crate::units::PAGE;
 
 impl Core {
-    /// Evicts picked pages. How many went.
-    pub(super) fn copy_out(&self, region: &Region, picks: &mut Picks<'_>) -> u64 {
-        let mut gone = 0;
+    /// Protects picked pages from writes, but those that are clean, which are. The hand is held, so that no page in
+    /// between becomes held meanwhile.
+    pub(super) fn protect_picked(&self, region: &Region, picks: &mut Picks<'_>) {
         let mut first = 0;
         while first < picks.count {
-            let end = picks.run(first);
-            gone += self.copy_run(region, picks, first, end);
+            let end = if region.is_private() { picks.fenced(first) } else { picks.run(first) };
+            let dirty = |pick: &usize| picks.was(*pick).copy() != Copied::Clean;
+            let (low, high) = ((first..end).find(dirty), (first..end).rfind(dirty));
+            if let (Some(low), Some(high)) = (low, high) {
+                let (at, bytes) = (picks.at[low], picks.at[high] + PAGE - picks.at[low]);
+                if self.uffd.protect(at, bytes, true).is_err() {
+                    (low..=high).for_each(|pick| picks.unprotected[pick] = true);
+                }
+            }
             first = end;
         }
-        gone
     }
 
-    /// The same with neighbours, which are protected together.
-    fn copy_run(&self, region: &Region, picks: &mut Picks<'_>, first: usize, end: usize) -> u64 {
-        let (at, bytes) = (picks.at[first], (end - first) * PAGE);
-        if let Err(errno) = self.uffd.protect(at, bytes, true) {
-            for pick in first..end {
-                self.drop_copy(region, picks.page[pick], picks.was(pick));
-                self.stays(picks, pick, errno);
-            }
-            return 0;
+    /// Evicts picked pages that were protected. How many went.
+    pub(super) fn copy_out(&self, region: &Region, picks: &mut Picks<'_>) -> u64 {
+        let mut stored = [false; BLOCK];
+        let mut first = 0;
+        while first < picks.count {
+            let end = (first + LOT).min(picks.count);
+            self.store_picked(region, picks, first, end, &mut stored);
+            first = end;
         }
-        let mut gone = 0;
-        for pick in first..end {
-            let was = picks.was(pick);
-            match self.copy_page(region, picks.at[pick], picks.page[pick], was.copy()) {
-                Ok(()) => {
-                    self.copies_went(u64::from(was.copy() != Copied::No));
-                    picks.end(pick, State::STORED);
-                    self.uncharge(1);
-                    gone += 1;
-                }
-                Err(errno) => {
-                    // Whatever copy there is now, the word says that there is none.
-                    self.forget(region, picks.page[pick]);
-                    self.copies_went(u64::from(was.copy() != Copied::No));
-                    let _ = self.uffd.protect(picks.at[pick], PAGE, false);
-                    self.stays(picks, pick, errno);
-                }
-            }
-        }
-        gone
+        self.drop_picked(region, picks, &stored)
     }
 
-    fn copy_page(&self, region: &Region, at: usize, page: u64, copy: Copied) -> Result<(), Errno> {
-        if copy == Copied::Clean {
-            super::counts::add(&self.counters.dropped, 1);
-            return self.drop_in_place(region, at, page);
-        }
+    /// Stores some picked pages; those that are clean are.
+    fn store_picked(
+        &self,
+        region: &Region,
+        picks: &mut Picks<'_>,
+        first: usize,
+        end: usize,
+        stored: &mut [bool; BLOCK],
+    ) {
         let mut lot = self.scratch.take();
-        match &region.memory {
-            // SAFETY: the lot has room for a page.
-            Memory::Private => unsafe { self.os.read_memory(at, lot.address(0), PAGE) }?,
-            Memory::Shared(file, offset) => {
-                let read = self.os.read_at(file, lot.page(0), offset + page * PAGE as u64)?;
-                if read != PAGE {
-                    return Err(Errno(errno::EIO));
-                }
+        let mut dirty = [0; LOT];
+        let mut count = 0;
+        for pick in first..end {
+            stored[pick] = picks.was(pick).copy() == Copied::Clean;
+            if !stored[pick] && !picks.unprotected[pick] {
+                dirty[count] = pick;
+                count += 1;
             }
+            add(&self.counters.dropped, u64::from(stored[pick]));
         }
-        // SAFETY: the lot has a page.
-        if !unsafe { self.store(region, page, lot.address(0)) } {
-            return Err(Errno(errno::ENOMEM));
+        let read = self.read_picked(region, picks, &dirty[..count], &mut lot);
+        for (place, &pick) in dirty[..read].iter().enumerate() {
+            // SAFETY: the lot has a page there.
+            stored[pick] = unsafe { self.store(region, picks.page[pick], lot.address(place)) };
         }
-        drop(lot);
-        self.drop_in_place(region, at, page)
     }
 
-    /// Drops a page that is in zswap.
-    fn drop_in_place(&self, region: &Region, at: usize, page: u64) -> Result<(), Errno> {
+    /// Reads pages to the lot. How many.
+    fn read_picked(
+        &self,
+        region: &Region,
+        picks: &Picks<'_>,
+        which: &[usize],
+        lot: &mut super::scratch::Lot<'_>,
+    ) -> usize {
+        match &region.memory {
+            Memory::Private => {
+                let mut spans = [Span::new(std::ptr::null_mut(), 0); LOT];
+                which
+                    .iter()
+                    .zip(&mut spans)
+                    .for_each(|(&pick, span)| *span = Span::new(picks.at[pick] as *mut u8, PAGE));
+                // SAFETY: the lot has room for as many pages.
+                unsafe { self.os.read_memory(&spans[..which.len()], lot.address(0)) }.unwrap_or(0) / PAGE
+            }
+            Memory::Shared(file, offset) => {
+                let read = |(place, &pick): (usize, &usize)| {
+                    self.os.read_at(file, lot.page(place), offset + picks.page[pick] * PAGE as u64) == Ok(PAGE)
+                };
+                which.iter().enumerate().map(read).take_while(|read| *read).count()
+            }
+        }
+    }
+
+    /// Drops pages that are stored. How many went.
+    fn drop_picked(&self, region: &Region, picks: &mut Picks<'_>, stored: &[bool; BLOCK]) -> u64 {
+        let mut spans = [Span::new(std::ptr::null_mut(), 0); BLOCK];
+        let mut count = 0;
+        for pick in (0..picks.count).filter(|&pick| stored[pick]) {
+            spans[count] = Span::new(picks.at[pick] as *mut u8, PAGE);
+            count += 1;
+        }
+        // SAFETY: the pages are in zswap, protected and claimed.
+        let together =
+            region.is_private() && count > 1 && unsafe { self.os.release_many(&spans[..count]) } == Ok(count * PAGE);
+        let mut gone = 0;
+        for pick in 0..picks.count {
+            let was = picks.was(pick);
+            let dropped = stored[pick] && (together || self.drop_in_place(region, picks, pick).is_ok());
+            if dropped {
+                self.copies_went(u64::from(was.copy() != Copied::No));
+                picks.end(pick, self.stored(was));
+                gone += 1;
+            } else {
+                // Whatever copy there is now, the word says that there is none.
+                self.forget(region, picks.page[pick]);
+                self.copies_went(u64::from(was.copy() != Copied::No));
+                add(&self.counters.pinned, 1);
+                picks.end(pick, was.with_copy(Copied::No).with_age(MAX_AGE));
+            }
+        }
+        self.uncharge(gone);
+        gone
+    }
+
+    fn drop_in_place(&self, region: &Region, picks: &Picks<'_>, pick: usize) -> Result<(), Errno> {
         match &region.memory {
             // SAFETY: the page is in zswap, protected and claimed.
-            Memory::Private => unsafe { self.os.release(at as *mut u8, PAGE, Kind::Anonymous) }.map(|_| ()),
-            Memory::Shared(file, offset) => self.os.punch(file, offset + page * PAGE as u64, PAGE),
+            Memory::Private => unsafe { self.os.release(picks.at[pick] as *mut u8, PAGE, Kind::Anonymous).map(|_| ()) },
+            Memory::Shared(file, offset) => self.os.punch(file, offset + picks.page[pick] * PAGE as u64, PAGE),
         }
-    }
-
-    /// A page that is not evicted now, and passed by for a while.
-    fn stays(&self, picks: &mut Picks<'_>, pick: usize, errno: Errno) {
-        super::counts::add(&self.counters.pinned, u64::from(errno.0 != errno::EAGAIN));
-        picks.end(pick, State::resident(MAX_AGE));
     }
 }

@@ -46,6 +46,8 @@ pub struct Core {
     resident: AtomicU64,
     /// Most of them.
     limit: AtomicU64,
+    /// Pages that left memory since the pager was created.
+    pub departures: AtomicU64,
     /// Percent of the limit that may be staged.
     pub staged_percent: AtomicU64,
     /// Pages that are resident or staged and have a copy in zswap.
@@ -104,6 +106,7 @@ impl Core {
             pool_full: AtomicBool::new(false),
             resident: AtomicU64::new(0),
             limit: AtomicU64::new(limit),
+            departures: AtomicU64::new(0),
             staged_percent: AtomicU64::new(staged_percent),
             copies: AtomicU64::new(0),
             kept_percent: AtomicU64::new(50),

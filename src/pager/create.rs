@@ -52,7 +52,7 @@ impl Pager {
 
     pub(crate) fn with_os(os: Os, name: &str, options: &PagerOptions) -> Result<Self> {
         const REGIONS: Error = Error::Invalid(&"there are at most 65536 regions");
-        const STAGED: Error = Error::Invalid(&"staged_percent is 1 to 90, or 0 for 25");
+        const STAGED: Error = Error::Invalid(&"staged_percent is 1 to 90, or 0 for 10");
         if options.max_regions > 65536 {
             return Err(REGIONS);
         }
@@ -61,7 +61,7 @@ impl Pager {
         }
         let or = |value: u64, default: u64| if value == 0 { default } else { value };
         let limit = or(options.resident_bytes, u64::MAX / 2) / PAGE as u64;
-        let staged_percent = or(options.staged_percent.into(), 25);
+        let staged_percent = or(options.staged_percent.into(), 10);
         let max_held = or(options.max_held_bytes, limit.saturating_mul(PAGE as u64) / 8) / PAGE as u64;
         let (uffd, moves) = open(&os, options)?;
         let staging = Staging::new(&os, own_uffd(&os, moves)?, staged_room(limit, staged_percent))?;

@@ -5,7 +5,7 @@ use super::core::{Core, Evicted};
 use super::counts::add;
 use super::extents::Extent;
 use super::page::Claim;
-use super::region::{Memory, Region};
+use super::region::Region;
 use super::staging::{BLOCK, Block, PageId};
 use super::word::{Copied, Kind, MAX_AGE, State};
 use crate::error::Error;
@@ -15,6 +15,8 @@ use crate::units::PAGE;
 
 /// State words that are looked at with the hand's lock held, at most.
 const LOOKS: usize = 4096;
+/// Pages that are evicted in place at once, at least.
+const FEW: usize = 16;
 /// How often the hand goes around before it gives up: pages of every age are found by then.
 const LAPS: u32 = MAX_AGE + 2;
 /// Pages that are written to the backing file at once when the pool is full.
@@ -37,12 +39,28 @@ pub(super) struct Picks<'a> {
     claims: [Option<Claim<'a>>; BLOCK],
     pub(super) at: [usize; BLOCK],
     pub(super) page: [u64; BLOCK],
+    /// Whether a page that is held lies before it.
+    fence: [bool; BLOCK],
+    /// Whether the system refused to protect it.
+    pub(super) unprotected: [bool; BLOCK],
     pub(super) count: usize,
 }
 
 impl<'a> Picks<'a> {
     fn new() -> Self {
-        Self { claims: [const { None }; BLOCK], at: [0; BLOCK], page: [0; BLOCK], count: 0 }
+        Self {
+            claims: [const { None }; BLOCK],
+            at: [0; BLOCK],
+            page: [0; BLOCK],
+            fence: [false; BLOCK],
+            unprotected: [false; BLOCK],
+            count: 0,
+        }
+    }
+
+    /// Where a page that is held lies next after `first`, or the end.
+    pub(super) fn fenced(&self, first: usize) -> usize {
+        (first + 1..self.count).find(|&next| self.fence[next]).unwrap_or(self.count)
     }
 
     fn push(&mut self, claim: Claim<'a>, at: usize, page: u64) {
@@ -73,6 +91,8 @@ struct Filled {
     staged: u64,
     /// Pages that went from memory.
     gone: u64,
+    /// There were pages to evict in place, and no room to store any.
+    full: bool,
 }
 
 impl Core {
@@ -82,8 +102,11 @@ impl Core {
         let mut gone = 0;
         let mut idle = 0;
         while gone < pages && idle < IDLE {
-            let filled = self.fill_up();
+            let filled = self.fill_up(pages - gone);
             gone += filled.gone;
+            if filled.full && gone == 0 && self.staging.pages() == 0 {
+                return Evicted::Full;
+            }
             match self.drain(pages.saturating_sub(gone)) {
                 Evicted::Pages(drained) => {
                     gone += drained;
@@ -100,21 +123,25 @@ impl Core {
 
     /// Stages pages while the staging range is below its share, or has none to drain: twice as many as are drained at
     /// once, so that it grows to its share by and by.
-    fn fill_up(&self) -> Filled {
+    fn fill_up(&self, wanted: u64) -> Filled {
         let mut filled = Filled::default();
         for _ in 0..2 {
+            if filled.gone >= wanted {
+                break;
+            }
             // Where all that is in memory is staged or held, the hand would go around for nothing.
             let movable = self.resident() > self.staging.pages() + self.held();
             if movable && self.staging.pages() < self.staged_target() {
-                let more = self.fill();
+                let more = self.fill(wanted);
                 (filled.staged, filled.gone) = (filled.staged + more.staged, filled.gone + more.gone);
+                filled.full |= more.full;
             }
         }
         filled
     }
 
     /// Moves the hand on to pages that were not used lately, and evicts them from their places.
-    fn fill(&self) -> Filled {
+    fn fill(&self, wanted: u64) -> Filled {
         let mut laps = 0;
         while laps < LAPS {
             let mut hand = self.hand.lock();
@@ -129,20 +156,23 @@ impl Core {
                 continue;
             };
             let mut picks = Picks::new();
-            hand.0 = pick(&region, &extent, from, &mut picks);
+            let stages = self.moves && region.is_private();
+            let most = if stages { BLOCK } else { (wanted as usize).clamp(FEW, BLOCK) };
+            hand.0 = pick(&region, &extent, from, &mut picks, most);
+            if !stages {
+                self.protect_picked(&region, &mut picks);
+            }
             drop(hand);
-            if picks.count > 0 {
-                return self.evict_picked(extent.region, &region, &mut picks);
+            match picks.count {
+                0 => {}
+                _ if stages => return self.stage(extent.region, &region, &mut picks),
+                _ => {
+                    let gone = self.copy_out(&region, &mut picks);
+                    return Filled { gone, full: gone == 0, ..Filled::default() };
+                }
             }
         }
         Filled::default()
-    }
-
-    fn evict_picked(&self, place: usize, region: &Region, picks: &mut Picks<'_>) -> Filled {
-        match &region.memory {
-            Memory::Private if self.moves => self.stage(place, region, picks),
-            _ => Filled { staged: 0, gone: self.copy_out(region, picks) },
-        }
     }
 
     /// Moves picked pages to a block of the staging range.
@@ -261,7 +291,7 @@ impl Core {
             return Compressed::Full;
         }
         self.copies_went(u64::from(seen.copy() != Copied::No));
-        claim.set(State::STORED);
+        claim.set(self.stored(seen));
         self.staging.went(1);
         Compressed::Yes
     }
@@ -288,6 +318,11 @@ impl Core {
         false
     }
 
+    /// The word of a page that leaves memory: with its age, and when it left, for should it be back soon.
+    pub(super) fn stored(&self, was: State) -> State {
+        State::stored(was.age(), self.departures.fetch_add(1, Relaxed) as u32)
+    }
+
     /// Evicts until so many pages are resident at most, as far as that can be.
     pub fn evict_to(&self, pages: u64) -> Evicted {
         let mut gone = 0;
@@ -312,13 +347,14 @@ enum Compressed {
 }
 
 /// Picks pages from an address on, up to as many as a block has slots. Where the hand stands then.
-fn pick<'a>(region: &'a Region, extent: &Extent, from: usize, picks: &mut Picks<'a>) -> usize {
+fn pick<'a>(region: &'a Region, extent: &Extent, from: usize, picks: &mut Picks<'a>, most: usize) -> usize {
+    let mut fence = false;
     if region.closing.load(Relaxed) {
         return extent.end;
     }
     let mut at = from;
     let end = extent.end.min(from + LOOKS * PAGE);
-    while at < end && picks.count < BLOCK {
+    while at < end && picks.count < most {
         let number = extent.page_at(at);
         let page = region.page(number);
         let seen = page.peek();
@@ -327,8 +363,10 @@ fn pick<'a>(region: &'a Region, extent: &Extent, from: usize, picks: &mut Picks<
                 page.grow_older(seen);
             } else if let Some(claim) = page.try_claim(seen) {
                 picks.push(claim, at, number);
+                picks.fence[picks.count - 1] = std::mem::take(&mut fence);
             }
         }
+        fence |= matches!(seen.kind(), Kind::Resident(1..));
         at += PAGE;
     }
     at

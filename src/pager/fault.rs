@@ -211,7 +211,8 @@ impl Core {
         }
         // The bytes are in place now, and only now may the copies go.
         let copy = if done == 0 { Copied::Stale } else { keeps };
-        first.set(self.resident_with(region, page, copy));
+        let age = self.age_of(first.was());
+        first.set(self.resident_with(region, page, copy).with_age(age));
         for (next, claim) in (page + 1..).zip(ahead.iter_mut().take(done.max(1) - 1)) {
             claim.as_mut().expect("it was loaded").set(self.resident_with(region, next, copy));
         }
@@ -219,6 +220,12 @@ impl Core {
         add(&self.counters.loads, 1);
         add(&self.counters.loads_ahead, done.max(1) as u64 - 1);
         Ok(())
+    }
+
+    /// How old a page is that comes back: one that did not stay away for long is used more often than others.
+    fn age_of(&self, stored: State) -> u32 {
+        let away = stored.departures_since(self.departures.load(Relaxed) as u32);
+        if u64::from(away) < self.limit() / 4 { (stored.age() + 1).min(MAX_AGE) } else { 0 }
     }
 
     /// What becomes of the copies of pages that were decoded. Clean ones are kept as far as there are not too many; and

@@ -23,7 +23,7 @@ pub struct PagerOptions {
     pub resident_bytes: u64,
     /// Who serves touches.
     pub fault_mode: FaultMode,
-    /// Percent of `resident_bytes` that the staging range may have, 1 to 90; 0: 25.
+    /// Percent of `resident_bytes` that the staging range may have, 1 to 90; 0: 10.
     pub staged_percent: u8,
     /// Most bytes that may be held at the same time; 0: an eighth of `resident_bytes`.
     pub max_held_bytes: u64,

@@ -205,6 +205,11 @@ impl Core {
                 return Err(error);
             }
         }
+        // An eviction that began before may just now have protected them for nothing; none that begins now will.
+        drop(self.hand.lock());
+        for part in self.extents.within(start, end) {
+            let _ = self.uffd.protect(part.start, part.end - part.start, false);
+        }
         Ok(())
     }
 

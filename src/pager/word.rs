@@ -3,7 +3,7 @@
 //! ```text
 //!  31                     7 6   5    4      3    2    0
 //! ┌────────────────────────┬─────┬───────┬──────┬──────┐
-//! │ holds, or staging slot │ age │ clean │ copy │ kind │
+//! │ holds, slot, departure │ age │ clean │ copy │ kind │
 //! └────────────────────────┴─────┴───────┴──────┴──────┘
 //! ```
 //!
@@ -57,8 +57,6 @@ pub struct State(pub u32);
 impl State {
     /// Reads as zero.
     pub const EMPTY: Self = Self(0);
-    /// In zswap.
-    pub const STORED: Self = Self(3);
     /// Claimed.
     pub const BUSY: Self = Self(4);
     /// Lost, and known to be.
@@ -67,6 +65,16 @@ impl State {
     /// In its place, of this age, not held.
     pub const fn resident(age: u32) -> Self {
         Self(1 | age << AGE_AT)
+    }
+
+    /// In zswap; of what age it was, and how many pages had left memory before it, as far as there is room for that.
+    pub const fn stored(age: u32, departures: u32) -> Self {
+        Self(3 | age << AGE_AT | departures << PAYLOAD_AT)
+    }
+
+    /// How many pages left memory since a stored one did, as far as there is room for that.
+    pub const fn departures_since(self, departures: u32) -> u32 {
+        departures.wrapping_sub(self.0 >> PAYLOAD_AT) & MAX_PAYLOAD
     }
 
     /// In a slot of the staging range; remembers its age and copy from when it was resident.
@@ -133,7 +141,9 @@ mod tests {
         assert_eq!((held.kind(), held.age(), held.copy()), (Kind::Resident(MAX_PAYLOAD), 1, Copied::No));
         assert_eq!(held.with_copy(Copied::Stale).copy(), Copied::Stale);
         assert_eq!(held.with_holds(0), State::resident(1));
-        let kinds = [State::EMPTY, State::STORED, State::BUSY, State::POISONED].map(State::kind);
+        let kinds = [State::EMPTY, State::stored(2, u32::MAX), State::BUSY, State::POISONED].map(State::kind);
+        assert_eq!((State::stored(3, 7).departures_since(10), State::stored(3, u32::MAX).departures_since(4)), (3, 5));
+        assert_eq!(State::stored(3, u32::MAX).age(), 3);
         assert_eq!(kinds, [Kind::Empty, Kind::Stored, Kind::Busy, Kind::Poisoned]);
     }
 }
