@@ -11,7 +11,8 @@ use crate::units::PAGE;
 const LOOKS: usize = 64 << 10;
 
 impl Core {
-    /// Drops the copy of a page that this thread has claimed, if its word, which the caller changes, says that it has one.
+    /// Drops the copy of a page that this thread has claimed, if its word, which the caller changes, says that it has
+    /// one.
     pub fn drop_copy(&self, region: &Region, page: u64, was: State) {
         if was.copy() != Copied::No {
             self.forget(region, page);

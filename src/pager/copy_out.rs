@@ -1,11 +1,11 @@
-//! Eviction in place: protect, copy, compress, drop. For memory files, and for private memory where pages can't be moved
-//! or are not to be.
+//! Eviction in place: protect, copy, compress, drop. For memory files, and for private memory where pages can't be
+//! moved or are not to be.
 //!
 //! A page is claimed all the while, and protected before it is copied: a thread that writes faults, and waits for the
 //! claim; what it wrote before is in the copy. Threads that read go on until the page is dropped. Pages of private
 //! memory are protected by one call, from the first that was picked to the last, and dropped by one: each such call
-//! interrupts every other processor that runs this process, some 5 us, while moving single pages does so for each. A page
-//! in between that is protected for nothing finds that out when it is written.
+//! interrupts every other processor that runs this process, some 5 us, while moving single pages does so for each. A
+//! page in between that is protected for nothing finds that out when it is written.
 
 use super::core::Core;
 use super::counts::add;

@@ -111,8 +111,8 @@ impl Latencies {
     }
 }
 
-/// How long every eighth touch took to serve, from when the pager was told until it was done. The system's part before and after,
-/// the signal or the wake-up, is not in it.
+/// How long every eighth touch took to serve, from when the pager was told until it was done. The system's part before
+/// and after, the signal or the wake-up, is not in it.
 #[derive(Clone, Debug, Default, Serialize)]
 #[non_exhaustive]
 pub struct LatencyHistogram {

@@ -24,8 +24,8 @@ pub struct RegionId(pub(crate) usize);
 /// Keeps memory to a limit: what was not used lately is compressed, and comes back when it is touched.
 ///
 /// Methods may be called from any thread, but not from a signal handler, and not by a thread that holds a lock which a
-/// touch of a region might need. While one runs, the handlers of asynchronous signals wait. Dropping it brings all pages
-/// back to memory.
+/// touch of a region might need. While one runs, the handlers of asynchronous signals wait. Dropping it brings all
+/// pages back to memory.
 pub struct Pager(pub(crate) Arc<Core>);
 
 /// A pager's statistics, and those of the zswap that its pages are in.
@@ -77,8 +77,8 @@ impl Pager {
         Ok(Self(core))
     }
 
-    /// Sets how many bytes of pages of regions and the staging range may be in memory; 0: no limit. Evicts what is above
-    /// it before it returns.
+    /// Sets how many bytes of pages of regions and the staging range may be in memory; 0: no limit. Evicts what is
+    /// above it before it returns.
     ///
     /// # Errors
     /// [`Error::NoMemory`] if the pool is full and nothing can be written back: the limit holds from then on, and what
@@ -197,8 +197,8 @@ impl Pager {
         self.0.remove_region(region.0, removal)
     }
 
-    /// Brings the pages of a range of regions to memory, and keeps them there until [`Pager::release`]: for system calls
-    /// in [`FaultMode::Sigbus`]. Holds of a page are counted.
+    /// Brings the pages of a range of regions to memory, and keeps them there until [`Pager::release`]: for system
+    /// calls in [`FaultMode::Sigbus`]. Holds of a page are counted.
     ///
     /// # Errors
     /// [`Error::Invalid`] if a part of the range is in no region. [`Error::NoSpace`] if more would be held than may be.

@@ -289,8 +289,8 @@ impl Core {
     }
 }
 
-/// Decodes pages from `first` on, each to its place in the lot, as far as they are in zswap and nobody has them claimed.
-/// How many.
+/// Decodes pages from `first` on, each to its place in the lot, as far as they are in zswap and nobody has them
+/// claimed. How many.
 fn load_ahead<'a>(region: &'a Region, first: u64, lot: &mut Lot<'_>, claims: &mut [Option<Claim<'a>>]) -> usize {
     for (number, place) in claims.iter_mut().enumerate() {
         let page = region.page(first + number as u64);

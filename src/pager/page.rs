@@ -1,5 +1,5 @@
-//! The protocol of the state word: whoever moves a page has claimed it, and nobody else touches its bytes in the staging
-//! range or in zswap meanwhile.
+//! The protocol of the state word: whoever moves a page has claimed it, and nobody else touches its bytes in the
+//! staging range or in zswap meanwhile.
 //!
 //! A claim is a compare-and-swap to BUSY; it ends with a store of what became of the page. Only the clock hand changes
 //! a word without a claim: the age of a resident page, by a compare-and-swap that a claim makes fail. A claim that is

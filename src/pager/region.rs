@@ -84,7 +84,8 @@ pub struct Ahead(AtomicU64);
 const WINDOW_BITS: u32 = 8;
 
 impl Ahead {
-    /// Pages to bring in for a touch of `page`: more than one if it is what comes after those that were brought in last.
+    /// Pages to bring in for a touch of `page`: more than one if it is what comes after those that were brought in
+    /// last.
     #[inline]
     pub fn window(&self, page: u64) -> usize {
         let last = self.0.load(Relaxed);

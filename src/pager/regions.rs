@@ -265,8 +265,8 @@ impl Core {
         Ok(())
     }
 
-    /// Gives one page back, wherever it is. One in its place is moved away first where that can be: giving it back there
-    /// is an event.
+    /// Gives one page back, wherever it is. One in its place is moved away first where that can be: giving it back
+    /// there is an event.
     fn discard_in_place(&self, region: &Region, page: u64, at: usize) -> Result<()> {
         if region.page(page).peek() == State::EMPTY {
             return Ok(());
