@@ -4,10 +4,12 @@
 #![allow(dead_code)]
 
 pub mod memory;
+pub mod pages;
 pub mod peers;
 pub mod random;
 pub mod sizes;
 pub mod workloads;
+pub mod zram;
 
 /// Whether this is a run to try the benchmark, not to measure: `cargo bench` says `--bench`, `cargo test` does not.
 pub fn is_trial() -> bool {

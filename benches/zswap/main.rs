@@ -8,11 +8,11 @@
 mod common;
 mod memory;
 mod overhead;
-mod pages;
 mod plain;
 mod threads;
 mod zram;
 
+use common::pages;
 use zsalloc::{Area, AreaOptions, Zswap, ZswapOptions};
 
 /// A zswap with one area that has room for so many pages.

@@ -1,6 +1,6 @@
 //! What it costs in memory to hold pages: every byte that is not a page's own.
 
-use super::pages::Pages;
+use super::common::pages::Pages;
 use super::zswap;
 use zsalloc::{PAGE_SIZE, ZswapOptions};
 

@@ -1,6 +1,6 @@
 //! One thread: stores, loads in random order, takes, invalidates, batches.
 
-use super::pages::{Page, Pages};
+use super::common::pages::{Page, Pages};
 use super::plain::{Compressor, Packed};
 use super::zswap;
 use std::hint::black_box;

@@ -1,8 +1,8 @@
 //! The pages that everything is measured with.
 
-use super::common::give_up;
-use super::common::random::Random;
-use super::common::sizes;
+use super::give_up;
+use super::random::Random;
+use super::sizes;
 use zsalloc::PAGE_SIZE;
 
 /// A page.

@@ -1,0 +1,123 @@
+//! The two sides: the pager, and the kernel's swap.
+
+use super::child::Order;
+use super::common::zram;
+use super::region::{Region, resident_and_swapped};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use zsalloc::{Duty, FaultMode, PAGE_SIZE, Pager, PagerOptions, PagerSnapshot, RegionOptions};
+
+/// A pager that a region is under, with the threads that are lent to it.
+pub struct Lent {
+    /// The pager.
+    pub pager: Arc<Pager>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Lent {
+    /// With these threads.
+    pub fn new(region: &Region, options: &PagerOptions, duties: &[Duty]) -> Result<Self, String> {
+        let pager = Arc::new(Pager::new("bench", options).map_err(|error| error.to_string())?);
+        // SAFETY: the memory is used through these addresses alone, and is unmapped after the pager is dropped.
+        let added = unsafe { pager.add_region(region.base(), region.bytes(), &RegionOptions::default()) };
+        added.map_err(|error| error.to_string())?;
+        let lend = |&duty: &Duty| {
+            let pager = pager.clone();
+            std::thread::spawn(move || pager.run(duty).expect("not a forked process"))
+        };
+        let threads = duties.iter().map(lend).collect();
+        Ok(Self { pager, threads })
+    }
+
+    /// What it has and did.
+    pub fn snapshot(&self) -> PagerSnapshot {
+        self.pager.snapshot().expect("not a forked process")
+    }
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        self.pager.stop();
+        for thread in self.threads.drain(..) {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Who pages.
+pub enum Side {
+    /// The pager.
+    Ours(Lent),
+    /// The kernel, to a device with this number and so many places.
+    Kernel(u32, usize),
+}
+
+/// What an order says of who pages: `pager`, with `fault` in the thread that touches or by `threads`; or `kernel`.
+pub fn side(order: &Order, region: &Region, limit: usize, duties: &[Duty]) -> Result<Side, String> {
+    let side: String = order.get("side")?;
+    if side == "kernel" {
+        return Ok(Side::Kernel(order.get("zram")?, order.get("places")?));
+    }
+    let options = PagerOptions {
+        resident_bytes: (limit * PAGE_SIZE) as u64,
+        fault_mode: if side == "threads" { FaultMode::Threads } else { FaultMode::Sigbus },
+        staged_percent: order.get("staged").unwrap_or(0),
+        ..PagerOptions::default()
+    };
+    Ok(Side::Ours(Lent::new(region, &options, duties)?))
+}
+
+impl Side {
+    /// Evicts all of a region. How many pages were compressed.
+    pub fn evict_all(&self, region: &Region) -> Result<f64, String> {
+        match self {
+            Self::Ours(lent) => evict_all(&lent.pager, region.pages() as u64),
+            Self::Kernel(..) => {
+                // SAFETY: the range is the region's, and its bytes come back when they are touched.
+                let result = unsafe { libc::madvise(region.base().cast(), region.bytes(), libc::MADV_PAGEOUT) };
+                match result {
+                    0 => Ok(region.pages() as f64),
+                    _ => Err(format!("MADV_PAGEOUT: {}", std::io::Error::last_os_error())),
+                }
+            }
+        }
+    }
+
+    /// Bytes of memory that what was evicted takes, tables included.
+    pub fn pool(&self) -> f64 {
+        match self {
+            Self::Ours(lent) => {
+                let snapshot = lent.snapshot();
+                let indexes: u64 = snapshot.zswap.areas.iter().map(|area| area.metadata_bytes).sum();
+                (snapshot.zswap.zswap.pool_bytes + indexes + snapshot.pager.table_bytes) as f64
+            }
+            Self::Kernel(number, places) => zram::memory(*number, *places),
+        }
+    }
+
+    /// Bytes of the region, and of the staging range, that are in memory by what the system says.
+    pub fn resident(&self, region: &Region) -> f64 {
+        let resident = |start, bytes| resident_and_swapped(start, bytes).0;
+        let staged = match self {
+            Self::Ours(lent) => {
+                let (start, bytes) = lent.pager.staging_range();
+                resident(start, bytes)
+            }
+            Self::Kernel(..) => 0.0,
+        };
+        resident(region.base() as usize, region.bytes()) + staged
+    }
+}
+
+fn evict_all(pager: &Pager, pages: u64) -> Result<f64, String> {
+    let before = pager.stats().counts.stored;
+    let mut refused = 0;
+    while pager.stats().resident_bytes > 0 {
+        match pager.evict(pages) {
+            Ok(_) => refused = 0,
+            Err(error) if refused > 100 => return Err(error.to_string()),
+            Err(_) => refused += 1,
+        }
+    }
+    Ok((pager.stats().counts.stored - before) as f64)
+}

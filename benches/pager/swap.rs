@@ -1,0 +1,89 @@
+//! The kernel's side: swap to a zram device of its own, for as long as a value lives.
+
+use super::common::zram::Device;
+use std::ffi::CString;
+use std::fs::{self, OpenOptions};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::FileExt;
+use zsalloc::PAGE_SIZE;
+
+/// `SWAP_FLAG_PREFER` and the highest priority, so that nothing goes to swap that was there before.
+const PREFERRED: i32 = 0x8000 | 0x7fff;
+
+/// A setting of the kernel that gets its value back.
+struct Setting {
+    path: &'static str,
+    was: String,
+}
+
+impl Setting {
+    fn set(path: &'static str, value: &str) -> Result<Self, String> {
+        let sentence = |error| format!("{path}: {error}");
+        let was = fs::read_to_string(path).map_err(sentence)?.trim().to_owned();
+        fs::write(path, value).map_err(sentence)?;
+        Ok(Self { path, was })
+    }
+}
+
+impl Drop for Setting {
+    fn drop(&mut self) {
+        if let Err(error) = fs::write(self.path, &self.was) {
+            eprintln!("{} could not be set back to {}: {error}", self.path, self.was);
+        }
+    }
+}
+
+/// Swap that is on. Its parts end in the order in which they are here.
+pub struct Swap {
+    _on: On,
+    _cluster: Setting,
+    _zswap: Option<Setting>,
+    device: Device,
+}
+
+struct On(CString);
+
+impl Drop for On {
+    fn drop(&mut self) {
+        // SAFETY: the path ends with a zero byte.
+        if unsafe { libc::swapoff(self.0.as_ptr()) } != 0 {
+            eprintln!("{:?} is still swap: {}", self.0, std::io::Error::last_os_error());
+        }
+    }
+}
+
+impl Swap {
+    /// Turns on swap with room for so many pages.
+    pub fn on(pages: usize) -> Result<Self, String> {
+        let device = Device::new((pages + 1) * PAGE_SIZE)?;
+        let path = device.path();
+        let sentence = |error: std::io::Error| format!("{}: {error}", path.display());
+        let file = OpenOptions::new().write(true).open(&path).map_err(sentence)?;
+        file.write_all_at(&header(pages as u32), 0).and_then(|()| file.sync_all()).map_err(sentence)?;
+        drop(file);
+        let zswap = "/sys/module/zswap/parameters/enabled";
+        let is_there = fs::read_to_string(zswap).is_ok_and(|text| text.starts_with('Y'));
+        let zswap = if is_there { Some(Setting::set(zswap, "N")?) } else { None };
+        let cluster = Setting::set("/proc/sys/vm/page-cluster", "0")?;
+        let name = CString::new(path.as_os_str().as_bytes()).expect("no zero byte");
+        // SAFETY: the path ends with a zero byte.
+        if unsafe { libc::swapon(name.as_ptr(), PREFERRED) } != 0 {
+            return Err(sentence(std::io::Error::last_os_error()));
+        }
+        Ok(Self { _on: On(name), _cluster: cluster, _zswap: zswap, device })
+    }
+
+    /// The number of its device.
+    pub fn number(&self) -> u32 {
+        self.device.number()
+    }
+}
+
+/// The first page of swap of so many pages behind it.
+fn header(pages: u32) -> Vec<u8> {
+    let mut page = vec![0; PAGE_SIZE];
+    page[1024..1028].copy_from_slice(&1_u32.to_ne_bytes());
+    page[1028..1032].copy_from_slice(&pages.to_ne_bytes());
+    page[PAGE_SIZE - 10..].copy_from_slice(b"SWAPSPACE2");
+    page
+}

@@ -1,0 +1,115 @@
+//! A workload over memory that is four times its limit: in a process of its own.
+
+use super::cgroup;
+use super::child::{Numbers, Order};
+use super::region::Region;
+use super::sequences::WRITE;
+use super::sides::{Side, side};
+use std::hint::black_box;
+use std::path::PathBuf;
+use std::sync::Barrier;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Instant;
+use zsalloc::{Duty, PAGE_SIZE};
+
+/// Bytes of page tables for a page.
+const TABLES: usize = 8;
+
+/// Seconds of processors, and faults that had to wait for the device, of this process.
+fn usage() -> (f64, f64) {
+    // SAFETY: all zero is a valid `rusage`.
+    let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
+    // SAFETY: `usage` may be written.
+    unsafe { libc::getrusage(libc::RUSAGE_SELF, &raw mut usage) };
+    let seconds = |time: libc::timeval| time.tv_sec as f64 + time.tv_usec as f64 / 1e6;
+    (seconds(usage.ru_utime) + seconds(usage.ru_stime), usage.ru_majflt as f64)
+}
+
+fn touch(region: &Region, touches: &[u32]) {
+    for &touch in touches {
+        let word = region.first((touch & !WRITE) as usize);
+        if touch & WRITE != 0 {
+            word.fetch_add(1, Relaxed);
+        } else {
+            black_box(word.load(Relaxed));
+        }
+    }
+}
+
+/// The touches of each thread, which the first process made.
+struct Sequences(Region, usize);
+
+impl Sequences {
+    fn of(&self, thread: usize) -> &[u32] {
+        assert!((thread + 1) * self.1 * 4 <= self.0.bytes());
+        // SAFETY: inside the mapping, which nobody writes.
+        unsafe { std::slice::from_raw_parts(self.0.base().cast::<u32>().add(thread * self.1), self.1) }
+    }
+}
+
+/// Counts at the two ends of what is measured.
+fn counts(side: &Side) -> Vec<(&'static str, f64)> {
+    let (seconds, major) = usage();
+    let mut all = vec![("cpu", seconds), ("misses", major)];
+    if let Side::Ours(lent) = side {
+        let counts = lent.snapshot().pager.counts;
+        all[1].1 = counts.loads as f64;
+        all.extend([
+            ("ahead", counts.loads_ahead as f64),
+            ("rescues", counts.rescues as f64),
+            ("staged", counts.staged as f64),
+            ("stored", counts.stored as f64),
+            ("direct", counts.direct_reclaims as f64),
+            ("above", counts.over_limit as f64),
+        ]);
+    }
+    all
+}
+
+/// Runs it.
+pub fn measure(order: &Order) -> Result<Numbers, String> {
+    let limit: usize = order.get("limit")?;
+    let group: Option<PathBuf> = order.get("cgroup").ok();
+    if let Some(group) = &group {
+        cgroup::join(group)?;
+    }
+    let (data, region) = order.regions()?;
+    let (threads, touches): (usize, usize) = (order.get("threads")?, order.get("touches")?);
+    let file = Region::of_file(order.get("sequence")?, (threads * touches * 4).div_ceil(PAGE_SIZE))?;
+    let sequences = Sequences(file, touches);
+    let warm: usize = order.get("warm")?;
+    let lends = order.get("lent").unwrap_or(1) != 0;
+    let side = side(order, &region, limit, if lends { &[Duty::Serve, Duty::Evict] } else { &[] })?;
+    if let Some(group) = &group {
+        cgroup::limit_growth(group, (limit * PAGE_SIZE + region.pages() * TABLES) as u64)?;
+    }
+    region.fill(&data);
+    let mut numbers = Numbers::new();
+    let barrier = Barrier::new(threads + 1);
+    std::thread::scope(|scope| {
+        for thread in 0..threads {
+            let (sequence, barrier, region) = (sequences.of(thread), &barrier, &region);
+            scope.spawn(move || {
+                touch(region, &sequence[..warm]);
+                barrier.wait();
+                barrier.wait();
+                touch(region, &sequence[warm..]);
+                barrier.wait();
+            });
+        }
+        barrier.wait();
+        let before = counts(&side);
+        barrier.wait();
+        let start = Instant::now();
+        barrier.wait();
+        numbers.insert("seconds".into(), start.elapsed().as_secs_f64());
+        for ((name, after), (_, before)) in counts(&side).into_iter().zip(before) {
+            numbers.insert(name.into(), after - before);
+        }
+    });
+    numbers.insert("resident".into(), side.resident(&region));
+    numbers.insert("pool".into(), side.pool());
+    let writes = (0..threads).flat_map(|thread| sequences.of(thread)).filter(|&&touch| touch & WRITE != 0).count();
+    region.check(&data, writes as u64)?;
+    Ok(numbers)
+}
