@@ -28,6 +28,14 @@ impl Times {
         self.0.push(start.elapsed().as_nanos() as u32);
     }
 
+    /// Writes to a page, and notes how long that took.
+    #[inline]
+    fn write(&mut self, region: &Region, page: usize) {
+        let start = Instant::now();
+        black_box(region.first(page).fetch_add(1, Relaxed));
+        self.0.push(start.elapsed().as_nanos() as u32);
+    }
+
     /// The percentiles, in microseconds.
     pub fn tell(&mut self, name: &str, numbers: &mut Numbers) {
         self.0.sort_unstable();
@@ -40,7 +48,8 @@ impl Times {
     }
 }
 
-/// Two rounds of evicting everything, and touching it in random order.
+/// Evicts everything, and touches it in random order, three times: all pages were written before the first two, and read
+/// alone before the third.
 pub fn measure(order: &Order) -> Result<Numbers, String> {
     let (data, region) = order.regions()?;
     let by_threads = order.get::<String>("side")? == "threads";
@@ -51,24 +60,30 @@ pub fn measure(order: &Order) -> Result<Numbers, String> {
     let mut numbers = Numbers::new();
     let mut sequence: Vec<u32> = (0..region.pages() as u32).collect();
     let mut random = Random::new(order.get("seed")?);
-    for round in ["first", "second"] {
+    for round in ["first", "second", "read"] {
         let start = Instant::now();
-        let evicted = side.evict_all(&region)?;
+        side.evict_all(&region)?;
         let took = start.elapsed().as_secs_f64();
         let (left, _) = resident_and_swapped(region.base() as usize, region.bytes());
         numbers.insert(format!("{round}-left"), left / PAGE_SIZE as f64);
-        numbers.insert(format!("{round}-evict"), took * 1e6 / evicted);
+        numbers.insert(format!("{round}-evict"), took * 1e6 / region.pages() as f64);
         numbers.insert(format!("{round}-pool"), side.pool());
+        numbers.insert(format!("{round}-stored"), side.stored());
         random.shuffle(&mut sequence);
         let mut times = Times::new(region.pages());
         sequence.iter().for_each(|&page| times.touch(&region, page as usize));
         times.tell(round, &mut numbers);
+        if round == "first" {
+            let mut times = Times::new(region.pages());
+            sequence.iter().for_each(|&page| times.write(&region, page as usize));
+            times.tell("write", &mut numbers);
+        }
     }
     if let Side::Ours(lent) = &side {
         let counts = lent.snapshot().pager.counts;
         numbers.insert("ahead".into(), counts.loads_ahead as f64);
         numbers.insert("rescues".into(), counts.rescues as f64);
     }
-    region.check(&data, 0)?;
+    region.check(&data, region.pages() as u64)?;
     Ok(numbers)
 }

@@ -68,18 +68,26 @@ pub fn side(order: &Order, region: &Region, limit: usize, duties: &[Duty]) -> Re
 }
 
 impl Side {
-    /// Evicts all of a region. How many pages were compressed.
-    pub fn evict_all(&self, region: &Region) -> Result<f64, String> {
+    /// Evicts all of a region.
+    pub fn evict_all(&self, region: &Region) -> Result<(), String> {
         match self {
             Self::Ours(lent) => evict_all(&lent.pager, region.pages() as u64),
             Self::Kernel(..) => {
                 // SAFETY: the range is the region's, and its bytes come back when they are touched.
                 let result = unsafe { libc::madvise(region.base().cast(), region.bytes(), libc::MADV_PAGEOUT) };
                 match result {
-                    0 => Ok(region.pages() as f64),
+                    0 => Ok(()),
                     _ => Err(format!("MADV_PAGEOUT: {}", std::io::Error::last_os_error())),
                 }
             }
+        }
+    }
+
+    /// Pages that were compressed up to now, as far as that is counted.
+    pub fn stored(&self) -> f64 {
+        match self {
+            Self::Ours(lent) => lent.pager.stats().counts.stored as f64,
+            Self::Kernel(..) => f64::NAN,
         }
     }
 
@@ -109,8 +117,7 @@ impl Side {
     }
 }
 
-fn evict_all(pager: &Pager, pages: u64) -> Result<f64, String> {
-    let before = pager.stats().counts.stored;
+fn evict_all(pager: &Pager, pages: u64) -> Result<(), String> {
     let mut refused = 0;
     while pager.stats().resident_bytes > 0 {
         match pager.evict(pages) {
@@ -119,5 +126,5 @@ fn evict_all(pager: &Pager, pages: u64) -> Result<f64, String> {
             Err(_) => refused += 1,
         }
     }
-    Ok((pager.stats().counts.stored - before) as f64)
+    Ok(())
 }
