@@ -91,11 +91,11 @@ pub fn run(name: &str, order: &[(&str, &dyn Display)]) -> Result<Numbers, String
     let output = child.wait_with_output();
     RUNNING.store(0, SeqCst);
     let output = output.map_err(|error| error.to_string())?;
+    if STOPPED.load(SeqCst) != 0 {
+        return Err("stopped".into());
+    }
     if !output.status.success() {
-        return Err(match STOPPED.load(SeqCst) {
-            0 => format!("measuring {name} failed: {}", output.status),
-            _ => "stopped".into(),
-        });
+        return Err(format!("measuring {name} failed: {}", output.status));
     }
     let text = String::from_utf8_lossy(&output.stdout);
     Ok(text

@@ -111,7 +111,22 @@ impl Job {
         Ok(Self { threads, touches, warm, measured, file, limit, lru_misses })
     }
 
+    /// Runs it, and again if it fails: the kernel at times ends a process in a small cgroup for want of memory, where
+    /// all pages of it are active and swap has room.
     fn run(&self, setup: &Setup, side: &str, staged: usize, lent: bool) -> Result<Numbers, String> {
+        let mut tries = 0;
+        loop {
+            match self.run_once(setup, side, staged, lent) {
+                Err(sentence) if side == "kernel" && tries < 5 && sentence.contains("signal") => {
+                    println!("the kernel's side again: {sentence}");
+                    tries += 1;
+                }
+                done => return done,
+            }
+        }
+    }
+
+    fn run_once(&self, setup: &Setup, side: &str, staged: usize, lent: bool) -> Result<Numbers, String> {
         // The group is removed after its process ended.
         let group = if side == "kernel" { Some(Cgroup::new()?) } else { None };
         let path = group.as_ref().map(|group| group.path().display());
