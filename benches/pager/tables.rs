@@ -174,8 +174,8 @@ pub fn work(setup: &Setup) -> Result<(), String> {
     );
     println!("recently used pages would have hit; memory in MiB");
     println!(
-        "{:<8}{:>8} {:<12}{:>10}{:>8}{:>8}{:>8}{:>8}{:>10}{:>8}  at least 1.0",
-        "", "threads", "", "1000 op/s", "ratio", "CPU", "hits %", "LRU %", "resident", "pool"
+        "{:<8}{:>8} {:<12}{:>10}{:>8}{:>8}{:>8}{:>8}{:>8}{:>10}{:>8}  at least 1.0",
+        "", "threads", "", "1000 op/s", "ratio", "CPU", "ratio", "hits %", "LRU %", "resident", "pool"
     );
     for workload in [Workload::Zipf, Workload::Scan, Workload::Random, Workload::Mixed] {
         for threads in [1, 2] {
@@ -187,14 +187,14 @@ pub fn work(setup: &Setup) -> Result<(), String> {
                     rounds.push(job.run(setup, side, 0, lent)?);
                 }
             }
-            let kernel = middle(&all[0], "rate");
+            let [kernel, kernel_cpu] = ["rate", "cpu-each"].map(|name| middle(&all[0], name));
             for (rounds, (title, ..)) in all.iter().zip(sides) {
-                let rate = middle(rounds, "rate");
+                let [rate, cpu] = ["rate", "cpu-each"].map(|name| middle(rounds, name));
                 println!(
-                    "{:<8}{threads:>8} {title:<12}{rate:>10.1}{:>8.3}{:>8.2}{:>8.2}{:>8.2}{:>10.1}{:>8.1}",
+                    "{:<8}{threads:>8} {title:<12}{rate:>10.1}{:>8.3}{cpu:>8.2}{:>8.3}{:>8.2}{:>8.2}{:>10.1}{:>8.1}",
                     workload.name(),
                     rate / kernel,
-                    middle(rounds, "cpu-each"),
+                    cpu / kernel_cpu,
                     middle(rounds, "hits"),
                     job.lru_hits(),
                     middle(rounds, "resident") / MIB,
