@@ -8,13 +8,20 @@ use std::ptr::{self, NonNull};
 use std::time::Duration;
 
 #[cfg(feature = "uffd")]
+pub mod guardian;
+#[cfg(feature = "uffd")]
+mod guardian_child;
+#[cfg(feature = "uffd")]
 pub mod signals;
 #[cfg(feature = "uffd")]
 pub mod userfault;
 
 /// The error numbers this crate speaks.
 pub mod errno {
-    pub use libc::{EAGAIN, EBUSY, EEXIST, EINTR, EINVAL, EIO, EMFILE, ENFILE, ENOENT, ENOMEM, ENOSPC, ENOSYS, EPERM};
+    pub use libc::{
+        EAGAIN, EBUSY, ECONNRESET, EEXIST, EINTR, EINVAL, EIO, EMFILE, ENFILE, ENOENT, ENOMEM, ENOSPC, ENOSYS, EPERM,
+        EPIPE, ESRCH,
+    };
 }
 
 /// A positive errno.

@@ -137,7 +137,7 @@ const WAKE: u32 = one_way::<raw::uffdio_range>(raw::_UFFDIO_WAKE);
 const COPY: u32 = both_ways::<raw::uffdio_copy>(raw::_UFFDIO_COPY);
 const ZERO: u32 = both_ways::<raw::uffdio_zeropage>(raw::_UFFDIO_ZEROPAGE);
 const MOVE: u32 = both_ways::<raw::uffdio_move>(raw::_UFFDIO_MOVE);
-const PROTECT: u32 = both_ways::<raw::uffdio_writeprotect>(raw::_UFFDIO_WRITEPROTECT);
+pub(super) const PROTECT: u32 = both_ways::<raw::uffdio_writeprotect>(raw::_UFFDIO_WRITEPROTECT);
 const POISON: u32 = both_ways::<raw::uffdio_poison>(raw::_UFFDIO_POISON);
 /// Makes a userfaultfd by way of /dev/userfaultfd, whose permissions decide who may.
 const NEW: u32 = raw::UFFDIO << 8;

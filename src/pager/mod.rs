@@ -25,6 +25,7 @@
 //! | `events` | what owners do with their memory |
 //! | `run`, `registry` | lent threads; the handler of SIGBUS |
 //! | `core`, `counts`, `scratch` | the parts, the account of resident pages, statistics, pages to decode to |
+//! | `guardian` | what becomes of other processes' memory when this one dies |
 //! | `create`, `options` | the public calls; how it is to be |
 
 mod copies;
@@ -36,6 +37,7 @@ mod events;
 mod evict;
 mod extents;
 mod fault;
+mod guardian;
 mod options;
 mod page;
 mod region;
@@ -49,5 +51,6 @@ mod word;
 pub use self::{
     counts::{LATENCY_BUCKETS, LatencyHistogram, PagerCounts, PagerStats},
     create::{Pager, PagerSnapshot, RegionId},
+    guardian::{Guardian, OnDeath, WatchId},
     options::{Duty, FaultMode, PagerOptions, RegionOptions, Removal},
 };

@@ -1,0 +1,287 @@
+//! A process beside this one that holds descriptors for it, and what the two say to each other.
+//!
+//! It is forked from a process that may have many threads, so it calls nothing that could need a lock: system calls, and
+//! nothing else. It has its own stack, and gives everything back that it got a copy of: else all that this process
+//! writes from then on would have to be kept twice.
+
+use super::guardian_child::{self as child, Client, Gap, Home};
+use super::signals::Blocked;
+use super::{Errno, Result, checked, last_errno};
+use crate::units::PAGE;
+use std::collections::HashSet;
+use std::ops::Range;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::{mem, ptr};
+
+/// What is asked of a guardian.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u32)]
+pub enum Ask {
+    /// Hold these descriptors.
+    Watch = 1,
+    /// Let go of what has this number.
+    Forget = 2,
+    /// Let go of everything, and end.
+    Dismiss = 3,
+}
+
+/// A question, or the answer to it, whose first word is an errno or 0.
+#[derive(Clone, Copy, Default)]
+#[repr(C)]
+pub struct Words(pub u32, pub u32);
+
+/// The control message that brings descriptors.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Passed {
+    pub header: libc::cmsghdr,
+    /// The second may be missing.
+    pub fds: [libc::c_int; 2],
+}
+
+impl Passed {
+    /// So many descriptors, which are to be filled in.
+    pub fn of(count: usize) -> Self {
+        // SAFETY: a cmsghdr of zeros is valid, and some targets have padding in it.
+        let mut header: libc::cmsghdr = unsafe { mem::zeroed() };
+        header.cmsg_len = (size_of::<libc::cmsghdr>() + count * size_of::<libc::c_int>()) as _;
+        header.cmsg_level = libc::SOL_SOCKET;
+        header.cmsg_type = libc::SCM_RIGHTS;
+        Self { header, fds: [-1; 2] }
+    }
+}
+
+/// The message that `words` and `passed` make, of which so many bytes count.
+pub fn message(span: &mut libc::iovec, passed: &mut Passed, bytes: usize) -> libc::msghdr {
+    // SAFETY: a msghdr of zeros is valid.
+    let mut message: libc::msghdr = unsafe { mem::zeroed() };
+    message.msg_iov = span;
+    message.msg_iovlen = 1;
+    message.msg_control = ptr::from_mut(passed).cast();
+    message.msg_controllen = bytes as _;
+    message
+}
+
+/// Bytes of its stack.
+const STACK: usize = 64 << 10;
+/// What is kept on both sides of what the C library has for a thread.
+const AROUND: usize = 32 << 10;
+
+/// The process that holds descriptors.
+pub struct Keeper {
+    line: OwnedFd,
+    /// Its process.
+    child: libc::pid_t,
+    /// The process that has this.
+    owner: libc::pid_t,
+}
+
+/// A mapping that is one process's to set up, and the other's to live in.
+struct Room(*mut u8, usize);
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        // SAFETY: the mapping is its owner's alone; the other process has its own copy.
+        unsafe { libc::munmap(self.0.cast(), self.1) };
+    }
+}
+
+impl Room {
+    fn new(bytes: usize) -> Result<Self> {
+        let access = libc::PROT_READ | libc::PROT_WRITE;
+        // SAFETY: a new mapping at an address that the system chooses.
+        let at = unsafe {
+            libc::mmap(ptr::null_mut(), bytes, access, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_STACK, -1, 0)
+        };
+        if at == libc::MAP_FAILED { Err(last_errno()) } else { Ok(Self(at.cast(), bytes)) }
+    }
+
+    fn range(&self) -> Range<usize> {
+        self.0 as usize..self.0 as usize + self.1
+    }
+}
+
+impl Keeper {
+    /// Starts it. `kills`: it ends the clients when this process ends, and otherwise only holds their descriptors.
+    pub fn start(kills: bool) -> Result<Self> {
+        let (line, theirs) = pair()?;
+        // SAFETY: a call on numbers.
+        let own = unsafe { libc::getpid() };
+        let owner = process(own)?;
+        // The list is read before the memory that it grows into is known: there is room for more.
+        let most = images()?.0.len() + 8;
+        let room = Room::new((size_of::<Home>() + most * size_of::<Gap>()).next_multiple_of(PAGE) + STACK)?;
+        let gaps = gaps(room.range())?;
+        if gaps.len() > most {
+            return Err(Errno(libc::EAGAIN));
+        }
+        let home = room.0.cast::<Home>();
+        // SAFETY: the room is new, large enough for the home and what follows it, and aligned to pages.
+        unsafe {
+            let list = home.add(1).cast::<Gap>();
+            ptr::copy_nonoverlapping(gaps.as_ptr(), list, gaps.len());
+            home.write(Home {
+                line: theirs.as_raw_fd(),
+                owner: owner.as_raw_fd(),
+                kills,
+                orphaned: false,
+                gaps: (list, gaps.len()),
+                clients: [Client::NONE; child::MOST],
+                polled: [libc::pollfd { fd: -1, events: 0, revents: 0 }; child::MOST + 2],
+            });
+        }
+        let child = {
+            // None of this process's signal handlers runs there.
+            let _signals = Blocked::new();
+            // SAFETY: the new process has its own copy of the room, whose end is its stack. It sends no signal when it
+            // ends, so that a program which waits for its children does not find it among them.
+            unsafe { libc::clone(child::live, room.0.add(room.1).cast(), 0, home.cast()) }
+        };
+        if child < 0 {
+            return Err(last_errno());
+        }
+        drop(theirs);
+        let keeper = Self { line, child, owner: own };
+        // It says so when it is ready.
+        keeper.answer()?;
+        Ok(keeper)
+    }
+
+    /// Whether this is the process that started it, and no child of that.
+    pub fn is_own(&self) -> bool {
+        // SAFETY: a call on numbers.
+        unsafe { libc::getpid() == self.owner }
+    }
+
+    /// Its process.
+    pub fn pid(&self) -> i32 {
+        self.child
+    }
+
+    /// Asks something, and waits for the answer. One thread at a time.
+    pub fn ask(&self, ask: Ask, number: u32, fds: &[RawFd]) -> Result<()> {
+        let mut words = Words(ask as u32, number);
+        let mut span = libc::iovec { iov_base: (&raw mut words).cast(), iov_len: size_of::<Words>() };
+        let mut passed = Passed::of(fds.len());
+        passed.fds.iter_mut().zip(fds).for_each(|(to, from)| *to = *from);
+        let bytes = if fds.is_empty() { 0 } else { size_of::<Passed>() - (2 - fds.len()) * size_of::<libc::c_int>() };
+        // What counts is rounded up to words, as the system wants it, and that is the size of two.
+        let mut message = message(&mut span, &mut passed, if bytes == 0 { 0 } else { size_of::<Passed>() });
+        if bytes == 0 {
+            message.msg_control = ptr::null_mut();
+        }
+        // SAFETY: the message and what it names live through the call.
+        let sent = unsafe { libc::sendmsg(self.line.as_raw_fd(), &raw const message, libc::MSG_NOSIGNAL) };
+        if sent < 0 { Err(last_errno()) } else { self.answer() }
+    }
+
+    fn answer(&self) -> Result<()> {
+        let mut words = Words::default();
+        loop {
+            // SAFETY: so many bytes can be written.
+            let got = unsafe { libc::recv(self.line.as_raw_fd(), (&raw mut words).cast(), size_of::<Words>(), 0) };
+            return match usize::try_from(got) {
+                Ok(bytes) if bytes == size_of::<Words>() => match words.0 {
+                    0 => Ok(()),
+                    errno => Err(Errno(errno as i32)),
+                },
+                // It is no more.
+                Ok(_) => Err(Errno(libc::ESRCH)),
+                Err(_) if last_errno().0 == libc::EINTR => continue,
+                Err(_) => Err(last_errno()),
+            };
+        }
+    }
+
+    /// Waits until it has ended.
+    pub fn wait(&self) {
+        loop {
+            let mut status = 0;
+            // SAFETY: a child of this process's own; the place lives through the call.
+            let waited = unsafe { libc::waitpid(self.child, &raw mut status, libc::__WALL) };
+            if waited >= 0 || last_errno().0 != libc::EINTR {
+                return;
+            }
+        }
+    }
+}
+
+fn pair() -> Result<(OwnedFd, OwnedFd)> {
+    let mut fds = [-1; 2];
+    // SAFETY: two numbers can be written.
+    checked(unsafe {
+        libc::socketpair(libc::AF_UNIX, libc::SOCK_SEQPACKET | libc::SOCK_CLOEXEC, 0, fds.as_mut_ptr())
+    })?;
+    // SAFETY: descriptors that were just made, and are owned by nobody else.
+    Ok(unsafe { (OwnedFd::from_raw_fd(fds[0]), OwnedFd::from_raw_fd(fds[1])) })
+}
+
+/// A descriptor of a process, which names that one even when its number is given to another.
+pub fn process(pid: i32) -> Result<OwnedFd> {
+    // SAFETY: a call on numbers.
+    let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
+    if fd < 0 {
+        return Err(last_errno());
+    }
+    // SAFETY: a descriptor that was just made, and is owned by nobody else; such descriptors are closed on exec.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as libc::c_int) })
+}
+
+/// Whether this process may send that one signals.
+pub fn may_signal(process: &OwnedFd) -> Result<()> {
+    let none = ptr::null::<libc::siginfo_t>();
+    // SAFETY: a call on numbers; signal 0 is none.
+    let sent = unsafe { libc::syscall(libc::SYS_pidfd_send_signal, process.as_raw_fd(), 0, none, 0) };
+    checked(sent as libc::c_int)
+}
+
+/// The mappings of program files, which the guardian runs in, in order; and where the last mapping ends.
+fn images() -> Result<(Vec<Range<usize>>, usize)> {
+    let maps = std::fs::read_to_string("/proc/self/maps");
+    let maps = maps.map_err(|error| Errno(error.raw_os_error().unwrap_or(libc::EIO)))?;
+    let (mut files, mut programs, mut end) = (Vec::new(), HashSet::new(), 0);
+    for line in maps.lines() {
+        let mut fields = line.split_ascii_whitespace();
+        let Some((from, to)) = fields.next().and_then(|range| range.split_once('-')) else { continue };
+        let number = |text| usize::from_str_radix(text, 16).ok();
+        let (Some(from), Some(to)) = (number(from), number(to)) else { continue };
+        let (rights, device, inode) = (fields.next(), fields.nth(1), fields.next());
+        let path = fields.next().unwrap_or_default();
+        if path == "[vsyscall]" {
+            continue;
+        }
+        end = end.max(to);
+        let runs = rights.is_some_and(|rights| rights.contains('x'));
+        if runs || path.starts_with('/') {
+            files.push((from..to, (device, inode)));
+        }
+        if runs {
+            programs.insert((device, inode));
+        }
+    }
+    let kept = files.into_iter().filter(|(_, file)| programs.contains(file)).map(|(range, _)| range).collect();
+    Ok((kept, end))
+}
+
+/// All addresses but those that the guardian needs: its home, the programs' files, and what the C library has for the
+/// thread that it was forked from, where errno is.
+fn gaps(home: Range<usize>) -> Result<Vec<Gap>> {
+    let (mut kept, end) = images()?;
+    // SAFETY: the calls return addresses of this thread's own.
+    let threads = unsafe { [libc::__errno_location() as usize, libc::pthread_self() as usize] };
+    let around = |at: usize| (at - AROUND) & !(PAGE - 1)..(at + AROUND).next_multiple_of(PAGE);
+    kept.extend(threads.map(around));
+    kept.push(home);
+    kept.sort_by_key(|range| range.start);
+    let (mut gaps, mut at) = (Vec::new(), 0);
+    for range in kept {
+        if range.start > at {
+            gaps.push(Gap { at, bytes: range.start - at });
+        }
+        at = at.max(range.end);
+    }
+    if end > at {
+        gaps.push(Gap { at, bytes: end - at });
+    }
+    Ok(gaps)
+}

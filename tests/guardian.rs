@@ -1,0 +1,376 @@
+//! What a process reads when the one that serves its memory is killed in the middle: with a guardian, and without.
+//!
+//! Each test forks, so this runs without the harness and its threads.
+
+mod processes;
+
+use processes::userfault::{self, SmallPager};
+use processes::{End, Memory, a_moment, is_there, kill, pair, receive, receive_fd, send, send_fd, spawn, wait_for};
+use std::fs;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use zsalloc::{Error, Guardian, OnDeath};
+
+/// Pages of a client.
+const PAGES: usize = 256;
+/// Pages that its pager evicts before it starts, and whenever it brought one back: there are always as many missing.
+const MISSING: usize = PAGES / 2;
+
+/// What a client says: it went through all of its pages, or a page was all zeros, or wrong.
+const PASSED: u64 = 1;
+const ZEROS: u64 = 2;
+const WRONG: u64 = 3;
+
+fn main() {
+    let tests: [(&str, fn()); 10] = [
+        ("without one a client reads zeros", without_one_a_client_reads_zeros),
+        ("clients are killed when their pager is", clients_are_killed_with_their_pager),
+        ("clients wait when their pager is killed", clients_wait_when_their_pager_is_killed),
+        ("a client that was not named waits as well", a_client_that_was_not_named),
+        ("a guardian that is dismissed leaves clients in peace", dismissed),
+        ("a pager's forked children do not keep it alive", forked_children_do_not_matter),
+        ("a guardian has no memory of its pager's", a_guardian_is_small),
+        ("clients that end are forgotten, and numbers tell them apart", clients_come_and_go),
+        ("what can't be watched is refused", refusals),
+        ("a guardian that is killed is noticed", a_guardian_that_is_killed),
+    ];
+    if let Err(errno) = userfault::open() {
+        println!("guardian: SKIPPED: no right to userfaultfd here (errno {errno})");
+        return;
+    }
+    // Guardians outlive the pagers that started them: they become children of this process.
+    // SAFETY: a call on numbers.
+    unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1) };
+    for (name, test) in tests {
+        println!("guardian: {name}");
+        test();
+    }
+}
+
+/// A client and its pager.
+struct Pair {
+    client: i32,
+    pager: i32,
+    /// 0: there is none.
+    guardian: i32,
+    /// What the client says.
+    says: OwnedFd,
+    /// To the pager.
+    line: OwnedFd,
+}
+
+/// What a pager does besides.
+#[derive(Clone, Copy, Default)]
+struct Besides {
+    guardian: Option<OnDeath>,
+    /// It does not name the client.
+    nameless: bool,
+    /// It has a child that has all its descriptors.
+    forks: bool,
+}
+
+impl Pair {
+    fn start(besides: Besides) -> Self {
+        // SAFETY: the name is a C string.
+        let fd = unsafe { libc::memfd_create(c"client".as_ptr(), 0) };
+        assert!(fd >= 0);
+        // SAFETY: a descriptor that was just made.
+        let file = unsafe { OwnedFd::from_raw_fd(fd) };
+        // SAFETY: a call on numbers.
+        assert_eq!(unsafe { libc::ftruncate(fd, (PAGES * processes::PAGE) as libc::off_t) }, 0);
+        let (says, speaks) = pair();
+        let (to_pager, to_client) = pair();
+        let (line, pagers_line) = pair();
+        let client = spawn(|| client(&file, &speaks, &to_client));
+        drop((speaks, to_client));
+        let pager = spawn(move || pager(file, client, &to_pager, &pagers_line, besides));
+        let guardian = receive(&line, true).expect("the pager starts") as i32;
+        Self { client, pager, guardian, says, line }
+    }
+
+    /// Waits until the client has gone through its pages so often more.
+    fn passes(&self, count: usize) {
+        for _ in 0..count {
+            assert_eq!(receive(&self.says, true), Some(PASSED));
+        }
+    }
+
+    /// Kills the pager, and waits until it is no more.
+    fn kill_pager(&self) {
+        kill(self.pager);
+        assert_eq!(wait_for(self.pager), End::Signal(libc::SIGKILL));
+    }
+
+    /// The last thing that the client said of what it has not been asked for yet; none: nothing more.
+    fn last_words(&self) -> Option<u64> {
+        std::iter::from_fn(|| receive(&self.says, false)).last()
+    }
+
+    /// Waits until the client waits for a page. It panics if the client read something wrong.
+    fn wait_until_stuck(&self) {
+        let mut quiet = 0;
+        while quiet < 20 {
+            match self.last_words() {
+                Some(PASSED) => quiet = 0,
+                Some(said) => panic!("the client read a page that is zeros (2) or wrong (3): {said}"),
+                None if state_of(self.client) == 'R' => quiet = 0,
+                None => quiet += 1,
+            }
+            a_moment();
+        }
+        assert!(is_there(self.client));
+    }
+}
+
+/// The state of a process: R for one that runs, S and D for one that waits, Z for one that has ended.
+fn state_of(process: i32) -> char {
+    let stat = fs::read_to_string(format!("/proc/{process}/stat")).unwrap();
+    stat.rsplit(") ").next().unwrap().chars().next().unwrap()
+}
+
+/// Has memory, puts it under a userfaultfd that it hands over, and reads it again and again.
+fn client(file: &OwnedFd, says: &OwnedFd, line: &OwnedFd) {
+    let memory = Memory::new(PAGES, Some(file));
+    memory.fill();
+    let uffd = userfault::open().unwrap();
+    userfault::register(&uffd, &memory);
+    send_fd(line, memory.at(0) as u64, uffd.as_raw_fd());
+    // It is the pager's from here on.
+    drop(uffd);
+    receive(line, true).expect("the pager says when it has begun");
+    loop {
+        for page in 0..PAGES {
+            match memory.wrong(page) {
+                None => {}
+                Some(0) => return send(says, ZEROS),
+                Some(_) => return send(says, WRONG),
+            }
+        }
+        send(says, PASSED);
+    }
+}
+
+/// Serves the client, evicts as much as it brings back, and says who the guardian is; until it is asked to end.
+fn pager(file: OwnedFd, client: i32, client_line: &OwnedFd, line: &OwnedFd, besides: Besides) {
+    let (at, uffd) = receive_fd(client_line);
+    let guardian = besides.guardian.map(|on_death| Guardian::start(on_death).unwrap());
+    let mut small = SmallPager::new(file, PAGES, uffd, at);
+    if let Some(guardian) = &guardian {
+        let client = if besides.nameless { None } else { Some(client) };
+        guardian.watch(small.uffd().as_raw_fd(), client).unwrap();
+    }
+    if besides.forks {
+        spawn(|| {
+            loop {
+                // SAFETY: waits for a signal.
+                unsafe { libc::pause() };
+            }
+        });
+    }
+    small.evict(MISSING);
+    send(client_line, 1);
+    send(line, guardian.as_ref().map_or(0, |guardian| guardian.pid() as u64));
+    loop {
+        if small.serve(10) {
+            small.evict(1);
+        }
+        if receive(line, false).is_some() {
+            small.let_go();
+            if let Some(guardian) = guardian {
+                guardian.dismiss().unwrap();
+            }
+            return;
+        }
+    }
+}
+
+/// Why there is a guardian. A system that does better some day is welcome.
+fn without_one_a_client_reads_zeros() {
+    let pair = Pair::start(Besides::default());
+    pair.passes(2);
+    pair.kill_pager();
+    // It reads zeros within a pass, or for ever none; so that is how long this waits.
+    let mut quiet = 0;
+    let said = loop {
+        match pair.last_words() {
+            None if quiet == 400 => break None,
+            None => quiet += 1,
+            Some(PASSED) => quiet = 0,
+            Some(said) => break Some(said),
+        }
+        a_moment();
+    };
+    match said {
+        Some(said) => {
+            assert_eq!(said, ZEROS, "it reads zeros, and nothing else");
+            assert_eq!(wait_for(pair.client), End::Code(0));
+        }
+        None => {
+            println!("guardian: this system does not let a client read zeros, even without a guardian");
+            kill(pair.client);
+            wait_for(pair.client);
+        }
+    }
+}
+
+fn clients_are_killed_with_their_pager() {
+    for round in 0..20 {
+        let pair = Pair::start(Besides { guardian: Some(OnDeath::Kill), ..Besides::default() });
+        pair.passes(1);
+        // At any place of a pass.
+        std::thread::sleep(std::time::Duration::from_micros(round * 733 % 5000));
+        pair.kill_pager();
+        assert_eq!(wait_for(pair.client), End::Signal(libc::SIGKILL));
+        assert!(matches!(pair.last_words(), None | Some(PASSED)), "it read a page that is zeros, or wrong");
+        assert_eq!(wait_for(pair.guardian), End::Code(0), "the guardian ends after its clients");
+    }
+}
+
+fn clients_wait_when_their_pager_is_killed() {
+    let pair = Pair::start(Besides { guardian: Some(OnDeath::Freeze), ..Besides::default() });
+    pair.passes(2);
+    pair.kill_pager();
+    pair.wait_until_stuck();
+    assert!(is_there(pair.guardian));
+    // It waits where it can be ended.
+    kill(pair.client);
+    assert_eq!(wait_for(pair.client), End::Signal(libc::SIGKILL));
+    assert_eq!(wait_for(pair.guardian), End::Code(0));
+}
+
+fn a_client_that_was_not_named() {
+    let besides = Besides { guardian: Some(OnDeath::Kill), nameless: true, ..Besides::default() };
+    let pair = Pair::start(besides);
+    pair.passes(1);
+    pair.kill_pager();
+    pair.wait_until_stuck();
+    kill(pair.client);
+    wait_for(pair.client);
+    // It looks for itself.
+    assert_eq!(wait_for(pair.guardian), End::Code(0));
+}
+
+fn dismissed() {
+    let pair = Pair::start(Besides { guardian: Some(OnDeath::Kill), ..Besides::default() });
+    pair.passes(1);
+    send(&pair.line, 1);
+    assert_eq!(wait_for(pair.pager), End::Code(0));
+    assert!(!is_there(pair.guardian), "the pager has waited for it");
+    pair.last_words();
+    pair.passes(3);
+    kill(pair.client);
+    assert_eq!(wait_for(pair.client), End::Signal(libc::SIGKILL));
+}
+
+/// They have the pager's end of the line to the guardian, and the userfaultfd as well.
+fn forked_children_do_not_matter() {
+    let besides = Besides { guardian: Some(OnDeath::Kill), forks: true, ..Besides::default() };
+    let pair = Pair::start(besides);
+    pair.passes(1);
+    pair.kill_pager();
+    assert_eq!(wait_for(pair.client), End::Signal(libc::SIGKILL));
+    assert_eq!(wait_for(pair.guardian), End::Code(0));
+    // The pager's child is this process's now, and the only one.
+    let child = fs::read_to_string("/proc/thread-self/children").unwrap();
+    let child = child.trim().parse().unwrap();
+    kill(child);
+    wait_for(child);
+}
+
+fn status_of(process: i32, field: &str) -> String {
+    let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap();
+    status.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':')).unwrap().trim().to_owned()
+}
+
+fn a_guardian_is_small() {
+    processes::in_child(|| {
+        let memory = vec![1u8; 64 << 20];
+        let guardian = Guardian::start(OnDeath::Kill).unwrap();
+        let kib = |field| status_of(guardian.pid(), field).trim_end_matches(" kB").parse::<u64>().unwrap();
+        assert!(kib("RssAnon") < 1024, "{} KiB of its own", kib("RssAnon"));
+        assert_eq!(status_of(guardian.pid(), "Name"), "zs-guardian");
+        let open = fs::read_dir(format!("/proc/{}/fd", guardian.pid())).unwrap().count();
+        assert_eq!(open, 2, "the line, and its pager's process");
+        assert_eq!(status_of(guardian.pid(), "Threads"), "1");
+        // No signal of a terminal reaches it, and a program that waits for any child does not find it.
+        // SAFETY: calls on numbers; nothing is written.
+        unsafe {
+            assert_eq!(libc::getsid(guardian.pid()), guardian.pid());
+            assert_eq!(libc::kill(guardian.pid(), libc::SIGTERM), 0);
+            assert_eq!(libc::waitpid(-1, std::ptr::null_mut(), 0), -1);
+        }
+        guardian.dismiss().unwrap();
+        assert!(memory.iter().all(|&byte| byte == 1));
+    });
+}
+
+fn sleeper() -> i32 {
+    // SAFETY: waits for a signal.
+    spawn(|| _ = unsafe { libc::pause() })
+}
+
+fn clients_come_and_go() {
+    processes::in_child(|| {
+        let uffd = userfault::open().unwrap();
+        let guardian = Guardian::start(OnDeath::Kill).unwrap();
+        let (first, second) = (sleeper(), sleeper());
+        let one = guardian.watch(uffd.as_raw_fd(), Some(first)).unwrap();
+        let other = guardian.watch(uffd.as_raw_fd(), Some(second)).unwrap();
+        assert_ne!(one, other);
+        kill(first);
+        wait_for(first);
+        // It hears of that by itself.
+        while guardian.forget(one) != Err(Error::NotFound(&"it is not watched")) {
+            a_moment();
+        }
+        guardian.forget(other).unwrap();
+        assert!(guardian.forget(other).is_err());
+        // Descriptors come back: far more than it could have at once.
+        for _ in 0..10_000 {
+            let watched = guardian.watch(uffd.as_raw_fd(), Some(second)).unwrap();
+            guardian.forget(watched).unwrap();
+        }
+        drop(guardian);
+        assert_eq!(state_of(second), 'S');
+        kill(second);
+        wait_for(second);
+    });
+}
+
+fn refusals() {
+    processes::in_child(|| {
+        let uffd = userfault::open().unwrap();
+        let mut owned = Some(Guardian::start(OnDeath::Freeze).unwrap());
+        let guardian = owned.as_ref().unwrap();
+        let ended = spawn(|| {});
+        wait_for(ended);
+        assert!(matches!(guardian.watch(uffd.as_raw_fd(), Some(ended)), Err(Error::NotFound(_))));
+        assert_eq!(guardian.watch(-1, None).map_err(Error::errno), Err(libc::EBADF));
+        let watched = guardian.watch(uffd.as_raw_fd(), None).unwrap();
+        processes::in_child(|| {
+            let guardian = owned.take().unwrap();
+            assert_eq!(guardian.watch(uffd.as_raw_fd(), None), Err(Error::Forked));
+            assert_eq!(guardian.forget(watched), Err(Error::Forked));
+            // It is the parent's, which still has it.
+            assert_eq!(guardian.dismiss(), Err(Error::Forked));
+        });
+        let guardian = owned.as_ref().unwrap();
+        let most = (1..4097).map_while(|_| guardian.watch(uffd.as_raw_fd(), None).ok()).count() + 1;
+        assert!(most > 100);
+        let full = guardian.watch(uffd.as_raw_fd(), None);
+        assert!(matches!(full, Err(Error::NoSpace(_))), "{full:?} after {most}");
+        guardian.forget(watched).unwrap();
+        guardian.watch(uffd.as_raw_fd(), None).unwrap();
+    });
+}
+
+fn a_guardian_that_is_killed() {
+    processes::in_child(|| {
+        let uffd = userfault::open().unwrap();
+        let guardian = Guardian::start(OnDeath::Kill).unwrap();
+        kill(guardian.pid());
+        while !matches!(guardian.watch(uffd.as_raw_fd(), None), Err(Error::Io(_))) {
+            a_moment();
+        }
+        assert!(matches!(guardian.dismiss(), Err(Error::Io(_))));
+    });
+}

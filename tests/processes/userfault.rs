@@ -1,0 +1,136 @@
+//! A userfaultfd by system calls alone, and a small pager of another process's memory file.
+
+use super::{Memory, PAGE};
+use linux_raw_sys::general as raw;
+use std::fs::File;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use zsalloc::{Area, AreaOptions, LoadFlags, Patience, Zswap, ZswapOptions};
+
+const fn ioctl<T>(direction: u64, number: u32) -> u64 {
+    direction << 30 | (size_of::<T>() as u64) << 16 | (raw::UFFDIO as u64) << 8 | number as u64
+}
+
+/// The errno of an ioctl that the system refuses.
+fn control<T>(fd: &OwnedFd, number: u64, mut argument: T) -> Result<T, i32> {
+    // SAFETY: the argument is what this ioctl takes, and what it names is the test's.
+    let done = unsafe { libc::ioctl(fd.as_raw_fd(), number as _, &raw mut argument) };
+    if done == 0 { Ok(argument) } else { Err(std::io::Error::last_os_error().raw_os_error().unwrap()) }
+}
+
+/// One that serves faults of system calls too; the errno if this process may not have one.
+pub fn open() -> Result<OwnedFd, i32> {
+    // SAFETY: the call takes numbers only.
+    let fd = unsafe { libc::syscall(libc::SYS_userfaultfd, libc::O_CLOEXEC) } as libc::c_int;
+    if fd < 0 {
+        return Err(std::io::Error::last_os_error().raw_os_error().unwrap());
+    }
+    // SAFETY: a descriptor that was just made.
+    let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+    let api = raw::uffdio_api { api: raw::UFFD_API.into(), features: 0, ioctls: 0 };
+    control(&fd, ioctl::<raw::uffdio_api>(3, raw::_UFFDIO_API), api)?;
+    Ok(fd)
+}
+
+/// Puts memory under it: who touches a missing page waits.
+pub fn register(fd: &OwnedFd, memory: &Memory) {
+    let range = raw::uffdio_range { start: memory.at(0) as u64, len: memory.bytes() as u64 };
+    let argument = raw::uffdio_register { range, mode: raw::UFFDIO_REGISTER_MODE_MISSING.into(), ioctls: 0 };
+    control(fd, ioctl::<raw::uffdio_register>(3, raw::_UFFDIO_REGISTER), argument).unwrap();
+}
+
+/// A pager of the memory of one other process, which only reads it.
+pub struct SmallPager {
+    zswap: Area,
+    _zswap: Zswap,
+    file: File,
+    mapped: Memory,
+    uffd: OwnedFd,
+    client_at: u64,
+    /// Which pages are in zswap.
+    has: Vec<bool>,
+    /// The next to be evicted.
+    hand: usize,
+}
+
+impl SmallPager {
+    /// Of a memory file of so many pages, which the client has at `client_at`, under this userfaultfd.
+    pub fn new(file: OwnedFd, pages: usize, uffd: OwnedFd, client_at: u64) -> Self {
+        let zswap = Zswap::new("small", &ZswapOptions::default()).unwrap();
+        let area = zswap.add_area(pages as u64, &AreaOptions::default()).unwrap();
+        let mapped = Memory::new(pages, Some(&file));
+        Self {
+            zswap: area,
+            _zswap: zswap,
+            file: file.into(),
+            mapped,
+            uffd,
+            client_at,
+            has: vec![false; pages],
+            hand: 0,
+        }
+    }
+
+    /// Its userfaultfd.
+    pub fn uffd(&self) -> &OwnedFd {
+        &self.uffd
+    }
+
+    /// Evicts so many pages, going round.
+    pub fn evict(&mut self, pages: usize) {
+        for _ in 0..pages {
+            let page = self.hand % self.mapped.pages;
+            self.hand += 1;
+            if self.has[page] {
+                continue;
+            }
+            // Nobody writes the pages, so that nothing comes between the copy and the hole.
+            self.zswap.store(page as u64, &self.mapped.copy(page)).unwrap();
+            self.has[page] = true;
+            let mode = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
+            // SAFETY: a call on numbers.
+            let gone = unsafe {
+                libc::fallocate(self.file.as_raw_fd(), mode, (page * PAGE) as libc::off_t, PAGE as libc::off_t)
+            };
+            assert_eq!(gone, 0);
+        }
+    }
+
+    /// Waits for a touch, at most so long, and serves it. Whether there was one.
+    pub fn serve(&mut self, milliseconds: i32) -> bool {
+        let mut polled = libc::pollfd { fd: self.uffd.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+        // SAFETY: one entry can be read and written.
+        if unsafe { libc::poll(&raw mut polled, 1, milliseconds) } <= 0 {
+            return false;
+        }
+        // SAFETY: a message of zeros is valid.
+        let mut message: raw::uffd_msg = unsafe { std::mem::zeroed() };
+        // SAFETY: so many bytes can be written.
+        let got = unsafe { libc::read(self.uffd.as_raw_fd(), (&raw mut message).cast(), size_of::<raw::uffd_msg>()) };
+        assert_eq!((got as usize, u32::from(message.event)), (size_of::<raw::uffd_msg>(), raw::UFFD_EVENT_PAGEFAULT));
+        // SAFETY: the event says that this field holds.
+        let at = unsafe { message.arg.pagefault.address } & !(PAGE as u64 - 1);
+        self.bring(((at - self.client_at) / PAGE as u64) as usize);
+        true
+    }
+
+    fn bring(&mut self, page: usize) {
+        let mut bytes = [0; PAGE];
+        self.zswap.load(page as u64, &mut bytes, LoadFlags::KEEP).unwrap();
+        let dst = self.client_at + (page * PAGE) as u64;
+        let argument = raw::uffdio_copy { dst, src: bytes.as_ptr() as u64, len: PAGE as u64, mode: 0, copy: 0 };
+        control(&self.uffd, ioctl::<raw::uffdio_copy>(3, raw::_UFFDIO_COPY), argument).unwrap();
+        self.zswap.invalidate(page as u64, 1, Patience::Wait).unwrap();
+        self.has[page] = false;
+    }
+
+    /// Brings all pages back, and lets go of the client's memory.
+    pub fn let_go(&mut self) {
+        for page in 0..self.mapped.pages {
+            if self.has[page] {
+                self.bring(page);
+            }
+        }
+        let range = raw::uffdio_range { start: self.client_at, len: self.mapped.bytes() as u64 };
+        control(&self.uffd, ioctl::<raw::uffdio_range>(2, raw::_UFFDIO_UNREGISTER), range).unwrap();
+    }
+}
