@@ -1,2 +1,110 @@
-//! x
-fn main() {}
+//! What a process with a pager gets where things go another way than a touch that is served: signals of others, blocked
+//! signals, forks, missing rights, system calls, and damage.
+//!
+//! Each test runs in a process of its own, and how that ends is what is looked at; so this runs without the harness and
+//! its threads.
+
+mod processes;
+
+mod pager_process {
+    pub mod forks;
+    pub mod refused;
+    pub mod signals;
+}
+
+use processes::{End, Memory, end_of};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use zsalloc::{Duty, FaultMode, Pager, PagerOptions, RegionId, RegionOptions, Removal};
+
+/// Pages of a region, and most of them that are resident: most of them are evicted.
+const PAGES: usize = 256;
+const RESIDENT: usize = 32;
+
+/// How a test ends, and what it does in a process of its own.
+type Test = (&'static str, End, fn());
+
+const GOOD: End = End::Code(0);
+const BUS: End = End::Signal(libc::SIGBUS);
+const SEGV: End = End::Signal(libc::SIGSEGV);
+
+fn main() {
+    let threads = processes::userfault::open().is_ok();
+    if !threads {
+        println!("pager_process: SKIPPED: FaultMode::Threads, for there is no right to it here");
+    }
+    let tests = [pager_process::signals::TESTS, pager_process::forks::TESTS, pager_process::refused::TESTS];
+    for (name, end, test) in tests.into_iter().flatten() {
+        if !threads && name.contains("threads") {
+            continue;
+        }
+        println!("pager_process: {name}");
+        assert_eq!(end_of(test), *end, "{name}");
+    }
+}
+
+/// A pager with a region whose pages are all filled and evicted, and a thread that is lent to it if it needs one.
+struct Fixture {
+    pager: Arc<Pager>,
+    memory: Memory,
+    region: RegionId,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Fixture {
+    fn new(fault_mode: FaultMode) -> Self {
+        let pager = Pager::new("process", &options(fault_mode)).unwrap();
+        Self::of(pager, fault_mode)
+    }
+
+    fn of(pager: Pager, fault_mode: FaultMode) -> Self {
+        let pager = Arc::new(pager);
+        let lent = pager.clone();
+        let threads = match fault_mode {
+            FaultMode::Sigbus => Vec::new(),
+            FaultMode::Threads => vec![std::thread::spawn(move || lent.run(Duty::All).unwrap())],
+        };
+        let memory = Memory::new(PAGES, None);
+        memory.fill();
+        // SAFETY: the memory is used through these addresses alone, and unmapped by nobody.
+        let region = unsafe { pager.add_region(memory.at(0), memory.bytes(), &RegionOptions::default()) }.unwrap();
+        let fixture = Self { pager, memory, region, threads };
+        fixture.evict();
+        fixture
+    }
+
+    /// Evicts all of it.
+    fn evict(&self) {
+        while self.pager.stats().resident_bytes > 0 {
+            let _ = self.pager.evict(PAGES as u64);
+        }
+    }
+}
+
+impl Drop for Fixture {
+    fn drop(&mut self) {
+        let removed = self.pager.remove_region(self.region, Removal::Restore);
+        self.pager.stop();
+        self.threads.drain(..).for_each(|thread| thread.join().unwrap());
+        if !std::thread::panicking() {
+            removed.unwrap();
+            self.memory.check();
+        }
+    }
+}
+
+fn options(fault_mode: FaultMode) -> PagerOptions {
+    PagerOptions { resident_bytes: (RESIDENT * processes::PAGE) as u64, fault_mode, ..PagerOptions::default() }
+}
+
+/// Ends the process at once, with nothing run on the way out.
+fn exit(code: i32) -> ! {
+    // SAFETY: ends the process.
+    unsafe { libc::_exit(code) }
+}
+
+/// The first word of a page; nothing is assumed of it.
+fn touch(memory: &Memory, page: usize) -> u64 {
+    // SAFETY: a page of the test's own, aligned.
+    unsafe { memory.at(page).cast::<u64>().read_volatile() }
+}

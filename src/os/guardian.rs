@@ -1,7 +1,7 @@
 //! A process beside this one that holds descriptors for it, and what the two say to each other.
 //!
-//! It is forked from a process that may have many threads, so it calls nothing that could need a lock: system calls, and
-//! nothing else. It has its own stack, and gives everything back that it got a copy of: else all that this process
+//! It is forked from a process that may have many threads, so it calls nothing that could need a lock: system calls,
+//! and nothing else. It has its own stack, and gives everything back that it got a copy of: else all that this process
 //! writes from then on would have to be kept twice.
 
 use super::guardian_child::{self as child, Client, Gap, Home};

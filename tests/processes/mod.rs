@@ -149,6 +149,11 @@ pub struct Memory {
     pub pages: usize,
 }
 
+// SAFETY: a range of addresses; tests decide who writes what.
+unsafe impl Send for Memory {}
+// SAFETY: as above.
+unsafe impl Sync for Memory {}
+
 impl Memory {
     /// So many pages, private, or a shared mapping of a file.
     pub fn new(pages: usize, file: Option<&OwnedFd>) -> Self {

@@ -1,0 +1,121 @@
+//! A forked child has neither the regions nor the pager, and its parent goes on unharmed.
+
+use crate::processes::{PAGE, end_of, in_child};
+use crate::{Fixture, GOOD, PAGES, SEGV, Test, exit, options, touch};
+use std::os::fd::AsRawFd;
+use zsalloc::{Codec, CompactBudget, Duty, Error, FaultMode, Pager, RegionId, RegionOptions, Removal};
+
+/// The tests.
+pub const TESTS: &[Test] = &[
+    ("a child that touches a region", GOOD, || a_child_that_touches(FaultMode::Sigbus)),
+    ("served by threads, a child that touches a region", GOOD, || a_child_that_touches(FaultMode::Threads)),
+    ("a child that calls the pager", GOOD, || a_child_that_calls(FaultMode::Sigbus)),
+    ("served by threads, a child that calls the pager", GOOD, || a_child_that_calls(FaultMode::Threads)),
+    ("a child has a pager of its own", GOOD, a_child_has_its_own),
+    ("forks while pages come and go", GOOD, forks_while_pages_come_and_go),
+];
+
+/// Whether the page is in memory or not, it is not the child's.
+fn a_child_that_touches(mode: FaultMode) {
+    let fixture = Fixture::new(mode);
+    touch(&fixture.memory, 5);
+    for page in [5, 6, PAGES - 1] {
+        assert_eq!(end_of(|| exit(i32::from(touch(&fixture.memory, page) == 0))), SEGV);
+        // SAFETY: a page of the test's own; the child ends here.
+        let write = || unsafe { fixture.memory.at(page).write_volatile(1) };
+        assert_eq!(end_of(write), SEGV);
+    }
+    let staging = fixture.pager.staging_range();
+    // SAFETY: nothing is assumed of it; the child ends here.
+    let read = || exit(i32::from(unsafe { (staging.0 as *const u8).read_volatile() }));
+    assert_eq!(end_of(read), SEGV);
+    fixture.memory.check();
+}
+
+fn refused<T: std::fmt::Debug>(call: &str, result: Result<T, Error>) {
+    assert!(matches!(result, Err(Error::Forked)), "{call}: {result:?}");
+    assert_eq!(result.unwrap_err().errno(), libc::EPERM);
+}
+
+fn refuses_everything(pager: &Pager, region: RegionId, at: *mut u8) {
+    refused("set_resident_limit", pager.set_resident_limit(0));
+    refused("evict", pager.evict(1));
+    refused("set_pool_limit", pager.set_pool_limit(1 << 20));
+    refused("set_codec", pager.set_codec(Codec::Zstd(3)));
+    let file = std::fs::File::open("/proc/self/exe").unwrap();
+    refused("set_backing_file", pager.set_backing_file(Some((file.as_raw_fd(), 1 << 20))));
+    refused("write_back", pager.write_back(1));
+    refused("compact", pager.compact(&CompactBudget::default()));
+    // SAFETY: it is refused; that is what is tested.
+    refused("add_region", unsafe { pager.add_region(at, PAGE, &RegionOptions::default()) });
+    refused("remove_region", pager.remove_region(region, Removal::Restore));
+    refused("hold", pager.hold(at, PAGE));
+    refused("release", pager.release(at, PAGE));
+    // SAFETY: as above.
+    refused("discard", unsafe { pager.discard(at, PAGE) });
+    refused("run", pager.run(Duty::All));
+    refused("snapshot", pager.snapshot());
+    refused("stats_json", pager.stats_json());
+}
+
+fn a_child_that_calls(mode: FaultMode) {
+    let mut fixture = Some(Fixture::new(mode));
+    let parts = fixture.as_ref().unwrap();
+    parts.pager.hold(parts.memory.at(3), PAGE).unwrap();
+    let stats = |pager: &Pager| {
+        let stats = pager.stats();
+        (stats.resident_bytes, stats.held_bytes, stats.regions, stats.region_bytes)
+    };
+    let before = stats(&parts.pager);
+    in_child(|| {
+        let fixture = fixture.as_ref().unwrap();
+        refuses_everything(&fixture.pager, fixture.region, fixture.memory.at(0));
+        // A child of a child as well.
+        in_child(|| refuses_everything(&fixture.pager, fixture.region, fixture.memory.at(0)));
+    });
+    if mode == FaultMode::Sigbus {
+        // Its threads would not be there to be waited for.
+        let mut only = fixture.take();
+        in_child(|| {
+            let fixture = only.take().unwrap();
+            // SAFETY: its own destructor would look for the memory, which is not here; the pager's is what is tested.
+            drop(unsafe { std::ptr::read(&raw const fixture.pager) });
+            std::mem::forget(fixture);
+        });
+        fixture = only;
+    }
+    let fixture = fixture.unwrap();
+    assert_eq!(stats(&fixture.pager), before, "nothing of that reached the parent");
+    fixture.pager.release(fixture.memory.at(3), PAGE).unwrap();
+    fixture.memory.check();
+    fixture.evict();
+    fixture.memory.check();
+}
+
+fn a_child_has_its_own() {
+    let fixture = Fixture::new(FaultMode::Sigbus);
+    in_child(|| {
+        let own = Fixture::of(Pager::new("child", &options(FaultMode::Sigbus)).unwrap(), FaultMode::Sigbus);
+        own.memory.check();
+        own.evict();
+        own.memory.check();
+        refused("evict", fixture.pager.evict(1));
+    });
+    fixture.memory.check();
+}
+
+fn forks_while_pages_come_and_go() {
+    let fixture = Fixture::new(FaultMode::Sigbus);
+    std::thread::scope(|scope| {
+        let reader = scope.spawn(|| (0..40).for_each(|_| fixture.memory.check()));
+        while !reader.is_finished() {
+            // SAFETY: the child ends at once, with nothing run that the other thread might have a lock of.
+            let child = unsafe { libc::fork() };
+            if child == 0 {
+                exit(i32::from(touch(&fixture.memory, 0) == 0));
+            }
+            assert_eq!(crate::processes::wait_for(child), SEGV);
+        }
+    });
+    fixture.memory.check();
+}
