@@ -1,0 +1,153 @@
+//! A pager under everything at once: threads that touch, write, discard, hold, add, move and remove regions, and fork,
+//! while limits and codecs change. Nothing may be lost: every page is checked against what was written to it last.
+//!
+//! `ZSALLOC_TORTURE_SECONDS` (6) is for how long, `ZSALLOC_TORTURE_SEED` what lots are drawn from; `.ci/torture` runs it
+//! for an hour.
+#![cfg(all(feature = "uffd", target_os = "linux", not(any(loom, miri))))]
+
+#[path = "torture/memory.rs"]
+mod memory;
+#[path = "torture/random.rs"]
+mod random;
+#[path = "torture/watch.rs"]
+mod watch;
+#[path = "torture/work.rs"]
+mod work;
+
+use memory::Slot;
+use random::Random;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use zsalloc::{Duty, FaultMode, PAGE_SIZE, Pager, PagerOptions, ZswapOptions};
+
+/// Regions that are there at once, at most.
+const SLOTS: usize = 6;
+/// Threads that work on them.
+const WORKERS: u64 = 8;
+/// The resident limit to begin with, in bytes.
+const LIMIT: u64 = 8 << 20;
+
+/// What the threads of a round share.
+struct World {
+    pager: Pager,
+    slots: Vec<Slot>,
+    /// Whether owners may give pages back by madvise.
+    events: bool,
+    stop: AtomicBool,
+    /// Steps that were done.
+    steps: AtomicU64,
+    /// The highest limit of the last while, and when a limit was lowered: milliseconds since the start.
+    limit: AtomicU64,
+    lowered: AtomicU64,
+    start: Instant,
+}
+
+/// A way to run a pager.
+#[derive(Clone, Copy, Debug)]
+struct Kind {
+    mode: FaultMode,
+    without_move: bool,
+    with_file: bool,
+}
+
+const KINDS: [Kind; 4] = [
+    Kind { mode: FaultMode::Sigbus, without_move: false, with_file: false },
+    Kind { mode: FaultMode::Threads, without_move: false, with_file: true },
+    Kind { mode: FaultMode::Sigbus, without_move: true, with_file: true },
+    Kind { mode: FaultMode::Threads, without_move: true, with_file: false },
+];
+
+fn number(name: &str) -> Option<u64> {
+    std::env::var(name).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{name} is a number")))
+}
+
+fn descriptors() -> usize {
+    std::fs::read_dir("/proc/self/fd").unwrap().count()
+}
+
+#[test]
+fn nothing_is_lost() {
+    let seconds = number("ZSALLOC_TORTURE_SECONDS").unwrap_or(6);
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    let seed = number("ZSALLOC_TORTURE_SEED").unwrap_or(now.as_nanos() as u64);
+    // The other threads would go on for ever, and the lent ones wait.
+    let print = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        print(panic);
+        std::process::abort();
+    }));
+    println!("ZSALLOC_TORTURE_SEED={seed} ZSALLOC_TORTURE_SECONDS={seconds}");
+    let mut random = Random(seed | 1);
+    // A round of a minute at most, so that all kinds have their turn, and regions and pagers come and go.
+    let round = Duration::from_secs_f64((seconds as f64 / KINDS.len() as f64).min(60.0));
+    let start = Instant::now();
+    let before = descriptors();
+    for number in 0.. {
+        one_round(KINDS[number % KINDS.len()], round, random.next());
+        assert_eq!(descriptors(), before, "descriptors stayed open");
+        if start.elapsed() + round / 2 > Duration::from_secs(seconds) {
+            break;
+        }
+    }
+}
+
+fn one_round(kind: Kind, time: Duration, seed: u64) {
+    let options = PagerOptions {
+        resident_bytes: LIMIT,
+        fault_mode: kind.mode,
+        without_move: kind.without_move,
+        max_held_bytes: 1 << 20,
+        zswap: ZswapOptions { max_bytes: if kind.with_file { 12 << 20 } else { 0 }, ..ZswapOptions::default() },
+        ..PagerOptions::default()
+    };
+    let file = kind.with_file.then(|| memory::temporary_file(256 << 20));
+    let world = World {
+        pager: Pager::new("torture", &options).unwrap(),
+        slots: (0..SLOTS).map(|_| Slot::default()).collect(),
+        events: !kind.without_move,
+        stop: AtomicBool::new(false),
+        steps: AtomicU64::new(0),
+        limit: AtomicU64::new(LIMIT),
+        lowered: AtomicU64::new(0),
+        start: Instant::now(),
+    };
+    if let Some(file) = &file {
+        use std::os::fd::AsRawFd;
+        world.pager.set_backing_file(Some((file.as_raw_fd(), 256 << 20))).unwrap();
+    }
+    run(&world, kind, time, seed);
+    for slot in &world.slots {
+        slot.end(&world);
+    }
+    let stats = world.pager.stats();
+    assert_eq!((stats.resident_bytes, stats.staged_bytes, stats.held_bytes, stats.regions), (0, 0, 0, 0), "{stats:?}");
+    println!("{kind:?}: {} steps, {:?}", world.steps.load(Relaxed), stats.counts);
+}
+
+fn run(world: &World, kind: Kind, time: Duration, seed: u64) {
+    let duties = match kind.mode {
+        FaultMode::Sigbus => vec![Duty::Serve, Duty::Evict],
+        FaultMode::Threads => vec![Duty::Serve, Duty::All, Duty::Evict],
+    };
+    std::thread::scope(|lent| {
+        for duty in duties {
+            lent.spawn(move || world.pager.run(duty).unwrap());
+        }
+        std::thread::scope(|scope| {
+            scope.spawn(|| watch::watch(world));
+            for worker in 0..WORKERS {
+                scope.spawn(move || {
+                    work::work(world, Random(seed ^ (worker + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1))
+                });
+            }
+            std::thread::sleep(time);
+            world.stop.store(true, Relaxed);
+        });
+        for slot in &world.slots {
+            slot.check_all(world);
+        }
+        world.pager.stop();
+    });
+    world.pager.resume();
+    assert_eq!(PAGE_SIZE, 4096);
+}

@@ -1,0 +1,179 @@
+//! Memory that is under the pager, and what every page of it has to hold.
+
+use crate::World;
+use std::fs::File;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::sync::{Mutex, MutexGuard, RwLock};
+use zsalloc::{PAGE_SIZE, RegionId, RegionOptions, Removal};
+
+/// A place for a region: whoever works on its pages reads, whoever adds, moves or removes it writes.
+#[derive(Default)]
+pub struct Slot(pub RwLock<Option<Memory>>);
+
+/// A region, and the version of each of its pages: 0 are zeros.
+pub struct Memory {
+    pub base: usize,
+    pub versions: Vec<Mutex<u64>>,
+    pub region: Option<RegionId>,
+    pub file: Option<OwnedFd>,
+    number: u64,
+}
+
+/// A file without a name.
+pub fn temporary_file(bytes: u64) -> File {
+    let file = File::from(memory_file());
+    file.set_len(bytes).unwrap();
+    file
+}
+
+fn memory_file() -> OwnedFd {
+    // SAFETY: the name is a C string, and the descriptor is nobody else's.
+    unsafe {
+        let fd = libc::memfd_create(c"torture".as_ptr(), libc::MFD_CLOEXEC);
+        assert!(fd >= 0);
+        OwnedFd::from_raw_fd(fd)
+    }
+}
+
+fn map(bytes: usize, file: Option<&OwnedFd>) -> usize {
+    let (kind, fd) = match file {
+        Some(file) => (libc::MAP_SHARED, file.as_raw_fd()),
+        None => (libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1),
+    };
+    // SAFETY: a new mapping at an address that the system chooses.
+    let at = unsafe { libc::mmap(std::ptr::null_mut(), bytes, libc::PROT_READ | libc::PROT_WRITE, kind, fd, 0) };
+    assert_ne!(at, libc::MAP_FAILED);
+    at as usize
+}
+
+/// What a word of a page is: half of them noise, so that a page compresses to some 60 %.
+fn expected(number: u64, page: usize, version: u64, word: usize) -> u64 {
+    let key = (number << 40 ^ (page as u64) << 20 ^ version).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    match version {
+        0 => 0,
+        _ if word % 2 == 0 => key,
+        _ => key.rotate_left(word as u32).wrapping_mul(0xd6e8_feb8_6659_fd93) ^ word as u64,
+    }
+}
+
+impl Memory {
+    /// New memory under the pager: of zeros, or filled before it is added.
+    pub fn new(world: &World, pages: usize, shared: bool, filled: bool, number: u64) -> Option<Self> {
+        let file = shared.then(memory_file);
+        if let Some(file) = &file {
+            // SAFETY: a call on a descriptor of our own.
+            assert_eq!(unsafe { libc::ftruncate(file.as_raw_fd(), (pages * PAGE_SIZE) as i64) }, 0);
+        }
+        let base = map(pages * PAGE_SIZE, file.as_ref());
+        let versions = (0..pages).map(|_| Mutex::new(0)).collect();
+        let mut memory = Self { base, versions, region: None, file, number };
+        if filled {
+            (0..pages).for_each(|page| memory.write(page, &mut memory.lock(page), 1));
+        }
+        memory.region = memory.add(world);
+        if memory.region.is_none() {
+            memory.unmap();
+            return None;
+        }
+        Some(memory)
+    }
+
+    fn add(&self, world: &World) -> Option<RegionId> {
+        let shared = self.file.as_ref().map(|file| (file.as_raw_fd(), 0));
+        let options = RegionOptions { shared, ..RegionOptions::default() };
+        // SAFETY: the memory is used through this range alone, and unmapped after the region was removed.
+        unsafe { world.pager.add_region(self.base as *mut u8, self.bytes(), &options) }.ok()
+    }
+
+    pub fn pages(&self) -> usize {
+        self.versions.len()
+    }
+
+    pub fn bytes(&self) -> usize {
+        self.pages() * PAGE_SIZE
+    }
+
+    pub fn at(&self, page: usize) -> *mut u64 {
+        (self.base + page * PAGE_SIZE) as *mut u64
+    }
+
+    pub fn lock(&self, page: usize) -> MutexGuard<'_, u64> {
+        self.versions[page].lock().unwrap()
+    }
+
+    /// Checks a page, which is locked: some of its words, or all.
+    pub fn check(&self, page: usize, version: u64, all: bool) {
+        for word in (0..PAGE_SIZE / 8).step_by(if all { 1 } else { 73 }) {
+            // SAFETY: inside the mapping; the lock keeps others from writing.
+            let seen = unsafe { self.at(page).add(word).read_volatile() };
+            let right = expected(self.number, page, version, word);
+            assert_eq!(
+                seen, right,
+                "memory {} at {:#x} page {page} version {version} word {word}",
+                self.number, self.base
+            );
+        }
+    }
+
+    /// Writes a version of a page, which is locked.
+    pub fn write(&self, page: usize, locked: &mut u64, version: u64) {
+        *locked = version;
+        for word in 0..PAGE_SIZE / 8 {
+            // SAFETY: as above.
+            unsafe { self.at(page).add(word).write_volatile(expected(self.number, page, version, word)) };
+        }
+    }
+
+    /// Moves the mapping elsewhere, as its owner may at any time.
+    pub fn relocate(&mut self) {
+        let to = map(self.bytes(), None);
+        let flags = libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED;
+        // SAFETY: both ranges are this test's, and nobody uses them while it has the slot's lock.
+        let at =
+            unsafe { libc::mremap(self.base as *mut _, self.bytes(), self.bytes(), flags, to as *mut libc::c_void) };
+        assert_eq!(at as usize, to);
+        self.base = to;
+    }
+
+    /// Takes the memory from the pager, checks all of it, and puts it there again, or unmaps it.
+    pub fn restore(&mut self, world: &World, again: bool) -> bool {
+        world.pager.remove_region(self.region.take().unwrap(), Removal::Restore).unwrap();
+        self.check_all();
+        self.region = again.then(|| self.add(world)).flatten();
+        if self.region.is_none() {
+            self.unmap();
+        }
+        self.region.is_some()
+    }
+
+    /// Takes it from the pager, and loses what is not in memory.
+    pub fn discard(&self, world: &World) {
+        world.pager.remove_region(self.region.unwrap(), Removal::Discard).unwrap();
+        self.unmap();
+    }
+
+    pub fn check_all(&self) {
+        (0..self.pages()).for_each(|page| self.check(page, *self.lock(page), true));
+    }
+
+    fn unmap(&self) {
+        // SAFETY: the mapping is this test's, and is not used any more.
+        assert_eq!(unsafe { libc::munmap(self.base as *mut _, self.bytes()) }, 0);
+    }
+}
+
+impl Slot {
+    /// Checks every page, in its place.
+    pub fn check_all(&self, _: &World) {
+        if let Some(memory) = &*self.0.read().unwrap() {
+            memory.check_all();
+        }
+    }
+
+    /// Removes the region, and checks every page again.
+    pub fn end(&self, world: &World) {
+        if let Some(mut memory) = self.0.write().unwrap().take() {
+            assert!(!memory.restore(world, false));
+        }
+    }
+}

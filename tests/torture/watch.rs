@@ -1,0 +1,58 @@
+//! Watches, from outside of the pager's own counters, that its limit holds, and that the work goes on.
+
+use crate::World;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+use zsalloc::PAGE_SIZE;
+
+/// How long a limit has to hold before it is held against the pager.
+const SETTLED: u64 = 1500;
+/// How long nothing may be done.
+const STUCK: Duration = Duration::from_secs(60);
+
+/// Pages of a range that are in memory.
+fn in_memory(at: usize, bytes: usize, seen: &mut Vec<u8>) -> u64 {
+    seen.resize(bytes / PAGE_SIZE, 0);
+    // SAFETY: a byte for each page can be written.
+    let asked = unsafe { libc::mincore(at as *mut _, bytes, seen.as_mut_ptr()) };
+    if asked == 0 { seen.iter().map(|page| u64::from(page & 1)).sum() } else { 0 }
+}
+
+/// Looks every 10 ms until the work ends.
+pub fn watch(world: &World) {
+    let (mut seen, mut last) = (Vec::new(), (0, world.start.elapsed()));
+    while !world.stop.load(Relaxed) {
+        std::thread::sleep(Duration::from_millis(10));
+        let steps = world.steps.load(Relaxed);
+        if steps != last.0 {
+            last = (steps, world.start.elapsed());
+        } else if world.start.elapsed() - last.1 > STUCK {
+            eprintln!("nothing was done for {STUCK:?} after {steps} steps: {}", world.pager.stats_json().unwrap());
+            std::process::abort();
+        }
+        check_limit(world, &mut seen);
+    }
+}
+
+fn check_limit(world: &World, seen: &mut Vec<u8>) {
+    let (limit, before) = (world.limit.load(Relaxed), world.pager.stats().counts);
+    let (staging, bytes) = world.pager.staging_range();
+    let mut pages = in_memory(staging, bytes, seen);
+    for slot in &world.slots {
+        if let Ok(slot) = slot.0.try_read()
+            && let Some(memory) = &*slot
+        {
+            pages += in_memory(memory.base, memory.bytes(), seen);
+        }
+    }
+    let after = world.pager.stats().counts;
+    let now = world.start.elapsed().as_millis() as u64;
+    // Pages moved while they were counted are counted twice; so much may have moved.
+    let moved = after.staged - before.staged + after.rescues - before.rescues;
+    let settled = now > world.lowered.load(Relaxed) + SETTLED && world.limit.load(Relaxed) == limit;
+    let allowed = limit + limit / 50 + (1 << 20) + moved * PAGE_SIZE as u64;
+    if settled && after.over_limit == before.over_limit {
+        let bytes = pages * PAGE_SIZE as u64;
+        assert!(bytes <= allowed, "{bytes} bytes resident, {limit} the limit, {:?}", world.pager.stats());
+    }
+}

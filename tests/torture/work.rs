@@ -1,0 +1,172 @@
+//! What a thread does at random.
+
+use crate::memory::Memory;
+use crate::random::Random;
+use crate::{LIMIT, World};
+use std::sync::MutexGuard;
+use std::sync::atomic::Ordering::Relaxed;
+use zsalloc::{Codec, CompactBudget, PAGE_SIZE};
+
+/// Pages of the largest region.
+const PAGES: u64 = 3000;
+/// Pages that are given back or held at once, at most.
+const MANY: u64 = 8;
+
+/// Works until the world stops.
+pub fn work(world: &World, mut random: Random) {
+    while !world.stop.load(Relaxed) {
+        let slot = &world.slots[random.below(world.slots.len() as u64) as usize];
+        match random.below(10_000) {
+            0..10 => change_region(world, &mut random, slot),
+            10..20 => change_limits(world, &mut random),
+            20..24 => _ = world.pager.stats_json().unwrap(),
+            24..34 => _ = world.pager.evict(random.below(256)),
+            34..36 => _ = world.pager.compact(&CompactBudget::default()),
+            lot => {
+                let slot = slot.0.read().unwrap();
+                match &*slot {
+                    Some(memory) => on_pages(world, &mut random, memory, lot),
+                    None => {
+                        drop(slot);
+                        let other = random.below(world.slots.len() as u64) as usize;
+                        change_region(world, &mut random, &world.slots[other]);
+                    }
+                }
+            }
+        }
+        world.steps.fetch_add(1, Relaxed);
+    }
+}
+
+fn change_region(world: &World, random: &mut Random, slot: &crate::memory::Slot) {
+    let mut slot = slot.0.write().unwrap();
+    match &mut *slot {
+        None => {
+            let (pages, lot) = (1 + random.below(PAGES) as usize, random.below(6));
+            *slot = Memory::new(world, pages, lot < 2, lot % 3 == 1, random.next() >> 24);
+        }
+        Some(memory) => match random.below(8) {
+            0 | 1 if world.events => memory.relocate(),
+            2 => {
+                memory.discard(world);
+                *slot = None;
+            }
+            3 | 4 => {
+                if !memory.restore(world, true) {
+                    *slot = None;
+                }
+            }
+            5 => {
+                assert!(!memory.restore(world, false));
+                *slot = None;
+            }
+            _ => fork_one(memory),
+        },
+    }
+}
+
+fn change_limits(world: &World, random: &mut Random) {
+    match random.below(4) {
+        0 | 1 => {
+            let limit = LIMIT / 4 + random.below(LIMIT * 2);
+            if limit < world.limit.load(Relaxed) {
+                world.lowered.store(world.start.elapsed().as_millis() as u64, Relaxed);
+            }
+            world.limit.store(limit, Relaxed);
+            // Others may hold pages, or fill the pool: what is above goes later.
+            let _ = world.pager.set_resident_limit(limit);
+            world.lowered.store(world.start.elapsed().as_millis() as u64, Relaxed);
+            world.limit.store(world.pager.stats().resident_limit_bytes, Relaxed);
+        }
+        2 => world.pager.set_codec(if random.below(3) == 0 { Codec::Zstd(1) } else { Codec::Lz4 }).unwrap(),
+        _ => _ = world.pager.write_back(random.below(64)),
+    }
+}
+
+/// A child never sees what is in a region, nor zeros for it.
+fn fork_one(memory: &Memory) {
+    // SAFETY: the child touches one page and ends, and calls nothing that could need a lock.
+    unsafe {
+        let child = libc::fork();
+        assert!(child >= 0);
+        if child == 0 {
+            libc::signal(libc::SIGSEGV, libc::SIG_DFL);
+            let seen = memory.at(0).read_volatile();
+            libc::_exit(if seen == 0 { 1 } else { 2 });
+        }
+        let mut status = 0;
+        while libc::waitpid(child, &raw mut status, 0) != child {}
+        assert!(
+            libc::WIFSIGNALED(status) && libc::WTERMSIG(status) == libc::SIGSEGV,
+            "a child read a page: {status:#x}"
+        );
+    }
+}
+
+fn on_pages(world: &World, random: &mut Random, memory: &Memory, lot: u64) {
+    let first = random.below(memory.pages() as u64) as usize;
+    match lot {
+        0..150 => give_back(world, random, memory, first),
+        150..250 => hold(world, random, memory, first),
+        250..2500 => {
+            // Some go through the pages in order.
+            for page in (first..memory.pages()).take(32) {
+                let version = memory.lock(page);
+                memory.check(page, *version, false);
+            }
+        }
+        _ => {
+            // Others have pages that they use more often.
+            let page = if lot % 3 == 0 { first } else { first % (memory.pages() / 8 + 1) };
+            let mut version = memory.lock(page);
+            memory.check(page, *version, lot % 64 == 0);
+            if lot % 4 == 0 {
+                let next = 1 + (random.next() >> 44);
+                memory.write(page, &mut version, next);
+            }
+        }
+    }
+}
+
+/// The locks of pages from `first` on, in order.
+fn lock_some<'a>(random: &mut Random, memory: &'a Memory, first: usize) -> Vec<MutexGuard<'a, u64>> {
+    let end = (first + 1 + random.below(MANY) as usize).min(memory.pages());
+    (first..end).map(|page| memory.lock(page)).collect()
+}
+
+fn give_back(world: &World, random: &mut Random, memory: &Memory, first: usize) {
+    let mut versions = lock_some(random, memory, first);
+    let (at, bytes) = (memory.at(first), versions.len() * PAGE_SIZE);
+    if world.events && random.below(2) == 0 {
+        let advice = if memory.file.is_some() { libc::MADV_REMOVE } else { libc::MADV_DONTNEED };
+        // SAFETY: these pages are locked, and not needed any more.
+        assert_eq!(unsafe { libc::madvise(at.cast(), bytes, advice) }, 0);
+    } else {
+        // SAFETY: as above.
+        unsafe { world.pager.discard(at.cast(), bytes) }.unwrap();
+    }
+    versions.iter_mut().for_each(|version| **version = 0);
+    memory.check(first, 0, true);
+}
+
+/// System calls on held pages: through a pipe and back.
+fn hold(world: &World, random: &mut Random, memory: &Memory, first: usize) {
+    let mut versions = lock_some(random, memory, first);
+    let (at, bytes) = (memory.at(first), versions.len() * PAGE_SIZE);
+    if world.pager.hold(at.cast(), bytes).is_err() {
+        return;
+    }
+    let mut ends = [0; 2];
+    // SAFETY: the pages are locked and held, and as long as a pipe is.
+    unsafe {
+        assert_eq!(libc::pipe2(ends.as_mut_ptr(), libc::O_CLOEXEC), 0);
+        assert_eq!(libc::write(ends[1], at.cast(), bytes), bytes as isize);
+        at.write_bytes(0x5a, bytes / 8);
+        assert_eq!(libc::read(ends[0], at.cast(), bytes), bytes as isize);
+        ends.iter().for_each(|&end| _ = libc::close(end));
+    }
+    let next = 1 + (random.next() >> 44);
+    memory.check(first, *versions[0], true);
+    memory.write(first, &mut versions[0], next);
+    world.pager.release(at.cast(), bytes).unwrap();
+}
