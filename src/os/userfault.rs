@@ -5,7 +5,7 @@
 
 use super::{Call, Errno, Os, Result, Span, last_errno};
 use linux_raw_sys::general as raw;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 /// What a userfaultfd can be asked to do, and what systems may lack.
 pub mod feature {
@@ -166,9 +166,17 @@ impl Userfault {
         Ok(Self { fd, features, os: os.clone() })
     }
 
-    /// One that another process made, and made its agreements with the system for.
-    pub fn received(fd: OwnedFd) -> Self {
-        Self { fd, features: 0, os: Os::default() }
+    /// One that another process made, and made its agreements with the system for. Reads of it don't wait from now on,
+    /// in that process neither.
+    pub fn received(os: &Os, fd: OwnedFd) -> Result<Self> {
+        // SAFETY: these calls take numbers only.
+        let flags = unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_GETFL) };
+        if flags < 0 {
+            return Err(last_errno());
+        }
+        // SAFETY: as above.
+        super::checked(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_SETFL, flags | libc::O_NONBLOCK) })?;
+        Ok(Self { fd, features: 0, os: os.clone() })
     }
 
     /// What the system has.
@@ -324,6 +332,11 @@ impl Userfault {
     /// The descriptor.
     pub fn fd(&self) -> RawFd {
         self.fd.as_raw_fd()
+    }
+
+    /// The descriptor, for as long as this lives.
+    pub fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
     }
 }
 

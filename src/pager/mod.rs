@@ -26,6 +26,7 @@
 //! | `run`, `registry` | lent threads; the handler of SIGBUS |
 //! | `core`, `counts`, `scratch` | the parts, the account of resident pages, statistics, pages to decode to |
 //! | `guardian` | what becomes of other processes' memory when this one dies |
+//! | `guest` | memory of another process, from a snapshot that zswap holds; it needs none of the others |
 //! | `create`, `options` | the public calls; how it is to be |
 
 mod copies;
@@ -38,6 +39,7 @@ mod evict;
 mod extents;
 mod fault;
 mod guardian;
+mod guest;
 mod options;
 mod page;
 mod region;
@@ -52,5 +54,6 @@ pub use self::{
     counts::{LATENCY_BUCKETS, LatencyHistogram, PagerCounts, PagerStats},
     create::{Pager, PagerSnapshot, RegionId},
     guardian::{Guardian, OnDeath, WatchId},
+    guest::{Guest, GuestCounts, GuestOptions, GuestRange, GuestStats, Served},
     options::{Duty, FaultMode, PagerOptions, RegionOptions, Removal},
 };

@@ -1,0 +1,181 @@
+//! Where a guest's memory is, and which of its pages still come from the snapshot.
+
+use crate::error::{Error, Result};
+use crate::units::PAGE;
+
+/// A range of a guest's memory, at the addresses of the process that it belongs to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct GuestRange {
+    /// Where it begins in that process.
+    pub at: u64,
+    /// Its length.
+    pub bytes: u64,
+    /// Where in the snapshot its content begins.
+    pub offset: u64,
+    /// The size of its pages, which is [`crate::PAGE_SIZE`].
+    pub page_bytes: u64,
+}
+
+/// A page of a guest: the range that it is in, and its number there.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Place {
+    range: usize,
+    page: usize,
+}
+
+struct Range {
+    start: usize,
+    end: usize,
+    /// The page of the area that the first one is filled from.
+    first: u64,
+    /// A bit for each page: it was filled, or given back, and is the guest's own since.
+    own: Box<[u64]>,
+}
+
+/// The ranges, in the order of their addresses.
+pub struct Ranges(Box<[Range]>);
+
+impl Ranges {
+    /// The ranges of a guest whose snapshot has so many pages.
+    pub fn new(ranges: &[GuestRange], snapshot_pages: u64) -> Result<Self> {
+        const NONE: Error = Error::Invalid(&"a guest has at least one range of memory");
+        const PAGES: Error = Error::Invalid(&"guest memory has to have pages of 4 KiB: huge pages can't be served");
+        const WHOLE: Error = Error::Invalid(&"ranges of guest memory and their offsets have to be whole pages");
+        const PAST: Error = Error::Invalid(&"a range of guest memory is past the end of the snapshot");
+        const MORE: Error = Error::Invalid(&"the ranges of guest memory are more than the snapshot has");
+        const TWICE: Error = Error::Invalid(&"two ranges of guest memory overlap");
+        let page = PAGE as u64;
+        let mut sorted = ranges.to_vec();
+        sorted.sort_unstable_by_key(|range| range.at);
+        let mut pages = 0_u64;
+        for range in &sorted {
+            if range.page_bytes != page {
+                return Err(PAGES);
+            }
+            if range.bytes == 0 || [range.at, range.bytes, range.offset].iter().any(|number| number % page != 0) {
+                return Err(WHOLE);
+            }
+            let end = range.offset.checked_add(range.bytes);
+            if range.at.checked_add(range.bytes).is_none() || end.is_none_or(|end| end / page > snapshot_pages) {
+                return Err(PAST);
+            }
+            // No overflow: each is at most what the snapshot has, and so is the sum so far. It bounds the bits below,
+            // whatever the table says that was received.
+            pages += range.bytes / page;
+            if pages > snapshot_pages {
+                return Err(MORE);
+            }
+        }
+        if sorted.windows(2).any(|pair| pair[0].at + pair[0].bytes > pair[1].at) {
+            return Err(TWICE);
+        }
+        if sorted.is_empty() { Err(NONE) } else { Ok(Self(sorted.iter().map(Range::new).collect())) }
+    }
+
+    /// The page at an address.
+    pub fn find(&self, at: usize) -> Option<Place> {
+        let range = self.0.partition_point(|range| range.end <= at);
+        let start = self.0.get(range)?.start;
+        (start <= at).then(|| Place { range, page: (at - start) / PAGE })
+    }
+
+    /// The page of the area that a page is filled from.
+    pub fn source(&self, place: Place) -> u64 {
+        self.0[place.range].first + place.page as u64
+    }
+
+    /// Whether a page is the guest's own, and no longer what the snapshot has.
+    pub fn is_own(&self, place: Place) -> bool {
+        self.0[place.range].own[place.page / 64] >> (place.page % 64) & 1 != 0
+    }
+
+    /// How many pages from this one on still come from the snapshot, at most so many.
+    pub fn fresh(&self, place: Place, most: usize) -> usize {
+        let range = &self.0[place.range];
+        let pages = ((range.end - range.start) / PAGE - place.page).min(most);
+        let own = |ahead: &usize| self.is_own(Place { page: place.page + ahead, ..place });
+        (0..pages).find(own).unwrap_or(pages)
+    }
+
+    /// So many pages from this one on are the guest's own from now on.
+    pub fn make_own(&mut self, place: Place, pages: usize) {
+        let own = &mut self.0[place.range].own;
+        (place.page..place.page + pages).for_each(|page| own[page / 64] |= 1 << (page % 64));
+    }
+
+    /// The same of all pages between two addresses. How many there are.
+    pub fn make_own_between(&mut self, start: usize, end: usize) -> u64 {
+        let mut pages = 0;
+        for index in 0..self.0.len() {
+            let range = &self.0[index];
+            let (from, to) = (start.max(range.start), end.min(range.end));
+            if from < to {
+                let count = (to - from).div_ceil(PAGE);
+                self.make_own(Place { range: index, page: (from - range.start) / PAGE }, count);
+                pages += count as u64;
+            }
+        }
+        pages
+    }
+
+    /// Bytes of guest memory.
+    pub fn bytes(&self) -> u64 {
+        self.0.iter().map(|range| (range.end - range.start) as u64).sum()
+    }
+
+    /// Where they are, and how long.
+    pub fn each(&self) -> impl Iterator<Item = (usize, usize)> {
+        self.0.iter().map(|range| (range.start, range.end - range.start))
+    }
+}
+
+impl Range {
+    fn new(range: &GuestRange) -> Self {
+        let (start, bytes) = (range.at as usize, range.bytes as usize);
+        let own = vec![0; (bytes / PAGE).div_ceil(64)].into_boxed_slice();
+        Self { start, end: start + bytes, first: range.offset / PAGE as u64, own }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KIB4: u64 = PAGE as u64;
+
+    fn range(at: u64, pages: u64, offset: u64) -> GuestRange {
+        GuestRange { at: at * KIB4, bytes: pages * KIB4, offset: offset * KIB4, page_bytes: KIB4 }
+    }
+
+    #[test]
+    fn a_page_is_found_in_its_range_and_nowhere_else() {
+        let ranges = Ranges::new(&[range(200, 10, 100), range(100, 100, 0)], 110).unwrap();
+        let source = |page: usize| ranges.find(page * PAGE + 5).map(|place| ranges.source(place));
+        assert_eq!([99, 100, 199, 200, 209, 210].map(source), [None, Some(0), Some(99), Some(100), Some(109), None]);
+    }
+
+    #[test]
+    fn what_is_given_back_is_the_guests_own() {
+        let mut ranges = Ranges::new(&[range(100, 100, 0), range(300, 10, 100)], 110).unwrap();
+        assert_eq!(ranges.make_own_between(190 * PAGE, 305 * PAGE), 15);
+        let fresh = |page: usize| ranges.fresh(ranges.find(page * PAGE).unwrap(), 8);
+        assert_eq!([100, 185, 189, 190, 304, 305].map(fresh), [8, 5, 1, 0, 0, 5]);
+        assert_eq!(ranges.make_own_between(0, 50 * PAGE), 0);
+        assert_eq!(ranges.bytes(), 110 * KIB4);
+    }
+
+    #[test]
+    fn tables_that_make_no_sense_are_refused() {
+        let refused = |table: &[GuestRange]| Ranges::new(table, 100).err().map(Error::text).unwrap_or_default();
+        assert!(refused(&[]).contains("at least one"));
+        assert!(refused(&[GuestRange { page_bytes: 2 << 20, ..range(512, 100, 0) }]).contains("huge"));
+        assert!(refused(&[GuestRange { at: 7, ..range(0, 1, 0) }]).contains("whole"));
+        assert!(refused(&[range(5, 0, 0)]).contains("whole"));
+        assert!(refused(&[range(5, 1, 100)]).contains("past"));
+        assert!(refused(&[GuestRange { offset: 0_u64.wrapping_sub(KIB4), ..range(5, 1, 0) }]).contains("past"));
+        assert!(refused(&[GuestRange { at: 0_u64.wrapping_sub(KIB4), ..range(5, 2, 0) }]).contains("past"));
+        assert!(refused(&[range(5, 60, 0), range(500, 60, 0)]).contains("more"));
+        assert!(refused(&[range(5, 10, 0), range(14, 10, 10)]).contains("overlap"));
+        assert_eq!(refused(&[range(5, 10, 0), range(15, 10, 10)]), "");
+    }
+}
