@@ -1,0 +1,74 @@
+//! A page-fault handler for Firecracker: microVMs that are resumed from one snapshot get their memory from one
+//! compressed copy of it.
+//!
+//! Give its socket to Firecracker as the memory backend of `PUT /snapshot/load`, with the backend type `Uffd`.
+
+mod args;
+mod guests;
+mod handshake;
+mod report;
+mod snapshot;
+mod system;
+
+use std::fs;
+use std::os::unix::fs::FileTypeExt;
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+/// Why it ends: a sentence for people.
+pub type Problem = String;
+/// What can fail.
+pub type Result<T> = std::result::Result<T, Problem>;
+
+fn main() -> ExitCode {
+    let command = match args::parse(std::env::args_os().skip(1)) {
+        Ok(args::Command::Help) => {
+            print!("{}", args::USAGE);
+            return ExitCode::SUCCESS;
+        }
+        Ok(args::Command::Run(command)) => run(&command),
+        Err(problem) => Err(problem),
+    };
+    match command {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(problem) => {
+            eprintln!("firecracker_handler: {problem}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn run(args: &args::Args) -> Result<()> {
+    let stop = system::stop_signals().map_err(|error| format!("signals: {error}"))?;
+    let snapshot = snapshot::load(args)?;
+    println!("{}", report::stored(&snapshot)?);
+    let listener = listen(&args.socket)?;
+    let _socket = Socket(args.socket.clone());
+    println!("waiting for microVMs on {}", args.socket.display());
+    let mut guests = guests::Guests::new(snapshot, listener, stop, args)?;
+    guests.serve()?;
+    print!("{}", guests.table()?);
+    Ok(())
+}
+
+/// Listens. A socket that an earlier run left behind is replaced; one that somebody listens on is not.
+fn listen(path: &Path) -> Result<UnixListener> {
+    let problem = |error| format!("{}: {error}", path.display());
+    let is_socket = fs::symlink_metadata(path).is_ok_and(|about| about.file_type().is_socket());
+    if is_socket && std::os::unix::net::UnixStream::connect(path).is_err() {
+        fs::remove_file(path).map_err(problem)?;
+    }
+    let listener = UnixListener::bind(path).map_err(problem)?;
+    listener.set_nonblocking(true).map_err(problem)?;
+    Ok(listener)
+}
+
+/// The socket's name, removed at the end.
+struct Socket(PathBuf);
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.0);
+    }
+}

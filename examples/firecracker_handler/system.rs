@@ -1,0 +1,104 @@
+//! What is asked of the system that the standard library has no words for.
+
+use std::io::{Error, Result};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
+
+/// Descriptors that one message may bring before the system drops the rest.
+const MOST_DESCRIPTORS: usize = 4;
+
+/// What there was to receive.
+pub enum Received {
+    /// Some bytes.
+    Bytes,
+    /// Nothing, now.
+    Nothing,
+    /// Nothing any more.
+    End,
+}
+
+/// Room for a control message with descriptors, aligned as the system wants it.
+#[repr(C, align(8))]
+struct Control([u8; 64]);
+
+/// Receives bytes and the descriptors that come with them.
+pub fn receive(stream: &UnixStream, bytes: &mut Vec<u8>, descriptors: &mut Vec<OwnedFd>) -> Result<Received> {
+    let mut part = [0_u8; 4096];
+    let mut control = Control([0; 64]);
+    let mut vector = libc::iovec { iov_base: part.as_mut_ptr().cast(), iov_len: part.len() };
+    // SAFETY: zeros are a message header without anything.
+    let mut message: libc::msghdr = unsafe { MaybeUninit::zeroed().assume_init() };
+    message.msg_iov = &raw mut vector;
+    message.msg_iovlen = 1;
+    message.msg_control = control.0.as_mut_ptr().cast();
+    // SAFETY: arithmetic on a number.
+    message.msg_controllen = unsafe { libc::CMSG_SPACE((MOST_DESCRIPTORS * size_of::<RawFd>()) as u32) } as _;
+    // SAFETY: the header names memory that lives through the call.
+    let count = unsafe { libc::recvmsg(stream.as_raw_fd(), &raw mut message, libc::MSG_CMSG_CLOEXEC) };
+    // SAFETY: the system filled the header in, if it received anything.
+    unsafe { take_descriptors(&message, count >= 0, descriptors) };
+    match usize::try_from(count) {
+        Ok(0) => Ok(Received::End),
+        Ok(count) => {
+            bytes.extend_from_slice(&part[..count]);
+            Ok(Received::Bytes)
+        }
+        Err(_) => match Error::last_os_error() {
+            error if error.raw_os_error() == Some(libc::EAGAIN) => Ok(Received::Nothing),
+            error if error.raw_os_error() == Some(libc::EINTR) => Ok(Received::Nothing),
+            error => Err(error),
+        },
+    }
+}
+
+/// Takes the descriptors of a message.
+///
+/// # Safety
+/// The header is as `recvmsg` left it, and its descriptors are nobody's yet.
+unsafe fn take_descriptors(message: &libc::msghdr, received: bool, descriptors: &mut Vec<OwnedFd>) {
+    // SAFETY: the caller vouches for the header.
+    let mut header = if received { unsafe { libc::CMSG_FIRSTHDR(message) } } else { std::ptr::null_mut() };
+    while !header.is_null() {
+        // SAFETY: the macros stay inside the control message, which the system wrote.
+        unsafe {
+            if (*header).cmsg_level == libc::SOL_SOCKET && (*header).cmsg_type == libc::SCM_RIGHTS {
+                let bytes = (*header).cmsg_len as usize - libc::CMSG_LEN(0) as usize;
+                let data = libc::CMSG_DATA(header).cast::<RawFd>();
+                for index in 0..bytes / size_of::<RawFd>() {
+                    descriptors.push(OwnedFd::from_raw_fd(data.add(index).read_unaligned()));
+                }
+            }
+            header = libc::CMSG_NXTHDR(message, header);
+        }
+    }
+}
+
+/// SIGINT and SIGTERM as something to poll. Called before there is a second thread.
+pub fn stop_signals() -> Result<OwnedFd> {
+    // SAFETY: zeros are a set of signals, and each call takes such a set.
+    let fd = unsafe {
+        let mut set: libc::sigset_t = MaybeUninit::zeroed().assume_init();
+        libc::sigemptyset(&raw mut set);
+        libc::sigaddset(&raw mut set, libc::SIGINT);
+        libc::sigaddset(&raw mut set, libc::SIGTERM);
+        libc::sigprocmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut());
+        libc::signalfd(-1, &raw const set, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK)
+    };
+    if fd < 0 {
+        return Err(Error::last_os_error());
+    }
+    // SAFETY: a descriptor that was just made, and is owned by nobody else.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Waits until one of the descriptors has something to read or has ended, or the time is over. Which of them have.
+pub fn wait(descriptors: &[BorrowedFd<'_>], limit: Duration) -> Vec<bool> {
+    let entry = |fd: &BorrowedFd<'_>| libc::pollfd { fd: fd.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+    let mut entries: Vec<_> = descriptors.iter().map(entry).collect();
+    let milliseconds = libc::c_int::try_from(limit.as_millis()).unwrap_or(libc::c_int::MAX);
+    // SAFETY: so many entries can be read and written.
+    unsafe { libc::poll(entries.as_mut_ptr(), entries.len() as libc::nfds_t, milliseconds) };
+    entries.iter().map(|entry| entry.revents != 0).collect()
+}
