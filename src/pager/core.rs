@@ -8,8 +8,8 @@ use super::options::FaultMode;
 use super::region::Place;
 use super::scratch::Scratch;
 use super::staging::Staging;
-use crate::os::Os;
 use crate::os::userfault::{Bell, Userfault, wake_nappers};
+use crate::os::{ForkGuard, Os};
 use crate::sync::{AtomicU32, AtomicU64, Lock, Ordering::Relaxed, Wait};
 use crate::zswap::Zswap;
 use std::sync::atomic::AtomicBool;
@@ -34,6 +34,8 @@ pub struct Core {
     pub hand: Lock<Hand>,
     pub inbox: Lock<Inbox>,
     pub bell: Bell,
+    /// Tells forked children, who have the descriptors and none of the memory.
+    pub guard: ForkGuard,
     pub stopping: AtomicBool,
     /// 1 while threads that evict in the background are wanted.
     pub evict_wanted: AtomicU32,
@@ -83,7 +85,7 @@ impl Core {
         uffd: Userfault,
         staging: Staging,
         scratch: Scratch,
-        bell: Bell,
+        (bell, guard): (Bell, ForkGuard),
         (limit, staged_percent, max_held, max_regions): (u64, u64, u64, usize),
     ) -> Self {
         Self {
@@ -99,6 +101,7 @@ impl Core {
             hand: Hand::locked(),
             inbox: Inbox::locked(),
             bell,
+            guard,
             stopping: AtomicBool::new(false),
             evict_wanted: AtomicU32::new(0),
             evictors: AtomicU32::new(0),

@@ -68,9 +68,10 @@ impl Pager {
         let zswap = Zswap::with_os(os.clone(), name, &zswap_options(options))?;
         let scratch = Scratch::new(&os)?;
         let bell = Bell::new(&os).map_err(|errno| Error::system(errno, &"eventfd"))?;
+        let guard = os.fork_guard().map_err(|errno| Error::system(errno, &"the page that tells forked children"))?;
         let numbers = (limit, staged_percent, max_held, or(options.max_regions as u64, 1024) as usize);
         let mode = (options.fault_mode, moves);
-        let core = Arc::new(Core::new(os, zswap, mode, uffd, staging, scratch, bell, numbers));
+        let core = Arc::new(Core::new(os, zswap, mode, uffd, staging, scratch, (bell, guard), numbers));
         if options.fault_mode == FaultMode::Sigbus {
             registry::register(&core)?;
         }
@@ -123,6 +124,7 @@ impl Pager {
     /// # Errors
     /// As there.
     pub fn set_pool_limit(&self, bytes: u64) -> Result<()> {
+        self.check()?;
         let _signals = Blocked::new();
         self.0.zswap.set_limit(bytes)
     }
@@ -132,6 +134,7 @@ impl Pager {
     /// # Errors
     /// As there.
     pub fn set_codec(&self, codec: Codec) -> Result<()> {
+        self.check()?;
         let _signals = Blocked::new();
         self.0.zswap.set_codec(codec)
     }
@@ -141,6 +144,7 @@ impl Pager {
     /// # Errors
     /// As there.
     pub fn set_backing_file(&self, file: Option<(RawFd, u64)>) -> Result<()> {
+        self.check()?;
         let _signals = Blocked::new();
         self.0.zswap.set_backing_file(file)
     }
@@ -150,6 +154,7 @@ impl Pager {
     /// # Errors
     /// As [`Zswap::shrink`].
     pub fn write_back(&self, pages: u64) -> Result<u64> {
+        self.check()?;
         let _signals = Blocked::new();
         self.0.zswap.shrink(pages)
     }
@@ -159,6 +164,7 @@ impl Pager {
     /// # Errors
     /// As there.
     pub fn compact(&self, budget: &crate::pool::CompactBudget) -> Result<u64> {
+        self.check()?;
         let _signals = Blocked::new();
         self.0.zswap.compact(budget)
     }
@@ -295,6 +301,7 @@ impl Pager {
     /// # Errors
     /// [`Error::Forked`] in a child.
     pub fn snapshot(&self) -> Result<PagerSnapshot> {
+        self.check()?;
         let _signals = Blocked::new();
         Ok(PagerSnapshot { version: 1, pager: self.stats(), zswap: self.0.zswap.snapshot()? })
     }
@@ -309,15 +316,17 @@ impl Pager {
     }
 
     fn check(&self) -> Result<()> {
-        self.0.zswap.pool().check_usable()
+        if self.0.guard.in_child() { Err(Error::Forked) } else { self.0.zswap.pool().check_usable() }
     }
 }
 
 impl Drop for Pager {
     fn drop(&mut self) {
         if self.check().is_err() {
-            // A forked child: it has neither the regions nor the pool, and may not touch what the parent uses.
-            registry::unregister(&self.0);
+            // A forked child: it has neither the regions nor the staging range, and what is at their places is not ours
+            // to unmap. What it does have it keeps: a copy that the system made, and handlers that were running in the
+            // parent would never leave it here.
+            std::mem::forget(self.0.clone());
             return;
         }
         {

@@ -90,6 +90,10 @@ impl Core {
     /// Serves a touch in the thread that touches, in a signal handler. False: it is not ours, or can't be served.
     pub fn serve_signal(&self, touch: Touch) -> bool {
         debug_assert!(self.mode == FaultMode::Sigbus);
+        if self.guard.in_child() {
+            // What a child has at this address is its own.
+            return false;
+        }
         for _ in 0..2 {
             match self.timed(touch.at, touch.write) {
                 Served::Done => return true,
