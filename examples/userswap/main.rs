@@ -1,0 +1,128 @@
+//! Memory that outgrows its limit, in this process: a mapping is filled with pages of real programs, a pager keeps what
+//! is resident of it to a limit, threads work on it, and at the end every byte of every page is compared. What is
+//! resident is counted by the system, a hundred times a second, and neither the table nor the exit status believes what
+//! the library says of itself.
+//!
+//! ```text
+//! cargo run --release --features uffd --example userswap [-- OPTIONS]
+//! ```
+//!
+//! | module | what it does |
+//! |---|---|
+//! | `args` | the command line |
+//! | `data` | pages of the programs and shared libraries of this machine |
+//! | `memory` | the memory: what is in each page, and whether it is right |
+//! | `random`, `picks` | which page is touched next |
+//! | `latency` | how long touches took |
+//! | `workload` | the threads that fill, touch and verify |
+//! | `swap` | the pager, its file, and the threads that are lent to it |
+//! | `proc` | what the system says is resident |
+//! | `watch` | the thread that looks every ten milliseconds, and whether the limits held |
+//! | `display` | what a terminal shows meanwhile |
+//! | `report`, `table` | what was found out, for people and for machines |
+//! | `plot` | the same over time, as a picture |
+
+mod args;
+mod data;
+mod display;
+mod latency;
+mod memory;
+mod picks;
+mod plot;
+mod proc;
+#[path = "../store_pages/random.rs"]
+mod random;
+mod report;
+mod swap;
+mod table;
+mod watch;
+mod workload;
+
+use args::{Args, Command};
+use std::fmt;
+use std::io::{self, ErrorKind, Write};
+use std::process::ExitCode;
+
+/// Bytes of a page.
+const PAGE: usize = 4096;
+/// Bytes of a mebibyte.
+const MIB: u64 = 1 << 20;
+
+/// Why there is no table: a sentence for people, and an exit status.
+#[derive(Debug)]
+enum Problem {
+    /// The arguments, a file, or the memory to be had.
+    Refused(String),
+    /// The system gives no userfaultfd to this user.
+    NoRight(String),
+    /// The pager failed.
+    Failed(String),
+}
+
+type Result<T> = std::result::Result<T, Problem>;
+
+impl Problem {
+    fn status(&self) -> u8 {
+        match self {
+            Self::Refused(_) => 2,
+            Self::NoRight(_) => 77,
+            Self::Failed(_) => 1,
+        }
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (Self::Refused(sentence) | Self::NoRight(sentence) | Self::Failed(sentence)) = self;
+        out.write_str(sentence)
+    }
+}
+
+fn main() -> ExitCode {
+    let done = match args::parse(std::env::args_os().skip(1)) {
+        Ok(Command::Help) => print(args::USAGE).map(|()| true),
+        Ok(Command::Run(args)) => run(&args),
+        Err(problem) => Err(problem),
+    };
+    match done {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(problem) => {
+            // Nobody is left to tell if standard error is closed too.
+            let _ = writeln!(io::stderr(), "userswap: {problem}");
+            ExitCode::from(problem.status())
+        }
+    }
+}
+
+/// The whole job. Whether all was well.
+fn run(args: &Args) -> Result<bool> {
+    let report = report::measure(args)?;
+    let write = |path: &std::path::Path, text: String| {
+        std::fs::write(path, text).map_err(|error| Problem::Refused(format!("can't write {}: {error}", path.display())))
+    };
+    let plot = args.plot_path();
+    write(&plot, plot::svg(&report))?;
+    if let Some(path) = &args.json {
+        write(path, table::json(&report))?;
+    }
+    if !args.quiet {
+        print(&table::text(&report))?;
+        print(&format!("plot: {}\n", plot.display()))?;
+    }
+    for fault in report.faults_found() {
+        let _ = writeln!(io::stderr(), "userswap: {fault}");
+    }
+    Ok(report.is_well())
+}
+
+/// Prints to standard output. A reader that has seen enough and closed it is no problem.
+fn print(text: &str) -> Result<()> {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            Err(Problem::Refused(format!("can't write to standard output: {error}")))
+        }
+        _ => Ok(()),
+    }
+}

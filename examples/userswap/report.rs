@@ -1,0 +1,183 @@
+//! The whole run, and what was found out.
+
+use super::args::Args;
+use super::data::Data;
+use super::display;
+use super::latency::Counted;
+use super::memory::Memory;
+use super::picks::Kind;
+use super::proc;
+use super::swap::Swap;
+use super::watch::{Point, Watched, Watcher};
+use super::workload::{Progress, Ran, Work};
+use super::{Problem, Result};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::Duration;
+use zsalloc::{PagerSnapshot, PagerStats};
+
+/// A workload, with a limit and without.
+pub struct Phase {
+    /// Which.
+    pub kind: Kind,
+    /// With the limit.
+    pub swapped: Ran,
+    /// What the pager counted at its begin and end.
+    pub stats: (PagerStats, PagerStats),
+    /// In memory without a limit.
+    pub plain: Option<Ran>,
+}
+
+impl Phase {
+    /// Faults, as the pager counts them.
+    pub fn faults(&self) -> u64 {
+        self.stats.1.counts.faults - self.stats.0.counts.faults
+    }
+}
+
+/// Everything.
+pub struct Report {
+    /// What was asked for.
+    pub args: Args,
+    /// Different pages of files, and files.
+    pub source: (usize, usize),
+    /// How long filling took.
+    pub fill: Duration,
+    /// How long verifying took.
+    pub verify: Duration,
+    /// The workloads.
+    pub phases: Vec<Phase>,
+    /// After the last workload.
+    pub held: PagerSnapshot,
+    /// What was resident then: of the region and staging, as the system counts.
+    pub held_point: Point,
+    /// What the system said.
+    pub watched: Watched,
+    /// Pages that were not as they should be.
+    pub wrong: u64,
+}
+
+/// The names of what is done, in the order in which it is.
+pub fn phase_names(args: &Args) -> Vec<&'static str> {
+    let mut names = vec!["fill"];
+    names.extend(args.workloads.iter().map(|kind| kind.name()));
+    names.push("verify");
+    names
+}
+
+impl Report {
+    /// All slow touches of all workloads.
+    pub fn slow(&self) -> Counted {
+        let mut all = self.phases.iter().map(|phase| phase.swapped.slow.clone());
+        let first = all.next().expect("there is a workload");
+        all.fold(first, |one, other| one.and(&other))
+    }
+
+    /// Bytes that what is held costs: resident pages, the pool, and tables.
+    pub fn cost(&self) -> u64 {
+        let tables = self.tables();
+        self.held_point.region + self.held_point.staged + self.held.zswap.zswap.pool_bytes + tables
+    }
+
+    /// Bytes of tables that are not in the pool's memory.
+    pub fn tables(&self) -> u64 {
+        let zswap = &self.held.zswap.zswap;
+        // The metadata of zswap has that of the pool in it, which is part of the pool's bytes: counted twice rather
+        // than not at all.
+        self.held.pager.table_bytes + zswap.metadata_bytes
+    }
+
+    /// How much memory there is for each byte of memory.
+    pub fn gained(&self) -> f64 {
+        self.args.bytes() as f64 / self.cost() as f64
+    }
+
+    /// What was not well, in sentences.
+    pub fn faults_found(&self) -> Vec<String> {
+        let mut found = Vec::new();
+        if self.wrong > 0 {
+            found.push(format!("{} times a page was not as it was written", self.wrong));
+        }
+        let mut over = |what: &str, most: u64, may: u64| {
+            if most > may {
+                found.push(format!("{what} had {most} bytes at most, and {may} were allowed"));
+            }
+        };
+        over("region and staging range", self.watched.most_resident, Watched::may_resident(&self.args));
+        over("the process", self.watched.most_process, Watched::may_process(&self.args));
+        found
+    }
+
+    /// Whether every page was right and the limits held.
+    pub fn is_well(&self) -> bool {
+        self.faults_found().is_empty()
+    }
+}
+
+/// Does all of it.
+pub fn measure(args: &Args) -> Result<Report> {
+    let data = Data::open(args.pages)?;
+    let memory = Memory::new(args.pages, &data)?;
+    let owned = Swap::open(args)?;
+    let swap = &owned;
+    let progress = Progress::new();
+    let region = swap.add(&memory)?;
+    let watcher = Watcher::new(&memory, &swap.pager, &progress)?;
+    let (stop, latest) = (AtomicBool::new(false), Mutex::new(Point::default()));
+    let work = Work { memory: &memory, progress: &progress, args };
+    let mut report = std::thread::scope(|scope| {
+        let lent: Vec<_> = swap.duties().iter().map(|&duty| scope.spawn(move || swap_run(swap, duty))).collect();
+        let watching = scope.spawn(|| watcher.run(&stop, &latest));
+        let showing = scope.spawn(|| display::run(args, &progress, &stop, &latest));
+        let done = limited(&work, swap, &latest);
+        stop.store(true, Relaxed);
+        let watched = watching.join().map_err(|_| Problem::Failed("the watcher panicked".to_owned()));
+        let _ = showing.join();
+        let done = done.and_then(|report| Ok(Report { watched: watched?, ..report }));
+        // Lent threads are still needed for the events of the removal.
+        let removed = swap.remove(region);
+        swap.pager.stop();
+        lent.into_iter().for_each(|thread| _ = thread.join());
+        done.and_then(|report| removed.map(|()| report))
+    })?;
+    report.source = (data.pages(), data.files());
+    drop(owned);
+    plain(&work, &mut report);
+    report.wrong = progress.wrong.load(Relaxed);
+    Ok(report)
+}
+
+fn swap_run(swap: &Swap, duty: zsalloc::Duty) {
+    // It fails in forked children alone.
+    let _ = swap.pager.run(duty);
+}
+
+/// With the limit.
+fn limited(work: &Work, swap: &Swap, latest: &Mutex<Point>) -> Result<Report> {
+    let fill = work.fill();
+    let mut phases = Vec::new();
+    for &kind in &work.args.workloads {
+        work.progress.phase.fetch_add(1, Relaxed);
+        let before = swap.pager.stats();
+        let swapped = work.run(kind, Duration::from_secs_f64(work.args.seconds));
+        phases.push(Phase { kind, swapped, stats: (before, swap.pager.stats()), plain: None });
+    }
+    let held = swap.pager.snapshot().map_err(|error| Problem::Failed(format!("no statistics: {error}")))?;
+    let held_point = *latest.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    work.progress.phase.fetch_add(1, Relaxed);
+    let verify = work.verify();
+    let (args, watched) = (work.args.clone(), Watched::default());
+    Ok(Report { args, source: (0, 0), fill, verify, phases, held, held_point, watched, wrong: 0 })
+}
+
+/// The same work in the same memory without a limit, if there is so much memory.
+fn plain(work: &Work, report: &mut Report) {
+    if proc::available() < work.args.bytes() + work.args.bytes() / 8 {
+        return;
+    }
+    work.fill();
+    for phase in &mut report.phases {
+        phase.plain = Some(work.run(phase.kind, Duration::from_secs_f64(work.args.seconds / 4.0)));
+    }
+    work.verify();
+}

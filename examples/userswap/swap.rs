@@ -1,0 +1,105 @@
+//! The pager, its file, and the threads that are lent to it.
+
+use super::args::Args;
+use super::memory::Memory;
+use super::{PAGE, Problem, Result};
+use std::fs::{self, File, OpenOptions};
+use std::io::ErrorKind;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use zsalloc::{Duty, Error, FaultMode, Pager, PagerOptions, RegionId, RegionOptions, Removal, ZswapOptions};
+
+/// A file that pages are written back to; removed in the end.
+struct Backing {
+    file: File,
+    path: PathBuf,
+}
+
+impl Drop for Backing {
+    fn drop(&mut self) {
+        // What can't be removed was removed by others, or moved.
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+/// All of it.
+pub struct Swap {
+    /// The pager. Dropped before the file.
+    pub pager: Pager,
+    mode: FaultMode,
+    _backing: Option<Backing>,
+}
+
+/// What may be done about it.
+const NO_USERFAULTFD: &str = "\
+the system has no userfaultfd, or not enough of it. It takes Linux 5.11 or later with CONFIG_USERFAULTFD, and a
+sandbox or container that lets the system call through.";
+const NO_RIGHT: &str = "\
+this user may not serve page faults. Any of these helps:
+  - `--mode sigbus`, the default: each thread serves its own touches, and no right is needed
+  - as root: sysctl vm.unprivileged_userfaultfd=1
+  - run it with CAP_SYS_PTRACE, such as by sudo
+  - access to /dev/userfaultfd for this user, by its owner, group or an ACL: sudo setfacl -m u:$USER:rw /dev/userfaultfd
+A container must let the system call userfaultfd through as well: its seccomp profile may refuse it.";
+
+impl Swap {
+    /// As the arguments say.
+    pub fn open(args: &Args) -> Result<Self> {
+        let backing = args.backing.as_deref().map(make).transpose()?;
+        let mut options = PagerOptions {
+            resident_bytes: args.limit,
+            fault_mode: args.mode,
+            zswap: ZswapOptions { max_bytes: args.pool_limit, ..ZswapOptions::default() },
+            ..PagerOptions::default()
+        };
+        // What the pool needs besides its slots: little, so that the limit is one of the memory and not of slots alone.
+        options.zswap.headroom_percent = 4;
+        let pager = Pager::new("userswap", &options).map_err(|error| match error {
+            Error::System { errno: libc::EPERM | libc::EACCES, .. } => Problem::NoRight(NO_RIGHT.to_owned()),
+            Error::System { errno: libc::ENOSYS | libc::EINVAL, .. } => Problem::NoRight(NO_USERFAULTFD.to_owned()),
+            error => Problem::Refused(format!("no pager: {error}")),
+        })?;
+        if let Some(backing) = &backing {
+            let file = (backing.file.as_raw_fd(), args.bytes());
+            pager.set_backing_file(Some(file)).map_err(|error| failed("the backing file", error))?;
+        }
+        Ok(Self { pager, mode: args.mode, _backing: backing })
+    }
+
+    /// Puts memory under it.
+    pub fn add(&self, memory: &Memory) -> Result<RegionId> {
+        let options = RegionOptions::default();
+        // SAFETY: the memory is used through these addresses alone, and is unmapped after the region is removed.
+        let region = unsafe { self.pager.add_region(memory.at(), memory.pages() * PAGE, &options) };
+        region.map_err(|error| failed("the region", error))
+    }
+
+    /// Takes it away; what is in it is lost.
+    pub fn remove(&self, region: RegionId) -> Result<()> {
+        self.pager.remove_region(region, Removal::Discard).map_err(|error| failed("removing the region", error))
+    }
+
+    /// What threads are to be lent to it.
+    pub fn duties(&self) -> &'static [Duty] {
+        match self.mode {
+            FaultMode::Sigbus => &[Duty::Serve, Duty::Evict],
+            FaultMode::Threads => &[Duty::Serve, Duty::Serve, Duty::Evict],
+        }
+    }
+}
+
+fn failed(what: &str, error: Error) -> Problem {
+    Problem::Failed(format!("{what}: {error}"))
+}
+
+/// A new file, for this user alone: it will hold what was in memory.
+fn make(path: &Path) -> Result<Backing> {
+    let opened = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(path);
+    let refused = |reason: String| Problem::Refused(format!("the backing file {}: {reason}", path.display()));
+    let file = opened.map_err(|error| match error.kind() {
+        ErrorKind::AlreadyExists => refused("there is something by that name".to_owned()),
+        _ => refused(error.to_string()),
+    })?;
+    Ok(Backing { file, path: path.to_owned() })
+}

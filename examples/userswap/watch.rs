@@ -1,0 +1,173 @@
+//! The thread that looks every ten milliseconds at what the system says is resident, and whether the limits held.
+
+use super::args::Args;
+use super::latency::Counted;
+use super::memory::Memory;
+use super::proc::{self, Pagemap};
+use super::workload::Progress;
+use super::{MIB, PAGE, Result};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+use zsalloc::Pager;
+
+/// How often it looks.
+pub const EVERY: Duration = Duration::from_millis(10);
+/// How many looks there are for a point of the picture.
+const FOR_A_POINT: u32 = 10;
+/// Most points that are kept; then every second goes, and new ones are half as often.
+const MOST_POINTS: usize = 2000;
+
+/// What was at one moment; memory in bytes.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct Point {
+    /// Since the beginning.
+    pub seconds: f64,
+    /// What was done.
+    pub phase: usize,
+    /// Of the region, in memory.
+    pub region: u64,
+    /// Of the staging range, in memory.
+    pub staged: u64,
+    /// Of the whole process.
+    pub process: u64,
+    /// Of the pool: its own count.
+    pub compressed: u64,
+    /// On the backing file: its own count.
+    pub file: u64,
+    /// Touches per second since the last point.
+    pub operations: f64,
+    /// Faults per second since the last point, as the pager counts them.
+    pub faults: f64,
+    /// How long the slow touches since the last point took, in microseconds.
+    pub p50: Option<f64>,
+    /// 99 of 100 of them took no longer.
+    pub p99: Option<f64>,
+}
+
+/// What it saw.
+#[derive(Clone, Default, Debug)]
+pub struct Watched {
+    /// Over time.
+    pub points: Vec<Point>,
+    /// How often it looked.
+    pub looks: u64,
+    /// How long a look took, all together.
+    pub looking: Duration,
+    /// The longest time between two looks.
+    pub longest_gap: Duration,
+    /// The most bytes of the region.
+    pub most_region: u64,
+    /// The most bytes of the staging range.
+    pub most_staged: u64,
+    /// The most bytes of both together.
+    pub most_resident: u64,
+    /// The most bytes of the process.
+    pub most_process: u64,
+}
+
+impl Watched {
+    /// What the region and the staging range may have together.
+    pub fn may_resident(args: &Args) -> u64 {
+        args.limit + args.limit / 50 + MIB
+    }
+
+    /// What the process may have.
+    pub fn may_process(args: &Args) -> u64 {
+        let both = args.limit + args.pool_limit;
+        both + both / 20 + 16 * MIB
+    }
+}
+
+/// The thread's.
+pub struct Watcher<'a> {
+    memory: &'a Memory<'a>,
+    pager: &'a Pager,
+    progress: &'a Progress,
+    pagemap: Pagemap,
+    begin: Instant,
+    every: u32,
+    last: (Instant, u64, u64, Counted),
+    seen: Watched,
+}
+
+impl<'a> Watcher<'a> {
+    /// It begins now.
+    pub fn new(memory: &'a Memory<'a>, pager: &'a Pager, progress: &'a Progress) -> Result<Self> {
+        let (begin, none) = (Instant::now(), progress.latencies.read());
+        let (pagemap, seen) = (Pagemap::open()?, Watched::default());
+        Ok(Self { memory, pager, progress, pagemap, begin, every: FOR_A_POINT, last: (begin, 0, 0, none), seen })
+    }
+
+    /// Looks until it is to stop. The latest point is for the display.
+    pub fn run(mut self, stop: &AtomicBool, latest: &Mutex<Point>) -> Watched {
+        let (mut next, mut before) = (Instant::now(), Instant::now());
+        let mut until_point = 0;
+        while !stop.load(Relaxed) {
+            let begin = Instant::now();
+            self.seen.longest_gap = self.seen.longest_gap.max(begin - before);
+            before = begin;
+            let point = self.look();
+            if until_point == 0 {
+                until_point = self.every;
+                let point = self.complete(point);
+                self.keep(point);
+                *latest.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = point;
+            }
+            until_point -= 1;
+            self.seen.looking += begin.elapsed();
+            next = (next + EVERY).max(Instant::now());
+            std::thread::sleep(next - Instant::now());
+        }
+        self.seen
+    }
+
+    fn look(&mut self) -> Point {
+        let (at, bytes) = self.pager.staging_range();
+        // In this order a page that goes to the staging range meanwhile is counted twice and none of those is missed;
+        // one that comes back meanwhile may be.
+        let region = self.pagemap.resident(self.memory.at() as usize, self.memory.pages() * PAGE);
+        let staged = self.pagemap.resident(at, bytes);
+        let process = proc::process();
+        let seen = &mut self.seen;
+        seen.looks += 1;
+        seen.most_region = seen.most_region.max(region);
+        seen.most_staged = seen.most_staged.max(staged);
+        seen.most_resident = seen.most_resident.max(region + staged);
+        seen.most_process = seen.most_process.max(process);
+        Point { region, staged, process, ..Point::default() }
+    }
+
+    /// Adds what the library counts, and what the threads do.
+    fn complete(&mut self, mut point: Point) -> Point {
+        let now = Instant::now();
+        if let Ok(snapshot) = self.pager.snapshot() {
+            let zswap = &snapshot.zswap.zswap;
+            (point.compressed, point.file) = (zswap.pool_bytes, zswap.counts.file_pages * PAGE as u64);
+            let (operations, faults) = (self.progress.operations.load(Relaxed), snapshot.pager.counts.faults);
+            let latencies = self.progress.latencies.read();
+            let (then, operations_then, faults_then, latencies_then) = &self.last;
+            let seconds = (now - *then).as_secs_f64().max(1e-3);
+            point.operations = (operations - operations_then) as f64 / seconds;
+            point.faults = (faults - faults_then) as f64 / seconds;
+            let new = latencies.since(latencies_then);
+            (point.p50, point.p99) = (new.permille(500), new.permille(990));
+            self.last = (now, operations, faults, latencies);
+        }
+        point.seconds = (now - self.begin).as_secs_f64();
+        point.phase = self.progress.phase.load(Relaxed);
+        point
+    }
+
+    fn keep(&mut self, point: Point) {
+        self.seen.points.push(point);
+        if self.seen.points.len() >= MOST_POINTS {
+            let mut kept = false;
+            self.seen.points.retain(|_| {
+                kept = !kept;
+                kept
+            });
+            self.every *= 2;
+        }
+    }
+}

@@ -1,0 +1,92 @@
+//! The example `userswap` as cargo built it.
+
+// Cargo builds an example either as a program or as a test of it. The program is what is run below, so the tests inside
+// the example are run from here too.
+#[allow(dead_code)]
+#[path = "../examples/userswap/main.rs"]
+mod userswap;
+
+const PAGE: usize = 4096;
+
+use serde_json::Value;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+/// Where a test's files go.
+fn folder(test: &str) -> PathBuf {
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("userswap-{test}-{}", std::process::id()));
+    let _ = fs::remove_dir_all(&path);
+    fs::create_dir_all(&path).unwrap();
+    path
+}
+
+/// Runs the program, which lies beside the folder of this test.
+fn run(folder: &Path, args: &[&str]) -> Output {
+    let test = std::env::current_exe().unwrap();
+    let program = test.parent().and_then(Path::parent).unwrap().join("examples/userswap");
+    assert!(program.exists(), "{} is missing: cargo build --features uffd --examples", program.display());
+    let mut command = Command::new(program);
+    command.args(args).stdin(Stdio::null()).current_dir(folder);
+    command.output().unwrap()
+}
+
+/// Runs it with little memory. What it wrote as JSON, and what it printed; none if this user may not serve faults.
+fn small(test: &str, args: &[&str]) -> Option<(Value, String)> {
+    let folder = folder(test);
+    let mut all = vec!["--memory=24M", "--limit=8M", "--pool-limit=20M", "--seconds=0.3"];
+    all.extend(["--plot=plot.svg", "--json=figures.json"]);
+    all.extend(args);
+    let output = run(&folder, &all);
+    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    if output.status.code() == Some(77) {
+        assert!(err.contains("--mode sigbus") || err.contains("no userfaultfd"), "{err}");
+        eprintln!("skipped: {err}");
+        fs::remove_dir_all(&folder).unwrap();
+        return None;
+    }
+    assert_eq!((output.status.code(), err.as_ref()), (Some(0), ""), "{out}");
+    let plot = fs::read_to_string(folder.join("plot.svg")).unwrap();
+    assert!(plot.starts_with("<svg") && plot.ends_with("</svg>\n"));
+    let figures = serde_json::from_slice(&fs::read(folder.join("figures.json")).unwrap()).unwrap();
+    fs::remove_dir_all(&folder).unwrap();
+    Some((figures, out.into_owned()))
+}
+
+#[test]
+fn memory_outgrows_its_limit_and_every_page_is_right() {
+    let Some((figures, out)) = small("all", &[]) else { return };
+    assert!(out.contains("every byte of all 6144 pages was right"), "{out}");
+    assert_eq!((&figures["well"], &figures["wrong_pages"]), (&Value::from(true), &Value::from(0)));
+    let names: Vec<_> = figures["workloads"].as_array().unwrap().iter().map(|workload| &workload["name"]).collect();
+    assert_eq!(names, ["zipf", "scan", "random"]);
+    assert!(figures["statistics"]["pager"]["counts"]["stored"].as_u64().unwrap() > 0);
+    assert!(figures["resident"]["largest_bytes"].as_u64().unwrap() > 4 << 20);
+}
+
+#[test]
+fn eight_threads_and_a_file() {
+    let args = ["--threads=8", "--pool-limit=4M", "--backing=pages", "--workload=random", "--quiet"];
+    let Some((figures, out)) = small("file", &args) else { return };
+    assert_eq!((out.as_str(), &figures["well"]), ("", &Value::from(true)));
+    assert!(figures["statistics"]["zswap"]["zswap"]["written_back"].as_u64().unwrap() > 0);
+}
+
+#[test]
+fn touches_served_by_lent_threads() {
+    let Some((figures, _)) = small("threads", &["--mode=threads", "--workload=zipf"]) else { return };
+    assert_eq!((&figures["mode"], &figures["well"]), (&Value::from("threads"), &Value::from(true)));
+}
+
+#[test]
+fn what_makes_no_sense_is_refused() {
+    let folder = folder("refused");
+    fs::write(folder.join("there"), "mine").unwrap();
+    for args in [&["--memory=none"][..], &["file"], &["--backing=there"]] {
+        let output = run(&folder, args);
+        assert_eq!((output.status.code(), output.stdout.len()), (Some(2), 0), "{args:?}");
+        assert!(String::from_utf8_lossy(&output.stderr).starts_with("userswap: "));
+    }
+    assert_eq!(fs::read_to_string(folder.join("there")).unwrap(), "mine");
+    fs::remove_dir_all(&folder).unwrap();
+}
