@@ -5,7 +5,7 @@ use super::common::zram;
 use super::region::{Region, resident_and_swapped};
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use zsalloc::{Duty, FaultMode, PAGE_SIZE, Pager, PagerOptions, PagerSnapshot, RegionOptions};
+use zsalloc::{Duty, FaultMode, HugePages, PAGE_SIZE, Pager, PagerOptions, PagerSnapshot, RegionOptions, ZswapOptions};
 
 /// A pager that a region is under, with the threads that are lent to it.
 pub struct Lent {
@@ -52,13 +52,19 @@ pub enum Side {
     Kernel(u32, usize),
 }
 
-/// What an order says of who pages: `pager`, with `fault` in the thread that touches or by `threads`; or `kernel`.
+/// What an order says of who pages: the `pager` with faults in the thread that touches, the same with a pool in `huge`
+/// pages, or with faults served by `threads`; or the `kernel`.
 pub fn side(order: &Order, region: &Region, limit: usize, duties: &[Duty]) -> Result<Side, String> {
     let side: String = order.get("side")?;
     if side == "kernel" {
         return Ok(Side::Kernel(order.get("zram")?, order.get("places")?));
     }
+    let mut zswap = ZswapOptions::default();
+    if side == "huge" {
+        zswap.pool.huge_pages = HugePages::Always;
+    }
     let options = PagerOptions {
+        zswap,
         resident_bytes: (limit * PAGE_SIZE) as u64,
         fault_mode: if side == "threads" { FaultMode::Threads } else { FaultMode::Sigbus },
         staged_percent: order.get("staged").unwrap_or(0),

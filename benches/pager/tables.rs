@@ -39,10 +39,11 @@ fn of_side(setup: &Setup, name: &str, side: &str, round: usize) -> Result<Number
 
 /// Eviction, and touches with memory to spare.
 pub fn faults(setup: &Setup) -> Result<(), String> {
-    let (mut ours, mut kernel, mut threads, mut rescues) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let [mut ours, mut kernel, mut huge, mut threads, mut rescues] = [const { Vec::new() }; 5];
     for round in 0..setup.rounds {
         ours.push(of_side(setup, "faults", "pager", round)?);
         kernel.push(of_side(setup, "faults", "kernel", round)?);
+        huge.push(of_side(setup, "faults", "huge", round)?);
         rescues.push(of_side(setup, "rescues", "pager", round)?);
     }
     // By lent threads it needs a right that not every container has.
@@ -70,6 +71,9 @@ pub fn faults(setup: &Setup) -> Result<(), String> {
     }
     for percentile in ["p50", "p99"] {
         row_of(&format!("first write after that: {percentile}"), &format!("write-{percentile}"), "");
+    }
+    for (name, title) in [("first-evict", "evict"), ("second-p50", "touch, p50"), ("second-p99", "touch, p99")] {
+        row(&format!("with a pool in huge pages: {title}"), middle(&huge, name), middle(&kernel, name), "");
     }
     for percentile in ["p50", "p99", "p99.9", "mean"] {
         let (by_threads, rescue) = (format!("second-{percentile}"), format!("rescue-{percentile}"));
