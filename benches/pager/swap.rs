@@ -3,8 +3,10 @@
 use super::common::zram::Device;
 use std::ffi::CString;
 use std::fs::{self, OpenOptions};
+use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileExt;
+use std::os::unix::net::{SocketAddr, UnixListener};
 use zsalloc::PAGE_SIZE;
 
 /// `SWAP_FLAG_PREFER` and the highest priority, so that nothing goes to swap that was there before.
@@ -39,6 +41,13 @@ pub struct Swap {
     _cluster: Setting,
     _zswap: Option<Setting>,
     device: Device,
+    _alone: UnixListener,
+}
+
+/// What two runs at the same time can't both have: each would set the other's settings back, in the wrong order.
+fn alone() -> Result<UnixListener, String> {
+    let name = SocketAddr::from_abstract_name("zsalloc-bench-swap").map_err(|error| error.to_string())?;
+    UnixListener::bind_addr(&name).map_err(|error| format!("another run of this benchmark has the swap: {error}"))
 }
 
 struct On(CString);
@@ -55,6 +64,7 @@ impl Drop for On {
 impl Swap {
     /// Turns on swap with room for so many pages.
     pub fn on(pages: usize) -> Result<Self, String> {
+        let alone = alone()?;
         let device = Device::new((pages + 1) * PAGE_SIZE)?;
         let path = device.path();
         let sentence = |error: std::io::Error| format!("{}: {error}", path.display());
@@ -70,7 +80,7 @@ impl Swap {
         if unsafe { libc::swapon(name.as_ptr(), PREFERRED) } != 0 {
             return Err(sentence(std::io::Error::last_os_error()));
         }
-        Ok(Self { _on: On(name), _cluster: cluster, _zswap: zswap, device })
+        Ok(Self { _on: On(name), _cluster: cluster, _zswap: zswap, device, _alone: alone })
     }
 
     /// The number of its device.

@@ -169,7 +169,8 @@ impl Job {
 /// Workloads, with two threads lent to the pager, with none, and in a cgroup.
 pub fn work(setup: &Setup) -> Result<(), String> {
     let limit = setup.pages / TIMES * PAGE_SIZE;
-    println!("\n{} MiB of memory, of which {:.1} may be resident", setup.pages * PAGE_SIZE >> 20, limit as f64 / MIB);
+    let all = setup.pages * PAGE_SIZE;
+    println!("\n{:.1} MiB of memory, of which {:.1} may be resident", all as f64 / MIB, limit as f64 / MIB);
     println!(
         "lent: with two threads lent to the pager, one that serves events and one that evicts; CPU: microseconds of"
     );
