@@ -11,10 +11,13 @@
 //! | `work` | operations per second over four times the memory that may be resident |
 //! | `policy` | what the share of the staging range does, beside what a list of the least recently used would have hit |
 //!
-//! `-- --only faults,work` chooses parts, `--pages N` the pages of memory, `--rounds N` how often the sides take turns.
+//! `-- --only faults,work` chooses parts, `--pages N` the pages of memory, `--rounds N` how often the sides take turns,
+//! `--threads 1,2` how many threads work. The kernel at times ends a process in a small cgroup for want of memory, with
+//! room in swap: then its turn is done again, and the run says so.
+//!
 //! For steady numbers of one thread keep the machine quiet, and give the part `faults` one processor and real-time
-//! priority: `chrt -f 50 taskset -c 1 cargo bench ... -- --only faults`, once it is built. The other parts have two
-//! threads and more, and run without that.
+//! priority: `chrt -f 50 taskset -c 1 cargo bench ... -- --only faults`, once it is built. The other parts have more
+//! threads, and run without that; what they tell of processor time suffers less from a machine that is busy.
 
 mod cgroup;
 mod child;
@@ -46,6 +49,8 @@ pub struct Setup {
     pub rounds: usize,
     /// Places of the swap.
     pub places: usize,
+    /// How many threads touch memory, in one table after the other.
+    pub threads: Vec<usize>,
 }
 
 fn number(name: &str, default: usize) -> usize {
@@ -64,7 +69,10 @@ fn measure(only: &str) -> Result<(), String> {
     // With little more than what is needed, the kernel at times finds no place where there are thousands.
     let places = pages * 2;
     let swap = Swap::on(places)?;
-    let setup = Setup { data, pages, swap, rounds, places };
+    let threads = common::option("--threads").unwrap_or("1,2".into());
+    let threads = threads.split(',').map(|text| text.parse().ok().filter(|count| (1..=64).contains(count)));
+    let threads = threads.collect::<Option<Vec<usize>>>().ok_or("--threads is a list of numbers, 1 to 64")?;
+    let setup = Setup { data, pages, swap, rounds, places, threads };
     let chosen = |name: &str| only.is_empty() || only.split(',').any(|part| part == name);
     if chosen("faults") {
         tables::faults(&setup)?;

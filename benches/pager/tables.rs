@@ -183,7 +183,7 @@ pub fn work(setup: &Setup) -> Result<(), String> {
         "", "threads", "", "1000 op/s", "ratio", "CPU", "ratio", "hits %", "LRU %", "resident", "pool"
     );
     for workload in [Workload::Zipf, Workload::Scan, Workload::Random, Workload::Mixed] {
-        for threads in [1, 2] {
+        for &threads in &setup.threads {
             let job = Job::new(setup, workload, threads)?;
             let sides = [("kernel", "kernel", true), ("pager, lent", "pager", true), ("pager alone", "pager", false)];
             let mut all = [const { Vec::new() }; 3];
