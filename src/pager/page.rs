@@ -35,7 +35,7 @@ impl Page {
         debug_assert!(seen != State::BUSY);
         // Acquire pairs with the Release in `Claim::drop`: what the last claim did with the page's bytes is seen.
         let claimed = self.0.compare_exchange(seen.0, State::BUSY.0, Acquire, Relaxed);
-        claimed.is_ok().then_some(Claim { page: self, was: seen, becomes: seen })
+        claimed.is_ok().then(|| Claim { page: self, was: seen, becomes: seen })
     }
 
     /// Claims the page, whatever its word is, and waits for who has it.
