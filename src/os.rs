@@ -7,6 +7,8 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr::{self, NonNull};
 use std::time::Duration;
 
+#[cfg(test)]
+pub mod faults;
 #[cfg(feature = "uffd")]
 pub mod guardian;
 #[cfg(feature = "uffd")]
@@ -467,47 +469,4 @@ pub unsafe fn copy_past_caches(from: *const u8, to: *mut u8, bytes: usize) {
     unsafe {
         ptr::copy_nonoverlapping(from, to, bytes)
     };
-}
-
-/// Failing the n-th call of a kind, for tests.
-#[cfg(test)]
-pub mod faults {
-    use super::{CALL_KINDS, Call, Errno, Result};
-    use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-
-    /// Counts the calls of each kind, and fails those that it was told to fail.
-    #[derive(Default)]
-    pub struct Faults {
-        seen: [AtomicU64; CALL_KINDS],
-        /// Fail from this call on (1 is the next one); 0 is never.
-        from: [AtomicU64; CALL_KINDS],
-        /// How many calls fail once they do; 0 is all.
-        times: [AtomicU64; CALL_KINDS],
-    }
-
-    impl Faults {
-        /// How many calls of this kind were made.
-        pub fn seen(&self, call: Call) -> u64 {
-            self.seen[call as usize].load(Relaxed)
-        }
-
-        /// Fails the `n`-th call of this kind from now on, and `times` - 1 after it; `times` 0: all after it.
-        pub fn fail(&self, call: Call, n: u64, times: u64) {
-            self.from[call as usize].store(self.seen(call) + n, Relaxed);
-            self.times[call as usize].store(times, Relaxed);
-        }
-
-        /// Lets every call of this kind through again.
-        pub fn heal(&self, call: Call) {
-            self.from[call as usize].store(0, Relaxed);
-        }
-
-        pub(super) fn count(&self, call: Call) -> Result<()> {
-            let this = self.seen[call as usize].fetch_add(1, Relaxed) + 1;
-            let from = self.from[call as usize].load(Relaxed);
-            let times = self.times[call as usize].load(Relaxed);
-            let fails = from != 0 && this >= from && (times == 0 || this < from + times);
-            if fails { Err(Errno(libc::ENOMEM)) } else { Ok(()) }
-        }
-    }
 }

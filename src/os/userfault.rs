@@ -228,6 +228,18 @@ impl Userfault {
         self.features & feature == feature
     }
 
+    /// How many of so many bytes a call may do, and why no more.
+    #[inline]
+    fn may_do(&self, call: Call, bytes: usize) -> (usize, Option<Errno>) {
+        match self.os.may(call) {
+            Ok(()) => (bytes, None),
+            #[cfg(test)]
+            Err(errno) => (self.os.faults.as_ref().map_or(0, |faults| faults.part(call)).min(bytes), Some(errno)),
+            #[cfg(not(test))]
+            Err(errno) => (0, Some(errno)),
+        }
+    }
+
     /// Puts a range under it, for missing pages, and for writes to protected ones if asked.
     pub fn register(&self, at: usize, bytes: usize, protects: bool) -> Result<()> {
         self.os.may(Call::Register)?;
@@ -250,27 +262,29 @@ impl Userfault {
     /// `bytes` bytes can be read at `from`. The missing pages are the caller's to fill.
     #[inline]
     pub unsafe fn copy(&self, to: usize, from: *const u8, bytes: usize, protect: bool) -> Progress {
-        if let Err(errno) = self.os.may(Call::CopyIn) {
-            return Progress { bytes: 0, stopped: Some(errno) };
+        let (bytes, refused) = self.may_do(Call::CopyIn, bytes);
+        if refused.is_some() && bytes == 0 {
+            return Progress { bytes, stopped: refused };
         }
         let mode = if protect { raw::UFFDIO_COPY_MODE_WP } else { 0 };
         let mut argument =
             raw::uffdio_copy { dst: to as u64, src: from as u64, len: bytes as u64, mode: mode.into(), copy: 0 };
         // SAFETY: the argument is what this ioctl takes; the caller vouches for the memory.
         let result = unsafe { control(&self.fd, COPY, &mut argument) };
-        progress(result, argument.copy, bytes)
+        progress(result, argument.copy, bytes, refused)
     }
 
     /// Puts zeros where pages are missing, and wakes who waits.
     #[inline]
     pub fn zero(&self, at: usize, bytes: usize) -> Progress {
-        if let Err(errno) = self.os.may(Call::ZeroIn) {
-            return Progress { bytes: 0, stopped: Some(errno) };
+        let (bytes, refused) = self.may_do(Call::ZeroIn, bytes);
+        if refused.is_some() && bytes == 0 {
+            return Progress { bytes, stopped: refused };
         }
         let mut argument = raw::uffdio_zeropage { range: range(at, bytes), mode: 0, zeropage: 0 };
         // SAFETY: the argument is what this ioctl takes.
         let result = unsafe { control(&self.fd, ZERO, &mut argument) };
-        progress(result, argument.zeropage, bytes)
+        progress(result, argument.zeropage, bytes, refused)
     }
 
     /// Moves whole pages of private memory from `from` to `to`, where they are missing and which is under this
@@ -280,13 +294,14 @@ impl Userfault {
     /// The pages at `from` are the caller's to move.
     #[inline]
     pub unsafe fn move_pages(&self, to: usize, from: usize, bytes: usize) -> Progress {
-        if let Err(errno) = self.os.may(Call::Move) {
-            return Progress { bytes: 0, stopped: Some(errno) };
+        let (bytes, refused) = self.may_do(Call::Move, bytes);
+        if refused.is_some() && bytes == 0 {
+            return Progress { bytes, stopped: refused };
         }
         let mut argument = raw::uffdio_move { dst: to as u64, src: from as u64, len: bytes as u64, mode: 0, move_: 0 };
         // SAFETY: the argument is what this ioctl takes; the caller vouches for the memory.
         let result = unsafe { control(&self.fd, MOVE, &mut argument) };
-        progress(result, argument.move_, bytes)
+        progress(result, argument.move_, bytes, refused)
     }
 
     /// Protects a range from writes, or no more, which wakes who waits.
@@ -300,13 +315,14 @@ impl Userfault {
 
     /// Makes a missing page fail with SIGBUS for whoever touches it, and wakes who waits.
     pub fn poison(&self, at: usize, bytes: usize) -> Progress {
-        if let Err(errno) = self.os.may(Call::Poison) {
-            return Progress { bytes: 0, stopped: Some(errno) };
+        let (bytes, refused) = self.may_do(Call::Poison, bytes);
+        if refused.is_some() && bytes == 0 {
+            return Progress { bytes, stopped: refused };
         }
         let mut argument = raw::uffdio_poison { range: range(at, bytes), mode: 0, updated: 0 };
         // SAFETY: the argument is what this ioctl takes.
         let result = unsafe { control(&self.fd, POISON, &mut argument) };
-        progress(result, argument.updated, bytes)
+        progress(result, argument.updated, bytes, refused)
     }
 
     /// Lets the threads that wait for a range look again.
@@ -345,9 +361,9 @@ fn range(at: usize, bytes: usize) -> raw::uffdio_range {
 }
 
 /// What an ioctl that counts did: on failure its count may be what was done before, or a negative errno.
-fn progress(result: Result<()>, count: i64, bytes: usize) -> Progress {
+fn progress(result: Result<()>, count: i64, bytes: usize, refused: Option<Errno>) -> Progress {
     match result {
-        Ok(()) => Progress { bytes, stopped: None },
+        Ok(()) => Progress { bytes, stopped: refused },
         Err(errno) => {
             let done = usize::try_from(count).unwrap_or(0).min(bytes);
             // Part of it went: the system says EAGAIN, whatever stopped it.
