@@ -275,12 +275,10 @@ impl Core {
         if id.page >= region.pages() {
             return Compressed::Gone;
         }
-        let page = region.page(id.page);
-        let seen = page.peek();
-        if seen.kind() != Kind::Staged(slot) {
-            return Compressed::Gone;
-        }
-        let Some(mut claim) = page.try_claim(seen) else { return Compressed::Gone };
+        // Who has the page claimed may still need the slot, and may fail and leave the page there.
+        let claim = region.page(id.page).claim_if(|state| state.kind() == Kind::Staged(slot));
+        let Some(mut claim) = claim else { return Compressed::Gone };
+        let seen = claim.was();
         if seen.copy() == Copied::Clean {
             add(&self.counters.dropped, 1);
         // SAFETY: the claim keeps the page in its slot.

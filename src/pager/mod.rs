@@ -31,24 +31,24 @@
 
 mod copies;
 mod copy_out;
-mod core;
+pub(crate) mod core;
 mod counts;
 mod create;
 mod events;
-mod evict;
+pub(crate) mod evict;
 mod extents;
-mod fault;
+pub(crate) mod fault;
 mod guardian;
 mod guest;
 mod options;
 mod page;
-mod region;
+pub(crate) mod region;
 mod regions;
 mod registry;
 mod run;
 mod scratch;
-mod staging;
-mod word;
+pub(crate) mod staging;
+pub(crate) mod word;
 
 pub use self::{
     counts::{LATENCY_BUCKETS, LatencyHistogram, PagerCounts, PagerStats},

@@ -52,6 +52,21 @@ impl Page {
         }
     }
 
+    /// Claims the page if its word is as `is` wants it, once nobody else has it.
+    pub fn claim_if(&self, is: impl Fn(State) -> bool) -> Option<Claim<'_>> {
+        let mut wait = Wait::default();
+        loop {
+            let seen = self.peek();
+            if seen == State::BUSY {
+                wait.on(&self.0, State::BUSY.0);
+            } else if !is(seen) {
+                return None;
+            } else if let Some(claim) = self.try_claim(seen) {
+                return Some(claim);
+            }
+        }
+    }
+
     /// The clock hand passes a page by that is resident and was used: it is a little less so.
     #[inline]
     pub fn grow_older(&self, seen: State) {

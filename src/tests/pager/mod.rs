@@ -1,17 +1,28 @@
 //! The pager.
 
 mod basics;
+mod events;
+mod file;
+mod hold;
+mod ioctls;
+mod look;
+mod races;
+mod regions;
+mod shared;
 
+use crate::os::Os;
 use crate::pager::{Duty, FaultMode, Pager, PagerOptions, RegionId, RegionOptions, Removal};
 use crate::units::PAGE;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::ptr::NonNull;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-/// Memory of a test's own: private and anonymous.
+/// Memory of a test's own: private and anonymous, or of a memory file.
 pub struct Memory {
     base: NonNull<u8>,
     pages: usize,
+    file: Option<OwnedFd>,
 }
 
 // SAFETY: a range of addresses; tests decide who writes what.
@@ -22,11 +33,44 @@ unsafe impl Sync for Memory {}
 impl Memory {
     /// So many pages of zeros.
     pub fn new(pages: usize) -> Self {
-        let (access, kind) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
+        Self::map(pages, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, None, 0)
+    }
+
+    /// So many pages of a memory file, from the second page on.
+    pub fn shared(pages: usize) -> Self {
+        let file = Os::default().memory_file("region", (pages + 1) * PAGE, false).unwrap();
+        Self::map(pages, libc::MAP_SHARED, Some(file), PAGE)
+    }
+
+    fn map(pages: usize, kind: i32, file: Option<OwnedFd>, offset: usize) -> Self {
+        let access = libc::PROT_READ | libc::PROT_WRITE;
+        let fd = file.as_ref().map_or(-1, AsRawFd::as_raw_fd);
         // SAFETY: a new mapping at an address that the system chooses.
-        let base = unsafe { libc::mmap(std::ptr::null_mut(), pages * PAGE, access, kind, -1, 0) };
+        let base = unsafe { libc::mmap(std::ptr::null_mut(), pages * PAGE, access, kind, fd, offset as libc::off_t) };
         assert_ne!(base, libc::MAP_FAILED);
-        Self { base: NonNull::new(base.cast()).unwrap(), pages }
+        Self { base: NonNull::new(base.cast()).unwrap(), pages, file }
+    }
+
+    /// How it is put under a pager.
+    pub fn options(&self) -> RegionOptions {
+        let shared = self.file.as_ref().map(|file| (file.as_raw_fd(), PAGE as u64));
+        RegionOptions { shared, ..RegionOptions::default() }
+    }
+
+    /// Pages of it.
+    pub fn pages(&self) -> usize {
+        self.pages
+    }
+
+    /// It was moved there, or cut, by the test.
+    pub fn is_now(&mut self, base: *mut u8, pages: usize) {
+        (self.base, self.pages) = (NonNull::new(base).unwrap(), pages);
+    }
+
+    /// Gives madvise's advice on pages.
+    pub fn advise(&self, page: usize, pages: usize, advice: i32) -> i32 {
+        // SAFETY: the range is this test's.
+        unsafe { libc::madvise(self.at(page).cast(), pages * PAGE, advice) }
     }
 
     /// Where it is.
@@ -107,7 +151,7 @@ impl Running {
     /// Puts memory under it.
     pub fn add(&self, memory: &Memory) -> RegionId {
         // SAFETY: the memory is used through these addresses alone, and is unmapped after the region is removed.
-        unsafe { self.pager.add_region(memory.at(0), memory.bytes(), &RegionOptions::default()) }.unwrap()
+        unsafe { self.pager.add_region(memory.at(0), memory.bytes(), &memory.options()) }.unwrap()
     }
 
     /// Takes it away again.
