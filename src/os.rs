@@ -104,6 +104,9 @@ pub enum Advice {
     Huge,
     /// Never back it by huge pages.
     NotHuge,
+    /// Give this process pages of its own where it shares them with a forked child. Since Linux 5.14.
+    #[cfg(feature = "uffd")]
+    Unshare,
 }
 
 /// The calls to the system that one pool makes.
@@ -239,6 +242,8 @@ impl Os {
             Advice::DontFork => libc::MADV_DONTFORK,
             Advice::Huge => libc::MADV_HUGEPAGE,
             Advice::NotHuge => libc::MADV_NOHUGEPAGE,
+            #[cfg(feature = "uffd")]
+            Advice::Unshare => libc::MADV_POPULATE_WRITE,
         };
         // SAFETY: none of these changes what the memory holds in this process.
         checked(unsafe { libc::madvise(at.cast(), bytes, advice) })

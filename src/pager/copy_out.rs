@@ -21,6 +21,10 @@ impl Core {
     /// Protects picked pages from writes, but those that are clean, which are. The hand is held, so that no page in
     /// between becomes held meanwhile.
     pub(super) fn protect_picked(&self, region: &Region, picks: &mut Picks<'_>) {
+        let Some(_inside) = self.enter(picks.version) else {
+            picks.unprotected.fill(true);
+            return;
+        };
         let mut first = 0;
         while first < picks.count {
             let end = if region.is_private() { picks.fenced(first) } else { picks.run(first) };
@@ -36,8 +40,11 @@ impl Core {
         }
     }
 
-    /// Evicts picked pages that were protected. How many went.
-    pub(super) fn copy_out(&self, region: &Region, picks: &mut Picks<'_>) -> u64 {
+    /// Evicts picked pages that were protected. How many went; none: events are being read, or the addresses are not what
+    /// they were, and nothing was done.
+    pub(super) fn copy_out(&self, region: &Region, picks: &mut Picks<'_>) -> Option<u64> {
+        // From the first byte that is read to the last page that is dropped.
+        let _inside = self.enter(picks.version)?;
         let mut stored = [false; BLOCK];
         let mut first = 0;
         while first < picks.count {
@@ -45,7 +52,7 @@ impl Core {
             self.store_picked(region, picks, first, end, &mut stored);
             first = end;
         }
-        self.drop_picked(region, picks, &stored)
+        Some(self.drop_picked(region, picks, &stored))
     }
 
     /// Stores some picked pages; those that are clean are.

@@ -4,6 +4,7 @@ use super::counts::{Counters, Latencies, add};
 use super::events::Inbox;
 use super::evict::Hand;
 use super::extents::Extents;
+use super::gate::{Gate, Inside};
 use super::options::FaultMode;
 use super::region::Place;
 use super::scratch::Scratch;
@@ -33,6 +34,7 @@ pub struct Core {
     pub places: Box<[Place]>,
     pub hand: Lock<Hand>,
     pub inbox: Lock<Inbox>,
+    pub gate: Gate,
     pub bell: Bell,
     /// Tells forked children, who have the descriptors and none of the memory.
     pub guard: ForkGuard,
@@ -100,6 +102,7 @@ impl Core {
             places: (0..max_regions).map(|_| Place::default()).collect(),
             hand: Hand::locked(),
             inbox: Inbox::locked(),
+            gate: Gate::default(),
             bell,
             guard,
             stopping: AtomicBool::new(false),
@@ -119,6 +122,12 @@ impl Core {
             counters: Counters::default(),
             latencies: Latencies::default(),
         }
+    }
+
+    /// Keeps events from being read, if the table of extents is still of that version: pages may be moved where it says.
+    #[inline]
+    pub fn enter(&self, version: u64) -> Option<Inside<'_>> {
+        self.gate.enter().filter(|_| self.extents.version() == version)
     }
 
     /// Pages that are in memory.

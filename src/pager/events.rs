@@ -7,7 +7,8 @@
 use super::core::Core;
 use super::counts::add;
 use super::extents::Extent;
-use super::region::Region;
+use super::page::Claim;
+use super::region::{Memory, Region};
 use super::word::{Copied, Kind, State};
 use crate::os::userfault::{Event, Message};
 use crate::sync::{Lock, Ordering::Relaxed, Rank};
@@ -65,7 +66,9 @@ impl Core {
     pub fn read_events(&self) {
         let mut inbox = self.inbox.lock();
         let before = inbox.count;
+        let closed = self.gate.close();
         self.read_into(&mut inbox);
+        drop(closed);
         let came = inbox.count > before;
         drop(inbox);
         if came {
@@ -78,6 +81,7 @@ impl Core {
     pub fn next_touch(&self) -> Option<Waiting> {
         let mut inbox = self.inbox.lock();
         if inbox.count == 0 {
+            let _closed = self.gate.close();
             self.read_into(&mut inbox);
         }
         let touch = inbox.pop();
@@ -151,34 +155,51 @@ impl Core {
         (part.first..part.first + pages).for_each(each);
     }
 
-    /// A page that its owner gives back. One that is held stays in its place, as far as the system lets it.
+    /// A page that its owner gives back, and that reads as zero from now on.
     pub fn discard_page(&self, region: &Region, page: u64) {
-        if region.page(page).peek() == State::EMPTY {
-            return;
+        if region.page(page).peek() != State::EMPTY {
+            self.discard_claimed(region, page, &mut region.page(page).claim());
         }
-        let mut claim = region.page(page).claim();
-        match claim.was().kind() {
-            // It is missing in a moment, and what it reads as is decided when it is touched. For a memory file the
-            // event does not tell a discard, which leaves the page in the file, from a hole; and so it stays charged.
-            Kind::Resident(holds) if holds > 0 || !region.is_private() => {
-                self.drop_copy(region, page, claim.was());
-                claim.set(claim.was().with_copy(Copied::No));
+    }
+
+    /// The same with a page that this thread has claimed. One that is held stays in its place, as far as the system lets
+    /// it, and one that is damaged stays so.
+    pub fn discard_claimed(&self, region: &Region, page: u64, claim: &mut Claim<'_>) {
+        let was = claim.was();
+        match was.kind() {
+            // It is missing in a moment, and what it reads as is decided when it is touched.
+            Kind::Resident(1..) => {
+                self.drop_copy(region, page, was);
+                claim.set(was.with_copy(Copied::No));
                 return;
             }
             Kind::Resident(_) => {
-                self.drop_copy(region, page, claim.was());
+                // The event does not tell a hole in a memory file from a discard, which would leave the page in the file
+                // for now. It must be gone before an eviction could store it.
+                if !self.punch(region, page) {
+                    return;
+                }
+                self.drop_copy(region, page, was);
                 self.uncharge(1);
             }
             // The slot's memory is given back when its block is drained, and with it the charge.
             Kind::Staged(slot) => {
-                self.drop_copy(region, page, claim.was());
+                self.drop_copy(region, page, was);
                 self.unstage(slot);
             }
             Kind::Stored => self.forget(region, page),
-            Kind::Empty | Kind::Busy | Kind::Poisoned => {}
+            Kind::Empty | Kind::Busy | Kind::Poisoned => return,
         }
         claim.set(State::EMPTY);
         add(&self.counters.discarded, 1);
+    }
+
+    /// Makes a hole where a page of a memory file is; private memory needs none. False: the system refuses.
+    fn punch(&self, region: &Region, page: u64) -> bool {
+        match &region.memory {
+            Memory::Private => true,
+            Memory::Shared(file, offset) => self.os.punch(file, offset + page * PAGE as u64, PAGE).is_ok(),
+        }
     }
 
     /// A page whose addresses are gone.

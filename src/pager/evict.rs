@@ -44,10 +44,12 @@ pub(super) struct Picks<'a> {
     /// Whether the system refused to protect it.
     pub(super) unprotected: [bool; BLOCK],
     pub(super) count: usize,
+    /// Of the table of extents, when the addresses were looked up there.
+    pub(super) version: u64,
 }
 
 impl<'a> Picks<'a> {
-    fn new() -> Self {
+    fn new(version: u64) -> Self {
         Self {
             claims: [const { None }; BLOCK],
             at: [0; BLOCK],
@@ -55,6 +57,7 @@ impl<'a> Picks<'a> {
             fence: [false; BLOCK],
             unprotected: [false; BLOCK],
             count: 0,
+            version,
         }
     }
 
@@ -145,6 +148,7 @@ impl Core {
         let mut laps = 0;
         while laps < LAPS {
             let mut hand = self.hand.lock();
+            let version = self.extents.version();
             let Some(extent) = self.extents.next(hand.0) else {
                 hand.0 = 0;
                 laps += 1;
@@ -155,7 +159,7 @@ impl Core {
                 hand.0 = extent.end;
                 continue;
             };
-            let mut picks = Picks::new();
+            let mut picks = Picks::new(version);
             let stages = self.moves && region.is_private();
             let most = if stages { BLOCK } else { (wanted as usize).clamp(FEW, BLOCK) };
             hand.0 = pick(&region, &extent, from, &mut picks, most);
@@ -168,7 +172,8 @@ impl Core {
                 _ if stages => return self.stage(extent.region, &region, &mut picks),
                 _ => {
                     let gone = self.copy_out(&region, &mut picks);
-                    return Filled { gone, full: gone == 0, ..Filled::default() };
+                    let full = gone == Some(0);
+                    return Filled { gone: gone.unwrap_or(0), full, ..Filled::default() };
                 }
             }
         }
@@ -187,8 +192,11 @@ impl Core {
                 self.staging
                     .note(block.slot(block.filled + pick - first), PageId { region: place, page: picks.page[pick] });
             });
+            // The claims that are left end as they were.
+            let Some(inside) = self.enter(picks.version) else { break };
             // SAFETY: the pages are claimed, and the block is this thread's.
             let moved = unsafe { self.staging.move_in(slot, picks.at[first], end - first) };
+            drop(inside);
             let done = moved.bytes / PAGE;
             self.staging.came(done as u64);
             for pick in first..first + done {
@@ -212,16 +220,17 @@ impl Core {
 
     /// A picked page that the system did not move. How many pages it turned out not to be.
     fn not_moved(&self, region: &Region, picks: &mut Picks<'_>, pick: usize, errno: i32) -> u64 {
-        if errno == errno::ENOENT {
+        let is_mapped = || self.os.in_memory(picks.at[pick], &mut [0]).is_ok();
+        if errno == errno::ENOENT && is_mapped() {
             // Its owner gave it back, and the event came before it was touched last: it has nothing.
             self.drop_copy(region, picks.page[pick], picks.was(pick));
             picks.end(pick, State::EMPTY);
             self.uncharge(1);
             return 1;
         }
-        // Pinned, locked, protected, or about to change. The hand passes it by for a while.
+        // Pinned, locked, protected, about to change, or moved away, of which the event was not read yet. The hand passes it by for a while.
         picks.end(pick, picks.was(pick).with_age(MAX_AGE));
-        add(&self.counters.pinned, u64::from(errno != errno::EAGAIN));
+        add(&self.counters.pinned, u64::from(![errno::EAGAIN, errno::ENOENT].contains(&errno)));
         0
     }
 
@@ -351,7 +360,11 @@ fn pick<'a>(region: &'a Region, extent: &Extent, from: usize, picks: &mut Picks<
         return extent.end;
     }
     let mut at = from;
-    let end = extent.end.min(from + LOOKS * PAGE);
+    // Another region, and a smaller one, may have the place by now: its pages are let go again.
+    let end = extent
+        .end
+        .min(from + LOOKS * PAGE)
+        .min(extent.start + (region.pages().saturating_sub(extent.first)) as usize * PAGE);
     while at < end && picks.count < most {
         let number = extent.page_at(at);
         let page = region.page(number);

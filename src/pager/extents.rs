@@ -92,6 +92,12 @@ impl Extents {
         (self.count.load(Relaxed) as usize).min(self.words.len() / WORDS)
     }
 
+    /// Another number whenever the table has changed.
+    #[inline]
+    pub fn version(&self) -> u64 {
+        self.sequence.load(Acquire)
+    }
+
     /// Runs `look` until nobody wrote meanwhile.
     fn read<T>(&self, look: impl Fn() -> T) -> T {
         let mut wait = Wait::default();

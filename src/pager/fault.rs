@@ -12,7 +12,7 @@ use crate::os::errno;
 use crate::os::userfault::Progress;
 use crate::sync::{Ordering::Relaxed, Wait};
 use crate::units::PAGE;
-use crate::zswap::LoadFlags;
+use crate::zswap::{DAMAGED, LoadFlags};
 
 /// How often a call that the system refuses is tried again before the touch fails: a second or so.
 const TRIES: u32 = 1000;
@@ -49,6 +49,7 @@ const COPY: Error = Error::Again(&"the system refuses UFFDIO_COPY");
 const ZERO: Error = Error::Again(&"the system refuses UFFDIO_ZEROPAGE");
 const MOVE: Error = Error::Again(&"the system refuses UFFDIO_MOVE out of the staging range");
 const PROTECT: Error = Error::Again(&"the system refuses UFFDIO_WRITEPROTECT");
+const MOVING: Error = Error::Again(&"the owner of the memory gives it back or moves it all the time");
 const LOST: Error = Error::Io(&"the stored copy of a page is damaged");
 
 impl Core {
@@ -57,11 +58,12 @@ impl Core {
     pub fn serve(&self, at: usize, want: Want) -> Served {
         let at = at & !(PAGE - 1);
         let mut wait = Wait::default();
-        let mut last = LOST;
+        let mut last = MOVING;
         for tries in 0..TRIES {
+            let version = self.extents.version();
             let Some(extent) = self.extents.find(at) else { return Served::Unknown };
             let Some(region) = self.places[extent.region].enter() else { continue };
-            match self.touch(&region, &extent, at, want) {
+            match self.touch(&region, &extent, at, want, version) {
                 Ok(()) => {
                     add(&self.counters.faults, 1);
                     return Served::Done;
@@ -80,10 +82,15 @@ impl Core {
         Served::Failed(last)
     }
 
-    fn touch(&self, region: &Region, extent: &Extent, at: usize, want: Want) -> Result<(), Stop> {
-        let page = region.page(extent.page_at(at));
+    fn touch(&self, region: &Region, extent: &Extent, at: usize, want: Want, version: u64) -> Result<(), Stop> {
+        let number = extent.page_at(at);
+        if number >= region.pages() {
+            // Another region has its place by now.
+            return Err(Stop::Again);
+        }
+        let page = region.page(number);
         // While the state word is fetched, so is what comes next.
-        region.area.prefetch(extent.page_at(at));
+        region.area.prefetch(number);
         let needs_room = matches!(page.peek().kind(), Kind::Empty | Kind::Stored);
         if needs_room {
             // Before the page is claimed: evicting takes its time, and others may be waiting for this very page. What a
@@ -95,7 +102,9 @@ impl Core {
         if needs_room && !has_room {
             self.uncharge(1);
         }
+        let inside = self.enter(version);
         let done = match claim.was().kind() {
+            _ if inside.is_none() => Err(Stop::Again),
             Kind::Empty | Kind::Stored if !has_room => Err(Stop::Again),
             Kind::Empty => self.zero_in(&mut claim, at),
             Kind::Stored => self.load_in(region, extent, &mut claim, at, want),
@@ -192,7 +201,7 @@ impl Core {
         let mut lot = self.scratch.take();
         match region.area.load(page, lot.page(0), LoadFlags::KEEP) {
             Ok(()) => {}
-            Err(Error::Io(_)) => return self.poison(first, at),
+            Err(error) if error == DAMAGED => return self.poison(first, at),
             Err(error) => return Err(Stop::Refused(error)),
         }
         let mut ahead: [Option<Claim<'_>>; LOT] = [const { None }; LOT];

@@ -22,7 +22,7 @@
 //! | `evict`, `staging` | the clock hand, the staging range, compressing |
 //! | `copy_out` | eviction where pages can't be moved |
 //! | `copies` | copies that zswap has of pages that are in memory |
-//! | `events` | what owners do with their memory |
+//! | `events`, `gate` | what owners do with their memory; nobody moves pages meanwhile |
 //! | `run`, `registry` | lent threads; the handler of SIGBUS |
 //! | `core`, `counts`, `scratch` | the parts, the account of resident pages, statistics, pages to decode to |
 //! | `guardian` | what becomes of other processes' memory when this one dies |
@@ -38,6 +38,7 @@ mod events;
 pub(crate) mod evict;
 mod extents;
 pub(crate) mod fault;
+mod gate;
 mod guardian;
 mod guest;
 mod options;

@@ -34,7 +34,6 @@ impl Core {
         let memory = self.memory(options)?;
         let feature = if options.shared.is_some() { feature::WP_SHMEM } else { feature::WP };
         let region = Box::new(Region::new(&self.os, area, memory, self.uffd.has(feature))?);
-        self.advise(at, bytes)?;
         self.read_events();
         // From here to the end nobody else changes the table of extents.
         let inbox = self.inbox.lock();
@@ -91,6 +90,7 @@ impl Core {
         let undo = |_: &Error| {
             let _ = self.uffd.unregister(at, bytes);
         };
+        self.advise(at, bytes).inspect_err(undo)?;
         // No page comes from here on but through us: what is there now is all there is.
         let present = self.note_present(&region, at, bytes).inspect_err(undo)?;
         self.extents.add(Extent { start: at, end: at + bytes, region: place, first: 0 }).inspect_err(undo)?;
@@ -105,12 +105,24 @@ impl Core {
             let count = seen.len().min(bytes / PAGE - first);
             let asked = self.os.in_memory(at + first * PAGE, &mut seen[..count]);
             asked.map_err(|errno| Error::system(errno, &"mincore of a region"))?;
+            self.unshare(at + first * PAGE, &seen[..count]);
             for (page, _) in seen[..count].iter().enumerate().filter(|(_, seen)| *seen & 1 == 1) {
                 region.page((first + page) as u64).claim().set(State::resident(0));
                 present += 1;
             }
         }
         Ok(present)
+    }
+
+    /// Makes pages that are there this process's alone: those that a child got in a fork before can't be moved. Where the
+    /// system can't do this they stay in memory until they are written.
+    fn unshare(&self, at: usize, seen: &[u8]) {
+        let mut first = 0;
+        while let Some(start) = (first..seen.len()).find(|&page| seen[page] & 1 == 1) {
+            let end = (start..seen.len()).find(|&page| seen[page] & 1 == 0).unwrap_or(seen.len());
+            let _ = self.os.advise((at + start * PAGE) as *mut u8, (end - start) * PAGE, Advice::Unshare);
+            first = end;
+        }
     }
 
     /// Takes a region away from the pager.
@@ -134,9 +146,11 @@ impl Core {
             }
         }
         let inbox = self.inbox.lock();
+        let closed = self.gate.close();
         while let Some(part) = self.extents.first_of(place) {
             self.let_go(&part);
         }
+        drop(closed);
         drop(inbox);
         for page in 0..entered.pages() {
             self.drop_page(&entered, page);
@@ -198,7 +212,7 @@ impl Core {
         const TOO_MUCH: Error = Error::NoSpace(&"more would be held than may be at the same time");
         let (start, end) = self.check_range(at, bytes)?;
         for at in (start..end).step_by(PAGE) {
-            let full = self.held.load(Relaxed) >= self.max_held;
+            let full = self.held.load(Relaxed) >= self.max_held && !self.is_held(at);
             let held = if full { Err(TOO_MUCH) } else { self.hold_page(at) };
             if let Err(error) = held {
                 self.release_range(start, at);
@@ -211,6 +225,13 @@ impl Core {
             let _ = self.uffd.protect(part.start, part.end - part.start, false);
         }
         Ok(())
+    }
+
+    fn is_held(&self, at: usize) -> bool {
+        let Some(extent) = self.extents.find(at) else { return false };
+        let page = extent.page_at(at);
+        let region = self.places[extent.region].enter().filter(|region| page < region.pages());
+        region.is_some_and(|region| matches!(region.page(page).peek().kind(), Kind::Resident(1..)))
     }
 
     fn hold_page(&self, at: usize) -> Result<()> {
@@ -273,9 +294,13 @@ impl Core {
         }
         let mut claim = region.page(page).claim();
         let state = claim.was();
-        if !matches!(state.kind(), Kind::Resident(_)) {
+        if state.kind() == Kind::Poisoned {
+            self.heal(region, page, &mut claim, at)?;
             drop(claim);
-            self.discard_page(region, page);
+            return self.discard_in_place(region, page, at);
+        }
+        if !matches!(state.kind(), Kind::Resident(_)) {
+            self.discard_claimed(region, page, &mut claim);
             return Ok(());
         }
         let refused = |errno| Error::system(errno, &"giving back a page of a region");
@@ -290,6 +315,22 @@ impl Core {
             }
         }
         self.gone(region, page, &mut claim);
+        Ok(())
+    }
+
+    /// Puts zeros over the mark of a page whose copy is damaged, which only a copy can: the mark is there in its place.
+    fn heal(&self, region: &Region, page: u64, claim: &mut Claim<'_>, at: usize) -> Result<()> {
+        let mut lot = self.scratch.take();
+        lot.page(0).fill(0);
+        // SAFETY: the lot has a page, and the claim makes the marked one this thread's.
+        let copied = unsafe { self.uffd.copy(at, lot.address(0), PAGE, false) };
+        match copied.stopped.map(|errno| errno.0) {
+            None | Some(errno::EEXIST) => {}
+            Some(_) => return Err(Error::Again(&"the system refuses to put zeros over a page that was damaged")),
+        }
+        self.forget(region, page);
+        self.charge_above(1);
+        claim.set(State::resident(0));
         Ok(())
     }
 

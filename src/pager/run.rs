@@ -3,7 +3,6 @@
 use super::core::{Core, Evicted};
 use super::fault::{Served, Want};
 use super::options::{Duty, FaultMode};
-use crate::error::Error;
 use crate::os;
 use crate::os::signals::Touch;
 use crate::os::userfault::{wait, wake_nappers};
@@ -81,7 +80,6 @@ impl Core {
             Served::Done => {}
             // It was removed meanwhile, or what it takes is refused: who waits touches again, and comes here again.
             Served::Unknown => _ = self.uffd.wake(page, PAGE),
-            Served::Failed(Error::Io(_)) => {}
             Served::Failed(_) => _ = self.uffd.wake(page, PAGE),
         }
         true

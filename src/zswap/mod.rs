@@ -66,6 +66,8 @@ mod waiting;
 #[cfg(not(loom))]
 mod writeback;
 
+#[cfg(all(feature = "uffd", not(loom)))]
+pub(crate) use self::area::DAMAGED;
 #[cfg(not(loom))]
 pub use self::{
     area::Area,
