@@ -1,1 +1,246 @@
-//! .
+//! What owners do with their memory while it is under a pager.
+
+use super::look::{consistent, consistent_but, kind_at, with_faults};
+use super::{Memory, Running, limited};
+use crate::os::Call;
+use crate::os::errno::EAGAIN;
+use crate::pager::word::Kind;
+use crate::pager::{Duty, FaultMode, PagerOptions};
+use crate::units::PAGE;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::thread;
+use std::time::Duration;
+
+const LIMIT: usize = 128;
+const PAGES: usize = 4 * LIMIT;
+const MODES: [FaultMode; 2] = [FaultMode::Sigbus, FaultMode::Threads];
+
+fn value(page: usize) -> u64 {
+    page as u64 + 1
+}
+
+/// A pager in which `memory` was filled, with pages everywhere.
+fn filled(memory: &Memory, options: &PagerOptions, duties: &[Duty]) -> Running {
+    let running = Running::new(options, duties);
+    running.add(memory);
+    (0..memory.pages()).for_each(|page| memory.fill(page, value(page)));
+    running
+}
+
+/// The first page that is like that.
+fn first(running: &Running, memory: &Memory, is: impl Fn(Kind) -> bool) -> usize {
+    (0..memory.pages()).find(|&page| is(kind_at(running, memory.at(page)))).unwrap()
+}
+
+fn check_but(memory: &Memory, zeros: std::ops::Range<usize>) {
+    for page in 0..memory.pages() {
+        memory.check(page, if zeros.contains(&page) { 0 } else { value(page) });
+    }
+}
+
+#[test]
+fn a_touch_reads_the_event_that_it_waits_for() {
+    let memory = Memory::new(PAGES);
+    let running = filled(&memory, &limited(LIMIT, FaultMode::Sigbus), &[]);
+    let stored = first(&running, &memory, |kind| kind == Kind::Stored);
+    let staged = first(&running, &memory, |kind| matches!(kind, Kind::Staged(_)));
+    thread::scope(|scope| {
+        // Nobody is lent: this waits until its event was read, and until then every copy and move is refused.
+        let owner = scope.spawn(|| assert_eq!(memory.advise(PAGES - 8, 8, libc::MADV_DONTNEED), 0));
+        thread::sleep(Duration::from_millis(50));
+        assert!(!owner.is_finished());
+        memory.check(stored, value(stored));
+        owner.join().unwrap();
+        let owner = scope.spawn(|| assert_eq!(memory.advise(PAGES - 16, 8, libc::MADV_DONTNEED), 0));
+        thread::sleep(Duration::from_millis(50));
+        assert!(!owner.is_finished());
+        memory.check(staged, value(staged));
+        owner.join().unwrap();
+    });
+    let counts = running.pager.stats().counts;
+    assert!(counts.events >= 2 && counts.retries >= 2, "{counts:?}");
+    check_but(&memory, PAGES - 16..PAGES);
+    consistent(&running);
+}
+
+#[test]
+fn pages_that_are_given_back_read_as_zero_wherever_they_were() {
+    for mode in MODES {
+        let memory = Memory::new(PAGES);
+        let running = filled(&memory, &limited(LIMIT, mode), &[Duty::All]);
+        let kinds: Vec<Kind> = (0..PAGES).map(|page| kind_at(&running, memory.at(page))).collect();
+        assert!(kinds.iter().any(|kind| matches!(kind, Kind::Staged(_))));
+        assert!(kinds.contains(&Kind::Stored) && kinds.contains(&Kind::Resident(0)));
+        for page in (0..PAGES).step_by(3) {
+            assert_eq!(memory.advise(page, 1, libc::MADV_DONTNEED), 0);
+            assert!((page..PAGES.min(page + 1)).all(|page| kind_at(&running, memory.at(page)) == Kind::Empty));
+        }
+        consistent(&running);
+        (0..PAGES).for_each(|page| memory.check(page, if page % 3 == 0 { 0 } else { value(page) }));
+        assert_eq!(memory.advise(0, PAGES, libc::MADV_DONTNEED), 0);
+        assert_eq!(running.pager.snapshot().unwrap().zswap.areas[0].counts.pages(), 0);
+        (0..PAGES).for_each(|page| memory.check(page, 0));
+        consistent(&running);
+    }
+}
+
+#[test]
+fn holes_in_a_memory_file_read_as_zero() {
+    for mode in MODES {
+        let memory = Memory::shared(PAGES);
+        let running = filled(&memory, &limited(LIMIT, mode), &[Duty::All]);
+        assert_eq!(memory.advise(LIMIT, 2 * LIMIT, libc::MADV_REMOVE), 0);
+        check_but(&memory, LIMIT..3 * LIMIT);
+        // SAFETY: the bytes are not needed.
+        unsafe { running.pager.discard(memory.at(0), LIMIT * PAGE) }.unwrap();
+        check_but(&memory, 0..3 * LIMIT);
+        consistent_but(&running, PAGES as u64);
+    }
+}
+
+/// Moves a part, to somewhere else if it is not the whole.
+fn remap(memory: &Memory, page: usize, pages: usize) -> *mut u8 {
+    // SAFETY: a range of this test's, which is used at its new place from then on.
+    let to = unsafe {
+        let room = libc::mmap(
+            std::ptr::null_mut(),
+            pages * PAGE,
+            libc::PROT_NONE,
+            libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE,
+            -1,
+            0,
+        );
+        let flags = libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED;
+        libc::mremap(memory.at(page).cast(), pages * PAGE, pages * PAGE, flags, room)
+    };
+    assert_ne!(to, libc::MAP_FAILED);
+    to.cast()
+}
+
+#[test]
+fn a_region_that_moves_keeps_its_bytes() {
+    for mode in MODES {
+        for shared in [false, true] {
+            let mut memory = if shared { Memory::shared(PAGES) } else { Memory::new(PAGES) };
+            let running = filled(&memory, &limited(LIMIT, mode), &[Duty::All]);
+            for _ in 0..20 {
+                let to = remap(&memory, 0, PAGES);
+                memory.is_now(to, PAGES);
+                consistent(&running);
+                check_but(&memory, 0..0);
+            }
+            let parts: Vec<_> = running.pager.0.extents.within(0, usize::MAX).collect();
+            assert_eq!((parts.len(), parts[0].start), (1, memory.at(0) as usize));
+            drop(running);
+            check_but(&memory, 0..0);
+        }
+    }
+}
+
+#[test]
+fn a_part_that_moves_keeps_its_bytes_and_what_is_unmapped_is_no_more() {
+    for mode in MODES {
+        for shared in [false, true] {
+            let mut memory = if shared { Memory::shared(PAGES) } else { Memory::new(PAGES) };
+            let running = Running::new(&limited(LIMIT, mode), &[Duty::All]);
+            let region = running.add(&memory);
+            (0..PAGES).for_each(|page| memory.fill(page, value(page)));
+            let quarter = PAGES / 4;
+            let mut moved = Memory::new(1);
+            let at = remap(&memory, quarter, quarter);
+            moved.is_now(at, quarter);
+            // SAFETY: a range of this test's, which is not used from here on.
+            assert_eq!(unsafe { libc::munmap(memory.at(2 * quarter).cast(), quarter * PAGE) }, 0);
+            consistent(&running);
+            let (first, last) = (memory.at(0), memory.at(3 * quarter));
+            for (at, from) in [(first, 0), (last, 3 * quarter), (at, quarter)] {
+                memory.is_now(at, quarter);
+                (0..quarter).for_each(|page| memory.check(page, value(from + page)));
+            }
+            consistent(&running);
+            running.remove(region);
+            assert_eq!(running.pager.stats().resident_bytes, 0);
+            for (at, from) in [(last, 3 * quarter), (at, quarter), (first, 0)] {
+                memory.is_now(at, quarter);
+                (0..quarter).for_each(|page| memory.check(page, value(from + page)));
+            }
+        }
+    }
+}
+
+#[test]
+fn a_region_that_is_unmapped_leaves_nothing() {
+    for mode in MODES {
+        let memory = Memory::new(PAGES);
+        let running = filled(&memory, &limited(LIMIT, mode), &[Duty::All]);
+        drop(memory);
+        consistent(&running);
+        assert_eq!(running.pager.stats().resident_bytes, 0);
+        assert_eq!(running.pager.snapshot().unwrap().zswap.areas[0].counts.pages(), 0);
+    }
+}
+
+/// Runs until it is told to stop.
+pub(super) fn while_running(stop: &AtomicBool, mut each: impl FnMut(usize)) {
+    (0..).take_while(|_| !stop.load(SeqCst)).for_each(|round| each(round));
+}
+
+#[test]
+fn moves_and_discards_against_touches_and_evictions() {
+    for mode in MODES {
+        let memory = Memory::new(PAGES);
+        let running = filled(&memory, &limited(LIMIT, mode), &[Duty::All, Duty::Evict]);
+        let mut travels = Memory::new(LIMIT);
+        running.add(&travels);
+        let (stop, mut last) = (AtomicBool::new(false), 0);
+        thread::scope(|scope| {
+            scope.spawn(|| while_running(&stop, |_| _ = running.pager.evict(24)));
+            scope.spawn(|| {
+                while_running(&stop, |round| {
+                    let page = round * 61 % (PAGES / 2);
+                    memory.check(page, value(page));
+                });
+            });
+            for round in 0..300 {
+                last = round as u64 + 1;
+                (0..LIMIT).for_each(|page| travels.fill(page, last));
+                let to = remap(&travels, 0, LIMIT);
+                travels.is_now(to, LIMIT);
+                assert_eq!(memory.advise(PAGES / 2, PAGES / 2, libc::MADV_DONTNEED), 0);
+                (0..LIMIT).for_each(|page| travels.check(page, last));
+                (PAGES / 2..PAGES).step_by(7).for_each(|page| {
+                    memory.check(page, 0);
+                    memory.fill(page, last);
+                });
+            }
+            stop.store(true, SeqCst);
+        });
+        consistent(&running);
+        (0..LIMIT).for_each(|page| travels.check(page, last));
+    }
+}
+
+#[test]
+fn a_staged_page_whose_way_back_is_refused_stays_in_its_slot() {
+    let memory = Memory::new(PAGES);
+    let (faults, running) = with_faults(&limited(LIMIT, FaultMode::Sigbus), &[]);
+    running.add(&memory);
+    (0..PAGES).for_each(|page| memory.fill(page, value(page)));
+    faults.say(Call::Move, EAGAIN, 0);
+    let stop = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| while_running(&stop, |_| _ = running.pager.evict(8)));
+        scope.spawn(|| {
+            while_running(&stop, |_| {
+                faults.fail(Call::Move, 1, 3);
+                thread::yield_now();
+            });
+        });
+        for page in (0..20 * PAGES).map(|round| round * 397 % PAGES) {
+            memory.check(page, value(page));
+        }
+        stop.store(true, SeqCst);
+    });
+    faults.heal(Call::Move);
+    consistent(&running);
+}
