@@ -194,14 +194,19 @@ fn moves_and_discards_against_touches_and_evictions() {
         running.add(&travels);
         let (stop, mut last) = (AtomicBool::new(false), 0);
         thread::scope(|scope| {
-            scope.spawn(|| while_running(&stop, |_| _ = running.pager.evict(24)));
+            scope.spawn(|| {
+                while_running(&stop, |_| {
+                    _ = running.pager.evict(24);
+                    thread::sleep(Duration::from_millis(1));
+                });
+            });
             scope.spawn(|| {
                 while_running(&stop, |round| {
                     let page = round * 61 % (PAGES / 2);
                     memory.check(page, value(page));
                 });
             });
-            for round in 0..300 {
+            for round in 0..25 {
                 last = round as u64 + 1;
                 (0..LIMIT).for_each(|page| travels.fill(page, last));
                 let to = remap(&travels, 0, LIMIT);

@@ -2,13 +2,7 @@
 
 mod basics;
 mod events;
-mod file;
-mod hold;
-mod ioctls;
 mod look;
-mod races;
-mod regions;
-mod shared;
 
 use crate::os::Os;
 use crate::pager::{Duty, FaultMode, Pager, PagerOptions, RegionId, RegionOptions, Removal};
