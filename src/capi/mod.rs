@@ -8,6 +8,8 @@ mod errors;
 mod export;
 mod objects;
 mod options;
+#[cfg(feature = "uffd")]
+mod pager;
 mod pool;
 mod reclaim;
 mod structs;

@@ -1,10 +1,10 @@
 //! zswap for C.
 
 mod areas;
-mod options;
+pub(super) mod options;
 mod pages;
 mod pointers;
-mod stats;
-mod types;
+pub(super) mod stats;
+pub(super) mod types;
 mod upkeep;
 mod writeback;

@@ -1,10 +1,10 @@
 //! What a zswap and its areas have and did.
 
 use super::types::{zswap_area_stats, zswap_stats};
-use crate::capi::export::export;
+use crate::capi::export::{Out, export};
 use crate::capi::structs::zs_pool_stats;
 use crate::capi::{zswap, zswap_area};
-use crate::error::Error;
+use crate::error::{Error, Result};
 use std::ffi::{c_char, c_int};
 
 export! {
@@ -66,18 +66,31 @@ export! {
         size: usize,
         length: *mut usize,
     ) -> c_int {
-        const TOO_SMALL: Error = Error::NoSpace(&"the buffer is too small for the statistics");
-        let buffer = buffer.room_for(size)?;
-        let text = zswap.stats_json()?;
-        length.set(text.len())?;
-        let written = if text.len() < size { text.len() } else { 0 };
-        if size > 0 {
-            // SAFETY: the caller has room for `size` bytes there, and `written` are fewer.
-            unsafe {
-                std::ptr::copy_nonoverlapping(text.as_ptr(), buffer, written);
-                buffer.add(written).write(0);
-            }
-        }
-        if text.len() < size { Ok(()) } else { Err(TOO_SMALL) }
+        // SAFETY: the caller has room for `size` bytes.
+        unsafe { put_text(buffer.room_for(size)?, size, &length, || zswap.stats_json()) }
     }
+}
+
+/// Tells a text's length, and puts it where it is wanted if it fits.
+///
+/// # Safety
+/// `size` bytes can be written at `buffer`.
+pub unsafe fn put_text(
+    buffer: *mut u8,
+    size: usize,
+    length: &Out<usize>,
+    text: impl FnOnce() -> Result<String>,
+) -> Result<()> {
+    const TOO_SMALL: Error = Error::NoSpace(&"the buffer is too small for the statistics");
+    let text = text()?;
+    length.set(text.len())?;
+    let written = if text.len() < size { text.len() } else { 0 };
+    if size > 0 {
+        // SAFETY: the caller vouches for `size` bytes, and `written` are fewer.
+        unsafe {
+            std::ptr::copy_nonoverlapping(text.as_ptr(), buffer, written);
+            buffer.add(written).write(0);
+        }
+    }
+    if text.len() < size { Ok(()) } else { Err(TOO_SMALL) }
 }

@@ -1,0 +1,90 @@
+//! From the options that C passes to those of a [`Pager`](crate::Pager) and its regions.
+
+use super::types::{
+    ZSPAGER_DISCARD, ZSPAGER_FAULT_SIGBUS, ZSPAGER_FAULT_THREADS, ZSPAGER_REGION_NO_WRITEBACK, ZSPAGER_REGION_SHARED,
+    ZSPAGER_RUN_ALL, ZSPAGER_RUN_EVICT, ZSPAGER_RUN_SERVE, ZSPAGER_WITHOUT_MOVE, zspager_options,
+    zspager_region_options,
+};
+use crate::capi::structs::Received;
+use crate::capi::swap::options::convert as convert_zswap;
+use crate::error::{Error, Result};
+use crate::pager::{Duty, FaultMode, PagerOptions, RegionOptions, Removal};
+
+const RESERVED: Error = Error::Invalid(&"a reserved field of the options is not 0");
+
+/// The options, if they agree with each other.
+///
+/// # Safety
+/// The options of the zswap are NULL or as the header says, and the memory that they supply is the pager's alone.
+pub unsafe fn convert(received: &Received<zspager_options>) -> Result<PagerOptions> {
+    const MODE: Error = Error::Invalid(&"there is no such fault_mode");
+    const FLAG: Error = Error::Invalid(&"the pager's options have a flag that does not exist");
+    const STAGED: Error = Error::Invalid(&"staged_percent is 1 to 90, or 0 for 25");
+    let options = received.all()?;
+    if options.reserved != [0; 4] {
+        return Err(RESERVED);
+    }
+    if options.flags & !ZSPAGER_WITHOUT_MOVE != 0 {
+        return Err(FLAG);
+    }
+    let fault_mode = match options.fault_mode {
+        ZSPAGER_FAULT_SIGBUS => FaultMode::Sigbus,
+        ZSPAGER_FAULT_THREADS => FaultMode::Threads,
+        _ => return Err(MODE),
+    };
+    // SAFETY: the caller vouches for the zswap's options.
+    let (_, zswap) = unsafe { Received::read(options.zswap).and_then(|zswap| convert_zswap(&zswap)) }?;
+    Ok(PagerOptions {
+        resident_bytes: options.resident_bytes,
+        fault_mode,
+        staged_percent: options.staged_percent.try_into().map_err(|_| STAGED)?,
+        max_held_bytes: options.max_held_bytes,
+        max_regions: options.max_regions as usize,
+        without_move: options.flags & ZSPAGER_WITHOUT_MOVE != 0,
+        zswap,
+    })
+}
+
+/// The options of a region, if they are right.
+pub fn convert_region(received: &Received<zspager_region_options>) -> Result<RegionOptions> {
+    const FLAG: Error = Error::Invalid(&"the region's options have a flag that does not exist");
+    const UNASKED: Error = Error::Invalid(&"shared_fd and shared_offset are for ZSPAGER_REGION_SHARED");
+    let options = received.all()?;
+    let has = |flag: u32| options.flags & flag != 0;
+    if options.reserved != [0; 4] {
+        return Err(RESERVED);
+    }
+    if has(!(ZSPAGER_REGION_SHARED | ZSPAGER_REGION_NO_WRITEBACK)) {
+        return Err(FLAG);
+    }
+    let shared = (options.shared_fd, options.shared_offset);
+    if !has(ZSPAGER_REGION_SHARED) && shared != (0, 0) {
+        return Err(UNASKED);
+    }
+    Ok(RegionOptions {
+        shared: has(ZSPAGER_REGION_SHARED).then_some(shared),
+        max_stored_bytes: options.max_stored_bytes,
+        no_writeback: has(ZSPAGER_REGION_NO_WRITEBACK),
+    })
+}
+
+/// What flags say of a region that is removed.
+pub fn removal(flags: u32) -> Result<Removal> {
+    const FLAG: Error = Error::Invalid(&"there is no such flag for removing a region");
+    match flags {
+        0 => Ok(Removal::Restore),
+        ZSPAGER_DISCARD => Ok(Removal::Discard),
+        _ => Err(FLAG),
+    }
+}
+
+/// What a lent thread is to do.
+pub fn duty(duty: u32) -> Result<Duty> {
+    const NONE: Error = Error::Invalid(&"there is no such duty");
+    match duty {
+        ZSPAGER_RUN_ALL => Ok(Duty::All),
+        ZSPAGER_RUN_SERVE => Ok(Duty::Serve),
+        ZSPAGER_RUN_EVICT => Ok(Duty::Evict),
+        _ => Err(NONE),
+    }
+}

@@ -1,0 +1,78 @@
+//! The argument that only the pager's functions have: a pager.
+
+use super::types::zspager_stats;
+use super::zspager;
+use crate::capi::export::{Argument, Call, NULL, Output};
+use crate::capi::structs::fills_statistics;
+use crate::error::{Error, Result};
+use crate::pager::{Duty, Pager, RegionId, Removal};
+use std::ops::Deref;
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+
+fills_statistics!(zspager_stats);
+
+impl Output for *mut zspager {}
+
+/// A pager that C named.
+pub struct PagerPointer(NonNull<zspager>);
+
+impl PagerPointer {
+    /// The pointer for C, which holds the pager from now on.
+    pub fn give(rust: Pager) -> *mut zspager {
+        Box::into_raw(Box::new(zspager { rust, lent: AtomicUsize::new(0) }))
+    }
+
+    /// Lends the calling thread, and counts it meanwhile.
+    pub fn lend(&self, duty: Duty) -> Result<()> {
+        let lent = self.lent();
+        lent.fetch_add(1, SeqCst);
+        let ended = self.run(duty);
+        lent.fetch_sub(1, SeqCst);
+        ended
+    }
+
+    /// Brings all pages back and destroys it, or leaves it as it was, without some of its regions.
+    ///
+    /// # Safety
+    /// The caller uses it no more, if this succeeds or fails with [`Error::Io`].
+    pub unsafe fn destroy(self) -> Result<()> {
+        const LENT: Error = Error::Busy(&"threads are lent to the pager: zspager_stop() gives them back");
+        let pager: &Pager = &self;
+        let forked = pager.0.zswap.pool().check_usable().is_err();
+        if !forked && self.lent().load(SeqCst) != 0 {
+            return Err(LENT);
+        }
+        let mut damaged = Ok(());
+        for place in 0..pager.0.places.len() {
+            match pager.remove_region(RegionId(place), Removal::Restore) {
+                Err(refused @ Error::Again(_)) => return Err(refused),
+                Err(lost @ Error::Io(_)) => damaged = Err(lost),
+                _ => {}
+            }
+        }
+        // SAFETY: the pointer came from the Box in `give`, and the caller uses it no more.
+        drop(unsafe { Box::from_raw(self.0.as_ptr()) });
+        damaged
+    }
+
+    fn lent(&self) -> &AtomicUsize {
+        // SAFETY: as for `deref`.
+        unsafe { &self.0.as_ref().lent }
+    }
+}
+
+impl Deref for PagerPointer {
+    type Target = Pager;
+    fn deref(&self) -> &Pager {
+        // SAFETY: the caller passed one that was created and not destroyed yet, and it stays so throughout the call.
+        unsafe { &self.0.as_ref().rust }
+    }
+}
+
+impl<'call> Argument<'call> for *mut zspager {
+    type Checked = PagerPointer;
+    unsafe fn check(self, _: &'call Call) -> Result<PagerPointer> {
+        NonNull::new(self).map(PagerPointer).ok_or(NULL)
+    }
+}

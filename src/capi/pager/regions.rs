@@ -1,0 +1,112 @@
+//! Regions: adding and removing them, holding and discarding parts.
+
+use super::options::{convert_region, removal};
+use super::types::zspager_region_options;
+use super::zspager;
+use crate::capi::export::export;
+use crate::error::{Error, Result};
+use crate::pager::RegionId;
+use std::ffi::{c_int, c_void};
+
+export! {
+    /// Adds a region, and stores its number, which is never 0, in *region: `bytes` bytes of memory, in
+    /// use already or not, at `memory`. What is above the limit then is evicted before this returns.
+    /// Huge pages are turned off for the range, and forked children do not get it.
+    ///
+    /// memory, bytes: whole pages of 4096 bytes, mapped readable and writable.
+    /// options: NULL for the defaults: private anonymous memory.
+    ///
+    /// Errors:
+    /// -EINVAL: a pointer other than options is NULL, an option is wrong, or the range is not whole
+    ///     pages, is not memory of the kind that the options say, or is in a region already.
+    /// -ENOSPC: there are as many regions as zspager_options.max_regions allows.
+    /// -ENOMEM: there is no memory for the region's tables.
+    /// -EPERM: this process is a forked child.
+    /// Others come from the system.
+    ///
+    /// Threads: any. Callbacks: not allowed.
+    #[unsafe(no_mangle)]
+    pub unsafe extern "C" fn zspager_add_region(
+        pager: *mut zspager,
+        memory: *mut c_void,
+        bytes: usize,
+        options: *const zspager_region_options,
+        region: *mut u64,
+    ) -> c_int {
+        let memory = memory.room_for(usize::MAX)?;
+        // SAFETY: the caller keeps to what the header says of memory of regions.
+        let added = unsafe { pager.add_region(memory, bytes, &convert_region(&options)?) }?;
+        region.set(added.0 as u64 + 1)
+    }
+
+    /// Removes a region: its memory is the program's alone from then on. Its number may be that of a
+    /// region that is added later.
+    ///
+    /// flags: 0: all of its pages are brought back to memory, whatever the limit says. ZSPAGER_DISCARD:
+    ///     those that are not in memory are lost, and read as zero.
+    ///
+    /// Errors:
+    /// -EINVAL: pager is NULL, or there is no such flag.
+    /// -ENOENT: there is no such region.
+    /// -EIO: a page's copy is damaged: the region is removed nevertheless, and that page fails when it
+    ///     is touched.
+    /// -EAGAIN: the system refused: the region is still there.
+    /// -EPERM: this process is a forked child.
+    ///
+    /// Threads: any. Callbacks: not allowed.
+    #[unsafe(no_mangle)]
+    pub unsafe extern "C" fn zspager_remove_region(pager: *mut zspager, region: u64, flags: u32) -> c_int {
+        let removal = removal(flags)?;
+        pager.remove_region(region_of(region)?, removal)
+    }
+
+    /// Brings the pages of a range to memory, and keeps them there until zspager_release(): for system
+    /// calls that read or write memory of regions, which are EFAULT with ZSPAGER_FAULT_SIGBUS if it is
+    /// not in memory. Holds of a page are counted. The pages that the range touches are held whole.
+    ///
+    /// Errors:
+    /// -EINVAL: pager is NULL, or a part of the range is in no region.
+    /// -ENOSPC: more would be held than zspager_options.max_held_bytes.
+    /// -EIO: a page's copy is damaged.
+    /// -EPERM: this process is a forked child.
+    /// If it fails, nothing is held that was not before.
+    ///
+    /// Threads: any. Callbacks: not allowed.
+    #[unsafe(no_mangle)]
+    pub unsafe extern "C" fn zspager_hold(pager: *mut zspager, memory: *const c_void, bytes: usize) -> c_int {
+        pager.hold(memory.into_pointer(), bytes)
+    }
+
+    /// Ends a hold of the same range.
+    ///
+    /// Errors:
+    /// -EINVAL: pager is NULL, or a part of the range is in no region.
+    /// -EPERM: this process is a forked child.
+    ///
+    /// Threads: any. Callbacks: not allowed.
+    #[unsafe(no_mangle)]
+    pub unsafe extern "C" fn zspager_release(pager: *mut zspager, memory: *const c_void, bytes: usize) -> c_int {
+        pager.release(memory.into_pointer(), bytes)
+    }
+
+    /// Gives the whole pages of a range back: they read as zero, and cost nothing. As madvise() with
+    /// MADV_DONTNEED, or with MADV_REMOVE for a memory file, which wait for a lent thread.
+    ///
+    /// Errors:
+    /// -EINVAL: pager is NULL, or a part of the range is in no region.
+    /// -EPERM: this process is a forked child.
+    /// Others come from the system.
+    ///
+    /// Threads: any. Callbacks: not allowed.
+    #[unsafe(no_mangle)]
+    pub unsafe extern "C" fn zspager_discard(pager: *mut zspager, memory: *mut c_void, bytes: usize) -> c_int {
+        // SAFETY: the caller no longer needs the bytes.
+        unsafe { pager.discard(memory.into_pointer(), bytes) }
+    }
+}
+
+/// The region that C has the number of, which begins at 1.
+fn region_of(number: u64) -> Result<RegionId> {
+    const NONE: Error = Error::NotFound(&"there is no such region");
+    number.checked_sub(1).and_then(|place| usize::try_from(place).ok()).map(RegionId).ok_or(NONE)
+}

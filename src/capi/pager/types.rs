@@ -1,0 +1,182 @@
+//! Types and constants of the pager's part of the header.
+
+use crate::capi::structs::SizedStruct;
+use crate::capi::swap::types::zswap_options;
+use crate::pager::{PagerCounts, PagerStats};
+use std::ffi::c_char;
+use std::mem::{offset_of, size_of};
+
+/// For zspager_options.fault_mode: the thread that touches a page brings it back, in a handler of
+/// SIGBUS. The default: the fastest, and needs no privileges.
+pub const ZSPAGER_FAULT_SIGBUS: u32 = 0;
+/// For zspager_options.fault_mode: threads inside of zspager_run() bring pages back, while the
+/// thread that touches one sleeps, in a system call as well. Needs CAP_SYS_PTRACE, or
+/// vm.unprivileged_userfaultfd=1, or a /dev/userfaultfd that may be opened.
+pub const ZSPAGER_FAULT_THREADS: u32 = 1;
+
+/// For zspager_options.flags: private pages are not moved to a staging range but protected, copied
+/// and dropped, as on systems before Linux 6.8. zspager_discard() is the only way then to give pages
+/// of a region back.
+pub const ZSPAGER_WITHOUT_MOVE: u32 = 1;
+
+/// For zspager_region_options.flags: the region is a shared mapping of a memory file, and shared_fd
+/// and shared_offset say of which part. Without this flag it is private anonymous memory.
+pub const ZSPAGER_REGION_SHARED: u32 = 1;
+/// For zspager_region_options.flags: the region's pages are never written to the backing file.
+pub const ZSPAGER_REGION_NO_WRITEBACK: u32 = 2;
+
+/// For zspager_remove_region(): pages that are not in memory are lost, and read as zero. Without
+/// this flag all of them are brought back.
+pub const ZSPAGER_DISCARD: u32 = 1;
+
+/// For zspager_run(): both of the others in turn.
+pub const ZSPAGER_RUN_ALL: u32 = 0;
+/// For zspager_run(): read what owners do with the memory of regions, and with
+/// ZSPAGER_FAULT_THREADS bring pages back.
+pub const ZSPAGER_RUN_SERVE: u32 = 1;
+/// For zspager_run(): evict ahead, so that touches need not, and write to the backing file when the
+/// pool is full.
+pub const ZSPAGER_RUN_EVICT: u32 = 2;
+
+/// How a pager is to be. Set everything to 0 first, then struct_size, then what is to differ from
+/// the default.
+#[allow(non_camel_case_types)]
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct zspager_options {
+    /// sizeof(struct zspager_options).
+    pub struct_size: usize,
+    /// The limit: most bytes of pages of all regions, and of the pager's staging range, that may be
+    /// in memory. 0: no limit. zspager_set_resident_limit() changes it.
+    pub resident_bytes: u64,
+    /// Most bytes that may be held by zspager_hold() at the same time. 0: an eighth of
+    /// resident_bytes.
+    pub max_held_bytes: u64,
+    /// Who brings pages back: one of ZSPAGER_FAULT_*.
+    pub fault_mode: u32,
+    /// How many percent of resident_bytes the staging range may have, where pages wait, not
+    /// compressed yet, for being touched again: 1 to 90. 0: 25.
+    pub staged_percent: u32,
+    /// Most regions at the same time: at most 65536. 0: 1024.
+    pub max_regions: u32,
+    /// ZSPAGER_WITHOUT_MOVE, or 0.
+    pub flags: u32,
+    /// The zswap that pages go to: its limit and its codec; NULL for the defaults. Its
+    /// accept_percent is 98 if it is 0. Its name and its message are not used.
+    pub zswap: *const zswap_options,
+    /// Where zspager_create() writes, should it fail, a sentence that says why, cut to fit and ended
+    /// with a NUL; or NULL.
+    pub message: *mut c_char,
+    /// The bytes that message has.
+    pub message_size: usize,
+    /// For later; 0.
+    pub reserved: [u64; 4],
+}
+
+/// How a region is to be. Set everything to 0 first, then struct_size, then what is to differ from
+/// the default.
+#[allow(non_camel_case_types)]
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct zspager_region_options {
+    /// sizeof(struct zspager_region_options).
+    pub struct_size: usize,
+    /// Most bytes of slots that its pages may take in the zswap. 0: no limit of its own.
+    pub max_stored_bytes: u64,
+    /// With ZSPAGER_REGION_SHARED, else 0: where in the memory file the range begins, in bytes.
+    pub shared_offset: u64,
+    /// With ZSPAGER_REGION_SHARED, else 0: the memory file, open for reading and writing. It is
+    /// duplicated: the caller may close it.
+    pub shared_fd: i32,
+    /// ZSPAGER_REGION_*, or-ed.
+    pub flags: u32,
+    /// For later; 0.
+    pub reserved: [u64; 4],
+}
+
+/// What a pager has and did: see zspager_stats(). The first six are of now; all others only grow.
+/// Each figure is right for its moment.
+#[allow(non_camel_case_types)]
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+pub struct zspager_stats {
+    /// sizeof(struct zspager_stats), set by the caller.
+    pub struct_size: usize,
+    /// The limit: most bytes of pages of regions and the staging range, together.
+    pub resident_limit_bytes: u64,
+    /// Bytes of such pages in memory.
+    pub resident_bytes: u64,
+    /// Those of them that are in the staging range.
+    pub staged_bytes: u64,
+    /// Bytes that are held.
+    pub held_bytes: u64,
+    /// Bytes of addresses of all regions.
+    pub region_bytes: u64,
+    /// Regions.
+    pub regions: u64,
+    /// Bytes of memory of the pager's own tables, without zswap's.
+    pub table_bytes: u64,
+    /// Touches that were served, of whatever kind.
+    pub faults: u64,
+    /// Pages that were loaded from the zswap, or its file, because they were touched.
+    pub loads: u64,
+    /// Pages that were loaded ahead of a touch.
+    pub loads_ahead: u64,
+    /// Pages that were touched while they were staged, and moved back.
+    pub rescues: u64,
+    /// Pages that were touched for the first time, or after their owner gave them back.
+    pub zero_fills: u64,
+    /// Writes to pages that had kept their compressed copy.
+    pub first_writes: u64,
+    /// Pages that were moved to the staging range.
+    pub staged: u64,
+    /// Pages that were compressed.
+    pub stored: u64,
+    /// Pages that were dropped, for their compressed copy was kept.
+    pub dropped: u64,
+    /// Faults whose thread had to make room itself.
+    pub direct_reclaims: u64,
+    /// Pages that were let in above the limit, for the pool was full and nothing could be written
+    /// back.
+    pub over_limit: u64,
+    /// Evictions that the system refused: pages that it had pinned, mostly.
+    pub pinned: u64,
+    /// Pages that the owner gave back, unmapped or discarded.
+    pub discarded: u64,
+    /// Pages whose compressed copy was damaged: whoever touches them gets SIGBUS.
+    pub poisoned: u64,
+    /// Discards, moves and unmaps by owners that were noticed.
+    pub events: u64,
+    /// Calls that put a page in place and were tried again.
+    pub retries: u64,
+}
+
+// SAFETY: 64-bit integers and pointers, and 32-bit integers in pairs.
+unsafe impl SizedStruct for zspager_options {}
+// SAFETY: 64-bit integers, and 32-bit integers in pairs.
+unsafe impl SizedStruct for zspager_region_options {}
+// SAFETY: 64-bit integers.
+unsafe impl SizedStruct for zspager_stats {}
+
+const _: () = assert!(size_of::<zspager_options>() == offset_of!(zspager_options, reserved) + 32);
+const _: () = assert!(offset_of!(zspager_options, zswap) == offset_of!(zspager_options, flags) + 4);
+const _: () = assert!(offset_of!(zspager_region_options, reserved) == offset_of!(zspager_region_options, flags) + 4);
+
+impl From<PagerStats> for zspager_stats {
+    #[rustfmt::skip]
+    fn from(stats: PagerStats) -> Self {
+        let PagerStats {
+            resident_limit_bytes, resident_bytes, staged_bytes, held_bytes, region_bytes, regions, table_bytes, counts,
+            latencies: _,
+        } = stats;
+        let PagerCounts {
+            faults, loads, loads_ahead, rescues, zero_fills, first_writes, staged, stored, dropped, direct_reclaims,
+            over_limit, pinned, discarded, poisoned, events, retries,
+        } = counts;
+        Self {
+            struct_size: size_of::<Self>(), resident_limit_bytes, resident_bytes, staged_bytes, held_bytes,
+            region_bytes, regions, table_bytes, faults, loads, loads_ahead, rescues, zero_fills, first_writes, staged,
+            stored, dropped, direct_reclaims, over_limit, pinned, discarded, poisoned, events, retries,
+        }
+    }
+}

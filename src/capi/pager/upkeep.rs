@@ -1,0 +1,122 @@
+//! Limits, codec, backing file, and eviction on demand.
+
+use super::zspager;
+use crate::capi::export::export;
+use crate::capi::structs::zs_compact_budget;
+use crate::capi::swap::options::codec as codec_of;
+use std::ffi::c_int;
+
+export! {
+    /// Sets the limit: how many bytes of pages of regions and the staging range may be in memory; 0: no
+    /// limit. Evicts what is above it before it returns.
+    ///
+    /// Errors:
+    /// -EINVAL: pager is NULL.
+    /// -ENOMEM: the pool is full, and nothing can be written back. The limit holds from then on, and
+    ///     what is above it goes as soon as it can.
+    /// -EAGAIN: too much is held, or pinned by the system. The limit holds as with -ENOMEM.
+    /// -EPERM: this process is a forked child.
+    ///
+    /// Threads: any. Callbacks: not allowed.
+    #[unsafe(no_mangle)]
+    pub unsafe extern "C" fn zspager_set_resident_limit(pager: *mut zspager, bytes: u64) -> c_int {
+        pager.set_resident_limit(bytes)
+    }
+
+    /// Sets how many bytes of slots the compressed pages may take, as zswap_set_limit(); 0: no limit but
+    /// the pool's own. Once it is met pages are written to the backing file; without one they stay in
+    /// memory, above the limit of resident pages if need be.
+    ///
+    /// Errors:
+    /// -EINVAL: pager is NULL.
+    /// -EPERM: this process is a forked child.
+    ///
+    /// Threads: any. Callbacks: not allowed.
+    #[unsafe(no_mangle)]
+    pub unsafe extern "C" fn zspager_set_pool_limit(pager: *mut zspager, bytes: u64) -> c_int {
+        pager.set_pool_limit(bytes)
+    }
+
+    /// Sets what pages are compressed with from now on, as zswap_set_codec().
+    ///
+    /// codec, level: one of ZSWAP_CODEC_*, and its level.
+    ///
+    /// Errors:
+    /// -EINVAL: pager is NULL, or there is no such codec or level.
+    /// -ENOMEM: there is no memory for what Zstandard needs.
+    ///
+    /// Threads: any. Callbacks: not allowed.
+    #[unsafe(no_mangle)]
+    pub unsafe extern "C" fn zspager_set_codec(pager: *mut zspager, codec: u32, level: i32) -> c_int {
+        pager.set_codec(codec_of(codec, level)?)
+    }
+
+    /// Sets the file that compressed pages are written to when the pool is full, or none any more, as
+    /// zswap_set_backing_file().
+    ///
+    /// fd, bytes: as there: a file that is open for reading and writing, or a block device, and its
+    ///     first `bytes` bytes. -1 and 0: no file any more.
+    ///
+    /// Errors:
+    /// -EINVAL: pager is NULL, the descriptor is none, or bytes is less than 4096 or more than 16 TiB,
+    ///     or not 0 with -1.
+    /// -EBUSY: pages are on the file that was set before, or are being written to it.
+    /// -ENOMEM: there is no memory for its table, of some 8 bytes a page.
+    /// -EPERM: this process is a forked child.
+    ///
+    /// Threads: any. Callbacks: not allowed.
+    #[unsafe(no_mangle)]
+    pub unsafe extern "C" fn zspager_set_backing_file(pager: *mut zspager, fd: i32, bytes: u64) -> c_int {
+        pager.set_backing_file(if (fd, bytes) == (-1, 0) { None } else { Some((fd, bytes)) })
+    }
+
+    /// Writes compressed pages that were not used lately to the backing file, until `pages` pages have
+    /// left the pool. Stores in *written how many did, which can be fewer than asked.
+    ///
+    /// Errors:
+    /// -EINVAL: pager or written is NULL, or there is no backing file.
+    /// -EAGAIN: no page could go now: the file is full, or pages are in use.
+    /// -ENOENT: no page is in the pool.
+    /// -EPERM: this process is a forked child.
+    ///
+    /// Threads: any, several at once; takes as long as its work. Callbacks: not allowed.
+    #[unsafe(no_mangle)]
+    pub unsafe extern "C" fn zspager_write_back(pager: *mut zspager, pages: u64, written: *mut u64) -> c_int {
+        written.set(pager.write_back(pages)?)
+    }
+
+    /// Moves what is in the pool together and gives the memory that becomes free back to the system, as
+    /// zswap_compact(). Stores in *pages_freed how many pages of 4096 bytes that were.
+    ///
+    /// budget: as for zs_compact().
+    ///
+    /// Errors:
+    /// -EINVAL: pager or pages_freed is NULL, or the budget's struct_size is wrong or has a field that
+    ///     is not known here.
+    /// -EPERM: this process is a forked child.
+    ///
+    /// Threads: any. Callbacks: not allowed.
+    #[unsafe(no_mangle)]
+    pub unsafe extern "C" fn zspager_compact(
+        pager: *mut zspager,
+        budget: *const zs_compact_budget,
+        pages_freed: *mut u64,
+    ) -> c_int {
+        pages_freed.set(pager.compact(&budget.all()?.into())?)
+    }
+
+    /// Evicts `pages` pages now, of those that were not used lately, whatever the limit says. Stores in
+    /// *evicted how many went, which can be fewer or a few more than asked.
+    ///
+    /// Errors:
+    /// -EINVAL: pager or evicted is NULL.
+    /// -ENOMEM: none went, for the pool is full, and nothing can be written back.
+    /// -EAGAIN: none could go now.
+    /// -EPERM: this process is a forked child.
+    ///
+    /// Threads: any; takes as long as its work. Callbacks: not allowed.
+    #[unsafe(no_mangle)]
+    pub unsafe extern "C" fn zspager_evict(pager: *mut zspager, pages: u64, evicted: *mut u64) -> c_int {
+        evicted.set(pager.evict(pages)?)
+    }
+}
