@@ -12,6 +12,12 @@
  * functions begin with zswap_; the section ZSWAP below tells how it works. Use one or the other:
  * neither needs the other's functions.
  *
+ * A pager keeps memory of the program itself to a limit, through Linux's userfaultfd: what was not
+ * used lately goes into a zswap, and comes back when it is touched. Its functions begin with
+ * zspager_; the section PAGER below tells how it works. They are there in a library that was built
+ * with the feature uffd (cargo build --release --features uffd): a program that is linked with one
+ * defines ZSALLOC_UFFD before it includes this header.
+ *
  * Example:
  *
  *     #include <stdio.h>
@@ -126,6 +132,39 @@
  * before is running. (Only a failed store in a callback, or of a page whose claim this thread
  * holds, does not wait for it.) Two threads that store, take or invalidate the same offset at the
  * same time get the outcome of one order or the other.
+ *
+ * PAGER. A pager (ZSALLOC_UFFD) has regions, ranges of the program's memory that zspager_add_region()
+ * names, and a limit in bytes on what of them is in memory. Beyond it, pages that were not used
+ * lately are moved to a staging range, which counts too; those that stay there are compressed, and
+ * when the pool is full they go to the backing file. Whoever touches a page that is not in memory
+ * waits until it is back, with the bytes that it had. Should a page be damaged, that gets SIGBUS.
+ * When the pool is full and nothing can be written back, pages come back above the limit, which
+ * zspager_stats.over_limit counts: nothing is lost.
+ *
+ * All use of a region's memory goes through this one mapping: not through another mapping of the same
+ * file, another process, or ptrace. Memory of a region may be given back by madvise(MADV_DONTNEED), or
+ * moved by mremap() and unmapped by munmap(), but these wait until a lent thread (zspager_run()) has
+ * read of it: without one they may wait for ever. zspager_discard() needs none. Nothing else may be
+ * mapped in place of a part of a region that another thread unmaps at that moment.
+ *
+ * With ZSPAGER_FAULT_SIGBUS the thread that touches a page brings it back itself, in a handler of
+ * SIGBUS. Such a touch may be anywhere, also in a signal handler; but SIGBUS must not be blocked then:
+ * the system kills the process. A system call that is given memory of a region that is not in memory
+ * is EFAULT, or does a part of its work: zspager_hold() the range before it, and zspager_release() it
+ * after. A SIGBUS of anything but a region goes to the handler that was there before, or does what it
+ * would have done. So install your own handlers before the first zspager_create(), or let them call
+ * the one that sigaction() told was there. With AddressSanitizer set ASAN_OPTIONS=handle_sigbus=0, or
+ * leave it: its handler is called for what is not a region's.
+ *
+ * With ZSPAGER_FAULT_THREADS lent threads bring pages back, and the thread that touches one sleeps, in
+ * system calls too, and so do the processors of a virtual machine. It needs rights: see there.
+ *
+ * No function of the pager may be called by a signal handler, by a callback of a zswap (unless its text
+ * says so), or by a thread that holds a lock which whoever touches a region might need. While one runs
+ * the handlers of signals wait, but those of faults of the thread itself; so also throughout
+ * zspager_run(). Pointers that are passed to the library's functions, other than those of regions, must
+ * not point into a region. Forked children do not get regions: touching one there is SIGSEGV, and calls
+ * are -EPERM.
  *
  * SIGNAL HANDLERS. A handler may call zs_free(), zs_unmap_object(), zs_map_object() with ZS_MM_RO,
  * and the other functions whose text says so. No others: the thread that it interrupted may be
@@ -291,8 +330,65 @@
 /** For zswap_area_options.flags: pages of the area are never written back. */
 #define ZSWAP_AREA_NO_WRITEBACK 2
 
+#if defined(ZSALLOC_UFFD)
+/**
+ * For zspager_options.fault_mode: the thread that touches a page brings it back, in a handler of
+ * SIGBUS. The default: the fastest, and needs no privileges.
+ */
+#define ZSPAGER_FAULT_SIGBUS 0
+
+/**
+ * For zspager_options.fault_mode: threads inside of zspager_run() bring pages back, while the
+ * thread that touches one sleeps, in a system call as well. Needs CAP_SYS_PTRACE, or
+ * vm.unprivileged_userfaultfd=1, or a /dev/userfaultfd that may be opened.
+ */
+#define ZSPAGER_FAULT_THREADS 1
+
+/**
+ * For zspager_options.flags: private pages are not moved to a staging range but protected, copied
+ * and dropped, as on systems before Linux 6.8. zspager_discard() is the only way then to give pages
+ * of a region back.
+ */
+#define ZSPAGER_WITHOUT_MOVE 1
+
+/**
+ * For zspager_region_options.flags: the region is a shared mapping of a memory file, and shared_fd
+ * and shared_offset say of which part. Without this flag it is private anonymous memory.
+ */
+#define ZSPAGER_REGION_SHARED 1
+
+/** For zspager_region_options.flags: the region's pages are never written to the backing file. */
+#define ZSPAGER_REGION_NO_WRITEBACK 2
+
+/**
+ * For zspager_remove_region(): pages that are not in memory are lost, and read as zero. Without
+ * this flag all of them are brought back.
+ */
+#define ZSPAGER_DISCARD 1
+
+/** For zspager_run(): both of the others in turn. */
+#define ZSPAGER_RUN_ALL 0
+
+/**
+ * For zspager_run(): read what owners do with the memory of regions, and with
+ * ZSPAGER_FAULT_THREADS bring pages back.
+ */
+#define ZSPAGER_RUN_SERVE 1
+
+/**
+ * For zspager_run(): evict ahead, so that touches need not, and write to the backing file when the
+ * pool is full.
+ */
+#define ZSPAGER_RUN_EVICT 2
+#endif
+
 /** A pool of objects; what is in it is zsalloc's own. */
 struct zs_pool;
+
+#if defined(ZSALLOC_UFFD)
+/** Memory that outgrows its limit; what is in it is zsalloc's own. */
+struct zspager;
+#endif
 
 /** Areas whose pages are compressed into one pool; what is in it is zsalloc's own. */
 struct zswap;
@@ -644,6 +740,132 @@ struct zswap_area_stats {
     /** Its own. */
     struct zswap_counts counts;
 };
+
+#if defined(ZSALLOC_UFFD)
+/**
+ * How a pager is to be. Set everything to 0 first, then struct_size, then what is to differ from
+ * the default.
+ */
+struct zspager_options {
+    /** sizeof(struct zspager_options). */
+    size_t struct_size;
+    /**
+     * The limit: most bytes of pages of all regions, and of the pager's staging range, that may be
+     * in memory. 0: no limit. zspager_set_resident_limit() changes it.
+     */
+    uint64_t resident_bytes;
+    /**
+     * Most bytes that may be held by zspager_hold() at the same time. 0: an eighth of
+     * resident_bytes.
+     */
+    uint64_t max_held_bytes;
+    /** Who brings pages back: one of ZSPAGER_FAULT_*. */
+    uint32_t fault_mode;
+    /**
+     * How many percent of resident_bytes the staging range may have, where pages wait, not
+     * compressed yet, for being touched again: 1 to 90. 0: 25.
+     */
+    uint32_t staged_percent;
+    /** Most regions at the same time: at most 65536. 0: 1024. */
+    uint32_t max_regions;
+    /** ZSPAGER_WITHOUT_MOVE, or 0. */
+    uint32_t flags;
+    /**
+     * The zswap that pages go to: its limit and its codec; NULL for the defaults. Its
+     * accept_percent is 98 if it is 0. Its name and its message are not used.
+     */
+    const struct zswap_options *zswap;
+    /**
+     * Where zspager_create() writes, should it fail, a sentence that says why, cut to fit and ended
+     * with a NUL; or NULL.
+     */
+    char *message;
+    /** The bytes that message has. */
+    size_t message_size;
+    /** For later; 0. */
+    uint64_t reserved[4];
+};
+
+/**
+ * How a region is to be. Set everything to 0 first, then struct_size, then what is to differ from
+ * the default.
+ */
+struct zspager_region_options {
+    /** sizeof(struct zspager_region_options). */
+    size_t struct_size;
+    /** Most bytes of slots that its pages may take in the zswap. 0: no limit of its own. */
+    uint64_t max_stored_bytes;
+    /** With ZSPAGER_REGION_SHARED, else 0: where in the memory file the range begins, in bytes. */
+    uint64_t shared_offset;
+    /**
+     * With ZSPAGER_REGION_SHARED, else 0: the memory file, open for reading and writing. It is
+     * duplicated: the caller may close it.
+     */
+    int32_t shared_fd;
+    /** ZSPAGER_REGION_*, or-ed. */
+    uint32_t flags;
+    /** For later; 0. */
+    uint64_t reserved[4];
+};
+
+/**
+ * What a pager has and did: see zspager_stats(). The first six are of now; all others only grow.
+ * Each figure is right for its moment.
+ */
+struct zspager_stats {
+    /** sizeof(struct zspager_stats), set by the caller. */
+    size_t struct_size;
+    /** The limit: most bytes of pages of regions and the staging range, together. */
+    uint64_t resident_limit_bytes;
+    /** Bytes of such pages in memory. */
+    uint64_t resident_bytes;
+    /** Those of them that are in the staging range. */
+    uint64_t staged_bytes;
+    /** Bytes that are held. */
+    uint64_t held_bytes;
+    /** Bytes of addresses of all regions. */
+    uint64_t region_bytes;
+    /** Regions. */
+    uint64_t regions;
+    /** Bytes of memory of the pager's own tables, without zswap's. */
+    uint64_t table_bytes;
+    /** Touches that were served, of whatever kind. */
+    uint64_t faults;
+    /** Pages that were loaded from the zswap, or its file, because they were touched. */
+    uint64_t loads;
+    /** Pages that were loaded ahead of a touch. */
+    uint64_t loads_ahead;
+    /** Pages that were touched while they were staged, and moved back. */
+    uint64_t rescues;
+    /** Pages that were touched for the first time, or after their owner gave them back. */
+    uint64_t zero_fills;
+    /** Writes to pages that had kept their compressed copy. */
+    uint64_t first_writes;
+    /** Pages that were moved to the staging range. */
+    uint64_t staged;
+    /** Pages that were compressed. */
+    uint64_t stored;
+    /** Pages that were dropped, for their compressed copy was kept. */
+    uint64_t dropped;
+    /** Faults whose thread had to make room itself. */
+    uint64_t direct_reclaims;
+    /**
+     * Pages that were let in above the limit, for the pool was full and nothing could be written
+     * back.
+     */
+    uint64_t over_limit;
+    /** Evictions that the system refused: pages that it had pinned, mostly. */
+    uint64_t pinned;
+    /** Pages that the owner gave back, unmapped or discarded. */
+    uint64_t discarded;
+    /** Pages whose compressed copy was damaged: whoever touches them gets SIGBUS. */
+    uint64_t poisoned;
+    /** Discards, moves and unmaps by owners that were noticed. */
+    uint64_t events;
+    /** Calls that put a page in place and were tried again. */
+    uint64_t retries;
+};
+#endif
 
 #ifdef __cplusplus
 extern "C" {
@@ -1441,6 +1663,331 @@ int zswap_stats_json(struct zswap *zswap, char *buffer, size_t size, size_t *len
  * Threads: any. Evict callback: allowed. Signal handler: allowed.
  */
 const char *zs_strerror(int result);
+
+#if defined(ZSALLOC_UFFD)
+/**
+ * Creates a pager, without regions, and stores it in *pager. With ZSPAGER_FAULT_SIGBUS the first
+ * one of a process installs a handler of SIGBUS, which stays: see PAGER.
+ *
+ * name: for people, UTF-8, at most 249 bytes.
+ * options: NULL for the defaults, which have no limit.
+ *
+ * Errors:
+ * -EINVAL: name or pager is NULL, the name is too long or not UTF-8, or an option is wrong.
+ * -EPERM: no right to userfaultfd: ZSPAGER_FAULT_THREADS needs more than ZSPAGER_FAULT_SIGBUS.
+ * -ENOSYS: the system has no userfaultfd.
+ * -ENOSPC: the process has 64 pagers with ZSPAGER_FAULT_SIGBUS already.
+ * -ENOMEM: the system gives no addresses, or no memory for the tables.
+ * Others come from the system, as those of zswap_create().
+ * If options->message is set, a sentence there says what it was, unless name or pager is NULL or
+ * struct_size is wrong.
+ *
+ * Threads: any. Callbacks: not allowed.
+ */
+int zspager_create(const char *name, const struct zspager_options *options, struct zspager **pager);
+
+/**
+ * Brings all pages of all regions back to memory, whatever the limit says, and destroys the pager:
+ * the memory is as if there had been none.
+ *
+ * No other call on the pager may be running, and none may come after it. In a forked child it
+ * frees what the child has of the pager.
+ *
+ * Errors:
+ * -EINVAL: pager is NULL.
+ * -EBUSY: threads are lent to it: give them back with zspager_stop(), and wait until they returned
+ *     from zspager_run(). It stays as it was.
+ * -EAGAIN: the system refused to bring a page back. The pager is still there, without the regions
+ *     that it had brought back until then.
+ * -EIO: a page's copy is damaged: the page is lost, and everything else was done.
+ *
+ * Threads: one, when no other uses the pager; others may use its regions meanwhile. Callbacks: not
+ * allowed.
+ */
+int zspager_destroy(struct zspager *pager);
+
+/**
+ * Lends the calling thread to the pager: it returns after zspager_stop(). A lent thread must not
+ * touch memory of a region, and it runs no signal handlers, but those of faults of its own.
+ *
+ * With ZSPAGER_RUN_ALL or ZSPAGER_RUN_SERVE it reads what owners do with the memory of regions,
+ * which wait for that, and with ZSPAGER_FAULT_THREADS it brings pages back. At least one such
+ * thread should be there as long as there are regions; with ZSPAGER_FAULT_THREADS, without one who
+ * touches a page that is not in memory sleeps until there is. With ZSPAGER_RUN_EVICT it evicts
+ * ahead: one is enough.
+ *
+ * duty: one of ZSPAGER_RUN_*.
+ *
+ * Errors:
+ * -EINVAL: pager is NULL, or there is no such duty.
+ * -EPERM: this process is a forked child.
+ *
+ * Threads: any, several at once. Callbacks: not allowed.
+ */
+int zspager_run(struct zspager *pager, uint32_t duty);
+
+/**
+ * Gives all lent threads back, and those that are lent later at once, until zspager_resume(). It
+ * does not wait for them.
+ *
+ * Errors:
+ * -EINVAL: pager is NULL.
+ *
+ * Threads: any. Callbacks: allowed.
+ */
+int zspager_stop(struct zspager *pager);
+
+/**
+ * Lets threads be lent again, after zspager_stop().
+ *
+ * Errors:
+ * -EINVAL: pager is NULL.
+ *
+ * Threads: any. Callbacks: allowed.
+ */
+int zspager_resume(struct zspager *pager);
+
+/**
+ * Stores in *fd the userfaultfd of the regions. It stays the pager's: do not read it or close it.
+ * It is for a guardian: another process that holds a duplicate of it, so that threads do not read
+ * zeros for pages that are not in memory, should this process die while others share the memory.
+ *
+ * Errors:
+ * -EINVAL: pager or fd is NULL.
+ *
+ * Threads: any. Callbacks: allowed.
+ */
+int zspager_descriptor(struct zspager *pager, int *fd);
+
+/**
+ * Adds a region, and stores its number, which is never 0, in *region: `bytes` bytes of memory, in
+ * use already or not, at `memory`. What is above the limit then is evicted before this returns.
+ * Huge pages are turned off for the range, and forked children do not get it.
+ *
+ * memory, bytes: whole pages of 4096 bytes, mapped readable and writable.
+ * options: NULL for the defaults: private anonymous memory.
+ *
+ * Errors:
+ * -EINVAL: a pointer other than options is NULL, an option is wrong, or the range is not whole
+ *     pages, is not memory of the kind that the options say, or is in a region already.
+ * -ENOSPC: there are as many regions as zspager_options.max_regions allows.
+ * -ENOMEM: there is no memory for the region's tables.
+ * -EPERM: this process is a forked child.
+ * Others come from the system.
+ *
+ * Threads: any. Callbacks: not allowed.
+ */
+int zspager_add_region(struct zspager *pager,
+                       void *memory,
+                       size_t bytes,
+                       const struct zspager_region_options *options,
+                       uint64_t *region);
+
+/**
+ * Removes a region: its memory is the program's alone from then on. Its number may be that of a
+ * region that is added later.
+ *
+ * flags: 0: all of its pages are brought back to memory, whatever the limit says. ZSPAGER_DISCARD:
+ *     those that are not in memory are lost, and read as zero.
+ *
+ * Errors:
+ * -EINVAL: pager is NULL, or there is no such flag.
+ * -ENOENT: there is no such region.
+ * -EIO: a page's copy is damaged: the region is removed nevertheless, and that page fails when it
+ *     is touched.
+ * -EAGAIN: the system refused: the region is still there.
+ * -EPERM: this process is a forked child.
+ *
+ * Threads: any. Callbacks: not allowed.
+ */
+int zspager_remove_region(struct zspager *pager, uint64_t region, uint32_t flags);
+
+/**
+ * Brings the pages of a range to memory, and keeps them there until zspager_release(): for system
+ * calls that read or write memory of regions, which are EFAULT with ZSPAGER_FAULT_SIGBUS if it is
+ * not in memory. Holds of a page are counted. The pages that the range touches are held whole.
+ *
+ * Errors:
+ * -EINVAL: pager is NULL, or a part of the range is in no region.
+ * -ENOSPC: more would be held than zspager_options.max_held_bytes.
+ * -EIO: a page's copy is damaged.
+ * -EPERM: this process is a forked child.
+ * If it fails, nothing is held that was not before.
+ *
+ * Threads: any. Callbacks: not allowed.
+ */
+int zspager_hold(struct zspager *pager, const void *memory, size_t bytes);
+
+/**
+ * Ends a hold of the same range.
+ *
+ * Errors:
+ * -EINVAL: pager is NULL, or a part of the range is in no region.
+ * -EPERM: this process is a forked child.
+ *
+ * Threads: any. Callbacks: not allowed.
+ */
+int zspager_release(struct zspager *pager, const void *memory, size_t bytes);
+
+/**
+ * Gives the whole pages of a range back: they read as zero, and cost nothing. As madvise() with
+ * MADV_DONTNEED, or with MADV_REMOVE for a memory file, which wait for a lent thread.
+ *
+ * Errors:
+ * -EINVAL: pager is NULL, or a part of the range is in no region.
+ * -EPERM: this process is a forked child.
+ * Others come from the system.
+ *
+ * Threads: any. Callbacks: not allowed.
+ */
+int zspager_discard(struct zspager *pager, void *memory, size_t bytes);
+
+/**
+ * Sets the limit: how many bytes of pages of regions and the staging range may be in memory; 0: no
+ * limit. Evicts what is above it before it returns.
+ *
+ * Errors:
+ * -EINVAL: pager is NULL.
+ * -ENOMEM: the pool is full, and nothing can be written back. The limit holds from then on, and
+ *     what is above it goes as soon as it can.
+ * -EAGAIN: too much is held, or pinned by the system. The limit holds as with -ENOMEM.
+ * -EPERM: this process is a forked child.
+ *
+ * Threads: any. Callbacks: not allowed.
+ */
+int zspager_set_resident_limit(struct zspager *pager, uint64_t bytes);
+
+/**
+ * Sets how many bytes of slots the compressed pages may take, as zswap_set_limit(); 0: no limit but
+ * the pool's own. Once it is met pages are written to the backing file; without one they stay in
+ * memory, above the limit of resident pages if need be.
+ *
+ * Errors:
+ * -EINVAL: pager is NULL.
+ * -EPERM: this process is a forked child.
+ *
+ * Threads: any. Callbacks: not allowed.
+ */
+int zspager_set_pool_limit(struct zspager *pager, uint64_t bytes);
+
+/**
+ * Sets what pages are compressed with from now on, as zswap_set_codec().
+ *
+ * codec, level: one of ZSWAP_CODEC_*, and its level.
+ *
+ * Errors:
+ * -EINVAL: pager is NULL, or there is no such codec or level.
+ * -ENOMEM: there is no memory for what Zstandard needs.
+ *
+ * Threads: any. Callbacks: not allowed.
+ */
+int zspager_set_codec(struct zspager *pager, uint32_t codec, int32_t level);
+
+/**
+ * Sets the file that compressed pages are written to when the pool is full, or none any more, as
+ * zswap_set_backing_file().
+ *
+ * fd, bytes: as there: a file that is open for reading and writing, or a block device, and its
+ *     first `bytes` bytes. -1 and 0: no file any more.
+ *
+ * Errors:
+ * -EINVAL: pager is NULL, the descriptor is none, or bytes is less than 4096 or more than 16 TiB,
+ *     or not 0 with -1.
+ * -EBUSY: pages are on the file that was set before, or are being written to it.
+ * -ENOMEM: there is no memory for its table, of some 8 bytes a page.
+ * -EPERM: this process is a forked child.
+ *
+ * Threads: any. Callbacks: not allowed.
+ */
+int zspager_set_backing_file(struct zspager *pager, int32_t fd, uint64_t bytes);
+
+/**
+ * Writes compressed pages that were not used lately to the backing file, until `pages` pages have
+ * left the pool. Stores in *written how many did, which can be fewer than asked.
+ *
+ * Errors:
+ * -EINVAL: pager or written is NULL, or there is no backing file.
+ * -EAGAIN: no page could go now: the file is full, or pages are in use.
+ * -ENOENT: no page is in the pool.
+ * -EPERM: this process is a forked child.
+ *
+ * Threads: any, several at once; takes as long as its work. Callbacks: not allowed.
+ */
+int zspager_write_back(struct zspager *pager, uint64_t pages, uint64_t *written);
+
+/**
+ * Moves what is in the pool together and gives the memory that becomes free back to the system, as
+ * zswap_compact(). Stores in *pages_freed how many pages of 4096 bytes that were.
+ *
+ * budget: as for zs_compact().
+ *
+ * Errors:
+ * -EINVAL: pager or pages_freed is NULL, or the budget's struct_size is wrong or has a field that
+ *     is not known here.
+ * -EPERM: this process is a forked child.
+ *
+ * Threads: any. Callbacks: not allowed.
+ */
+int zspager_compact(struct zspager *pager,
+                    const struct zs_compact_budget *budget,
+                    uint64_t *pages_freed);
+
+/**
+ * Evicts `pages` pages now, of those that were not used lately, whatever the limit says. Stores in
+ * *evicted how many went, which can be fewer or a few more than asked.
+ *
+ * Errors:
+ * -EINVAL: pager or evicted is NULL.
+ * -ENOMEM: none went, for the pool is full, and nothing can be written back.
+ * -EAGAIN: none could go now.
+ * -EPERM: this process is a forked child.
+ *
+ * Threads: any; takes as long as its work. Callbacks: not allowed.
+ */
+int zspager_evict(struct zspager *pager, uint64_t pages, uint64_t *evicted);
+
+/**
+ * Fills *stats, whose struct_size the caller set. Fields that only a newer library knows become 0.
+ *
+ * Errors:
+ * -EINVAL: pager or stats is NULL, or struct_size is wrong.
+ *
+ * Threads: any. Callbacks: allowed.
+ */
+int zspager_stats(struct zspager *pager, struct zspager_stats *stats);
+
+/**
+ * Stores in *nanoseconds a time that `permille` of 1000 touches did not take longer than to be
+ * served: 500 is the median, 999 what one of 1000 exceeds. It is right to a quarter. 0: there was
+ * no touch. What the system does before and after, the signal or the wake-up, is not in it.
+ *
+ * Errors:
+ * -EINVAL: pager or nanoseconds is NULL, or permille is more than 1000.
+ *
+ * Threads: any. Callbacks: allowed.
+ */
+int zspager_latency_permille(struct zspager *pager, uint32_t permille, uint64_t *nanoseconds);
+
+/**
+ * Writes the statistics of the pager and of its zswap to `buffer` as JSON, ended with a NUL, and
+ * stores in *length how many bytes it has without the NUL. It is an object with the members
+ * "version", a number that changes when a member changes its meaning; "pager", an object with the
+ * fields of struct zspager_stats without struct_size, those that only grow inside of its member
+ * "counts"; and "zswap", what zswap_stats_json() writes, with an area for each region. The pager's
+ * member "latencies" has the times of touches, four buckets for each power of two of nanoseconds.
+ * Later versions can have more members.
+ *
+ * Errors:
+ * -EINVAL: pager or length is NULL, or buffer is NULL and size is not 0.
+ * -ENOSPC: it does not fit into `size` bytes; with size 0 it never does. *length is set all the
+ *     same, and buffer is an empty string. Come back with some more than *length + 1 bytes, for
+ *     figures grow.
+ * -EPERM: this process is a forked child.
+ *
+ * Threads: any. Callbacks: not allowed.
+ */
+int zspager_stats_json(struct zspager *pager, char *buffer, size_t size, size_t *length);
+#endif
 
 #ifdef __cplusplus
 }  // extern "C"

@@ -145,6 +145,43 @@ fn zswap_crossing() {
     test_with("zswap_crossing", "c11", Library::shared_flags, &[rounds, &seed()]);
 }
 
+/// valgrind runs a program's threads one at a time and reads its memory by itself: a touch that it makes for the program
+/// is no touch of the program, and waits for ever or fails.
+#[cfg(feature = "uffd")]
+fn test_pager(name: &str, arguments: &[&str]) {
+    use std::io::Write;
+    if mode() == Mode::Valgrind {
+        // Not by eprintln!, which is kept from the eyes of whoever runs tests that pass.
+        let _ = writeln!(std::io::stderr(), "SKIPPED: {name}: valgrind has no userfaultfd");
+        return;
+    }
+    test_with(name, "c11", Library::shared_flags, arguments);
+}
+
+#[cfg(feature = "uffd")]
+#[test]
+fn zspager() {
+    test_pager("zspager", &[]);
+}
+
+#[cfg(feature = "uffd")]
+#[test]
+fn zspager_misuse() {
+    test_pager("zspager_misuse", &[]);
+}
+
+#[cfg(feature = "uffd")]
+#[test]
+fn zspager_hold() {
+    test_pager("zspager_hold", &[]);
+}
+
+#[cfg(feature = "uffd")]
+#[test]
+fn zspager_threads() {
+    test_pager("zspager_threads", &["5000", &seed()]);
+}
+
 #[test]
 fn double_include() {
     test("double_include");

@@ -1,0 +1,141 @@
+/* Memory of four times the limit keeps its bytes and the limit, whoever brings pages back; statistics; backing file. */
+#include "pager.h"
+#include <unistd.h>
+
+static void check_limit(struct zspager *pager)
+{
+    /* A load ahead of a touch may be above it for a moment. */
+    CHECK(pager_stats_of(pager).resident_bytes <= (uint64_t)(LIMIT + 16) * PAGE);
+}
+
+static void outgrows(uint32_t fault_mode, uint32_t flags, const uint32_t *duties, size_t count)
+{
+    struct lent lent[4];
+    struct zspager *pager = pager_with(LIMIT, fault_mode, flags);
+    unsigned char *memory = memory_of(ABOVE);
+    for (size_t i = 0; i < count; i++)
+        lend(&lent[i], pager, duties[i]);
+    uint64_t region = region_of(pager, memory, ABOVE), nanoseconds;
+    for (size_t page = 0; page < ABOVE; page++) {
+        make_page(memory + page * PAGE, page);
+        check_limit(pager);
+    }
+    for (size_t i = 0; i < 2 * ABOVE; i++) {
+        /* In order, and then not. */
+        size_t page = i < ABOVE ? i : i * 397 % ABOVE;
+        CHECK(is_page(memory + page * PAGE, page));
+        check_limit(pager);
+    }
+    struct zspager_stats stats = pager_stats_of(pager);
+    CHECK(stats.stored > 0 && stats.loads > 0 && stats.poisoned == 0 && stats.over_limit == 0);
+    CHECK(stats.regions == 1 && stats.region_bytes == (uint64_t)ABOVE * PAGE);
+    CHECK(stats.resident_limit_bytes == (uint64_t)LIMIT * PAGE && stats.table_bytes > 0);
+    OK(zspager_latency_permille(pager, 500, &nanoseconds));
+    CHECK(nanoseconds > 0);
+    OK(zspager_remove_region(pager, region, 0));
+    CHECK(pager_stats_of(pager).resident_bytes == 0);
+    for (size_t page = 0; page < ABOVE; page++)
+        CHECK(is_page(memory + page * PAGE, page));
+    if (count > 0)
+        give_back(lent, count);
+    OK(zspager_destroy(pager));
+    CHECK(munmap(memory, ABOVE * PAGE) == 0);
+}
+
+/* Destroying it brings everything back. */
+static void destroy(void)
+{
+    struct zspager *pager = pager_with(LIMIT, ZSPAGER_FAULT_SIGBUS, 0);
+    unsigned char *memory = memory_of(ABOVE);
+    region_of(pager, memory, ABOVE);
+    for (size_t page = 0; page < ABOVE; page++)
+        make_page(memory + page * PAGE, page);
+    OK(zspager_destroy(pager));
+    for (size_t page = 0; page < ABOVE; page++)
+        CHECK(is_page(memory + page * PAGE, page));
+    CHECK(munmap(memory, ABOVE * PAGE) == 0);
+}
+
+/* Memory that is filled before it is added, with a small pool, a backing file, and every call of upkeep. */
+static void upkeep(void)
+{
+    struct zspager *pager = pager_with(0, ZSPAGER_FAULT_SIGBUS, 0);
+    unsigned char *memory = memory_of(ABOVE);
+    for (size_t page = 0; page < ABOVE; page++)
+        make_page(memory + page * PAGE, page);
+    FILE *file = tmpfile();
+    CHECK(file != NULL);
+    OK(zspager_set_backing_file(pager, fileno(file), (uint64_t)ABOVE * PAGE));
+    OK(zspager_set_pool_limit(pager, LIMIT / 2 * PAGE));
+    uint64_t region = region_of(pager, memory, ABOVE), number;
+    OK(zspager_set_resident_limit(pager, LIMIT * PAGE));
+    CHECK(pager_stats_of(pager).resident_bytes <= LIMIT * PAGE);
+    OK(zspager_set_codec(pager, ZSWAP_CODEC_ZSTD, 1));
+    OK(zspager_evict(pager, LIMIT / 4, &number));
+    CHECK(number > 0);
+    OK(zspager_write_back(pager, 10, &number));
+    CHECK(number > 0);
+    OK(zspager_compact(pager, NULL, &number));
+    RESULT(zspager_set_backing_file(pager, -1, 0), -EBUSY);
+    for (size_t page = 0; page < ABOVE; page++)
+        CHECK(is_page(memory + page * PAGE, page));
+    OK(zspager_set_resident_limit(pager, 0));
+    OK(zspager_remove_region(pager, region, 0));
+    OK(zspager_set_backing_file(pager, -1, 0));
+    fclose(file);
+    OK(zspager_destroy(pager));
+    CHECK(munmap(memory, ABOVE * PAGE) == 0);
+}
+
+static void memory_file(void)
+{
+    struct zspager *pager = pager_with(LIMIT, ZSPAGER_FAULT_SIGBUS, 0);
+    int fd = memfd_create("region", MFD_CLOEXEC);
+    CHECK(fd >= 0 && ftruncate(fd, ABOVE * PAGE) == 0);
+    unsigned char *memory = mmap(NULL, ABOVE * PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    CHECK(memory != MAP_FAILED);
+    struct zspager_region_options options = {.struct_size = sizeof options, .flags = ZSPAGER_REGION_SHARED,
+                                             .shared_fd = fd};
+    uint64_t region;
+    OK(zspager_add_region(pager, memory, ABOVE * PAGE, &options, &region));
+    for (size_t page = 0; page < ABOVE; page++)
+        make_page(memory + page * PAGE, page);
+    for (size_t page = 0; page < ABOVE; page++)
+        CHECK(is_page(memory + page * PAGE, page));
+    OK(zspager_remove_region(pager, region, 0));
+    for (size_t page = 0; page < ABOVE; page++)
+        CHECK(is_page(memory + page * PAGE, page));
+    OK(zspager_destroy(pager));
+    CHECK(munmap(memory, ABOVE * PAGE) == 0 && close(fd) == 0);
+}
+
+static void json(void)
+{
+    struct zspager *pager = pager_with(LIMIT, ZSPAGER_FAULT_SIGBUS, 0);
+    static char text[16384];
+    size_t length = 0;
+    RESULT(zspager_stats_json(pager, NULL, 0, &length), -ENOSPC);
+    CHECK(length > 100 && length < sizeof text);
+    memset(text, 'x', sizeof text);
+    RESULT(zspager_stats_json(pager, text, length, &length), -ENOSPC);
+    CHECK(text[0] == '\0' && text[1] == 'x');
+    OK(zspager_stats_json(pager, text, sizeof text, &length));
+    CHECK(strlen(text) == length && text[0] == '{' && text[length - 1] == '}');
+    CHECK(strstr(text, "\"pager\":{") && strstr(text, "\"zswap\":{") && strstr(text, "\"faults\":"));
+    OK(zspager_destroy(pager));
+}
+
+int main(void)
+{
+    const uint32_t both[] = {ZSPAGER_RUN_SERVE, ZSPAGER_RUN_EVICT}, all[] = {ZSPAGER_RUN_ALL, ZSPAGER_RUN_ALL};
+    outgrows(ZSPAGER_FAULT_SIGBUS, 0, NULL, 0);
+    outgrows(ZSPAGER_FAULT_SIGBUS, 0, both, 2);
+    outgrows(ZSPAGER_FAULT_THREADS, 0, all, 2);
+    outgrows(ZSPAGER_FAULT_SIGBUS, ZSPAGER_WITHOUT_MOVE, both, 2);
+    destroy();
+    upkeep();
+    memory_file();
+    json();
+    puts("zspager: ok");
+    return 0;
+}

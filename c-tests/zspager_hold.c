@@ -1,0 +1,81 @@
+/* System calls on memory that is not there are EFAULT, and work while it is held. A SIGBUS of another's is another's. */
+#include "pager.h"
+#include <fcntl.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <unistd.h>
+
+static sigjmp_buf back;
+static volatile sig_atomic_t foreign;
+
+static void on_sigbus(int signal)
+{
+    (void)signal;
+    foreign++;
+    siglongjmp(back, 1);
+}
+
+/* Past the end of a file that is mapped there is nothing to bring back. */
+static void touch_past_the_end(void)
+{
+    FILE *file = tmpfile();
+    CHECK(file != NULL);
+    volatile unsigned char *memory = mmap(NULL, PAGE, PROT_READ, MAP_SHARED, fileno(file), 0);
+    CHECK(memory != MAP_FAILED);
+    if (sigsetjmp(back, 1) == 0) {
+        unsigned char byte = memory[0];
+        fprintf(stderr, "it is %d\n", byte);
+        exit(1);
+    }
+    CHECK(munmap((void *)memory, PAGE) == 0);
+    fclose(file);
+}
+
+int main(void)
+{
+    struct sigaction action = {.sa_handler = on_sigbus};
+    CHECK(sigaction(SIGBUS, &action, NULL) == 0);
+    struct zspager *pager = pager_with(LIMIT, ZSPAGER_FAULT_SIGBUS, 0);
+    unsigned char *memory = memory_of(ABOVE);
+    uint64_t region = region_of(pager, memory, ABOVE);
+    for (size_t page = 0; page < ABOVE; page++)
+        text_page(memory + page * PAGE, page);
+    evict_all(pager);
+    touch_past_the_end();
+    CHECK(foreign == 1);
+
+    int zeros = open("/dev/zero", O_RDONLY | O_CLOEXEC);
+    CHECK(zeros >= 0);
+    unsigned char *two = memory + 10 * PAGE;
+    CHECK(read(zeros, two, 2 * PAGE) == -1 && errno == EFAULT);
+    OK(zspager_hold(pager, two, 2 * PAGE));
+    CHECK(pager_stats_of(pager).held_bytes == 2 * PAGE);
+    evict_all(pager);
+    CHECK(read(zeros, two, 2 * PAGE) == 2 * PAGE);
+    /* Holds are counted. */
+    OK(zspager_hold(pager, two, PAGE));
+    OK(zspager_release(pager, two, 2 * PAGE));
+    CHECK(pager_stats_of(pager).held_bytes == PAGE);
+    OK(zspager_release(pager, two, PAGE));
+    CHECK(pager_stats_of(pager).held_bytes == 0);
+    evict_all(pager);
+    CHECK(read(zeros, two, 2 * PAGE) == -1 && errno == EFAULT);
+    for (size_t at = 0; at < 2 * PAGE; at++)
+        CHECK(two[at] == 0);
+
+    /* An eighth of the limit may be held. */
+    RESULT(zspager_hold(pager, memory, (LIMIT / 8 + 1) * PAGE), -ENOSPC);
+    CHECK(pager_stats_of(pager).held_bytes == 0);
+    OK(zspager_hold(pager, memory, LIMIT / 8 * PAGE));
+    RESULT(zspager_hold(pager, memory + LIMIT / 8 * PAGE, PAGE), -ENOSPC);
+    OK(zspager_release(pager, memory, LIMIT / 8 * PAGE));
+
+    OK(zspager_remove_region(pager, region, 0));
+    CHECK(read(zeros, memory + 20 * PAGE, PAGE) == PAGE);
+    OK(zspager_destroy(pager));
+    touch_past_the_end();
+    CHECK(foreign == 2);
+    CHECK(close(zeros) == 0 && munmap(memory, ABOVE * PAGE) == 0);
+    puts("zspager_hold: ok");
+    return 0;
+}

@@ -1,0 +1,187 @@
+/* What makes no sense is refused with its number, and nothing happens. */
+#include "pager.h"
+
+static struct zspager *pager;
+static unsigned char *memory;
+static uint64_t region;
+
+static void no_pointers(void)
+{
+    uint64_t number = 7;
+    size_t length = 7;
+    int fd = 7;
+    struct zspager_stats stats = {.struct_size = sizeof stats};
+    struct zspager *none = (void *)&number;
+    RESULT(zspager_create(NULL, NULL, &none), -EINVAL);
+    RESULT(zspager_create("test", NULL, NULL), -EINVAL);
+    CHECK(none == (void *)&number);
+    RESULT(zspager_destroy(NULL), -EINVAL);
+    RESULT(zspager_add_region(NULL, memory, PAGE, NULL, &number), -EINVAL);
+    RESULT(zspager_add_region(pager, NULL, PAGE, NULL, &number), -EINVAL);
+    RESULT(zspager_add_region(pager, memory, PAGE, NULL, NULL), -EINVAL);
+    RESULT(zspager_remove_region(NULL, 1, 0), -EINVAL);
+    RESULT(zspager_set_resident_limit(NULL, 0), -EINVAL);
+    RESULT(zspager_set_pool_limit(NULL, 0), -EINVAL);
+    RESULT(zspager_set_codec(NULL, 0, 0), -EINVAL);
+    RESULT(zspager_set_backing_file(NULL, -1, 0), -EINVAL);
+    RESULT(zspager_write_back(NULL, 1, &number), -EINVAL);
+    RESULT(zspager_write_back(pager, 1, NULL), -EINVAL);
+    RESULT(zspager_compact(NULL, NULL, &number), -EINVAL);
+    RESULT(zspager_compact(pager, NULL, NULL), -EINVAL);
+    RESULT(zspager_evict(NULL, 1, &number), -EINVAL);
+    RESULT(zspager_evict(pager, 1, NULL), -EINVAL);
+    RESULT(zspager_hold(NULL, memory, PAGE), -EINVAL);
+    RESULT(zspager_hold(pager, NULL, PAGE), -EINVAL);
+    RESULT(zspager_release(NULL, memory, PAGE), -EINVAL);
+    RESULT(zspager_release(pager, NULL, PAGE), -EINVAL);
+    RESULT(zspager_discard(NULL, memory, PAGE), -EINVAL);
+    RESULT(zspager_discard(pager, NULL, PAGE), -EINVAL);
+    RESULT(zspager_run(NULL, 0), -EINVAL);
+    RESULT(zspager_stop(NULL), -EINVAL);
+    RESULT(zspager_resume(NULL), -EINVAL);
+    RESULT(zspager_descriptor(NULL, &fd), -EINVAL);
+    RESULT(zspager_descriptor(pager, NULL), -EINVAL);
+    RESULT(zspager_stats(NULL, &stats), -EINVAL);
+    RESULT(zspager_stats(pager, NULL), -EINVAL);
+    RESULT(zspager_latency_permille(NULL, 500, &number), -EINVAL);
+    RESULT(zspager_latency_permille(pager, 500, NULL), -EINVAL);
+    RESULT(zspager_stats_json(NULL, NULL, 0, &length), -EINVAL);
+    RESULT(zspager_stats_json(pager, NULL, 0, NULL), -EINVAL);
+    RESULT(zspager_stats_json(pager, NULL, 1, &length), -EINVAL);
+    CHECK(number == 7 && length == 7 && fd == 7);
+}
+
+static void refused(struct zspager_options *options)
+{
+    struct zspager *none = NULL;
+    char why[200] = "";
+    options->message = why;
+    options->message_size = sizeof why;
+    RESULT(zspager_create("test", options, &none), -EINVAL);
+    CHECK(none == NULL && strlen(why) > 10);
+}
+
+static void wrong_options(void)
+{
+    struct zspager_options none = {.struct_size = sizeof none}, options = none;
+    struct zswap_options zswap = {.struct_size = sizeof zswap, .codec = 99};
+    struct zspager *made = NULL;
+    options.fault_mode = 2;
+    refused(&options);
+    options = none;
+    options.staged_percent = 91;
+    refused(&options);
+    options.staged_percent = 300;
+    refused(&options);
+    options = none;
+    options.max_regions = 65537;
+    refused(&options);
+    options = none;
+    options.flags = 2;
+    refused(&options);
+    options = none;
+    options.reserved[3] = 1;
+    refused(&options);
+    options = none;
+    options.zswap = &zswap;
+    refused(&options);
+    options = none;
+    options.struct_size = 0;
+    RESULT(zspager_create("test", &options, &made), -EINVAL);
+    options.struct_size = sizeof options + 1;
+    RESULT(zspager_create("test", &options, &made), -EINVAL);
+    /* An older program's struct is shorter. */
+    options.struct_size = 24;
+    OK(zspager_create("test", &options, &made));
+    OK(zspager_destroy(made));
+
+    struct zspager_stats stats = {.struct_size = 4};
+    RESULT(zspager_stats(pager, &stats), -EINVAL);
+    stats.struct_size = 24;
+    stats.staged_bytes = 77;
+    OK(zspager_stats(pager, &stats));
+    CHECK(stats.staged_bytes == 77 && stats.resident_limit_bytes == LIMIT * PAGE);
+}
+
+static void wrong_regions(void)
+{
+    uint64_t number = 7;
+    RESULT(zspager_add_region(pager, memory + 1, PAGE, NULL, &number), -EINVAL);
+    RESULT(zspager_add_region(pager, memory, PAGE + 1, NULL, &number), -EINVAL);
+    RESULT(zspager_add_region(pager, memory, 0, NULL, &number), -EINVAL);
+    RESULT(zspager_add_region(pager, memory, PAGE, NULL, &number), -EINVAL);
+    RESULT(zspager_add_region(pager, memory + PAGE, 2 * PAGE, NULL, &number), -EINVAL);
+    unsigned char *other = memory_of(4);
+    struct zspager_region_options none = {.struct_size = sizeof none}, options = none;
+    options.flags = 4;
+    RESULT(zspager_add_region(pager, other, 4 * PAGE, &options, &number), -EINVAL);
+    options = none;
+    options.shared_offset = PAGE;
+    RESULT(zspager_add_region(pager, other, 4 * PAGE, &options, &number), -EINVAL);
+    options = none;
+    options.reserved[0] = 1;
+    RESULT(zspager_add_region(pager, other, 4 * PAGE, &options, &number), -EINVAL);
+    options = none;
+    options.flags = ZSPAGER_REGION_SHARED;
+    options.shared_fd = -1;
+    CHECK(zspager_add_region(pager, other, 4 * PAGE, &options, &number) < 0);
+    CHECK(munmap(other, 4 * PAGE) == 0);
+    CHECK(zspager_add_region(pager, other, 4 * PAGE, NULL, &number) < 0);
+    CHECK(number == 7);
+    RESULT(zspager_remove_region(pager, 0, 0), -ENOENT);
+    RESULT(zspager_remove_region(pager, region + 1, 0), -ENOENT);
+    RESULT(zspager_remove_region(pager, UINT64_MAX, 0), -ENOENT);
+    RESULT(zspager_remove_region(pager, region, 2), -EINVAL);
+    RESULT(zspager_hold(pager, memory + 7 * PAGE, 2 * PAGE), -EINVAL);
+    RESULT(zspager_discard(pager, memory + 7 * PAGE, 2 * PAGE), -EINVAL);
+    RESULT(zspager_discard(pager, memory + 1, PAGE), -EINVAL);
+    CHECK(pager_stats_of(pager).held_bytes == 0 && pager_stats_of(pager).regions == 1);
+}
+
+static void wrong_numbers(void)
+{
+    uint64_t number = 7;
+    RESULT(zspager_set_codec(pager, 9, 0), -EINVAL);
+    RESULT(zspager_set_backing_file(pager, 9999, MIB), -EINVAL);
+    RESULT(zspager_set_backing_file(pager, -1, MIB), -EINVAL);
+    RESULT(zspager_write_back(pager, 1, &number), -EINVAL);
+    RESULT(zspager_run(pager, 3), -EINVAL);
+    RESULT(zspager_latency_permille(pager, 1001, &number), -EINVAL);
+    CHECK(number == 7);
+}
+
+static void lent_threads(void)
+{
+    struct lent lent;
+    int fd = -1;
+    lend(&lent, pager, ZSPAGER_RUN_SERVE);
+    OK(zspager_descriptor(pager, &fd));
+    CHECK(fd >= 0);
+    give_back(&lent, 1);
+    OK(zspager_stop(pager));
+    OK(zspager_run(pager, ZSPAGER_RUN_ALL));
+    OK(zspager_resume(pager));
+    OK(zspager_remove_region(pager, region, ZSPAGER_DISCARD));
+    RESULT(zspager_remove_region(pager, region, 0), -ENOENT);
+}
+
+int main(void)
+{
+    pager = pager_with(LIMIT, ZSPAGER_FAULT_SIGBUS, 0);
+    memory = memory_of(8);
+    region = region_of(pager, memory, 8);
+    for (size_t page = 0; page < 8; page++)
+        make_page(memory + page * PAGE, page);
+    no_pointers();
+    wrong_options();
+    wrong_regions();
+    wrong_numbers();
+    for (size_t page = 0; page < 8; page++)
+        CHECK(is_page(memory + page * PAGE, page));
+    lent_threads();
+    OK(zspager_destroy(pager));
+    memset(memory, 1, 8 * PAGE);
+    CHECK(munmap(memory, 8 * PAGE) == 0);
+    puts("zspager_misuse: ok");
+    return 0;
+}
