@@ -17,14 +17,18 @@ struct Example {
 
 impl Example {
     fn new(test: &str) -> Self {
+        Self::of("store_pages.c", test)
+    }
+
+    fn of(source: &str, test: &str) -> Self {
         let (library, folder) = (Library::find(), scratch(test));
-        let source = repository().join("examples/store_pages.c");
-        compile(&[&source], &folder.join("store_pages"), "c11", &library.shared_flags());
+        let source = repository().join("examples").join(source);
+        compile(&[&source], &folder.join("example"), "c11", &library.shared_flags());
         Self { library, folder }
     }
 
     fn program(&self) -> PathBuf {
-        self.folder.join("store_pages")
+        self.folder.join("example")
     }
 
     /// What it prints; fails the test if it fails.
@@ -138,4 +142,20 @@ fn what_makes_no_sense_is_refused() {
         let said = example.refuses(arguments);
         assert!(said.contains(reason), "{arguments:?}: {said}");
     }
+}
+
+#[cfg(feature = "uffd")]
+#[test]
+fn an_array_outgrows_its_limit() {
+    if mode() == Mode::Valgrind {
+        return;
+    }
+    let example = Example::of("pager.c", "c-example-pager");
+    let text = example.prints(&["16", "4"]);
+    let [array, limit, resident] = figures(&text, ["array", "limit", "in memory"]);
+    assert!((array, limit) == (16.0, 4.0) && resident <= 4.0, "{text}");
+    let [faults, loaded, compressed] = figures(&text, ["touches served", "loaded", "compressed"]);
+    assert!(faults > 4096.0 && loaded > 3000.0 && compressed > 3000.0, "{text}");
+    assert!(example.refuses(&["much", "4"]).contains("usage"));
+    assert!(example.refuses(&["16"]).contains("usage"));
 }

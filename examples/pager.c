@@ -1,0 +1,106 @@
+/*
+ * An array that outgrows a limit: it is filled, summed up in order, and summed up again out of order, while only a part
+ * of it is in memory as it is.
+ *
+ *     cargo build --release --features uffd
+ *     cc -O2 examples/pager.c -Iinclude target/release/libzsalloc.a -o pager && ./pager [MiB of the array, of the limit]
+ */
+#define _GNU_SOURCE
+#define ZSALLOC_UFFD
+#include <err.h>
+#include <inttypes.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <zsalloc.h>
+
+enum { WORDS = ZSWAP_PAGE_SIZE / sizeof(uint64_t) };
+
+static void check(int result, const char *what)
+{
+    if (result != 0)
+        errx(2, "%s: %s", what, zs_strerror(result));
+}
+
+/* A thread that is lent to the pager: it evicts ahead, and reads what happens to the memory of regions. */
+static void *lend(void *pager)
+{
+    check(zspager_run(pager, ZSPAGER_RUN_ALL), "running");
+    return NULL;
+}
+
+/* What the array has at an index: compresses well, and is different in each page. */
+static uint64_t value(size_t index)
+{
+    size_t page = index / WORDS;
+    return index % 4 == 0 ? page * UINT64_C(0x9e3779b97f4a7c15) + index : page;
+}
+
+/* The sum of one word of each page, by steps of so many pages. */
+static uint64_t sum(const uint64_t *array, size_t pages, size_t step)
+{
+    uint64_t sum = 0;
+    for (size_t i = 0; i < pages; i++)
+        sum += array[i * step % pages * WORDS + i * step % pages % WORDS];
+    return sum;
+}
+
+static size_t mebibytes(const char *text)
+{
+    char *end;
+    unsigned long number = strtoul(text, &end, 10);
+    if (*end != '\0' || number < 1 || number > 1 << 20)
+        errx(2, "usage: [MiB of the array, of the limit]: %s is no such number", text);
+    return number << 20;
+}
+
+int main(int argc, char **argv)
+{
+    if (argc != 1 && argc != 3)
+        errx(2, "usage: [MiB of the array, of the limit]");
+    size_t bytes = argc == 3 ? mebibytes(argv[1]) : (size_t)64 << 20, pages = bytes / ZSWAP_PAGE_SIZE;
+    char why[200] = "";
+    struct zspager_options options = {.struct_size = sizeof options, .message = why, .message_size = sizeof why};
+    struct zspager_stats stats = {.struct_size = sizeof stats};
+    struct zspager *pager;
+    uint64_t region, median, most, expected = 0;
+    pthread_t lent;
+
+    options.resident_bytes = argc == 3 ? mebibytes(argv[2]) : bytes / 4;
+    if (zspager_create("example", &options, &pager) != 0)
+        errx(2, "pager: %s", why);
+    uint64_t *array = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (array == MAP_FAILED)
+        err(2, "mmap");
+    check(pthread_create(&lent, NULL, lend, pager), "thread");
+    check(zspager_add_region(pager, array, bytes, NULL, &region), "region");
+
+    for (size_t index = 0; index < pages * WORDS; index++)
+        array[index] = value(index);
+    for (size_t page = 0; page < pages; page++)
+        expected += value(page * WORDS + page % WORDS);
+    /* The second step is a prime larger than the number of pages: it comes by each page once. */
+    if (sum(array, pages, 1) != expected || sum(array, pages, 2654435761) != expected)
+        errx(2, "the array is not what was written");
+
+    check(zspager_stats(pager, &stats), "statistics");
+    check(zspager_latency_permille(pager, 500, &median), "median");
+    check(zspager_latency_permille(pager, 990, &most), "99 of 100");
+    printf("array            %zu MiB\n", bytes >> 20);
+    printf("limit            %" PRIu64 " MiB\n", stats.resident_limit_bytes >> 20);
+    printf("in memory        %" PRIu64 " MiB, of which staged %" PRIu64 "\n", stats.resident_bytes >> 20,
+           stats.staged_bytes >> 20);
+    printf("touches served   %" PRIu64 "\n", stats.faults);
+    printf("loaded           %" PRIu64 " pages, %" PRIu64 " ahead\n", stats.loads + stats.loads_ahead,
+           stats.loads_ahead);
+    printf("compressed       %" PRIu64 " pages\n", stats.stored);
+    printf("to serve a touch p50 %.1f, p99 %.1f us\n", (double)median / 1000, (double)most / 1000);
+
+    /* Nobody needs the array any more: what is not in memory need not come back. */
+    check(zspager_remove_region(pager, region, ZSPAGER_DISCARD), "removing the region");
+    check(zspager_stop(pager), "stopping");
+    check(pthread_join(lent, NULL), "joining");
+    check(zspager_destroy(pager), "destroying the pager");
+    return munmap(array, bytes) == 0 ? 0 : 2;
+}
