@@ -1771,6 +1771,7 @@ int zspager_descriptor(struct zspager *pager, int *fd);
  * -EINVAL: a pointer other than options is NULL, an option is wrong, or the range is not whole
  *     pages, is not memory of the kind that the options say, or is in a region already.
  * -ENOSPC: there are as many regions as zspager_options.max_regions allows.
+ * -EBUSY: a part of the range is under another userfaultfd, such as another pager's.
  * -ENOMEM: there is no memory for the region's tables.
  * -EPERM: this process is a forked child.
  * Others come from the system.
@@ -1830,11 +1831,11 @@ int zspager_hold(struct zspager *pager, const void *memory, size_t bytes);
 int zspager_release(struct zspager *pager, const void *memory, size_t bytes);
 
 /**
- * Gives the whole pages of a range back: they read as zero, and cost nothing. As madvise() with
+ * Gives the pages of a range back: they read as zero, and cost nothing. As madvise() with
  * MADV_DONTNEED, or with MADV_REMOVE for a memory file, which wait for a lent thread.
  *
  * Errors:
- * -EINVAL: pager is NULL, or a part of the range is in no region.
+ * -EINVAL: pager is NULL, the range is not whole pages, or a part of it is in no region.
  * -EPERM: this process is a forked child.
  * Others come from the system.
  *
