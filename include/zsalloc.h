@@ -153,8 +153,8 @@
  * is EFAULT, or does a part of its work: zspager_hold() the range before it, and zspager_release() it
  * after. A SIGBUS of anything but a region goes to the handler that was there before, or does what it
  * would have done. So install your own handlers before the first zspager_create(), or let them call
- * the one that sigaction() told was there. With AddressSanitizer set ASAN_OPTIONS=handle_sigbus=0, or
- * leave it: its handler is called for what is not a region's.
+ * the one that sigaction() told was there. AddressSanitizer's own handler may stay: it is called for
+ * what is not a region's.
  *
  * With ZSPAGER_FAULT_THREADS lent threads bring pages back, and the thread that touches one sleeps, in
  * system calls too, and so do the processors of a virtual machine. It needs rights: see there.
