@@ -145,14 +145,13 @@ fn zswap_crossing() {
     test_with("zswap_crossing", "c11", Library::shared_flags, &[rounds, &seed()]);
 }
 
-/// valgrind runs a program's threads one at a time and reads its memory by itself: a touch that it makes for the program
-/// is no touch of the program, and waits for ever or fails.
+/// Not under valgrind, which does not know the system call userfaultfd, nor the ioctls of its descriptor.
 #[cfg(feature = "uffd")]
 fn test_pager(name: &str, arguments: &[&str]) {
     use std::io::Write;
     if mode() == Mode::Valgrind {
         // Not by eprintln!, which is kept from the eyes of whoever runs tests that pass.
-        let _ = writeln!(std::io::stderr(), "SKIPPED: {name}: valgrind has no userfaultfd");
+        let _ = writeln!(std::io::stderr(), "SKIPPED: {name}: valgrind does not know the system call userfaultfd");
         return;
     }
     test_with(name, "c11", Library::shared_flags, arguments);
