@@ -15,7 +15,7 @@ Usage: userswap [OPTIONS]
 
   --memory BYTES      memory that is filled; K, M and G multiply by 1024; default 1G
   --limit BYTES       most of it that is resident; default: a quarter of the memory
-  --pool-limit BYTES  most bytes of compressed pages; default: half of the memory
+  --pool-limit BYTES  most bytes of compressed pages; default: 5/8 of the memory
   --backing FILE      where pages go that the pool has no room for: a file that is made for this run and removed
   --threads N         threads that work on the memory; default 2
   --workload NAME     zipf, scan, random, or all of them one after another; default all
@@ -159,7 +159,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command> {
 fn complete(mut args: Args) -> Result<Args> {
     let or = |value: u64, default: u64| if value == 0 { default } else { value };
     args.limit = or(args.limit, args.bytes() / 4);
-    args.pool_limit = or(args.pool_limit, args.bytes() / 2);
+    args.pool_limit = or(args.pool_limit, args.bytes() / 8 * 5);
     if args.pages < 256 || args.limit < 256 * 1024 {
         return refused("--memory is at least 1M, and --limit at least 256K".to_owned());
     }
@@ -230,7 +230,7 @@ mod tests {
         let wanted = Args {
             pages: 16384,
             limit: 16 << 20,
-            pool_limit: 32 << 20,
+            pool_limit: 40 << 20,
             workloads: vec![Kind::Scan],
             mode: FaultMode::Threads,
             quiet: true,

@@ -49,7 +49,7 @@ fn frame(args: &Args, name: &str, point: &Point) -> String {
     let time = |time: Option<f64>| time.map_or_else(|| "-".to_owned(), |time| format!("{time:.1} us"));
     [
         format!("{name:<12}{:>5.0} s, {} MiB of memory\x1b[K\n", point.seconds, mib(args.bytes())),
-        line("resident", point.region + point.staged, args.limit),
+        line("resident", point.resident, args.limit),
         line("  staged", point.staged, args.limit),
         line("compressed", point.compressed, args.pool_limit),
         line("on file", point.file, file),
@@ -65,7 +65,7 @@ mod tests {
 
     #[test]
     fn a_frame_has_as_many_lines_as_are_wiped_out() {
-        let frame = frame(&Args::default(), "zipf", &Point { region: 1 << 40, ..Point::default() });
+        let frame = frame(&Args::default(), "zipf", &Point { resident: 1 << 40, ..Point::default() });
         assert_eq!(frame.lines().count(), LINES);
     }
 }

@@ -8,7 +8,9 @@ use std::io::ErrorKind;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use zsalloc::{Duty, Error, FaultMode, Pager, PagerOptions, RegionId, RegionOptions, Removal, ZswapOptions};
+use zsalloc::{
+    Backing as PoolBacking, Duty, Error, FaultMode, Pager, PagerOptions, RegionId, RegionOptions, Removal, ZswapOptions,
+};
 
 /// A file that pages are written back to; removed in the end.
 struct Backing {
@@ -53,6 +55,8 @@ impl Swap {
             zswap: ZswapOptions { max_bytes: args.pool_limit, ..ZswapOptions::default() },
             ..PagerOptions::default()
         };
+        // The system counts memory files by themselves, so that what it counts as private is the region and staging.
+        options.zswap.pool.backing = PoolBacking::MemoryFile;
         // What the pool needs besides its slots: little, so that the limit is one of the memory and not of slots alone.
         options.zswap.headroom_percent = 4;
         let pager = Pager::new("userswap", &options).map_err(|error| match error {

@@ -39,7 +39,15 @@ fn write_limits(out: &mut String, report: &Report) -> fmt::Result {
     line("the whole process", args.limit + args.pool_limit, Watched::may_process(args), watched.most_process)?;
     let look = watched.looking.as_secs_f64() * 1e3 / watched.looks.max(1) as f64;
     let gap = watched.longest_gap.as_millis();
-    writeln!(out, "as the system counts, in /proc/self/pagemap and /proc/self/status (RssAnon + RssShmem):")?;
+    let before = mib(watched.before);
+    writeln!(
+        out,
+        "as the system counts, in /proc/self/status. region and staging range: RssAnon beyond the {before:.1} MiB that"
+    )?;
+    writeln!(
+        out,
+        "there were before the first page, so tables and stacks that grew are in it. process: with RssShmem, the pool"
+    )?;
     writeln!(
         out,
         "{} looks, one each {} ms (longest gap {gap} ms), {look:.2} ms each",
@@ -140,8 +148,6 @@ pub fn json(report: &Report) -> String {
         "wrong_pages": report.wrong,
         "resident": limit(args.limit, Watched::may_resident(args), watched.most_resident),
         "process": limit(args.limit + args.pool_limit, Watched::may_process(args), watched.most_process),
-        "largest_region_bytes": watched.most_region,
-        "largest_staged_bytes": watched.most_staged,
         "looks": watched.looks,
         "look_us": watched.looking.as_secs_f64() * 1e6 / watched.looks.max(1) as f64,
         "longest_gap_ms": watched.longest_gap.as_secs_f64() * 1e3,

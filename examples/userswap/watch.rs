@@ -3,7 +3,7 @@
 use super::args::Args;
 use super::latency::Counted;
 use super::memory::Memory;
-use super::proc::{self, Pagemap};
+use super::proc::{self, Process};
 use super::workload::Progress;
 use super::{MIB, PAGE, Result};
 use std::sync::Mutex;
@@ -25,6 +25,8 @@ pub struct Point {
     pub seconds: f64,
     /// What was done.
     pub phase: usize,
+    /// Of private memory, beyond what there was before the first page.
+    pub resident: u64,
     /// Of the region, in memory.
     pub region: u64,
     /// Of the staging range, in memory.
@@ -56,11 +58,9 @@ pub struct Watched {
     pub looking: Duration,
     /// The longest time between two looks.
     pub longest_gap: Duration,
-    /// The most bytes of the region.
-    pub most_region: u64,
-    /// The most bytes of the staging range.
-    pub most_staged: u64,
-    /// The most bytes of both together.
+    /// Private bytes before there was any page of the region.
+    pub before: u64,
+    /// The most private bytes beyond those: no less than the region and the staging range ever had.
     pub most_resident: u64,
     /// The most bytes of the process.
     pub most_process: u64,
@@ -84,7 +84,7 @@ pub struct Watcher<'a> {
     memory: &'a Memory<'a>,
     pager: &'a Pager,
     progress: &'a Progress,
-    pagemap: Pagemap,
+    entries: Vec<u8>,
     begin: Instant,
     every: u32,
     last: (Instant, u64, u64, Counted),
@@ -95,12 +95,14 @@ impl<'a> Watcher<'a> {
     /// It begins now.
     pub fn new(memory: &'a Memory<'a>, pager: &'a Pager, progress: &'a Progress) -> Result<Self> {
         let (begin, none) = (Instant::now(), progress.latencies.read());
-        let (pagemap, seen) = (Pagemap::open()?, Watched::default());
-        Ok(Self { memory, pager, progress, pagemap, begin, every: FOR_A_POINT, last: (begin, 0, 0, none), seen })
+        let entries = vec![0; memory.pages()];
+        let seen = Watched { before: Process::now()?.anonymous, ..Watched::default() };
+        Ok(Self { memory, pager, progress, entries, begin, every: FOR_A_POINT, last: (begin, 0, 0, none), seen })
     }
 
     /// Looks until it is to stop. The latest point is for the display.
     pub fn run(mut self, stop: &AtomicBool, latest: &Mutex<Point>) -> Watched {
+        proc::go_first();
         let (mut next, mut before) = (Instant::now(), Instant::now());
         let mut until_point = 0;
         while !stop.load(Relaxed) {
@@ -123,23 +125,21 @@ impl<'a> Watcher<'a> {
     }
 
     fn look(&mut self) -> Point {
-        let (at, bytes) = self.pager.staging_range();
-        // In this order a page that goes to the staging range meanwhile is counted twice and none of those is missed;
-        // one that comes back meanwhile may be.
-        let region = self.pagemap.resident(self.memory.at() as usize, self.memory.pages() * PAGE);
-        let staged = self.pagemap.resident(at, bytes);
-        let process = proc::process();
+        let process = Process::now().unwrap_or_default();
+        let resident = process.anonymous.saturating_sub(self.seen.before);
+        let all = process.anonymous + process.shared;
         let seen = &mut self.seen;
         seen.looks += 1;
-        seen.most_region = seen.most_region.max(region);
-        seen.most_staged = seen.most_staged.max(staged);
-        seen.most_resident = seen.most_resident.max(region + staged);
-        seen.most_process = seen.most_process.max(process);
-        Point { region, staged, process, ..Point::default() }
+        seen.most_resident = seen.most_resident.max(resident);
+        seen.most_process = seen.most_process.max(all);
+        Point { resident, process: all, ..Point::default() }
     }
 
     /// Adds what the library counts, and what the threads do.
     fn complete(&mut self, mut point: Point) -> Point {
+        let (at, bytes) = self.pager.staging_range();
+        point.staged = proc::resident(at, bytes, &mut self.entries);
+        point.region = proc::resident(self.memory.at() as usize, self.memory.pages() * PAGE, &mut self.entries);
         let now = Instant::now();
         if let Ok(snapshot) = self.pager.snapshot() {
             let zswap = &snapshot.zswap.zswap;
