@@ -6,8 +6,6 @@
 #[path = "../examples/userswap/main.rs"]
 mod userswap;
 
-const PAGE: usize = 4096;
-
 use serde_json::Value;
 use std::fs;
 use std::path::{Path, PathBuf};
