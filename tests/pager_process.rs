@@ -2,7 +2,7 @@
 //! signals, forks, missing rights, system calls, and damage.
 //!
 //! Each test runs in a process of its own, and how that ends is what is looked at; so this runs without the harness and
-//! its threads.
+//! its threads. An argument chooses those whose names have it.
 
 mod processes;
 
@@ -34,7 +34,8 @@ fn main() {
         println!("pager_process: SKIPPED: FaultMode::Threads, for there is no right to it here");
     }
     let tests = [pager_process::signals::TESTS, pager_process::forks::TESTS, pager_process::refused::TESTS];
-    for (name, end, test) in tests.into_iter().flatten() {
+    let asked = std::env::args().nth(1).unwrap_or_default();
+    for (name, end, test) in tests.into_iter().flatten().filter(|(name, ..)| name.contains(&asked)) {
         if !threads && name.contains("threads") {
             continue;
         }

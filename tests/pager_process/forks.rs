@@ -1,7 +1,7 @@
 //! A forked child has neither the regions nor the pager, and its parent goes on unharmed.
 
 use crate::processes::{PAGE, end_of, in_child};
-use crate::{Fixture, GOOD, PAGES, SEGV, Test, exit, options, touch};
+use crate::{BUS, Fixture, GOOD, PAGES, SEGV, Test, exit, options, touch};
 use std::os::fd::AsRawFd;
 use zsalloc::{Codec, CompactBudget, Duty, Error, FaultMode, Pager, RegionId, RegionOptions, Removal};
 
@@ -12,6 +12,7 @@ pub const TESTS: &[Test] = &[
     ("a child that calls the pager", GOOD, || a_child_that_calls(FaultMode::Sigbus)),
     ("served by threads, a child that calls the pager", GOOD, || a_child_that_calls(FaultMode::Threads)),
     ("a child has a pager of its own", GOOD, a_child_has_its_own),
+    ("what a child has at a region's place is its own", GOOD, what_lies_there),
     ("forks while pages come and go", GOOD, forks_while_pages_come_and_go),
 ];
 
@@ -104,10 +105,28 @@ fn a_child_has_its_own() {
     fixture.memory.check();
 }
 
+/// A file that ends before its mapping does: had the pager served that, it would have been done to the parent.
+fn what_lies_there() {
+    let fixture = Fixture::new(FaultMode::Sigbus);
+    let end = end_of(|| {
+        // SAFETY: the name is a C string; a new mapping where the child has none, refused otherwise.
+        let at = unsafe {
+            let fd = libc::memfd_create(c"empty".as_ptr(), 0);
+            let kind = libc::MAP_SHARED | libc::MAP_FIXED_NOREPLACE;
+            libc::mmap(fixture.memory.at(0).cast(), PAGE, libc::PROT_READ | libc::PROT_WRITE, kind, fd, 0)
+        };
+        assert_eq!(at, fixture.memory.at(0).cast());
+        exit(i32::from(touch(&fixture.memory, 0) == 0));
+    });
+    fixture.memory.check();
+    drop(fixture);
+    assert_eq!(end, BUS);
+}
+
 fn forks_while_pages_come_and_go() {
     let fixture = Fixture::new(FaultMode::Sigbus);
     std::thread::scope(|scope| {
-        let reader = scope.spawn(|| (0..40).for_each(|_| fixture.memory.check()));
+        let reader = scope.spawn(|| (0..8).for_each(|_| fixture.memory.check()));
         while !reader.is_finished() {
             // SAFETY: the child ends at once, with nothing run that the other thread might have a lock of.
             let child = unsafe { libc::fork() };

@@ -1,6 +1,6 @@
 //! Missing rights, system calls on evicted pages, and pages that are damaged.
 
-use crate::processes::{End, Memory, PAGE, end_of, in_child};
+use crate::processes::{Memory, PAGE};
 use crate::{BUS, Fixture, GOOD, PAGES, RESIDENT, Test, exit, options, touch};
 use std::fs::File;
 use std::io::Write;

@@ -199,11 +199,11 @@ fn a_touch_in_a_handler() {
         let mut action: libc::sigaction = std::mem::zeroed();
         (action.sa_sigaction, action.sa_flags) = (read as *const () as usize, libc::SA_RESTART);
         assert_eq!(libc::sigaction(libc::SIGALRM, &raw const action, std::ptr::null_mut()), 0);
-        let often = libc::timeval { tv_sec: 0, tv_usec: 200 };
+        let often = libc::timeval { tv_sec: 0, tv_usec: 1000 };
         let timer = libc::itimerval { it_interval: often, it_value: often };
         libc::setitimer(libc::ITIMER_REAL, &raw const timer, std::ptr::null_mut());
     }
-    for _ in 0..30 {
+    for _ in 0..5 {
         fixture.memory.check();
         let _ = fixture.pager.evict(PAGE as u64);
         let _ = fixture.pager.hold(fixture.memory.at(1), 2 * PAGE).map(|()| {
