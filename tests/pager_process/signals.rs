@@ -180,7 +180,6 @@ fn a_blocked_touch(write: bool) {
 }
 
 /// The page that a handler reads next.
-
 static NEXT: AtomicUsize = AtomicUsize::new(0);
 static RIGHT: AtomicUsize = AtomicUsize::new(0);
 

@@ -212,5 +212,5 @@ impl Memory {
 /// A word of a page: never 0, and half of them compress.
 pub fn expected(page: usize, word: usize) -> u64 {
     let page = page as u64 + 1;
-    if word % 2 == 0 { page } else { (page * 512 + word as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1 }
+    if word.is_multiple_of(2) { page } else { (page * 512 + word as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1 }
 }
