@@ -28,9 +28,9 @@ pub struct WatchId(u32);
 /// ended, and does then what [`OnDeath`] says. It ends when all its clients have ended.
 ///
 /// It is forked from this process, so start it early, while there is little memory: what it gets a copy of it gives
-/// back at once. It has a session of its own, and all signals blocked but SIGKILL and SIGSTOP. It is in the same control
-/// group: a group that is killed as a whole, as by `memory.oom.group`, has the guardian killed as well, and if both die
-/// at once nobody is left to hold the descriptors.
+/// back at once. It has a session of its own, and all signals blocked but SIGKILL and SIGSTOP. It is in the same
+/// control group: a group that is killed as a whole, as by `memory.oom.group`, has the guardian killed as well, and if
+/// both die at once nobody is left to hold the descriptors.
 ///
 /// Dropping it lets go of all that is watched, without harm to anybody: put all pages back before, or end the clients.
 /// In a forked child dropping it does nothing.
@@ -65,13 +65,13 @@ impl Guardian {
     /// Watches a userfaultfd, of which the guardian gets a duplicate, for the process whose memory is under it. When
     /// this returns, this process may die.
     ///
-    /// Name the client if it can be known: by `SO_PEERCRED` of the socket that the descriptor came through, for example.
+    /// Name the client if it can be known, as by `SO_PEERCRED` of the socket that the descriptor came through.
     /// Without that it can't be killed, and after this process's death the guardian looks each second whether the
     /// memory is still there, instead of being told.
     ///
     /// # Errors
-    /// [`Error::NotFound`] if there is no such process. [`Error::System`] with `EPERM` if it may not be killed and should
-    /// be. [`Error::NoSpace`] if 4096 are watched already, or the guardian may have no more descriptors.
+    /// [`Error::NotFound`] if there is no such process. [`Error::System`] with `EPERM` if it may not be killed and
+    /// should be. [`Error::NoSpace`] if 4096 are watched already, or the guardian may have no more descriptors.
     /// [`Error::Io`] if the guardian is no more. [`Error::Forked`] in a child. [`Error::System`] if the descriptor is
     /// none.
     pub fn watch(&self, userfaultfd: RawFd, client: Option<i32>) -> Result<WatchId> {
