@@ -2,6 +2,7 @@
 
 mod basics;
 mod events;
+mod guest;
 mod look;
 
 use crate::os::Os;

@@ -1,0 +1,202 @@
+//! A guest, in this very process: what is read before what, and what the system refuses.
+
+use super::Memory;
+use crate::error::Error;
+use crate::os::userfault::{Userfault, feature};
+use crate::os::{Call, Os, errno, faults::Faults};
+use crate::pager::{Guest, GuestOptions, GuestRange, Served};
+use crate::units::PAGE;
+use crate::zswap::{Area, AreaOptions, Zswap, ZswapOptions};
+use std::sync::Arc;
+use std::thread::{Scope, ScopedJoinHandle};
+
+const PAGES: usize = 64;
+/// Pages of the snapshot that were never stored.
+const ABSENT: usize = 60;
+
+/// Memory that a guest is filled to. The userfaultfd stays open here too, as the owner's own would.
+struct Fixture {
+    memory: Memory,
+    guest: Guest,
+    area: Area,
+    faults: Arc<Faults>,
+    _owners: Userfault,
+}
+
+impl Fixture {
+    fn new(pages_at_once: usize) -> Self {
+        let zswap = Zswap::new("snapshot", &ZswapOptions::default()).unwrap();
+        let area = zswap.add_area(PAGES as u64, &AreaOptions::default()).unwrap();
+        for page in 0..ABSENT {
+            area.store(page as u64, &[page as u8 + 1; PAGE]).unwrap();
+        }
+        let memory = Memory::new(PAGES);
+        let owners = Userfault::new(&Os::default(), feature::EVENT_REMOVE, false).unwrap();
+        owners.register(memory.at(0) as usize, memory.bytes(), false).unwrap();
+        let fd = owners.as_fd().try_clone_to_owned().unwrap();
+        let (at, bytes) = (memory.at(0) as u64, memory.bytes() as u64);
+        let range = GuestRange { at, bytes, offset: 0, page_bytes: PAGE as u64 };
+        let faults = Arc::new(Faults::default());
+        let os = Os { faults: Some(faults.clone()) };
+        let guest = Guest::with_os(&os, &area, fd, &[range], &GuestOptions { pages_at_once }).unwrap();
+        Self { memory, guest, area, faults, _owners: owners }
+    }
+
+    /// Serves until a thread has ended.
+    fn serve_until<T>(&mut self, thread: ScopedJoinHandle<'_, T>) -> T {
+        while !thread.is_finished() {
+            self.guest.serve().unwrap();
+            std::thread::yield_now();
+        }
+        thread.join().unwrap()
+    }
+
+    /// The first bytes of a page, as a thread reads them that the guest serves meanwhile.
+    fn read(&mut self, page: usize) -> u64 {
+        let at = self.memory.at(page) as usize;
+        std::thread::scope(|scope| {
+            let thread = touch(scope, at);
+            self.serve_until(thread)
+        })
+    }
+}
+
+fn touch<'a>(scope: &'a Scope<'a, '_>, at: usize) -> ScopedJoinHandle<'a, u64> {
+    // SAFETY: memory of the test's, which lives longer than the thread.
+    scope.spawn(move || unsafe { (at as *const u64).read_volatile() })
+}
+
+/// What the snapshot has.
+fn stored(page: usize) -> u64 {
+    u64::from_ne_bytes([page as u8 + 1; 8])
+}
+
+/// Waits until these threads sleep in the system, each with a message that nobody has read.
+fn wait_for_sleepers(threads: &[libc::pid_t]) {
+    let sleeps = |thread: &libc::pid_t| {
+        let stat = std::fs::read_to_string(format!("/proc/self/task/{thread}/stat")).unwrap();
+        stat.rsplit(')').next().unwrap().trim_start().starts_with(['S', 'D'])
+    };
+    while !threads.iter().all(sleeps) {
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn pages_come_from_the_snapshot_and_those_ahead_with_them() {
+    let mut fixture = Fixture::new(4);
+    for page in (0..ABSENT).chain([3, 0, 59]) {
+        assert_eq!(fixture.read(page), stored(page));
+    }
+    let counts = fixture.guest.stats().counts;
+    assert_eq!(counts.copied + counts.copied_ahead, ABSENT as u64);
+    assert!(counts.copied_ahead > counts.copied, "{counts:?}");
+    assert_eq!(fixture.area.next_stored(0), Ok(0), "the snapshot keeps its pages");
+}
+
+/// The kernel tells of touches before it tells of removals. While the removal waits to be read, nothing can be filled.
+#[test]
+fn a_touch_that_is_read_before_the_removal_does_not_bring_the_page_back() {
+    let mut fixture = Fixture::new(1);
+    assert_eq!(fixture.read(5), stored(5));
+    let (at, beside) = (fixture.memory.at(5) as usize, fixture.memory.at(9) as usize);
+    std::thread::scope(|scope| {
+        let (send, receive) = std::sync::mpsc::channel();
+        let second = send.clone();
+        let remover = scope.spawn(move || {
+            // SAFETY: a call without arguments.
+            send.send(unsafe { libc::gettid() }).unwrap();
+            // SAFETY: memory of the test's, which nobody needs.
+            unsafe { libc::madvise(at as *mut _, 2 * PAGE, libc::MADV_DONTNEED) }
+        });
+        let toucher = scope.spawn(move || {
+            // SAFETY: a call without arguments.
+            second.send(unsafe { libc::gettid() }).unwrap();
+            // SAFETY: memory of the test's, which lives longer than the thread.
+            unsafe { (beside as *const u64).read_volatile() }
+        });
+        wait_for_sleepers(&[receive.recv().unwrap(), receive.recv().unwrap()]);
+        assert_eq!(fixture.serve_until(remover), 0);
+        assert_eq!(fixture.serve_until(toucher), stored(9));
+    });
+    assert_eq!([5, 6].map(|page| fixture.read(page)), [0, 0]);
+    assert_eq!(fixture.read(7), stored(7));
+    let counts = fixture.guest.stats().counts;
+    assert_eq!((counts.removed, counts.zeroed), (2, 2));
+}
+
+#[test]
+fn a_refused_call_loses_no_touch() {
+    let mut fixture = Fixture::new(1);
+    for (call, page) in [(Call::CopyIn, 1), (Call::ZeroIn, 1), (Call::Wake, 2), (Call::Poison, 3)] {
+        let at = fixture.memory.at(page) as usize;
+        if call == Call::ZeroIn {
+            fixture.guest.serve().unwrap();
+            std::thread::scope(|scope| {
+                // SAFETY: memory of the test's, which nobody needs.
+                let remover = scope.spawn(move || unsafe { libc::madvise(at as *mut _, PAGE, libc::MADV_DONTNEED) });
+                assert_eq!(fixture.serve_until(remover), 0);
+            });
+        }
+        fixture.faults.fail(call, 1, 1);
+        let wanted = if call == Call::ZeroIn { 0 } else { stored(page) };
+        let refused = std::thread::scope(|scope| {
+            let (thread, mut refused) = (touch(scope, at), 0);
+            while !thread.is_finished() {
+                match fixture.guest.serve() {
+                    Ok(_) => std::thread::yield_now(),
+                    Err(error) => {
+                        assert!(matches!(error, Error::NoMemory(_)), "{error}");
+                        assert_eq!(fixture.guest.stats().waiting, 1);
+                        refused += 1;
+                    }
+                }
+            }
+            assert_eq!(thread.join().unwrap(), wanted);
+            refused
+        });
+        assert_eq!(refused, u64::from(matches!(call, Call::CopyIn | Call::ZeroIn)));
+        fixture.faults.heal(call);
+    }
+}
+
+/// A page that the snapshot can't give fails when it is touched: a system call on it tells so without a signal.
+#[test]
+fn a_page_without_content_is_poisoned() {
+    let mut fixture = Fixture::new(8);
+    let (at, beside) = (fixture.memory.at(ABSENT) as usize, fixture.memory.at(ABSENT - 1) as usize);
+    let read = move |at: usize| {
+        let mut word = 1_u64;
+        // SAFETY: the word can be written; the rest the system checks.
+        (unsafe { Os::default().read_memory(at, (&raw mut word).cast(), 8) }, word)
+    };
+    std::thread::scope(|scope| {
+        let thread = scope.spawn(move || (read(at), read(beside)));
+        let (poisoned, whole) = fixture.serve_until(thread);
+        assert!(poisoned.0.is_err() && poisoned.1 == 1, "{poisoned:?}");
+        assert_eq!(whole, (Ok(()), stored(ABSENT - 1)));
+    });
+    assert_eq!(fixture.guest.stats().counts.poisoned, 1);
+}
+
+#[test]
+fn a_guest_that_runs_has_not_ended_and_waits_for_nothing() {
+    let mut fixture = Fixture::new(0);
+    assert!(!fixture.guest.has_ended());
+    assert_eq!(fixture.guest.serve(), Ok(Served::default()));
+    let stats = fixture.guest.stats();
+    assert_eq!((stats.waiting, stats.ended, stats.bytes), (0, false, (PAGES * PAGE) as u64));
+}
+
+#[test]
+fn what_is_no_userfaultfd_is_refused() {
+    let fixture = Fixture::new(0);
+    let range = GuestRange { at: 0x10000, bytes: PAGE as u64, offset: 0, page_bytes: PAGE as u64 };
+    let file = std::fs::File::open("/proc/self/exe").unwrap();
+    let refused = Guest::new(&fixture.area, file.into(), &[range], &GuestOptions::default());
+    assert_eq!(refused.err().map(Error::errno), Some(errno::EINVAL));
+    let other = Fixture::new(0);
+    let fd = other.guest.fd().try_clone_to_owned().unwrap();
+    let refused = Guest::new(&fixture.area, fd, &[range], &GuestOptions { pages_at_once: 65 });
+    assert_eq!(refused.err().map(Error::errno), Some(errno::EINVAL));
+}
