@@ -1,5 +1,5 @@
-//! The page-fault handler for Firecracker, with clients of our own that do what Firecracker's documentation says it does:
-//! anonymous memory under a userfaultfd, whose descriptor and table of ranges go to the handler over a Unix socket.
+//! The page-fault handler for Firecracker, with clients of our own that do what Firecracker's documentation says it
+//! does: anonymous memory under a userfaultfd, whose descriptor and table of ranges go to the handler over a socket.
 //!
 //! Each client is a process: this test's program again, told by its environment what to do.
 
@@ -458,7 +458,7 @@ fn what_is_no_handshake_is_refused_and_others_go_on() {
         let gone = std::io::Read::read(&mut &stream, &mut [0]);
         assert!(matches!(gone, Ok(0)), "{gone:?} after {message}");
     }
-    // One that says nothing keeps nobody waiting, and a table may come in pieces.
+    // One that says nothing keeps nobody waiting.
     let _silent = UnixStream::connect(folder.socket()).unwrap();
     Client::start(&folder, "in order").succeeds();
     handler.line("microVM 1 ended");

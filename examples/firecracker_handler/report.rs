@@ -62,8 +62,8 @@ pub fn ended(number: u64, stats: &GuestStats) -> String {
     let counts = &stats.counts;
     let (middle, high) = (microseconds(&stats.latencies, 500), microseconds(&stats.latencies, 990));
     format!(
-        "microVM {number} ended: {} faults, {} pages copied and {} ahead, {} zeroed, {} given back, p50 {middle:.1} us, \
-         p99 {high:.1} us",
+        "microVM {number} ended: {} faults, {} pages copied and {} ahead, {} zeroed, {} given back, \
+         p50 {middle:.1} us, p99 {high:.1} us",
         counts.faults, counts.copied, counts.copied_ahead, counts.zeroed, counts.removed
     )
 }
