@@ -19,8 +19,8 @@ Options:
   --ahead PAGES       most pages that are filled for one fault, when memory is gone through in order: 1 to 64; default 8
   --help              this text
 
-It runs until SIGINT or SIGTERM, and then prints what it did. While it ends, microVMs that still run stop at the next
-page that they have not touched yet. Guest memory has to have pages of 4 KiB.
+It runs until SIGINT or SIGTERM, and then prints what it did. MicroVMs that still run then stop at the next page
+that they have not touched yet. Guest memory has to have pages of 4 KiB.
 
 Exit status: 0; 2 if arguments, the snapshot or memory would not do.
 ";

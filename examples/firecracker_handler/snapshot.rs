@@ -41,7 +41,7 @@ pub fn load(args: &Args) -> Result<Snapshot> {
         let count = BATCH.min((pages - stored) as usize);
         file.read_exact(batch[..count].as_flattened_mut()).map_err(problem)?;
         area.store_pages(stored, &batch[..count]).map_err(|error| {
-            format!("page {stored} of {pages} of the snapshot does not fit: {error}; is --pool-limit too low?")
+            format!("after {stored} of {pages} pages the snapshot does not fit: {error}; is --pool-limit too low?")
         })?;
         stored += count as u64;
     }
