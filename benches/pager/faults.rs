@@ -48,8 +48,8 @@ impl Times {
     }
 }
 
-/// Evicts everything, and touches it in random order, three times: all pages were written before the first two, and read
-/// alone before the third.
+/// Evicts everything, and touches it in random order, three times: all pages were written before the first two, and
+/// only read before the third.
 pub fn measure(order: &Order) -> Result<Numbers, String> {
     let (data, region) = order.regions()?;
     let by_threads = order.get::<String>("side")? == "threads";

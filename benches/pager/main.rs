@@ -1,6 +1,6 @@
 //! The pager beside the kernel's own swap to zram: the same pages, the same touches, on the same machine, in turns.
 //!
-//! As root: `cargo bench --features uffd --bench pager`. It takes a zram device of its own with LZ4, makes it swap, sets
+//! As root: `cargo bench --features uffd --bench pager`. It has a zram device of its own with LZ4, makes it swap, sets
 //! `vm.page-cluster` to 0, and makes a memory cgroup for each process that the kernel pages; everything is removed and
 //! set back at its end, after Ctrl-C too. Swap that was there before is not touched. Each measurement is a process of
 //! its own. `ZSALLOC_PAGES=FILE[:FILE...]` names files of 4 KiB pages to fill memory with.
@@ -9,7 +9,7 @@
 //! |---|---|
 //! | `faults` | microseconds to evict a page, and to touch it again, with memory to spare, in one thread |
 //! | `work` | operations per second over four times the memory that may be resident |
-//! | `policy` | what the share of the staging range does, beside what a list of the least recently used would have hit |
+//! | `policy` | what the share of the staging range does, beside what a list of the least recently used would hit |
 //!
 //! `-- --only faults,work` chooses parts, `--pages N` the pages of memory, `--rounds N` how often the sides take turns,
 //! `--threads 1,2` how many threads work. The kernel at times ends a process in a small cgroup for want of memory, with

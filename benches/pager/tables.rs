@@ -214,8 +214,8 @@ pub fn work(setup: &Setup) -> Result<(), String> {
 /// What the share of the staging range does.
 pub fn policy(setup: &Setup) -> Result<(), String> {
     println!(
-        "\n{:<8}{:>8}{:>11}{:>10}{:>9}{:>9}{:>9}{:>9}{:>9}{:>9}",
-        "one", "staged", "1000 op/s", "misses", "ahead", "rescues", "staged", "stored", "direct", "LRU"
+        "\n{:<8}{:>8}{:>11}{:>8}{:>10}{:>9}{:>9}{:>9}{:>9}{:>9}{:>9}",
+        "", "staged", "1000 op/s", "CPU", "misses", "ahead", "rescues", "staged", "stored", "direct", "LRU"
     );
     for workload in [Workload::Zipf, Workload::Scan, Workload::Mixed] {
         let job = Job::new(setup, workload, 1)?;
@@ -224,7 +224,7 @@ pub fn policy(setup: &Setup) -> Result<(), String> {
                 (0..setup.rounds).map(|_| job.run(setup, "pager", staged, true)).collect();
             let rounds = rounds?;
             print!("{:<8}{staged:>6} %{:>11.1}", workload.name(), middle(&rounds, "rate"));
-            print!("{:>10}", middle(&rounds, "misses"));
+            print!("{:>8.2}{:>10}", middle(&rounds, "cpu-each"), middle(&rounds, "misses"));
             for name in ["ahead", "rescues", "staged", "stored", "direct"] {
                 print!("{:>9}", middle(&rounds, name));
             }
