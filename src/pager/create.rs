@@ -277,7 +277,7 @@ impl Pager {
     /// What it has and did.
     pub fn stats(&self) -> PagerStats {
         let core = &self.0;
-        let bytes = |pages: u64| pages * PAGE as u64;
+        let bytes = |pages: u64| pages.saturating_mul(PAGE as u64);
         let (mut regions, mut pages) = (0, 0);
         for region in core.places.iter().filter_map(|place| place.enter()) {
             regions += 1;

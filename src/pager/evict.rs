@@ -169,7 +169,7 @@ impl Core {
             drop(hand);
             match picks.count {
                 0 => {}
-                _ if stages => return self.stage(extent.region, &region, &mut picks),
+                _ if stages => return self.stage(extent.region, &mut picks),
                 _ => {
                     let gone = self.copy_out(&region, &mut picks);
                     let full = gone == Some(0);
@@ -181,7 +181,7 @@ impl Core {
     }
 
     /// Moves picked pages to a block of the staging range.
-    fn stage(&self, place: usize, region: &Region, picks: &mut Picks<'_>) -> Filled {
+    fn stage(&self, place: usize, picks: &mut Picks<'_>) -> Filled {
         let Some(mut block) = self.staging.take_free() else { return Filled::default() };
         let mut filled = Filled::default();
         let mut first = 0;
@@ -196,7 +196,6 @@ impl Core {
             let Some(inside) = self.enter(picks.version) else { break };
             // SAFETY: the pages are claimed, and the block is this thread's.
             let moved = unsafe { self.staging.move_in(slot, picks.at[first], end - first) };
-            drop(inside);
             let done = moved.bytes / PAGE;
             self.staging.came(done as u64);
             for pick in first..first + done {
@@ -209,29 +208,26 @@ impl Core {
             if let Some(errno) = moved.stopped
                 && done == 0
             {
-                filled.gone += self.not_moved(region, picks, first, errno.0);
+                self.not_moved(picks, first, errno.0);
                 first += 1;
             }
+            drop(inside);
         }
         add(&self.counters.staged, filled.staged);
         self.staging.queue(block);
         filled
     }
 
-    /// A picked page that the system did not move. How many pages it turned out not to be.
-    fn not_moved(&self, region: &Region, picks: &mut Picks<'_>, pick: usize, errno: i32) -> u64 {
-        let is_mapped = || self.os.in_memory(picks.at[pick], &mut [0]).is_ok();
-        if errno == errno::ENOENT && is_mapped() {
-            // Its owner gave it back, and the event came before it was touched last: it has nothing.
-            self.drop_copy(region, picks.page[pick], picks.was(pick));
-            picks.end(pick, State::EMPTY);
-            self.uncharge(1);
-            return 1;
+    /// A picked page that the system did not move: it is pinned, locked, about to change, or moved away, and the event of
+    /// that was not read yet, and will not be while the caller is inside the gate. The hand passes it by for a while.
+    fn not_moved(&self, picks: &mut Picks<'_>, pick: usize, errno: i32) {
+        if errno == errno::ENOENT {
+            // Its owner may have given it back just before it was touched last: then it has zeros, and now has a page
+            // of them. If its owner moved it, this is refused.
+            let _ = self.uffd.zero(picks.at[pick], PAGE);
         }
-        // Pinned, locked, protected, about to change, or moved away, of which the event was not read yet. The hand passes it by for a while.
         picks.end(pick, picks.was(pick).with_age(MAX_AGE));
         add(&self.counters.pinned, u64::from(![errno::EAGAIN, errno::ENOENT].contains(&errno)));
-        0
     }
 
     /// Compresses the pages that were staged longest, up to so many.

@@ -6,7 +6,7 @@ use super::fault::{Served, Want};
 use super::options::{RegionOptions, Removal};
 use super::page::Claim;
 use super::region::{Memory, Region};
-use super::word::{Kind, MAX_PAYLOAD, State};
+use super::word::{Copied, Kind, MAX_PAYLOAD, State};
 use crate::error::{Error, Result};
 use crate::os::userfault::feature;
 use crate::os::{Advice, Kind as Backed, errno};
@@ -352,6 +352,13 @@ impl Core {
             Some(errno) => Err(crate::os::Errno(errno)),
         };
         self.staging.queue(block);
+        if done == Err(crate::os::Errno(errno::EBUSY)) {
+            // The system has it pinned: it stays, and is zeros.
+            let _ = self.uffd.protect(at, PAGE, false);
+            self.drop_copy(region, page, claim.was());
+            claim.set(claim.was().with_copy(Copied::No));
+            return self.os.write_zeros(at);
+        }
         done?;
         self.gone(region, page, &mut claim);
         Ok(())

@@ -3,7 +3,7 @@
 use super::Memory;
 use crate::error::Error;
 use crate::os::userfault::{Userfault, feature};
-use crate::os::{Call, Os, errno, faults::Faults};
+use crate::os::{Call, Os, Span, errno, faults::Faults};
 use crate::pager::{Guest, GuestOptions, GuestRange, Served};
 use crate::units::PAGE;
 use crate::zswap::{Area, AreaOptions, Zswap, ZswapOptions};
@@ -168,13 +168,13 @@ fn a_page_without_content_is_poisoned() {
     let read = move |at: usize| {
         let mut word = 1_u64;
         // SAFETY: the word can be written; the rest the system checks.
-        (unsafe { Os::default().read_memory(at, (&raw mut word).cast(), 8) }, word)
+        (unsafe { Os::default().read_memory(&[Span::new(at as *mut u8, 8)], (&raw mut word).cast()) }, word)
     };
     std::thread::scope(|scope| {
         let thread = scope.spawn(move || (read(at), read(beside)));
         let (poisoned, whole) = fixture.serve_until(thread);
         assert!(poisoned.0.is_err() && poisoned.1 == 1, "{poisoned:?}");
-        assert_eq!(whole, (Ok(()), stored(ABSENT - 1)));
+        assert_eq!(whole, (Ok(8), stored(ABSENT - 1)));
     });
     assert_eq!(fixture.guest.stats().counts.poisoned, 1);
 }
