@@ -109,8 +109,10 @@ impl Memory {
             let right = expected(self.number, page, version, word);
             assert_eq!(
                 seen, right,
-                "memory {} at {:#x} page {page} version {version} word {word}",
-                self.number, self.base
+                "memory {} at {:#x} page {page} version {version} word {word}, shared: {}",
+                self.number,
+                self.base,
+                self.file.is_some()
             );
         }
     }
