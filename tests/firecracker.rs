@@ -30,7 +30,7 @@ fn content(page: usize) -> [u8; PAGE] {
     let mut bytes = [0; PAGE];
     let mut state = page as u64 + 1;
     match page % 4 {
-        0 if page % 3 == 0 => {}
+        0 if page.is_multiple_of(3) => {}
         0 => bytes.fill(page as u8),
         1 | 2 => {
             let text = format!("page {page} of the snapshot; ");

@@ -40,8 +40,8 @@ impl Core {
         }
     }
 
-    /// Evicts picked pages that were protected. How many went; none: events are being read, or the addresses are not what
-    /// they were, and nothing was done.
+    /// Evicts picked pages that were protected. How many went; none: events are being read, or the addresses are not
+    /// what they were, and nothing was done.
     pub(super) fn copy_out(&self, region: &Region, picks: &mut Picks<'_>) -> Option<u64> {
         // From the first byte that is read to the last page that is dropped.
         let _inside = self.enter(picks.version)?;
@@ -67,13 +67,13 @@ impl Core {
         let mut lot = self.scratch.take();
         let mut dirty = [0; LOT];
         let mut count = 0;
-        for pick in first..end {
-            stored[pick] = picks.was(pick).copy() == Copied::Clean;
-            if !stored[pick] && !picks.unprotected[pick] {
+        for (pick, stored) in stored.iter_mut().enumerate().take(end).skip(first) {
+            *stored = picks.was(pick).copy() == Copied::Clean;
+            if !*stored && !picks.unprotected[pick] {
                 dirty[count] = pick;
                 count += 1;
             }
-            add(&self.counters.dropped, u64::from(stored[pick]));
+            add(&self.counters.dropped, u64::from(*stored));
         }
         let read = self.read_picked(region, picks, &dirty[..count], &mut lot);
         for (place, &pick) in dirty[..read].iter().enumerate() {
@@ -121,9 +121,9 @@ impl Core {
         let together =
             region.is_private() && count > 1 && unsafe { self.os.release_many(&spans[..count]) } == Ok(count * PAGE);
         let mut gone = 0;
-        for pick in 0..picks.count {
+        for (pick, stored) in stored.iter().enumerate().take(picks.count) {
             let was = picks.was(pick);
-            let dropped = stored[pick] && (together || self.drop_in_place(region, picks, pick).is_ok());
+            let dropped = *stored && (together || self.drop_in_place(region, picks, pick).is_ok());
             if dropped {
                 self.copies_went(u64::from(was.copy() != Copied::No));
                 picks.end(pick, self.stored(was));

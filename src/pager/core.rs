@@ -124,7 +124,8 @@ impl Core {
         }
     }
 
-    /// Keeps events from being read, if the table of extents is still of that version: pages may be moved where it says.
+    /// Keeps events from being read, if the table of extents is still of that version: pages may be moved where it
+    /// says.
     #[inline]
     pub fn enter(&self, version: u64) -> Option<Inside<'_>> {
         self.gate.enter().filter(|_| self.extents.version() == version)

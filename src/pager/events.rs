@@ -162,8 +162,8 @@ impl Core {
         }
     }
 
-    /// The same with a page that this thread has claimed. One that is held stays in its place, as far as the system lets
-    /// it, and one that is damaged stays so.
+    /// The same with a page that this thread has claimed. One that is held stays in its place, as far as the system
+    /// lets it, and one that is damaged stays so.
     pub fn discard_claimed(&self, region: &Region, page: u64, claim: &mut Claim<'_>) {
         let was = claim.was();
         match was.kind() {
@@ -174,8 +174,8 @@ impl Core {
                 return;
             }
             Kind::Resident(_) => {
-                // The event does not tell a hole in a memory file from a discard, which would leave the page in the file
-                // for now. It must be gone before an eviction could store it.
+                // The event does not tell a hole in a memory file from a discard, which would leave the page in the
+                // file for now. It must be gone before an eviction could store it.
                 if !self.punch(region, page) {
                     return;
                 }

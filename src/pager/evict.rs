@@ -218,8 +218,9 @@ impl Core {
         filled
     }
 
-    /// A picked page that the system did not move: it is pinned, locked, about to change, or moved away, and the event of
-    /// that was not read yet, and will not be while the caller is inside the gate. The hand passes it by for a while.
+    /// A picked page that the system did not move: it is pinned, locked, about to change, or moved away, and the event
+    /// of that was not read yet, and will not be while the caller is inside the gate. The hand passes it by for a
+    /// while.
     fn not_moved(&self, picks: &mut Picks<'_>, pick: usize, errno: i32) {
         if errno == errno::ENOENT {
             // Its owner may have given it back just before it was touched last: then it has zeros, and now has a page

@@ -104,7 +104,7 @@ impl Extents {
         loop {
             // Acquire pairs with the Release at the end of `write`.
             let before = self.sequence.load(Acquire);
-            if before % 2 == 0 {
+            if before.is_multiple_of(2) {
                 let seen = look();
                 // Pairs with the fence in `write`: had anything of a later writer been seen, its odd number is too.
                 fence(Acquire);

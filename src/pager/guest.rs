@@ -1,9 +1,9 @@
 //! The memory of another process, filled from a snapshot that an area holds compressed.
 //!
-//! The kernel hands out touches before all other events, so a touch may be read before the removal that came first. That
-//! is why everything that is there is read before any touch is served. A removal that begins after that makes the calls
-//! that fill pages fail with EAGAIN, and then everything is read again. So no page that its owner had given back, when it
-//! was touched, is filled from the snapshot.
+//! The kernel hands out touches before all other events, so a touch may be read before the removal that came first.
+//! That is why everything that is there is read before any touch is served. A removal that begins after that makes the
+//! calls that fill pages fail with EAGAIN, and then everything is read again. So no page that its owner had given back,
+//! when it was touched, is filled from the snapshot.
 //!
 //! A page that was filled once, or given back, is the guest's own: if it is missing later, it was dropped, and reads as
 //! zero.
@@ -58,8 +58,8 @@ pub struct Served {
     pub ended: bool,
 }
 
-/// The memory of another process, such as a microVM that was resumed from a snapshot, which handed its userfaultfd over.
-/// Many guests can be filled from one [`Area`].
+/// The memory of another process, such as a microVM that was resumed from a snapshot, which handed its userfaultfd
+/// over. Many guests can be filled from one [`Area`].
 ///
 /// Dropping it closes the descriptor: if nobody else has it open, the process reads zeros from then on where pages are
 /// missing. So keep a guest until its process has ended.
@@ -154,8 +154,8 @@ impl Guest {
     ///
     /// # Errors
     /// [`Error::System`] or [`Error::NoMemory`] if the system refuses, such as when the guest is at the limit of its
-    /// memory: that touch waits, and is tried again by the next call. [`Error::Io`] if a stored page is damaged, and the
-    /// system is too old to poison pages: whoever touches it waits for ever. Otherwise as [`Area::load`].
+    /// memory: that touch waits, and is tried again by the next call. [`Error::Io`] if a stored page is damaged, and
+    /// the system is too old to poison pages: whoever touches it waits for ever. Otherwise as [`Area::load`].
     pub fn serve(&mut self) -> Result<Served> {
         let (before, mut fruitless, mut left) = (self.counts.faults, 0, TURN as u64);
         let mut failed = None;

@@ -17,12 +17,6 @@ use crate::sync::{
 pub struct Page(AtomicU32);
 
 impl Page {
-    /// A page that reads as zero.
-    #[cfg(any(test, loom))]
-    pub fn empty() -> Self {
-        Self(AtomicU32::new(State::EMPTY.0))
-    }
-
     /// What the word is; it may be another already.
     #[inline]
     pub fn peek(&self) -> State {

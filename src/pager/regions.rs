@@ -114,8 +114,8 @@ impl Core {
         Ok(present)
     }
 
-    /// Makes pages that are there this process's alone: those that a child got in a fork before can't be moved. Where the
-    /// system can't do this they stay in memory until they are written.
+    /// Makes pages that are there this process's alone: those that a child got in a fork before can't be moved. Where
+    /// the system can't do this they stay in memory until they are written.
     fn unshare(&self, at: usize, seen: &[u8]) {
         let mut first = 0;
         while let Some(start) = (first..seen.len()).find(|&page| seen[page] & 1 == 1) {
@@ -309,9 +309,10 @@ impl Core {
                 self.os.punch(file, offset + page * PAGE as u64, PAGE).map_err(refused)?;
             }
             Memory::Private if self.moves => return self.move_away(region, page, claim, at).map_err(refused),
-            // SAFETY: the caller has no need of the bytes; no event is asked for where pages can't be moved.
             Memory::Private => {
-                _ = unsafe { self.os.release(at as *mut u8, PAGE, Backed::Anonymous) }.map_err(refused)?
+                // SAFETY: the caller has no need of the bytes; no event is asked for where pages can't be moved.
+                let released = unsafe { self.os.release(at as *mut u8, PAGE, Backed::Anonymous) };
+                released.map_err(refused)?;
             }
         }
         self.gone(region, page, &mut claim);

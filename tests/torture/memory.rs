@@ -51,7 +51,7 @@ fn expected(number: u64, page: usize, version: u64, word: usize) -> u64 {
     let key = (number << 40 ^ (page as u64) << 20 ^ version).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     match version {
         0 => 0,
-        _ if word % 2 == 0 => key,
+        _ if word.is_multiple_of(2) => key,
         _ => key.rotate_left(word as u32).wrapping_mul(0xd6e8_feb8_6659_fd93) ^ word as u64,
     }
 }
@@ -108,7 +108,8 @@ impl Memory {
             let seen = unsafe { self.at(page).add(word).read_volatile() };
             let right = expected(self.number, page, version, word);
             assert_eq!(
-                seen, right,
+                seen,
+                right,
                 "memory {} at {:#x} page {page} version {version} word {word}, shared: {}",
                 self.number,
                 self.base,

@@ -117,10 +117,10 @@ fn on_pages(world: &World, random: &mut Random, memory: &Memory, lot: u64) {
         }
         _ => {
             // Others have pages that they use more often.
-            let page = if lot % 3 == 0 { first } else { first % (memory.pages() / 8 + 1) };
+            let page = if lot.is_multiple_of(3) { first } else { first % (memory.pages() / 8 + 1) };
             let mut version = memory.lock(page);
-            memory.check(page, *version, lot % 64 == 0);
-            if lot % 4 == 0 {
+            memory.check(page, *version, lot.is_multiple_of(64));
+            if lot.is_multiple_of(4) {
                 let next = 1 + (random.next() >> 44);
                 memory.write(page, &mut version, next);
             }

@@ -182,8 +182,8 @@ fn a_region_that_is_unmapped_leaves_nothing() {
 }
 
 /// Runs until it is told to stop.
-pub(super) fn while_running(stop: &AtomicBool, mut each: impl FnMut(usize)) {
-    (0..).take_while(|_| !stop.load(SeqCst)).for_each(|round| each(round));
+pub(super) fn while_running(stop: &AtomicBool, each: impl FnMut(usize)) {
+    (0..).take_while(|_| !stop.load(SeqCst)).for_each(each);
 }
 
 #[test]

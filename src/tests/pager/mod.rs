@@ -96,12 +96,6 @@ impl Memory {
             assert_eq!(seen, expected(value, word), "page {page}, word {word}");
         }
     }
-
-    /// Reads the first word of a page.
-    pub fn touch(&self, page: usize) -> u64 {
-        // SAFETY: as above.
-        unsafe { self.at(page).cast::<u64>().read_volatile() }
-    }
 }
 
 impl Drop for Memory {
@@ -115,7 +109,7 @@ impl Drop for Memory {
 fn expected(value: u64, word: usize) -> u64 {
     match value {
         0 => 0,
-        _ if word % 2 == 0 => value,
+        _ if word.is_multiple_of(2) => value,
         _ => value.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(word as u64 * value).rotate_left(word as u32),
     }
 }
