@@ -43,8 +43,7 @@ pub struct Guests {
 impl Guests {
     /// None yet.
     pub fn new(snapshot: Snapshot, listener: UnixListener, stop: OwnedFd, args: &Args) -> Result<Self> {
-        let mut options = GuestOptions::default();
-        options.pages_at_once = args.ahead;
+        let options = GuestOptions { pages_at_once: args.ahead };
         let (handshakes, running, total) = (Vec::new(), Vec::new(), report::Total::default());
         Ok(Self { snapshot, listener, stop, options, handshakes, running, total })
     }

@@ -69,7 +69,7 @@ pub fn add(counter: &AtomicU64, count: u64) {
     counter.fetch_add(count, Relaxed);
 }
 
-/// Buckets of a [`Latencies`]: four for each power of two of nanoseconds.
+/// Buckets of a [`LatencyHistogram`]: four for each power of two of nanoseconds.
 pub const LATENCY_BUCKETS: usize = 128;
 
 /// How long touches took to serve.
