@@ -20,6 +20,9 @@ const AT_ONCE: usize = 16;
 /// Touches that may wait to be served; the threads of more are woken, and touch again.
 const WAITING: usize = 1024;
 
+/// Moves whose unmapping may not have been told yet; as many owners may move something at once.
+const MOVED: usize = 64;
+
 /// A touch that waits.
 #[derive(Clone, Copy)]
 pub struct Waiting {
@@ -32,13 +35,17 @@ pub struct Inbox {
     touches: Box<[Waiting]>,
     first: usize,
     count: usize,
+    /// Ranges that were moved away, start and end, whose unmapping the system tells as well, and a little later. By then
+    /// others may be there.
+    moved: [(usize, usize); MOVED],
+    moves: usize,
 }
 
 impl Inbox {
     /// Nothing.
     pub fn locked() -> Lock<Self> {
         let touches = vec![Waiting { at: 0, write: false }; WAITING].into_boxed_slice();
-        Lock::new(Rank::Inbox, Self { touches, first: 0, count: 0 })
+        Lock::new(Rank::Inbox, Self { touches, first: 0, count: 0, moved: [(0, 0); MOVED], moves: 0 })
     }
 
     fn push(&mut self, touch: Waiting) -> bool {
@@ -48,6 +55,18 @@ impl Inbox {
         self.touches[(self.first + self.count) % WAITING] = touch;
         self.count += 1;
         true
+    }
+
+    /// A range was moved away.
+    fn note_moved(&mut self, start: usize, end: usize) {
+        self.moved[self.moves % MOVED] = (start, end);
+        self.moves += 1;
+    }
+
+    /// Whether an unmapping is that of a range that was moved away, of which this is told once.
+    fn was_moved(&mut self, start: usize, end: usize) -> bool {
+        let known = self.moved.iter_mut().find(|moved| **moved == (start, end));
+        known.map(|moved| *moved = (0, 0)).is_some()
     }
 
     fn pop(&mut self) -> Option<Waiting> {
@@ -113,11 +132,15 @@ impl Core {
             Event::Remove { start, end } => self.extents.within(start, end).for_each(|part| {
                 self.discard_part(&part);
             }),
+            Event::Unmap { start, end } if inbox.was_moved(start, end) => {}
             Event::Unmap { start, end } => {
                 self.extents.within(start, end).for_each(|part| self.drop_part(&part));
                 self.extents.cut(start, end);
             }
-            Event::Remap { from, to, bytes } => self.remap(from, to, bytes),
+            Event::Remap { from, to, bytes } => {
+                inbox.note_moved(from, from + bytes);
+                self.remap(from, to, bytes);
+            }
             Event::Other => {}
         }
         add(&self.counters.events, 1);
