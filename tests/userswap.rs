@@ -66,7 +66,7 @@ fn memory_outgrows_its_limit_and_every_page_is_right() {
 fn eight_threads_and_a_file() {
     // Each thread costs private memory of its own, about 100 KiB, and what is allowed beyond a small limit is little
     // more than that of eight.
-    let mut args = vec!["--memory=112M", "--limit=48M", "--threads=8", "--pool-limit=12M", "--backing=pages"];
+    let mut args = vec!["--memory=160M", "--limit=80M", "--threads=8", "--pool-limit=12M", "--backing=pages"];
     args.extend(["--workload=random", "--quiet"]);
     let Some((figures, out)) = small("file", &args) else { return };
     assert_eq!((out.as_str(), &figures["well"]), ("", &Value::from(true)));

@@ -35,8 +35,8 @@ pub struct Inbox {
     touches: Box<[Waiting]>,
     first: usize,
     count: usize,
-    /// Ranges that were moved away, start and end, whose unmapping the system tells as well, and a little later. By then
-    /// others may be there.
+    /// Ranges that were moved away, start and end, whose unmapping the system tells as well, and a little later. By
+    /// then others may be there.
     moved: [(usize, usize); MOVED],
     moves: usize,
 }
