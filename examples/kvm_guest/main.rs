@@ -1,0 +1,103 @@
+//! A virtual machine whose memory is three times what it may have: guest memory under a pager, on /dev/kvm.
+//!
+//! ```text
+//! cargo run --release --features uffd --example kvm_guest [-- OPTIONS]
+//! ```
+//!
+//! The guest is a short program in machine code, without an operating system. It is handed pages of real programs, goes
+//! over them several times, in a random order and in turn, hashes each, writes into some, and gives ranges of them back
+//! as a balloon would. Neither it nor KVM knows of the pager: a processor that touches a page which is not in memory
+//! sleeps in KVM until a lent thread has put the page in place. Afterwards the host does the same in plain Rust on
+//! memory of its own, and compares each checksum and each byte.
+//!
+//! | module | what it does |
+//! |---|---|
+//! | `args` | the command line |
+//! | `x86_64` | everything else, for it is machine code; its overview has the rest |
+
+mod args;
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+mod x86_64;
+
+use args::{Args, Command};
+use std::fmt;
+use std::io::{self, ErrorKind, Write};
+use std::process::ExitCode;
+
+/// Bytes of a page.
+const PAGE: usize = 4096;
+/// Bytes of a mebibyte.
+const MIB: u64 = 1 << 20;
+
+/// Why there is no table: a sentence for people, and an exit status.
+#[derive(Debug)]
+enum Problem {
+    /// The arguments, a file, or the memory to be had.
+    Refused(String),
+    /// No virtual machines, or no userfaultfd, for this user on this machine.
+    Missing(String),
+    /// The pager or the virtual machine failed.
+    Failed(String),
+}
+
+type Result<T> = std::result::Result<T, Problem>;
+
+impl Problem {
+    fn status(&self) -> u8 {
+        match self {
+            Self::Refused(_) => 2,
+            Self::Missing(_) => 77,
+            Self::Failed(_) => 1,
+        }
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (Self::Refused(sentence) | Self::Missing(sentence) | Self::Failed(sentence)) = self;
+        out.write_str(sentence)
+    }
+}
+
+fn main() -> ExitCode {
+    let done = match args::parse(std::env::args_os().skip(1)) {
+        Ok(Command::Help) => print(args::USAGE).map(|()| true),
+        Ok(Command::Run(args)) => run(&args),
+        Err(problem) => Err(problem),
+    };
+    match done {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(problem) => {
+            // Nobody is left to tell if standard error is closed too.
+            let _ = writeln!(io::stderr(), "kvm_guest: {problem}");
+            ExitCode::from(problem.status())
+        }
+    }
+}
+
+/// The whole job. Whether all was well.
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+fn run(args: &Args) -> Result<bool> {
+    let report = x86_64::run(args)?;
+    print(&x86_64::table(&report))?;
+    Ok(report.is_well())
+}
+
+/// The guest is machine code of another machine.
+#[cfg(not(all(target_os = "linux", target_arch = "x86_64")))]
+fn run(_: &Args) -> Result<bool> {
+    let what = "the guest is machine code for x86_64, and its host is Linux";
+    Err(Problem::Missing(format!("{what}; this is {} on {}", std::env::consts::OS, std::env::consts::ARCH)))
+}
+
+/// Prints to standard output. A reader that has seen enough and closed it is no problem.
+fn print(text: &str) -> Result<()> {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            Err(Problem::Refused(format!("can't write to standard output: {error}")))
+        }
+        _ => Ok(()),
+    }
+}

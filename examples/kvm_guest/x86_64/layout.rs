@@ -1,0 +1,125 @@
+//! Where everything is in the guest's memory, and its page tables.
+
+use super::super::PAGE;
+use super::program::Orders;
+
+const PAGE64: u64 = PAGE as u64;
+/// The code. The page before it is there for nobody, so that an address that was forgotten is found out.
+pub const CODE: u64 = PAGE64;
+/// The orders of the processors.
+const ORDERS: u64 = 2 * PAGE64;
+/// Bytes of one processor's.
+const ORDERS_BYTES: u64 = 64;
+/// The top one of the page tables.
+pub const TABLES: u64 = 3 * PAGE64;
+/// Entries of a page table.
+const ENTRIES: u64 = 512;
+/// Of an entry: it is there, and may be written to.
+const PRESENT_WRITABLE: u64 = 3;
+
+/// The layout of so much memory.
+#[derive(Clone, Copy, Debug)]
+pub struct Layout {
+    pages: u64,
+}
+
+impl Layout {
+    /// Of so many bytes.
+    pub fn new(bytes: u64) -> Self {
+        Self { pages: bytes / PAGE64 }
+    }
+
+    /// The number of tables of each of the four levels, from the top.
+    fn levels(&self) -> [u64; 4] {
+        let last = self.pages.div_ceil(ENTRIES);
+        let third = last.div_ceil(ENTRIES);
+        [1, third.div_ceil(ENTRIES), third, last]
+    }
+
+    /// Where the pages begin that are the guest's to work on.
+    pub fn first(&self) -> u64 {
+        TABLES + self.levels().iter().sum::<u64>() * PAGE64
+    }
+
+    /// How many there are.
+    pub fn work_pages(&self) -> u64 {
+        self.pages - self.first() / PAGE64
+    }
+
+    /// The pages of one of so many processors: the number of the first, and how many.
+    pub fn share(&self, processor: usize, processors: usize) -> (u64, u64) {
+        let begin = |processor: usize| self.work_pages() * processor as u64 / processors as u64;
+        (begin(processor), begin(processor + 1) - begin(processor))
+    }
+
+    /// What a processor is told.
+    pub fn orders(&self, processor: usize, processors: usize, passes: u64) -> Orders {
+        let (first, pages) = self.share(processor, processors);
+        let checksum = processor as u64 + 1;
+        Orders { first: self.first() + first * PAGE64, pages, passes, balloon: pages / 32, checksum }
+    }
+
+    /// Where its orders are.
+    pub fn orders_at(&self, processor: usize) -> u64 {
+        ORDERS + processor as u64 * ORDERS_BYTES
+    }
+
+    /// The page tables, one after another: every address is the one in memory. They are of pages of 4 KiB, so that the
+    /// processor's way through them goes through as much memory as that of a guest with an operating system would.
+    pub fn tables(&self) -> Vec<u64> {
+        let levels = self.levels();
+        let mut entries = Vec::new();
+        let mut at = TABLES;
+        for (level, tables) in levels.into_iter().enumerate() {
+            at += tables * PAGE64;
+            let (below, begin) = match levels.get(level + 1) {
+                Some(below) => (*below, at),
+                None => (self.pages, 0),
+            };
+            let entry = |number: u64| match number {
+                // The page before the code.
+                0 if begin == 0 => 0,
+                _ if number < below => begin + number * PAGE64 | PRESENT_WRITABLE,
+                _ => 0,
+            };
+            entries.extend((0..tables * ENTRIES).map(entry));
+        }
+        entries
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a processor finds.
+    fn walk(tables: &[u64], address: u64) -> Option<u64> {
+        let table = |at: u64, shift: u32| {
+            let entry = tables[((at - TABLES) / 8 + (address >> shift) % ENTRIES) as usize];
+            (entry & PRESENT_WRITABLE == PRESENT_WRITABLE).then_some(entry & !(PAGE64 - 1))
+        };
+        [39, 30, 21, 12].into_iter().try_fold(TABLES, table)
+    }
+
+    #[test]
+    fn every_address_is_the_one_in_memory() {
+        for bytes in [1 << 20, 100 << 20, (1 << 30) + (2 << 20) + PAGE64, 3 << 30] {
+            let layout = Layout::new(bytes);
+            let tables = layout.tables();
+            assert_eq!(layout.first(), TABLES + tables.len() as u64 * 8);
+            for page in (1..bytes / PAGE64).step_by(if bytes > 1 << 28 { 517 } else { 1 }) {
+                assert_eq!(walk(&tables, page * PAGE64), Some(page * PAGE64));
+            }
+            assert_eq!((walk(&tables, 0), walk(&tables, bytes)), (None, None));
+            assert_eq!(walk(&tables, bytes - PAGE64), Some(bytes - PAGE64));
+        }
+    }
+
+    #[test]
+    fn shares_are_all_pages() {
+        let layout = Layout::new(10 << 20);
+        let shares: Vec<_> = (0..3).map(|processor| layout.share(processor, 3)).collect();
+        assert_eq!(shares.iter().map(|(_, pages)| pages).sum::<u64>(), layout.work_pages());
+        assert!(shares.windows(2).all(|two| two[0].0 + two[0].1 == two[1].0));
+    }
+}

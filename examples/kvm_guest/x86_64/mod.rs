@@ -1,0 +1,219 @@
+//! The job, where it can be done.
+//!
+//! | module | what it does |
+//! |---|---|
+//! | `program` | what the guest runs, instruction by instruction |
+//! | `model` | the same in plain Rust |
+//! | `layout` | where everything is in the guest's memory; page tables |
+//! | `machine` | the virtual machine and its processors |
+//! | `memory` | the guest's memory, what it is filled with, and whether it is right in the end |
+//! | `watch` | the thread that looks at what is resident |
+//! | `data`, `proc` | pages of real programs, what the system says is resident: the example `userswap` has the same |
+//! | `table` | the figures |
+
+use super::{Args, MIB, PAGE, Problem, Result};
+
+#[path = "../../userswap/data.rs"]
+mod data;
+mod layout;
+mod machine;
+mod memory;
+mod model;
+#[allow(dead_code, reason = "userswap has use for more of it")]
+#[path = "../../userswap/proc.rs"]
+mod proc;
+mod program;
+mod table;
+mod watch;
+
+pub use self::table::table;
+
+use self::layout::Layout;
+use self::machine::{Machine, Processor, Said};
+use self::memory::{Memory, Wrong};
+use self::proc::Process;
+use self::watch::Watched;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::thread;
+use std::time::{Duration, Instant};
+use zsalloc::{Backing, Duty, Error, FaultMode, Pager, PagerOptions, PagerSnapshot, RegionOptions, Removal};
+
+/// What was found out.
+pub struct Report {
+    args: Args,
+    /// Pages that the guest worked on, and how many of them were different, of how many files.
+    pages: (u64, usize, usize),
+    watched: Watched,
+    /// The pager when the guest was done.
+    snapshot: PagerSnapshot,
+    /// How long it took to fill the memory, to run the guest, and to compare.
+    times: [Duration; 3],
+    /// Pages that the guest gave back.
+    given_back: u64,
+    /// The last checksum of each processor.
+    checksums: Vec<u64>,
+    wrong: Wrong,
+}
+
+impl Report {
+    /// Whether every checksum and page was right, and the limit held.
+    pub fn is_well(&self) -> bool {
+        self.wrong == Wrong::default() && self.limit_held()
+    }
+
+    /// Whether the limit held whenever the watcher looked.
+    fn limit_held(&self) -> bool {
+        self.watched.looks > 0 && self.watched.private <= self.allowed()
+    }
+
+    /// Most bytes of private memory that are well: the limit, 2 % and 1 MiB.
+    fn allowed(&self) -> u64 {
+        self.args.limit + self.args.limit / 50 + MIB
+    }
+}
+
+/// All of it.
+pub fn run(args: &Args) -> Result<Report> {
+    let machine = Machine::new()?;
+    let memory = Memory::new(args)?;
+    let pager = pager(args)?;
+    let (at, bytes) = memory.range();
+    // SAFETY: the memory is used through these addresses alone, and unmapped after the region is removed.
+    let region = unsafe { pager.add_region(at as *mut u8, bytes, &RegionOptions::default()) };
+    let region = region.map_err(|error| failed("the region", error))?;
+    let report = thread::scope(|scope| {
+        // Whatever happens in between, the threads are given back at the end.
+        let _lent = Lent(&pager);
+        for duty in [Duty::Serve, Duty::Serve, Duty::Evict] {
+            let pager = &pager;
+            scope.spawn(move || pager.run(duty));
+        }
+        work(args, machine, &memory, &pager)
+    });
+    pager.remove_region(region, Removal::Discard).map_err(|error| failed("removing the region", error))?;
+    report
+}
+
+/// Fills the memory, runs the guest, compares.
+fn work(args: &Args, machine: Machine, memory: &Memory, pager: &Pager) -> Result<Report> {
+    let before = Process::now()?.anonymous;
+    let stop = AtomicBool::new(false);
+    let begin = Instant::now();
+    let (ran, watched) = thread::scope(|scope| {
+        let watcher = scope.spawn(|| watch::watch(memory.range(), pager.staging_range(), before, &stop));
+        let ran = memory
+            .fill()
+            .map(|()| begin.elapsed())
+            .and_then(|filled| Ok((filled, guest(args, machine, memory, pager)?)));
+        stop.store(true, Relaxed);
+        (ran, watcher.join())
+    });
+    let (filled, outcomes) = ran?;
+    let watched = watched.map_err(|_| Problem::Failed("the thread that looks panicked".to_owned()))??;
+    let ended = begin.elapsed();
+    let snapshot = pager.snapshot().map_err(|error| failed("statistics", error))?;
+    let said: Vec<_> = outcomes.iter().map(|outcome| outcome.checksums.clone()).collect();
+    let wrong = memory.compare(&said)?;
+    Ok(Report {
+        args: args.clone(),
+        pages: memory.source(),
+        watched,
+        snapshot,
+        times: [filled, ended - filled, begin.elapsed() - ended],
+        given_back: outcomes.iter().map(|outcome| outcome.given_back).sum(),
+        checksums: said.iter().filter_map(|checksums| checksums.last().copied()).collect(),
+        wrong,
+    })
+}
+
+/// What a processor of the guest did.
+#[derive(Default)]
+struct Outcome {
+    /// Its checksum after each pass.
+    checksums: Vec<u64>,
+    /// Pages that it gave back.
+    given_back: u64,
+}
+
+/// Runs the guest to its end. The machine is no more then.
+fn guest(args: &Args, machine: Machine, memory: &Memory, pager: &Pager) -> Result<Vec<Outcome>> {
+    // SAFETY: the memory outlives this function, and machine and processors do not.
+    unsafe { machine.set_memory(memory.mapping()) }?;
+    let layout = Layout::new(args.memory);
+    let processors = (0..args.processors).map(|number| machine.processor(number, layout.orders_at(number)));
+    let processors = processors.collect::<Result<Vec<_>>>()?;
+    thread::scope(|scope| {
+        let begin = |(number, processor)| scope.spawn(move || follow(processor, number, memory, pager));
+        let threads: Vec<_> = processors.into_iter().enumerate().map(begin).collect();
+        let ended = |thread: thread::ScopedJoinHandle<'_, Result<Outcome>>| match thread.join() {
+            Ok(outcome) => outcome,
+            Err(_) => Err(Problem::Failed("a processor's thread panicked".to_owned())),
+        };
+        // All have ended before the first error is told.
+        threads.into_iter().map(ended).collect::<Vec<_>>().into_iter().collect()
+    })
+}
+
+/// Runs a processor, and does what it asks for.
+fn follow(processor: Processor, number: usize, memory: &Memory, pager: &Pager) -> Result<Outcome> {
+    let mut outcome = Outcome::default();
+    processor.run(|said| {
+        match said {
+            Said::Pass(pass) if pass == outcome.checksums.len() as u64 => {
+                outcome.checksums.push(memory.checksum(number)?);
+            }
+            Said::Pass(pass) => return Err(Problem::Failed(format!("the guest's pass {pass} came out of turn"))),
+            Said::Balloon(first) => {
+                let (at, bytes) = memory.balloon(number, first)?;
+                give_back(pager, at, bytes, outcome.checksums.len().is_multiple_of(2))?;
+                outcome.given_back += (bytes / PAGE) as u64;
+            }
+        }
+        Ok(())
+    })?;
+    Ok(outcome)
+}
+
+/// Gives pages back that the guest does not need: through the pager, or as a program does that knows of none.
+fn give_back(pager: &Pager, at: usize, bytes: usize, through_pager: bool) -> Result<()> {
+    if through_pager {
+        // SAFETY: the guest has said that it does not need them.
+        return unsafe { pager.discard(at as *mut u8, bytes) }.map_err(|error| failed("a discard", error));
+    }
+    // SAFETY: as above.
+    match unsafe { libc::madvise(at as *mut _, bytes, libc::MADV_DONTNEED) } {
+        0 => Ok(()),
+        _ => Err(Problem::Failed(format!("madvise of a range: {}", std::io::Error::last_os_error()))),
+    }
+}
+
+/// A pager whose lent threads are given back when this goes.
+struct Lent<'a>(&'a Pager);
+
+impl Drop for Lent<'_> {
+    fn drop(&mut self) {
+        self.0.stop();
+    }
+}
+
+fn pager(args: &Args) -> Result<Pager> {
+    let mut options = PagerOptions {
+        resident_bytes: args.limit,
+        // KVM touches the memory in the kernel, where nobody takes a signal.
+        fault_mode: FaultMode::Threads,
+        without_move: args.without_move,
+        ..PagerOptions::default()
+    };
+    // The system counts memory files by themselves, so that what it counts as private is the guest's and staging.
+    options.zswap.pool.backing = Backing::MemoryFile;
+    Pager::new("kvm_guest", &options).map_err(|error| match error {
+        Error::System { errno: libc::EPERM | libc::EACCES | libc::ENOSYS, .. } => {
+            Problem::Missing(format!("no userfaultfd that serves KVM's touches: {error}"))
+        }
+        error => failed("no pager", error),
+    })
+}
+
+fn failed(what: &str, error: Error) -> Problem {
+    Problem::Failed(format!("{what}: {error}"))
+}
