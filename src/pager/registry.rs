@@ -47,16 +47,23 @@ pub fn unregister(core: &Arc<Core>) {
     }
 }
 
-/// What the handler of SIGBUS calls.
+/// What the handler of SIGBUS calls. The pager that has the address is asked first: others would read their events to
+/// find out that they don't.
 fn serve(touch: Touch) -> bool {
+    let asked = |core: &Core| core.extents.find(touch.at).is_some() && core.serve_signal(touch);
+    any(asked) || any(|core| core.serve_signal(touch))
+}
+
+/// Whether something holds for one of the pagers.
+fn any(holds: impl Fn(&Core) -> bool) -> bool {
     ENTRIES.iter().any(|entry| {
         if entry.core.load(SeqCst).is_null() {
             return false;
         }
         entry.users.fetch_add(1, SeqCst);
         // SAFETY: a pager that is registered is not dropped before `unregister` has seen its users leave.
-        let served = unsafe { entry.core.load(SeqCst).as_ref() }.is_some_and(|core| core.serve_signal(touch));
+        let held = unsafe { entry.core.load(SeqCst).as_ref() }.is_some_and(&holds);
         entry.users.fetch_sub(1, SeqCst);
-        served
+        held
     })
 }
