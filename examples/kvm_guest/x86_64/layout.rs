@@ -14,8 +14,8 @@ const ORDERS_BYTES: u64 = 64;
 pub const TABLES: u64 = 3 * PAGE64;
 /// Entries of a page table.
 const ENTRIES: u64 = 512;
-/// Of an entry: it is there, and may be written to.
-const PRESENT_WRITABLE: u64 = 3;
+/// Of an entry: it is there, and may be written to, by programs too.
+const FOR_ALL: u64 = 7;
 
 /// The layout of so much memory.
 #[derive(Clone, Copy, Debug)]
@@ -29,9 +29,14 @@ impl Layout {
         Self { pages: bytes / PAGE64 }
     }
 
+    /// The address of the device: the first one where there is no memory. The page is in the page tables.
+    pub fn device(&self) -> u64 {
+        self.pages * PAGE64
+    }
+
     /// The number of tables of each of the four levels, from the top.
     fn levels(&self) -> [u64; 4] {
-        let last = self.pages.div_ceil(ENTRIES);
+        let last = (self.pages + 1).div_ceil(ENTRIES);
         let third = last.div_ceil(ENTRIES);
         [1, third.div_ceil(ENTRIES), third, last]
     }
@@ -56,7 +61,8 @@ impl Layout {
     pub fn orders(&self, processor: usize, processors: usize, passes: u64) -> Orders {
         let (first, pages) = self.share(processor, processors);
         let checksum = processor as u64 + 1;
-        Orders { first: self.first() + first * PAGE64, pages, passes, balloon: pages / 32, checksum }
+        let first = self.first() + first * PAGE64;
+        Orders { first, pages, passes, balloon: pages / 32, checksum, device: self.device() }
     }
 
     /// Where its orders are.
@@ -74,12 +80,12 @@ impl Layout {
             at += tables * PAGE64;
             let (below, begin) = match levels.get(level + 1) {
                 Some(below) => (*below, at),
-                None => (self.pages, 0),
+                None => (self.pages + 1, 0),
             };
             let entry = |number: u64| match number {
                 // The page before the code.
                 0 if begin == 0 => 0,
-                _ if number < below => begin + number * PAGE64 | PRESENT_WRITABLE,
+                _ if number < below => begin + number * PAGE64 | FOR_ALL,
                 _ => 0,
             };
             entries.extend((0..tables * ENTRIES).map(entry));
@@ -96,7 +102,7 @@ mod tests {
     fn walk(tables: &[u64], address: u64) -> Option<u64> {
         let table = |at: u64, shift: u32| {
             let entry = tables[((at - TABLES) / 8 + (address >> shift) % ENTRIES) as usize];
-            (entry & PRESENT_WRITABLE == PRESENT_WRITABLE).then_some(entry & !(PAGE64 - 1))
+            (entry & FOR_ALL == FOR_ALL).then_some(entry & !(PAGE64 - 1))
         };
         [39, 30, 21, 12].into_iter().try_fold(TABLES, table)
     }
@@ -110,8 +116,9 @@ mod tests {
             for page in (1..bytes / PAGE64).step_by(if bytes > 1 << 28 { 517 } else { 1 }) {
                 assert_eq!(walk(&tables, page * PAGE64), Some(page * PAGE64));
             }
-            assert_eq!((walk(&tables, 0), walk(&tables, bytes)), (None, None));
+            assert_eq!((walk(&tables, 0), walk(&tables, bytes + PAGE64)), (None, None));
             assert_eq!(walk(&tables, bytes - PAGE64), Some(bytes - PAGE64));
+            assert_eq!(walk(&tables, layout.device()), Some(bytes));
         }
     }
 

@@ -1,8 +1,8 @@
-//! The virtual machine: processors in 64-bit mode, no devices but two ports.
+//! The virtual machine: processors in 64-bit mode, and one device, whose registers they write to.
 
 use super::super::{Problem, Result};
 use super::layout::{CODE, TABLES};
-use super::program::{BALLOON_PORT, PASS_PORT};
+use super::program::{BALLOON, END, PASS};
 use kvm_bindings::{KVM_API_VERSION, KVM_MAX_CPUID_ENTRIES, kvm_segment, kvm_userspace_memory_region};
 use kvm_ioctls::{Error, Kvm, VcpuExit, VcpuFd, VmFd};
 use vm_memory::{GuestAddress, GuestMemoryBackend, GuestMemoryMmap};
@@ -19,6 +19,8 @@ pub enum Said {
     Pass(u64),
     /// The pages from this one on, of its own, are not needed.
     Balloon(u64),
+    /// It is done.
+    End,
 }
 
 impl Machine {
@@ -47,8 +49,8 @@ impl Machine {
         unsafe { self.vm.set_user_memory_region(slot) }.map_err(|error| failed("guest memory", error))
     }
 
-    /// A processor that is about to run the code with these orders.
-    pub fn processor(&self, number: usize, orders_at: u64) -> Result<Processor> {
+    /// A processor that is about to run the code with these orders. At `device` there is no memory.
+    pub fn processor(&self, number: usize, orders_at: u64, device: u64) -> Result<Processor> {
         let fd = self.vm.create_vcpu(number as u64).map_err(|error| failed("a processor", error))?;
         let features = self.kvm.get_supported_cpuid(KVM_MAX_CPUID_ENTRIES);
         let set = features.and_then(|features| fd.set_cpuid2(&features));
@@ -57,11 +59,11 @@ impl Machine {
         let mut registers = fd.get_regs().map_err(|error| failed("registers", error))?;
         (registers.rip, registers.rdi, registers.rflags) = (CODE, orders_at, FLAGS);
         fd.set_regs(&registers).map_err(|error| failed("registers", error))?;
-        Ok(Processor { number, fd })
+        Ok(Processor { number, device, fd })
     }
 }
 
-/// The bit of the flags that is always set; interrupts are off.
+/// The bit of the flags that is always set; interrupts are off, and ports are not for the guest.
 const FLAGS: u64 = 2;
 /// Protected mode, the coprocessor's two that are always set, write protection, paging.
 const CR0: u64 = 1 | 1 << 4 | 1 << 5 | 1 << 16 | 1 << 31;
@@ -70,14 +72,19 @@ const CR4: u64 = 1 << 5;
 /// 64-bit mode is enabled, and active.
 const EFER: u64 = 1 << 8 | 1 << 10;
 
-/// Puts a processor where an operating system would after a page of code of its own. The segments are given as they are,
-/// so there need be no table of them.
+/// The privilege of programs. The guest needs no more; and a KVM that does without the processor's virtualization runs
+/// programs as they are, and what an operating system does instruction by instruction.
+const USER: u8 = 3;
+
+/// Puts a processor where an operating system would have it when it begins to run a program. The segments are given as
+/// they are, so there need be no table of them.
 fn enter_64_bit(fd: &VcpuFd) -> std::result::Result<(), Error> {
     let mut special = fd.get_sregs()?;
     (special.cr0, special.cr3, special.cr4, special.efer) = (CR0, TABLES, CR4, EFER);
     let data = kvm_segment {
         limit: u32::MAX,
-        selector: 0x10,
+        selector: 0x13,
+        dpl: USER,
         // Writable, and used.
         type_: 3,
         present: 1,
@@ -87,7 +94,7 @@ fn enter_64_bit(fd: &VcpuFd) -> std::result::Result<(), Error> {
         ..Default::default()
     };
     // Code that can be read, and was used; of 64 bits.
-    special.cs = kvm_segment { selector: 8, type_: 11, db: 0, l: 1, ..data };
+    special.cs = kvm_segment { selector: 0xb, type_: 11, db: 0, l: 1, ..data };
     (special.ds, special.es, special.fs, special.gs, special.ss) = (data, data, data, data, data);
     fd.set_sregs(&special)
 }
@@ -95,6 +102,8 @@ fn enter_64_bit(fd: &VcpuFd) -> std::result::Result<(), Error> {
 /// A processor.
 pub struct Processor {
     number: usize,
+    /// The address of its device.
+    device: u64,
     fd: VcpuFd,
 }
 
@@ -103,13 +112,13 @@ impl Processor {
     pub fn run(mut self, mut hear: impl FnMut(Said) -> Result<()>) -> Result<()> {
         loop {
             let said = match self.fd.run() {
-                Ok(VcpuExit::IoOut(port, bytes)) => heard(port, bytes),
-                Ok(VcpuExit::Hlt) => return Ok(()),
+                Ok(VcpuExit::MmioWrite(at, bytes)) => heard(at.wrapping_sub(self.device), bytes),
                 Ok(exit) => Err(format!("{exit:?}")),
                 Err(error) if [libc::EINTR, libc::EAGAIN].contains(&error.errno()) => continue,
                 Err(error) => Err(error.to_string()),
             };
             match said {
+                Ok(Said::End) => return Ok(()),
                 Ok(said) => hear(said)?,
                 Err(why) => {
                     let at = self.fd.get_regs().map_or(0, |registers| registers.rip);
@@ -121,11 +130,12 @@ impl Processor {
     }
 }
 
-fn heard(port: u16, bytes: &[u8]) -> std::result::Result<Said, String> {
-    match (port, <[u8; 4]>::try_from(bytes)) {
-        (PASS_PORT, Ok(word)) => Ok(Said::Pass(u32::from_le_bytes(word).into())),
-        (BALLOON_PORT, Ok(word)) => Ok(Said::Balloon(u32::from_le_bytes(word).into())),
-        _ => Err(format!("it wrote {bytes:?} to port {port:#x}")),
+fn heard(at: u64, bytes: &[u8]) -> std::result::Result<Said, String> {
+    match (at, <[u8; 8]>::try_from(bytes)) {
+        (PASS, Ok(word)) => Ok(Said::Pass(u64::from_le_bytes(word))),
+        (BALLOON, Ok(word)) => Ok(Said::Balloon(u64::from_le_bytes(word))),
+        (END, Ok(_)) => Ok(Said::End),
+        _ => Err(format!("it wrote {bytes:?} to its device at {at:#x}")),
     }
 }
 

@@ -140,7 +140,8 @@ fn guest(args: &Args, machine: Machine, memory: &Memory, pager: &Pager) -> Resul
     // SAFETY: the memory outlives this function, and machine and processors do not.
     unsafe { machine.set_memory(memory.mapping()) }?;
     let layout = Layout::new(args.memory);
-    let processors = (0..args.processors).map(|number| machine.processor(number, layout.orders_at(number)));
+    let processors =
+        (0..args.processors).map(|number| machine.processor(number, layout.orders_at(number), layout.device()));
     let processors = processors.collect::<Result<Vec<_>>>()?;
     thread::scope(|scope| {
         let begin = |(number, processor)| scope.spawn(move || follow(processor, number, memory, pager));
@@ -162,6 +163,7 @@ fn follow(processor: Processor, number: usize, memory: &Memory, pager: &Pager) -
             Said::Pass(pass) if pass == outcome.checksums.len() as u64 => {
                 outcome.checksums.push(memory.checksum(number)?);
             }
+            Said::End => {}
             Said::Pass(pass) => return Err(Problem::Failed(format!("the guest's pass {pass} came out of turn"))),
             Said::Balloon(first) => {
                 let (at, bytes) = memory.balloon(number, first)?;

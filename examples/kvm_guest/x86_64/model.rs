@@ -62,7 +62,7 @@ mod tests {
 
     #[test]
     fn the_checksum_depends_on_every_page() {
-        let orders = Orders { first: 0, pages: 9, passes: 3, balloon: 2, checksum: 1 };
+        let orders = Orders { first: 0, pages: 9, passes: 3, balloon: 2, checksum: 1, device: 0 };
         let checksums = |changed: usize| {
             let mut pages = [[7; PAGE / 8]; 9];
             pages[changed][511] = 8;

@@ -1,12 +1,15 @@
 //! What the guest runs: machine code, assembled with this program and copied into the guest's memory. It is at home at
-//! every address, needs no stack, and has no handlers: a fault of its own ends the processor, which the host tells.
+//! every address, needs no stack, and has no handlers: a fault of its own ends the processor, which the host
+//! tells.
 
 use std::arch::global_asm;
 
-/// The port where the guest says that a pass is over, and which.
-pub const PASS_PORT: u16 = 0x600;
-/// The port where the guest gives pages back, as a balloon would: the number of the first, of those that are its own.
-pub const BALLOON_PORT: u16 = 0x604;
+/// The device's registers, which are written to: the number of a pass that is over.
+pub const PASS: u64 = 0;
+/// A range is given back, as a balloon would: the number of its first page, of those that are the processor's own.
+pub const BALLOON: u64 = 8;
+/// The processor is done.
+pub const END: u64 = 16;
 
 /// What a processor of the guest is told, and what it answers: words in its memory, in this order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,17 +24,19 @@ pub struct Orders {
     pub balloon: u64,
     /// The checksum to begin with, and the one of all that was done so far.
     pub checksum: u64,
+    /// The address of the device.
+    pub device: u64,
 }
 
 /// Where the checksum is in the orders, in words.
 pub const CHECKSUM_WORD: u64 = 4;
 /// Words of the orders.
-pub const WORDS: usize = 5;
+pub const WORDS: usize = 6;
 
 impl Orders {
     /// As they lie in memory.
     pub fn words(&self) -> [u64; WORDS] {
-        [self.first, self.pages, self.passes, self.balloon, self.checksum]
+        [self.first, self.pages, self.passes, self.balloon, self.checksum, self.device]
     }
 }
 
@@ -45,7 +50,7 @@ pub const STEP: u64 = 0x5d58_8b65;
 //   r10      a power of two less one, at least r9 - 1     r13      the number that the next page is made of
 //   r11      the checksum                                 r14, rcx how numbers follow each other, and how they are mixed
 //   r15      MULTIPLIER                                   rsi      the page's address
-//   rbx      the word in the page                         rax, rbp what is computed
+//   rbx      the word in the page                         rax, rbp, rdx what is computed
 global_asm!(
     ".pushsection .rodata.kvm_guest, \"a\", @progbits",
     ".globl zsalloc_kvm_guest_begin",
@@ -111,9 +116,8 @@ global_asm!(
     "    jnz 5b",
     // The pass is over.
     "    mov [rdi + 32], r11",
-    "    mov eax, r12d",
-    "    mov edx, {pass_port}",
-    "    out dx, eax",
+    "    mov rdx, [rdi + 40]",
+    "    mov [rdx + {pass}], r12",
     // Gives pages back; which ones depends on the checksum.
     "    mov rbx, [rdi + 24]",
     "    test rbx, rbx",
@@ -124,22 +128,22 @@ global_asm!(
     "    shr rax, 32",
     "    imul rax, rbp",
     "    shr rax, 32",
-    "    mov edx, {balloon_port}",
-    "    out dx, eax",
+    "    mov [rdx + {balloon}], rax",
     "7:  lea rax, [r9 - 1]",
     "    or rax, 1",
     "    bsr rcx, rax",
     "    inc r12",
     "    cmp r12, [rdi + 16]",
     "    jb 2b",
-    "8:  hlt",
+    "8:  mov [rdx + {end}], r12",
     "    jmp 8b",
     "zsalloc_kvm_guest_end:",
     ".popsection",
     multiplier = const MULTIPLIER as i64,
     step = const STEP,
-    pass_port = const PASS_PORT,
-    balloon_port = const BALLOON_PORT,
+    pass = const PASS,
+    balloon = const BALLOON,
+    end = const END,
 );
 
 unsafe extern "C" {
