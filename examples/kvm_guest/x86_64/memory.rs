@@ -91,7 +91,8 @@ impl Memory {
         self.mapping.read_obj(GuestAddress(at)).map_err(|error| outside(at, &error))
     }
 
-    /// The range that a processor gives back, from this one of its pages on: where it is in this process, and its bytes.
+    /// The range that a processor gives back, from this one of its pages on: where it is in this process, and its
+    /// bytes.
     pub fn balloon(&self, processor: usize, first: u64) -> Result<(usize, usize)> {
         let orders = &self.orders[processor];
         if first + orders.balloon > orders.pages {

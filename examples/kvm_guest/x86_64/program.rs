@@ -48,7 +48,7 @@ pub const STEP: u64 = 0x5d58_8b65;
 // In: rdi, the address of the orders. Meanwhile:
 //   r8, r9   first page's address, number of pages        r12      the pass, from 0
 //   r10      a power of two less one, at least r9 - 1     r13      the number that the next page is made of
-//   r11      the checksum                                 r14, rcx how numbers follow each other, and how they are mixed
+//   r11      the checksum                                 r14, rcx how numbers follow each other, and are mixed
 //   r15      MULTIPLIER                                   rsi      the page's address
 //   rbx      the word in the page                         rax, rbp, rdx what is computed
 global_asm!(
@@ -68,8 +68,8 @@ global_asm!(
     "    mov r10d, 2",
     "    shl r10, cl",
     "    dec r10",
-    // An even pass is in a random order, another one each time. cl, half of the numbers' bits, is how far upper bits are
-    // mixed into lower ones, which by themselves come in turn.
+    // An even pass is in a random order, another one each time. cl, half of the numbers' bits, is how far upper bits
+    // are mixed into lower ones, which by themselves come in turn.
     "2:  test r12b, 1",
     "    jnz 3f",
     "    mov r14d, {step}",

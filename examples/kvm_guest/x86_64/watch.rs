@@ -20,8 +20,8 @@ pub struct Watched {
     pub guest: u64,
     /// Of the staging range.
     pub staged: u64,
-    /// Of private memory, beyond what there was before the guest's first page. It is of one moment, and no less than the
-    /// guest's memory and the staging range together.
+    /// Of private memory, beyond what there was before the guest's first page. It is of one moment, and no less than
+    /// the guest's memory and the staging range together.
     pub private: u64,
 }
 
