@@ -20,10 +20,9 @@ pub mod userfault;
 
 /// The error numbers this crate speaks.
 pub mod errno {
-    pub use libc::{
-        EAGAIN, EBUSY, ECONNRESET, EEXIST, EINTR, EINVAL, EIO, EMFILE, ENFILE, ENOENT, ENOMEM, ENOSPC, ENOSYS, EPERM,
-        EPIPE, ESRCH,
-    };
+    pub use libc::{EAGAIN, EBUSY, EEXIST, EINTR, EINVAL, EIO, EMFILE, ENFILE, ENOENT, ENOMEM, ENOSPC, ENOSYS, EPERM};
+    #[cfg(feature = "uffd")]
+    pub use libc::{ECONNRESET, EPIPE, ESRCH};
 }
 
 /// A positive errno.
@@ -35,6 +34,8 @@ type Result<T> = std::result::Result<T, Errno>;
 /// The kinds of calls that tests can make fail.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
+// The last of them are the pager's.
+#[cfg_attr(not(feature = "uffd"), allow(dead_code))]
 pub enum Call {
     /// Reserving or mapping addresses.
     Map,

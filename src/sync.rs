@@ -15,6 +15,8 @@ pub use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering, fence};
 /// The lock order. A thread that holds a lock takes only those below it in this list. User callbacks run with none
 /// held.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+// The first of them are the pager's.
+#[cfg_attr(any(not(feature = "uffd"), loom), allow(dead_code))]
 pub enum Rank {
     /// The touches that wait to be served by a pager, its events, and who may change its table of extents.
     Inbox,

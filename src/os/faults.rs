@@ -14,6 +14,7 @@ pub struct Faults {
     /// What they say; 0 is ENOMEM.
     errno: [AtomicU64; CALL_KINDS],
     /// How many pages they do before, if they do pages.
+    #[cfg_attr(not(feature = "uffd"), allow(dead_code))]
     pages: [AtomicU64; CALL_KINDS],
 }
 

@@ -85,7 +85,7 @@ impl Layout {
             let entry = |number: u64| match number {
                 // The page before the code.
                 0 if begin == 0 => 0,
-                _ if number < below => begin + number * PAGE64 | FOR_ALL,
+                _ if number < below => (begin + number * PAGE64) | FOR_ALL,
                 _ => 0,
             };
             entries.extend((0..tables * ENTRIES).map(entry));
