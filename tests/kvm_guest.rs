@@ -70,13 +70,6 @@ fn a_guest_outgrows_its_limit_and_every_checksum_is_right() {
 }
 
 #[test]
-fn its_pages_are_evicted_where_none_can_be_moved() {
-    let Some(table) = well(&["--memory=24M", "--limit=8M", "--without-move"]) else { return };
-    outgrew_its_limit(&table);
-    assert_eq!(number(&table, "evictions: staged"), 0.0, "{table}");
-}
-
-#[test]
 fn four_processors_and_the_same_memory() {
     let Some(table) = well(&["--memory=24M", "--limit=8M", "--processors=4", "--passes=3"]) else { return };
     outgrew_its_limit(&table);
