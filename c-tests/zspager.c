@@ -131,7 +131,7 @@ int main(void)
     outgrows(ZSPAGER_FAULT_SIGBUS, 0, NULL, 0);
     outgrows(ZSPAGER_FAULT_SIGBUS, 0, both, 2);
     outgrows(ZSPAGER_FAULT_THREADS, 0, all, 2);
-    outgrows(ZSPAGER_FAULT_SIGBUS, ZSPAGER_WITHOUT_MOVE, both, 2);
+    outgrows(ZSPAGER_FAULT_SIGBUS, ZSPAGER_EVICT_IN_PLACE, both, 2);
     destroy();
     upkeep();
     memory_file();

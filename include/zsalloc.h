@@ -345,11 +345,11 @@
 #define ZSPAGER_FAULT_THREADS 1
 
 /**
- * For zspager_options.flags: private pages are not moved to a staging range but protected, copied
- * and dropped, as on systems before Linux 6.8. zspager_discard() is the only way then to give pages
- * of a region back.
+ * For zspager_options.flags: private pages are not moved to a staging range but evicted where they
+ * are: protected, copied, and dropped, as on systems before Linux 6.8. It is faster where several
+ * threads run at once; but zspager_discard() is the only way then to give pages of a region back.
  */
-#define ZSPAGER_WITHOUT_MOVE 1
+#define ZSPAGER_EVICT_IN_PLACE 1
 
 /**
  * For zspager_region_options.flags: the region is a shared mapping of a memory file, and shared_fd
@@ -768,7 +768,7 @@ struct zspager_options {
     uint32_t staged_percent;
     /** Most regions at the same time: at most 65536. 0: 1024. */
     uint32_t max_regions;
-    /** ZSPAGER_WITHOUT_MOVE, or 0. */
+    /** ZSPAGER_EVICT_IN_PLACE, or 0. */
     uint32_t flags;
     /**
      * The zswap that pages go to: its limit and its codec; NULL for the defaults. Its

@@ -46,15 +46,15 @@ struct World {
 #[derive(Clone, Copy, Debug)]
 struct Kind {
     mode: FaultMode,
-    without_move: bool,
+    evict_in_place: bool,
     with_file: bool,
 }
 
 const KINDS: [Kind; 4] = [
-    Kind { mode: FaultMode::Sigbus, without_move: false, with_file: false },
-    Kind { mode: FaultMode::Threads, without_move: false, with_file: true },
-    Kind { mode: FaultMode::Sigbus, without_move: true, with_file: true },
-    Kind { mode: FaultMode::Threads, without_move: true, with_file: false },
+    Kind { mode: FaultMode::Sigbus, evict_in_place: false, with_file: false },
+    Kind { mode: FaultMode::Threads, evict_in_place: false, with_file: true },
+    Kind { mode: FaultMode::Sigbus, evict_in_place: true, with_file: true },
+    Kind { mode: FaultMode::Threads, evict_in_place: true, with_file: false },
 ];
 
 fn number(name: &str) -> Option<u64> {
@@ -98,7 +98,7 @@ fn one_round(kind: Kind, time: Duration, seed: u64) {
     let options = PagerOptions {
         resident_bytes: LIMIT,
         fault_mode: kind.mode,
-        without_move: kind.without_move,
+        evict_in_place: kind.evict_in_place,
         max_held_bytes: 1 << 20,
         zswap: ZswapOptions { max_bytes: if kind.with_file { 12 << 20 } else { 0 }, ..ZswapOptions::default() },
         ..PagerOptions::default()
@@ -107,7 +107,7 @@ fn one_round(kind: Kind, time: Duration, seed: u64) {
     let world = World {
         pager: Pager::new("torture", &options).unwrap(),
         slots: (0..SLOTS).map(|_| Slot::default()).collect(),
-        events: !kind.without_move,
+        events: !kind.evict_in_place,
         stop: AtomicBool::new(false),
         steps: AtomicU64::new(0),
         limit: AtomicU64::new(LIMIT),

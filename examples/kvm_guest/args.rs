@@ -14,7 +14,7 @@ Usage: kvm_guest [OPTIONS]
   --limit BYTES       most of it that is resident; default: a quarter of the memory
   --passes N          how often the guest goes over all pages; every other time in turn; default 4
   --processors N      of the guest, each with pages of its own; default 2
-  --without-move      evict as on systems that can't move pages (before Linux 6.8)
+  --in-place      evict as on systems that can't move pages (before Linux 6.8)
   --help              this text
 
 ZSALLOC_PAGES=FILE[:FILE...] in the environment names the files whose pages are taken, such as dumps of memory.
@@ -43,12 +43,12 @@ pub struct Args {
     /// Processors of the guest.
     pub processors: usize,
     /// No pages are moved.
-    pub without_move: bool,
+    pub evict_in_place: bool,
 }
 
 impl Default for Args {
     fn default() -> Self {
-        Self { memory: 192 * MIB, limit: 0, passes: 4, processors: 2, without_move: false }
+        Self { memory: 192 * MIB, limit: 0, passes: 4, processors: 2, evict_in_place: false }
     }
 }
 
@@ -66,8 +66,8 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command> {
         };
         match name.as_str() {
             "--help" | "-h" if value.is_none() => return Ok(Command::Help),
-            "--without-move" if value.is_none() => {
-                parsed.without_move = true;
+            "--in-place" if value.is_none() => {
+                parsed.evict_in_place = true;
                 continue;
             }
             _ => {}
@@ -124,8 +124,8 @@ mod tests {
 
     #[test]
     fn options_with_and_without_an_equals_sign() {
-        let args = parsed(&["--memory=64M", "--passes", "3", "--processors=1", "--without-move"]).unwrap();
-        let wanted = Args { memory: 64 * MIB, limit: 16 * MIB, passes: 3, processors: 1, without_move: true };
+        let args = parsed(&["--memory=64M", "--passes", "3", "--processors=1", "--in-place"]).unwrap();
+        let wanted = Args { memory: 64 * MIB, limit: 16 * MIB, passes: 3, processors: 1, evict_in_place: true };
         assert_eq!(args, wanted);
         assert_eq!(parsed(&[]).unwrap().limit, 48 * MIB);
     }
@@ -139,7 +139,7 @@ mod tests {
             &["--limit", "-1"],
             &["--passes=0"],
             &["--processors=17"],
-            &["--without-move=1"],
+            &["--in-place=1"],
             &["file"],
         ];
         senseless.iter().for_each(|args| assert_eq!(parsed(args).unwrap_err().status(), 2, "{args:?}"));

@@ -354,7 +354,7 @@ fn open(os: &Os, options: &PagerOptions) -> Result<(Userfault, bool)> {
         _ => Error::system(errno, &"userfaultfd"),
     };
     let there = Userfault::features_of_the_system(os, user_only).map_err(refused)?;
-    let moves = there & feature::MOVE != 0 && !options.without_move;
+    let moves = there & feature::MOVE != 0 && !options.evict_in_place;
     let mut wanted = feature::EVENT_REMAP | feature::EVENT_UNMAP | feature::MISSING_SHMEM | feature::WP;
     wanted |= feature::WP_SHMEM | feature::POISON;
     wanted &= there;

@@ -29,9 +29,11 @@ pub struct PagerOptions {
     pub max_held_bytes: u64,
     /// Most regions, up to 65,536; 0: 1024.
     pub max_regions: usize,
-    /// Private pages are not moved to a staging range but protected, copied and dropped, as on systems before Linux
-    /// 6.8. Then [`crate::Pager::discard`] is the only way to give pages of a region back.
-    pub without_move: bool,
+    /// Private pages are not moved to a staging range but evicted where they are: protected, copied, and dropped, as is
+    /// done on systems before Linux 6.8 anyhow. It is faster where several threads run at once, for moving single pages
+    /// interrupts every processor that runs the process; but then [`crate::Pager::discard`] is the only way to give
+    /// pages of a region back, and none is brought back uncompressed.
+    pub evict_in_place: bool,
     /// Where pages go: their limit, and codec. `accept_percent` 0 is 98 here.
     pub zswap: ZswapOptions,
 }

@@ -203,7 +203,7 @@ fn pager(args: &Args) -> Result<Pager> {
         resident_bytes: args.limit,
         // KVM touches the memory in the kernel, where nobody takes a signal.
         fault_mode: FaultMode::Threads,
-        without_move: args.without_move,
+        evict_in_place: args.evict_in_place,
         ..PagerOptions::default()
     };
     // The system counts memory files by themselves, so that what it counts as private is the guest's and staging.

@@ -1,8 +1,8 @@
 //! From the options that C passes to those of a [`Pager`](crate::Pager) and its regions.
 
 use super::types::{
-    ZSPAGER_DISCARD, ZSPAGER_FAULT_SIGBUS, ZSPAGER_FAULT_THREADS, ZSPAGER_REGION_NO_WRITEBACK, ZSPAGER_REGION_SHARED,
-    ZSPAGER_RUN_ALL, ZSPAGER_RUN_EVICT, ZSPAGER_RUN_SERVE, ZSPAGER_WITHOUT_MOVE, zspager_options,
+    ZSPAGER_DISCARD, ZSPAGER_EVICT_IN_PLACE, ZSPAGER_FAULT_SIGBUS, ZSPAGER_FAULT_THREADS, ZSPAGER_REGION_NO_WRITEBACK,
+    ZSPAGER_REGION_SHARED, ZSPAGER_RUN_ALL, ZSPAGER_RUN_EVICT, ZSPAGER_RUN_SERVE, zspager_options,
     zspager_region_options,
 };
 use crate::capi::structs::Received;
@@ -24,7 +24,7 @@ pub unsafe fn convert(received: &Received<zspager_options>) -> Result<PagerOptio
     if options.reserved != [0; 4] {
         return Err(RESERVED);
     }
-    if options.flags & !ZSPAGER_WITHOUT_MOVE != 0 {
+    if options.flags & !ZSPAGER_EVICT_IN_PLACE != 0 {
         return Err(FLAG);
     }
     let fault_mode = match options.fault_mode {
@@ -40,7 +40,7 @@ pub unsafe fn convert(received: &Received<zspager_options>) -> Result<PagerOptio
         staged_percent: options.staged_percent.try_into().map_err(|_| STAGED)?,
         max_held_bytes: options.max_held_bytes,
         max_regions: options.max_regions as usize,
-        without_move: options.flags & ZSPAGER_WITHOUT_MOVE != 0,
+        evict_in_place: options.flags & ZSPAGER_EVICT_IN_PLACE != 0,
         zswap,
     })
 }

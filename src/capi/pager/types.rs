@@ -14,10 +14,10 @@ pub const ZSPAGER_FAULT_SIGBUS: u32 = 0;
 /// vm.unprivileged_userfaultfd=1, or a /dev/userfaultfd that may be opened.
 pub const ZSPAGER_FAULT_THREADS: u32 = 1;
 
-/// For zspager_options.flags: private pages are not moved to a staging range but protected, copied
-/// and dropped, as on systems before Linux 6.8. zspager_discard() is the only way then to give pages
-/// of a region back.
-pub const ZSPAGER_WITHOUT_MOVE: u32 = 1;
+/// For zspager_options.flags: private pages are not moved to a staging range but evicted where they
+/// are: protected, copied, and dropped, as on systems before Linux 6.8. It is faster where several
+/// threads run at once; but zspager_discard() is the only way then to give pages of a region back.
+pub const ZSPAGER_EVICT_IN_PLACE: u32 = 1;
 
 /// For zspager_region_options.flags: the region is a shared mapping of a memory file, and shared_fd
 /// and shared_offset say of which part. Without this flag it is private anonymous memory.
@@ -59,7 +59,7 @@ pub struct zspager_options {
     pub staged_percent: u32,
     /// Most regions at the same time: at most 65536. 0: 1024.
     pub max_regions: u32,
-    /// ZSPAGER_WITHOUT_MOVE, or 0.
+    /// ZSPAGER_EVICT_IN_PLACE, or 0.
     pub flags: u32,
     /// The zswap that pages go to: its limit and its codec; NULL for the defaults. Its
     /// accept_percent is 98 if it is 0. Its name and its message are not used.

@@ -47,9 +47,9 @@ fn by_lent_threads() {
 }
 
 #[test]
-fn without_move() {
+fn in_place() {
     for mode in [FaultMode::Sigbus, FaultMode::Threads] {
-        let options = PagerOptions { without_move: true, ..limited(LIMIT, mode) };
+        let options = PagerOptions { evict_in_place: true, ..limited(LIMIT, mode) };
         outgrows(&options, &[Duty::Serve, Duty::Evict]);
     }
 }
