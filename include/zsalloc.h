@@ -799,7 +799,9 @@ struct zspager_region_options {
     uint64_t shared_offset;
     /**
      * With ZSPAGER_REGION_SHARED, else 0: the memory file, open for reading and writing. It is
-     * duplicated: the caller may close it.
+     * duplicated: the caller may close it. While the region is there, pages that are not in memory
+     * are holes in the file, and other mappings of it read zeros there. Removing the region without
+     * ZSPAGER_DISCARD fills them; unmapping the range without that loses them.
      */
     int32_t shared_fd;
     /** ZSPAGER_REGION_*, or-ed. */
@@ -1749,8 +1751,7 @@ int zspager_resume(struct zspager *pager);
 
 /**
  * Stores in *fd the userfaultfd of the regions. It stays the pager's: do not read it or close it.
- * It is for a guardian: another process that holds a duplicate of it, so that threads do not read
- * zeros for pages that are not in memory, should this process die while others share the memory.
+ * It is there to be recognised: in /proc/self/fdinfo, or among descriptors that are to stay open.
  *
  * Errors:
  * -EINVAL: pager or fd is NULL.
@@ -1764,7 +1765,8 @@ int zspager_descriptor(struct zspager *pager, int *fd);
  * use already or not, at `memory`. What is above the limit then is evicted before this returns.
  * Huge pages are turned off for the range, and forked children do not get it.
  *
- * memory, bytes: whole pages of 4096 bytes, mapped readable and writable.
+ * memory, bytes: whole pages of 4096 bytes, mapped readable and writable. The mapping must not
+ *     grow by mremap(): nobody would serve the tail.
  * options: NULL for the defaults: private anonymous memory.
  *
  * Errors:
@@ -1832,7 +1834,8 @@ int zspager_release(struct zspager *pager, const void *memory, size_t bytes);
 
 /**
  * Gives the pages of a range back: they read as zero, and cost nothing. As madvise() with
- * MADV_DONTNEED, or with MADV_REMOVE for a memory file, which wait for a lent thread.
+ * MADV_DONTNEED, or with MADV_REMOVE for a memory file, which wait for a lent thread. Pages that
+ * are held stay where they are, and are zeros.
  *
  * Errors:
  * -EINVAL: pager is NULL, the range is not whole pages, or a part of it is in no region.

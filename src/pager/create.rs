@@ -181,7 +181,8 @@ impl Pager {
     /// # Safety
     /// From here to the end of the region, all of this process's use of the memory goes through this range. It is not
     /// unmapped or moved while another thread might map something else to its addresses at that very moment: remove the
-    /// region first, or a part of it by [`Pager::discard`] and munmap.
+    /// region first, or a part of it by [`Pager::discard`] and munmap. It does not grow, by mremap: nobody would serve
+    /// the tail.
     pub unsafe fn add_region(&self, at: *mut u8, bytes: usize, options: &RegionOptions) -> Result<RegionId> {
         self.check()?;
         let _signals = Blocked::new();
@@ -226,7 +227,8 @@ impl Pager {
     }
 
     /// Gives the whole pages of a range of regions back: they read as zero, and cost nothing. As madvise with
-    /// MADV_DONTNEED, or MADV_REMOVE for a memory file, which need a lent thread to read their event.
+    /// MADV_DONTNEED, or MADV_REMOVE for a memory file, which need a lent thread to read their event. Pages that are
+    /// held, or that the system has pinned, stay where they are, and are zeros.
     ///
     /// # Errors
     /// [`Error::Invalid`] if a part of the range is in no region, [`Error::System`] if the system refuses.
@@ -263,8 +265,8 @@ impl Pager {
         self.0.bell.silence();
     }
 
-    /// The userfaultfd: for a guardian that holds a duplicate of it, so that no thread reads zeros for pages that are
-    /// not in memory, should this process end while others share the memory.
+    /// The userfaultfd of the regions. It stays the pager's: whoever reads from it takes events and touches away from
+    /// the pager. It is there to be recognised (in `/proc/self/fdinfo`, in a list of descriptors to leave open).
     pub fn descriptor(&self) -> RawFd {
         self.0.uffd.fd()
     }

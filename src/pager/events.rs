@@ -257,9 +257,9 @@ impl Core {
     /// A staged page, which this thread has claimed, is not needed: its memory goes now.
     fn unstage(&self, slot: u32) {
         self.staging.went(1);
-        // SAFETY: the claim makes the slot's page this thread's, and no word will name it.
-        if unsafe { self.staging.give_back(slot, 1) }.is_ok() {
-            self.uncharge(1);
-        }
+        // SAFETY: the claim makes the slot's page this thread's, and no word will name it. Should the system refuse, it
+        // goes with its block.
+        let _ = unsafe { self.staging.give_back(slot, 1) };
+        self.uncharge(1);
     }
 }

@@ -10,7 +10,7 @@ use super::staging::{BLOCK, Block, PageId};
 use super::word::{Copied, Kind, MAX_AGE, State};
 use crate::error::Error;
 use crate::os::{self, errno};
-use crate::sync::{Lock, Ordering::Relaxed, Rank};
+use crate::sync::{Lock, Ordering::Relaxed, Rank, Wait};
 use crate::units::PAGE;
 
 /// State words that are looked at with the hand's lock held, at most.
@@ -23,6 +23,8 @@ const LAPS: u32 = MAX_AGE + 2;
 const WRITE_BACK: u64 = 64;
 /// Rounds without anything done after which an eviction gives up.
 const IDLE: u32 = 3;
+/// How often one that has a goal tries again then, which is some 150 ms if nothing goes all the while.
+const PATIENCE: u32 = 200;
 
 /// Where the clock hand stands: an address.
 pub struct Hand(usize);
@@ -116,7 +118,7 @@ impl Core {
                     idle = if drained + filled.gone + filled.staged > 0 { 0 } else { idle + 1 };
                 }
                 // Others drain what there is; and what is staged by now is next.
-                Evicted::None => idle += 1,
+                Evicted::None => idle = if filled.gone > 0 { 0 } else { idle + 1 },
                 Evicted::Full if gone > 0 => break,
                 Evicted::Full => return Evicted::Full,
             }
@@ -208,6 +210,11 @@ impl Core {
             if let Some(errno) = moved.stopped
                 && done == 0
             {
+                if errno.0 == errno::EEXIST {
+                    // The system refused once to take back what was there.
+                    // SAFETY: the block is this thread's, and no word names the slot.
+                    let _ = unsafe { self.staging.give_back(slot, 1) };
+                }
                 self.not_moved(picks, first, errno.0);
                 first += 1;
             }
@@ -327,16 +334,25 @@ impl Core {
         State::stored(was.age(), self.departures.fetch_add(1, Relaxed) as u32)
     }
 
-    /// Evicts until so many pages are resident at most, as far as that can be.
+    /// Evicts until so many pages are resident at most, as far as that can be. Waits for others that are evicting, or
+    /// that change the regions, but not for ever. The caller has no page claimed, and holds no lock.
     pub fn evict_to(&self, pages: u64) -> Evicted {
-        let mut gone = 0;
+        let (mut gone, mut fruitless, mut wait) = (0, 0, Wait::default());
         loop {
             let above = self.resident().saturating_sub(pages);
-            match self.evict_some(above.min(u64::from(BLOCK as u32))) {
-                _ if above == 0 => return Evicted::Pages(gone),
-                Evicted::Pages(some) => gone += some,
-                stopped if gone == 0 => return stopped,
-                _ => return Evicted::Pages(gone),
+            if above == 0 || fruitless == PATIENCE || self.resident() <= self.held() {
+                return if gone > 0 || above == 0 { Evicted::Pages(gone) } else { Evicted::None };
+            }
+            match self.evict_some(above.min(BLOCK as u64)) {
+                Evicted::Pages(some) => (gone, fruitless, wait) = (gone + some, 0, Wait::default()),
+                Evicted::Full if gone == 0 => return Evicted::Full,
+                Evicted::Full => return Evicted::Pages(gone),
+                Evicted::None => {
+                    fruitless += 1;
+                    // An event that is waiting to be read may be what others wait for.
+                    self.read_events();
+                    wait.a_moment();
+                }
             }
         }
     }

@@ -16,7 +16,8 @@
 //! |---|---|
 //! | `word` | the bits of a state word |
 //! | `page` | the protocol of the state word: claims |
-//! | `region`, `regions` | a region and its words; adding and removing them, holding and discarding parts |
+//! | `region`, `regions` | a region and its words; adding and removing them |
+//! | `hold`, `discard` | parts that stay in their places; parts that are given back |
 //! | `extents` | which addresses are whose |
 //! | `fault` | serving a touch |
 //! | `evict`, `staging` | the clock hand, the staging range, compressing |
@@ -34,6 +35,7 @@ mod copy_out;
 pub(crate) mod core;
 mod counts;
 mod create;
+mod discard;
 mod events;
 pub(crate) mod evict;
 mod extents;
@@ -41,6 +43,7 @@ pub(crate) mod fault;
 mod gate;
 mod guardian;
 mod guest;
+mod hold;
 mod options;
 mod page;
 pub(crate) mod region;

@@ -42,7 +42,9 @@ pub struct PagerOptions {
 #[derive(Clone, Debug, Default)]
 pub struct RegionOptions {
     /// A memory file that the range is a shared mapping of, open for reading and writing, and the offset in it that the
-    /// range begins at. The descriptor is duplicated.
+    /// range begins at. The descriptor is duplicated. While the region is there, pages that are not in memory are holes
+    /// in the file: other mappings of it read zeros there. [`Removal::Restore`] fills them; unmapping the range without
+    /// it loses them.
     pub shared: Option<(RawFd, u64)>,
     /// Most bytes that its pages may take compressed; 0: no limit of its own.
     pub max_stored_bytes: u64,

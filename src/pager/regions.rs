@@ -1,21 +1,19 @@
-//! Adding and removing regions, holding and discarding parts of them.
+//! Adding and removing regions.
 
 use super::core::Core;
 use super::extents::Extent;
 use super::fault::{Served, Want};
 use super::options::{RegionOptions, Removal};
-use super::page::Claim;
 use super::region::{Memory, Region};
-use super::word::{Copied, Kind, MAX_PAYLOAD, State};
+use super::word::{Kind, State};
 use crate::error::{Error, Result};
 use crate::os::userfault::feature;
-use crate::os::{Advice, Kind as Backed, errno};
+use crate::os::{Advice, errno};
 use crate::sync::{Ordering::Relaxed, Wait};
 use crate::units::PAGE;
 use crate::zswap::AreaOptions;
 
 const NOT_PAGES: Error = Error::Invalid(&"a region is whole pages of 4096 bytes, and not none");
-const NO_REGION: Error = Error::Invalid(&"a part of the range is in no region");
 const REFUSED: Error = Error::Again(&"the system refuses to bring a page back: the region stays");
 
 impl Core {
@@ -197,182 +195,5 @@ impl Core {
         let _ = self.uffd.unregister(part.start, part.end - part.start);
         let _ = self.uffd.wake(part.start, part.end - part.start);
         self.extents.cut(part.start, part.end);
-    }
-
-    /// Whether all of a range is in regions.
-    fn check_range(&self, at: usize, bytes: usize) -> Result<(usize, usize)> {
-        let end = at.checked_add(bytes).and_then(|end| end.checked_next_multiple_of(PAGE)).ok_or(NO_REGION)?;
-        let start = at & !(PAGE - 1);
-        let covered: usize = self.extents.within(start, end).map(|part| part.end - part.start).sum();
-        if covered == end - start { Ok((start, end)) } else { Err(NO_REGION) }
-    }
-
-    /// Brings a range to memory, and keeps it there.
-    pub fn hold(&self, at: usize, bytes: usize) -> Result<()> {
-        const TOO_MUCH: Error = Error::NoSpace(&"more would be held than may be at the same time");
-        let (start, end) = self.check_range(at, bytes)?;
-        for at in (start..end).step_by(PAGE) {
-            let full = self.held.load(Relaxed) >= self.max_held && !self.is_held(at);
-            let held = if full { Err(TOO_MUCH) } else { self.hold_page(at) };
-            if let Err(error) = held {
-                self.release_range(start, at);
-                return Err(error);
-            }
-        }
-        // An eviction that began before may just now have protected them for nothing; none that begins now will.
-        drop(self.hand.lock());
-        for part in self.extents.within(start, end) {
-            let _ = self.uffd.protect(part.start, part.end - part.start, false);
-        }
-        Ok(())
-    }
-
-    fn is_held(&self, at: usize) -> bool {
-        let Some(extent) = self.extents.find(at) else { return false };
-        let page = extent.page_at(at);
-        let region = self.places[extent.region].enter().filter(|region| page < region.pages());
-        region.is_some_and(|region| matches!(region.page(page).peek().kind(), Kind::Resident(1..)))
-    }
-
-    fn hold_page(&self, at: usize) -> Result<()> {
-        match self.serve(at, Want { write: true, hold: true }) {
-            Served::Done => Ok(()),
-            Served::Unknown => Err(NO_REGION),
-            Served::Failed(error) => Err(error),
-        }
-    }
-
-    /// A page that this thread has claimed and put in place is held once more.
-    pub fn hold_claimed(&self, claim: &mut Claim<'_>) {
-        let state = claim.becomes();
-        let Kind::Resident(holds) = state.kind() else { return };
-        if holds == 0 {
-            self.held.fetch_add(1, Relaxed);
-        }
-        claim.set(state.with_holds((holds + 1).min(MAX_PAYLOAD)));
-    }
-
-    /// Ends a hold.
-    pub fn release(&self, at: usize, bytes: usize) -> Result<()> {
-        let (start, end) = self.check_range(at, bytes)?;
-        self.release_range(start, end);
-        Ok(())
-    }
-
-    fn release_range(&self, start: usize, end: usize) {
-        for part in self.extents.within(start, end) {
-            let Some(region) = self.places[part.region].enter() else { continue };
-            for at in (part.start..part.end).step_by(PAGE) {
-                let mut claim = region.page(part.page_at(at)).claim();
-                let Kind::Resident(holds @ 1..) = claim.was().kind() else { continue };
-                claim.set(claim.was().with_holds(holds - 1));
-                self.held.fetch_sub(u64::from(holds == 1), Relaxed);
-            }
-        }
-    }
-
-    /// Gives a range back.
-    pub fn discard(&self, at: usize, bytes: usize) -> Result<()> {
-        if !at.is_multiple_of(PAGE) || !bytes.is_multiple_of(PAGE) {
-            return Err(NOT_PAGES);
-        }
-        let (start, end) = self.check_range(at, bytes)?;
-        for part in self.extents.within(start, end) {
-            let Some(region) = self.places[part.region].enter() else { continue };
-            for at in (part.start..part.end).step_by(PAGE) {
-                self.discard_in_place(&region, part.page_at(at), at)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Gives one page back, wherever it is. One in its place is moved away first where that can be: giving it back
-    /// there is an event.
-    fn discard_in_place(&self, region: &Region, page: u64, at: usize) -> Result<()> {
-        if region.page(page).peek() == State::EMPTY {
-            return Ok(());
-        }
-        let mut claim = region.page(page).claim();
-        let state = claim.was();
-        if state.kind() == Kind::Poisoned {
-            self.heal(region, page, &mut claim, at)?;
-            drop(claim);
-            return self.discard_in_place(region, page, at);
-        }
-        if !matches!(state.kind(), Kind::Resident(_)) {
-            self.discard_claimed(region, page, &mut claim);
-            return Ok(());
-        }
-        let refused = |errno| Error::system(errno, &"giving back a page of a region");
-        match &region.memory {
-            Memory::Shared(file, offset) => {
-                self.os.punch(file, offset + page * PAGE as u64, PAGE).map_err(refused)?;
-            }
-            Memory::Private if self.moves => return self.move_away(region, page, claim, at).map_err(refused),
-            Memory::Private => {
-                // SAFETY: the caller has no need of the bytes; no event is asked for where pages can't be moved.
-                let released = unsafe { self.os.release(at as *mut u8, PAGE, Backed::Anonymous) };
-                released.map_err(refused)?;
-            }
-        }
-        self.gone(region, page, &mut claim);
-        Ok(())
-    }
-
-    /// Puts zeros over the mark of a page whose copy is damaged, which only a copy can: the mark is there in its place.
-    fn heal(&self, region: &Region, page: u64, claim: &mut Claim<'_>, at: usize) -> Result<()> {
-        let mut lot = self.scratch.take();
-        lot.page(0).fill(0);
-        // SAFETY: the lot has a page, and the claim makes the marked one this thread's.
-        let copied = unsafe { self.uffd.copy(at, lot.address(0), PAGE, false) };
-        match copied.stopped.map(|errno| errno.0) {
-            None | Some(errno::EEXIST) => {}
-            Some(_) => return Err(Error::Again(&"the system refuses to put zeros over a page that was damaged")),
-        }
-        self.forget(region, page);
-        self.charge_above(1);
-        claim.set(State::resident(0));
-        Ok(())
-    }
-
-    fn move_away(
-        &self,
-        region: &Region,
-        page: u64,
-        mut claim: Claim<'_>,
-        at: usize,
-    ) -> std::result::Result<(), crate::os::Errno> {
-        let Some(block) = self.staging.take_free() else { return Err(crate::os::Errno(errno::ENOMEM)) };
-        let slot = block.slot(0);
-        // SAFETY: the page is claimed, and the block is this thread's.
-        let moved = unsafe { self.staging.move_in(slot, at, 1) };
-        let done = match moved.stopped.map(|errno| errno.0) {
-            // SAFETY: no word names the slot.
-            None => unsafe { self.staging.give_back(slot, 1) },
-            Some(errno::ENOENT) => Ok(()),
-            Some(errno) => Err(crate::os::Errno(errno)),
-        };
-        self.staging.queue(block);
-        if done == Err(crate::os::Errno(errno::EBUSY)) {
-            // The system has it pinned: it stays, and is zeros.
-            let _ = self.uffd.protect(at, PAGE, false);
-            self.drop_copy(region, page, claim.was());
-            claim.set(claim.was().with_copy(Copied::No));
-            return self.os.write_zeros(at);
-        }
-        done?;
-        self.gone(region, page, &mut claim);
-        Ok(())
-    }
-
-    /// A resident page that this thread has claimed is no more.
-    fn gone(&self, region: &Region, page: u64, claim: &mut Claim<'_>) {
-        self.drop_copy(region, page, claim.was());
-        if let Kind::Resident(1..) = claim.was().kind() {
-            self.held.fetch_sub(1, Relaxed);
-        }
-        self.uncharge(1);
-        super::counts::add(&self.counters.discarded, 1);
-        claim.set(State::EMPTY);
     }
 }

@@ -111,8 +111,7 @@ export! {
     }
 
     /// Stores in *fd the userfaultfd of the regions. It stays the pager's: do not read it or close it.
-    /// It is for a guardian: another process that holds a duplicate of it, so that threads do not read
-    /// zeros for pages that are not in memory, should this process die while others share the memory.
+    /// It is there to be recognised: in /proc/self/fdinfo, or among descriptors that are to stay open.
     ///
     /// Errors:
     /// -EINVAL: pager or fd is NULL.

@@ -13,7 +13,8 @@ export! {
     /// use already or not, at `memory`. What is above the limit then is evicted before this returns.
     /// Huge pages are turned off for the range, and forked children do not get it.
     ///
-    /// memory, bytes: whole pages of 4096 bytes, mapped readable and writable.
+    /// memory, bytes: whole pages of 4096 bytes, mapped readable and writable. The mapping must not
+    ///     grow by mremap(): nobody would serve the tail.
     /// options: NULL for the defaults: private anonymous memory.
     ///
     /// Errors:
@@ -91,7 +92,8 @@ export! {
     }
 
     /// Gives the pages of a range back: they read as zero, and cost nothing. As madvise() with
-    /// MADV_DONTNEED, or with MADV_REMOVE for a memory file, which wait for a lent thread.
+    /// MADV_DONTNEED, or with MADV_REMOVE for a memory file, which wait for a lent thread. Pages that
+    /// are held stay where they are, and are zeros.
     ///
     /// Errors:
     /// -EINVAL: pager is NULL, the range is not whole pages, or a part of it is in no region.

@@ -86,7 +86,9 @@ pub struct zspager_region_options {
     /// With ZSPAGER_REGION_SHARED, else 0: where in the memory file the range begins, in bytes.
     pub shared_offset: u64,
     /// With ZSPAGER_REGION_SHARED, else 0: the memory file, open for reading and writing. It is
-    /// duplicated: the caller may close it.
+    /// duplicated: the caller may close it. While the region is there, pages that are not in memory
+    /// are holes in the file, and other mappings of it read zeros there. Removing the region without
+    /// ZSPAGER_DISCARD fills them; unmapping the range without that loses them.
     pub shared_fd: i32,
     /// ZSPAGER_REGION_*, or-ed.
     pub flags: u32,

@@ -1,6 +1,7 @@
 //! The pager.
 
 mod basics;
+mod discards;
 mod events;
 mod guest;
 mod look;

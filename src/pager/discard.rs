@@ -1,0 +1,136 @@
+//! Giving parts of regions back through the pager, which makes no events.
+
+use super::core::Core;
+use super::counts::add;
+use super::page::Claim;
+use super::region::{Memory, Region};
+use super::word::{Copied, Kind, State};
+use crate::error::{Error, Result};
+use crate::os::{Errno, Kind as Backed, errno};
+use crate::sync::Wait;
+use crate::units::PAGE;
+
+type Tried = std::result::Result<(), Errno>;
+
+/// How often a page is tried whose memory is changing: a second or so.
+const TRIES: u32 = 1000;
+
+impl Core {
+    /// Gives a range back: it reads as zeros from then on.
+    pub fn discard(&self, at: usize, bytes: usize) -> Result<()> {
+        const NOT_PAGES: Error = Error::Invalid(&"what is given back is whole pages of 4096 bytes");
+        if !at.is_multiple_of(PAGE) || !bytes.is_multiple_of(PAGE) {
+            return Err(NOT_PAGES);
+        }
+        let (start, end) = self.check_range(at, bytes)?;
+        for part in self.extents.within(start, end) {
+            let Some(region) = self.places[part.region].enter() else { continue };
+            for at in (part.start..part.end).step_by(PAGE) {
+                self.give_back_page(&region, part.page_at(at), at)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives one page back, wherever it is.
+    fn give_back_page(&self, region: &Region, page: u64, at: usize) -> Result<()> {
+        let mut wait = Wait::default();
+        for _ in 0..TRIES {
+            if region.page(page).peek() == State::EMPTY {
+                return Ok(());
+            }
+            match self.give_back_claimed(region, page, &mut region.page(page).claim(), at) {
+                Ok(()) => return Ok(()),
+                Err(Errno(errno::EAGAIN)) => {}
+                Err(errno) => return Err(Error::system(errno, &"giving back a page of a region")),
+            }
+            self.read_events();
+            wait.a_moment();
+        }
+        Err(Error::Again(&"the owner of the memory gives it back or moves it all the time"))
+    }
+
+    fn give_back_claimed(&self, region: &Region, page: u64, claim: &mut Claim<'_>, at: usize) -> Tried {
+        let taken = match claim.was().kind() {
+            Kind::Resident(0) => self.take_out(region, page, claim, at),
+            // It stays where it is, for the system may be writing there.
+            Kind::Resident(_) => Err(Errno(errno::EBUSY)),
+            Kind::Poisoned => self.heal(region, page, claim, at).and_then(|()| self.take_out(region, page, claim, at)),
+            _ => {
+                self.discard_claimed(region, page, claim);
+                Ok(())
+            }
+        };
+        match taken {
+            Ok(()) | Err(Errno(errno::EAGAIN)) => taken,
+            Err(_) => self.zero_in_place(region, page, claim, at),
+        }
+    }
+
+    /// Takes a page that is in its place out of there. Private memory is moved away first where that can be: giving it
+    /// back in its place would be an event.
+    fn take_out(&self, region: &Region, page: u64, claim: &mut Claim<'_>, at: usize) -> Tried {
+        match &region.memory {
+            Memory::Shared(file, offset) => self.os.punch(file, offset + page * PAGE as u64, PAGE)?,
+            Memory::Private if self.moves => self.move_away(at)?,
+            // SAFETY: the caller has no need of the bytes; no event is asked for where pages are not moved.
+            Memory::Private => unsafe { self.os.release(at as *mut u8, PAGE, Backed::Anonymous).map(|_| ())? },
+        }
+        self.drop_copy(region, page, claim.was());
+        self.uncharge(1);
+        add(&self.counters.discarded, 1);
+        claim.set(State::EMPTY);
+        Ok(())
+    }
+
+    fn move_away(&self, at: usize) -> Tried {
+        let block = self.staging.take_free().ok_or(Errno(errno::ENOMEM))?;
+        let slot = block.slot(0);
+        // SAFETY: the page is claimed, and the block is this thread's.
+        let moved = unsafe { self.staging.move_in(slot, at, 1) };
+        if moved.stopped.is_none() {
+            // SAFETY: no word names the slot. Should the system refuse, it is tried again before the slot is filled.
+            let _ = unsafe { self.staging.give_back(slot, 1) };
+        }
+        self.staging.queue(block);
+        match moved.stopped {
+            // Its owner gave it back already.
+            None | Some(Errno(errno::ENOENT)) => Ok(()),
+            Some(refused) => Err(refused),
+        }
+    }
+
+    /// Puts zeros over the mark of a page whose copy is damaged, which only a copy can: the mark is there in its place.
+    fn heal(&self, region: &Region, page: u64, claim: &mut Claim<'_>, at: usize) -> Tried {
+        let mut lot = self.scratch.take();
+        lot.page(0).fill(0);
+        // SAFETY: the lot has a page, and the claim makes the marked one this thread's.
+        let copied = unsafe { self.uffd.copy(at, lot.address(0), PAGE, false) };
+        match copied.stopped {
+            None | Some(Errno(errno::EEXIST)) => {}
+            Some(refused) => return Err(refused),
+        }
+        self.forget(region, page);
+        self.charge_above(1);
+        claim.set(State::resident(0));
+        Ok(())
+    }
+
+    /// A page that stays in its place, because it is held or the system has it pinned, is zeros from now on.
+    fn zero_in_place(&self, region: &Region, page: u64, claim: &mut Claim<'_>, at: usize) -> Tried {
+        match self.uffd.zero(at, PAGE).stopped {
+            // It was missing.
+            None => {}
+            Some(Errno(errno::EEXIST)) => {
+                if region.protects {
+                    self.uffd.protect(at, PAGE, false)?;
+                }
+                self.os.write_zeros(at)?;
+            }
+            Some(refused) => return Err(refused),
+        }
+        self.drop_copy(region, page, claim.was());
+        claim.set(claim.becomes().with_copy(Copied::No));
+        Ok(())
+    }
+}

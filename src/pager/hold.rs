@@ -1,0 +1,85 @@
+//! Holding parts of regions: what is held stays in its place, for the system to read and write, until it is released.
+
+use super::core::Core;
+use super::fault::{Served, Want};
+use super::page::Claim;
+use super::word::{Kind, MAX_PAYLOAD};
+use crate::error::{Error, Result};
+use crate::sync::Ordering::Relaxed;
+use crate::units::PAGE;
+
+const NO_REGION: Error = Error::Invalid(&"a part of the range is in no region");
+
+impl Core {
+    /// Whether all of a range is in regions.
+    pub(super) fn check_range(&self, at: usize, bytes: usize) -> Result<(usize, usize)> {
+        let end = at.checked_add(bytes).and_then(|end| end.checked_next_multiple_of(PAGE)).ok_or(NO_REGION)?;
+        let start = at & !(PAGE - 1);
+        let covered: usize = self.extents.within(start, end).map(|part| part.end - part.start).sum();
+        if covered == end - start { Ok((start, end)) } else { Err(NO_REGION) }
+    }
+
+    /// Brings a range to memory, and keeps it there.
+    pub fn hold(&self, at: usize, bytes: usize) -> Result<()> {
+        const TOO_MUCH: Error = Error::NoSpace(&"more would be held than may be at the same time");
+        let (start, end) = self.check_range(at, bytes)?;
+        for at in (start..end).step_by(PAGE) {
+            let full = self.held.load(Relaxed) >= self.max_held && !self.is_held(at);
+            let held = if full { Err(TOO_MUCH) } else { self.hold_page(at) };
+            if let Err(error) = held {
+                self.release_range(start, at);
+                return Err(error);
+            }
+        }
+        // An eviction that began before may just now have protected them for nothing; none that begins now will.
+        drop(self.hand.lock());
+        for part in self.extents.within(start, end) {
+            let _ = self.uffd.protect(part.start, part.end - part.start, false);
+        }
+        Ok(())
+    }
+
+    fn is_held(&self, at: usize) -> bool {
+        let Some(extent) = self.extents.find(at) else { return false };
+        let page = extent.page_at(at);
+        let region = self.places[extent.region].enter().filter(|region| page < region.pages());
+        region.is_some_and(|region| matches!(region.page(page).peek().kind(), Kind::Resident(1..)))
+    }
+
+    fn hold_page(&self, at: usize) -> Result<()> {
+        match self.serve(at, Want { write: true, hold: true }) {
+            Served::Done => Ok(()),
+            Served::Unknown => Err(NO_REGION),
+            Served::Failed(error) => Err(error),
+        }
+    }
+
+    /// A page that this thread has claimed and put in place is held once more.
+    pub fn hold_claimed(&self, claim: &mut Claim<'_>) {
+        let state = claim.becomes();
+        let Kind::Resident(holds) = state.kind() else { return };
+        if holds == 0 {
+            self.held.fetch_add(1, Relaxed);
+        }
+        claim.set(state.with_holds((holds + 1).min(MAX_PAYLOAD)));
+    }
+
+    /// Ends a hold.
+    pub fn release(&self, at: usize, bytes: usize) -> Result<()> {
+        let (start, end) = self.check_range(at, bytes)?;
+        self.release_range(start, end);
+        Ok(())
+    }
+
+    fn release_range(&self, start: usize, end: usize) {
+        for part in self.extents.within(start, end) {
+            let Some(region) = self.places[part.region].enter() else { continue };
+            for at in (part.start..part.end).step_by(PAGE) {
+                let mut claim = region.page(part.page_at(at)).claim();
+                let Kind::Resident(holds @ 1..) = claim.was().kind() else { continue };
+                claim.set(claim.was().with_holds(holds - 1));
+                self.held.fetch_sub(u64::from(holds == 1), Relaxed);
+            }
+        }
+    }
+}
