@@ -76,6 +76,13 @@ fn four_processors_and_the_same_memory() {
 }
 
 #[test]
+fn pages_are_evicted_in_place() {
+    let Some(table) = well(&["--memory=24M", "--limit=8M", "--in-place"]) else { return };
+    outgrew_its_limit(&table);
+    assert_eq!(number(&table, "evictions: staged"), 0.0, "{table}");
+}
+
+#[test]
 fn what_makes_no_sense_is_refused() {
     for args in [&["--memory=none"][..], &["file"], &["--memory=8G"]] {
         let output = run(args);

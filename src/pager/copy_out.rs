@@ -10,6 +10,7 @@
 use super::core::Core;
 use super::counts::add;
 use super::evict::Picks;
+use super::options::FaultMode;
 use super::region::{Memory, Region};
 use super::scratch::LOT;
 use super::staging::BLOCK;
@@ -69,7 +70,7 @@ impl Core {
         let mut count = 0;
         for (pick, stored) in stored.iter_mut().enumerate().take(end).skip(first) {
             *stored = picks.was(pick).copy() == Copied::Clean;
-            if !*stored && !picks.unprotected[pick] {
+            if !*stored && !picks.unprotected[pick] && self.is_there(region, picks.at[pick]) {
                 dirty[count] = pick;
                 count += 1;
             }
@@ -80,6 +81,14 @@ impl Core {
             // SAFETY: the lot has a page there.
             stored[pick] = unsafe { self.store(region, picks.page[pick], lot.address(place)) };
         }
+    }
+
+    /// Whether a page can be read without a fault, which this thread would wait for itself if it is one of those that
+    /// serve. It can't if its owner gave it back behind the pager's back, which it is told not to do.
+    fn is_there(&self, region: &Region, at: usize) -> bool {
+        let mut seen = [0];
+        let waits = self.mode == FaultMode::Threads && region.is_private();
+        !waits || self.os.in_memory(at, &mut seen).is_ok() && seen[0] & 1 == 1
     }
 
     /// Reads pages to the lot. How many.
