@@ -145,7 +145,9 @@ mod models;
 mod object;
 #[allow(unsafe_code)]
 mod os;
-#[cfg(all(feature = "uffd", not(loom)))]
+// Under loom it is its protocols alone, for the models.
+#[cfg(any(feature = "uffd", loom))]
+#[cfg_attr(loom, allow(dead_code))]
 #[allow(unsafe_code)]
 mod pager;
 #[allow(unsafe_code)]

@@ -8,6 +8,7 @@
 
 mod lock;
 mod mover;
+mod pager;
 mod pages;
 mod refusals;
 mod reuse;

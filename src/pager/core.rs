@@ -6,7 +6,8 @@ use super::evict::Hand;
 use super::extents::Extents;
 use super::gate::{Gate, Inside};
 use super::options::FaultMode;
-use super::region::Place;
+use super::place::Place;
+use super::region::Region;
 use super::scratch::Scratch;
 use super::staging::Staging;
 use crate::os::userfault::{Bell, Userfault, wake_nappers};
@@ -31,7 +32,7 @@ pub struct Core {
     pub staging: Staging,
     pub scratch: Scratch,
     pub extents: Extents,
-    pub places: Box<[Place]>,
+    pub places: Box<[Place<Region>]>,
     pub hand: Lock<Hand>,
     pub inbox: Lock<Inbox>,
     pub gate: Gate,
@@ -128,7 +129,7 @@ impl Core {
     /// says.
     #[inline]
     pub fn enter(&self, version: u64) -> Option<Inside<'_>> {
-        self.gate.enter().filter(|_| self.extents.version() == version)
+        self.gate.enter_if(&self.extents, version)
     }
 
     /// Pages that are in memory.

@@ -5,21 +5,24 @@
 //! lands after it, no owner is served by a word that does not know of its discard yet, and no page is taken from an
 //! address that is somebody else's by now.
 
+use super::extents::Extents;
+use super::users::{User, Users};
 use crate::sync::{
-    AtomicU32, AtomicU64,
-    Ordering::{Release, SeqCst},
-    Wait,
+    AtomicU32,
+    Ordering::{Acquire, Relaxed, Release},
 };
 
 /// The gate.
 #[derive(Default)]
 pub struct Gate {
-    inside: AtomicU64,
+    inside: Users,
     closed: AtomicU32,
 }
 
 /// While this lives no event is read.
-pub struct Inside<'a>(&'a Gate);
+pub struct Inside<'a> {
+    _user: User<'a>,
+}
 
 /// While this lives nobody is inside.
 pub struct Closed<'a>(&'a Gate);
@@ -28,34 +31,31 @@ impl Gate {
     /// Enters, if the gate is open. Who is inside waits for nobody.
     #[inline]
     pub fn enter(&self) -> Option<Inside<'_>> {
-        // In one order with what `close` does: either that sees who is inside, or this sees that it is closed.
-        self.inside.fetch_add(1, SeqCst);
-        let inside = Inside(self);
-        (self.closed.load(SeqCst) == 0).then_some(inside)
+        // Either `close` waits for this user, or this sees that it is closed.
+        let inside = self.inside.enter();
+        // Acquire pairs with the Release in `Closed::drop`: who enters sees what the events did.
+        (self.closed.load(Acquire) == 0).then(|| Inside { _user: inside })
+    }
+
+    /// Enters, if the gate is open and the table of extents is still of that version: what it said still holds, for as
+    /// long as the caller is inside.
+    #[inline]
+    pub fn enter_if(&self, extents: &Extents, version: u64) -> Option<Inside<'_>> {
+        self.enter().filter(|_| extents.version() == version)
     }
 
     /// Closes the gate, and waits until nobody is inside. One thread at a time does: it holds the lock of events.
     pub fn close(&self) -> Closed<'_> {
-        self.closed.store(1, SeqCst);
-        let mut wait = Wait::default();
-        while self.inside.load(SeqCst) != 0 {
-            wait.a_moment();
-        }
+        // Relaxed: who enters after `wait_for_all` has begun sees this, and all others are waited for.
+        self.closed.store(1, Relaxed);
+        self.inside.wait_for_all();
         Closed(self)
-    }
-}
-
-impl Drop for Inside<'_> {
-    #[inline]
-    fn drop(&mut self) {
-        // Release, and more, pairs with the load in `close`: what was done inside is over.
-        self.0.inside.fetch_sub(1, SeqCst);
     }
 }
 
 impl Drop for Closed<'_> {
     fn drop(&mut self) {
-        // Release pairs with the load in `enter`: who enters sees what the events did.
+        // Release pairs with the load in `enter`.
         self.0.closed.store(0, Release);
     }
 }

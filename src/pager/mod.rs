@@ -30,30 +30,55 @@
 //! | `guest` | memory of another process, from a snapshot that zswap holds; it needs none of the others |
 //! | `create`, `options` | the public calls; how it is to be |
 
-mod copies;
-mod copy_out;
-pub(crate) mod core;
-mod counts;
-mod create;
-mod discard;
-mod events;
-pub(crate) mod evict;
-mod extents;
-pub(crate) mod fault;
-mod gate;
-mod guardian;
-mod guest;
-mod hold;
-mod options;
-mod page;
-pub(crate) mod region;
-mod regions;
-mod registry;
-mod run;
-mod scratch;
-pub(crate) mod staging;
+// What is under loom as well.
+pub(crate) mod extents;
+pub(crate) mod gate;
+pub(crate) mod lots;
+pub(crate) mod page;
+pub(crate) mod place;
+pub(crate) mod users;
 pub(crate) mod word;
 
+#[cfg(not(loom))]
+mod copies;
+#[cfg(not(loom))]
+mod copy_out;
+#[cfg(not(loom))]
+pub(crate) mod core;
+#[cfg(not(loom))]
+mod counts;
+#[cfg(not(loom))]
+mod create;
+#[cfg(not(loom))]
+mod discard;
+#[cfg(not(loom))]
+mod events;
+#[cfg(not(loom))]
+pub(crate) mod evict;
+#[cfg(not(loom))]
+pub(crate) mod fault;
+#[cfg(not(loom))]
+mod guardian;
+#[cfg(not(loom))]
+mod guest;
+#[cfg(not(loom))]
+mod hold;
+#[cfg(not(loom))]
+mod options;
+#[cfg(not(loom))]
+pub(crate) mod region;
+#[cfg(not(loom))]
+mod regions;
+#[cfg(not(loom))]
+mod registry;
+#[cfg(not(loom))]
+mod run;
+#[cfg(not(loom))]
+mod scratch;
+#[cfg(not(loom))]
+pub(crate) mod staging;
+
+#[cfg(not(loom))]
 pub use self::{
     counts::{LATENCY_BUCKETS, LatencyHistogram, PagerCounts, PagerStats},
     create::{Pager, PagerSnapshot, RegionId},

@@ -13,6 +13,7 @@ use crate::sync::{
 };
 
 /// A page's state word.
+#[derive(Default)]
 #[repr(transparent)]
 pub struct Page(AtomicU32);
 

@@ -2,15 +2,11 @@
 
 use crate::error::{Error, Result};
 use crate::os::{self, Mapping, Os};
-use crate::sync::{
-    AtomicU64,
-    Ordering::{Relaxed, SeqCst},
-    Wait,
-};
+use crate::sync::{AtomicU64, Ordering::Relaxed};
 use crate::units::{PAGE, pages_of};
 use crate::zswap::Area;
 use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicBool, AtomicPtr};
+use std::sync::atomic::AtomicBool;
 
 use super::page::Page;
 use super::scratch::LOT;
@@ -96,77 +92,5 @@ impl Ahead {
     #[inline]
     pub fn loaded(&self, page: u64, count: usize) {
         self.0.store((page + count as u64) << WINDOW_BITS | (count * 2).min(LOT) as u64, Relaxed);
-    }
-}
-
-/// A place for a region. Places are never freed, so that a thread may look there at any time.
-#[derive(Default)]
-pub struct Place {
-    /// Who is in the region right now.
-    users: AtomicU64,
-    region: AtomicPtr<Region>,
-}
-
-/// A region that stays while this lives.
-pub struct Entered<'a> {
-    place: &'a Place,
-    region: &'a Region,
-}
-
-impl std::ops::Deref for Entered<'_> {
-    type Target = Region;
-    #[inline]
-    fn deref(&self) -> &Region {
-        self.region
-    }
-}
-
-impl Drop for Entered<'_> {
-    #[inline]
-    fn drop(&mut self) {
-        // Release, and more, pairs with the load in `clear`: what this thread did in the region is over.
-        self.place.users.fetch_sub(1, SeqCst);
-    }
-}
-
-impl Place {
-    /// Enters the region, if there is one.
-    #[inline]
-    pub fn enter(&self) -> Option<Entered<'_>> {
-        // In one order with the exchange and the load in `clear`: either that sees this user, or this sees no region.
-        self.users.fetch_add(1, SeqCst);
-        // SAFETY: a pointer that is not null is a region, which is not freed before its users have left.
-        match unsafe { self.region.load(SeqCst).as_ref() } {
-            Some(region) => Some(Entered { place: self, region }),
-            None => {
-                self.users.fetch_sub(1, SeqCst);
-                None
-            }
-        }
-    }
-
-    /// Puts a region here; false: there is one already.
-    pub fn fill(&self, region: Box<Region>) -> std::result::Result<(), Box<Region>> {
-        let new = Box::into_raw(region);
-        let put = self.region.compare_exchange(std::ptr::null_mut(), new, SeqCst, SeqCst);
-        // SAFETY: it was not put there, and is still this thread's.
-        put.map(|_| ()).map_err(|_| unsafe { Box::from_raw(new) })
-    }
-
-    /// Takes the region away, and waits until nobody is in it.
-    pub fn clear(&self) -> Option<Box<Region>> {
-        let old = self.region.swap(std::ptr::null_mut(), SeqCst);
-        let mut wait = Wait::default();
-        while self.users.load(SeqCst) != 0 {
-            wait.a_moment();
-        }
-        // SAFETY: `fill` made it from a box; nobody finds it any more, and nobody is in it.
-        (!old.is_null()).then(|| unsafe { Box::from_raw(old) })
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        drop(self.clear());
     }
 }

@@ -1,23 +1,17 @@
 //! Pages that are decoded to before they are put in place: one for each thread that does so at this moment.
 
+use super::lots::{LOTS, Lots, Taken};
 use crate::error::{Error, Result};
 use crate::os::{self, Advice, Mapping, Os};
-use crate::sync::{
-    AtomicU32,
-    Ordering::{Acquire, Relaxed, Release},
-    Wait,
-};
 use crate::units::PAGE;
 
 /// Pages of one lot: so many are put in place at once.
 pub const LOT: usize = 16;
-/// How many threads may decode at once; more wait.
-const LOTS: usize = 64;
 
 /// The lots.
 pub struct Scratch {
     mapping: Mapping,
-    taken: [AtomicU32; LOTS],
+    lots: Lots,
 }
 
 // SAFETY: a lot is one thread's while it is taken.
@@ -28,7 +22,7 @@ unsafe impl Send for Scratch {}
 /// A lot that is this thread's.
 pub struct Lot<'a> {
     scratch: &'a Scratch,
-    index: usize,
+    taken: Taken<'a>,
 }
 
 impl Scratch {
@@ -40,23 +34,13 @@ impl Scratch {
         os.commit(mapping.base().as_ptr(), bytes).map_err(|_| NO_MEMORY)?;
         let _ = os.advise(mapping.base().as_ptr(), bytes, Advice::NotHuge);
         let _ = os.advise(mapping.base().as_ptr(), bytes, Advice::DontDump);
-        Ok(Self { mapping, taken: [const { AtomicU32::new(0) }; LOTS] })
+        Ok(Self { mapping, lots: Lots::new() })
     }
 
     /// Takes a lot: this processor's, if it is free.
     #[inline]
     pub fn take(&self) -> Lot<'_> {
-        let first = os::current_cpu() % LOTS;
-        let mut wait = Wait::default();
-        loop {
-            for index in (first..LOTS).chain(0..first) {
-                // Acquire pairs with the Release in `Lot::drop`.
-                if self.taken[index].compare_exchange(0, 1, Acquire, Relaxed).is_ok() {
-                    return Lot { scratch: self, index };
-                }
-            }
-            wait.a_moment();
-        }
+        Lot { scratch: self, taken: self.lots.take(os::current_cpu() % LOTS) }
     }
 }
 
@@ -66,7 +50,7 @@ impl Lot<'_> {
     pub fn address(&self, at: usize) -> *mut u8 {
         assert!(at < LOT);
         // SAFETY: the page is inside the mapping.
-        unsafe { self.scratch.mapping.base().as_ptr().add((self.index * LOT + at) * PAGE) }
+        unsafe { self.scratch.mapping.base().as_ptr().add((self.taken.index * LOT + at) * PAGE) }
     }
 
     /// One of its pages.
@@ -74,13 +58,5 @@ impl Lot<'_> {
     pub fn page(&mut self, at: usize) -> &mut [u8; PAGE] {
         // SAFETY: the lot is this thread's, and is borrowed alone.
         unsafe { &mut *self.address(at).cast() }
-    }
-}
-
-impl Drop for Lot<'_> {
-    #[inline]
-    fn drop(&mut self) {
-        // Release pairs with the Acquire in `take`.
-        self.scratch.taken[self.index].store(0, Release);
     }
 }

@@ -1,0 +1,154 @@
+//! Claims of a page's state word: one thread at a time has the page, and sees what the one before did to it.
+
+use super::{look, put, race};
+use crate::pager::page::Page;
+use crate::pager::word::{Kind, State};
+use crate::sync::Cell;
+
+/// A page, and its bytes: how often it was moved.
+struct Scene {
+    page: Page,
+    moved: Cell<u32>,
+}
+
+/// Of the first use, and twice passed by if it is not used.
+const RESIDENT: State = State::resident(2);
+
+fn resident() -> Scene {
+    let scene = Scene { page: Page::default(), moved: Cell::new(0) };
+    scene.page.claim().set(RESIDENT);
+    scene
+}
+
+fn one_more(scene: &Scene) {
+    put(&scene.moved, look(&scene.moved) + 1);
+}
+
+/// Stages the page if it is resident, and brings it back if it is staged.
+fn touch_or_stage(scene: &Scene) {
+    let mut claim = scene.page.claim();
+    one_more(scene);
+    let to = match claim.was().kind() {
+        Kind::Staged(_) => State::resident(1),
+        _ => State::staged(look(&scene.moved), claim.was()),
+    };
+    claim.set(to);
+    assert_eq!(claim.becomes(), to);
+}
+
+#[test]
+fn claims_one_after_another() {
+    race(None, resident, &[touch_or_stage, touch_or_stage], |scene| {
+        assert_eq!((look(&scene.moved), scene.page.peek()), (2, State::resident(1)));
+    });
+}
+
+#[test]
+fn claims_of_three() {
+    race(Some(3), resident, &[touch_or_stage, touch_or_stage, touch_or_stage], |scene| {
+        assert_eq!((look(&scene.moved), scene.page.peek().kind()), (3, Kind::Staged(3)));
+    });
+}
+
+/// A claim that fails touches nothing: the word is another's.
+#[test]
+fn claims_that_are_only_tried() {
+    fn hand(scene: &Scene) {
+        let seen = scene.page.peek();
+        if seen.kind() == Kind::Resident(0)
+            && let Some(mut claim) = scene.page.try_claim(seen)
+        {
+            assert_eq!(claim.was(), seen);
+            one_more(scene);
+            claim.set(State::staged(7, claim.was()));
+        }
+    }
+    race(None, resident, &[hand, hand, hand], |scene| {
+        assert_eq!((look(&scene.moved), scene.page.peek()), (1, State::staged(7, RESIDENT)));
+    });
+}
+
+/// A claim that ends with nothing done leaves the word as it was, and never another's in its place.
+#[test]
+fn a_claim_that_is_dropped() {
+    fn gives_up(scene: &Scene) {
+        let claim = scene.page.claim();
+        assert_eq!(claim.becomes(), claim.was());
+        look(&scene.moved);
+    }
+    race(None, resident, &[gives_up, touch_or_stage, gives_up], |scene| {
+        assert_eq!((look(&scene.moved), scene.page.peek()), (1, State::staged(1, RESIDENT)));
+    });
+}
+
+/// Who wants a page only if it still is in its slot waits for who has it, and never gets another.
+#[test]
+fn a_staged_page_is_compressed_or_touched() {
+    fn staged() -> Scene {
+        let scene = resident();
+        scene.page.claim().set(State::staged(5, RESIDENT));
+        scene
+    }
+    fn compress(scene: &Scene) {
+        if let Some(mut claim) = scene.page.claim_if(|state| state.kind() == Kind::Staged(5)) {
+            assert_eq!(claim.was().kind(), Kind::Staged(5));
+            one_more(scene);
+            claim.set(State::stored(claim.was().age(), 0));
+        }
+    }
+    fn touch(scene: &Scene) {
+        let mut claim = scene.page.claim();
+        one_more(scene);
+        claim.set(State::resident(1));
+    }
+    fn refused(scene: &Scene) {
+        let claim = scene.page.claim();
+        look(&scene.moved);
+        drop(claim);
+    }
+    race(None, staged, &[compress, touch], |scene| {
+        assert!(matches!(look(&scene.moved), 1 | 2));
+        assert_eq!(scene.page.peek(), State::resident(1));
+    });
+    race(None, staged, &[compress, refused], |scene| {
+        assert_eq!((look(&scene.moved), scene.page.peek()), (1, State::stored(2, 0)));
+    });
+}
+
+/// The clock hand changes the age of pages that others claim: no claim is overwritten, and what one did is seen by the
+/// next one all the same.
+#[test]
+fn the_hand_passes_by() {
+    fn hand(scene: &Scene) {
+        for _ in 0..2 {
+            let seen = scene.page.peek();
+            if seen.kind() == Kind::Resident(0) && seen.age() > 0 {
+                scene.page.grow_older(seen);
+            }
+        }
+    }
+    race(None, resident, &[hand, touch_or_stage], |scene| {
+        let staged = scene.page.peek();
+        assert_eq!((look(&scene.moved), staged.kind()), (1, Kind::Staged(1)));
+    });
+    race(
+        None,
+        resident,
+        &[
+            hand,
+            |scene| {
+                let mut claim = scene.page.claim();
+                one_more(scene);
+                claim.set(RESIDENT);
+            },
+            |scene| {
+                let claim = scene.page.claim();
+                look(&scene.moved);
+                drop(claim);
+            },
+        ],
+        |scene| {
+            assert_eq!((look(&scene.moved), scene.page.peek().kind()), (1, Kind::Resident(0)));
+        },
+    );
+}

@@ -1,0 +1,91 @@
+//! Places: a region is not used any more once it was taken away, and no user is lost.
+
+use super::{look, put, race};
+use crate::pager::place::Place;
+use crate::sync::Cell;
+use loom::sync::Mutex;
+
+const USED: u32 = 1;
+const FREED: u32 = 2;
+
+/// What stands in for a region.
+type Region = Cell<u32>;
+
+/// A place, and the regions that were taken away: they are written over, and freed only at the end, so that who uses
+/// one still is found out.
+struct Scene {
+    place: Place<Region>,
+    freed: Mutex<Vec<Box<Region>>>,
+}
+
+fn region() -> Box<Region> {
+    let region = Box::new(Region::new(0));
+    put(&region, USED);
+    region
+}
+
+fn empty() -> Scene {
+    Scene { place: Place::default(), freed: Mutex::default() }
+}
+
+fn filled() -> Scene {
+    let scene = empty();
+    assert!(scene.place.fill(region()).is_ok());
+    scene
+}
+
+fn enter(scene: &Scene) {
+    if let Some(region) = scene.place.enter() {
+        assert_eq!(look(&region), USED);
+        // Twice, so that others may run in between.
+        loom::thread::yield_now();
+        assert_eq!(look(&region), USED);
+    }
+}
+
+fn clear(scene: &Scene) {
+    if let Some(region) = scene.place.clear() {
+        put(&region, FREED);
+        scene.freed.lock().unwrap().push(region);
+    }
+}
+
+fn fill(scene: &Scene) {
+    if let Err(back) = scene.place.fill(region()) {
+        put(&back, FREED);
+    }
+}
+
+#[test]
+fn no_region_is_used_after_it_was_freed() {
+    race(None, filled, &[clear, enter], |scene| assert_eq!(scene.freed.lock().unwrap().len(), 1));
+}
+
+#[test]
+fn two_users_are_waited_for() {
+    race(Some(3), filled, &[clear, enter, enter], |scene| assert_eq!(scene.freed.lock().unwrap().len(), 1));
+}
+
+/// A place is used again while others look there.
+#[test]
+fn another_region_in_the_same_place() {
+    fn clear_and_fill(scene: &Scene) {
+        clear(scene);
+        assert!(scene.place.fill(region()).is_ok());
+    }
+    race(Some(3), filled, &[clear_and_fill, enter, enter], |scene| assert!(scene.place.clear().is_some()));
+}
+
+#[test]
+fn a_region_is_seen_as_it_was_put_there() {
+    race(None, empty, &[fill, enter, clear], |scene| {
+        let freed = scene.freed.lock().unwrap().len();
+        assert_eq!(freed + usize::from(scene.place.clear().is_some()), 1);
+    });
+}
+
+/// Two who look for a free place at the same time: each region is in one place, or comes back.
+#[test]
+fn filled_once() {
+    race(None, empty, &[fill, fill], |scene| assert!(scene.place.clear().is_some() && scene.place.enter().is_none()));
+}
