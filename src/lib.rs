@@ -147,7 +147,6 @@ mod object;
 mod os;
 // Under loom it is its protocols alone, for the models.
 #[cfg(any(feature = "uffd", loom))]
-#[cfg_attr(loom, allow(dead_code))]
 #[allow(unsafe_code)]
 mod pager;
 #[allow(unsafe_code)]

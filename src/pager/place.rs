@@ -8,7 +8,7 @@ use crate::sync::{
 use std::ptr;
 
 /// The place. Places are never freed, so that a thread may look there at any time.
-pub struct Place<T> {
+pub struct Place<T: Send + Sync> {
     /// Who is in the region right now.
     users: Users,
     region: AtomicPtr<T>,
@@ -28,13 +28,13 @@ impl<T> std::ops::Deref for Entered<'_, T> {
     }
 }
 
-impl<T> Default for Place<T> {
+impl<T: Send + Sync> Default for Place<T> {
     fn default() -> Self {
         Self { users: Users::default(), region: AtomicPtr::new(ptr::null_mut()) }
     }
 }
 
-impl<T> Place<T> {
+impl<T: Send + Sync> Place<T> {
     /// Enters the region, if there is one.
     #[inline]
     pub fn enter(&self) -> Option<Entered<'_, T>> {
@@ -65,7 +65,7 @@ impl<T> Place<T> {
     }
 }
 
-impl<T> Drop for Place<T> {
+impl<T: Send + Sync> Drop for Place<T> {
     fn drop(&mut self) {
         drop(self.clear());
     }

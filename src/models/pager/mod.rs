@@ -13,12 +13,7 @@ use loom::sync::Arc;
 use loom::thread;
 
 /// Runs the threads against each other in every order, or in those with at most `preemptions`, and then `end`.
-fn race<S: Send + Sync + 'static>(
-    preemptions: Option<usize>,
-    scene: fn() -> S,
-    threads: &'static [fn(&S)],
-    end: fn(&S),
-) {
+fn race<S: 'static>(preemptions: Option<usize>, scene: fn() -> S, threads: &'static [fn(&S)], end: fn(&S)) {
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound = preemptions;
     builder.max_branches = 20_000;

@@ -45,7 +45,7 @@ fn claims_one_after_another() {
 
 #[test]
 fn claims_of_three() {
-    race(Some(3), resident, &[touch_or_stage, touch_or_stage, touch_or_stage], |scene| {
+    race(Some(1), resident, &[touch_or_stage, touch_or_stage, touch_or_stage], |scene| {
         assert_eq!((look(&scene.moved), scene.page.peek().kind()), (3, Kind::Staged(3)));
     });
 }
@@ -63,7 +63,7 @@ fn claims_that_are_only_tried() {
             claim.set(State::staged(7, claim.was()));
         }
     }
-    race(None, resident, &[hand, hand, hand], |scene| {
+    race(Some(3), resident, &[hand, hand, hand], |scene| {
         assert_eq!((look(&scene.moved), scene.page.peek()), (1, State::staged(7, RESIDENT)));
     });
 }
@@ -76,7 +76,7 @@ fn a_claim_that_is_dropped() {
         assert_eq!(claim.becomes(), claim.was());
         look(&scene.moved);
     }
-    race(None, resident, &[gives_up, touch_or_stage, gives_up], |scene| {
+    race(None, resident, &[gives_up, touch_or_stage], |scene| {
         assert_eq!((look(&scene.moved), scene.page.peek()), (1, State::staged(1, RESIDENT)));
     });
 }
@@ -132,7 +132,7 @@ fn the_hand_passes_by() {
         assert_eq!((look(&scene.moved), staged.kind()), (1, Kind::Staged(1)));
     });
     race(
-        None,
+        Some(2),
         resident,
         &[
             hand,
