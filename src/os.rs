@@ -75,11 +75,13 @@ pub enum Call {
     Wake,
     /// Making a hole in a memory file.
     Punch,
+    /// Reading what happened to memory under a userfaultfd.
+    Events,
 }
 
 /// How many kinds of [`Call`] there are.
 #[cfg(test)]
-pub const CALL_KINDS: usize = 19;
+pub const CALL_KINDS: usize = 20;
 
 /// What kind of memory a mapping is, which decides how it is given back.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

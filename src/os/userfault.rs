@@ -334,6 +334,7 @@ impl Userfault {
 
     /// Reads what happened, without waiting. How many messages there were; 0: none.
     pub fn read(&self, messages: &mut [Message]) -> Result<usize> {
+        self.os.may(Call::Events)?;
         // SAFETY: so many bytes can be written, and any are a message.
         let done = unsafe { libc::read(self.fd.as_raw_fd(), messages.as_mut_ptr().cast(), size_of_val(messages)) };
         match usize::try_from(done) {

@@ -3,6 +3,7 @@
 mod basics;
 mod discards;
 mod events;
+mod failures;
 mod guest;
 mod look;
 
