@@ -6,6 +6,7 @@ mod events;
 mod failures;
 mod guest;
 mod look;
+mod writers;
 
 use crate::os::Os;
 use crate::pager::{Duty, FaultMode, Pager, PagerOptions, RegionId, RegionOptions, Removal};
