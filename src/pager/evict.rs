@@ -320,9 +320,12 @@ impl Core {
                     return true;
                 }
                 Err(Error::NoMemory(_)) if self.drop_copies(WRITE_BACK, true) > 0 => {}
-                Err(Error::NoMemory(_)) if self.zswap.shrink(WRITE_BACK).is_ok_and(|pages| pages > 0) => {
-                    self.pool_full.store(true, Relaxed);
-                }
+                Err(Error::NoMemory(_)) => match self.zswap.shrink(WRITE_BACK) {
+                    Ok(1..) => self.pool_full.store(true, Relaxed),
+                    // Others were faster, and have written back all there was: there is room by now.
+                    Err(Error::NotFound(_)) => {}
+                    _ => return false,
+                },
                 Err(_) => return false,
             }
         }
