@@ -4,6 +4,7 @@ mod basics;
 mod discards;
 mod events;
 mod failures;
+mod full;
 mod guest;
 mod look;
 mod writers;
