@@ -9,7 +9,7 @@
 //! |---|---|
 //! | `faults` | microseconds to evict a page, and to touch it again, with memory to spare, in one thread |
 //! | `work` | operations per second over four times the memory that may be resident |
-//! | `policy` | what the share of the staging range does, beside what a list of the least recently used would hit |
+//! | `policy` | what the shares of the staging range and of kept copies do, beside a list of the least recently used |
 //!
 //! `-- --only faults,work` chooses parts, `--pages N` the pages of memory, `--rounds N` how often the sides take turns,
 //! `--threads 1,2` how many threads work. The kernel at times ends a process in a small cgroup for want of memory, with
@@ -22,6 +22,8 @@
 mod cgroup;
 mod child;
 mod faults;
+mod job;
+mod policy;
 mod region;
 mod rescues;
 mod sequences;
@@ -81,7 +83,7 @@ fn measure(only: &str) -> Result<(), String> {
         tables::work(&setup)?;
     }
     if chosen("policy") {
-        tables::policy(&setup)?;
+        policy::policy(&setup)?;
     }
     Ok(())
 }

@@ -4,8 +4,8 @@ use super::common::random::Random;
 
 /// Set in a touch that writes.
 pub const WRITE: u32 = 1 << 31;
-/// Of a hundred touches, so many only read.
-const READS: usize = 90;
+/// Of a hundred touches, so many only read, where it is not the question.
+pub const READS: usize = 90;
 /// The exponent of Zipf's law.
 const SKEW: f64 = 0.99;
 /// A mixed workload: so many touches by Zipf's law, and then so many neighbours in order.
@@ -46,8 +46,8 @@ impl Workload {
             }
     }
 
-    /// The touches of a thread, of so many.
-    pub fn sequence(self, pages: usize, thread: usize, threads: usize) -> Vec<u32> {
+    /// The touches of a thread, of so many; so many of a hundred only read.
+    pub fn sequence(self, pages: usize, thread: usize, threads: usize, reads: usize) -> Vec<u32> {
         let mut random = Random::new(0x5eed + thread as u64);
         // Which pages are popular is the same for all threads.
         let mut places: Vec<u32> = (0..pages as u32).collect();
@@ -71,7 +71,7 @@ impl Workload {
                     Self::Mixed if turn % (MIXED.0 + MIXED.1) < MIXED.0 => zipf(&mut random),
                     Self::Mixed => in_order(),
                 };
-                if random.below(100) < READS { page } else { page | WRITE }
+                if random.below(100) < reads { page } else { page | WRITE }
             })
             .collect()
     }

@@ -52,8 +52,8 @@ pub enum Side {
     Kernel(u32, usize),
 }
 
-/// What an order says of who pages: the `pager` with faults in the thread that touches, the same with a pool in `huge`
-/// pages, or with faults served by `threads`; or the `kernel`.
+/// What an order says of who pages: the `pager` with faults in the thread that touches, the same with pages that are
+/// evicted `in-place`, with a pool in `huge` pages, or with faults served by `threads`; or the `kernel`.
 pub fn side(order: &Order, region: &Region, limit: usize, duties: &[Duty]) -> Result<Side, String> {
     let side: String = order.get("side")?;
     if side == "kernel" {
@@ -67,10 +67,15 @@ pub fn side(order: &Order, region: &Region, limit: usize, duties: &[Duty]) -> Re
         zswap,
         resident_bytes: (limit * PAGE_SIZE) as u64,
         fault_mode: if side == "threads" { FaultMode::Threads } else { FaultMode::Sigbus },
+        evict_in_place: side == "in-place",
         staged_percent: order.get("staged").unwrap_or(0),
         ..PagerOptions::default()
     };
-    Ok(Side::Ours(Lent::new(region, &options, duties)?))
+    let lent = Lent::new(region, &options, duties)?;
+    if let Ok(percent) = order.get("kept") {
+        lent.pager.set_kept_copies(percent).map_err(|error| error.to_string())?;
+    }
+    Ok(Side::Ours(lent))
 }
 
 impl Side {

@@ -59,6 +59,8 @@ fn counts(side: &Side) -> Vec<(&'static str, f64)> {
             ("rescues", counts.rescues as f64),
             ("staged", counts.staged as f64),
             ("stored", counts.stored as f64),
+            ("dropped", counts.dropped as f64),
+            ("first-writes", counts.first_writes as f64),
             ("direct", counts.direct_reclaims as f64),
             ("above", counts.over_limit as f64),
         ]);

@@ -129,6 +129,22 @@ impl Pager {
         self.0.zswap.set_limit(bytes)
     }
 
+    /// Sets for how many pages that are in memory zswap may keep a copy, in percent of the resident limit, 0 to 100; 50 at
+    /// first. To evict a page that was only read since it was loaded is to drop it, if its copy was kept; the copy takes
+    /// memory of the pool meanwhile. Copies that are kept already go when the pool is full, or their pages are written.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] if it is more than 100. [`Error::Forked`] in a child.
+    pub fn set_kept_copies(&self, percent: u8) -> Result<()> {
+        const MORE: Error = Error::Invalid(&"copies of at most 100 percent are kept");
+        self.check()?;
+        if percent > 100 {
+            return Err(MORE);
+        }
+        self.0.kept_percent.store(percent.into(), Relaxed);
+        Ok(())
+    }
+
     /// Sets what pages are compressed with: as [`Zswap::set_codec`].
     ///
     /// # Errors

@@ -1,0 +1,84 @@
+//! What the pager's two shares do: that of the staging range, and that of pages whose compressed copy is kept.
+
+use super::Setup;
+use super::child::Numbers;
+use super::job::{How, Job};
+use super::sequences::Workload;
+use super::tables::{MIB, middle};
+
+/// Both tables.
+pub fn policy(setup: &Setup) -> Result<(), String> {
+    staged(setup)?;
+    kept(setup)
+}
+
+/// Runs a job in several ways, in turns.
+fn in_turns<const WAYS: usize>(setup: &Setup, job: &Job, ways: &[How; WAYS]) -> Result<[Vec<Numbers>; WAYS], String> {
+    let mut all = [const { Vec::new() }; WAYS];
+    for _ in 0..setup.rounds {
+        for (rounds, how) in all.iter_mut().zip(ways) {
+            rounds.push(job.run(setup, how)?);
+        }
+    }
+    Ok(all)
+}
+
+fn print_rest(rounds: &[Numbers], counts: &[&str]) {
+    print!("{:>11.1}{:>8.2}", middle(rounds, "rate"), middle(rounds, "cpu-each"));
+    counts.iter().for_each(|name| print!("{:>9}", middle(rounds, name)));
+    print!("{:>9.1}{:>10.3}", middle(rounds, "pool") / MIB, middle(rounds, "effective"));
+}
+
+/// What the share of the staging range does.
+fn staged(setup: &Setup) -> Result<(), String> {
+    println!("\nthe share of the staging range; LRU: misses of a list of the least recently used pages");
+    println!(
+        "{:<8}{:>8}{:>11}{:>8}{:>9}{:>9}{:>9}{:>9}{:>9}{:>9}{:>9}{:>10}{:>9}",
+        "",
+        "staged",
+        "1000 op/s",
+        "CPU",
+        "misses",
+        "ahead",
+        "rescues",
+        "staged",
+        "stored",
+        "direct",
+        "pool",
+        "effective",
+        "LRU"
+    );
+    const SHARES: [usize; 5] = [2, 5, 10, 20, 40];
+    for workload in [Workload::Zipf, Workload::Scan, Workload::Mixed] {
+        let job = Job::new(setup, workload, 1, 90)?;
+        let all = in_turns(setup, &job, &SHARES.map(|staged| How { staged, ..How::default() }))?;
+        for (rounds, share) in all.iter().zip(SHARES) {
+            print!("{:<8}{share:>6} %", workload.name());
+            print_rest(rounds, &["misses", "ahead", "rescues", "staged", "stored", "direct"]);
+            println!("{:>9}", job.lru_misses);
+        }
+    }
+    Ok(())
+}
+
+/// What the share of pages does whose copy is kept while they are in memory.
+fn kept(setup: &Setup) -> Result<(), String> {
+    println!("\nthe share of pages whose copy is kept while they are in memory and nobody writes to them");
+    println!(
+        "{:<8}{:>9}{:>10}{:>8}{:>11}{:>8}{:>9}{:>9}{:>9}{:>9}{:>9}{:>10}",
+        "", "writes", "", "kept", "1000 op/s", "CPU", "misses", "stored", "dropped", "writes", "pool", "effective"
+    );
+    const SHARES: [usize; 6] = [0, 5, 10, 25, 50, 100];
+    for (workload, reads) in [(Workload::Zipf, 95), (Workload::Zipf, 75), (Workload::Scan, 95)] {
+        let job = Job::new(setup, workload, 1, reads)?;
+        for (side, name) in [("pager", "moved"), ("in-place", "in place")] {
+            let all = in_turns(setup, &job, &SHARES.map(|kept| How { side, kept: Some(kept), ..How::default() }))?;
+            for (rounds, share) in all.iter().zip(SHARES) {
+                print!("{:<8}{:>7} %{name:>10}{share:>6} %", workload.name(), 100 - reads);
+                print_rest(rounds, &["misses", "stored", "dropped", "first-writes"]);
+                println!();
+            }
+        }
+    }
+    Ok(())
+}
