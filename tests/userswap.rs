@@ -74,6 +74,14 @@ fn eight_threads_and_a_file() {
 }
 
 #[test]
+fn pages_that_are_moved_before_they_are_compressed() {
+    let Some((figures, out)) = small("move", &["--evict=move", "--workload=zipf"]) else { return };
+    assert_eq!((&figures["evict"], &figures["well"]), (&Value::from("move"), &Value::from(true)));
+    assert!(out.contains("moved to a staging range"), "{out}");
+    assert!(figures["statistics"]["pager"]["counts"]["staged"].as_u64().unwrap() > 0);
+}
+
+#[test]
 fn touches_served_by_lent_threads() {
     let Some((figures, _)) = small("threads", &["--mode=threads", "--workload=zipf"]) else { return };
     assert_eq!((&figures["mode"], &figures["well"]), (&Value::from("threads"), &Value::from(true)));

@@ -12,8 +12,8 @@
 //! | `policy` | what the shares of the staging range and of kept copies do, beside a list of the least recently used |
 //!
 //! `-- --only faults,work` chooses parts, `--pages N` the pages of memory, `--rounds N` how often the sides take turns,
-//! `--threads 1,2` how many threads work. The kernel at times ends a process in a small cgroup for want of memory, with
-//! room in swap: then its turn is done again, and the run says so.
+//! `--threads 1,2` how many threads work, `--workloads zipf,scan,random,mixed` at what. The kernel at times ends a
+//! process in a small cgroup for want of memory, with room in swap: then its turn is done again, and the run says so.
 //!
 //! For steady numbers of one thread keep the machine quiet, and give the part `faults` one processor and real-time
 //! priority: `chrt -f 50 taskset -c 1 cargo bench ... -- --only faults`, once it is built. The other parts have more
@@ -37,6 +37,7 @@ mod common;
 
 use common::pages;
 use region::Handed;
+use sequences::Workload;
 use swap::Swap;
 
 /// What all parts use.
@@ -53,6 +54,8 @@ pub struct Setup {
     pub places: usize,
     /// How many threads touch memory, in one table after the other.
     pub threads: Vec<usize>,
+    /// What they do, too.
+    pub workloads: Vec<Workload>,
 }
 
 fn number(name: &str, default: usize) -> usize {
@@ -74,7 +77,11 @@ fn measure(only: &str) -> Result<(), String> {
     let threads = common::option("--threads").unwrap_or("1,2".into());
     let threads = threads.split(',').map(|text| text.parse().ok().filter(|count| (1..=64).contains(count)));
     let threads = threads.collect::<Option<Vec<usize>>>().ok_or("--threads is a list of numbers, 1 to 64")?;
-    let setup = Setup { data, pages, swap, rounds, places, threads };
+    let workloads = common::option("--workloads").map_or(Ok(Workload::ALL.to_vec()), |names| {
+        let named = |name: &str| Workload::ALL.into_iter().find(|workload| workload.name() == name);
+        names.split(',').map(|name| named(name).ok_or(format!("--workloads: there is no {name}"))).collect()
+    })?;
+    let setup = Setup { data, pages, swap, rounds, places, threads, workloads };
     let chosen = |name: &str| only.is_empty() || only.split(',').any(|part| part == name);
     if chosen("faults") {
         tables::faults(&setup)?;

@@ -49,7 +49,7 @@ fn staged(setup: &Setup) -> Result<(), String> {
         "LRU"
     );
     const SHARES: [usize; 5] = [2, 5, 10, 20, 40];
-    for workload in [Workload::Zipf, Workload::Scan, Workload::Mixed] {
+    for &workload in setup.workloads.iter().filter(|&&workload| workload != Workload::Random) {
         let job = Job::new(setup, workload, 1, 90)?;
         let all = in_turns(setup, &job, &SHARES.map(|staged| How { staged, ..How::default() }))?;
         for (rounds, share) in all.iter().zip(SHARES) {
@@ -69,7 +69,8 @@ fn kept(setup: &Setup) -> Result<(), String> {
         "", "writes", "", "kept", "1000 op/s", "CPU", "misses", "stored", "dropped", "writes", "pool", "effective"
     );
     const SHARES: [usize; 6] = [0, 5, 10, 25, 50, 100];
-    for (workload, reads) in [(Workload::Zipf, 95), (Workload::Zipf, 75), (Workload::Scan, 95)] {
+    let jobs = [(Workload::Zipf, 95), (Workload::Zipf, 75), (Workload::Scan, 95)];
+    for (workload, reads) in jobs.into_iter().filter(|(workload, _)| setup.workloads.contains(workload)) {
         let job = Job::new(setup, workload, 1, reads)?;
         for (side, name) in [("pager", "moved"), ("in-place", "in place")] {
             let all = in_turns(setup, &job, &SHARES.map(|kept| How { side, kept: Some(kept), ..How::default() }))?;

@@ -25,6 +25,9 @@ pub enum Workload {
 }
 
 impl Workload {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Zipf, Self::Scan, Self::Random, Self::Mixed];
+
     /// For tables.
     pub fn name(self) -> &'static str {
         match self {

@@ -122,7 +122,7 @@ pub fn work(setup: &Setup) -> Result<(), String> {
         "{:<8}{:>8} {:<15}{:>10}{:>8}{:>8}{:>8}{:>8}{:>8}{:>10}{:>8}{:>10}  at least 1.0",
         "", "threads", "", "1000 op/s", "ratio", "CPU", "ratio", "hits %", "LRU %", "resident", "pool", "effective"
     );
-    for workload in [Workload::Zipf, Workload::Scan, Workload::Random, Workload::Mixed] {
+    for &workload in &setup.workloads {
         for &threads in &setup.threads {
             work_of(setup, workload, threads)?;
         }

@@ -21,6 +21,9 @@ Usage: userswap [OPTIONS]
   --workload NAME     zipf, scan, random, or all of them one after another; default all
   --mode MODE         sigbus: the thread that touches a page serves itself, which needs no privileges;
                       threads: others serve it, which needs the right to userfaultfd; default sigbus
+  --evict HOW         in-place: pages are compressed where they are, which disturbs other threads less;
+                      move: they are moved to a staging range first, and come back uncompressed if they are
+                      touched there; default in-place
   --seconds N         how long each workload runs; default 8
   --writes PERCENT    how many of the touches write; default 25
   --seed N            other random numbers
@@ -60,6 +63,8 @@ pub struct Args {
     pub workloads: Vec<Kind>,
     /// Who serves touches.
     pub mode: FaultMode,
+    /// Whether pages are compressed where they are.
+    pub in_place: bool,
     /// How long each workload runs.
     pub seconds: f64,
     /// Percent of touches that write.
@@ -84,6 +89,7 @@ impl Default for Args {
             threads: 2,
             workloads: Kind::ALL.to_vec(),
             mode: FaultMode::Sigbus,
+            in_place: true,
             seconds: 8.0,
             writes: 25,
             seed: 1,
@@ -144,6 +150,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command> {
             "--threads" => parsed.threads = number(&name, &value()?, 1, 1024)? as usize,
             "--workload" => parsed.workloads = workloads(&value()?)?,
             "--mode" => parsed.mode = mode(&value()?)?,
+            "--evict" => parsed.in_place = in_place(&value()?)?,
             "--seconds" => parsed.seconds = seconds(&value()?)?,
             "--writes" => parsed.writes = number(&name, &value()?, 0, 100)? as usize,
             "--seed" => parsed.seed = number(&name, &value()?, 0, u64::MAX)?,
@@ -212,6 +219,14 @@ fn mode(text: &str) -> Result<FaultMode> {
     }
 }
 
+fn in_place(text: &str) -> Result<bool> {
+    match text {
+        "in-place" => Ok(true),
+        "move" => Ok(false),
+        _ => refused(format!("--evict is in-place or move, not {text}")),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -226,13 +241,15 @@ mod tests {
     #[test]
     fn options_with_and_without_an_equals_sign() {
         let args =
-            parsed(&["--memory=64M", "--workload", "scan", "--mode=threads", "--quiet", "--threads", "8"]).unwrap();
+            ["--memory=64M", "--workload", "scan", "--mode=threads", "--evict=move", "--quiet", "--threads", "8"];
+        let args = parsed(&args).unwrap();
         let wanted = Args {
             pages: 16384,
             limit: 16 << 20,
             pool_limit: 40 << 20,
             workloads: vec![Kind::Scan],
             mode: FaultMode::Threads,
+            in_place: false,
             quiet: true,
             threads: 8,
             ..Args::default()
@@ -243,7 +260,7 @@ mod tests {
 
     #[test]
     fn what_makes_no_sense_is_refused() {
-        let senseless: [&[&str]; 9] = [
+        let senseless: [&[&str]; 10] = [
             &["--memory"],
             &["--memory="],
             &["--memory=1"],
@@ -251,6 +268,7 @@ mod tests {
             &["--threads=0"],
             &["--workload=none"],
             &["--mode=fast"],
+            &["--evict=never"],
             &["--seconds=0"],
             &["file"],
         ];

@@ -52,6 +52,7 @@ impl Swap {
         let mut options = PagerOptions {
             resident_bytes: args.limit,
             fault_mode: args.mode,
+            evict_in_place: args.in_place,
             zswap: ZswapOptions { max_bytes: args.pool_limit, ..ZswapOptions::default() },
             ..PagerOptions::default()
         };

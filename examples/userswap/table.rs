@@ -29,7 +29,8 @@ fn write_limits(out: &mut String, report: &Report) -> fmt::Result {
     let (pages, files) = report.source;
     let mode = if args.mode == FaultMode::Sigbus { "in the thread that touches" } else { "by lent threads" };
     writeln!(out, "{:.0} MiB, filled with {pages} different pages of {files} files", mib(args.bytes()))?;
-    writeln!(out, "{} threads; touches are served {mode}\n", args.threads)?;
+    let evicted = if args.in_place { "evicted in place" } else { "moved to a staging range, and evicted there" };
+    writeln!(out, "{} threads; touches are served {mode}; pages are {evicted}\n", args.threads)?;
     writeln!(out, "{:<28}{:>10}{:>10}{:>10}", "MiB", "limit", "allowed", "largest")?;
     let mut line = |what: &str, limit: u64, may: u64, most: u64| {
         let held = if most <= may { "held" } else { "EXCEEDED" };
@@ -143,6 +144,7 @@ pub fn json(report: &Report) -> String {
         "memory_bytes": args.bytes(),
         "threads": args.threads,
         "mode": if args.mode == FaultMode::Sigbus { "sigbus" } else { "threads" },
+        "evict": if args.in_place { "in-place" } else { "move" },
         "different_pages": report.source.0,
         "well": report.is_well(),
         "wrong_pages": report.wrong,

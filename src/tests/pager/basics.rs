@@ -1,6 +1,7 @@
 //! Memory that outgrows its limit keeps its bytes, and its limit.
 
 use super::{Memory, Running, limited};
+use crate::error::Error;
 use crate::pager::{Duty, FaultMode, PagerOptions};
 use crate::units::PAGE;
 
@@ -52,4 +53,21 @@ fn in_place() {
         let options = PagerOptions { evict_in_place: true, ..limited(LIMIT, mode) };
         outgrows(&options, &[Duty::Serve, Duty::Evict]);
     }
+}
+
+#[test]
+fn copies_are_kept_as_far_as_it_was_said() {
+    for (percent, some) in [(0, false), (100, true)] {
+        let memory = Memory::new(PAGES);
+        let running = Running::new(&limited(LIMIT, FaultMode::Sigbus), &[]);
+        running.pager.set_kept_copies(percent).unwrap();
+        let region = running.add(&memory);
+        (0..PAGES).for_each(|page| memory.fill(page, page as u64 + 1));
+        (0..2 * PAGES).for_each(|page| memory.check(page % PAGES, (page % PAGES) as u64 + 1));
+        let counts = running.pager.stats().counts;
+        assert_eq!(counts.dropped > 0, some, "{counts:?}");
+        running.remove(region);
+    }
+    let running = Running::new(&limited(LIMIT, FaultMode::Sigbus), &[]);
+    assert!(matches!(running.pager.set_kept_copies(101), Err(Error::Invalid(_))));
 }
