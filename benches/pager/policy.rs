@@ -8,8 +8,8 @@ use super::tables::{MIB, middle};
 
 /// Both tables.
 pub fn policy(setup: &Setup) -> Result<(), String> {
-    staged(setup)?;
-    kept(setup)
+    kept(setup)?;
+    staged(setup)
 }
 
 /// Runs a job in several ways, in turns.
@@ -26,14 +26,15 @@ fn in_turns<const WAYS: usize>(setup: &Setup, job: &Job, ways: &[How; WAYS]) -> 
 fn print_rest(rounds: &[Numbers], counts: &[&str]) {
     print!("{:>11.1}{:>8.2}", middle(rounds, "rate"), middle(rounds, "cpu-each"));
     counts.iter().for_each(|name| print!("{:>9}", middle(rounds, name)));
-    print!("{:>9.1}{:>10.3}", middle(rounds, "pool") / MIB, middle(rounds, "effective"));
+    ["slots", "pool"].iter().for_each(|name| print!("{:>9.1}", middle(rounds, name) / MIB));
+    print!("{:>10.3}", middle(rounds, "effective"));
 }
 
 /// What the share of the staging range does.
 fn staged(setup: &Setup) -> Result<(), String> {
     println!("\nthe share of the staging range; LRU: misses of a list of the least recently used pages");
     println!(
-        "{:<8}{:>8}{:>11}{:>8}{:>9}{:>9}{:>9}{:>9}{:>9}{:>9}{:>9}{:>10}{:>9}",
+        "{:<8}{:>8}{:>11}{:>8}{:>9}{:>9}{:>9}{:>9}{:>9}{:>9}{:>9}{:>9}{:>10}{:>9}",
         "",
         "staged",
         "1000 op/s",
@@ -44,6 +45,7 @@ fn staged(setup: &Setup) -> Result<(), String> {
         "staged",
         "stored",
         "direct",
+        "slots",
         "pool",
         "effective",
         "LRU"
@@ -65,8 +67,20 @@ fn staged(setup: &Setup) -> Result<(), String> {
 fn kept(setup: &Setup) -> Result<(), String> {
     println!("\nthe share of pages whose copy is kept while they are in memory and nobody writes to them");
     println!(
-        "{:<8}{:>9}{:>10}{:>8}{:>11}{:>8}{:>9}{:>9}{:>9}{:>9}{:>9}{:>10}",
-        "", "writes", "", "kept", "1000 op/s", "CPU", "misses", "stored", "dropped", "writes", "pool", "effective"
+        "{:<8}{:>9}{:>10}{:>8}{:>11}{:>8}{:>9}{:>9}{:>9}{:>9}{:>9}{:>9}{:>10}",
+        "",
+        "writes",
+        "",
+        "kept",
+        "1000 op/s",
+        "CPU",
+        "misses",
+        "stored",
+        "dropped",
+        "writes",
+        "slots",
+        "pool",
+        "effective"
     );
     const SHARES: [usize; 6] = [0, 5, 10, 25, 50, 100];
     let jobs = [(Workload::Zipf, 95), (Workload::Zipf, 75), (Workload::Scan, 95)];

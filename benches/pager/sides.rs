@@ -102,6 +102,14 @@ impl Side {
         }
     }
 
+    /// Bytes of the slots of what was evicted, as far as that is counted.
+    pub fn slots(&self) -> f64 {
+        match self {
+            Self::Ours(lent) => lent.snapshot().zswap.zswap.used_bytes as f64,
+            Self::Kernel(..) => f64::NAN,
+        }
+    }
+
     /// Bytes of memory that what was evicted takes, tables included.
     pub fn pool(&self) -> f64 {
         match self {

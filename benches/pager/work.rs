@@ -111,6 +111,7 @@ pub fn measure(order: &Order) -> Result<Numbers, String> {
     });
     numbers.insert("resident".into(), side.resident(&region));
     numbers.insert("pool".into(), side.pool());
+    numbers.insert("slots".into(), side.slots());
     let writes = (0..threads).flat_map(|thread| sequences.of(thread)).filter(|&&touch| touch & WRITE != 0).count();
     region.check(&data, writes as u64)?;
     Ok(numbers)

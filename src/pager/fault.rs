@@ -238,12 +238,13 @@ impl Core {
     }
 
     /// What becomes of the copies of pages that were decoded. Clean ones are kept as far as there are not too many; and
-    /// a thread that evicts in the background sees to those that are stale.
+    /// a thread that evicts in the background sees to those that are stale, unless it has enough of them: they take
+    /// memory of the pool.
     fn keeps(&self, region: &Region, want: Want, pages: u64) -> Copied {
-        let clean = !want.write && region.protects && self.copies() + pages <= self.most_copies();
-        match clean {
+        let (copies, most) = (self.copies() + pages, self.most_copies());
+        match !want.write && region.protects && copies <= most {
             true => Copied::Clean,
-            false if self.evictors.load(Relaxed) > 0 => Copied::Stale,
+            false if self.evictors.load(Relaxed) > 0 && copies <= most + self.reserve() => Copied::Stale,
             false => Copied::No,
         }
     }
