@@ -95,10 +95,14 @@ impl Pager {
     fn down_to(&self, pages: u64) -> Result<()> {
         const FULL: Error = Error::NoMemory(&"the pool is full, and nothing can be written back");
         const HELD: Error = Error::Again(&"too many pages are held, or pinned by the system");
-        match self.0.evict_to(pages) {
-            _ if self.0.resident() <= pages => Ok(()),
-            Evicted::Full => Err(FULL),
-            _ => Err(HELD),
+        loop {
+            match self.0.evict_to(pages) {
+                _ if self.0.resident() <= pages => return Ok(()),
+                // The next attempt tells what stopped this one.
+                Evicted::Pages(1..) => {}
+                Evicted::Full => return Err(FULL),
+                _ => return Err(HELD),
+            }
         }
     }
 
