@@ -8,7 +8,7 @@ use super::region::{Memory, Region};
 use super::word::{Kind, State};
 use crate::error::{Error, Result};
 use crate::os::userfault::feature;
-use crate::os::{Advice, errno};
+use crate::os::{Advice, Errno, errno};
 use crate::sync::{Ordering::Relaxed, Wait};
 use crate::units::PAGE;
 use crate::zswap::AreaOptions;
@@ -146,7 +146,11 @@ impl Core {
         let inbox = self.inbox.lock();
         let closed = self.gate.close();
         while let Some(part) = self.extents.first_of(place) {
-            self.let_go(&part);
+            if let Err(error) = self.let_go(&part) {
+                // What was let go before is let go; the next attempt goes on here.
+                entered.closing.store(false, Relaxed);
+                return Err(error);
+            }
         }
         drop(closed);
         drop(inbox);
@@ -189,11 +193,15 @@ impl Core {
 
     /// Unregisters a part; the caller holds the lock of events. A thread that is on its way here because of it looks
     /// again.
-    fn let_go(&self, part: &Extent) {
+    fn let_go(&self, part: &Extent) -> Result<()> {
+        const STAYS: Error = Error::Again(&"the system refuses to unregister a region, which needs memory: it stays");
         self.extents.note_removed(part);
         // It fails if the owner unmapped the part just now, and then there is nothing to unregister.
-        let _ = self.uffd.unregister(part.start, part.end - part.start);
+        if let Err(Errno(errno::ENOMEM)) = self.uffd.unregister(part.start, part.end - part.start) {
+            return Err(STAYS);
+        }
         let _ = self.uffd.wake(part.start, part.end - part.start);
         self.extents.cut(part.start, part.end);
+        Ok(())
     }
 }
