@@ -84,13 +84,16 @@ impl Core {
     }
 
     fn move_away(&self, at: usize) -> Tried {
-        let block = self.staging.take_free().ok_or(Errno(errno::ENOMEM))?;
+        let mut block = self.staging.take_free().ok_or(Errno(errno::ENOMEM))?;
         let slot = block.slot(0);
         // SAFETY: the page is claimed, and the block is this thread's.
         let moved = unsafe { self.staging.move_in(slot, at, 1) };
-        if moved.stopped.is_none() {
-            // SAFETY: no word names the slot. Should the system refuse, it is tried again before the slot is filled.
-            let _ = unsafe { self.staging.give_back(slot, 1) };
+        // SAFETY: no word names the slot.
+        if moved.stopped.is_none() && unsafe { self.staging.give_back(slot, 1) }.is_err() {
+            // It is there that the page is charged now, until the block is drained.
+            self.staging.leave(slot);
+            self.charge_above(1);
+            block.filled = 1;
         }
         self.staging.queue(block);
         match moved.stopped {

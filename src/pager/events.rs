@@ -254,12 +254,13 @@ impl Core {
         debug_assert!(gone.is_ok());
     }
 
-    /// A staged page, which this thread has claimed, is not needed: its memory goes now.
+    /// A staged page, which this thread has claimed, is not needed: its memory goes now, if the system takes it.
     fn unstage(&self, slot: u32) {
         self.staging.went(1);
-        // SAFETY: the claim makes the slot's page this thread's, and no word will name it. Should the system refuse, it
-        // goes with its block.
-        let _ = unsafe { self.staging.give_back(slot, 1) };
-        self.uncharge(1);
+        // SAFETY: the claim makes the slot's page this thread's, and no word will name it.
+        match unsafe { self.staging.give_back(slot, 1) } {
+            Ok(()) => self.uncharge(1),
+            Err(_) => self.staging.leave(slot),
+        }
     }
 }

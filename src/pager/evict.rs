@@ -249,7 +249,7 @@ impl Core {
                 os::prefetch_bytes(self.staging.address(block.slot(block.next + 1)) as *const u8, PAGE);
             }
             match self.compress(block.slot(block.next)) {
-                Compressed::Yes => stored += 1,
+                Compressed::Yes | Compressed::Left => stored += 1,
                 Compressed::Gone => {}
                 Compressed::Full => {
                     full = true;
@@ -283,14 +283,15 @@ impl Core {
 
     /// Compresses the page that a slot was filled with, if it still is there.
     fn compress(&self, slot: u32) -> Compressed {
-        let id = self.staging.owner(slot);
-        let Some(region) = self.places[id.region].enter() else { return Compressed::Gone };
+        let gone = || if self.staging.was_left(slot) { Compressed::Left } else { Compressed::Gone };
+        let Some(id) = self.staging.owner(slot) else { return Compressed::Left };
+        let Some(region) = self.places[id.region].enter() else { return gone() };
         if id.page >= region.pages() {
-            return Compressed::Gone;
+            return gone();
         }
         // Who has the page claimed may still need the slot, and may fail and leave the page there.
         let claim = region.page(id.page).claim_if(|state| state.kind() == Kind::Staged(slot));
-        let Some(mut claim) = claim else { return Compressed::Gone };
+        let Some(mut claim) = claim else { return gone() };
         let seen = claim.was();
         if seen.copy() == Copied::Clean {
             add(&self.counters.dropped, 1);
@@ -366,6 +367,8 @@ enum Compressed {
     Yes,
     /// It was touched.
     Gone,
+    /// It was given back, and its memory and charge were left.
+    Left,
     Full,
 }
 

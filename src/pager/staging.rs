@@ -11,7 +11,7 @@ use crate::os::{Advice, Errno, Kind, Mapping, Os};
 use crate::sync::{
     AtomicU32, AtomicU64, Lock,
     Ordering::{Acquire, Relaxed, Release},
-    Rank,
+    Rank, fence,
 };
 use crate::units::PAGE;
 
@@ -28,6 +28,8 @@ pub struct PageId {
 }
 
 const PAGE_BITS: u32 = 40;
+/// The owner of a slot whose page is not needed, and whose memory the system did not take.
+const LEFT: u64 = u64::MAX;
 
 /// A block that is this thread's.
 pub struct Block {
@@ -155,10 +157,23 @@ impl Staging {
         self.ids[slot as usize].store((id.region as u64) << PAGE_BITS | id.page, Relaxed);
     }
 
-    /// Whose page was moved to a slot.
-    pub fn owner(&self, slot: u32) -> PageId {
+    /// Whose page was moved to a slot; none: it is not needed any more, and its memory was left there.
+    pub fn owner(&self, slot: u32) -> Option<PageId> {
         let id = self.ids[slot as usize].load(Relaxed);
-        PageId { region: (id >> PAGE_BITS) as usize, page: id & ((1 << PAGE_BITS) - 1) }
+        (id != LEFT).then_some(PageId { region: (id >> PAGE_BITS) as usize, page: id & ((1 << PAGE_BITS) - 1) })
+    }
+
+    /// The page in a slot is not needed, but the system did not take its memory: it stays charged until the block is
+    /// drained. The caller has the page claimed, or the block.
+    pub fn leave(&self, slot: u32) {
+        self.ids[slot as usize].store(LEFT, Relaxed);
+    }
+
+    /// Whether a slot's memory was left there; asked when the page's word no longer names the slot.
+    pub fn was_left(&self, slot: u32) -> bool {
+        // Acquire pairs with the Release at the end of the claim of who left it, which the caller saw has ended.
+        fence(Acquire);
+        self.owner(slot).is_none()
     }
 
     /// A block was filled: it waits behind all others, or is free again if there is nothing in it.

@@ -1,0 +1,291 @@
+//! Single calls that the system refuses, or does a part of: who is told, and what the accounts say then.
+
+use super::look::{consistent, kind_at, with_faults, word_at};
+use super::{Memory, Running, limited};
+use crate::error::Error;
+use crate::os::{Call, faults::Faults};
+use crate::pager::word::{Copied, Kind};
+use crate::pager::{Duty, FaultMode, PagerOptions, Removal};
+use crate::units::PAGE;
+use std::sync::Arc;
+
+const LIMIT: usize = 128;
+const PAGES: usize = 4 * LIMIT;
+
+fn value(page: usize) -> u64 {
+    page as u64 + 1
+}
+
+/// A pager of FaultMode::Sigbus in which `memory` was filled.
+fn filled(memory: &Memory, in_place: bool) -> (Arc<Faults>, Running) {
+    let options = PagerOptions { evict_in_place: in_place, ..limited(LIMIT, FaultMode::Sigbus) };
+    let (faults, running) = with_faults(&options, &[]);
+    running.add(memory);
+    (0..memory.pages()).for_each(|page| memory.fill(page, value(page)));
+    (faults, running)
+}
+
+/// The first page that is like that.
+fn first(running: &Running, memory: &Memory, is: impl Fn(Kind) -> bool) -> usize {
+    (0..memory.pages()).find(|&page| is(kind_at(running, memory.at(page)))).unwrap()
+}
+
+fn check_all(memory: &Memory, running: &Running) {
+    (0..memory.pages()).for_each(|page| memory.check(page, value(page)));
+    consistent(running);
+}
+
+fn is_staged(kind: Kind) -> bool {
+    matches!(kind, Kind::Staged(_))
+}
+
+/// Who asks for a page that can't be put in place is told, after a while; the page stays where it is.
+#[test]
+fn what_is_refused_all_the_time_is_told() {
+    let memory = Memory::new(PAGES);
+    let untouched = Memory::new(8);
+    let (faults, running) = filled(&memory, false);
+    running.add(&untouched);
+    for call in [Call::CopyIn, Call::Move, Call::ZeroIn] {
+        let at = match call {
+            Call::CopyIn => memory.at(first(&running, &memory, |kind| kind == Kind::Stored)),
+            Call::Move => memory.at(first(&running, &memory, is_staged)),
+            _ => untouched.at(0),
+        };
+        let kind = kind_at(&running, at);
+        faults.fail(call, 1, 0);
+        let refused = running.pager.hold(at, PAGE);
+        assert!(matches!(refused, Err(Error::Again(_))), "{call:?}: {refused:?}");
+        assert_eq!(kind_at(&running, at), kind);
+        assert_eq!(running.pager.stats().held_bytes, 0);
+        faults.heal(call);
+        consistent(&running);
+        running.pager.hold(at, PAGE).unwrap();
+        running.pager.release(at, PAGE).unwrap();
+    }
+    check_all(&memory, &running);
+}
+
+/// Pages that come back together, of which the system puts only the first ones in place.
+#[test]
+fn copies_that_stop_halfway() {
+    for done in 1..6 {
+        let memory = Memory::new(PAGES);
+        let (faults, running) = filled(&memory, false);
+        _ = running.pager.evict(LIMIT as u64);
+        faults.say(Call::CopyIn, libc::EAGAIN, done);
+        faults.fail(Call::CopyIn, 1, 0);
+        let before = running.pager.stats().counts;
+        check_all(&memory, &running);
+        let counts = running.pager.stats().counts;
+        assert!(counts.loads_ahead > before.loads_ahead || done == 1, "{counts:?}");
+        faults.heal(Call::CopyIn);
+        check_all(&memory, &running);
+    }
+}
+
+/// Pages that are staged together, of which the system moves only the first ones.
+#[test]
+fn moves_that_stop_halfway() {
+    for done in [1, 2, 7, 31] {
+        for errno in [libc::EAGAIN, libc::EBUSY] {
+            let memory = Memory::new(PAGES);
+            let (faults, running) = with_faults(&limited(LIMIT, FaultMode::Sigbus), &[]);
+            running.add(&memory);
+            faults.say(Call::Move, errno, done);
+            faults.fail(Call::Move, 1, 0);
+            (0..PAGES).for_each(|page| memory.fill(page, value(page)));
+            let counts = running.pager.stats().counts;
+            assert!(counts.staged > 0 && counts.stored > 0, "{counts:?}");
+            consistent(&running);
+            faults.heal(Call::Move);
+            check_all(&memory, &running);
+        }
+    }
+}
+
+/// Nothing leaves memory while nothing can: the limit is passed, and kept again later.
+#[test]
+fn evictions_that_are_refused_all_the_time() {
+    for (call, in_place) in [(Call::Move, false), (Call::Release, false), (Call::Release, true), (Call::Read, true)] {
+        let memory = Memory::new(PAGES);
+        let options = PagerOptions { evict_in_place: in_place, ..limited(LIMIT, FaultMode::Sigbus) };
+        let (faults, running) = with_faults(&options, &[]);
+        running.add(&memory);
+        (0..LIMIT).for_each(|page| memory.fill(page, value(page)));
+        faults.say(call, libc::EBUSY, 0);
+        faults.fail(call, 1, 0);
+        (LIMIT..LIMIT + 8).for_each(|page| memory.fill(page, value(page)));
+        let stats = running.pager.stats();
+        assert!(stats.counts.over_limit > 0, "{call:?}: {:?}", stats.counts);
+        assert!(call == Call::Release && !in_place || stats.counts.pinned > 0, "{call:?}: {:?}", stats.counts);
+        assert!(matches!(running.pager.evict(8), Err(Error::Again(_) | Error::NoMemory(_))), "{call:?}");
+        faults.heal(call);
+        running.pager.set_resident_limit((LIMIT * PAGE) as u64).unwrap();
+        assert!(running.pager.stats().resident_bytes <= (LIMIT * PAGE) as u64);
+        (LIMIT + 8..PAGES).for_each(|page| memory.fill(page, value(page)));
+        check_all(&memory, &running);
+    }
+}
+
+/// The memory of a staged page that is given back can't be taken away now: it is later, and then is charged no more.
+#[test]
+fn a_staged_page_whose_slot_is_not_given_back_is_not_charged_for_ever() {
+    let memory = Memory::new(PAGES);
+    let (faults, running) = filled(&memory, false);
+    let staged = first(&running, &memory, is_staged);
+    faults.fail(Call::Release, 1, 1);
+    // SAFETY: the bytes are not needed.
+    unsafe { running.pager.discard(memory.at(staged), PAGE) }.unwrap();
+    faults.heal(Call::Release);
+    memory.check(staged, 0);
+    memory.fill(staged, value(staged));
+    _ = running.pager.evict(PAGES as u64);
+    check_all(&memory, &running);
+}
+
+#[test]
+fn a_page_that_can_not_be_discarded_is_there_still() {
+    for in_place in [false, true] {
+        let memory = Memory::new(PAGES);
+        let (faults, running) = filled(&memory, in_place);
+        let call = if in_place { Call::Release } else { Call::Move };
+        let resident = first(&running, &memory, |kind| kind == Kind::Resident(0));
+        for errno in [libc::ENOMEM, libc::EAGAIN] {
+            faults.say(call, errno, 0);
+            faults.fail(call, 1, 1);
+            // SAFETY: the bytes are not needed.
+            let refused = unsafe { running.pager.discard(memory.at(resident), PAGE) };
+            assert_eq!(refused.map_err(Error::errno), Err(errno));
+            memory.check(resident, value(resident));
+        }
+        check_all(&memory, &running);
+    }
+}
+
+/// Nor is one whose page was moved away before.
+#[test]
+fn a_discarded_page_whose_memory_is_not_given_back_is_not_charged_for_ever() {
+    let memory = Memory::new(PAGES);
+    let (faults, running) = filled(&memory, false);
+    for _ in 0..3 {
+        let resident = first(&running, &memory, |kind| kind == Kind::Resident(0));
+        faults.fail(Call::Release, 1, 1);
+        // SAFETY: the bytes are not needed.
+        unsafe { running.pager.discard(memory.at(resident), PAGE) }.unwrap();
+        faults.heal(Call::Release);
+        memory.check(resident, 0);
+        memory.fill(resident, value(resident));
+    }
+    _ = running.pager.evict(PAGES as u64);
+    check_all(&memory, &running);
+}
+
+/// A region that can't be brought back, or taken from the userfaultfd, is there still.
+#[test]
+fn a_region_that_can_not_be_removed_is_there_still() {
+    for (call, removal) in [
+        (Call::CopyIn, Removal::Restore),
+        (Call::Move, Removal::Restore),
+        (Call::Unregister, Removal::Restore),
+        (Call::Unregister, Removal::Discard),
+    ] {
+        let memory = Memory::new(PAGES);
+        let (faults, running) = with_faults(&limited(LIMIT, FaultMode::Sigbus), &[]);
+        let region = running.add(&memory);
+        (0..PAGES).for_each(|page| memory.fill(page, value(page)));
+        faults.fail(call, 1, 0);
+        let refused = running.pager.remove_region(region, removal);
+        assert!(matches!(refused, Err(Error::Again(_))), "{call:?}: {refused:?}");
+        faults.heal(call);
+        check_all(&memory, &running);
+        running.remove(region);
+        (0..PAGES).for_each(|page| memory.check(page, value(page)));
+        let stats = running.pager.stats();
+        assert_eq!((stats.resident_bytes, stats.regions), (0, 0));
+        assert!(running.pager.snapshot().unwrap().zswap.areas.is_empty());
+    }
+}
+
+/// A region that was refused leaves nothing, and can be added later.
+#[test]
+fn a_region_that_can_not_be_added_leaves_nothing() {
+    let memory = Memory::new(PAGES);
+    (0..PAGES).for_each(|page| memory.fill(page, value(page)));
+    let (faults, running) = with_faults(&limited(LIMIT, FaultMode::Sigbus), &[]);
+    let refusals = [
+        (Call::Register, 1, libc::ENOMEM),
+        (Call::Register, 1, libc::EBUSY),
+        (Call::Register, 1, libc::EINVAL),
+        (Call::Register, 1, libc::EPERM),
+        (Call::Map, 1, libc::ENOMEM),
+        (Call::Commit, 1, libc::ENOMEM),
+    ];
+    // The second and the later of these say what the pages are; the first, of huge pages, may be refused.
+    let advice = (0..4).map(|nth| (Call::Advise, nth + 1, libc::EAGAIN));
+    let mut refused = 0;
+    for (call, nth, errno) in refusals.into_iter().chain(advice) {
+        faults.say(call, errno, 0);
+        faults.fail(call, nth, 1);
+        // SAFETY: the memory is used through these addresses alone.
+        let added = unsafe { running.pager.add_region(memory.at(0), memory.bytes(), &memory.options()) };
+        faults.heal(call);
+        match added {
+            Ok(region) => running.remove(region),
+            Err(error) => {
+                refused += 1;
+                assert!(!error.text().is_empty());
+            }
+        }
+        let stats = running.pager.stats();
+        assert_eq!((stats.regions, stats.region_bytes, stats.resident_bytes), (0, 0, 0), "{call:?}");
+        assert!(running.pager.snapshot().unwrap().zswap.areas.is_empty());
+        (0..PAGES).for_each(|page| memory.check(page, value(page)));
+    }
+    assert!(refused >= 7, "{refused}");
+    running.add(&memory);
+    check_all(&memory, &running);
+}
+
+/// A page that was evicted clean, and whose first write can't be let through for a while.
+#[test]
+fn a_first_write_waits_until_it_may() {
+    let memory = Memory::new(PAGES);
+    let (faults, running) = filled(&memory, false);
+    _ = running.pager.evict(LIMIT as u64);
+    (0..PAGES).for_each(|page| memory.check(page, value(page)));
+    let clean = (0..PAGES).find(|&page| word_at(&running, memory.at(page)).copy() == Copied::Clean).unwrap();
+    faults.say(Call::Protect, libc::EAGAIN, 0);
+    faults.fail(Call::Protect, 1, 20);
+    memory.fill(clean, 7);
+    assert!(faults.seen(Call::Protect) > 20);
+    faults.heal(Call::Protect);
+    assert_ne!(word_at(&running, memory.at(clean)).copy(), Copied::Clean);
+    _ = running.pager.evict(LIMIT as u64);
+    memory.check(clean, 7);
+    consistent(&running);
+}
+
+/// Duties that are given back while everything is refused end all the same.
+#[test]
+fn lent_threads_come_back_while_all_is_refused() {
+    let memory = Memory::new(PAGES);
+    let (faults, running) = with_faults(&limited(LIMIT, FaultMode::Threads), &[Duty::All, Duty::Evict]);
+    running.add(&memory);
+    (0..PAGES).for_each(|page| memory.fill(page, value(page)));
+    let calls = [Call::CopyIn, Call::ZeroIn, Call::Move, Call::Protect, Call::Release, Call::Wake, Call::Events];
+    calls.iter().for_each(|&call| faults.fail(call, 1, 0));
+    let stored = first(&running, &memory, |kind| kind == Kind::Stored);
+    std::thread::scope(|scope| {
+        let toucher = scope.spawn(|| memory.check(stored, value(stored)));
+        std::thread::sleep(std::time::Duration::from_millis(50));
+        running.pager.stop();
+        assert!(!toucher.is_finished());
+        calls.iter().for_each(|&call| faults.heal(call));
+        running.pager.resume();
+        let server = scope.spawn(|| running.pager.run(Duty::All).unwrap());
+        toucher.join().unwrap();
+        running.pager.stop();
+        server.join().unwrap();
+    });
+}
