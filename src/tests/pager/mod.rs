@@ -8,6 +8,7 @@ mod full;
 mod guest;
 mod look;
 mod writers;
+mod refusals;
 
 use crate::os::Os;
 use crate::pager::{Duty, FaultMode, Pager, PagerOptions, RegionId, RegionOptions, Removal};
