@@ -14,6 +14,8 @@ pub mod guardian;
 #[cfg(feature = "uffd")]
 mod guardian_child;
 #[cfg(feature = "uffd")]
+pub mod maps;
+#[cfg(feature = "uffd")]
 pub mod signals;
 #[cfg(feature = "uffd")]
 pub mod userfault;

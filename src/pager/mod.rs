@@ -17,6 +17,7 @@
 //! | `word` | the bits of a state word |
 //! | `page` | the protocol of the state word: claims |
 //! | `region`, `regions` | a region and its words; adding and removing them |
+//! | `check` | whether memory is of a kind that can be a region |
 //! | `hold`, `discard` | parts that stay in their places; parts that are given back |
 //! | `extents` | which addresses are whose |
 //! | `fault` | serving a touch |
@@ -39,6 +40,8 @@ pub(crate) mod place;
 pub(crate) mod users;
 pub(crate) mod word;
 
+#[cfg(not(loom))]
+mod check;
 #[cfg(not(loom))]
 mod copies;
 #[cfg(not(loom))]

@@ -1,5 +1,6 @@
 //! Adding and removing regions.
 
+use super::check::{NOT_MAPPED, check_memory};
 use super::core::Core;
 use super::extents::Extent;
 use super::fault::{Served, Want};
@@ -23,13 +24,14 @@ impl Core {
         if bytes == 0 || !at.is_multiple_of(PAGE) || !bytes.is_multiple_of(PAGE) || at.checked_add(bytes).is_none() {
             return Err(NOT_PAGES);
         }
+        let memory = self.memory(options)?;
+        check_memory(at, bytes, &memory)?;
         let area = AreaOptions {
             max_bytes: options.max_stored_bytes,
             no_writeback: options.no_writeback,
             ..AreaOptions::default()
         };
         let area = self.zswap.add_area((bytes / PAGE) as u64, &area)?;
-        let memory = self.memory(options)?;
         let feature = if options.shared.is_some() { feature::WP_SHMEM } else { feature::WP };
         let region = Box::new(Region::new(&self.os, area, memory, self.uffd.has(feature))?);
         self.read_events();
@@ -63,7 +65,6 @@ impl Core {
     }
 
     fn advise(&self, at: usize, bytes: usize) -> Result<()> {
-        const NOT_MAPPED: Error = Error::Invalid(&"the range is not all mapped");
         let at = at as *mut u8;
         // Where the system has no huge pages it refuses this, and there is nothing to turn off.
         let _ = self.os.advise(at, bytes, Advice::NotHuge);

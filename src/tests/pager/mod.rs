@@ -2,6 +2,7 @@
 
 mod basics;
 mod discards;
+mod bounds;
 mod events;
 mod failures;
 mod full;

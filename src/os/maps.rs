@@ -1,0 +1,141 @@
+//! What memory of this process is, as the system tells: /proc/self/maps, and the files that are mapped.
+
+use super::{Errno, Result, last_errno};
+use std::fs::File;
+use std::io::Read;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+
+/// Bytes at the front of a line that say what is asked here; the file's name comes behind them.
+const LINE: usize = 96;
+
+/// A mapping.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Mapped {
+    /// Where it begins.
+    pub start: usize,
+    /// Where it ends.
+    pub end: usize,
+    /// Whether it may be read and written.
+    pub read_write: bool,
+    /// Whether it is shared.
+    pub shared: bool,
+    /// The offset in its file.
+    pub offset: u64,
+    /// Its file: the numbers of the device, and of the inode; the latter is 0 for private anonymous memory.
+    pub file: (u32, u32, u64),
+}
+
+/// Of "start-end rwxp offset major:minor inode".
+fn parse(line: &[u8]) -> Option<Mapped> {
+    let mut fields = std::str::from_utf8(line).ok()?.split_ascii_whitespace();
+    let (start, end) = fields.next()?.split_once('-')?;
+    let rights = fields.next()?;
+    let offset = u64::from_str_radix(fields.next()?, 16).ok()?;
+    let (major, minor) = fields.next()?.split_once(':')?;
+    let device = [major, minor].map(|number| u32::from_str_radix(number, 16));
+    Some(Mapped {
+        start: usize::from_str_radix(start, 16).ok()?,
+        end: usize::from_str_radix(end, 16).ok()?,
+        read_write: rights.starts_with("rw"),
+        shared: rights.contains('s'),
+        offset,
+        file: (device[0].clone().ok()?, device[1].clone().ok()?, fields.next()?.parse().ok()?),
+    })
+}
+
+/// Tells of each mapping that has a part of a range, by rising addresses. Allocates nothing. False: the system does not
+/// say.
+pub fn mappings_within(start: usize, end: usize, mut each: impl FnMut(Mapped)) -> bool {
+    let Ok(mut file) = File::open("/proc/self/maps") else { return false };
+    let mut bytes = [0; 4096];
+    let (mut line, mut length) = ([0; LINE], 0);
+    loop {
+        let Ok(count) = file.read(&mut bytes) else { return false };
+        if count == 0 {
+            return true;
+        }
+        for &byte in &bytes[..count] {
+            if byte != b'\n' {
+                if length < LINE {
+                    // What is beyond ASCII is a file's name, and may be cut in the middle of a letter.
+                    line[length] = if byte.is_ascii() { byte } else { b'?' };
+                    length += 1;
+                }
+                continue;
+            }
+            let Some(mapped) = parse(&line[..length]) else { return false };
+            if mapped.start < end && mapped.end > start {
+                each(mapped);
+            }
+            length = 0;
+        }
+    }
+}
+
+/// What a file is that is to be mapped.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct FileKind {
+    /// Its device's numbers, and its inode's.
+    pub file: (u32, u32, u64),
+    /// Its length.
+    pub bytes: u64,
+    /// Whether the descriptor may be read and written.
+    pub read_write: bool,
+    /// Whether it is memory, of ordinary pages.
+    pub memory: bool,
+    /// Whether it is sealed from writes, and from holes.
+    pub sealed: bool,
+}
+
+/// What a file is.
+pub fn kind_of(file: &OwnedFd) -> Result<FileKind> {
+    /// From the kernel's include/uapi/linux/magic.h.
+    const TMPFS: i64 = 0x0102_1994;
+    let fd: RawFd = file.as_raw_fd();
+    let mut stat = std::mem::MaybeUninit::<libc::stat>::uninit();
+    let mut system = std::mem::MaybeUninit::<libc::statfs>::uninit();
+    // SAFETY: both can be written.
+    if unsafe { libc::fstat(fd, stat.as_mut_ptr()) != 0 || libc::fstatfs(fd, system.as_mut_ptr()) != 0 } {
+        return Err(last_errno());
+    }
+    // SAFETY: both calls succeeded, and wrote them.
+    let (stat, system) = unsafe { (stat.assume_init(), system.assume_init()) };
+    // SAFETY: these calls take numbers only. A file that can't be sealed refuses the second.
+    let (flags, seals) = unsafe { (libc::fcntl(fd, libc::F_GETFL), libc::fcntl(fd, libc::F_GET_SEALS)) };
+    if flags < 0 {
+        return Err(last_errno());
+    }
+    let number = |value: i64| u64::try_from(value).map_err(|_| Errno(libc::EINVAL));
+    Ok(FileKind {
+        file: (libc::major(stat.st_dev), libc::minor(stat.st_dev), stat.st_ino),
+        bytes: number(stat.st_size)?,
+        read_write: flags & libc::O_ACCMODE == libc::O_RDWR,
+        memory: system.f_type as i64 == TMPFS,
+        sealed: seals > 0 && seals & (libc::F_SEAL_WRITE | libc::F_SEAL_FUTURE_WRITE) != 0,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_say_what_a_mapping_is() {
+        let line = b"7f0000001000-7f0000003000 rw-s 00002000 00:01 1037 /memfd:region (deleted)";
+        let file = (0, 1, 1037);
+        let (start, end) = (0x7f00_0000_1000, 0x7f00_0000_3000);
+        let mapped = Mapped { start, end, read_write: true, shared: true, offset: 0x2000, file };
+        assert_eq!(parse(line), Some(mapped));
+        let anonymous = parse(b"7f0000001000-7f0000003000 r--p 00000000 00:00 0").unwrap();
+        assert_eq!((anonymous.read_write, anonymous.shared, anonymous.file), (false, false, (0, 0, 0)));
+        assert!([&b""[..], b"7f00-", b"1-2 rw-p", b"x-2 rw-p 0 00:00 0", b"1-2 rw-p 0 00:00"].map(parse) == [None; 5]);
+    }
+
+    #[test]
+    fn what_is_mapped_is_found() {
+        let here = std::ptr::from_ref(&LINE) as usize;
+        let mut found = Vec::new();
+        assert!(mappings_within(here, here + 1, |mapped| found.push(mapped)));
+        assert!(found.len() == 1 && (found[0].start..found[0].end).contains(&here) && !found[0].shared);
+    }
+}
