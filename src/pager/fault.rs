@@ -201,7 +201,7 @@ impl Core {
         let mut lot = self.scratch.take();
         match region.area.load(page, lot.page(0), LoadFlags::KEEP) {
             Ok(()) => {}
-            Err(error) if error == DAMAGED => return self.poison(first, at),
+            Err(error) if error == DAMAGED => return self.poison(region, first, at),
             Err(error) => return Err(Stop::Refused(error)),
         }
         let mut ahead: [Option<Claim<'_>>; LOT] = [const { None }; LOT];
@@ -260,8 +260,13 @@ impl Core {
 
     /// A page whose copy is damaged never reads as anything: whoever touches it gets SIGBUS.
     #[cold]
-    fn poison(&self, claim: &mut Claim<'_>, at: usize) -> Result<(), Stop> {
-        let poisoned = self.uffd.poison(at, PAGE);
+    fn poison(&self, region: &Region, claim: &mut Claim<'_>, at: usize) -> Result<(), Stop> {
+        let mut poisoned = self.uffd.poison(at, PAGE);
+        if poisoned.stopped.is_some_and(|errno| errno.0 == errno::EEXIST) && region.protects {
+            // A page of a memory file leaves its protection behind, in the place where the mark has to be.
+            self.uffd.protect(at, PAGE, false).or_else(|errno| self.refused(at, errno.0, LOST))?;
+            poisoned = self.uffd.poison(at, PAGE);
+        }
         match poisoned.stopped.map(|errno| errno.0) {
             None => {}
             Some(errno::EAGAIN) => return Err(Stop::Again),

@@ -178,7 +178,7 @@ impl Core {
                 let Some(region) = self.places[place].enter() else { break };
                 let kind = region.page(part.page_at(at)).peek().kind();
                 drop(region);
-                if matches!(kind, Kind::Resident(_) | Kind::Empty | Kind::Poisoned) {
+                if matches!(kind, Kind::Resident(_) | Kind::Empty) {
                     continue;
                 }
                 match self.serve(at, Want { write: false, hold: false }) {
