@@ -3,6 +3,7 @@
 mod basics;
 mod discards;
 mod bounds;
+mod damage;
 mod events;
 mod failures;
 mod full;

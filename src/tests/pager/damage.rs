@@ -1,0 +1,270 @@
+//! Pages whose stored copies are damaged: nobody reads them, and they are nothing to others.
+
+use super::look::{consistent, kind_at, with_faults};
+use super::{Memory, Running, limited};
+use crate::error::Error;
+use crate::os::errno::{EAGAIN, ENOMEM};
+use crate::os::{Call, Os, Span, faults::Faults};
+use crate::pager::word::Kind;
+use crate::pager::{Duty, FaultMode, PagerOptions, RegionId, Removal};
+use crate::units::PAGE;
+use std::sync::Arc;
+
+const LIMIT: usize = 64;
+const PAGES: usize = 4 * LIMIT;
+/// Pages that are damaged: alone, side by side, and at the end.
+const DAMAGED: [usize; 5] = [17, 90, 91, 150, PAGES - 1];
+
+/// Who serves touches, and whether the memory is evicted in place, or shared.
+const WAYS: [(FaultMode, bool, bool); 6] = [
+    (FaultMode::Sigbus, false, false),
+    (FaultMode::Sigbus, true, false),
+    (FaultMode::Sigbus, false, true),
+    (FaultMode::Threads, false, false),
+    (FaultMode::Threads, true, false),
+    (FaultMode::Threads, false, true),
+];
+
+struct Fixture {
+    region: RegionId,
+    running: Running,
+    memory: Memory,
+    faults: Arc<Faults>,
+}
+
+fn value(page: usize) -> u64 {
+    page as u64 + 1
+}
+
+impl Fixture {
+    /// All pages are stored, and some of them damaged.
+    fn new((mode, evict_in_place, shared): (FaultMode, bool, bool)) -> Self {
+        let options = PagerOptions { evict_in_place, ..limited(LIMIT, mode) };
+        let (faults, running) = with_faults(&options, &[Duty::Serve]);
+        let memory = if shared { Memory::shared(PAGES) } else { Memory::new(PAGES) };
+        let region = running.add(&memory);
+        (0..PAGES).for_each(|page| memory.fill(page, value(page)));
+        let fixture = Self { region, running, memory, faults };
+        fixture.evict();
+        DAMAGED.iter().for_each(|&page| fixture.damage(page));
+        fixture
+    }
+
+    fn evict(&self) {
+        while self.running.pager.stats().resident_bytes > 0 {
+            _ = self.running.pager.evict(PAGES as u64);
+        }
+    }
+
+    /// Changes a bit of a page's stored copy.
+    fn damage(&self, page: usize) {
+        let region = self.running.pager.0.places[self.region.0].enter().unwrap();
+        let (at, bytes) = region.area.object_of(page as u64).unwrap();
+        // SAFETY: nobody frees, moves or reads the object right now: all pages are evicted, and nobody touches any.
+        unsafe { *at.add(bytes / 2) ^= 8 };
+    }
+
+    fn hold(&self, page: usize) -> Result<(), Error> {
+        self.running.pager.hold(self.memory.at(page), PAGE)
+    }
+
+    /// Whether the system can read a page, which no signal tells it to give up.
+    fn is_readable(&self, page: usize) -> bool {
+        let mut bytes = [0; PAGE];
+        let span = Span::new(self.memory.at(page), PAGE);
+        // SAFETY: a page can be written.
+        let read = unsafe { Os::default().read_memory(&[span], bytes.as_mut_ptr()) };
+        read == Ok(PAGE)
+    }
+
+    fn poisoned(&self) -> u64 {
+        self.running.pager.stats().counts.poisoned
+    }
+
+    /// All but the damaged ones are as they were.
+    fn check_others(&self) {
+        let others = (0..PAGES).filter(|page| !DAMAGED.contains(page));
+        others.for_each(|page| self.memory.check(page, value(page)));
+    }
+
+    /// Somebody needs them.
+    fn touch_damaged(&self) {
+        for page in DAMAGED {
+            assert!(matches!(self.hold(page), Err(Error::Io(_))));
+            assert!(!self.is_readable(page), "page {page}");
+        }
+    }
+
+    /// # Safety
+    /// The page's bytes are not needed.
+    unsafe fn discard(&self, page: usize) {
+        // SAFETY: the caller vouches.
+        unsafe { self.running.pager.discard(self.memory.at(page), PAGE) }.unwrap();
+    }
+}
+
+#[test]
+fn nobody_reads_them_and_their_neighbours_are_as_they_were() {
+    for way in WAYS {
+        let fixture = Fixture::new(way);
+        fixture.touch_damaged();
+        assert_eq!(fixture.poisoned(), DAMAGED.len() as u64);
+        fixture.check_others();
+        fixture.touch_damaged();
+        fixture.evict();
+        fixture.touch_damaged();
+        assert_eq!(fixture.poisoned(), DAMAGED.len() as u64, "each is counted once");
+        assert_eq!(fixture.running.pager.stats().held_bytes, 0);
+        fixture.check_others();
+        consistent(&fixture.running);
+    }
+}
+
+/// Who goes through the memory in order has pages brought in ahead, and those only that are right.
+#[test]
+fn they_are_not_brought_in_ahead() {
+    for way in WAYS {
+        let fixture = Fixture::new(way);
+        fixture.check_others();
+        assert!(fixture.running.pager.stats().counts.loads_ahead > 0);
+        assert_eq!(fixture.poisoned(), 0, "nobody needed them");
+        assert!(DAMAGED.iter().all(|&page| kind_at(&fixture.running, fixture.memory.at(page)) == Kind::Stored));
+        fixture.touch_damaged();
+        consistent(&fixture.running);
+    }
+}
+
+#[test]
+fn a_range_with_one_is_not_held_in_part() {
+    for way in WAYS {
+        let fixture = Fixture::new(way);
+        let held = fixture.running.pager.hold(fixture.memory.at(DAMAGED[0] - 4), 8 * PAGE);
+        assert!(matches!(held, Err(Error::Io(_))));
+        assert_eq!(fixture.running.pager.stats().held_bytes, 0);
+        fixture.check_others();
+        consistent(&fixture.running);
+    }
+}
+
+#[test]
+fn discarded_they_are_good_again() {
+    for way in WAYS {
+        let fixture = Fixture::new(way);
+        // Some of them were poisoned before, and some still have their copies.
+        assert!(fixture.hold(DAMAGED[1]).is_err() && fixture.hold(DAMAGED[3]).is_err());
+        for page in DAMAGED {
+            // SAFETY: nobody needs the bytes.
+            unsafe { fixture.discard(page) };
+            assert_eq!(kind_at(&fixture.running, fixture.memory.at(page)), Kind::Empty);
+        }
+        DAMAGED.iter().for_each(|&page| fixture.memory.check(page, 0));
+        DAMAGED.iter().for_each(|&page| fixture.memory.fill(page, 7 * value(page)));
+        fixture.evict();
+        DAMAGED.iter().for_each(|&page| fixture.memory.check(page, 7 * value(page)));
+        fixture.check_others();
+        consistent(&fixture.running);
+        fixture.running.remove(fixture.region);
+        fixture.check_others();
+    }
+}
+
+/// The removal says so, and goes through; what is damaged still can't be read.
+#[test]
+fn a_region_with_some_is_removed_all_the_same() {
+    for way in WAYS {
+        for touched in [false, true] {
+            let fixture = Fixture::new(way);
+            if touched {
+                fixture.touch_damaged();
+            }
+            let removed = fixture.running.pager.remove_region(fixture.region, Removal::Restore);
+            assert!(matches!(removed, Err(Error::Io(_))), "{way:?}, touched {touched}: {removed:?}");
+            fixture.check_others();
+            assert!(DAMAGED.iter().all(|&page| !fixture.is_readable(page)), "{way:?}");
+            let stats = fixture.running.pager.stats();
+            assert_eq!((stats.regions, stats.resident_bytes, stats.held_bytes), (0, 0, 0));
+            let removed = fixture.running.pager.remove_region(fixture.region, Removal::Restore);
+            assert!(matches!(removed, Err(Error::NotFound(_))));
+        }
+    }
+}
+
+#[test]
+fn a_region_with_some_is_discarded() {
+    for way in WAYS {
+        let fixture = Fixture::new(way);
+        fixture.running.pager.remove_region(fixture.region, Removal::Discard).unwrap();
+        (0..PAGES).for_each(|page| fixture.memory.check(page, 0));
+        assert_eq!(fixture.running.pager.snapshot().unwrap().zswap.areas.len(), 0);
+    }
+}
+
+#[test]
+fn dropping_the_pager_leaves_them_unreadable() {
+    for way in WAYS {
+        let fixture = Fixture::new(way);
+        let Fixture { region, running, memory, faults } = fixture;
+        drop(running);
+        let others = (0..PAGES).filter(|page| !DAMAGED.contains(page));
+        others.for_each(|page| memory.check(page, value(page)));
+        let running = Running::new(&limited(LIMIT, FaultMode::Sigbus), &[]);
+        let fixture = Fixture { region, running, memory, faults };
+        assert!(DAMAGED.iter().all(|&page| !fixture.is_readable(page)), "{way:?}");
+    }
+}
+
+/// What marks a page is refused: now, or always.
+#[test]
+fn a_mark_that_is_refused() {
+    for way in WAYS {
+        let fixture = Fixture::new(way);
+        fixture.faults.say(Call::Poison, EAGAIN, 0);
+        fixture.faults.fail(Call::Poison, 1, 3);
+        assert!(matches!(fixture.hold(DAMAGED[0]), Err(Error::Io(_))));
+        assert_eq!(fixture.poisoned(), 1, "it was tried again");
+        fixture.faults.say(Call::Poison, ENOMEM, 0);
+        fixture.faults.fail(Call::Poison, 1, 0);
+        for _ in 0..3 {
+            assert!(matches!(fixture.hold(DAMAGED[1]), Err(Error::Io(_))));
+        }
+        assert_eq!((fixture.poisoned(), kind_at(&fixture.running, fixture.memory.at(DAMAGED[1]))), (1, Kind::Stored));
+        // SAFETY: nobody needs the bytes.
+        unsafe { fixture.discard(DAMAGED[1]) };
+        fixture.memory.check(DAMAGED[1], 0);
+        fixture.faults.heal(Call::Poison);
+        fixture.touch_but(DAMAGED[1]);
+        fixture.check_others();
+        consistent(&fixture.running);
+    }
+}
+
+/// Zeros in place of a mark are refused: it stays marked.
+#[test]
+fn a_discard_that_is_refused() {
+    for way in WAYS {
+        let fixture = Fixture::new(way);
+        fixture.touch_damaged();
+        fixture.faults.say(Call::CopyIn, ENOMEM, 0);
+        fixture.faults.fail(Call::CopyIn, 1, 1);
+        // SAFETY: nobody needs the bytes.
+        let discarded = unsafe { fixture.running.pager.discard(fixture.memory.at(DAMAGED[2]), PAGE) };
+        assert!(matches!(discarded, Err(Error::Again(_))), "{discarded:?}");
+        assert!(!fixture.is_readable(DAMAGED[2]));
+        fixture.faults.heal(Call::CopyIn);
+        // SAFETY: as above.
+        unsafe { fixture.discard(DAMAGED[2]) };
+        fixture.memory.check(DAMAGED[2], 0);
+        fixture.touch_but(DAMAGED[2]);
+        fixture.check_others();
+        consistent(&fixture.running);
+    }
+}
+
+impl Fixture {
+    fn touch_but(&self, healed: usize) {
+        for page in DAMAGED.into_iter().filter(|&page| page != healed) {
+            assert!(matches!(self.hold(page), Err(Error::Io(_))));
+            assert!(!self.is_readable(page));
+        }
+    }
+}
