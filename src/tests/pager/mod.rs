@@ -9,6 +9,7 @@ mod failures;
 mod full;
 mod guest;
 mod look;
+mod removal;
 mod writers;
 mod refusals;
 
