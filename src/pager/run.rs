@@ -6,6 +6,7 @@ use super::options::{Duty, FaultMode};
 use crate::os;
 use crate::os::signals::Touch;
 use crate::os::userfault::{wait, wake_nappers};
+use crate::pool::CompactBudget;
 use crate::sync::Ordering::Relaxed;
 use crate::units::PAGE;
 use std::time::{Duration, Instant};
@@ -14,6 +15,14 @@ use std::time::{Duration, Instant};
 const SLEEP: Duration = Duration::from_millis(100);
 /// Pages that are written to the backing file once the pool was full.
 const WRITE_AHEAD: u64 = 256;
+/// Pages that are compressed between two looks at whether the pool is sparse.
+const COMPACT_EVERY: u64 = 1024;
+/// A pool is sparse that has more memory than its slots and this part of them, and its tables.
+const SPARSE: u64 = 32;
+/// Bytes of its tables, or some more.
+const TABLES: u64 = 1 << 20;
+/// What is done about it at once: touches may be waiting for what the thread does next.
+const COMPACTION: CompactBudget = CompactBudget { max_bytes_moved: 1 << 20, max_microseconds: 1000 };
 /// Pages that are evicted before a thread looks what else there is.
 const AT_ONCE: u64 = 32;
 
@@ -69,7 +78,24 @@ impl Core {
             // Fewer than were asked for, or none, is what the next store will find out.
             let _ = self.zswap.shrink(WRITE_AHEAD);
         }
+        self.compact_if_sparse();
         evicted || self.drop_copies(AT_ONCE, false) > 0
+    }
+
+    /// Compacts the pool a little, if it has much more memory than its slots: pages that come back to memory leave
+    /// holes, and those that take their places are of other sizes.
+    fn compact_if_sparse(&self) {
+        let stored = self.counters.stored.load(Relaxed);
+        if stored.wrapping_sub(self.compacted_at.load(Relaxed)) < COMPACT_EVERY {
+            return;
+        }
+        self.compacted_at.store(stored, Relaxed);
+        let used = self.zswap.used_bytes();
+        let pool = self.zswap.pool();
+        if pool.total_pages() * PAGE as u64 > used + used / SPARSE + TABLES {
+            // None, if another thread is at it.
+            let _ = pool.compact(&COMPACTION);
+        }
     }
 
     /// Reads events, and serves a touch that waits. Whether there was one.

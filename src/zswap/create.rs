@@ -259,6 +259,11 @@ impl Zswap {
         self.0.pool.compact(budget)
     }
 
+    /// Bytes of the slots of stored pages.
+    pub(crate) fn used_bytes(&self) -> u64 {
+        self.0.limit.used()
+    }
+
     /// What it has and did, with what each area has and did, all at one moment.
     ///
     /// # Errors
