@@ -83,6 +83,14 @@ fn unmap(scene: &Scene) {
     scene.page.claim().set(State::EMPTY);
 }
 
+/// The owner moves the range to other addresses, and others map something where it was. No page is touched.
+fn move_away(scene: &Scene) {
+    let _closed = scene.gate.close();
+    scene.extents.cut(AT, AT + PAGE);
+    scene.extents.add(Extent { start: 2 * AT, end: 2 * AT + PAGE, region: REGION, first: 0 }).unwrap();
+    put(&scene.owner, 9);
+}
+
 /// The word says what is there.
 fn check(scene: &Scene) {
     let resident = matches!(scene.page.peek().kind(), Kind::Resident(_));
@@ -100,6 +108,11 @@ fn touched_while_it_is_unmapped() {
         check(scene);
         assert_eq!(scene.page.peek(), State::EMPTY);
     });
+}
+
+#[test]
+fn touched_while_it_is_moved_away() {
+    race(Some(3), empty, &[move_away, touch], check);
 }
 
 #[test]
