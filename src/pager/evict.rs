@@ -210,11 +210,6 @@ impl Core {
             if let Some(errno) = moved.stopped
                 && done == 0
             {
-                if errno.0 == errno::EEXIST {
-                    // The system refused once to take back what was there.
-                    // SAFETY: the block is this thread's, and no word names the slot.
-                    let _ = unsafe { self.staging.give_back(slot, 1) };
-                }
                 self.not_moved(picks, first, errno.0);
                 first += 1;
             }

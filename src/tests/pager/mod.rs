@@ -1,17 +1,17 @@
 //! The pager.
 
 mod basics;
-mod discards;
 mod bounds;
 mod damage;
+mod discards;
 mod events;
 mod failures;
 mod full;
 mod guest;
 mod look;
+mod refusals;
 mod removal;
 mod writers;
-mod refusals;
 
 use crate::os::Os;
 use crate::pager::{Duty, FaultMode, Pager, PagerOptions, RegionId, RegionOptions, Removal};
