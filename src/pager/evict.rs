@@ -197,7 +197,12 @@ impl Core {
             // The claims that are left end as they were.
             let Some(inside) = self.enter(picks.version) else { break };
             // SAFETY: the pages are claimed, and the block is this thread's.
-            let moved = unsafe { self.staging.move_in(slot, picks.at[first], end - first) };
+            let mut moved = unsafe { self.staging.move_in(slot, picks.at[first], end - first) };
+            if moved.bytes == 0 && end - first > 1 {
+                // They may be of two mappings, which one call does not take.
+                // SAFETY: as above.
+                moved = unsafe { self.staging.move_in(slot, picks.at[first], 1) };
+            }
             let done = moved.bytes / PAGE;
             self.staging.came(done as u64);
             for pick in first..first + done {

@@ -211,7 +211,12 @@ impl Core {
         // They do not wait for room: their number is bounded, so that the limit holds nearly.
         self.charge_above(count as u64 - 1);
         // SAFETY: the lot has so many pages, and the claims make the missing ones this thread's.
-        let copied = unsafe { self.uffd.copy(at, lot.address(0), count * PAGE, keeps == Copied::Clean) };
+        let mut copied = unsafe { self.uffd.copy(at, lot.address(0), count * PAGE, keeps == Copied::Clean) };
+        if copied.bytes == 0 && count > 1 {
+            // Those ahead may be in another mapping, and one call does not fill two.
+            // SAFETY: as above.
+            copied = unsafe { self.uffd.copy(at, lot.address(0), PAGE, keeps == Copied::Clean) };
+        }
         let done = copied.bytes / PAGE;
         self.uncharge((count - done.max(1)) as u64);
         if done == 0 {
