@@ -4,7 +4,7 @@ use super::look::consistent;
 use super::{Memory, Running, limited};
 use crate::os::Os;
 use crate::os::userfault::Userfault;
-use crate::pager::{FaultMode, RegionOptions};
+use crate::pager::{FaultMode, PagerOptions, RegionOptions};
 use crate::units::PAGE;
 use std::fs::File;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
@@ -242,13 +242,22 @@ fn ranges_that_are_somebodys_already() {
     works(&second, &memory);
 }
 
-/// A range may consist of several mappings, if each of them will do.
+/// A range may consist of several mappings: a call of the system's takes one of them at a time.
 #[test]
 fn ranges_of_several_mappings() {
-    let (running, memory) = (pager(), Memory::shared(PAGES));
-    let other = Memory::new(PAGES);
-    assert_eq!(memory.advise(3, 5, libc::MADV_SEQUENTIAL), 0);
-    assert_eq!(other.advise(3, 5, libc::MADV_SEQUENTIAL), 0);
-    works(&running, &memory);
-    works(&running, &other);
+    let in_place = PagerOptions { evict_in_place: true, ..limited(LIMIT, FaultMode::Sigbus) };
+    let running = pager();
+    for (running, memory) in [
+        (&running, Memory::shared(PAGES)),
+        (&running, Memory::new(PAGES)),
+        (&Running::new(&in_place, &[]), Memory::new(PAGES)),
+    ] {
+        for page in (0..PAGES).step_by(8) {
+            assert_eq!(memory.advise(page, 5, libc::MADV_SEQUENTIAL), 0);
+        }
+        works(running, &memory);
+        let counts = running.pager.stats().counts;
+        assert_eq!(counts.pinned, 0, "{counts:?}");
+        assert!(counts.loads_ahead > 0, "{counts:?}");
+    }
 }
