@@ -55,7 +55,10 @@ impl Core {
             Kind::Resident(0) => self.take_out(region, page, claim, at),
             // It stays where it is, for the system may be writing there.
             Kind::Resident(_) => Err(Errno(errno::EBUSY)),
-            Kind::Poisoned => self.heal(region, page, claim, at).and_then(|()| self.take_out(region, page, claim, at)),
+            Kind::Poisoned => {
+                self.heal(region, page, claim, at)?;
+                self.take_out(region, page, claim, at)
+            }
             _ => {
                 self.discard_claimed(region, page, claim);
                 Ok(())

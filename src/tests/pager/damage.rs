@@ -248,7 +248,7 @@ fn a_discard_that_is_refused() {
         fixture.faults.fail(Call::CopyIn, 1, 1);
         // SAFETY: nobody needs the bytes.
         let discarded = unsafe { fixture.running.pager.discard(fixture.memory.at(DAMAGED[2]), PAGE) };
-        assert!(matches!(discarded, Err(Error::Again(_))), "{discarded:?}");
+        assert!(matches!(discarded, Err(Error::NoMemory(_))), "{discarded:?}");
         assert!(!fixture.is_readable(DAMAGED[2]));
         fixture.faults.heal(Call::CopyIn);
         // SAFETY: as above.
