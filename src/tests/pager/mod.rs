@@ -9,6 +9,7 @@ mod failures;
 mod full;
 mod guest;
 mod look;
+mod putback;
 mod refusals;
 mod removal;
 mod writers;
