@@ -8,6 +8,8 @@ mod events;
 mod failures;
 mod full;
 mod guest;
+mod holds;
+mod huge;
 mod look;
 mod putback;
 mod refusals;
