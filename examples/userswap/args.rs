@@ -21,9 +21,9 @@ Usage: userswap [OPTIONS]
   --workload NAME     zipf, scan, random, or all of them one after another; default all
   --mode MODE         sigbus: the thread that touches a page serves itself, which needs no privileges;
                       threads: others serve it, which needs the right to userfaultfd; default sigbus
-  --evict HOW         in-place: pages are compressed where they are, which disturbs other threads less;
-                      move: they are moved to a staging range first, and come back uncompressed if they are
-                      touched there; default in-place
+  --evict HOW         move: pages are moved to a staging range first, and come back as they are if they are touched
+                      there; in-place: they are compressed where they are, which interrupts other processors less;
+                      default move
   --seconds N         how long each workload runs; default 8
   --writes PERCENT    how many of the touches write; default 25
   --seed N            other random numbers
@@ -89,7 +89,7 @@ impl Default for Args {
             threads: 2,
             workloads: Kind::ALL.to_vec(),
             mode: FaultMode::Sigbus,
-            in_place: true,
+            in_place: false,
             seconds: 8.0,
             writes: 25,
             seed: 1,
@@ -241,7 +241,7 @@ mod tests {
     #[test]
     fn options_with_and_without_an_equals_sign() {
         let args =
-            ["--memory=64M", "--workload", "scan", "--mode=threads", "--evict=move", "--quiet", "--threads", "8"];
+            ["--memory=64M", "--workload", "scan", "--mode=threads", "--evict=in-place", "--quiet", "--threads", "8"];
         let args = parsed(&args).unwrap();
         let wanted = Args {
             pages: 16384,
@@ -249,7 +249,7 @@ mod tests {
             pool_limit: 40 << 20,
             workloads: vec![Kind::Scan],
             mode: FaultMode::Threads,
-            in_place: false,
+            in_place: true,
             quiet: true,
             threads: 8,
             ..Args::default()

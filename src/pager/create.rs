@@ -133,9 +133,9 @@ impl Pager {
         self.0.zswap.set_limit(bytes)
     }
 
-    /// Sets for how many pages that are in memory zswap may keep a copy, in percent of the resident limit, 0 to 100; 10 at
-    /// first. To evict a page that was only read since it was loaded is to drop it, if its copy was kept; the copy takes
-    /// memory of the pool meanwhile. Copies that are kept already go when the pool is full, or their pages are written.
+    /// Sets for how many pages that are in memory zswap may keep a copy, in percent of the resident limit, 0 to 100; 10
+    /// at first. To evict a page that was only read since it was loaded is to drop it, if its copy was kept; the copy
+    /// takes memory of the pool meanwhile. Copies that are kept go when the pool is full, or their pages are written.
     ///
     /// # Errors
     /// [`Error::Invalid`] if it is more than 100. [`Error::Forked`] in a child.
