@@ -18,8 +18,8 @@ use std::sync::atomic::AtomicBool;
 
 /// How many pages a thread that faults evicts at once, when it must make room itself.
 const DIRECT: u64 = 8;
-/// Percent of the limit whose clean copies are kept, at first. A tenth more of it saved some 4 % of processor time where
-/// most touches read, and cost between 1 and 2 % of the memory that the pager gains.
+/// Percent of the limit whose clean copies are kept, at first. A tenth more of it saved some 4 % of processor time
+/// where most touches read, and cost between 1 and 2 % of the memory that the pager gains.
 const KEPT_PERCENT: u64 = 10;
 /// How often such a thread looks again while others are evicting, before it goes above the limit.
 const PATIENCE: u32 = 200;
