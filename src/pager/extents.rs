@@ -50,28 +50,13 @@ pub struct Extents {
     sequence: AtomicU64,
     count: AtomicU64,
     words: Box<[AtomicU64]>,
-    /// Parts that were removed lately: start, end, and when, in nanoseconds.
-    removed: [[AtomicU64; 3]; REMOVED],
-    removals: AtomicU64,
-}
-
-/// How many of the parts that were removed last are remembered.
-const REMOVED: usize = if cfg!(loom) { 1 } else { 64 };
-const SECOND: u64 = 1_000_000_000;
-
-/// Nanoseconds since the first call, and a second more.
-fn now() -> u64 {
-    static START: std::sync::OnceLock<std::time::Instant> = std::sync::OnceLock::new();
-    START.get_or_init(std::time::Instant::now).elapsed().as_nanos() as u64 + 2 * SECOND
 }
 
 impl Extents {
     /// An empty table with room for so many.
     pub fn new(most: usize) -> Self {
         let words = (0..(most + CUTS) * WORDS).map(|_| AtomicU64::new(0)).collect();
-        now();
-        let removed = std::array::from_fn(|_| std::array::from_fn(|_| AtomicU64::new(0)));
-        Self { sequence: AtomicU64::new(0), count: AtomicU64::new(0), words, removed, removals: AtomicU64::new(0) }
+        Self { sequence: AtomicU64::new(0), count: AtomicU64::new(0), words }
     }
 
     fn most(&self) -> usize {
@@ -160,26 +145,6 @@ impl Extents {
     /// The first part of a region.
     pub fn first_of(&self, region: usize) -> Option<Extent> {
         self.next_of(region, 0)
-    }
-
-    /// Remembers that a part is about to be removed, for threads that touched it just before.
-    pub fn note_removed(&self, part: &Extent) {
-        let at = self.removals.fetch_add(1, Relaxed) as usize % REMOVED;
-        let [start, end, when] = &self.removed[at];
-        // Who reads a mixture of two may look once more, or get a signal, which it would have got without this.
-        start.store(part.start as u64, Relaxed);
-        end.store(part.end as u64, Relaxed);
-        // Release pairs with the Acquire in `was_removed`.
-        when.store(now(), Release);
-    }
-
-    /// Whether an address was in a part that was removed within the last second.
-    pub fn was_removed(&self, at: usize) -> bool {
-        self.removed.iter().any(|[start, end, when]| {
-            // Acquire pairs with the Release in `note_removed`.
-            let fresh = when.load(Acquire) + SECOND > now();
-            fresh && (start.load(Relaxed)..end.load(Relaxed)).contains(&(at as u64))
-        })
     }
 
     /// Bytes of memory of the table.

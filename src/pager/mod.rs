@@ -25,7 +25,7 @@
 //! | `copy_out` | eviction where pages can't be moved |
 //! | `copies` | copies that zswap has of pages that are in memory |
 //! | `events`, `gate` | what owners do with their memory; nobody moves pages meanwhile |
-//! | `run`, `registry` | lent threads; the handler of SIGBUS |
+//! | `run`, `registry`, `removed` | lent threads; the handler of SIGBUS, and touches that come too late for it |
 //! | `core`, `counts`, `scratch` | the parts, the account of resident pages, statistics, pages to decode to |
 //! | `guardian` | what becomes of other processes' memory when this one dies |
 //! | `guest` | memory of another process, from a snapshot that zswap holds; it needs none of the others |
@@ -74,6 +74,8 @@ pub(crate) mod region;
 mod regions;
 #[cfg(not(loom))]
 mod registry;
+#[cfg(not(loom))]
+mod removed;
 #[cfg(not(loom))]
 mod run;
 #[cfg(not(loom))]

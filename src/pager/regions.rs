@@ -6,6 +6,7 @@ use super::extents::Extent;
 use super::fault::{Served, Want};
 use super::options::{RegionOptions, Removal};
 use super::region::{Memory, Region};
+use super::removed;
 use super::word::{Kind, State};
 use crate::error::{Error, Result};
 use crate::os::userfault::feature;
@@ -196,7 +197,7 @@ impl Core {
     /// again.
     fn let_go(&self, part: &Extent) -> Result<()> {
         const STAYS: Error = Error::Again(&"the system refuses to unregister a region, which needs memory: it stays");
-        self.extents.note_removed(part);
+        removed::note(part);
         // It fails if the owner unmapped the part just now, and then there is nothing to unregister.
         if let Err(Errno(errno::ENOMEM)) = self.uffd.unregister(part.start, part.end - part.start) {
             return Err(STAYS);

@@ -1,9 +1,11 @@
 //! The pagers of this process that serve touches in the thread that touches: the one handler of SIGBUS asks each.
 
 use super::core::Core;
+use super::removed;
 use crate::error::{Error, Result};
 use crate::os::signals::{Touch, serve_sigbus};
 use crate::sync::{AtomicU64, Ordering::SeqCst, Wait};
+use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::AtomicPtr;
 
@@ -50,8 +52,14 @@ pub fn unregister(core: &Arc<Core>) {
 /// What the handler of SIGBUS calls. The pager that has the address is asked first: others would read their events to
 /// find out that they don't.
 fn serve(touch: Touch) -> bool {
-    let asked = |core: &Core| core.extents.find(touch.at).is_some() && core.serve_signal(touch);
-    any(asked) || any(|core| core.serve_signal(touch))
+    let refused = Cell::new(false);
+    let asked = |core: &Core| {
+        let served = core.serve_signal(touch);
+        refused.set(refused.get() || served == Some(false));
+        served == Some(true)
+    };
+    let served = any(|core| core.extents.find(touch.at).is_some() && asked(core)) || any(asked);
+    served || !refused.get() && removed::lately(touch.at)
 }
 
 /// Whether something holds for one of the pagers.

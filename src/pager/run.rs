@@ -111,22 +111,23 @@ impl Core {
         true
     }
 
-    /// Serves a touch in the thread that touches, in a signal handler. False: it is not ours, or can't be served.
-    pub fn serve_signal(&self, touch: Touch) -> bool {
+    /// Serves a touch in the thread that touches, in a signal handler. None: it is not ours, or not any more. False: it
+    /// can't be served.
+    pub fn serve_signal(&self, touch: Touch) -> Option<bool> {
         debug_assert!(self.mode == FaultMode::Sigbus);
         if self.guard.in_child() {
             // What a child has at this address is its own.
-            return false;
+            return None;
         }
         for _ in 0..2 {
             match self.timed(touch.at, touch.write) {
-                Served::Done => return true,
+                Served::Done => return Some(true),
                 // Its event may not have been read yet.
                 Served::Unknown => self.read_events(),
-                Served::Failed(_) => return false,
+                Served::Failed(_) => return Some(false),
             }
         }
-        self.extents.was_removed(touch.at)
+        None
     }
 
     /// Serves a touch, and notes how long every eighth took: looking at a clock twice takes 2 % of it.
