@@ -38,8 +38,33 @@ static int zswap_in_cxx()
            zswap_area_context(area) != nullptr || zswap_remove_area(area) || zswap_destroy(swap);
 }
 
+#ifdef ZSALLOC_UFFD
+static int pager_in_cxx(void *memory, size_t size)
+{
+    zspager_options options = {};
+    options.struct_size = sizeof options;
+    options.fault_mode = ZSPAGER_FAULT_THREADS;
+    options.flags = ZSPAGER_EVICT_IN_PLACE;
+    zspager_region_options region_options = {};
+    region_options.struct_size = sizeof region_options;
+    struct zspager_stats stats = {};
+    stats.struct_size = sizeof stats;
+    zspager *pager;
+    uint64_t region, pages;
+    return zspager_create("double", &options, &pager) ||
+           zspager_add_region(pager, memory, size, &region_options, &region) || zspager_evict(pager, 1, &pages) ||
+           zspager_stats(pager, &stats) || zspager_run(pager, ZSPAGER_RUN_EVICT) ||
+           zspager_remove_region(pager, region, ZSPAGER_DISCARD) || zspager_destroy(pager);
+}
+#endif
+
 int main()
 {
+#ifdef ZSALLOC_UFFD
+    static unsigned char memory[4096];
+    if (pager_in_cxx(memory, sizeof memory))
+        return 1;
+#endif
     zs_pool_options options = {};
     options.struct_size = sizeof options;
     struct zs_pool_stats stats = {};

@@ -763,7 +763,7 @@ struct zspager_options {
     uint32_t fault_mode;
     /**
      * How many percent of resident_bytes the staging range may have, where pages wait, not
-     * compressed yet, for being touched again: 1 to 90. 0: 25.
+     * compressed yet, for being touched again: 1 to 90. 0: 10.
      */
     uint32_t staged_percent;
     /** Most regions at the same time: at most 65536. 0: 1024. */

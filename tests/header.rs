@@ -148,7 +148,9 @@ fn the_header_is_valid_c_and_cxx_also_twice() {
     let cxx = common::has_cxx();
     for (source, standard, flags) in standards.into_iter().filter(|(source, ..)| cxx || !source.ends_with(".cc")) {
         let object = scratch.join(format!("{source}.{standard}.o"));
-        compile(&[&repository().join("c-tests").join(source)], &object, standard, flags);
+        for with_pager in [[].as_slice(), &["-DZSALLOC_UFFD"]] {
+            compile(&[&repository().join("c-tests").join(source)], &object, standard, &[flags, with_pager].concat());
+        }
     }
 }
 

@@ -55,7 +55,7 @@ pub struct zspager_options {
     /// Who brings pages back: one of ZSPAGER_FAULT_*.
     pub fault_mode: u32,
     /// How many percent of resident_bytes the staging range may have, where pages wait, not
-    /// compressed yet, for being touched again: 1 to 90. 0: 25.
+    /// compressed yet, for being touched again: 1 to 90. 0: 10.
     pub staged_percent: u32,
     /// Most regions at the same time: at most 65536. 0: 1024.
     pub max_regions: u32,
