@@ -13,6 +13,7 @@ mod huge;
 mod look;
 mod putback;
 mod refusals;
+mod orders;
 mod removal;
 mod writers;
 
