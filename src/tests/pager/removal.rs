@@ -64,7 +64,7 @@ fn restored_while_threads_read_and_write() {
                         for page in 0..PAGES {
                             let page = (page * 61 + thread * 17) % PAGES;
                             assert_eq!(count(memory, page, thread), counted, "page {page}");
-                            if page % 8 == 0 {
+                            if page.is_multiple_of(8) {
                                 other.check(page, page as u64 + 9);
                             }
                         }
