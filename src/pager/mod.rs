@@ -17,21 +17,23 @@
 //! | `word` | the bits of a state word |
 //! | `page` | the protocol of the state word: claims |
 //! | `region`, `regions` | a region and its words; adding and removing them |
+//! | `place`, `users` | where a region is found; who is there, for who takes it away and has to wait until they left |
 //! | `check` | whether memory is of a kind that can be a region |
 //! | `hold`, `discard` | parts that stay in their places; parts that are given back |
 //! | `extents` | which addresses are whose |
 //! | `fault` | serving a touch |
 //! | `evict`, `staging` | the clock hand, the staging range, compressing |
-//! | `copy_out` | eviction where pages can't be moved |
+//! | `copy_out` | eviction in place, and where pages can't be moved |
 //! | `copies` | copies that zswap has of pages that are in memory |
 //! | `events`, `gate` | what owners do with their memory; nobody moves pages meanwhile |
 //! | `run`, `registry`, `removed` | lent threads; the handler of SIGBUS, and touches that come too late for it |
-//! | `core`, `counts`, `scratch` | the parts, the account of resident pages, statistics, pages to decode to |
+//! | `core`, `counts` | the parts, the account of resident pages, statistics |
+//! | `scratch`, `lots` | pages to decode to; which thread has which |
 //! | `guardian` | what becomes of other processes' memory when this one dies |
 //! | `guest` | memory of another process, from a snapshot that zswap holds; it needs none of the others |
 //! | `create`, `options` | the public calls; how it is to be |
 
-// What is under loom as well.
+// The protocols: loom's models run on them as well.
 pub(crate) mod extents;
 pub(crate) mod gate;
 pub(crate) mod lots;
