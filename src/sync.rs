@@ -9,8 +9,10 @@ use std::ops::{Deref, DerefMut};
 
 #[cfg(loom)]
 pub use loom::sync::atomic::{AtomicPtr, AtomicU16, AtomicU32, AtomicU64, Ordering, fence};
+#[cfg(all(feature = "uffd", not(loom)))]
+pub use std::sync::atomic::AtomicPtr;
 #[cfg(not(loom))]
-pub use std::sync::atomic::{AtomicPtr, AtomicU16, AtomicU32, AtomicU64, Ordering, fence};
+pub use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering, fence};
 
 /// The lock order. A thread that holds a lock takes only those below it in this list. User callbacks run with none
 /// held.
