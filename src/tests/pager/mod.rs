@@ -11,9 +11,9 @@ mod guest;
 mod holds;
 mod huge;
 mod look;
+mod orders;
 mod putback;
 mod refusals;
-mod orders;
 mod removal;
 mod writers;
 
