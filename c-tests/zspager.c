@@ -71,6 +71,7 @@ static void upkeep(void)
     OK(zspager_set_resident_limit(pager, LIMIT * PAGE));
     CHECK(pager_stats_of(pager).resident_bytes <= LIMIT * PAGE);
     OK(zspager_set_codec(pager, ZSWAP_CODEC_ZSTD, 1));
+    OK(zspager_set_kept_copies(pager, 50));
     OK(zspager_evict(pager, LIMIT / 4, &number));
     CHECK(number > 0);
     OK(zspager_write_back(pager, 10, &number));

@@ -23,6 +23,7 @@ static void no_pointers(void)
     RESULT(zspager_set_resident_limit(NULL, 0), -EINVAL);
     RESULT(zspager_set_pool_limit(NULL, 0), -EINVAL);
     RESULT(zspager_set_codec(NULL, 0, 0), -EINVAL);
+    RESULT(zspager_set_kept_copies(NULL, 0), -EINVAL);
     RESULT(zspager_set_backing_file(NULL, -1, 0), -EINVAL);
     RESULT(zspager_write_back(NULL, 1, &number), -EINVAL);
     RESULT(zspager_write_back(pager, 1, NULL), -EINVAL);
@@ -143,6 +144,8 @@ static void wrong_numbers(void)
 {
     uint64_t number = 7;
     RESULT(zspager_set_codec(pager, 9, 0), -EINVAL);
+    RESULT(zspager_set_kept_copies(pager, 101), -EINVAL);
+    RESULT(zspager_set_kept_copies(pager, 256), -EINVAL);
     RESULT(zspager_set_backing_file(pager, 9999, MIB), -EINVAL);
     RESULT(zspager_set_backing_file(pager, -1, MIB), -EINVAL);
     RESULT(zspager_write_back(pager, 1, &number), -EINVAL);

@@ -1875,6 +1875,20 @@ int zspager_set_resident_limit(struct zspager *pager, uint64_t bytes);
 int zspager_set_pool_limit(struct zspager *pager, uint64_t bytes);
 
 /**
+ * Sets for how many pages that are in memory a compressed copy may be kept, in percent of the limit
+ * on resident bytes, 0 to 100; 10 at first. A page that was only read since it came back is evicted
+ * again without being compressed, if its copy was kept; the copy takes memory of the pool
+ * meanwhile. Copies that are kept go when the pool is full, or their pages are written.
+ *
+ * Errors:
+ * -EINVAL: pager is NULL, or percent is more than 100.
+ * -EPERM: this process is a forked child.
+ *
+ * Threads: any. Callbacks: not allowed.
+ */
+int zspager_set_kept_copies(struct zspager *pager, uint32_t percent);
+
+/**
  * Sets what pages are compressed with from now on, as zswap_set_codec().
  *
  * codec, level: one of ZSWAP_CODEC_*, and its level.

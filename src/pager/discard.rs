@@ -23,23 +23,14 @@ impl Core {
             return Err(NOT_PAGES);
         }
         let (start, end) = self.check_range(at, bytes)?;
-        for part in self.extents.within(start, end) {
-            let Some(region) = self.places[part.region].enter() else { continue };
-            for at in (part.start..part.end).step_by(PAGE) {
-                self.give_back_page(&region, part.page_at(at), at)?;
-            }
-        }
-        Ok(())
+        (start..end).step_by(PAGE).try_for_each(|at| self.give_back_page(at))
     }
 
-    /// Gives one page back, wherever it is.
-    fn give_back_page(&self, region: &Region, page: u64, at: usize) -> Result<()> {
+    /// Gives the page of an address back, wherever it is.
+    fn give_back_page(&self, at: usize) -> Result<()> {
         let mut wait = Wait::default();
         for _ in 0..TRIES {
-            if region.page(page).peek() == State::EMPTY {
-                return Ok(());
-            }
-            match self.give_back_claimed(region, page, &mut region.page(page).claim(), at) {
+            match self.try_to_give_back(at) {
                 Ok(()) => return Ok(()),
                 Err(Errno(errno::EAGAIN)) => {}
                 Err(errno) => return Err(Error::system(errno, &"giving back a page of a region")),
@@ -48,6 +39,24 @@ impl Core {
             wait.a_moment();
         }
         Err(Error::Again(&"the owner of the memory gives it back or moves it all the time"))
+    }
+
+    fn try_to_give_back(&self, at: usize) -> Tried {
+        let version = self.extents.version();
+        // Its owner may have unmapped it, or removed the region, by now: then there is nothing to give back.
+        let Some(extent) = self.extents.find(at) else { return Ok(()) };
+        let Some(region) = self.places[extent.region].enter() else { return Err(Errno(errno::EAGAIN)) };
+        let page = extent.page_at(at);
+        if page >= region.pages() {
+            // Another region has its place.
+            return Err(Errno(errno::EAGAIN));
+        }
+        if region.page(page).peek() == State::EMPTY {
+            return Ok(());
+        }
+        let mut claim = region.page(page).claim();
+        let Some(_inside) = self.enter(version) else { return Err(Errno(errno::EAGAIN)) };
+        self.give_back_claimed(&region, page, &mut claim, at)
     }
 
     fn give_back_claimed(&self, region: &Region, page: u64, claim: &mut Claim<'_>, at: usize) -> Tried {
@@ -100,8 +109,13 @@ impl Core {
         }
         self.staging.queue(block);
         match moved.stopped {
-            // Its owner gave it back already.
-            None | Some(Errno(errno::ENOENT)) => Ok(()),
+            None => Ok(()),
+            Some(Errno(errno::ENOENT)) => {
+                // Its owner gave it back before it was touched last, and then it has zeros, and now a page of them; or
+                // moved it, which is refused here. What it was is seen the next time.
+                let _ = self.uffd.zero(at, PAGE);
+                Err(Errno(errno::EAGAIN))
+            }
             Some(refused) => Err(refused),
         }
     }

@@ -7,7 +7,9 @@ use std::os::fd::RawFd;
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum FaultMode {
     /// The thread that touches, in a handler of SIGBUS. The fastest, and needs no privileges. A system call on such a
-    /// page fails with `EFAULT`: see [`crate::Pager::hold`]. A thread that blocks SIGBUS is killed by its touch.
+    /// page fails with `EFAULT`: see [`crate::Pager::hold`]. A thread that blocks SIGBUS is killed by its touch. A
+    /// SIGBUS that is no such touch goes to the handler that was there before the process's first pager; one that is
+    /// installed later has to call the one that was there, or touches are not served.
     #[default]
     Sigbus,
     /// Threads that the caller lends: [`crate::Pager::run`]. The thread that touches sleeps meanwhile, in a system call

@@ -37,6 +37,21 @@ export! {
         pager.set_pool_limit(bytes)
     }
 
+    /// Sets for how many pages that are in memory a compressed copy may be kept, in percent of the limit
+    /// on resident bytes, 0 to 100; 10 at first. A page that was only read since it came back is evicted
+    /// again without being compressed, if its copy was kept; the copy takes memory of the pool
+    /// meanwhile. Copies that are kept go when the pool is full, or their pages are written.
+    ///
+    /// Errors:
+    /// -EINVAL: pager is NULL, or percent is more than 100.
+    /// -EPERM: this process is a forked child.
+    ///
+    /// Threads: any. Callbacks: not allowed.
+    #[unsafe(no_mangle)]
+    pub unsafe extern "C" fn zspager_set_kept_copies(pager: *mut zspager, percent: u32) -> c_int {
+        pager.set_kept_copies(u8::try_from(percent).unwrap_or(u8::MAX))
+    }
+
     /// Sets what pages are compressed with from now on, as zswap_set_codec().
     ///
     /// codec, level: one of ZSWAP_CODEC_*, and its level.
