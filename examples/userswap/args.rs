@@ -23,7 +23,7 @@ Usage: userswap [OPTIONS]
                       threads: others serve it, which needs the right to userfaultfd; default sigbus
   --evict HOW         move: pages are moved to a staging range first, and come back as they are if they are touched
                       there; in-place: they are compressed where they are, which interrupts other processors less;
-                      default move
+                      default in-place
   --seconds N         how long each workload runs; default 8
   --writes PERCENT    how many of the touches write; default 25
   --seed N            other random numbers
@@ -89,7 +89,7 @@ impl Default for Args {
             threads: 2,
             workloads: Kind::ALL.to_vec(),
             mode: FaultMode::Sigbus,
-            in_place: false,
+            in_place: true,
             seconds: 8.0,
             writes: 25,
             seed: 1,

@@ -40,14 +40,14 @@ fn write_limits(out: &mut String, report: &Report) -> fmt::Result {
     line("the whole process", args.limit + args.pool_limit, Watched::may_process(args), watched.most_process)?;
     let look = watched.looking.as_secs_f64() * 1e3 / watched.looks.max(1) as f64;
     let gap = watched.longest_gap.as_millis();
-    let before = mib(watched.before);
+    let others = mib(watched.most_others);
     writeln!(
         out,
-        "as the system counts, in /proc/self/status. region and staging range: RssAnon beyond the {before:.1} MiB that"
+        "as the system counts. region and staging range: RssAnon in /proc/self/status, each 10 ms, beyond what other"
     )?;
     writeln!(
         out,
-        "there were before the first page, so tables and stacks that grew are in it. process: with RssShmem, the pool"
+        "mappings had by /proc/self/smaps, each second: up to {others:.1} MiB. process: RssAnon and RssShmem, the pool"
     )?;
     writeln!(
         out,

@@ -6,6 +6,7 @@ use super::memory::Memory;
 use super::proc::{self, Process};
 use super::workload::Progress;
 use super::{MIB, PAGE, Result};
+use std::ops::Range;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
@@ -15,6 +16,8 @@ use zsalloc::Pager;
 pub const EVERY: Duration = Duration::from_millis(10);
 /// How many looks there are for a point of the picture.
 const FOR_A_POINT: u32 = 10;
+/// How often it looks what other mappings have.
+const OTHERS_EVERY: Duration = Duration::from_secs(1);
 /// Most points that are kept; then every second goes, and new ones are half as often.
 const MOST_POINTS: usize = 2000;
 
@@ -25,7 +28,7 @@ pub struct Point {
     pub seconds: f64,
     /// What was done.
     pub phase: usize,
-    /// Of private memory, beyond what there was before the first page.
+    /// Of private memory, beyond what other mappings had a little before.
     pub resident: u64,
     /// Of the region, in memory.
     pub region: u64,
@@ -58,9 +61,9 @@ pub struct Watched {
     pub looking: Duration,
     /// The longest time between two looks.
     pub longest_gap: Duration,
-    /// Private bytes before there was any page of the region.
-    pub before: u64,
-    /// The most private bytes beyond those: no less than the region and the staging range ever had.
+    /// The most private bytes of mappings other than those of the region and the staging range.
+    pub most_others: u64,
+    /// The most private bytes beyond the smaller of what the other mappings had the last two times.
     pub most_resident: u64,
     /// The most bytes of the process.
     pub most_process: u64,
@@ -81,10 +84,13 @@ impl Watched {
 
 /// The thread's.
 pub struct Watcher<'a> {
-    memory: &'a Memory<'a>,
+    region: Range<usize>,
+    staging: Range<usize>,
     pager: &'a Pager,
     progress: &'a Progress,
     entries: Vec<u8>,
+    /// Private bytes of other mappings, the last two times, and when that was.
+    others: ([u64; 2], Instant),
     begin: Instant,
     every: u32,
     last: (Instant, u64, u64, Counted),
@@ -93,11 +99,17 @@ pub struct Watcher<'a> {
 
 impl<'a> Watcher<'a> {
     /// It begins now.
-    pub fn new(memory: &'a Memory<'a>, pager: &'a Pager, progress: &'a Progress) -> Result<Self> {
+    pub fn new(memory: &Memory<'_>, pager: &'a Pager, progress: &'a Progress) -> Result<Self> {
         let (begin, none) = (Instant::now(), progress.latencies.read());
+        let range = |at: usize, bytes: usize| at..at + bytes;
+        let region = range(memory.at() as usize, memory.pages() * PAGE);
+        let (at, bytes) = pager.staging_range();
+        let staging = range(at, bytes);
+        Process::now()?;
+        let others = ([proc::others(&[&region, &staging]); 2], begin);
         let entries = vec![0; memory.pages()];
-        let seen = Watched { before: Process::now()?.anonymous, ..Watched::default() };
-        Ok(Self { memory, pager, progress, entries, begin, every: FOR_A_POINT, last: (begin, 0, 0, none), seen })
+        let (last, seen) = ((begin, 0, 0, none), Watched::default());
+        Ok(Self { region, staging, pager, progress, entries, others, begin, every: FOR_A_POINT, last, seen })
     }
 
     /// Looks until it is to stop. The latest point is for the display.
@@ -126,7 +138,7 @@ impl<'a> Watcher<'a> {
 
     fn look(&mut self) -> Point {
         let process = Process::now().unwrap_or_default();
-        let resident = process.anonymous.saturating_sub(self.seen.before);
+        let resident = process.anonymous.saturating_sub(self.others.0[0].min(self.others.0[1]));
         let all = process.anonymous + process.shared;
         let seen = &mut self.seen;
         seen.looks += 1;
@@ -137,9 +149,13 @@ impl<'a> Watcher<'a> {
 
     /// Adds what the library counts, and what the threads do.
     fn complete(&mut self, mut point: Point) -> Point {
-        let (at, bytes) = self.pager.staging_range();
-        point.staged = proc::resident(at, bytes, &mut self.entries);
-        point.region = proc::resident(self.memory.at() as usize, self.memory.pages() * PAGE, &mut self.entries);
+        point.staged = proc::resident(&self.staging, &mut self.entries);
+        point.region = proc::resident(&self.region, &mut self.entries);
+        if self.others.1.elapsed() >= OTHERS_EVERY {
+            let others = proc::others(&[&self.region, &self.staging]);
+            self.others = ([self.others.0[1], others], Instant::now());
+            self.seen.most_others = self.seen.most_others.max(others);
+        }
         let now = Instant::now();
         if let Ok(snapshot) = self.pager.snapshot() {
             let zswap = &snapshot.zswap.zswap;

@@ -21,6 +21,8 @@ const FEW: usize = 16;
 const LAPS: u32 = MAX_AGE + 2;
 /// Pages that are written to the backing file at once when the pool is full.
 const WRITE_BACK: u64 = 64;
+/// How often a page is stored that finds the pool full, while others are written back.
+const STORES: u32 = 4;
 /// Rounds without anything done after which an eviction gives up.
 const IDLE: u32 = 3;
 /// How often one that has a goal tries again then, which is some 150 ms if nothing goes all the while.
@@ -313,7 +315,7 @@ impl Core {
     /// # Safety
     /// A page can be read at `from`.
     pub unsafe fn store(&self, region: &Region, page: u64, from: *const u8) -> bool {
-        for _ in 0..4 {
+        for _ in 0..STORES {
             // SAFETY: the caller vouches for the page.
             match unsafe { region.area.store_from(page, from) } {
                 Ok(()) => {
@@ -323,7 +325,9 @@ impl Core {
                 Err(Error::NoMemory(_)) if self.drop_copies(WRITE_BACK, true) > 0 => {}
                 Err(Error::NoMemory(_)) => match self.zswap.shrink(WRITE_BACK) {
                     Ok(1..) => self.pool_full.store(true, Relaxed),
-                    // Others were faster, and have written back all there was: there is room by now.
+                    // Others were faster, and have written back all there was: there is room by now. (Where they are
+                    // at it, which is not told from a file that is full, the page stays: to wait would cost each store
+                    // into a pool that is full for good.)
                     Err(Error::NotFound(_)) => {}
                     _ => return false,
                 },

@@ -34,8 +34,8 @@ pub fn watch(guest: Range, staging: Range, before: u64, stop: &AtomicBool) -> Re
     while !stop.load(Relaxed) {
         seen.looks += 1;
         seen.private = seen.private.max(Process::now()?.anonymous.saturating_sub(before));
-        seen.guest = seen.guest.max(proc::resident(guest.0, guest.1, &mut pages));
-        seen.staged = seen.staged.max(proc::resident(staging.0, staging.1, &mut pages));
+        seen.guest = seen.guest.max(proc::resident(&(guest.0..guest.0 + guest.1), &mut pages));
+        seen.staged = seen.staged.max(proc::resident(&(staging.0..staging.0 + staging.1), &mut pages));
         next = (next + EVERY).max(Instant::now());
         std::thread::sleep(next - Instant::now());
     }
