@@ -90,7 +90,7 @@ pub struct FileKind {
 /// What a file is.
 pub fn kind_of(file: &OwnedFd) -> Result<FileKind> {
     /// From the kernel's include/uapi/linux/magic.h.
-    const TMPFS: i64 = 0x0102_1994;
+    const TMPFS: u64 = 0x0102_1994;
     let fd: RawFd = file.as_raw_fd();
     let mut stat = std::mem::MaybeUninit::<libc::stat>::uninit();
     let mut system = std::mem::MaybeUninit::<libc::statfs>::uninit();
@@ -110,7 +110,7 @@ pub fn kind_of(file: &OwnedFd) -> Result<FileKind> {
         file: (libc::major(stat.st_dev), libc::minor(stat.st_dev), stat.st_ino),
         bytes: number(stat.st_size)?,
         read_write: flags & libc::O_ACCMODE == libc::O_RDWR,
-        memory: system.f_type as i64 == TMPFS,
+        memory: u64::try_from(system.f_type) == Ok(TMPFS),
         sealed: seals > 0 && seals & (libc::F_SEAL_WRITE | libc::F_SEAL_FUTURE_WRITE) != 0,
     })
 }

@@ -260,6 +260,7 @@ impl Zswap {
     }
 
     /// Bytes of the slots of stored pages.
+    #[cfg(feature = "uffd")]
     pub(crate) fn used_bytes(&self) -> u64 {
         self.0.limit.used()
     }
