@@ -97,13 +97,14 @@
  * other's handles for their own.
  *
  * THREADS. Every function may be called from any thread at any time, except that nothing else may
- * run on a pool while zs_destroy_pool() does, on a zswap while zswap_destroy() does, or begin on an
- * area while zswap_remove_area() runs. zs_free(), zs_unmap_object(), and zs_map_object() with
- * ZS_MM_RO never wait. The others wait for a short critical section of another thread at most, or
- * as their text says; zs_compact(), zs_shrink() and their like take as long as their work. No
- * function starts a thread, reads the environment, or changes signals. zs_malloc(), zs_free(), what
- * maps, unmaps, reads and writes objects, and what stores, loads, invalidates and writes back pages
- * call neither malloc() nor free().
+ * run on a pool while zs_destroy_pool() does, on a zswap while zswap_destroy() does, on a pager
+ * while zspager_destroy() does, or begin on an area while zswap_remove_area() runs. zs_free(),
+ * zs_unmap_object(), and zs_map_object() with ZS_MM_RO never wait. The others wait for a short
+ * critical section of another thread at most, or as their text says; zs_compact(), zs_shrink() and
+ * their like take as long as their work. No function starts a thread or reads the environment, and
+ * none but the pager's changes signals: see PAGER. zs_malloc(), zs_free(), what maps, unmaps, reads
+ * and writes objects, and what stores, loads, invalidates and writes back pages call neither
+ * malloc() nor free().
  *
  * CALLBACKS. The evict callback runs only inside zs_shrink(), the writeback callback only inside
  * zswap_shrink() and zswap_shrink_area(), in the thread that called these. They may call every
@@ -138,26 +139,37 @@
  * lately are moved to a staging range, which counts too; those that stay there are compressed, and
  * when the pool is full they go to the backing file. Whoever touches a page that is not in memory
  * waits until it is back, with the bytes that it had. Should a page be damaged, that gets SIGBUS.
- * When the pool is full and nothing can be written back, pages come back above the limit, which
+ * Should the system refuse for a second to put a page in place, as it does when it has no memory,
+ * that gets SIGBUS too with ZSPAGER_FAULT_SIGBUS, and may touch it again; with
+ * ZSPAGER_FAULT_THREADS it goes on waiting. When no page can go, for the pool is full and nothing
+ * can be written back, or the rest is held or pinned, pages come back above the limit, which
  * zspager_stats.over_limit counts: nothing is lost.
  *
- * All use of a region's memory goes through this one mapping: not through another mapping of the same
- * file, another process, or ptrace. Memory of a region may be given back by madvise(MADV_DONTNEED), or
- * moved by mremap() and unmapped by munmap(), but these wait until a lent thread (zspager_run()) has
- * read of it: without one they may wait for ever. zspager_discard() needs none. Nothing else may be
- * mapped in place of a part of a region that another thread unmaps at that moment.
+ * All use of a region's memory goes through this one mapping: not through another mapping of the
+ * same file, another process, or ptrace. A part of a region may be moved by mremap() and unmapped
+ * by munmap(), but these wait until a lent thread (zspager_run()) has read of it: without one they
+ * may wait for ever. madvise() with MADV_DONTNEED, or MADV_REMOVE for a memory file, gives memory
+ * back and waits likewise; but not with ZSPAGER_EVICT_IN_PLACE, nor before Linux 6.8: the pager is
+ * not told of it then, and a page that was evicted comes back with its old bytes. zspager_discard()
+ * always gives memory back, and needs no lent thread. Nothing else may be mapped in place of a part
+ * of a region that another thread unmaps at that moment. Pages that are locked (mlock) or pinned by
+ * the system stay in memory, and count.
  *
  * With ZSPAGER_FAULT_SIGBUS the thread that touches a page brings it back itself, in a handler of
- * SIGBUS. Such a touch may be anywhere, also in a signal handler; but SIGBUS must not be blocked then:
- * the system kills the process. A system call that is given memory of a region that is not in memory
- * is EFAULT, or does a part of its work: zspager_hold() the range before it, and zspager_release() it
- * after. A SIGBUS of anything but a region goes to the handler that was there before, or does what it
- * would have done. So install your own handlers before the first zspager_create(), or let them call
- * the one that sigaction() told was there. AddressSanitizer's own handler may stay: it is called for
- * what is not a region's.
+ * SIGBUS. Such a touch may be anywhere, also in a signal handler; but SIGBUS must not be blocked
+ * then: the system kills the process. A system call that is given memory of a region is EFAULT, or
+ * does a part of its work, if a page is not in memory, or if it writes to a page that was only read
+ * since it came back, for such a page may be protected: zspager_hold() the range before it, and
+ * zspager_release() it after. A SIGBUS of anything but a region goes to the handler that was there
+ * before, or does what it would have done. So install your own handlers before the first
+ * zspager_create(), or let them call the one that sigaction() told was there. AddressSanitizer's own
+ * handler may stay: it is called for what is not a region's.
  *
  * With ZSPAGER_FAULT_THREADS lent threads bring pages back, and the thread that touches one sleeps, in
  * system calls too, and so do the processors of a virtual machine. It needs rights: see there.
+ *
+ * In either mode hold what direct I/O, io_uring or a device writes, until it is done: a page that is
+ * evicted in place, as those of memory files always are, loses what is written to it meanwhile.
  *
  * No function of the pager may be called by a signal handler, by a callback of a zswap (unless its text
  * says so), or by a thread that holds a lock which whoever touches a region might need. While one runs
@@ -346,8 +358,9 @@
 
 /**
  * For zspager_options.flags: private pages are not moved to a staging range but evicted where they
- * are: protected, copied, and dropped, as on systems before Linux 6.8. It is faster where several
- * threads run at once; but zspager_discard() is the only way then to give pages of a region back.
+ * are: protected, copied, and dropped, as all are before Linux 6.8. It is faster where several
+ * threads run at once. But the pager is not told of madvise() then: only zspager_discard() gives
+ * pages of a region back, and after madvise() an evicted page has its old bytes.
  */
 #define ZSPAGER_EVICT_IN_PLACE 1
 
@@ -376,8 +389,9 @@
 #define ZSPAGER_RUN_SERVE 1
 
 /**
- * For zspager_run(): evict ahead, so that touches need not, and write to the backing file when the
- * pool is full.
+ * For zspager_run(): evict ahead, so that touches need not, write to the backing file when the pool
+ * is full, and compact the pool when it is sparse. Without such a thread it is compacted only by
+ * zspager_compact(), and when it has no memory for a page.
  */
 #define ZSPAGER_RUN_EVICT 2
 #endif
@@ -751,12 +765,13 @@ struct zspager_options {
     size_t struct_size;
     /**
      * The limit: most bytes of pages of all regions, and of the pager's staging range, that may be
-     * in memory. 0: no limit. zspager_set_resident_limit() changes it.
+     * in memory. Each thread that loads pages ahead may exceed it by up to 15 pages for a moment.
+     * 0: no limit. zspager_set_resident_limit() changes it.
      */
     uint64_t resident_bytes;
     /**
      * Most bytes that may be held by zspager_hold() at the same time. 0: an eighth of
-     * resident_bytes.
+     * resident_bytes; it stays that when zspager_set_resident_limit() changes the limit.
      */
     uint64_t max_held_bytes;
     /** Who brings pages back: one of ZSPAGER_FAULT_*. */
@@ -811,13 +826,16 @@ struct zspager_region_options {
 };
 
 /**
- * What a pager has and did: see zspager_stats(). The first six are of now; all others only grow.
- * Each figure is right for its moment.
+ * What a pager has and did: see zspager_stats(). All up to table_bytes are of now; all others only
+ * grow. Each figure is right for its moment, and two of them need not be of the same one.
  */
 struct zspager_stats {
     /** sizeof(struct zspager_stats), set by the caller. */
     size_t struct_size;
-    /** The limit: most bytes of pages of regions and the staging range, together. */
+    /**
+     * The limit: most bytes of pages of regions and the staging range, together; 2^63 - 4096 if there
+     * is none.
+     */
     uint64_t resident_limit_bytes;
     /** Bytes of such pages in memory. */
     uint64_t resident_bytes;
@@ -831,7 +849,10 @@ struct zspager_stats {
     uint64_t regions;
     /** Bytes of memory of the pager's own tables, without zswap's. */
     uint64_t table_bytes;
-    /** Touches that were served, of whatever kind. */
+    /**
+     * Touches that were served, of whatever kind; pages that a hold or the removal of a region
+     * asked for are among them.
+     */
     uint64_t faults;
     /** Pages that were loaded from the zswap, or its file, because they were touched. */
     uint64_t loads;
@@ -849,22 +870,37 @@ struct zspager_stats {
     uint64_t stored;
     /** Pages that were dropped, for their compressed copy was kept. */
     uint64_t dropped;
-    /** Faults whose thread had to make room itself. */
+    /**
+     * Touches and holds that had to make room themselves: lend a thread that evicts, by
+     * ZSPAGER_RUN_EVICT or ZSPAGER_RUN_ALL, or give it more processor time.
+     */
     uint64_t direct_reclaims;
     /**
-     * Pages that were let in above the limit, for the pool was full and nothing could be written
-     * back.
+     * Pages that were let in above the limit, for none could go: the pool was full and nothing
+     * could be written back, or what is left is held, pinned, or being evicted by others. Raise
+     * the limit of the pool or add a backing file if the former; else hold less, or raise the
+     * limit.
      */
     uint64_t over_limit;
-    /** Evictions that the system refused: pages that it had pinned, mostly. */
+    /**
+     * Pages that were picked to be evicted and stayed, for the system has them pinned or locked,
+     * or refused. The same page counts each time.
+     */
     uint64_t pinned;
-    /** Pages that the owner gave back, unmapped or discarded. */
+    /**
+     * Pages that the owner gave back, unmapped or discarded, and all pages of regions that were
+     * removed.
+     */
     uint64_t discarded;
     /** Pages whose compressed copy was damaged: whoever touches them gets SIGBUS. */
     uint64_t poisoned;
     /** Discards, moves and unmaps by owners that were noticed. */
     uint64_t events;
-    /** Calls that put a page in place and were tried again. */
+    /**
+     * Attempts to put a page in place that did not succeed: the memory was changing, or the system
+     * refused. Some are usual. Many for few faults: the system lacks memory, or owners move and
+     * unmap all the time.
+     */
     uint64_t retries;
 };
 #endif
@@ -1770,9 +1806,14 @@ int zspager_descriptor(struct zspager *pager, int *fd);
  * options: NULL for the defaults: private anonymous memory.
  *
  * Errors:
- * -EINVAL: a pointer other than options is NULL, an option is wrong, or the range is not whole
- *     pages, is not memory of the kind that the options say, or is in a region already.
- * -ENOSPC: there are as many regions as zspager_options.max_regions allows.
+ * -EINVAL: a pointer other than options is NULL, an option is wrong, the range is not whole pages
+ *     or is in a region already, or it is not of the kind that the options say: not all mapped, not
+ *     both readable and writable, or not private and anonymous; with ZSPAGER_REGION_SHARED, not a
+ *     shared mapping of that file from that offset, or the file is no memory file of 4096-byte
+ *     pages, not open for both, sealed against writes, or too short.
+ * -ENOSPC: there are as many regions, or parts that munmap() and mremap() made of them, as
+ *     zspager_options.max_regions allows.
+ * -EBADF: with ZSPAGER_REGION_SHARED, shared_fd is no descriptor.
  * -EBUSY: a part of the range is under another userfaultfd, such as another pager's.
  * -ENOMEM: there is no memory for the region's tables.
  * -EPERM: this process is a forked child.
@@ -1814,6 +1855,7 @@ int zspager_remove_region(struct zspager *pager, uint64_t region, uint32_t flags
  * -EINVAL: pager is NULL, or a part of the range is in no region.
  * -ENOSPC: more would be held than zspager_options.max_held_bytes.
  * -EIO: a page's copy is damaged.
+ * -EAGAIN: the system refused for a second to put a page in place: it may have no memory.
  * -EPERM: this process is a forked child.
  * If it fails, nothing is held that was not before.
  *
@@ -1833,18 +1875,22 @@ int zspager_hold(struct zspager *pager, const void *memory, size_t bytes);
 int zspager_release(struct zspager *pager, const void *memory, size_t bytes);
 
 /**
- * Gives the pages of a range back: they read as zero, and cost nothing. As madvise() with
- * MADV_DONTNEED, or with MADV_REMOVE for a memory file, which wait for a lent thread. Pages that
- * are held stay where they are, and are zeros.
+ * Gives the pages of a range back: they read as zero, and cost nothing. Pages that are held, or that
+ * the system has pinned, stay in memory, and are zeros. It needs no lent thread, as madvise() does,
+ * and is the only way with ZSPAGER_EVICT_IN_PLACE and before Linux 6.8.
  *
  * Errors:
  * -EINVAL: pager is NULL, the range is not whole pages, or a part of it is in no region.
+ * -EAGAIN: memory of the range was moved or unmapped all the time. A part may have been given
+ *     back.
  * -EPERM: this process is a forked child.
  * Others come from the system.
  *
  * Threads: any. Callbacks: not allowed.
  */
-int zspager_discard(struct zspager *pager, void *memory, size_t bytes);
+int zspager_discard(struct zspager *pager,
+                    void *memory,
+                    size_t bytes);
 
 /**
  * Sets the limit: how many bytes of pages of regions and the staging range may be in memory; 0: no
@@ -1878,7 +1924,8 @@ int zspager_set_pool_limit(struct zspager *pager, uint64_t bytes);
  * Sets for how many pages that are in memory a compressed copy may be kept, in percent of the limit
  * on resident bytes, 0 to 100; 10 at first. A page that was only read since it came back is evicted
  * again without being compressed, if its copy was kept; the copy takes memory of the pool
- * meanwhile. Copies that are kept go when the pool is full, or their pages are written.
+ * meanwhile. Copies that are kept go when the pool is full, or their pages are written or evicted:
+ * a lower percentage keeps no new ones, and drops none at once.
  *
  * Errors:
  * -EINVAL: pager is NULL, or percent is more than 100.
@@ -1896,6 +1943,7 @@ int zspager_set_kept_copies(struct zspager *pager, uint32_t percent);
  * Errors:
  * -EINVAL: pager is NULL, or there is no such codec or level.
  * -ENOMEM: there is no memory for what Zstandard needs.
+ * -EPERM: this process is a forked child.
  *
  * Threads: any. Callbacks: not allowed.
  */
@@ -1976,8 +2024,9 @@ int zspager_stats(struct zspager *pager, struct zspager_stats *stats);
 
 /**
  * Stores in *nanoseconds a time that `permille` of 1000 touches did not take longer than to be
- * served: 500 is the median, 999 what one of 1000 exceeds. It is right to a quarter. 0: there was
- * no touch. What the system does before and after, the signal or the wake-up, is not in it.
+ * served: 500 is the median, 999 what one of 1000 exceeds. Every eighth touch is timed, since the
+ * pager was created. It is right to a quarter. 0: none was timed. What the system does before and
+ * after, the signal or the wake-up, is not in it.
  *
  * Errors:
  * -EINVAL: pager or nanoseconds is NULL, or permille is more than 1000.
@@ -1992,8 +2041,9 @@ int zspager_latency_permille(struct zspager *pager, uint32_t permille, uint64_t 
  * "version", a number that changes when a member changes its meaning; "pager", an object with the
  * fields of struct zspager_stats without struct_size, those that only grow inside of its member
  * "counts"; and "zswap", what zswap_stats_json() writes, with an area for each region. The pager's
- * member "latencies" has the times of touches, four buckets for each power of two of nanoseconds.
- * Later versions can have more members.
+ * member "latencies" has the member "buckets", an array of 128 counts of touches, of which every
+ * eighth is timed. Bucket i begins at i nanoseconds up to 3, and at (4 + i % 4) << (i / 4 - 1) from
+ * 4 on. Later versions can have more members.
  *
  * Errors:
  * -EINVAL: pager or length is NULL, or buffer is NULL and size is not 0.

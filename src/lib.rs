@@ -11,7 +11,7 @@
 //! |---|---|---|
 //! | **pager** | regions that share a limit on what is in memory, a zswap, and a staging range | `pager/` |
 //! | **region** of a pager | memory that is under it, and a state word for each of its pages | `pager/region.rs` |
-//! | **state word** | where a page's bytes are: in place, staged, stored, or claimed | `pager/word.rs` |
+//! | **state word** | where a page's bytes are: nowhere, in place, staged, stored, lost; or claimed | `pager/word.rs` |
 //! | **staging range** | the inactive list: pages out of their places, not compressed yet | `pager/staging.rs` |
 //! | **zswap** | areas that share a pool, a limit, contexts, and a place to write back to | `zswap/` |
 //! | **area** | a fixed number of pages under their offsets: a swap device, a guest's memory | `zswap/area.rs` |
@@ -68,7 +68,9 @@
 //!   decoded from zswap and copied in, or zeros; only then does its copy in zswap go. In the thread that touches, by
 //!   SIGBUS, or in a thread that the program lent.
 //! - **evict**: the clock hand picks pages that were not used lately, and moves them to the staging range; the oldest
-//!   there are compressed. A page that was only read since it came kept its copy, and is dropped.
+//!   there are compressed. Evicted in place, a page is protected, compressed and dropped where it is: so are memory
+//!   files, and private memory if the options say so or the system can't move. A page that was only read since it came
+//!   may have kept its copy, and is dropped.
 //!
 //! `pager/mod.rs` shows the path of a page through it. `zswap/mod.rs` shows the path of a page, and which file knows
 //! what; `zswap/page.rs` has each step's orderings.

@@ -23,8 +23,12 @@ fn sentence(number: u32) -> &'static CStr {
             c"an argument is wrong, or a handle or claim is stale, was ended already, or is of another pool"
         }
         errno::ENOMEM => c"a limit is met, or the system gives no memory: free, compact or shrink, then try again",
-        errno::ENOSPC => c"it will never fit: an object or a text is too long, or a page does not compress",
-        errno::EBUSY => c"it is in use: mapped, being written back, with calls running or areas left",
+        errno::ENOSPC => {
+            c"it does not fit: a text or object is too long, a page does not compress, or a most is reached"
+        }
+        errno::EBUSY => {
+            c"it is in use: mapped, written back, under another userfaultfd, with calls, threads or areas left"
+        }
         errno::EAGAIN => c"nothing could be done now; a later call may",
         errno::ENOENT => c"there is nothing to do it to: no page is stored there, or nothing at all",
         errno::EEXIST => c"the page is in memory already where it would be written back to",

@@ -18,6 +18,17 @@ use super::word::{Copied, MAX_AGE};
 use crate::os::{Errno, Kind, Span};
 use crate::units::PAGE;
 
+/// What became of a picked page in zswap.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Put {
+    /// It could not be read: the system did not protect it, or its owner gave it back.
+    Not,
+    /// The pool has no room for it.
+    Refused,
+    /// It is there.
+    Stored,
+}
+
 impl Core {
     /// Protects picked pages from writes, but those that are clean, which are. The hand is held, so that no page in
     /// between becomes held meanwhile.
@@ -41,45 +52,41 @@ impl Core {
         }
     }
 
-    /// Evicts picked pages that were protected. How many went; none: events are being read, or the addresses are not
-    /// what they were, and nothing was done.
-    pub(super) fn copy_out(&self, region: &Region, picks: &mut Picks<'_>) -> Option<u64> {
+    /// Evicts picked pages that were protected. How many went, and whether none did for the pool is full; `None`: events
+    /// are being read, or the addresses are not what they were, and nothing was done.
+    pub(super) fn copy_out(&self, region: &Region, picks: &mut Picks<'_>) -> Option<(u64, bool)> {
         // From the first byte that is read to the last page that is dropped.
         let _inside = self.enter(picks.version)?;
-        let mut stored = [false; BLOCK];
+        let mut put = [Put::Not; BLOCK];
         let mut first = 0;
         while first < picks.count {
             let end = (first + LOT).min(picks.count);
-            self.store_picked(region, picks, first, end, &mut stored);
+            self.store_picked(region, picks, first, end, &mut put);
             first = end;
         }
-        Some(self.drop_picked(region, picks, &stored))
+        let gone = self.drop_picked(region, picks, &put);
+        Some((gone, gone == 0 && put.contains(&Put::Refused)))
     }
 
     /// Stores some picked pages; those that are clean are.
-    fn store_picked(
-        &self,
-        region: &Region,
-        picks: &mut Picks<'_>,
-        first: usize,
-        end: usize,
-        stored: &mut [bool; BLOCK],
-    ) {
+    fn store_picked(&self, region: &Region, picks: &mut Picks<'_>, first: usize, end: usize, put: &mut [Put; BLOCK]) {
         let mut lot = self.scratch.take();
         let mut dirty = [0; LOT];
         let mut count = 0;
-        for (pick, stored) in stored.iter_mut().enumerate().take(end).skip(first) {
-            *stored = picks.was(pick).copy() == Copied::Clean;
-            if !*stored && !picks.unprotected[pick] && self.is_there(region, picks.at[pick]) {
+        for (pick, put) in put.iter_mut().enumerate().take(end).skip(first) {
+            if picks.was(pick).copy() == Copied::Clean {
+                *put = Put::Stored;
+                add(&self.counters.dropped, 1);
+            } else if !picks.unprotected[pick] && self.is_there(region, picks.at[pick]) {
                 dirty[count] = pick;
                 count += 1;
             }
-            add(&self.counters.dropped, u64::from(*stored));
         }
         let read = self.read_picked(region, picks, &dirty[..count], &mut lot);
         for (place, &pick) in dirty[..read].iter().enumerate() {
             // SAFETY: the lot has a page there.
-            stored[pick] = unsafe { self.store(region, picks.page[pick], lot.address(place)) };
+            let stored = unsafe { self.store(region, picks.page[pick], lot.address(place)) };
+            put[pick] = if stored { Put::Stored } else { Put::Refused };
         }
     }
 
@@ -119,10 +126,10 @@ impl Core {
     }
 
     /// Drops pages that are stored. How many went.
-    fn drop_picked(&self, region: &Region, picks: &mut Picks<'_>, stored: &[bool; BLOCK]) -> u64 {
+    fn drop_picked(&self, region: &Region, picks: &mut Picks<'_>, put: &[Put; BLOCK]) -> u64 {
         let mut spans = [Span::new(std::ptr::null_mut(), 0); BLOCK];
         let mut count = 0;
-        for pick in (0..picks.count).filter(|&pick| stored[pick]) {
+        for pick in (0..picks.count).filter(|&pick| put[pick] == Put::Stored) {
             spans[count] = Span::new(picks.at[pick] as *mut u8, PAGE);
             count += 1;
         }
@@ -130,9 +137,9 @@ impl Core {
         let together =
             region.is_private() && count > 1 && unsafe { self.os.release_many(&spans[..count]) } == Ok(count * PAGE);
         let mut gone = 0;
-        for (pick, stored) in stored.iter().enumerate().take(picks.count) {
+        for (pick, put) in put.iter().enumerate().take(picks.count) {
             let was = picks.was(pick);
-            let dropped = *stored && (together || self.drop_in_place(region, picks, pick).is_ok());
+            let dropped = *put == Put::Stored && (together || self.drop_in_place(region, picks, pick).is_ok());
             if dropped {
                 self.copies_went(u64::from(was.copy() != Copied::No));
                 picks.end(pick, self.stored(was));
@@ -141,7 +148,7 @@ impl Core {
                 // Whatever copy there is now, the word says that there is none.
                 self.forget(region, picks.page[pick]);
                 self.copies_went(u64::from(was.copy() != Copied::No));
-                add(&self.counters.pinned, 1);
+                add(&self.counters.pinned, u64::from(*put != Put::Refused));
                 picks.end(pick, was.with_copy(Copied::No).with_age(MAX_AGE));
             }
         }

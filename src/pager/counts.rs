@@ -29,7 +29,8 @@ macro_rules! counters {
 }
 
 counters! {
-    /// Touches that were served, of whatever kind.
+    /// Touches that were served, of whatever kind; pages that a hold or the removal of a region asked for are among
+    /// them.
     faults,
     /// Pages that were loaded from zswap, or its file, because they were touched.
     loads,
@@ -47,19 +48,23 @@ counters! {
     stored,
     /// Pages that were dropped, for their compressed copy was kept.
     dropped,
-    /// Faults whose thread had to make room itself.
+    /// Touches and holds that had to make room themselves: lend a thread that evicts, or give it more processor time.
     direct_reclaims,
-    /// Pages that were let in above the limit, for the pool was full and nothing could be written back.
+    /// Pages that were let in above the limit, for none could go: the pool was full and nothing could be written back,
+    /// or what is left is held, pinned, or being evicted by others. Raise the limit of the pool or add a backing file
+    /// if the former; else hold less, or raise the limit.
     over_limit,
-    /// Evictions that the system refused: pages that it had pinned, mostly.
+    /// Pages that were picked to be evicted and stayed, for the system has them pinned or locked, or refused. The same
+    /// page counts each time.
     pinned,
-    /// Pages that the owner gave back, unmapped or discarded.
+    /// Pages that the owner gave back, unmapped or discarded, and all pages of regions that were removed.
     discarded,
     /// Pages whose compressed copy was damaged, and that were poisoned.
     poisoned,
     /// Events that were read: discards, moves and unmaps by the owner.
     events,
-    /// Calls that put a page in place and were tried again.
+    /// Attempts to put a page in place that did not succeed: the memory was changing, or the system refused. Some are
+    /// usual. Many for few faults: the system lacks memory, or owners move and unmap all the time.
     retries,
 }
 

@@ -391,8 +391,8 @@ fn open(os: &Os, options: &PagerOptions) -> Result<(Userfault, bool)> {
     Ok((uffd, moves))
 }
 
-const NO_RIGHT: &str = "no right to userfaultfd: FaultMode::Threads needs CAP_SYS_PTRACE, \
-                        vm.unprivileged_userfaultfd=1 or access to /dev/userfaultfd";
+const NO_RIGHT: &str = "no right to userfaultfd: a sandbox may forbid the call; and for lent threads to serve touches \
+                        takes CAP_SYS_PTRACE, vm.unprivileged_userfaultfd=1 or access to /dev/userfaultfd";
 
 /// The userfaultfd of the staging range, which is asked for no events: what the pager gives back itself is none.
 fn own_uffd(os: &Os, moves: bool) -> Result<Userfault> {

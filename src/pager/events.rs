@@ -154,7 +154,7 @@ impl Core {
             let moved = Extent { start, end: start + (part.end - part.start), ..part };
             // What was there is unmapped; its own event may come later.
             self.extents.cut(moved.start, moved.end);
-            let added = self.extents.add(moved);
+            let added = self.extents.add_moved(moved);
             debug_assert!(added.is_ok());
         }
     }

@@ -175,9 +175,8 @@ impl Core {
                 0 => {}
                 _ if stages => return self.stage(extent.region, &mut picks),
                 _ => {
-                    let gone = self.copy_out(&region, &mut picks);
-                    let full = gone == Some(0);
-                    return Filled { gone: gone.unwrap_or(0), full, ..Filled::default() };
+                    let (gone, full) = self.copy_out(&region, &mut picks).unwrap_or_default();
+                    return Filled { gone, full, ..Filled::default() };
                 }
             }
         }

@@ -154,12 +154,21 @@ impl Extents {
 
     /// Adds an extent. The caller holds the lock of events.
     pub fn add(&self, extent: Extent) -> Result<()> {
+        self.add_up_to(extent, self.most())
+    }
+
+    /// Adds a part that its owner moved: the system does not ask whether there is room, so there is more of it.
+    pub fn add_moved(&self, extent: Extent) -> Result<()> {
+        self.add_up_to(extent, self.words.len() / WORDS)
+    }
+
+    fn add_up_to(&self, extent: Extent, most: usize) -> Result<()> {
         const OVERLAPS: Error = Error::Invalid(&"a part of the range is in another region already");
         const FULL: Error = Error::NoSpace(&"there are as many regions, or parts of them, as the pager has room for");
         if self.within(extent.start, extent.end).next().is_some() {
             return Err(OVERLAPS);
         }
-        if self.len() >= self.most() {
+        if self.len() >= most {
             return Err(FULL);
         }
         let count = self.len();

@@ -12,6 +12,10 @@
 //!
 //! Each arrow is a claim of the page's state word: BUSY meanwhile, and as before if anything fails.
 //!
+//! In place, and for memory files, RESIDENT becomes STORED with no stop between: protect, copy, compress, drop. A page
+//! whose copy in zswap is clean is dropped without being compressed, and a load may keep that copy. A STORED page whose
+//! copy turns out to be damaged becomes POISONED: only a discard, or the end of the region, makes it another.
+//!
 //! | file | what it knows |
 //! |---|---|
 //! | `word` | the bits of a state word |
@@ -30,7 +34,7 @@
 //! | `core`, `counts` | the parts, the account of resident pages, statistics |
 //! | `scratch`, `lots` | pages to decode to; which thread has which |
 //! | `guardian` | what becomes of other processes' memory when this one dies |
-//! | `guest` | memory of another process, from a snapshot that zswap holds; it needs none of the others |
+//! | `guest` | memory of another process, from a snapshot that zswap holds; of the others it needs `counts` alone |
 //! | `create`, `options` | the public calls; how it is to be |
 
 // The protocols: loom's models run on them as well.

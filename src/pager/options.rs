@@ -72,6 +72,7 @@ pub enum Duty {
     All,
     /// Reads events, and serves touches in [`FaultMode::Threads`].
     Serve,
-    /// Evicts before faults have to, and writes to the backing file when the pool is full.
+    /// Evicts before faults have to, writes to the backing file when the pool was full, and compacts the pool when it
+    /// has much more memory than slots. Else only [`crate::Pager::compact`] does, and a store that finds no memory.
     Evict,
 }

@@ -23,7 +23,7 @@ static ENTRIES: [Entry; PAGERS] =
 
 /// Lets touches be served by a pager.
 pub fn register(core: &Arc<Core>) -> Result<()> {
-    const FULL: Error = Error::NoSpace(&"a process has at most 64 pagers of FaultMode::Sigbus");
+    const FULL: Error = Error::NoSpace(&"a process has at most 64 pagers whose touches are served by SIGBUS");
     let pointer = Arc::as_ptr(core).cast_mut();
     let put = |entry: &Entry| entry.core.compare_exchange(std::ptr::null_mut(), pointer, SeqCst, SeqCst).is_ok();
     if !ENTRIES.iter().any(put) {

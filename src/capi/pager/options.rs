@@ -19,7 +19,7 @@ const RESERVED: Error = Error::Invalid(&"a reserved field of the options is not 
 pub unsafe fn convert(received: &Received<zspager_options>) -> Result<PagerOptions> {
     const MODE: Error = Error::Invalid(&"there is no such fault_mode");
     const FLAG: Error = Error::Invalid(&"the pager's options have a flag that does not exist");
-    const STAGED: Error = Error::Invalid(&"staged_percent is 1 to 90, or 0 for 25");
+    const STAGED: Error = Error::Invalid(&"staged_percent is 1 to 90, or 0 for 10");
     let options = received.all()?;
     if options.reserved != [0; 4] {
         return Err(RESERVED);

@@ -18,9 +18,14 @@ export! {
     /// options: NULL for the defaults: private anonymous memory.
     ///
     /// Errors:
-    /// -EINVAL: a pointer other than options is NULL, an option is wrong, or the range is not whole
-    ///     pages, is not memory of the kind that the options say, or is in a region already.
-    /// -ENOSPC: there are as many regions as zspager_options.max_regions allows.
+    /// -EINVAL: a pointer other than options is NULL, an option is wrong, the range is not whole pages
+    ///     or is in a region already, or it is not of the kind that the options say: not all mapped, not
+    ///     both readable and writable, or not private and anonymous; with ZSPAGER_REGION_SHARED, not a
+    ///     shared mapping of that file from that offset, or the file is no memory file of 4096-byte
+    ///     pages, not open for both, sealed against writes, or too short.
+    /// -ENOSPC: there are as many regions, or parts that munmap() and mremap() made of them, as
+    ///     zspager_options.max_regions allows.
+    /// -EBADF: with ZSPAGER_REGION_SHARED, shared_fd is no descriptor.
     /// -EBUSY: a part of the range is under another userfaultfd, such as another pager's.
     /// -ENOMEM: there is no memory for the region's tables.
     /// -EPERM: this process is a forked child.
@@ -70,6 +75,7 @@ export! {
     /// -EINVAL: pager is NULL, or a part of the range is in no region.
     /// -ENOSPC: more would be held than zspager_options.max_held_bytes.
     /// -EIO: a page's copy is damaged.
+    /// -EAGAIN: the system refused for a second to put a page in place: it may have no memory.
     /// -EPERM: this process is a forked child.
     /// If it fails, nothing is held that was not before.
     ///
@@ -91,12 +97,14 @@ export! {
         pager.release(memory.into_pointer(), bytes)
     }
 
-    /// Gives the pages of a range back: they read as zero, and cost nothing. As madvise() with
-    /// MADV_DONTNEED, or with MADV_REMOVE for a memory file, which wait for a lent thread. Pages that
-    /// are held stay where they are, and are zeros.
+    /// Gives the pages of a range back: they read as zero, and cost nothing. Pages that are held, or that
+    /// the system has pinned, stay in memory, and are zeros. It needs no lent thread, as madvise() does,
+    /// and is the only way with ZSPAGER_EVICT_IN_PLACE and before Linux 6.8.
     ///
     /// Errors:
     /// -EINVAL: pager is NULL, the range is not whole pages, or a part of it is in no region.
+    /// -EAGAIN: memory of the range was moved or unmapped all the time. A part may have been given
+    ///     back.
     /// -EPERM: this process is a forked child.
     /// Others come from the system.
     ///

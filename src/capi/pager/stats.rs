@@ -20,8 +20,9 @@ export! {
     }
 
     /// Stores in *nanoseconds a time that `permille` of 1000 touches did not take longer than to be
-    /// served: 500 is the median, 999 what one of 1000 exceeds. It is right to a quarter. 0: there was
-    /// no touch. What the system does before and after, the signal or the wake-up, is not in it.
+    /// served: 500 is the median, 999 what one of 1000 exceeds. Every eighth touch is timed, since the
+    /// pager was created. It is right to a quarter. 0: none was timed. What the system does before and
+    /// after, the signal or the wake-up, is not in it.
     ///
     /// Errors:
     /// -EINVAL: pager or nanoseconds is NULL, or permille is more than 1000.
@@ -45,8 +46,9 @@ export! {
     /// "version", a number that changes when a member changes its meaning; "pager", an object with the
     /// fields of struct zspager_stats without struct_size, those that only grow inside of its member
     /// "counts"; and "zswap", what zswap_stats_json() writes, with an area for each region. The pager's
-    /// member "latencies" has the times of touches, four buckets for each power of two of nanoseconds.
-    /// Later versions can have more members.
+    /// member "latencies" has the member "buckets", an array of 128 counts of touches, of which every
+    /// eighth is timed. Bucket i begins at i nanoseconds up to 3, and at (4 + i % 4) << (i / 4 - 1) from
+    /// 4 on. Later versions can have more members.
     ///
     /// Errors:
     /// -EINVAL: pager or length is NULL, or buffer is NULL and size is not 0.

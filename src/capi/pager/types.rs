@@ -15,8 +15,9 @@ pub const ZSPAGER_FAULT_SIGBUS: u32 = 0;
 pub const ZSPAGER_FAULT_THREADS: u32 = 1;
 
 /// For zspager_options.flags: private pages are not moved to a staging range but evicted where they
-/// are: protected, copied, and dropped, as on systems before Linux 6.8. It is faster where several
-/// threads run at once; but zspager_discard() is the only way then to give pages of a region back.
+/// are: protected, copied, and dropped, as all are before Linux 6.8. It is faster where several
+/// threads run at once. But the pager is not told of madvise() then: only zspager_discard() gives
+/// pages of a region back, and after madvise() an evicted page has its old bytes.
 pub const ZSPAGER_EVICT_IN_PLACE: u32 = 1;
 
 /// For zspager_region_options.flags: the region is a shared mapping of a memory file, and shared_fd
@@ -34,8 +35,9 @@ pub const ZSPAGER_RUN_ALL: u32 = 0;
 /// For zspager_run(): read what owners do with the memory of regions, and with
 /// ZSPAGER_FAULT_THREADS bring pages back.
 pub const ZSPAGER_RUN_SERVE: u32 = 1;
-/// For zspager_run(): evict ahead, so that touches need not, and write to the backing file when the
-/// pool is full.
+/// For zspager_run(): evict ahead, so that touches need not, write to the backing file when the pool
+/// is full, and compact the pool when it is sparse. Without such a thread it is compacted only by
+/// zspager_compact(), and when it has no memory for a page.
 pub const ZSPAGER_RUN_EVICT: u32 = 2;
 
 /// How a pager is to be. Set everything to 0 first, then struct_size, then what is to differ from
@@ -47,10 +49,11 @@ pub struct zspager_options {
     /// sizeof(struct zspager_options).
     pub struct_size: usize,
     /// The limit: most bytes of pages of all regions, and of the pager's staging range, that may be
-    /// in memory. 0: no limit. zspager_set_resident_limit() changes it.
+    /// in memory. Each thread that loads pages ahead may exceed it by up to 15 pages for a moment.
+    /// 0: no limit. zspager_set_resident_limit() changes it.
     pub resident_bytes: u64,
     /// Most bytes that may be held by zspager_hold() at the same time. 0: an eighth of
-    /// resident_bytes.
+    /// resident_bytes; it stays that when zspager_set_resident_limit() changes the limit.
     pub max_held_bytes: u64,
     /// Who brings pages back: one of ZSPAGER_FAULT_*.
     pub fault_mode: u32,
@@ -96,15 +99,16 @@ pub struct zspager_region_options {
     pub reserved: [u64; 4],
 }
 
-/// What a pager has and did: see zspager_stats(). The first six are of now; all others only grow.
-/// Each figure is right for its moment.
+/// What a pager has and did: see zspager_stats(). All up to table_bytes are of now; all others only
+/// grow. Each figure is right for its moment, and two of them need not be of the same one.
 #[allow(non_camel_case_types)]
 #[repr(C)]
 #[derive(Clone, Copy, Default)]
 pub struct zspager_stats {
     /// sizeof(struct zspager_stats), set by the caller.
     pub struct_size: usize,
-    /// The limit: most bytes of pages of regions and the staging range, together.
+    /// The limit: most bytes of pages of regions and the staging range, together; 2^63 - 4096 if there
+    /// is none.
     pub resident_limit_bytes: u64,
     /// Bytes of such pages in memory.
     pub resident_bytes: u64,
@@ -118,7 +122,8 @@ pub struct zspager_stats {
     pub regions: u64,
     /// Bytes of memory of the pager's own tables, without zswap's.
     pub table_bytes: u64,
-    /// Touches that were served, of whatever kind.
+    /// Touches that were served, of whatever kind; pages that a hold or the removal of a region
+    /// asked for are among them.
     pub faults: u64,
     /// Pages that were loaded from the zswap, or its file, because they were touched.
     pub loads: u64,
@@ -136,20 +141,27 @@ pub struct zspager_stats {
     pub stored: u64,
     /// Pages that were dropped, for their compressed copy was kept.
     pub dropped: u64,
-    /// Faults whose thread had to make room itself.
+    /// Touches and holds that had to make room themselves: lend a thread that evicts, by
+    /// ZSPAGER_RUN_EVICT or ZSPAGER_RUN_ALL, or give it more processor time.
     pub direct_reclaims: u64,
-    /// Pages that were let in above the limit, for the pool was full and nothing could be written
-    /// back.
+    /// Pages that were let in above the limit, for none could go: the pool was full and nothing
+    /// could be written back, or what is left is held, pinned, or being evicted by others. Raise
+    /// the limit of the pool or add a backing file if the former; else hold less, or raise the
+    /// limit.
     pub over_limit: u64,
-    /// Evictions that the system refused: pages that it had pinned, mostly.
+    /// Pages that were picked to be evicted and stayed, for the system has them pinned or locked,
+    /// or refused. The same page counts each time.
     pub pinned: u64,
-    /// Pages that the owner gave back, unmapped or discarded.
+    /// Pages that the owner gave back, unmapped or discarded, and all pages of regions that were
+    /// removed.
     pub discarded: u64,
     /// Pages whose compressed copy was damaged: whoever touches them gets SIGBUS.
     pub poisoned: u64,
     /// Discards, moves and unmaps by owners that were noticed.
     pub events: u64,
-    /// Calls that put a page in place and were tried again.
+    /// Attempts to put a page in place that did not succeed: the memory was changing, or the system
+    /// refused. Some are usual. Many for few faults: the system lacks memory, or owners move and
+    /// unmap all the time.
     pub retries: u64,
 }
 

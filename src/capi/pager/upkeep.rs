@@ -40,7 +40,8 @@ export! {
     /// Sets for how many pages that are in memory a compressed copy may be kept, in percent of the limit
     /// on resident bytes, 0 to 100; 10 at first. A page that was only read since it came back is evicted
     /// again without being compressed, if its copy was kept; the copy takes memory of the pool
-    /// meanwhile. Copies that are kept go when the pool is full, or their pages are written.
+    /// meanwhile. Copies that are kept go when the pool is full, or their pages are written or evicted:
+    /// a lower percentage keeps no new ones, and drops none at once.
     ///
     /// Errors:
     /// -EINVAL: pager is NULL, or percent is more than 100.
@@ -59,6 +60,7 @@ export! {
     /// Errors:
     /// -EINVAL: pager is NULL, or there is no such codec or level.
     /// -ENOMEM: there is no memory for what Zstandard needs.
+    /// -EPERM: this process is a forked child.
     ///
     /// Threads: any. Callbacks: not allowed.
     #[unsafe(no_mangle)]
