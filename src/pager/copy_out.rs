@@ -52,8 +52,8 @@ impl Core {
         }
     }
 
-    /// Evicts picked pages that were protected. How many went, and whether none did for the pool is full; `None`: events
-    /// are being read, or the addresses are not what they were, and nothing was done.
+    /// Evicts picked pages that were protected. How many went, and whether none did for the pool is full; `None`:
+    /// events are being read, or the addresses are not what they were, and nothing was done.
     pub(super) fn copy_out(&self, region: &Region, picks: &mut Picks<'_>) -> Option<(u64, bool)> {
         // From the first byte that is read to the last page that is dropped.
         let _inside = self.enter(picks.version)?;
