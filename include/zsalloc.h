@@ -151,9 +151,10 @@
  * may wait for ever. madvise() with MADV_DONTNEED, or MADV_REMOVE for a memory file, gives memory
  * back and waits likewise; but not with ZSPAGER_EVICT_IN_PLACE, nor before Linux 6.8: the pager is
  * not told of it then, and a page that was evicted comes back with its old bytes. zspager_discard()
- * always gives memory back, and needs no lent thread. Nothing else may be mapped in place of a part
- * of a region that another thread unmaps at that moment. Pages that are locked (mlock) or pinned by
- * the system stay in memory, and count.
+ * always gives memory back, and needs no lent thread. MADV_FREE is not for regions: what is used
+ * again after it would not be counted. Nothing else may be mapped in place of a part of a region
+ * that another thread unmaps at that moment. Pages that are locked (mlock) or pinned by the system
+ * stay in memory, and count.
  *
  * With ZSPAGER_FAULT_SIGBUS the thread that touches a page brings it back itself, in a handler of
  * SIGBUS. Such a touch may be anywhere, also in a signal handler; but SIGBUS must not be blocked
@@ -1839,7 +1840,8 @@ int zspager_add_region(struct zspager *pager,
  * -ENOENT: there is no such region.
  * -EIO: a page's copy is damaged: the region is removed nevertheless, and that page fails when it
  *     is touched.
- * -EAGAIN: the system refused: the region is still there.
+ * -EAGAIN: the system refused, or a page can't be read from the backing file: the region is still
+ *     there.
  * -EPERM: this process is a forked child.
  *
  * Threads: any. Callbacks: not allowed.

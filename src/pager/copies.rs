@@ -41,7 +41,13 @@ impl Core {
                 at = extent.end;
                 continue;
             };
-            while at < extent.end && gone < most && looked < LOOKS {
+            // Another region, and a smaller one, may have the place by now.
+            let ours = |at: usize| at < extent.end && extent.page_at(at) < region.pages();
+            if !ours(at) {
+                at = extent.end;
+                continue;
+            }
+            while ours(at) && gone < most && looked < LOOKS {
                 gone += u64::from(self.drop_copy_of(&region, extent.page_at(at), clean_too));
                 at += PAGE;
                 looked += 1;

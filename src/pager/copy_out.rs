@@ -9,7 +9,7 @@
 
 use super::core::Core;
 use super::counts::add;
-use super::evict::Picks;
+use super::evict::{Full, Picks};
 use super::options::FaultMode;
 use super::region::{Memory, Region};
 use super::scratch::LOT;
@@ -23,8 +23,8 @@ use crate::units::PAGE;
 pub(super) enum Put {
     /// It could not be read: the system did not protect it, or its owner gave it back.
     Not,
-    /// The pool has no room for it.
-    Refused,
+    /// There is no room for it.
+    Refused(Full),
     /// It is there.
     Stored,
 }
@@ -65,7 +65,7 @@ impl Core {
             first = end;
         }
         let gone = self.drop_picked(region, picks, &put);
-        Some((gone, gone == 0 && put.contains(&Put::Refused)))
+        Some((gone, gone == 0 && put.contains(&Put::Refused(Full::Pool))))
     }
 
     /// Stores some picked pages; those that are clean are.
@@ -86,7 +86,7 @@ impl Core {
         for (place, &pick) in dirty[..read].iter().enumerate() {
             // SAFETY: the lot has a page there.
             let stored = unsafe { self.store(region, picks.page[pick], lot.address(place)) };
-            put[pick] = if stored { Put::Stored } else { Put::Refused };
+            put[pick] = stored.map_or_else(Put::Refused, |()| Put::Stored);
         }
     }
 
@@ -148,7 +148,7 @@ impl Core {
                 // Whatever copy there is now, the word says that there is none.
                 self.forget(region, picks.page[pick]);
                 self.copies_went(u64::from(was.copy() != Copied::No));
-                add(&self.counters.pinned, u64::from(*put != Put::Refused));
+                add(&self.counters.pinned, u64::from(!matches!(put, Put::Refused(_))));
                 picks.end(pick, was.with_copy(Copied::No).with_age(MAX_AGE));
             }
         }

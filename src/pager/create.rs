@@ -96,7 +96,7 @@ impl Pager {
         const FULL: Error = Error::NoMemory(&"the pool is full, and nothing can be written back");
         const HELD: Error = Error::Again(&"too many pages are held, or pinned by the system");
         loop {
-            match self.0.evict_to(pages) {
+            match self.0.evict_to(pages, u64::MAX) {
                 _ if self.0.resident() <= pages => return Ok(()),
                 // The next attempt tells what stopped this one.
                 Evicted::Pages(1..) => {}
@@ -116,7 +116,7 @@ impl Pager {
         const NONE: Error = Error::Again(&"no page could be evicted now");
         self.check()?;
         let _signals = Blocked::new();
-        match self.0.evict_to(self.0.resident().saturating_sub(pages)) {
+        match self.0.evict_to(self.0.resident().saturating_sub(pages), pages) {
             Evicted::Pages(gone) => Ok(gone),
             Evicted::None => Err(NONE),
             Evicted::Full => Err(FULL),
@@ -208,7 +208,7 @@ impl Pager {
         let _signals = Blocked::new();
         let id = self.0.add_region(at as usize, bytes, options)?;
         // What can't go now goes as soon as it can.
-        let _ = self.0.evict_to(self.0.limit());
+        let _ = self.0.evict_to(self.0.limit(), u64::MAX);
         Ok(RegionId(id))
     }
 
@@ -216,8 +216,8 @@ impl Pager {
     ///
     /// # Errors
     /// [`Error::NotFound`] if there is no such region. [`Error::Io`] if a page's copy is damaged: the region is
-    /// removed nevertheless, and that page fails when it is touched. [`Error::Again`] if the system refused: the region
-    /// is still there. [`Error::Forked`] in a child.
+    /// removed nevertheless, and that page fails when it is touched. [`Error::Again`] if the system refused, or a page
+    /// can't be read from the backing file: the region is still there. [`Error::Forked`] in a child.
     pub fn remove_region(&self, region: RegionId, removal: Removal) -> Result<()> {
         self.check()?;
         let _signals = Blocked::new();

@@ -211,6 +211,8 @@ impl Core {
                 self.unstage(slot);
             }
             Kind::Stored => self.forget(region, page),
+            // The system drops the mark of a damaged page with the memory, if that is private.
+            Kind::Poisoned if region.is_private() => self.forget(region, page),
             Kind::Empty | Kind::Busy | Kind::Poisoned => return,
         }
         claim.set(State::EMPTY);

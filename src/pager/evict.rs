@@ -12,6 +12,7 @@ use crate::error::Error;
 use crate::os::{self, errno};
 use crate::sync::{Lock, Ordering::Relaxed, Rank, Wait};
 use crate::units::PAGE;
+use crate::zswap::AREA_FULL;
 
 /// State words that are looked at with the hand's lock held, at most.
 const LOOKS: usize = 4096;
@@ -243,7 +244,7 @@ impl Core {
     fn drain(&self, pages: u64) -> Evicted {
         let Some(mut block) = self.staging.take_oldest() else { return Evicted::None };
         let mut stored = 0;
-        let mut full = false;
+        let mut full = None;
         while block.next < block.filled && stored < pages {
             if block.next + 1 < block.filled {
                 // The next page arrives while this one is compressed.
@@ -252,8 +253,8 @@ impl Core {
             match self.compress(block.slot(block.next)) {
                 Compressed::Yes | Compressed::Left => stored += 1,
                 Compressed::Gone => {}
-                Compressed::Full => {
-                    full = true;
+                Compressed::Full(which) => {
+                    full = Some(which);
                     break;
                 }
             }
@@ -261,8 +262,13 @@ impl Core {
         }
         block.owed += stored;
         let gone = self.give_back(&mut block);
-        self.staging.put_back(block);
-        if full && gone == 0 { Evicted::Full } else { Evicted::Pages(gone) }
+        // A page that has no room, in an area with a limit of its own, must not keep all others from going.
+        self.staging.put_back(block, full == Some(Full::Area));
+        match full {
+            Some(Full::Pool) if gone == 0 => Evicted::Full,
+            Some(Full::Area) if gone == 0 => Evicted::None,
+            _ => Evicted::Pages(gone),
+        }
     }
 
     /// Gives the memory of the slots back that a block was drained of. How many pages went.
@@ -297,11 +303,14 @@ impl Core {
         if seen.copy() == Copied::Clean {
             add(&self.counters.dropped, 1);
         // SAFETY: the claim keeps the page in its slot.
-        } else if !unsafe { self.store(&region, id.page, self.staging.address(slot) as *const u8) } {
+        } else if let Err(full) = unsafe { self.store(&region, id.page, self.staging.address(slot) as *const u8) } {
             // What was there before went with the attempt.
             self.copies_went(u64::from(seen.copy() != Copied::No));
             claim.set(seen.with_copy(Copied::No));
-            return Compressed::Full;
+            if full == Full::Area && self.put_in_place(id, &mut claim, slot) {
+                return Compressed::Gone;
+            }
+            return Compressed::Full(full);
         }
         self.copies_went(u64::from(seen.copy() != Copied::No));
         claim.set(self.stored(seen));
@@ -309,31 +318,54 @@ impl Core {
         Compressed::Yes
     }
 
-    /// Stores a page, and writes others back if that takes room. False: there is none.
+    /// Moves a staged page back to its place, for its region is full by its own limit: where it is it would keep others
+    /// from being staged. False: that can't be now.
+    #[cold]
+    fn put_in_place(&self, id: PageId, claim: &mut Claim<'_>, slot: u32) -> bool {
+        let version = self.extents.version();
+        let Some(at) = self.extents.address_of(id.region, id.page) else { return false };
+        let Some(_inside) = self.enter(version) else { return false };
+        // SAFETY: the claim makes the slot's page this thread's.
+        let moved = unsafe { self.uffd.move_pages(at, self.staging.address(slot), PAGE) };
+        if moved.stopped.is_none() {
+            claim.set(State::resident(MAX_AGE));
+            self.staging.went(1);
+        }
+        moved.stopped.is_none()
+    }
+
+    /// Stores a page, and writes others back if that takes room. An error tells where there is none.
     ///
     /// # Safety
     /// A page can be read at `from`.
-    pub unsafe fn store(&self, region: &Region, page: u64, from: *const u8) -> bool {
+    pub unsafe fn store(&self, region: &Region, page: u64, from: *const u8) -> Result<(), Full> {
         for _ in 0..STORES {
             // SAFETY: the caller vouches for the page.
             match unsafe { region.area.store_from(page, from) } {
                 Ok(()) => {
                     add(&self.counters.stored, 1);
-                    return true;
+                    return Ok(());
                 }
                 Err(Error::NoMemory(_)) if self.drop_copies(WRITE_BACK, true) > 0 => {}
+                Err(error) if error == AREA_FULL => match region.area.shrink(WRITE_BACK) {
+                    Ok(1..) | Err(Error::NotFound(_)) => {}
+                    _ => {
+                        region.note_full();
+                        return Err(Full::Area);
+                    }
+                },
                 Err(Error::NoMemory(_)) => match self.zswap.shrink(WRITE_BACK) {
                     Ok(1..) => self.pool_full.store(true, Relaxed),
                     // Others were faster, and have written back all there was: there is room by now. (Where they are
                     // at it, which is not told from a file that is full, the page stays: to wait would cost each store
                     // into a pool that is full for good.)
                     Err(Error::NotFound(_)) => {}
-                    _ => return false,
+                    _ => return Err(Full::Pool),
                 },
-                Err(_) => return false,
+                Err(_) => return Err(Full::Pool),
             }
         }
-        false
+        Err(Full::Pool)
     }
 
     /// The word of a page that leaves memory: with its age, and when it left, for should it be back soon.
@@ -341,12 +373,13 @@ impl Core {
         State::stored(was.age(), self.departures.fetch_add(1, Relaxed) as u32)
     }
 
-    /// Evicts until so many pages are resident at most, as far as that can be. Waits for others that are evicting, or
+    /// Evicts until so many pages are resident at most, or `most` went, as far as that can be. Waits for others that are evicting, or
     /// that change the regions, but not for ever. The caller has no page claimed, and holds no lock.
-    pub fn evict_to(&self, pages: u64) -> Evicted {
+    pub fn evict_to(&self, pages: u64, most: u64) -> Evicted {
         let (mut gone, mut fruitless, mut wait) = (0, 0, Wait::default());
         loop {
             let above = self.resident().saturating_sub(pages);
+            let above = above.min(most.saturating_sub(gone));
             if above == 0 || fruitless == PATIENCE || self.resident() <= self.held() {
                 return if gone > 0 || above == 0 { Evicted::Pages(gone) } else { Evicted::None };
             }
@@ -372,13 +405,23 @@ enum Compressed {
     Gone,
     /// It was given back, and its memory and charge were left.
     Left,
-    Full,
+    /// There is no room for it.
+    Full(Full),
+}
+
+/// What has no room for a page, and nothing that could be written back.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Full {
+    /// The pool.
+    Pool,
+    /// The region's own limit.
+    Area,
 }
 
 /// Picks pages from an address on, up to as many as a block has slots. Where the hand stands then.
 fn pick<'a>(region: &'a Region, extent: &Extent, from: usize, picks: &mut Picks<'a>, most: usize) -> usize {
     let mut fence = false;
-    if region.closing.load(Relaxed) {
+    if region.closing.load(Relaxed) || region.is_full() {
         return extent.end;
     }
     let mut at = from;
@@ -399,7 +442,8 @@ fn pick<'a>(region: &'a Region, extent: &Extent, from: usize, picks: &mut Picks<
                 picks.fence[picks.count - 1] = std::mem::take(&mut fence);
             }
         }
-        fence |= matches!(seen.kind(), Kind::Resident(1..));
+        // One that is claimed may be held, too.
+        fence |= matches!(seen.kind(), Kind::Resident(1..) | Kind::Busy);
         at += PAGE;
     }
     at

@@ -142,6 +142,19 @@ impl Extents {
         None
     }
 
+    /// Where a page of a region is, if it is anywhere.
+    pub fn address_of(&self, region: usize, page: u64) -> Option<usize> {
+        let mut from = 0;
+        while let Some(part) = self.next_of(region, from) {
+            let at = page.checked_sub(part.first).map(|pages| part.start + pages as usize * PAGE);
+            if let Some(at) = at.filter(|&at| at < part.end) {
+                return Some(at);
+            }
+            from = part.end;
+        }
+        None
+    }
+
     /// The first part of a region.
     pub fn first_of(&self, region: usize) -> Option<Extent> {
         self.next_of(region, 0)

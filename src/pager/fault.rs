@@ -175,9 +175,11 @@ impl Core {
     fn move_back(&self, claim: &mut Claim<'_>, slot: u32, at: usize) -> Result<(), Stop> {
         // SAFETY: the claim makes the slot's page this thread's.
         let moved = unsafe { self.uffd.move_pages(at, self.staging.address(slot), PAGE) };
-        if let Some(stopped) = moved.stopped {
-            self.refused(at, stopped.0, MOVE)?;
+        match moved.stopped.map(|errno| errno.0) {
+            None => {}
             // There is a page in its place: it is what the program has seen, and the staged one is of no use.
+            Some(errno @ (errno::EEXIST | errno::EAGAIN | errno::ENOENT)) => self.refused(at, errno, MOVE)?,
+            Some(_) => self.copy_back(slot, at)?,
         }
         let age = (claim.was().age() + 1).min(MAX_AGE);
         // Where it is now nothing protects it.
@@ -185,6 +187,22 @@ impl Core {
         claim.set(State::resident(age).with_copy(copy));
         self.staging.went(1);
         add(&self.counters.rescues, 1);
+        Ok(())
+    }
+
+    /// The system does not move a page to where it may be less, as after mprotect or mlock by its owner. It copies it.
+    #[cold]
+    fn copy_back(&self, slot: u32, at: usize) -> Result<(), Stop> {
+        // SAFETY: the claim makes the slot's page this thread's, and the one that is missing.
+        let copied = unsafe { self.uffd.copy(at, self.staging.address(slot) as *const u8, PAGE, false) };
+        if let Some(stopped) = copied.stopped {
+            return self.refused(at, stopped.0, MOVE);
+        }
+        // SAFETY: no word names the slot from here on.
+        if unsafe { self.staging.give_back(slot, 1) }.is_err() {
+            self.staging.leave(slot);
+            self.charge_above(1);
+        }
         Ok(())
     }
 

@@ -1,13 +1,16 @@
 //! Holding parts of regions: what is held stays in its place, for the system to read and write, until it is released.
 
 use super::core::Core;
+use super::extents::Extent;
 use super::fault::{Served, Want};
 use super::page::Claim;
 use super::word::{Kind, MAX_PAYLOAD};
 use crate::error::{Error, Result};
-use crate::sync::Ordering::Relaxed;
+use crate::sync::{Ordering::Relaxed, Wait};
 use crate::units::PAGE;
 
+/// How often pages are made writable that the system refuses: some milliseconds.
+const TRIES: u32 = 20;
 const NO_REGION: Error = Error::Invalid(&"a part of the range is in no region");
 
 impl Core {
@@ -33,8 +36,15 @@ impl Core {
         }
         // An eviction that began before may just now have protected them for nothing; none that begins now will.
         drop(self.hand.lock());
-        for part in self.extents.within(start, end) {
-            let _ = self.uffd.protect(part.start, part.end - part.start, false);
+        let mut wait = Wait::default();
+        for _ in 0..TRIES {
+            let refused = |part: Extent| self.uffd.protect(part.start, part.end - part.start, false).is_err();
+            if !self.extents.within(start, end).any(refused) {
+                break;
+            }
+            // An event has to be read first, or the range is not what it was. Else a system call finds it protected.
+            self.read_events();
+            wait.a_moment();
         }
         Ok(())
     }
@@ -75,6 +85,10 @@ impl Core {
         for part in self.extents.within(start, end) {
             let Some(region) = self.places[part.region].enter() else { continue };
             for at in (part.start..part.end).step_by(PAGE) {
+                if part.page_at(at) >= region.pages() {
+                    // Another region, and a smaller one, has the place by now.
+                    break;
+                }
                 let mut claim = region.page(part.page_at(at)).claim();
                 let Kind::Resident(holds @ 1..) = claim.was().kind() else { continue };
                 claim.set(claim.was().with_holds(holds - 1));

@@ -33,8 +33,9 @@ pub struct PagerOptions {
     pub max_regions: usize,
     /// Private pages are not moved to a staging range but evicted where they are: protected, copied, and dropped, as is
     /// done on systems before Linux 6.8 anyhow. It is faster where several threads run at once, for moving single pages
-    /// interrupts every processor that runs the process; but then [`crate::Pager::discard`] is the only way to give
-    /// pages of a region back, and none is brought back uncompressed.
+    /// interrupts every processor that runs the process. But the pager is not told of madvise then: only
+    /// [`crate::Pager::discard`] gives pages of a region back, and after madvise an evicted page has its old bytes. And
+    /// what direct I/O, io_uring or a device writes to a page that is not held may be lost, for pins are not seen.
     pub evict_in_place: bool,
     /// Where pages go: their limit, and codec. `accept_percent` 0 is 98 here.
     pub zswap: ZswapOptions,
@@ -46,7 +47,7 @@ pub struct RegionOptions {
     /// A memory file that the range is a shared mapping of, open for reading and writing, and the offset in it that the
     /// range begins at. The descriptor is duplicated. While the region is there, pages that are not in memory are holes
     /// in the file: other mappings of it read zeros there. [`Removal::Restore`] fills them; unmapping the range without
-    /// it loses them.
+    /// it loses them. Its pages are evicted in place: hold what direct I/O or a device writes.
     pub shared: Option<(RawFd, u64)>,
     /// Most bytes that its pages may take compressed; 0: no limit of its own.
     pub max_stored_bytes: u64,

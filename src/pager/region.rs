@@ -9,6 +9,7 @@ use std::os::fd::OwnedFd;
 use std::sync::atomic::AtomicBool;
 
 use super::page::Page;
+use super::removed;
 use super::scratch::LOT;
 
 /// What kind of memory a region is, which decides how its pages are evicted.
@@ -18,6 +19,10 @@ pub enum Memory {
     /// A memory file, mapped shared; where in the file the region begins.
     Shared(OwnedFd, u64),
 }
+
+const MILLISECOND: u64 = 1_000_000;
+/// How long evictions pass a region by whose area is full, in milliseconds.
+const FULL_FOR: u64 = 100;
 
 /// A region's parts.
 pub struct Region {
@@ -31,6 +36,8 @@ pub struct Region {
     pub ahead: Ahead,
     /// Evictions pass it by: it is being removed.
     pub closing: AtomicBool,
+    /// When its area was found full, in milliseconds since the process began to count; 0: never.
+    full: AtomicU64,
     words: Mapping,
     pages: u64,
 }
@@ -50,7 +57,29 @@ impl Region {
         os.commit(words.base().as_ptr(), bytes).map_err(|_| NO_ADDRESSES)?;
         // Huge pages would commit words that nothing uses; a refusal costs memory and nothing else.
         let _ = os.advise(words.base().as_ptr(), bytes, os::Advice::NotHuge);
-        Ok(Self { area, memory, protects, ahead: Ahead::default(), closing: AtomicBool::new(false), words, pages })
+        Ok(Self {
+            area,
+            memory,
+            protects,
+            ahead: Ahead::default(),
+            closing: AtomicBool::new(false),
+            full: AtomicU64::new(0),
+            words,
+            pages,
+        })
+    }
+
+    /// Its area has no room by its own limit, and nothing that could be written back.
+    #[cold]
+    pub fn note_full(&self) {
+        // Relaxed: it is a hint.
+        self.full.store(removed::now() / MILLISECOND, Relaxed);
+    }
+
+    /// Whether that was a moment ago: evictions pass it by for a while, for others may have room.
+    pub fn is_full(&self) -> bool {
+        let since = self.full.load(Relaxed);
+        since != 0 && removed::now() / MILLISECOND < since + FULL_FOR
     }
 
     /// A page's state word.

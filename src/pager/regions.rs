@@ -16,6 +16,8 @@ use crate::units::PAGE;
 use crate::zswap::AreaOptions;
 
 const NOT_PAGES: Error = Error::Invalid(&"a region is whole pages of 4096 bytes, and not none");
+const UNREADABLE: Error =
+    Error::Again(&"a page can't be read from the backing file, or not be marked as damaged: the region stays");
 const REFUSED: Error = Error::Again(&"the system refuses to bring a page back: the region stays");
 
 impl Core {
@@ -149,8 +151,10 @@ impl Core {
         let closed = self.gate.close();
         while let Some(part) = self.extents.first_of(place) {
             if let Err(error) = self.let_go(&part) {
-                // What was let go before is let go; the next attempt goes on here.
-                entered.closing.store(false, Relaxed);
+                // What was let go before is let go; the next attempt goes on here. Of this part the system may have let
+                // go some as well, which must not be evicted: nobody would serve it.
+                let again = self.uffd.register(part.start, part.end - part.start, entered.protects);
+                entered.closing.store(again.is_err(), Relaxed);
                 return Err(error);
             }
         }
@@ -183,7 +187,9 @@ impl Core {
                     continue;
                 }
                 match self.serve(at, Want { write: false, hold: false }) {
-                    Served::Failed(error @ Error::Io(_)) => damaged = Err(error),
+                    // Only a page that is marked as damaged may be left behind: any other would read as zeros.
+                    Served::Failed(error @ Error::Io(_)) if self.is_poisoned(at) => damaged = Err(error),
+                    Served::Failed(Error::Io(_)) => return Err(UNREADABLE),
                     Served::Failed(_) => return Err(REFUSED),
                     Served::Done | Served::Unknown => {}
                 }
@@ -191,6 +197,13 @@ impl Core {
             from = part.end;
         }
         damaged
+    }
+
+    fn is_poisoned(&self, at: usize) -> bool {
+        let Some(extent) = self.extents.find(at) else { return false };
+        let page = extent.page_at(at);
+        let region = self.places[extent.region].enter().filter(|region| page < region.pages());
+        region.is_some_and(|region| region.page(page).peek().kind() == Kind::Poisoned)
     }
 
     /// Unregisters a part; the caller holds the lock of events. A thread that is on its way here because of it looks

@@ -16,7 +16,7 @@ static REMOVED: [[AtomicU64; 3]; RANGES] = [const { [const { AtomicU64::new(0) }
 static REMOVALS: AtomicU64 = AtomicU64::new(0);
 
 /// Nanoseconds since the first call, and two seconds more.
-fn now() -> u64 {
+pub fn now() -> u64 {
     static START: std::sync::OnceLock<std::time::Instant> = std::sync::OnceLock::new();
     START.get_or_init(std::time::Instant::now).elapsed().as_nanos() as u64 + 2 * SECOND
 }

@@ -26,12 +26,29 @@ const COMPACTION: CompactBudget = CompactBudget { max_bytes_moved: 1 << 20, max_
 /// Pages that are evicted before a thread looks what else there is.
 const AT_ONCE: u64 = 32;
 
+/// A lent thread that is counted while this lives, also if it panics.
+struct Lent<'a>(&'a Core, Duty);
+
+impl<'a> Lent<'a> {
+    fn new(core: &'a Core, duty: Duty) -> Self {
+        core.evictors.fetch_add(u32::from(duty != Duty::Serve), Relaxed);
+        core.evicting_servers.fetch_add(u32::from(duty == Duty::All), Relaxed);
+        Self(core, duty)
+    }
+}
+
+impl Drop for Lent<'_> {
+    fn drop(&mut self) {
+        self.0.evicting_servers.fetch_sub(u32::from(self.1 == Duty::All), Relaxed);
+        self.0.evictors.fetch_sub(u32::from(self.1 != Duty::Serve), Relaxed);
+    }
+}
+
 impl Core {
     /// What a lent thread does until it is given back.
     pub fn run(&self, duty: Duty) {
         let evicts = duty != Duty::Serve;
-        self.evictors.fetch_add(u32::from(evicts), Relaxed);
-        self.evicting_servers.fetch_add(u32::from(duty == Duty::All), Relaxed);
+        let _lent = Lent::new(self, duty);
         while !self.stopping.load(Relaxed) {
             let served = duty != Duty::Evict && self.serve_waiting();
             let evicted = evicts && self.evict_ahead();
@@ -39,8 +56,6 @@ impl Core {
                 self.rest(duty);
             }
         }
-        self.evicting_servers.fetch_sub(u32::from(duty == Duty::All), Relaxed);
-        self.evictors.fetch_sub(u32::from(evicts), Relaxed);
     }
 
     fn rest(&self, duty: Duty) {

@@ -5,6 +5,7 @@
 //! drained by one thread, from its front on. A touch takes a page out of the middle by its state word alone, and leaves
 //! a hole; so slots are used again only when their whole block is through.
 
+use super::word::MAX_PAYLOAD;
 use crate::error::{Error, Result};
 use crate::os::userfault::Userfault;
 use crate::os::{Advice, Errno, Kind, Mapping, Os};
@@ -82,7 +83,8 @@ impl Staging {
     pub fn new(os: &Os, uffd: Userfault, pages: usize) -> Result<Self> {
         const NO_ADDRESSES: Error = Error::NoMemory(&"the system gives no addresses for the staging range");
         const NO_REGISTER: Error = Error::Invalid(&"the system refuses the staging range to userfaultfd");
-        let blocks = pages.div_ceil(BLOCK) * 2 + 64;
+        // A state word has room for so many slots.
+        let blocks = (pages.div_ceil(BLOCK) * 2 + 64).min((MAX_PAYLOAD as usize + 1) / BLOCK);
         let bytes = blocks * BLOCK * PAGE;
         let mapping = os.reserve(bytes, PAGE).map_err(|_| NO_ADDRESSES)?;
         let base = mapping.base().as_ptr();
@@ -203,8 +205,8 @@ impl Staging {
         Some(Block { index, given: given.into(), next: next.into(), filled: filled.into(), owed: owed.into() })
     }
 
-    /// Gives a block back that was drained up to `next`: it is free, or waits before all others.
-    pub fn put_back(&self, block: Block) {
+    /// Gives a block back that was drained up to `next`: it is free, or waits before all others, or behind them.
+    pub fn put_back(&self, block: Block, behind: bool) {
         let mut lists = self.lists.lock();
         if block.given == block.filled {
             lists.free.push(block.index);
@@ -212,9 +214,11 @@ impl Staging {
         }
         self.mark(&block);
         let size = lists.queue.len();
-        lists.first = (lists.first + size - 1) % size;
-        let first = lists.first;
-        lists.queue[first] = block.index;
+        if !behind {
+            lists.first = (lists.first + size - 1) % size;
+        }
+        let place = if behind { (lists.first + lists.waiting) % size } else { lists.first };
+        lists.queue[place] = block.index;
         lists.waiting += 1;
     }
 

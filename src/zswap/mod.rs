@@ -68,6 +68,8 @@ mod writeback;
 
 #[cfg(all(feature = "uffd", not(loom)))]
 pub(crate) use self::area::DAMAGED;
+#[cfg(all(feature = "uffd", not(loom)))]
+pub(crate) use self::store::AREA_FULL;
 #[cfg(not(loom))]
 pub use self::{
     area::Area,

@@ -15,7 +15,7 @@ use crate::sync::Ordering::Relaxed;
 use crate::units::PAGE;
 
 pub(super) const FULL: Error = Error::NoMemory(&"the limit of the zswap is met: shrink, then retry");
-pub(super) const AREA_FULL: Error = Error::NoMemory(&"the limit of the area is met: shrink it, then retry");
+pub(crate) const AREA_FULL: Error = Error::NoMemory(&"the limit of the area is met: shrink it, then retry");
 const INCOMPRESSIBLE: Error = Error::NoSpace(&"the page does not compress, and the area takes no such pages");
 
 /// What it means that a limit refused: the zswap's, or the area's.

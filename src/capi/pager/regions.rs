@@ -57,7 +57,8 @@ export! {
     /// -ENOENT: there is no such region.
     /// -EIO: a page's copy is damaged: the region is removed nevertheless, and that page fails when it
     ///     is touched.
-    /// -EAGAIN: the system refused: the region is still there.
+    /// -EAGAIN: the system refused, or a page can't be read from the backing file: the region is still
+    ///     there.
     /// -EPERM: this process is a forked child.
     ///
     /// Threads: any. Callbacks: not allowed.

@@ -228,6 +228,9 @@ fn a_mark_that_is_refused() {
             assert!(matches!(fixture.hold(DAMAGED[1]), Err(Error::Io(_))));
         }
         assert_eq!((fixture.poisoned(), kind_at(&fixture.running, fixture.memory.at(DAMAGED[1]))), (1, Kind::Stored));
+        // It would read as zeros once its region is removed.
+        let removed = fixture.running.pager.remove_region(fixture.region, Removal::Restore);
+        assert!(matches!(removed, Err(Error::Again(_))), "{removed:?}");
         // SAFETY: nobody needs the bytes.
         unsafe { fixture.discard(DAMAGED[1]) };
         fixture.memory.check(DAMAGED[1], 0);

@@ -26,14 +26,19 @@ fn without_threads(memory: &Memory) -> Running {
     running
 }
 
-/// Lends threads while something is done.
+/// Lends threads while something is done, which may fail.
 fn lend(running: &Running, mut work: impl FnMut()) {
+    struct Stop<'a>(&'a Running);
+    impl Drop for Stop<'_> {
+        fn drop(&mut self) {
+            self.0.pager.stop();
+        }
+    }
     running.pager.resume();
     thread::scope(|scope| {
-        let threads = [(); 2].map(|()| scope.spawn(|| running.pager.run(Duty::All).unwrap()));
+        (0..2).for_each(|_| _ = scope.spawn(|| running.pager.run(Duty::All).unwrap()));
+        let _stop = Stop(running);
         work();
-        running.pager.stop();
-        threads.into_iter().for_each(|thread| thread.join().unwrap());
     });
 }
 

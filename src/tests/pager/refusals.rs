@@ -5,7 +5,7 @@ use super::{Memory, Running, limited};
 use crate::error::Error;
 use crate::os::{Call, faults::Faults};
 use crate::pager::word::{Copied, Kind};
-use crate::pager::{Duty, FaultMode, PagerOptions, Removal};
+use crate::pager::{Duty, FaultMode, PagerOptions, RegionOptions, Removal};
 use crate::units::PAGE;
 use std::sync::Arc;
 
@@ -54,16 +54,63 @@ fn what_is_refused_all_the_time_is_told() {
         };
         let kind = kind_at(&running, at);
         faults.fail(call, 1, 0);
+        // A page that can't be moved back would be copied.
+        faults.fail(Call::CopyIn, 1, 0);
         let refused = running.pager.hold(at, PAGE);
         assert!(matches!(refused, Err(Error::Again(_))), "{call:?}: {refused:?}");
         assert_eq!(kind_at(&running, at), kind);
         assert_eq!(running.pager.stats().held_bytes, 0);
         faults.heal(call);
+        faults.heal(Call::CopyIn);
         consistent(&running);
         running.pager.hold(at, PAGE).unwrap();
         running.pager.release(at, PAGE).unwrap();
     }
     check_all(&memory, &running);
+}
+
+/// The system does not move a page to memory that its owner has locked, or may only read: it is copied.
+#[test]
+fn staged_pages_come_back_to_memory_that_was_locked_or_protected() {
+    for locks in [false, true] {
+        let memory = Memory::new(PAGES);
+        let running = Running::new(&limited(LIMIT, FaultMode::Sigbus), &[]);
+        running.add(&memory);
+        (0..PAGES).for_each(|page| memory.fill(page, value(page)));
+        let staged = first(&running, &memory, is_staged);
+        let at = memory.at(staged).cast();
+        // SAFETY: a page of the test's own, which is read and then made writable again.
+        unsafe {
+            assert_eq!(if locks { libc::mlock2(at, PAGE, 1) } else { libc::mprotect(at, PAGE, libc::PROT_READ) }, 0);
+            memory.check(staged, value(staged));
+            let rights = libc::PROT_READ | libc::PROT_WRITE;
+            assert_eq!(if locks { libc::munlock(at, PAGE) } else { libc::mprotect(at, PAGE, rights) }, 0);
+        }
+        check_all(&memory, &running);
+    }
+}
+
+/// A region that is full by its own limit does not keep others from being evicted.
+#[test]
+fn a_region_that_is_full_stops_no_other() {
+    for in_place in [false, true] {
+        let (small, other) = (Memory::new(PAGES), Memory::new(PAGES));
+        let options = PagerOptions { evict_in_place: in_place, ..limited(LIMIT, FaultMode::Sigbus) };
+        let running = Running::new(&options, &[]);
+        let bounded = RegionOptions { max_stored_bytes: 8 * PAGE as u64, ..RegionOptions::default() };
+        // SAFETY: the memory lives longer than the pager, and is used through this mapping alone.
+        unsafe { running.pager.add_region(small.at(0), LIMIT / 2 * PAGE, &bounded) }.unwrap();
+        (0..LIMIT / 2).for_each(|page| small.fill(page, value(page)));
+        running.add(&other);
+        for _ in 0..3 {
+            (0..PAGES).for_each(|page| other.fill(page, value(page)));
+        }
+        let stats = running.pager.stats();
+        assert!(stats.resident_bytes <= ((LIMIT + LIMIT / 2) * PAGE) as u64, "{stats:?}");
+        (0..LIMIT / 2).for_each(|page| small.check(page, value(page)));
+        (0..PAGES).for_each(|page| other.check(page, value(page)));
+        consistent(&running);
+    }
 }
 
 /// Pages that come back together, of which the system puts only the first ones in place.
@@ -186,12 +233,9 @@ fn a_discarded_page_whose_memory_is_not_given_back_is_not_charged_for_ever() {
 /// A region that can't be brought back, or taken from the userfaultfd, is there still.
 #[test]
 fn a_region_that_can_not_be_removed_is_there_still() {
-    for (call, removal) in [
-        (Call::CopyIn, Removal::Restore),
-        (Call::Move, Removal::Restore),
-        (Call::Unregister, Removal::Restore),
-        (Call::Unregister, Removal::Discard),
-    ] {
+    for (call, removal) in
+        [(Call::CopyIn, Removal::Restore), (Call::Unregister, Removal::Restore), (Call::Unregister, Removal::Discard)]
+    {
         let memory = Memory::new(PAGES);
         let (faults, running) = with_faults(&limited(LIMIT, FaultMode::Sigbus), &[]);
         let region = running.add(&memory);
