@@ -152,9 +152,10 @@
  * back and waits likewise; but not with ZSPAGER_EVICT_IN_PLACE, nor before Linux 6.8: the pager is
  * not told of it then, and a page that was evicted comes back with its old bytes. zspager_discard()
  * always gives memory back, and needs no lent thread. MADV_FREE is not for regions: what is used
- * again after it would not be counted. Nothing else may be mapped in place of a part of a region
- * that another thread unmaps at that moment. Pages that are locked (mlock) or pinned by the system
- * stay in memory, and count.
+ * again after it would not be counted. Nothing else may be mapped, or moved, to addresses that a
+ * region leaves by munmap() or mremap() at that moment: the system tells of both in any order.
+ * Where regions are moved hold a lock of your own around all calls that map, move or unmap. Pages
+ * that are locked (mlock) or pinned by the system stay in memory, and count.
  *
  * With ZSPAGER_FAULT_SIGBUS the thread that touches a page brings it back itself, in a handler of
  * SIGBUS. Such a touch may be anywhere, also in a signal handler; but SIGBUS must not be blocked

@@ -200,9 +200,9 @@ impl Pager {
     ///
     /// # Safety
     /// From here to the end of the region, all of this process's use of the memory goes through this range. It is not
-    /// unmapped or moved while another thread might map something else to its addresses at that very moment: remove the
-    /// region first, or a part of it by [`Pager::discard`] and munmap. It does not grow, by mremap: nobody would serve
-    /// the tail.
+    /// unmapped or moved while another thread might map or move something else to its addresses at that very moment,
+    /// for the system tells of both in any order: hold a lock of your own around all calls that map, move or unmap, or
+    /// remove the region first. It does not grow, by mremap: nobody would serve the tail.
     pub unsafe fn add_region(&self, at: *mut u8, bytes: usize, options: &RegionOptions) -> Result<RegionId> {
         self.check()?;
         let _signals = Blocked::new();

@@ -373,8 +373,8 @@ impl Core {
         State::stored(was.age(), self.departures.fetch_add(1, Relaxed) as u32)
     }
 
-    /// Evicts until so many pages are resident at most, or `most` went, as far as that can be. Waits for others that are
-    /// evicting, or that change the regions, but not for ever. The caller has no page claimed, and holds no lock.
+    /// Evicts until so many pages are resident at most, or `most` went, as far as that can be. Waits for others that
+    /// are evicting, or that change the regions, but not for ever. The caller has no page claimed, and holds no lock.
     pub fn evict_to(&self, pages: u64, most: u64) -> Evicted {
         let (mut gone, mut fruitless, mut wait) = (0, 0, Wait::default());
         loop {

@@ -35,6 +35,10 @@ fn memory_file() -> OwnedFd {
     }
 }
 
+/// Held while addresses are mapped or moved: what is mapped where a region was must wait until the pager knows that it
+/// went.
+static ADDRESSES: Mutex<()> = Mutex::new(());
+
 fn map(bytes: usize, file: Option<&OwnedFd>) -> usize {
     let (kind, fd) = match file {
         Some(file) => (libc::MAP_SHARED, file.as_raw_fd()),
@@ -64,7 +68,9 @@ impl Memory {
             // SAFETY: a call on a descriptor of our own.
             assert_eq!(unsafe { libc::ftruncate(file.as_raw_fd(), (pages * PAGE_SIZE) as i64) }, 0);
         }
+        let one = ADDRESSES.lock();
         let base = map(pages * PAGE_SIZE, file.as_ref());
+        drop(one);
         let versions = (0..pages).map(|_| Mutex::new(0)).collect();
         let mut memory = Self { base, versions, region: None, file, number };
         if filled {
@@ -129,6 +135,7 @@ impl Memory {
 
     /// Moves the mapping elsewhere, as its owner may at any time.
     pub fn relocate(&mut self) {
+        let _one = ADDRESSES.lock();
         let to = map(self.bytes(), None);
         let flags = libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED;
         // SAFETY: both ranges are this test's, and nobody uses them while it has the slot's lock.

@@ -5,6 +5,7 @@ use super::{Memory, Running, limited};
 use crate::pager::word::Kind;
 use crate::pager::{Duty, FaultMode, Removal};
 use crate::units::PAGE;
+use std::sync::Mutex;
 use std::thread;
 
 const LIMIT: usize = 64;
@@ -19,6 +20,15 @@ fn move_to(memory: &mut Memory, to: *mut u8) {
     let moved = unsafe { libc::mremap(memory.at(0).cast(), bytes, bytes, flags, to) };
     assert_eq!(moved, to.cast());
     memory.is_now(to, memory.pages());
+}
+
+/// Addresses that nobody has: the highest that are free, which others just left.
+fn room(pages: usize) -> *mut u8 {
+    let (rights, kind) = (libc::PROT_NONE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
+    // SAFETY: a new mapping at an address that the system chooses.
+    let room = unsafe { libc::mmap(std::ptr::null_mut(), pages * PAGE, rights, kind, -1, 0) };
+    assert_ne!(room, libc::MAP_FAILED);
+    room.cast()
 }
 
 fn fill(memory: &Memory, value: u64) {
@@ -176,5 +186,35 @@ fn fork_and_wait() -> i32 {
         let mut status = -1;
         assert_eq!(libc::waitpid(child, &raw mut status, 0), child);
         status
+    }
+}
+
+/// Several owners move their regions, each to where another one just was. One at a time, as they are told to: a thread
+/// may lose its processor between its move and the event, and who comes to the same place would be taken for it.
+#[test]
+fn regions_of_several_owners_that_move() {
+    const REGIONS: usize = 6;
+    for mode in MODES {
+        let mut memories: Vec<Memory> = (0..REGIONS).map(|_| Memory::new(16)).collect();
+        let running = Running::new(&limited(48, mode), &[Duty::All, Duty::Serve]);
+        for (region, memory) in memories.iter().enumerate() {
+            running.add(memory);
+            (0..16).for_each(|page| memory.fill(page, (region * 16 + page + 1) as u64));
+        }
+        let addresses = Mutex::new(());
+        thread::scope(|scope| {
+            for (region, memory) in memories.iter_mut().enumerate() {
+                let addresses = &addresses;
+                scope.spawn(move || {
+                    for _ in 0..400 {
+                        let one = addresses.lock();
+                        move_to(memory, room(16));
+                        drop(one);
+                        (0..16).for_each(|page| memory.check(page, (region * 16 + page + 1) as u64));
+                    }
+                });
+            }
+        });
+        consistent(&running);
     }
 }
