@@ -178,7 +178,10 @@ impl Core {
         match moved.stopped.map(|errno| errno.0) {
             None => {}
             // There is a page in its place: it is what the program has seen, and the staged one is of no use.
-            Some(errno @ (errno::EEXIST | errno::EAGAIN | errno::ENOENT)) => self.refused(at, errno, MOVE)?,
+            Some(errno @ (errno::EEXIST | errno::EAGAIN | errno::ENOENT)) => {
+                self.refused(at, errno, MOVE)?;
+                self.free_slot(slot);
+            }
             Some(_) => self.copy_back(slot, at)?,
         }
         let age = (claim.was().age() + 1).min(MAX_AGE);
@@ -196,14 +199,20 @@ impl Core {
         // SAFETY: the claim makes the slot's page this thread's, and the one that is missing.
         let copied = unsafe { self.uffd.copy(at, self.staging.address(slot) as *const u8, PAGE, false) };
         if let Some(stopped) = copied.stopped {
-            return self.refused(at, stopped.0, MOVE);
+            self.refused(at, stopped.0, MOVE)?;
         }
-        // SAFETY: no word names the slot from here on.
+        self.free_slot(slot);
+        Ok(())
+    }
+
+    /// The page in a slot is in its place as well, and the caller's claim ends with that.
+    #[cold]
+    fn free_slot(&self, slot: u32) {
+        // SAFETY: the claim makes the slot's page this thread's, and no word names the slot from its end on.
         if unsafe { self.staging.give_back(slot, 1) }.is_err() {
             self.staging.leave(slot);
             self.charge_above(1);
         }
-        Ok(())
     }
 
     /// A page that is in zswap, and those after it if the program seems to go through them in order.

@@ -118,3 +118,16 @@ pub fn consistent_but(running: &Running, misplaced: u64) {
     }
     panic!("{}", difference_now.unwrap());
 }
+
+/// Nothing is in memory any more, once lent threads are through with what they have.
+#[track_caller]
+pub fn nothing_resident(running: &Running) {
+    let resident = || running.pager.stats().resident_bytes;
+    for _ in 0..400 {
+        if resident() == 0 {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    assert_eq!(resident(), 0);
+}
