@@ -47,7 +47,7 @@ fn without_privileges() {
         Err(error) => {
             assert_eq!(error.errno(), libc::EPERM);
             let text = error.text();
-            for way in ["FaultMode::Threads", "CAP_SYS_PTRACE", "vm.unprivileged_userfaultfd", "/dev/userfaultfd"] {
+            for way in ["lent threads", "CAP_SYS_PTRACE", "vm.unprivileged_userfaultfd", "/dev/userfaultfd"] {
                 assert!(text.contains(way), "{text}");
             }
         }
