@@ -16,11 +16,13 @@
 //! | `x86_64` | everything else, for it is machine code; its overview has the rest |
 
 mod args;
+#[path = "../userswap/problem.rs"]
+mod problem;
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 mod x86_64;
 
 use args::{Args, Command};
-use std::fmt;
+use problem::{Problem, Result, end};
 use std::io::{self, ErrorKind, Write};
 use std::process::ExitCode;
 
@@ -29,51 +31,13 @@ const PAGE: usize = 4096;
 /// Bytes of a mebibyte.
 const MIB: u64 = 1 << 20;
 
-/// Why there is no table: a sentence for people, and an exit status.
-#[derive(Debug)]
-enum Problem {
-    /// The arguments, a file, or the memory to be had.
-    Refused(String),
-    /// No virtual machines, or no userfaultfd, for this user on this machine.
-    Missing(String),
-    /// The pager or the virtual machine failed.
-    Failed(String),
-}
-
-type Result<T> = std::result::Result<T, Problem>;
-
-impl Problem {
-    fn status(&self) -> u8 {
-        match self {
-            Self::Refused(_) => 2,
-            Self::Missing(_) => 77,
-            Self::Failed(_) => 1,
-        }
-    }
-}
-
-impl fmt::Display for Problem {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (Self::Refused(sentence) | Self::Missing(sentence) | Self::Failed(sentence)) = self;
-        out.write_str(sentence)
-    }
-}
-
 fn main() -> ExitCode {
     let done = match args::parse(std::env::args_os().skip(1)) {
         Ok(Command::Help) => print(args::USAGE).map(|()| true),
         Ok(Command::Run(args)) => run(&args),
         Err(problem) => Err(problem),
     };
-    match done {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
-        Err(problem) => {
-            // Nobody is left to tell if standard error is closed too.
-            let _ = writeln!(io::stderr(), "kvm_guest: {problem}");
-            ExitCode::from(problem.status())
-        }
-    }
+    end("kvm_guest", done)
 }
 
 /// The whole job. Whether all was well.

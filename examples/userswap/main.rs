@@ -29,6 +29,7 @@ mod latency;
 mod memory;
 mod picks;
 mod plot;
+mod problem;
 mod proc;
 #[path = "../store_pages/random.rs"]
 mod random;
@@ -39,7 +40,7 @@ mod watch;
 mod workload;
 
 use args::{Args, Command};
-use std::fmt;
+use problem::{Problem, Result, end};
 use std::io::{self, ErrorKind, Write};
 use std::process::ExitCode;
 
@@ -48,51 +49,13 @@ const PAGE: usize = 4096;
 /// Bytes of a mebibyte.
 const MIB: u64 = 1 << 20;
 
-/// Why there is no table: a sentence for people, and an exit status.
-#[derive(Debug)]
-enum Problem {
-    /// The arguments, a file, or the memory to be had.
-    Refused(String),
-    /// The system gives no userfaultfd to this user.
-    NoRight(String),
-    /// The pager failed.
-    Failed(String),
-}
-
-type Result<T> = std::result::Result<T, Problem>;
-
-impl Problem {
-    fn status(&self) -> u8 {
-        match self {
-            Self::Refused(_) => 2,
-            Self::NoRight(_) => 77,
-            Self::Failed(_) => 1,
-        }
-    }
-}
-
-impl fmt::Display for Problem {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (Self::Refused(sentence) | Self::NoRight(sentence) | Self::Failed(sentence)) = self;
-        out.write_str(sentence)
-    }
-}
-
 fn main() -> ExitCode {
     let done = match args::parse(std::env::args_os().skip(1)) {
         Ok(Command::Help) => print(args::USAGE).map(|()| true),
         Ok(Command::Run(args)) => run(&args),
         Err(problem) => Err(problem),
     };
-    match done {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
-        Err(problem) => {
-            // Nobody is left to tell if standard error is closed too.
-            let _ = writeln!(io::stderr(), "userswap: {problem}");
-            ExitCode::from(problem.status())
-        }
-    }
+    end("userswap", done)
 }
 
 /// The whole job. Whether all was well.

@@ -61,8 +61,8 @@ impl Swap {
         // What the pool needs besides its slots: little, so that the limit is one of the memory and not of slots alone.
         options.zswap.headroom_percent = 4;
         let pager = Pager::new("userswap", &options).map_err(|error| match error {
-            Error::System { errno: libc::EPERM | libc::EACCES, .. } => Problem::NoRight(NO_RIGHT.to_owned()),
-            Error::System { errno: libc::ENOSYS | libc::EINVAL, .. } => Problem::NoRight(NO_USERFAULTFD.to_owned()),
+            Error::System { errno: libc::EPERM | libc::EACCES, .. } => Problem::Missing(NO_RIGHT.to_owned()),
+            Error::System { errno: libc::ENOSYS | libc::EINVAL, .. } => Problem::Missing(NO_USERFAULTFD.to_owned()),
             error => Problem::Refused(format!("no pager: {error}")),
         })?;
         if let Some(backing) = &backing {

@@ -133,6 +133,11 @@ pub fn race(preemptions: Option<usize>, threads: &'static [fn(&Scene)]) {
 
 /// The same in a scene of its own.
 pub fn race_in(preemptions: Option<usize>, scene: fn() -> Scene, threads: &'static [fn(&Scene)]) {
+    race_of(preemptions, scene, threads, |scene| check(&scene.pool));
+}
+
+/// Runs the threads against each other in every order, or in those with at most `preemptions`, and then `end`.
+pub fn race_of<S: 'static>(preemptions: Option<usize>, scene: fn() -> S, threads: &'static [fn(&S)], end: fn(&S)) {
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound = preemptions;
     builder.max_branches = 20_000;
@@ -141,7 +146,7 @@ pub fn race_in(preemptions: Option<usize>, scene: fn() -> Scene, threads: &'stat
     builder.check(move || {
         count.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let scene = Arc::new(scene());
-        let run = |work: fn(&Scene)| {
+        let run = |work: fn(&S)| {
             let scene = scene.clone();
             thread::spawn(move || work(&scene))
         };
@@ -149,7 +154,7 @@ pub fn race_in(preemptions: Option<usize>, scene: fn() -> Scene, threads: &'stat
         let running: Vec<_> = others.iter().map(|&work| run(work)).collect();
         first(&scene);
         running.into_iter().for_each(|thread| thread.join().unwrap());
-        check(&scene.pool);
+        end(&scene);
     });
     let executions = executions.load(std::sync::atomic::Ordering::Relaxed);
     println!("{}: {executions} executions", std::thread::current().name().unwrap_or("a model"));

@@ -64,7 +64,10 @@ pub fn mappings_within(start: usize, end: usize, mut each: impl FnMut(Mapped)) -
                 continue;
             }
             let Some(mapped) = parse(&line[..length]) else { return false };
-            if mapped.start < end && mapped.end > start {
+            if mapped.start >= end {
+                return true;
+            }
+            if mapped.end > start {
                 each(mapped);
             }
             length = 0;

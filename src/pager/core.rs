@@ -1,5 +1,6 @@
 //! What a pager consists of, and its account of resident pages.
 
+use super::clock;
 use super::counts::{Counters, Latencies, add};
 use super::events::Inbox;
 use super::evict::Hand;
@@ -21,8 +22,8 @@ const DIRECT: u64 = 8;
 /// Percent of the limit whose clean copies are kept, at first. A tenth more of it saved some 4 % of processor time
 /// where most touches read, and cost between 1 and 2 % of the memory that the pager gains.
 const KEPT_PERCENT: u64 = 10;
-/// How often such a thread looks again while others are evicting, before it goes above the limit.
-const PATIENCE: u32 = 200;
+/// How often who has to make room looks again while others are evicting, before it gives up: some 150 ms.
+pub const PATIENCE: u32 = 200;
 
 /// The parts of a pager.
 pub struct Core {
@@ -96,6 +97,7 @@ impl Core {
         (bell, guard): (Bell, ForkGuard),
         (limit, staged_percent, max_held, max_regions): (u64, u64, u64, usize),
     ) -> Self {
+        clock::start();
         Self {
             os,
             zswap,

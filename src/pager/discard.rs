@@ -2,6 +2,7 @@
 
 use super::core::Core;
 use super::counts::add;
+use super::fault::{MOVING, TRIES};
 use super::page::Claim;
 use super::region::{Memory, Region};
 use super::word::{Copied, Kind, State};
@@ -11,9 +12,6 @@ use crate::sync::Wait;
 use crate::units::PAGE;
 
 type Tried = std::result::Result<(), Errno>;
-
-/// How often a page is tried whose memory is changing: a second or so.
-const TRIES: u32 = 1000;
 
 impl Core {
     /// Gives a range back: it reads as zeros from then on.
@@ -38,7 +36,7 @@ impl Core {
             self.read_events();
             wait.a_moment();
         }
-        Err(Error::Again(&"the owner of the memory gives it back or moves it all the time"))
+        Err(MOVING)
     }
 
     fn try_to_give_back(&self, at: usize) -> Tried {

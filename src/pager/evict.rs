@@ -1,7 +1,7 @@
 //! Eviction: the clock hand picks pages that were not used lately and moves them to the staging range; what stays there
 //! is compressed, oldest first.
 
-use super::core::{Core, Evicted};
+use super::core::{Core, Evicted, PATIENCE};
 use super::counts::add;
 use super::extents::Extent;
 use super::page::Claim;
@@ -26,8 +26,6 @@ const WRITE_BACK: u64 = 64;
 const STORES: u32 = 4;
 /// Rounds without anything done after which an eviction gives up.
 const IDLE: u32 = 3;
-/// How often one that has a goal tries again then, which is some 150 ms if nothing goes all the while.
-const PATIENCE: u32 = 200;
 
 /// Where the clock hand stands: an address.
 pub struct Hand(usize);

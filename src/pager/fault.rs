@@ -15,7 +15,7 @@ use crate::units::PAGE;
 use crate::zswap::{DAMAGED, LoadFlags};
 
 /// How often a call that the system refuses is tried again before the touch fails: a second or so.
-const TRIES: u32 = 1000;
+pub(super) const TRIES: u32 = 1000;
 
 /// How serving a touch ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -49,7 +49,7 @@ const COPY: Error = Error::Again(&"the system refuses UFFDIO_COPY");
 const ZERO: Error = Error::Again(&"the system refuses UFFDIO_ZEROPAGE");
 const MOVE: Error = Error::Again(&"the system refuses UFFDIO_MOVE out of the staging range");
 const PROTECT: Error = Error::Again(&"the system refuses UFFDIO_WRITEPROTECT");
-const MOVING: Error = Error::Again(&"the owner of the memory gives it back or moves it all the time");
+pub(super) const MOVING: Error = Error::Again(&"the owner of the memory gives it back or moves it all the time");
 const LOST: Error = Error::Io(&"the stored copy of a page is damaged");
 
 impl Core {

@@ -50,10 +50,7 @@ impl Core {
     }
 
     fn is_held(&self, at: usize) -> bool {
-        let Some(extent) = self.extents.find(at) else { return false };
-        let page = extent.page_at(at);
-        let region = self.places[extent.region].enter().filter(|region| page < region.pages());
-        region.is_some_and(|region| matches!(region.page(page).peek().kind(), Kind::Resident(1..)))
+        matches!(self.kind_at(at), Some(Kind::Resident(1..)))
     }
 
     fn hold_page(&self, at: usize) -> Result<()> {

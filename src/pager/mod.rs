@@ -31,7 +31,7 @@
 //! | `copies` | copies that zswap has of pages that are in memory |
 //! | `events`, `gate` | what owners do with their memory; nobody moves pages meanwhile |
 //! | `run`, `registry`, `removed` | lent threads; the handler of SIGBUS, and touches that come too late for it |
-//! | `core`, `counts` | the parts, the account of resident pages, statistics |
+//! | `core`, `counts`, `clock` | the parts, the account of resident pages, statistics, the time |
 //! | `scratch`, `lots` | pages to decode to; which thread has which |
 //! | `guardian` | what becomes of other processes' memory when this one dies |
 //! | `guest` | memory of another process, from a snapshot that zswap holds; of the others it needs `counts` alone |
@@ -48,6 +48,8 @@ pub(crate) mod word;
 
 #[cfg(not(loom))]
 mod check;
+#[cfg(not(loom))]
+mod clock;
 #[cfg(not(loom))]
 mod copies;
 #[cfg(not(loom))]

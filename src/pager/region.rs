@@ -8,8 +8,8 @@ use crate::zswap::Area;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::AtomicBool;
 
+use super::clock;
 use super::page::Page;
-use super::removed;
 use super::scratch::LOT;
 
 /// What kind of memory a region is, which decides how its pages are evicted.
@@ -73,13 +73,13 @@ impl Region {
     #[cold]
     pub fn note_full(&self) {
         // Relaxed: it is a hint.
-        self.full.store(removed::now() / MILLISECOND, Relaxed);
+        self.full.store(clock::now() / MILLISECOND, Relaxed);
     }
 
     /// Whether that was a moment ago: evictions pass it by for a while, for others may have room.
     pub fn is_full(&self) -> bool {
         let since = self.full.load(Relaxed);
-        since != 0 && removed::now() / MILLISECOND < since + FULL_FOR
+        since != 0 && clock::now() / MILLISECOND < since + FULL_FOR
     }
 
     /// A page's state word.

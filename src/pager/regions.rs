@@ -180,15 +180,14 @@ impl Core {
         let mut from = 0;
         while let Some(part) = self.extents.next_of(place, from) {
             for at in (part.start..part.end).step_by(PAGE) {
-                let Some(region) = self.places[place].enter() else { break };
-                let kind = region.page(part.page_at(at)).peek().kind();
-                drop(region);
-                if matches!(kind, Kind::Resident(_) | Kind::Empty) {
+                if matches!(self.kind_at(at), None | Some(Kind::Resident(_) | Kind::Empty)) {
                     continue;
                 }
                 match self.serve(at, Want { write: false, hold: false }) {
                     // Only a page that is marked as damaged may be left behind: any other would read as zeros.
-                    Served::Failed(error @ Error::Io(_)) if self.is_poisoned(at) => damaged = Err(error),
+                    Served::Failed(error @ Error::Io(_)) if self.kind_at(at) == Some(Kind::Poisoned) => {
+                        damaged = Err(error)
+                    }
                     Served::Failed(Error::Io(_)) => return Err(UNREADABLE),
                     Served::Failed(_) => return Err(REFUSED),
                     Served::Done | Served::Unknown => {}
@@ -199,11 +198,13 @@ impl Core {
         damaged
     }
 
-    fn is_poisoned(&self, at: usize) -> bool {
-        let Some(extent) = self.extents.find(at) else { return false };
+    /// Where the page of an address is, if that is in a region.
+    pub(super) fn kind_at(&self, at: usize) -> Option<Kind> {
+        let extent = self.extents.find(at)?;
         let page = extent.page_at(at);
-        let region = self.places[extent.region].enter().filter(|region| page < region.pages());
-        region.is_some_and(|region| region.page(page).peek().kind() == Kind::Poisoned)
+        // Another region, and a smaller one, may have the place by now.
+        let region = self.places[extent.region].enter().filter(|region| page < region.pages())?;
+        Some(region.page(page).peek().kind())
     }
 
     /// Unregisters a part; the caller holds the lock of events. A thread that is on its way here because of it looks

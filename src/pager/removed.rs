@@ -1,6 +1,7 @@
 //! Ranges that pagers of this process removed lately. A thread that touched one just before may be on its way to the
 //! handler of SIGBUS, and get there when its region, or its whole pager, is gone: it has to look again, no more.
 
+use super::clock::now;
 use super::extents::Extent;
 use crate::sync::{
     AtomicU64,
@@ -14,12 +15,6 @@ const SECOND: u64 = 1_000_000_000;
 /// Start, end, and when, in nanoseconds.
 static REMOVED: [[AtomicU64; 3]; RANGES] = [const { [const { AtomicU64::new(0) }; 3] }; RANGES];
 static REMOVALS: AtomicU64 = AtomicU64::new(0);
-
-/// Nanoseconds since the first call, and two seconds more.
-pub fn now() -> u64 {
-    static START: std::sync::OnceLock<std::time::Instant> = std::sync::OnceLock::new();
-    START.get_or_init(std::time::Instant::now).elapsed().as_nanos() as u64 + 2 * SECOND
-}
 
 /// Remembers that a part of a region is about to be removed.
 pub fn note(part: &Extent) {

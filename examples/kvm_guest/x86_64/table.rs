@@ -62,7 +62,8 @@ fn write_pager(out: &mut String, report: &Report) -> fmt::Result {
     line("  compressed", counts.stored, "")?;
     line("  dropped", counts.dropped, "a compressed copy was there already")?;
     line("  refused", counts.pinned, "KVM, or somebody, had them pinned just then")?;
-    line("given back by the guest", report.given_back, "as by a balloon: half by madvise, half through the pager")?;
+    let how = if report.args.evict_in_place { "all" } else { "half by madvise, half" };
+    line("given back by the guest", report.given_back, &format!("as by a balloon: {how} through the pager"))?;
     writeln!(out, "{:<27}{ran:>11.1} s   filled in {filled:.1} s, compared in {compared:.1} s\n", "the guest ran")
 }
 

@@ -52,8 +52,8 @@ export! {
     /// -EINVAL: pager is NULL.
     /// -EBUSY: threads are lent to it: give them back with zspager_stop(), and wait until they returned
     ///     from zspager_run(). It stays as it was.
-    /// -EAGAIN: the system refused to bring a page back. The pager is still there, without the regions
-    ///     that it had brought back until then.
+    /// -EAGAIN: the system refused to bring a page back, or a page can't be read from the backing file.
+    ///     The pager is still there, without the regions that it had brought back until then.
     /// -EIO: a page's copy is damaged: the page is lost, and everything else was done.
     ///
     /// Threads: one, when no other uses the pager; others may use its regions meanwhile. Callbacks: not
