@@ -105,6 +105,9 @@ pub enum Advice {
     DontDump,
     /// Children do not get it.
     DontFork,
+    /// Children get it again.
+    #[cfg(feature = "uffd")]
+    Fork,
     /// Back it by huge pages where it is touched.
     Huge,
     /// Never back it by huge pages.
@@ -245,6 +248,8 @@ impl Os {
         let advice = match advice {
             Advice::DontDump => libc::MADV_DONTDUMP,
             Advice::DontFork => libc::MADV_DONTFORK,
+            #[cfg(feature = "uffd")]
+            Advice::Fork => libc::MADV_DOFORK,
             Advice::Huge => libc::MADV_HUGEPAGE,
             Advice::NotHuge => libc::MADV_NOHUGEPAGE,
             #[cfg(feature = "uffd")]

@@ -212,7 +212,8 @@ impl Pager {
         Ok(RegionId(id))
     }
 
-    /// Removes a region: its memory is the program's alone from then on.
+    /// Removes a region: its memory is the program's alone from then on, and forked children get it again, whatever
+    /// the program had advised before. Huge pages stay turned off for it, until it advises them.
     ///
     /// # Errors
     /// [`Error::NotFound`] if there is no such region. [`Error::Io`] if a page's copy is damaged: the region is

@@ -91,6 +91,7 @@ impl Core {
         })?;
         let undo = |_: &Error| {
             let _ = self.uffd.unregister(at, bytes);
+            let _ = self.os.advise(at as *mut u8, bytes, Advice::Fork);
         };
         self.advise(at, bytes).inspect_err(undo)?;
         // No page comes from here on but through us: what is there now is all there is.
@@ -218,6 +219,8 @@ impl Core {
         }
         let _ = self.uffd.wake(part.start, part.end - part.start);
         self.extents.cut(part.start, part.end);
+        // All of it is here now. Huge pages stay turned off: no advice sets that back to what it was.
+        let _ = self.os.advise(part.start as *mut u8, part.end - part.start, Advice::Fork);
         Ok(())
     }
 }

@@ -11,6 +11,7 @@ pub const TESTS: &[Test] = &[
     ("served by threads, a child that touches a region", GOOD, || a_child_that_touches(FaultMode::Threads)),
     ("a child that calls the pager", GOOD, || a_child_that_calls(FaultMode::Sigbus)),
     ("served by threads, a child that calls the pager", GOOD, || a_child_that_calls(FaultMode::Threads)),
+    ("a child gets what is no region any more", GOOD, a_child_gets_what_was_removed),
     ("a child has a pager of its own", GOOD, a_child_has_its_own),
     ("what a child has at a region's place is its own", GOOD, what_lies_there),
     ("forks while pages come and go", GOOD, forks_while_pages_come_and_go),
@@ -91,6 +92,17 @@ fn a_child_that_calls(mode: FaultMode) {
     fixture.memory.check();
     fixture.evict();
     fixture.memory.check();
+}
+
+fn a_child_gets_what_was_removed() {
+    let mut fixture = Fixture::new(FaultMode::Sigbus);
+    fixture.pager.remove_region(fixture.region, Removal::Restore).unwrap();
+    in_child(|| fixture.memory.check());
+    let memory = (fixture.memory.at(0), fixture.memory.bytes());
+    // SAFETY: the memory is used through these addresses alone, and unmapped by nobody.
+    fixture.region = unsafe { fixture.pager.add_region(memory.0, memory.1, &RegionOptions::default()) }.unwrap();
+    assert_eq!(end_of(|| exit(i32::from(touch(&fixture.memory, 0) == 0))), SEGV);
+    fixture.evict();
 }
 
 fn a_child_has_its_own() {

@@ -47,7 +47,8 @@ export! {
     }
 
     /// Removes a region: its memory is the program's alone from then on. Its number may be that of a
-    /// region that is added later.
+    /// region that is added later. Forked children get it again, whatever the program had advised
+    /// before; huge pages stay turned off for it, until the program advises them.
     ///
     /// flags: 0: all of its pages are brought back to memory, whatever the limit says. ZSPAGER_DISCARD:
     ///     those that are not in memory are lost, and read as zero.
