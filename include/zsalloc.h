@@ -155,7 +155,8 @@
  * again after it would not be counted. Nothing else may be mapped, or moved, to addresses that a
  * region leaves by munmap() or mremap() at that moment: the system tells of both in any order.
  * Where regions are moved hold a lock of your own around all calls that map, move or unmap. Pages
- * that are locked (mlock) or pinned by the system stay in memory, and count.
+ * that are locked (mlock) or pinned by the system stay in memory, and count; so do those that are
+ * read-only (mprotect), but with ZSPAGER_EVICT_IN_PLACE.
  *
  * With ZSPAGER_FAULT_SIGBUS the thread that touches a page brings it back itself, in a handler of
  * SIGBUS. Such a touch may be anywhere, also in a signal handler; but SIGBUS must not be blocked
@@ -768,7 +769,7 @@ struct zspager_options {
     /**
      * The limit: most bytes of pages of all regions, and of the pager's staging range, that may be
      * in memory. Each thread that loads pages ahead may exceed it by up to 15 pages for a moment.
-     * 0: no limit. zspager_set_resident_limit() changes it.
+     * 0: no limit; less than 64 KiB: 64 KiB. zspager_set_resident_limit() changes it.
      */
     uint64_t resident_bytes;
     /**
@@ -1898,7 +1899,7 @@ int zspager_discard(struct zspager *pager,
 
 /**
  * Sets the limit: how many bytes of pages of regions and the staging range may be in memory; 0: no
- * limit. Evicts what is above it before it returns.
+ * limit; less than 64 KiB: 64 KiB. Evicts what is above it before it returns.
  *
  * Errors:
  * -EINVAL: pager is NULL.

@@ -61,15 +61,24 @@ impl Core {
         let mut first = 0;
         while first < picks.count {
             let end = (first + LOT).min(picks.count);
-            self.store_picked(region, picks, first, end, &mut put);
+            let full = put.contains(&Put::Refused(Full::Pool));
+            self.store_picked(region, picks, (first, end), full, &mut put);
             first = end;
         }
         let gone = self.drop_picked(region, picks, &put);
         Some((gone, gone == 0 && put.contains(&Put::Refused(Full::Pool))))
     }
 
-    /// Stores some picked pages; those that are clean are.
-    fn store_picked(&self, region: &Region, picks: &mut Picks<'_>, first: usize, end: usize, put: &mut [Put; BLOCK]) {
+    /// Stores some picked pages; those that are clean are. Once the pool is full no other is tried: each attempt may
+    /// be one to write others back to a file that is full as well.
+    fn store_picked(
+        &self,
+        region: &Region,
+        picks: &mut Picks<'_>,
+        (first, end): (usize, usize),
+        mut full: bool,
+        put: &mut [Put; BLOCK],
+    ) {
         let mut lot = self.scratch.take();
         let mut dirty = [0; LOT];
         let mut count = 0;
@@ -77,6 +86,8 @@ impl Core {
             if picks.was(pick).copy() == Copied::Clean {
                 *put = Put::Stored;
                 add(&self.counters.dropped, 1);
+            } else if full {
+                *put = Put::Refused(Full::Pool);
             } else if !picks.unprotected[pick] && self.is_there(region, picks.at[pick]) {
                 dirty[count] = pick;
                 count += 1;
@@ -84,9 +95,14 @@ impl Core {
         }
         let read = self.read_picked(region, picks, &dirty[..count], &mut lot);
         for (place, &pick) in dirty[..read].iter().enumerate() {
+            if full {
+                put[pick] = Put::Refused(Full::Pool);
+                continue;
+            }
             // SAFETY: the lot has a page there.
             let stored = unsafe { self.store(region, picks.page[pick], lot.address(place)) };
             put[pick] = stored.map_or_else(Put::Refused, |()| Put::Stored);
+            full = stored == Err(Full::Pool);
         }
     }
 
@@ -133,14 +149,18 @@ impl Core {
             spans[count] = Span::new(picks.at[pick] as *mut u8, PAGE);
             count += 1;
         }
-        // SAFETY: the pages are in zswap, protected and claimed.
-        let together =
-            region.is_private() && count > 1 && unsafe { self.os.release_many(&spans[..count]) } == Ok(count * PAGE);
-        let mut gone = 0;
+        let together = match region.is_private() && count > 1 {
+            // SAFETY: the pages are in zswap, protected and claimed.
+            true => unsafe { self.os.release_many(&spans[..count]) }.unwrap_or(0) / PAGE,
+            false => 0,
+        };
+        let (mut tried, mut gone) = (0, 0);
         for (pick, put) in put.iter().enumerate().take(picks.count) {
             let was = picks.was(pick);
-            let dropped = *put == Put::Stored && (together || self.drop_in_place(region, picks, pick).is_ok());
-            if dropped {
+            // What went together is gone: to drop it once more may fail, where its owner has locked it meanwhile.
+            let went = *put == Put::Stored && tried < together;
+            tried += usize::from(*put == Put::Stored);
+            if went || *put == Put::Stored && self.drop_in_place(region, picks, pick).is_ok() {
                 self.copies_went(u64::from(was.copy() != Copied::No));
                 picks.end(pick, self.stored(was));
                 gone += 1;

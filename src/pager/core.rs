@@ -24,6 +24,8 @@ const DIRECT: u64 = 8;
 const KEPT_PERCENT: u64 = 10;
 /// How often who has to make room looks again while others are evicting, before it gives up: some 150 ms.
 pub const PATIENCE: u32 = 200;
+/// How often at least, after others gave up in vain: some 10 ms.
+const LEAST_PATIENCE: u32 = 20;
 
 /// The parts of a pager.
 pub struct Core {
@@ -55,6 +57,8 @@ pub struct Core {
     resident: AtomicU64,
     /// Most of them.
     limit: AtomicU64,
+    /// How often a touch that finds no room looks again before it goes above the limit.
+    pub patience: AtomicU32,
     /// Pages that left memory since the pager was created.
     pub departures: AtomicU64,
     /// Percent of the limit that may be staged.
@@ -120,6 +124,7 @@ impl Core {
             pool_full: AtomicBool::new(false),
             resident: AtomicU64::new(0),
             limit: AtomicU64::new(limit),
+            patience: AtomicU32::new(PATIENCE),
             departures: AtomicU64::new(0),
             staged_percent: AtomicU64::new(staged_percent),
             copies: AtomicU64::new(0),
@@ -186,7 +191,9 @@ impl Core {
         add(&self.counters.direct_reclaims, 1);
         self.want_eviction();
         let mut wait = Wait::default();
-        for _ in 0..PATIENCE {
+        let patience = self.patience.load(Relaxed);
+        let mut left = patience;
+        while left > 0 {
             let evicted = self.evict_some(DIRECT.max(pages));
             let before = self.resident.fetch_add(pages, Relaxed);
             if before + pages <= self.limit() {
@@ -194,14 +201,25 @@ impl Core {
             }
             self.resident.fetch_sub(pages, Relaxed);
             match evicted {
-                Evicted::Pages(_) => wait = Wait::default(),
+                Evicted::Pages(_) => {
+                    self.patience.store(PATIENCE, Relaxed);
+                    wait = Wait::default();
+                }
+                // No page will go that is not released before.
+                Evicted::None if self.resident() <= self.held() => break,
                 // An event that is waiting to be read may be what others wait for.
                 Evicted::None => {
+                    left -= 1;
                     self.read_events();
                     wait.a_moment();
                 }
                 Evicted::Full => break,
             }
+        }
+        if left == 0 {
+            // Where nothing goes, as where all is pinned, waiting as long at each touch would bring all to a halt.
+            let less = (patience / 2).max(LEAST_PATIENCE);
+            let _ = self.patience.compare_exchange(patience, less, Relaxed, Relaxed);
         }
         self.charge_above(pages);
         add(&self.counters.over_limit, pages);

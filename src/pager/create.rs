@@ -40,6 +40,12 @@ pub struct PagerSnapshot {
     pub zswap: Snapshot,
 }
 
+/// Pages of a limit in bytes. An instruction may need several pages at once, and so may the system to read it.
+fn limit_of(bytes: u64) -> u64 {
+    const LEAST: u64 = 16;
+    if bytes == 0 { u64::MAX / 2 / PAGE as u64 } else { (bytes / PAGE as u64).max(LEAST) }
+}
+
 impl Pager {
     /// Creates a pager without regions. `name` is for people: it shows as the name of the pool.
     ///
@@ -60,7 +66,7 @@ impl Pager {
             return Err(STAGED);
         }
         let or = |value: u64, default: u64| if value == 0 { default } else { value };
-        let limit = or(options.resident_bytes, u64::MAX / 2) / PAGE as u64;
+        let limit = limit_of(options.resident_bytes);
         let staged_percent = or(options.staged_percent.into(), 10);
         let max_held = or(options.max_held_bytes, limit.saturating_mul(PAGE as u64) / 8) / PAGE as u64;
         let (uffd, moves) = open(&os, options)?;
@@ -78,8 +84,8 @@ impl Pager {
         Ok(Self(core))
     }
 
-    /// Sets how many bytes of pages of regions and the staging range may be in memory; 0: no limit. Evicts what is
-    /// above it before it returns.
+    /// Sets how many bytes of pages of regions and the staging range may be in memory; 0: no limit, less than 64 KiB:
+    /// 64 KiB. Evicts what is above it before it returns.
     ///
     /// # Errors
     /// [`Error::NoMemory`] if the pool is full and nothing can be written back: the limit holds from then on, and what
@@ -87,7 +93,7 @@ impl Pager {
     pub fn set_resident_limit(&self, bytes: u64) -> Result<()> {
         self.check()?;
         let _signals = Blocked::new();
-        let pages = if bytes == 0 { u64::MAX / 2 } else { bytes } / PAGE as u64;
+        let pages = limit_of(bytes);
         self.0.set_limit(pages);
         self.down_to(pages)
     }

@@ -90,6 +90,15 @@ impl<'a> Picks<'a> {
     }
 }
 
+/// What the hand passed by without picking it.
+#[derive(Default)]
+struct Passed {
+    /// Regions that are full by their own limit.
+    full: bool,
+    /// Pages that others had claimed.
+    claimed: bool,
+}
+
 /// What filling did.
 #[derive(Default, PartialEq, Eq, Clone, Copy)]
 struct Filled {
@@ -97,7 +106,7 @@ struct Filled {
     staged: u64,
     /// Pages that went from memory.
     gone: u64,
-    /// There were pages to evict in place, and no room to store any.
+    /// There were pages to evict, and no room to store any.
     full: bool,
 }
 
@@ -149,6 +158,7 @@ impl Core {
     /// Moves the hand on to pages that were not used lately, and evicts them from their places.
     fn fill(&self, wanted: u64) -> Filled {
         let mut laps = 0;
+        let mut passed = Passed::default();
         while laps < LAPS {
             let mut hand = self.hand.lock();
             let version = self.extents.version();
@@ -162,10 +172,15 @@ impl Core {
                 hand.0 = extent.end;
                 continue;
             };
+            if region.is_full() {
+                passed.full = true;
+                hand.0 = extent.end;
+                continue;
+            }
             let mut picks = Picks::new(version);
             let stages = self.moves && region.is_private();
             let most = if stages { BLOCK } else { (wanted as usize).clamp(FEW, BLOCK) };
-            hand.0 = pick(&region, &extent, from, &mut picks, most);
+            hand.0 = pick(&region, &extent, from, &mut picks, most, &mut passed);
             if !stages {
                 self.protect_picked(&region, &mut picks);
             }
@@ -179,7 +194,7 @@ impl Core {
                 }
             }
         }
-        Filled::default()
+        Filled { full: passed.full && !passed.claimed, ..Filled::default() }
     }
 
     /// Moves picked pages to a block of the staging range.
@@ -417,9 +432,17 @@ pub enum Full {
 }
 
 /// Picks pages from an address on, up to as many as a block has slots. Where the hand stands then.
-fn pick<'a>(region: &'a Region, extent: &Extent, from: usize, picks: &mut Picks<'a>, most: usize) -> usize {
+fn pick<'a>(
+    region: &'a Region,
+    extent: &Extent,
+    from: usize,
+    picks: &mut Picks<'a>,
+    most: usize,
+    passed: &mut Passed,
+) -> usize {
     let mut fence = false;
-    if region.closing.load(Relaxed) || region.is_full() {
+    if region.closing.load(Relaxed) {
+        passed.claimed = true;
         return extent.end;
     }
     let mut at = from;
@@ -438,8 +461,11 @@ fn pick<'a>(region: &'a Region, extent: &Extent, from: usize, picks: &mut Picks<
             } else if let Some(claim) = page.try_claim(seen) {
                 picks.push(claim, at, number);
                 picks.fence[picks.count - 1] = std::mem::take(&mut fence);
+            } else {
+                passed.claimed = true;
             }
         }
+        passed.claimed |= seen.kind() == Kind::Busy;
         // One that is claimed may be held, too.
         fence |= matches!(seen.kind(), Kind::Resident(1..) | Kind::Busy);
         at += PAGE;

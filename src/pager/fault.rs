@@ -16,6 +16,8 @@ use crate::zswap::{DAMAGED, LoadFlags};
 
 /// How often a call that the system refuses is tried again before the touch fails: a second or so.
 pub(super) const TRIES: u32 = 1000;
+/// How often by a lent thread, for which others may wait as well: milliseconds. Who touched touches again.
+pub(super) const FEW_TRIES: u32 = 6;
 
 /// How serving a touch ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -56,10 +58,15 @@ impl Core {
     /// Puts the page of an address in its place. Takes no lock that a thread could hold which this interrupted, and
     /// allocates nothing.
     pub fn serve(&self, at: usize, want: Want) -> Served {
+        self.serve_within(TRIES, at, want)
+    }
+
+    /// The same, with so many tries.
+    pub fn serve_within(&self, most: u32, at: usize, want: Want) -> Served {
         let at = at & !(PAGE - 1);
         let mut wait = Wait::default();
         let mut last = MOVING;
-        for tries in 0..TRIES {
+        for tries in 0..most {
             let version = self.extents.version();
             let Some(extent) = self.extents.find(at) else { return Served::Unknown };
             let Some(region) = self.places[extent.region].enter() else { continue };

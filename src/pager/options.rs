@@ -21,7 +21,8 @@ pub enum FaultMode {
 /// How a pager is to be. [`Default`] has no limit: set `resident_bytes`.
 #[derive(Clone, Debug, Default)]
 pub struct PagerOptions {
-    /// Most bytes of pages of regions and of the staging range that are in memory; 0: no limit. Can be changed later.
+    /// Most bytes of pages of regions and of the staging range that are in memory, at least 64 KiB; 0: no limit. Can
+    /// be changed later.
     pub resident_bytes: u64,
     /// Who serves touches.
     pub fault_mode: FaultMode,

@@ -90,6 +90,8 @@ impl Core {
             _ => Error::system(errno, &"UFFDIO_REGISTER of a region"),
         })?;
         let undo = |_: &Error| {
+            // For who touched a missing page meanwhile.
+            removed::note(&Extent { start: at, end: at + bytes, region: place, first: 0 });
             let _ = self.uffd.unregister(at, bytes);
             let _ = self.os.advise(at as *mut u8, bytes, Advice::Fork);
         };

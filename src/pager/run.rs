@@ -1,7 +1,7 @@
 //! What lent threads do, and what a SIGBUS of a touch does.
 
 use super::core::{Core, Evicted};
-use super::fault::{Served, Want};
+use super::fault::{FEW_TRIES, Served, TRIES, Want};
 use super::options::{Duty, FaultMode};
 use crate::os;
 use crate::os::signals::Touch;
@@ -117,7 +117,7 @@ impl Core {
     fn serve_waiting(&self) -> bool {
         let Some(touch) = self.next_touch() else { return false };
         let page = touch.at & !(PAGE - 1);
-        match self.timed(page, touch.write) {
+        match self.timed(FEW_TRIES, page, touch.write) {
             Served::Done => {}
             // It was removed meanwhile, or what it takes is refused: who waits touches again, and comes here again.
             Served::Unknown => _ = self.uffd.wake(page, PAGE),
@@ -135,7 +135,7 @@ impl Core {
             return None;
         }
         for _ in 0..2 {
-            match self.timed(touch.at, touch.write) {
+            match self.timed(TRIES, touch.at, touch.write) {
                 Served::Done => return Some(true),
                 // Its event may not have been read yet.
                 Served::Unknown => self.read_events(),
@@ -146,13 +146,13 @@ impl Core {
     }
 
     /// Serves a touch, and notes how long every eighth took: looking at a clock twice takes 2 % of it.
-    fn timed(&self, at: usize, write: bool) -> Served {
+    fn timed(&self, tries: u32, at: usize, write: bool) -> Served {
         let want = Want { write, hold: false };
         if !self.counters.faults.load(Relaxed).is_multiple_of(8) {
-            return self.serve(at, want);
+            return self.serve_within(tries, at, want);
         }
         let start = Instant::now();
-        let served = self.serve(at, want);
+        let served = self.serve_within(tries, at, want);
         self.latencies.add(start.elapsed().as_nanos() as u64);
         served
     }

@@ -50,7 +50,7 @@ pub struct zspager_options {
     pub struct_size: usize,
     /// The limit: most bytes of pages of all regions, and of the pager's staging range, that may be
     /// in memory. Each thread that loads pages ahead may exceed it by up to 15 pages for a moment.
-    /// 0: no limit. zspager_set_resident_limit() changes it.
+    /// 0: no limit; less than 64 KiB: 64 KiB. zspager_set_resident_limit() changes it.
     pub resident_bytes: u64,
     /// Most bytes that may be held by zspager_hold() at the same time. 0: an eighth of
     /// resident_bytes; it stays that when zspager_set_resident_limit() changes the limit.

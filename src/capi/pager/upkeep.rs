@@ -8,7 +8,7 @@ use std::ffi::c_int;
 
 export! {
     /// Sets the limit: how many bytes of pages of regions and the staging range may be in memory; 0: no
-    /// limit. Evicts what is above it before it returns.
+    /// limit; less than 64 KiB: 64 KiB. Evicts what is above it before it returns.
     ///
     /// Errors:
     /// -EINVAL: pager is NULL.

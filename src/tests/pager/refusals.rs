@@ -4,10 +4,12 @@ use super::look::{consistent, kind_at, with_faults, word_at};
 use super::{Memory, Running, limited};
 use crate::error::Error;
 use crate::os::{Call, faults::Faults};
+use crate::pager::core::PATIENCE;
 use crate::pager::word::{Copied, Kind};
 use crate::pager::{Duty, FaultMode, PagerOptions, RegionOptions, Removal};
 use crate::units::PAGE;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
 const LIMIT: usize = 128;
 const PAGES: usize = 4 * LIMIT;
@@ -110,6 +112,68 @@ fn a_region_that_is_full_stops_no_other() {
         (0..LIMIT / 2).for_each(|page| small.check(page, value(page)));
         (0..PAGES).for_each(|page| other.check(page, value(page)));
         consistent(&running);
+    }
+}
+
+/// The system drops pages up to one that is locked, and then not the first ones a second time, for their owner has
+/// locked them, too, by then: those are gone, and their copies are all there is.
+#[test]
+fn pages_that_were_dropped_before_a_locked_one_are_not_forgotten() {
+    let memory = Memory::new(16);
+    let options = PagerOptions { evict_in_place: true, ..limited(LIMIT, FaultMode::Sigbus) };
+    let (faults, running) = with_faults(&options, &[]);
+    running.add(&memory);
+    (0..memory.pages()).for_each(|page| memory.fill(page, value(page)));
+    // SAFETY: a page of the test's own.
+    assert_eq!(unsafe { libc::mlock(memory.at(8).cast(), PAGE) }, 0);
+    faults.fail(Call::Release, 2, 0);
+    assert_eq!(running.pager.evict(16).unwrap(), 8);
+    faults.heal(Call::Release);
+    assert_eq!(kind_at(&running, memory.at(7)), Kind::Stored);
+    assert_eq!(kind_at(&running, memory.at(8)), Kind::Resident(0));
+    check_all(&memory, &running);
+}
+
+/// Where no page can go for the regions are full by their own limits, whoever asks is told at once.
+#[test]
+fn regions_that_are_all_full_are_told_from_those_that_others_evict() {
+    for in_place in [false, true] {
+        let memory = Memory::new(PAGES);
+        let options = PagerOptions { evict_in_place: in_place, ..limited(LIMIT, FaultMode::Sigbus) };
+        let running = Running::new(&options, &[]);
+        let bounded = RegionOptions { max_stored_bytes: 8 * PAGE as u64, ..RegionOptions::default() };
+        // SAFETY: the memory lives longer than the pager, and is used through this mapping alone.
+        unsafe { running.pager.add_region(memory.at(0), PAGES * PAGE, &bounded) }.unwrap();
+        (0..PAGES).for_each(|page| memory.fill(page, value(page)));
+        while running.pager.evict(8).is_ok() {}
+        let refused = running.pager.evict(8);
+        assert!(matches!(refused, Err(Error::NoMemory(_))), "{refused:?}");
+        assert_eq!(running.pager.0.patience.load(Relaxed), PATIENCE);
+        check_all(&memory, &running);
+    }
+}
+
+/// Where nothing can go for a reason that the pager does not see, touches wait less and less before they go above the
+/// limit; until something goes.
+#[test]
+fn patience_ends_where_all_is_locked() {
+    for in_place in [false, true] {
+        let memory = Memory::new(PAGES);
+        let options = PagerOptions { evict_in_place: in_place, ..limited(LIMIT, FaultMode::Sigbus) };
+        let running = Running::new(&options, &[]);
+        running.add(&memory);
+        let patience = || running.pager.0.patience.load(Relaxed);
+        // SAFETY: a range of the test's own, whose pages are locked as they come.
+        assert_eq!(unsafe { libc::mlock2(memory.at(0).cast(), PAGES * PAGE, 1) }, 0);
+        (0..LIMIT + 8).for_each(|page| memory.fill(page, value(page)));
+        assert!(running.pager.stats().counts.over_limit >= 8);
+        assert!(patience() < PATIENCE / 4, "{}", patience());
+        // SAFETY: as above.
+        assert_eq!(unsafe { libc::munlock(memory.at(0).cast(), PAGES * PAGE) }, 0);
+        (LIMIT + 8..PAGES).for_each(|page| memory.fill(page, value(page)));
+        assert_eq!(patience(), PATIENCE);
+        assert!(running.pager.stats().resident_bytes <= (LIMIT * PAGE) as u64);
+        check_all(&memory, &running);
     }
 }
 
