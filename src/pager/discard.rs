@@ -142,6 +142,10 @@ impl Core {
             Some(Errno(errno::EEXIST)) => {
                 if region.protects {
                     self.uffd.protect(at, PAGE, false)?;
+                    if claim.was().copy() == Copied::Clean {
+                        // Should the rest fail, it is written without our knowing from here on.
+                        claim.set(claim.becomes().with_copy(Copied::Stale));
+                    }
                 }
                 self.os.write_zeros(at)?;
             }

@@ -7,7 +7,7 @@ use super::fault::{Served, Want};
 use super::options::{RegionOptions, Removal};
 use super::region::{Memory, Region};
 use super::removed;
-use super::word::{Kind, State};
+use super::word::{Copied, Kind, State};
 use crate::error::{Error, Result};
 use crate::os::userfault::feature;
 use crate::os::{Advice, Errno, errno};
@@ -98,9 +98,10 @@ impl Core {
         self.advise(at, bytes).inspect_err(undo)?;
         // No page comes from here on but through us: what is there now is all there is.
         let present = self.note_present(&region, at, bytes).inspect_err(undo)?;
-        self.extents.add(Extent { start: at, end: at + bytes, region: place, first: 0 }).inspect_err(undo)?;
+        // Before anybody finds the pages: who gives one back uncharges it.
         self.charge_above(present);
-        Ok(())
+        let added = self.extents.add(Extent { start: at, end: at + bytes, region: place, first: 0 });
+        added.inspect_err(undo).inspect_err(|_| self.uncharge(present))
     }
 
     fn note_present(&self, region: &Region, at: usize, bytes: usize) -> Result<u64> {
@@ -144,25 +145,13 @@ impl Core {
         self.read_events();
         let mut damaged = Ok(());
         if removal == Removal::Restore {
-            damaged = self.restore(place);
+            damaged = self.restore(place, &entered);
             if let Err(Error::Again(_)) = damaged {
                 entered.closing.store(false, Relaxed);
                 return damaged;
             }
         }
-        let inbox = self.inbox.lock();
-        let closed = self.gate.close();
-        while let Some(part) = self.extents.first_of(place) {
-            if let Err(error) = self.let_go(&part) {
-                // What was let go before is let go; the next attempt goes on here. Of this part the system may have let
-                // go some as well, which must not be evicted: nobody would serve it.
-                let again = self.uffd.register(part.start, part.end - part.start, entered.protects);
-                entered.closing.store(again.is_err(), Relaxed);
-                return Err(error);
-            }
-        }
-        drop(closed);
-        drop(inbox);
+        self.let_all_go(place, &entered)?;
         for page in 0..entered.pages() {
             self.drop_page(&entered, page);
         }
@@ -177,28 +166,37 @@ impl Core {
         damaged
     }
 
-    /// Brings all pages of a region back.
-    fn restore(&self, place: usize) -> Result<()> {
+    /// Brings all pages of a region back. By their numbers, for their owner may move them meanwhile.
+    fn restore(&self, place: usize, region: &Region) -> Result<()> {
         let mut damaged = Ok(());
-        let mut from = 0;
-        while let Some(part) = self.extents.next_of(place, from) {
-            for at in (part.start..part.end).step_by(PAGE) {
-                if matches!(self.kind_at(at), None | Some(Kind::Resident(_) | Kind::Empty)) {
-                    continue;
-                }
+        for page in 0..region.pages() {
+            // No eviction begins; one that began has the page claimed, and is waited for.
+            while !matches!(region.page(page).peek().kind(), Kind::Resident(_) | Kind::Empty) {
+                let Some(at) = self.address_of(place, page) else { break };
                 match self.serve(at, Want { write: false, hold: false }) {
                     // Only a page that is marked as damaged may be left behind: any other would read as zeros.
-                    Served::Failed(error @ Error::Io(_)) if self.kind_at(at) == Some(Kind::Poisoned) => {
-                        damaged = Err(error)
+                    Served::Failed(error @ Error::Io(_)) if region.page(page).peek() == State::POISONED => {
+                        damaged = Err(error);
+                        break;
                     }
                     Served::Failed(Error::Io(_)) => return Err(UNREADABLE),
                     Served::Failed(_) => return Err(REFUSED),
-                    Served::Done | Served::Unknown => {}
+                    Served::Done => {}
+                    // It was moved, and the event of that may not have been read.
+                    Served::Unknown => self.read_events(),
                 }
             }
-            from = part.end;
         }
         damaged
+    }
+
+    /// Where a page of a region is; nowhere, if its owner unmapped it.
+    fn address_of(&self, place: usize, page: u64) -> Option<usize> {
+        // With the lock no page is between two places.
+        self.extents.address_of(place, page).or_else(|| {
+            let _inbox = self.inbox.lock();
+            self.extents.address_of(place, page)
+        })
     }
 
     /// Where the page of an address is, if that is in a region.
@@ -208,6 +206,29 @@ impl Core {
         // Another region, and a smaller one, may have the place by now.
         let region = self.places[extent.region].enter().filter(|region| page < region.pages())?;
         Some(region.page(page).peek().kind())
+    }
+
+    /// Unregisters a region.
+    fn let_all_go(&self, place: usize, region: &Region) -> Result<()> {
+        let inbox = self.inbox.lock();
+        let closed = self.gate.close();
+        while let Some(part) = self.extents.first_of(place) {
+            let Err(error) = self.let_go(&part) else { continue };
+            // What was let go before is let go; the next attempt goes on here. Of this part the system may have let go
+            // some as well, which must not be evicted: nobody would serve it.
+            let again = self.uffd.register(part.start, part.end - part.start, region.protects);
+            drop((closed, inbox));
+            // It also took the protection of pages that were clean, before it refused.
+            (part.first..part.first + ((part.end - part.start) / PAGE) as u64).for_each(|page| {
+                let mut claim = region.page(page).claim();
+                if claim.was().copy() == Copied::Clean {
+                    claim.set(claim.was().with_copy(Copied::Stale));
+                }
+            });
+            region.closing.store(again.is_err(), Relaxed);
+            return Err(error);
+        }
+        Ok(())
     }
 
     /// Unregisters a part; the caller holds the lock of events. A thread that is on its way here because of it looks

@@ -30,6 +30,38 @@ fn kinds() -> [(Memory, PagerOptions); 3] {
     [(Memory::new(PAGES), options.clone()), (Memory::new(PAGES), in_place), (Memory::shared(PAGES), options)]
 }
 
+/// What is written afterwards is not taken for what the page had before.
+#[test]
+fn clean_pages_that_can_not_be_given_back_are_clean_no_more() {
+    for evict_in_place in [false, true] {
+        let memory = Memory::new(LIMIT);
+        let options = PagerOptions { evict_in_place, ..limited(2 * LIMIT, FaultMode::Sigbus) };
+        let running = filled(&memory, &options);
+        running.pager.set_kept_copies(100).unwrap();
+        while running.pager.stats().resident_bytes > 0 {
+            _ = running.pager.evict(LIMIT as u64);
+        }
+        (0..LIMIT).for_each(|page| memory.check(page, page as u64 + 1));
+        let protect = |rights| {
+            // SAFETY: the range is this test's.
+            assert_eq!(unsafe { libc::mprotect(memory.at(0).cast(), memory.bytes(), rights) }, 0);
+        };
+        protect(libc::PROT_READ);
+        for page in 0..LIMIT {
+            // It may work or not.
+            // SAFETY: the test has no need of the page.
+            _ = unsafe { running.pager.discard(memory.at(page), PAGE) };
+        }
+        protect(libc::PROT_READ | libc::PROT_WRITE);
+        (0..LIMIT).for_each(|page| memory.fill(page, page as u64 + 7));
+        while running.pager.stats().resident_bytes > 0 {
+            _ = running.pager.evict(LIMIT as u64);
+        }
+        (0..LIMIT).for_each(|page| memory.check(page, page as u64 + 7));
+        consistent(&running);
+    }
+}
+
 #[test]
 fn pages_that_are_held_stay_so_and_are_zeros() {
     for (memory, options) in kinds() {

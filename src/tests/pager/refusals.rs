@@ -317,6 +317,31 @@ fn a_region_that_can_not_be_removed_is_there_still() {
     }
 }
 
+/// A system that does not let go of a region has unprotected its pages by then: clean ones are not taken for clean.
+#[test]
+fn what_is_written_after_a_removal_that_was_refused_is_not_lost() {
+    for evict_in_place in [false, true] {
+        let memory = Memory::new(LIMIT);
+        let options = PagerOptions { evict_in_place, ..limited(2 * LIMIT, FaultMode::Sigbus) };
+        let (faults, running) = with_faults(&options, &[]);
+        running.pager.set_kept_copies(100).unwrap();
+        let region = running.add(&memory);
+        (0..LIMIT).for_each(|page| memory.fill(page, value(page)));
+        while running.pager.evict(LIMIT as u64).is_ok_and(|gone| gone > 0) {}
+        (0..LIMIT).for_each(|page| memory.check(page, value(page)));
+        let clean = || (0..LIMIT).filter(|&page| word_at(&running, memory.at(page)).copy() == Copied::Clean).count();
+        assert!(clean() > 0);
+        faults.fail(Call::Unregister, 1, 1);
+        let refused = running.pager.remove_region(region, Removal::Restore);
+        assert!(matches!(refused, Err(Error::Again(_))), "{refused:?}");
+        assert_eq!(clean(), 0);
+        (0..LIMIT).for_each(|page| memory.fill(page, value(page) + 1));
+        _ = running.pager.evict(LIMIT as u64);
+        (0..LIMIT).for_each(|page| memory.check(page, value(page) + 1));
+        consistent(&running);
+    }
+}
+
 /// A region that was refused leaves nothing, and can be added later.
 #[test]
 fn a_region_that_can_not_be_added_leaves_nothing() {

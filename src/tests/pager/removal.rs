@@ -46,6 +46,38 @@ fn word_of(memory: &Memory, page: usize, word: usize) -> u64 {
     unsafe { memory.at(page).cast::<u64>().add(word).read_volatile() }
 }
 
+/// Its owner moves it meanwhile, to where it was not looked for or was looked for already.
+#[test]
+fn restored_while_it_is_moved() {
+    const PAGES: usize = 2048;
+    for round in 0..6 {
+        let running = Running::new(&limited(LIMIT, FaultMode::Sigbus), &[Duty::All]);
+        let (one, other) = (Memory::new(PAGES), Memory::new(PAGES));
+        let (mut from, mut to) =
+            if (one.at(0) < other.at(0)) == (round % 2 == 0) { (one, other) } else { (other, one) };
+        let region = running.add(&from);
+        (0..PAGES).for_each(|page| from.fill(page, page as u64 + 1));
+        let (old, new, bytes) = (from.at(0) as usize, to.at(0) as usize, from.bytes());
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                let enough = ((LIMIT + 200 * (round + 1)) * PAGE) as u64;
+                while running.pager.stats().resident_bytes < enough && running.pager.stats().regions > 0 {
+                    thread::yield_now();
+                }
+                let flags = libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED;
+                // SAFETY: both ranges are this test's, and nobody else uses them.
+                let moved = unsafe { libc::mremap(old as *mut _, bytes, bytes, flags, new as *mut libc::c_void) };
+                assert_eq!(moved as usize, new);
+            });
+            running.pager.remove_region(region, Removal::Restore).unwrap();
+        });
+        to.is_now(new as *mut u8, PAGES);
+        (0..PAGES).for_each(|page| to.check(page, page as u64 + 1));
+        // It is not there any more.
+        from.is_now(old as *mut u8, 0);
+    }
+}
+
 #[test]
 fn restored_while_threads_read_and_write() {
     for way in WAYS {
