@@ -278,13 +278,26 @@ static void backing(void)
     OK(zswap_set_writeback(zswap, NULL, NULL));
     CHECK(number == 77);
 
-    /* A descriptor that can't be written loses nothing. */
+    /* What keeps no pages at their places is refused. */
+    FILE *file = tmpfile();
+    CHECK(file != NULL && fcntl(fileno(file), F_SETFL, O_APPEND) == 0);
+    RESULT(zswap_set_backing_file(zswap, fileno(file), MIB), -EINVAL);
+    CHECK(fcntl(fileno(file), F_SETFL, 0) == 0);
+    OK(zswap_set_backing_file(zswap, fileno(file), MIB));
+    OK(zswap_set_backing_file(zswap, -1, 0));
+    CHECK(fclose(file) == 0);
     fd = open("/dev/null", O_RDONLY);
+    CHECK(fd >= 0);
+    RESULT(zswap_set_backing_file(zswap, fd, MIB), -EINVAL);
+    CHECK(close(fd) == 0);
+
+    /* A device that can't be written loses nothing. */
+    fd = open("/dev/full", O_RDWR);
     CHECK(fd >= 0);
     OK(zswap_set_backing_file(zswap, fd, MIB));
     CHECK(close(fd) == 0);
     RESULT(zswap_shrink(zswap, 1, &number), -EAGAIN);
-    CHECK(area_stats_of(area).counts.writeback_io > 0);
+    CHECK(area_stats_of(area).counts.writeback_no_space > 0);
     OK(zswap_set_backing_file(zswap, -1, 0));
     check_all();
 }

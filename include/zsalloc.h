@@ -1471,12 +1471,14 @@ int zswap_set_writeback(struct zswap *zswap, zswap_writeback_fn writeback, void 
  * kept from run to run. Takes the place of a callback. As with every write, one past RLIMIT_FSIZE
  * raises SIGXFSZ, which ends a program that does not ignore it.
  *
- * fd: the descriptor, which is duplicated: the caller may close it. -1, with bytes 0: no file any
- *     more.
+ * fd: the descriptor, opened with O_RDWR and without O_APPEND, which must not be set later either:
+ *     all would be written to other places. It is duplicated: the caller may close it. -1, with
+ *     bytes 0: no file any more.
  *
  * Errors:
- * -EINVAL: zswap is NULL, the descriptor is none, or bytes is less than 4096 or more than 16 TiB,
- *     or not 0 with -1. Whether the file can be written shows when a shrink tries it.
+ * -EINVAL: zswap is NULL, the descriptor is none or is opened otherwise, or bytes is less than 4096
+ *     or more than 16 TiB, or not 0 with -1. Whether the file can be written shows when a shrink
+ *     tries it.
  * -EBUSY: pages are on the file that was set before, or are being written to it.
  * -ENOMEM: there is no memory for its table, of some 8 bytes a page.
  * -EPERM: this process is a forked child that did not get the pool.
@@ -1958,12 +1960,12 @@ int zspager_set_codec(struct zspager *pager, uint32_t codec, int32_t level);
  * Sets the file that compressed pages are written to when the pool is full, or none any more, as
  * zswap_set_backing_file().
  *
- * fd, bytes: as there: a file that is open for reading and writing, or a block device, and its
+ * fd, bytes: as there: a file or a block device, opened with O_RDWR and without O_APPEND, and its
  *     first `bytes` bytes. -1 and 0: no file any more.
  *
  * Errors:
- * -EINVAL: pager is NULL, the descriptor is none, or bytes is less than 4096 or more than 16 TiB,
- *     or not 0 with -1.
+ * -EINVAL: pager is NULL, the descriptor is none or is opened otherwise, or bytes is less than 4096
+ *     or more than 16 TiB, or not 0 with -1.
  * -EBUSY: pages are on the file that was set before, or are being written to it.
  * -ENOMEM: there is no memory for its table, of some 8 bytes a page.
  * -EPERM: this process is a forked child.

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 #[cfg(test)]
 pub mod faults;
+mod file;
 #[cfg(feature = "uffd")]
 pub mod guardian;
 #[cfg(feature = "uffd")]
@@ -325,35 +326,6 @@ impl Os {
         self.may(Call::TakeHuge)?;
         // SAFETY: a call on a descriptor of our own; offsets fit, the file has that length.
         checked(unsafe { libc::fallocate(fd, 0, offset as libc::off_t, bytes as libc::off_t) })
-    }
-
-    /// A descriptor of its own for a file of the caller's, closed on exec.
-    pub fn duplicate(&self, fd: RawFd) -> Result<OwnedFd> {
-        self.may(Call::MemoryFile)?;
-        // SAFETY: a call on a number; what is no descriptor is refused.
-        let own = unsafe { libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, 0) };
-        if own < 0 {
-            return Err(last_errno());
-        }
-        // SAFETY: a descriptor that was just made, and is owned by nobody else.
-        Ok(unsafe { OwnedFd::from_raw_fd(own) })
-    }
-
-    /// Reads from a file at `offset`, once; fewer bytes than asked are possible.
-    pub fn read_at(&self, fd: &OwnedFd, bytes: &mut [u8], offset: u64) -> Result<usize> {
-        self.may(Call::Read)?;
-        // SAFETY: `bytes` can be written for as long as the call lasts.
-        let done =
-            unsafe { libc::pread(fd.as_raw_fd(), bytes.as_mut_ptr().cast(), bytes.len(), offset as libc::off_t) };
-        usize::try_from(done).map_err(|_| last_errno())
-    }
-
-    /// Writes to a file at `offset`, once; fewer bytes than asked are possible.
-    pub fn write_at(&self, fd: &OwnedFd, bytes: &[u8], offset: u64) -> Result<usize> {
-        self.may(Call::Write)?;
-        // SAFETY: `bytes` can be read for as long as the call lasts.
-        let done = unsafe { libc::pwrite(fd.as_raw_fd(), bytes.as_ptr().cast(), bytes.len(), offset as libc::off_t) };
-        usize::try_from(done).map_err(|_| last_errno())
     }
 
     /// A page that reads as zero in a forked child, so that a call there can be told.

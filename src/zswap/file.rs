@@ -59,13 +59,18 @@ impl BackingFile {
     pub fn new(os: Os, fd: RawFd, bytes: u64) -> Result<Self> {
         const SIZE: Error = Error::Invalid(&"the backing file's bytes have to be 4096 at least, and 16 TiB at most");
         const NO_FD: Error = Error::Invalid(&"the backing file's descriptor is not one, or can't be duplicated");
+        const NO_FILE: Error = Error::Invalid(
+            &"the backing file has to be open for reading and writing (O_RDWR), and not for appending (O_APPEND)",
+        );
         const NO_MEMORY: Error = Error::NoMemory(&"there is no memory for the table of the backing file's pages");
-        let slots = bytes / PAGE as u64;
-        if slots == 0 || slots >= MAX_SLOTS {
+        if !(PAGE as u64..=MAX_SLOTS * PAGE as u64).contains(&bytes) {
             return Err(SIZE);
         }
-        let slots = slots as usize;
+        let slots = (bytes / PAGE as u64) as usize;
         let fd = os.duplicate(fd).map_err(|_| NO_FD)?;
+        if !os.keeps_what_is_written(&fd).map_err(|_| NO_FD)? {
+            return Err(NO_FILE);
+        }
         let table = Self::records_at(slots) + pages_of(slots * size_of::<u64>()) * PAGE;
         let mapping = os.reserve(table, PAGE).map_err(|_| NO_MEMORY)?;
         os.commit(mapping.base().as_ptr(), table).map_err(|_| NO_MEMORY)?;

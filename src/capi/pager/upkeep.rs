@@ -71,12 +71,12 @@ export! {
     /// Sets the file that compressed pages are written to when the pool is full, or none any more, as
     /// zswap_set_backing_file().
     ///
-    /// fd, bytes: as there: a file that is open for reading and writing, or a block device, and its
+    /// fd, bytes: as there: a file or a block device, opened with O_RDWR and without O_APPEND, and its
     ///     first `bytes` bytes. -1 and 0: no file any more.
     ///
     /// Errors:
-    /// -EINVAL: pager is NULL, the descriptor is none, or bytes is less than 4096 or more than 16 TiB,
-    ///     or not 0 with -1.
+    /// -EINVAL: pager is NULL, the descriptor is none or is opened otherwise, or bytes is less than 4096
+    ///     or more than 16 TiB, or not 0 with -1.
     /// -EBUSY: pages are on the file that was set before, or are being written to it.
     /// -ENOMEM: there is no memory for its table, of some 8 bytes a page.
     /// -EPERM: this process is a forked child.

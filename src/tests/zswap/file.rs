@@ -6,7 +6,7 @@ use crate::tests::shared::number;
 use crate::zswap::word::{Kind, PageWord};
 use crate::{Area, AreaOptions, Claim, Codec, Error, LoadFlags, PAGE_SIZE, Patience, Zswap, ZswapOptions};
 use std::fs::{File, OpenOptions};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
@@ -111,6 +111,36 @@ fn a_read_that_fails_keeps_the_page() {
     end(&zswap, &area);
 }
 
+/// What is opened for appending puts every page at its end, and the others can't be read or written at a place.
+#[test]
+fn descriptors_that_keep_no_pages() {
+    let zswap = Zswap::new("test", &ZswapOptions::default()).unwrap();
+    let refused = |what: &str, fd: OwnedFd| {
+        let set = zswap.set_backing_file(Some((fd.as_raw_fd(), 1 << 20)));
+        assert!(matches!(set, Err(Error::Invalid(_))), "{what}: {set:?}");
+    };
+    let folder = std::env::temp_dir().join(format!("zsalloc-descriptors-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let path = folder.join("backing");
+    let open = |options: &mut OpenOptions| options.create(true).open(&path).unwrap();
+    let file = open(OpenOptions::new().read(true).write(true).truncate(true));
+    refused("appending", open(OpenOptions::new().read(true).append(true)).into());
+    refused("writing only", open(OpenOptions::new().write(true).truncate(false)).into());
+    refused("reading only", File::open(&path).unwrap().into());
+    refused("a folder", File::open(&folder).unwrap().into());
+    let (reader, writer) = std::io::pipe().unwrap();
+    refused("the end of a pipe that is read", reader.into());
+    refused("the end of a pipe that is written", writer.into());
+    let most = 16 << 40;
+    let set = zswap.set_backing_file(Some((file.as_raw_fd(), most + 1)));
+    assert!(matches!(set, Err(Error::Invalid(_))), "{set:?}");
+    // Its table may be more than the system grants.
+    let set = zswap.set_backing_file(Some((file.as_raw_fd(), most)));
+    assert!(matches!(set, Ok(()) | Err(Error::NoMemory(_))), "{set:?}");
+    zswap.set_backing_file(Some((file.as_raw_fd(), 1 << 20))).unwrap();
+    std::fs::remove_dir_all(&folder).unwrap();
+}
+
 #[test]
 fn a_full_file_and_places_that_come_free() {
     let file = file();
@@ -145,9 +175,10 @@ fn a_device_without_room() {
 
 #[test]
 fn a_device_that_refuses() {
-    // Not open for writing.
-    let null = File::open("/dev/null").unwrap();
-    let (_, zswap, area) = with_faults(&null, 300, 100);
+    // It has no places.
+    let (socket, _other) = std::os::unix::net::UnixStream::pair().unwrap();
+    let socket = File::from(OwnedFd::from(socket));
+    let (_, zswap, area) = with_faults(&socket, 300, 100);
     assert!(matches!(zswap.shrink(100), Err(Error::Again(_))));
     assert!(area.stats().unwrap().counts.writeback_io > 0);
     assert_all(&zswap, &area, 100);

@@ -1,0 +1,46 @@
+//! Files of the caller's, which pages are written to.
+
+use super::{Call, Os, Result, last_errno};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+
+impl Os {
+    /// A descriptor of its own for a file of the caller's, closed on exec.
+    pub fn duplicate(&self, fd: RawFd) -> Result<OwnedFd> {
+        self.may(Call::MemoryFile)?;
+        // SAFETY: a call on a number; what is no descriptor is refused.
+        let own = unsafe { libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, 0) };
+        if own < 0 {
+            return Err(last_errno());
+        }
+        // SAFETY: a descriptor that was just made, and is owned by nobody else.
+        Ok(unsafe { OwnedFd::from_raw_fd(own) })
+    }
+
+    /// Whether a file is open for reading and writing, and not for appending, which would put all that is written at
+    /// its end, whatever the offset.
+    pub fn keeps_what_is_written(&self, fd: &OwnedFd) -> Result<bool> {
+        // SAFETY: a call on numbers.
+        let flags = unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_GETFL) };
+        if flags < 0 {
+            return Err(last_errno());
+        }
+        Ok(flags & (libc::O_ACCMODE | libc::O_APPEND) == libc::O_RDWR)
+    }
+
+    /// Reads from a file at `offset`, once; fewer bytes than asked are possible.
+    pub fn read_at(&self, fd: &OwnedFd, bytes: &mut [u8], offset: u64) -> Result<usize> {
+        self.may(Call::Read)?;
+        // SAFETY: `bytes` can be written for as long as the call lasts.
+        let done =
+            unsafe { libc::pread(fd.as_raw_fd(), bytes.as_mut_ptr().cast(), bytes.len(), offset as libc::off_t) };
+        usize::try_from(done).map_err(|_| last_errno())
+    }
+
+    /// Writes to a file at `offset`, once; fewer bytes than asked are possible.
+    pub fn write_at(&self, fd: &OwnedFd, bytes: &[u8], offset: u64) -> Result<usize> {
+        self.may(Call::Write)?;
+        // SAFETY: `bytes` can be read for as long as the call lasts.
+        let done = unsafe { libc::pwrite(fd.as_raw_fd(), bytes.as_ptr().cast(), bytes.len(), offset as libc::off_t) };
+        usize::try_from(done).map_err(|_| last_errno())
+    }
+}
