@@ -165,8 +165,10 @@
  * since it came back, for such a page may be protected: zspager_hold() the range before it, and
  * zspager_release() it after. A SIGBUS of anything but a region goes to the handler that was there
  * before, or does what it would have done. So install your own handlers before the first
- * zspager_create(), or let them call the one that sigaction() told was there. AddressSanitizer's own
- * handler may stay: it is called for what is not a region's.
+ * zspager_create(), or let them call the one that sigaction() told was there: no later
+ * zspager_create() takes their place. A handler from before is called with those signals blocked that
+ * it was installed with, but on the stack that is in use, for SA_ONSTACK has no effect then.
+ * AddressSanitizer's own handler may stay: it is called for what is not a region's.
  *
  * With ZSPAGER_FAULT_THREADS lent threads bring pages back, and the thread that touches one sleeps, in
  * system calls too, and so do the processors of a virtual machine. It needs rights: see there.

@@ -1,9 +1,11 @@
 //! Signals: blocking them while locks are held, and the handler of SIGBUS with the one before it.
 
 use super::{Result, checked};
-use std::cell::UnsafeCell;
 use std::mem::MaybeUninit;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{
+    AtomicPtr,
+    Ordering::{Acquire, Release},
+};
 
 /// Signals that a fault of the thread itself raises, which blocking would make deadly.
 const OF_THE_THREAD_ITSELF: [libc::c_int; 5] = [libc::SIGSEGV, libc::SIGBUS, libc::SIGILL, libc::SIGFPE, libc::SIGTRAP];
@@ -54,51 +56,40 @@ pub struct Touch {
 /// Serves a touch; false: it is not ours.
 pub type Serve = fn(Touch) -> bool;
 
-/// The handler that was there before ours, written once before ours is installed.
-struct Before(UnsafeCell<MaybeUninit<libc::sigaction>>, AtomicBool);
-
-// SAFETY: written under a lock before the flag is set, and only read from then on.
-unsafe impl Sync for Before {}
-
-static BEFORE: Before = Before(UnsafeCell::new(MaybeUninit::uninit()), AtomicBool::new(false));
 static SERVE: std::sync::OnceLock<Serve> = std::sync::OnceLock::new();
 static INSTALLING: std::sync::Mutex<()> = std::sync::Mutex::new(());
 
+/// What was done about the signal before ours was installed; null: it never was.
+static BEFORE: AtomicPtr<libc::sigaction> = AtomicPtr::new(std::ptr::null_mut());
+static DEFAULT: libc::sigaction = zeroed_action();
+
 /// Installs the handler of SIGBUS, once for the process; it stays. Signals that `serve` does not know go to the handler
-/// that was there before, as if there were none in between.
+/// that was there before, as if there were none in between. A handler that the program has put in its place since stays
+/// there: it calls ours, as the program was told.
 pub fn serve_sigbus(serve: Serve) -> Result<()> {
     let _one = INSTALLING.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-    if is_ours() {
+    SERVE.get_or_init(|| serve);
+    let mut now = zeroed_action();
+    // SAFETY: the place lives through the call.
+    checked(unsafe { libc::sigaction(libc::SIGBUS, std::ptr::null(), &raw mut now) })?;
+    let installed = !BEFORE.load(Acquire).is_null();
+    if installed && !matches!(now.sa_sigaction, libc::SIG_DFL | libc::SIG_IGN) {
         return Ok(());
     }
-    SERVE.get_or_init(|| serve);
-    let mut ours: libc::sigaction = zeroed_action();
+    // Never freed: a handler may be reading the one before. Twice only if the program took ours away.
+    // Release pairs with the Acquire in `chain`.
+    BEFORE.store(Box::into_raw(Box::new(now)), Release);
+    let mut ours = zeroed_action();
     ours.sa_sigaction = on_sigbus as *const () as usize;
     ours.sa_flags = libc::SA_SIGINFO | libc::SA_RESTART;
     ours.sa_mask = all_but_faults();
-    if BEFORE.1.load(Ordering::Acquire) {
-        // Somebody put theirs in our place since, and may call ours from there: who was before us stays so.
-        // SAFETY: the action is a whole one.
-        return checked(unsafe { libc::sigaction(libc::SIGBUS, &raw const ours, std::ptr::null_mut()) });
-    }
-    // SAFETY: nobody reads it before the flag is set, and one thread at a time is here.
-    checked(unsafe { libc::sigaction(libc::SIGBUS, std::ptr::null(), BEFORE.0.get().cast()) })?;
-    // Release pairs with the Acquire in `chain`.
-    BEFORE.1.store(true, Ordering::Release);
     // SAFETY: the action is a whole one.
     checked(unsafe { libc::sigaction(libc::SIGBUS, &raw const ours, std::ptr::null_mut()) })
 }
 
-fn zeroed_action() -> libc::sigaction {
+const fn zeroed_action() -> libc::sigaction {
     // SAFETY: all zeros are a valid action: the default.
     unsafe { MaybeUninit::zeroed().assume_init() }
-}
-
-fn is_ours() -> bool {
-    let mut now = zeroed_action();
-    // SAFETY: the place lives through the call.
-    let asked = unsafe { libc::sigaction(libc::SIGBUS, std::ptr::null(), &raw mut now) };
-    asked == 0 && now.sa_sigaction == on_sigbus as *const () as usize
 }
 
 extern "C" fn on_sigbus(signal: libc::c_int, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
@@ -138,27 +129,64 @@ unsafe fn was_write(context: *const libc::c_void) -> bool {
 
 /// Does what would have been done without our handler.
 fn chain(signal: libc::c_int, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
-    // Acquire pairs with the Release in `serve_sigbus`. Ours is installed after that, so the flag is set.
-    if !BEFORE.1.load(Ordering::Acquire) {
-        return;
-    }
-    // SAFETY: the flag says that it was written, and it is not written again.
-    let before = unsafe { (*BEFORE.0.get()).assume_init_ref() };
+    // Acquire pairs with the Release in `serve_sigbus`. Ours is installed after that.
+    // SAFETY: null, or an action that is never freed, nor changed.
+    let Some(before) = (unsafe { BEFORE.load(Acquire).as_ref() }) else { return };
     match before.sa_sigaction {
         // A fault can't be ignored, and one that was sent is.
         libc::SIG_IGN if !is_fault(info) => {}
         libc::SIG_DFL | libc::SIG_IGN => die(signal, info),
-        handler if before.sa_flags & libc::SA_SIGINFO != 0 => {
-            type Full = extern "C" fn(libc::c_int, *mut libc::siginfo_t, *mut libc::c_void);
-            // SAFETY: the flag says that the number is a function of this kind.
-            let handler: Full = unsafe { std::mem::transmute(handler) };
-            handler(signal, info, context);
-        }
         handler => {
-            // SAFETY: without the flag it is a function of this kind.
-            let handler: extern "C" fn(libc::c_int) = unsafe { std::mem::transmute(handler) };
-            handler(signal);
+            if before.sa_flags & libc::SA_RESETHAND != 0 {
+                BEFORE.store((&raw const DEFAULT).cast_mut(), Release);
+            }
+            // SAFETY: the system passed the context. A handler that does not return does as without ours: the mask is
+            // what it would be then.
+            let ours = unsafe { mask_as_for(before, signal, context) };
+            call(handler, before.sa_flags, (signal, info, context));
+            // SAFETY: the set is what pthread_sigmask gave.
+            unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const ours, std::ptr::null_mut()) };
         }
+    }
+}
+
+/// Calls a handler of the program's, whose flags say of what kind it is.
+fn call(
+    handler: libc::sighandler_t,
+    flags: libc::c_int,
+    (signal, info, context): (libc::c_int, *mut libc::siginfo_t, *mut libc::c_void),
+) {
+    if flags & libc::SA_SIGINFO != 0 {
+        type Full = extern "C" fn(libc::c_int, *mut libc::siginfo_t, *mut libc::c_void);
+        // SAFETY: the flag says that the number is a function of this kind.
+        let handler: Full = unsafe { std::mem::transmute(handler) };
+        handler(signal, info, context);
+    } else {
+        // SAFETY: without the flag it is a function of this kind.
+        let handler: extern "C" fn(libc::c_int) = unsafe { std::mem::transmute(handler) };
+        handler(signal);
+    }
+}
+
+/// Blocks the signals that would be blocked in a handler had the system called it: those that were when the signal
+/// came, those that it was installed with, and the signal itself unless it was to come again. Returns what was blocked.
+///
+/// # Safety
+/// `context` is what the system passed to a handler of this thread.
+unsafe fn mask_as_for(action: &libc::sigaction, signal: libc::c_int, context: *const libc::c_void) -> libc::sigset_t {
+    let mut wanted = MaybeUninit::<libc::sigset_t>::zeroed();
+    let mut before = MaybeUninit::uninit();
+    // SAFETY: the caller vouches for the context. The system's set is of eight bytes; behind it the context has
+    // something else. All zeros are a set, as any bits are.
+    unsafe {
+        let interrupted = (&raw const (*context.cast::<libc::ucontext_t>()).uc_sigmask).cast::<u64>().read_unaligned();
+        let asked = (&raw const action.sa_mask).cast::<u64>().read_unaligned();
+        wanted.as_mut_ptr().cast::<u64>().write_unaligned(interrupted | asked);
+        if action.sa_flags & libc::SA_NODEFER == 0 {
+            libc::sigaddset(wanted.as_mut_ptr(), signal);
+        }
+        libc::pthread_sigmask(libc::SIG_SETMASK, wanted.as_ptr(), before.as_mut_ptr());
+        before.assume_init()
     }
 }
 

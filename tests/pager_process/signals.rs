@@ -26,6 +26,15 @@ pub const TESTS: &[Test] = &[
         beyond_the_end();
     }),
     ("a file's end: a handler that lets the program go on", GOOD, a_handler_that_lets_it_go_on),
+    ("a file's end: a handler that was there before for one signal", BUS, || {
+        handle(longer as *const () as usize, libc::SA_SIGINFO | libc::SA_RESETHAND);
+        let _fixture = Fixture::new(FaultMode::Sigbus);
+        let (memory, file) = short_file();
+        FILE.store(file.as_raw_fd(), SeqCst);
+        assert_eq!(touch(&memory, 1), 0, "what the file has now");
+        let (memory, _file) = short_file();
+        exit_with_touch(&memory, 1);
+    }),
     ("sent: the handler that was there before", End::Code(FULL), || {
         handle_fully(full);
         sent();
@@ -42,11 +51,22 @@ pub const TESTS: &[Test] = &[
         AT.store(fixture.memory.at(9) as usize, SeqCst);
         exit_with_touch(&fixture.memory, 9);
     }),
+    ("a handler that the program installs later stays when there are more pagers", GOOD, a_later_handler_stays),
+    ("a pager after the program took the handler away", BUS, || {
+        handle_fully(full);
+        let _first = Pager::new("first", &options(FaultMode::Sigbus)).unwrap();
+        handle(libc::SIG_DFL, 0);
+        beyond_the_end();
+    }),
+    ("the mask of the handler that was there before", GOOD, || the_mask_in_a_handler(0)),
+    ("the mask of the handler that was there before, which may come again", GOOD, || {
+        the_mask_in_a_handler(libc::SA_NODEFER);
+    }),
     ("a touch while SIGBUS is blocked", BUS, || a_blocked_touch(false)),
     ("a write while SIGBUS is blocked", BUS, || a_blocked_touch(true)),
     ("served by threads, a touch while SIGBUS is blocked", GOOD, || {
         let fixture = Fixture::new(FaultMode::Threads);
-        block_sigbus();
+        block(libc::SIGBUS);
         fixture.memory.check();
     }),
     ("a touch in a handler of another signal", GOOD, a_touch_in_a_handler),
@@ -116,11 +136,12 @@ fn sent() {
 /// The file that a handler makes longer.
 static FILE: AtomicI32 = AtomicI32::new(-1);
 
+extern "C" fn longer(_: i32, _: *mut libc::siginfo_t, _: *mut libc::c_void) {
+    // SAFETY: a call on numbers.
+    unsafe { libc::ftruncate(FILE.load(SeqCst), 2 * PAGE as libc::off_t) };
+}
+
 fn a_handler_that_lets_it_go_on() {
-    extern "C" fn longer(_: i32, _: *mut libc::siginfo_t, _: *mut libc::c_void) {
-        // SAFETY: a call on numbers.
-        unsafe { libc::ftruncate(FILE.load(SeqCst), 2 * PAGE as libc::off_t) };
-    }
     handle_fully(longer);
     let fixture = Fixture::new(FaultMode::Sigbus);
     let (memory, file) = short_file();
@@ -141,13 +162,9 @@ fn a_later_handler_that_passes_on() {
         before(signal, info, context);
     }
     let fixture = Fixture::new(FaultMode::Sigbus);
-    // SAFETY: an action of zeros is valid, and is written over.
-    unsafe {
-        let mut before: libc::sigaction = std::mem::zeroed();
-        assert_eq!(libc::sigaction(libc::SIGBUS, std::ptr::null(), &raw mut before), 0);
-        assert!(before.sa_flags & libc::SA_SIGINFO != 0);
-        BEFORE.store(before.sa_sigaction, SeqCst);
-    }
+    let before = action();
+    assert!(before.sa_flags & libc::SA_SIGINFO != 0);
+    BEFORE.store(before.sa_sigaction, SeqCst);
     handle_fully(pass_on);
     fixture.memory.check();
     assert!(PASSED_ON.load(SeqCst) > 0);
@@ -158,19 +175,95 @@ fn a_later_handler_that_passes_on() {
     fixture.memory.check();
 }
 
-fn block_sigbus() {
+fn a_later_handler_stays() {
+    extern "C" fn longer_or_passed_on(signal: i32, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
+        // SAFETY: the system passes the information.
+        if unsafe { (*info).si_addr() } as usize == AT.load(SeqCst) {
+            PASSED_ON.fetch_add(1, SeqCst);
+            // SAFETY: a call on numbers.
+            unsafe { libc::ftruncate(FILE.load(SeqCst), 2 * PAGE as libc::off_t) };
+            return;
+        }
+        // SAFETY: the pager's handler is of this kind.
+        let before: Full = unsafe { std::mem::transmute(BEFORE.load(SeqCst)) };
+        before(signal, info, context);
+    }
+    let fixture = Fixture::new(FaultMode::Sigbus);
+    BEFORE.store(action().sa_sigaction, SeqCst);
+    handle_fully(longer_or_passed_on);
+    let second = Fixture::of(Pager::new("second", &options(FaultMode::Sigbus)).unwrap(), FaultMode::Sigbus);
+    let (memory, file) = short_file();
+    FILE.store(file.as_raw_fd(), SeqCst);
+    AT.store(memory.at(1) as usize, SeqCst);
+    assert_eq!((touch(&memory, 1), PASSED_ON.load(SeqCst)), (0, 1), "the program's handler came first");
+    second.memory.check();
+    fixture.memory.check();
+}
+
+/// What is done about SIGBUS.
+fn action() -> libc::sigaction {
+    // SAFETY: an action of zeros is valid, and is written over.
+    unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        assert_eq!(libc::sigaction(libc::SIGBUS, std::ptr::null(), &raw mut action), 0);
+        action
+    }
+}
+
+fn is_blocked(signal: i32) -> bool {
+    // SAFETY: the set is written by the call.
+    unsafe {
+        let mut set: libc::sigset_t = std::mem::zeroed();
+        assert_eq!(libc::pthread_sigmask(libc::SIG_BLOCK, std::ptr::null(), &raw mut set), 0);
+        libc::sigismember(&raw const set, signal) == 1
+    }
+}
+
+/// The signals that a handler found blocked: a bit for each.
+static BLOCKED: AtomicUsize = AtomicUsize::new(0);
+
+/// Signals that were blocked before, that the handler was installed with, that no one blocks, and its own.
+const ASKED: [i32; 4] = [libc::SIGUSR1, libc::SIGUSR2, libc::SIGTERM, libc::SIGBUS];
+
+/// A handler finds blocked what it would without a pager, and who it interrupted what was blocked before.
+fn the_mask_in_a_handler(flags: i32) {
+    extern "C" fn note(_: i32, _: *mut libc::siginfo_t, _: *mut libc::c_void) {
+        let bits = ASKED.iter().enumerate().map(|(at, &signal)| usize::from(is_blocked(signal)) << at);
+        BLOCKED.store(bits.sum(), SeqCst);
+        // SAFETY: a call on numbers.
+        unsafe { libc::ftruncate(FILE.load(SeqCst), 2 * PAGE as libc::off_t) };
+    }
+    // SAFETY: an action of zeros is valid, and the handler is of the kind that the flags say.
+    unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        (action.sa_sigaction, action.sa_flags) = (note as *const () as usize, libc::SA_SIGINFO | flags);
+        libc::sigaddset(&raw mut action.sa_mask, libc::SIGUSR2);
+        assert_eq!(libc::sigaction(libc::SIGBUS, &raw const action, std::ptr::null_mut()), 0);
+    }
+    let fixture = Fixture::new(FaultMode::Sigbus);
+    block(libc::SIGUSR1);
+    let (memory, file) = short_file();
+    FILE.store(file.as_raw_fd(), SeqCst);
+    assert_eq!(touch(&memory, 1), 0, "what the file has now");
+    let own = usize::from(flags & libc::SA_NODEFER == 0) << 3;
+    assert_eq!(BLOCKED.load(SeqCst), 0b0011 | own);
+    assert_eq!(ASKED.map(is_blocked), [true, false, false, false]);
+    fixture.memory.check();
+}
+
+fn block(signal: i32) {
     // SAFETY: the set is initialised before it is used.
     unsafe {
         let mut set: libc::sigset_t = std::mem::zeroed();
         libc::sigemptyset(&raw mut set);
-        libc::sigaddset(&raw mut set, libc::SIGBUS);
+        libc::sigaddset(&raw mut set, signal);
         assert_eq!(libc::pthread_sigmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut()), 0);
     }
 }
 
 fn a_blocked_touch(write: bool) {
     let fixture = Fixture::new(FaultMode::Sigbus);
-    block_sigbus();
+    block(libc::SIGBUS);
     if write {
         // SAFETY: a page of the test's own, aligned.
         unsafe { fixture.memory.at(3).cast::<u64>().write_volatile(1) };
