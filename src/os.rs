@@ -19,6 +19,8 @@ pub mod maps;
 #[cfg(feature = "uffd")]
 pub mod signals;
 #[cfg(feature = "uffd")]
+pub mod swapped;
+#[cfg(feature = "uffd")]
 pub mod userfault;
 
 /// The error numbers this crate speaks.

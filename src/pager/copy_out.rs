@@ -15,6 +15,7 @@ use super::region::{Memory, Region};
 use super::scratch::LOT;
 use super::staging::BLOCK;
 use super::word::{Copied, MAX_AGE};
+use crate::os::swapped::Swapped;
 use crate::os::{Errno, Kind, Span};
 use crate::units::PAGE;
 
@@ -111,7 +112,12 @@ impl Core {
     fn is_there(&self, region: &Region, at: usize) -> bool {
         let mut seen = [0];
         let waits = self.mode == FaultMode::Threads && region.is_private();
-        !waits || self.os.in_memory(at, &mut seen).is_ok() && seen[0] & 1 == 1
+        if !waits || self.os.in_memory(at, &mut seen).is_ok() && seen[0] & 1 == 1 {
+            return true;
+        }
+        let mut is_swapped = false;
+        Swapped::private().each(at, 0, &seen, |_| is_swapped = true);
+        is_swapped
     }
 
     /// Reads pages to the lot. How many.

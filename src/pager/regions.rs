@@ -9,6 +9,7 @@ use super::region::{Memory, Region};
 use super::removed;
 use super::word::{Copied, Kind, State};
 use crate::error::{Error, Result};
+use crate::os::swapped::{AT_ONCE, Swapped};
 use crate::os::userfault::feature;
 use crate::os::{Advice, Errno, errno};
 use crate::sync::{Ordering::Relaxed, Wait};
@@ -104,18 +105,27 @@ impl Core {
         added.inspect_err(undo).inspect_err(|_| self.uncharge(present))
     }
 
+    /// Notes the pages that no touch will find missing: those in memory, and those that the system has swapped out. How
+    /// many.
     fn note_present(&self, region: &Region, at: usize, bytes: usize) -> Result<u64> {
-        let mut seen = [0; 512];
+        let mut seen = [0; AT_ONCE];
         let mut present = 0;
+        let mut note = |page: usize| {
+            region.page(page as u64).claim().set(State::resident(0));
+            present += 1;
+        };
+        let swapped = match &region.memory {
+            Memory::Private => Swapped::private(),
+            Memory::Shared(file, offset) => Swapped::of_file(file, *offset),
+        };
         for first in (0..bytes / PAGE).step_by(seen.len()) {
             let count = seen.len().min(bytes / PAGE - first);
             let asked = self.os.in_memory(at + first * PAGE, &mut seen[..count]);
             asked.map_err(|errno| Error::system(errno, &"mincore of a region"))?;
-            self.unshare(at + first * PAGE, &seen[..count]);
-            for (page, _) in seen[..count].iter().enumerate().filter(|(_, seen)| *seen & 1 == 1) {
-                region.page((first + page) as u64).claim().set(State::resident(0));
-                present += 1;
-            }
+            let seen = &seen[..count];
+            self.unshare(at + first * PAGE, seen);
+            (0..count).filter(|&page| seen[page] & 1 == 1).for_each(|page| note(first + page));
+            swapped.each(at + first * PAGE, first, seen, |page| note(first + page));
         }
         Ok(present)
     }

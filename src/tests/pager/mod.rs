@@ -15,6 +15,7 @@ mod orders;
 mod putback;
 mod refusals;
 mod removal;
+mod swapped;
 mod writers;
 
 use crate::os::Os;

@@ -1,0 +1,155 @@
+//! Pages that the system itself has swapped out, or has set aside for a file and not filled yet. They are not in memory,
+//! by what mincore says, but for a userfaultfd they are not missing: the system brings them back and tells nobody.
+
+use super::{Errno, last_errno};
+use crate::units::PAGE;
+use linux_raw_sys::general as raw;
+use std::fs::File;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::unix::fs::FileExt;
+
+/// Most pages that are looked at together.
+pub const AT_ONCE: usize = 512;
+
+// Bits of an entry of /proc/self/pagemap, as the kernel's Documentation/admin-guide/mm/pagemap.rst has them.
+const PRESENT: u64 = 1 << 63;
+const SWAPPED: u64 = 1 << 62;
+/// A page that is to fail when it is touched, and shows as swapped as well.
+const GUARD: u64 = 1 << 58;
+
+/// Where to look for such pages. Where the system does not tell, none is known.
+pub enum Swapped {
+    /// Private memory of this process: its /proc/self/pagemap.
+    Private(Option<File>),
+    /// A memory file, and where in it the range begins.
+    Shared(Kept, u64),
+}
+
+/// How to ask what a memory file has.
+pub enum Kept {
+    /// By cachestat, since Linux 6.5, of a descriptor that stays open. It tells of what is set aside as well.
+    Counted(RawFd),
+    /// By SEEK_DATA. It moves the file's position, so this is an opening of its own, and not the caller's.
+    Sought(Option<File>),
+}
+
+impl Swapped {
+    /// Of private memory of this process.
+    pub fn private() -> Self {
+        Self::Private(File::open("/proc/self/pagemap").ok())
+    }
+
+    /// Of a memory file, from an offset on. The descriptor stays open as long as this is used.
+    pub fn of_file(file: &OwnedFd, offset: u64) -> Self {
+        let fd = file.as_raw_fd();
+        match count(fd, offset, 1) {
+            Ok(_) => Self::Shared(Kept::Counted(fd), offset),
+            Err(_) => Self::Shared(Kept::Sought(File::open(format!("/proc/self/fd/{fd}")).ok()), offset),
+        }
+    }
+
+    /// Tells of the pages of this kind in a part of the range: `at` is its address, `first` its first page, and `seen`
+    /// what mincore said of each page. At most [`AT_ONCE`].
+    pub fn each(&self, at: usize, first: usize, seen: &[u8], each: impl FnMut(usize)) {
+        let absent = (0..seen.len()).filter(|&page| seen[page] & 1 == 0);
+        match self {
+            Self::Private(None) => {}
+            Self::Private(Some(pagemap)) => {
+                let mut entries = [0; AT_ONCE * 8];
+                let entries = &mut entries[..seen.len() * 8];
+                if pagemap.read_exact_at(entries, (at / PAGE * 8) as u64).is_ok() {
+                    absent.filter(|page| is_somewhere(&entries[page * 8..])).for_each(each);
+                }
+            }
+            Self::Shared(kept, offset) => {
+                let offset = offset + (first * PAGE) as u64;
+                let known = seen.iter().filter(|&seen| seen & 1 == 1).count() as u64;
+                if kept.pages(offset, seen.len()) > known {
+                    absent.filter(|page| kept.pages(offset + (page * PAGE) as u64, 1) > 0).for_each(each);
+                }
+            }
+        }
+    }
+}
+
+/// Whether an entry of the pagemap is one of a page that was swapped out, or has come back since mincore was asked.
+fn is_somewhere(entry: &[u8]) -> bool {
+    let entry = u64::from_ne_bytes(*entry.first_chunk().expect("there are eight bytes for each page"));
+    entry & (PRESENT | SWAPPED) != 0 && entry & GUARD == 0
+}
+
+impl Kept {
+    /// How many pages of a range the file has, in memory or swapped out; or all of them, if it has any.
+    fn pages(&self, offset: u64, pages: usize) -> u64 {
+        match self {
+            Self::Counted(fd) => count(*fd, offset, pages).unwrap_or(0),
+            Self::Sought(None) => 0,
+            Self::Sought(Some(file)) => {
+                // SAFETY: a call on numbers.
+                let data = unsafe { libc::lseek(file.as_raw_fd(), offset as libc::off_t, libc::SEEK_DATA) };
+                let has = u64::try_from(data).is_ok_and(|data| data < offset + (pages * PAGE) as u64);
+                if has { pages as u64 } else { 0 }
+            }
+        }
+    }
+}
+
+/// How many pages of a range a memory file has, in memory or swapped out.
+fn count(fd: RawFd, offset: u64, pages: usize) -> Result<u64, Errno> {
+    let range = raw::cachestat_range { off: offset, len: (pages * PAGE) as u64 };
+    let mut found = raw::cachestat { nr_cache: 0, nr_dirty: 0, nr_writeback: 0, nr_evicted: 0, nr_recently_evicted: 0 };
+    let number = libc::c_long::from(raw::__NR_cachestat);
+    // SAFETY: the range can be read, and what is found can be written.
+    match unsafe { libc::syscall(number, fd, &raw const range, &raw mut found, 0 as libc::c_uint) } {
+        0 => Ok(found.nr_cache + found.nr_evicted),
+        _ => Err(last_errno()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::os::Os;
+
+    fn found(swapped: &Swapped, at: usize, pages: usize) -> Vec<usize> {
+        let mut found = Vec::new();
+        // As if mincore had seen none: what is in memory is there as well.
+        swapped.each(at, 0, &vec![0; pages], |page| found.push(page));
+        found
+    }
+
+    #[test]
+    fn private_pages_that_are_somewhere_are_found() {
+        let mapping = Os::default().reserve(AT_ONCE * PAGE, PAGE).unwrap();
+        let base = mapping.base().as_ptr();
+        Os::default().commit(base, AT_ONCE * PAGE).unwrap();
+        Os::default().advise(base, AT_ONCE * PAGE, crate::os::Advice::NotHuge).unwrap();
+        let touched = [0, 7, 8, AT_ONCE - 1];
+        // SAFETY: pages of the test's own.
+        touched.iter().for_each(|page| unsafe { base.add(page * PAGE).write(1) });
+        assert_eq!(found(&Swapped::private(), base as usize, AT_ONCE), touched);
+        assert_eq!(found(&Swapped::private(), base as usize + 7 * PAGE, 4), [0, 1]);
+        let bits = [0, PRESENT, SWAPPED, SWAPPED | GUARD, 1 << 55].map(|bits: u64| is_somewhere(&bits.to_ne_bytes()));
+        assert_eq!(bits, [false, true, true, false, false]);
+    }
+
+    #[test]
+    fn pages_that_a_file_has_are_found_and_its_position_stays() {
+        let file = Os::default().memory_file("kept", 16 * PAGE, false).unwrap();
+        for page in [1, 4, 5] {
+            assert_eq!(Os::default().write_at(&file, &[1], page * PAGE as u64), Ok(1));
+        }
+        let sought = Kept::Sought(File::open(format!("/proc/self/fd/{}", file.as_raw_fd())).ok());
+        for swapped in [Swapped::of_file(&file, PAGE as u64), Swapped::Shared(sought, PAGE as u64)] {
+            assert_eq!(found(&swapped, 0, 15), [0, 3, 4]);
+        }
+        // SAFETY: a call on numbers.
+        assert_eq!(unsafe { libc::lseek(file.as_raw_fd(), 0, libc::SEEK_CUR) }, 0);
+        // What is set aside for the file and not filled is there as well, where the system tells.
+        Os::default().take_huge(file.as_raw_fd(), 10 * PAGE, PAGE).unwrap();
+        let swapped = Swapped::of_file(&file, 0);
+        if let Swapped::Shared(Kept::Counted(_), _) = swapped {
+            assert_eq!(found(&swapped, 0, 16), [1, 4, 5, 10]);
+        }
+    }
+}

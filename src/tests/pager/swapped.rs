@@ -1,0 +1,94 @@
+//! Memory that the system itself had swapped out when it was put under the pager.
+
+use super::look::{consistent, kind_at};
+use super::{Memory, Running, limited};
+use crate::pager::word::Kind;
+use crate::pager::{Duty, FaultMode, PagerOptions};
+use crate::units::PAGE;
+
+const LIMIT: usize = 64;
+const PAGES: usize = 4 * LIMIT;
+
+/// Whether the page is not in memory, by what the system says of this process's mapping.
+fn is_absent(memory: &Memory, page: usize) -> bool {
+    let mut seen = [0];
+    crate::os::Os::default().in_memory(memory.at(page) as usize, &mut seen).unwrap();
+    seen[0] & 1 == 0
+}
+
+/// Has the system swap pages out. How many went.
+fn swap_out(memory: &Memory, from: usize) -> usize {
+    for _ in 0..8 {
+        assert_eq!(memory.advise(from, memory.pages() - from, libc::MADV_PAGEOUT), 0);
+    }
+    (from..memory.pages()).filter(|&page| is_absent(memory, page)).count()
+}
+
+fn has_swap() -> bool {
+    std::fs::read_to_string("/proc/swaps").is_ok_and(|swaps| swaps.lines().count() > 1)
+}
+
+#[test]
+fn pages_that_the_system_swapped_out_count_and_can_be_discarded() {
+    if !has_swap() {
+        println!("pages_that_the_system_swapped_out_count_and_can_be_discarded: SKIPPED, for there is no swap");
+        return;
+    }
+    for (mode, evict_in_place, shared) in [
+        (FaultMode::Sigbus, false, false),
+        (FaultMode::Sigbus, true, false),
+        (FaultMode::Sigbus, false, true),
+        (FaultMode::Threads, false, false),
+        (FaultMode::Threads, true, false),
+        (FaultMode::Threads, false, true),
+    ] {
+        let memory = if shared { Memory::shared(PAGES) } else { Memory::new(PAGES) };
+        memory.advise(0, PAGES, libc::MADV_NOHUGEPAGE);
+        (0..PAGES - 8).for_each(|page| memory.fill(page, page as u64 + 1));
+        let gone = swap_out(&memory, 16);
+        assert!(gone > PAGES / 2, "the system swapped out {gone} pages");
+        let options = PagerOptions { evict_in_place, ..limited(2 * PAGES, mode) };
+        let running = Running::new(&options, &[Duty::Serve]);
+        running.add(&memory);
+        let resident = || running.pager.stats().resident_bytes as usize / PAGE;
+        assert_eq!(resident(), PAGES - 8, "{mode:?}, in place: {evict_in_place}, shared: {shared}");
+        assert_eq!(kind_at(&running, memory.at(PAGES - 1)), Kind::Empty);
+        for page in [3, 50, PAGES - 20] {
+            assert!(page < 16 || is_absent(&memory, page));
+            // SAFETY: the test has no need of the page.
+            unsafe { running.pager.discard(memory.at(page), PAGE) }.unwrap();
+            memory.check(page, 0);
+            memory.fill(page, page as u64 + 1);
+        }
+        running.pager.set_resident_limit((LIMIT * PAGE) as u64).unwrap();
+        assert!(resident() <= LIMIT);
+        (0..PAGES - 8).for_each(|page| memory.check(page, page as u64 + 1));
+        (PAGES - 8..PAGES).for_each(|page| memory.check(page, 0));
+        running.pager.set_resident_limit((LIMIT * PAGE) as u64).unwrap();
+        // Those that were never touched may be in the system's swap still, and no other.
+        (0..PAGES).for_each(|page| memory.check(page, if page < PAGES - 8 { page as u64 + 1 } else { 0 }));
+        consistent(&running);
+    }
+}
+
+/// What is set aside for a memory file, and was never written, is no page that a touch would find missing.
+#[test]
+fn pages_that_are_set_aside_for_a_file_count() {
+    let memory = Memory::shared(PAGES);
+    let file = memory.file.as_ref().unwrap();
+    crate::os::Os::default().take_huge(std::os::fd::AsRawFd::as_raw_fd(file), 0, (PAGES + 1) * PAGE).unwrap();
+    let running = Running::new(&limited(2 * PAGES, FaultMode::Sigbus), &[Duty::Serve]);
+    running.add(&memory);
+    let resident = || running.pager.stats().resident_bytes as usize / PAGE;
+    if resident() == 0 {
+        println!("pages_that_are_set_aside_for_a_file_count: SKIPPED, for this system does not tell of them");
+        return;
+    }
+    assert_eq!(resident(), PAGES);
+    running.pager.set_resident_limit((LIMIT * PAGE) as u64).unwrap();
+    assert!(resident() <= LIMIT);
+    (0..PAGES).for_each(|page| memory.fill(page, page as u64 + 1));
+    (0..PAGES).for_each(|page| memory.check(page, page as u64 + 1));
+    running.pager.set_resident_limit((LIMIT * PAGE) as u64).unwrap();
+    consistent(&running);
+}
