@@ -180,8 +180,12 @@
  * says so), or by a thread that holds a lock which whoever touches a region might need. While one runs
  * the handlers of signals wait, but those of faults of the thread itself; so also throughout
  * zspager_run(). Pointers that are passed to the library's functions, other than those of regions, must
- * not point into a region. Forked children do not get regions: touching one there is SIGSEGV, and calls
- * are -EPERM.
+ * not point into a region.
+ *
+ * Forked children get neither the regions nor the pager's pool, unless its memory was supplied: touching
+ * a region there is SIGSEGV, and calls are -EPERM, but zspager_destroy(), which frees what the child has
+ * of the pager, and zspager_stats(), zspager_latency_permille() and zspager_descriptor(), which tell of
+ * it as it was at the fork.
  *
  * SIGNAL HANDLERS. A handler may call zs_free(), zs_unmap_object(), zs_map_object() with ZS_MM_RO,
  * and the other functions whose text says so. No others: the thread that it interrupted may be
@@ -1736,7 +1740,8 @@ int zspager_create(const char *name, const struct zspager_options *options, stru
  * the memory is as if there had been none.
  *
  * No other call on the pager may be running, and none may come after it. In a forked child it
- * frees what the child has of the pager.
+ * closes the child's duplicates of the pager's descriptors and frees its copies of the tables,
+ * but for what the handler of SIGBUS looks at, some 200 KiB; it does nothing to the parent.
  *
  * Errors:
  * -EINVAL: pager is NULL.
@@ -1777,6 +1782,7 @@ int zspager_run(struct zspager *pager, uint32_t duty);
  *
  * Errors:
  * -EINVAL: pager is NULL.
+ * -EPERM: this process is a forked child.
  *
  * Threads: any. Callbacks: allowed.
  */
@@ -1787,6 +1793,7 @@ int zspager_stop(struct zspager *pager);
  *
  * Errors:
  * -EINVAL: pager is NULL.
+ * -EPERM: this process is a forked child.
  *
  * Threads: any. Callbacks: allowed.
  */

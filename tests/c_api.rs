@@ -177,6 +177,12 @@ fn zspager_hold() {
 
 #[cfg(feature = "uffd")]
 #[test]
+fn zspager_fork() {
+    test_pager("zspager_fork", &[]);
+}
+
+#[cfg(feature = "uffd")]
+#[test]
 fn zspager_threads() {
     test_pager("zspager_threads", &["5000", &seed()]);
 }

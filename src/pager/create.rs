@@ -10,6 +10,7 @@ use crate::error::{Error, Result};
 use crate::os::signals::Blocked;
 use crate::os::userfault::{Bell, Userfault, feature};
 use crate::os::{self, Errno, Os, errno};
+use crate::pool::options::Backing;
 use crate::sync::Ordering::Relaxed;
 use crate::units::PAGE;
 use crate::zswap::{Codec, Snapshot, Zswap, ZswapOptions};
@@ -26,6 +27,10 @@ pub struct RegionId(pub(crate) usize);
 /// Methods may be called from any thread, but not from a signal handler, and not by a thread that holds a lock which a
 /// touch of a region might need. While one runs, the handlers of asynchronous signals wait. Dropping it brings all
 /// pages back to memory.
+///
+/// A forked child gets neither the regions nor the pool, unless its memory was supplied. Its calls are
+/// [`Error::Forked`]; what tells of the pager tells how it was at the fork, and dropping it there closes the child's
+/// duplicates of the descriptors, and does nothing to the parent.
 pub struct Pager(pub(crate) Arc<Core>);
 
 /// A pager's statistics, and those of the zswap that its pages are in.
@@ -281,15 +286,21 @@ impl Pager {
         Ok(())
     }
 
-    /// Gives all lent threads back, and any that are lent from then on at once, until [`Pager::resume`].
+    /// Gives all lent threads back, and any that are lent from then on at once, until [`Pager::resume`]. Does nothing
+    /// in a forked child.
     pub fn stop(&self) {
-        self.0.stop();
+        // The descriptor that wakes them is the parent's as well.
+        if self.check().is_ok() {
+            self.0.stop();
+        }
     }
 
-    /// Lets threads be lent again.
+    /// Lets threads be lent again. Does nothing in a forked child.
     pub fn resume(&self) {
-        self.0.stopping.store(false, Relaxed);
-        self.0.bell.silence();
+        if self.check().is_ok() {
+            self.0.stopping.store(false, Relaxed);
+            self.0.bell.silence();
+        }
     }
 
     /// The userfaultfd of the regions. It stays the pager's: whoever reads from it takes events and touches away from
@@ -344,18 +355,19 @@ impl Pager {
         serde_json::to_string(&self.snapshot()?).map_err(|_| NO_JSON)
     }
 
-    fn check(&self) -> Result<()> {
-        if self.0.guard.in_child() { Err(Error::Forked) } else { self.0.zswap.pool().check_usable() }
+    /// Whether this process can use the pager, as most calls ask: forked children can't.
+    pub(crate) fn check(&self) -> Result<()> {
+        if self.0.guard.in_child() { Err(Error::Forked) } else { Ok(()) }
     }
 }
 
 impl Drop for Pager {
     fn drop(&mut self) {
         if self.check().is_err() {
-            // A forked child: it has neither the regions nor the staging range, and what is at their places is not ours
-            // to unmap. What it does have it keeps: a copy that the system made, and handlers that were running in the
-            // parent would never leave it here.
+            // A forked child keeps a little of it: handlers that were running in the parent would never leave it here.
             std::mem::forget(self.0.clone());
+            // SAFETY: this is a child, the pager is used no more, and the line before sees to it that it is not dropped.
+            unsafe { self.0.abandon() };
             return;
         }
         {
@@ -415,6 +427,9 @@ fn staged_room(limit: u64, percent: u64) -> usize {
 
 fn zswap_options(options: &PagerOptions) -> ZswapOptions {
     let mut zswap = options.zswap.clone();
+    // Children can't use it, and their copy would take memory as soon as it changes in either. Memory that was supplied
+    // stays as its owner wants it.
+    zswap.pool.dont_fork |= !matches!(zswap.pool.backing, Backing::Lent(_));
     if zswap.accept_percent == 0 {
         // Here a full pool is written back at once, and not stored to until there is room.
         zswap.accept_percent = 98;

@@ -35,6 +35,7 @@
 //! | `scratch`, `lots` | pages to decode to; which thread has which |
 //! | `guardian` | what becomes of other processes' memory when this one dies |
 //! | `guest` | memory of another process, from a snapshot that zswap holds; of the others it needs `counts` alone |
+//! | `forked` | what a forked child has of a pager |
 //! | `create`, `options` | the public calls; how it is to be |
 
 // The protocols: loom's models run on them as well.
@@ -68,6 +69,8 @@ mod events;
 pub(crate) mod evict;
 #[cfg(not(loom))]
 pub(crate) mod fault;
+#[cfg(not(loom))]
+mod forked;
 #[cfg(not(loom))]
 mod guardian;
 #[cfg(not(loom))]

@@ -111,6 +111,11 @@ impl Staging {
         })
     }
 
+    /// Lets go of the range without unmapping it: in a child that never got it.
+    pub fn forget(&mut self) {
+        self.mapping.forget();
+    }
+
     /// Pages that wait here.
     #[inline]
     pub fn pages(&self) -> u64 {

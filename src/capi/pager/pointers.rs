@@ -39,12 +39,13 @@ impl PagerPointer {
     pub unsafe fn destroy(self) -> Result<()> {
         const LENT: Error = Error::Busy(&"threads are lent to the pager: zspager_stop() gives them back");
         let pager: &Pager = &self;
-        let forked = pager.0.zswap.pool().check_usable().is_err();
+        // Threads that were lent in the parent are not here, and neither are the regions.
+        let forked = pager.check().is_err();
         if !forked && self.lent().load(SeqCst) != 0 {
             return Err(LENT);
         }
         let mut damaged = Ok(());
-        for place in 0..pager.0.places.len() {
+        for place in (0..pager.0.places.len()).filter(|_| !forked) {
             match pager.remove_region(RegionId(place), Removal::Restore) {
                 Err(refused @ Error::Again(_)) => return Err(refused),
                 Err(lost @ Error::Io(_)) => damaged = Err(lost),
