@@ -58,7 +58,9 @@ fn serve(touch: Touch) -> bool {
         refused.set(refused.get() || served == Some(false));
         served == Some(true)
     };
-    let served = any(|core| core.extents.find(touch.at).is_some() && asked(core)) || any(asked);
+    // In a forked child the table of extents may be as a writer of the parent had left it, half done for ever.
+    let has = |core: &Core| !core.guard.in_child() && core.extents.find(touch.at).is_some();
+    let served = any(|core| has(core) && asked(core)) || any(asked);
     served || !refused.get() && removed::lately(touch.at)
 }
 
