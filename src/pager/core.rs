@@ -45,7 +45,9 @@ pub struct Core {
     pub bell: Bell,
     /// Tells forked children, who have the descriptors and none of the memory.
     pub guard: ForkGuard,
-    pub stopping: AtomicBool,
+    /// Odd while lent threads are given back, and another number each time: who is lent sees that it was one of those,
+    /// also if threads may be lent again by then.
+    pub lending: AtomicU64,
     /// 1 while threads that evict in the background are wanted.
     pub evict_wanted: AtomicU32,
     /// How many of those there are, and how many of them serve as well.
@@ -117,7 +119,7 @@ impl Core {
             gate: Gate::default(),
             bell,
             guard,
-            stopping: AtomicBool::new(false),
+            lending: AtomicU64::new(0),
             evict_wanted: AtomicU32::new(0),
             evictors: AtomicU32::new(0),
             evicting_servers: AtomicU32::new(0),

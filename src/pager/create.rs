@@ -286,8 +286,9 @@ impl Pager {
         Ok(())
     }
 
-    /// Gives all lent threads back, and any that are lent from then on at once, until [`Pager::resume`]. Does nothing
-    /// in a forked child.
+    /// Gives all lent threads back, and any that are lent from then on at once, until [`Pager::resume`]. It does not
+    /// wait for them, but none of them stays, even if that comes before they have returned. Does nothing in a forked
+    /// child.
     pub fn stop(&self) {
         // The descriptor that wakes them is the parent's as well.
         if self.check().is_ok() {
@@ -295,11 +296,12 @@ impl Pager {
         }
     }
 
-    /// Lets threads be lent again. Does nothing in a forked child.
+    /// Lets threads be lent again. A thread that calls [`Pager::run`] while [`Pager::stop`] and this are called may be
+    /// found to come after both, and stays: who is about to wait for its threads waits first. Does nothing in a forked
+    /// child.
     pub fn resume(&self) {
         if self.check().is_ok() {
-            self.0.stopping.store(false, Relaxed);
-            self.0.bell.silence();
+            self.0.resume();
         }
     }
 

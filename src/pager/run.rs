@@ -48,17 +48,23 @@ impl Core {
     /// What a lent thread does until it is given back.
     pub fn run(&self, duty: Duty) {
         let evicts = duty != Duty::Serve;
+        let began = self.lending.load(Relaxed);
         let _lent = Lent::new(self, duty);
-        while !self.stopping.load(Relaxed) {
+        while self.is_lent(began) {
             let served = duty != Duty::Evict && self.serve_waiting();
             let evicted = evicts && self.evict_ahead();
             if !served && !evicted {
-                self.rest(duty);
+                self.rest(duty, began);
             }
         }
     }
 
-    fn rest(&self, duty: Duty) {
+    /// Whether a thread is still lent that was when `lending` was that.
+    fn is_lent(&self, began: u64) -> bool {
+        began.is_multiple_of(2) && self.lending.load(Relaxed) == began
+    }
+
+    fn rest(&self, duty: Duty, began: u64) {
         if duty != Duty::Serve {
             self.evict_wanted.store(0, Relaxed);
         }
@@ -68,7 +74,7 @@ impl Core {
             os::nap(&self.evict_wanted, 0, limit);
         } else {
             wait(&self.uffd, &self.bell, limit);
-            if !self.stopping.load(Relaxed) {
+            if self.is_lent(began) {
                 self.bell.silence();
             }
         }
@@ -76,10 +82,17 @@ impl Core {
 
     /// Gives lent threads back.
     pub fn stop(&self) {
-        self.stopping.store(true, Relaxed);
+        self.lending.fetch_or(1, Relaxed);
         self.bell.ring();
         self.evict_wanted.store(1, Relaxed);
         wake_nappers(&self.evict_wanted);
+    }
+
+    /// Lets threads be lent again.
+    pub fn resume(&self) {
+        let next = |lending: u64| (!lending.is_multiple_of(2)).then(|| lending + 1);
+        // Err: they may be.
+        let _ = self.lending.fetch_update(Relaxed, Relaxed, next);
     }
 
     /// Whether less is free than should be.

@@ -87,7 +87,7 @@ export! {
     }
 
     /// Gives all lent threads back, and those that are lent later at once, until zspager_resume(). It
-    /// does not wait for them.
+    /// does not wait for them, but none of them stays, even if that comes before they have returned.
     ///
     /// Errors:
     /// -EINVAL: pager is NULL.
@@ -101,7 +101,8 @@ export! {
         Ok(())
     }
 
-    /// Lets threads be lent again, after zspager_stop().
+    /// Lets threads be lent again, after zspager_stop(). A thread that calls zspager_run() while both
+    /// are called may be found to come after both, and stays: wait for your threads before this.
     ///
     /// Errors:
     /// -EINVAL: pager is NULL.

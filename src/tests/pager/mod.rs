@@ -10,6 +10,7 @@ mod full;
 mod guest;
 mod holds;
 mod huge;
+mod lending;
 mod look;
 mod orders;
 mod putback;
