@@ -1778,7 +1778,7 @@ int zspager_run(struct zspager *pager, uint32_t duty);
 
 /**
  * Gives all lent threads back, and those that are lent later at once, until zspager_resume(). It
- * does not wait for them.
+ * does not wait for them, but none of them stays, even if that comes before they have returned.
  *
  * Errors:
  * -EINVAL: pager is NULL.
@@ -1789,7 +1789,8 @@ int zspager_run(struct zspager *pager, uint32_t duty);
 int zspager_stop(struct zspager *pager);
 
 /**
- * Lets threads be lent again, after zspager_stop().
+ * Lets threads be lent again, after zspager_stop(). A thread that calls zspager_run() while both
+ * are called may be found to come after both, and stays: wait for your threads before this.
  *
  * Errors:
  * -EINVAL: pager is NULL.
