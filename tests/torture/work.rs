@@ -108,7 +108,9 @@ fn on_pages(world: &World, random: &mut Random, memory: &Memory, lot: u64) {
     match lot {
         0..150 => give_back(world, random, memory, first),
         150..250 => hold(world, random, memory, first),
-        250..2500 => {
+        250..300 => lock_in_memory(random, memory, first),
+        300..350 => protect(random, memory, first),
+        350..2500 => {
             // Some go through the pages in order.
             for page in (first..memory.pages()).take(32) {
                 let version = memory.lock(page);
@@ -147,6 +149,31 @@ fn give_back(world: &World, random: &mut Random, memory: &Memory, first: usize) 
     }
     versions.iter_mut().for_each(|version| **version = 0);
     memory.check(first, 0, true);
+}
+
+/// Pages that may not leave memory for a while, whoever works on them; whether those that are out come in now, or as
+/// they are touched.
+fn lock_in_memory(random: &mut Random, memory: &Memory, first: usize) {
+    let pages = (1 + random.below(MANY) as usize).min(memory.pages() - first);
+    let (at, bytes, flags) = (memory.at(first).cast(), pages * PAGE_SIZE, random.below(2) as libc::c_uint);
+    // SAFETY: it changes none of the bytes. Where the thread itself has to bring pages in it stops at the first of them.
+    let locked = unsafe { libc::mlock2(at, bytes, flags) };
+    assert!(locked == 0 || std::io::Error::last_os_error().raw_os_error() == Some(libc::ENOMEM));
+    memory.check(first, *memory.lock(first), true);
+    // SAFETY: as above.
+    assert_eq!(unsafe { libc::munlock(at, bytes) }, 0);
+}
+
+/// Pages that can be read alone for a while.
+fn protect(random: &mut Random, memory: &Memory, first: usize) {
+    let versions = lock_some(random, memory, first);
+    let protect = |rights| {
+        // SAFETY: these pages are locked, and nobody writes them meanwhile.
+        assert_eq!(unsafe { libc::mprotect(memory.at(first).cast(), versions.len() * PAGE_SIZE, rights) }, 0);
+    };
+    protect(libc::PROT_READ);
+    versions.iter().enumerate().for_each(|(nth, version)| memory.check(first + nth, **version, false));
+    protect(libc::PROT_READ | libc::PROT_WRITE);
 }
 
 /// System calls on held pages: through a pipe and back.
