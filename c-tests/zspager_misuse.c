@@ -86,6 +86,13 @@ static void wrong_options(void)
     options = none;
     options.zswap = &zswap;
     refused(&options);
+    /* The zswap's name is not looked at. */
+    char name[300];
+    memset(name, 'x', sizeof name);
+    zswap.codec = 0;
+    zswap.name = name;
+    OK(zspager_create("test", &options, &made));
+    OK(zspager_destroy(made));
     options = none;
     options.struct_size = 0;
     RESULT(zspager_create("test", &options, &made), -EINVAL);

@@ -6,7 +6,7 @@ use super::types::{
     zspager_region_options,
 };
 use crate::capi::structs::Received;
-use crate::capi::swap::options::convert as convert_zswap;
+use crate::capi::swap::options::convert_unnamed;
 use crate::error::{Error, Result};
 use crate::pager::{Duty, FaultMode, PagerOptions, RegionOptions, Removal};
 
@@ -33,7 +33,7 @@ pub unsafe fn convert(received: &Received<zspager_options>) -> Result<PagerOptio
         _ => return Err(MODE),
     };
     // SAFETY: the caller vouches for the zswap's options.
-    let (_, zswap) = unsafe { Received::read(options.zswap).and_then(|zswap| convert_zswap(&zswap)) }?;
+    let zswap = unsafe { Received::read(options.zswap).and_then(|zswap| convert_unnamed(&zswap)) }?;
     Ok(PagerOptions {
         resident_bytes: options.resident_bytes,
         fault_mode,

@@ -65,7 +65,8 @@ pub struct zspager_options {
     /// ZSPAGER_EVICT_IN_PLACE, or 0.
     pub flags: u32,
     /// The zswap that pages go to: its limit and its codec; NULL for the defaults. Its
-    /// accept_percent is 98 if it is 0. Its name and its message are not used.
+    /// accept_percent is 98 if it is 0. Its name and its message are not looked
+    /// at.
     pub zswap: *const zswap_options,
     /// Where zspager_create() writes, should it fail, a sentence that says why, cut to fit and ended
     /// with a NUL; or NULL.

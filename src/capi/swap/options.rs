@@ -30,17 +30,28 @@ pub fn codec(codec: u32, level: i32) -> Result<Codec> {
 /// # Safety
 /// Name and pool options are NULL or as the header says, and the memory that they supply is the zswap's alone.
 pub unsafe fn convert(received: &Received<zswap_options>) -> Result<(String, ZswapOptions)> {
+    // SAFETY: the caller vouches for the pool's options.
+    let converted = unsafe { convert_unnamed(received) }?;
+    let name = received.all()?.name;
+    // SAFETY: the caller vouches for the name.
+    let name = if name.is_null() { c"zswap" } else { unsafe { CStr::from_ptr(name) } };
+    Ok((options::name(name)?.to_owned(), converted))
+}
+
+/// The options without the name, whatever that is.
+///
+/// # Safety
+/// As for [`convert`], but for the name.
+pub unsafe fn convert_unnamed(received: &Received<zswap_options>) -> Result<ZswapOptions> {
     const ACCEPT: Error = Error::Invalid(&"accept_percent is more than 100");
     const HEADROOM: Error = Error::Invalid(&"headroom_percent is more than 255");
     let options = received.all()?;
     if options.reserved != [0; 4] {
         return Err(RESERVED);
     }
-    // SAFETY: the caller vouches for the name.
-    let name = if options.name.is_null() { c"zswap" } else { unsafe { CStr::from_ptr(options.name) } };
     // SAFETY: the caller vouches for the pool's options.
     let pool = unsafe { Received::read(options.pool).and_then(|pool| convert_pool(&pool)) }?;
-    let converted = ZswapOptions {
+    Ok(ZswapOptions {
         max_bytes: options.max_bytes,
         accept_percent: options.accept_percent.try_into().map_err(|_| ACCEPT)?,
         headroom_percent: options.headroom_percent.try_into().map_err(|_| HEADROOM)?,
@@ -48,8 +59,7 @@ pub unsafe fn convert(received: &Received<zswap_options>) -> Result<(String, Zsw
         contexts: options.contexts as usize,
         max_claims: options.max_claims as usize,
         pool,
-    };
-    Ok((options::name(name)?.to_owned(), converted))
+    })
 }
 
 /// The options of an area, if they are right.
