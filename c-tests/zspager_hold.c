@@ -31,6 +31,40 @@ static void touch_past_the_end(void)
     fclose(file);
 }
 
+/* What the backing file does not give can't be held, and is not lost: it may give it later. */
+static void a_file_that_fails(void)
+{
+    static unsigned char kept[ABOVE * PAGE];
+    struct zspager *pager = pager_with(LIMIT, ZSPAGER_FAULT_SIGBUS, 0);
+    unsigned char *memory = memory_of(ABOVE);
+    uint64_t region = region_of(pager, memory, ABOVE), written;
+    int file = memfd_create("backing", MFD_CLOEXEC), result = 0;
+    size_t page = 0;
+    CHECK(file >= 0 && ftruncate(file, ABOVE * PAGE) == 0);
+    OK(zspager_set_backing_file(pager, file, ABOVE * PAGE));
+    for (size_t i = 0; i < ABOVE; i++)
+        text_page(memory + i * PAGE, i);
+    evict_all(pager);
+    OK(zspager_write_back(pager, ABOVE / 2, &written));
+    CHECK(written > 0);
+    CHECK(pread(file, kept, sizeof kept, 0) == (ssize_t)sizeof kept && ftruncate(file, 0) == 0);
+    for (; page < ABOVE && result == 0; page++) {
+        result = zspager_hold(pager, memory + page * PAGE, PAGE);
+        if (result == 0)
+            OK(zspager_release(pager, memory + page * PAGE, PAGE));
+    }
+    CHECK(result == -EIO && pager_stats_of(pager).held_bytes == 0);
+    CHECK(pwrite(file, kept, sizeof kept, 0) == (ssize_t)sizeof kept);
+    OK(zspager_hold(pager, memory + (page - 1) * PAGE, PAGE));
+    OK(zspager_remove_region(pager, region, 0));
+    for (size_t i = 0; i < ABOVE; i++) {
+        text_page(kept, i);
+        CHECK(memcmp(memory + i * PAGE, kept, PAGE) == 0);
+    }
+    OK(zspager_destroy(pager));
+    CHECK(close(file) == 0 && munmap(memory, ABOVE * PAGE) == 0);
+}
+
 int main(void)
 {
     struct sigaction action = {.sa_handler = on_sigbus};
@@ -41,6 +75,11 @@ int main(void)
     for (size_t page = 0; page < ABOVE; page++)
         text_page(memory + page * PAGE, page);
     evict_all(pager);
+    /* Nothing is in memory any more, and that is no error. */
+    uint64_t evicted = 7;
+    CHECK(pager_stats_of(pager).resident_bytes == 0);
+    OK(zspager_evict(pager, 1, &evicted));
+    CHECK(evicted == 0);
     touch_past_the_end();
     CHECK(foreign == 1);
 
@@ -68,7 +107,12 @@ int main(void)
     CHECK(pager_stats_of(pager).held_bytes == 0);
     OK(zspager_hold(pager, memory, LIMIT / 8 * PAGE));
     RESULT(zspager_hold(pager, memory + LIMIT / 8 * PAGE, PAGE), -ENOSPC);
+    evict_all(pager);
+    RESULT(zspager_evict(pager, 1, &evicted), -EAGAIN);
     OK(zspager_release(pager, memory, LIMIT / 8 * PAGE));
+    /* No bytes touch no page. */
+    OK(zspager_hold(pager, memory + 1, 0));
+    CHECK(pager_stats_of(pager).held_bytes == 0);
 
     OK(zspager_remove_region(pager, region, 0));
     CHECK(read(zeros, memory + 20 * PAGE, PAGE) == PAGE);
@@ -76,6 +120,7 @@ int main(void)
     touch_past_the_end();
     CHECK(foreign == 2);
     CHECK(close(zeros) == 0 && munmap(memory, ABOVE * PAGE) == 0);
+    a_file_that_fails();
     puts("zspager_hold: ok");
     return 0;
 }

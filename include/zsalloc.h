@@ -139,9 +139,9 @@
  * lately are moved to a staging range, which counts too; those that stay there are compressed, and
  * when the pool is full they go to the backing file. Whoever touches a page that is not in memory
  * waits until it is back, with the bytes that it had. Should a page be damaged, that gets SIGBUS.
- * Should the system refuse for a second to put a page in place, as it does when it has no memory,
- * that gets SIGBUS too with ZSPAGER_FAULT_SIGBUS, and may touch it again; with
- * ZSPAGER_FAULT_THREADS it goes on waiting. When no page can go, for the pool is full and nothing
+ * Should the system refuse for a second to put a page in place, as it does when it has no memory, or
+ * to read it from the backing file, that gets SIGBUS too with ZSPAGER_FAULT_SIGBUS, and may touch it
+ * again; with ZSPAGER_FAULT_THREADS it goes on waiting. When no page can go, for the pool is full and nothing
  * can be written back, or the rest is held or pinned, pages come back above the limit, which
  * zspager_stats.over_limit counts: nothing is lost.
  *
@@ -796,7 +796,8 @@ struct zspager_options {
     uint32_t flags;
     /**
      * The zswap that pages go to: its limit and its codec; NULL for the defaults. Its
-     * accept_percent is 98 if it is 0. Its name and its message are not used.
+     * accept_percent is 98 if it is 0. Its name and its message are not looked
+     * at.
      */
     const struct zswap_options *zswap;
     /**
@@ -1801,15 +1802,21 @@ int zspager_stop(struct zspager *pager);
 int zspager_resume(struct zspager *pager);
 
 /**
- * Stores in *fd the userfaultfd of the regions. It stays the pager's: do not read it or close it.
- * It is there to be recognised: in /proc/self/fdinfo, or among descriptors that are to stay open.
+ * Stores in *fd the userfaultfd of the regions: to be recognised in /proc/self/fdinfo, or to be kept
+ * open by another process. It stays the pager's: do not read it or close it.
+ *
+ * It is not the only descriptor of a pager, which has another userfaultfd, an eventfd, one for each
+ * memory file of a region, and those of its zswap, all of them closed on exec. A program that closes
+ * descriptors that it does not know has to do so before it creates pagers, or in a forked child:
+ * without this one, pages that are not in memory read as zeros.
  *
  * Errors:
  * -EINVAL: pager or fd is NULL.
  *
  * Threads: any. Callbacks: allowed.
  */
-int zspager_descriptor(struct zspager *pager, int *fd);
+int zspager_descriptor(struct zspager *pager,
+                       int *fd);
 
 /**
  * Adds a region, and stores its number, which is never 0, in *region: `bytes` bytes of memory, in
@@ -1866,12 +1873,13 @@ int zspager_remove_region(struct zspager *pager, uint64_t region, uint32_t flags
 /**
  * Brings the pages of a range to memory, and keeps them there until zspager_release(): for system
  * calls that read or write memory of regions, which are EFAULT with ZSPAGER_FAULT_SIGBUS if it is
- * not in memory. Holds of a page are counted. The pages that the range touches are held whole.
+ * not in memory. Holds of a page are counted. The pages that the range touches are held whole; with
+ * 0 bytes it touches none.
  *
  * Errors:
  * -EINVAL: pager is NULL, or a part of the range is in no region.
  * -ENOSPC: more would be held than zspager_options.max_held_bytes.
- * -EIO: a page's copy is damaged.
+ * -EIO: a page's copy is damaged, or it can't be read from the backing file.
  * -EAGAIN: the system refused for a second to put a page in place: it may have no memory.
  * -EPERM: this process is a forked child.
  * If it fails, nothing is held that was not before.
@@ -1884,17 +1892,20 @@ int zspager_hold(struct zspager *pager, const void *memory, size_t bytes);
  * Ends a hold of the same range.
  *
  * Errors:
- * -EINVAL: pager is NULL, or a part of the range is in no region.
+ * -EINVAL: pager is NULL, or a part of the range is in no region: it may have been unmapped since it
+ *     was held. The hold of the other parts has ended.
  * -EPERM: this process is a forked child.
  *
  * Threads: any. Callbacks: not allowed.
  */
-int zspager_release(struct zspager *pager, const void *memory, size_t bytes);
+int zspager_release(struct zspager *pager,
+                    const void *memory,
+                    size_t bytes);
 
 /**
  * Gives the pages of a range back: they read as zero, and cost nothing. Pages that are held, or that
  * the system has pinned, stay in memory, and are zeros. It needs no lent thread, as madvise() does,
- * and is the only way with ZSPAGER_EVICT_IN_PLACE and before Linux 6.8.
+ * and is the only way with ZSPAGER_EVICT_IN_PLACE and before Linux 6.8. 0 bytes are no pages.
  *
  * Errors:
  * -EINVAL: pager is NULL, the range is not whole pages, or a part of it is in no region.
@@ -2017,12 +2028,12 @@ int zspager_compact(struct zspager *pager,
 
 /**
  * Evicts `pages` pages now, of those that were not used lately, whatever the limit says. Stores in
- * *evicted how many went, which can be fewer or a few more than asked.
+ * *evicted how many went, which can be fewer or a few more than asked: 0, if none is in memory.
  *
  * Errors:
  * -EINVAL: pager or evicted is NULL.
  * -ENOMEM: none went, for the pool is full, and nothing can be written back.
- * -EAGAIN: none could go now.
+ * -EAGAIN: none of those in memory could go now.
  * -EPERM: this process is a forked child.
  *
  * Threads: any; takes as long as its work. Callbacks: not allowed.

@@ -117,7 +117,8 @@ impl Pager {
         }
     }
 
-    /// Evicts so many pages now, of those that were not used lately. Returns how many went.
+    /// Evicts so many pages now, of those that were not used lately. Returns how many went: none, if there is none in
+    /// memory.
     ///
     /// # Errors
     /// [`Error::NoMemory`] if none went for the pool is full, [`Error::Again`] if none could go now, [`Error::Forked`]
@@ -237,11 +238,13 @@ impl Pager {
     }
 
     /// Brings the pages of a range of regions to memory, and keeps them there until [`Pager::release`]: for system
-    /// calls in [`FaultMode::Sigbus`]. Holds of a page are counted.
+    /// calls in [`FaultMode::Sigbus`]. Holds of a page are counted. The pages that the range touches are held whole; no
+    /// bytes touch none.
     ///
     /// # Errors
     /// [`Error::Invalid`] if a part of the range is in no region. [`Error::NoSpace`] if more would be held than may be.
-    /// [`Error::Io`] if a page's copy is damaged. Nothing is held then that was not before.
+    /// [`Error::Io`] if a page's copy is damaged, or can't be read from the backing file. [`Error::Again`] if the system
+    /// refused for a second to put a page in place. Nothing is held then that was not before.
     pub fn hold(&self, at: *const u8, bytes: usize) -> Result<()> {
         self.check()?;
         let _signals = Blocked::new();
@@ -251,7 +254,8 @@ impl Pager {
     /// Ends a hold of the same range.
     ///
     /// # Errors
-    /// [`Error::Invalid`] if a part of the range is in no region.
+    /// [`Error::Invalid`] if a part of the range is in no region: it may have been unmapped since it was held. The hold
+    /// of the other parts has ended.
     pub fn release(&self, at: *const u8, bytes: usize) -> Result<()> {
         self.check()?;
         let _signals = Blocked::new();
@@ -305,8 +309,13 @@ impl Pager {
         }
     }
 
-    /// The userfaultfd of the regions. It stays the pager's: whoever reads from it takes events and touches away from
-    /// the pager. It is there to be recognised (in `/proc/self/fdinfo`, in a list of descriptors to leave open).
+    /// The userfaultfd of the regions: to be recognised in `/proc/self/fdinfo`, and to have it kept open by another
+    /// process. It stays the pager's: whoever reads from it takes events and touches away from the pager.
+    ///
+    /// It is not the only descriptor of a pager, which has another userfaultfd, an eventfd, one for each memory file of a
+    /// region, and those of its zswap, all of them closed on exec. A program that closes descriptors that it does not
+    /// know has to do so before it creates pagers, or in a forked child: without this one, pages that are not in memory
+    /// read as zeros.
     pub fn descriptor(&self) -> RawFd {
         self.0.uffd.fd()
     }

@@ -14,12 +14,15 @@ const TRIES: u32 = 20;
 const NO_REGION: Error = Error::Invalid(&"a part of the range is in no region");
 
 impl Core {
-    /// Whether all of a range is in regions.
+    /// The whole pages of a range, if all of them are in regions.
     pub(super) fn check_range(&self, at: usize, bytes: usize) -> Result<(usize, usize)> {
-        let end = at.checked_add(bytes).and_then(|end| end.checked_next_multiple_of(PAGE)).ok_or(NO_REGION)?;
-        let start = at & !(PAGE - 1);
+        let (start, end) = whole_pages(at, bytes)?;
+        if self.covers(start, end) { Ok((start, end)) } else { Err(NO_REGION) }
+    }
+
+    fn covers(&self, start: usize, end: usize) -> bool {
         let covered: usize = self.extents.within(start, end).map(|part| part.end - part.start).sum();
-        if covered == end - start { Ok((start, end)) } else { Err(NO_REGION) }
+        covered == end - start
     }
 
     /// Brings a range to memory, and keeps it there.
@@ -71,11 +74,12 @@ impl Core {
         claim.set(state.with_holds((holds + 1).min(MAX_PAYLOAD)));
     }
 
-    /// Ends a hold.
+    /// Ends a hold, of what is left of its range: a part may have been unmapped meanwhile, or its region removed.
     pub fn release(&self, at: usize, bytes: usize) -> Result<()> {
-        let (start, end) = self.check_range(at, bytes)?;
+        let (start, end) = whole_pages(at, bytes)?;
+        let all = self.covers(start, end);
         self.release_range(start, end);
-        Ok(())
+        if all { Ok(()) } else { Err(NO_REGION) }
     }
 
     fn release_range(&self, start: usize, end: usize) {
@@ -93,4 +97,11 @@ impl Core {
             }
         }
     }
+}
+
+/// Where the pages begin and end that a range touches. No bytes touch none.
+fn whole_pages(at: usize, bytes: usize) -> Result<(usize, usize)> {
+    let start = at & !(PAGE - 1);
+    let end = at.checked_add(bytes).and_then(|end| end.checked_next_multiple_of(PAGE)).ok_or(NO_REGION)?;
+    Ok((start, if bytes == 0 { start } else { end }))
 }

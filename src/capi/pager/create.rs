@@ -116,8 +116,13 @@ export! {
         Ok(())
     }
 
-    /// Stores in *fd the userfaultfd of the regions. It stays the pager's: do not read it or close it.
-    /// It is there to be recognised: in /proc/self/fdinfo, or among descriptors that are to stay open.
+    /// Stores in *fd the userfaultfd of the regions: to be recognised in /proc/self/fdinfo, or to be kept
+    /// open by another process. It stays the pager's: do not read it or close it.
+    ///
+    /// It is not the only descriptor of a pager, which has another userfaultfd, an eventfd, one for each
+    /// memory file of a region, and those of its zswap, all of them closed on exec. A program that closes
+    /// descriptors that it does not know has to do so before it creates pagers, or in a forked child:
+    /// without this one, pages that are not in memory read as zeros.
     ///
     /// Errors:
     /// -EINVAL: pager or fd is NULL.

@@ -71,12 +71,13 @@ export! {
 
     /// Brings the pages of a range to memory, and keeps them there until zspager_release(): for system
     /// calls that read or write memory of regions, which are EFAULT with ZSPAGER_FAULT_SIGBUS if it is
-    /// not in memory. Holds of a page are counted. The pages that the range touches are held whole.
+    /// not in memory. Holds of a page are counted. The pages that the range touches are held whole; with
+    /// 0 bytes it touches none.
     ///
     /// Errors:
     /// -EINVAL: pager is NULL, or a part of the range is in no region.
     /// -ENOSPC: more would be held than zspager_options.max_held_bytes.
-    /// -EIO: a page's copy is damaged.
+    /// -EIO: a page's copy is damaged, or it can't be read from the backing file.
     /// -EAGAIN: the system refused for a second to put a page in place: it may have no memory.
     /// -EPERM: this process is a forked child.
     /// If it fails, nothing is held that was not before.
@@ -90,7 +91,8 @@ export! {
     /// Ends a hold of the same range.
     ///
     /// Errors:
-    /// -EINVAL: pager is NULL, or a part of the range is in no region.
+    /// -EINVAL: pager is NULL, or a part of the range is in no region: it may have been unmapped since it
+    ///     was held. The hold of the other parts has ended.
     /// -EPERM: this process is a forked child.
     ///
     /// Threads: any. Callbacks: not allowed.
@@ -101,7 +103,7 @@ export! {
 
     /// Gives the pages of a range back: they read as zero, and cost nothing. Pages that are held, or that
     /// the system has pinned, stay in memory, and are zeros. It needs no lent thread, as madvise() does,
-    /// and is the only way with ZSPAGER_EVICT_IN_PLACE and before Linux 6.8.
+    /// and is the only way with ZSPAGER_EVICT_IN_PLACE and before Linux 6.8. 0 bytes are no pages.
     ///
     /// Errors:
     /// -EINVAL: pager is NULL, the range is not whole pages, or a part of it is in no region.

@@ -123,12 +123,12 @@ export! {
     }
 
     /// Evicts `pages` pages now, of those that were not used lately, whatever the limit says. Stores in
-    /// *evicted how many went, which can be fewer or a few more than asked.
+    /// *evicted how many went, which can be fewer or a few more than asked: 0, if none is in memory.
     ///
     /// Errors:
     /// -EINVAL: pager or evicted is NULL.
     /// -ENOMEM: none went, for the pool is full, and nothing can be written back.
-    /// -EAGAIN: none could go now.
+    /// -EAGAIN: none of those in memory could go now.
     /// -EPERM: this process is a forked child.
     ///
     /// Threads: any; takes as long as its work. Callbacks: not allowed.

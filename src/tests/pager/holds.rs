@@ -118,7 +118,16 @@ fn a_part_of_a_page_holds_all_of_it() {
         running.pager.hold(middle, 1).unwrap();
         assert_eq!(held(&running), 1);
         running.pager.release(memory.at(10), PAGE).unwrap();
-        running.pager.hold(memory.at(10), 0).unwrap();
+        for at in [memory.at(10), middle, std::ptr::null_mut()] {
+            running.pager.hold(at, 0).unwrap();
+            assert_eq!(held(&running), 0);
+        }
+        running.pager.hold(middle, 1).unwrap();
+        running.pager.release(middle, 0).unwrap();
+        assert_eq!(held(&running), 1);
+        running.pager.release(middle, 1).unwrap();
+        // SAFETY: nothing is given back.
+        unsafe { running.pager.discard(memory.at(10), 0) }.unwrap();
         assert_eq!(held(&running), 0);
         check_all(&running, &memory);
     }
@@ -149,13 +158,35 @@ fn a_hold_may_go_over_regions_but_not_beyond_them() {
         for (at, bytes) in [(last, PAGE), (last, 2 * PAGE), (std::ptr::null(), PAGE), (memory.at(0), usize::MAX)] {
             assert!(matches!(running.pager.hold(at, bytes), Err(Error::Invalid(_))));
         }
-        assert_eq!(held(&running), 4);
+        // What there is of a range is released all the same.
+        assert_eq!(held(&running), 0);
+        hold(&running, &memory, cut - 2, 4).unwrap();
         // The holds of a region go with it.
         running.pager.remove_region(regions[0], Removal::Restore).unwrap();
         assert_eq!(held(&running), 2);
         release(&running, &memory, cut, 2);
         assert_eq!(held(&running), 0);
         check_all(&running, &memory);
+    }
+}
+
+#[test]
+fn what_is_left_of_a_range_that_was_held_is_released() {
+    for running in pagers() {
+        let memory = filled(&running);
+        hold(&running, &memory, 2, 6).unwrap();
+        // SAFETY: a page of the test's own, which nobody needs any more.
+        assert_eq!(unsafe { libc::munmap(memory.at(4).cast(), PAGE) }, 0);
+        running.pager.0.read_events();
+        assert_eq!(held(&running), 5);
+        let released = running.pager.release(memory.at(2), 6 * PAGE);
+        assert!(matches!(released, Err(Error::Invalid(_))));
+        assert_eq!(held(&running), 0);
+        evict_all(&running);
+        let left = [2, 3, 5, 6, 7];
+        assert!(!left.iter().any(|&page| matches!(kind_at(&running, memory.at(page)), Kind::Resident(_))));
+        left.iter().for_each(|&page| memory.check(page, value(page)));
+        consistent(&running);
     }
 }
 
