@@ -1,5 +1,6 @@
-//! Pages that the system itself has swapped out, or has set aside for a file and not filled yet. They are not in memory,
-//! by what mincore says, but for a userfaultfd they are not missing: the system brings them back and tells nobody.
+//! Pages that the system itself has swapped out, or has set aside for a file and not filled yet. They are not in
+//! memory, by what mincore says, but for a userfaultfd they are not missing: the system brings them back and tells
+//! nobody.
 
 use super::{Errno, last_errno};
 use crate::units::PAGE;

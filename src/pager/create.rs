@@ -243,8 +243,8 @@ impl Pager {
     ///
     /// # Errors
     /// [`Error::Invalid`] if a part of the range is in no region. [`Error::NoSpace`] if more would be held than may be.
-    /// [`Error::Io`] if a page's copy is damaged, or can't be read from the backing file. [`Error::Again`] if the system
-    /// refused for a second to put a page in place. Nothing is held then that was not before.
+    /// [`Error::Io`] if a page's copy is damaged, or can't be read from the backing file. [`Error::Again`] if the
+    /// system refused for a second to put a page in place. Nothing is held then that was not before.
     pub fn hold(&self, at: *const u8, bytes: usize) -> Result<()> {
         self.check()?;
         let _signals = Blocked::new();
@@ -312,8 +312,8 @@ impl Pager {
     /// The userfaultfd of the regions: to be recognised in `/proc/self/fdinfo`, and to have it kept open by another
     /// process. It stays the pager's: whoever reads from it takes events and touches away from the pager.
     ///
-    /// It is not the only descriptor of a pager, which has another userfaultfd, an eventfd, one for each memory file of a
-    /// region, and those of its zswap, all of them closed on exec. A program that closes descriptors that it does not
+    /// It is not the only descriptor of a pager, which has another userfaultfd, an eventfd, one for each memory file of
+    /// a region, and those of its zswap, all of them closed on exec. A program that closes descriptors that it does not
     /// know has to do so before it creates pagers, or in a forked child: without this one, pages that are not in memory
     /// read as zeros.
     pub fn descriptor(&self) -> RawFd {
@@ -377,7 +377,7 @@ impl Drop for Pager {
         if self.check().is_err() {
             // A forked child keeps a little of it: handlers that were running in the parent would never leave it here.
             std::mem::forget(self.0.clone());
-            // SAFETY: this is a child, the pager is used no more, and the line before sees to it that it is not dropped.
+            // SAFETY: this is a child, the pager is used no more, and what is left of it is not dropped.
             unsafe { self.0.abandon() };
             return;
         }

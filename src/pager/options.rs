@@ -38,7 +38,8 @@ pub struct PagerOptions {
     /// [`crate::Pager::discard`] gives pages of a region back, and after madvise an evicted page has its old bytes. And
     /// what direct I/O, io_uring or a device writes to a page that is not held may be lost, for pins are not seen.
     pub evict_in_place: bool,
-    /// Where pages go: their limit, and codec. `accept_percent` 0 is 98 here.
+    /// Where pages go: their limit, and codec. `accept_percent` 0 is 98 here, and forked children do not get the pool,
+    /// unless its memory is supplied.
     pub zswap: ZswapOptions,
 }
 

@@ -25,8 +25,8 @@ fn soon(holds: impl Fn() -> bool) -> bool {
 /// That threads may be lent again keeps none that was lent before.
 #[test]
 fn threads_that_are_given_back_return_whatever_comes_then() {
-    let pager = Arc::new(Pager::new("test", &limited(64, FaultMode::Threads)).unwrap());
     let memory = Memory::new(ROUNDS);
+    let pager = Arc::new(Pager::new("test", &limited(64, FaultMode::Threads)).unwrap());
     // SAFETY: the memory is used through these addresses alone, and is unmapped after the region is removed.
     let region = unsafe { pager.add_region(memory.at(0), memory.bytes(), &RegionOptions::default()) }.unwrap();
     for round in 0..ROUNDS {
