@@ -354,6 +354,26 @@ pub mod ranks {
         }
     }
 
+    /// What a thread holds that a signal interrupted, while the handler holds none of that: it takes other locks than
+    /// those, in an order of its own.
+    #[cfg(feature = "uffd")]
+    pub struct Interrupted(u16);
+
+    #[cfg(feature = "uffd")]
+    impl Interrupted {
+        /// From here on.
+        pub fn new() -> Self {
+            Self(HELD.replace(0))
+        }
+    }
+
+    #[cfg(feature = "uffd")]
+    impl Drop for Interrupted {
+        fn drop(&mut self) {
+            HELD.set(self.0);
+        }
+    }
+
     /// Asserts that this thread may wait for a lock of this rank.
     pub(super) fn check(rank: Rank) {
         let held = HELD.get();

@@ -52,6 +52,10 @@ pub fn unregister(core: &Arc<Core>) {
 /// What the handler of SIGBUS calls. The pager that has the address is asked first: others would read their events to
 /// find out that they don't.
 fn serve(touch: Touch) -> bool {
+    // A handler of the program's that touches may have interrupted a call on another pool or zswap: who calls the pager
+    // has such handlers wait.
+    #[cfg(debug_assertions)]
+    let _others = crate::sync::ranks::Interrupted::new();
     let refused = Cell::new(false);
     let asked = |core: &Core| {
         let served = core.serve_signal(touch);

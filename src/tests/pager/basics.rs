@@ -3,7 +3,9 @@
 use super::{Memory, Running, limited};
 use crate::error::Error;
 use crate::pager::{Duty, FaultMode, PagerOptions};
+use crate::sync::{Lock, Rank};
 use crate::units::PAGE;
+use std::panic::catch_unwind;
 
 const LIMIT: usize = 256;
 const PAGES: usize = 4 * LIMIT;
@@ -70,4 +72,21 @@ fn copies_are_kept_as_far_as_it_was_said() {
     }
     let running = Running::new(&limited(LIMIT, FaultMode::Sigbus), &[]);
     assert!(matches!(running.pager.set_kept_copies(101), Err(Error::Invalid(_))));
+}
+
+/// A signal's handler may touch a region wherever the thread was: also in a call on another zswap, with its locks held.
+#[test]
+fn a_touch_within_a_call_on_another_zswap() {
+    let memory = Memory::new(PAGES);
+    let running = Running::new(&limited(LIMIT, FaultMode::Sigbus), &[]);
+    let region = running.add(&memory);
+    let lock = Lock::new(Rank::Shard, ());
+    let held = lock.lock();
+    (0..PAGES).for_each(|page| memory.fill(page, page as u64 + 1));
+    (0..PAGES).for_each(|page| memory.check(page, page as u64 + 1));
+    // What is held is known again.
+    let order = catch_unwind(|| drop(Lock::new(Rank::Hand, ()).lock()));
+    assert_eq!(order.is_err(), cfg!(debug_assertions));
+    drop(held);
+    running.remove(region);
 }
