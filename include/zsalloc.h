@@ -104,7 +104,9 @@
  * their like take as long as their work. No function starts a thread or reads the environment, and
  * none but the pager's changes signals: see PAGER. zs_malloc(), zs_free(), what maps, unmaps, reads
  * and writes objects, and what stores, loads, invalidates and writes back pages call neither
- * malloc() nor free().
+ * malloc() nor free(). A thread that pthread_cancel() cancels in a function, in a callback that a
+ * function calls, or in the touch of a pager's region is cancelled after that, at the next point where
+ * it can be. PTHREAD_CANCEL_ASYNCHRONOUS is not for threads that call functions or touch regions.
  *
  * CALLBACKS. The evict callback runs only inside zs_shrink(), the writeback callback only inside
  * zswap_shrink() and zswap_shrink_area(), in the thread that called these. They may call every
@@ -178,9 +180,9 @@
  *
  * No function of the pager may be called by a signal handler, by a callback of a zswap (unless its text
  * says so), or by a thread that holds a lock which whoever touches a region might need. While one runs
- * the handlers of signals wait, but those of faults of the thread itself; so also throughout
- * zspager_run(). Pointers that are passed to the library's functions, other than those of regions, must
- * not point into a region.
+ * the handlers of signals wait, but those of faults of the thread itself, and so does pthread_cancel();
+ * so also throughout zspager_run(). Pointers that are passed to the library's functions, other than those
+ * of regions, must not point into a region.
  *
  * Forked children get neither the regions nor the pager's pool, unless its memory was supplied: touching
  * a region there is SIGSEGV, and calls are -EPERM, but zspager_destroy(), which frees what the child has
@@ -1759,7 +1761,8 @@ int zspager_destroy(struct zspager *pager);
 
 /**
  * Lends the calling thread to the pager: it returns after zspager_stop(). A lent thread must not
- * touch memory of a region, and it runs no signal handlers, but those of faults of its own.
+ * touch memory of a region, and it runs no signal handlers, but those of faults of its own. It is
+ * not cancelled before it returned.
  *
  * With ZSPAGER_RUN_ALL or ZSPAGER_RUN_SERVE it reads what owners do with the memory of regions,
  * which wait for that, and with ZSPAGER_FAULT_THREADS it brings pages back. At least one such

@@ -7,6 +7,9 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr::{self, NonNull};
 use std::time::Duration;
 
+pub use cancel::Uncancelled;
+
+mod cancel;
 #[cfg(test)]
 pub mod faults;
 mod file;
@@ -326,6 +329,7 @@ impl Os {
     /// Takes huge pages for a range of a huge-page file, so that touching it can't fail later.
     pub fn take_huge(&self, fd: RawFd, offset: usize, bytes: usize) -> Result<()> {
         self.may(Call::TakeHuge)?;
+        let _whole = Uncancelled::new();
         // SAFETY: a call on a descriptor of our own; offsets fit, the file has that length.
         checked(unsafe { libc::fallocate(fd, 0, offset as libc::off_t, bytes as libc::off_t) })
     }

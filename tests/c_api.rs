@@ -128,6 +128,11 @@ fn zswap_fork() {
 }
 
 #[test]
+fn zswap_cancel() {
+    test("zswap_cancel");
+}
+
+#[test]
 fn zswap_threads() {
     let rounds = match mode() {
         Mode::Valgrind => "500",
@@ -185,6 +190,12 @@ fn zspager_fork() {
 #[test]
 fn zspager_threads() {
     test_pager("zspager_threads", &["5000", &seed()]);
+}
+
+#[cfg(feature = "uffd")]
+#[test]
+fn zspager_cancel() {
+    test_pager("zspager_cancel", &[]);
 }
 
 #[test]

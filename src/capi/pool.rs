@@ -3,6 +3,7 @@
 use super::export::export;
 use super::structs::{ZS_VERSION_MAJOR, ZS_VERSION_MINOR, ZS_VERSION_PATCH, zs_pool_options, zs_pool_stats};
 use super::{options, zs_pool};
+use crate::os::Uncancelled;
 use crate::pool::Pool;
 use std::ffi::{c_char, c_int};
 
@@ -40,6 +41,7 @@ export! {
         options: *const zs_pool_options,
         pool: *mut *mut zs_pool,
     ) -> c_int {
+        let _whole = Uncancelled::new();
         // SAFETY: the caller answers for the memory that the options supply.
         let request = options::name(name).and_then(|name| Ok((name, unsafe { options::convert(&options) }?)));
         let created = request.and_then(|(name, options)| Pool::new(name, &options));
@@ -64,6 +66,7 @@ export! {
     #[unsafe(no_mangle)]
     pub unsafe extern "C" fn zs_destroy_pool(pool: *mut zs_pool) -> c_int {
         pool.check_unmapped()?;
+        let _whole = Uncancelled::new();
         // SAFETY: the pointer came from the Box in zs_create_pool, and the caller uses it no more.
         drop(unsafe { Box::from_raw(pool.pointer().as_ptr()) });
         Ok(())

@@ -4,6 +4,7 @@ use super::export::export;
 use super::structs::{zs_compact_budget, zs_evict_fn, zs_handle_t};
 use super::zs_pool;
 use crate::error::{Error, Result};
+use crate::os::Uncancelled;
 use crate::pool::{Evict, Pool};
 use std::ffi::{c_int, c_void};
 use std::ptr::NonNull;
@@ -73,6 +74,7 @@ export! {
     /// Threads: any, several at once. Evict callback: allowed.
     #[unsafe(no_mangle)]
     pub unsafe extern "C" fn zs_shrink(pool: *mut zs_pool, pages: u64, reclaimed: *mut u64) -> c_int {
+        let _whole = Uncancelled::new();
         reclaimed.set(pool.shrink(pages)?)
     }
 }

@@ -1,6 +1,6 @@
 //! Files of the caller's, which pages are written to.
 
-use super::{Call, Os, Result, last_errno};
+use super::{Call, Os, Result, Uncancelled, last_errno};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 
 impl Os {
@@ -30,6 +30,7 @@ impl Os {
     /// Reads from a file at `offset`, once; fewer bytes than asked are possible.
     pub fn read_at(&self, fd: &OwnedFd, bytes: &mut [u8], offset: u64) -> Result<usize> {
         self.may(Call::Read)?;
+        let _whole = Uncancelled::new();
         // SAFETY: `bytes` can be written for as long as the call lasts.
         let done =
             unsafe { libc::pread(fd.as_raw_fd(), bytes.as_mut_ptr().cast(), bytes.len(), offset as libc::off_t) };
@@ -39,6 +40,7 @@ impl Os {
     /// Writes to a file at `offset`, once; fewer bytes than asked are possible.
     pub fn write_at(&self, fd: &OwnedFd, bytes: &[u8], offset: u64) -> Result<usize> {
         self.may(Call::Write)?;
+        let _whole = Uncancelled::new();
         // SAFETY: `bytes` can be read for as long as the call lasts.
         let done = unsafe { libc::pwrite(fd.as_raw_fd(), bytes.as_ptr().cast(), bytes.len(), offset as libc::off_t) };
         usize::try_from(done).map_err(|_| last_errno())

@@ -1,6 +1,6 @@
 //! Signals: blocking them while locks are held, and the handler of SIGBUS with the one before it.
 
-use super::{Result, checked};
+use super::{Result, Uncancelled, checked};
 use std::mem::MaybeUninit;
 use std::sync::atomic::{
     AtomicPtr,
@@ -22,8 +22,11 @@ fn all_but_faults() -> libc::sigset_t {
 }
 
 /// While this lives no signal handler of the program's runs in this thread, so that none can touch memory whose fault
-/// would need a lock that the thread holds.
-pub struct Blocked(libc::sigset_t);
+/// would need a lock that the thread holds. Nor is the thread cancelled.
+pub struct Blocked {
+    before: libc::sigset_t,
+    _whole: Uncancelled,
+}
 
 impl Blocked {
     /// Blocks them.
@@ -32,7 +35,7 @@ impl Blocked {
         // SAFETY: both sets live through the call, which writes the second; it can't fail with these arguments.
         unsafe {
             libc::pthread_sigmask(libc::SIG_BLOCK, &all_but_faults(), before.as_mut_ptr());
-            Self(before.assume_init())
+            Self { before: before.assume_init(), _whole: Uncancelled::new() }
         }
     }
 }
@@ -40,7 +43,7 @@ impl Blocked {
 impl Drop for Blocked {
     fn drop(&mut self) {
         // SAFETY: the set is what pthread_sigmask gave.
-        unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const self.0, std::ptr::null_mut()) };
+        unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const self.before, std::ptr::null_mut()) };
     }
 }
 
@@ -99,14 +102,18 @@ extern "C" fn on_sigbus(signal: libc::c_int, info: *mut libc::siginfo_t, context
     let before = unsafe { *errno };
     // SAFETY: the system passes a siginfo, which has an address when a fault raised the signal.
     let (code, at) = unsafe { ((*info).si_code, (*info).si_addr() as usize) };
-    let ours = code == libc::BUS_ADRERR
-        // SAFETY: the system passes the thread's state.
-        && SERVE.get().is_some_and(|serve| serve(Touch { at, write: unsafe { was_write(context) } }));
+    // SAFETY: the system passes the thread's state.
+    let ours = code == libc::BUS_ADRERR && served(Touch { at, write: unsafe { was_write(context) } });
     if !ours {
         chain(signal, info, context);
     }
     // SAFETY: as above.
     unsafe { *errno = before };
+}
+
+fn served(touch: Touch) -> bool {
+    let _whole = Uncancelled::new();
+    SERVE.get().is_some_and(|serve| serve(touch))
 }
 
 /// # Safety

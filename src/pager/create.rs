@@ -25,8 +25,8 @@ pub struct RegionId(pub(crate) usize);
 /// Keeps memory to a limit: what was not used lately is compressed, and comes back when it is touched.
 ///
 /// Methods may be called from any thread, but not from a signal handler, and not by a thread that holds a lock which a
-/// touch of a region might need. While one runs, the handlers of asynchronous signals wait. Dropping it brings all
-/// pages back to memory.
+/// touch of a region might need. While one runs, the handlers of asynchronous signals wait, and so does cancellation of
+/// the thread. Dropping it brings all pages back to memory.
 ///
 /// A forked child gets neither the regions nor the pool, unless its memory was supplied. Its calls are
 /// [`Error::Forked`]; what tells of the pager tells how it was at the fork, and dropping it there closes the child's
@@ -74,6 +74,7 @@ impl Pager {
         let limit = limit_of(options.resident_bytes);
         let staged_percent = or(options.staged_percent.into(), 10);
         let max_held = or(options.max_held_bytes, limit.saturating_mul(PAGE as u64) / 8) / PAGE as u64;
+        let _signals = Blocked::new();
         let (uffd, moves) = open(&os, options)?;
         let staging = Staging::new(&os, own_uffd(&os, moves)?, staged_room(limit, staged_percent))?;
         let zswap = Zswap::with_os(os.clone(), name, &zswap_options(options))?;
@@ -296,6 +297,7 @@ impl Pager {
     pub fn stop(&self) {
         // The descriptor that wakes them is the parent's as well.
         if self.check().is_ok() {
+            let _signals = Blocked::new();
             self.0.stop();
         }
     }
@@ -305,6 +307,7 @@ impl Pager {
     /// child.
     pub fn resume(&self) {
         if self.check().is_ok() {
+            let _signals = Blocked::new();
             self.0.resume();
         }
     }
@@ -327,6 +330,7 @@ impl Pager {
 
     /// What it has and did.
     pub fn stats(&self) -> PagerStats {
+        let _signals = Blocked::new();
         let core = &self.0;
         let bytes = |pages: u64| pages.saturating_mul(PAGE as u64);
         let (mut regions, mut pages) = (0, 0);
@@ -381,15 +385,13 @@ impl Drop for Pager {
             unsafe { self.0.abandon() };
             return;
         }
-        {
-            let _signals = Blocked::new();
-            for place in 0..self.0.places.len() {
-                // A page that is damaged stays poisoned. If the system refuses, pages would read as zeros: the
-                // descriptor stays open then, and touches of missing pages never go on.
-                if let Err(Error::Again(_)) = self.0.remove_region(place, Removal::Restore) {
-                    std::mem::forget(self.0.clone());
-                    return;
-                }
+        let _signals = Blocked::new();
+        for place in 0..self.0.places.len() {
+            // A page that is damaged stays poisoned. If the system refuses, pages would read as zeros: the descriptor
+            // stays open then, and touches of missing pages never go on.
+            if let Err(Error::Again(_)) = self.0.remove_region(place, Removal::Restore) {
+                std::mem::forget(self.0.clone());
+                return;
             }
         }
         self.stop();

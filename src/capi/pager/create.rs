@@ -66,7 +66,8 @@ export! {
     }
 
     /// Lends the calling thread to the pager: it returns after zspager_stop(). A lent thread must not
-    /// touch memory of a region, and it runs no signal handlers, but those of faults of its own.
+    /// touch memory of a region, and it runs no signal handlers, but those of faults of its own. It is
+    /// not cancelled before it returned.
     ///
     /// With ZSPAGER_RUN_ALL or ZSPAGER_RUN_SERVE it reads what owners do with the memory of regions,
     /// which wait for that, and with ZSPAGER_FAULT_THREADS it brings pages back. At least one such

@@ -5,6 +5,7 @@ use super::zspager;
 use crate::capi::export::{Argument, Call, NULL, Output};
 use crate::capi::structs::fills_statistics;
 use crate::error::{Error, Result};
+use crate::os::signals::Blocked;
 use crate::pager::{Duty, Pager, RegionId, Removal};
 use std::ops::Deref;
 use std::ptr::NonNull;
@@ -44,6 +45,7 @@ impl PagerPointer {
         if !forked && self.lent().load(SeqCst) != 0 {
             return Err(LENT);
         }
+        let _signals = Blocked::new();
         let mut damaged = Ok(());
         for place in (0..pager.0.places.len()).filter(|_| !forked) {
             match pager.remove_region(RegionId(place), Removal::Restore) {

@@ -6,6 +6,7 @@ use super::types::{zswap_area_options, zswap_options};
 use crate::capi::export::export;
 use crate::capi::{options, zswap, zswap_area};
 use crate::error::Error;
+use crate::os::Uncancelled;
 use crate::zswap::Zswap;
 use std::ffi::{c_int, c_void};
 
@@ -25,6 +26,7 @@ export! {
     /// Threads: any. Callbacks: allowed.
     #[unsafe(no_mangle)]
     pub unsafe extern "C" fn zswap_create(options: *const zswap_options, zswap: *mut *mut zswap) -> c_int {
+        let _whole = Uncancelled::new();
         // SAFETY: the caller answers for what the options point to.
         let created = unsafe { convert(&options) }.and_then(|(name, converted)| Zswap::new(&name, &converted));
         let known = options.known();
@@ -52,6 +54,7 @@ export! {
         if zswap.pool().check_usable().is_ok() && zswap.area_count() != 0 {
             return Err(HAS_AREAS);
         }
+        let _whole = Uncancelled::new();
         // SAFETY: the caller uses it no more.
         unsafe { zswap.destroy() };
         Ok(())
@@ -77,6 +80,7 @@ export! {
         options: *const zswap_area_options,
         area: *mut *mut zswap_area,
     ) -> c_int {
+        let _whole = Uncancelled::new();
         area.set(AreaPointer::give(zswap.add_area(pages, &convert_area(&options)?)?))
     }
 
@@ -95,6 +99,7 @@ export! {
     /// page it was called with; for that one -EBUSY.
     #[unsafe(no_mangle)]
     pub unsafe extern "C" fn zswap_remove_area(area: *mut zswap_area) -> c_int {
+        let _whole = Uncancelled::new();
         match area.remove() {
             Ok(()) | Err(Error::Forked) => area.let_go(),
             refused => return refused,

@@ -5,7 +5,7 @@ use super::types::{ZSWAP_PAGE_SIZE, zswap_claim, zswap_writeback_fn};
 use crate::capi::export::export;
 use crate::capi::{zswap, zswap_area};
 use crate::error::Error;
-use crate::os::errno;
+use crate::os::{Uncancelled, errno};
 use crate::zswap::{Area, Claim, Refusal, Writeback};
 use std::ffi::{c_int, c_void};
 use std::ptr::NonNull;
@@ -36,6 +36,7 @@ export! {
             Arc::new(move |area: &Area, offset: u64, page: &[u8; ZSWAP_PAGE_SIZE]| callback.call(area, offset, page))
                 as Arc<Writeback>
         });
+        let _whole = Uncancelled::new();
         zswap.set_writeback(callback)
     }
 
@@ -61,6 +62,7 @@ export! {
     /// Threads: any. Callbacks: allowed.
     #[unsafe(no_mangle)]
     pub unsafe extern "C" fn zswap_set_backing_file(zswap: *mut zswap, fd: i32, bytes: u64) -> c_int {
+        let _whole = Uncancelled::new();
         zswap.set_backing_file(if (fd, bytes) == (-1, 0) { None } else { Some((fd, bytes)) })
     }
 
@@ -82,6 +84,7 @@ export! {
     /// refused. Callbacks: allowed.
     #[unsafe(no_mangle)]
     pub unsafe extern "C" fn zswap_shrink(zswap: *mut zswap, pages: u64, written: *mut u64) -> c_int {
+        let _whole = Uncancelled::new();
         written.set(zswap.shrink(pages)?)
     }
 
@@ -95,6 +98,7 @@ export! {
     /// Threads: as zswap_shrink(). Callbacks: allowed.
     #[unsafe(no_mangle)]
     pub unsafe extern "C" fn zswap_shrink_area(area: *mut zswap_area, pages: u64, written: *mut u64) -> c_int {
+        let _whole = Uncancelled::new();
         written.set(area.shrink(pages)?)
     }
 

@@ -1,0 +1,103 @@
+/* Threads that are cancelled in a function of the pool or of zswap: they are so after it. */
+#define _GNU_SOURCE
+#include "cancel.h"
+#include "pages.h"
+#include <unistd.h>
+
+enum { PAGES = 64 };
+
+static struct zswap *zswap;
+static struct zswap_area *area;
+static int fd;
+
+static void create(void)
+{
+    zswap = zswap_with(0);
+    area = area_with(zswap, PAGES);
+    for (uint64_t i = 0; i < PAGES; i++)
+        OK(store_page(area, i, i));
+}
+
+static void write_back(void)
+{
+    uint64_t written;
+    OK(zswap_set_backing_file(zswap, fd, MIB));
+    OK(zswap_shrink(zswap, PAGES / 2, &written));
+    OK(zswap_shrink_area(area, PAGES / 2, &written));
+    CHECK(zswap_stats_of(zswap).counts.file_pages > 0);
+}
+
+static void load(void)
+{
+    for (uint64_t i = 0; i < PAGES; i++)
+        check_page(area, i, i);
+}
+
+/* What a callback calls may be what a thread is cancelled in. */
+static int write_page(void *context, struct zswap_area *of, uint64_t offset, const void *page)
+{
+    (void)context, (void)of;
+    return pwrite(fd, page, PAGE, (off_t)offset * PAGE) == PAGE ? 0 : -EIO;
+}
+
+static void call_back(void)
+{
+    uint64_t written;
+    OK(zswap_invalidate(area, 0, PAGES, 0));
+    OK(zswap_set_writeback(zswap, write_page, NULL));
+    OK(store_page(area, 1, 1));
+    OK(zswap_shrink(zswap, 1, &written));
+    CHECK(written == 1);
+}
+
+static void upkeep(void)
+{
+    uint64_t pages;
+    OK(zswap_set_codec(zswap, ZSWAP_CODEC_ZSTD, 3));
+    OK(zswap_set_limit(zswap, 64 * MIB));
+    OK(store_page(area, 2, 2));
+    OK(zswap_compact(zswap, NULL, &pages));
+    check_page(area, 2, 2);
+}
+
+static void destroy(void)
+{
+    OK(zswap_remove_area(area));
+    OK(zswap_destroy(zswap));
+}
+
+static int evict(void *context, struct zs_pool *pool, zs_handle_t handle)
+{
+    (void)context;
+    CHECK(write(fd, "gone", 4) == 4);
+    return zs_free(pool, handle);
+}
+
+static void shrink_pool(void)
+{
+    struct zs_pool_options options = {.struct_size = sizeof options, .backing = ZS_BACKING_MEMFD};
+    struct zs_pool *pool;
+    uint64_t reclaimed;
+    OK(zs_create_pool("cancelled", &options, &pool));
+    object_with(pool, 100, 1);
+    OK(zs_set_evict(pool, evict, NULL));
+    OK(zs_shrink(pool, 1, &reclaimed));
+    CHECK(stats_of(pool).objects == 0);
+    OK(zs_destroy_pool(pool));
+}
+
+int main(void)
+{
+    FILE *file = tmpfile();
+    CHECK(file != NULL);
+    fd = fileno(file);
+    do_cancelled(create);
+    do_cancelled(write_back);
+    do_cancelled(load);
+    load();
+    do_cancelled(call_back);
+    do_cancelled(upkeep);
+    do_cancelled(destroy);
+    do_cancelled(shrink_pool);
+    return 0;
+}

@@ -1,0 +1,43 @@
+//! Cancellation of threads, by `pthread_cancel`.
+
+/// While this lives a thread is not cancelled: it would be unwound in the middle of a system call here, and leave what
+/// it holds to nobody. That it was meant to be is seen at the first such call of the program's own.
+pub struct Uncancelled {
+    #[cfg(all(target_os = "linux", not(miri)))]
+    before: libc::c_int,
+}
+
+#[cfg(all(target_os = "linux", not(miri)))]
+unsafe extern "C" {
+    // The crate libc does not have it for Linux.
+    fn pthread_setcancelstate(state: libc::c_int, before: *mut libc::c_int) -> libc::c_int;
+}
+
+#[cfg(all(target_os = "linux", not(miri)))]
+const PTHREAD_CANCEL_DISABLE: libc::c_int = 1;
+
+impl Uncancelled {
+    /// From here on.
+    #[cfg(all(target_os = "linux", not(miri)))]
+    pub fn new() -> Self {
+        let mut before = 0;
+        // SAFETY: the place lives through the call, which can't fail with this state.
+        unsafe { pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &raw mut before) };
+        Self { before }
+    }
+
+    /// There is no such thing here.
+    #[cfg(not(all(target_os = "linux", not(miri))))]
+    pub fn new() -> Self {
+        Self {}
+    }
+}
+
+#[cfg(all(target_os = "linux", not(miri)))]
+impl Drop for Uncancelled {
+    fn drop(&mut self) {
+        let mut ours = 0;
+        // SAFETY: the state is what the call gave before.
+        unsafe { pthread_setcancelstate(self.before, &raw mut ours) };
+    }
+}
