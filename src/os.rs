@@ -20,6 +20,8 @@ mod guardian_child;
 #[cfg(feature = "uffd")]
 pub mod maps;
 #[cfg(feature = "uffd")]
+mod messages;
+#[cfg(feature = "uffd")]
 pub mod signals;
 #[cfg(feature = "uffd")]
 pub mod swapped;
@@ -85,11 +87,13 @@ pub enum Call {
     Punch,
     /// Reading what happened to memory under a userfaultfd.
     Events,
+    /// The same without waiting, whatever the flags of the descriptor say.
+    EventsAtOnce,
 }
 
 /// How many kinds of [`Call`] there are.
 #[cfg(test)]
-pub const CALL_KINDS: usize = 20;
+pub const CALL_KINDS: usize = 21;
 
 /// What kind of memory a mapping is, which decides how it is given back.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

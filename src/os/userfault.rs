@@ -3,9 +3,13 @@
 //! The kernel's `Documentation/admin-guide/mm/userfaultfd.rst` and the manual pages userfaultfd(2) and
 //! ioctl_userfaultfd(2) say what each call does.
 
+pub use super::messages::{Event, Message};
+
+use super::messages::{AT_ONCE, FLAG};
 use super::{Call, Errno, Os, Result, Span, last_errno};
 use linux_raw_sys::general as raw;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::sync::atomic::AtomicU8;
 
 /// What a userfaultfd can be asked to do, and what systems may lack.
 pub mod feature {
@@ -28,87 +32,6 @@ pub mod feature {
     pub const POISON: u64 = raw::UFFD_FEATURE_POISON as u64;
     /// Moving pages of private memory. Since Linux 6.8.
     pub const MOVE: u64 = raw::UFFD_FEATURE_MOVE as u64;
-}
-
-/// Something that happened to memory under a userfaultfd. Addresses and lengths are in bytes.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Event {
-    /// A thread touched a page that is missing or protected, and waits.
-    Fault {
-        /// What it touched.
-        at: usize,
-        /// To write.
-        write: bool,
-    },
-    /// The owner gives a range back: it reads as zero from now on. The owner waits until this was read.
-    Remove {
-        /// Where it begins.
-        start: usize,
-        /// Where it ends.
-        end: usize,
-    },
-    /// The owner moved a range, and waits until this was read.
-    Remap {
-        /// Where it was.
-        from: usize,
-        /// Where it is.
-        to: usize,
-        /// Its length.
-        bytes: usize,
-    },
-    /// The owner unmapped a range, and waits until this was read.
-    Unmap {
-        /// Where it began.
-        start: usize,
-        /// Where it ended.
-        end: usize,
-    },
-    /// Another one, which was not asked for.
-    Other,
-}
-
-/// The raw form of an event.
-#[derive(Clone, Copy)]
-#[repr(transparent)]
-pub struct Message(raw::uffd_msg);
-
-impl Message {
-    /// Nothing yet.
-    pub const NONE: Self = Self(raw::uffd_msg {
-        event: 0,
-        reserved1: 0,
-        reserved2: 0,
-        reserved3: 0,
-        arg: raw::uffd_msg__bindgen_ty_1 {
-            reserved: raw::uffd_msg__bindgen_ty_1__bindgen_ty_5 { reserved1: 0, reserved2: 0, reserved3: 0 },
-        },
-    });
-
-    /// What it says.
-    pub fn event(&self) -> Event {
-        let arg = self.0.arg;
-        // SAFETY: which field holds is what the event's number says; all of them are numbers.
-        unsafe {
-            match u32::from(self.0.event) {
-                raw::UFFD_EVENT_PAGEFAULT => Event::Fault {
-                    at: arg.pagefault.address as usize,
-                    write: arg.pagefault.flags & u64::from(raw::UFFD_PAGEFAULT_FLAG_WRITE) != 0,
-                },
-                raw::UFFD_EVENT_REMOVE => {
-                    Event::Remove { start: arg.remove.start as usize, end: arg.remove.end as usize }
-                }
-                raw::UFFD_EVENT_UNMAP => {
-                    Event::Unmap { start: arg.remove.start as usize, end: arg.remove.end as usize }
-                }
-                raw::UFFD_EVENT_REMAP => Event::Remap {
-                    from: arg.remap.from as usize,
-                    to: arg.remap.to as usize,
-                    bytes: arg.remap.len as usize,
-                },
-                _ => Event::Other,
-            }
-        }
-    }
 }
 
 /// How far a call came that does several pages: what it did is done even if it failed then.
@@ -148,7 +71,9 @@ const PROTECT_ON: u64 = 1;
 pub struct Userfault {
     fd: OwnedFd,
     features: u64,
-    os: Os,
+    /// How it is read.
+    pub(super) reads: AtomicU8,
+    pub(super) os: Os,
 }
 
 impl Userfault {
@@ -163,20 +88,15 @@ impl Userfault {
         let mut api = raw::uffdio_api { api: raw::UFFD_API.into(), features, ioctls: 0 };
         // SAFETY: the argument is what this ioctl takes.
         unsafe { control(&fd, API, &mut api) }?;
-        Ok(Self { fd, features, os: os.clone() })
+        Ok(Self { fd, features, reads: AtomicU8::new(FLAG), os: os.clone() })
     }
 
     /// One that another process made, and made its agreements with the system for. Reads of it don't wait from now on,
-    /// in that process neither.
+    /// in that process neither; if that process changes this, they still don't wait here.
     pub fn received(os: &Os, fd: OwnedFd) -> Result<Self> {
-        // SAFETY: these calls take numbers only.
-        let flags = unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_GETFL) };
-        if flags < 0 {
-            return Err(last_errno());
-        }
-        // SAFETY: as above.
-        super::checked(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_SETFL, flags | libc::O_NONBLOCK) })?;
-        Ok(Self { fd, features: 0, os: os.clone() })
+        let received = Self { fd, features: 0, reads: AtomicU8::new(AT_ONCE), os: os.clone() };
+        received.set_flag()?;
+        Ok(received)
     }
 
     /// What the system has.
@@ -330,20 +250,6 @@ impl Userfault {
         self.os.may(Call::Wake)?;
         // SAFETY: the argument is what this ioctl takes.
         unsafe { control(&self.fd, WAKE, &mut range(at, bytes)) }
-    }
-
-    /// Reads what happened, without waiting. How many messages there were; 0: none.
-    pub fn read(&self, messages: &mut [Message]) -> Result<usize> {
-        self.os.may(Call::Events)?;
-        // SAFETY: so many bytes can be written, and any are a message.
-        let done = unsafe { libc::read(self.fd.as_raw_fd(), messages.as_mut_ptr().cast(), size_of_val(messages)) };
-        match usize::try_from(done) {
-            Ok(bytes) => Ok(bytes / size_of::<Message>()),
-            Err(_) => match last_errno() {
-                Errno(libc::EAGAIN | libc::EINTR) => Ok(0),
-                errno => Err(errno),
-            },
-        }
     }
 
     /// The descriptor.

@@ -150,7 +150,11 @@ impl Guest {
         self.uffd.as_fd()
     }
 
-    /// Reads what there is to read and serves it, and never waits.
+    /// Reads what there is to read and serves it, and never waits, whatever the guest's process does to the flags of
+    /// the descriptor.
+    ///
+    /// Before Linux 6.10 a process that means ill can make it wait: it has to undo the flag that reads don't wait in the
+    /// moment before one, and to take the message itself that was there. Until the next message, then.
     ///
     /// # Errors
     /// [`Error::System`] or [`Error::NoMemory`] if the system refuses, such as when the guest is at the limit of its

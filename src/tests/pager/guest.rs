@@ -20,7 +20,7 @@ struct Fixture {
     guest: Guest,
     area: Area,
     faults: Arc<Faults>,
-    _owners: Userfault,
+    owners: Userfault,
 }
 
 impl Fixture {
@@ -39,7 +39,7 @@ impl Fixture {
         let faults = Arc::new(Faults::default());
         let os = Os { faults: Some(faults.clone()) };
         let guest = Guest::with_os(&os, &area, fd, &[range], &GuestOptions { pages_at_once }).unwrap();
-        Self { memory, guest, area, faults, _owners: owners }
+        Self { memory, guest, area, faults, owners }
     }
 
     /// Serves until a thread has ended.
@@ -49,6 +49,19 @@ impl Fixture {
             std::thread::yield_now();
         }
         thread.join().unwrap()
+    }
+
+    /// The flags of the descriptor, which its owner shares.
+    fn flags(&self) -> libc::c_int {
+        // SAFETY: a call on numbers.
+        unsafe { libc::fcntl(self.owners.fd(), libc::F_GETFL) }
+    }
+
+    /// What its owner may do.
+    fn let_reads_wait(&self) {
+        // SAFETY: a call on numbers.
+        let done = unsafe { libc::fcntl(self.owners.fd(), libc::F_SETFL, self.flags() & !libc::O_NONBLOCK) };
+        assert_eq!(done, 0);
     }
 
     /// The first bytes of a page, as a thread reads them that the guest serves meanwhile.
@@ -186,6 +199,30 @@ fn a_guest_that_runs_has_not_ended_and_waits_for_nothing() {
     assert_eq!(fixture.guest.serve(), Ok(Served::default()));
     let stats = fixture.guest.stats();
     assert_eq!((stats.waiting, stats.ended, stats.bytes), (0, false, (PAGES * PAGE) as u64));
+}
+
+/// The descriptor's flags are its owner's too, who may mean ill: one thread serves many guests.
+#[test]
+fn a_guest_whose_reads_its_owner_lets_wait_is_not_waited_for() {
+    for system_has_no_such_reads in [false, true] {
+        let mut fixture = Fixture::new(1);
+        if system_has_no_such_reads {
+            fixture.faults.say(Call::EventsAtOnce, libc::EOPNOTSUPP, 0);
+            fixture.faults.fail(Call::EventsAtOnce, 1, 0);
+        }
+        for page in [1, 2] {
+            fixture.let_reads_wait();
+            assert_eq!(fixture.guest.serve(), Ok(Served::default()));
+            assert!(fixture.flags() & libc::O_NONBLOCK != 0, "who polls it is told of touches again");
+            let at = fixture.memory.at(page) as usize;
+            std::thread::scope(|scope| {
+                let thread = touch(scope, at);
+                fixture.let_reads_wait();
+                assert_eq!(fixture.serve_until(thread), stored(page));
+            });
+        }
+        assert!(fixture.faults.seen(Call::EventsAtOnce) > 0);
+    }
 }
 
 #[test]

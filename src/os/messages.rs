@@ -1,0 +1,165 @@
+//! What a userfaultfd tells, and how it is read without waiting.
+
+use super::userfault::Userfault;
+use super::{Call, Errno, Result, last_errno};
+use linux_raw_sys::general as raw;
+use std::sync::atomic::Ordering;
+
+/// Something that happened to memory under a userfaultfd. Addresses and lengths are in bytes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Event {
+    /// A thread touched a page that is missing or protected, and waits.
+    Fault {
+        /// What it touched.
+        at: usize,
+        /// To write.
+        write: bool,
+    },
+    /// The owner gives a range back: it reads as zero from now on. The owner waits until this was read.
+    Remove {
+        /// Where it begins.
+        start: usize,
+        /// Where it ends.
+        end: usize,
+    },
+    /// The owner moved a range, and waits until this was read.
+    Remap {
+        /// Where it was.
+        from: usize,
+        /// Where it is.
+        to: usize,
+        /// Its length.
+        bytes: usize,
+    },
+    /// The owner unmapped a range, and waits until this was read.
+    Unmap {
+        /// Where it began.
+        start: usize,
+        /// Where it ended.
+        end: usize,
+    },
+    /// Another one, which was not asked for.
+    Other,
+}
+
+/// The raw form of an event.
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+pub struct Message(raw::uffd_msg);
+
+impl Message {
+    /// Nothing yet.
+    pub const NONE: Self = Self(raw::uffd_msg {
+        event: 0,
+        reserved1: 0,
+        reserved2: 0,
+        reserved3: 0,
+        arg: raw::uffd_msg__bindgen_ty_1 {
+            reserved: raw::uffd_msg__bindgen_ty_1__bindgen_ty_5 { reserved1: 0, reserved2: 0, reserved3: 0 },
+        },
+    });
+
+    /// What it says.
+    pub fn event(&self) -> Event {
+        let arg = self.0.arg;
+        // SAFETY: which field holds is what the event's number says; all of them are numbers.
+        unsafe {
+            match u32::from(self.0.event) {
+                raw::UFFD_EVENT_PAGEFAULT => Event::Fault {
+                    at: arg.pagefault.address as usize,
+                    write: arg.pagefault.flags & u64::from(raw::UFFD_PAGEFAULT_FLAG_WRITE) != 0,
+                },
+                raw::UFFD_EVENT_REMOVE => {
+                    Event::Remove { start: arg.remove.start as usize, end: arg.remove.end as usize }
+                }
+                raw::UFFD_EVENT_UNMAP => {
+                    Event::Unmap { start: arg.remove.start as usize, end: arg.remove.end as usize }
+                }
+                raw::UFFD_EVENT_REMAP => Event::Remap {
+                    from: arg.remap.from as usize,
+                    to: arg.remap.to as usize,
+                    bytes: arg.remap.len as usize,
+                },
+                _ => Event::Other,
+            }
+        }
+    }
+}
+
+/// Reads don't wait, for the descriptor's flags say so, and nobody else can change them.
+pub const FLAG: u8 = 0;
+/// Another process shares the descriptor's flags, and may let reads wait: each says itself that it does not.
+pub const AT_ONCE: u8 = 1;
+/// The same, but the system has no such reads for userfaultfds.
+pub const LOOK_FIRST: u8 = 2;
+
+impl Userfault {
+    /// Reads what happened, without waiting. How many messages there were; 0: none.
+    pub fn read(&self, messages: &mut [Message]) -> Result<usize> {
+        self.os.may(Call::Events)?;
+        let done = match self.reads.load(Ordering::Relaxed) {
+            FLAG => self.read_by_flag(messages),
+            AT_ONCE => self.read_at_once(messages),
+            _ => self.look_and_read(messages),
+        };
+        match done {
+            Ok(bytes) => Ok(bytes / size_of::<Message>()),
+            Err(Errno(libc::EAGAIN | libc::EINTR)) => Ok(0),
+            Err(errno) => Err(errno),
+        }
+    }
+
+    fn read_by_flag(&self, messages: &mut [Message]) -> Result<usize> {
+        // SAFETY: so many bytes can be written, and any are a message.
+        let done = unsafe { libc::read(self.fd(), messages.as_mut_ptr().cast(), size_of_val(messages)) };
+        usize::try_from(done).map_err(|_| last_errno())
+    }
+
+    /// By a call that does not wait whatever the flags say. Since Linux 6.10.
+    fn read_at_once(&self, messages: &mut [Message]) -> Result<usize> {
+        let mut span = libc::iovec { iov_base: messages.as_mut_ptr().cast(), iov_len: size_of_val(messages) };
+        let done = self.os.may(Call::EventsAtOnce).and_then(|()| {
+            let (nowhere, number): (libc::c_long, _) = (-1, libc::SYS_preadv2);
+            // SAFETY: the span can be written, and any bytes are a message. The two numbers are no offset.
+            let done =
+                unsafe { libc::syscall(number, self.fd(), &raw mut span, 1, nowhere, nowhere, libc::RWF_NOWAIT) };
+            usize::try_from(done).map_err(|_| last_errno())
+        });
+        match done {
+            Err(Errno(libc::EOPNOTSUPP | libc::ENOSYS)) => {
+                self.reads.store(LOOK_FIRST, Ordering::Relaxed);
+                self.look_and_read(messages)
+            }
+            Err(errno) => {
+                // Who polls is told when there is something next.
+                self.set_flag()?;
+                Err(errno)
+            }
+            done => done,
+        }
+    }
+
+    /// By one that does not wait, unless the other process undoes it just before, and takes the message as well.
+    #[cold]
+    fn look_and_read(&self, messages: &mut [Message]) -> Result<usize> {
+        self.set_flag()?;
+        let mut polled = libc::pollfd { fd: self.fd(), events: libc::POLLIN, revents: 0 };
+        // SAFETY: one entry can be read and written.
+        let ready = unsafe { libc::poll(&raw mut polled, 1, 0) };
+        if ready > 0 && polled.revents & libc::POLLIN != 0 { self.read_by_flag(messages) } else { Ok(0) }
+    }
+
+    /// Sets the flag that reads don't wait, if it is not set. Without it polling fails as well.
+    pub(super) fn set_flag(&self) -> Result<()> {
+        // SAFETY: these calls take numbers only.
+        let flags = unsafe { libc::fcntl(self.fd(), libc::F_GETFL) };
+        if flags < 0 {
+            return Err(last_errno());
+        }
+        if flags & libc::O_NONBLOCK != 0 {
+            return Ok(());
+        }
+        // SAFETY: as above.
+        super::checked(unsafe { libc::fcntl(self.fd(), libc::F_SETFL, flags | libc::O_NONBLOCK) })
+    }
+}
