@@ -3,6 +3,7 @@
 use super::userfault::Userfault;
 use super::{Call, Errno, Result, last_errno};
 use linux_raw_sys::general as raw;
+use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 use std::sync::atomic::Ordering;
 
 /// Something that happened to memory under a userfaultfd. Addresses and lengths are in bytes.
@@ -38,7 +39,7 @@ pub enum Event {
         /// Where it ended.
         end: usize,
     },
-    /// Another one, which was not asked for.
+    /// Another one: that the owner's process was forked, mostly.
     Other,
 }
 
@@ -48,6 +49,16 @@ pub enum Event {
 pub struct Message(raw::uffd_msg);
 
 impl Message {
+    /// Takes over the descriptor that came with it: that of a forked child's memory, which is nobody's business here.
+    fn child(&self) -> Option<OwnedFd> {
+        if u32::from(self.0.event) != raw::UFFD_EVENT_FORK {
+            return None;
+        }
+        // SAFETY: the event's number says that this field holds, and the system has just made the descriptor, for whoever
+        // reads the message.
+        Some(unsafe { OwnedFd::from_raw_fd(self.0.arg.fork.ufd as RawFd) })
+    }
+
     /// Nothing yet.
     pub const NONE: Self = Self(raw::uffd_msg {
         event: 0,
@@ -94,7 +105,8 @@ pub const AT_ONCE: u8 = 1;
 pub const LOOK_FIRST: u8 = 2;
 
 impl Userfault {
-    /// Reads what happened, without waiting. How many messages there were; 0: none.
+    /// Reads what happened, without waiting. How many messages there were; 0: none. Descriptors that come with them are
+    /// closed.
     pub fn read(&self, messages: &mut [Message]) -> Result<usize> {
         self.os.may(Call::Events)?;
         let done = match self.reads.load(Ordering::Relaxed) {
@@ -103,7 +115,11 @@ impl Userfault {
             _ => self.look_and_read(messages),
         };
         match done {
-            Ok(bytes) => Ok(bytes / size_of::<Message>()),
+            Ok(bytes) => {
+                let count = bytes / size_of::<Message>();
+                messages[..count].iter().for_each(|message| drop(message.child()));
+                Ok(count)
+            }
             Err(Errno(libc::EAGAIN | libc::EINTR)) => Ok(0),
             Err(errno) => Err(errno),
         }

@@ -61,6 +61,9 @@ pub struct Served {
 /// The memory of another process, such as a microVM that was resumed from a snapshot, which handed its userfaultfd
 /// over. Many guests can be filled from one [`Area`].
 ///
+/// A child that the process forks is no part of the guest: where pages are missing, it reads zeros, whether or not the
+/// userfaultfd tells of forks.
+///
 /// Dropping it closes the descriptor: if nobody else has it open, the process reads zeros from then on where pages are
 /// missing. So keep a guest until its process has ended.
 pub struct Guest {
