@@ -5,7 +5,7 @@ use super::args::Args;
 use super::handshake::{Handshake, Said};
 use super::report;
 use super::snapshot::Snapshot;
-use super::system;
+use super::{say, system, warn};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::time::{Duration, Instant};
@@ -105,10 +105,10 @@ impl Guests {
         for mut handshake in handshakes {
             let heard = if ready.next().is_some_and(|ready| *ready) { handshake.hear() } else { Ok(None) };
             match heard {
-                Ok(None) if handshake.is_late() => eprintln!("a connection said nothing in time, and is let go"),
+                Ok(None) if handshake.is_late() => warn("a connection said nothing in time, and is let go"),
                 Ok(None) => self.handshakes.push(handshake),
                 Ok(Some(said)) => self.begin(said, handshake.stream),
-                Err(problem) => eprintln!("a connection is refused: {problem}"),
+                Err(problem) => warn(&format!("a connection is refused: {problem}")),
             }
         }
     }
@@ -118,10 +118,10 @@ impl Guests {
             Ok(guest) => {
                 self.total.guests += 1;
                 let number = self.total.guests;
-                println!("{}", report::began(number, said.ranges.len(), &guest.stats()));
+                say(&report::began(number, said.ranges.len(), &guest.stats()));
                 self.running.push(Running { number, guest, stream: Some(stream), again: true, refused: None });
             }
-            Err(error) => eprintln!("a microVM is refused: {error}"),
+            Err(error) => warn(&format!("a microVM is refused: {error}")),
         }
     }
 
@@ -129,7 +129,7 @@ impl Guests {
         while let Ok((stream, _)) = self.listener.accept() {
             match Handshake::new(stream) {
                 Ok(handshake) => self.handshakes.push(handshake),
-                Err(problem) => eprintln!("{problem}"),
+                Err(problem) => warn(&format!("{problem}")),
             }
         }
     }
@@ -146,7 +146,7 @@ impl Guests {
             let stats = running.guest.stats();
             if stats.ended {
                 total.add(&stats);
-                println!("{}", report::ended(running.number, &stats));
+                say(&report::ended(running.number, &stats));
             }
             !stats.ended
         });
@@ -172,7 +172,7 @@ impl Running {
             Err(error) => {
                 self.again = self.guest.stats().waiting > 0;
                 if self.refused.replace(error) != Some(error) {
-                    eprintln!("microVM {}: {error}", self.number);
+                    warn(&format!("microVM {}: {error}", self.number));
                 }
             }
         }
