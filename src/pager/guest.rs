@@ -35,8 +35,8 @@ const TURN: usize = 256;
 const MOST_WAITING: usize = 4096;
 /// How often everything is read again while nothing can be filled, before the caller has its turn.
 const PATIENCE: usize = 64;
-/// An address where no process has memory under a userfaultfd, unless it means to: for asking if the process is there.
-const NOWHERE: usize = 64 << 10;
+/// The lowest address that the system takes: no process has memory there, unless it means to.
+const LOWEST: usize = 64 << 10;
 
 /// How a guest is to be served.
 #[derive(Clone, Copy, Debug, Default)]
@@ -76,6 +76,8 @@ pub struct Guest {
     /// The address that a touch would go to next if the guest went on in order, and how many pages it gets then.
     next: (usize, usize),
     ended: bool,
+    /// An address outside of all ranges, for asking if the process is there.
+    nowhere: usize,
     counts: GuestCounts,
     latencies: Latencies,
 }
@@ -138,6 +140,7 @@ impl Guest {
         Ok(Self {
             area: area.clone(),
             uffd,
+            nowhere: ranges.outside(LOWEST),
             ranges,
             pages: vec![[0; PAGE]; pages].into_boxed_slice(),
             waiting: VecDeque::new(),
@@ -185,10 +188,10 @@ impl Guest {
         failed.map_or(Ok(Served { faults, again, ended: self.ended }), Err)
     }
 
-    /// Whether the guest's process has ended, which no event tells. False if that is not known.
+    /// Whether the guest's process has ended, which no event tells.
     pub fn has_ended(&mut self) -> bool {
-        if !self.ended && self.ranges.find(NOWHERE).is_none() {
-            let asked = self.uffd.zero(NOWHERE, PAGE);
+        if !self.ended {
+            let asked = self.uffd.zero(self.nowhere, PAGE);
             self.ended = asked.stopped == Some(Errno(errno::ESRCH));
         }
         self.ended

@@ -118,6 +118,11 @@ impl Ranges {
         pages
     }
 
+    /// The first page from this address on that is in no range.
+    pub fn outside(&self, at: usize) -> usize {
+        self.0.iter().fold(at, |at, range| if (range.start..range.end).contains(&at) { range.end } else { at })
+    }
+
     /// Bytes of guest memory.
     pub fn bytes(&self) -> u64 {
         self.0.iter().map(|range| (range.end - range.start) as u64).sum()
@@ -162,6 +167,12 @@ mod tests {
         assert_eq!([100, 185, 189, 190, 304, 305].map(fresh), [8, 5, 1, 0, 0, 5]);
         assert_eq!(ranges.make_own_between(0, 50 * PAGE), 0);
         assert_eq!(ranges.bytes(), 110 * KIB4);
+    }
+
+    #[test]
+    fn there_is_always_an_address_outside() {
+        let ranges = Ranges::new(&[range(16, 10, 0), range(26, 10, 10), range(40, 10, 20)], 100).unwrap();
+        assert_eq!([15, 16, 30, 36, 45, 60].map(|page| ranges.outside(page * PAGE) / PAGE), [15, 36, 36, 36, 50, 60]);
     }
 
     #[test]
