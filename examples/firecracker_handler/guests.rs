@@ -11,8 +11,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::time::{Duration, Instant};
 use zsalloc::{Guest, GuestOptions, GuestStats};
 
-/// How often a guest whose connection has ended is asked whether it has ended too, and connections are looked at that
-/// say nothing.
+/// How often guests are asked whether they have ended, and connections are looked at that say nothing.
 const LOOK: Duration = Duration::from_millis(200);
 /// How soon a guest is served again that could not be served at once.
 const SOON: Duration = Duration::from_millis(1);
@@ -21,7 +20,7 @@ const SOON: Duration = Duration::from_millis(1);
 struct Running {
     number: u64,
     guest: Guest,
-    /// Until it ends. Nothing more is said.
+    /// Until it ends, which is when its process does, mostly. Nothing more is said.
     stream: Option<UnixStream>,
     /// It is to be served again, though its descriptor may have nothing to read.
     again: bool,
@@ -88,7 +87,8 @@ impl Guests {
     }
 
     /// Connections of guests say nothing: if one is ready it has ended. An older Firecracker ends it right away, and so
-    /// the guest is asked whether it has ended too.
+    /// the guest is asked whether it has ended too. One may also live on in another process, and so all guests are asked
+    /// now and then.
     fn end_streams(&mut self, ready: &[bool]) {
         let mut ready = ready.iter();
         for running in self.running.iter_mut().filter(|running| running.stream.is_some()) {
@@ -135,7 +135,7 @@ impl Guests {
     }
 
     fn look(&mut self) {
-        for running in self.running.iter_mut().filter(|running| running.stream.is_none()) {
+        for running in &mut self.running {
             running.guest.has_ended();
         }
     }
