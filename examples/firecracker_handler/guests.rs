@@ -6,6 +6,8 @@ use super::handshake::{Handshake, Said};
 use super::report;
 use super::snapshot::Snapshot;
 use super::{say, system, warn};
+use std::collections::VecDeque;
+use std::io::ErrorKind;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::time::{Duration, Instant};
@@ -13,6 +15,8 @@ use zsalloc::{Guest, GuestOptions, GuestStats};
 
 /// How often guests are asked whether they have ended, and connections are looked at that say nothing.
 const LOOK: Duration = Duration::from_millis(200);
+/// Most connections that have not said all yet: each has descriptors, and microVMs need those.
+const MOST_HANDSHAKES: usize = 64;
 /// How soon a guest is served again that could not be served at once.
 const SOON: Duration = Duration::from_millis(1);
 
@@ -34,7 +38,10 @@ pub struct Guests {
     listener: UnixListener,
     stop: OwnedFd,
     options: GuestOptions,
-    handshakes: Vec<Handshake>,
+    /// The oldest first.
+    handshakes: VecDeque<Handshake>,
+    /// Until when no connection is taken, for the system had no room for one.
+    full: Option<Instant>,
     running: Vec<Running>,
     total: report::Total,
 }
@@ -43,8 +50,8 @@ impl Guests {
     /// None yet.
     pub fn new(snapshot: Snapshot, listener: UnixListener, stop: OwnedFd, args: &Args) -> Result<Self> {
         let options = GuestOptions { pages_at_once: args.ahead };
-        let (handshakes, running, total) = (Vec::new(), Vec::new(), report::Total::default());
-        Ok(Self { snapshot, listener, stop, options, handshakes, running, total })
+        let (handshakes, full, running, total) = (VecDeque::new(), None, Vec::new(), report::Total::default());
+        Ok(Self { snapshot, listener, stop, options, handshakes, full, running, total })
     }
 
     /// Serves until a signal says to stop.
@@ -67,6 +74,7 @@ impl Guests {
             if ready[1] {
                 self.accept();
             }
+            self.full = self.full.filter(|until| Instant::now() < *until);
             if looked.elapsed() >= LOOK {
                 looked = Instant::now();
                 self.look();
@@ -76,12 +84,13 @@ impl Guests {
     }
 
     /// Waits for something to do: the signal, the listener, the handshakes, the guests, and their connections that have
-    /// not ended.
+    /// not ended. A guest that the system refused something is tried again soon, and not before.
     fn wait(&self, looked: Instant) -> Vec<bool> {
-        let mut all: Vec<BorrowedFd<'_>> = vec![self.stop.as_fd(), self.listener.as_fd()];
-        all.extend(self.handshakes.iter().map(|handshake| handshake.stream.as_fd()));
-        all.extend(self.running.iter().map(|running| running.guest.fd()));
-        all.extend(self.running.iter().filter_map(|running| Some(running.stream.as_ref()?.as_fd())));
+        let listener = if self.full.is_none() { Some(self.listener.as_fd()) } else { None };
+        let mut all: Vec<Option<BorrowedFd<'_>>> = vec![Some(self.stop.as_fd()), listener];
+        all.extend(self.handshakes.iter().map(|handshake| Some(handshake.stream.as_fd())));
+        all.extend(self.running.iter().map(|running| running.refused.is_none().then(|| running.guest.fd())));
+        all.extend(self.running.iter().map(|running| running.stream.as_ref().map(AsFd::as_fd)));
         let again = self.running.iter().any(|running| running.again);
         system::wait(&all, if again { SOON } else { LOOK.saturating_sub(looked.elapsed()) })
     }
@@ -90,9 +99,8 @@ impl Guests {
     /// the guest is asked whether it has ended too. One may also live on in another process, and so all guests are asked
     /// now and then.
     fn end_streams(&mut self, ready: &[bool]) {
-        let mut ready = ready.iter();
-        for running in self.running.iter_mut().filter(|running| running.stream.is_some()) {
-            if ready.next().is_some_and(|ready| *ready) {
+        for (running, ready) in self.running.iter_mut().zip(ready) {
+            if *ready {
                 running.stream = None;
                 running.guest.has_ended();
             }
@@ -100,16 +108,26 @@ impl Guests {
     }
 
     fn hear(&mut self, ready: &[bool]) {
-        let handshakes = std::mem::take(&mut self.handshakes);
-        let mut ready = ready.iter();
-        for mut handshake in handshakes {
-            let heard = if ready.next().is_some_and(|ready| *ready) { handshake.hear() } else { Ok(None) };
-            match heard {
-                Ok(None) if handshake.is_late() => warn("a connection said nothing in time, and is let go"),
-                Ok(None) => self.handshakes.push(handshake),
-                Ok(Some(said)) => self.begin(said, handshake.stream),
-                Err(problem) => warn(&format!("a connection is refused: {problem}")),
+        for ready in ready {
+            let Some(handshake) = self.handshakes.pop_front() else { return };
+            if *ready {
+                self.hear_one(handshake, false);
+            } else if handshake.is_late() {
+                warn("a connection said nothing in time, and is let go");
+            } else {
+                self.handshakes.push_back(handshake);
             }
+        }
+    }
+
+    /// Hears what one has said. It may say more later, unless this is its last chance.
+    fn hear_one(&mut self, mut handshake: Handshake, last: bool) {
+        match handshake.hear() {
+            Ok(None) if last => warn("there are too many connections, and one that has not said all is let go"),
+            Ok(None) if handshake.is_late() => warn("a connection did not say all in time, and is let go"),
+            Ok(None) => self.handshakes.push_back(handshake),
+            Ok(Some(said)) => self.begin(said, handshake.stream),
+            Err(problem) => warn(&format!("a connection is refused: {problem}")),
         }
     }
 
@@ -125,12 +143,37 @@ impl Guests {
         }
     }
 
+    /// Takes connections, at most so many that guests don't wait for long.
     fn accept(&mut self) {
-        while let Ok((stream, _)) = self.listener.accept() {
-            match Handshake::new(stream) {
-                Ok(handshake) => self.handshakes.push(handshake),
-                Err(problem) => warn(&format!("{problem}")),
+        for _ in 0..MOST_HANDSHAKES {
+            let refused = match self.listener.accept() {
+                Ok((stream, _)) => {
+                    self.greet(stream);
+                    continue;
+                }
+                Err(refused) => refused,
+            };
+            match refused.kind() {
+                ErrorKind::WouldBlock => return,
+                ErrorKind::Interrupted | ErrorKind::ConnectionAborted => {}
+                _ => {
+                    // The listener stays ready, and would be tried again and again.
+                    self.full = Some(Instant::now() + LOOK);
+                    return warn(&format!("no connection can be taken now: {refused}"));
+                }
             }
+        }
+    }
+
+    fn greet(&mut self, stream: UnixStream) {
+        if self.handshakes.len() >= MOST_HANDSHAKES
+            && let Some(oldest) = self.handshakes.pop_front()
+        {
+            self.hear_one(oldest, true);
+        }
+        match Handshake::new(stream) {
+            Ok(handshake) => self.handshakes.push_back(handshake),
+            Err(problem) => warn(&problem),
         }
     }
 
@@ -170,7 +213,7 @@ impl Running {
                 self.refused = None;
             }
             Err(error) => {
-                self.again = self.guest.stats().waiting > 0;
+                self.again = true;
                 if self.refused.replace(error) != Some(error) {
                     warn(&format!("microVM {}: {error}", self.number));
                 }

@@ -67,7 +67,11 @@ impl Handshake {
     /// Reads what came. None: there is more to come.
     pub fn hear(&mut self) -> Result<Option<Said>> {
         loop {
-            match system::receive(&self.stream, &mut self.said, &mut self.descriptors) {
+            let received = system::receive(&self.stream, &mut self.said, &mut self.descriptors);
+            if self.descriptors.len() > 1 {
+                return Err("it sent more than one descriptor".to_owned());
+            }
+            match received {
                 Ok(Received::Bytes) if self.said.len() > MOST_BYTES => {
                     return Err("the table of memory is too long".to_owned());
                 }
@@ -88,9 +92,6 @@ impl Handshake {
             Err(error) if error.is_eof() => return Ok(None),
             Err(error) => return Err(format!("the table of memory: {error}")),
         };
-        if self.descriptors.len() > 1 {
-            return Err("it sent more than one descriptor".to_owned());
-        }
         // The descriptor comes with the message's first byte.
         let uffd = self.descriptors.pop().ok_or_else(|| "it sent no descriptor".to_owned())?;
         let range = |range: &Described| GuestRange {

@@ -52,6 +52,9 @@ fn main() -> ExitCode {
 
 fn run(args: &args::Args) -> Result<()> {
     let stop = system::stop_signals().map_err(|error| format!("signals: {error}"))?;
+    if let Err(error) = system::allow_descriptors() {
+        warn(&format!("the limit of descriptors stays as it is: {error}"));
+    }
     let snapshot = snapshot::load(args)?;
     say(&report::stored(&snapshot)?);
     let listener = listen(&args.socket)?;

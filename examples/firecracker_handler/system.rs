@@ -6,8 +6,9 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
-/// Descriptors that one message may bring before the system drops the rest.
-const MOST_DESCRIPTORS: usize = 4;
+/// Descriptors that one message may bring before the system drops the rest: one is right, and a second tells that it is
+/// not.
+const MOST_DESCRIPTORS: usize = 2;
 
 /// What there was to receive.
 pub enum Received {
@@ -93,9 +94,27 @@ pub fn stop_signals() -> Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
+/// Allows this process as many descriptors as it may have. It has two for each microVM.
+pub fn allow_descriptors() -> Result<()> {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the calls read and write the limit.
+    let done = unsafe {
+        match libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) {
+            0 => {
+                limit.rlim_cur = limit.rlim_max;
+                libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit)
+            }
+            failed => failed,
+        }
+    };
+    if done == 0 { Ok(()) } else { Err(Error::last_os_error()) }
+}
+
 /// Waits until one of the descriptors has something to read or has ended, or the time is over. Which of them have.
-pub fn wait(descriptors: &[BorrowedFd<'_>], limit: Duration) -> Vec<bool> {
-    let entry = |fd: &BorrowedFd<'_>| libc::pollfd { fd: fd.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+pub fn wait(descriptors: &[Option<BorrowedFd<'_>>], limit: Duration) -> Vec<bool> {
+    // What is -1 is never ready.
+    let number = |fd: &Option<BorrowedFd<'_>>| fd.map_or(-1, |fd| fd.as_raw_fd());
+    let entry = |fd: &Option<BorrowedFd<'_>>| libc::pollfd { fd: number(fd), events: libc::POLLIN, revents: 0 };
     let mut entries: Vec<_> = descriptors.iter().map(entry).collect();
     let milliseconds = libc::c_int::try_from(limit.as_millis()).unwrap_or(libc::c_int::MAX);
     // SAFETY: so many entries can be read and written.
