@@ -8,8 +8,9 @@ use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 use zsalloc::{GuestRange, PAGE_SIZE};
 
-/// Most bytes of a table. Firecracker's has less than 200 for each range of memory, and few ranges.
-const MOST_BYTES: usize = 1 << 20;
+/// Most bytes of a table, which is read again whenever some came. Firecracker's has less than 200 for each range of
+/// memory, and few ranges.
+const MOST_BYTES: usize = 64 << 10;
 /// How long a connection may take to say it all.
 const PATIENCE: Duration = Duration::from_secs(10);
 
