@@ -3,6 +3,11 @@
 //!
 //! Each client is a process: this test's program again, told by its environment what to do.
 
+mod firecracker {
+    pub mod hostile;
+}
+
+use firecracker::hostile;
 use linux_raw_sys::general as raw;
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -76,16 +81,25 @@ struct Handler {
 
 impl Handler {
     fn start(folder: &Folder, more: &[&str]) -> Self {
-        let test = std::env::current_exe().unwrap();
-        let program = test.parent().and_then(Path::parent).unwrap().join("examples/firecracker_handler");
-        assert!(program.exists(), "{} is missing: `cargo build --examples` builds it", program.display());
-        let mut command = Command::new(program);
-        command.arg("--snapshot").arg(folder.0.join("snapshot")).arg("--socket").arg(folder.socket()).args(more);
+        Self::spawn(&mut Self::command(folder, more))
+    }
+
+    /// Starts it, and waits until it listens.
+    fn spawn(command: &mut Command) -> Self {
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
         let lines = lines_of(child.stdout.take().unwrap());
         let handler = Self { child, lines };
         handler.line("waiting for microVMs");
         handler
+    }
+
+    fn command(folder: &Folder, more: &[&str]) -> Command {
+        let test = std::env::current_exe().unwrap();
+        let program = test.parent().and_then(Path::parent).unwrap().join("examples/firecracker_handler");
+        assert!(program.exists(), "{} is missing: `cargo build --examples` builds it", program.display());
+        let mut command = Command::new(program);
+        command.arg("--snapshot").arg(folder.0.join("snapshot")).arg("--socket").arg(folder.socket()).args(more);
+        command
     }
 
     /// Waits for a line that has these words.
@@ -129,6 +143,14 @@ fn lines_of(out: ChildStdout) -> mpsc::Receiver<String> {
     receive
 }
 
+fn wait_until(otherwise: &str, mut done: impl FnMut() -> bool) {
+    let begin = Instant::now();
+    while !done() {
+        assert!(begin.elapsed() < PATIENCE, "{otherwise}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
 /// The number in a line of the table.
 fn number(table: &str, name: &str) -> u64 {
     let line = table.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_else(|| panic!("{name}: {table}"));
@@ -145,12 +167,13 @@ impl Client {
         Self(command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap())
     }
 
+    /// Waits until it has done its part.
+    fn stays(&self, folder: &Folder) {
+        wait_until("a client hangs", || folder.0.join("stays").exists());
+    }
+
     fn succeeds(mut self) {
-        let begin = Instant::now();
-        while self.0.try_wait().unwrap().is_none() {
-            assert!(begin.elapsed() < PATIENCE, "a client hangs");
-            std::thread::sleep(Duration::from_millis(5));
-        }
+        wait_until("a client hangs", || self.0.try_wait().unwrap().is_some());
         let status = self.0.wait().unwrap();
         assert!(status.success(), "{status}");
     }
@@ -197,13 +220,13 @@ fn control<T>(fd: &OwnedFd, number: u32, argument: &mut T) {
 struct Memory {
     ranges: [(usize, usize); 2],
     /// Firecracker keeps both to its end.
-    _kept: (OwnedFd, UnixStream),
+    kept: (OwnedFd, UnixStream),
 }
 
 impl Memory {
-    /// Maps memory, puts it under a userfaultfd, and hands that over.
-    fn resume(socket: &Path) -> Self {
-        let uffd = userfaultfd(u64::from(raw::UFFD_FEATURE_EVENT_REMOVE)).unwrap();
+    /// Maps memory, puts it under a userfaultfd that tells of this too, and hands that over.
+    fn resume(socket: &Path, features: u32) -> Self {
+        let uffd = userfaultfd(u64::from(raw::UFFD_FEATURE_EVENT_REMOVE | features)).unwrap();
         let ranges = [(map(FIRST), FIRST), (map(PAGES - FIRST), PAGES - FIRST)];
         for (at, pages) in ranges {
             let range = raw::uffdio_range { start: at as u64, len: (pages * PAGE) as u64 };
@@ -219,8 +242,8 @@ impl Memory {
         };
         let table = format!("[{},{}]", entry(ranges[0], 0), entry(ranges[1], FIRST));
         let stream = UnixStream::connect(socket).unwrap();
-        send(&stream, table.as_bytes(), Some(uffd.as_raw_fd()));
-        Self { ranges, _kept: (uffd, stream) }
+        send(&stream, table.as_bytes(), &[uffd.as_raw_fd()]);
+        Self { ranges, kept: (uffd, stream) }
     }
 
     fn page(&self, page: usize) -> *mut u8 {
@@ -253,23 +276,25 @@ fn map(pages: usize) -> usize {
     at as usize
 }
 
-/// Sends one message, with a descriptor.
-fn send(stream: &UnixStream, bytes: &[u8], fd: Option<RawFd>) {
-    let mut control = [0_u64; 4];
+/// Sends one message, with descriptors.
+fn send(stream: &UnixStream, bytes: &[u8], fds: &[RawFd]) {
+    let mut control = [0_u64; 8];
     let mut vector = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
+    let payload = size_of_val(fds) as u32;
+    assert!(fds.len() <= 4);
     // SAFETY: zeros are a message header without anything; the rest is filled in as the system wants it.
     let sent = unsafe {
         let mut message: libc::msghdr = MaybeUninit::zeroed().assume_init();
         message.msg_iov = &raw mut vector;
         message.msg_iovlen = 1;
-        if let Some(fd) = fd {
+        if !fds.is_empty() {
             message.msg_control = control.as_mut_ptr().cast();
-            message.msg_controllen = libc::CMSG_SPACE(size_of::<RawFd>() as u32) as _;
+            message.msg_controllen = libc::CMSG_SPACE(payload) as _;
             let header = libc::CMSG_FIRSTHDR(&raw const message);
             (*header).cmsg_level = libc::SOL_SOCKET;
             (*header).cmsg_type = libc::SCM_RIGHTS;
-            (*header).cmsg_len = libc::CMSG_LEN(size_of::<RawFd>() as u32) as _;
-            libc::CMSG_DATA(header).cast::<RawFd>().write_unaligned(fd);
+            (*header).cmsg_len = libc::CMSG_LEN(payload) as _;
+            libc::CMSG_DATA(header).copy_from_nonoverlapping(fds.as_ptr().cast(), payload as usize);
         }
         libc::sendmsg(stream.as_raw_fd(), &raw const message, 0)
     };
@@ -281,7 +306,10 @@ fn send(stream: &UnixStream, bytes: &[u8], fd: Option<RawFd>) {
 fn this_is_a_client() {
     let Ok(role) = std::env::var(ROLE) else { return };
     let socket = PathBuf::from(std::env::var_os(FOLDER).unwrap()).join("socket");
-    let memory = Memory::resume(&socket);
+    if let Some(client) = hostile::client(&role) {
+        return client(&socket);
+    }
+    let memory = Memory::resume(&socket, 0);
     match role.as_str() {
         "in order" => (0..PAGES).for_each(|page| memory.check(page)),
         "by chance" => (0..PAGES).for_each(|step| memory.check(step * 397 % PAGES)),
@@ -290,11 +318,16 @@ fn this_is_a_client() {
         "many threads" => many_threads(&memory),
         "until it is killed" => {
             (0..100).for_each(|page| memory.check(page));
-            fs::write(socket.with_file_name("touched"), b"").unwrap();
-            std::thread::sleep(PATIENCE);
+            stay(&socket);
         }
         role => panic!("{role}"),
     }
+}
+
+/// What a client does that has done its part, and is to be killed.
+fn stay(socket: &Path) {
+    fs::write(socket.with_file_name("stays"), b"").unwrap();
+    std::thread::sleep(PATIENCE);
 }
 
 /// Pages that were given back read as zero, whether they had been touched before or not; others as ever.
@@ -415,11 +448,7 @@ fn a_client_that_dies_is_let_go_and_others_go_on() {
     let folder = Folder::new("dies");
     let handler = Handler::start(&folder, &["--codec", "zstd:1"]);
     let mut client = Client::start(&folder, "until it is killed");
-    let begin = Instant::now();
-    while !folder.0.join("touched").exists() {
-        assert!(begin.elapsed() < PATIENCE);
-        std::thread::sleep(Duration::from_millis(5));
-    }
+    client.stays(&folder);
     client.0.kill().unwrap();
     client.0.wait().unwrap();
     handler.line("microVM 1 ended");
@@ -452,7 +481,7 @@ fn what_is_no_handshake_is_refused_and_others_go_on() {
     ];
     for (message, fd) in wrong {
         let stream = UnixStream::connect(folder.socket()).unwrap();
-        send(&stream, message.as_bytes(), fd);
+        send(&stream, message.as_bytes(), fd.as_slice());
         // The handler lets go of the connection.
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         let gone = std::io::Read::read(&mut &stream, &mut [0]);

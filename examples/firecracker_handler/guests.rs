@@ -156,6 +156,7 @@ impl Guests {
             match refused.kind() {
                 ErrorKind::WouldBlock => return,
                 ErrorKind::Interrupted | ErrorKind::ConnectionAborted => {}
+                _ if self.let_oldest_go() => {}
                 _ => {
                     // The listener stays ready, and would be tried again and again.
                     self.full = Some(Instant::now() + LOOK);
@@ -166,15 +167,19 @@ impl Guests {
     }
 
     fn greet(&mut self, stream: UnixStream) {
-        if self.handshakes.len() >= MOST_HANDSHAKES
-            && let Some(oldest) = self.handshakes.pop_front()
-        {
-            self.hear_one(oldest, true);
+        if self.handshakes.len() >= MOST_HANDSHAKES {
+            self.let_oldest_go();
         }
         match Handshake::new(stream) {
             Ok(handshake) => self.handshakes.push_back(handshake),
             Err(problem) => warn(&problem),
         }
+    }
+
+    /// Makes room for a connection, if it can.
+    fn let_oldest_go(&mut self) -> bool {
+        let oldest = self.handshakes.pop_front();
+        oldest.map(|handshake| self.hear_one(handshake, true)).is_some()
     }
 
     fn look(&mut self) {

@@ -1,0 +1,219 @@
+//! Clients that mean ill, or are odd: the handler serves others all the same, and keeps nothing for them.
+
+use crate::{Client, Folder, Handler, Memory, PATIENCE, may, number, send, stay, userfaultfd, wait_until};
+use linux_raw_sys::general as raw;
+use std::fs;
+use std::io::Read;
+use std::os::fd::AsRawFd;
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::Stdio;
+
+/// Descriptors that the handler may have where there are to be few.
+const FEW: u64 = 40;
+
+/// What a client of this kind does in its process.
+pub fn client(role: &str) -> Option<fn(&Path)> {
+    match role {
+        "lets reads wait" => Some(lets_reads_wait),
+        "forks" => Some(forks),
+        "has the lowest address" => Some(has_the_lowest_address),
+        "leaves its connection to a child" => Some(leaves_its_connection),
+        _ => None,
+    }
+}
+
+/// Takes back, again and again, that reads of its userfaultfd don't wait.
+fn lets_reads_wait(socket: &Path) {
+    let memory = Memory::resume(socket, 0);
+    for page in 0..100 {
+        let fd = memory.kept.0.as_raw_fd();
+        // SAFETY: calls on numbers.
+        let done = unsafe { libc::fcntl(fd, libc::F_SETFL, libc::fcntl(fd, libc::F_GETFL) & !libc::O_NONBLOCK) };
+        assert_eq!(done, 0);
+        memory.check(page);
+    }
+    // SAFETY: as above.
+    assert_eq!(unsafe { libc::fcntl(memory.kept.0.as_raw_fd(), libc::F_SETFL, libc::O_RDWR) }, 0);
+    stay(socket);
+}
+
+/// Its userfaultfd tells of forks, which end when that was read, and each of which makes a descriptor for the reader.
+fn forks(socket: &Path) {
+    let memory = Memory::resume(socket, raw::UFFD_FEATURE_EVENT_FORK);
+    for page in 0..100 {
+        // SAFETY: the child calls nothing but the system, and that to end.
+        match unsafe { libc::fork() } {
+            // SAFETY: as above.
+            0 => unsafe { libc::_exit(0) },
+            // SAFETY: no status is asked for.
+            child => assert_eq!(unsafe { libc::waitpid(child, std::ptr::null_mut(), 0) }, child),
+        }
+        memory.check(page);
+    }
+    stay(socket);
+}
+
+/// Hands memory over at the lowest address that the system takes, whether or not there is any.
+fn has_the_lowest_address(socket: &Path) {
+    let uffd = userfaultfd(0).unwrap();
+    let stream = UnixStream::connect(socket).unwrap();
+    send(&stream, b"[{\"base_host_virt_addr\":65536,\"size\":65536,\"offset\":0}]", &[uffd.as_raw_fd()]);
+    stay(socket);
+}
+
+/// Has a child that keeps the connection open until the other side ends it.
+fn leaves_its_connection(socket: &Path) {
+    let memory = Memory::resume(socket, 0);
+    memory.check(0);
+    let mut polled = libc::pollfd { fd: memory.kept.1.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+    // SAFETY: the child calls nothing but the system: it waits, at most as long as the tests do, and ends.
+    unsafe {
+        if libc::fork() == 0 {
+            libc::poll(&raw mut polled, 1, PATIENCE.as_millis() as libc::c_int);
+            libc::_exit(0);
+        }
+    }
+    stay(socket);
+}
+
+/// Starts a client, and waits until it has done its part.
+fn staying(folder: &Folder, role: &str) -> Client {
+    let client = Client::start(folder, role);
+    client.stays(folder);
+    client
+}
+
+fn descriptors(handler: &Handler) -> usize {
+    fs::read_dir(format!("/proc/{}/fd", handler.child.id())).unwrap().count()
+}
+
+/// A handler that may have few descriptors.
+fn with_few_descriptors(folder: &Folder) -> Handler {
+    let mut command = Handler::command(folder, &[]);
+    let few = libc::rlimit { rlim_cur: 20, rlim_max: FEW };
+    // SAFETY: what runs in the child is one call, which reads the limit.
+    unsafe {
+        command.pre_exec(move || {
+            assert_eq!(libc::setrlimit(libc::RLIMIT_NOFILE, &raw const few), 0);
+            Ok(())
+        })
+    };
+    Handler::spawn(command.stderr(Stdio::null()))
+}
+
+#[test]
+fn a_client_that_lets_reads_wait_keeps_nobody_waiting() {
+    if !may() {
+        return;
+    }
+    let folder = Folder::new("waits");
+    let handler = Handler::start(&folder, &[]);
+    let _one = staying(&folder, "lets reads wait");
+    Client::start(&folder, "in order").succeeds();
+    handler.line("microVM 2 ended");
+    assert_eq!(number(&handler.stop(), "of them still running"), 1);
+}
+
+#[test]
+fn a_client_that_forks_leaves_no_descriptor_behind() {
+    if !may() {
+        return;
+    }
+    let folder = Folder::new("forks");
+    let handler = Handler::start(&folder, &[]);
+    let before = descriptors(&handler);
+    let _one = staying(&folder, "forks");
+    // The client's two, and none for the children.
+    wait_until("descriptors are left", || descriptors(&handler) <= before + 2);
+    assert_eq!(number(&handler.stop(), "of them still running"), 1);
+}
+
+#[test]
+fn odd_clients_that_die_are_let_go() {
+    if !may() {
+        return;
+    }
+    for role in ["has the lowest address", "leaves its connection to a child"] {
+        let folder = Folder::new("odd");
+        let handler = Handler::start(&folder, &[]);
+        drop(staying(&folder, role));
+        handler.line("microVM 1 ended");
+        assert_eq!(number(&handler.stop(), "of them still running"), 0);
+    }
+}
+
+#[test]
+fn connections_that_say_nothing_leave_room_for_others() {
+    if !may() {
+        return;
+    }
+    let folder = Folder::new("silent");
+    // With few descriptors it has none for more connections; with many it takes no more.
+    for few in [true, false] {
+        let handler = if few {
+            with_few_descriptors(&folder)
+        } else {
+            Handler::spawn(Handler::command(&folder, &[]).stderr(Stdio::null()))
+        };
+        let silent: Vec<_> = (0..100).map(|_| UnixStream::connect(folder.socket()).unwrap()).collect();
+        Client::start(&folder, "in order").succeeds();
+        handler.line("microVM 1 ended");
+        assert!(descriptors(&handler) < 80);
+        // Those that were let go are the oldest.
+        silent[0].set_read_timeout(Some(PATIENCE)).unwrap();
+        assert_eq!(Read::read(&mut &silent[0], &mut [0]).unwrap(), 0);
+        handler.stop();
+    }
+}
+
+#[test]
+fn it_takes_as_many_descriptors_as_it_may_have() {
+    let folder = Folder::new("limit");
+    let handler = with_few_descriptors(&folder);
+    let limits = fs::read_to_string(format!("/proc/{}/limits", handler.child.id())).unwrap();
+    let line = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
+    assert_eq!(line.split_whitespace().nth(3), Some(FEW.to_string().as_str()), "{line}");
+    handler.stop();
+}
+
+#[test]
+fn messages_that_bring_too_much_are_refused_before_they_end() {
+    if !may() {
+        return;
+    }
+    let folder = Folder::new("much");
+    let handler = Handler::start(&folder, &[]);
+    let uffd = userfaultfd(0).unwrap();
+    let long = "[".to_owned() + &" ".repeat(64 << 10);
+    let refused: [(&str, &[_]); 2] = [("[", &[uffd.as_raw_fd(); 4]), (&long, &[uffd.as_raw_fd()])];
+    for (message, fds) in refused {
+        let stream = UnixStream::connect(folder.socket()).unwrap();
+        send(&stream, message.as_bytes(), fds);
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        // Letting go of a connection that has more to say resets it.
+        match Read::read(&mut &stream, &mut [0]) {
+            Ok(bytes) => assert_eq!(bytes, 0),
+            Err(error) => assert_eq!(error.raw_os_error(), Some(libc::ECONNRESET)),
+        }
+    }
+    handler.stop();
+}
+
+#[test]
+fn it_serves_on_when_nobody_reads_what_it_prints() {
+    if !may() {
+        return;
+    }
+    let folder = Folder::new("unread");
+    let mut command = Handler::command(&folder, &[]);
+    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    drop((child.stdout.take(), child.stderr.take()));
+    let (_, lines) = std::sync::mpsc::channel();
+    let handler = Handler { child, lines };
+    wait_until("it does not listen", || UnixStream::connect(folder.socket()).is_ok());
+    Client::start(&folder, "in order").succeeds();
+    Client::start(&folder, "by chance").succeeds();
+    assert_eq!(handler.stop(), "");
+}
