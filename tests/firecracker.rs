@@ -4,6 +4,7 @@
 //! Each client is a process: this test's program again, told by its environment what to do.
 
 mod firecracker {
+    pub mod deaths;
     pub mod hostile;
 }
 
@@ -167,11 +168,6 @@ impl Client {
         Self(command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap())
     }
 
-    /// Waits until it has done its part.
-    fn stays(&self, folder: &Folder) {
-        wait_until("a client hangs", || folder.0.join("stays").exists());
-    }
-
     fn succeeds(mut self) {
         wait_until("a client hangs", || self.0.try_wait().unwrap().is_some());
         let status = self.0.wait().unwrap();
@@ -324,6 +320,13 @@ fn this_is_a_client() {
     }
 }
 
+/// Starts a client, and waits until it has done its part.
+fn staying(folder: &Folder, role: &str) -> Client {
+    let client = Client::start(folder, role);
+    wait_until("a client hangs", || folder.0.join("stays").exists());
+    client
+}
+
 /// What a client does that has done its part, and is to be killed.
 fn stay(socket: &Path) {
     fs::write(socket.with_file_name("stays"), b"").unwrap();
@@ -447,8 +450,7 @@ fn a_client_that_dies_is_let_go_and_others_go_on() {
     }
     let folder = Folder::new("dies");
     let handler = Handler::start(&folder, &["--codec", "zstd:1"]);
-    let mut client = Client::start(&folder, "until it is killed");
-    client.stays(&folder);
+    let mut client = staying(&folder, "until it is killed");
     client.0.kill().unwrap();
     client.0.wait().unwrap();
     handler.line("microVM 1 ended");

@@ -3,7 +3,7 @@
 use super::Result;
 use std::ffi::OsString;
 use std::path::PathBuf;
-use zsalloc::Codec;
+use zsalloc::{Codec, OnDeath};
 
 /// What `--help` prints.
 pub const USAGE: &str = "\
@@ -17,10 +17,13 @@ Options:
   --pool-limit BYTES  most bytes that the compressed pages may take; K, M and G multiply by 1024; default: none
   --codec CODEC       lz4, zstd, or zstd:LEVEL with a level of 1 to 22; default lz4
   --ahead PAGES       most pages that are filled for one fault, when memory is gone through in order: 1 to 64; default 8
+  --on-death WHAT     what a guardian, a process beside this one, does with microVMs that still run when this one ends,
+                      even by SIGKILL: kill, or freeze, which has them stop at the next page that they have not touched
+                      yet; needs Linux 5.9; default: no guardian
   --help              this text
 
 It runs until SIGINT or SIGTERM, and then prints what it did. MicroVMs that still run then stop at the next page
-that they have not touched yet. Guest memory has to have pages of 4 KiB.
+that they have not touched yet, as long as they or a guardian have their userfaultfd open: else they read zeros. Guest memory has to have pages of 4 KiB.
 
 Exit status: 0; 2 if arguments, the snapshot or memory would not do.
 ";
@@ -46,6 +49,8 @@ pub struct Args {
     pub codec: Codec,
     /// Most pages for one fault, 0 for the default.
     pub ahead: usize,
+    /// What becomes of microVMs when this process dies; none: nobody sees to it.
+    pub on_death: Option<OnDeath>,
 }
 
 /// Reads the arguments that follow the program's name.
@@ -64,6 +69,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command> {
             "--pool-limit" => parsed.pool_limit = bytes(&text(value()?)?)?,
             "--codec" => parsed.codec = codec(&text(value()?)?)?,
             "--ahead" => parsed.ahead = pages(&text(value()?)?)?,
+            "--on-death" => parsed.on_death = Some(on_death(&text(value()?)?)?),
             _ => return Err(format!("there is no option {name}; --help tells which there are")),
         }
     }
@@ -103,4 +109,12 @@ fn codec(text: &str) -> Result<Codec> {
 fn pages(text: &str) -> Result<usize> {
     let number = text.parse::<usize>().ok();
     number.filter(|pages| (1..=64).contains(pages)).ok_or_else(|| format!("{text} is no number of pages: 1 to 64"))
+}
+
+fn on_death(text: &str) -> Result<OnDeath> {
+    match text {
+        "kill" => Ok(OnDeath::Kill),
+        "freeze" => Ok(OnDeath::Freeze),
+        _ => Err(format!("{text} is nothing to do on death: kill, or freeze")),
+    }
 }

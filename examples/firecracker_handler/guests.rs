@@ -2,6 +2,7 @@
 
 use super::Result;
 use super::args::Args;
+use super::guard::Guard;
 use super::handshake::{Handshake, Said};
 use super::report;
 use super::snapshot::Snapshot;
@@ -11,7 +12,7 @@ use std::io::ErrorKind;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::time::{Duration, Instant};
-use zsalloc::{Guest, GuestOptions, GuestStats};
+use zsalloc::{Guest, GuestOptions, GuestStats, WatchId};
 
 /// How often guests are asked whether they have ended, and connections are looked at that say nothing.
 const LOOK: Duration = Duration::from_millis(200);
@@ -24,6 +25,8 @@ const SOON: Duration = Duration::from_millis(1);
 struct Running {
     number: u64,
     guest: Guest,
+    /// What the guardian calls it.
+    watched: Option<WatchId>,
     /// Until it ends, which is when its process does, mostly. Nothing more is said.
     stream: Option<UnixStream>,
     /// It is to be served again, though its descriptor may have nothing to read.
@@ -37,6 +40,7 @@ pub struct Guests {
     snapshot: Snapshot,
     listener: UnixListener,
     stop: OwnedFd,
+    guard: Guard,
     options: GuestOptions,
     /// The oldest first.
     handshakes: VecDeque<Handshake>,
@@ -48,10 +52,10 @@ pub struct Guests {
 
 impl Guests {
     /// None yet.
-    pub fn new(snapshot: Snapshot, listener: UnixListener, stop: OwnedFd, args: &Args) -> Result<Self> {
+    pub fn new(snapshot: Snapshot, listener: UnixListener, stop: OwnedFd, guard: Guard, args: &Args) -> Self {
         let options = GuestOptions { pages_at_once: args.ahead };
         let (handshakes, full, running, total) = (VecDeque::new(), None, Vec::new(), report::Total::default());
-        Ok(Self { snapshot, listener, stop, options, handshakes, full, running, total })
+        Self { snapshot, listener, stop, guard, options, handshakes, full, running, total }
     }
 
     /// Serves until a signal says to stop.
@@ -132,12 +136,14 @@ impl Guests {
     }
 
     fn begin(&mut self, said: Said, stream: UnixStream) {
-        match Guest::new(&self.snapshot.area, said.uffd, &said.ranges, &self.options) {
-            Ok(guest) => {
+        let guest = Guest::new(&self.snapshot.area, said.uffd, &said.ranges, &self.options);
+        match guest.and_then(|guest| Ok((self.guard.watch(&guest, &stream)?, guest))) {
+            Ok((watched, guest)) => {
                 self.total.guests += 1;
                 let number = self.total.guests;
                 say(&report::began(number, said.ranges.len(), &guest.stats()));
-                self.running.push(Running { number, guest, stream: Some(stream), again: true, refused: None });
+                let stream = Some(stream);
+                self.running.push(Running { number, guest, watched, stream, again: true, refused: None });
             }
             Err(error) => warn(&format!("a microVM is refused: {error}")),
         }
@@ -189,15 +195,23 @@ impl Guests {
     }
 
     fn let_go(&mut self) {
-        let total = &mut self.total;
+        let (total, guard) = (&mut self.total, &self.guard);
         self.running.retain(|running| {
             let stats = running.guest.stats();
             if stats.ended {
                 total.add(&stats);
+                guard.forget(running.watched);
                 say(&report::ended(running.number, &stats));
             }
             !stats.ended
         });
+    }
+
+    /// If there are no guests, the guardian ends with this process. Otherwise it sees to them, when this one is no more.
+    pub fn end(&mut self) {
+        if self.running.is_empty() {
+            self.guard.dismiss();
+        }
     }
 
     /// What was done, for all guests, and those that still run.

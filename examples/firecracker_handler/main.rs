@@ -4,6 +4,7 @@
 //! Give its socket to Firecracker as the memory backend of `PUT /snapshot/load`, with the backend type `Uffd`.
 
 mod args;
+mod guard;
 mod guests;
 mod handshake;
 mod report;
@@ -55,14 +56,17 @@ fn run(args: &args::Args) -> Result<()> {
     if let Err(error) = system::allow_descriptors() {
         warn(&format!("the limit of descriptors stays as it is: {error}"));
     }
+    // It is forked from this process, while that has little memory.
+    let guard = guard::Guard::start(args.on_death)?;
     let snapshot = snapshot::load(args)?;
     say(&report::stored(&snapshot)?);
     let listener = listen(&args.socket)?;
     let _socket = Socket(args.socket.clone());
     say(&format!("waiting for microVMs on {}", args.socket.display()));
-    let mut guests = guests::Guests::new(snapshot, listener, stop, args)?;
+    let mut guests = guests::Guests::new(snapshot, listener, stop, guard, args);
     guests.serve()?;
     say(guests.table()?.trim_end());
+    guests.end();
     Ok(())
 }
 

@@ -94,6 +94,16 @@ pub fn stop_signals() -> Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
+/// The process that made the connection; none if it can't be seen from here.
+pub fn peer(stream: &UnixStream) -> Option<i32> {
+    let mut peer = libc::ucred { pid: 0, uid: 0, gid: 0 };
+    let mut bytes = size_of::<libc::ucred>() as libc::socklen_t;
+    let at = (&raw mut peer).cast();
+    // SAFETY: so many bytes can be written there.
+    let done = unsafe { libc::getsockopt(stream.as_raw_fd(), libc::SOL_SOCKET, libc::SO_PEERCRED, at, &raw mut bytes) };
+    (done == 0 && peer.pid > 0).then_some(peer.pid)
+}
+
 /// Allows this process as many descriptors as it may have. It has two for each microVM.
 pub fn allow_descriptors() -> Result<()> {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };

@@ -1,6 +1,6 @@
 //! Clients that mean ill, or are odd: the handler serves others all the same, and keeps nothing for them.
 
-use crate::{Client, Folder, Handler, Memory, PATIENCE, may, number, send, stay, userfaultfd, wait_until};
+use crate::{Client, Folder, Handler, Memory, PATIENCE, may, number, send, stay, staying, userfaultfd, wait_until};
 use linux_raw_sys::general as raw;
 use std::fs;
 use std::io::Read;
@@ -20,6 +20,7 @@ pub fn client(role: &str) -> Option<fn(&Path)> {
         "forks" => Some(forks),
         "has the lowest address" => Some(has_the_lowest_address),
         "leaves its connection to a child" => Some(leaves_its_connection),
+        "keeps nothing" => Some(crate::firecracker::deaths::keeps_nothing),
         _ => None,
     }
 }
@@ -76,13 +77,6 @@ fn leaves_its_connection(socket: &Path) {
         }
     }
     stay(socket);
-}
-
-/// Starts a client, and waits until it has done its part.
-fn staying(folder: &Folder, role: &str) -> Client {
-    let client = Client::start(folder, role);
-    client.stays(folder);
-    client
 }
 
 fn descriptors(handler: &Handler) -> usize {
