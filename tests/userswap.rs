@@ -64,9 +64,7 @@ fn memory_outgrows_its_limit_and_every_page_is_right() {
 
 #[test]
 fn eight_threads_and_a_file() {
-    // Each thread costs private memory of its own, about 100 KiB, and what is allowed beyond a small limit is little
-    // more than that of eight.
-    let mut args = vec!["--memory=160M", "--limit=80M", "--threads=8", "--pool-limit=12M", "--backing=pages"];
+    let mut args = vec!["--memory=64M", "--limit=16M", "--threads=8", "--pool-limit=12M", "--backing=pages"];
     args.extend(["--workload=random", "--quiet"]);
     let Some((figures, out)) = small("file", &args) else { return };
     assert_eq!((out.as_str(), &figures["well"]), ("", &Value::from(true)));
@@ -79,6 +77,33 @@ fn pages_that_are_moved_to_a_staging_range() {
     assert_eq!((&figures["evict"], &figures["well"]), (&Value::from("move"), &Value::from(true)));
     assert!(out.contains("moved to a staging range"), "{out}");
     assert!(figures["statistics"]["pager"]["counts"]["staged"].as_u64().unwrap() > 0);
+}
+
+#[test]
+fn eight_threads_begin_and_end_and_what_they_had_is_not_the_regions() {
+    // Each costs private memory of its own, about 100 KiB, and what is allowed beyond a small limit is little more
+    // than that of eight.
+    let Some((figures, _)) = small("eight", &["--memory=64M", "--limit=16M", "--pool-limit=40M", "--threads=8"]) else {
+        return;
+    };
+    assert_eq!((&figures["well"], &figures["resident"]["held"]), (&Value::from(true), &Value::from(true)));
+    assert!(figures["resident"]["largest_bytes"].as_u64().unwrap() >= 15 << 20);
+}
+
+#[test]
+fn a_limit_that_does_not_hold_is_told() {
+    // There is nowhere for the pages to go.
+    let folder = folder("exceeded");
+    let output = run(&folder, &["--memory=24M", "--limit=8M", "--pool-limit=4M", "--seconds=0.1", "--plot=plot.svg"]);
+    fs::remove_dir_all(&folder).unwrap();
+    if output.status.code() == Some(77) {
+        eprintln!("skipped: this user may not serve faults");
+        return;
+    }
+    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert_eq!(output.status.code(), Some(1), "{out}{err}");
+    assert!(err.contains("region and staging range had") && !err.contains("not as it was written"), "{err}");
+    assert!(out.contains("EXCEEDED") && out.contains("for none could go"), "{out}");
 }
 
 #[test]

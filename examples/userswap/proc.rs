@@ -15,23 +15,34 @@ pub fn resident(range: &Range<usize>, pages: &mut Vec<u8>) -> u64 {
     pages.iter().map(|page| u64::from(page & 1)).sum::<u64>() * PAGE as u64
 }
 
-/// Private bytes of all mappings that are in none of the ranges, as the system tells: tables, the heap, and the stacks.
-/// Takes some twenty milliseconds, if there is a gigabyte in memory.
-pub fn others(ranges: &[&Range<usize>]) -> u64 {
-    others_in(&fs::read_to_string("/proc/self/smaps").unwrap_or_default(), ranges)
+/// Private bytes of the mappings of this process.
+#[derive(Clone, Copy, Default, PartialEq, Debug)]
+pub struct Mappings {
+    /// Of those in some ranges.
+    pub inside: u64,
+    /// Of all others: tables, the heap, and the stacks.
+    pub others: u64,
 }
 
-fn others_in(text: &str, ranges: &[&Range<usize>]) -> u64 {
-    let (mut bytes, mut start) = (0, 0);
+/// What the mappings in these ranges have, and what all others have, as the system tells. Takes some twenty
+/// milliseconds, if there is a gigabyte in memory: what moves meanwhile may be counted twice, or not at all.
+pub fn mappings(ranges: &[&Range<usize>]) -> Mappings {
+    mappings_in(&fs::read_to_string("/proc/self/smaps").unwrap_or_default(), ranges)
+}
+
+fn mappings_in(text: &str, ranges: &[&Range<usize>]) -> Mappings {
+    let (mut found, mut start) = (Mappings::default(), 0);
     for line in text.lines() {
         let first = line.split('-').next().and_then(|word| usize::from_str_radix(word, 16).ok());
         if let Some(at) = first.filter(|_| !line.contains("kB")) {
             start = at;
-        } else if line.starts_with("Anonymous:") && !ranges.iter().any(|range| range.contains(&start)) {
-            bytes += field(line, "Anonymous:");
+        } else if line.starts_with("Anonymous:") {
+            let inside = ranges.iter().any(|range| range.contains(&start));
+            let bytes = if inside { &mut found.inside } else { &mut found.others };
+            *bytes += field(line, "Anonymous:");
         }
     }
-    bytes
+    found
 }
 
 /// Bytes of memory that this process has to itself: all that is resident, but for pages of files, which the system can
@@ -80,11 +91,12 @@ mod tests {
         let touched = std::hint::black_box(vec![1u8; 32 << 20]);
         let at = (touched.as_ptr() as usize).next_multiple_of(PAGE);
         assert_eq!(resident(&(at..at + (31 << 20)), &mut Vec::new()), 31 << 20);
-        assert!(others(&[]) > 32 << 20);
+        assert!(mappings(&[]).others > 32 << 20);
         assert!(Process::now().unwrap().anonymous > before + (16 << 20));
         let text =
             "1000-3000 rw-p 0 00:00 0\nRss: 8 kB\nAnonymous: 4 kB\nff000-100000 rw-p 0 00:00 0 \nAnonymous: 8 kB\n";
-        assert_eq!(others_in(text, &[&(0x1000..0x3000), &(0x3000..0x4000)]), 8192);
+        let found = mappings_in(text, &[&(0x1000..0x3000), &(0x3000..0x4000)]);
+        assert_eq!(found, Mappings { inside: 4096, others: 8192 });
         assert_eq!(field("VmRSS:  3 kB\nRssAnon:\t    12 kB\n", "RssAnon:"), 12 * 1024);
     }
 }

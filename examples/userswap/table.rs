@@ -55,9 +55,21 @@ fn write_limits(out: &mut String, report: &Report) -> fmt::Result {
         watched.looks,
         EVERY.as_millis()
     )?;
+    if watched.counted > 0 {
+        writeln!(
+            out,
+            "near to what is allowed, or above: {} of them. There both ranges have what smaps said at once, as far as RssAnon\n\
+            allows for it: pages come and go while smaps is read",
+            watched.counted
+        )?;
+    }
     let over = report.held.pager.counts.over_limit;
     if over > 0 {
-        writeln!(out, "{over} pages were let in above the limit, for the pool was full and had nowhere to write to")?;
+        writeln!(
+            out,
+            "{over} pages were let in above the limit, for none could go: the pool was full and had nowhere to write to,\n\
+            or all that was left was being evicted by others, held or pinned"
+        )?;
     }
     writeln!(out)
 }
@@ -151,6 +163,7 @@ pub fn json(report: &Report) -> String {
         "resident": limit(args.limit, Watched::may_resident(args), watched.most_resident),
         "process": limit(args.limit + args.pool_limit, Watched::may_process(args), watched.most_process),
         "looks": watched.looks,
+        "counted_by_smaps": watched.counted,
         "look_us": watched.looking.as_secs_f64() * 1e6 / watched.looks.max(1) as f64,
         "longest_gap_ms": watched.longest_gap.as_secs_f64() * 1e3,
         "effective_memory": report.gained(),

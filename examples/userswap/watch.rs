@@ -3,7 +3,7 @@
 use super::args::Args;
 use super::latency::Counted;
 use super::memory::Memory;
-use super::proc::{self, Process};
+use super::proc::{self, Mappings, Process};
 use super::workload::Progress;
 use super::{MIB, PAGE, Result};
 use std::ops::Range;
@@ -18,6 +18,9 @@ pub const EVERY: Duration = Duration::from_millis(10);
 const FOR_A_POINT: u32 = 10;
 /// How often it looks what other mappings have.
 const OTHERS_EVERY: Duration = Duration::from_secs(1);
+/// A look that comes so near to what is allowed is not believed: other mappings may have grown or shrunk since they were
+/// looked at, for each thread has a stack and a heap. Much more than that is not freed but at the end of a workload.
+const NEAR: u64 = MIB / 2;
 /// Most points that are kept; then every second goes, and new ones are half as often.
 const MOST_POINTS: usize = 2000;
 
@@ -28,7 +31,8 @@ pub struct Point {
     pub seconds: f64,
     /// What was done.
     pub phase: usize,
-    /// Of private memory, beyond what other mappings had a little before.
+    /// Of private memory, beyond what other mappings had a little before; if that is near to what is allowed, what the
+    /// region and the staging range had straight after.
     pub resident: u64,
     /// Of the region, in memory.
     pub region: u64,
@@ -63,8 +67,10 @@ pub struct Watched {
     pub longest_gap: Duration,
     /// The most private bytes of mappings other than those of the region and the staging range.
     pub most_others: u64,
-    /// The most private bytes beyond the smaller of what the other mappings had the last two times.
+    /// The most bytes of the region and the staging range.
     pub most_resident: u64,
+    /// How often they were near to what is allowed, or above it, and were counted by themselves.
+    pub counted: u64,
     /// The most bytes of the process.
     pub most_process: u64,
 }
@@ -82,6 +88,17 @@ impl Watched {
     }
 }
 
+/// What the region and the staging range had when all private memory was looked at. All mappings are counted after
+/// that, which takes a while in which pages come and go, and what other mappings had before is known: what they had at
+/// the moment itself is taken to be between the two. So what was counted afterwards is believed as far as it is
+/// possible: what is above the limit however much the others had stays an excess though it went meanwhile, and pages
+/// that were counted twice since they moved make none.
+fn judged(private: u64, before: [u64; 2], after: Mappings) -> u64 {
+    let least = before[0].min(before[1]).min(after.others);
+    let most = before[0].max(before[1]).max(after.others);
+    after.inside.clamp(private.saturating_sub(most), private.saturating_sub(least))
+}
+
 /// The thread's.
 pub struct Watcher<'a> {
     region: Range<usize>,
@@ -91,6 +108,9 @@ pub struct Watcher<'a> {
     entries: Vec<u8>,
     /// Private bytes of other mappings, the last two times, and when that was.
     others: ([u64; 2], Instant),
+    /// What was done then.
+    phase: usize,
+    may: u64,
     begin: Instant,
     every: u32,
     last: (Instant, u64, u64, Counted),
@@ -99,17 +119,17 @@ pub struct Watcher<'a> {
 
 impl<'a> Watcher<'a> {
     /// It begins now.
-    pub fn new(memory: &Memory<'_>, pager: &'a Pager, progress: &'a Progress) -> Result<Self> {
+    pub fn new(memory: &Memory<'_>, pager: &'a Pager, progress: &'a Progress, args: &Args) -> Result<Self> {
         let (begin, none) = (Instant::now(), progress.latencies.read());
         let range = |at: usize, bytes: usize| at..at + bytes;
         let region = range(memory.at() as usize, memory.pages() * PAGE);
         let (at, bytes) = pager.staging_range();
         let staging = range(at, bytes);
         Process::now()?;
-        let others = ([proc::others(&[&region, &staging]); 2], begin);
-        let entries = vec![0; memory.pages()];
-        let (last, seen) = ((begin, 0, 0, none), Watched::default());
-        Ok(Self { region, staging, pager, progress, entries, others, begin, every: FOR_A_POINT, last, seen })
+        let others = ([proc::mappings(&[&region, &staging]).others; 2], begin);
+        let (phase, may, entries) = (0, Watched::may_resident(args), vec![0; memory.pages()]);
+        let (last, seen, every) = ((begin, 0, 0, none), Watched::default(), FOR_A_POINT);
+        Ok(Self { region, staging, pager, progress, entries, others, phase, may, begin, every, last, seen })
     }
 
     /// Looks until it is to stop. The latest point is for the display.
@@ -137,8 +157,20 @@ impl<'a> Watcher<'a> {
     }
 
     fn look(&mut self) -> Point {
+        let phase = self.progress.phase.load(Relaxed);
+        if phase != self.phase {
+            // The threads of what was done before are gone, and what they had.
+            self.phase = phase;
+            self.others.0 = [self.mappings().others; 2];
+        }
         let process = Process::now().unwrap_or_default();
-        let resident = process.anonymous.saturating_sub(self.others.0[0].min(self.others.0[1]));
+        let mut resident = process.anonymous.saturating_sub(self.others.0[0].min(self.others.0[1]));
+        if resident > self.may.saturating_sub(NEAR) {
+            let now = self.mappings();
+            resident = judged(process.anonymous, self.others.0, now);
+            self.others.0 = [now.others; 2];
+            self.seen.counted += 1;
+        }
         let all = process.anonymous + process.shared;
         let seen = &mut self.seen;
         seen.looks += 1;
@@ -147,14 +179,19 @@ impl<'a> Watcher<'a> {
         Point { resident, process: all, ..Point::default() }
     }
 
+    fn mappings(&mut self) -> Mappings {
+        let found = proc::mappings(&[&self.region, &self.staging]);
+        self.others.1 = Instant::now();
+        self.seen.most_others = self.seen.most_others.max(found.others);
+        found
+    }
+
     /// Adds what the library counts, and what the threads do.
     fn complete(&mut self, mut point: Point) -> Point {
         point.staged = proc::resident(&self.staging, &mut self.entries);
         point.region = proc::resident(&self.region, &mut self.entries);
         if self.others.1.elapsed() >= OTHERS_EVERY {
-            let others = proc::others(&[&self.region, &self.staging]);
-            self.others = ([self.others.0[1], others], Instant::now());
-            self.seen.most_others = self.seen.most_others.max(others);
+            self.others.0 = [self.others.0[1], self.mappings().others];
         }
         let now = Instant::now();
         if let Ok(snapshot) = self.pager.snapshot() {
@@ -185,5 +222,23 @@ impl<'a> Watcher<'a> {
             });
             self.every *= 2;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_other_mappings_have_is_no_excess_and_an_excess_is_not_hidden() {
+        let after = |inside, others| Mappings { inside, others };
+        // Threads came, and the others grew from 10 to 15.
+        assert_eq!(judged(115, [10, 10], after(100, 15)), 100);
+        // Pages were dropped before they were counted: what can't have been of the others was there.
+        assert_eq!(judged(135, [10, 11], after(90, 15)), 120);
+        // Threads went, and the others shrank from 15 to 10: 105 were there, and are.
+        assert_eq!(judged(115, [15, 15], after(105, 10)), 105);
+        // Pages moved while they were counted, and were counted twice.
+        assert_eq!(judged(110, [10, 10], after(130, 10)), 100);
     }
 }
