@@ -22,6 +22,8 @@ pub mod maps;
 #[cfg(feature = "uffd")]
 mod messages;
 #[cfg(feature = "uffd")]
+pub mod own_memory;
+#[cfg(feature = "uffd")]
 pub mod signals;
 #[cfg(feature = "uffd")]
 pub mod swapped;

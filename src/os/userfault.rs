@@ -363,16 +363,6 @@ impl Os {
         usize::try_from(done).map_err(|_| last_errno())
     }
 
-    /// Writes zeros to a page of this process that its owner may unmap meanwhile.
-    pub fn write_zeros(&self, at: usize) -> Result<()> {
-        static ZEROS: [u8; crate::units::PAGE] = [0; crate::units::PAGE];
-        let local = libc::iovec { iov_base: ZEROS.as_ptr().cast_mut().cast(), iov_len: ZEROS.len() };
-        let remote = libc::iovec { iov_base: at as *mut _, iov_len: ZEROS.len() };
-        // SAFETY: the page of zeros can be read; the rest the system checks.
-        let done = unsafe { libc::process_vm_writev(libc::getpid(), &raw const local, 1, &raw const remote, 1, 0) };
-        if usize::try_from(done) == Ok(ZEROS.len()) { Ok(()) } else { Err(last_errno()) }
-    }
-
     /// Makes a hole in a memory file, wherever it is mapped.
     pub fn punch(&self, fd: &OwnedFd, offset: u64, bytes: usize) -> Result<()> {
         self.may(Call::Punch)?;

@@ -10,12 +10,10 @@
 use super::core::Core;
 use super::counts::add;
 use super::evict::{Full, Picks};
-use super::options::FaultMode;
 use super::region::{Memory, Region};
-use super::scratch::LOT;
+use super::scratch::{LOT, Lot};
 use super::staging::BLOCK;
 use super::word::{Copied, MAX_AGE};
-use crate::os::swapped::Swapped;
 use crate::os::{Errno, Kind, Span};
 use crate::units::PAGE;
 
@@ -89,13 +87,19 @@ impl Core {
                 add(&self.counters.dropped, 1);
             } else if full {
                 *put = Put::Refused(Full::Pool);
-            } else if !picks.unprotected[pick] && self.is_there(region, picks.at[pick]) {
+            } else if !picks.unprotected[pick] {
                 dirty[count] = pick;
                 count += 1;
             }
         }
         let read = self.read_picked(region, picks, &dirty[..count], &mut lot);
-        for (place, &pick) in dirty[..read].iter().enumerate() {
+        for (place, &pick) in dirty[..count].iter().enumerate() {
+            if !read[place] {
+                // Its owner gave it back, of which nobody was told: it has zeros, and now a page of them, which can go
+                // the next time. Where there is a page, or nothing may be, this is refused.
+                let _ = self.uffd.zero(picks.at[pick], PAGE);
+                continue;
+            }
             if full {
                 put[pick] = Put::Refused(Full::Pool);
                 continue;
@@ -107,27 +111,9 @@ impl Core {
         }
     }
 
-    /// Whether a page can be read without a fault, which this thread would wait for itself if it is one of those that
-    /// serve. It can't if its owner gave it back behind the pager's back, which it is told not to do.
-    fn is_there(&self, region: &Region, at: usize) -> bool {
-        let mut seen = [0];
-        let waits = self.mode == FaultMode::Threads && region.is_private();
-        if !waits || self.os.in_memory(at, &mut seen).is_ok() && seen[0] & 1 == 1 {
-            return true;
-        }
-        let mut is_swapped = false;
-        Swapped::private().each(at, 0, &seen, |_| is_swapped = true);
-        is_swapped
-    }
-
-    /// Reads pages to the lot. How many.
-    fn read_picked(
-        &self,
-        region: &Region,
-        picks: &Picks<'_>,
-        which: &[usize],
-        lot: &mut super::scratch::Lot<'_>,
-    ) -> usize {
+    /// Reads pages to the lot. Which of them; the others are not there, though their words say so.
+    fn read_picked(&self, region: &Region, picks: &Picks<'_>, which: &[usize], lot: &mut Lot<'_>) -> [bool; LOT] {
+        let mut read = [false; LOT];
         match &region.memory {
             Memory::Private => {
                 let mut spans = [Span::new(std::ptr::null_mut(), 0); LOT];
@@ -135,16 +121,23 @@ impl Core {
                     .iter()
                     .zip(&mut spans)
                     .for_each(|(&pick, span)| *span = Span::new(picks.at[pick] as *mut u8, PAGE));
-                // SAFETY: the lot has room for as many pages.
-                unsafe { self.os.read_memory(&spans[..which.len()], lot.address(0)) }.unwrap_or(0) / PAGE
+                let mut first = 0;
+                while first < which.len() {
+                    // SAFETY: the lot has room for as many pages.
+                    let pages = unsafe { self.own.read_pages(&spans[first..which.len()], lot.address(first)) };
+                    read[first..first + pages].fill(true);
+                    // Those after one that can't be read may be there.
+                    first += pages + 1;
+                }
             }
             Memory::Shared(file, offset) => {
-                let read = |(place, &pick): (usize, &usize)| {
-                    self.os.read_at(file, lot.page(place), offset + picks.page[pick] * PAGE as u64) == Ok(PAGE)
-                };
-                which.iter().enumerate().map(read).take_while(|read| *read).count()
+                for (place, &pick) in which.iter().enumerate() {
+                    let from = offset + picks.page[pick] * PAGE as u64;
+                    read[place] = self.os.read_at(file, lot.page(place), from) == Ok(PAGE);
+                }
             }
         }
+        read
     }
 
     /// Drops pages that are stored. How many went.

@@ -11,6 +11,7 @@ use super::place::Place;
 use super::region::Region;
 use super::scratch::Scratch;
 use super::staging::Staging;
+use crate::os::own_memory::OwnMemory;
 use crate::os::userfault::{Bell, Userfault, wake_nappers};
 use crate::os::{ForkGuard, Os};
 use crate::sync::{AtomicU32, AtomicU64, Lock, Ordering::Relaxed, Wait};
@@ -48,6 +49,8 @@ pub struct Core {
     /// Odd while lent threads are given back, and another number each time: who is lent sees that it was one of those,
     /// also if threads may be lent again by then.
     pub lending: AtomicU64,
+    /// What regions have is read and written by this, where no page is to be waited for.
+    pub own: OwnMemory,
     /// 1 while threads that evict in the background are wanted.
     pub evict_wanted: AtomicU32,
     /// How many of those there are, and how many of them serve as well.
@@ -100,7 +103,7 @@ impl Core {
         uffd: Userfault,
         staging: Staging,
         scratch: Scratch,
-        (bell, guard): (Bell, ForkGuard),
+        (bell, guard, own): (Bell, ForkGuard, OwnMemory),
         (limit, staged_percent, max_held, max_regions): (u64, u64, u64, usize),
     ) -> Self {
         clock::start();
@@ -120,6 +123,7 @@ impl Core {
             bell,
             guard,
             lending: AtomicU64::new(0),
+            own,
             evict_wanted: AtomicU32::new(0),
             evictors: AtomicU32::new(0),
             evicting_servers: AtomicU32::new(0),

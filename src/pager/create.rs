@@ -7,6 +7,7 @@ use super::registry;
 use super::scratch::Scratch;
 use super::staging::Staging;
 use crate::error::{Error, Result};
+use crate::os::own_memory::OwnMemory;
 use crate::os::signals::Blocked;
 use crate::os::userfault::{Bell, Userfault, feature};
 use crate::os::{self, Errno, Os, errno};
@@ -81,9 +82,11 @@ impl Pager {
         let scratch = Scratch::new(&os)?;
         let bell = Bell::new(&os).map_err(|errno| Error::system(errno, &"eventfd"))?;
         let guard = os.fork_guard().map_err(|errno| Error::system(errno, &"the page that tells forked children"))?;
+        let own = OwnMemory::new(&os, options.fault_mode == FaultMode::Threads);
+        let own = own.map_err(|errno| Error::system(errno, &"opening /proc/self/mem"))?;
         let numbers = (limit, staged_percent, max_held, or(options.max_regions as u64, 1024) as usize);
         let mode = (options.fault_mode, moves);
-        let core = Arc::new(Core::new(os, zswap, mode, uffd, staging, scratch, (bell, guard), numbers));
+        let core = Arc::new(Core::new(os, zswap, mode, uffd, staging, scratch, (bell, guard, own), numbers));
         if options.fault_mode == FaultMode::Sigbus {
             registry::register(&core)?;
         }

@@ -147,7 +147,7 @@ impl Core {
                         claim.set(claim.becomes().with_copy(Copied::Stale));
                     }
                 }
-                self.os.write_zeros(at)?;
+                self.own.write_zeros(at)?;
             }
             Some(refused) => return Err(refused),
         }

@@ -123,7 +123,9 @@ impl Core {
             let asked = self.os.in_memory(at + first * PAGE, &mut seen[..count]);
             asked.map_err(|errno| Error::system(errno, &"mincore of a region"))?;
             let seen = &seen[..count];
-            self.unshare(at + first * PAGE, seen);
+            if self.moves && region.is_private() {
+                self.unshare(at + first * PAGE, seen);
+            }
             (0..count).filter(|&page| seen[page] & 1 == 1).for_each(|page| note(first + page));
             swapped.each(at + first * PAGE, first, seen, |page| note(first + page));
         }
@@ -131,7 +133,8 @@ impl Core {
     }
 
     /// Makes pages that are there this process's alone: those that a child got in a fork before can't be moved. Where
-    /// the system can't do this they stay in memory until they are written.
+    /// the system can't do this they stay in memory until they are written. No page goes missing meanwhile, which this
+    /// thread would wait for: where pages are moved their owner waits until an event is read, before it goes.
     fn unshare(&self, at: usize, seen: &[u8]) {
         let mut first = 0;
         while let Some(start) = (first..seen.len()).find(|&page| seen[page] & 1 == 1) {

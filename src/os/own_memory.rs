@@ -1,0 +1,105 @@
+//! Memory of this process that is read and written while its owner may unmap it or give it back: no signal comes, and
+//! nobody waits for a page that is missing.
+
+use super::{Call, Errno, Os, Result, Span, errno, last_errno};
+use crate::units::PAGE;
+use std::fs::File;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::FileExt;
+
+/// How it is read and written.
+pub struct OwnMemory {
+    os: Os,
+    through: Through,
+}
+
+enum Through {
+    /// By process_vm_readv(2), which fails at a page that is missing: touches are signals.
+    Call,
+    /// By /proc/self/mem, where a page that is missing is an error, whoever serves touches: process_vm_readv would
+    /// wait for it, and who waits may be the very thread that serves.
+    File(File),
+    /// By the call, when the system has just said that the page is there: there is no /proc. Should its owner give it
+    /// back in between, the call waits.
+    Asking,
+}
+
+impl OwnMemory {
+    /// In a process whose touches of missing pages wait for threads, or are signals. After a fork it is the parent's
+    /// memory that a child would reach by it.
+    pub fn new(os: &Os, waits: bool) -> Result<Self> {
+        let through = if waits { Self::open(os)? } else { Through::Call };
+        Ok(Self { os: os.clone(), through })
+    }
+
+    fn open(os: &Os) -> Result<Through> {
+        os.may(Call::MemoryFile)?;
+        match File::options().read(true).write(true).open("/proc/self/mem") {
+            Ok(file) => Ok(Through::File(file)),
+            Err(error) => match error.raw_os_error() {
+                Some(refused @ (errno::EMFILE | errno::ENFILE | errno::ENOMEM)) => Err(Errno(refused)),
+                _ => Ok(Through::Asking),
+            },
+        }
+    }
+
+    /// Reads pages, one after the other, to one place. How many, up to the first that can't be read.
+    ///
+    /// # Safety
+    /// As many bytes as the spans have, each of which is a page, can be written at `to`.
+    pub unsafe fn read_pages(&self, pages: &[Span], to: *mut u8) -> usize {
+        match &self.through {
+            // SAFETY: the caller vouches for `to`.
+            Through::Call => unsafe { self.os.read_memory(pages, to) }.unwrap_or(0) / PAGE,
+            // SAFETY: as above.
+            Through::File(file) => unsafe { self.read_runs(file, pages, to) },
+            Through::Asking => {
+                let there = |page: &&Span| {
+                    let mut seen = [0];
+                    self.os.in_memory(page.parts().0 as usize, &mut seen).is_ok() && seen[0] & 1 == 1
+                };
+                let there = pages.iter().take_while(there).count();
+                // SAFETY: as above.
+                unsafe { self.os.read_memory(&pages[..there], to) }.unwrap_or(0) / PAGE
+            }
+        }
+    }
+
+    /// # Safety
+    /// As for [`OwnMemory::read_pages`].
+    unsafe fn read_runs(&self, file: &File, pages: &[Span], to: *mut u8) -> usize {
+        if pages.is_empty() || self.os.may(Call::Read).is_err() {
+            return 0;
+        }
+        let address = |page: usize| pages[page].parts().0 as usize;
+        let mut first = 0;
+        while first < pages.len() {
+            // Neighbours are read by one call.
+            let end = (first + 1..pages.len()).find(|&next| address(next) != address(next - 1) + PAGE);
+            let wanted = (end.unwrap_or(pages.len()) - first) * PAGE;
+            // SAFETY: the caller vouches for so many bytes; the rest the system checks.
+            let read = unsafe {
+                libc::pread(file.as_raw_fd(), to.add(first * PAGE).cast(), wanted, address(first) as libc::off_t)
+            };
+            let read = usize::try_from(read).unwrap_or(0);
+            first += read / PAGE;
+            if read < wanted {
+                break;
+            }
+        }
+        first
+    }
+
+    /// Writes zeros to a page. `EAGAIN`: it was not there, or not to be written, just now.
+    pub fn write_zeros(&self, at: usize) -> Result<()> {
+        static ZEROS: [u8; PAGE] = [0; PAGE];
+        if let Through::File(file) = &self.through {
+            return file.write_all_at(&ZEROS, at as u64).map_err(|_| Errno(errno::EAGAIN));
+        }
+        let local = libc::iovec { iov_base: ZEROS.as_ptr().cast_mut().cast(), iov_len: PAGE };
+        let remote = libc::iovec { iov_base: at as *mut _, iov_len: PAGE };
+        // SAFETY: the page of zeros can be read; the rest the system checks.
+        let done = unsafe { libc::process_vm_writev(libc::getpid(), &raw const local, 1, &raw const remote, 1, 0) };
+        if usize::try_from(done) == Ok(PAGE) { Ok(()) } else { Err(last_errno()) }
+    }
+}
