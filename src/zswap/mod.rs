@@ -23,6 +23,7 @@
 //! | `stats` | counts, in parts, read at one moment |
 //! | `area` | an area, and the calls that run on it |
 //! | `store`, `batch`, `load`, `remove` | what is done to pages |
+//! | `turn` | an area's turn in a shrink of all |
 //! | `waiting` | who may wait for a writeback |
 //! | `writeback`, `claims`, `file` | the clock hand; the callback, the pull, the library's own file |
 //! | `recompress` | stronger codecs for what stayed cold |
@@ -61,6 +62,8 @@ mod shared;
 mod stats;
 #[cfg(not(loom))]
 mod store;
+#[cfg(not(loom))]
+mod turn;
 #[cfg(not(loom))]
 mod waiting;
 #[cfg(not(loom))]

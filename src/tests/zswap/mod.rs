@@ -9,6 +9,7 @@ mod matrix;
 mod model;
 mod races;
 mod stats;
+mod turns;
 
 use crate::{Area, AreaOptions, LoadFlags, PAGE_SIZE, Refusal, Result, Zswap, ZswapOptions};
 use std::collections::HashMap;
