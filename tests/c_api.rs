@@ -198,6 +198,22 @@ fn zspager_cancel() {
     test_pager("zspager_cancel", &[]);
 }
 
+/// Not under AddressSanitizer either, whose allocator the program would replace.
+#[cfg(feature = "uffd")]
+#[test]
+fn zspager_dlopen() {
+    use std::io::Write;
+    if mode() != Mode::Plain {
+        let _ = writeln!(std::io::stderr(), "SKIPPED: zspager_dlopen: it has an allocator of its own");
+        return;
+    }
+    let library = Library::find();
+    let shared = library.shared().to_str().expect("a UTF-8 path");
+    // Debug builds check the order of locks by a variable of each thread's own.
+    let strict = if cfg!(debug_assertions) { "0" } else { "1" };
+    test_with("zspager_dlopen", "gnu11", |_| vec!["-pthread", "-ldl"], &[shared, strict]);
+}
+
 #[test]
 fn double_include() {
     test("double_include");

@@ -5,7 +5,8 @@ use crate::error::{Error, Result};
 use std::cell::Cell;
 
 thread_local! {
-    /// Callbacks that this thread is in, of whichever zswap.
+    /// Callbacks that this thread is in, of whichever zswap. The first look may allocate, in a library that was loaded
+    /// by dlopen: so a pager, which calls from a signal handler, asks for nothing that looks here.
     static DEPTH: Cell<u32> = const { Cell::new(0) };
 }
 
