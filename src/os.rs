@@ -100,11 +100,11 @@ pub const CALL_KINDS: usize = 21;
 /// What kind of memory a mapping is, which decides how it is given back.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Kind {
-    /// Private anonymous memory.
+    /// Private anonymous memory of the library's own, which goes also where the process locks its memory.
     Anonymous,
     /// A memory file, shared.
     File,
-    /// The caller's memory that may be given back like private anonymous memory.
+    /// The caller's memory that may be given back like private anonymous memory, unless the caller has locked it.
     LentReleasable,
     /// The caller's memory, which only the caller gives back.
     Lent,
@@ -282,8 +282,13 @@ impl Os {
             Kind::Lent => return Ok(false),
         };
         self.may(Call::Release)?;
-        // SAFETY: the range is the pool's own, and the caller vouches that its bytes are dead.
-        checked(unsafe { libc::madvise(at.cast(), bytes, advice) })?;
+        // SAFETY: the caller vouches that the bytes of the range are dead.
+        let give = |advice| checked(unsafe { libc::madvise(at.cast(), bytes, advice) });
+        match give(advice) {
+            // It is locked, by an mlockall. Since Linux 5.18.
+            Err(Errno(libc::EINVAL)) if kind == Kind::Anonymous => give(libc::MADV_DONTNEED_LOCKED)?,
+            given => given?,
+        }
         Ok(true)
     }
 

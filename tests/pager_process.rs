@@ -1,5 +1,5 @@
 //! What a process with a pager gets where things go another way than a touch that is served: signals of others, blocked
-//! signals, forks, missing rights, system calls, and damage.
+//! signals, forks, missing rights, system calls, damage, and locked memory.
 //!
 //! Each test runs in a process of its own, and how that ends is what is looked at; so this runs without the harness and
 //! its threads. An argument chooses those whose names have it.
@@ -8,6 +8,7 @@ mod processes;
 
 mod pager_process {
     pub mod forks;
+    pub mod locked;
     pub mod refused;
     pub mod signals;
 }
@@ -33,7 +34,8 @@ fn main() {
     if !threads {
         println!("pager_process: SKIPPED: FaultMode::Threads, for there is no right to it here");
     }
-    let tests = [pager_process::signals::TESTS, pager_process::forks::TESTS, pager_process::refused::TESTS];
+    use pager_process::{forks, locked, refused, signals};
+    let tests = [signals::TESTS, forks::TESTS, refused::TESTS, locked::TESTS];
     let asked = std::env::args().nth(1).unwrap_or_default();
     for (name, end, test) in tests.into_iter().flatten().filter(|(name, ..)| name.contains(&asked)) {
         if !threads && name.contains("threads") {
@@ -59,6 +61,12 @@ impl Fixture {
     }
 
     fn of(pager: Pager, fault_mode: FaultMode) -> Self {
+        let fixture = Self::unevicted(pager, fault_mode);
+        fixture.evict();
+        fixture
+    }
+
+    fn unevicted(pager: Pager, fault_mode: FaultMode) -> Self {
         let pager = Arc::new(pager);
         let lent = pager.clone();
         let threads = match fault_mode {
@@ -69,9 +77,7 @@ impl Fixture {
         memory.fill();
         // SAFETY: the memory is used through these addresses alone, and unmapped by nobody.
         let region = unsafe { pager.add_region(memory.at(0), memory.bytes(), &RegionOptions::default()) }.unwrap();
-        let fixture = Self { pager, memory, region, threads };
-        fixture.evict();
-        fixture
+        Self { pager, memory, region, threads }
     }
 
     /// Evicts all of it.

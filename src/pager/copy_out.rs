@@ -178,7 +178,9 @@ impl Core {
     fn drop_in_place(&self, region: &Region, picks: &Picks<'_>, pick: usize) -> Result<(), Errno> {
         match &region.memory {
             // SAFETY: the page is in zswap, protected and claimed.
-            Memory::Private => unsafe { self.os.release(picks.at[pick] as *mut u8, PAGE, Kind::Anonymous).map(|_| ()) },
+            Memory::Private => unsafe {
+                self.os.release(picks.at[pick] as *mut u8, PAGE, Kind::LentReleasable).map(|_| ())
+            },
             Memory::Shared(file, offset) => self.os.punch(file, offset + picks.page[pick] * PAGE as u64, PAGE),
         }
     }

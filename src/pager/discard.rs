@@ -84,7 +84,7 @@ impl Core {
             Memory::Shared(file, offset) => self.os.punch(file, offset + page * PAGE as u64, PAGE)?,
             Memory::Private if self.moves => self.move_away(at)?,
             // SAFETY: the caller has no need of the bytes; no event is asked for where pages are not moved.
-            Memory::Private => unsafe { self.os.release(at as *mut u8, PAGE, Backed::Anonymous).map(|_| ())? },
+            Memory::Private => unsafe { self.os.release(at as *mut u8, PAGE, Backed::LentReleasable).map(|_| ())? },
         }
         self.drop_copy(region, page, claim.was());
         self.uncharge(1);

@@ -89,6 +89,10 @@ impl Staging {
         let mapping = os.reserve(bytes, PAGE).map_err(|_| NO_ADDRESSES)?;
         let base = mapping.base().as_ptr();
         os.commit(base, bytes).map_err(|_| NO_ADDRESSES)?;
+        // In a process that locks what it will map (mlockall) there is memory now, and no page can be moved to where
+        // one is.
+        // SAFETY: nothing was ever there.
+        let _ = unsafe { os.release(base, bytes, Kind::Anonymous) };
         // Only single pages are moved here. Children get no pages that would be shared with them, for such can't move.
         let advised =
             [Advice::NotHuge, Advice::DontFork, Advice::DontDump].map(|advice| os.advise(base, bytes, advice));

@@ -6,7 +6,7 @@ use super::records::Group;
 use super::{Region, Tail};
 use crate::classes::{Class, class};
 use crate::error::{Error, Result, Sentence};
-use crate::os::{Kind, Span};
+use crate::os::{Errno, Kind, Span, errno};
 use crate::sync::Locked;
 use crate::units::{CHUNK, CHUNK_PAGES, ClassIndex, HandleIndex, PAGE, ZspageId, pages_of};
 use crate::zspage::Zspage;
@@ -57,7 +57,11 @@ impl<'a> Returns<'a> {
         if self.region.many && spans.len() > 1 {
             let bytes: usize = spans.iter().map(|span| span.parts().1).sum();
             // SAFETY: nothing in these pages is live, and nobody else will use them before they are settled.
-            let gone = unsafe { os.release_many(spans) }.map_err(refused)?;
+            let gone = match unsafe { os.release_many(spans) } {
+                // The memory is locked.
+                Err(Errno(errno::EINVAL)) => 0,
+                gone => gone.map_err(refused)?,
+            };
             self.gone |= gone > 0;
             if gone == bytes {
                 return Ok(());

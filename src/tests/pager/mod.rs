@@ -11,6 +11,7 @@ mod guest;
 mod holds;
 mod huge;
 mod lending;
+mod locked;
 mod look;
 mod orders;
 mod putback;
