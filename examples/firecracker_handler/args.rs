@@ -23,7 +23,8 @@ Options:
   --help              this text
 
 It runs until SIGINT or SIGTERM, and then prints what it did. MicroVMs that still run then stop at the next page
-that they have not touched yet, as long as they or a guardian have their userfaultfd open: else they read zeros. Guest memory has to have pages of 4 KiB.
+that they have not touched yet, as long as they or a guardian have their userfaultfd open: else they read zeros.
+Guest memory has to have pages of 4 KiB.
 
 Exit status: 0; 2 if arguments, the snapshot or memory would not do.
 ";

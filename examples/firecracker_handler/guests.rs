@@ -100,8 +100,7 @@ impl Guests {
     }
 
     /// Connections of guests say nothing: if one is ready it has ended. An older Firecracker ends it right away, and so
-    /// the guest is asked whether it has ended too. One may also live on in another process, and so all guests are asked
-    /// now and then.
+    /// the guest is asked whether it has ended too.
     fn end_streams(&mut self, ready: &[bool]) {
         for (running, ready) in self.running.iter_mut().zip(ready) {
             if *ready {
@@ -188,6 +187,7 @@ impl Guests {
         oldest.map(|handshake| self.hear_one(handshake, true)).is_some()
     }
 
+    /// Asks all guests whether they have ended, for a connection may live on in another process.
     fn look(&mut self) {
         for running in &mut self.running {
             running.guest.has_ended();
@@ -207,7 +207,7 @@ impl Guests {
         });
     }
 
-    /// If there are no guests, the guardian ends with this process. Otherwise it sees to them, when this one is no more.
+    /// If there are no guests, the guardian ends. Otherwise it sees to them when this process is no more.
     pub fn end(&mut self) {
         if self.running.is_empty() {
             self.guard.dismiss();

@@ -54,7 +54,7 @@ impl Message {
         if u32::from(self.0.event) != raw::UFFD_EVENT_FORK {
             return None;
         }
-        // SAFETY: the event's number says that this field holds, and the system has just made the descriptor, for whoever
+        // SAFETY: the event says that this field holds, and the system has just made the descriptor for whoever
         // reads the message.
         Some(unsafe { OwnedFd::from_raw_fd(self.0.arg.fork.ufd as RawFd) })
     }

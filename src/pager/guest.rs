@@ -159,8 +159,8 @@ impl Guest {
     /// Reads what there is to read and serves it, and never waits, whatever the guest's process does to the flags of
     /// the descriptor.
     ///
-    /// Before Linux 6.10 a process that means ill can make it wait: it has to undo the flag that reads don't wait in the
-    /// moment before one, and to take the message itself that was there. Until the next message, then.
+    /// Before Linux 6.10 a process that means ill can make it wait until the next message: it has to undo the flag that
+    /// reads don't wait in the moment before one, and to take the message itself that was there.
     ///
     /// # Errors
     /// [`Error::System`] or [`Error::NoMemory`] if the system refuses, such as when the guest is at the limit of its
