@@ -252,8 +252,8 @@ impl Core {
 
     /// Removes a page's copy from zswap, if there is one.
     pub fn forget(&self, region: &Region, page: u64) {
-        // Nothing of a pager's has to be waited for. To ask whether this thread may wait is to look at a variable of the
-        // thread's own, which allocates the first time, in a library that was loaded by dlopen.
+        // Nothing of a pager's has to be waited for. To ask whether this thread may wait is to look at a variable of
+        // the thread's own, which allocates the first time, in a library that was loaded by dlopen.
         let gone = region.area.invalidate(page, 1, Patience::NoWait);
         debug_assert!(gone.is_ok());
     }
