@@ -172,6 +172,13 @@
  * it was installed with, but on the stack that is in use, for SA_ONSTACK has no effect then.
  * AddressSanitizer's own handler may stay: it is called for what is not a region's.
  *
+ * The handler runs on the stack that is in use, as a handler of the program's may be on one of its own
+ * (sigaltstack), and takes up to 12 KiB of it, or 20 where AMX is in use: what the system saves of the
+ * processor's state, and what it takes to evict another page. So a stack on which regions are touched,
+ * a thread's or a handler's, should have 32 KiB more than the program needs itself; an alternate stack
+ * of SIGSTKSZ bytes is too small, and nothing says so when it overflows. (A debug build of the library
+ * takes 64 KiB.) And no stack that is in use may lie in a region.
+ *
  * With ZSPAGER_FAULT_THREADS lent threads bring pages back, and the thread that touches one sleeps, in
  * system calls too, and so do the processors of a virtual machine. It needs rights: see there.
  *

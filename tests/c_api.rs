@@ -194,6 +194,12 @@ fn zspager_threads() {
 
 #[cfg(feature = "uffd")]
 #[test]
+fn zspager_stack() {
+    test_pager("zspager_stack", &[]);
+}
+
+#[cfg(feature = "uffd")]
+#[test]
 fn zspager_cancel() {
     test_pager("zspager_cancel", &[]);
 }

@@ -10,6 +10,11 @@ pub enum FaultMode {
     /// page fails with `EFAULT`: see [`crate::Pager::hold`]. A thread that blocks SIGBUS is killed by its touch. A
     /// SIGBUS that is no such touch goes to the handler that was there before the process's first pager; one that is
     /// installed later has to call the one that was there, or touches are not served.
+    ///
+    /// The handler runs on the stack that is in use, and takes up to 12 KiB of it, or 20 where AMX is in use: what the
+    /// system saves of the processor's state is a part of it. So a stack on which regions are touched, a thread's or one
+    /// of sigaltstack, should have 32 KiB more than the program needs itself; and none that is in use may lie in a
+    /// region.
     #[default]
     Sigbus,
     /// Threads that the caller lends: [`crate::Pager::run`]. The thread that touches sleeps meanwhile, in a system call

@@ -12,7 +12,7 @@ use super::page::read_before_word;
 use super::word::{FileSlot, Kind, MAX_SLOTS, PageWord};
 use super::writeback::{Claimed, Refusal, Sweep};
 use crate::error::{Error, Result};
-use crate::os::{Errno, Mapping, Os, errno};
+use crate::os::{Errno, Mapping, Os, current_cpu, errno};
 use crate::sync::{
     AtomicU64, Lock, Locked,
     Ordering::{Acquire, Relaxed, Release},
@@ -24,6 +24,8 @@ use std::os::fd::{OwnedFd, RawFd};
 
 /// Pages that are written together.
 const AT_ONCE: usize = 32;
+/// Pages that are read at once.
+const READERS: usize = 32;
 /// How often a page is read before its check is believed to be wrong.
 const READS: usize = 4;
 
@@ -37,10 +39,18 @@ pub struct BackingFile {
     fd: OwnedFd,
     slots: usize,
     os: Os,
-    /// A bit for each place that is taken, then a record for each place: check and generation.
+    /// A bit for each place that is taken, then a record for each place: check and generation. Then a page for each
+    /// reader.
     mapping: Mapping,
     free: Lock<Free>,
     lane: Lock<Box<[AlignedPage; AT_ONCE]>>,
+    readers: [Lock<()>; READERS],
+}
+
+/// A page to read to that is this thread's. It may read in a signal handler, whose stack has no room for pages.
+struct Reading<'a> {
+    _lock: Locked<'a, ()>,
+    page: &'a mut AlignedPage,
 }
 
 struct Free {
@@ -71,17 +81,22 @@ impl BackingFile {
         if !os.keeps_what_is_written(&fd).map_err(|_| NO_FD)? {
             return Err(NO_FILE);
         }
-        let table = Self::records_at(slots) + pages_of(slots * size_of::<u64>()) * PAGE;
-        let mapping = os.reserve(table, PAGE).map_err(|_| NO_MEMORY)?;
-        os.commit(mapping.base().as_ptr(), table).map_err(|_| NO_MEMORY)?;
+        let bytes = Self::readers_at(slots) + READERS * PAGE;
+        let mapping = os.reserve(bytes, PAGE).map_err(|_| NO_MEMORY)?;
+        os.commit(mapping.base().as_ptr(), bytes).map_err(|_| NO_MEMORY)?;
         let pages: Box<[AlignedPage]> = (0..AT_ONCE).map(|_| AlignedPage([0; PAGE])).collect();
         let pages = pages.try_into().unwrap_or_else(|_| unreachable!("as many as were made"));
         let free = Lock::new(Rank::FileSlots, Free { cursor: 0, taken: 0, fresh: 0 });
-        Ok(Self { fd, slots, os, mapping, free, lane: Lock::new(Rank::Lane, pages) })
+        let readers = std::array::from_fn(|_| Lock::new(Rank::Lane, ()));
+        Ok(Self { fd, slots, os, mapping, free, lane: Lock::new(Rank::Lane, pages), readers })
     }
 
     fn records_at(slots: usize) -> usize {
         pages_of(slots.div_ceil(64) * size_of::<u64>()) * PAGE
+    }
+
+    fn readers_at(slots: usize) -> usize {
+        Self::records_at(slots) + pages_of(slots * size_of::<u64>()) * PAGE
     }
 
     fn bits(&self) -> &[AtomicU64] {
@@ -102,11 +117,11 @@ impl BackingFile {
         self.free.lock().taken
     }
 
-    /// Bytes of memory of its tables, and of what it writes from.
+    /// Bytes of memory of its tables, and of what it writes from and reads to.
     pub fn table_bytes(&self) -> u64 {
         let touched = self.free.lock().fresh;
         let tables = pages_of(touched.div_ceil(8)) + pages_of(touched * size_of::<u64>());
-        (size_of::<[AlignedPage; AT_ONCE]>() + tables * PAGE) as u64
+        (size_of::<[AlignedPage; AT_ONCE]>() + (READERS + tables) * PAGE) as u64
     }
 
     /// A free place, if there is one.
@@ -173,6 +188,17 @@ impl BackingFile {
             }
         }
         (pages.len(), None)
+    }
+
+    /// A page to read to: this processor's, or one that nobody has.
+    fn reading(&self) -> Reading<'_> {
+        let own = current_cpu() % READERS;
+        let free = |at: usize| self.readers[at].try_lock().map(|lock| (at, lock));
+        let (at, lock) = (own..READERS).chain(0..own).find_map(free).unwrap_or_else(|| (own, self.readers[own].lock()));
+        let page = Self::readers_at(self.slots) + at * PAGE;
+        // SAFETY: the readers' pages follow the records, page-aligned; this one is the lock's holder's alone.
+        let page = unsafe { &mut *self.mapping.base().as_ptr().add(page).cast() };
+        Reading { _lock: lock, page }
     }
 
     fn read(&self, slot: u32, page: &mut [u8; PAGE]) -> std::result::Result<(), Errno> {
@@ -285,18 +311,19 @@ impl AreaState {
         page: &mut [u8; PAGE],
     ) -> Result<Read> {
         let Some(file) = self.shared.file() else { return Ok(Read::Stale) };
-        let mut copy = AlignedPage([0; PAGE]);
+        let reading = file.reading();
+        let copy = &mut reading.page.0;
         let mut failure = DAMAGED;
         for _ in 0..READS {
             let check = file.check_of(slot);
-            let read = file.read(slot.index, &mut copy.0);
+            let read = file.read(slot.index, copy);
             read_before_word();
             if !self.page(offset).peek().is_version_of(seen) {
                 return Ok(Read::Stale);
             }
             match read {
-                Ok(()) if check == Some(self.file_seed(offset).check(&copy.0)) => {
-                    *page = copy.0;
+                Ok(()) if check == Some(self.file_seed(offset).check(copy)) => {
+                    *page = *copy;
                     self.recent_refaults.fetch_add(1, Relaxed);
                     call.count(|counts| {
                         counts.file_loads += 1;
@@ -325,7 +352,9 @@ impl AreaState {
         if check == Some(seed.check(page)) {
             return Ok(());
         }
-        file.read(slot.index, page).map_err(|_| UNREADABLE)?;
+        let reading = file.reading();
+        file.read(slot.index, &mut reading.page.0).map_err(|_| UNREADABLE)?;
+        *page = reading.page.0;
         if check == Some(seed.check(page)) { Ok(()) } else { Err(DAMAGED) }
     }
 }

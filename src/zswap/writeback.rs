@@ -198,6 +198,8 @@ impl AreaState {
         }
     }
 
+    // Its page is not for the stack of who writes to a file: that may be a signal handler's.
+    #[inline(never)]
     fn shrink_by(self: &Arc<Self>, call: &Call<'_>, pages: u64, callback: &Writeback) -> (u64, bool) {
         let handle = Area(self.clone());
         let mut sweep = Sweep::new(self, false);
