@@ -12,8 +12,8 @@ pub enum FaultMode {
     /// installed later has to call the one that was there, or touches are not served.
     ///
     /// The handler runs on the stack that is in use, and takes up to 12 KiB of it, or 20 where AMX is in use: what the
-    /// system saves of the processor's state is a part of it. So a stack on which regions are touched, a thread's or one
-    /// of sigaltstack, should have 32 KiB more than the program needs itself; and none that is in use may lie in a
+    /// system saves of the processor's state is a part of it. So a stack on which regions are touched, a thread's or
+    /// one of sigaltstack, should have 32 KiB more than the program needs itself; and none that is in use may lie in a
     /// region.
     #[default]
     Sigbus,
