@@ -8,6 +8,7 @@ mod processes;
 
 mod pager_process {
     pub mod forks;
+    pub mod given_back;
     pub mod locked;
     pub mod refused;
     pub mod signals;
@@ -34,8 +35,8 @@ fn main() {
     if !threads {
         println!("pager_process: SKIPPED: FaultMode::Threads, for there is no right to it here");
     }
-    use pager_process::{forks, locked, refused, signals};
-    let tests = [signals::TESTS, forks::TESTS, refused::TESTS, locked::TESTS];
+    use pager_process::{forks, given_back, locked, refused, signals};
+    let tests = [signals::TESTS, forks::TESTS, refused::TESTS, locked::TESTS, given_back::TESTS];
     let asked = std::env::args().nth(1).unwrap_or_default();
     for (name, end, test) in tests.into_iter().flatten().filter(|(name, ..)| name.contains(&asked)) {
         if !threads && name.contains("threads") {

@@ -162,7 +162,9 @@ impl Core {
     /// The pages of a part read as zero from now on.
     pub fn discard_part(&self, part: &Extent) {
         if let Some(region) = self.places[part.region].enter() {
-            self.each_page(part, |page| self.discard_page(&region, page));
+            self.each_page(part, |page| {
+                self.discard_page(&region, page, part.start + (page - part.first) as usize * PAGE)
+            });
         }
     }
 
@@ -179,10 +181,17 @@ impl Core {
     }
 
     /// A page that its owner gives back, and that reads as zero from now on.
-    pub fn discard_page(&self, region: &Region, page: u64) {
-        if region.page(page).peek() != State::EMPTY {
-            self.discard_claimed(region, page, &mut region.page(page).claim());
+    fn discard_page(&self, region: &Region, page: u64, at: usize) {
+        if region.page(page).peek() == State::EMPTY {
+            return;
         }
+        let mut claim = region.page(page).claim();
+        if matches!(claim.was().kind(), Kind::Resident(1..)) {
+            // The system takes it out of its place a little later, and leaves it in a memory file. It may be released
+            // and evicted before, and must not come back as it was.
+            let _ = self.own.write_zeros(at);
+        }
+        self.discard_claimed(region, page, &mut claim);
     }
 
     /// The same with a page that this thread has claimed. One that is held stays in its place, as far as the system

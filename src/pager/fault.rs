@@ -34,6 +34,8 @@ pub enum Served {
 enum Stop {
     /// Something came in between: look again.
     Again,
+    /// Its owner gave the page back, and the system has not taken it out of its place yet.
+    Leaving,
     /// The system refuses.
     Refused(Error),
 }
@@ -66,11 +68,13 @@ impl Core {
         let at = at & !(PAGE - 1);
         let mut wait = Wait::default();
         let mut last = MOVING;
-        for tries in 0..most {
+        let (mut tries, mut leaving) = (0, 0);
+        while tries < most {
+            tries += 1;
             let version = self.extents.version();
             let Some(extent) = self.extents.find(at) else { return Served::Unknown };
             let Some(region) = self.places[extent.region].enter() else { continue };
-            match self.touch(&region, &extent, at, want, version) {
+            match self.touch(&region, &extent, at, want, (version, leaving < TRIES)) {
                 Ok(()) => {
                     add(&self.counters.faults, 1);
                     return Served::Done;
@@ -78,18 +82,28 @@ impl Core {
                 Err(Stop::Refused(error)) if error == LOST => return Served::Failed(error),
                 Err(Stop::Refused(error)) => last = error,
                 Err(Stop::Again) => {}
+                // That ends by itself, so whoever serves waits for it. What became resident now could be moved away
+                // before the system looks for it, and would come back as it was.
+                Err(Stop::Leaving) => (tries, leaving) = (tries - 1, leaving + 1),
             }
             drop(region);
             add(&self.counters.retries, 1);
             self.read_events();
-            if tries > 2 {
+            if tries + leaving > 3 {
                 wait.a_moment();
             }
         }
         Served::Failed(last)
     }
 
-    fn touch(&self, region: &Region, extent: &Extent, at: usize, want: Want, version: u64) -> Result<(), Stop> {
+    fn touch(
+        &self,
+        region: &Region,
+        extent: &Extent,
+        at: usize,
+        want: Want,
+        (version, waits): (u64, bool),
+    ) -> Result<(), Stop> {
         let number = extent.page_at(at);
         if number >= region.pages() {
             // Another region has its place by now.
@@ -113,7 +127,7 @@ impl Core {
         let done = match claim.was().kind() {
             _ if inside.is_none() => Err(Stop::Again),
             Kind::Empty | Kind::Stored if !has_room => Err(Stop::Again),
-            Kind::Empty => self.zero_in(&mut claim, at),
+            Kind::Empty => self.zero_in(&mut claim, at, waits && self.moves && region.is_private()),
             Kind::Stored => self.load_in(region, extent, &mut claim, at, want),
             Kind::Staged(slot) => self.move_back(&mut claim, slot, at),
             Kind::Resident(_) => self.again_in(region, &mut claim, at, want),
@@ -130,9 +144,12 @@ impl Core {
         Ok(())
     }
 
-    /// A page that has nothing: zeros.
-    fn zero_in(&self, claim: &mut Claim<'_>, at: usize) -> Result<(), Stop> {
-        self.put_zeros(at)?;
+    /// A page that has nothing: zeros. Should there be one it is what its owner gives back at this moment, if the pager
+    /// is told of that; else others put it there, and it stays.
+    fn zero_in(&self, claim: &mut Claim<'_>, at: usize, may_be_leaving: bool) -> Result<(), Stop> {
+        if !self.put_zeros(at)? && may_be_leaving {
+            return Err(Stop::Leaving);
+        }
         add(&self.counters.zero_fills, 1);
         claim.set(State::resident(0));
         Ok(())

@@ -7,6 +7,7 @@ mod discards;
 mod events;
 mod failures;
 mod full;
+mod given_back;
 mod guest;
 mod holds;
 mod huge;

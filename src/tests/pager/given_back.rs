@@ -1,0 +1,139 @@
+//! Pages that their owner gives back by madvise: where the pager is not told of it, and in the moment between the event
+//! and the page's end.
+
+use super::look::{consistent, kind_at};
+use super::{Memory, Running, limited};
+use crate::os::own_memory::OwnMemory;
+use crate::os::userfault::{Userfault, feature};
+use crate::os::{Os, Span};
+use crate::pager::word::Kind;
+use crate::pager::{Duty, FaultMode, PagerOptions};
+use crate::units::PAGE;
+use std::thread;
+
+const LIMIT: usize = 64;
+const MODES: [FaultMode; 2] = [FaultMode::Sigbus, FaultMode::Threads];
+
+fn value(page: usize) -> u64 {
+    page as u64 + 1
+}
+
+fn filled(memory: &Memory, options: &PagerOptions, duties: &[Duty]) -> Running {
+    let running = Running::new(options, duties);
+    running.add(memory);
+    (0..memory.pages()).for_each(|page| memory.fill(page, value(page)));
+    running
+}
+
+fn evict_all(running: &Running) {
+    for _ in 0..100 {
+        let _ = running.pager.evict(4 * LIMIT as u64);
+    }
+    assert_eq!(running.pager.stats().resident_bytes, 0);
+}
+
+/// Reading stops at a page that is missing, and nobody waits for it. What can be written becomes zeros.
+#[test]
+fn memory_is_read_up_to_a_page_that_is_missing() {
+    let os = Os::default();
+    for waits in [false, true] {
+        let memory = Memory::new(8);
+        (0..8).for_each(|page| memory.fill(page, value(page)));
+        let uffd = Userfault::new(&os, if waits { 0 } else { feature::SIGBUS }, !waits).unwrap();
+        uffd.register(memory.at(0) as usize, memory.bytes(), true).unwrap();
+        assert_eq!(memory.advise(5, 1, libc::MADV_DONTNEED), 0);
+        let own = OwnMemory::new(&os, waits).unwrap();
+        let copy = Memory::new(8);
+        let spans = [0, 1, 3, 4, 5, 6].map(|page| Span::new(memory.at(page), PAGE));
+        // SAFETY: the copy has as many pages.
+        let read = |spans: &[Span]| unsafe { own.read_pages(spans, copy.at(0)) };
+        assert_eq!(read(&spans), 4);
+        (0..4).zip([0, 1, 3, 4]).for_each(|(place, page)| copy.check(place, value(page)));
+        assert_eq!((read(&spans[4..]), read(&spans[5..]), read(&[])), (0, 1, 0));
+        copy.check(0, value(6));
+        own.write_zeros(memory.at(6) as usize).unwrap();
+        memory.check(6, 0);
+        own.write_zeros(memory.at(5) as usize).unwrap_err();
+    }
+}
+
+/// Evicted in place, pages that went missing behind the pager's back keep no others from going, and go themselves.
+#[test]
+fn in_place_missing_pages_keep_no_others_from_going() {
+    for mode in MODES {
+        let memory = Memory::new(LIMIT / 2);
+        let options = PagerOptions { evict_in_place: true, ..limited(LIMIT, mode) };
+        let running = filled(&memory, &options, &[Duty::Serve]);
+        (0..LIMIT / 2).step_by(3).for_each(|page| assert_eq!(memory.advise(page, 1, libc::MADV_DONTNEED), 0));
+        evict_all(&running);
+        consistent(&running);
+        (0..LIMIT / 2).for_each(|page| memory.check(page, if page.is_multiple_of(3) { 0 } else { value(page) }));
+    }
+}
+
+/// What reading an event does, of a page that the system takes out of its place only after that.
+fn told_of(running: &Running, memory: &Memory, page: usize) {
+    let core = &running.pager.0;
+    let at = memory.at(page) as usize;
+    let inbox = core.inbox.lock();
+    core.extents.within(at, at + PAGE).for_each(|part| core.discard_part(&part));
+    drop(inbox);
+}
+
+/// What the system does after that, without a second event: the page is taken out of its place, if it is there.
+fn goes(running: &Running, memory: &Memory, page: usize) {
+    let staging = &running.pager.0.staging;
+    let mut block = staging.take_free().unwrap();
+    let slot = block.slot(0);
+    // SAFETY: nobody needs the page's bytes, and the block is this thread's.
+    if unsafe { staging.move_in(slot, memory.at(page) as usize, 1) }.stopped.is_none() {
+        // SAFETY: no word names the slot.
+        unsafe { staging.give_back(slot, 1) }.unwrap();
+    }
+    block.filled = 0;
+    staging.queue(block);
+}
+
+#[test]
+fn a_page_that_is_about_to_go_is_not_taken_for_another() {
+    for mode in MODES {
+        let memory = Memory::new(LIMIT / 2);
+        let running = filled(&memory, &limited(LIMIT, mode), &[Duty::Serve]);
+        told_of(&running, &memory, 3);
+        assert_eq!(kind_at(&running, memory.at(3)), Kind::Empty);
+        let before = running.pager.stats().counts.retries;
+        thread::scope(|scope| {
+            let holder = scope.spawn(|| running.pager.hold(memory.at(3), PAGE).unwrap());
+            while !holder.is_finished() && running.pager.stats().counts.retries < before + 4 {
+                thread::yield_now();
+            }
+            if holder.is_finished() {
+                // It took the page for its own. It is moved away, and the system finds nothing there.
+                running.pager.release(memory.at(3), PAGE).unwrap();
+                evict_all(&running);
+            }
+            goes(&running, &memory, 3);
+        });
+        memory.check(3, 0);
+        let _ = running.pager.release(memory.at(3), PAGE);
+        evict_all(&running);
+        (0..LIMIT / 2).for_each(|page| memory.check(page, if page == 3 { 0 } else { value(page) }));
+        consistent(&running);
+    }
+}
+
+#[test]
+fn a_held_page_that_is_about_to_go_does_not_come_back_as_it_was() {
+    for mode in MODES {
+        for memory in [Memory::new(LIMIT / 2), Memory::shared(LIMIT / 2)] {
+            let running = filled(&memory, &limited(LIMIT, mode), &[Duty::Serve]);
+            running.pager.hold(memory.at(3), PAGE).unwrap();
+            told_of(&running, &memory, 3);
+            running.pager.release(memory.at(3), PAGE).unwrap();
+            // It is moved away before the system takes it out of its place, and comes back.
+            evict_all(&running);
+            (0..LIMIT / 2).for_each(|page| memory.check(page, if page == 3 { 0 } else { value(page) }));
+            consistent(&running);
+        }
+    }
+}
