@@ -9,6 +9,7 @@ use super::counts::add;
 use super::extents::Extent;
 use super::page::Claim;
 use super::region::{Memory, Region};
+use super::removed;
 use super::word::{Copied, Kind, State};
 use crate::os::userfault::{Event, Message};
 use crate::sync::{Lock, Ordering::Relaxed, Rank};
@@ -61,6 +62,12 @@ impl Inbox {
     fn note_moved(&mut self, start: usize, end: usize) {
         self.moved[self.moves % MOVED] = (start, end);
         self.moves += 1;
+    }
+
+    /// Others are there now: what is unmapped from here on is theirs. A move that left its range mapped tells of no
+    /// unmapping.
+    pub fn forget_moved(&mut self, start: usize, end: usize) {
+        self.moved.iter_mut().filter(|moved| moved.0 < end && start < moved.1).for_each(|moved| *moved = (0, 0));
     }
 
     /// Whether an unmapping is that of a range that was moved away, of which this is told once.
@@ -140,6 +147,7 @@ impl Core {
             Event::Remap { from, to, bytes } => {
                 inbox.note_moved(from, from + bytes);
                 self.remap(from, to, bytes);
+                self.leave_behind(from, bytes);
             }
             Event::Other => {}
         }
@@ -156,6 +164,16 @@ impl Core {
             self.extents.cut(moved.start, moved.end);
             let added = self.extents.add_moved(moved);
             debug_assert!(added.is_ok());
+        }
+    }
+
+    /// Where a range was moved from is no region. Should it be mapped still, as after MREMAP_DONTUNMAP, it is the
+    /// program's alone; mostly there is nothing, and this is refused.
+    fn leave_behind(&self, from: usize, bytes: usize) {
+        if self.extents.within(from, from + bytes).next().is_none() {
+            removed::note(&Extent { start: from, end: from + bytes, region: 0, first: 0 });
+            let _ = self.uffd.unregister(from, bytes);
+            let _ = self.uffd.wake(from, bytes);
         }
     }
 

@@ -40,7 +40,7 @@ impl Core {
         let region = Box::new(Region::new(&self.os, area, memory, self.uffd.has(feature))?);
         self.read_events();
         // From here to the end nobody else changes the table of extents.
-        let inbox = self.inbox.lock();
+        let mut inbox = self.inbox.lock();
         if self.extents.within(at, at + bytes).next().is_some() {
             return Err(Error::Invalid(&"a part of the range is in another region already"));
         }
@@ -53,6 +53,7 @@ impl Core {
             }
         });
         let place = place.ok_or(NO_PLACE)?;
+        inbox.forget_moved(at, at + bytes);
         let added = self.start(at, bytes, place);
         drop(inbox);
         added.map(|()| place).inspect_err(|_| drop(self.places[place].clear()))

@@ -137,3 +137,33 @@ fn a_held_page_that_is_about_to_go_does_not_come_back_as_it_was() {
         }
     }
 }
+
+/// mremap may leave the range mapped that it moved a region from, and then tells of no unmapping. It is not for
+/// regions; but the next region there is unmapped as any other.
+#[test]
+fn a_range_that_stayed_mapped_when_it_was_moved_can_be_a_region_again() {
+    let memory = Memory::new(LIMIT);
+    let mut other = Memory::new(LIMIT);
+    let running = filled(&memory, &limited(2 * LIMIT, FaultMode::Sigbus), &[Duty::Serve]);
+    let flags = libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED | libc::MREMAP_DONTUNMAP;
+    let (from, to, bytes) = (memory.at(0).cast(), other.at(0).cast::<libc::c_void>(), memory.bytes());
+    // SAFETY: both ranges are the test's.
+    let moved = unsafe { libc::mremap(from, bytes, bytes, flags, to) };
+    assert_eq!(moved, to);
+    other.is_now(moved.cast(), LIMIT);
+    (0..LIMIT).for_each(|page| other.check(page, value(page)));
+    // Nobody serves the range any more, and nobody has to: it is memory as any other.
+    (0..LIMIT).for_each(|page| memory.check(page, 0));
+    let extents = || running.pager.0.extents.within(0, usize::MAX).count();
+    assert_eq!(extents(), 1);
+    running.add(&memory);
+    assert_eq!(extents(), 2);
+    // SAFETY: the range is the test's. It is mapped again, for what drops the memory.
+    unsafe {
+        assert_eq!(libc::munmap(from, bytes), 0);
+        let none = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED;
+        assert_eq!(libc::mmap(from, bytes, libc::PROT_NONE, none, -1, 0), from);
+    }
+    assert_eq!(extents(), 1);
+    (0..LIMIT).for_each(|page| other.check(page, value(page)));
+}
