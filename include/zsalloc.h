@@ -150,11 +150,14 @@
  * All use of a region's memory goes through this one mapping: not through another mapping of the
  * same file, another process, or ptrace. A part of a region may be moved by mremap() and unmapped
  * by munmap(), but these wait until a lent thread (zspager_run()) has read of it: without one they
- * may wait for ever. madvise() with MADV_DONTNEED, or MADV_REMOVE for a memory file, gives memory
- * back and waits likewise; but not with ZSPAGER_EVICT_IN_PLACE, nor before Linux 6.8: the pager is
- * not told of it then, and a page that was evicted comes back with its old bytes. zspager_discard()
- * always gives memory back, and needs no lent thread. MADV_FREE is not for regions: what is used
- * again after it would not be counted. Nothing else may be mapped, or moved, to addresses that a
+ * may wait for ever. Nothing of a region stays behind where it was: MREMAP_DONTUNMAP is not for
+ * regions. madvise() with MADV_DONTNEED or MADV_REMOVE gives memory back and waits likewise. For a
+ * memory file the two are the same: the file has zeros then, while without a pager MADV_DONTNEED
+ * leaves it as it is. With ZSPAGER_EVICT_IN_PLACE, and before Linux 6.8, the pager is not told of
+ * madvise(): private pages that are in memory read as zeros after it, and count until they are
+ * evicted; but one that was evicted comes back with its old bytes, and so may one that was only read
+ * since it came back. zspager_discard() always gives memory back, and needs no lent thread. MADV_FREE is not
+ * for regions: what is used again after it would not be counted. Nothing else may be mapped, or moved, to addresses that a
  * region leaves by munmap() or mremap() at that moment: the system tells of both in any order.
  * Where regions are moved hold a lock of your own around all calls that map, move or unmap. Pages
  * that are locked (mlock) or pinned by the system stay in memory, and count; so do those that are

@@ -218,7 +218,8 @@ impl Pager {
     /// From here to the end of the region, all of this process's use of the memory goes through this range. It is not
     /// unmapped or moved while another thread might map or move something else to its addresses at that very moment,
     /// for the system tells of both in any order: hold a lock of your own around all calls that map, move or unmap, or
-    /// remove the region first. It does not grow, by mremap: nobody would serve the tail.
+    /// remove the region first. By mremap it does not grow, for nobody would serve the tail, nor does it stay mapped
+    /// where it was (MREMAP_DONTUNMAP).
     pub unsafe fn add_region(&self, at: *mut u8, bytes: usize, options: &RegionOptions) -> Result<RegionId> {
         self.check()?;
         let _signals = Blocked::new();
@@ -267,7 +268,7 @@ impl Pager {
     }
 
     /// Gives the whole pages of a range of regions back: they read as zero, and cost nothing. As madvise with
-    /// MADV_DONTNEED, or MADV_REMOVE for a memory file, which need a lent thread to read their event. Pages that are
+    /// MADV_DONTNEED or MADV_REMOVE, which need a lent thread to read their event. Pages that are
     /// held, or that the system has pinned, stay where they are, and are zeros.
     ///
     /// # Errors

@@ -40,8 +40,9 @@ pub struct PagerOptions {
     /// Private pages are not moved to a staging range but evicted where they are: protected, copied, and dropped, as is
     /// done on systems before Linux 6.8 anyhow. It is faster where several threads run at once, for moving single pages
     /// interrupts every processor that runs the process. But the pager is not told of madvise then: only
-    /// [`crate::Pager::discard`] gives pages of a region back, and after madvise an evicted page has its old bytes. And
-    /// what direct I/O, io_uring or a device writes to a page that is not held may be lost, for pins are not seen.
+    /// [`crate::Pager::discard`] gives pages of a region back. After madvise private ones in memory read as zeros, but
+    /// one that was evicted has its old bytes, and one that was only read since it came back may have them. And what
+    /// direct I/O, io_uring or a device writes to a page that is not held may be lost, for pins are not seen.
     pub evict_in_place: bool,
     /// Where pages go: their limit, and codec. `accept_percent` 0 is 98 here, and forked children do not get the pool,
     /// unless its memory is supplied.
@@ -54,7 +55,8 @@ pub struct RegionOptions {
     /// A memory file that the range is a shared mapping of, open for reading and writing, and the offset in it that the
     /// range begins at. The descriptor is duplicated. While the region is there, pages that are not in memory are holes
     /// in the file: other mappings of it read zeros there. [`Removal::Restore`] fills them; unmapping the range without
-    /// it loses them. Its pages are evicted in place: hold what direct I/O or a device writes.
+    /// it loses them. Its pages are evicted in place: hold what direct I/O or a device writes. MADV_DONTNEED is as
+    /// MADV_REMOVE: the file has zeros then, while without a pager it is left as it is.
     pub shared: Option<(RawFd, u64)>,
     /// Most bytes that its pages may take compressed; 0: no limit of its own.
     pub max_stored_bytes: u64,

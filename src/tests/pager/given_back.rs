@@ -138,6 +138,22 @@ fn a_held_page_that_is_about_to_go_does_not_come_back_as_it_was() {
     }
 }
 
+/// The event of a discard is that of a hole as well: for a memory file they are the same.
+#[test]
+fn of_a_memory_file_what_is_discarded_is_zeros() {
+    for advice in [libc::MADV_DONTNEED, libc::MADV_REMOVE] {
+        let memory = Memory::shared(2 * LIMIT);
+        let running = filled(&memory, &limited(LIMIT, FaultMode::Sigbus), &[Duty::Serve]);
+        let held = memory.at(2 * LIMIT - 1);
+        running.pager.hold(held, PAGE).unwrap();
+        assert_eq!(memory.advise(LIMIT / 2, 3 * LIMIT / 2, advice), 0);
+        let is_zero = |page| page >= LIMIT / 2;
+        (0..2 * LIMIT).for_each(|page| memory.check(page, if is_zero(page) { 0 } else { value(page) }));
+        running.pager.release(held, PAGE).unwrap();
+        consistent(&running);
+    }
+}
+
 /// mremap may leave the range mapped that it moved a region from, and then tells of no unmapping. It is not for
 /// regions; but the next region there is unmapped as any other.
 #[test]
