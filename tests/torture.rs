@@ -1,5 +1,6 @@
-//! A pager under everything at once: threads that touch, write, discard, hold, lock, protect, add, move and remove regions,
-//! and fork, while limits and codecs change. Nothing may be lost: every page is checked against what was written to it last.
+//! A pager under everything at once: threads that touch, write, discard, hold, lock, protect, add, move and remove
+//! regions, and fork, while limits and codecs change. Nothing may be lost: every page is checked against what was
+//! written to it last.
 //!
 //! `ZSALLOC_TORTURE_SECONDS` is for how long, `ZSALLOC_TORTURE_SEED` what lots are drawn from. Without the first it is
 //! not run: `.ci/run` runs two minutes of it, and `.ci/torture` an hour.

@@ -151,13 +151,14 @@ impl Zswap {
     }
 
     /// Lets the library write pages back itself, to the first `bytes` bytes of a file or a block device, which has to
-    /// be open for reading and writing (`O_RDWR`), and never for appending (`O_APPEND`), which would write everything to
-    /// other places. The descriptor is duplicated, and is the caller's to close. Pages that are there are loaded as all
-    /// others, and stay there until they are replaced or removed. None: no file any more.
+    /// be open for reading and writing (`O_RDWR`), and never for appending (`O_APPEND`), which would write everything
+    /// to other places. The descriptor is duplicated, and is the caller's to close. Pages that are there are loaded as
+    /// all others, and stay there until they are replaced or removed. None: no file any more.
     ///
     /// # Errors
-    /// [`Error::Invalid`] if the descriptor is none or not so, or the bytes are less than a page or more than 16 TiB, [`Error::Busy`] while pages are
-    /// on the file that was set before, [`Error::NoMemory`] if there is none for its table.
+    /// [`Error::Invalid`] if the descriptor is none or not so, or the bytes are less than a page or more than 16 TiB,
+    /// [`Error::Busy`] while pages are on the file that was set before, [`Error::NoMemory`] if there is none for its
+    /// table.
     pub fn set_backing_file(&self, file: Option<(RawFd, u64)>) -> Result<()> {
         let backing = match file {
             Some((fd, bytes)) => Backing::File(Arc::new(BackingFile::new(self.0.os.clone(), fd, bytes)?)),

@@ -156,7 +156,8 @@ fn give_back(world: &World, random: &mut Random, memory: &Memory, first: usize) 
 fn lock_in_memory(random: &mut Random, memory: &Memory, first: usize) {
     let pages = (1 + random.below(MANY) as usize).min(memory.pages() - first);
     let (at, bytes, flags) = (memory.at(first).cast(), pages * PAGE_SIZE, random.below(2) as libc::c_uint);
-    // SAFETY: it changes none of the bytes. Where the thread itself has to bring pages in it stops at the first of them.
+    // SAFETY: it changes none of the bytes. Where the thread itself has to bring pages in it stops at the first of
+    // them.
     let locked = unsafe { libc::mlock2(at, bytes, flags) };
     assert!(locked == 0 || std::io::Error::last_os_error().raw_os_error() == Some(libc::ENOMEM));
     memory.check(first, *memory.lock(first), true);
