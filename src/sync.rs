@@ -356,10 +356,10 @@ pub mod ranks {
 
     /// What a thread holds that a signal interrupted, while the handler holds none of that: it takes other locks than
     /// those, in an order of its own.
-    #[cfg(feature = "uffd")]
+    #[cfg(all(feature = "uffd", not(loom)))]
     pub struct Interrupted(u16);
 
-    #[cfg(feature = "uffd")]
+    #[cfg(all(feature = "uffd", not(loom)))]
     impl Interrupted {
         /// From here on.
         pub fn new() -> Self {
@@ -367,7 +367,7 @@ pub mod ranks {
         }
     }
 
-    #[cfg(feature = "uffd")]
+    #[cfg(all(feature = "uffd", not(loom)))]
     impl Drop for Interrupted {
         fn drop(&mut self) {
             HELD.set(self.0);
