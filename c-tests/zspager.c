@@ -28,6 +28,7 @@ static void outgrows(uint32_t fault_mode, uint32_t flags, const uint32_t *duties
     }
     struct zspager_stats stats = pager_stats_of(pager);
     CHECK(stats.stored > 0 && stats.loads > 0 && stats.poisoned == 0 && stats.over_limit == 0);
+    CHECK(stats.failed == 0 && stats.lent_threads <= count);
     CHECK(stats.regions == 1 && stats.region_bytes == (uint64_t)ABOVE * PAGE);
     CHECK(stats.resident_limit_bytes == (uint64_t)LIMIT * PAGE && stats.table_bytes > 0);
     OK(zspager_latency_permille(pager, 500, &nanoseconds));
@@ -123,6 +124,7 @@ static void json(void)
     OK(zspager_stats_json(pager, text, sizeof text, &length));
     CHECK(strlen(text) == length && text[0] == '{' && text[length - 1] == '}');
     CHECK(strstr(text, "\"pager\":{") && strstr(text, "\"zswap\":{") && strstr(text, "\"faults\":"));
+    CHECK(strstr(text, "\"failed\":0") && strstr(text, "\"lent_threads\":0"));
     OK(zspager_destroy(pager));
 }
 

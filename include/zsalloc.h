@@ -848,8 +848,9 @@ struct zspager_region_options {
 };
 
 /**
- * What a pager has and did: see zspager_stats(). All up to table_bytes are of now; all others only
- * grow. Each figure is right for its moment, and two of them need not be of the same one.
+ * What a pager has and did: see zspager_stats(). All up to table_bytes, and lent_threads, are of
+ * now; all others only grow. Each figure is right for its moment, and two of them need not be of the
+ * same one.
  */
 struct zspager_stats {
     /** sizeof(struct zspager_stats), set by the caller. */
@@ -899,9 +900,10 @@ struct zspager_stats {
     uint64_t direct_reclaims;
     /**
      * Pages that were let in above the limit, for none could go: the pool was full and nothing
-     * could be written back, or what is left is held, pinned, or being evicted by others. Raise
-     * the limit of the pool or add a backing file if the former; else hold less, or raise the
-     * limit.
+     * could be written back, or what is left is held, pinned, or being evicted by others. If the
+     * former, raise the limit of the pool or add a backing file; where there is one, in the JSON of
+     * zspager_stats_json() the zswap's writeback_no_space tells that it is full, and writeback_io
+     * that it fails. Else hold less, or raise the limit.
      */
     uint64_t over_limit;
     /**
@@ -919,11 +921,24 @@ struct zspager_stats {
     /** Discards, moves and unmaps by owners that were noticed. */
     uint64_t events;
     /**
-     * Attempts to put a page in place that did not succeed: the memory was changing, or the system
-     * refused. Some are usual. Many for few faults: the system lacks memory, or owners move and
-     * unmap all the time.
+     * Attempts to put a page in place that did not succeed: the memory was changing, the system
+     * refused, or the backing file could not be read. Some are usual. Many for few faults: the
+     * system lacks memory, owners move and unmap all the time, or the file fails, which
+     * file_read_failures of the zswap in the JSON counts.
      */
     uint64_t retries;
+    /**
+     * Touches that were given up after a second or so, and pages that a hold or the removal of a
+     * region asked for: the system refused, the backing file could not be read, or the memory was
+     * changing all the time. Nothing is lost. The touch got SIGBUS; with ZSPAGER_FAULT_THREADS it
+     * waits, is tried again, and counts again. Damaged pages are not among them.
+     */
+    uint64_t failed;
+    /**
+     * Threads that are inside of zspager_run(). With ZSPAGER_FAULT_THREADS and 0 of them touches
+     * wait until one comes.
+     */
+    uint64_t lent_threads;
 };
 #endif
 
@@ -2014,7 +2029,8 @@ int zspager_set_backing_file(struct zspager *pager, int32_t fd, uint64_t bytes);
  *
  * Errors:
  * -EINVAL: pager or written is NULL, or there is no backing file.
- * -EAGAIN: no page could go now: the file is full, or pages are in use.
+ * -EAGAIN: no page could go now: the file is full or fails, or pages are in use. In the JSON of
+ *     zspager_stats_json() the zswap's writeback_no_space and writeback_io tell which.
  * -ENOENT: no page is in the pool.
  * -EPERM: this process is a forked child.
  *

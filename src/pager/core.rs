@@ -53,7 +53,9 @@ pub struct Core {
     pub own: OwnMemory,
     /// 1 while threads that evict in the background are wanted.
     pub evict_wanted: AtomicU32,
-    /// How many of those there are, and how many of them serve as well.
+    /// Threads that are lent: whatever they do.
+    pub lent: AtomicU32,
+    /// How many of those that evict there are, and how many of them serve as well.
     pub evictors: AtomicU32,
     pub evicting_servers: AtomicU32,
     /// The pool was full: more is to be written back before the next one finds it so.
@@ -125,6 +127,7 @@ impl Core {
             lending: AtomicU64::new(0),
             own,
             evict_wanted: AtomicU32::new(0),
+            lent: AtomicU32::new(0),
             evictors: AtomicU32::new(0),
             evicting_servers: AtomicU32::new(0),
             pool_full: AtomicBool::new(false),

@@ -350,6 +350,7 @@ impl Pager {
             region_bytes: bytes(pages),
             regions,
             table_bytes: core.staging.table_bytes() + pages * 4 + core.extents.bytes(),
+            lent_threads: core.lent.load(Relaxed).into(),
             counts: core.counters.read(),
             latencies: core.latencies.read(),
         }

@@ -93,6 +93,7 @@ impl Core {
                 wait.a_moment();
             }
         }
+        add(&self.counters.failed, 1);
         Served::Failed(last)
     }
 

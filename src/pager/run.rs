@@ -31,6 +31,7 @@ struct Lent<'a>(&'a Core, Duty);
 
 impl<'a> Lent<'a> {
     fn new(core: &'a Core, duty: Duty) -> Self {
+        core.lent.fetch_add(1, Relaxed);
         core.evictors.fetch_add(u32::from(duty != Duty::Serve), Relaxed);
         core.evicting_servers.fetch_add(u32::from(duty == Duty::All), Relaxed);
         Self(core, duty)
@@ -41,6 +42,7 @@ impl Drop for Lent<'_> {
     fn drop(&mut self) {
         self.0.evicting_servers.fetch_sub(u32::from(self.1 == Duty::All), Relaxed);
         self.0.evictors.fetch_sub(u32::from(self.1 != Duty::Serve), Relaxed);
+        self.0.lent.fetch_sub(1, Relaxed);
     }
 }
 

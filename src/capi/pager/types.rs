@@ -100,8 +100,9 @@ pub struct zspager_region_options {
     pub reserved: [u64; 4],
 }
 
-/// What a pager has and did: see zspager_stats(). All up to table_bytes are of now; all others only
-/// grow. Each figure is right for its moment, and two of them need not be of the same one.
+/// What a pager has and did: see zspager_stats(). All up to table_bytes, and lent_threads, are of
+/// now; all others only grow. Each figure is right for its moment, and two of them need not be of the
+/// same one.
 #[allow(non_camel_case_types)]
 #[repr(C)]
 #[derive(Clone, Copy, Default)]
@@ -146,9 +147,10 @@ pub struct zspager_stats {
     /// ZSPAGER_RUN_EVICT or ZSPAGER_RUN_ALL, or give it more processor time.
     pub direct_reclaims: u64,
     /// Pages that were let in above the limit, for none could go: the pool was full and nothing
-    /// could be written back, or what is left is held, pinned, or being evicted by others. Raise
-    /// the limit of the pool or add a backing file if the former; else hold less, or raise the
-    /// limit.
+    /// could be written back, or what is left is held, pinned, or being evicted by others. If the
+    /// former, raise the limit of the pool or add a backing file; where there is one, in the JSON of
+    /// zspager_stats_json() the zswap's writeback_no_space tells that it is full, and writeback_io
+    /// that it fails. Else hold less, or raise the limit.
     pub over_limit: u64,
     /// Pages that were picked to be evicted and stayed, for the system has them pinned or locked,
     /// or refused. The same page counts each time.
@@ -160,10 +162,19 @@ pub struct zspager_stats {
     pub poisoned: u64,
     /// Discards, moves and unmaps by owners that were noticed.
     pub events: u64,
-    /// Attempts to put a page in place that did not succeed: the memory was changing, or the system
-    /// refused. Some are usual. Many for few faults: the system lacks memory, or owners move and
-    /// unmap all the time.
+    /// Attempts to put a page in place that did not succeed: the memory was changing, the system
+    /// refused, or the backing file could not be read. Some are usual. Many for few faults: the
+    /// system lacks memory, owners move and unmap all the time, or the file fails, which
+    /// file_read_failures of the zswap in the JSON counts.
     pub retries: u64,
+    /// Touches that were given up after a second or so, and pages that a hold or the removal of a
+    /// region asked for: the system refused, the backing file could not be read, or the memory was
+    /// changing all the time. Nothing is lost. The touch got SIGBUS; with ZSPAGER_FAULT_THREADS it
+    /// waits, is tried again, and counts again. Damaged pages are not among them.
+    pub failed: u64,
+    /// Threads that are inside of zspager_run(). With ZSPAGER_FAULT_THREADS and 0 of them touches
+    /// wait until one comes.
+    pub lent_threads: u64,
 }
 
 // SAFETY: 64-bit integers and pointers, and 32-bit integers in pairs.
@@ -181,17 +192,18 @@ impl From<PagerStats> for zspager_stats {
     #[rustfmt::skip]
     fn from(stats: PagerStats) -> Self {
         let PagerStats {
-            resident_limit_bytes, resident_bytes, staged_bytes, held_bytes, region_bytes, regions, table_bytes, counts,
-            latencies: _,
+            resident_limit_bytes, resident_bytes, staged_bytes, held_bytes, region_bytes, regions, table_bytes,
+            lent_threads, counts, latencies: _,
         } = stats;
         let PagerCounts {
             faults, loads, loads_ahead, rescues, zero_fills, first_writes, staged, stored, dropped, direct_reclaims,
-            over_limit, pinned, discarded, poisoned, events, retries,
+            over_limit, pinned, discarded, poisoned, events, retries, failed,
         } = counts;
         Self {
             struct_size: size_of::<Self>(), resident_limit_bytes, resident_bytes, staged_bytes, held_bytes,
             region_bytes, regions, table_bytes, faults, loads, loads_ahead, rescues, zero_fills, first_writes, staged,
-            stored, dropped, direct_reclaims, over_limit, pinned, discarded, poisoned, events, retries,
+            stored, dropped, direct_reclaims, over_limit, pinned, discarded, poisoned, events, retries, failed,
+            lent_threads,
         }
     }
 }

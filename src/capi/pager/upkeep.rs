@@ -92,7 +92,8 @@ export! {
     ///
     /// Errors:
     /// -EINVAL: pager or written is NULL, or there is no backing file.
-    /// -EAGAIN: no page could go now: the file is full, or pages are in use.
+    /// -EAGAIN: no page could go now: the file is full or fails, or pages are in use. In the JSON of
+    ///     zspager_stats_json() the zswap's writeback_no_space and writeback_io tell which.
     /// -ENOENT: no page is in the pool.
     /// -EPERM: this process is a forked child.
     ///

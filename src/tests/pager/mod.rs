@@ -2,6 +2,7 @@
 
 mod basics;
 mod bounds;
+mod counted;
 mod damage;
 mod discards;
 mod events;

@@ -1,0 +1,96 @@
+//! What is seen from outside of a touch that is not served: whether it was tried, and whether anybody is there to do it.
+
+use super::look::{consistent, kind_at, with_faults};
+use super::{Memory, Running, limited};
+use crate::os::signals::Touch;
+use crate::os::{Call, faults::Faults};
+use crate::pager::word::Kind;
+use crate::pager::{Duty, FaultMode, PagerCounts, RegionId, Removal};
+use std::sync::Arc;
+use std::time::Duration;
+
+const LIMIT: usize = 64;
+const PAGES: usize = 3 * LIMIT;
+
+/// Waits until it is so.
+fn until(so: impl Fn() -> bool) {
+    while !so() {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+fn counts(running: &Running) -> PagerCounts {
+    running.pager.stats().counts
+}
+
+/// A pager, its memory, and a page of that which is stored, in which there is its number and 1.
+fn filled(mode: FaultMode, duties: &[Duty]) -> (Arc<Faults>, Running, Memory, RegionId, usize) {
+    let memory = Memory::new(PAGES);
+    let (faults, running) = with_faults(&limited(LIMIT, mode), duties);
+    let region = running.add(&memory);
+    (0..PAGES).for_each(|page| memory.fill(page, page as u64 + 1));
+    let stored = (0..PAGES).find(|&page| kind_at(&running, memory.at(page)) == Kind::Stored).unwrap();
+    assert_eq!(counts(&running).failed, 0);
+    (faults, running, memory, region, stored)
+}
+
+#[test]
+fn a_touch_that_the_thread_itself_gives_up_is_counted() {
+    let (faults, running, memory, region, stored) = filled(FaultMode::Sigbus, &[]);
+    let (touch, before) = (Touch { at: memory.at(stored) as usize, write: false }, counts(&running));
+    faults.fail(Call::CopyIn, 1, 0);
+    // What the handler of SIGBUS does.
+    assert_eq!(running.pager.0.serve_signal(touch), Some(false));
+    let after = counts(&running);
+    assert_eq!((after.failed, after.faults), (1, before.faults));
+    assert!(after.retries >= before.retries + 100, "{after:?}");
+    running.pager.hold(memory.at(stored), 1).unwrap_err();
+    assert_eq!(counts(&running).failed, 2);
+    running.pager.remove_region(region, Removal::Restore).unwrap_err();
+    assert_eq!(counts(&running).failed, 3);
+    faults.heal(Call::CopyIn);
+    memory.check(stored, stored as u64 + 1);
+    assert_eq!(counts(&running).failed, 3);
+    consistent(&running);
+}
+
+#[test]
+fn a_touch_that_lent_threads_give_up_is_counted_each_time() {
+    let (faults, running, memory, _, stored) = filled(FaultMode::Threads, &[Duty::All]);
+    faults.fail(Call::CopyIn, 1, 0);
+    std::thread::scope(|scope| {
+        let toucher = scope.spawn(|| memory.check(stored, stored as u64 + 1));
+        until(|| counts(&running).failed >= 2);
+        assert!(!toucher.is_finished());
+        faults.heal(Call::CopyIn);
+    });
+    let json: serde_json::Value = serde_json::from_str(&running.pager.stats_json().unwrap()).unwrap();
+    assert!(json["pager"]["counts"]["failed"].as_u64().unwrap() >= 2);
+    consistent(&running);
+}
+
+#[test]
+fn whether_a_thread_is_lent_is_told() {
+    let memory = Memory::new(PAGES);
+    let running = Running::new(&limited(LIMIT, FaultMode::Threads), &[]);
+    running.add(&memory);
+    let lent = || running.pager.stats().lent_threads;
+    let told = || {
+        let json: serde_json::Value = serde_json::from_str(&running.pager.stats_json().unwrap()).unwrap();
+        json["pager"]["lent_threads"].as_u64().unwrap()
+    };
+    std::thread::scope(|scope| {
+        let toucher = scope.spawn(|| memory.fill(0, 1));
+        std::thread::sleep(Duration::from_millis(20));
+        assert_eq!((toucher.is_finished(), lent(), told()), (false, 0, 0));
+        for (number, duty) in [Duty::Evict, Duty::Serve, Duty::All].into_iter().enumerate() {
+            let pager = &running.pager;
+            scope.spawn(move || pager.run(duty).unwrap());
+            until(|| lent() == number as u64 + 1);
+        }
+        toucher.join().unwrap();
+        assert_eq!(told(), 3);
+        running.pager.stop();
+    });
+    assert_eq!((lent(), told()), (0, 0));
+}
