@@ -6,6 +6,7 @@ use crate::os::signals::Touch;
 use crate::os::{Call, faults::Faults};
 use crate::pager::word::Kind;
 use crate::pager::{Duty, FaultMode, PagerCounts, RegionId, Removal};
+use crate::units::PAGE;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,20 +24,21 @@ fn counts(running: &Running) -> PagerCounts {
     running.pager.stats().counts
 }
 
-/// A pager, its memory, and a page of that which is stored, in which there is its number and 1.
-fn filled(mode: FaultMode, duties: &[Duty]) -> (Arc<Faults>, Running, Memory, RegionId, usize) {
+/// Memory, a pager, and a page of the memory that is stored, in which there is its number and 1. The memory comes first,
+/// so that it is dropped last: unmapping a region would wait for somebody who reads of it.
+fn filled(mode: FaultMode, duties: &[Duty]) -> (Memory, Arc<Faults>, Running, RegionId, usize) {
     let memory = Memory::new(PAGES);
     let (faults, running) = with_faults(&limited(LIMIT, mode), duties);
     let region = running.add(&memory);
     (0..PAGES).for_each(|page| memory.fill(page, page as u64 + 1));
     let stored = (0..PAGES).find(|&page| kind_at(&running, memory.at(page)) == Kind::Stored).unwrap();
     assert_eq!(counts(&running).failed, 0);
-    (faults, running, memory, region, stored)
+    (memory, faults, running, region, stored)
 }
 
 #[test]
 fn a_touch_that_the_thread_itself_gives_up_is_counted() {
-    let (faults, running, memory, region, stored) = filled(FaultMode::Sigbus, &[]);
+    let (memory, faults, running, region, stored) = filled(FaultMode::Sigbus, &[]);
     let (touch, before) = (Touch { at: memory.at(stored) as usize, write: false }, counts(&running));
     faults.fail(Call::CopyIn, 1, 0);
     // What the handler of SIGBUS does.
@@ -44,7 +46,7 @@ fn a_touch_that_the_thread_itself_gives_up_is_counted() {
     let after = counts(&running);
     assert_eq!((after.failed, after.faults), (1, before.faults));
     assert!(after.retries >= before.retries + 100, "{after:?}");
-    running.pager.hold(memory.at(stored), 1).unwrap_err();
+    running.pager.hold(memory.at(stored), PAGE).unwrap_err();
     assert_eq!(counts(&running).failed, 2);
     running.pager.remove_region(region, Removal::Restore).unwrap_err();
     assert_eq!(counts(&running).failed, 3);
@@ -56,7 +58,7 @@ fn a_touch_that_the_thread_itself_gives_up_is_counted() {
 
 #[test]
 fn a_touch_that_lent_threads_give_up_is_counted_each_time() {
-    let (faults, running, memory, _, stored) = filled(FaultMode::Threads, &[Duty::All]);
+    let (memory, faults, running, _, stored) = filled(FaultMode::Threads, &[Duty::All]);
     faults.fail(Call::CopyIn, 1, 0);
     std::thread::scope(|scope| {
         let toucher = scope.spawn(|| memory.check(stored, stored as u64 + 1));
