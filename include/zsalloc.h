@@ -136,7 +136,11 @@
  * holds, does not wait for it.) Two threads that store, take or invalidate the same offset at the
  * same time get the outcome of one order or the other.
  *
- * PAGER. A pager (ZSALLOC_UFFD) has regions, ranges of the program's memory that zspager_add_region()
+ * PAGER. It takes Linux 5.11 or later with userfaultfd. Before Linux 6.6 a damaged page can't be
+ * poisoned: a touch of it gets SIGBUS with ZSPAGER_FAULT_SIGBUS, and with ZSPAGER_FAULT_THREADS waits
+ * for ever; its region is removed with ZSPAGER_DISCARD alone, and the page reads as zeros then.
+ *
+ * A pager (ZSALLOC_UFFD) has regions, ranges of the program's memory that zspager_add_region()
  * names, and a limit in bytes on what of them is in memory. Beyond it, pages that were not used
  * lately are moved to a staging range, which counts too; those that stay there are compressed, and
  * when the pool is full they go to the backing file. Whoever touches a page that is not in memory

@@ -1,4 +1,4 @@
-//! A virtual machine whose memory is three times what it may have: guest memory under a pager, on /dev/kvm.
+//! A virtual machine whose memory is four times what it may have: guest memory under a pager, on /dev/kvm.
 //!
 //! ```text
 //! cargo run --release --features uffd --example kvm_guest [-- OPTIONS]

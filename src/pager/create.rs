@@ -27,7 +27,14 @@ pub struct RegionId(pub(crate) usize);
 ///
 /// Methods may be called from any thread, but not from a signal handler, and not by a thread that holds a lock which a
 /// touch of a region might need. While one runs, the handlers of asynchronous signals wait, and so does cancellation of
-/// the thread. Dropping it brings all pages back to memory.
+/// the thread.
+///
+/// Dropping it brings all pages back to memory, and regions go one after the other. Should a page not come back, since
+/// it can't be read from the backing file or the system refuses, nobody can be told: the pager and the regions that are
+/// left stay until the process ends. Touches of what is not in memory are served as before where threads serve their
+/// own; where lent threads do, they wait for ever, for nobody can lend one any more. So remove the regions first, by
+/// [`Pager::remove_region`], whose errors tell: such a region stays, and may be tried again, or removed by
+/// [`Removal::Discard`], which loses all that is not in memory. Or end the process.
 ///
 /// A forked child gets neither the regions nor the pool, unless its memory was supplied. Its calls are
 /// [`Error::Forked`]; what tells of the pager tells how it was at the fork, and dropping it there closes the child's
