@@ -58,8 +58,8 @@ fn write_limits(out: &mut String, report: &Report) -> fmt::Result {
     if watched.counted > 0 {
         writeln!(
             out,
-            "near to what is allowed, or above: {} of them. There both ranges have what smaps said at once, as far as RssAnon\n\
-            allows for it: pages come and go while smaps is read",
+            "near to what is allowed, or above: {} of them. There both ranges have what smaps said at once, as far as\n\
+            RssAnon allows for it: pages come and go while smaps is read",
             watched.counted
         )?;
     }
@@ -67,8 +67,8 @@ fn write_limits(out: &mut String, report: &Report) -> fmt::Result {
     if over > 0 {
         writeln!(
             out,
-            "{over} pages were let in above the limit, for none could go: the pool was full and had nowhere to write to,\n\
-            or all that was left was being evicted by others, held or pinned"
+            "{over} pages were let in above the limit, for none could go: the pool was full and had nowhere to\n\
+            write to, or all that was left was being evicted by others, held or pinned"
         )?;
     }
     writeln!(out)

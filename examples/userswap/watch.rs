@@ -18,8 +18,9 @@ pub const EVERY: Duration = Duration::from_millis(10);
 const FOR_A_POINT: u32 = 10;
 /// How often it looks what other mappings have.
 const OTHERS_EVERY: Duration = Duration::from_secs(1);
-/// A look that comes so near to what is allowed is not believed: other mappings may have grown or shrunk since they were
-/// looked at, for each thread has a stack and a heap. Much more than that is not freed but at the end of a workload.
+/// A look that comes so near to what is allowed is not believed: other mappings may have grown or shrunk since they
+/// were looked at, for each thread has a stack and a heap. Much more than that is not freed but at the end of a
+/// workload.
 const NEAR: u64 = MIB / 2;
 /// Most points that are kept; then every second goes, and new ones are half as often.
 const MOST_POINTS: usize = 2000;

@@ -52,8 +52,8 @@ counters! {
     direct_reclaims,
     /// Pages that were let in above the limit, for none could go: the pool was full and nothing could be written back,
     /// or what is left is held, pinned, or being evicted by others. If the former, raise the limit of the pool or add a
-    /// backing file; where there is one, the zswap's `writeback_no_space` tells that it is full, and `writeback_io` that
-    /// it fails. Else hold less, or raise the limit.
+    /// backing file; where there is one, the zswap's `writeback_no_space` tells that it is full, and `writeback_io`
+    /// that it fails. Else hold less, or raise the limit.
     over_limit,
     /// Pages that were picked to be evicted and stayed, for the system has them pinned or locked, or refused. The same
     /// page counts each time.
@@ -64,14 +64,14 @@ counters! {
     poisoned,
     /// Events that were read: discards, moves and unmaps by the owner.
     events,
-    /// Attempts to put a page in place that did not succeed: the memory was changing, the system refused, or the backing
-    /// file could not be read. Some are usual. Many for few faults: the system lacks memory, owners move and unmap all
-    /// the time, or the file fails, which the zswap counts: `file_read_failures`.
+    /// Attempts to put a page in place that did not succeed: the memory was changing, the system refused, or the
+    /// backing file could not be read. Some are usual. Many for few faults: the system lacks memory, owners move and
+    /// unmap all the time, or the file fails, which the zswap counts: `file_read_failures`.
     retries,
     /// Touches that were given up after a second or so, and pages that a hold or the removal of a region asked for: the
-    /// system refused, the backing file could not be read, or the memory was changing all the time. Nothing is lost. The
-    /// touch got SIGBUS; where lent threads serve it, it waits, is tried again, and counts again. Damaged pages are not
-    /// among them.
+    /// system refused, the backing file could not be read, or the memory was changing all the time. Nothing is lost.
+    /// The touch got SIGBUS; where lent threads serve it, it waits, is tried again, and counts again. Damaged pages are
+    /// not among them.
     failed,
 }
 

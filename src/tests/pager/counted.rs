@@ -1,4 +1,5 @@
-//! What is seen from outside of a touch that is not served: whether it was tried, and whether anybody is there to do it.
+//! What is seen from outside of a touch that is not served: whether it was tried, and whether anybody is there to do
+//! it.
 
 use super::look::{consistent, kind_at, with_faults};
 use super::{Memory, Running, limited};
@@ -24,8 +25,8 @@ fn counts(running: &Running) -> PagerCounts {
     running.pager.stats().counts
 }
 
-/// Memory, a pager, and a page of the memory that is stored, in which there is its number and 1. The memory comes first,
-/// so that it is dropped last: unmapping a region would wait for somebody who reads of it.
+/// Memory, a pager, and a page of the memory that is stored, in which there is its number and 1. The memory comes
+/// first, so that it is dropped last: unmapping a region would wait for somebody who reads of it.
 fn filled(mode: FaultMode, duties: &[Duty]) -> (Memory, Arc<Faults>, Running, RegionId, usize) {
     let memory = Memory::new(PAGES);
     let (faults, running) = with_faults(&limited(LIMIT, mode), duties);
