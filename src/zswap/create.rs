@@ -10,6 +10,7 @@ use super::limit::Limit;
 use super::options::{AreaOptions, ZswapOptions};
 use super::shared::{Areas, Backing, Shared};
 use super::stats::{AreaStats, ZswapStats};
+use super::turn::Turn;
 use super::writeback::Writeback;
 use crate::error::{Error, Result};
 use crate::os::{self, Os};
@@ -150,9 +151,9 @@ impl Zswap {
     }
 
     /// Lets the library write pages back itself, to the first `bytes` bytes of a file or a block device, which has to
-    /// be open for reading and writing (`O_RDWR`), and never for appending (`O_APPEND`): that would write everything to
-    /// other places. The descriptor is duplicated, and is the caller's to close. Pages that are there are loaded as all
-    /// others, and stay there until they are replaced or removed. None: no file any more.
+    /// be open for reading and writing (`O_RDWR`), and never for appending (`O_APPEND`), which would write everything
+    /// to other places. The descriptor is duplicated, and is the caller's to close. Pages that are there are loaded as
+    /// all others, and stay there until they are replaced or removed. None: no file any more.
     ///
     /// # Errors
     /// [`Error::Invalid`] if the descriptor is none or not so, or the bytes are less than a page or more than 16 TiB,
@@ -194,8 +195,8 @@ impl Zswap {
         let backing = self.usable_backing()?;
         let (mut written, mut idle) = (0, 0);
         while written < pages {
-            let Some((area, count)) = self.next_area() else { break };
-            let done = area.shrink((pages - written).min(QUANTUM), &backing);
+            let Some((turn, count)) = Turn::next(&self.0.areas) else { break };
+            let done = turn.area().shrink((pages - written).min(QUANTUM), &backing);
             let (gone, more) = done.unwrap_or((0, false));
             written += gone;
             idle = if more && gone > 0 { 0 } else { idle + 1 };
@@ -219,19 +220,6 @@ impl Zswap {
         const NOTHING: Error = Error::NotFound(&"no page is in the pool");
         const NOT_NOW: Error = Error::Again(&"no page could be written back now");
         if self.0.limit.used() == 0 { NOTHING } else { NOT_NOW }
-    }
-
-    /// The area whose turn it is, and how many there are.
-    fn next_area(&self) -> Option<(Arc<AreaState>, usize)> {
-        let mut areas = self.0.areas.lock();
-        let count = areas.list.len();
-        for _ in 0..count {
-            areas.cursor = (areas.cursor + 1) % count;
-            if let Some(area) = areas.list[areas.cursor].1.upgrade() {
-                return Some((area, count));
-            }
-        }
-        None
     }
 
     /// How many pages are worth writing back now, of all areas: see [`Area::reclaimable_pages`].

@@ -154,13 +154,15 @@ fn give_back(world: &World, random: &mut Random, memory: &Memory, first: usize) 
 /// Pages that may not leave memory for a while, whoever works on them; whether those that are out come in now, or as
 /// they are touched.
 fn lock_in_memory(random: &mut Random, memory: &Memory, first: usize) {
-    let pages = (1 + random.below(MANY) as usize).min(memory.pages() - first);
-    let (at, bytes, flags) = (memory.at(first).cast(), pages * PAGE_SIZE, random.below(2) as libc::c_uint);
+    // What is locked is not to be given back by madvise.
+    let versions = lock_some(random, memory, first);
+    let bytes = versions.len() * PAGE_SIZE;
+    let (at, flags) = (memory.at(first).cast(), random.below(2) as libc::c_uint);
     // SAFETY: it changes none of the bytes. Where the thread itself has to bring pages in it stops at the first of
     // them.
     let locked = unsafe { libc::mlock2(at, bytes, flags) };
     assert!(locked == 0 || std::io::Error::last_os_error().raw_os_error() == Some(libc::ENOMEM));
-    memory.check(first, *memory.lock(first), true);
+    memory.check(first, *versions[0], true);
     // SAFETY: as above.
     assert_eq!(unsafe { libc::munlock(at, bytes) }, 0);
 }
