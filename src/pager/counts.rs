@@ -70,8 +70,8 @@ counters! {
     retries,
     /// Touches that were given up after a second or so, and pages that a hold or the removal of a region asked for: the
     /// system refused, the backing file could not be read, or the memory was changing all the time. Nothing is lost.
-    /// The touch got SIGBUS; where lent threads serve it, it waits, is tried again, and counts again. Damaged pages are
-    /// not among them.
+    /// The touch got SIGBUS; where lent threads serve it, they give it up sooner, and it waits, is tried again, and
+    /// counts again. Damaged pages are not among them.
     failed,
 }
 

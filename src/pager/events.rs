@@ -9,7 +9,6 @@ use super::counts::add;
 use super::extents::Extent;
 use super::page::Claim;
 use super::region::{Memory, Region};
-use super::removed;
 use super::word::{Copied, Kind, State};
 use crate::os::userfault::{Event, Message};
 use crate::sync::{Lock, Ordering::Relaxed, Rank};
@@ -147,7 +146,6 @@ impl Core {
             Event::Remap { from, to, bytes } => {
                 inbox.note_moved(from, from + bytes);
                 self.remap(from, to, bytes);
-                self.leave_behind(from, bytes);
             }
             Event::Other => {}
         }
@@ -164,16 +162,6 @@ impl Core {
             self.extents.cut(moved.start, moved.end);
             let added = self.extents.add_moved(moved);
             debug_assert!(added.is_ok());
-        }
-    }
-
-    /// Where a range was moved from is no region. Should it be mapped still, as after MREMAP_DONTUNMAP, it is the
-    /// program's alone; mostly there is nothing, and this is refused.
-    fn leave_behind(&self, from: usize, bytes: usize) {
-        if self.extents.within(from, from + bytes).next().is_none() {
-            removed::note(&Extent { start: from, end: from + bytes, region: 0, first: 0 });
-            let _ = self.uffd.unregister(from, bytes);
-            let _ = self.uffd.wake(from, bytes);
         }
     }
 

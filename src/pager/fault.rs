@@ -63,13 +63,13 @@ impl Core {
         self.serve_within(TRIES, at, want)
     }
 
-    /// The same, with so many tries.
+    /// The same, but ends with so many refusals.
     pub fn serve_within(&self, most: u32, at: usize, want: Want) -> Served {
         let at = at & !(PAGE - 1);
         let mut wait = Wait::default();
         let mut last = MOVING;
-        let (mut tries, mut leaving) = (0, 0);
-        while tries < most {
+        let (mut tries, mut refusals, mut leaving) = (0, 0, 0);
+        while tries < TRIES && refusals < most {
             tries += 1;
             let version = self.extents.version();
             let Some(extent) = self.extents.find(at) else { return Served::Unknown };
@@ -80,7 +80,7 @@ impl Core {
                     return Served::Done;
                 }
                 Err(Stop::Refused(error)) if error == LOST => return Served::Failed(error),
-                Err(Stop::Refused(error)) => last = error,
+                Err(Stop::Refused(error)) => (refusals, last) = (refusals + 1, error),
                 Err(Stop::Again) => {}
                 // That ends by itself, so whoever serves waits for it. What became resident now could be moved away
                 // before the system looks for it, and would come back as it was.

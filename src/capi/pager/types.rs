@@ -170,7 +170,7 @@ pub struct zspager_stats {
     /// Touches that were given up after a second or so, and pages that a hold or the removal of a
     /// region asked for: the system refused, the backing file could not be read, or the memory was
     /// changing all the time. Nothing is lost. The touch got SIGBUS; with ZSPAGER_FAULT_THREADS it
-    /// waits, is tried again, and counts again. Damaged pages are not among them.
+    /// is given up sooner, waits, is tried again, and counts again. Damaged pages are not among them.
     pub failed: u64,
     /// Threads that are inside of zspager_run(). With ZSPAGER_FAULT_THREADS and 0 of them touches
     /// wait until one comes.

@@ -118,7 +118,9 @@ fn without_a_file_pages_stay_in_memory_until_there_is_room() {
         assert!(counts.over_limit > 0 && counts.direct_reclaims >= counts.over_limit, "{counts:?}");
         assert!(fixture.resident() > LIMIT);
         assert!(matches!(fixture.running.pager.set_resident_limit(PAGE as u64 * 8), Err(Error::NoMemory(_))));
-        assert!(matches!(fixture.running.pager.evict(8), Err(Error::NoMemory(_))));
+        // Some that are smaller than others may go.
+        let refused = (0..PAGES).find_map(|_| fixture.running.pager.evict(8).err());
+        assert!(matches!(refused, Some(Error::NoMemory(_))), "{refused:?}");
         consistent(&fixture.running);
         fixture.check();
         fixture.recovers();

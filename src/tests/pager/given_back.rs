@@ -168,8 +168,6 @@ fn a_range_that_stayed_mapped_when_it_was_moved_can_be_a_region_again() {
     assert_eq!(moved, to);
     other.is_now(moved.cast(), LIMIT);
     (0..LIMIT).for_each(|page| other.check(page, value(page)));
-    // Nobody serves the range any more, and nobody has to: it is memory as any other.
-    (0..LIMIT).for_each(|page| memory.check(page, 0));
     let extents = || running.pager.0.extents.within(0, usize::MAX).count();
     assert_eq!(extents(), 1);
     running.add(&memory);
