@@ -142,7 +142,7 @@ impl Memory {
         let at =
             unsafe { libc::mremap(self.base as *mut _, self.bytes(), self.bytes(), flags, to as *mut libc::c_void) };
         if at == libc::MAP_FAILED {
-            // Parts that were read-only for a while may have become mappings of their own, which can't be moved at once.
+            // Parts that were read-only for a while may be mappings of their own now, which one call does not move.
             assert_eq!(std::io::Error::last_os_error().raw_os_error(), Some(libc::EFAULT));
             // SAFETY: nobody has seen the range.
             assert_eq!(unsafe { libc::munmap(to as *mut _, self.bytes()) }, 0);
