@@ -201,8 +201,9 @@ impl Core {
         self.want_eviction();
         let mut wait = Wait::default();
         let patience = self.patience.load(Relaxed);
-        let mut left = patience;
-        while left > 0 {
+        let mut fruitless = 0;
+        // Others may take what this thread evicts: that has an end, too.
+        for _ in 0..PATIENCE {
             let evicted = self.evict_some(DIRECT.max(pages));
             let before = self.resident.fetch_add(pages, Relaxed);
             if before + pages <= self.limit() {
@@ -218,14 +219,17 @@ impl Core {
                 Evicted::None if self.resident() <= self.held() => break,
                 // An event that is waiting to be read may be what others wait for.
                 Evicted::None => {
-                    left -= 1;
+                    fruitless += 1;
+                    if fruitless == patience {
+                        break;
+                    }
                     self.read_events();
                     wait.a_moment();
                 }
                 Evicted::Full => break,
             }
         }
-        if left == 0 {
+        if fruitless == patience {
             // Where nothing goes, as where all is pinned, waiting as long at each touch would bring all to a halt.
             let less = (patience / 2).max(LEAST_PATIENCE);
             let _ = self.patience.compare_exchange(patience, less, Relaxed, Relaxed);

@@ -1,7 +1,7 @@
 //! Pages whose stored copies are damaged: nobody reads them, and they are nothing to others.
 
 use super::look::{consistent, kind_at, with_faults};
-use super::{Memory, Running, limited};
+use super::{Memory, Running, WAYS, limited};
 use crate::error::Error;
 use crate::os::errno::{EAGAIN, ENOMEM};
 use crate::os::{Call, Os, Span, faults::Faults};
@@ -14,16 +14,6 @@ const LIMIT: usize = 64;
 const PAGES: usize = 4 * LIMIT;
 /// Pages that are damaged: alone, side by side, and at the end.
 const DAMAGED: [usize; 5] = [17, 90, 91, 150, PAGES - 1];
-
-/// Who serves touches, and whether the memory is evicted in place, or shared.
-const WAYS: [(FaultMode, bool, bool); 6] = [
-    (FaultMode::Sigbus, false, false),
-    (FaultMode::Sigbus, true, false),
-    (FaultMode::Sigbus, false, true),
-    (FaultMode::Threads, false, false),
-    (FaultMode::Threads, true, false),
-    (FaultMode::Threads, false, true),
-];
 
 struct Fixture {
     region: RegionId,

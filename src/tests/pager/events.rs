@@ -13,14 +13,14 @@ use std::time::Duration;
 
 const LIMIT: usize = 128;
 const PAGES: usize = 4 * LIMIT;
-const MODES: [FaultMode; 2] = [FaultMode::Sigbus, FaultMode::Threads];
+pub const MODES: [FaultMode; 2] = [FaultMode::Sigbus, FaultMode::Threads];
 
-fn value(page: usize) -> u64 {
+pub fn value(page: usize) -> u64 {
     page as u64 + 1
 }
 
 /// A pager in which `memory` was filled, with pages everywhere.
-fn filled(memory: &Memory, options: &PagerOptions, duties: &[Duty]) -> Running {
+pub fn filled(memory: &Memory, options: &PagerOptions, duties: &[Duty]) -> Running {
     let running = Running::new(options, duties);
     running.add(memory);
     (0..memory.pages()).for_each(|page| memory.fill(page, value(page)));

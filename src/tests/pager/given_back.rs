@@ -1,6 +1,7 @@
 //! Pages that their owner gives back by madvise: where the pager is not told of it, and in the moment between the event
 //! and the page's end.
 
+use super::events::{MODES, filled, value};
 use super::look::{consistent, kind_at};
 use super::{Memory, Running, limited};
 use crate::os::own_memory::OwnMemory;
@@ -12,18 +13,6 @@ use crate::units::PAGE;
 use std::thread;
 
 const LIMIT: usize = 64;
-const MODES: [FaultMode; 2] = [FaultMode::Sigbus, FaultMode::Threads];
-
-fn value(page: usize) -> u64 {
-    page as u64 + 1
-}
-
-fn filled(memory: &Memory, options: &PagerOptions, duties: &[Duty]) -> Running {
-    let running = Running::new(options, duties);
-    running.add(memory);
-    (0..memory.pages()).for_each(|page| memory.fill(page, value(page)));
-    running
-}
 
 fn evict_all(running: &Running) {
     for _ in 0..100 {

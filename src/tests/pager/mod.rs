@@ -131,6 +131,16 @@ fn expected(value: u64, word: usize) -> u64 {
     }
 }
 
+/// Who serves touches, and whether the memory is evicted in place, or shared.
+pub const WAYS: [(FaultMode, bool, bool); 6] = [
+    (FaultMode::Sigbus, false, false),
+    (FaultMode::Sigbus, true, false),
+    (FaultMode::Sigbus, false, true),
+    (FaultMode::Threads, false, false),
+    (FaultMode::Threads, true, false),
+    (FaultMode::Threads, false, true),
+];
+
 /// A pager with threads lent to it, which are given back when it is dropped.
 pub struct Running {
     pub pager: Arc<Pager>,

@@ -1,7 +1,7 @@
 //! Regions that are removed while threads use their memory.
 
 use super::look::consistent;
-use super::{Memory, Running, limited};
+use super::{Memory, Running, WAYS, limited};
 use crate::error::Error;
 use crate::pager::{Duty, FaultMode, PagerOptions, Removal};
 use crate::units::PAGE;
@@ -11,16 +11,6 @@ use std::thread;
 const LIMIT: usize = 48;
 const PAGES: usize = 4 * LIMIT;
 const ROUNDS: u64 = 6;
-
-/// Who serves touches, and whether the memory is evicted in place, or shared.
-const WAYS: [(FaultMode, bool, bool); 6] = [
-    (FaultMode::Sigbus, false, false),
-    (FaultMode::Sigbus, true, false),
-    (FaultMode::Sigbus, false, true),
-    (FaultMode::Threads, false, false),
-    (FaultMode::Threads, true, false),
-    (FaultMode::Threads, false, true),
-];
 
 fn running((mode, evict_in_place, _): (FaultMode, bool, bool)) -> Running {
     let options = PagerOptions { evict_in_place, ..limited(LIMIT, mode) };

@@ -1,7 +1,7 @@
 //! Memory that the system itself had swapped out when it was put under the pager.
 
 use super::look::{consistent, kind_at};
-use super::{Memory, Running, limited};
+use super::{Memory, Running, WAYS, limited};
 use crate::os::swapped::{Kept, Swapped};
 use crate::pager::word::Kind;
 use crate::pager::{Duty, FaultMode, PagerOptions};
@@ -35,14 +35,7 @@ fn pages_that_the_system_swapped_out_count_and_can_be_discarded() {
         println!("pages_that_the_system_swapped_out_count_and_can_be_discarded: SKIPPED, for there is no swap");
         return;
     }
-    for (mode, evict_in_place, shared) in [
-        (FaultMode::Sigbus, false, false),
-        (FaultMode::Sigbus, true, false),
-        (FaultMode::Sigbus, false, true),
-        (FaultMode::Threads, false, false),
-        (FaultMode::Threads, true, false),
-        (FaultMode::Threads, false, true),
-    ] {
+    for (mode, evict_in_place, shared) in WAYS {
         let memory = if shared { Memory::shared(PAGES) } else { Memory::new(PAGES) };
         memory.advise(0, PAGES, libc::MADV_NOHUGEPAGE);
         (0..PAGES - 8).for_each(|page| memory.fill(page, page as u64 + 1));
