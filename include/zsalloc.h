@@ -171,8 +171,12 @@
  * SIGBUS. Such a touch may be anywhere, also in a signal handler; but SIGBUS must not be blocked
  * then: the system kills the process. A system call that is given memory of a region is EFAULT, or
  * does a part of its work, if a page is not in memory, or if it writes to a page that was only read
- * since it came back, for such a page may be protected: zspager_hold() the range before it, and
- * zspager_release() it after. A SIGBUS of anything but a region goes to the handler that was there
+ * since it came back, for such a page may be protected, or if a page of a memory file is in memory
+ * and not mapped, as after the system has split or made a huge page: zspager_hold() the range before
+ * it, and zspager_release() it after. The hold does not reach one case: where the memory file's pages
+ * are put together to huge pages through another mapping (MADV_COLLAPSE, khugepaged), or the system
+ * swaps them out, a held page is not mapped any more, and the system call is EFAULT. Hold the range
+ * once more then. A SIGBUS of anything but a region goes to the handler that was there
  * before, or does what it would have done. So install your own handlers before the first
  * zspager_create(), or let them call the one that sigaction() told was there: no later
  * zspager_create() takes their place. A handler from before is called with those signals blocked that
@@ -843,6 +847,15 @@ struct zspager_region_options {
      * duplicated: the caller may close it. While the region is there, pages that are not in memory
      * are holes in the file, and other mappings of it read zeros there. Removing the region without
      * ZSPAGER_DISCARD fills them; unmapping the range without that loses them.
+     *
+     * Do not call fallocate() with FALLOC_FL_PUNCH_HOLE or FALLOC_FL_ZERO_RANGE, or ftruncate(), on
+     * the file for a part that is in a region. The system does not tell the pager of these: pages
+     * that are not in memory come back with their old bytes. To give memory back, as a balloon does,
+     * call zspager_discard().
+     *
+     * A page that is a part of a huge page leaves memory only if the system can split the huge page.
+     * It can't while somebody has a pin on any part of it: then the page stays, stays charged, and
+     * counts as pinned in the statistics.
      */
     int32_t shared_fd;
     /** ZSPAGER_REGION_*, or-ed. */
@@ -1858,6 +1871,10 @@ int zspager_descriptor(struct zspager *pager,
  * memory, bytes: whole pages of 4096 bytes, mapped readable and writable. The mapping must not
  *     grow by mremap(): nobody would serve the tail.
  * options: NULL for the defaults: private anonymous memory.
+ *
+ * While the region is there, do not change a memory file by fallocate() or ftruncate() where it is
+ * in the region: pages that are not in memory would come back with their old bytes. See
+ * zspager_region_options.shared_fd, and call zspager_discard() to give memory back.
  *
  * Errors:
  * -EINVAL: a pointer other than options is NULL, an option is wrong, the range is not whole pages

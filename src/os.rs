@@ -34,7 +34,7 @@ pub mod userfault;
 pub mod errno {
     pub use libc::{EAGAIN, EBUSY, EEXIST, EINTR, EINVAL, EIO, EMFILE, ENFILE, ENOENT, ENOMEM, ENOSPC, ENOSYS, EPERM};
     #[cfg(feature = "uffd")]
-    pub use libc::{ECONNRESET, EPIPE, ESRCH};
+    pub use libc::{ECONNRESET, EFAULT, EPIPE, ESRCH};
 }
 
 /// A positive errno.
@@ -83,6 +83,8 @@ pub enum Call {
     Protect,
     /// Making a page fail when it is touched.
     Poison,
+    /// Mapping pages that a memory file has.
+    Continue,
     /// Letting threads that wait for a range look again.
     Wake,
     /// Making a hole in a memory file.
@@ -95,7 +97,7 @@ pub enum Call {
 
 /// How many kinds of [`Call`] there are.
 #[cfg(test)]
-pub const CALL_KINDS: usize = 21;
+pub const CALL_KINDS: usize = 22;
 
 /// What kind of memory a mapping is, which decides how it is given back.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -127,6 +129,9 @@ pub enum Advice {
     /// Give this process pages of its own where it shares them with a forked child. Since Linux 5.14.
     #[cfg(feature = "uffd")]
     Unshare,
+    /// Make the pages at both ends of the range pages of their own, where they are parts of huge ones.
+    #[cfg(feature = "uffd")]
+    Split,
 }
 
 /// The calls to the system that one pool makes.
@@ -266,6 +271,9 @@ impl Os {
             Advice::NotHuge => libc::MADV_NOHUGEPAGE,
             #[cfg(feature = "uffd")]
             Advice::Unshare => libc::MADV_POPULATE_WRITE,
+            // The system splits a huge page of which a part is cold, if it is mapped by this process alone.
+            #[cfg(feature = "uffd")]
+            Advice::Split => libc::MADV_COLD,
         };
         // SAFETY: none of these changes what the memory holds in this process.
         checked(unsafe { libc::madvise(at.cast(), bytes, advice) })

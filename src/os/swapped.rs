@@ -2,7 +2,7 @@
 //! memory, by what mincore says, but for a userfaultfd they are not missing: the system brings them back and tells
 //! nobody.
 
-use super::{Errno, last_errno};
+use super::{Call, Errno, Os, last_errno};
 use crate::units::PAGE;
 use linux_raw_sys::general as raw;
 use std::fs::File;
@@ -92,6 +92,20 @@ impl Kept {
                 if has { pages as u64 } else { 0 }
             }
         }
+    }
+}
+
+impl Os {
+    /// Whether a memory file has a page, in memory or swapped out. By cachestat; where the system has no such call, or
+    /// a jail forbids it, by mincore of the address that the page is mapped at.
+    pub fn has_page(&self, file: &OwnedFd, offset: u64, at: usize) -> Result<bool, Errno> {
+        self.may(Call::Advise)?;
+        if let Ok(pages) = count(file.as_raw_fd(), offset, 1) {
+            return Ok(pages > 0);
+        }
+        let mut seen = [0];
+        self.in_memory(at, &mut seen)?;
+        Ok(seen[0] & 1 == 1)
     }
 }
 

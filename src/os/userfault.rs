@@ -22,6 +22,8 @@ pub mod feature {
     pub const EVENT_UNMAP: u64 = raw::UFFD_FEATURE_EVENT_UNMAP as u64;
     /// Faults become signals of the thread that touches.
     pub const SIGBUS: u64 = raw::UFFD_FEATURE_SIGBUS as u64;
+    /// Faults for pages of a memory file that are in the file and not mapped.
+    pub const MINOR_SHMEM: u64 = raw::UFFD_FEATURE_MINOR_SHMEM as u64;
     /// Ranges of memory files.
     pub const MISSING_SHMEM: u64 = raw::UFFD_FEATURE_MISSING_SHMEM as u64;
     /// Write protection of private memory.
@@ -32,6 +34,15 @@ pub mod feature {
     pub const POISON: u64 = raw::UFFD_FEATURE_POISON as u64;
     /// Moving pages of private memory. Since Linux 6.8.
     pub const MOVE: u64 = raw::UFFD_FEATURE_MOVE as u64;
+}
+
+/// Which faults of a range a userfaultfd is told of, beside those of missing pages.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Faulting {
+    /// Writes to pages that were protected.
+    pub protected: bool,
+    /// Touches of pages that a memory file has and the range does not map.
+    pub unmapped: bool,
 }
 
 /// How far a call came that does several pages: what it did is done even if it failed then.
@@ -62,8 +73,11 @@ const ZERO: u32 = both_ways::<raw::uffdio_zeropage>(raw::_UFFDIO_ZEROPAGE);
 const MOVE: u32 = both_ways::<raw::uffdio_move>(raw::_UFFDIO_MOVE);
 pub(super) const PROTECT: u32 = both_ways::<raw::uffdio_writeprotect>(raw::_UFFDIO_WRITEPROTECT);
 const POISON: u32 = both_ways::<raw::uffdio_poison>(raw::_UFFDIO_POISON);
+const CONTINUE: u32 = both_ways::<raw::uffdio_continue>(raw::_UFFDIO_CONTINUE);
 /// Makes a userfaultfd by way of /dev/userfaultfd, whose permissions decide who may.
 const NEW: u32 = raw::UFFDIO << 8;
+/// The one mode bit of UFFDIO_CONTINUE that protects the pages it maps. Since Linux 6.4.
+const CONTINUE_PROTECTED: u64 = 2;
 /// The one mode bit of UFFDIO_WRITEPROTECT that protects.
 const PROTECT_ON: u64 = 1;
 
@@ -160,13 +174,31 @@ impl Userfault {
         }
     }
 
-    /// Puts a range under it, for missing pages, and for writes to protected ones if asked.
-    pub fn register(&self, at: usize, bytes: usize, protects: bool) -> Result<()> {
+    /// Puts a range under it: its missing pages, and what else `faults` says.
+    ///
+    /// # Errors
+    /// `EOPNOTSUPP` if the system took the range, but would refuse what it takes to serve its faults.
+    pub fn register(&self, at: usize, bytes: usize, faults: Faulting) -> Result<()> {
         self.os.may(Call::Register)?;
-        let mode = raw::UFFDIO_REGISTER_MODE_MISSING | if protects { raw::UFFDIO_REGISTER_MODE_WP } else { 0 };
+        let (mut mode, mut needed) = (raw::UFFDIO_REGISTER_MODE_MISSING, 1 << raw::_UFFDIO_COPY);
+        if faults.protected {
+            mode |= raw::UFFDIO_REGISTER_MODE_WP;
+            needed |= 1 << raw::_UFFDIO_WRITEPROTECT;
+        }
+        if faults.unmapped {
+            mode |= raw::UFFDIO_REGISTER_MODE_MINOR;
+            needed |= 1 << raw::_UFFDIO_CONTINUE;
+        }
         let mut argument = raw::uffdio_register { range: range(at, bytes), mode: mode.into(), ioctls: 0 };
         // SAFETY: the argument is what this ioctl takes; no memory changes.
-        unsafe { control(&self.fd, REGISTER, &mut argument) }
+        unsafe { control(&self.fd, REGISTER, &mut argument) }?;
+        // The system tells which calls it takes for this range.
+        if argument.ioctls & needed == needed {
+            return Ok(());
+        }
+        // SAFETY: the argument is what this ioctl takes.
+        unsafe { control(&self.fd, UNREGISTER, &mut range(at, bytes)) }?;
+        Err(Errno(libc::EOPNOTSUPP))
     }
 
     /// Takes a range from it. Missing pages there read as zero from now on.
@@ -222,6 +254,21 @@ impl Userfault {
         // SAFETY: the argument is what this ioctl takes; the caller vouches for the memory.
         let result = unsafe { control(&self.fd, MOVE, &mut argument) };
         progress(result, argument.move_, bytes, refused)
+    }
+
+    /// Maps pages that a memory file has and this range does not map, protected from writes if asked, and wakes who
+    /// waits. It stops with `EFAULT` at a page that the file does not have, and with `EEXIST` at one that is mapped.
+    #[inline]
+    pub fn continue_pages(&self, at: usize, bytes: usize, protect: bool) -> Progress {
+        let (bytes, refused) = self.may_do(Call::Continue, bytes);
+        if refused.is_some() && bytes == 0 {
+            return Progress { bytes, stopped: refused };
+        }
+        let mode = if protect { CONTINUE_PROTECTED } else { 0 };
+        let mut argument = raw::uffdio_continue { range: range(at, bytes), mode, mapped: 0 };
+        // SAFETY: the argument is what this ioctl takes.
+        let result = unsafe { control(&self.fd, CONTINUE, &mut argument) };
+        progress(result, argument.mapped, bytes, refused)
     }
 
     /// Protects a range from writes, or no more, which wakes who waits.

@@ -10,6 +10,7 @@
 use super::core::Core;
 use super::counts::add;
 use super::evict::{Full, Picks};
+use super::file_pages::Stuck;
 use super::region::{Memory, Region};
 use super::scratch::{LOT, Lot};
 use super::staging::BLOCK;
@@ -153,13 +154,13 @@ impl Core {
             true => unsafe { self.os.release_many(&spans[..count]) }.unwrap_or(0) / PAGE,
             false => 0,
         };
-        let (mut tried, mut gone) = (0, 0);
+        let (mut tried, mut gone, mut stuck) = (0, 0, Stuck::default());
         for (pick, put) in put.iter().enumerate().take(picks.count) {
             let was = picks.was(pick);
             // What went together is gone: to drop it once more may fail, where its owner has locked it meanwhile.
             let went = *put == Put::Stored && tried < together;
             tried += usize::from(*put == Put::Stored);
-            if went || *put == Put::Stored && self.drop_in_place(region, picks, pick).is_ok() {
+            if went || *put == Put::Stored && self.drop_in_place(region, picks, pick, &mut stuck).is_ok() {
                 self.copies_went(u64::from(was.copy() != Copied::No));
                 picks.end(pick, self.stored(was));
                 gone += 1;
@@ -171,17 +172,22 @@ impl Core {
                 picks.end(pick, was.with_copy(Copied::No).with_age(MAX_AGE));
             }
         }
+        if !region.is_private() && self.held() > 0 {
+            (0..picks.count).for_each(|pick| self.show_held_around(region, picks.page[pick], picks.at[pick]));
+        }
         self.uncharge(gone);
         gone
     }
 
-    fn drop_in_place(&self, region: &Region, picks: &Picks<'_>, pick: usize) -> Result<(), Errno> {
+    /// Drops a page that is in zswap, protected and claimed.
+    fn drop_in_place(&self, region: &Region, picks: &Picks<'_>, pick: usize, stuck: &mut Stuck) -> Result<(), Errno> {
+        let at = picks.at[pick];
         match &region.memory {
+            // MADV_DONTNEED can't return 0 for a page that it left: it takes the page out of this process's tables, and
+            // private memory has no other place. Somebody's pin keeps the old page, and not what is read here.
             // SAFETY: the page is in zswap, protected and claimed.
-            Memory::Private => unsafe {
-                self.os.release(picks.at[pick] as *mut u8, PAGE, Kind::LentReleasable).map(|_| ())
-            },
-            Memory::Shared(file, offset) => self.os.punch(file, offset + picks.page[pick] * PAGE as u64, PAGE),
+            Memory::Private => unsafe { self.os.release(at as *mut u8, PAGE, Kind::LentReleasable).map(|_| ()) },
+            Memory::Shared(..) => self.drop_from_file(region, picks.page[pick], at, stuck),
         }
     }
 }

@@ -422,7 +422,7 @@ fn open(os: &Os, options: &PagerOptions) -> Result<(Userfault, bool)> {
     let there = Userfault::features_of_the_system(os, user_only).map_err(refused)?;
     let moves = there & feature::MOVE != 0 && !options.evict_in_place;
     let mut wanted = feature::EVENT_REMAP | feature::EVENT_UNMAP | feature::MISSING_SHMEM | feature::WP;
-    wanted |= feature::WP_SHMEM | feature::POISON;
+    wanted |= feature::WP_SHMEM | feature::MINOR_SHMEM | feature::POISON;
     wanted &= there;
     if moves {
         // Where pages are dropped in their place, the drops themselves would be events that somebody has to read.

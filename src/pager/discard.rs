@@ -3,9 +3,10 @@
 use super::core::Core;
 use super::counts::add;
 use super::fault::{MOVING, TRIES};
+use super::file_pages::Left;
 use super::page::Claim;
 use super::region::{Memory, Region};
-use super::word::{Copied, Kind, State};
+use super::word::{Copied, Kind, MAX_AGE, State};
 use crate::error::{Error, Result};
 use crate::os::{Errno, Kind as Backed, errno};
 use crate::sync::Wait;
@@ -67,7 +68,7 @@ impl Core {
                 self.take_out(region, page, claim, at)
             }
             _ => {
-                self.discard_claimed(region, page, claim);
+                self.discard_claimed(region, page, at, claim);
                 Ok(())
             }
         };
@@ -81,7 +82,13 @@ impl Core {
     /// back in its place would be an event.
     fn take_out(&self, region: &Region, page: u64, claim: &mut Claim<'_>, at: usize) -> Tried {
         match &region.memory {
-            Memory::Shared(file, offset) => self.os.punch(file, offset + page * PAGE as u64, PAGE)?,
+            Memory::Shared(..) => {
+                if self.discard_from_file(region, page, at)? == Left::Stays {
+                    self.drop_copy(region, page, claim.was());
+                    claim.set(State::resident(MAX_AGE));
+                    return Ok(());
+                }
+            }
             Memory::Private if self.moves => self.move_away(at)?,
             // SAFETY: the caller has no need of the bytes; no event is asked for where pages are not moved.
             Memory::Private => unsafe { self.os.release(at as *mut u8, PAGE, Backed::LentReleasable).map(|_| ())? },
@@ -125,7 +132,13 @@ impl Core {
         // SAFETY: the lot has a page, and the claim makes the marked one this thread's.
         let copied = unsafe { self.uffd.copy(at, lot.address(0), PAGE, false) };
         match copied.stopped {
-            None | Some(Errno(errno::EEXIST)) => {}
+            None => {}
+            // The file has a page there, which is not what is read: the mark is.
+            Some(Errno(errno::EEXIST)) if !region.is_private() => {
+                self.put_into_file(region, page, lot.page(0))?;
+                self.show(at)?;
+            }
+            Some(Errno(errno::EEXIST)) => {}
             Some(refused) => return Err(refused),
         }
         self.forget(region, page);
@@ -147,7 +160,7 @@ impl Core {
                         claim.set(claim.becomes().with_copy(Copied::Stale));
                     }
                 }
-                self.own.write_zeros(at)?;
+                self.write_zeros(region, page, at)?;
             }
             Some(refused) => return Err(refused),
         }

@@ -7,9 +7,10 @@
 use super::core::Core;
 use super::counts::add;
 use super::extents::Extent;
+use super::file_pages::Left;
 use super::page::Claim;
-use super::region::{Memory, Region};
-use super::word::{Copied, Kind, State};
+use super::region::Region;
+use super::word::{Copied, Kind, MAX_AGE, State};
 use crate::os::userfault::{Event, Message};
 use crate::sync::{Lock, Ordering::Relaxed, Rank};
 use crate::units::PAGE;
@@ -195,14 +196,14 @@ impl Core {
         if matches!(claim.was().kind(), Kind::Resident(1..)) {
             // The system takes it out of its place a little later, and leaves it in a memory file. It may be released
             // and evicted before, and must not come back as it was.
-            let _ = self.own.write_zeros(at);
+            let _ = self.write_zeros(region, page, at);
         }
-        self.discard_claimed(region, page, &mut claim);
+        self.discard_claimed(region, page, at, &mut claim);
     }
 
     /// The same with a page that this thread has claimed. One that is held stays in its place, as far as the system
     /// lets it, and one that is damaged stays so.
-    pub fn discard_claimed(&self, region: &Region, page: u64, claim: &mut Claim<'_>) {
+    pub fn discard_claimed(&self, region: &Region, page: u64, at: usize, claim: &mut Claim<'_>) {
         let was = claim.was();
         match was.kind() {
             // It is missing in a moment, and what it reads as is decided when it is touched.
@@ -214,10 +215,16 @@ impl Core {
             Kind::Resident(_) => {
                 // The event does not tell a hole in a memory file from a discard, which would leave the page in the
                 // file for now. It must be gone before an eviction could store it.
-                if !self.punch(region, page) {
+                let left = match region.is_private() {
+                    true => Ok(Left::Gone),
+                    false => self.discard_from_file(region, page, at),
+                };
+                let Ok(left) = left else { return };
+                self.drop_copy(region, page, was);
+                if left == Left::Stays {
+                    claim.set(State::resident(MAX_AGE));
                     return;
                 }
-                self.drop_copy(region, page, was);
                 self.uncharge(1);
             }
             // The slot's memory is given back when its block is drained, and with it the charge.
@@ -232,14 +239,6 @@ impl Core {
         }
         claim.set(State::EMPTY);
         add(&self.counters.discarded, 1);
-    }
-
-    /// Makes a hole where a page of a memory file is; private memory needs none. False: the system refuses.
-    fn punch(&self, region: &Region, page: u64) -> bool {
-        match &region.memory {
-            Memory::Private => true,
-            Memory::Shared(file, offset) => self.os.punch(file, offset + page * PAGE as u64, PAGE).is_ok(),
-        }
     }
 
     /// A page whose addresses are gone.

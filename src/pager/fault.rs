@@ -3,6 +3,7 @@
 use super::core::Core;
 use super::counts::add;
 use super::extents::Extent;
+use super::file_pages::Shown;
 use super::page::Claim;
 use super::region::Region;
 use super::scratch::{LOT, Lot};
@@ -52,6 +53,8 @@ pub struct Want {
 const COPY: Error = Error::Again(&"the system refuses UFFDIO_COPY");
 const ZERO: Error = Error::Again(&"the system refuses UFFDIO_ZEROPAGE");
 const MOVE: Error = Error::Again(&"the system refuses UFFDIO_MOVE out of the staging range");
+const SHOW: Error = Error::Again(&"the system refuses UFFDIO_CONTINUE");
+const WRITE: Error = Error::Again(&"the memory file of a region can't be written: is its file system full?");
 const PROTECT: Error = Error::Again(&"the system refuses UFFDIO_WRITEPROTECT");
 pub(super) const MOVING: Error = Error::Again(&"the owner of the memory gives it back or moves it all the time");
 const LOST: Error = Error::Io(&"the stored copy of a page is damaged");
@@ -128,10 +131,11 @@ impl Core {
         let done = match claim.was().kind() {
             _ if inside.is_none() => Err(Stop::Again),
             Kind::Empty | Kind::Stored if !has_room => Err(Stop::Again),
-            Kind::Empty => self.zero_in(&mut claim, at, waits && self.moves && region.is_private()),
+            Kind::Empty => self.zero_in(region, &mut claim, at, waits && self.moves),
             Kind::Stored => self.load_in(region, extent, &mut claim, at, want),
             Kind::Staged(slot) => self.move_back(&mut claim, slot, at),
-            Kind::Resident(_) => self.again_in(region, &mut claim, at, want),
+            Kind::Resident(_) if region.is_private() => self.again_in(region, &mut claim, at, want),
+            Kind::Resident(_) => self.again_in_file(region, extent, &mut claim, at, want),
             Kind::Busy => Err(Stop::Again),
             Kind::Poisoned => Err(Stop::Refused(LOST)),
         };
@@ -145,24 +149,28 @@ impl Core {
         Ok(())
     }
 
-    /// A page that has nothing: zeros. Should there be one it is what its owner gives back at this moment, if the pager
-    /// is told of that; else others put it there, and it stays.
-    fn zero_in(&self, claim: &mut Claim<'_>, at: usize, may_be_leaving: bool) -> Result<(), Stop> {
-        if !self.put_zeros(at)? && may_be_leaving {
-            return Err(Stop::Leaving);
+    /// Fills an EMPTY page with zeros. `may_be_leaving`: a private page that is there already is one that its owner is
+    /// giving back at this moment. A page that a memory file has already stays as it is.
+    fn zero_in(&self, region: &Region, claim: &mut Claim<'_>, at: usize, may_be_leaving: bool) -> Result<(), Stop> {
+        if !self.put_zeros(at)? {
+            if !region.is_private() {
+                self.show_again(at)?;
+            } else if may_be_leaving {
+                return Err(Stop::Leaving);
+            }
         }
         add(&self.counters.zero_fills, 1);
         claim.set(State::resident(0));
         Ok(())
     }
 
-    /// A page that is in place, as far as its word says: it is to be written for the first time, or another thread was
-    /// faster. If it is missing all the same its owner gave it back meanwhile, and it reads as zero.
+    /// Serves a touch of a private page whose word says that it is in place: it is written for the first time, or
+    /// another thread was faster. If it is missing all the same, its owner gave it back, and it reads as zero.
     fn again_in(&self, region: &Region, claim: &mut Claim<'_>, at: usize, want: Want) -> Result<(), Stop> {
         debug_assert!(matches!(claim.was().kind(), Kind::Resident(_)));
         let was_clean = claim.was().copy() == Copied::Clean;
         let is_first_write = was_clean && want.write;
-        // Should a page be missing that is written for the first time, it comes here again at once.
+        // A page that is missing and written for the first time comes here again at once.
         let was_missing = !is_first_write && self.put_zeros(at)?;
         if want.write && region.protects && !was_missing {
             self.uffd.protect(at, PAGE, false).or_else(|errno| self.refused(at, errno.0, PROTECT))?;
@@ -172,6 +180,56 @@ impl Core {
             claim.set(claim.was().with_copy(Copied::Stale));
         }
         Ok(())
+    }
+
+    /// Serves a touch of a page of a memory file whose word says that it is in place: it is written for the first time,
+    /// or it is in the file and not mapped. The system unmaps pages when it splits or makes huge pages. A page that is
+    /// not in the file was given back by its owner, and reads as zero.
+    fn again_in_file(
+        &self,
+        region: &Region,
+        extent: &Extent,
+        claim: &mut Claim<'_>,
+        at: usize,
+        want: Want,
+    ) -> Result<(), Stop> {
+        let was_clean = claim.was().copy() == Copied::Clean;
+        let is_first_write = was_clean && want.write;
+        // What is mapped now is not protected.
+        let is_new = match is_first_write && !want.hold {
+            // It was most likely protected, and otherwise the touch comes here again at once.
+            true => false,
+            false => match self.show(at) {
+                Ok(Shown::Now) => true,
+                Ok(Shown::Before) => false,
+                Ok(Shown::Missing) => self.put_zeros(at)?,
+                Err(errno) => self.refused(at, errno.0, SHOW).map(|()| false)?,
+            },
+        };
+        if is_new && let Some(next) = at.checked_add(PAGE).filter(|&next| next < extent.end) {
+            self.show_ahead(region, extent.page_at(next), next, extent.end);
+        }
+        if want.write && region.protects && !is_new {
+            self.uffd.protect(at, PAGE, false).or_else(|errno| self.refused(at, errno.0, PROTECT))?;
+        } else if !is_new {
+            // It was mapped by another thread, or by a call for its neighbour, which does not wake who waits for it.
+            let _ = self.uffd.wake(at, PAGE);
+        }
+        if was_clean && (want.write || is_new) {
+            add(&self.counters.first_writes, u64::from(is_first_write));
+            claim.set(claim.was().with_copy(Copied::Stale));
+        }
+        Ok(())
+    }
+
+    /// Maps a page that its file has, or had a moment ago.
+    fn show_again(&self, at: usize) -> Result<(), Stop> {
+        match self.show(at) {
+            Ok(Shown::Now) => Ok(()),
+            Ok(Shown::Before) => self.refused(at, errno::EEXIST, SHOW),
+            Ok(Shown::Missing) => Err(Stop::Again),
+            Err(errno) => self.refused(at, errno.0, SHOW),
+        }
     }
 
     /// Puts zeros where a page is missing. False: there is one.
@@ -272,8 +330,16 @@ impl Core {
         let done = copied.bytes / PAGE;
         self.uncharge((count - done.max(1)) as u64);
         if done == 0 {
-            // Should there be a page already it is not what was decoded.
-            self.refused(at, copied.stopped.map_or(errno::EAGAIN, |errno| errno.0), COPY)?;
+            let errno = copied.stopped.map_or(errno::EAGAIN, |errno| errno.0);
+            if errno == errno::EEXIST && !region.is_private() {
+                // It is a page that the system could not take out of the file, or one that came to the file by another
+                // mapping. Nobody has seen it in this one.
+                self.put_into_file(region, page, lot.page(0)).map_err(|_| Stop::Refused(WRITE))?;
+                self.show_again(at)?;
+            } else {
+                // A private page that is there already is not what was decoded.
+                self.refused(at, errno, COPY)?;
+            }
         }
         // The bytes are in place now, and only now may the copies go.
         let copy = if done == 0 { Copied::Stale } else { keeps };

@@ -49,6 +49,7 @@ impl Core {
             self.read_events();
             wait.a_moment();
         }
+        self.keep_mapped(start, end);
         Ok(())
     }
 

@@ -28,6 +28,7 @@
 //! | `fault` | serving a touch |
 //! | `evict`, `staging` | the clock hand, the staging range, compressing |
 //! | `copy_out` | eviction in place, and where pages can't be moved |
+//! | `file_pages` | how a page leaves a memory file, and how one that is in the file gets mapped |
 //! | `copies` | copies that zswap has of pages that are in memory |
 //! | `events`, `gate` | what owners do with their memory; nobody moves pages meanwhile |
 //! | `run`, `registry`, `removed` | lent threads; the handler of SIGBUS, and touches that come too late for it |
@@ -69,6 +70,8 @@ mod events;
 pub(crate) mod evict;
 #[cfg(not(loom))]
 pub(crate) mod fault;
+#[cfg(not(loom))]
+mod file_pages;
 #[cfg(not(loom))]
 mod forked;
 #[cfg(not(loom))]

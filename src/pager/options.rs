@@ -57,6 +57,13 @@ pub struct RegionOptions {
     /// in the file: other mappings of it read zeros there. [`Removal::Restore`] fills them; unmapping the range without
     /// it loses them. Its pages are evicted in place: hold what direct I/O or a device writes. MADV_DONTNEED is as
     /// MADV_REMOVE: the file has zeros then, while without a pager it is left as it is.
+    ///
+    /// fallocate(2) with FALLOC_FL_PUNCH_HOLE or FALLOC_FL_ZERO_RANGE, and ftruncate(2), are forbidden for a part of
+    /// the file that is in a region. The system does not tell the pager of these: pages that are not in memory come
+    /// back with their old bytes. [`crate::Pager::discard`] gives memory back.
+    ///
+    /// A page that is a part of a huge page leaves memory only if the system can split the huge page. It can't while
+    /// somebody has a pin on any part of it: then the page stays, stays charged, and counts as pinned.
     pub shared: Option<(RawFd, u64)>,
     /// Most bytes that its pages may take compressed; 0: no limit of its own.
     pub max_stored_bytes: u64,

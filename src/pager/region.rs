@@ -1,6 +1,7 @@
 //! A region: memory of the program's that is under the pager, the state words of its pages, and their area of zswap.
 
 use crate::error::{Error, Result};
+use crate::os::userfault::Faulting;
 use crate::os::{self, Mapping, Os};
 use crate::sync::{AtomicU64, Ordering::Relaxed};
 use crate::units::{PAGE, pages_of};
@@ -30,7 +31,7 @@ pub struct Region {
     pub area: Area,
     /// What it is made of.
     pub memory: Memory,
-    /// Whether the system protects its pages from writes.
+    /// Whether the system protects its pages from writes, and tells of unmapped ones if they are of a memory file.
     pub protects: bool,
     /// Whether it is gone through in order.
     pub ahead: Ahead,
@@ -94,6 +95,19 @@ impl Region {
     /// How many pages it has.
     pub fn pages(&self) -> u64 {
         self.pages
+    }
+
+    /// The memory file, and where in it a page is. Only for regions that are not private.
+    pub fn in_file(&self, page: u64) -> (&OwnedFd, u64) {
+        match &self.memory {
+            Memory::Shared(file, offset) => (file, offset + page * PAGE as u64),
+            Memory::Private => unreachable!("private memory is in no file"),
+        }
+    }
+
+    /// Which faults the system is to tell of.
+    pub fn faulting(&self) -> Faulting {
+        Faulting { protected: self.protects, unmapped: !self.is_private() && self.protects }
     }
 
     /// Whether pages are moved to the staging range.

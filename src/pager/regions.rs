@@ -36,8 +36,10 @@ impl Core {
             ..AreaOptions::default()
         };
         let area = self.zswap.add_area((bytes / PAGE) as u64, &area)?;
-        let feature = if options.shared.is_some() { feature::WP_SHMEM } else { feature::WP };
-        let region = Box::new(Region::new(&self.os, area, memory, self.uffd.has(feature))?);
+        // Without both no page of a memory file is ever evicted. Every system that has the first has the second.
+        let of_files = feature::WP_SHMEM | feature::MINOR_SHMEM;
+        let needed = if options.shared.is_some() { of_files } else { feature::WP };
+        let region = Box::new(Region::new(&self.os, area, memory, self.uffd.has(needed))?);
         self.read_events();
         // From here to the end nobody else changes the table of extents.
         let mut inbox = self.inbox.lock();
@@ -86,7 +88,7 @@ impl Core {
             &"the system does not take the range: it has to be private anonymous memory, or a memory file",
         );
         let region = self.places[place].enter().expect("it was put there");
-        self.uffd.register(at, bytes, region.protects).map_err(|errno| match errno.0 {
+        self.uffd.register(at, bytes, region.faulting()).map_err(|errno| match errno.0 {
             errno::EINVAL | errno::EPERM => REFUSED,
             errno::EBUSY => Error::Busy(&"a part of the range is under another userfaultfd"),
             _ => Error::system(errno, &"UFFDIO_REGISTER of a region"),
@@ -230,7 +232,7 @@ impl Core {
             let Err(error) = self.let_go(&part) else { continue };
             // What was let go before is let go; the next attempt goes on here. Of this part the system may have let go
             // some as well, which must not be evicted: nobody would serve it.
-            let again = self.uffd.register(part.start, part.end - part.start, region.protects);
+            let again = self.uffd.register(part.start, part.end - part.start, region.faulting());
             drop((closed, inbox));
             // It also took the protection of pages that were clean, before it refused.
             (part.first..part.first + ((part.end - part.start) / PAGE) as u64).for_each(|page| {

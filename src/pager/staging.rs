@@ -7,7 +7,7 @@
 
 use super::word::MAX_PAYLOAD;
 use crate::error::{Error, Result};
-use crate::os::userfault::Userfault;
+use crate::os::userfault::{Faulting, Userfault};
 use crate::os::{Advice, Errno, Kind, Mapping, Os};
 use crate::sync::{
     AtomicU32, AtomicU64, Lock,
@@ -97,7 +97,7 @@ impl Staging {
         let advised =
             [Advice::NotHuge, Advice::DontFork, Advice::DontDump].map(|advice| os.advise(base, bytes, advice));
         advised[1].map_err(|errno| Error::system(errno, &"madvise(MADV_DONTFORK) of the staging range"))?;
-        uffd.register(base as usize, bytes, false).map_err(|_| NO_REGISTER)?;
+        uffd.register(base as usize, bytes, Faulting::default()).map_err(|_| NO_REGISTER)?;
         let lists = Lists {
             free: (0..blocks as u32).rev().collect(),
             queue: vec![0; blocks].into_boxed_slice(),

@@ -17,6 +17,10 @@ export! {
     ///     grow by mremap(): nobody would serve the tail.
     /// options: NULL for the defaults: private anonymous memory.
     ///
+    /// While the region is there, do not change a memory file by fallocate() or ftruncate() where it is
+    /// in the region: pages that are not in memory would come back with their old bytes. See
+    /// zspager_region_options.shared_fd, and call zspager_discard() to give memory back.
+    ///
     /// Errors:
     /// -EINVAL: a pointer other than options is NULL, an option is wrong, the range is not whole pages
     ///     or is in a region already, or it is not of the kind that the options say: not all mapped, not

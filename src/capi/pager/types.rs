@@ -93,6 +93,15 @@ pub struct zspager_region_options {
     /// duplicated: the caller may close it. While the region is there, pages that are not in memory
     /// are holes in the file, and other mappings of it read zeros there. Removing the region without
     /// ZSPAGER_DISCARD fills them; unmapping the range without that loses them.
+    ///
+    /// Do not call fallocate() with FALLOC_FL_PUNCH_HOLE or FALLOC_FL_ZERO_RANGE, or ftruncate(), on
+    /// the file for a part that is in a region. The system does not tell the pager of these: pages
+    /// that are not in memory come back with their old bytes. To give memory back, as a balloon does,
+    /// call zspager_discard().
+    ///
+    /// A page that is a part of a huge page leaves memory only if the system can split the huge page.
+    /// It can't while somebody has a pin on any part of it: then the page stays, stays charged, and
+    /// counts as pinned in the statistics.
     pub shared_fd: i32,
     /// ZSPAGER_REGION_*, or-ed.
     pub flags: u32,

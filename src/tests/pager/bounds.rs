@@ -3,7 +3,7 @@
 use super::look::consistent;
 use super::{Memory, Running, limited};
 use crate::os::Os;
-use crate::os::userfault::Userfault;
+use crate::os::userfault::{Faulting, Userfault};
 use crate::pager::{FaultMode, PagerOptions, RegionOptions};
 use crate::units::PAGE;
 use std::fs::File;
@@ -231,7 +231,7 @@ fn ranges_that_are_somebodys_already() {
     refused(&second, memory.at(0), memory.bytes(), &private(), libc::EBUSY, "another userfaultfd");
     running.remove(region);
     let others = Userfault::new(&Os::default(), 0, true).unwrap();
-    others.register(memory.at(PAGES - 1) as usize, PAGE, false).unwrap();
+    others.register(memory.at(PAGES - 1) as usize, PAGE, Faulting::default()).unwrap();
     refused(&running, memory.at(0), memory.bytes(), &private(), libc::EBUSY, "another userfaultfd");
     drop(others);
     for pager in [&running, &second] {

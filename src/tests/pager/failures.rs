@@ -23,6 +23,9 @@ const FILLING: [Refusal; 3] = [
 const RELEASE: Refusal = (Call::Release, &[libc::EAGAIN, libc::ENOMEM, libc::EINVAL, libc::EINTR]);
 const MOVE: Refusal = (Call::Move, &[libc::EAGAIN, libc::EBUSY, libc::ENOMEM, libc::EINVAL, libc::ESRCH]);
 const READ: Refusal = (Call::Read, &[libc::EFAULT, libc::ENOMEM, libc::ESRCH, libc::EINTR]);
+const CONTINUE: Refusal = (Call::Continue, &[libc::EAGAIN, libc::ENOMEM, libc::ENOENT, libc::ESRCH, libc::EFAULT]);
+/// Whether the file still has a page that a hole was made for.
+const LOOK: Refusal = (Call::Advise, &[libc::ENOSYS, libc::ENOMEM]);
 const PUNCH: Refusal = (Call::Punch, &[libc::EINTR, libc::ENOMEM, libc::ENOSPC]);
 
 fn value(page: usize, round: usize) -> u64 {
@@ -103,7 +106,7 @@ fn refused_for_a_while_in_place() {
 
 #[test]
 fn refused_for_a_while_in_a_memory_file() {
-    refused_for_a_while(|| Memory::shared(PAGES), false, &[READ, PUNCH]);
+    refused_for_a_while(|| Memory::shared(PAGES), false, &[READ, PUNCH, CONTINUE, LOOK]);
 }
 
 /// An owner that gives pages back waits until somebody can read that, and so do touches that come after it.

@@ -5,7 +5,7 @@ use super::events::{MODES, filled, value};
 use super::look::{consistent, kind_at};
 use super::{Memory, Running, limited};
 use crate::os::own_memory::OwnMemory;
-use crate::os::userfault::{Userfault, feature};
+use crate::os::userfault::{Faulting, Userfault, feature};
 use crate::os::{Os, Span};
 use crate::pager::word::Kind;
 use crate::pager::{Duty, FaultMode, PagerOptions};
@@ -29,7 +29,7 @@ fn memory_is_read_up_to_a_page_that_is_missing() {
         let memory = Memory::new(8);
         (0..8).for_each(|page| memory.fill(page, value(page)));
         let uffd = Userfault::new(&os, if waits { 0 } else { feature::SIGBUS }, !waits).unwrap();
-        uffd.register(memory.at(0) as usize, memory.bytes(), true).unwrap();
+        uffd.register(memory.at(0) as usize, memory.bytes(), Faulting { protected: true, unmapped: false }).unwrap();
         assert_eq!(memory.advise(5, 1, libc::MADV_DONTNEED), 0);
         let own = OwnMemory::new(&os, waits).unwrap();
         let copy = Memory::new(8);

@@ -2,7 +2,7 @@
 
 use super::Memory;
 use crate::error::Error;
-use crate::os::userfault::{Userfault, feature};
+use crate::os::userfault::{Faulting, Userfault, feature};
 use crate::os::{Call, Os, Span, errno, faults::Faults};
 use crate::pager::{Guest, GuestOptions, GuestRange, Served};
 use crate::units::PAGE;
@@ -32,7 +32,7 @@ impl Fixture {
         }
         let memory = Memory::new(PAGES);
         let owners = Userfault::new(&Os::default(), feature::EVENT_REMOVE, false).unwrap();
-        owners.register(memory.at(0) as usize, memory.bytes(), false).unwrap();
+        owners.register(memory.at(0) as usize, memory.bytes(), Faulting::default()).unwrap();
         let fd = owners.as_fd().try_clone_to_owned().unwrap();
         let (at, bytes) = (memory.at(0) as u64, memory.bytes() as u64);
         let range = GuestRange { at, bytes, offset: 0, page_bytes: PAGE as u64 };

@@ -15,6 +15,7 @@ mod huge;
 mod lending;
 mod locked;
 mod look;
+mod memory_files;
 mod orders;
 mod putback;
 mod refusals;
@@ -35,6 +36,8 @@ pub struct Memory {
     base: NonNull<u8>,
     pages: usize,
     file: Option<OwnedFd>,
+    /// Where in the file it begins.
+    offset: usize,
 }
 
 // SAFETY: a range of addresses; tests decide who writes what.
@@ -54,18 +57,51 @@ impl Memory {
         Self::map(pages, libc::MAP_SHARED, Some(file), PAGE)
     }
 
+    /// So many pages of a memory file, at addresses that huge pages can be mapped to.
+    pub fn huge_file(pages: usize) -> Self {
+        const HUGE: usize = 2 << 20;
+        let file = Os::default().memory_file("region", pages * PAGE, false).unwrap();
+        Self::file_at_multiple_of(HUGE, pages, file)
+    }
+
+    /// Another mapping of the same memory file, and the same part of it.
+    pub fn mapped_again(&self) -> Self {
+        let file = self.file.as_ref().unwrap().try_clone().unwrap();
+        assert_eq!(self.offset, 0);
+        Self::file_at_multiple_of(2 << 20, self.pages, file)
+    }
+
+    fn file_at_multiple_of(align: usize, pages: usize, file: OwnedFd) -> Self {
+        // The addresses that are too many stay reserved.
+        let room = std::mem::ManuallyDrop::new(Os::default().reserve(pages * PAGE, align).unwrap());
+        let (at, access) = (room.base().as_ptr().cast(), libc::PROT_READ | libc::PROT_WRITE);
+        let (kind, fd) = (libc::MAP_SHARED | libc::MAP_FIXED, file.as_raw_fd());
+        // SAFETY: the addresses were just reserved, and nothing is there.
+        let base = unsafe { libc::mmap(at, pages * PAGE, access, kind, fd, 0) };
+        assert_ne!(base, libc::MAP_FAILED);
+        Self { base: NonNull::new(base.cast()).unwrap(), pages, file: Some(file), offset: 0 }
+    }
+
+    /// How many pages its file has in memory.
+    pub fn in_cache(&self) -> usize {
+        let mut seen = vec![0; self.pages];
+        // SAFETY: a byte for each page can be written.
+        assert_eq!(unsafe { libc::mincore(self.base.as_ptr().cast(), self.bytes(), seen.as_mut_ptr()) }, 0);
+        seen.iter().filter(|&seen| seen & 1 == 1).count()
+    }
+
     fn map(pages: usize, kind: i32, file: Option<OwnedFd>, offset: usize) -> Self {
         let access = libc::PROT_READ | libc::PROT_WRITE;
         let fd = file.as_ref().map_or(-1, AsRawFd::as_raw_fd);
         // SAFETY: a new mapping at an address that the system chooses.
         let base = unsafe { libc::mmap(std::ptr::null_mut(), pages * PAGE, access, kind, fd, offset as libc::off_t) };
         assert_ne!(base, libc::MAP_FAILED);
-        Self { base: NonNull::new(base.cast()).unwrap(), pages, file }
+        Self { base: NonNull::new(base.cast()).unwrap(), pages, file, offset }
     }
 
     /// How it is put under a pager.
     pub fn options(&self) -> RegionOptions {
-        let shared = self.file.as_ref().map(|file| (file.as_raw_fd(), PAGE as u64));
+        let shared = self.file.as_ref().map(|file| (file.as_raw_fd(), self.offset as u64));
         RegionOptions { shared, ..RegionOptions::default() }
     }
 

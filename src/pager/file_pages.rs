@@ -1,0 +1,190 @@
+//! Pages of memory files: how a page leaves its file, and how a page that is in the file gets mapped.
+//!
+//! A hole is not proof that a page left. Where the page is a part of a huge page (a large folio, of 64 KiB to 2 MiB),
+//! the system has to split that first. While anybody else has a reference to the huge page, be it a pin, a fault or a
+//! read in another thread, it can't: then fallocate(2) fills the page with zeros, leaves it in the file, and returns 0.
+//! Advice against huge pages does not help, for another mapping of the file can put them together at any time.
+//!
+//! Two rules keep such zeros from being taken for the page:
+//!
+//! - Regions of memory files are registered for faults of unmapped pages as well (UFFDIO_REGISTER_MODE_MINOR). A hole
+//!   unmaps the page before it changes it, so from then on nobody sees what the file has there before this pager maps
+//!   it. It does so with the page claimed.
+//! - After each hole the pager asks whether the file still has the page. If so it writes the page's bytes back to the
+//!   file: the page stays in memory, and stays charged.
+
+use super::core::Core;
+use super::counts::add;
+use super::page::Claim;
+use super::region::Region;
+use super::scratch::LOT;
+use super::word::{Copied, Kind};
+use crate::os::{Advice, Errno, errno};
+use crate::units::PAGE;
+use crate::zswap::LoadFlags;
+
+/// Bytes of the largest huge page that a memory file is made of.
+const HUGE: u64 = 2 << 20;
+static ZEROS: [u8; PAGE] = [0; PAGE];
+
+/// What became of a page that a hole was made for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Left {
+    /// The file has it no more.
+    Gone,
+    /// It is still in the file, with the bytes that it is to have.
+    Stays,
+}
+
+/// What an attempt to map a page did.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Shown {
+    /// It mapped the page: what the file has is visible, and may be written.
+    Now,
+    /// The page was mapped already.
+    Before,
+    /// The file has no such page.
+    Missing,
+}
+
+/// The huge page of a file that an eviction found it can't take pages from.
+#[derive(Default)]
+pub(super) struct Stuck(Option<u64>);
+
+impl Stuck {
+    fn has(&self, offset: u64) -> bool {
+        self.0 == Some(offset / HUGE)
+    }
+}
+
+impl Core {
+    /// Takes a page, whose bytes zswap has, out of its file. The page is claimed and protected.
+    ///
+    /// # Errors
+    /// The page stays, with its bytes: `EBUSY` if the system could not split the huge page that it is a part of.
+    pub(super) fn drop_from_file(&self, region: &Region, page: u64, at: usize, stuck: &mut Stuck) -> Result<(), Errno> {
+        let (file, offset) = region.in_file(page);
+        if stuck.has(offset) {
+            // Each attempt would fill the page with zeros for a while, for whoever reads it by a pin.
+            return Err(Errno(errno::EBUSY));
+        }
+        self.os.punch(file, offset, PAGE)?;
+        // An answer that is no answer is taken for a yes: to write the bytes of a page that went brings it back.
+        if self.os.has_page(file, offset, at) == Ok(false) {
+            return Ok(());
+        }
+        *stuck = Stuck(Some(offset / HUGE));
+        let mut lot = self.scratch.take();
+        let loaded = region.area.load(page, lot.page(0), LoadFlags::KEEP).is_ok();
+        if loaded && self.put_into_file(region, page, lot.page(0)).is_ok() {
+            return Err(Errno(errno::EBUSY));
+        }
+        // The file has zeros there, and zswap the only copy, so the page counts as evicted. What the next touch finds
+        // in the file is overwritten before it is mapped.
+        Ok(())
+    }
+
+    /// Takes a page that is to read as zero out of its file. The page is claimed, and not held.
+    ///
+    /// # Errors
+    /// The page stays as it was.
+    pub(super) fn discard_from_file(&self, region: &Region, page: u64, at: usize) -> Result<Left, Errno> {
+        let (file, offset) = region.in_file(page);
+        self.os.punch(file, offset, PAGE)?;
+        if self.os.has_page(file, offset, at) == Ok(false) {
+            return Ok(Left::Gone);
+        }
+        self.put_into_file(region, page, &ZEROS)?;
+        add(&self.counters.pinned, 1);
+        Ok(Left::Stays)
+    }
+
+    /// Writes zeros over a page in its place, whatever kind of memory it is.
+    pub(super) fn write_zeros(&self, region: &Region, page: u64, at: usize) -> Result<(), Errno> {
+        // A page of a file may not be mapped, and this thread, which has it claimed, would wait for itself.
+        if region.is_private() { self.own.write_zeros(at) } else { self.put_into_file(region, page, &ZEROS) }
+    }
+
+    /// Writes a page's bytes to its file, which has the page from then on.
+    pub(super) fn put_into_file(&self, region: &Region, page: u64, bytes: &[u8; PAGE]) -> Result<(), Errno> {
+        let (file, offset) = region.in_file(page);
+        match self.os.write_at(file, bytes, offset) {
+            Ok(PAGE) => Ok(()),
+            Ok(_) => Err(Errno(errno::EIO)),
+            Err(refused) => Err(refused),
+        }
+    }
+
+    /// Maps what its file has of a page that is claimed.
+    pub(super) fn show(&self, at: usize) -> Result<Shown, Errno> {
+        match self.uffd.continue_pages(at, PAGE, false).stopped {
+            None => Ok(Shown::Now),
+            Some(Errno(errno::EEXIST)) => Ok(Shown::Before),
+            Some(Errno(errno::EFAULT)) => Ok(Shown::Missing),
+            Some(refused) => Err(refused),
+        }
+    }
+
+    /// Maps the pages after one that was just mapped, as far as they are in the file and nobody has them claimed. The
+    /// system does the same for memory that is not under a userfaultfd.
+    pub(super) fn show_ahead(&self, region: &Region, first: u64, at: usize, end: usize) {
+        let most = ((end - at) / PAGE).min(LOT).min((region.pages() - first) as usize);
+        let mut claims: [Option<Claim<'_>>; LOT] = [const { None }; LOT];
+        let mut count = 0;
+        while count < most {
+            let page = region.page(first + count as u64);
+            let seen = page.peek();
+            // A clean page is protected, which mapping it ends.
+            let wanted = matches!(seen.kind(), Kind::Resident(_)) && seen.copy() != Copied::Clean;
+            let Some(claim) = wanted.then(|| page.try_claim(seen)).flatten() else { break };
+            claims[count] = Some(claim);
+            count += 1;
+        }
+        if count > 0 {
+            // It ends at the first page that is mapped already; the others wait for their own touch.
+            let _ = self.uffd.continue_pages(at, count * PAGE, false);
+        }
+    }
+
+    /// Maps the held pages among the neighbours of a page that left its file. To split a huge page the system unmaps
+    /// all of it, also pages that are held, which have to stay mapped for system calls.
+    pub(super) fn show_held_around(&self, region: &Region, page: u64, at: usize) {
+        let (_, offset) = region.in_file(page);
+        let before = (offset % HUGE / PAGE as u64).min(page);
+        let after = (HUGE - offset % HUGE).div_ceil(PAGE as u64).min(region.pages() - page);
+        for other in page - before..page + after {
+            let seen = region.page(other).peek();
+            if !matches!(seen.kind(), Kind::Resident(1..)) {
+                continue;
+            }
+            let there = (at as u64 + other * PAGE as u64 - page * PAGE as u64) as usize;
+            // Its owner may have moved it away from its neighbour.
+            let is_there = self.extents.find(there).is_some_and(|extent| extent.page_at(there) == other);
+            if is_there && let Some(_claim) = region.page(other).try_claim(seen) {
+                let _ = self.show(there);
+            }
+        }
+    }
+
+    /// Makes pages that are held stay mapped when their neighbours leave the file. They are held, and in their places.
+    pub(super) fn keep_mapped(&self, start: usize, end: usize) {
+        for part in self.extents.within(start, end) {
+            let Some(region) = self.places[part.region].enter().filter(|region| !region.is_private()) else { continue };
+            // Where others map the file too the system does not split, and `show_held_around` has to do.
+            let _ = self.os.advise(part.start as *mut u8, part.end - part.start, Advice::Split);
+            for at in (part.start..part.end).step_by(PAGE) {
+                let page = part.page_at(at);
+                if page >= region.pages() {
+                    // Another region, and a smaller one, has the place by now.
+                    break;
+                }
+                let seen = region.page(page).peek();
+                if matches!(seen.kind(), Kind::Resident(1..))
+                    && let Some(_claim) = region.page(page).try_claim(seen)
+                {
+                    let _ = self.show(at);
+                }
+            }
+        }
+    }
+}
