@@ -23,6 +23,7 @@ pub mod maps;
 mod messages;
 #[cfg(feature = "uffd")]
 pub mod own_memory;
+mod release;
 #[cfg(feature = "uffd")]
 pub mod signals;
 #[cfg(feature = "uffd")]
@@ -277,54 +278,6 @@ impl Os {
         };
         // SAFETY: none of these changes what the memory holds in this process.
         checked(unsafe { libc::madvise(at.cast(), bytes, advice) })
-    }
-
-    /// Gives the memory of a range back to the system. True: it went; false: it is the caller's and stays.
-    ///
-    /// # Safety
-    /// Nobody may need the bytes of the range any more: they read as zero, or stay, from here on.
-    pub unsafe fn release(&self, at: *mut u8, bytes: usize, kind: Kind) -> Result<bool> {
-        let advice = match kind {
-            Kind::Anonymous | Kind::LentReleasable => libc::MADV_DONTNEED,
-            Kind::File => libc::MADV_REMOVE,
-            Kind::Lent => return Ok(false),
-        };
-        self.may(Call::Release)?;
-        // SAFETY: the caller vouches that the bytes of the range are dead.
-        let give = |advice| checked(unsafe { libc::madvise(at.cast(), bytes, advice) });
-        match give(advice) {
-            // It is locked, by an mlockall. Since Linux 5.18.
-            Err(Errno(libc::EINVAL)) if kind == Kind::Anonymous => give(libc::MADV_DONTNEED_LOCKED)?,
-            given => given?,
-        }
-        Ok(true)
-    }
-
-    /// Whether the system takes back many ranges of private anonymous memory in one call, and looks through the page
-    /// tables' caches once for all. Tried on a page that nobody has touched yet; systems before Linux 6.13 refuse.
-    ///
-    /// # Safety
-    /// As for [`Os::release`].
-    pub unsafe fn can_release_many(&self, page: *mut u8) -> bool {
-        // SAFETY: the caller vouches for the page.
-        let gone = unsafe { self.release_many(&[Span::new(page, crate::units::PAGE)]) };
-        gone == Ok(crate::units::PAGE)
-    }
-
-    /// Gives back ranges of private anonymous memory, in one call. Returns how many bytes went, from the front on.
-    ///
-    /// # Safety
-    /// As for [`Os::release`].
-    pub unsafe fn release_many(&self, spans: &[Span]) -> Result<usize> {
-        /// This process, also after a fork.
-        const PIDFD_SELF: libc::c_int = -10_000;
-        self.may(Call::Release)?;
-        let (first, count) = (spans.as_ptr(), spans.len().min(Span::MOST));
-        // SAFETY: a span is an iovec, and so many can be read; the caller vouches for what they name.
-        let gone = unsafe {
-            libc::syscall(libc::SYS_process_madvise, PIDFD_SELF, first, count, libc::MADV_DONTNEED, 0 as libc::c_uint)
-        };
-        usize::try_from(gone).map_err(|_| last_errno())
     }
 
     /// Creates a memory file of `bytes`, closed on exec; of huge pages if asked.

@@ -3,6 +3,7 @@
 mod chunks;
 mod compaction;
 mod faults;
+mod huge_file;
 mod limits;
 mod model;
 mod objects;
