@@ -3,8 +3,10 @@
 //! Every call that the system can refuse goes through an [`Os`], which belongs to one pool; tests make its n-th call
 //! of a kind fail. Addresses and lengths are whole pages throughout. `Err` carries the positive errno.
 
+use std::cell::Cell;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr::{self, NonNull};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 pub use cancel::Uncancelled;
@@ -356,10 +358,20 @@ pub fn processors() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get)
 }
 
-/// A number of this thread's own among the threads that live.
-pub fn this_thread() -> usize {
-    thread_local!(static MARK: u8 = const { 0 });
-    MARK.with(|mark| std::ptr::from_ref(mark) as usize)
+/// The number of this thread, which no other thread of the process has or will have. The first call in a thread may
+/// allocate, in a library that was loaded by dlopen.
+pub fn this_thread() -> u64 {
+    static LAST: AtomicU64 = AtomicU64::new(0);
+    thread_local!(static NUMBER: Cell<u64> = const { Cell::new(0) });
+    match NUMBER.get() {
+        0 => {
+            // Relaxed: the numbers differ, and say nothing else.
+            let number = LAST.fetch_add(1, Ordering::Relaxed) + 1;
+            NUMBER.set(number);
+            number
+        }
+        number => number,
+    }
 }
 
 /// Sleeps on `word` while it is `expected`, at most for `limit`. Wakes early for no reason at times.

@@ -6,7 +6,7 @@
 
 use super::guardian_child::{self as child, Client, Gap, Home};
 use super::signals::Blocked;
-use super::{Errno, Result, checked, last_errno};
+use super::{Errno, ForkGuard, Os, Result, checked, last_errno};
 use crate::units::PAGE;
 use std::collections::HashSet;
 use std::ops::Range;
@@ -72,8 +72,8 @@ pub struct Keeper {
     line: OwnedFd,
     /// Its process.
     child: libc::pid_t,
-    /// The process that has this.
-    owner: libc::pid_t,
+    /// Tells the process that has this from its children.
+    guard: ForkGuard,
 }
 
 /// A mapping that is one process's to set up, and the other's to live in.
@@ -105,6 +105,7 @@ impl Keeper {
     /// Starts it. `kills`: it ends the clients when this process ends, and otherwise only holds their descriptors.
     pub fn start(kills: bool) -> Result<Self> {
         let (line, theirs) = pair()?;
+        let guard = Os::default().fork_guard()?;
         // SAFETY: a call on numbers.
         let own = unsafe { libc::getpid() };
         let owner = process(own)?;
@@ -141,7 +142,7 @@ impl Keeper {
             return Err(last_errno());
         }
         drop(theirs);
-        let keeper = Self { line, child, owner: own };
+        let keeper = Self { line, child, guard };
         // It says so when it is ready.
         keeper.answer()?;
         Ok(keeper)
@@ -149,8 +150,8 @@ impl Keeper {
 
     /// Whether this is the process that started it, and no child of that.
     pub fn is_own(&self) -> bool {
-        // SAFETY: a call on numbers.
-        unsafe { libc::getpid() == self.owner }
+        // A number would not do: once this process has ended, a child of it may be given its number.
+        !self.guard.in_child()
     }
 
     /// Its process.

@@ -30,8 +30,8 @@ pub struct Running {
     pub word: PageWord,
     /// The part of the area's statistics where the claim counts as a running call.
     pub shard: usize,
-    /// Who began it.
-    pub thread: usize,
+    /// The number of the thread that began it, which may have ended since.
+    pub thread: u64,
 }
 
 /// A place in the table.

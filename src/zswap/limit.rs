@@ -96,13 +96,21 @@ impl Limit {
 /// wait, have ended, and asks again: so one of them gets through.
 #[derive(Default)]
 pub struct Batches {
-    /// Batches that began, in the low half, and that ended, in the high half.
+    /// Batches that run, in the low half, and how many ended, in the high half, which may wrap round. Each beginning and
+    /// each end makes it another number.
     counts: AtomicU64,
     patient: AtomicU32,
 }
 
 impl Batches {
-    const ENDED: u64 = 1 << 32;
+    /// One less that runs, and one more that ended.
+    const END: u64 = (1 << 32) - 1;
+
+    /// What it is after so many batches have come and gone.
+    #[cfg(test)]
+    pub fn after(batches: u32) -> Self {
+        Self { counts: AtomicU64::new(u64::from(batches) << 32), patient: AtomicU32::new(0) }
+    }
 
     /// A batch begins to reserve.
     fn begin(&self) {
@@ -113,7 +121,7 @@ impl Batches {
     /// A batch has given back what it reserved and does not use.
     fn end(&self) {
         // Release pairs with the Acquire in `look`: what it gave back is seen.
-        self.counts.fetch_add(Self::ENDED, Release);
+        self.counts.fetch_add(Self::END, Release);
     }
 
     fn look(&self) -> u64 {
@@ -135,7 +143,7 @@ impl Batches {
             }
             // Nobody else held anything when this was refused, nor does since. The models, of two batches, do not show
             // the second look to be necessary: it takes one more that begins in between.
-            let alone = (before as u32).wrapping_sub((before >> 32) as u32) == 1;
+            let alone = before as u32 == 1;
             if alone && self.look() == before {
                 break false;
             }

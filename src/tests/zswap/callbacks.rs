@@ -1,9 +1,8 @@
 //! Callbacks: slow, hostile, panicking; who waits for them, and who is told to come again.
 
-use super::{PageBytes, Slow, WATCHDOG, compressible, load, noise, take, with_area, with_disk};
+use super::{PageBytes, Slow, compressible, load, noise, take, watched, with_area, with_disk};
 use crate::{Area, AreaOptions, Claim, Counts, Error, LoadFlags, PAGE_SIZE, Patience, Refusal, Zswap, ZswapOptions};
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
-use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::sync::{Arc, Barrier, Mutex};
 use std::thread;
 
@@ -11,20 +10,6 @@ const NOW: LoadFlags = LoadFlags { exclusive: true, patience: Patience::NoWait }
 
 fn is_busy<T>(result: crate::Result<T>) -> bool {
     matches!(result, Err(Error::Busy(_)))
-}
-
-/// Runs `act`, which may hang, on a thread of its own.
-fn watched(act: impl FnOnce() + Send + 'static) {
-    let (done, finished) = channel();
-    let thread = thread::spawn(move || {
-        act();
-        done.send(()).ok();
-    });
-    if finished.recv_timeout(WATCHDOG) == Err(RecvTimeoutError::Timeout) {
-        eprintln!("the test hangs");
-        std::process::abort();
-    }
-    thread.join().unwrap();
 }
 
 #[test]
@@ -360,5 +345,44 @@ fn own_a_page(area: &Area, offset: u64, disk: &Mutex<u64>) {
             Err(Error::NotFound(_)) => assert_eq!(*disk.lock().unwrap(), version, "the newest version is nowhere"),
             Err(error) => panic!("{error}"),
         }
+    }
+}
+
+/// A thread that ended leaves its claim to others, and its stack, with all that has an address there, to the next thread.
+/// That one did not begin the claim: it waits.
+#[test]
+fn a_claim_of_a_thread_that_ended_is_waited_for() {
+    type Act = fn(&Area);
+    let acts: [Act; 3] = [
+        |area| area.invalidate(7, 1, Patience::Wait).unwrap(),
+        |area| assert_eq!(take(area, 7), Ok(compressible(7))),
+        |area| assert!(matches!(area.store(7, &noise(7)), Err(Error::NoSpace(_)))),
+    ];
+    for act in acts {
+        let zswap = Zswap::new("claims", &ZswapOptions::default()).unwrap();
+        let options = AreaOptions { refuse_incompressible: true, ..AreaOptions::default() };
+        let area = zswap.add_area(100, &options).unwrap();
+        area.store(7, &compressible(7)).unwrap();
+        let begin = || {
+            let (mut claims, mut pages) = ([Claim::default(); 1], vec![[0; PAGE_SIZE]; 1]);
+            assert_eq!(area.begin_writeback(&mut claims, &mut pages), Ok(1));
+            claims[0]
+        };
+        let claim = thread::scope(|threads| threads.spawn(begin).join().unwrap());
+        let ended = AtomicU64::new(0);
+        thread::scope(|threads| {
+            let waiter = threads.spawn(|| {
+                act(&area);
+                assert_eq!(ended.load(SeqCst), 1, "the writeback was still running");
+            });
+            // The take is waiting once the page is gone, and the others once they have removed it.
+            while area.next_stored(0).is_ok() && !waiter.is_finished() {
+                thread::yield_now();
+            }
+            super::linger();
+            ended.store(1, SeqCst);
+            area.end_writeback(&claim, Ok(())).unwrap();
+            waiter.join().unwrap();
+        });
     }
 }

@@ -14,7 +14,7 @@ mod turns;
 use crate::{Area, AreaOptions, LoadFlags, PAGE_SIZE, Refusal, Result, Zswap, ZswapOptions};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -124,4 +124,18 @@ pub fn with_disk(zswap: &Zswap) -> Disk {
     };
     zswap.set_writeback(Some(Arc::new(callback))).unwrap();
     disk
+}
+
+/// Runs `act`, which may hang, on a thread of its own.
+pub fn watched(act: impl FnOnce() + Send + 'static) {
+    let (done, finished) = channel();
+    let thread = std::thread::spawn(move || {
+        act();
+        done.send(()).ok();
+    });
+    if finished.recv_timeout(WATCHDOG) == Err(RecvTimeoutError::Timeout) {
+        eprintln!("the test hangs");
+        std::process::abort();
+    }
+    thread.join().unwrap();
 }
