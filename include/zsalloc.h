@@ -165,7 +165,9 @@
  * region leaves by munmap() or mremap() at that moment: the system tells of both in any order.
  * Where regions are moved hold a lock of your own around all calls that map, move or unmap. Pages
  * that are locked (mlock) or pinned by the system stay in memory, and count; so do those that are
- * read-only (mprotect), but with ZSPAGER_EVICT_IN_PLACE.
+ * read-only (mprotect), but with ZSPAGER_EVICT_IN_PLACE. While they are more than the limit, touches go
+ * above it at once: see zspager_stats.immovable_bytes. Where pages are moved, regions are taken out of
+ * KSM (MADV_UNMERGEABLE), for merged pages can't be moved.
  *
  * With ZSPAGER_FAULT_SIGBUS the thread that touches a page brings it back itself, in a handler of
  * SIGBUS. Such a touch may be anywhere, also in a signal handler; but SIGBUS must not be blocked
@@ -865,9 +867,9 @@ struct zspager_region_options {
 };
 
 /**
- * What a pager has and did: see zspager_stats(). All up to table_bytes, and lent_threads, are of
- * now; all others only grow. Each figure is right for its moment, and two of them need not be of the
- * same one.
+ * What a pager has and did: see zspager_stats(). All up to table_bytes, lent_threads and
+ * immovable_bytes are of now; all others only grow. Each figure is right for its moment, and two of
+ * them need not be of the same one.
  */
 struct zspager_stats {
     /** sizeof(struct zspager_stats), set by the caller. */
@@ -917,7 +919,7 @@ struct zspager_stats {
     uint64_t direct_reclaims;
     /**
      * Pages that were let in above the limit, for none could go: the pool was full and nothing
-     * could be written back, or what is left is held, pinned, or being evicted by others. If the
+     * could be written back, or what is left is held, immovable, or being evicted by others. If the
      * former, raise the limit of the pool or add a backing file; where there is one, in the JSON of
      * zspager_stats_json() the zswap's writeback_no_space tells that it is full, and writeback_io
      * that it fails. Else hold less, or raise the limit.
@@ -956,6 +958,14 @@ struct zspager_stats {
      * wait until one comes.
      */
     uint64_t lent_threads;
+    /**
+     * Bytes of pages in memory that could not leave when they were tried last: they are locked,
+     * pinned, shared with another process, or a part of a huge page that can't be split. Some of
+     * them are tried again every 10 ms in which a touch needs room, and all of them by
+     * zspager_evict() and zspager_set_resident_limit(). While held_bytes and these are more than the
+     * limit, touches go above it at once, and over_limit counts that.
+     */
+    uint64_t immovable_bytes;
 };
 #endif
 

@@ -132,6 +132,9 @@ pub enum Advice {
     /// Give this process pages of its own where it shares them with a forked child. Since Linux 5.14.
     #[cfg(feature = "uffd")]
     Unshare,
+    /// Take the pages out of those that are merged with equal ones (KSM), and merge them no more.
+    #[cfg(feature = "uffd")]
+    Unmergeable,
     /// Make the pages at both ends of the range pages of their own, where they are parts of huge ones.
     #[cfg(feature = "uffd")]
     Split,
@@ -274,6 +277,8 @@ impl Os {
             Advice::NotHuge => libc::MADV_NOHUGEPAGE,
             #[cfg(feature = "uffd")]
             Advice::Unshare => libc::MADV_POPULATE_WRITE,
+            #[cfg(feature = "uffd")]
+            Advice::Unmergeable => libc::MADV_UNMERGEABLE,
             // The system splits a huge page of which a part is cold, if it is mapped by this process alone.
             #[cfg(feature = "uffd")]
             Advice::Split => libc::MADV_COLD,

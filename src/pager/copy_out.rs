@@ -9,20 +9,23 @@
 
 use super::core::Core;
 use super::counts::add;
-use super::evict::{Full, Picks};
+use super::evict::{Filled, Full, Picks};
 use super::file_pages::Stuck;
+use super::immovable::{Effort, is_lasting};
 use super::region::{Memory, Region};
 use super::scratch::{LOT, Lot};
 use super::staging::BLOCK;
 use super::word::{Copied, MAX_AGE};
-use crate::os::{Errno, Kind, Span};
+use crate::os::{Errno, Kind, Span, errno};
 use crate::units::PAGE;
 
 /// What became of a picked page in zswap.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Put {
-    /// It could not be read: the system did not protect it, or its owner gave it back.
+    /// It was not read: the system did not protect it, or its owner gave it back.
     Not,
+    /// It is there, and the system does not let it be read.
+    Unreadable,
     /// There is no room for it.
     Refused(Full),
     /// It is there.
@@ -52,11 +55,10 @@ impl Core {
         }
     }
 
-    /// Evicts picked pages that were protected. How many went, and whether none did for the pool is full; `None`:
-    /// events are being read, or the addresses are not what they were, and nothing was done.
-    pub(super) fn copy_out(&self, region: &Region, picks: &mut Picks<'_>) -> Option<(u64, bool)> {
+    /// Evicts picked pages that were protected.
+    pub(super) fn copy_out(&self, region: &Region, picks: &mut Picks<'_>, effort: &mut Effort) -> Filled {
         // From the first byte that is read to the last page that is dropped.
-        let _inside = self.enter(picks.version)?;
+        let Some(_inside) = self.enter(picks.version) else { return Filled { busy: true, ..Filled::default() } };
         let mut put = [Put::Not; BLOCK];
         let mut first = 0;
         while first < picks.count {
@@ -65,8 +67,8 @@ impl Core {
             self.store_picked(region, picks, (first, end), full, &mut put);
             first = end;
         }
-        let gone = self.drop_picked(region, picks, &put);
-        Some((gone, gone == 0 && put.contains(&Put::Refused(Full::Pool))))
+        let (gone, marked) = self.drop_picked(region, picks, &put, effort);
+        Filled { gone, marked, full: gone == 0 && put.contains(&Put::Refused(Full::Pool)), ..Filled::default() }
     }
 
     /// Stores some picked pages; those that are clean are. Once the pool is full no other is tried: each attempt may
@@ -98,7 +100,9 @@ impl Core {
             if !read[place] {
                 // Its owner gave it back, of which nobody was told: it has zeros, and now a page of them, which can go
                 // the next time. Where there is a page, or nothing may be, this is refused.
-                let _ = self.uffd.zero(picks.at[pick], PAGE);
+                if self.uffd.zero(picks.at[pick], PAGE).stopped == Some(Errno(errno::EEXIST)) {
+                    put[pick] = Put::Unreadable;
+                }
                 continue;
             }
             if full {
@@ -141,42 +145,69 @@ impl Core {
         read
     }
 
-    /// Drops pages that are stored. How many went.
-    fn drop_picked(&self, region: &Region, picks: &mut Picks<'_>, put: &[Put; BLOCK]) -> u64 {
+    /// Drops pages that are stored. How many went, and how many turned out to be immovable.
+    fn drop_picked(
+        &self,
+        region: &Region,
+        picks: &mut Picks<'_>,
+        put: &[Put; BLOCK],
+        effort: &mut Effort,
+    ) -> (u64, u64) {
+        let together = self.drop_together(region, picks, put);
+        let (mut tried, mut gone, mut marked, mut stuck) = (0, 0, 0, Stuck::default());
+        for (pick, put) in put.iter().enumerate().take(picks.count) {
+            let was = picks.was(pick);
+            // What went together is gone: to drop it once more may fail, where its owner has locked it meanwhile.
+            let went = *put == Put::Stored && tried < together;
+            tried += usize::from(*put == Put::Stored);
+            let dropped = match *put {
+                Put::Stored if went => Ok(()),
+                Put::Stored => self.drop_in_place(region, picks, pick, &mut stuck),
+                Put::Unreadable => Err(Errno(errno::EPERM)),
+                Put::Not | Put::Refused(_) => Err(Errno(errno::EAGAIN)),
+            };
+            self.copies_went(u64::from(was.copy() != Copied::No));
+            let Err(Errno(refused)) = dropped else {
+                if picks.is_retried(pick) {
+                    self.retry_at_once();
+                }
+                // Before the claim ends: whoever finds nothing to evict must not find the page charged.
+                self.uncharge(1);
+                picks.end(pick, self.stored(was));
+                gone += 1;
+                continue;
+            };
+            // Whatever copy there is now, the word says that there is none.
+            self.forget(region, picks.page[pick]);
+            add(&self.counters.pinned, u64::from(!matches!(put, Put::Refused(_))));
+            let stays = was.with_copy(Copied::No).with_age(MAX_AGE);
+            if is_lasting(refused) {
+                effort.fail(true);
+                marked += 1;
+                picks.end(pick, self.marked(stays));
+            } else {
+                picks.end(pick, stays);
+            }
+        }
+        if !region.is_private() && self.held() > 0 {
+            (0..picks.count).for_each(|pick| self.show_held_around(region, picks.page[pick], picks.at[pick]));
+        }
+        (gone, marked)
+    }
+
+    /// Drops private pages that are stored by one call, if the system has one. How many went, from the first on.
+    fn drop_together(&self, region: &Region, picks: &Picks<'_>, put: &[Put; BLOCK]) -> usize {
         let mut spans = [Span::new(std::ptr::null_mut(), 0); BLOCK];
         let mut count = 0;
         for pick in (0..picks.count).filter(|&pick| put[pick] == Put::Stored) {
             spans[count] = Span::new(picks.at[pick] as *mut u8, PAGE);
             count += 1;
         }
-        let together = match region.is_private() && count > 1 {
+        match region.is_private() && count > 1 {
             // SAFETY: the pages are in zswap, protected and claimed.
             true => unsafe { self.os.release_many(&spans[..count]) }.unwrap_or(0) / PAGE,
             false => 0,
-        };
-        let (mut tried, mut gone, mut stuck) = (0, 0, Stuck::default());
-        for (pick, put) in put.iter().enumerate().take(picks.count) {
-            let was = picks.was(pick);
-            // What went together is gone: to drop it once more may fail, where its owner has locked it meanwhile.
-            let went = *put == Put::Stored && tried < together;
-            tried += usize::from(*put == Put::Stored);
-            if went || *put == Put::Stored && self.drop_in_place(region, picks, pick, &mut stuck).is_ok() {
-                self.copies_went(u64::from(was.copy() != Copied::No));
-                picks.end(pick, self.stored(was));
-                gone += 1;
-            } else {
-                // Whatever copy there is now, the word says that there is none.
-                self.forget(region, picks.page[pick]);
-                self.copies_went(u64::from(was.copy() != Copied::No));
-                add(&self.counters.pinned, u64::from(!matches!(put, Put::Refused(_))));
-                picks.end(pick, was.with_copy(Copied::No).with_age(MAX_AGE));
-            }
         }
-        if !region.is_private() && self.held() > 0 {
-            (0..picks.count).for_each(|pick| self.show_held_around(region, picks.page[pick], picks.at[pick]));
-        }
-        self.uncharge(gone);
-        gone
     }
 
     /// Drops a page that is in zswap, protected and claimed.

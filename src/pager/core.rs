@@ -6,6 +6,7 @@ use super::events::Inbox;
 use super::evict::Hand;
 use super::extents::Extents;
 use super::gate::{Gate, Inside};
+use super::immovable::Effort;
 use super::options::FaultMode;
 use super::place::Place;
 use super::region::Region;
@@ -64,8 +65,13 @@ pub struct Core {
     resident: AtomicU64,
     /// Most of them.
     limit: AtomicU64,
-    /// How often a touch that finds no room looks again before it goes above the limit.
+    /// How often a touch that finds others evicting looks again before it goes above the limit.
     pub patience: AtomicU32,
+    /// Pages that could not leave when they were tried last, and when some of them are to be tried again, in nanoseconds
+    /// of the pager's clock. How many of them are left to try until then.
+    pub immovable: AtomicU64,
+    pub retry_at: AtomicU64,
+    pub retry_budget: AtomicU64,
     /// Pages that left memory since the pager was created.
     pub departures: AtomicU64,
     /// Percent of the limit that may be staged.
@@ -90,7 +96,9 @@ pub struct Core {
 pub enum Evicted {
     /// So many pages went.
     Pages(u64),
-    /// None could go now: others are at it, or all are held.
+    /// None could go now, but some may in a moment: others have them claimed, or are reading events.
+    Busy,
+    /// None can go: all are held or immovable, or as many were tried as the effort allows.
     None,
     /// The pool is full, and nothing can be written back.
     Full,
@@ -134,6 +142,9 @@ impl Core {
             resident: AtomicU64::new(0),
             limit: AtomicU64::new(limit),
             patience: AtomicU32::new(PATIENCE),
+            immovable: AtomicU64::new(0),
+            retry_at: AtomicU64::new(0),
+            retry_budget: AtomicU64::new(0),
             departures: AtomicU64::new(0),
             staged_percent: AtomicU64::new(staged_percent),
             copies: AtomicU64::new(0),
@@ -199,15 +210,29 @@ impl Core {
     fn charge_slow(&self, pages: u64) {
         add(&self.counters.direct_reclaims, 1);
         self.want_eviction();
+        if !self.make_room(pages) {
+            self.charge_above(pages);
+            add(&self.counters.over_limit, pages);
+        }
+    }
+
+    /// Evicts until there is room for some pages, and charges them. False: there is none, for what is in memory can't
+    /// leave, or not in time.
+    fn make_room(&self, pages: u64) -> bool {
+        let mut effort = Effort::bounded(self);
         let mut wait = Wait::default();
         let patience = self.patience.load(Relaxed);
         let mut fruitless = 0;
         // Others may take what this thread evicts: that has an end, too.
         for _ in 0..PATIENCE {
-            let evicted = self.evict_some(DIRECT.max(pages));
+            let wanted = self.resident() + pages;
+            if wanted > self.limit() && wanted <= self.ceiling() && !self.may_retry(&effort) {
+                return false;
+            }
+            let evicted = self.evict_some(DIRECT.max(pages), &mut effort);
             let before = self.resident.fetch_add(pages, Relaxed);
             if before + pages <= self.limit() {
-                return;
+                return true;
             }
             self.resident.fetch_sub(pages, Relaxed);
             match evicted {
@@ -215,10 +240,9 @@ impl Core {
                     self.patience.store(PATIENCE, Relaxed);
                     wait = Wait::default();
                 }
-                // No page will go that is not released before.
-                Evicted::None if self.resident() <= self.held() => break,
+                Evicted::None | Evicted::Full => return false,
                 // An event that is waiting to be read may be what others wait for.
-                Evicted::None => {
+                Evicted::Busy => {
                     fruitless += 1;
                     if fruitless == patience {
                         break;
@@ -226,16 +250,14 @@ impl Core {
                     self.read_events();
                     wait.a_moment();
                 }
-                Evicted::Full => break,
             }
         }
         if fruitless == patience {
-            // Where nothing goes, as where all is pinned, waiting as long at each touch would bring all to a halt.
+            // Where others never get through, waiting as long at each touch would bring all to a halt.
             let less = (patience / 2).max(LEAST_PATIENCE);
             let _ = self.patience.compare_exchange(patience, less, Relaxed, Relaxed);
         }
-        self.charge_above(pages);
-        add(&self.counters.over_limit, pages);
+        false
     }
 
     /// Charges pages that are in memory already, or will be whatever the limit says.

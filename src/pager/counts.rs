@@ -51,7 +51,7 @@ counters! {
     /// Touches and holds that had to make room themselves: lend a thread that evicts, or give it more processor time.
     direct_reclaims,
     /// Pages that were let in above the limit, for none could go: the pool was full and nothing could be written back,
-    /// or what is left is held, pinned, or being evicted by others. If the former, raise the limit of the pool or add a
+    /// or what is left is held, immovable, or being evicted by others. If the former, raise the limit of the pool or add a
     /// backing file; where there is one, the zswap's `writeback_no_space` tells that it is full, and `writeback_io`
     /// that it fails. Else hold less, or raise the limit.
     over_limit,
@@ -173,6 +173,9 @@ pub struct PagerStats {
     /// Threads that are inside of [`Pager::run`](crate::Pager::run). Where lent threads serve touches and this is 0,
     /// touches wait until one comes.
     pub lent_threads: u64,
+    /// Bytes of pages in memory that could not leave when they were tried last: they are locked, pinned, shared with
+    /// another process, or a part of a huge page that can't be split. Some are tried again from time to time.
+    pub immovable_bytes: u64,
     /// What it did.
     pub counts: PagerCounts,
     /// How long every eighth touch took to serve.

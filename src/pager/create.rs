@@ -141,7 +141,7 @@ impl Pager {
         let _signals = Blocked::new();
         match self.0.evict_to(self.0.resident().saturating_sub(pages), pages) {
             Evicted::Pages(gone) => Ok(gone),
-            Evicted::None => Err(NONE),
+            Evicted::Busy | Evicted::None => Err(NONE),
             Evicted::Full => Err(FULL),
         }
     }
@@ -358,6 +358,7 @@ impl Pager {
             regions,
             table_bytes: core.staging.table_bytes() + pages * 4 + core.extents.bytes(),
             lent_threads: core.lent.load(Relaxed).into(),
+            immovable_bytes: bytes(core.immovable()),
             counts: core.counters.read(),
             latencies: core.latencies.read(),
         }

@@ -85,7 +85,7 @@ impl Core {
             Memory::Shared(..) => {
                 if self.discard_from_file(region, page, at)? == Left::Stays {
                     self.drop_copy(region, page, claim.was());
-                    claim.set(State::resident(MAX_AGE));
+                    claim.set(self.marked(claim.becomes().with_copy(Copied::No).with_age(MAX_AGE)));
                     return Ok(());
                 }
             }
@@ -93,7 +93,10 @@ impl Core {
             // SAFETY: the caller has no need of the bytes; no event is asked for where pages are not moved.
             Memory::Private => unsafe { self.os.release(at as *mut u8, PAGE, Backed::LentReleasable).map(|_| ())? },
         }
+        // A page that was marked as damaged is resident by now.
+        let was = claim.becomes();
         self.drop_copy(region, page, claim.was());
+        self.unmarked(was);
         self.uncharge(1);
         add(&self.counters.discarded, 1);
         claim.set(State::EMPTY);

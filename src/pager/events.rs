@@ -222,9 +222,10 @@ impl Core {
                 let Ok(left) = left else { return };
                 self.drop_copy(region, page, was);
                 if left == Left::Stays {
-                    claim.set(State::resident(MAX_AGE));
+                    claim.set(self.marked(was.with_copy(Copied::No).with_age(MAX_AGE)));
                     return;
                 }
+                self.unmarked(was);
                 self.uncharge(1);
             }
             // The slot's memory is given back when its block is drained, and with it the charge.
@@ -250,6 +251,7 @@ impl Core {
         match claim.was().kind() {
             Kind::Resident(holds) => {
                 self.drop_copy(region, page, claim.was());
+                self.unmarked(claim.was());
                 self.uncharge(1);
                 self.held.fetch_sub(u64::from(holds > 0), Relaxed);
             }

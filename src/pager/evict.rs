@@ -4,12 +4,13 @@
 use super::core::{Core, Evicted, PATIENCE};
 use super::counts::add;
 use super::extents::Extent;
+use super::immovable::{Effort, is_lasting};
 use super::page::Claim;
 use super::region::Region;
 use super::staging::{BLOCK, Block, PageId};
 use super::word::{Copied, Kind, MAX_AGE, State};
 use crate::error::Error;
-use crate::os::{self, errno};
+use crate::os::{self, Errno, errno};
 use crate::sync::{Lock, Ordering::Relaxed, Rank, Wait};
 use crate::units::PAGE;
 use crate::zswap::AREA_FULL;
@@ -79,8 +80,15 @@ impl<'a> Picks<'a> {
         (first + 1..self.count).find(|&next| self.at[next] != self.at[next - 1] + PAGE).unwrap_or(self.count)
     }
 
+    /// The word that a page had, without the mark that it could not leave, which is taken off when it is picked.
     pub(super) fn was(&self, pick: usize) -> State {
-        self.claims[pick].as_ref().expect("it was picked").was()
+        let was = self.claims[pick].as_ref().expect("it was picked").was();
+        if was.is_immovable() { was.with_mark(false) } else { was }
+    }
+
+    /// Whether it had the mark.
+    pub(super) fn is_retried(&self, pick: usize) -> bool {
+        self.claims[pick].as_ref().expect("it was picked").was().is_immovable()
     }
 
     /// Ends a claim with what became of the page.
@@ -95,68 +103,89 @@ impl<'a> Picks<'a> {
 struct Passed {
     /// Regions that are full by their own limit.
     full: bool,
-    /// Pages that others had claimed.
+    /// Pages that others had claimed, and regions that come or go.
     claimed: bool,
 }
 
 /// What filling did.
 #[derive(Default, PartialEq, Eq, Clone, Copy)]
-struct Filled {
+pub(super) struct Filled {
     /// Pages that wait in the staging range.
-    staged: u64,
+    pub(super) staged: u64,
     /// Pages that went from memory.
-    gone: u64,
+    pub(super) gone: u64,
+    /// Pages that turned out to be immovable.
+    pub(super) marked: u64,
     /// There were pages to evict, and no room to store any.
-    full: bool,
+    pub(super) full: bool,
+    /// There may be pages to evict in a moment.
+    pub(super) busy: bool,
+}
+
+impl Filled {
+    fn add(&mut self, more: Self) {
+        (self.staged, self.gone) = (self.staged + more.staged, self.gone + more.gone);
+        self.marked += more.marked;
+        self.full |= more.full;
+        self.busy |= more.busy;
+    }
 }
 
 impl Core {
     /// Evicts some pages: moves pages to the staging range while that is below its share, and compresses the oldest
     /// there.
-    pub fn evict_some(&self, pages: u64) -> Evicted {
-        let mut gone = 0;
-        let mut idle = 0;
-        while gone < pages && idle < IDLE {
-            let filled = self.fill_up(pages - gone);
+    pub fn evict_some(&self, pages: u64, effort: &mut Effort) -> Evicted {
+        let (mut gone, mut idle, mut busy) = (0, 0, false);
+        while gone < pages && idle < IDLE && !effort.is_spent() {
+            let filled = self.fill_up(pages - gone, effort);
             gone += filled.gone;
             if filled.full && gone == 0 && self.staging.pages() == 0 {
                 return Evicted::Full;
             }
-            match self.drain(pages.saturating_sub(gone)) {
-                Evicted::Pages(drained) => {
-                    gone += drained;
-                    idle = if drained + filled.gone + filled.staged > 0 { 0 } else { idle + 1 };
-                }
-                // Others drain what there is; and what is staged by now is next.
-                Evicted::None => idle = if filled.gone > 0 { 0 } else { idle + 1 },
+            let done = filled.gone + filled.staged + filled.marked;
+            let drained = match self.drain(pages.saturating_sub(gone)) {
+                Evicted::Pages(drained) => drained,
                 Evicted::Full if gone > 0 => break,
                 Evicted::Full => return Evicted::Full,
-            }
+                Evicted::Busy => {
+                    busy = true;
+                    0
+                }
+                Evicted::None if done == 0 && !filled.busy => break,
+                // What is staged by now is next.
+                Evicted::None => 0,
+            };
+            gone += drained;
+            busy |= filled.busy;
+            idle = if done + drained > 0 { 0 } else { idle + 1 };
         }
-        if gone > 0 { Evicted::Pages(gone) } else { Evicted::None }
+        match gone {
+            0 if busy && !effort.is_spent() => Evicted::Busy,
+            0 => Evicted::None,
+            _ => Evicted::Pages(gone),
+        }
     }
 
     /// Stages pages while the staging range is below its share, or has none to drain: twice as many as are drained at
     /// once, so that it grows to its share by and by.
-    fn fill_up(&self, wanted: u64) -> Filled {
+    fn fill_up(&self, wanted: u64, effort: &mut Effort) -> Filled {
         let mut filled = Filled::default();
         for _ in 0..2 {
-            if filled.gone >= wanted {
+            if filled.gone >= wanted || effort.is_spent() {
                 break;
             }
-            // Where all that is in memory is staged or held, the hand would go around for nothing.
-            let movable = self.resident() > self.staging.pages() + self.held();
+            // Where all that is in memory is staged or can't leave, the hand would go around for nothing.
+            let stays = self.staging.pages() + self.held() + self.immovable();
+            let movable = self.resident() > stays || self.may_retry(effort);
             if movable && self.staging.pages() < self.staged_target() {
-                let more = self.fill(wanted);
-                (filled.staged, filled.gone) = (filled.staged + more.staged, filled.gone + more.gone);
-                filled.full |= more.full;
+                filled.add(self.fill(wanted, effort));
             }
         }
         filled
     }
 
     /// Moves the hand on to pages that were not used lately, and evicts them from their places.
-    fn fill(&self, wanted: u64) -> Filled {
+    fn fill(&self, wanted: u64, effort: &mut Effort) -> Filled {
         let mut laps = 0;
         let mut passed = Passed::default();
         while laps < LAPS {
@@ -169,6 +198,7 @@ impl Core {
             };
             let from = extent.start.max(hand.0);
             let Some(region) = self.places[extent.region].enter() else {
+                passed.claimed = true;
                 hand.0 = extent.end;
                 continue;
             };
@@ -180,37 +210,39 @@ impl Core {
             let mut picks = Picks::new(version);
             let stages = self.moves && region.is_private();
             let most = if stages { BLOCK } else { (wanted as usize).clamp(FEW, BLOCK) };
-            hand.0 = pick(&region, &extent, from, &mut picks, most, &mut passed);
+            hand.0 = self.pick((&region, &extent, from), &mut picks, most, &mut passed, effort);
             if !stages {
                 self.protect_picked(&region, &mut picks);
             }
             drop(hand);
             match picks.count {
                 0 => {}
-                _ if stages => return self.stage(extent.region, &mut picks),
-                _ => {
-                    let (gone, full) = self.copy_out(&region, &mut picks).unwrap_or_default();
-                    return Filled { gone, full, ..Filled::default() };
-                }
+                _ if stages => return self.stage(&extent, &mut picks, effort),
+                _ => return self.copy_out(&region, &mut picks, effort),
             }
         }
-        Filled { full: passed.full && !passed.claimed, ..Filled::default() }
+        // The hand went all the way around: there are fewer marked pages than it was told.
+        self.end_retries(effort);
+        Filled { full: passed.full && !passed.claimed, busy: passed.claimed, ..Filled::default() }
     }
 
     /// Moves picked pages to a block of the staging range.
-    fn stage(&self, place: usize, picks: &mut Picks<'_>) -> Filled {
-        let Some(mut block) = self.staging.take_free() else { return Filled::default() };
+    fn stage(&self, extent: &Extent, picks: &mut Picks<'_>, effort: &mut Effort) -> Filled {
+        let Some(mut block) = self.staging.take_free() else { return Filled { busy: true, ..Filled::default() } };
         let mut filled = Filled::default();
-        let mut first = 0;
+        let (mut first, mut made_movable) = (0, 0);
         while first < picks.count {
             let end = picks.run(first);
             let slot = block.slot(block.filled);
             (first..end).for_each(|pick| {
-                self.staging
-                    .note(block.slot(block.filled + pick - first), PageId { region: place, page: picks.page[pick] });
+                let id = PageId { region: extent.region, page: picks.page[pick] };
+                self.staging.note(block.slot(block.filled + pick - first), id);
             });
             // The claims that are left end as they were.
-            let Some(inside) = self.enter(picks.version) else { break };
+            let Some(inside) = self.enter(picks.version) else {
+                filled.busy = true;
+                break;
+            };
             // SAFETY: the pages are claimed, and the block is this thread's.
             let mut moved = unsafe { self.staging.move_in(slot, picks.at[first], end - first) };
             if moved.bytes == 0 && end - first > 1 {
@@ -221,17 +253,25 @@ impl Core {
             let done = moved.bytes / PAGE;
             self.staging.came(done as u64);
             for pick in first..first + done {
+                if picks.is_retried(pick) {
+                    self.retry_at_once();
+                }
                 let slot = block.slot(block.filled + pick - first);
                 picks.end(pick, State::staged(slot, picks.was(pick)));
             }
             block.filled += done;
             filled.staged += done as u64;
             first += done;
-            if let Some(errno) = moved.stopped
+            if let Some(Errno(refused)) = moved.stopped
                 && done == 0
             {
-                self.not_moved(picks, first, errno.0);
-                first += 1;
+                let was = picks.was(first);
+                let again = refused == errno::EBUSY && made_movable <= first;
+                made_movable = first + 1;
+                if !(again && self.make_movable(extent, picks.at[first], was)) {
+                    filled.marked += self.not_moved(picks, first, refused, effort);
+                    first += 1;
+                }
             }
             drop(inside);
         }
@@ -242,20 +282,28 @@ impl Core {
 
     /// A picked page that the system did not move: it is pinned, locked, about to change, or moved away, and the event
     /// of that was not read yet, and will not be while the caller is inside the gate. The hand passes it by for a
-    /// while.
-    fn not_moved(&self, picks: &mut Picks<'_>, pick: usize, errno: i32) {
-        if errno == errno::ENOENT {
+    /// while. How many pages it marked as immovable.
+    fn not_moved(&self, picks: &mut Picks<'_>, pick: usize, refused: i32, effort: &mut Effort) -> u64 {
+        if refused == errno::ENOENT {
             // Its owner may have given it back just before it was touched last: then it has zeros, and now has a page
             // of them. If its owner moved it, this is refused.
             let _ = self.uffd.zero(picks.at[pick], PAGE);
         }
-        picks.end(pick, picks.was(pick).with_age(MAX_AGE));
-        add(&self.counters.pinned, u64::from(![errno::EAGAIN, errno::ENOENT].contains(&errno)));
+        let stays = picks.was(pick).with_age(MAX_AGE);
+        let lasting = is_lasting(refused);
+        picks.end(pick, if lasting { self.marked(stays) } else { stays });
+        if lasting {
+            effort.fail(false);
+        }
+        add(&self.counters.pinned, u64::from(![errno::EAGAIN, errno::ENOENT].contains(&refused)));
+        u64::from(lasting)
     }
 
     /// Compresses the pages that were staged longest, up to so many.
     fn drain(&self, pages: u64) -> Evicted {
-        let Some(mut block) = self.staging.take_oldest() else { return Evicted::None };
+        let Some(mut block) = self.staging.take_oldest() else {
+            return if self.staging.is_in_use() { Evicted::Busy } else { Evicted::None };
+        };
         let mut stored = 0;
         let mut full = None;
         while block.next < block.filled && stored < pages {
@@ -279,7 +327,7 @@ impl Core {
         self.staging.put_back(block, full == Some(Full::Area));
         match full {
             Some(Full::Pool) if gone == 0 => Evicted::Full,
-            Some(Full::Area) if gone == 0 => Evicted::None,
+            Some(Full::Area) if gone == 0 => Evicted::Busy,
             _ => Evicted::Pages(gone),
         }
     }
@@ -390,17 +438,20 @@ impl Core {
     /// are evicting, or that change the regions, but not for ever. The caller has no page claimed, and holds no lock.
     pub fn evict_to(&self, pages: u64, most: u64) -> Evicted {
         let (mut gone, mut fruitless, mut wait) = (0, 0, Wait::default());
+        let mut effort = Effort::full(self);
         loop {
             let above = self.resident().saturating_sub(pages);
             let above = above.min(most.saturating_sub(gone));
-            if above == 0 || fruitless == PATIENCE || self.resident() <= self.held() {
-                return if gone > 0 || above == 0 { Evicted::Pages(gone) } else { Evicted::None };
+            let end = |gone: u64| if gone > 0 || above == 0 { Evicted::Pages(gone) } else { Evicted::None };
+            if above == 0 || fruitless == PATIENCE {
+                return end(gone);
             }
-            match self.evict_some(above.min(BLOCK as u64)) {
+            match self.evict_some(above.min(BLOCK as u64), &mut effort) {
                 Evicted::Pages(some) => (gone, fruitless, wait) = (gone + some, 0, Wait::default()),
                 Evicted::Full if gone == 0 => return Evicted::Full,
                 Evicted::Full => return Evicted::Pages(gone),
-                Evicted::None => {
+                Evicted::None => return end(gone),
+                Evicted::Busy => {
                     fruitless += 1;
                     // An event that is waiting to be read may be what others wait for.
                     self.read_events();
@@ -408,6 +459,53 @@ impl Core {
                 }
             }
         }
+    }
+
+    /// Picks pages from an address of an extent on, up to as many as a block has slots. Where the hand stands then.
+    fn pick<'a>(
+        &self,
+        (region, extent, from): (&'a Region, &Extent, usize),
+        picks: &mut Picks<'a>,
+        most: usize,
+        passed: &mut Passed,
+        effort: &mut Effort,
+    ) -> usize {
+        let mut fence = false;
+        if region.closing.load(Relaxed) {
+            passed.claimed = true;
+            return extent.end;
+        }
+        let mut at = from;
+        // Another region, and a smaller one, may have the place by now: its pages are let go again.
+        let end = extent
+            .end
+            .min(from + LOOKS * PAGE)
+            .min(extent.start + (region.pages().saturating_sub(extent.first)) as usize * PAGE);
+        while at < end && picks.count < most {
+            let number = extent.page_at(at);
+            let page = region.page(number);
+            let seen = page.peek();
+            let passes = seen.is_immovable() && !self.may_retry(effort);
+            if seen.kind() == Kind::Resident(0) && !passes {
+                if seen.age() > 0 && !seen.is_immovable() {
+                    page.grow_older(seen);
+                } else if let Some(mut claim) = page.try_claim(seen) {
+                    if seen.is_immovable() {
+                        self.retry(effort);
+                        claim.set(self.unmarked(seen));
+                    }
+                    picks.push(claim, at, number);
+                    picks.fence[picks.count - 1] = std::mem::take(&mut fence);
+                } else {
+                    passed.claimed = true;
+                }
+            }
+            passed.claimed |= seen.kind() == Kind::Busy;
+            // One that is claimed may be held, too.
+            fence |= matches!(seen.kind(), Kind::Resident(1..) | Kind::Busy);
+            at += PAGE;
+        }
+        at
     }
 }
 
@@ -429,46 +527,4 @@ pub enum Full {
     Pool,
     /// The region's own limit.
     Area,
-}
-
-/// Picks pages from an address on, up to as many as a block has slots. Where the hand stands then.
-fn pick<'a>(
-    region: &'a Region,
-    extent: &Extent,
-    from: usize,
-    picks: &mut Picks<'a>,
-    most: usize,
-    passed: &mut Passed,
-) -> usize {
-    let mut fence = false;
-    if region.closing.load(Relaxed) {
-        passed.claimed = true;
-        return extent.end;
-    }
-    let mut at = from;
-    // Another region, and a smaller one, may have the place by now: its pages are let go again.
-    let end = extent
-        .end
-        .min(from + LOOKS * PAGE)
-        .min(extent.start + (region.pages().saturating_sub(extent.first)) as usize * PAGE);
-    while at < end && picks.count < most {
-        let number = extent.page_at(at);
-        let page = region.page(number);
-        let seen = page.peek();
-        if seen.kind() == Kind::Resident(0) {
-            if seen.age() > 0 {
-                page.grow_older(seen);
-            } else if let Some(claim) = page.try_claim(seen) {
-                picks.push(claim, at, number);
-                picks.fence[picks.count - 1] = std::mem::take(&mut fence);
-            } else {
-                passed.claimed = true;
-            }
-        }
-        passed.claimed |= seen.kind() == Kind::Busy;
-        // One that is claimed may be held, too.
-        fence |= matches!(seen.kind(), Kind::Resident(1..) | Kind::Busy);
-        at += PAGE;
-    }
-    at
 }

@@ -4,7 +4,7 @@ use super::core::Core;
 use super::extents::Extent;
 use super::fault::{Served, Want};
 use super::page::Claim;
-use super::word::{Kind, MAX_PAYLOAD};
+use super::word::{Kind, MAX_HOLDS};
 use crate::error::{Error, Result};
 use crate::sync::{Ordering::Relaxed, Wait};
 use crate::units::PAGE;
@@ -67,12 +67,12 @@ impl Core {
 
     /// A page that this thread has claimed and put in place is held once more.
     pub fn hold_claimed(&self, claim: &mut Claim<'_>) {
-        let state = claim.becomes();
-        let Kind::Resident(holds) = state.kind() else { return };
+        let Kind::Resident(holds) = claim.becomes().kind() else { return };
+        let state = self.unmarked(claim.becomes());
         if holds == 0 {
             self.held.fetch_add(1, Relaxed);
         }
-        claim.set(state.with_holds((holds + 1).min(MAX_PAYLOAD)));
+        claim.set(state.with_holds((holds + 1).min(MAX_HOLDS)));
     }
 
     /// Ends a hold, of what is left of its range: a part may have been unmapped meanwhile, or its region removed.

@@ -29,6 +29,7 @@
 //! | `evict`, `staging` | the clock hand, the staging range, compressing |
 //! | `copy_out` | eviction in place, and where pages can't be moved |
 //! | `file_pages` | how a page leaves a memory file, and how one that is in the file gets mapped |
+//! | `immovable` | pages that could not leave, and when they are tried again |
 //! | `copies` | copies that zswap has of pages that are in memory |
 //! | `events`, `gate` | what owners do with their memory; nobody moves pages meanwhile |
 //! | `run`, `registry`, `removed` | lent threads; the handler of SIGBUS, and touches that come too late for it |
@@ -80,6 +81,8 @@ mod guardian;
 mod guest;
 #[cfg(not(loom))]
 mod hold;
+#[cfg(not(loom))]
+mod immovable;
 #[cfg(not(loom))]
 mod options;
 #[cfg(not(loom))]

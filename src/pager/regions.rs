@@ -127,6 +127,8 @@ impl Core {
             asked.map_err(|errno| Error::system(errno, &"mincore of a region"))?;
             let seen = &seen[..count];
             if self.moves && region.is_private() {
+                // Merged pages can't be moved. Where the system merges none it refuses this.
+                let _ = self.os.advise((at + first * PAGE) as *mut u8, count * PAGE, Advice::Unmergeable);
                 self.unshare(at + first * PAGE, seen);
             }
             (0..count).filter(|&page| seen[page] & 1 == 1).for_each(|page| note(first + page));

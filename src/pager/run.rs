@@ -2,6 +2,7 @@
 
 use super::core::{Core, Evicted};
 use super::fault::{FEW_TRIES, Served, TRIES, Want};
+use super::immovable::Effort;
 use super::options::{Duty, FaultMode};
 use crate::os;
 use crate::os::signals::Touch;
@@ -71,7 +72,8 @@ impl Core {
             self.evict_wanted.store(0, Relaxed);
         }
         // Where nothing could be evicted although it was wanted, it soon may be.
-        let limit = if duty != Duty::Serve && self.is_low() { SLEEP / 50 } else { SLEEP };
+        let soon = self.is_low() || self.resident() > self.limit();
+        let limit = if duty != Duty::Serve && soon { SLEEP / 50 } else { SLEEP };
         if duty == Duty::Evict {
             os::nap(&self.evict_wanted, 0, limit);
         } else {
@@ -99,11 +101,16 @@ impl Core {
 
     /// Whether less is free than should be.
     fn is_low(&self) -> bool {
-        self.resident() + self.reserve() > self.limit()
+        // Where what can't leave is above the limit, no more than a few pages are left to evict, and touches see to them.
+        self.resident() + self.reserve() > self.limit() && self.ceiling() == self.limit()
     }
 
     fn evict_ahead(&self) -> bool {
-        let evicted = self.is_low() && matches!(self.evict_some(AT_ONCE.min(self.reserve())), Evicted::Pages(1..));
+        let is_above = self.resident() > self.limit();
+        let mut effort = Effort::bounded(self);
+        let evicts = self.is_low() || is_above && self.may_retry(&effort);
+        let pages = AT_ONCE.min(self.reserve());
+        let evicted = evicts && matches!(self.evict_some(pages, &mut effort), Evicted::Pages(1..));
         if self.pool_full.load(Relaxed) && self.pool_full.swap(false, Relaxed) {
             // Fewer than were asked for, or none, is what the next store will find out.
             let _ = self.zswap.shrink(WRITE_AHEAD);

@@ -58,6 +58,8 @@ struct Lists {
     queue: Box<[u32]>,
     first: usize,
     waiting: usize,
+    /// Blocks that threads are draining. Some of their pages have left memory and are still charged.
+    draining: usize,
 }
 
 /// The range, and what is in it.
@@ -103,6 +105,7 @@ impl Staging {
             queue: vec![0; blocks].into_boxed_slice(),
             first: 0,
             waiting: 0,
+            draining: 0,
         };
         Ok(Self {
             mapping,
@@ -210,13 +213,20 @@ impl Staging {
         let index = lists.queue[lists.first];
         lists.first = (lists.first + 1) % lists.queue.len();
         lists.waiting -= 1;
+        lists.draining += 1;
         let [given, next, filled, owed] = self.marks[index as usize].load(Acquire).to_ne_bytes();
         Some(Block { index, given: given.into(), next: next.into(), filled: filled.into(), owed: owed.into() })
+    }
+
+    /// Whether other threads have pages that are staged, or were a moment ago and are still charged.
+    pub fn is_in_use(&self) -> bool {
+        self.pages() > 0 || self.lists.lock().draining > 0
     }
 
     /// Gives a block back that was drained up to `next`: it is free, or waits before all others, or behind them.
     pub fn put_back(&self, block: Block, behind: bool) {
         let mut lists = self.lists.lock();
+        lists.draining -= 1;
         if block.given == block.filled {
             lists.free.push(block.index);
             return;

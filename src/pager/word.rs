@@ -7,12 +7,16 @@
 //! └────────────────────────┴─────┴───────┴──────┴──────┘
 //! ```
 //!
+//! In a resident page's word bit 31 is a mark: the page could not leave when it was tried last.
+//!
 //! A page that is resident or staged may have a copy in zswap all the same. A clean one equals the page, which was
 //! protected from writes when it was put in place: to evict such a page is to drop it. Another one is stale: it goes by
 //! and by, so that no touch has to wait for the pool to give memory back.
 
-/// Most staging slots, and most holds of a page.
+/// Most staging slots.
 pub const MAX_PAYLOAD: u32 = (1 << 25) - 1;
+/// Most holds of a page.
+pub const MAX_HOLDS: u32 = MAX_PAYLOAD >> 1;
 /// The highest age: so many times the clock hand passes a page by.
 pub const MAX_AGE: u32 = 3;
 
@@ -21,6 +25,7 @@ const COPY: u32 = 1 << 3;
 const CLEAN: u32 = 1 << 4;
 const AGE_AT: u32 = 5;
 const PAYLOAD_AT: u32 = 7;
+const MARK: u32 = 1 << 31;
 
 /// Where a page's bytes are.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -86,7 +91,7 @@ impl State {
     pub const fn kind(self) -> Kind {
         match self.0 & KIND {
             0 => Kind::Empty,
-            1 => Kind::Resident(self.0 >> PAYLOAD_AT),
+            1 => Kind::Resident(self.0 >> PAYLOAD_AT & MAX_HOLDS),
             2 => Kind::Staged(self.0 >> PAYLOAD_AT),
             3 => Kind::Stored,
             4 => Kind::Busy,
@@ -123,7 +128,17 @@ impl State {
         Self(self.0 & !(COPY | CLEAN) | bits)
     }
 
-    /// A resident page's, with so many holds.
+    /// Whether it is a resident page that could not leave when it was tried last.
+    pub const fn is_immovable(self) -> bool {
+        self.0 & KIND == 1 && self.0 & MARK != 0
+    }
+
+    /// A resident page's, with that mark or without.
+    pub const fn with_mark(self, on: bool) -> Self {
+        Self(self.0 & !MARK | if on { MARK } else { 0 })
+    }
+
+    /// A resident page's, with so many holds, and without the mark that it could not leave.
     pub const fn with_holds(self, holds: u32) -> Self {
         Self(self.0 & ((1 << PAYLOAD_AT) - 1) | holds << PAYLOAD_AT)
     }
@@ -137,10 +152,15 @@ mod tests {
     fn fields_do_not_touch_each_other() {
         let staged = State::staged(MAX_PAYLOAD, State::resident(2).with_copy(Copied::Clean)).with_age(MAX_AGE);
         assert_eq!((staged.kind(), staged.age(), staged.copy()), (Kind::Staged(MAX_PAYLOAD), MAX_AGE, Copied::Clean));
-        let held = State::resident(1).with_holds(MAX_PAYLOAD).with_copy(Copied::No);
-        assert_eq!((held.kind(), held.age(), held.copy()), (Kind::Resident(MAX_PAYLOAD), 1, Copied::No));
+        let held = State::resident(1).with_holds(MAX_HOLDS).with_copy(Copied::No);
+        assert_eq!((held.kind(), held.age(), held.copy()), (Kind::Resident(MAX_HOLDS), 1, Copied::No));
         assert_eq!(held.with_copy(Copied::Stale).copy(), Copied::Stale);
         assert_eq!(held.with_holds(0), State::resident(1));
+        let marked = State::resident(2).with_copy(Copied::Clean).with_mark(true);
+        assert_eq!((marked.kind(), marked.age(), marked.copy()), (Kind::Resident(0), 2, Copied::Clean));
+        assert!(marked.is_immovable() && marked.with_age(0).is_immovable() && !marked.with_mark(false).is_immovable());
+        assert!(!State::staged(MAX_PAYLOAD, marked).is_immovable() && !State::stored(1, u32::MAX).is_immovable());
+        assert!(!marked.with_holds(MAX_HOLDS).is_immovable());
         let kinds = [State::EMPTY, State::stored(2, u32::MAX), State::BUSY, State::POISONED].map(State::kind);
         assert_eq!((State::stored(3, 7).departures_since(10), State::stored(3, u32::MAX).departures_since(4)), (3, 5));
         assert_eq!(State::stored(3, u32::MAX).age(), 3);

@@ -109,9 +109,9 @@ pub struct zspager_region_options {
     pub reserved: [u64; 4],
 }
 
-/// What a pager has and did: see zspager_stats(). All up to table_bytes, and lent_threads, are of
-/// now; all others only grow. Each figure is right for its moment, and two of them need not be of the
-/// same one.
+/// What a pager has and did: see zspager_stats(). All up to table_bytes, lent_threads and
+/// immovable_bytes are of now; all others only grow. Each figure is right for its moment, and two of
+/// them need not be of the same one.
 #[allow(non_camel_case_types)]
 #[repr(C)]
 #[derive(Clone, Copy, Default)]
@@ -156,7 +156,7 @@ pub struct zspager_stats {
     /// ZSPAGER_RUN_EVICT or ZSPAGER_RUN_ALL, or give it more processor time.
     pub direct_reclaims: u64,
     /// Pages that were let in above the limit, for none could go: the pool was full and nothing
-    /// could be written back, or what is left is held, pinned, or being evicted by others. If the
+    /// could be written back, or what is left is held, immovable, or being evicted by others. If the
     /// former, raise the limit of the pool or add a backing file; where there is one, in the JSON of
     /// zspager_stats_json() the zswap's writeback_no_space tells that it is full, and writeback_io
     /// that it fails. Else hold less, or raise the limit.
@@ -184,6 +184,12 @@ pub struct zspager_stats {
     /// Threads that are inside of zspager_run(). With ZSPAGER_FAULT_THREADS and 0 of them touches
     /// wait until one comes.
     pub lent_threads: u64,
+    /// Bytes of pages in memory that could not leave when they were tried last: they are locked,
+    /// pinned, shared with another process, or a part of a huge page that can't be split. Some of
+    /// them are tried again every 10 ms in which a touch needs room, and all of them by
+    /// zspager_evict() and zspager_set_resident_limit(). While held_bytes and these are more than the
+    /// limit, touches go above it at once, and over_limit counts that.
+    pub immovable_bytes: u64,
 }
 
 // SAFETY: 64-bit integers and pointers, and 32-bit integers in pairs.
@@ -202,7 +208,7 @@ impl From<PagerStats> for zspager_stats {
     fn from(stats: PagerStats) -> Self {
         let PagerStats {
             resident_limit_bytes, resident_bytes, staged_bytes, held_bytes, region_bytes, regions, table_bytes,
-            lent_threads, counts, latencies: _,
+            lent_threads, immovable_bytes, counts, latencies: _,
         } = stats;
         let PagerCounts {
             faults, loads, loads_ahead, rescues, zero_fills, first_writes, staged, stored, dropped, direct_reclaims,
@@ -212,7 +218,7 @@ impl From<PagerStats> for zspager_stats {
             struct_size: size_of::<Self>(), resident_limit_bytes, resident_bytes, staged_bytes, held_bytes,
             region_bytes, regions, table_bytes, faults, loads, loads_ahead, rescues, zero_fills, first_writes, staged,
             stored, dropped, direct_reclaims, over_limit, pinned, discarded, poisoned, events, retries, failed,
-            lent_threads,
+            lent_threads, immovable_bytes,
         }
     }
 }

@@ -34,6 +34,7 @@ struct Counted {
     resident: u64,
     staged: u64,
     held: u64,
+    immovable: u64,
     copies: u64,
     stored: u64,
     /// Pages whose words say that they are in their place, and are not, or the other way round.
@@ -54,6 +55,7 @@ fn count(core: &Core) -> Counted {
                 Kind::Resident(holds) => {
                     counted.resident += 1;
                     counted.held += u64::from(holds > 0);
+                    counted.immovable += u64::from(state.is_immovable());
                     is_here = !is_here;
                 }
                 Kind::Staged(_) => counted.staged += 1,
@@ -87,6 +89,7 @@ fn difference(core: &Core, misplaced: u64) -> Option<String> {
         resident: core.resident().wrapping_sub(core.staging.pages()),
         staged: core.staging.pages(),
         held: core.held(),
+        immovable: core.immovable(),
         copies: core.copies(),
         // A page that is poisoned may have its damaged copy still.
         stored: in_zswap.wrapping_sub(core.copies()).min(counted.stored),

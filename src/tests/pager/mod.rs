@@ -12,6 +12,7 @@ mod given_back;
 mod guest;
 mod holds;
 mod huge;
+mod immovable;
 mod lending;
 mod locked;
 mod look;

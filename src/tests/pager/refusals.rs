@@ -153,30 +153,6 @@ fn regions_that_are_all_full_are_told_from_those_that_others_evict() {
     }
 }
 
-/// Where nothing can go for a reason that the pager does not see, touches wait less and less before they go above the
-/// limit; until something goes.
-#[test]
-fn patience_ends_where_all_is_locked() {
-    for in_place in [false, true] {
-        let memory = Memory::new(PAGES);
-        let options = PagerOptions { evict_in_place: in_place, ..limited(LIMIT, FaultMode::Sigbus) };
-        let running = Running::new(&options, &[]);
-        running.add(&memory);
-        let patience = || running.pager.0.patience.load(Relaxed);
-        // SAFETY: a range of the test's own, whose pages are locked as they come.
-        assert_eq!(unsafe { libc::mlock2(memory.at(0).cast(), PAGES * PAGE, 1) }, 0);
-        (0..LIMIT + 8).for_each(|page| memory.fill(page, value(page)));
-        assert!(running.pager.stats().counts.over_limit >= 8);
-        assert!(patience() < PATIENCE / 4, "{}", patience());
-        // SAFETY: as above.
-        assert_eq!(unsafe { libc::munlock(memory.at(0).cast(), PAGES * PAGE) }, 0);
-        (LIMIT + 8..PAGES).for_each(|page| memory.fill(page, value(page)));
-        assert_eq!(patience(), PATIENCE);
-        assert!(running.pager.stats().resident_bytes <= (LIMIT * PAGE) as u64);
-        check_all(&memory, &running);
-    }
-}
-
 /// Pages that come back together, of which the system puts only the first ones in place.
 #[test]
 fn copies_that_stop_halfway() {
