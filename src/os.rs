@@ -391,6 +391,14 @@ pub fn nap(word: &std::sync::atomic::AtomicU32, expected: u32, limit: Duration) 
     unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), operation, expected, &raw const limit) };
 }
 
+/// Wakes so many threads that [`nap`] on a word, if there are any.
+#[cfg(not(loom))]
+pub fn wake(word: &std::sync::atomic::AtomicU32, threads: u32) {
+    let operation = libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG;
+    // SAFETY: the word lives through the call, which does not touch it.
+    unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), operation, threads) };
+}
+
 /// Bytes that a processor fetches at a time.
 const LINE: usize = 64;
 

@@ -375,11 +375,9 @@ pub fn wait(uffd: &Userfault, bell: &Bell, limit: std::time::Duration) {
     unsafe { libc::poll(fds.as_mut_ptr(), fds.len() as libc::nfds_t, milliseconds) };
 }
 
-/// Wakes the threads that [`super::nap`] on a word.
+/// Wakes all threads that [`super::nap`] on a word.
 pub fn wake_nappers(word: &std::sync::atomic::AtomicU32) {
-    let operation = libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG;
-    // SAFETY: the word lives through the call, which does not touch it.
-    unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), operation, libc::c_int::MAX) };
+    super::wake(word, u32::MAX >> 1);
 }
 
 impl Os {

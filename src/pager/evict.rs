@@ -398,11 +398,11 @@ impl Core {
     /// Stores a page, and writes others back if that takes room. An error tells where there is none.
     ///
     /// # Safety
-    /// A page can be read at `from`.
+    /// A page of the pager's own can be read at `from`, which nobody changes meanwhile.
     pub unsafe fn store(&self, region: &Region, page: u64, from: *const u8) -> Result<(), Full> {
         for _ in 0..STORES {
             // SAFETY: the caller vouches for the page.
-            match unsafe { region.area.store_from(page, from) } {
+            match region.area.store_own(page, unsafe { &*from.cast() }) {
                 Ok(()) => {
                     add(&self.counters.stored, 1);
                     return Ok(());

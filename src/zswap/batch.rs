@@ -1,15 +1,16 @@
 //! Storing many pages at once: all or nothing, with one reservation.
 //!
 //! A batch reserves by the estimate, compresses into the pool what its words will name, and publishes all words once
-//! everything is there. Until then the words wait in a lane: there are few, set aside when the zswap is created, and
-//! more batches than lanes wait for each other.
+//! everything is there. Until then the words wait in a lane. There are few, set aside when the zswap is created; a batch
+//! that finds all of them taken makes one of its own. It does not wait, for the batches that have them may be waiting
+//! for their callers' pages, which this batch's thread may have to bring.
 
 use super::area::{Area, AreaState, Call};
 use super::limit::Reservation;
-use super::store::{Charge, REFUSED_BY, Ready, count_refused};
+use super::store::{Charge, REFUSED_BY, Ready, count_refused, still};
 use super::word::{Kind, PageWord};
 use crate::error::{Error, Result};
-use crate::os::{self, Mapping, Os};
+use crate::os::{Mapping, Os};
 use crate::sync::{AtomicU64, Lock, Locked, Ordering::Relaxed, Rank};
 use crate::units::{PAGE, pages_of};
 
@@ -39,8 +40,26 @@ impl Lane {
     }
 }
 
+/// A lane of a batch.
+enum Taken<'a> {
+    /// One of those that were set aside.
+    Shared(Locked<'a, Lane>),
+    /// One that goes with the batch.
+    Own(Lane),
+}
+
+impl Taken<'_> {
+    fn words(&mut self) -> &mut [PageWord] {
+        match self {
+            Self::Shared(lane) => lane.words(),
+            Self::Own(lane) => lane.words(),
+        }
+    }
+}
+
 /// The lanes of a zswap.
 pub struct Lanes {
+    os: Os,
     lanes: Box<[Lock<Lane>]>,
     /// Most words of a batch so far.
     touched: AtomicU64,
@@ -50,16 +69,19 @@ impl Lanes {
     /// So many.
     pub fn new(os: &Os, count: usize) -> Result<Self> {
         let lane = |_| Lane::new(os).map(|lane| Lock::new(Rank::Lane, lane));
-        (0..count)
-            .map(lane)
-            .collect::<Result<Vec<_>>>()
-            .map(|lanes| Self { lanes: lanes.into(), touched: AtomicU64::new(0) })
+        (0..count).map(lane).collect::<Result<Vec<_>>>().map(|lanes| Self {
+            os: os.clone(),
+            lanes: lanes.into(),
+            touched: AtomicU64::new(0),
+        })
     }
 
-    fn take(&self, words: usize) -> Locked<'_, Lane> {
+    fn take(&self, words: usize) -> Result<Taken<'_>> {
         self.touched.fetch_max(words as u64, Relaxed);
-        let own = os::current_cpu() % self.lanes.len();
-        self.lanes.iter().find_map(|lane| lane.try_lock()).unwrap_or_else(|| self.lanes[own].lock())
+        match self.lanes.iter().find_map(|lane| lane.try_lock()) {
+            Some(lane) => Ok(Taken::Shared(lane)),
+            None => Lane::new(&self.os).map(Taken::Own),
+        }
     }
 
     /// Bytes of memory that they have, at most.
@@ -98,11 +120,10 @@ impl Area {
         if count == 0 {
             return Ok(());
         }
-        let mut lane = area.shared.lanes.take(count);
-        let words = &mut lane.words()[..count];
-        // SAFETY: the caller vouches for the pages.
-        let stored = unsafe { area.prepare(&call, offset, pages, words) };
-        let Err(error) = stored else {
+        let stored = area.shared.lanes.take(count).and_then(|mut lane| {
+            let words = &mut lane.words()[..count];
+            // SAFETY: the caller vouches for the pages.
+            unsafe { area.prepare(&call, offset, pages, words) }?;
             for (at, word) in words.iter_mut().enumerate() {
                 *word = area.publish(&call, offset + at as u64, *word, |counts| {
                     counts.stores += 1;
@@ -111,9 +132,9 @@ impl Area {
             }
             // The pages that were there before.
             words.iter().for_each(|&old| area.discard(old));
-            return Ok(());
-        };
-        drop(lane);
+            Ok(())
+        });
+        let Err(error) = stored else { return Ok(()) };
         call.count(|counts| counts.batches_failed += 1);
         (offset..offset + count as u64).for_each(|offset| area.remove_after_failure(&call, offset));
         Err(error)
@@ -130,7 +151,8 @@ impl AreaState {
         let mut reservation = self.reserve(call, estimate, words.len() as u64)?;
         for at in 0..words.len() {
             // SAFETY: the caller vouches for the pages.
-            let made = unsafe { self.make(call, offset + at as u64, pages.add(at * PAGE), Charge::Batch) };
+            let page = unsafe { still(pages.add(at * PAGE)) };
+            let made = self.make(call, offset + at as u64, &page, Charge::Batch);
             let charged = made.and_then(|ready| {
                 words[at] = ready.word;
                 let used = reservation.use_bytes(ready.bytes).map_err(|refused| REFUSED_BY[refused]);

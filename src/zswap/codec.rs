@@ -1,12 +1,13 @@
 //! What pages are compressed with, and the contexts that it takes.
 
 use super::entry::HEADER;
-use super::word::repeated_word;
 use crate::error::{Error, Result};
 use crate::sync::{AtomicU32, Lock, Locked, Ordering::Relaxed, Rank};
 use crate::units::PAGE;
 use crossbeam_utils::CachePadded;
 use lz4_flex::block::CompressTable;
+use std::ops::{Deref, DerefMut};
+use std::time::Duration;
 use zstd::zstd_safe::{CCtx, DCtx};
 
 /// What new pages are compressed with. Stored pages keep what they were compressed with.
@@ -46,6 +47,9 @@ impl Stored {
 const MAX_PACKED: usize = 4608;
 /// Most contexts of a zswap.
 pub const MAX_CONTEXTS: usize = 64;
+/// Fewest decoders of a zswap that has pages in Zstandard: some 96 KiB each. So many threads decode at once, and as a
+/// decode takes no longer than 10 us, hardly ever more do.
+const DECODERS: usize = 8;
 /// Pages whose mean the estimate follows, about.
 const ESTIMATE_OVER: u32 = 32;
 
@@ -53,21 +57,19 @@ const ESTIMATE_OVER: u32 = 32;
 #[repr(C, align(4096))]
 pub struct AlignedPage(pub [u8; PAGE]);
 
-/// What it takes to compress: one thread at a time.
+/// What it takes to compress: one thread at a time. Its holder touches no memory of the caller's: that may be a page
+/// whose fault another thread serves, and this thread's context may be what that one waits for.
 pub struct Context {
-    page: Box<AlignedPage>,
     /// Room for a header, then what a codec made.
     entry: Box<[u8; HEADER + MAX_PACKED]>,
     lz4: CompressTable,
-    zstd: Option<Zstd>,
+    zstd: Option<CCtx<'static>>,
     /// Mean bytes of the slots of the pages that were compressed here lately, in sixteenths.
     mean: u32,
 }
 
-struct Zstd {
-    compress: CCtx<'static>,
-    decompress: DCtx<'static>,
-}
+/// What it takes to decode Zstandard: nothing, before any page was compressed with it.
+type Decoder = Option<DCtx<'static>>;
 
 const NO_CONTEXT: Error = Error::NoMemory(&"there is no memory for a Zstandard context");
 const NOT_DECODED: Error = Error::Io(&"an entry whose check is right could not be decoded: this is a bug");
@@ -75,7 +77,6 @@ const NOT_DECODED: Error = Error::Io(&"an entry whose check is right could not b
 impl Context {
     fn new() -> Self {
         Self {
-            page: Box::new(AlignedPage([0; PAGE])),
             entry: Box::new([0; HEADER + MAX_PACKED]),
             lz4: CompressTable::small(),
             zstd: None,
@@ -83,44 +84,28 @@ impl Context {
         }
     }
 
-    /// Copies the caller's page, which others may be writing: from here on it holds still.
-    ///
-    /// # Safety
-    /// A page can be read at `page`.
-    #[inline]
-    pub unsafe fn copy_in(&mut self, page: *const u8) {
-        // SAFETY: the caller vouches for `page`; the copy is this context's own.
-        unsafe { std::ptr::copy_nonoverlapping(page, self.page.0.as_mut_ptr(), PAGE) };
-    }
-
-    /// The word that the page repeats, if it repeats one.
-    #[inline]
-    pub fn repeats(&self) -> Option<u64> {
-        repeated_word(&self.page.0)
-    }
-
     /// Compresses the page into an entry without a header. How, and into how many bytes of it; none if it does not get
     /// shorter.
     #[inline]
-    pub fn compress(&mut self, codec: Codec) -> Option<(Stored, usize)> {
+    pub fn compress(&mut self, codec: Codec, page: &[u8; PAGE]) -> Option<(Stored, usize)> {
         let room = &mut self.entry[HEADER..];
         let (stored, length) = match codec {
             Codec::Raw => return None,
             Codec::Lz4 => {
-                let done = lz4_flex::block::compress_into_with_table(&self.page.0, room, &mut self.lz4);
+                let done = lz4_flex::block::compress_into_with_table(page, room, &mut self.lz4);
                 (Stored::Lz4, done.ok()?)
             }
             Codec::Zstd(level) => {
                 let zstd = self.zstd.as_mut()?;
-                (Stored::Zstd, zstd.compress.compress(room, &self.page.0, level).ok()?)
+                (Stored::Zstd, zstd.compress(room, page, level).ok()?)
             }
         };
         (length < PAGE).then_some((stored, HEADER + length))
     }
 
     /// Makes the page, as it is, an entry without a header. How, and of how many bytes.
-    pub fn keep_raw(&mut self) -> (Stored, usize) {
-        self.entry[HEADER..HEADER + PAGE].copy_from_slice(&self.page.0);
+    pub fn keep_raw(&mut self, page: &[u8; PAGE]) -> (Stored, usize) {
+        self.entry[HEADER..HEADER + PAGE].copy_from_slice(page);
         (Stored::Raw, HEADER + PAGE)
     }
 
@@ -144,18 +129,16 @@ impl Context {
 
     fn prepare_zstd(&mut self, level: i32) -> Result<()> {
         if self.zstd.is_none() {
-            let compress = CCtx::try_create().ok_or(NO_CONTEXT)?;
-            let decompress = DCtx::try_create().ok_or(NO_CONTEXT)?;
-            self.zstd = Some(Zstd { compress, decompress });
+            self.zstd = Some(CCtx::try_create().ok_or(NO_CONTEXT)?);
         }
         // Its memory is allocated by the first page of a level: here, so that no later call has to.
         let zstd = self.zstd.as_mut().expect("made above");
         let sample: [u8; PAGE] = std::array::from_fn(|at| ((at * at) >> 3) as u8);
-        zstd.compress.compress(&mut self.entry[..], &sample, level).map(drop).map_err(|_| NO_CONTEXT)
+        zstd.compress(&mut self.entry[..], &sample, level).map(drop).map_err(|_| NO_CONTEXT)
     }
 }
 
-/// Decodes an entry whose check is right into `page`.
+/// Decodes an entry whose check is right into `page`, which is the caller's.
 #[inline]
 pub fn decode(contexts: &Contexts, stored: Stored, payload: &[u8], page: &mut [u8; PAGE]) -> Result<()> {
     let decoded = match stored {
@@ -168,38 +151,154 @@ pub fn decode(contexts: &Contexts, stored: Stored, payload: &[u8], page: &mut [u
         }
         // The C decoder: 25 to 30 % less time than the Rust one, which encodes as fast.
         Stored::Lz4 => lz4::block::decompress_to_buffer(payload, Some(PAGE as i32), page).ok(),
-        Stored::Zstd => {
-            contexts.take().zstd.as_mut().and_then(|zstd| zstd.decompress.decompress(&mut page[..], payload).ok())
-        }
+        Stored::Zstd => decode_zstd(contexts, payload, page),
     };
     if decoded == Some(PAGE) { Ok(()) } else { Err(NOT_DECODED) }
 }
 
-/// The contexts of a zswap: as many as were set aside when it was created, chosen by processor.
+/// Not inlined: the other codecs need no page of the stack.
+#[inline(never)]
+fn decode_zstd(contexts: &Contexts, payload: &[u8], page: &mut [u8; PAGE]) -> Option<usize> {
+    let mut own = [0; PAGE];
+    // The decoder goes back before the caller's page is touched.
+    let decoded = contexts.decoders.take().as_mut().and_then(|zstd| zstd.decompress(&mut own[..], payload).ok());
+    *page = own;
+    decoded
+}
+
+/// Things that one thread at a time can have, as many as were set aside: chosen by processor.
+///
+/// A thread that finds all of them taken sleeps until one is given back. A thread that has slept in vain a few times
+/// goes first: until it has one, threads that come anew wait behind it.
+pub struct Shares<T> {
+    shares: Box<[CachePadded<Lock<T>>]>,
+    /// Threads that wait for one, and those of them that go first.
+    waiting: AtomicU32,
+    starving: AtomicU32,
+    /// How many were given back to threads that waited; they sleep on this.
+    returned: AtomicU32,
+}
+
+/// One of them. It goes back when it is dropped.
+pub struct Share<'a, T> {
+    shares: &'a Shares<T>,
+    share: Option<Locked<'a, T>>,
+}
+
+impl<T> Shares<T> {
+    /// How often a thread sleeps before it goes first.
+    const IN_VAIN: u32 = 2;
+    /// Nobody sleeps longer: a thread that was not woken, for it began to wait just after the last look, looks itself.
+    const NAP: Duration = Duration::from_millis(1);
+
+    fn new(rank: Rank, count: usize, make: impl Fn() -> T) -> Self {
+        let shares = (0..count).map(|_| CachePadded::new(Lock::new(rank, make()))).collect();
+        Self { shares, waiting: AtomicU32::new(0), starving: AtomicU32::new(0), returned: AtomicU32::new(0) }
+    }
+
+    /// Takes this processor's, or one that nobody has; if all are taken, the next one that is given back.
+    #[inline]
+    pub fn take(&self) -> Share<'_, T> {
+        let own = crate::os::current_cpu() % self.shares.len();
+        // Relaxed: these numbers decide who sleeps and who is woken, and hand nothing over. The locks do.
+        if self.starving.load(Relaxed) == 0
+            && let Some(share) = self.shares[own].try_lock()
+        {
+            return Share { shares: self, share: Some(share) };
+        }
+        Share { shares: self, share: Some(self.wait_for_one()) }
+    }
+
+    fn try_any(&self) -> Option<Locked<'_, T>> {
+        self.shares.iter().find_map(|share| share.try_lock())
+    }
+
+    #[cold]
+    fn wait_for_one(&self) -> Locked<'_, T> {
+        if self.starving.load(Relaxed) == 0
+            && let Some(share) = self.try_any()
+        {
+            return share;
+        }
+        self.waiting.fetch_add(1, Relaxed);
+        let mut slept = 0;
+        let share = loop {
+            let returned = self.returned.load(Relaxed);
+            let is_first = slept > Self::IN_VAIN;
+            if is_first || self.starving.load(Relaxed) == 0 {
+                if let Some(share) = self.try_any() {
+                    if is_first {
+                        self.starving.fetch_sub(1, Relaxed);
+                    }
+                    break share;
+                }
+            }
+            crate::os::nap(&self.returned, returned, Self::NAP);
+            slept += 1;
+            if slept == Self::IN_VAIN + 1 {
+                self.starving.fetch_add(1, Relaxed);
+            }
+        };
+        self.waiting.fetch_sub(1, Relaxed);
+        share
+    }
+}
+
+impl<T> Drop for Share<'_, T> {
+    #[inline]
+    fn drop(&mut self) {
+        drop(self.share.take());
+        if self.shares.waiting.load(Relaxed) > 0 {
+            self.shares.returned.fetch_add(1, Relaxed);
+            // Who goes first may sleep behind others.
+            let threads = if self.shares.starving.load(Relaxed) > 0 { u32::MAX >> 1 } else { 1 };
+            crate::os::wake(&self.shares.returned, threads);
+        }
+    }
+}
+
+impl<T> Deref for Share<'_, T> {
+    type Target = T;
+
+    #[inline]
+    fn deref(&self) -> &T {
+        self.share.as_ref().expect("it is there until it is dropped")
+    }
+}
+
+impl<T> DerefMut for Share<'_, T> {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut T {
+        self.share.as_mut().expect("it is there until it is dropped")
+    }
+}
+
+/// The contexts of a zswap: as many as were set aside when it was created. Decoding has its own, which no store can
+/// have.
 pub struct Contexts {
-    contexts: Box<[CachePadded<Lock<Context>>]>,
+    contexts: Shares<Context>,
+    decoders: Shares<Decoder>,
     /// A bit for each level of Zstandard that they have memory for.
     levels: AtomicU32,
 }
 
 impl Contexts {
-    /// So many.
+    /// So many to compress with, and at least [`DECODERS`] to decode with.
     pub fn new(count: usize) -> Self {
-        let contexts = (0..count).map(|_| CachePadded::new(Lock::new(Rank::Context, Context::new()))).collect();
-        Self { contexts, levels: AtomicU32::new(0) }
-    }
-
-    /// A context: this processor's, or one that nobody has; if all are taken, this processor's after its holder.
-    #[inline]
-    pub fn take(&self) -> Locked<'_, Context> {
-        let own = crate::os::current_cpu() % self.contexts.len();
-        if let Some(context) = self.contexts[own].try_lock() {
-            return context;
+        Self {
+            contexts: Shares::new(Rank::Context, count, Context::new),
+            decoders: Shares::new(Rank::Context, count.max(DECODERS), || None),
+            levels: AtomicU32::new(0),
         }
-        self.contexts.iter().find_map(|context| context.try_lock()).unwrap_or_else(|| self.contexts[own].lock())
     }
 
-    /// Makes every context able to compress and decompress with `codec`.
+    /// One to compress with.
+    #[inline]
+    pub fn take(&self) -> Share<'_, Context> {
+        self.contexts.take()
+    }
+
+    /// Makes every context able to compress with `codec`, and every decoder to decode what that makes.
     pub fn prepare(&self, codec: Codec) -> Result<()> {
         const LEVEL: Error = Error::Invalid(&"Zstandard levels are 1 to 22, and 0 for its default");
         match codec {
@@ -207,7 +306,8 @@ impl Contexts {
             // Relaxed: each context's lock hands over what was prepared.
             Codec::Zstd(level) if self.levels.load(Relaxed) >> level & 1 == 1 => Ok(()),
             Codec::Zstd(level) => {
-                self.contexts.iter().try_for_each(|context| context.lock().prepare_zstd(level))?;
+                self.decoders.shares.iter().try_for_each(|decoder| prepare_decoder(&mut decoder.lock()))?;
+                self.contexts.shares.iter().try_for_each(|context| context.lock().prepare_zstd(level))?;
                 self.levels.fetch_or(1 << level, Relaxed);
                 Ok(())
             }
@@ -218,8 +318,17 @@ impl Contexts {
     /// Bytes they take; Zstandard's are its library's, which says how many.
     pub fn bytes(&self) -> usize {
         const TABLE: usize = 8 << 10;
-        let zstd = |context: &Context| context.zstd.as_ref().map_or(0, |z| z.compress.sizeof() + z.decompress.sizeof());
-        let of = |context: &Context| size_of::<Context>() + PAGE + MAX_PACKED + TABLE + zstd(context);
-        self.contexts.iter().map(|context| of(&context.lock())).sum()
+        let zstd = |context: &Context| context.zstd.as_ref().map_or(0, CCtx::sizeof);
+        let of = |context: &Context| size_of::<Context>() + MAX_PACKED + TABLE + zstd(context);
+        let decoder = |decoder: &Decoder| size_of::<Decoder>() + decoder.as_ref().map_or(0, DCtx::sizeof);
+        let contexts: usize = self.contexts.shares.iter().map(|context| of(&context.lock())).sum();
+        contexts + self.decoders.shares.iter().map(|shared| decoder(&shared.lock())).sum::<usize>()
     }
+}
+
+fn prepare_decoder(decoder: &mut Decoder) -> Result<()> {
+    if decoder.is_none() {
+        *decoder = Some(DCtx::try_create().ok_or(NO_CONTEXT)?);
+    }
+    Ok(())
 }

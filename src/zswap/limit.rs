@@ -89,6 +89,9 @@ impl Limit {
     }
 }
 
+/// How often a batch looks whether others have given back what it lacks: a tenth of a second or so.
+const PATIENCE: u32 = 150;
+
 /// Batches that have reserved by their estimate, and the one that may wait for the others.
 ///
 /// A batch whose estimate was too low needs more than it reserved. If there is no more because others hold it, it
@@ -136,6 +139,7 @@ impl Batches {
             return false;
         }
         let mut wait = Wait::default();
+        let mut rounds = 0;
         let got = loop {
             let before = self.look();
             if reserve() {
@@ -145,6 +149,11 @@ impl Batches {
             // the second look to be necessary: it takes one more that begins in between.
             let alone = before as u32 == 1;
             if alone && self.look() == before {
+                break false;
+            }
+            // Others may be waiting for a page of their caller's, which this thread may have to bring.
+            rounds += 1;
+            if rounds == PATIENCE && !cfg!(loom) {
                 break false;
             }
             wait.a_moment();

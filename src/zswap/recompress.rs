@@ -80,10 +80,8 @@ impl AreaState {
             return Ok(None);
         };
         let mut context = self.shared.contexts.take();
-        // SAFETY: a page of this function's own.
-        unsafe { context.copy_in(copy.0.as_ptr()) };
         let pool = &self.shared.pool;
-        let packed = context.compress(codec).and_then(|(stored, bytes)| {
+        let packed = context.compress(codec, &copy.0).and_then(|(stored, bytes)| {
             let slot = pool.class_size(bytes).ok()?;
             (slot < pinned.1).then_some((stored, bytes, slot as u64))
         });

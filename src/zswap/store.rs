@@ -7,7 +7,7 @@ use super::limit::charge_both;
 use super::page::Frozen;
 use super::stats::Counts;
 use super::waiting;
-use super::word::{Kind, PageWord};
+use super::word::{Kind, PageWord, repeated_word};
 use crate::error::{Error, Result};
 use crate::os;
 use crate::pool::{CompactBudget, Pool};
@@ -69,37 +69,57 @@ impl Area {
         let call = self.0.begin_at(offset, 1)?;
         self.0.index.prefetch(offset);
         // SAFETY: the caller vouches for the page.
-        match unsafe { self.0.make(&call, offset, page, Charge::Exact) } {
+        let page = unsafe { still(page) };
+        self.0.store_still(&call, offset, &page)
+    }
+
+    /// [`Area::store_from`] a page of the library's own, which holds still, and which no fault keeps this thread from
+    /// reading.
+    #[cfg(feature = "uffd")]
+    pub(crate) fn store_own(&self, offset: u64, page: &[u8; PAGE]) -> Result<()> {
+        let call = self.0.begin_at(offset, 1)?;
+        self.0.index.prefetch(offset);
+        self.0.store_still(&call, offset, page)
+    }
+}
+
+/// A copy of a caller's page, which others may be writing: from here on it holds still. Made before anything is taken
+/// that another thread could wait for: the page may be missing, and whoever brings it back may need this zswap.
+///
+/// # Safety
+/// A page can be read at `page`, which need not be aligned.
+#[inline]
+pub(super) unsafe fn still(page: *const u8) -> [u8; PAGE] {
+    // SAFETY: the caller vouches; an array of bytes has no alignment.
+    unsafe { page.cast::<[u8; PAGE]>().read() }
+}
+
+impl AreaState {
+    fn store_still(&self, call: &Call<'_>, offset: u64, page: &[u8; PAGE]) -> Result<()> {
+        match self.make(call, offset, page, Charge::Exact) {
             Ok(ready) => {
-                let old = self.0.publish(&call, offset, ready.word, |counts| counts.stores += 1);
-                self.0.discard(old);
+                let old = self.publish(call, offset, ready.word, |counts| counts.stores += 1);
+                self.discard(old);
                 Ok(())
             }
             Err(error) => {
-                self.0.remove_after_failure(&call, offset);
+                self.remove_after_failure(call, offset);
                 Err(error)
             }
         }
     }
-}
 
-impl AreaState {
-    /// Makes what the word of `page` will name.
-    ///
-    /// # Safety
-    /// A page can be read at `page`.
+    /// Makes what the word of `page`, which holds still, will name.
     #[inline]
-    pub(super) unsafe fn make(&self, call: &Call<'_>, offset: u64, page: *const u8, charge: Charge) -> Result<Ready> {
-        let mut context = self.shared.contexts.take();
-        // SAFETY: the caller vouches for `page`.
-        unsafe { context.copy_in(page) };
-        if let Some(word) = context.repeats().and_then(PageWord::filled) {
+    pub(super) fn make(&self, call: &Call<'_>, offset: u64, page: &[u8; PAGE], charge: Charge) -> Result<Ready> {
+        if let Some(word) = repeated_word(page).and_then(PageWord::filled) {
             return Ok(Ready { word, bytes: 0 });
         }
+        let mut context = self.shared.contexts.take();
         if charge == Charge::Exact {
             self.admit(call, context.estimate())?;
         }
-        let made = self.compress_and_put(&mut context, self.seed(offset), charge);
+        let made = self.compress_and_put(&mut context, page, self.seed(offset), charge);
         drop(context);
         made.inspect_err(|&error| self.count_refusal(call, error))
     }
@@ -137,17 +157,17 @@ impl AreaState {
         });
     }
 
-    fn compress_and_put(&self, context: &mut Context, seed: Seed, charge: Charge) -> Result<Ready> {
+    fn compress_and_put(&self, context: &mut Context, page: &[u8; PAGE], seed: Seed, charge: Charge) -> Result<Ready> {
         let pool = &self.shared.pool;
         let raw_slot = pool.class_size(MAX_ENTRY)?;
         let packed =
-            context.compress(self.shared.codec()).map(|(stored, bytes)| (stored, bytes, pool.class_size(bytes)));
+            context.compress(self.shared.codec(), page).map(|(stored, bytes)| (stored, bytes, pool.class_size(bytes)));
         // What would take as large a slot as the page itself is better stored as it is: it need not be decoded.
         let (stored, bytes, slot_bytes) = match packed {
             Some((stored, bytes, Ok(slot))) if slot < raw_slot => (stored, bytes, slot),
             _ if self.options.refuse_incompressible => return Err(INCOMPRESSIBLE),
             _ => {
-                let (stored, bytes) = context.keep_raw();
+                let (stored, bytes) = context.keep_raw(page);
                 (stored, bytes, raw_slot)
             }
         };

@@ -2,6 +2,8 @@
 
 mod basics;
 mod callbacks;
+#[cfg(feature = "uffd")]
+mod faulting;
 mod file;
 mod integrity;
 mod limits;

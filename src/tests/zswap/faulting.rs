@@ -1,0 +1,116 @@
+//! Callers whose pages are missing, under a userfaultfd of their own: the thread that brings them needs the same zswap,
+//! and gets it.
+
+use super::{PageBytes, compressible, load};
+use crate::os::Os;
+use crate::os::userfault::{Faulting, Userfault, feature};
+use crate::{Area, AreaOptions, Claim, Codec, Error, LoadFlags, PAGE_SIZE, Zswap, ZswapOptions};
+use std::sync::mpsc::{Receiver, channel};
+use std::thread;
+use std::time::Duration;
+
+const PAGES: usize = 8;
+/// Long enough for whoever does not wait.
+const WATCH: Duration = Duration::from_secs(20);
+
+/// Pages that are missing until they are filled.
+struct Missing {
+    base: *mut PageBytes,
+    uffd: Userfault,
+}
+
+// SAFETY: addresses; who touches them is the tests' business.
+unsafe impl Sync for Missing {}
+// SAFETY: as above.
+unsafe impl Send for Missing {}
+
+impl Missing {
+    fn new() -> Self {
+        let uffd = Userfault::new(&Os::default(), feature::WP, false).unwrap();
+        let bytes = PAGES * PAGE_SIZE;
+        // They stay mapped: a thread that hangs may be touching them.
+        let mapping = std::mem::ManuallyDrop::new(Os::default().reserve(bytes, PAGE_SIZE).unwrap());
+        let base = mapping.base().as_ptr();
+        Os::default().commit(base, bytes).unwrap();
+        uffd.register(base as usize, bytes, Faulting::default()).unwrap();
+        Self { base: base.cast(), uffd }
+    }
+
+    fn fill(&self) {
+        for page in 0..PAGES {
+            let bytes = compressible(page as u64);
+            // SAFETY: the page is missing, and nobody else fills it.
+            let done =
+                unsafe { self.uffd.copy(self.base as usize + page * PAGE_SIZE, bytes.as_ptr(), PAGE_SIZE, false) };
+            assert_eq!(done.stopped, None);
+        }
+    }
+
+    #[allow(clippy::mut_from_ref)]
+    fn pages(&self) -> &mut [PageBytes] {
+        // SAFETY: mapped for ever; one thread of a test at a time looks.
+        unsafe { std::slice::from_raw_parts_mut(self.base, PAGES) }
+    }
+}
+
+type Act = fn(&Area, &mut [PageBytes]);
+
+const ACTS: [(&str, Act); 6] = [
+    ("store", |area, pages| area.store(100, &pages[0]).unwrap()),
+    ("store_pages", |area, pages| area.store_pages(100, pages).unwrap()),
+    ("load", |area, pages| area.load(1, &mut pages[0], LoadFlags::KEEP).unwrap()),
+    ("take", |area, pages| area.load(1, &mut pages[0], LoadFlags::TAKE).unwrap()),
+    ("load_scattered", |area, pages| {
+        area.load_scattered(&[1, 2, 3], &mut pages[..3], LoadFlags::KEEP, |_, done| done.unwrap()).unwrap();
+    }),
+    ("begin_writeback", |area, pages| {
+        let mut claims = [Claim::default(); 3];
+        let count = area.begin_writeback(&mut claims, &mut pages[..3]).unwrap();
+        claims[..count].iter().for_each(|claim| _ = area.end_writeback(claim, Err(crate::Refusal::Again)).unwrap());
+    }),
+];
+
+/// What the thread that serves faults may do with the same zswap.
+fn others(area: &Area) {
+    assert_eq!(load(area, 10), Ok(compressible(10)));
+    area.store(11, &compressible(11)).unwrap();
+    area.store_pages(12, &[compressible(12), compressible(13)]).unwrap();
+    let mut pages = vec![[0; PAGE_SIZE]; 2];
+    area.load_pages(12, &mut pages, LoadFlags::KEEP, |_, done| done.unwrap()).unwrap();
+    assert!(matches!(area.recompress(3, Codec::Zstd(5)), Ok(_) | Err(Error::NoMemory(_))));
+    area.store(14, &compressible(14)).unwrap();
+    area.invalidate(14, 1, crate::Patience::NoWait).unwrap();
+}
+
+fn in_time<T>(receiver: &Receiver<T>, what: &str) -> T {
+    receiver.recv_timeout(WATCH).unwrap_or_else(|_| {
+        eprintln!("{what}: the test hangs");
+        std::process::abort();
+    })
+}
+
+#[test]
+fn the_thread_that_brings_a_missing_page_gets_what_it_needs() {
+    for codec in [Codec::Lz4, Codec::Zstd(3)] {
+        for (name, act) in ACTS {
+            let options = ZswapOptions { contexts: 1, codec, max_bytes: 64 << 20, ..ZswapOptions::default() };
+            let zswap = Zswap::new("faulting", &options).unwrap();
+            let area = zswap.add_area(1000, &AreaOptions::default()).unwrap();
+            (0..11).for_each(|offset| area.store(offset, &compressible(offset)).unwrap());
+            let missing = Missing::new();
+            let (sender, receiver) = channel();
+            thread::scope(|scope| {
+                let blocked = scope.spawn(|| act(&area, missing.pages()));
+                // It is most likely at the fault by then; if it is not, this test is too easy, and does not fail.
+                super::linger();
+                scope.spawn(|| {
+                    others(&area);
+                    missing.fill();
+                    sender.send(()).unwrap();
+                });
+                in_time(&receiver, &format!("{name} with {codec:?}"));
+                blocked.join().unwrap();
+            });
+        }
+    }
+}
