@@ -186,7 +186,8 @@
  * AddressSanitizer's own handler may stay: it is called for what is not a region's.
  *
  * The handler runs on the stack that is in use, as a handler of the program's may be on one of its own
- * (sigaltstack), and takes up to 12 KiB of it, or 20 where AMX is in use: what the system saves of the
+ * (sigaltstack), and takes up to 12 KiB of it, 4 more where pages are stored with Zstandard, and 8 more where AMX is in use:
+ * what the system saves of the
  * processor's state, and what it takes to evict another page. So a stack on which regions are touched,
  * a thread's or a handler's, should have 32 KiB more than the program needs itself; an alternate stack
  * of SIGSTKSZ bytes is too small, and nothing says so when it overflows. (A debug build of the library
@@ -1696,8 +1697,7 @@ int zswap_compact(struct zswap *zswap,
  *
  * Errors:
  * -EINVAL: area or recompressed is NULL, or there is no such codec or level.
- * -ENOMEM: a limit or the pool has no room for a new copy beside the old one. What became smaller
- *     until then stays so.
+ * -ENOMEM: there is no memory for the codec's contexts.
  * -EPERM: this process is a forked child that did not get the pool.
  *
  * Threads: any; takes as long as its work. Callbacks: allowed.

@@ -67,8 +67,8 @@ pub struct Core {
     limit: AtomicU64,
     /// How often a touch that finds others evicting looks again before it goes above the limit.
     pub patience: AtomicU32,
-    /// Pages that could not leave when they were tried last, and when some of them are to be tried again, in nanoseconds
-    /// of the pager's clock. How many of them are left to try until then.
+    /// Pages that could not leave when they were tried last; when some of them are to be tried again, in nanoseconds of
+    /// the pager's clock; and how many are left to try until then.
     pub immovable: AtomicU64,
     pub retry_at: AtomicU64,
     pub retry_budget: AtomicU64,

@@ -128,6 +128,14 @@ impl Run {
     }
 }
 
+/// What one call did.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Compacted {
+    /// Pages that the system got.
+    pub pages: u64,
+    pub moved_objects: u64,
+}
+
 /// What the zspages of a window hold together.
 #[derive(Default)]
 struct Totals {
@@ -179,7 +187,12 @@ impl Pool {
     /// [`crate::Error::Forked`] in a child without the pool.
     pub fn compact(&self, budget: &CompactBudget) -> Result<u64> {
         self.check_alive()?;
-        let Some(mut compaction) = self.compaction.try_lock() else { return Ok(0) };
+        Ok(self.try_to_compact(budget).map_or(0, |done| done.pages))
+    }
+
+    /// The same; tells also whether it moved anything. None: another thread is compacting.
+    pub(crate) fn try_to_compact(&self, budget: &CompactBudget) -> Option<Compacted> {
+        let mut compaction = self.compaction.try_lock()?;
         let mut run = Run::new(budget);
         self.compact_classes(&mut compaction, &mut run);
         self.return_tails(&mut run);
@@ -193,7 +206,7 @@ impl Pool {
         }
         self.counters.pages_compacted.fetch_add(run.pages, Relaxed);
         self.counters.objects_moved.fetch_add(run.moved_objects, Relaxed);
-        Ok(run.pages)
+        Some(Compacted { pages: run.pages, moved_objects: run.moved_objects })
     }
 
     /// Large classes first: they give the most for a move.

@@ -12,6 +12,7 @@ mod shrink;
 mod stats;
 
 pub use compact::CompactBudget;
+pub(crate) use compact::Compacted;
 pub use handle::{Handle, Mapped, MappedMut, NewObject};
 pub use shrink::Evict;
 pub use stats::PoolStats;

@@ -225,13 +225,11 @@ impl<T> Shares<T> {
         let share = loop {
             let returned = self.returned.load(Relaxed);
             let is_first = slept > Self::IN_VAIN;
-            if is_first || self.starving.load(Relaxed) == 0 {
-                if let Some(share) = self.try_any() {
-                    if is_first {
-                        self.starving.fetch_sub(1, Relaxed);
-                    }
-                    break share;
-                }
+            if (is_first || self.starving.load(Relaxed) == 0)
+                && let Some(share) = self.try_any()
+            {
+                self.starving.fetch_sub(u32::from(is_first), Relaxed);
+                break share;
             }
             crate::os::nap(&self.returned, returned, Self::NAP);
             slept += 1;

@@ -14,9 +14,10 @@ impl Area {
     /// are not tried again. Those that were used get a second chance. Returns how many became smaller.
     ///
     /// # Errors
-    /// [`crate::Error::Invalid`] if the codec's level is wrong or the area was removed; [`crate::Error::NoMemory`] if a
-    /// limit, or the pool, has no room for the new copy beside the old one; [`crate::Error::Forked`] in a child without
-    /// the pool.
+    /// [`crate::Error::Invalid`] if the codec's level is wrong or the area was removed; [`crate::Error::NoMemory`] if
+    /// there is no memory for the codec's contexts; [`crate::Error::Forked`] in a child without the pool. A page that
+    /// finds no room in the pool for its new copy beside the old one stays as it is. The limits are no hindrance, for
+    /// only the smaller copy is charged.
     pub fn recompress(&self, pages: u64, codec: Codec) -> Result<u64> {
         let area = &self.0;
         let call = area.begin()?;
@@ -34,7 +35,7 @@ impl Area {
                 && matches!(word.kind(), Kind::Stored(_))
             {
                 looked += 1;
-                smaller += u64::from(area.recompress_if_cold(&call, offset, word, codec)?);
+                smaller += u64::from(area.recompress_if_cold(&call, offset, word, codec));
             }
         }
         Ok(smaller)
@@ -42,31 +43,35 @@ impl Area {
 }
 
 impl AreaState {
-    fn recompress_if_cold(&self, call: &Call<'_>, offset: u64, seen: PageWord, codec: Codec) -> Result<bool> {
+    fn recompress_if_cold(&self, call: &Call<'_>, offset: u64, seen: PageWord, codec: Codec) -> bool {
         let page = self.page(offset);
         // First of all: REFERENCED tells the end of a writeback that the page was loaded meanwhile.
         if seen.has_writeback() {
-            return Ok(false);
+            return false;
         }
         if seen.is_referenced() {
             page.exchange_relaxed(seen, seen.with_referenced(false));
-            return Ok(false);
+            return false;
         }
         if seen.is_marked() {
-            return Ok(false);
+            return false;
         }
         let (word, pinned) = page.find(&self.shared.pool);
-        let (Kind::Stored(handle), Some(pinned)) = (word.kind(), pinned) else { return Ok(false) };
+        let (Kind::Stored(handle), Some(pinned)) = (word.kind(), pinned) else { return false };
         let done = self.recompress_pinned(call, offset, word, pinned, codec);
         self.shared.pool.unpin(handle);
-        let Some(new) = done? else { return Ok(false) };
-        // Dropped after the exchange, whichever of the two it is.
-        let (dropped, smaller) = if self.replace_same(call, offset, word, new) { (word, true) } else { (new, false) };
-        self.discard(dropped);
-        Ok(smaller)
+        let Some((new, bytes)) = done else { return false };
+        // Only one of the two is charged: the old one, until the exchange.
+        let smaller = self.replace_same(call, offset, word, new);
+        let dropped = if smaller { word } else { new };
+        if let Kind::Stored(handle) = dropped.kind() {
+            let freed = self.free_uncharged(handle);
+            self.uncharge(if smaller { freed - bytes } else { 0 });
+        }
+        smaller
     }
 
-    /// The word of a smaller copy, if there is one to be had.
+    /// The word of a smaller copy, if there is one to be had, and the bytes of its slot, which are not charged.
     fn recompress_pinned(
         &self,
         call: &Call<'_>,
@@ -74,10 +79,10 @@ impl AreaState {
         word: PageWord,
         pinned: (*const u8, usize),
         codec: Codec,
-    ) -> Result<Option<PageWord>> {
+    ) -> Option<(PageWord, u64)> {
         let Ok(copy) = self.decode_aligned(offset, pinned) else {
             call.count(|counts| counts.decode_failures += 1);
-            return Ok(None);
+            return None;
         };
         let mut context = self.shared.contexts.take();
         let pool = &self.shared.pool;
@@ -90,9 +95,10 @@ impl AreaState {
             if self.page(offset).exchange_relaxed(word, word.marked()) {
                 call.count(|counts| counts.recompress_useless += 1);
             }
-            return Ok(None);
+            return None;
         };
-        self.put(self.seed(offset), stored, context.entry(bytes), slot_bytes, Charge::Exact).map(Some)
+        let made = self.put(self.seed(offset), stored, context.entry(bytes), slot_bytes, Charge::Batch);
+        made.ok().map(|word| (word, slot_bytes))
     }
 
     /// Puts the smaller copy in the place of the very version that it is of. It stays as cold as it was.

@@ -15,6 +15,7 @@ use crate::pool::Pool;
 use crate::sync::{AtomicU64, Lock, Ordering::Relaxed};
 use crate::units::PAGE;
 use std::sync::{Arc, PoisonError, RwLock, Weak};
+use std::time::Instant;
 
 /// Where pages are written back to.
 #[derive(Clone, Default)]
@@ -64,7 +65,13 @@ pub struct Shared {
     pub os: Os,
     codec: AtomicU64,
     claim: AtomicU64,
+    created: Instant,
+    /// When a store last compacted without a bound and in vain, in milliseconds; 0: never.
+    in_vain_at: AtomicU64,
 }
+
+/// Milliseconds from one compaction without a bound that gave a store no room to the next.
+const ALL_EVERY: u64 = 50;
 
 impl Shared {
     /// Of these parts.
@@ -95,7 +102,27 @@ impl Shared {
             os,
             codec: zero(),
             claim: zero(),
+            created: Instant::now(),
+            in_vain_at: zero(),
         }
+    }
+
+    /// Whether a store compacted without a bound a moment ago, and found no room all the same. To go through the whole
+    /// pool takes milliseconds, which each store into a full one would pay.
+    pub fn compacted_in_vain_lately(&self) -> bool {
+        let last = self.in_vain_at.load(Relaxed);
+        last != 0 && self.milliseconds() < last + ALL_EVERY
+    }
+
+    /// One did just now.
+    pub fn note_compacted_in_vain(&self) {
+        // Relaxed: it is a hint.
+        self.in_vain_at.store(self.milliseconds(), Relaxed);
+    }
+
+    /// Since some time before this was created.
+    fn milliseconds(&self) -> u64 {
+        1 + self.created.elapsed().as_millis() as u64
     }
 
     /// What new pages are compressed with.

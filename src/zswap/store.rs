@@ -10,8 +10,8 @@ use super::waiting;
 use super::word::{Kind, PageWord, repeated_word};
 use crate::error::{Error, Result};
 use crate::os;
-use crate::pool::{CompactBudget, Pool};
-use crate::sync::Ordering::Relaxed;
+use crate::pool::{CompactBudget, Compacted, Pool};
+use crate::sync::{Ordering::Relaxed, Wait};
 use crate::units::PAGE;
 
 pub(super) const FULL: Error = Error::NoMemory(&"the limit of the zswap is met: shrink, then retry");
@@ -23,6 +23,8 @@ pub(super) const REFUSED_BY: [Error; 2] = [FULL, AREA_FULL];
 
 /// What one store may compact before it gives up: some 250 pages, a millisecond.
 const BUDGET: CompactBudget = CompactBudget { max_bytes_moved: 1 << 20, max_microseconds: 1000 };
+/// How often a store waits for another thread that is compacting, at most: some 50 ms.
+const OTHERS: u64 = 100;
 
 /// A page that is ready to be published.
 #[derive(Clone, Copy)]
@@ -38,7 +40,7 @@ pub struct Ready {
 pub enum Charge {
     /// Nobody yet: it is charged once its size is known.
     Exact,
-    /// A batch, which sees to its pages' charges itself.
+    /// The caller, such as a batch, which sees to the charge itself.
     Batch,
 }
 
@@ -210,16 +212,47 @@ impl AreaState {
         charged.inspect_err(|&refused| self.meet(refused, bytes))
     }
 
-    /// Allocates an object, mapped; compacts a little before it gives up.
+    /// Allocates an object, mapped. Compacts before it gives up, for as long as that moves anything.
     fn allocate(&self, bytes: usize) -> Result<(u64, *mut u8)> {
-        let pool = &self.shared.pool;
-        match pool.malloc_mapped_raw(bytes) {
-            Err(Error::NoMemory(_)) => {
-                self.shared.capacity_hits.fetch_add(1, Relaxed);
-                pool.compact(&BUDGET)?;
-                pool.malloc_mapped_raw(bytes)
-            }
+        match self.shared.pool.malloc_mapped_raw(bytes) {
+            Err(Error::NoMemory(_)) => self.allocate_by_compaction(bytes),
             done => done,
+        }
+    }
+
+    #[cold]
+    fn allocate_by_compaction(&self, bytes: usize) -> Result<(u64, *mut u8)> {
+        let (shared, pool) = (&self.shared, &self.shared.pool);
+        shared.capacity_hits.fetch_add(1, Relaxed);
+        // In steps, each of which may be enough; no more of them than it takes to move all there is.
+        let steps = pool.total_pages() * PAGE as u64 / BUDGET.max_bytes_moved + OTHERS;
+        let mut wait = Wait::default();
+        for _ in 0..steps {
+            let compacted = pool.try_to_compact(&BUDGET);
+            let made = pool.malloc_mapped_raw(bytes);
+            match (made, compacted) {
+                (Err(Error::NoMemory(_)), Some(done)) if done == Compacted::default() => break,
+                (Err(Error::NoMemory(_)), Some(_)) => {}
+                // Another thread is making room.
+                (Err(Error::NoMemory(_)), None) => wait.a_moment(),
+                (done, _) => return done,
+            }
+        }
+        // What a budget leaves is kept warm, and is some percent of a small pool.
+        if shared.compacted_in_vain_lately() {
+            return pool.malloc_mapped_raw(bytes);
+        }
+        loop {
+            let pages = pool.compact(&CompactBudget::default())?;
+            match pool.malloc_mapped_raw(bytes) {
+                // Each time around may empty what the one before has sorted.
+                Err(Error::NoMemory(_)) if pages > 0 => {}
+                Err(error) => {
+                    shared.note_compacted_in_vain();
+                    return Err(error);
+                }
+                done => return done,
+            }
         }
     }
 

@@ -38,8 +38,7 @@ export! {
     ///
     /// Errors:
     /// -EINVAL: area or recompressed is NULL, or there is no such codec or level.
-    /// -ENOMEM: a limit or the pool has no room for a new copy beside the old one. What became smaller
-    ///     until then stays so.
+    /// -ENOMEM: there is no memory for the codec's contexts.
     /// -EPERM: this process is a forked child that did not get the pool.
     ///
     /// Threads: any; takes as long as its work. Callbacks: allowed.

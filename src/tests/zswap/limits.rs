@@ -2,7 +2,7 @@
 
 use super::{PageBytes, Until, compressible, load, noise, with_area, with_disk};
 use crate::zswap::limit::{Batches, Limit, Reservation};
-use crate::{AreaOptions, Codec, Error, PAGE_SIZE, Patience, Zswap, ZswapOptions};
+use crate::{AreaOptions, Codec, CompactBudget, Error, PAGE_SIZE, Patience, Zswap, ZswapOptions};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::thread;
 
@@ -233,4 +233,59 @@ fn a_batch_at_the_limit_ends_after_any_number_of_batches() {
             }
         });
     }
+}
+
+/// Recompression makes room where a limit is met: only the smaller copy is charged.
+#[test]
+fn recompression_goes_on_where_a_limit_is_met() {
+    for of_area in [false, true] {
+        let (zswap, area) = with_area(1000, &ZswapOptions::default());
+        (0..1000).for_each(|offset| area.store(offset, &compressible(offset)).unwrap());
+        let used = zswap.used_bytes();
+        if of_area {
+            area.set_limit(used / 10 * 9).unwrap()
+        } else {
+            zswap.set_limit(used / 10 * 9).unwrap()
+        }
+        assert!(matches!(area.store(0, &noise(1)), Err(Error::NoMemory(_))));
+        let before = zswap.used_bytes();
+        // The first time around all of them get a second chance.
+        assert_eq!(area.recompress(1000, Codec::Zstd(3)), Ok(0));
+        let smaller = area.recompress(1000, Codec::Zstd(3)).unwrap();
+        assert!(smaller > 900, "{smaller} pages became smaller");
+        assert!(zswap.used_bytes() < before);
+        (1..1000).for_each(|offset| assert_eq!(load(&area, offset), Ok(compressible(offset))));
+        area.invalidate(0, 1000, Patience::Wait).unwrap();
+        assert_eq!(zswap.used_bytes(), 0);
+    }
+}
+
+/// A pool that is full of holes has room: a store compacts until it fits, with any headroom. What it is refused for is
+/// not to be had by compaction.
+#[test]
+fn no_store_is_refused_by_a_sparse_pool() {
+    const LIMIT: u64 = 8 << 20;
+    for headroom_percent in [0, 1] {
+        let options = ZswapOptions { max_bytes: LIMIT, headroom_percent, ..ZswapOptions::default() };
+        let (zswap, area) = with_area(200_000, &options);
+        let stored = (0..200_000).take_while(|&offset| area.store(offset, &tiny(offset)).is_ok()).count() as u64;
+        (0..stored).filter(|offset| offset % 16 != 0).for_each(|offset| {
+            area.invalidate(offset, 1, Patience::Wait).unwrap();
+        });
+        let stored_refused = area.stats().unwrap().counts.refused_memory;
+        let refused = (0..).find(|&page| area.store(199_999 - page, &noise(page)).is_err()).unwrap();
+        assert!(refused > LIMIT / 4 * 3 / RAW, "page {refused} was refused");
+        let pages = zswap.compact(&CompactBudget::default()).unwrap();
+        // Otherwise it was the limit itself that was met.
+        let by_pool = area.stats().unwrap().counts.refused_memory > stored_refused;
+        assert!(!by_pool || pages < 4, "compaction makes room for {pages} pages that were refused");
+        assert_eq!(load(&area, 16), Ok(tiny(16)));
+    }
+}
+
+/// A page that compresses to a few words.
+fn tiny(number: u64) -> PageBytes {
+    let mut page = [0; PAGE_SIZE];
+    page[..8].copy_from_slice(&(number + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15).to_le_bytes());
+    page
 }
