@@ -3,6 +3,7 @@
 #include "pages.h"
 #include <fcntl.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <signal.h>
 #include <unistd.h>
 
@@ -153,6 +154,42 @@ static void a_damaged_file(void)
     end();
 }
 
+/* The program closes all descriptors, and its next file gets the number of the library's: nothing is written there. */
+static void a_descriptor_that_is_another_file_s(void)
+{
+    uint64_t written = 77;
+    unsigned char page[PAGE];
+    struct stat stat;
+    int victims[40];
+    begin();
+    int fd = new_file();
+    OK(zswap_set_backing_file(zswap, fd, 16 * MIB));
+    OK(zswap_shrink(zswap, 10, &written));
+    CHECK(written == 10);
+    for (int number = 3; number < 40; number++)
+        close(number);
+    RESULT(zswap_shrink(zswap, 100, &written), -EIO);
+    for (int i = 0; i < 40; i++)
+        victims[i] = new_file();
+    RESULT(zswap_shrink(zswap, 100, &written), -EIO);
+    RESULT(zswap_shrink_area(area, 100, &written), -EIO);
+    CHECK(written == 10);
+    uint64_t there = 0;
+    for (uint64_t i = 0; i < PAGES; i++) {
+        int result = zswap_load(area, i, page, 0);
+        CHECK(result == 0 ? is_page(page, i) : result == -EIO);
+        there += result == 0;
+    }
+    CHECK(there == PAGES - 10);
+    for (int i = 0; i < 40; i++)
+        CHECK(fstat(victims[i], &stat) == 0 && stat.st_size == 0 && close(victims[i]) == 0);
+    /* A newer copy heals what was on the file. */
+    for (uint64_t i = 0; i < PAGES; i++)
+        OK(store_page(area, i, i));
+    check_all();
+    end();
+}
+
 int main(int count, char **arguments)
 {
     if (count > 1)
@@ -161,6 +198,7 @@ int main(int count, char **arguments)
     a_full_file();
     a_file_that_ends_early();
     a_damaged_file();
+    a_descriptor_that_is_another_file_s();
     puts("zswap_file: ok");
     return 0;
 }

@@ -2,6 +2,8 @@
 #define _GNU_SOURCE
 #include "pages.h"
 #include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 enum { PAGES = 64 };
@@ -291,13 +293,26 @@ static void backing(void)
     RESULT(zswap_set_backing_file(zswap, fd, MIB), -EINVAL);
     CHECK(close(fd) == 0);
 
-    /* A device that can't be written loses nothing. */
-    fd = open("/dev/full", O_RDWR);
-    CHECK(fd >= 0);
+    /* So is what is neither a regular file nor a block device: it would take pages and give none back. */
+    const char *devices[] = {"/dev/full", "/dev/null", "/dev/zero"};
+    for (int i = 0; i < 3; i++) {
+        fd = open(devices[i], O_RDWR);
+        CHECK(fd >= 0);
+        RESULT(zswap_set_backing_file(zswap, fd, MIB), -EINVAL);
+        CHECK(close(fd) == 0);
+    }
+    int ends[2];
+    CHECK(socketpair(AF_UNIX, SOCK_STREAM, 0, ends) == 0);
+    RESULT(zswap_set_backing_file(zswap, ends[0], MIB), -EINVAL);
+    CHECK(close(ends[0]) == 0 && close(ends[1]) == 0);
+
+    /* A file that can't grow loses nothing. */
+    fd = memfd_create("sealed", MFD_ALLOW_SEALING);
+    CHECK(fd >= 0 && fcntl(fd, F_ADD_SEALS, F_SEAL_GROW) == 0);
     OK(zswap_set_backing_file(zswap, fd, MIB));
     CHECK(close(fd) == 0);
     RESULT(zswap_shrink(zswap, 1, &number), -EAGAIN);
-    CHECK(area_stats_of(area).counts.writeback_no_space > 0);
+    CHECK(area_stats_of(area).counts.writeback_io > 0);
     OK(zswap_set_backing_file(zswap, -1, 0));
     check_all();
 }

@@ -1526,22 +1526,25 @@ int zswap_next_stored(struct zswap_area *area, uint64_t from, uint64_t *offset);
 int zswap_set_writeback(struct zswap *zswap, zswap_writeback_fn writeback, void *context);
 
 /**
- * Lets the library itself write pages back, to the first `bytes` bytes of a file that is open for
- * reading and writing, or of a block device, which are the library's from then on. A page that is
- * there is loaded, replaced and removed as every other, and stays there until it is replaced or
- * removed, also when it is loaded. What is on the file means nothing without this zswap: it is not
- * kept from run to run. Takes the place of a callback. As with every write, one past RLIMIT_FSIZE
- * raises SIGXFSZ, which ends a program that does not ignore it.
+ * Lets the library itself write pages back, to the first `bytes` bytes of a regular file or a block
+ * device, which are the library's from then on. A page goes to the lowest place of the file that is
+ * free. A page on the file is loaded, replaced and removed as every other, and stays there until it
+ * is replaced or removed, also when it is loaded. What is on the file means nothing without this
+ * zswap: it is not kept from run to run. Takes the place of a callback. As with every write, one
+ * past RLIMIT_FSIZE raises SIGXFSZ, which ends a program that does not ignore it.
  *
  * fd: the descriptor, opened with O_RDWR and without O_APPEND, which must not be set later either:
- *     all would be written to other places. It is duplicated: the caller may close it. -1, with
+ *     all would be written to other places. It is duplicated: the caller may close it, but must
+ *     not close the duplicate, as by closefrom(). Before it writes the library looks whether the
+ *     duplicate still is a descriptor of this file, and writes nothing if it is not. -1, with
  *     bytes 0: no file any more.
  *
  * Errors:
- * -EINVAL: zswap is NULL, the descriptor is none or is opened otherwise, or bytes is less than 4096
- *     or more than 16 TiB, or not 0 with -1. Whether the file can be written shows when a shrink
- *     tries it.
+ * -EINVAL: zswap is NULL, the descriptor is none, is opened otherwise, or is not one of a regular
+ *     file or a block device, or bytes is less than 4096 or more than 16 TiB, or not 0 with -1.
+ *     Whether the file can be written shows when a shrink tries it.
  * -EBUSY: pages are on the file that was set before, or are being written to it.
+ * -EMFILE: the process may have no more descriptors.
  * -ENOMEM: there is no memory for its table, of some 8 bytes a page.
  * -EPERM: this process is a forked child that did not get the pool.
  *
@@ -1561,6 +1564,8 @@ int zswap_set_backing_file(struct zswap *zswap, int32_t fd, uint64_t bytes);
  * Errors:
  * -EINVAL: zswap or written is NULL, or there is neither a callback nor a backing file.
  * -EAGAIN: no page could go now: the callback refused, the file is full, or pages are in use.
+ * -EIO: the library's descriptor of the backing file was closed, or is another file's now. Nothing
+ *     was written.
  * -ENOENT: no page is in the pool.
  * -EPERM: this process is a forked child that did not get the pool.
  *
@@ -1575,7 +1580,7 @@ int zswap_shrink(struct zswap *zswap, uint64_t pages, uint64_t *written);
  * Errors:
  * -EINVAL: area or written is NULL, there is neither a callback nor a backing file, or the area
  *     has ZSWAP_AREA_NO_WRITEBACK.
- * -EAGAIN, -ENOENT, -EPERM: as zswap_shrink(), of this area.
+ * -EAGAIN, -EIO, -ENOENT, -EPERM: as zswap_shrink(), of this area.
  *
  * Threads: as zswap_shrink(). Callbacks: allowed.
  */
@@ -2040,13 +2045,14 @@ int zspager_set_codec(struct zspager *pager, uint32_t codec, int32_t level);
  * Sets the file that compressed pages are written to when the pool is full, or none any more, as
  * zswap_set_backing_file().
  *
- * fd, bytes: as there: a file or a block device, opened with O_RDWR and without O_APPEND, and its
- *     first `bytes` bytes. -1 and 0: no file any more.
+ * fd, bytes: as there: a regular file or a block device, opened with O_RDWR and without O_APPEND,
+ *     and its first `bytes` bytes. -1 and 0: no file any more.
  *
  * Errors:
- * -EINVAL: pager is NULL, the descriptor is none or is opened otherwise, or bytes is less than 4096
- *     or more than 16 TiB, or not 0 with -1.
+ * -EINVAL: pager is NULL, the descriptor is none, is opened otherwise, or is not one of a regular
+ *     file or a block device, or bytes is less than 4096 or more than 16 TiB, or not 0 with -1.
  * -EBUSY: pages are on the file that was set before, or are being written to it.
+ * -EMFILE: the process may have no more descriptors.
  * -ENOMEM: there is no memory for its table, of some 8 bytes a page.
  * -EPERM: this process is a forked child.
  *
@@ -2062,6 +2068,8 @@ int zspager_set_backing_file(struct zspager *pager, int32_t fd, uint64_t bytes);
  * -EINVAL: pager or written is NULL, or there is no backing file.
  * -EAGAIN: no page could go now: the file is full or fails, or pages are in use. In the JSON of
  *     zspager_stats_json() the zswap's writeback_no_space and writeback_io tell which.
+ * -EIO: the library's descriptor of the backing file was closed, or is another file's now. Nothing
+ *     was written.
  * -ENOENT: no page is in the pool.
  * -EPERM: this process is a forked child.
  *

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 pub use cancel::Uncancelled;
+pub use file::{FileId, duplicate_number};
 
 mod cancel;
 #[cfg(test)]
@@ -35,7 +36,9 @@ pub mod userfault;
 
 /// The error numbers this crate speaks.
 pub mod errno {
-    pub use libc::{EAGAIN, EBUSY, EEXIST, EINTR, EINVAL, EIO, EMFILE, ENFILE, ENOENT, ENOMEM, ENOSPC, ENOSYS, EPERM};
+    pub use libc::{
+        EAGAIN, EBADF, EBUSY, EEXIST, EINTR, EINVAL, EIO, EMFILE, ENFILE, ENOENT, ENOMEM, ENOSPC, ENOSYS, EPERM,
+    };
     #[cfg(feature = "uffd")]
     pub use libc::{ECONNRESET, EFAULT, EPIPE, ESRCH};
 }

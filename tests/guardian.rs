@@ -7,7 +7,7 @@ mod processes;
 use processes::userfault::{self, SmallPager};
 use processes::{End, Memory, a_moment, is_there, kill, pair, receive, receive_fd, send, send_fd, spawn, wait_for};
 use std::fs;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use zsalloc::{Error, Guardian, OnDeath};
 
 /// Pages of a client.
@@ -156,7 +156,7 @@ fn pager(file: OwnedFd, client: i32, client_line: &OwnedFd, line: &OwnedFd, besi
     let mut small = SmallPager::new(file, PAGES, uffd, at);
     if let Some(guardian) = &guardian {
         let client = if besides.nameless { None } else { Some(client) };
-        guardian.watch(small.uffd().as_raw_fd(), client).unwrap();
+        guardian.watch(small.uffd().as_fd(), client).unwrap();
     }
     if besides.forks {
         spawn(|| {
@@ -313,8 +313,8 @@ fn clients_come_and_go() {
         let uffd = userfault::open().unwrap();
         let guardian = Guardian::start(OnDeath::Kill).unwrap();
         let (first, second) = (sleeper(), sleeper());
-        let one = guardian.watch(uffd.as_raw_fd(), Some(first)).unwrap();
-        let other = guardian.watch(uffd.as_raw_fd(), Some(second)).unwrap();
+        let one = guardian.watch(uffd.as_fd(), Some(first)).unwrap();
+        let other = guardian.watch(uffd.as_fd(), Some(second)).unwrap();
         assert_ne!(one, other);
         kill(first);
         wait_for(first);
@@ -326,7 +326,7 @@ fn clients_come_and_go() {
         assert!(guardian.forget(other).is_err());
         // Descriptors come back: far more than it could have at once.
         for _ in 0..10_000 {
-            let watched = guardian.watch(uffd.as_raw_fd(), Some(second)).unwrap();
+            let watched = guardian.watch(uffd.as_fd(), Some(second)).unwrap();
             guardian.forget(watched).unwrap();
         }
         drop(guardian);
@@ -343,23 +343,22 @@ fn refusals() {
         let guardian = owned.as_ref().unwrap();
         let ended = spawn(|| {});
         wait_for(ended);
-        assert!(matches!(guardian.watch(uffd.as_raw_fd(), Some(ended)), Err(Error::NotFound(_))));
-        assert_eq!(guardian.watch(-1, None).map_err(Error::errno), Err(libc::EBADF));
-        let watched = guardian.watch(uffd.as_raw_fd(), None).unwrap();
+        assert!(matches!(guardian.watch(uffd.as_fd(), Some(ended)), Err(Error::NotFound(_))));
+        let watched = guardian.watch(uffd.as_fd(), None).unwrap();
         processes::in_child(|| {
             let guardian = owned.take().unwrap();
-            assert_eq!(guardian.watch(uffd.as_raw_fd(), None), Err(Error::Forked));
+            assert_eq!(guardian.watch(uffd.as_fd(), None), Err(Error::Forked));
             assert_eq!(guardian.forget(watched), Err(Error::Forked));
             // It is the parent's, which still has it.
             assert_eq!(guardian.dismiss(), Err(Error::Forked));
         });
         let guardian = owned.as_ref().unwrap();
-        let most = (1..4097).map_while(|_| guardian.watch(uffd.as_raw_fd(), None).ok()).count() + 1;
+        let most = (1..4097).map_while(|_| guardian.watch(uffd.as_fd(), None).ok()).count() + 1;
         assert!(most > 100);
-        let full = guardian.watch(uffd.as_raw_fd(), None);
+        let full = guardian.watch(uffd.as_fd(), None);
         assert!(matches!(full, Err(Error::NoSpace(_))), "{full:?} after {most}");
         guardian.forget(watched).unwrap();
-        guardian.watch(uffd.as_raw_fd(), None).unwrap();
+        guardian.watch(uffd.as_fd(), None).unwrap();
     });
 }
 
@@ -368,7 +367,7 @@ fn a_guardian_that_is_killed() {
         let uffd = userfault::open().unwrap();
         let guardian = Guardian::start(OnDeath::Kill).unwrap();
         kill(guardian.pid());
-        while !matches!(guardian.watch(uffd.as_raw_fd(), None), Err(Error::Io(_))) {
+        while !matches!(guardian.watch(uffd.as_fd(), None), Err(Error::Io(_))) {
             a_moment();
         }
         assert!(matches!(guardian.dismiss(), Err(Error::Io(_))));

@@ -4,7 +4,7 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::fs::File;
-use std::os::fd::AsRawFd;
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use zsalloc::{
     Area, AreaOptions, Backing, Claim, Codec, CompactBudget, Error, HugePages, LoadFlags, MAX_ALLOC_SIZE, MapMode,
@@ -253,7 +253,7 @@ fn assert_zswap_quiet(options: &ZswapOptions, area_options: &AreaOptions, file: 
     let zswap = Zswap::new("no heap", options).unwrap();
     let area = zswap.add_area(1 << 20, area_options).unwrap();
     match file {
-        Some(file) => zswap.set_backing_file(Some((file.as_raw_fd(), 200 * PAGE_SIZE as u64))).unwrap(),
+        Some(file) => zswap.set_backing_file(Some((file.as_fd(), 200 * PAGE_SIZE as u64))).unwrap(),
         None => {
             let callback = |_: &Area, offset: u64, _: &Page| if offset % 10 == 3 { Err(Refusal::Io) } else { Ok(()) };
             zswap.set_writeback(Some(Arc::new(callback))).unwrap();

@@ -116,8 +116,8 @@ fn one_round(kind: Kind, time: Duration, seed: u64) {
         start: Instant::now(),
     };
     if let Some(file) = &file {
-        use std::os::fd::AsRawFd;
-        world.pager.set_backing_file(Some((file.as_raw_fd(), 256 << 20))).unwrap();
+        use std::os::fd::AsFd;
+        world.pager.set_backing_file(Some((file.as_fd(), 256 << 20))).unwrap();
     }
     run(&world, kind, time, seed);
     for slot in &world.slots {

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::Read;
-use std::os::fd::RawFd;
+use std::os::fd::{AsRawFd, BorrowedFd};
 
 /// Memory of this process, in bytes.
 #[derive(Clone, Copy, Default)]
@@ -23,11 +23,11 @@ pub fn memory() -> Memory {
 }
 
 /// Bytes that a memory file has in memory.
-pub fn file_bytes(fd: RawFd) -> u64 {
+pub fn file_bytes(fd: BorrowedFd<'_>) -> u64 {
     // SAFETY: all zero is a valid `stat`.
     let mut stat: libc::stat = unsafe { std::mem::zeroed() };
     // SAFETY: `stat` may be written.
-    let result = unsafe { libc::fstat(fd, &raw mut stat) };
+    let result = unsafe { libc::fstat(fd.as_raw_fd(), &raw mut stat) };
     assert_eq!(result, 0, "fstat of a descriptor that the pool told");
     stat.st_blocks as u64 * 512
 }

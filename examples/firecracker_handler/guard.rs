@@ -3,7 +3,6 @@
 use super::Result;
 use super::system;
 use std::mem::ManuallyDrop;
-use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
 use zsalloc::{Guardian, Guest, OnDeath, WatchId};
 
@@ -23,7 +22,7 @@ impl Guard {
         let Some((guardian, on_death)) = &self.0 else { return Ok(None) };
         // Who is to be killed has to be known. Else the memory alone tells when it has ended, whoever connected for it.
         let client = if *on_death == OnDeath::Kill { system::peer(stream) } else { None };
-        guardian.watch(guest.fd().as_raw_fd(), client).map(Some)
+        guardian.watch(guest.fd(), client).map(Some)
     }
 
     /// A microVM has ended.

@@ -4,7 +4,7 @@ use super::args::Args;
 use super::{PAGE, Problem, Result};
 use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, ErrorKind, Seek, SeekFrom};
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -26,8 +26,8 @@ impl BackingFile {
     }
 
     /// What the library is told of it.
-    pub fn descriptor(&self) -> (RawFd, u64) {
-        (self.file.as_raw_fd(), self.bytes)
+    pub fn descriptor(&self) -> (BorrowedFd<'_>, u64) {
+        (self.file.as_fd(), self.bytes)
     }
 
     /// Its path.

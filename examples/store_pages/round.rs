@@ -10,7 +10,7 @@ use super::times::Times;
 use super::{PAGE, Problem, Result, memory};
 use indicatif::ProgressBar;
 use std::ops::Range;
-use std::os::fd::RawFd;
+use std::os::fd::BorrowedFd;
 use std::time::Instant;
 use zsalloc::{Area, AreaOptions, Codec, CompactBudget, Error, LoadFlags, Patience, Zswap, ZswapOptions, ZswapStats};
 
@@ -21,13 +21,13 @@ const WRITTEN_AT_ONCE: u64 = 256;
 
 /// What the zswap is to be.
 #[derive(Default)]
-pub struct Plan {
+pub struct Plan<'a> {
     /// Most bytes of stored pages, 0: no limit.
     pub limit: u64,
     /// What pages are compressed with.
     pub codec: Codec,
     /// The backing file, and how many bytes it has.
-    pub backing: Option<(RawFd, u64)>,
+    pub backing: Option<(BorrowedFd<'a>, u64)>,
 }
 
 /// What stays until the caller lets it go, with the memory that it has.
@@ -55,7 +55,7 @@ struct Round<'a> {
 }
 
 /// Sends `pages` through a new zswap.
-pub fn round(pages: &[[u8; PAGE]], plan: &Plan, progress: &ProgressBar) -> Result<(Report, Stored)> {
+pub fn round(pages: &[[u8; PAGE]], plan: &Plan<'_>, progress: &ProgressBar) -> Result<(Report, Stored)> {
     let mut round = Round::new(pages, plan, progress)?;
     round.store_all()?;
     round.note("stored")?;
@@ -74,7 +74,7 @@ pub fn round(pages: &[[u8; PAGE]], plan: &Plan, progress: &ProgressBar) -> Resul
 impl<'a> Round<'a> {
     /// Gets all the memory that the round will need and touches it, but for what plain LZ4 fills; then reads what the
     /// process has, then creates the zswap.
-    fn new(pages: &'a [[u8; PAGE]], plan: &Plan, progress: &'a ProgressBar) -> Result<Self> {
+    fn new(pages: &'a [[u8; PAGE]], plan: &Plan<'_>, progress: &'a ProgressBar) -> Result<Self> {
         let no_memory = |_| Problem::Refused("out of memory for the tables of the pages".to_owned());
         let (mut from_file, mut order) = (Vec::new(), Vec::new());
         from_file.try_reserve_exact(pages.len()).map_err(no_memory)?;
@@ -343,7 +343,7 @@ impl<'a> Round<'a> {
 }
 
 /// Creates a zswap with one area, with room for so many pages.
-fn create(pages: usize, plan: &Plan) -> Result<Stored> {
+fn create(pages: usize, plan: &Plan<'_>) -> Result<Stored> {
     let refused = |error: Error| Problem::Refused(format!("the zswap could not be created: {error}"));
     let options = ZswapOptions { max_bytes: plan.limit, codec: plan.codec, ..ZswapOptions::default() };
     let zswap = Zswap::new("store_pages", &options).map_err(refused)?;
@@ -382,9 +382,9 @@ impl Turns {
 mod tests {
     use super::super::random::pages;
     use super::*;
-    use std::os::fd::AsRawFd;
+    use std::os::fd::AsFd;
 
-    fn run(pages: &[[u8; PAGE]], plan: &Plan) -> (Report, Stored) {
+    fn run(pages: &[[u8; PAGE]], plan: &Plan<'_>) -> (Report, Stored) {
         round(pages, plan, &ProgressBar::hidden()).unwrap()
     }
 
@@ -410,14 +410,14 @@ mod tests {
         let path = std::env::temp_dir().join(format!("store_pages-round-{}", std::process::id()));
         let file = std::fs::File::options().read(true).write(true).create_new(true).open(&path).unwrap();
         std::fs::remove_file(&path).unwrap();
-        let backing = Some((file.as_raw_fd(), 4 << 20));
+        let backing = Some((file.as_fd(), 4 << 20));
         let (report, stored) = run(&pages(1000), &Plan { limit: 1 << 20, backing, ..Plan::default() });
         assert_eq!((report.held, report.stopped, report.verified), (1000, None, 1500));
         assert!(report.counts.written_back > 200 && report.limit_hits > 0);
         assert!(report.calls.file_load.unwrap().count as u64 == report.counts.written_back);
         assert!(stored.zswap.stats().unwrap().used_bytes <= 1 << 20);
         // Too small a file: it takes what it has room for, and then no more pages are taken.
-        let small = Plan { limit: 1 << 20, backing: Some((file.as_raw_fd(), 10 << 12)), ..Plan::default() };
+        let small = Plan { limit: 1 << 20, backing: Some((file.as_fd(), 10 << 12)), ..Plan::default() };
         let (report, _stored) = run(&pages(1000), &small);
         assert_eq!(report.counts.written_back, 10);
         assert!(report.held < 1000 && report.verified > report.held as u64);

@@ -5,7 +5,7 @@ use super::memory::Memory;
 use super::{PAGE, Problem, Result};
 use std::fs::{self, File, OpenOptions};
 use std::io::ErrorKind;
-use std::os::fd::AsRawFd;
+use std::os::fd::AsFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use zsalloc::{
@@ -66,7 +66,7 @@ impl Swap {
             error => Problem::Refused(format!("no pager: {error}")),
         })?;
         if let Some(backing) = &backing {
-            let file = (backing.file.as_raw_fd(), args.bytes());
+            let file = (backing.file.as_fd(), args.bytes());
             pager.set_backing_file(Some(file)).map_err(|error| failed("the backing file", error))?;
         }
         Ok(Self { pager, mode: args.mode, _backing: backing })

@@ -6,6 +6,7 @@ use super::{options, zs_pool};
 use crate::os::Uncancelled;
 use crate::pool::Pool;
 use std::ffi::{c_char, c_int};
+use std::os::fd::AsRawFd;
 
 export! {
     /// The version of the library: major << 16 | minor << 8 | patch.
@@ -123,7 +124,7 @@ export! {
     /// Threads: any. Evict callback: allowed. Signal handler: allowed.
     #[unsafe(no_mangle)]
     pub unsafe extern "C" fn zs_pool_fd(pool: *mut zs_pool, fd: *mut c_int) -> c_int {
-        fd.set(pool.fd()?)
+        fd.set(pool.fd()?.as_raw_fd())
     }
 
     /// Stores in *class_size how many bytes an object of `size` bytes really has: it may use them all.

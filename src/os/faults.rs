@@ -31,7 +31,6 @@ impl Faults {
     }
 
     /// What failing calls of this kind say from now on, and how many pages they do before.
-    #[cfg(feature = "uffd")]
     pub fn say(&self, call: Call, errno: i32, pages: u64) {
         self.errno[call as usize].store(errno as u64, Relaxed);
         self.pages[call as usize].store(pages, Relaxed);

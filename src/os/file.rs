@@ -1,30 +1,61 @@
 //! Files of the caller's, which pages are written to.
 
 use super::{Call, Os, Result, Uncancelled, last_errno};
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+
+/// Which file a descriptor is of, and of what kind that is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct FileId {
+    device: u64,
+    inode: u64,
+    kind: u32,
+}
+
+impl FileId {
+    /// Whether it is a file that keeps what is written at each place: a regular file or a block device.
+    pub fn has_places(&self) -> bool {
+        matches!(self.kind, libc::S_IFREG | libc::S_IFBLK)
+    }
+}
+
+/// A descriptor of its own, closed on exec, for the one that C has the number of. EBADF: the number is none.
+pub fn duplicate_number(fd: RawFd) -> Result<OwnedFd> {
+    // SAFETY: a call on a number; what is no descriptor is refused.
+    let own = unsafe { libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, 0) };
+    if own < 0 {
+        return Err(last_errno());
+    }
+    // SAFETY: a descriptor that was just made, and is owned by nobody else.
+    Ok(unsafe { OwnedFd::from_raw_fd(own) })
+}
 
 impl Os {
     /// A descriptor of its own for a file of the caller's, closed on exec.
-    pub fn duplicate(&self, fd: RawFd) -> Result<OwnedFd> {
+    pub fn duplicate(&self, fd: BorrowedFd<'_>) -> Result<OwnedFd> {
         self.may(Call::MemoryFile)?;
-        // SAFETY: a call on a number; what is no descriptor is refused.
-        let own = unsafe { libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, 0) };
-        if own < 0 {
-            return Err(last_errno());
-        }
-        // SAFETY: a descriptor that was just made, and is owned by nobody else.
-        Ok(unsafe { OwnedFd::from_raw_fd(own) })
+        duplicate_number(fd.as_raw_fd())
     }
 
     /// Whether a file is open for reading and writing, and not for appending, which would put all that is written at
     /// its end, whatever the offset.
-    pub fn keeps_what_is_written(&self, fd: &OwnedFd) -> Result<bool> {
+    pub fn keeps_what_is_written(&self, fd: BorrowedFd<'_>) -> Result<bool> {
         // SAFETY: a call on numbers.
         let flags = unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_GETFL) };
         if flags < 0 {
             return Err(last_errno());
         }
         Ok(flags & (libc::O_ACCMODE | libc::O_APPEND) == libc::O_RDWR)
+    }
+
+    /// Which file a descriptor is of. EBADF: of none, it was closed.
+    pub fn file_id(&self, fd: BorrowedFd<'_>) -> Result<FileId> {
+        let mut stat = MaybeUninit::<libc::stat>::uninit();
+        // SAFETY: the place lives through the call, which fills it if it succeeds.
+        super::checked(unsafe { libc::fstat(fd.as_raw_fd(), stat.as_mut_ptr()) })?;
+        // SAFETY: as above.
+        let stat = unsafe { stat.assume_init() };
+        Ok(FileId { device: stat.st_dev as _, inode: stat.st_ino as _, kind: stat.st_mode & libc::S_IFMT })
     }
 
     /// Reads from a file at `offset`, once; fewer bytes than asked are possible.

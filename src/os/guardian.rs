@@ -10,7 +10,7 @@ use super::{Errno, ForkGuard, Os, Result, checked, last_errno};
 use crate::units::PAGE;
 use std::collections::HashSet;
 use std::ops::Range;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::{mem, ptr};
 
 /// What is asked of a guardian.
@@ -160,11 +160,11 @@ impl Keeper {
     }
 
     /// Asks something, and waits for the answer. One thread at a time.
-    pub fn ask(&self, ask: Ask, number: u32, fds: &[RawFd]) -> Result<()> {
+    pub fn ask(&self, ask: Ask, number: u32, fds: &[BorrowedFd<'_>]) -> Result<()> {
         let mut words = Words(ask as u32, number);
         let mut span = libc::iovec { iov_base: (&raw mut words).cast(), iov_len: size_of::<Words>() };
         let mut passed = Passed::of(fds.len());
-        passed.fds.iter_mut().zip(fds).for_each(|(to, from)| *to = *from);
+        passed.fds.iter_mut().zip(fds).for_each(|(to, from)| *to = from.as_raw_fd());
         let bytes = if fds.is_empty() { 0 } else { size_of::<Passed>() - (2 - fds.len()) * size_of::<libc::c_int>() };
         // What counts is rounded up to words, as the system wants it, and that is the size of two.
         let mut message = message(&mut span, &mut passed, if bytes == 0 { 0 } else { size_of::<Passed>() });

@@ -16,7 +16,7 @@ use crate::sync::Ordering::Relaxed;
 use crate::units::PAGE;
 use crate::zswap::{Codec, Snapshot, Zswap, ZswapOptions};
 use serde::Serialize;
-use std::os::fd::RawFd;
+use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
 /// Names a region of a pager. Not used twice by one pager while the region is there.
@@ -186,7 +186,7 @@ impl Pager {
     ///
     /// # Errors
     /// As there.
-    pub fn set_backing_file(&self, file: Option<(RawFd, u64)>) -> Result<()> {
+    pub fn set_backing_file(&self, file: Option<(BorrowedFd<'_>, u64)>) -> Result<()> {
         self.check()?;
         let _signals = Blocked::new();
         self.0.zswap.set_backing_file(file)
@@ -227,7 +227,7 @@ impl Pager {
     /// for the system tells of both in any order: hold a lock of your own around all calls that map, move or unmap, or
     /// remove the region first. By mremap it does not grow, for nobody would serve the tail, nor does it stay mapped
     /// where it was (MREMAP_DONTUNMAP).
-    pub unsafe fn add_region(&self, at: *mut u8, bytes: usize, options: &RegionOptions) -> Result<RegionId> {
+    pub unsafe fn add_region(&self, at: *mut u8, bytes: usize, options: &RegionOptions<'_>) -> Result<RegionId> {
         self.check()?;
         let _signals = Blocked::new();
         let id = self.0.add_region(at as usize, bytes, options)?;
@@ -330,8 +330,8 @@ impl Pager {
     /// a region, and those of its zswap, all of them closed on exec. A program that closes descriptors that it does not
     /// know has to do so before it creates pagers, or in a forked child: without this one, pages that are not in memory
     /// read as zeros.
-    pub fn descriptor(&self) -> RawFd {
-        self.0.uffd.fd()
+    pub fn descriptor(&self) -> BorrowedFd<'_> {
+        self.0.uffd.as_fd()
     }
 
     /// The addresses of the staging range: where it begins, and its bytes.

@@ -3,7 +3,7 @@
 use crate::error::{Error, Result};
 use crate::os::guardian::{Ask, Keeper, may_signal, process};
 use crate::os::{Errno, errno};
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// What becomes of the clients when the process that serves their memory dies.
@@ -72,9 +72,8 @@ impl Guardian {
     /// # Errors
     /// [`Error::NotFound`] if there is no such process. [`Error::System`] with `EPERM` if it may not be killed and
     /// should be. [`Error::NoSpace`] if 4096 are watched already, or the guardian may have no more descriptors.
-    /// [`Error::Io`] if the guardian is no more. [`Error::Forked`] in a child. [`Error::System`] if the descriptor is
-    /// none.
-    pub fn watch(&self, userfaultfd: RawFd, client: Option<i32>) -> Result<WatchId> {
+    /// [`Error::Io`] if the guardian is no more. [`Error::Forked`] in a child.
+    pub fn watch(&self, userfaultfd: BorrowedFd<'_>, client: Option<i32>) -> Result<WatchId> {
         const NONE: Error = Error::NotFound(&"there is no process with the client's number");
         let client = client.map(process).transpose().map_err(|refused| match refused.0 {
             errno::ESRCH => NONE,
@@ -86,7 +85,7 @@ impl Guardian {
         let mut state = self.lock()?;
         let number = state.last.wrapping_add(1);
         match &client {
-            Some(client) => self.ask(Ask::Watch, number, &[userfaultfd, client.as_raw_fd()]),
+            Some(client) => self.ask(Ask::Watch, number, &[userfaultfd, client.as_fd()]),
             None => self.ask(Ask::Watch, number, &[userfaultfd]),
         }?;
         state.last = number;
@@ -134,7 +133,7 @@ impl Guardian {
         Ok(self.state.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn ask(&self, ask: Ask, number: u32, fds: &[RawFd]) -> Result<()> {
+    fn ask(&self, ask: Ask, number: u32, fds: &[BorrowedFd<'_>]) -> Result<()> {
         const GONE: Error = Error::Io(&"the guardian is no more: nobody guards the clients");
         const MOST: Error = Error::NoSpace(&"the guardian watches as many as it can");
         const DESCRIPTORS: Error = Error::NoSpace(&"the guardian may have no more descriptors: see RLIMIT_NOFILE");

@@ -1,7 +1,7 @@
 //! How a pager and its regions are to be.
 
 use crate::zswap::ZswapOptions;
-use std::os::fd::RawFd;
+use std::os::fd::BorrowedFd;
 
 /// Who serves a touch of a page that is not in memory.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -51,7 +51,7 @@ pub struct PagerOptions {
 
 /// How a region is to be. [`Default`]: private anonymous memory, no limits of its own.
 #[derive(Clone, Debug, Default)]
-pub struct RegionOptions {
+pub struct RegionOptions<'a> {
     /// A memory file that the range is a shared mapping of, open for reading and writing, and the offset in it that the
     /// range begins at. The descriptor is duplicated. While the region is there, pages that are not in memory are holes
     /// in the file: other mappings of it read zeros there. [`Removal::Restore`] fills them; unmapping the range without
@@ -64,7 +64,7 @@ pub struct RegionOptions {
     ///
     /// A page that is a part of a huge page leaves memory only if the system can split the huge page. It can't while
     /// somebody has a pin on any part of it: then the page stays, stays charged, and counts as pinned.
-    pub shared: Option<(RawFd, u64)>,
+    pub shared: Option<(BorrowedFd<'a>, u64)>,
     /// Most bytes that its pages may take compressed; 0: no limit of its own.
     pub max_stored_bytes: u64,
     /// Its pages are never written to the backing file.

@@ -23,7 +23,7 @@ const REFUSED: Error = Error::Again(&"the system refuses to bring a page back: t
 
 impl Core {
     /// Puts a range under the pager. Which place it has.
-    pub fn add_region(&self, at: usize, bytes: usize, options: &RegionOptions) -> Result<usize> {
+    pub fn add_region(&self, at: usize, bytes: usize, options: &RegionOptions<'_>) -> Result<usize> {
         const NO_PLACE: Error = Error::NoSpace(&"there are as many regions as the pager was created for");
         if bytes == 0 || !at.is_multiple_of(PAGE) || !bytes.is_multiple_of(PAGE) || at.checked_add(bytes).is_none() {
             return Err(NOT_PAGES);
@@ -61,7 +61,7 @@ impl Core {
         added.map(|()| place).inspect_err(|_| drop(self.places[place].clear()))
     }
 
-    fn memory(&self, options: &RegionOptions) -> Result<Memory> {
+    fn memory(&self, options: &RegionOptions<'_>) -> Result<Memory> {
         const OFFSET: Error = Error::Invalid(&"the offset in the memory file is not one of whole pages");
         let Some((fd, offset)) = options.shared else { return Ok(Memory::Private) };
         if !offset.is_multiple_of(PAGE as u64) {

@@ -453,7 +453,7 @@ impl Pool {
     ///
     /// # Errors
     /// [`Error::NotFound`] if the pool is not in a memory file.
-    pub fn fd(&self) -> Result<std::os::fd::RawFd> {
+    pub fn fd(&self) -> Result<std::os::fd::BorrowedFd<'_>> {
         self.region.fd().ok_or(Error::NotFound(&"the pool is not in a memory file"))
     }
 

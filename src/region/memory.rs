@@ -11,7 +11,7 @@ use crate::os::{Advice, Errno, Kind, Mapping, Os};
 use crate::sync::{AtomicU32, AtomicU64, Leftovers, Lock, Locked, Ordering, Rank};
 use crate::units::{CHUNK, HandleIndex, PAGE, Place, ZspageId};
 use crate::zspage::Zspage;
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 /// Where the memory comes from.
 pub enum Source {
@@ -247,8 +247,8 @@ impl Region {
     }
 
     /// The file descriptor of a pool in a memory file.
-    pub fn fd(&self) -> Option<RawFd> {
-        self.file.as_ref().map(AsRawFd::as_raw_fd)
+    pub fn fd(&self) -> Option<BorrowedFd<'_>> {
+        self.file.as_ref().map(AsFd::as_fd)
     }
 
     /// Lets go of the memory without unmapping it: in a child that never got it.

@@ -187,7 +187,7 @@ impl Region {
     pub fn table_pages(&self) -> u64 {
         0
     }
-    pub fn fd(&self) -> Option<std::os::fd::RawFd> {
+    pub fn fd(&self) -> Option<std::os::fd::BorrowedFd<'_>> {
         None
     }
     pub fn forget(&mut self) {}

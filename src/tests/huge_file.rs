@@ -5,7 +5,7 @@ use crate::os::Os;
 use crate::units::{CHUNK, PAGE};
 use crate::{Backing, CompactBudget, Pool};
 use std::io::Write;
-use std::os::fd::{FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
 const OBJECTS: u64 = 2000;
 const SIZE: usize = 4000;
@@ -15,7 +15,7 @@ const SIZE: usize = 4000;
 fn collapse_and_pin(pool: &Pool) -> Option<[OwnedFd; 2]> {
     let [tables, arena] = pool.region.spans();
     let bytes = arena.end - tables.start;
-    let map = Os::default().map_file(pool.fd().unwrap(), bytes, CHUNK).unwrap();
+    let map = Os::default().map_file(pool.fd().unwrap().as_raw_fd(), bytes, CHUNK).unwrap();
     Os::default().commit(map.base().as_ptr(), bytes).unwrap();
     let mut ends = [0; 2];
     // SAFETY: two numbers can be written.

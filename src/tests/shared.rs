@@ -6,7 +6,7 @@ use crate::units::PAGE;
 use crate::{Backing, Pool, PoolOptions, Result};
 use std::mem::ManuallyDrop;
 use std::ops::Range;
-use std::os::fd::FromRawFd;
+use std::os::fd::{AsRawFd, FromRawFd};
 use std::os::unix::fs::MetadataExt;
 use std::sync::{Arc, OnceLock};
 
@@ -85,7 +85,7 @@ pub fn options(max_bytes: u64, backing: Backing) -> PoolOptions {
 pub fn file_pages(pool: &Pool) -> Option<u64> {
     let fd = pool.fd().ok()?;
     // SAFETY: the pool keeps the descriptor open, and this does not close it.
-    let file = ManuallyDrop::new(unsafe { std::fs::File::from_raw_fd(fd) });
+    let file = ManuallyDrop::new(unsafe { std::fs::File::from_raw_fd(fd.as_raw_fd()) });
     Some(file.metadata().expect("an open file has metadata").blocks() * 512 / PAGE as u64)
 }
 

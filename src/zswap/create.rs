@@ -18,7 +18,7 @@ use crate::pool::options::{MIN_BYTES, PoolOptions};
 use crate::pool::{CompactBudget, Pool};
 use crate::sync::{Lock, Rank};
 use serde::Serialize;
-use std::os::fd::RawFd;
+use std::os::fd::BorrowedFd;
 use std::sync::{Arc, PoisonError};
 
 /// Pages that a shrink writes back of one area before it goes on to the next.
@@ -150,16 +150,18 @@ impl Zswap {
         self.set_backing(writeback.map_or(Backing::None, Backing::Callback))
     }
 
-    /// Lets the library write pages back itself, to the first `bytes` bytes of a file or a block device, which has to
-    /// be open for reading and writing (`O_RDWR`), and never for appending (`O_APPEND`), which would write everything
-    /// to other places. The descriptor is duplicated, and is the caller's to close. Pages that are there are loaded as
-    /// all others, and stay there until they are replaced or removed. None: no file any more.
+    /// Lets the library write pages back itself, to the first `bytes` bytes of a regular file or a block device, which
+    /// has to be open for reading and writing (`O_RDWR`), and never for appending (`O_APPEND`), which would write
+    /// everything to other places. The descriptor is duplicated. Close no descriptor that is not your own: the
+    /// library notices before it writes that its descriptor has become another file's, and writes nothing then. Pages
+    /// on the file are loaded as all others, and stay there until they are replaced or removed. A page is written to
+    /// the lowest place that is free. None: no file any more.
     ///
     /// # Errors
-    /// [`Error::Invalid`] if the descriptor is none or not so, or the bytes are less than a page or more than 16 TiB,
-    /// [`Error::Busy`] while pages are on the file that was set before, [`Error::NoMemory`] if there is none for its
-    /// table.
-    pub fn set_backing_file(&self, file: Option<(RawFd, u64)>) -> Result<()> {
+    /// [`Error::Invalid`] if the file is none of these or is opened otherwise, or the bytes are less than a page or
+    /// more than 16 TiB, [`Error::System`] if the descriptor can't be duplicated, [`Error::Busy`] while pages are on
+    /// the file that was set before, [`Error::NoMemory`] if there is none for its table.
+    pub fn set_backing_file(&self, file: Option<(BorrowedFd<'_>, u64)>) -> Result<()> {
         let backing = match file {
             Some((fd, bytes)) => Backing::File(Arc::new(BackingFile::new(self.0.os.clone(), fd, bytes)?)),
             None => Backing::None,
@@ -190,13 +192,17 @@ impl Zswap {
     ///
     /// # Errors
     /// [`Error::Again`] if none could go now, [`Error::NotFound`] if none is in the pool, [`Error::Invalid`] without a
-    /// callback or a file, [`Error::Forked`] in a child without the pool.
+    /// callback or a file, [`Error::Io`] if the library's descriptor of the file was closed or is another file's now,
+    /// [`Error::Forked`] in a child without the pool.
     pub fn shrink(&self, pages: u64) -> Result<u64> {
         let backing = self.usable_backing()?;
         let (mut written, mut idle) = (0, 0);
+        let mut failure = None;
         while written < pages {
             let Some((turn, count)) = Turn::next(&self.0.areas) else { break };
             let done = turn.area().shrink((pages - written).min(QUANTUM), &backing);
+            // Others say that the area was removed meanwhile.
+            failure = done.err().filter(|error| matches!(error, Error::Io(_))).or(failure);
             let (gone, more) = done.unwrap_or((0, false));
             written += gone;
             idle = if more && gone > 0 { 0 } else { idle + 1 };
@@ -204,7 +210,7 @@ impl Zswap {
                 break;
             }
         }
-        if written > 0 || pages == 0 { Ok(written) } else { Err(self.why_nothing()) }
+        if written > 0 || pages == 0 { Ok(written) } else { Err(failure.unwrap_or_else(|| self.why_nothing())) }
     }
 
     fn usable_backing(&self) -> Result<Backing> {
@@ -287,6 +293,14 @@ impl Zswap {
     pub fn stats_json(&self) -> Result<String> {
         const NO_JSON: Error = Error::Io(&"the statistics could not be written as JSON: this is a bug");
         serde_json::to_string(&self.snapshot()?).map_err(|_| NO_JSON)
+    }
+}
+
+#[cfg(test)]
+impl Zswap {
+    /// The number of the library's own descriptor of the backing file.
+    pub(crate) fn backing_descriptor(&self) -> Option<std::os::fd::RawFd> {
+        self.0.file().map(|file| file.descriptor())
     }
 }
 

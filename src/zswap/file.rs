@@ -9,10 +9,11 @@ use super::codec::AlignedPage;
 use super::entry::Seed;
 use super::load::Read;
 use super::page::read_before_word;
+use super::places::Places;
 use super::word::{FileSlot, Kind, MAX_SLOTS, PageWord};
 use super::writeback::{Claimed, Refusal, Sweep};
 use crate::error::{Error, Result};
-use crate::os::{Errno, Mapping, Os, current_cpu, errno};
+use crate::os::{Errno, FileId, Mapping, Os, current_cpu, errno};
 use crate::sync::{
     AtomicU64, Lock, Locked,
     Ordering::{Acquire, Relaxed, Release},
@@ -20,7 +21,8 @@ use crate::sync::{
 };
 use crate::units::{PAGE, pages_of};
 use crate::word::Field;
-use std::os::fd::{OwnedFd, RawFd};
+use std::mem::ManuallyDrop;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// Pages that are written together.
 const AT_ONCE: usize = 32;
@@ -30,17 +32,23 @@ const READERS: usize = 32;
 const READS: usize = 4;
 
 const UNREADABLE: Error = Error::Io(&"the backing file can't be read");
+const NOT_THE_FILE: Error = Error::Io(
+    &"the library's descriptor of the backing file was closed or is another file's now: close no descriptors that are \
+      not your own",
+);
 
 const CHECK: Field = Field::new(0, 32);
 const GENERATION: Field = Field::new(32, 16);
 
 /// The file, and who is where on it.
 pub struct BackingFile {
-    fd: OwnedFd,
+    fd: ManuallyDrop<OwnedFd>,
+    /// Which file that was when it was set.
+    id: FileId,
     slots: usize,
+    places: Places,
     os: Os,
-    /// A bit for each place that is taken, then a record for each place: check and generation. Then a page for each
-    /// reader.
+    /// The bits of `places`, then a record for each place: check and generation. Then a page for each reader.
     mapping: Mapping,
     free: Lock<Free>,
     lane: Lock<Box<[AlignedPage; AT_ONCE]>>,
@@ -54,8 +62,6 @@ struct Reading<'a> {
 }
 
 struct Free {
-    /// Where to look for the next free place: so neighbours get neighbouring places.
-    cursor: usize,
     taken: usize,
     /// Places from here on were never given out: their part of the table takes no memory.
     fresh: usize,
@@ -66,49 +72,52 @@ unsafe impl Sync for BackingFile {}
 
 impl BackingFile {
     /// The first `bytes` bytes of a file, which are the library's from now on.
-    pub fn new(os: Os, fd: RawFd, bytes: u64) -> Result<Self> {
+    pub fn new(os: Os, fd: BorrowedFd<'_>, bytes: u64) -> Result<Self> {
         const SIZE: Error = Error::Invalid(&"the backing file's bytes have to be 4096 at least, and 16 TiB at most");
-        const NO_FD: Error = Error::Invalid(&"the backing file's descriptor is not one, or can't be duplicated");
         const NO_FILE: Error = Error::Invalid(
             &"the backing file has to be open for reading and writing (O_RDWR), and not for appending (O_APPEND)",
         );
+        const NO_KIND: Error = Error::Invalid(&"the backing file has to be a regular file or a block device");
         const NO_MEMORY: Error = Error::NoMemory(&"there is no memory for the table of the backing file's pages");
         if !(PAGE as u64..=MAX_SLOTS * PAGE as u64).contains(&bytes) {
             return Err(SIZE);
         }
         let slots = (bytes / PAGE as u64) as usize;
-        let fd = os.duplicate(fd).map_err(|_| NO_FD)?;
-        if !os.keeps_what_is_written(&fd).map_err(|_| NO_FD)? {
+        if !os.keeps_what_is_written(fd).map_err(|_| NO_FILE)? {
             return Err(NO_FILE);
         }
-        let bytes = Self::readers_at(slots) + READERS * PAGE;
+        let id = os.file_id(fd).ok().filter(FileId::has_places).ok_or(NO_KIND)?;
+        let fd = os.duplicate(fd).map_err(|errno| Error::system(errno, &"duplicating the backing file"))?;
+        let places = Places::new(slots);
+        let bytes = Self::readers_at(&places, slots) + READERS * PAGE;
         let mapping = os.reserve(bytes, PAGE).map_err(|_| NO_MEMORY)?;
         os.commit(mapping.base().as_ptr(), bytes).map_err(|_| NO_MEMORY)?;
         let pages: Box<[AlignedPage]> = (0..AT_ONCE).map(|_| AlignedPage([0; PAGE])).collect();
         let pages = pages.try_into().unwrap_or_else(|_| unreachable!("as many as were made"));
-        let free = Lock::new(Rank::FileSlots, Free { cursor: 0, taken: 0, fresh: 0 });
+        let free = Lock::new(Rank::FileSlots, Free { taken: 0, fresh: 0 });
         let readers = std::array::from_fn(|_| Lock::new(Rank::Lane, ()));
-        Ok(Self { fd, slots, os, mapping, free, lane: Lock::new(Rank::Lane, pages), readers })
+        let fd = ManuallyDrop::new(fd);
+        Ok(Self { fd, id, slots, places, os, mapping, free, lane: Lock::new(Rank::Lane, pages), readers })
     }
 
-    fn records_at(slots: usize) -> usize {
-        pages_of(slots.div_ceil(64) * size_of::<u64>()) * PAGE
+    fn records_at(places: &Places) -> usize {
+        pages_of(places.words() * size_of::<u64>()) * PAGE
     }
 
-    fn readers_at(slots: usize) -> usize {
-        Self::records_at(slots) + pages_of(slots * size_of::<u64>()) * PAGE
+    fn readers_at(places: &Places, slots: usize) -> usize {
+        Self::records_at(places) + pages_of(slots * size_of::<u64>()) * PAGE
     }
 
     fn bits(&self) -> &[AtomicU64] {
         // SAFETY: the mapping begins with so many words.
-        unsafe { std::slice::from_raw_parts(self.mapping.base().as_ptr().cast(), self.slots.div_ceil(64)) }
+        unsafe { std::slice::from_raw_parts(self.mapping.base().as_ptr().cast(), self.places.words()) }
     }
 
     fn record(&self, slot: u32) -> &AtomicU64 {
         debug_assert!((slot as usize) < self.slots);
         // SAFETY: the records follow the bits, page-aligned; slots come from this file alone.
         unsafe {
-            &*self.mapping.base().as_ptr().add(Self::records_at(self.slots)).cast::<AtomicU64>().add(slot as usize)
+            &*self.mapping.base().as_ptr().add(Self::records_at(&self.places)).cast::<AtomicU64>().add(slot as usize)
         }
     }
 
@@ -120,45 +129,30 @@ impl BackingFile {
     /// Bytes of memory of its tables, and of what it writes from and reads to.
     pub fn table_bytes(&self) -> u64 {
         let touched = self.free.lock().fresh;
-        let tables = pages_of(touched.div_ceil(8)) + pages_of(touched * size_of::<u64>());
+        let tables = self.places.pages_touched(touched) + pages_of(touched * size_of::<u64>());
         (size_of::<[AlignedPage; AT_ONCE]>() + (READERS + tables) * PAGE) as u64
     }
 
-    /// A free place, if there is one.
+    /// The lowest free place, if there is one. So the file grows no further than it has to, neighbours get neighbouring
+    /// places, and where the disk is full those come first that it has room for.
     fn allocate(&self) -> Option<FileSlot> {
         let mut free = self.free.lock();
         if free.taken == self.slots {
             return None;
         }
-        let words = self.bits().len();
-        let from = free.cursor;
-        for step in 0..=words {
-            let word = (from / 64 + step) % words;
-            // Below the cursor only after all others.
-            let below = if step == 0 { (1 << (from % 64)) - 1 } else { 0 };
-            let bits = self.bits()[word].load(Relaxed);
-            let slot = word * 64 + (bits | below).trailing_ones() as usize;
-            if slot < (word + 1) * 64 && slot < self.slots {
-                self.bits()[word].store(bits | 1 << (slot % 64), Relaxed);
-                free.cursor = if slot + 1 == self.slots { 0 } else { slot + 1 };
-                free.taken += 1;
-                free.fresh = free.fresh.max(slot + 1);
-                let generation = GENERATION.get(self.record(slot as u32).load(Relaxed)) as u16;
-                return Some(FileSlot { index: slot as u32, generation });
-            }
-        }
-        None
+        let slot = self.places.take_lowest(self.bits());
+        free.taken += 1;
+        free.fresh = free.fresh.max(slot + 1);
+        let generation = GENERATION.get(self.record(slot as u32).load(Relaxed)) as u16;
+        Some(FileSlot { index: slot as u32, generation })
     }
 
     /// Gives a place back: whoever removed the only word that names it, or never published one.
     pub fn release(&self, slot: FileSlot) {
         let mut free = self.free.lock();
-        let word = &self.bits()[slot.index as usize / 64];
-        let bit = 1 << (slot.index % 64);
-        debug_assert!(word.load(Relaxed) & bit != 0, "a place is given back once");
         // Release pairs with the Acquire in `check_of`: a reader of the new generation does not see the old check.
         self.record(slot.index).store(GENERATION.set(0, u64::from(slot.generation.wrapping_add(1))), Release);
-        word.store(word.load(Relaxed) & !bit, Relaxed);
+        self.places.release(self.bits(), slot.index as usize);
         free.taken -= 1;
     }
 
@@ -172,6 +166,12 @@ impl BackingFile {
         // Acquire pairs with the Release in `note_check`.
         let record = self.record(slot.index).load(Acquire);
         (GENERATION.get(record) == u64::from(slot.generation)).then(|| CHECK.get(record) as u32)
+    }
+
+    /// Whether the descriptor still is that of the file: the program may have closed it, and been given its number for
+    /// another file.
+    fn is_there(&self) -> bool {
+        self.os.file_id(self.fd.as_fd()).is_ok_and(|id| id == self.id)
     }
 
     /// Writes pages to places that follow each other. How many were written whole, and what stopped it.
@@ -195,7 +195,7 @@ impl BackingFile {
         let own = current_cpu() % READERS;
         let free = |at: usize| self.readers[at].try_lock().map(|lock| (at, lock));
         let (at, lock) = (own..READERS).chain(0..own).find_map(free).unwrap_or_else(|| (own, self.readers[own].lock()));
-        let page = Self::readers_at(self.slots) + at * PAGE;
+        let page = Self::readers_at(&self.places, self.slots) + at * PAGE;
         // SAFETY: the readers' pages follow the records, page-aligned; this one is the lock's holder's alone.
         let page = unsafe { &mut *self.mapping.base().as_ptr().add(page).cast() };
         Reading { _lock: lock, page }
@@ -220,19 +220,23 @@ type Placed = (Claimed, FileSlot, usize);
 
 impl AreaState {
     /// Writes back to the library's own file. How many pages went, and whether more may go.
-    pub(super) fn shrink_to_file(&self, call: &Call<'_>, pages: u64, file: &BackingFile) -> (u64, bool) {
+    pub(super) fn shrink_to_file(&self, call: &Call<'_>, pages: u64, file: &BackingFile) -> Result<(u64, bool)> {
         let mut lane = file.lane.lock();
         let mut sweep = Sweep::new(self, true);
         let mut written = 0;
         while written < pages {
+            if !file.is_there() {
+                call.count(|counts| counts.writeback_io += 1);
+                return if written > 0 { Ok((written, false)) } else { Err(NOT_THE_FILE) };
+            }
             let most = (pages - written).min(AT_ONCE as u64) as usize;
             let (count, full) = self.write_some(call, &mut sweep, most, file, &mut lane);
             written += count.unwrap_or(0);
             if full || count.is_none() {
-                return (written, false);
+                return Ok((written, false));
             }
         }
-        (written, true)
+        Ok((written, true))
     }
 
     /// Writes back up to `most` pages together: how many went, none if there was nothing to write or nothing could be
@@ -336,7 +340,8 @@ impl AreaState {
             }
         }
         call.count(|counts| counts.file_read_failures += 1);
-        Err(failure)
+        // What is read from another file says nothing of the page.
+        Err(if file.is_there() { failure } else { NOT_THE_FILE })
     }
 }
 
@@ -355,7 +360,29 @@ impl AreaState {
         let reading = file.reading();
         file.read(slot.index, &mut reading.page.0).map_err(|_| UNREADABLE)?;
         *page = reading.page.0;
-        if check == Some(seed.check(page)) { Ok(()) } else { Err(DAMAGED) }
+        match check == Some(seed.check(page)) {
+            true => Ok(()),
+            false if file.is_there() => Err(DAMAGED),
+            false => Err(NOT_THE_FILE),
+        }
+    }
+}
+
+impl Drop for BackingFile {
+    fn drop(&mut self) {
+        // What has become another file's is not the library's to close.
+        if self.is_there() {
+            // SAFETY: it is dropped once, and used no more.
+            unsafe { ManuallyDrop::drop(&mut self.fd) };
+        }
+    }
+}
+
+#[cfg(test)]
+impl BackingFile {
+    /// The number of the library's own descriptor.
+    pub fn descriptor(&self) -> std::os::fd::RawFd {
+        std::os::fd::AsRawFd::as_raw_fd(&*self.fd)
     }
 }
 

@@ -26,6 +26,7 @@
 //! | `turn` | an area's turn in a shrink of all |
 //! | `waiting` | who may wait for a writeback |
 //! | `writeback`, `claims`, `file` | the clock hand; the callback, the pull, the library's own file |
+//! | `places` | which places of that file are taken, and the lowest that is free |
 //! | `recompress` | stronger codecs for what stayed cold |
 //! | `shared`, `options` | what the areas share; how it is to be |
 
@@ -52,6 +53,8 @@ pub mod limit;
 mod load;
 #[cfg(not(loom))]
 mod options;
+#[cfg(not(loom))]
+mod places;
 #[cfg(not(loom))]
 mod recompress;
 #[cfg(not(loom))]

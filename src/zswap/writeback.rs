@@ -194,7 +194,7 @@ impl AreaState {
         match backing {
             Backing::None => Ok((0, false)),
             Backing::Callback(callback) => Ok(self.shrink_by(&call, pages, callback.as_ref())),
-            Backing::File(file) => Ok(self.shrink_to_file(&call, pages, file)),
+            Backing::File(file) => self.shrink_to_file(&call, pages, file),
         }
     }
 
@@ -297,8 +297,8 @@ impl Area {
     ///
     /// # Errors
     /// [`Error::Again`] if none could go now, [`Error::NotFound`] if none is in the pool, [`Error::Invalid`] without a
-    /// callback or a file, or if the area was removed, or is never written back; [`Error::Forked`] in a child without
-    /// the pool.
+    /// callback or a file, or if the area was removed, or is never written back; [`Error::Io`] if the library's
+    /// descriptor of the file was closed or is another file's now, [`Error::Forked`] in a child without the pool.
     pub fn shrink(&self, pages: u64) -> Result<u64> {
         const NO_BACKING: Error = Error::Invalid(&"the zswap has neither a writeback callback nor a backing file");
         const NOTHING: Error = Error::NotFound(&"no page of the area is in the pool");

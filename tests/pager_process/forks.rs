@@ -2,7 +2,7 @@
 
 use crate::processes::{PAGE, end_of, in_child};
 use crate::{BUS, Fixture, GOOD, PAGES, SEGV, Test, exit, options, touch};
-use std::os::fd::AsRawFd;
+use std::os::fd::AsFd;
 use zsalloc::{Codec, CompactBudget, Duty, Error, FaultMode, Pager, RegionId, RegionOptions, Removal};
 
 /// The tests.
@@ -45,7 +45,7 @@ fn refuses_everything(pager: &Pager, region: RegionId, at: *mut u8) {
     refused("set_pool_limit", pager.set_pool_limit(1 << 20));
     refused("set_codec", pager.set_codec(Codec::Zstd(3)));
     let file = std::fs::File::open("/proc/self/exe").unwrap();
-    refused("set_backing_file", pager.set_backing_file(Some((file.as_raw_fd(), 1 << 20))));
+    refused("set_backing_file", pager.set_backing_file(Some((file.as_fd(), 1 << 20))));
     refused("write_back", pager.write_back(1));
     refused("compact", pager.compact(&CompactBudget::default()));
     // SAFETY: it is refused; that is what is tested.

@@ -4,7 +4,7 @@ use crate::processes::{Memory, PAGE};
 use crate::{BUS, Fixture, GOOD, PAGES, RESIDENT, Test, exit, options, touch};
 use std::fs::File;
 use std::io::Write;
-use std::os::fd::{AsRawFd, FromRawFd};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd};
 use std::os::unix::fs::FileExt;
 use zsalloc::{Error, FaultMode, Guardian, OnDeath, Pager};
 
@@ -139,7 +139,7 @@ fn disk() -> File {
 fn a_damaged_page(mode: FaultMode) -> (Fixture, usize) {
     let disk = disk();
     let pager = Pager::new("damage", &options(mode)).unwrap();
-    pager.set_backing_file(Some((disk.as_raw_fd(), (PAGES * PAGE) as u64))).unwrap();
+    pager.set_backing_file(Some((disk.as_fd(), (PAGES * PAGE) as u64))).unwrap();
     let fixture = Fixture::of(pager, mode);
     while fixture.pager.snapshot().unwrap().zswap.zswap.used_bytes > 0 {
         fixture.pager.write_back(PAGES as u64).unwrap();

@@ -2,7 +2,7 @@
 
 use crate::World;
 use std::fs::File;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::sync::{Mutex, MutexGuard, RwLock};
 use zsalloc::{PAGE_SIZE, RegionId, RegionOptions, Removal};
 
@@ -85,7 +85,7 @@ impl Memory {
     }
 
     fn add(&self, world: &World) -> Option<RegionId> {
-        let shared = self.file.as_ref().map(|file| (file.as_raw_fd(), 0));
+        let shared = self.file.as_ref().map(|file| (file.as_fd(), 0));
         let options = RegionOptions { shared, ..RegionOptions::default() };
         // SAFETY: the memory is used through this range alone, and unmapped after the region was removed.
         unsafe { world.pager.add_region(self.base as *mut u8, self.bytes(), &options) }.ok()

@@ -8,6 +8,7 @@ use crate::capi::export::export;
 use crate::capi::options;
 use crate::pager::Pager;
 use std::ffi::{c_char, c_int};
+use std::os::fd::AsRawFd;
 
 export! {
     /// Creates a pager, without regions, and stores it in *pager. With ZSPAGER_FAULT_SIGBUS the first
@@ -131,6 +132,6 @@ export! {
     /// Threads: any. Callbacks: allowed.
     #[unsafe(no_mangle)]
     pub unsafe extern "C" fn zspager_descriptor(pager: *mut zspager, fd: *mut c_int) -> c_int {
-        fd.set(pager.descriptor())
+        fd.set(pager.descriptor().as_raw_fd())
     }
 }

@@ -8,7 +8,9 @@ use super::types::{
 use crate::capi::structs::Received;
 use crate::capi::swap::options::convert_unnamed;
 use crate::error::{Error, Result};
+use crate::os;
 use crate::pager::{Duty, FaultMode, PagerOptions, RegionOptions, Removal};
+use std::os::fd::{BorrowedFd, OwnedFd};
 
 const RESERVED: Error = Error::Invalid(&"a reserved field of the options is not 0");
 
@@ -45,26 +47,41 @@ pub unsafe fn convert(received: &Received<zspager_options>) -> Result<PagerOptio
     })
 }
 
-/// The options of a region, if they are right.
-pub fn convert_region(received: &Received<zspager_region_options>) -> Result<RegionOptions> {
+/// The options of a region, if they agree with each other.
+fn checked_region(received: &Received<zspager_region_options>) -> Result<&zspager_region_options> {
     const FLAG: Error = Error::Invalid(&"the region's options have a flag that does not exist");
     const UNASKED: Error = Error::Invalid(&"shared_fd and shared_offset are for ZSPAGER_REGION_SHARED");
     let options = received.all()?;
-    let has = |flag: u32| options.flags & flag != 0;
     if options.reserved != [0; 4] {
         return Err(RESERVED);
     }
-    if has(!(ZSPAGER_REGION_SHARED | ZSPAGER_REGION_NO_WRITEBACK)) {
+    if options.flags & !(ZSPAGER_REGION_SHARED | ZSPAGER_REGION_NO_WRITEBACK) != 0 {
         return Err(FLAG);
     }
-    let shared = (options.shared_fd, options.shared_offset);
-    if !has(ZSPAGER_REGION_SHARED) && shared != (0, 0) {
-        return Err(UNASKED);
+    let unnamed = (options.shared_fd, options.shared_offset) == (0, 0);
+    if options.flags & ZSPAGER_REGION_SHARED == 0 && !unnamed { Err(UNASKED) } else { Ok(options) }
+}
+
+/// A descriptor of the library's own for the memory file that a region's options name, if they name one.
+pub fn memory_file(received: &Received<zspager_region_options>) -> Result<Option<OwnedFd>> {
+    let options = checked_region(received)?;
+    if options.flags & ZSPAGER_REGION_SHARED == 0 {
+        return Ok(None);
     }
+    let own = os::duplicate_number(options.shared_fd);
+    own.map(Some).map_err(|errno| Error::system(errno, &"duplicating the memory file"))
+}
+
+/// The options of a region, if they agree with each other; `file` is its [`memory_file`].
+pub fn convert_region<'a>(
+    received: &Received<zspager_region_options>,
+    file: Option<BorrowedFd<'a>>,
+) -> Result<RegionOptions<'a>> {
+    let options = checked_region(received)?;
     Ok(RegionOptions {
-        shared: has(ZSPAGER_REGION_SHARED).then_some(shared),
+        shared: file.map(|file| (file, options.shared_offset)),
         max_stored_bytes: options.max_stored_bytes,
-        no_writeback: has(ZSPAGER_REGION_NO_WRITEBACK),
+        no_writeback: options.flags & ZSPAGER_REGION_NO_WRITEBACK != 0,
     })
 }
 

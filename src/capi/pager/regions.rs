@@ -1,12 +1,14 @@
 //! Regions: adding and removing them, holding and discarding parts.
 
-use super::options::{convert_region, removal};
+use super::options::{convert_region, memory_file, removal};
 use super::types::zspager_region_options;
 use super::zspager;
 use crate::capi::export::export;
 use crate::error::{Error, Result};
+use crate::os::Uncancelled;
 use crate::pager::RegionId;
 use std::ffi::{c_int, c_void};
+use std::os::fd::AsFd;
 
 export! {
     /// Adds a region, and stores its number, which is never 0, in *region: `bytes` bytes of memory, in
@@ -45,8 +47,12 @@ export! {
         region: *mut u64,
     ) -> c_int {
         let memory = memory.room_for(usize::MAX)?;
+        // A descriptor is closed when this returns, where a thread could be cancelled.
+        let _whole = Uncancelled::new();
+        let file = memory_file(&options)?;
+        let options = convert_region(&options, file.as_ref().map(AsFd::as_fd))?;
         // SAFETY: the caller keeps to what the header says of memory of regions.
-        let added = unsafe { pager.add_region(memory, bytes, &convert_region(&options)?) }?;
+        let added = unsafe { pager.add_region(memory, bytes, &options) }?;
         region.set(added.0 as u64 + 1)
     }
 

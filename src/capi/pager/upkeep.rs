@@ -4,7 +4,10 @@ use super::zspager;
 use crate::capi::export::export;
 use crate::capi::structs::zs_compact_budget;
 use crate::capi::swap::options::codec as codec_of;
+use crate::capi::swap::writeback::backing_file;
+use crate::os::Uncancelled;
 use std::ffi::c_int;
+use std::os::fd::AsFd;
 
 export! {
     /// Sets the limit: how many bytes of pages of regions and the staging range may be in memory; 0: no
@@ -71,20 +74,23 @@ export! {
     /// Sets the file that compressed pages are written to when the pool is full, or none any more, as
     /// zswap_set_backing_file().
     ///
-    /// fd, bytes: as there: a file or a block device, opened with O_RDWR and without O_APPEND, and its
-    ///     first `bytes` bytes. -1 and 0: no file any more.
+    /// fd, bytes: as there: a regular file or a block device, opened with O_RDWR and without O_APPEND,
+    ///     and its first `bytes` bytes. -1 and 0: no file any more.
     ///
     /// Errors:
-    /// -EINVAL: pager is NULL, the descriptor is none or is opened otherwise, or bytes is less than 4096
-    ///     or more than 16 TiB, or not 0 with -1.
+    /// -EINVAL: pager is NULL, the descriptor is none, is opened otherwise, or is not one of a regular
+    ///     file or a block device, or bytes is less than 4096 or more than 16 TiB, or not 0 with -1.
     /// -EBUSY: pages are on the file that was set before, or are being written to it.
+    /// -EMFILE: the process may have no more descriptors.
     /// -ENOMEM: there is no memory for its table, of some 8 bytes a page.
     /// -EPERM: this process is a forked child.
     ///
     /// Threads: any. Callbacks: not allowed.
     #[unsafe(no_mangle)]
     pub unsafe extern "C" fn zspager_set_backing_file(pager: *mut zspager, fd: i32, bytes: u64) -> c_int {
-        pager.set_backing_file(if (fd, bytes) == (-1, 0) { None } else { Some((fd, bytes)) })
+        // A descriptor is closed when this returns, where a thread could be cancelled.
+        let _whole = Uncancelled::new();
+        pager.set_backing_file(backing_file(fd, bytes)?.as_ref().map(|(file, bytes)| (file.as_fd(), *bytes)))
     }
 
     /// Writes compressed pages that were not used lately to the backing file, until `pages` pages have
@@ -94,6 +100,8 @@ export! {
     /// -EINVAL: pager or written is NULL, or there is no backing file.
     /// -EAGAIN: no page could go now: the file is full or fails, or pages are in use. In the JSON of
     ///     zspager_stats_json() the zswap's writeback_no_space and writeback_io tell which.
+    /// -EIO: the library's descriptor of the backing file was closed, or is another file's now. Nothing
+    ///     was written.
     /// -ENOENT: no page is in the pool.
     /// -EPERM: this process is a forked child.
     ///

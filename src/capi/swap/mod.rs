@@ -7,4 +7,4 @@ mod pointers;
 pub(super) mod stats;
 pub(super) mod types;
 mod upkeep;
-mod writeback;
+pub(super) mod writeback;

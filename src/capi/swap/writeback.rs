@@ -5,9 +5,10 @@ use super::types::{ZSWAP_PAGE_SIZE, zswap_claim, zswap_writeback_fn};
 use crate::capi::export::export;
 use crate::capi::{zswap, zswap_area};
 use crate::error::Error;
-use crate::os::{Uncancelled, errno};
+use crate::os::{self, Uncancelled, errno};
 use crate::zswap::{Area, Claim, Refusal, Writeback};
 use std::ffi::{c_int, c_void};
+use std::os::fd::{AsFd, OwnedFd};
 use std::ptr::NonNull;
 use std::slice;
 use std::sync::Arc;
@@ -40,22 +41,25 @@ export! {
         zswap.set_writeback(callback)
     }
 
-    /// Lets the library itself write pages back, to the first `bytes` bytes of a file that is open for
-    /// reading and writing, or of a block device, which are the library's from then on. A page that is
-    /// there is loaded, replaced and removed as every other, and stays there until it is replaced or
-    /// removed, also when it is loaded. What is on the file means nothing without this zswap: it is not
-    /// kept from run to run. Takes the place of a callback. As with every write, one past RLIMIT_FSIZE
-    /// raises SIGXFSZ, which ends a program that does not ignore it.
+    /// Lets the library itself write pages back, to the first `bytes` bytes of a regular file or a block
+    /// device, which are the library's from then on. A page goes to the lowest place of the file that is
+    /// free. A page on the file is loaded, replaced and removed as every other, and stays there until it
+    /// is replaced or removed, also when it is loaded. What is on the file means nothing without this
+    /// zswap: it is not kept from run to run. Takes the place of a callback. As with every write, one
+    /// past RLIMIT_FSIZE raises SIGXFSZ, which ends a program that does not ignore it.
     ///
     /// fd: the descriptor, opened with O_RDWR and without O_APPEND, which must not be set later either:
-    ///     all would be written to other places. It is duplicated: the caller may close it. -1, with
+    ///     all would be written to other places. It is duplicated: the caller may close it, but must
+    ///     not close the duplicate, as by closefrom(). Before it writes the library looks whether the
+    ///     duplicate still is a descriptor of this file, and writes nothing if it is not. -1, with
     ///     bytes 0: no file any more.
     ///
     /// Errors:
-    /// -EINVAL: zswap is NULL, the descriptor is none or is opened otherwise, or bytes is less than 4096
-    ///     or more than 16 TiB, or not 0 with -1. Whether the file can be written shows when a shrink
-    ///     tries it.
+    /// -EINVAL: zswap is NULL, the descriptor is none, is opened otherwise, or is not one of a regular
+    ///     file or a block device, or bytes is less than 4096 or more than 16 TiB, or not 0 with -1.
+    ///     Whether the file can be written shows when a shrink tries it.
     /// -EBUSY: pages are on the file that was set before, or are being written to it.
+    /// -EMFILE: the process may have no more descriptors.
     /// -ENOMEM: there is no memory for its table, of some 8 bytes a page.
     /// -EPERM: this process is a forked child that did not get the pool.
     ///
@@ -63,7 +67,7 @@ export! {
     #[unsafe(no_mangle)]
     pub unsafe extern "C" fn zswap_set_backing_file(zswap: *mut zswap, fd: i32, bytes: u64) -> c_int {
         let _whole = Uncancelled::new();
-        zswap.set_backing_file(if (fd, bytes) == (-1, 0) { None } else { Some((fd, bytes)) })
+        zswap.set_backing_file(backing_file(fd, bytes)?.as_ref().map(|(file, bytes)| (file.as_fd(), *bytes)))
     }
 
     /// Writes back pages that were not used lately, of all areas in turn, until `pages` pages have left
@@ -77,6 +81,8 @@ export! {
     /// Errors:
     /// -EINVAL: zswap or written is NULL, or there is neither a callback nor a backing file.
     /// -EAGAIN: no page could go now: the callback refused, the file is full, or pages are in use.
+    /// -EIO: the library's descriptor of the backing file was closed, or is another file's now. Nothing
+    ///     was written.
     /// -ENOENT: no page is in the pool.
     /// -EPERM: this process is a forked child that did not get the pool.
     ///
@@ -93,7 +99,7 @@ export! {
     /// Errors:
     /// -EINVAL: area or written is NULL, there is neither a callback nor a backing file, or the area
     ///     has ZSWAP_AREA_NO_WRITEBACK.
-    /// -EAGAIN, -ENOENT, -EPERM: as zswap_shrink(), of this area.
+    /// -EAGAIN, -EIO, -ENOENT, -EPERM: as zswap_shrink(), of this area.
     ///
     /// Threads: as zswap_shrink(). Callbacks: allowed.
     #[unsafe(no_mangle)]
@@ -221,6 +227,19 @@ export! {
         unsafe { gone.tell(0, removed.into()) };
         Ok(())
     }
+}
+
+/// The backing file that C has the number of, with a descriptor of the library's own; none for -1 and 0.
+pub fn backing_file(fd: c_int, bytes: u64) -> crate::error::Result<Option<(OwnedFd, u64)>> {
+    const NO_FD: Error = Error::Invalid(&"the backing file's descriptor is none");
+    if (fd, bytes) == (-1, 0) {
+        return Ok(None);
+    }
+    let own = os::duplicate_number(fd).map_err(|errno| match errno.0 {
+        errno::EBADF => NO_FD,
+        _ => Error::system(errno, &"duplicating the backing file"),
+    })?;
+    Ok(Some((own, bytes)))
 }
 
 /// What an error number means for a page that was to be written.

@@ -7,7 +7,7 @@ use crate::os::Os;
 use crate::pager::{Duty, FaultMode, PagerCounts, PagerOptions};
 use crate::units::PAGE;
 use crate::zswap::{Codec, ZswapOptions};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::thread;
 
@@ -41,7 +41,7 @@ impl Fixture {
         let options = PagerOptions { zswap, evict_in_place, ..limited(LIMIT, mode) };
         let running = Running::new(&options, duties);
         if let Some(file) = file {
-            running.pager.set_backing_file(Some((file.as_raw_fd(), bytes_of(file)))).unwrap();
+            running.pager.set_backing_file(Some((file.as_fd(), bytes_of(file)))).unwrap();
         }
         let memory = Memory::new(PAGES);
         running.add(&memory);

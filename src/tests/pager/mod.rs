@@ -27,7 +27,7 @@ mod writers;
 use crate::os::Os;
 use crate::pager::{Duty, FaultMode, Pager, PagerOptions, RegionId, RegionOptions, Removal};
 use crate::units::PAGE;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::ptr::NonNull;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -101,8 +101,8 @@ impl Memory {
     }
 
     /// How it is put under a pager.
-    pub fn options(&self) -> RegionOptions {
-        let shared = self.file.as_ref().map(|file| (file.as_raw_fd(), self.offset as u64));
+    pub fn options(&self) -> RegionOptions<'_> {
+        let shared = self.file.as_ref().map(|file| (file.as_fd(), self.offset as u64));
         RegionOptions { shared, ..RegionOptions::default() }
     }
 

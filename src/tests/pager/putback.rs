@@ -60,7 +60,7 @@ fn put(running: &Running, at: *mut u8, page: &[u8; PAGE]) -> Result<(), i32> {
     let mode = u64::from(raw::UFFDIO_COPY_MODE_DONTWAKE);
     let mut argument = raw::uffdio_copy { dst: at as u64, src: page.as_ptr() as u64, len: PAGE as u64, mode, copy: 0 };
     // SAFETY: the argument is what this ioctl takes.
-    let done = unsafe { libc::ioctl(running.pager.descriptor(), COPY as _, &raw mut argument) };
+    let done = unsafe { libc::ioctl(running.pager.descriptor().as_raw_fd(), COPY as _, &raw mut argument) };
     if done == 0 { Ok(()) } else { Err(std::io::Error::last_os_error().raw_os_error().unwrap()) }
 }
 

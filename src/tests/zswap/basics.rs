@@ -2,7 +2,7 @@
 
 use super::{compressible, load, noise, with_area};
 use crate::{AreaOptions, Claim, Codec, CompactBudget, Error, LoadFlags, PAGE_SIZE, Patience, Zswap, ZswapOptions};
-use std::os::fd::AsRawFd;
+use std::os::fd::AsFd;
 use std::sync::{Arc, Mutex};
 
 #[test]
@@ -104,7 +104,7 @@ fn limits_hold_and_shrinking_makes_room() {
 fn the_library_writes_to_its_own_file() {
     let (zswap, area) = with_area(10_000, &ZswapOptions::default());
     let file = tempfile();
-    zswap.set_backing_file(Some((file.as_raw_fd(), 300 * PAGE_SIZE as u64))).unwrap();
+    zswap.set_backing_file(Some((file.as_fd(), 300 * PAGE_SIZE as u64))).unwrap();
     drop(file);
     let pages: Vec<_> = (0..400).map(compressible).collect();
     area.store_pages(0, &pages).unwrap();

@@ -1,12 +1,12 @@
 //! The library's own file: whatever the device does, nothing is lost.
 
 use super::{PageBytes, Until, compressible, load, noise, take, with_area};
-use crate::os::{Call, Os, faults::Faults};
+use crate::os::{Call, Os, errno, faults::Faults};
 use crate::tests::shared::number;
 use crate::zswap::word::{Kind, PageWord};
-use crate::{Area, AreaOptions, Claim, Codec, Error, LoadFlags, PAGE_SIZE, Patience, Zswap, ZswapOptions};
+use crate::{Area, AreaOptions, Claim, Codec, Counts, Error, LoadFlags, PAGE_SIZE, Patience, Zswap, ZswapOptions};
 use std::fs::{File, OpenOptions};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
@@ -17,7 +17,7 @@ fn file() -> File {
 }
 
 fn set(zswap: &Zswap, file: &File, pages: u64) {
-    zswap.set_backing_file(Some((file.as_raw_fd(), pages * PAGE_SIZE as u64))).unwrap();
+    zswap.set_backing_file(Some((file.as_fd(), pages * PAGE_SIZE as u64))).unwrap();
 }
 
 /// A zswap whose system calls can be made to fail, with this file, and pages.
@@ -116,7 +116,7 @@ fn a_read_that_fails_keeps_the_page() {
 fn descriptors_that_keep_no_pages() {
     let zswap = Zswap::new("test", &ZswapOptions::default()).unwrap();
     let refused = |what: &str, fd: OwnedFd| {
-        let set = zswap.set_backing_file(Some((fd.as_raw_fd(), 1 << 20)));
+        let set = zswap.set_backing_file(Some((fd.as_fd(), 1 << 20)));
         assert!(matches!(set, Err(Error::Invalid(_))), "{what}: {set:?}");
     };
     let folder = std::env::temp_dir().join(format!("zsalloc-descriptors-{}", std::process::id()));
@@ -132,12 +132,12 @@ fn descriptors_that_keep_no_pages() {
     refused("the end of a pipe that is read", reader.into());
     refused("the end of a pipe that is written", writer.into());
     let most = 16 << 40;
-    let set = zswap.set_backing_file(Some((file.as_raw_fd(), most + 1)));
+    let set = zswap.set_backing_file(Some((file.as_fd(), most + 1)));
     assert!(matches!(set, Err(Error::Invalid(_))), "{set:?}");
     // Its table may be more than the system grants.
-    let set = zswap.set_backing_file(Some((file.as_raw_fd(), most)));
+    let set = zswap.set_backing_file(Some((file.as_fd(), most)));
     assert!(matches!(set, Ok(()) | Err(Error::NoMemory(_))), "{set:?}");
-    zswap.set_backing_file(Some((file.as_raw_fd(), 1 << 20))).unwrap();
+    zswap.set_backing_file(Some((file.as_fd(), 1 << 20))).unwrap();
     std::fs::remove_dir_all(&folder).unwrap();
 }
 
@@ -164,32 +164,24 @@ fn a_full_file_and_places_that_come_free() {
 }
 
 #[test]
-fn a_device_without_room() {
-    let full = OpenOptions::new().read(true).write(true).open("/dev/full").unwrap();
-    let (_, zswap, area) = with_faults(&full, 300, 100);
-    assert!(matches!(zswap.shrink(100), Err(Error::Again(_))));
-    assert!(area.stats().unwrap().counts.writeback_no_space > 0, "ENOSPC");
-    assert_all(&zswap, &area, 100);
-    end(&zswap, &area);
-}
-
-#[test]
-fn a_device_that_refuses() {
-    // It has no places.
-    let (socket, _other) = std::os::unix::net::UnixStream::pair().unwrap();
-    let socket = File::from(OwnedFd::from(socket));
-    let (_, zswap, area) = with_faults(&socket, 300, 100);
-    assert!(matches!(zswap.shrink(100), Err(Error::Again(_))));
-    assert!(area.stats().unwrap().counts.writeback_io > 0);
-    assert_all(&zswap, &area, 100);
-    end(&zswap, &area);
-    // Pages go, and nothing comes back.
-    let sink = OpenOptions::new().read(true).write(true).open("/dev/null").unwrap();
-    set(&zswap, &sink, 300);
-    area.store(1, &page(1)).unwrap();
-    assert_eq!(zswap.shrink(1), Ok(1));
-    assert!(matches!(load(&area, 1), Err(Error::Io(_))));
-    end(&zswap, &area);
+fn a_file_that_refuses_every_write_keeps_no_page() {
+    type Count = fn(&Counts) -> u64;
+    let cases: [(i32, Count); 4] = [
+        (errno::ENOSPC, |counts| counts.writeback_no_space),
+        (errno::EIO, |counts| counts.writeback_io),
+        (errno::EPERM, |counts| counts.writeback_io),
+        (errno::EAGAIN, |counts| counts.writeback_again),
+    ];
+    for (refusal, count) in cases {
+        let file = file();
+        let (faults, zswap, area) = with_faults(&file, 300, 100);
+        faults.say(Call::Write, refusal, 0);
+        faults.fail(Call::Write, 1, 0);
+        assert!(matches!(zswap.shrink(100), Err(Error::Again(_))), "{refusal}");
+        assert!(count(&area.stats().unwrap().counts) > 0, "{refusal}");
+        assert_all(&zswap, &area, 100);
+        end(&zswap, &area);
+    }
 }
 
 /// Writes end in the middle of a page: those before it are there, the others stay in the pool.

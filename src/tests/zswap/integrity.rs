@@ -4,7 +4,7 @@ use super::{PageBytes, compressible, load, noise, take, with_area, with_disk};
 use crate::os::Os;
 use crate::{Area, AreaOptions, Codec, Error, LoadFlags, PAGE_SIZE, Patience, Zswap, ZswapOptions};
 use std::fs::File;
-use std::os::fd::AsRawFd;
+use std::os::fd::AsFd;
 use std::os::unix::fs::FileExt;
 
 const BEFORE: u8 = 0x3c;
@@ -159,7 +159,7 @@ fn file() -> File {
 fn exchanged_file_pages_are_told_apart() {
     let (zswap, one) = with_area(1 << 34, &ZswapOptions::default());
     let file = file();
-    zswap.set_backing_file(Some((file.as_raw_fd(), 1 << 20))).unwrap();
+    zswap.set_backing_file(Some((file.as_fd(), 1 << 20))).unwrap();
     let (other, offsets) = twins(&zswap, &one);
     one.store(77, &compressible(9)).unwrap();
     assert_eq!(zswap.shrink(1000), Ok(2 * offsets.len() as u64 + 1));
@@ -174,7 +174,7 @@ fn exchanged_file_pages_are_told_apart() {
 fn every_byte_of_a_file_page() {
     let (zswap, area) = with_area(100, &ZswapOptions::default());
     let file = file();
-    zswap.set_backing_file(Some((file.as_raw_fd(), 16 * PAGE_SIZE as u64))).unwrap();
+    zswap.set_backing_file(Some((file.as_fd(), 16 * PAGE_SIZE as u64))).unwrap();
     area.store(0, &compressible(1)).unwrap();
     area.store(1, &noise(2)).unwrap();
     assert_eq!(zswap.shrink(2), Ok(2));

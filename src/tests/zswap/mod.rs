@@ -9,6 +9,7 @@ mod integrity;
 mod limits;
 mod matrix;
 mod model;
+mod places;
 mod races;
 mod stats;
 mod turns;

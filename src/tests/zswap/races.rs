@@ -9,7 +9,7 @@ use crate::tests::shared::{Rng, number, pattern};
 use crate::{
     Area, AreaOptions, Claim, Codec, CompactBudget, Error, LoadFlags, PAGE_SIZE, Patience, Refusal, Zswap, ZswapOptions,
 };
-use std::os::fd::AsRawFd;
+use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -350,6 +350,6 @@ fn races_with_a_disk() {
 fn races_with_a_file() {
     let scene = Scene::new(&ZswapOptions { max_bytes: 2 << 20, ..ZswapOptions::default() }, false);
     let file = Os::default().memory_file("backing", 0, false).unwrap();
-    scene.zswap.set_backing_file(Some((file.as_raw_fd(), PAGES * PAGE_SIZE as u64))).unwrap();
+    scene.zswap.set_backing_file(Some((file.as_fd(), PAGES * PAGE_SIZE as u64))).unwrap();
     run(&scene);
 }

@@ -3,7 +3,7 @@
 use super::{Until, WATCHDOG, compressible, with_area};
 use crate::os::Os;
 use crate::{Area, AreaOptions, Error, PAGE_SIZE, Refusal, ZswapOptions};
-use std::os::fd::AsRawFd;
+use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -13,7 +13,7 @@ use std::time::Instant;
 fn no_shrink_has_a_handle_of_an_area_that_was_removed() {
     let (zswap, other) = with_area(8, &ZswapOptions::default());
     let file = Os::default().memory_file("backing", 0, false).unwrap();
-    zswap.set_backing_file(Some((file.as_raw_fd(), 64 * PAGE_SIZE as u64))).unwrap();
+    zswap.set_backing_file(Some((file.as_fd(), 64 * PAGE_SIZE as u64))).unwrap();
     other.store(0, &compressible(1)).unwrap();
     let stop = AtomicBool::new(false);
     thread::scope(|threads| {

@@ -12,7 +12,7 @@ use crate::{
 };
 use std::collections::VecDeque;
 use std::fs::File;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, FromRawFd};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 /// Steps that are told when one fails.
@@ -228,7 +228,7 @@ impl Run {
             BackingKind::Callback => zswap.set_writeback(Some(callback(&shared))),
             BackingKind::File(pages) => {
                 let file = open_file(pages);
-                zswap.set_backing_file(Some((file.as_raw_fd(), pages * PAGE_SIZE as u64)))
+                zswap.set_backing_file(Some((file.as_fd(), pages * PAGE_SIZE as u64)))
             }
         };
         match result {
@@ -336,8 +336,9 @@ impl Run {
             Wrong::RemovedArea => removed.map_or(Err(Error::Invalid(&"no area was removed yet")), refused_removed),
             Wrong::NoPages => zswap.add_area(0, &AreaOptions::default()).map(drop),
             Wrong::BadFile => {
-                assert!(matches!(zswap.set_backing_file(Some((-1, 1 << 20))), Err(Error::Invalid(_))));
-                zswap.set_backing_file(Some((0, PAGE_SIZE as u64 - 1)))
+                let device = File::options().read(true).write(true).open("/dev/null").expect("there is such a device");
+                assert!(matches!(zswap.set_backing_file(Some((device.as_fd(), 1 << 20))), Err(Error::Invalid(_))));
+                zswap.set_backing_file(Some((device.as_fd(), PAGE_SIZE as u64 - 1)))
             }
         };
         assert!(matches!(result, Err(Error::Invalid(_))), "{wrong:?}: {result:?}");
@@ -391,12 +392,18 @@ impl Run {
     }
 }
 
-/// A file to write pages to: one in eight is a device that never has room.
+/// A file to write pages to: one in eight never has room, for it is sealed against growing.
 fn open_file(pages: u64) -> File {
+    // SAFETY: the name is a C string; the call touches no other memory.
+    let fd = unsafe { libc::memfd_create(c"backing".as_ptr(), libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING) };
+    assert!(fd >= 0, "the test has memory");
+    // SAFETY: a descriptor that was just made, and is owned by nobody else.
+    let file = unsafe { File::from_raw_fd(fd) };
     if pages.is_multiple_of(8) {
-        return File::options().read(true).write(true).open("/dev/full").expect("there is such a device");
+        // SAFETY: a call on numbers.
+        assert_eq!(unsafe { libc::fcntl(fd, libc::F_ADD_SEALS, libc::F_SEAL_GROW) }, 0);
     }
-    File::from(Os::default().memory_file("backing", 0, false).expect("the test has memory"))
+    file
 }
 
 /// An area that was removed refuses everything.

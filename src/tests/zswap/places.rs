@@ -1,0 +1,170 @@
+//! Which places of its own file the library writes to, and that it writes to no other file.
+
+use super::{compressible, load, noise, with_area};
+use crate::os::{Call, Os, errno, faults::Faults};
+use crate::{Area, AreaOptions, Error, PAGE_SIZE, Patience, Zswap, ZswapOptions};
+use std::fs::{File, OpenOptions};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::sync::Arc;
+
+const PAGE: u64 = PAGE_SIZE as u64;
+
+fn file() -> File {
+    File::from(Os::default().memory_file("backing", 0, false).unwrap())
+}
+
+fn stored(file: &File, places: u64, pages: u64) -> (Arc<Faults>, Zswap, Area) {
+    let faults = Arc::<Faults>::default();
+    let zswap = Zswap::with_os(Os { faults: Some(faults.clone()) }, "test", &ZswapOptions::default()).unwrap();
+    zswap.set_backing_file(Some((file.as_fd(), places * PAGE))).unwrap();
+    let area = zswap.add_area(100_000, &AreaOptions::default()).unwrap();
+    (0..pages).for_each(|offset| area.store(offset, &noise(offset)).unwrap());
+    (faults, zswap, area)
+}
+
+fn end(zswap: &Zswap, area: &Area) {
+    area.invalidate(0, area.pages(), Patience::Wait).unwrap();
+    assert_eq!(zswap.stats().unwrap().file_bytes, 0);
+    zswap.set_backing_file(None).unwrap();
+}
+
+#[test]
+fn file_is_never_longer_than_the_most_pages_on_it_at_once() {
+    let file = file();
+    let (_, zswap, area) = stored(&file, 100_000, 0);
+    for round in 0..20 {
+        (0..500).for_each(|offset| area.store(offset, &noise(round << 16 | offset)).unwrap());
+        assert_eq!(zswap.shrink(500), Ok(500));
+        assert!((0..500).all(|offset| load(&area, offset) == Ok(noise(round << 16 | offset))));
+        area.invalidate(0, 500, Patience::Wait).unwrap();
+        assert_eq!(file.metadata().unwrap().len(), 500 * PAGE, "round {round}");
+    }
+    end(&zswap, &area);
+}
+
+#[test]
+fn places_are_taken_lowest_first_wherever_they_come_free() {
+    let file = file();
+    let (_, zswap, area) = stored(&file, 20_000, 10_000);
+    assert_eq!(zswap.shrink(10_000), Ok(10_000));
+    // As many come free as are taken next, here and there, in no order.
+    let mut free = Vec::new();
+    let mut at = 1_u64;
+    while free.len() < 1000 {
+        at = at * 7919 % 9973;
+        if area.invalidate(at, 1, Patience::Wait).is_ok() && !free.contains(&at) {
+            free.push(at);
+        }
+    }
+    (20_000..21_000).for_each(|offset| area.store(offset, &compressible(offset)).unwrap());
+    assert_eq!(zswap.shrink(1000), Ok(1000));
+    assert_eq!(file.metadata().unwrap().len(), 10_000 * PAGE);
+    assert!((20_000..21_000).all(|offset| load(&area, offset) == Ok(compressible(offset))));
+    assert!((0..10_000).all(|at| free.contains(&at) || load(&area, at) == Ok(noise(at))));
+    end(&zswap, &area);
+}
+
+/// Places beyond those that were written have no room on the disk; those that come free below have.
+#[test]
+fn full_disk_is_written_to_again_as_soon_as_a_place_below_is_free() {
+    let file = file();
+    let (faults, zswap, area) = stored(&file, 10_000, 2000);
+    assert_eq!(zswap.shrink(1000), Ok(1000));
+    faults.say(Call::Write, errno::ENOSPC, 0);
+    faults.fail(Call::Write, 1, 0);
+    (0..10).for_each(|_| assert!(matches!(zswap.shrink(100), Err(Error::Again(_)))));
+    assert!(area.stats().unwrap().counts.writeback_no_space >= 10);
+    faults.heal(Call::Write);
+    let length = file.metadata().unwrap().len();
+    area.invalidate(0, 500, Patience::Wait).unwrap();
+    assert_eq!(zswap.shrink(100), Ok(100));
+    assert_eq!(zswap.shrink(400), Ok(400));
+    assert_eq!(file.metadata().unwrap().len(), length, "the places that were free are taken first");
+    assert!((500..2000).all(|offset| load(&area, offset) == Ok(noise(offset))));
+    end(&zswap, &area);
+}
+
+#[test]
+fn what_is_no_regular_file_or_block_device_is_refused() {
+    let zswap = Zswap::new("test", &ZswapOptions::default()).unwrap();
+    let refused = |what: &str, fd: OwnedFd| match zswap.set_backing_file(Some((fd.as_fd(), 1 << 20))) {
+        Err(Error::Invalid(sentence)) => {
+            assert!(sentence.contains("regular file") && sentence.contains("block device"), "{what}: {sentence}");
+        }
+        other => panic!("{what}: {other:?}"),
+    };
+    for device in ["/dev/null", "/dev/zero", "/dev/full", "/dev/urandom"] {
+        // What may not be opened for writing can't be a backing file either.
+        if let Ok(open) = OpenOptions::new().read(true).write(true).open(device) {
+            refused(device, open.into());
+        }
+    }
+    let (socket, _other) = std::os::unix::net::UnixStream::pair().unwrap();
+    refused("a socket", socket.into());
+    let (reader, writer) = std::io::pipe().unwrap();
+    for end in [OwnedFd::from(reader), OwnedFd::from(writer)] {
+        // Opened anew, an end of a pipe can be read and written.
+        let path = format!("/proc/self/fd/{}", end.as_raw_fd());
+        refused("a pipe", OpenOptions::new().read(true).write(true).open(path).unwrap().into());
+    }
+    assert!(zswap.shrink(1).is_err());
+}
+
+/// The program closed a descriptor that is the library's, and the number is another file's by now.
+#[test]
+fn descriptor_that_has_become_another_file_s_is_not_written_to() {
+    let (file, victim) = (file(), file());
+    let (_, zswap, area) = stored(&file, 1000, 200);
+    assert_eq!(zswap.shrink(50), Ok(50));
+    let own = zswap.backing_descriptor().unwrap();
+    // SAFETY: calls on numbers; the library's descriptor is replaced, and put back below.
+    let (kept, replaced) = unsafe { (libc::dup(own), libc::dup2(victim.as_raw_fd(), own)) };
+    assert!(kept >= 0 && replaced == own);
+    for shrunk in [zswap.shrink(50), area.shrink(50)] {
+        let Err(Error::Io(sentence)) = shrunk else { panic!("{shrunk:?}") };
+        assert!(sentence.contains("another file"), "{sentence}");
+    }
+    assert_eq!(victim.metadata().unwrap().len(), 0);
+    assert!(area.stats().unwrap().counts.writeback_io > 0);
+    let on_file = (0..200).find(|&at| load(&area, at).is_err()).unwrap();
+    let Err(Error::Io(sentence)) = load(&area, on_file) else { panic!("it is not read from another file") };
+    assert!(sentence.contains("another file"), "{sentence}");
+    assert_eq!(area.stats().unwrap().counts.pages(), 200, "nothing is lost");
+    // SAFETY: as above.
+    assert!(unsafe { libc::dup2(kept, own) == own && libc::close(kept) == 0 });
+    assert!((0..200).all(|offset| load(&area, offset) == Ok(noise(offset))));
+    assert_eq!(zswap.shrink(50), Ok(50));
+    end(&zswap, &area);
+}
+
+/// What has become another file's is not the library's to close either.
+#[test]
+fn descriptor_that_has_become_another_file_s_is_not_closed() {
+    let (file, victim) = (file(), file());
+    let (_, zswap, area) = stored(&file, 1000, 1);
+    let own = zswap.backing_descriptor().unwrap();
+    // SAFETY: a call on numbers; the library's descriptor is replaced.
+    assert_eq!(unsafe { libc::dup2(victim.as_raw_fd(), own) }, own);
+    end(&zswap, &area);
+    drop((zswap, area));
+    // SAFETY: a call on a number, which is this test's from the replacement on.
+    assert_eq!(unsafe { libc::close(own) }, 0, "it was closed already");
+}
+
+#[test]
+fn places_near_the_last_one_are_all_taken_and_given_back() {
+    for places in [1, 63, 64, 65, 127, 128, 4095, 4096, 4097] {
+        let file = file();
+        let (zswap, area) = with_area(10_000, &ZswapOptions::default());
+        zswap.set_backing_file(Some((file.as_fd(), places * PAGE))).unwrap();
+        for _ in 0..2 {
+            (0..places + 10).for_each(|offset| area.store(offset, &noise(offset)).unwrap());
+            assert_eq!(zswap.shrink(places + 10), Ok(places));
+            assert!(matches!(zswap.shrink(1), Err(Error::Again(_))));
+            assert_eq!(zswap.stats().unwrap().file_bytes, places * PAGE);
+            assert!((0..places + 10).all(|offset| load(&area, offset) == Ok(noise(offset))));
+            area.invalidate(0, places + 10, Patience::Wait).unwrap();
+        }
+        end(&zswap, &area);
+    }
+}
