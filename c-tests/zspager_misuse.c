@@ -176,6 +176,34 @@ static void lent_threads(void)
     RESULT(zspager_remove_region(pager, region, 0), -ENOENT);
 }
 
+/* The number of a region that was removed is refused, also when others have come since. */
+static void stale_numbers(void)
+{
+    unsigned char *first = memory_of(4), *second = memory_of(4);
+    uint64_t stale, old, new;
+    OK(zspager_add_region(pager, first, 4 * PAGE, NULL, &old));
+    stale = old;
+    OK(zspager_remove_region(pager, old, 0));
+    for (int round = 0; round < 20; round++) {
+        uint64_t evicted;
+        memset(second, 1 + round, 4 * PAGE);
+        OK(zspager_add_region(pager, second, 4 * PAGE, NULL, &new));
+        CHECK(new != 0 && new != stale && new != old);
+        while (zspager_evict(pager, 4, &evicted) == 0 && evicted > 0)
+            ;
+        RESULT(zspager_remove_region(pager, stale, ZSPAGER_DISCARD), -ENOENT);
+        RESULT(zspager_remove_region(pager, old, ZSPAGER_DISCARD), -ENOENT);
+        RESULT(zspager_remove_region(pager, old, 0), -ENOENT);
+        CHECK(pager_stats_of(pager).regions == 1);
+        OK(zspager_remove_region(pager, new, 0));
+        RESULT(zspager_remove_region(pager, new, 0), -ENOENT);
+        for (int i = 0; i < 4 * PAGE; i++)
+            CHECK(second[i] == 1 + round);
+        old = new;
+    }
+    CHECK(munmap(first, 4 * PAGE) == 0 && munmap(second, 4 * PAGE) == 0);
+}
+
 int main(void)
 {
     pager = pager_with(LIMIT, ZSPAGER_FAULT_SIGBUS, 0);
@@ -190,6 +218,7 @@ int main(void)
     for (size_t page = 0; page < 8; page++)
         CHECK(is_page(memory + page * PAGE, page));
     lent_threads();
+    stale_numbers();
     OK(zspager_destroy(pager));
     memset(memory, 1, 8 * PAGE);
     CHECK(munmap(memory, 8 * PAGE) == 0);

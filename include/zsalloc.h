@@ -1914,16 +1914,17 @@ int zspager_add_region(struct zspager *pager,
                        uint64_t *region);
 
 /**
- * Removes a region: its memory is the program's alone from then on. Its number may be that of a
- * region that is added later. Forked children get it again, whatever the program had advised
- * before; huge pages stay turned off for it, until the program advises them.
+ * Removes a region: its memory is the program's alone from then on. No other region of the pager
+ * gets its number: a second removal is refused, whatever was added since. Forked children get it
+ * again, whatever the program had advised before; huge pages stay turned off for it, until the
+ * program advises them.
  *
  * flags: 0: all of its pages are brought back to memory, whatever the limit says. ZSPAGER_DISCARD:
  *     those that are not in memory are lost, and read as zero.
  *
  * Errors:
  * -EINVAL: pager is NULL, or there is no such flag.
- * -ENOENT: there is no such region.
+ * -ENOENT: there is no such region: it was removed before, or never added.
  * -EIO: a page's copy is damaged: the region is removed nevertheless, and that page fails when it
  *     is touched.
  * -EAGAIN: the system refused, or a page can't be read from the backing file: the region is still

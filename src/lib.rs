@@ -173,7 +173,7 @@ pub use error::{Error, Result};
 pub use pager::{
     Duty, FaultMode, Guardian, Guest, GuestCounts, GuestOptions, GuestRange, GuestStats, LATENCY_BUCKETS,
     LatencyHistogram, OnDeath, Pager, PagerCounts, PagerOptions, PagerSnapshot, PagerStats, RegionId, RegionOptions,
-    Removal, Served, WatchId,
+    Served, WatchId,
 };
 #[cfg(not(loom))]
 pub use pool::options::{Backing, HugePages, LentMemory, MIN_BYTES, PoolOptions};

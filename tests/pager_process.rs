@@ -17,7 +17,7 @@ mod pager_process {
 use processes::{End, Memory, end_of};
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use zsalloc::{Duty, FaultMode, Pager, PagerOptions, RegionId, RegionOptions, Removal};
+use zsalloc::{Duty, FaultMode, Pager, PagerOptions, RegionId, RegionOptions};
 
 /// Pages of a region, and most of them that are resident: most of them are evicted.
 const PAGES: usize = 256;
@@ -91,7 +91,7 @@ impl Fixture {
 
 impl Drop for Fixture {
     fn drop(&mut self) {
-        let removed = self.pager.remove_region(self.region, Removal::Restore);
+        let removed = self.pager.remove_region(self.region);
         self.pager.stop();
         self.threads.drain(..).for_each(|thread| thread.join().unwrap());
         if !std::thread::panicking() {

@@ -9,7 +9,7 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use zsalloc::{
-    Backing as PoolBacking, Duty, Error, FaultMode, Pager, PagerOptions, RegionId, RegionOptions, Removal, ZswapOptions,
+    Backing as PoolBacking, Duty, Error, FaultMode, Pager, PagerOptions, RegionId, RegionOptions, ZswapOptions,
 };
 
 /// A file that pages are written back to; removed in the end.
@@ -82,7 +82,9 @@ impl Swap {
 
     /// Takes it away; what is in it is lost.
     pub fn remove(&self, region: RegionId) -> Result<()> {
-        self.pager.remove_region(region, Removal::Discard).map_err(|error| failed("removing the region", error))
+        // SAFETY: what is in the memory was verified, and it is unmapped next.
+        let removed = unsafe { self.pager.remove_region_discarding(region) };
+        removed.map_err(|error| failed("removing the region", error))
     }
 
     /// What threads are to be lent to it.

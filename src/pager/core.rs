@@ -9,7 +9,7 @@ use super::gate::{Gate, Inside};
 use super::immovable::Effort;
 use super::options::FaultMode;
 use super::place::Place;
-use super::region::Region;
+use super::region::{Region, Serials};
 use super::scratch::Scratch;
 use super::staging::Staging;
 use crate::os::own_memory::OwnMemory;
@@ -41,6 +41,7 @@ pub struct Core {
     pub scratch: Scratch,
     pub extents: Extents,
     pub places: Box<[Place<Region>]>,
+    pub serials: Serials,
     pub hand: Lock<Hand>,
     pub inbox: Lock<Inbox>,
     pub gate: Gate,
@@ -127,6 +128,7 @@ impl Core {
             scratch,
             extents: Extents::new(max_regions),
             places: (0..max_regions).map(|_| Place::default()).collect(),
+            serials: Serials::default(),
             hand: Hand::locked(),
             inbox: Inbox::locked(),
             gate: Gate::default(),

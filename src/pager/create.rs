@@ -3,6 +3,7 @@
 use super::core::{Core, Evicted};
 use super::counts::PagerStats;
 use super::options::{Duty, FaultMode, PagerOptions, RegionOptions, Removal};
+use super::region::{MAX_REGIONS, RegionId};
 use super::registry;
 use super::scratch::Scratch;
 use super::staging::Staging;
@@ -19,10 +20,6 @@ use serde::Serialize;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
-/// Names a region of a pager. Not used twice by one pager while the region is there.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
-pub struct RegionId(pub(crate) usize);
-
 /// Keeps memory to a limit: what was not used lately is compressed, and comes back when it is touched.
 ///
 /// Methods may be called from any thread, but not from a signal handler, and not by a thread that holds a lock which a
@@ -34,7 +31,7 @@ pub struct RegionId(pub(crate) usize);
 /// left stay until the process ends. Touches of what is not in memory are served as before where threads serve their
 /// own; where lent threads do, they wait for ever, for nobody can lend one any more. So remove the regions first, by
 /// [`Pager::remove_region`], whose errors tell: such a region stays, and may be tried again, or removed by
-/// [`Removal::Discard`], which loses all that is not in memory. Or end the process.
+/// [`Pager::remove_region_discarding`], which loses all that is not in memory. Or end the process.
 ///
 /// A forked child gets neither the regions nor the pool, unless its memory was supplied. Its calls are
 /// [`Error::Forked`]; what tells of the pager tells how it was at the fork, and dropping it there closes the child's
@@ -72,7 +69,7 @@ impl Pager {
     pub(crate) fn with_os(os: Os, name: &str, options: &PagerOptions) -> Result<Self> {
         const REGIONS: Error = Error::Invalid(&"there are at most 65536 regions");
         const STAGED: Error = Error::Invalid(&"staged_percent is 1 to 90, or 0 for 10");
-        if options.max_regions > 65536 {
+        if options.max_regions > MAX_REGIONS {
             return Err(REGIONS);
         }
         if options.staged_percent > 90 {
@@ -233,20 +230,37 @@ impl Pager {
         let id = self.0.add_region(at as usize, bytes, options)?;
         // What can't go now goes as soon as it can.
         let _ = self.0.evict_to(self.0.limit(), u64::MAX);
-        Ok(RegionId(id))
+        Ok(id)
     }
 
-    /// Removes a region: its memory is the program's alone from then on, and forked children get it again, whatever
-    /// the program had advised before. Huge pages stay turned off for it, until it advises them.
+    /// Removes a region, and brings all of its pages back to memory before, whatever the limit says. Its memory is the
+    /// program's alone from then on, as if there had been no pager. Forked children get it again, whatever the program
+    /// had advised before. Huge pages stay turned off for it, until the program advises them.
     ///
     /// # Errors
-    /// [`Error::NotFound`] if there is no such region. [`Error::Io`] if a page's copy is damaged: the region is
-    /// removed nevertheless, and that page fails when it is touched. [`Error::Again`] if the system refused, or a page
-    /// can't be read from the backing file: the region is still there. [`Error::Forked`] in a child.
-    pub fn remove_region(&self, region: RegionId, removal: Removal) -> Result<()> {
+    /// [`Error::NotFound`] if there is no such region: it may have been removed before. [`Error::Io`] if a page's copy
+    /// is damaged: the region is removed nevertheless, and that page fails when it is touched. [`Error::Again`] if the
+    /// system refused, or a page can't be read from the backing file: the region is still there. [`Error::Forked`] in a
+    /// child.
+    pub fn remove_region(&self, region: RegionId) -> Result<()> {
         self.check()?;
         let _signals = Blocked::new();
-        self.0.remove_region(region.0, removal)
+        self.0.remove_region(region, Removal::Restore)
+    }
+
+    /// Removes a region as [`Pager::remove_region`] does, but brings no page back: those that are not in memory are
+    /// lost, and read as zeros.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] if there is no such region: it may have been removed before. [`Error::Again`] if the system
+    /// refused: the region is still there. [`Error::Forked`] in a child.
+    ///
+    /// # Safety
+    /// The bytes of the region are no longer needed: any page of it may read as zeros from here on.
+    pub unsafe fn remove_region_discarding(&self, region: RegionId) -> Result<()> {
+        self.check()?;
+        let _signals = Blocked::new();
+        self.0.remove_region(region, Removal::Discard)
     }
 
     /// Brings the pages of a range of regions to memory, and keeps them there until [`Pager::release`]: for system
@@ -402,7 +416,7 @@ impl Drop for Pager {
         for place in 0..self.0.places.len() {
             // A page that is damaged stays poisoned. If the system refuses, pages would read as zeros: the descriptor
             // stays open then, and touches of missing pages never go on.
-            if let Err(Error::Again(_)) = self.0.remove_region(place, Removal::Restore) {
+            if let Err(Error::Again(_)) = self.0.remove_place(place, Removal::Restore) {
                 std::mem::forget(self.0.clone());
                 return;
             }

@@ -101,10 +101,13 @@ mod scratch;
 pub(crate) mod staging;
 
 #[cfg(not(loom))]
+pub(crate) use self::options::Removal;
+#[cfg(not(loom))]
 pub use self::{
     counts::{LATENCY_BUCKETS, LatencyHistogram, PagerCounts, PagerStats},
-    create::{Pager, PagerSnapshot, RegionId},
+    create::{Pager, PagerSnapshot},
     guardian::{Guardian, OnDeath, WatchId},
     guest::{Guest, GuestCounts, GuestOptions, GuestRange, GuestStats, Served},
-    options::{Duty, FaultMode, PagerOptions, RegionOptions, Removal},
+    options::{Duty, FaultMode, PagerOptions, RegionOptions},
+    region::RegionId,
 };

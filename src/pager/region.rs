@@ -5,6 +5,7 @@ use crate::os::userfault::Faulting;
 use crate::os::{self, Mapping, Os};
 use crate::sync::{AtomicU64, Ordering::Relaxed};
 use crate::units::{PAGE, pages_of};
+use crate::word::Field;
 use crate::zswap::Area;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::AtomicBool;
@@ -12,6 +13,65 @@ use std::sync::atomic::AtomicBool;
 use super::clock;
 use super::page::Page;
 use super::scratch::LOT;
+
+const PLACE: Field = Field::new(0, 16);
+const SERIAL: Field = Field::new(16, 48);
+/// Most regions of a pager at once.
+pub const MAX_REGIONS: usize = 1 << 16;
+
+/// Names a region of a pager. A pager gives no two regions the same name, also not when the first one is gone.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+pub struct RegionId(u64);
+
+impl RegionId {
+    /// The region that has this place, and was added to its pager as this one of many.
+    pub(super) fn new(place: usize, serial: u64) -> Self {
+        Self(SERIAL.set(PLACE.set(0, place as u64), serial))
+    }
+
+    /// Its place among the regions that are there.
+    pub(crate) fn place(self) -> usize {
+        PLACE.get(self.0) as usize
+    }
+
+    /// Which of the regions that had the place.
+    pub(super) fn serial(self) -> u64 {
+        SERIAL.get(self.0)
+    }
+
+    /// As a number, for C; never 0.
+    pub(crate) fn number(self) -> u64 {
+        self.0
+    }
+
+    /// From a number, whatever it is.
+    pub(crate) fn of_number(number: u64) -> Self {
+        Self(number)
+    }
+}
+
+/// Gives the regions of a pager their serial numbers, from 1 on.
+#[derive(Default)]
+pub struct Serials(AtomicU64);
+
+impl Serials {
+    /// The last one. After it comes 1 again, after more regions than can be added in the life of a machine.
+    pub const LAST: u64 = SERIAL.mask() >> 16;
+
+    /// As after that one.
+    #[cfg(test)]
+    pub fn set_last(&self, serial: u64) {
+        self.0.store(serial, Relaxed);
+    }
+
+    /// The next one.
+    pub fn next(&self) -> u64 {
+        let after = |serial: u64| serial % Self::LAST + 1;
+        // Relaxed: the numbers differ, and that is all.
+        let last = self.0.fetch_update(Relaxed, Relaxed, |last| Some(after(last)));
+        after(last.unwrap_or_else(|last| last))
+    }
+}
 
 /// What kind of memory a region is, which decides how its pages are evicted.
 pub enum Memory {
@@ -27,6 +87,8 @@ const FULL_FOR: u64 = 100;
 
 /// A region's parts.
 pub struct Region {
+    /// Tells it from the other regions that have its place at other times.
+    pub serial: u64,
     /// Where its pages go.
     pub area: Area,
     /// What it is made of.
@@ -59,6 +121,7 @@ impl Region {
         // Huge pages would commit words that nothing uses; a refusal costs memory and nothing else.
         let _ = os.advise(words.base().as_ptr(), bytes, os::Advice::NotHuge);
         Ok(Self {
+            serial: 0,
             area,
             memory,
             protects,

@@ -5,7 +5,7 @@ use super::core::Core;
 use super::extents::Extent;
 use super::fault::{Served, Want};
 use super::options::{RegionOptions, Removal};
-use super::region::{Memory, Region};
+use super::region::{Memory, Region, RegionId};
 use super::removed;
 use super::word::{Copied, Kind, State};
 use crate::error::{Error, Result};
@@ -22,8 +22,8 @@ const UNREADABLE: Error =
 const REFUSED: Error = Error::Again(&"the system refuses to bring a page back: the region stays");
 
 impl Core {
-    /// Puts a range under the pager. Which place it has.
-    pub fn add_region(&self, at: usize, bytes: usize, options: &RegionOptions<'_>) -> Result<usize> {
+    /// Puts a range under the pager.
+    pub fn add_region(&self, at: usize, bytes: usize, options: &RegionOptions<'_>) -> Result<RegionId> {
         const NO_PLACE: Error = Error::NoSpace(&"there are as many regions as the pager was created for");
         if bytes == 0 || !at.is_multiple_of(PAGE) || !bytes.is_multiple_of(PAGE) || at.checked_add(bytes).is_none() {
             return Err(NOT_PAGES);
@@ -39,7 +39,9 @@ impl Core {
         // Without both no page of a memory file is ever evicted. Every system that has the first has the second.
         let of_files = feature::WP_SHMEM | feature::MINOR_SHMEM;
         let needed = if options.shared.is_some() { of_files } else { feature::WP };
-        let region = Box::new(Region::new(&self.os, area, memory, self.uffd.has(needed))?);
+        let mut region = Box::new(Region::new(&self.os, area, memory, self.uffd.has(needed))?);
+        let serial = self.serials.next();
+        region.serial = serial;
         self.read_events();
         // From here to the end nobody else changes the table of extents.
         let mut inbox = self.inbox.lock();
@@ -58,7 +60,7 @@ impl Core {
         inbox.forget_moved(at, at + bytes);
         let added = self.start(at, bytes, place);
         drop(inbox);
-        added.map(|()| place).inspect_err(|_| drop(self.places[place].clear()))
+        added.map(|()| RegionId::new(place, serial)).inspect_err(|_| drop(self.places[place].clear()))
     }
 
     fn memory(&self, options: &RegionOptions<'_>) -> Result<Memory> {
@@ -150,9 +152,19 @@ impl Core {
     }
 
     /// Takes a region away from the pager.
-    pub fn remove_region(&self, place: usize, removal: Removal) -> Result<()> {
-        const NONE: Error = Error::NotFound(&"there is no such region");
-        let entered = self.places.get(place).and_then(|place| place.enter()).ok_or(NONE)?;
+    pub fn remove_region(&self, region: RegionId, removal: Removal) -> Result<()> {
+        self.remove_if(region.place(), removal, |there| there.serial == region.serial())
+    }
+
+    /// Takes whichever region has a place away from the pager.
+    pub fn remove_place(&self, place: usize, removal: Removal) -> Result<()> {
+        self.remove_if(place, removal, |_| true)
+    }
+
+    fn remove_if(&self, place: usize, removal: Removal, is_it: impl Fn(&Region) -> bool) -> Result<()> {
+        const NONE: Error = Error::NotFound(&"there is no such region: it was removed, or never added");
+        let entered =
+            self.places.get(place).and_then(|place| place.enter()).filter(|there| is_it(there)).ok_or(NONE)?;
         {
             let _hand = self.hand.lock();
             if entered.closing.swap(true, Relaxed) {

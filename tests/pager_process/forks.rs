@@ -3,7 +3,7 @@
 use crate::processes::{PAGE, end_of, in_child};
 use crate::{BUS, Fixture, GOOD, PAGES, SEGV, Test, exit, options, touch};
 use std::os::fd::AsFd;
-use zsalloc::{Codec, CompactBudget, Duty, Error, FaultMode, Pager, RegionId, RegionOptions, Removal};
+use zsalloc::{Codec, CompactBudget, Duty, Error, FaultMode, Pager, RegionId, RegionOptions};
 
 /// The tests.
 pub const TESTS: &[Test] = &[
@@ -50,7 +50,7 @@ fn refuses_everything(pager: &Pager, region: RegionId, at: *mut u8) {
     refused("compact", pager.compact(&CompactBudget::default()));
     // SAFETY: it is refused; that is what is tested.
     refused("add_region", unsafe { pager.add_region(at, PAGE, &RegionOptions::default()) });
-    refused("remove_region", pager.remove_region(region, Removal::Restore));
+    refused("remove_region", pager.remove_region(region));
     refused("hold", pager.hold(at, PAGE));
     refused("release", pager.release(at, PAGE));
     // SAFETY: as above.
@@ -96,7 +96,7 @@ fn a_child_that_calls(mode: FaultMode) {
 
 fn a_child_gets_what_was_removed() {
     let mut fixture = Fixture::new(FaultMode::Sigbus);
-    fixture.pager.remove_region(fixture.region, Removal::Restore).unwrap();
+    fixture.pager.remove_region(fixture.region).unwrap();
     in_child(|| fixture.memory.check());
     let memory = (fixture.memory.at(0), fixture.memory.bytes());
     // SAFETY: the memory is used through these addresses alone, and unmapped by nobody.

@@ -4,7 +4,7 @@ use crate::World;
 use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::sync::{Mutex, MutexGuard, RwLock};
-use zsalloc::{PAGE_SIZE, RegionId, RegionOptions, Removal};
+use zsalloc::{PAGE_SIZE, RegionId, RegionOptions};
 
 /// A place for a region: whoever works on its pages reads, whoever adds, moves or removes it writes.
 #[derive(Default)]
@@ -154,7 +154,7 @@ impl Memory {
 
     /// Takes the memory from the pager, checks all of it, and puts it there again, or unmaps it.
     pub fn restore(&mut self, world: &World, again: bool) -> bool {
-        world.pager.remove_region(self.region.take().unwrap(), Removal::Restore).unwrap();
+        world.pager.remove_region(self.region.take().unwrap()).unwrap();
         self.check_all();
         self.region = again.then(|| self.add(world)).flatten();
         if self.region.is_none() {
@@ -165,7 +165,8 @@ impl Memory {
 
     /// Takes it from the pager, and loses what is not in memory.
     pub fn discard(&self, world: &World) {
-        world.pager.remove_region(self.region.unwrap(), Removal::Discard).unwrap();
+        // SAFETY: the memory is unmapped next.
+        unsafe { world.pager.remove_region_discarding(self.region.unwrap()) }.unwrap();
         self.unmap();
     }
 

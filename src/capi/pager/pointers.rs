@@ -6,7 +6,7 @@ use crate::capi::export::{Argument, Call, NULL, Output};
 use crate::capi::structs::fills_statistics;
 use crate::error::{Error, Result};
 use crate::os::signals::Blocked;
-use crate::pager::{Duty, Pager, RegionId, Removal};
+use crate::pager::{Duty, Pager, Removal};
 use std::ops::Deref;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
@@ -48,7 +48,7 @@ impl PagerPointer {
         let _signals = Blocked::new();
         let mut damaged = Ok(());
         for place in (0..pager.0.places.len()).filter(|_| !forked) {
-            match pager.remove_region(RegionId(place), Removal::Restore) {
+            match pager.0.remove_place(place, Removal::Restore) {
                 Err(refused @ Error::Again(_)) => return Err(refused),
                 Err(lost @ Error::Io(_)) => damaged = Err(lost),
                 _ => {}

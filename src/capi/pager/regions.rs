@@ -4,9 +4,8 @@ use super::options::{convert_region, memory_file, removal};
 use super::types::zspager_region_options;
 use super::zspager;
 use crate::capi::export::export;
-use crate::error::{Error, Result};
 use crate::os::Uncancelled;
-use crate::pager::RegionId;
+use crate::pager::{RegionId, Removal};
 use std::ffi::{c_int, c_void};
 use std::os::fd::AsFd;
 
@@ -53,19 +52,20 @@ export! {
         let options = convert_region(&options, file.as_ref().map(AsFd::as_fd))?;
         // SAFETY: the caller keeps to what the header says of memory of regions.
         let added = unsafe { pager.add_region(memory, bytes, &options) }?;
-        region.set(added.0 as u64 + 1)
+        region.set(added.number())
     }
 
-    /// Removes a region: its memory is the program's alone from then on. Its number may be that of a
-    /// region that is added later. Forked children get it again, whatever the program had advised
-    /// before; huge pages stay turned off for it, until the program advises them.
+    /// Removes a region: its memory is the program's alone from then on. No other region of the pager
+    /// gets its number: a second removal is refused, whatever was added since. Forked children get it
+    /// again, whatever the program had advised before; huge pages stay turned off for it, until the
+    /// program advises them.
     ///
     /// flags: 0: all of its pages are brought back to memory, whatever the limit says. ZSPAGER_DISCARD:
     ///     those that are not in memory are lost, and read as zero.
     ///
     /// Errors:
     /// -EINVAL: pager is NULL, or there is no such flag.
-    /// -ENOENT: there is no such region.
+    /// -ENOENT: there is no such region: it was removed before, or never added.
     /// -EIO: a page's copy is damaged: the region is removed nevertheless, and that page fails when it
     ///     is touched.
     /// -EAGAIN: the system refused, or a page can't be read from the backing file: the region is still
@@ -75,8 +75,12 @@ export! {
     /// Threads: any. Callbacks: not allowed.
     #[unsafe(no_mangle)]
     pub unsafe extern "C" fn zspager_remove_region(pager: *mut zspager, region: u64, flags: u32) -> c_int {
-        let removal = removal(flags)?;
-        pager.remove_region(region_of(region)?, removal)
+        let region = RegionId::of_number(region);
+        match removal(flags)? {
+            Removal::Restore => pager.remove_region(region),
+            // SAFETY: the flag says that the bytes are no longer needed.
+            Removal::Discard => unsafe { pager.remove_region_discarding(region) },
+        }
     }
 
     /// Brings the pages of a range to memory, and keeps them there until zspager_release(): for system
@@ -128,10 +132,4 @@ export! {
         // SAFETY: the caller no longer needs the bytes.
         unsafe { pager.discard(memory.into_pointer(), bytes) }
     }
-}
-
-/// The region that C has the number of, which begins at 1.
-fn region_of(number: u64) -> Result<RegionId> {
-    const NONE: Error = Error::NotFound(&"there is no such region");
-    number.checked_sub(1).and_then(|place| usize::try_from(place).ok()).map(RegionId).ok_or(NONE)
 }

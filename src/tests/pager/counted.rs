@@ -6,7 +6,7 @@ use super::{Memory, Running, limited};
 use crate::os::signals::Touch;
 use crate::os::{Call, faults::Faults};
 use crate::pager::word::Kind;
-use crate::pager::{Duty, FaultMode, PagerCounts, RegionId, Removal};
+use crate::pager::{Duty, FaultMode, PagerCounts, RegionId};
 use crate::units::PAGE;
 use std::sync::Arc;
 use std::time::Duration;
@@ -49,7 +49,7 @@ fn a_touch_that_the_thread_itself_gives_up_is_counted() {
     assert!(after.retries >= before.retries + 100, "{after:?}");
     running.pager.hold(memory.at(stored), PAGE).unwrap_err();
     assert_eq!(counts(&running).failed, 2);
-    running.pager.remove_region(region, Removal::Restore).unwrap_err();
+    running.pager.remove_region(region).unwrap_err();
     assert_eq!(counts(&running).failed, 3);
     faults.heal(Call::CopyIn);
     memory.check(stored, stored as u64 + 1);

@@ -6,7 +6,7 @@ use crate::error::Error;
 use crate::os::errno::{EAGAIN, ENOMEM};
 use crate::os::{Call, Os, Span, faults::Faults};
 use crate::pager::word::Kind;
-use crate::pager::{Duty, FaultMode, PagerOptions, RegionId, Removal};
+use crate::pager::{Duty, FaultMode, PagerOptions, RegionId};
 use crate::units::PAGE;
 use std::sync::Arc;
 
@@ -48,7 +48,7 @@ impl Fixture {
 
     /// Changes a bit of a page's stored copy.
     fn damage(&self, page: usize) {
-        let region = self.running.pager.0.places[self.region.0].enter().unwrap();
+        let region = self.running.pager.0.places[self.region.place()].enter().unwrap();
         let (at, bytes) = region.area.object_of(page as u64).unwrap();
         // SAFETY: nobody frees, moves or reads the object right now: all pages are evicted, and nobody touches any.
         unsafe { *at.add(bytes / 2) ^= 8 };
@@ -167,13 +167,13 @@ fn a_region_with_some_is_removed_all_the_same() {
             if touched {
                 fixture.touch_damaged();
             }
-            let removed = fixture.running.pager.remove_region(fixture.region, Removal::Restore);
+            let removed = fixture.running.pager.remove_region(fixture.region);
             assert!(matches!(removed, Err(Error::Io(_))), "{way:?}, touched {touched}: {removed:?}");
             fixture.check_others();
             assert!(DAMAGED.iter().all(|&page| !fixture.is_readable(page)), "{way:?}");
             let stats = fixture.running.pager.stats();
             assert_eq!((stats.regions, stats.resident_bytes, stats.held_bytes), (0, 0, 0));
-            let removed = fixture.running.pager.remove_region(fixture.region, Removal::Restore);
+            let removed = fixture.running.pager.remove_region(fixture.region);
             assert!(matches!(removed, Err(Error::NotFound(_))));
         }
     }
@@ -183,7 +183,8 @@ fn a_region_with_some_is_removed_all_the_same() {
 fn a_region_with_some_is_discarded() {
     for way in WAYS {
         let fixture = Fixture::new(way);
-        fixture.running.pager.remove_region(fixture.region, Removal::Discard).unwrap();
+        // SAFETY: the test has no need of the pages.
+        unsafe { fixture.running.pager.remove_region_discarding(fixture.region) }.unwrap();
         (0..PAGES).for_each(|page| fixture.memory.check(page, 0));
         assert_eq!(fixture.running.pager.snapshot().unwrap().zswap.areas.len(), 0);
     }
@@ -219,7 +220,7 @@ fn a_mark_that_is_refused() {
         }
         assert_eq!((fixture.poisoned(), kind_at(&fixture.running, fixture.memory.at(DAMAGED[1]))), (1, Kind::Stored));
         // It would read as zeros once its region is removed.
-        let removed = fixture.running.pager.remove_region(fixture.region, Removal::Restore);
+        let removed = fixture.running.pager.remove_region(fixture.region);
         assert!(matches!(removed, Err(Error::Again(_))), "{removed:?}");
         // SAFETY: nobody needs the bytes.
         unsafe { fixture.discard(DAMAGED[1]) };

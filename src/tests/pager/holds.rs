@@ -4,7 +4,7 @@ use super::look::{consistent, kind_at};
 use super::{Memory, Running, limited};
 use crate::error::Error;
 use crate::pager::word::Kind;
-use crate::pager::{Duty, FaultMode, PagerOptions, Removal};
+use crate::pager::{Duty, FaultMode, PagerOptions};
 use crate::units::PAGE;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
@@ -162,7 +162,7 @@ fn a_hold_may_go_over_regions_but_not_beyond_them() {
         assert_eq!(held(&running), 0);
         hold(&running, &memory, cut - 2, 4).unwrap();
         // The holds of a region go with it.
-        running.pager.remove_region(regions[0], Removal::Restore).unwrap();
+        running.pager.remove_region(regions[0]).unwrap();
         assert_eq!(held(&running), 2);
         release(&running, &memory, cut, 2);
         assert_eq!(held(&running), 0);

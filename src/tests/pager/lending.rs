@@ -47,6 +47,6 @@ fn threads_that_are_given_back_return_whatever_comes_then() {
         pager.resume();
         pager.resume();
     }
-    pager.remove_region(region, crate::pager::Removal::Restore).unwrap();
+    pager.remove_region(region).unwrap();
     (0..ROUNDS).for_each(|round| memory.check(round, round as u64 + 1));
 }

@@ -17,6 +17,7 @@ mod lending;
 mod locked;
 mod look;
 mod memory_files;
+mod names;
 mod orders;
 mod putback;
 mod refusals;
@@ -25,7 +26,7 @@ mod swapped;
 mod writers;
 
 use crate::os::Os;
-use crate::pager::{Duty, FaultMode, Pager, PagerOptions, RegionId, RegionOptions, Removal};
+use crate::pager::{Duty, FaultMode, Pager, PagerOptions, RegionId, RegionOptions};
 use crate::units::PAGE;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::ptr::NonNull;
@@ -209,7 +210,7 @@ impl Running {
 
     /// Takes it away again.
     pub fn remove(&self, region: RegionId) {
-        self.pager.remove_region(region, Removal::Restore).unwrap();
+        self.pager.remove_region(region).unwrap();
     }
 }
 

@@ -3,7 +3,7 @@
 use super::look::{consistent, consistent_but, kind_at};
 use super::{Memory, Running, limited};
 use crate::pager::word::Kind;
-use crate::pager::{Duty, FaultMode, Removal};
+use crate::pager::{Duty, FaultMode};
 use crate::units::PAGE;
 use std::sync::Mutex;
 use std::thread;
@@ -117,10 +117,12 @@ fn a_region_in_a_hole_of_another() {
             outside().for_each(|page| memory.check(page, 1 + page as u64));
             check(&inside, value);
             consistent(&running);
-            let removal = if round % 2 == 0 { Removal::Restore } else { Removal::Discard };
-            running.pager.remove_region(inner, removal).unwrap();
-            if removal == Removal::Restore {
+            if round % 2 == 0 {
+                running.remove(inner);
                 check(&inside, value);
+            } else {
+                // SAFETY: the test has no need of the pages.
+                unsafe { running.pager.remove_region_discarding(inner) }.unwrap();
             }
             outside().for_each(|page| memory.check(page, 1 + page as u64));
             consistent(&running);
@@ -148,7 +150,7 @@ fn pages_of_every_kind_are_given_back_at_once() {
         let is = |page: usize, kind: Kind| kind_at(&running, memory.at(page)) == kind;
         let damaged = (0..filled).find(|&page| is(page, Kind::Stored)).unwrap();
         {
-            let entered = core.places[region.0].enter().unwrap();
+            let entered = core.places[region.place()].enter().unwrap();
             let (at, bytes) = entered.area.object_of(damaged as u64).unwrap();
             // SAFETY: nobody frees, moves or reads the object right now: its page is stored, and nobody touches it.
             unsafe { *at.add(bytes / 2) ^= 8 };

@@ -6,7 +6,7 @@ use crate::error::Error;
 use crate::os::{Call, faults::Faults};
 use crate::pager::core::PATIENCE;
 use crate::pager::word::{Copied, Kind};
-use crate::pager::{Duty, FaultMode, PagerOptions, RegionOptions, Removal};
+use crate::pager::{Duty, FaultMode, PagerOptions, RegionOptions};
 use crate::units::PAGE;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -273,15 +273,17 @@ fn a_discarded_page_whose_memory_is_not_given_back_is_not_charged_for_ever() {
 /// A region that can't be brought back, or taken from the userfaultfd, is there still.
 #[test]
 fn a_region_that_can_not_be_removed_is_there_still() {
-    for (call, removal) in
-        [(Call::CopyIn, Removal::Restore), (Call::Unregister, Removal::Restore), (Call::Unregister, Removal::Discard)]
-    {
+    for (call, discards) in [(Call::CopyIn, false), (Call::Unregister, false), (Call::Unregister, true)] {
         let memory = Memory::new(PAGES);
         let (faults, running) = with_faults(&limited(LIMIT, FaultMode::Sigbus), &[]);
         let region = running.add(&memory);
         (0..PAGES).for_each(|page| memory.fill(page, value(page)));
         faults.fail(call, 1, 0);
-        let refused = running.pager.remove_region(region, removal);
+        let refused = match discards {
+            // SAFETY: it is refused, and no page is lost.
+            true => unsafe { running.pager.remove_region_discarding(region) },
+            false => running.pager.remove_region(region),
+        };
         assert!(matches!(refused, Err(Error::Again(_))), "{call:?}: {refused:?}");
         faults.heal(call);
         check_all(&memory, &running);
@@ -308,7 +310,7 @@ fn what_is_written_after_a_removal_that_was_refused_is_not_lost() {
         let clean = || (0..LIMIT).filter(|&page| word_at(&running, memory.at(page)).copy() == Copied::Clean).count();
         assert!(clean() > 0);
         faults.fail(Call::Unregister, 1, 1);
-        let refused = running.pager.remove_region(region, Removal::Restore);
+        let refused = running.pager.remove_region(region);
         assert!(matches!(refused, Err(Error::Again(_))), "{refused:?}");
         assert_eq!(clean(), 0);
         (0..LIMIT).for_each(|page| memory.fill(page, value(page) + 1));

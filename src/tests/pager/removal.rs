@@ -3,7 +3,7 @@
 use super::look::consistent;
 use super::{Memory, Running, WAYS, limited};
 use crate::error::Error;
-use crate::pager::{Duty, FaultMode, PagerOptions, Removal};
+use crate::pager::{Duty, FaultMode, PagerOptions};
 use crate::units::PAGE;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::thread;
@@ -59,7 +59,7 @@ fn restored_while_it_is_moved() {
                 let moved = unsafe { libc::mremap(old as *mut _, bytes, bytes, flags, new as *mut libc::c_void) };
                 assert_eq!(moved as usize, new);
             });
-            running.pager.remove_region(region, Removal::Restore).unwrap();
+            running.pager.remove_region(region).unwrap();
         });
         to.is_now(new as *mut u8, PAGES);
         (0..PAGES).for_each(|page| to.check(page, page as u64 + 1));
@@ -144,7 +144,8 @@ fn discarded_while_threads_read() {
                     (0..PAGE / 8).for_each(|word| unsafe { words.add(word).write_volatile(value) });
                 }
                 round.store(value, SeqCst);
-                running.pager.remove_region(region, Removal::Discard).unwrap();
+                // SAFETY: the test has no need of the pages.
+                unsafe { running.pager.remove_region_discarding(region) }.unwrap();
             }
             stop.store(true, SeqCst);
         });
@@ -166,7 +167,7 @@ fn removed_by_several_threads_at_once() {
             let region = running.add(&memory);
             (0..PAGES).for_each(|page| memory.fill(page, round * page as u64));
             let removed: Vec<_> = thread::scope(|scope| {
-                let remove = || running.pager.remove_region(region, Removal::Restore);
+                let remove = || running.pager.remove_region(region);
                 let threads = [(); 4].map(|()| scope.spawn(remove));
                 threads.into_iter().map(|thread| thread.join().unwrap()).collect()
             });
