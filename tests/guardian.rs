@@ -5,7 +5,9 @@
 mod processes;
 
 use processes::userfault::{self, SmallPager};
-use processes::{End, Memory, a_moment, is_there, kill, pair, receive, receive_fd, send, send_fd, spawn, wait_for};
+use processes::{
+    End, Memory, a_moment, end_of, is_there, kill, pair, receive, receive_fd, send, send_fd, spawn, wait_for,
+};
 use std::fs;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use zsalloc::{Error, Guardian, OnDeath};
@@ -21,7 +23,7 @@ const ZEROS: u64 = 2;
 const WRONG: u64 = 3;
 
 fn main() {
-    let tests: [(&str, fn()); 10] = [
+    let tests: [(&str, fn()); 11] = [
         ("without one a client reads zeros", without_one_a_client_reads_zeros),
         ("clients are killed when their pager is", clients_are_killed_with_their_pager),
         ("clients wait when their pager is killed", clients_wait_when_their_pager_is_killed),
@@ -32,6 +34,7 @@ fn main() {
         ("clients that end are forgotten, and numbers tell them apart", clients_come_and_go),
         ("what can't be watched is refused", refusals),
         ("a guardian that is killed is noticed", a_guardian_that_is_killed),
+        ("a descendant that has its pager's number does nothing to it", a_descendant_with_the_pager_s_number),
     ];
     if let Err(errno) = userfault::open() {
         println!("guardian: SKIPPED: no right to userfaultfd here (errno {errno})");
@@ -372,4 +375,48 @@ fn a_guardian_that_is_killed() {
         }
         assert!(matches!(guardian.dismiss(), Err(Error::Io(_))));
     });
+}
+
+/// The pager has ended, and a child of its child was given its number: the guardian is not that one's.
+fn a_descendant_with_the_pager_s_number() {
+    const NEXT: &str = "/proc/sys/kernel/ns_last_pid";
+    if fs::OpenOptions::new().write(true).open(NEXT).is_err() {
+        println!("guardian: SKIPPED: no right to choose the number of a process here");
+        return;
+    }
+    // This process's memory stays, and with it what the guardian watches.
+    let uffd = userfault::open().unwrap();
+    let (ours, theirs) = pair();
+    let pager = spawn(|| {
+        let own = std::process::id() as i32;
+        let mut guardian = Some(Guardian::start(OnDeath::Freeze).unwrap());
+        guardian.as_ref().unwrap().watch(uffd.as_fd(), None).unwrap();
+        let number = guardian.as_ref().unwrap().pid();
+        spawn(|| {
+            while is_there(own) {
+                a_moment();
+            }
+            let given = (0..1000).any(|_| {
+                fs::write(NEXT, (own - 1).to_string()).unwrap();
+                let act = || match std::process::id() as i32 == own {
+                    true => drop(guardian.take()),
+                    // SAFETY: ends a process that was given another number.
+                    false => unsafe { libc::_exit(3) },
+                };
+                end_of(act) == End::Code(0)
+            });
+            assert!(given, "nobody was given the pager's number");
+            send(&theirs, number as u64);
+            std::mem::forget(guardian.take());
+        });
+        kill(own);
+    });
+    assert_eq!(wait_for(pager), End::Signal(libc::SIGKILL));
+    let guardian = receive(&ours, true).unwrap() as i32;
+    assert!(is_there(guardian) && fs::read_to_string(format!("/proc/{guardian}/stat")).unwrap().contains(") S "));
+    kill(guardian);
+    while is_there(guardian) {
+        // SAFETY: waits for any child, among them those of the pager's.
+        unsafe { libc::waitpid(-1, std::ptr::null_mut(), libc::__WALL) };
+    }
 }

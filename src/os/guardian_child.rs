@@ -26,7 +26,7 @@ pub struct Client {
     uffd: libc::c_int,
     /// The process, or -1: it was not said.
     process: libc::c_int,
-    number: u32,
+    number: u64,
 }
 
 impl Client {
@@ -90,7 +90,7 @@ pub extern "C" fn live(home: *mut libc::c_void) -> libc::c_int {
 
 impl Home {
     /// Closes every descriptor but those it needs: a userfaultfd that was not handed over is not to live on here.
-    fn close_others(&self) -> u32 {
+    fn close_others(&self) -> u64 {
         let (low, high) = (self.line.min(self.owner) as u32, self.line.max(self.owner) as u32);
         let mut failed = 0;
         for (first, last) in [(0, low.wrapping_sub(1)), (low + 1, high.wrapping_sub(1)), (high + 1, u32::MAX)] {
@@ -98,7 +98,7 @@ impl Home {
             if first <= last && !(first == 0 && last == u32::MAX) {
                 // SAFETY: a call on numbers; nobody here uses what it closes.
                 if unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) } != 0 {
-                    failed = libc::ENOSYS as u32;
+                    failed = libc::ENOSYS as u64;
                 }
             }
         }
@@ -133,7 +133,7 @@ impl Home {
             loop {
                 match self.receive() {
                     Came::Nothing => break,
-                    Came::Request(words, _) if words.0 == Ask::Dismiss as u32 => {
+                    Came::Request(words, _) if words.0 == Ask::Dismiss as u64 => {
                         self.reply(Words::default());
                         return;
                     }
@@ -206,7 +206,7 @@ impl Home {
     fn answer(&mut self, words: Words, [uffd, process]: [libc::c_int; 2]) {
         let Words(ask, number) = words;
         let mut errno = 0;
-        if ask == Ask::Watch as u32 {
+        if ask == Ask::Watch as u64 {
             let client = Client { uffd, process, number };
             let places = self.clients.iter_mut().zip(self.polled.iter_mut().skip(2));
             match places.into_iter().find(|(place, _)| place.uffd < 0) {
@@ -229,7 +229,7 @@ impl Home {
                 errno = 0;
             }
         }
-        self.reply(Words(errno as u32, number));
+        self.reply(Words(errno as u64, number));
     }
 
     /// The process that it guards is no more.

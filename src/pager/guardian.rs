@@ -18,7 +18,7 @@ pub enum OnDeath {
 
 /// Names something that a [`Guardian`] watches. It is not used twice.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
-pub struct WatchId(u32);
+pub struct WatchId(u64);
 
 /// A process that sees to it that no other process reads zeros for its pages when this one, which has them, dies.
 ///
@@ -43,7 +43,7 @@ pub struct Guardian {
 
 struct State {
     /// The number that was given last.
-    last: u32,
+    last: u64,
     /// The guardian was dismissed, and waited for.
     ended: bool,
 }
@@ -65,7 +65,9 @@ impl Guardian {
     /// Watches a userfaultfd, of which the guardian gets a duplicate, for the process whose memory is under it. When
     /// this returns, this process may die.
     ///
-    /// Name the client if it can be known, as by `SO_PEERCRED` of the socket that the descriptor came through.
+    /// Name the client if it can be known, as by `SO_PEERCRED` of the socket that the descriptor came through. It has to
+    /// be there still, or its number may be another process's: see that it has not closed the socket once this has
+    /// returned, and forget it if it has.
     /// Without that it can't be killed, and after this process's death the guardian looks each second whether the
     /// memory is still there, instead of being told.
     ///
@@ -83,6 +85,7 @@ impl Guardian {
             may_signal(client).map_err(|refused| Error::system(refused, &"the client may not be killed"))?;
         }
         let mut state = self.lock()?;
+        // So many are never watched that these would be used up.
         let number = state.last.wrapping_add(1);
         match &client {
             Some(client) => self.ask(Ask::Watch, number, &[userfaultfd, client.as_fd()]),
@@ -133,7 +136,7 @@ impl Guardian {
         Ok(self.state.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn ask(&self, ask: Ask, number: u32, fds: &[BorrowedFd<'_>]) -> Result<()> {
+    fn ask(&self, ask: Ask, number: u64, fds: &[BorrowedFd<'_>]) -> Result<()> {
         const GONE: Error = Error::Io(&"the guardian is no more: nobody guards the clients");
         const MOST: Error = Error::NoSpace(&"the guardian watches as many as it can");
         const DESCRIPTORS: Error = Error::NoSpace(&"the guardian may have no more descriptors: see RLIMIT_NOFILE");
