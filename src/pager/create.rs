@@ -268,8 +268,8 @@ impl Pager {
     /// bytes touch none.
     ///
     /// # Errors
-    /// [`Error::Invalid`] if a part of the range is in no region. [`Error::NoSpace`] if more would be held than may be.
-    /// [`Error::Io`] if a page's copy is damaged, or can't be read from the backing file. [`Error::Again`] if the
+    /// [`Error::Invalid`] if a part of the range is in no region. [`Error::NoSpace`] if more would be held than may be,
+    /// or a page of it is held 33 million times already. [`Error::Io`] if a page's copy is damaged, or can't be read from the backing file. [`Error::Again`] if the
     /// system refused for a second to put a page in place. Nothing is held then that was not before.
     pub fn hold(&self, at: *const u8, bytes: usize) -> Result<()> {
         self.check()?;

@@ -9,6 +9,9 @@ use crate::error::{Error, Result};
 use crate::sync::{Ordering::Relaxed, Wait};
 use crate::units::PAGE;
 
+/// Most holds of a page. A state word has room for some more, which as many threads may add at once that all found the
+/// page to be held less often.
+pub(crate) const MOST_HOLDS: u32 = MAX_PAYLOAD - 0xffff;
 /// How often pages are made writable that the system refuses: some milliseconds.
 const TRIES: u32 = 20;
 const NO_REGION: Error = Error::Invalid(&"a part of the range is in no region");
@@ -28,10 +31,14 @@ impl Core {
     /// Brings a range to memory, and keeps it there.
     pub fn hold(&self, at: usize, bytes: usize) -> Result<()> {
         const TOO_MUCH: Error = Error::NoSpace(&"more would be held than may be at the same time");
+        const TOO_OFTEN: Error = Error::NoSpace(&"a page of the range is held as often as can be counted: release it");
         let (start, end) = self.check_range(at, bytes)?;
         for at in (start..end).step_by(PAGE) {
-            let full = self.held.load(Relaxed) >= self.max_held && !self.is_held(at);
-            let held = if full { Err(TOO_MUCH) } else { self.hold_page(at) };
+            let held = match self.holds_of(at) {
+                0 if self.held.load(Relaxed) >= self.max_held => Err(TOO_MUCH),
+                MOST_HOLDS.. => Err(TOO_OFTEN),
+                _ => self.hold_page(at),
+            };
             if let Err(error) = held {
                 self.release_range(start, at);
                 return Err(error);
@@ -53,8 +60,9 @@ impl Core {
         Ok(())
     }
 
-    fn is_held(&self, at: usize) -> bool {
-        matches!(self.kind_at(at), Some(Kind::Resident(1..)))
+    /// How often the page of an address is held.
+    fn holds_of(&self, at: usize) -> u32 {
+        if let Some(Kind::Resident(holds)) = self.kind_at(at) { holds } else { 0 }
     }
 
     fn hold_page(&self, at: usize) -> Result<()> {
@@ -84,19 +92,32 @@ impl Core {
     }
 
     fn release_range(&self, start: usize, end: usize) {
-        for part in self.extents.within(start, end) {
-            let Some(region) = self.places[part.region].enter() else { continue };
-            for at in (part.start..part.end).step_by(PAGE) {
-                if part.page_at(at) >= region.pages() {
-                    // Another region, and a smaller one, has the place by now.
-                    break;
-                }
-                let mut claim = region.page(part.page_at(at)).claim();
-                let Kind::Resident(holds @ 1..) = claim.was().kind() else { continue };
-                claim.set(claim.was().with_holds(holds - 1));
-                self.held.fetch_sub(u64::from(holds == 1), Relaxed);
+        let mut at = start;
+        loop {
+            let version = self.extents.version();
+            let Some(part) = self.extents.within(at, end).next() else { return };
+            if self.release_part(&part, version) {
+                at = part.end;
             }
         }
+    }
+
+    /// Ends a hold of each page of a part that was found in the table of extents of that version. False: the table is
+    /// another by now, and the part may be a region's that is gone, whose place another one has.
+    pub(crate) fn release_part(&self, part: &Extent, version: u64) -> bool {
+        let region = self.places[part.region].enter();
+        // A region's parts leave the table before it leaves its place: this one stays while this thread is in it.
+        if self.extents.version() != version {
+            return false;
+        }
+        let Some(region) = region else { return true };
+        for at in (part.start..part.end).step_by(PAGE) {
+            let mut claim = region.page(part.page_at(at)).claim();
+            let Kind::Resident(holds @ 1..) = claim.was().kind() else { continue };
+            claim.set(claim.was().with_holds(holds - 1));
+            self.held.fetch_sub(u64::from(holds == 1), Relaxed);
+        }
+        true
     }
 }
 

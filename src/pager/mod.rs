@@ -80,7 +80,7 @@ mod guardian;
 #[cfg(not(loom))]
 mod guest;
 #[cfg(not(loom))]
-mod hold;
+pub(crate) mod hold;
 #[cfg(not(loom))]
 mod immovable;
 #[cfg(not(loom))]

@@ -90,7 +90,8 @@ export! {
     ///
     /// Errors:
     /// -EINVAL: pager is NULL, or a part of the range is in no region.
-    /// -ENOSPC: more would be held than zspager_options.max_held_bytes.
+    /// -ENOSPC: more would be held than zspager_options.max_held_bytes, or a page of the range is held 33
+    ///     million times already.
     /// -EIO: a page's copy is damaged, or it can't be read from the backing file.
     /// -EAGAIN: the system refused for a second to put a page in place: it may have no memory.
     /// -EPERM: this process is a forked child.

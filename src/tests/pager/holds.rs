@@ -3,6 +3,7 @@
 use super::look::{consistent, kind_at};
 use super::{Memory, Running, limited};
 use crate::error::Error;
+use crate::pager::hold::MOST_HOLDS;
 use crate::pager::word::Kind;
 use crate::pager::{Duty, FaultMode, PagerOptions};
 use crate::units::PAGE;
@@ -314,4 +315,56 @@ fn pages_that_are_locked_in_memory_stay_and_others_go() {
         assert!((4..7).all(|page| !matches!(kind_at(&running, memory.at(page)), Kind::Resident(_))));
         check_all(&running, &memory);
     }
+}
+
+/// A page that is held as often as its word can count is held no more: a hold that was not counted would end too early.
+#[test]
+fn page_is_held_no_more_often_than_can_be_counted() {
+    let [running, _] = pagers();
+    let memory = filled(&running);
+    hold(&running, &memory, 3, 1).unwrap();
+    let core = &running.pager.0;
+    let set_holds = |holds: u32| {
+        let extent = core.extents.find(memory.at(3) as usize).unwrap();
+        let region = core.places[extent.region].enter().unwrap();
+        let mut claim = region.page(3).claim();
+        claim.set(claim.was().with_holds(holds));
+    };
+    set_holds(MOST_HOLDS - 2);
+    hold(&running, &memory, 3, 1).unwrap();
+    hold(&running, &memory, 2, 2).unwrap();
+    for _ in 0..3 {
+        let refused = hold(&running, &memory, 2, 3);
+        assert!(matches!(refused, Err(Error::NoSpace(sentence)) if sentence.contains("release")), "{refused:?}");
+        assert_eq!(kind_at(&running, memory.at(3)), Kind::Resident(MOST_HOLDS));
+        assert_eq!(kind_at(&running, memory.at(2)), Kind::Resident(1));
+        assert_eq!(held(&running), 2);
+    }
+    release(&running, &memory, 3, 1);
+    hold(&running, &memory, 3, 1).unwrap();
+    set_holds(2);
+    release(&running, &memory, 2, 2);
+    assert_eq!(held(&running), 1);
+    release(&running, &memory, 3, 1);
+    assert_eq!(held(&running), 0);
+    check_all(&running, &memory);
+}
+
+/// A hold that ends does not end that of a region which was given the place of the one before.
+#[test]
+fn release_of_a_region_that_is_gone_leaves_the_next_one_held() {
+    let [running, _] = pagers();
+    let (first, second) = (Memory::new(PAGES), Memory::new(PAGES));
+    let region = running.add(&first);
+    let core = &running.pager.0;
+    let (version, part) = (core.extents.version(), core.extents.find(first.at(0) as usize).unwrap());
+    running.remove(region);
+    let next = running.add(&second);
+    assert_eq!(next.place(), region.place());
+    hold(&running, &second, 0, 2).unwrap();
+    assert!(!core.release_part(&part, version), "it was found in a table that is another by now");
+    assert_eq!(held(&running), 2);
+    release(&running, &second, 0, 2);
+    assert_eq!(held(&running), 0);
+    running.remove(next);
 }
