@@ -48,6 +48,9 @@ pub enum Rank {
     Shard,
 }
 
+/// Debug builds have a bit for each.
+const _: () = assert!((Rank::Shard as u32) < u16::BITS);
+
 /// Memory that a lock or a word of the protocol guards; under loom, accesses that race are found.
 #[derive(Default)]
 pub struct Cell<T>(#[cfg(loom)] loom::cell::UnsafeCell<T>, #[cfg(not(loom))] std::cell::UnsafeCell<T>);
@@ -98,7 +101,8 @@ impl Wait {
             let naps = (self.rounds - Self::SPINS).min(4);
             crate::os::nap(word, seen, std::time::Duration::from_micros(50 << naps));
         }
-        self.rounds += 1;
+        // A writeback may be waited for as long as its owner takes.
+        self.rounds = self.rounds.saturating_add(1);
     }
 
     /// Waits a little longer than the time before for something else to happen.
@@ -383,5 +387,17 @@ pub mod ranks {
     /// Asserts that this thread holds no lock: before a user's callback runs.
     pub fn assert_none() {
         assert_eq!(HELD.get(), 0, "a callback would run with a lock held");
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn wait_goes_on_however_long_it_takes() {
+        let mut wait = Wait { rounds: u32::MAX - 1 };
+        (0..4).for_each(|_| wait.a_moment());
+        assert_eq!(wait.rounds, u32::MAX);
     }
 }

@@ -15,7 +15,7 @@ use std::{mem, ptr};
 
 /// What is asked of a guardian.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[repr(u32)]
+#[repr(u64)]
 pub enum Ask {
     /// Hold these descriptors.
     Watch = 1,
@@ -28,7 +28,7 @@ pub enum Ask {
 /// A question, or the answer to it, whose first word is an errno or 0.
 #[derive(Clone, Copy, Default)]
 #[repr(C)]
-pub struct Words(pub u32, pub u32);
+pub struct Words(pub u64, pub u64);
 
 /// The control message that brings descriptors.
 #[repr(C)]
@@ -72,7 +72,8 @@ pub struct Keeper {
     line: OwnedFd,
     /// Its process.
     child: libc::pid_t,
-    /// Tells the process that has this from its children.
+    /// Tells the process that started it from its children. Its number would not: once it has ended, one of theirs
+    /// may be given that.
     guard: ForkGuard,
 }
 
@@ -150,7 +151,6 @@ impl Keeper {
 
     /// Whether this is the process that started it, and no child of that.
     pub fn is_own(&self) -> bool {
-        // A number would not do: once this process has ended, a child of it may be given its number.
         !self.guard.in_child()
     }
 
@@ -160,8 +160,8 @@ impl Keeper {
     }
 
     /// Asks something, and waits for the answer. One thread at a time.
-    pub fn ask(&self, ask: Ask, number: u32, fds: &[BorrowedFd<'_>]) -> Result<()> {
-        let mut words = Words(ask as u32, number);
+    pub fn ask(&self, ask: Ask, number: u64, fds: &[BorrowedFd<'_>]) -> Result<()> {
+        let mut words = Words(ask as u64, number);
         let mut span = libc::iovec { iov_base: (&raw mut words).cast(), iov_len: size_of::<Words>() };
         let mut passed = Passed::of(fds.len());
         passed.fds.iter_mut().zip(fds).for_each(|(to, from)| *to = from.as_raw_fd());

@@ -39,14 +39,15 @@ pub struct Inbox {
     /// Ranges that were moved away, start and end, whose unmapping the system tells as well, and a little later. By
     /// then others may be there.
     moved: [(usize, usize); MOVED],
-    moves: usize,
+    /// Where the next one is noted: in the place of the oldest.
+    next_move: usize,
 }
 
 impl Inbox {
     /// Nothing.
     pub fn locked() -> Lock<Self> {
         let touches = vec![Waiting { at: 0, write: false }; WAITING].into_boxed_slice();
-        Lock::new(Rank::Inbox, Self { touches, first: 0, count: 0, moved: [(0, 0); MOVED], moves: 0 })
+        Lock::new(Rank::Inbox, Self { touches, first: 0, count: 0, moved: [(0, 0); MOVED], next_move: 0 })
     }
 
     fn push(&mut self, touch: Waiting) -> bool {
@@ -60,8 +61,8 @@ impl Inbox {
 
     /// A range was moved away.
     fn note_moved(&mut self, start: usize, end: usize) {
-        self.moved[self.moves % MOVED] = (start, end);
-        self.moves += 1;
+        self.moved[self.next_move] = (start, end);
+        self.next_move = (self.next_move + 1) % MOVED;
     }
 
     /// Others are there now: what is unmapped from here on is theirs. A move that left its range mapped tells of no
@@ -282,5 +283,50 @@ impl Core {
             Ok(()) => self.uncharge(1),
             Err(_) => self.staging.leave(slot),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn touches_come_out_as_they_went_in_where_the_ring_goes_round() {
+        let inbox = Inbox::locked();
+        let mut inbox = inbox.lock();
+        let (mut pushed, mut popped) = (0, 0);
+        for round in 0..5 {
+            while inbox.push(Waiting { at: pushed, write: pushed % 2 == 0 }) {
+                pushed += 1;
+            }
+            assert_eq!(pushed - popped, WAITING);
+            for _ in 0..WAITING / 2 + round {
+                let touch = inbox.pop().unwrap();
+                assert_eq!((touch.at, touch.write), (popped, popped % 2 == 0));
+                popped += 1;
+            }
+        }
+        while inbox.pop().is_some() {
+            popped += 1;
+        }
+        assert_eq!(popped, pushed);
+    }
+
+    #[test]
+    fn as_many_moves_are_known_as_there_is_room_for_where_the_ring_goes_round() {
+        let inbox = Inbox::locked();
+        let mut inbox = inbox.lock();
+        for last in 0..5 * MOVED {
+            inbox.note_moved(last * PAGE, (last + 1) * PAGE);
+            let oldest = last.saturating_sub(MOVED - 1);
+            for at in oldest.saturating_sub(2)..=last + 1 {
+                let known = inbox.moved.contains(&(at * PAGE, (at + 1) * PAGE));
+                assert_eq!(known, (oldest..=last).contains(&at), "{at} of {last}");
+            }
+        }
+        let last = 5 * MOVED - 1;
+        assert!(inbox.was_moved(last * PAGE, (last + 1) * PAGE) && !inbox.was_moved(last * PAGE, (last + 1) * PAGE));
+        inbox.forget_moved((last - 1) * PAGE, last * PAGE);
+        assert!(!inbox.was_moved((last - 1) * PAGE, last * PAGE));
     }
 }

@@ -224,12 +224,12 @@ impl Extents {
 
     fn write(&self, change: impl FnOnce()) {
         let before = self.sequence.load(Relaxed);
-        self.sequence.store(before + 1, Relaxed);
+        self.sequence.store(before.wrapping_add(1), Relaxed);
         // Pairs with the fence in `read`: who sees anything that changes below sees the odd number.
         fence(Release);
         change();
         // Release pairs with the Acquire in `read`.
-        self.sequence.store(before + 2, Release);
+        self.sequence.store(before.wrapping_add(2), Release);
     }
 }
 
@@ -239,6 +239,22 @@ mod tests {
 
     fn extent(from: usize, to: usize, region: usize, first: u64) -> Extent {
         Extent { start: from * PAGE, end: to * PAGE, region, first }
+    }
+
+    #[test]
+    fn table_is_read_and_changed_where_its_version_goes_round() {
+        let table = Extents::new(4);
+        table.sequence.store(u64::MAX - 3, Relaxed);
+        let mut versions = std::collections::HashSet::new();
+        for round in 0..6 {
+            assert!(versions.insert(table.version()));
+            table.add(extent(round, round + 1, 1, 0)).unwrap();
+            assert_eq!(table.find(round * PAGE), Some(extent(round, round + 1, 1, 0)));
+            assert!(versions.insert(table.version()));
+            table.cut(round * PAGE, (round + 1) * PAGE);
+            assert_eq!(table.find(round * PAGE), None);
+        }
+        assert!(versions.contains(&0) && versions.iter().all(|version| version.is_multiple_of(2)));
     }
 
     #[test]

@@ -11,7 +11,7 @@ use crate::units::PAGE;
 
 /// Most holds of a page. A state word has room for some more, which as many threads may add at once that all found the
 /// page to be held less often.
-pub(crate) const MOST_HOLDS: u32 = MAX_PAYLOAD - 0xffff;
+pub(crate) const MOST_HOLDS: u32 = MAX_HOLDS - 0xffff;
 /// How often pages are made writable that the system refuses: some milliseconds.
 const TRIES: u32 = 20;
 const NO_REGION: Error = Error::Invalid(&"a part of the range is in no region");

@@ -200,3 +200,37 @@ impl Ahead {
         self.0.store((page + count as u64) << WINDOW_BITS | (count * 2).min(LOT) as u64, Relaxed);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::zswap::MAX_AREA_PAGES;
+
+    #[test]
+    fn pages_ahead_are_told_up_to_the_last_page_of_the_largest_region() {
+        for first in [1, u64::from(u32::MAX) - 3, MAX_AREA_PAGES - LOT as u64] {
+            let ahead = Ahead::default();
+            assert_eq!(ahead.window(first), 1);
+            let mut page = first;
+            for wanted in [2, 4, 8, LOT, LOT] {
+                let count = ahead.window(page);
+                ahead.loaded(page, count);
+                page += count as u64;
+                assert_eq!(ahead.window(page), wanted);
+                assert_eq!((ahead.window(page - 1), ahead.window(page + 1)), (1, 1));
+            }
+        }
+    }
+
+    #[test]
+    fn serial_numbers_go_round_without_0() {
+        let serials = Serials::default();
+        assert_eq!((serials.next(), serials.next()), (1, 2));
+        serials.set_last(Serials::LAST - 2);
+        let next: Vec<_> = (0..4).map(|_| serials.next()).collect();
+        assert_eq!(next, [Serials::LAST - 1, Serials::LAST, 1, 2]);
+        assert_eq!(RegionId::new(MAX_REGIONS - 1, Serials::LAST).number(), u64::MAX);
+        let last = RegionId::of_number(u64::MAX);
+        assert_eq!((last.place(), last.serial()), (MAX_REGIONS - 1, Serials::LAST));
+    }
+}

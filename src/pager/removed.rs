@@ -35,3 +35,20 @@ pub fn lately(at: usize) -> bool {
         when != 0 && when + SECOND > now() && (start.load(Relaxed)..end.load(Relaxed)).contains(&(at as u64))
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_removed_last_are_known_where_their_count_goes_round() {
+        super::super::clock::start();
+        // Where no program has memory.
+        let range = |number: usize| Extent { start: number << 12, end: (number + 1) << 12, region: 0, first: 0 };
+        REMOVALS.store(u64::MAX - 2, Relaxed);
+        for number in 1..6 {
+            note(&range(number));
+            assert!((1..=number).all(|known| lately(known << 12)) && !lately((number + 1) << 12));
+        }
+    }
+}

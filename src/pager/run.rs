@@ -94,7 +94,7 @@ impl Core {
 
     /// Lets threads be lent again.
     pub fn resume(&self) {
-        let next = |lending: u64| (!lending.is_multiple_of(2)).then(|| lending + 1);
+        let next = |lending: u64| (!lending.is_multiple_of(2)).then(|| lending.wrapping_add(1));
         // Err: they may be.
         let _ = self.lending.fetch_update(Relaxed, Relaxed, next);
     }

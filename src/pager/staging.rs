@@ -5,6 +5,7 @@
 //! drained by one thread, from its front on. A touch takes a page out of the middle by its state word alone, and leaves
 //! a hole; so slots are used again only when their whole block is through.
 
+use super::region::MAX_REGIONS;
 use super::word::MAX_PAYLOAD;
 use crate::error::{Error, Result};
 use crate::os::userfault::{Faulting, Userfault};
@@ -15,6 +16,8 @@ use crate::sync::{
     Rank, fence,
 };
 use crate::units::PAGE;
+use crate::word::Field;
+use crate::zswap::MAX_AREA_PAGES;
 
 /// Slots of a block: one call takes so many pages at most.
 pub const BLOCK: usize = 32;
@@ -28,7 +31,23 @@ pub struct PageId {
     pub page: u64,
 }
 
-const PAGE_BITS: u32 = 40;
+const PAGE_FIELD: Field = Field::new(0, 40);
+const REGION_FIELD: Field = Field::new(40, 16);
+
+const _: () = assert!(MAX_AREA_PAGES - 1 <= PAGE_FIELD.mask() && MAX_REGIONS as u64 - 1 == REGION_FIELD.mask() >> 40);
+/// What is noted of a block is bytes.
+const _: () = assert!(BLOCK <= u8::MAX as usize);
+
+impl PageId {
+    fn pack(self) -> u64 {
+        REGION_FIELD.set(PAGE_FIELD.set(0, self.page), self.region as u64)
+    }
+
+    fn unpack(id: u64) -> Self {
+        Self { region: REGION_FIELD.get(id) as usize, page: PAGE_FIELD.get(id) }
+    }
+}
+
 /// The owner of a slot whose page is not needed, and whose memory the system did not take.
 const LEFT: u64 = u64::MAX;
 
@@ -168,13 +187,13 @@ impl Staging {
     /// Whose page is moved to a slot of a block; before it is.
     pub fn note(&self, slot: u32, id: PageId) {
         // Relaxed: the block goes to the queue, and its lock, before anybody reads this.
-        self.ids[slot as usize].store((id.region as u64) << PAGE_BITS | id.page, Relaxed);
+        self.ids[slot as usize].store(id.pack(), Relaxed);
     }
 
     /// Whose page was moved to a slot; none: it is not needed any more, and its memory was left there.
     pub fn owner(&self, slot: u32) -> Option<PageId> {
         let id = self.ids[slot as usize].load(Relaxed);
-        (id != LEFT).then_some(PageId { region: (id >> PAGE_BITS) as usize, page: id & ((1 << PAGE_BITS) - 1) })
+        (id != LEFT).then(|| PageId::unpack(id))
     }
 
     /// The page in a slot is not needed, but the system did not take its memory: it stays charged until the block is
@@ -264,5 +283,21 @@ impl Staging {
     pub unsafe fn give_back(&self, slot: u32, slots: usize) -> std::result::Result<(), Errno> {
         // SAFETY: the caller vouches.
         unsafe { self.os.release(self.address(slot) as *mut u8, slots * PAGE, Kind::Anonymous) }.map(|_| ())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn owner_of_a_slot_is_told_up_to_the_last_page_of_the_last_region() {
+        for region in [0, 1, MAX_REGIONS - 1] {
+            for page in [0, 1, u64::from(u32::MAX), 1 << 32, MAX_AREA_PAGES - 1] {
+                let id = PageId { region, page };
+                assert_eq!(PageId::unpack(id.pack()), id);
+                assert_ne!(id.pack(), LEFT);
+            }
+        }
     }
 }

@@ -8,6 +8,7 @@
 //! whole pages of zspage records empty together. On chunks that have huge pages a second step moves the last zspages
 //! out of the emptiest ones.
 
+mod candidate;
 mod chunks;
 
 use super::Pool;
@@ -19,6 +20,7 @@ use crate::region::{Region, Tail};
 use crate::sync::{Locked, Ordering::Relaxed};
 use crate::units::{ClassIndex, HandleIndex, Place, ZspageId};
 use crate::zspage::FULL;
+use candidate::Candidate;
 use std::time::{Duration, Instant};
 
 /// How much one call of [`Pool::compact`] may do. [`Default`] is no bound.
@@ -46,29 +48,10 @@ pub struct Compaction {
     done: usize,
 }
 
-/// A zspage by how much it is to stay: the smaller the sooner it is filled, the larger the sooner it is emptied.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Candidate(u64);
-
-impl Candidate {
-    const ID_BITS: u32 = 28;
-    const CHUNK_BITS: u32 = 20;
-
-    /// `outlier`: 0 much fuller than the average of its class, 2 much sparser, 1 neither. `emptiness` of its chunk, 0
-    /// to 3.
-    fn new(outlier: u64, emptiness: u64, chunk: usize, id: ZspageId) -> Self {
-        Self((((outlier << 2 | emptiness) << Self::CHUNK_BITS | chunk as u64) << Self::ID_BITS) | id.0 as u64)
-    }
-
-    fn id(self) -> ZspageId {
-        ZspageId(self.0 as u32 & ((1 << Self::ID_BITS) - 1))
-    }
-}
-
 impl Compaction {
     /// Written once, so that its memory is there when there is no more to be had.
     pub fn new() -> Self {
-        Self { window: vec![Candidate(u64::MAX); WINDOW].into(), done: 0 }
+        Self { window: vec![Candidate::NONE; WINDOW].into(), done: 0 }
     }
 
     /// Bytes it takes.

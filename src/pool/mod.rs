@@ -55,7 +55,7 @@ pub struct Pool {
     hardened: bool,
     guard: Option<ForkGuard>,
     compaction: Lock<Compaction>,
-    reclaim: Reclaim,
+    pub(crate) reclaim: Reclaim,
     counters: Counters,
     /// Pages of what is set aside at creation outside the region.
     fixed_pages: u64,

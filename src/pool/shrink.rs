@@ -46,6 +46,12 @@ impl Reclaim {
         if self.stamps.load(Relaxed) == 0 { 0 } else { self.epoch.fetch_add(1, Relaxed).wrapping_add(1) }
     }
 
+    /// As if so many epochs had begun.
+    #[cfg(test)]
+    pub(crate) fn set_epoch(&self, epoch: u32) {
+        self.epoch.store(epoch, Relaxed);
+    }
+
     /// How long ago a stamp was, in epochs.
     fn age(&self, stamp: u32) -> u32 {
         self.epoch.load(Relaxed).wrapping_sub(stamp)

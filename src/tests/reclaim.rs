@@ -77,8 +77,14 @@ fn results_say_why_nothing_went() {
 
 #[test]
 fn what_was_longest_unused_goes_first() {
+    // Also where the count of epochs goes round in between.
+    [0, u32::MAX - 15, u32::MAX - 8, u32::MAX - 2, u32::MAX].into_iter().for_each(longest_unused_goes_first_from);
+}
+
+fn longest_unused_goes_first_from(epoch: u32) {
     let pool = pool();
     let offered = set_free(&pool);
+    pool.reclaim.set_epoch(epoch);
     let handles = fill(&pool, 6);
     // A new zspage begins another epoch.
     for used in [0, 4, 2] {

@@ -335,8 +335,10 @@ impl Area {
     /// while. Loads from the library's own file note themselves.
     pub fn note_refaults(&self, pages: u64) -> Result<()> {
         let call = self.0.begin()?;
-        self.0.recent_refaults.fetch_add(pages, Relaxed);
-        call.count(|counts| counts.refaults += pages);
+        let more = |recent: u64| Some(recent.saturating_add(pages));
+        // Ok: there is always another value.
+        let _ = self.0.recent_refaults.fetch_update(Relaxed, Relaxed, more);
+        call.count(|counts| counts.refaults = counts.refaults.saturating_add(pages));
         Ok(())
     }
 }

@@ -8,6 +8,7 @@ use super::word::PageWord;
 use crate::error::{Error, Result};
 use crate::os;
 use crate::sync::{AtomicU64, Lock, Ordering::Relaxed, Rank};
+use crate::word::Field;
 
 /// Most claims that callers may hold: their table is set aside when a zswap is created.
 pub const MAX_CLAIMS: usize = 1 << 16;
@@ -34,12 +35,20 @@ pub struct Running {
     pub thread: u64,
 }
 
+/// What a ticket says: which place of the table, and which of the claims that had it.
+const PLACE: Field = Field::new(0, 16);
+const GENERATION: Field = Field::new(16, 48);
+/// After the last generation comes 1 again; no claim ever has 0, as a claim that was never begun.
+const LAST_GENERATION: u64 = GENERATION.mask() >> 16;
+
+const _: () = assert!(MAX_CLAIMS as u64 - 1 == PLACE.mask());
+
 /// A place in the table.
 #[derive(Default)]
 struct Place {
     running: Option<Running>,
-    /// How often the place was used.
-    generation: u32,
+    /// Of the claim that has it, or had it last.
+    generation: u64,
     /// The next free place + 1.
     next_free: u32,
 }
@@ -92,20 +101,28 @@ impl Claims {
             }
         };
         let place = &mut table.places[at as usize];
-        place.generation = place.generation.wrapping_add(1);
-        let claim = Claim { offset: running.offset, ticket: u64::from(place.generation) << 32 | u64::from(at) };
+        place.generation = place.generation % LAST_GENERATION + 1;
+        let ticket = GENERATION.set(PLACE.set(0, u64::from(at)), place.generation);
+        let claim = Claim { offset: running.offset, ticket };
         place.running = Some(running);
         self.held.fetch_add(1, Relaxed);
         Ok(claim)
     }
 
+    /// As if each place had had so many claims that the next one is the last but `left`.
+    #[cfg(test)]
+    pub fn set_generations_left(&self, left: u64) {
+        let mut table = self.table.lock();
+        table.places.iter_mut().for_each(|place| place.generation = LAST_GENERATION - left - 1);
+    }
+
     /// Takes a claim out: it is the caller's to end.
     pub fn take(&self, area: &AreaState, claim: &Claim) -> Result<Running> {
-        let at = claim.ticket as u32;
+        let at = PLACE.get(claim.ticket) as u32;
         let mut table = self.table.lock();
         let place = table.places.get(at as usize).ok_or(UNKNOWN)?;
         let is_it = |running: &Running| running.area == area.id && running.offset == claim.offset;
-        if place.generation != (claim.ticket >> 32) as u32 || !place.running.as_ref().is_some_and(is_it) {
+        if place.generation != GENERATION.get(claim.ticket) || !place.running.as_ref().is_some_and(is_it) {
             return Err(UNKNOWN);
         }
         self.take_out(&mut table, at).ok_or(UNKNOWN)

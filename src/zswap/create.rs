@@ -298,6 +298,14 @@ impl Zswap {
 
 #[cfg(test)]
 impl Zswap {
+    /// As if so many areas had been added, and so many claims been made; and each place in the table of claims had had
+    /// so many that only so many are left.
+    pub(crate) fn set_counters(&self, areas: u64, claims_made: u64, claims_left: u64) {
+        self.0.areas.lock().next_id = areas;
+        self.0.set_claims_made(claims_made);
+        self.0.claims.set_generations_left(claims_left);
+    }
+
     /// The number of the library's own descriptor of the backing file.
     pub(crate) fn backing_descriptor(&self) -> Option<std::os::fd::RawFd> {
         self.0.file().map(|file| file.descriptor())

@@ -110,9 +110,9 @@ impl Batches {
     const END: u64 = (1 << 32) - 1;
 
     /// What it is after so many batches have come and gone.
-    #[cfg(test)]
-    pub fn after(batches: u32) -> Self {
-        Self { counts: AtomicU64::new(u64::from(batches) << 32), patient: AtomicU32::new(0) }
+    #[cfg(any(test, loom))]
+    pub fn after(batches: u64) -> Self {
+        Self { counts: AtomicU64::new(batches << 32), patient: AtomicU32::new(0) }
     }
 
     /// A batch begins to reserve.

@@ -151,6 +151,12 @@ impl Shared {
         self.claim.fetch_add(1, Relaxed) as u8
     }
 
+    /// As if so many claims had been made.
+    #[cfg(test)]
+    pub fn set_claims_made(&self, claims: u64) {
+        self.claim.store(claims, Relaxed);
+    }
+
     /// Where pages are written back to now.
     pub fn backing(&self) -> Backing {
         self.backing.read().unwrap_or_else(PoisonError::into_inner).clone()

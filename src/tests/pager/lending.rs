@@ -25,11 +25,22 @@ fn soon(holds: impl Fn() -> bool) -> bool {
 /// That threads may be lent again keeps none that was lent before.
 #[test]
 fn threads_that_are_given_back_return_whatever_comes_then() {
-    let memory = Memory::new(ROUNDS);
+    threads_are_given_back_from(0, ROUNDS);
+}
+
+/// What tells threads that were lent before from those lent after counts how often they were given back.
+#[test]
+fn threads_are_given_back_where_the_count_of_that_goes_round() {
+    threads_are_given_back_from(u64::MAX - 3, 4);
+}
+
+fn threads_are_given_back_from(lending: u64, rounds: usize) {
+    let memory = Memory::new(rounds);
     let pager = Arc::new(Pager::new("test", &limited(64, FaultMode::Threads)).unwrap());
+    pager.0.lending.store(lending, Relaxed);
     // SAFETY: the memory is used through these addresses alone, and is unmapped after the region is removed.
     let region = unsafe { pager.add_region(memory.at(0), memory.bytes(), &RegionOptions::default()) }.unwrap();
-    for round in 0..ROUNDS {
+    for round in 0..rounds {
         let mut lent = vec![lend(&pager, Duty::Serve)];
         // It is there, for who else brings this page?
         memory.fill(round, round as u64 + 1);
@@ -48,5 +59,5 @@ fn threads_that_are_given_back_return_whatever_comes_then() {
         pager.resume();
     }
     pager.remove_region(region).unwrap();
-    (0..ROUNDS).for_each(|round| memory.check(round, round as u64 + 1));
+    (0..rounds).for_each(|round| memory.check(round, round as u64 + 1));
 }

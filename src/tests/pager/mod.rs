@@ -23,6 +23,7 @@ mod putback;
 mod refusals;
 mod removal;
 mod swapped;
+mod wraps;
 mod writers;
 
 use crate::os::Os;

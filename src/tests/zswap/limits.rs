@@ -1,7 +1,6 @@
 //! Limits and batches: never exceeded, and somebody always gets through.
 
 use super::{PageBytes, Until, compressible, load, noise, with_area, with_disk};
-use crate::zswap::limit::{Batches, Limit, Reservation};
 use crate::{AreaOptions, Codec, CompactBudget, Error, PAGE_SIZE, Patience, Zswap, ZswapOptions};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::thread;
@@ -214,25 +213,6 @@ fn compaction_before_refusal() {
     assert_eq!(stats.counts.refused_memory, 1);
     assert!((0..stored).filter(|at| at % 4 == 0).all(|at| load(&area, at) == Ok(compressible(at))));
     assert!((0..300).all(|offset| load(&area, 90_000 + offset) == Ok(noise(offset))));
-}
-
-/// A batch that is alone and needs more than there is fails at once, however many batches there were before.
-#[test]
-fn a_batch_at_the_limit_ends_after_any_number_of_batches() {
-    for before in [0, u32::MAX - 1, u32::MAX] {
-        super::watched(move || {
-            let (limit, batches) = (Limit::new(100, 90), Batches::after(before));
-            for _ in 0..4 {
-                let mut reservation = Reservation::new([&limit, &limit], &batches, 30).unwrap();
-                assert!(reservation.use_bytes(70).is_err());
-                drop(reservation);
-                assert_eq!(limit.used(), 0);
-                // Others begin and end.
-                Reservation::new([&limit, &limit], &batches, 10).unwrap().settle();
-                Reservation::new([&limit, &limit], &batches, 101).err().unwrap();
-            }
-        });
-    }
 }
 
 /// Recompression makes room where a limit is met: only the smaller copy is charged.

@@ -13,6 +13,7 @@ mod places;
 mod races;
 mod stats;
 mod turns;
+mod wraps;
 
 use crate::{Area, AreaOptions, LoadFlags, PAGE_SIZE, Refusal, Result, Zswap, ZswapOptions};
 use std::collections::HashMap;

@@ -1,0 +1,57 @@
+//! A zspage that compaction may fill or empty, as a number that sorts by which of the two.
+
+use crate::units::ZspageId;
+use crate::word::{Field, MAX_ZSPAGES};
+
+/// A zspage by how much it is to stay: the smaller the sooner it is filled, the larger the sooner it is emptied.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Candidate(u64);
+
+const ID: Field = Field::new(0, 28);
+const CHUNK: Field = Field::new(28, 24);
+const EMPTINESS: Field = Field::new(52, 2);
+const OUTLIER: Field = Field::new(54, 2);
+
+const _: () = assert!(MAX_ZSPAGES as u64 - 1 == ID.mask());
+
+impl Candidate {
+    /// None.
+    pub const NONE: Self = Self(u64::MAX);
+
+    /// `outlier`: 0 much fuller than the average of its class, 2 much sparser, 1 neither. `emptiness` of its chunk, 0
+    /// to 3.
+    pub fn new(outlier: u64, emptiness: u64, chunk: usize, id: ZspageId) -> Self {
+        let place = CHUNK.set(ID.set(0, id.0.into()), chunk as u64);
+        Self(OUTLIER.set(EMPTINESS.set(place, emptiness), outlier))
+    }
+
+    /// The zspage.
+    pub fn id(self) -> ZspageId {
+        ZspageId(ID.get(self.0) as u32)
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::units::CHUNK as CHUNK_BYTES;
+
+    #[test]
+    fn order_is_by_outlier_then_emptiness_then_chunk_up_to_the_largest_of_each() {
+        // The most memory that can be supplied is 4 TiB.
+        let last_chunk = (4 << 40) / CHUNK_BYTES - 1;
+        let last_id = ZspageId(MAX_ZSPAGES as u32 - 1);
+        let mut all = Vec::new();
+        for outlier in 0..3 {
+            for emptiness in 0..4 {
+                for chunk in [0, 1, (1 << 20) - 1, 1 << 20, last_chunk] {
+                    for id in [ZspageId(0), ZspageId(1), last_id] {
+                        assert_eq!(Candidate::new(outlier, emptiness, chunk, id).id(), id);
+                        all.push(Candidate::new(outlier, emptiness, chunk, id));
+                    }
+                }
+            }
+        }
+        assert!(all.is_sorted() && all.iter().all(|&candidate| candidate < Candidate::NONE));
+    }
+}

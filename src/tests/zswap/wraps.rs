@@ -1,0 +1,123 @@
+//! Counters of a zswap, each started near its wrap: what they count goes on as before.
+
+use super::{WATCHDOG, compressible, load, noise, with_area, with_disk};
+use crate::zswap::limit::{Batches, Limit, Reservation};
+use crate::{AreaOptions, Claim, Error, PAGE_SIZE, Patience, ZswapOptions};
+use std::sync::mpsc::channel;
+use std::thread;
+
+/// A batch that finds no room beside itself is refused, whatever the number of batches before it.
+#[test]
+fn batch_alone_at_the_limit_is_refused_after_any_number_of_batches() {
+    for before in [0, 1 << 31, (1 << 32) - 2, 1 << 32, (1 << 33) - 1, u64::MAX] {
+        let (tell, told) = channel();
+        thread::spawn(move || {
+            let (zswap, area) = (Limit::new(2, 90), Limit::new(9, 90));
+            let batches = Batches::after(before);
+            for _ in 0..4 {
+                let mut reservation = Reservation::new([&zswap, &area], &batches, 1).map_err(|_| ()).unwrap();
+                assert!(reservation.use_bytes(1).is_ok() && reservation.use_bytes(1).is_ok());
+                assert_eq!(reservation.use_bytes(1), Err(0));
+                drop(reservation);
+                assert_eq!((zswap.used(), area.used()), (0, 0));
+            }
+            tell.send(()).unwrap();
+        });
+        assert_eq!(told.recv_timeout(WATCHDOG / 4), Ok(()), "a batch waits for ever after {before} batches");
+    }
+}
+
+#[test]
+fn limit_of_all_bytes_there_are_is_never_exceeded() {
+    let limit = Limit::new(u64::MAX, 90);
+    assert!(limit.charge(u64::MAX - 5) && limit.admits(5) && limit.admits(u64::MAX));
+    assert!(!limit.charge(6) && limit.charge(5) && !limit.charge(1));
+    limit.uncharge(u64::MAX);
+    assert_eq!(limit.used(), 0);
+}
+
+/// Tickets of claims that were ended are refused, whichever claims have their places since.
+#[test]
+fn tickets_of_claims_go_on_where_their_numbers_go_round() {
+    let (zswap, area) = with_area(10, &ZswapOptions::default());
+    let begin = || {
+        area.store(0, &compressible(0)).unwrap();
+        let (mut claim, mut page) = ([Claim::default()], [[0; PAGE_SIZE]]);
+        assert_eq!(area.begin_writeback(&mut claim, &mut page), Ok(1));
+        claim[0]
+    };
+    // The place that all of them get.
+    assert_eq!(area.end_writeback(&begin(), Ok(())), Ok(true));
+    let mut ended = Vec::new();
+    zswap.set_counters(1, 0, 3);
+    for _ in 0..8 {
+        let claim = begin();
+        assert!(!ended.contains(&claim));
+        for stale in ended.iter().chain([&Claim::default()]) {
+            assert!(matches!(area.end_writeback(stale, Ok(())), Err(Error::Invalid(_))), "{stale:?}");
+        }
+        assert_eq!(area.end_writeback(&claim, Ok(())), Ok(true));
+        ended.push(claim);
+    }
+    assert_eq!(zswap.stats().unwrap().claims, 0);
+}
+
+/// Who waits for a claim goes on when that one ends, also where the number in the page's word goes round.
+#[test]
+fn waits_end_where_the_numbers_of_claims_go_round() {
+    let (zswap, area) = with_area(10, &ZswapOptions::default());
+    for made in [250, 255, 256, (1 << 32) - 2, u64::MAX - 3] {
+        zswap.set_counters(1, made, 1000);
+        for round in 0..8 {
+            area.store(0, &compressible(round)).unwrap();
+            area.store(1, &compressible(round)).unwrap();
+            let (mut claims, mut pages) = ([Claim::default(); 2], [[0; PAGE_SIZE]; 2]);
+            assert_eq!(area.begin_writeback(&mut claims, &mut pages), Ok(2));
+            assert_ne!(area.word_at(0).claim(), area.word_at(1).claim());
+            thread::scope(|threads| {
+                let waiter = threads.spawn(|| area.invalidate(0, 2, Patience::Wait));
+                while area.next_stored(0).is_ok() {
+                    thread::yield_now();
+                }
+                claims.iter().for_each(|claim| assert_eq!(area.end_writeback(claim, Ok(())), Ok(false)));
+                assert_eq!(waiter.join().unwrap(), Ok(()));
+            });
+        }
+    }
+}
+
+/// Areas have numbers of 64 bits, of which a page's check has 32.
+#[test]
+fn areas_go_on_where_half_of_their_number_goes_round() {
+    let (zswap, _first) = with_area(10, &ZswapOptions::default());
+    zswap.set_counters(u64::from(u32::MAX) - 2, 0, 1000);
+    let areas: Vec<_> = (0..5).map(|_| zswap.add_area(10, &AreaOptions::default()).unwrap()).collect();
+    let disk = with_disk(&zswap);
+    let page = |at: usize, offset: u64| compressible((at as u64) << 8 | offset);
+    for (at, area) in areas.iter().enumerate() {
+        assert_eq!(area.id(), u64::from(u32::MAX) - 1 + at as u64);
+        (0..10).for_each(|offset| area.store(offset, &page(at, offset)).unwrap());
+    }
+    for (at, area) in areas.iter().enumerate() {
+        assert!((0..10).all(|offset| load(area, offset) == Ok(page(at, offset))));
+        assert_eq!(area.shrink(5), Ok(5));
+    }
+    assert_eq!(disk.lock().unwrap().len(), 25);
+    assert!(disk.lock().unwrap().iter().all(|(&(area, offset), written)| {
+        let at = areas.iter().position(|other| other.id() == area).unwrap();
+        *written == page(at, offset)
+    }));
+}
+
+/// Pages that came back are the caller's to count, who may be wrong.
+#[test]
+fn any_number_of_refaults_is_taken() {
+    let (_zswap, area) = with_area(10, &ZswapOptions::default());
+    (0..10).for_each(|offset| area.store(offset, &noise(offset)).unwrap());
+    for pages in [1, u64::MAX, 1, u64::MAX] {
+        area.note_refaults(pages).unwrap();
+    }
+    area.stats().unwrap();
+    assert_eq!(area.reclaimable_pages(), Ok(0), "more came back than there are pages");
+    assert!((0..10).all(|offset| load(&area, offset) == Ok(noise(offset))));
+}
