@@ -166,8 +166,10 @@
  * Where regions are moved hold a lock of your own around all calls that map, move or unmap. Pages
  * that are locked (mlock) or pinned by the system stay in memory, and count; so do those that are
  * read-only (mprotect), but with ZSPAGER_EVICT_IN_PLACE. While they are more than the limit, touches go
- * above it at once: see zspager_stats.immovable_bytes. Where pages are moved, regions are taken out of
- * KSM (MADV_UNMERGEABLE), for merged pages can't be moved.
+ * above it at once: see zspager_stats.immovable_bytes. A region of private memory is taken out of KSM
+ * when it is added (MADV_UNMERGEABLE). Do not call madvise() with MADV_MERGEABLE on it afterwards: a page
+ * that the system merges loses the protection by which the pager notices writes, and a write to it may
+ * be lost.
  *
  * With ZSPAGER_FAULT_SIGBUS the thread that touches a page brings it back itself, in a handler of
  * SIGBUS. Such a touch may be anywhere, also in a signal handler; but SIGBUS must not be blocked
@@ -1943,7 +1945,8 @@ int zspager_remove_region(struct zspager *pager, uint64_t region, uint32_t flags
  *
  * Errors:
  * -EINVAL: pager is NULL, or a part of the range is in no region.
- * -ENOSPC: more would be held than zspager_options.max_held_bytes.
+ * -ENOSPC: more would be held than zspager_options.max_held_bytes, or a page of the range is held 33
+ *     million times already.
  * -EIO: a page's copy is damaged, or it can't be read from the backing file.
  * -EAGAIN: the system refused for a second to put a page in place: it may have no memory.
  * -EPERM: this process is a forked child.
@@ -1951,7 +1954,9 @@ int zspager_remove_region(struct zspager *pager, uint64_t region, uint32_t flags
  *
  * Threads: any. Callbacks: not allowed.
  */
-int zspager_hold(struct zspager *pager, const void *memory, size_t bytes);
+int zspager_hold(struct zspager *pager,
+                 const void *memory,
+                 size_t bytes);
 
 /**
  * Ends a hold of the same range.

@@ -2,6 +2,9 @@
 //! regions, and fork, while limits and codecs change. Nothing may be lost: every page is checked against what was
 //! written to it last.
 //!
+//! Some of the memory files are in huge pages, pages are pinned and merged, and more than the limit is locked at times:
+//! `ZSALLOC_TORTURE_WITHOUT` leaves some of that out (huge, pins, ksm, locked).
+//!
 //! `ZSALLOC_TORTURE_SECONDS` is for how long, `ZSALLOC_TORTURE_SEED` what lots are drawn from. Without the first it is
 //! not run: `.ci/run` runs two minutes of it, and `.ci/torture` an hour.
 #![cfg(all(feature = "uffd", target_os = "linux", not(any(loom, miri))))]
@@ -10,6 +13,8 @@
 mod memory;
 #[path = "torture/random.rs"]
 mod random;
+#[path = "torture/trouble.rs"]
+mod trouble;
 #[path = "torture/watch.rs"]
 mod watch;
 #[path = "torture/work.rs"]
@@ -19,6 +24,7 @@ use memory::Slot;
 use random::Random;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use trouble::Trouble;
 use zsalloc::{Duty, FaultMode, PAGE_SIZE, Pager, PagerOptions, ZswapOptions};
 
 /// Regions that are there at once, at most.
@@ -32,6 +38,7 @@ const LIMIT: u64 = 8 << 20;
 struct World {
     pager: Pager,
     slots: Vec<Slot>,
+    with: Trouble,
     /// Whether owners may give pages back by madvise.
     events: bool,
     stop: AtomicBool,
@@ -84,6 +91,9 @@ fn nothing_is_lost() {
     let mut random = Random(seed | 1);
     // A round of a minute at most, so that all kinds have their turn, and regions and pagers come and go.
     let round = Duration::from_secs_f64((seconds as f64 / KINDS.len() as f64).min(60.0));
+    let with = Trouble::from_environment();
+    println!("{with:?}");
+    let _settings = trouble::Settings::new(with);
     let start = Instant::now();
     let before = descriptors();
     for number in 0.. {
@@ -108,6 +118,7 @@ fn one_round(kind: Kind, time: Duration, seed: u64) {
     let world = World {
         pager: Pager::new("torture", &options).unwrap(),
         slots: (0..SLOTS).map(|_| Slot::default()).collect(),
+        with: Trouble::from_environment(),
         events: !kind.evict_in_place,
         stop: AtomicBool::new(false),
         steps: AtomicU64::new(0),
@@ -139,6 +150,9 @@ fn run(world: &World, kind: Kind, time: Duration, seed: u64) {
         }
         std::thread::scope(|scope| {
             scope.spawn(|| watch::watch(world));
+            if world.with.locked {
+                scope.spawn(|| trouble::lock_and_unlock(world));
+            }
             for worker in 0..WORKERS {
                 scope.spawn(move || {
                     work::work(world, Random(seed ^ (worker + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1))

@@ -51,9 +51,9 @@ counters! {
     /// Touches and holds that had to make room themselves: lend a thread that evicts, or give it more processor time.
     direct_reclaims,
     /// Pages that were let in above the limit, for none could go: the pool was full and nothing could be written back,
-    /// or what is left is held, immovable, or being evicted by others. If the former, raise the limit of the pool or add a
-    /// backing file; where there is one, the zswap's `writeback_no_space` tells that it is full, and `writeback_io`
-    /// that it fails. Else hold less, or raise the limit.
+    /// or what is left is held, immovable, or being evicted by others. If the former, raise the limit of the pool or
+    /// add a backing file; where there is one, the zswap's `writeback_no_space` tells that it is full, and
+    /// `writeback_io` that it fails. Else hold less, or raise the limit.
     over_limit,
     /// Pages that were picked to be evicted and stayed, for the system has them pinned or locked, or refused. The same
     /// page counts each time.

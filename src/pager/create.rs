@@ -223,7 +223,8 @@ impl Pager {
     /// unmapped or moved while another thread might map or move something else to its addresses at that very moment,
     /// for the system tells of both in any order: hold a lock of your own around all calls that map, move or unmap, or
     /// remove the region first. By mremap it does not grow, for nobody would serve the tail, nor does it stay mapped
-    /// where it was (MREMAP_DONTUNMAP).
+    /// where it was (MREMAP_DONTUNMAP). Private memory is not given to KSM again (MADV_MERGEABLE), which the pager takes
+    /// it from: a page that the system merges loses the protection by which writes are noticed.
     pub unsafe fn add_region(&self, at: *mut u8, bytes: usize, options: &RegionOptions<'_>) -> Result<RegionId> {
         self.check()?;
         let _signals = Blocked::new();

@@ -73,10 +73,15 @@ impl Core {
         Ok(Memory::Shared(file, offset))
     }
 
-    fn advise(&self, at: usize, bytes: usize) -> Result<()> {
+    fn advise(&self, region: &Region, at: usize, bytes: usize) -> Result<()> {
         let at = at as *mut u8;
         // Where the system has no huge pages it refuses this, and there is nothing to turn off.
         let _ = self.os.advise(at, bytes, Advice::NotHuge);
+        // Merged pages can't be moved. And a page that the system merges loses its protection from writes, so that a
+        // write to it would not be seen. Where the system merges none it refuses this.
+        if region.is_private() {
+            let _ = self.os.advise(at, bytes, Advice::Unmergeable);
+        }
         // A child that read zeros for what is not in memory would be wrong; one that has not the range fails.
         self.os.advise(at, bytes, Advice::DontFork).map_err(|errno| match errno.0 {
             errno::ENOMEM => NOT_MAPPED,
@@ -101,7 +106,7 @@ impl Core {
             let _ = self.uffd.unregister(at, bytes);
             let _ = self.os.advise(at as *mut u8, bytes, Advice::Fork);
         };
-        self.advise(at, bytes).inspect_err(undo)?;
+        self.advise(&region, at, bytes).inspect_err(undo)?;
         // No page comes from here on but through us: what is there now is all there is.
         let present = self.note_present(&region, at, bytes).inspect_err(undo)?;
         // Before anybody finds the pages: who gives one back uncharges it.
@@ -129,8 +134,6 @@ impl Core {
             asked.map_err(|errno| Error::system(errno, &"mincore of a region"))?;
             let seen = &seen[..count];
             if self.moves && region.is_private() {
-                // Merged pages can't be moved. Where the system merges none it refuses this.
-                let _ = self.os.advise((at + first * PAGE) as *mut u8, count * PAGE, Advice::Unmergeable);
                 self.unshare(at + first * PAGE, seen);
             }
             (0..count).filter(|&page| seen[page] & 1 == 1).for_each(|page| note(first + page));

@@ -16,6 +16,10 @@ pub struct Memory {
     pub versions: Vec<Mutex<u64>>,
     pub region: Option<RegionId>,
     pub file: Option<OwnedFd>,
+    /// Another mapping of the same file, which others make huge pages through; 0: none.
+    other: usize,
+    /// Read by whoever has pages held, which are unmapped when their neighbours become a huge page.
+    pub mapped: RwLock<()>,
     number: u64,
 }
 
@@ -39,19 +43,45 @@ fn memory_file() -> OwnedFd {
 /// went.
 static ADDRESSES: Mutex<()> = Mutex::new(());
 
+const HUGE: usize = 2 << 20;
+
 fn map(bytes: usize, file: Option<&OwnedFd>) -> usize {
-    let (kind, fd) = match file {
-        Some(file) => (libc::MAP_SHARED, file.as_raw_fd()),
-        None => (libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1),
+    let access = libc::PROT_READ | libc::PROT_WRITE;
+    let Some(file) = file else {
+        let kind = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+        // SAFETY: a new mapping at an address that the system chooses.
+        let at = unsafe { libc::mmap(std::ptr::null_mut(), bytes, access, kind, -1, 0) };
+        assert_ne!(at, libc::MAP_FAILED);
+        return at as usize;
     };
-    // SAFETY: a new mapping at an address that the system chooses.
-    let at = unsafe { libc::mmap(std::ptr::null_mut(), bytes, libc::PROT_READ | libc::PROT_WRITE, kind, fd, 0) };
+    // Where huge pages can be mapped. What was reserved around it stays so: a region may come there at any time.
+    let kind = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+    // SAFETY: as above; and then over a part of what was just reserved.
+    let at = unsafe {
+        let room = libc::mmap(std::ptr::null_mut(), bytes + HUGE, libc::PROT_NONE, kind, -1, 0);
+        assert_ne!(room, libc::MAP_FAILED);
+        let at = (room as usize).next_multiple_of(HUGE) as *mut libc::c_void;
+        let end = room as usize + bytes + HUGE;
+        if at != room {
+            libc::munmap(room, at as usize - room as usize);
+        }
+        libc::munmap((at as usize + bytes) as *mut _, end - at as usize - bytes);
+        libc::mmap(at, bytes, access, libc::MAP_SHARED | libc::MAP_FIXED, file.as_raw_fd(), 0)
+    };
     assert_ne!(at, libc::MAP_FAILED);
     at as usize
 }
 
+/// Asks the system to make huge pages of a range; it may refuse.
+fn collapse(at: usize, bytes: usize) {
+    // SAFETY: it changes none of the bytes.
+    unsafe { libc::madvise(at as *mut _, bytes, libc::MADV_COLLAPSE) };
+}
+
 /// What a word of a page is: half of them noise, so that a page compresses to some 60 %.
 fn expected(number: u64, page: usize, version: u64, word: usize) -> u64 {
+    // Pages of the first version are equal, so that the system can merge them.
+    let page = if version == 1 { 0 } else { page };
     let key = (number << 40 ^ (page as u64) << 20 ^ version).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     match version {
         0 => 0,
@@ -70,11 +100,19 @@ impl Memory {
         }
         let one = ADDRESSES.lock();
         let base = map(pages * PAGE_SIZE, file.as_ref());
+        let other = if shared && world.with.huge { map(pages * PAGE_SIZE, file.as_ref()) } else { 0 };
         drop(one);
         let versions = (0..pages).map(|_| Mutex::new(0)).collect();
-        let mut memory = Self { base, versions, region: None, file, number };
+        let mut memory = Self { base, versions, region: None, file, other, mapped: RwLock::new(()), number };
+        if !shared && world.with.ksm && number.is_multiple_of(2) {
+            // SAFETY: it changes none of the bytes.
+            unsafe { libc::madvise(base as *mut _, memory.bytes(), libc::MADV_MERGEABLE) };
+        }
         if filled {
             (0..pages).for_each(|page| memory.write(page, &mut memory.lock(page), 1));
+            if other != 0 && number.is_multiple_of(2) {
+                collapse(base, memory.bytes());
+            }
         }
         memory.region = memory.add(world);
         if memory.region.is_none() {
@@ -133,6 +171,15 @@ impl Memory {
         }
     }
 
+    /// Makes huge pages of the file, through another mapping.
+    pub fn collapse(&self) {
+        if self.other != 0
+            && let Ok(_mapped) = self.mapped.try_write()
+        {
+            collapse(self.other, self.bytes());
+        }
+    }
+
     /// Moves the mapping elsewhere, as its owner may at any time.
     pub fn relocate(&mut self) {
         let _one = ADDRESSES.lock();
@@ -177,6 +224,10 @@ impl Memory {
     fn unmap(&self) {
         // SAFETY: the mapping is this test's, and is not used any more.
         assert_eq!(unsafe { libc::munmap(self.base as *mut _, self.bytes()) }, 0);
+        if self.other != 0 {
+            // SAFETY: as above.
+            assert_eq!(unsafe { libc::munmap(self.other as *mut _, self.bytes()) }, 0);
+        }
     }
 }
 

@@ -109,8 +109,10 @@ fn on_pages(world: &World, random: &mut Random, memory: &Memory, lot: u64) {
         0..150 => give_back(world, random, memory, first),
         150..250 => hold(world, random, memory, first),
         250..300 => lock_in_memory(random, memory, first),
-        300..350 => protect(random, memory, first),
-        350..2500 => {
+        300..310 => memory.collapse(),
+        310..330 if world.with.pins => pin(world, random, memory, first),
+        330..380 => protect(random, memory, first),
+        310..2500 => {
             // Some go through the pages in order.
             for page in (first..memory.pages()).take(32) {
                 let version = memory.lock(page);
@@ -179,10 +181,36 @@ fn protect(random: &mut Random, memory: &Memory, first: usize) {
     protect(libc::PROT_READ | libc::PROT_WRITE);
 }
 
+/// Pages that a pipe refers to while they are evicted, or can't be.
+fn pin(world: &World, random: &mut Random, memory: &Memory, first: usize) {
+    let versions = lock_some(random, memory, first);
+    let (at, bytes) = (memory.at(first), versions.len() * PAGE_SIZE);
+    let mut ends = [0; 2];
+    // SAFETY: two numbers can be written.
+    assert_eq!(unsafe { libc::pipe2(ends.as_mut_ptr(), libc::O_CLOEXEC) }, 0);
+    let mapped = memory.mapped.read().unwrap();
+    if world.pager.hold(at.cast(), bytes).is_ok() {
+        let span = libc::iovec { iov_base: at.cast(), iov_len: bytes };
+        // SAFETY: the pages are held, and the pipe has room for them.
+        let pinned = unsafe { libc::vmsplice(ends[1], &raw const span, 1, libc::SPLICE_F_NONBLOCK) };
+        assert_eq!(pinned, bytes as isize, "{}", std::io::Error::last_os_error());
+        world.pager.release(at.cast(), bytes).unwrap();
+    }
+    drop(mapped);
+    _ = world.pager.evict(64 + random.below(64));
+    memory.collapse();
+    versions.iter().enumerate().for_each(|(nth, version)| memory.check(first + nth, **version, false));
+    _ = world.pager.evict(random.below(64));
+    // SAFETY: they are this function's.
+    ends.iter().for_each(|&end| _ = unsafe { libc::close(end) });
+    versions.iter().enumerate().for_each(|(nth, version)| memory.check(first + nth, **version, false));
+}
+
 /// System calls on held pages: through a pipe and back.
 fn hold(world: &World, random: &mut Random, memory: &Memory, first: usize) {
     let mut versions = lock_some(random, memory, first);
     let (at, bytes) = (memory.at(first), versions.len() * PAGE_SIZE);
+    let _mapped = memory.mapped.read().unwrap();
     if world.pager.hold(at.cast(), bytes).is_err() {
         return;
     }

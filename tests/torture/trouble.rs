@@ -1,0 +1,75 @@
+//! What keeps pages from leaving: huge pages of memory files, pins, pages that the system has merged, locked memory.
+
+use crate::World;
+use crate::memory::Memory;
+use std::fs::{read_to_string, write};
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+/// Which of it there is. `ZSALLOC_TORTURE_WITHOUT` names what is left out, with commas in between.
+#[derive(Clone, Copy, Debug)]
+pub struct Trouble {
+    /// Memory files are put together to huge pages, before they are added and later.
+    pub huge: bool,
+    /// Pipes refer to pages.
+    pub pins: bool,
+    /// Private memory is merged, where the test may turn that on.
+    pub ksm: bool,
+    /// More memory than the limit is locked from time to time.
+    pub locked: bool,
+}
+
+impl Trouble {
+    pub fn from_environment() -> Self {
+        let without = std::env::var("ZSALLOC_TORTURE_WITHOUT").unwrap_or_default();
+        let with = |name| !without.split(',').any(|word| word == name);
+        Self { huge: with("huge"), pins: with("pins"), ksm: with("ksm"), locked: with("locked") }
+    }
+}
+
+/// The system's settings, put back when this is dropped.
+pub struct Settings(Vec<(String, String)>);
+
+impl Settings {
+    /// Merges equal pages quickly, and lets memory files have huge pages and those of 64 KiB.
+    pub fn new(with: Trouble) -> Self {
+        const MERGES: [(&str, &str); 3] = [("pages_to_scan", "2000"), ("sleep_millisecs", "20"), ("run", "1")];
+        const HUGE: [(&str, &str); 2] = [("shmem_enabled", "advise"), ("hugepages-64kB/shmem_enabled", "always")];
+        let mut old = Self(Vec::new());
+        let merges = MERGES.map(|(name, value)| (format!("/sys/kernel/mm/ksm/{name}"), value));
+        let huge = HUGE.map(|(name, value)| (format!("/sys/kernel/mm/transparent_hugepage/{name}"), value));
+        for (path, value) in merges.into_iter().filter(|_| with.ksm).chain(huge.into_iter().filter(|_| with.huge)) {
+            let before = read_to_string(&path).unwrap_or_default();
+            // Of several words the one in brackets holds.
+            let before = before.split_once('[').map_or(&*before, |(_, rest)| rest.split(']').next().unwrap());
+            match write(&path, value) {
+                Ok(()) => old.0.push((path, before.trim().to_string())),
+                Err(error) => eprintln!("NOT RUN: {path} can't be set to {value}: {error}"),
+            }
+        }
+        old
+    }
+}
+
+impl Drop for Settings {
+    fn drop(&mut self) {
+        self.0.iter().rev().for_each(|(path, value)| _ = write(path, value));
+    }
+}
+
+/// Locks a region that is larger than the limit, and lets go of it, until the world stops.
+pub fn lock_and_unlock(world: &World) {
+    const PAGES: usize = 2500;
+    let Some(mut memory) = Memory::new(world, PAGES, false, true, 0x10c) else { return };
+    while !world.stop.load(Relaxed) {
+        // SAFETY: it changes none of the bytes.
+        let locked = unsafe { libc::mlock2(memory.at(0).cast(), memory.bytes(), 1) } == 0;
+        (0..PAGES).step_by(3).for_each(|page| memory.check(page, *memory.lock(page), false));
+        std::thread::sleep(Duration::from_millis(300));
+        (0..PAGES).for_each(|page| memory.check(page, *memory.lock(page), false));
+        // SAFETY: as above.
+        assert!(!locked || unsafe { libc::munlock(memory.at(0).cast(), memory.bytes()) } == 0);
+        std::thread::sleep(Duration::from_millis(2500));
+    }
+    assert!(!memory.restore(world, false));
+}
