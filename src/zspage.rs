@@ -103,6 +103,12 @@ impl Zspage {
         ClassIndex(owner.wrapping_sub(1))
     }
 
+    /// Its class's geometry, if it is in one at this moment: for whoever has nothing that keeps it there.
+    #[inline]
+    pub fn class_hint(&self) -> Option<Class> {
+        self.owner.load(Relaxed).checked_sub(1).map(|owner| classes::class(ClassIndex(owner)))
+    }
+
     /// The geometry of the class that it was last of, when it is on nobody's books.
     pub fn last_class(&self) -> Class {
         classes::class(ClassIndex(self.last_owner.load(Relaxed).wrapping_sub(1)))

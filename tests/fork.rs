@@ -74,7 +74,8 @@ fn fill(pool: &Pool) -> Vec<u64> {
 
 fn assert_holds(pool: &Pool, handle: u64, byte: u8) {
     let mut buffer = [0; SIZE];
-    pool.read_raw(handle, &mut buffer).unwrap();
+    // SAFETY: nobody writes the object.
+    unsafe { pool.read_raw(handle, &mut buffer) }.unwrap();
     assert!(buffer.iter().all(|&other| other == byte), "the object of {byte}");
 }
 
@@ -121,7 +122,8 @@ fn refuses_children(options: &PoolOptions) {
         assert_eq!(unsafe { pool.unmap_raw(handle) }, Err(Error::Forked));
         assert_eq!(free(&pool, handle), Err(Error::Forked));
         assert_eq!(write(&pool, handle, 1), Err(Error::Forked));
-        assert_eq!(pool.read_raw(handle, &mut [0]), Err(Error::Forked));
+        // SAFETY: as above.
+        assert_eq!(unsafe { pool.read_raw(handle, &mut [0]) }, Err(Error::Forked));
         assert_eq!(pool.compact(&CompactBudget::default()), Err(Error::Forked));
         assert_eq!(pool.shrink(1), Err(Error::Forked));
         assert_eq!(pool.set_evict(Some(Arc::new(free))), Err(Error::Forked));

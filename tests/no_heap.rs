@@ -73,7 +73,8 @@ fn use_pool(pool: &Pool, handles: &mut Vec<u64>) {
         handles.push(handle);
         // SAFETY: nothing borrows the object's bytes.
         unsafe { pool.write_raw(handle, &buffer[..size]) }.unwrap();
-        pool.read_raw(handle, &mut buffer[..size]).unwrap();
+        // SAFETY: nobody writes the object.
+        unsafe { pool.read_raw(handle, &mut buffer[..size]) }.unwrap();
         pool.map_raw(handle, MapMode::ReadWrite).unwrap();
         // SAFETY: mapped above.
         unsafe { pool.unmap_raw(handle) }.unwrap();
@@ -224,7 +225,6 @@ fn use_area(zswap: &Zswap, area: &Area, made: &mut Made) {
     }
     area.load_pages(PAGES, &mut made.loaded[..100], LoadFlags::TAKE, |_, _| {}).ok();
     area.invalidate(100, 1, Patience::NoWait).unwrap();
-    zswap.compact_pool();
     area.note_refaults(3).unwrap();
     area.invalidate(0, area.pages(), Patience::Wait).unwrap();
 }
@@ -236,17 +236,6 @@ fn misuse(area: &Area, made: &mut Made) {
     assert!(area.load(5, &mut made.loaded[0], LoadFlags::TAKE).is_err(), "it is not there");
     assert!(area.end_writeback(&Claim::default(), Ok(())).is_err());
     assert!(area.next_stored(0).is_err() && area.shrink(1).is_err());
-}
-
-/// Compacts, which looks at all areas in a list of its own making: pages do not wait for that.
-trait CompactPool {
-    fn compact_pool(&self);
-}
-
-impl CompactPool for Zswap {
-    fn compact_pool(&self) {
-        self.pool().compact(&CompactBudget::default()).unwrap();
-    }
 }
 
 fn assert_zswap_quiet(options: &ZswapOptions, area_options: &AreaOptions, file: Option<&File>) {

@@ -11,7 +11,7 @@ const HEADER: f64 = 5.0;
 pub fn tell(pages: &Pages) {
     let (zswap, area) = zswap(pages.pages.len(), &ZswapOptions::default());
     pages.pages.iter().enumerate().for_each(|(at, page)| area.store(at as u64, page).expect("no limit"));
-    let (stats, pool) = (zswap.stats().expect("statistics"), zswap.pool().stats().expect("statistics"));
+    let (stats, pool) = (zswap.stats().expect("statistics"), zswap.pool_stats().expect("statistics"));
     let count = pages.pages.len() as f64;
     let index = area.stats().expect("statistics").metadata_bytes as f64;
     let tables = (pool.metadata_pages * PAGE_SIZE as u64) as f64;

@@ -51,7 +51,7 @@ pub fn compare(pages: &Pages) {
         println!("{name:<46}{:>8.2}{:>12.2}{ratio:>9.3}  {target}", ours * per_page, theirs * per_page);
     }
     let stats = zswap.stats().expect("statistics");
-    let tables = (zswap.pool().stats().expect("statistics").metadata_pages * PAGE_SIZE as u64) as f64;
+    let tables = (zswap.pool_stats().expect("statistics").metadata_pages * PAGE_SIZE as u64) as f64;
     let ours = stats.pool_bytes as f64 + stats.metadata_bytes as f64 - tables;
     let theirs = zram::memory(device.number(), count);
     let held = (count * PAGE_SIZE) as f64;

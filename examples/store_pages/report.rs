@@ -90,7 +90,7 @@ impl Step {
         let untold = |error| Problem::Damaged(format!("the zswap tells no figures: {error}"));
         let growth_bytes = memory::resident()?.saturating_sub(baseline);
         let stats = zswap.stats().map_err(untold)?;
-        let tables = zswap.pool().stats().map_err(untold)?.metadata_pages * PAGE as u64;
+        let tables = zswap.pool_stats().map_err(untold)?.metadata_pages * PAGE as u64;
         Ok(Self {
             name,
             pages: stats.counts.pool_pages() + stats.counts.filled_pages,

@@ -305,11 +305,11 @@ impl<'a> Round<'a> {
         self.progress.set_message("compacting");
         let failed = |error| damaged("the zswap could not be compacted", error);
         let zswap = &self.stored.zswap;
-        let before = zswap.pool().stats().map_err(failed)?.objects_moved;
+        let before = zswap.pool_stats().map_err(failed)?.objects_moved;
         let begin = Instant::now();
         let pages = zswap.compact(&CompactBudget::default()).map_err(failed)?;
         let time = begin.elapsed();
-        let objects_moved = zswap.pool().stats().map_err(failed)?.objects_moved - before;
+        let objects_moved = zswap.pool_stats().map_err(failed)?.objects_moved - before;
         self.report.compaction = Compaction { pages, objects_moved, time };
         Ok(())
     }

@@ -91,8 +91,8 @@ unsafe fn backing(options: &zs_pool_options) -> Result<Backing> {
             let end = bytes.and_then(|bytes| (options.memory as usize).checked_add(bytes));
             let (Some(bytes), Some(_)) = (bytes, end) else { return Err(LARGE) };
             // SAFETY: the caller vouches for the memory.
-            let mut memory = unsafe { LentMemory::new(options.memory.cast(), bytes) };
-            memory.releasable = options.flags & ZS_POOL_RELEASABLE != 0;
+            let memory =
+                unsafe { LentMemory::new(options.memory.cast(), bytes, options.flags & ZS_POOL_RELEASABLE != 0) };
             Ok(Backing::Lent(memory))
         }
         _ => Err(UNKNOWN),

@@ -19,13 +19,18 @@ impl Pool {
     pub(crate) fn with_os(os: Os, name: &str, options: &PoolOptions) -> Result<Self> {
         const NO_GUARD: Sentence = &"the system gave no page that tells a forked child";
         let mut refused = Error::NoMemory(&"no capacity was tried");
-        for plan in options.plans(name)? {
+        let plans = options.plans(name)?;
+        // Before any of it is written.
+        let loan = options.borrow()?;
+        for plan in plans {
             let dont_fork = plan.policy.dont_fork;
             match Region::new(os.clone(), &plan.source, plan.layout, plan.policy, plan.limit_pages) {
                 Ok(region) => {
                     let guard = dont_fork.then(|| os.fork_guard()).transpose();
                     let guard = guard.map_err(|errno| Error::system(errno, NO_GUARD))?;
-                    return Self::in_region(region, guard, options.hardened);
+                    let mut pool = Self::in_region(region, guard, options.hardened)?;
+                    pool.loan = loan;
+                    return Ok(pool);
                 }
                 Err(error) => refused = error,
             }

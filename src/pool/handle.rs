@@ -1,6 +1,6 @@
 //! Handles and mappings as Rust types: what would be two `&mut` to one object does not compile.
 
-use super::{MapMode, Pool};
+use super::{FOREIGN, MapMode, Pool};
 use crate::error::{Error, Result};
 use crate::units::Place;
 use crate::word::RawHandle;
@@ -11,25 +11,31 @@ use std::ops::{Deref, DerefMut};
 /// Dropping it frees nothing: keep it, or its [`Handle::into_raw`] number.
 #[derive(PartialEq, Eq, Hash, Debug)]
 #[must_use = "an object whose handle is lost stays until its pool is dropped"]
-pub struct Handle(NonZeroU64);
+pub struct Handle {
+    raw: NonZeroU64,
+    /// The id of its pool, for numbers of pools that were dropped come again; 0: whoever made it of a number vouches.
+    pool: u64,
+}
 
 impl Handle {
     /// As a number, for tables of them, and for C.
     pub fn into_raw(self) -> u64 {
-        self.0.get()
+        self.raw.get()
     }
 
     /// The number, as the evict callback is given it.
     pub fn raw(&self) -> u64 {
-        self.0.get()
+        self.raw.get()
     }
 
     /// From its number; none for 0, which is never a handle.
     ///
     /// # Safety
-    /// The number came from [`Handle::into_raw`] or a raw allocation, and no other `Handle` is made of it.
+    /// The number came from [`Handle::into_raw`] or a raw allocation, and no other `Handle` is made of it. It is used
+    /// with the pool alone that the number is of: a pool that is created after that one was dropped may give out the
+    /// same numbers.
     pub unsafe fn from_raw(raw: u64) -> Option<Self> {
-        NonZeroU64::new(raw).map(Self)
+        NonZeroU64::new(raw).map(|raw| Self { raw, pool: 0 })
     }
 }
 
@@ -52,7 +58,7 @@ impl Pool {
     /// # Errors
     /// As there.
     pub fn malloc(&self, size: usize) -> Result<Handle> {
-        self.malloc_raw(size).map(Handle::from_number)
+        self.malloc_raw(size).map(|raw| self.handle_of(raw))
     }
 
     /// Allocates an object to be written at once: nobody moves or evicts it before that is done.
@@ -69,6 +75,7 @@ impl Pool {
     /// # Errors
     /// As [`Pool::map_raw`].
     pub fn map<'a>(&'a self, handle: &'a Handle) -> Result<Mapped<'a>> {
+        self.check_own(handle)?;
         let place = self.pin(handle.raw(), MapMode::Read)?;
         Ok(Mapped { pool: self, handle: handle.raw(), place })
     }
@@ -78,6 +85,7 @@ impl Pool {
     /// # Errors
     /// As [`Pool::map_raw`].
     pub fn map_mut<'a>(&'a self, handle: &'a mut Handle) -> Result<MappedMut<'a>> {
+        self.check_own(handle)?;
         let place = self.pin(handle.raw(), MapMode::ReadWrite)?;
         Ok(MappedMut(Mapped { pool: self, handle: handle.raw(), place }))
     }
@@ -87,7 +95,9 @@ impl Pool {
     /// # Errors
     /// As [`Pool::read_raw`].
     pub fn read(&self, handle: &Handle, buffer: &mut [u8]) -> Result<()> {
-        self.read_raw(handle.raw(), buffer)
+        self.check_own(handle)?;
+        // SAFETY: the handle is unique and borrowed to read: nobody has borrowed it to write.
+        unsafe { self.read_raw(handle.raw(), buffer) }
     }
 
     /// Copies `bytes` into the front of an object.
@@ -95,6 +105,7 @@ impl Pool {
     /// # Errors
     /// As [`Pool::write_raw`].
     pub fn write(&self, handle: &mut Handle, bytes: &[u8]) -> Result<()> {
+        self.check_own(handle)?;
         // SAFETY: the handle is unique and borrowed to write: no mapping of it lives.
         unsafe { self.write_raw(handle.raw(), bytes) }
     }
@@ -104,15 +115,20 @@ impl Pool {
     /// # Errors
     /// [`Error::Invalid`] with a handle of another pool; the handle is lost then.
     pub fn free(&self, handle: Handle) -> Result<()> {
+        self.check_own(&handle)?;
         // SAFETY: the handle was unique, and is gone.
         unsafe { self.free_raw(handle.into_raw()) }
     }
-}
 
-impl Handle {
-    fn from_number(raw: u64) -> Self {
+    fn handle_of(&self, raw: u64) -> Handle {
         debug_assert!(RawHandle::unpack(raw).tag != 0);
-        Self(NonZeroU64::new(raw).expect("a pool's tag is never 0"))
+        Handle { raw: NonZeroU64::new(raw).expect("a pool's tag is never 0"), pool: self.tag.id() }
+    }
+
+    /// Refuses the handle of another pool, also of one that was dropped and had this one's tag.
+    #[inline]
+    fn check_own(&self, handle: &Handle) -> Result<()> {
+        if handle.pool == self.tag.id() || handle.pool == 0 { Ok(()) } else { Err(FOREIGN) }
     }
 }
 
@@ -153,7 +169,7 @@ impl NewObject<'_> {
     /// The object is written: unmaps it, and gives its handle.
     pub fn finish(mut self) -> Handle {
         let mapped = self.0.take().expect("there until finished or dropped");
-        Handle::from_number(mapped.0.handle)
+        mapped.0.pool.handle_of(mapped.0.handle)
     }
 }
 

@@ -10,6 +10,7 @@ mod handle;
 pub mod options;
 mod shrink;
 mod stats;
+mod tags;
 
 pub use compact::CompactBudget;
 pub(crate) use compact::Compacted;
@@ -29,6 +30,7 @@ use crate::word::{RawHandle, Word};
 use compact::Compaction;
 use crossbeam_utils::CachePadded;
 use shrink::Reclaim;
+use tags::Tag;
 
 /// How an object is mapped.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -51,9 +53,12 @@ pub enum MapMode {
 pub struct Pool {
     pub(crate) region: Region,
     pub(crate) classes: Box<[Padded]>,
-    tag: u16,
+    tag: Tag,
     hardened: bool,
     guard: Option<ForkGuard>,
+    /// The memory, if it is the caller's.
+    #[cfg(not(loom))]
+    pub(super) loan: Option<options::Loan>,
     compaction: Lock<Compaction>,
     pub(crate) reclaim: Reclaim,
     counters: Counters,
@@ -74,11 +79,6 @@ struct Counters {
     pages_reclaimed: AtomicU64,
 }
 
-/// The tags of pools, given out in turn.
-static NEXT_TAG: AtomicTag = AtomicTag::new(1);
-/// Not loom's: it is a global, and no order depends on it.
-type AtomicTag = std::sync::atomic::AtomicU32;
-
 const FOREIGN: Error = Error::Invalid(&"the handle is not of this pool");
 const ZERO: Error = Error::Invalid(&"an object of 0 bytes was asked for");
 const TOO_LARGE: Error = Error::NoSpace(&"the object is larger than ZS_MAX_ALLOC_SIZE");
@@ -92,13 +92,14 @@ impl Pool {
         let fixed_pages = pages_of(size_of_val(&*classes) + compaction.bytes());
         region.charge.take(fixed_pages)?;
         let created_pages = region.charge.limit();
-        let tag = NEXT_TAG.fetch_add(1, std::sync::atomic::Ordering::Relaxed) % u16::MAX as u32 + 1;
         Ok(Self {
             region,
             classes,
-            tag: tag as u16,
+            tag: Tag::take()?,
             hardened,
             guard,
+            #[cfg(not(loom))]
+            loan: None,
             compaction: Lock::new(Rank::Compaction, compaction),
             reclaim: Reclaim::default(),
             counters: Counters::default(),
@@ -140,7 +141,7 @@ impl Pool {
         };
         self.stamp(place);
         let generation = self.region.word(index).publish(place, pins);
-        Ok((RawHandle { index, generation, tag: self.tag }.pack(), place))
+        Ok((RawHandle { index, generation, tag: self.tag.tag() }.pack(), place))
     }
 
     #[cold]
@@ -287,8 +288,10 @@ impl Pool {
         let RawHandle { index, generation, .. } = RawHandle::unpack(handle);
         if index.0 < self.region.word_count() {
             let word = self.region.word(index).peek();
-            if word.is_held_by(generation) {
-                os::prefetch_bytes(self.region.object(word.place()), bytes);
+            if word.is_held_by(generation)
+                && let Some(object) = self.region.object_hint(word.place())
+            {
+                os::prefetch_bytes(object, bytes);
             }
         }
     }
@@ -303,7 +306,7 @@ impl Pool {
     /// The handle of this pool that [`Pool::short_handle`] shortened.
     #[inline]
     pub fn long_handle(&self, short: u64) -> u64 {
-        RawHandle { tag: self.tag, ..RawHandle::unpack(short) }.pack()
+        RawHandle { tag: self.tag.tag(), ..RawHandle::unpack(short) }.pack()
     }
 
     /// map: one locked instruction, which adds the pin.
@@ -338,8 +341,12 @@ impl Pool {
     ///
     /// # Errors
     /// As [`Pool::map_raw`], and [`Error::Invalid`] if `buffer` is longer than the object's slot.
-    pub fn read_raw(&self, handle: u64, buffer: &mut [u8]) -> Result<()> {
-        // SAFETY: `buffer` is that long.
+    ///
+    /// # Safety
+    /// Nobody writes the object meanwhile: no [`MappedMut`] or [`NewObject`] of it exists, and no other thread has it
+    /// mapped to write.
+    pub unsafe fn read_raw(&self, handle: u64, buffer: &mut [u8]) -> Result<()> {
+        // SAFETY: `buffer` is that long; the caller vouches for the object.
         unsafe { self.read_to(handle, buffer.as_mut_ptr(), buffer.len()) }
     }
 
@@ -358,7 +365,7 @@ impl Pool {
     /// [`Pool::read_raw`] to memory that another party may be writing.
     ///
     /// # Safety
-    /// `size` bytes can be written at `buffer`.
+    /// `size` bytes can be written at `buffer`. Nobody writes the object meanwhile.
     pub(crate) unsafe fn read_to(&self, handle: u64, buffer: *mut u8, size: usize) -> Result<()> {
         self.copy_with(handle, MapMode::Read, size, |object| {
             // SAFETY: the object is pinned and that long; the caller answers for the buffer.
@@ -397,7 +404,7 @@ impl Pool {
     fn word_of(&self, handle: u64) -> Result<(HandleIndex, ObjectWord<'_>, u16)> {
         self.check_alive()?;
         let RawHandle { index, generation, tag } = RawHandle::unpack(handle);
-        if tag != self.tag || index.0 >= self.region.word_count() {
+        if tag != self.tag.tag() || index.0 >= self.region.word_count() {
             return Err(FOREIGN);
         }
         Ok((index, self.region.word(index), generation))

@@ -6,6 +6,11 @@ use crate::os;
 use crate::region::layout::Layout;
 use crate::region::{Policy, Source};
 use crate::units::{CHUNK, PAGE};
+use std::sync::Arc;
+use std::sync::atomic::{
+    AtomicBool,
+    Ordering::{Acquire, Relaxed, Release},
+};
 
 /// The least capacity of a pool, in bytes: its tables, and a zspage of each of a few classes.
 pub const MIN_BYTES: u64 = 1 << 20;
@@ -31,13 +36,14 @@ pub enum Backing {
     Lent(LentMemory),
 }
 
-/// Memory that the caller supplies, for tables and objects both.
+/// Memory that the caller supplies, for tables and objects both. One pool at a time has it: a clone is the same memory.
 #[derive(Clone, Debug)]
 pub struct LentMemory {
     address: *mut u8,
     bytes: usize,
-    /// Whether the pool may give pages back with `MADV_DONTNEED`: only for private anonymous memory.
-    pub releasable: bool,
+    releasable: bool,
+    /// Whether a pool has it.
+    taken: Arc<AtomicBool>,
 }
 
 // SAFETY: an address; who may use the memory is settled by `LentMemory::new`.
@@ -46,12 +52,33 @@ unsafe impl Send for LentMemory {}
 unsafe impl Sync for LentMemory {}
 
 impl LentMemory {
-    /// The `bytes` bytes at `address`, which is a multiple of 4096.
+    /// The `bytes` bytes at `address`, which is a multiple of 4096. `releasable`: the pool may give pages back with
+    /// `MADV_DONTNEED`, and reads zeros there afterwards.
     ///
     /// # Safety
-    /// The memory is readable and writable, is the pool's alone until the pool is dropped, and outlives it.
-    pub unsafe fn new(address: *mut u8, bytes: usize) -> Self {
-        Self { address, bytes, releasable: false }
+    /// The memory is readable and writable, outlives every pool that is created with this or a clone of it, and is
+    /// nobody else's until the last of them is dropped: no other `LentMemory` names a part of it. If it is releasable
+    /// it is private anonymous memory.
+    pub unsafe fn new(address: *mut u8, bytes: usize, releasable: bool) -> Self {
+        Self { address, bytes, releasable, taken: Arc::new(AtomicBool::new(false)) }
+    }
+
+    /// Gives it to a pool.
+    fn take(&self) -> Result<Loan> {
+        const TAKEN: Error = Error::Busy(&"another pool has the memory supplied");
+        // Acquire pairs with the Release in `Loan::drop`: the pool that had it before is done with it.
+        let taken = self.taken.compare_exchange(false, true, Acquire, Relaxed);
+        taken.map(|_| Loan(self.taken.clone())).map_err(|_| TAKEN)
+    }
+}
+
+/// Memory of the caller's that a pool has, for as long as this lives.
+pub struct Loan(Arc<AtomicBool>);
+
+impl Drop for Loan {
+    fn drop(&mut self) {
+        // Release pairs with the Acquire in `LentMemory::take`.
+        self.0.store(false, Release);
     }
 }
 
@@ -135,6 +162,11 @@ impl PoolOptions {
             _ => Source::Anonymous,
         };
         Plan { source, layout, policy: self.policy(), limit_pages: capacity / PAGE as u64 }
+    }
+
+    /// Takes the memory that was supplied, if any was.
+    pub(super) fn borrow(&self) -> Result<Option<Loan>> {
+        if let Backing::Lent(memory) = &self.backing { memory.take().map(Some) } else { Ok(None) }
     }
 
     fn lent_plan(&self, memory: &LentMemory) -> Result<Plan> {

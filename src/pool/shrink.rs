@@ -178,7 +178,7 @@ impl Pool {
             return Ok(());
         }
         let Some(generation) = self.region.word(index).pin_to_evict(place) else { return Ok(()) };
-        let handle = RawHandle { index, generation, tag: self.tag }.pack();
+        let handle = RawHandle { index, generation, tag: self.tag.tag() }.pack();
         #[cfg(debug_assertions)]
         crate::sync::ranks::assert_none();
         // Under loom a panic is what a model found, and must not be kept from it.

@@ -236,6 +236,15 @@ impl Region {
         unsafe { self.arena_base.add(offset) }
     }
 
+    /// Where an object's bytes were when its word was looked at, without a pin: for hints. None: the zspage is in no
+    /// class any more. It may be in another by now, and the address that of other bytes, or outside the arena.
+    #[inline]
+    pub fn object_hint(&self, place: Place) -> Option<*const u8> {
+        let zspage = self.zspage(place.zspage);
+        let offset = zspage.first_page() as usize * PAGE + zspage.class_hint()?.offset(place.slot);
+        Some(self.arena_base.wrapping_add(offset))
+    }
+
     /// Copies an object to another place of its class.
     ///
     /// # Safety

@@ -3,6 +3,7 @@
 
 use super::shared::{assert_holds, free, options, pool_with, store, system_pages};
 use crate::os::{Call, Mapping, Os, faults::Faults};
+use crate::tests::shared::ReadObject;
 use crate::units::PAGE;
 use crate::{Backing, CompactBudget, Error, HugePages, LentMemory, Pool, PoolOptions, Result};
 use std::sync::Arc;
@@ -100,7 +101,7 @@ impl<'a> Scene<'a> {
     fn shrink(&mut self, pages: u64) -> Result<u64> {
         self.pool.set_evict(Some(Arc::new(|pool: &Pool, handle| free(pool, handle)))).unwrap();
         let result = self.pool.shrink(pages);
-        self.objects.retain(|&(handle, ..)| self.pool.read_raw(handle, &mut [0]).is_ok());
+        self.objects.retain(|&(handle, ..)| self.pool.read_object(handle, &mut [0]).is_ok());
         self.check();
         result
     }
@@ -232,8 +233,7 @@ fn supplied_memory_may_be_refused_too() {
     let memory: Mapping = system.reserve(bytes, PAGE).unwrap();
     system.commit(memory.base().as_ptr(), bytes).unwrap();
     // SAFETY: the mapping outlives the pools made of it, one after the other, and is used by nobody else.
-    let mut lent = unsafe { LentMemory::new(memory.base().as_ptr(), bytes) };
-    lent.releasable = true;
+    let lent = unsafe { LentMemory::new(memory.base().as_ptr(), bytes, true) };
     let options = options(0, Backing::Lent(lent));
     assert!(sweep_supplied(&options) > 10);
 }

@@ -185,8 +185,7 @@ fn memory_that_is_supplied_is_all_there_is() {
         let mapping = memory.reserve(bytes, PAGE).unwrap();
         memory.commit(mapping.base().as_ptr(), bytes).unwrap();
         // SAFETY: the mapping outlives the pool, which is dropped in this turn, and is used by nobody else.
-        let mut lent = unsafe { LentMemory::new(mapping.base().as_ptr(), bytes) };
-        lent.releasable = releasable;
+        let lent = unsafe { LentMemory::new(mapping.base().as_ptr(), bytes, releasable) };
         let pool = Pool::new("limits", &options(0, Backing::Lent(lent))).unwrap();
         assert_eq!(pool.stats().unwrap().max_bytes, bytes as u64 / PAGE as u64 * PAGE as u64);
         let mut rng = Rng::new(bytes as u64);
@@ -201,4 +200,23 @@ fn memory_that_is_supplied_is_all_there_is() {
         }
         drop(pool);
     }
+}
+
+/// Memory that is supplied is one pool's, however often the options are cloned or used.
+#[test]
+fn memory_that_is_supplied_is_given_to_one_pool_at_a_time() {
+    let system = crate::os::Os::default();
+    let mapping = system.reserve(4 << 20, PAGE).unwrap();
+    system.commit(mapping.base().as_ptr(), 4 << 20).unwrap();
+    // SAFETY: the mapping outlives the pools, and is used by nobody else.
+    let lent = unsafe { LentMemory::new(mapping.base().as_ptr(), 4 << 20, true) };
+    let options = options(0, Backing::Lent(lent));
+    let first = Pool::new("first", &options).unwrap();
+    for again in [&options, &options.clone()] {
+        assert!(matches!(Pool::new("second", again).err(), Some(Error::Busy(_))));
+    }
+    let handle = first.malloc(100).unwrap();
+    first.free(handle).unwrap();
+    drop(first);
+    Pool::new("second", &options).unwrap();
 }

@@ -2,6 +2,7 @@
 
 use super::shared::{assert_holds, free, options, pattern, store, unmap, write};
 use crate::classes::{MAX_ALLOC_SIZE, class_of};
+use crate::tests::shared::ReadObject;
 use crate::units::Place;
 use crate::word::{MAX_PINS, RawHandle};
 use crate::{Backing, CompactBudget, Error, Handle, MapMode, Pool, PoolOptions};
@@ -53,8 +54,8 @@ fn class_sizes_fit_and_wrong_sizes_are_refused() {
         assert!(bytes >= size && (size == 1 || bytes >= pool.class_size(size - 1).unwrap()));
         let handle = pool.malloc_raw(size).unwrap();
         let mut buffer = [0; MAX_ALLOC_SIZE + 1];
-        pool.read_raw(handle, &mut buffer[..bytes]).unwrap();
-        assert_invalid(pool.read_raw(handle, &mut buffer[..=bytes]));
+        pool.read_object(handle, &mut buffer[..bytes]).unwrap();
+        assert_invalid(pool.read_object(handle, &mut buffer[..=bytes]));
         assert_invalid(write(&pool, handle, &buffer[..=bytes]));
         free(&pool, handle).unwrap();
     }
@@ -105,7 +106,7 @@ fn modes_map_the_same_bytes() {
     unmap(&pool, handle).unwrap();
     assert_holds(&pool, handle, 6, 1000);
     let mut buffer = [0; 2000];
-    pool.read_raw(handle, &mut buffer).unwrap();
+    pool.read_object(handle, &mut buffer).unwrap();
     assert!(buffer[1000..] == pattern(5, 2000)[1000..]);
     free(&pool, handle).unwrap();
 }
@@ -123,7 +124,7 @@ fn a_mapped_object_stays_where_it_is_and_outlives_its_free() {
     free(&pool, kept).unwrap();
     assert_invalid(free(&pool, kept));
     assert_invalid(pool.map_raw(kept, MapMode::Read));
-    assert_invalid(pool.read_raw(kept, &mut [0]));
+    assert_invalid(pool.read_object(kept, &mut [0]));
     pool.compact(&CompactBudget::default()).unwrap();
     // SAFETY: the object is still mapped, and that long.
     assert!(unsafe { std::slice::from_raw_parts(object, 3000) } == pattern(199, 3000));
@@ -144,7 +145,7 @@ fn one_mapping_too_many_is_busy() {
     for mode in [MapMode::Read, MapMode::ReadWrite, MapMode::Write] {
         assert!(matches!(pool.map_raw(handle, mode), Err(Error::Busy(_))));
     }
-    assert!(matches!(pool.read_raw(handle, &mut [0]), Err(Error::Busy(_))));
+    assert!(matches!(pool.read_object(handle, &mut [0]), Err(Error::Busy(_))));
     unmap(&pool, handle).unwrap();
     assert_holds(&pool, handle, 1, 100);
     (0..MAX_PINS - 1).for_each(|_| unmap(&pool, handle).unwrap());
@@ -166,7 +167,7 @@ fn stale_foreign_and_made_up_handles_are_refused() {
         }
         assert_invalid(unmap(&pool, wrong));
         assert_invalid(free(&pool, wrong));
-        assert_invalid(pool.read_raw(wrong, &mut [0]));
+        assert_invalid(pool.read_object(wrong, &mut [0]));
         assert_invalid(write(&pool, wrong, &[0]));
     }
     assert_invalid(unmap(&pool, handle));
@@ -235,7 +236,7 @@ fn a_hardened_pool_shows_nothing_of_what_was_freed_or_moved() {
     pool.compact(&CompactBudget { max_bytes_moved: 30_000, max_microseconds: 0 }).unwrap();
     for _ in 0..600 {
         let (handle, mut buffer) = (pool.malloc_raw(size).unwrap(), [1; MAX_ALLOC_SIZE]);
-        pool.read_raw(handle, &mut buffer[..bytes]).unwrap();
+        pool.read_object(handle, &mut buffer[..bytes]).unwrap();
         assert!(buffer[..bytes].iter().all(|&byte| byte == 0), "{handle:#x} shows what another held");
     }
     pool.check();

@@ -4,6 +4,7 @@
 
 use super::shared::{Rng, assert_holds, free, number, options, pattern, store, unmap, write};
 use crate::classes::MAX_ALLOC_SIZE;
+use crate::tests::shared::ReadObject;
 use crate::{Backing, CompactBudget, Error, HugePages, MapMode, Pool, PoolOptions};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -130,7 +131,7 @@ impl Worker<'_> {
 fn disturb(pool: &Pool, done: &AtomicBool) {
     let look = |pool: &Pool, handle: u64| {
         // Its owner may have freed it meanwhile.
-        let _ = pool.read_raw(handle, &mut [0; 16]);
+        let _ = pool.read_object(handle, &mut [0; 16]);
         Err(Error::Again(&"the test's callback keeps all"))
     };
     pool.set_evict(Some(Arc::new(look))).unwrap();

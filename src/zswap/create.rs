@@ -15,7 +15,7 @@ use super::writeback::Writeback;
 use crate::error::{Error, Result};
 use crate::os::{self, Os};
 use crate::pool::options::{MIN_BYTES, PoolOptions};
-use crate::pool::{CompactBudget, Pool};
+use crate::pool::{CompactBudget, Pool, PoolStats};
 use crate::sync::{Lock, Rank};
 use serde::Serialize;
 use std::os::fd::BorrowedFd;
@@ -101,9 +101,17 @@ impl Zswap {
         self.0.areas.lock().list.len()
     }
 
-    /// The pool that the pages are in: for its statistics.
-    pub fn pool(&self) -> &Pool {
+    /// The pool that the pages are in. Not for callers: its limit, its callback and its pins are this zswap's.
+    pub(crate) fn pool(&self) -> &Pool {
         &self.0.pool
+    }
+
+    /// What the pool that the pages are in has and did.
+    ///
+    /// # Errors
+    /// [`Error::Forked`] in a child without the pool.
+    pub fn pool_stats(&self) -> Result<PoolStats> {
+        self.0.pool.stats()
     }
 
     /// Sets how many bytes of slots stored pages may take; 0: no limit but the pool's capacity. The pool's memory may

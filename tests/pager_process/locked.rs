@@ -71,11 +71,11 @@ fn compact_locked(flags: i32) {
     if !lock(flags) {
         return;
     }
-    let (before, pages) = (resident(), zswap.pool().total_pages());
+    let (before, pages) = (resident(), zswap.pool_stats().unwrap().total_pages);
     // Those that are left lie here and there.
     (0..STORED).filter(|at| at % 8 != 0).for_each(|at| area.invalidate(at, 1, Patience::Wait).unwrap());
     zswap.compact(&CompactBudget::default()).unwrap();
-    let left = zswap.pool().total_pages();
+    let left = zswap.pool_stats().unwrap().total_pages;
     assert!(left < pages / 4, "{left} of {pages} pages are left");
     let gone = (pages - left) as usize * PAGE;
     assert!(resident() + gone / 2 < before, "{} of {before} bytes are left, {gone} went", resident());

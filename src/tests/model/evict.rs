@@ -2,6 +2,7 @@
 
 use super::run::{Shared, lock, new_object};
 use crate::classes::MAX_ALLOC_SIZE;
+use crate::tests::shared::ReadObject;
 use crate::tests::shared::pattern;
 use crate::{CompactBudget, Error, Evict, MapMode, Pool, Result};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -65,7 +66,7 @@ fn evict(shared: &Shared, pool: &Pool, handle: u64) -> Result<()> {
         assert_eq!(object.pins, 0, "{handle:#x} was offered, and is mapped");
         let mut buffer = [0; MAX_ALLOC_SIZE];
         let read = &mut buffer[..object.bytes.len()];
-        pool.read_raw(handle, read).expect("what is offered can be read");
+        pool.read_object(handle, read).expect("what is offered can be read");
         assert!(*read == *object.bytes, "{handle:#x} was offered with other bytes than were written");
         if world.rng.chance(60) { Mood::Free } else { world.rng.pick(&MOODS) }
     };

@@ -6,6 +6,7 @@ use super::world::{Dying, World};
 use crate::classes::MAX_ALLOC_SIZE;
 use crate::os::faults::Faults;
 use crate::os::{Mapping, Os};
+use crate::tests::shared::ReadObject;
 use crate::tests::shared::{Rng, file_pages, pattern, pool_with};
 use crate::units::PAGE;
 use crate::{Backing, CompactBudget, Error, LentMemory, MapMode, Pool, PoolStats, Result};
@@ -189,8 +190,7 @@ impl Run {
         let memory = system.reserve(bytes, PAGE).expect("the test has addresses");
         system.commit(memory.base().as_ptr(), bytes).expect("the test has memory");
         // SAFETY: the mapping is kept until the pool is dropped, and nobody else knows it.
-        let mut lent = unsafe { LentMemory::new(memory.base().as_ptr(), bytes) };
-        lent.releasable = releasable;
+        let lent = unsafe { LentMemory::new(memory.base().as_ptr(), bytes, releasable) };
         self.lent = Some(memory);
         Backing::Lent(lent)
     }
@@ -310,7 +310,7 @@ impl Run {
 
     fn read(&mut self, handle: u64, bytes: usize) -> Result<()> {
         let mut buffer = [0; MAX_ALLOC_SIZE];
-        self.pool().read_raw(handle, &mut buffer[..bytes]).expect("a live object can be read");
+        self.pool().read_object(handle, &mut buffer[..bytes]).expect("a live object can be read");
         assert!(buffer[..bytes] == self.world().objects[&handle].bytes[..bytes], "{handle:#x} holds other bytes");
         Ok(())
     }
@@ -367,7 +367,7 @@ impl Run {
                 Misuse::Map(mode) => pool.map_raw(handle, mode).map(|_| ()),
                 Misuse::Unmap => pool.unmap_raw(handle),
                 Misuse::Free => pool.free_raw(handle),
-                Misuse::Read => pool.read_raw(handle, &mut buffer),
+                Misuse::Read => pool.read_object(handle, &mut buffer),
                 Misuse::Write => pool.write_raw(handle, &buffer),
             }
         };
@@ -391,7 +391,7 @@ impl Run {
         assert!(format!("{refused:?}").starts_with(&format!("Err({expected}")), "malloc of {bytes}: {refused:?}");
         let Some(size) = self.world().objects.get(&handle).map(|object| object.bytes.len()) else { return Ok(()) };
         let mut long = [0; MAX_ALLOC_SIZE + 1];
-        let read = self.pool().read_raw(handle, &mut long[..=size]);
+        let read = self.pool().read_object(handle, &mut long[..=size]);
         // SAFETY: nothing borrows the object's bytes.
         let written = unsafe { self.pool().write_raw(handle, &long[..=size]) };
         assert!(matches!((read, written), (Err(Error::Invalid(_)), Err(Error::Invalid(_)))), "{read:?} {written:?}");
@@ -446,7 +446,7 @@ impl Run {
 pub fn new_object(pool: &Pool, handle: u64, bytes: usize, key: u64, hardened: bool) {
     if hardened {
         let mut buffer = [0xff; MAX_ALLOC_SIZE];
-        pool.read_raw(handle, &mut buffer[..bytes]).expect("a live object can be read");
+        pool.read_object(handle, &mut buffer[..bytes]).expect("a live object can be read");
         assert!(buffer[..bytes].iter().all(|&byte| byte == 0), "{handle:#x} shows what was freed");
     }
     // SAFETY: nothing borrows the object's bytes.

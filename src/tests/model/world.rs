@@ -2,6 +2,7 @@
 
 use super::action::Shape;
 use crate::classes::MAX_ALLOC_SIZE;
+use crate::tests::shared::ReadObject;
 use crate::tests::shared::Rng;
 use crate::{Pool, PoolStats};
 use std::collections::HashMap;
@@ -196,7 +197,7 @@ impl World {
         let mut buffer = [0; MAX_ALLOC_SIZE];
         for (&handle, object) in &self.objects {
             let read = &mut buffer[..object.bytes.len()];
-            pool.read_raw(handle, read).expect("a live object can be read");
+            pool.read_object(handle, read).expect("a live object can be read");
             assert!(*read == *object.bytes, "{handle:#x} holds other bytes than were written");
             object.check_bytes(handle);
         }

@@ -353,3 +353,54 @@ fn races_with_a_file() {
     scene.zswap.set_backing_file(Some((file.as_fd(), PAGES * PAGE_SIZE as u64))).unwrap();
     run(&scene);
 }
+
+/// Batches look ahead at objects that nobody pins, while these move, go, and take their zspages with them.
+#[test]
+fn batches_beside_compaction_and_frees() {
+    const PAGES: u64 = 512;
+    const ROUNDS: usize = 300;
+    let zswap = Zswap::new("batches", &ZswapOptions { contexts: 2, ..ZswapOptions::default() }).unwrap();
+    let area = zswap.add_area(PAGES, &crate::AreaOptions::default()).unwrap();
+    let page = |offset: u64| if offset.is_multiple_of(5) { super::noise(offset) } else { super::compressible(offset) };
+    let pages: Vec<_> = (0..PAGES).map(page).collect();
+    area.store_pages(0, &pages).unwrap();
+    let done = AtomicBool::new(false);
+    thread::scope(|threads| {
+        for seed in 1..3 {
+            let (area, pages, done) = (&area, &pages, &done);
+            threads.spawn(move || {
+                let (mut rng, mut loaded) = (Rng::new(seed), vec![[0; PAGE_SIZE]; 64]);
+                while !done.load(SeqCst) {
+                    let flags = if rng.chance(20) { LoadFlags::TAKE } else { LoadFlags::KEEP };
+                    let first = rng.below(PAGES as usize - 64) as u64;
+                    let offsets: Vec<u64> = match rng.chance(50) {
+                        true => (first..first + 64).collect(),
+                        false => (0..64).map(|_| rng.below(PAGES as usize) as u64).collect(),
+                    };
+                    let mut right = [false; 64];
+                    let _ = area.load_scattered(&offsets, &mut loaded, flags, |at, result| {
+                        assert!(matches!(result, Ok(()) | Err(Error::NotFound(_))), "{result:?}");
+                        right[at] = result.is_ok();
+                    });
+                    for at in (0..64).filter(|&at| right[at]) {
+                        assert!(loaded[at] == pages[offsets[at] as usize], "page {}", offsets[at]);
+                    }
+                    let _ = area.load_pages(first, &mut loaded, flags, |_, _| ());
+                }
+            });
+        }
+        threads.spawn(|| {
+            while !done.load(SeqCst) {
+                zswap.compact(&CompactBudget::default()).unwrap();
+            }
+        });
+        let mut rng = Rng::new(9);
+        for _ in 0..ROUNDS {
+            let first = rng.below(PAGES as usize - 128) as u64;
+            area.invalidate(first, 128, Patience::Wait).unwrap();
+            let first = rng.below(PAGES as usize - 64);
+            area.store_pages(first as u64, &pages[first..first + 64]).unwrap();
+        }
+        done.store(true, SeqCst);
+    });
+}

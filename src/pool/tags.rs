@@ -1,0 +1,102 @@
+//! What tells pools apart in their handles: a tag of 16 bits in the number, which no two pools have at the same time,
+//! and an id that no two pools ever have, which [`super::Handle`] carries beside the number.
+
+use crate::error::{Error, Result};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+
+/// Tags: 1 to this many.
+const TAGS: u32 = u16::MAX as u32;
+const WORD: u32 = u64::BITS;
+
+/// A bit for each tag that a pool has. The tags and ids order nothing: Relaxed throughout.
+static TAKEN: [AtomicU64; (TAGS / WORD + 1) as usize] = [const { AtomicU64::new(0) }; (TAGS / WORD + 1) as usize];
+/// Where the next search begins: a tag is used again as late as can be.
+static NEXT: AtomicU32 = AtomicU32::new(0);
+static LAST_ID: AtomicU64 = AtomicU64::new(0);
+
+/// A pool's tag and id. The tag is free again when this is dropped.
+pub struct Tag {
+    tag: u16,
+    id: u64,
+}
+
+impl Tag {
+    /// One that no other pool has.
+    ///
+    /// # Errors
+    /// [`Error::Again`] if there are 65,535 pools.
+    pub fn take() -> Result<Self> {
+        const ALL_TAKEN: Error = Error::Again(&"there are 65,535 pools, as many as handles can tell apart: drop one");
+        let first = NEXT.fetch_add(1, Relaxed) % TAGS;
+        let bit = |tag: u32| 1 << (tag % WORD);
+        let free = |tag: &u32| {
+            let word = &TAKEN[(tag / WORD) as usize];
+            word.load(Relaxed) & bit(*tag) == 0 && word.fetch_or(bit(*tag), Relaxed) & bit(*tag) == 0
+        };
+        let tag = (0..TAGS).map(|step| 1 + (first + step) % TAGS).find(free).ok_or(ALL_TAKEN)?;
+        Ok(Self { tag: tag as u16, id: LAST_ID.fetch_add(1, Relaxed) + 1 })
+    }
+
+    /// The tag, which is not 0.
+    #[inline]
+    pub fn tag(&self) -> u16 {
+        self.tag
+    }
+
+    /// The id, which is not 0.
+    #[inline]
+    pub fn id(&self) -> u64 {
+        self.id
+    }
+}
+
+impl Drop for Tag {
+    fn drop(&mut self) {
+        let tag = u32::from(self.tag);
+        TAKEN[(tag / WORD) as usize].fetch_and(!(1 << (tag % WORD)), Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Tags go round while one is in use: nobody else gets it.
+    #[test]
+    fn a_tag_is_not_given_out_while_it_is_in_use() {
+        let kept = Tag::take().unwrap();
+        for _ in 0..2 * TAGS {
+            let other = Tag::take().unwrap();
+            assert!(other.tag() != kept.tag() && other.tag() != 0 && other.id() > kept.id());
+        }
+    }
+
+    /// A pool may have the tag that a dropped one had, and give out the same numbers. The compiler does not know, so the
+    /// handle of the first must be refused: two handles of one object could be mapped to write at once.
+    #[test]
+    fn handles_of_a_dropped_pool_are_refused_by_the_next_one_with_its_tag() {
+        let options = crate::PoolOptions { max_bytes: 1 << 20, ..crate::PoolOptions::default() };
+        let first = crate::Pool::new("first", &options).unwrap();
+        let (mut handle, tag) = (first.malloc(100).unwrap(), first.tag.tag());
+        drop(first);
+        let before = if tag == 1 { TAGS as u16 } else { tag - 1 };
+        let next = loop {
+            // Other tests take tags as well.
+            if Tag::take().unwrap().tag() == before {
+                let pool = crate::Pool::new("next", &options).unwrap();
+                if pool.tag.tag() == tag {
+                    break pool;
+                }
+            }
+        };
+        let mut own = next.malloc(100).unwrap();
+        assert_eq!(own.raw(), handle.raw());
+        let mut mapped = next.map_mut(&mut own).unwrap();
+        assert!(matches!(next.map_mut(&mut handle).map(drop), Err(Error::Invalid(_))));
+        assert!(matches!(next.read(&handle, &mut [0]), Err(Error::Invalid(_))));
+        assert!(matches!(next.write(&mut handle, &[0]), Err(Error::Invalid(_))));
+        assert!(matches!(next.map(&handle).map(drop), Err(Error::Invalid(_))));
+        mapped[0] = 1;
+        assert!(matches!(next.free(handle), Err(Error::Invalid(_))));
+    }
+}
