@@ -138,9 +138,6 @@ pub enum Advice {
     /// Take the pages out of those that are merged with equal ones (KSM), and merge them no more.
     #[cfg(feature = "uffd")]
     Unmergeable,
-    /// Make the pages at both ends of the range pages of their own, where they are parts of huge ones.
-    #[cfg(feature = "uffd")]
-    Split,
 }
 
 /// The calls to the system that one pool makes.
@@ -282,9 +279,6 @@ impl Os {
             Advice::Unshare => libc::MADV_POPULATE_WRITE,
             #[cfg(feature = "uffd")]
             Advice::Unmergeable => libc::MADV_UNMERGEABLE,
-            // The system splits a huge page of which a part is cold, if it is mapped by this process alone.
-            #[cfg(feature = "uffd")]
-            Advice::Split => libc::MADV_COLD,
         };
         // SAFETY: none of these changes what the memory holds in this process.
         checked(unsafe { libc::madvise(at.cast(), bytes, advice) })

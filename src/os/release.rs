@@ -23,8 +23,7 @@
 //!   threads that wait now.
 //! - **madvise(MADV_POPULATE_WRITE)**: Every page was this process's own at some moment. It may be shared again:
 //!   moving it is tried, and its refusal is what counts.
-//! - **madvise with MADV_NOHUGEPAGE, MADV_HUGEPAGE, MADV_COLD**: Nothing. They are advice, and no byte depends on
-//!   them.
+//! - **madvise with MADV_NOHUGEPAGE, MADV_HUGEPAGE**: Nothing. They are advice, and no byte depends on them.
 //! - **madvise with MADV_DONTFORK, MADV_DOFORK, MADV_DONTDUMP, MADV_WIPEONFORK, MADV_UNMERGEABLE**: The mapping has
 //!   the flag. It is a property of the mapping, and not of its pages.
 //! - **mincore, cachestat**: What was so at that moment. Callers have the page claimed, or take a page that came

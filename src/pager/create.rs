@@ -223,8 +223,8 @@ impl Pager {
     /// unmapped or moved while another thread might map or move something else to its addresses at that very moment,
     /// for the system tells of both in any order: hold a lock of your own around all calls that map, move or unmap, or
     /// remove the region first. By mremap it does not grow, for nobody would serve the tail, nor does it stay mapped
-    /// where it was (MREMAP_DONTUNMAP). Private memory is not given to KSM again (MADV_MERGEABLE), which the pager takes
-    /// it from: a page that the system merges loses the protection by which writes are noticed.
+    /// where it was (MREMAP_DONTUNMAP). Private memory, which the pager takes out of KSM, is not given to it again
+    /// (MADV_MERGEABLE): a page that the system merges loses the protection by which writes are noticed.
     pub unsafe fn add_region(&self, at: *mut u8, bytes: usize, options: &RegionOptions<'_>) -> Result<RegionId> {
         self.check()?;
         let _signals = Blocked::new();
@@ -270,8 +270,9 @@ impl Pager {
     ///
     /// # Errors
     /// [`Error::Invalid`] if a part of the range is in no region. [`Error::NoSpace`] if more would be held than may be,
-    /// or a page of it is held 33 million times already. [`Error::Io`] if a page's copy is damaged, or can't be read from the backing file. [`Error::Again`] if the
-    /// system refused for a second to put a page in place. Nothing is held then that was not before.
+    /// or a page of it is held 33 million times already. [`Error::Io`] if a page's copy is damaged, or can't be read
+    /// from the backing file. [`Error::Again`] if the system refused for a second to put a page in place. Nothing is
+    /// held then that was not before.
     pub fn hold(&self, at: *const u8, bytes: usize) -> Result<()> {
         self.check()?;
         let _signals = Blocked::new();

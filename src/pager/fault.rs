@@ -206,6 +206,9 @@ impl Core {
                 Err(errno) => self.refused(at, errno.0, SHOW).map(|()| false)?,
             },
         };
+        if is_new {
+            region.may_be_huge.store(true, Relaxed);
+        }
         if is_new && let Some(next) = at.checked_add(PAGE).filter(|&next| next < extent.end) {
             self.show_ahead(region, extent.page_at(next), next, extent.end);
         }

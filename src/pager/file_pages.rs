@@ -19,7 +19,8 @@ use super::page::Claim;
 use super::region::Region;
 use super::scratch::LOT;
 use super::word::{Copied, Kind};
-use crate::os::{Advice, Errno, errno};
+use crate::os::{Errno, errno};
+use crate::sync::Ordering::Relaxed;
 use crate::units::PAGE;
 use crate::zswap::LoadFlags;
 
@@ -74,6 +75,7 @@ impl Core {
             return Ok(());
         }
         *stuck = Stuck(Some(offset / HUGE));
+        region.may_be_huge.store(true, Relaxed);
         let mut lot = self.scratch.take();
         let loaded = region.area.load(page, lot.page(0), LoadFlags::KEEP).is_ok();
         if loaded && self.put_into_file(region, page, lot.page(0)).is_ok() {
@@ -166,12 +168,52 @@ impl Core {
         }
     }
 
-    /// Makes pages that are held stay mapped when their neighbours leave the file. They are held, and in their places.
+    /// Takes a page, which is about to be held, out of the huge page that it may be a part of: the system unmaps all of
+    /// that when it splits it, and a held page has to stay mapped. The page is evicted; to hold it brings it back as a
+    /// page of its own. What can't be done about it is not done.
+    pub(super) fn isolate(&self, at: usize) {
+        let version = self.extents.version();
+        let Some(extent) = self.extents.find(at) else { return };
+        let Some(region) = self.places[extent.region].enter() else { return };
+        let page = extent.page_at(at);
+        if region.is_private() || page >= region.pages() || !region.may_be_huge.load(Relaxed) {
+            return;
+        }
+        let Some(mut claim) = region.page(page).claim_if(|state| matches!(state.kind(), Kind::Resident(0))) else {
+            return;
+        };
+        let Some(_inside) = self.enter(version) else { return };
+        let mut lot = self.scratch.take();
+        let (file, offset) = region.in_file(page);
+        let read = self.uffd.protect(at, PAGE, true).is_ok() && self.os.read_at(file, lot.page(0), offset) == Ok(PAGE);
+        // SAFETY: the lot has a page there, and is this thread's.
+        if !read || unsafe { self.store(&region, page, lot.address(0)) }.is_err() {
+            self.drop_copy_of_claimed(&region, page, &mut claim);
+            return;
+        }
+        drop(lot);
+        self.copies_went(u64::from(claim.was().copy() != Copied::No));
+        if self.drop_from_file(&region, page, at, &mut Stuck::default()).is_ok() {
+            let was = self.unmarked(claim.was());
+            self.uncharge(1);
+            claim.set(self.stored(was));
+        } else {
+            self.forget(&region, page);
+            claim.set(claim.was().with_copy(Copied::No));
+        }
+    }
+
+    /// The page of a claim has no copy in zswap from then on.
+    fn drop_copy_of_claimed(&self, region: &Region, page: u64, claim: &mut Claim<'_>) {
+        self.forget(region, page);
+        self.copies_went(u64::from(claim.was().copy() != Copied::No));
+        claim.set(claim.was().with_copy(Copied::No));
+    }
+
+    /// Maps pages that are held and were unmapped meanwhile.
     pub(super) fn keep_mapped(&self, start: usize, end: usize) {
         for part in self.extents.within(start, end) {
             let Some(region) = self.places[part.region].enter().filter(|region| !region.is_private()) else { continue };
-            // Where others map the file too the system does not split, and `show_held_around` has to do.
-            let _ = self.os.advise(part.start as *mut u8, part.end - part.start, Advice::Split);
             for at in (part.start..part.end).step_by(PAGE) {
                 let page = part.page_at(at);
                 if page >= region.pages() {

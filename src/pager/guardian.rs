@@ -65,11 +65,10 @@ impl Guardian {
     /// Watches a userfaultfd, of which the guardian gets a duplicate, for the process whose memory is under it. When
     /// this returns, this process may die.
     ///
-    /// Name the client if it can be known, as by `SO_PEERCRED` of the socket that the descriptor came through. It has to
-    /// be there still, or its number may be another process's: see that it has not closed the socket once this has
-    /// returned, and forget it if it has.
-    /// Without that it can't be killed, and after this process's death the guardian looks each second whether the
-    /// memory is still there, instead of being told.
+    /// Name the client if it can be known, as by `SO_PEERCRED` of the socket that the descriptor came through. Another
+    /// process may be given its number once it has ended: see that it has not closed the socket when this has returned,
+    /// and forget it if it has. Without a name the client can't be killed, and after this process's death the guardian
+    /// looks each second whether the memory is still there, instead of being told.
     ///
     /// # Errors
     /// [`Error::NotFound`] if there is no such process. [`Error::System`] with `EPERM` if it may not be killed and

@@ -37,6 +37,10 @@ impl Core {
             let held = match self.holds_of(at) {
                 0 if self.held.load(Relaxed) >= self.max_held => Err(TOO_MUCH),
                 MOST_HOLDS.. => Err(TOO_OFTEN),
+                0 => {
+                    self.isolate(at);
+                    self.hold_page(at)
+                }
                 _ => self.hold_page(at),
             };
             if let Err(error) = held {

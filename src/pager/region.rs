@@ -97,6 +97,9 @@ pub struct Region {
     pub protects: bool,
     /// Whether it is gone through in order.
     pub ahead: Ahead,
+    /// Whether pages of its memory file may be parts of huge pages: some were in the file before it was a region, or were
+    /// found to be. Those that the pager puts in place are not.
+    pub may_be_huge: AtomicBool,
     /// Evictions pass it by: it is being removed.
     pub closing: AtomicBool,
     /// When its area was found full, in milliseconds since the process began to count; 0: never.
@@ -126,6 +129,7 @@ impl Region {
             memory,
             protects,
             ahead: Ahead::default(),
+            may_be_huge: AtomicBool::new(false),
             closing: AtomicBool::new(false),
             full: AtomicU64::new(0),
             words,

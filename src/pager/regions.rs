@@ -109,6 +109,7 @@ impl Core {
         self.advise(&region, at, bytes).inspect_err(undo)?;
         // No page comes from here on but through us: what is there now is all there is.
         let present = self.note_present(&region, at, bytes).inspect_err(undo)?;
+        region.may_be_huge.store(present > 0, Relaxed);
         // Before anybody finds the pages: who gives one back uncharges it.
         self.charge_above(present);
         let added = self.extents.add(Extent { start: at, end: at + bytes, region: place, first: 0 });
