@@ -7,7 +7,7 @@ use crate::error::Result;
 use crate::region::{Fifo, Region, Ring};
 use crate::sync::{Leftovers, Lock, Locked, Rank};
 use crate::units::{ClassIndex, HandleIndex, Place, ZspageId};
-use crate::zspage::{FULL, Slots};
+use crate::zspage::{FULL, Listing, Slots};
 
 /// A class keeps this many free indices before it uses one again, so that a stale handle is refused for at least so
 /// many times 65,536 allocations; it fetches as many at a time, a cache line of words.
@@ -126,13 +126,21 @@ impl SizeClass {
 }
 
 impl State {
-    /// What only this lock's holder may see of a zspage of this class.
+    /// What only this lock's holder may change of a zspage of this class. Borrowed from the state, so that there is one
+    /// at a time.
     #[inline]
-    #[allow(clippy::mut_from_ref)]
-    pub fn slots<'r>(&self, region: &'r Region, id: ZspageId) -> &'r mut Slots {
+    pub fn slots<'s>(&'s mut self, region: &'s Region, id: ZspageId) -> &'s mut Slots {
         debug_assert!(region.zspage(id).is_of(self.index));
-        // SAFETY: a `State` is reached through its class's lock alone, and no method here keeps two of these.
+        // SAFETY: a `State` is reached through its class's lock alone, and this one is borrowed to be changed.
         unsafe { region.zspage(id).slots() }
+    }
+
+    /// The same, to look at.
+    #[inline]
+    pub fn peek<'s>(&'s self, region: &'s Region, id: ZspageId) -> &'s Slots {
+        debug_assert!(region.zspage(id).is_of(self.index));
+        // SAFETY: as for `slots`; while this lives nobody can borrow the state to change it.
+        unsafe { region.zspage(id).peek_slots() }
     }
 
     /// Takes a slot in the fullest zspage that has one, and a free handle index; none: the class needs another zspage.
@@ -171,35 +179,27 @@ impl State {
     /// Takes the lowest free slot of a zspage that has one. Fails if its memory would be more than the pool may have.
     #[inline]
     pub fn take_in(&mut self, region: &Region, id: ZspageId) -> Result<Place> {
+        let class = self.class;
         let slots = self.slots(region, id);
         let slot = slots.lowest_free();
         if slot >= slots.touched {
-            self.grow(region, slots, slot)?;
+            grow(class, region, slots, slot)?;
         }
         slots.take(slot);
+        let (listing, ends_warm) = (slots.listing(class), slots.warm != 0 && slots.count > 1);
         self.objects += 1;
-        if slots.warm != 0 && slots.count > 1 {
-            self.end_warm(region, slots);
+        if ends_warm {
+            self.end_warm(region, id);
         }
-        self.relist(region, id, slots);
+        self.relist(region, id, listing);
         Ok(Place { zspage: id, slot })
-    }
-
-    /// Charges the memory of `slot`, and of the slots after it that lie in the same pages.
-    #[cold]
-    fn grow(&self, region: &Region, slots: &mut Slots, slot: u8) -> Result<()> {
-        let class = self.class;
-        let (had, needed) = (class.pages_of_slots(slots.touched as usize), class.pages_of_slots(slot as usize + 1));
-        region.charge.take(needed - had)?;
-        slots.touched = (needed * crate::units::PAGE / class.slot_bytes as usize).min(class.slots as usize) as u8;
-        Ok(())
     }
 
     /// Takes a slot that has its memory already, wherever one is: the pool is at its limit.
     #[cold]
     fn take_committed(&mut self, region: &Region) -> Option<Place> {
         let id = self.iter(region).find(|&id| {
-            let slots = self.slots(region, id);
+            let slots = self.peek(region, id);
             slots.list != FULL && slots.lowest_free() < slots.touched
         })?;
         self.take_in(region, id).ok()
@@ -215,17 +215,20 @@ impl State {
     /// Releases a slot. With a zspage: it was the last one in it, and the zspage is the caller's to give back.
     #[inline]
     pub fn release(&mut self, region: &Region, place: Place) -> Option<Emptied> {
-        let slots = self.release_slot(region, place);
-        if slots.count != 0 || slots.isolated { None } else { self.keep_warm_or_remove(region, place.zspage) }
+        let (count, isolated) = self.release_slot(region, place);
+        if count != 0 || isolated { None } else { self.keep_warm_or_remove(region, place.zspage) }
     }
 
+    /// How many slots of the zspage are taken then, and whether it is isolated.
     #[inline]
-    fn release_slot<'r>(&mut self, region: &'r Region, place: Place) -> &'r mut Slots {
+    fn release_slot(&mut self, region: &Region, place: Place) -> (u8, bool) {
+        let class = self.class;
         let slots = self.slots(region, place.zspage);
         slots.release(place.slot);
+        let (listing, left) = (slots.listing(class), (slots.count, slots.isolated));
         self.objects -= 1;
-        self.relist(region, place.zspage, slots);
-        slots
+        self.relist(region, place.zspage, listing);
+        left
     }
 
     /// Releases a slot that a mover took or emptied; an emptied zspage stays where it is.
@@ -246,13 +249,14 @@ impl State {
 
     #[cold]
     fn keep_warm_or_remove(&mut self, region: &Region, id: ZspageId) -> Option<Emptied> {
-        let slots = self.slots(region, id);
+        let slots = self.peek(region, id);
         if slots.warm != 0 {
             return None;
         }
         let pages = self.class.pages_of_slots(slots.touched as usize);
         if !self.has_warm && region.charge.keep_warm(pages) {
-            (slots.warm, self.has_warm) = (pages as u8, true);
+            self.has_warm = true;
+            self.slots(region, id).warm = pages as u8;
             return None;
         }
         self.unlist(region, id);
@@ -260,9 +264,10 @@ impl State {
     }
 
     #[cold]
-    fn end_warm(&mut self, region: &Region, slots: &mut Slots) {
-        region.charge.end_warm(slots.warm as usize);
-        (slots.warm, self.has_warm) = (0, false);
+    fn end_warm(&mut self, region: &Region, id: ZspageId) {
+        self.has_warm = false;
+        let warm = std::mem::take(&mut self.slots(region, id).warm);
+        region.charge.end_warm(warm as usize);
     }
 
     /// Notes that a zspage has memory for this many slots only. It has fewer pages than count as warm: it is not warm
@@ -271,7 +276,7 @@ impl State {
         let slots = self.slots(region, id);
         slots.touched = touched;
         if slots.warm != 0 {
-            self.end_warm(region, slots);
+            self.end_warm(region, id);
         }
     }
 
@@ -284,12 +289,12 @@ impl State {
 
     /// Takes an empty zspage that is on no list off the books.
     fn remove(&mut self, region: &Region, id: ZspageId) -> Emptied {
-        let slots = self.slots(region, id);
+        let slots = self.peek(region, id);
         debug_assert!(slots.count == 0 && slots.list == 0);
-        if slots.warm != 0 {
-            self.end_warm(region, slots);
-        }
         let touched = slots.touched;
+        if slots.warm != 0 {
+            self.end_warm(region, id);
+        }
         region.zspage(id).set_owner(None);
         self.zspages -= 1;
         Emptied { id, touched }
@@ -297,7 +302,7 @@ impl State {
 
     /// Isolates a zspage, if it is still this class's and nobody else isolated it.
     pub fn isolate(&mut self, region: &Region, id: ZspageId) -> bool {
-        if !region.zspage(id).is_of(self.index) || self.slots(region, id).isolated {
+        if !region.zspage(id).is_of(self.index) || self.peek(region, id).isolated {
             return false;
         }
         self.unlist(region, id);
@@ -307,7 +312,7 @@ impl State {
 
     /// Whether a zspage is this class's, and empty.
     pub fn is_empty(&self, region: &Region, id: ZspageId) -> bool {
-        region.zspage(id).is_of(self.index) && self.slots(region, id).count == 0
+        region.zspage(id).is_of(self.index) && self.peek(region, id).count == 0
     }
 
     /// Ends the isolation of a zspage: off the books if it is empty, and the caller gives it back; else on its list
@@ -324,17 +329,18 @@ impl State {
 
     /// Puts a zspage back on the list that it belongs on; also one that the system would not take.
     pub fn put_back(&mut self, region: &Region, id: ZspageId) {
+        let class = self.class;
         let slots = self.slots(region, id);
         slots.list = 0;
-        self.relist(region, id, slots);
+        let listing = slots.listing(class);
+        self.relist(region, id, listing);
     }
 
     /// Moves a zspage to the list that its count asks for.
     #[inline]
-    fn relist(&mut self, region: &Region, id: ZspageId, slots: &mut Slots) {
-        let list = slots.list_for(self.class);
-        if list != slots.list && !slots.isolated {
-            self.change_list(region, id, list);
+    fn relist(&mut self, region: &Region, id: ZspageId, listing: Listing) {
+        if listing.wanted != listing.list && !listing.isolated {
+            self.change_list(region, id, listing.wanted);
         }
     }
 
@@ -351,7 +357,7 @@ impl State {
     }
 
     fn unlist(&mut self, region: &Region, id: ZspageId) {
-        let Slots { next, prev, list, .. } = *self.slots(region, id);
+        let Slots { next, prev, list, .. } = *self.peek(region, id);
         if list == 0 {
             return;
         }
@@ -382,7 +388,7 @@ impl State {
                 return None;
             }
             // SAFETY: the caller holds the class's lock while it goes on, and changes no list meanwhile.
-            at = unsafe { region.zspage(this).slots() }.next;
+            at = unsafe { region.zspage(this).peek_slots() }.next;
             Some(this)
         })
     }
@@ -407,6 +413,15 @@ impl State {
     }
 }
 
+/// Charges the memory of `slot`, and of the slots after it that lie in the same pages.
+#[cold]
+fn grow(class: Class, region: &Region, slots: &mut Slots, slot: u8) -> Result<()> {
+    let (had, needed) = (class.pages_of_slots(slots.touched as usize), class.pages_of_slots(slot as usize + 1));
+    region.charge.take(needed - had)?;
+    slots.touched = (needed * crate::units::PAGE / class.slot_bytes as usize).min(class.slots as usize) as u8;
+    Ok(())
+}
+
 #[cfg(all(test, not(loom)))]
 impl State {
     /// Panics if the lists disagree with each other or with their zspages, which it adds to `found`.
@@ -417,7 +432,7 @@ impl State {
             let (mut at, mut prev) = (head, ZspageId::NONE);
             while at != ZspageId::NONE {
                 assert!(region.zspage(at).is_of(class), "{class:?}: {at:?} is on its list, and not of it");
-                let slots = self.slots(region, at);
+                let slots = self.peek(region, at);
                 assert_eq!((slots.list as usize, slots.prev), (list, prev), "{class:?}: {at:?} is listed wrongly");
                 assert_eq!(slots.list, slots.list_for(self.class), "{class:?}: {at:?} belongs on another list");
                 assert!(!slots.isolated, "{class:?}: {at:?} was left isolated");

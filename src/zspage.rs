@@ -149,6 +149,16 @@ impl Zspage {
         self.slots.with_mut(|at| unsafe { &mut *at })
     }
 
+    /// The same, to look at.
+    ///
+    /// # Safety
+    /// The caller holds the lock of its class, and nobody has borrowed it to be changed meanwhile.
+    #[inline]
+    pub unsafe fn peek_slots(&self) -> &Slots {
+        // SAFETY: the lock keeps others away, and the caller vouches for itself.
+        self.slots.with_mut(|at| unsafe { &*at })
+    }
+
     /// Whose object is in this slot; a hint, unless the slot is the caller's.
     #[inline]
     pub fn handle_at(&self, slot: u8) -> HandleIndex {
@@ -163,7 +173,24 @@ impl Zspage {
     }
 }
 
+/// Where a zspage is listed, and where it belongs.
+#[derive(Clone, Copy)]
+pub struct Listing {
+    /// The list that its count asks for.
+    pub wanted: u8,
+    /// The list that it is on; 0: none.
+    pub list: u8,
+    /// Whether it is kept off all lists.
+    pub isolated: bool,
+}
+
 impl Slots {
+    /// Where a zspage of this class is listed, and where it belongs.
+    #[inline]
+    pub fn listing(&self, class: Class) -> Listing {
+        Listing { wanted: self.list_for(class), list: self.list, isolated: self.isolated }
+    }
+
     /// Which list a zspage of this class belongs on.
     #[inline]
     pub fn list_for(&self, class: Class) -> u8 {

@@ -85,6 +85,7 @@ fn nothing_is_lost() {
     let print = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
         print(panic);
+        trouble::restore_settings();
         std::process::abort();
     }));
     println!("ZSALLOC_TORTURE_SEED={seed} ZSALLOC_TORTURE_SECONDS={seconds}");
@@ -93,7 +94,7 @@ fn nothing_is_lost() {
     let round = Duration::from_secs_f64((seconds as f64 / KINDS.len() as f64).min(60.0));
     let with = Trouble::from_environment();
     println!("{with:?}");
-    let _settings = trouble::Settings::new(with);
+    trouble::change_settings(with);
     let start = Instant::now();
     let before = descriptors();
     for number in 0.. {
@@ -103,6 +104,7 @@ fn nothing_is_lost() {
             break;
         }
     }
+    trouble::restore_settings();
 }
 
 fn one_round(kind: Kind, time: Duration, seed: u64) {

@@ -169,7 +169,7 @@ pub fn check(pool: &Pool) {
         let state = class.lock(region);
         let (mut objects, mut count) = (0, 0);
         for id in state.iter(region) {
-            let slots = state.slots(region, id);
+            let slots = state.peek(region, id);
             assert!(!slots.isolated && region.zspage(id).is_of(class.index()));
             assert_eq!(slots.taken.count_ones(), slots.count as u32);
             for slot in (0..2).filter(|slot| slots.taken >> slot & 1 == 1) {

@@ -9,9 +9,10 @@
 
 use super::core::Core;
 use super::counts::add;
-use super::evict::{Filled, Full, Picks};
+use super::evict::{Filled, Full};
 use super::file_pages::Stuck;
 use super::immovable::{Effort, is_lasting};
+use super::picks::Picks;
 use super::region::{Memory, Region};
 use super::scratch::{LOT, Lot};
 use super::staging::BLOCK;

@@ -28,8 +28,8 @@ const RETRY: u64 = 10_000_000;
 const FAILURES: u64 = 256;
 /// What a page counts that was compressed before it turned out to be immovable.
 const IN_PLACE: u64 = 8;
-/// Pages that may be in memory besides those that can't leave, whatever the limit is. An instruction needs several pages
-/// at once, and would never get through if each one made another leave.
+/// Pages that may be in memory besides those that can't leave, whatever the limit is. An instruction needs several
+/// pages at once, and would never get through if each one made another leave.
 const FLOOR: u64 = 16;
 /// Bytes that are taken from KSM together: some 1 ms if all of them were merged.
 const UNMERGED: usize = 2 << 20;
@@ -129,8 +129,8 @@ impl Core {
         was.with_mark(false)
     }
 
-    /// Makes a page movable that the system would not move as it is not this process's alone. False: there is nothing to
-    /// do about it.
+    /// Makes a page movable that the system would not move as it is not this process's alone. False: there is nothing
+    /// to do about it.
     #[cold]
     pub(super) fn make_movable(&self, extent: &Extent, at: usize, was: State) -> bool {
         // Merged pages. The flag stays on the range, as it does not pay: what is merged costs the limit a page each.
@@ -147,8 +147,8 @@ impl Core {
     }
 }
 
-/// Whether a refusal says that a page can't leave for now. The others are of a moment: an event has to be read, the page
-/// is not there, or the system has no memory.
+/// Whether a refusal says that a page can't leave for now. The others are of a moment: an event has to be read, the
+/// page is not there, or the system has no memory.
 pub(super) fn is_lasting(refused: i32) -> bool {
     ![errno::EAGAIN, errno::ENOENT, errno::ENOMEM, errno::EINTR].contains(&refused)
 }

@@ -26,7 +26,7 @@
 //! | `hold`, `discard` | parts that stay in their places; parts that are given back |
 //! | `extents` | which addresses are whose |
 //! | `fault` | serving a touch |
-//! | `evict`, `staging` | the clock hand, the staging range, compressing |
+//! | `evict`, `picks`, `staging` | the clock hand, what it picked, the staging range, compressing |
 //! | `copy_out` | eviction in place, and where pages can't be moved |
 //! | `file_pages` | how a page leaves a memory file, and how one that is in the file gets mapped |
 //! | `immovable` | pages that could not leave, and when they are tried again |
@@ -85,6 +85,8 @@ pub(crate) mod hold;
 mod immovable;
 #[cfg(not(loom))]
 mod options;
+#[cfg(not(loom))]
+mod picks;
 #[cfg(not(loom))]
 pub(crate) mod region;
 #[cfg(not(loom))]

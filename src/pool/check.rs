@@ -54,7 +54,7 @@ impl Pool {
 
     /// A zspage against its class, and each of its objects against the word that its slot names.
     fn check_zspage(&self, state: &ClassState, id: ZspageId, sums: &mut Sums) {
-        let (zspage, slots) = (self.region.zspage(id), *state.slots(&self.region, id));
+        let (zspage, slots) = (self.region.zspage(id), *state.peek(&self.region, id));
         let class = zspage.class();
         assert!(slots.end() <= class.slots, "{id:?} has slots taken that it has not");
         assert_eq!(slots.count as u32, slots.taken.count_ones(), "{id:?} counts its slots wrongly");
@@ -111,7 +111,7 @@ impl Pool {
         let class = record.owner().unwrap_or_else(|| panic!("{index:?} names a zspage that is not in use: {word:?}"));
         let state = self.classes[class.0 as usize].lock(&self.region);
         assert!(slot < classes::class(class).slots, "{index:?} names a slot past the last: {word:?}");
-        assert!(state.slots(&self.region, zspage).taken >> slot & 1 == 1, "{index:?} names a free slot: {word:?}");
+        assert!(state.peek(&self.region, zspage).taken >> slot & 1 == 1, "{index:?} names a free slot: {word:?}");
         assert_eq!(record.handle_at(slot), index, "the slot of {index:?} names another: {word:?}");
     }
 

@@ -140,10 +140,10 @@ struct Ahead {
 
 impl Ahead {
     fn new(state: &State, region: &Region, from: Place, to: Place) -> Self {
-        let slots = state.slots(region, from.zspage);
+        let slots = state.peek(region, from.zspage);
         let word_slot = slots.taken_from((from.slot + AHEAD).min(63)).unwrap_or(from.slot);
         let source = slots.taken_from(from.slot + 1).map(|slot| Place { slot, ..from });
-        let slots = state.slots(region, to.zspage);
+        let slots = state.peek(region, to.zspage);
         let target = (slots.list != FULL).then(|| Place { slot: slots.lowest_free(), ..to });
         Self { word_slot, source, target }
     }
@@ -239,7 +239,7 @@ impl Pool {
         let average = (state.objects as usize).checked_div(state.zspages as usize).unwrap_or(0);
         let (mut count, mut totals) = (0, Totals::default());
         for id in state.iter(&self.region) {
-            let slots = state.slots(&self.region, id);
+            let slots = state.peek(&self.region, id);
             if slots.list == FULL || count == window.len() {
                 break;
             }
@@ -270,7 +270,7 @@ impl Pool {
             // It went by itself meanwhile: nothing to do, and nothing lost by going on.
             return true;
         }
-        let slots = state.slots(&self.region, source);
+        let slots = state.peek(&self.region, source);
         let (objects, touched) = (slots.count as usize, slots.touched as usize);
         let room = totals.room.saturating_sub(geometry.slots as usize - objects);
         let committed = totals.committed_room.saturating_sub(touched - objects);
@@ -299,7 +299,7 @@ impl Pool {
             return Drained::Done;
         }
         let (mut slot, mut drained) = (0, Drained::Done);
-        while let Some(next) = state.slots(&self.region, source).taken_from(slot) {
+        while let Some(next) = state.peek(&self.region, source).taken_from(slot) {
             if run.is_spent() {
                 drained = Drained::Stopped;
                 break;
@@ -328,7 +328,7 @@ impl Pool {
         while let Some(candidate) = targets.get(*target) {
             let id = candidate.id();
             let usable = self.region.zspage(id).is_of(class) && {
-                let slots = state.slots(&self.region, id);
+                let slots = state.peek(&self.region, id);
                 !slots.isolated && slots.list != FULL
             };
             if usable && let Ok(place) = state.take_in(&self.region, id) {
@@ -422,21 +422,21 @@ impl Pool {
             return;
         }
         let pages = |slots: u8| geometry.pages_of_slots(slots as usize);
-        let slots = state.slots(&self.region, id);
+        let slots = state.peek(&self.region, id);
         if slots.count == 0 || pages(slots.count) >= pages(slots.touched) || !state.isolate(&self.region, id) {
             return;
         }
-        let mut below = state.slots(&self.region, id).end();
+        let mut below = state.peek(&self.region, id).end();
         // From the highest slot down, whatever can't be moved left where it is.
-        while let Some(slot) = state.slots(&self.region, id).taken_before(below) {
-            if state.slots(&self.region, id).lowest_free() >= slot || run.is_spent() {
+        while let Some(slot) = state.peek(&self.region, id).taken_before(below) {
+            if state.peek(&self.region, id).lowest_free() >= slot || run.is_spent() {
                 break;
             }
             let Ok(to) = state.take_in(&self.region, id) else { break };
             state = self.move_one(class, state, Place { zspage: id, slot }, to, run);
             below = slot;
         }
-        let slots = *state.slots(&self.region, id);
+        let slots = *state.peek(&self.region, id);
         if slots.end() == 0 {
             let emptied = state.end_isolation(&self.region, id);
             drop(state);

@@ -154,7 +154,7 @@ impl Pool {
             return 0;
         }
         // Nobody allocates from it while it is isolated: what is taken now is all that will be.
-        let taken = state.slots(&self.region, id).taken;
+        let taken = state.peek(&self.region, id).taken;
         drop(state);
         let slots = (0..u64::BITS as u8).filter(|&slot| taken >> slot & 1 == 1);
         let _ = { slots }.try_for_each(|slot| self.evict_object(Place { zspage: id, slot }, evict));

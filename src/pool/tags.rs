@@ -57,7 +57,7 @@ impl Drop for Tag {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
 

@@ -16,7 +16,8 @@ impl Region {
         let mut arena = self.arena.lock();
         let used = arena.end;
         // What was never used is not looked at: in a memory file even a look takes memory.
-        let chunks = &self.chunks(&mut arena)[..used];
+        let (arena, chunks, groups) = self.all_books(&mut arena);
+        let chunks = &chunks[..used];
         arena.check(chunks);
         let mut maps = vec![PageMap::EMPTY; used];
         let mut records = vec![0; used.div_ceil(GROUP_CHUNKS)];
@@ -31,13 +32,13 @@ impl Region {
             let (group, local) = (id.0 as usize / self.layout.group_records, id.0 as usize % self.layout.group_records);
             assert_eq!(group, chunk / GROUP_CHUNKS, "{id:?}: a record lies in the group of its chunk");
             records[group] += 1;
-            let group = self.group(&mut arena, group);
+            let group = &groups[group];
             assert!(group.is_taken(local) && group.committed, "{id:?} is in use, and its record is free");
             let end = (local + 1) * size_of::<Zspage>();
             assert!(end <= group.pages as usize * PAGE, "{id:?}: its record is not charged");
         }
         for (index, &count) in records.iter().enumerate() {
-            let group = self.group(&mut arena, index);
+            let group = &groups[index];
             assert_eq!(group.taken(), count, "group {index}: records taken are its zspages'");
         }
         for (index, (chunk, map)) in chunks.iter().zip(&mut maps).enumerate() {

@@ -189,16 +189,30 @@ impl Region {
         unsafe { self.tables.base().as_ptr().add(offset).cast() }
     }
 
-    /// The records of the chunks; the arena's guard shows that its lock is held.
-    #[allow(clippy::mut_from_ref)]
-    pub(super) fn chunks(&self, _: &mut Locked<'_, Arena>) -> &mut [Chunk] {
-        // SAFETY: the chunk table is committed from the start, zero is a valid record, and the lock makes this the
-        // only use.
-        unsafe { std::slice::from_raw_parts_mut(self.table(self.layout.chunk_table), self.layout.chunks) }
+    /// The arena and the records of its chunks. Borrowed from the arena's guard, so that nobody else changes either, and
+    /// this thread has them once.
+    pub(super) fn books<'g>(&'g self, arena: &'g mut Locked<'_, Arena>) -> (&'g mut Arena, &'g mut [Chunk]) {
+        // SAFETY: the chunk table is committed from the start, zero is a valid record, and the guard, which is borrowed
+        // for as long, makes this the only use.
+        let chunks = unsafe { std::slice::from_raw_parts_mut(self.table(self.layout.chunk_table), self.layout.chunks) };
+        (arena, chunks)
     }
 
-    #[allow(clippy::mut_from_ref)]
-    pub(super) fn group(&self, _: &mut Locked<'_, Arena>, group: usize) -> &mut Group {
+    /// The same with the records of the groups.
+    #[cfg(test)]
+    pub(super) fn all_books<'g>(
+        &'g self,
+        arena: &'g mut Locked<'_, Arena>,
+    ) -> (&'g mut Arena, &'g mut [Chunk], &'g mut [Group]) {
+        let groups = self.layout.chunks.div_ceil(super::layout::GROUP_CHUNKS);
+        // SAFETY: as for the chunks.
+        let groups = unsafe { std::slice::from_raw_parts_mut(self.table(self.layout.group_table), groups) };
+        let (arena, chunks) = self.books(arena);
+        (arena, chunks, groups)
+    }
+
+    /// The record of a group, borrowed from the arena's guard as well.
+    pub(super) fn group<'g>(&'g self, _: &'g mut Locked<'_, Arena>, group: usize) -> &'g mut Group {
         // SAFETY: as for the chunks.
         unsafe { &mut *self.table::<Group>(self.layout.group_table).add(group) }
     }

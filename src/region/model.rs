@@ -92,6 +92,11 @@ impl Region {
         &self.bytes[place.zspage.0 as usize * SLOTS + place.slot as usize]
     }
 
+    /// As the product's: where an object's bytes were, for hints.
+    pub fn object_hint(&self, place: Place) -> Option<*const u8> {
+        self.zspage(place.zspage).class_hint().map(|_| std::ptr::null())
+    }
+
     pub fn object(&self, _: Place) -> *mut u8 {
         unreachable!("models look at `bytes`")
     }

@@ -25,7 +25,7 @@ impl Region {
     /// How empty a chunk is, from 0 to 3, by the pages that zspages have.
     pub fn emptiness(&self, chunk: usize) -> u64 {
         let mut arena = self.lock_arena();
-        let taken = self.chunks(&mut arena)[chunk].taken as usize;
+        let taken = self.books(&mut arena).1[chunk].taken as usize;
         (3 - taken * 4 / (CHUNK_PAGES + 1)) as u64
     }
 
@@ -33,7 +33,8 @@ impl Region {
     /// is. None if the other open chunks have less room than that.
     pub fn sparse_chunk(&self, tried: Option<(u16, usize)>) -> Option<(u16, usize)> {
         let mut arena = self.lock_arena();
-        let chunks = &self.chunks(&mut arena)[..arena.end];
+        let (arena, chunks) = self.books(&mut arena);
+        let chunks = &chunks[..arena.end];
         let open = || chunks.iter().enumerate().filter(|(_, chunk)| chunk.state == State::Open);
         let whole = open().filter(|(_, chunk)| chunk.whole).map(|(index, chunk)| (chunk.taken, index));
         let (taken, sparsest) = whole.filter(|&key| Some(key) > tried).min()?;
@@ -69,7 +70,8 @@ impl Region {
     pub fn open_chunks(&self) -> (u64, u64) {
         let mut arena = self.lock_arena();
         let open = arena.open;
-        let chunks = &self.chunks(&mut arena)[..arena.end];
+        let (arena, chunks) = self.books(&mut arena);
+        let chunks = &chunks[..arena.end];
         let whole = chunks.iter().filter(|c| c.whole && c.state == State::Open).count();
         (open as u64, whole as u64)
     }

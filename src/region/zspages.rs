@@ -91,8 +91,8 @@ impl Region {
         let run = self.take_run(&mut arena, class, not_in)?;
         let record = self.take_record(&mut arena, run.chunk / GROUP_CHUNKS);
         if record.is_err() {
-            let chunks = self.chunks(&mut arena);
-            arena.release(chunks, run);
+            let (books, chunks) = self.books(&mut arena);
+            books.release(chunks, run);
         }
         drop(arena);
         // A chunk that was opened for nothing goes back, so that a refusal leaves nothing behind.
@@ -105,25 +105,26 @@ impl Region {
     fn take_run(&self, arena: &mut Locked<'_, Arena>, class: Class, not_in: Option<usize>) -> Result<Run> {
         const FRAGMENTED: Error = Error::NoMemory(&"no run of pages is free in the chunks that are open");
         let pages = class.pages as usize;
-        let chunks = self.chunks(arena);
-        if let Some(chunk) = arena.find(chunks, pages, not_in) {
-            return arena.take(chunks, chunk, pages).ok_or(FRAGMENTED);
+        let (books, chunks) = self.books(arena);
+        if let Some(chunk) = books.find(chunks, pages, not_in) {
+            return books.take(chunks, chunk, pages).ok_or(FRAGMENTED);
         }
         if not_in.is_some() {
             return Err(FRAGMENTED);
         }
-        let chunk = arena.lowest_closed(chunks)?;
+        let chunk = books.lowest_closed(chunks)?;
         self.open_chunk(arena, chunk)?;
-        arena.take(chunks, chunk, pages).ok_or(FRAGMENTED)
+        let (books, chunks) = self.books(arena);
+        books.take(chunks, chunk, pages).ok_or(FRAGMENTED)
     }
 
     fn open_chunk(&self, arena: &mut Locked<'_, Arena>, chunk: usize) -> Result<()> {
         const NO_MEMORY: Sentence = &"the system did not commit memory for the pool";
         const NO_HUGE: Sentence = &"the system's pool of huge pages is empty: raise vm.nr_hugepages";
-        let chunks = self.chunks(arena);
-        let bytes = arena.size_of(chunk) * PAGE;
+        let (books, chunks) = self.books(arena);
+        let bytes = books.size_of(chunk) * PAGE;
         let whole = chunk >= self.policy.whole_from;
-        let charged = if whole { arena.size_of(chunk) } else { 0 };
+        let charged = if whole { books.size_of(chunk) } else { 0 };
         // The tables grow by what the first use of this chunk and its group touches.
         let table_pages = self.table_growth(chunks, chunk);
         self.charge.take(charged + table_pages)?;
@@ -143,7 +144,7 @@ impl Region {
             Ok(())
         };
         open().inspect_err(|_| self.charge.give_back(charged + table_pages))?;
-        arena.open(chunks, chunk, whole);
+        books.open(chunks, chunk, whole);
         Ok(())
     }
 
@@ -204,12 +205,12 @@ impl Region {
         if self.is_whole(id) {
             // Only the whole chunk goes back, and that when it is empty.
             self.release_record(&mut arena, id);
-            let chunks = self.chunks(&mut arena);
-            arena.release(chunks, run);
+            let (books, chunks) = self.books(&mut arena);
+            books.release(chunks, run);
             return;
         }
         self.release_record(&mut arena, id);
-        let chunk = &mut self.chunks(&mut arena)[run.chunk];
+        let chunk = &mut self.books(&mut arena).1[run.chunk];
         chunk.emptied.take(run.first, run.pages);
         chunk.emptied_charged += class.pages_of_slots(touched as usize) as u16;
     }
@@ -228,13 +229,13 @@ impl Region {
     /// the pages that the system got of a whole chunk.
     fn release_run(&self, arena: &mut Locked<'_, Arena>, id: ZspageId, run: Run) -> u64 {
         self.release_record(arena, id);
-        let chunks = self.chunks(arena);
-        if !arena.release(chunks, run) {
+        let (books, chunks) = self.books(arena);
+        if !books.release(chunks, run) {
             return 0;
         }
-        arena.begin_return(chunks, run.chunk);
+        books.begin_return(chunks, run.chunk);
         if !chunks[run.chunk].whole {
-            arena.close(chunks, run.chunk);
+            books.close(chunks, run.chunk);
             return 0;
         }
         // The one return of memory under a lock: a free must not wait to take it again. A huge page takes 7 us.
@@ -244,12 +245,12 @@ impl Region {
 
     /// Closes a whole chunk whose memory went back; if the system refused, it stays open, empty and charged.
     fn end_return(&self, arena: &mut Locked<'_, Arena>, chunk: usize, gone: Result<u64>) -> u64 {
-        let chunks = self.chunks(arena);
+        let (books, chunks) = self.books(arena);
         if gone.is_ok() {
-            arena.close(chunks, chunk);
+            books.close(chunks, chunk);
             self.charge.give_back(arena.size_of(chunk));
         } else {
-            arena.reopen(chunks, chunk);
+            books.reopen(chunks, chunk);
         }
         gone.unwrap_or(0)
     }
@@ -279,7 +280,7 @@ impl Region {
     pub fn return_emptied(&self) -> u64 {
         // Only compaction empties, and there is one at a time: nobody else changes these maps.
         let end = self.arena.lock().end;
-        let emptied = |chunk: usize| self.chunks(&mut self.lock_arena())[chunk].emptied.clone();
+        let emptied = |chunk: usize| self.books(&mut self.lock_arena()).1[chunk].emptied.clone();
         let mut returns = Returns::new(self);
         for chunk in 0..end {
             for (first, pages) in emptied(chunk).taken_runs() {
@@ -297,15 +298,15 @@ impl Region {
     /// Frees the pages of emptied zspages, whose memory is gone. Returns how many of them were charged.
     fn settle_emptied(&self, chunk: usize) -> u64 {
         let mut arena = self.lock_arena();
-        let chunks = self.chunks(&mut arena);
+        let (books, chunks) = self.books(&mut arena);
         if chunks[chunk].emptied.is_empty() {
             return 0;
         }
         let charged = chunks[chunk].emptied_charged;
         self.charge.give_back(charged as usize);
-        if arena.release_emptied(chunks, chunk) {
-            arena.begin_return(chunks, chunk);
-            arena.close(chunks, chunk);
+        if books.release_emptied(chunks, chunk) {
+            books.begin_return(chunks, chunk);
+            books.close(chunks, chunk);
         }
         charged as u64
     }
@@ -362,13 +363,13 @@ impl Region {
 
     fn return_empty_chunk(&self, chunk: usize) -> u64 {
         let mut arena = self.lock_arena();
-        let chunks = self.chunks(&mut arena);
-        if chunks[chunk].state != State::Open || !arena.is_empty(chunks, chunk) {
+        let (books, chunks) = self.books(&mut arena);
+        if chunks[chunk].state != State::Open || !books.is_empty(chunks, chunk) {
             return 0;
         }
-        arena.begin_return(chunks, chunk);
+        books.begin_return(chunks, chunk);
         if !chunks[chunk].whole {
-            arena.close(chunks, chunk);
+            books.close(chunks, chunk);
             return 0;
         }
         let pages = arena.size_of(chunk);

@@ -108,6 +108,10 @@ impl Memory {
             // SAFETY: it changes none of the bytes.
             unsafe { libc::madvise(base as *mut _, memory.bytes(), libc::MADV_MERGEABLE) };
         }
+        if other != 0 && number.is_multiple_of(3) {
+            // SAFETY: as above.
+            unsafe { libc::madvise(base as *mut _, memory.bytes(), libc::MADV_HUGEPAGE) };
+        }
         if filled {
             (0..pages).for_each(|page| memory.write(page, &mut memory.lock(page), 1));
             if other != 0 && number.is_multiple_of(2) {

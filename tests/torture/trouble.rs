@@ -3,6 +3,7 @@
 use crate::World;
 use crate::memory::Memory;
 use std::fs::{read_to_string, write};
+use std::sync::Mutex;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
@@ -27,33 +28,31 @@ impl Trouble {
     }
 }
 
-/// The system's settings, put back when this is dropped.
-pub struct Settings(Vec<(String, String)>);
+/// The system's settings as they were.
+static SETTINGS: Mutex<Vec<(String, String)>> = Mutex::new(Vec::new());
 
-impl Settings {
-    /// Merges equal pages quickly, and lets memory files have huge pages and those of 64 KiB.
-    pub fn new(with: Trouble) -> Self {
-        const MERGES: [(&str, &str); 3] = [("pages_to_scan", "2000"), ("sleep_millisecs", "20"), ("run", "1")];
-        const HUGE: [(&str, &str); 2] = [("shmem_enabled", "advise"), ("hugepages-64kB/shmem_enabled", "always")];
-        let mut old = Self(Vec::new());
-        let merges = MERGES.map(|(name, value)| (format!("/sys/kernel/mm/ksm/{name}"), value));
-        let huge = HUGE.map(|(name, value)| (format!("/sys/kernel/mm/transparent_hugepage/{name}"), value));
-        for (path, value) in merges.into_iter().filter(|_| with.ksm).chain(huge.into_iter().filter(|_| with.huge)) {
-            let before = read_to_string(&path).unwrap_or_default();
-            // Of several words the one in brackets holds.
-            let before = before.split_once('[').map_or(&*before, |(_, rest)| rest.split(']').next().unwrap());
-            match write(&path, value) {
-                Ok(()) => old.0.push((path, before.trim().to_string())),
-                Err(error) => eprintln!("NOT RUN: {path} can't be set to {value}: {error}"),
-            }
+/// Merges equal pages quickly, and lets memory files that ask for it have huge pages, also those of 64 KiB.
+pub fn change_settings(with: Trouble) {
+    const MERGES: [(&str, &str); 3] = [("pages_to_scan", "2000"), ("sleep_millisecs", "20"), ("run", "1")];
+    const HUGE: [(&str, &str); 2] = [("shmem_enabled", "advise"), ("hugepages-64kB/shmem_enabled", "advise")];
+    let merges = MERGES.map(|(name, value)| (format!("/sys/kernel/mm/ksm/{name}"), value));
+    let huge = HUGE.map(|(name, value)| (format!("/sys/kernel/mm/transparent_hugepage/{name}"), value));
+    let mut settings = SETTINGS.lock().unwrap();
+    for (path, value) in merges.into_iter().filter(|_| with.ksm).chain(huge.into_iter().filter(|_| with.huge)) {
+        let before = read_to_string(&path).unwrap_or_default();
+        // Of several words the one in brackets holds.
+        let before = before.split_once('[').map_or(&*before, |(_, rest)| rest.split(']').next().unwrap());
+        match write(&path, value) {
+            Ok(()) => settings.push((path, before.trim().to_string())),
+            Err(error) => eprintln!("NOT RUN: {path} can't be set to {value}: {error}"),
         }
-        old
     }
 }
 
-impl Drop for Settings {
-    fn drop(&mut self) {
-        self.0.iter().rev().for_each(|(path, value)| _ = write(path, value));
+/// Puts them back: at the end, and before the test aborts.
+pub fn restore_settings() {
+    if let Ok(mut settings) = SETTINGS.try_lock() {
+        settings.drain(..).rev().for_each(|(path, value)| _ = write(path, value));
     }
 }
 

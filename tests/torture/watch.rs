@@ -28,6 +28,7 @@ pub fn watch(world: &World) {
             last = (steps, world.start.elapsed());
         } else if world.start.elapsed() - last.1 > STUCK {
             eprintln!("nothing was done for {STUCK:?} after {steps} steps: {}", world.pager.stats_json().unwrap());
+            crate::trouble::restore_settings();
             std::process::abort();
         }
         check_limit(world, &mut seen);

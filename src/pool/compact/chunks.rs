@@ -37,7 +37,7 @@ impl Pool {
             if !self.region.zspage(id).is_of(class.index()) {
                 continue;
             }
-            let slots = *state.slots(&self.region, id);
+            let slots = *state.peek(&self.region, id);
             let handles = (0..slots.end()).filter(|slot| slots.taken >> slot & 1 == 1);
             let mut words = handles.map(|slot| self.region.zspage(id).handle_at(slot));
             let words_end = self.region.word_count();
