@@ -55,8 +55,8 @@ pub struct RegionOptions<'a> {
     /// A memory file that the range is a shared mapping of, open for reading and writing, and the offset in it that the
     /// range begins at. The descriptor is duplicated. While the region is there, pages that are not in memory are holes
     /// in the file: other mappings of it read zeros there. [`crate::Pager::remove_region`] fills them; unmapping the
-    /// range without it loses them. Its pages are evicted in place: hold what direct I/O or a device writes. MADV_DONTNEED is as
-    /// MADV_REMOVE: the file has zeros then, while without a pager it is left as it is.
+    /// range without it loses them. Its pages are evicted in place: hold what direct I/O or a device writes.
+    /// MADV_DONTNEED is as MADV_REMOVE: the file has zeros then, while without a pager it is left as it is.
     ///
     /// fallocate(2) with FALLOC_FL_PUNCH_HOLE or FALLOC_FL_ZERO_RANGE, and ftruncate(2), are forbidden for a part of
     /// the file that is in a region. The system does not tell the pager of these: pages that are not in memory come

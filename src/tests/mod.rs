@@ -11,6 +11,7 @@ mod objects;
 mod pager;
 mod reclaim;
 mod reclaim_races;
+mod sanitized;
 mod shared;
 mod threads;
 mod zswap;
