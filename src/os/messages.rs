@@ -9,12 +9,14 @@ use std::sync::atomic::Ordering;
 /// Something that happened to memory under a userfaultfd. Addresses and lengths are in bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Event {
-    /// A thread touched a page that is missing or protected, and waits.
+    /// A thread touched a page, and waits.
     Fault {
         /// What it touched.
         at: usize,
         /// To write.
         write: bool,
+        /// What is in its way.
+        why: Why,
     },
     /// The owner gives a range back: it reads as zero from now on. The owner waits until this was read.
     Remove {
@@ -39,8 +41,30 @@ pub enum Event {
         /// Where it ended.
         end: usize,
     },
-    /// Another one: that the owner's process was forked, mostly.
-    Other,
+    /// The owner's process was forked. The child's descriptor is closed by whoever read this.
+    Fork,
+    /// One that this crate does not know.
+    Unknown(Unknown),
+}
+
+/// Why a thread that touches a page waits.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Why {
+    /// The page is missing.
+    Missing,
+    /// The page is there, and protected from writes.
+    Protected,
+    /// The page is in the memory file, and is not mapped where it was touched.
+    Unmapped,
+}
+
+/// An event of a later system.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Unknown {
+    /// An event of this number.
+    Event(u8),
+    /// A touch with a flag of this number: it waits for something else than [`Why`] has.
+    Flag(u8),
 }
 
 /// The raw form of an event.
@@ -76,10 +100,8 @@ impl Message {
         // SAFETY: which field holds is what the event's number says; all of them are numbers.
         unsafe {
             match u32::from(self.0.event) {
-                raw::UFFD_EVENT_PAGEFAULT => Event::Fault {
-                    at: arg.pagefault.address as usize,
-                    write: arg.pagefault.flags & u64::from(raw::UFFD_PAGEFAULT_FLAG_WRITE) != 0,
-                },
+                raw::UFFD_EVENT_PAGEFAULT => touch(arg.pagefault.address as usize, arg.pagefault.flags),
+                raw::UFFD_EVENT_FORK => Event::Fork,
                 raw::UFFD_EVENT_REMOVE => {
                     Event::Remove { start: arg.remove.start as usize, end: arg.remove.end as usize }
                 }
@@ -91,10 +113,36 @@ impl Message {
                     to: arg.remap.to as usize,
                     bytes: arg.remap.len as usize,
                 },
-                _ => Event::Other,
+                _ => Event::Unknown(Unknown::Event(self.0.event)),
             }
         }
     }
+
+    /// One as a later system may send it.
+    #[cfg(test)]
+    pub fn of(event: u8, at: u64, flags: u64) -> Self {
+        let mut message = Self::NONE;
+        message.0.event = event;
+        message.0.arg.pagefault.address = at;
+        message.0.arg.pagefault.flags = flags;
+        message
+    }
+}
+
+/// What the flags of a touch say.
+fn touch(at: usize, flags: u64) -> Event {
+    let has = |flag: u32| flags & u64::from(flag) != 0;
+    let known = raw::UFFD_PAGEFAULT_FLAG_WRITE | raw::UFFD_PAGEFAULT_FLAG_WP | raw::UFFD_PAGEFAULT_FLAG_MINOR;
+    let unknown = flags & !u64::from(known);
+    if unknown != 0 {
+        return Event::Unknown(Unknown::Flag(unknown.trailing_zeros() as u8));
+    }
+    let why = match (has(raw::UFFD_PAGEFAULT_FLAG_WP), has(raw::UFFD_PAGEFAULT_FLAG_MINOR)) {
+        (true, _) => Why::Protected,
+        (false, true) => Why::Unmapped,
+        (false, false) => Why::Missing,
+    };
+    Event::Fault { at, write: has(raw::UFFD_PAGEFAULT_FLAG_WRITE), why }
 }
 
 /// Reads don't wait, for the descriptor's flags say so, and nobody else can change them.
@@ -177,5 +225,29 @@ impl Userfault {
         }
         // SAFETY: as above.
         super::checked(unsafe { libc::fcntl(self.fd(), libc::F_SETFL, flags | libc::O_NONBLOCK) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_touch_is_taken_for_what_its_flags_say() {
+        let fault = |write, why| Event::Fault { at: 0x5007, write, why };
+        let of = |flags| Message::of(18, 0x5007, flags).event();
+        assert_eq!([0, 1].map(of), [fault(false, Why::Missing), fault(true, Why::Missing)]);
+        assert_eq!(
+            [3, 4, 5].map(of),
+            [fault(true, Why::Protected), fault(false, Why::Unmapped), fault(true, Why::Unmapped)]
+        );
+        assert_eq!([8, 1 << 63 | 1].map(of), [3, 63].map(|bit| Event::Unknown(Unknown::Flag(bit))));
+    }
+
+    #[test]
+    fn an_event_is_known_by_its_number() {
+        let of = |number| Message::of(number, 0, 0).event();
+        assert_eq!(of(19), Event::Fork);
+        assert_eq!([17, 23, 255].map(of), [17, 23, 255].map(|number| Event::Unknown(Unknown::Event(number))));
     }
 }

@@ -3,7 +3,7 @@
 //! The kernel's `Documentation/admin-guide/mm/userfaultfd.rst` and the manual pages userfaultfd(2) and
 //! ioctl_userfaultfd(2) say what each call does.
 
-pub use super::messages::{Event, Message};
+pub use super::messages::{Event, Message, Unknown, Why};
 
 use super::messages::{AT_ONCE, FLAG};
 use super::{Call, Errno, Os, Result, Span, last_errno};

@@ -131,7 +131,9 @@ impl Core {
 
     fn take_effect(&self, event: Event, inbox: &mut Inbox) {
         match event {
-            Event::Fault { at, write } => {
+            // Whether the page is missing, protected or not mapped is what its state word and the system say when it is
+            // served: that may have changed since the touch.
+            Event::Fault { at, write, .. } => {
                 if !inbox.push(Waiting { at, write }) {
                     let _ = self.uffd.wake(at & !(PAGE - 1), PAGE);
                 }
@@ -149,7 +151,11 @@ impl Core {
                 inbox.note_moved(from, from + bytes);
                 self.remap(from, to, bytes);
             }
-            Event::Other => {}
+            // Children don't get regions.
+            Event::Fork => {}
+            // Nothing that a pager asks the system for. The touch, if it is one, waits: to wake it would make it touch
+            // again, and again.
+            Event::Unknown(_) => add(&self.counters.failed, 1),
         }
         add(&self.counters.events, 1);
     }

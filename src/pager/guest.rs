@@ -237,7 +237,7 @@ impl Guest {
             }
             // Where it was, there is nothing; where it is, is not in the table.
             Event::Remap { from, bytes, .. } => _ = self.ranges.make_own_between(from, from.saturating_add(bytes)),
-            Event::Other => {}
+            Event::Fork | Event::Unknown(_) => {}
         }
         self.counts.events += 1;
     }
