@@ -171,9 +171,9 @@ pub use classes::MAX_ALLOC_SIZE;
 pub use error::{Error, Result};
 #[cfg(all(feature = "uffd", not(loom)))]
 pub use pager::{
-    Duty, FaultMode, Guardian, Guest, GuestCounts, GuestOptions, GuestRange, GuestStats, LATENCY_BUCKETS,
-    LatencyHistogram, OnDeath, Pager, PagerCounts, PagerOptions, PagerSnapshot, PagerStats, RegionId, RegionOptions,
-    Served, WatchId,
+    Duty, FaultMode, Guardian, Guest, GuestCounts, GuestFile, GuestOptions, GuestRange, GuestStats, LATENCY_BUCKETS,
+    LatencyHistogram, OnDeath, Pager, PagerCounts, PagerOptions, PagerSnapshot, PagerStats, Protect, RegionId,
+    RegionOptions, Served, WatchId,
 };
 #[cfg(not(loom))]
 pub use pool::options::{Backing, HugePages, LentMemory, MIN_BYTES, PoolOptions};

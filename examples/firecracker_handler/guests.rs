@@ -53,7 +53,7 @@ pub struct Guests {
 impl Guests {
     /// None yet.
     pub fn new(snapshot: Snapshot, listener: UnixListener, stop: OwnedFd, guard: Guard, args: &Args) -> Self {
-        let options = GuestOptions { pages_at_once: args.ahead };
+        let options = GuestOptions { pages_at_once: args.ahead, ..GuestOptions::default() };
         let (handshakes, full, running, total) = (VecDeque::new(), None, Vec::new(), report::Total::default());
         Self { snapshot, listener, stop, guard, options, handshakes, full, running, total }
     }

@@ -58,6 +58,27 @@ impl Os {
         Ok(FileId { device: stat.st_dev as _, inode: stat.st_ino as _, kind: stat.st_mode & libc::S_IFMT })
     }
 
+    /// How long a memory file is: one of memfd_create(2), of tmpfs, or KVM's guest memory, whose reads and writes wait
+    /// for no device and no other process. None: the descriptor is of something else, or of a part of the system.
+    #[cfg(feature = "uffd")]
+    pub fn memory_file_bytes(&self, fd: BorrowedFd<'_>) -> Result<Option<u64>> {
+        /// The kernel's GUEST_MEMFD_MAGIC.
+        const GUEST_MEMORY: i64 = 0x474d_454d;
+        const TMPFS: i64 = libc::TMPFS_MAGIC as i64;
+        let mut system = MaybeUninit::<libc::statfs>::uninit();
+        // SAFETY: the place lives through the call, which fills it if it succeeds.
+        super::checked(unsafe { libc::fstatfs(fd.as_raw_fd(), system.as_mut_ptr()) })?;
+        // SAFETY: as above.
+        let system = unsafe { system.assume_init() }.f_type as i64;
+        let mut stat = MaybeUninit::<libc::stat>::uninit();
+        // SAFETY: as above.
+        super::checked(unsafe { libc::fstat(fd.as_raw_fd(), stat.as_mut_ptr()) })?;
+        // SAFETY: as above.
+        let stat = unsafe { stat.assume_init() };
+        let is_memory = matches!(system, GUEST_MEMORY | TMPFS) && stat.st_mode & libc::S_IFMT == libc::S_IFREG;
+        Ok(is_memory.then_some(stat.st_size as u64))
+    }
+
     /// Reads from a file at `offset`, once; fewer bytes than asked are possible.
     pub fn read_at(&self, fd: &OwnedFd, bytes: &mut [u8], offset: u64) -> Result<usize> {
         self.may(Call::Read)?;

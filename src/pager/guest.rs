@@ -8,21 +8,27 @@
 //! A page that was filled once, or given back, is the guest's own: if it is missing later, it was dropped, and reads as
 //! zero.
 
+mod dirty;
+mod file;
+mod fill;
 mod ranges;
 mod stats;
+mod unknown;
 
 pub use self::{
+    file::GuestFile,
     ranges::GuestRange,
     stats::{GuestCounts, GuestStats},
 };
 
-use self::ranges::{Place, Ranges};
+use self::fill::Filled;
+use self::ranges::Ranges;
 use super::counts::Latencies;
-use crate::error::{Error, Result, Sentence};
-use crate::os::userfault::{Event, Message, Progress, Userfault};
+use crate::error::{Error, Result};
+use crate::os::userfault::{Event, Message, Userfault, Why};
 use crate::os::{Errno, Os, errno};
 use crate::units::PAGE;
-use crate::zswap::{Area, LoadFlags};
+use crate::zswap::Area;
 use std::collections::VecDeque;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::time::Instant;
@@ -44,6 +50,27 @@ pub struct GuestOptions {
     /// Most pages that are filled for one touch, when the guest goes through its memory in order: at most 64; 1: no
     /// reading ahead; 0: 8.
     pub pages_at_once: usize,
+    /// Which pages are put in place protected from writes.
+    pub protect: Protect,
+}
+
+/// Which pages of a guest are put in place protected from writes, so that its owner learns which were written.
+///
+/// Where the guest's process made its userfaultfd with `UFFD_FEATURE_WP_ASYNC`, the system lifts the protection itself,
+/// and `PAGEMAP_SCAN` tells that process what was written. Elsewhere [`Guest::serve`] lifts it, and
+/// [`Guest::take_dirty`] tells.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
+pub enum Protect {
+    /// All pages of ranges that the guest's process registered for write protection (`UFFDIO_REGISTER_MODE_WP`). The
+    /// system is asked when the first page of a range is filled: register before the userfaultfd is handed over.
+    #[default]
+    IfRegistered,
+    /// All pages: the touches of a range that is not registered for write protection wait, and [`Guest::serve`] fails
+    /// with what the system says. So nothing is written unseen.
+    Always,
+    /// None: the guest's process protects what it wants to see written. That protection is lifted as well.
+    Never,
 }
 
 /// What a call of [`Guest::serve`] did.
@@ -67,15 +94,23 @@ pub struct Served {
 /// Dropping it closes the descriptor: if nobody else has it open, the process reads zeros from then on where pages are
 /// missing. So keep a guest until its process has ended.
 pub struct Guest {
+    os: Os,
     area: Area,
     uffd: Userfault,
     ranges: Ranges,
+    /// The memory file, if it was handed over.
+    file: Option<GuestFile>,
+    protect: Protect,
     /// Pages are decoded to here.
     pages: Box<[[u8; PAGE]]>,
     waiting: VecDeque<Waiting>,
     /// The address that a touch would go to next if the guest went on in order, and how many pages it gets then.
     next: (usize, usize),
     ended: bool,
+    /// The system tells of writes to protected pages, and does not lift the protection itself.
+    is_told: bool,
+    /// An event that was read and that nobody was told of yet: why it is refused.
+    unknown: Option<Error>,
     /// An address outside of all ranges, for asking if the process is there.
     nowhere: usize,
     counts: GuestCounts,
@@ -85,37 +120,45 @@ pub struct Guest {
 /// A touch that was read and not served yet.
 struct Waiting {
     at: usize,
+    write: bool,
+    why: Why,
     since: Instant,
 }
-
-/// How filling a page went.
-enum Filled {
-    /// The touch is served.
-    Done,
-    /// An event has to be read first.
-    Again,
-    /// There is no process any more.
-    Ended,
-    /// The system refuses; it may not later.
-    Refused(Error),
-    /// The page has no content, and the system can't poison it: whoever touched it waits for ever, and reads no zeros.
-    Stuck(Error),
-}
-
-const COPY: Sentence = &"UFFDIO_COPY to a guest's memory";
-const ZERO: Sentence = &"UFFDIO_ZEROPAGE of a guest's memory";
-const POISON: Sentence = &"UFFDIO_POISON of a guest's memory";
 
 impl Guest {
     /// Takes over the memory of the process that made the userfaultfd `fd`, and has put `ranges` under it for missing
     /// pages. `area` holds the snapshot, and has to keep it: page 0 of it is the first page of the snapshot. The
     /// descriptor becomes one whose reads don't wait.
     ///
+    /// The process may have registered the ranges for write protection as well ([`Protect`]), and, in memory files, for
+    /// minor faults: then a page that the file has is mapped as it is. A memory file's ranges that are registered for
+    /// minor faults and not for missing pages read zeros where the file has no page, and nobody is told.
+    ///
     /// # Errors
     /// [`Error::Invalid`] for a table that makes no sense or does not fit the snapshot, for pages of another size than
     /// 4 KiB, for options that are wrong, and if the descriptor is no userfaultfd.
     pub fn new(area: &Area, fd: OwnedFd, ranges: &[GuestRange], options: &GuestOptions) -> Result<Self> {
         Self::with_os(&Os::default(), area, fd, ranges, options)
+    }
+
+    /// The same, for a process that handed its memory file over as well, as Firecracker does for memory that KVM keeps
+    /// from it. A minor fault of a page that was not filled yet writes the page to the file before it is mapped.
+    ///
+    /// # Errors
+    /// As [`Guest::new`]; and [`Error::Invalid`] if the descriptors are not the files that they have to be, are too
+    /// short for the ranges, or not open for reading and writing, and if two ranges are at the same offset.
+    pub fn with_file(
+        area: &Area,
+        fd: OwnedFd,
+        file: GuestFile,
+        ranges: &[GuestRange],
+        options: &GuestOptions,
+    ) -> Result<Self> {
+        let os = Os::default();
+        let mut guest = Self::with_os(&os, area, fd, ranges, options)?;
+        file.check(&os, &guest.ranges)?;
+        guest.file = Some(file);
+        Ok(guest)
     }
 
     pub(crate) fn with_os(
@@ -138,6 +181,11 @@ impl Guest {
         }
         let pages = if options.pages_at_once == 0 { 8 } else { options.pages_at_once };
         Ok(Self {
+            os: os.clone(),
+            file: None,
+            protect: options.protect,
+            is_told: false,
+            unknown: None,
             area: area.clone(),
             uffd,
             nowhere: ranges.outside(LOWEST),
@@ -165,7 +213,9 @@ impl Guest {
     /// # Errors
     /// [`Error::System`] or [`Error::NoMemory`] if the system refuses, such as when the guest is at the limit of its
     /// memory: that touch waits, and is tried again by the next call. [`Error::Io`] if a stored page is damaged, and
-    /// the system is too old to poison pages: whoever touches it waits for ever. Otherwise as [`Area::load`].
+    /// the system is too old to poison pages: whoever touches it waits for ever. [`Error::Invalid`], once, for an event
+    /// or a touch of a kind that this version does not know: a thread that made such a touch waits for ever, and all
+    /// else is served. Otherwise as [`Area::load`].
     pub fn serve(&mut self) -> Result<Served> {
         let (before, mut fruitless, mut left) = (self.counts.faults, 0, TURN as u64);
         let mut failed = None;
@@ -185,6 +235,7 @@ impl Guest {
         }
         let faults = self.counts.faults - before;
         let again = !self.ended && !self.waiting.is_empty();
+        let failed = self.unknown.take().or(failed);
         failed.map_or(Ok(Served { faults, again, ended: self.ended }), Err)
     }
 
@@ -222,10 +273,11 @@ impl Guest {
         Ok(false)
     }
 
-    fn take(&mut self, event: Event) {
+    /// Notes what an event says.
+    pub(crate) fn take(&mut self, event: Event) {
         match event {
-            Event::Fault { at, .. } if self.waiting.len() < MOST_WAITING => {
-                self.waiting.push_back(Waiting { at: at & !(PAGE - 1), since: Instant::now() });
+            Event::Fault { at, write, why } if self.waiting.len() < MOST_WAITING => {
+                self.waiting.push_back(Waiting { at: at & !(PAGE - 1), write, why, since: Instant::now() });
                 return;
             }
             Event::Fault { at, .. } => {
@@ -233,11 +285,16 @@ impl Guest {
                 return;
             }
             Event::Remove { start, end } | Event::Unmap { start, end } => {
-                self.counts.removed += self.ranges.make_own_between(start, end);
+                self.counts.removed += self.ranges.give_back(start, end);
             }
             // Where it was, there is nothing; where it is, is not in the table.
-            Event::Remap { from, bytes, .. } => _ = self.ranges.make_own_between(from, from.saturating_add(bytes)),
-            Event::Fork | Event::Unknown(_) => {}
+            Event::Remap { from, bytes, .. } => _ = self.ranges.give_back(from, from.saturating_add(bytes)),
+            // A child is no part of the guest.
+            Event::Fork => {}
+            Event::Unknown(unknown) => {
+                self.counts.unknown += 1;
+                self.unknown = Some(unknown::refusal(unknown));
+            }
         }
         self.counts.events += 1;
     }
@@ -247,7 +304,7 @@ impl Guest {
         let mut result = Ok(());
         for _ in 0..(self.waiting.len() as u64).min(most) {
             let Some(touch) = self.waiting.pop_front() else { break };
-            match self.fill(touch.at) {
+            match self.answer(&touch) {
                 Ok(Filled::Done) => {
                     self.counts.faults += 1;
                     self.latencies.add(touch.since.elapsed().as_nanos() as u64);
@@ -269,102 +326,5 @@ impl Guest {
             }
         }
         result
-    }
-
-    fn fill(&mut self, at: usize) -> Result<Filled> {
-        match self.ranges.find(at) {
-            // The table says what there is: this has no content.
-            None => Ok(self.poison(at, |counts| &mut counts.strays)),
-            Some(place) if self.ranges.is_own(place) => Ok(self.zero(at)),
-            Some(place) => self.copy(place, at),
-        }
-    }
-
-    fn zero(&mut self, at: usize) -> Filled {
-        match self.uffd.zero(at, PAGE).stopped {
-            None => {
-                self.counts.zeroed += 1;
-                Filled::Done
-            }
-            Some(errno) => self.refused(at, errno, ZERO),
-        }
-    }
-
-    /// A page from the snapshot, and those after it if the guest seems to go through them in order.
-    fn copy(&mut self, place: Place, at: usize) -> Result<Filled> {
-        let wanted = if self.next.0 == at { self.next.1 } else { 1 };
-        let wanted = self.ranges.fresh(place, wanted.min(self.pages.len()));
-        let loaded = match self.load(self.ranges.source(place), wanted) {
-            Ok(loaded) => loaded,
-            Err(Error::Io(_) | Error::NotFound(_)) => return Ok(self.poison(at, |counts| &mut counts.poisoned)),
-            Err(error) => return Err(error),
-        };
-        let mut copied = self.copy_pages(at, loaded);
-        let answered = |errno: Errno| matches!(errno.0, errno::EAGAIN | errno::EEXIST | errno::ESRCH);
-        if loaded > 1 && copied.bytes == 0 && copied.stopped.is_some_and(|errno| !answered(errno)) {
-            // What follows may be mapped another way, and one call does not go beyond that.
-            copied = self.copy_pages(at, 1);
-        }
-        let pages = copied.bytes / PAGE;
-        if pages == 0 {
-            let errno = copied.stopped.unwrap_or(Errno(errno::EAGAIN));
-            let filled = self.refused(at, errno, COPY);
-            if errno.0 == errno::EEXIST {
-                self.ranges.make_own(place, 1);
-            }
-            return Ok(filled);
-        }
-        self.ranges.make_own(place, pages);
-        self.next = (at + pages * PAGE, pages * 2);
-        self.counts.copied += 1;
-        self.counts.copied_ahead += pages as u64 - 1;
-        Ok(Filled::Done)
-    }
-
-    /// Decodes pages of the snapshot, the first one and as many of those after it as can be. How many.
-    fn load(&mut self, from: u64, most: usize) -> Result<usize> {
-        for (ahead, page) in self.pages[..most].iter_mut().enumerate() {
-            match self.area.load(from + ahead as u64, page, LoadFlags::KEEP) {
-                Ok(()) => {}
-                Err(error) if ahead == 0 => return Err(error),
-                Err(_) => return Ok(ahead),
-            }
-        }
-        Ok(most)
-    }
-
-    fn copy_pages(&self, at: usize, pages: usize) -> Progress {
-        let from = self.pages[..pages].as_ptr();
-        // SAFETY: so many pages can be read there. Its owner handed the missing pages over to be filled.
-        unsafe { self.uffd.copy(at, from.cast(), pages * PAGE, false) }
-    }
-
-    /// A page that has no content never reads as anything: whoever touches it gets SIGBUS.
-    #[cold]
-    fn poison(&mut self, at: usize, counter: impl Fn(&mut GuestCounts) -> &mut u64) -> Filled {
-        const NO_POISON: Error = Error::Io(&"a guest's page has no content, and the system can't poison it");
-        let Some(errno) = self.uffd.poison(at, PAGE).stopped else {
-            *counter(&mut self.counts) += 1;
-            return Filled::Done;
-        };
-        match self.refused(at, errno, POISON) {
-            Filled::Refused(_) => Filled::Stuck(NO_POISON),
-            filled => filled,
-        }
-    }
-
-    /// What it means that the system refused to fill a page.
-    fn refused(&mut self, at: usize, refused: Errno, step: Sentence) -> Filled {
-        match refused.0 {
-            // There is a page already. Nobody is woken by a call that did nothing.
-            errno::EEXIST => self.counts.present += 1,
-            errno::EAGAIN => return Filled::Again,
-            errno::ESRCH => return Filled::Ended,
-            // The memory is gone, or is not under the userfaultfd any more: who waits finds out by touching it again.
-            errno::ENOENT => self.counts.stale += 1,
-            _ => return Filled::Refused(Error::system(refused, step)),
-        }
-        let _ = self.uffd.wake(at, PAGE);
-        Filled::Done
     }
 }

@@ -109,7 +109,7 @@ pub use self::{
     counts::{LATENCY_BUCKETS, LatencyHistogram, PagerCounts, PagerStats},
     create::{Pager, PagerSnapshot},
     guardian::{Guardian, OnDeath, WatchId},
-    guest::{Guest, GuestCounts, GuestOptions, GuestRange, GuestStats, Served},
+    guest::{Guest, GuestCounts, GuestFile, GuestOptions, GuestRange, GuestStats, Protect, Served},
     options::{Duty, FaultMode, PagerOptions, RegionOptions},
     region::RegionId,
 };

@@ -10,7 +10,7 @@ pub struct GuestRange {
     pub at: u64,
     /// Its length.
     pub bytes: u64,
-    /// Where in the snapshot its content begins.
+    /// Where in the snapshot its content begins; and in the memory file, if the guest has one.
     pub offset: u64,
     /// The size of its pages, which is [`crate::PAGE_SIZE`].
     pub page_bytes: u64,
@@ -23,6 +23,11 @@ pub struct Place {
     page: usize,
 }
 
+impl Place {
+    /// The first page of all.
+    pub const FIRST: Self = Self { range: 0, page: 0 };
+}
+
 struct Range {
     start: usize,
     end: usize,
@@ -30,6 +35,10 @@ struct Range {
     first: u64,
     /// A bit for each page: it was filled, or given back, and is the guest's own since.
     own: Box<[u64]>,
+    /// A bit for each page: it was written, or given back, since this was asked last.
+    dirty: Box<[u64]>,
+    /// The system says that it is not registered for write protection.
+    plain: bool,
 }
 
 /// The ranges, in the order of their addresses.
@@ -99,19 +108,97 @@ impl Ranges {
 
     /// So many pages from this one on are the guest's own from now on.
     pub fn make_own(&mut self, place: Place, pages: usize) {
-        let own = &mut self.0[place.range].own;
-        (place.page..place.page + pages).for_each(|page| own[page / 64] |= 1 << (page % 64));
+        set(&mut self.0[place.range].own, place.page, pages);
     }
 
-    /// The same of all pages between two addresses. How many there are.
-    pub fn make_own_between(&mut self, start: usize, end: usize) -> u64 {
+    /// So many pages from this one on were written.
+    pub fn make_dirty(&mut self, place: Place, pages: usize) {
+        set(&mut self.0[place.range].dirty, place.page, pages);
+    }
+
+    /// So many pages from this one on are as they were reported.
+    pub fn make_clean(&mut self, place: Place, pages: usize) {
+        let dirty = &mut self.0[place.range].dirty;
+        (place.page..place.page + pages).for_each(|page| dirty[page / 64] &= !(1 << (page % 64)));
+    }
+
+    /// The first dirty pages from a place on that follow each other in one range, and how many they are.
+    pub fn next_dirty(&self, from: Place) -> Option<(Place, usize)> {
+        for (index, range) in self.0.iter().enumerate().skip(from.range) {
+            let pages = (range.end - range.start) / PAGE;
+            let first = if index == from.range { from.page } else { 0 };
+            let is_dirty = |page: usize| range.dirty[page / 64] >> (page % 64) & 1 != 0;
+            // Whole words of clean pages are passed at once.
+            let mut page = first;
+            while page < pages && !is_dirty(page) {
+                page = if range.dirty[page / 64] == 0 { (page / 64 + 1) * 64 } else { page + 1 };
+            }
+            if page < pages {
+                let end = (page..pages).find(|&page| !is_dirty(page)).unwrap_or(pages);
+                return Some((Place { range: index, page }, end - page));
+            }
+        }
+        None
+    }
+
+    /// Whether the system said that the range of a page is not registered for write protection.
+    pub fn is_plain(&self, place: Place) -> bool {
+        self.0[place.range].plain
+    }
+
+    /// Notes what the system said about that.
+    pub fn set_plain(&mut self, place: Place, plain: bool) {
+        self.0[place.range].plain = plain;
+    }
+
+    /// Whether it said so of any range.
+    pub fn has_plain(&self) -> bool {
+        self.0.iter().any(|range| range.plain)
+    }
+
+    /// The address of a page.
+    pub fn address(&self, place: Place) -> usize {
+        self.0[place.range].start + place.page * PAGE
+    }
+
+    /// So many pages from this one on, as they are described to others.
+    pub fn describe(&self, place: Place, pages: usize) -> GuestRange {
+        let page = PAGE as u64;
+        let (at, offset) = (self.address(place) as u64, self.source(place) * page);
+        GuestRange { at, bytes: pages as u64 * page, offset, page_bytes: page }
+    }
+
+    /// The page whose content is at an offset of the snapshot.
+    pub fn at_offset(&self, offset: u64) -> Option<Place> {
+        let page = offset / PAGE as u64;
+        let inside = |range: &Range| (range.first..range.first + range.pages()).contains(&page);
+        let range = self.0.iter().position(inside)?;
+        Some(Place { range, page: (page - self.0[range].first) as usize })
+    }
+
+    /// Whether no two ranges have the same page of the snapshot.
+    pub fn are_apart(&self) -> bool {
+        let mut parts: Vec<_> = self.0.iter().map(|range| (range.first, range.first + range.pages())).collect();
+        parts.sort_unstable();
+        parts.windows(2).all(|pair| pair[0].1 <= pair[1].0)
+    }
+
+    /// The end of what they have of the snapshot, in pages.
+    pub fn last(&self) -> u64 {
+        self.0.iter().map(|range| range.first + range.pages()).max().unwrap_or(0)
+    }
+
+    /// All pages between two addresses are the guest's own, and dirty. How many there are.
+    pub fn give_back(&mut self, start: usize, end: usize) -> u64 {
         let mut pages = 0;
         for index in 0..self.0.len() {
             let range = &self.0[index];
             let (from, to) = (start.max(range.start), end.min(range.end));
             if from < to {
                 let count = (to - from).div_ceil(PAGE);
-                self.make_own(Place { range: index, page: (from - range.start) / PAGE }, count);
+                let place = Place { range: index, page: (from - range.start) / PAGE };
+                self.make_own(place, count);
+                self.make_dirty(place, count);
                 pages += count as u64;
             }
         }
@@ -137,9 +224,19 @@ impl Ranges {
 impl Range {
     fn new(range: &GuestRange) -> Self {
         let (start, bytes) = (range.at as usize, range.bytes as usize);
-        let own = vec![0; (bytes / PAGE).div_ceil(64)].into_boxed_slice();
-        Self { start, end: start + bytes, first: range.offset / PAGE as u64, own }
+        let bits = || vec![0; (bytes / PAGE).div_ceil(64)].into_boxed_slice();
+        let first = range.offset / PAGE as u64;
+        Self { start, end: start + bytes, first, own: bits(), dirty: bits(), plain: false }
     }
+
+    fn pages(&self) -> u64 {
+        ((self.end - self.start) / PAGE) as u64
+    }
+}
+
+/// Sets so many bits.
+fn set(bits: &mut [u64], first: usize, count: usize) {
+    (first..first + count).for_each(|bit| bits[bit / 64] |= 1 << (bit % 64));
 }
 
 #[cfg(test)]
@@ -162,11 +259,39 @@ mod tests {
     #[test]
     fn what_is_given_back_is_the_guests_own() {
         let mut ranges = Ranges::new(&[range(100, 100, 0), range(300, 10, 100)], 110).unwrap();
-        assert_eq!(ranges.make_own_between(190 * PAGE, 305 * PAGE), 15);
+        assert_eq!(ranges.give_back(190 * PAGE, 305 * PAGE), 15);
         let fresh = |page: usize| ranges.fresh(ranges.find(page * PAGE).unwrap(), 8);
         assert_eq!([100, 185, 189, 190, 304, 305].map(fresh), [8, 5, 1, 0, 0, 5]);
-        assert_eq!(ranges.make_own_between(0, 50 * PAGE), 0);
+        assert_eq!(ranges.give_back(0, 50 * PAGE), 0);
         assert_eq!(ranges.bytes(), 110 * KIB4);
+    }
+
+    #[test]
+    fn dirty_pages_are_found_in_runs() {
+        let mut ranges = Ranges::new(&[range(100, 200, 0), range(500, 10, 300)], 400).unwrap();
+        assert_eq!(ranges.next_dirty(Place::FIRST), None);
+        for (page, pages) in [(100, 1), (163, 3), (299, 1), (500, 10)] {
+            ranges.make_dirty(ranges.find(page * PAGE).unwrap(), pages);
+        }
+        let (mut runs, mut from) = (Vec::new(), Place::FIRST);
+        while let Some((place, pages)) = ranges.next_dirty(from) {
+            let run = ranges.describe(place, pages);
+            runs.push((run.at / KIB4, run.bytes / KIB4, run.offset / KIB4));
+            ranges.make_clean(place, pages);
+            from = place;
+        }
+        assert_eq!(runs, [(100, 1, 0), (163, 3, 63), (299, 1, 199), (500, 10, 300)]);
+        assert_eq!(ranges.next_dirty(Place::FIRST), None);
+    }
+
+    #[test]
+    fn a_page_is_found_by_its_offset() {
+        let ranges = Ranges::new(&[range(200, 10, 100), range(100, 50, 0)], 110).unwrap();
+        let at = |page: u64| ranges.at_offset(page * KIB4 + 5).map(|place| ranges.address(place) / PAGE);
+        assert_eq!([0, 49, 50, 100, 109, 110].map(at), [Some(100), Some(149), None, Some(200), Some(209), None]);
+        assert_eq!((ranges.last(), ranges.are_apart()), (110, true));
+        let same = Ranges::new(&[range(200, 10, 10), range(100, 20, 0)], 110).unwrap();
+        assert!(!same.are_apart());
     }
 
     #[test]

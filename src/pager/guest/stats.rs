@@ -25,10 +25,19 @@ pub struct GuestCounts {
     pub poisoned: u64,
     /// Touches of memory that was gone when they were served.
     pub stale: u64,
-    /// Touches of addresses outside of all ranges, which were poisoned.
+    /// Touches of addresses outside of all ranges. Pages that were missing there were poisoned.
     pub strays: u64,
     /// Events that were read, other than touches.
     pub events: u64,
+    /// Writes to protected pages, whose protection was lifted.
+    pub unprotected: u64,
+    /// Pages that the memory file had, and that were mapped where they were touched.
+    pub mapped: u64,
+    /// Pages of the snapshot that were written to the memory file, before they were mapped or because a processor of
+    /// the guest asked for them.
+    pub written: u64,
+    /// Events, and touches, of a kind that this version does not know. Whoever made such a touch waits for ever.
+    pub unknown: u64,
 }
 
 /// What a guest has, and what was done for it.

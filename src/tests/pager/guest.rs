@@ -10,40 +10,53 @@ use crate::zswap::{Area, AreaOptions, Zswap, ZswapOptions};
 use std::sync::Arc;
 use std::thread::{Scope, ScopedJoinHandle};
 
-const PAGES: usize = 64;
+pub const PAGES: usize = 64;
 /// Pages of the snapshot that were never stored.
-const ABSENT: usize = 60;
+pub const ABSENT: usize = 60;
 
 /// Memory that a guest is filled to. The userfaultfd stays open here too, as the owner's own would.
-struct Fixture {
-    memory: Memory,
-    guest: Guest,
-    area: Area,
+pub struct Fixture {
+    pub memory: Memory,
+    pub guest: Guest,
+    pub area: Area,
     faults: Arc<Faults>,
-    owners: Userfault,
+    pub owners: Userfault,
+}
+
+/// What a guest's owner has asked the system for, and what the guest is asked for.
+#[derive(Clone, Copy, Default)]
+pub struct Setup {
+    pub features: u64,
+    pub faulting: Faulting,
+    pub shared: bool,
+    pub options: GuestOptions,
 }
 
 impl Fixture {
     fn new(pages_at_once: usize) -> Self {
+        Self::of(&Setup { options: GuestOptions { pages_at_once, ..GuestOptions::default() }, ..Setup::default() })
+    }
+
+    pub fn of(setup: &Setup) -> Self {
         let zswap = Zswap::new("snapshot", &ZswapOptions::default()).unwrap();
         let area = zswap.add_area(PAGES as u64, &AreaOptions::default()).unwrap();
         for page in 0..ABSENT {
             area.store(page as u64, &[page as u8 + 1; PAGE]).unwrap();
         }
-        let memory = Memory::new(PAGES);
-        let owners = Userfault::new(&Os::default(), feature::EVENT_REMOVE, false).unwrap();
-        owners.register(memory.at(0) as usize, memory.bytes(), Faulting::default()).unwrap();
+        let memory = if setup.shared { Memory::shared(PAGES) } else { Memory::new(PAGES) };
+        let owners = Userfault::new(&Os::default(), feature::EVENT_REMOVE | setup.features, false).unwrap();
+        owners.register(memory.at(0) as usize, memory.bytes(), setup.faulting).unwrap();
         let fd = owners.as_fd().try_clone_to_owned().unwrap();
         let (at, bytes) = (memory.at(0) as u64, memory.bytes() as u64);
         let range = GuestRange { at, bytes, offset: 0, page_bytes: PAGE as u64 };
         let faults = Arc::new(Faults::default());
         let os = Os { faults: Some(faults.clone()) };
-        let guest = Guest::with_os(&os, &area, fd, &[range], &GuestOptions { pages_at_once }).unwrap();
+        let guest = Guest::with_os(&os, &area, fd, &[range], &setup.options).unwrap();
         Self { memory, guest, area, faults, owners }
     }
 
     /// Serves until a thread has ended.
-    fn serve_until<T>(&mut self, thread: ScopedJoinHandle<'_, T>) -> T {
+    pub fn serve_until<T>(&mut self, thread: ScopedJoinHandle<'_, T>) -> T {
         while !thread.is_finished() {
             self.guest.serve().unwrap();
             std::thread::yield_now();
@@ -65,7 +78,7 @@ impl Fixture {
     }
 
     /// The first bytes of a page, as a thread reads them that the guest serves meanwhile.
-    fn read(&mut self, page: usize) -> u64 {
+    pub fn read(&mut self, page: usize) -> u64 {
         let at = self.memory.at(page) as usize;
         std::thread::scope(|scope| {
             let thread = touch(scope, at);
@@ -80,7 +93,7 @@ fn touch<'a>(scope: &'a Scope<'a, '_>, at: usize) -> ScopedJoinHandle<'a, u64> {
 }
 
 /// What the snapshot has.
-fn stored(page: usize) -> u64 {
+pub fn stored(page: usize) -> u64 {
     u64::from_ne_bytes([page as u8 + 1; 8])
 }
 
@@ -234,6 +247,7 @@ fn what_is_no_userfaultfd_is_refused() {
     assert_eq!(refused.err().map(Error::errno), Some(errno::EINVAL));
     let other = Fixture::new(0);
     let fd = other.guest.fd().try_clone_to_owned().unwrap();
-    let refused = Guest::new(&fixture.area, fd, &[range], &GuestOptions { pages_at_once: 65 });
+    let refused =
+        Guest::new(&fixture.area, fd, &[range], &GuestOptions { pages_at_once: 65, ..GuestOptions::default() });
     assert_eq!(refused.err().map(Error::errno), Some(errno::EINVAL));
 }

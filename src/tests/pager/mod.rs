@@ -23,6 +23,7 @@ mod putback;
 mod refusals;
 mod removal;
 mod swapped;
+mod tracked;
 mod wraps;
 mod writers;
 

@@ -1,0 +1,84 @@
+//! The memory file of a guest, and the bitmap of its pages that are not filled yet.
+//!
+//! Both belong to the guest's process too, which may truncate them at any time. So they are read and written, and never
+//! mapped: a mapping would get SIGBUS.
+
+use super::ranges::Ranges;
+use crate::error::{Error, Result};
+use crate::os::{Os, errno};
+use crate::units::PAGE;
+use std::os::fd::{AsFd, OwnedFd};
+
+/// The memory file of a guest, which its process handed over without content.
+///
+/// The page of a range at an offset of the snapshot is at that offset of the file. A page that is touched for the first
+/// time is written to the file before it is mapped, whatever the file has there: so nobody else may write pages before.
+#[derive(Debug)]
+pub struct GuestFile {
+    /// The memory file: of `memfd_create`, of tmpfs, or KVM's guest memory. Open for reading and writing.
+    pub memory: OwnedFd,
+    /// A memory file with a bit for each page of the other one, from the lowest bit of the first byte on: set, if the
+    /// page is not filled yet. A bit is cleared once its page is. None: the guest has no such bitmap.
+    pub bitmap: Option<OwnedFd>,
+}
+
+impl GuestFile {
+    /// Looks whether the descriptors are what they have to be.
+    pub(super) fn check(&self, os: &Os, ranges: &Ranges) -> Result<()> {
+        const MEMORY: Error = Error::Invalid(&"the second descriptor of a guest has to be its memory file");
+        const SHORT: Error = Error::Invalid(&"the guest's memory file ends before its ranges do");
+        const BITMAP: Error =
+            Error::Invalid(&"the third descriptor of a guest has to be a memory file with its bitmap");
+        const FEW: Error = Error::Invalid(&"the guest's bitmap has fewer bits than the memory file has pages");
+        const ACCESS: Error = Error::Invalid(&"a guest's memory file and its bitmap have to be open read-write");
+        const TWICE: Error = Error::Invalid(&"two ranges of guest memory are at the same offset of the memory file");
+        let files = [(Some(&self.memory), MEMORY, ranges.last() * PAGE as u64, SHORT)].into_iter().chain([(
+            self.bitmap.as_ref(),
+            BITMAP,
+            ranges.last().div_ceil(8),
+            FEW,
+        )]);
+        for (file, kind, least, length) in files {
+            let Some(file) = file else { continue };
+            let bytes = os.memory_file_bytes(file.as_fd()).ok().flatten().ok_or(kind)?;
+            if bytes < least {
+                return Err(length);
+            }
+            if os.keeps_what_is_written(file.as_fd()) != Ok(true) {
+                return Err(ACCESS);
+            }
+        }
+        if ranges.are_apart() { Ok(()) } else { Err(TWICE) }
+    }
+
+    /// Writes a page to the memory file.
+    pub(super) fn write(&self, os: &Os, page: u64, bytes: &[u8; PAGE]) -> Result<()> {
+        match os.write_at(&self.memory, bytes, page * PAGE as u64) {
+            Ok(PAGE) => Ok(()),
+            Ok(_) => Err(Error::System { errno: errno::EIO, step: &"a write to a guest's memory file fell short" }),
+            Err(refused) => Err(Error::system(refused, &"writing a page to a guest's memory file")),
+        }
+    }
+
+    /// Clears the bits of pages that are filled.
+    pub(super) fn clear(&self, os: &Os, first: u64, pages: u64) -> Result<()> {
+        let Some(bitmap) = &self.bitmap else { return Ok(()) };
+        let end = first + pages;
+        for byte in first / 8..end.div_ceil(8) {
+            let mut bits = [0];
+            match os.read_at(bitmap, &mut bits, byte) {
+                Ok(1) => {}
+                // The guest cut it: the processors that look for bits there are its own.
+                Ok(_) => return Ok(()),
+                Err(refused) => return Err(Error::system(refused, &"reading a guest's bitmap")),
+            }
+            let kept =
+                (0..8).filter(|bit| !(first..end).contains(&(byte * 8 + bit))).fold(0, |kept, bit| kept | 1 << bit);
+            if bits[0] & !kept != 0 {
+                os.write_at(bitmap, &[bits[0] & kept], byte)
+                    .map_err(|refused| Error::system(refused, &"writing a guest's bitmap"))?;
+            }
+        }
+        Ok(())
+    }
+}
