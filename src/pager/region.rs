@@ -97,8 +97,8 @@ pub struct Region {
     pub protects: bool,
     /// Whether it is gone through in order.
     pub ahead: Ahead,
-    /// Whether pages of its memory file may be parts of huge pages: some were in the file before it was a region, or were
-    /// found to be. Those that the pager puts in place are not.
+    /// Whether pages of its memory file may be parts of huge pages: some were in the file before it was a region, or
+    /// were found to be. Those that the pager puts in place are not.
     pub may_be_huge: AtomicBool,
     /// Evictions pass it by: it is being removed.
     pub closing: AtomicBool,

@@ -101,7 +101,7 @@ impl Core {
 
     /// Whether less is free than should be.
     fn is_low(&self) -> bool {
-        // Where what can't leave is above the limit, no more than a few pages are left to evict, and touches see to them.
+        // Where what can't leave is above the limit, only a few pages are left to evict, and touches see to them.
         self.resident() + self.reserve() > self.limit() && self.ceiling() == self.limit()
     }
 

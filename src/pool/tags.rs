@@ -71,8 +71,8 @@ mod tests {
         }
     }
 
-    /// A pool may have the tag that a dropped one had, and give out the same numbers. The compiler does not know, so the
-    /// handle of the first must be refused: two handles of one object could be mapped to write at once.
+    /// A pool may have the tag that a dropped one had, and give out the same numbers. The compiler does not know, so
+    /// the handle of the first must be refused: two handles of one object could be mapped to write at once.
     #[test]
     fn handles_of_a_dropped_pool_are_refused_by_the_next_one_with_its_tag() {
         let options = crate::PoolOptions { max_bytes: 1 << 20, ..crate::PoolOptions::default() };

@@ -189,8 +189,8 @@ impl Region {
         unsafe { self.tables.base().as_ptr().add(offset).cast() }
     }
 
-    /// The arena and the records of its chunks. Borrowed from the arena's guard, so that nobody else changes either, and
-    /// this thread has them once.
+    /// The arena and the records of its chunks. Borrowed from the arena's guard, so that nobody else changes either,
+    /// and this thread has them once.
     pub(super) fn books<'g>(&'g self, arena: &'g mut Locked<'_, Arena>) -> (&'g mut Arena, &'g mut [Chunk]) {
         // SAFETY: the chunk table is committed from the start, zero is a valid record, and the guard, which is borrowed
         // for as long, makes this the only use.

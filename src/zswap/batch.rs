@@ -1,9 +1,9 @@
 //! Storing many pages at once: all or nothing, with one reservation.
 //!
 //! A batch reserves by the estimate, compresses into the pool what its words will name, and publishes all words once
-//! everything is there. Until then the words wait in a lane. There are few, set aside when the zswap is created; a batch
-//! that finds all of them taken makes one of its own. It does not wait, for the batches that have them may be waiting
-//! for their callers' pages, which this batch's thread may have to bring.
+//! everything is there. Until then the words wait in a lane. There are few, set aside when the zswap is created; a
+//! batch that finds all of them taken makes one of its own. It does not wait, for the batches that have them may be
+//! waiting for their callers' pages, which this batch's thread may have to bring.
 
 use super::area::{Area, AreaState, Call};
 use super::limit::Reservation;

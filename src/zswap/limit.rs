@@ -99,8 +99,8 @@ const PATIENCE: u32 = 150;
 /// wait, have ended, and asks again: so one of them gets through.
 #[derive(Default)]
 pub struct Batches {
-    /// Batches that run, in the low half, and how many ended, in the high half, which may wrap round. Each beginning and
-    /// each end makes it another number.
+    /// Batches that run, in the low half, and how many ended, in the high half, which may wrap round. Each beginning
+    /// and each end makes it another number.
     counts: AtomicU64,
     patient: AtomicU32,
 }

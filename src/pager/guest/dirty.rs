@@ -15,13 +15,14 @@ impl Guest {
     /// are not seen here: `PAGEMAP_SCAN` tells the guest's process of them. Nor is what is written through another
     /// mapping of a memory file, through its descriptor, or by a device.
     ///
-    /// Events may have been read: call [`Guest::serve`] afterwards, whether or not the descriptor has something to read.
+    /// Events may have been read: call [`Guest::serve`] afterwards, whether or not the descriptor has something to
+    /// read.
     ///
     /// # Errors
     /// [`Error::Invalid`] if pages are not protected, so that writes are not seen: [`Protect::Never`] was chosen, or a
     /// range is not registered for write protection. [`Error::Again`] if the guest gives memory back or moves it all
-    /// the time; [`Error::System`] if the system refuses. Then what was appended is to be used all the same, and what is
-    /// left is for the next call.
+    /// the time; [`Error::System`] if the system refuses. Then what was appended is to be used all the same, and what
+    /// is left is for the next call.
     pub fn take_dirty(&mut self, dirty: &mut Vec<GuestRange>) -> Result<()> {
         const UNSEEN: Error =
             Error::Invalid(&"writes are not seen: the guest's ranges are not registered for write protection");

@@ -138,8 +138,8 @@ impl Guest {
                 Some(errno) => self.refused(at, errno, MAP),
             });
         };
-        // It was mapped before, and the system unmapped it, as when it splits or makes huge pages: that loses whether it
-        // was written. Where this thread is told of writes it knows; elsewhere it is taken for written.
+        // It was mapped before, and the system unmapped it, as when it splits or makes huge pages: that loses whether
+        // it was written. Where this thread is told of writes it knows; elsewhere it is taken for written.
         let was_mapped = self.ranges.is_own(place);
         let write = write || was_mapped && !self.is_told;
         if self.file.is_some() && !was_mapped {

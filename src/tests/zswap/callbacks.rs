@@ -348,8 +348,8 @@ fn own_a_page(area: &Area, offset: u64, disk: &Mutex<u64>) {
     }
 }
 
-/// A thread that ended leaves its claim to others, and its stack, with all that has an address there, to the next thread.
-/// That one did not begin the claim: it waits.
+/// A thread that ended leaves its claim to others, and its stack, with all that has an address there, to the next
+/// thread. That one did not begin the claim: it waits.
 #[test]
 fn a_claim_of_a_thread_that_ended_is_waited_for() {
     type Act = fn(&Area);
