@@ -179,12 +179,13 @@ impl State {
     /// Takes the lowest free slot of a zspage that has one. Fails if its memory would be more than the pool may have.
     #[inline]
     pub fn take_in(&mut self, region: &Region, id: ZspageId) -> Result<Place> {
-        let class = self.class;
-        let slots = self.slots(region, id);
+        let slots = self.peek(region, id);
         let slot = slots.lowest_free();
         if slot >= slots.touched {
-            grow(class, region, slots, slot)?;
+            self.grow(region, id, slot)?;
         }
+        let class = self.class;
+        let slots = self.slots(region, id);
         slots.take(slot);
         let (listing, ends_warm) = (slots.listing(class), slots.warm != 0 && slots.count > 1);
         self.objects += 1;
@@ -193,6 +194,17 @@ impl State {
         }
         self.relist(region, id, listing);
         Ok(Place { zspage: id, slot })
+    }
+
+    /// Charges the memory of `slot`, and of the slots after it that lie in the same pages.
+    #[cold]
+    fn grow(&mut self, region: &Region, id: ZspageId, slot: u8) -> Result<()> {
+        let class = self.class;
+        let slots = self.slots(region, id);
+        let (had, needed) = (class.pages_of_slots(slots.touched as usize), class.pages_of_slots(slot as usize + 1));
+        region.charge.take(needed - had)?;
+        slots.touched = (needed * crate::units::PAGE / class.slot_bytes as usize).min(class.slots as usize) as u8;
+        Ok(())
     }
 
     /// Takes a slot that has its memory already, wherever one is: the pool is at its limit.
@@ -411,15 +423,6 @@ impl State {
     pub fn free_handles(&self, region: &Region) -> Vec<HandleIndex> {
         region.listed(self.free).into_iter().chain(self.spare.iter()).collect()
     }
-}
-
-/// Charges the memory of `slot`, and of the slots after it that lie in the same pages.
-#[cold]
-fn grow(class: Class, region: &Region, slots: &mut Slots, slot: u8) -> Result<()> {
-    let (had, needed) = (class.pages_of_slots(slots.touched as usize), class.pages_of_slots(slot as usize + 1));
-    region.charge.take(needed - had)?;
-    slots.touched = (needed * crate::units::PAGE / class.slot_bytes as usize).min(class.slots as usize) as u8;
-    Ok(())
 }
 
 #[cfg(all(test, not(loom)))]
