@@ -198,6 +198,9 @@
  * With ZSPAGER_FAULT_THREADS lent threads bring pages back, and the thread that touches one sleeps, in
  * system calls too, and so do the processors of a virtual machine. It needs rights: see there.
  *
+ * What the Rust crate has beyond this is not in C: the memory of other processes that is filled from a
+ * snapshot (Guest), with what tracks writes to it, and the process that outlives a pager (Guardian).
+ *
  * In either mode hold what direct I/O, io_uring or a device writes, until it is done: a page that is
  * evicted in place, as those of memory files always are, loses what is written to it meanwhile.
  *

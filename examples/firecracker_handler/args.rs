@@ -3,7 +3,7 @@
 use super::Result;
 use std::ffi::OsString;
 use std::path::PathBuf;
-use zsalloc::{Codec, OnDeath};
+use zsalloc::{Codec, OnDeath, Protect};
 
 /// What `--help` prints.
 pub const USAGE: &str = "\
@@ -17,6 +17,9 @@ Options:
   --pool-limit BYTES  most bytes that the compressed pages may take; K, M and G multiply by 1024; default: none
   --codec CODEC       lz4, zstd, or zstd:LEVEL with a level of 1 to 22; default lz4
   --ahead PAGES       most pages that are filled for one fault, when memory is gone through in order: 1 to 64; default 8
+  --protect WHICH     which pages are put in place protected from writes, for a VMM that tracks those: registered, all
+                      that it registered for write protection; always, all, or the touch waits; never; default
+                      registered
   --on-death WHAT     what a guardian, a process beside this one, does with microVMs that still run when this one ends,
                       even by SIGKILL: kill, or freeze, which has them stop at the next page that they have not touched
                       yet; needs Linux 5.9; default: no guardian
@@ -24,7 +27,8 @@ Options:
 
 It runs until SIGINT or SIGTERM, and then prints what it did. MicroVMs that still run then stop at the next page
 that they have not touched yet, as long as they or a guardian have their userfaultfd open: else they read zeros.
-Guest memory has to have pages of 4 KiB.
+Guest memory has to have pages of 4 KiB. With its userfaultfd a microVM may send its memory file, and the bitmap of
+pages that KVM tells it of: pages are written to the file, and its requests for them are answered.
 
 Exit status: 0; 2 if arguments, the snapshot or memory would not do.
 ";
@@ -50,6 +54,8 @@ pub struct Args {
     pub codec: Codec,
     /// Most pages for one fault, 0 for the default.
     pub ahead: usize,
+    /// Which pages are protected from writes.
+    pub protect: Protect,
     /// What becomes of microVMs when this process dies; none: nobody sees to it.
     pub on_death: Option<OnDeath>,
 }
@@ -70,6 +76,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command> {
             "--pool-limit" => parsed.pool_limit = bytes(&text(value()?)?)?,
             "--codec" => parsed.codec = codec(&text(value()?)?)?,
             "--ahead" => parsed.ahead = pages(&text(value()?)?)?,
+            "--protect" => parsed.protect = protect(&text(value()?)?)?,
             "--on-death" => parsed.on_death = Some(on_death(&text(value()?)?)?),
             _ => return Err(format!("there is no option {name}; --help tells which there are")),
         }
@@ -110,6 +117,15 @@ fn codec(text: &str) -> Result<Codec> {
 fn pages(text: &str) -> Result<usize> {
     let number = text.parse::<usize>().ok();
     number.filter(|pages| (1..=64).contains(pages)).ok_or_else(|| format!("{text} is no number of pages: 1 to 64"))
+}
+
+fn protect(text: &str) -> Result<Protect> {
+    match text {
+        "registered" => Ok(Protect::IfRegistered),
+        "always" => Ok(Protect::Always),
+        "never" => Ok(Protect::Never),
+        _ => Err(format!("{text} is no choice of pages to protect: registered, always, or never")),
+    }
 }
 
 fn on_death(text: &str) -> Result<OnDeath> {

@@ -5,6 +5,7 @@ use super::args::Args;
 use super::guard::Guard;
 use super::handshake::{Handshake, Said};
 use super::report;
+use super::requests::Requests;
 use super::snapshot::Snapshot;
 use super::{say, system, warn};
 use std::collections::VecDeque;
@@ -27,8 +28,10 @@ struct Running {
     guest: Guest,
     /// What the guardian calls it.
     watched: Option<WatchId>,
-    /// Until it ends, which is when its process does, mostly. Nothing more is said.
+    /// Until it ends, which is when its process does, mostly.
     stream: Option<UnixStream>,
+    /// What is said there, if the microVM has a bitmap. Others say nothing more.
+    requests: Option<Requests>,
     /// It is to be served again, though its descriptor may have nothing to read.
     again: bool,
     /// What the system refused last, so that it is told once.
@@ -53,7 +56,7 @@ pub struct Guests {
 impl Guests {
     /// None yet.
     pub fn new(snapshot: Snapshot, listener: UnixListener, stop: OwnedFd, guard: Guard, args: &Args) -> Self {
-        let options = GuestOptions { pages_at_once: args.ahead, ..GuestOptions::default() };
+        let options = GuestOptions { pages_at_once: args.ahead, protect: args.protect };
         let (handshakes, full, running, total) = (VecDeque::new(), None, Vec::new(), report::Total::default());
         Self { snapshot, listener, stop, guard, options, handshakes, full, running, total }
     }
@@ -73,7 +76,7 @@ impl Guests {
                     self.running[index].serve();
                 }
             }
-            self.end_streams(&ready[streams..]);
+            self.hear_streams(&ready[streams..]);
             self.hear(&ready[listener..handshakes]);
             if ready[1] {
                 self.accept();
@@ -94,16 +97,19 @@ impl Guests {
         let mut all: Vec<Option<BorrowedFd<'_>>> = vec![Some(self.stop.as_fd()), listener];
         all.extend(self.handshakes.iter().map(|handshake| Some(handshake.stream.as_fd())));
         all.extend(self.running.iter().map(|running| running.refused.is_none().then(|| running.guest.fd())));
-        all.extend(self.running.iter().map(|running| running.stream.as_ref().map(AsFd::as_fd)));
-        let again = self.running.iter().any(|running| running.again);
+        // One that does not read its replies is not heard.
+        let heard = |running: &&Running| !running.is_behind();
+        let stream = |running| Some(running).filter(heard).and_then(|running| running.stream.as_ref()).map(AsFd::as_fd);
+        all.extend(self.running.iter().map(stream));
+        let again = self.running.iter().any(|running| running.again || running.is_behind());
         system::wait(&all, if again { SOON } else { LOOK.saturating_sub(looked.elapsed()) })
     }
 
-    /// Connections of guests say nothing: if one is ready it has ended. An older Firecracker ends it right away, and so
-    /// the guest is asked whether it has ended too.
-    fn end_streams(&mut self, ready: &[bool]) {
+    /// Hears what guests ask for. Those without a bitmap say nothing: if the connection of one is ready it has ended.
+    /// An older Firecracker ends it right away, and so the guest is asked whether it has ended too.
+    fn hear_streams(&mut self, ready: &[bool]) {
         for (running, ready) in self.running.iter_mut().zip(ready) {
-            if *ready {
+            if (*ready || running.is_behind()) && !running.hear() {
                 running.stream = None;
                 running.guest.has_ended();
             }
@@ -135,14 +141,23 @@ impl Guests {
     }
 
     fn begin(&mut self, said: Said, stream: UnixStream) {
-        let guest = Guest::new(&self.snapshot.area, said.uffd, &said.ranges, &self.options);
+        let has_bitmap = said.file.as_ref().is_some_and(|file| file.bitmap.is_some());
+        let requests = match has_bitmap.then(|| Requests::new(said.more)).transpose() {
+            Ok(requests) => requests,
+            Err(problem) => return warn(&format!("a microVM is refused: {problem}")),
+        };
+        let area = &self.snapshot.area;
+        let guest = match said.file {
+            Some(file) => Guest::with_file(area, said.uffd, file, &said.ranges, &self.options),
+            None => Guest::new(area, said.uffd, &said.ranges, &self.options),
+        };
         match guest.and_then(|guest| Ok((self.guard.watch(&guest, &stream)?, guest))) {
             Ok((watched, guest)) => {
                 self.total.guests += 1;
                 let number = self.total.guests;
                 say(&report::began(number, said.ranges.len(), &guest.stats()));
                 let stream = Some(stream);
-                self.running.push(Running { number, guest, watched, stream, again: true, refused: None });
+                self.running.push(Running { number, guest, watched, stream, requests, again: true, refused: None });
             }
             Err(error) => warn(&format!("a microVM is refused: {error}")),
         }
@@ -233,10 +248,36 @@ impl Running {
             }
             Err(error) => {
                 self.again = true;
-                if self.refused.replace(error) != Some(error) {
-                    warn(&format!("microVM {}: {error}", self.number));
-                }
+                self.tell(error);
             }
+        }
+    }
+
+    /// Whether it has asked for what it has not got yet.
+    fn is_behind(&self) -> bool {
+        self.stream.is_some() && self.requests.as_ref().is_some_and(Requests::is_behind)
+    }
+
+    /// Hears what it asks for, and answers. False: the connection has ended, or is of no use any more.
+    fn hear(&mut self) -> bool {
+        let (Some(requests), Some(stream)) = (&mut self.requests, &mut self.stream) else { return false };
+        match requests.serve(stream, &mut self.guest) {
+            Ok((goes_on, refused)) => {
+                // Touches may have been read.
+                self.again = true;
+                refused.into_iter().for_each(|error| self.tell(error));
+                goes_on
+            }
+            Err(problem) => {
+                warn(&format!("microVM {} is heard no more: {problem}", self.number));
+                false
+            }
+        }
+    }
+
+    fn tell(&mut self, error: zsalloc::Error) {
+        if self.refused.replace(error) != Some(error) {
+            warn(&format!("microVM {}: {error}", self.number));
         }
     }
 }

@@ -1,4 +1,5 @@
-//! What Firecracker says: one message, a table of its memory as JSON with its userfaultfd attached.
+//! What Firecracker says: one message, a table of its memory as JSON with descriptors attached: its userfaultfd; its
+//! memory file, if the handler is to fill that; and the bitmap of pages that are not filled yet, if it has one.
 
 use super::Result;
 use super::system::{self, Received};
@@ -6,11 +7,13 @@ use serde::Deserialize;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
-use zsalloc::{GuestRange, PAGE_SIZE};
+use zsalloc::{GuestFile, GuestRange, PAGE_SIZE};
 
 /// Most bytes of a table, which is read again whenever some came. Firecracker's has less than 200 for each range of
 /// memory, and few ranges.
 const MOST_BYTES: usize = 64 << 10;
+/// Most descriptors of a microVM.
+const MOST_DESCRIPTORS: usize = 3;
 /// How long a connection may take to say it all.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -51,6 +54,10 @@ pub struct Said {
     pub ranges: Vec<GuestRange>,
     /// Its userfaultfd.
     pub uffd: OwnedFd,
+    /// Its memory file, and its bitmap.
+    pub file: Option<GuestFile>,
+    /// What it said after the table: requests for pages, if it has a bitmap.
+    pub more: Vec<u8>,
 }
 
 impl Handshake {
@@ -69,8 +76,8 @@ impl Handshake {
     pub fn hear(&mut self) -> Result<Option<Said>> {
         loop {
             let received = system::receive(&self.stream, &mut self.said, &mut self.descriptors);
-            if self.descriptors.len() > 1 {
-                return Err("it sent more than one descriptor".to_owned());
+            if self.descriptors.len() > MOST_DESCRIPTORS {
+                return Err("it sent more than three descriptors: userfaultfd, memory file and bitmap".to_owned());
             }
             match received {
                 Ok(Received::Bytes) if self.said.len() > MOST_BYTES => {
@@ -88,19 +95,27 @@ impl Handshake {
     }
 
     fn understand(&mut self) -> Result<Option<Said>> {
-        let table: Vec<Described> = match serde_json::from_slice(&self.said) {
-            Ok(table) => table,
-            Err(error) if error.is_eof() => return Ok(None),
-            Err(error) => return Err(format!("the table of memory: {error}")),
+        let mut values = serde_json::Deserializer::from_slice(&self.said).into_iter::<Vec<Described>>();
+        let table = match values.next() {
+            Some(Ok(table)) => table,
+            None => return Ok(None),
+            Some(Err(error)) if error.is_eof() => return Ok(None),
+            Some(Err(error)) => return Err(format!("the table of memory: {error}")),
         };
-        // The descriptor comes with the message's first byte.
-        let uffd = self.descriptors.pop().ok_or_else(|| "it sent no descriptor".to_owned())?;
+        let more = self.said[values.byte_offset()..].trim_ascii_start().to_vec();
+        // The descriptors come with the message's first byte.
+        let mut descriptors = self.descriptors.drain(..);
+        let uffd = descriptors.next().ok_or_else(|| "it sent no descriptor".to_owned())?;
+        let file = descriptors.next().map(|memory| GuestFile { memory, bitmap: descriptors.next() });
+        if !more.is_empty() && file.as_ref().is_none_or(|file| file.bitmap.is_none()) {
+            return Err("it says more than its table of memory, and sent no bitmap".to_owned());
+        }
         let range = |range: &Described| GuestRange {
             at: range.base_host_virt_addr,
             bytes: range.size,
             offset: range.offset,
             page_bytes: range.page_bytes(),
         };
-        Ok(Some(Said { ranges: table.iter().map(range).collect(), uffd }))
+        Ok(Some(Said { ranges: table.iter().map(range).collect(), uffd, file, more }))
     }
 }

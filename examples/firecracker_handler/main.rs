@@ -8,6 +8,7 @@ mod guard;
 mod guests;
 mod handshake;
 mod report;
+mod requests;
 mod snapshot;
 mod system;
 

@@ -16,6 +16,10 @@ pub struct Total {
     zeroed: u64,
     removed: u64,
     poisoned: u64,
+    unprotected: u64,
+    mapped: u64,
+    written: u64,
+    unknown: u64,
     latencies: LatencyHistogram,
 }
 
@@ -29,6 +33,10 @@ impl Total {
         self.zeroed += counts.zeroed;
         self.removed += counts.removed;
         self.poisoned += counts.poisoned;
+        self.unprotected += counts.unprotected;
+        self.mapped += counts.mapped;
+        self.written += counts.written;
+        self.unknown += counts.unknown;
         let buckets = &mut self.latencies.buckets;
         buckets.resize(buckets.len().max(stats.latencies.buckets.len()), 0);
         buckets.iter_mut().zip(&stats.latencies.buckets).for_each(|(sum, count)| *sum += count);
@@ -87,6 +95,10 @@ pub fn table(snapshot: &Snapshot, total: &Total, still: usize) -> Result<String>
     line("pages zeroed", total.zeroed.to_string());
     line("pages given back", total.removed.to_string());
     line("pages poisoned", total.poisoned.to_string());
+    line("writes unprotected", total.unprotected.to_string());
+    line("file pages mapped", total.mapped.to_string());
+    line("file pages written", total.written.to_string());
+    line("events unknown", total.unknown.to_string());
     line("latency p50", format!("{:.1} us", microseconds(&total.latencies, 500)));
     line("latency p99", format!("{:.1} us", microseconds(&total.latencies, 990)));
     Ok(out)

@@ -6,9 +6,9 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
-/// Descriptors that one message may bring before the system drops the rest: one is right, and a second tells that it is
-/// not.
-const MOST_DESCRIPTORS: usize = 2;
+/// Descriptors that one message may bring before the system drops the rest: up to three are right, and a fourth tells
+/// that they are not.
+const MOST_DESCRIPTORS: usize = 4;
 
 /// What there was to receive.
 pub enum Received {

@@ -63,13 +63,13 @@ impl Os {
     #[cfg(feature = "uffd")]
     pub fn memory_file_bytes(&self, fd: BorrowedFd<'_>) -> Result<Option<u64>> {
         /// The kernel's GUEST_MEMFD_MAGIC.
-        const GUEST_MEMORY: i64 = 0x474d_454d;
-        const TMPFS: i64 = libc::TMPFS_MAGIC;
+        const GUEST_MEMORY: u32 = 0x474d_454d;
+        const TMPFS: u32 = libc::TMPFS_MAGIC as u32;
         let mut system = MaybeUninit::<libc::statfs>::uninit();
         // SAFETY: the place lives through the call, which fills it if it succeeds.
         super::checked(unsafe { libc::fstatfs(fd.as_raw_fd(), system.as_mut_ptr()) })?;
         // SAFETY: as above.
-        let system = unsafe { system.assume_init() }.f_type;
+        let system = unsafe { system.assume_init() }.f_type as u32;
         let mut stat = MaybeUninit::<libc::stat>::uninit();
         // SAFETY: as above.
         super::checked(unsafe { libc::fstat(fd.as_raw_fd(), stat.as_mut_ptr()) })?;

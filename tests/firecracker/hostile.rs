@@ -79,7 +79,7 @@ fn leaves_its_connection(socket: &Path) {
     stay(socket);
 }
 
-fn descriptors(handler: &Handler) -> usize {
+pub fn descriptors(handler: &Handler) -> usize {
     fs::read_dir(format!("/proc/{}/fd", handler.child.id())).unwrap().count()
 }
 
