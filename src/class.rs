@@ -26,6 +26,7 @@ pub struct SizeClass {
 /// What the lock guards.
 pub struct State {
     index: ClassIndex,
+    own: Own,
     class: Class,
     heads: [ZspageId; LISTS],
     /// A bit for each list that has zspages.
@@ -58,6 +59,7 @@ impl SizeClass {
     pub fn new(index: ClassIndex, retires: bool) -> Self {
         let state = State {
             index,
+            own: Own(index),
             class: class(index),
             heads: [ZspageId::NONE; LISTS],
             filled: 0,
@@ -126,13 +128,10 @@ impl SizeClass {
 }
 
 impl State {
-    /// What only this lock's holder may change of a zspage of this class. Borrowed from the state, so that there is one
-    /// at a time.
+    /// What only this lock's holder may change of a zspage of this class.
     #[inline]
     pub fn slots<'s>(&'s mut self, region: &'s Region, id: ZspageId) -> &'s mut Slots {
-        debug_assert!(region.zspage(id).is_of(self.index));
-        // SAFETY: a `State` is reached through its class's lock alone, and this one is borrowed to be changed.
-        unsafe { region.zspage(id).slots() }
+        self.own.slots(region, id)
     }
 
     /// The same, to look at.
@@ -179,32 +178,20 @@ impl State {
     /// Takes the lowest free slot of a zspage that has one. Fails if its memory would be more than the pool may have.
     #[inline]
     pub fn take_in(&mut self, region: &Region, id: ZspageId) -> Result<Place> {
-        let slots = self.peek(region, id);
+        let slots = self.own.slots(region, id);
         let slot = slots.lowest_free();
         if slot >= slots.touched {
-            self.grow(region, id, slot)?;
+            grow(&self.class, region, slots, slot)?;
         }
-        let class = self.class;
-        let slots = self.slots(region, id);
         slots.take(slot);
-        let (listing, ends_warm) = (slots.listing(class), slots.warm != 0 && slots.count > 1);
         self.objects += 1;
-        if ends_warm {
-            self.end_warm(region, id);
+        if slots.warm != 0 && slots.count > 1 {
+            self.has_warm = false;
+            end_warm(region, slots);
         }
+        let listing = slots.listing(self.class);
         self.relist(region, id, listing);
         Ok(Place { zspage: id, slot })
-    }
-
-    /// Charges the memory of `slot`, and of the slots after it that lie in the same pages.
-    #[cold]
-    fn grow(&mut self, region: &Region, id: ZspageId, slot: u8) -> Result<()> {
-        let class = self.class;
-        let slots = self.slots(region, id);
-        let (had, needed) = (class.pages_of_slots(slots.touched as usize), class.pages_of_slots(slot as usize + 1));
-        region.charge.take(needed - had)?;
-        slots.touched = (needed * crate::units::PAGE / class.slot_bytes as usize).min(class.slots as usize) as u8;
-        Ok(())
     }
 
     /// Takes a slot that has its memory already, wherever one is: the pool is at its limit.
@@ -234,11 +221,10 @@ impl State {
     /// How many slots of the zspage are taken then, and whether it is isolated.
     #[inline]
     fn release_slot(&mut self, region: &Region, place: Place) -> (u8, bool) {
-        let class = self.class;
-        let slots = self.slots(region, place.zspage);
+        let slots = self.own.slots(region, place.zspage);
         slots.release(place.slot);
-        let (listing, left) = (slots.listing(class), (slots.count, slots.isolated));
         self.objects -= 1;
+        let (listing, left) = (slots.listing(self.class), (slots.count, slots.isolated));
         self.relist(region, place.zspage, listing);
         left
     }
@@ -275,11 +261,9 @@ impl State {
         Some(self.remove(region, id))
     }
 
-    #[cold]
     fn end_warm(&mut self, region: &Region, id: ZspageId) {
         self.has_warm = false;
-        let warm = std::mem::take(&mut self.slots(region, id).warm);
-        region.charge.end_warm(warm as usize);
+        end_warm(region, self.own.slots(region, id));
     }
 
     /// Notes that a zspage has memory for this many slots only. It has fewer pages than count as warm: it is not warm
@@ -423,6 +407,35 @@ impl State {
     pub fn free_handles(&self, region: &Region) -> Vec<HandleIndex> {
         region.listed(self.free).into_iter().chain(self.spare.iter()).collect()
     }
+}
+
+/// The right to change the zspages of a class: a part of what its lock guards. What is borrowed of them is borrowed from
+/// this, one at a time, while the other parts are free to be used.
+struct Own(ClassIndex);
+
+impl Own {
+    #[inline]
+    fn slots<'s>(&'s mut self, region: &'s Region, id: ZspageId) -> &'s mut Slots {
+        debug_assert!(region.zspage(id).is_of(self.0));
+        // SAFETY: there is one of these for each class, behind its lock, and it is borrowed to be changed.
+        unsafe { region.zspage(id).slots() }
+    }
+}
+
+/// Charges the memory of `slot`, and of the slots after it that lie in the same pages.
+#[cold]
+fn grow(class: &Class, region: &Region, slots: &mut Slots, slot: u8) -> Result<()> {
+    let (had, needed) = (class.pages_of_slots(slots.touched as usize), class.pages_of_slots(slot as usize + 1));
+    region.charge.take(needed - had)?;
+    slots.touched = (needed * crate::units::PAGE / class.slot_bytes as usize).min(class.slots as usize) as u8;
+    Ok(())
+}
+
+/// A zspage is used again, or goes: its memory does not count as warm any more.
+#[cold]
+fn end_warm(region: &Region, slots: &mut Slots) {
+    region.charge.end_warm(slots.warm as usize);
+    slots.warm = 0;
 }
 
 #[cfg(all(test, not(loom)))]

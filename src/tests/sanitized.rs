@@ -117,5 +117,5 @@ fn pages() {
     unsafe { (ZSWAP, AREA) = (Some(zswap), Some(area)) };
     run(work_on_pages).into_iter().for_each(|thread| thread.join().unwrap());
     assert_eq!(area.invalidate(0, PAGES, Patience::Wait), Ok(()));
-    assert_eq!(zswap.used_bytes(), 0);
+    assert_eq!(zswap.stats().unwrap().used_bytes, 0);
 }

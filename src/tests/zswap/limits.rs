@@ -221,22 +221,22 @@ fn recompression_goes_on_where_a_limit_is_met() {
     for of_area in [false, true] {
         let (zswap, area) = with_area(1000, &ZswapOptions::default());
         (0..1000).for_each(|offset| area.store(offset, &compressible(offset)).unwrap());
-        let used = zswap.used_bytes();
+        let used = zswap.stats().unwrap().used_bytes;
         if of_area {
             area.set_limit(used / 10 * 9).unwrap()
         } else {
             zswap.set_limit(used / 10 * 9).unwrap()
         }
         assert!(matches!(area.store(0, &noise(1)), Err(Error::NoMemory(_))));
-        let before = zswap.used_bytes();
+        let before = zswap.stats().unwrap().used_bytes;
         // The first time around all of them get a second chance.
         assert_eq!(area.recompress(1000, Codec::Zstd(3)), Ok(0));
         let smaller = area.recompress(1000, Codec::Zstd(3)).unwrap();
         assert!(smaller > 900, "{smaller} pages became smaller");
-        assert!(zswap.used_bytes() < before);
+        assert!(zswap.stats().unwrap().used_bytes < before);
         (1..1000).for_each(|offset| assert_eq!(load(&area, offset), Ok(compressible(offset))));
         area.invalidate(0, 1000, Patience::Wait).unwrap();
-        assert_eq!(zswap.used_bytes(), 0);
+        assert_eq!(zswap.stats().unwrap().used_bytes, 0);
     }
 }
 
