@@ -409,8 +409,8 @@ impl State {
     }
 }
 
-/// The right to change the zspages of a class: a part of what its lock guards. What is borrowed of them is borrowed from
-/// this, one at a time, while the other parts are free to be used.
+/// The right to change the zspages of a class: a part of what its lock guards. What is borrowed of them is borrowed
+/// from this, one at a time, while the other parts are free to be used.
 struct Own(ClassIndex);
 
 impl Own {
