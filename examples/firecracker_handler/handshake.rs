@@ -80,8 +80,10 @@ impl Handshake {
                 return Err("it sent more than three descriptors: userfaultfd, memory file and bitmap".to_owned());
             }
             match received {
+                // The table may have ended, and requests follow it.
                 Ok(Received::Bytes) if self.said.len() > MOST_BYTES => {
-                    return Err("the table of memory is too long".to_owned());
+                    let said = self.understand()?;
+                    return said.map(Some).ok_or_else(|| "the table of memory is too long".to_owned());
                 }
                 Ok(Received::Bytes) => {}
                 Ok(Received::Nothing) => return self.understand(),

@@ -25,6 +25,7 @@ pub fn client(role: &str) -> Option<fn(&Path)> {
         "hands its memory file over" => Some(hands_its_memory_file_over),
         "hands a bitmap over" => Some(hands_a_bitmap_over),
         "asks for what is not there" => Some(asks_for_what_is_not_there),
+        "asks at once" => Some(asks_at_once),
         "does not listen" => Some(does_not_listen),
         _ => None,
     }
@@ -44,9 +45,14 @@ impl Memory {
         let range = raw::uffdio_range { start: at as u64, len: (PAGES * PAGE) as u64 };
         let mut register = raw::uffdio_register { range, mode: mode.into(), ioctls: 0 };
         control(&uffd, raw::_UFFDIO_REGISTER, &mut register);
+        Self::say(socket, at, uffd, files, "")
+    }
+
+    /// Hands it over, and says more at once.
+    fn say(socket: &Path, at: usize, uffd: OwnedFd, files: &[RawFd], more: &str) -> Self {
         let stream = UnixStream::connect(socket).unwrap();
         let descriptors: Vec<RawFd> = [uffd.as_raw_fd()].into_iter().chain(files.iter().copied()).collect();
-        send(&stream, table(at).as_bytes(), &descriptors);
+        send(&stream, (table(at) + more).as_bytes(), &descriptors);
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         Self { at, uffd, stream }
     }
@@ -243,6 +249,19 @@ fn asks_for_what_is_not_there(socket: &Path) {
     }
 }
 
+/// Says its table and more requests than a table may be long, all before it is heard.
+fn asks_at_once(socket: &Path) {
+    const REQUESTS: usize = 2000;
+    let (file, bitmap) = (memory_file(PAGES * PAGE), memory_file(PAGES / 8));
+    let ask = |page: usize| format!("{{\"vcpu\":{page},\"offset\":{},\"flags\":0}}", page % PAGES * PAGE);
+    let all: String = (0..REQUESTS).map(ask).collect();
+    assert!(all.len() > 64 << 10);
+    let files = [file.as_raw_fd(), bitmap.as_raw_fd()];
+    let mut memory = Memory::say(socket, map_file(&file), userfaultfd(0).unwrap(), &files, &all);
+    (0..REQUESTS).for_each(|page| assert_eq!(memory.reply()["vcpu"], page));
+    memory.check_all();
+}
+
 /// Asks again and again, and reads no reply.
 fn does_not_listen(socket: &Path) {
     let mut memory = with_bitmap(socket);
@@ -287,9 +306,9 @@ fn clients_that_track_writes_are_served() {
 
 #[test]
 fn memory_files_are_filled() {
-    let roles = ["hands its memory file over", "hands a bitmap over"];
+    let roles = ["hands its memory file over", "hands a bitmap over", "asks at once"];
     let Some(table) = table_after(&roles, &[]) else { return };
-    assert_eq!((number(&table, "microVMs served"), number(&table, "file pages written")), (2, 2 * PAGES as u64));
+    assert_eq!((number(&table, "microVMs served"), number(&table, "file pages written")), (3, 3 * PAGES as u64));
 }
 
 #[test]
