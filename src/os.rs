@@ -389,7 +389,7 @@ pub fn nap(word: &std::sync::atomic::AtomicU32, expected: u32, limit: Duration) 
 }
 
 /// Wakes so many threads that [`nap`] on a word, if there are any.
-#[cfg(not(loom))]
+#[cfg(any(not(loom), feature = "uffd"))]
 pub fn wake(word: &std::sync::atomic::AtomicU32, threads: u32) {
     let operation = libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG;
     // SAFETY: the word lives through the call, which does not touch it.

@@ -334,8 +334,8 @@ fn a_region_that_can_not_be_added_leaves_nothing() {
         (Call::Map, 1, libc::ENOMEM),
         (Call::Commit, 1, libc::ENOMEM),
     ];
-    // The second and the later of these say what the pages are; the first, of huge pages, may be refused.
-    let advice = (0..4).map(|nth| (Call::Advise, nth + 1, libc::EAGAIN));
+    // The later of these say what the pages are; those before, of huge pages and merged ones, may be refused.
+    let advice = (0..5).map(|nth| (Call::Advise, nth + 1, libc::EAGAIN));
     let mut refused = 0;
     for (call, nth, errno) in refusals.into_iter().chain(advice) {
         faults.say(call, errno, 0);
