@@ -209,6 +209,33 @@ impl<T> Shares<T> {
         Share { shares: self, share: Some(self.wait_for_one()) }
     }
 
+    /// Acts on each share in turn. The caller goes first at every share: threads that take the shares again and again
+    /// do not keep it from any.
+    fn each(&self, mut act: impl FnMut(&mut T)) {
+        self.shares.iter().for_each(|share| act(&mut self.wait_for(share)));
+    }
+
+    /// Acts on each share in turn until that fails for one.
+    fn try_each(&self, mut act: impl FnMut(&mut T) -> Result<()>) -> Result<()> {
+        self.shares.iter().try_for_each(|share| act(&mut self.wait_for(share)))
+    }
+
+    /// Takes this very one.
+    fn wait_for<'a>(&'a self, share: &'a Lock<T>) -> Share<'a, T> {
+        self.waiting.fetch_add(1, Relaxed);
+        self.starving.fetch_add(1, Relaxed);
+        let share = loop {
+            let returned = self.returned.load(Relaxed);
+            if let Some(share) = share.try_lock() {
+                break share;
+            }
+            crate::os::nap(&self.returned, returned, Self::NAP);
+        };
+        self.starving.fetch_sub(1, Relaxed);
+        self.waiting.fetch_sub(1, Relaxed);
+        Share { shares: self, share: Some(share) }
+    }
+
     fn try_any(&self) -> Option<Locked<'_, T>> {
         self.shares.iter().find_map(|share| share.try_lock())
     }
@@ -304,8 +331,8 @@ impl Contexts {
             // Relaxed: each context's lock hands over what was prepared.
             Codec::Zstd(level) if self.levels.load(Relaxed) >> level & 1 == 1 => Ok(()),
             Codec::Zstd(level) => {
-                self.decoders.shares.iter().try_for_each(|decoder| prepare_decoder(&mut decoder.lock()))?;
-                self.contexts.shares.iter().try_for_each(|context| context.lock().prepare_zstd(level))?;
+                self.decoders.try_each(prepare_decoder)?;
+                self.contexts.try_each(|context| context.prepare_zstd(level))?;
                 self.levels.fetch_or(1 << level, Relaxed);
                 Ok(())
             }
@@ -319,8 +346,10 @@ impl Contexts {
         let zstd = |context: &Context| context.zstd.as_ref().map_or(0, CCtx::sizeof);
         let of = |context: &Context| size_of::<Context>() + MAX_PACKED + TABLE + zstd(context);
         let decoder = |decoder: &Decoder| size_of::<Decoder>() + decoder.as_ref().map_or(0, DCtx::sizeof);
-        let contexts: usize = self.contexts.shares.iter().map(|context| of(&context.lock())).sum();
-        contexts + self.decoders.shares.iter().map(|shared| decoder(&shared.lock())).sum::<usize>()
+        let mut bytes = 0;
+        self.contexts.each(|context| bytes += of(context));
+        self.decoders.each(|one| bytes += decoder(one));
+        bytes
     }
 }
 
@@ -329,4 +358,42 @@ fn prepare_decoder(decoder: &mut Decoder) -> Result<()> {
         *decoder = Some(DCtx::try_create().ok_or(NO_CONTEXT)?);
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+    use std::thread;
+
+    /// Whoever wants each share in turn gets it beside a thread that gives it back and takes it at once.
+    #[test]
+    fn no_thread_is_kept_from_a_share_by_one_that_takes_it_again_and_again() {
+        let shares = Shares::new(Rank::Context, 1, || 0);
+        for round in 0..20 {
+            let held = AtomicBool::new(false);
+            let mut times = 0;
+            thread::scope(|threads| {
+                threads.spawn(|| {
+                    while !held.load(SeqCst) {
+                        thread::yield_now();
+                    }
+                    shares.each(|share| *share += 1);
+                });
+                let mut share = shares.take();
+                held.store(true, SeqCst);
+                while shares.waiting.load(Relaxed) == 0 {
+                    thread::yield_now();
+                }
+                while *share == round {
+                    drop(share);
+                    share = shares.take();
+                    times += 1;
+                }
+            });
+            // Each time it slept three times for a millisecond, while the other thread had no processor.
+            assert!(times < 100, "it was had {times} times before");
+        }
+        assert_eq!(*shares.take(), 20);
+    }
 }
