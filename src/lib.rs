@@ -58,7 +58,7 @@
 //! - **invalidate**: empty the words, free what they named. It, a take and a failed store wait for a writeback of
 //!   their page that runs.
 //! - **shrink**: the clock hand goes over an area's page words; what was used since it last came by gets a second
-//!   chance, anything else is claimed, decoded and handed to the callback, or written to the library's own file. Once
+//!   chance, anything else is decoded, claimed and handed to the callback, or written to the library's own file. Once
 //!   that went well the word becomes EMPTY, or names the place on the file, and the object is freed; unless the page
 //!   was used or replaced meanwhile.
 //!

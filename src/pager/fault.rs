@@ -312,7 +312,7 @@ impl Core {
     ) -> Result<(), Stop> {
         let page = extent.page_at(at);
         let mut lot = self.scratch.take();
-        match region.area.load(page, lot.page(0), LoadFlags::KEEP) {
+        match region.area.load_own(page, lot.page(0), LoadFlags::KEEP) {
             Ok(()) => {}
             Err(error) if error == DAMAGED => return self.poison(region, first, at),
             Err(error) => return Err(Stop::Refused(error)),
@@ -437,8 +437,8 @@ fn load_ahead<'a>(region: &'a Region, first: u64, lot: &mut Lot<'_>, claims: &mu
         let page = region.page(first + number as u64);
         let seen = page.peek();
         let claim = if seen.kind() == Kind::Stored { page.try_claim(seen) } else { None };
-        let loaded =
-            claim.is_some() && region.area.load(first + number as u64, lot.page(number + 1), LoadFlags::KEEP).is_ok();
+        let loaded = claim.is_some()
+            && region.area.load_own(first + number as u64, lot.page(number + 1), LoadFlags::KEEP).is_ok();
         if !loaded {
             return number;
         }

@@ -77,7 +77,7 @@ impl Core {
         *stuck = Stuck(Some(offset / HUGE));
         region.may_be_huge.store(true, Relaxed);
         let mut lot = self.scratch.take();
-        let loaded = region.area.load(page, lot.page(0), LoadFlags::KEEP).is_ok();
+        let loaded = region.area.load_own(page, lot.page(0), LoadFlags::KEEP).is_ok();
         if loaded && self.put_into_file(region, page, lot.page(0)).is_ok() {
             return Err(Errno(errno::EBUSY));
         }

@@ -1,7 +1,7 @@
 //! An area: a fixed number of pages, with its own limit, statistics and clock hand.
 
 use super::claims::Running;
-use super::codec::AlignedPage;
+use super::codec::{AlignedPage, Target};
 use super::entry::{self, Seed};
 use super::index::Index;
 use super::limit::Limit;
@@ -149,19 +149,25 @@ impl AreaState {
 
     /// Decodes the pinned entry of `offset` into `page`; a check that is wrong leaves it as it was.
     #[inline]
-    pub(super) fn decode(&self, offset: u64, pinned: (*const u8, usize), page: &mut [u8; PAGE]) -> Result<()> {
+    pub(super) fn decode(
+        &self,
+        offset: u64,
+        pinned: (*const u8, usize),
+        page: &mut [u8; PAGE],
+        target: Target,
+    ) -> Result<()> {
         // SAFETY: the pin keeps the object in place, and so many bytes are its slot; whoever wrote it published it
         // after that, and nobody writes it again.
         let slot = unsafe { std::slice::from_raw_parts(pinned.0, pinned.1) };
         os::prefetch_bytes(pinned.0, pinned.1);
         let (stored, payload) = entry::open(slot, self.seed(offset)).ok_or(DAMAGED)?;
-        super::codec::decode(&self.shared.contexts, stored, payload, page)
+        super::codec::decode(&self.shared.contexts, stored, payload, page, target)
     }
 
     /// The same into a page of the caller's stack.
     pub(super) fn decode_aligned(&self, offset: u64, pinned: (*const u8, usize)) -> Result<AlignedPage> {
         let mut page = AlignedPage([0; PAGE]);
-        self.decode(offset, pinned, &mut page.0).map(|()| page)
+        self.decode(offset, pinned, &mut page.0, Target::Own).map(|()| page)
     }
 
     /// Gives back what a word named that was replaced or removed: whoever changed the word does this, once.

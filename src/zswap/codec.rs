@@ -138,9 +138,24 @@ impl Context {
     }
 }
 
-/// Decodes an entry whose check is right into `page`, which is the caller's.
+/// Whose memory a page is read into.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Target {
+    /// The library's, or a stack: no other thread has to do anything for it to be written.
+    Own,
+    /// The caller's: it may be missing, and whoever brings it may need this zswap. It is written with nothing held.
+    Callers,
+}
+
+/// Decodes an entry whose check is right into `page`.
 #[inline]
-pub fn decode(contexts: &Contexts, stored: Stored, payload: &[u8], page: &mut [u8; PAGE]) -> Result<()> {
+pub fn decode(
+    contexts: &Contexts,
+    stored: Stored,
+    payload: &[u8],
+    page: &mut [u8; PAGE],
+    target: Target,
+) -> Result<()> {
     let decoded = match stored {
         Stored::Raw => {
             let whole: Option<&[u8; PAGE]> = payload.try_into().ok();
@@ -151,17 +166,21 @@ pub fn decode(contexts: &Contexts, stored: Stored, payload: &[u8], page: &mut [u
         }
         // The C decoder: 25 to 30 % less time than the Rust one, which encodes as fast.
         Stored::Lz4 => lz4::block::decompress_to_buffer(payload, Some(PAGE as i32), page).ok(),
-        Stored::Zstd => decode_zstd(contexts, payload, page),
+        Stored::Zstd if target == Target::Own => decode_zstd(contexts, payload, page),
+        Stored::Zstd => decode_zstd_for_caller(contexts, payload, page),
     };
     if decoded == Some(PAGE) { Ok(()) } else { Err(NOT_DECODED) }
 }
 
-/// Not inlined: the other codecs need no page of the stack.
-#[inline(never)]
 fn decode_zstd(contexts: &Contexts, payload: &[u8], page: &mut [u8; PAGE]) -> Option<usize> {
+    contexts.decoders.take().as_mut().and_then(|zstd| zstd.decompress(&mut page[..], payload).ok())
+}
+
+/// Gives the decoder back before it touches the caller's page. Not inlined: nobody else needs a page of the stack.
+#[inline(never)]
+fn decode_zstd_for_caller(contexts: &Contexts, payload: &[u8], page: &mut [u8; PAGE]) -> Option<usize> {
     let mut own = [0; PAGE];
-    // The decoder goes back before the caller's page is touched.
-    let decoded = contexts.decoders.take().as_mut().and_then(|zstd| zstd.decompress(&mut own[..], payload).ok());
+    let decoded = decode_zstd(contexts, payload, &mut own);
     *page = own;
     decoded
 }

@@ -5,7 +5,7 @@
 //! to: nothing ever waits for one.
 
 use super::area::{AreaState, Call, DAMAGED};
-use super::codec::AlignedPage;
+use super::codec::{AlignedPage, Target};
 use super::entry::Seed;
 use super::load::Read;
 use super::page::read_before_word;
@@ -201,6 +201,15 @@ impl BackingFile {
         Reading { _lock: lock, page }
     }
 
+    /// A failure leaves the caller's page as it was. Not inlined, for the page of its stack.
+    #[inline(never)]
+    fn read_for_caller(&self, slot: u32, page: &mut [u8; PAGE]) -> std::result::Result<(), Errno> {
+        let mut copy = [0; PAGE];
+        self.read(slot, &mut copy)?;
+        *page = copy;
+        Ok(())
+    }
+
     fn read(&self, slot: u32, page: &mut [u8; PAGE]) -> std::result::Result<(), Errno> {
         let mut done = 0;
         while done < PAGE {
@@ -257,7 +266,7 @@ impl AreaState {
                 full = true;
                 break;
             };
-            let Some(claimed) = sweep.next(call, &mut lane[count].0) else {
+            let Some(claimed) = sweep.next(call, &mut lane[count].0, Target::Own) else {
                 file.release(slot);
                 break;
             };
@@ -313,10 +322,38 @@ impl AreaState {
         seen: PageWord,
         slot: FileSlot,
         page: &mut [u8; PAGE],
+        target: Target,
     ) -> Result<Read> {
         let Some(file) = self.shared.file() else { return Ok(Read::Stale) };
-        let reading = file.reading();
-        let copy = &mut reading.page.0;
+        match target {
+            Target::Own => self.read_by_way_of(call, offset, seen, (&file, slot), &mut file.reading().page.0, page),
+            Target::Callers => self.read_for_caller(call, offset, seen, (&file, slot), page),
+        }
+    }
+
+    /// Holds no reader's page while it touches the caller's. Not inlined: nobody else needs a page of the stack.
+    #[inline(never)]
+    fn read_for_caller(
+        &self,
+        call: &Call<'_>,
+        offset: u64,
+        seen: PageWord,
+        place: (&BackingFile, FileSlot),
+        page: &mut [u8; PAGE],
+    ) -> Result<Read> {
+        self.read_by_way_of(call, offset, seen, place, &mut [0; PAGE], page)
+    }
+
+    /// Reads a place to `copy`, and what is right to `page`.
+    fn read_by_way_of(
+        &self,
+        call: &Call<'_>,
+        offset: u64,
+        seen: PageWord,
+        (file, slot): (&BackingFile, FileSlot),
+        copy: &mut [u8; PAGE],
+        page: &mut [u8; PAGE],
+    ) -> Result<Read> {
         let mut failure = DAMAGED;
         for _ in 0..READS {
             let check = file.check_of(slot);
@@ -349,7 +386,13 @@ impl AreaState {
     /// After a take: the place was read before it was this thread's. Had it been given to another and back to this very
     /// page meanwhile, with its generation gone round, the word would have been the same: what was read is checked once
     /// more, and is read anew if it was not this.
-    pub(super) fn reread_if_reused(&self, offset: u64, taken: PageWord, page: &mut [u8; PAGE]) -> Result<()> {
+    pub(super) fn reread_if_reused(
+        &self,
+        offset: u64,
+        taken: PageWord,
+        page: &mut [u8; PAGE],
+        target: Target,
+    ) -> Result<()> {
         let Kind::Backed(slot) = taken.kind() else { return Ok(()) };
         let Some(file) = self.shared.file() else { return Ok(()) };
         let check = file.check_of(slot);
@@ -357,9 +400,11 @@ impl AreaState {
         if check == Some(seed.check(page)) {
             return Ok(());
         }
-        let reading = file.reading();
-        file.read(slot.index, &mut reading.page.0).map_err(|_| UNREADABLE)?;
-        *page = reading.page.0;
+        match target {
+            Target::Own => file.read(slot.index, page),
+            Target::Callers => file.read_for_caller(slot.index, page),
+        }
+        .map_err(|_| UNREADABLE)?;
         match check == Some(seed.check(page)) {
             true => Ok(()),
             false if file.is_there() => Err(DAMAGED),

@@ -1,6 +1,7 @@
 //! Loading a page: find, pin, check, decode; to keep it or to take it.
 
 use super::area::{Area, AreaState, Call};
+use super::codec::Target;
 use super::page::{NotTaken, Objects};
 use super::remove::Patience;
 use super::waiting::{self, NOT_NOW, may_wait};
@@ -67,7 +68,15 @@ impl Area {
     #[inline]
     pub fn load(&self, offset: u64, page: &mut [u8; PAGE], flags: LoadFlags) -> Result<()> {
         let call = self.0.begin_at(offset, 1)?;
-        self.0.load_one(&call, offset, page, flags)
+        self.0.load_one(&call, offset, page, flags, Target::Callers)
+    }
+
+    /// [`Area::load`] to a page of the library's own, which no fault keeps this thread from writing. Takes a page less
+    /// of the stack, for pages in Zstandard and on the backing file.
+    #[cfg(feature = "uffd")]
+    pub(crate) fn load_own(&self, offset: u64, page: &mut [u8; PAGE], flags: LoadFlags) -> Result<()> {
+        let call = self.0.begin_at(offset, 1)?;
+        self.0.load_one(&call, offset, page, flags, Target::Own)
     }
 
     /// Loads pages from scattered offsets, each as [`Area::load`] does, faster than one by one: what the next ones need
@@ -125,7 +134,7 @@ impl Area {
         (0..count.min(AHEAD[0])).for_each(|at| area.fetch_ahead(at, count, &offset));
         for at in 0..count {
             area.fetch_ahead(at + AHEAD[0], count, &offset);
-            let done = area.load_one(&call, offset(at), page(at), flags);
+            let done = area.load_one(&call, offset(at), page(at), flags, Target::Callers);
             first = first.and(done);
             result(at, done);
         }
@@ -156,14 +165,21 @@ impl AreaState {
 
     /// Loads a page, and counts it.
     #[inline]
-    fn load_one(&self, call: &Call<'_>, offset: u64, page: &mut [u8; PAGE], flags: LoadFlags) -> Result<()> {
+    fn load_one(
+        &self,
+        call: &Call<'_>,
+        offset: u64,
+        page: &mut [u8; PAGE],
+        flags: LoadFlags,
+        target: Target,
+    ) -> Result<()> {
         let word = self.page(offset);
         loop {
             let (seen, pinned) = word.find(&self.shared.pool);
             if seen.kind() == Kind::Empty {
                 return self.absent(call, offset, seen, flags);
             }
-            let read = self.read(call, offset, seen, pinned, page);
+            let read = self.read(call, offset, seen, pinned, page, target);
             let outcome = read.and_then(|read| match read {
                 Read::Stale => Ok(Outcome::Replaced),
                 Read::Done if flags.exclusive => self.take(call, offset, seen, flags),
@@ -181,7 +197,7 @@ impl AreaState {
                     return Ok(());
                 }
                 Outcome::Taken(old) => {
-                    let reread = self.reread_if_reused(offset, old, page);
+                    let reread = self.reread_if_reused(offset, old, page, target);
                     self.taken(offset, old);
                     return reread;
                 }
@@ -199,14 +215,15 @@ impl AreaState {
         seen: PageWord,
         pinned: Option<(*const u8, usize)>,
         page: &mut [u8; PAGE],
+        target: Target,
     ) -> Result<Read> {
         if let Some(pinned) = pinned {
-            let decoded = self.decode(offset, pinned, page);
+            let decoded = self.decode(offset, pinned, page, target);
             return decoded.map(|()| Read::Done).inspect_err(|_| call.count(|counts| counts.decode_failures += 1));
         }
         match seen.kind() {
             Kind::Filled(pattern) => page.as_chunks_mut::<8>().0.fill(pattern.to_ne_bytes()),
-            Kind::Backed(slot) => return self.read_from_file(call, offset, seen, slot, page),
+            Kind::Backed(slot) => return self.read_from_file(call, offset, seen, slot, page, target),
             Kind::Empty | Kind::Stored(_) => return Ok(Read::Stale),
         }
         Ok(Read::Done)

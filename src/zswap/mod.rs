@@ -3,11 +3,11 @@
 //! # The path of a page
 //!
 //! ```text
-//!  store ─► context: copy, same-filled?, compress ─► limits: charge ─► pool: allocate, write ─┐
+//!  store ─► copy, same-filled?; context: compress ─► limits: charge ─► pool: allocate, write ─┐
 //!                                                                                             ▼
 //!           EMPTY ◄── invalidate, take ── STORED (handle) ◄──────────────────── publish the page word
 //!                                          │   ▲
-//!            clock hand: claim, decode, hand over │ refused: kept
+//!            clock hand: decode, claim, hand over │ refused: kept
 //!                                          ▼   │
 //!           written: EMPTY, or BACKED (place on the library's own file)
 //! ```

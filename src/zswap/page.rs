@@ -206,11 +206,22 @@ impl Page<'_> {
         now.has_writeback() && now.claim() == seen.claim()
     }
 
-    /// Pins the object of a STORED word and claims it for writeback. The claimed word and the pin; none if there is
-    /// none, or a writeback of the offset runs already.
-    pub fn find_and_claim<O: Objects>(self, objects: &O, claim: u8, own: bool) -> Option<(PageWord, O::Pinned)> {
+    /// Pins the object of a STORED word, reads it, and claims it for writeback. The claimed word and the pin; none if
+    /// there is none, a writeback of the offset runs already, it was not to be read, or was used or replaced meanwhile.
+    /// It is read before it is claimed: nobody has to wait for a thread that can't go on reading.
+    pub fn find_and_claim<O: Objects>(
+        self,
+        objects: &O,
+        claim: u8,
+        own: bool,
+        read: impl FnOnce(&O::Pinned) -> bool,
+    ) -> Option<(PageWord, O::Pinned)> {
         let (word, pinned) = self.find(objects);
         let (Kind::Stored(handle), Some(pinned)) = (word.kind(), pinned) else { return None };
+        if word.has_writeback() || !read(&pinned) {
+            objects.unpin(handle);
+            return None;
+        }
         let claimed = self.claim(word, claim, own);
         if claimed.is_none() {
             objects.unpin(handle);

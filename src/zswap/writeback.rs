@@ -1,4 +1,4 @@
-//! Writeback: pages that were not used lately are claimed, decoded, and handed over with no lock held; they go once
+//! Writeback: pages that were not used lately are decoded, claimed, and handed over with no lock held; they go once
 //! that is acknowledged.
 //!
 //! The clock hand sweeps the page words of an area: REFERENCED is cleared and passed by, what is not referenced is
@@ -6,6 +6,7 @@
 
 use super::area::{Area, AreaState, Call};
 use super::claims::{Claim, Running};
+use super::codec::{AlignedPage, Target};
 use super::page::{Kept, Objects};
 use super::shared::Backing;
 use super::stats::Counts;
@@ -88,16 +89,15 @@ impl<'a> Sweep<'a> {
         Self { area, at: area.hand.load(Relaxed), left: area.index.pages() * 2, own }
     }
 
-    /// The next page, claimed, pinned and decoded into what `page` gives; those that can't be decoded are passed by.
-    pub fn next(&mut self, call: &Call<'_>, page: &mut [u8; PAGE]) -> Option<Claimed> {
+    /// The next page, decoded into `page`, pinned and claimed; those that can't be decoded are passed by.
+    pub fn next(&mut self, call: &Call<'_>, page: &mut [u8; PAGE], target: Target) -> Option<Claimed> {
         while let Some((offset, seen)) = self.advance() {
-            let Some((claimed, pinned)) = self.try_claim(offset, seen) else { continue };
-            match self.area.decode(offset, pinned, page) {
-                Ok(()) => return Some(claimed),
-                Err(_) => {
-                    call.count(|counts| counts.decode_failures += 1);
-                    self.area.keep(claimed);
-                }
+            let claimed = self.try_claim(offset, seen, |pinned| {
+                let decoded = self.area.decode(offset, pinned, page, target);
+                decoded.inspect_err(|_| call.count(|counts| counts.decode_failures += 1)).is_ok()
+            });
+            if claimed.is_some() {
+                return claimed;
             }
         }
         None
@@ -122,22 +122,23 @@ impl<'a> Sweep<'a> {
         None
     }
 
-    /// Claims a page, unless it was used since the hand last came by.
-    fn try_claim(&self, offset: u64, seen: PageWord) -> Option<(Claimed, (*const u8, usize))> {
+    /// Reads and claims a page, unless it was used since the hand last came by.
+    fn try_claim(&self, offset: u64, seen: PageWord, read: impl FnOnce((*const u8, usize)) -> bool) -> Option<Claimed> {
         let page = self.area.page(offset);
         if seen.is_referenced() {
             page.exchange_relaxed(seen, seen.with_referenced(false));
             return None;
         }
-        self.area.claim(offset, self.own)
+        self.area.claim(offset, self.own, read)
     }
 }
 
 impl AreaState {
-    /// Pins and claims the page at `offset`, if it is in the pool and no writeback of it runs.
-    fn claim(&self, offset: u64, own: bool) -> Option<(Claimed, (*const u8, usize))> {
-        let claimed = self.page(offset).find_and_claim(&self.shared.pool, self.shared.next_claim(), own);
-        claimed.map(|(word, pinned)| (Claimed { offset, word }, pinned))
+    /// Pins, reads and claims the page at `offset`, if it is in the pool and no writeback of it runs.
+    fn claim(&self, offset: u64, own: bool, read: impl FnOnce((*const u8, usize)) -> bool) -> Option<Claimed> {
+        let (page, number) = (self.page(offset), self.shared.next_claim());
+        let claimed = page.find_and_claim(&self.shared.pool, number, own, |&pinned| read(pinned));
+        claimed.map(|(word, _)| Claimed { offset, word })
     }
 
     /// Ends a claim and keeps the page.
@@ -203,10 +204,10 @@ impl AreaState {
     fn shrink_by(self: &Arc<Self>, call: &Call<'_>, pages: u64, callback: &Writeback) -> (u64, bool) {
         let handle = Area(self.clone());
         let mut sweep = Sweep::new(self, false);
-        let mut page = super::codec::AlignedPage([0; PAGE]);
+        let mut page = AlignedPage([0; PAGE]);
         let (mut written, mut failures) = (0, 0);
         while written < pages && failures < MOST_FAILURES {
-            let Some(claimed) = sweep.next(call, &mut page.0) else { return (written, false) };
+            let Some(claimed) = sweep.next(call, &mut page.0, Target::Own) else { return (written, false) };
             match offer(callback, &handle, claimed.offset, &page.0) {
                 Ok(()) if self.written(call, claimed, PageWord::EMPTY) => written += 1,
                 Ok(()) => {}
@@ -238,6 +239,9 @@ impl Area {
     /// any thread, with [`Area::end_writeback`]. Until then the page stays stored and can be loaded; whoever removes it
     /// waits. Returns how many there are, which may be fewer than asked, and none.
     ///
+    /// Each page is decoded before it is claimed. Where the memory of `pages` is missing, whoever brings it may remove
+    /// any page but those that this call has claimed before: it would wait for this thread, which waits for it.
+    ///
     /// # Errors
     /// [`Error::Busy`] if as many claims are held as there is room for. [`Error::Invalid`] if the area was removed or
     /// is never written back, [`Error::Forked`] in a child without the pool.
@@ -251,7 +255,7 @@ impl Area {
         let mut sweep = Sweep::new(area, false);
         let mut count = 0;
         for (claim, page) in claims.iter_mut().zip(pages) {
-            let Some(claimed) = sweep.next(&call, page) else { break };
+            let Some(claimed) = sweep.next(&call, page, Target::Callers) else { break };
             // A claim counts as a running call, so that the area can't be removed under it.
             let shard = area.begin()?.keep_running();
             let Claimed { offset, word } = claimed;

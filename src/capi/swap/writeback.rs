@@ -158,7 +158,9 @@ export! {
     /// neither a callback nor a backing file.
     ///
     /// Until its claim is ended a page stays stored, can be loaded and replaced, and is not written back
-    /// a second time; whoever invalidates it waits, and the area can't be removed.
+    /// a second time; whoever invalidates it waits, and the area can't be removed. Each page is written to
+    /// `pages` before it is claimed: where that memory is missing, as under a userfaultfd, the thread that
+    /// brings it may invalidate any page but those that this call has claimed before.
     ///
     /// claims, pages: room for `max` claims, and for `max` times 4096 bytes, at any address. Beyond
     ///     *count they are undefined.

@@ -281,8 +281,12 @@ impl Scene {
     fn write_back(&self, succeeds: bool) -> u64 {
         let number = self.claims.fetch_add(1, std::sync::atomic::Ordering::Relaxed) as u8;
         let own = self.file.is_some();
-        let Some((claimed, handle)) = self.page().find_and_claim(&self.heap, number, own) else { return UNCLAIMED };
-        let value = self.heap.read(handle);
+        let mut value = NOTHING;
+        let claimed = self.page().find_and_claim(&self.heap, number, own, |&handle| {
+            value = self.heap.read(handle);
+            true
+        });
+        let Some((claimed, handle)) = claimed else { return UNCLAIMED };
         if let Some(file) = &self.file {
             return self.write_to_file(file, succeeds, claimed, handle, value);
         }

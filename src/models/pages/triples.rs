@@ -54,7 +54,7 @@ fn a_wait_ends_with_its_claim() {
             tell.store(1, Relaxed);
         });
         let page = scene.page();
-        if let Some((claimed, handle)) = page.find_and_claim(&scene.heap, 1, false) {
+        if let Some((claimed, handle)) = page.find_and_claim(&scene.heap, 1, false, |_| true) {
             scene.fill_callback(1);
             let met = page.peek().kind() == Kind::Empty;
             page.end(claimed);
@@ -62,7 +62,8 @@ fn a_wait_ends_with_its_claim() {
             if met {
                 let new = PageWord::stored(scene.heap.allocate(FIRST + 1), false);
                 assert!(matches!(page.publish(new), Ok(_) | Err(Frozen)));
-                let (claimed, handle) = page.find_and_claim(&scene.heap, 2, false).expect("nobody else claims");
+                let (claimed, handle) =
+                    page.find_and_claim(&scene.heap, 2, false, |_| true).expect("nobody else claims");
                 while returned.load(Relaxed) == 0 {
                     thread::yield_now();
                 }

@@ -113,7 +113,7 @@ impl Guest {
     /// Decodes pages of the snapshot, the first one and as many of those after it as can be. How many.
     fn load(&mut self, from: u64, most: usize) -> Result<usize> {
         for (ahead, page) in self.pages[..most].iter_mut().enumerate() {
-            match self.area.load(from + ahead as u64, page, LoadFlags::KEEP) {
+            match self.area.load_own(from + ahead as u64, page, LoadFlags::KEEP) {
                 Ok(()) => {}
                 Err(error) if ahead == 0 => return Err(error),
                 Err(_) => return Ok(ahead),

@@ -4,12 +4,13 @@
 use super::{PageBytes, compressible, load};
 use crate::os::Os;
 use crate::os::userfault::{Faulting, Userfault, feature};
-use crate::{Area, AreaOptions, Claim, Codec, Error, LoadFlags, PAGE_SIZE, Zswap, ZswapOptions};
+use crate::{Area, AreaOptions, Claim, Codec, Error, LoadFlags, PAGE_SIZE, Patience, Zswap, ZswapOptions};
+use std::os::fd::AsFd;
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::Duration;
 
-const PAGES: usize = 8;
+const PAGES: usize = 40;
 /// Long enough for whoever does not wait.
 const WATCH: Duration = Duration::from_secs(20);
 
@@ -112,5 +113,68 @@ fn the_thread_that_brings_a_missing_page_gets_what_it_needs() {
                 blocked.join().unwrap();
             });
         }
+    }
+}
+
+/// Loads from the backing file hold nothing while they touch their callers' pages, however many there are at once.
+#[test]
+fn loads_from_the_backing_file_hold_nothing_at_missing_pages() {
+    for flags in [LoadFlags::KEEP, LoadFlags::TAKE] {
+        let zswap = Zswap::new("faulting", &ZswapOptions::default()).unwrap();
+        let area = zswap.add_area(1000, &AreaOptions::default()).unwrap();
+        let file = Os::default().memory_file("backing", 0, false).unwrap();
+        zswap.set_backing_file(Some((file.as_fd(), 1 << 20))).unwrap();
+        let pages = PAGES as u64;
+        (0..=pages).for_each(|offset| area.store(offset, &compressible(offset)).unwrap());
+        while area.stats().unwrap().counts.file_pages <= pages {
+            zswap.shrink(pages).unwrap();
+        }
+        let missing = Missing::new();
+        let (sender, receiver) = channel();
+        thread::scope(|scope| {
+            for (offset, page) in missing.pages().iter_mut().enumerate() {
+                let area = &area;
+                scope.spawn(move || {
+                    area.load(offset as u64, page, flags).unwrap();
+                    assert_eq!(*page, compressible(offset as u64));
+                });
+            }
+            // They are most likely at their faults by then.
+            super::linger();
+            scope.spawn(|| {
+                assert_eq!(load(&area, pages), Ok(compressible(pages)));
+                missing.fill();
+                sender.send(()).unwrap();
+            });
+            in_time(&receiver, "a load from the backing file");
+        });
+    }
+}
+
+/// A page that is about to be claimed for writeback can be removed while the caller's memory for it is missing.
+#[test]
+fn begin_writeback_claims_nothing_before_the_page_is_there() {
+    for codec in [Codec::Lz4, Codec::Zstd(3)] {
+        let zswap = Zswap::new("faulting", &ZswapOptions { codec, ..ZswapOptions::default() }).unwrap();
+        let area = zswap.add_area(1000, &AreaOptions::default()).unwrap();
+        (0..2).for_each(|offset| area.store(offset, &compressible(offset)).unwrap());
+        let missing = Missing::new();
+        let (sender, receiver) = channel();
+        thread::scope(|scope| {
+            let blocked = scope.spawn(|| {
+                let mut claims = [Claim::default()];
+                let count = area.begin_writeback(&mut claims, &mut missing.pages()[..1]).unwrap();
+                claims[..count].iter().for_each(|claim| _ = area.end_writeback(claim, Ok(())).unwrap());
+                count
+            });
+            super::linger();
+            scope.spawn(|| {
+                area.invalidate(0, 2, Patience::Wait).unwrap();
+                missing.fill();
+                sender.send(()).unwrap();
+            });
+            in_time(&receiver, "an invalidate");
+            assert_eq!(blocked.join().unwrap(), 0, "the page was removed before it was claimed");
+        });
     }
 }
