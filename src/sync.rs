@@ -276,6 +276,14 @@ impl<T> Lock<T> {
         }
     }
 
+    /// Asserts, in debug builds, that this thread may wait for the lock: for who waits in a way of its own.
+    #[cfg(not(loom))]
+    #[inline]
+    pub fn check_rank(&self) {
+        #[cfg(debug_assertions)]
+        ranks::check(self.rank);
+    }
+
     /// Takes the lock if nobody has it. Ranks do not matter: who never waits can't deadlock.
     #[inline]
     pub fn try_lock(&self) -> Option<Locked<'_, T>> {

@@ -219,6 +219,7 @@ impl<T> Shares<T> {
     #[inline]
     pub fn take(&self) -> Share<'_, T> {
         let own = crate::os::current_cpu() % self.shares.len();
+        self.shares[own].check_rank();
         // Relaxed: these numbers decide who sleeps and who is woken, and hand nothing over. The locks do.
         if self.starving.load(Relaxed) == 0
             && let Some(share) = self.shares[own].try_lock()
@@ -241,6 +242,7 @@ impl<T> Shares<T> {
 
     /// Takes this very one.
     fn wait_for<'a>(&'a self, share: &'a Lock<T>) -> Share<'a, T> {
+        share.check_rank();
         self.waiting.fetch_add(1, Relaxed);
         self.starving.fetch_add(1, Relaxed);
         let share = loop {
