@@ -113,12 +113,17 @@ impl BackingFile {
         unsafe { std::slice::from_raw_parts(self.mapping.base().as_ptr().cast(), self.places.words()) }
     }
 
-    fn record(&self, slot: u32) -> &AtomicU64 {
-        debug_assert!((slot as usize) < self.slots);
-        // SAFETY: the records follow the bits, page-aligned; slots come from this file alone.
+    fn records(&self) -> &[AtomicU64] {
+        // SAFETY: the mapping has a record for each place after the bits, page-aligned.
         unsafe {
-            &*self.mapping.base().as_ptr().add(Self::records_at(&self.places)).cast::<AtomicU64>().add(slot as usize)
+            let first = self.mapping.base().as_ptr().add(Self::records_at(&self.places));
+            std::slice::from_raw_parts(first.cast(), self.slots)
         }
+    }
+
+    /// The record of a place that the caller owns.
+    fn record(&self, slot: u32) -> &AtomicU64 {
+        &self.records()[slot as usize]
     }
 
     /// Places that are taken.
@@ -162,9 +167,12 @@ impl BackingFile {
         self.record(slot.index).store(record, Release);
     }
 
+    /// The check of what was written to a place; none once the place was given back.
+    ///
+    /// The caller may own nothing: its word may name a place of a larger file that this one has replaced.
     fn check_of(&self, slot: FileSlot) -> Option<u32> {
         // Acquire pairs with the Release in `note_check`.
-        let record = self.record(slot.index).load(Acquire);
+        let record = self.records().get(slot.index as usize)?.load(Acquire);
         (GENERATION.get(record) == u64::from(slot.generation)).then(|| CHECK.get(record) as u32)
     }
 
@@ -419,6 +427,25 @@ impl Drop for BackingFile {
         if self.is_there() {
             // SAFETY: it is dropped once, and used no more.
             unsafe { ManuallyDrop::drop(&mut self.fd) };
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A load reads its page's word, and only then finds the file: another one may have been set between the two.
+    #[test]
+    fn a_place_that_only_an_older_file_had_has_no_check() {
+        let os = Os::default();
+        let memory = os.memory_file("backing", 0, false).unwrap();
+        let file = BackingFile::new(os, memory.as_fd(), PAGE as u64).unwrap();
+        let own = file.allocate().unwrap();
+        file.note_check(own, 7);
+        assert_eq!(file.check_of(own), Some(7));
+        for index in [1, 511, u32::MAX] {
+            assert_eq!(file.check_of(FileSlot { index, generation: 0 }), None);
         }
     }
 }
