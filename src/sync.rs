@@ -127,7 +127,7 @@ impl Wait {
 }
 
 /// The lock word: 0 free, 1 taken.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub struct RawLock(AtomicU32);
 
 impl RawLock {

@@ -5,12 +5,9 @@ use crate::error::{Error, Result};
 use crate::os;
 use crate::region::layout::Layout;
 use crate::region::{Policy, Source};
+use crate::sync::RawLock;
 use crate::units::{CHUNK, PAGE};
 use std::sync::Arc;
-use std::sync::atomic::{
-    AtomicBool,
-    Ordering::{Acquire, Relaxed, Release},
-};
 
 /// The least capacity of a pool, in bytes: its tables, and a zspage of each of a few classes.
 pub const MIN_BYTES: u64 = 1 << 20;
@@ -42,8 +39,8 @@ pub struct LentMemory {
     address: *mut u8,
     bytes: usize,
     releasable: bool,
-    /// Whether a pool has it.
-    taken: Arc<AtomicBool>,
+    /// Held by the pool that has the memory.
+    owner: Arc<RawLock>,
 }
 
 // SAFETY: an address; who may use the memory is settled by `LentMemory::new`.
@@ -60,25 +57,23 @@ impl LentMemory {
     /// nobody else's until the last of them is dropped: no other `LentMemory` names a part of it. If it is releasable
     /// it is private anonymous memory.
     pub unsafe fn new(address: *mut u8, bytes: usize, releasable: bool) -> Self {
-        Self { address, bytes, releasable, taken: Arc::new(AtomicBool::new(false)) }
+        Self { address, bytes, releasable, owner: Arc::default() }
     }
 
     /// Gives it to a pool.
     fn take(&self) -> Result<Loan> {
         const TAKEN: Error = Error::Busy(&"another pool has the memory supplied");
-        // Acquire pairs with the Release in `Loan::drop`: the pool that had it before is done with it.
-        let taken = self.taken.compare_exchange(false, true, Acquire, Relaxed);
-        taken.map(|_| Loan(self.taken.clone())).map_err(|_| TAKEN)
+        if self.owner.try_lock() { Ok(Loan(self.owner.clone())) } else { Err(TAKEN) }
     }
 }
 
 /// Memory of the caller's that a pool has, for as long as this lives.
-pub struct Loan(Arc<AtomicBool>);
+pub struct Loan(Arc<RawLock>);
 
 impl Drop for Loan {
     fn drop(&mut self) {
-        // Release pairs with the Acquire in `LentMemory::take`.
-        self.0.store(false, Release);
+        // What this pool did to the memory is seen by the next one: the lock hands it over.
+        self.0.unlock();
     }
 }
 
