@@ -17,7 +17,7 @@
 //!   the entry out just before and is freeing it, and there is nothing left to do.
 //! - No lock of the cache is held while the pool shrinks, for the callback takes it.
 
-use lz4_flex::block::{compress, decompress};
+use lz4_flex::block::{compress_into, decompress_into, get_maximum_output_size};
 use std::collections::HashMap;
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -99,7 +99,9 @@ impl Cache {
     /// [`Error::NoSpace`] if the value does not compress well enough, [`Error::NoMemory`] if there is no room and none
     /// could be made. There is nothing under the key then: an old value must not outlive a newer one.
     pub fn put(&self, key: &str, value: &[u8]) -> Result<()> {
-        let compressed = compress(value);
+        let mut compressed = vec![0; get_maximum_output_size(value.len())];
+        let length = compress_into(value, &mut compressed).expect("there is room for the worst case");
+        compressed.truncate(length);
         let stored = if compressed.len() < value.len() || value.is_empty() { &compressed } else { value };
         let object = self.allocate(stored.len()).map(|mut object| {
             object[..stored.len()].copy_from_slice(stored);
@@ -140,7 +142,9 @@ impl Cache {
         if stored == bytes {
             return Ok(Some(buffer[..stored].to_vec()));
         }
-        Ok(Some(decompress(&buffer[..stored], bytes).expect("it was compressed here, and copied as it was")))
+        let mut value = vec![0; bytes];
+        decompress_into(&buffer[..stored], &mut value).expect("it was compressed here, and copied as it was");
+        Ok(Some(value))
     }
 
     /// Drops the value under `key`. Returns whether there was one.

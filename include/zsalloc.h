@@ -102,11 +102,17 @@
  * zs_unmap_object(), and zs_map_object() with ZS_MM_RO never wait. The others wait for a short
  * critical section of another thread at most, or as their text says; zs_compact(), zs_shrink() and
  * their like take as long as their work. No function starts a thread or reads the environment, and
- * none but the pager's changes signals: see PAGER. zs_malloc(), zs_free(), what maps, unmaps, reads
- * and writes objects, and what stores, loads, invalidates and writes back pages call neither
- * malloc() nor free(). A thread that pthread_cancel() cancels in a function, in a callback that a
+ * none but the pager's changes signals: see PAGER. A thread that pthread_cancel() cancels in a function, in a callback that a
  * function calls, or in the touch of a pager's region is cancelled after that, at the next point where
  * it can be. PTHREAD_CANCEL_ASYNCHRONOUS is not for threads that call functions or touch regions.
+ *
+ * MEMORY. No function ends the program when malloc() fails. malloc() is called by what creates a
+ * pool, a zswap or a pager, adds an area or a region, sets a backing file, or prepares a
+ * codec that was not set before (zswap_set_codec, zswap_recompress), and these are -ENOMEM
+ * then. All others call neither malloc() nor free(), among them those that a program needs when its
+ * memory is short: what frees, invalidates, compacts, shrinks and writes back, zswap_remove_area(),
+ * and the statistics, as JSON too. In a library that was loaded by dlopen() the first call of a
+ * thread may allocate the thread's own variables, a few words, inside the C library.
  *
  * CALLBACKS. The evict callback runs only inside zs_shrink(), the writeback callback only inside
  * zswap_shrink() and zswap_shrink_area(), in the thread that called these. They may call every
@@ -1284,7 +1290,7 @@ int zswap_destroy(struct zswap *zswap);
  * Errors:
  * -EINVAL: zswap or area is NULL, pages is 0 or more than ZSWAP_MAX_AREA_PAGES, or an option is
  *     wrong.
- * -ENOMEM: the system gives no addresses.
+ * -ENOMEM: the system gives no addresses, or malloc() no memory.
  * -EPERM: this process is a forked child that did not get the pool.
  *
  * Threads: any. Callbacks: allowed.
@@ -1768,7 +1774,9 @@ int zswap_pool_stats(struct zswap *zswap, struct zs_pool_stats *stats);
  *     figures grow.
  * -EPERM: this process is a forked child that did not get the pool.
  *
- * Threads: any; stops the counting of all areas for a moment. Callbacks: allowed.
+ * Threads: any, one at a time: others that ask for statistics of the zswap, or compact it, wait. So
+ * a thread that brings a missing page of `buffer`, as under a userfaultfd, must do neither. Stops
+ * the counting of all areas for a moment. Callbacks: allowed.
  */
 int zswap_stats_json(struct zswap *zswap, char *buffer, size_t size, size_t *length);
 

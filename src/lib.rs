@@ -112,6 +112,8 @@
 //! | `os` | the system: the only module that names `libc` |
 //! | `error` | error numbers and sentences |
 //! | `sync` | atomics, cells, locks and their ranks, for the product and for loom |
+//! | `heap` | memory of the global allocator, whose lack is an error |
+//! | `json` | statistics as JSON |
 //! | `word` | the bits of handles and handle words |
 //! | `classes` | the table of size classes, computed at compile time |
 //! | `object` | the protocol of the handle word: every race about an object is decided there |
@@ -140,6 +142,11 @@ mod capi;
 mod class;
 mod classes;
 mod error;
+#[allow(unsafe_code)]
+mod heap;
+#[cfg(not(loom))]
+#[allow(unsafe_code)]
+mod json;
 #[cfg(all(test, loom))]
 #[allow(unsafe_code)]
 mod models;

@@ -287,7 +287,10 @@ impl Os {
     /// Creates a memory file of `bytes`, closed on exec; of huge pages if asked.
     pub fn memory_file(&self, name: &str, bytes: usize, huge: bool) -> Result<OwnedFd> {
         self.may(Call::MemoryFile)?;
-        let name = std::ffi::CString::new(name).map_err(|_| Errno(libc::EINVAL))?;
+        // The system takes 249 bytes.
+        let mut text = [0; 256];
+        text.get_mut(..name.len()).ok_or(Errno(libc::EINVAL))?.copy_from_slice(name.as_bytes());
+        let name = std::ffi::CStr::from_bytes_until_nul(&text).map_err(|_| Errno(libc::EINVAL))?;
         let flags = libc::MFD_CLOEXEC | if huge { libc::MFD_HUGETLB | libc::MFD_HUGE_2MB } else { 0 };
         // SAFETY: `name` is a C string; the call touches no other memory.
         let fd = unsafe { libc::memfd_create(name.as_ptr(), flags) };
@@ -355,9 +358,17 @@ pub fn current_cpu() -> usize {
     usize::try_from(unsafe { libc::sched_getcpu() }).unwrap_or(0)
 }
 
-/// Processors that this process may use.
+/// Processors that this process may use, 1,024 at most. Reads no file and allocates nothing: `available_parallelism`
+/// would, for the quota of a cgroup.
 pub fn processors() -> usize {
-    std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get)
+    // SAFETY: a set of processors is a number of words, of which all bits 0 is one.
+    let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
+    // SAFETY: the call writes no more than the set. It fails where there are more processors than the set has bits.
+    match unsafe { libc::sched_getaffinity(0, size_of_val(&set), &mut set) } {
+        // SAFETY: the set was filled in.
+        0 => unsafe { libc::CPU_COUNT(&set) }.max(1) as usize,
+        _ => libc::CPU_SETSIZE as usize,
+    }
 }
 
 /// The number of this thread, which no other thread of the process has or will have. The first call in a thread may

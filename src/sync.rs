@@ -26,8 +26,12 @@ pub enum Rank {
     Hand,
     /// The lists of blocks of a staging range.
     Staging,
+    /// The one walk over the areas of a zswap.
+    Walk,
     /// The areas of a zswap.
     Areas,
+    /// An area's part of a walk.
+    Step,
     /// A lane of batches, and what it holds.
     Lane,
     /// A codec's context.
@@ -272,6 +276,19 @@ impl<T> Lock<T> {
             #[cfg(loom)]
             inner: self.inner.lock().unwrap(),
             #[cfg(not(loom))]
+            lock: self,
+        }
+    }
+
+    /// The guard of a lock whose guard was forgotten.
+    ///
+    /// # Safety
+    /// This thread took the lock and forgot its guard, and gets it back once.
+    #[cfg(not(loom))]
+    pub unsafe fn remember(&self) -> Locked<'_, T> {
+        Locked {
+            #[cfg(debug_assertions)]
+            _held: ranks::Held::tried(self.rank),
             lock: self,
         }
     }

@@ -220,6 +220,17 @@ fn zspager_dlopen() {
     test_with("zspager_dlopen", "gnu11", |_| vec!["-pthread", "-ldl"], &[shared, strict]);
 }
 
+/// In plain builds alone: the sanitizer's allocator and valgrind's take the place of the test's.
+#[test]
+fn no_memory() {
+    use std::io::Write;
+    if mode() != Mode::Plain {
+        let _ = writeln!(std::io::stderr(), "SKIPPED: no_memory: it has an allocator of its own");
+        return;
+    }
+    test_with("no_memory", "gnu11", Library::shared_flags, &[]);
+}
+
 #[test]
 fn double_include() {
     test("double_include");

@@ -38,7 +38,6 @@ impl Total {
         self.written += counts.written;
         self.unknown += counts.unknown;
         let buckets = &mut self.latencies.buckets;
-        buckets.resize(buckets.len().max(stats.latencies.buckets.len()), 0);
         buckets.iter_mut().zip(&stats.latencies.buckets).for_each(|(sum, count)| *sum += count);
     }
 }

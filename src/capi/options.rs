@@ -7,6 +7,9 @@ use super::structs::{
 use crate::error::{Error, Result};
 use crate::pool::options::{Backing, HugePages, LentMemory, PoolOptions};
 use std::ffi::{CStr, c_char};
+use std::fmt::{self, Write};
+use std::mem::MaybeUninit;
+use std::slice;
 
 const ALL_FLAGS: u32 = ZS_POOL_HUGE_NEVER
     | ZS_POOL_HUGE_ALWAYS
@@ -91,8 +94,9 @@ unsafe fn backing(options: &zs_pool_options) -> Result<Backing> {
             let end = bytes.and_then(|bytes| (options.memory as usize).checked_add(bytes));
             let (Some(bytes), Some(_)) = (bytes, end) else { return Err(LARGE) };
             // SAFETY: the caller vouches for the memory.
-            let memory =
-                unsafe { LentMemory::new(options.memory.cast(), bytes, options.flags & ZS_POOL_RELEASABLE != 0) };
+            let memory = unsafe {
+                LentMemory::for_one_pool(options.memory.cast(), bytes, options.flags & ZS_POOL_RELEASABLE != 0)
+            };
             Ok(Backing::Lent(memory))
         }
         _ => Err(UNKNOWN),
@@ -108,11 +112,29 @@ pub unsafe fn tell(message: *mut c_char, size: usize, error: Error) {
     if message.is_null() {
         return;
     }
-    let text = error.to_string();
-    let end = (0..=most.min(text.len())).rev().find(|&end| text.is_char_boundary(end)).unwrap_or(0);
-    // SAFETY: `end` is less than the room that the caller vouches for, so that the NUL fits too.
-    unsafe {
-        std::ptr::copy_nonoverlapping(text.as_ptr(), message.cast(), end);
-        message.add(end).write(0);
+    // SAFETY: the caller vouches for so much room, and one byte more for the NUL.
+    let room = unsafe { slice::from_raw_parts_mut(message.cast::<MaybeUninit<u8>>(), most) };
+    let mut written = Cut { room, length: 0 };
+    // Err: the sentence was cut off.
+    let _ = write!(written, "{error}");
+    let end = written.length;
+    // SAFETY: as above; `end` is at most `most`.
+    unsafe { message.add(end).write(0) };
+}
+
+/// Text that is cut off where its room ends.
+struct Cut<'a> {
+    room: &'a mut [MaybeUninit<u8>],
+    length: usize,
+}
+
+impl fmt::Write for Cut<'_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        let room = &mut self.room[self.length..];
+        let fits = (0..=room.len().min(text.len())).rev().find(|&end| text.is_char_boundary(end));
+        let end = fits.unwrap_or(0);
+        room.iter_mut().zip(&text.as_bytes()[..end]).for_each(|(to, &from)| _ = to.write(from));
+        self.length += end;
+        if end == text.len() { Ok(()) } else { Err(fmt::Error) }
     }
 }

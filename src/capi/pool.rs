@@ -3,6 +3,7 @@
 use super::export::export;
 use super::structs::{ZS_VERSION_MAJOR, ZS_VERSION_MINOR, ZS_VERSION_PATCH, zs_pool_options, zs_pool_stats};
 use super::{options, zs_pool};
+use crate::heap;
 use crate::os::Uncancelled;
 use crate::pool::Pool;
 use std::ffi::{c_char, c_int};
@@ -45,11 +46,11 @@ export! {
         let _whole = Uncancelled::new();
         // SAFETY: the caller answers for the memory that the options supply.
         let request = options::name(name).and_then(|name| Ok((name, unsafe { options::convert(&options) }?)));
-        let created = request.and_then(|(name, options)| Pool::new(name, &options));
+        let created = request.and_then(|(name, options)| heap::boxed(zs_pool(Pool::new(name, &options)?)));
         let known = options.known();
         // SAFETY: the caller answers for the room for the message.
         let created = created.inspect_err(|&e| unsafe { options::tell(known.message, known.message_size, e) })?;
-        pool.set(Box::into_raw(Box::new(zs_pool(created))))
+        pool.set(Box::into_raw(created))
     }
 
     /// Destroys a pool with all objects in it, and gives its memory back; supplied memory is the

@@ -1,14 +1,12 @@
 //! Giving memory back: compaction and the evict callback.
 
 use super::export::export;
-use super::structs::{zs_compact_budget, zs_evict_fn, zs_handle_t};
+use super::structs::{zs_compact_budget, zs_evict_fn};
 use super::zs_pool;
 use crate::error::{Error, Result};
 use crate::os::Uncancelled;
-use crate::pool::{Evict, Pool};
+use crate::pool::Foreign;
 use std::ffi::{c_int, c_void};
-use std::ptr::NonNull;
-use std::sync::Arc;
 
 export! {
     /// Moves objects together and gives the memory that becomes free back to the system. Stores in
@@ -52,10 +50,10 @@ export! {
     #[unsafe(no_mangle)]
     pub unsafe extern "C" fn zs_set_evict(pool: *mut zs_pool, evict: zs_evict_fn, context: *mut c_void) -> c_int {
         let callback = evict.map(|function| {
-            let callback = Callback { function, context: context.into_pointer().cast(), pool: pool.pointer() };
-            Arc::new(move |_: &Pool, handle: u64| callback.call(handle)) as Arc<Evict>
+            let (function, context) = (function as *const (), context.into_pointer().cast());
+            Foreign { caller: call, function, context, pool: pool.pointer().cast() }
         });
-        pool.set_evict(callback)
+        pool.set_foreign_evict(callback)
     }
 
     /// Offers the objects of those parts of the pool that were longest unused to the evict callback,
@@ -79,25 +77,15 @@ export! {
     }
 }
 
-/// A callback of C's, with what it is called with.
-struct Callback {
-    function: unsafe extern "C" fn(*mut c_void, *mut zs_pool, zs_handle_t) -> c_int,
-    context: *mut c_void,
-    pool: NonNull<zs_pool>,
-}
-
-// SAFETY: the header says that the callback runs in the thread of who shrinks; its context is for C to guard.
-unsafe impl Send for Callback {}
-// SAFETY: as above.
-unsafe impl Sync for Callback {}
-
-impl Callback {
-    fn call(&self, handle: u64) -> Result<()> {
-        const REFUSED: Error = Error::Again(&"the evict callback kept the object");
-        // SAFETY: the function and its context are as the caller set them, and the pool is the one being shrunk.
-        match unsafe { (self.function)(self.context, self.pool.as_ptr(), handle) } {
-            0 => Ok(()),
-            _ => Err(REFUSED),
-        }
+/// Calls a callback that [`zs_set_evict`] was given.
+fn call(set: &Foreign, handle: u64) -> Result<()> {
+    const REFUSED: Error = Error::Again(&"the evict callback kept the object");
+    // SAFETY: the pointer is of a function of this type, and none of them is null.
+    let function = unsafe { std::mem::transmute::<*const (), zs_evict_fn>(set.function) };
+    let Some(function) = function else { return Err(REFUSED) };
+    // SAFETY: the function and its context are as the caller set them, and the pool is the one being shrunk.
+    match unsafe { function(set.context.cast(), set.pool.as_ptr().cast(), handle) } {
+        0 => Ok(()),
+        _ => Err(REFUSED),
     }
 }

@@ -6,6 +6,7 @@
 //! free index is on one list, every zspage is in its class or given back. Given-back zspages are written over, and the
 //! bytes of objects are cells whose races loom finds.
 
+mod counted;
 mod lock;
 mod mover;
 mod pager;

@@ -1,7 +1,8 @@
 //! Signals: blocking them while locks are held, and the handler of SIGBUS with the one before it.
 
-use super::{Result, Uncancelled, checked};
+use super::{Errno, Result, Uncancelled, checked};
 use std::mem::MaybeUninit;
+use std::ptr::NonNull;
 use std::sync::atomic::{
     AtomicPtr,
     Ordering::{Acquire, Release},
@@ -81,13 +82,23 @@ pub fn serve_sigbus(serve: Serve) -> Result<()> {
     }
     // Never freed: a handler may be reading the one before. Twice only if the program took ours away.
     // Release pairs with the Acquire in `chain`.
-    BEFORE.store(Box::into_raw(Box::new(now)), Release);
+    BEFORE.store(kept(now)?.as_ptr(), Release);
     let mut ours = zeroed_action();
     ours.sa_sigaction = on_sigbus as *const () as usize;
     ours.sa_flags = libc::SA_SIGINFO | libc::SA_RESTART;
     ours.sa_mask = all_but_faults();
     // SAFETY: the action is a whole one.
     checked(unsafe { libc::sigaction(libc::SIGBUS, &raw const ours, std::ptr::null_mut()) })
+}
+
+/// The action in memory that stays. Like `Box::leak`, but for the lack of memory, which is an error.
+fn kept(action: libc::sigaction) -> Result<NonNull<libc::sigaction>> {
+    // SAFETY: the layout is not of size zero.
+    let at = unsafe { std::alloc::alloc(std::alloc::Layout::new::<libc::sigaction>()) }.cast();
+    let at = NonNull::new(at).ok_or(Errno(libc::ENOMEM))?;
+    // SAFETY: the memory is new, and has the layout of an action.
+    unsafe { at.write(action) };
+    Ok(at)
 }
 
 const fn zeroed_action() -> libc::sigaction {

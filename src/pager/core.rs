@@ -12,6 +12,8 @@ use super::place::Place;
 use super::region::{Region, Serials};
 use super::scratch::Scratch;
 use super::staging::Staging;
+use crate::error::Result;
+use crate::heap;
 use crate::os::own_memory::OwnMemory;
 use crate::os::userfault::{Bell, Userfault, wake_nappers};
 use crate::os::{ForkGuard, Os};
@@ -116,9 +118,9 @@ impl Core {
         scratch: Scratch,
         (bell, guard, own): (Bell, ForkGuard, OwnMemory),
         (limit, staged_percent, max_held, max_regions): (u64, u64, u64, usize),
-    ) -> Self {
+    ) -> Result<Self> {
         clock::start();
-        Self {
+        Ok(Self {
             os,
             zswap,
             mode,
@@ -126,11 +128,11 @@ impl Core {
             moves,
             staging,
             scratch,
-            extents: Extents::new(max_regions),
-            places: (0..max_regions).map(|_| Place::default()).collect(),
+            extents: Extents::new(max_regions)?,
+            places: heap::slice(max_regions, |_| Ok(Place::default()))?,
             serials: Serials::default(),
             hand: Hand::locked(),
-            inbox: Inbox::locked(),
+            inbox: Inbox::locked()?,
             gate: Gate::default(),
             bell,
             guard,
@@ -157,7 +159,7 @@ impl Core {
             max_held,
             counters: Counters::default(),
             latencies: Latencies::default(),
-        }
+        })
     }
 
     /// Keeps events from being read, if the table of extents is still of that version: pages may be moved where it

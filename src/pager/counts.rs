@@ -1,7 +1,7 @@
 //! What a pager has and did.
 
 use crate::sync::{AtomicU64, Ordering::Relaxed};
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 macro_rules! counters {
     ($($(#[$doc:meta])* $name:ident,)*) => {
@@ -119,18 +119,30 @@ impl Latencies {
 
     /// All of them.
     pub fn read(&self) -> LatencyHistogram {
-        LatencyHistogram { buckets: self.0.iter().map(|bucket| bucket.load(Relaxed)).collect() }
+        LatencyHistogram { buckets: self.0.each_ref().map(|bucket| bucket.load(Relaxed)) }
     }
 }
 
 /// How long every eighth touch took to serve, from when the pager was told until it was done. The system's part before
 /// and after, the signal or the wake-up, is not in it.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
 pub struct LatencyHistogram {
     /// Four buckets for each power of two of nanoseconds: how many there were. [`LatencyHistogram::start`] tells which
     /// times are in which.
-    pub buckets: Vec<u64>,
+    #[serde(serialize_with = "serialize_buckets")]
+    pub buckets: [u64; LATENCY_BUCKETS],
+}
+
+impl Default for LatencyHistogram {
+    fn default() -> Self {
+        Self { buckets: [0; LATENCY_BUCKETS] }
+    }
+}
+
+/// serde knows no arrays of more than 32 elements.
+fn serialize_buckets<S: Serializer>(buckets: &[u64], serializer: S) -> std::result::Result<S::Ok, S::Error> {
+    buckets.serialize(serializer)
 }
 
 impl LatencyHistogram {

@@ -8,6 +8,8 @@ use super::registry;
 use super::scratch::Scratch;
 use super::staging::Staging;
 use crate::error::{Error, Result};
+use crate::heap::Counted;
+use crate::json;
 use crate::os::own_memory::OwnMemory;
 use crate::os::signals::Blocked;
 use crate::os::userfault::{Bell, Userfault, feature};
@@ -18,7 +20,6 @@ use crate::units::PAGE;
 use crate::zswap::{Codec, Snapshot, Zswap, ZswapOptions};
 use serde::Serialize;
 use std::os::fd::BorrowedFd;
-use std::sync::Arc;
 
 /// Keeps memory to a limit: what was not used lately is compressed, and comes back when it is touched.
 ///
@@ -36,7 +37,7 @@ use std::sync::Arc;
 /// A forked child gets neither the regions nor the pool, unless its memory was supplied. Its calls are
 /// [`Error::Forked`]; what tells of the pager tells how it was at the fork, and dropping it there closes the child's
 /// duplicates of the descriptors, and does nothing to the parent.
-pub struct Pager(pub(crate) Arc<Core>);
+pub struct Pager(pub(crate) Counted<Core>);
 
 /// A pager's statistics, and those of the zswap that its pages are in.
 #[derive(Clone, Debug, Serialize)]
@@ -49,6 +50,9 @@ pub struct PagerSnapshot {
     /// Its zswap, and its areas: one for each region.
     pub zswap: Snapshot,
 }
+
+/// What [`PagerSnapshot`] says of its form.
+const SNAPSHOT_VERSION: u32 = 1;
 
 /// Pages of a limit in bytes. An instruction may need several pages at once, and so may the system to read it.
 fn limit_of(bytes: u64) -> u64 {
@@ -90,7 +94,8 @@ impl Pager {
         let own = own.map_err(|errno| Error::system(errno, &"opening /proc/self/mem"))?;
         let numbers = (limit, staged_percent, max_held, or(options.max_regions as u64, 1024) as usize);
         let mode = (options.fault_mode, moves);
-        let core = Arc::new(Core::new(os, zswap, mode, uffd, staging, scratch, (bell, guard, own), numbers));
+        let core = Core::new(os, zswap, mode, uffd, staging, scratch, (bell, guard, own), numbers)?;
+        let core = Counted::new(core)?;
         if options.fault_mode == FaultMode::Sigbus {
             registry::register(&core)?;
         }
@@ -387,7 +392,7 @@ impl Pager {
     pub fn snapshot(&self) -> Result<PagerSnapshot> {
         self.check()?;
         let _signals = Blocked::new();
-        Ok(PagerSnapshot { version: 1, pager: self.stats(), zswap: self.0.zswap.snapshot()? })
+        Ok(PagerSnapshot { version: SNAPSHOT_VERSION, pager: self.stats(), zswap: self.0.zswap.snapshot()? })
     }
 
     /// [`Pager::snapshot`] as JSON.
@@ -395,8 +400,20 @@ impl Pager {
     /// # Errors
     /// As there.
     pub fn stats_json(&self) -> Result<String> {
-        const NO_JSON: Error = Error::Io(&"the statistics could not be written as JSON: this is a bug");
-        serde_json::to_string(&self.snapshot()?).map_err(|_| NO_JSON)
+        json::to_string(|text| self.write_json(text))
+    }
+
+    /// Writes [`Pager::snapshot`] as JSON. Allocates nothing.
+    pub(crate) fn write_json(&self, text: &mut json::Text<'_>) -> Result<()> {
+        #[derive(Serialize)]
+        struct Listed<Z> {
+            version: u32,
+            pager: PagerStats,
+            zswap: Z,
+        }
+        self.check()?;
+        let _signals = Blocked::new();
+        text.put(&Listed { version: SNAPSHOT_VERSION, pager: self.stats(), zswap: self.0.zswap.listed()? })
     }
 
     /// Whether this process can use the pager, as most calls ask: forked children can't.

@@ -11,6 +11,8 @@ use super::file_pages::Left;
 use super::page::Claim;
 use super::region::Region;
 use super::word::{Copied, Kind, MAX_AGE, State};
+use crate::error::Result;
+use crate::heap;
 use crate::os::userfault::{Event, Message};
 use crate::sync::{Lock, Ordering::Relaxed, Rank};
 use crate::units::PAGE;
@@ -45,9 +47,10 @@ pub struct Inbox {
 
 impl Inbox {
     /// Nothing.
-    pub fn locked() -> Lock<Self> {
-        let touches = vec![Waiting { at: 0, write: false }; WAITING].into_boxed_slice();
-        Lock::new(Rank::Inbox, Self { touches, first: 0, count: 0, moved: [(0, 0); MOVED], next_move: 0 })
+    pub fn locked() -> Result<Lock<Self>> {
+        let touches = heap::slice(WAITING, |_| Ok(Waiting { at: 0, write: false }))?;
+        let inbox = Self { touches, first: 0, count: 0, moved: [(0, 0); MOVED], next_move: 0 };
+        Ok(Lock::new(Rank::Inbox, inbox))
     }
 
     fn push(&mut self, touch: Waiting) -> bool {
@@ -298,7 +301,7 @@ mod tests {
 
     #[test]
     fn touches_come_out_as_they_went_in_where_the_ring_goes_round() {
-        let inbox = Inbox::locked();
+        let inbox = Inbox::locked().unwrap();
         let mut inbox = inbox.lock();
         let (mut pushed, mut popped) = (0, 0);
         for round in 0..5 {
@@ -320,7 +323,7 @@ mod tests {
 
     #[test]
     fn as_many_moves_are_known_as_there_is_room_for_where_the_ring_goes_round() {
-        let inbox = Inbox::locked();
+        let inbox = Inbox::locked().unwrap();
         let mut inbox = inbox.lock();
         for last in 0..5 * MOVED {
             inbox.note_moved(last * PAGE, (last + 1) * PAGE);

@@ -4,6 +4,7 @@
 //! events, with signals blocked, so that a reader in a signal handler never waits for the thread that it interrupted.
 
 use crate::error::{Error, Result};
+use crate::heap;
 use crate::sync::{
     AtomicU64,
     Ordering::{Acquire, Relaxed, Release},
@@ -54,9 +55,9 @@ pub struct Extents {
 
 impl Extents {
     /// An empty table with room for so many.
-    pub fn new(most: usize) -> Self {
-        let words = (0..(most + CUTS) * WORDS).map(|_| AtomicU64::new(0)).collect();
-        Self { sequence: AtomicU64::new(0), count: AtomicU64::new(0), words }
+    pub fn new(most: usize) -> Result<Self> {
+        let words = heap::slice((most + CUTS) * WORDS, |_| Ok(AtomicU64::new(0)))?;
+        Ok(Self { sequence: AtomicU64::new(0), count: AtomicU64::new(0), words })
     }
 
     fn most(&self) -> usize {
@@ -243,7 +244,7 @@ mod tests {
 
     #[test]
     fn table_is_read_and_changed_where_its_version_goes_round() {
-        let table = Extents::new(4);
+        let table = Extents::new(4).unwrap();
         table.sequence.store(u64::MAX - 3, Relaxed);
         let mut versions = std::collections::HashSet::new();
         for round in 0..6 {
@@ -259,7 +260,7 @@ mod tests {
 
     #[test]
     fn extents_are_added_found_and_cut() {
-        let table = Extents::new(4);
+        let table = Extents::new(4).unwrap();
         table.add(extent(20, 30, 2, 0)).unwrap();
         table.add(extent(10, 20, 1, 0)).unwrap();
         assert!(matches!(table.add(extent(15, 16, 3, 0)), Err(Error::Invalid(_))));

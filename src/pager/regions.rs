@@ -9,6 +9,7 @@ use super::region::{Memory, Region, RegionId};
 use super::removed;
 use super::word::{Copied, Kind, State};
 use crate::error::{Error, Result};
+use crate::heap;
 use crate::os::swapped::{AT_ONCE, Swapped};
 use crate::os::userfault::feature;
 use crate::os::{Advice, Errno, errno};
@@ -39,7 +40,7 @@ impl Core {
         // Without both no page of a memory file is ever evicted. Every system that has the first has the second.
         let of_files = feature::WP_SHMEM | feature::MINOR_SHMEM;
         let needed = if options.shared.is_some() { of_files } else { feature::WP };
-        let mut region = Box::new(Region::new(&self.os, area, memory, self.uffd.has(needed))?);
+        let mut region = heap::boxed(Region::new(&self.os, area, memory, self.uffd.has(needed))?)?;
         let serial = self.serials.next();
         region.serial = serial;
         self.read_events();

@@ -3,10 +3,10 @@
 use super::core::Core;
 use super::removed;
 use crate::error::{Error, Result};
+use crate::heap::Counted;
 use crate::os::signals::{Touch, serve_sigbus};
 use crate::sync::{AtomicU64, Ordering::SeqCst, Wait};
 use std::cell::Cell;
-use std::sync::Arc;
 use std::sync::atomic::AtomicPtr;
 
 /// Most such pagers of a process.
@@ -22,9 +22,9 @@ static ENTRIES: [Entry; PAGERS] =
     [const { Entry { users: AtomicU64::new(0), core: AtomicPtr::new(std::ptr::null_mut()) } }; PAGERS];
 
 /// Lets touches be served by a pager.
-pub fn register(core: &Arc<Core>) -> Result<()> {
+pub fn register(core: &Counted<Core>) -> Result<()> {
     const FULL: Error = Error::NoSpace(&"a process has at most 64 pagers whose touches are served by SIGBUS");
-    let pointer = Arc::as_ptr(core).cast_mut();
+    let pointer = (&raw const **core).cast_mut();
     let put = |entry: &Entry| entry.core.compare_exchange(std::ptr::null_mut(), pointer, SeqCst, SeqCst).is_ok();
     if !ENTRIES.iter().any(put) {
         return Err(FULL);
@@ -36,8 +36,8 @@ pub fn register(core: &Arc<Core>) -> Result<()> {
 }
 
 /// Lets none be served by it any more, and waits for those that are.
-pub fn unregister(core: &Arc<Core>) {
-    let pointer = Arc::as_ptr(core).cast_mut();
+pub fn unregister(core: &Counted<Core>) {
+    let pointer = (&raw const **core).cast_mut();
     for entry in &ENTRIES {
         // In one order with what `serve` does: either that sees no pager, or this sees its user.
         if entry.core.compare_exchange(pointer, std::ptr::null_mut(), SeqCst, SeqCst).is_ok() {

@@ -15,6 +15,7 @@ use super::Pool;
 use crate::class::{Emptied, SizeClass, State};
 use crate::classes::{self, CLASS_COUNT};
 use crate::error::Result;
+use crate::heap;
 use crate::object::Moved;
 use crate::region::{Region, Tail};
 use crate::sync::{Locked, Ordering::Relaxed};
@@ -50,8 +51,8 @@ pub struct Compaction {
 
 impl Compaction {
     /// Written once, so that its memory is there when there is no more to be had.
-    pub fn new() -> Self {
-        Self { window: vec![Candidate::NONE; WINDOW].into(), done: 0 }
+    pub fn new() -> Result<Self> {
+        Ok(Self { window: heap::slice(WINDOW, |_| Ok(Candidate::NONE))?, done: 0 })
     }
 
     /// Bytes it takes.

@@ -16,11 +16,14 @@ pub use compact::CompactBudget;
 pub(crate) use compact::Compacted;
 pub use handle::{Handle, Mapped, MappedMut, NewObject};
 pub use shrink::Evict;
+#[cfg(not(loom))]
+pub(crate) use shrink::Foreign;
 pub use stats::PoolStats;
 
 use crate::class::{Emptied, SizeClass};
 use crate::classes::{self, CLASS_COUNT, MAX_ALLOC_SIZE};
 use crate::error::{Error, Result};
+use crate::heap;
 use crate::object::{Freed, ObjectWord};
 use crate::os::{self, ForkGuard};
 use crate::region::{NO_HANDLES, Region};
@@ -86,9 +89,9 @@ const PAST_END: Error = Error::Invalid(&"more bytes were asked for than the obje
 
 impl Pool {
     pub(crate) fn in_region(region: Region, guard: Option<ForkGuard>, hardened: bool) -> Result<Self> {
-        let class = |index| Padded::new(SizeClass::new(ClassIndex(index as u16), hardened));
-        let classes: Box<[_]> = (0..CLASS_COUNT).map(class).collect();
-        let compaction = Compaction::new();
+        let class = |index| Ok(Padded::new(SizeClass::new(ClassIndex(index as u16), hardened)));
+        let classes = heap::slice(CLASS_COUNT, class)?;
+        let compaction = Compaction::new()?;
         let fixed_pages = pages_of(size_of_val(&*classes) + compaction.bytes());
         region.charge.take(fixed_pages)?;
         let created_pages = region.charge.limit();

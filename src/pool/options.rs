@@ -2,6 +2,7 @@
 
 use crate::classes::MAX_ZSPAGE_PAGES;
 use crate::error::{Error, Result};
+use crate::heap;
 use crate::os;
 use crate::region::layout::Layout;
 use crate::region::{Policy, Source};
@@ -39,8 +40,8 @@ pub struct LentMemory {
     address: *mut u8,
     bytes: usize,
     releasable: bool,
-    /// Held by the pool that has the memory.
-    owner: Arc<RawLock>,
+    /// Held by the pool that has the memory; none if there can be no other.
+    owner: Option<Arc<RawLock>>,
 }
 
 // SAFETY: an address; who may use the memory is settled by `LentMemory::new`.
@@ -57,23 +58,36 @@ impl LentMemory {
     /// nobody else's until the last of them is dropped: no other `LentMemory` names a part of it. If it is releasable
     /// it is private anonymous memory.
     pub unsafe fn new(address: *mut u8, bytes: usize, releasable: bool) -> Self {
-        Self { address, bytes, releasable, owner: Arc::default() }
+        Self { address, bytes, releasable, owner: Some(Arc::default()) }
+    }
+
+    /// [`LentMemory::new`] for a single pool. Allocates nothing.
+    ///
+    /// # Safety
+    /// As there; one pool is created with this, and no clone is made of it.
+    pub(crate) unsafe fn for_one_pool(address: *mut u8, bytes: usize, releasable: bool) -> Self {
+        Self { address, bytes, releasable, owner: None }
     }
 
     /// Gives it to a pool.
     fn take(&self) -> Result<Loan> {
         const TAKEN: Error = Error::Busy(&"another pool has the memory supplied");
-        if self.owner.try_lock() { Ok(Loan(self.owner.clone())) } else { Err(TAKEN) }
+        match &self.owner {
+            Some(owner) if !owner.try_lock() => Err(TAKEN),
+            owner => Ok(Loan(owner.clone())),
+        }
     }
 }
 
 /// Memory of the caller's that a pool has, for as long as this lives.
-pub struct Loan(Arc<RawLock>);
+pub struct Loan(Option<Arc<RawLock>>);
 
 impl Drop for Loan {
     fn drop(&mut self) {
         // What this pool did to the memory is seen by the next one: the lock hands it over.
-        self.0.unlock();
+        if let Some(owner) = &self.0 {
+            owner.unlock();
+        }
     }
 }
 
@@ -111,8 +125,8 @@ pub struct PoolOptions {
 }
 
 /// What a pool is created from.
-pub struct Plan {
-    pub source: Source,
+pub struct Plan<'a> {
+    pub source: Source<'a>,
     pub layout: Layout,
     pub policy: Policy,
     pub limit_pages: u64,
@@ -125,7 +139,7 @@ const TOO_LARGE: Error = Error::Invalid(&"max_bytes is more than a pool can have
 
 impl PoolOptions {
     /// The plans to try in turn: without a capacity, each half as large as the one before it.
-    pub(crate) fn plans(&self, name: &str) -> Result<Vec<Plan>> {
+    pub(crate) fn plans<'a>(&self, name: &'a str) -> Result<Vec<Plan<'a>>> {
         const SMALL: Error = Error::Invalid(&"max_bytes is less than 1 MiB, the least a pool can have");
         const PAGES: Error = Error::Invalid(&"the system's page size is not 4096 bytes, and no other is supported yet");
         if os::page_size() != PAGE {
@@ -134,15 +148,18 @@ impl PoolOptions {
         if self.max_bytes != 0 && self.max_bytes < MIN_BYTES {
             return Err(SMALL);
         }
+        // As many as a number of bytes can be halved.
+        let mut plans = heap::with_capacity(64)?;
         if let Backing::Lent(memory) = &self.backing {
-            return Ok(vec![self.lent_plan(memory)?]);
+            plans.push(self.lent_plan(memory)?);
+            return Ok(plans);
         }
         if self.max_bytes != 0 {
             let layout = Layout::for_capacity(self.max_bytes).ok_or(TOO_LARGE)?;
-            return Ok(vec![self.plan(name, layout, self.max_bytes)]);
+            plans.push(self.plan(name, layout, self.max_bytes));
+            return Ok(plans);
         }
         let mut capacity = os::physical_memory().unwrap_or(1 << 30).max(MIN_BYTES);
-        let mut plans = Vec::new();
         while capacity >= MIN_BYTES.max(16 << 20) {
             plans.extend(Layout::for_capacity(capacity).map(|layout| self.plan(name, layout, capacity)));
             capacity /= 2;
@@ -150,10 +167,10 @@ impl PoolOptions {
         if plans.is_empty() { Err(TOO_LARGE) } else { Ok(plans) }
     }
 
-    fn plan(&self, name: &str, layout: Layout, capacity: u64) -> Plan {
+    fn plan<'a>(&self, name: &'a str, layout: Layout, capacity: u64) -> Plan<'a> {
         let source = match self.backing {
-            Backing::MemoryFile => Source::File(name.to_owned()),
-            Backing::HugePages => Source::HugeFile(name.to_owned()),
+            Backing::MemoryFile => Source::File(name),
+            Backing::HugePages => Source::HugeFile(name),
             _ => Source::Anonymous,
         };
         Plan { source, layout, policy: self.policy(), limit_pages: capacity / PAGE as u64 }
@@ -164,7 +181,7 @@ impl PoolOptions {
         if let Backing::Lent(memory) = &self.backing { memory.take().map(Some) } else { Ok(None) }
     }
 
-    fn lent_plan(&self, memory: &LentMemory) -> Result<Plan> {
+    fn lent_plan(&self, memory: &LentMemory) -> Result<Plan<'static>> {
         const UNALIGNED: Error =
             Error::Invalid(&"the memory supplied is NULL, or its address is not a multiple of 4096");
         const TINY: Error = Error::Invalid(&"the memory supplied is less than 1 MiB");

@@ -8,6 +8,7 @@ use crate::sync::{AtomicU32, Ordering::Relaxed};
 use crate::units::{Place, ZspageId};
 use crate::word::RawHandle;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::ptr::NonNull;
 use std::sync::{Arc, PoisonError, RwLock};
 
 /// Called with the pool and the raw handle of an object that is to go: normally it frees the object. `Err` keeps it,
@@ -18,6 +19,36 @@ pub type Evict = dyn Fn(&Pool, u64) -> Result<()> + Send + Sync;
 /// An [`Evict`] while it is called.
 type Offer<'a> = dyn Fn(&Pool, u64) -> Result<()> + 'a;
 
+/// An evict callback of C's, which takes no memory: a function, its context and its pool, and what calls it.
+#[derive(Clone, Copy)]
+pub struct Foreign {
+    pub caller: fn(&Self, u64) -> Result<()>,
+    pub function: *const (),
+    pub context: *mut (),
+    pub pool: NonNull<()>,
+}
+
+// SAFETY: the header says that the callback runs in whichever thread shrinks; its context is for C to guard.
+unsafe impl Send for Foreign {}
+// SAFETY: as above.
+unsafe impl Sync for Foreign {}
+
+/// The callback that is set.
+#[derive(Clone)]
+enum Callback {
+    Rust(Arc<Evict>),
+    Foreign(Foreign),
+}
+
+impl Callback {
+    fn call(&self, pool: &Pool, handle: u64) -> Result<()> {
+        match self {
+            Self::Rust(evict) => evict(pool, handle),
+            Self::Foreign(set) => (set.caller)(set, handle),
+        }
+    }
+}
+
 /// Zspages that gave nothing, after which a shrink ends.
 const MOST_FAILURES: usize = 8;
 /// Zspages chosen in one look at all of them.
@@ -26,7 +57,7 @@ const VICTIMS: usize = 16;
 /// What reclaim keeps.
 #[derive(Default)]
 pub struct Reclaim {
-    callback: RwLock<Option<Arc<Evict>>>,
+    callback: RwLock<Option<Callback>>,
     /// 1 once there was a callback: from then on zspages are stamped when they are used.
     stamps: AtomicU32,
     /// Counts new zspages and shrinks; a zspage's stamp is what it was at the last use. Relaxed: it is an age, not an
@@ -84,6 +115,16 @@ impl Pool {
     /// # Errors
     /// [`Error::Forked`] in a child without the pool.
     pub fn set_evict(&self, evict: Option<Arc<Evict>>) -> Result<()> {
+        self.set_callback(evict.map(Callback::Rust))
+    }
+
+    /// [`Pool::set_evict`] with a callback of C's. Allocates nothing.
+    #[cfg(not(loom))]
+    pub(crate) fn set_foreign_evict(&self, evict: Option<Foreign>) -> Result<()> {
+        self.set_callback(evict.map(Callback::Foreign))
+    }
+
+    fn set_callback(&self, evict: Option<Callback>) -> Result<()> {
         self.check_alive()?;
         if evict.is_some() {
             self.reclaim.stamps.store(1, Relaxed);
@@ -127,7 +168,7 @@ impl Pool {
                 if freed >= pages || failures == MOST_FAILURES {
                     break;
                 }
-                let gone = self.evict_zspage(&self.classes[class], id, &|pool, handle| evict(pool, handle));
+                let gone = self.evict_zspage(&self.classes[class], id, &|pool, handle| evict.call(pool, handle));
                 freed += gone;
                 failures += usize::from(gone == 0);
             }

@@ -14,13 +14,13 @@ use crate::zspage::Zspage;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 /// Where the memory comes from.
-pub enum Source {
+pub enum Source<'a> {
     /// Private anonymous memory.
     Anonymous,
     /// A memory file of this name.
-    File(String),
+    File(&'a str),
     /// A memory file of huge pages from the system's pool; the tables are anonymous.
-    HugeFile(String),
+    HugeFile(&'a str),
     /// The caller's memory, which the layout was made for, and whether it may be given back like private anonymous
     /// memory.
     Lent(*mut u8, bool),
@@ -75,7 +75,7 @@ const NO_ADVICE: Sentence = &"the system refused advice about the pool's memory"
 
 impl Region {
     /// Reserves the memory and commits the tables that are needed from the start.
-    pub fn new(os: Os, source: &Source, layout: Layout, policy: Policy, limit_pages: u64) -> Result<Self> {
+    pub fn new(os: Os, source: &Source<'_>, layout: Layout, policy: Policy, limit_pages: u64) -> Result<Self> {
         let arena_bytes = layout.arena_pages * PAGE;
         let tables_end = layout.tables_end.next_multiple_of(CHUNK);
         let step = |text: Sentence| move |errno: Errno| Error::system(errno, text);

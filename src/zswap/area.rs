@@ -8,27 +8,33 @@ use super::limit::Limit;
 use super::options::AreaOptions;
 use super::page::{Objects, Page};
 use super::shared::Shared;
-use super::stats::{AreaStats, Counts, MAX_SHARDS, Shard, Shards, sum};
+use super::stats::{AreaStats, Counts, Shard, Shards};
+use super::walk::Step;
 use super::word::{Kind, PageWord};
 use super::writeback::Claimed;
 use crate::error::{Error, Result};
+use crate::heap::Counted;
 use crate::os;
 use crate::pool::{MapMode, Pool};
-use crate::sync::{AtomicU64, Locked, Ordering::Relaxed, Wait};
+use crate::sync::{AtomicU64, Lock, Locked, Ordering::Relaxed, Rank, Wait};
 use crate::units::PAGE;
-use std::sync::Arc;
 
 /// What a swap device or a guest's memory is: a fixed number of pages, stored in its zswap's pool under their offsets.
 ///
 /// A handle to it: clones are the same area, which goes when the last of them does, or by [`Area::remove`]. All methods
 /// may be called from any thread, and from a writeback callback. Two threads that store, take or invalidate the same
 /// offset at once get the outcome of one order or the other.
-#[derive(Clone)]
-pub struct Area(pub(crate) Arc<AreaState>);
+pub struct Area(pub(crate) Counted<AreaState>);
+
+impl Clone for Area {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
 
 /// An area's parts.
 pub struct AreaState {
-    pub(super) shared: Arc<Shared>,
+    pub(super) shared: Counted<Shared>,
     pub(super) id: u64,
     pub(super) index: Index,
     pub(super) limit: Limit,
@@ -39,6 +45,8 @@ pub struct AreaState {
     pub(super) recompress_hand: AtomicU64,
     /// Refaults that the next [`Area::reclaimable_pages`] has to make good for.
     pub(super) recent_refaults: AtomicU64,
+    /// Of the walk over all areas that runs.
+    pub(super) step: Lock<Step>,
 }
 
 pub(super) const REMOVED: Error = Error::Invalid(&"the area was removed");
@@ -105,15 +113,16 @@ impl Objects for Pool {
 }
 
 impl AreaState {
-    pub(super) fn new(shared: Arc<Shared>, id: u64, pages: u64, options: AreaOptions) -> Result<Self> {
+    pub(super) fn new(shared: Counted<Shared>, id: u64, pages: u64, options: AreaOptions) -> Result<Self> {
         let max = if options.max_bytes == 0 { u64::MAX } else { options.max_bytes };
         Ok(Self {
             index: Index::new(shared.os.clone(), pages)?,
             limit: Limit::new(max, shared.accept_percent),
-            shards: Shards::new(os::processors().min(MAX_SHARDS)),
+            shards: Shards::new(shared.shards)?,
             hand: AtomicU64::new(0),
             recompress_hand: AtomicU64::new(0),
             recent_refaults: AtomicU64::new(0),
+            step: Lock::new(Rank::Step, Step::default()),
             shared,
             id,
             options,
@@ -211,8 +220,8 @@ impl AreaState {
         self.limit.uncharge(bytes);
     }
 
-    /// What it has and did, given its parts, which are held.
-    pub(super) fn stats_of(&self, held: &[Locked<'_, Shard>]) -> AreaStats {
+    /// What it has and did, given its counts.
+    pub(super) fn stats_of(&self, counts: Counts) -> AreaStats {
         AreaStats {
             area: self.id,
             area_pages: self.index.pages(),
@@ -220,7 +229,7 @@ impl AreaState {
             used_bytes: self.limit.used(),
             metadata_bytes: self.metadata_bytes(),
             limit_hits: self.limit.hits(),
-            counts: sum(held),
+            counts,
         }
     }
 
@@ -333,8 +342,7 @@ impl Area {
     /// [`Error::Invalid`] if it was removed, [`Error::Forked`] in a child without the pool.
     pub fn stats(&self) -> Result<AreaStats> {
         let _call = self.0.begin()?;
-        let held = self.0.shards.hold();
-        Ok(self.0.stats_of(&held))
+        Ok(self.0.stats_of(self.0.shards.counts()))
     }
 
     /// Notes that so many pages that were written back are needed again: [`Area::reclaimable_pages`] is smaller for a

@@ -10,6 +10,7 @@ use super::limit::Reservation;
 use super::store::{Charge, REFUSED_BY, Ready, count_refused, still};
 use super::word::{Kind, PageWord};
 use crate::error::{Error, Result};
+use crate::heap;
 use crate::os::{Mapping, Os};
 use crate::sync::{AtomicU64, Lock, Locked, Ordering::Relaxed, Rank};
 use crate::units::{PAGE, pages_of};
@@ -68,12 +69,8 @@ pub struct Lanes {
 impl Lanes {
     /// So many.
     pub fn new(os: &Os, count: usize) -> Result<Self> {
-        let lane = |_| Lane::new(os).map(|lane| Lock::new(Rank::Lane, lane));
-        (0..count).map(lane).collect::<Result<Vec<_>>>().map(|lanes| Self {
-            os: os.clone(),
-            lanes: lanes.into(),
-            touched: AtomicU64::new(0),
-        })
+        let lanes = heap::slice(count, |_| Lane::new(os).map(|lane| Lock::new(Rank::Lane, lane)))?;
+        Ok(Self { os: os.clone(), lanes, touched: AtomicU64::new(0) })
     }
 
     fn take(&self, words: usize) -> Result<Taken<'_>> {

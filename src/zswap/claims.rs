@@ -6,6 +6,7 @@
 use super::area::AreaState;
 use super::word::PageWord;
 use crate::error::{Error, Result};
+use crate::heap;
 use crate::os;
 use crate::sync::{AtomicU64, Lock, Ordering::Relaxed, Rank};
 use crate::word::Field;
@@ -71,9 +72,9 @@ const UNKNOWN: Error = Error::Invalid(&"the claim was ended already, or was neve
 
 impl Claims {
     /// Room for so many.
-    pub fn new(most: usize) -> Self {
-        let table = Table { places: Vec::with_capacity(most), free: 0, most };
-        Self { table: Lock::new(Rank::Claims, table), held: AtomicU64::new(0) }
+    pub fn new(most: usize) -> Result<Self> {
+        let table = Table { places: heap::with_capacity(most)?, free: 0, most };
+        Ok(Self { table: Lock::new(Rank::Claims, table), held: AtomicU64::new(0) })
     }
 
     /// Bytes they take.

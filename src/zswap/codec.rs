@@ -2,6 +2,7 @@
 
 use super::entry::HEADER;
 use crate::error::{Error, Result};
+use crate::heap;
 use crate::sync::{AtomicU32, Lock, Locked, Ordering::Relaxed, Rank};
 use crate::units::PAGE;
 use crossbeam_utils::CachePadded;
@@ -75,13 +76,13 @@ const NO_CONTEXT: Error = Error::NoMemory(&"there is no memory for a Zstandard c
 const NOT_DECODED: Error = Error::Io(&"an entry whose check is right could not be decoded: this is a bug");
 
 impl Context {
-    fn new() -> Self {
-        Self {
-            entry: Box::new([0; HEADER + MAX_PACKED]),
+    fn new() -> Result<Self> {
+        Ok(Self {
+            entry: heap::boxed([0; HEADER + MAX_PACKED])?,
             lz4: CompressTable::small(),
             zstd: None,
             mean: (PAGE / 3 * 16) as u32,
-        }
+        })
     }
 
     /// Compresses the page into an entry without a header. How, and into how many bytes of it; none if it does not get
@@ -210,9 +211,9 @@ impl<T> Shares<T> {
     /// Nobody sleeps longer: a thread that was not woken, for it began to wait just after the last look, looks itself.
     const NAP: Duration = Duration::from_millis(1);
 
-    fn new(rank: Rank, count: usize, make: impl Fn() -> T) -> Self {
-        let shares = (0..count).map(|_| CachePadded::new(Lock::new(rank, make()))).collect();
-        Self { shares, waiting: AtomicU32::new(0), starving: AtomicU32::new(0), returned: AtomicU32::new(0) }
+    fn new(rank: Rank, count: usize, make: impl Fn() -> Result<T>) -> Result<Self> {
+        let shares = heap::slice(count, |_| Ok(CachePadded::new(Lock::new(rank, make()?))))?;
+        Ok(Self { shares, waiting: AtomicU32::new(0), starving: AtomicU32::new(0), returned: AtomicU32::new(0) })
     }
 
     /// Takes this processor's, or one that nobody has; if all are taken, the next one that is given back.
@@ -330,12 +331,12 @@ pub struct Contexts {
 
 impl Contexts {
     /// So many to compress with, and at least [`DECODERS`] to decode with.
-    pub fn new(count: usize) -> Self {
-        Self {
-            contexts: Shares::new(Rank::Context, count, Context::new),
-            decoders: Shares::new(Rank::Context, count.max(DECODERS), || None),
+    pub fn new(count: usize) -> Result<Self> {
+        Ok(Self {
+            contexts: Shares::new(Rank::Context, count, Context::new)?,
+            decoders: Shares::new(Rank::Context, count.max(DECODERS), || Ok(None))?,
             levels: AtomicU32::new(0),
-        }
+        })
     }
 
     /// One to compress with.
@@ -363,9 +364,8 @@ impl Contexts {
 
     /// Bytes they take; Zstandard's are its library's, which says how many.
     pub fn bytes(&self) -> usize {
-        const TABLE: usize = 8 << 10;
         let zstd = |context: &Context| context.zstd.as_ref().map_or(0, CCtx::sizeof);
-        let of = |context: &Context| size_of::<Context>() + MAX_PACKED + TABLE + zstd(context);
+        let of = |context: &Context| size_of::<Context>() + HEADER + MAX_PACKED + zstd(context);
         let decoder = |decoder: &Decoder| size_of::<Decoder>() + decoder.as_ref().map_or(0, DCtx::sizeof);
         let mut bytes = 0;
         self.contexts.each(|context| bytes += of(context));
@@ -390,7 +390,7 @@ mod tests {
     /// Whoever wants each share in turn gets it beside a thread that gives it back and takes it at once.
     #[test]
     fn no_thread_is_kept_from_a_share_by_one_that_takes_it_again_and_again() {
-        let shares = Shares::new(Rank::Context, 1, || 0);
+        let shares = Shares::new(Rank::Context, 1, || Ok(0)).unwrap();
         for round in 0..20 {
             let held = AtomicBool::new(false);
             let mut times = 0;

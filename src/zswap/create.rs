@@ -9,10 +9,13 @@ use super::index::MAX_PAGES;
 use super::limit::Limit;
 use super::options::{AreaOptions, ZswapOptions};
 use super::shared::{Areas, Backing, Shared};
-use super::stats::{AreaStats, ZswapStats};
+use super::stats::{AreaStats, MAX_SHARDS, ZswapStats};
 use super::turn::Turn;
-use super::writeback::Writeback;
+use super::walk::Walk;
+use super::writeback::{Foreign, Writeback};
 use crate::error::{Error, Result};
+use crate::heap::{self, Counted};
+use crate::json;
 use crate::os::{self, Os};
 use crate::pool::options::{MIN_BYTES, PoolOptions};
 use crate::pool::{CompactBudget, Pool, PoolStats};
@@ -28,7 +31,7 @@ const QUANTUM: u64 = 64;
 ///
 /// All methods may be called from any thread, and from a writeback callback. It is gone when it and its areas are
 /// dropped.
-pub struct Zswap(Arc<Shared>);
+pub struct Zswap(Counted<Shared>);
 
 impl Zswap {
     /// Creates a zswap without areas. `name` is for people: it shows as the name of a pool in a memory file.
@@ -55,8 +58,9 @@ impl Zswap {
         }
         let or = |value: usize, default: usize| if value == 0 { default } else { value };
         let accept = or(options.accept_percent.into(), 90) as u64;
-        let count = or(options.contexts, os::processors().min(MAX_CONTEXTS));
-        let contexts = Contexts::new(count);
+        let processors = os::processors();
+        let count = or(options.contexts, processors.min(MAX_CONTEXTS));
+        let contexts = Contexts::new(count)?;
         contexts.prepare(options.codec)?;
         let pool = Pool::with_os(os.clone(), name, &pool_options(options))?;
         let shared = Shared::new(
@@ -64,13 +68,14 @@ impl Zswap {
             contexts,
             Lanes::new(&os, count)?,
             Limit::new(u64::MAX, accept),
-            Claims::new(or(options.max_claims, 1024)),
+            Claims::new(or(options.max_claims, 1024))?,
             Lock::new(Rank::Areas, Areas::default()),
             (accept, options.headroom_percent.into()),
+            processors.min(MAX_SHARDS),
             os,
         );
         shared.set_codec(options.codec);
-        let zswap = Self(Arc::new(shared));
+        let zswap = Self(Counted::new(shared)?);
         zswap.set_limit(options.max_bytes)?;
         Ok(zswap)
     }
@@ -79,7 +84,7 @@ impl Zswap {
     ///
     /// # Errors
     /// [`Error::Invalid`] for no pages or more than [`super::MAX_AREA_PAGES`], [`Error::NoMemory`] if the system gives
-    /// no addresses, [`Error::Forked`] in a child without the pool.
+    /// no addresses or no memory, [`Error::Forked`] in a child without the pool.
     pub fn add_area(&self, pages: u64, options: &AreaOptions) -> Result<Area> {
         const PAGES: Error = Error::Invalid(&"an area has 1 to 2^38 pages");
         self.0.pool.check_usable()?;
@@ -91,9 +96,10 @@ impl Zswap {
             areas.next_id += 1;
             areas.next_id
         };
-        let area = Arc::new(AreaState::new(self.0.clone(), id, pages, options.clone())?);
-        self.0.areas.lock().list.push((id, Arc::downgrade(&area)));
-        Ok(Area(area))
+        let area = Area(Counted::new(AreaState::new(self.0.clone(), id, pages, options.clone())?)?);
+        // An area that does not get into the list ends as every other, outside the lock.
+        let listed = heap::push(&mut self.0.areas.lock().list, (id, area.0.downgrade()));
+        listed.map(|()| area)
     }
 
     /// How many areas there are.
@@ -158,6 +164,11 @@ impl Zswap {
         self.set_backing(writeback.map_or(Backing::None, Backing::Callback))
     }
 
+    /// [`Zswap::set_writeback`] with a callback of C's. Allocates nothing.
+    pub(crate) fn set_foreign_writeback(&self, writeback: Option<Foreign>) -> Result<()> {
+        self.set_backing(writeback.map_or(Backing::None, Backing::Foreign))
+    }
+
     /// Lets the library write pages back itself, to the first `bytes` bytes of a regular file or a block device, which
     /// has to be open for reading and writing (`O_RDWR`), and never for appending (`O_APPEND`), which would write
     /// everything to other places. The descriptor is duplicated. Close no descriptor that is not your own: the
@@ -171,7 +182,7 @@ impl Zswap {
     /// the file that was set before, [`Error::NoMemory`] if there is none for its table.
     pub fn set_backing_file(&self, file: Option<(BorrowedFd<'_>, u64)>) -> Result<()> {
         let backing = match file {
-            Some((fd, bytes)) => Backing::File(Arc::new(BackingFile::new(self.0.os.clone(), fd, bytes)?)),
+            Some((fd, bytes)) => Backing::File(Counted::new(BackingFile::new(self.0.os.clone(), fd, bytes)?)?),
             None => Backing::None,
         };
         self.set_backing(backing)
@@ -183,7 +194,7 @@ impl Zswap {
         let old = {
             let mut backing = self.0.backing.write().unwrap_or_else(PoisonError::into_inner);
             if let Backing::File(file) = &*backing
-                && (file.taken() > 0 || Arc::strong_count(file) > 1)
+                && (file.taken() > 0 || file.strong_count() > 1)
             {
                 return Err(IN_USE);
             }
@@ -208,7 +219,7 @@ impl Zswap {
         let mut failure = None;
         while written < pages {
             let Some((turn, count)) = Turn::next(&self.0.areas) else { break };
-            let done = turn.area().shrink((pages - written).min(QUANTUM), &backing);
+            let done = turn.area().shrink_to((pages - written).min(QUANTUM), &backing);
             // Others say that the area was removed meanwhile.
             failure = done.err().filter(|error| matches!(error, Error::Io(_))).or(failure);
             let (gone, more) = done.unwrap_or((0, false));
@@ -241,13 +252,15 @@ impl Zswap {
     /// # Errors
     /// [`Error::Forked`] in a child without the pool.
     pub fn reclaimable_pages(&self) -> Result<u64> {
-        let of_area = |area: &Arc<AreaState>| match Area(area.clone()).reclaimable_pages() {
-            // It was removed meanwhile.
-            Err(Error::Invalid(_)) => Ok(0),
-            pages => pages,
-        };
         self.0.pool.check_usable()?;
-        self.0.live_areas().iter().map(of_area).sum()
+        let mut all = Ok(0);
+        Walk::new(&self.0).each(|area, _| match (area.reclaimable_pages(), &mut all) {
+            (Ok(pages), Ok(sum)) => *sum += pages,
+            // It was removed meanwhile.
+            (Err(Error::Invalid(_)), _) | (_, Err(_)) => {}
+            (Err(error), _) => all = Err(error),
+        });
+        all
     }
 
     /// Moves objects together and gives the memory that becomes free back to the system, as [`Pool::compact`] does; and
@@ -257,9 +270,8 @@ impl Zswap {
     /// # Errors
     /// As [`Pool::compact`].
     pub fn compact(&self, budget: &CompactBudget) -> Result<u64> {
-        for area in self.0.live_areas() {
-            area.index.give_back(0, area.index.pages());
-        }
+        self.0.pool.check_usable()?;
+        Walk::new(&self.0).each(|area, _| area.0.index.give_back(0, area.pages()));
         self.0.pool.compact(budget)
     }
 
@@ -272,26 +284,27 @@ impl Zswap {
     /// What it has and did, with what each area has and did, all at one moment.
     ///
     /// # Errors
-    /// [`Error::Forked`] in a child without the pool.
+    /// [`Error::Forked`] in a child without the pool, [`Error::NoMemory`] if there is none for the list of areas.
     pub fn snapshot(&self) -> Result<Snapshot> {
-        let mut areas = self.0.live_areas();
-        // No area is removed from the list, nor counted as past, while this is held.
-        let list = self.0.areas.lock();
-        areas.retain(|area| list.holds(area.id));
-        let held: Vec<_> = areas.iter().map(|area| area.shards.hold_another()).collect();
-        let of_areas: Vec<_> = areas.iter().zip(&held).map(|(area, held)| area.stats_of(held)).collect();
-        let mut counts = list.past;
-        drop((held, list));
-        of_areas.iter().for_each(|area| counts.add(&area.counts));
-        Ok(Snapshot { version: 1, zswap: self.0.stats(&areas, counts)?, areas: of_areas })
+        let (areas, zswap) = self.at_one_moment()?;
+        let mut of_areas = heap::with_capacity(zswap.areas as usize)?;
+        areas.each(|_, stats| of_areas.push(*stats));
+        Ok(Snapshot { version: SNAPSHOT_VERSION, zswap, areas: of_areas })
     }
 
-    /// The zswap's part of [`Zswap::snapshot`].
+    fn at_one_moment(&self) -> Result<(Walk<'_>, ZswapStats)> {
+        self.0.pool.check_usable()?;
+        let (areas, counts) = Walk::at_one_moment(&self.0);
+        let stats = self.0.stats(&areas, counts)?;
+        Ok((areas, stats))
+    }
+
+    /// The zswap's part of [`Zswap::snapshot`]. Allocates nothing.
     ///
     /// # Errors
-    /// As there.
+    /// [`Error::Forked`] in a child without the pool.
     pub fn stats(&self) -> Result<ZswapStats> {
-        self.snapshot().map(|snapshot| snapshot.zswap)
+        self.at_one_moment().map(|(_, stats)| stats)
     }
 
     /// [`Zswap::snapshot`] as JSON.
@@ -299,8 +312,17 @@ impl Zswap {
     /// # Errors
     /// As there.
     pub fn stats_json(&self) -> Result<String> {
-        const NO_JSON: Error = Error::Io(&"the statistics could not be written as JSON: this is a bug");
-        serde_json::to_string(&self.snapshot()?).map_err(|_| NO_JSON)
+        json::to_string(|text| text.put(&self.listed()?))
+    }
+
+    /// [`Zswap::snapshot`] without memory for the list of areas. While it lives no other thread gets statistics, nor
+    /// compacts the zswap.
+    ///
+    /// # Errors
+    /// [`Error::Forked`] in a child without the pool.
+    pub(crate) fn listed(&self) -> Result<impl Serialize> {
+        let (areas, zswap) = self.at_one_moment()?;
+        Ok(Listed { version: SNAPSHOT_VERSION, zswap, areas })
     }
 }
 
@@ -330,6 +352,17 @@ pub struct Snapshot {
     pub zswap: ZswapStats,
     /// Each area.
     pub areas: Vec<AreaStats>,
+}
+
+/// What [`Snapshot`] says of its form.
+const SNAPSHOT_VERSION: u32 = 1;
+
+/// A [`Snapshot`] whose areas are those of a walk.
+#[derive(Serialize)]
+struct Listed<'a> {
+    version: u32,
+    zswap: ZswapStats,
+    areas: Walk<'a>,
 }
 
 fn pool_options(options: &ZswapOptions) -> PoolOptions {

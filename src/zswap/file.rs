@@ -13,6 +13,7 @@ use super::places::Places;
 use super::word::{FileSlot, Kind, MAX_SLOTS, PageWord};
 use super::writeback::{Claimed, Refusal, Sweep};
 use crate::error::{Error, Result};
+use crate::heap;
 use crate::os::{Errno, FileId, Mapping, Os, current_cpu, errno};
 use crate::sync::{
     AtomicU64, Lock, Locked,
@@ -92,8 +93,7 @@ impl BackingFile {
         let bytes = Self::readers_at(&places, slots) + READERS * PAGE;
         let mapping = os.reserve(bytes, PAGE).map_err(|_| NO_MEMORY)?;
         os.commit(mapping.base().as_ptr(), bytes).map_err(|_| NO_MEMORY)?;
-        let pages: Box<[AlignedPage]> = (0..AT_ONCE).map(|_| AlignedPage([0; PAGE])).collect();
-        let pages = pages.try_into().unwrap_or_else(|_| unreachable!("as many as were made"));
+        let pages = heap::boxed([const { AlignedPage([0; PAGE]) }; AT_ONCE])?;
         let free = Lock::new(Rank::FileSlots, Free { taken: 0, fresh: 0 });
         let readers = std::array::from_fn(|_| Lock::new(Rank::Lane, ()));
         let fd = ManuallyDrop::new(fd);
@@ -432,25 +432,6 @@ impl Drop for BackingFile {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// A load reads its page's word, and only then finds the file: another one may have been set between the two.
-    #[test]
-    fn a_place_that_only_an_older_file_had_has_no_check() {
-        let os = Os::default();
-        let memory = os.memory_file("backing", 0, false).unwrap();
-        let file = BackingFile::new(os, memory.as_fd(), PAGE as u64).unwrap();
-        let own = file.allocate().unwrap();
-        file.note_check(own, 7);
-        assert_eq!(file.check_of(own), Some(7));
-        for index in [1, 511, u32::MAX] {
-            assert_eq!(file.check_of(FileSlot { index, generation: 0 }), None);
-        }
-    }
-}
-
-#[cfg(test)]
 impl BackingFile {
     /// The number of the library's own descriptor.
     pub fn descriptor(&self) -> std::os::fd::RawFd {
@@ -470,5 +451,24 @@ fn refusal_of(error: Option<Errno>) -> Refusal {
         Some(Errno(errno::EAGAIN)) => Refusal::Again,
         Some(Errno(errno::ENOMEM)) => Refusal::NoMemory,
         _ => Refusal::Io,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A load reads its page's word, and only then finds the file: another one may have been set between the two.
+    #[test]
+    fn a_place_that_only_an_older_file_had_has_no_check() {
+        let os = Os::default();
+        let memory = os.memory_file("backing", 0, false).unwrap();
+        let file = BackingFile::new(os, memory.as_fd(), PAGE as u64).unwrap();
+        let own = file.allocate().unwrap();
+        file.note_check(own, 7);
+        assert_eq!(file.check_of(own), Some(7));
+        for index in [1, 511, u32::MAX] {
+            assert_eq!(file.check_of(FileSlot { index, generation: 0 }), None);
+        }
     }
 }

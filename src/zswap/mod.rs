@@ -70,12 +70,16 @@ mod turn;
 #[cfg(not(loom))]
 mod waiting;
 #[cfg(not(loom))]
+mod walk;
+#[cfg(not(loom))]
 mod writeback;
 
 #[cfg(all(feature = "uffd", not(loom)))]
 pub(crate) use self::area::DAMAGED;
 #[cfg(all(feature = "uffd", not(loom)))]
 pub(crate) use self::store::AREA_FULL;
+#[cfg(not(loom))]
+pub(crate) use self::writeback::Foreign;
 #[cfg(not(loom))]
 pub use self::{
     area::Area,

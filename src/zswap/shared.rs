@@ -7,14 +7,16 @@ use super::codec::{Codec, Contexts};
 use super::file::BackingFile;
 use super::limit::{Batches, Limit};
 use super::stats::{Counts, ZswapStats};
+use super::walk::Walk;
 use super::word::FileSlot;
-use super::writeback::Writeback;
+use super::writeback::{Foreign, Writeback};
 use crate::error::Result;
+use crate::heap::{Counted, Weak};
 use crate::os::Os;
 use crate::pool::Pool;
-use crate::sync::{AtomicU64, Lock, Ordering::Relaxed};
+use crate::sync::{AtomicU64, Lock, Ordering::Relaxed, Rank};
 use crate::units::PAGE;
-use std::sync::{Arc, PoisonError, RwLock, Weak};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Instant;
 
 /// Where pages are written back to.
@@ -25,8 +27,10 @@ pub enum Backing {
     None,
     /// To the embedder.
     Callback(Arc<Writeback>),
+    /// To an embedder in C.
+    Foreign(Foreign),
     /// To the library's own file.
-    File(Arc<BackingFile>),
+    File(Counted<BackingFile>),
 }
 
 /// The areas that there are, and what those did that there were.
@@ -42,13 +46,6 @@ pub struct Areas {
     pub past: Counts,
 }
 
-impl Areas {
-    /// Whether an area is there.
-    pub fn holds(&self, id: u64) -> bool {
-        self.list.iter().any(|(other, _)| *other == id)
-    }
-}
-
 /// The parts of a zswap.
 pub struct Shared {
     pub pool: Pool,
@@ -58,7 +55,11 @@ pub struct Shared {
     pub batches: Batches,
     pub claims: Claims,
     pub backing: RwLock<Backing>,
+    /// Held by the thread that walks over all areas.
+    pub walk: Lock<()>,
     pub areas: Lock<Areas>,
+    /// Parts of an area's statistics.
+    pub shards: usize,
     pub capacity_hits: AtomicU64,
     pub accept_percent: u64,
     pub headroom_percent: u64,
@@ -84,6 +85,7 @@ impl Shared {
         claims: Claims,
         areas: Lock<Areas>,
         percents: (u64, u64),
+        shards: usize,
         os: Os,
     ) -> Self {
         let zero = || AtomicU64::new(0);
@@ -95,7 +97,9 @@ impl Shared {
             batches: Batches::default(),
             claims,
             backing: RwLock::default(),
+            walk: Lock::new(Rank::Walk, ()),
             areas,
+            shards,
             capacity_hits: zero(),
             accept_percent: percents.0,
             headroom_percent: percents.1,
@@ -163,7 +167,7 @@ impl Shared {
     }
 
     /// The library's own file, if that is it.
-    pub fn file(&self) -> Option<Arc<BackingFile>> {
+    pub fn file(&self) -> Option<Counted<BackingFile>> {
         match &*self.backing.read().unwrap_or_else(PoisonError::into_inner) {
             Backing::File(file) => Some(file.clone()),
             _ => None,
@@ -180,12 +184,6 @@ impl Shared {
         }
     }
 
-    /// The areas that there are.
-    pub fn live_areas(&self) -> Vec<Arc<AreaState>> {
-        // Made before the lock is let go, dropped after: the last handle of an area may be one of these.
-        self.areas.lock().list.iter().filter_map(|(_, area)| area.upgrade()).collect()
-    }
-
     /// An area ends: what it did stays counted.
     pub fn forget_area(&self, id: u64, counts: &Counts) {
         let mut areas = self.areas.lock();
@@ -196,16 +194,21 @@ impl Shared {
         areas.list.retain(|(other, _)| *other != id);
     }
 
-    /// What the zswap has, without the areas' counts.
-    pub fn stats(&self, areas: &[Arc<AreaState>], counts: Counts) -> Result<ZswapStats> {
+    /// What the zswap has, given what its areas have and did.
+    pub fn stats(&self, areas: &Walk<'_>, counts: Counts) -> Result<ZswapStats> {
         let pool = self.pool.stats()?;
         let file = self.file();
         let own = (self.contexts.bytes() + self.claims.bytes() + self.lanes.bytes() + size_of::<Self>()) as u64;
-        let indexes: u64 = areas.iter().map(|area| area.metadata_bytes()).sum();
+        let (mut count, mut pages, mut indexes) = (0, 0, 0);
+        areas.each(|_, area| {
+            count += 1;
+            pages += area.area_pages;
+            indexes += area.metadata_bytes;
+        });
         let tables = file.as_ref().map_or(0, |file| file.table_bytes());
         Ok(ZswapStats {
-            areas: areas.len() as u64,
-            area_pages: areas.iter().map(|area| area.index.pages()).sum(),
+            areas: count,
+            area_pages: pages,
             max_bytes: self.limit.max(),
             used_bytes: self.limit.used(),
             pool_bytes: pool.total_pages * PAGE as u64,

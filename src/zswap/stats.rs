@@ -5,9 +5,12 @@
 //! other, at one moment.
 
 use super::word::{Kind, PageWord};
+use crate::error::Result;
+use crate::heap;
 use crate::sync::{Lock, Locked, Rank};
 use crossbeam_utils::CachePadded;
 use serde::Serialize;
+use std::mem::ManuallyDrop;
 
 macro_rules! counts {
     ($($(#[$meta:meta])* $name:ident,)*) => {
@@ -154,8 +157,9 @@ pub struct Shards(Box<[CachePadded<Lock<Shard>>]>);
 
 impl Shards {
     /// So many parts.
-    pub fn new(count: usize) -> Self {
-        Self((0..count).map(|_| CachePadded::new(Lock::new(Rank::Shard, Shard::default()))).collect())
+    pub fn new(count: usize) -> Result<Self> {
+        let part = |_| Ok(CachePadded::new(Lock::new(Rank::Shard, Shard::default())));
+        heap::slice(count, part).map(Self)
     }
 
     /// Bytes they take.
@@ -188,38 +192,69 @@ impl Shards {
         self.0[at].lock().running -= 1;
     }
 
-    /// All parts at once. Always in this order, so that two who do this can't wait for each other; who holds one part
-    /// takes no other.
-    pub fn hold(&self) -> Vec<Locked<'_, Shard>> {
-        self.0.iter().map(|shard| shard.lock_another()).collect()
+    /// Takes all parts at once, until [`Shards::let_go`]. Threads that hold several parts take them in this order, and
+    /// those of several areas in the order of the areas' list; so no two of them wait for each other.
+    pub fn hold(&self) {
+        self.0.iter().for_each(|shard| std::mem::forget(shard.lock_another()));
     }
 
-    /// [`Shards::hold`], while those of other areas are held: all who do this take them in the order of the list.
-    pub fn hold_another(&self) -> Vec<Locked<'_, Shard>> {
-        self.hold()
+    /// Lets all parts go.
+    ///
+    /// # Safety
+    /// This thread holds them, by [`Shards::hold`].
+    pub unsafe fn let_go(&self) {
+        // SAFETY: the caller vouches for it.
+        self.0.iter().for_each(|shard| drop(unsafe { shard.remember() }));
+    }
+
+    /// Acts on each part, all of which are held.
+    ///
+    /// # Safety
+    /// As for [`Shards::let_go`].
+    unsafe fn each_held(&self, mut act: impl FnMut(&mut Shard)) {
+        for shard in &self.0 {
+            // SAFETY: the caller vouches for it; the guard is forgotten again.
+            let mut held = ManuallyDrop::new(unsafe { shard.remember() });
+            act(&mut held);
+        }
+    }
+
+    /// The sum of the counts of all parts, which are held.
+    ///
+    /// # Safety
+    /// As for [`Shards::let_go`].
+    pub unsafe fn held_counts(&self) -> Counts {
+        let mut sum = Counts::default();
+        // SAFETY: the caller vouches for it.
+        unsafe { self.each_held(|shard| sum.add(&shard.counts)) };
+        sum
     }
 
     /// The counts of all parts at one moment.
     pub fn counts(&self) -> Counts {
-        sum(&self.hold())
+        self.hold();
+        // SAFETY: they are held since the line above.
+        unsafe {
+            let counts = self.held_counts();
+            self.let_go();
+            counts
+        }
     }
 
     /// Ends the area if no call runs: none begins after this. False: some run, or it was ended already.
     pub fn remove(&self) -> bool {
-        let mut held = self.hold();
-        let idle = held.iter().all(|shard| shard.running == 0 && !shard.removed);
-        if idle {
-            held.iter_mut().for_each(|shard| shard.removed = true);
+        let mut idle = true;
+        self.hold();
+        // SAFETY: they are held since the line above.
+        unsafe {
+            self.each_held(|shard| idle &= shard.running == 0 && !shard.removed);
+            if idle {
+                self.each_held(|shard| shard.removed = true);
+            }
+            self.let_go();
         }
         idle
     }
-}
-
-/// The sum of the counts of parts that are held.
-pub fn sum(held: &[Locked<'_, Shard>]) -> Counts {
-    let mut sum = Counts::default();
-    held.iter().for_each(|shard| sum.add(&shard.counts));
-    sum
 }
 
 /// Most parts of an area's counts.

@@ -4,15 +4,14 @@
 //! the one that an area goes with, if the area is removed: [`super::Area::remove`] finds a call running for as long as
 //! the shrink has its handle.
 
-use super::area::AreaState;
+use super::area::Area;
 use super::shared::Areas;
 use crate::sync::Lock;
-use std::sync::Arc;
 
 /// A handle of an area, and a call that runs on it for as long as there is the handle.
 pub struct Turn<'a> {
     areas: &'a Lock<Areas>,
-    area: Option<Arc<AreaState>>,
+    area: Option<Area>,
     /// Where the call began.
     shard: usize,
 }
@@ -24,16 +23,16 @@ impl<'a> Turn<'a> {
         let count = locked.list.len();
         for _ in 0..count {
             locked.cursor = (locked.cursor + 1) % count;
-            let Some(area) = locked.list[locked.cursor].1.upgrade() else { continue };
+            let Some(area) = locked.list[locked.cursor].1.upgrade().map(Area) else { continue };
             // One that was removed is in the list until its remover, which has a handle as well, gets the lock.
-            let Ok(shard) = area.begin().map(|call| call.keep_running()) else { continue };
+            let Ok(shard) = area.0.begin().map(|call| call.keep_running()) else { continue };
             return Some((Self { areas, area: Some(area), shard }, count));
         }
         None
     }
 
     /// The area.
-    pub fn area(&self) -> &Arc<AreaState> {
+    pub fn area(&self) -> &Area {
         self.area.as_ref().expect("it is there until this is dropped")
     }
 }
@@ -43,8 +42,8 @@ impl Drop for Turn<'_> {
         let Some(area) = self.area.take() else { return };
         let locked = self.areas.lock();
         // Who removes the area from here on takes the same lock before it lets go of its own handle.
-        area.shards.end(self.shard);
-        let last = Arc::into_inner(area);
+        area.0.shards.end(self.shard);
+        let last = area.0.into_inner();
         drop(locked);
         // The owners dropped theirs without removing the area. That takes the lock.
         drop(last);

@@ -17,11 +17,32 @@ use crate::os;
 use crate::sync::Ordering::Relaxed;
 use crate::units::PAGE;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 
 /// Writes a page to where the embedder keeps pages. Called with no lock held; it may call anything of the crate, also
 /// for this page. `Err` keeps the page.
 pub type Writeback = dyn Fn(&Area, u64, &[u8; PAGE]) -> std::result::Result<(), Refusal> + Send + Sync;
+
+/// A [`Writeback`] while it is called.
+type Offer<'a> = dyn Fn(&Area, u64, &[u8; PAGE]) -> std::result::Result<(), Refusal> + 'a;
+
+/// A writeback callback of C's, which takes no memory: a function and its context, and what calls it.
+#[derive(Clone, Copy)]
+pub struct Foreign {
+    pub caller: fn(&Self, &Area, u64, &[u8; PAGE]) -> std::result::Result<(), Refusal>,
+    pub function: *const (),
+    pub context: *mut (),
+}
+
+// SAFETY: the header says that the callback runs in whichever thread shrinks; its context is for C to guard.
+unsafe impl Send for Foreign {}
+// SAFETY: as above.
+unsafe impl Sync for Foreign {}
+
+impl Foreign {
+    fn call(&self, area: &Area, offset: u64, page: &[u8; PAGE]) -> std::result::Result<(), Refusal> {
+        (self.caller)(self, area, offset, page)
+    }
+}
 
 /// Why a page was not written back.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -185,34 +206,42 @@ impl AreaState {
         self.keep(claimed);
         call.count(|counts| refusal.count(counts));
     }
+}
 
+impl Area {
     /// Writes back up to `pages` pages by the backing that is set. How many went; and whether more may go.
-    pub(super) fn shrink(self: &Arc<Self>, pages: u64, backing: &Backing) -> Result<(u64, bool)> {
-        let call = self.begin()?;
-        if self.options.no_writeback {
+    pub(super) fn shrink_to(&self, pages: u64, backing: &Backing) -> Result<(u64, bool)> {
+        let area = &self.0;
+        let call = area.begin()?;
+        if area.options.no_writeback {
             return Ok((0, false));
         }
         match backing {
             Backing::None => Ok((0, false)),
-            Backing::Callback(callback) => Ok(self.shrink_by(&call, pages, callback.as_ref())),
-            Backing::File(file) => self.shrink_to_file(&call, pages, file),
+            Backing::Callback(callback) => {
+                Ok(self.shrink_by(&call, pages, &|area, offset, page| callback(area, offset, page)))
+            }
+            Backing::Foreign(callback) => {
+                Ok(self.shrink_by(&call, pages, &|area, offset, page| callback.call(area, offset, page)))
+            }
+            Backing::File(file) => area.shrink_to_file(&call, pages, file),
         }
     }
 
     // Its page is not for the stack of who writes to a file: that may be a signal handler's.
     #[inline(never)]
-    fn shrink_by(self: &Arc<Self>, call: &Call<'_>, pages: u64, callback: &Writeback) -> (u64, bool) {
-        let handle = Area(self.clone());
-        let mut sweep = Sweep::new(self, false);
+    fn shrink_by(&self, call: &Call<'_>, pages: u64, callback: &Offer<'_>) -> (u64, bool) {
+        let area = &self.0;
+        let mut sweep = Sweep::new(area, false);
         let mut page = AlignedPage([0; PAGE]);
         let (mut written, mut failures) = (0, 0);
         while written < pages && failures < MOST_FAILURES {
             let Some(claimed) = sweep.next(call, &mut page.0, Target::Own) else { return (written, false) };
-            match offer(callback, &handle, claimed.offset, &page.0) {
-                Ok(()) if self.written(call, claimed, PageWord::EMPTY) => written += 1,
+            match offer(callback, self, claimed.offset, &page.0) {
+                Ok(()) if area.written(call, claimed, PageWord::EMPTY) => written += 1,
                 Ok(()) => {}
                 Err(refusal) => {
-                    self.refused(call, claimed, refusal);
+                    area.refused(call, claimed, refusal);
                     failures += 1;
                     if refusal.ends_area() {
                         return (written, false);
@@ -225,7 +254,7 @@ impl AreaState {
 }
 
 /// Calls the callback. A panic in it counts as its failure.
-fn offer(callback: &Writeback, area: &Area, offset: u64, page: &[u8; PAGE]) -> std::result::Result<(), Refusal> {
+fn offer(callback: &Offer<'_>, area: &Area, offset: u64, page: &[u8; PAGE]) -> std::result::Result<(), Refusal> {
     #[cfg(debug_assertions)]
     crate::sync::ranks::assert_none();
     let _inside = InCallback::enter();
@@ -315,7 +344,7 @@ impl Area {
         if area.options.no_writeback {
             return Err(NO_WRITEBACK);
         }
-        match area.shrink(pages, &backing)?.0 {
+        match self.shrink_to(pages, &backing)?.0 {
             0 if pages == 0 => Ok(0),
             0 if area.limit.used() == 0 => Err(NOTHING),
             0 => Err(NOT_NOW),

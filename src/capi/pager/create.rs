@@ -37,10 +37,11 @@ export! {
         // SAFETY: the caller answers for what the options point to.
         let converted = unsafe { convert(&options) };
         let created = converted.and_then(|converted| Pager::new(options::name(name)?, &converted));
+        let created = created.and_then(PagerPointer::give);
         let known = options.known();
         // SAFETY: the caller answers for the room for the message.
         let created = created.inspect_err(|&e| unsafe { options::tell(known.message, known.message_size, e) })?;
-        pager.set(PagerPointer::give(created))
+        pager.set(created)
     }
 
     /// Brings all pages of all regions back to memory, whatever the limit says, and destroys the pager:

@@ -5,6 +5,7 @@ use super::zspager;
 use crate::capi::export::{Argument, Call, NULL, Output};
 use crate::capi::structs::fills_statistics;
 use crate::error::{Error, Result};
+use crate::heap;
 use crate::os::signals::Blocked;
 use crate::pager::{Duty, Pager, Removal};
 use std::ops::Deref;
@@ -20,8 +21,8 @@ pub struct PagerPointer(NonNull<zspager>);
 
 impl PagerPointer {
     /// The pointer for C, which holds the pager from now on.
-    pub fn give(rust: Pager) -> *mut zspager {
-        Box::into_raw(Box::new(zspager { rust, lent: AtomicUsize::new(0) }))
+    pub fn give(rust: Pager) -> Result<*mut zspager> {
+        heap::boxed(zspager { rust, lent: AtomicUsize::new(0) }).map(Box::into_raw)
     }
 
     /// Lends the calling thread, and counts it meanwhile.

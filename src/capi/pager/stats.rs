@@ -66,6 +66,6 @@ export! {
         length: *mut usize,
     ) -> c_int {
         // SAFETY: the caller has room for `size` bytes.
-        unsafe { put_text(buffer.room_for(size)?, size, &length, || pager.stats_json()) }
+        unsafe { put_text(buffer.room_for(size)?, size, &length, |text| pager.write_json(text)) }
     }
 }

@@ -28,11 +28,13 @@ export! {
     pub unsafe extern "C" fn zswap_create(options: *const zswap_options, zswap: *mut *mut zswap) -> c_int {
         let _whole = Uncancelled::new();
         // SAFETY: the caller answers for what the options point to.
-        let created = unsafe { convert(&options) }.and_then(|(name, converted)| Zswap::new(&name, &converted));
+        let converted = unsafe { convert(&options) };
+        let created = converted.and_then(|(name, converted)| Zswap::new(name, &converted));
+        let created = created.and_then(ZswapPointer::give);
         let known = options.known();
         // SAFETY: the caller answers for the room for the message.
         let created = created.inspect_err(|&e| unsafe { options::tell(known.message, known.message_size, e) })?;
-        zswap.set(ZswapPointer::give(created))
+        zswap.set(created)
     }
 
     /// Destroys a zswap, and gives its memory back. The context of zswap_set_writeback() is not used
@@ -69,7 +71,7 @@ export! {
     /// Errors:
     /// -EINVAL: zswap or area is NULL, pages is 0 or more than ZSWAP_MAX_AREA_PAGES, or an option is
     ///     wrong.
-    /// -ENOMEM: the system gives no addresses.
+    /// -ENOMEM: the system gives no addresses, or malloc() no memory.
     /// -EPERM: this process is a forked child that did not get the pool.
     ///
     /// Threads: any. Callbacks: allowed.

@@ -29,13 +29,13 @@ pub fn codec(codec: u32, level: i32) -> Result<Codec> {
 ///
 /// # Safety
 /// Name and pool options are NULL or as the header says, and the memory that they supply is the zswap's alone.
-pub unsafe fn convert(received: &Received<zswap_options>) -> Result<(String, ZswapOptions)> {
+pub unsafe fn convert(received: &Received<zswap_options>) -> Result<(&str, ZswapOptions)> {
     // SAFETY: the caller vouches for the pool's options.
     let converted = unsafe { convert_unnamed(received) }?;
     let name = received.all()?.name;
     // SAFETY: the caller vouches for the name.
     let name = if name.is_null() { c"zswap" } else { unsafe { CStr::from_ptr(name) } };
-    Ok((options::name(name)?.to_owned(), converted))
+    Ok((options::name(name)?, converted))
 }
 
 /// The options without the name, whatever that is.

@@ -5,12 +5,12 @@ use crate::capi::export::{Argument, Call, NULL, Output, Plain, any_value_will_do
 use crate::capi::structs::{Bytes, fills_statistics};
 use crate::capi::{zswap, zswap_area};
 use crate::error::{Error, Result};
+use crate::heap::{self, Counted};
 use crate::zswap::{Area, Claim, Zswap};
 use std::ffi::{c_char, c_int, c_void};
 use std::mem::ManuallyDrop;
 use std::ops::Deref;
 use std::ptr::NonNull;
-use std::sync::Arc;
 
 any_value_will_do!(i32, zswap_writeback_fn);
 fills_statistics!(zswap_stats, zswap_area_stats);
@@ -31,8 +31,8 @@ pub struct ZswapPointer(NonNull<zswap>);
 
 impl ZswapPointer {
     /// The pointer for C, which holds the zswap from now on.
-    pub fn give(rust: Zswap) -> *mut zswap {
-        Box::into_raw(Box::new(zswap { rust }))
+    pub fn give(rust: Zswap) -> Result<*mut zswap> {
+        heap::boxed(zswap { rust }).map(Box::into_raw)
     }
 
     /// Destroys it.
@@ -68,12 +68,12 @@ pub struct AreaPointer(ManuallyDrop<Area>);
 impl AreaPointer {
     /// The pointer for C, which holds the area from now on.
     pub fn give(area: Area) -> *mut zswap_area {
-        Arc::into_raw(area.0).cast_mut().cast()
+        area.0.into_raw().as_ptr().cast()
     }
 
     /// The pointer that C has of an area that it holds.
     pub fn of(area: &Area) -> *mut zswap_area {
-        Arc::as_ptr(&area.0).cast_mut().cast()
+        area.0.as_raw().as_ptr().cast()
     }
 
     /// C holds it no more.
@@ -97,7 +97,7 @@ impl<'call> Argument<'call> for *mut zswap_area {
         let pointer = NonNull::new(self).ok_or(NULL)?;
         // SAFETY: the caller passed one that came from `AreaPointer::give` and is held still. Nothing is counted here,
         // and nothing is dropped, unless by `let_go`.
-        Ok(AreaPointer(ManuallyDrop::new(Area(unsafe { Arc::from_raw(pointer.as_ptr().cast()) }))))
+        Ok(AreaPointer(ManuallyDrop::new(Area(unsafe { Counted::from_raw(pointer.cast()) }))))
     }
 }
 

@@ -5,7 +5,11 @@ use crate::capi::export::{Out, export};
 use crate::capi::structs::zs_pool_stats;
 use crate::capi::{zswap, zswap_area};
 use crate::error::{Error, Result};
+use crate::json::Text;
 use std::ffi::{c_char, c_int};
+use std::mem::MaybeUninit;
+use std::ptr::NonNull;
+use std::slice;
 
 export! {
     /// Fills *stats, whose struct_size the caller set. Fields that only a newer library knows become 0.
@@ -58,7 +62,9 @@ export! {
     ///     figures grow.
     /// -EPERM: this process is a forked child that did not get the pool.
     ///
-    /// Threads: any; stops the counting of all areas for a moment. Callbacks: allowed.
+    /// Threads: any, one at a time: others that ask for statistics of the zswap, or compact it, wait. So
+    /// a thread that brings a missing page of `buffer`, as under a userfaultfd, must do neither. Stops
+    /// the counting of all areas for a moment. Callbacks: allowed.
     #[unsafe(no_mangle)]
     pub unsafe extern "C" fn zswap_stats_json(
         zswap: *mut zswap,
@@ -67,11 +73,11 @@ export! {
         length: *mut usize,
     ) -> c_int {
         // SAFETY: the caller has room for `size` bytes.
-        unsafe { put_text(buffer.room_for(size)?, size, &length, || zswap.stats_json()) }
+        unsafe { put_text(buffer.room_for(size)?, size, &length, |text| text.put(&zswap.listed()?)) }
     }
 }
 
-/// Tells a text's length, and puts it where it is wanted if it fits.
+/// Puts a text where it is wanted, if it fits, and tells its length.
 ///
 /// # Safety
 /// `size` bytes can be written at `buffer`.
@@ -79,18 +85,20 @@ pub unsafe fn put_text(
     buffer: *mut u8,
     size: usize,
     length: &Out<usize>,
-    text: impl FnOnce() -> Result<String>,
+    write: impl FnOnce(&mut Text<'_>) -> Result<()>,
 ) -> Result<()> {
     const TOO_SMALL: Error = Error::NoSpace(&"the buffer is too small for the statistics");
-    let text = text()?;
-    length.set(text.len())?;
-    let written = if text.len() < size { text.len() } else { 0 };
-    if size > 0 {
-        // SAFETY: the caller vouches for `size` bytes, and `written` are fewer.
-        unsafe {
-            std::ptr::copy_nonoverlapping(text.as_ptr(), buffer, written);
-            buffer.add(written).write(0);
-        }
+    let bytes: *mut MaybeUninit<u8> = if size == 0 { NonNull::dangling().as_ptr() } else { buffer.cast() };
+    // SAFETY: the caller vouches for `size` bytes.
+    let room = unsafe { slice::from_raw_parts_mut(bytes, size) };
+    let mut text = Text::new(room);
+    write(&mut text)?;
+    let written = text.length();
+    length.set(written)?;
+    // The NUL has to fit as well. Of what is too long nothing stays.
+    let end = if written < size { written } else { 0 };
+    if let Some(nul) = room.get_mut(end) {
+        nul.write(0);
     }
-    if text.len() < size { Ok(()) } else { Err(TOO_SMALL) }
+    if written < size { Ok(()) } else { Err(TOO_SMALL) }
 }

@@ -6,12 +6,11 @@ use crate::capi::export::export;
 use crate::capi::{zswap, zswap_area};
 use crate::error::Error;
 use crate::os::{self, Uncancelled, errno};
-use crate::zswap::{Area, Claim, Refusal, Writeback};
+use crate::zswap::{Area, Claim, Foreign, Refusal};
 use std::ffi::{c_int, c_void};
 use std::os::fd::{AsFd, OwnedFd};
 use std::ptr::NonNull;
 use std::slice;
-use std::sync::Arc;
 
 export! {
     /// Sets the callback that zswap_shrink() and zswap_shrink_area() write pages back with, and its
@@ -33,12 +32,10 @@ export! {
         context: *mut c_void,
     ) -> c_int {
         let callback = writeback.map(|function| {
-            let callback = Callback { function, context: context.into_pointer().cast() };
-            Arc::new(move |area: &Area, offset: u64, page: &[u8; ZSWAP_PAGE_SIZE]| callback.call(area, offset, page))
-                as Arc<Writeback>
+            Foreign { caller: call, function: function as *const (), context: context.into_pointer().cast() }
         });
         let _whole = Uncancelled::new();
-        zswap.set_writeback(callback)
+        zswap.set_foreign_writeback(callback)
     }
 
     /// Lets the library itself write pages back, to the first `bytes` bytes of a regular file or a block
@@ -257,20 +254,11 @@ fn outcome(result: c_int) -> Result<(), Refusal> {
     })
 }
 
-/// A callback of C's, with what it is called with.
-struct Callback {
-    function: unsafe extern "C" fn(*mut c_void, *mut zswap_area, u64, *const c_void) -> c_int,
-    context: *mut c_void,
-}
-
-// SAFETY: the header says that the callback runs in the thread of who shrinks; its context is for C to guard.
-unsafe impl Send for Callback {}
-// SAFETY: as above.
-unsafe impl Sync for Callback {}
-
-impl Callback {
-    fn call(&self, area: &Area, offset: u64, page: &[u8; ZSWAP_PAGE_SIZE]) -> Result<(), Refusal> {
-        // SAFETY: the function and its context are as the caller set them; C holds the area, for a call on it runs.
-        outcome(unsafe { (self.function)(self.context, AreaPointer::of(area), offset, page.as_ptr().cast()) })
-    }
+/// Calls a callback that [`zswap_set_writeback`] was given.
+fn call(set: &Foreign, area: &Area, offset: u64, page: &[u8; ZSWAP_PAGE_SIZE]) -> Result<(), Refusal> {
+    // SAFETY: the pointer is of a function of this type, and none of them is null.
+    let function = unsafe { std::mem::transmute::<*const (), zswap_writeback_fn>(set.function) };
+    let Some(function) = function else { return Err(Refusal::Again) };
+    // SAFETY: the function and its context are as the caller set them; C holds the area, for a call on it runs.
+    outcome(unsafe { function(set.context.cast(), AreaPointer::of(area), offset, page.as_ptr().cast()) })
 }

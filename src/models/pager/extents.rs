@@ -10,7 +10,7 @@ fn extent(from: usize, to: usize, region: usize, first: u64) -> Extent {
 
 /// Two regions' worth of room; one extent.
 fn one() -> Extents {
-    let table = Extents::new(2);
+    let table = Extents::new(2).unwrap();
     table.add(extent(10, 20, 1, 0)).unwrap();
     table
 }

@@ -24,7 +24,7 @@ struct Scene {
 }
 
 fn empty() -> Scene {
-    let extents = Extents::new(1);
+    let extents = Extents::new(1).unwrap();
     extents.add(Extent { start: AT, end: AT + PAGE, region: REGION, first: 0 }).unwrap();
     Scene {
         extents,

@@ -32,7 +32,7 @@ fn no_shrink_has_a_handle_of_an_area_that_was_removed() {
             while let Err(error) = area.remove() {
                 assert!(matches!(error, Error::Busy(_)) && begun.elapsed() < WATCHDOG, "{error}");
             }
-            assert_eq!(Arc::strong_count(&area.0), 1, "a shrink would be the one to free the area");
+            assert_eq!(area.0.strong_count(), 1, "a shrink would be the one to free the area");
         }
     });
     assert_eq!(zswap.area_count(), 1);

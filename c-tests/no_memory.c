@@ -1,0 +1,425 @@
+/* Every function where malloc fails: at its first call, at its second, and so on, from there on for good. None may end
+   the process, nothing may be lost, and what fails says so and has changed nothing.
+
+   Each attempt is made in a forked child, so that it begins with the same state. The children get the pools, which are
+   in anonymous memory. */
+#define _GNU_SOURCE
+#include "pages.h"
+#include <dlfcn.h>
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+enum { STORED = 300, ROOM = 1 << 16 };
+
+/* The call of malloc from which on all fail, 0 for none; and how many there were. */
+static int failing_from, calls;
+
+void *__libc_malloc(size_t size);
+void *__libc_calloc(size_t count, size_t size);
+void *__libc_realloc(void *old, size_t size);
+void *__libc_memalign(size_t alignment, size_t size);
+
+static int fails(void)
+{
+    return failing_from != 0 && ++calls >= failing_from;
+}
+
+void *malloc(size_t size)
+{
+    return fails() ? NULL : __libc_malloc(size);
+}
+
+void *calloc(size_t count, size_t size)
+{
+    return fails() ? NULL : __libc_calloc(count, size);
+}
+
+void *realloc(void *old, size_t size)
+{
+    return fails() ? NULL : __libc_realloc(old, size);
+}
+
+void *aligned_alloc(size_t alignment, size_t size)
+{
+    return fails() ? NULL : __libc_memalign(alignment, size);
+}
+
+int posix_memalign(void **new, size_t alignment, size_t size)
+{
+    void *memory = fails() ? NULL : __libc_memalign(alignment, size);
+    if (memory == NULL)
+        return ENOMEM;
+    *new = memory;
+    return 0;
+}
+
+static struct zs_pool *pool;
+static zs_handle_t object;
+static struct zswap *zswap;
+static struct zswap_area *area, *spare;
+static int file;
+static unsigned char page[PAGE], pages[8 * PAGE];
+static char text[ROOM];
+
+static int keeps(void *context, struct zswap_area *of, uint64_t offset, const void *bytes)
+{
+    (void)context, (void)of, (void)offset, (void)bytes;
+    return -EAGAIN;
+}
+
+static int frees(void *context, struct zs_pool *of, zs_handle_t handle)
+{
+    (void)context;
+    return zs_free(of, handle);
+}
+
+static int create_pool(void)
+{
+    struct zs_pool *new = NULL;
+    int result = zs_create_pool("new", NULL, &new);
+    return result != 0 ? result : zs_destroy_pool(new);
+}
+
+static int create_pool_in_a_file(void)
+{
+    char message[200] = "";
+    struct zs_pool_options options = {.struct_size = sizeof options, .backing = ZS_BACKING_MEMFD,
+                                      .message = message, .message_size = sizeof message};
+    struct zs_pool *new = NULL;
+    int result = zs_create_pool("new", &options, &new);
+    CHECK(result == 0 || message[0] != 0);
+    return result != 0 ? result : zs_destroy_pool(new);
+}
+
+static int create_pool_in_supplied_memory(void)
+{
+    static _Alignas(4096) unsigned char memory[4 << 20];
+    struct zs_pool_options options = {.struct_size = sizeof options, .backing = ZS_BACKING_MEMORY, .memory = memory,
+                                      .memory_bytes = sizeof memory};
+    struct zs_pool *new = NULL;
+    int result = zs_create_pool("new", &options, &new);
+    return result != 0 ? result : zs_destroy_pool(new);
+}
+
+static int set_evict(void)
+{
+    return zs_set_evict(pool, frees, NULL);
+}
+
+static int shrink_pool(void)
+{
+    uint64_t freed = 0;
+    int result = zs_set_evict(pool, frees, NULL);
+    return result != 0 ? result : zs_shrink(pool, 2, &freed);
+}
+
+static int use_objects(void)
+{
+    zs_handle_t handle = 0;
+    void *at = NULL;
+    for (size_t size = 16; size <= ZS_MAX_ALLOC_SIZE; size += 100) {
+        OK(zs_malloc_mapped(pool, size, &handle, &at));
+        OK(zs_unmap_object(pool, handle));
+        OK(zs_free(pool, handle));
+    }
+    return 0;
+}
+
+static int compact_pool(void)
+{
+    uint64_t freed = 0;
+    return zs_compact(pool, NULL, &freed);
+}
+
+static int pool_stats(void)
+{
+    struct zs_pool_stats stats = {.struct_size = sizeof stats};
+    return zs_pool_stats(pool, &stats);
+}
+
+static int create_zswap_with(uint32_t codec)
+{
+    struct zswap_options options = {.struct_size = sizeof options, .codec = codec};
+    struct zswap *new = NULL;
+    int result = zswap_create(&options, &new);
+    return result != 0 ? result : zswap_destroy(new);
+}
+
+static int create_zswap(void)
+{
+    return create_zswap_with(ZSWAP_CODEC_LZ4);
+}
+
+static int create_zswap_zstd(void)
+{
+    return create_zswap_with(ZSWAP_CODEC_ZSTD);
+}
+
+static int add_area(void)
+{
+    struct zswap_area *new = NULL;
+    int result = zswap_add_area(zswap, 1000, NULL, &new);
+    return result != 0 ? result : zswap_remove_area(new);
+}
+
+static int remove_area(void)
+{
+    return zswap_remove_area(spare);
+}
+
+static int store(void)
+{
+    return zswap_store(area, STORED, page);
+}
+
+static int store_pages(void)
+{
+    return zswap_store_pages(area, STORED, pages, 8);
+}
+
+static int load(void)
+{
+    return zswap_load(area, 1, page, 0);
+}
+
+static int load_pages(void)
+{
+    return zswap_load_pages(area, 1, pages, 8, 0, NULL);
+}
+
+static int invalidate(void)
+{
+    return zswap_invalidate(area, 0, STORED, 0);
+}
+
+static int set_codec(void)
+{
+    return zswap_set_codec(zswap, ZSWAP_CODEC_ZSTD, 5);
+}
+
+static int recompress(void)
+{
+    uint64_t done = 0;
+    return zswap_recompress(area, 10, ZSWAP_CODEC_ZSTD, 3, &done);
+}
+
+static int set_writeback(void)
+{
+    return zswap_set_writeback(zswap, keeps, NULL);
+}
+
+static int set_file(void)
+{
+    return zswap_set_backing_file(zswap, file, 1 << 20);
+}
+
+static int shrink(void)
+{
+    uint64_t written = 0;
+    return zswap_shrink(zswap, 5, &written);
+}
+
+static int shrink_area(void)
+{
+    uint64_t written = 0;
+    return zswap_shrink_area(area, 5, &written);
+}
+
+static int writeback(void)
+{
+    struct zswap_claim claims[8];
+    size_t count = 0;
+    OK(zswap_writeback_begin(area, 8, claims, pages, &count));
+    CHECK(count > 0);
+    for (size_t at = 0; at < count; at++)
+        OK(zswap_writeback_end(area, &claims[at], 0, NULL));
+    return 0;
+}
+
+static int compact(void)
+{
+    uint64_t freed = 0;
+    return zswap_compact(zswap, NULL, &freed);
+}
+
+static int reclaimable(void)
+{
+    uint64_t count = 0;
+    int result = zswap_reclaimable_pages(zswap, &count);
+    CHECK(result != 0 || count > 0);
+    return result;
+}
+
+static int stats(void)
+{
+    struct zswap_stats of = {.struct_size = sizeof of};
+    int result = zswap_stats(zswap, &of);
+    CHECK(result != 0 || (of.areas == 2 && of.counts.stores == STORED));
+    return result;
+}
+
+static int area_stats(void)
+{
+    struct zswap_area_stats of = {.struct_size = sizeof of};
+    return zswap_area_stats(area, &of);
+}
+
+static int json(void)
+{
+    size_t length = 0;
+    int result = zswap_stats_json(zswap, text, ROOM, &length);
+    CHECK(result != 0 || strlen(text) == length);
+    return result;
+}
+
+static int limits(void)
+{
+    OK(zswap_set_limit(zswap, 64 * MIB));
+    return zswap_area_set_limit(area, 32 * MIB);
+}
+
+static int destroy_pool(void)
+{
+    return zs_destroy_pool(pool);
+}
+
+static int destroy_zswap(void)
+{
+    OK(zswap_remove_area(area));
+    OK(zswap_remove_area(spare));
+    return zswap_destroy(zswap);
+}
+
+/* Whether a function may fail for want of memory. The others have to work. */
+enum kind { MAY_FAIL, HAS_TO_WORK };
+
+static const struct {
+    const char *name;
+    int (*call)(void);
+    enum kind kind;
+} functions[] = {
+    {"zs_create_pool", create_pool, MAY_FAIL},
+    {"zs_create_pool, in a memory file", create_pool_in_a_file, MAY_FAIL},
+    {"zs_create_pool, in supplied memory", create_pool_in_supplied_memory, MAY_FAIL},
+    {"zs_set_evict", set_evict, HAS_TO_WORK},
+    {"zs_malloc_mapped, zs_free", use_objects, HAS_TO_WORK},
+    {"zs_compact", compact_pool, HAS_TO_WORK},
+    {"zs_shrink", shrink_pool, HAS_TO_WORK},
+    {"zs_pool_stats", pool_stats, HAS_TO_WORK},
+    {"zs_destroy_pool", destroy_pool, HAS_TO_WORK},
+    {"zswap_create", create_zswap, MAY_FAIL},
+    {"zswap_create, Zstandard", create_zswap_zstd, MAY_FAIL},
+    {"zswap_add_area", add_area, MAY_FAIL},
+    {"zswap_remove_area", remove_area, HAS_TO_WORK},
+    {"zswap_store", store, HAS_TO_WORK},
+    {"zswap_store_pages", store_pages, HAS_TO_WORK},
+    {"zswap_load", load, HAS_TO_WORK},
+    {"zswap_load_pages", load_pages, HAS_TO_WORK},
+    {"zswap_invalidate", invalidate, HAS_TO_WORK},
+    {"zswap_set_codec, Zstandard", set_codec, MAY_FAIL},
+    {"zswap_recompress", recompress, MAY_FAIL},
+    {"zswap_set_writeback", set_writeback, HAS_TO_WORK},
+    {"zswap_set_backing_file", set_file, MAY_FAIL},
+    {"zswap_shrink", shrink, HAS_TO_WORK},
+    {"zswap_shrink_area", shrink_area, HAS_TO_WORK},
+    {"zswap_writeback_begin, _end", writeback, HAS_TO_WORK},
+    {"zswap_compact", compact, HAS_TO_WORK},
+    {"zswap_reclaimable_pages", reclaimable, HAS_TO_WORK},
+    {"zswap_stats", stats, HAS_TO_WORK},
+    {"zswap_area_stats", area_stats, HAS_TO_WORK},
+    {"zswap_stats_json", json, HAS_TO_WORK},
+    {"zswap_set_limit", limits, HAS_TO_WORK},
+    {"zswap_destroy", destroy_zswap, HAS_TO_WORK},
+};
+
+/* What an attempt tells its parent. */
+struct outcome {
+    int result;
+    int calls;
+};
+
+/* Every page that is stored is as it was. */
+static void check_pages(void)
+{
+    unsigned char want[PAGE], got[PAGE];
+    for (uint64_t at = 0; at < STORED; at++) {
+        text_page(want, at);
+        OK(zswap_load(area, at, got, 0));
+        CHECK(memcmp(want, got, PAGE) == 0);
+    }
+    check_object(pool, object, 100, 7);
+}
+
+static struct outcome attempt(int (*call)(void), int from, int checked)
+{
+    int ends[2];
+    CHECK(pipe(ends) == 0);
+    pid_t child = fork();
+    CHECK(child >= 0);
+    if (child == 0) {
+        calls = 0;
+        failing_from = from;
+        int result = call();
+        failing_from = 0;
+        struct outcome outcome = {result, calls};
+        /* What failed left everything as it was. */
+        if (result != 0 && checked)
+            check_pages();
+        CHECK(write(ends[1], &outcome, sizeof outcome) == sizeof outcome);
+        _exit(0);
+    }
+    struct outcome outcome;
+    close(ends[1]);
+    CHECK(read(ends[0], &outcome, sizeof outcome) == sizeof outcome);
+    close(ends[0]);
+    int status = 0;
+    CHECK(waitpid(child, &status, 0) == child && WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    return outcome;
+}
+
+/* Fails each call of malloc in turn, until there is none left to fail. */
+static void fail_each(const char *name, int (*call)(void), enum kind kind)
+{
+    int from = 1;
+    for (;; from++) {
+        fprintf(stderr, "%s, from call %d of malloc on\n", name, from);
+        struct outcome outcome = attempt(call, from, kind == MAY_FAIL);
+        if (outcome.calls < from)
+            break;
+        RESULT(outcome.result, kind == MAY_FAIL ? -ENOMEM : 0);
+    }
+    printf("%-36s %2d calls of malloc, %s\n", name, from - 1, kind == MAY_FAIL ? "each -ENOMEM" : "works without");
+}
+
+int main(void)
+{
+    OK(zs_create_pool("objects", NULL, &pool));
+    OK(zs_set_evict(pool, frees, NULL));
+    object = object_with(pool, 100, 7);
+    for (uint64_t at = 0; at < STORED; at++)
+        object_with(pool, 1000, at);
+    OK(zswap_create(NULL, &zswap));
+    OK(zswap_add_area(zswap, 1000, NULL, &area));
+    OK(zswap_add_area(zswap, 1000, NULL, &spare));
+    for (uint64_t at = 0; at < STORED; at++) {
+        text_page(page, at);
+        OK(zswap_store(area, at, page));
+    }
+    file = memfd_create("backing", 0);
+    CHECK(file >= 0);
+    /* The shrinks have somewhere to write to; the pages are loaded from there as well. */
+    OK(zswap_set_backing_file(zswap, file, 4 * MIB));
+    uint64_t count = 0;
+    OK(zswap_reclaimable_pages(zswap, &count));
+    for (size_t at = 0; at < sizeof functions / sizeof *functions; at++)
+        if (functions[at].call != writeback && functions[at].call != set_file && functions[at].call != set_writeback)
+            fail_each(functions[at].name, functions[at].call, functions[at].kind);
+    /* Without a page on it the file can be replaced. */
+    OK(zswap_set_backing_file(zswap, -1, 0));
+    for (size_t at = 0; at < sizeof functions / sizeof *functions; at++)
+        if (functions[at].call == writeback || functions[at].call == set_file || functions[at].call == set_writeback)
+            fail_each(functions[at].name, functions[at].call, functions[at].kind);
+    return 0;
+}

@@ -1,0 +1,237 @@
+//! Memory of the global allocator, where a lack of it is an error and does not end the process.
+//!
+//! `Box::new`, `Vec::push` and `Arc::new` abort the program when malloc fails. What the library allocates it allocates
+//! here, but for what a program hands over that it has allocated itself.
+
+use crate::error::{Error, Result};
+use crate::sync::{AtomicU64, Ordering};
+use std::alloc::{Layout, alloc};
+use std::mem::ManuallyDrop;
+use std::ops::Deref;
+use std::ptr::NonNull;
+
+/// malloc failed.
+pub const NO_MEMORY: Error =
+    Error::NoMemory(&"malloc has no memory for the library's tables: free some, or raise RLIMIT_AS or RLIMIT_DATA");
+
+/// `Box::new`.
+pub fn boxed<T>(value: T) -> Result<Box<T>> {
+    const { assert!(size_of::<T>() > 0) };
+    // SAFETY: the layout is not of size zero.
+    let at = unsafe { alloc(Layout::new::<T>()) }.cast::<T>();
+    let at = NonNull::new(at).ok_or(NO_MEMORY)?;
+    // SAFETY: the memory is new, has the layout of a T, and came from the allocator that the Box gives it back to.
+    unsafe {
+        at.write(value);
+        Ok(Box::from_raw(at.as_ptr()))
+    }
+}
+
+/// A slice of `count` elements, each made from its index.
+pub fn slice<T>(count: usize, make: impl FnMut(usize) -> Result<T>) -> Result<Box<[T]>> {
+    let mut elements = with_capacity(count)?;
+    for element in (0..count).map(make) {
+        elements.push(element?);
+    }
+    Ok(elements.into_boxed_slice())
+}
+
+/// A vector with room for `count` elements.
+pub fn with_capacity<T>(count: usize) -> Result<Vec<T>> {
+    let mut elements = Vec::new();
+    elements.try_reserve_exact(count).map_err(|_| NO_MEMORY)?;
+    Ok(elements)
+}
+
+/// `Vec::push`.
+pub fn push<T>(elements: &mut Vec<T>, element: T) -> Result<()> {
+    elements.try_reserve(1).map_err(|_| NO_MEMORY)?;
+    elements.push(element);
+    Ok(())
+}
+
+/// `std::sync::Arc` with a constructor that can fail. The value goes with the last `Counted`.
+pub struct Counted<T>(NonNull<Inner<T>>);
+
+/// `std::sync::Weak`: keeps the memory of the value, and not the value.
+pub struct Weak<T>(NonNull<Inner<T>>);
+
+struct Inner<T> {
+    /// How many `Counted`s there are.
+    strong: AtomicU64,
+    /// How many `Weak`s there are, and one for all `Counted`s together.
+    weak: AtomicU64,
+    /// Shows the models who uses the memory, and who frees it.
+    #[cfg(loom)]
+    memory: crate::sync::Cell<()>,
+    value: ManuallyDrop<T>,
+}
+
+// SAFETY: as for `Arc`: the value is shared between threads, and dropped in any of them.
+unsafe impl<T: Send + Sync> Send for Counted<T> {}
+// SAFETY: as above.
+unsafe impl<T: Send + Sync> Sync for Counted<T> {}
+// SAFETY: as above; a `Weak` can become a `Counted`.
+unsafe impl<T: Send + Sync> Send for Weak<T> {}
+// SAFETY: as above.
+unsafe impl<T: Send + Sync> Sync for Weak<T> {}
+
+impl<T> Counted<T> {
+    /// The first one.
+    ///
+    /// # Errors
+    /// [`NO_MEMORY`].
+    pub fn new(value: T) -> Result<Self> {
+        let inner = boxed(Inner {
+            strong: AtomicU64::new(1),
+            weak: AtomicU64::new(1),
+            #[cfg(loom)]
+            memory: crate::sync::Cell::new(()),
+            value: ManuallyDrop::new(value),
+        })?;
+        // SAFETY: a Box is not null.
+        Ok(Self(unsafe { NonNull::new_unchecked(Box::into_raw(inner)) }))
+    }
+
+    fn inner(&self) -> &Inner<T> {
+        // SAFETY: the memory stays while there is a `Counted`, and is only shared meanwhile.
+        unsafe { self.0.as_ref() }
+    }
+
+    /// A `Weak` for the value.
+    pub fn downgrade(&self) -> Weak<T> {
+        // Relaxed: this `Counted` keeps the memory.
+        self.inner().weak.fetch_add(1, Ordering::Relaxed);
+        Weak(self.0)
+    }
+
+    /// The value, if this is the last `Counted`.
+    pub fn into_inner(self) -> Option<T> {
+        let this = ManuallyDrop::new(self);
+        // Release pairs with the Acquire below: what was done with the value is seen by whoever takes it.
+        if this.inner().strong.fetch_sub(1, Ordering::Release) > 1 {
+            return None;
+        }
+        // Acquire pairs with the Release of every other `into_inner`. A load, not a fence: ThreadSanitizer knows none.
+        this.inner().strong.load(Ordering::Acquire);
+        // SAFETY: this was the last `Counted`, so that nobody else refers to the value, nor ever takes it again. The
+        // `Weak` that is made here is the one of all `Counted`s.
+        let (value, _memory) = unsafe { (ManuallyDrop::take(&mut (*this.0.as_ptr()).value), Weak(this.0)) };
+        Some(value)
+    }
+
+    /// How many `Counted`s there were just now.
+    pub fn strong_count(&self) -> u64 {
+        // Acquire pairs with the Release in `into_inner`: whoever sees 1 sees what the others did.
+        self.inner().strong.load(Ordering::Acquire)
+    }
+
+    /// A pointer for C, to be given to [`Counted::from_raw`] once.
+    pub fn into_raw(self) -> NonNull<()> {
+        ManuallyDrop::new(self).0.cast()
+    }
+
+    /// The pointer that [`Counted::into_raw`] would give.
+    pub fn as_raw(&self) -> NonNull<()> {
+        self.0.cast()
+    }
+
+    /// The `Counted` that a pointer is of.
+    ///
+    /// # Safety
+    /// The pointer came from [`Counted::into_raw`] of this type. What comes from here is dropped once for it.
+    pub unsafe fn from_raw(pointer: NonNull<()>) -> Self {
+        Self(pointer.cast())
+    }
+}
+
+impl<T> Clone for Counted<T> {
+    fn clone(&self) -> Self {
+        // Relaxed: this `Counted` keeps the value. 2^64 of them can't be.
+        self.inner().strong.fetch_add(1, Ordering::Relaxed);
+        Self(self.0)
+    }
+}
+
+impl<T> Deref for Counted<T> {
+    type Target = T;
+
+    #[inline]
+    fn deref(&self) -> &T {
+        &self.inner().value
+    }
+}
+
+impl<T> Drop for Counted<T> {
+    fn drop(&mut self) {
+        drop(Self(self.0).into_inner());
+    }
+}
+
+impl<T> Weak<T> {
+    /// A `Counted`, if one is left.
+    pub fn upgrade(&self) -> Option<Counted<T>> {
+        // SAFETY: the memory stays while there is a `Weak`. This refers to the count alone, for another thread may be
+        // taking the value.
+        let strong = unsafe { &(*self.0.as_ptr()).strong };
+        let more = |count: u64| (count > 0).then(|| count + 1);
+        // Relaxed: whoever gave this thread the `Weak` gave it the value as well.
+        let counted = strong.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
+        counted.ok().map(|_| Counted(self.0))
+    }
+}
+
+impl<T> Drop for Weak<T> {
+    fn drop(&mut self) {
+        // SAFETY: as in `upgrade`.
+        let weak = unsafe { &(*self.0.as_ptr()).weak };
+        // SAFETY: as above.
+        #[cfg(loom)]
+        unsafe { &(*self.0.as_ptr()).memory }.with(|_| {});
+        // Release pairs with the Acquire below: whoever frees the memory comes after all who used it.
+        if weak.fetch_sub(1, Ordering::Release) > 1 {
+            return;
+        }
+        // Acquire pairs with the Release of every other `Weak` that went.
+        weak.load(Ordering::Acquire);
+        // SAFETY: as above.
+        #[cfg(loom)]
+        unsafe { &(*self.0.as_ptr()).memory }.with_mut(|_| {});
+        // SAFETY: it came from a Box in `Counted::new`, and this was the last that knew of it. The value, in a
+        // `ManuallyDrop`, was taken when the last `Counted` went.
+        drop(unsafe { Box::from_raw(self.0.as_ptr()) });
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use std::rc::Rc;
+
+    #[test]
+    fn value_goes_with_the_last_counted_and_memory_with_the_last_weak() {
+        let value = Rc::new(());
+        let first = Counted::new(value.clone()).unwrap();
+        let weak = first.downgrade();
+        let second = first.clone();
+        assert_eq!((first.strong_count(), Rc::strong_count(&value)), (2, 2));
+        drop(first);
+        let third = weak.upgrade().unwrap();
+        assert!(second.into_inner().is_none());
+        assert_eq!(Rc::strong_count(&value), 2);
+        // SAFETY: the pointer is of the same type, and is used once.
+        let third = unsafe { Counted::<Rc<()>>::from_raw(third.into_raw()) };
+        assert!(Rc::ptr_eq(&third, &value));
+        assert!(third.into_inner().is_some_and(|last| Rc::ptr_eq(&last, &value)));
+        assert_eq!(Rc::strong_count(&value), 1);
+        assert!(weak.upgrade().is_none());
+    }
+
+    #[test]
+    fn slice_is_made_in_order_and_ends_at_the_first_error() {
+        assert_eq!(*slice(3, |at| Ok(at * 2)).unwrap(), [0, 2, 4]);
+        let made = slice(9, |at| if at < 3 { Ok(at) } else { Err(NO_MEMORY) });
+        assert_eq!(made, Err(NO_MEMORY));
+        assert_eq!(with_capacity::<u64>(usize::MAX / 8), Err(NO_MEMORY));
+    }
+}
