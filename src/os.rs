@@ -126,7 +126,6 @@ pub enum Advice {
     /// Children do not get it.
     DontFork,
     /// Children get it again.
-    #[cfg(feature = "uffd")]
     Fork,
     /// Back it by huge pages where it is touched.
     Huge,
@@ -250,7 +249,8 @@ impl Os {
         // SAFETY: a new mapping at an address that the system chooses.
         let raw = unsafe { libc::mmap(ptr::null_mut(), room, libc::PROT_NONE, flags, -1, 0) };
         if raw == libc::MAP_FAILED {
-            return Err(last_errno());
+            // EAGAIN: the process locks what it maps, and RLIMIT_MEMLOCK is met. A later call will not do better.
+            return Err(Errno(if last_errno().0 == libc::EAGAIN { libc::ENOMEM } else { last_errno().0 }));
         }
         let slack = raw.cast::<u8>().align_offset(align);
         // SAFETY: `slack` < `align`, and the mapping is `align` longer than what is asked for.
@@ -265,13 +265,29 @@ impl Os {
         checked(unsafe { libc::mprotect(at.cast(), bytes, libc::PROT_READ | libc::PROT_WRITE) })
     }
 
+    /// Lets pages of a range that is not committed yet come when they are touched, in a process that locks what it maps
+    /// (`mlockall`) as well: there a commit would bring all of them.
+    pub fn unlock(&self, at: *mut u8, bytes: usize) {
+        // SAFETY: no memory changes. A refusal costs memory, and nothing else.
+        unsafe { libc::munlock(at.cast(), bytes) };
+    }
+
+    /// Makes the size of a memory file final: whoever has its descriptor can't take memory away that is in use.
+    pub fn seal_size(&self, fd: &OwnedFd) -> Result<()> {
+        let seals = libc::F_SEAL_SHRINK | libc::F_SEAL_GROW | libc::F_SEAL_SEAL;
+        // SAFETY: a call on a descriptor of our own.
+        match unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_ADD_SEALS, seals) } {
+            0 => Ok(()),
+            _ => Err(last_errno()),
+        }
+    }
+
     /// Gives advice; whoever asks decides whether a refusal matters.
     pub fn advise(&self, at: *mut u8, bytes: usize, advice: Advice) -> Result<()> {
         self.may(Call::Advise)?;
         let advice = match advice {
             Advice::DontDump => libc::MADV_DONTDUMP,
             Advice::DontFork => libc::MADV_DONTFORK,
-            #[cfg(feature = "uffd")]
             Advice::Fork => libc::MADV_DOFORK,
             Advice::Huge => libc::MADV_HUGEPAGE,
             Advice::NotHuge => libc::MADV_NOHUGEPAGE,
@@ -291,7 +307,8 @@ impl Os {
         let mut text = [0; 256];
         text.get_mut(..name.len()).ok_or(Errno(libc::EINVAL))?.copy_from_slice(name.as_bytes());
         let name = std::ffi::CStr::from_bytes_until_nul(&text).map_err(|_| Errno(libc::EINVAL))?;
-        let flags = libc::MFD_CLOEXEC | if huge { libc::MFD_HUGETLB | libc::MFD_HUGE_2MB } else { 0 };
+        let flags =
+            libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING | if huge { libc::MFD_HUGETLB | libc::MFD_HUGE_2MB } else { 0 };
         // SAFETY: `name` is a C string; the call touches no other memory.
         let fd = unsafe { libc::memfd_create(name.as_ptr(), flags) };
         if fd < 0 {

@@ -62,6 +62,11 @@ fn fork() {
 }
 
 #[test]
+fn hosts() {
+    test_with("hosts", "gnu11", Library::shared_flags, &[]);
+}
+
+#[test]
 fn structs() {
     test("structs");
 }

@@ -14,8 +14,9 @@ pub struct OwnMemory {
 }
 
 enum Through {
-    /// By process_vm_readv(2), which fails at a page that is missing: touches are signals.
-    Call,
+    /// By process_vm_readv(2), which fails at a page that is missing: touches are signals. By the file where a jail
+    /// forbids the call, from the start or from some time on.
+    Call(Option<File>),
     /// By /proc/self/mem, where a page that is missing is an error, whoever serves touches: process_vm_readv would
     /// wait for it, and who waits may be the very thread that serves.
     File(File),
@@ -28,19 +29,38 @@ impl OwnMemory {
     /// In a process whose touches of missing pages wait for threads, or are signals. After a fork it is the parent's
     /// memory that a child would reach by it.
     pub fn new(os: &Os, waits: bool) -> Result<Self> {
-        let through = if waits { Self::open(os)? } else { Through::Call };
+        let file = Self::open(os)?;
+        let through = match (waits, file) {
+            (false, file) => Through::Call(file),
+            (true, Some(file)) => Through::File(file),
+            (true, None) => Through::Asking,
+        };
         Ok(Self { os: os.clone(), through })
     }
 
-    fn open(os: &Os) -> Result<Through> {
+    /// None: there is no /proc, or it may not be opened.
+    fn open(os: &Os) -> Result<Option<File>> {
         os.may(Call::MemoryFile)?;
         match File::options().read(true).write(true).open("/proc/self/mem") {
-            Ok(file) => Ok(Through::File(file)),
+            Ok(file) => Ok(Some(file)),
             Err(error) => match error.raw_os_error() {
                 Some(refused @ (errno::EMFILE | errno::ENFILE | errno::ENOMEM)) => Err(Errno(refused)),
-                _ => Ok(Through::Asking),
+                _ => Ok(None),
             },
         }
+    }
+
+    /// Reads a page to see whether that works here.
+    pub fn check(&self) -> Result<()> {
+        let (page, mut copy) = ([0u8; PAGE], [0u8; PAGE]);
+        // SAFETY: both are pages of this thread's stack.
+        let read = unsafe { self.read_pages(&[Span::new(page.as_ptr().cast_mut(), PAGE)], copy.as_mut_ptr()) };
+        if read == 1 { Ok(()) } else { Err(Errno(errno::EPERM)) }
+    }
+
+    /// Whether a system call was refused whatever it was asked for.
+    fn is_forbidden(refused: Errno) -> bool {
+        matches!(refused.0, errno::EPERM | errno::ENOSYS)
     }
 
     /// Reads pages, one after the other, to one place. How many, up to the first that can't be read.
@@ -50,7 +70,12 @@ impl OwnMemory {
     pub unsafe fn read_pages(&self, pages: &[Span], to: *mut u8) -> usize {
         match &self.through {
             // SAFETY: the caller vouches for `to`.
-            Through::Call => unsafe { self.os.read_memory(pages, to) }.unwrap_or(0) / PAGE,
+            Through::Call(file) => match (unsafe { self.os.read_memory(pages, to) }, file) {
+                (Ok(read), _) => read / PAGE,
+                // SAFETY: as above.
+                (Err(refused), Some(file)) if Self::is_forbidden(refused) => unsafe { self.read_runs(file, pages, to) },
+                (Err(_), _) => 0,
+            },
             // SAFETY: as above.
             Through::File(file) => unsafe { self.read_runs(file, pages, to) },
             Through::Asking => {
@@ -93,13 +118,20 @@ impl OwnMemory {
     /// Writes zeros to a page. `EAGAIN`: it was not there, or not to be written, just now.
     pub fn write_zeros(&self, at: usize) -> Result<()> {
         static ZEROS: [u8; PAGE] = [0; PAGE];
+        let write_to = |file: &File| file.write_all_at(&ZEROS, at as u64).map_err(|_| Errno(errno::EAGAIN));
         if let Through::File(file) = &self.through {
-            return file.write_all_at(&ZEROS, at as u64).map_err(|_| Errno(errno::EAGAIN));
+            return write_to(file);
         }
         let local = libc::iovec { iov_base: ZEROS.as_ptr().cast_mut().cast(), iov_len: PAGE };
         let remote = libc::iovec { iov_base: at as *mut _, iov_len: PAGE };
         // SAFETY: the page of zeros can be read; the rest the system checks.
         let done = unsafe { libc::process_vm_writev(libc::getpid(), &raw const local, 1, &raw const remote, 1, 0) };
-        if usize::try_from(done) == Ok(PAGE) { Ok(()) } else { Err(last_errno()) }
+        if usize::try_from(done) == Ok(PAGE) {
+            return Ok(());
+        }
+        match (last_errno(), &self.through) {
+            (refused, Through::Call(Some(file))) if Self::is_forbidden(refused) => write_to(file),
+            (refused, _) => Err(refused),
+        }
     }
 }

@@ -141,8 +141,9 @@ impl Userfault {
     }
 
     fn open_device(flags: libc::c_int) -> Result<OwnedFd> {
+        // To read is enough, and may be all that is allowed.
         // SAFETY: the path is a C string.
-        let device = unsafe { libc::open(c"/dev/userfaultfd".as_ptr(), libc::O_RDWR | libc::O_CLOEXEC) };
+        let device = unsafe { libc::open(c"/dev/userfaultfd".as_ptr(), libc::O_RDONLY | libc::O_CLOEXEC) };
         if device < 0 {
             return Err(last_errno());
         }

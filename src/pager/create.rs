@@ -92,6 +92,9 @@ impl Pager {
         let guard = os.fork_guard().map_err(|errno| Error::system(errno, &"the page that tells forked children"))?;
         let own = OwnMemory::new(&os, options.fault_mode == FaultMode::Threads);
         let own = own.map_err(|errno| Error::system(errno, &"opening /proc/self/mem"))?;
+        if !moves {
+            own.check().map_err(|errno| Error::system(errno, &NO_READING))?;
+        }
         let numbers = (limit, staged_percent, max_held, or(options.max_regions as u64, 1024) as usize);
         let mode = (options.fault_mode, moves);
         let core = Core::new(os, zswap, mode, uffd, staging, scratch, (bell, guard, own), numbers)?;
@@ -469,6 +472,9 @@ fn open(os: &Os, options: &PagerOptions) -> Result<(Userfault, bool)> {
     Ok((uffd, moves))
 }
 
+/// Also for regions of memory files, whose pages are never moved.
+pub(super) const NO_READING: &str = "pages are evicted in place by reading them, and a jail forbids that: allow \
+                                     process_vm_readv or opening /proc/self/mem, or let pages be moved";
 const NO_RIGHT: &str = "no right to userfaultfd: a sandbox may forbid the call; and for lent threads to serve touches \
                         takes CAP_SYS_PTRACE, vm.unprivileged_userfaultfd=1 or access to /dev/userfaultfd";
 

@@ -2,6 +2,7 @@
 
 use super::check::{NOT_MAPPED, check_memory};
 use super::core::Core;
+use super::create::NO_READING;
 use super::extents::Extent;
 use super::fault::{Served, Want};
 use super::options::{RegionOptions, Removal};
@@ -31,6 +32,9 @@ impl Core {
         }
         let memory = self.memory(options)?;
         check_memory(at, bytes, &memory)?;
+        if options.shared.is_some() {
+            self.own.check().map_err(|errno| Error::system(errno, &NO_READING))?;
+        }
         let area = AreaOptions {
             max_bytes: options.max_stored_bytes,
             no_writeback: options.no_writeback,

@@ -68,10 +68,20 @@ unsafe impl Send for Region {}
 // SAFETY: as above.
 unsafe impl Sync for Region {}
 
-const NO_ADDRESSES: Sentence =
-    &"the system did not reserve addresses for the pool: give a smaller max_bytes, or raise RLIMIT_AS";
+const NO_ADDRESSES: Sentence = &"the system did not reserve addresses for the pool: give a smaller max_bytes, or raise RLIMIT_AS, or RLIMIT_MEMLOCK \
+      if the process locks what it maps (mlockall)";
 const NO_TABLES: Sentence = &"the system did not commit the pool's tables: it has no memory, or overcommits none";
 const NO_ADVICE: Sentence = &"the system refused advice about the pool's memory";
+
+impl Drop for Region {
+    fn drop(&mut self) {
+        let lent = matches!(self.kind, Kind::Lent | Kind::LentReleasable);
+        if lent && self.policy.dont_fork {
+            // The memory goes on without the pool. A refusal, as in a child that never got it, changes nothing.
+            let _ = self.os.advise(self.arena_base, self.layout.arena_pages * PAGE, Advice::Fork);
+        }
+    }
+}
 
 impl Region {
     /// Reserves the memory and commits the tables that are needed from the start.
@@ -81,17 +91,20 @@ impl Region {
         let step = |text: Sentence| move |errno: Errno| Error::system(errno, text);
         const NO_FILE: Sentence = &"the system did not create a memory file for the pool";
         const NO_HUGE: Sentence = &"the system has no huge-page files: it was built without hugetlbfs, or refuses them";
+        const NO_SEAL: Sentence = &"the system did not seal the size of the pool's memory file";
         let (mut file, mut huge_arena, mut kind) = (None, None, Kind::Anonymous);
         let tables = match source {
             Source::Anonymous => os.reserve(tables_end + arena_bytes, CHUNK).map_err(step(NO_ADDRESSES))?,
             Source::File(name) => {
                 let fd = os.memory_file(name, tables_end + arena_bytes, false).map_err(step(NO_FILE))?;
+                os.seal_size(&fd).map_err(step(NO_SEAL))?;
                 let map = os.map_file(fd.as_raw_fd(), tables_end + arena_bytes, CHUNK).map_err(step(NO_ADDRESSES))?;
                 (file, kind) = (Some(fd), Kind::File);
                 map
             }
             Source::HugeFile(name) => {
                 let fd = os.memory_file(name, arena_bytes, true).map_err(step(NO_HUGE))?;
+                os.seal_size(&fd).map_err(step(NO_SEAL))?;
                 let map = os.map_file(fd.as_raw_fd(), arena_bytes, CHUNK).map_err(step(NO_ADDRESSES))?;
                 (file, kind, huge_arena) = (Some(fd), Kind::File, Some(map));
                 os.reserve(tables_end, CHUNK).map_err(step(NO_ADDRESSES))?
@@ -141,6 +154,11 @@ impl Region {
         let refused = |errno| Error::system(errno, NO_ADVICE);
         let (base, arena_bytes) = (self.tables.base().as_ptr(), self.layout.arena_pages * PAGE);
         let lent = matches!(self.kind, Kind::Lent | Kind::LentReleasable);
+        if !self.policy.advise && !lent && self.huge_arena.is_none() {
+            // Pages that the system adds unasked, where it makes huge pages of everything, would be charged to nobody.
+            let _ = self.os.advise(base, self.layout.tables_end, Advice::NotHuge);
+            let _ = self.os.advise(self.arena_base, arena_bytes, Advice::NotHuge);
+        }
         if self.policy.advise && self.huge_arena.is_none() {
             let small = self.policy.whole_from.saturating_mul(CHUNK).min(arena_bytes);
             // A system that never gives huge pages refuses advice about them, and so does one built without them.
@@ -162,12 +180,24 @@ impl Region {
                 self.os.advise(base, self.layout.tables_end, Advice::DontFork).map_err(refused)?;
             }
         }
+        if let (Some(_), Some(file)) = (&self.huge_arena, &self.file) {
+            self.check_huge(file)?;
+        }
         self.commit_table(0, self.layout.zspage_table)?;
         self.charge.take(1)?;
         // SAFETY: the super page was just committed, is aligned, and nobody else knows it.
         unsafe {
             base.cast::<SuperPage>().write(SuperPage { magic: MAGIC, version: 1, page: PAGE, layout: self.layout })
         };
+        Ok(())
+    }
+
+    /// Whether the system has a huge page at all, which a pool that is made of them finds out best at its creation.
+    fn check_huge(&self, file: &OwnedFd) -> Result<()> {
+        const NONE: Error = Error::NoMemory(&"the system has no huge page of 2 MiB to give: raise vm.nr_hugepages");
+        self.os.take_huge(file.as_raw_fd(), 0, CHUNK).map_err(|_| NONE)?;
+        // SAFETY: nothing was ever in the arena.
+        let _ = unsafe { self.os.release(self.arena_base, CHUNK, Kind::File) };
         Ok(())
     }
 

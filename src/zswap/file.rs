@@ -92,6 +92,7 @@ impl BackingFile {
         let places = Places::new(slots);
         let bytes = Self::readers_at(&places, slots) + READERS * PAGE;
         let mapping = os.reserve(bytes, PAGE).map_err(|_| NO_MEMORY)?;
+        os.unlock(mapping.base().as_ptr(), bytes);
         os.commit(mapping.base().as_ptr(), bytes).map_err(|_| NO_MEMORY)?;
         let pages = heap::boxed([const { AlignedPage([0; PAGE]) }; AT_ONCE])?;
         let free = Lock::new(Rank::FileSlots, Free { taken: 0, fresh: 0 });

@@ -52,10 +52,14 @@ unsafe impl Sync for Index {}
 impl Index {
     /// An index of so many pages, all empty.
     pub fn new(os: Os, pages: u64) -> Result<Self> {
-        const NO_ADDRESSES: Error = Error::NoMemory(&"the system gives no addresses for the area: 8 bytes a page");
+        const NO_ADDRESSES: Error = Error::NoMemory(
+            &"the system gives no addresses for the area, 8 bytes a page: raise RLIMIT_AS, or RLIMIT_MEMLOCK if the process \
+             locks what it maps (mlockall)",
+        );
         let bit_words = Self::bit_words(pages);
         let bytes = Self::array_at(bit_words) + pages_of(pages as usize * size_of::<u64>()) * PAGE;
         let mapping = os.reserve(bytes, PAGE).map_err(|_| NO_ADDRESSES)?;
+        os.unlock(mapping.base().as_ptr(), bytes);
         os.commit(mapping.base().as_ptr(), bytes).map_err(|_| NO_ADDRESSES)?;
         // Huge pages would commit 512 stretches for one page; a refusal costs memory and nothing else.
         let _ = os.advise(mapping.base().as_ptr(), bytes, os::Advice::NotHuge);
