@@ -114,6 +114,17 @@
  * and the statistics, as JSON too. In a library that was loaded by dlopen() the first call of a
  * thread may allocate the thread's own variables, a few words, inside the C library.
  *
+ * JAILS. What a system lacks or forbids shows when something is created. From then on, until it is
+ * destroyed, these system calls are made and no others (a test runs everything under a filter of
+ * them, c-tests/jail.c): by a pool futex, madvise, mprotect, munmap and process_madvise, the last
+ * not with ZS_POOL_NO_ADVICE; in a memory file mincore and close too, in huge pages fallocate. By a
+ * zswap those of its pool; to add areas mmap and munlock; on a backing file pread64, pwrite64,
+ * fstat or newfstatat, and close. By a pager those of a zswap, ioctl, read and rt_sigprocmask; where
+ * pages are evicted in place getpid, process_vm_readv and process_vm_writev, or where those are
+ * refused pread64 and pwrite64 of /proc/self/mem; by lent threads poll, write, pread64 and pwrite64;
+ * for regions of memory files fallocate, cachestat, mincore, pread64 and pwrite64. To add a region
+ * may take more, such as reading /proc/self/maps: add it before the filter is set.
+ *
  * CALLBACKS. The evict callback runs only inside zs_shrink(), the writeback callback only inside
  * zswap_shrink() and zswap_shrink_area(), in the thread that called these. They may call every
  * function, also on their own pool or area, but zs_destroy_pool() of it is refused with -EBUSY, and

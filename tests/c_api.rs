@@ -236,6 +236,32 @@ fn no_memory() {
     test_with("no_memory", "gnu11", Library::shared_flags, &[]);
 }
 
+/// In plain builds alone: the sanitizer's library and valgrind make system calls of their own.
+#[cfg(feature = "uffd")]
+fn test_in_jail(what: &str) {
+    use std::io::Write;
+    if mode() != Mode::Plain {
+        let _ = writeln!(std::io::stderr(), "SKIPPED: jail: {what}: others than the library make system calls");
+        return;
+    }
+    test_with("jail", "gnu11", Library::shared_flags, &[what]);
+}
+
+#[cfg(feature = "uffd")]
+#[test]
+fn jails() {
+    let others = ["pool", "pool in a memory file", "zswap", "zswap with a file"];
+    let pagers = [
+        "pager",
+        "pager of a memory file",
+        "pager in place",
+        "pager without process_vm_readv",
+        "pager with threads",
+        "pager with threads, in place",
+    ];
+    others.iter().chain(&pagers).for_each(|what| test_in_jail(what));
+}
+
 #[test]
 fn double_include() {
     test("double_include");

@@ -68,8 +68,8 @@ unsafe impl Send for Region {}
 // SAFETY: as above.
 unsafe impl Sync for Region {}
 
-const NO_ADDRESSES: Sentence = &"the system did not reserve addresses for the pool: give a smaller max_bytes, or raise RLIMIT_AS, or RLIMIT_MEMLOCK \
-      if the process locks what it maps (mlockall)";
+const NO_ADDRESSES: Sentence = &"the system did not reserve addresses for the pool: give a smaller max_bytes, or raise \
+                                 RLIMIT_AS, or RLIMIT_MEMLOCK if the process locks what it maps (mlockall)";
 const NO_TABLES: Sentence = &"the system did not commit the pool's tables: it has no memory, or overcommits none";
 const NO_ADVICE: Sentence = &"the system refused advice about the pool's memory";
 

@@ -53,8 +53,8 @@ impl Index {
     /// An index of so many pages, all empty.
     pub fn new(os: Os, pages: u64) -> Result<Self> {
         const NO_ADDRESSES: Error = Error::NoMemory(
-            &"the system gives no addresses for the area, 8 bytes a page: raise RLIMIT_AS, or RLIMIT_MEMLOCK if the process \
-             locks what it maps (mlockall)",
+            &"the system gives no addresses for the area, 8 bytes a page: raise RLIMIT_AS, or RLIMIT_MEMLOCK if the \
+              process locks what it maps (mlockall)",
         );
         let bit_words = Self::bit_words(pages);
         let bytes = Self::array_at(bit_words) + pages_of(pages as usize * size_of::<u64>()) * PAGE;
