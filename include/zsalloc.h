@@ -1241,12 +1241,18 @@ int zs_compact(struct zs_pool *pool, const struct zs_compact_budget *budget, uin
 int zs_set_evict(struct zs_pool *pool, zs_evict_fn evict, void *context);
 
 /**
- * Offers the objects of those parts of the pool that were longest unused to the evict callback,
- * until `pages` pages of 4096 bytes of the pool became free. Stores in *reclaimed how many did,
- * which can be more than asked, and also fewer: the callback refused, objects are mapped, or there
- * are no more. Objects that are mapped are not offered. The pages go back to the system at once;
- * but where memory is taken 2 MiB at a time the pool may use them again, and keeps them until all
- * of the 2 MiB are unused.
+ * Offers the objects of parts of the pool that were long unused to the evict callback, until
+ * `pages` pages of 4096 bytes of the pool became free. Stores in *reclaimed how many did, which
+ * can be more than asked, and also fewer: the callback refused, objects are mapped, or there are
+ * no more. Objects that are mapped are not offered. The pages go back to the system at once; but
+ * where memory is taken 2 MiB at a time the pool may use them again, and keeps them until all of
+ * the 2 MiB are unused.
+ *
+ * A part is the up to 64 objects of about one size that lie together. For each part that goes, the
+ * call looks at some 250 parts, spread over the pool, and takes the one that was longest unused of
+ * those that it and the calls before looked at. So a pool of up to 200 parts gives the coldest one
+ * first, a larger one about the coldest, and the call takes as long in a large pool as in a small
+ * one.
  *
  * Errors:
  * -EINVAL: pool or reclaimed is NULL, or the pool has no callback.

@@ -86,16 +86,16 @@
 //!   back to the system.
 //! - **compact**: isolate a zspage that pays; for each object a slot elsewhere, LIVE to MOVING, copy, MOVING to LIVE at
 //!   the new place; a pin that came in between makes it give up. Empty zspages and trailing pages go back.
-//! - **shrink**: isolate the zspage that was longest unused; pin each object and offer it to the callback, with no lock
-//!   held.
+//! - **shrink**: look at some zspages, spread over all; isolate the one that was longest unused of those that were looked
+//!   at lately; pin each object and offer it to the callback, with no lock held.
 //!
 //! # The order of locks
 //!
 //! The events of a pager; its clock hand; the blocks of its staging range; the areas of a zswap; a lane, which a batch,
-//! or the library's own file, has its pages in; a context; compaction, which is only ever tried; class, handles, arena;
-//! the places on the library's own file; claims; a part of an area's statistics, which is held while a page word
-//! changes and is counted. `sync.rs` has them as an enum, from the first to the last that a thread may take, and debug
-//! builds check it.
+//! or the library's own file, has its pages in; a context; compaction, which is only ever tried; the zspages that a
+//! shrink takes next; class, handles, arena; the places on the library's own file; claims; a part of an area's
+//! statistics, which is held while a page word changes and is counted. `sync.rs` has them as an enum, from the first to
+//! the last that a thread may take, and debug builds check it.
 //!
 //! No lock is held while a callback runs. Of those of a pool none is held across the copy of an object, and the arena's
 //! alone across a return of memory: of the pages of records, and of a whole chunk that a free emptied. Readers, frees

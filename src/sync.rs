@@ -1,9 +1,10 @@
 //! Atomics, cells and locks, by the same names in the product and under loom.
 //!
-//! Locks here are for derived bookkeeping and are held for some ten nanoseconds. Taking one is a compare-and-swap,
-//! letting go a plain store: who finds it taken spins for a moment and then naps on a futex, looking again by itself,
-//! so that letting go never has to look for sleepers. A locked instruction costs some 5 ns, as `cargo bench --bench
-//! ratios` prints, and letting go by another one would double the cost of every lock here.
+//! Most locks here guard derived bookkeeping and are held for some ten nanoseconds; where a holder looks at more, as
+//! compaction and shrinking do, how much is bounded. Taking one is a compare-and-swap, letting go a plain store. A
+//! thread that finds a lock taken spins for a moment, then naps on a futex, and looks again by itself: so letting go
+//! never has to look for sleepers. A locked instruction costs some 5 ns, as `cargo bench --bench ratios` prints, and letting go by
+//! another one would double the cost of every lock here.
 
 use std::ops::{Deref, DerefMut};
 
@@ -38,6 +39,8 @@ pub enum Rank {
     Context,
     /// The one compaction of a pool; only ever tried, never waited for.
     Compaction,
+    /// Which zspages of a pool are the next that reclaim takes.
+    Victims,
     /// The lists, counts and free handles of one size class.
     Class,
     /// The supply of handle indices.

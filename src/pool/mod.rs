@@ -11,6 +11,7 @@ pub mod options;
 mod shrink;
 mod stats;
 mod tags;
+mod victims;
 
 pub use compact::CompactBudget;
 pub(crate) use compact::Compacted;
@@ -104,7 +105,7 @@ impl Pool {
             #[cfg(not(loom))]
             loan: None,
             compaction: Lock::new(Rank::Compaction, compaction),
-            reclaim: Reclaim::default(),
+            reclaim: Reclaim::new(),
             counters: Counters::default(),
             fixed_pages: fixed_pages as u64,
             created_pages,

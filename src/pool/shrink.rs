@@ -1,10 +1,11 @@
-//! The reclaim callback: whole zspages, coldest first, are offered to the owner of their objects.
+//! The reclaim callback: whole zspages that were long unused are offered to the owner of their objects.
 
 use super::Pool;
+use super::victims::Victims;
 use crate::class::SizeClass;
-use crate::classes::{self, CLASS_COUNT};
+use crate::classes;
 use crate::error::{Error, Result};
-use crate::sync::{AtomicU32, Ordering::Relaxed};
+use crate::sync::{AtomicU32, Lock, Ordering::Relaxed, Rank};
 use crate::units::{Place, ZspageId};
 use crate::word::RawHandle;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -51,11 +52,10 @@ impl Callback {
 
 /// Zspages that gave nothing, after which a shrink ends.
 const MOST_FAILURES: usize = 8;
-/// Zspages chosen in one look at all of them.
-const VICTIMS: usize = 16;
+/// Zspages one after the other that others were emptying or giving back, after which a shrink ends.
+const MOST_MISSED: usize = 64;
 
 /// What reclaim keeps.
-#[derive(Default)]
 pub struct Reclaim {
     callback: RwLock<Option<Callback>>,
     /// 1 once there was a callback: from then on zspages are stamped when they are used.
@@ -63,9 +63,21 @@ pub struct Reclaim {
     /// Counts new zspages and shrinks; a zspage's stamp is what it was at the last use. Relaxed: it is an age, not an
     /// order.
     epoch: AtomicU32,
+    /// Those that go next.
+    pub(super) victims: Lock<Victims>,
 }
 
 impl Reclaim {
+    /// Without a callback.
+    pub fn new() -> Self {
+        Self {
+            callback: RwLock::default(),
+            stamps: AtomicU32::new(0),
+            epoch: AtomicU32::new(0),
+            victims: Lock::new(Rank::Victims, Victims::new()),
+        }
+    }
+
     /// What a zspage that is used now is stamped with; none if nobody will ask.
     #[inline]
     pub fn epoch(&self) -> Option<u32> {
@@ -83,28 +95,15 @@ impl Reclaim {
         self.epoch.store(epoch, Relaxed);
     }
 
-    /// How long ago a stamp was, in epochs.
-    fn age(&self, stamp: u32) -> u32 {
-        self.epoch.load(Relaxed).wrapping_sub(stamp)
+    /// How many zspages were looked at to choose those that go.
+    #[cfg(test)]
+    pub(crate) fn looked(&self) -> u64 {
+        self.victims.lock().looked
     }
-}
 
-/// The zspages that were longest unused, of those that were looked at.
-struct Coldest {
-    /// Age, class, zspage; the first `count`, oldest first.
-    found: [(u32, usize, ZspageId); VICTIMS],
-    count: usize,
-}
-
-impl Coldest {
-    fn offer(&mut self, age: u32, class: usize, id: ZspageId) {
-        if self.count == VICTIMS && age <= self.found[VICTIMS - 1].0 {
-            return;
-        }
-        let at = self.found[..self.count].partition_point(|&(older, ..)| older >= age);
-        self.count = (self.count + 1).min(VICTIMS);
-        self.found[at..self.count].rotate_right(1);
-        self.found[at] = (age, class, id);
+    /// The count of epochs.
+    pub(super) fn now(&self) -> u32 {
+        self.epoch.load(Relaxed)
     }
 }
 
@@ -138,9 +137,13 @@ impl Pool {
         Ok(())
     }
 
-    /// Offers the objects of the zspages that were longest unused to the callback, until `pages` pages of 4096 bytes
-    /// of the pool are free again. Objects that are mapped are not offered. Returns the pages that became free, also
-    /// when they are fewer than asked.
+    /// Offers the objects of zspages that were long unused to the callback, until `pages` pages of 4096 bytes of the
+    /// pool are free again. Objects that are mapped are not offered. Returns the pages that became free, also when they
+    /// are fewer than asked.
+    ///
+    /// In a small pool, of some 200 zspages, the zspage that was longest unused goes first. In a larger one each step
+    /// looks at some 250 zspages, spread over the pool, and takes the one that was longest unused of those that this
+    /// step and the steps before looked at; so a step takes as long in a large pool as in a small one.
     ///
     /// May be called from any thread, several at once, and from the callback; allocates nothing.
     ///
@@ -157,42 +160,26 @@ impl Pool {
         if self.object_count() == 0 {
             return Err(NOTHING);
         }
-        let (mut freed, mut failures) = (0, 0);
-        while freed < pages && failures < MOST_FAILURES {
+        let (mut freed, mut failures, mut missed) = (0, 0, 0);
+        while freed < pages && failures < MOST_FAILURES && missed < MOST_MISSED {
             self.reclaim.next_epoch();
-            let coldest = self.coldest();
-            if coldest.count == 0 {
-                break;
-            }
-            for &(_, class, id) in &coldest.found[..coldest.count] {
-                if freed >= pages || failures == MOST_FAILURES {
-                    break;
-                }
-                let gone = self.evict_zspage(&self.classes[class], id, &|pool, handle| evict.call(pool, handle));
-                freed += gone;
-                failures += usize::from(gone == 0);
+            let Some((class, id)) = self.next_victim() else { break };
+            match self.evict_zspage(&self.classes[class], id, &|pool, handle| evict.call(pool, handle)) {
+                None => missed += 1,
+                Some(0) => failures += 1,
+                Some(gone) => (freed, missed) = (freed + gone, 0),
             }
         }
         self.counters.pages_reclaimed.fetch_add(freed, Relaxed);
         if freed == 0 && pages > 0 { Err(NOT_NOW) } else { Ok(freed) }
     }
 
-    fn coldest(&self) -> Coldest {
-        let mut coldest = Coldest { found: [(0, 0, ZspageId::NONE); VICTIMS], count: 0 };
-        for class in 0..CLASS_COUNT {
-            let state = self.classes[class].lock(&self.region);
-            for id in state.iter(&self.region) {
-                coldest.offer(self.reclaim.age(self.region.zspage(id).epoch.load(Relaxed)), class, id);
-            }
-        }
-        coldest
-    }
-
-    /// Offers each object of a zspage, until the callback fails. Returns the pages that are free now.
-    pub(crate) fn evict_zspage(&self, class: &SizeClass, id: ZspageId, evict: &Offer<'_>) -> u64 {
+    /// Offers each object of a zspage, until the callback fails. Returns the pages that are free now; none: the zspage
+    /// is not the class's any more, or a mover or another shrinker has it.
+    pub(crate) fn evict_zspage(&self, class: &SizeClass, id: ZspageId, evict: &Offer<'_>) -> Option<u64> {
         let mut state = class.lock(&self.region);
         if !state.isolate(&self.region, id) {
-            return 0;
+            return None;
         }
         // Nobody allocates from it while it is isolated: what is taken now is all that will be.
         let taken = state.peek(&self.region, id).taken;
@@ -207,7 +194,7 @@ impl Pool {
         let pages = emptied
             .as_ref()
             .map_or(0, |emptied| classes::class(class.index()).pages_of_slots(emptied.touched as usize) as u64);
-        self.give_back(class, emptied).map_or(0, |_| pages)
+        Some(self.give_back(class, emptied).map_or(0, |_| pages))
     }
 
     /// Offers the object in a slot, if there is one and nobody has it mapped.

@@ -23,6 +23,8 @@ mod page_map;
 #[cfg(not(loom))]
 pub mod records;
 #[cfg(not(loom))]
+mod sample;
+#[cfg(not(loom))]
 mod view;
 #[cfg(not(loom))]
 mod zspages;

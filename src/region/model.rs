@@ -168,6 +168,9 @@ impl Region {
     pub fn trim_records(&self) -> u64 {
         0
     }
+    pub fn sample(&self, _: &mut usize, _: &mut [ZspageId]) -> usize {
+        0
+    }
     pub fn is_whole(&self, _: ZspageId) -> bool {
         false
     }

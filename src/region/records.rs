@@ -41,6 +41,11 @@ impl Group {
         self.taken[local / 64] >> (local % 64) & 1 == 1
     }
 
+    /// A bit for each taken record of the sixteen from `local` on, which is a multiple of sixteen.
+    pub fn taken_from(&self, local: usize) -> u16 {
+        (self.taken[local / 64] >> (local % 64)) as u16
+    }
+
     /// One more than the highest record taken.
     pub fn end(&self) -> usize {
         let last = self.taken.iter().rposition(|&word| word != 0);

@@ -5,6 +5,7 @@ mod compaction;
 mod faults;
 mod huge_file;
 mod limits;
+mod long_stops;
 mod model;
 mod objects;
 #[cfg(feature = "uffd")]

@@ -1,0 +1,72 @@
+//! A look at some of the zspages that are in use, wherever they lie.
+
+use super::Region;
+use super::layout::GROUP_CHUNKS;
+use crate::units::ZspageId;
+
+/// Records that are taken up together: they lie beside each other.
+const TILE: usize = 16;
+/// Tiles that one sample visits at most.
+const VISITS: usize = 4096;
+
+impl Region {
+    /// Writes ids of zspages that are in use to `found`, and returns how many. `walk` is where the last sample ended.
+    ///
+    /// A sample visits tiles of the zspage table that are spread evenly over the table, whichever part of the table
+    /// they are, and the samples that follow visit all others. It ends when `found` has no room for another tile, when
+    /// it was everywhere, or after [`VISITS`] tiles. So it has all zspages of a small pool, and may have none of a
+    /// large one that is almost empty. By the time it returns a zspage may be gone, or not be in a class yet.
+    pub fn sample(&self, walk: &mut usize, found: &mut [ZspageId]) -> usize {
+        let mut arena = self.lock_arena();
+        let tiles_each = self.layout.group_records.div_ceil(TILE);
+        let tiles = arena.end.div_ceil(GROUP_CHUNKS) * tiles_each;
+        // An odd step goes to every place of a table whose size is a power of two before it comes to one again. Steps
+        // of the golden section spread any number of places evenly.
+        let round = tiles.next_power_of_two();
+        let step = ((round as u64 * 40503) >> 16) as usize | 1;
+        let mut count = 0;
+        for _ in 0..round.min(VISITS) {
+            if found.len() - count < TILE {
+                break;
+            }
+            *walk = walk.wrapping_add(step) % round;
+            if *walk >= tiles {
+                continue;
+            }
+            let (group, first) = (*walk / tiles_each, *walk % tiles_each * TILE);
+            let mut taken = self.group(&mut arena, group).taken_from(first);
+            while taken != 0 {
+                let local = first + taken.trailing_zeros() as usize;
+                found[count] = ZspageId((group * self.layout.group_records + local) as u32);
+                count += 1;
+                taken &= taken - 1;
+            }
+        }
+        count
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Backing, Pool, PoolOptions};
+    use std::collections::HashSet;
+
+    #[test]
+    fn samples_find_every_zspage_and_a_small_pool_at_once() {
+        for (objects, samples) in [(64, 1), (64 * 200, 1), (64 * 5000, 30)] {
+            let options = PoolOptions { max_bytes: 64 << 20, backing: Backing::Anonymous, ..PoolOptions::default() };
+            let pool = Pool::new("sample", &options).unwrap();
+            (0..objects).for_each(|_| _ = pool.malloc_raw(64).unwrap());
+            let (mut walk, mut all) = (usize::MAX - 3, HashSet::new());
+            for _ in 0..samples {
+                let mut found = [ZspageId::NONE; 256];
+                let count = pool.region.sample(&mut walk, &mut found);
+                let ids: HashSet<_> = found[..count].iter().map(|id| id.0).collect();
+                assert_eq!(ids.len(), count, "one is there twice");
+                all.extend(ids);
+            }
+            assert_eq!(all.len(), objects / 64, "after {samples} samples");
+        }
+    }
+}

@@ -1,0 +1,131 @@
+//! What one call of the pool looks at does not grow with the pool.
+
+use super::shared::{free, options, store, unmap};
+use crate::classes::{class, class_of};
+use crate::word::RawHandle;
+use crate::{Backing, Error, MapMode, Pool};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+
+/// Zspages of objects of this size are one page.
+const SMALL: usize = 64;
+/// More zspages than this in one call are too many.
+const FEW: u64 = 1024;
+
+fn slots(size: usize) -> usize {
+    class(class_of(size)).slots as usize
+}
+
+fn pool() -> Pool {
+    Pool::new("stops", &options(64 << 20, Backing::Anonymous)).unwrap()
+}
+
+/// So many zspages full of small objects: one object of each.
+fn fill(pool: &Pool, zspages: usize) -> Vec<u64> {
+    let zspage = |_| {
+        let first = store(pool, 0, SMALL).unwrap();
+        (1..slots(SMALL)).for_each(|_| _ = store(pool, 0, SMALL).unwrap());
+        first
+    };
+    (0..zspages).map(zspage).collect()
+}
+
+fn zspage_of(pool: &Pool, handle: u64) -> u32 {
+    pool.region.word(RawHandle::unpack(handle).index).peek().place().zspage.0
+}
+
+/// Sets a callback that frees what it is offered, and notes its zspage.
+fn note_victims(pool: &Pool) -> Arc<Mutex<Vec<u32>>> {
+    let victims = Arc::<Mutex<Vec<u32>>>::default();
+    let noted = victims.clone();
+    let evict = move |pool: &Pool, handle: u64| {
+        let (zspage, mut noted) = (zspage_of(pool, handle), noted.lock().unwrap());
+        if noted.last() != Some(&zspage) {
+            noted.push(zspage);
+        }
+        free(pool, handle)
+    };
+    pool.set_evict(Some(Arc::new(evict))).unwrap();
+    victims
+}
+
+fn touch(pool: &Pool, handle: u64) {
+    pool.map_raw(handle, MapMode::Read).unwrap();
+    unmap(pool, handle).unwrap();
+}
+
+#[test]
+fn shrink_of_one_page_looks_at_as_many_zspages_in_a_large_pool_as_in_a_small_one() {
+    let most = |zspages| {
+        let pool = pool();
+        let victims = note_victims(&pool);
+        fill(&pool, zspages);
+        let looked = |_| {
+            let before = pool.reclaim.looked();
+            assert_eq!(pool.shrink(1).unwrap(), 1);
+            pool.reclaim.looked() - before
+        };
+        let most = (0..40).map(looked).max().unwrap();
+        assert_eq!(victims.lock().unwrap().len(), 40);
+        pool.check();
+        most
+    };
+    let (small, large) = (most(1000), most(6000));
+    assert!(small <= FEW && large <= FEW, "{small} zspages were looked at of 1000, {large} of 6000");
+}
+
+#[test]
+fn shrink_of_one_page_that_the_callback_refuses_is_bounded_as_well() {
+    let pool = pool();
+    pool.set_evict(Some(Arc::new(|_: &Pool, _| Err(Error::Again(&"the test's callback"))))).unwrap();
+    fill(&pool, 6000);
+    assert!(pool.shrink(1).is_err());
+    let looked = pool.reclaim.looked();
+    assert!(looked <= 8 * FEW, "{looked} zspages were looked at for eight that were refused");
+}
+
+/// Every zspage of one half was used since the others were: none of them goes, wherever the halves lie.
+#[test]
+fn shrink_takes_the_unused_half_of_a_large_pool_first() {
+    let halves: [fn(usize) -> bool; 4] =
+        [|at| at < 2000, |at| at >= 2000, |at| at % 2 == 0, |at| at / 64 % 2 == 0];
+    for is_used in halves {
+        let pool = pool();
+        let victims = note_victims(&pool);
+        let firsts = fill(&pool, 4000);
+        let used: Vec<_> = (0..4000).map(is_used).collect();
+        let of_zspage: HashMap<_, _> = firsts.iter().map(|&first| zspage_of(&pool, first)).zip(used.clone()).collect();
+        firsts.iter().zip(used).filter(|(_, used)| *used).for_each(|(&first, _)| touch(&pool, first));
+        for pages in [1; 300].into_iter().chain([1000]) {
+            assert_eq!(pool.shrink(pages).unwrap(), pages);
+        }
+        let wrong = victims.lock().unwrap().iter().filter(|zspage| of_zspage[zspage]).count();
+        assert_eq!(wrong, 0, "{wrong} of 1300 zspages that went were in use");
+    }
+}
+
+/// What goes out of a large pool that was filled once is what was put there first, by and large.
+#[test]
+fn shrink_of_a_large_pool_takes_about_the_oldest() {
+    let pool = pool();
+    let victims = note_victims(&pool);
+    let firsts = fill(&pool, 4000);
+    let age: HashMap<_, _> = firsts.iter().map(|&first| zspage_of(&pool, first)).zip(0..).collect();
+    (0..400).for_each(|_| assert_eq!(pool.shrink(1).unwrap(), 1));
+    let victims = victims.lock().unwrap();
+    let old = victims.iter().filter(|zspage| age[zspage] < 800).count();
+    assert!(old >= 360, "{old} of the 400 zspages that went are among the 800 oldest");
+}
+
+#[test]
+fn shrink_finds_the_last_zspages_of_a_pool_that_was_large() {
+    let pool = pool();
+    let victims = note_victims(&pool);
+    let firsts = fill(&pool, 6000);
+    assert_eq!(pool.shrink(5990).unwrap(), 5990);
+    assert_eq!(pool.stats().unwrap().zspages, 10);
+    assert_eq!(pool.shrink(100).unwrap(), 10);
+    assert!(matches!(pool.shrink(1), Err(Error::NotFound(_))));
+    assert_eq!(victims.lock().unwrap().len(), firsts.len());
+    pool.check();
+}
