@@ -1,6 +1,6 @@
 //! The zspages of one size class, by fullness, and the free handle indices at hand. All of it is derived from the
-//! handle words; one lock guards it, held for a few instructions and never while waiting, copying or calling the
-//! system.
+//! handle words; one lock guards it. It is held for a few instructions, by compaction for a look at 2048 zspages at
+//! most, and never while its holder waits, copies or calls the system.
 
 use crate::classes::{Class, class};
 use crate::error::Result;
@@ -13,6 +13,8 @@ use crate::zspage::{FULL, Listing, Slots};
 /// many times 65,536 allocations; it fetches as many at a time, a cache line of words.
 const SPARE_HANDLES: u32 = if cfg!(loom) { 1 } else { 8 };
 const LISTS: usize = FULL as usize + 1;
+/// Zspages of a list that a full pool looks at for a slot that has its memory.
+const MOST_LOOKS: usize = 32;
 
 /// A size class of one pool.
 pub struct SizeClass {
@@ -39,10 +41,15 @@ pub struct State {
     pub zspages: u32,
     /// Slots taken.
     pub objects: u64,
+    /// Slots that have their memory, taken or not.
+    touched: u64,
     /// Whether one of them is kept empty and warm.
     has_warm: bool,
     /// Whether an index whose generation wrapped is never used again.
     retires: bool,
+    /// Zspages that were looked at for one with room that has its memory already.
+    #[cfg(test)]
+    pub looked: u64,
 }
 
 /// A zspage that is off the class's books and that the caller has to give back, once the lock is let go.
@@ -67,8 +74,11 @@ impl SizeClass {
             free: Fifo::EMPTY,
             zspages: 0,
             objects: 0,
+            touched: 0,
             has_warm: false,
             retires,
+            #[cfg(test)]
+            looked: 0,
         };
         Self { index, state: Lock::new(Rank::Class, state), deferred: Leftovers::default() }
     }
@@ -181,7 +191,9 @@ impl State {
         let slots = self.own.slots(region, id);
         let slot = slots.lowest_free();
         if slot >= slots.touched {
+            let touched = slots.touched;
             grow(&self.class, region, slots, slot)?;
+            self.touched += u64::from(slots.touched - touched);
         }
         slots.take(slot);
         self.objects += 1;
@@ -194,14 +206,26 @@ impl State {
         Ok(Place { zspage: id, slot })
     }
 
-    /// Takes a slot that has its memory already, wherever one is: the pool is at its limit.
+    /// Takes a slot that has its memory already: the pool is at its limit. Ends at once where no zspage has one, and
+    /// looks at the first zspages of each list only: one that gets such a slot by a release comes first on its list.
     #[cold]
     fn take_committed(&mut self, region: &Region) -> Option<Place> {
-        let id = self.iter(region).find(|&id| {
-            let slots = self.peek(region, id);
-            slots.list != FULL && slots.lowest_free() < slots.touched
-        })?;
-        self.take_in(region, id).ok()
+        if self.touched == self.objects {
+            return None;
+        }
+        #[cfg(test)]
+        let mut looked = 0;
+        let id = (1..FULL).find_map(|list| {
+            self.on_list(region, list).take(MOST_LOOKS).find(|&id| {
+                #[cfg(test)]
+                (looked += 1);
+                let slots = self.peek(region, id);
+                slots.count < slots.touched
+            })
+        });
+        #[cfg(test)]
+        (self.looked += looked);
+        self.take_in(region, id?).ok()
     }
 
     /// The fullest zspage that has a free slot.
@@ -222,9 +246,14 @@ impl State {
     #[inline]
     fn release_slot(&mut self, region: &Region, place: Place) -> (u8, bool) {
         let slots = self.own.slots(region, place.zspage);
+        let had_room = slots.count < slots.touched;
         slots.release(place.slot);
         self.objects -= 1;
-        let (listing, left) = (slots.listing(self.class), (slots.count, slots.isolated));
+        let (mut listing, left) = (slots.listing(self.class), (slots.count, slots.isolated));
+        if !had_room {
+            // To the front of its list, also if it stays on it.
+            listing.list = 0;
+        }
         self.relist(region, place.zspage, listing);
         left
     }
@@ -269,7 +298,8 @@ impl State {
     /// Notes that a zspage has memory for this many slots only. It has fewer pages than count as warm: it is not warm
     /// any more.
     pub fn set_touched(&mut self, region: &Region, id: ZspageId, touched: u8) {
-        let slots = self.slots(region, id);
+        let slots = self.own.slots(region, id);
+        self.touched = self.touched - u64::from(slots.touched) + u64::from(touched);
         slots.touched = touched;
         if slots.warm != 0 {
             self.end_warm(region, id);
@@ -280,6 +310,7 @@ impl State {
     pub fn add(&mut self, region: &Region, id: ZspageId) {
         region.zspage(id).set_owner(Some(self.index));
         self.zspages += 1;
+        self.touched += u64::from(self.peek(region, id).touched);
         self.put_back(region, id);
     }
 
@@ -293,6 +324,7 @@ impl State {
         }
         region.zspage(id).set_owner(None);
         self.zspages -= 1;
+        self.touched -= u64::from(touched);
         Emptied { id, touched }
     }
 
@@ -373,20 +405,12 @@ impl State {
     /// The zspages on the lists, sparsest first; isolated ones are on none.
     pub fn iter<'r>(&self, region: &'r Region) -> impl Iterator<Item = ZspageId> + use<'r> {
         let heads = self.heads;
-        let (mut list, mut at) = (0, ZspageId::NONE);
-        std::iter::from_fn(move || {
-            while at == ZspageId::NONE && list + 1 < LISTS {
-                list += 1;
-                at = heads[list];
-            }
-            let this = at;
-            if this == ZspageId::NONE {
-                return None;
-            }
-            // SAFETY: the caller holds the class's lock while it goes on, and changes no list meanwhile.
-            at = unsafe { region.zspage(this).peek_slots() }.next;
-            Some(this)
-        })
+        (1..LISTS).flat_map(move |list| chain(region, heads[list]))
+    }
+
+    /// The zspages on one list.
+    fn on_list<'r>(&self, region: &'r Region, list: u8) -> impl Iterator<Item = ZspageId> + use<'r> {
+        chain(region, self.heads[list as usize])
     }
 
     /// The free handle indices that are more than the class needs at hand.
@@ -407,6 +431,21 @@ impl State {
     pub fn free_handles(&self, region: &Region) -> Vec<HandleIndex> {
         region.listed(self.free).into_iter().chain(self.spare.iter()).collect()
     }
+}
+
+/// A zspage and those after it on its list. The caller holds the class's lock while it goes on, and changes no list
+/// meanwhile.
+fn chain(region: &Region, first: ZspageId) -> impl Iterator<Item = ZspageId> {
+    let mut at = first;
+    std::iter::from_fn(move || {
+        let this = at;
+        if this == ZspageId::NONE {
+            return None;
+        }
+        // SAFETY: the caller holds the class's lock, and changes nothing.
+        at = unsafe { region.zspage(this).peek_slots() }.next;
+        Some(this)
+    })
 }
 
 /// The right to change the zspages of a class: a part of what its lock guards. What is borrowed of them is borrowed
@@ -442,7 +481,7 @@ fn end_warm(region: &Region, slots: &mut Slots) {
 impl State {
     /// Panics if the lists disagree with each other or with their zspages, which it adds to `found`.
     pub fn check(&self, region: &Region, found: &mut Vec<ZspageId>) {
-        let (class, before, mut warm) = (self.index, found.len(), 0);
+        let (class, before, mut warm, mut touched) = (self.index, found.len(), 0, 0);
         for (list, &head) in self.heads.iter().enumerate() {
             assert_eq!(head != ZspageId::NONE, self.filled >> list & 1 == 1, "{class:?}: list {list}'s bit is wrong");
             let (mut at, mut prev) = (head, ZspageId::NONE);
@@ -453,12 +492,14 @@ impl State {
                 assert_eq!(slots.list, slots.list_for(self.class), "{class:?}: {at:?} belongs on another list");
                 assert!(!slots.isolated, "{class:?}: {at:?} was left isolated");
                 warm += u32::from(slots.warm != 0);
+                touched += u64::from(slots.touched);
                 found.push(at);
                 assert!(found.len() - before <= self.zspages as usize, "{class:?}: more on the lists than counted");
                 (prev, at) = (at, slots.next);
             }
         }
         assert_eq!(found.len() - before, self.zspages as usize, "{class:?}: a zspage is on no list");
+        assert_eq!(touched, self.touched, "{class:?}: slots that have their memory");
         assert_eq!(warm, u32::from(self.has_warm), "{class:?}: zspages that are warm");
         assert_eq!(self.heads[0], ZspageId::NONE, "{class:?}: list 0 is for those on no list");
     }

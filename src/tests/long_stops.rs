@@ -3,7 +3,7 @@
 use super::shared::{free, options, store, unmap};
 use crate::classes::{class, class_of};
 use crate::word::RawHandle;
-use crate::{Backing, Error, MapMode, Pool};
+use crate::{Backing, CompactBudget, Error, MapMode, Pool};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
@@ -127,5 +127,43 @@ fn shrink_finds_the_last_zspages_of_a_pool_that_was_large() {
     assert_eq!(pool.shrink(100).unwrap(), 10);
     assert!(matches!(pool.shrink(1), Err(Error::NotFound(_))));
     assert_eq!(victims.lock().unwrap().len(), firsts.len());
+    pool.check();
+}
+
+/// At the limit, a class whose zspages are full, or have memory for their objects alone, says so at once.
+#[test]
+fn refused_malloc_does_not_look_at_zspages_that_have_no_room() {
+    const SIZE: usize = 1000;
+    let pool = pool();
+    let mut handles: Vec<_> = (0..600 * slots(SIZE)).map(|key| store(&pool, key as u64, SIZE).unwrap()).collect();
+    let looked = |what: &str| {
+        pool.set_max_bytes(4096).unwrap();
+        let of_class = &pool.classes[class_of(SIZE).0 as usize];
+        let before = of_class.lock(&pool.region).looked;
+        while pool.malloc_raw(SIZE).is_ok() {}
+        let first = of_class.lock(&pool.region).looked;
+        assert!(matches!(pool.malloc_raw(SIZE), Err(Error::NoMemory(_))));
+        let looked = of_class.lock(&pool.region).looked - first;
+        println!("{what}: {looked} zspages, {} before", first - before);
+        pool.set_max_bytes(0).unwrap();
+        looked
+    };
+    assert_eq!(looked("all are full"), 0);
+    // Half of each zspage goes, and compaction gives the ends back that have no objects any more; a mapped object in
+    // each keeps it where it is.
+    handles.chunks(slots(SIZE)).for_each(|zspage| {
+        pool.map_raw(zspage[0], MapMode::Read).unwrap();
+        zspage[slots(SIZE) / 2..].iter().for_each(|&handle| free(&pool, handle).unwrap());
+    });
+    handles = handles.chunks(slots(SIZE)).flat_map(|zspage| zspage[..slots(SIZE) / 2].to_vec()).collect();
+    pool.compact(&CompactBudget::default()).unwrap();
+    assert_eq!(looked("all have memory for their objects alone"), 0);
+    // What is freed is there for the next one, wherever it lies.
+    let (gone, _): (Vec<_>, Vec<_>) = handles.iter().enumerate().partition(|(at, _)| at % (slots(SIZE) / 2 * 3) == 5);
+    pool.set_max_bytes(4096).unwrap();
+    gone.iter().for_each(|(_, handle)| free(&pool, **handle).unwrap());
+    for _ in &gone {
+        store(&pool, 1, SIZE).unwrap();
+    }
     pool.check();
 }
