@@ -1,6 +1,10 @@
 //! What memory of this process is, as the system tells: /proc/self/maps, and the files that are mapped.
+//!
+//! A process may have tens of thousands of mappings. Since Linux 6.11 the system is asked for single ones of them, by
+//! PROCMAP_QUERY; the whole text is read only where it does not know that.
 
 use super::{Errno, Result, last_errno};
+use linux_raw_sys::general as raw;
 use std::fs::File;
 use std::io::Read;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
@@ -43,10 +47,57 @@ fn parse(line: &[u8]) -> Option<Mapped> {
     })
 }
 
+/// The number of PROCMAP_QUERY: `_IOWR('f', 17, struct procmap_query)` in the kernel's include/uapi/linux/fs.h.
+const QUERY: u32 = 3 << 30 | (size_of::<raw::procmap_query>() as u32) << 16 | (b'f' as u32) << 8 | 17;
+
+/// Asks for the mapping that an address is in, or the next one.
+fn query(maps: &File, at: usize) -> Result<Option<Mapped>> {
+    use raw::procmap_query_flags as flag;
+    // SAFETY: numbers alone, all of which may be zero.
+    let mut asked: raw::procmap_query = unsafe { std::mem::zeroed() };
+    asked.size = size_of::<raw::procmap_query>() as u64;
+    asked.query_flags = flag::PROCMAP_QUERY_COVERING_OR_NEXT_VMA as u64;
+    asked.query_addr = at as u64;
+    // SAFETY: the argument is what this ioctl takes, and asks for no name.
+    let answer = unsafe { libc::ioctl(maps.as_raw_fd(), QUERY as _, &raw mut asked) };
+    match if answer == 0 { Ok(()) } else { Err(last_errno()) } {
+        Ok(()) => {}
+        Err(Errno(libc::ENOENT)) => return Ok(None),
+        Err(errno) => return Err(errno),
+    }
+    let has = |flags: u64| asked.vma_flags & flags == flags;
+    Ok(Some(Mapped {
+        start: asked.vma_start as usize,
+        end: asked.vma_end as usize,
+        read_write: has(flag::PROCMAP_QUERY_VMA_READABLE as u64 | flag::PROCMAP_QUERY_VMA_WRITABLE as u64),
+        shared: has(flag::PROCMAP_QUERY_VMA_SHARED as u64),
+        offset: asked.vma_offset,
+        file: (asked.dev_major, asked.dev_minor, asked.inode),
+    }))
+}
+
 /// Tells of each mapping that has a part of a range, by rising addresses. Allocates nothing. False: the system does not
 /// say.
 pub fn mappings_within(start: usize, end: usize, mut each: impl FnMut(Mapped)) -> bool {
-    let Ok(mut file) = File::open("/proc/self/maps") else { return false };
+    let Ok(file) = File::open("/proc/self/maps") else { return false };
+    let mut at = start;
+    while at < end {
+        match query(&file, at) {
+            Ok(Some(mapped)) if mapped.start < end => {
+                at = mapped.end;
+                each(mapped);
+            }
+            Ok(_) => return true,
+            // The system does not know the question, or a jail forbids it.
+            Err(_) if at == start => return read_within(file, start, end, each),
+            Err(_) => return false,
+        }
+    }
+    true
+}
+
+/// The same from the text of all mappings.
+fn read_within(mut file: File, start: usize, end: usize, mut each: impl FnMut(Mapped)) -> bool {
     let mut bytes = [0; 4096];
     let (mut line, mut length) = ([0; LINE], 0);
     loop {
@@ -140,5 +191,25 @@ mod tests {
         let mut found = Vec::new();
         assert!(mappings_within(here, here + 1, |mapped| found.push(mapped)));
         assert!(found.len() == 1 && (found[0].start..found[0].end).contains(&here) && !found[0].shared);
+    }
+
+    #[test]
+    fn a_query_tells_what_the_text_says() {
+        let maps = || File::open("/proc/self/maps").unwrap();
+        if query(&maps(), 0) == Err(Errno(libc::ENOTTY)) {
+            let _ = std::io::Write::write_all(&mut std::io::stderr(), b"SKIPPED: the system has no PROCMAP_QUERY\n");
+            return;
+        }
+        let file = crate::os::Os::default().memory_file("maps", 8 * 4096, false).unwrap();
+        let shared = crate::os::Os::default().map_file(file.as_raw_fd(), 8 * 4096, 4096).unwrap();
+        let private = crate::os::Os::default().reserve(1 << 20, 4096).unwrap();
+        // Other threads map and unmap at other addresses.
+        for base in [shared.base().as_ptr() as usize, private.base().as_ptr() as usize] {
+            let (mut read, mut queried) = (Vec::new(), Vec::new());
+            assert!(read_within(maps(), base, base + 8 * 4096, |mapped| read.push(mapped)));
+            assert!(mappings_within(base, base + 8 * 4096, |mapped| queried.push(mapped)));
+            assert!(read == queried && !read.is_empty(), "{read:?} {queried:?}");
+        }
+        assert_eq!(query(&maps(), usize::MAX - 4095), Ok(None));
     }
 }

@@ -46,6 +46,8 @@ pub struct Core {
     pub serials: Serials,
     pub hand: Lock<Hand>,
     pub inbox: Lock<Inbox>,
+    /// Threads that wait for its lock: who takes it again and again lets them have it in between.
+    pub readers: AtomicU32,
     pub gate: Gate,
     pub bell: Bell,
     /// Tells forked children, who have the descriptors and none of the memory.
@@ -133,6 +135,7 @@ impl Core {
             serials: Serials::default(),
             hand: Hand::locked(),
             inbox: Inbox::locked()?,
+            readers: AtomicU32::new(0),
             gate: Gate::default(),
             bell,
             guard,

@@ -14,7 +14,7 @@ use super::word::{Copied, Kind, MAX_AGE, State};
 use crate::error::Result;
 use crate::heap;
 use crate::os::userfault::{Event, Message};
-use crate::sync::{Lock, Ordering::Relaxed, Rank};
+use crate::sync::{Lock, Locked, Ordering::Relaxed, Rank, Wait};
 use crate::units::PAGE;
 use crate::zswap::Patience;
 
@@ -22,6 +22,9 @@ use crate::zswap::Patience;
 const AT_ONCE: usize = 16;
 /// Touches that may wait to be served; the threads of more are woken, and touch again.
 const WAITING: usize = 1024;
+
+/// How long a thread gives way to those that wait for the lock of events, at most: some milliseconds.
+const GIVES_WAY: u32 = 16;
 
 /// Moves whose unmapping may not have been told yet; as many owners may move something at once.
 const MOVED: usize = 64;
@@ -92,9 +95,33 @@ impl Inbox {
 }
 
 impl Core {
+    /// Takes the lock of events.
+    pub fn lock_events(&self) -> Locked<'_, Inbox> {
+        self.inbox.check_rank();
+        self.inbox.try_lock().unwrap_or_else(|| {
+            // Relaxed: it is a hint, for `let_others_read`.
+            self.readers.fetch_add(1, Relaxed);
+            let locked = self.inbox.lock();
+            self.readers.fetch_sub(1, Relaxed);
+            locked
+        })
+    }
+
+    /// Between two parts of long work, for which this thread takes the lock of events again and again: lets those have
+    /// it that wait for it. They look for themselves whether it is free, and would not find it so.
+    pub fn let_others_read(&self) {
+        let mut wait = Wait::default();
+        for _ in 0..GIVES_WAY {
+            if self.readers.load(Relaxed) == 0 {
+                return;
+            }
+            wait.a_moment();
+        }
+    }
+
     /// Reads all events that are there, and lets them take effect. The caller has no page claimed.
     pub fn read_events(&self) {
-        let mut inbox = self.inbox.lock();
+        let mut inbox = self.lock_events();
         let before = inbox.count;
         let closed = self.gate.close();
         self.read_into(&mut inbox);
@@ -109,7 +136,7 @@ impl Core {
 
     /// The next touch that waits to be served.
     pub fn next_touch(&self) -> Option<Waiting> {
-        let mut inbox = self.inbox.lock();
+        let mut inbox = self.lock_events();
         if inbox.count == 0 {
             let _closed = self.gate.close();
             self.read_into(&mut inbox);

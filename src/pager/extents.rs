@@ -166,7 +166,8 @@ impl Extents {
         (self.words.len() * size_of::<u64>()) as u64
     }
 
-    /// Adds an extent. The caller holds the lock of events.
+    /// Adds an extent, to the one before it if that ends where this one begins and is of the same region. The caller
+    /// holds the lock of events.
     pub fn add(&self, extent: Extent) -> Result<()> {
         self.add_up_to(extent, self.most())
     }
@@ -182,11 +183,19 @@ impl Extents {
         if self.within(extent.start, extent.end).next().is_some() {
             return Err(OVERLAPS);
         }
-        if self.len() >= most {
+        let count = self.len();
+        let place = self.place_behind(extent.start);
+        let before = place.checked_sub(1).map(|at| self.get(at));
+        let goes_on = |before: &Extent| before.end == extent.start && before.region == extent.region;
+        if let Some(before) = before.filter(goes_on)
+            && before.page_at(before.end) == extent.first
+        {
+            self.write(|| self.put(place - 1, Extent { end: extent.end, ..before }));
+            return Ok(());
+        }
+        if count >= most {
             return Err(FULL);
         }
-        let count = self.len();
-        let place = (0..count).find(|&at| self.get(at).start > extent.start).unwrap_or(count);
         self.write(|| {
             (place..count).rev().for_each(|at| self.put(at + 1, self.get(at)));
             self.put(place, extent);
@@ -195,12 +204,22 @@ impl Extents {
         Ok(())
     }
 
+    /// How many extents begin at an address or before it. The caller holds the lock of events.
+    fn place_behind(&self, at: usize) -> usize {
+        let (mut low, mut high) = (0, self.len());
+        while low < high {
+            let middle = (low + high) / 2;
+            if self.get(middle).start <= at { low = middle + 1 } else { high = middle }
+        }
+        low
+    }
+
     /// Cuts a range out; what is left of an extent on both sides stays. The caller holds the lock of events, and saw to
     /// it that there is room for one more.
     pub fn cut(&self, start: usize, end: usize) {
         while let Some(part) = self.within(start, end).next() {
             let whole = self.find(part.start).expect("it was just there");
-            let at = (0..self.len()).find(|&at| self.get(at).start == whole.start).expect("likewise");
+            let at = self.place_behind(whole.start) - 1;
             let before = Extent { end: part.start, ..whole };
             let after =
                 Extent { start: part.end, first: whole.first + ((part.end - whole.start) / PAGE) as u64, ..whole };
@@ -273,6 +292,8 @@ mod tests {
         let all: Vec<_> = table.within(11 * PAGE, 27 * PAGE).collect();
         assert_eq!(all, [extent(11, 12, 1, 1), extent(22, 24, 2, 2), extent(26, 27, 2, 6)]);
         table.add(extent(0, 1, 4, 0)).unwrap();
-        assert!(matches!(table.add(extent(2, 3, 4, 0)), Err(Error::NoSpace(_))));
+        table.add(extent(1, 3, 4, 1)).unwrap();
+        assert_eq!(table.find(0), Some(extent(0, 3, 4, 0)));
+        assert!(matches!(table.add(extent(3, 4, 4, 9)), Err(Error::NoSpace(_))));
     }
 }

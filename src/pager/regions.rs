@@ -26,7 +26,6 @@ const REFUSED: Error = Error::Again(&"the system refuses to bring a page back: t
 impl Core {
     /// Puts a range under the pager.
     pub fn add_region(&self, at: usize, bytes: usize, options: &RegionOptions<'_>) -> Result<RegionId> {
-        const NO_PLACE: Error = Error::NoSpace(&"there are as many regions as the pager was created for");
         if bytes == 0 || !at.is_multiple_of(PAGE) || !bytes.is_multiple_of(PAGE) || at.checked_add(bytes).is_none() {
             return Err(NOT_PAGES);
         }
@@ -48,11 +47,17 @@ impl Core {
         let serial = self.serials.next();
         region.serial = serial;
         self.read_events();
-        // From here to the end nobody else changes the table of extents.
-        let mut inbox = self.inbox.lock();
-        if self.extents.within(at, at + bytes).next().is_some() {
-            return Err(Error::Invalid(&"a part of the range is in another region already"));
-        }
+        let place = self.take_place(region, at, bytes)?;
+        let whole = Extent { start: at, end: at + bytes, region: place, first: 0 };
+        self.add_parts(whole).inspect_err(|_| self.undo(&whole, serial))?;
+        Ok(RegionId::new(place, serial))
+    }
+
+    /// Puts a region in a free place.
+    fn take_place(&self, region: Box<Region>, at: usize, bytes: usize) -> Result<usize> {
+        const NO_PLACE: Error = Error::NoSpace(&"there are as many regions as the pager was created for");
+        let mut inbox = self.lock_events();
+        self.check_free(at, at + bytes)?;
         let mut region = Some(region);
         let place = self.places.iter().position(|place| match place.fill(region.take().expect("not placed yet")) {
             Ok(()) => true,
@@ -61,11 +66,14 @@ impl Core {
                 false
             }
         });
-        let place = place.ok_or(NO_PLACE)?;
         inbox.forget_moved(at, at + bytes);
-        let added = self.start(at, bytes, place);
-        drop(inbox);
-        added.map(|()| RegionId::new(place, serial)).inspect_err(|_| drop(self.places[place].clear()))
+        place.ok_or(NO_PLACE)
+    }
+
+    /// Refuses a range that has a part in a region. The caller holds the lock of events.
+    fn check_free(&self, start: usize, end: usize) -> Result<()> {
+        const OVERLAPS: Error = Error::Invalid(&"a part of the range is in another region already");
+        if self.extents.within(start, end).next().is_some() { Err(OVERLAPS) } else { Ok(()) }
     }
 
     fn memory(&self, options: &RegionOptions<'_>) -> Result<Memory> {
@@ -94,57 +102,85 @@ impl Core {
         })
     }
 
-    /// Registers a range whose region is in its place.
-    fn start(&self, at: usize, bytes: usize, place: usize) -> Result<()> {
+    /// Registers the range of a region that is in its place, part by part. The lock of events is held for one part at a
+    /// time: others read events, and have touches served, in between. A part is the region's from then on; those that
+    /// come later are as if there were no pager until it is their turn.
+    fn add_parts(&self, whole: Extent) -> Result<()> {
+        let region = self.places[whole.region].enter().expect("it was put there");
+        let swapped = match &region.memory {
+            Memory::Private => Swapped::private(),
+            Memory::Shared(file, offset) => Swapped::of_file(file, *offset),
+        };
+        for start in (whole.start..whole.end).step_by(AT_ONCE * PAGE) {
+            let part = whole.within(start, whole.end.min(start + AT_ONCE * PAGE)).expect("it is inside");
+            let locked = self.lock_events();
+            self.add_part(&region, &whole, part, &swapped)?;
+            drop(locked);
+            self.let_others_read();
+        }
+        Ok(())
+    }
+
+    /// Registers a part of a region; the first one comes first. The caller holds the lock of events.
+    fn add_part(&self, region: &Region, whole: &Extent, part: Extent, swapped: &Swapped) -> Result<()> {
         const REFUSED: Error = Error::Invalid(
             &"the system does not take the range: it has to be private anonymous memory, or a memory file",
         );
-        let region = self.places[place].enter().expect("it was put there");
-        self.uffd.register(at, bytes, region.faulting()).map_err(|errno| match errno.0 {
+        let bytes = part.end - part.start;
+        self.check_free(part.start, part.end)?;
+        self.uffd.register(part.start, bytes, region.faulting()).map_err(|errno| match errno.0 {
             errno::EINVAL | errno::EPERM => REFUSED,
             errno::EBUSY => Error::Busy(&"a part of the range is under another userfaultfd"),
             _ => Error::system(errno, &"UFFDIO_REGISTER of a region"),
         })?;
         let undo = |_: &Error| {
             // For who touched a missing page meanwhile.
-            removed::note(&Extent { start: at, end: at + bytes, region: place, first: 0 });
-            let _ = self.uffd.unregister(at, bytes);
-            let _ = self.os.advise(at as *mut u8, bytes, Advice::Fork);
+            removed::note(&part);
+            let _ = self.uffd.unregister(part.start, bytes);
         };
-        self.advise(&region, at, bytes).inspect_err(undo)?;
-        // No page comes from here on but through us: what is there now is all there is.
-        let present = self.note_present(&region, at, bytes).inspect_err(undo)?;
-        region.may_be_huge.store(present > 0, Relaxed);
+        if part.start == whole.start {
+            self.advise(region, whole.start, whole.end - whole.start).inspect_err(undo)?;
+        }
+        // No page of the part comes from here on but through us: what is there now is all there is.
+        let present = self.note_present(region, &part, swapped).inspect_err(undo)?;
+        if present > 0 {
+            region.may_be_huge.store(true, Relaxed);
+        }
         // Before anybody finds the pages: who gives one back uncharges it.
         self.charge_above(present);
-        let added = self.extents.add(Extent { start: at, end: at + bytes, region: place, first: 0 });
-        added.inspect_err(undo).inspect_err(|_| self.uncharge(present))
+        self.extents.add(part).inspect_err(undo).inspect_err(|_| self.uncharge(present))
     }
 
-    /// Notes the pages that no touch will find missing: those in memory, and those that the system has swapped out. How
-    /// many.
-    fn note_present(&self, region: &Region, at: usize, bytes: usize) -> Result<u64> {
+    /// Takes a region away that could not be added as a whole.
+    fn undo(&self, whole: &Extent, serial: u64) {
+        // Pages of the parts that were added may have been evicted by now. Should one not come back, the region stays as
+        // far as it was added, and works, until the pager goes.
+        if self.extents.first_of(whole.region).is_some() {
+            let _ = self.remove_if(whole.region, Removal::Restore, |there| there.serial == serial);
+        } else {
+            drop(self.places[whole.region].clear());
+        }
+        let _ = self.os.advise(whole.start as *mut u8, whole.end - whole.start, Advice::Fork);
+    }
+
+    /// Notes the pages of a part that no touch will find missing: those in memory, and those that the system has swapped
+    /// out. How many.
+    fn note_present(&self, region: &Region, part: &Extent, swapped: &Swapped) -> Result<u64> {
         let mut seen = [0; AT_ONCE];
         let mut present = 0;
         let mut note = |page: usize| {
             region.page(page as u64).claim().set(State::resident(0));
             present += 1;
         };
-        let swapped = match &region.memory {
-            Memory::Private => Swapped::private(),
-            Memory::Shared(file, offset) => Swapped::of_file(file, *offset),
-        };
-        for first in (0..bytes / PAGE).step_by(seen.len()) {
-            let count = seen.len().min(bytes / PAGE - first);
-            let asked = self.os.in_memory(at + first * PAGE, &mut seen[..count]);
-            asked.map_err(|errno| Error::system(errno, &"mincore of a region"))?;
-            let seen = &seen[..count];
-            if self.moves && region.is_private() {
-                self.unshare(at + first * PAGE, seen);
-            }
-            (0..count).filter(|&page| seen[page] & 1 == 1).for_each(|page| note(first + page));
-            swapped.each(at + first * PAGE, first, seen, |page| note(first + page));
+        let (at, first) = (part.start, part.first as usize);
+        let seen = &mut seen[..(part.end - part.start) / PAGE];
+        let asked = self.os.in_memory(at, seen);
+        asked.map_err(|errno| Error::system(errno, &"mincore of a region"))?;
+        if self.moves && region.is_private() {
+            self.unshare(at, seen);
         }
+        (0..seen.len()).filter(|&page| seen[page] & 1 == 1).for_each(|page| note(first + page));
+        swapped.each(at, first, seen, |page| note(first + page));
         Ok(present)
     }
 
@@ -233,7 +269,7 @@ impl Core {
     fn address_of(&self, place: usize, page: u64) -> Option<usize> {
         // With the lock no page is between two places.
         self.extents.address_of(place, page).or_else(|| {
-            let _inbox = self.inbox.lock();
+            let _inbox = self.lock_events();
             self.extents.address_of(place, page)
         })
     }
@@ -249,7 +285,7 @@ impl Core {
 
     /// Unregisters a region.
     fn let_all_go(&self, place: usize, region: &Region) -> Result<()> {
-        let inbox = self.inbox.lock();
+        let inbox = self.lock_events();
         let closed = self.gate.close();
         while let Some(part) = self.extents.first_of(place) {
             let Err(error) = self.let_go(&part) else { continue };

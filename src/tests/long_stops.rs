@@ -87,8 +87,7 @@ fn shrink_of_one_page_that_the_callback_refuses_is_bounded_as_well() {
 /// Every zspage of one half was used since the others were: none of them goes, wherever the halves lie.
 #[test]
 fn shrink_takes_the_unused_half_of_a_large_pool_first() {
-    let halves: [fn(usize) -> bool; 4] =
-        [|at| at < 2000, |at| at >= 2000, |at| at % 2 == 0, |at| at / 64 % 2 == 0];
+    let halves: [fn(usize) -> bool; 4] = [|at| at < 2000, |at| at >= 2000, |at| at % 2 == 0, |at| at / 64 % 2 == 0];
     for is_used in halves {
         let pool = pool();
         let victims = note_victims(&pool);

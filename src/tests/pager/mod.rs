@@ -1,5 +1,6 @@
 //! The pager.
 
+mod adding;
 mod basics;
 mod bounds;
 mod counted;
