@@ -253,7 +253,8 @@ impl Drop for AreaState {
         if self.shared.pool.check_usable().is_err() {
             return;
         }
-        while let Some(Running { offset, word, shard, .. }) = self.shared.claims.take_any(self.id) {
+        let mut from = 0;
+        while let Some(Running { offset, word, shard, .. }) = self.shared.claims.take_next(self.id, &mut from) {
             self.keep(Claimed { offset, word });
             self.shards.end(shard);
         }
