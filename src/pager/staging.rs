@@ -15,7 +15,7 @@ use crate::sync::{
     Ordering::{Acquire, Relaxed, Release},
     Rank, fence,
 };
-use crate::units::PAGE;
+use crate::units::{PAGE, pages_of};
 use crate::word::Field;
 use crate::zswap::MAX_AREA_PAGES;
 
@@ -48,6 +48,9 @@ impl PageId {
     }
 }
 
+/// Bytes of the table for each block.
+const TABLE_BYTES: usize = BLOCK * size_of::<AtomicU64>() + size_of::<AtomicU32>();
+
 /// The owner of a slot whose page is not needed, and whose memory the system did not take.
 const LEFT: u64 = u64::MAX;
 
@@ -72,7 +75,10 @@ impl Block {
 }
 
 struct Lists {
+    /// Blocks that were used, and are free again.
     free: Vec<u32>,
+    /// Blocks from this one on were never used.
+    fresh: u32,
     /// A ring of blocks, oldest first.
     queue: Box<[u32]>,
     first: usize,
@@ -86,15 +92,17 @@ pub struct Staging {
     mapping: Mapping,
     /// Its own: discards of ours are no events.
     uffd: Userfault,
-    ids: Box<[AtomicU64]>,
-    /// For each block how far it is, a byte for each of its numbers, while nobody has it.
-    marks: Box<[AtomicU32]>,
+    /// How many blocks it has.
+    blocks: usize,
+    /// For each slot whose page it has, then for each block how far it is. Zeros at first, and resident as far as blocks
+    /// were used.
+    table: Mapping,
     lists: Lock<Lists>,
     pages: AtomicU64,
     os: Os,
 }
 
-// SAFETY: the mapping is addresses; whose bytes are where is decided by claims.
+// SAFETY: the range is addresses, whose bytes are where is decided by claims; the table is shared as atomics alone.
 unsafe impl Sync for Staging {}
 // SAFETY: as above.
 unsafe impl Send for Staging {}
@@ -103,10 +111,16 @@ impl Staging {
     /// A range with room for `pages` pages and the holes between them.
     pub fn new(os: &Os, uffd: Userfault, pages: usize) -> Result<Self> {
         const NO_ADDRESSES: Error = Error::NoMemory(&"the system gives no addresses for the staging range");
+        const NO_TABLE: Error = Error::NoMemory(&"the system gives no addresses for the staging range's table");
         const NO_REGISTER: Error = Error::Invalid(&"the system refuses the staging range to userfaultfd");
         // A state word has room for so many slots.
         let blocks = (pages.div_ceil(BLOCK) * 2 + 64).min((MAX_PAYLOAD as usize + 1) / BLOCK);
         let bytes = blocks * BLOCK * PAGE;
+        let table_bytes = pages_of(blocks * TABLE_BYTES) * PAGE;
+        let table = os.reserve(table_bytes, PAGE).map_err(|_| NO_TABLE)?;
+        os.commit(table.base().as_ptr(), table_bytes).map_err(|_| NO_TABLE)?;
+        // Huge pages would commit what no block uses; a refusal costs memory and nothing else.
+        let _ = os.advise(table.base().as_ptr(), table_bytes, Advice::NotHuge);
         let mapping = os.reserve(bytes, PAGE).map_err(|_| NO_ADDRESSES)?;
         let base = mapping.base().as_ptr();
         os.commit(base, bytes).map_err(|_| NO_ADDRESSES)?;
@@ -120,7 +134,8 @@ impl Staging {
         advised[1].map_err(|errno| Error::system(errno, &"madvise(MADV_DONTFORK) of the staging range"))?;
         uffd.register(base as usize, bytes, Faulting::default()).map_err(|_| NO_REGISTER)?;
         let lists = Lists {
-            free: (0..blocks as u32).rev().collect(),
+            free: Vec::with_capacity(blocks),
+            fresh: 0,
             queue: vec![0; blocks].into_boxed_slice(),
             first: 0,
             waiting: 0,
@@ -129,8 +144,8 @@ impl Staging {
         Ok(Self {
             mapping,
             uffd,
-            ids: (0..blocks * BLOCK).map(|_| AtomicU64::new(0)).collect(),
-            marks: (0..blocks).map(|_| AtomicU32::new(0)).collect(),
+            blocks,
+            table,
             lists: Lock::new(Rank::Staging, lists),
             pages: AtomicU64::new(0),
             os: os.clone(),
@@ -166,40 +181,68 @@ impl Staging {
 
     /// Most pages that should wait here: as many again may be holes.
     pub fn room(&self) -> u64 {
-        (self.ids.len() / 2) as u64
+        (self.blocks * BLOCK / 2) as u64
     }
 
     /// Where the range begins, and its bytes.
     pub fn range(&self) -> (usize, usize) {
-        (self.mapping.base().as_ptr() as usize, self.ids.len() * PAGE)
+        (self.mapping.base().as_ptr() as usize, self.blocks * BLOCK * PAGE)
     }
 
-    /// Bytes of memory of the tables.
+    /// Bytes of memory of the tables: they grow as blocks are used for the first time.
     pub fn table_bytes(&self) -> u64 {
-        (self.ids.len() * size_of::<u64>() + self.marks.len() * 12) as u64
+        (self.lists.lock().fresh as usize * (TABLE_BYTES + 2 * size_of::<u32>())) as u64
+    }
+
+    /// Whose page a slot has.
+    fn id(&self, slot: u32) -> &AtomicU64 {
+        assert!((slot as usize) < self.blocks * BLOCK);
+        // SAFETY: the table begins with so many, lives as long as this does, and is used as atomics alone.
+        unsafe { self.table.base().cast::<AtomicU64>().add(slot as usize).as_ref() }
+    }
+
+    /// How far a block is, a byte for each of its numbers, while nobody has it.
+    fn progress(&self, block: u32) -> &AtomicU32 {
+        assert!((block as usize) < self.blocks);
+        // SAFETY: these follow the ids of all slots; as there.
+        unsafe {
+            self.table
+                .base()
+                .cast::<AtomicU64>()
+                .add(self.blocks * BLOCK)
+                .cast::<AtomicU32>()
+                .add(block as usize)
+                .as_ref()
+        }
     }
 
     /// A block to fill.
     pub fn take_free(&self) -> Option<Block> {
-        self.lists.lock().free.pop().map(|index| Block { index, given: 0, next: 0, filled: 0, owed: 0 })
+        let mut lists = self.lists.lock();
+        let fresh = lists.fresh;
+        let index = lists.free.pop().or_else(|| {
+            lists.fresh += u32::from((fresh as usize) < self.blocks);
+            ((fresh as usize) < self.blocks).then_some(fresh)
+        })?;
+        Some(Block { index, given: 0, next: 0, filled: 0, owed: 0 })
     }
 
     /// Whose page is moved to a slot of a block; before it is.
     pub fn note(&self, slot: u32, id: PageId) {
         // Relaxed: the block goes to the queue, and its lock, before anybody reads this.
-        self.ids[slot as usize].store(id.pack(), Relaxed);
+        self.id(slot).store(id.pack(), Relaxed);
     }
 
     /// Whose page was moved to a slot; none: it is not needed any more, and its memory was left there.
     pub fn owner(&self, slot: u32) -> Option<PageId> {
-        let id = self.ids[slot as usize].load(Relaxed);
+        let id = self.id(slot).load(Relaxed);
         (id != LEFT).then(|| PageId::unpack(id))
     }
 
     /// The page in a slot is not needed, but the system did not take its memory: it stays charged until the block is
     /// drained. The caller has the page claimed, or the block.
     pub fn leave(&self, slot: u32) {
-        self.ids[slot as usize].store(LEFT, Relaxed);
+        self.id(slot).store(LEFT, Relaxed);
     }
 
     /// Whether a slot's memory was left there; asked when the page's word no longer names the slot.
@@ -233,7 +276,7 @@ impl Staging {
         lists.first = (lists.first + 1) % lists.queue.len();
         lists.waiting -= 1;
         lists.draining += 1;
-        let [given, next, filled, owed] = self.marks[index as usize].load(Acquire).to_ne_bytes();
+        let [given, next, filled, owed] = self.progress(index).load(Acquire).to_ne_bytes();
         Some(Block { index, given: given.into(), next: next.into(), filled: filled.into(), owed: owed.into() })
     }
 
@@ -263,7 +306,7 @@ impl Staging {
     fn mark(&self, block: &Block) {
         // Release pairs with the Acquire in `take_oldest`; the lock does as much.
         let mark = [block.given as u8, block.next as u8, block.filled as u8, block.owed as u8];
-        self.marks[block.index as usize].store(u32::from_ne_bytes(mark), Release);
+        self.progress(block.index).store(u32::from_ne_bytes(mark), Release);
     }
 
     /// Moves pages from their region to slots, as [`Userfault::move_pages`] does.
@@ -299,5 +342,40 @@ mod tests {
                 assert_ne!(id.pack(), LEFT);
             }
         }
+    }
+
+    #[test]
+    fn table_of_a_large_range_takes_memory_as_blocks_are_used() {
+        let os = Os::default();
+        let uffd = Userfault::new(&os, 0, true).unwrap();
+        let staging = Staging::new(&os, uffd, 1 << 22).unwrap();
+        let resident = || {
+            let mut seen = vec![0; pages_of(staging.blocks * TABLE_BYTES)];
+            os.in_memory(staging.table.base().as_ptr() as usize, &mut seen).unwrap();
+            seen.iter().filter(|&&seen| seen & 1 == 1).count()
+        };
+        assert_eq!((resident(), staging.table_bytes()), (0, 0));
+        let mut taken = Vec::new();
+        for number in 0..100 {
+            let block = staging.take_free().unwrap();
+            assert_eq!(block.index, number);
+            staging.note(block.slot(BLOCK - 1), PageId { region: 1, page: number.into() });
+            taken.push(Block { filled: BLOCK, ..block });
+        }
+        let first = taken.pop().unwrap();
+        staging.queue(Block { filled: 0, ..first });
+        assert_eq!(staging.take_free().unwrap().index, 99, "one that is free again comes before fresh ones");
+        taken.into_iter().for_each(|block| staging.queue(block));
+        assert_eq!(staging.take_oldest().unwrap().filled, BLOCK);
+        assert!(resident() < 20 && staging.table_bytes() < 20 * PAGE as u64);
+        assert_eq!(staging.owner(99 * BLOCK as u32 + 31), Some(PageId { region: 1, page: 99 }));
+    }
+
+    #[test]
+    fn every_block_can_be_taken_and_no_more() {
+        let os = Os::default();
+        let staging = Staging::new(&os, Userfault::new(&os, 0, true).unwrap(), BLOCK).unwrap();
+        let all: Vec<_> = std::iter::from_fn(|| staging.take_free()).map(|block| block.index as usize).collect();
+        assert!(all.into_iter().eq(0..staging.blocks) && staging.take_free().is_none());
     }
 }
