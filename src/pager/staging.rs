@@ -8,6 +8,7 @@
 use super::region::MAX_REGIONS;
 use super::word::MAX_PAYLOAD;
 use crate::error::{Error, Result};
+use crate::heap;
 use crate::os::userfault::{Faulting, Userfault};
 use crate::os::{Advice, Errno, Kind, Mapping, Os};
 use crate::sync::{
@@ -118,6 +119,7 @@ impl Staging {
         let bytes = blocks * BLOCK * PAGE;
         let table_bytes = pages_of(blocks * TABLE_BYTES) * PAGE;
         let table = os.reserve(table_bytes, PAGE).map_err(|_| NO_TABLE)?;
+        os.unlock(table.base().as_ptr(), table_bytes);
         os.commit(table.base().as_ptr(), table_bytes).map_err(|_| NO_TABLE)?;
         // Huge pages would commit what no block uses; a refusal costs memory and nothing else.
         let _ = os.advise(table.base().as_ptr(), table_bytes, Advice::NotHuge);
@@ -134,9 +136,9 @@ impl Staging {
         advised[1].map_err(|errno| Error::system(errno, &"madvise(MADV_DONTFORK) of the staging range"))?;
         uffd.register(base as usize, bytes, Faulting::default()).map_err(|_| NO_REGISTER)?;
         let lists = Lists {
-            free: Vec::with_capacity(blocks),
+            free: heap::with_capacity(blocks)?,
             fresh: 0,
-            queue: vec![0; blocks].into_boxed_slice(),
+            queue: heap::slice(blocks, |_| Ok(0))?,
             first: 0,
             waiting: 0,
             draining: 0,
