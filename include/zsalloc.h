@@ -202,7 +202,8 @@
  * zspager_create(), or let them call the one that sigaction() told was there: no later
  * zspager_create() takes their place. A handler from before is called with those signals blocked that
  * it was installed with, but on the stack that is in use, for SA_ONSTACK has no effect then.
- * AddressSanitizer's own handler may stay: it is called for what is not a region's.
+ * AddressSanitizer's own handler may stay: it is called for what is not a region's. The handler stays in
+ * place until the process ends, and so does the library: dlclose() does not unload it any more.
  *
  * The handler runs on the stack that is in use, as a handler of the program's may be on one of its own
  * (sigaltstack), and takes up to 12 KiB of it, 4 more where pages are stored with Zstandard, and 8 more where AMX is in use:

@@ -21,6 +21,8 @@ pub mod guardian;
 #[cfg(feature = "uffd")]
 mod guardian_child;
 #[cfg(feature = "uffd")]
+mod loaded;
+#[cfg(feature = "uffd")]
 pub mod maps;
 #[cfg(feature = "uffd")]
 mod messages;

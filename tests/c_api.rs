@@ -262,6 +262,20 @@ fn jails() {
     others.iter().chain(&pagers).for_each(|what| test_in_jail(what));
 }
 
+#[cfg(feature = "uffd")]
+#[test]
+fn zspager_unload() {
+    use std::io::Write;
+    if mode() != Mode::Plain {
+        let why = "valgrind does not know userfaultfd, and ASan keeps what it knows of libraries";
+        let _ = writeln!(std::io::stderr(), "SKIPPED: zspager_unload: {why}");
+        return;
+    }
+    let library = Library::find();
+    let shared = library.shared().to_str().expect("a UTF-8 path");
+    test_with("zspager_unload", "gnu11", |_| vec!["-pthread", "-ldl"], &[shared]);
+}
+
 #[test]
 fn double_include() {
     test("double_include");

@@ -1,5 +1,6 @@
 //! Signals: blocking them while locks are held, and the handler of SIGBUS with the one before it.
 
+use super::loaded::keep_loaded;
 use super::{Errno, Result, Uncancelled, checked};
 use std::mem::MaybeUninit;
 use std::ptr::NonNull;
@@ -67,9 +68,11 @@ static INSTALLING: std::sync::Mutex<()> = std::sync::Mutex::new(());
 static BEFORE: AtomicPtr<libc::sigaction> = AtomicPtr::new(std::ptr::null_mut());
 static DEFAULT: libc::sigaction = zeroed_action();
 
-/// Installs the handler of SIGBUS, once for the process; it stays. Signals that `serve` does not know go to the handler
-/// that was there before, as if there were none in between. A handler that the program has put in its place since stays
-/// there: it calls ours, as the program was told.
+/// Installs the handler of SIGBUS, once for the process; it stays, and so does the object that has its code. Signals
+/// that `serve` does not know go to the handler that was there before, as if there were none in between. A handler that
+/// the program has put in its place since stays there: it calls ours, as the program was told.
+///
+/// `ENOSYS`: the object could be unloaded, and the handler would be code that is no more.
 pub fn serve_sigbus(serve: Serve) -> Result<()> {
     let _one = INSTALLING.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     SERVE.get_or_init(|| serve);
@@ -80,6 +83,7 @@ pub fn serve_sigbus(serve: Serve) -> Result<()> {
     if installed && !matches!(now.sa_sigaction, libc::SIG_DFL | libc::SIG_IGN) {
         return Ok(());
     }
+    keep_loaded(on_sigbus as *const () as *const libc::c_void)?;
     // Never freed: a handler may be reading the one before. Twice only if the program took ours away.
     // Release pairs with the Acquire in `chain`.
     BEFORE.store(kept(now)?.as_ptr(), Release);

@@ -4,6 +4,7 @@ use super::core::Core;
 use super::removed;
 use crate::error::{Error, Result};
 use crate::heap::Counted;
+use crate::os::errno;
 use crate::os::signals::{Touch, serve_sigbus};
 use crate::sync::{AtomicU64, Ordering::SeqCst, Wait};
 use std::cell::Cell;
@@ -21,6 +22,9 @@ struct Entry {
 static ENTRIES: [Entry; PAGERS] =
     [const { Entry { users: AtomicU64::new(0), core: AtomicPtr::new(std::ptr::null_mut()) } }; PAGERS];
 
+const UNLOADABLE: &str = "dlclose could unload the code that handles SIGBUS, and the dynamic linker does not keep it: \
+                          link the library with the program";
+
 /// Lets touches be served by a pager.
 pub fn register(core: &Counted<Core>) -> Result<()> {
     const FULL: Error = Error::NoSpace(&"a process has at most 64 pagers whose touches are served by SIGBUS");
@@ -31,7 +35,8 @@ pub fn register(core: &Counted<Core>) -> Result<()> {
     }
     serve_sigbus(serve).map_err(|errno| {
         unregister(core);
-        Error::system(errno, &"sigaction of SIGBUS")
+        let step = if errno.0 == errno::ENOSYS { &UNLOADABLE } else { &"sigaction of SIGBUS" };
+        Error::system(errno, step)
     })
 }
 
