@@ -239,8 +239,11 @@
  *
  * FORK. The child inherits an anonymous pool as it inherits any private memory: a copy of its own,
  * with the same handles. If another thread was inside a call on the pool during the fork, then the
- * child's copy is unusable: a call on it may wait for ever. So create the pool, fork, and start
- * threads after that, or let the child leave the pool alone. A pool with ZS_BACKING_MEMFD or
+ * child's copy is unusable: a call on it may wait for ever. So a program whose other threads use the
+ * pool calls zs_fork_prepare() before fork(), and zs_fork_done() after it, in the parent and in the
+ * child: then the child may call everything. For a zswap zswap_fork_prepare() and zswap_fork_done() do
+ * that, for its areas and its pool as well. Otherwise create the pool, fork, and start threads after
+ * that, or let the child leave the pool alone. A pool with ZS_BACKING_MEMFD or
  * ZS_BACKING_HUGETLB, or with ZS_POOL_DONTFORK, is never inherited. In the child calls on it are
  * refused with -EPERM, except for those that need none of its memory: zs_get_total_pages(),
  * zs_lookup_class_size(), zs_pool_fd(), and zs_destroy_pool(), which frees what the child has of
@@ -1044,6 +1047,44 @@ int zs_create_pool(const char *name, const struct zs_pool_options *options, stru
 int zs_destroy_pool(struct zs_pool *pool);
 
 /**
+ * Makes this a moment to fork while other threads use the pool: takes all of its locks, so that the
+ * child finds nothing half done, and keeps them until zs_fork_done(). Call that after fork(), in the
+ * parent and in the child, by the thread that called this. Other threads' calls wait meanwhile,
+ * except those that never wait. This thread makes no other call on the pool in between: it might
+ * wait for itself. Where several pools are prepared at a time, do so in one order everywhere. The
+ * pair may be called by handlers of pthread_atfork().
+ *
+ * After zs_fork_done() the child may call every function on the pool. Objects that other threads of
+ * the parent had mapped are mapped in the child as well. What other threads were allocating, freeing
+ * or offering to the evict callback at that moment stays taken in the child: a few objects, and
+ * parts of the pool, for each such thread.
+ *
+ * For a pool that children do not get (see FORK) both do nothing and return 0, and the child's calls
+ * are -EPERM as ever.
+ *
+ * Errors:
+ * -EINVAL: pool is NULL.
+ * -EAGAIN: a lock was not had within a second. A zs_compact() without a budget may take that long.
+ * -EBUSY: this thread has called it already, without zs_fork_done().
+ * -EPERM: this process is a forked child that did not get the pool.
+ * If it fails, nothing has changed: a child that is forked nevertheless leaves the pool alone.
+ *
+ * Threads: any. Evict callback: allowed, but zs_fork_done() has to be called before it returns.
+ */
+int zs_fork_prepare(struct zs_pool *pool);
+
+/**
+ * Ends what zs_fork_prepare() began, after fork(), in the parent and in the child. It allocates
+ * nothing and waits for nobody.
+ *
+ * Errors:
+ * -EINVAL: pool is NULL, or this thread has not called zs_fork_prepare().
+ *
+ * Threads: the one that called zs_fork_prepare(). Evict callback: as zs_fork_prepare().
+ */
+int zs_fork_done(struct zs_pool *pool);
+
+/**
  * Sets how many bytes of memory the pool may have, its tables included; 0: as many as it was
  * created for. Fewer than it has is allowed: an allocation that needs memory is -ENOMEM then,
  * until enough was freed. More than it was created for is allowed too; but it has only the
@@ -1297,6 +1338,44 @@ int zswap_create(const struct zswap_options *options, struct zswap **zswap);
  * is in an area.
  */
 int zswap_destroy(struct zswap *zswap);
+
+/**
+ * Makes this a moment to fork while other threads use the zswap: waits until no call on it or on its
+ * areas runs, and lets none begin before zswap_fork_done(). Call that after fork(), in the parent
+ * and in the child, by the thread that called this. This thread makes no other call on the zswap or
+ * its areas in between: it would wait for itself. Where several are prepared at a time, do so in one
+ * order everywhere. The pair may be called by handlers of pthread_atfork().
+ *
+ * After zswap_fork_done() the child has a whole copy: all areas, with the pages that they had, and
+ * it may call every function on them. Claims (zswap_writeback_begin()) that are held are the parent's:
+ * in the child they have ended, and their pages are kept. With a backing file only one of the
+ * processes may go on with the zswap: see FORK.
+ *
+ * For a zswap that children do not get (see FORK) both do nothing and return 0, and the child's
+ * calls are -EPERM as ever.
+ *
+ * Errors:
+ * -EINVAL: zswap is NULL.
+ * -EAGAIN: a call did not end within a second. It may be in a callback that takes so long, wait for
+ *     a claim to end, or touch memory of its caller's whose fault another call would have to serve.
+ * -EBUSY: this thread has called it already, without zswap_fork_done(); or it is in a callback,
+ *     whose own call would have to end first.
+ * -EPERM: this process is a forked child that did not get the pool.
+ * If it fails, nothing has changed: a child that is forked nevertheless leaves the zswap alone.
+ *
+ * Threads: any. Callbacks: -EBUSY.
+ */
+int zswap_fork_prepare(struct zswap *zswap);
+
+/**
+ * Ends what zswap_fork_prepare() began, after fork(), in the parent and in the child.
+ *
+ * Errors:
+ * -EINVAL: zswap is NULL, or this thread has not called zswap_fork_prepare().
+ *
+ * Threads: the one that called zswap_fork_prepare(). Callbacks: not allowed.
+ */
+int zswap_fork_done(struct zswap *zswap);
 
 /**
  * Adds an area of `pages` pages, which have the offsets 0 to pages - 1, and stores it in *area.

@@ -91,11 +91,12 @@
 //!
 //! # The order of locks
 //!
-//! The events of a pager; its clock hand; the blocks of its staging range; the areas of a zswap; a lane, which a batch,
-//! or the library's own file, has its pages in; a context; compaction, which is only ever tried; the zspages that a
-//! shrink takes next; class, handles, arena; the places on the library's own file; claims; a part of an area's
-//! statistics, which is held while a page word changes and is counted. `sync.rs` has them as an enum, from the first to
-//! the last that a thread may take, and debug builds check it.
+//! The events of a pager; its clock hand; the blocks of its staging range; a fork that is prepared; a walk over the areas
+//! of a zswap, the areas, and an area's part of a walk; a lane, which a batch, or the library's own file, has its pages
+//! in; a context; the evict callback of a pool; compaction, which is only ever tried, and waited for before a fork
+//! alone; the zspages that a shrink takes next; class, handles, arena; the places on the library's own file; claims; a
+//! part of an area's statistics, which is held while a page word changes and is counted. `sync.rs` has them as an enum,
+//! from the first to the last that a thread may take, and debug builds check it.
 //!
 //! No lock is held while a callback runs. Of those of a pool none is held across the copy of an object, and the arena's
 //! alone across a return of memory: of the pages of records, and of a whole chunk that a free emptied. Readers, frees
@@ -126,6 +127,9 @@
 //! | `capi` | the C functions, and nothing but them |
 //!
 //! # Errors and threads
+//!
+//! A process whose threads use a pool or a zswap forks between [`Pool::prepare_fork`] or [`Zswap::prepare_fork`] and
+//! the drop of what that returns: then the child may use its copy. Children get no pager, and no pool in a memory file.
 //!
 //! Every failure is an [`Error`] with an errno and a sentence; no input makes the crate panic. A [`Pool`], a [`Zswap`]
 //! and an [`Area`] are `Send + Sync`, and each method says what may be called where.
@@ -182,17 +186,20 @@ pub use pager::{
     LatencyHistogram, OnDeath, Pager, PagerCounts, PagerOptions, PagerSnapshot, PagerStats, Protect, RegionId,
     RegionOptions, Served, WatchId,
 };
-#[cfg(not(loom))]
-pub use pool::options::{Backing, HugePages, LentMemory, MIN_BYTES, PoolOptions};
 pub use pool::{CompactBudget, Evict, Handle, MapMode, Mapped, MappedMut, NewObject, Pool, PoolStats};
+#[cfg(not(loom))]
+pub use pool::{
+    fork::PoolForking,
+    options::{Backing, HugePages, LentMemory, MIN_BYTES, PoolOptions},
+};
 
 #[cfg(not(loom))]
 pub use units::PAGE as PAGE_SIZE;
 pub use word::HANDLE_BITS;
 #[cfg(not(loom))]
 pub use zswap::{
-    Area, AreaOptions, AreaStats, Claim, Codec, Counts, LoadFlags, MAX_AREA_PAGES, MAX_BATCH, Patience, Refusal,
-    Snapshot, Writeback, Zswap, ZswapOptions, ZswapStats,
+    Area, AreaOptions, AreaStats, Claim, Codec, Counts, Forking, LoadFlags, MAX_AREA_PAGES, MAX_BATCH, Patience,
+    Refusal, Snapshot, Writeback, Zswap, ZswapOptions, ZswapStats,
 };
 
 /// The examples of the README are tests.

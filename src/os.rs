@@ -390,6 +390,12 @@ pub fn processors() -> usize {
     }
 }
 
+/// The number of this process.
+pub fn this_process() -> i32 {
+    // SAFETY: the call takes nothing and can't fail.
+    unsafe { libc::getpid() }
+}
+
 /// The number of this thread, which no other thread of the process has or will have. The first call in a thread may
 /// allocate, in a library that was loaded by dlopen.
 pub fn this_thread() -> u64 {

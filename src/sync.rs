@@ -27,6 +27,8 @@ pub enum Rank {
     Hand,
     /// The lists of blocks of a staging range.
     Staging,
+    /// The fork of a zswap or a pool that a thread prepares.
+    Fork,
     /// The one walk over the areas of a zswap.
     Walk,
     /// The areas of a zswap.
@@ -37,7 +39,9 @@ pub enum Rank {
     Lane,
     /// A codec's context.
     Context,
-    /// The one compaction of a pool; only ever tried, never waited for.
+    /// The evict callback of a pool.
+    Callback,
+    /// The one compaction of a pool; only ever tried, and waited for before a fork alone.
     Compaction,
     /// Which zspages of a pool are the next that reclaim takes.
     Victims,
@@ -56,7 +60,7 @@ pub enum Rank {
 }
 
 /// Debug builds have a bit for each.
-const _: () = assert!((Rank::Shard as u32) < u16::BITS);
+const _: () = assert!((Rank::Shard as u32) < u32::BITS);
 
 /// Memory that a lock or a word of the protocol guards; under loom, accesses that race are found.
 #[derive(Default)]
@@ -201,6 +205,12 @@ impl Leftovers {
         }
     }
 
+    /// Forgets all: in a forked child, whose parent had threads that were leaving some at that moment.
+    #[cfg(not(loom))]
+    pub fn forget(&self) {
+        self.head.store(0, Ordering::Relaxed);
+    }
+
     /// Takes all, last one first; `each` gets an index and returns what its link says.
     #[cold]
     pub fn take(&self, mut each: impl FnMut(u32) -> u32) {
@@ -283,19 +293,6 @@ impl<T> Lock<T> {
         }
     }
 
-    /// The guard of a lock whose guard was forgotten.
-    ///
-    /// # Safety
-    /// This thread took the lock and forgot its guard, and gets it back once.
-    #[cfg(not(loom))]
-    pub unsafe fn remember(&self) -> Locked<'_, T> {
-        Locked {
-            #[cfg(debug_assertions)]
-            _held: ranks::Held::tried(self.rank),
-            lock: self,
-        }
-    }
-
     /// Asserts, in debug builds, that this thread may wait for the lock: for who waits in a way of its own.
     #[cfg(not(loom))]
     #[inline]
@@ -321,6 +318,50 @@ impl<T> Lock<T> {
             #[cfg(not(loom))]
             lock: self,
         })
+    }
+}
+
+/// Locks that a thread keeps while it forks, so that its child finds nothing half done.
+#[cfg(not(loom))]
+impl<T> Lock<T> {
+    /// Takes the lock, unless that takes longer than `until`. As it does not wait for ever, ranks do not matter.
+    pub fn lock_until(&self, until: std::time::Instant) -> Option<Locked<'_, T>> {
+        let mut wait = Wait::default();
+        loop {
+            if let Some(locked) = self.try_lock() {
+                return Some(locked);
+            }
+            if std::time::Instant::now() >= until {
+                return None;
+            }
+            wait.on(&self.raw.0, 1);
+        }
+    }
+
+    /// The value of a lock that is kept, which is let go with what this returns.
+    ///
+    /// # Safety
+    /// This thread, or the one that this process was forked from, called [`Locked::keep`], and nobody has called this
+    /// since.
+    pub unsafe fn resume(&self) -> Locked<'_, T> {
+        Locked {
+            #[cfg(debug_assertions)]
+            _held: ranks::Held::tried(self.rank),
+            lock: self,
+        }
+    }
+}
+
+#[cfg(not(loom))]
+impl<T> Locked<'_, T> {
+    /// Leaves the lock taken, until [`Lock::resume`].
+    pub fn keep(self) {
+        let kept = std::mem::ManuallyDrop::new(self);
+        // The order of what this thread takes meanwhile is not checked against it.
+        // SAFETY: the field is read once, and what it is a part of is used no more.
+        #[cfg(debug_assertions)]
+        drop(unsafe { std::ptr::read(&raw const kept._held) });
+        let _ = kept;
     }
 }
 
@@ -367,7 +408,7 @@ pub mod ranks {
 
     thread_local! {
         /// A bit for each rank that this thread holds.
-        static HELD: Cell<u16> = const { Cell::new(0) };
+        static HELD: Cell<u32> = const { Cell::new(0) };
     }
 
     /// A rank that is held until this is dropped.
@@ -389,7 +430,7 @@ pub mod ranks {
     /// What a thread holds that a signal interrupted, while the handler holds none of that: it takes other locks than
     /// those, in an order of its own.
     #[cfg(all(feature = "uffd", not(loom)))]
-    pub struct Interrupted(u16);
+    pub struct Interrupted(u32);
 
     #[cfg(all(feature = "uffd", not(loom)))]
     impl Interrupted {

@@ -132,6 +132,25 @@ fn zswap_fork() {
     test("zswap_fork");
 }
 
+/// Forks beside threads that call: so many, and a seed.
+fn test_forks(name: &str) {
+    let forks = match mode() {
+        Mode::Valgrind => "10",
+        Mode::Plain | Mode::Sanitized => "200",
+    };
+    test_with(name, "c11", Library::shared_flags, &[forks, &seed()]);
+}
+
+#[test]
+fn fork_threads() {
+    test_forks("fork_threads");
+}
+
+#[test]
+fn zswap_fork_threads() {
+    test_forks("zswap_fork_threads");
+}
+
 #[test]
 fn zswap_cancel() {
     test("zswap_cancel");

@@ -4,13 +4,16 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use zsalloc::{Backing, CompactBudget, Error, MapMode, Pool, PoolOptions};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use zsalloc::{
+    AreaOptions, Backing, CompactBudget, Error, LoadFlags, MapMode, PAGE_SIZE, Pool, PoolOptions, Zswap, ZswapOptions,
+};
 
 const SIZE: usize = 1500;
 const OBJECTS: u8 = 200;
 
 fn main() {
-    let tests: [(&str, fn()); 7] = [
+    let tests: [(&str, fn()); 8] = [
         ("a child has a pool of its own", a_child_has_a_pool_of_its_own),
         ("a pool that is not for children refuses them", || refuses_children(&private())),
         ("a pool in a memory file refuses children", || refuses_children(&in_a_file())),
@@ -18,6 +21,7 @@ fn main() {
         ("a child of a child is refused too, and makes pools", children_of_children),
         ("a process with few addresses gets a smaller pool", few_addresses),
         ("a process with no addresses is told", no_addresses),
+        ("children of a process whose threads call have pools and zswaps", beside_threads),
     ];
     for (name, test) in tests {
         println!("fork: {name}");
@@ -27,7 +31,7 @@ fn main() {
 
 /// Runs `act` in a child, and panics if it failed there.
 fn in_child(act: impl FnOnce()) {
-    // SAFETY: this process has one thread, so the child has all that it needs.
+    // SAFETY: this process has one thread, or has prepared for the fork, so the child has all that it needs.
     let child = unsafe { libc::fork() };
     assert!(child >= 0, "fork failed");
     if child == 0 {
@@ -173,6 +177,47 @@ fn children_of_children() {
         assert_eq!(pool.malloc_raw(SIZE), Err(Error::Forked));
     });
     pool.malloc_raw(SIZE).unwrap();
+}
+
+/// Each child is forked while other threads call, and uses what it has.
+fn beside_threads() {
+    let options = ZswapOptions { pool: sized(), ..ZswapOptions::default() };
+    let (pool, zswap) = (Pool::new("fork", &sized()).unwrap(), Zswap::new("fork", &options).unwrap());
+    let area = zswap.add_area(100, &AreaOptions::default()).unwrap();
+    let handles = fill(&pool);
+    area.store(7, &[7; PAGE_SIZE]).unwrap();
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|threads| {
+        for thread in 0..2 {
+            let (pool, area, stop) = (&pool, &area, &stop);
+            threads.spawn(move || {
+                for round in 0.. {
+                    let handle = pool.malloc_raw(SIZE).unwrap();
+                    free(pool, handle).unwrap();
+                    area.store(10 + round % 80, &[thread; PAGE_SIZE]).unwrap();
+                    if stop.load(Relaxed) {
+                        break;
+                    }
+                }
+            });
+        }
+        for _ in 0..50 {
+            let forking = (pool.prepare_fork().unwrap(), zswap.prepare_fork().unwrap());
+            in_child(|| {
+                drop(forking);
+                assert_all_hold(&pool, &handles);
+                assert_all_hold(&pool, &fill(&pool));
+                let mut page = [0; PAGE_SIZE];
+                area.load(7, &mut page, LoadFlags::TAKE).unwrap();
+                assert_eq!(page, [7; PAGE_SIZE]);
+                area.store(7, &[8; PAGE_SIZE]).unwrap();
+                assert_eq!(zswap.stats().unwrap().areas, 1);
+                area.remove().unwrap();
+            });
+        }
+        stop.store(true, Relaxed);
+    });
+    assert_all_hold(&pool, &handles);
 }
 
 /// Lets this process have `bytes` of addresses more than it has.

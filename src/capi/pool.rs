@@ -74,6 +74,46 @@ export! {
         Ok(())
     }
 
+    /// Makes this a moment to fork while other threads use the pool: takes all of its locks, so that the
+    /// child finds nothing half done, and keeps them until zs_fork_done(). Call that after fork(), in the
+    /// parent and in the child, by the thread that called this. Other threads' calls wait meanwhile,
+    /// except those that never wait. This thread makes no other call on the pool in between: it might
+    /// wait for itself. Where several pools are prepared at a time, do so in one order everywhere. The
+    /// pair may be called by handlers of pthread_atfork().
+    ///
+    /// After zs_fork_done() the child may call every function on the pool. Objects that other threads of
+    /// the parent had mapped are mapped in the child as well. What other threads were allocating, freeing
+    /// or offering to the evict callback at that moment stays taken in the child: a few objects, and
+    /// parts of the pool, for each such thread.
+    ///
+    /// For a pool that children do not get (see FORK) both do nothing and return 0, and the child's calls
+    /// are -EPERM as ever.
+    ///
+    /// Errors:
+    /// -EINVAL: pool is NULL.
+    /// -EAGAIN: a lock was not had within a second. A zs_compact() without a budget may take that long.
+    /// -EBUSY: this thread has called it already, without zs_fork_done().
+    /// -EPERM: this process is a forked child that did not get the pool.
+    /// If it fails, nothing has changed: a child that is forked nevertheless leaves the pool alone.
+    ///
+    /// Threads: any. Evict callback: allowed, but zs_fork_done() has to be called before it returns.
+    #[unsafe(no_mangle)]
+    pub unsafe extern "C" fn zs_fork_prepare(pool: *mut zs_pool) -> c_int {
+        pool.fork_prepare()
+    }
+
+    /// Ends what zs_fork_prepare() began, after fork(), in the parent and in the child. It allocates
+    /// nothing and waits for nobody.
+    ///
+    /// Errors:
+    /// -EINVAL: pool is NULL, or this thread has not called zs_fork_prepare().
+    ///
+    /// Threads: the one that called zs_fork_prepare(). Evict callback: as zs_fork_prepare().
+    #[unsafe(no_mangle)]
+    pub unsafe extern "C" fn zs_fork_done(pool: *mut zs_pool) -> c_int {
+        pool.fork_done()
+    }
+
     /// Sets how many bytes of memory the pool may have, its tables included; 0: as many as it was
     /// created for. Fewer than it has is allowed: an allocation that needs memory is -ENOMEM then,
     /// until enough was freed. More than it was created for is allowed too; but it has only the

@@ -5,6 +5,8 @@ mod check;
 pub mod compact;
 #[cfg(not(loom))]
 mod create;
+#[cfg(not(loom))]
+pub mod fork;
 mod handle;
 #[cfg(not(loom))]
 pub mod options;
@@ -65,6 +67,8 @@ pub struct Pool {
     pub(super) loan: Option<options::Loan>,
     compaction: Lock<Compaction>,
     pub(crate) reclaim: Reclaim,
+    #[cfg(not(loom))]
+    fork: fork::Fork,
     counters: Counters,
     /// Pages of what is set aside at creation outside the region.
     fixed_pages: u64,
@@ -106,6 +110,8 @@ impl Pool {
             loan: None,
             compaction: Lock::new(Rank::Compaction, compaction),
             reclaim: Reclaim::new(),
+            #[cfg(not(loom))]
+            fork: fork::Fork::default(),
             counters: Counters::default(),
             fixed_pages: fixed_pages as u64,
             created_pages,

@@ -10,7 +10,7 @@ use crate::units::{Place, ZspageId};
 use crate::word::RawHandle;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::NonNull;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 
 /// Called with the pool and the raw handle of an object that is to go: normally it frees the object. `Err` keeps it,
 /// and ends the work on its zspage. No lock is held; it may call anything on the pool, also for this handle, which
@@ -36,7 +36,7 @@ unsafe impl Sync for Foreign {}
 
 /// The callback that is set.
 #[derive(Clone)]
-enum Callback {
+pub enum Callback {
     Rust(Arc<Evict>),
     Foreign(Foreign),
 }
@@ -57,7 +57,7 @@ const MOST_MISSED: usize = 64;
 
 /// What reclaim keeps.
 pub struct Reclaim {
-    callback: RwLock<Option<Callback>>,
+    pub(super) callback: Lock<Option<Callback>>,
     /// 1 once there was a callback: from then on zspages are stamped when they are used.
     stamps: AtomicU32,
     /// Counts new zspages and shrinks; a zspage's stamp is what it was at the last use. Relaxed: it is an age, not an
@@ -71,7 +71,7 @@ impl Reclaim {
     /// Without a callback.
     pub fn new() -> Self {
         Self {
-            callback: RwLock::default(),
+            callback: Lock::new(Rank::Callback, None),
             stamps: AtomicU32::new(0),
             epoch: AtomicU32::new(0),
             victims: Lock::new(Rank::Victims, Victims::new()),
@@ -129,7 +129,7 @@ impl Pool {
             self.reclaim.stamps.store(1, Relaxed);
         }
         let old = {
-            let mut callback = self.reclaim.callback.write().unwrap_or_else(PoisonError::into_inner);
+            let mut callback = self.reclaim.callback.lock();
             std::mem::replace(&mut *callback, evict)
         };
         // Dropped here, with no lock held: it is the user's.
@@ -155,7 +155,7 @@ impl Pool {
         const NOTHING: Error = Error::NotFound(&"nothing is stored in the pool");
         const NOT_NOW: Error = Error::Again(&"none of the coldest objects could go now");
         self.check_alive()?;
-        let callback = self.reclaim.callback.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let callback = self.reclaim.callback.lock().clone();
         let evict = callback.ok_or(NO_CALLBACK)?;
         if self.object_count() == 0 {
             return Err(NOTHING);

@@ -11,6 +11,8 @@ pub mod charge;
 #[cfg(all(test, not(loom)))]
 mod check;
 #[cfg(not(loom))]
+mod forked;
+#[cfg(not(loom))]
 mod handles;
 #[cfg(not(loom))]
 pub mod layout;

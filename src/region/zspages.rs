@@ -262,7 +262,7 @@ impl Region {
         arena
     }
 
-    fn settle_limbo(&self, arena: &mut Locked<'_, Arena>) {
+    pub(super) fn settle_limbo(&self, arena: &mut Locked<'_, Arena>) {
         if self.limbo.any() {
             self.limbo.take(|index| {
                 let id = ZspageId(index);

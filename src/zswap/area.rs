@@ -137,6 +137,13 @@ impl AreaState {
         Ok(Call { area: self, shard })
     }
 
+    /// A call within another one begins, or one that ends a claim.
+    pub(super) fn begin_within(&self) -> Result<Call<'_>> {
+        self.shared.pool.check_usable()?;
+        let shard = self.shards.begin_within().ok_or(REMOVED)?;
+        Ok(Call { area: self, shard })
+    }
+
     /// A call on a page begins.
     #[inline]
     pub(super) fn begin_at(&self, offset: u64, count: u64) -> Result<Call<'_>> {
@@ -237,6 +244,15 @@ impl AreaState {
         self.index.bytes() + (self.shards.bytes() + size_of::<Self>()) as u64
     }
 
+    /// Ends the claims that nobody can end any more, and keeps their pages.
+    pub(super) fn end_claims(&self) {
+        let mut from = 0;
+        while let Some(Running { offset, word, shard, .. }) = self.shared.claims.take_next(self.id, &mut from) {
+            self.keep(Claimed { offset, word });
+            self.shards.end(shard);
+        }
+    }
+
     /// Releases every page, of an area on which no call runs and none begins.
     fn release_all(&self) {
         let mut at = 0;
@@ -253,11 +269,9 @@ impl Drop for AreaState {
         if self.shared.pool.check_usable().is_err() {
             return;
         }
-        let mut from = 0;
-        while let Some(Running { offset, word, shard, .. }) = self.shared.claims.take_next(self.id, &mut from) {
-            self.keep(Claimed { offset, word });
-            self.shards.end(shard);
-        }
+        // The last handle may go in a call on the zswap.
+        let _call = self.shared.begin_within();
+        self.end_claims();
         if self.shards.remove() {
             self.shared.forget_area(self.id, &self.shards.counts());
             self.release_all();
@@ -275,6 +289,7 @@ impl Area {
     pub fn remove(&self) -> Result<()> {
         const RUNNING: Error = Error::Busy(&"a call on the area is running, or a claim on it is held");
         let area = &self.0;
+        let _call = area.shared.begin()?;
         // Also says whether it was removed before.
         drop(area.begin()?);
         if !area.shards.remove() {

@@ -186,6 +186,13 @@ impl Claims {
         None
     }
 
+    /// Acts while so many claims of an area are held, and none comes or goes.
+    pub fn while_held<R>(&self, area: u64, act: impl FnOnce(u64) -> R) -> R {
+        let table = self.table.lock();
+        let of_area = |place: &&Place| place.running.as_ref().is_some_and(|running| running.area == area);
+        act(table.places.iter().filter(of_area).count() as u64)
+    }
+
     fn take_out(&self, table: &mut Table, at: u32) -> Option<Running> {
         let running = table.places[at as usize].running.take()?;
         let chain = Table::chain_of(running.area, running.offset);

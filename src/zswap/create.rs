@@ -9,7 +9,7 @@ use super::index::MAX_PAGES;
 use super::limit::Limit;
 use super::options::{AreaOptions, ZswapOptions};
 use super::shared::{Areas, Backing, Shared};
-use super::stats::{AreaStats, MAX_SHARDS, ZswapStats};
+use super::stats::{AreaStats, MAX_SHARDS, Shards, ZswapStats};
 use super::turn::Turn;
 use super::walk::Walk;
 use super::writeback::{Foreign, Writeback};
@@ -31,7 +31,7 @@ const QUANTUM: u64 = 64;
 ///
 /// All methods may be called from any thread, and from a writeback callback. It is gone when it and its areas are
 /// dropped.
-pub struct Zswap(Counted<Shared>);
+pub struct Zswap(pub(super) Counted<Shared>);
 
 impl Zswap {
     /// Creates a zswap without areas. `name` is for people: it shows as the name of a pool in a memory file.
@@ -71,7 +71,7 @@ impl Zswap {
             Claims::new(or(options.max_claims, 1024))?,
             Lock::new(Rank::Areas, Areas::default()),
             (accept, options.headroom_percent.into()),
-            processors.min(MAX_SHARDS),
+            (processors.min(MAX_SHARDS), Shards::new(1)?),
             os,
         );
         shared.set_codec(options.codec);
@@ -87,7 +87,7 @@ impl Zswap {
     /// no addresses or no memory, [`Error::Forked`] in a child without the pool.
     pub fn add_area(&self, pages: u64, options: &AreaOptions) -> Result<Area> {
         const PAGES: Error = Error::Invalid(&"an area has 1 to 2^38 pages");
-        self.0.pool.check_usable()?;
+        let _call = self.0.begin()?;
         if pages == 0 || pages > MAX_PAGES {
             return Err(PAGES);
         }
@@ -104,6 +104,7 @@ impl Zswap {
 
     /// How many areas there are.
     pub fn area_count(&self) -> usize {
+        let _call = self.0.begin();
         self.0.areas.lock().list.len()
     }
 
@@ -117,6 +118,7 @@ impl Zswap {
     /// # Errors
     /// [`Error::Forked`] in a child without the pool.
     pub fn pool_stats(&self) -> Result<PoolStats> {
+        let _call = self.0.begin()?;
         self.0.pool.stats()
     }
 
@@ -150,6 +152,7 @@ impl Zswap {
     /// # Errors
     /// [`Error::Invalid`] if the level is wrong, [`Error::NoMemory`] if there is no memory for its contexts.
     pub fn set_codec(&self, codec: Codec) -> Result<()> {
+        let _call = self.0.begin();
         self.0.contexts.prepare(codec)?;
         self.0.set_codec(codec);
         Ok(())
@@ -190,7 +193,7 @@ impl Zswap {
 
     fn set_backing(&self, new: Backing) -> Result<()> {
         const IN_USE: Error = Error::Busy(&"pages are on the backing file, or are being written to it");
-        self.0.pool.check_usable()?;
+        let _call = self.0.begin()?;
         let old = {
             let mut backing = self.0.backing.write().unwrap_or_else(PoisonError::into_inner);
             if let Backing::File(file) = &*backing
@@ -214,6 +217,7 @@ impl Zswap {
     /// callback or a file, [`Error::Io`] if the library's descriptor of the file was closed or is another file's now,
     /// [`Error::Forked`] in a child without the pool.
     pub fn shrink(&self, pages: u64) -> Result<u64> {
+        let _call = self.0.begin()?;
         let backing = self.usable_backing()?;
         let (mut written, mut idle) = (0, 0);
         let mut failure = None;
@@ -234,7 +238,6 @@ impl Zswap {
 
     fn usable_backing(&self) -> Result<Backing> {
         const NO_BACKING: Error = Error::Invalid(&"the zswap has neither a writeback callback nor a backing file");
-        self.0.pool.check_usable()?;
         match self.0.backing() {
             Backing::None => Err(NO_BACKING),
             backing => Ok(backing),
@@ -252,7 +255,7 @@ impl Zswap {
     /// # Errors
     /// [`Error::Forked`] in a child without the pool.
     pub fn reclaimable_pages(&self) -> Result<u64> {
-        self.0.pool.check_usable()?;
+        let _call = self.0.begin()?;
         let mut all = Ok(0);
         Walk::new(&self.0).each(|area, _| match (area.reclaimable_pages(), &mut all) {
             (Ok(pages), Ok(sum)) => *sum += pages,
@@ -270,7 +273,7 @@ impl Zswap {
     /// # Errors
     /// As [`Pool::compact`].
     pub fn compact(&self, budget: &CompactBudget) -> Result<u64> {
-        self.0.pool.check_usable()?;
+        let _call = self.0.begin()?;
         Walk::new(&self.0).each(|area, _| area.0.index.give_back(0, area.pages()));
         self.0.pool.compact(budget)
     }

@@ -27,6 +27,7 @@
 //! | `waiting` | who may wait for a writeback |
 //! | `writeback`, `claims`, `file` | the clock hand; the callback, the pull, the library's own file |
 //! | `places` | which places of that file are taken, and the lowest that is free |
+//! | `fork` | a moment to fork at which no call runs |
 //! | `recompress` | stronger codecs for what stayed cold |
 //! | `shared`, `options` | what the areas share; how it is to be |
 
@@ -47,6 +48,8 @@ mod create;
 mod entry;
 #[cfg(not(loom))]
 mod file;
+#[cfg(not(loom))]
+mod fork;
 pub mod index;
 pub mod limit;
 #[cfg(not(loom))]
@@ -87,6 +90,7 @@ pub use self::{
     claims::{Claim, MAX_CLAIMS},
     codec::{Codec, MAX_CONTEXTS},
     create::{Snapshot, Zswap},
+    fork::Forking,
     index::MAX_PAGES as MAX_AREA_PAGES,
     load::LoadFlags,
     options::{AreaOptions, ZswapOptions},

@@ -1,12 +1,13 @@
 //! What the areas of a zswap share: the pool, the limit, contexts, backing, claims.
 
-use super::area::AreaState;
+use super::area::{AreaState, REMOVED};
 use super::batch::Lanes;
 use super::claims::Claims;
 use super::codec::{Codec, Contexts};
 use super::file::BackingFile;
+use super::fork::Fork;
 use super::limit::{Batches, Limit};
-use super::stats::{Counts, ZswapStats};
+use super::stats::{Counts, Shards, ZswapStats};
 use super::walk::Walk;
 use super::word::FileSlot;
 use super::writeback::{Foreign, Writeback};
@@ -64,11 +65,23 @@ pub struct Shared {
     pub accept_percent: u64,
     pub headroom_percent: u64,
     pub os: Os,
+    /// Calls that are on no area in particular.
+    pub calls: Shards,
+    pub fork: Fork,
     codec: AtomicU64,
     claim: AtomicU64,
     created: Instant,
     /// When a store last compacted without a bound and in vain, in milliseconds; 0: never.
     in_vain_at: AtomicU64,
+}
+
+/// A call that runs on a zswap, and on no area in particular.
+pub struct CallOnAll<'a>(&'a Shards, usize);
+
+impl Drop for CallOnAll<'_> {
+    fn drop(&mut self) {
+        self.0.end(self.1);
+    }
 }
 
 /// Milliseconds from one compaction without a bound that gave a store no room to the next.
@@ -85,7 +98,7 @@ impl Shared {
         claims: Claims,
         areas: Lock<Areas>,
         percents: (u64, u64),
-        shards: usize,
+        (shards, calls): (usize, Shards),
         os: Os,
     ) -> Self {
         let zero = || AtomicU64::new(0);
@@ -104,11 +117,24 @@ impl Shared {
             accept_percent: percents.0,
             headroom_percent: percents.1,
             os,
+            calls,
+            fork: Fork::default(),
             codec: zero(),
             claim: zero(),
             created: Instant::now(),
             in_vain_at: zero(),
         }
+    }
+
+    /// A call begins that is on no area in particular.
+    pub fn begin(&self) -> Result<CallOnAll<'_>> {
+        self.pool.check_usable()?;
+        self.calls.begin().map(|at| CallOnAll(&self.calls, at)).ok_or(REMOVED)
+    }
+
+    /// One that may be within another.
+    pub fn begin_within(&self) -> Option<CallOnAll<'_>> {
+        self.calls.begin_within().map(|at| CallOnAll(&self.calls, at))
     }
 
     /// Whether a store compacted without a bound a moment ago, and found no room all the same. To go through the whole

@@ -4,13 +4,13 @@
 //! changes and its counts with it. Who holds all locks at once sees counts that agree with the words and with each
 //! other, at one moment.
 
+use super::waiting;
 use super::word::{Kind, PageWord};
 use crate::error::Result;
 use crate::heap;
-use crate::sync::{Lock, Locked, Rank};
+use crate::sync::{Lock, Locked, Rank, Wait};
 use crossbeam_utils::CachePadded;
 use serde::Serialize;
-use std::mem::ManuallyDrop;
 
 macro_rules! counts {
     ($($(#[$meta:meta])* $name:ident,)*) => {
@@ -148,8 +148,27 @@ pub struct Shard {
     pub counts: Counts,
     /// Calls and claims that began here and have not ended.
     running: u64,
-    /// The area was removed: no call begins any more.
-    removed: bool,
+    gate: Gate,
+}
+
+/// Whether calls may begin.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+enum Gate {
+    /// They may.
+    #[default]
+    Open,
+    /// Not until a thread has forked. Those that run go on, and so do those that they make.
+    Closed,
+    /// Never again: the area was removed.
+    Removed,
+}
+
+impl Shard {
+    fn turn(&mut self, from: Gate, to: Gate) {
+        if self.gate == from {
+            self.gate = to;
+        }
+    }
 }
 
 /// The parts of one area.
@@ -173,11 +192,35 @@ impl Shards {
         let at = crate::os::current_cpu() % self.0.len();
         let mut shard = self.0[at].lock();
         shard.running += 1;
-        if shard.removed {
+        if shard.gate != Gate::Open {
             shard.running -= 1;
-            return None;
+            drop(shard);
+            return self.begin_at_gate(at, false);
         }
         Some(at)
+    }
+
+    /// A call begins within another one, or ends a claim: it does not wait for a fork that waits for it.
+    pub fn begin_within(&self) -> Option<usize> {
+        self.begin_at_gate(crate::os::current_cpu() % self.0.len(), true)
+    }
+
+    #[cold]
+    fn begin_at_gate(&self, at: usize, within: bool) -> Option<usize> {
+        let mut wait = Wait::default();
+        loop {
+            let mut shard = self.0[at].lock();
+            match shard.gate {
+                Gate::Removed => return None,
+                Gate::Closed if !within && !waiting::in_callback() => {}
+                Gate::Open | Gate::Closed => {
+                    shard.running += 1;
+                    return Some(at);
+                }
+            }
+            drop(shard);
+            wait.a_moment();
+        }
     }
 
     /// The part that a call began in.
@@ -195,7 +238,7 @@ impl Shards {
     /// Takes all parts at once, until [`Shards::let_go`]. Threads that hold several parts take them in this order, and
     /// those of several areas in the order of the areas' list; so no two of them wait for each other.
     pub fn hold(&self) {
-        self.0.iter().for_each(|shard| std::mem::forget(shard.lock_another()));
+        self.0.iter().for_each(|shard| shard.lock_another().keep());
     }
 
     /// Lets all parts go.
@@ -204,7 +247,7 @@ impl Shards {
     /// This thread holds them, by [`Shards::hold`].
     pub unsafe fn let_go(&self) {
         // SAFETY: the caller vouches for it.
-        self.0.iter().for_each(|shard| drop(unsafe { shard.remember() }));
+        self.0.iter().for_each(|shard| drop(unsafe { shard.resume() }));
     }
 
     /// Acts on each part, all of which are held.
@@ -213,9 +256,10 @@ impl Shards {
     /// As for [`Shards::let_go`].
     unsafe fn each_held(&self, mut act: impl FnMut(&mut Shard)) {
         for shard in &self.0 {
-            // SAFETY: the caller vouches for it; the guard is forgotten again.
-            let mut held = ManuallyDrop::new(unsafe { shard.remember() });
+            // SAFETY: the caller vouches for it; it is kept again.
+            let mut held = unsafe { shard.resume() };
             act(&mut held);
+            held.keep();
         }
     }
 
@@ -247,13 +291,47 @@ impl Shards {
         self.hold();
         // SAFETY: they are held since the line above.
         unsafe {
-            self.each_held(|shard| idle &= shard.running == 0 && !shard.removed);
+            self.each_held(|shard| idle &= shard.running == 0 && shard.gate != Gate::Removed);
             if idle {
-                self.each_held(|shard| shard.removed = true);
+                self.each_held(|shard| shard.gate = Gate::Removed);
             }
             self.let_go();
         }
         idle
+    }
+
+    /// Lets no call begin before [`Shards::open`], but those that running ones make.
+    pub fn close(&self) {
+        self.0.iter().for_each(|shard| shard.lock().turn(Gate::Open, Gate::Closed));
+    }
+
+    /// Lets calls begin again.
+    pub fn open(&self) {
+        self.0.iter().for_each(|shard| shard.lock().turn(Gate::Closed, Gate::Open));
+    }
+
+    /// Keeps the locks of all parts if so many calls and claims run, and no more.
+    pub fn keep_if_running(&self, calls: u64) -> bool {
+        let mut running = 0;
+        self.hold();
+        // SAFETY: they are held since the line above.
+        unsafe {
+            self.each_held(|shard| running += shard.running);
+            if running != calls {
+                self.let_go();
+            }
+        }
+        running == calls
+    }
+
+    /// Lets the locks go that were kept, and lets calls begin again.
+    ///
+    /// # Safety
+    /// [`Shards::keep_if_running`] kept them, and this is called once for that, by the same thread or in the process
+    /// that it forked.
+    pub unsafe fn open_kept(&self) {
+        // SAFETY: the caller vouches that each of them is kept.
+        self.0.iter().for_each(|shard| unsafe { shard.resume() }.turn(Gate::Closed, Gate::Open));
     }
 }
 

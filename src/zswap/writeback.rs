@@ -286,7 +286,7 @@ impl Area {
         for (claim, page) in claims.iter_mut().zip(pages) {
             let Some(claimed) = sweep.next(&call, page, Target::Callers) else { break };
             // A claim counts as a running call, so that the area can't be removed under it.
-            let shard = area.begin()?.keep_running();
+            let shard = area.begin_within()?.keep_running();
             let Claimed { offset, word } = claimed;
             let running = Running { area: area.id, offset, word, shard, thread: os::this_thread() };
             match area.shared.claims.keep(running) {
@@ -310,7 +310,8 @@ impl Area {
     /// without the pool.
     pub fn end_writeback(&self, claim: &Claim, result: std::result::Result<(), Refusal>) -> Result<bool> {
         let area = &self.0;
-        let call = area.begin()?;
+        // Whoever forks may wait for a call that waits for this claim.
+        let call = area.begin_within()?;
         let Running { offset, word, shard, .. } = area.shared.claims.take(area, claim)?;
         let claimed = Claimed { offset, word };
         let gone = match result {
@@ -337,6 +338,7 @@ impl Area {
         const NOTHING: Error = Error::NotFound(&"no page of the area is in the pool");
         const NOT_NOW: Error = Error::Again(&"no page of the area could be written back now");
         let area = &self.0;
+        let _call = area.shared.begin()?;
         let backing = area.shared.backing();
         if matches!(backing, Backing::None) {
             return Err(NO_BACKING);

@@ -62,6 +62,46 @@ export! {
         Ok(())
     }
 
+    /// Makes this a moment to fork while other threads use the zswap: waits until no call on it or on its
+    /// areas runs, and lets none begin before zswap_fork_done(). Call that after fork(), in the parent
+    /// and in the child, by the thread that called this. This thread makes no other call on the zswap or
+    /// its areas in between: it would wait for itself. Where several are prepared at a time, do so in one
+    /// order everywhere. The pair may be called by handlers of pthread_atfork().
+    ///
+    /// After zswap_fork_done() the child has a whole copy: all areas, with the pages that they had, and
+    /// it may call every function on them. Claims (zswap_writeback_begin()) that are held are the parent's:
+    /// in the child they have ended, and their pages are kept. With a backing file only one of the
+    /// processes may go on with the zswap: see FORK.
+    ///
+    /// For a zswap that children do not get (see FORK) both do nothing and return 0, and the child's
+    /// calls are -EPERM as ever.
+    ///
+    /// Errors:
+    /// -EINVAL: zswap is NULL.
+    /// -EAGAIN: a call did not end within a second. It may be in a callback that takes so long, wait for
+    ///     a claim to end, or touch memory of its caller's whose fault another call would have to serve.
+    /// -EBUSY: this thread has called it already, without zswap_fork_done(); or it is in a callback,
+    ///     whose own call would have to end first.
+    /// -EPERM: this process is a forked child that did not get the pool.
+    /// If it fails, nothing has changed: a child that is forked nevertheless leaves the zswap alone.
+    ///
+    /// Threads: any. Callbacks: -EBUSY.
+    #[unsafe(no_mangle)]
+    pub unsafe extern "C" fn zswap_fork_prepare(zswap: *mut zswap) -> c_int {
+        zswap.fork_prepare()
+    }
+
+    /// Ends what zswap_fork_prepare() began, after fork(), in the parent and in the child.
+    ///
+    /// Errors:
+    /// -EINVAL: zswap is NULL, or this thread has not called zswap_fork_prepare().
+    ///
+    /// Threads: the one that called zswap_fork_prepare(). Callbacks: not allowed.
+    #[unsafe(no_mangle)]
+    pub unsafe extern "C" fn zswap_fork_done(zswap: *mut zswap) -> c_int {
+        zswap.fork_done()
+    }
+
     /// Adds an area of `pages` pages, which have the offsets 0 to pages - 1, and stores it in *area.
     /// What a swap device or the memory of a guest is, is an area. It reserves 8 bytes of addresses a
     /// page, and takes memory for them as it is used.

@@ -45,7 +45,7 @@ export! {
     /// Threads: any. Callbacks: allowed.
     #[unsafe(no_mangle)]
     pub unsafe extern "C" fn zswap_pool_stats(zswap: *mut zswap, stats: *mut zs_pool_stats) -> c_int {
-        stats.set(zswap.pool().stats()?.into())
+        stats.set(zswap.pool_stats()?.into())
     }
 
     /// Writes the statistics of the zswap and of each area, at one moment, to `buffer` as JSON, ended

@@ -1,0 +1,186 @@
+//! Forking while other threads use a zswap: no call runs at that moment, so the child's copy is a whole one.
+//!
+//! Calls are counted by the parts of an area's statistics ([`super::stats::Shards`]), and those on no area in
+//! particular by one more. Whoever forks lets no call begin, waits until those that run have ended, and keeps the locks
+//! of these parts across the fork: so no other thread is anywhere in the zswap, and none waits with a lock taken.
+//! Claims that callers hold go on in the parent. In the child, where nobody might end them, they are ended.
+
+use super::area::{Area, AreaState};
+use super::create::Zswap;
+use super::shared::Shared;
+use super::waiting::in_callback;
+use super::walk::Walk;
+use crate::error::{Error, Result};
+use crate::heap;
+use crate::os;
+use crate::sync::{AtomicU64, Lock, Ordering::Relaxed, Rank, Wait};
+use std::marker::PhantomData;
+use std::time::{Duration, Instant};
+
+/// How long calls that run may take to end.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// What is kept from before a fork until after it.
+pub struct Fork {
+    /// The number of the thread that forks, 0 for none. Relaxed: only that thread looks for its own number.
+    owner: AtomicU64,
+    /// The lock is kept by the thread that forks.
+    before: Lock<Before>,
+}
+
+/// What there was before a fork.
+#[derive(Default)]
+struct Before {
+    process: i32,
+    areas: Vec<Area>,
+}
+
+impl Default for Fork {
+    fn default() -> Self {
+        Self { owner: AtomicU64::new(0), before: Lock::new(Rank::Fork, Before::default()) }
+    }
+}
+
+const RUNNING: Error = Error::Again(&"a call on the zswap did not end within a second, so this is no time to fork");
+const IN_CALLBACK: Error =
+    Error::Busy(&"a fork can't be prepared in a callback, whose own call would have to end first");
+const PREPARED: Error = Error::Busy(&"this thread has prepared a fork already, and has not said that it is done");
+const NOT_PREPARED: Error = Error::Invalid(&"this thread has prepared no fork");
+
+/// Keeps the locks of an area's parts once no call but held claims runs. False: calls did not end in time.
+fn keep_when_idle(idle: impl Fn() -> bool, until: Instant) -> bool {
+    let mut wait = Wait::default();
+    while !idle() {
+        if Instant::now() >= until {
+            return false;
+        }
+        wait.a_moment();
+    }
+    true
+}
+
+impl Shared {
+    fn prepare_fork(&self) -> Result<()> {
+        self.pool.check_usable()?;
+        if !self.pool.is_inherited() {
+            return Ok(());
+        }
+        if in_callback() {
+            return Err(IN_CALLBACK);
+        }
+        if self.fork.owner.load(Relaxed) == os::this_thread() {
+            return Err(PREPARED);
+        }
+        let until = Instant::now() + PATIENCE;
+        let mut before = self.fork.before.lock_until(until).ok_or(RUNNING)?;
+        self.calls.close();
+        if !keep_when_idle(|| self.calls.keep_if_running(0), until) {
+            self.calls.open();
+            return Err(RUNNING);
+        }
+        // No area comes or goes from here on.
+        let there = match self.list_areas() {
+            Ok(there) => there,
+            Err(error) => {
+                // SAFETY: they were kept above.
+                unsafe { self.calls.open_kept() };
+                return Err(error);
+            }
+        };
+        there.iter().for_each(|area| area.0.shards.close());
+        let idle = |area: &AreaState| self.claims.while_held(area.id, |claims| area.shards.keep_if_running(claims));
+        let busy = there.iter().position(|area| !keep_when_idle(|| idle(&area.0), until));
+        if let Some(busy) = busy {
+            there[busy..].iter().for_each(|area| area.0.shards.open());
+            // SAFETY: those before it were kept just now.
+            there[..busy].iter().for_each(|area| unsafe { area.0.shards.open_kept() });
+            // SAFETY: these were kept above.
+            unsafe { self.calls.open_kept() };
+            return Err(RUNNING);
+        }
+        *before = Before { process: os::this_process(), areas: there };
+        before.keep();
+        self.fork.owner.store(os::this_thread(), Relaxed);
+        Ok(())
+    }
+
+    fn list_areas(&self) -> Result<Vec<Area>> {
+        let mut there = heap::with_capacity(self.areas.lock().list.len())?;
+        Walk::new(self).each(|area, _| there.push(area.clone()));
+        Ok(there)
+    }
+
+    fn end_fork(&self) -> Result<()> {
+        if !self.pool.is_inherited() {
+            return Ok(());
+        }
+        if self.fork.owner.load(Relaxed) != os::this_thread() {
+            return Err(NOT_PREPARED);
+        }
+        self.fork.owner.store(0, Relaxed);
+        // SAFETY: this thread prepared the fork, and kept it; the owner was taken off just now, so once.
+        let mut kept = unsafe { self.fork.before.resume() };
+        let Before { process, areas } = std::mem::take(&mut *kept);
+        // SAFETY: `prepare_fork` kept the parts of all of them.
+        areas.iter().for_each(|area| unsafe { area.0.shards.open_kept() });
+        // SAFETY: as above.
+        unsafe { self.calls.open_kept() };
+        drop(kept);
+        if process != os::this_process() {
+            areas.iter().for_each(|area| area.0.end_claims());
+        }
+        // Last of all: an area whose owners are gone meanwhile goes with this.
+        drop(areas);
+        Ok(())
+    }
+}
+
+/// A fork that [`Zswap::prepare_fork`] prepared. While it lives other threads' calls wait; drop it in the parent and in
+/// the child.
+#[must_use = "calls of other threads wait until it is dropped"]
+pub struct Forking<'a> {
+    zswap: &'a Zswap,
+    /// It is the thread's that forks.
+    _here: PhantomData<*const ()>,
+}
+
+impl Zswap {
+    /// Makes this the moment to fork, beside threads that use the zswap: waits until no call runs, and lets none begin
+    /// while what it returns lives. Drop that after the fork, in the parent and in the child. The child then has a
+    /// zswap of its own with all areas and pages, and may do anything with it.
+    ///
+    /// This thread makes no call on the zswap or its areas in between, nor drops an area: it would wait for itself.
+    /// Where several zswaps are prepared at a time, prepare them one after the other, in one order everywhere. Claims
+    /// that are held are the parent's: in the child they have ended, and their pages are kept. With a backing file only
+    /// one of the processes may go on with the zswap, for they share the file.
+    ///
+    /// For a zswap that children do not get ([`crate::PoolOptions::dont_fork`]) it does nothing.
+    ///
+    /// # Errors
+    /// [`Error::Again`] if a call did not end within a second: it may be in a callback, wait for a claim, or wait for a
+    /// page of its caller's memory that another call would bring. [`Error::Busy`] in a callback, or if this thread has
+    /// prepared a fork of this zswap already. [`Error::Forked`] in a child without the pool. Nothing has changed then.
+    pub fn prepare_fork(&self) -> Result<Forking<'_>> {
+        self.fork_prepare().map(|()| Forking { zswap: self, _here: PhantomData })
+    }
+
+    /// [`Zswap::prepare_fork`], to be ended by [`Zswap::fork_done`].
+    pub(crate) fn fork_prepare(&self) -> Result<()> {
+        self.0.prepare_fork()
+    }
+
+    /// Lets calls begin again, in the parent and in the child.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] if this thread has prepared no fork.
+    pub(crate) fn fork_done(&self) -> Result<()> {
+        self.0.end_fork()
+    }
+}
+
+impl Drop for Forking<'_> {
+    fn drop(&mut self) {
+        let done = self.zswap.fork_done();
+        debug_assert!(done.is_ok(), "a fork is done once");
+    }
+}
