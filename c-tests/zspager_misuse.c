@@ -80,6 +80,11 @@ static void wrong_options(void)
     options = none;
     options.flags = 2;
     refused(&options);
+    options.flags = ZSPAGER_EVICT_IN_PLACE | ZSPAGER_EVICT_BY_MOVING;
+    refused(&options);
+    options.flags = ZSPAGER_EVICT_BY_MOVING;
+    OK(zspager_create("test", &options, &made));
+    OK(zspager_destroy(made));
     options = none;
     options.reserved[3] = 1;
     refused(&options);

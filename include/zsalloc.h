@@ -419,8 +419,19 @@
  * are: protected, copied, and dropped, as all are before Linux 6.8. It is faster where several
  * threads run at once. But the pager is not told of madvise() then: only zspager_discard() gives
  * pages of a region back, and after madvise() an evicted page has its old bytes.
+ *
+ * It is the default before Linux 6.16 if there is swap (/proc/swaps) when the pager is created. There
+ * UFFDIO_MOVE had bugs beside swap: a private page could be mixed up, or the kernel could crash.
  */
 #define ZSPAGER_EVICT_IN_PLACE 1
+
+/**
+ * For zspager_options.flags: private pages are moved also where there is swap before Linux 6.16. The
+ * bugs of UFFDIO_MOVE were mended in 6.16, and by the middle of 2025 in the stable series, which a
+ * release's number does not tell: set this if your kernel has that. Where the system can't move
+ * pages, it changes nothing. Not with ZSPAGER_EVICT_IN_PLACE.
+ */
+#define ZSPAGER_EVICT_BY_MOVING 4
 
 /**
  * For zspager_region_options.flags: the region is a shared mapping of a memory file, and shared_fd
@@ -841,7 +852,7 @@ struct zspager_options {
     uint32_t staged_percent;
     /** Most regions at the same time: at most 65536. 0: 1024. */
     uint32_t max_regions;
-    /** ZSPAGER_EVICT_IN_PLACE, or 0. */
+    /** ZSPAGER_EVICT_IN_PLACE or ZSPAGER_EVICT_BY_MOVING, or 0. */
     uint32_t flags;
     /**
      * The zswap that pages go to: its limit and its codec; NULL for the defaults. Its

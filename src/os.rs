@@ -21,6 +21,8 @@ pub mod guardian;
 #[cfg(feature = "uffd")]
 mod guardian_child;
 #[cfg(feature = "uffd")]
+pub mod kernel;
+#[cfg(feature = "uffd")]
 mod loaded;
 #[cfg(feature = "uffd")]
 pub mod maps;

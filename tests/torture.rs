@@ -112,6 +112,7 @@ fn one_round(kind: Kind, time: Duration, seed: u64) {
         resident_bytes: LIMIT,
         fault_mode: kind.mode,
         evict_in_place: kind.evict_in_place,
+        evict_by_moving: !kind.evict_in_place,
         max_held_bytes: 1 << 20,
         zswap: ZswapOptions { max_bytes: if kind.with_file { 12 << 20 } else { 0 }, ..ZswapOptions::default() },
         ..PagerOptions::default()

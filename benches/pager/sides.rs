@@ -68,6 +68,7 @@ pub fn side(order: &Order, region: &Region, limit: usize, duties: &[Duty]) -> Re
         resident_bytes: (limit * PAGE_SIZE) as u64,
         fault_mode: if side == "threads" { FaultMode::Threads } else { FaultMode::Sigbus },
         evict_in_place: side == "in-place",
+        evict_by_moving: side != "in-place",
         staged_percent: order.get("staged").unwrap_or(0),
         ..PagerOptions::default()
     };

@@ -53,6 +53,7 @@ impl Swap {
             resident_bytes: args.limit,
             fault_mode: args.mode,
             evict_in_place: args.in_place,
+            evict_by_moving: !args.in_place,
             zswap: ZswapOptions { max_bytes: args.pool_limit, ..ZswapOptions::default() },
             ..PagerOptions::default()
         };

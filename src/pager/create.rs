@@ -10,6 +10,7 @@ use super::staging::Staging;
 use crate::error::{Error, Result};
 use crate::heap::Counted;
 use crate::json;
+use crate::os::kernel;
 use crate::os::own_memory::OwnMemory;
 use crate::os::signals::Blocked;
 use crate::os::userfault::{Bell, Userfault, feature};
@@ -72,12 +73,17 @@ impl Pager {
 
     pub(crate) fn with_os(os: Os, name: &str, options: &PagerOptions) -> Result<Self> {
         const REGIONS: Error = Error::Invalid(&"there are at most 65536 regions");
+        const BOTH: Error =
+            Error::Invalid(&"pages are evicted in place or by moving, not both: set one of the two at most");
         const STAGED: Error = Error::Invalid(&"staged_percent is 1 to 90, or 0 for 10");
         if options.max_regions > MAX_REGIONS {
             return Err(REGIONS);
         }
         if options.staged_percent > 90 {
             return Err(STAGED);
+        }
+        if options.evict_in_place && options.evict_by_moving {
+            return Err(BOTH);
         }
         let or = |value: u64, default: u64| if value == 0 { default } else { value };
         let limit = limit_of(options.resident_bytes);
@@ -457,7 +463,7 @@ fn open(os: &Os, options: &PagerOptions) -> Result<(Userfault, bool)> {
         _ => Error::system(errno, &"userfaultfd"),
     };
     let there = Userfault::features_of_the_system(os, user_only).map_err(refused)?;
-    let moves = there & feature::MOVE != 0 && !options.evict_in_place;
+    let moves = options.moves(there & feature::MOVE != 0, kernel::release(), kernel::has_swap());
     let mut wanted = feature::EVENT_REMAP | feature::EVENT_UNMAP | feature::MISSING_SHMEM | feature::WP;
     wanted |= feature::WP_SHMEM | feature::MINOR_SHMEM | feature::POISON;
     wanted &= there;

@@ -38,15 +38,31 @@ pub struct PagerOptions {
     /// Most regions, up to 65,536; 0: 1024.
     pub max_regions: usize,
     /// Private pages are not moved to a staging range but evicted where they are: protected, copied, and dropped, as is
-    /// done on systems before Linux 6.8 anyhow. It is faster where several threads run at once, for moving single pages
+    /// done on systems before Linux 6.8 anyhow, and before 6.16 where there is swap when the pager is created: see
+    /// `evict_by_moving`. It is faster where several threads run at once, for moving single pages
     /// interrupts every processor that runs the process. But the pager is not told of madvise then: only
     /// [`crate::Pager::discard`] gives pages of a region back. After madvise private ones in memory read as zeros, but
     /// one that was evicted has its old bytes, and one that was only read since it came back may have them. And what
     /// direct I/O, io_uring or a device writes to a page that is not held may be lost, for pins are not seen.
     pub evict_in_place: bool,
+    /// Private pages are moved also on a Linux before 6.16 that swaps. UFFDIO_MOVE had bugs there beside swap: a page
+    /// could be mixed up, or the kernel could crash. They were mended in 6.16 and by the middle of 2025 in the stable
+    /// series, which a release's number does not show; so pages are evicted in place there unless this says that it is
+    /// mended. Before 6.8, where the system can't move pages, this changes nothing. Not with `evict_in_place`.
+    pub evict_by_moving: bool,
     /// Where pages go: their limit, and codec. `accept_percent` 0 is 98 here, and forked children do not get the pool,
     /// unless its memory is supplied.
     pub zswap: ZswapOptions,
+}
+
+impl PagerOptions {
+    /// Whether private pages are moved, on a system that can, whose release begins with these numbers.
+    pub(super) fn moves(&self, can: bool, release: Option<(u32, u32)>, has_swap: bool) -> bool {
+        /// UFFDIO_MOVE is right from here on also for pages that the system has swapped out.
+        const MENDED: (u32, u32) = (6, 16);
+        let is_right = !has_swap || release >= Some(MENDED);
+        can && !self.evict_in_place && (is_right || self.evict_by_moving)
+    }
 }
 
 /// How a region is to be. [`Default`]: private anonymous memory, no limits of its own.
@@ -92,4 +108,31 @@ pub enum Duty {
     /// Evicts before faults have to, writes to the backing file when the pool was full, and compacts the pool when it
     /// has much more memory than slots. Else only [`crate::Pager::compact`] does, and a store that finds no memory.
     Evict,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pages_are_moved_where_that_is_safe_or_was_asked_for() {
+        let by_default = PagerOptions::default();
+        let moving = PagerOptions { evict_by_moving: true, ..PagerOptions::default() };
+        let in_place = PagerOptions { evict_in_place: true, ..PagerOptions::default() };
+        let (old, new) = (Some((6, 15)), Some((6, 16)));
+        for (release, has_swap, is_safe) in [
+            (old, false, true),
+            (old, true, false),
+            (new, false, true),
+            (new, true, true),
+            (Some((6, 8)), true, false),
+            (Some((7, 0)), true, true),
+            (None, true, false),
+            (None, false, true),
+        ] {
+            assert_eq!(by_default.moves(true, release, has_swap), is_safe, "{release:?}, swap: {has_swap}");
+            assert!(moving.moves(true, release, has_swap) && !in_place.moves(true, release, has_swap));
+            assert!(![&by_default, &moving, &in_place].iter().any(|options| options.moves(false, release, has_swap)));
+        }
+    }
 }

@@ -208,6 +208,8 @@ fn pager(args: &Args) -> Result<Pager> {
         // KVM touches the memory in the kernel, where nobody takes a signal.
         fault_mode: FaultMode::Threads,
         evict_in_place: args.evict_in_place,
+        // It gives memory back by madvise as well, of which the pager is told then.
+        evict_by_moving: !args.evict_in_place,
         ..PagerOptions::default()
     };
     // The system counts memory files by themselves, so that what it counts as private is the guest's and staging.

@@ -1,9 +1,9 @@
 //! From the options that C passes to those of a [`Pager`](crate::Pager) and its regions.
 
 use super::types::{
-    ZSPAGER_DISCARD, ZSPAGER_EVICT_IN_PLACE, ZSPAGER_FAULT_SIGBUS, ZSPAGER_FAULT_THREADS, ZSPAGER_REGION_NO_WRITEBACK,
-    ZSPAGER_REGION_SHARED, ZSPAGER_RUN_ALL, ZSPAGER_RUN_EVICT, ZSPAGER_RUN_SERVE, zspager_options,
-    zspager_region_options,
+    ZSPAGER_DISCARD, ZSPAGER_EVICT_BY_MOVING, ZSPAGER_EVICT_IN_PLACE, ZSPAGER_FAULT_SIGBUS, ZSPAGER_FAULT_THREADS,
+    ZSPAGER_REGION_NO_WRITEBACK, ZSPAGER_REGION_SHARED, ZSPAGER_RUN_ALL, ZSPAGER_RUN_EVICT, ZSPAGER_RUN_SERVE,
+    zspager_options, zspager_region_options,
 };
 use crate::capi::structs::Received;
 use crate::capi::swap::options::convert_unnamed;
@@ -26,7 +26,7 @@ pub unsafe fn convert(received: &Received<zspager_options>) -> Result<PagerOptio
     if options.reserved != [0; 4] {
         return Err(RESERVED);
     }
-    if options.flags & !ZSPAGER_EVICT_IN_PLACE != 0 {
+    if options.flags & !(ZSPAGER_EVICT_IN_PLACE | ZSPAGER_EVICT_BY_MOVING) != 0 {
         return Err(FLAG);
     }
     let fault_mode = match options.fault_mode {
@@ -43,6 +43,7 @@ pub unsafe fn convert(received: &Received<zspager_options>) -> Result<PagerOptio
         max_held_bytes: options.max_held_bytes,
         max_regions: options.max_regions as usize,
         evict_in_place: options.flags & ZSPAGER_EVICT_IN_PLACE != 0,
+        evict_by_moving: options.flags & ZSPAGER_EVICT_BY_MOVING != 0,
         zswap,
     })
 }

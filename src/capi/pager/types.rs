@@ -18,7 +18,15 @@ pub const ZSPAGER_FAULT_THREADS: u32 = 1;
 /// are: protected, copied, and dropped, as all are before Linux 6.8. It is faster where several
 /// threads run at once. But the pager is not told of madvise() then: only zspager_discard() gives
 /// pages of a region back, and after madvise() an evicted page has its old bytes.
+///
+/// It is the default before Linux 6.16 if there is swap (/proc/swaps) when the pager is created. There
+/// UFFDIO_MOVE had bugs beside swap: a private page could be mixed up, or the kernel could crash.
 pub const ZSPAGER_EVICT_IN_PLACE: u32 = 1;
+/// For zspager_options.flags: private pages are moved also where there is swap before Linux 6.16. The
+/// bugs of UFFDIO_MOVE were mended in 6.16, and by the middle of 2025 in the stable series, which a
+/// release's number does not tell: set this if your kernel has that. Where the system can't move
+/// pages, it changes nothing. Not with ZSPAGER_EVICT_IN_PLACE.
+pub const ZSPAGER_EVICT_BY_MOVING: u32 = 4;
 
 /// For zspager_region_options.flags: the region is a shared mapping of a memory file, and shared_fd
 /// and shared_offset say of which part. Without this flag it is private anonymous memory.
@@ -62,7 +70,7 @@ pub struct zspager_options {
     pub staged_percent: u32,
     /// Most regions at the same time: at most 65536. 0: 1024.
     pub max_regions: u32,
-    /// ZSPAGER_EVICT_IN_PLACE, or 0.
+    /// ZSPAGER_EVICT_IN_PLACE or ZSPAGER_EVICT_BY_MOVING, or 0.
     pub flags: u32,
     /// The zswap that pages go to: its limit and its codec; NULL for the defaults. Its
     /// accept_percent is 98 if it is 0. Its name and its message are not looked
