@@ -197,7 +197,15 @@
  * it, and zspager_release() it after. The hold does not reach one case: where the memory file's pages
  * are put together to huge pages through another mapping (MADV_COLLAPSE, khugepaged), or the system
  * swaps them out, a held page is not mapped any more, and the system call is EFAULT. Hold the range
- * once more then. A SIGBUS of anything but a region goes to the handler that was there
+ * once more then.
+ *
+ * Mutexes, semaphores, condition variables, barriers and read-write locks make such system calls too,
+ * for who waits for one waits in futex(). With ZSPAGER_FAULT_SIGBUS the page of one that lies in a
+ * region may go just before, and then the wait is EFAULT: glibc ends the process ("The futex facility
+ * returned an unexpected error code"). Keep what threads wait for out of regions, or hold its page for
+ * as long as it is in use, or use ZSPAGER_FAULT_THREADS. It is the same with locks of C++ and Rust.
+ *
+ * A SIGBUS of anything but a region goes to the handler that was there
  * before, or does what it would have done. So install your own handlers before the first
  * zspager_create(), or let them call the one that sigaction() told was there: no later
  * zspager_create() takes their place. A handler from before is called with those signals blocked that
@@ -212,6 +220,10 @@
  * a thread's or a handler's, should have 32 KiB more than the program needs itself; an alternate stack
  * of SIGSTKSZ bytes is too small, and nothing says so when it overflows. (A debug build of the library
  * takes 64 KiB.) And no stack that is in use may lie in a region.
+ *
+ * Where stacks are smaller use ZSPAGER_FAULT_THREADS: so do Go programs, whose goroutines begin with 2 to
+ * 8 KiB and whose runtime wants every handler to have SA_ONSTACK, which this one does not have; and
+ * programs whose fibers or coroutines touch regions on stacks without those 32 KiB.
  *
  * With ZSPAGER_FAULT_THREADS lent threads bring pages back, and the thread that touches one sleeps, in
  * system calls too, and so do the processors of a virtual machine. It needs rights: see there.
@@ -232,6 +244,36 @@
  * a region there is SIGSEGV, and calls are -EPERM, but zspager_destroy(), which frees what the child has
  * of the pager, and zspager_stats(), zspager_latency_permille() and zspager_descriptor(), which tell of
  * it as it was at the fork.
+ *
+ * CORE DUMPS. A core dump has zeros for the pages of regions that are not in memory, and nothing of the
+ * compressed ones: pool and staging range are left out of dumps. A debugger's dump of a running process
+ * (gcore) may have zeros for the whole of a region that lacks one page. /proc/PID/mem is -EIO for pages
+ * that are not in memory, and so is what a debugger shows. These ways give whole dumps:
+ * - Before a dump that is planned, bring all pages in: zspager_set_resident_limit() with 0, then a read
+ *   of a byte of each page; or zspager_remove_region(). There has to be memory for them.
+ * - A handler of SIGSEGV or SIGABRT calls no function of the pager, but with ZSPAGER_FAULT_SIGBUS it may
+ *   read regions, on an alternate stack that has room: it copies page by page to a buffer of its own,
+ *   and writes that to a file. The limit holds meanwhile.
+ * - With ZSPAGER_FAULT_THREADS another process reads all of a region by process_vm_readv(), as long as
+ *   lent threads run.
+ *
+ * STACK. A call takes up to 24 KiB of the calling thread's stack, and what its callbacks take:
+ * zswap_store() 5 KiB, zswap_load() 1, or 5 from a file, either with Zstandard 6, zswap_shrink() 16 with a callback and 3
+ * with a file, compaction and zspager_add_region() 11, creation 6 to 21. zswap_recompress() takes up to 40
+ * KiB. For touches of regions see PAGER. The C test named stack prints a table (cargo test --release
+ * --features uffd --test c_api stack -- --nocapture). A debug build takes more.
+ *
+ * DESCRIPTORS. What the library keeps open is closed on exec, and forked children have it until they
+ * destroy what it is of:
+ * - a pool with ZS_BACKING_MEMFD or ZS_BACKING_HUGETLB: its memory file, which zs_pool_fd() tells; no
+ *   other pool has any;
+ * - a zswap: a duplicate of the backing file's, and what its pool has;
+ * - a pager: two userfaultfds, of which zspager_descriptor() tells one, and an eventfd; /proc/self/mem with
+ *   ZSPAGER_FAULT_THREADS; a duplicate of the memory file's for each region with ZSPAGER_REGION_SHARED;
+ *   and what its zswap has.
+ * A program that closes descriptors wholesale (closefrom(), close_range()) does so before it creates any
+ * of these, or in a child before exec. If the library's descriptor of a backing file is closed, pages on
+ * it can't be loaded; without the userfaultfd pages that are not in memory read as zeros.
  *
  * SIGNAL HANDLERS. A handler may call zs_free(), zs_unmap_object(), zs_map_object() with ZS_MM_RO,
  * and the other functions whose text says so. No others: the thread that it interrupted may be
@@ -850,7 +892,12 @@ struct zspager_options {
      * compressed yet, for being touched again: 1 to 90. 0: 10.
      */
     uint32_t staged_percent;
-    /** Most regions at the same time: at most 65536. 0: 1024. */
+    /**
+     * Most regions at the same time: at most 65536. 0: 1024. A region takes five or six of the
+     * mappings that vm.max_map_count allows a process, its own included, and a pager some 20: with
+     * the usual 65530 there is room for some 10,900 regions. Beyond it zspager_add_region() is
+     * -ENOMEM.
+     */
     uint32_t max_regions;
     /** ZSPAGER_EVICT_IN_PLACE or ZSPAGER_EVICT_BY_MOVING, or 0. */
     uint32_t flags;
@@ -1907,7 +1954,8 @@ const char *zs_strerror(int result);
  * Errors:
  * -EINVAL: name or pager is NULL, the name is too long or not UTF-8, or an option is wrong.
  * -EPERM: no right to userfaultfd: ZSPAGER_FAULT_THREADS needs more than ZSPAGER_FAULT_SIGBUS.
- * -ENOSYS: the system has no userfaultfd.
+ * -ENOSYS: the system has no userfaultfd; or the dynamic linker does not keep the library loaded,
+ *     whose handler of SIGBUS would go with it.
  * -ENOSPC: the process has 64 pagers with ZSPAGER_FAULT_SIGBUS already.
  * -ENOMEM: the system gives no addresses, or no memory for the tables.
  * Others come from the system, as those of zswap_create().
@@ -1988,8 +2036,7 @@ int zspager_resume(struct zspager *pager);
  * Stores in *fd the userfaultfd of the regions: to be recognised in /proc/self/fdinfo, or to be kept
  * open by another process. It stays the pager's: do not read it or close it.
  *
- * It is not the only descriptor of a pager, which has another userfaultfd, an eventfd, one for each
- * memory file of a region, and those of its zswap, all of them closed on exec. A program that closes
+ * It is not the only descriptor of a pager: DESCRIPTORS has the list. A program that closes
  * descriptors that it does not know has to do so before it creates pagers, or in a forked child:
  * without this one, pages that are not in memory read as zeros.
  *

@@ -165,6 +165,15 @@ fn zswap_threads() {
     test_with("zswap_threads", "c11", Library::shared_flags, &[rounds, &seed()]);
 }
 
+/// The figures of the header, which are those of a release build.
+#[test]
+fn stack() {
+    let strict = if cfg!(debug_assertions) || mode() != Mode::Plain { "0" } else { "1" };
+    let with_pager = cfg!(feature = "uffd") && mode() != Mode::Valgrind;
+    let define = with_pager.then_some("-DWITH_PAGER");
+    test_with("stack", "c11", |library| library.shared_flags().into_iter().chain(define).collect(), &[strict]);
+}
+
 #[test]
 fn zswap_crossing() {
     let rounds = match mode() {
@@ -214,6 +223,12 @@ fn zspager_fork() {
 #[test]
 fn zspager_threads() {
     test_pager("zspager_threads", &["5000", &seed()]);
+}
+
+#[cfg(feature = "uffd")]
+#[test]
+fn zspager_dump() {
+    test_pager("zspager_dump", &[]);
 }
 
 #[cfg(feature = "uffd")]

@@ -35,6 +35,11 @@ use std::os::fd::BorrowedFd;
 /// [`Pager::remove_region`], whose errors tell: such a region stays, and may be tried again, or removed by
 /// [`Pager::remove_region_discarding`], which loses all that is not in memory. Or end the process.
 ///
+/// A core dump has zeros for the pages that are not in memory. Before a dump that is planned, bring them in: set the
+/// resident limit to 0 and read a byte of each page. With [`FaultMode::Sigbus`] a handler of SIGSEGV may read regions,
+/// on a stack that has room, and write them to a file itself; with [`FaultMode::Threads`] another process may read them
+/// by process_vm_readv.
+///
 /// A forked child gets neither the regions nor the pool, unless its memory was supplied. Its calls are
 /// [`Error::Forked`]; what tells of the pager tells how it was at the fork, and dropping it there closes the child's
 /// duplicates of the descriptors, and does nothing to the parent.
@@ -356,10 +361,11 @@ impl Pager {
     /// The userfaultfd of the regions: to be recognised in `/proc/self/fdinfo`, and to have it kept open by another
     /// process. It stays the pager's: whoever reads from it takes events and touches away from the pager.
     ///
-    /// It is not the only descriptor of a pager, which has another userfaultfd, an eventfd, one for each memory file of
-    /// a region, and those of its zswap, all of them closed on exec. A program that closes descriptors that it does not
-    /// know has to do so before it creates pagers, or in a forked child: without this one, pages that are not in memory
-    /// read as zeros.
+    /// It is not the only descriptor of a pager, which has another userfaultfd, an eventfd, /proc/self/mem with
+    /// [`FaultMode::Threads`], one for each memory file of a region, and those of its zswap: the backing file's, and
+    /// the pool's if that is in a memory file. All of them are closed on exec. A program that closes descriptors that
+    /// it does not know has to do so before it creates pagers, or in a forked child: without this one, pages that are
+    /// not in memory read as zeros.
     pub fn descriptor(&self) -> BorrowedFd<'_> {
         self.0.uffd.as_fd()
     }

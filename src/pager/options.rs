@@ -7,14 +7,16 @@ use std::os::fd::BorrowedFd;
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum FaultMode {
     /// The thread that touches, in a handler of SIGBUS. The fastest, and needs no privileges. A system call on such a
-    /// page fails with `EFAULT`: see [`crate::Pager::hold`]. A thread that blocks SIGBUS is killed by its touch. A
+    /// page fails with `EFAULT`: see [`crate::Pager::hold`]. A thread that waits for a mutex, a condition variable or a
+    /// semaphore makes a system call as well: where one lies in a region that is not held, the C library may end the
+    /// process. A thread that blocks SIGBUS is killed by its touch. A
     /// SIGBUS that is no such touch goes to the handler that was there before the process's first pager; one that is
     /// installed later has to call the one that was there, or touches are not served.
     ///
     /// The handler runs on the stack that is in use, and takes up to 12 KiB of it, or 20 where AMX is in use: what the
     /// system saves of the processor's state is a part of it. So a stack on which regions are touched, a thread's or
     /// one of sigaltstack, should have 32 KiB more than the program needs itself; and none that is in use may lie in a
-    /// region.
+    /// region. Fibers with smaller stacks, and goroutines, need [`FaultMode::Threads`].
     #[default]
     Sigbus,
     /// Threads that the caller lends: [`crate::Pager::run`]. The thread that touches sleeps meanwhile, in a system call
@@ -35,7 +37,8 @@ pub struct PagerOptions {
     pub staged_percent: u8,
     /// Most bytes that may be held at the same time; 0: an eighth of `resident_bytes`.
     pub max_held_bytes: u64,
-    /// Most regions, up to 65,536; 0: 1024.
+    /// Most regions, up to 65,536; 0: 1024. A region takes five or six of the mappings that vm.max_map_count allows a
+    /// process, its own included.
     pub max_regions: usize,
     /// Private pages are not moved to a staging range but evicted where they are: protected, copied, and dropped, as is
     /// done on systems before Linux 6.8 anyhow, and before 6.16 where there is swap when the pager is created: see

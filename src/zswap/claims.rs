@@ -229,7 +229,7 @@ impl Claims {
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
-    use std::collections::HashMap;
+    use std::collections::HashSet;
 
     fn running(area: u64, offset: u64) -> Running {
         Running { area, offset, word: PageWord::EMPTY, shard: 0, thread: os::this_thread() }
@@ -267,13 +267,12 @@ mod tests {
     #[test]
     fn claims_are_found_and_taken_out_in_any_order() {
         let claims = Claims::new(3000).unwrap();
-        let mut held = HashMap::new();
+        let mut held = HashSet::new();
         let mut seed = 1u64;
         for _ in 0..20_000 {
             seed = seed.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(1);
             let (area, offset) = (seed >> 62, seed >> 33 & 1023);
-            if held.contains_key(&(area, offset)) {
-                held.remove(&(area, offset));
+            if held.remove(&(area, offset)) {
                 let at = (0..3000).find(|&at| {
                     let table = claims.table.lock();
                     let place = table.places.get(at as usize);
@@ -283,12 +282,12 @@ mod tests {
                 let taken = claims.take_out(&mut claims.table.lock(), at.unwrap()).unwrap();
                 assert_eq!((taken.area, taken.offset), (area, offset));
             } else if claims.keep(running(area, offset)).is_ok() {
-                held.insert((area, offset), ());
+                held.insert((area, offset));
             }
         }
         assert_eq!(claims.held(), held.len() as u64);
         for (area, offset) in (0..4).flat_map(|area| (0..1024).map(move |offset| (area, offset))) {
-            assert_eq!(claims.is_mine(area, offset), held.contains_key(&(area, offset)));
+            assert_eq!(claims.is_mine(area, offset), held.contains(&(area, offset)));
         }
     }
 }

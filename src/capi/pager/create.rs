@@ -20,7 +20,8 @@ export! {
     /// Errors:
     /// -EINVAL: name or pager is NULL, the name is too long or not UTF-8, or an option is wrong.
     /// -EPERM: no right to userfaultfd: ZSPAGER_FAULT_THREADS needs more than ZSPAGER_FAULT_SIGBUS.
-    /// -ENOSYS: the system has no userfaultfd.
+    /// -ENOSYS: the system has no userfaultfd; or the dynamic linker does not keep the library loaded,
+    ///     whose handler of SIGBUS would go with it.
     /// -ENOSPC: the process has 64 pagers with ZSPAGER_FAULT_SIGBUS already.
     /// -ENOMEM: the system gives no addresses, or no memory for the tables.
     /// Others come from the system, as those of zswap_create().
@@ -122,8 +123,7 @@ export! {
     /// Stores in *fd the userfaultfd of the regions: to be recognised in /proc/self/fdinfo, or to be kept
     /// open by another process. It stays the pager's: do not read it or close it.
     ///
-    /// It is not the only descriptor of a pager, which has another userfaultfd, an eventfd, one for each
-    /// memory file of a region, and those of its zswap, all of them closed on exec. A program that closes
+    /// It is not the only descriptor of a pager: DESCRIPTORS has the list. A program that closes
     /// descriptors that it does not know has to do so before it creates pagers, or in a forked child:
     /// without this one, pages that are not in memory read as zeros.
     ///

@@ -68,7 +68,10 @@ pub struct zspager_options {
     /// How many percent of resident_bytes the staging range may have, where pages wait, not
     /// compressed yet, for being touched again: 1 to 90. 0: 10.
     pub staged_percent: u32,
-    /// Most regions at the same time: at most 65536. 0: 1024.
+    /// Most regions at the same time: at most 65536. 0: 1024. A region takes five or six of the
+    /// mappings that vm.max_map_count allows a process, its own included, and a pager some 20: with
+    /// the usual 65530 there is room for some 10,900 regions. Beyond it zspager_add_region() is
+    /// -ENOMEM.
     pub max_regions: u32,
     /// ZSPAGER_EVICT_IN_PLACE or ZSPAGER_EVICT_BY_MOVING, or 0.
     pub flags: u32,

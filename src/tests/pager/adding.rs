@@ -79,7 +79,7 @@ fn region_in_use_is_added() {
                     let mut at = thread;
                     while !stop.load(SeqCst) {
                         let page = at * 397 % PAGES;
-                        if page % 2 == 0 {
+                        if page.is_multiple_of(2) {
                             memory.check(page, value(page));
                         } else if page / 2 % 2 == thread {
                             // Pages that this thread alone writes.
