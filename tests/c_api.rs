@@ -186,10 +186,8 @@ fn zswap_crossing() {
 /// Not under valgrind, which does not know the system call userfaultfd, nor the ioctls of its descriptor.
 #[cfg(feature = "uffd")]
 fn test_pager(name: &str, arguments: &[&str]) {
-    use std::io::Write;
     if mode() == Mode::Valgrind {
-        // Not by eprintln!, which is kept from the eyes of whoever runs tests that pass.
-        let _ = writeln!(std::io::stderr(), "SKIPPED: {name}: valgrind does not know the system call userfaultfd");
+        common::skip::skip(name, "valgrind does not know the system call userfaultfd");
         return;
     }
     test_with(name, "c11", Library::shared_flags, arguments);
@@ -247,9 +245,8 @@ fn zspager_cancel() {
 #[cfg(feature = "uffd")]
 #[test]
 fn zspager_dlopen() {
-    use std::io::Write;
     if mode() != Mode::Plain {
-        let _ = writeln!(std::io::stderr(), "SKIPPED: zspager_dlopen: it has an allocator of its own");
+        common::skip::skip("zspager_dlopen", "it has an allocator of its own");
         return;
     }
     let library = Library::find();

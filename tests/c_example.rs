@@ -116,6 +116,7 @@ fn a_limit_refuses_pages_unless_there_is_a_backing_file() {
 #[test]
 fn without_files_it_stores_itself() {
     if mode() == Mode::Valgrind {
+        common::skip::skip("without_files_it_stores_itself", "under valgrind it is slow");
         return;
     }
     let text = Example::new("c-example-self").prints(&[]);
@@ -148,6 +149,7 @@ fn what_makes_no_sense_is_refused() {
 #[test]
 fn an_array_outgrows_its_limit() {
     if mode() == Mode::Valgrind {
+        common::skip::skip("an_array_outgrows_its_limit", "valgrind does not know the system call userfaultfd");
         return;
     }
     let example = Example::of("pager.c", "c-example-pager");

@@ -8,6 +8,7 @@ mod firecracker {
     pub mod hostile;
     pub mod newer;
 }
+mod skip;
 
 use firecracker::{hostile, newer};
 use linux_raw_sys::general as raw;
@@ -187,7 +188,7 @@ impl Drop for Client {
 fn may() -> bool {
     let may = userfaultfd(0).is_some();
     if !may {
-        eprintln!("SKIPPED: no right to userfaultfd: run as root, or set vm.unprivileged_userfaultfd to 1");
+        skip::skip("firecracker", "no right to userfaultfd: run as root, or set vm.unprivileged_userfaultfd to 1");
     }
     may
 }

@@ -3,6 +3,7 @@
 //! Each test forks, so this runs without the harness and its threads.
 
 mod processes;
+mod skip;
 
 use processes::userfault::{self, SmallPager};
 use processes::{
@@ -37,7 +38,7 @@ fn main() {
         ("a descendant that has its pager's number does nothing to it", a_descendant_with_the_pager_s_number),
     ];
     if let Err(errno) = userfault::open() {
-        println!("guardian: SKIPPED: no right to userfaultfd here (errno {errno})");
+        skip::skip("guardian", format_args!("no right to userfaultfd here (errno {errno})"));
         return;
     }
     // Guardians outlive the pagers that started them: they become children of this process.
@@ -381,7 +382,7 @@ fn a_guardian_that_is_killed() {
 fn a_descendant_with_the_pager_s_number() {
     const NEXT: &str = "/proc/sys/kernel/ns_last_pid";
     if fs::OpenOptions::new().write(true).open(NEXT).is_err() {
-        println!("guardian: SKIPPED: no right to choose the number of a process here");
+        skip::skip("guardian_pid", "no right to choose the number of a process here");
         return;
     }
     // This process's memory stays, and with it what the guardian watches.

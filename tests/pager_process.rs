@@ -13,6 +13,7 @@ mod pager_process {
     pub mod refused;
     pub mod signals;
 }
+mod skip;
 
 use processes::{End, Memory, end_of};
 use std::sync::Arc;
@@ -32,14 +33,12 @@ const SEGV: End = End::Signal(libc::SIGSEGV);
 
 fn main() {
     let threads = processes::userfault::open().is_ok();
-    if !threads {
-        println!("pager_process: SKIPPED: FaultMode::Threads, for there is no right to it here");
-    }
     use pager_process::{forks, given_back, locked, refused, signals};
     let tests = [signals::TESTS, forks::TESTS, refused::TESTS, locked::TESTS, given_back::TESTS];
     let asked = std::env::args().nth(1).unwrap_or_default();
     for (name, end, test) in tests.into_iter().flatten().filter(|(name, ..)| name.contains(&asked)) {
         if !threads && name.contains("threads") {
+            skip::skip("pager_process_threads", format_args!("no right to FaultMode::Threads: {name}"));
             continue;
         }
         println!("pager_process: {name}");

@@ -107,7 +107,7 @@ fn no_folder_has_a_new_circle() {
 }
 
 /// The folders of src that have no part of the product.
-const TESTS: [&str; 2] = ["models", "tests"];
+const TESTS: [&str; 3] = ["fuzzing", "models", "tests"];
 
 /// Whether the overview has a file of src: by its layer, or as tests.
 fn is_known(module: &[String]) -> bool {
@@ -158,6 +158,23 @@ fn lines_functions_and_files_are_short() {
         let lines = text.lines().count();
         assert!(lines <= LONGEST_FILE, "{} has {lines} lines: is it one idea?", path.display());
     }
+}
+
+/// Whether a test says by itself that it is skipped, where the harness keeps it from whoever runs the tests.
+fn is_quiet_skip(line: &str) -> bool {
+    let line = line.to_lowercase();
+    (line.contains("print") || line.contains("write")) && line.contains("skip") && line.contains('"')
+}
+
+#[test]
+fn skips_go_through_their_helper() {
+    let own = |path: &Path| path.ends_with("tests/skip/mod.rs") || path.ends_with("tests/tidy.rs");
+    for path in ["src", "tests"].into_iter().flat_map(sources).filter(|path| !own(path)) {
+        let text = fs::read_to_string(&path).unwrap();
+        let quiet = text.lines().find(|line| is_quiet_skip(line));
+        assert_eq!(quiet, None, "{} is to call skip()", path.display());
+    }
+    assert!(is_quiet_skip("eprintln!(\"skipped: no swap\");"));
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 // Cargo builds an example either as a program or as a test of it. The program is what is run below, so the tests inside
 // the example are run from here too.
+mod skip;
 #[allow(dead_code)]
 #[path = "../examples/userswap/main.rs"]
 mod userswap;
@@ -39,7 +40,7 @@ fn small(test: &str, args: &[&str]) -> Option<(Value, String)> {
     let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     if output.status.code() == Some(77) {
         assert!(err.contains("--mode sigbus") || err.contains("no userfaultfd"), "{err}");
-        eprintln!("skipped: {err}");
+        skip::skip(&format!("userswap_{test}"), &err);
         fs::remove_dir_all(&folder).unwrap();
         return None;
     }
@@ -97,7 +98,7 @@ fn a_limit_that_does_not_hold_is_told() {
     let output = run(&folder, &["--memory=24M", "--limit=8M", "--pool-limit=4M", "--seconds=0.1", "--plot=plot.svg"]);
     fs::remove_dir_all(&folder).unwrap();
     if output.status.code() == Some(77) {
-        eprintln!("skipped: this user may not serve faults");
+        skip::skip("userswap_exceeded", "this user may not serve faults");
         return;
     }
     let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));

@@ -2,9 +2,9 @@
 
 use super::shared::{assert_holds, file_pages, free, options, store};
 use crate::os::Os;
+use crate::tests::skip::skip;
 use crate::units::{CHUNK, PAGE};
 use crate::{Backing, CompactBudget, Pool};
-use std::io::Write;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
 const OBJECTS: u64 = 2000;
@@ -38,9 +38,7 @@ fn collapse_and_pin(pool: &Pool) -> Option<[OwnedFd; 2]> {
     let pins = ends.map(|fd| unsafe { OwnedFd::from_raw_fd(fd) });
     if made == 0 {
         let why = std::io::Error::last_os_error();
-        // Past the harness, which would keep it to itself.
-        let mut stderr = std::io::stderr();
-        writeln!(stderr, "SKIPPED: the system makes no huge pages of a memory file: {why}").unwrap();
+        skip("memory_that_the_system_keeps_stays_charged", format_args!("no huge pages of a memory file: {why}"));
         return None;
     }
     Some(pins)

@@ -14,5 +14,7 @@ mod reclaim;
 mod reclaim_races;
 mod sanitized;
 mod shared;
+#[path = "../../tests/skip/mod.rs"]
+pub mod skip;
 mod threads;
 mod zswap;

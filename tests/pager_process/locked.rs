@@ -19,7 +19,7 @@ fn lock(flags: i32) -> bool {
     // SAFETY: the call changes no memory.
     let locked = unsafe { libc::mlockall(flags) } == 0;
     if !locked {
-        println!("pager_process: SKIPPED: this process may not lock its memory");
+        crate::skip::skip("pager_process_locked", "this process may not lock its memory");
     }
     locked
 }

@@ -5,6 +5,7 @@ use super::{Memory, Running, limited};
 use crate::os::Os;
 use crate::os::userfault::{Faulting, Userfault};
 use crate::pager::{FaultMode, PagerOptions, RegionOptions};
+use crate::tests::skip::skip;
 use crate::units::PAGE;
 use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
@@ -201,7 +202,7 @@ fn huge_pages_of_the_systems_pool() {
     // SAFETY: a new mapping at an address that the system chooses.
     let base = unsafe { libc::mmap(std::ptr::null_mut(), HUGE * PAGE, READ_WRITE, flags, -1, 0) };
     if base == libc::MAP_FAILED {
-        println!("huge_pages_of_the_systems_pool: skipped, for this system has none");
+        skip("huge_pages_of_the_systems_pool", "this system has none");
         return;
     }
     refused(&running, base.cast(), HUGE * PAGE, &private(), libc::EINVAL, "private anonymous");

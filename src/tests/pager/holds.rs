@@ -6,6 +6,7 @@ use crate::error::Error;
 use crate::pager::hold::MOST_HOLDS;
 use crate::pager::word::Kind;
 use crate::pager::{Duty, FaultMode, PagerOptions};
+use crate::tests::skip::skip;
 use crate::units::PAGE;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
@@ -259,7 +260,7 @@ fn pages_that_the_system_has_pinned_stay_and_others_go() {
     let memory = filled(&running);
     hold(&running, &memory, 4, 3).unwrap();
     let Some(ring) = pin(&memory, 4, 3) else {
-        println!("pages_that_the_system_has_pinned_stay_and_others_go: skipped, for io_uring is not to be had");
+        skip("pages_that_the_system_has_pinned_stay_and_others_go", "io_uring is not to be had");
         return;
     };
     release(&running, &memory, 4, 3);
@@ -297,7 +298,7 @@ fn pages_that_are_locked_in_memory_stay_and_others_go() {
         hold(&running, &memory, 4, 3).unwrap();
         // SAFETY: a range of the test's own.
         if unsafe { libc::mlock(memory.at(4).cast(), 3 * PAGE) } != 0 {
-            println!("pages_that_are_locked_in_memory_stay_and_others_go: skipped, for nothing may be locked");
+            skip("pages_that_are_locked_in_memory_stay_and_others_go", "nothing may be locked");
             return;
         }
         release(&running, &memory, 4, 3);

@@ -3,6 +3,7 @@
 use super::look::consistent;
 use super::{Memory, Running, limited};
 use crate::pager::{Duty, FaultMode, PagerOptions};
+use crate::tests::skip::skip;
 use crate::units::PAGE;
 
 const HUGE: usize = 512;
@@ -47,7 +48,7 @@ fn memory_that_was_in_huge_pages_before_is_evicted() {
     for in_place in [false, true] {
         let memory = Memory::new(PAGES);
         if memory.advise(0, PAGES, libc::MADV_HUGEPAGE) != 0 {
-            println!("memory_that_was_in_huge_pages_before_is_evicted: skipped, for this system has no huge pages");
+            skip("memory_that_was_in_huge_pages_before_is_evicted", "this system has no huge pages");
             return;
         }
         (0..PAGES).for_each(|page| memory.fill(page, value(page)));
@@ -66,7 +67,7 @@ fn memory_that_is_to_be_in_huge_pages_later_is_not() {
         let running = pager(in_place);
         running.add(&memory);
         if memory.advise(0, PAGES, libc::MADV_HUGEPAGE) != 0 {
-            println!("memory_that_is_to_be_in_huge_pages_later_is_not: skipped, for this system has no huge pages");
+            skip("memory_that_is_to_be_in_huge_pages_later_is_not", "this system has no huge pages");
             return;
         }
         (0..PAGES).for_each(|page| memory.fill(page, value(page)));

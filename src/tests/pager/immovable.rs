@@ -4,8 +4,8 @@
 use super::look::consistent;
 use super::{Memory, Running, limited};
 use crate::pager::{Duty, FaultMode, PagerCounts, PagerOptions};
+use crate::tests::skip::skip;
 use crate::units::PAGE;
-use std::io::Write;
 use std::time::{Duration, Instant};
 
 const LIMIT: usize = 64;
@@ -188,9 +188,7 @@ impl Merging {
         if [("sleep_millisecs", "0"), ("pages_to_scan", "20000"), ("run", "1")].map(set) == [true; 3] {
             return Some(Self(old));
         }
-        // Past the harness, which would keep it to itself.
-        let mut stderr = std::io::stderr();
-        writeln!(stderr, "SKIPPED: pages that KSM merges, for it can't be turned on here").unwrap();
+        skip("pages_that_are_merged_leave", "KSM can't be turned on here");
         None
     }
 }

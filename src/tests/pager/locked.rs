@@ -3,6 +3,7 @@
 use super::look::consistent;
 use super::{Memory, Running, limited};
 use crate::pager::FaultMode;
+use crate::tests::skip::skip;
 use crate::units::PAGE;
 
 const LIMIT: usize = 64;
@@ -18,7 +19,7 @@ fn staged_pages_go_from_memory_that_is_locked() {
     for (at, bytes) in [(memory.at(0) as usize, memory.bytes()), (staging, bytes)] {
         // SAFETY: ranges of the test's own and of its pager, whose pages are locked as they come.
         if unsafe { libc::mlock2(at as *const _, bytes, 1) } != 0 {
-            println!("staged_pages_go_from_memory_that_is_locked: skipped, for nothing may be locked");
+            skip("staged_pages_go_from_memory_that_is_locked", "nothing may be locked");
             return;
         }
     }

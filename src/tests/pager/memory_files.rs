@@ -5,8 +5,8 @@ use super::look::{consistent, with_faults};
 use super::{Memory, Running, limited};
 use crate::os::{Call, Os};
 use crate::pager::{Duty, FaultMode};
+use crate::tests::skip::skip;
 use crate::units::PAGE;
-use std::io::Write;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 
@@ -50,9 +50,7 @@ fn collapse(memory: &Memory) -> bool {
     let done = memory.advise(0, memory.pages(), libc::MADV_COLLAPSE) == 0;
     if !done {
         let why = std::io::Error::last_os_error();
-        // Past the harness, which would keep it to itself.
-        let mut stderr = std::io::stderr();
-        writeln!(stderr, "SKIPPED: the system makes no huge pages of a memory file: {why}").unwrap();
+        skip("huge_pages_of_a_memory_file", format_args!("the system makes none: {why}"));
     }
     done
 }

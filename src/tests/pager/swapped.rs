@@ -5,6 +5,7 @@ use super::{Memory, Running, WAYS, limited};
 use crate::os::swapped::{Kept, Swapped};
 use crate::pager::word::Kind;
 use crate::pager::{Duty, FaultMode, PagerOptions};
+use crate::tests::skip::skip;
 use crate::units::PAGE;
 
 const LIMIT: usize = 64;
@@ -32,7 +33,7 @@ fn has_swap() -> bool {
 #[test]
 fn pages_that_the_system_swapped_out_count_and_can_be_discarded() {
     if !has_swap() {
-        println!("pages_that_the_system_swapped_out_count_and_can_be_discarded: SKIPPED, for there is no swap");
+        skip("pages_that_the_system_swapped_out_count_and_can_be_discarded", "there is no swap");
         return;
     }
     for (mode, evict_in_place, shared) in WAYS {
@@ -72,7 +73,7 @@ fn pages_that_are_set_aside_for_a_file_count() {
     let file = memory.file.as_ref().unwrap();
     crate::os::Os::default().take_huge(std::os::fd::AsRawFd::as_raw_fd(file), 0, (PAGES + 1) * PAGE).unwrap();
     if !matches!(Swapped::of_file(file, 0), Swapped::Shared(Kept::Counted(_), _)) {
-        println!("pages_that_are_set_aside_for_a_file_count: SKIPPED, for this system does not tell of them");
+        skip("pages_that_are_set_aside_for_a_file_count", "this system does not tell of them");
         return;
     }
     let running = Running::new(&limited(2 * PAGES, FaultMode::Sigbus), &[Duty::Serve]);
