@@ -1564,7 +1564,7 @@ int zswap_store(struct zswap_area *area, uint64_t offset, const void *page);
  * -ENOMEM, -ENOSPC: as zswap_store(). -ENOMEM also if there is probably no room for all of them.
  * Errors, after which nothing has changed:
  * -EINVAL: area is NULL, or pages is NULL and count is not 0, count is more than ZSWAP_MAX_BATCH,
- *     or the pages go past the end of the area.
+ *     the offset is past the end of the area, even if count is 0, or the pages go past it.
  * -EPERM: this process is a forked child that did not get the pool.
  *
  * Threads: any; more at once than there are contexts wait for each other; otherwise as
@@ -1591,7 +1591,9 @@ int zswap_store_pages(struct zswap_area *area, uint64_t offset, const void *page
  * -EAGAIN, with ZSWAP_LOAD_EXCLUSIVE and ZSWAP_NOWAIT: the page is being written back.
  * -EPERM: this process is a forked child that did not get the pool.
  * The bytes at `page` are as they were after any of these, but with ZSWAP_LOAD_EXCLUSIVE after
- * -ENOENT, -EBUSY and -EAGAIN they may hold the page as it was.
+ * -ENOENT, -EBUSY and -EAGAIN they may hold the page as it was. A page compressed with LZ4 that is
+ * damaged so that its check is right all the same, once in some 2^32 times, is decoded into them:
+ * -EIO is the result then if that fails, and the bytes are not as they were.
  *
  * Threads: any. Without ZSWAP_LOAD_EXCLUSIVE it never waits for a writeback; with it, it waits for
  * one of this very page that is running. Callbacks: allowed.
@@ -1606,8 +1608,8 @@ int zswap_load(struct zswap_area *area, uint64_t offset, void *page, uint32_t fl
  *     error as zswap_load() has it.
  *
  * Errors, after which nothing was loaded and results is as it was:
- * -EINVAL: area is NULL, or pages is NULL and count is not 0, there is no such flag, or the pages
- *     go past the end of the area.
+ * -EINVAL: area is NULL, or pages is NULL and count is not 0, there is no such flag, the offset is
+ *     past the end of the area, even if count is 0, or the pages go past it.
  * -EPERM: this process is a forked child that did not get the pool.
  * Otherwise the result is that of the first page that failed.
  *
@@ -1650,7 +1652,8 @@ int zswap_load_scattered(struct zswap_area *area,
  *
  * Errors, after which nothing has changed, or, should a writeback have begun just then, pages up
  * to its own are removed:
- * -EINVAL: area is NULL, there is no such flag, or the range goes past the end of the area.
+ * -EINVAL: area is NULL, there is no such flag, the offset is past the end of the area, even if
+ *     count is 0, or the range goes past it.
  * -EBUSY: a page of the range is being written back, and this is a callback, or the claim is this
  *     thread's own.
  * -EAGAIN, with ZSWAP_NOWAIT: a page of the range is being written back.

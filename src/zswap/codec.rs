@@ -148,7 +148,8 @@ pub enum Target {
     Callers,
 }
 
-/// Decodes an entry whose check is right into `page`.
+/// Decodes an entry whose check is right into `page`. If this fails, the page is as it was, unless the entry is in LZ4,
+/// which is decoded where the page is to be: damage passes the check once in 2^32 times, and can fail there.
 #[inline]
 pub fn decode(
     contexts: &Contexts,
@@ -181,9 +182,9 @@ fn decode_zstd(contexts: &Contexts, payload: &[u8], page: &mut [u8; PAGE]) -> Op
 #[inline(never)]
 fn decode_zstd_for_caller(contexts: &Contexts, payload: &[u8], page: &mut [u8; PAGE]) -> Option<usize> {
     let mut own = [0; PAGE];
-    let decoded = decode_zstd(contexts, payload, &mut own);
+    let decoded = decode_zstd(contexts, payload, &mut own).filter(|bytes| *bytes == PAGE)?;
     *page = own;
-    decoded
+    Some(decoded)
 }
 
 /// Things that one thread at a time can have, as many as were set aside: chosen by processor.
@@ -386,6 +387,23 @@ mod tests {
     use super::*;
     use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
     use std::thread;
+
+    /// What can't be decoded leaves the caller's page alone, also where half of it could be.
+    #[test]
+    fn page_stays_as_it_was_where_zstandard_fails() {
+        let contexts = Contexts::new(1);
+        contexts.prepare(Codec::Zstd(1)).unwrap();
+        let noisy: [u8; PAGE] = std::array::from_fn(|at| (at * at >> 3) as u8);
+        let mut context = contexts.take();
+        let (stored, bytes) = context.compress(Codec::Zstd(1), &noisy).unwrap();
+        let payload = context.entry(bytes)[HEADER..].to_vec();
+        drop(context);
+        for length in [0, 1, payload.len() / 2, payload.len() - 1] {
+            let mut page = [0x5a; PAGE];
+            let decoded = decode(&contexts, stored, &payload[..length], &mut page, Target::Callers);
+            assert!(decoded == Err(NOT_DECODED) && page == [0x5a; PAGE], "{length} bytes");
+        }
+    }
 
     /// Whoever wants each share in turn gets it beside a thread that gives it back and takes it at once.
     #[test]

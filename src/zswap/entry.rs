@@ -59,16 +59,30 @@ pub fn open(slot: &[u8], seed: Seed) -> Option<(Stored, &[u8])> {
     let form = slot[4];
     let slack = usize::from(form & ((1 << SLACK_BITS) - 1));
     let body = slot.get(4..slot.len().checked_sub(slack)?)?;
+    // Damage can say that there is no payload, and not even the byte that says it.
+    let payload = body.get(1..)?;
     let check = u32::from_le_bytes([slot[0], slot[1], slot[2], slot[3]]);
     if seed.check(body) != check {
         return None;
     }
-    Some((Stored::from_bits(form >> SLACK_BITS)?, &body[1..]))
+    Some((Stored::from_bits(form >> SLACK_BITS)?, payload))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Damage can make a slot say that nothing but its first four bytes is the entry.
+    #[test]
+    fn slot_without_a_payload_is_refused() {
+        for slot_bytes in 64..68 {
+            let mut slot = vec![0; slot_bytes];
+            slot[4] = (slot_bytes - 4) as u8 | (Stored::Raw as u8) << SLACK_BITS;
+            let check = Seed::new(1, 2).check(&[]);
+            slot[..4].copy_from_slice(&check.to_le_bytes());
+            assert!(open(&slot, Seed::new(1, 2)).is_none(), "{slot_bytes}");
+        }
+    }
 
     #[test]
     fn any_change_of_any_bit_is_refused() {

@@ -55,7 +55,8 @@ const FETCHED: usize = 1024;
 
 impl Area {
     /// Loads a page. If this fails, the page stays stored, and the destination is as it was; but a take that finds the
-    /// page gone, or being written back, after it was decoded may have written to it.
+    /// page gone, or being written back, after it was decoded may have written to it. So may a load of an entry in LZ4
+    /// whose check is right although it is damaged, which happens once in 2^32 times.
     ///
     /// A load never waits, and may run while the page is written back. A take waits for a writeback of the page that is
     /// running: when it returns, what the caller writes to the page's place on disk stays.

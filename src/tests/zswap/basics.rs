@@ -157,3 +157,18 @@ fn an_empty_terabyte_costs_nothing() {
     area.store(1 << 27, &noise(1)).unwrap();
     assert_eq!(area.next_stored(0), Ok(1 << 27));
 }
+
+/// A range without a page has an offset all the same.
+#[test]
+fn no_pages_past_the_end_are_refused_by_all_alike() {
+    let (_, area) = with_area(10, &ZswapOptions::default());
+    let none = |offset| {
+        let loaded = area.load_pages(offset, &mut [], LoadFlags::KEEP, |_, _| panic!("there is no page"));
+        [area.store_pages(offset, &[]), loaded, area.invalidate(offset, 0, Patience::Wait)]
+    };
+    assert_eq!(none(9), [Ok(()); 3]);
+    for offset in [10, 11, u64::MAX] {
+        assert!(none(offset).iter().all(|refused| matches!(refused, Err(Error::Invalid(_)))), "{offset}");
+    }
+    assert_eq!(area.load_scattered(&[], &mut [], LoadFlags::KEEP, |_, _| panic!("there is no page")), Ok(()));
+}
