@@ -24,7 +24,7 @@ const ZEROS: u64 = 2;
 const WRONG: u64 = 3;
 
 fn main() {
-    let tests: [(&str, fn()); 11] = [
+    let tests: [(&str, fn()); 12] = [
         ("without one a client reads zeros", without_one_a_client_reads_zeros),
         ("clients are killed when their pager is", clients_are_killed_with_their_pager),
         ("clients wait when their pager is killed", clients_wait_when_their_pager_is_killed),
@@ -34,6 +34,7 @@ fn main() {
         ("a guardian has no memory of its pager's", a_guardian_is_small),
         ("clients that end are forgotten, and numbers tell them apart", clients_come_and_go),
         ("what can't be watched is refused", refusals),
+        ("a guardian that can't start leaves no process", one_that_can_not_start),
         ("a guardian that is killed is noticed", a_guardian_that_is_killed),
         ("a descendant that has its pager's number does nothing to it", a_descendant_with_the_pager_s_number),
     ];
@@ -375,6 +376,38 @@ fn a_guardian_that_is_killed() {
             a_moment();
         }
         assert!(matches!(guardian.dismiss(), Err(Error::Io(_))));
+    });
+}
+
+/// Makes a system call fail with ENOSYS from now on, in this process and its children.
+fn forbid(number: libc::c_long) {
+    let filter =
+        |code: u32, jt, k: u32| libc::sock_filter { code: code as u16, jt, jf: u8::from(jt == 0 && code == 0x15), k };
+    let mut program = [
+        filter(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0),
+        filter(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 0, number as u32),
+        filter(libc::BPF_RET | libc::BPF_K, 0, libc::SECCOMP_RET_ERRNO | libc::ENOSYS as u32),
+        filter(libc::BPF_RET | libc::BPF_K, 0, libc::SECCOMP_RET_ALLOW),
+    ];
+    let filter = libc::sock_fprog { len: program.len() as u16, filter: program.as_mut_ptr() };
+    // SAFETY: the program lives through the calls.
+    unsafe {
+        assert_eq!(libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
+        assert_eq!(libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const filter), 0);
+    }
+}
+
+/// The system lacks what the guardian needs: it has ended, and been waited for, when that is told.
+fn one_that_can_not_start() {
+    processes::in_child(|| {
+        forbid(libc::SYS_close_range);
+        for _ in 0..3 {
+            assert!(matches!(Guardian::start(OnDeath::Kill), Err(Error::System { errno: libc::ENOSYS, .. })));
+        }
+        let mut status = 0;
+        // SAFETY: the place lives through the call.
+        let child = unsafe { libc::waitpid(-1, &raw mut status, libc::__WALL) };
+        assert!(child < 0, "process {child} was left");
     });
 }
 

@@ -144,8 +144,8 @@ impl Keeper {
         }
         drop(theirs);
         let keeper = Self { line, child, guard };
-        // It says so when it is ready.
-        keeper.answer()?;
+        // It says so when it is ready. One that is not ends, and leaves nothing behind for the program to wait for.
+        keeper.answer().inspect_err(|_| keeper.end())?;
         Ok(keeper)
     }
 
@@ -194,6 +194,13 @@ impl Keeper {
         }
     }
 
+    /// Ends it, and waits until it has ended.
+    fn end(&self) {
+        // SAFETY: a call on numbers; nobody has waited for this child, so that its number is its own.
+        unsafe { libc::kill(self.child, libc::SIGKILL) };
+        self.wait();
+    }
+
     /// Waits until it has ended.
     pub fn wait(&self) {
         loop {
@@ -238,8 +245,14 @@ pub fn may_signal(process: &OwnedFd) -> Result<()> {
 
 /// The mappings of program files, which the guardian runs in, in order; and where the last mapping ends.
 fn images() -> Result<(Vec<Range<usize>>, usize)> {
-    let maps = std::fs::read_to_string("/proc/self/maps");
+    let maps = std::fs::read("/proc/self/maps");
     let maps = maps.map_err(|error| Errno(error.raw_os_error().unwrap_or(libc::EIO)))?;
+    Ok(images_of(&maps))
+}
+
+/// The same from what that file says. The names of files in it may be any bytes.
+pub(crate) fn images_of(maps: &[u8]) -> (Vec<Range<usize>>, usize) {
+    let maps = String::from_utf8_lossy(maps);
     let (mut files, mut programs, mut end) = (Vec::new(), HashSet::new(), 0);
     for line in maps.lines() {
         let mut fields = line.split_ascii_whitespace();
@@ -261,7 +274,7 @@ fn images() -> Result<(Vec<Range<usize>>, usize)> {
         }
     }
     let kept = files.into_iter().filter(|(_, file)| programs.contains(file)).map(|(range, _)| range).collect();
-    Ok((kept, end))
+    (kept, end)
 }
 
 /// All addresses but those that the guardian needs: its home, the programs' files, and what the C library has for the
@@ -285,4 +298,29 @@ fn gaps(home: Range<usize>) -> Result<Vec<Gap>> {
         gaps.push(Gap { at, bytes: end - at });
     }
     Ok(gaps)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::ffi::OsStrExt;
+
+    /// The names of files are bytes, of which the system replaces line feeds only.
+    #[test]
+    fn name_of_a_mapped_file_may_be_any_bytes() {
+        let name = std::ffi::OsStr::from_bytes(b"zsalloc-guardian-\xff\xfe name\xf0");
+        let path = std::env::temp_dir().join(name);
+        std::fs::write(&path, [7; PAGE]).unwrap();
+        let file = std::fs::File::open(&path).unwrap();
+        // SAFETY: a new mapping at an address that the system chooses, and unmapped below.
+        let at = unsafe { libc::mmap(ptr::null_mut(), PAGE, libc::PROT_READ, libc::MAP_PRIVATE, file.as_raw_fd(), 0) };
+        std::fs::remove_file(&path).unwrap();
+        assert_ne!(at, libc::MAP_FAILED);
+        let images = images();
+        // SAFETY: the mapping that was just made.
+        unsafe { libc::munmap(at, PAGE) };
+        let (kept, end) = images.unwrap();
+        assert!(!kept.is_empty() && kept.iter().all(|range| range.end <= end));
+        assert!(!kept.iter().any(|range| range.contains(&(at as usize))), "the file has no program");
+    }
 }

@@ -70,6 +70,9 @@ impl Guardian {
     /// and forget it if it has. Without a name the client can't be killed, and after this process's death the guardian
     /// looks each second whether the memory is still there, instead of being told.
     ///
+    /// Returns only once the guardian has answered: while somebody has stopped its process (`SIGSTOP`), this waits, and
+    /// so do the other calls on the guardian.
+    ///
     /// # Errors
     /// [`Error::NotFound`] if there is no such process. [`Error::System`] with `EPERM` if it may not be killed and
     /// should be. [`Error::NoSpace`] if 4096 are watched already, or the guardian may have no more descriptors.
