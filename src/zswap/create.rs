@@ -339,6 +339,14 @@ impl Zswap {
         self.0.claims.set_generations_left(claims_left);
     }
 
+    /// How many have the backing file in use at this moment, the zswap itself included.
+    pub(crate) fn file_users(&self) -> usize {
+        match &*self.0.backing.read().unwrap() {
+            Backing::File(file) => Arc::strong_count(file),
+            _ => 0,
+        }
+    }
+
     /// The number of the library's own descriptor of the backing file.
     pub(crate) fn backing_descriptor(&self) -> Option<std::os::fd::RawFd> {
         self.0.file().map(|file| file.descriptor())

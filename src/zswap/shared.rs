@@ -223,7 +223,11 @@ impl Shared {
     /// What the zswap has, given what its areas have and did.
     pub fn stats(&self, areas: &Walk<'_>, counts: Counts) -> Result<ZswapStats> {
         let pool = self.pool.stats()?;
-        let file = self.file();
+        // Looked at under the lock: a clone would make the file look as if it were being written to.
+        let (tables, file_bytes) = match &*self.backing.read().unwrap_or_else(PoisonError::into_inner) {
+            Backing::File(file) => (file.table_bytes(), file.taken() as u64 * PAGE as u64),
+            _ => (0, 0),
+        };
         let own = (self.contexts.bytes() + self.claims.bytes() + self.lanes.bytes() + size_of::<Self>()) as u64;
         let (mut count, mut pages, mut indexes) = (0, 0, 0);
         areas.each(|_, area| {
@@ -231,7 +235,6 @@ impl Shared {
             pages += area.area_pages;
             indexes += area.metadata_bytes;
         });
-        let tables = file.as_ref().map_or(0, |file| file.table_bytes());
         Ok(ZswapStats {
             areas: count,
             area_pages: pages,
@@ -242,7 +245,7 @@ impl Shared {
             limit_hits: self.limit.hits(),
             capacity_hits: self.capacity_hits.load(Relaxed),
             claims: self.claims.held(),
-            file_bytes: file.map_or(0, |file| file.taken() as u64 * PAGE as u64),
+            file_bytes,
             counts,
         })
     }

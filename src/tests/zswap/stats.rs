@@ -3,6 +3,7 @@
 use super::{Until, compressible, load, noise, take, with_area, with_disk};
 use crate::os::{Os, faults::Faults};
 use crate::{AreaOptions, Claim, CompactBudget, Counts, PAGE_SIZE, Patience, Zswap, ZswapOptions};
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::thread;
@@ -10,6 +11,28 @@ use std::thread;
 /// What came and did not go is there. Pages are never replaced in this test.
 fn balance(counts: &Counts) -> u64 {
     counts.stores - counts.takes - counts.invalidated - counts.written_back
+}
+
+/// Whoever reads the statistics of a file that nothing is on does not keep it from being taken away.
+#[test]
+fn file_is_not_in_use_because_its_statistics_are_read() {
+    let zswap = Zswap::new("test", &ZswapOptions::default()).unwrap();
+    let file = Os::default().memory_file("backing", 0, false).unwrap();
+    let stop = AtomicBool::new(false);
+    thread::scope(|threads| {
+        threads.spawn(|| {
+            while !stop.load(SeqCst) {
+                zswap.stats().unwrap();
+            }
+        });
+        let _stopping = Until(&stop);
+        for round in 0..300 {
+            zswap.set_backing_file(Some((file.as_fd(), 1 << 20))).unwrap();
+            // Until the other thread is at it, if that shows.
+            (0..10_000).find(|_| zswap.file_users() > 1);
+            assert_eq!(zswap.set_backing_file(None), Ok(()), "round {round}");
+        }
+    });
 }
 
 #[test]
