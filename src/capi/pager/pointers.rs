@@ -19,6 +19,22 @@ impl Output for *mut zspager {}
 /// A pager that C named.
 pub struct PagerPointer(NonNull<zspager>);
 
+/// Counts a thread for as long as it is lent, also if it panics.
+struct Counted<'a>(&'a AtomicUsize);
+
+impl<'a> Counted<'a> {
+    fn new(lent: &'a AtomicUsize) -> Self {
+        lent.fetch_add(1, SeqCst);
+        Self(lent)
+    }
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, SeqCst);
+    }
+}
+
 impl PagerPointer {
     /// The pointer for C, which holds the pager from now on.
     pub fn give(rust: Pager) -> Result<*mut zspager> {
@@ -27,11 +43,8 @@ impl PagerPointer {
 
     /// Lends the calling thread, and counts it meanwhile.
     pub fn lend(&self, duty: Duty) -> Result<()> {
-        let lent = self.lent();
-        lent.fetch_add(1, SeqCst);
-        let ended = self.run(duty);
-        lent.fetch_sub(1, SeqCst);
-        ended
+        let _counted = Counted::new(self.lent());
+        self.run(duty)
     }
 
     /// Brings all pages back and destroys it, or leaves it as it was, without some of its regions.
@@ -78,5 +91,21 @@ impl<'call> Argument<'call> for *mut zspager {
     type Checked = PagerPointer;
     unsafe fn check(self, _: &'call Call) -> Result<PagerPointer> {
         NonNull::new(self).map(PagerPointer).ok_or(NULL)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn thread_that_panics_is_not_lent_any_more() {
+        let lent = AtomicUsize::new(0);
+        let panicked = std::panic::catch_unwind(|| {
+            let _counted = Counted::new(&lent);
+            assert_eq!(lent.load(SeqCst), 2, "the test asked for it");
+        });
+        assert!(panicked.is_err());
+        assert_eq!(lent.load(SeqCst), 0);
     }
 }
