@@ -6,6 +6,8 @@
 //! never has to look for sleepers. A locked instruction costs some 5 ns, as `cargo bench --bench ratios` prints, and letting go by
 //! another one would double the cost of every lock here.
 
+#[cfg(not(loom))]
+use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
 
 #[cfg(loom)]
@@ -249,7 +251,15 @@ pub struct Locked<'a, T> {
     inner: loom::sync::MutexGuard<'a, T>,
     #[cfg(not(loom))]
     lock: &'a Lock<T>,
+    /// It is a `&mut T`, and as such `Sync` for a `T` that is; a lock is for every `T` that is `Send`.
+    #[cfg(not(loom))]
+    _value: PhantomData<&'a mut T>,
 }
+
+#[cfg(not(loom))]
+static_assertions::assert_impl_all!(Locked<'static, u8>: Sync);
+#[cfg(not(loom))]
+static_assertions::assert_not_impl_any!(Locked<'static, std::cell::Cell<u8>>: Sync);
 
 impl<T> Lock<T> {
     /// A lock of this rank around `value`.
@@ -290,6 +300,8 @@ impl<T> Lock<T> {
             inner: self.inner.lock().unwrap(),
             #[cfg(not(loom))]
             lock: self,
+            #[cfg(not(loom))]
+            _value: PhantomData,
         }
     }
 
@@ -317,6 +329,8 @@ impl<T> Lock<T> {
             inner,
             #[cfg(not(loom))]
             lock: self,
+            #[cfg(not(loom))]
+            _value: PhantomData,
         })
     }
 }
