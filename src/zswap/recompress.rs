@@ -97,7 +97,7 @@ impl AreaState {
             }
             return None;
         };
-        let made = self.put(self.seed(offset), stored, context.entry(bytes), slot_bytes, Charge::Batch);
+        let made = self.put(self.seed(offset), stored, &mut context, bytes, slot_bytes, Charge::Batch);
         made.ok().map(|word| (word, slot_bytes))
     }
 

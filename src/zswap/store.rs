@@ -173,33 +173,36 @@ impl AreaState {
                 (stored, bytes, raw_slot)
             }
         };
-        let word = self.put(seed, stored, context.entry(bytes), slot_bytes as u64, charge)?;
+        let word = self.put(seed, stored, context, bytes, slot_bytes as u64, charge)?;
         context.note(slot_bytes);
         Ok(Ready { word, bytes: slot_bytes as u64 })
     }
 
-    /// Puts an entry, whose header is still to be filled in, into the pool.
+    /// Puts the context's entry of so many bytes, whose header is still to be filled in, into the pool.
     pub(super) fn put(
         &self,
         seed: Seed,
         stored: Stored,
-        entry: &mut [u8],
+        context: &mut Context,
+        bytes: usize,
         slot_bytes: u64,
         charge: Charge,
     ) -> Result<PageWord> {
         if charge == Charge::Exact {
             self.charge(slot_bytes)?;
         }
-        let made = self.allocate(entry.len());
+        let made = self.allocate(bytes);
         let Ok((handle, at)) = made else {
             if charge == Charge::Exact {
                 self.uncharge(slot_bytes);
             }
             return made.map(|_| PageWord::EMPTY);
         };
-        entry::seal(entry, slot_bytes as usize, seed, stored);
-        // SAFETY: the object is mapped, has so many bytes, and nobody else knows of it.
-        unsafe { os::copy_past_caches(entry.as_ptr(), at, entry.len()) };
+        let padded = context.entry(bytes.next_multiple_of(16));
+        entry::seal(&mut padded[..bytes], slot_bytes as usize, seed, stored);
+        // SAFETY: the bytes up to a multiple of 16 are the context's. The object is mapped, its slot is a multiple of
+        // 16 bytes, and nobody else knows of it.
+        unsafe { os::copy_past_caches(padded.as_ptr(), at, bytes) };
         // SAFETY: the mapping was made above.
         let unmapped = unsafe { self.shared.pool.unmap_raw(handle) };
         debug_assert!(unmapped.is_ok());
