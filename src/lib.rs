@@ -146,6 +146,11 @@ mod capi;
 mod class;
 mod classes;
 mod error;
+// What is called with input that a fuzzer made up: see fuzz/ and .ci/fuzz. The tests replay what was found.
+#[cfg(all(any(test, fuzzing), not(loom), feature = "uffd"))]
+#[allow(unsafe_code)]
+#[doc(hidden)]
+pub mod fuzzing;
 #[allow(unsafe_code)]
 mod heap;
 #[cfg(not(loom))]

@@ -13,7 +13,7 @@ pub use cancel::Uncancelled;
 pub use file::{FileId, duplicate_number};
 
 mod cancel;
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
 pub mod faults;
 mod file;
 #[cfg(feature = "uffd")]
@@ -106,7 +106,7 @@ pub enum Call {
 }
 
 /// How many kinds of [`Call`] there are.
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
 pub const CALL_KINDS: usize = 22;
 
 /// What kind of memory a mapping is, which decides how it is given back.
@@ -144,9 +144,10 @@ pub enum Advice {
 }
 
 /// The calls to the system that one pool makes.
-#[derive(Clone, Default)]
+#[derive(Clone)]
+#[cfg_attr(not(any(test, fuzzing)), derive(Default))]
 pub struct Os {
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     pub faults: Option<std::sync::Arc<faults::Faults>>,
 }
 
@@ -217,12 +218,12 @@ fn checked(result: libc::c_int) -> Result<()> {
 }
 
 impl Os {
-    #[cfg(not(test))]
+    #[cfg(not(any(test, fuzzing)))]
     fn may(&self, _: Call) -> Result<()> {
         Ok(())
     }
 
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     fn may(&self, call: Call) -> Result<()> {
         self.faults.as_ref().map_or(Ok(()), |faults| faults.count(call))
     }

@@ -362,6 +362,7 @@ impl<T> Lock<T> {
             #[cfg(debug_assertions)]
             _held: ranks::Held::tried(self.rank),
             lock: self,
+            _value: PhantomData,
         }
     }
 }

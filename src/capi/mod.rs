@@ -17,6 +17,12 @@ mod swap;
 #[cfg(test)]
 mod tests;
 
+/// The functions by their names, for the fuzz targets.
+#[cfg(all(any(test, fuzzing), feature = "uffd"))]
+pub mod functions {
+    pub use super::{objects::*, pool::*, reclaim::*, structs::*, swap::functions::*};
+}
+
 use crate::pool::Pool;
 use crate::zswap::Zswap;
 

@@ -1,6 +1,8 @@
 //! Failing the n-th call of a kind, for tests.
 
-use super::{CALL_KINDS, Call, Errno, Result};
+use super::{CALL_KINDS, Call, Errno, Os, Result};
+use std::cell::RefCell;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// Counts the calls of each kind, and fails those that it was told to fail.
@@ -16,6 +18,26 @@ pub struct Faults {
     /// How many pages they do before, if they do pages.
     #[cfg_attr(not(feature = "uffd"), allow(dead_code))]
     pages: [AtomicU64; CALL_KINDS],
+}
+
+thread_local! {
+    /// The faults of whatever this thread creates by [`Os::default`].
+    static OF_DEFAULT: RefCell<Option<Arc<Faults>>> = const { RefCell::new(None) };
+}
+
+impl Default for Os {
+    fn default() -> Self {
+        Self { faults: OF_DEFAULT.with_borrow(Clone::clone) }
+    }
+}
+
+/// Runs `create`, and gives these faults to what it creates by [`Os::default`]: so the C functions do.
+#[cfg_attr(not(feature = "uffd"), allow(dead_code))]
+pub fn given<T>(faults: &Arc<Faults>, create: impl FnOnce() -> T) -> T {
+    let before = OF_DEFAULT.replace(Some(faults.clone()));
+    let created = create();
+    OF_DEFAULT.set(before);
+    created
 }
 
 impl Faults {

@@ -89,19 +89,19 @@ pub fn mappings_within(start: usize, end: usize, mut each: impl FnMut(Mapped)) -
             }
             Ok(_) => return true,
             // The system does not know the question, or a jail forbids it.
-            Err(_) if at == start => return read_within(file, start, end, each),
+            Err(_) if at == start => return read_mappings(file, start, end, &mut each),
             Err(_) => return false,
         }
     }
     true
 }
 
-/// The same from the text of all mappings.
-fn read_within(mut file: File, start: usize, end: usize, mut each: impl FnMut(Mapped)) -> bool {
+/// The same from `maps`, which reads as the text of all mappings does.
+pub(crate) fn read_mappings(mut maps: impl Read, start: usize, end: usize, each: &mut dyn FnMut(Mapped)) -> bool {
     let mut bytes = [0; 4096];
     let (mut line, mut length) = ([0; LINE], 0);
     loop {
-        let Ok(count) = file.read(&mut bytes) else { return false };
+        let Ok(count) = maps.read(&mut bytes) else { return false };
         if count == 0 {
             return true;
         }
@@ -206,7 +206,7 @@ mod tests {
         // Other threads map and unmap at other addresses.
         for base in [shared.base().as_ptr() as usize, private.base().as_ptr() as usize] {
             let (mut read, mut queried) = (Vec::new(), Vec::new());
-            assert!(read_within(maps(), base, base + 8 * 4096, |mapped| read.push(mapped)));
+            assert!(read_mappings(maps(), base, base + 8 * 4096, &mut |mapped| read.push(mapped)));
             assert!(mappings_within(base, base + 8 * 4096, |mapped| queried.push(mapped)));
             assert!(read == queried && !read.is_empty(), "{read:?} {queried:?}");
         }

@@ -118,6 +118,13 @@ impl Message {
         }
     }
 
+    /// One of these bytes.
+    #[cfg(any(test, fuzzing))]
+    pub fn of_bytes(bytes: [u8; size_of::<Self>()]) -> Self {
+        // SAFETY: it consists of numbers, and of unions of numbers.
+        unsafe { std::mem::transmute(bytes) }
+    }
+
     /// One as a later system may send it.
     #[cfg(test)]
     pub fn of(event: u8, at: u64, flags: u64) -> Self {

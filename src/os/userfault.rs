@@ -168,9 +168,9 @@ impl Userfault {
     fn may_do(&self, call: Call, bytes: usize) -> (usize, Option<Errno>) {
         match self.os.may(call) {
             Ok(()) => (bytes, None),
-            #[cfg(test)]
+            #[cfg(any(test, fuzzing))]
             Err(errno) => (self.os.faults.as_ref().map_or(0, |faults| faults.part(call)).min(bytes), Some(errno)),
-            #[cfg(not(test))]
+            #[cfg(not(any(test, fuzzing)))]
             Err(errno) => (0, Some(errno)),
         }
     }

@@ -11,7 +11,7 @@
 mod dirty;
 mod file;
 mod fill;
-mod ranges;
+pub(crate) mod ranges;
 mod stats;
 mod unknown;
 

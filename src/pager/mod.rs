@@ -78,7 +78,7 @@ mod forked;
 #[cfg(not(loom))]
 mod guardian;
 #[cfg(not(loom))]
-mod guest;
+pub(crate) mod guest;
 #[cfg(not(loom))]
 pub(crate) mod hold;
 #[cfg(not(loom))]

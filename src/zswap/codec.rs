@@ -391,9 +391,9 @@ mod tests {
     /// What can't be decoded leaves the caller's page alone, also where half of it could be.
     #[test]
     fn page_stays_as_it_was_where_zstandard_fails() {
-        let contexts = Contexts::new(1);
+        let contexts = Contexts::new(1).unwrap();
         contexts.prepare(Codec::Zstd(1)).unwrap();
-        let noisy: [u8; PAGE] = std::array::from_fn(|at| (at * at >> 3) as u8);
+        let noisy: [u8; PAGE] = std::array::from_fn(|at| ((at * at) >> 3) as u8);
         let mut context = contexts.take();
         let (stored, bytes) = context.compress(Codec::Zstd(1), &noisy).unwrap();
         let payload = context.entry(bytes)[HEADER..].to_vec();

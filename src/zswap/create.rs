@@ -342,7 +342,7 @@ impl Zswap {
     /// How many have the backing file in use at this moment, the zswap itself included.
     pub(crate) fn file_users(&self) -> usize {
         match &*self.0.backing.read().unwrap() {
-            Backing::File(file) => Arc::strong_count(file),
+            Backing::File(file) => file.strong_count() as usize,
             _ => 0,
         }
     }

@@ -41,11 +41,11 @@ mod batch;
 #[cfg(not(loom))]
 mod claims;
 #[cfg(not(loom))]
-mod codec;
+pub(crate) mod codec;
 #[cfg(not(loom))]
 mod create;
 #[cfg(not(loom))]
-mod entry;
+pub(crate) mod entry;
 #[cfg(not(loom))]
 mod file;
 #[cfg(not(loom))]

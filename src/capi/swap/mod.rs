@@ -8,3 +8,8 @@ pub(super) mod stats;
 pub(super) mod types;
 mod upkeep;
 pub(super) mod writeback;
+
+#[cfg(all(any(test, fuzzing), feature = "uffd"))]
+pub mod functions {
+    pub use super::{areas::*, pages::*, stats::*, types::*, upkeep::*, writeback::*};
+}
