@@ -296,8 +296,8 @@ impl Zswap {
     }
 
     fn at_one_moment(&self) -> Result<(Walk<'_>, ZswapStats)> {
-        self.0.pool.check_usable()?;
-        let (areas, counts) = Walk::at_one_moment(&self.0);
+        let call = self.0.begin()?;
+        let (areas, counts) = Walk::at_one_moment(&self.0, call);
         let stats = self.0.stats(&areas, counts)?;
         Ok((areas, stats))
     }

@@ -4,7 +4,7 @@
 //! wait. Areas come and go meanwhile: a walk has those that were there when it began.
 
 use super::area::Area;
-use super::shared::Shared;
+use super::shared::{CallOnAll, Shared};
 use super::stats::{AreaStats, Counts};
 use crate::sync::Locked;
 use serde::ser::{Serialize, SerializeSeq, Serializer};
@@ -21,20 +21,22 @@ pub struct Step {
 pub struct Walk<'a> {
     _alone: Locked<'a, ()>,
     first: Option<Area>,
+    /// The last of all, for an area that goes with the walk goes in this call.
+    _call: Option<CallOnAll<'a>>,
 }
 
 impl<'a> Walk<'a> {
-    /// Begins a walk.
+    /// Begins a walk, in a call on the zswap that goes on until the walk has ended.
     pub fn new(shared: &'a Shared) -> Self {
-        let mut walk = Self { _alone: shared.walk.lock(), first: None };
+        let mut walk = Self { _alone: shared.walk.lock(), first: None, _call: None };
         walk.chain(shared);
         walk
     }
 
-    /// Begins a walk, and notes what each area has and did, all at one moment. Also returns what all areas did, those
-    /// included that are gone.
-    pub fn at_one_moment(shared: &'a Shared) -> (Self, Counts) {
-        let mut walk = Self { _alone: shared.walk.lock(), first: None };
+    /// Begins a walk in this call, and notes what each area has and did, all at one moment. Also returns what all areas
+    /// did, those included that are gone.
+    pub fn at_one_moment(shared: &'a Shared, call: CallOnAll<'a>) -> (Self, Counts) {
+        let mut walk = Self { _alone: shared.walk.lock(), first: None, _call: Some(call) };
         // No area is removed from the list, nor counted as past, while this is held.
         let areas = walk.chain(shared);
         let mut counts = areas.past;
