@@ -2,6 +2,9 @@
 //! handle words; one lock guards it. It is held for a few instructions, by compaction for a look at 2048 zspages at
 //! most, and never while its holder waits, copies or calls the system.
 
+#[cfg(not(loom))]
+mod forked;
+
 use crate::classes::{Class, class};
 use crate::error::Result;
 use crate::region::{Fifo, Region, Ring};
@@ -96,28 +99,6 @@ impl SizeClass {
             self.release_deferred(&mut state, region);
         }
         state
-    }
-
-    /// Takes the lock, unless that takes longer than `until`, and releases what was deferred.
-    #[cfg(not(loom))]
-    pub fn lock_until(&self, region: &Region, until: std::time::Instant) -> Option<Locked<'_, State>> {
-        let mut state = self.state.lock_until(until)?;
-        self.release_deferred(&mut state, region);
-        Some(state)
-    }
-
-    /// Lets a lock go that was kept while this process was forked. In the child, which has no threads to end what they
-    /// were deferring, that is forgotten: what they freed stays taken.
-    ///
-    /// # Safety
-    /// As [`Lock::resume`].
-    #[cfg(not(loom))]
-    pub unsafe fn let_go(&self, in_child: bool) {
-        if in_child {
-            self.deferred.forget();
-        }
-        // SAFETY: the caller vouches for it.
-        drop(unsafe { self.state.resume() });
     }
 
     /// Releases the slot and the handle of an object that is gone: its word is FREE, and the caller is the one who

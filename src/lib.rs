@@ -86,8 +86,8 @@
 //!   back to the system.
 //! - **compact**: isolate a zspage that pays; for each object a slot elsewhere, LIVE to MOVING, copy, MOVING to LIVE at
 //!   the new place; a pin that came in between makes it give up. Empty zspages and trailing pages go back.
-//! - **shrink**: look at some zspages, spread over all; isolate the one that was longest unused of those that were looked
-//!   at lately; pin each object and offer it to the callback, with no lock held.
+//! - **shrink**: look at some zspages, spread over all; of those that were looked at lately, isolate the one that was
+//!   longest unused; pin each of its objects and offer it to the callback, with no lock held.
 //!
 //! # The order of locks
 //!

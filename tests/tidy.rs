@@ -88,7 +88,7 @@ const CIRCLES: &[(&str, &[&str])] = &[
     ("pager/guest", &["fill", "mod"]),
     ("region", &["layout", "records"]),
     // The state that all calls share, and the calls on it.
-    ("zswap", &["area", "batch", "claims", "file", "load", "remove", "shared", "store", "waiting", "writeback"]),
+    ("zswap", &["area", "batch", "file", "fork", "load", "remove", "shared", "store", "walk", "writeback"]),
     ("zswap", &["codec", "entry"]),
 ];
 

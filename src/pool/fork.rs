@@ -63,6 +63,15 @@ impl Pool {
         self.fork_prepare().map(|()| PoolForking { pool: self, _here: PhantomData })
     }
 
+    /// Whether this process can use the pool, as each call asks.
+    ///
+    /// # Errors
+    /// [`Error::Forked`] in a child without the pool.
+    #[inline]
+    pub fn check_usable(&self) -> Result<()> {
+        self.check_alive()
+    }
+
     /// Whether forked children get the pool.
     pub(crate) fn is_inherited(&self) -> bool {
         self.guard.is_none()

@@ -420,15 +420,6 @@ impl Pool {
         Ok((index, self.region.word(index), generation))
     }
 
-    /// Whether this process can use the pool, as each call asks.
-    ///
-    /// # Errors
-    /// [`Error::Forked`] in a child without the pool.
-    #[inline]
-    pub fn check_usable(&self) -> Result<()> {
-        self.check_alive()
-    }
-
     /// Refuses calls in a forked child that did not get the pool.
     #[inline]
     fn check_alive(&self) -> Result<()> {

@@ -9,6 +9,7 @@ use super::options::AreaOptions;
 use super::page::{Objects, Page};
 use super::shared::Shared;
 use super::stats::{AreaStats, Counts, Shard, Shards};
+use super::waiting;
 use super::walk::Step;
 use super::word::{Kind, PageWord};
 use super::writeback::Claimed;
@@ -184,6 +185,15 @@ impl AreaState {
     pub(super) fn decode_aligned(&self, offset: u64, pinned: (*const u8, usize)) -> Result<AlignedPage> {
         let mut page = AlignedPage([0; PAGE]);
         self.decode(offset, pinned, &mut page.0, Target::Own).map(|()| page)
+    }
+
+    /// Whether this thread may wait for the writeback of a page that runs. Not in a callback, for another thread's
+    /// callback may be waiting for this one's page; nor while this thread is the one that has to end the writeback.
+    pub(super) fn may_wait(&self, offset: u64) -> Result<()> {
+        if waiting::in_callback() {
+            return Err(waiting::IN_CALLBACK);
+        }
+        if self.shared.claims.is_mine(self.id, offset) { Err(waiting::OWN_CLAIM) } else { Ok(()) }
     }
 
     /// Gives back what a word named that was replaced or removed: whoever changed the word does this, once.

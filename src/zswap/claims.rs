@@ -3,7 +3,6 @@
 //! A table of fixed size, so that a claim that comes back can be checked: one that was ended, or never was, is refused
 //! and harms nobody.
 
-use super::area::AreaState;
 use super::word::PageWord;
 use crate::error::{Error, Result};
 use crate::heap;
@@ -153,11 +152,11 @@ impl Claims {
     }
 
     /// Takes a claim out: it is the caller's to end.
-    pub fn take(&self, area: &AreaState, claim: &Claim) -> Result<Running> {
+    pub fn take(&self, area: u64, claim: &Claim) -> Result<Running> {
         let at = PLACE.get(claim.ticket) as u32;
         let mut table = self.table.lock();
         let place = table.places.get(at as usize).ok_or(UNKNOWN)?;
-        let is_it = |running: &Running| running.area == area.id && running.offset == claim.offset;
+        let is_it = |running: &Running| running.area == area && running.offset == claim.offset;
         if place.generation != GENERATION.get(claim.ticket) || !place.running.as_ref().is_some_and(is_it) {
             return Err(UNKNOWN);
         }

@@ -4,7 +4,7 @@ use super::area::{Area, AreaState, Call};
 use super::codec::Target;
 use super::page::{NotTaken, Objects};
 use super::remove::Patience;
-use super::waiting::{self, NOT_NOW, may_wait};
+use super::waiting::{self, NOT_NOW};
 use super::word::{Kind, PageWord};
 use crate::error::{Error, Result};
 use crate::units::PAGE;
@@ -234,7 +234,7 @@ impl AreaState {
     fn take(&self, call: &Call<'_>, offset: u64, seen: PageWord, flags: LoadFlags) -> Result<Outcome> {
         let word = self.page(offset);
         if word.peek().must_be_awaited() {
-            may_wait(self, offset)?;
+            self.may_wait(offset)?;
         }
         let mut shard = call.lock();
         match word.take(seen, flags.may_wait()) {
@@ -247,7 +247,7 @@ impl AreaState {
             Err(NotTaken::Replaced) => Ok(Outcome::Replaced),
             Err(NotTaken::Awaited) => {
                 drop(shard);
-                may_wait(self, offset).and(Err(NOT_NOW))
+                self.may_wait(offset).and(Err(NOT_NOW))
             }
         }
     }
@@ -265,7 +265,7 @@ impl AreaState {
     #[cold]
     fn absent(&self, call: &Call<'_>, offset: u64, seen: PageWord, flags: LoadFlags) -> Result<()> {
         if flags.exclusive && seen.must_be_awaited() {
-            may_wait(self, offset)?;
+            self.may_wait(offset)?;
             if !flags.may_wait() {
                 return Err(NOT_NOW);
             }

@@ -50,6 +50,8 @@ pub(crate) mod entry;
 mod file;
 #[cfg(not(loom))]
 mod fork;
+#[cfg(not(loom))]
+mod forking;
 pub mod index;
 pub mod limit;
 #[cfg(not(loom))]
@@ -90,7 +92,7 @@ pub use self::{
     claims::{Claim, MAX_CLAIMS},
     codec::{Codec, MAX_CONTEXTS},
     create::{Snapshot, Zswap},
-    fork::Forking,
+    forking::Forking,
     index::MAX_PAGES as MAX_AREA_PAGES,
     load::LoadFlags,
     options::{AreaOptions, ZswapOptions},

@@ -2,7 +2,7 @@
 
 use super::area::{Area, AreaState, Call};
 use super::index::STRETCH;
-use super::waiting::{self, NOT_NOW, may_wait};
+use super::waiting::{self, NOT_NOW};
 use super::word::{Kind, PageWord};
 use crate::error::Result;
 
@@ -54,7 +54,7 @@ impl AreaState {
         let mut at = from;
         while let Some((offset, word)) = self.index.next_used(at, end) {
             if word.must_be_awaited() {
-                may_wait(self, offset)?;
+                self.may_wait(offset)?;
                 if patience == Patience::NoWait {
                     return Err(NOT_NOW);
                 }
@@ -94,7 +94,7 @@ impl AreaState {
             self.page(offset).wait_for(old);
         }
         match refused {
-            Some(offset) => may_wait(self, offset).and(Err(NOT_NOW)),
+            Some(offset) => self.may_wait(offset).and(Err(NOT_NOW)),
             None => Ok(at),
         }
     }

@@ -6,7 +6,6 @@ use super::entry::{self, MAX_ENTRY, Seed};
 use super::limit::charge_both;
 use super::page::Frozen;
 use super::stats::Counts;
-use super::waiting;
 use super::word::{Kind, PageWord, repeated_word};
 use crate::error::{Error, Result};
 use crate::os;
@@ -299,7 +298,7 @@ impl AreaState {
         shard.counts.removed_by_failure += u64::from(old.kind() != Kind::Empty);
         drop(shard);
         self.discard(old);
-        if old.must_be_awaited() && waiting::may_wait(self, offset).is_ok() {
+        if old.must_be_awaited() && self.may_wait(offset).is_ok() {
             page.wait_for(old);
         }
     }

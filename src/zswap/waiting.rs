@@ -1,7 +1,6 @@
 //! Who may wait for a writeback, and who may not.
 
-use super::area::AreaState;
-use crate::error::{Error, Result};
+use crate::error::Error;
 use std::cell::Cell;
 
 thread_local! {
@@ -10,8 +9,9 @@ thread_local! {
     static DEPTH: Cell<u32> = const { Cell::new(0) };
 }
 
-const IN_CALLBACK: Error = Error::Busy(&"the page is being written back, and a callback can't wait for that");
-const OWN_CLAIM: Error = Error::Busy(&"this thread holds the claim that it would wait for: end it first");
+pub(super) const IN_CALLBACK: Error =
+    Error::Busy(&"the page is being written back, and a callback can't wait for that");
+pub(super) const OWN_CLAIM: Error = Error::Busy(&"this thread holds the claim that it would wait for: end it first");
 pub(super) const NOT_NOW: Error = Error::Again(&"the page is being written back, and the caller does not wait");
 
 /// This thread is in a callback for as long as this lives.
@@ -34,13 +34,4 @@ impl Drop for InCallback {
 /// Whether this thread is in a callback, which another thread's callback may wait for.
 pub fn in_callback() -> bool {
     DEPTH.get() != 0
-}
-
-/// Whether this thread may wait for the writeback of a page that runs. Not in a callback, for another thread's callback
-/// may be waiting for this one's page; nor while it is the one that has to end it.
-pub fn may_wait(area: &AreaState, offset: u64) -> Result<()> {
-    if in_callback() {
-        return Err(IN_CALLBACK);
-    }
-    if area.shared.claims.is_mine(area.id, offset) { Err(OWN_CLAIM) } else { Ok(()) }
 }

@@ -312,7 +312,7 @@ impl Area {
         let area = &self.0;
         // Whoever forks may wait for a call that waits for this claim.
         let call = area.begin_within()?;
-        let Running { offset, word, shard, .. } = area.shared.claims.take(area, claim)?;
+        let Running { offset, word, shard, .. } = area.shared.claims.take(area.id, claim)?;
         let claimed = Claimed { offset, word };
         let gone = match result {
             Ok(()) => area.written(&call, claimed, PageWord::EMPTY),

@@ -1,0 +1,30 @@
+//! The lock of a class across a fork.
+
+use super::{SizeClass, State};
+use crate::region::Region;
+#[cfg(doc)]
+use crate::sync::Lock;
+use crate::sync::Locked;
+use std::time::Instant;
+
+impl SizeClass {
+    /// Takes the lock, unless that takes longer than `until`, and releases what was deferred.
+    pub fn lock_until(&self, region: &Region, until: Instant) -> Option<Locked<'_, State>> {
+        let mut state = self.state.lock_until(until)?;
+        self.release_deferred(&mut state, region);
+        Some(state)
+    }
+
+    /// Lets a lock go that was kept while this process was forked. In the child, which has no threads to end what they
+    /// were deferring, that is forgotten: what they freed stays taken.
+    ///
+    /// # Safety
+    /// As [`Lock::resume`].
+    pub unsafe fn let_go(&self, in_child: bool) {
+        if in_child {
+            self.deferred.forget();
+        }
+        // SAFETY: the caller vouches for it.
+        drop(unsafe { self.state.resume() });
+    }
+}
