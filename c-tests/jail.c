@@ -19,7 +19,8 @@
 /* Of a pool and of a zswap, whatever their memory is. */
 #define OF_A_POOL SYS_futex, SYS_mprotect, SYS_madvise, SYS_process_madvise, SYS_munmap
 #define OF_A_MEMORY_FILE SYS_mincore, SYS_close
-#define OF_AN_AREA SYS_mmap, SYS_munlock
+/* An area is allocated, for which malloc() may call brk(). */
+#define OF_AN_AREA SYS_mmap, SYS_munlock, SYS_brk
 /* fstat() of the C library is one or the other. */
 #define OF_A_BACKING_FILE SYS_pread64, SYS_pwrite64, SYS_fstat, SYS_newfstatat, SYS_close
 #define OF_A_PAGER SYS_ioctl, SYS_read, SYS_rt_sigprocmask

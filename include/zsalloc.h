@@ -107,9 +107,9 @@
  * it can be. PTHREAD_CANCEL_ASYNCHRONOUS is not for threads that call functions or touch regions.
  *
  * MEMORY. No function ends the program when malloc() fails. malloc() is called by what creates a
- * pool, a zswap or a pager, adds an area or a region, sets a backing file, or prepares a
- * codec that was not set before (zswap_set_codec, zswap_recompress), and these are -ENOMEM
- * then. All others call neither malloc() nor free(), among them those that a program needs when its
+ * pool, a zswap or a pager, adds an area or a region, sets a backing file, prepares a fork of a
+ * zswap, or prepares a codec that was not set before (zswap_set_codec, zswap_recompress), and these
+ * are -ENOMEM then. All others call neither malloc() nor free(), among them those that a program needs when its
  * memory is short: what frees, invalidates, compacts, shrinks and writes back, zswap_remove_area(),
  * and the statistics, as JSON too. In a library that was loaded by dlopen() the first call of a
  * thread may allocate the thread's own variables, a few words, inside the C library.
@@ -118,11 +118,12 @@
  * destroyed, these system calls are made and no others (a test runs everything under a filter of
  * them, c-tests/jail.c): by a pool futex, madvise, mprotect, munmap and process_madvise, the last
  * not with ZS_POOL_NO_ADVICE; in a memory file mincore and close too, in huge pages fallocate. By a
- * zswap those of its pool; to add areas mmap and munlock; on a backing file pread64, pwrite64,
+ * zswap those of its pool; to add areas mmap, munlock and brk; on a backing file pread64, pwrite64,
  * fstat or newfstatat, and close. By a pager those of a zswap, ioctl, read and rt_sigprocmask; where
  * pages are evicted in place getpid, process_vm_readv and process_vm_writev, or where those are
  * refused pread64 and pwrite64 of /proc/self/mem; by lent threads poll, write, pread64 and pwrite64;
- * for regions of memory files fallocate, cachestat, mincore, pread64 and pwrite64. To add a region
+ * for regions of memory files fallocate, cachestat, mincore, pread64 and pwrite64. zs_fork_prepare(),
+ * zswap_fork_prepare() and what ends them make getpid besides. To add a region
  * may take more, such as reading /proc/self/maps: add it before the filter is set.
  *
  * CALLBACKS. The evict callback runs only inside zs_shrink(), the writeback callback only inside
@@ -268,9 +269,9 @@
  * - a pool with ZS_BACKING_MEMFD or ZS_BACKING_HUGETLB: its memory file, which zs_pool_fd() tells; no
  *   other pool has any;
  * - a zswap: a duplicate of the backing file's, and what its pool has;
- * - a pager: two userfaultfds, of which zspager_descriptor() tells one, and an eventfd; /proc/self/mem with
- *   ZSPAGER_FAULT_THREADS; a duplicate of the memory file's for each region with ZSPAGER_REGION_SHARED;
- *   and what its zswap has.
+ * - a pager: two userfaultfds, of which zspager_descriptor() tells one, and an eventfd; /proc/self/mem, if
+ *   it may be opened; a duplicate of the memory file's for each region with ZSPAGER_REGION_SHARED; and
+ *   what its zswap has.
  * A program that closes descriptors wholesale (closefrom(), close_range()) does so before it creates any
  * of these, or in a child before exec. If the library's descriptor of a backing file is closed, pages on
  * it can't be loaded; without the userfaultfd pages that are not in memory read as zeros.
@@ -1418,6 +1419,7 @@ int zswap_destroy(struct zswap *zswap);
  *     a claim to end, or touch memory of its caller's whose fault another call would have to serve.
  * -EBUSY: this thread has called it already, without zswap_fork_done(); or it is in a callback,
  *     whose own call would have to end first.
+ * -ENOMEM: there is no memory for the list of areas.
  * -EPERM: this process is a forked child that did not get the pool.
  * If it fails, nothing has changed: a child that is forked nevertheless leaves the zswap alone.
  *

@@ -82,6 +82,7 @@ export! {
     ///     a claim to end, or touch memory of its caller's whose fault another call would have to serve.
     /// -EBUSY: this thread has called it already, without zswap_fork_done(); or it is in a callback,
     ///     whose own call would have to end first.
+    /// -ENOMEM: there is no memory for the list of areas.
     /// -EPERM: this process is a forked child that did not get the pool.
     /// If it fails, nothing has changed: a child that is forked nevertheless leaves the zswap alone.
     ///
