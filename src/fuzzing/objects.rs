@@ -271,7 +271,11 @@ pub fn run(data: &[u8]) {
     };
     match threads {
         1 => thread(input),
-        _ => std::thread::scope(|scope| input.parts(threads).for_each(|part| drop(scope.spawn(move || thread(part))))),
+        _ => std::thread::scope(|scope| {
+            let running: Vec<_> = input.parts(threads).map(|part| scope.spawn(move || thread(part))).collect();
+            // The scope does not wait until they have ended altogether.
+            running.into_iter().for_each(|thread| thread.join().unwrap());
+        }),
     }
     // SAFETY: nobody uses it any more.
     assert_eq!(unsafe { zs_destroy_pool(pool) }, 0);

@@ -282,7 +282,9 @@ impl Thread<'_> {
         let (call, n, times) = (CALLS[input.below(CALLS.len())], input.below(8), input.below(4));
         self.failing = true;
         if matches!(call, Call::Read | Call::Write) {
-            self.shared.faults.say(call, [EIO, EINTR, ENOSPC, ENOMEM][n % 4], 0);
+            // A call that is interrupted is made again, and no signals come for ever.
+            let errno = [EIO, if times == 0 { EIO } else { EINTR }, ENOSPC, ENOMEM][n % 4];
+            self.shared.faults.say(call, errno, 0);
         }
         match n {
             0 => self.shared.faults.heal(call),
@@ -379,7 +381,10 @@ pub fn run(data: &[u8]) {
     match threads {
         1 => thread(0, input),
         _ => std::thread::scope(|scope| {
-            input.parts(threads).enumerate().for_each(|(own, part)| drop(scope.spawn(move || thread(own, part))));
+            let spawn = |(own, part)| scope.spawn(move || thread(own, part));
+            let running: Vec<_> = input.parts(threads).enumerate().map(spawn).collect();
+            // The scope does not wait until they have ended altogether.
+            running.into_iter().for_each(|thread| thread.join().unwrap());
         }),
     }
     // SAFETY: nobody uses them any more.
