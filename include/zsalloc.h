@@ -375,8 +375,8 @@
 #define ZS_POOL_DONTFORK 4
 
 /**
- * For zs_pool_options.flags: do not ask for huge pages, and do not ask that the pool is left
- * out of core dumps. Memory goes back by madvise() alone, range by range, not by
+ * For zs_pool_options.flags: refuse huge pages once, at the pool's creation, give no other advice,
+ * and do not ask that the pool is left out of core dumps. Memory goes back by madvise() alone, range by range, not by
  * process_madvise(). For processes in jails that forbid such calls.
  */
 #define ZS_POOL_NO_ADVICE 8

@@ -91,12 +91,12 @@
 //!
 //! # The order of locks
 //!
-//! The events of a pager; its clock hand; the blocks of its staging range; a fork that is prepared; a walk over the areas
-//! of a zswap, the areas, and an area's part of a walk; a lane, which a batch, or the library's own file, has its pages
-//! in; a context; the evict callback of a pool; compaction, which is only ever tried, and waited for before a fork
-//! alone; the zspages that a shrink takes next; class, handles, arena; the places on the library's own file; claims; a
-//! part of an area's statistics, which is held while a page word changes and is counted. `sync.rs` has them as an enum,
-//! from the first to the last that a thread may take, and debug builds check it.
+//! The events of a pager; its clock hand; the blocks of its staging range; a fork that is prepared; the one walk over
+//! the areas of a zswap, the areas, and an area's part of a walk; a lane, which a batch, or the library's own file, has
+//! its pages in; a context; the evict callback of a pool; compaction, which is only ever tried, and waited for before a
+//! fork alone; the zspages that a shrink takes next; class, handles, arena; the places on the library's own file;
+//! claims; a part of an area's statistics, which is held while a page word changes and is counted. `sync.rs` has them
+//! as an enum, from the first to the last that a thread may take, and debug builds check it.
 //!
 //! No lock is held while a callback runs. Of those of a pool none is held across the copy of an object, and the arena's
 //! alone across a return of memory: of the pages of records, and of a whole chunk that a free emptied. Readers, frees

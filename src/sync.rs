@@ -3,8 +3,8 @@
 //! Most locks here guard derived bookkeeping and are held for some ten nanoseconds; where a holder looks at more, as
 //! compaction and shrinking do, how much is bounded. Taking one is a compare-and-swap, letting go a plain store. A
 //! thread that finds a lock taken spins for a moment, then naps on a futex, and looks again by itself: so letting go
-//! never has to look for sleepers. A locked instruction costs some 5 ns, as `cargo bench --bench ratios` prints, and letting go by
-//! another one would double the cost of every lock here.
+//! never has to look for sleepers. A locked instruction costs some 5 ns, as `cargo bench --bench ratios` prints, and
+//! letting go by another one would double the cost of every lock here.
 
 #[cfg(not(loom))]
 use std::marker::PhantomData;

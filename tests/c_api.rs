@@ -61,8 +61,12 @@ fn fork() {
     test("fork");
 }
 
+/// In plain builds alone: what a sanitizer and valgrind map would be locked as well.
 #[test]
 fn hosts() {
+    if mode() != Mode::Plain {
+        return common::skip::skip("hosts", "what else is mapped would be locked as well");
+    }
     test_with("hosts", "gnu11", Library::shared_flags, &[]);
 }
 
@@ -259,10 +263,8 @@ fn zspager_dlopen() {
 /// In plain builds alone: the sanitizer's allocator and valgrind's take the place of the test's.
 #[test]
 fn no_memory() {
-    use std::io::Write;
     if mode() != Mode::Plain {
-        let _ = writeln!(std::io::stderr(), "SKIPPED: no_memory: it has an allocator of its own");
-        return;
+        return common::skip::skip("no_memory", "it has an allocator of its own");
     }
     test_with("no_memory", "gnu11", Library::shared_flags, &[]);
 }
@@ -270,10 +272,8 @@ fn no_memory() {
 /// In plain builds alone: the sanitizer's library and valgrind make system calls of their own.
 #[cfg(feature = "uffd")]
 fn test_in_jail(what: &str) {
-    use std::io::Write;
     if mode() != Mode::Plain {
-        let _ = writeln!(std::io::stderr(), "SKIPPED: jail: {what}: others than the library make system calls");
-        return;
+        return common::skip::skip("jails", "others than the library make system calls");
     }
     test_with("jail", "gnu11", Library::shared_flags, &[what]);
 }
@@ -296,11 +296,9 @@ fn jails() {
 #[cfg(feature = "uffd")]
 #[test]
 fn zspager_unload() {
-    use std::io::Write;
     if mode() != Mode::Plain {
         let why = "valgrind does not know userfaultfd, and ASan keeps what it knows of libraries";
-        let _ = writeln!(std::io::stderr(), "SKIPPED: zspager_unload: {why}");
-        return;
+        return common::skip::skip("zspager_unload", why);
     }
     let library = Library::find();
     let shared = library.shared().to_str().expect("a UTF-8 path");

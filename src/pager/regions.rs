@@ -153,8 +153,8 @@ impl Core {
 
     /// Takes a region away that could not be added as a whole.
     fn undo(&self, whole: &Extent, serial: u64) {
-        // Pages of the parts that were added may have been evicted by now. Should one not come back, the region stays as
-        // far as it was added, and works, until the pager goes.
+        // Pages of the parts that were added may have been evicted by now. If one does not come back, the region stays
+        // as far as it was added, and works, until the pager goes.
         if self.extents.first_of(whole.region).is_some() {
             let _ = self.remove_if(whole.region, Removal::Restore, |there| there.serial == serial);
         } else {
@@ -163,8 +163,8 @@ impl Core {
         let _ = self.os.advise(whole.start as *mut u8, whole.end - whole.start, Advice::Fork);
     }
 
-    /// Notes the pages of a part that no touch will find missing: those in memory, and those that the system has swapped
-    /// out. How many.
+    /// Notes the pages of a part that no touch will find missing: those in memory, and those that the system has
+    /// swapped out. How many.
     fn note_present(&self, region: &Region, part: &Extent, swapped: &Swapped) -> Result<u64> {
         let mut seen = [0; AT_ONCE];
         let mut present = 0;

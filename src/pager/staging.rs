@@ -95,8 +95,8 @@ pub struct Staging {
     uffd: Userfault,
     /// How many blocks it has.
     blocks: usize,
-    /// For each slot whose page it has, then for each block how far it is. Zeros at first, and resident as far as blocks
-    /// were used.
+    /// For each slot whose page it has, then for each block how far it is. Zeros at first, and resident as far as
+    /// blocks were used.
     table: Mapping,
     lists: Lock<Lists>,
     pages: AtomicU64,

@@ -116,8 +116,9 @@ pub struct PoolOptions {
     /// Forked children do not get the pool: a call there is [`Error::Forked`]. Always so unless the memory is
     /// anonymous.
     pub dont_fork: bool,
-    /// The system is given no advice: neither about huge pages nor to leave the pool out of core dumps; and memory goes
-    /// back by `madvise` alone, range by range, not by `process_madvise`. For jails.
+    /// The system is given no advice after the pool's creation, and none to leave the pool out of core dumps. At its
+    /// creation the pool refuses huge pages, if the system hears that. Memory goes back by `madvise` alone, range by
+    /// range, not by `process_madvise`. For jails.
     pub no_advice: bool,
     /// Freed objects are overwritten with zeros, and a handle index whose generation wraps is never used again, so
     /// that a stale handle is refused for ever.

@@ -70,6 +70,9 @@ unsafe impl Sync for Region {}
 
 const NO_ADDRESSES: Sentence = &"the system did not reserve addresses for the pool: give a smaller max_bytes, or raise \
                                  RLIMIT_AS, or RLIMIT_MEMLOCK if the process locks what it maps (mlockall)";
+const NO_FILE: Sentence = &"the system did not create a memory file for the pool";
+const NO_HUGE: Sentence = &"the system has no huge-page files: it was built without hugetlbfs, or refuses them";
+const NO_SEAL: Sentence = &"the system did not seal the size of the pool's memory file";
 const NO_TABLES: Sentence = &"the system did not commit the pool's tables: it has no memory, or overcommits none";
 const NO_ADVICE: Sentence = &"the system refused advice about the pool's memory";
 
@@ -89,9 +92,6 @@ impl Region {
         let arena_bytes = layout.arena_pages * PAGE;
         let tables_end = layout.tables_end.next_multiple_of(CHUNK);
         let step = |text: Sentence| move |errno: Errno| Error::system(errno, text);
-        const NO_FILE: Sentence = &"the system did not create a memory file for the pool";
-        const NO_HUGE: Sentence = &"the system has no huge-page files: it was built without hugetlbfs, or refuses them";
-        const NO_SEAL: Sentence = &"the system did not seal the size of the pool's memory file";
         let (mut file, mut huge_arena, mut kind) = (None, None, Kind::Anonymous);
         let tables = match source {
             Source::Anonymous => os.reserve(tables_end + arena_bytes, CHUNK).map_err(step(NO_ADDRESSES))?,

@@ -157,8 +157,7 @@ fn every_call_may_fail_once() {
         let met = CALLS.map(|call| (call, sweep(&options, call, 1, 7)));
         println!("{options:?}: {met:?}");
         let made = |call| met.iter().any(|&(kind, count)| kind == call && count > 0);
-        assert!(made(Call::Map) && made(Call::Commit) && made(Call::Release));
-        assert_eq!(made(Call::Advise), !options.no_advice);
+        assert!(made(Call::Map) && made(Call::Commit) && made(Call::Release) && made(Call::Advise));
         assert_eq!(made(Call::ForkGuard), options.dont_fork || made(Call::MemoryFile));
     }
 }
@@ -261,19 +260,16 @@ fn a_pool_of_huge_pages_works_or_says_what_is_missing() {
     let pool = match pool_with(&faults, &options(MAX_BYTES, Backing::HugePages)) {
         Ok(pool) => pool,
         Err(error) => {
-            assert!(error.text().contains("hugetlbfs") || error.text().contains("addresses"), "{error}");
+            let missing = ["hugetlbfs", "addresses", "vm.nr_hugepages"];
+            assert!(missing.iter().any(|what| error.text().contains(what)), "{error}");
             return;
         }
     };
-    match pool.malloc_raw(100) {
-        Ok(handle) => {
-            free(&pool, handle).unwrap();
-            faults.fail(Call::TakeHuge, 1, 1);
-            pool.compact(&CompactBudget::default()).unwrap();
-            assert!(pool.malloc_raw(100).is_err());
-            pool.malloc_raw(100).unwrap();
-        }
-        Err(error) => assert!(error.text().contains("vm.nr_hugepages"), "{error}"),
-    }
+    let handle = pool.malloc_raw(100).unwrap();
+    free(&pool, handle).unwrap();
+    faults.fail(Call::TakeHuge, 1, 1);
+    pool.compact(&CompactBudget::default()).unwrap();
+    assert!(pool.malloc_raw(100).is_err());
+    pool.malloc_raw(100).unwrap();
     pool.check();
 }

@@ -26,10 +26,10 @@ impl Zswap {
     /// For a zswap that children do not get ([`crate::PoolOptions::dont_fork`]) it does nothing.
     ///
     /// # Errors
-    /// [`Error::Again`] if a call did not end within a second: it may be in a callback, wait for a claim, or wait for a
-    /// page of its caller's memory that another call would bring. [`Error::Busy`] in a callback, or if this thread has
-    /// prepared a fork of this zswap already. [`Error::NoMemory`] if there is none for the list of areas.
-    /// [`Error::Forked`] in a child without the pool. Nothing has changed then.
+    /// [`crate::Error::Again`] if a call did not end within a second: it may be in a callback, wait for a claim, or
+    /// wait for a page of its caller's memory that another call would bring. [`crate::Error::Busy`] in a callback, or
+    /// if this thread has prepared a fork of this zswap already. [`crate::Error::NoMemory`] if there is none for the
+    /// list of areas. [`crate::Error::Forked`] in a child without the pool. Nothing has changed then.
     pub fn prepare_fork(&self) -> Result<Forking<'_>> {
         self.fork_prepare().map(|()| Forking { zswap: self, _here: PhantomData })
     }
@@ -42,7 +42,7 @@ impl Zswap {
     /// Lets calls begin again, in the parent and in the child.
     ///
     /// # Errors
-    /// [`Error::Invalid`] if this thread has prepared no fork.
+    /// [`crate::Error::Invalid`] if this thread has prepared no fork.
     pub(crate) fn fork_done(&self) -> Result<()> {
         self.0.end_fork()
     }

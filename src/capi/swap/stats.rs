@@ -85,17 +85,24 @@ pub unsafe fn put_text(
     buffer: *mut u8,
     size: usize,
     length: &Out<usize>,
-    write: impl FnOnce(&mut Text<'_>) -> Result<()>,
+    write: impl Fn(&mut Text<'_>) -> Result<()>,
 ) -> Result<()> {
     const TOO_SMALL: Error = Error::NoSpace(&"the buffer is too small for the statistics");
     let bytes: *mut MaybeUninit<u8> = if size == 0 { NonNull::dangling().as_ptr() } else { buffer.cast() };
     // SAFETY: the caller vouches for `size` bytes.
     let room = unsafe { slice::from_raw_parts_mut(bytes, size) };
-    let mut text = Text::new(room);
+    // Measured first, so that what does not fit leaves the buffer alone.
+    let mut text = Text::new(&mut []);
     write(&mut text)?;
-    let written = text.length();
+    let mut written = text.length();
+    if written < size {
+        let mut text = Text::new(room);
+        write(&mut text)?;
+        // Figures grow from one time to the next.
+        written = text.length();
+    }
     length.set(written)?;
-    // The NUL has to fit as well. Of what is too long nothing stays.
+    // The NUL has to fit as well.
     let end = if written < size { written } else { 0 };
     if let Some(nul) = room.get_mut(end) {
         nul.write(0);
