@@ -44,9 +44,15 @@ struct World {
     stop: AtomicBool,
     /// Steps that were done.
     steps: AtomicU64,
-    /// The highest limit of the last while, and when a limit was lowered: milliseconds since the start.
+    /// The limit that was set last.
     limit: AtomicU64,
-    lowered: AtomicU64,
+    /// Threads that set a limit or add a region just now, which may be in memory as a whole; and at which look of the
+    /// watch the last one did.
+    setting: AtomicU64,
+    set_at: AtomicU64,
+    /// How often the watch has looked, and how often of these the limit had to hold.
+    looks: AtomicU64,
+    settled: AtomicU64,
     start: Instant,
 }
 
@@ -56,6 +62,17 @@ struct Kind {
     mode: FaultMode,
     evict_in_place: bool,
     with_file: bool,
+}
+
+impl World {
+    /// Acts on what may put more into memory than the limit allows: it has to hold some time later again.
+    fn unsettle<R>(&self, act: impl FnOnce() -> R) -> R {
+        self.setting.fetch_add(1, Relaxed);
+        let done = act();
+        self.set_at.store(self.looks.load(Relaxed), Relaxed);
+        self.setting.fetch_sub(1, Relaxed);
+        done
+    }
 }
 
 const KINDS: [Kind; 4] = [
@@ -126,7 +143,10 @@ fn one_round(kind: Kind, time: Duration, seed: u64) {
         stop: AtomicBool::new(false),
         steps: AtomicU64::new(0),
         limit: AtomicU64::new(LIMIT),
-        lowered: AtomicU64::new(0),
+        setting: AtomicU64::new(0),
+        set_at: AtomicU64::new(0),
+        looks: AtomicU64::new(0),
+        settled: AtomicU64::new(0),
         start: Instant::now(),
     };
     if let Some(file) = &file {
@@ -139,7 +159,8 @@ fn one_round(kind: Kind, time: Duration, seed: u64) {
     }
     let stats = world.pager.stats();
     assert_eq!((stats.resident_bytes, stats.staged_bytes, stats.held_bytes, stats.regions), (0, 0, 0, 0), "{stats:?}");
-    println!("{kind:?}: {} steps, {:?}", world.steps.load(Relaxed), stats.counts);
+    let [steps, looks, settled] = [&world.steps, &world.looks, &world.settled].map(|count| count.load(Relaxed));
+    println!("{kind:?}: {steps} steps, {looks} looks, {settled} of them at a settled limit, {:?}", stats.counts);
 }
 
 fn run(world: &World, kind: Kind, time: Duration, seed: u64) {

@@ -130,7 +130,7 @@ impl Memory {
         let shared = self.file.as_ref().map(|file| (file.as_fd(), 0));
         let options = RegionOptions { shared, ..RegionOptions::default() };
         // SAFETY: the memory is used through this range alone, and unmapped after the region was removed.
-        unsafe { world.pager.add_region(self.base as *mut u8, self.bytes(), &options) }.ok()
+        world.unsettle(|| unsafe { world.pager.add_region(self.base as *mut u8, self.bytes(), &options) }.ok())
     }
 
     pub fn pages(&self) -> usize {

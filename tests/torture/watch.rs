@@ -5,8 +5,8 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 use zsalloc::PAGE_SIZE;
 
-/// How long a limit has to hold before it is held against the pager.
-const SETTLED: u64 = 1500;
+/// Looks after which a limit has to hold. Not a time: a machine that stands still for a while stops its pager, too.
+const SETTLED: u64 = 50;
 /// How long nothing may be done.
 const STUCK: Duration = Duration::from_secs(60);
 
@@ -32,10 +32,16 @@ pub fn watch(world: &World) {
             std::process::abort();
         }
         check_limit(world, &mut seen);
+        world.looks.fetch_add(1, Relaxed);
     }
 }
 
 fn check_limit(world: &World, seen: &mut Vec<u8>) {
+    let is_settled = || {
+        let looks = world.looks.load(Relaxed) - world.set_at.load(Relaxed);
+        world.setting.load(Relaxed) == 0 && looks > SETTLED
+    };
+    let was_settled = is_settled();
     let (limit, before) = (world.limit.load(Relaxed), world.pager.stats().counts);
     let (staging, bytes) = world.pager.staging_range();
     let mut pages = in_memory(staging, bytes, seen);
@@ -47,14 +53,14 @@ fn check_limit(world: &World, seen: &mut Vec<u8>) {
         }
     }
     let after = world.pager.stats().counts;
-    let now = world.start.elapsed().as_millis() as u64;
     // Pages moved while they were counted are counted twice; so much may have moved.
     let moved = after.staged - before.staged + after.rescues - before.rescues;
-    let settled = now > world.lowered.load(Relaxed) + SETTLED && world.limit.load(Relaxed) == limit;
+    let settled = was_settled && is_settled() && world.limit.load(Relaxed) == limit;
     // What can't leave may be above the limit.
     let stays = world.pager.stats().immovable_bytes;
     let allowed = limit + limit / 50 + (1 << 20) + moved * PAGE_SIZE as u64 + stays;
     if settled && after.over_limit == before.over_limit {
+        world.settled.fetch_add(1, Relaxed);
         let bytes = pages * PAGE_SIZE as u64;
         assert!(bytes <= allowed, "{bytes} bytes resident, {limit} the limit, {:?}", world.pager.stats());
     }

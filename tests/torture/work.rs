@@ -69,14 +69,12 @@ fn change_limits(world: &World, random: &mut Random) {
     match random.below(4) {
         0 | 1 => {
             let limit = LIMIT / 4 + random.below(LIMIT * 2);
-            if limit < world.limit.load(Relaxed) {
-                world.lowered.store(world.start.elapsed().as_millis() as u64, Relaxed);
-            }
-            world.limit.store(limit, Relaxed);
-            // Others may hold pages, or fill the pool: what is above goes later.
-            let _ = world.pager.set_resident_limit(limit);
-            world.lowered.store(world.start.elapsed().as_millis() as u64, Relaxed);
-            world.limit.store(world.pager.stats().resident_limit_bytes, Relaxed);
+            world.unsettle(|| {
+                world.limit.store(limit, Relaxed);
+                // Others may hold pages, or fill the pool: what is above goes later.
+                let _ = world.pager.set_resident_limit(limit);
+                world.limit.store(world.pager.stats().resident_limit_bytes, Relaxed);
+            });
         }
         2 => world.pager.set_codec(if random.below(3) == 0 { Codec::Zstd(1) } else { Codec::Lz4 }).unwrap(),
         _ => _ = world.pager.write_back(random.below(64)),
