@@ -172,8 +172,11 @@ fn zswap_threads() {
 /// The figures of the header, which are those of a release build.
 #[test]
 fn stack() {
+    if mode() == Mode::Valgrind {
+        return common::skip::skip("stack", "valgrind warns of the stacks that it measures on");
+    }
     let strict = if cfg!(debug_assertions) || mode() != Mode::Plain { "0" } else { "1" };
-    let with_pager = cfg!(feature = "uffd") && mode() != Mode::Valgrind;
+    let with_pager = cfg!(feature = "uffd");
     let define = with_pager.then_some("-DWITH_PAGER");
     test_with("stack", "c11", |library| library.shared_flags().into_iter().chain(define).collect(), &[strict]);
 }
@@ -272,15 +275,15 @@ fn no_memory() {
 /// In plain builds alone: the sanitizer's library and valgrind make system calls of their own.
 #[cfg(feature = "uffd")]
 fn test_in_jail(what: &str) {
-    if mode() != Mode::Plain {
-        return common::skip::skip("jails", "others than the library make system calls");
-    }
     test_with("jail", "gnu11", Library::shared_flags, &[what]);
 }
 
 #[cfg(feature = "uffd")]
 #[test]
 fn jails() {
+    if mode() != Mode::Plain {
+        return common::skip::skip("jails", "others than the library make system calls");
+    }
     let others = ["pool", "pool in a memory file", "zswap", "zswap with a file"];
     let pagers = [
         "pager",
