@@ -4,8 +4,11 @@
    Each attempt is made in a forked child, so that it begins with the same state. The children get the pools, which are
    in anonymous memory. */
 #define _GNU_SOURCE
+#ifdef WITH_PAGER
+#include "pager.h"
+#else
 #include "pages.h"
-#include <dlfcn.h>
+#endif
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
@@ -23,7 +26,10 @@ void *__libc_memalign(size_t alignment, size_t size);
 
 static int fails(void)
 {
-    return failing_from != 0 && ++calls >= failing_from;
+    if (failing_from == 0 || ++calls < failing_from)
+        return 0;
+    errno = ENOMEM;
+    return 1;
 }
 
 void *malloc(size_t size)
@@ -292,6 +298,89 @@ static int destroy_zswap(void)
     return zswap_destroy(zswap);
 }
 
+#ifdef WITH_PAGER
+/* A child gets no pager: each makes its own, with malloc as it is. */
+static struct zspager *own_pager(uint32_t fault_mode)
+{
+    int from = failing_from;
+    failing_from = 0;
+    struct zspager *pager = pager_with(LIMIT, fault_mode, 0);
+    calls = 0;
+    failing_from = from;
+    return pager;
+}
+
+static int create_pager_with(uint32_t fault_mode)
+{
+    struct zspager_options options = {.struct_size = sizeof options, .fault_mode = fault_mode};
+    struct zspager *new = NULL;
+    int result = zspager_create("new", &options, &new);
+    return result != 0 ? result : zspager_destroy(new);
+}
+
+static int create_pager(void)
+{
+    return create_pager_with(ZSPAGER_FAULT_SIGBUS);
+}
+
+static int create_pager_with_threads(void)
+{
+    return create_pager_with(ZSPAGER_FAULT_THREADS);
+}
+
+static int add_region(void)
+{
+    struct zspager *pager = own_pager(ZSPAGER_FAULT_SIGBUS);
+    uint64_t region = 0;
+    int result = zspager_add_region(pager, memory_of(ABOVE), ABOVE * PAGE, NULL, &region);
+    return result != 0 ? result : zspager_remove_region(pager, region, 0);
+}
+
+static int add_shared_region(void)
+{
+    struct zspager *pager = own_pager(ZSPAGER_FAULT_SIGBUS);
+    int of_region = memfd_create("region", 0);
+    CHECK(of_region >= 0 && ftruncate(of_region, ABOVE * PAGE) == 0);
+    void *memory = mmap(NULL, ABOVE * PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, of_region, 0);
+    CHECK(memory != MAP_FAILED);
+    struct zspager_region_options options = {.struct_size = sizeof options, .flags = ZSPAGER_REGION_SHARED,
+                                             .shared_fd = of_region};
+    uint64_t region = 0;
+    int result = zspager_add_region(pager, memory, ABOVE * PAGE, &options, &region);
+    return result != 0 ? result : zspager_remove_region(pager, region, 0);
+}
+
+static int use_pager(void)
+{
+    int from = failing_from;
+    failing_from = 0;
+    struct zspager *pager = own_pager(ZSPAGER_FAULT_SIGBUS);
+    unsigned char *memory = memory_of(ABOVE);
+    uint64_t region = region_of(pager, memory, ABOVE), done = 0;
+    size_t length = 0;
+    calls = 0;
+    failing_from = from;
+    for (size_t at = 0; at < ABOVE; at++)
+        text_page(memory + at * PAGE, at);
+    for (size_t at = 0; at < ABOVE; at++) {
+        text_page(page, at);
+        CHECK(memcmp(memory + at * PAGE, page, PAGE) == 0);
+    }
+    OK(zspager_set_resident_limit(pager, LIMIT / 2 * PAGE));
+    OK(zspager_set_codec(pager, ZSWAP_CODEC_LZ4, 0));
+    OK(zspager_evict(pager, 5, &done));
+    OK(zspager_hold(pager, memory, 4 * PAGE));
+    OK(zspager_release(pager, memory, 4 * PAGE));
+    OK(zspager_discard(pager, memory, PAGE));
+    OK(zspager_compact(pager, NULL, &done));
+    OK(zspager_stats_json(pager, text, ROOM, &length));
+    CHECK(pager_stats_of(pager).stored > 0 && strlen(text) == length);
+    OK(zspager_latency_permille(pager, 500, &done));
+    OK(zspager_remove_region(pager, region, 0));
+    return zspager_destroy(pager);
+}
+#endif
+
 /* Whether a function may fail for want of memory. The others have to work. */
 enum kind { MAY_FAIL, HAS_TO_WORK };
 
@@ -332,6 +421,13 @@ static const struct {
     {"zswap_stats_json", json, HAS_TO_WORK},
     {"zswap_set_limit", limits, HAS_TO_WORK},
     {"zswap_destroy", destroy_zswap, HAS_TO_WORK},
+#ifdef WITH_PAGER
+    {"zspager_create", create_pager, MAY_FAIL},
+    {"zspager_create, with threads", create_pager_with_threads, MAY_FAIL},
+    {"zspager_add_region", add_region, MAY_FAIL},
+    {"zspager_add_region, shared", add_shared_region, MAY_FAIL},
+    {"all other calls of a pager", use_pager, HAS_TO_WORK},
+#endif
 };
 
 /* What an attempt tells its parent. */

@@ -5,8 +5,8 @@
  */
 #define _GNU_SOURCE
 #define ZSALLOC_UFFD
+#include "by_name.h"
 #include "pages.h"
-#include <dlfcn.h>
 #include <fcntl.h>
 #include <pthread.h>
 #include <stdatomic.h>
@@ -74,15 +74,6 @@ void free(void *old)
         count();
     __libc_free(old);
 }
-
-/* The library's functions by their names. */
-#define DECLARE(name) static __typeof__(name) *the_##name;
-#define FIND(name)                                                                                                     \
-    do {                                                                                                               \
-        void *found_ = dlsym(library, #name);                                                                          \
-        CHECK(found_ != NULL);                                                                                         \
-        memcpy(&the_##name, &found_, sizeof found_);                                                                   \
-    } while (0)
 
 DECLARE(zspager_create)
 DECLARE(zspager_destroy)

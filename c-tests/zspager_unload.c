@@ -4,23 +4,14 @@
  */
 #define _GNU_SOURCE
 #define ZSALLOC_UFFD
+#include "by_name.h"
 #include "pages.h"
-#include <dlfcn.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
 enum { PAGES = 256, LIMIT = 64 };
-
-/* The library's functions by their names. */
-#define DECLARE(name) static __typeof__(name) *the_##name;
-#define FIND(name)                                                                                                     \
-    do {                                                                                                               \
-        void *found_ = dlsym(library, #name);                                                                          \
-        CHECK(found_ != NULL);                                                                                         \
-        memcpy(&the_##name, &found_, sizeof found_);                                                                   \
-    } while (0)
 
 DECLARE(zs_create_pool)
 DECLARE(zs_destroy_pool)

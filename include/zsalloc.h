@@ -102,28 +102,30 @@
  * zs_unmap_object(), and zs_map_object() with ZS_MM_RO never wait. The others wait for a short
  * critical section of another thread at most, or as their text says; zs_compact(), zs_shrink() and
  * their like take as long as their work. No function starts a thread or reads the environment, and
- * none but the pager's changes signals: see PAGER. A thread that pthread_cancel() cancels in a function, in a callback that a
- * function calls, or in the touch of a pager's region is cancelled after that, at the next point where
- * it can be. PTHREAD_CANCEL_ASYNCHRONOUS is not for threads that call functions or touch regions.
+ * none but the pager's changes signals: see PAGER. A thread that pthread_cancel() cancels in a
+ * function, in a callback that a function calls, or in the touch of a pager's region is cancelled
+ * after that, at the next point where it can be. PTHREAD_CANCEL_ASYNCHRONOUS is not for threads
+ * that call functions or touch regions.
  *
  * MEMORY. No function ends the program when malloc() fails. malloc() is called by what creates a
  * pool, a zswap or a pager, adds an area or a region, sets a backing file, prepares a fork of a
  * zswap, or prepares a codec that was not set before (zswap_set_codec, zswap_recompress), and these
- * are -ENOMEM then. All others call neither malloc() nor free(), among them those that a program needs when its
- * memory is short: what frees, invalidates, compacts, shrinks and writes back, zswap_remove_area(),
- * and the statistics, as JSON too. In a library that was loaded by dlopen() the first call of a
- * thread may allocate the thread's own variables, a few words, inside the C library.
+ * are -ENOMEM then. All others call neither malloc() nor free(), among them those that a program
+ * needs when its memory is short: what frees, invalidates, compacts, shrinks and writes back,
+ * zswap_remove_area(), and the statistics, as JSON too. In a library that was loaded by dlopen()
+ * the first call of a thread may allocate the thread's own variables, a few words, inside the C
+ * library.
  *
  * JAILS. What a system lacks or forbids shows when something is created. From then on, until it is
  * destroyed, these system calls are made and no others (a test runs everything under a filter of
  * them, c-tests/jail.c): by a pool futex, madvise, mprotect, munmap and process_madvise, the last
  * not with ZS_POOL_NO_ADVICE; in a memory file mincore and close too, in huge pages fallocate. By a
  * zswap those of its pool; to add areas mmap, munlock and brk; on a backing file pread64, pwrite64,
- * fstat or newfstatat, and close. By a pager those of a zswap, ioctl, read and rt_sigprocmask; where
- * pages are evicted in place getpid, process_vm_readv and process_vm_writev, or where those are
- * refused pread64 and pwrite64 of /proc/self/mem; by lent threads poll, write, pread64 and pwrite64;
- * for regions of memory files fallocate, cachestat, mincore, pread64 and pwrite64. zs_fork_prepare(),
- * zswap_fork_prepare() and what ends them make getpid besides. To add a region
+ * fstat or newfstatat, and close. By a pager those of a zswap, ioctl, read and rt_sigprocmask;
+ * where pages are evicted in place getpid, process_vm_readv and process_vm_writev, or where those
+ * are refused pread64 and pwrite64 of /proc/self/mem; by lent threads poll, write, pread64 and
+ * pwrite64; for regions of memory files fallocate, cachestat, mincore, pread64 and pwrite64.
+ * zs_fork_prepare(), zswap_fork_prepare() and what ends them make getpid besides. To add a region
  * may take more, such as reading /proc/self/maps: add it before the filter is set.
  *
  * CALLBACKS. The evict callback runs only inside zs_shrink(), the writeback callback only inside
@@ -259,10 +261,11 @@
  *   lent threads run.
  *
  * STACK. A call takes up to 24 KiB of the calling thread's stack, and what its callbacks take:
- * zswap_store() 5 KiB, zswap_load() 1, or 5 from a file, either with Zstandard 6, zswap_shrink() 16 with a callback and 3
- * with a file, compaction and zspager_add_region() 11, creation 6 to 21. zswap_recompress() takes up to 40
- * KiB. For touches of regions see PAGER. The C test named stack prints a table (cargo test --release
- * --features uffd --test c_api stack -- --nocapture). A debug build takes more.
+ * zswap_store() 5 KiB, zswap_load() 1, or 5 from a file, either with Zstandard 6, zswap_shrink() 16
+ * with a callback and 3 with a file, compaction and zspager_add_region() 11, creation 6 to 21.
+ * zswap_recompress() takes up to 40 KiB. For touches of regions see PAGER. The C test named stack
+ * prints a table (cargo test --release --features uffd --test c_api stack -- --nocapture). A debug
+ * build takes more.
  *
  * DESCRIPTORS. What the library keeps open is closed on exec, and forked children have it until they
  * destroy what it is of:

@@ -10,11 +10,11 @@ use std::mem::ManuallyDrop;
 use std::ops::Deref;
 use std::ptr::NonNull;
 
-/// malloc failed.
+/// What a call fails with when malloc has no memory.
 pub const NO_MEMORY: Error =
     Error::NoMemory(&"malloc has no memory for the library's tables: free some, or raise RLIMIT_AS or RLIMIT_DATA");
 
-/// `Box::new`.
+/// Makes a box, as `Box::new` does, which aborts without memory.
 pub fn boxed<T>(value: T) -> Result<Box<T>> {
     const { assert!(size_of::<T>() > 0) };
     // SAFETY: the layout is not of size zero.
@@ -27,7 +27,7 @@ pub fn boxed<T>(value: T) -> Result<Box<T>> {
     }
 }
 
-/// A slice of `count` elements, each made from its index.
+/// Makes a slice of `count` elements, each from its index. Ends at the first that can't be made.
 pub fn slice<T>(count: usize, make: impl FnMut(usize) -> Result<T>) -> Result<Box<[T]>> {
     let mut elements = with_capacity(count)?;
     for element in (0..count).map(make) {
@@ -36,14 +36,14 @@ pub fn slice<T>(count: usize, make: impl FnMut(usize) -> Result<T>) -> Result<Bo
     Ok(elements.into_boxed_slice())
 }
 
-/// A vector with room for `count` elements.
+/// Makes an empty vector with room for `count` elements, as `Vec::with_capacity` does, which aborts without memory.
 pub fn with_capacity<T>(count: usize) -> Result<Vec<T>> {
     let mut elements = Vec::new();
     elements.try_reserve_exact(count).map_err(|_| NO_MEMORY)?;
     Ok(elements)
 }
 
-/// `Vec::push`.
+/// Adds an element to a vector, as `Vec::push` does, which aborts without memory.
 pub fn push<T>(elements: &mut Vec<T>, element: T) -> Result<()> {
     elements.try_reserve(1).map_err(|_| NO_MEMORY)?;
     elements.push(element);

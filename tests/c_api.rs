@@ -269,7 +269,8 @@ fn no_memory() {
     if mode() != Mode::Plain {
         return common::skip::skip("no_memory", "it has an allocator of its own");
     }
-    test_with("no_memory", "gnu11", Library::shared_flags, &[]);
+    let define = cfg!(feature = "uffd").then_some("-DWITH_PAGER");
+    test_with("no_memory", "gnu11", |library| library.shared_flags().into_iter().chain(define).collect(), &[]);
 }
 
 /// In plain builds alone: the sanitizer's library and valgrind make system calls of their own.

@@ -1,6 +1,6 @@
 //! The object that this code is a part of: a shared library, which `dlclose` may unload, or the program itself.
 
-use super::{Errno, Result};
+use super::{Errno, Result, last_errno};
 use std::mem::MaybeUninit;
 
 /// What the dynamic linker knows of the object that has an address: where it lies, and its name.
@@ -24,7 +24,7 @@ fn is_the_program(base: usize) -> bool {
 /// Keeps the object that has `code` in memory until the process ends, whoever calls dlclose. Call it from no signal
 /// handler.
 ///
-/// `ENOSYS`: the dynamic linker does not do it.
+/// `ENOMEM`: the dynamic linker has no memory for it. `ENOSYS`: it does not do it.
 pub fn keep_loaded(code: *const libc::c_void) -> Result<()> {
     // An address that is in no object is in a program without a dynamic linker.
     let Some((base, name)) = object_of(code) else { return Ok(()) };
@@ -34,7 +34,14 @@ pub fn keep_loaded(code: *const libc::c_void) -> Result<()> {
     let flags = libc::RTLD_NOW | libc::RTLD_NOLOAD | libc::RTLD_NODELETE;
     // SAFETY: the name is a C string of the dynamic linker's, which lives as long as the object does. Nothing is
     // loaded, so no code of another object runs.
-    let object = unsafe { libc::dlopen(name, flags) };
+    let object = unsafe {
+        // dlopen says no number: malloc does, where that failed.
+        *libc::__errno_location() = 0;
+        libc::dlopen(name, flags)
+    };
+    if object.is_null() && last_errno().0 == libc::ENOMEM {
+        return Err(Errno(libc::ENOMEM));
+    }
     if object.is_null() || !begins_at(object, base) {
         return Err(Errno(libc::ENOSYS));
     }

@@ -197,7 +197,7 @@ mod tests {
     fn a_query_tells_what_the_text_says() {
         let maps = || File::open("/proc/self/maps").unwrap();
         if query(&maps(), 0) == Err(Errno(libc::ENOTTY)) {
-            return crate::tests::skip::skip("mappings_are_the_same_either_way", "the system has no PROCMAP_QUERY");
+            return crate::tests::skip::skip("a_query_tells_what_the_text_says", "the system has no PROCMAP_QUERY");
         }
         let file = crate::os::Os::default().memory_file("maps", 8 * 4096, false).unwrap();
         let shared = crate::os::Os::default().map_file(file.as_raw_fd(), 8 * 4096, 4096).unwrap();

@@ -6,6 +6,7 @@ use super::{Call, Errno, Os, last_errno};
 use crate::units::PAGE;
 use linux_raw_sys::general as raw;
 use std::fs::File;
+use std::io::Write;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::FileExt;
 
@@ -34,6 +35,15 @@ pub enum Kept {
     Sought(Option<File>),
 }
 
+/// Opens a memory file anew. The path lies on the stack: nothing is allocated.
+fn reopen(fd: RawFd) -> Option<File> {
+    let mut path = [0; 32];
+    let mut rest = &mut path[..];
+    write!(rest, "/proc/self/fd/{fd}").ok()?;
+    let left = rest.len();
+    File::open(std::str::from_utf8(&path[..path.len() - left]).ok()?).ok()
+}
+
 impl Swapped {
     /// Of private memory of this process.
     pub fn private() -> Self {
@@ -45,7 +55,7 @@ impl Swapped {
         let fd = file.as_raw_fd();
         match count(fd, offset, 1) {
             Ok(_) => Self::Shared(Kept::Counted(fd), offset),
-            Err(_) => Self::Shared(Kept::Sought(File::open(format!("/proc/self/fd/{fd}")).ok()), offset),
+            Err(_) => Self::Shared(Kept::Sought(reopen(fd)), offset),
         }
     }
 
@@ -154,7 +164,7 @@ mod tests {
         for page in [1, 4, 5] {
             assert_eq!(Os::default().write_at(&file, &[1], page * PAGE as u64), Ok(1));
         }
-        let sought = Kept::Sought(File::open(format!("/proc/self/fd/{}", file.as_raw_fd())).ok());
+        let sought = Kept::Sought(reopen(file.as_raw_fd()));
         for swapped in [Swapped::of_file(&file, PAGE as u64), Swapped::Shared(sought, PAGE as u64)] {
             assert_eq!(found(&swapped, 0, 15), [0, 3, 4]);
         }

@@ -196,6 +196,7 @@ impl Region {
     fn check_huge(&self, file: &OwnedFd) -> Result<()> {
         const NONE: Error = Error::NoMemory(&"the system has no huge page of 2 MiB to give: raise vm.nr_hugepages");
         self.os.take_huge(file.as_raw_fd(), 0, CHUNK).map_err(|_| NONE)?;
+        // The first object needs a page: one that the system did not take back is used then.
         // SAFETY: nothing was ever in the arena.
         let _ = unsafe { self.os.release(self.arena_base, CHUNK, Kind::File) };
         Ok(())

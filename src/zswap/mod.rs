@@ -24,10 +24,11 @@
 //! | `area` | an area, and the calls that run on it |
 //! | `store`, `batch`, `load`, `remove` | what is done to pages |
 //! | `turn` | an area's turn in a shrink of all |
+//! | `walk` | all areas one after the other, without memory for a list of them |
 //! | `waiting` | who may wait for a writeback |
 //! | `writeback`, `claims`, `file` | the clock hand; the callback, the pull, the library's own file |
 //! | `places` | which places of that file are taken, and the lowest that is free |
-//! | `fork` | a moment to fork at which no call runs |
+//! | `fork`, `forking` | a moment to fork at which no call runs; the calls that ask for it |
 //! | `recompress` | stronger codecs for what stayed cold |
 //! | `shared`, `options` | what the areas share; how it is to be |
 
