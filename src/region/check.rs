@@ -13,7 +13,8 @@ impl Region {
     /// Panics if the arena's records disagree with each other or with `zspages`, which are all that exist. Returns the
     /// pages that are charged for whole chunks, and for emptied zspages whose memory did not go back yet.
     pub fn check(&self, zspages: &[ZspageId]) -> u64 {
-        let mut arena = self.arena.lock();
+        // A zspage that a free had to leave because another thread had the lock still has its record: settle it first.
+        let mut arena = self.lock_arena();
         let used = arena.end;
         // What was never used is not looked at: in a memory file even a look takes memory.
         let (arena, chunks, groups) = self.all_books(&mut arena);
