@@ -2,6 +2,8 @@
 //! handle words; one lock guards it. It is held for a few instructions, by compaction for a look at 2048 zspages at
 //! most, and never while its holder waits, copies or calls the system.
 
+#[cfg(all(test, not(loom)))]
+mod check;
 #[cfg(not(loom))]
 mod forked;
 
@@ -46,8 +48,11 @@ pub struct State {
     pub objects: u64,
     /// Slots that have their memory, taken or not.
     touched: u64,
-    /// Whether one of them is kept empty and warm.
+    /// Whether a zspage is kept empty and warm.
     has_warm: bool,
+    /// Whether the class ever needed a slot that has its memory already, because the pool was at its limit. From then
+    /// on a zspage that gets such a slot comes first on its list.
+    was_refused: bool,
     /// Whether an index whose generation wrapped is never used again.
     retires: bool,
     /// Zspages that were looked at for one with room that has its memory already.
@@ -79,6 +84,7 @@ impl SizeClass {
             objects: 0,
             touched: 0,
             has_warm: false,
+            was_refused: false,
             retires,
             #[cfg(test)]
             looked: 0,
@@ -209,26 +215,48 @@ impl State {
         Ok(Place { zspage: id, slot })
     }
 
-    /// Takes a slot that has its memory already: the pool is at its limit. Ends at once where no zspage has one, and
-    /// looks at the first zspages of each list only: one that gets such a slot by a release comes first on its list.
+    /// Takes a slot that has its memory already: the pool is at its limit. Ends at once if no zspage has one, and
+    /// normally looks at the first zspages of each list only, because a zspage that gets such a slot by a release
+    /// comes first on its list.
     #[cold]
     fn take_committed(&mut self, region: &Region) -> Option<Place> {
+        self.was_refused = true;
         if self.touched == self.objects {
             return None;
         }
-        #[cfg(test)]
-        let mut looked = 0;
-        let id = (1..FULL).find_map(|list| {
-            self.on_list(region, list).take(MOST_LOOKS).find(|&id| {
+        let id = self.committed_in_front(region).or_else(|| self.bring_committed_to_front(region))?;
+        self.take_in(region, id).ok()
+    }
+
+    /// The first zspage with a free slot that has its memory, of the first [`MOST_LOOKS`] of each list.
+    fn committed_in_front(&mut self, region: &Region) -> Option<ZspageId> {
+        (1..FULL).find_map(|list| {
+            #[cfg(test)]
+            (self.looked += self.on_list(region, list).take(MOST_LOOKS).count() as u64);
+            self.on_list(region, list).take(MOST_LOOKS).find(|&id| self.peek(region, id).has_committed_room())
+        })
+    }
+
+    /// Brings all zspages with a free slot that has its memory to the front of their lists, and returns one. Looks at
+    /// every zspage that is not full. This is needed when the pool meets its limit first, and then rarely: 32
+    /// allocations at least come between two such walks.
+    fn bring_committed_to_front(&mut self, region: &Region) -> Option<ZspageId> {
+        let mut found = None;
+        for list in 1..FULL {
+            let mut next = self.heads[list as usize];
+            while next != ZspageId::NONE {
+                let id = next;
+                let slots = *self.peek(region, id);
+                next = slots.next;
                 #[cfg(test)]
-                (looked += 1);
-                let slots = self.peek(region, id);
-                slots.count < slots.touched
-            })
-        });
-        #[cfg(test)]
-        (self.looked += looked);
-        self.take_in(region, id?).ok()
+                (self.looked += 1);
+                if slots.has_committed_room() {
+                    self.change_list(region, id, list);
+                    found = Some(id);
+                }
+            }
+        }
+        found
     }
 
     /// The fullest zspage that has a free slot.
@@ -238,27 +266,29 @@ impl State {
         (open != 0).then(|| self.heads[open.ilog2() as usize])
     }
 
-    /// Releases a slot. With a zspage: it was the last one in it, and the zspage is the caller's to give back.
+    /// Releases a slot. Returns the zspage if that slot was its last one: then the caller gives it back.
     #[inline]
     pub fn release(&mut self, region: &Region, place: Place) -> Option<Emptied> {
-        let (count, isolated) = self.release_slot(region, place);
-        if count != 0 || isolated { None } else { self.keep_warm_or_remove(region, place.zspage) }
+        match self.release_slot(region, place) {
+            0 => self.keep_warm_or_remove(region, place.zspage),
+            _ => None,
+        }
     }
 
-    /// How many slots of the zspage are taken then, and whether it is isolated.
+    /// Returns how many slots of the zspage are still taken.
     #[inline]
-    fn release_slot(&mut self, region: &Region, place: Place) -> (u8, bool) {
+    fn release_slot(&mut self, region: &Region, place: Place) -> u8 {
         let slots = self.own.slots(region, place.zspage);
-        let had_room = slots.count < slots.touched;
         slots.release(place.slot);
         self.objects -= 1;
-        let (mut listing, left) = (slots.listing(self.class), (slots.count, slots.isolated));
-        if !had_room {
-            // To the front of its list, also if it stays on it.
+        let count = slots.count;
+        let mut listing = slots.listing_with_room(self.class);
+        if self.was_refused && count + 1 == slots.touched {
+            // It had no free slot with memory before. It comes first on its list, also if it stays on that list.
             listing.list = 0;
         }
         self.relist(region, place.zspage, listing);
-        left
+        count
     }
 
     /// Releases a slot that a mover took or emptied; an emptied zspage stays where it is.
@@ -277,10 +307,11 @@ impl State {
         }
     }
 
+    /// Takes an empty zspage off the books, unless it is kept warm, or isolated: then its owner sees to it.
     #[cold]
     fn keep_warm_or_remove(&mut self, region: &Region, id: ZspageId) -> Option<Emptied> {
         let slots = self.peek(region, id);
-        if slots.warm != 0 {
+        if slots.warm != 0 || slots.isolated {
             return None;
         }
         let pages = self.class.pages_of_slots(slots.touched as usize);
@@ -478,38 +509,4 @@ fn grow(class: &Class, region: &Region, slots: &mut Slots, slot: u8) -> Result<(
 fn end_warm(region: &Region, slots: &mut Slots) {
     region.charge.end_warm(slots.warm as usize);
     slots.warm = 0;
-}
-
-#[cfg(all(test, not(loom)))]
-impl State {
-    /// Panics if the lists disagree with each other or with their zspages, which it adds to `found`.
-    pub fn check(&self, region: &Region, found: &mut Vec<ZspageId>) {
-        let (class, before, mut warm, mut touched) = (self.index, found.len(), 0, 0);
-        for (list, &head) in self.heads.iter().enumerate() {
-            assert_eq!(head != ZspageId::NONE, self.filled >> list & 1 == 1, "{class:?}: list {list}'s bit is wrong");
-            let (mut at, mut prev) = (head, ZspageId::NONE);
-            while at != ZspageId::NONE {
-                assert!(region.zspage(at).is_of(class), "{class:?}: {at:?} is on its list, and not of it");
-                let slots = self.peek(region, at);
-                assert_eq!((slots.list as usize, slots.prev), (list, prev), "{class:?}: {at:?} is listed wrongly");
-                assert_eq!(slots.list, slots.list_for(self.class), "{class:?}: {at:?} belongs on another list");
-                assert!(!slots.isolated, "{class:?}: {at:?} was left isolated");
-                warm += u32::from(slots.warm != 0);
-                touched += u64::from(slots.touched);
-                found.push(at);
-                assert!(found.len() - before <= self.zspages as usize, "{class:?}: more on the lists than counted");
-                (prev, at) = (at, slots.next);
-            }
-        }
-        assert_eq!(found.len() - before, self.zspages as usize, "{class:?}: a zspage is on no list");
-        assert_eq!(touched, self.touched, "{class:?}: slots that have their memory");
-        assert_eq!(warm, u32::from(self.has_warm), "{class:?}: zspages that are warm");
-        assert_eq!(self.heads[0], ZspageId::NONE, "{class:?}: list 0 is for those on no list");
-    }
-
-    /// Calls `each` with every free handle index of the class.
-    pub fn each_free(&self, region: &Region, mut each: impl FnMut(HandleIndex)) {
-        self.spare.iter().for_each(&mut each);
-        region.each_listed(self.free, each);
-    }
 }

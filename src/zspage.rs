@@ -191,10 +191,22 @@ impl Slots {
         Listing { wanted: self.list_for(class), list: self.list, isolated: self.isolated }
     }
 
+    /// [`Slots::listing`] of a zspage that has a free slot.
+    #[inline]
+    pub fn listing_with_room(&self, class: Class) -> Listing {
+        debug_assert!(self.count < class.slots);
+        Listing { wanted: 1 + class.eighths_full(self.count), list: self.list, isolated: self.isolated }
+    }
+
     /// Which list a zspage of this class belongs on.
     #[inline]
     pub fn list_for(&self, class: Class) -> u8 {
         if self.count == class.slots { FULL } else { 1 + class.eighths_full(self.count) }
+    }
+
+    /// Whether a free slot has its memory already.
+    pub fn has_committed_room(&self) -> bool {
+        self.count < self.touched
     }
 
     /// The lowest free slot.

@@ -166,3 +166,36 @@ fn refused_malloc_does_not_look_at_zspages_that_have_no_room() {
     }
     pool.check();
 }
+
+/// Slots that were freed before the pool was at its limit are all used, however deep in their list their zspages lie.
+#[test]
+fn malloc_at_the_limit_uses_slots_that_were_freed_long_before() {
+    const SIZE: usize = 1000;
+    let pool = pool();
+    let half = slots(SIZE) / 2;
+    let handles: Vec<_> = (0..600 * slots(SIZE)).map(|key| store(&pool, key as u64, SIZE).unwrap()).collect();
+    // All zspages lose half of their objects, and the rest stays where it is. The first 200 keep the memory of the
+    // other half, because it lies in front of what stays; the last 400, which are first on the list, lose it.
+    for (at, zspage) in handles.chunks(slots(SIZE)).enumerate() {
+        let (front, back) = zspage.split_at(half);
+        let (gone, kept) = if at < 200 { (front, back) } else { (back, front) };
+        gone.iter().for_each(|&handle| free(&pool, handle).unwrap());
+        kept.iter().for_each(|&handle| _ = pool.map_raw(handle, MapMode::Read).unwrap());
+    }
+    pool.compact(&CompactBudget::default()).unwrap();
+    pool.set_max_bytes(4096).unwrap();
+    let of_class = &pool.classes[class_of(SIZE).0 as usize];
+    let looked = || of_class.lock(&pool.region).looked;
+    (0..200 * half).for_each(|key| _ = store(&pool, key as u64, SIZE).unwrap());
+    println!("{} zspages were looked at for {} allocations", looked(), 200 * half);
+    assert!(looked() <= 200 * half as u64 * 2 + 600, "{} zspages", looked());
+    // From then on a slot that is freed is found at once, wherever it lies.
+    let before = looked();
+    for zspage in (0..200).rev().step_by(7) {
+        let handle = handles[zspage * slots(SIZE) + half];
+        unmap(&pool, handle).unwrap();
+        free(&pool, handle).unwrap();
+        store(&pool, 1, SIZE).unwrap();
+    }
+    assert!(looked() - before <= 29 * 8, "{} zspages for 29 allocations", looked() - before);
+}
