@@ -1,6 +1,7 @@
 //! The zspages of one size class, by fullness, and the free handle indices at hand. All of it is derived from the
-//! handle words; one lock guards it. It is held for a few instructions, by compaction for a look at 2048 zspages at
-//! most, and never while its holder waits, copies or calls the system.
+//! handle words; one lock guards it. The lock is normally held for a few instructions. Compaction holds it for a look
+//! at 2048 zspages at most, and a malloc of a pool at its limit for a look at all zspages of the class, rarely. Nobody
+//! holds it while waiting, copying, or calling the system.
 
 #[cfg(all(test, not(loom)))]
 mod check;
