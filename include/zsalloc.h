@@ -261,7 +261,7 @@
  *   lent threads run.
  *
  * STACK. A call takes up to 24 KiB of the calling thread's stack, and what its callbacks take:
- * zswap_store() 5 KiB, zswap_load() 1, or 5 from a file, either with Zstandard 6, zswap_shrink() 16
+ * zswap_store() 5 KiB, zswap_load() 1, or 9 from a file, either with Zstandard 6, zswap_shrink() 16
  * with a callback and 3 with a file, compaction and zspager_add_region() 11, creation 6 to 21.
  * zswap_recompress() takes up to 40 KiB. For touches of regions see PAGER. The C test named stack
  * prints a table (cargo test --release --features uffd --test c_api stack -- --nocapture). A debug

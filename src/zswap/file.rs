@@ -213,13 +213,15 @@ impl BackingFile {
     /// A failure leaves the caller's page as it was. Not inlined, for the page of its stack.
     #[inline(never)]
     fn read_for_caller(&self, slot: u32, page: &mut [u8; PAGE]) -> std::result::Result<(), Errno> {
-        let mut copy = [0; PAGE];
-        self.read(slot, &mut copy)?;
-        *page = copy;
+        let mut copy = AlignedPage([0; PAGE]);
+        self.read(slot, &mut copy.0)?;
+        *page = copy.0;
         Ok(())
     }
 
+    /// `page` lies at a multiple of its size: a file that was opened with O_DIRECT takes no other.
     fn read(&self, slot: u32, page: &mut [u8; PAGE]) -> std::result::Result<(), Errno> {
+        debug_assert!(page.as_ptr().addr().is_multiple_of(PAGE), "the page is not aligned");
         let mut done = 0;
         while done < PAGE {
             match self.os.read_at(&self.fd, &mut page[done..], u64::from(slot) * PAGE as u64 + done as u64) {
@@ -350,7 +352,7 @@ impl AreaState {
         place: (&BackingFile, FileSlot),
         page: &mut [u8; PAGE],
     ) -> Result<Read> {
-        self.read_by_way_of(call, offset, seen, place, &mut [0; PAGE], page)
+        self.read_by_way_of(call, offset, seen, place, &mut AlignedPage([0; PAGE]).0, page)
     }
 
     /// Reads a place to `copy`, and what is right to `page`.
