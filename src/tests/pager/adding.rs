@@ -110,8 +110,9 @@ fn region_in_use_is_added() {
 #[test]
 fn others_read_events_between_the_parts_of_a_large_region() {
     const PAGES: usize = 64 * PART;
-    let running = Running::new(&limited(LIMIT, crate::pager::FaultMode::Sigbus), &[]);
+    // Unmapped last: while it is a region, munmap waits until somebody reads of it.
     let memory = Memory::new(PAGES);
+    let running = Running::new(&limited(LIMIT, crate::pager::FaultMode::Sigbus), &[]);
     let (stop, reads) = (AtomicBool::new(false), AtomicUsize::new(0));
     thread::scope(|scope| {
         scope.spawn(|| {
