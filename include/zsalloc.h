@@ -117,16 +117,23 @@
  * library.
  *
  * JAILS. What a system lacks or forbids shows when something is created. From then on, until it is
- * destroyed, these system calls are made and no others (a test runs everything under a filter of
- * them, c-tests/jail.c): by a pool futex, madvise, mprotect, munmap and process_madvise, the last
- * not with ZS_POOL_NO_ADVICE; in a memory file mincore and close too, in huge pages fallocate. By a
- * zswap those of its pool; to add areas mmap, munlock and brk; on a backing file pread64, pwrite64,
- * fstat or newfstatat, and close. By a pager those of a zswap, ioctl, read and rt_sigprocmask;
- * where pages are evicted in place getpid, process_vm_readv and process_vm_writev, or where those
- * are refused pread64 and pwrite64 of /proc/self/mem; by lent threads poll, write, pread64 and
- * pwrite64; for regions of memory files fallocate, cachestat, mincore, pread64 and pwrite64.
- * zs_fork_prepare(), zswap_fork_prepare() and what ends them make getpid besides. To add a region
- * may take more, such as reading /proc/self/maps: add it before the filter is set.
+ * destroyed, only these system calls are made (tests run everything under a filter of these lists,
+ * c-tests/jail.c, and fail if a call is missing or not needed):
+ * - a pool: futex, madvise, mprotect, munmap, process_madvise. The last not with ZS_POOL_NO_ADVICE.
+ * - a pool in a memory file: close, mincore. Besides those of a pool, as all that follow.
+ * - a pool in huge pages: close, fallocate.
+ * - a fork that is prepared: getpid. For a zswap also those of an area.
+ * - an area that is added, or a codec that is prepared: brk, mmap, munlock. A zswap needs those of a pool
+ *   and these.
+ * - a backing file: close, fstat, newfstatat, pread64, pwrite64. fstat() is one or the other.
+ * - a pager: ioctl, read, rt_sigprocmask. Besides those of a zswap.
+ * - threads that are lent: poll, pread64, pwrite64, write.
+ * - a discard of pages that are held: getpid, process_vm_writev. With ZSPAGER_FAULT_THREADS neither.
+ * - eviction in place: getpid, process_vm_readv. With ZSPAGER_FAULT_THREADS neither.
+ * - either of them where the call is refused: pread64, pwrite64. Of /proc/self/mem.
+ * - a region of a memory file: cachestat, close, fallocate, mincore, pread64, pwrite64. It is evicted in
+ *   place.
+ * To add a region may take more, such as reading /proc/self/maps: add it before the filter is set.
  *
  * CALLBACKS. The evict callback runs only inside zs_shrink(), the writeback callback only inside
  * zswap_shrink() and zswap_shrink_area(), in the thread that called these. They may call every

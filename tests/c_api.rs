@@ -273,28 +273,67 @@ fn no_memory() {
     test_with("no_memory", "gnu11", |library| library.shared_flags().into_iter().chain(define).collect(), &[]);
 }
 
-/// In plain builds alone: the sanitizer's library and valgrind make system calls of their own.
+/// What `c-tests/jail.c` does in jails: every kind of pool, and every mode of the pager.
 #[cfg(feature = "uffd")]
-fn test_in_jail(what: &str) {
-    test_with("jail", "gnu11", Library::shared_flags, &[what]);
+const JAILS: [&str; 16] = [
+    "pool",
+    "pool in a memory file",
+    "pool in huge pages",
+    "zswap",
+    "zswap with a backing file",
+    "pager",
+    "pager by moving",
+    "pager by moving without process_vm_writev",
+    "pager in place",
+    "pager in place without process_vm_readv",
+    "pager of a memory file",
+    "pager of a memory file without process_vm_readv",
+    "pager with a backing file",
+    "pager with threads by moving",
+    "pager with threads in place",
+    "pager with threads of a memory file",
+];
+
+/// Those calls of the jails' lists without which everything works as well: the program in such a jail ends by itself.
+#[cfg(feature = "uffd")]
+fn not_needed(program: &std::path::Path, library: &Library) -> std::collections::BTreeSet<i64> {
+    let mut jails_of = std::collections::BTreeMap::<i64, Vec<&str>>::new();
+    for jail in JAILS {
+        let listed = run(program, library, &[jail, "list"]);
+        let numbers = listed.lines().map(|line| line.parse().expect("a number"));
+        numbers.for_each(|number: i64| jails_of.entry(number).or_default().push(jail));
+    }
+    let of_the_test = [libc::SYS_exit, libc::SYS_exit_group, libc::SYS_rt_sigreturn, libc::SYS_fcntl];
+    let listed = jails_of.into_iter().filter(|(number, _)| !of_the_test.contains(number));
+    let works = |jail: &str, number: i64| {
+        let mut command = std::process::Command::new(program);
+        command.args([jail, &number.to_string()]).env("LD_LIBRARY_PATH", library.runtime());
+        let output = command.output().expect("it starts");
+        let killed = std::os::unix::process::ExitStatusExt::signal(&output.status) == Some(libc::SIGSYS);
+        let said = String::from_utf8_lossy(&output.stderr).contains(&format!("system call {number:03}"));
+        assert!(output.status.success() || killed || said, "{jail} without {number}: {output:?}");
+        output.status.success()
+    };
+    let needless = listed.filter(|(number, jails)| jails.iter().all(|jail| works(jail, *number)));
+    needless.map(|(number, _)| number).collect()
 }
 
+/// In plain builds alone: the sanitizer's library and valgrind make system calls of their own.
 #[cfg(feature = "uffd")]
 #[test]
 fn jails() {
     if mode() != Mode::Plain {
         return common::skip::skip("jails", "others than the library make system calls");
     }
-    let others = ["pool", "pool in a memory file", "zswap", "zswap with a file"];
-    let pagers = [
-        "pager",
-        "pager of a memory file",
-        "pager in place",
-        "pager without process_vm_readv",
-        "pager with threads",
-        "pager with threads, in place",
-    ];
-    others.iter().chain(&pagers).for_each(|what| test_in_jail(what));
+    let (library, folder) = (Library::find(), scratch("c-jail"));
+    let program = folder.join("jail");
+    compile(&[&repository().join("c-tests/jail.c")], &program, "gnu11", &library.shared_flags());
+    JAILS.iter().for_each(|jail| print!("{}", run(&program, &library, &[jail])));
+    // What C libraries do in other ways, and what takes threads that wait for each other.
+    let may_be_needless = [libc::SYS_fstat, libc::SYS_newfstatat, libc::SYS_brk, libc::SYS_futex];
+    let needless = not_needed(&program, &library);
+    assert!(needless.is_subset(&may_be_needless.into()), "{needless:?} are in the lists, and not needed");
+    std::fs::remove_dir_all(folder).unwrap();
 }
 
 #[cfg(feature = "uffd")]

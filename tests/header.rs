@@ -4,7 +4,7 @@
 mod common;
 
 use common::{Library, compile, repository, run, scratch};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -134,6 +134,36 @@ fn the_committed_header_is_the_generated_one() {
         committed == generated,
         "include/zsalloc.h is not what src/capi says, from line {line} on. Make it anew with: {BLESS}"
     );
+}
+
+/// The system calls that the header lists under each heading of its section JAILS: "- heading: call, call. Remark".
+fn listed_for_jails() -> BTreeMap<String, BTreeSet<String>> {
+    let header = header();
+    let section = header.split(" * JAILS. ").nth(1).and_then(|rest| rest.split("\n *\n").next()).unwrap();
+    let section = section.replace("\n *   ", " ");
+    let bullets = section.lines().filter_map(|line| line.strip_prefix(" * - ")?.split_once(": "));
+    let calls = |list: &str| list.split_once('.').unwrap().0.split(", ").map(str::to_owned).collect();
+    bullets.map(|(heading, list)| (heading.to_owned(), calls(list))).collect()
+}
+
+/// Those that the test allows in its jails: "/* heading */" above "#define NAME SYS_call, SYS_call".
+fn allowed_in_jails() -> BTreeMap<String, BTreeSet<String>> {
+    let test = fs::read_to_string(repository().join("c-tests/jail.c")).unwrap();
+    let lines: Vec<_> = test.lines().collect();
+    let lists = lines.windows(2).filter(|two| two[1].starts_with("#define OF_") && !two[1].contains("OF_THE_TEST"));
+    let list = |two: &[&str]| {
+        let heading = two[0].strip_prefix("/* ").and_then(|rest| rest.strip_suffix(" */")).expect("a heading");
+        let calls = two[1].split_whitespace().skip(2).map(|call| call.trim_end_matches(','));
+        (heading.to_owned(), calls.map(|call| call.strip_prefix("SYS_").expect("a system call").to_owned()).collect())
+    };
+    lists.map(list).collect()
+}
+
+#[test]
+fn jails_allow_what_the_header_lists() {
+    let listed = listed_for_jails();
+    assert!(listed.len() > 8 && listed["a pool"].contains("futex"), "{listed:?}");
+    assert_eq!(listed, allowed_in_jails());
 }
 
 #[test]

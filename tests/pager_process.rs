@@ -1,5 +1,5 @@
 //! What a process with a pager gets where things go another way than a touch that is served: signals of others, blocked
-//! signals, forks, missing rights, system calls, damage, and locked memory.
+//! signals, forks, missing rights, system calls, damage, locked memory, and jails.
 //!
 //! Each test runs in a process of its own, and how that ends is what is looked at; so this runs without the harness and
 //! its threads. An argument chooses those whose names have it.
@@ -9,6 +9,7 @@ mod processes;
 mod pager_process {
     pub mod forks;
     pub mod given_back;
+    pub mod jails;
     pub mod locked;
     pub mod refused;
     pub mod signals;
@@ -33,8 +34,8 @@ const SEGV: End = End::Signal(libc::SIGSEGV);
 
 fn main() {
     let threads = processes::userfault::open().is_ok();
-    use pager_process::{forks, given_back, locked, refused, signals};
-    let tests = [signals::TESTS, forks::TESTS, refused::TESTS, locked::TESTS, given_back::TESTS];
+    use pager_process::{forks, given_back, jails, locked, refused, signals};
+    let tests = [signals::TESTS, forks::TESTS, refused::TESTS, locked::TESTS, given_back::TESTS, jails::TESTS];
     let asked = std::env::args().nth(1).unwrap_or_default();
     for (name, end, test) in tests.into_iter().flatten().filter(|(name, ..)| name.contains(&asked)) {
         if !threads && name.contains("threads") {

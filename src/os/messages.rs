@@ -197,7 +197,8 @@ impl Userfault {
             usize::try_from(done).map_err(|_| last_errno())
         });
         match done {
-            Err(Errno(libc::EOPNOTSUPP | libc::ENOSYS)) => {
+            // It does not know such reads, or a jail forbids them.
+            Err(Errno(libc::EOPNOTSUPP | libc::ENOSYS | libc::EPERM)) => {
                 self.reads.store(LOOK_FIRST, Ordering::Relaxed);
                 self.look_and_read(messages)
             }

@@ -25,6 +25,7 @@ use self::fill::Filled;
 use self::ranges::Ranges;
 use super::counts::Latencies;
 use crate::error::{Error, Result};
+use crate::heap::{self, NO_MEMORY};
 use crate::os::userfault::{Event, Message, Userfault, Why};
 use crate::os::{Errno, Os, errno};
 use crate::units::PAGE;
@@ -93,6 +94,11 @@ pub struct Served {
 ///
 /// Dropping it closes the descriptor: if nobody else has it open, the process reads zeros from then on where pages are
 /// missing. So keep a guest until its process has ended.
+///
+/// # Jails
+/// A guest that was made makes these system calls: `close`, `fcntl`, `futex`, `ioctl`, `poll`, `preadv2`, `read`,
+/// `sched_yield`. One with a memory file also `pread64`, `pwrite64`. And `pread64` where the area's zswap has a backing
+/// file.
 pub struct Guest {
     os: Os,
     area: Area,
@@ -180,6 +186,9 @@ impl Guest {
             uffd.wake(at, bytes).map_err(|_| NO_UFFD)?;
         }
         let pages = if options.pages_at_once == 0 { 8 } else { options.pages_at_once };
+        // All that it ever holds: later calls allocate nothing.
+        let mut waiting = VecDeque::new();
+        waiting.try_reserve_exact(MOST_WAITING).map_err(|_| NO_MEMORY)?;
         Ok(Self {
             os: os.clone(),
             file: None,
@@ -190,8 +199,8 @@ impl Guest {
             uffd,
             nowhere: ranges.outside(LOWEST),
             ranges,
-            pages: vec![[0; PAGE]; pages].into_boxed_slice(),
-            waiting: VecDeque::new(),
+            pages: heap::slice(pages, |_| Ok([0; PAGE]))?,
+            waiting,
             next: (0, 1),
             ended: false,
             counts: GuestCounts::default(),
