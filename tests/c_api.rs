@@ -212,6 +212,16 @@ fn zspager_misuse() {
     test_pager("zspager_misuse", &[]);
 }
 
+/// Under no sanitizer, which has memory of its own everywhere.
+#[cfg(feature = "uffd")]
+#[test]
+fn zspager_ranges() {
+    if mode() != Mode::Plain {
+        return common::skip::skip("zspager_ranges", "other memory is where the heap and the stack would be");
+    }
+    test_with("zspager_ranges", "gnu11", Library::shared_flags, &[]);
+}
+
 #[cfg(feature = "uffd")]
 #[test]
 fn zspager_hold() {

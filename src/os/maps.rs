@@ -4,13 +4,16 @@
 //! PROCMAP_QUERY; the whole text is read only where it does not know that.
 
 use super::{Errno, Result, last_errno};
+use crate::units::PAGE;
 use linux_raw_sys::general as raw;
 use std::fs::File;
 use std::io::Read;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
-/// Bytes at the front of a line that say what is asked here; the file's name comes behind them.
+/// Bytes at the front of a line that say what is asked here, the name [`HEAP`] included.
 const LINE: usize = 96;
+/// The system's name of a mapping that has a part of the program's heap.
+const HEAP: &[u8] = b"[heap]";
 
 /// A mapping.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -21,15 +24,19 @@ pub struct Mapped {
     pub end: usize,
     /// Whether it may be read and written.
     pub read_write: bool,
+    /// Whether it may be executed.
+    pub executable: bool,
     /// Whether it is shared.
     pub shared: bool,
+    /// Whether it has a part of the heap, whose end brk() moves.
+    pub heap: bool,
     /// The offset in its file.
     pub offset: u64,
     /// Its file: the numbers of the device, and of the inode; the latter is 0 for private anonymous memory.
     pub file: (u32, u32, u64),
 }
 
-/// Of "start-end rwxp offset major:minor inode".
+/// Of "start-end rwxp offset major:minor inode name".
 fn parse(line: &[u8]) -> Option<Mapped> {
     let mut fields = std::str::from_utf8(line).ok()?.split_ascii_whitespace();
     let (start, end) = fields.next()?.split_once('-')?;
@@ -37,13 +44,16 @@ fn parse(line: &[u8]) -> Option<Mapped> {
     let offset = u64::from_str_radix(fields.next()?, 16).ok()?;
     let (major, minor) = fields.next()?.split_once(':')?;
     let device = [major, minor].map(|number| u32::from_str_radix(number, 16));
+    let inode = fields.next()?.parse().ok()?;
     Some(Mapped {
         start: usize::from_str_radix(start, 16).ok()?,
         end: usize::from_str_radix(end, 16).ok()?,
         read_write: rights.starts_with("rw"),
+        executable: rights.contains('x'),
         shared: rights.contains('s'),
+        heap: fields.next().is_some_and(|name| name.as_bytes() == HEAP),
         offset,
-        file: (device[0].clone().ok()?, device[1].clone().ok()?, fields.next()?.parse().ok()?),
+        file: (device[0].clone().ok()?, device[1].clone().ok()?, inode),
     })
 }
 
@@ -58,19 +68,32 @@ fn query(maps: &File, at: usize) -> Result<Option<Mapped>> {
     asked.size = size_of::<raw::procmap_query>() as u64;
     asked.query_flags = flag::PROCMAP_QUERY_COVERING_OR_NEXT_VMA as u64;
     asked.query_addr = at as u64;
-    // SAFETY: the argument is what this ioctl takes, and asks for no name.
-    let answer = unsafe { libc::ioctl(maps.as_raw_fd(), QUERY as _, &raw mut asked) };
-    match if answer == 0 { Ok(()) } else { Err(last_errno()) } {
+    // Names that are longer, and those of files, are not looked at.
+    let mut name = [0; HEAP.len() + 1];
+    asked.vma_name_addr = name.as_mut_ptr() as u64;
+    asked.vma_name_size = name.len() as u32;
+    let answer = loop {
+        // SAFETY: the argument is what this ioctl takes, and has room for a name of the size that it says.
+        let answer = unsafe { libc::ioctl(maps.as_raw_fd(), QUERY as _, &raw mut asked) };
+        match if answer == 0 { Ok(()) } else { Err(last_errno()) } {
+            Err(Errno(libc::ENAMETOOLONG)) if asked.vma_name_size > 0 => asked.vma_name_size = 0,
+            answer => break answer,
+        }
+    };
+    match answer {
         Ok(()) => {}
         Err(Errno(libc::ENOENT)) => return Ok(None),
         Err(errno) => return Err(errno),
     }
+    let named = &name[..(asked.vma_name_size as usize).saturating_sub(1).min(name.len())];
     let has = |flags: u64| asked.vma_flags & flags == flags;
     Ok(Some(Mapped {
         start: asked.vma_start as usize,
         end: asked.vma_end as usize,
         read_write: has(flag::PROCMAP_QUERY_VMA_READABLE as u64 | flag::PROCMAP_QUERY_VMA_WRITABLE as u64),
+        executable: has(flag::PROCMAP_QUERY_VMA_EXECUTABLE as u64),
         shared: has(flag::PROCMAP_QUERY_VMA_SHARED as u64),
+        heap: named == HEAP,
         offset: asked.vma_offset,
         file: (asked.dev_major, asked.dev_minor, asked.inode),
     }))
@@ -126,6 +149,35 @@ pub(crate) fn read_mappings(mut maps: impl Read, start: usize, end: usize, each:
     }
 }
 
+/// Where the heap begins, or 0 where the system does not tell. On older systems a mapping that ends there has the
+/// heap's name as well.
+pub fn heap_start() -> usize {
+    let mut text = [0; 1024];
+    let read = File::open("/proc/self/stat").and_then(|mut file| file.read(&mut text));
+    read.ok().and_then(|length| start_of(&text[..length])).unwrap_or(0)
+}
+
+/// The start of the heap in the text of /proc/self/stat: the 47th of its fields, of which the second is the program's
+/// name in parentheses, and may have anything in it.
+fn start_of(stat: &[u8]) -> Option<usize> {
+    let name_end = stat.iter().rposition(|&byte| byte == b')')?;
+    let rest = std::str::from_utf8(&stat[name_end + 1..]).ok()?;
+    rest.split_ascii_whitespace().nth(44)?.parse().ok()
+}
+
+impl Mapped {
+    /// Whether a mapping that may be read and written grows when the page before it is touched, as the main thread's
+    /// stack does (MAP_GROWSDOWN). The system shows that flag in /proc/self/smaps alone, which takes a walk over all
+    /// pages of the process. But mprotect with PROT_GROWSDOWN is refused unless the mapping has the flag. It gives the
+    /// mapping the rights that it has.
+    pub fn grows(&self) -> bool {
+        let execute = if self.executable { libc::PROT_EXEC } else { 0 };
+        let rights = libc::PROT_READ | libc::PROT_WRITE | execute;
+        // SAFETY: neither the memory nor what may be done with it changes.
+        self.read_write && unsafe { libc::mprotect(self.start as *mut _, PAGE, rights | libc::PROT_GROWSDOWN) == 0 }
+    }
+}
+
 /// What a file is that is to be mapped.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct FileKind {
@@ -178,10 +230,14 @@ mod tests {
         let line = b"7f0000001000-7f0000003000 rw-s 00002000 00:01 1037 /memfd:region (deleted)";
         let file = (0, 1, 1037);
         let (start, end) = (0x7f00_0000_1000, 0x7f00_0000_3000);
-        let mapped = Mapped { start, end, read_write: true, shared: true, offset: 0x2000, file };
+        let (executable, heap) = (false, false);
+        let mapped = Mapped { start, end, read_write: true, executable, shared: true, heap, offset: 0x2000, file };
         assert_eq!(parse(line), Some(mapped));
         let anonymous = parse(b"7f0000001000-7f0000003000 r--p 00000000 00:00 0").unwrap();
         assert_eq!((anonymous.read_write, anonymous.shared, anonymous.file), (false, false, (0, 0, 0)));
+        let heap = parse(b"7f0000001000-7f0000003000 rwxp 00000000 00:00 0                                  [heap]");
+        let heap = heap.unwrap();
+        assert_eq!((heap.read_write, heap.executable, heap.shared, heap.heap), (true, true, false, true));
         assert!([&b""[..], b"7f00-", b"1-2 rw-p", b"x-2 rw-p 0 00:00 0", b"1-2 rw-p 0 00:00"].map(parse) == [None; 5]);
     }
 
@@ -209,6 +265,45 @@ mod tests {
             assert!(mappings_within(base, base + 8 * 4096, |mapped| queried.push(mapped)));
             assert!(read == queried && !read.is_empty(), "{read:?} {queried:?}");
         }
+        // That of the heap, of a stack, and of files of all kinds.
+        let (mut read, mut queried) = (None, None);
+        let all = (0, usize::MAX & !(PAGE - 1));
+        assert!(read_mappings(maps(), all.0, all.1, &mut |mapped| read = read.or(mapped.heap.then_some(mapped.start))));
+        assert!(mappings_within(all.0, all.1, |mapped| queried = queried.or(mapped.heap.then_some(mapped.start))));
+        assert_eq!(read, queried);
         assert_eq!(query(&maps(), usize::MAX - 4095), Ok(None));
+    }
+
+    #[test]
+    fn the_start_of_the_heap_is_found_behind_any_name() {
+        let fields = |name: &str| {
+            let numbers: Vec<_> = (3..=52).map(|field| field.to_string()).collect();
+            format!("1 ({name}) {}\n", numbers.join(" "))
+        };
+        assert_eq!(start_of(fields("a) 1 2 (b").as_bytes()), Some(47));
+        assert_eq!([&b""[..], b"1 (a) R 1", b"1 a R", b"1 (\xff) \xff"].map(start_of), [None; 4]);
+        let here = std::fs::read("/proc/self/stat").unwrap();
+        assert_eq!(start_of(&here), Some(heap_start()));
+    }
+
+    #[test]
+    fn mappings_that_grow_are_told_apart_and_stay_as_they_are() {
+        let rights = libc::PROT_READ | libc::PROT_WRITE;
+        for (grows, execute) in [(false, 0), (true, 0), (false, libc::PROT_EXEC), (true, libc::PROT_EXEC)] {
+            let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | if grows { libc::MAP_GROWSDOWN } else { 0 };
+            // SAFETY: a new mapping at an address that the system chooses.
+            let at = unsafe { libc::mmap(std::ptr::null_mut(), 4 * PAGE, rights | execute, flags, -1, 0) };
+            let find = || {
+                let mut found = None;
+                assert!(mappings_within(at as usize + PAGE, at as usize + 2 * PAGE, |mapped| found = Some(mapped)));
+                found.unwrap()
+            };
+            // Twice: the look changes nothing.
+            for mapped in [find(), find()] {
+                assert_eq!((mapped.grows(), mapped.read_write, mapped.executable), (grows, true, execute != 0));
+            }
+            // SAFETY: the mapping that was just made.
+            unsafe { libc::munmap(at, 4 * PAGE) };
+        }
     }
 }

@@ -1,13 +1,47 @@
 //! Whether memory is of a kind whose pages can be taken away and put back. The system lets more than that be put under
-//! a userfaultfd: memory that can only be read, or a file's where none was named. Its pages would never be evicted, and
-//! nobody would know why.
+//! a userfaultfd: memory that can only be read, or a file's where none was named, whose pages would never be evicted;
+//! and the heap, or a stack, which a thread that brings a page back would itself wait for.
 
-use super::region::Memory;
+use super::core::Core;
+use super::region::{Memory, Region};
 use crate::error::{Error, Result};
-use crate::os::maps::{Mapped, kind_of, mappings_within};
+use crate::os::maps::{Mapped, heap_start, kind_of, mappings_within};
 
-/// Refuses memory of other kinds. Where the system does not tell what is mapped, nothing is refused here.
+/// Where something lies, and its bytes.
+fn range_of<T: ?Sized>(value: &T) -> (usize, usize) {
+    (std::ptr::from_ref(value).cast::<u8>() as usize, size_of_val(value))
+}
+
+fn overlap((at, bytes): (usize, usize), (other, length): (usize, usize)) -> bool {
+    at < other.saturating_add(length) && other < at.saturating_add(bytes)
+}
+
+impl Core {
+    /// Refuses a range with memory that the pager needs to bring a page back: who does so must not wait for one. What
+    /// malloc returned elsewhere is not known.
+    pub(super) fn check_own(&self, at: usize, bytes: usize, new: &Region) -> Result<()> {
+        const OWN: Error =
+            Error::Invalid(&"the range has memory of the pager itself, or of malloc: map a region's memory by mmap");
+        let own = [
+            range_of(self),
+            range_of(&*self.places),
+            range_of(new),
+            self.scratch.range(),
+            self.zswap.pool().region.range(),
+        ];
+        if own.into_iter().any(|own| overlap((at, bytes), own)) { Err(OWN) } else { Ok(()) }
+    }
+}
+
+/// Refuses memory of other kinds. Where the system does not tell what is mapped, nothing is refused here but the
+/// caller's stack.
 pub fn check_memory(at: usize, bytes: usize, memory: &Memory) -> Result<()> {
+    const STACK: Error =
+        Error::Invalid(&"the range has the stack of the calling thread: map a region's memory by mmap");
+    let on_the_stack = 0u8;
+    if overlap((at, bytes), range_of(&on_the_stack)) {
+        return Err(STACK);
+    }
     let (file, offset) = match memory {
         Memory::Private => (None, 0),
         Memory::Shared(fd, offset) => (Some(check_file(fd, *offset, bytes)?), *offset),
@@ -17,7 +51,11 @@ pub fn check_memory(at: usize, bytes: usize, memory: &Memory) -> Result<()> {
         let gap = mapped.start > reached;
         reached = mapped.end;
         if found.is_ok() {
-            found = if gap { Err(NOT_MAPPED) } else { check_mapping(&mapped, at, file, offset) };
+            found = match file {
+                _ if gap => Err(NOT_MAPPED),
+                Some(file) => check_shared(&mapped, at, file, offset),
+                None => check_private(&mapped, at, bytes),
+            };
         }
     });
     match found {
@@ -46,17 +84,33 @@ fn check_file(fd: &std::os::fd::OwnedFd, offset: u64, bytes: usize) -> Result<(u
     }
 }
 
-fn check_mapping(mapped: &Mapped, at: usize, file: Option<(u32, u32, u64)>, offset: u64) -> Result<()> {
-    const RIGHTS: Error = Error::Invalid(&"the range has to be mapped readable and writable");
+const RIGHTS: Error = Error::Invalid(&"the range has to be mapped readable and writable");
+
+fn check_private(mapped: &Mapped, at: usize, bytes: usize) -> Result<()> {
     const NOT_PRIVATE: Error = Error::Invalid(&"the range is not private anonymous memory: name the memory file");
+    const GROWS: Error = Error::Invalid(
+        &"the range is in a mapping that grows (MAP_GROWSDOWN), as the main stack does: map it without that flag",
+    );
+    const HEAP: Error = Error::Invalid(
+        &"the range is in the heap (brk), which malloc and the pager itself use: map a region's memory by mmap",
+    );
+    // Older kernels also name the mapping before the heap so, if the two touch: the program's variables.
+    let reaches = |heap: usize| (at + bytes).min(mapped.end) > heap;
+    match mapped {
+        _ if !mapped.read_write => Err(RIGHTS),
+        _ if mapped.shared || mapped.file.2 != 0 => Err(NOT_PRIVATE),
+        _ if mapped.heap && reaches(heap_start()) => Err(HEAP),
+        _ if mapped.grows() => Err(GROWS),
+        _ => Ok(()),
+    }
+}
+
+fn check_shared(mapped: &Mapped, at: usize, file: (u32, u32, u64), offset: u64) -> Result<()> {
     const OTHER: Error = Error::Invalid(&"the range is not a shared mapping of the region's memory file");
     const ELSEWHERE: Error = Error::Invalid(&"the range is mapped from another offset of the region's memory file");
     if !mapped.read_write {
         return Err(RIGHTS);
     }
-    let Some(file) = file else {
-        return if mapped.shared || mapped.file.2 != 0 { Err(NOT_PRIVATE) } else { Ok(()) };
-    };
     if !mapped.shared || mapped.file != file {
         return Err(OTHER);
     }

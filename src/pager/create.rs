@@ -233,17 +233,21 @@ impl Pager {
     /// forked children do not get it.
     ///
     /// # Errors
-    /// [`Error::Invalid`] if the range is not whole pages, is not memory of the kind that the options say, or is in a
-    /// region already. [`Error::NoSpace`] if there are as many regions as there may be. [`Error::NoMemory`],
-    /// [`Error::System`]: the system refuses. [`Error::Forked`] in a child.
+    /// [`Error::Invalid`] if the range is not whole pages, is not memory of the kind that the options say, is in a
+    /// region already, or is refused as the safety section says. [`Error::NoSpace`] if there are as many regions as
+    /// there may be. [`Error::NoMemory`], [`Error::System`]: the system refuses. [`Error::Forked`] in a child.
     ///
     /// # Safety
     /// From here to the end of the region, all of this process's use of the memory goes through this range. It is not
     /// unmapped or moved while another thread might map or move something else to its addresses at that very moment,
     /// for the system tells of both in any order: hold a lock of your own around all calls that map, move or unmap, or
-    /// remove the region first. By mremap it does not grow, for nobody would serve the tail, nor does it stay mapped
-    /// where it was (MREMAP_DONTUNMAP). Private memory, which the pager takes out of KSM, is not given to it again
-    /// (MADV_MERGEABLE): a page that the system merges loses the protection by which writes are noticed.
+    /// remove the region first. It does not grow, neither by mremap nor by itself (MAP_GROWSDOWN), for nobody would
+    /// serve what it grows by, nor does it stay mapped where it was (MREMAP_DONTUNMAP). It has nothing that is needed
+    /// to bring a page back: no memory that malloc uses or returned, no stack that is in use, and no memory of the
+    /// pager. Of these the heap (brk), mappings that grow, the caller's stack and most of the pager's memory are
+    /// refused; with the rest, such as the other arenas of malloc, the process may hang. Private memory, which the
+    /// pager takes out of KSM, is not given to it again (MADV_MERGEABLE): a page that the system merges loses the
+    /// protection by which writes are noticed.
     pub unsafe fn add_region(&self, at: *mut u8, bytes: usize, options: &RegionOptions<'_>) -> Result<RegionId> {
         self.check()?;
         let _signals = Blocked::new();

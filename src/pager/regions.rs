@@ -44,6 +44,7 @@ impl Core {
         let of_files = feature::WP_SHMEM | feature::MINOR_SHMEM;
         let needed = if options.shared.is_some() { of_files } else { feature::WP };
         let mut region = heap::boxed(Region::new(&self.os, area, memory, self.uffd.has(needed))?)?;
+        self.check_own(at, bytes, &region)?;
         let serial = self.serials.next();
         region.serial = serial;
         self.read_events();

@@ -37,6 +37,11 @@ impl Scratch {
         Ok(Self { mapping, lots: Lots::new() })
     }
 
+    /// Where they lie, and their bytes.
+    pub fn range(&self) -> (usize, usize) {
+        (self.mapping.base().as_ptr() as usize, LOTS * LOT * PAGE)
+    }
+
     /// Takes a lot: this processor's, if it is free.
     #[inline]
     pub fn take(&self) -> Lot<'_> {

@@ -300,6 +300,17 @@ impl Region {
         unsafe { std::ptr::copy_nonoverlapping(self.object(from), self.object(to), bytes) };
     }
 
+    /// Where its tables, and the arena if that has no mapping of its own, lie, and their bytes.
+    #[cfg(feature = "uffd")]
+    pub fn range(&self) -> (usize, usize) {
+        let start = self.tables.base().as_ptr() as usize;
+        let end = match self.huge_arena {
+            Some(_) => start + self.layout.tables_end,
+            None => self.arena_base as usize + self.layout.arena_pages * PAGE,
+        };
+        (start, end - start)
+    }
+
     /// The file descriptor of a pool in a memory file.
     pub fn fd(&self) -> Option<BorrowedFd<'_>> {
         self.file.as_ref().map(AsFd::as_fd)

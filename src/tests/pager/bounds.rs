@@ -3,6 +3,7 @@
 use super::look::consistent;
 use super::{Memory, Running, limited};
 use crate::os::Os;
+use crate::os::maps::{heap_start, mappings_within};
 use crate::os::userfault::{Faulting, Userfault};
 use crate::pager::{FaultMode, PagerOptions, RegionOptions};
 use crate::tests::skip::skip;
@@ -239,6 +240,49 @@ fn ranges_that_are_somebodys_already() {
     }
     works(&running, &memory);
     works(&second, &memory);
+}
+
+/// Whoever brings a page back needs these, and would wait for itself.
+#[test]
+fn memory_that_brings_pages_back() {
+    let (running, memory) = (pager(), Memory::new(PAGES));
+    let region = running.add(&memory);
+    let core = &running.pager.0;
+    let own = [std::ptr::from_ref(&**core) as usize, core.scratch.range().0, core.zswap.pool().region.range().0];
+    for at in own.map(|at| (at & !(PAGE - 1)) as *mut u8) {
+        // What malloc returned is in the heap, or in a mapping.
+        let before = running.pager.stats();
+        // SAFETY: it is refused.
+        let error = unsafe { running.pager.add_region(at, PAGE, &private()) }.expect_err("of the pager's own");
+        assert!(error.text().contains("map a region's memory by mmap"), "{error}");
+        assert_eq!(before.regions, running.pager.stats().regions);
+    }
+    running.remove(region);
+    // What the call itself takes lies below.
+    let below = (std::ptr::from_ref(&own) as usize & !(PAGE - 1)) - 15 * PAGE;
+    refused(&running, below as *mut u8, 16 * PAGE, &private(), libc::EINVAL, "the stack of the calling thread");
+    works(&running, &memory);
+}
+
+#[test]
+fn mappings_that_grow() {
+    let (running, memory) = (pager(), Memory::new(PAGES));
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_GROWSDOWN | libc::MAP_FIXED;
+    // SAFETY: addresses of the test's own.
+    let top = unsafe { libc::mmap(memory.at(PAGES / 2).cast(), PAGES / 2 * PAGE, READ_WRITE, flags, -1, 0) };
+    assert_eq!(top, memory.at(PAGES / 2).cast());
+    invalid(&running, &memory, &private(), "MAP_GROWSDOWN");
+    refused(&running, memory.at(PAGES - 1), PAGE, &private(), libc::EINVAL, "MAP_GROWSDOWN");
+}
+
+#[test]
+fn the_heap() {
+    let running = pager();
+    let mut heap = Vec::new();
+    assert!(mappings_within(0, usize::MAX & !(PAGE - 1), |mapped| heap.extend(mapped.heap.then_some(mapped))));
+    let [heap] = heap[..] else { return skip("the_heap", "malloc has mappings alone, or one heap in several") };
+    assert!((heap.start..heap.end).contains(&heap_start()) && !heap.grows());
+    refused(&running, (heap.end - PAGE) as *mut u8, PAGE, &private(), libc::EINVAL, "in the heap");
 }
 
 /// A range may consist of several mappings: a call of the system's takes one of them at a time.
