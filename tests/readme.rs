@@ -1,5 +1,5 @@
 //! What the README says is so: its C examples compile and run, its paths are there, its version is the manifest's.
-//! (Its Rust examples are tests of the documentation.)
+//! (Its other Rust examples are tests of the documentation.)
 #![cfg(not(any(loom, miri)))]
 
 mod common;
@@ -63,4 +63,40 @@ fn versions_are_the_manifests() {
     assert!(readme.contains(&format!("zsalloc = \"{}\"", version.rsplit_once('.').unwrap().0)));
     assert!(readme.contains(&format!("1 to {} bytes", zsalloc::MAX_ALLOC_SIZE)));
     assert_eq!(value("license"), "MIT OR Apache-2.0");
+}
+
+/// The README's example of a pager. It can't be a test of the documentation, for the feature may be missing.
+#[cfg(feature = "uffd")]
+#[rustfmt::skip]
+fn pager_example(memory: *mut u8, bytes: usize) -> zsalloc::Result<()> {
+    use zsalloc::{Duty, Pager, PagerOptions, RegionOptions};
+
+    let pager = Pager::new("example", &PagerOptions { resident_bytes: 256 << 20, ..PagerOptions::default() })?;
+    // SAFETY: whole pages of private memory, used through these addresses alone.
+    let region = unsafe { pager.add_region(memory, bytes, &RegionOptions::default()) }?;
+    std::thread::scope(|threads| {
+        // Reads what the owner does with its memory, and evicts before a touch has to.
+        threads.spawn(|| pager.run(Duty::All));
+        // ... the program uses its memory as before ...
+        pager.stop();
+    });
+    pager.remove_region(region)?;
+    Ok(())
+}
+
+#[cfg(feature = "uffd")]
+#[test]
+fn the_example_of_a_pager_runs() {
+    let source = include_str!("readme.rs").split("fn pager_example").nth(1).unwrap();
+    let body = source.split_once("{\n").unwrap().1.split("    Ok(())\n}").next().unwrap();
+    let body: String = body.lines().map(|line| format!("{}\n", line.strip_prefix("    ").unwrap_or(line))).collect();
+    assert_eq!(blocks("rust,ignore"), [body]);
+    let bytes = 1 << 20;
+    let (access, kind) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
+    // SAFETY: a new mapping at an address that the system chooses.
+    let memory = unsafe { libc::mmap(std::ptr::null_mut(), bytes, access, kind, -1, 0) };
+    assert_ne!(memory, libc::MAP_FAILED);
+    pager_example(memory.cast(), bytes).unwrap();
+    // SAFETY: the mapping that was just made, which is no region any more.
+    unsafe { libc::munmap(memory, bytes) };
 }
