@@ -164,6 +164,34 @@ static void no_advice_takes_no_huge_pages(void)
     OK(zs_destroy_pool(pool));
 }
 
+/* The table of a backing file takes memory as places are used, also where the system makes huge pages of everything. */
+static void the_table_of_a_file_takes_no_huge_pages(void)
+{
+    struct zswap_options options = {.struct_size = sizeof options, .max_bytes = 8 * MIB};
+    struct zswap *zswap = NULL;
+    OK(zswap_create(&options, &zswap));
+    int file = memfd_create("backing", 0);
+    CHECK(file >= 0);
+    OK(zswap_set_backing_file(zswap, file, (uint64_t)64 << 30));
+    FILE *maps = fopen("/proc/self/smaps", "r");
+    CHECK(maps != NULL);
+    char line[512], rights[8];
+    int is_table = 0, tables = 0;
+    while (fgets(line, sizeof line, maps) != NULL) {
+        unsigned long long from, to;
+        if (sscanf(line, "%llx-%llx %7s", &from, &to, rights) == 3)
+            is_table = to - from >= 64 * MIB && strncmp(rights, "rw", 2) == 0;
+        else if (is_table && strncmp(line, "VmFlags:", 8) == 0) {
+            CHECK(strstr(line, " nh") != NULL);
+            tables++;
+        }
+    }
+    fclose(maps);
+    CHECK(tables > 0);
+    OK(zswap_set_backing_file(zswap, -1, 0));
+    OK(zswap_destroy(zswap));
+}
+
 int main(void)
 {
     apart(an_index_is_not_locked_at_once);
@@ -172,5 +200,6 @@ int main(void)
     apart(no_huge_page);
     apart(supplied_memory_is_inherited_again);
     apart(no_advice_takes_no_huge_pages);
+    apart(the_table_of_a_file_takes_no_huge_pages);
     return 0;
 }

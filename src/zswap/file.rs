@@ -14,7 +14,7 @@ use super::word::{FileSlot, Kind, MAX_SLOTS, PageWord};
 use super::writeback::{Claimed, Refusal, Sweep};
 use crate::error::{Error, Result};
 use crate::heap;
-use crate::os::{Errno, FileId, Mapping, Os, current_cpu, errno};
+use crate::os::{Advice, Errno, FileId, Mapping, Os, current_cpu, errno};
 use crate::sync::{
     AtomicU64, Lock, Locked,
     Ordering::{Acquire, Relaxed, Release},
@@ -94,6 +94,8 @@ impl BackingFile {
         let mapping = os.reserve(bytes, PAGE).map_err(|_| NO_MEMORY)?;
         os.unlock(mapping.base().as_ptr(), bytes);
         os.commit(mapping.base().as_ptr(), bytes).map_err(|_| NO_MEMORY)?;
+        // Huge pages would commit places that nothing uses; a refusal costs memory and nothing else.
+        let _ = os.advise(mapping.base().as_ptr(), bytes, Advice::NotHuge);
         let pages = heap::boxed([const { AlignedPage([0; PAGE]) }; AT_ONCE])?;
         let free = Lock::new(Rank::FileSlots, Free { taken: 0, fresh: 0 });
         let readers = std::array::from_fn(|_| Lock::new(Rank::Lane, ()));
