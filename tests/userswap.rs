@@ -20,23 +20,37 @@ fn folder(test: &str) -> PathBuf {
     path
 }
 
-/// Runs the program, which lies beside the folder of this test.
-fn run(folder: &Path, args: &[&str]) -> Output {
+/// The program, which lies beside the folder of this test.
+fn program() -> PathBuf {
     let test = std::env::current_exe().unwrap();
     let program = test.parent().and_then(Path::parent).unwrap().join("examples/userswap");
     assert!(program.exists(), "{} is missing: cargo build --features uffd --examples", program.display());
-    let mut command = Command::new(program);
+    program
+}
+
+/// Runs the program.
+fn run(folder: &Path, args: &[&str]) -> Output {
+    run_by(Command::new(program()), folder, args)
+}
+
+/// Runs a command in a folder, with arguments besides those that it has.
+fn run_by(mut command: Command, folder: &Path, args: &[&str]) -> Output {
     command.args(args).stdin(Stdio::null()).current_dir(folder);
     command.output().unwrap()
 }
 
 /// Runs it with little memory. What it wrote as JSON, and what it printed; none if this user may not serve faults.
 fn small(test: &str, args: &[&str]) -> Option<(Value, String)> {
+    small_by(Command::new(program()), test, args)
+}
+
+/// The same, by a command that runs it.
+fn small_by(command: Command, test: &str, args: &[&str]) -> Option<(Value, String)> {
     let folder = folder(test);
     let mut all = vec!["--memory=24M", "--limit=8M", "--pool-limit=20M", "--seconds=0.3"];
     all.extend(["--plot=plot.svg", "--json=figures.json"]);
     all.extend(args);
-    let output = run(&folder, &all);
+    let output = run_by(command, &folder, &all);
     let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     if output.status.code() == Some(77) {
         assert!(err.contains("--mode sigbus") || err.contains("no userfaultfd"), "{err}");
@@ -111,6 +125,26 @@ fn a_limit_that_does_not_hold_is_told() {
 fn touches_served_by_lent_threads() {
     let Some((figures, _)) = small("threads", &["--mode=threads", "--workload=zipf"]) else { return };
     assert_eq!((&figures["mode"], &figures["well"]), (&Value::from("threads"), &Value::from(true)));
+}
+
+/// Pages are evicted in place by reading /proc/self/mem where a jail forbids process_vm_readv.
+#[test]
+fn process_vm_readv_is_forbidden() {
+    let folder = folder("launcher");
+    let launcher = folder.join("without_readv");
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("c-tests/without_readv.c");
+    let compiled = Command::new("cc").arg("-o").args([&launcher, &source]).status().unwrap();
+    assert!(compiled.success());
+    for (errno, mode) in [(libc::EPERM, "sigbus"), (libc::ENOSYS, "sigbus"), (libc::EPERM, "threads")] {
+        let mut command = Command::new(&launcher);
+        command.arg(errno.to_string()).arg(program());
+        let (test, mode) = (format!("readv-{mode}-{errno}"), format!("--mode={mode}"));
+        let Some((figures, _)) = small_by(command, &test, &[&mode, "--workload=zipf"]) else { continue };
+        assert_eq!((&figures["evict"], &figures["well"]), (&Value::from("in-place"), &Value::from(true)));
+        let counts = &figures["statistics"]["pager"]["counts"];
+        assert!(counts["stored"].as_u64().unwrap() > 0 && figures["resident"]["held"] == true, "{counts}");
+    }
+    fs::remove_dir_all(&folder).unwrap();
 }
 
 #[test]
