@@ -33,4 +33,5 @@ pub fn run(data: &[u8]) {
     );
     let (kept, last) = guardian::images_of(text);
     assert!(kept.iter().all(|range| range.end <= last));
+    let _ = maps::start_of(text);
 }

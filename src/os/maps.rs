@@ -159,7 +159,7 @@ pub fn heap_start() -> usize {
 
 /// The start of the heap in the text of /proc/self/stat: the 47th of its fields, of which the second is the program's
 /// name in parentheses, and may have anything in it.
-fn start_of(stat: &[u8]) -> Option<usize> {
+pub(crate) fn start_of(stat: &[u8]) -> Option<usize> {
     let name_end = stat.iter().rposition(|&byte| byte == b')')?;
     let rest = std::str::from_utf8(&stat[name_end + 1..]).ok()?;
     rest.split_ascii_whitespace().nth(44)?.parse().ok()
