@@ -11,6 +11,7 @@ use super::core::Core;
 use super::counts::add;
 use super::evict::{Filled, Full};
 use super::file_pages::Stuck;
+use super::gate::Inside;
 use super::immovable::{Effort, is_lasting};
 use super::picks::Picks;
 use super::region::{Memory, Region};
@@ -37,7 +38,7 @@ impl Core {
     /// Protects picked pages from writes, but those that are clean, which are. The hand is held, so that no page in
     /// between becomes held meanwhile.
     pub(super) fn protect_picked(&self, region: &Region, picks: &mut Picks<'_>) {
-        let Some(_inside) = self.enter(picks.version) else {
+        let Some(_inside) = self.enter_picked(picks) else {
             picks.unprotected.fill(true);
             return;
         };
@@ -56,10 +57,16 @@ impl Core {
         }
     }
 
+    /// Enters the gate for all that was picked.
+    fn enter_picked(&self, picks: &Picks<'_>) -> Option<Inside<'_>> {
+        let last = picks.count.checked_sub(1)?;
+        self.enter(picks.version, picks.at[0], picks.at[last] + PAGE)
+    }
+
     /// Evicts picked pages that were protected.
     pub(super) fn copy_out(&self, region: &Region, picks: &mut Picks<'_>, effort: &mut Effort) -> Filled {
         // From the first byte that is read to the last page that is dropped.
-        let Some(_inside) = self.enter(picks.version) else { return Filled { busy: true, ..Filled::default() } };
+        let Some(_inside) = self.enter_picked(picks) else { return Filled { busy: true, ..Filled::default() } };
         let mut put = [Put::Not; BLOCK];
         let mut first = 0;
         while first < picks.count {

@@ -12,6 +12,7 @@ use super::place::Place;
 use super::region::{Region, Serials};
 use super::scratch::Scratch;
 use super::staging::Staging;
+use super::users::Users;
 use crate::error::Result;
 use crate::heap;
 use crate::os::own_memory::OwnMemory;
@@ -49,6 +50,9 @@ pub struct Core {
     /// Threads that wait for its lock: who takes it again and again lets them have it in between.
     pub readers: AtomicU32,
     pub gate: Gate,
+    /// Large events whose pages have not all been seen to, and threads that are seeing to some.
+    pub works: AtomicU32,
+    pub working: Users,
     pub bell: Bell,
     /// Tells forked children, who have the descriptors and none of the memory.
     pub guard: ForkGuard,
@@ -137,6 +141,8 @@ impl Core {
             inbox: Inbox::locked()?,
             readers: AtomicU32::new(0),
             gate: Gate::default(),
+            works: AtomicU32::new(0),
+            working: Users::default(),
             bell,
             guard,
             lending: AtomicU64::new(0),
@@ -165,11 +171,11 @@ impl Core {
         })
     }
 
-    /// Keeps events from being read, if the table of extents is still of that version: pages may be moved where it
-    /// says.
+    /// Keeps events from being read, if the table of extents is still of that version and no event has yet to take
+    /// effect on a part of a range: pages of the range may be moved where the table says.
     #[inline]
-    pub fn enter(&self, version: u64) -> Option<Inside<'_>> {
-        self.gate.enter_if(&self.extents, version)
+    pub fn enter(&self, version: u64, start: usize, end: usize) -> Option<Inside<'_>> {
+        self.gate.enter_if(&self.extents, version, (start, end))
     }
 
     /// Pages that are in memory.
@@ -233,7 +239,9 @@ impl Core {
         // Others may take what this thread evicts: that has an end, too.
         for _ in 0..PATIENCE {
             let wanted = self.resident() + pages;
-            if wanted > self.limit() && wanted <= self.ceiling() && !self.may_retry(&effort) {
+            let is_hopeless = wanted > self.limit() && wanted <= self.ceiling() && !self.may_retry(&effort);
+            // Pages of a large event may be charged until they were seen to.
+            if is_hopeless && !self.do_some_work() {
                 return false;
             }
             let evicted = self.evict_some(DIRECT.max(pages), &mut effort);
@@ -247,6 +255,7 @@ impl Core {
                     self.patience.store(PATIENCE, Relaxed);
                     wait = Wait::default();
                 }
+                Evicted::None | Evicted::Full if self.do_some_work() => wait = Wait::default(),
                 Evicted::None | Evicted::Full => return false,
                 // An event that is waiting to be read may be what others wait for.
                 Evicted::Busy => {

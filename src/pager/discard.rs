@@ -31,6 +31,8 @@ impl Core {
         for _ in 0..TRIES {
             match self.try_to_give_back(at) {
                 Ok(()) => return Ok(()),
+                // Its owner is giving it back as well.
+                Err(Errno(errno::EAGAIN)) if self.gate.is_shut(at, at + PAGE) => self.do_all_work(),
                 Err(Errno(errno::EAGAIN)) => {}
                 Err(errno) => return Err(Error::system(errno, &"giving back a page of a region")),
             }
@@ -54,7 +56,7 @@ impl Core {
             return Ok(());
         }
         let mut claim = region.page(page).claim();
-        let Some(_inside) = self.enter(version) else { return Err(Errno(errno::EAGAIN)) };
+        let Some(_inside) = self.enter(version, at, at + PAGE) else { return Err(Errno(errno::EAGAIN)) };
         self.give_back_claimed(&region, page, &mut claim, at)
     }
 

@@ -8,9 +8,11 @@ use super::core::Core;
 use super::counts::add;
 use super::extents::Extent;
 use super::file_pages::Left;
+use super::gate::Closed;
 use super::page::Claim;
 use super::region::Region;
 use super::word::{Copied, Kind, MAX_AGE, State};
+use super::work::{WORKS, Work};
 use crate::error::Result;
 use crate::heap;
 use crate::os::userfault::{Event, Message};
@@ -46,14 +48,16 @@ pub struct Inbox {
     moved: [(usize, usize); MOVED],
     /// Where the next one is noted: in the place of the oldest.
     next_move: usize,
+    /// Large events whose pages have not all been seen to.
+    pub works: [Option<Work>; WORKS],
 }
 
 impl Inbox {
     /// Nothing.
     pub fn locked() -> Result<Lock<Self>> {
         let touches = heap::slice(WAITING, |_| Ok(Waiting { at: 0, write: false }))?;
-        let inbox = Self { touches, first: 0, count: 0, moved: [(0, 0); MOVED], next_move: 0 };
-        Ok(Lock::new(Rank::Inbox, inbox))
+        let (moved, works) = ([(0, 0); MOVED], [None; WORKS]);
+        Ok(Lock::new(Rank::Inbox, Self { touches, first: 0, count: 0, moved, next_move: 0, works }))
     }
 
     fn push(&mut self, touch: Waiting) -> bool {
@@ -123,23 +127,26 @@ impl Core {
     pub fn read_events(&self) {
         let mut inbox = self.lock_events();
         let before = inbox.count;
+        let works = self.works.load(Relaxed);
         let closed = self.gate.close();
-        self.read_into(&mut inbox);
+        self.read_into(&mut inbox, &closed);
         drop(closed);
         let came = inbox.count > before;
+        let left = self.works.load(Relaxed) > works;
         drop(inbox);
         if came {
             // For the threads that serve: there is nothing for them to read any more.
             self.bell.ring();
         }
+        if left { self.see_to_work() } else { _ = self.do_some_work() }
     }
 
     /// The next touch that waits to be served.
     pub fn next_touch(&self) -> Option<Waiting> {
         let mut inbox = self.lock_events();
         if inbox.count == 0 {
-            let _closed = self.gate.close();
-            self.read_into(&mut inbox);
+            let closed = self.gate.close();
+            self.read_into(&mut inbox, &closed);
         }
         let touch = inbox.pop();
         if inbox.count > 0 {
@@ -148,18 +155,23 @@ impl Core {
         touch
     }
 
-    fn read_into(&self, inbox: &mut Inbox) {
+    /// A touch of a page that can't be served for a while waits once more, behind the others. False: there is no room.
+    pub fn wait_again(&self, touch: Waiting) -> bool {
+        self.lock_events().push(touch)
+    }
+
+    fn read_into(&self, inbox: &mut Inbox, closed: &Closed<'_>) {
         let mut messages = [Message::NONE; AT_ONCE];
         loop {
             let count = self.uffd.read(&mut messages).unwrap_or(0);
-            messages[..count].iter().for_each(|message| self.take_effect(message.event(), inbox));
+            messages[..count].iter().for_each(|message| self.take_effect(message.event(), inbox, closed));
             if count < AT_ONCE {
                 return;
             }
         }
     }
 
-    fn take_effect(&self, event: Event, inbox: &mut Inbox) {
+    fn take_effect(&self, event: Event, inbox: &mut Inbox, closed: &Closed<'_>) {
         match event {
             // Whether the page is missing, protected or not mapped is what its state word and the system say when it is
             // served: that may have changed since the touch.
@@ -169,15 +181,17 @@ impl Core {
                 }
                 return;
             }
-            Event::Remove { start, end } => self.extents.within(start, end).for_each(|part| {
-                self.discard_part(&part);
-            }),
+            Event::Remove { start, end } => self.begin_discard(inbox, closed, start, end),
             Event::Unmap { start, end } if inbox.was_moved(start, end) => {}
             Event::Unmap { start, end } => {
-                self.extents.within(start, end).for_each(|part| self.drop_part(&part));
+                self.settle(inbox, (start, end), true);
+                self.extents.within(start, end).for_each(|part| self.begin_drop(inbox, &part));
                 self.extents.cut(start, end);
             }
             Event::Remap { from, to, bytes } => {
+                self.settle(inbox, (from, from + bytes), false);
+                // What was there is unmapped.
+                self.settle(inbox, (to, to + bytes), false);
                 inbox.note_moved(from, from + bytes);
                 self.remap(from, to, bytes);
             }
@@ -206,22 +220,10 @@ impl Core {
     /// The pages of a part read as zero from now on.
     pub fn discard_part(&self, part: &Extent) {
         if let Some(region) = self.places[part.region].enter() {
-            self.each_page(part, |page| {
-                self.discard_page(&region, page, part.start + (page - part.first) as usize * PAGE)
-            });
+            for at in (part.start..part.end).step_by(PAGE) {
+                self.discard_page(&region, part.page_at(at), at);
+            }
         }
-    }
-
-    /// The pages of a part are no more.
-    fn drop_part(&self, part: &Extent) {
-        if let Some(region) = self.places[part.region].enter() {
-            self.each_page(part, |page| self.drop_page(&region, page));
-        }
-    }
-
-    fn each_page(&self, part: &Extent, each: impl FnMut(u64)) {
-        let pages = ((part.end - part.start) / PAGE) as u64;
-        (part.first..part.first + pages).for_each(each);
     }
 
     /// A page that its owner gives back, and that reads as zero from now on.
@@ -230,15 +232,20 @@ impl Core {
             return;
         }
         let mut claim = region.page(page).claim();
-        if matches!(claim.was().kind(), Kind::Resident(1..)) {
-            // The system takes it out of its place a little later, and leaves it in a memory file. It may be released
-            // and evicted before, and must not come back as it was.
-            let _ = self.write_zeros(region, page, at);
-        }
-        self.discard_claimed(region, page, at, &mut claim);
+        self.discard_claimed_page(region, page, at, &mut claim);
     }
 
-    /// The same with a page that this thread has claimed. One that is held stays in its place, as far as the system
+    /// The same with a page that this thread has claimed.
+    pub fn discard_claimed_page(&self, region: &Region, page: u64, at: usize, claim: &mut Claim<'_>) {
+        if matches!(claim.was().kind(), Kind::Resident(1..)) {
+            // The system takes it out of its place a little later, and leaves it in a memory file. It may be released
+            // and evicted before that, and must not come back as it was.
+            let _ = self.write_zeros(region, page, at);
+        }
+        self.discard_claimed(region, page, at, claim);
+    }
+
+    /// The same with a page whose bytes need no care. One that is held stays in its place, as far as the system
     /// lets it, and one that is damaged stays so.
     pub fn discard_claimed(&self, region: &Region, page: u64, at: usize, claim: &mut Claim<'_>) {
         let was = claim.was();

@@ -180,7 +180,7 @@ impl Core {
                 self.staging.note(block.slot(block.filled + pick - first), id);
             });
             // The claims that are left end as they were.
-            let Some(inside) = self.enter(picks.version) else {
+            let Some(inside) = self.enter(picks.version, picks.at[first], picks.at[end - 1] + PAGE) else {
                 filled.busy = true;
                 break;
             };
@@ -326,7 +326,7 @@ impl Core {
     fn put_in_place(&self, id: PageId, claim: &mut Claim<'_>, slot: u32) -> bool {
         let version = self.extents.version();
         let Some(at) = self.extents.address_of(id.region, id.page) else { return false };
-        let Some(_inside) = self.enter(version) else { return false };
+        let Some(_inside) = self.enter(version, at, at + PAGE) else { return false };
         // SAFETY: the claim makes the slot's page this thread's.
         let moved = unsafe { self.uffd.move_pages(at, self.staging.address(slot), PAGE) };
         if moved.stopped.is_none() {

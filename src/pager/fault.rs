@@ -37,6 +37,8 @@ enum Stop {
     Again,
     /// Its owner gave the page back, and the system has not taken it out of its place yet.
     Leaving,
+    /// Its owner gave the page back together with many others, which were not all seen to yet.
+    Shut,
     /// The system refuses.
     Refused(Error),
 }
@@ -88,6 +90,15 @@ impl Core {
                 // That ends by itself, so whoever serves waits for it. What became resident now could be moved away
                 // before the system looks for it, and would come back as it was.
                 Err(Stop::Leaving) => (tries, leaving) = (tries - 1, leaving + 1),
+                // That ends by itself, too, and sooner if this thread helps.
+                Err(Stop::Shut) => {
+                    drop(region);
+                    tries -= 1;
+                    if !self.do_some_work() {
+                        wait.a_moment();
+                    }
+                    continue;
+                }
             }
             drop(region);
             add(&self.counters.retries, 1);
@@ -127,8 +138,9 @@ impl Core {
         if needs_room && !has_room {
             self.uncharge(1);
         }
-        let inside = self.enter(version);
+        let inside = self.enter(version, at, at + PAGE);
         let done = match claim.was().kind() {
+            _ if inside.is_none() && self.gate.is_shut(at, at + PAGE) => Err(Stop::Shut),
             _ if inside.is_none() => Err(Stop::Again),
             Kind::Empty | Kind::Stored if !has_room => Err(Stop::Again),
             Kind::Empty => self.zero_in(region, &mut claim, at, waits && self.moves),
@@ -210,7 +222,7 @@ impl Core {
             region.may_be_huge.store(true, Relaxed);
         }
         if is_new && let Some(next) = at.checked_add(PAGE).filter(|&next| next < extent.end) {
-            self.show_ahead(region, extent.page_at(next), next, extent.end);
+            self.show_ahead(region, extent.page_at(next), next, self.gate.open_until(at, extent.end));
         }
         if want.write && region.protects && !is_new {
             self.uffd.protect(at, PAGE, false).or_else(|errno| self.refused(at, errno.0, PROTECT))?;
@@ -318,7 +330,7 @@ impl Core {
             Err(error) => return Err(Stop::Refused(error)),
         }
         let mut ahead: [Option<Claim<'_>>; LOT] = [const { None }; LOT];
-        let room = ((extent.end - at) / PAGE).min(region.ahead.window(page));
+        let room = ((self.gate.open_until(at, extent.end) - at) / PAGE).min(region.ahead.window(page));
         let count = 1 + load_ahead(region, page + 1, &mut lot, &mut ahead[..room.saturating_sub(1)]);
         let keeps = self.keeps(region, want, count as u64);
         // They do not wait for room: their number is bounded, so that the limit holds nearly.

@@ -161,7 +161,8 @@ impl Core {
             }
             let there = (at as u64 + other * PAGE as u64 - page * PAGE as u64) as usize;
             // Its owner may have moved it away from its neighbour.
-            let is_there = self.extents.find(there).is_some_and(|extent| extent.page_at(there) == other);
+            let is_there = self.extents.find(there).is_some_and(|extent| extent.page_at(there) == other)
+                && !self.gate.is_shut(there, there + PAGE);
             if is_there && let Some(_claim) = region.page(other).try_claim(seen) {
                 let _ = self.show(there);
             }
@@ -182,7 +183,7 @@ impl Core {
         let Some(mut claim) = region.page(page).claim_if(|state| matches!(state.kind(), Kind::Resident(0))) else {
             return;
         };
-        let Some(_inside) = self.enter(version) else { return };
+        let Some(_inside) = self.enter(version, at, at + PAGE) else { return };
         let mut lot = self.scratch.take();
         let (file, offset) = region.in_file(page);
         let read = self.uffd.protect(at, PAGE, true).is_ok() && self.os.read_at(file, lot.page(0), offset) == Ok(PAGE);
@@ -222,6 +223,7 @@ impl Core {
                 }
                 let seen = region.page(page).peek();
                 if matches!(seen.kind(), Kind::Resident(1..))
+                    && !self.gate.is_shut(at, at + PAGE)
                     && let Some(_claim) = region.page(page).try_claim(seen)
                 {
                     let _ = self.show(at);

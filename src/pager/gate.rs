@@ -4,19 +4,29 @@
 //! and take effect nobody puts pages in their places or takes them from there: what was decoded before a discard never
 //! lands after it, no owner is served by a word that does not know of its discard yet, and no page is taken from an
 //! address that is somebody else's by now.
+//!
+//! Where an event has more pages than the gate should be closed for, its range is shut before the gate opens again.
+//! Nobody puts pages of the range in their places, or takes them from there, until the range is reopened.
 
 use super::extents::Extents;
 use super::users::{User, Users};
 use crate::sync::{
-    AtomicU32,
+    AtomicU32, AtomicU64,
     Ordering::{Acquire, Relaxed, Release},
 };
+
+/// Ranges that may be shut at a time.
+const RANGES: usize = if cfg!(loom) { 1 } else { 16 };
 
 /// The gate.
 #[derive(Default)]
 pub struct Gate {
     inside: Users,
     closed: AtomicU32,
+    /// How many ranges are shut. This and the ranges are changed with the lock of events held.
+    shut: AtomicU32,
+    /// Their starts and ends; 0 and 0: none.
+    ranges: [[AtomicU64; 2]; RANGES],
 }
 
 /// While this lives no event is read.
@@ -37,11 +47,40 @@ impl Gate {
         (self.closed.load(Acquire) == 0).then(|| Inside { _user: inside })
     }
 
-    /// Enters, if the gate is open and the table of extents is still of that version: what it said still holds, for as
-    /// long as the caller is inside.
+    /// Enters to move pages of a range, if the gate is open, the table of extents is still of that version, and no part
+    /// of the range is shut. All that stays so while the caller is inside.
     #[inline]
-    pub fn enter_if(&self, extents: &Extents, version: u64) -> Option<Inside<'_>> {
-        self.enter().filter(|_| extents.version() == version)
+    pub fn enter_if(&self, extents: &Extents, version: u64, (start, end): (usize, usize)) -> Option<Inside<'_>> {
+        self.enter().filter(|_| extents.version() == version).filter(|_| !self.is_shut(start, end))
+    }
+
+    /// Whether a part of a range is shut. A range that is open stays so while the caller is inside.
+    #[inline]
+    pub fn is_shut(&self, start: usize, end: usize) -> bool {
+        // Relaxed, here and in what this calls: a thread that is inside sees all that was shut before, by the Acquire
+        // in `enter`. That a range was reopened says nothing of its pages: their words do.
+        self.shut.load(Relaxed) != 0 && self.first_shut(start, end).is_some()
+    }
+
+    /// Where the open part of a range ends whose first page is open. It stays open while the caller is inside.
+    pub fn open_until(&self, start: usize, end: usize) -> usize {
+        if self.shut.load(Relaxed) == 0 { end } else { self.first_shut(start, end).unwrap_or(end) }
+    }
+
+    /// The first address of a range that is shut.
+    #[cold]
+    fn first_shut(&self, start: usize, end: usize) -> Option<usize> {
+        let overlap = |range: &[AtomicU64; 2]| {
+            let [from, to] = [0, 1].map(|side: usize| range[side].load(Relaxed) as usize);
+            (from.max(start) < to.min(end)).then_some(from.max(start))
+        };
+        self.ranges.iter().filter_map(overlap).min()
+    }
+
+    /// Opens a range that was shut. The caller holds the lock of events, and all pages of the range were seen to.
+    pub fn reopen(&self, number: usize) {
+        self.ranges[number].iter().for_each(|side| side.store(0, Relaxed));
+        self.shut.store(self.shut.load(Relaxed) - 1, Relaxed);
     }
 
     /// Closes the gate, and waits until nobody is inside. One thread at a time does: it holds the lock of events.
@@ -50,6 +89,20 @@ impl Gate {
         self.closed.store(1, Relaxed);
         self.inside.wait_for_all();
         Closed(self)
+    }
+}
+
+impl Closed<'_> {
+    /// Shuts a range, which stays shut when the gate opens. Returns its number, for [`Gate::reopen`], or none if as many
+    /// ranges are shut as can be.
+    pub fn shut(&self, start: usize, end: usize) -> Option<usize> {
+        let gate = self.0;
+        let number = gate.ranges.iter().position(|range| range[1].load(Relaxed) == 0)?;
+        // Relaxed: the Release in `drop` makes them known.
+        gate.ranges[number][0].store(start as u64, Relaxed);
+        gate.ranges[number][1].store(end as u64, Relaxed);
+        gate.shut.store(gate.shut.load(Relaxed) + 1, Relaxed);
+        Some(number)
     }
 }
 

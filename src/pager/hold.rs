@@ -35,7 +35,7 @@ impl Core {
         let (start, end) = self.check_range(at, bytes)?;
         for at in (start..end).step_by(PAGE) {
             let held = match self.holds_of(at) {
-                0 if self.held.load(Relaxed) >= self.max_held => Err(TOO_MUCH),
+                0 if self.holds_no_more() => Err(TOO_MUCH),
                 MOST_HOLDS.. => Err(TOO_OFTEN),
                 0 => {
                     self.isolate(at);
@@ -62,6 +62,15 @@ impl Core {
         }
         self.keep_mapped(start, end);
         Ok(())
+    }
+
+    /// Whether as many pages are held as may be. Pages that were unmapped may be counted still.
+    fn holds_no_more(&self) -> bool {
+        let is_full = || self.held.load(Relaxed) >= self.max_held;
+        if is_full() {
+            self.do_all_work();
+        }
+        is_full()
     }
 
     /// How often the page of an address is held.
@@ -91,6 +100,9 @@ impl Core {
     pub fn release(&self, at: usize, bytes: usize) -> Result<()> {
         let (start, end) = whole_pages(at, bytes)?;
         let all = self.covers(start, end);
+        // What the system writes to a page that was discarded while it was held stays: a discard that is under way
+        // must not find the page to be held no more.
+        self.wait_for_discards(start, end);
         self.release_range(start, end);
         if all { Ok(()) } else { Err(NO_REGION) }
     }

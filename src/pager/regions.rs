@@ -159,6 +159,8 @@ impl Core {
         if self.extents.first_of(whole.region).is_some() {
             let _ = self.remove_if(whole.region, Removal::Restore, |there| there.serial == serial);
         } else {
+            self.do_all_work();
+            self.settle_all(&mut self.lock_events());
             drop(self.places[whole.region].clear());
         }
         let _ = self.os.advise(whole.start as *mut u8, whole.end - whole.start, Advice::Fork);
@@ -219,6 +221,8 @@ impl Core {
         }
         // No eviction begins from here on.
         self.read_events();
+        // Each page of the region that was unmapped, and waits to be seen to, would be looked for.
+        self.do_all_work();
         let mut damaged = Ok(());
         if removal == Removal::Restore {
             damaged = self.restore(place, &entered);
@@ -286,8 +290,10 @@ impl Core {
 
     /// Unregisters a region.
     fn let_all_go(&self, place: usize, region: &Region) -> Result<()> {
-        let inbox = self.lock_events();
+        self.do_all_work();
+        let mut inbox = self.lock_events();
         let closed = self.gate.close();
+        self.settle_all(&mut inbox);
         while let Some(part) = self.extents.first_of(place) {
             let Err(error) = self.let_go(&part) else { continue };
             // What was let go before is let go; the next attempt goes on here. Of this part the system may have let go

@@ -14,6 +14,8 @@ use std::time::{Duration, Instant};
 
 /// How long a lent thread sleeps before it looks for itself.
 const SLEEP: Duration = Duration::from_millis(100);
+/// How long it sleeps while other threads see to what a touch waits for.
+const MOMENT: Duration = Duration::from_micros(50);
 /// Pages that are written to the backing file once the pool was full.
 const WRITE_AHEAD: u64 = 256;
 /// Pages that are compressed between two looks at whether the pool is sparse.
@@ -55,11 +57,14 @@ impl Core {
         let _lent = Lent::new(self, duty);
         while self.is_lent(began) {
             let served = duty != Duty::Evict && self.serve_waiting();
+            let worked = self.do_some_work();
             let evicted = evicts && self.evict_ahead();
-            if !served && !evicted {
+            if !served && !worked && !evicted {
                 self.rest(duty, began);
             }
         }
+        // Nobody may be lent for a while, so what is left is not left to others.
+        self.do_all_work();
     }
 
     /// Whether a thread is still lent that was when `lending` was that.
@@ -82,6 +87,12 @@ impl Core {
                 self.bell.silence();
             }
         }
+    }
+
+    /// Whether a thread is lent that serves touches.
+    pub fn has_servers(&self) -> bool {
+        let evict_alone = self.evictors.load(Relaxed).saturating_sub(self.evicting_servers.load(Relaxed));
+        self.lent.load(Relaxed) > evict_alone
     }
 
     /// Gives lent threads back.
@@ -136,9 +147,16 @@ impl Core {
     }
 
     /// Reads events, and serves a touch that waits. Whether there was one.
-    fn serve_waiting(&self) -> bool {
+    pub fn serve_waiting(&self) -> bool {
         let Some(touch) = self.next_touch() else { return false };
         let page = touch.at & !(PAGE - 1);
+        if self.gate.is_shut(page, page + PAGE) && self.wait_again(touch) {
+            // Touches of other pages are served in between.
+            if !self.do_some_work() {
+                os::nap(&self.works, self.works.load(Relaxed), MOMENT);
+            }
+            return true;
+        }
         match self.timed(FEW_TRIES, page, touch.write) {
             Served::Done => {}
             // It was removed meanwhile, or what it takes is refused: who waits touches again, and comes here again.

@@ -27,6 +27,12 @@ impl Users {
         User(self)
     }
 
+    /// Whether nobody is there. Orders nothing.
+    #[cfg(not(loom))]
+    pub fn is_empty(&self) -> bool {
+        self.0.load(crate::sync::Ordering::Relaxed) == 0
+    }
+
     /// Waits until nobody is there who may not have seen what this thread did before. Those who come later make this
     /// wait, too, but they see it.
     pub fn wait_for_all(&self) {

@@ -40,7 +40,7 @@ fn touch(scene: &Scene) {
     let version = scene.extents.version();
     let Some(extent) = scene.extents.find(AT) else { return };
     let mut claim = scene.page.claim();
-    let inside = scene.gate.enter_if(&scene.extents, version);
+    let inside = scene.gate.enter_if(&scene.extents, version, (AT, AT + PAGE));
     if inside.is_some() && claim.was() == State::EMPTY {
         assert_eq!(look(&scene.owner), extent.region, "the address is somebody else's");
         put(&scene.in_place, true);
@@ -57,7 +57,7 @@ fn evict(scene: &Scene) {
         return;
     }
     let Some(mut claim) = scene.page.try_claim(seen) else { return };
-    if let Some(_inside) = scene.gate.enter_if(&scene.extents, version) {
+    if let Some(_inside) = scene.gate.enter_if(&scene.extents, version, (AT, AT + PAGE)) {
         assert_eq!(look(&scene.owner), extent.region, "the address is somebody else's");
         assert!(look(&scene.in_place));
         put(&scene.in_place, false);
@@ -91,6 +91,42 @@ fn move_away(scene: &Scene) {
     put(&scene.owner, 9);
 }
 
+/// A page that is stored.
+fn stored() -> Scene {
+    let scene = empty();
+    scene.page.claim().set(State::stored(0, 0));
+    scene
+}
+
+/// Serves a touch, once: what is stored comes back, or the page reads as zero.
+fn touch_stored(scene: &Scene) {
+    let version = scene.extents.version();
+    let Some(extent) = scene.extents.find(AT) else { return };
+    let mut claim = scene.page.claim();
+    let inside = scene.gate.enter_if(&scene.extents, version, (AT, extent.end));
+    if inside.is_some() {
+        let old = claim.was().kind() == Kind::Stored;
+        assert!(!old || look(&scene.owner) == REGION, "what the owner gave back comes back");
+        put(&scene.in_place, true);
+        claim.set(State::resident(0));
+    }
+}
+
+/// A discard of many pages is read. This page is seen to with the gate open, and the range is shut until then.
+fn discard_later(scene: &Scene) {
+    let closed = scene.gate.close();
+    let number = closed.shut(AT, AT + PAGE).unwrap();
+    // The owner goes on. Nothing that was there may come back.
+    put(&scene.owner, 0);
+    drop(closed);
+    if scene.page.peek() != State::EMPTY {
+        let mut claim = scene.page.claim();
+        put(&scene.in_place, false);
+        claim.set(State::EMPTY);
+    }
+    scene.gate.reopen(number);
+}
+
 /// The word says what is there.
 fn check(scene: &Scene) {
     let resident = matches!(scene.page.peek().kind(), Kind::Resident(_));
@@ -100,6 +136,16 @@ fn check(scene: &Scene) {
 #[test]
 fn touched_while_a_discard_takes_effect() {
     race(Some(3), empty, &[discard, touch], check);
+}
+
+#[test]
+fn touched_while_a_discard_takes_effect_later() {
+    race(Some(3), stored, &[discard_later, touch_stored], check);
+}
+
+#[test]
+fn touched_twice_while_a_discard_takes_effect_later() {
+    race(Some(1), stored, &[discard_later, touch_stored, touch_stored], check);
 }
 
 #[test]

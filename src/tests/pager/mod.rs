@@ -14,6 +14,7 @@ mod guest;
 mod holds;
 mod huge;
 mod immovable;
+mod large_events;
 mod lending;
 mod locked;
 mod look;
