@@ -2065,8 +2065,13 @@ int zspager_descriptor(struct zspager *pager,
 
 /**
  * Adds a region, and stores its number, which is never 0, in *region: `bytes` bytes of memory, in
- * use already or not, at `memory`. What is above the limit then is evicted before this returns.
- * Huge pages are turned off for the range, and forked children do not get it.
+ * use already or not, at `memory`. Huge pages are turned off for the range, and forked children do
+ * not get it.
+ *
+ * Pages of the range that are in memory already are charged as they are found, 2 MiB at a time, and
+ * what is above the limit then is evicted before the next 2 MiB are looked at. So the pager is at
+ * most 2 MiB above its limit meanwhile, and not above it when this returns; unless pages can't
+ * leave, as when the pool is full: those stay in memory above the limit, and go when they can.
  *
  * memory, bytes: whole pages of 4096 bytes, mapped readable and writable. The mapping must not
  *     grow by mremap(): nobody would serve the tail.

@@ -229,8 +229,11 @@ impl Pager {
     }
 
     /// Adds a region: `bytes` bytes of memory at `at`, whole pages, mapped readable and writable, and already filled or
-    /// not. What is above the limit then is evicted before this returns. Huge pages are turned off for the range, and
-    /// forked children do not get it.
+    /// not. Huge pages are turned off for the range, and forked children do not get it.
+    ///
+    /// Pages of the range that are in memory already are charged as they are found, 2 MiB at a time, and what is above
+    /// the limit then is evicted before the next 2 MiB are looked at. Pages that can't leave, as when the pool is full,
+    /// stay in memory above the limit, and go when they can.
     ///
     /// # Errors
     /// [`Error::Invalid`] if the range is not whole pages, is not memory of the kind that the options say, is in a

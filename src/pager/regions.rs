@@ -1,7 +1,7 @@
 //! Adding and removing regions.
 
 use super::check::{NOT_MAPPED, check_memory};
-use super::core::Core;
+use super::core::{Core, Evicted};
 use super::create::NO_READING;
 use super::extents::Extent;
 use super::fault::{Served, Want};
@@ -19,6 +19,9 @@ use crate::units::PAGE;
 use crate::zswap::AreaOptions;
 
 const NOT_PAGES: Error = Error::Invalid(&"a region is whole pages of 4096 bytes, and not none");
+/// Pages of a part of a new region, where the part before it had as many in memory. All of those are above the
+/// limit for a moment, in which others have to make room for them.
+const FEW: usize = 64;
 const UNREADABLE: Error =
     Error::Again(&"a page can't be read from the backing file, or not be marked as damaged: the region stays");
 const REFUSED: Error = Error::Again(&"the system refuses to bring a page back: the region stays");
@@ -106,24 +109,38 @@ impl Core {
     /// Registers the range of a region that is in its place, part by part. The lock of events is held for one part at a
     /// time: others read events, and have touches served, in between. A part is the region's from then on; those that
     /// come later are as if there were no pager until it is their turn.
+    ///
+    /// Pages that are in memory already are charged with their part, whatever the limit says, and as many are evicted
+    /// before the next part comes. Touches of other regions would have to make room for all of them otherwise.
     fn add_parts(&self, whole: Extent) -> Result<()> {
         let region = self.places[whole.region].enter().expect("it was put there");
         let swapped = match &region.memory {
             Memory::Private => Swapped::private(),
             Memory::Shared(file, offset) => Swapped::of_file(file, *offset),
         };
-        for start in (whole.start..whole.end).step_by(AT_ONCE * PAGE) {
-            let part = whole.within(start, whole.end.min(start + AT_ONCE * PAGE)).expect("it is inside");
+        let (mut start, mut pages, mut evicts) = (whole.start, AT_ONCE, true);
+        while let Some(part) = whole.within(start, whole.end.min(start.saturating_add(pages * PAGE))) {
             let locked = self.lock_events();
-            self.add_part(&region, &whole, part, &swapped)?;
+            let present = self.add_part(&region, &whole, part, &swapped)?;
             drop(locked);
+            evicts = evicts && self.make_way(present);
+            pages = if present < FEW as u64 { AT_ONCE } else { FEW };
+            start = part.end;
             self.let_others_read();
         }
         Ok(())
     }
 
-    /// Registers a part of a region; the first one comes first. The caller holds the lock of events.
-    fn add_part(&self, region: &Region, whole: &Extent, part: Extent, swapped: &Swapped) -> Result<()> {
+    /// Evicts what is above the limit, as many pages at most as a part of a new region had in memory: others make room
+    /// for their own. False: none can go, and to try that for the next part would take as long.
+    fn make_way(&self, present: u64) -> bool {
+        let is_above = present > 0 && self.resident() > self.limit();
+        !is_above || matches!(self.evict_to(self.limit(), present), Evicted::Pages(_))
+    }
+
+    /// Registers a part of a region; the first one comes first. How many of its pages are in memory. The caller holds
+    /// the lock of events.
+    fn add_part(&self, region: &Region, whole: &Extent, part: Extent, swapped: &Swapped) -> Result<u64> {
         const REFUSED: Error = Error::Invalid(
             &"the system does not take the range: it has to be private anonymous memory, or a memory file",
         );
@@ -149,7 +166,8 @@ impl Core {
         }
         // Before anybody finds the pages: who gives one back uncharges it.
         self.charge_above(present);
-        self.extents.add(part).inspect_err(undo).inspect_err(|_| self.uncharge(present))
+        self.extents.add(part).inspect_err(undo).inspect_err(|_| self.uncharge(present))?;
+        Ok(present)
     }
 
     /// Takes a region away that could not be added as a whole.

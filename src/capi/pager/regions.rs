@@ -11,8 +11,13 @@ use std::os::fd::AsFd;
 
 export! {
     /// Adds a region, and stores its number, which is never 0, in *region: `bytes` bytes of memory, in
-    /// use already or not, at `memory`. What is above the limit then is evicted before this returns.
-    /// Huge pages are turned off for the range, and forked children do not get it.
+    /// use already or not, at `memory`. Huge pages are turned off for the range, and forked children do
+    /// not get it.
+    ///
+    /// Pages of the range that are in memory already are charged as they are found, 2 MiB at a time, and
+    /// what is above the limit then is evicted before the next 2 MiB are looked at. So the pager is at
+    /// most 2 MiB above its limit meanwhile, and not above it when this returns; unless pages can't
+    /// leave, as when the pool is full: those stay in memory above the limit, and go when they can.
     ///
     /// memory, bytes: whole pages of 4096 bytes, mapped readable and writable: best from mmap(), and
     ///     used for nothing but the region. The mapping must not grow, neither by mremap() nor by

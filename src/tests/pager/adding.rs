@@ -150,3 +150,33 @@ fn range_whose_end_is_in_another_region_is_refused() {
     (0..memory.pages()).for_each(|page| memory.check(page, value(page)));
     consistent(&running);
 }
+
+/// Memory that is full already becomes a region: it is evicted as it comes, and not only when all of it is there. Until
+/// then each touch of other memory would have to make room that nothing else makes.
+#[test]
+fn full_region_is_evicted_as_it_is_added() {
+    const PAGES: usize = 8 * PART;
+    for (mode, evict_in_place, shared) in WAYS {
+        let options = PagerOptions { evict_in_place, ..limited(LIMIT, mode) };
+        let running = Running::new(&options, &[Duty::Serve]);
+        let memory = memory(shared, PAGES);
+        (0..PAGES).for_each(|page| memory.fill(page, value(page)));
+        let (done, core) = (AtomicBool::new(false), &running.pager.0);
+        let most = thread::scope(|scope| {
+            let looking = scope.spawn(|| {
+                let mut most = 0;
+                while !done.load(SeqCst) {
+                    most = most.max(core.resident());
+                    thread::yield_now();
+                }
+                most
+            });
+            running.add(&memory);
+            done.store(true, SeqCst);
+            looking.join().unwrap()
+        });
+        assert!(most <= (LIMIT + PART) as u64, "{most} pages were charged at once, of {LIMIT}");
+        assert!(core.resident() <= LIMIT as u64);
+        consistent(&running);
+    }
+}
