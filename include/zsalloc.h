@@ -2073,8 +2073,15 @@ int zspager_descriptor(struct zspager *pager,
  * most 2 MiB above its limit meanwhile, and not above it when this returns; unless pages can't
  * leave, as when the pool is full: those stay in memory above the limit, and go when they can.
  *
- * memory, bytes: whole pages of 4096 bytes, mapped readable and writable. The mapping must not
- *     grow by mremap(): nobody would serve the tail.
+ * memory, bytes: whole pages of 4096 bytes, mapped readable and writable: best from mmap(), and
+ *     used for nothing but the region. The mapping must not grow, neither by mremap() nor by
+ *     itself (MAP_GROWSDOWN): nobody would serve what it grows by. Memory that the pager needs to
+ *     bring a page back can't be in a region, because whoever brings it back would wait for
+ *     itself. That is what malloc() uses or returned, stacks that are in use, and the memory of
+ *     the pager and its pool. The heap (brk), mappings with MAP_GROWSDOWN, among them the main
+ *     thread's stack, the stack of the calling thread, and most of the pager's own memory are
+ *     refused. malloc()'s other arenas and other threads' stacks can't be told from other
+ *     mappings: with them as a region the process hangs, and only SIGKILL ends it.
  * options: NULL for the defaults: private anonymous memory.
  *
  * While the region is there, do not change a memory file by fallocate() or ftruncate() where it is
@@ -2084,9 +2091,10 @@ int zspager_descriptor(struct zspager *pager,
  * Errors:
  * -EINVAL: a pointer other than options is NULL, an option is wrong, the range is not whole pages
  *     or is in a region already, or it is not of the kind that the options say: not all mapped, not
- *     both readable and writable, or not private and anonymous; with ZSPAGER_REGION_SHARED, not a
- *     shared mapping of that file from that offset, or the file is no memory file of 4096-byte
- *     pages, not open for both, sealed against writes, or too short.
+ *     both readable and writable, or not private and anonymous; it is in the heap, in a mapping
+ *     that grows, or has the caller's stack or memory of the pager; with ZSPAGER_REGION_SHARED,
+ *     not a shared mapping of that file from that offset, or the file is no memory file of
+ *     4096-byte pages, not open for both, sealed against writes, or too short.
  * -ENOSPC: there are as many regions, or parts that munmap() and mremap() made of them, as
  *     zspager_options.max_regions allows.
  * -EBADF: with ZSPAGER_REGION_SHARED, shared_fd is no descriptor.

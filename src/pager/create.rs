@@ -231,9 +231,8 @@ impl Pager {
     /// Adds a region: `bytes` bytes of memory at `at`, whole pages, mapped readable and writable, and already filled or
     /// not. Huge pages are turned off for the range, and forked children do not get it.
     ///
-    /// Pages of the range that are in memory already are charged as they are found, 2 MiB at a time, and what is above
-    /// the limit then is evicted before the next 2 MiB are looked at. Pages that can't leave, as when the pool is full,
-    /// stay in memory above the limit, and go when they can.
+    /// Pages that are in memory already are charged 2 MiB at a time, and what is above the limit then is evicted before
+    /// the next 2 MiB. Pages that can't leave, as when the pool is full, stay above the limit, and go when they can.
     ///
     /// # Errors
     /// [`Error::Invalid`] if the range is not whole pages, is not memory of the kind that the options say, is in a
@@ -241,16 +240,15 @@ impl Pager {
     /// there may be. [`Error::NoMemory`], [`Error::System`]: the system refuses. [`Error::Forked`] in a child.
     ///
     /// # Safety
-    /// From here to the end of the region, all of this process's use of the memory goes through this range. It is not
-    /// unmapped or moved while another thread might map or move something else to its addresses at that very moment,
-    /// for the system tells of both in any order: hold a lock of your own around all calls that map, move or unmap, or
-    /// remove the region first. It does not grow, neither by mremap nor by itself (MAP_GROWSDOWN), for nobody would
-    /// serve what it grows by, nor does it stay mapped where it was (MREMAP_DONTUNMAP). It has nothing that is needed
-    /// to bring a page back: no memory that malloc uses or returned, no stack that is in use, and no memory of the
-    /// pager. Of these the heap (brk), mappings that grow, the caller's stack and most of the pager's memory are
-    /// refused; with the rest, such as the other arenas of malloc, the process may hang. Private memory, which the
-    /// pager takes out of KSM, is not given to it again (MADV_MERGEABLE): a page that the system merges loses the
-    /// protection by which writes are noticed.
+    /// From here to the end of the region, all of this process's use of the memory goes through this range. No other
+    /// thread maps or moves anything to its addresses while it is unmapped or moved, for the system tells of both in
+    /// any order: hold a lock around all calls that map, move or unmap, or remove the region first. The range does not
+    /// grow, by mremap or by itself (MAP_GROWSDOWN), and does not stay mapped where it was (MREMAP_DONTUNMAP). It has
+    /// nothing that is needed to bring a page back: no memory that malloc uses or returned, no stack that is in use,
+    /// and no memory of the pager. The heap (brk), mappings that grow, the caller's stack and most of the pager's
+    /// memory are refused; with the rest, such as malloc's other arenas, the process may hang. Private memory is not
+    /// given to KSM again (MADV_MERGEABLE): a page that the system merges loses the protection by which writes are
+    /// noticed.
     pub unsafe fn add_region(&self, at: *mut u8, bytes: usize, options: &RegionOptions<'_>) -> Result<RegionId> {
         self.check()?;
         let _signals = Blocked::new();

@@ -93,7 +93,7 @@ impl Gate {
 }
 
 impl Closed<'_> {
-    /// Shuts a range, which stays shut when the gate opens. Returns its number, for [`Gate::reopen`], or none if as many
+    /// Shuts a range, which stays shut when the gate opens. Returns its number for [`Gate::reopen`], or none if as many
     /// ranges are shut as can be.
     pub fn shut(&self, start: usize, end: usize) -> Option<usize> {
         let gate = self.0;

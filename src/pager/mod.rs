@@ -32,7 +32,7 @@
 //! | `immovable` | pages that could not leave, and when they are tried again |
 //! | `copies` | copies that zswap has of pages that are in memory |
 //! | `events`, `gate` | what owners do with their memory; nobody moves pages meanwhile |
-//! | `work` | the pages of large events, which are seen to in parts |
+//! | `work`, `large_events` | the pages of large events, which are seen to in parts |
 //! | `run`, `registry`, `removed` | lent threads; the handler of SIGBUS, and touches that come too late for it |
 //! | `core`, `counts`, `clock` | the parts, the account of resident pages, statistics, the time |
 //! | `scratch`, `lots` | pages to decode to; which thread has which |
@@ -84,6 +84,8 @@ pub(crate) mod guest;
 pub(crate) mod hold;
 #[cfg(not(loom))]
 mod immovable;
+#[cfg(not(loom))]
+mod large_events;
 #[cfg(not(loom))]
 mod options;
 #[cfg(not(loom))]

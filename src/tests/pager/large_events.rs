@@ -104,8 +104,8 @@ fn calls_on_a_range_that_waits_to_be_discarded_wait_for_it() {
     stored.iter().for_each(|&page| memory.check(page, 0));
 }
 
-/// Two threads give ranges back while another one touches other pages. (The system tells of no discard of private memory
-/// that is evicted in place.)
+/// Two threads give ranges back while another one touches other pages. The system tells of no discard of private memory
+/// that is evicted in place.
 #[test]
 fn large_ranges_read_as_zero_once_they_were_given_back() {
     for way in WAYS.into_iter().filter(|&(_, evict_in_place, shared)| shared || !evict_in_place) {
