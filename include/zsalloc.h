@@ -2099,7 +2099,8 @@ int zspager_descriptor(struct zspager *pager,
  *     zspager_options.max_regions allows.
  * -EBADF: with ZSPAGER_REGION_SHARED, shared_fd is no descriptor.
  * -EBUSY: a part of the range is under another userfaultfd, such as another pager's.
- * -ENOMEM: there is no memory for the region's tables.
+ * -ENOMEM: there is no memory for the region's tables, or the process has as many mappings as
+ *     vm.max_map_count allows.
  * -EPERM: this process is a forked child.
  * Others come from the system.
  *

@@ -7,6 +7,18 @@ use std::fmt;
 /// address is returned in registers.
 pub type Sentence = &'static &'static str;
 
+/// A sentence that says what the system did not give, and then what to do about it.
+macro_rules! not_given {
+    ($what:literal) => {
+        &concat!(
+            $what,
+            ": free memory, or raise RLIMIT_AS, RLIMIT_DATA or vm.max_map_count, or RLIMIT_MEMLOCK if the process \
+             locks what it maps (mlockall)"
+        )
+    };
+}
+pub(crate) use not_given;
+
 /// Why a call failed. Each variant is one errno; the text says what to do about it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
@@ -63,6 +75,15 @@ impl Error {
         }
     }
 
+    /// The error that a refusal of advice about memory (madvise) means: `EAGAIN` is the system's want of memory, and
+    /// `ENOMEM` says that memory is not mapped.
+    pub(crate) const fn advice(error: Errno, step: Sentence) -> Self {
+        match error.0 {
+            errno::EAGAIN => Self::NoMemory(not_given!("the system does not take advice about memory")),
+            _ => Self::system(error, step),
+        }
+    }
+
     /// The sentence, without the number.
     pub const fn text(self) -> &'static str {
         match self {
@@ -81,7 +102,11 @@ impl Error {
 
 impl fmt::Display for Error {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(out, "{} (errno {})", self.text(), self.errno())
+        let advice = match self.errno() {
+            errno::EMFILE => ": close descriptors, or raise RLIMIT_NOFILE",
+            _ => "",
+        };
+        write!(out, "{}{advice} (errno {})", self.text(), self.errno())
     }
 }
 

@@ -341,7 +341,9 @@ impl Os {
         let errno = |error: std::io::Error| Errno(error.raw_os_error().unwrap_or(libc::EIO));
         let mut page = memmap2::MmapMut::map_anon(crate::units::PAGE).map_err(errno)?;
         // SAFETY: a page of its own; in this process the advice changes nothing.
-        checked(unsafe { libc::madvise(page.as_mut_ptr().cast(), crate::units::PAGE, libc::MADV_WIPEONFORK) })?;
+        let wiped = unsafe { libc::madvise(page.as_mut_ptr().cast(), crate::units::PAGE, libc::MADV_WIPEONFORK) };
+        // EAGAIN: the mapping, which may be a part of another, would have to be cut from it, and there is no memory.
+        checked(wiped).map_err(|errno| Errno(if errno.0 == libc::EAGAIN { libc::ENOMEM } else { errno.0 }))?;
         page[0] = 1;
         Ok(ForkGuard(page))
     }

@@ -8,7 +8,9 @@ use common::{Library, Mode, compile, mode, repository, run, scratch};
 /// Compiles `c-tests/NAME.c`, linked as `flags` say, and runs it.
 fn test_with(name: &str, standard: &str, flags: impl Fn(&Library) -> Vec<&str>, arguments: &[&str]) {
     let library = Library::find();
-    let folder = scratch(&format!("c-{name}-{standard}"));
+    // Several tests may run the same program.
+    let thread = format!("{:?}", std::thread::current().id()).replace(['(', ')'], "");
+    let folder = scratch(&format!("c-{name}-{standard}-{thread}"));
     let extension = if standard.starts_with("c++") { "cc" } else { "c" };
     let (source, program) = (repository().join("c-tests").join(name).with_extension(extension), folder.join(name));
     compile(&[&source], &program, standard, &flags(&library));
@@ -281,6 +283,109 @@ fn no_memory() {
     }
     let define = cfg!(feature = "uffd").then_some("-DWITH_PAGER");
     test_with("no_memory", "gnu11", |library| library.shared_flags().into_iter().chain(define).collect(), &[]);
+}
+
+/// In plain builds alone: sanitizers and valgrind have functions of their own in the place of the test's.
+fn test_refusals(name: &str, scenes: &[&str]) {
+    if mode() != Mode::Plain {
+        return common::skip::skip("refused_calls", "others than the test have functions in the place of libc's");
+    }
+    for scene in scenes {
+        test_with(name, "gnu11", |library| library.shared_flags().into_iter().chain(["-ldl"]).collect(), &[scene]);
+    }
+}
+
+#[test]
+fn refused_calls_of_pools() {
+    test_refusals("refused_calls", &["pool"]);
+}
+
+#[test]
+fn refused_calls_of_zswaps() {
+    test_refusals("refused_calls", &["zswap"]);
+}
+
+#[cfg(feature = "uffd")]
+#[test]
+fn refused_calls_of_pagers() {
+    test_refusals("refused_calls_pager", &["pager", "pager in place", "pager of a memory file", "other calls"]);
+}
+
+#[cfg(feature = "uffd")]
+#[test]
+fn refused_calls_of_pagers_with_threads() {
+    let scenes = ["pager with threads", "pager with threads, in place", "pager with threads, of a memory file"];
+    test_refusals("refused_calls_pager", &scenes);
+}
+
+/// A real shortage, in a process of its own, which ends with 77 where the system does not let it be made.
+fn test_shortage(what: &str) {
+    let unchecked = "the limits would hold for what a sanitizer or valgrind maps as well";
+    if mode() != Mode::Plain {
+        return common::skip::skip("shortages", unchecked);
+    }
+    let library = Library::find();
+    let folder = scratch(&format!("c-shortages-{}", what.replace(' ', "-")));
+    let (source, program) = (repository().join("c-tests/shortages.c"), folder.join("shortages"));
+    let define = cfg!(feature = "uffd").then_some("-DWITH_PAGER");
+    compile(&[&source], &program, "gnu11", &library.shared_flags().into_iter().chain(define).collect::<Vec<_>>());
+    let output = std::process::Command::new(&program).arg(what).env("LD_LIBRARY_PATH", library.runtime()).output();
+    let output = output.unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    std::fs::remove_dir_all(folder).unwrap();
+    match output.status.code() {
+        Some(77) => common::skip::skip("shortages", said.trim().trim_start_matches("SKIPPED ")),
+        _ => assert!(output.status.success(), "shortage of {what}: {}\n{said}", output.status),
+    }
+}
+
+#[test]
+fn shortages() {
+    ["addresses", "data", "locked memory", "descriptors", "mappings", "room"].into_iter().for_each(test_shortage);
+    if cfg!(feature = "uffd") {
+        ["room for a region", "memory of a control group"].into_iter().for_each(test_shortage);
+    }
+}
+
+#[test]
+#[ignore = "it sets vm.overcommit_memory, which is the whole machine's, for a moment"]
+fn strict_overcommit() {
+    test_shortage("overcommit");
+}
+
+/// What the library imports and no test refuses. A name that ends with `_` stands for all that begin so.
+const NOT_REFUSED: [&str; 6] = [
+    // They make no system calls.
+    "_ITM_ _Unwind_ ZSTD_trace_ __cxa_ __errno_location __gmon_start__ __tls_get_addr __xpg_strerror_r abort",
+    "bcmp memcmp memcpy memmove memset strlen dl_iterate_phdr dladdr dlinfo getauxval getenv sched_getcpu sysconf \
+     pthread_ sigaddset sigdelset sigfillset",
+    // They can't fail.
+    "clock_gettime getpid gettid raise",
+    // Other tests refuse them: no_memory and zspager_unload.
+    "calloc dlopen free malloc posix_memalign realloc",
+    // The standard library prints with them when it panics.
+    "getcwd readlink realpath stat64 statx writev",
+    // Only Rust programs reach them.
+    "clone getrandom kill nanosleep recv sched_yield sendmsg socketpair waitpid",
+];
+
+#[test]
+fn all_that_the_library_imports_is_refused_or_known() {
+    if mode() != Mode::Plain {
+        return;
+    }
+    let library = Library::find();
+    let arguments = ["-D", "--undefined-only"].map(std::ffi::OsStr::new);
+    let imported = common::output("nm", &[&arguments[..], &[library.shared().as_os_str()]].concat());
+    let refused = std::fs::read_to_string(repository().join("c-tests/refuse.h")).unwrap();
+    let names = imported.lines().filter_map(|line| line.split_whitespace().last()?.split('@').next());
+    let stands_for = |known: &str, name: &str| name == known || known.ends_with('_') && name.starts_with(known);
+    let is_known = |name: &&str| {
+        [" ", "*"].iter().any(|before| refused.contains(&format!("{before}{name}(")))
+            || NOT_REFUSED.iter().flat_map(|names| names.split(' ')).any(|known| stands_for(known, name))
+    };
+    let unknown: Vec<_> = names.filter(|name| !is_known(name)).collect();
+    assert!(unknown.is_empty(), "add these to c-tests/refuse.h, or to NOT_REFUSED: {unknown:?}");
 }
 
 /// What `c-tests/jail.c` does in jails: every kind of pool, and every mode of the pager.

@@ -36,7 +36,7 @@ fn sentence(number: u32) -> &'static CStr {
         errno::EIO => {
             c"a stored page is damaged, its file can't be read, or zsalloc failed inside and wrote why to stderr"
         }
-        errno::EMFILE => c"the process has too many open files",
+        errno::EMFILE => c"the process has too many open files: close some, or raise RLIMIT_NOFILE",
         errno::ENFILE => c"the system has too many open files",
         errno::ENOSYS => c"the system does not have, or this process may not use, a system call that is needed",
         _ => c"an error number of the system: see errno(3)",

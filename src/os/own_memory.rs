@@ -51,11 +51,43 @@ impl OwnMemory {
     }
 
     /// Reads a page to see whether that works here.
+    ///
+    /// `EPERM`: a jail forbids it. Other error numbers are the system's, such as `ENOMEM`.
     pub fn check(&self) -> Result<()> {
-        let (page, mut copy) = ([0u8; PAGE], [0u8; PAGE]);
-        // SAFETY: both are pages of this thread's stack.
-        let read = unsafe { self.read_pages(&[Span::new(page.as_ptr().cast_mut(), PAGE)], copy.as_mut_ptr()) };
-        if read == 1 { Ok(()) } else { Err(Errno(errno::EPERM)) }
+        /// mincore takes whole pages.
+        #[repr(align(4096))]
+        struct Page([u8; PAGE]);
+        let (page, mut copy) = (Page([0; PAGE]), Page([0; PAGE]));
+        let span = [Span::new(page.0.as_ptr().cast_mut(), PAGE)];
+        let mut seen = [0];
+        let asked = match self.through {
+            Through::Asking => self.os.in_memory(page.0.as_ptr() as usize, &mut seen),
+            Through::Call(_) | Through::File(_) => Ok(()),
+        };
+        let read = asked.and_then(|()| match &self.through {
+            Through::File(file) => self.read_one(file, &page.0, &mut copy.0),
+            // SAFETY: both are pages of this thread's stack.
+            Through::Call(_) | Through::Asking => unsafe { self.os.read_memory(&span, copy.0.as_mut_ptr()) },
+        });
+        let read = match (read, &self.through) {
+            (Err(refused), Through::Call(Some(file))) if Self::is_forbidden(refused) => {
+                self.read_one(file, &page.0, &mut copy.0)
+            }
+            (read, _) => read,
+        };
+        match read {
+            Ok(PAGE) => Ok(()),
+            Ok(_) => Err(Errno(errno::EAGAIN)),
+            Err(refused) if Self::is_forbidden(refused) => Err(Errno(errno::EPERM)),
+            Err(refused) => Err(refused),
+        }
+    }
+
+    /// Reads a page by the file. How many bytes.
+    fn read_one(&self, file: &File, page: &[u8; PAGE], copy: &mut [u8; PAGE]) -> Result<usize> {
+        self.os.may(Call::Read)?;
+        let read = file.read_at(copy, page.as_ptr() as u64);
+        read.map_err(|error| Errno(error.raw_os_error().unwrap_or(errno::EIO)))
     }
 
     /// Whether a system call was refused whatever it was asked for.

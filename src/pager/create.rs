@@ -4,10 +4,11 @@ use super::core::{Core, Evicted};
 use super::counts::PagerStats;
 use super::options::{Duty, FaultMode, PagerOptions, RegionOptions, Removal};
 use super::region::{MAX_REGIONS, RegionId};
+use super::regions::no_reading;
 use super::registry;
 use super::scratch::Scratch;
 use super::staging::Staging;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, Sentence, not_given};
 use crate::heap::Counted;
 use crate::json;
 use crate::os::kernel;
@@ -100,11 +101,11 @@ impl Pager {
         let zswap = Zswap::with_os(os.clone(), name, &zswap_options(options))?;
         let scratch = Scratch::new(&os)?;
         let bell = Bell::new(&os).map_err(|errno| Error::system(errno, &"eventfd"))?;
-        let guard = os.fork_guard().map_err(|errno| Error::system(errno, &"the page that tells forked children"))?;
+        let guard = os.fork_guard().map_err(|errno| Error::system(errno, NO_GUARD))?;
         let own = OwnMemory::new(&os, options.fault_mode == FaultMode::Threads);
         let own = own.map_err(|errno| Error::system(errno, &"opening /proc/self/mem"))?;
         if !moves {
-            own.check().map_err(|errno| Error::system(errno, &NO_READING))?;
+            own.check().map_err(no_reading)?;
         }
         let numbers = (limit, staged_percent, max_held, or(options.max_regions as u64, 1024) as usize);
         let mode = (options.fault_mode, moves);
@@ -489,9 +490,7 @@ fn open(os: &Os, options: &PagerOptions) -> Result<(Userfault, bool)> {
     Ok((uffd, moves))
 }
 
-/// Also for regions of memory files, whose pages are never moved.
-pub(super) const NO_READING: &str = "pages are evicted in place by reading them, and a jail forbids that: allow \
-                                     process_vm_readv or opening /proc/self/mem, or let pages be moved";
+const NO_GUARD: Sentence = not_given!("the system gives no page that tells forked children");
 const NO_RIGHT: &str = "no right to userfaultfd: a sandbox may forbid the call; and for lent threads to serve touches \
                         takes CAP_SYS_PTRACE, vm.unprivileged_userfaultfd=1 or access to /dev/userfaultfd";
 

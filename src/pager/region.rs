@@ -1,6 +1,6 @@
 //! A region: memory of the program's that is under the pager, the state words of its pages, and their area of zswap.
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, not_given};
 use crate::os::userfault::Faulting;
 use crate::os::{self, Mapping, Os};
 use crate::sync::{AtomicU64, Ordering::Relaxed};
@@ -116,7 +116,8 @@ unsafe impl Send for Region {}
 impl Region {
     /// A region of so many pages, none of which has anything.
     pub fn new(os: &Os, area: Area, memory: Memory, protects: bool) -> Result<Self> {
-        const NO_ADDRESSES: Error = Error::NoMemory(&"the system gives no addresses for the region: 4 bytes a page");
+        const NO_ADDRESSES: Error =
+            Error::NoMemory(not_given!("the system gives no addresses for the region, 4 bytes a page"));
         let pages = area.pages();
         let bytes = pages_of(pages as usize * size_of::<Page>()) * PAGE;
         let words = os.reserve(bytes, PAGE).map_err(|_| NO_ADDRESSES)?;

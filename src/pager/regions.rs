@@ -2,14 +2,13 @@
 
 use super::check::{NOT_MAPPED, check_memory};
 use super::core::{Core, Evicted};
-use super::create::NO_READING;
 use super::extents::Extent;
 use super::fault::{Served, Want};
 use super::options::{RegionOptions, Removal};
 use super::region::{Memory, Region, RegionId};
 use super::removed;
 use super::word::{Copied, Kind, State};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, not_given};
 use crate::heap;
 use crate::os::swapped::{AT_ONCE, Swapped};
 use crate::os::userfault::feature;
@@ -26,6 +25,16 @@ const UNREADABLE: Error =
     Error::Again(&"a page can't be read from the backing file, or not be marked as damaged: the region stays");
 const REFUSED: Error = Error::Again(&"the system refuses to bring a page back: the region stays");
 
+/// Why pages can't be evicted in place, as those of memory files always are.
+pub(super) fn no_reading(refused: Errno) -> Error {
+    match refused.0 {
+        errno::EPERM => Error::System { errno: refused.0, step: &NO_READING },
+        _ => Error::system(refused, &"reading memory by process_vm_readv, to evict pages in place"),
+    }
+}
+
+const NO_READING: &str = "pages are evicted in place by reading them, and a jail forbids that: allow \
+                          process_vm_readv or opening /proc/self/mem, or let pages be moved";
 impl Core {
     /// Puts a range under the pager.
     pub fn add_region(&self, at: usize, bytes: usize, options: &RegionOptions<'_>) -> Result<RegionId> {
@@ -35,7 +44,7 @@ impl Core {
         let memory = self.memory(options)?;
         check_memory(at, bytes, &memory)?;
         if options.shared.is_some() {
-            self.own.check().map_err(|errno| Error::system(errno, &NO_READING))?;
+            self.own.check().map_err(no_reading)?;
         }
         let area = AreaOptions {
             max_bytes: options.max_stored_bytes,
@@ -102,7 +111,7 @@ impl Core {
         // A child that read zeros for what is not in memory would be wrong; one that has not the range fails.
         self.os.advise(at, bytes, Advice::DontFork).map_err(|errno| match errno.0 {
             errno::ENOMEM => NOT_MAPPED,
-            _ => Error::system(errno, &"madvise(MADV_DONTFORK) of a region"),
+            _ => Error::advice(errno, &"madvise(MADV_DONTFORK) of a region"),
         })
     }
 
@@ -144,11 +153,14 @@ impl Core {
         const REFUSED: Error = Error::Invalid(
             &"the system does not take the range: it has to be private anonymous memory, or a memory file",
         );
+        const NO_REGISTER: Error =
+            Error::NoMemory(not_given!("the system does not register the region with userfaultfd"));
         let bytes = part.end - part.start;
         self.check_free(part.start, part.end)?;
         self.uffd.register(part.start, bytes, region.faulting()).map_err(|errno| match errno.0 {
             errno::EINVAL | errno::EPERM => REFUSED,
             errno::EBUSY => Error::Busy(&"a part of the range is under another userfaultfd"),
+            errno::ENOMEM => NO_REGISTER,
             _ => Error::system(errno, &"UFFDIO_REGISTER of a region"),
         })?;
         let undo = |_: &Error| {

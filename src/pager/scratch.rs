@@ -1,7 +1,7 @@
 //! Pages that are decoded to before they are put in place: one for each thread that does so at this moment.
 
 use super::lots::{LOTS, Lots, Taken};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, not_given};
 use crate::os::{self, Advice, Mapping, Os};
 use crate::units::PAGE;
 
@@ -28,7 +28,7 @@ pub struct Lot<'a> {
 impl Scratch {
     /// Takes memory as it is used.
     pub fn new(os: &Os) -> Result<Self> {
-        const NO_MEMORY: Error = Error::NoMemory(&"the system gives no memory to decode pages in");
+        const NO_MEMORY: Error = Error::NoMemory(not_given!("the system gives no memory to decode pages in"));
         let bytes = LOTS * LOT * PAGE;
         let mapping = os.reserve(bytes, PAGE).map_err(|_| NO_MEMORY)?;
         os.commit(mapping.base().as_ptr(), bytes).map_err(|_| NO_MEMORY)?;

@@ -7,10 +7,10 @@
 
 use super::region::MAX_REGIONS;
 use super::word::MAX_PAYLOAD;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, not_given};
 use crate::heap;
 use crate::os::userfault::{Faulting, Userfault};
-use crate::os::{Advice, Errno, Kind, Mapping, Os};
+use crate::os::{Advice, Errno, Kind, Mapping, Os, errno};
 use crate::sync::{
     AtomicU32, AtomicU64, Lock,
     Ordering::{Acquire, Relaxed, Release},
@@ -111,9 +111,11 @@ unsafe impl Send for Staging {}
 impl Staging {
     /// A range with room for `pages` pages and the holes between them.
     pub fn new(os: &Os, uffd: Userfault, pages: usize) -> Result<Self> {
-        const NO_ADDRESSES: Error = Error::NoMemory(&"the system gives no addresses for the staging range");
-        const NO_TABLE: Error = Error::NoMemory(&"the system gives no addresses for the staging range's table");
-        const NO_REGISTER: Error = Error::Invalid(&"the system refuses the staging range to userfaultfd");
+        const NO_ADDRESSES: Error = Error::NoMemory(not_given!("the system gives no addresses for the staging range"));
+        const NO_TABLE: Error =
+            Error::NoMemory(not_given!("the system gives no addresses for the staging range's table"));
+        const NO_REGISTER: Error =
+            Error::NoMemory(not_given!("the system does not register the staging range with userfaultfd"));
         // A state word has room for so many slots.
         let blocks = (pages.div_ceil(BLOCK) * 2 + 64).min((MAX_PAYLOAD as usize + 1) / BLOCK);
         let bytes = blocks * BLOCK * PAGE;
@@ -133,8 +135,12 @@ impl Staging {
         // Only single pages are moved here. Children get no pages that would be shared with them, for such can't move.
         let advised =
             [Advice::NotHuge, Advice::DontFork, Advice::DontDump].map(|advice| os.advise(base, bytes, advice));
-        advised[1].map_err(|errno| Error::system(errno, &"madvise(MADV_DONTFORK) of the staging range"))?;
-        uffd.register(base as usize, bytes, Faulting::default()).map_err(|_| NO_REGISTER)?;
+        advised[1].map_err(|errno| Error::advice(errno, &"madvise(MADV_DONTFORK) of the staging range"))?;
+        let registered = uffd.register(base as usize, bytes, Faulting::default());
+        registered.map_err(|errno| match errno.0 {
+            errno::ENOMEM => NO_REGISTER,
+            _ => Error::system(errno, &"UFFDIO_REGISTER of the staging range"),
+        })?;
         let lists = Lists {
             free: heap::with_capacity(blocks)?,
             fresh: 0,

@@ -2,7 +2,7 @@
 
 use super::Pool;
 use super::options::PoolOptions;
-use crate::error::{Error, Result, Sentence};
+use crate::error::{Error, Result, Sentence, not_given};
 use crate::os::Os;
 use crate::region::Region;
 
@@ -17,7 +17,7 @@ impl Pool {
     }
 
     pub(crate) fn with_os(os: Os, name: &str, options: &PoolOptions) -> Result<Self> {
-        const NO_GUARD: Sentence = &"the system gave no page that tells a forked child";
+        const NO_GUARD: Sentence = not_given!("the system gave no page that tells a forked child");
         let mut refused = Error::NoMemory(&"no capacity was tried");
         let plans = options.plans(name)?;
         // Before any of it is written.

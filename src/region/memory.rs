@@ -6,7 +6,7 @@ use super::fifo::Fifo;
 use super::handles::Handles;
 use super::layout::Layout;
 use super::records::Group;
-use crate::error::{Error, Result, Sentence};
+use crate::error::{Error, Result, Sentence, not_given};
 use crate::os::{Advice, Errno, Kind, Mapping, Os};
 use crate::sync::{AtomicU32, AtomicU64, Leftovers, Lock, Locked, Ordering, Rank};
 use crate::units::{CHUNK, HandleIndex, PAGE, Place, ZspageId};
@@ -68,12 +68,12 @@ unsafe impl Send for Region {}
 // SAFETY: as above.
 unsafe impl Sync for Region {}
 
-const NO_ADDRESSES: Sentence = &"the system did not reserve addresses for the pool: give a smaller max_bytes, or raise \
-                                 RLIMIT_AS, or RLIMIT_MEMLOCK if the process locks what it maps (mlockall)";
+const NO_ADDRESSES: Sentence =
+    not_given!("the system did not reserve addresses for the pool; a smaller max_bytes takes fewer");
 const NO_FILE: Sentence = &"the system did not create a memory file for the pool";
 const NO_HUGE: Sentence = &"the system has no huge-page files: it was built without hugetlbfs, or refuses them";
 const NO_SEAL: Sentence = &"the system did not seal the size of the pool's memory file";
-const NO_TABLES: Sentence = &"the system did not commit the pool's tables: it has no memory, or overcommits none";
+const NO_TABLES: Sentence = not_given!("the system did not commit the pool's tables");
 const NO_ADVICE: Sentence = &"the system refused advice about the pool's memory";
 
 impl Drop for Region {
@@ -151,7 +151,7 @@ impl Region {
 
     /// Gives the advice, commits the first tables, and writes the super page.
     fn prepare(&self) -> Result<()> {
-        let refused = |errno| Error::system(errno, NO_ADVICE);
+        let refused = |errno| Error::advice(errno, NO_ADVICE);
         let (base, arena_bytes) = (self.tables.base().as_ptr(), self.layout.arena_pages * PAGE);
         let lent = matches!(self.kind, Kind::Lent | Kind::LentReleasable);
         if !self.policy.advise && !lent && self.huge_arena.is_none() {

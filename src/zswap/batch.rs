@@ -9,7 +9,7 @@ use super::area::{Area, AreaState, Call};
 use super::limit::Reservation;
 use super::store::{Charge, REFUSED_BY, Ready, count_refused, still};
 use super::word::{Kind, PageWord};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, not_given};
 use crate::heap;
 use crate::os::{Mapping, Os};
 use crate::sync::{AtomicU64, Lock, Locked, Ordering::Relaxed, Rank};
@@ -28,7 +28,7 @@ unsafe impl Send for Lane {}
 
 impl Lane {
     fn new(os: &Os) -> Result<Self> {
-        const NO_LANE: Error = Error::NoMemory(&"the system gives no addresses for the lanes of batches");
+        const NO_LANE: Error = Error::NoMemory(not_given!("the system gives no addresses for the lanes of batches"));
         let bytes = MAX_BATCH * size_of::<PageWord>();
         let mapping = os.reserve(bytes, PAGE).map_err(|_| NO_LANE)?;
         os.commit(mapping.base().as_ptr(), bytes).map_err(|_| NO_LANE)?;

@@ -1,7 +1,7 @@
 //! What pages are compressed with, and the contexts that it takes.
 
 use super::entry::HEADER;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, not_given};
 use crate::heap;
 use crate::sync::{AtomicU32, Lock, Locked, Ordering::Relaxed, Rank};
 use crate::units::PAGE;
@@ -72,7 +72,7 @@ pub struct Context {
 /// What it takes to decode Zstandard: nothing, before any page was compressed with it.
 type Decoder = Option<DCtx<'static>>;
 
-const NO_CONTEXT: Error = Error::NoMemory(&"there is no memory for a Zstandard context");
+const NO_CONTEXT: Error = Error::NoMemory(not_given!("malloc has no memory for a Zstandard context"));
 const NOT_DECODED: Error = Error::Io(&"an entry whose check is right could not be decoded: this is a bug");
 
 impl Context {

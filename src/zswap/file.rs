@@ -12,7 +12,7 @@ use super::page::read_before_word;
 use super::places::Places;
 use super::word::{FileSlot, Kind, MAX_SLOTS, PageWord};
 use super::writeback::{Claimed, Refusal, Sweep};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, not_given};
 use crate::heap;
 use crate::os::{Advice, Errno, FileId, Mapping, Os, current_cpu, errno};
 use crate::sync::{
@@ -79,15 +79,20 @@ impl BackingFile {
             &"the backing file has to be open for reading and writing (O_RDWR), and not for appending (O_APPEND)",
         );
         const NO_KIND: Error = Error::Invalid(&"the backing file has to be a regular file or a block device");
-        const NO_MEMORY: Error = Error::NoMemory(&"there is no memory for the table of the backing file's pages");
+        const NO_MEMORY: Error =
+            Error::NoMemory(not_given!("there is no memory for the table of the backing file's pages"));
         if !(PAGE as u64..=MAX_SLOTS * PAGE as u64).contains(&bytes) {
             return Err(SIZE);
         }
         let slots = (bytes / PAGE as u64) as usize;
-        if !os.keeps_what_is_written(fd).map_err(|_| NO_FILE)? {
+        let kept = os.keeps_what_is_written(fd);
+        if !kept.map_err(|errno| Error::system(errno, &"asking how the backing file was opened"))? {
             return Err(NO_FILE);
         }
-        let id = os.file_id(fd).ok().filter(FileId::has_places).ok_or(NO_KIND)?;
+        let id = os.file_id(fd).map_err(|errno| Error::system(errno, &"fstat of the backing file"))?;
+        if !id.has_places() {
+            return Err(NO_KIND);
+        }
         let fd = os.duplicate(fd).map_err(|errno| Error::system(errno, &"duplicating the backing file"))?;
         let places = Places::new(slots);
         let bytes = Self::readers_at(&places, slots) + READERS * PAGE;

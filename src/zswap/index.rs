@@ -6,7 +6,7 @@
 
 use super::page::{Page, freeze, thaw};
 use super::word::PageWord;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, not_given};
 use crate::os::{self, Kind, Mapping, Os};
 use crate::sync::{
     AtomicU64,
@@ -52,10 +52,8 @@ unsafe impl Sync for Index {}
 impl Index {
     /// An index of so many pages, all empty.
     pub fn new(os: Os, pages: u64) -> Result<Self> {
-        const NO_ADDRESSES: Error = Error::NoMemory(
-            &"the system gives no addresses for the area, 8 bytes a page: raise RLIMIT_AS, or RLIMIT_MEMLOCK if the \
-              process locks what it maps (mlockall)",
-        );
+        const NO_ADDRESSES: Error =
+            Error::NoMemory(not_given!("the system gives no addresses for the area, 8 bytes a page"));
         let bit_words = Self::bit_words(pages);
         let bytes = Self::array_at(bit_words) + pages_of(pages as usize * size_of::<u64>()) * PAGE;
         let mapping = os.reserve(bytes, PAGE).map_err(|_| NO_ADDRESSES)?;

@@ -40,11 +40,13 @@ impl GuestFile {
         )]);
         for (file, kind, least, length) in files {
             let Some(file) = file else { continue };
-            let bytes = os.memory_file_bytes(file.as_fd()).ok().flatten().ok_or(kind)?;
+            let bytes = os.memory_file_bytes(file.as_fd());
+            let bytes = bytes.map_err(|errno| Error::system(errno, &"fstat of a guest's file"))?.ok_or(kind)?;
             if bytes < least {
                 return Err(length);
             }
-            if os.keeps_what_is_written(file.as_fd()) != Ok(true) {
+            let kept = os.keeps_what_is_written(file.as_fd());
+            if !kept.map_err(|errno| Error::system(errno, &"asking how a guest's file was opened"))? {
                 return Err(ACCESS);
             }
         }
