@@ -1,10 +1,34 @@
 //! Memory of the global allocator, where a lack of it is an error and does not end the process.
 //!
 //! `Box::new`, `Vec::push` and `Arc::new` abort the program when malloc fails. What the library allocates it allocates
-//! here, but for what a program hands over that it has allocated itself.
+//! here, but for what a program hands over that it has allocated itself. `os`, which is below this module, reserves
+//! room by `try_reserve` before it adds to a vector.
+//!
+//! # What looks like an allocation that can't fail, and why it is none
+//!
+//! A search of src for `push(`, `with_capacity`, `Box::new`, `Arc::new`, `format!`, `to_string`, `to_vec`, `collect`,
+//! `vec!`, `extend` and `sort_by` finds these beside tests, models and what fuzzing alone has:
+//!
+//! - `class.rs`, `pool/compact.rs`, `pager/events.rs`, `pager/evict.rs`: `push` and `collect` of types of this crate,
+//!   which have a fixed size or link what is there.
+//! - `pager/staging.rs`, `zswap/claims.rs`, `pool/options.rs`, `json.rs`, `zswap/create.rs`, `pager/guest.rs`,
+//!   `pager/guest/dirty.rs`: they add to vectors that have the room: it was reserved here, at creation or just before.
+//! - `pool/check.rs`, `region/check.rs`, `region/model.rs`, and what tests and models check in `class.rs`: no program
+//!   has them.
+//! - `Arc` in `zswap/create.rs` and `pool/shrink.rs`: the program made it, and cloning it allocates nothing.
+//! - `Arc` in `pool::LentMemory::new`: it does abort without memory, for some 24 bytes, and is of Rust programs alone:
+//!   it can't fail by its type, and a program calls it before it creates a pool.
+//! - `std::fs::File::open`: the paths are short, so that the standard library has them on the stack. `std::fs::read`
+//!   is not used: it aborts without memory.
+//! - `std::sync::Mutex`, `RwLock` and `OnceLock`: on Linux they are words, and allocate nothing.
+//!
+//! Tests hold this: `c-tests/no_memory.c` fails each call of malloc of each C function, `tests/failing_heap.rs` each
+//! allocation of what only Rust programs reach.
 
 use crate::error::{Error, Result};
 use crate::sync::{AtomicU64, Ordering};
+#[cfg(feature = "uffd")]
+use std::alloc::alloc_zeroed;
 use std::alloc::{Layout, alloc};
 use std::mem::ManuallyDrop;
 use std::ops::Deref;
@@ -41,6 +65,34 @@ pub fn with_capacity<T>(count: usize) -> Result<Vec<T>> {
     let mut elements = Vec::new();
     elements.try_reserve_exact(count).map_err(|_| NO_MEMORY)?;
     Ok(elements)
+}
+
+/// Makes a copy of a slice, as `to_vec` does, which aborts without memory.
+#[cfg(feature = "uffd")]
+pub fn copied<T: Copy>(elements: &[T]) -> Result<Vec<T>> {
+    let mut copy = with_capacity(elements.len())?;
+    copy.extend_from_slice(elements);
+    Ok(copy)
+}
+
+/// Makes a slice of so many zeros, which take memory as they are written.
+#[cfg(feature = "uffd")]
+pub fn zeros(count: usize) -> Result<Box<[u64]>> {
+    if count == 0 {
+        return Ok(Box::default());
+    }
+    let layout = Layout::array::<u64>(count).map_err(|_| NO_MEMORY)?;
+    // SAFETY: the layout is not of size zero.
+    let at = NonNull::new(unsafe { alloc_zeroed(layout) }).ok_or(NO_MEMORY)?.cast::<u64>();
+    // SAFETY: the memory is new, has the layout of so many numbers, all of which are zero, and came from the allocator
+    // that the Box gives it back to.
+    Ok(unsafe { Box::from_raw(std::ptr::slice_from_raw_parts_mut(at.as_ptr(), count)) })
+}
+
+/// Makes room for one more element in a vector, which aborts without memory when `Vec::push` does it.
+#[cfg(feature = "uffd")]
+pub fn reserve_one<T>(elements: &mut Vec<T>) -> Result<()> {
+    elements.try_reserve(1).map_err(|_| NO_MEMORY)
 }
 
 /// Adds an element to a vector, as `Vec::push` does, which aborts without memory.
@@ -233,5 +285,14 @@ mod tests {
         let made = slice(9, |at| if at < 3 { Ok(at) } else { Err(NO_MEMORY) });
         assert_eq!(made, Err(NO_MEMORY));
         assert_eq!(with_capacity::<u64>(usize::MAX / 8), Err(NO_MEMORY));
+    }
+
+    #[cfg(feature = "uffd")]
+    #[test]
+    fn zeros_and_copies_have_their_elements_or_are_an_error() {
+        assert_eq!((*zeros(3).unwrap()).to_vec(), [0; 3]);
+        assert!(zeros(0).unwrap().is_empty());
+        assert!(zeros(usize::MAX / 8).is_err() && zeros(usize::MAX / 64).is_err());
+        assert_eq!(copied(&[1, 2, 3]).unwrap(), [1, 2, 3]);
     }
 }

@@ -8,7 +8,8 @@ use super::guardian_child::{self as child, Client, Gap, Home};
 use super::signals::Blocked;
 use super::{Errno, ForkGuard, Os, Result, checked, last_errno};
 use crate::units::PAGE;
-use std::collections::HashSet;
+use std::fs::File;
+use std::io::Read;
 use std::ops::Range;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::{mem, ptr};
@@ -64,6 +65,8 @@ pub fn message(span: &mut libc::iovec, passed: &mut Passed, bytes: usize) -> lib
 
 /// Bytes of its stack.
 const STACK: usize = 64 << 10;
+/// Bytes that are read at once.
+const AT_ONCE: usize = 4096;
 /// What is kept on both sides of what the C library has for a thread.
 const AROUND: usize = 32 << 10;
 
@@ -243,38 +246,72 @@ pub fn may_signal(process: &OwnedFd) -> Result<()> {
     checked(sent as libc::c_int)
 }
 
+/// Adds an element to a vector, or says that there is no memory, where `Vec::push` aborts.
+fn push<T>(elements: &mut Vec<T>, element: T) -> Result<()> {
+    elements.try_reserve(1).map_err(|_| Errno(libc::ENOMEM))?;
+    elements.push(element);
+    Ok(())
+}
+
 /// The mappings of program files, which the guardian runs in, in order; and where the last mapping ends.
 fn images() -> Result<(Vec<Range<usize>>, usize)> {
-    let maps = std::fs::read("/proc/self/maps");
-    let maps = maps.map_err(|error| Errno(error.raw_os_error().unwrap_or(libc::EIO)))?;
-    Ok(images_of(&maps))
+    let refused = |error: std::io::Error| Errno(error.raw_os_error().unwrap_or(libc::EIO));
+    let mut file = File::open("/proc/self/maps").map_err(refused)?;
+    // std::fs::read aborts without memory.
+    let (mut maps, mut length) = (Vec::<u8>::new(), 0);
+    loop {
+        maps.try_reserve(AT_ONCE).map_err(|_| Errno(libc::ENOMEM))?;
+        maps.resize(length + AT_ONCE, 0);
+        match file.read(&mut maps[length..]) {
+            Ok(0) => return images_of(&maps[..length]),
+            Ok(more) => length += more,
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(refused(error)),
+        }
+        maps.truncate(length);
+    }
 }
 
 /// The same from what that file says. The names of files in it may be any bytes.
-pub(crate) fn images_of(maps: &[u8]) -> (Vec<Range<usize>>, usize) {
-    let maps = String::from_utf8_lossy(maps);
-    let (mut files, mut programs, mut end) = (Vec::new(), HashSet::new(), 0);
-    for line in maps.lines() {
-        let mut fields = line.split_ascii_whitespace();
-        let Some((from, to)) = fields.next().and_then(|range| range.split_once('-')) else { continue };
-        let number = |text| usize::from_str_radix(text, 16).ok();
-        let (Some(from), Some(to)) = (number(from), number(to)) else { continue };
-        let (rights, device, inode) = (fields.next(), fields.nth(1), fields.next());
-        let path = fields.next().unwrap_or_default();
-        if path == "[vsyscall]" {
-            continue;
-        }
-        end = end.max(to);
-        let runs = rights.is_some_and(|rights| rights.contains('x'));
-        if runs || path.starts_with('/') {
-            files.push((from..to, (device, inode)));
-        }
-        if runs {
-            programs.insert((device, inode));
+pub(crate) fn images_of(maps: &[u8]) -> Result<(Vec<Range<usize>>, usize)> {
+    let (mut kept, mut end) = (Vec::new(), 0);
+    let mut programs = Vec::new();
+    for line in maps.split(|&byte| byte == b'\n').filter_map(Line::of) {
+        end = end.max(line.range.end);
+        if line.runs && !programs.contains(&line.file) {
+            push(&mut programs, line.file)?;
         }
     }
-    let kept = files.into_iter().filter(|(_, file)| programs.contains(file)).map(|(range, _)| range).collect();
-    (kept, end)
+    for line in maps.split(|&byte| byte == b'\n').filter_map(Line::of) {
+        if (line.runs || line.is_of_a_file) && programs.contains(&line.file) {
+            push(&mut kept, line.range)?;
+        }
+    }
+    Ok((kept, end))
+}
+
+/// A line of /proc/self/maps.
+struct Line<'a> {
+    range: Range<usize>,
+    runs: bool,
+    is_of_a_file: bool,
+    /// Its device and inode.
+    file: (Option<&'a [u8]>, Option<&'a [u8]>),
+}
+
+impl<'a> Line<'a> {
+    /// None: it is none, or the one page that all processes have in common.
+    fn of(line: &'a [u8]) -> Option<Self> {
+        let mut fields = line.split(u8::is_ascii_whitespace).filter(|field| !field.is_empty());
+        let (from, to) = std::str::from_utf8(fields.next()?).ok()?.split_once('-')?;
+        let number = |text| usize::from_str_radix(text, 16).ok();
+        let range = number(from)?..number(to)?;
+        let (rights, device, inode) = (fields.next(), fields.nth(1), fields.next());
+        let path = fields.next().unwrap_or_default();
+        let runs = rights.is_some_and(|rights| rights.contains(&b'x'));
+        let is_of_a_file = path.first() == Some(&b'/');
+        (path != b"[vsyscall]").then_some(Self { range, runs, is_of_a_file, file: (device, inode) })
+    }
 }
 
 /// All addresses but those that the guardian needs: its home, the programs' files, and what the C library has for the
@@ -284,18 +321,18 @@ fn gaps(home: Range<usize>) -> Result<Vec<Gap>> {
     // SAFETY: the calls return addresses of this thread's own.
     let threads = unsafe { [libc::__errno_location() as usize, libc::pthread_self() as usize] };
     let around = |at: usize| (at - AROUND) & !(PAGE - 1)..(at + AROUND).next_multiple_of(PAGE);
-    kept.extend(threads.map(around));
-    kept.push(home);
-    kept.sort_by_key(|range| range.start);
+    threads.into_iter().try_for_each(|at| push(&mut kept, around(at)))?;
+    push(&mut kept, home)?;
+    kept.sort_unstable_by_key(|range| range.start);
     let (mut gaps, mut at) = (Vec::new(), 0);
     for range in kept {
         if range.start > at {
-            gaps.push(Gap { at, bytes: range.start - at });
+            push(&mut gaps, Gap { at, bytes: range.start - at })?;
         }
         at = at.max(range.end);
     }
     if end > at {
-        gaps.push(Gap { at, bytes: end - at });
+        push(&mut gaps, Gap { at, bytes: end - at })?;
     }
     Ok(gaps)
 }

@@ -25,7 +25,7 @@ use self::fill::Filled;
 use self::ranges::Ranges;
 use super::counts::Latencies;
 use crate::error::{Error, Result};
-use crate::heap::{self, NO_MEMORY};
+use crate::heap;
 use crate::os::userfault::{Event, Message, Userfault, Why};
 use crate::os::{Errno, Os, errno};
 use crate::units::PAGE;
@@ -186,9 +186,9 @@ impl Guest {
             uffd.wake(at, bytes).map_err(|_| NO_UFFD)?;
         }
         let pages = if options.pages_at_once == 0 { 8 } else { options.pages_at_once };
-        // All that it ever holds: later calls allocate nothing.
+        // Room for all that may wait, so that serving allocates nothing.
         let mut waiting = VecDeque::new();
-        waiting.try_reserve_exact(MOST_WAITING).map_err(|_| NO_MEMORY)?;
+        waiting.try_reserve_exact(MOST_WAITING).map_err(|_| heap::NO_MEMORY)?;
         Ok(Self {
             os: os.clone(),
             file: None,

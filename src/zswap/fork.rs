@@ -105,8 +105,14 @@ impl Shared {
 
     fn list_areas(&self) -> Result<Vec<Area>> {
         let mut there = heap::with_capacity(self.areas.lock().list.len())?;
-        Walk::new(self).each(|area, _| there.push(area.clone()));
-        Ok(there)
+        let mut listed = Ok(());
+        // One may have been added since.
+        Walk::new(self).each(|area, _| {
+            if listed.is_ok() {
+                listed = heap::push(&mut there, area.clone());
+            }
+        });
+        listed.map(|()| there)
     }
 
     /// What dropping a [`crate::Forking`] does.

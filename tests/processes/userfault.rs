@@ -33,8 +33,18 @@ pub fn open() -> Result<OwnedFd, i32> {
 
 /// Puts memory under it: who touches a missing page waits.
 pub fn register(fd: &OwnedFd, memory: &Memory) {
+    register_as(fd, memory, raw::UFFDIO_REGISTER_MODE_MISSING);
+}
+
+/// The same, and who writes a protected page waits as well.
+#[allow(dead_code, reason = "each test file uses a part of it")]
+pub fn register_for_writes(fd: &OwnedFd, memory: &Memory) {
+    register_as(fd, memory, raw::UFFDIO_REGISTER_MODE_MISSING | raw::UFFDIO_REGISTER_MODE_WP);
+}
+
+fn register_as(fd: &OwnedFd, memory: &Memory, mode: u32) {
     let range = raw::uffdio_range { start: memory.at(0) as u64, len: memory.bytes() as u64 };
-    let argument = raw::uffdio_register { range, mode: raw::UFFDIO_REGISTER_MODE_MISSING.into(), ioctls: 0 };
+    let argument = raw::uffdio_register { range, mode: mode.into(), ioctls: 0 };
     control(fd, ioctl::<raw::uffdio_register>(3, raw::_UFFDIO_REGISTER), argument).unwrap();
 }
 

@@ -3,6 +3,7 @@
 use super::ranges::Place;
 use super::{Guest, GuestRange, PATIENCE, Protect};
 use crate::error::{Error, Result};
+use crate::heap;
 use crate::os::errno;
 use crate::units::PAGE;
 
@@ -21,8 +22,8 @@ impl Guest {
     /// # Errors
     /// [`Error::Invalid`] if pages are not protected, so that writes are not seen: [`Protect::Never`] was chosen, or a
     /// range is not registered for write protection. [`Error::Again`] if the guest gives memory back or moves it all
-    /// the time; [`Error::System`] if the system refuses. Then what was appended is to be used all the same, and what
-    /// is left is for the next call.
+    /// the time; [`Error::System`] if the system refuses; [`Error::NoMemory`] if `dirty` can't grow. Use what was
+    /// appended nevertheless. The next call appends what is left.
     pub fn take_dirty(&mut self, dirty: &mut Vec<GuestRange>) -> Result<()> {
         const UNSEEN: Error =
             Error::Invalid(&"writes are not seen: the guest's ranges are not registered for write protection");
@@ -36,6 +37,8 @@ impl Guest {
         self.read_all()?;
         let mut from = Place::FIRST;
         while let Some((place, pages)) = self.ranges.next_dirty(from) {
+            // Before anything changes.
+            heap::reserve_one(dirty)?;
             let pages = self.protect_again(place, pages)?;
             self.ranges.make_clean(place, pages);
             dirty.push(self.ranges.describe(place, pages));

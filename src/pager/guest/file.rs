@@ -50,7 +50,7 @@ impl GuestFile {
                 return Err(ACCESS);
             }
         }
-        if ranges.are_apart() { Ok(()) } else { Err(TWICE) }
+        if ranges.are_apart()? { Ok(()) } else { Err(TWICE) }
     }
 
     /// Writes a page to the memory file.

@@ -1,6 +1,7 @@
 //! Where a guest's memory is, and which of its pages still come from the snapshot.
 
 use crate::error::{Error, Result};
+use crate::heap;
 use crate::units::PAGE;
 
 /// A range of a guest's memory, at the addresses of the process that it belongs to.
@@ -54,7 +55,7 @@ impl Ranges {
         const MORE: Error = Error::Invalid(&"the ranges of guest memory are more than the snapshot has");
         const TWICE: Error = Error::Invalid(&"two ranges of guest memory overlap");
         let page = PAGE as u64;
-        let mut sorted = ranges.to_vec();
+        let mut sorted = heap::copied(ranges)?;
         sorted.sort_unstable_by_key(|range| range.at);
         let mut pages = 0_u64;
         for range in &sorted {
@@ -78,7 +79,7 @@ impl Ranges {
         if sorted.windows(2).any(|pair| pair[0].at + pair[0].bytes > pair[1].at) {
             return Err(TWICE);
         }
-        if sorted.is_empty() { Err(NONE) } else { Ok(Self(sorted.iter().map(Range::new).collect())) }
+        if sorted.is_empty() { Err(NONE) } else { Ok(Self(heap::slice(sorted.len(), |at| Range::new(&sorted[at]))?)) }
     }
 
     /// The page at an address.
@@ -177,10 +178,11 @@ impl Ranges {
     }
 
     /// Whether no two ranges have the same page of the snapshot.
-    pub fn are_apart(&self) -> bool {
-        let mut parts: Vec<_> = self.0.iter().map(|range| (range.first, range.first + range.pages())).collect();
+    pub fn are_apart(&self) -> Result<bool> {
+        let mut parts = heap::with_capacity(self.0.len())?;
+        parts.extend(self.0.iter().map(|range| (range.first, range.first + range.pages())));
         parts.sort_unstable();
-        parts.windows(2).all(|pair| pair[0].1 <= pair[1].0)
+        Ok(parts.windows(2).all(|pair| pair[0].1 <= pair[1].0))
     }
 
     /// The end of what they have of the snapshot, in pages.
@@ -222,11 +224,11 @@ impl Ranges {
 }
 
 impl Range {
-    fn new(range: &GuestRange) -> Self {
+    fn new(range: &GuestRange) -> Result<Self> {
         let (start, bytes) = (range.at as usize, range.bytes as usize);
-        let bits = || vec![0; (bytes / PAGE).div_ceil(64)].into_boxed_slice();
+        let bits = || heap::zeros((bytes / PAGE).div_ceil(64));
         let first = range.offset / PAGE as u64;
-        Self { start, end: start + bytes, first, own: bits(), dirty: bits(), plain: false }
+        Ok(Self { start, end: start + bytes, first, own: bits()?, dirty: bits()?, plain: false })
     }
 
     fn pages(&self) -> u64 {
@@ -289,9 +291,9 @@ mod tests {
         let ranges = Ranges::new(&[range(200, 10, 100), range(100, 50, 0)], 110).unwrap();
         let at = |page: u64| ranges.at_offset(page * KIB4 + 5).map(|place| ranges.address(place) / PAGE);
         assert_eq!([0, 49, 50, 100, 109, 110].map(at), [Some(100), Some(149), None, Some(200), Some(209), None]);
-        assert_eq!((ranges.last(), ranges.are_apart()), (110, true));
+        assert_eq!((ranges.last(), ranges.are_apart()), (110, Ok(true)));
         let same = Ranges::new(&[range(200, 10, 10), range(100, 20, 0)], 110).unwrap();
-        assert!(!same.are_apart());
+        assert_eq!(same.are_apart(), Ok(false));
     }
 
     #[test]

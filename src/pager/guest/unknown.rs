@@ -1,7 +1,10 @@
 //! Events that this version does not know: the sentences that refuse them.
 
 use crate::error::Error;
+use crate::heap;
 use crate::os::userfault::Unknown;
+use std::fmt;
+use std::io::Write;
 use std::sync::OnceLock;
 
 /// Made when they are needed first, and kept: there are as many as there are numbers.
@@ -10,23 +13,52 @@ static FLAGS: [OnceLock<&str>; 64] = [const { OnceLock::new() }; 64];
 
 /// What [`super::Guest::serve`] says of an event.
 pub fn refusal(unknown: Unknown) -> Error {
-    let sentence = match unknown {
-        Unknown::Event(number) => EVENTS[usize::from(number)].get_or_init(|| {
-            format!(
+    const EVENT: Error = Error::Invalid(
+        &"the guest's userfaultfd told of an event of an unknown number: end the guest, or have its process ask for \
+          fewer features of UFFDIO_API",
+    );
+    const FLAG: Error = Error::Invalid(
+        &"the guest touched a page, and the event has an unknown flag: the touch waits for ever; end the guest, or \
+          have its process register memory for MISSING, WP and MINOR alone",
+    );
+    match unknown {
+        Unknown::Event(number) => sentence(
+            &EVENTS[usize::from(number)],
+            format_args!(
                 "the guest's userfaultfd told of an event of the unknown number {number}: end the guest, or have its \
                  process ask for fewer features of UFFDIO_API"
-            )
-            .leak()
-        }),
-        Unknown::Flag(number) => FLAGS[usize::from(number % 64)].get_or_init(|| {
-            format!(
+            ),
+        )
+        .unwrap_or(EVENT),
+        Unknown::Flag(number) => sentence(
+            &FLAGS[usize::from(number % 64)],
+            format_args!(
                 "the guest touched a page, and the event has the unknown flag of bit {number}: the touch waits for \
                  ever; end the guest, or have its process register memory for MISSING, WP and MINOR alone"
-            )
-            .leak()
-        }),
-    };
-    Error::Invalid(sentence)
+            ),
+        )
+        .unwrap_or(FLAG),
+    }
+}
+
+/// The sentence that is kept at a place, or is from now on. None: there is no memory for it.
+fn sentence(kept: &'static OnceLock<&'static str>, text: fmt::Arguments<'_>) -> Option<Error> {
+    /// More than any of the sentences has.
+    const ROOM: usize = 256;
+    if kept.get().is_none() {
+        let mut bytes = heap::with_capacity::<u8>(ROOM).ok()?;
+        // What does not fit into these bytes is an error, and no reason to grow.
+        bytes.resize(ROOM, 0);
+        let mut rest = &mut bytes[..];
+        write!(rest, "{text}").ok()?;
+        let length = ROOM - rest.len();
+        bytes.truncate(length);
+        let bytes = String::from_utf8(bytes).ok()?;
+        if kept.get().is_none() {
+            let _ = kept.set(bytes.leak());
+        }
+    }
+    kept.get().map(Error::Invalid)
 }
 
 #[cfg(test)]

@@ -1,0 +1,176 @@
+//! Each allocation of what only Rust programs reach fails in turn: guests, what tells of them, and guardians. Nothing
+//! ends the process, and what fails works once there is memory.
+
+mod processes;
+mod skip;
+
+use processes::{Memory, PAGE, userfault};
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::os::fd::{FromRawFd, OwnedFd};
+use zsalloc::{
+    Area, AreaOptions, Error, Guardian, Guest, GuestFile, GuestOptions, GuestRange, OnDeath, Zswap, ZswapOptions,
+};
+
+/// The system's allocator, which fails for threads that ask for it.
+struct Failing;
+
+thread_local! {
+    /// The allocation from which on all fail; 0: none does.
+    static FROM: Cell<u64> = const { Cell::new(0) };
+    static COUNT: Cell<u64> = const { Cell::new(0) };
+}
+
+fn fails() -> bool {
+    if FROM.get() == 0 {
+        return false;
+    }
+    COUNT.set(COUNT.get() + 1);
+    COUNT.get() >= FROM.get()
+}
+
+// SAFETY: every call that does not fail goes to the system's allocator as it came.
+unsafe impl GlobalAlloc for Failing {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        // SAFETY: the caller's promises are passed on.
+        if fails() { std::ptr::null_mut() } else { unsafe { System.alloc(layout) } }
+    }
+
+    unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
+        // SAFETY: as above.
+        unsafe { System.dealloc(at, layout) }
+    }
+
+    unsafe fn realloc(&self, at: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        // SAFETY: as above.
+        if fails() { std::ptr::null_mut() } else { unsafe { System.realloc(at, layout, size) } }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Failing = Failing;
+
+/// Runs `act` with all allocations failing from one on; and how many it made.
+fn failing<T>(from: u64, act: impl FnOnce() -> T) -> (T, u64) {
+    COUNT.set(0);
+    FROM.set(from);
+    let result = act();
+    FROM.set(0);
+    (result, COUNT.get())
+}
+
+/// Fails the first allocation of `act`, then the second, and so on. How many there were.
+fn fail_each<P, T>(name: &str, prepare: impl Fn() -> P, act: impl Fn(P) -> Result<T, Error>) -> u64 {
+    for from in 1.. {
+        let prepared = prepare();
+        let (result, count) = failing(from, || act(prepared));
+        match result {
+            Ok(_) if count < from => {
+                println!("{name}: {} allocations, each of which failed", from - 1);
+                return from - 1;
+            }
+            Ok(_) | Err(Error::NoMemory(_)) => {}
+            Err(error) => panic!("{name}, from allocation {from} on: {error}"),
+        }
+    }
+    unreachable!()
+}
+
+const PAGES: usize = 64;
+
+/// An area with a page of its number at each place.
+fn area() -> (Zswap, Area) {
+    let zswap = Zswap::new("snapshot", &ZswapOptions::default()).unwrap();
+    let area = zswap.add_area(PAGES as u64, &AreaOptions::default()).unwrap();
+    for page in 0..PAGES {
+        area.store(page as u64, &[page as u8 + 1; PAGE]).unwrap();
+    }
+    (zswap, area)
+}
+
+/// Memory under a userfaultfd, as ranges of a page each, the last one first. None: there is no right to one.
+fn guest_memory(file: Option<&OwnedFd>) -> Option<(Memory, OwnedFd, Vec<GuestRange>)> {
+    let Ok(uffd) = userfault::open() else {
+        skip::skip("failing_heap", "no right to userfaultfd here");
+        return None;
+    };
+    let memory = Memory::new(PAGES, file);
+    userfault::register_for_writes(&uffd, &memory);
+    let page = PAGE as u64;
+    let range =
+        |at: usize| GuestRange { at: memory.at(at) as u64, bytes: page, offset: at as u64 * page, page_bytes: page };
+    let ranges = (0..PAGES).rev().map(range).collect();
+    Some((memory, uffd, ranges))
+}
+
+fn memory_file(bytes: usize) -> OwnedFd {
+    // SAFETY: the name is a C string; the descriptor was just made.
+    let file = unsafe { OwnedFd::from_raw_fd(libc::memfd_create(c"guest".as_ptr(), libc::MFD_CLOEXEC)) };
+    std::fs::File::from(file.try_clone().unwrap()).set_len(bytes as u64).unwrap();
+    file
+}
+
+#[test]
+fn guest_is_made_or_there_is_no_memory() {
+    let (_zswap, area) = area();
+    let Some((_memory, uffd, ranges)) = guest_memory(None) else { return };
+    let options = GuestOptions::default();
+    let made =
+        fail_each("Guest::new", || uffd.try_clone().unwrap(), |fd| Guest::new(&area, fd, &ranges, &options).map(drop));
+    assert!(made > 2 * PAGES as u64);
+}
+
+#[test]
+fn guest_with_a_file_is_made_or_there_is_no_memory() {
+    let (_zswap, area) = area();
+    let (file, bitmap) = (memory_file(PAGES * PAGE), memory_file(PAGE));
+    let Some((_memory, uffd, ranges)) = guest_memory(Some(&file)) else { return };
+    let copies = || {
+        let files = GuestFile { memory: file.try_clone().unwrap(), bitmap: Some(bitmap.try_clone().unwrap()) };
+        (uffd.try_clone().unwrap(), files)
+    };
+    let options = GuestOptions::default();
+    let make = |(fd, files)| Guest::with_file(&area, fd, files, &ranges, &options).map(drop);
+    assert!(fail_each("Guest::with_file", copies, make) > 2 * PAGES as u64);
+}
+
+/// Serving allocates nothing; telling of written pages allocates what the caller's list grows by.
+#[test]
+fn guest_is_served_without_memory() {
+    let (_zswap, area) = area();
+    let Some((memory, uffd, ranges)) = guest_memory(None) else { return };
+    let mut guest = Guest::new(&area, uffd, &ranges, &GuestOptions::default()).unwrap();
+    let first = memory.at(0) as usize;
+    let touches = std::thread::spawn(move || {
+        for page in 0..PAGES {
+            let at = (first + page * PAGE) as *mut u8;
+            // SAFETY: the memory lives until the thread was joined.
+            unsafe {
+                assert_eq!(at.read_volatile(), page as u8 + 1);
+                at.write_volatile(7);
+            }
+        }
+    });
+    while !touches.is_finished() {
+        let (served, allocations) = failing(1, || guest.serve());
+        served.unwrap();
+        assert_eq!(allocations, 0);
+        std::thread::yield_now();
+    }
+    touches.join().unwrap();
+    let mut dirty = Vec::new();
+    let (refused, _) = failing(1, || guest.take_dirty(&mut dirty));
+    assert!(matches!(refused, Err(Error::NoMemory(_))) && dirty.is_empty(), "{refused:?}");
+    guest.take_dirty(&mut dirty).unwrap();
+    let bytes: u64 = dirty.iter().map(|range| range.bytes).sum();
+    assert_eq!(bytes, (PAGES * PAGE) as u64, "{dirty:?}");
+}
+
+#[test]
+fn guardian_starts_or_there_is_no_memory() {
+    if userfault::open().is_err() {
+        return skip::skip("failing_heap", "no right to userfaultfd here");
+    }
+    let made = fail_each("Guardian::start", || (), |()| Guardian::start(OnDeath::Freeze)?.dismiss());
+    assert!(made > 2);
+}
