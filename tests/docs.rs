@@ -1,0 +1,111 @@
+//! Holds the documents to the repository: links and paths lead somewhere, and `docs/protocols.md` names every model,
+//! weakening and lock rank that there is, and no other.
+#![cfg(not(any(loom, miri)))]
+
+#[path = "docs/protocols.rs"]
+mod protocols;
+mod skip;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+fn repository() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn read(path: &str) -> String {
+    fs::read_to_string(repository().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+/// The documents in Markdown: those at the top, and those in `docs`.
+fn documents() -> Vec<PathBuf> {
+    let files = |folder: &Path| -> Vec<PathBuf> {
+        let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+        entries.filter(|path| path.extension().is_some_and(|extension| extension == "md")).collect()
+    };
+    let mut all = [files(repository()), files(&repository().join("docs"))].concat();
+    all.sort();
+    assert!(all.len() >= 2, "{all:?}");
+    all
+}
+
+/// Where the links of a Markdown text lead.
+fn links(text: &str) -> Vec<&str> {
+    text.split("](").skip(1).filter_map(|rest| Some(rest.split_once(')')?.0)).collect()
+}
+
+/// The anchor that a heading gets.
+fn anchor(heading: &str) -> String {
+    let kept = heading.trim_start_matches('#').trim().to_lowercase();
+    let kept = kept.chars().filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'));
+    kept.map(|c| if c == ' ' { '-' } else { c }).collect()
+}
+
+/// Whether a link of a document in this folder leads to a file, and to a heading of it if it names one.
+fn leads_somewhere(document: &Path, link: &str) -> bool {
+    if link.starts_with("https://") {
+        return true;
+    }
+    let (file, heading) = link.split_once('#').unwrap_or((link, ""));
+    let target = if file.is_empty() { document.to_owned() } else { document.parent().unwrap().join(file) };
+    let has = |text: String| text.lines().any(|line| line.starts_with('#') && anchor(line) == heading);
+    target.exists() && (heading.is_empty() || fs::read_to_string(target).is_ok_and(has))
+}
+
+#[test]
+fn links_lead_somewhere() {
+    for document in documents() {
+        let text = fs::read_to_string(&document).unwrap();
+        let dead: Vec<_> = links(&text).into_iter().filter(|link| !leads_somewhere(&document, link)).collect();
+        assert!(dead.is_empty(), "{} has dead links: {dead:?}", document.display());
+    }
+    let readme = repository().join("README.md");
+    assert!(leads_somewhere(&readme, "README.md#benchmarks") && leads_somewhere(&readme, "#benchmarks"));
+    assert!(
+        !leads_somewhere(&readme, "README.md#no-such-heading") && !leads_somewhere(&readme, "docs/no-such-file.md")
+    );
+}
+
+/// What a path of the repository begins with. A document may also be named by itself.
+const FOLDERS: [&str; 9] =
+    ["src/", "tests/", "docs/", ".ci/", "include/", "examples/", "benches/", "c-tests/", "fuzz/"];
+
+/// The paths of the repository that a text names. One that has NAME in it stands for many.
+fn paths(text: &str) -> impl Iterator<Item = &str> {
+    let is_of_path = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.' | '/');
+    let words = text.split(move |c| !is_of_path(c)).map(|word| word.trim_end_matches('.'));
+    let is_path = |word: &str| {
+        let is_document = !word.contains('/') && (word.ends_with(".md") || word.ends_with(".toml"));
+        is_document || FOLDERS.iter().any(|folder| word.starts_with(folder))
+    };
+    words.filter(move |word| is_path(word) && !word.contains("NAME"))
+}
+
+/// Fewer paths in the documents make a renaming easier. The changelog is of the past, and names what was there.
+#[test]
+fn paths_that_documents_name_are_there() {
+    let is_of_the_past = |path: &PathBuf| path.ends_with("CHANGELOG.md");
+    let sources = [repository().join("src/lib.rs")];
+    for document in documents().into_iter().filter(|path| !is_of_the_past(path)).chain(sources) {
+        let text = fs::read_to_string(&document).unwrap();
+        let dead: Vec<_> = paths(&text).filter(|path| !is_there(path)).collect();
+        assert!(dead.is_empty(), "{} names paths that are not there: {dead:?}", document.display());
+    }
+    let named: Vec<_> = paths("`src/a.rs`, docs/b.md. (Cargo.toml) target/src/c c-tests/NAME.c x.rs").collect();
+    assert_eq!(named, ["src/a.rs", "docs/b.md", "Cargo.toml"]);
+}
+
+/// A packaged crate lacks `.ci` and `fuzz`.
+fn is_there(path: &str) -> bool {
+    let is_packed = !path.starts_with(".ci/") && !path.starts_with("fuzz/");
+    let found = [repository().join(path), repository().join("docs").join(path)];
+    found.iter().any(|path| path.exists()) || !is_packed && !repository().join(".ci").exists()
+}
+
+#[test]
+fn overview_has_a_short_glossary() {
+    let text = read("src/lib.rs");
+    let glossary = text.split("# Glossary").nth(1).and_then(|rest| rest.split("//! # ").next());
+    let nouns = glossary.unwrap().lines().filter(|line| line.starts_with("//! | **")).count();
+    assert!((10..=20).contains(&nouns), "{nouns} nouns");
+}
