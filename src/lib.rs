@@ -10,7 +10,7 @@
 //!
 //! This page has the terms and the map of the modules. In the repository, `docs/design.md` follows a page through the
 //! layers and says why each layer is as it is. `docs/protocols.md` lists every word of memory that decides a race, and
-//! the order of locks.
+//! the order of locks. `CONTRIBUTING.md` says how to change the code.
 //!
 //! # Glossary
 //!
