@@ -14,9 +14,9 @@
 //!
 //! # Glossary
 //!
-//! **Page** means 4096 bytes of the caller's. Where a size is counted in pages, they are pages of memory, and a *huge
-//! page* is one of 2 MiB, of the system. **Region** means a region of a pager. Only the module `region` is something
-//! else: the memory of a pool.
+//! **Page** means 4096 bytes of the caller's. The memory of a pool is counted in pages of 4096 bytes as well. A *huge
+//! page* is the system's, of 2 MiB. **Region** means a region of a pager. Only the module `region` is something else:
+//! the memory of a pool.
 //!
 //! | Term | Meaning |
 //! |---|---|
@@ -39,7 +39,7 @@
 //! | **region** | memory of the program that is under a pager |
 //! | **extent** | a range of addresses that belongs to a region |
 //! | **state word** | 32 bits for each page of a region, the truth about it: nowhere, in place, staged, stored, lost |
-//! | **staging range** | pages that were moved out of their regions and wait, uncompressed, for a touch or a codec |
+//! | **staging range** | pages moved out of their regions, which wait, uncompressed, to be touched or compressed |
 //!
 //! # From an offset to bytes
 //!

@@ -1,5 +1,6 @@
 //! Loom models of the handle word, on the product's own code: pool, classes and words as they ship, over a stand-in for
 //! the region. Run by `RUSTFLAGS="--cfg loom" cargo test --release --lib models`.
+//! `docs/protocols.md` says which model holds which step.
 //!
 //! The scene: a class whose zspages have two slots. `stays` lies in the target, `moves` in the source, and each has a
 //! slot free beside it. Every execution ends in the same check: the slots taken are those of the live words, every
