@@ -171,7 +171,8 @@ impl Core {
         }
     }
 
-    fn take_effect(&self, event: Event, inbox: &mut Inbox, closed: &Closed<'_>) {
+    /// Does what an event asks for. An owner goes on as soon as its event was read, and so before this.
+    pub fn take_effect(&self, event: Event, inbox: &mut Inbox, closed: &Closed<'_>) {
         match event {
             // Whether the page is missing, protected or not mapped is what its state word and the system say when it is
             // served: that may have changed since the touch.

@@ -23,9 +23,18 @@ impl Core {
         if self.covers(start, end) { Ok((start, end)) } else { Err(NO_REGION) }
     }
 
+    /// Whether regions have all of a range.
     fn covers(&self, start: usize, end: usize) -> bool {
-        let covered: usize = self.extents.within(start, end).map(|part| part.end - part.start).sum();
-        covered == end - start
+        let has_all = || {
+            let covered: usize = self.extents.within(start, end).map(|part| part.end - part.start).sum();
+            covered == end - start
+        };
+        // The owner of a range that moves goes on once the event was read. It may come here before the event takes
+        // effect, which the thread that read it sees to before it lets the lock of events go.
+        has_all() || {
+            self.read_events();
+            has_all()
+        }
     }
 
     /// Brings a range to memory, and keeps it there.

@@ -2,10 +2,12 @@
 
 use super::look::{consistent, consistent_but, kind_at, with_faults};
 use super::{Memory, Running, limited};
+use crate::error::Result;
 use crate::os::Call;
 use crate::os::errno::EAGAIN;
+use crate::os::userfault::Message;
 use crate::pager::word::Kind;
-use crate::pager::{Duty, FaultMode, PagerOptions};
+use crate::pager::{Duty, FaultMode, Pager, PagerOptions};
 use crate::units::PAGE;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::thread;
@@ -132,6 +134,49 @@ fn a_part_that_moves_is_served_where_there_are_as_many_regions_as_may_be() {
     (0..half).for_each(|page| memory.check(page, value(page)));
     (0..half).for_each(|page| moved.check(page, value(half + page)));
     consistent(&running);
+}
+
+/// What an owner has moved is at its new addresses for calls as well, although the event takes effect only after the
+/// owner went on, which it does as soon as the event was read.
+#[test]
+fn call_on_a_range_that_was_just_moved_waits_until_the_event_takes_effect() {
+    let discard = |pager: &Pager, at: usize| {
+        // SAFETY: the test looks for zeros afterwards.
+        unsafe { pager.discard(at as *mut u8, PAGE) }
+    };
+    let hold = |pager: &Pager, at: usize| pager.hold(at as *mut u8, PAGE);
+    type Call = fn(&Pager, usize) -> Result<()>;
+    for (call, expected) in [(discard as Call, 0), (hold, value(0))] {
+        let mut memory = Memory::new(PAGES);
+        let running = filled(&memory, &limited(LIMIT, FaultMode::Sigbus), &[]);
+        let (pager, core) = (&running.pager, &running.pager.0);
+        let now = thread::scope(|scope| {
+            let mut inbox = core.lock_events();
+            let closed = core.gate.close();
+            let owner = scope.spawn(|| remap(&memory, 0, PAGES) as usize);
+            // That it moved, and that nothing is left where it was.
+            let mut events = Vec::new();
+            while !owner.is_finished() {
+                let mut message = [Message::NONE];
+                match core.uffd.read(&mut message) {
+                    Ok(1) => events.push(message[0].event()),
+                    _ => thread::yield_now(),
+                }
+            }
+            let now = owner.join().unwrap();
+            let called = scope.spawn(move || call(pager, now));
+            while core.readers.load(SeqCst) == 0 && !called.is_finished() {
+                thread::yield_now();
+            }
+            events.into_iter().for_each(|event| core.take_effect(event, &mut inbox, &closed));
+            drop((closed, inbox));
+            assert_eq!(called.join().unwrap(), Ok(()));
+            now
+        });
+        memory.is_now(now as *mut u8, PAGES);
+        memory.check(0, expected);
+        (1..PAGES).for_each(|page| memory.check(page, value(page)));
+    }
 }
 
 #[test]
