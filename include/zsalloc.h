@@ -318,7 +318,7 @@
 #ifndef ZSALLOC_H
 #define ZSALLOC_H
 
-/* Generated from the comments and types in src/capi: change them there. */
+/* Generated from the comments and types in c-library/src: change them there. */
 
 #include <stddef.h>
 #include <stdint.h>

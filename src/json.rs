@@ -45,6 +45,13 @@ impl Write for Text<'_> {
     }
 }
 
+/// Writes what `write` writes to `room`, as far as there is room, and returns how many bytes the whole has.
+pub fn write_to(room: &mut [MaybeUninit<u8>], write: impl FnOnce(&mut Text<'_>) -> Result<()>) -> Result<usize> {
+    let mut text = Text::new(room);
+    write(&mut text)?;
+    Ok(text.length())
+}
+
 /// A string of what `write` writes, in as much memory as it takes.
 pub fn to_string(write: impl Fn(&mut Text<'_>) -> Result<()>) -> Result<String> {
     const NO_TEXT: Error = Error::Io(&"the statistics are not UTF-8: this is a bug");

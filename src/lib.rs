@@ -82,7 +82,8 @@
 //! | `pool` | the control flow: malloc, map, free, compact, shrink |
 //! | `zswap` | pages: areas, page words, codecs, limits, writeback |
 //! | `pager` | memory that keeps to a limit: regions, touches, eviction; with the feature `uffd` |
-//! | `capi` | the C functions, and nothing but them |
+//!
+//! `c-library/` is a package of its own: the C functions, each of a few lines over the public calls of this crate.
 //!
 //! # Errors and threads
 //!
@@ -97,9 +98,6 @@
 
 #![deny(unsafe_code)]
 
-#[cfg(not(loom))]
-#[allow(unsafe_code)]
-mod capi;
 #[allow(unsafe_code)]
 mod class;
 mod classes;
@@ -161,9 +159,24 @@ pub use units::PAGE as PAGE_SIZE;
 pub use word::HANDLE_BITS;
 #[cfg(not(loom))]
 pub use zswap::{
-    Area, AreaOptions, AreaStats, Claim, Codec, Counts, Forking, LoadFlags, MAX_AREA_PAGES, MAX_BATCH, Patience,
-    Refusal, Snapshot, Writeback, Zswap, ZswapOptions, ZswapStats,
+    Area, AreaOptions, AreaStats, Claim, Codec, Counts, Forking, LoadFlags, MAX_AREA_PAGES, MAX_BATCH, MAX_CLAIMS,
+    MAX_CONTEXTS, Patience, Refusal, Snapshot, Writeback, Zswap, ZswapOptions, ZswapStats,
 };
+
+/// What the C library of this repository needs beside the public interface. It may change in every version.
+#[cfg(not(loom))]
+#[doc(hidden)]
+pub mod plumbing {
+    /// A box whose lack of memory is an error, for what C holds pointers to.
+    pub use crate::heap::boxed;
+    /// A thread that `pthread_cancel` ends is a notion of C programs. The C functions hold it off also while they drop
+    /// what they were passed.
+    pub use crate::os::Uncancelled;
+    /// A callback without the `Arc` that a closure is in, for making one aborts without memory.
+    pub use crate::pool::Foreign as ForeignEvict;
+    /// As `ForeignEvict`.
+    pub use crate::zswap::Foreign as ForeignWriteback;
+}
 
 /// The examples of the README are tests.
 #[cfg(doctest)]

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 pub use cancel::Uncancelled;
-pub use file::{FileId, duplicate_number};
+pub use file::FileId;
 
 mod cancel;
 #[cfg(any(test, fuzzing))]
@@ -40,11 +40,9 @@ pub mod userfault;
 
 /// The error numbers this crate speaks.
 pub mod errno {
-    pub use libc::{
-        EAGAIN, EBADF, EBUSY, EEXIST, EINTR, EINVAL, EIO, EMFILE, ENFILE, ENOENT, ENOMEM, ENOSPC, ENOSYS, EPERM,
-    };
+    pub use libc::{EAGAIN, EBUSY, EINTR, EINVAL, EIO, EMFILE, ENOENT, ENOMEM, ENOSPC, EPERM};
     #[cfg(feature = "uffd")]
-    pub use libc::{ECONNRESET, EFAULT, EPIPE, ESRCH};
+    pub use libc::{ECONNRESET, EEXIST, EFAULT, ENFILE, ENOSYS, EPIPE, ESRCH};
 }
 
 /// A positive errno.

@@ -1,4 +1,4 @@
-//! The C tests: one program for each part of the header, compiled and run against the library that cargo just built.
+//! The C tests: one program for each part of the header, compiled and run against the C library.
 #![cfg(not(any(loom, miri)))]
 
 mod common;
@@ -22,6 +22,11 @@ fn test_with(name: &str, standard: &str, flags: impl Fn(&Library) -> Vec<&str>, 
 /// What the random numbers of a test begin with; it is printed.
 fn seed() -> String {
     std::env::var("ZSALLOC_SEED").unwrap_or_else(|_| std::process::id().to_string())
+}
+
+/// Flags for a program that has a part for the pager.
+fn with_pager(library: &Library) -> Vec<&str> {
+    [library.shared_flags(), vec!["-DWITH_PAGER"]].concat()
 }
 
 fn test(name: &str) {
@@ -178,9 +183,7 @@ fn stack() {
         return common::skip::skip("stack", "valgrind warns of the stacks that it measures on");
     }
     let strict = if cfg!(debug_assertions) || mode() != Mode::Plain { "0" } else { "1" };
-    let with_pager = cfg!(feature = "uffd");
-    let define = with_pager.then_some("-DWITH_PAGER");
-    test_with("stack", "c11", |library| library.shared_flags().into_iter().chain(define).collect(), &[strict]);
+    test_with("stack", "c11", with_pager, &[strict]);
 }
 
 #[test]
@@ -193,7 +196,6 @@ fn zswap_crossing() {
 }
 
 /// Not under valgrind, which does not know the system call userfaultfd, nor the ioctls of its descriptor.
-#[cfg(feature = "uffd")]
 fn test_pager(name: &str, arguments: &[&str]) {
     if mode() == Mode::Valgrind {
         common::skip::skip(name, "valgrind does not know the system call userfaultfd");
@@ -202,20 +204,17 @@ fn test_pager(name: &str, arguments: &[&str]) {
     test_with(name, "c11", Library::shared_flags, arguments);
 }
 
-#[cfg(feature = "uffd")]
 #[test]
 fn zspager() {
     test_pager("zspager", &[]);
 }
 
-#[cfg(feature = "uffd")]
 #[test]
 fn zspager_misuse() {
     test_pager("zspager_misuse", &[]);
 }
 
 /// Under no sanitizer, which has memory of its own everywhere.
-#[cfg(feature = "uffd")]
 #[test]
 fn zspager_ranges() {
     if mode() != Mode::Plain {
@@ -224,44 +223,37 @@ fn zspager_ranges() {
     test_with("zspager_ranges", "gnu11", Library::shared_flags, &[]);
 }
 
-#[cfg(feature = "uffd")]
 #[test]
 fn zspager_hold() {
     test_pager("zspager_hold", &[]);
 }
 
-#[cfg(feature = "uffd")]
 #[test]
 fn zspager_fork() {
     test_pager("zspager_fork", &[]);
 }
 
-#[cfg(feature = "uffd")]
 #[test]
 fn zspager_threads() {
     test_pager("zspager_threads", &["5000", &seed()]);
 }
 
-#[cfg(feature = "uffd")]
 #[test]
 fn zspager_dump() {
     test_pager("zspager_dump", &[]);
 }
 
-#[cfg(feature = "uffd")]
 #[test]
 fn zspager_stack() {
     test_pager("zspager_stack", &[]);
 }
 
-#[cfg(feature = "uffd")]
 #[test]
 fn zspager_cancel() {
     test_pager("zspager_cancel", &[]);
 }
 
 /// Not under AddressSanitizer either, whose allocator the program would replace.
-#[cfg(feature = "uffd")]
 #[test]
 fn zspager_dlopen() {
     if mode() != Mode::Plain {
@@ -281,8 +273,7 @@ fn no_memory() {
     if mode() != Mode::Plain {
         return common::skip::skip("no_memory", "it has an allocator of its own");
     }
-    let define = cfg!(feature = "uffd").then_some("-DWITH_PAGER");
-    test_with("no_memory", "gnu11", |library| library.shared_flags().into_iter().chain(define).collect(), &[]);
+    test_with("no_memory", "gnu11", with_pager, &[]);
 }
 
 /// In plain builds alone: sanitizers and valgrind have functions of their own in the place of the test's.
@@ -389,7 +380,6 @@ fn all_that_the_library_imports_is_refused_or_known() {
 }
 
 /// What `c-tests/jail.c` does in jails: every kind of pool, and every mode of the pager.
-#[cfg(feature = "uffd")]
 const JAILS: [&str; 16] = [
     "pool",
     "pool in a memory file",
@@ -410,7 +400,6 @@ const JAILS: [&str; 16] = [
 ];
 
 /// Those calls of the jails' lists without which everything works as well: the program in such a jail ends by itself.
-#[cfg(feature = "uffd")]
 fn not_needed(program: &std::path::Path, library: &Library) -> std::collections::BTreeSet<i64> {
     let mut jails_of = std::collections::BTreeMap::<i64, Vec<&str>>::new();
     for jail in JAILS {
@@ -434,7 +423,6 @@ fn not_needed(program: &std::path::Path, library: &Library) -> std::collections:
 }
 
 /// In plain builds alone: the sanitizer's library and valgrind make system calls of their own.
-#[cfg(feature = "uffd")]
 #[test]
 fn jails() {
     if mode() != Mode::Plain {
@@ -451,7 +439,6 @@ fn jails() {
     std::fs::remove_dir_all(folder).unwrap();
 }
 
-#[cfg(feature = "uffd")]
 #[test]
 fn zspager_unload() {
     if mode() != Mode::Plain {

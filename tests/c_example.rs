@@ -145,7 +145,6 @@ fn what_makes_no_sense_is_refused() {
     }
 }
 
-#[cfg(feature = "uffd")]
 #[test]
 fn an_array_outgrows_its_limit() {
     if mode() == Mode::Valgrind {

@@ -1,4 +1,5 @@
-//! `include/zsalloc.h` is what cbindgen makes of `src/capi`, is valid C and C++, and tells what the library exports.
+//! `include/zsalloc.h` is what cbindgen makes of `c-library/src`, is valid C and C++, and tells what the library
+//! exports.
 #![cfg(not(any(loom, miri)))]
 
 mod common;
@@ -22,7 +23,7 @@ const SOURCES: [&str; 11] = [
     "swap/stats.rs",
     "errors.rs",
 ];
-/// The files of the feature `uffd`, whose part of the header needs `ZSALLOC_UFFD`.
+/// The files of the pager, whose part of the header needs `ZSALLOC_UFFD`.
 const PAGER_SOURCES: [&str; 5] =
     ["pager/types.rs", "pager/create.rs", "pager/regions.rs", "pager/upkeep.rs", "pager/stats.rs"];
 /// What a program holds pointers to, and knows nothing else of.
@@ -58,7 +59,7 @@ fn without_export_lines(source: &str) -> String {
 }
 
 fn generated() -> String {
-    let capi = repository().join("src/capi");
+    let capi = repository().join("c-library/src");
     let read = |name: &str| fs::read_to_string(capi.join(name)).unwrap();
     let all = |names: &[&str]| -> String { names.iter().map(|name| without_export_lines(&read(name))).collect() };
     let (sources, pager) = (all(&SOURCES), all(&PAGER_SOURCES));
@@ -120,11 +121,6 @@ fn declared() -> BTreeSet<String> {
     names.filter(|name| ours.iter().any(|prefix| name.starts_with(prefix))).map(str::to_owned).collect()
 }
 
-/// Those of them that a library has that was built as this test was.
-fn expected() -> BTreeSet<String> {
-    declared().into_iter().filter(|name| cfg!(feature = "uffd") || !name.starts_with("zspager_")).collect()
-}
-
 #[test]
 fn the_committed_header_is_the_generated_one() {
     let (committed, generated) = (header(), generated());
@@ -132,7 +128,7 @@ fn the_committed_header_is_the_generated_one() {
     let line = different.unwrap_or_else(|| committed.lines().count().min(generated.lines().count())) + 1;
     assert!(
         committed == generated,
-        "include/zsalloc.h is not what src/capi says, from line {line} on. Make it anew with: {BLESS}"
+        "include/zsalloc.h is not what c-library/src says, from line {line} on. Make it anew with: {BLESS}"
     );
 }
 
@@ -208,7 +204,7 @@ fn the_library_exports_what_the_header_declares_and_nothing_else() {
     let exported: BTreeSet<_> =
         listing.lines().filter_map(|line| line.split_whitespace().last()).map(str::to_owned).collect();
     assert!(exported.len() > 15, "nm listed: {listing}");
-    assert_eq!(exported, expected());
+    assert_eq!(exported, declared());
 }
 
 #[test]
@@ -232,12 +228,11 @@ fn the_version_in_the_header_is_the_crate_s() {
     }
 }
 
-/// Every `no_mangle` of the crate stands inside an `export!` block of a file that the header is made of.
+/// Every `no_mangle` of both packages stands inside an `export!` block of a file that the header is made of.
 #[test]
 fn nothing_is_exported_but_through_the_macro() {
-    let sources = repository().join("src");
     let mut exports = 0;
-    let mut folders = vec![sources.clone()];
+    let mut folders = ["src", "c-library/src"].map(|folder| repository().join(folder)).to_vec();
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();
@@ -263,7 +258,8 @@ fn exports_in(path: &Path) -> usize {
         let attribute =
             line.trim_start().starts_with("#[") && ["no_mangle", "export_name"].iter().any(|name| line.contains(name));
         if attribute {
-            let listed = SOURCES.iter().chain(&PAGER_SOURCES).any(|name| path.ends_with(Path::new("capi").join(name)));
+            let listed =
+                SOURCES.iter().chain(&PAGER_SOURCES).any(|name| path.ends_with(Path::new("c-library/src").join(name)));
             assert!(inside && listed, "{}: {line} is outside of export! {{ }}", path.display());
             exports += 1;
         }

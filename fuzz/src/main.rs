@@ -18,7 +18,8 @@ type Target = fn(&[u8]);
 
 static TARGET: LazyLock<Target> = LazyLock::new(|| {
     let wanted = std::env::var("ZSALLOC_FUZZ_TARGET").expect("ZSALLOC_FUZZ_TARGET names a target");
-    let targets = zsalloc::fuzzing::TARGETS.into_iter().chain([("handshake", say as Target)]);
+    let targets = zsalloc::fuzzing::TARGETS.into_iter().chain(zsalloc_c::fuzzing::TARGETS);
+    let targets = targets.chain([("handshake", say as Target)]);
     targets.into_iter().find(|(name, _)| *name == wanted).expect("there is no such target").1
 });
 

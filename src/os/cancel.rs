@@ -16,6 +16,7 @@ unsafe extern "C" {
 #[cfg(all(target_os = "linux", not(miri)))]
 const PTHREAD_CANCEL_DISABLE: libc::c_int = 1;
 
+#[allow(clippy::new_without_default, reason = "it is made for what it does, not for its value")]
 impl Uncancelled {
     /// From here on.
     #[cfg(all(target_os = "linux", not(miri)))]

@@ -32,7 +32,7 @@ impl Default for Os {
 }
 
 /// Runs `create`, and gives these faults to what it creates by [`Os::default`]: so the C functions do.
-#[cfg_attr(not(feature = "uffd"), allow(dead_code))]
+#[cfg_attr(not(fuzzing), allow(dead_code, reason = "the fuzz targets of the C library use it"))]
 pub fn given<T>(faults: &Arc<Faults>, create: impl FnOnce() -> T) -> T {
     let before = OF_DEFAULT.replace(Some(faults.clone()));
     let created = create();

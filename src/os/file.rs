@@ -2,7 +2,7 @@
 
 use super::{Call, Os, Result, Uncancelled, last_errno};
 use std::mem::MaybeUninit;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 /// Which file a descriptor is of, and of what kind that is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -19,22 +19,17 @@ impl FileId {
     }
 }
 
-/// A descriptor of its own, closed on exec, for the one that C has the number of. EBADF: the number is none.
-pub fn duplicate_number(fd: RawFd) -> Result<OwnedFd> {
-    // SAFETY: a call on a number; what is no descriptor is refused.
-    let own = unsafe { libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, 0) };
-    if own < 0 {
-        return Err(last_errno());
-    }
-    // SAFETY: a descriptor that was just made, and is owned by nobody else.
-    Ok(unsafe { OwnedFd::from_raw_fd(own) })
-}
-
 impl Os {
     /// A descriptor of its own for a file of the caller's, closed on exec.
     pub fn duplicate(&self, fd: BorrowedFd<'_>) -> Result<OwnedFd> {
         self.may(Call::MemoryFile)?;
-        duplicate_number(fd.as_raw_fd())
+        // SAFETY: a call on a descriptor that stays open for as long as it lasts.
+        let own = unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_DUPFD_CLOEXEC, 0) };
+        if own < 0 {
+            return Err(last_errno());
+        }
+        // SAFETY: a descriptor that was just made, and is owned by nobody else.
+        Ok(unsafe { OwnedFd::from_raw_fd(own) })
     }
 
     /// Whether a file is open for reading and writing, and not for appending, which would put all that is written at

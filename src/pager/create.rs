@@ -10,7 +10,6 @@ use super::scratch::Scratch;
 use super::staging::Staging;
 use crate::error::{Error, Result, Sentence, not_given};
 use crate::heap::Counted;
-use crate::json;
 use crate::os::kernel;
 use crate::os::own_memory::OwnMemory;
 use crate::os::signals::Blocked;
@@ -19,8 +18,7 @@ use crate::os::{self, Errno, Os, errno};
 use crate::pool::options::Backing;
 use crate::sync::Ordering::Relaxed;
 use crate::units::PAGE;
-use crate::zswap::{Codec, Snapshot, Zswap, ZswapOptions};
-use serde::Serialize;
+use crate::zswap::{Codec, Zswap, ZswapOptions};
 use std::os::fd::BorrowedFd;
 
 /// Keeps memory to a limit: what was not used lately is compressed, and comes back when it is touched.
@@ -45,21 +43,6 @@ use std::os::fd::BorrowedFd;
 /// [`Error::Forked`]; what tells of the pager tells how it was at the fork, and dropping it there closes the child's
 /// duplicates of the descriptors, and does nothing to the parent.
 pub struct Pager(pub(crate) Counted<Core>);
-
-/// A pager's statistics, and those of the zswap that its pages are in.
-#[derive(Clone, Debug, Serialize)]
-#[non_exhaustive]
-pub struct PagerSnapshot {
-    /// Of this form; it changes when a field changes its meaning, not when there are more.
-    pub version: u32,
-    /// The pager.
-    pub pager: PagerStats,
-    /// Its zswap, and its areas: one for each region.
-    pub zswap: Snapshot,
-}
-
-/// What [`PagerSnapshot`] says of its form.
-const SNAPSHOT_VERSION: u32 = 1;
 
 /// Pages of a limit in bytes. An instruction may need several pages at once, and so may the system to read it.
 fn limit_of(bytes: u64) -> u64 {
@@ -289,6 +272,27 @@ impl Pager {
         self.0.remove_region(region, Removal::Discard)
     }
 
+    /// Removes all regions as [`Pager::remove_region`] does, whatever is damaged: the memory is as if there had been no
+    /// pager.
+    ///
+    /// # Errors
+    /// [`Error::Again`] if the system refused to bring a page back, or a page can't be read from the backing file: that
+    /// region is still there, and so may be others. [`Error::Io`] if a page's copy is damaged: all regions are removed
+    /// nevertheless, and that page fails when it is touched. [`Error::Forked`] in a child.
+    pub fn remove_all_regions(&self) -> Result<()> {
+        self.check()?;
+        let _signals = Blocked::new();
+        let mut damaged = Ok(());
+        for place in 0..self.0.places.len() {
+            match self.0.remove_place(place, Removal::Restore) {
+                Err(refused @ Error::Again(_)) => return Err(refused),
+                Err(lost @ Error::Io(_)) => damaged = Err(lost),
+                _ => {}
+            }
+        }
+        damaged
+    }
+
     /// Brings the pages of a range of regions to memory, and keeps them there until [`Pager::release`]: for system
     /// calls in [`FaultMode::Sigbus`]. Holds of a page are counted. The pages that the range touches are held whole; no
     /// bytes touch none.
@@ -406,38 +410,15 @@ impl Pager {
         }
     }
 
-    /// The same with what its zswap has and did.
+    /// Checks that this process can use the pager, as most calls do: forked children can't.
     ///
     /// # Errors
     /// [`Error::Forked`] in a child.
-    pub fn snapshot(&self) -> Result<PagerSnapshot> {
-        self.check()?;
-        let _signals = Blocked::new();
-        Ok(PagerSnapshot { version: SNAPSHOT_VERSION, pager: self.stats(), zswap: self.0.zswap.snapshot()? })
+    pub fn check_usable(&self) -> Result<()> {
+        self.check()
     }
 
-    /// [`Pager::snapshot`] as JSON.
-    ///
-    /// # Errors
-    /// As there.
-    pub fn stats_json(&self) -> Result<String> {
-        json::to_string(|text| self.write_json(text))
-    }
-
-    /// Writes [`Pager::snapshot`] as JSON. Allocates nothing.
-    pub(crate) fn write_json(&self, text: &mut json::Text<'_>) -> Result<()> {
-        #[derive(Serialize)]
-        struct Listed<Z> {
-            version: u32,
-            pager: PagerStats,
-            zswap: Z,
-        }
-        self.check()?;
-        let _signals = Blocked::new();
-        text.put(&Listed { version: SNAPSHOT_VERSION, pager: self.stats(), zswap: self.0.zswap.listed()? })
-    }
-
-    /// Whether this process can use the pager, as most calls ask: forked children can't.
+    /// What [`Pager::check_usable`] does.
     pub(crate) fn check(&self) -> Result<()> {
         if self.0.guard.in_child() { Err(Error::Forked) } else { Ok(()) }
     }

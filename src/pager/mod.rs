@@ -39,7 +39,7 @@
 //! | `guardian` | what becomes of other processes' memory when this one dies |
 //! | `guest` | memory of another process, from a snapshot that zswap holds; of the others it needs `counts` alone |
 //! | `forked` | what a forked child has of a pager |
-//! | `create`, `options` | the public calls; how it is to be |
+//! | `create`, `snapshot`, `options` | the public calls; statistics with those of its zswap; how it is to be |
 
 // The protocols: loom's models run on them as well.
 pub(crate) mod extents;
@@ -103,18 +103,19 @@ mod run;
 #[cfg(not(loom))]
 mod scratch;
 #[cfg(not(loom))]
+mod snapshot;
+#[cfg(not(loom))]
 pub(crate) mod staging;
 #[cfg(not(loom))]
 pub(crate) mod work;
 
 #[cfg(not(loom))]
-pub(crate) use self::options::Removal;
-#[cfg(not(loom))]
 pub use self::{
     counts::{LATENCY_BUCKETS, LatencyHistogram, PagerCounts, PagerStats},
-    create::{Pager, PagerSnapshot},
+    create::Pager,
     guardian::{Guardian, OnDeath, WatchId},
     guest::{Guest, GuestCounts, GuestFile, GuestOptions, GuestRange, GuestStats, Protect, Served},
     options::{Duty, FaultMode, PagerOptions, RegionOptions},
     region::RegionId,
+    snapshot::PagerSnapshot,
 };

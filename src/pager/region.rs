@@ -39,13 +39,13 @@ impl RegionId {
         SERIAL.get(self.0)
     }
 
-    /// As a number, for C; never 0.
-    pub(crate) fn number(self) -> u64 {
+    /// The name as a number, for where Rust's types can't go, as to C; never 0.
+    pub fn number(self) -> u64 {
         self.0
     }
 
-    /// From a number, whatever it is.
-    pub(crate) fn of_number(number: u64) -> Self {
+    /// The name that [`RegionId::number`] returned the number of. Calls refuse names that never were a region's.
+    pub fn of_number(number: u64) -> Self {
         Self(number)
     }
 }

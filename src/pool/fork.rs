@@ -77,8 +77,12 @@ impl Pool {
         self.guard.is_none()
     }
 
-    /// [`Pool::prepare_fork`], to be ended by [`Pool::fork_done`].
-    pub(crate) fn fork_prepare(&self) -> Result<()> {
+    /// [`Pool::prepare_fork`] without a guard: [`Pool::fork_done`] ends it. For handlers of `pthread_atfork`, which
+    /// can't pass a value from one to the next.
+    ///
+    /// # Errors
+    /// As [`Pool::prepare_fork`].
+    pub fn fork_prepare(&self) -> Result<()> {
         self.check_usable()?;
         if !self.is_inherited() {
             return Ok(());
@@ -121,11 +125,11 @@ impl Pool {
         self.classes[..count].iter().for_each(|class| unsafe { class.let_go(in_child) });
     }
 
-    /// Lets the locks go, in the parent and in the child.
+    /// Ends what [`Pool::fork_prepare`] began: lets the locks go, in the parent and in the child.
     ///
     /// # Errors
     /// [`Error::Invalid`] if this thread has prepared no fork.
-    pub(crate) fn fork_done(&self) -> Result<()> {
+    pub fn fork_done(&self) -> Result<()> {
         if !self.is_inherited() {
             return Ok(());
         }

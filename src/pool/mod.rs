@@ -20,7 +20,7 @@ pub(crate) use compact::Compacted;
 pub use handle::{Handle, Mapped, MappedMut, NewObject};
 pub use shrink::Evict;
 #[cfg(not(loom))]
-pub(crate) use shrink::Foreign;
+pub use shrink::Foreign;
 pub use stats::PoolStats;
 
 use crate::class::{Emptied, SizeClass};
@@ -372,22 +372,22 @@ impl Pool {
         unsafe { self.write_from(handle, bytes.as_ptr(), bytes.len()) }
     }
 
-    /// [`Pool::read_raw`] to memory that another party may be writing.
+    /// [`Pool::read_raw`], with its errors, to memory that another party may be writing.
     ///
     /// # Safety
     /// `size` bytes can be written at `buffer`. Nobody writes the object meanwhile.
-    pub(crate) unsafe fn read_to(&self, handle: u64, buffer: *mut u8, size: usize) -> Result<()> {
+    pub unsafe fn read_to(&self, handle: u64, buffer: *mut u8, size: usize) -> Result<()> {
         self.copy_with(handle, MapMode::Read, size, |object| {
             // SAFETY: the object is pinned and that long; the caller answers for the buffer.
             unsafe { std::ptr::copy_nonoverlapping(object, buffer, size) };
         })
     }
 
-    /// [`Pool::write_raw`] from memory that another party may be writing.
+    /// [`Pool::write_raw`], with its errors, from memory that another party may be writing.
     ///
     /// # Safety
-    /// `size` bytes can be read at `buffer`.
-    pub(crate) unsafe fn write_from(&self, handle: u64, buffer: *const u8, size: usize) -> Result<()> {
+    /// `size` bytes can be read at `buffer`. No [`Mapped`] or [`MappedMut`] of this object exists.
+    pub unsafe fn write_from(&self, handle: u64, buffer: *const u8, size: usize) -> Result<()> {
         self.copy_with(handle, MapMode::Write, size, |object| {
             // SAFETY: the object is pinned and that long; the caller answers for the buffer.
             unsafe { std::ptr::copy_nonoverlapping(buffer, object, size) };
@@ -483,8 +483,11 @@ impl Pool {
         words.map(Word::pins).sum()
     }
 
-    /// Refuses while anything is mapped; in a child without the pool nothing is.
-    pub(crate) fn check_unmapped(&self) -> Result<()> {
+    /// Checks that no object is mapped, as [`Pool::destroy`] does first. In a forked child without the pool nothing is.
+    ///
+    /// # Errors
+    /// [`Error::Busy`] if an object is mapped.
+    pub fn check_unmapped(&self) -> Result<()> {
         const MAPPED: Error = Error::Busy(&"an object of the pool is still mapped");
         if self.check_alive().is_ok() && self.mappings() > 0 { Err(MAPPED) } else { Ok(()) }
     }

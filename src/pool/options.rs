@@ -64,8 +64,8 @@ impl LentMemory {
     /// [`LentMemory::new`] for a single pool. Allocates nothing.
     ///
     /// # Safety
-    /// As there; one pool is created with this, and no clone is made of it.
-    pub(crate) unsafe fn for_one_pool(address: *mut u8, bytes: usize, releasable: bool) -> Self {
+    /// As [`LentMemory::new`]; and one pool at most is ever created with this or a clone of it.
+    pub unsafe fn for_one_pool(address: *mut u8, bytes: usize, releasable: bool) -> Self {
         Self { address, bytes, releasable, owner: None }
     }
 

@@ -23,9 +23,13 @@ type Offer<'a> = dyn Fn(&Pool, u64) -> Result<()> + 'a;
 /// An evict callback of C's, which takes no memory: a function, its context and its pool, and what calls it.
 #[derive(Clone, Copy)]
 pub struct Foreign {
+    /// What calls the function with an object that is to go.
     pub caller: fn(&Self, u64) -> Result<()>,
+    /// The function, of whatever type `caller` knows.
     pub function: *const (),
+    /// What the function is called with.
     pub context: *mut (),
+    /// The pool, as C knows it.
     pub pool: NonNull<()>,
 }
 
@@ -119,7 +123,8 @@ impl Pool {
 
     /// [`Pool::set_evict`] with a callback of C's. Allocates nothing.
     #[cfg(not(loom))]
-    pub(crate) fn set_foreign_evict(&self, evict: Option<Foreign>) -> Result<()> {
+    #[doc(hidden)]
+    pub fn set_foreign_evict(&self, evict: Option<Foreign>) -> Result<()> {
         self.set_callback(evict.map(Callback::Foreign))
     }
 

@@ -19,13 +19,14 @@ use crate::os;
 use crate::pool::{MapMode, Pool};
 use crate::sync::{AtomicU64, Lock, Locked, Ordering::Relaxed, Rank, Wait};
 use crate::units::PAGE;
+use std::ptr::NonNull;
 
 /// What a swap device or a guest's memory is: a fixed number of pages, stored in its zswap's pool under their offsets.
 ///
 /// A handle to it: clones are the same area, which goes when the last of them does, or by [`Area::remove`]. All methods
 /// may be called from any thread, and from a writeback callback. Two threads that store, take or invalidate the same
 /// offset at once get the outcome of one order or the other.
-pub struct Area(pub(crate) Counted<AreaState>);
+pub struct Area(pub(super) Counted<AreaState>);
 
 impl Clone for Area {
     fn clone(&self) -> Self {
@@ -308,6 +309,26 @@ impl Area {
         area.shared.forget_area(area.id, &area.shards.counts());
         area.release_all();
         Ok(())
+    }
+
+    /// Turns this handle into a pointer, for where Rust's types can't go, as to C. [`Area::from_raw`] turns it back.
+    pub fn into_raw(self) -> NonNull<()> {
+        self.0.into_raw()
+    }
+
+    /// The pointer that [`Area::into_raw`] returns. It is the same for all clones of an area.
+    pub fn as_raw(&self) -> NonNull<()> {
+        self.0.as_raw()
+    }
+
+    /// The handle that a pointer is of.
+    ///
+    /// # Safety
+    /// The pointer came from [`Area::into_raw`], or from [`Area::as_raw`] of a handle that still lives. What this
+    /// returns is dropped at most once for each [`Area::into_raw`], and is not used after that.
+    pub unsafe fn from_raw(pointer: NonNull<()>) -> Self {
+        // SAFETY: the caller vouches for the pointer.
+        Self(unsafe { Counted::from_raw(pointer) })
     }
 
     /// Pages it has room for.

@@ -21,6 +21,7 @@ use crate::pool::options::{MIN_BYTES, PoolOptions};
 use crate::pool::{CompactBudget, Pool, PoolStats};
 use crate::sync::{Lock, Rank};
 use serde::Serialize;
+use std::mem::MaybeUninit;
 use std::os::fd::BorrowedFd;
 use std::sync::{Arc, PoisonError};
 
@@ -108,7 +109,16 @@ impl Zswap {
         self.0.areas.lock().list.len()
     }
 
+    /// Checks that this process can use the zswap, as each call does.
+    ///
+    /// # Errors
+    /// [`Error::Forked`] in a child without the pool.
+    pub fn check_usable(&self) -> Result<()> {
+        self.0.pool.check_usable()
+    }
+
     /// The pool that the pages are in. Not for callers: its limit, its callback and its pins are this zswap's.
+    #[cfg(any(test, feature = "uffd"))]
     pub(crate) fn pool(&self) -> &Pool {
         &self.0.pool
     }
@@ -168,7 +178,8 @@ impl Zswap {
     }
 
     /// [`Zswap::set_writeback`] with a callback of C's. Allocates nothing.
-    pub(crate) fn set_foreign_writeback(&self, writeback: Option<Foreign>) -> Result<()> {
+    #[doc(hidden)]
+    pub fn set_foreign_writeback(&self, writeback: Option<Foreign>) -> Result<()> {
         self.set_backing(writeback.map_or(Backing::None, Backing::Foreign))
     }
 
@@ -316,6 +327,15 @@ impl Zswap {
     /// As there.
     pub fn stats_json(&self) -> Result<String> {
         json::to_string(|text| text.put(&self.listed()?))
+    }
+
+    /// Writes [`Zswap::snapshot`] as JSON to `room`, as far as there is room, and returns how many bytes the whole text
+    /// has. Allocates nothing. While it writes no other thread gets statistics, nor compacts the zswap.
+    ///
+    /// # Errors
+    /// [`Error::Forked`] in a child without the pool.
+    pub fn write_stats_json(&self, room: &mut [MaybeUninit<u8>]) -> Result<usize> {
+        json::write_to(room, |text| text.put(&self.listed()?))
     }
 
     /// [`Zswap::snapshot`] without memory for the list of areas. While it lives no other thread gets statistics, nor

@@ -34,16 +34,20 @@ impl Zswap {
         self.fork_prepare().map(|()| Forking { zswap: self, _here: PhantomData })
     }
 
-    /// [`Zswap::prepare_fork`], to be ended by [`Zswap::fork_done`].
-    pub(crate) fn fork_prepare(&self) -> Result<()> {
+    /// [`Zswap::prepare_fork`] without a guard: [`Zswap::fork_done`] ends it. For handlers of `pthread_atfork`, which
+    /// can't pass a value from one to the next.
+    ///
+    /// # Errors
+    /// As [`Zswap::prepare_fork`].
+    pub fn fork_prepare(&self) -> Result<()> {
         self.0.prepare_fork()
     }
 
-    /// Lets calls begin again, in the parent and in the child.
+    /// Ends what [`Zswap::fork_prepare`] began: lets calls begin again, in the parent and in the child.
     ///
     /// # Errors
     /// [`crate::Error::Invalid`] if this thread has prepared no fork.
-    pub(crate) fn fork_done(&self) -> Result<()> {
+    pub fn fork_done(&self) -> Result<()> {
         self.0.end_fork()
     }
 }

@@ -119,8 +119,10 @@ impl Area {
         self.load_each(count, |at| offset + at as u64, |_| pages.next().expect("as many"), flags, result)
     }
 
-    /// Loads pages, each from the offset and to the page that its number tells.
-    pub(crate) fn load_each<'a>(
+    /// Loads pages, each from the offset and to the page that its number tells. For the C library, whose arrays of
+    /// offsets and pages can lie at any address, so that there are no slices of them.
+    #[doc(hidden)]
+    pub fn load_each<'a>(
         &self,
         count: usize,
         offset: impl Fn(usize) -> u64,

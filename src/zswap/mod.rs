@@ -85,7 +85,7 @@ pub(crate) use self::area::DAMAGED;
 #[cfg(all(feature = "uffd", not(loom)))]
 pub(crate) use self::store::AREA_FULL;
 #[cfg(not(loom))]
-pub(crate) use self::writeback::Foreign;
+pub use self::writeback::Foreign;
 #[cfg(not(loom))]
 pub use self::{
     area::Area,

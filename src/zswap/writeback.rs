@@ -28,8 +28,11 @@ type Offer<'a> = dyn Fn(&Area, u64, &[u8; PAGE]) -> std::result::Result<(), Refu
 /// A writeback callback of C's, which takes no memory: a function and its context, and what calls it.
 #[derive(Clone, Copy)]
 pub struct Foreign {
+    /// What calls the function with a page that is to go.
     pub caller: fn(&Self, &Area, u64, &[u8; PAGE]) -> std::result::Result<(), Refusal>,
+    /// The function, of whatever type `caller` knows.
     pub function: *const (),
+    /// What the function is called with.
     pub context: *mut (),
 }
 

@@ -1,4 +1,4 @@
-//! Compiles and runs C programs against the library that cargo just built.
+//! Compiles and runs C programs against the C library, which it lets cargo build first.
 //!
 //! `ZSALLOC_C_TESTS=asan` compiles them with AddressSanitizer and UBSan, `ZSALLOC_C_TESTS=valgrind` runs them under
 //! valgrind.
@@ -11,6 +11,7 @@ use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::sync::OnceLock;
 
 /// How C programs are compiled and run.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -46,7 +47,41 @@ pub fn scratch(name: &str) -> PathBuf {
     folder
 }
 
-/// The library as cargo built it for this very test.
+/// Where cargo puts what it builds as it built this test: `target/debug`, or `target/TRIPLE/debug` for another target.
+fn built_at() -> PathBuf {
+    let test = std::env::current_exe().unwrap();
+    test.ancestors().nth(2).expect("a test lies in the folder deps of its profile").to_path_buf()
+}
+
+/// A command of cargo's that builds as this test was built: for its profile and target, to its target folder.
+pub fn cargo(command: &str, package: &Path) -> Command {
+    let (built_at, target_dir) = (built_at(), Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap());
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.args([command, "--quiet", "--manifest-path"]).arg(package.join("Cargo.toml"));
+    cargo.arg("--target-dir").arg(target_dir);
+    if built_at.ends_with("release") {
+        cargo.arg("--release");
+    }
+    let triple = built_at.parent().unwrap().strip_prefix(target_dir).unwrap();
+    if triple != Path::new("") {
+        cargo.arg("--target").arg(triple);
+    }
+    cargo
+}
+
+/// Builds the C library, once, for `cargo test` builds the tests and what they are linked with, and no shared library.
+fn build() -> PathBuf {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    BUILT
+        .get_or_init(|| {
+            let output = cargo("build", &repository().join("c-library")).output().unwrap();
+            assert!(output.status.success(), "the C library can't be built: {}", said(&output));
+            built_at()
+        })
+        .clone()
+}
+
+/// The C library, built as this test was built.
 pub struct Library {
     shared: PathBuf,
     archive: PathBuf,
@@ -55,11 +90,9 @@ pub struct Library {
 }
 
 impl Library {
-    /// Finds it next to the test's own executable, which cargo puts beside what it is linked with.
+    /// Finds it, and builds it first.
     pub fn find() -> Self {
-        let test = std::env::current_exe().unwrap();
-        let folder = test.ancestors().skip(1).find(|folder| folder.join("libzsalloc.so").exists());
-        let folder = folder.expect("libzsalloc.so lies where cargo put this test, or above").to_path_buf();
+        let folder = build();
         let runtime = scratch(&format!("runtime-{:?}", std::thread::current().id()).replace(['(', ')'], ""));
         std::os::unix::fs::symlink(folder.join("libzsalloc.so"), runtime.join("libzsalloc.so.0")).unwrap();
         Self { shared: folder.join("libzsalloc.so"), archive: folder.join("libzsalloc.a"), runtime }

@@ -1,0 +1,42 @@
+//! Calls to the system that fail. The crate can make them fail under `cfg(fuzzing)`; elsewhere all of them succeed.
+
+#[cfg(fuzzing)]
+pub use zsalloc::fuzzing::{Call, Faults, given};
+
+#[cfg(not(fuzzing))]
+pub use none::{Call, Faults, given};
+
+#[cfg(not(fuzzing))]
+mod none {
+    use std::sync::Arc;
+
+    /// The kinds of calls that the targets let fail.
+    #[derive(Clone, Copy)]
+    pub enum Call {
+        Map,
+        Commit,
+        Advise,
+        Release,
+        MemoryFile,
+        TakeHuge,
+        ForkGuard,
+        Read,
+        Write,
+    }
+
+    /// Makes nothing fail.
+    #[derive(Default)]
+    pub struct Faults {}
+
+    impl Faults {
+        pub fn fail(&self, _: Call, _: u64, _: u64) {}
+
+        pub fn say(&self, _: Call, _: i32, _: u64) {}
+
+        pub fn heal(&self, _: Call) {}
+    }
+
+    pub fn given<T>(_: &Arc<Faults>, create: impl FnOnce() -> T) -> T {
+        create()
+    }
+}

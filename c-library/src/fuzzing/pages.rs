@@ -1,0 +1,396 @@
+//! Calls of zswap's C functions, by up to three threads, while calls to the system fail.
+
+use super::faults::{Call, Faults, given};
+use super::input::Input;
+use crate::functions::*;
+use crate::system::errno::{EAGAIN, EBUSY, EINTR, EINVAL, EIO, ENOENT, ENOMEM, ENOSPC};
+use crate::system::memory_file;
+use crate::{zswap, zswap_area};
+use std::collections::HashMap;
+use std::ffi::{c_int, c_void};
+use std::os::fd::AsRawFd;
+use std::ptr::null_mut;
+use std::sync::{Arc, Mutex};
+use zsalloc::PAGE_SIZE as PAGE;
+
+const CALLS: [Call; 6] = [Call::Commit, Call::Advise, Call::Release, Call::Map, Call::Read, Call::Write];
+const AREA_PAGES: u64 = 96;
+
+/// What the writeback callback was given last, of each offset.
+#[derive(Default)]
+struct Disk(Mutex<HashMap<u64, Vec<u8>>>);
+
+/// What threads share.
+#[derive(Clone, Copy)]
+struct Shared<'a> {
+    zswap: *mut zswap,
+    area: *mut zswap_area,
+    faults: &'a Faults,
+    disk: &'a Disk,
+    has_file: bool,
+    threads: usize,
+}
+
+// SAFETY: the functions may be called by any thread, as the header says.
+unsafe impl Send for Shared<'_> {}
+
+/// A thread has each offset that leaves its number when divided by the number of threads.
+struct Thread<'a> {
+    shared: Shared<'a>,
+    own: usize,
+    /// What is stored, by the key of its content.
+    stored: HashMap<u64, u16>,
+    /// A call to the system may fail, or have failed.
+    failing: bool,
+}
+
+/// Levels of Zstandard, and numbers that are none. High levels take most of a run, and do nothing else here.
+const LEVELS: [i32; 5] = [1, 3, 0, -1, 23];
+
+/// Pages that repeat a word, that compress, and that do not.
+fn content(key: u16) -> [u8; PAGE] {
+    let mut state = u64::from(key) | 1;
+    let mut page = [(key >> 3) as u8; PAGE];
+    let random = [0, PAGE / 8, PAGE / 2, PAGE][usize::from(key % 4)];
+    for word in page[..random].as_chunks_mut::<8>().0 {
+        state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        *word = (state ^ state >> 29).to_ne_bytes();
+    }
+    page
+}
+
+#[track_caller]
+fn one_of(result: c_int, errors: &[i32]) {
+    assert!(result == 0 || errors.contains(&-result), "{result}");
+}
+
+unsafe extern "C" fn write(context: *mut c_void, area: *mut zswap_area, offset: u64, page: *const c_void) -> c_int {
+    // SAFETY: the context lives as long as the zswap, and there is a page.
+    let (disk, page) = unsafe { (&*context.cast::<Disk>(), &*page.cast::<[u8; PAGE]>()) };
+    // SAFETY: a call on the area runs.
+    assert_eq!(unsafe { zswap_area_pages(area) }, AREA_PAGES);
+    if offset.is_multiple_of(7) && page[PAGE - 1].is_multiple_of(2) {
+        return -[EIO, ENOSPC, EAGAIN][offset as usize / 7 % 3];
+    }
+    disk.0.lock().unwrap().insert(offset, page.to_vec());
+    0
+}
+
+impl Thread<'_> {
+    /// An offset of its own.
+    fn offset(&self, input: &mut Input<'_>) -> u64 {
+        let threads = self.shared.threads as u64;
+        u64::from(input.u8()) % (AREA_PAGES / threads) * threads + self.own as u64
+    }
+
+    fn store(&mut self, input: &mut Input<'_>) {
+        let (offset, key) = (self.offset(input), input.u16());
+        let page = content(key);
+        // SAFETY: the page is there, and the area.
+        let result = unsafe { zswap_store(self.shared.area, offset, page.as_ptr().cast()) };
+        one_of(result, &[ENOMEM, ENOSPC]);
+        // A store that fails removes what was there.
+        if result == 0 {
+            self.stored.insert(offset, key)
+        } else {
+            self.stored.remove(&offset)
+        };
+    }
+
+    /// Pages that follow each other are those of all threads: a thread that is alone has them.
+    fn store_pages(&mut self, input: &mut Input<'_>) {
+        if self.shared.threads > 1 {
+            return self.store(input);
+        }
+        let (offset, count, key) = (self.offset(input), input.below(20), input.u16());
+        let pages: Vec<_> = (0..count as u16).map(|at| content(key.wrapping_add(at))).collect();
+        // SAFETY: so many pages are there.
+        let result = unsafe { zswap_store_pages(self.shared.area, offset, pages.as_ptr().cast(), count) };
+        if offset + count as u64 > AREA_PAGES {
+            return assert_eq!(result, -EINVAL);
+        }
+        one_of(result, &[ENOMEM, ENOSPC]);
+        for at in 0..count as u64 {
+            match result {
+                0 => _ = self.stored.insert(offset + at, key.wrapping_add(at as u16)),
+                _ => _ = self.stored.remove(&(offset + at)),
+            }
+        }
+    }
+
+    /// A page that was loaded, or not, is right.
+    fn check(&mut self, offset: u64, result: c_int, page: &[u8], exclusive: bool) {
+        let Some(key) = self.stored.get(&offset).copied() else {
+            return assert!(result == -ENOENT || self.failing && result == -EIO, "{result} for an absent page");
+        };
+        match -result {
+            0 => {
+                assert!(page == content(key), "the page at {offset} is another");
+                if exclusive {
+                    self.stored.remove(&offset);
+                    self.shared.disk.0.lock().unwrap().remove(&offset);
+                }
+            }
+            ENOENT => {
+                let disk = self.shared.disk.0.lock().unwrap();
+                let written = disk.get(&offset).is_some_and(|written| written[..] == content(key));
+                assert!(written, "the page at {offset} is lost");
+            }
+            // It stays.
+            EIO => assert!(self.failing && self.shared.has_file, "the page at {offset} is damaged"),
+            error => assert!(exclusive && [EAGAIN, EBUSY].contains(&error), "{error}"),
+        }
+    }
+
+    fn load(&mut self, input: &mut Input<'_>) {
+        let (offset, flags) = (self.offset(input), u32::from(input.u8() % 4));
+        let mut page = [0xa5_u8; PAGE];
+        // SAFETY: there is room for a page.
+        let result = unsafe { zswap_load(self.shared.area, offset, page.as_mut_ptr().cast(), flags) };
+        if result != 0 && flags & ZSWAP_LOAD_EXCLUSIVE == 0 {
+            assert!(page.iter().all(|byte| *byte == 0xa5), "a load that failed wrote to the page");
+        }
+        self.check(offset, result, &page, flags & ZSWAP_LOAD_EXCLUSIVE != 0);
+    }
+
+    fn load_scattered(&mut self, input: &mut Input<'_>) {
+        let (count, flags) = (input.below(12), u32::from(input.u8() & 1));
+        let mut offsets: Vec<u64> = (0..count).map(|_| self.offset(input)).collect();
+        offsets.sort_unstable();
+        offsets.dedup();
+        let mut pages = vec![[0_u8; PAGE]; offsets.len()];
+        let places: Vec<*mut c_void> = pages.iter_mut().map(|page| page.as_mut_ptr().cast()).collect();
+        let mut results = vec![1; offsets.len()];
+        let area = self.shared.area;
+        let (from, to, told) = (offsets.as_ptr(), places.as_ptr(), std::ptr::NonNull::new(results.as_mut_ptr()));
+        // SAFETY: the arrays have so many elements.
+        let result = unsafe { zswap_load_scattered(area, from, to, offsets.len(), flags, told) };
+        let first = results.iter().copied().find(|result| *result != 0).unwrap_or(0);
+        assert_eq!(result, first);
+        for (at, offset) in offsets.into_iter().enumerate() {
+            self.check(offset, results[at], &pages[at], flags & 1 != 0);
+        }
+    }
+
+    fn invalidate(&mut self, input: &mut Input<'_>) {
+        let (offset, flags) = (self.offset(input), u32::from(input.u8() & 1) << 1);
+        let count = if self.shared.threads == 1 { 1 + u64::from(input.u8() % 8) } else { 1 };
+        // SAFETY: the area is there.
+        let result = unsafe { zswap_invalidate(self.shared.area, offset, count, flags) };
+        match offset + count > AREA_PAGES {
+            true => assert_eq!(result, -EINVAL),
+            false => one_of(result, &[EAGAIN, EBUSY]),
+        }
+        if result == 0 {
+            (offset..offset + count).for_each(|offset| _ = self.stored.remove(&offset));
+        } else if result != -EINVAL {
+            // Which are gone is not told: those that are left are no longer checked.
+            for offset in offset..offset + count {
+                // SAFETY: as above.
+                unsafe { zswap_invalidate(self.shared.area, offset, 1, 0) };
+                self.stored.remove(&offset);
+            }
+        }
+    }
+
+    fn shrink(&mut self, input: &mut Input<'_>) {
+        let (pages, mut done) = (u64::from(input.u8()), 0_u64);
+        let Shared { zswap, area, .. } = self.shared;
+        let (codec, level) = (u32::from(input.u8() % 4), LEVELS[input.below(LEVELS.len())]);
+        // SAFETY: the zswap and its area are there.
+        unsafe {
+            match pages % 3 {
+                0 => one_of(zswap_shrink(zswap, pages, &raw mut done), &[EINVAL, EAGAIN, ENOENT, EIO]),
+                1 => one_of(zswap_shrink_area(area, pages, &raw mut done), &[EINVAL, EAGAIN, ENOENT, EIO]),
+                _ => {
+                    let result = zswap_recompress(area, pages, codec, level, &raw mut done);
+                    one_of(result, &[EINVAL, ENOMEM, EAGAIN]);
+                }
+            }
+        }
+    }
+
+    /// Takes pages out to write them back itself.
+    fn write_back(&mut self, input: &mut Input<'_>) {
+        let (max, how) = (input.below(40), input.u8());
+        let (mut claims, mut pages) = (vec![zswap_claim::default(); max], vec![[0_u8; PAGE]; max]);
+        let (area, mut count) = (self.shared.area, 0);
+        // SAFETY: the arrays have so many elements.
+        let result =
+            unsafe { zswap_writeback_begin(area, max, claims.as_mut_ptr(), pages.as_mut_ptr().cast(), &raw mut count) };
+        one_of(result, &[EINVAL, EBUSY, EAGAIN, ENOENT]);
+        if result != 0 {
+            return;
+        }
+        for (claim, page) in claims[..count].iter().zip(&pages) {
+            let outcome = if how & 3 == 0 { -EIO } else { 0 };
+            if outcome == 0 {
+                self.shared.disk.0.lock().unwrap().insert(claim.offset, page.to_vec());
+            }
+            let mut gone = 7;
+            let told = std::ptr::NonNull::new(&raw mut gone);
+            // SAFETY: a claim that was begun, and is ended once; then again, which is refused.
+            unsafe {
+                assert_eq!(zswap_writeback_end(area, claim, outcome, told), 0);
+                assert_eq!(zswap_writeback_end(area, claim, outcome, told), -EINVAL);
+            }
+            assert!(gone == 1 || gone == 0);
+        }
+    }
+
+    fn set(&mut self, input: &mut Input<'_>) {
+        let (how, number) = (input.u8() % 8, input.u16());
+        let Shared { zswap, area, .. } = self.shared;
+        let bytes = u64::from(number) << 6;
+        let (mut offset, mut length) = (0_u64, 0_usize);
+        let mut text = [0 as std::ffi::c_char; 256];
+        // SAFETY: everything is there for the calls.
+        unsafe {
+            match how {
+                0 => one_of(zswap_set_limit(zswap, bytes), &[EINVAL]),
+                1 => one_of(zswap_area_set_limit(area, bytes), &[EINVAL]),
+                2 => one_of(
+                    zswap_set_codec(zswap, u32::from(number % 5), LEVELS[usize::from(number >> 3) % LEVELS.len()]),
+                    &[EINVAL, ENOMEM],
+                ),
+                3 => one_of(zswap_area_refaulted(area, bytes), &[]),
+                4 => one_of(zswap_reclaimable_pages(zswap, &raw mut offset), &[]),
+                5 => {
+                    let room = usize::from(number % 256);
+                    one_of(zswap_stats_json(zswap, text.as_mut_ptr(), room, &raw mut length), &[ENOSPC]);
+                }
+                6 => {
+                    let budget = zs_compact_budget { struct_size: 24, max_bytes_moved: bytes, max_microseconds: 0 };
+                    one_of(zswap_compact(zswap, &raw const budget, &raw mut offset), &[EAGAIN, EBUSY, ENOMEM]);
+                }
+                _ => self.next(number),
+            }
+        }
+    }
+
+    /// The next page that is stored is one that was stored.
+    fn next(&self, from: u16) {
+        let mut offset = 0;
+        // SAFETY: the area is there.
+        let result = unsafe { zswap_next_stored(self.shared.area, u64::from(from), &raw mut offset) };
+        one_of(result, &[ENOENT]);
+        if self.shared.threads == 1 && result == 0 {
+            assert!(offset >= u64::from(from) && self.stored.contains_key(&offset), "{offset} is told to be stored");
+        }
+    }
+
+    fn fail(&mut self, input: &mut Input<'_>) {
+        let (call, n, times) = (CALLS[input.below(CALLS.len())], input.below(8), input.below(4));
+        self.failing = true;
+        if matches!(call, Call::Read | Call::Write) {
+            // A call that is interrupted is made again, and no signals come for ever.
+            let errno = [EIO, if times == 0 { EIO } else { EINTR }, ENOSPC, ENOMEM][n % 4];
+            self.shared.faults.say(call, errno, 0);
+        }
+        match n {
+            0 => self.shared.faults.heal(call),
+            _ => self.shared.faults.fail(call, n as u64, times as u64),
+        }
+    }
+
+    fn run(&mut self, mut input: Input<'_>) {
+        while !input.has_ended() {
+            match input.below(14) {
+                0..=3 => self.store(&mut input),
+                4 => self.store_pages(&mut input),
+                5 | 6 => self.load(&mut input),
+                7 => self.load_scattered(&mut input),
+                8 => self.invalidate(&mut input),
+                9 | 10 => self.shrink(&mut input),
+                11 => self.write_back(&mut input),
+                12 => self.set(&mut input),
+                _ => self.fail(&mut input),
+            }
+        }
+    }
+
+    /// Every page that was stored is here or on disk.
+    fn end(&mut self) {
+        CALLS.iter().for_each(|&call| self.shared.faults.heal(call));
+        let offsets: Vec<_> = self.stored.keys().copied().collect();
+        for offset in offsets {
+            let mut page = [0; PAGE];
+            // SAFETY: there is room for a page.
+            let result = unsafe { zswap_load(self.shared.area, offset, page.as_mut_ptr().cast(), 0) };
+            self.check(offset, result, &page, false);
+        }
+    }
+}
+
+fn create(input: &mut Input<'_>, faults: &Arc<Faults>) -> Option<(*mut zswap, *mut zswap_area)> {
+    let (shape, failing) = (input.u8(), input.u8());
+    // SAFETY: zeros are options.
+    let mut options: zswap_options = unsafe { std::mem::zeroed() };
+    options.struct_size = size_of::<zswap_options>();
+    options.max_bytes = (u64::from(shape & 7) << 16) + (1 << 18);
+    options.codec = u32::from(shape >> 3) % 3;
+    options.level = i32::from(options.codec == 1);
+    options.contexts = 1 + u32::from(shape >> 7);
+    options.max_claims = 16;
+    if failing < CALLS.len() as u8 * 4 {
+        faults.fail(CALLS[usize::from(failing) / 4], u64::from(failing % 4) + 1, 1);
+    }
+    // SAFETY: as above.
+    let mut area_options: zswap_area_options = unsafe { std::mem::zeroed() };
+    area_options.struct_size = size_of::<zswap_area_options>();
+    area_options.flags = u32::from(shape >> 6) & ZSWAP_AREA_REFUSE_INCOMPRESSIBLE;
+    let (mut zswap, mut area) = (null_mut(), null_mut());
+    // SAFETY: the options and the places for the results live through the calls.
+    let created = given(faults, || unsafe { zswap_create(&raw const options, &raw mut zswap) });
+    if created != 0 {
+        assert_eq!(created, -ENOMEM);
+        return None;
+    }
+    // SAFETY: as above.
+    let added = unsafe { zswap_add_area(zswap, AREA_PAGES, &raw const area_options, &raw mut area) };
+    if added != 0 {
+        assert_eq!(added, -ENOMEM);
+        // SAFETY: it has no areas.
+        assert_eq!(unsafe { zswap_destroy(zswap) }, 0);
+        return None;
+    }
+    Some((zswap, area))
+}
+
+pub fn run(data: &[u8]) {
+    let mut input = Input::new(data);
+    let (writeback, threads) = (input.u8() % 3, input.below(3) + 1);
+    let (faults, disk) = (Arc::new(Faults::default()), Disk::default());
+    let Some((zswap, area)) = create(&mut input, &faults) else { return };
+    CALLS.iter().for_each(|&call| faults.heal(call));
+    let file = memory_file(c"fuzz", 64 * PAGE);
+    // SAFETY: the callback's context, and the file, live longer than the zswap's use of them.
+    let set = unsafe {
+        match writeback {
+            1 => zswap_set_writeback(zswap, Some(write), (&raw const disk).cast_mut().cast()),
+            2 => zswap_set_backing_file(zswap, file.as_raw_fd(), 64 * PAGE as u64),
+            _ => 0,
+        }
+    };
+    assert_eq!(set, 0);
+    let shared = Shared { zswap, area, faults: &faults, disk: &disk, has_file: writeback == 2, threads };
+    let thread = move |own, input: Input<'_>| {
+        let mut thread = Thread { shared: { shared }, own, stored: HashMap::new(), failing: threads > 1 };
+        thread.run(input);
+        thread.end();
+    };
+    match threads {
+        1 => thread(0, input),
+        _ => std::thread::scope(|scope| {
+            let spawn = |(own, part)| scope.spawn(move || thread(own, part));
+            let running: Vec<_> = input.parts(threads).enumerate().map(spawn).collect();
+            // The scope does not wait until they have ended altogether.
+            running.into_iter().for_each(|thread| thread.join().unwrap());
+        }),
+    }
+    // SAFETY: nobody uses them any more.
+    unsafe {
+        assert_eq!(zswap_remove_area(area), 0);
+        assert_eq!(zswap_destroy(zswap), 0);
+    }
+}

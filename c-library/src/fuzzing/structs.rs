@@ -1,0 +1,101 @@
+//! Structs that begin with their size, of any size that a caller may claim, and the options in them.
+
+use super::input::Input;
+use crate::functions::*;
+use crate::system::errno::{EINVAL, ENOMEM};
+use std::ffi::c_char;
+use std::ptr::{NonNull, null_mut};
+
+/// A struct of its own size in memory of that size, which a sanitizer guards. None: it is no size of a struct, of which
+/// nothing but itself is there.
+fn as_passed(input: &mut Input<'_>) -> (Vec<u8>, bool) {
+    let size = match input.u8() {
+        0 => input.u64() as usize,
+        1 => usize::from(input.u16()),
+        _ => usize::from(input.u8()) * 8,
+    };
+    let right = (16..=4096).contains(&size) && size.is_multiple_of(8);
+    let mut bytes = size.to_ne_bytes().to_vec();
+    if right {
+        bytes.extend_from_slice(input.bytes(size - 8));
+        bytes.resize(size, 0);
+    }
+    bytes.shrink_to_fit();
+    (bytes, right)
+}
+
+fn bytes_of<T>(value: &T) -> &[u8] {
+    // SAFETY: these structs have no padding.
+    unsafe { std::slice::from_raw_parts((&raw const *value).cast(), size_of::<T>()) }
+}
+
+/// What was received is what was passed, with zeros for what was not.
+fn read<T: SizedStruct>(passed: &[u8], right: bool) -> Option<T> {
+    // SAFETY: as many bytes are there as the struct says, if that can be.
+    let received = unsafe { Received::<T>::read(passed.as_ptr().cast()) };
+    assert_eq!(received.is_ok(), right);
+    let received = received.ok()?;
+    let known = passed.len().min(size_of::<T>());
+    let value = bytes_of(received.known());
+    assert!(value[..known] == passed[..known] && value[known..].iter().all(|byte| *byte == 0));
+    assert_eq!(received.all().is_ok(), passed[known..].iter().all(|byte| *byte == 0));
+    received.all().ok().copied()
+}
+
+/// A struct is filled as far as it goes, and its size stays.
+fn fill<T: SizedStruct>(passed: &[u8], right: bool, stats: T) {
+    let mut filled = passed.to_vec();
+    let pointer = NonNull::new(filled.as_mut_ptr().cast::<T>()).unwrap();
+    // SAFETY: as many bytes are there as the struct says, if that can be.
+    let out = unsafe { StatsOut::new(pointer) };
+    assert_eq!(out.is_ok(), right);
+    let Ok(out) = out else { return assert_eq!(filled, passed) };
+    out.set(stats).unwrap();
+    let known = passed.len().min(size_of::<T>());
+    assert!(filled[..8] == passed[..8] && filled[8..known] == bytes_of(&stats)[8..known]);
+    assert!(filled[known..].iter().all(|byte| *byte == 0));
+}
+
+/// Creates a pool if the options allow that; a sentence says why not.
+fn create(mut options: zs_pool_options, room: usize) {
+    let (mut message, mut pool) = (vec![b'x' as c_char; room], null_mut());
+    let mut memory = Vec::new();
+    options.struct_size = size_of::<zs_pool_options>();
+    (options.message, options.message_size) = (message.as_mut_ptr(), room);
+    options.memory = match options.memory.is_null() {
+        true => null_mut(),
+        false => {
+            options.memory_bytes %= 2 << 20;
+            memory.resize(options.memory_bytes as usize + 4096, 0_u8);
+            let unaligned = options.memory as usize & 1;
+            (memory.as_mut_ptr() as usize).next_multiple_of(4096).wrapping_add(unaligned) as *mut _
+        }
+    };
+    // SAFETY: the memory that the options supply is there, with one byte less if it is not aligned; that is refused.
+    let created = unsafe { zs_create_pool(c"fuzz".as_ptr(), &raw const options, &raw mut pool) };
+    match created {
+        // SAFETY: it was just created.
+        0 => assert_eq!(unsafe { zs_destroy_pool(pool) }, 0),
+        error => {
+            let ended = message.contains(&0);
+            assert!(room == 0 || ended, "{error} has no sentence");
+            // Huge pages of the system's own stock may be missing altogether.
+            assert!([EINVAL, ENOMEM].contains(&-error) || options.backing == ZS_BACKING_HUGETLB, "{error}");
+        }
+    }
+}
+
+pub fn run(data: &[u8]) {
+    let mut input = Input::new(data);
+    let (kind, room) = (input.u8() % 8, usize::from(input.u8()));
+    let (passed, right) = as_passed(&mut input);
+    match kind {
+        0 => _ = read::<zs_pool_options>(&passed, right).map(|options| create(options, room)),
+        1 => _ = read::<zs_compact_budget>(&passed, right),
+        2 => _ = read::<zswap_options>(&passed, right),
+        3 => _ = read::<zswap_area_options>(&passed, right),
+        4 => fill(&passed, right, zs_pool_stats { objects: 1, pages_reclaimed: u64::MAX, ..Default::default() }),
+        5 => fill(&passed, right, zswap_stats { areas: 1, file_bytes: u64::MAX, ..Default::default() }),
+        _ => fill(&passed, right, zswap_area_stats { area: 1, limit_hits: u64::MAX, ..Default::default() }),
+    }
+}

@@ -1,0 +1,15 @@
+//! zswap for C.
+
+mod areas;
+pub(super) mod options;
+mod pages;
+mod pointers;
+pub(super) mod stats;
+pub(super) mod types;
+mod upkeep;
+pub(super) mod writeback;
+
+#[cfg(any(test, fuzzing))]
+pub mod functions {
+    pub use super::{areas::*, pages::*, stats::*, types::*, upkeep::*, writeback::*};
+}
