@@ -73,6 +73,7 @@
 //! | `sync` | atomics, cells, locks and their ranks, for the product and for loom |
 //! | `heap` | memory of the global allocator, whose lack is an error |
 //! | `json` | statistics as JSON |
+//! | `crc` | CRC-32C, the check of a stored page |
 //! | `word` | the bits of handles and handle words |
 //! | `classes` | the table of size classes, computed at compile time |
 //! | `object` | the protocol of the handle word: every race about an object is decided there |
@@ -101,6 +102,9 @@
 #[allow(unsafe_code)]
 mod class;
 mod classes;
+#[cfg(not(loom))]
+#[allow(unsafe_code)]
+mod crc;
 mod error;
 // What is called with input that a fuzzer made up: see fuzz/ and .ci/fuzz. The tests replay what was found.
 #[cfg(all(any(test, fuzzing), not(loom), feature = "uffd"))]

@@ -11,9 +11,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The modules of the crate, lowest first. Each imports only from those before it, and from itself.
-const LAYERS: [&str; 15] = [
-    "units", "os", "error", "sync", "heap", "json", "word", "classes", "object", "zspage", "region", "class", "pool",
-    "zswap", "pager",
+const LAYERS: [&str; 16] = [
+    "units", "os", "error", "sync", "heap", "json", "crc", "word", "classes", "object", "zspage", "region", "class",
+    "pool", "zswap", "pager",
 ];
 
 const LONGEST_LINE: usize = 120;

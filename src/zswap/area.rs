@@ -26,7 +26,7 @@ use std::ptr::NonNull;
 /// A handle to it: clones are the same area, which goes when the last of them does, or by [`Area::remove`]. All methods
 /// may be called from any thread, and from a writeback callback. Two threads that store, take or invalidate the same
 /// offset at once get the outcome of one order or the other.
-pub struct Area(pub(super) Counted<AreaState>);
+pub struct Area(pub(crate) Counted<AreaState>);
 
 impl Clone for Area {
     fn clone(&self) -> Self {

@@ -12,6 +12,7 @@
 //! damaged page is never decoded, and the destination stays as it was.
 
 use super::codec::Stored;
+use crate::crc::crc32c;
 use crate::units::PAGE;
 
 /// Bytes before the payload.
@@ -39,7 +40,7 @@ impl Seed {
     /// The check of `bytes`.
     #[inline]
     pub fn check(self, bytes: &[u8]) -> u32 {
-        self.0 ^ crc_fast::checksum(crc_fast::CrcAlgorithm::Crc32Iscsi, bytes) as u32
+        self.0 ^ crc32c(bytes)
     }
 }
 
