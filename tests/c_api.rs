@@ -296,13 +296,11 @@ fn refused_calls_of_zswaps() {
     test_refusals("refused_calls", &["zswap"]);
 }
 
-#[cfg(feature = "uffd")]
 #[test]
 fn refused_calls_of_pagers() {
     test_refusals("refused_calls_pager", &["pager", "pager in place", "pager of a memory file", "other calls"]);
 }
 
-#[cfg(feature = "uffd")]
 #[test]
 fn refused_calls_of_pagers_with_threads() {
     let scenes = ["pager with threads", "pager with threads, in place", "pager with threads, of a memory file"];
@@ -318,8 +316,7 @@ fn test_shortage(what: &str) {
     let library = Library::find();
     let folder = scratch(&format!("c-shortages-{}", what.replace(' ', "-")));
     let (source, program) = (repository().join("c-tests/shortages.c"), folder.join("shortages"));
-    let define = cfg!(feature = "uffd").then_some("-DWITH_PAGER");
-    compile(&[&source], &program, "gnu11", &library.shared_flags().into_iter().chain(define).collect::<Vec<_>>());
+    compile(&[&source], &program, "gnu11", &with_pager(&library));
     let output = std::process::Command::new(&program).arg(what).env("LD_LIBRARY_PATH", library.runtime()).output();
     let output = output.unwrap();
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -333,9 +330,7 @@ fn test_shortage(what: &str) {
 #[test]
 fn shortages() {
     ["addresses", "data", "locked memory", "descriptors", "mappings", "room"].into_iter().for_each(test_shortage);
-    if cfg!(feature = "uffd") {
-        ["room for a region", "memory of a control group"].into_iter().for_each(test_shortage);
-    }
+    ["room for a region", "memory of a control group"].into_iter().for_each(test_shortage);
 }
 
 #[test]

@@ -67,8 +67,8 @@ fn links_lead_somewhere() {
 }
 
 /// What a path of the repository begins with. A document may also be named by itself.
-const FOLDERS: [&str; 9] =
-    ["src/", "tests/", "docs/", ".ci/", "include/", "examples/", "benches/", "c-tests/", "fuzz/"];
+const FOLDERS: [&str; 10] =
+    ["src/", "c-library/", "tests/", "docs/", ".ci/", "include/", "examples/", "benches/", "c-tests/", "fuzz/"];
 
 /// The paths of the repository that a text names. One that has NAME in it stands for many.
 fn paths(text: &str) -> impl Iterator<Item = &str> {
@@ -95,9 +95,9 @@ fn paths_that_documents_name_are_there() {
     assert_eq!(named, ["src/a.rs", "docs/b.md", "Cargo.toml"]);
 }
 
-/// A packaged crate lacks `.ci` and `fuzz`.
+/// A packaged crate lacks `.ci`, `fuzz` and the C library.
 fn is_there(path: &str) -> bool {
-    let is_packed = !path.starts_with(".ci/") && !path.starts_with("fuzz/");
+    let is_packed = [".ci/", "fuzz/", "c-library/"].iter().all(|folder| !path.starts_with(folder));
     let found = [repository().join(path), repository().join("docs").join(path)];
     found.iter().any(|path| path.exists()) || !is_packed && !repository().join(".ci").exists()
 }
