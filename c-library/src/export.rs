@@ -59,9 +59,15 @@ pub struct Call(());
 pub fn returning(body: impl FnOnce(&Call) -> Result<()>) -> c_int {
     match catch_unwind(AssertUnwindSafe(|| body(&Call(())))) {
         Ok(Ok(())) => 0,
-        Ok(Err(error)) => -error.errno(),
+        Ok(Err(error)) => failed(error),
         Err(_) => -errno::EIO,
     }
+}
+
+/// Not inlined, so that what succeeds is told apart by one comparison.
+#[cold]
+fn failed(error: Error) -> c_int {
+    -error.errno()
 }
 
 /// What a function that returns no error number returns should it fail or panic all the same.
