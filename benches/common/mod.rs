@@ -3,10 +3,15 @@
 // Each benchmark is a program of its own and uses a part of this.
 #![allow(dead_code)]
 
+#[cfg(feature = "uffd")]
+pub mod lent;
 pub mod memory;
 pub mod pages;
 pub mod peers;
+pub mod plain;
 pub mod random;
+pub mod region;
+pub mod sequences;
 pub mod sizes;
 pub mod workloads;
 pub mod zram;
@@ -23,8 +28,9 @@ pub fn with_peers(name: &str) {
     }
     let arguments = std::env::args().skip(1).filter(|argument| argument != "--bench");
     let command = if is_trial() { "test" } else { "bench" };
+    let features = if cfg!(feature = "uffd") { "peers,uffd" } else { "peers" };
     let status = std::process::Command::new(env!("CARGO"))
-        .args([command, "--quiet", "--features", "peers", "--bench", name, "--"])
+        .args([command, "--quiet", "--features", features, "--bench", name, "--"])
         .args(arguments)
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .status();

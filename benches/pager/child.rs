@@ -1,7 +1,7 @@
 //! A process that measures one thing, and prints its numbers. The first process runs it, so that the memory, the page
 //! tables and the counts of each measurement are its own.
 
-use super::region::Region;
+use super::common::region::Region;
 use super::{faults, rescues, work};
 use std::collections::HashMap;
 use std::fmt::Display;

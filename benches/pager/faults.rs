@@ -2,7 +2,7 @@
 
 use super::child::{Numbers, Order};
 use super::common::random::Random;
-use super::region::{Region, resident_and_swapped};
+use super::common::region::{Region, resident_and_swapped};
 use super::sides::{Side, side};
 use std::hint::black_box;
 use std::sync::atomic::Ordering::Relaxed;

@@ -3,8 +3,8 @@
 use super::Setup;
 use super::cgroup::Cgroup;
 use super::child::{self, Numbers};
-use super::region::Handed;
-use super::sequences::{Workload, lru_misses};
+use super::common::region::Handed;
+use super::common::sequences::{Workload, lru_misses};
 use std::fmt::Display;
 use zsalloc::PAGE_SIZE;
 

@@ -24,9 +24,7 @@ mod child;
 mod faults;
 mod job;
 mod policy;
-mod region;
 mod rescues;
-mod sequences;
 mod sides;
 mod swap;
 mod tables;
@@ -36,8 +34,8 @@ mod work;
 mod common;
 
 use common::pages;
-use region::Handed;
-use sequences::Workload;
+use common::region::Handed;
+use common::sequences::Workload;
 use swap::Swap;
 
 /// What all parts use.

@@ -2,8 +2,8 @@
 
 use super::Setup;
 use super::child::Numbers;
+use super::common::sequences::Workload;
 use super::job::{How, Job};
-use super::sequences::Workload;
 use super::tables::{MIB, middle};
 
 /// Both tables.

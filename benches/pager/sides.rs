@@ -1,48 +1,10 @@
 //! The two sides: the pager, and the kernel's swap.
 
 use super::child::Order;
+use super::common::lent::Lent;
+use super::common::region::{Region, resident_and_swapped};
 use super::common::zram;
-use super::region::{Region, resident_and_swapped};
-use std::sync::Arc;
-use std::thread::JoinHandle;
-use zsalloc::{Duty, FaultMode, HugePages, PAGE_SIZE, Pager, PagerOptions, PagerSnapshot, RegionOptions, ZswapOptions};
-
-/// A pager that a region is under, with the threads that are lent to it.
-pub struct Lent {
-    /// The pager.
-    pub pager: Arc<Pager>,
-    threads: Vec<JoinHandle<()>>,
-}
-
-impl Lent {
-    /// With these threads.
-    pub fn new(region: &Region, options: &PagerOptions, duties: &[Duty]) -> Result<Self, String> {
-        let pager = Arc::new(Pager::new("bench", options).map_err(|error| error.to_string())?);
-        // SAFETY: the memory is used through these addresses alone, and is unmapped after the pager is dropped.
-        let added = unsafe { pager.add_region(region.base(), region.bytes(), &RegionOptions::default()) };
-        added.map_err(|error| error.to_string())?;
-        let lend = |&duty: &Duty| {
-            let pager = pager.clone();
-            std::thread::spawn(move || pager.run(duty).expect("not a forked process"))
-        };
-        let threads = duties.iter().map(lend).collect();
-        Ok(Self { pager, threads })
-    }
-
-    /// What it has and did.
-    pub fn snapshot(&self) -> PagerSnapshot {
-        self.pager.snapshot().expect("not a forked process")
-    }
-}
-
-impl Drop for Lent {
-    fn drop(&mut self) {
-        self.pager.stop();
-        for thread in self.threads.drain(..) {
-            let _ = thread.join();
-        }
-    }
-}
+use zsalloc::{Duty, FaultMode, HugePages, PAGE_SIZE, Pager, PagerOptions, ZswapOptions};
 
 /// Who pages.
 pub enum Side {

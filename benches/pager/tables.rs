@@ -2,8 +2,8 @@
 
 use super::Setup;
 use super::child::{self, Numbers};
+use super::common::sequences::{READS, Workload};
 use super::job::{How, Job, TIMES};
-use super::sequences::{READS, Workload};
 use std::fmt::Display;
 use zsalloc::PAGE_SIZE;
 

@@ -2,8 +2,8 @@
 
 use super::cgroup;
 use super::child::{Numbers, Order};
-use super::region::Region;
-use super::sequences::WRITE;
+use super::common::region::Region;
+use super::common::sequences::WRITE;
 use super::sides::{Side, side};
 use std::hint::black_box;
 use std::path::PathBuf;

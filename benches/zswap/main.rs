@@ -8,7 +8,6 @@
 mod common;
 mod memory;
 mod overhead;
-mod plain;
 mod threads;
 mod zram;
 

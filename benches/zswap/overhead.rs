@@ -1,7 +1,7 @@
 //! One thread: stores, loads in random order, takes, invalidates, batches.
 
 use super::common::pages::{Page, Pages};
-use super::plain::{Compressor, Packed};
+use super::common::plain::{Compressor, Packed};
 use super::zswap;
 use std::hint::black_box;
 use std::time::Instant;

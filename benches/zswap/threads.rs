@@ -1,7 +1,7 @@
 //! Two threads, each with its half of the pages: what the second one gains, against what it gains for plain LZ4.
 
 use super::common::pages::Pages;
-use super::plain::{Compressor, Packed};
+use super::common::plain::{Compressor, Packed};
 use super::zswap;
 use std::hint::black_box;
 use std::sync::Barrier;

@@ -1,6 +1,6 @@
 //! Which pages a workload touches, in which order; and what a list of the least recently used would have of it.
 
-use super::common::random::Random;
+use super::random::Random;
 
 /// Set in a touch that writes.
 pub const WRITE: u32 = 1 << 31;

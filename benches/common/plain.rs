@@ -1,6 +1,6 @@
 //! Plain LZ4, of the same crate: what a program would do that compresses pages itself.
 
-use super::common::pages::Page;
+use super::pages::Page;
 use lz4_flex::block::{CompressTable, compress_into_with_table, decompress_into, get_maximum_output_size};
 use std::hint::black_box;
 use zsalloc::PAGE_SIZE;
