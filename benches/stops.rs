@@ -71,7 +71,7 @@ impl Mapped {
     }
 }
 
-/// Durations, in nanoseconds.
+/// How long each of some calls took, in nanoseconds.
 #[derive(Default)]
 struct Times(Vec<u64>);
 

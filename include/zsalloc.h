@@ -386,8 +386,8 @@
 
 /**
  * For zs_pool_options.flags: refuse huge pages once, at the pool's creation, give no other advice,
- * and do not ask that the pool is left out of core dumps. Memory goes back by madvise() alone, range by range, not by
- * process_madvise(). For processes in jails that forbid such calls.
+ * and do not ask that the pool is left out of core dumps. Memory goes back by madvise() alone,
+ * range by range, not by process_madvise(). For processes in jails that forbid such calls.
  */
 #define ZS_POOL_NO_ADVICE 8
 

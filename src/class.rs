@@ -54,6 +54,8 @@ pub struct State {
     /// Whether the class ever needed a slot that has its memory already, because the pool was at its limit. From then
     /// on a zspage that gets such a slot comes first on its list.
     was_refused: bool,
+    /// Whether a look at all zspages on the lists found no such slot, and none came since.
+    none_in_reach: bool,
     /// Whether an index whose generation wrapped is never used again.
     retires: bool,
     /// Zspages that were looked at for one with room that has its memory already.
@@ -86,6 +88,7 @@ impl SizeClass {
             touched: 0,
             has_warm: false,
             was_refused: false,
+            none_in_reach: false,
             retires,
             #[cfg(test)]
             looked: 0,
@@ -204,6 +207,7 @@ impl State {
             let touched = slots.touched;
             grow(&self.class, region, slots, slot)?;
             self.touched += u64::from(slots.touched - touched);
+            self.none_in_reach = false;
         }
         slots.take(slot);
         self.objects += 1;
@@ -217,12 +221,11 @@ impl State {
     }
 
     /// Takes a slot that has its memory already: the pool is at its limit. Ends at once if no zspage has one, and
-    /// normally looks at the first zspages of each list only, because a zspage that gets such a slot by a release
-    /// comes first on its list.
+    /// normally looks at the first zspages of each list only: one that gets such a slot comes first on its list.
     #[cold]
     fn take_committed(&mut self, region: &Region) -> Option<Place> {
         self.was_refused = true;
-        if self.touched == self.objects {
+        if self.touched == self.objects || self.none_in_reach {
             return None;
         }
         let id = self.committed_in_front(region).or_else(|| self.bring_committed_to_front(region))?;
@@ -239,8 +242,9 @@ impl State {
     }
 
     /// Brings all zspages with a free slot that has its memory to the front of their lists, and returns one. Looks at
-    /// every zspage that is not full. This is needed when the pool meets its limit first, and then rarely: 32
-    /// allocations at least come between two such walks.
+    /// every zspage that is not full. The first refusal of a class needs this, and a later one only if allocations
+    /// used up what was in front: some [`MOST_LOOKS`] of them. If nothing is found, as when a shrink has the zspage, it
+    /// is not repeated until something can be.
     fn bring_committed_to_front(&mut self, region: &Region) -> Option<ZspageId> {
         let mut found = None;
         for list in 1..FULL {
@@ -257,6 +261,7 @@ impl State {
                 }
             }
         }
+        self.none_in_reach = found.is_none();
         found
     }
 
@@ -287,6 +292,7 @@ impl State {
         if self.was_refused && count + 1 == slots.touched {
             // It had no free slot with memory before. It comes first on its list, also if it stays on that list.
             listing.list = 0;
+            self.none_in_reach = false;
         }
         self.relist(region, place.zspage, listing);
         count
@@ -395,7 +401,8 @@ impl State {
         let class = self.class;
         let slots = self.slots(region, id);
         slots.list = 0;
-        let listing = slots.listing(class);
+        let (listing, has_room) = (slots.listing(class), slots.has_committed_room());
+        self.none_in_reach &= !has_room;
         self.relist(region, id, listing);
     }
 

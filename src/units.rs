@@ -2,6 +2,10 @@
 
 /// Bytes in a page, the unit of all page counts of this crate.
 pub const PAGE: usize = 4096;
+
+/// A page at a multiple of its size: mincore, and files that are read and written past the page cache, take no other.
+#[repr(C, align(4096))]
+pub struct AlignedPage(pub [u8; PAGE]);
 /// Bytes in a chunk: what one huge page backs, and what whole returns are made of.
 pub const CHUNK: usize = 2 << 20;
 /// Pages in a chunk.

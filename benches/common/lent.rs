@@ -7,7 +7,7 @@ use zsalloc::{Duty, Pager, PagerOptions, PagerSnapshot, RegionOptions};
 
 /// A pager that a region is under, with the threads that are lent to it.
 pub struct Lent {
-    /// The pager.
+    /// The pager that threads are lent to.
     pub pager: Arc<Pager>,
     threads: Vec<JoinHandle<()>>,
 }

@@ -8,7 +8,7 @@ use zsalloc::{Duty, FaultMode, HugePages, PAGE_SIZE, Pager, PagerOptions, ZswapO
 
 /// Who pages.
 pub enum Side {
-    /// The pager.
+    /// The pager that is measured.
     Ours(Lent),
     /// The kernel, to a device with this number and so many places.
     Kernel(u32, usize),

@@ -102,7 +102,7 @@ fn sequences(workload: Workload, pages: usize, threads: usize) -> (Vec<Vec<u32>>
     (sequences, misses)
 }
 
-/// Prints the table.
+/// Measures touches of a pager, and prints the table.
 pub fn measure(plan: &Plan, pages: &Pages) -> Result<(), String> {
     let data = Handed::new(pages.pages.iter().map(|page| &page[..]))?;
     let pages = pages.pages.len();
@@ -143,7 +143,7 @@ pub fn measure(plan: &Plan, pages: &Pages) -> Result<(), String> {
     ways.iter().flat_map(|(_, paged)| paged).try_for_each(|paged| paged.check(&filled))
 }
 
-/// Pages in MiB.
+/// Returns how many MiB some pages are.
 fn mib(pages: usize) -> usize {
     (pages * PAGE_SIZE) >> 20
 }

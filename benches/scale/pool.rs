@@ -16,7 +16,7 @@ const BATCH: u64 = 256;
 /// Live objects of each thread.
 const LIVE: usize = 20_000;
 
-/// Prints the table.
+/// Measures calls of a pool, and prints the table.
 pub fn measure(plan: &Plan) {
     let sizes = &sizes::mixed()[..];
     let live = if common::is_trial() { LIVE / 100 } else { LIVE };

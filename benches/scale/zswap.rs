@@ -32,7 +32,7 @@ fn zswap() -> Zswap {
     Zswap::new("bench", &ZswapOptions::default()).unwrap_or_else(|error| common::give_up(&error.to_string()))
 }
 
-/// Prints the table.
+/// Measures stores and loads of a zswap, and prints the table.
 pub fn measure(plan: &Plan, pages: &Pages) {
     let threads = plan.most_threads();
     let places = PLACES.min(pages.pages.len() / 2);

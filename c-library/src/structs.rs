@@ -50,8 +50,8 @@ pub const ZS_POOL_HUGE_ALWAYS: u32 = 2;
 /// ZS_BACKING_MEMFD and _HUGETLB.
 pub const ZS_POOL_DONTFORK: u32 = 4;
 /// For zs_pool_options.flags: refuse huge pages once, at the pool's creation, give no other advice,
-/// and do not ask that the pool is left out of core dumps. Memory goes back by madvise() alone, range by range, not by
-/// process_madvise(). For processes in jails that forbid such calls.
+/// and do not ask that the pool is left out of core dumps. Memory goes back by madvise() alone,
+/// range by range, not by process_madvise(). For processes in jails that forbid such calls.
 pub const ZS_POOL_NO_ADVICE: u32 = 8;
 /// For zs_pool_options.flags: overwrite the bytes of freed objects with zeros, and refuse stale
 /// handles for ever.

@@ -19,6 +19,8 @@ impl State {
                 assert!(!slots.isolated, "{class:?}: {at:?} was left isolated");
                 warm += u32::from(slots.warm != 0);
                 touched += u64::from(slots.touched);
+                let missed = self.none_in_reach && slots.has_committed_room();
+                assert!(!missed, "{class:?}: {at:?} has a free slot with memory, and none is said to be in reach");
                 found.push(at);
                 assert!(found.len() - before <= self.zspages as usize, "{class:?}: more on the lists than counted");
                 (prev, at) = (at, slots.next);

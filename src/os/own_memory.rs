@@ -2,7 +2,7 @@
 //! nobody waits for a page that is missing.
 
 use super::{Call, Errno, Os, Result, Span, errno, last_errno};
-use crate::units::PAGE;
+use crate::units::{AlignedPage, PAGE};
 use std::fs::File;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
@@ -54,10 +54,7 @@ impl OwnMemory {
     ///
     /// `EPERM`: a jail forbids it. Other error numbers are the system's, such as `ENOMEM`.
     pub fn check(&self) -> Result<()> {
-        /// mincore takes whole pages.
-        #[repr(align(4096))]
-        struct Page([u8; PAGE]);
-        let (page, mut copy) = (Page([0; PAGE]), Page([0; PAGE]));
+        let (page, mut copy) = (AlignedPage([0; PAGE]), AlignedPage([0; PAGE]));
         let span = [Span::new(page.0.as_ptr().cast_mut(), PAGE)];
         let mut seen = [0];
         let asked = match self.through {

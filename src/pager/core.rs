@@ -49,6 +49,9 @@ pub struct Core {
     pub inbox: Lock<Inbox>,
     /// Threads that wait for its lock: who takes it again and again lets them have it in between.
     pub readers: AtomicU32,
+    /// How often a thread that gives way to them found that lock free.
+    #[cfg(test)]
+    pub gave_way: AtomicU32,
     pub gate: Gate,
     /// Large events whose pages have not all been seen to, and threads that are seeing to some.
     pub works: AtomicU32,
@@ -140,6 +143,8 @@ impl Core {
             hand: Hand::locked(),
             inbox: Inbox::locked()?,
             readers: AtomicU32::new(0),
+            #[cfg(test)]
+            gave_way: AtomicU32::new(0),
             gate: Gate::default(),
             works: AtomicU32::new(0),
             working: Users::default(),

@@ -26,7 +26,7 @@ const AT_ONCE: usize = 16;
 const WAITING: usize = 1024;
 
 /// How long a thread gives way to those that wait for the lock of events, at most: some milliseconds.
-const GIVES_WAY: u32 = 16;
+pub const GIVES_WAY: u32 = 16;
 
 /// Moves whose unmapping may not have been told yet; as many owners may move something at once.
 const MOVED: usize = 64;
@@ -119,6 +119,8 @@ impl Core {
             if self.readers.load(Relaxed) == 0 {
                 return;
             }
+            #[cfg(test)]
+            self.gave_way.fetch_add(u32::from(self.inbox.try_lock().is_some()), Relaxed);
             wait.a_moment();
         }
     }

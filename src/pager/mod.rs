@@ -67,7 +67,7 @@ mod create;
 #[cfg(not(loom))]
 mod discard;
 #[cfg(not(loom))]
-mod events;
+pub(crate) mod events;
 #[cfg(not(loom))]
 pub(crate) mod evict;
 #[cfg(not(loom))]

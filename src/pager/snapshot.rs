@@ -15,7 +15,7 @@ use std::mem::MaybeUninit;
 pub struct PagerSnapshot {
     /// Of this form; it changes when a field changes its meaning, not when there are more.
     pub version: u32,
-    /// The pager.
+    /// The statistics of the pager itself.
     pub pager: PagerStats,
     /// Its zswap, and its areas: one for each region.
     pub zswap: Snapshot,

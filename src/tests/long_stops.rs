@@ -199,3 +199,32 @@ fn malloc_at_the_limit_uses_slots_that_were_freed_long_before() {
     }
     assert!(looked() - before <= 29 * 8, "{} zspages for 29 allocations", looked() - before);
 }
+
+/// While the only free slots with memory are in a zspage that a shrink has, each refusal would look at all the others.
+#[test]
+fn malloc_at_the_limit_looks_once_for_slots_that_are_out_of_reach() {
+    const SIZE: usize = 1000;
+    let pool = pool();
+    let half = slots(SIZE) / 2;
+    let handles: Vec<_> = (0..401 * slots(SIZE)).map(|key| store(&pool, key as u64, SIZE).unwrap()).collect();
+    // 400 zspages have memory for their objects alone, which stay where they are; the last one is full.
+    for zspage in handles[..400 * slots(SIZE)].chunks(slots(SIZE)) {
+        zspage[half..].iter().for_each(|&handle| free(&pool, handle).unwrap());
+        zspage[..half].iter().for_each(|&handle| _ = pool.map_raw(handle, MapMode::Read).unwrap());
+    }
+    pool.compact(&CompactBudget::default()).unwrap();
+    pool.set_max_bytes(4096).unwrap();
+    while pool.malloc_raw(SIZE).is_ok() {}
+    let (of_class, last) = (&pool.classes[class_of(SIZE).0 as usize], handles[400 * slots(SIZE)]);
+    let id = crate::units::ZspageId(zspage_of(&pool, last));
+    assert!(of_class.lock(&pool.region).isolate(&pool.region, id));
+    free(&pool, last).unwrap();
+    let looked = || of_class.lock(&pool.region).looked;
+    let (before, in_front) = (looked(), 2 * 32);
+    (0..100).for_each(|_| assert!(matches!(pool.malloc_raw(SIZE), Err(Error::NoMemory(_)))));
+    let most = 100 * in_front + 401;
+    assert!(looked() - before <= most, "{} zspages for 100 refusals", looked() - before);
+    assert!(of_class.lock(&pool.region).end_isolation(&pool.region, id).is_none());
+    pool.malloc_raw(SIZE).unwrap();
+    pool.check();
+}

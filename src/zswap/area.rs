@@ -1,7 +1,7 @@
 //! An area: a fixed number of pages, with its own limit, statistics and clock hand.
 
 use super::claims::Running;
-use super::codec::{AlignedPage, Target};
+use super::codec::Target;
 use super::entry::{self, Seed};
 use super::index::Index;
 use super::limit::Limit;
@@ -18,7 +18,7 @@ use crate::heap::Counted;
 use crate::os;
 use crate::pool::{MapMode, Pool};
 use crate::sync::{AtomicU64, Lock, Locked, Ordering::Relaxed, Rank, Wait};
-use crate::units::PAGE;
+use crate::units::{AlignedPage, PAGE};
 use std::ptr::NonNull;
 
 /// What a swap device or a guest's memory is: a fixed number of pages, stored in its zswap's pool under their offsets.

@@ -54,10 +54,6 @@ const DECODERS: usize = 8;
 /// Pages whose mean the estimate follows, about.
 const ESTIMATE_OVER: u32 = 32;
 
-/// A page-aligned page: also for files that are read and written past the page cache.
-#[repr(C, align(4096))]
-pub struct AlignedPage(pub [u8; PAGE]);
-
 /// What it takes to compress: one thread at a time. Its holder touches no memory of the caller's: that may be a page
 /// whose fault another thread serves, and this thread's context may be what that one waits for.
 pub struct Context {

@@ -5,7 +5,7 @@
 //! to: nothing ever waits for one.
 
 use super::area::{AreaState, Call, DAMAGED};
-use super::codec::{AlignedPage, Target};
+use super::codec::Target;
 use super::entry::Seed;
 use super::load::Read;
 use super::page::read_before_word;
@@ -20,7 +20,7 @@ use crate::sync::{
     Ordering::{Acquire, Relaxed, Release},
     Rank,
 };
-use crate::units::{PAGE, pages_of};
+use crate::units::{AlignedPage, PAGE, pages_of};
 use crate::word::Field;
 use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};

@@ -6,7 +6,7 @@
 
 use super::area::{Area, AreaState, Call};
 use super::claims::{Claim, Running};
-use super::codec::{AlignedPage, Target};
+use super::codec::Target;
 use super::page::{Kept, Objects};
 use super::shared::Backing;
 use super::stats::Counts;
@@ -15,7 +15,7 @@ use super::word::{Kind, PageWord};
 use crate::error::{Error, Result};
 use crate::os;
 use crate::sync::Ordering::Relaxed;
-use crate::units::PAGE;
+use crate::units::{AlignedPage, PAGE};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// Writes a page to where the embedder keeps pages. Called with no lock held; it may call anything of the crate, also
