@@ -180,6 +180,8 @@ pub mod plumbing {
     pub use crate::pool::Foreign as ForeignEvict;
     /// As `ForeignEvict`.
     pub use crate::zswap::Foreign as ForeignWriteback;
+    /// The error for offsets that an area does not have: the C library checks ranges before it counts through them.
+    pub use crate::zswap::PAST_END;
 }
 
 /// The examples of the README are tests.

@@ -1,6 +1,7 @@
 //! What every exported function does before and after its work, so that none can lack it.
 
-use super::structs::{Bytes, Received, SizedStruct, zs_evict_fn};
+use super::bytes::Bytes;
+use super::sized::{Received, SizedStruct};
 use super::zs_pool;
 use crate::system::errno;
 use std::ffi::{CStr, c_char, c_int, c_void};
@@ -122,7 +123,7 @@ macro_rules! any_value_will_do {
     )*};
 }
 pub(super) use any_value_will_do;
-any_value_will_do!(u32, u64, usize, zs_evict_fn);
+any_value_will_do!(u32, u64, usize);
 
 /// A pool that C named. Keeps the pointer, which a reference may not be turned back into.
 pub struct PoolPointer(NonNull<zs_pool>);
@@ -214,3 +215,18 @@ impl<'call, T: SizedStruct + 'call> Argument<'call> for *const T {
         unsafe { Received::read(self) }
     }
 }
+
+/// Lets functions fill such structs.
+macro_rules! fills_statistics {
+    ($($kind:ty),*) => {$(
+        impl<'call> $crate::export::Argument<'call> for *mut $kind {
+            type Checked = $crate::sized::StatsOut<$kind>;
+            unsafe fn check(self, _: &'call $crate::export::Call) -> zsalloc::Result<Self::Checked> {
+                let pointer = std::ptr::NonNull::new(self).ok_or($crate::export::NULL)?;
+                // SAFETY: the caller passed a struct as long as it says.
+                unsafe { $crate::sized::StatsOut::new(pointer) }
+            }
+        }
+    )*};
+}
+pub(super) use fills_statistics;

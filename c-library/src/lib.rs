@@ -6,6 +6,7 @@
 // The crate under loom is its protocols alone, which C has no functions for.
 #![cfg(not(loom))]
 
+mod bytes;
 mod errors;
 mod export;
 #[cfg(any(test, fuzzing))]
@@ -16,6 +17,7 @@ mod options;
 mod pager;
 mod pool;
 mod reclaim;
+mod sized;
 mod structs;
 mod swap;
 mod system;
@@ -25,7 +27,7 @@ mod tests;
 /// The functions by their names, for the fuzz targets.
 #[cfg(any(test, fuzzing))]
 mod functions {
-    pub use super::{objects::*, pool::*, reclaim::*, structs::*, swap::functions::*};
+    pub use super::{objects::*, pool::*, reclaim::*, sized::*, structs::*, swap::functions::*};
 }
 
 use zsalloc::{Pool, Zswap};

@@ -1,14 +1,18 @@
 //! From the options that C passes to those of a [`Pool`](zsalloc::Pool).
 
+use super::sized::Received;
 use super::structs::{
-    Received, ZS_BACKING_ANONYMOUS, ZS_BACKING_HUGETLB, ZS_BACKING_MEMFD, ZS_BACKING_MEMORY, ZS_POOL_DONTFORK,
-    ZS_POOL_HARDENED, ZS_POOL_HUGE_ALWAYS, ZS_POOL_HUGE_NEVER, ZS_POOL_NO_ADVICE, ZS_POOL_RELEASABLE, zs_pool_options,
+    ZS_BACKING_ANONYMOUS, ZS_BACKING_HUGETLB, ZS_BACKING_MEMFD, ZS_BACKING_MEMORY, ZS_POOL_DONTFORK, ZS_POOL_HARDENED,
+    ZS_POOL_HUGE_ALWAYS, ZS_POOL_HUGE_NEVER, ZS_POOL_NO_ADVICE, ZS_POOL_RELEASABLE, zs_pool_options,
 };
 use std::ffi::{CStr, c_char};
 use std::fmt::{self, Write};
 use std::mem::MaybeUninit;
 use std::slice;
 use zsalloc::{Backing, Error, HugePages, LentMemory, PoolOptions, Result};
+
+/// The error for options of any kind whose reserved fields are not 0.
+pub const RESERVED: Error = Error::Invalid(&"a reserved field of the options is not 0");
 
 const ALL_FLAGS: u32 = ZS_POOL_HUGE_NEVER
     | ZS_POOL_HUGE_ALWAYS
@@ -57,7 +61,6 @@ pub unsafe fn convert(received: &Received<zs_pool_options>) -> Result<PoolOption
 
 fn check_flags(options: &zs_pool_options) -> Result<()> {
     let has = |flag: u32| options.flags & flag != 0;
-    const RESERVED: Error = Error::Invalid(&"a reserved field of the options is not 0");
     const UNKNOWN: Error = Error::Invalid(&"the options have a flag that does not exist");
     const BOTH: Error = Error::Invalid(&"huge pages are asked for both always and never");
     const NOTHING_BUT_HUGE: Error =

@@ -1,10 +1,11 @@
-//! Types and constants of the header, and how a struct is read or written whose caller knows an older or a newer one.
+//! Types and constants of the pool's part of the header.
 
+use super::export::{any_value_will_do, fills_statistics};
+use super::sized::SizedStruct;
 use super::zs_pool;
 use std::ffi::{c_char, c_int, c_void};
-use std::mem::{MaybeUninit, offset_of, size_of};
-use std::ptr::NonNull;
-use zsalloc::{CompactBudget, Error, PoolStats, Result};
+use std::mem::{offset_of, size_of};
+use zsalloc::{CompactBudget, PoolStats};
 
 /// The parts of the version that this header belongs to. zs_version() tells that of the library.
 pub const ZS_VERSION_MAJOR: u32 = 0;
@@ -158,13 +159,6 @@ pub struct zs_pool_stats {
     pub pages_reclaimed: u64,
 }
 
-/// A struct of this header that begins with its size, and grows at its end from version to
-/// version.
-///
-/// # Safety
-/// It is `repr(C)`, begins with a `usize`, has no padding, and is valid whatever its bytes are.
-pub unsafe trait SizedStruct: Copy {}
-
 // SAFETY: integers and raw pointers in order of falling alignment, or paired.
 unsafe impl SizedStruct for zs_pool_options {}
 // SAFETY: 64-bit integers.
@@ -174,64 +168,6 @@ unsafe impl SizedStruct for zs_pool_stats {}
 
 const _: () = assert!(size_of::<zs_pool_options>() == offset_of!(zs_pool_options, reserved) + 32);
 const _: () = assert!(offset_of!(zs_pool_options, memory) == offset_of!(zs_pool_options, flags) + 4);
-
-/// The size, and the first field that means something: no version ever had less.
-const LEAST: usize = 16;
-/// No version will have more; a larger number is not the size of a struct.
-const MOST: usize = 4096;
-
-/// The size that a struct says it has, if it can be one.
-///
-/// # Safety
-/// `pointer` points to a `usize` at the least.
-unsafe fn stated_size<T: SizedStruct>(pointer: *const T) -> Result<usize> {
-    const WRONG: Error = Error::Invalid(&"struct_size is not the size of this struct: set it to its sizeof");
-    // SAFETY: the caller vouches for it; C may have put it at any address.
-    let size = unsafe { pointer.cast::<usize>().read_unaligned() };
-    let plausible = (LEAST..=MOST).contains(&size) && size.is_multiple_of(8);
-    if plausible { Ok(size) } else { Err(WRONG) }
-}
-
-/// A struct as its caller passed it: fields that an older caller does not know are 0.
-pub struct Received<T> {
-    /// The fields that we know.
-    value: T,
-    /// Whether a newer caller asks, in a field that we do not know, for something.
-    asks_for_more: bool,
-}
-
-impl<T: SizedStruct> Received<T> {
-    /// Copies the struct; one full of zeros for NULL.
-    ///
-    /// # Safety
-    /// `pointer` is NULL, or points to as many bytes as the struct says it has.
-    pub unsafe fn read(pointer: *const T) -> Result<Self> {
-        let mut value = MaybeUninit::<T>::zeroed();
-        let mut asks_for_more = false;
-        if !pointer.is_null() {
-            // SAFETY: the caller vouches for it.
-            let size = unsafe { stated_size(pointer) }?;
-            let (from, known) = (pointer.cast::<u8>(), size.min(size_of::<T>()));
-            // SAFETY: `known` bytes are there on both sides.
-            unsafe { std::ptr::copy_nonoverlapping(from, value.as_mut_ptr().cast(), known) };
-            // SAFETY: these bytes are inside the struct.
-            asks_for_more = (known..size).any(|at| unsafe { from.add(at).read() } != 0);
-        }
-        // SAFETY: any bytes are a valid struct.
-        Ok(Self { value: unsafe { value.assume_init() }, asks_for_more })
-    }
-
-    /// The fields that we know, also when the caller set others.
-    pub fn known(&self) -> &T {
-        &self.value
-    }
-
-    /// The fields, if the caller set no others.
-    pub fn all(&self) -> Result<&T> {
-        const NEWER: Error = Error::Invalid(&"the struct has a field that this version of zsalloc does not know");
-        if self.asks_for_more { Err(NEWER) } else { Ok(&self.value) }
-    }
-}
 
 impl From<&zs_compact_budget> for CompactBudget {
     fn from(budget: &zs_compact_budget) -> Self {
@@ -259,88 +195,5 @@ impl From<PoolStats> for zs_pool_stats {
     }
 }
 
-/// A struct of the caller's that is to be filled.
-pub struct StatsOut<T> {
-    pointer: NonNull<T>,
-    size: usize,
-}
-
-impl<T: SizedStruct> StatsOut<T> {
-    /// The struct at `pointer`, as long as it says.
-    ///
-    /// # Safety
-    /// The bytes that it says it has are there, and writable.
-    pub unsafe fn new(pointer: NonNull<T>) -> Result<Self> {
-        // SAFETY: the caller vouches for it.
-        let size = unsafe { stated_size(pointer.as_ptr()) }?;
-        Ok(Self { pointer, size })
-    }
-
-    /// Fills the fields that the caller knows, and puts 0 into those that we do not. Its size
-    /// stays what the caller set.
-    pub fn set(&self, stats: T) -> Result<()> {
-        let first = size_of::<usize>();
-        let known = self.size.min(size_of::<T>());
-        let (from, to) = ((&raw const stats).cast::<u8>(), self.pointer.as_ptr().cast::<u8>());
-        // SAFETY: `known` bytes are there on both sides, `size` in the caller's struct.
-        unsafe {
-            std::ptr::copy_nonoverlapping(from.add(first), to.add(first), known - first);
-            to.add(known).write_bytes(0, self.size - known);
-        }
-        Ok(())
-    }
-}
-
-/// Lets functions fill such structs.
-macro_rules! fills_statistics {
-    ($($kind:ty),*) => {$(
-        impl<'call> $crate::export::Argument<'call> for *mut $kind {
-            type Checked = $crate::structs::StatsOut<$kind>;
-            unsafe fn check(self, _: &'call $crate::export::Call) -> zsalloc::Result<Self::Checked> {
-                let pointer = std::ptr::NonNull::new(self).ok_or($crate::export::NULL)?;
-                // SAFETY: the caller passed a struct as long as it says.
-                unsafe { $crate::structs::StatsOut::new(pointer) }
-            }
-        }
-    )*};
-}
-pub(super) use fills_statistics;
+any_value_will_do!(zs_evict_fn);
 fills_statistics!(zs_pool_stats);
-
-/// Bytes that C passed with a pointer and, in another argument, a length; or a pointer that
-/// means nothing to us.
-pub struct Bytes<P>(P);
-
-impl<P> Bytes<P> {
-    /// Not looked at yet.
-    pub fn new(pointer: P) -> Self {
-        Self(pointer)
-    }
-
-    /// The pointer, whatever it is: for those we only hand on.
-    pub fn into_pointer(self) -> P {
-        self.0
-    }
-}
-
-const NO_BUFFER: Error = Error::Invalid(&"the buffer is NULL");
-
-impl Bytes<*mut u8> {
-    /// To write `size` bytes to.
-    #[inline]
-    pub fn room_for(self, size: usize) -> Result<*mut u8> {
-        match (self.0.is_null(), size) {
-            (true, 0) => Ok(NonNull::dangling().as_ptr()),
-            (true, _) => Err(NO_BUFFER),
-            (false, _) => Ok(self.0),
-        }
-    }
-}
-
-impl Bytes<*const u8> {
-    /// To read `size` bytes from.
-    #[inline]
-    pub fn of_size(self, size: usize) -> Result<*const u8> {
-        Bytes(self.0.cast_mut()).room_for(size).map(<*mut u8>::cast_const)
-    }
-}

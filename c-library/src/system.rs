@@ -2,6 +2,7 @@
 
 use std::ffi::c_int;
 use std::os::fd::{FromRawFd, OwnedFd};
+use zsalloc::{Error, Result};
 
 /// The error numbers that the C functions speak of.
 pub mod errno {
@@ -10,13 +11,14 @@ pub mod errno {
     pub use libc::{EAGAIN, EBADF, EBUSY, EEXIST, EINVAL, EIO, EMFILE, ENFILE, ENOENT, ENOMEM, ENOSPC, ENOSYS, EPERM};
 }
 
-/// A descriptor of the library's own, closed on exec, for the one that C has the number of. Fails with the positive
-/// errno: EBADF if the number is none.
-pub fn duplicate(fd: c_int) -> Result<OwnedFd, c_int> {
+/// A descriptor of the library's own, closed on exec, for the one that C has the number of. Fails with EBADF if
+/// the number is none.
+pub fn duplicate(fd: c_int) -> Result<OwnedFd> {
     // SAFETY: a call on a number; what is no descriptor is refused.
     let own = unsafe { libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, 0) };
     if own < 0 {
-        return Err(std::io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO));
+        let errno = std::io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO);
+        return Err(Error::System { errno, step: &"duplicating the descriptor that was passed" });
     }
     // SAFETY: a descriptor that was just made, and is owned by nobody else.
     Ok(unsafe { OwnedFd::from_raw_fd(own) })

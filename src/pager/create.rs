@@ -50,6 +50,8 @@ fn limit_of(bytes: u64) -> u64 {
     if bytes == 0 { u64::MAX / 2 / PAGE as u64 } else { (bytes / PAGE as u64).max(LEAST) }
 }
 
+const FULL: Error = Error::NoMemory(&"the pool is full, and nothing can be written back");
+
 impl Pager {
     /// Creates a pager without regions. `name` is for people: it shows as the name of the pool.
     ///
@@ -115,7 +117,6 @@ impl Pager {
     }
 
     fn down_to(&self, pages: u64) -> Result<()> {
-        const FULL: Error = Error::NoMemory(&"the pool is full, and nothing can be written back");
         const HELD: Error = Error::Again(&"too many pages are held, or pinned by the system");
         loop {
             match self.0.evict_to(pages, u64::MAX) {
@@ -135,7 +136,6 @@ impl Pager {
     /// [`Error::NoMemory`] if none went for the pool is full, [`Error::Again`] if none could go now, [`Error::Forked`]
     /// in a child.
     pub fn evict(&self, pages: u64) -> Result<u64> {
-        const FULL: Error = Error::NoMemory(&"the pool is full, and nothing can be written back");
         const NONE: Error = Error::Again(&"no page could be evicted now");
         self.check()?;
         let _signals = Blocked::new();

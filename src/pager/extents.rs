@@ -45,6 +45,8 @@ const WORDS: usize = 4;
 /// does not ask whether there is room. Should they be more, touches of the part above are not served, and get a signal.
 const CUTS: usize = if cfg!(loom) { 1 } else { 4096 };
 
+pub(super) const OVERLAPS: Error = Error::Invalid(&"a part of the range is in another region already");
+
 /// The table.
 pub struct Extents {
     /// Odd while somebody writes.
@@ -178,7 +180,6 @@ impl Extents {
     }
 
     fn add_up_to(&self, extent: Extent, most: usize) -> Result<()> {
-        const OVERLAPS: Error = Error::Invalid(&"a part of the range is in another region already");
         const FULL: Error = Error::NoSpace(&"there are as many regions, or parts of them, as the pager has room for");
         if self.within(extent.start, extent.end).next().is_some() {
             return Err(OVERLAPS);

@@ -2,7 +2,7 @@
 
 use super::check::{NOT_MAPPED, check_memory};
 use super::core::{Core, Evicted};
-use super::extents::Extent;
+use super::extents::{Extent, OVERLAPS};
 use super::fault::{Served, Want};
 use super::options::{RegionOptions, Removal};
 use super::region::{Memory, Region, RegionId};
@@ -85,7 +85,6 @@ impl Core {
 
     /// Refuses a range that has a part in a region. The caller holds the lock of events.
     fn check_free(&self, start: usize, end: usize) -> Result<()> {
-        const OVERLAPS: Error = Error::Invalid(&"a part of the range is in another region already");
         if self.extents.within(start, end).next().is_some() { Err(OVERLAPS) } else { Ok(()) }
     }
 

@@ -31,8 +31,9 @@ impl Default for Fork {
 }
 
 const RUNNING: Error = Error::Again(&"a call on the pool did not end within a second, so this is no time to fork");
-const PREPARED: Error = Error::Busy(&"this thread has prepared a fork already, and has not said that it is done");
-const NOT_PREPARED: Error = Error::Invalid(&"this thread has prepared no fork");
+pub(crate) const PREPARED: Error =
+    Error::Busy(&"this thread has prepared a fork already, and has not said that it is done");
+pub(crate) const NOT_PREPARED: Error = Error::Invalid(&"this thread has prepared no fork");
 
 /// A fork that [`Pool::prepare_fork`] prepared. While it lives other threads' calls may wait; drop it in the parent and
 /// in the child.

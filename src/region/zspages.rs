@@ -15,6 +15,8 @@ use std::os::fd::AsRawFd;
 /// Ranges that are gathered for one call.
 const RETURNS: usize = 128;
 
+const REFUSED: Sentence = &"the system did not take memory back";
+
 /// Ranges of the arena on their way back, gathered so that few calls return them: each call interrupts every processor
 /// that runs this process, for the page tables' caches, which costs a reader there some 6 us.
 struct Returns<'a> {
@@ -50,7 +52,6 @@ impl<'a> Returns<'a> {
     }
 
     fn flush(&mut self) -> Result<()> {
-        const REFUSED: Sentence = &"the system did not take memory back";
         let (os, spans) = (&self.region.os, &self.spans[..self.count]);
         let refused = |errno| Error::system(errno, REFUSED);
         self.count = 0;
@@ -322,7 +323,6 @@ impl Region {
 
     /// Gives pages of the arena back to the system. They are off every list, or in no live slot.
     fn return_pages(&self, first: usize, pages: usize) -> Result<u64> {
-        const REFUSED: Sentence = &"the system did not take memory back";
         if pages == 0 {
             return Ok(0);
         }

@@ -52,7 +52,8 @@ pub struct AreaState {
 }
 
 pub(super) const REMOVED: Error = Error::Invalid(&"the area was removed");
-const PAST_END: Error = Error::Invalid(&"the offset, or the end of the range, is past the end of the area");
+/// The error for a range that reaches past the end of an area.
+pub const PAST_END: Error = Error::Invalid(&"the offset, or the end of the range, is past the end of the area");
 pub(crate) const DAMAGED: Error = Error::Io(&"the stored page is damaged: its check is wrong");
 
 /// A call that runs on an area, which can't be removed meanwhile.

@@ -12,7 +12,7 @@ use super::shared::{Areas, Backing, Shared};
 use super::stats::{AreaStats, MAX_SHARDS, Shards, ZswapStats};
 use super::turn::Turn;
 use super::walk::Walk;
-use super::writeback::{Foreign, Writeback};
+use super::writeback::{Foreign, NO_BACKING, Writeback};
 use crate::error::{Error, Result};
 use crate::heap::{self, Counted};
 use crate::json;
@@ -248,7 +248,6 @@ impl Zswap {
     }
 
     fn usable_backing(&self) -> Result<Backing> {
-        const NO_BACKING: Error = Error::Invalid(&"the zswap has neither a writeback callback nor a backing file");
         match self.0.backing() {
             Backing::None => Err(NO_BACKING),
             backing => Ok(backing),

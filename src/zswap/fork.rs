@@ -12,6 +12,7 @@ use super::walk::Walk;
 use crate::error::{Error, Result};
 use crate::heap;
 use crate::os;
+use crate::pool::fork::{NOT_PREPARED, PREPARED};
 use crate::sync::{AtomicU64, Lock, Ordering::Relaxed, Rank, Wait};
 use std::time::{Duration, Instant};
 
@@ -42,8 +43,6 @@ impl Default for Fork {
 const RUNNING: Error = Error::Again(&"a call on the zswap did not end within a second, so this is no time to fork");
 const IN_CALLBACK: Error =
     Error::Busy(&"a fork can't be prepared in a callback, whose own call would have to end first");
-const PREPARED: Error = Error::Busy(&"this thread has prepared a fork already, and has not said that it is done");
-const NOT_PREPARED: Error = Error::Invalid(&"this thread has prepared no fork");
 
 /// Keeps the locks of an area's parts once no call but held claims runs. False: calls did not end in time.
 fn keep_when_idle(idle: impl Fn() -> bool, until: Instant) -> bool {

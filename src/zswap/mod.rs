@@ -88,7 +88,7 @@ pub(crate) use self::store::AREA_FULL;
 pub use self::writeback::Foreign;
 #[cfg(not(loom))]
 pub use self::{
-    area::Area,
+    area::{Area, PAST_END},
     batch::MAX_BATCH,
     claims::{Claim, MAX_CLAIMS},
     codec::{Codec, MAX_CONTEXTS},

@@ -85,6 +85,7 @@ impl Refusal {
     }
 }
 
+pub(super) const NO_BACKING: Error = Error::Invalid(&"the zswap has neither a writeback callback nor a backing file");
 const NO_WRITEBACK: Error = Error::Invalid(&"the area is never written back");
 
 /// Pages refused, after which a shrink of an area ends.
@@ -337,7 +338,6 @@ impl Area {
     /// callback or a file, or if the area was removed, or is never written back; [`Error::Io`] if the library's
     /// descriptor of the file was closed or is another file's now, [`Error::Forked`] in a child without the pool.
     pub fn shrink(&self, pages: u64) -> Result<u64> {
-        const NO_BACKING: Error = Error::Invalid(&"the zswap has neither a writeback callback nor a backing file");
         const NOTHING: Error = Error::NotFound(&"no page of the area is in the pool");
         const NOT_NOW: Error = Error::Again(&"no page of the area could be written back now");
         let area = &self.0;

@@ -23,19 +23,19 @@ struct Object {
 
 /// The objects that the evict callback freed; it frees none if there are other threads, which may own them.
 #[derive(Default)]
-struct Evicted(Mutex<Option<Vec<u64>>>);
+struct FreedHandles(Mutex<Option<Vec<u64>>>);
 
 /// A pool that threads share.
 #[derive(Clone, Copy)]
-struct Shared<'a>(*mut zs_pool, &'a Faults, &'a Evicted);
+struct SharedPool<'a>(*mut zs_pool, &'a Faults, &'a FreedHandles);
 
 // SAFETY: the functions may be called by any thread, as the header says.
-unsafe impl Send for Shared<'_> {}
+unsafe impl Send for SharedPool<'_> {}
 
-struct Thread<'a> {
+struct PoolThread<'a> {
     pool: *mut zs_pool,
     faults: &'a Faults,
-    evicted: &'a Evicted,
+    evicted: &'a FreedHandles,
     objects: Vec<Object>,
     /// Freed, and mapped.
     dying: Vec<u64>,
@@ -58,7 +58,7 @@ fn one_of(result: c_int, errors: &[i32]) {
 
 unsafe extern "C" fn evict(context: *mut c_void, pool: *mut zs_pool, handle: u64) -> c_int {
     // SAFETY: the context lives as long as the pool.
-    let evicted = unsafe { &*context.cast::<Evicted>() };
+    let evicted = unsafe { &*context.cast::<FreedHandles>() };
     match &mut *evicted.0.lock().unwrap() {
         // Some stay.
         Some(handles) if !handle.is_multiple_of(3) => {
@@ -71,7 +71,7 @@ unsafe extern "C" fn evict(context: *mut c_void, pool: *mut zs_pool, handle: u64
     }
 }
 
-impl Thread<'_> {
+impl PoolThread<'_> {
     fn malloc(&mut self, input: &mut Input<'_>) {
         let (size, key) = (usize::from(input.u16()) % 4200, input.u8());
         let mut handle = 0;
@@ -258,14 +258,14 @@ pub fn run(data: &[u8]) {
     if created != 0 {
         return assert_eq!(created, -ENOMEM);
     }
-    let evicted = Evicted::default();
+    let evicted = FreedHandles::default();
     // SAFETY: the callback's context lives longer than the pool.
     assert_eq!(unsafe { zs_set_evict(pool, Some(evict), (&raw const evicted).cast_mut().cast()) }, 0);
-    let shared = Shared(pool, &faults, &evicted);
+    let shared = SharedPool(pool, &faults, &evicted);
     let thread = move |input: Input<'_>| {
-        let Shared(pool, faults, evicted) = { shared };
+        let SharedPool(pool, faults, evicted) = { shared };
         let (objects, dying, stale, alone) = (Vec::new(), Vec::new(), Vec::new(), threads == 1);
-        let mut thread = Thread { pool, faults, evicted, objects, dying, stale, alone };
+        let mut thread = PoolThread { pool, faults, evicted, objects, dying, stale, alone };
         thread.run(input);
         thread.end();
     };

@@ -18,25 +18,25 @@ const AREA_PAGES: u64 = 96;
 
 /// What the writeback callback was given last, of each offset.
 #[derive(Default)]
-struct Disk(Mutex<HashMap<u64, Vec<u8>>>);
+struct WrittenPages(Mutex<HashMap<u64, Vec<u8>>>);
 
 /// What threads share.
 #[derive(Clone, Copy)]
-struct Shared<'a> {
+struct SharedZswap<'a> {
     zswap: *mut zswap,
     area: *mut zswap_area,
     faults: &'a Faults,
-    disk: &'a Disk,
+    disk: &'a WrittenPages,
     has_file: bool,
     threads: usize,
 }
 
 // SAFETY: the functions may be called by any thread, as the header says.
-unsafe impl Send for Shared<'_> {}
+unsafe impl Send for SharedZswap<'_> {}
 
 /// A thread has each offset that leaves its number when divided by the number of threads.
-struct Thread<'a> {
-    shared: Shared<'a>,
+struct ZswapThread<'a> {
+    shared: SharedZswap<'a>,
     own: usize,
     /// What is stored, by the key of its content.
     stored: HashMap<u64, u16>,
@@ -66,7 +66,7 @@ fn one_of(result: c_int, errors: &[i32]) {
 
 unsafe extern "C" fn write(context: *mut c_void, area: *mut zswap_area, offset: u64, page: *const c_void) -> c_int {
     // SAFETY: the context lives as long as the zswap, and there is a page.
-    let (disk, page) = unsafe { (&*context.cast::<Disk>(), &*page.cast::<[u8; PAGE]>()) };
+    let (disk, page) = unsafe { (&*context.cast::<WrittenPages>(), &*page.cast::<[u8; PAGE]>()) };
     // SAFETY: a call on the area runs.
     assert_eq!(unsafe { zswap_area_pages(area) }, AREA_PAGES);
     if offset.is_multiple_of(7) && page[PAGE - 1].is_multiple_of(2) {
@@ -76,7 +76,7 @@ unsafe extern "C" fn write(context: *mut c_void, area: *mut zswap_area, offset: 
     0
 }
 
-impl Thread<'_> {
+impl ZswapThread<'_> {
     /// An offset of its own.
     fn offset(&self, input: &mut Input<'_>) -> u64 {
         let threads = self.shared.threads as u64;
@@ -195,7 +195,7 @@ impl Thread<'_> {
 
     fn shrink(&mut self, input: &mut Input<'_>) {
         let (pages, mut done) = (u64::from(input.u8()), 0_u64);
-        let Shared { zswap, area, .. } = self.shared;
+        let SharedZswap { zswap, area, .. } = self.shared;
         let (codec, level) = (u32::from(input.u8() % 4), LEVELS[input.below(LEVELS.len())]);
         // SAFETY: the zswap and its area are there.
         unsafe {
@@ -240,7 +240,7 @@ impl Thread<'_> {
 
     fn set(&mut self, input: &mut Input<'_>) {
         let (how, number) = (input.u8() % 8, input.u16());
-        let Shared { zswap, area, .. } = self.shared;
+        let SharedZswap { zswap, area, .. } = self.shared;
         let bytes = u64::from(number) << 6;
         let (mut offset, mut length) = (0_u64, 0_usize);
         let mut text = [0 as std::ffi::c_char; 256];
@@ -360,7 +360,7 @@ fn create(input: &mut Input<'_>, faults: &Arc<Faults>) -> Option<(*mut zswap, *m
 pub fn run(data: &[u8]) {
     let mut input = Input::new(data);
     let (writeback, threads) = (input.u8() % 3, input.below(3) + 1);
-    let (faults, disk) = (Arc::new(Faults::default()), Disk::default());
+    let (faults, disk) = (Arc::new(Faults::default()), WrittenPages::default());
     let Some((zswap, area)) = create(&mut input, &faults) else { return };
     CALLS.iter().for_each(|&call| faults.heal(call));
     let file = memory_file(c"fuzz", 64 * PAGE);
@@ -373,9 +373,9 @@ pub fn run(data: &[u8]) {
         }
     };
     assert_eq!(set, 0);
-    let shared = Shared { zswap, area, faults: &faults, disk: &disk, has_file: writeback == 2, threads };
+    let shared = SharedZswap { zswap, area, faults: &faults, disk: &disk, has_file: writeback == 2, threads };
     let thread = move |own, input: Input<'_>| {
-        let mut thread = Thread { shared: { shared }, own, stored: HashMap::new(), failing: threads > 1 };
+        let mut thread = ZswapThread { shared: { shared }, own, stored: HashMap::new(), failing: threads > 1 };
         thread.run(input);
         thread.end();
     };

@@ -5,13 +5,12 @@ use super::types::{
     ZSPAGER_REGION_NO_WRITEBACK, ZSPAGER_REGION_SHARED, ZSPAGER_RUN_ALL, ZSPAGER_RUN_EVICT, ZSPAGER_RUN_SERVE,
     zspager_options, zspager_region_options,
 };
-use crate::structs::Received;
+use crate::options::RESERVED;
+use crate::sized::Received;
 use crate::swap::options::convert_unnamed;
 use crate::system::duplicate;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use zsalloc::{Duty, Error, FaultMode, PagerOptions, RegionOptions, Result};
-
-const RESERVED: Error = Error::Invalid(&"a reserved field of the options is not 0");
 
 /// The options, if they agree with each other.
 ///
@@ -20,7 +19,6 @@ const RESERVED: Error = Error::Invalid(&"a reserved field of the options is not 
 pub unsafe fn convert(received: &Received<zspager_options>) -> Result<PagerOptions> {
     const MODE: Error = Error::Invalid(&"there is no such fault_mode");
     const FLAG: Error = Error::Invalid(&"the pager's options have a flag that does not exist");
-    const STAGED: Error = Error::Invalid(&"staged_percent is 1 to 90, or 0 for 10");
     let options = received.all()?;
     if options.reserved != [0; 4] {
         return Err(RESERVED);
@@ -38,7 +36,8 @@ pub unsafe fn convert(received: &Received<zspager_options>) -> Result<PagerOptio
     Ok(PagerOptions {
         resident_bytes: options.resident_bytes,
         fault_mode,
-        staged_percent: options.staged_percent.try_into().map_err(|_| STAGED)?,
+        // The pager refuses 255, and says why.
+        staged_percent: options.staged_percent.try_into().unwrap_or(u8::MAX),
         max_held_bytes: options.max_held_bytes,
         max_regions: options.max_regions as usize,
         evict_in_place: options.flags & ZSPAGER_EVICT_IN_PLACE != 0,
@@ -68,8 +67,7 @@ pub fn memory_file(received: &Received<zspager_region_options>) -> Result<Option
     if options.flags & ZSPAGER_REGION_SHARED == 0 {
         return Ok(None);
     }
-    let own = duplicate(options.shared_fd);
-    own.map(Some).map_err(|errno| Error::System { errno, step: &"duplicating the memory file" })
+    duplicate(options.shared_fd).map(Some)
 }
 
 /// The options of a region, if they agree with each other; `file` is its [`memory_file`].
@@ -86,7 +84,7 @@ pub fn convert_region<'a>(
 }
 
 /// What becomes of the pages of a region that is removed.
-pub enum Removal {
+pub enum RemovedPages {
     /// They come back to memory.
     Restore,
     /// Those that are not in memory are lost.
@@ -94,11 +92,11 @@ pub enum Removal {
 }
 
 /// What flags say of a region that is removed.
-pub fn removal(flags: u32) -> Result<Removal> {
+pub fn removal(flags: u32) -> Result<RemovedPages> {
     const FLAG: Error = Error::Invalid(&"there is no such flag for removing a region");
     match flags {
-        0 => Ok(Removal::Restore),
-        ZSPAGER_DISCARD => Ok(Removal::Discard),
+        0 => Ok(RemovedPages::Restore),
+        ZSPAGER_DISCARD => Ok(RemovedPages::Discard),
         _ => Err(FLAG),
     }
 }

@@ -2,8 +2,7 @@
 
 use super::types::zspager_stats;
 use super::zspager;
-use crate::export::{Argument, Call, NULL, Output};
-use crate::structs::fills_statistics;
+use crate::export::{Argument, Call, NULL, Output, fills_statistics};
 use std::ops::Deref;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
@@ -18,16 +17,16 @@ impl Output for *mut zspager {}
 pub struct PagerPointer(NonNull<zspager>);
 
 /// Counts a thread for as long as it is lent, also if it panics.
-struct Counted<'a>(&'a AtomicUsize);
+struct LentThread<'a>(&'a AtomicUsize);
 
-impl<'a> Counted<'a> {
+impl<'a> LentThread<'a> {
     fn new(lent: &'a AtomicUsize) -> Self {
         lent.fetch_add(1, SeqCst);
         Self(lent)
     }
 }
 
-impl Drop for Counted<'_> {
+impl Drop for LentThread<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, SeqCst);
     }
@@ -41,7 +40,7 @@ impl PagerPointer {
 
     /// Lends the calling thread, and counts it meanwhile.
     pub fn lend(&self, duty: Duty) -> Result<()> {
-        let _counted = Counted::new(self.lent());
+        let _lent = LentThread::new(self.lent());
         self.run(duty)
     }
 
@@ -97,7 +96,7 @@ mod tests {
     fn thread_that_panics_is_not_lent_any_more() {
         let lent = AtomicUsize::new(0);
         let panicked = std::panic::catch_unwind(|| {
-            let _counted = Counted::new(&lent);
+            let _lent = LentThread::new(&lent);
             assert_eq!(lent.load(SeqCst), 2, "the test asked for it");
         });
         assert!(panicked.is_err());

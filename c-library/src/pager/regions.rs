@@ -1,6 +1,6 @@
 //! Regions: adding and removing them, holding and discarding parts.
 
-use super::options::{Removal, convert_region, memory_file, removal};
+use super::options::{RemovedPages, convert_region, memory_file, removal};
 use super::types::zspager_region_options;
 use super::zspager;
 use crate::export::export;
@@ -91,9 +91,9 @@ export! {
     pub unsafe extern "C" fn zspager_remove_region(pager: *mut zspager, region: u64, flags: u32) -> c_int {
         let region = RegionId::of_number(region);
         match removal(flags)? {
-            Removal::Restore => pager.remove_region(region),
+            RemovedPages::Restore => pager.remove_region(region),
             // SAFETY: the flag says that the bytes are no longer needed.
-            Removal::Discard => unsafe { pager.remove_region_discarding(region) },
+            RemovedPages::Discard => unsafe { pager.remove_region_discarding(region) },
         }
     }
 

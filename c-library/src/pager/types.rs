@@ -1,6 +1,6 @@
 //! Types and constants of the pager's part of the header.
 
-use crate::structs::SizedStruct;
+use crate::sized::SizedStruct;
 use crate::swap::types::zswap_options;
 use std::ffi::c_char;
 use std::mem::{offset_of, size_of};

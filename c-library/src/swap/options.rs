@@ -4,12 +4,10 @@ use super::types::{
     ZSWAP_AREA_NO_WRITEBACK, ZSWAP_AREA_REFUSE_INCOMPRESSIBLE, ZSWAP_CODEC_LZ4, ZSWAP_CODEC_RAW, ZSWAP_CODEC_ZSTD,
     zswap_area_options, zswap_options,
 };
-use crate::options::{self, convert as convert_pool};
-use crate::structs::Received;
+use crate::options::{self, RESERVED, convert as convert_pool};
+use crate::sized::Received;
 use std::ffi::CStr;
 use zsalloc::{AreaOptions, Codec, Error, Result, ZswapOptions};
-
-const RESERVED: Error = Error::Invalid(&"a reserved field of the options is not 0");
 
 /// The codec that a number and a level mean. Which levels there are is for zswap to say.
 pub fn codec(codec: u32, level: i32) -> Result<Codec> {

@@ -5,6 +5,7 @@ use crate::export::export;
 use crate::zswap_area;
 use std::ffi::{c_int, c_void};
 use std::ptr::NonNull;
+use zsalloc::plumbing::PAST_END;
 use zsalloc::{Error, LoadFlags, Patience, Result};
 
 export! {
@@ -230,7 +231,6 @@ fn result_of(result: Result<()>) -> c_int {
 
 /// Refuses a range that goes past the end, whose offsets could not even be counted.
 fn check_range(pages: u64, offset: u64, count: usize) -> Result<()> {
-    const PAST_END: Error = Error::Invalid(&"the offset, or the end of the range, is past the end of the area");
     let fits = offset < pages && count as u64 <= pages - offset;
     if fits { Ok(()) } else { Err(PAST_END) }
 }

@@ -1,8 +1,8 @@
 //! The arguments that only zswap's functions have: zswaps, areas, arrays, claims.
 
 use super::types::{zswap_area_stats, zswap_claim, zswap_stats, zswap_writeback_fn};
-use crate::export::{Argument, Call, NULL, Output, Plain, any_value_will_do};
-use crate::structs::{Bytes, fills_statistics};
+use crate::bytes::Bytes;
+use crate::export::{Argument, Call, NULL, Output, Plain, any_value_will_do, fills_statistics};
 use crate::{zswap, zswap_area};
 use std::ffi::{c_char, c_int, c_void};
 use std::mem::ManuallyDrop;

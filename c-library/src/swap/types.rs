@@ -1,6 +1,7 @@
 //! Types and constants of zswap's part of the header.
 
-use crate::structs::{SizedStruct, zs_pool_options};
+use crate::sized::SizedStruct;
+use crate::structs::zs_pool_options;
 use crate::zswap_area;
 use std::ffi::{c_char, c_int, c_void};
 use std::mem::offset_of;

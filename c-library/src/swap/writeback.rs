@@ -234,10 +234,7 @@ pub fn backing_file(fd: c_int, bytes: u64) -> Result<Option<(OwnedFd, u64)>> {
     if (fd, bytes) == (-1, 0) {
         return Ok(None);
     }
-    let own = duplicate(fd).map_err(|errno| match errno {
-        errno::EBADF => NO_FD,
-        errno => Error::System { errno, step: &"duplicating the backing file" },
-    })?;
+    let own = duplicate(fd).map_err(|error| if error.errno() == errno::EBADF { NO_FD } else { error })?;
     Ok(Some((own, bytes)))
 }
 
