@@ -1,4 +1,5 @@
 //! The examples as cargo built them: what they print, and how they refuse what makes no sense.
+#![cfg(not(loom))]
 
 // Cargo builds an example either as a program or as a test of it. The programs are what is run below, so the tests
 // inside the examples are run from here too.

@@ -1,5 +1,6 @@
 //! After its creation a pool calls the global allocator no more, nor does a zswap: it may be the heap itself that is
 //! swapped out.
+#![cfg(not(loom))]
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
