@@ -11,8 +11,9 @@
 //!
 //! - `class.rs`, `pool/compact.rs`, `pager/events.rs`, `pager/evict.rs`: `push` and `collect` of types of this crate,
 //!   which have a fixed size or link what is there.
-//! - `pager/staging.rs`, `zswap/claims.rs`, `pool/options.rs`, `json.rs`, `zswap/create.rs`, `pager/guest.rs`,
-//!   `pager/guest/dirty.rs`: they add to vectors that have the room: it was reserved here, at creation or just before.
+//! - `pager/staging.rs`, `zswap/claims.rs`, `pool/options.rs`, `json.rs`, `zswap/create.rs`, `guest/events.rs`,
+//!   `guest/serve.rs`, `guest/dirty.rs`: they add to vectors that have the room. It was reserved here, at creation or
+//!   just before.
 //! - `pool/check.rs`, `region/check.rs`, `region/model.rs`, and what tests and models check in `class.rs`: no program
 //!   has them.
 //! - `Arc` in `zswap/create.rs` and `pool/shrink.rs`: the program made it, and cloning it allocates nothing.

@@ -73,6 +73,7 @@
 //! | `sync` | atomics, cells, locks and their ranks, for the product and for loom |
 //! | `heap` | memory of the global allocator, whose lack is an error |
 //! | `json` | statistics as JSON |
+//! | `latency` | how long touches took, as a histogram; with the feature `uffd` |
 //! | `crc` | CRC-32C, the check of a stored page |
 //! | `word` | the bits of handles and handle words |
 //! | `classes` | the table of size classes, computed at compile time |
@@ -82,6 +83,7 @@
 //! | `class` | a size class's lists and free handles |
 //! | `pool` | the control flow: malloc, map, free, compact, shrink |
 //! | `zswap` | pages: areas, page words, codecs, limits, writeback |
+//! | `guest` | memory of another process, from a snapshot in an area, and its guardian; with the feature `uffd` |
 //! | `pager` | memory that keeps to a limit: regions, touches, eviction; with the feature `uffd` |
 //!
 //! `c-library/` is a package of its own: the C functions, each of a few lines over the public calls of this crate.
@@ -111,11 +113,16 @@ mod error;
 #[allow(unsafe_code)]
 #[doc(hidden)]
 pub mod fuzzing;
+#[cfg(all(feature = "uffd", not(loom)))]
+#[allow(unsafe_code)]
+mod guest;
 #[allow(unsafe_code)]
 mod heap;
 #[cfg(not(loom))]
 #[allow(unsafe_code)]
 mod json;
+#[cfg(all(feature = "uffd", not(loom)))]
+mod latency;
 #[cfg(all(test, loom))]
 #[allow(unsafe_code)]
 mod models;
@@ -146,10 +153,14 @@ mod zswap;
 pub use classes::MAX_ALLOC_SIZE;
 pub use error::{Error, Result};
 #[cfg(all(feature = "uffd", not(loom)))]
+pub use guest::{
+    Guardian, Guest, GuestCounts, GuestFile, GuestOptions, GuestRange, GuestStats, OnDeath, Protect, Served, WatchId,
+};
+#[cfg(all(feature = "uffd", not(loom)))]
+pub use latency::{LATENCY_BUCKETS, LatencyHistogram};
+#[cfg(all(feature = "uffd", not(loom)))]
 pub use pager::{
-    Duty, FaultMode, Guardian, Guest, GuestCounts, GuestFile, GuestOptions, GuestRange, GuestStats, LATENCY_BUCKETS,
-    LatencyHistogram, OnDeath, Pager, PagerCounts, PagerOptions, PagerSnapshot, PagerStats, Protect, RegionId,
-    RegionOptions, Served, WatchId,
+    Duty, FaultMode, Pager, PagerCounts, PagerOptions, PagerSnapshot, PagerStats, RegionId, RegionOptions,
 };
 pub use pool::{CompactBudget, Evict, Handle, MapMode, Mapped, MappedMut, NewObject, Pool, PoolStats};
 #[cfg(not(loom))]

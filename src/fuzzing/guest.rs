@@ -1,10 +1,10 @@
 //! A guest's table of memory, and the messages that come from its userfaultfd: both are another process's.
 
 use super::input::Input;
+use crate::guest::ranges::{GuestPage, Ranges};
+use crate::guest::{Guest, GuestOptions, GuestRange};
 use crate::os::Os;
 use crate::os::userfault::{Message, Userfault};
-use crate::pager::guest::ranges::{Place, Ranges};
-use crate::pager::{Guest, GuestOptions, GuestRange};
 use crate::units::PAGE;
 use crate::zswap::{Area, AreaOptions, Zswap, ZswapOptions};
 use std::collections::BTreeSet;
@@ -92,7 +92,7 @@ fn compare(table: &[GuestRange], ranges: &mut Ranges, mut input: Input<'_>) {
                 own.extend((0..fresh).map(|ahead| page + ahead * PAGE));
             }
             2 => {
-                let (mut from, mut found) = (Place::FIRST, BTreeSet::new());
+                let (mut from, mut found) = (GuestPage::FIRST, BTreeSet::new());
                 while let Some((place, count)) = ranges.next_dirty(from) {
                     ranges.make_clean(place, count);
                     let described = ranges.describe(place, count);

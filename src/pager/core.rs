@@ -1,7 +1,7 @@
 //! What a pager consists of, and its account of resident pages.
 
 use super::clock;
-use super::counts::{Counters, Latencies, add};
+use super::counts::{Counters, add};
 use super::events::Inbox;
 use super::evict::Hand;
 use super::extents::Extents;
@@ -15,6 +15,7 @@ use super::staging::Staging;
 use super::users::Users;
 use crate::error::Result;
 use crate::heap;
+use crate::latency::Latencies;
 use crate::os::own_memory::OwnMemory;
 use crate::os::userfault::{Bell, Userfault, wake_nappers};
 use crate::os::{ForkGuard, Os};

@@ -36,8 +36,6 @@
 //! | `run`, `registry`, `removed` | lent threads; the handler of SIGBUS, and touches that come too late for it |
 //! | `core`, `counts`, `clock` | the parts, the account of resident pages, statistics, the time |
 //! | `scratch`, `lots` | pages to decode to; which thread has which |
-//! | `guardian` | what becomes of other processes' memory when this one dies |
-//! | `guest` | memory of another process, from a snapshot that zswap holds; of the others it needs `counts` alone |
 //! | `forked` | what a forked child has of a pager |
 //! | `create`, `snapshot`, `options` | the public calls; statistics with those of its zswap; how it is to be |
 
@@ -77,10 +75,6 @@ mod file_pages;
 #[cfg(not(loom))]
 mod forked;
 #[cfg(not(loom))]
-mod guardian;
-#[cfg(not(loom))]
-pub(crate) mod guest;
-#[cfg(not(loom))]
 pub(crate) mod hold;
 #[cfg(not(loom))]
 mod immovable;
@@ -111,10 +105,8 @@ pub(crate) mod work;
 
 #[cfg(not(loom))]
 pub use self::{
-    counts::{LATENCY_BUCKETS, LatencyHistogram, PagerCounts, PagerStats},
+    counts::{PagerCounts, PagerStats},
     create::Pager,
-    guardian::{Guardian, OnDeath, WatchId},
-    guest::{Guest, GuestCounts, GuestFile, GuestOptions, GuestRange, GuestStats, Protect, Served},
     options::{Duty, FaultMode, PagerOptions, RegionOptions},
     region::RegionId,
     snapshot::PagerSnapshot,

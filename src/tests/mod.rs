@@ -3,6 +3,8 @@
 mod chunks;
 mod compaction;
 mod faults;
+#[cfg(feature = "uffd")]
+mod guest;
 mod huge_file;
 mod limits;
 mod long_stops;

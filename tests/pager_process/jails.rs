@@ -144,7 +144,7 @@ fn what_is_listed_is_needed() {
 
 /// The documentation has the lists as "`call`, `call`" behind the words that introduce them.
 fn the_lists_are_one() {
-    let source = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/src/pager/guest.rs")).unwrap();
+    let source = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/src/guest/state.rs")).unwrap();
     let text = source.lines().filter_map(|line| line.trim_start().strip_prefix("/// ")).collect::<Vec<_>>().join(" ");
     for (words, calls) in [("makes these system calls: ", &OF_A_GUEST[..]), ("memory file also ", &OF_A_FILE)] {
         let listed = text.split(words).nth(1).and_then(|rest| rest.split('.').next()).expect(words);

@@ -10,7 +10,6 @@ mod events;
 mod failures;
 mod full;
 mod given_back;
-mod guest;
 mod holds;
 mod huge;
 mod immovable;
@@ -25,7 +24,6 @@ mod putback;
 mod refusals;
 mod removal;
 mod swapped;
-mod tracked;
 mod wraps;
 mod writers;
 
@@ -41,9 +39,9 @@ use std::thread::JoinHandle;
 pub struct Memory {
     base: NonNull<u8>,
     pages: usize,
-    file: Option<OwnedFd>,
+    pub file: Option<OwnedFd>,
     /// Where in the file it begins.
-    offset: usize,
+    pub offset: usize,
 }
 
 // SAFETY: a range of addresses; tests decide who writes what.

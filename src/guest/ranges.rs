@@ -19,12 +19,12 @@ pub struct GuestRange {
 
 /// A page of a guest: the range that it is in, and its number there.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Place {
+pub struct GuestPage {
     range: usize,
     page: usize,
 }
 
-impl Place {
+impl GuestPage {
     /// The first page of all.
     pub const FIRST: Self = Self { range: 0, page: 0 };
 }
@@ -83,48 +83,48 @@ impl Ranges {
     }
 
     /// The page at an address.
-    pub fn find(&self, at: usize) -> Option<Place> {
+    pub fn find(&self, at: usize) -> Option<GuestPage> {
         let range = self.0.partition_point(|range| range.end <= at);
         let start = self.0.get(range)?.start;
-        (start <= at).then(|| Place { range, page: (at - start) / PAGE })
+        (start <= at).then(|| GuestPage { range, page: (at - start) / PAGE })
     }
 
     /// The page of the area that a page is filled from.
-    pub fn source(&self, place: Place) -> u64 {
+    pub fn source(&self, place: GuestPage) -> u64 {
         self.0[place.range].first + place.page as u64
     }
 
     /// Whether a page is the guest's own, and no longer what the snapshot has.
-    pub fn is_own(&self, place: Place) -> bool {
+    pub fn is_own(&self, place: GuestPage) -> bool {
         self.0[place.range].own[place.page / 64] >> (place.page % 64) & 1 != 0
     }
 
     /// How many pages from this one on still come from the snapshot, at most so many.
-    pub fn fresh(&self, place: Place, most: usize) -> usize {
+    pub fn fresh(&self, place: GuestPage, most: usize) -> usize {
         let range = &self.0[place.range];
         let pages = ((range.end - range.start) / PAGE - place.page).min(most);
-        let own = |ahead: &usize| self.is_own(Place { page: place.page + ahead, ..place });
+        let own = |ahead: &usize| self.is_own(GuestPage { page: place.page + ahead, ..place });
         (0..pages).find(own).unwrap_or(pages)
     }
 
     /// So many pages from this one on are the guest's own from now on.
-    pub fn make_own(&mut self, place: Place, pages: usize) {
+    pub fn make_own(&mut self, place: GuestPage, pages: usize) {
         set(&mut self.0[place.range].own, place.page, pages);
     }
 
     /// So many pages from this one on were written.
-    pub fn make_dirty(&mut self, place: Place, pages: usize) {
+    pub fn make_dirty(&mut self, place: GuestPage, pages: usize) {
         set(&mut self.0[place.range].dirty, place.page, pages);
     }
 
     /// So many pages from this one on are as they were reported.
-    pub fn make_clean(&mut self, place: Place, pages: usize) {
+    pub fn make_clean(&mut self, place: GuestPage, pages: usize) {
         let dirty = &mut self.0[place.range].dirty;
         (place.page..place.page + pages).for_each(|page| dirty[page / 64] &= !(1 << (page % 64)));
     }
 
     /// The first dirty pages from a place on that follow each other in one range, and how many they are.
-    pub fn next_dirty(&self, from: Place) -> Option<(Place, usize)> {
+    pub fn next_dirty(&self, from: GuestPage) -> Option<(GuestPage, usize)> {
         for (index, range) in self.0.iter().enumerate().skip(from.range) {
             let pages = (range.end - range.start) / PAGE;
             let first = if index == from.range { from.page } else { 0 };
@@ -136,19 +136,19 @@ impl Ranges {
             }
             if page < pages {
                 let end = (page..pages).find(|&page| !is_dirty(page)).unwrap_or(pages);
-                return Some((Place { range: index, page }, end - page));
+                return Some((GuestPage { range: index, page }, end - page));
             }
         }
         None
     }
 
     /// Whether the system said that the range of a page is not registered for write protection.
-    pub fn is_plain(&self, place: Place) -> bool {
+    pub fn is_plain(&self, place: GuestPage) -> bool {
         self.0[place.range].plain
     }
 
     /// Notes what the system said about that.
-    pub fn set_plain(&mut self, place: Place, plain: bool) {
+    pub fn set_plain(&mut self, place: GuestPage, plain: bool) {
         self.0[place.range].plain = plain;
     }
 
@@ -158,23 +158,23 @@ impl Ranges {
     }
 
     /// The address of a page.
-    pub fn address(&self, place: Place) -> usize {
+    pub fn address(&self, place: GuestPage) -> usize {
         self.0[place.range].start + place.page * PAGE
     }
 
     /// So many pages from this one on, as they are described to others.
-    pub fn describe(&self, place: Place, pages: usize) -> GuestRange {
+    pub fn describe(&self, place: GuestPage, pages: usize) -> GuestRange {
         let page = PAGE as u64;
         let (at, offset) = (self.address(place) as u64, self.source(place) * page);
         GuestRange { at, bytes: pages as u64 * page, offset, page_bytes: page }
     }
 
     /// The page whose content is at an offset of the snapshot.
-    pub fn at_offset(&self, offset: u64) -> Option<Place> {
+    pub fn at_offset(&self, offset: u64) -> Option<GuestPage> {
         let page = offset / PAGE as u64;
         let inside = |range: &Range| (range.first..range.first + range.pages()).contains(&page);
         let range = self.0.iter().position(inside)?;
-        Some(Place { range, page: (page - self.0[range].first) as usize })
+        Some(GuestPage { range, page: (page - self.0[range].first) as usize })
     }
 
     /// Whether no two ranges have the same page of the snapshot.
@@ -198,7 +198,7 @@ impl Ranges {
             let (from, to) = (start.max(range.start), end.min(range.end));
             if from < to {
                 let count = (to - from).div_ceil(PAGE);
-                let place = Place { range: index, page: (from - range.start) / PAGE };
+                let place = GuestPage { range: index, page: (from - range.start) / PAGE };
                 self.make_own(place, count);
                 self.make_dirty(place, count);
                 pages += count as u64;
@@ -271,11 +271,11 @@ mod tests {
     #[test]
     fn dirty_pages_are_found_in_runs() {
         let mut ranges = Ranges::new(&[range(100, 200, 0), range(500, 10, 300)], 400).unwrap();
-        assert_eq!(ranges.next_dirty(Place::FIRST), None);
+        assert_eq!(ranges.next_dirty(GuestPage::FIRST), None);
         for (page, pages) in [(100, 1), (163, 3), (299, 1), (500, 10)] {
             ranges.make_dirty(ranges.find(page * PAGE).unwrap(), pages);
         }
-        let (mut runs, mut from) = (Vec::new(), Place::FIRST);
+        let (mut runs, mut from) = (Vec::new(), GuestPage::FIRST);
         while let Some((place, pages)) = ranges.next_dirty(from) {
             let run = ranges.describe(place, pages);
             runs.push((run.at / KIB4, run.bytes / KIB4, run.offset / KIB4));
@@ -283,7 +283,7 @@ mod tests {
             from = place;
         }
         assert_eq!(runs, [(100, 1, 0), (163, 3, 63), (299, 1, 199), (500, 10, 300)]);
-        assert_eq!(ranges.next_dirty(Place::FIRST), None);
+        assert_eq!(ranges.next_dirty(GuestPage::FIRST), None);
     }
 
     #[test]

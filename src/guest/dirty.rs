@@ -1,7 +1,9 @@
 //! Which pages of a guest were written, and pages that a processor of the guest asks for by itself.
 
-use super::ranges::Place;
-use super::{Guest, GuestRange, PATIENCE, Protect};
+use super::options::Protect;
+use super::ranges::GuestPage;
+use super::ranges::GuestRange;
+use super::state::{Guest, PATIENCE};
 use crate::error::{Error, Result};
 use crate::heap;
 use crate::os::errno;
@@ -35,7 +37,7 @@ impl Guest {
         }
         // Removals that were not read yet make the system refuse.
         self.read_all()?;
-        let mut from = Place::FIRST;
+        let mut from = GuestPage::FIRST;
         while let Some((place, pages)) = self.ranges.next_dirty(from) {
             // Before anything changes.
             heap::reserve_one(dirty)?;
@@ -48,7 +50,7 @@ impl Guest {
     }
 
     /// Protects pages that were written, as many from the first on as one call does. How many.
-    fn protect_again(&mut self, place: Place, pages: usize) -> Result<usize> {
+    fn protect_again(&mut self, place: GuestPage, pages: usize) -> Result<usize> {
         const BUSY: Error = Error::Again(&"the guest gives memory back or moves it all the time");
         let (at, mut pages) = (self.ranges.address(place), pages);
         for _ in 0..PATIENCE {

@@ -1,10 +1,12 @@
 //! A guest, in this very process: what is read before what, and what the system refuses.
 
-use super::Memory;
+mod tracked;
+
+use super::pager::Memory;
 use crate::error::Error;
+use crate::guest::{Guest, GuestOptions, GuestRange, Served};
 use crate::os::userfault::{Faulting, Userfault, feature};
 use crate::os::{Call, Os, Span, errno, faults::Faults};
-use crate::pager::{Guest, GuestOptions, GuestRange, Served};
 use crate::units::PAGE;
 use crate::zswap::{Area, AreaOptions, Zswap, ZswapOptions};
 use std::sync::Arc;

@@ -1,9 +1,10 @@
 //! What is done for a touch: a missing page is filled, one that is only unmapped is mapped, and one that is protected
 //! from writes is so no more.
 
-use super::ranges::Place;
+use super::options::Protect;
+use super::ranges::GuestPage;
+use super::state::{Guest, Touch};
 use super::stats::GuestCounts;
-use super::{Guest, Protect, Waiting};
 use crate::error::{Error, Result, Sentence};
 use crate::os::userfault::{Progress, Why};
 use crate::os::{Errno, errno};
@@ -37,7 +38,7 @@ fn is_answer(refused: Option<Errno>) -> bool {
 }
 
 impl Guest {
-    pub(super) fn answer(&mut self, touch: &Waiting) -> Result<Filled> {
+    pub(super) fn answer(&mut self, touch: &Touch) -> Result<Filled> {
         match touch.why {
             Why::Missing => self.fill(touch.at, touch.write),
             Why::Unmapped => self.map(touch.at, touch.write),
@@ -55,7 +56,7 @@ impl Guest {
     }
 
     /// Fills a page that the guest gave back.
-    fn zero(&mut self, place: Place, at: usize, write: bool) -> Filled {
+    fn zero(&mut self, place: GuestPage, at: usize, write: bool) -> Filled {
         let done = self.put(place, write, |guest, protect| {
             // There is no UFFDIO_ZEROPAGE that protects, and where a missing page was protected it answers EEXIST.
             let zeroed = (!protect).then(|| guest.uffd.zero(at, PAGE));
@@ -75,7 +76,7 @@ impl Guest {
     }
 
     /// Fills a page from the snapshot, and those after it if the guest seems to go through them in order.
-    fn copy(&mut self, place: Place, at: usize, write: bool) -> Result<Filled> {
+    fn copy(&mut self, place: GuestPage, at: usize, write: bool) -> Result<Filled> {
         let wanted = match write && self.protects(place) {
             // Those ahead would have to be protected, unlike this one.
             true => 1,
@@ -163,7 +164,7 @@ impl Guest {
     }
 
     /// Writes a page of the snapshot to the memory file. It is the guest's own from then on.
-    pub(super) fn write_to_file(&mut self, place: Place) -> Result<()> {
+    pub(super) fn write_to_file(&mut self, place: GuestPage) -> Result<()> {
         let page = self.ranges.source(place);
         self.load(page, 1)?;
         let Some(file) = &self.file else { return Ok(()) };
@@ -174,7 +175,7 @@ impl Guest {
     }
 
     /// Clears the bits of pages that are filled, if the guest has a bitmap.
-    pub(super) fn clear_bits(&self, place: Place, pages: usize) -> Result<()> {
+    pub(super) fn clear_bits(&self, place: GuestPage, pages: usize) -> Result<()> {
         let Some(file) = &self.file else { return Ok(()) };
         file.clear(&self.os, self.ranges.source(place), pages as u64)
     }
@@ -197,7 +198,7 @@ impl Guest {
     }
 
     /// Whether pages of a range are put in place protected from writes.
-    pub(super) fn protects(&self, place: Place) -> bool {
+    pub(super) fn protects(&self, place: GuestPage) -> bool {
         match self.protect {
             Protect::Always => true,
             Protect::Never => false,
@@ -207,7 +208,7 @@ impl Guest {
 
     /// Makes a call that puts pages in place, protected if writes are to be seen. The page that is about to be written
     /// is not protected, which would take a second event: it is dirty at once.
-    fn put(&mut self, place: Place, write: bool, call: impl Fn(&Self, bool) -> Progress) -> Progress {
+    fn put(&mut self, place: GuestPage, write: bool, call: impl Fn(&Self, bool) -> Progress) -> Progress {
         let protect = !write && self.protects(place);
         let mut done = call(self, protect);
         if protect && done.bytes == 0 && done.stopped == Some(Errno(errno::EINVAL)) && self.protect != Protect::Always {

@@ -1,10 +1,10 @@
 //! Guests whose owners see which pages are written, and guests in memory files.
 
-use super::Memory;
-use super::guest::{ABSENT, Fixture, PAGES, Setup, stored};
+use super::super::pager::Memory;
+use super::{ABSENT, Fixture, PAGES, Setup, stored};
+use crate::guest::{Guest, GuestFile, GuestOptions, GuestRange, Protect};
 use crate::os::userfault::{Event, Faulting, Message, Unknown, feature};
 use crate::os::{Os, Span, errno};
-use crate::pager::{Guest, GuestFile, GuestOptions, GuestRange, Protect};
 use crate::units::PAGE;
 use linux_raw_sys::general as raw;
 use std::os::fd::{AsRawFd, OwnedFd};

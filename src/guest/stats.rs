@@ -1,6 +1,6 @@
 //! What was done for a guest.
 
-use crate::pager::counts::LatencyHistogram;
+use crate::latency::LatencyHistogram;
 use serde::Serialize;
 
 /// What was done for a guest since it was handed over.
