@@ -1,7 +1,7 @@
-//! Cancellation of threads, by `pthread_cancel`.
+//! Holding off cancellation of threads by `pthread_cancel`.
 
-/// While this lives a thread is not cancelled: it would be unwound in the middle of a system call here, and leave what
-/// it holds to nobody. That it was meant to be is seen at the first such call of the program's own.
+/// While this lives, the thread is not cancelled. Cancellation would unwind it in the middle of a system call here, and
+/// nobody would release what it holds. It takes effect at the program's next cancellation point.
 pub struct Uncancelled {
     #[cfg(all(target_os = "linux", not(miri)))]
     before: libc::c_int,
@@ -18,7 +18,7 @@ const PTHREAD_CANCEL_DISABLE: libc::c_int = 1;
 
 #[allow(clippy::new_without_default, reason = "it is made for what it does, not for its value")]
 impl Uncancelled {
-    /// From here on.
+    /// Holds off cancellation of this thread.
     #[cfg(all(target_os = "linux", not(miri)))]
     pub fn new() -> Self {
         let mut before = 0;
@@ -27,7 +27,7 @@ impl Uncancelled {
         Self { before }
     }
 
-    /// There is no such thing here.
+    /// Does nothing on this system, which does not cancel threads.
     #[cfg(not(all(target_os = "linux", not(miri))))]
     pub fn new() -> Self {
         Self {}

@@ -1,10 +1,18 @@
-//! Files of the caller's, which pages are written to.
+//! Files of the caller's: which file a descriptor is of, its kind, and reading and writing it.
 
-use super::{Call, Os, Result, Uncancelled, last_errno};
+use super::calls::Call;
+use super::cancel::Uncancelled;
+use super::errno::{OsResult, checked, last_errno};
+use super::seam::Os;
 use std::mem::MaybeUninit;
+#[cfg(feature = "uffd")]
+use std::os::fd::AsFd;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
-/// Which file a descriptor is of, and of what kind that is.
+#[cfg(feature = "uffd")]
+const TMPFS: u64 = libc::TMPFS_MAGIC as u64;
+
+/// Which file a descriptor is of, and the kind of that file.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct FileId {
     device: u64,
@@ -13,69 +21,108 @@ pub struct FileId {
 }
 
 impl FileId {
-    /// Whether it is a file that keeps what is written at each place: a regular file or a block device.
+    /// Whether the file keeps what is written at each place: whether it is a regular file or a block device.
     pub fn has_places(&self) -> bool {
         matches!(self.kind, libc::S_IFREG | libc::S_IFBLK)
     }
 }
 
+/// What a memory file has to be before it is mapped as a region.
+#[cfg(feature = "uffd")]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct FileKind {
+    /// The numbers of its device, and of its inode.
+    pub file: (u32, u32, u64),
+    /// Its length.
+    pub bytes: u64,
+    /// Whether the descriptor may be read and written.
+    pub read_write: bool,
+    /// Whether it is memory, of ordinary pages.
+    pub memory: bool,
+    /// Whether it is sealed from writes, and so from holes.
+    pub sealed: bool,
+}
+
+fn stat(fd: BorrowedFd<'_>) -> OsResult<libc::stat> {
+    let mut stat = MaybeUninit::uninit();
+    // SAFETY: the place lives through the call.
+    checked(unsafe { libc::fstat(fd.as_raw_fd(), stat.as_mut_ptr()) })?;
+    // SAFETY: the call succeeded, and has filled the place.
+    Ok(unsafe { stat.assume_init() })
+}
+
+/// Returns the magic number of the file system that a file is in.
+#[cfg(feature = "uffd")]
+fn file_system(fd: BorrowedFd<'_>) -> OsResult<u64> {
+    let mut system = MaybeUninit::<libc::statfs>::uninit();
+    // SAFETY: the place lives through the call.
+    checked(unsafe { libc::fstatfs(fd.as_raw_fd(), system.as_mut_ptr()) })?;
+    // SAFETY: the call succeeded, and has filled the place.
+    Ok(unsafe { system.assume_init() }.f_type as u64)
+}
+
+/// Returns the flags that a file was opened with.
+fn flags(fd: BorrowedFd<'_>) -> OsResult<libc::c_int> {
+    // SAFETY: the call takes numbers only.
+    let flags = unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_GETFL) };
+    if flags < 0 { Err(last_errno()) } else { Ok(flags) }
+}
+
+/// Returns the kind of a file.
+#[cfg(feature = "uffd")]
+pub fn kind_of(file: &OwnedFd) -> OsResult<FileKind> {
+    let fd = file.as_fd();
+    let (stat, system, flags) = (stat(fd)?, file_system(fd)?, flags(fd)?);
+    // SAFETY: the call takes numbers only. It refuses a file that can't be sealed.
+    let seals = unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_GET_SEALS) };
+    let bytes = u64::try_from(stat.st_size).map_err(|_| super::errno::Errno(libc::EINVAL))?;
+    Ok(FileKind {
+        file: (libc::major(stat.st_dev), libc::minor(stat.st_dev), stat.st_ino),
+        bytes,
+        read_write: flags & libc::O_ACCMODE == libc::O_RDWR,
+        memory: system == TMPFS,
+        sealed: seals > 0 && seals & (libc::F_SEAL_WRITE | libc::F_SEAL_FUTURE_WRITE) != 0,
+    })
+}
+
 impl Os {
-    /// A descriptor of its own for a file of the caller's, closed on exec.
-    pub fn duplicate(&self, fd: BorrowedFd<'_>) -> Result<OwnedFd> {
+    /// Returns a descriptor of our own for a file of the caller's, closed on exec.
+    pub fn duplicate(&self, fd: BorrowedFd<'_>) -> OsResult<OwnedFd> {
         self.may(Call::MemoryFile)?;
         // SAFETY: a call on a descriptor that stays open for as long as it lasts.
         let own = unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_DUPFD_CLOEXEC, 0) };
         if own < 0 {
             return Err(last_errno());
         }
-        // SAFETY: a descriptor that was just made, and is owned by nobody else.
+        // SAFETY: the descriptor is new, and nobody else owns it.
         Ok(unsafe { OwnedFd::from_raw_fd(own) })
     }
 
     /// Whether a file is open for reading and writing, and not for appending, which would put all that is written at
     /// its end, whatever the offset.
-    pub fn keeps_what_is_written(&self, fd: BorrowedFd<'_>) -> Result<bool> {
-        // SAFETY: a call on numbers.
-        let flags = unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_GETFL) };
-        if flags < 0 {
-            return Err(last_errno());
-        }
-        Ok(flags & (libc::O_ACCMODE | libc::O_APPEND) == libc::O_RDWR)
+    pub fn keeps_what_is_written(&self, fd: BorrowedFd<'_>) -> OsResult<bool> {
+        Ok(flags(fd)? & (libc::O_ACCMODE | libc::O_APPEND) == libc::O_RDWR)
     }
 
-    /// Which file a descriptor is of. EBADF: of none, it was closed.
-    pub fn file_id(&self, fd: BorrowedFd<'_>) -> Result<FileId> {
-        let mut stat = MaybeUninit::<libc::stat>::uninit();
-        // SAFETY: the place lives through the call, which fills it if it succeeds.
-        super::checked(unsafe { libc::fstat(fd.as_raw_fd(), stat.as_mut_ptr()) })?;
-        // SAFETY: as above.
-        let stat = unsafe { stat.assume_init() };
+    /// Returns which file a descriptor is of. Fails with `EBADF` if the descriptor was closed.
+    pub fn file_id(&self, fd: BorrowedFd<'_>) -> OsResult<FileId> {
+        let stat = stat(fd)?;
         Ok(FileId { device: stat.st_dev as _, inode: stat.st_ino as _, kind: stat.st_mode & libc::S_IFMT })
     }
 
-    /// How long a memory file is: one of memfd_create(2), of tmpfs, or KVM's guest memory, whose reads and writes wait
-    /// for no device and no other process. None: the descriptor is of something else, or of a part of the system.
+    /// Returns the length of a memory file: one of memfd_create(2), of tmpfs, or KVM's guest memory. Reading and
+    /// writing such a file waits for no device and no other process. None: the descriptor is of something else.
     #[cfg(feature = "uffd")]
-    pub fn memory_file_bytes(&self, fd: BorrowedFd<'_>) -> Result<Option<u64>> {
+    pub fn memory_file_bytes(&self, fd: BorrowedFd<'_>) -> OsResult<Option<u64>> {
         /// The kernel's GUEST_MEMFD_MAGIC.
-        const GUEST_MEMORY: u32 = 0x474d_454d;
-        const TMPFS: u32 = libc::TMPFS_MAGIC as u32;
-        let mut system = MaybeUninit::<libc::statfs>::uninit();
-        // SAFETY: the place lives through the call, which fills it if it succeeds.
-        super::checked(unsafe { libc::fstatfs(fd.as_raw_fd(), system.as_mut_ptr()) })?;
-        // SAFETY: as above.
-        let system = unsafe { system.assume_init() }.f_type as u32;
-        let mut stat = MaybeUninit::<libc::stat>::uninit();
-        // SAFETY: as above.
-        super::checked(unsafe { libc::fstat(fd.as_raw_fd(), stat.as_mut_ptr()) })?;
-        // SAFETY: as above.
-        let stat = unsafe { stat.assume_init() };
+        const GUEST_MEMORY: u64 = 0x474d_454d;
+        let (system, stat) = (file_system(fd)?, stat(fd)?);
         let is_memory = matches!(system, GUEST_MEMORY | TMPFS) && stat.st_mode & libc::S_IFMT == libc::S_IFREG;
         Ok(is_memory.then_some(stat.st_size as u64))
     }
 
-    /// Reads from a file at `offset`, once; fewer bytes than asked are possible.
-    pub fn read_at(&self, fd: &OwnedFd, bytes: &mut [u8], offset: u64) -> Result<usize> {
+    /// Reads from a file at `offset`, once. It may read fewer bytes than asked.
+    pub fn read_at(&self, fd: &OwnedFd, bytes: &mut [u8], offset: u64) -> OsResult<usize> {
         self.may(Call::Read)?;
         let _whole = Uncancelled::new();
         // SAFETY: `bytes` can be written for as long as the call lasts.
@@ -84,8 +131,8 @@ impl Os {
         usize::try_from(done).map_err(|_| last_errno())
     }
 
-    /// Writes to a file at `offset`, once; fewer bytes than asked are possible.
-    pub fn write_at(&self, fd: &OwnedFd, bytes: &[u8], offset: u64) -> Result<usize> {
+    /// Writes to a file at `offset`, once. It may write fewer bytes than asked.
+    pub fn write_at(&self, fd: &OwnedFd, bytes: &[u8], offset: u64) -> OsResult<usize> {
         self.may(Call::Write)?;
         let _whole = Uncancelled::new();
         // SAFETY: `bytes` can be read for as long as the call lasts.

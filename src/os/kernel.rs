@@ -1,15 +1,15 @@
-//! Which kernel this is, and whether it swaps. Asked once, when a pager is created.
+//! The release of the kernel, and whether it swaps. Both are asked once, when a pager is created.
 
 use std::ffi::CStr;
 use std::mem::MaybeUninit;
 
-/// The first two numbers of a release such as "6.12.40-generic".
+/// Returns the first two numbers of a release such as "6.12.40-generic".
 fn parse(release: &str) -> Option<(u32, u32)> {
     let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|number| number.parse().ok());
     Some((numbers.next()??, numbers.next()??))
 }
 
-/// The first two numbers of the kernel's release; none if it does not say.
+/// Returns the first two numbers of the kernel's release, or none if it does not say.
 pub fn release() -> Option<(u32, u32)> {
     let mut name = MaybeUninit::<libc::utsname>::zeroed();
     // SAFETY: the call writes the place, where all zeros are a value already.
@@ -17,12 +17,12 @@ pub fn release() -> Option<(u32, u32)> {
         let told = libc::uname(name.as_mut_ptr());
         (told == 0).then(|| name.assume_init())?
     };
-    // SAFETY: the system ends it with a zero, and so do the zeros that it had.
+    // SAFETY: the system ends the text with a zero, and the place was all zeros before.
     let release = unsafe { CStr::from_ptr(name.release.as_ptr()) };
     parse(release.to_str().ok()?)
 }
 
-/// Whether there is anything that the system swaps to. As /proc/swaps tells, but without /proc.
+/// Whether the system has anything to swap to. The answer is that of /proc/swaps, without /proc.
 pub fn has_swap() -> bool {
     let mut info = MaybeUninit::<libc::sysinfo>::zeroed();
     // SAFETY: the call writes the place, where all zeros are a value already.

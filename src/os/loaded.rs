@@ -1,9 +1,9 @@
-//! The object that this code is a part of: a shared library, which `dlclose` may unload, or the program itself.
+//! Keeping this code loaded: it is part of a shared library, which `dlclose` may unload, or of the program.
 
-use super::{Errno, Result, last_errno};
+use super::errno::{Errno, OsResult, last_errno};
 use std::mem::MaybeUninit;
 
-/// What the dynamic linker knows of the object that has an address: where it lies, and its name.
+/// Returns the base address and the name of the object that an address lies in, as the dynamic linker knows them.
 fn object_of(at: *const libc::c_void) -> Option<(usize, *const libc::c_char)> {
     let mut info = MaybeUninit::<libc::Dl_info>::zeroed();
     // SAFETY: the place lives through the call, and all zeros are a value of its type.
@@ -14,18 +14,18 @@ fn object_of(at: *const libc::c_void) -> Option<(usize, *const libc::c_char)> {
     (!info.dli_fname.is_null()).then_some((info.dli_fbase as usize, info.dli_fname))
 }
 
-/// Whether an object that begins at `base` is the program itself, which nobody unloads.
+/// Whether the object that begins at `base` is the program itself, which is never unloaded.
 fn is_the_program(base: usize) -> bool {
     // SAFETY: the call reads no memory of ours.
     let headers = unsafe { libc::getauxval(libc::AT_PHDR) } as *const libc::c_void;
     object_of(headers).is_none_or(|(program, _)| program == base)
 }
 
-/// Keeps the object that has `code` in memory until the process ends, whoever calls dlclose. Call it from no signal
-/// handler.
+/// Keeps the object that has `code` in memory until the process ends, even if the program calls dlclose. Must not be
+/// called from a signal handler.
 ///
-/// `ENOMEM`: the dynamic linker has no memory for it. `ENOSYS`: it does not do it.
-pub fn keep_loaded(code: *const libc::c_void) -> Result<()> {
+/// Fails with `ENOMEM` if the dynamic linker has no memory for it, and with `ENOSYS` if it can't do it.
+pub fn keep_loaded(code: *const libc::c_void) -> OsResult<()> {
     // An address that is in no object is in a program without a dynamic linker.
     let Some((base, name)) = object_of(code) else { return Ok(()) };
     if is_the_program(base) {
@@ -35,7 +35,7 @@ pub fn keep_loaded(code: *const libc::c_void) -> Result<()> {
     // SAFETY: the name is a C string of the dynamic linker's, which lives as long as the object does. Nothing is
     // loaded, so no code of another object runs.
     let object = unsafe {
-        // dlopen says no number: malloc does, where that failed.
+        // dlopen sets no errno, but malloc does if it fails inside.
         *libc::__errno_location() = 0;
         libc::dlopen(name, flags)
     };
@@ -45,11 +45,11 @@ pub fn keep_loaded(code: *const libc::c_void) -> Result<()> {
     if object.is_null() || !begins_at(object, base) {
         return Err(Errno(libc::ENOSYS));
     }
-    // The handle is not closed: its count keeps the object as well.
+    // The handle stays open: its count keeps the object as well.
     Ok(())
 }
 
-/// Whether the object that a handle stands for is the one that begins at `base`, and not another of its name.
+/// Whether the object of a handle begins at `base`, and is not another one of the same name.
 #[cfg(target_env = "gnu")]
 fn begins_at(object: *mut libc::c_void, base: usize) -> bool {
     /// The front of `struct link_map` of link.h.
@@ -67,7 +67,7 @@ fn begins_at(object: *mut libc::c_void, base: usize) -> bool {
     told == 0 && unsafe { map.as_ref() }.is_some_and(|map| object_of(map.dynamic).is_some_and(|(at, _)| at == base))
 }
 
-/// Other C libraries never unload an object.
+/// C libraries other than glibc never unload an object.
 #[cfg(not(target_env = "gnu"))]
 fn begins_at(_: *mut libc::c_void, _: usize) -> bool {
     true

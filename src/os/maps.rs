@@ -1,23 +1,23 @@
-//! What memory of this process is, as the system tells: /proc/self/maps, and the files that are mapped.
+//! The mappings of this process, as the system lists them in /proc/self/maps.
 //!
-//! A process may have tens of thousands of mappings. Since Linux 6.11 the system is asked for single ones of them, by
-//! PROCMAP_QUERY; the whole text is read only where it does not know that.
+//! A process may have tens of thousands of mappings. Since Linux 6.11 the system answers for a single one, by
+//! PROCMAP_QUERY. On older systems the whole text is read.
 
-use super::{Errno, Result, last_errno};
+use super::errno::{Errno, OsResult, checked};
 use crate::units::PAGE;
 use linux_raw_sys::general as raw;
 use std::fs::File;
 use std::io::Read;
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::AsRawFd;
 
-/// Bytes at the front of a line that say what is asked here, the name [`HEAP`] included.
+/// How many bytes at the front of a line are read: enough for the fields and the name [`HEAP`].
 const LINE: usize = 96;
-/// The system's name of a mapping that has a part of the program's heap.
+/// The system's name for a mapping that has a part of the program's heap.
 const HEAP: &[u8] = b"[heap]";
 
-/// A mapping.
+/// A mapping, as /proc/self/maps describes it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Mapped {
+pub struct MapsEntry {
     /// Where it begins.
     pub start: usize,
     /// Where it ends.
@@ -36,8 +36,8 @@ pub struct Mapped {
     pub file: (u32, u32, u64),
 }
 
-/// Of "start-end rwxp offset major:minor inode name".
-fn parse(line: &[u8]) -> Option<Mapped> {
+/// Reads a line: "start-end rwxp offset major:minor inode name".
+fn parse(line: &[u8]) -> Option<MapsEntry> {
     let mut fields = std::str::from_utf8(line).ok()?.split_ascii_whitespace();
     let (start, end) = fields.next()?.split_once('-')?;
     let rights = fields.next()?;
@@ -45,7 +45,7 @@ fn parse(line: &[u8]) -> Option<Mapped> {
     let (major, minor) = fields.next()?.split_once(':')?;
     let device = [major, minor].map(|number| u32::from_str_radix(number, 16));
     let inode = fields.next()?.parse().ok()?;
-    Some(Mapped {
+    Some(MapsEntry {
         start: usize::from_str_radix(start, 16).ok()?,
         end: usize::from_str_radix(end, 16).ok()?,
         read_write: rights.starts_with("rw"),
@@ -60,22 +60,22 @@ fn parse(line: &[u8]) -> Option<Mapped> {
 /// The number of PROCMAP_QUERY: `_IOWR('f', 17, struct procmap_query)` in the kernel's include/uapi/linux/fs.h.
 const QUERY: u32 = 3 << 30 | (size_of::<raw::procmap_query>() as u32) << 16 | (b'f' as u32) << 8 | 17;
 
-/// Asks for the mapping that an address is in, or the next one.
-fn query(maps: &File, at: usize) -> Result<Option<Mapped>> {
+/// Asks for the mapping that has an address, or for the next one.
+fn query(maps: &File, at: usize) -> OsResult<Option<MapsEntry>> {
     use raw::procmap_query_flags as flag;
-    // SAFETY: numbers alone, all of which may be zero.
+    // SAFETY: the type consists of numbers, and all of them may be zero.
     let mut asked: raw::procmap_query = unsafe { std::mem::zeroed() };
     asked.size = size_of::<raw::procmap_query>() as u64;
     asked.query_flags = flag::PROCMAP_QUERY_COVERING_OR_NEXT_VMA as u64;
     asked.query_addr = at as u64;
-    // Names that are longer, and those of files, are not looked at.
+    // A longer name is a file's, and is not needed.
     let mut name = [0; HEAP.len() + 1];
     asked.vma_name_addr = name.as_mut_ptr() as u64;
     asked.vma_name_size = name.len() as u32;
     let answer = loop {
-        // SAFETY: the argument is what this ioctl takes, and has room for a name of the size that it says.
+        // SAFETY: the argument has this ioctl's type, and room for a name of the size that it states.
         let answer = unsafe { libc::ioctl(maps.as_raw_fd(), QUERY as _, &raw mut asked) };
-        match if answer == 0 { Ok(()) } else { Err(last_errno()) } {
+        match checked(answer) {
             Err(Errno(libc::ENAMETOOLONG)) if asked.vma_name_size > 0 => asked.vma_name_size = 0,
             answer => break answer,
         }
@@ -87,7 +87,7 @@ fn query(maps: &File, at: usize) -> Result<Option<Mapped>> {
     }
     let named = &name[..(asked.vma_name_size as usize).saturating_sub(1).min(name.len())];
     let has = |flags: u64| asked.vma_flags & flags == flags;
-    Ok(Some(Mapped {
+    Ok(Some(MapsEntry {
         start: asked.vma_start as usize,
         end: asked.vma_end as usize,
         read_write: has(flag::PROCMAP_QUERY_VMA_READABLE as u64 | flag::PROCMAP_QUERY_VMA_WRITABLE as u64),
@@ -99,9 +99,9 @@ fn query(maps: &File, at: usize) -> Result<Option<Mapped>> {
     }))
 }
 
-/// Tells of each mapping that has a part of a range, by rising addresses. Allocates nothing. False: the system does not
-/// say.
-pub fn mappings_within(start: usize, end: usize, mut each: impl FnMut(Mapped)) -> bool {
+/// Calls `each` for every mapping that has a part of a range, in the order of addresses. Allocates nothing. Returns
+/// false if the system does not tell.
+pub fn mappings_within(start: usize, end: usize, mut each: impl FnMut(MapsEntry)) -> bool {
     let Ok(file) = File::open("/proc/self/maps") else { return false };
     let mut at = start;
     while at < end {
@@ -111,7 +111,7 @@ pub fn mappings_within(start: usize, end: usize, mut each: impl FnMut(Mapped)) -
                 each(mapped);
             }
             Ok(_) => return true,
-            // The system does not know the question, or a jail forbids it.
+            // The system lacks this ioctl, or a jail forbids it.
             Err(_) if at == start => return read_mappings(file, start, end, &mut each),
             Err(_) => return false,
         }
@@ -119,8 +119,9 @@ pub fn mappings_within(start: usize, end: usize, mut each: impl FnMut(Mapped)) -
     true
 }
 
-/// The same from `maps`, which reads as the text of all mappings does.
-pub(crate) fn read_mappings(mut maps: impl Read, start: usize, end: usize, each: &mut dyn FnMut(Mapped)) -> bool {
+/// Calls `each` for every mapping that has a part of a range, as [`mappings_within`] does, from the text of all
+/// mappings.
+pub(crate) fn read_mappings(mut maps: impl Read, start: usize, end: usize, each: &mut dyn FnMut(MapsEntry)) -> bool {
     let mut bytes = [0; 4096];
     let (mut line, mut length) = ([0; LINE], 0);
     loop {
@@ -131,7 +132,7 @@ pub(crate) fn read_mappings(mut maps: impl Read, start: usize, end: usize, each:
         for &byte in &bytes[..count] {
             if byte != b'\n' {
                 if length < LINE {
-                    // What is beyond ASCII is a file's name, and may be cut in the middle of a letter.
+                    // Only a file's name has bytes beyond ASCII, and it may be cut in the middle of a letter.
                     line[length] = if byte.is_ascii() { byte } else { b'?' };
                     length += 1;
                 }
@@ -149,7 +150,7 @@ pub(crate) fn read_mappings(mut maps: impl Read, start: usize, end: usize, each:
     }
 }
 
-/// Where the heap begins, or 0 where the system does not tell. On older systems a mapping that ends there has the
+/// Returns where the heap begins, or 0 if the system does not tell. On older systems a mapping that ends there has the
 /// heap's name as well.
 pub fn heap_start() -> usize {
     let mut text = [0; 1024];
@@ -157,68 +158,25 @@ pub fn heap_start() -> usize {
     read.ok().and_then(|length| start_of(&text[..length])).unwrap_or(0)
 }
 
-/// The start of the heap in the text of /proc/self/stat: the 47th of its fields, of which the second is the program's
-/// name in parentheses, and may have anything in it.
+/// Finds the start of the heap in the text of /proc/self/stat. It is the 47th field. The second field is the program's
+/// name in parentheses, which may contain anything.
 pub(crate) fn start_of(stat: &[u8]) -> Option<usize> {
     let name_end = stat.iter().rposition(|&byte| byte == b')')?;
     let rest = std::str::from_utf8(&stat[name_end + 1..]).ok()?;
     rest.split_ascii_whitespace().nth(44)?.parse().ok()
 }
 
-impl Mapped {
+impl MapsEntry {
     /// Whether a mapping that may be read and written grows when the page before it is touched, as the main thread's
-    /// stack does (MAP_GROWSDOWN). The system shows that flag in /proc/self/smaps alone, which takes a walk over all
-    /// pages of the process. But mprotect with PROT_GROWSDOWN is refused unless the mapping has the flag. It gives the
-    /// mapping the rights that it has.
+    /// stack does (MAP_GROWSDOWN). The system shows that flag only in /proc/self/smaps, for which it walks all pages of
+    /// the process. But it refuses mprotect with PROT_GROWSDOWN unless the mapping has the flag, so that is tried, with
+    /// the rights that the mapping has.
     pub fn grows(&self) -> bool {
         let execute = if self.executable { libc::PROT_EXEC } else { 0 };
         let rights = libc::PROT_READ | libc::PROT_WRITE | execute;
-        // SAFETY: neither the memory nor what may be done with it changes.
+        // SAFETY: the call changes neither the memory nor its rights.
         self.read_write && unsafe { libc::mprotect(self.start as *mut _, PAGE, rights | libc::PROT_GROWSDOWN) == 0 }
     }
-}
-
-/// What a file is that is to be mapped.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct FileKind {
-    /// Its device's numbers, and its inode's.
-    pub file: (u32, u32, u64),
-    /// Its length.
-    pub bytes: u64,
-    /// Whether the descriptor may be read and written.
-    pub read_write: bool,
-    /// Whether it is memory, of ordinary pages.
-    pub memory: bool,
-    /// Whether it is sealed from writes, and from holes.
-    pub sealed: bool,
-}
-
-/// What a file is.
-pub fn kind_of(file: &OwnedFd) -> Result<FileKind> {
-    /// From the kernel's include/uapi/linux/magic.h.
-    const TMPFS: u64 = 0x0102_1994;
-    let fd: RawFd = file.as_raw_fd();
-    let mut stat = std::mem::MaybeUninit::<libc::stat>::uninit();
-    let mut system = std::mem::MaybeUninit::<libc::statfs>::uninit();
-    // SAFETY: both can be written.
-    if unsafe { libc::fstat(fd, stat.as_mut_ptr()) != 0 || libc::fstatfs(fd, system.as_mut_ptr()) != 0 } {
-        return Err(last_errno());
-    }
-    // SAFETY: both calls succeeded, and wrote them.
-    let (stat, system) = unsafe { (stat.assume_init(), system.assume_init()) };
-    // SAFETY: these calls take numbers only. A file that can't be sealed refuses the second.
-    let (flags, seals) = unsafe { (libc::fcntl(fd, libc::F_GETFL), libc::fcntl(fd, libc::F_GET_SEALS)) };
-    if flags < 0 {
-        return Err(last_errno());
-    }
-    let number = |value: i64| u64::try_from(value).map_err(|_| Errno(libc::EINVAL));
-    Ok(FileKind {
-        file: (libc::major(stat.st_dev), libc::minor(stat.st_dev), stat.st_ino),
-        bytes: number(stat.st_size)?,
-        read_write: flags & libc::O_ACCMODE == libc::O_RDWR,
-        memory: u64::try_from(system.f_type) == Ok(TMPFS),
-        sealed: seals > 0 && seals & (libc::F_SEAL_WRITE | libc::F_SEAL_FUTURE_WRITE) != 0,
-    })
 }
 
 #[cfg(test)]
@@ -231,7 +189,7 @@ mod tests {
         let file = (0, 1, 1037);
         let (start, end) = (0x7f00_0000_1000, 0x7f00_0000_3000);
         let (executable, heap) = (false, false);
-        let mapped = Mapped { start, end, read_write: true, executable, shared: true, heap, offset: 0x2000, file };
+        let mapped = MapsEntry { start, end, read_write: true, executable, shared: true, heap, offset: 0x2000, file };
         assert_eq!(parse(line), Some(mapped));
         let anonymous = parse(b"7f0000001000-7f0000003000 r--p 00000000 00:00 0").unwrap();
         assert_eq!((anonymous.read_write, anonymous.shared, anonymous.file), (false, false, (0, 0, 0)));
@@ -265,7 +223,7 @@ mod tests {
             assert!(mappings_within(base, base + 8 * 4096, |mapped| queried.push(mapped)));
             assert!(read == queried && !read.is_empty(), "{read:?} {queried:?}");
         }
-        // That of the heap, of a stack, and of files of all kinds.
+        // All mappings: the heap, stacks, and files of all kinds.
         let (mut read, mut queried) = (None, None);
         let all = (0, usize::MAX & !(PAGE - 1));
         assert!(read_mappings(maps(), all.0, all.1, &mut |mapped| read = read.or(mapped.heap.then_some(mapped.start))));

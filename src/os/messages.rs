@@ -1,31 +1,32 @@
-//! What a userfaultfd tells, and how it is read without waiting.
+//! The events of a userfaultfd, and reading them without waiting.
 
-use super::userfault::Userfault;
-use super::{Call, Errno, Result, last_errno};
+use super::calls::Call;
+use super::errno::{Errno, OsResult, checked, last_errno};
+use super::seam::Os;
 use linux_raw_sys::general as raw;
-use std::os::fd::{FromRawFd, OwnedFd, RawFd};
-use std::sync::atomic::Ordering;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
-/// Something that happened to memory under a userfaultfd. Addresses and lengths are in bytes.
+/// An event of memory under a userfaultfd. Addresses and lengths are in bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Event {
     /// A thread touched a page, and waits.
     Fault {
-        /// What it touched.
+        /// The address that it touched.
         at: usize,
-        /// To write.
+        /// Whether it was a write.
         write: bool,
-        /// What is in its way.
+        /// Why it waits.
         why: Why,
     },
-    /// The owner gives a range back: it reads as zero from now on. The owner waits until this was read.
+    /// The owner gives a range back, which reads as zero from now on. The owner waits until the event is read.
     Remove {
         /// Where it begins.
         start: usize,
         /// Where it ends.
         end: usize,
     },
-    /// The owner moved a range, and waits until this was read.
+    /// The owner moved a range. It waits until the event is read.
     Remap {
         /// Where it was.
         from: usize,
@@ -34,16 +35,16 @@ pub enum Event {
         /// Its length.
         bytes: usize,
     },
-    /// The owner unmapped a range, and waits until this was read.
+    /// The owner unmapped a range. It waits until the event is read.
     Unmap {
         /// Where it began.
         start: usize,
         /// Where it ended.
         end: usize,
     },
-    /// The owner's process was forked. The child's descriptor is closed by whoever read this.
+    /// The owner's process was forked. [`Reader::read`] has closed the child's descriptor.
     Fork,
-    /// One that this crate does not know.
+    /// An event that this crate does not know.
     Unknown(Unknown),
 }
 
@@ -58,32 +59,36 @@ pub enum Why {
     Unmapped,
 }
 
-/// An event of a later system.
+/// An event that this crate does not know, of a later kernel.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Unknown {
-    /// An event of this number.
+    /// The number of the event.
     Event(u8),
-    /// A touch with a flag of this number: it waits for something else than [`Why`] has.
+    /// The number of a flag of a touch, which waits for a reason that [`Why`] does not have.
     Flag(u8),
 }
 
-/// The raw form of an event.
+/// An event as the system writes it.
 #[derive(Clone, Copy)]
 #[repr(transparent)]
 pub struct Message(raw::uffd_msg);
 
+// Slices of messages are passed to the system as arrays of uffd_msg, of which it writes whole ones of 32 bytes.
+static_assertions::assert_eq_align!(Message, raw::uffd_msg);
+static_assertions::const_assert_eq!(size_of::<Message>(), 32);
+
 impl Message {
-    /// Takes over the descriptor that came with it: that of a forked child's memory, which is nobody's business here.
+    /// Takes over the descriptor that came with the event of a fork: that of the child's memory, which is not served.
     fn child(&self) -> Option<OwnedFd> {
         if u32::from(self.0.event) != raw::UFFD_EVENT_FORK {
             return None;
         }
-        // SAFETY: the event says that this field holds, and the system has just made the descriptor for whoever
-        // reads the message.
+        // SAFETY: the number of the event says that this field is valid, and the system has just made the descriptor
+        // for the reader of the message.
         Some(unsafe { OwnedFd::from_raw_fd(self.0.arg.fork.ufd as RawFd) })
     }
 
-    /// Nothing yet.
+    /// A message that was not read yet.
     pub const NONE: Self = Self(raw::uffd_msg {
         event: 0,
         reserved1: 0,
@@ -94,10 +99,10 @@ impl Message {
         },
     });
 
-    /// What it says.
+    /// Decodes the message.
     pub fn event(&self) -> Event {
         let arg = self.0.arg;
-        // SAFETY: which field holds is what the event's number says; all of them are numbers.
+        // SAFETY: the number of the event says which field is valid; all of them are numbers.
         unsafe {
             match u32::from(self.0.event) {
                 raw::UFFD_EVENT_PAGEFAULT => touch(arg.pagefault.address as usize, arg.pagefault.flags),
@@ -118,14 +123,14 @@ impl Message {
         }
     }
 
-    /// One of these bytes.
+    /// Makes a message of any bytes.
     #[cfg(any(test, fuzzing))]
     pub fn of_bytes(bytes: [u8; size_of::<Self>()]) -> Self {
-        // SAFETY: it consists of numbers, and of unions of numbers.
+        // SAFETY: a message consists of numbers, and of unions of numbers.
         unsafe { std::mem::transmute(bytes) }
     }
 
-    /// One as a later system may send it.
+    /// Makes a message as a later kernel may send it.
     #[cfg(test)]
     pub fn of(event: u8, at: u64, flags: u64) -> Self {
         let mut message = Self::NONE;
@@ -136,7 +141,7 @@ impl Message {
     }
 }
 
-/// What the flags of a touch say.
+/// Decodes a touch and its flags.
 fn touch(at: usize, flags: u64) -> Event {
     let has = |flag: u32| flags & u64::from(flag) != 0;
     let known = raw::UFFD_PAGEFAULT_FLAG_WRITE | raw::UFFD_PAGEFAULT_FLAG_WP | raw::UFFD_PAGEFAULT_FLAG_MINOR;
@@ -152,22 +157,44 @@ fn touch(at: usize, flags: u64) -> Event {
     Event::Fault { at, write: has(raw::UFFD_PAGEFAULT_FLAG_WRITE), why }
 }
 
-/// Reads don't wait, for the descriptor's flags say so, and nobody else can change them.
-pub const FLAG: u8 = 0;
-/// Another process shares the descriptor's flags, and may let reads wait: each says itself that it does not.
-pub const AT_ONCE: u8 = 1;
-/// The same, but the system has no such reads for userfaultfds.
-pub const LOOK_FIRST: u8 = 2;
+/// Reads the events of a userfaultfd, and never waits.
+pub struct Reader {
+    os: Os,
+    mode: ReadMode,
+}
 
-impl Userfault {
-    /// Reads what happened, without waiting. How many messages there were; 0: none. Descriptors that come with them are
-    /// closed.
-    pub fn read(&self, messages: &mut [Message]) -> Result<usize> {
+/// How reads are kept from waiting.
+enum ReadMode {
+    /// By the flag of the descriptor, which nobody else can change.
+    ByFlag,
+    /// Another process shares the flag of the descriptor, and may clear it. So each read says itself that it does not
+    /// wait, unless the system has no such reads for userfaultfds.
+    EachRead {
+        /// The system has none: ask whether there is something to read first.
+        looks_first: AtomicBool,
+    },
+}
+
+impl Reader {
+    /// For a descriptor of this process alone, whose flag says that reads don't wait.
+    pub(super) fn own(os: &Os) -> Self {
+        Self { os: os.clone(), mode: ReadMode::ByFlag }
+    }
+
+    /// For a descriptor that another process shares.
+    pub(super) fn shared(os: &Os) -> Self {
+        Self { os: os.clone(), mode: ReadMode::EachRead { looks_first: AtomicBool::new(false) } }
+    }
+
+    /// Reads events. Returns how many messages were written, or 0 if there was no event. Closes the descriptors that
+    /// come with the events of forks.
+    pub(super) fn read(&self, fd: BorrowedFd<'_>, messages: &mut [Message]) -> OsResult<usize> {
         self.os.may(Call::Events)?;
-        let done = match self.reads.load(Ordering::Relaxed) {
-            FLAG => self.read_by_flag(messages),
-            AT_ONCE => self.read_at_once(messages),
-            _ => self.look_and_read(messages),
+        let done = match &self.mode {
+            ReadMode::ByFlag => read_by_flag(fd, messages),
+            // Relaxed: the flag only saves a call that the system would refuse again.
+            ReadMode::EachRead { looks_first } if looks_first.load(Relaxed) => look_and_read(fd, messages),
+            ReadMode::EachRead { looks_first } => self.read_at_once(fd, messages, looks_first),
         };
         match done {
             Ok(bytes) => {
@@ -180,60 +207,61 @@ impl Userfault {
         }
     }
 
-    fn read_by_flag(&self, messages: &mut [Message]) -> Result<usize> {
-        // SAFETY: so many bytes can be written, and any are a message.
-        let done = unsafe { libc::read(self.fd(), messages.as_mut_ptr().cast(), size_of_val(messages)) };
-        usize::try_from(done).map_err(|_| last_errno())
-    }
-
-    /// By a call that does not wait whatever the flags say. Since Linux 6.10.
-    fn read_at_once(&self, messages: &mut [Message]) -> Result<usize> {
+    /// Reads by a call that does not wait, whatever the flags say. Since Linux 6.10.
+    fn read_at_once(&self, fd: BorrowedFd<'_>, messages: &mut [Message], looks_first: &AtomicBool) -> OsResult<usize> {
         let mut span = libc::iovec { iov_base: messages.as_mut_ptr().cast(), iov_len: size_of_val(messages) };
         let done = self.os.may(Call::EventsAtOnce).and_then(|()| {
             let (nowhere, number): (libc::c_long, _) = (-1, libc::SYS_preadv2);
-            // SAFETY: the span can be written, and any bytes are a message. The two numbers are no offset.
+            // SAFETY: the span can be written, and any bytes are a message. The offset of -1, in two halves, is none.
             let done =
-                unsafe { libc::syscall(number, self.fd(), &raw mut span, 1, nowhere, nowhere, libc::RWF_NOWAIT) };
+                unsafe { libc::syscall(number, fd.as_raw_fd(), &raw mut span, 1, nowhere, nowhere, libc::RWF_NOWAIT) };
             usize::try_from(done).map_err(|_| last_errno())
         });
         match done {
-            // It does not know such reads, or a jail forbids them.
+            // The system has no such reads for userfaultfds, or a jail forbids them.
             Err(Errno(libc::EOPNOTSUPP | libc::ENOSYS | libc::EPERM)) => {
-                self.reads.store(LOOK_FIRST, Ordering::Relaxed);
-                self.look_and_read(messages)
+                looks_first.store(true, Relaxed);
+                look_and_read(fd, messages)
             }
             Err(errno) => {
-                // Who polls is told when there is something next.
-                self.set_flag()?;
+                // Polling works only with the flag.
+                set_nonblocking(fd)?;
                 Err(errno)
             }
             done => done,
         }
     }
+}
 
-    /// By one that does not wait, unless the other process undoes it just before, and takes the message as well.
-    #[cold]
-    fn look_and_read(&self, messages: &mut [Message]) -> Result<usize> {
-        self.set_flag()?;
-        let mut polled = libc::pollfd { fd: self.fd(), events: libc::POLLIN, revents: 0 };
-        // SAFETY: one entry can be read and written.
-        let ready = unsafe { libc::poll(&raw mut polled, 1, 0) };
-        if ready > 0 && polled.revents & libc::POLLIN != 0 { self.read_by_flag(messages) } else { Ok(0) }
-    }
+fn read_by_flag(fd: BorrowedFd<'_>, messages: &mut [Message]) -> OsResult<usize> {
+    // SAFETY: as many bytes as the messages have can be written, and any bytes are a message.
+    let done = unsafe { libc::read(fd.as_raw_fd(), messages.as_mut_ptr().cast(), size_of_val(messages)) };
+    usize::try_from(done).map_err(|_| last_errno())
+}
 
-    /// Sets the flag that reads don't wait, if it is not set. Without it polling fails as well.
-    pub(super) fn set_flag(&self) -> Result<()> {
-        // SAFETY: these calls take numbers only.
-        let flags = unsafe { libc::fcntl(self.fd(), libc::F_GETFL) };
-        if flags < 0 {
-            return Err(last_errno());
-        }
-        if flags & libc::O_NONBLOCK != 0 {
-            return Ok(());
-        }
-        // SAFETY: as above.
-        super::checked(unsafe { libc::fcntl(self.fd(), libc::F_SETFL, flags | libc::O_NONBLOCK) })
+/// Sets the flag and looks before it reads. It waits only if the other process clears the flag just before the read,
+/// and takes the message as well.
+#[cold]
+fn look_and_read(fd: BorrowedFd<'_>, messages: &mut [Message]) -> OsResult<usize> {
+    set_nonblocking(fd)?;
+    let mut polled = libc::pollfd { fd: fd.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+    // SAFETY: one entry can be read and written.
+    let ready = unsafe { libc::poll(&raw mut polled, 1, 0) };
+    if ready > 0 && polled.revents & libc::POLLIN != 0 { read_by_flag(fd, messages) } else { Ok(0) }
+}
+
+/// Sets the flag that reads don't wait, if it is not set. Polling a userfaultfd fails without it.
+pub(super) fn set_nonblocking(fd: BorrowedFd<'_>) -> OsResult<()> {
+    // SAFETY: these calls take numbers only.
+    let flags = unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_GETFL) };
+    if flags < 0 {
+        return Err(last_errno());
     }
+    if flags & libc::O_NONBLOCK != 0 {
+        return Ok(());
+    }
+    // SAFETY: as for the first call.
+    checked(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_SETFL, flags | libc::O_NONBLOCK) })
 }
 
 #[cfg(test)]

@@ -1,34 +1,59 @@
-//! Memory of this process that is read and written while its owner may unmap it or give it back: no signal comes, and
+//! Reading and writing memory of this process whose owner may unmap it or give it back meanwhile: no signal comes, and
 //! nobody waits for a page that is missing.
 
-use super::{Call, Errno, Os, Result, Span, errno, last_errno};
+use super::calls::Call;
+use super::errno::{self, Errno, OsResult, last_errno};
+use super::seam::Os;
+use super::span::Span;
 use crate::units::{AlignedPage, PAGE};
 use std::fs::File;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
 
-/// How it is read and written.
+/// The way by which such memory is read and written.
 pub struct OwnMemory {
     os: Os,
     through: Through,
 }
 
 enum Through {
-    /// By process_vm_readv(2), which fails at a page that is missing: touches are signals. By the file where a jail
-    /// forbids the call, from the start or from some time on.
+    /// process_vm_readv(2), which fails at a missing page, because touches are signals. If a jail forbids the call,
+    /// from the start or later, the file is used.
     Call(Option<File>),
-    /// By /proc/self/mem, where a page that is missing is an error, whoever serves touches: process_vm_readv would
-    /// wait for it, and who waits may be the very thread that serves.
+    /// /proc/self/mem, where a missing page is an error, whichever thread serves touches. process_vm_readv would wait
+    /// for the page, perhaps in the very thread that serves.
     File(File),
-    /// By the call, when the system has just said that the page is there: there is no /proc. Should its owner give it
-    /// back in between, the call waits.
+    /// The call, right after the system has said that the page is there, because there is no /proc. If the owner gives
+    /// the page back in between, the call waits.
     Asking,
 }
 
+impl Os {
+    /// Reads memory of this process that its owner may unmap meanwhile: the read stops there, and no signal comes.
+    /// Returns how many bytes it read.
+    ///
+    /// # Safety
+    /// As many bytes as the spans have can be written at `to`.
+    pub unsafe fn read_memory(&self, spans: &[Span], to: *mut u8) -> OsResult<usize> {
+        if spans.is_empty() {
+            return Ok(0);
+        }
+        self.may(Call::Read)?;
+        let bytes = spans.iter().map(|span| span.parts().1).sum();
+        let local = libc::iovec { iov_base: to.cast(), iov_len: bytes };
+        let count = spans.len() as libc::c_ulong;
+        // SAFETY: a span is an iovec, and `count` of them can be read; the caller vouches for `to`; the system checks
+        // the addresses of the spans.
+        let done =
+            unsafe { libc::process_vm_readv(libc::getpid(), &raw const local, 1, spans.as_ptr().cast(), count, 0) };
+        usize::try_from(done).map_err(|_| last_errno())
+    }
+}
+
 impl OwnMemory {
-    /// In a process whose touches of missing pages wait for threads, or are signals. After a fork it is the parent's
-    /// memory that a child would reach by it.
-    pub fn new(os: &Os, waits: bool) -> Result<Self> {
+    /// Chooses the way. `waits`: touches of missing pages wait for threads, and are no signals. A forked child must not
+    /// use it: it would reach the parent's memory.
+    pub fn new(os: &Os, waits: bool) -> OsResult<Self> {
         let file = Self::open(os)?;
         let through = match (waits, file) {
             (false, file) => Through::Call(file),
@@ -38,8 +63,8 @@ impl OwnMemory {
         Ok(Self { os: os.clone(), through })
     }
 
-    /// None: there is no /proc, or it may not be opened.
-    fn open(os: &Os) -> Result<Option<File>> {
+    /// Opens /proc/self/mem. None: there is no /proc, or the file may not be opened.
+    fn open(os: &Os) -> OsResult<Option<File>> {
         os.may(Call::MemoryFile)?;
         match File::options().read(true).write(true).open("/proc/self/mem") {
             Ok(file) => Ok(Some(file)),
@@ -52,8 +77,8 @@ impl OwnMemory {
 
     /// Reads a page to see whether that works here.
     ///
-    /// `EPERM`: a jail forbids it. Other error numbers are the system's, such as `ENOMEM`.
-    pub fn check(&self) -> Result<()> {
+    /// Fails with `EPERM` if a jail forbids it, and otherwise with the system's errno, such as `ENOMEM`.
+    pub fn check(&self) -> OsResult<()> {
         let (page, mut copy) = (AlignedPage([0; PAGE]), AlignedPage([0; PAGE]));
         let span = [Span::new(page.0.as_ptr().cast_mut(), PAGE)];
         let mut seen = [0];
@@ -80,19 +105,19 @@ impl OwnMemory {
         }
     }
 
-    /// Reads a page by the file. How many bytes.
-    fn read_one(&self, file: &File, page: &[u8; PAGE], copy: &mut [u8; PAGE]) -> Result<usize> {
+    /// Reads a page through the file. Returns how many bytes were read.
+    fn read_one(&self, file: &File, page: &[u8; PAGE], copy: &mut [u8; PAGE]) -> OsResult<usize> {
         self.os.may(Call::Read)?;
         let read = file.read_at(copy, page.as_ptr() as u64);
         read.map_err(|error| Errno(error.raw_os_error().unwrap_or(errno::EIO)))
     }
 
-    /// Whether a system call was refused whatever it was asked for.
+    /// Whether the system refuses the call itself, and not just these arguments.
     fn is_forbidden(refused: Errno) -> bool {
         matches!(refused.0, errno::EPERM | errno::ENOSYS)
     }
 
-    /// Reads pages, one after the other, to one place. How many, up to the first that can't be read.
+    /// Reads pages, one after the other, to one place. Returns how many were read: it stops at the first that can't be.
     ///
     /// # Safety
     /// As many bytes as the spans have, each of which is a page, can be written at `to`.
@@ -119,6 +144,8 @@ impl OwnMemory {
         }
     }
 
+    /// Reads pages through the file, neighbours by one call.
+    ///
     /// # Safety
     /// As for [`OwnMemory::read_pages`].
     unsafe fn read_runs(&self, file: &File, pages: &[Span], to: *mut u8) -> usize {
@@ -128,7 +155,6 @@ impl OwnMemory {
         let address = |page: usize| pages[page].parts().0 as usize;
         let mut first = 0;
         while first < pages.len() {
-            // Neighbours are read by one call.
             let end = (first + 1..pages.len()).find(|&next| address(next) != address(next - 1) + PAGE);
             let wanted = (end.unwrap_or(pages.len()) - first) * PAGE;
             // SAFETY: the caller vouches for so many bytes; the rest the system checks.
@@ -144,8 +170,8 @@ impl OwnMemory {
         first
     }
 
-    /// Writes zeros to a page. `EAGAIN`: it was not there, or not to be written, just now.
-    pub fn write_zeros(&self, at: usize) -> Result<()> {
+    /// Writes zeros to a page. Fails with `EAGAIN` if the page was missing, or protected, at that moment.
+    pub fn write_zeros(&self, at: usize) -> OsResult<()> {
         static ZEROS: [u8; PAGE] = [0; PAGE];
         let write_to = |file: &File| file.write_all_at(&ZEROS, at as u64).map_err(|_| Errno(errno::EAGAIN));
         if let Through::File(file) = &self.through {

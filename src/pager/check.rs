@@ -5,7 +5,8 @@
 use super::core::Core;
 use super::region::{Memory, Region};
 use crate::error::{Error, Result};
-use crate::os::maps::{Mapped, heap_start, kind_of, mappings_within};
+use crate::os::file::kind_of;
+use crate::os::maps::{MapsEntry, heap_start, mappings_within};
 
 /// Where something lies, and its bytes.
 fn range_of<T: ?Sized>(value: &T) -> (usize, usize) {
@@ -86,7 +87,7 @@ fn check_file(fd: &std::os::fd::OwnedFd, offset: u64, bytes: usize) -> Result<(u
 
 const RIGHTS: Error = Error::Invalid(&"the range has to be mapped readable and writable");
 
-fn check_private(mapped: &Mapped, at: usize, bytes: usize) -> Result<()> {
+fn check_private(mapped: &MapsEntry, at: usize, bytes: usize) -> Result<()> {
     const NOT_PRIVATE: Error = Error::Invalid(&"the range is not private anonymous memory: name the memory file");
     const GROWS: Error = Error::Invalid(
         &"the range is in a mapping that grows (MAP_GROWSDOWN), as the main stack does: map it without that flag",
@@ -105,7 +106,7 @@ fn check_private(mapped: &Mapped, at: usize, bytes: usize) -> Result<()> {
     }
 }
 
-fn check_shared(mapped: &Mapped, at: usize, file: (u32, u32, u64), offset: u64) -> Result<()> {
+fn check_shared(mapped: &MapsEntry, at: usize, file: (u32, u32, u64), offset: u64) -> Result<()> {
     const OTHER: Error = Error::Invalid(&"the range is not a shared mapping of the region's memory file");
     const ELSEWHERE: Error = Error::Invalid(&"the range is mapped from another offset of the region's memory file");
     if !mapped.read_write {

@@ -18,7 +18,7 @@ use super::region::{Memory, Region};
 use super::scratch::{LOT, Lot};
 use super::staging::BLOCK;
 use super::word::{Copied, MAX_AGE};
-use crate::os::{Errno, Kind, Span, errno};
+use crate::os::{Backed, Errno, Span, errno};
 use crate::units::PAGE;
 
 /// What became of a picked page in zswap.
@@ -225,7 +225,7 @@ impl Core {
             // MADV_DONTNEED can't return 0 for a page that it left: it takes the page out of this process's tables, and
             // private memory has no other place. Somebody's pin keeps the old page, and not what is read here.
             // SAFETY: the page is in zswap, protected and claimed.
-            Memory::Private => unsafe { self.os.release(at as *mut u8, PAGE, Kind::LentReleasable).map(|_| ()) },
+            Memory::Private => unsafe { self.os.release(at as *mut u8, PAGE, Backed::LentReleasable).map(|_| ()) },
             Memory::Shared(..) => self.drop_from_file(region, picks.page[pick], at, stuck),
         }
     }

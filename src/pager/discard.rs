@@ -8,7 +8,7 @@ use super::page::Claim;
 use super::region::{Memory, Region};
 use super::word::{Copied, Kind, MAX_AGE, State};
 use crate::error::{Error, Result};
-use crate::os::{Errno, Kind as Backed, errno};
+use crate::os::{Backed, Errno, errno};
 use crate::sync::Wait;
 use crate::units::PAGE;
 

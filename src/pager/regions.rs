@@ -10,7 +10,7 @@ use super::removed;
 use super::word::{Copied, Kind, State};
 use crate::error::{Error, Result, not_given};
 use crate::heap;
-use crate::os::swapped::{AT_ONCE, Swapped};
+use crate::os::residency::{AT_ONCE, Swapped};
 use crate::os::userfault::feature;
 use crate::os::{Advice, Errno, errno};
 use crate::sync::{Ordering::Relaxed, Wait};

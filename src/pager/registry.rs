@@ -5,7 +5,7 @@ use super::removed;
 use crate::error::{Error, Result};
 use crate::heap::Counted;
 use crate::os::errno;
-use crate::os::signals::{Touch, serve_sigbus};
+use crate::os::sigbus::{Touch, serve_sigbus};
 use crate::sync::{AtomicU64, Ordering::SeqCst, Wait};
 use std::cell::Cell;
 use std::sync::atomic::AtomicPtr;

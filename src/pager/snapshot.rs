@@ -4,7 +4,7 @@ use super::counts::PagerStats;
 use super::create::Pager;
 use crate::error::Result;
 use crate::json;
-use crate::os::signals::Blocked;
+use crate::os::blocked::Blocked;
 use crate::zswap::Snapshot;
 use serde::Serialize;
 use std::mem::MaybeUninit;

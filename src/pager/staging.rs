@@ -10,7 +10,7 @@ use super::word::MAX_PAYLOAD;
 use crate::error::{Error, Result, not_given};
 use crate::heap;
 use crate::os::userfault::{Faulting, Userfault};
-use crate::os::{Advice, Errno, Kind, Mapping, Os, errno};
+use crate::os::{Advice, Backed, Errno, Mapping, Os, errno};
 use crate::sync::{
     AtomicU32, AtomicU64, Lock,
     Ordering::{Acquire, Relaxed, Release},
@@ -131,7 +131,7 @@ impl Staging {
         // In a process that locks what it will map (mlockall) there is memory now, and no page can be moved to where
         // one is.
         // SAFETY: nothing was ever there.
-        let _ = unsafe { os.release(base, bytes, Kind::Anonymous) };
+        let _ = unsafe { os.release(base, bytes, Backed::Anonymous) };
         // Only single pages are moved here. Children get no pages that would be shared with them, for such can't move.
         let advised =
             [Advice::NotHuge, Advice::DontFork, Advice::DontDump].map(|advice| os.advise(base, bytes, advice));
@@ -333,7 +333,7 @@ impl Staging {
     /// Nobody needs what is there: no state word names these slots.
     pub unsafe fn give_back(&self, slot: u32, slots: usize) -> std::result::Result<(), Errno> {
         // SAFETY: the caller vouches.
-        unsafe { self.os.release(self.address(slot) as *mut u8, slots * PAGE, Kind::Anonymous) }.map(|_| ())
+        unsafe { self.os.release(self.address(slot) as *mut u8, slots * PAGE, Backed::Anonymous) }.map(|_| ())
     }
 }
 

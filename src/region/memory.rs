@@ -7,7 +7,7 @@ use super::handles::Handles;
 use super::layout::Layout;
 use super::records::Group;
 use crate::error::{Error, Result, Sentence, not_given};
-use crate::os::{Advice, Errno, Kind, Mapping, Os};
+use crate::os::{Advice, Backed, Errno, Mapping, Os};
 use crate::sync::{AtomicU32, AtomicU64, Leftovers, Lock, Locked, Ordering, Rank};
 use crate::units::{CHUNK, HandleIndex, PAGE, Place, ZspageId};
 use crate::zspage::Zspage;
@@ -42,7 +42,7 @@ pub struct Region {
     pub(super) os: Os,
     pub(super) layout: Layout,
     pub(super) policy: Policy,
-    pub(super) kind: Kind,
+    pub(super) kind: Backed,
     /// The tables, and the arena too if it has no mapping of its own.
     tables: Mapping,
     pub(super) huge_arena: Option<Mapping>,
@@ -78,7 +78,7 @@ const NO_ADVICE: Sentence = &"the system refused advice about the pool's memory"
 
 impl Drop for Region {
     fn drop(&mut self) {
-        let lent = matches!(self.kind, Kind::Lent | Kind::LentReleasable);
+        let lent = matches!(self.kind, Backed::Lent | Backed::LentReleasable);
         if lent && self.policy.dont_fork {
             // The memory goes on without the pool. A refusal, as in a child that never got it, changes nothing.
             let _ = self.os.advise(self.arena_base, self.layout.arena_pages * PAGE, Advice::Fork);
@@ -92,25 +92,25 @@ impl Region {
         let arena_bytes = layout.arena_pages * PAGE;
         let tables_end = layout.tables_end.next_multiple_of(CHUNK);
         let step = |text: Sentence| move |errno: Errno| Error::system(errno, text);
-        let (mut file, mut huge_arena, mut kind) = (None, None, Kind::Anonymous);
+        let (mut file, mut huge_arena, mut kind) = (None, None, Backed::Anonymous);
         let tables = match source {
             Source::Anonymous => os.reserve(tables_end + arena_bytes, CHUNK).map_err(step(NO_ADDRESSES))?,
             Source::File(name) => {
                 let fd = os.memory_file(name, tables_end + arena_bytes, false).map_err(step(NO_FILE))?;
                 os.seal_size(&fd).map_err(step(NO_SEAL))?;
                 let map = os.map_file(fd.as_raw_fd(), tables_end + arena_bytes, CHUNK).map_err(step(NO_ADDRESSES))?;
-                (file, kind) = (Some(fd), Kind::File);
+                (file, kind) = (Some(fd), Backed::File);
                 map
             }
             Source::HugeFile(name) => {
                 let fd = os.memory_file(name, arena_bytes, true).map_err(step(NO_HUGE))?;
                 os.seal_size(&fd).map_err(step(NO_SEAL))?;
                 let map = os.map_file(fd.as_raw_fd(), arena_bytes, CHUNK).map_err(step(NO_ADDRESSES))?;
-                (file, kind, huge_arena) = (Some(fd), Kind::File, Some(map));
+                (file, kind, huge_arena) = (Some(fd), Backed::File, Some(map));
                 os.reserve(tables_end, CHUNK).map_err(step(NO_ADDRESSES))?
             }
             Source::Lent(base, releasable) => {
-                kind = if *releasable { Kind::LentReleasable } else { Kind::Lent };
+                kind = if *releasable { Backed::LentReleasable } else { Backed::Lent };
                 Mapping::lent(std::ptr::NonNull::new(*base).ok_or(Error::Invalid(&"memory is NULL"))?)
             }
         };
@@ -145,7 +145,7 @@ impl Region {
         region.prepare()?;
         // SAFETY: nothing was ever in the arena. A jail that forbids advice is not asked for a call that it may not
         // know.
-        region.many = kind == Kind::Anonymous && policy.advise && unsafe { region.os.can_release_many(arena_base) };
+        region.many = kind == Backed::Anonymous && policy.advise && unsafe { region.os.can_release_many(arena_base) };
         Ok(region)
     }
 
@@ -153,7 +153,7 @@ impl Region {
     fn prepare(&self) -> Result<()> {
         let refused = |errno| Error::advice(errno, NO_ADVICE);
         let (base, arena_bytes) = (self.tables.base().as_ptr(), self.layout.arena_pages * PAGE);
-        let lent = matches!(self.kind, Kind::Lent | Kind::LentReleasable);
+        let lent = matches!(self.kind, Backed::Lent | Backed::LentReleasable);
         if !self.policy.advise && !lent && self.huge_arena.is_none() {
             // Pages that the system adds unasked, where it makes huge pages of everything, would be charged to nobody.
             let _ = self.os.advise(base, self.layout.tables_end, Advice::NotHuge);
@@ -195,10 +195,10 @@ impl Region {
     /// Whether the system has a huge page at all, which a pool that is made of them finds out best at its creation.
     fn check_huge(&self, file: &OwnedFd) -> Result<()> {
         const NONE: Error = Error::NoMemory(&"the system has no huge page of 2 MiB to give: raise vm.nr_hugepages");
-        self.os.take_huge(file.as_raw_fd(), 0, CHUNK).map_err(|_| NONE)?;
+        self.os.allocate(file.as_raw_fd(), 0, CHUNK).map_err(|_| NONE)?;
         // The first object needs a page: one that the system did not take back is used then.
         // SAFETY: nothing was ever in the arena.
-        let _ = unsafe { self.os.release(self.arena_base, CHUNK, Kind::File) };
+        let _ = unsafe { self.os.release(self.arena_base, CHUNK, Backed::File) };
         Ok(())
     }
 
@@ -206,7 +206,7 @@ impl Region {
     pub(super) fn commit_table(&self, at: usize, bytes: usize) -> Result<()> {
         // SAFETY: the tables' mapping is that long.
         let at = unsafe { self.tables.base().as_ptr().add(at) };
-        if matches!(self.kind, Kind::Lent | Kind::LentReleasable) {
+        if matches!(self.kind, Backed::Lent | Backed::LentReleasable) {
             // SAFETY: the caller's memory, usable already; this part of it is not in use yet.
             unsafe { at.write_bytes(0, bytes) };
             return Ok(());

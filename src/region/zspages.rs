@@ -6,7 +6,7 @@ use super::records::Group;
 use super::{Region, Tail};
 use crate::classes::{Class, class};
 use crate::error::{Error, Result, Sentence};
-use crate::os::{Errno, Kind, Span, errno};
+use crate::os::{Backed, Errno, Span, errno};
 use crate::sync::Locked;
 use crate::units::{CHUNK, CHUNK_PAGES, ClassIndex, HandleIndex, PAGE, ZspageId, pages_of};
 use crate::zspage::Zspage;
@@ -131,13 +131,13 @@ impl Region {
         self.charge.take(charged + table_pages)?;
         let open = || {
             if let (Some(file), Some(_)) = (&self.file, &self.huge_arena) {
-                let taken = self.os.take_huge(file.as_raw_fd(), chunk * CHUNK, bytes);
+                let taken = self.os.allocate(file.as_raw_fd(), chunk * CHUNK, bytes);
                 taken.map_err(|errno| match errno.0 {
                     crate::os::errno::ENOSPC => Error::NoMemory(NO_HUGE),
                     _ => Error::system(errno, NO_HUGE),
                 })?;
             }
-            if !chunks[chunk].committed && !matches!(self.kind, Kind::Lent | Kind::LentReleasable) {
+            if !chunks[chunk].committed && !matches!(self.kind, Backed::Lent | Backed::LentReleasable) {
                 // SAFETY: the chunk lies inside the arena.
                 let at = unsafe { self.arena_base.add(chunk * CHUNK) };
                 self.os.commit(at, bytes).map_err(|errno| Error::system(errno, NO_MEMORY))?;
@@ -347,7 +347,7 @@ impl Region {
             return 0;
         }
         let at = self.table(self.layout.record(group, 0) + keep * PAGE);
-        let kind = if self.huge_arena.is_some() { Kind::Anonymous } else { self.kind };
+        let kind = if self.huge_arena.is_some() { Backed::Anonymous } else { self.kind };
         // SAFETY: no record in these pages is in use, and an unused record is zero.
         let Ok(gone) = (unsafe { self.os.release(at, (had - keep) * PAGE, kind) }) else { return 0 };
         record.pages = keep as u32;

@@ -9,7 +9,7 @@ use crate::{Backing, CompactBudget, Error, HugePages, LentMemory, Pool, PoolOpti
 use std::sync::Arc;
 
 const CALLS: [Call; 7] =
-    [Call::Map, Call::Commit, Call::Advise, Call::Release, Call::MemoryFile, Call::TakeHuge, Call::ForkGuard];
+    [Call::Map, Call::Commit, Call::Advise, Call::Release, Call::MemoryFile, Call::Allocate, Call::ForkGuard];
 const SIZES: [usize; 4] = [64, 1000, 2500, 4000];
 const OBJECTS: u64 = 1200;
 const MAX_BYTES: u64 = 16 << 20;
@@ -267,7 +267,7 @@ fn a_pool_of_huge_pages_works_or_says_what_is_missing() {
     };
     let handle = pool.malloc_raw(100).unwrap();
     free(&pool, handle).unwrap();
-    faults.fail(Call::TakeHuge, 1, 1);
+    faults.fail(Call::Allocate, 1, 1);
     pool.compact(&CompactBudget::default()).unwrap();
     assert!(pool.malloc_raw(100).is_err());
     pool.malloc_raw(100).unwrap();

@@ -7,7 +7,7 @@
 use super::page::{Page, freeze, thaw};
 use super::word::PageWord;
 use crate::error::{Error, Result, not_given};
-use crate::os::{self, Kind, Mapping, Os};
+use crate::os::{self, Backed, Mapping, Os};
 use crate::sync::{
     AtomicU64,
     Ordering::{Acquire, Relaxed, Release},
@@ -193,7 +193,7 @@ impl Index {
         let at = self.stretch(first).as_ptr().cast::<u8>().cast_mut();
         // SAFETY: the words are frozen, so that nobody changes them, and read as EMPTY once they are zero; the last
         // stretch's page has nothing but its words.
-        let gone = unsafe { self.os.release(at, count as usize * PAGE, Kind::Anonymous) };
+        let gone = unsafe { self.os.release(at, count as usize * PAGE, Backed::Anonymous) };
         if gone.is_err() {
             (first..first + count).for_each(|stretch| thaw(self.stretch(stretch)));
         }

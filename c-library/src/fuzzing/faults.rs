@@ -18,7 +18,7 @@ mod none {
         Advise,
         Release,
         MemoryFile,
-        TakeHuge,
+        Allocate,
         ForkGuard,
         Read,
         Write,

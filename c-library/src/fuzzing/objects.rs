@@ -10,7 +10,7 @@ use std::ptr::null_mut;
 use std::sync::{Arc, Mutex};
 
 const CALLS: [Call; 7] =
-    [Call::Map, Call::Commit, Call::Advise, Call::Release, Call::MemoryFile, Call::TakeHuge, Call::ForkGuard];
+    [Call::Map, Call::Commit, Call::Advise, Call::Release, Call::MemoryFile, Call::Allocate, Call::ForkGuard];
 
 /// An object of this thread's.
 struct Object {

@@ -165,7 +165,7 @@ const MISUSES: [Misuse; 7] = [
 ];
 /// Every kind of call that can be made to fail.
 pub const CALLS: [Call; 7] =
-    [Call::Map, Call::Commit, Call::Advise, Call::Release, Call::MemoryFile, Call::TakeHuge, Call::ForkGuard];
+    [Call::Map, Call::Commit, Call::Advise, Call::Release, Call::MemoryFile, Call::Allocate, Call::ForkGuard];
 
 impl Action {
     /// The next step of this world.

@@ -2,7 +2,7 @@
 
 use super::look::{consistent, kind_at};
 use super::{Memory, Running, WAYS, limited};
-use crate::os::swapped::{Kept, Swapped};
+use crate::os::residency::{FilePages, Swapped};
 use crate::pager::word::Kind;
 use crate::pager::{Duty, FaultMode, PagerOptions};
 use crate::tests::skip::skip;
@@ -71,8 +71,8 @@ fn pages_that_the_system_swapped_out_count_and_can_be_discarded() {
 fn pages_that_are_set_aside_for_a_file_count() {
     let memory = Memory::shared(PAGES);
     let file = memory.file.as_ref().unwrap();
-    crate::os::Os::default().take_huge(std::os::fd::AsRawFd::as_raw_fd(file), 0, (PAGES + 1) * PAGE).unwrap();
-    if !matches!(Swapped::of_file(file, 0), Swapped::Shared(Kept::Counted(_), _)) {
+    crate::os::Os::default().allocate(std::os::fd::AsRawFd::as_raw_fd(file), 0, (PAGES + 1) * PAGE).unwrap();
+    if !matches!(Swapped::of_file(file, 0), Swapped::Shared(FilePages::Counted(_), _)) {
         skip("pages_that_are_set_aside_for_a_file_count", "this system does not tell of them");
         return;
     }

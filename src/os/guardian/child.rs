@@ -1,73 +1,33 @@
-//! What the guardian's process does: system calls on what is in its home, and nothing else. It allocates nothing, takes
-//! no lock, and does not panic.
+//! What the guardian's process does: it makes system calls and works on its home, and nothing else. It allocates
+//! nothing, takes no lock, and does not panic.
 
-use super::guardian::{Ask, Passed, Words, message};
-use super::userfault::PROTECT;
+use super::wire::{Ask, Client, Home, PassedFds, Words, message};
+use crate::os::userfault::PROTECT;
 use linux_raw_sys::general as raw;
 use std::{mem, ptr};
 
-/// Most descriptors that it holds.
-pub const MOST: usize = 4096;
-
-/// How long it waits until it looks whether memory is still there, if it can't be told of that.
+/// How often the guardian looks whether the memory of a nameless client is still there.
 const LOOK: libc::timespec = libc::timespec { tv_sec: 1, tv_nsec: 0 };
 
-/// A range of addresses.
-#[derive(Clone, Copy)]
-pub struct Gap {
-    pub at: usize,
-    pub bytes: usize,
-}
-
-/// What it holds for a process.
-#[derive(Clone, Copy)]
-pub struct Client {
-    /// The userfaultfd, or -1: there is no client here.
-    uffd: libc::c_int,
-    /// The process, or -1: it was not said.
-    process: libc::c_int,
-    number: u64,
-}
-
-impl Client {
-    /// There is none.
-    pub const NONE: Self = Self { uffd: -1, process: -1, number: 0 };
-}
-
-/// All that it has.
-pub struct Home {
-    /// To the process that it guards.
-    pub line: libc::c_int,
-    /// That process.
-    pub owner: libc::c_int,
-    /// Ends the clients when that process ends.
-    pub kills: bool,
-    /// It has ended.
-    pub orphaned: bool,
-    /// What to unmap.
-    pub gaps: (*const Gap, usize),
-    pub clients: [Client; MOST],
-    /// The line, the owner, and the clients' processes at the places of `clients`, two further.
-    pub polled: [libc::pollfd; MOST + 2],
-}
-
-/// What came on the line.
+/// A message on the line.
 enum Came {
+    /// There is none.
     Nothing,
+    /// A question, with the descriptors that came with it.
     Request(Words, [libc::c_int; 2]),
-    /// Nobody has its other end.
+    /// The other end is closed.
     End,
 }
 
-/// The life of a guardian, in a process of its own.
+/// Runs the guardian, in a process of its own.
 pub extern "C" fn live(home: *mut libc::c_void) -> libc::c_int {
-    // SAFETY: the process that started this one wrote the home, and this one's copy is its alone.
+    // SAFETY: the process that started this one wrote the home, and this process has its own copy.
     let home = unsafe { &mut *home.cast::<Home>() };
     // SAFETY: the calls take numbers and strings that live, and this process has one thread.
     unsafe {
         libc::setsid();
         libc::prctl(libc::PR_SET_NAME, c"zs-guardian".as_ptr());
-        // So as not to keep a file system from being unmounted.
+        // So that it does not keep a file system from being unmounted.
         libc::chdir(c"/".as_ptr());
         let mut all: libc::sigset_t = mem::zeroed();
         libc::sigfillset(&raw mut all);
@@ -89,14 +49,15 @@ pub extern "C" fn live(home: *mut libc::c_void) -> libc::c_int {
 }
 
 impl Home {
-    /// Closes every descriptor but those it needs: a userfaultfd that was not handed over is not to live on here.
+    /// Closes every descriptor but those that it needs: a userfaultfd that was not handed over must not live on here.
+    /// Returns an errno or 0.
     fn close_others(&self) -> u64 {
         let (low, high) = (self.line.min(self.owner) as u32, self.line.max(self.owner) as u32);
         let mut failed = 0;
         for (first, last) in [(0, low.wrapping_sub(1)), (low + 1, high.wrapping_sub(1)), (high + 1, u32::MAX)] {
-            // Below 0 there is none.
+            // There is no descriptor below 0.
             if first <= last && !(first == 0 && last == u32::MAX) {
-                // SAFETY: a call on numbers; nobody here uses what it closes.
+                // SAFETY: the call takes numbers only; this process uses no descriptor that it closes.
                 if unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) } != 0 {
                     failed = libc::ENOSYS as u64;
                 }
@@ -105,10 +66,10 @@ impl Home {
         failed
     }
 
-    /// Gives back what this process got a copy of, and does not need.
+    /// Unmaps the memory that this process got a copy of and does not need.
     fn unmap(&self) {
         for place in 0..self.gaps.1 {
-            // SAFETY: so many were written; and nothing that this process uses from now on lies there.
+            // SAFETY: as many gaps were written, and this process uses nothing in them from now on.
             unsafe {
                 let gap = *self.gaps.0.add(place);
                 libc::syscall(libc::SYS_munmap, gap.at, gap.bytes);
@@ -116,20 +77,21 @@ impl Home {
         }
     }
 
+    /// Sends an answer.
     fn reply(&self, words: Words) {
         let (from, bytes) = (&raw const words, size_of::<Words>());
-        // SAFETY: so many bytes can be read; the rest are numbers.
+        // SAFETY: as many bytes as the words have can be read; the rest are numbers.
         unsafe {
             libc::syscall(libc::SYS_sendto, self.line, from, bytes, libc::MSG_NOSIGNAL, ptr::null::<u8>(), 0);
         }
     }
 
-    /// Until nobody needs it any more.
+    /// Answers questions and watches processes until no client is left, or the guardian is dismissed.
     fn guard(&mut self) {
         loop {
             self.wait();
             let owner_ended = self.polled[1].revents != 0;
-            // What was asked before the owner ended counts.
+            // Questions that were asked before the owner ended still count.
             loop {
                 match self.receive() {
                     Came::Nothing => break,
@@ -153,7 +115,7 @@ impl Home {
         }
     }
 
-    /// Waits for something to do.
+    /// Waits for a question, or until a process ends.
     fn wait(&mut self) {
         let entry = |fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
         let (line, owner) = if self.orphaned { (-1, -1) } else { (self.line, self.owner) };
@@ -169,27 +131,28 @@ impl Home {
                 *polled = entry(client.process);
             }
         }
-        // The system writes here what is left of the time.
+        // The system writes the rest of the time here.
         let mut left = LOOK;
         let limit = if looks { &raw mut left } else { ptr::null_mut() };
-        // SAFETY: so many entries can be read and written, and the time as well.
+        // SAFETY: `used + 2` entries can be read and written, and the time as well.
         unsafe {
             libc::syscall(libc::SYS_ppoll, self.polled.as_mut_ptr(), used + 2, limit, ptr::null::<u8>(), 0);
         }
     }
 
+    /// Reads a question, without waiting.
     fn receive(&mut self) -> Came {
         let mut words = Words::default();
         let mut span = libc::iovec { iov_base: (&raw mut words).cast(), iov_len: size_of::<Words>() };
-        let mut passed = Passed::of(2);
+        let mut passed = PassedFds::of(2);
         passed.header.cmsg_len = 0;
-        let mut message = message(&mut span, &mut passed, size_of::<Passed>());
+        let mut message = message(&mut span, &mut passed, size_of::<PassedFds>());
         let flags = libc::MSG_DONTWAIT | libc::MSG_CMSG_CLOEXEC;
         // SAFETY: the message and what it names live through the call, and can be written.
         let got = unsafe { libc::syscall(libc::SYS_recvmsg, self.line, &raw mut message, flags) };
         match got {
             1.. if message.msg_flags & libc::MSG_CTRUNC != 0 => {
-                // This process may have no more of them: what there was no number for is gone.
+                // This process may have no more descriptors: those that got no number are lost.
                 close(&Client { uffd: passed.fds[0], process: passed.fds[1], number: 0 });
                 Came::Request(words, [-1; 2])
             }
@@ -203,6 +166,7 @@ impl Home {
         }
     }
 
+    /// Does what a question asks, and answers.
     fn answer(&mut self, words: Words, [uffd, process]: [libc::c_int; 2]) {
         let Words(ask, number) = words;
         let mut errno = 0;
@@ -213,7 +177,7 @@ impl Home {
                 _ if uffd < 0 => errno = libc::EMFILE,
                 Some((place, polled)) => {
                     *place = client;
-                    // What was seen there was seen of who had the place before.
+                    // The result of polling is that of the client before.
                     polled.revents = 0;
                 }
                 None => {
@@ -232,7 +196,7 @@ impl Home {
         self.reply(Words(errno as u64, number));
     }
 
-    /// The process that it guards is no more.
+    /// Notes that the owner has ended, and kills the clients if it should.
     fn orphan(&mut self) {
         if self.orphaned {
             return;
@@ -243,18 +207,18 @@ impl Home {
         }
         for client in self.clients.iter().filter(|client| client.uffd >= 0 && client.process >= 0) {
             let none = ptr::null::<libc::siginfo_t>();
-            // SAFETY: a call on numbers.
+            // SAFETY: the call takes numbers only.
             unsafe { libc::syscall(libc::SYS_pidfd_send_signal, client.process, libc::SIGKILL, none, 0) };
         }
     }
 
-    /// Lets go of clients that have ended, and of no others: those that die are still there for a moment. Whether there
-    /// are any left.
+    /// Lets go of clients that have ended, but not of those that are dying, which are still there for a moment. Returns
+    /// whether any client is left.
     fn forget_ended(&mut self) -> bool {
         let mut left = false;
         for (place, client) in self.clients.iter_mut().enumerate().filter(|(_, client)| client.uffd >= 0) {
             let ended = match client.process {
-                // Who can't tell is only asked once there is nobody else to say so.
+                // A nameless client is checked only once the owner, which would say so, has ended.
                 -1 => self.orphaned && memory_is_gone(client.uffd),
                 _ => self.polled.get(place + 2).is_some_and(|seen| seen.revents != 0),
             };
@@ -268,6 +232,7 @@ impl Home {
     }
 }
 
+/// Closes the descriptors of a client.
 fn close(client: &Client) {
     for fd in [client.uffd, client.process].into_iter().filter(|fd| *fd >= 0) {
         // SAFETY: the descriptor is this process's own, and forgotten by the caller.
@@ -275,13 +240,13 @@ fn close(client: &Client) {
     }
 }
 
-/// Whether the process that a userfaultfd is of has ended. Asks it to lift the protection from a page that is under
-/// none; that is refused, and how tells.
+/// Whether the process of a userfaultfd has ended. Tries to lift the protection of an address where no memory is
+/// registered: the call is refused, and the errno tells.
 fn memory_is_gone(uffd: libc::c_int) -> bool {
-    /// Where programs have no memory as a rule: it is far above their heap, and far below what the system maps.
+    /// An address where programs have no memory as a rule: far above their heap, and far below the system's mappings.
     const NOWHERE: u64 = (1 << 38) - 4096;
     let mut argument = raw::uffdio_writeprotect { range: raw::uffdio_range { start: NOWHERE, len: 4096 }, mode: 0 };
-    // SAFETY: the argument is what this ioctl takes. Even if there is memory, it can be read and written as before.
+    // SAFETY: the argument has this ioctl's type. Even if there is memory, it can be read and written as before.
     let refused = unsafe { libc::syscall(libc::SYS_ioctl, uffd, PROTECT, &raw mut argument) != 0 };
     // SAFETY: errno is this process's.
     refused && unsafe { *libc::__errno_location() } == libc::ESRCH

@@ -1,0 +1,52 @@
+//! Waking threads that poll a userfaultfd, and threads that wait on a word.
+
+use super::calls::Call;
+use super::errno::{OsResult, last_errno};
+use super::seam::Os;
+use super::userfault::Userfault;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+
+/// An eventfd that wakes threads which poll a userfaultfd.
+pub struct Bell(OwnedFd);
+
+impl Bell {
+    /// Makes a bell that was not rung.
+    pub fn new(os: &Os) -> OsResult<Self> {
+        os.may(Call::Userfault)?;
+        // SAFETY: the call takes numbers only.
+        let fd = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) };
+        if fd < 0 {
+            return Err(last_errno());
+        }
+        // SAFETY: the descriptor is new, and nobody else owns it.
+        Ok(Self(unsafe { OwnedFd::from_raw_fd(fd) }))
+    }
+
+    /// Wakes the threads that wait, and those that are about to.
+    pub fn ring(&self) {
+        let one = 1u64;
+        // SAFETY: eight bytes can be read. The write fails only if the bell was rung very often and never silenced.
+        unsafe { libc::write(self.0.as_raw_fd(), (&raw const one).cast(), size_of::<u64>()) };
+    }
+
+    /// Silences the bell. Returns whether it had rung.
+    pub fn silence(&self) -> bool {
+        let mut count = 0u64;
+        // SAFETY: eight bytes can be written.
+        unsafe { libc::read(self.0.as_raw_fd(), (&raw mut count).cast(), size_of::<u64>()) > 0 }
+    }
+}
+
+/// Waits until a userfaultfd has something to read, the bell rings, or the time is over.
+pub fn wait(uffd: &Userfault, bell: &Bell, limit: std::time::Duration) {
+    let entry = |fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
+    let mut fds = [entry(uffd.fd()), entry(bell.0.as_raw_fd())];
+    let milliseconds = libc::c_int::try_from(limit.as_millis()).unwrap_or(libc::c_int::MAX);
+    // SAFETY: as many entries as the array has can be read and written.
+    unsafe { libc::poll(fds.as_mut_ptr(), fds.len() as libc::nfds_t, milliseconds) };
+}
+
+/// Wakes all threads that [`nap`](super::thread::nap) on a word.
+pub fn wake_nappers(word: &std::sync::atomic::AtomicU32) {
+    super::thread::wake(word, u32::MAX >> 1);
+}
