@@ -1,8 +1,8 @@
-//! Instructions of malloc, free, map and unmap, counted by valgrind: figures that no other program on the machine
-//! spoils.
+//! Counts instructions of malloc, free, map and unmap under valgrind. Other programs on the machine do not disturb
+//! these figures.
 //!
-//! The program runs itself under `valgrind --tool=callgrind`, which counts inside one function. Without valgrind it
-//! says so and ends well.
+//! The program runs itself under `valgrind --tool=callgrind`, which counts inside one function at a time. Without
+//! valgrind it prints a note and exits successfully.
 
 mod common;
 
@@ -12,13 +12,13 @@ use common::random::Random;
 use std::hint::black_box;
 use std::process::{Command, Stdio};
 
-/// Operations counted in a run.
+/// Operations counted in one run.
 const COUNT: u64 = 100_000;
-/// What is counted: each is a part of the name of a function below.
+/// The operations. Each is part of the name of a function below that valgrind counts in.
 const OPERATIONS: [&str; 4] = ["malloc", "free", "map", "unmap"];
-/// Allocators, by their names.
+/// Names of the allocators.
 const PEERS: [&str; 3] = [Zsalloc::NAME, Jemalloc::NAME, Malloc::NAME];
-/// How the objects are: what the table calls it, how many are alive, from which size to which.
+/// The states of the heap: name in the table, number of live objects, smallest and largest size.
 const STATES: [(&str, usize, usize, usize); 2] =
     [("64 objects of 1500 bytes", 64, 1500, 1500), ("20,000 objects of 500 to 3500 bytes", 20_000, 500, 3500)];
 
@@ -59,7 +59,7 @@ fn run<P: Peer>(state: usize) {
     }
 }
 
-/// Instructions of an operation, the call and the return included.
+/// Returns the instructions of one operation, including the call and the return.
 fn count(peer: &str, state: usize, operation: &str) -> f64 {
     let program = std::env::current_exe().unwrap_or_else(|error| give_up(&error.to_string()));
     let output = Command::new("valgrind")
@@ -88,9 +88,7 @@ fn main() {
     if Command::new("valgrind").arg("--version").output().is_err() {
         return println!("valgrind is not installed: instructions were not counted");
     }
-    println!(
-        "instructions of an operation, a call and a return included; where objects never move there is no map and unmap"
-    );
+    println!("instructions per operation, call and return included; jemalloc and malloc need no map and unmap");
     for (state, (name, ..)) in STATES.iter().enumerate().take(if common::is_trial() { 1 } else { STATES.len() }) {
         println!("\n{name:<40}{:>9}{:>9}{:>9}{:>9}", OPERATIONS[0], OPERATIONS[1], OPERATIONS[2], OPERATIONS[3]);
         for peer in PEERS {

@@ -1,9 +1,10 @@
-//! How long map + read + unmap takes, as percentiles, with and without compaction beside it.
+//! Latency of map + read + unmap, in percentiles, with and without compaction in another thread.
 //!
-//! Beside each measurement stand others in which the compacting thread does something unrelated instead: copies other
-//! memory, which costs the caches as much; or copies and gives other memory back to the system, which interrupts every
-//! other processor that the program runs on. What a busy neighbour costs, losing one's own processor for a while where
-//! there are few included, shows in these too; what a compaction's row has more is compaction.
+//! Each measurement has controls, in which the other thread does unrelated work instead of compacting. It copies other
+//! memory, which costs the caches as much; or it copies and gives memory back to the system, which interrupts every
+//! other processor that the program runs on. The controls show what any busy neighbour costs, including the loss of the
+//! reader's own processor on a small machine. What the compaction rows have beyond the controls is the cost of
+//! compaction.
 
 mod common;
 
@@ -16,38 +17,39 @@ use std::sync::{Barrier, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Bytes of objects.
+/// Bytes of live objects.
 const LIVE: u64 = 64 << 20;
-/// How long each measurement takes.
+/// Duration of each measurement.
 const TIME: Duration = Duration::from_secs(4);
 
 /// What runs beside the reader.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Beside {
-    /// Nothing.
+    /// No other thread.
     Nobody,
     /// One thread that frees half, copies unrelated memory, and allocates half again.
     OneCopying,
-    /// The same, and it gives back what it copied to.
+    /// One thread that frees half, copies unrelated memory, gives back what it copied to, and allocates half again.
     OneReturning,
     /// One thread that frees half, compacts, and allocates half again.
     OneCompacting,
     /// One thread that frees and allocates half all the time, and one that copies unrelated memory.
     TwoCopying,
-    /// The same, and it gives back what it copied to.
+    /// One thread that frees and allocates half all the time, and one that copies unrelated memory and gives back what
+    /// it copied to.
     TwoReturning,
     /// One thread that frees and allocates half all the time, and one that compacts all the time.
     TwoCompacting,
 }
 
-/// What the reader and those beside it share.
+/// What the reader and the threads beside it share.
 struct Scene {
     pool: Zsalloc,
-    /// Objects that the reader maps; nobody frees them.
+    /// Objects that the reader maps. They are never freed.
     kept: Vec<usize>,
-    /// Objects that are freed and allocated again, and how large they are.
+    /// Objects that are freed and allocated again, with their sizes.
     replaced: Mutex<Vec<(usize, u16)>>,
-    /// Whether what is to be measured goes on now: the compaction, or the copying.
+    /// Whether the other thread is compacting or copying right now.
     busy: AtomicBool,
     stop: AtomicBool,
     /// Pages that compaction gave back.
@@ -78,7 +80,7 @@ impl Scene {
         Self { pool, kept, replaced: Mutex::new(replaced), busy, stop, pages }
     }
 
-    /// Maps random objects until the time is over, and notes how long each takes while those beside are busy.
+    /// Maps random objects until the time is over, and records the latencies while the other threads are busy.
     fn read(&self, time: Duration, always: bool) -> Histogram {
         let mut random = Random::new(5);
         let mut histogram = Histogram::new();
@@ -118,8 +120,8 @@ impl Scene {
         self.pages.fetch_add(pages, Relaxed);
     }
 
-    /// Runs `work` again and again until the reader stops, telling it when. `alone`: frees half before, and allocates
-    /// it after.
+    /// Calls `work` until the reader stops, and tells the reader when it runs. With `alone`, frees half of the objects
+    /// before each call and allocates them again after it.
     fn keep_busy(&self, alone: bool, work: &mut dyn FnMut()) {
         while !self.stop.load(Relaxed) {
             if alone {
@@ -135,7 +137,7 @@ impl Scene {
     }
 }
 
-/// Memory that has nothing to do with the pool.
+/// Memory outside the pool.
 struct Unrelated {
     from: MmapMut,
     to: MmapMut,
@@ -144,7 +146,7 @@ struct Unrelated {
 impl Unrelated {
     /// Bytes copied at a time, about what one compaction moves.
     const BYTES: usize = 8 << 20;
-    /// Bytes given back at a time: a zspage of middling size. A compaction copies as much as it gives back.
+    /// Bytes given back at a time: a middle-sized zspage. A compaction copies as much as it gives back.
     const ZSPAGE: usize = 64 << 10;
 
     fn new() -> Self {
@@ -167,14 +169,14 @@ impl Unrelated {
     }
 }
 
-/// Counts by duration: exact for short ones, to 3 % for long ones. In ticks of [`clock`].
+/// Counts by duration, in ticks of [`clock`]. Exact for short durations, to 3 % for long ones.
 struct Histogram {
     counts: Vec<u64>,
     longest: u64,
 }
 
 impl Histogram {
-    /// Steps in each doubling.
+    /// Buckets for each doubling.
     const STEPS: u64 = 32;
 
     fn new() -> Self {
@@ -191,7 +193,7 @@ impl Histogram {
         (shift * Self::STEPS + (ticks >> shift)) as usize
     }
 
-    /// The least duration of this index.
+    /// Returns the least duration of a bucket.
     fn ticks(index: usize) -> u64 {
         let shift = (index as u64 / Self::STEPS).saturating_sub(1);
         (index as u64 - shift * Self::STEPS) << shift
@@ -201,7 +203,7 @@ impl Histogram {
         self.counts.iter().sum()
     }
 
-    /// The duration that a share of all stays below.
+    /// Returns the duration that a share of all measurements stays below.
     fn percentile(&self, share: f64) -> u64 {
         let mut left = (self.total() as f64 * share) as u64;
         for (index, &count) in self.counts.iter().enumerate() {
@@ -214,15 +216,15 @@ impl Histogram {
     }
 }
 
-/// The processor's own counter where it has one that is cheap to read, else the system's clock.
+/// The processor's own counter where it is cheap to read, else the system's clock.
 mod clock {
     use std::time::{Duration, Instant};
 
-    /// Ticks now.
+    /// Reads the counter.
     #[cfg(target_arch = "x86_64")]
     #[inline]
     pub fn now() -> u64 {
-        // The fence keeps what is measured from being moved past the reading.
+        // The fence keeps the measured code from moving past the reading.
         // SAFETY: every x86-64 processor has both.
         unsafe {
             std::arch::x86_64::_mm_lfence();
@@ -230,7 +232,7 @@ mod clock {
         }
     }
 
-    /// Ticks now: nanoseconds.
+    /// Reads the clock in nanoseconds.
     #[cfg(not(target_arch = "x86_64"))]
     pub fn now() -> u64 {
         use std::sync::OnceLock;
@@ -238,20 +240,20 @@ mod clock {
         START.get_or_init(Instant::now).elapsed().as_nanos() as u64
     }
 
-    /// Nanoseconds of a tick.
+    /// Returns the nanoseconds of a tick.
     pub fn tick() -> f64 {
         let (start, ticks) = (Instant::now(), now());
         std::thread::sleep(Duration::from_millis(50));
         start.elapsed().as_nanos() as f64 / (now() - ticks) as f64
     }
 
-    /// What reading the clock twice takes, at best.
+    /// Returns the least time that two readings of the clock take.
     pub fn cost() -> u64 {
         (0..1000).map(|_| now().wrapping_sub(now()).wrapping_neg()).min().unwrap_or(0)
     }
 }
 
-/// How often the system took the processor from this thread.
+/// Returns how often the system took the processor away from this thread.
 fn preemptions() -> i64 {
     // SAFETY: all zero is a valid `rusage`.
     let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
@@ -260,7 +262,7 @@ fn preemptions() -> i64 {
     usage.ru_nivcsw
 }
 
-/// What one measurement found.
+/// Results of one measurement.
 struct Found {
     histogram: Histogram,
     preemptions: i64,
@@ -306,7 +308,7 @@ fn measure(sizes: &[u16], bytes: u64, time: Duration, beside: Beside) -> Found {
     Found { histogram, preemptions, pages: scene.pages.load(Relaxed) }
 }
 
-/// What copying one object of the largest size takes that is in no cache, as a compactor does: the median.
+/// Returns the median time to copy a 4096-byte object that is in no cache, as a compaction does.
 fn copy_of_an_object(count: usize) -> u64 {
     let mut memory = vec![1_u8; count * 4096];
     let mut order: Vec<usize> = (0..count).collect();
@@ -332,10 +334,10 @@ fn main() {
     let tick = clock::tick();
     let ns = |ticks: u64| ticks as f64 * tick;
     println!(
-        "map + read a byte + unmap of a random object, nanoseconds; {} MiB of objects, half of them freed and",
+        "nanoseconds to map, read a byte of, and unmap a random object; {} MiB of objects, half of them freed and",
         bytes >> 20
     );
-    println!("allocated all the time. Reading the clock, {:.0} ns, is included.", ns(clock::cost()));
+    println!("allocated all the time. Includes {:.0} ns for reading the clock.", ns(clock::cost()));
     println!(
         "Copying one object of 4096 bytes that is in no cache takes {:.0} ns.",
         ns(copy_of_an_object((bytes >> 12) as usize))

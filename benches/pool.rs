@@ -1,6 +1,6 @@
-//! The pool's operations, each beside jemalloc and the system's malloc, by criterion.
+//! The pool's operations beside jemalloc and the system's malloc, measured by criterion.
 //!
-//! For ratios that a busy machine does not spoil, see `cargo bench --bench ratios`, which takes turns.
+//! On a busy machine use `cargo bench --bench ratios`: there the allocators take turns, and the ratios hold.
 
 mod common;
 
@@ -13,9 +13,9 @@ use std::time::Duration;
 
 type Group<'a> = BenchmarkGroup<'a, WallTime>;
 
-/// Objects alive where a workload is about many.
+/// Live objects in the workloads on many objects.
 const MANY: usize = 200_000;
-/// Bytes of objects before half of them are freed and the rest is compacted.
+/// Bytes of objects, of which half are freed before compaction.
 const COMPACTED: u64 = 64 << 20;
 
 /// Calls a function for each allocator in turn.

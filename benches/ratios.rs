@@ -1,5 +1,5 @@
-//! Ratios to jemalloc and the system's malloc that hold on a busy machine: the allocators take turns in many short
-//! rounds, and what is told is the median over the rounds, for the ratios the median of each round's own.
+//! Ratios to jemalloc and the system's malloc that hold on a busy machine. The allocators take turns in many short
+//! rounds. Times are medians over the rounds; ratios are medians of each round's own ratio.
 
 mod common;
 
@@ -9,10 +9,10 @@ use common::workloads::{self, Live};
 use std::time::Instant;
 
 const PEERS: usize = 3;
-/// A round of one allocator: nanoseconds for each operation.
+/// Runs one round of one allocator. Returns nanoseconds per operation.
 type Round<'a> = Box<dyn FnMut() -> f64 + 'a>;
 
-/// How much is done.
+/// How many rounds and operations to run.
 struct Scale {
     rounds: usize,
     operations: u64,
@@ -26,13 +26,14 @@ const TRIAL: Scale = Scale { rounds: 3, operations: 200, live: 2000, compacted: 
 /// The three allocators, each of which several workloads use.
 struct Peers(Zsalloc, Jemalloc, Malloc);
 
-/// Takes turns, and prints a line of the table. `unit`: how many nanoseconds the numbers are in.
+/// Runs the allocators in turns, and prints a line of the table. `unit` is the unit of the printed numbers in
+/// nanoseconds.
 fn compare(name: &str, rounds: usize, unit: f64, mut runs: [Round; PEERS]) {
     let mut times = [const { Vec::new() }; PEERS];
-    // A tenth more, whose results are dropped, to get warm.
+    // The first tenth of the rounds warms up, and its results are dropped.
     for round in 0..rounds + rounds.div_ceil(10) {
         for turn in 0..PEERS {
-            // Who comes first changes too.
+            // A different allocator comes first in each round.
             let who = (round + turn) % PEERS;
             let time = runs[who]() / unit;
             if round >= rounds.div_ceil(10) {
@@ -45,7 +46,7 @@ fn compare(name: &str, rounds: usize, unit: f64, mut runs: [Round; PEERS]) {
     println!("{name:<38}{ours:>9.2}{jemalloc:>10.2}{malloc:>9.2}{:>12.2}{:>10.2}", ratio(1), ratio(2));
 }
 
-/// Prints a line about what only this crate has to do: the others' objects never move.
+/// Prints a line for an operation that only zsalloc has, because the others' objects never move.
 fn alone(name: &str, rounds: usize, mut run: Round) {
     let time = median((0..rounds).map(|_| run()).collect());
     println!("{name:<38}{time:>9.2}{:>10}{:>9}{:>12}{:>10}", "-", "-", "-", "-");
@@ -56,7 +57,7 @@ fn median(mut times: Vec<f64>) -> f64 {
     times[times.len() / 2]
 }
 
-/// Nanoseconds for each of `count` operations.
+/// Returns nanoseconds per operation of `count` operations.
 fn timed(count: u64, run: impl FnOnce(u64)) -> f64 {
     let start = Instant::now();
     run(count);
@@ -74,7 +75,7 @@ fn map_one<P: Peer>(peer: &P, count: u64) -> Round<'_> {
 
 fn on_live<'a, P: Peer + 'a>(mut live: Live<'a, P>, count: u64, run: fn(&mut Live<'a, P>, u64)) -> Round<'a> {
     Box::new(move || {
-        // What the others' rounds pushed out of the caches comes back first.
+        // Warms the caches up again after the other allocators' rounds.
         run(&mut live, count);
         timed(count, |count| run(&mut live, count))
     })
@@ -82,7 +83,7 @@ fn on_live<'a, P: Peer + 'a>(mut live: Live<'a, P>, count: u64, run: fn(&mut Liv
 
 fn free_elsewhere<'a, P: Peer>(peer: &'a P, sizes: &'a [u16], count: u64) -> Round<'a> {
     Box::new(move || {
-        // As above.
+        // Warms the caches up again.
         workloads::free_elsewhere(peer, sizes, count);
         let (took, done) = workloads::free_elsewhere(peer, sizes, count);
         took.as_nanos() as f64 / done as f64
@@ -96,7 +97,8 @@ fn give_back<'a, P: Peer>(sizes: &'a [u16], bytes: u64) -> Round<'a> {
     })
 }
 
-/// The operations on many live objects, each on objects of its own that were replaced twice over before.
+/// Compares the operations on many live objects. Each operation has objects of its own, all of which were replaced
+/// about twice before.
 fn compare_live(peers: &Peers, sizes: &[u16], scale: &Scale) {
     macro_rules! compare_on_live {
         ($name:expr, $run:ident) => {
@@ -131,13 +133,13 @@ fn main() {
     let sizes = &sizes::mixed()[..];
     let peers = &Peers(Zsalloc::new(), Jemalloc::new(), Malloc::new());
     let count = scale.operations;
-    println!("nanoseconds an operation, medians of {} rounds; ratios are zsalloc to the other", scale.rounds);
+    println!("nanoseconds per operation, medians of {} rounds; ratios are zsalloc / other", scale.rounds);
     println!("{:<38}{:>9}{:>10}{:>9}{:>12}{:>10}", "", "zsalloc", "jemalloc", "malloc", "to jemalloc", "to malloc");
     for size in [64, 1024, 1500, 3000] {
         let runs = [pairs(&peers.0, size, count), pairs(&peers.1, size, count), pairs(&peers.2, size, count)];
         compare(&format!("malloc+free {size} B"), scale.rounds, 1.0, runs);
     }
-    alone("a locked instruction, to compare", scale.rounds, Box::new(|| timed(count, workloads::locked)));
+    alone("one locked instruction, for comparison", scale.rounds, Box::new(|| timed(count, workloads::locked)));
     alone("map+unmap hot", scale.rounds, map_one(&peers.0, count));
     compare_live(peers, sizes, &scale);
     let runs = [
@@ -146,7 +148,7 @@ fn main() {
         free_elsewhere(&peers.2, sizes, 2 * count),
     ];
     compare("malloc, free by another thread", scale.rounds.div_ceil(4), 1.0, runs);
-    println!("\nmicroseconds for each 4 KiB page that the system gets back, half of 64 MiB freed at random");
+    println!("\nmicroseconds per 4 KiB page given back to the system, after half of 64 MiB was freed at random");
     let bytes = scale.compacted;
     let runs =
         [give_back::<Zsalloc>(sizes, bytes), give_back::<Jemalloc>(sizes, bytes), give_back::<Malloc>(sizes, bytes)];

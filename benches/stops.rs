@@ -1,10 +1,10 @@
-//! How long others wait while one call has much to do: percentiles of touches of a region while another region of many
-//! gigabytes is added, discarded or unmapped; and of calls of a pool that should take as long whatever its size.
+//! How long one call stops other threads. Measures percentiles of touches of one region while another region of many
+//! gigabytes is added, discarded or unmapped; and of pool calls whose time should not depend on the pool's size.
 //!
-//! `cargo bench --features uffd --bench stops`. `-- --range N` says how many GiB the large range has (16), `--stored N`
-//! how many GiB of pages are really there (1), `--rounds N` how often everything is done (3). `--processor N`, as root,
-//! gives the thread that touches this processor, and real-time priority: then what it waits for is the library and the
-//! kernel, and not its turn.
+//! `cargo bench --features uffd --bench stops`. After `--`: `--range N` sets the size of the large range in GiB (16),
+//! `--stored N` the GiB of it that hold pages (1), `--rounds N` the number of repetitions (3). `--processor N`, as
+//! root, pins the touching thread to that processor with real-time priority, so that its delays come from the library
+//! and the kernel and not from the scheduler.
 
 mod common;
 
@@ -16,14 +16,14 @@ use std::thread;
 use std::time::{Duration, Instant};
 use zsalloc::{Duty, PAGE_SIZE, Pager, PagerOptions, Pool, PoolOptions};
 
-/// Pages of the region that is touched, of which a half may be in memory.
+/// Pages of the touched region. Half of them may be in memory.
 const TOUCHED: usize = 16_384;
-/// What a call leaves to be done is done in this time.
+/// Time in which work that a call leaves behind is done.
 const TAIL: Duration = Duration::from_millis(200);
 /// Bytes of an object of the pools.
 const OBJECT: usize = 500;
 
-/// A mapping of private memory.
+/// A private mapping.
 struct Mapped {
     base: *mut u8,
     bytes: usize,
@@ -49,7 +49,7 @@ impl Mapped {
         unsafe { self.base.add(page * PAGE_SIZE) }.cast()
     }
 
-    /// Writes to each page what only it has.
+    /// Writes different bytes to each page.
     fn fill(&self) {
         // SAFETY: the word is the program's, and aligned.
         (0..self.bytes / PAGE_SIZE).for_each(|page| unsafe { self.word(page).write_volatile(page as u64 + 1) });
@@ -71,7 +71,7 @@ impl Mapped {
     }
 }
 
-/// How long each of some calls took, in nanoseconds.
+/// The times of some calls, in nanoseconds.
 #[derive(Default)]
 struct Times(Vec<u64>);
 
@@ -104,7 +104,7 @@ fn title(what: &str) {
     );
 }
 
-/// Gives this thread a processor, and real-time priority.
+/// Pins this thread to the processor of `--processor`, with real-time priority.
 fn claim_processor() {
     let Some(number) = common::option("--processor") else { return };
     let number = number.parse().ok().filter(|&number: &usize| number < 1024);
@@ -122,11 +122,11 @@ fn claim_processor() {
     }
 }
 
-/// What the thread that touches and the one that calls share.
+/// What the touching and the calling thread share.
 struct Scene {
     pager: Arc<Pager>,
     touched: Mapped,
-    /// Which measurement goes on now; 0: none.
+    /// Number of the current measurement; 0: none.
     now: AtomicUsize,
     stop: AtomicBool,
 }
@@ -157,7 +157,7 @@ impl Scene {
         found
     }
 
-    /// Does something while touches are measured. How long the call took.
+    /// Calls `act` while touches are measured, and records how long it took.
     fn measure(&self, number: usize, took: &mut BTreeMap<usize, Duration>, act: impl FnOnce()) {
         self.now.store(number, SeqCst);
         let start = Instant::now();
@@ -192,7 +192,7 @@ impl Scene {
     }
 }
 
-/// Touches of one region while another one comes, is discarded, and goes.
+/// Measures touches of one region while another one is added, discarded and unmapped.
 fn touches(rounds: usize, range: usize, stored: usize) {
     let options = PagerOptions { resident_bytes: (TOUCHED / 2 * PAGE_SIZE) as u64, ..PagerOptions::default() };
     let pager = Pager::new("stops", &options).unwrap_or_else(|error| common::give_up(&error.to_string()));
@@ -234,7 +234,7 @@ fn pool(bytes: u64) -> Pool {
     Pool::new("stops", &options).unwrap_or_else(|error| common::give_up(&error.to_string()))
 }
 
-/// Fills a pool, at most up to so many bytes of objects.
+/// Fills a pool up to its limit, or to `most` bytes of objects.
 fn fill(pool: &Pool, most: u64) {
     for _ in 0..most / OBJECT as u64 {
         let Ok(mut object) = pool.malloc_mapped(OBJECT) else { return };
@@ -243,7 +243,7 @@ fn fill(pool: &Pool, most: u64) {
     }
 }
 
-/// Calls of pools of two sizes.
+/// Measures calls of two pools of different size.
 fn pools(large: u64, calls: usize) {
     title("calls of a pool of 500-byte objects");
     for bytes in [64 << 20, large] {

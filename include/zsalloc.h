@@ -1,21 +1,22 @@
 /*
- * zsalloc: a pool of small objects behind movable handles, and zswap, a swap layer in memory on it.
+ * zsalloc: a pool of small objects behind movable handles; zswap, which keeps pages compressed in
+ * memory; and a pager, which keeps a program's memory to a limit.
  *
  * The pool is the Linux kernel's zsmalloc for programs: memory for many objects of 1 to
- * ZS_MAX_ALLOC_SIZE bytes of all sizes, such as compressed pages. A program holds a handle, not an
- * address, and maps the object while it uses it. So the pool can move objects together when others
- * were freed (zs_compact) and give memory back to the system, and it can ask the program to let the
- * objects go that were longest unused (zs_set_evict, zs_shrink). Its functions begin with zs_.
+ * ZS_MAX_ALLOC_SIZE bytes, of any mixture of sizes, such as compressed pages. A program holds a
+ * handle, not an address, and maps an object while it uses it. So the pool can move objects
+ * together after others were freed (zs_compact) and give memory back to the system, and it can ask
+ * the program to evict the objects that were unused longest (zs_set_evict, zs_shrink). Its
+ * functions begin with zs_.
  *
- * zswap is for who has pages and not objects: a hypervisor, a swap daemon, a cache of blocks. It
- * takes pages of 4096 bytes, compresses them into a pool of its own, and gives them back. Its
- * functions begin with zswap_; the section ZSWAP below tells how it works. Use one or the other:
- * neither needs the other's functions.
+ * zswap is for programs that have pages rather than objects: a hypervisor, a swap daemon, a cache
+ * of blocks. It takes pages of 4096 bytes, compresses them into a pool of its own, and gives them
+ * back. Its functions begin with zswap_; the section ZSWAP below tells how it works. Use the pool
+ * or zswap: neither needs the other's functions.
  *
- * A pager keeps memory of the program itself to a limit, through Linux's userfaultfd: what was not
- * used lately goes into a zswap, and comes back when it is touched. Its functions begin with
- * zspager_; the section PAGER below tells how it works. They are there in a library that was built
- * with the feature uffd (cargo build --release --features uffd): a program that is linked with one
+ * A pager keeps memory of the program itself to a limit, through Linux's userfaultfd: pages that
+ * were not used lately go to a zswap, and come back when they are touched. Its functions begin with
+ * zspager_; the section PAGER below tells how it works. They are declared only if the program
  * defines ZSALLOC_UFFD before it includes this header.
  *
  * Example:
@@ -69,203 +70,219 @@
  *         return zswap_remove_area(area) == 0 && zswap_destroy(zswap) == 0 ? 0 : 1;
  *     }
  *
- * examples/store_pages.c in the sources has limits, a backing file and statistics too.
+ * examples/store_pages.c in the sources also shows limits, a backing file and statistics, and
+ * examples/pager.c a pager.
  *
- * Link with -lzsalloc. With the static library, libzsalloc.a, also with -lpthread -ldl -lm, which
- * recent C libraries have inside.
+ * Link with -lzsalloc. With the static library, libzsalloc.a, also link with -lpthread -ldl -lm,
+ * which recent C libraries include.
  *
- * RESULTS. A function that returns int returns 0, or a negative error number of errno.h; the
- * variable errno means nothing after it. zs_strerror() has a sentence for each number. Outputs come
- * last and are written only when the result is 0. No pointer may be NULL unless its function says
- * so: NULL is -EINVAL, not a crash. A load of a page is -EIO if the page is damaged or its file
- * can't be read. Every other function can return -EIO, and none should: a bug in zsalloc was
- * caught, and the reason was written to stderr. The pool that it happened in is best not used any
- * more.
+ * RESULTS. A function that returns int returns 0, or a negative error number of errno.h; it does
+ * not set the variable errno to anything meaningful. zs_strerror() has a sentence for each number.
+ * Outputs are the last arguments, and are written only when the result is 0. No pointer may be NULL
+ * unless the function's text says so: NULL gives -EINVAL, not a crash. Loading a page fails with
+ * -EIO if the page is damaged or its file can't be read. From every other function -EIO means that
+ * a bug in zsalloc was caught: the reason is on stderr, and the program should stop using the pool
+ * it happened in.
  *
- * BYTES. What an object holds is undefined until it is written; it may be what a freed object held.
- * An object lies at a multiple of 16, and has at least the bytes that were asked for, and a few
- * more at times, as zs_lookup_class_size() tells. Nothing stops a program from writing past that,
- * into other objects. An address is good only while its object is mapped. A mapped object does not
- * move, and the memory around it can't be given back, so unmap what is not in use.
+ * BYTES. The contents of an object are undefined until they are written; they may be what a freed
+ * object held. An object lies at a multiple of 16. It has at least as many bytes as were asked for,
+ * and sometimes a few more: see zs_lookup_class_size(). Nothing stops a program from writing past
+ * that, into other objects. An address is valid only while its object is mapped. A mapped object
+ * does not move, and the memory around it can't be given back, so unmap what is not in use.
  *
- * HANDLES. A handle that is stale (its object was freed) or is of another pool is refused with
- * -EINVAL, and nothing happens to other objects. A handle has an index and a 16-bit count of that
- * index's uses: a stale handle is refused until its index was used again 65,536 times, and may name
- * another object then. In a pool with ZS_POOL_HARDENED an index whose count wrapped is never used
- * again, so that a stale handle is refused for ever. Pools are told apart by 16 bits of the handle
- * too: of 65,536 pools that a process creates one after the other, the first and the last take each
- * other's handles for their own.
+ * HANDLES. A handle that is stale (its object was freed) or belongs to another pool is refused with
+ * -EINVAL, and no other object is affected. A handle has an index and a 16-bit count of that
+ * index's uses. So a stale handle is refused until its index has been used another 65,536 times;
+ * after that it may name another object. In a pool with ZS_POOL_HARDENED, an index whose count
+ * wrapped is never used again, and a stale handle is refused for ever. Pools are told apart by 16
+ * bits of the handle too: of 65,536 pools that a process creates one after another, the first and
+ * the last accept each other's handles.
  *
- * THREADS. Every function may be called from any thread at any time, except that nothing else may
- * run on a pool while zs_destroy_pool() does, on a zswap while zswap_destroy() does, on a pager
- * while zspager_destroy() does, or begin on an area while zswap_remove_area() runs. zs_free(),
- * zs_unmap_object(), and zs_map_object() with ZS_MM_RO never wait. The others wait for a short
- * critical section of another thread at most, or as their text says; zs_compact(), zs_shrink() and
- * their like take as long as their work. No function starts a thread or reads the environment, and
- * none but the pager's changes signals: see PAGER. A thread that pthread_cancel() cancels in a
- * function, in a callback that a function calls, or in the touch of a pager's region is cancelled
- * after that, at the next point where it can be. PTHREAD_CANCEL_ASYNCHRONOUS is not for threads
- * that call functions or touch regions.
+ * THREADS. Any thread may call any function at any time, with these exceptions: nothing else may
+ * run on a pool during zs_destroy_pool(), on a zswap during zswap_destroy(), or on a pager during
+ * zspager_destroy(), and nothing may begin on an area during zswap_remove_area(). zs_free(),
+ * zs_unmap_object(), and zs_map_object() with ZS_MM_RO never wait. The others wait at most for a
+ * short critical section of another thread, unless their text says more; zs_compact(), zs_shrink()
+ * and the like take as long as their work. No function starts a thread or reads the environment,
+ * and only the pager's functions change signals: see PAGER. A thread that pthread_cancel() cancels
+ * inside a function, inside a callback, or while it touches a pager's region is cancelled
+ * afterwards, at its next cancellation point. Threads with PTHREAD_CANCEL_ASYNCHRONOUS must not
+ * call functions or touch regions.
  *
- * MEMORY. No function ends the program when malloc() fails. malloc() is called by what creates a
- * pool, a zswap or a pager, adds an area or a region, sets a backing file, prepares a fork of a
- * zswap, or prepares a codec that was not set before (zswap_set_codec, zswap_recompress), and these
- * are -ENOMEM then. All others call neither malloc() nor free(), among them those that a program
- * needs when its memory is short: what frees, invalidates, compacts, shrinks and writes back,
- * zswap_remove_area(), and the statistics, as JSON too. In a library that was loaded by dlopen()
- * the first call of a thread may allocate the thread's own variables, a few words, inside the C
- * library.
+ * MEMORY. No function ends the program when malloc() fails. malloc() is called only by functions
+ * that create a pool, a zswap or a pager, add an area or a region, set a backing file, prepare a
+ * fork of a zswap, or prepare a codec that was not set before (zswap_set_codec, zswap_recompress);
+ * these then fail with -ENOMEM. All others call neither malloc() nor free(). Among them are those
+ * that a program needs when memory is short: functions that free, invalidate, compact, shrink and
+ * write back, zswap_remove_area(), and statistics, as JSON too. If the library was loaded by
+ * dlopen(), the first call of a thread may allocate the thread's own variables, a few words, inside
+ * the C library.
  *
  * JAILS. What a system lacks or forbids shows when something is created. From then on, until it is
- * destroyed, only these system calls are made (tests run everything under a filter of these lists,
- * c-tests/jail.c, and fail if a call is missing or not needed):
+ * destroyed, only these system calls are made. (c-tests/jail.c runs everything under a filter of
+ * these lists, and fails if a call is missing or not needed.)
  * - a pool: futex, madvise, mprotect, munmap, process_madvise. The last not with ZS_POOL_NO_ADVICE.
  * - a pool in a memory file: close, mincore. Besides those of a pool, as all that follow.
  * - a pool in huge pages: close, fallocate.
  * - a fork that is prepared: getpid. For a zswap also those of an area.
- * - an area that is added, or a codec that is prepared: brk, mmap, munlock. A zswap needs those of a pool
- *   and these.
+ * - an area that is added, or a codec that is prepared: brk, mmap, munlock. A zswap needs those of a
+ *   pool and these.
  * - a backing file: close, fstat, newfstatat, pread64, pwrite64. fstat() is one or the other.
  * - a pager: ioctl, read, rt_sigprocmask. Besides those of a zswap.
  * - threads that are lent: poll, pread64, pwrite64, write.
  * - a discard of pages that are held: getpid, process_vm_writev. With ZSPAGER_FAULT_THREADS neither.
  * - eviction in place: getpid, process_vm_readv. With ZSPAGER_FAULT_THREADS neither.
  * - either of them where the call is refused: pread64, pwrite64. Of /proc/self/mem.
- * - a region of a memory file: cachestat, close, fallocate, mincore, pread64, pwrite64. It is evicted in
- *   place.
- * To add a region may take more, such as reading /proc/self/maps: add it before the filter is set.
+ * - a region of a memory file: cachestat, close, fallocate, mincore, pread64, pwrite64. It is evicted
+ *   in place.
+ * Adding a region may take more, such as reading /proc/self/maps: add regions before the filter is
+ * set.
  *
  * CALLBACKS. The evict callback runs only inside zs_shrink(), the writeback callback only inside
- * zswap_shrink() and zswap_shrink_area(), in the thread that called these. They may call every
- * function, also on their own pool or area, but zs_destroy_pool() of it is refused with -EBUSY, and
- * so are zswap_remove_area() of the area and zswap_destroy() of the zswap. In a writeback callback
- * nothing waits for a writeback, since that could wait for this one: what would have to wait is
- * -EBUSY, and nothing has changed then; so it is with zswap_invalidate() of the very page that is
- * written. A store to that page does not wait, and is what is stored from then on. Do not shrink,
- * and call nothing that waits for a writeback, with a lock of your own held that the callback takes.
+ * zswap_shrink() and zswap_shrink_area(), in the thread that called these. A callback may call
+ * every function, on its own pool or area too, except that these fail with -EBUSY:
+ * zs_destroy_pool() of the pool, zswap_remove_area() of the area, and zswap_destroy() of the zswap.
+ * Inside a writeback callback nothing waits for a writeback, because that could be the very one
+ * that is running. A function that would have to wait fails with -EBUSY instead, and changes
+ * nothing; zswap_invalidate() of the page that is being written is an example. A store to that page
+ * does not wait, and replaces it. If the callback takes a lock, do not hold that lock while you
+ * shrink or call a function that waits for a writeback.
  *
- * ZSWAP. A zswap has areas, each with pages of its own offsets, as swap devices or guests have
- * them, and one pool. zswap_store() puts a page in, under a limit in bytes of slots, which is what
- * its compressed form costs. When the limit is met, stores are -ENOMEM until the usage has fallen a
- * little below it (zswap_options.accept_percent): then the program writes pages back, by
- * zswap_shrink(), which hands those that were not used lately to a callback (zswap_set_writeback)
- * or puts them on a file (zswap_set_backing_file); or by claiming them itself
- * (zswap_writeback_begin), or lets them go (zswap_invalidate). zswap never does it by itself. A
- * page that was written back by a callback or a claim is not here any more: its load is -ENOENT, and
- * the program reads it from where it wrote it. A page on the backing file is loaded as any other.
+ * ZSWAP. A zswap has one pool, and areas whose pages have offsets of their own, as swap devices or
+ * guests do. zswap_store() stores a page. The limit counts bytes of slots, which is what a page's
+ * compressed form costs. When the limit is reached, stores fail with -ENOMEM until usage has fallen
+ * a little below it (zswap_options.accept_percent). zswap never makes room on its own: the program
+ * does. It can call zswap_shrink(), which passes pages that were not used lately to a callback
+ * (zswap_set_writeback) or writes them to a file (zswap_set_backing_file). It can claim pages and
+ * write them itself (zswap_writeback_begin). Or it can drop them (zswap_invalidate). A page that
+ * was written back by a callback or a claim is no longer stored: loading it fails with -ENOENT, and
+ * the program reads it from where it wrote it. A page on the backing file is loaded like any other.
  *
- * zswap keeps three promises. A load returns the page as it was stored last, or fails: what is
- * stored has a check, with its area and offset in it. A store that fails leaves nothing at its
- * offset, so that an old copy can't be taken for the new page. And an old copy never reaches the
- * disk after a newer one: a page is not written back twice at a time, and when zswap_invalidate(), a
+ * zswap keeps three promises. A load returns the page as it was last stored, or fails: each stored
+ * page has a check that covers its area and offset. A store that fails leaves nothing at its
+ * offset, so an old copy can't be taken for the new page. And an old copy never reaches the disk
+ * after a newer one: a page is not written back twice at a time, and when zswap_invalidate(), a
  * load with ZSWAP_LOAD_EXCLUSIVE, or a failed store returns, no writeback of the page that began
- * before is running. (Only a failed store in a callback, or of a page whose claim this thread
- * holds, does not wait for it.) Two threads that store, take or invalidate the same offset at the
- * same time get the outcome of one order or the other.
+ * earlier is running. (The exception is a failed store in a callback, or of a page whose claim this
+ * thread holds: it does not wait.) Two threads that store, take or invalidate the same offset at
+ * the same time get the outcome of one order or the other.
  *
- * PAGER. It takes Linux 5.11 or later with userfaultfd. Before Linux 6.6 a damaged page can't be
- * poisoned: a touch of it gets SIGBUS with ZSPAGER_FAULT_SIGBUS, and with ZSPAGER_FAULT_THREADS waits
- * for ever; its region is removed with ZSPAGER_DISCARD alone, and the page reads as zeros then.
+ * PAGER. Requires Linux 5.11 or later with userfaultfd. Before Linux 6.6 the system can't poison a
+ * damaged page: a thread that touches one gets SIGBUS with ZSPAGER_FAULT_SIGBUS, and waits for ever
+ * with ZSPAGER_FAULT_THREADS; its region can be removed only with ZSPAGER_DISCARD, and the page
+ * then reads as zeros.
  *
- * A pager (ZSALLOC_UFFD) has regions, ranges of the program's memory that zspager_add_region()
- * names, and a limit in bytes on what of them is in memory. Beyond it, pages that were not used
- * lately are moved to a staging range, which counts too; those that stay there are compressed, and
- * when the pool is full they go to the backing file. Whoever touches a page that is not in memory
- * waits until it is back, with the bytes that it had. Should a page be damaged, that gets SIGBUS.
- * Should the system refuse for a second to put a page in place, as it does when it has no memory, or
- * to read it from the backing file, that gets SIGBUS too with ZSPAGER_FAULT_SIGBUS, and may touch it
- * again; with ZSPAGER_FAULT_THREADS it goes on waiting. When no page can go, for the pool is full and nothing
- * can be written back, or the rest is held or pinned, pages come back above the limit, which
- * zspager_stats.over_limit counts: nothing is lost.
+ * A pager has regions, which are ranges of the program's memory that zspager_add_region() names,
+ * and a limit on how many bytes of them are in memory. Above the limit, pages that were not used
+ * lately move to a staging range, which counts towards the limit. Pages that stay there are
+ * compressed, and when the pool is full they go to the backing file. A thread that touches a page
+ * that is not in memory waits until the page is back with its bytes. If a page is damaged, the
+ * thread gets SIGBUS. The system may refuse for a second to put a page in place, as it does when it
+ * has no memory, or to read it from the backing file: then the thread gets SIGBUS too with
+ * ZSPAGER_FAULT_SIGBUS, and may touch the page again; with ZSPAGER_FAULT_THREADS it goes on
+ * waiting. When no page can leave, because the pool is full and nothing can be written back or the
+ * rest is held or pinned, pages come back above the limit. zspager_stats.over_limit counts them;
+ * nothing is lost.
  *
- * All use of a region's memory goes through this one mapping: not through another mapping of the
- * same file, another process, or ptrace. A part of a region may be moved by mremap() and unmapped
- * by munmap(), but these wait until a lent thread (zspager_run()) has read of it: without one they
- * may wait for ever. Nothing of a region stays behind where it was: MREMAP_DONTUNMAP is not for
- * regions. madvise() with MADV_DONTNEED or MADV_REMOVE gives memory back and waits likewise. For a
- * memory file the two are the same: the file has zeros then, while without a pager MADV_DONTNEED
+ * The memory of a region must be used through this one mapping only: not through another mapping of
+ * the same file, from another process, or with ptrace. A part of a region may be moved by mremap()
+ * and unmapped by munmap(), but these calls wait until a lent thread (zspager_run()) has read of
+ * them: without one they may wait for ever. Do not use MREMAP_DONTUNMAP on regions: nothing of a
+ * region may stay where it was.
+ *
+ * madvise() with MADV_DONTNEED or MADV_REMOVE gives memory back, and waits likewise. For a memory
+ * file the two have the same effect: the file has zeros then, whereas without a pager MADV_DONTNEED
  * leaves it as it is. With ZSPAGER_EVICT_IN_PLACE, and before Linux 6.8, the pager is not told of
  * madvise(): private pages that are in memory read as zeros after it, and count until they are
- * evicted; but one that was evicted comes back with its old bytes, and so may one that was only read
- * since it came back. zspager_discard() always gives memory back, and needs no lent thread. MADV_FREE is not
- * for regions: what is used again after it would not be counted. Nothing else may be mapped, or moved, to addresses that a
- * region leaves by munmap() or mremap() at that moment: the system tells of both in any order.
- * Where regions are moved hold a lock of your own around all calls that map, move or unmap. Pages
- * that are locked (mlock) or pinned by the system stay in memory, and count; so do those that are
- * read-only (mprotect), but with ZSPAGER_EVICT_IN_PLACE. While they are more than the limit, touches go
- * above it at once: see zspager_stats.immovable_bytes. A region of private memory is taken out of KSM
- * when it is added (MADV_UNMERGEABLE). Do not call madvise() with MADV_MERGEABLE on it afterwards: a page
- * that the system merges loses the protection by which the pager notices writes, and a write to it may
- * be lost.
+ * evicted; but a page that was evicted comes back with its old bytes, and so may one that was only
+ * read since it came back. zspager_discard() always gives memory back, and needs no lent thread. Do
+ * not use MADV_FREE on regions: pages used again after it would not be counted.
  *
- * With ZSPAGER_FAULT_SIGBUS the thread that touches a page brings it back itself, in a handler of
- * SIGBUS. Such a touch may be anywhere, also in a signal handler; but SIGBUS must not be blocked
- * then: the system kills the process. A system call that is given memory of a region is EFAULT, or
- * does a part of its work, if a page is not in memory, or if it writes to a page that was only read
- * since it came back, for such a page may be protected, or if a page of a memory file is in memory
- * and not mapped, as after the system has split or made a huge page: zspager_hold() the range before
- * it, and zspager_release() it after. The hold does not reach one case: where the memory file's pages
- * are put together to huge pages through another mapping (MADV_COLLAPSE, khugepaged), or the system
- * swaps them out, a held page is not mapped any more, and the system call is EFAULT. Hold the range
- * once more then.
+ * While munmap() or mremap() takes a region away from an address, nothing else may be mapped or
+ * moved there: the system may report the two in either order. If your program moves regions, hold a
+ * lock of its own around all calls that map, move or unmap. Pages that are locked (mlock) or pinned
+ * by the system stay in memory, and count; so do read-only pages (mprotect), except with
+ * ZSPAGER_EVICT_IN_PLACE. While these exceed the limit, touches go above it at once: see
+ * zspager_stats.immovable_bytes. Adding a region of private memory takes it out of KSM
+ * (MADV_UNMERGEABLE). Do not call madvise() with MADV_MERGEABLE on it afterwards: a page that the
+ * system merges loses the protection by which the pager notices writes, and a write to it may be
+ * lost.
  *
- * Mutexes, semaphores, condition variables, barriers and read-write locks make such system calls too,
- * for who waits for one waits in futex(). With ZSPAGER_FAULT_SIGBUS the page of one that lies in a
- * region may go just before, and then the wait is EFAULT: glibc ends the process ("The futex facility
- * returned an unexpected error code"). Keep what threads wait for out of regions, or hold its page for
- * as long as it is in use, or use ZSPAGER_FAULT_THREADS. It is the same with locks of C++ and Rust.
+ * With ZSPAGER_FAULT_SIGBUS the thread that touches a page brings it back itself, in a SIGBUS
+ * handler. It may touch regions anywhere, in a signal handler too, but SIGBUS must not be blocked:
+ * the system would kill the process. A system call on memory of a region fails with EFAULT, or does
+ * only a part of its work, in three cases: a page is not in memory; the call writes to a page that
+ * was only read since it came back, and that may therefore be write-protected; or a page of a
+ * memory file is in memory but not mapped, as after the system has split or made a huge page. So
+ * call zspager_hold() on the range before the system call, and zspager_release() after it. The hold
+ * does not cover one case: when a memory file's pages are put together to huge pages through
+ * another mapping (MADV_COLLAPSE, khugepaged), or the system swaps them out, a held page is not
+ * mapped any more, and the system call fails with EFAULT. Hold the range once more then.
  *
- * A SIGBUS of anything but a region goes to the handler that was there
- * before, or does what it would have done. So install your own handlers before the first
- * zspager_create(), or let them call the one that sigaction() told was there: no later
- * zspager_create() takes their place. A handler from before is called with those signals blocked that
- * it was installed with, but on the stack that is in use, for SA_ONSTACK has no effect then.
- * AddressSanitizer's own handler may stay: it is called for what is not a region's. The handler stays in
- * place until the process ends, and so does the library: dlclose() does not unload it any more.
+ * Mutexes, semaphores, condition variables, barriers and read-write locks make such system calls
+ * too: a thread that waits for one waits in futex(). With ZSPAGER_FAULT_SIGBUS, the page of one
+ * that lies in a region may leave just before, and then the wait fails with EFAULT: glibc ends the
+ * process ("The futex facility returned an unexpected error code"). Keep objects that threads wait
+ * for out of regions, or hold their pages as long as they are in use, or use ZSPAGER_FAULT_THREADS.
+ * The same holds for locks of C++ and Rust.
  *
- * The handler runs on the stack that is in use, as a handler of the program's may be on one of its own
- * (sigaltstack), and takes up to 12 KiB of it, 4 more where pages are stored with Zstandard, and 8 more where AMX is in use:
- * what the system saves of the
- * processor's state, and what it takes to evict another page. So a stack on which regions are touched,
- * a thread's or a handler's, should have 32 KiB more than the program needs itself; an alternate stack
- * of SIGSTKSZ bytes is too small, and nothing says so when it overflows. (A debug build of the library
- * takes 64 KiB.) And no stack that is in use may lie in a region.
+ * A SIGBUS that does not come from a region goes to the handler that was installed before, or has
+ * the effect that it would have had. So install your own handlers before the first
+ * zspager_create(), or let them call the handler that sigaction() reported: no later
+ * zspager_create() replaces them. An earlier handler is called with the signals blocked that it was
+ * installed with, but on the stack in use: SA_ONSTACK has no effect then. AddressSanitizer's own
+ * handler may stay: it is called for a SIGBUS that does not come from a region. The pager's handler
+ * stays in place until the process ends, and so does the library: dlclose() does not unload it any
+ * more.
  *
- * Where stacks are smaller use ZSPAGER_FAULT_THREADS: so do Go programs, whose goroutines begin with 2 to
- * 8 KiB and whose runtime wants every handler to have SA_ONSTACK, which this one does not have; and
- * programs whose fibers or coroutines touch regions on stacks without those 32 KiB.
+ * The handler runs on the stack in use, which may be the alternate stack (sigaltstack) of a handler
+ * of the program's. It takes up to 12 KiB of it, 4 KiB more where pages are stored with Zstandard,
+ * and 8 KiB more where AMX is in use: for the processor's state that the system saves, and for
+ * evicting another page. So every stack on which regions are touched, a thread's or a handler's,
+ * should have 32 KiB more than the program itself needs. An alternate stack of SIGSTKSZ bytes is
+ * too small, and nothing reports its overflow. (A debug build of the library takes 64 KiB.) No
+ * stack in use may lie in a region.
  *
- * With ZSPAGER_FAULT_THREADS lent threads bring pages back, and the thread that touches one sleeps, in
- * system calls too, and so do the processors of a virtual machine. It needs rights: see there.
+ * Where stacks are smaller, use ZSPAGER_FAULT_THREADS. That includes Go programs, whose goroutines
+ * begin with 2 to 8 KiB and whose runtime requires SA_ONSTACK of every handler, which this one does
+ * not have; and programs whose fibers or coroutines touch regions on stacks without those 32 KiB.
  *
- * What the Rust crate has beyond this is not in C: the memory of other processes that is filled from a
- * snapshot (Guest), with what tracks writes to it, and the process that outlives a pager (Guardian).
+ * With ZSPAGER_FAULT_THREADS lent threads bring pages back, and the thread that touches a page
+ * sleeps, inside system calls too, as the processors of a virtual machine do. This mode needs
+ * rights: see ZSPAGER_FAULT_THREADS.
  *
- * In either mode hold what direct I/O, io_uring or a device writes, until it is done: a page that is
- * evicted in place, as those of memory files always are, loses what is written to it meanwhile.
+ * Two parts of the Rust crate are not available in C: memory of other processes that is filled from
+ * a snapshot (Guest) with tracking of writes to it, and the process that outlives a pager
+ * (Guardian).
  *
- * No function of the pager may be called by a signal handler, by a callback of a zswap (unless its text
- * says so), or by a thread that holds a lock which whoever touches a region might need. While one runs
- * the handlers of signals wait, but those of faults of the thread itself, and so does pthread_cancel();
- * so also throughout zspager_run(). Pointers that are passed to the library's functions, other than those
- * of regions, must not point into a region.
+ * In either mode, hold memory that direct I/O, io_uring or a device writes, until the write is
+ * done: a page that is evicted in place, as pages of memory files always are, loses what is written
+ * to it meanwhile.
  *
- * Forked children get neither the regions nor the pager's pool, unless its memory was supplied: touching
- * a region there is SIGSEGV, and calls are -EPERM, but zspager_destroy(), which frees what the child has
- * of the pager, and zspager_stats(), zspager_latency_permille() and zspager_descriptor(), which tell of
- * it as it was at the fork.
+ * Functions of the pager must not be called by a signal handler, by a callback of a zswap (unless
+ * their text says so), or by a thread that holds a lock that another thread may need while it
+ * touches a region. During a call, and throughout zspager_run(), signals are held back, except
+ * those of the thread's own faults, and so is pthread_cancel(). Pointers that are passed to the
+ * library's functions must not point into a region, unless they name a range of the region.
  *
- * CORE DUMPS. A core dump has zeros for the pages of regions that are not in memory, and nothing of the
- * compressed ones: pool and staging range are left out of dumps. A debugger's dump of a running process
- * (gcore) may have zeros for the whole of a region that lacks one page. /proc/PID/mem is -EIO for pages
- * that are not in memory, and so is what a debugger shows. These ways give whole dumps:
- * - Before a dump that is planned, bring all pages in: zspager_set_resident_limit() with 0, then a read
- *   of a byte of each page; or zspager_remove_region(). There has to be memory for them.
- * - A handler of SIGSEGV or SIGABRT calls no function of the pager, but with ZSPAGER_FAULT_SIGBUS it may
- *   read regions, on an alternate stack that has room: it copies page by page to a buffer of its own,
- *   and writes that to a file. The limit holds meanwhile.
- * - With ZSPAGER_FAULT_THREADS another process reads all of a region by process_vm_readv(), as long as
- *   lent threads run.
+ * Forked children get neither the regions nor the pager's pool, unless its memory was supplied.
+ * Touching a region there raises SIGSEGV, and calls fail with -EPERM, with these exceptions:
+ * zspager_destroy() frees what the child has of the pager, and zspager_stats(),
+ * zspager_latency_permille() and zspager_descriptor() report it as it was at the fork.
+ *
+ * CORE DUMPS. In a core dump, pages of regions that are not in memory are zeros, and compressed
+ * pages are missing: pool and staging range are left out of dumps. A debugger's dump of a running
+ * process (gcore) may have zeros for a whole region that lacks one page. Reading /proc/PID/mem
+ * fails with -EIO for pages that are not in memory, and so does a debugger. These ways give
+ * complete dumps:
+ * - Before a planned dump, bring all pages in: call zspager_set_resident_limit() with 0 and then
+ *   read a byte of each page, or call zspager_remove_region(). There must be enough memory for
+ *   them.
+ * - A handler of SIGSEGV or SIGABRT may call no function of the pager, but with
+ *   ZSPAGER_FAULT_SIGBUS it may read regions, on an alternate stack that is large enough: it copies
+ *   page by page to a buffer of its own, and writes that to a file. The limit holds meanwhile.
+ * - With ZSPAGER_FAULT_THREADS another process may read a whole region with process_vm_readv(), as
+ *   long as lent threads run.
  *
  * STACK. A call takes up to 24 KiB of the calling thread's stack, and what its callbacks take:
  * zswap_store() 5 KiB, zswap_load() 1, or 9 from a file, either with Zstandard 6, zswap_shrink() 16
@@ -274,45 +291,48 @@
  * prints a table (cargo test --release --features uffd --test c_api stack -- --nocapture). A debug
  * build takes more.
  *
- * DESCRIPTORS. What the library keeps open is closed on exec, and forked children have it until they
- * destroy what it is of:
- * - a pool with ZS_BACKING_MEMFD or ZS_BACKING_HUGETLB: its memory file, which zs_pool_fd() tells; no
- *   other pool has any;
- * - a zswap: a duplicate of the backing file's, and what its pool has;
- * - a pager: two userfaultfds, of which zspager_descriptor() tells one, and an eventfd; /proc/self/mem, if
- *   it may be opened; a duplicate of the memory file's for each region with ZSPAGER_REGION_SHARED; and
- *   what its zswap has.
- * A program that closes descriptors wholesale (closefrom(), close_range()) does so before it creates any
- * of these, or in a child before exec. If the library's descriptor of a backing file is closed, pages on
- * it can't be loaded; without the userfaultfd pages that are not in memory read as zeros.
+ * DESCRIPTORS. The library's descriptors are closed on exec. A forked child keeps them until it
+ * destroys the objects they belong to. They are:
+ * - for a pool with ZS_BACKING_MEMFD or ZS_BACKING_HUGETLB: its memory file, which zs_pool_fd()
+ *   returns; other pools have none;
+ * - for a zswap: a duplicate of the backing file's, and those of its pool;
+ * - for a pager: two userfaultfds, one of which zspager_descriptor() returns, and an eventfd;
+ *   /proc/self/mem, if the process may open it; a duplicate of the memory file's for each region
+ *   with ZSPAGER_REGION_SHARED; and those of its zswap.
+ * A program that closes descriptors wholesale (closefrom(), close_range()) must do so before it
+ * creates any of these, or in a child before exec. If the library's descriptor of a backing file is
+ * closed, pages on it can't be loaded. Without the userfaultfd, pages that are not in memory read
+ * as zeros.
  *
  * SIGNAL HANDLERS. A handler may call zs_free(), zs_unmap_object(), zs_map_object() with ZS_MM_RO,
- * and the other functions whose text says so. No others: the thread that it interrupted may be
- * inside one of them.
+ * and the other functions whose text allows it. It must not call any other: the thread that it
+ * interrupted may be inside one.
  *
- * FORK. The child inherits an anonymous pool as it inherits any private memory: a copy of its own,
- * with the same handles. If another thread was inside a call on the pool during the fork, then the
- * child's copy is unusable: a call on it may wait for ever. So a program whose other threads use the
- * pool calls zs_fork_prepare() before fork(), and zs_fork_done() after it, in the parent and in the
- * child: then the child may call everything. For a zswap zswap_fork_prepare() and zswap_fork_done() do
- * that, for its areas and its pool as well. Otherwise create the pool, fork, and start threads after
- * that, or let the child leave the pool alone. A pool with ZS_BACKING_MEMFD or
- * ZS_BACKING_HUGETLB, or with ZS_POOL_DONTFORK, is never inherited. In the child calls on it are
- * refused with -EPERM, except for those that need none of its memory: zs_get_total_pages(),
- * zs_lookup_class_size(), zs_pool_fd(), and zs_destroy_pool(), which frees what the child has of
- * it. For a zswap all of this holds as for its pool; zswap_remove_area() and zswap_destroy() free
- * what the child has. Only one of parent and child may go on with a zswap that has a backing file,
- * for they share the file but not the table of what is where. Memory that the program supplied is
- * inherited as it was mapped. If parent and child share it (MAP_SHARED), the pool needs
- * ZS_POOL_DONTFORK.
+ * FORK. The child inherits an anonymous pool as it inherits any private memory: as a copy of its
+ * own, with the same handles. If another thread was inside a call on the pool during the fork, the
+ * child's copy is unusable: a call on it may wait for ever. So a program whose other threads use
+ * the pool calls zs_fork_prepare() before fork(), and zs_fork_done() after it, in the parent and in
+ * the child; then the child may call everything. For a zswap, zswap_fork_prepare() and
+ * zswap_fork_done() do that for its areas and its pool as well. Otherwise create the pool, fork,
+ * and start threads after that, or let the child leave the pool alone.
  *
- * STRUCTS that are passed begin with their size, and may grow at their end in later versions. A
- * program compiled with an older header works with a newer library: fields that it does not have
- * are 0. One compiled with a newer header works with an older library if the fields that the
- * library does not know are 0, and gets -EINVAL otherwise. A field that is 0 means its default.
+ * A pool with ZS_BACKING_MEMFD or ZS_BACKING_HUGETLB, or with ZS_POOL_DONTFORK, is never inherited.
+ * In the child, calls on it fail with -EPERM, except those that need none of its memory:
+ * zs_get_total_pages(), zs_lookup_class_size(), zs_pool_fd(), and zs_destroy_pool(), which frees
+ * what the child has of it. A zswap is inherited as its pool is; zswap_remove_area() and
+ * zswap_destroy() free what the child has. Only one of parent and child may go on with a zswap that
+ * has a backing file: they share the file but not the table of its contents. Memory that the
+ * program supplied is inherited as it was mapped. If parent and child share it (MAP_SHARED), the
+ * pool needs ZS_POOL_DONTFORK.
  *
- * PAGES are 4096 bytes here. Systems with other pages are not supported yet. A pool's limit holds
- * for all memory that it takes, its own tables included.
+ * STRUCTS. Structs that are passed begin with their size, and may grow at their end in later
+ * versions. A program compiled with an older header works with a newer library: fields that it does
+ * not have are 0. A program compiled with a newer header works with an older library if the fields
+ * that the library does not know are 0, and gets -EINVAL otherwise. A field that is 0 means its
+ * default.
+ *
+ * PAGES are 4096 bytes here. Systems with other page sizes are not supported yet. A pool's limit
+ * covers all memory that it takes, its own tables included.
  */
 
 #ifndef ZSALLOC_H
@@ -323,197 +343,199 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/** The parts of the version that this header belongs to. zs_version() tells that of the library. */
+/** Major version of this header. zs_version() returns the version of the library. */
 #define ZS_VERSION_MAJOR 0
 
-/** See ZS_VERSION_MAJOR. */
+/** Minor version of this header. */
 #define ZS_VERSION_MINOR 1
 
-/** See ZS_VERSION_MAJOR. */
+/** Patch version of this header. */
 #define ZS_VERSION_PATCH 0
 
-/** The largest object, in bytes. */
+/** Size of the largest object, in bytes. */
 #define ZS_MAX_ALLOC_SIZE 4112
 
-/** The least that zs_pool_options.max_bytes may be, in bytes, unless it is 0. */
+/** Smallest value of zs_pool_options.max_bytes other than 0, in bytes. */
 #define ZS_MIN_POOL_BYTES 1048576
 
-/** For zs_map_object(): to read and write. */
+/** zs_map_object() mode: read and write. */
 #define ZS_MM_RW 0
 
-/** For zs_map_object(): to read. Never waits. */
+/** zs_map_object() mode: read only. Never waits. */
 #define ZS_MM_RO 1
 
-/** For zs_map_object(): to write. Bytes that are not written keep what they held. */
+/** zs_map_object() mode: write only. Bytes that are not written keep their values. */
 #define ZS_MM_WO 2
 
-/** For zs_pool_options.backing: private anonymous memory. The default. */
+/** zs_pool_options.backing: private anonymous memory. The default. */
 #define ZS_BACKING_ANONYMOUS 0
 
 /**
- * For zs_pool_options.backing: a memory file (memfd) that has the pool's name and whose
- * descriptor zs_pool_fd() tells.
+ * zs_pool_options.backing: a memory file (memfd) named after the pool. zs_pool_fd() returns its
+ * descriptor.
  */
 #define ZS_BACKING_MEMFD 1
 
 /**
- * For zs_pool_options.backing: huge pages of 2 MiB from the system's own stock
- * (vm.nr_hugepages), taken one by one as the pool grows. Where the system has no hugetlbfs,
- * zs_create_pool() fails; where the stock is empty, zs_malloc() does: -ENOMEM.
+ * zs_pool_options.backing: 2 MiB huge pages from the system's reserve (vm.nr_hugepages), taken one
+ * by one as the pool grows. If the system has no hugetlbfs, zs_create_pool() fails. If the reserve
+ * is empty, zs_malloc() fails with -ENOMEM.
  */
 #define ZS_BACKING_HUGETLB 2
 
-/** For zs_pool_options.backing: the memory that zs_pool_options.memory and memory_bytes name. */
+/**
+ * zs_pool_options.backing: memory that the caller supplies in zs_pool_options.memory and
+ * memory_bytes.
+ */
 #define ZS_BACKING_MEMORY 3
 
 /**
- * For zs_pool_options.flags: never ask for huge pages. Without this flag and the next one, they
- * are asked for only for what an anonymous pool has beyond 4 GiB.
+ * zs_pool_options.flags: never request huge pages. With neither this flag nor ZS_POOL_HUGE_ALWAYS,
+ * only an anonymous pool requests them, and only for its memory beyond 4 GiB.
  */
 #define ZS_POOL_HUGE_NEVER 1
 
 /**
- * For zs_pool_options.flags: ask for huge pages from the start. Memory is then taken, counted
- * and given back 2 MiB at a time. Not for supplied memory.
+ * zs_pool_options.flags: request huge pages from the start. The pool then takes, counts and gives
+ * back memory 2 MiB at a time. Not for supplied memory.
  */
 #define ZS_POOL_HUGE_ALWAYS 2
 
 /**
- * For zs_pool_options.flags: forked children do not get the pool. Always so with
- * ZS_BACKING_MEMFD and _HUGETLB.
+ * zs_pool_options.flags: forked children do not get the pool. Always in effect with
+ * ZS_BACKING_MEMFD and ZS_BACKING_HUGETLB.
  */
 #define ZS_POOL_DONTFORK 4
 
 /**
- * For zs_pool_options.flags: refuse huge pages once, at the pool's creation, give no other advice,
- * and do not ask that the pool is left out of core dumps. Memory goes back by madvise() alone,
- * range by range, not by process_madvise(). For processes in jails that forbid such calls.
+ * zs_pool_options.flags: for processes in jails that forbid such calls. The pool refuses huge pages
+ * once, when it is created, gives the system no other advice, and does not ask to be left out of
+ * core dumps. It gives memory back with madvise(), one range at a time, and never with
+ * process_madvise().
  */
 #define ZS_POOL_NO_ADVICE 8
 
-/**
- * For zs_pool_options.flags: overwrite the bytes of freed objects with zeros, and refuse stale
- * handles for ever.
- */
+/** zs_pool_options.flags: overwrite freed objects with zeros, and refuse stale handles for ever. */
 #define ZS_POOL_HARDENED 16
 
 /**
- * For zs_pool_options.flags, with ZS_BACKING_MEMORY only: the supplied memory is private and
- * anonymous, and the pool may give pages of it back to the system (MADV_DONTNEED). Without this
- * flag the supplied memory stays with the process.
+ * zs_pool_options.flags, with ZS_BACKING_MEMORY only: the supplied memory is private and anonymous,
+ * and the pool may give pages of it back to the system (MADV_DONTNEED). Without this flag, supplied
+ * memory stays with the process.
  */
 #define ZS_POOL_RELEASABLE 32
 
-/** The bytes of a page. */
+/** Size of a page in bytes. */
 #define ZSWAP_PAGE_SIZE 4096
 
-/** The most pages that an area can have. */
+/** Maximum number of pages of an area. */
 #define ZSWAP_MAX_AREA_PAGES 274877906944
 
-/** The most pages that one zswap_store_pages() stores. */
+/** Maximum number of pages of one zswap_store_pages(). */
 #define ZSWAP_MAX_BATCH 8192
 
-/** The most contexts, and the largest zswap_options.contexts. */
+/** Maximum of zswap_options.contexts. */
 #define ZSWAP_MAX_CONTEXTS 64
 
-/** The most claims, and the largest zswap_options.max_claims. */
+/** Maximum of zswap_options.max_claims. */
 #define ZSWAP_MAX_CLAIMS 65536
 
-/** A codec: LZ4, the fastest. The default. Its level is 0. */
+/** Codec LZ4: the fastest, and the default. Its level is 0. */
 #define ZSWAP_CODEC_LZ4 0
 
 /**
- * A codec: Zstandard, whose level is 1 to 22, or 0 for its default, 3. About a third smaller than
- * LZ4, and several times slower.
+ * Codec Zstandard: pages are about a third smaller than with LZ4, and it is several times slower.
+ * Its level is 1 to 22, or 0 for the default, 3.
  */
 #define ZSWAP_CODEC_ZSTD 1
 
-/** A codec: pages are stored as they are. Its level is 0. */
+/** No codec: pages are stored as they are. Its level is 0. */
 #define ZSWAP_CODEC_RAW 2
 
 /**
- * For zswap_load() and its like: the page is removed from the area once it is loaded, in one step
- * with it: take it. Without this flag it stays stored.
+ * Flag of zswap_load(), zswap_load_pages() and zswap_load_scattered(): loading a page also removes
+ * it from the area, in one step. Without this flag the page stays stored.
  */
 #define ZSWAP_LOAD_EXCLUSIVE 1
 
 /**
- * For zswap_invalidate(), and for loads with ZSWAP_LOAD_EXCLUSIVE: -EAGAIN instead of waiting for
- * a writeback.
+ * Flag of zswap_invalidate(), and of loads with ZSWAP_LOAD_EXCLUSIVE: fail with -EAGAIN instead of
+ * waiting for a writeback.
  */
 #define ZSWAP_NOWAIT 2
 
 /**
- * For zswap_area_options.flags: pages that do not compress are refused with -ENOSPC. Without this
- * flag they are stored as they are, so that what is written back is what was not used longest,
- * and not what compresses badly.
+ * zswap_area_options.flags: refuse pages that do not compress, with -ENOSPC. Without this flag they
+ * are stored uncompressed, so that writeback takes the pages unused longest and not those that
+ * compress badly.
  */
 #define ZSWAP_AREA_REFUSE_INCOMPRESSIBLE 1
 
-/** For zswap_area_options.flags: pages of the area are never written back. */
+/** zswap_area_options.flags: never write pages of the area back. */
 #define ZSWAP_AREA_NO_WRITEBACK 2
 
 #if defined(ZSALLOC_UFFD)
 /**
- * For zspager_options.fault_mode: the thread that touches a page brings it back, in a handler of
- * SIGBUS. The default: the fastest, and needs no privileges.
+ * zspager_options.fault_mode: the thread that touches a page brings it back itself, in a SIGBUS
+ * handler. The default: the fastest, and it needs no privileges.
  */
 #define ZSPAGER_FAULT_SIGBUS 0
 
 /**
- * For zspager_options.fault_mode: threads inside of zspager_run() bring pages back, while the
- * thread that touches one sleeps, in a system call as well. Needs CAP_SYS_PTRACE, or
- * vm.unprivileged_userfaultfd=1, or a /dev/userfaultfd that may be opened.
+ * zspager_options.fault_mode: threads inside zspager_run() bring pages back, while the thread that
+ * touches a page sleeps, inside system calls too. Needs CAP_SYS_PTRACE, or
+ * vm.unprivileged_userfaultfd=1, or a /dev/userfaultfd that the process may open.
  */
 #define ZSPAGER_FAULT_THREADS 1
 
 /**
- * For zspager_options.flags: private pages are not moved to a staging range but evicted where they
- * are: protected, copied, and dropped, as all are before Linux 6.8. It is faster where several
- * threads run at once. But the pager is not told of madvise() then: only zspager_discard() gives
- * pages of a region back, and after madvise() an evicted page has its old bytes.
+ * zspager_options.flags: evict private pages where they are (protect, copy, drop) instead of moving
+ * them to a staging range. Before Linux 6.8 this is always so. It is faster when several threads
+ * run at once. But the pager does not learn of madvise() then: only zspager_discard() gives pages
+ * of a region back, and after madvise() an evicted page has its old bytes.
  *
- * It is the default before Linux 6.16 if there is swap (/proc/swaps) when the pager is created. There
- * UFFDIO_MOVE had bugs beside swap: a private page could be mixed up, or the kernel could crash.
+ * This is the default before Linux 6.16 if there is swap (/proc/swaps) when the pager is created:
+ * there UFFDIO_MOVE had bugs when swap was in use, which could mix up a private page or crash the
+ * kernel.
  */
 #define ZSPAGER_EVICT_IN_PLACE 1
 
 /**
- * For zspager_options.flags: private pages are moved also where there is swap before Linux 6.16. The
- * bugs of UFFDIO_MOVE were mended in 6.16, and by the middle of 2025 in the stable series, which a
- * release's number does not tell: set this if your kernel has that. Where the system can't move
- * pages, it changes nothing. Not with ZSPAGER_EVICT_IN_PLACE.
+ * zspager_options.flags: move private pages even where there is swap before Linux 6.16. The bugs of
+ * UFFDIO_MOVE were fixed in 6.16, and by the middle of 2025 in the stable series, which a release
+ * number does not show: set this if your kernel has the fixes. Where the system can't move pages,
+ * the flag has no effect. Not with ZSPAGER_EVICT_IN_PLACE.
  */
 #define ZSPAGER_EVICT_BY_MOVING 4
 
 /**
- * For zspager_region_options.flags: the region is a shared mapping of a memory file, and shared_fd
- * and shared_offset say of which part. Without this flag it is private anonymous memory.
+ * zspager_region_options.flags: the region is a shared mapping of a memory file, the part that
+ * shared_fd and shared_offset name. Without this flag it is private anonymous memory.
  */
 #define ZSPAGER_REGION_SHARED 1
 
-/** For zspager_region_options.flags: the region's pages are never written to the backing file. */
+/** zspager_region_options.flags: never write the region's pages to the backing file. */
 #define ZSPAGER_REGION_NO_WRITEBACK 2
 
 /**
- * For zspager_remove_region(): pages that are not in memory are lost, and read as zero. Without
- * this flag all of them are brought back.
+ * Flag of zspager_remove_region(): pages that are not in memory are lost, and read as zeros.
+ * Without this flag all pages are brought back.
  */
 #define ZSPAGER_DISCARD 1
 
-/** For zspager_run(): both of the others in turn. */
+/** zspager_run() duty: serve and evict, in turn. */
 #define ZSPAGER_RUN_ALL 0
 
 /**
- * For zspager_run(): read what owners do with the memory of regions, and with
+ * zspager_run() duty: read what the program does with the memory of regions, and with
  * ZSPAGER_FAULT_THREADS bring pages back.
  */
 #define ZSPAGER_RUN_SERVE 1
 
 /**
- * For zspager_run(): evict ahead, so that touches need not, write to the backing file when the pool
- * is full, and compact the pool when it is sparse. Without such a thread it is compacted only by
- * zspager_compact(), and when it has no memory for a page.
+ * zspager_run() duty: evict ahead, so that touches need not; write to the backing file when the
+ * pool is full; and compact the pool when it is sparse. Without such a thread, the pool is
+ * compacted only by zspager_compact(), and when it has no memory for a page.
  */
 #define ZSPAGER_RUN_EVICT 2
 #endif
@@ -533,202 +555,204 @@ struct zswap;
 struct zswap_area;
 
 /**
- * How a pool is to be. Set everything to 0 first, then struct_size, then what is to differ from
- * the default.
+ * Options for creating a pool. Set the whole struct to 0, then struct_size, then the fields that
+ * differ from the default.
  */
 struct zs_pool_options {
-    /** sizeof(struct zs_pool_options). */
+    /** Set to sizeof(struct zs_pool_options). */
     size_t struct_size;
     /**
-     * Most bytes of memory the pool may have, its own tables included: at least
-     * ZS_MIN_POOL_BYTES and at most about 800 GiB. 0: as much as the machine has memory, or
-     * less if the process may not have so many addresses; with ZS_BACKING_MEMORY, all of that
-     * memory.
+     * Maximum memory of the pool in bytes, its own tables included: at least
+     * ZS_MIN_POOL_BYTES, at most about 800 GiB. 0: as much as the machine has, or less if the
+     * process may not have so many addresses; with ZS_BACKING_MEMORY, all of the supplied memory.
      */
     uint64_t max_bytes;
-    /** Where the memory comes from: one of ZS_BACKING_*. */
+    /** Source of the memory: one of ZS_BACKING_*. */
     uint32_t backing;
-    /** ZS_POOL_*, or-ed. */
+    /** ZS_POOL_* flags, combined with |. */
     uint32_t flags;
     /**
-     * For ZS_BACKING_MEMORY, else NULL: memory that can be read and written, at a multiple of
-     * 4096, that nobody else uses until the pool is destroyed.
+     * With ZS_BACKING_MEMORY: readable and writable memory at a multiple of 4096, which nothing
+     * else uses until the pool is destroyed. Otherwise NULL.
      */
     void *memory;
     /**
-     * For ZS_BACKING_MEMORY, else 0: the bytes of that memory, at least ZS_MIN_POOL_BYTES. The
-     * larger, the better they are used: of 1 MiB half may be left over, of 16 MiB a twentieth.
+     * With ZS_BACKING_MEMORY: the size of that memory in bytes, at least ZS_MIN_POOL_BYTES. The
+     * larger, the less is wasted: up to half of 1 MiB, up to a twentieth of 16 MiB. Otherwise 0.
      */
     uint64_t memory_bytes;
     /**
-     * Where zs_create_pool() writes, should it fail, a sentence that says why, cut to fit and
-     * ended with a NUL; or NULL.
+     * Buffer for a sentence that says why zs_create_pool() failed, truncated to fit and ended
+     * with a NUL. NULL: no sentence.
      */
     char *message;
-    /** The bytes that message has. */
+    /** Size of message in bytes. */
     size_t message_size;
-    /** For later; 0. */
+    /** Reserved for later versions: set to 0. */
     uint64_t reserved[4];
 };
 
 /**
- * What a pool has: see zs_pool_stats(). Each figure is right for its moment; they are read one
- * after the other while other threads go on. A page is 4096 bytes.
+ * Statistics of a pool: see zs_pool_stats(). Each figure is right for its moment; they are read one
+ * after another while other threads go on. A page is 4096 bytes.
  */
 struct zs_pool_stats {
     /** sizeof(struct zs_pool_stats), set by the caller. */
     size_t struct_size;
-    /** Most bytes the pool may have. */
+    /** Maximum memory of the pool in bytes. */
     uint64_t max_bytes;
-    /** Objects that are allocated, and those freed while mapped until their last unmap. */
+    /** Allocated objects, including those that were freed while mapped and are still mapped. */
     uint64_t objects;
     /** Bytes that these objects take, each rounded up as zs_lookup_class_size() tells. */
     uint64_t object_bytes;
-    /** Zspages: stretches of pages cut into objects of one size. */
+    /** Zspages: runs of pages that are cut into objects of one size. */
     uint64_t zspages;
-    /** Pages that the pool has from the system: what zs_get_total_pages() tells. */
+    /** Pages that the pool has from the system, as zs_get_total_pages() tells. */
     uint64_t total_pages;
-    /** Those of them that hold the pool's own tables. */
+    /** Those of total_pages that hold the pool's own tables. */
     uint64_t metadata_pages;
-    /** Those of them that are empty and kept, to be used again soon. */
+    /** Those of total_pages that are empty and kept for reuse. */
     uint64_t warm_pages;
-    /** Chunks of 2 MiB of addresses that are in use. */
+    /** Chunks of 2 MiB of addresses in use. */
     uint64_t chunks;
-    /** Those of them whose memory is taken and given back 2 MiB at a time. */
+    /** Those of chunks whose memory is taken and given back 2 MiB at a time. */
     uint64_t whole_chunks;
     /** Pages that compaction gave back to the system since the pool was created. */
     uint64_t pages_compacted;
-    /** Objects that compaction moved since then. */
+    /** Objects that compaction moved since the pool was created. */
     uint64_t objects_moved;
-    /** Pages that zs_shrink() freed since then. */
+    /** Pages that zs_shrink() freed since the pool was created. */
     uint64_t pages_reclaimed;
 };
 
 /**
- * Names an object of one pool. Never 0, and not an address. Copy it, compare it, and keep it
- * where you like; its bits mean nothing to a program.
+ * Names an object of one pool. Never 0, and not an address. Copy, compare and keep it as you like;
+ * its bits carry no meaning for a program.
  */
 typedef uint64_t zs_handle_t;
 
-/** How much one zs_compact() may do. A field that is 0 is no bound. */
+/** Limits for one call of zs_compact(). A field that is 0 sets no limit. */
 struct zs_compact_budget {
-    /** sizeof(struct zs_compact_budget). */
+    /** Set to sizeof(struct zs_compact_budget). */
     size_t struct_size;
-    /** Bytes of objects moved, after which it stops. */
+    /** Stop after moving this many bytes of objects. */
     uint64_t max_bytes_moved;
     /**
-     * Microseconds, after which it stops: at the next object, or once the memory that it is
-     * giving back is gone.
+     * Stop after this many microseconds: at the next object, or once the memory that is being given
+     * back is gone.
      */
     uint64_t max_microseconds;
 };
 
 /**
- * A callback for zs_set_evict(). zs_shrink() calls it, in its own thread and with no lock held,
- * with the context that was set and an object that is to go. Normally it frees the object,
- * forgets the handle, and returns 0. Any other value means that the object has to stay.
+ * Callback for zs_set_evict(). zs_shrink() calls it in its own thread, with no lock held. It gets
+ * the context that was set and the handle of an object to evict. Normally it frees the object,
+ * forgets the handle, and returns 0. Any other return value keeps the object.
  *
- * Nobody had the object mapped when it was chosen, and it stays where it is until the callback
- * returns. Another thread may free it meanwhile: the callback's own zs_free() is -EINVAL then,
- * and no harm is done, for the handle is not given to a new object before the callback
- * returned. It must return: no longjmp, no C++ exception.
+ * No thread had the object mapped when it was chosen, and it does not move until the callback
+ * returns. Another thread may free it in the meantime: then the callback's own zs_free() fails with
+ * -EINVAL, without harm, because the handle is not reused before the callback returns. The callback
+ * must return normally: no longjmp, no C++ exception.
  */
 typedef int (*zs_evict_fn)(void *context, struct zs_pool *pool, zs_handle_t handle);
 
 /**
- * How a zswap is to be. Set everything to 0 first, then struct_size, then what is to differ from
- * the default.
+ * Options for creating a zswap. Set the whole struct to 0, then struct_size, then the fields that
+ * differ from the default.
  */
 struct zswap_options {
-    /** sizeof(struct zswap_options). */
+    /** Set to sizeof(struct zswap_options). */
     size_t struct_size;
     /**
-     * The limit: most bytes of slots that the stored pages of all areas may take, which is what
+     * The limit: maximum bytes of slots that the stored pages of all areas take, which is what
      * they cost in the pool. 0: no limit but the pool's own. zswap_set_limit() changes it.
      */
     uint64_t max_bytes;
-    /** For people, UTF-8, at most 249 bytes; a memory file shows it in /proc. NULL: "zswap". */
+    /**
+     * A name for people, in UTF-8, at most 249 bytes. A memory file shows it in /proc. NULL:
+     * "zswap".
+     */
     const char *name;
     /**
-     * Where the pool's memory comes from; NULL for the defaults. Its max_bytes is what addresses
-     * are reserved for, and so the most that the limit can be raised to later; 0: as much as the
-     * machine has memory. Its message is not used.
+     * Options of the zswap's pool. NULL: the defaults. Their max_bytes decides how many addresses
+     * are reserved, and so how far the limit can be raised later; 0: as much as the machine has
+     * memory. Their message is not used.
      */
     const struct zs_pool_options *pool;
-    /** What pages are compressed with: one of ZSWAP_CODEC_*. zswap_set_codec() changes it. */
+    /** Codec of pages: one of ZSWAP_CODEC_*. zswap_set_codec() changes it. */
     uint32_t codec;
-    /** The codec's level. */
+    /** Level of the codec. */
     int32_t level;
     /**
-     * Once a limit was met, stores are refused until usage fell to so many percent of it: 1 to
-     * 100. 0: 90.
+     * Once a limit was reached, stores are refused until usage has fallen to this percentage of
+     * it: 1 to 100. 0: 90.
      */
     uint32_t accept_percent;
     /**
-     * How many percent of max_bytes the pool's memory may have beyond it, for its tables and for
-     * what lies between objects: at most 255. 0: 12.5.
+     * How far the pool's memory may exceed max_bytes, in percent of it, for tables and gaps
+     * between objects: at most 255. 0: 12.5.
      */
     uint32_t headroom_percent;
     /**
-     * How many threads compress at the same time; more of them wait for each other. At most
-     * ZSWAP_MAX_CONTEXTS. 0: as many as there are processors. A context takes 18 KiB, and what
-     * Zstandard needs once that is used.
+     * How many threads can compress at the same time; others wait. At most ZSWAP_MAX_CONTEXTS.
+     * 0: the number of processors. A context takes 18 KiB, and more once Zstandard is used.
      */
     uint32_t contexts;
     /**
-     * How many claims of zswap_writeback_begin() may be held at the same time: at most
+     * How many claims of zswap_writeback_begin() can be held at the same time: at most
      * ZSWAP_MAX_CLAIMS. 0: 1024.
      */
     uint32_t max_claims;
     /**
-     * Where zswap_create() writes, should it fail, a sentence that says why, cut to fit and ended
-     * with a NUL; or NULL.
+     * Buffer for a sentence that says why zswap_create() failed, truncated to fit and ended with
+     * a NUL. NULL: no sentence.
      */
     char *message;
-    /** The bytes that message has. */
+    /** Size of message in bytes. */
     size_t message_size;
-    /** For later; 0. */
+    /** Reserved for later versions: set to 0. */
     uint64_t reserved[4];
 };
 
 /**
- * How an area is to be. Set everything to 0 first, then struct_size, then what is to differ from
- * the default.
+ * Options for adding an area. Set the whole struct to 0, then struct_size, then the fields that
+ * differ from the default.
  */
 struct zswap_area_options {
-    /** sizeof(struct zswap_area_options). */
+    /** Set to sizeof(struct zswap_area_options). */
     size_t struct_size;
     /**
-     * The area's own limit: most bytes of slots that its pages may take. 0: none of its own, so
-     * that only the zswap's holds. zswap_area_set_limit() changes it.
+     * The area's own limit: maximum bytes of slots that its pages take. 0: only the zswap's limit
+     * holds. zswap_area_set_limit() changes it.
      */
     uint64_t max_bytes;
-    /** The program's own: zswap_area_context() returns it, also in callbacks. */
+    /** A pointer of the program's, which zswap_area_context() returns, in callbacks too. */
     void *context;
-    /** ZSWAP_AREA_*, or-ed. */
+    /** ZSWAP_AREA_* flags, combined with |. */
     uint32_t flags;
-    /** For later; 0. */
+    /** Reserved for later versions: set to 0. */
     uint32_t reserved[9];
 };
 
 /**
- * A callback for zswap_set_writeback(). zswap_shrink() and zswap_shrink_area() call it, in their
- * own thread and with no lock held, with the context that was set, the area (as zswap_add_area()
- * returned it), the offset of a page that is to leave memory, and its 4096 bytes, which lie at a
- * multiple of 4096 and are good until it returns. It writes them to where the program keeps the
- * page of that offset, and returns what became of it:
+ * Callback for zswap_set_writeback(). zswap_shrink() and zswap_shrink_area() call it in their own
+ * thread, with no lock held. It gets the context that was set, the area as zswap_add_area()
+ * returned it, the offset of a page that is to leave memory, and the page: 4096 bytes at a multiple
+ * of 4096, valid until the callback returns. It writes them to where the program keeps the page of
+ * that offset, and returns the outcome:
  *
- * 0: it is written. The page leaves the pool, unless it was loaded or replaced meanwhile.
- * -EEXIST: the program has the page in memory already, so it is in use. The page stays, gets a
+ * 0: written. The page leaves the pool, unless it was loaded or replaced meanwhile.
+ * -EEXIST: the program already has the page in memory, so it is in use. The page stays, gets a
  *     second chance, and the shrink goes on with the next area.
- * -ENOSPC: there is no room for it. The page stays, and the shrink goes on with the next area.
+ * -ENOSPC: there is no room for the page. It stays, and the shrink goes on with the next area.
  * -EAGAIN, -ENOMEM, -EIO, or any other error number: not now, no memory to write with, the write
  *     failed, something else. The page stays. After 16 refusals the shrink goes on with the next
  *     area.
  *
- * A positive error number means what the negative one does. All are counted in struct
- * zswap_counts. No second writeback of the same page begins before the callback returned. It may
- * call every function, as CALLBACKS above says. It must return: no longjmp, no C++ exception.
+ * A positive error number means the same as the negative one. All outcomes are counted in struct
+ * zswap_counts. No second writeback of the same page begins before the callback has returned. The
+ * callback may call every function, within the rules of CALLBACKS above. It must return normally:
+ * no longjmp, no C++ exception.
  */
 typedef int (*zswap_writeback_fn)(void *context,
                                   struct zswap_area *area,
@@ -736,42 +760,42 @@ typedef int (*zswap_writeback_fn)(void *context,
                                   const void *page);
 
 /**
- * A page that zswap_writeback_begin() claimed. Copy it where you like; give it to
- * zswap_writeback_end() once.
+ * A page that zswap_writeback_begin() claimed. It may be copied. Pass it to zswap_writeback_end()
+ * once.
  */
 struct zswap_claim {
-    /** Which page of the area. */
+    /** Offset of the page in its area. */
     uint64_t offset;
-    /** Which claim; it means nothing to a program. */
+    /** Identifies the claim; it carries no meaning for a program. */
     uint64_t ticket;
 };
 
 /**
- * Counts of an area, or of all areas that a zswap ever had. The first four are pages that are here
- * now; all others only grow.
+ * Counts of an area, or of all areas that a zswap ever had. The first four are pages that are
+ * stored now; all others only grow.
  */
 struct zswap_counts {
-    /** Pages in the pool that a codec made shorter. */
+    /** Pages in the pool that a codec made smaller. */
     uint64_t compressed_pages;
-    /** Pages in the pool that did not compress, and are stored as they are. */
+    /** Pages in the pool that did not compress and are stored as they are. */
     uint64_t raw_pages;
-    /** Pages that repeat one word, such as pages of zeros: they take no memory of the pool. */
+    /** Pages that repeat one word, such as pages of zeros. They take no memory of the pool. */
     uint64_t filled_pages;
     /** Pages on the backing file of zswap_set_backing_file(). */
     uint64_t file_pages;
-    /** Pages that were stored. */
+    /** Pages stored. */
     uint64_t stores;
-    /** Pages that were loaded, those with ZSWAP_LOAD_EXCLUSIVE included. */
+    /** Pages loaded, with and without ZSWAP_LOAD_EXCLUSIVE. */
     uint64_t loads;
-    /** Pages that were loaded with ZSWAP_LOAD_EXCLUSIVE, and so removed. */
+    /** Pages loaded with ZSWAP_LOAD_EXCLUSIVE, and so removed. */
     uint64_t takes;
-    /** Pages that were loaded from the backing file. */
+    /** Pages loaded from the backing file. */
     uint64_t file_loads;
-    /** Loads that were -ENOENT. */
+    /** Loads that failed with -ENOENT. */
     uint64_t absent_loads;
-    /** Pages that zswap_invalidate() removed. */
+    /** Pages removed by zswap_invalidate(). */
     uint64_t invalidated;
-    /** Pages that zswap_store_pages() stored; counted in stores as well. */
+    /** Pages stored by zswap_store_pages(); counted in stores as well. */
     uint64_t batch_stores;
     /** Calls of zswap_store_pages() that failed. */
     uint64_t batches_failed;
@@ -779,23 +803,23 @@ struct zswap_counts {
     uint64_t refused_limit;
     /** Pages refused because of the area's limit. */
     uint64_t refused_area_limit;
-    /** Of these two, pages refused by an estimate, before they were compressed. */
+    /** Pages among these two that an estimate refused before they were compressed. */
     uint64_t refused_early;
-    /** Pages refused because the pool had no memory, after it was compacted. */
+    /** Pages refused because the pool had no memory, even after it was compacted. */
     uint64_t refused_memory;
     /** Pages refused because of ZSWAP_AREA_REFUSE_INCOMPRESSIBLE. */
     uint64_t refused_incompressible;
-    /** Older copies that were removed because the store of a newer one failed. */
+    /** Old copies removed because the store of a newer one failed. */
     uint64_t removed_by_failure;
-    /** Pages that were compressed. */
+    /** Pages compressed. */
     uint64_t compressions;
-    /** Of these, pages that were thrown away, because they or others of their batch were refused. */
+    /** Pages compressed in vain, because they or others of their batch were refused. */
     uint64_t compressions_wasted;
-    /** Pages written back. */
+    /** Pages that were written back and left the pool. */
     uint64_t written_back;
-    /** Pages kept because they were loaded while they were written back. */
+    /** Pages kept because they were loaded while they were being written back. */
     uint64_t rescued;
-    /** Pages that were replaced or removed while they were written back. */
+    /** Pages replaced or removed while they were being written back. */
     uint64_t overtaken;
     /** Writebacks that ended with -EEXIST. */
     uint64_t writeback_exists;
@@ -809,256 +833,262 @@ struct zswap_counts {
     uint64_t writeback_no_space;
     /** Writebacks that ended with another error number. */
     uint64_t writeback_other;
-    /** Pages found damaged: the check of what is stored was wrong. Their loads are -EIO. */
+    /** Stored pages found damaged: their check did not match. Their loads fail with -EIO. */
     uint64_t decode_failures;
-    /** Loads from the backing file that failed: -EIO. */
+    /** Loads from the backing file that failed with -EIO. */
     uint64_t file_read_failures;
     /** Pages that zswap_recompress() made smaller. */
     uint64_t recompressed;
-    /** Pages that zswap_recompress() could not make smaller, and does not try again. */
+    /** Pages that zswap_recompress() could not make smaller and will not try again. */
     uint64_t recompress_useless;
     /**
-     * Pages that came back from where they were written to: from the backing file, or as
-     * zswap_area_refaulted() was told.
+     * Pages that came back from where they were written to: from the backing file, or as reported
+     * by zswap_area_refaulted().
      */
     uint64_t refaults;
-    /** For later counts; 0. */
+    /** Reserved for later counts; 0. */
     uint64_t reserved[14];
 };
 
-/** What a zswap has and did: see zswap_stats(). All at one moment, but for the memory of the pool. */
+/**
+ * Statistics of a zswap: see zswap_stats(). All figures are of one moment, except the memory of the
+ * pool.
+ */
 struct zswap_stats {
     /** sizeof(struct zswap_stats), set by the caller. */
     size_t struct_size;
-    /** Areas. */
+    /** Number of areas. */
     uint64_t areas;
-    /** Pages that they have room for. */
+    /** Pages that all areas together have room for. */
     uint64_t area_pages;
     /** The limit in bytes of slots; UINT64_MAX: none. */
     uint64_t max_bytes;
-    /** Bytes of the slots of stored pages, and what running stores have reserved. */
+    /** Bytes of slots that stored pages take, and that running stores have reserved. */
     uint64_t used_bytes;
     /** Bytes of memory that the pool has from the system, its tables included. */
     uint64_t pool_bytes;
     /**
-     * Bytes of memory that are not stored pages: the pool's tables (which pool_bytes has too), the
-     * areas' indexes, contexts, claims, counts, the backing file's table.
+     * Bytes of memory other than stored pages: the pool's tables (which pool_bytes includes too),
+     * the areas' indexes, contexts, claims, counts, and the backing file's table.
      */
     uint64_t metadata_bytes;
-    /** How often the limit was met. */
+    /** How often the limit was reached. */
     uint64_t limit_hits;
-    /** How often the pool had no memory for a page, and was compacted. */
+    /** How often the pool had no memory for a page and was compacted. */
     uint64_t capacity_hits;
-    /** Claims of zswap_writeback_begin() that are held. */
+    /** Claims of zswap_writeback_begin() that have not ended. */
     uint64_t claims;
-    /** Bytes of the backing file that pages are on. */
+    /** Bytes of the backing file that hold pages. */
     uint64_t file_bytes;
-    /** Of all areas. What areas that were removed did is part of it; the pages they had are not. */
+    /** Counts of all areas. Events of removed areas are included; their pages are not. */
     struct zswap_counts counts;
 };
 
-/** What an area has and did: see zswap_area_stats(). All at one moment. */
+/** Statistics of an area: see zswap_area_stats(). All figures are of one moment. */
 struct zswap_area_stats {
     /** sizeof(struct zswap_area_stats), set by the caller. */
     size_t struct_size;
-    /** What zswap_area_id() returns. */
+    /** Number of the area, as zswap_area_id() returns it. */
     uint64_t area;
-    /** Pages it has room for. */
+    /** Pages that the area has room for. */
     uint64_t area_pages;
-    /** Its own limit in bytes of slots; UINT64_MAX: none. */
+    /** The area's own limit in bytes of slots; UINT64_MAX: none. */
     uint64_t max_bytes;
-    /** Bytes of the slots of its stored pages, and what running stores have reserved. */
+    /** Bytes of slots that its stored pages take, and that running stores have reserved. */
     uint64_t used_bytes;
     /** Bytes of memory of its index and counts. */
     uint64_t metadata_bytes;
-    /** How often its own limit was met. */
+    /** How often the area's own limit was reached. */
     uint64_t limit_hits;
-    /** Its own. */
+    /** Counts of this area. */
     struct zswap_counts counts;
 };
 
 #if defined(ZSALLOC_UFFD)
 /**
- * How a pager is to be. Set everything to 0 first, then struct_size, then what is to differ from
- * the default.
+ * Options for creating a pager. Set the whole struct to 0, then struct_size, then the fields that
+ * differ from the default.
  */
 struct zspager_options {
-    /** sizeof(struct zspager_options). */
+    /** Set to sizeof(struct zspager_options). */
     size_t struct_size;
     /**
-     * The limit: most bytes of pages of all regions, and of the pager's staging range, that may be
-     * in memory. Each thread that loads pages ahead may exceed it by up to 15 pages for a moment.
-     * 0: no limit; less than 64 KiB: 64 KiB. zspager_set_resident_limit() changes it.
+     * The limit: maximum bytes of all regions and of the pager's staging range in memory. Each
+     * thread that loads pages ahead may exceed it by up to 15 pages for a moment. 0: no limit;
+     * less than 64 KiB: 64 KiB. zspager_set_resident_limit() changes it.
      */
     uint64_t resident_bytes;
     /**
-     * Most bytes that may be held by zspager_hold() at the same time. 0: an eighth of
-     * resident_bytes; it stays that when zspager_set_resident_limit() changes the limit.
+     * Maximum bytes that zspager_hold() may hold at the same time. 0: an eighth of resident_bytes.
+     * zspager_set_resident_limit() does not change it.
      */
     uint64_t max_held_bytes;
-    /** Who brings pages back: one of ZSPAGER_FAULT_*. */
+    /** How pages are brought back: one of ZSPAGER_FAULT_*. */
     uint32_t fault_mode;
     /**
-     * How many percent of resident_bytes the staging range may have, where pages wait, not
-     * compressed yet, for being touched again: 1 to 90. 0: 10.
+     * Size of the staging range in percent of resident_bytes: 1 to 90. 0: 10. Pages wait there,
+     * uncompressed, in case they are touched again.
      */
     uint32_t staged_percent;
     /**
-     * Most regions at the same time: at most 65536. 0: 1024. A region takes five or six of the
-     * mappings that vm.max_map_count allows a process, its own included, and a pager some 20: with
-     * the usual 65530 there is room for some 10,900 regions. Beyond it zspager_add_region() is
-     * -ENOMEM.
+     * Maximum number of regions at the same time: at most 65536. 0: 1024. A region takes five or
+     * six of the mappings that vm.max_map_count allows a process, its own included, and a pager
+     * about 20: with the usual 65530 there is room for about 10,900 regions. Beyond that,
+     * zspager_add_region() fails with -ENOMEM.
      */
     uint32_t max_regions;
     /** ZSPAGER_EVICT_IN_PLACE or ZSPAGER_EVICT_BY_MOVING, or 0. */
     uint32_t flags;
     /**
-     * The zswap that pages go to: its limit and its codec; NULL for the defaults. Its
-     * accept_percent is 98 if it is 0. Its name and its message are not looked
-     * at.
+     * Options of the zswap that holds evicted pages: its limit and its codec. NULL: the defaults.
+     * An accept_percent of 0 means 98 here. The name and the message are ignored.
      */
     const struct zswap_options *zswap;
     /**
-     * Where zspager_create() writes, should it fail, a sentence that says why, cut to fit and ended
-     * with a NUL; or NULL.
+     * Buffer for a sentence that says why zspager_create() failed, truncated to fit and ended with
+     * a NUL. NULL: no sentence.
      */
     char *message;
-    /** The bytes that message has. */
+    /** Size of message in bytes. */
     size_t message_size;
-    /** For later; 0. */
+    /** Reserved for later versions: set to 0. */
     uint64_t reserved[4];
 };
 
 /**
- * How a region is to be. Set everything to 0 first, then struct_size, then what is to differ from
- * the default.
+ * Options for adding a region. Set the whole struct to 0, then struct_size, then the fields that
+ * differ from the default.
  */
 struct zspager_region_options {
-    /** sizeof(struct zspager_region_options). */
+    /** Set to sizeof(struct zspager_region_options). */
     size_t struct_size;
-    /** Most bytes of slots that its pages may take in the zswap. 0: no limit of its own. */
+    /** Maximum bytes of slots that the region's pages may take in the zswap. 0: no limit of its own. */
     uint64_t max_stored_bytes;
-    /** With ZSPAGER_REGION_SHARED, else 0: where in the memory file the range begins, in bytes. */
+    /**
+     * With ZSPAGER_REGION_SHARED: the offset in the memory file where the range begins, in bytes.
+     * Otherwise 0.
+     */
     uint64_t shared_offset;
     /**
-     * With ZSPAGER_REGION_SHARED, else 0: the memory file, open for reading and writing. It is
-     * duplicated: the caller may close it. While the region is there, pages that are not in memory
-     * are holes in the file, and other mappings of it read zeros there. Removing the region without
-     * ZSPAGER_DISCARD fills them; unmapping the range without that loses them.
+     * With ZSPAGER_REGION_SHARED: the memory file, open for reading and writing. Otherwise 0. The
+     * library duplicates the descriptor: the caller may close it. While the region exists, pages
+     * that are not in memory are holes in the file, and other mappings of the file read zeros
+     * there. Removing the region without ZSPAGER_DISCARD fills the holes; unmapping the range
+     * without that loses the pages.
      *
      * Do not call fallocate() with FALLOC_FL_PUNCH_HOLE or FALLOC_FL_ZERO_RANGE, or ftruncate(), on
-     * the file for a part that is in a region. The system does not tell the pager of these: pages
-     * that are not in memory come back with their old bytes. To give memory back, as a balloon does,
-     * call zspager_discard().
+     * a part of the file that is in a region. The system does not tell the pager of these calls:
+     * pages that are not in memory come back with their old bytes. To give memory back, as a
+     * balloon does, call zspager_discard().
      *
-     * A page that is a part of a huge page leaves memory only if the system can split the huge page.
-     * It can't while somebody has a pin on any part of it: then the page stays, stays charged, and
-     * counts as pinned in the statistics.
+     * A page that is part of a huge page leaves memory only if the system can split the huge page.
+     * It can't while any part of it is pinned: then the page stays, stays charged, and counts as
+     * pinned in the statistics.
      */
     int32_t shared_fd;
-    /** ZSPAGER_REGION_*, or-ed. */
+    /** ZSPAGER_REGION_* flags, combined with |. */
     uint32_t flags;
-    /** For later; 0. */
+    /** Reserved for later versions: set to 0. */
     uint64_t reserved[4];
 };
 
 /**
- * What a pager has and did: see zspager_stats(). All up to table_bytes, lent_threads and
- * immovable_bytes are of now; all others only grow. Each figure is right for its moment, and two of
- * them need not be of the same one.
+ * Statistics of a pager: see zspager_stats(). The figures up to table_bytes, lent_threads and
+ * immovable_bytes are current values; all others only grow. Each figure is right for its moment,
+ * and two figures need not be of the same moment.
  */
 struct zspager_stats {
     /** sizeof(struct zspager_stats), set by the caller. */
     size_t struct_size;
     /**
-     * The limit: most bytes of pages of regions and the staging range, together; 2^63 - 4096 if there
-     * is none.
+     * The limit: maximum bytes of regions and staging range in memory; 2^63 - 4096 if there is
+     * none.
      */
     uint64_t resident_limit_bytes;
-    /** Bytes of such pages in memory. */
+    /** Bytes of regions and staging range in memory. */
     uint64_t resident_bytes;
-    /** Those of them that are in the staging range. */
+    /** Part of resident_bytes that is in the staging range. */
     uint64_t staged_bytes;
-    /** Bytes that are held. */
+    /** Bytes held by zspager_hold(). */
     uint64_t held_bytes;
-    /** Bytes of addresses of all regions. */
+    /** Size of all regions in bytes of addresses. */
     uint64_t region_bytes;
-    /** Regions. */
+    /** Number of regions. */
     uint64_t regions;
-    /** Bytes of memory of the pager's own tables, without zswap's. */
+    /** Bytes of memory of the pager's own tables, without the zswap's. */
     uint64_t table_bytes;
     /**
-     * Touches that were served, of whatever kind; pages that a hold or the removal of a region
-     * asked for are among them.
+     * Touches served, of every kind. Includes pages that a hold or the removal of a region brought
+     * back.
      */
     uint64_t faults;
-    /** Pages that were loaded from the zswap, or its file, because they were touched. */
+    /** Pages loaded from the zswap or its file because they were touched. */
     uint64_t loads;
-    /** Pages that were loaded ahead of a touch. */
+    /** Pages loaded ahead of a touch. */
     uint64_t loads_ahead;
-    /** Pages that were touched while they were staged, and moved back. */
+    /** Pages moved back from the staging range because they were touched. */
     uint64_t rescues;
-    /** Pages that were touched for the first time, or after their owner gave them back. */
+    /**
+     * Pages filled with zeros because they were touched for the first time, or after their owner
+     * gave them back.
+     */
     uint64_t zero_fills;
-    /** Writes to pages that had kept their compressed copy. */
+    /** First writes to pages whose compressed copy had been kept. */
     uint64_t first_writes;
-    /** Pages that were moved to the staging range. */
+    /** Pages moved to the staging range. */
     uint64_t staged;
-    /** Pages that were compressed. */
+    /** Pages compressed. */
     uint64_t stored;
-    /** Pages that were dropped, for their compressed copy was kept. */
+    /** Pages dropped without compression because their compressed copy had been kept. */
     uint64_t dropped;
     /**
-     * Touches and holds that had to make room themselves: lend a thread that evicts, by
-     * ZSPAGER_RUN_EVICT or ZSPAGER_RUN_ALL, or give it more processor time.
+     * Touches and holds that had to make room themselves. If there are many, lend a thread that
+     * evicts (ZSPAGER_RUN_EVICT or ZSPAGER_RUN_ALL), or give it more processor time.
      */
     uint64_t direct_reclaims;
     /**
-     * Pages that were let in above the limit, for none could go: the pool was full and nothing
-     * could be written back, or what is left is held, immovable, or being evicted by others. If the
-     * former, raise the limit of the pool or add a backing file; where there is one, in the JSON of
-     * zspager_stats_json() the zswap's writeback_no_space tells that it is full, and writeback_io
-     * that it fails. Else hold less, or raise the limit.
+     * Pages brought in above the limit because none could leave. Either the pool was full and
+     * nothing could be written back: raise the pool's limit or add a backing file. (If there is
+     * one, the zswap's writeback_no_space in the JSON of zspager_stats_json() tells that it is
+     * full, and writeback_io that it fails.) Or the rest was held, immovable, or being evicted by
+     * other threads: hold less, or raise the limit.
      */
     uint64_t over_limit;
     /**
-     * Pages that were picked to be evicted and stayed, for the system has them pinned or locked,
-     * or refused. The same page counts each time.
+     * Pages picked for eviction that stayed, because the system has them pinned or locked, or
+     * refused. The same page counts each time.
      */
     uint64_t pinned;
-    /**
-     * Pages that the owner gave back, unmapped or discarded, and all pages of regions that were
-     * removed.
-     */
+    /** Pages that their owner gave back, unmapped or discarded, and all pages of removed regions. */
     uint64_t discarded;
-    /** Pages whose compressed copy was damaged: whoever touches them gets SIGBUS. */
+    /** Pages whose compressed copy was damaged. A thread that touches one gets SIGBUS. */
     uint64_t poisoned;
-    /** Discards, moves and unmaps by owners that were noticed. */
+    /** Discards, moves and unmaps by the program that the pager noticed. */
     uint64_t events;
     /**
-     * Attempts to put a page in place that did not succeed: the memory was changing, the system
-     * refused, or the backing file could not be read. Some are usual. Many for few faults: the
-     * system lacks memory, owners move and unmap all the time, or the file fails, which
-     * file_read_failures of the zswap in the JSON counts.
+     * Failed attempts to put a page in place: the memory was changing, the system refused, or the
+     * backing file could not be read. A few are normal. Many compared with faults mean that the
+     * system lacks memory, that the program moves and unmaps all the time, or that the file fails,
+     * which the zswap's file_read_failures in the JSON counts.
      */
     uint64_t retries;
     /**
-     * Touches that were given up after a second or so, and pages that a hold or the removal of a
-     * region asked for: the system refused, the backing file could not be read, or the memory was
-     * changing all the time. Nothing is lost. The touch got SIGBUS; with ZSPAGER_FAULT_THREADS it
-     * is given up sooner, waits, is tried again, and counts again. Damaged pages are not among them.
+     * Touches given up after about a second, and pages that a hold or the removal of a region could
+     * not bring back: the system refused, the backing file could not be read, or the memory kept
+     * changing. Nothing is lost. The touch got SIGBUS; with ZSPAGER_FAULT_THREADS it is given up
+     * sooner, waits, is tried again, and counts again. Damaged pages are not included.
      */
     uint64_t failed;
     /**
-     * Threads that are inside of zspager_run(). With ZSPAGER_FAULT_THREADS and 0 of them touches
-     * wait until one comes.
+     * Threads inside zspager_run(). With ZSPAGER_FAULT_THREADS and none of them, touches wait until
+     * there is one.
      */
     uint64_t lent_threads;
     /**
-     * Bytes of pages in memory that could not leave when they were tried last: they are locked,
-     * pinned, shared with another process, or a part of a huge page that can't be split. Some of
-     * them are tried again every 10 ms in which a touch needs room, and all of them by
-     * zspager_evict() and zspager_set_resident_limit(). While held_bytes and these are more than the
+     * Bytes in memory that could not leave when last tried: pages that are locked, pinned, shared
+     * with another process, or part of a huge page that can't be split. Some of them are tried
+     * again every 10 ms in which a touch needs room; zspager_evict() and
+     * zspager_set_resident_limit() try all of them. While held_bytes and these together exceed the
      * limit, touches go above it at once, and over_limit counts that.
      */
     uint64_t immovable_bytes;
@@ -1315,123 +1345,125 @@ int zs_obj_read(struct zs_pool *pool, zs_handle_t handle, void *buffer, size_t s
 int zs_obj_write(struct zs_pool *pool, zs_handle_t handle, const void *buffer, size_t size);
 
 /**
- * Moves objects together and gives the memory that becomes free back to the system. Stores in
- * *pages_freed how many pages of 4096 bytes the system really got. Objects that are mapped stay
- * where they are, and nobody who maps to read waits. Takes no memory itself, so that it works when
- * there is none.
+ * Moves objects together and gives the memory that this empties back to the system. Stores in
+ * *pages_freed how many pages of 4096 bytes the system got. Mapped objects stay where they are, and
+ * no zs_map_object() with ZS_MM_RO waits. The call allocates no memory, so it works when there is
+ * none left.
  *
- * budget: how much this call may do; NULL, or no bound in it, to run to the end and to give back
- *     also what the pool keeps empty to use it again soon. A call whose budget ran out goes on
- *     where it stopped the next time. While one call works on a pool another one returns 0 at
- *     once, with 0 pages.
+ * budget: how much this call may do. With NULL, or with no bound in it, the call runs to the end
+ *     and also gives back the empty pages that the pool would otherwise keep for reuse. When a
+ *     budget runs out, the next call continues where this one stopped.
+ *
+ * Only one call compacts a pool at a time. A second call returns 0 at once, with 0 pages.
  *
  * Errors:
- * -EINVAL: pool or pages_freed is NULL, or the budget's struct_size is wrong or has a field that
- *     is not known here.
- * -EPERM: this process is a forked child that did not get the pool.
+ * -EINVAL: pool or pages_freed is NULL, the budget's struct_size is wrong, or the budget sets a
+ *     field that this library does not know.
+ * -EPERM: this process is a forked child that has no copy of the pool.
  *
  * Threads: any. Evict callback: allowed.
  */
 int zs_compact(struct zs_pool *pool, const struct zs_compact_budget *budget, uint64_t *pages_freed);
 
 /**
- * Sets the callback that zs_shrink() offers objects to, and its context; with evict NULL there is
- * none. From the first callback on the pool notes which parts of it are used when, which costs
- * zs_malloc() and zs_map_object() a store at times. The pool never calls it by itself: when
- * zs_malloc() is -ENOMEM, call zs_shrink() and try again.
+ * Sets the callback that zs_shrink() offers objects to, and its context. With evict NULL the pool
+ * has no callback. The pool never calls it on its own: when zs_malloc() fails with -ENOMEM, call
+ * zs_shrink() and try again.
  *
- * A zs_shrink() that is running goes on with the callback and the context that it began with: keep
- * an old context until it returned.
+ * Once a callback has been set, the pool records which of its parts are used when. This costs
+ * zs_malloc() and zs_map_object() an occasional store.
+ *
+ * A zs_shrink() that is already running keeps the callback and the context it began with: keep the
+ * old context alive until it has returned.
  *
  * Errors:
  * -EINVAL: pool is NULL.
- * -EPERM: this process is a forked child that did not get the pool.
+ * -EPERM: this process is a forked child that has no copy of the pool.
  *
  * Threads: any. Evict callback: allowed.
  */
 int zs_set_evict(struct zs_pool *pool, zs_evict_fn evict, void *context);
 
 /**
- * Offers the objects of parts of the pool that were long unused to the evict callback, until
- * `pages` pages of 4096 bytes of the pool became free. Stores in *reclaimed how many did, which
- * can be more than asked, and also fewer: the callback refused, objects are mapped, or there are
- * no more. Objects that are mapped are not offered. The pages go back to the system at once; but
- * where memory is taken 2 MiB at a time the pool may use them again, and keeps them until all of
- * the 2 MiB are unused.
+ * Offers objects to the evict callback, from the parts of the pool that have been unused longest,
+ * until `pages` pages of 4096 bytes have become free. Stores in *reclaimed how many did. That can
+ * be more than `pages`, and it can be fewer: when the callback refuses, objects are mapped, or none
+ * are left. Mapped objects are not offered. The pages go back to the system at once, except where
+ * the pool takes memory 2 MiB at a time: there it may reuse them, and keeps them until the whole 2
+ * MiB are unused.
  *
- * A part is the up to 64 objects of about one size that lie together. For each part that goes, the
- * call looks at some 250 parts, spread over the pool, and takes the one that was longest unused of
- * those that it and the calls before looked at. So a pool of up to 200 parts gives the coldest one
- * first, a larger one about the coldest, and the call takes as long in a large pool as in a small
- * one.
+ * A part is a group of up to 64 objects of about the same size that lie together. For each part to
+ * evict, the call samples about 250 parts across the pool and takes the one unused longest among
+ * those sampled by this call and earlier ones. A pool of up to 200 parts thus loses its coldest
+ * part first, and a larger pool about its coldest. The cost of a call does not grow with the pool.
  *
  * Errors:
  * -EINVAL: pool or reclaimed is NULL, or the pool has no callback.
- * -EAGAIN: nothing could go now.
+ * -EAGAIN: nothing could be evicted now.
  * -ENOENT: nothing is stored.
- * -EPERM: this process is a forked child that did not get the pool.
+ * -EPERM: this process is a forked child that has no copy of the pool.
  *
  * Threads: any, several at once. Evict callback: allowed.
  */
 int zs_shrink(struct zs_pool *pool, uint64_t pages, uint64_t *reclaimed);
 
 /**
- * Creates a zswap, without areas, and stores it in *zswap.
+ * Creates a zswap without areas and stores it in *zswap.
  *
  * options: NULL for the defaults.
  *
  * Errors:
  * -EINVAL: zswap is NULL, or an option is wrong or contradicts another.
- * -ENOMEM: the system gives no addresses (give a smaller pool->max_bytes, or raise RLIMIT_AS), or
- *     no memory for the tables.
- * Others come from the system, as those of zs_create_pool().
- * If options->message is set, a sentence there says what it was, unless zswap is NULL or
- * struct_size is wrong.
+ * -ENOMEM: the system gives no addresses (set a smaller pool->max_bytes, or raise RLIMIT_AS), or no
+ *     memory for the tables.
+ * The system's own errors are returned as they are: see zs_create_pool().
+ * If options->message is set, it receives a sentence that says what was wrong, unless zswap is NULL
+ * or struct_size is wrong.
  *
  * Threads: any. Callbacks: allowed.
  */
 int zswap_create(const struct zswap_options *options, struct zswap **zswap);
 
 /**
- * Destroys a zswap, and gives its memory back. The context of zswap_set_writeback() is not used
- * any more. Remove its areas first.
+ * Destroys a zswap and gives its memory back. Remove its areas first. The context of
+ * zswap_set_writeback() is not used after this.
  *
- * No other call on the zswap may be running, and none may come after it. In a forked child that
- * did not get the pool it frees what the child has of it, whether areas are left or not.
+ * No other call on the zswap may run at the same time or come later. In a forked child that has no
+ * copy of the pool, this frees what the child has of the zswap, even if areas are left.
  *
  * Errors:
  * -EINVAL: zswap is NULL.
- * -EBUSY: it has areas. It stays as it was.
+ * -EBUSY: the zswap has areas. Nothing has changed.
  *
- * Threads: one, when no other uses the zswap. Callbacks: -EBUSY in one of its own, since the page
- * is in an area.
+ * Threads: one, while no other uses the zswap. Callbacks: -EBUSY in a callback of the same zswap,
+ * because the page is in one of its areas.
  */
 int zswap_destroy(struct zswap *zswap);
 
 /**
- * Makes this a moment to fork while other threads use the zswap: waits until no call on it or on its
- * areas runs, and lets none begin before zswap_fork_done(). Call that after fork(), in the parent
- * and in the child, by the thread that called this. This thread makes no other call on the zswap or
- * its areas in between: it would wait for itself. Where several are prepared at a time, do so in one
- * order everywhere. The pair may be called by handlers of pthread_atfork().
+ * Prepares a fork() while other threads use the zswap: waits until no call on it or on its areas is
+ * running, and lets none begin before zswap_fork_done(). The thread that prepared must call
+ * zswap_fork_done() after fork(), in the parent and in the child. In between it must make no other
+ * call on the zswap or its areas: it would wait for itself. To prepare several zswaps, always use
+ * the same order. Handlers of pthread_atfork() may call the pair.
  *
- * After zswap_fork_done() the child has a whole copy: all areas, with the pages that they had, and
- * it may call every function on them. Claims (zswap_writeback_begin()) that are held are the parent's:
- * in the child they have ended, and their pages are kept. With a backing file only one of the
- * processes may go on with the zswap: see FORK.
+ * After zswap_fork_done() the child has a complete copy: all areas with their pages. It may call
+ * every function on them. Claims (zswap_writeback_begin()) stay with the parent: in the child they
+ * have ended, and their pages are kept. If the zswap has a backing file, only one of the two
+ * processes may go on with it: see FORK.
  *
- * For a zswap that children do not get (see FORK) both do nothing and return 0, and the child's
- * calls are -EPERM as ever.
+ * For a zswap that children do not get (see FORK), both functions do nothing and return 0, and the
+ * child's calls fail with -EPERM as always.
  *
  * Errors:
  * -EINVAL: zswap is NULL.
- * -EAGAIN: a call did not end within a second. It may be in a callback that takes so long, wait for
- *     a claim to end, or touch memory of its caller's whose fault another call would have to serve.
- * -EBUSY: this thread has called it already, without zswap_fork_done(); or it is in a callback,
- *     whose own call would have to end first.
- * -ENOMEM: there is no memory for the list of areas.
- * -EPERM: this process is a forked child that did not get the pool.
- * If it fails, nothing has changed: a child that is forked nevertheless leaves the zswap alone.
+ * -EAGAIN: a call did not end within a second. It may be in a callback that takes that long, wait
+ *     for a claim to end, or touch caller memory whose fault another call would have to serve.
+ * -EBUSY: this thread has already prepared a fork of this zswap; or it is inside a callback, whose
+ *     own call would have to end first.
+ * -ENOMEM: no memory for the list of areas.
+ * -EPERM: this process is a forked child that has no copy of the pool.
+ * On failure nothing has changed. A child that is forked nevertheless must not use the zswap.
  *
  * Threads: any. Callbacks: -EBUSY.
  */
@@ -1448,8 +1480,8 @@ int zswap_fork_prepare(struct zswap *zswap);
 int zswap_fork_done(struct zswap *zswap);
 
 /**
- * Adds an area of `pages` pages, which have the offsets 0 to pages - 1, and stores it in *area.
- * What a swap device or the memory of a guest is, is an area. It reserves 8 bytes of addresses a
+ * Adds an area of `pages` pages, with the offsets 0 to pages - 1, and stores it in *area. A swap
+ * device, or the memory of a guest, would be an area. An area reserves 8 bytes of addresses per
  * page, and takes memory for them as it is used.
  *
  * options: NULL for the defaults.
@@ -1458,7 +1490,7 @@ int zswap_fork_done(struct zswap *zswap);
  * -EINVAL: zswap or area is NULL, pages is 0 or more than ZSWAP_MAX_AREA_PAGES, or an option is
  *     wrong.
  * -ENOMEM: the system gives no addresses, or malloc() no memory.
- * -EPERM: this process is a forked child that did not get the pool.
+ * -EPERM: this process is a forked child that has no copy of the pool.
  *
  * Threads: any. Callbacks: allowed.
  */
@@ -1468,164 +1500,169 @@ int zswap_add_area(struct zswap *zswap,
                    struct zswap_area **area);
 
 /**
- * Removes an area with all its pages, those on the backing file included, and frees it: no other
- * call on it may begin at the same time or later. Calls on the zswap may: they pass the area by,
- * unless they are at it already, such as a zswap_shrink(), which is -EBUSY. It waits for nobody.
+ * Removes an area with all its pages, including those on the backing file, and frees it. It never
+ * waits. No other call on the area may begin at the same time or later. Calls on the zswap may:
+ * they skip the area, unless they are already working on it, as a zswap_shrink() may be; then this
+ * fails with -EBUSY.
  *
- * In a forked child that did not get the pool it frees what the child has of the area.
+ * In a forked child that has no copy of the pool, this frees what the child has of the area.
  *
  * Errors:
  * -EINVAL: area is NULL.
- * -EBUSY: a call on the area is running, or a claim of zswap_writeback_begin() was not ended. The
- *     area stays as it was.
+ * -EBUSY: a call on the area is running, or a claim of zswap_writeback_begin() has not ended.
+ *     Nothing has changed.
  *
- * Threads: one, when no other uses the area. Callbacks: allowed for other areas than the one whose
- * page it was called with; for that one -EBUSY.
+ * Threads: one, while no other uses the area. Callbacks: allowed for areas other than the one whose
+ * page the callback got; -EBUSY for that one.
  */
 int zswap_remove_area(struct zswap_area *area);
 
 /**
- * The context that the area was given in zswap_area_options.context. NULL for NULL.
+ * Returns the context that was set in zswap_area_options.context. Returns NULL for NULL.
  *
  * Threads: any. Callbacks: allowed. Signal handler: allowed.
  */
 void *zswap_area_context(struct zswap_area *area);
 
 /**
- * The number of the area, by which the statistics tell areas apart. A zswap gives none twice. 0
- * for NULL.
+ * Returns the number by which statistics tell areas apart. A zswap never gives the same number
+ * twice. Returns 0 for NULL.
  *
  * Threads: any. Callbacks: allowed. Signal handler: allowed.
  */
 uint64_t zswap_area_id(struct zswap_area *area);
 
 /**
- * How many pages the area was added with. 0 for NULL.
+ * Returns the number of pages the area was added with. Returns 0 for NULL.
  *
  * Threads: any. Callbacks: allowed. Signal handler: allowed.
  */
 uint64_t zswap_area_pages(struct zswap_area *area);
 
 /**
- * Sets the limit: how many bytes of slots the stored pages of all areas may take; 0: no limit but
- * the pool's own. The pool's memory may go some way beyond it, as zswap_options.headroom_percent
- * says. Less than is stored is allowed: stores are -ENOMEM then, until enough has gone. Nothing is
- * written back by this: call zswap_shrink().
+ * Sets how many bytes of slots the stored pages of all areas may take. 0: no limit but the pool's
+ * own. The pool's memory may exceed the limit somewhat: see zswap_options.headroom_percent. A limit
+ * below what is stored is allowed: stores then fail with -ENOMEM until enough pages have gone. This
+ * call writes nothing back; call zswap_shrink() for that.
  *
  * Errors:
  * -EINVAL: zswap is NULL.
- * -EPERM: this process is a forked child that did not get the pool.
+ * -EPERM: this process is a forked child that has no copy of the pool.
  *
  * Threads: any. Callbacks: allowed.
  */
 int zswap_set_limit(struct zswap *zswap, uint64_t max_bytes);
 
 /**
- * Sets the area's own limit: how many bytes of slots its pages may take; 0: none of its own. Less
- * than they take is allowed, as for zswap_set_limit().
+ * Sets how many bytes of slots the pages of this area may take. 0: no limit of its own. A limit
+ * below what they take is allowed: stores then fail with -ENOMEM until enough pages have gone.
  *
  * Errors:
  * -EINVAL: area is NULL.
- * -EPERM: this process is a forked child that did not get the pool.
+ * -EPERM: this process is a forked child that has no copy of the pool.
  *
  * Threads: any. Callbacks: allowed.
  */
 int zswap_area_set_limit(struct zswap_area *area, uint64_t max_bytes);
 
 /**
- * Sets what pages are compressed with from now on. Those that are stored keep what they were
- * compressed with, and are loaded as before. Only the first use of a level of ZSWAP_CODEC_ZSTD
- * takes memory from malloc().
+ * Sets the codec for pages that are stored from now on. Pages that are already stored keep their
+ * codec, and are loaded as before. Only the first use of a level of ZSWAP_CODEC_ZSTD takes memory
+ * from malloc().
  *
  * codec, level: one of ZSWAP_CODEC_*, and its level.
  *
  * Errors:
  * -EINVAL: zswap is NULL, or there is no such codec or level.
- * -ENOMEM: there is no memory for what Zstandard needs.
+ * -ENOMEM: no memory for Zstandard's contexts.
  *
- * Threads: any; waits until each context was idle for a moment. Callbacks: allowed.
+ * Threads: any; waits until each context has been idle for a moment. Callbacks: allowed.
  */
 int zswap_set_codec(struct zswap *zswap, uint32_t codec, int32_t level);
 
 /**
- * Stores a page: 4096 bytes, at any address. What was stored at this offset is replaced. The page
- * is copied before anything else, so that it may change during the call: some mixture is stored
- * then. A page that repeats 4 bytes, such as a page of zeros, or 8 bytes that are a number of at
- * most 48 bits with its sign, such as an address, takes no memory of the pool.
+ * Stores a page: 4096 bytes, at any address. It replaces the page that was stored at this offset.
+ * The bytes are copied first, so they may change during the call; a mixture is stored then. A page
+ * that repeats 4 bytes (a page of zeros, say) takes no memory of the pool, and neither does one
+ * that repeats 8 bytes that form a signed 48-bit number, as addresses do.
  *
- * Errors, after which nothing is stored at this offset, nor what was there before:
- * -ENOMEM: a limit is met, or the system gives no memory. Shrink, then try again, or write the
- *     page to where it would be written back to.
+ * Errors, after which nothing is stored at this offset, not even the old page:
+ * -ENOMEM: a limit is reached, or the system has no memory. Shrink and try again, or write the page
+ *     to the place it would be written back to.
  * -ENOSPC: the page does not compress, and the area has ZSWAP_AREA_REFUSE_INCOMPRESSIBLE.
  * Errors, after which nothing has changed:
  * -EINVAL: area or page is NULL, or the offset is past the end of the area.
- * -EPERM: this process is a forked child that did not get the pool.
+ * -EPERM: this process is a forked child that has no copy of the pool.
  *
- * Threads: any. When it succeeds it waits for no writeback; when it fails with -ENOMEM or -ENOSPC,
- * it waits as zswap_invalidate() does, but not in a callback, nor for a claim of its own thread.
+ * Threads: any. A store that succeeds waits for no writeback. One that fails with -ENOMEM or
+ * -ENOSPC waits as zswap_invalidate() does, but neither in a callback nor for a claim of its own
+ * thread.
  * Callbacks: allowed.
  */
 int zswap_store(struct zswap_area *area, uint64_t offset, const void *page);
 
 /**
- * Stores `count` pages that lie one after the other, at the offsets from `offset` on: all of them
- * or none. A load that runs meanwhile sees each page as it was or as it will be. Room for all of
- * them is reserved before the first one is compressed.
+ * Stores `count` consecutive pages at the offsets from `offset` on: all of them or none. A load
+ * that runs meanwhile sees each page either as it was or as it will be. Room for all pages is
+ * reserved before the first one is compressed.
  *
- * Errors, after which nothing is stored at these offsets, nor what was there before:
- * -ENOMEM, -ENOSPC: as zswap_store(). -ENOMEM also if there is probably no room for all of them.
+ * Errors, after which nothing is stored at these offsets, not even the old pages:
+ * -ENOMEM, -ENOSPC: as for zswap_store(). -ENOMEM also if there is probably no room for all of
+ *     them.
  * Errors, after which nothing has changed:
- * -EINVAL: area is NULL, or pages is NULL and count is not 0, count is more than ZSWAP_MAX_BATCH,
- *     the offset is past the end of the area, even if count is 0, or the pages go past it.
- * -EPERM: this process is a forked child that did not get the pool.
+ * -EINVAL: area is NULL, pages is NULL and count is not 0, count is more than ZSWAP_MAX_BATCH, the
+ *     offset is past the end of the area (even if count is 0), or the range reaches past the end.
+ * -EPERM: this process is a forked child that has no copy of the pool.
  *
- * Threads: any; more at once than there are contexts wait for each other; otherwise as
- * zswap_store(). Callbacks: allowed.
+ * Threads: any. If more threads store than there are contexts, they wait for each other; otherwise
+ * as for zswap_store(). Callbacks: allowed.
  */
 int zswap_store_pages(struct zswap_area *area, uint64_t offset, const void *pages, size_t count);
 
 /**
- * Loads a page into the 4096 bytes at `page`, at any address. Nobody else may use these bytes
- * during the call.
+ * Loads a page into the 4096 bytes at `page`, which may be at any address. Nothing else may use
+ * these bytes during the call.
  *
- * flags: 0, or ZSWAP_LOAD_EXCLUSIVE to take the page, and ZSWAP_NOWAIT with it. With
- *     ZSWAP_LOAD_EXCLUSIVE the bytes at `page` are the only copy from then on: use it only if the
- *     page lives there. When it returns, no writeback of the page is running any more, so that
- *     what the program writes to the page's place on disk from now on stays.
+ * flags: 0, or ZSWAP_LOAD_EXCLUSIVE, or that and ZSWAP_NOWAIT. With ZSWAP_LOAD_EXCLUSIVE the page
+ *     leaves the area, and the bytes at `page` are the only copy: use it only if the page is to
+ *     live there. When the call returns, no writeback of the page is running, so what the program
+ *     then writes to the page's place on disk is not overwritten.
  *
- * Errors, after which a page that is here stays:
- * -EINVAL: area or page is NULL, there is no such flag, or the offset is past the end of the area.
+ * Errors, after which a stored page stays stored:
+ * -EINVAL: area or page is NULL, a flag is unknown, or the offset is past the end of the area.
  * -ENOENT: no page is stored at this offset.
- * -EIO: the stored page is damaged, or the backing file can't be read. The page is not served; it
+ * -EIO: the stored page is damaged, or the backing file can't be read. The page can't be loaded; it
  *     stays until it is replaced or invalidated.
  * -EBUSY, with ZSWAP_LOAD_EXCLUSIVE only: the page is being written back, and this is a callback,
- *     or the claim is this thread's own.
+ *     or the claim belongs to this thread.
  * -EAGAIN, with ZSWAP_LOAD_EXCLUSIVE and ZSWAP_NOWAIT: the page is being written back.
- * -EPERM: this process is a forked child that did not get the pool.
- * The bytes at `page` are as they were after any of these, but with ZSWAP_LOAD_EXCLUSIVE after
- * -ENOENT, -EBUSY and -EAGAIN they may hold the page as it was. A page compressed with LZ4 that is
- * damaged so that its check is right all the same, once in some 2^32 times, is decoded into them:
- * -EIO is the result then if that fails, and the bytes are not as they were.
+ * -EPERM: this process is a forked child that has no copy of the pool.
+ * After an error the bytes at `page` are unchanged, with two exceptions. With ZSWAP_LOAD_EXCLUSIVE,
+ * after -ENOENT, -EBUSY and -EAGAIN, they may hold the page as it was. And when a damaged LZ4 page
+ * still has a matching check, about once in 2^32 times, it is decoded into them: if the decoder
+ * fails, the result is -EIO and the bytes have changed.
  *
- * Threads: any. Without ZSWAP_LOAD_EXCLUSIVE it never waits for a writeback; with it, it waits for
- * one of this very page that is running. Callbacks: allowed.
+ * Threads: any. With ZSWAP_LOAD_EXCLUSIVE the call waits for a running writeback of this page;
+ * without, it never waits for a writeback. Callbacks: allowed.
  */
 int zswap_load(struct zswap_area *area, uint64_t offset, void *page, uint32_t flags);
 
 /**
- * Loads `count` pages, from the offsets from `offset` on, into memory where they lie one after the
- * other. All of them are tried, each as zswap_load() does it; together they take less time.
+ * Loads `count` pages, from the offsets from `offset` on, into consecutive memory at `pages`. Each
+ * page is loaded as zswap_load() would, and a page that fails does not stop the others. One call is
+ * faster than `count` calls.
  *
- * results: NULL, or `count` numbers, each of which is set to the result for its page: 0, or the
- *     error as zswap_load() has it.
+ * results: NULL, or an array of `count` numbers. Each is set to the result for its page: 0, or an
+ *     error of zswap_load().
  *
- * Errors, after which nothing was loaded and results is as it was:
- * -EINVAL: area is NULL, or pages is NULL and count is not 0, there is no such flag, the offset is
- *     past the end of the area, even if count is 0, or the pages go past it.
- * -EPERM: this process is a forked child that did not get the pool.
- * Otherwise the result is that of the first page that failed.
+ * Errors, after which nothing was loaded and results is unchanged:
+ * -EINVAL: area is NULL, pages is NULL and count is not 0, a flag is unknown, the offset is past
+ *     the end of the area (even if count is 0), or the range reaches past the end.
+ * -EPERM: this process is a forked child that has no copy of the pool.
+ * Otherwise the result is that of the first page that failed, or 0.
  *
- * Threads, callbacks: as zswap_load().
+ * Threads: any. With ZSWAP_LOAD_EXCLUSIVE the call waits for running writebacks of these pages;
+ * without, it never waits for a writeback. Callbacks: allowed.
  */
 int zswap_load_pages(struct zswap_area *area,
                      uint64_t offset,
@@ -1635,17 +1672,19 @@ int zswap_load_pages(struct zswap_area *area,
                      int32_t *results);
 
 /**
- * Loads `count` pages, each from its own offset to its own address: those of offsets[i] to
- * pages[i]. As zswap_load_pages() otherwise. Neither array may change during the call, and no two
- * of the pages may overlap. An offset may occur twice, with ZSWAP_LOAD_EXCLUSIVE to be found once.
+ * Loads `count` pages, each from its own offset to its own address: offsets[i] to pages[i].
+ * Otherwise it works as zswap_load_pages() does. Neither array may change during the call, and the
+ * pages must not overlap. An offset may occur twice; with ZSWAP_LOAD_EXCLUSIVE only one of the two
+ * loads finds the page.
  *
- * Errors, after which nothing was loaded and results is as it was:
- * -EINVAL: area is NULL, or offsets or pages or one of pages[] is NULL and count is not 0, there
- *     is no such flag, or an offset is past the end of the area.
- * -EPERM: this process is a forked child that did not get the pool.
- * Otherwise the result is that of the first page that failed.
+ * Errors, after which nothing was loaded and results is unchanged:
+ * -EINVAL: area is NULL; offsets, pages or one of pages[] is NULL and count is not 0; a flag is
+ *     unknown; or an offset is past the end of the area.
+ * -EPERM: this process is a forked child that has no copy of the pool.
+ * Otherwise the result is that of the first page that failed, or 0.
  *
- * Threads, callbacks: as zswap_load().
+ * Threads: any. With ZSWAP_LOAD_EXCLUSIVE the call waits for running writebacks of these pages;
+ * without, it never waits for a writeback. Callbacks: allowed.
  */
 int zswap_load_scattered(struct zswap_area *area,
                          const uint64_t *offsets,
@@ -1655,36 +1694,36 @@ int zswap_load_scattered(struct zswap_area *area,
                          int32_t *results);
 
 /**
- * Removes the pages at the `count` offsets from `offset` on; where none is stored, nothing is to
- * be done. Takes time in proportion to what is stored there. When it returns 0, no writeback of a
- * page of the range that began before is running any more, so that what the program writes to
- * their places on disk from now on stays, and a claim of such a page is without effect.
+ * Removes all pages stored at the `count` offsets from `offset` on. Offsets that hold none are
+ * fine. The time grows with the number of stored pages. When the call returns 0, no writeback of
+ * these pages that began earlier is running, so what the program then writes to their places on
+ * disk is not overwritten, and claims of these pages have no effect.
  *
  * flags: 0, or ZSWAP_NOWAIT.
  *
- * Errors, after which nothing has changed, or, should a writeback have begun just then, pages up
- * to its own are removed:
- * -EINVAL: area is NULL, there is no such flag, the offset is past the end of the area, even if
- *     count is 0, or the range goes past it.
- * -EBUSY: a page of the range is being written back, and this is a callback, or the claim is this
- *     thread's own.
+ * Errors, after which nothing has changed (or, if a writeback began during the call, the pages
+ * before the one being written are removed):
+ * -EINVAL: area is NULL, a flag is unknown, the offset is past the end of the area (even if count
+ *     is 0), or the range reaches past the end.
+ * -EBUSY: a page of the range is being written back, and this is a callback, or the claim belongs
+ *     to this thread.
  * -EAGAIN, with ZSWAP_NOWAIT: a page of the range is being written back.
- * -EPERM: this process is a forked child that did not get the pool.
+ * -EPERM: this process is a forked child that has no copy of the pool.
  *
- * Threads: any; waits for writebacks of pages of the range that are running: for the callback to
- * return, for the claim to be ended. Those to the backing file it need not wait for. Callbacks:
- * allowed, and never waits there.
+ * Threads: any. Waits for running writebacks of pages in the range: until the callback returns or
+ * the claim is ended. It need not wait for writes to the backing file. Callbacks: allowed, and
+ * never waits there.
  */
 int zswap_invalidate(struct zswap_area *area, uint64_t offset, uint64_t count, uint32_t flags);
 
 /**
- * Stores in *offset the first offset from `from` on at which a page is stored, in the pool or on
- * the backing file. Offsets at which none is stored cost next to nothing.
+ * Finds the first offset from `from` on that holds a page, in the pool or on the backing file, and
+ * stores it in *offset. Empty offsets cost next to nothing.
  *
  * Errors:
  * -EINVAL: area or offset is NULL.
- * -ENOENT: there is none from there on.
- * -EPERM: this process is a forked child that did not get the pool.
+ * -ENOENT: no page is stored from there on.
+ * -EPERM: this process is a forked child that has no copy of the pool.
  *
  * Threads: any. Callbacks: allowed.
  */
@@ -1692,141 +1731,152 @@ int zswap_next_stored(struct zswap_area *area, uint64_t from, uint64_t *offset);
 
 /**
  * Sets the callback that zswap_shrink() and zswap_shrink_area() write pages back with, and its
- * context; with writeback NULL there is none. It takes the place of a backing file.
+ * context. With writeback NULL there is none. Replaces a backing file.
  *
- * A shrink that is running goes on with the callback and the context that it began with: keep an
- * old context until it returned.
+ * A shrink that is already running keeps the callback and the context it began with: keep the old
+ * context alive until it has returned.
  *
  * Errors:
  * -EINVAL: zswap is NULL.
- * -EBUSY: pages are on the backing file, or are being written to it.
- * -EPERM: this process is a forked child that did not get the pool.
+ * -EBUSY: pages are on the backing file or are being written to it.
+ * -EPERM: this process is a forked child that has no copy of the pool.
  *
  * Threads: any. Callbacks: allowed.
  */
 int zswap_set_writeback(struct zswap *zswap, zswap_writeback_fn writeback, void *context);
 
 /**
- * Lets the library itself write pages back, to the first `bytes` bytes of a regular file or a block
- * device, which are the library's from then on. A page goes to the lowest place of the file that is
- * free. A page on the file is loaded, replaced and removed as every other, and stays there until it
- * is replaced or removed, also when it is loaded. What is on the file means nothing without this
- * zswap: it is not kept from run to run. Takes the place of a callback. As with every write, one
- * past RLIMIT_FSIZE raises SIGXFSZ, which ends a program that does not ignore it.
+ * Lets the library write pages back itself, to the first `bytes` bytes of a regular file or block
+ * device. These bytes belong to the library from then on. Replaces a callback.
  *
- * fd: the descriptor, opened with O_RDWR and without O_APPEND, which must not be set later either:
- *     all would be written to other places. It is duplicated: the caller may close it, but must
- *     not close the duplicate, as by closefrom(). Before it writes the library looks whether the
- *     duplicate still is a descriptor of this file, and writes nothing if it is not. -1, with
- *     bytes 0: no file any more.
+ * Each page goes to the lowest free place of the file. Pages on the file are loaded, replaced and
+ * removed like all others. A page stays on the file until it is replaced or removed; loading it
+ * does not remove it. The contents of the file mean nothing without this zswap, and are not kept
+ * from run to run. A write past RLIMIT_FSIZE raises SIGXFSZ, as any write would, and that ends a
+ * program that does not ignore it.
+ *
+ * fd: a descriptor opened with O_RDWR and without O_APPEND, which must not be set later either:
+ *     every page would be written to the wrong place. The library duplicates it: the caller may
+ *     close fd, but must not close the duplicate, as closefrom() would. Before each write the
+ *     library checks that the duplicate still refers to this file, and writes nothing if it does
+ *     not. -1 with bytes 0: no file any more.
  *
  * Errors:
- * -EINVAL: zswap is NULL, the descriptor is none, is opened otherwise, or is not one of a regular
- *     file or a block device, or bytes is less than 4096 or more than 16 TiB, or not 0 with -1.
- *     Whether the file can be written shows when a shrink tries it.
+ * -EINVAL: zswap is NULL; fd is not a descriptor, is opened in another way, or is neither a regular
+ *     file nor a block device; or bytes is less than 4096 or more than 16 TiB, or is not 0 with fd
+ *     -1. Whether the file can be written shows when a shrink tries it.
  * -EBUSY: pages are on the file that was set before, or are being written to it.
  * -EMFILE: the process may have no more descriptors.
- * -ENOMEM: there is no memory for its table, of some 8 bytes a page.
- * -EPERM: this process is a forked child that did not get the pool.
+ * -ENOMEM: no memory for the file's table, of about 8 bytes a page.
+ * -EPERM: this process is a forked child that has no copy of the pool.
  *
  * Threads: any. Callbacks: allowed.
  */
 int zswap_set_backing_file(struct zswap *zswap, int32_t fd, uint64_t bytes);
 
 /**
- * Writes back pages that were not used lately, of all areas in turn, until `pages` pages have left
- * the pool. Stores in *written how many did, which can be fewer than asked. Pages of areas with
- * ZSWAP_AREA_NO_WRITEBACK, and those that repeat one word, are left alone. The memory that becomes
- * free is the pool's to use again; zswap_compact() gives it to the system.
+ * Writes back pages that were not used lately, from all areas in turn, until `pages` pages have
+ * left the pool. Stores in *written how many did, which may be fewer. Pages of areas with
+ * ZSWAP_AREA_NO_WRITEBACK, and pages that repeat one word, are left alone. The pool reuses the
+ * memory that becomes free; zswap_compact() gives it to the system.
  *
- * A page counts as used when it is stored or loaded. The first time that a shrink comes by a used
- * page it takes the mark away, the second time it writes the page back.
+ * Storing and loading mark a page as used. When a shrink passes a marked page it clears the mark;
+ * when it passes it again, it writes the page back.
  *
  * Errors:
  * -EINVAL: zswap or written is NULL, or there is neither a callback nor a backing file.
  * -EAGAIN: no page could go now: the callback refused, the file is full, or pages are in use.
- * -EIO: the library's descriptor of the backing file was closed, or is another file's now. Nothing
- *     was written.
+ * -EIO: the library's descriptor of the backing file was closed, or now refers to another file.
+ *     Nothing was written.
  * -ENOENT: no page is in the pool.
- * -EPERM: this process is a forked child that did not get the pool.
+ * -EPERM: this process is a forked child that has no copy of the pool.
  *
- * Threads: any, several at once; takes as long as its work, and ends also if every page is
- * refused. Callbacks: allowed.
+ * Threads: any, several at once; takes as long as its work, and ends even if every page is refused.
+ * Callbacks: allowed.
  */
 int zswap_shrink(struct zswap *zswap, uint64_t pages, uint64_t *written);
 
 /**
- * As zswap_shrink(), of one area.
+ * Writes back pages of one area that were not used lately, as zswap_shrink() does for all areas.
+ * Stores in *written how many left the pool.
  *
  * Errors:
- * -EINVAL: area or written is NULL, there is neither a callback nor a backing file, or the area
- *     has ZSWAP_AREA_NO_WRITEBACK.
- * -EAGAIN, -EIO, -ENOENT, -EPERM: as zswap_shrink(), of this area.
+ * -EINVAL: area or written is NULL, there is neither a callback nor a backing file, or the area has
+ *     ZSWAP_AREA_NO_WRITEBACK.
+ * -EAGAIN: no page of the area could go now: the callback refused, the file is full, or pages are
+ *     in use.
+ * -EIO: the library's descriptor of the backing file was closed, or now refers to another file.
+ *     Nothing was written.
+ * -ENOENT: no page of the area is in the pool.
+ * -EPERM: this process is a forked child that has no copy of the pool.
  *
- * Threads: as zswap_shrink(). Callbacks: allowed.
+ * Threads: any, several at once; takes as long as its work, and ends even if every page is refused.
+ * Callbacks: allowed.
  */
 int zswap_shrink_area(struct zswap_area *area, uint64_t pages, uint64_t *written);
 
 /**
- * Stores in *pages how many pages are worth writing back under memory pressure, of all areas: the
- * sum of what zswap_area_reclaimable_pages() tells, and counted as its calls.
+ * Stores in *pages how many pages of all areas are worth writing back under memory pressure: the
+ * sum over zswap_area_reclaimable_pages(), with the same side effect on each area.
  *
  * Errors:
  * -EINVAL: zswap or pages is NULL.
- * -EPERM: this process is a forked child that did not get the pool.
+ * -EPERM: this process is a forked child that has no copy of the pool.
  *
  * Threads: any. Callbacks: allowed.
  */
 int zswap_reclaimable_pages(struct zswap *zswap, uint64_t *pages);
 
 /**
- * Stores in *pages how many pages of the area are worth writing back under memory pressure: those
- * in the pool, less one for each that lately had to come back from where it was written to, and
- * scaled by how small they are, since writing back a page that takes a quarter of its size frees a
- * quarter. Whoever feels the pressure asks this, and shrinks by a part of it. Pages that came back
- * are subtracted once: each call forgets those that it answered for.
+ * Estimates how many pages of the area are worth writing back under memory pressure, and stores
+ * that in *pages. The estimate is the number of pages in the pool, less one for each page that
+ * recently had to come back from where it was written to, scaled by how small the pages are:
+ * writing back a page that takes a quarter of its size frees only a quarter. A program under memory
+ * pressure asks for this number and shrinks by a part of it. Each call forgets the returned pages
+ * that it has subtracted, so that they count once.
  *
  * Errors:
  * -EINVAL: area or pages is NULL.
- * -EPERM: this process is a forked child that did not get the pool.
+ * -EPERM: this process is a forked child that has no copy of the pool.
  *
  * Threads: any. Callbacks: allowed.
  */
 int zswap_area_reclaimable_pages(struct zswap_area *area, uint64_t *pages);
 
 /**
- * Notes that `pages` pages of the area that were written back had to be read again from where they
- * went: zswap_area_reclaimable_pages() tells less for a while. Those on the backing file note
- * themselves.
+ * Notes that `pages` pages of the area that had been written back were read again by the program.
+ * zswap_area_reclaimable_pages() returns less for a while. Pages on the backing file are noted
+ * automatically.
  *
  * Errors:
  * -EINVAL: area is NULL.
- * -EPERM: this process is a forked child that did not get the pool.
+ * -EPERM: this process is a forked child that has no copy of the pool.
  *
  * Threads: any. Callbacks: allowed.
  */
 int zswap_area_refaulted(struct zswap_area *area, uint64_t pages);
 
 /**
- * Claims up to `max` pages of the area that were not used lately, as zswap_shrink() chooses them,
- * and copies them to `pages`, one after the other; stores in *count how many there are, which can
- * be fewer, and 0. The program writes each where it keeps pages, whenever and in whichever thread
- * it likes, such as by asynchronous I/O, and then ends its claim with zswap_writeback_end(). Needs
- * neither a callback nor a backing file.
+ * Claims up to `max` pages of the area that were not used lately, chosen as zswap_shrink() chooses
+ * them, and copies them to consecutive memory at `pages`. Stores their number in *count, which may
+ * be less than max, and may be 0. The program writes each page to where it keeps pages, at any time
+ * and in any thread, by asynchronous I/O for example, and then ends its claim with
+ * zswap_writeback_end(). Needs neither a callback nor a backing file.
  *
- * Until its claim is ended a page stays stored, can be loaded and replaced, and is not written back
- * a second time; whoever invalidates it waits, and the area can't be removed. Each page is written to
- * `pages` before it is claimed: where that memory is missing, as under a userfaultfd, the thread that
- * brings it may invalidate any page but those that this call has claimed before.
+ * Until its claim ends, a page stays stored, can be loaded and replaced, and is not written back a
+ * second time. A zswap_invalidate() of the page waits, and the area can't be removed. Each page is
+ * copied to `pages` before it is claimed: if that memory is missing, under a userfaultfd for
+ * example, the thread that brings it in may invalidate any page except those that this call has
+ * already claimed.
  *
  * claims, pages: room for `max` claims, and for `max` times 4096 bytes, at any address. Beyond
- *     *count they are undefined.
+ *     *count their contents are undefined.
  *
  * Errors:
- * -EINVAL: area or count is NULL, or claims or pages is NULL and max is not 0, or the area has
+ * -EINVAL: area or count is NULL, claims or pages is NULL and max is not 0, or the area has
  *     ZSWAP_AREA_NO_WRITEBACK.
  * -EBUSY: as many claims are held as zswap_options.max_claims allows: end some.
- * -EPERM: this process is a forked child that did not get the pool.
+ * -EPERM: this process is a forked child that has no copy of the pool.
  *
  * Threads: any, several at once. Callbacks: allowed.
  */
@@ -1839,17 +1889,17 @@ int zswap_writeback_begin(struct zswap_area *area,
 /**
  * Ends a claim of zswap_writeback_begin().
  *
- * result: what became of the page, as a callback returns it. 0: it is written, and leaves the pool,
- *     unless it was loaded, replaced or removed meanwhile. Any error number: it stays, and the
- *     cause is counted.
- * gone: NULL, or set to 1 if the page left the pool by this, and to 0 if not. With result 0 and
- *     gone 0 the copy that was written is not needed; it may be older than what is stored.
+ * result: the outcome, as a writeback callback returns it. 0: the page is written, and leaves the
+ *     pool unless it was loaded, replaced or removed meanwhile. Any error number: the page stays,
+ *     and the cause is counted.
+ * gone: NULL, or set to 1 if this call removed the page from the pool and to 0 if it did not. With
+ *     result 0 and gone 0 the written copy is not needed; it may be older than the stored page.
  *
  * Errors:
- * -EINVAL: area or claim is NULL, or the claim was ended already, or is not one of this area.
- * -EPERM: this process is a forked child that did not get the pool.
+ * -EINVAL: area or claim is NULL, or the claim has already ended or belongs to another area.
+ * -EPERM: this process is a forked child that has no copy of the pool.
  *
- * Threads: any, also another than the one that began it. Callbacks: allowed.
+ * Threads: any, not only the one that began the claim. Callbacks: allowed.
  */
 int zswap_writeback_end(struct zswap_area *area,
                         const struct zswap_claim *claim,
@@ -1857,17 +1907,17 @@ int zswap_writeback_end(struct zswap_area *area,
                         int32_t *gone);
 
 /**
- * Moves what is stored together and gives the memory that becomes free back to the system, as
- * zs_compact() does for a pool; and so with the parts of the areas' indexes that have no page any
- * more. Stores in *pages_freed how many pages of 4096 bytes the pool gave back. A store that finds
- * the pool full does a little of it by itself.
+ * Moves stored pages together and gives the memory that this empties back to the system, as
+ * zs_compact() does for a pool. Also gives back the parts of the areas' indexes that hold no page.
+ * Stores in *pages_freed how many pages of 4096 bytes the pool gave back. A store that finds the
+ * pool full does a little compaction itself.
  *
- * budget: as for zs_compact(), for what is moved.
+ * budget: how much the call may move; see zs_compact().
  *
  * Errors:
- * -EINVAL: zswap or pages_freed is NULL, or the budget's struct_size is wrong or has a field that
- *     is not known here.
- * -EPERM: this process is a forked child that did not get the pool.
+ * -EINVAL: zswap or pages_freed is NULL, the budget's struct_size is wrong, or the budget sets a
+ *     field that this library does not know.
+ * -EPERM: this process is a forked child that has no copy of the pool.
  *
  * Threads: any. Callbacks: allowed.
  */
@@ -1876,17 +1926,18 @@ int zswap_compact(struct zswap *zswap,
                   uint64_t *pages_freed);
 
 /**
- * Looks at up to `pages` pages of the area that are in the pool, from where the last call ended,
- * once around the area at most. Those that were not used since the last time are compressed anew,
- * and replaced if that takes a smaller slot; others that it gains nothing for are marked, and not
- * tried again. Stores in *recompressed how many became smaller.
+ * Compresses cold pages again with another codec. Looks at up to `pages` pages of the area that are
+ * in the pool, from where the last call ended, and at most once around the area. A page that was
+ * not used since the last look is compressed again, and replaced if that takes a smaller slot. A
+ * page that gains nothing is marked and not tried again. Stores in *recompressed how many became
+ * smaller.
  *
- * codec, level: one of ZSWAP_CODEC_*, and its level: normally ZSWAP_CODEC_ZSTD.
+ * codec, level: one of ZSWAP_CODEC_*, normally ZSWAP_CODEC_ZSTD, and its level.
  *
  * Errors:
  * -EINVAL: area or recompressed is NULL, or there is no such codec or level.
- * -ENOMEM: there is no memory for the codec's contexts.
- * -EPERM: this process is a forked child that did not get the pool.
+ * -ENOMEM: no memory for the codec's contexts.
+ * -EPERM: this process is a forked child that has no copy of the pool.
  *
  * Threads: any; takes as long as its work. Callbacks: allowed.
  */
@@ -1897,62 +1948,65 @@ int zswap_recompress(struct zswap_area *area,
                      uint64_t *recompressed);
 
 /**
- * Fills *stats, whose struct_size the caller set. Fields that only a newer library knows become 0.
+ * Fills *stats. Set its struct_size first. Fields that this library does not know become 0.
  *
  * Errors:
  * -EINVAL: zswap or stats is NULL, or struct_size is wrong.
- * -EPERM: this process is a forked child that did not get the pool.
+ * -EPERM: this process is a forked child that has no copy of the pool.
  *
- * Threads: any; stops the counting of all areas for a moment. Callbacks: allowed.
+ * Threads: any; holds up the counters of all areas for a moment. Callbacks: allowed.
  */
 int zswap_stats(struct zswap *zswap, struct zswap_stats *stats);
 
 /**
- * Fills *stats, whose struct_size the caller set. Fields that only a newer library knows become 0.
+ * Fills *stats with the statistics of one area. Set its struct_size first. Fields that this library
+ * does not know become 0.
  *
  * Errors:
  * -EINVAL: area or stats is NULL, or struct_size is wrong.
- * -EPERM: this process is a forked child that did not get the pool.
+ * -EPERM: this process is a forked child that has no copy of the pool.
  *
- * Threads: any; stops the counting of the area for a moment. Callbacks: allowed.
+ * Threads: any; holds up the counters of the area for a moment. Callbacks: allowed.
  */
 int zswap_area_stats(struct zswap_area *area, struct zswap_area_stats *stats);
 
 /**
- * Fills *stats with what the zswap's pool has, as zs_pool_stats() does for a pool.
+ * Fills *stats with the statistics of the zswap's pool, as zs_pool_stats() does for a pool.
  *
  * Errors:
  * -EINVAL: zswap or stats is NULL, or struct_size is wrong.
- * -EPERM: this process is a forked child that did not get the pool.
+ * -EPERM: this process is a forked child that has no copy of the pool.
  *
  * Threads: any. Callbacks: allowed.
  */
 int zswap_pool_stats(struct zswap *zswap, struct zs_pool_stats *stats);
 
 /**
- * Writes the statistics of the zswap and of each area, at one moment, to `buffer` as JSON, ended
- * with a NUL, and stores in *length how many bytes it has without the NUL. It is an object with
- * the members "version", a number that changes when a member changes its meaning; "zswap", an
- * object; and "areas", an array of objects. Those objects have as members the fields of struct
- * zswap_stats and struct zswap_area_stats without struct_size, those of counts directly among
- * them. Later versions can have more members.
+ * Writes the statistics of the zswap and of all its areas, taken at one moment, to `buffer` as JSON
+ * that ends with a NUL. Stores its length in bytes, without the NUL, in *length.
+ *
+ * The JSON is an object with three members. "version" is a number that changes when a member
+ * changes its meaning. "zswap" is an object, and "areas" an array of objects. Their members are the
+ * fields of struct zswap_stats and struct zswap_area_stats, without struct_size, and with the
+ * fields of counts directly among them. Later versions may add members.
  *
  * Errors:
  * -EINVAL: zswap or length is NULL, or buffer is NULL and size is not 0.
- * -ENOSPC: it does not fit into `size` bytes; with size 0 it never does. *length is set all the
- *     same, and buffer is an empty string. Come back with some more than *length + 1 bytes, for
- *     figures grow.
- * -EPERM: this process is a forked child that did not get the pool.
+ * -ENOSPC: the text does not fit into `size` bytes, as it never does with size 0. *length is set
+ *     all the same, and buffer holds an empty string. Call again with somewhat more than *length +
+ *     1 bytes, because figures grow.
+ * -EPERM: this process is a forked child that has no copy of the pool.
  *
- * Threads: any, one at a time: others that ask for statistics of the zswap, or compact it, wait. So
- * a thread that brings a missing page of `buffer`, as under a userfaultfd, must do neither. Stops
- * the counting of all areas for a moment. Callbacks: allowed.
+ * Threads: any, one at a time: other calls for statistics of this zswap, and zswap_compact(), wait.
+ * So a thread that brings in a missing page of `buffer`, under a userfaultfd for example, must call
+ * neither. Holds up the counters of all areas for a moment. Callbacks: allowed.
  */
 int zswap_stats_json(struct zswap *zswap, char *buffer, size_t size, size_t *length);
 
 /**
- * What a result means, as an English sentence. Takes a result as it came or its positive number; 0
- * is success. Never NULL; the string is constant, and nobody frees it.
+ * Returns an English sentence for a result of any function. `result` may be the result as it was
+ * returned or its positive number; 0 is success. Never NULL. The string is constant: do not free
+ * it.
  *
  * Threads: any. Evict callback: allowed. Signal handler: allowed.
  */
@@ -1960,58 +2014,59 @@ const char *zs_strerror(int result);
 
 #if defined(ZSALLOC_UFFD)
 /**
- * Creates a pager, without regions, and stores it in *pager. With ZSPAGER_FAULT_SIGBUS the first
- * one of a process installs a handler of SIGBUS, which stays: see PAGER.
+ * Creates a pager without regions and stores it in *pager. With ZSPAGER_FAULT_SIGBUS, the first
+ * pager of a process installs a SIGBUS handler that stays: see PAGER.
  *
- * name: for people, UTF-8, at most 249 bytes.
- * options: NULL for the defaults, which have no limit.
+ * name: for people, in UTF-8, at most 249 bytes.
+ * options: NULL for the defaults, which set no limit.
  *
  * Errors:
  * -EINVAL: name or pager is NULL, the name is too long or not UTF-8, or an option is wrong.
- * -EPERM: no right to userfaultfd: ZSPAGER_FAULT_THREADS needs more than ZSPAGER_FAULT_SIGBUS.
- * -ENOSYS: the system has no userfaultfd; or the dynamic linker does not keep the library loaded,
- *     whose handler of SIGBUS would go with it.
- * -ENOSPC: the process has 64 pagers with ZSPAGER_FAULT_SIGBUS already.
+ * -EPERM: the process may not use userfaultfd. ZSPAGER_FAULT_THREADS needs more rights than
+ *     ZSPAGER_FAULT_SIGBUS.
+ * -ENOSYS: the system has no userfaultfd, or the dynamic linker can't keep the library loaded, and
+ *     its SIGBUS handler would vanish with it.
+ * -ENOSPC: the process already has 64 pagers with ZSPAGER_FAULT_SIGBUS.
  * -ENOMEM: the system gives no addresses, or no memory for the tables.
- * Others come from the system, as those of zswap_create().
- * If options->message is set, a sentence there says what it was, unless name or pager is NULL or
- * struct_size is wrong.
+ * The system's own errors are returned as they are: see zs_create_pool().
+ * If options->message is set, it receives a sentence that says what was wrong, unless name or pager
+ * is NULL or struct_size is wrong.
  *
  * Threads: any. Callbacks: not allowed.
  */
 int zspager_create(const char *name, const struct zspager_options *options, struct zspager **pager);
 
 /**
- * Brings all pages of all regions back to memory, whatever the limit says, and destroys the pager:
- * the memory is as if there had been none.
+ * Brings all pages of all regions back to memory, whatever the limit, and destroys the pager.
+ * Afterwards the memory is as if there had been no pager.
  *
- * No other call on the pager may be running, and none may come after it. In a forked child it
- * closes the child's duplicates of the pager's descriptors and frees its copies of the tables,
- * but for what the handler of SIGBUS looks at, some 200 KiB; it does nothing to the parent.
+ * No other call on the pager may run at the same time or come later. In a forked child this closes
+ * the child's duplicates of the pager's descriptors and frees its copies of the tables, except
+ * about 200 KiB that the SIGBUS handler looks at. It has no effect on the parent.
  *
  * Errors:
  * -EINVAL: pager is NULL.
- * -EBUSY: threads are lent to it: give them back with zspager_stop(), and wait until they returned
- *     from zspager_run(). It stays as it was.
+ * -EBUSY: threads are lent to the pager. Call zspager_stop(), and wait until they have returned
+ *     from zspager_run(). Nothing has changed.
  * -EAGAIN: the system refused to bring a page back, or a page can't be read from the backing file.
- *     The pager is still there, without the regions that it had brought back until then.
- * -EIO: a page's copy is damaged: the page is lost, and everything else was done.
+ *     The pager still exists, without the regions that were already removed.
+ * -EIO: a page's copy is damaged. That page is lost; everything else was done.
  *
- * Threads: one, when no other uses the pager; others may use its regions meanwhile. Callbacks: not
+ * Threads: one, while no other uses the pager; others may use its regions meanwhile. Callbacks: not
  * allowed.
  */
 int zspager_destroy(struct zspager *pager);
 
 /**
- * Lends the calling thread to the pager: it returns after zspager_stop(). A lent thread must not
- * touch memory of a region, and it runs no signal handlers, but those of faults of its own. It is
- * not cancelled before it returned.
+ * Lends the calling thread to the pager until zspager_stop() is called. A lent thread must not
+ * touch memory of a region. It runs no signal handlers, except for faults of its own, and is not
+ * cancelled before it has returned.
  *
- * With ZSPAGER_RUN_ALL or ZSPAGER_RUN_SERVE it reads what owners do with the memory of regions,
- * which wait for that, and with ZSPAGER_FAULT_THREADS it brings pages back. At least one such
- * thread should be there as long as there are regions; with ZSPAGER_FAULT_THREADS, without one who
- * touches a page that is not in memory sleeps until there is. With ZSPAGER_RUN_EVICT it evicts
- * ahead: one is enough.
+ * With ZSPAGER_RUN_ALL or ZSPAGER_RUN_SERVE, the thread reads what the program does with the memory
+ * of regions (munmap(), mremap(), madvise()); the program waits for that. With
+ * ZSPAGER_FAULT_THREADS it also brings pages back. Keep at least one such thread as long as there
+ * are regions: with ZSPAGER_FAULT_THREADS, without one, a thread that touches a page that is not in
+ * memory sleeps until there is one. With ZSPAGER_RUN_EVICT, the thread evicts ahead; one is enough.
  *
  * duty: one of ZSPAGER_RUN_*.
  *
@@ -2024,8 +2079,9 @@ int zspager_destroy(struct zspager *pager);
 int zspager_run(struct zspager *pager, uint32_t duty);
 
 /**
- * Gives all lent threads back, and those that are lent later at once, until zspager_resume(). It
- * does not wait for them, but none of them stays, even if that comes before they have returned.
+ * Makes all lent threads return, and threads that are lent later return at once, until
+ * zspager_resume(). Does not wait for them. Every thread that is lent now returns, even if
+ * zspager_resume() is called before it has.
  *
  * Errors:
  * -EINVAL: pager is NULL.
@@ -2036,8 +2092,8 @@ int zspager_run(struct zspager *pager, uint32_t duty);
 int zspager_stop(struct zspager *pager);
 
 /**
- * Lets threads be lent again, after zspager_stop(). A thread that calls zspager_run() while both
- * are called may be found to come after both, and stays: wait for your threads before this.
+ * Allows threads to be lent again after zspager_stop(). A thread that calls zspager_run() while
+ * both are being called may stay: wait for your threads to return before you resume.
  *
  * Errors:
  * -EINVAL: pager is NULL.
@@ -2048,61 +2104,61 @@ int zspager_stop(struct zspager *pager);
 int zspager_resume(struct zspager *pager);
 
 /**
- * Stores in *fd the userfaultfd of the regions: to be recognised in /proc/self/fdinfo, or to be kept
- * open by another process. It stays the pager's: do not read it or close it.
+ * Stores the userfaultfd of the regions in *fd, so that the program can recognise it in
+ * /proc/self/fdinfo, or have another process keep it open. It stays the pager's: do not read or
+ * close it.
  *
- * It is not the only descriptor of a pager: DESCRIPTORS has the list. A program that closes
- * descriptors that it does not know has to do so before it creates pagers, or in a forked child:
- * without this one, pages that are not in memory read as zeros.
+ * A pager has other descriptors as well: DESCRIPTORS lists them. A program that closes descriptors
+ * it does not know must do so before it creates pagers, or in a forked child: without the
+ * userfaultfd, pages that are not in memory read as zeros.
  *
  * Errors:
  * -EINVAL: pager or fd is NULL.
  *
  * Threads: any. Callbacks: allowed.
  */
-int zspager_descriptor(struct zspager *pager,
-                       int *fd);
+int zspager_descriptor(struct zspager *pager, int *fd);
 
 /**
- * Adds a region, and stores its number, which is never 0, in *region: `bytes` bytes of memory, in
- * use already or not, at `memory`. Huge pages are turned off for the range, and forked children do
+ * Adds a region of `bytes` bytes at `memory`, which may already be in use, and stores its number in
+ * *region. The number is never 0. Huge pages are turned off for the range, and forked children do
  * not get it.
  *
- * Pages of the range that are in memory already are charged as they are found, 2 MiB at a time, and
- * what is above the limit then is evicted before the next 2 MiB are looked at. So the pager is at
- * most 2 MiB above its limit meanwhile, and not above it when this returns; unless pages can't
- * leave, as when the pool is full: those stay in memory above the limit, and go when they can.
+ * Pages that are already in memory are charged as they are found, 2 MiB at a time, and the excess
+ * over the limit is evicted before the next 2 MiB are looked at. So the pager is at most 2 MiB
+ * above its limit during the call, and not above it afterwards, unless pages can't leave, as when
+ * the pool is full: those stay in memory above the limit, and leave when they can.
  *
- * memory, bytes: whole pages of 4096 bytes, mapped readable and writable: best from mmap(), and
- *     used for nothing but the region. The mapping must not grow, neither by mremap() nor by
- *     itself (MAP_GROWSDOWN): nobody would serve what it grows by. Memory that the pager needs to
- *     bring a page back can't be in a region, because whoever brings it back would wait for
- *     itself. That is what malloc() uses or returned, stacks that are in use, and the memory of
- *     the pager and its pool. The heap (brk), mappings with MAP_GROWSDOWN, among them the main
- *     thread's stack, the stack of the calling thread, and most of the pager's own memory are
- *     refused. malloc()'s other arenas and other threads' stacks can't be told from other
- *     mappings: with them as a region the process hangs, and only SIGKILL ends it.
+ * memory, bytes: whole pages of 4096 bytes, mapped readable and writable, best by mmap() and for
+ *     nothing but the region. The mapping must not grow, neither by mremap() nor on its own
+ *     (MAP_GROWSDOWN): nothing would serve the new part. Memory that the pager needs to bring a
+ *     page back can't be in a region, because the thread that brings the page back would wait for
+ *     itself. That is memory that malloc() uses or returned, stacks in use, and memory of the pager
+ *     and its pool. The call refuses the heap (brk), mappings with MAP_GROWSDOWN (the main thread's
+ *     stack among them), the calling thread's stack, and most of the pager's own memory. It can't
+ *     tell malloc()'s other arenas and other threads' stacks from other mappings: with one of them
+ *     as a region the process hangs, and only SIGKILL ends it.
  * options: NULL for the defaults: private anonymous memory.
  *
- * While the region is there, do not change a memory file by fallocate() or ftruncate() where it is
- * in the region: pages that are not in memory would come back with their old bytes. See
- * zspager_region_options.shared_fd, and call zspager_discard() to give memory back.
+ * While the region exists, do not use fallocate() or ftruncate() on the part of a memory file that
+ * is in it: pages that are not in memory would come back with their old bytes. See
+ * zspager_region_options.shared_fd. To give memory back, call zspager_discard().
  *
  * Errors:
- * -EINVAL: a pointer other than options is NULL, an option is wrong, the range is not whole pages
- *     or is in a region already, or it is not of the kind that the options say: not all mapped, not
- *     both readable and writable, or not private and anonymous; it is in the heap, in a mapping
- *     that grows, or has the caller's stack or memory of the pager; with ZSPAGER_REGION_SHARED,
- *     not a shared mapping of that file from that offset, or the file is no memory file of
- *     4096-byte pages, not open for both, sealed against writes, or too short.
- * -ENOSPC: there are as many regions, or parts that munmap() and mremap() made of them, as
+ * -EINVAL: a pointer other than options is NULL; an option is wrong; the range is not whole pages,
+ *     or part of it is in a region already; it is not completely mapped, readable and writable, or
+ *     not private and anonymous; it is in the heap or in a mapping that grows, or contains the
+ *     caller's stack or memory of the pager. With ZSPAGER_REGION_SHARED: the range is not a shared
+ *     mapping of that file from that offset, or the file is not a memory file with 4096-byte pages,
+ *     is not open for reading and writing, is sealed against writes, or is too short.
+ * -ENOSPC: there are as many regions, or parts of regions left by munmap() and mremap(), as
  *     zspager_options.max_regions allows.
- * -EBADF: with ZSPAGER_REGION_SHARED, shared_fd is no descriptor.
- * -EBUSY: a part of the range is under another userfaultfd, such as another pager's.
- * -ENOMEM: there is no memory for the region's tables, or the process has as many mappings as
+ * -EBADF: with ZSPAGER_REGION_SHARED, shared_fd is not an open descriptor.
+ * -EBUSY: part of the range is under another userfaultfd, such as another pager's.
+ * -ENOMEM: no memory for the region's tables, or the process has as many mappings as
  *     vm.max_map_count allows.
  * -EPERM: this process is a forked child.
- * Others come from the system.
+ * The system's other errors are returned as they are.
  *
  * Threads: any. Callbacks: not allowed.
  */
@@ -2113,21 +2169,20 @@ int zspager_add_region(struct zspager *pager,
                        uint64_t *region);
 
 /**
- * Removes a region: its memory is the program's alone from then on. No other region of the pager
- * gets its number: a second removal is refused, whatever was added since. Forked children get it
- * again, whatever the program had advised before; huge pages stay turned off for it, until the
- * program advises them.
+ * Removes a region: its memory belongs to the program alone from then on. The pager does not use
+ * the region's number again, so a second removal is refused whatever was added since. Forked
+ * children get the memory again, whatever the program advised before. Huge pages stay turned off
+ * for it until the program requests them with madvise().
  *
- * flags: 0: all of its pages are brought back to memory, whatever the limit says. ZSPAGER_DISCARD:
- *     those that are not in memory are lost, and read as zero.
+ * flags: 0: all pages are brought back to memory, whatever the limit. ZSPAGER_DISCARD: pages that
+ *     are not in memory are lost, and read as zeros.
  *
  * Errors:
- * -EINVAL: pager is NULL, or there is no such flag.
- * -ENOENT: there is no such region: it was removed before, or never added.
- * -EIO: a page's copy is damaged: the region is removed nevertheless, and that page fails when it
- *     is touched.
- * -EAGAIN: the system refused, or a page can't be read from the backing file: the region is still
- *     there.
+ * -EINVAL: pager is NULL, or a flag is unknown.
+ * -ENOENT: there is no such region: it was removed before or never added.
+ * -EIO: a page's copy is damaged. The region is removed nevertheless, and touching that page fails.
+ * -EAGAIN: the system refused, or a page can't be read from the backing file. The region still
+ *     exists.
  * -EPERM: this process is a forked child.
  *
  * Threads: any. Callbacks: not allowed.
@@ -2135,67 +2190,61 @@ int zspager_add_region(struct zspager *pager,
 int zspager_remove_region(struct zspager *pager, uint64_t region, uint32_t flags);
 
 /**
- * Brings the pages of a range to memory, and keeps them there until zspager_release(): for system
- * calls that read or write memory of regions, which are EFAULT with ZSPAGER_FAULT_SIGBUS if it is
- * not in memory. Holds of a page are counted. The pages that the range touches are held whole; with
- * 0 bytes it touches none.
+ * Brings the pages of a range to memory and keeps them there until zspager_release(). Use it around
+ * system calls that read or write memory of regions: with ZSPAGER_FAULT_SIGBUS they fail with
+ * EFAULT when a page is not in memory. Holds of a page are counted. Every page that the range
+ * overlaps is held whole; 0 bytes overlap none.
  *
  * Errors:
- * -EINVAL: pager is NULL, or a part of the range is in no region.
- * -ENOSPC: more would be held than zspager_options.max_held_bytes, or a page of the range is held 33
- *     million times already.
- * -EIO: a page's copy is damaged, or it can't be read from the backing file.
- * -EAGAIN: the system refused for a second to put a page in place: it may have no memory.
+ * -EINVAL: pager is NULL, or part of the range is in no region.
+ * -ENOSPC: more than zspager_options.max_held_bytes would be held, or a page of the range is
+ *     already held 33 million times.
+ * -EIO: a page's copy is damaged or can't be read from the backing file.
+ * -EAGAIN: the system refused for a second to put a page in place; it may be out of memory.
  * -EPERM: this process is a forked child.
- * If it fails, nothing is held that was not before.
+ * On failure no page is held that was not held before.
  *
  * Threads: any. Callbacks: not allowed.
  */
-int zspager_hold(struct zspager *pager,
-                 const void *memory,
-                 size_t bytes);
+int zspager_hold(struct zspager *pager, const void *memory, size_t bytes);
 
 /**
  * Ends a hold of the same range.
  *
  * Errors:
- * -EINVAL: pager is NULL, or a part of the range is in no region: it may have been unmapped since it
- *     was held. The hold of the other parts has ended.
+ * -EINVAL: pager is NULL, or part of the range is in no region; it may have been unmapped since it
+ *     was held. The other parts are released.
  * -EPERM: this process is a forked child.
  *
  * Threads: any. Callbacks: not allowed.
  */
-int zspager_release(struct zspager *pager,
-                    const void *memory,
-                    size_t bytes);
+int zspager_release(struct zspager *pager, const void *memory, size_t bytes);
 
 /**
- * Gives the pages of a range back: they read as zero, and cost nothing. Pages that are held, or that
- * the system has pinned, stay in memory, and are zeros. It needs no lent thread, as madvise() does,
- * and is the only way with ZSPAGER_EVICT_IN_PLACE and before Linux 6.8. 0 bytes are no pages.
+ * Gives the pages of a range back: they read as zeros and take no memory. Pages that are held, or
+ * pinned by the system, stay in memory and are zeroed. Unlike madvise() it needs no lent thread,
+ * and it is the only way with ZSPAGER_EVICT_IN_PLACE and before Linux 6.8. 0 bytes are no pages.
  *
  * Errors:
- * -EINVAL: pager is NULL, the range is not whole pages, or a part of it is in no region.
- * -EAGAIN: memory of the range was moved or unmapped all the time. A part may have been given
- *     back.
+ * -EINVAL: pager is NULL, the range is not whole pages, or part of it is in no region.
+ * -EAGAIN: memory of the range kept being moved or unmapped. Part of it may have been given back.
  * -EPERM: this process is a forked child.
- * Others come from the system.
+ * The system's other errors are returned as they are.
  *
  * Threads: any. Callbacks: not allowed.
  */
-int zspager_discard(struct zspager *pager,
-                    void *memory,
-                    size_t bytes);
+int zspager_discard(struct zspager *pager, void *memory, size_t bytes);
 
 /**
- * Sets the limit: how many bytes of pages of regions and the staging range may be in memory; 0: no
- * limit; less than 64 KiB: 64 KiB. Evicts what is above it before it returns.
+ * Sets how many bytes of regions and staging range may be in memory, and evicts the excess before
+ * it returns. 0: no limit; less than 64 KiB: 64 KiB.
  *
  * Errors:
  * -EINVAL: pager is NULL.
- * -ENOMEM: the pool is full, and nothing can be written back. The limit holds from then on, and
- *     what is above it goes as soon as it can.
- * -EAGAIN: too much is held, or pinned by the system. The limit holds as with -ENOMEM.
+ * -ENOMEM: the pool is full, and nothing can be written back. The limit is in force, and the excess
+ *     leaves as soon as it can.
+ * -EAGAIN: too much is held, or pinned by the system. The limit is in force, and the excess leaves
+ *     as soon as it can.
  * -EPERM: this process is a forked child.
  *
  * Threads: any. Callbacks: not allowed.
@@ -2203,9 +2252,9 @@ int zspager_discard(struct zspager *pager,
 int zspager_set_resident_limit(struct zspager *pager, uint64_t bytes);
 
 /**
- * Sets how many bytes of slots the compressed pages may take, as zswap_set_limit(); 0: no limit but
- * the pool's own. Once it is met pages are written to the backing file; without one they stay in
- * memory, above the limit of resident pages if need be.
+ * Sets how many bytes of slots compressed pages may take, as zswap_set_limit() does. 0: no limit
+ * but the pool's own. When the limit is reached, pages are written to the backing file; without one
+ * they stay in memory, above the limit of resident pages if necessary.
  *
  * Errors:
  * -EINVAL: pager is NULL.
@@ -2216,11 +2265,11 @@ int zspager_set_resident_limit(struct zspager *pager, uint64_t bytes);
 int zspager_set_pool_limit(struct zspager *pager, uint64_t bytes);
 
 /**
- * Sets for how many pages that are in memory a compressed copy may be kept, in percent of the limit
- * on resident bytes, 0 to 100; 10 at first. A page that was only read since it came back is evicted
- * again without being compressed, if its copy was kept; the copy takes memory of the pool
- * meanwhile. Copies that are kept go when the pool is full, or their pages are written or evicted:
- * a lower percentage keeps no new ones, and drops none at once.
+ * Sets how many pages in memory may keep their compressed copy, in percent of the limit on resident
+ * bytes, 0 to 100. The initial value is 10. A page that kept its copy and was only read since it
+ * came back can be evicted again without compression; meanwhile its copy takes memory of the pool.
+ * A kept copy goes when the pool is full, or when its page is written or evicted. A lower
+ * percentage stops new copies from being kept, and drops none at once.
  *
  * Errors:
  * -EINVAL: pager is NULL, or percent is more than 100.
@@ -2231,13 +2280,13 @@ int zspager_set_pool_limit(struct zspager *pager, uint64_t bytes);
 int zspager_set_kept_copies(struct zspager *pager, uint32_t percent);
 
 /**
- * Sets what pages are compressed with from now on, as zswap_set_codec().
+ * Sets the codec for pages that are compressed from now on, as zswap_set_codec() does.
  *
  * codec, level: one of ZSWAP_CODEC_*, and its level.
  *
  * Errors:
  * -EINVAL: pager is NULL, or there is no such codec or level.
- * -ENOMEM: there is no memory for what Zstandard needs.
+ * -ENOMEM: no memory for Zstandard's contexts.
  * -EPERM: this process is a forked child.
  *
  * Threads: any. Callbacks: not allowed.
@@ -2245,18 +2294,20 @@ int zspager_set_kept_copies(struct zspager *pager, uint32_t percent);
 int zspager_set_codec(struct zspager *pager, uint32_t codec, int32_t level);
 
 /**
- * Sets the file that compressed pages are written to when the pool is full, or none any more, as
- * zswap_set_backing_file().
+ * Sets the file that compressed pages are written to when the pool is full, or removes it, as
+ * zswap_set_backing_file() does.
  *
- * fd, bytes: as there: a regular file or a block device, opened with O_RDWR and without O_APPEND,
- *     and its first `bytes` bytes. -1 and 0: no file any more.
+ * fd, bytes: a regular file or block device, opened with O_RDWR and without O_APPEND, and how many
+ *     of its bytes to use, from its beginning. -1 and 0: no file any more. The rules of
+ *     zswap_set_backing_file() for the descriptor apply.
  *
  * Errors:
- * -EINVAL: pager is NULL, the descriptor is none, is opened otherwise, or is not one of a regular
- *     file or a block device, or bytes is less than 4096 or more than 16 TiB, or not 0 with -1.
+ * -EINVAL: pager is NULL; fd is not a descriptor, is opened in another way, or is neither a regular
+ *     file nor a block device; or bytes is less than 4096 or more than 16 TiB, or is not 0 with fd
+ *     -1.
  * -EBUSY: pages are on the file that was set before, or are being written to it.
  * -EMFILE: the process may have no more descriptors.
- * -ENOMEM: there is no memory for its table, of some 8 bytes a page.
+ * -ENOMEM: no memory for the file's table, of about 8 bytes a page.
  * -EPERM: this process is a forked child.
  *
  * Threads: any. Callbacks: not allowed.
@@ -2265,14 +2316,14 @@ int zspager_set_backing_file(struct zspager *pager, int32_t fd, uint64_t bytes);
 
 /**
  * Writes compressed pages that were not used lately to the backing file, until `pages` pages have
- * left the pool. Stores in *written how many did, which can be fewer than asked.
+ * left the pool. Stores in *written how many did, which may be fewer.
  *
  * Errors:
  * -EINVAL: pager or written is NULL, or there is no backing file.
- * -EAGAIN: no page could go now: the file is full or fails, or pages are in use. In the JSON of
- *     zspager_stats_json() the zswap's writeback_no_space and writeback_io tell which.
- * -EIO: the library's descriptor of the backing file was closed, or is another file's now. Nothing
- *     was written.
+ * -EAGAIN: no page could go now: the file is full or fails, or pages are in use. The zswap's
+ *     writeback_no_space and writeback_io in the JSON of zspager_stats_json() tell which.
+ * -EIO: the library's descriptor of the backing file was closed, or now refers to another file.
+ *     Nothing was written.
  * -ENOENT: no page is in the pool.
  * -EPERM: this process is a forked child.
  *
@@ -2281,14 +2332,14 @@ int zspager_set_backing_file(struct zspager *pager, int32_t fd, uint64_t bytes);
 int zspager_write_back(struct zspager *pager, uint64_t pages, uint64_t *written);
 
 /**
- * Moves what is in the pool together and gives the memory that becomes free back to the system, as
- * zswap_compact(). Stores in *pages_freed how many pages of 4096 bytes that were.
+ * Moves stored pages together and gives the memory that this empties back to the system, as
+ * zswap_compact() does. Stores in *pages_freed how many pages of 4096 bytes that were.
  *
- * budget: as for zs_compact().
+ * budget: how much the call may do; see zs_compact().
  *
  * Errors:
- * -EINVAL: pager or pages_freed is NULL, or the budget's struct_size is wrong or has a field that
- *     is not known here.
+ * -EINVAL: pager or pages_freed is NULL, the budget's struct_size is wrong, or the budget sets a
+ *     field that this library does not know.
  * -EPERM: this process is a forked child.
  *
  * Threads: any. Callbacks: not allowed.
@@ -2298,13 +2349,13 @@ int zspager_compact(struct zspager *pager,
                     uint64_t *pages_freed);
 
 /**
- * Evicts `pages` pages now, of those that were not used lately, whatever the limit says. Stores in
- * *evicted how many went, which can be fewer or a few more than asked: 0, if none is in memory.
+ * Evicts `pages` pages that were not used lately, now and whatever the limit. Stores in *evicted
+ * how many went, which may be fewer or a few more; 0 if none is in memory.
  *
  * Errors:
  * -EINVAL: pager or evicted is NULL.
- * -ENOMEM: none went, for the pool is full, and nothing can be written back.
- * -EAGAIN: none of those in memory could go now.
+ * -ENOMEM: none went, because the pool is full and nothing can be written back.
+ * -EAGAIN: no page in memory could go now.
  * -EPERM: this process is a forked child.
  *
  * Threads: any; takes as long as its work. Callbacks: not allowed.
@@ -2312,7 +2363,7 @@ int zspager_compact(struct zspager *pager,
 int zspager_evict(struct zspager *pager, uint64_t pages, uint64_t *evicted);
 
 /**
- * Fills *stats, whose struct_size the caller set. Fields that only a newer library knows become 0.
+ * Fills *stats. Set its struct_size first. Fields that this library does not know become 0.
  *
  * Errors:
  * -EINVAL: pager or stats is NULL, or struct_size is wrong.
@@ -2322,10 +2373,11 @@ int zspager_evict(struct zspager *pager, uint64_t pages, uint64_t *evicted);
 int zspager_stats(struct zspager *pager, struct zspager_stats *stats);
 
 /**
- * Stores in *nanoseconds a time that `permille` of 1000 touches did not take longer than to be
- * served: 500 is the median, 999 what one of 1000 exceeds. Every eighth touch is timed, since the
- * pager was created. It is right to a quarter. 0: none was timed. What the system does before and
- * after, the signal or the wake-up, is not in it.
+ * Stores in *nanoseconds how long touches took to be served: a time that `permille` of 1000 touches
+ * did not exceed. 500 gives the median; 999 gives the time that one touch in 1000 exceeds. Every
+ * eighth touch since the pager was created is timed. The result is exact to a quarter; 0 if no
+ * touch was timed. It does not include what the system does before and after: the signal or the
+ * wake-up.
  *
  * Errors:
  * -EINVAL: pager or nanoseconds is NULL, or permille is more than 1000.
@@ -2335,20 +2387,22 @@ int zspager_stats(struct zspager *pager, struct zspager_stats *stats);
 int zspager_latency_permille(struct zspager *pager, uint32_t permille, uint64_t *nanoseconds);
 
 /**
- * Writes the statistics of the pager and of its zswap to `buffer` as JSON, ended with a NUL, and
- * stores in *length how many bytes it has without the NUL. It is an object with the members
- * "version", a number that changes when a member changes its meaning; "pager", an object with the
- * fields of struct zspager_stats without struct_size, those that only grow inside of its member
- * "counts"; and "zswap", what zswap_stats_json() writes, with an area for each region. The pager's
- * member "latencies" has the member "buckets", an array of 128 counts of touches, of which every
- * eighth is timed. Bucket i begins at i nanoseconds up to 3, and at (4 + i % 4) << (i / 4 - 1) from
- * 4 on. Later versions can have more members.
+ * Writes the statistics of the pager and of its zswap to `buffer` as JSON that ends with a NUL.
+ * Stores its length in bytes, without the NUL, in *length.
+ *
+ * The JSON is an object with three members. "version" is a number that changes when a member
+ * changes its meaning. "pager" is an object with the fields of struct zspager_stats without
+ * struct_size; those that only grow are in its member "counts". "zswap" is what zswap_stats_json()
+ * writes, with one area for each region. The pager's member "latencies" has the member "buckets",
+ * an array of 128 counts of touches, of which every eighth is timed. Bucket i begins at i
+ * nanoseconds for i up to 3, and at (4 + i % 4) << (i / 4 - 1) nanoseconds from 4 on. Later
+ * versions may add members.
  *
  * Errors:
  * -EINVAL: pager or length is NULL, or buffer is NULL and size is not 0.
- * -ENOSPC: it does not fit into `size` bytes; with size 0 it never does. *length is set all the
- *     same, and buffer is an empty string. Come back with some more than *length + 1 bytes, for
- *     figures grow.
+ * -ENOSPC: the text does not fit into `size` bytes, as it never does with size 0. *length is set
+ *     all the same, and buffer holds an empty string. Call again with somewhat more than *length +
+ *     1 bytes, because figures grow.
  * -EPERM: this process is a forked child.
  *
  * Threads: any. Callbacks: not allowed.

@@ -1,19 +1,19 @@
-//! A pager over one region of a benchmark, with the threads that are lent to it.
+//! A pager over one region of a benchmark, with threads that are lent to it.
 
 use super::region::Region;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use zsalloc::{Duty, Pager, PagerOptions, PagerSnapshot, RegionOptions};
 
-/// A pager that a region is under, with the threads that are lent to it.
+/// A pager with one region and with threads that are lent to it.
 pub struct Lent {
-    /// The pager that threads are lent to.
+    /// The pager.
     pub pager: Arc<Pager>,
     threads: Vec<JoinHandle<()>>,
 }
 
 impl Lent {
-    /// With these threads.
+    /// Creates the pager, adds the region, and lends one thread for each duty.
     pub fn new(region: &Region, options: &PagerOptions, duties: &[Duty]) -> Result<Self, String> {
         let pager = Arc::new(Pager::new("bench", options).map_err(|error| error.to_string())?);
         // SAFETY: the memory is used through these addresses alone, and is unmapped after the pager is dropped.
@@ -27,7 +27,7 @@ impl Lent {
         Ok(Self { pager, threads })
     }
 
-    /// What it has and did.
+    /// Returns the pager's statistics.
     pub fn snapshot(&self) -> PagerSnapshot {
         self.pager.snapshot().expect("not a forked process")
     }

@@ -1,4 +1,5 @@
-//! What the system says that this process has. Nothing here allocates, so that looking changes nothing.
+//! What the system reports about this process's memory. Nothing here allocates, so measuring does not change the
+//! result.
 
 use std::fs::File;
 use std::io::Read;
@@ -7,22 +8,22 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 /// Memory of this process, in bytes.
 #[derive(Clone, Copy, Default)]
 pub struct Memory {
-    /// Resident, memory files left out.
+    /// Resident bytes, without memory files.
     pub resident: u64,
-    /// Resident in huge pages.
+    /// Resident bytes in huge pages.
     pub huge: u64,
 }
 
-/// What the process has now. Counted page by page, for the running totals of some kernels lag behind.
+/// Measures the process's memory, page by page, because the running totals of some kernels lag behind.
 pub fn memory() -> Memory {
     let mut text = [0; 4096];
     let text = read(c"/proc/self/smaps_rollup", &mut text);
-    // A memory file counts by its blocks: see `file_bytes`.
+    // Memory files are counted by their blocks, in `file_bytes`.
     let resident = field(text, "Rss:") - field(text, "Pss_Shmem:");
     Memory { resident: resident * 1024, huge: field(text, "AnonHugePages:") * 1024 }
 }
 
-/// Bytes that a memory file has in memory.
+/// Returns the bytes of memory that a memory file has.
 pub fn file_bytes(fd: BorrowedFd<'_>) -> u64 {
     // SAFETY: all zero is a valid `stat`.
     let mut stat: libc::stat = unsafe { std::mem::zeroed() };
@@ -32,7 +33,7 @@ pub fn file_bytes(fd: BorrowedFd<'_>) -> u64 {
     stat.st_blocks as u64 * 512
 }
 
-/// Bytes of the system's own huge pages that are in use, and how many such pages it has.
+/// Returns the bytes of the system's reserved huge pages that are in use, and the number of such pages.
 pub fn huge_pool() -> (u64, u64) {
     let mut text = [0; 8192];
     let text = read(c"/proc/meminfo", &mut text);
@@ -40,7 +41,7 @@ pub fn huge_pool() -> (u64, u64) {
     ((total - field(text, "HugePages_Free:")) * field(text, "Hugepagesize:") * 1024, total)
 }
 
-/// Brings the program's own code and data in, so that they do not count as growth when they are first used.
+/// Loads the program's own code and data into memory, so that their first use does not count as growth.
 pub fn bring_in_program() {
     let mut text = [0; 1 << 16];
     for line in read(c"/proc/self/maps", &mut text).lines().filter(|line| line.contains(" r") && line.contains('/')) {
@@ -66,7 +67,7 @@ fn read<'a>(path: &std::ffi::CStr, buffer: &'a mut [u8]) -> &'a str {
     std::str::from_utf8(&buffer[..length]).expect("ASCII")
 }
 
-/// The number after `name`; 0 on a kernel that does not have it.
+/// Returns the number after `name`; 0 on a kernel that does not report it.
 fn field(text: &str, name: &str) -> u64 {
     let line = text.lines().find_map(|line| line.strip_prefix(name));
     line.and_then(|line| line.split_whitespace().next()?.parse().ok()).unwrap_or(0)

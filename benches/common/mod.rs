@@ -1,6 +1,6 @@
-//! What the benchmarks share: the allocators side by side, the sizes of real pages, and the workloads.
+//! What the benchmarks share: allocators behind one interface, sizes of real pages, and workloads.
 
-// Each benchmark is a program of its own and uses a part of this.
+// Each benchmark is a program of its own and uses only a part of this.
 #![allow(dead_code)]
 
 #[cfg(feature = "uffd")]
@@ -16,12 +16,13 @@ pub mod sizes;
 pub mod workloads;
 pub mod zram;
 
-/// Whether this is a run to try the benchmark, not to measure: `cargo bench` says `--bench`, `cargo test` does not.
+/// Returns whether this run only tries the benchmark out: `cargo bench` passes `--bench`, `cargo test` does not.
 pub fn is_trial() -> bool {
     !std::env::args().any(|argument| argument == "--bench")
 }
 
-/// Runs the benchmark again, built with jemalloc, if this program was built without it; comes back if it has it.
+/// Returns if this program was built with jemalloc. Otherwise builds and runs the benchmark again with jemalloc, and
+/// exits.
 pub fn with_peers(name: &str) {
     if cfg!(feature = "peers") {
         return;
@@ -36,17 +37,17 @@ pub fn with_peers(name: &str) {
         .status();
     match status {
         Ok(status) if status.success() => std::process::exit(0),
-        _ => give_up("The benchmark with jemalloc beside it failed; to build jemalloc, make is needed."),
+        _ => give_up("The benchmark with jemalloc failed. Building jemalloc needs make."),
     }
 }
 
-/// Ends the program with a sentence.
+/// Ends the program with an error message.
 pub fn give_up(sentence: &str) -> ! {
     eprintln!("{sentence}");
     std::process::exit(1)
 }
 
-/// What follows `--name` on the command line.
+/// Returns the value after `--name` on the command line.
 pub fn option(name: &str) -> Option<String> {
     let mut arguments = std::env::args().skip_while(|argument| argument != name);
     arguments.next()?;

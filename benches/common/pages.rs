@@ -1,24 +1,24 @@
-//! The pages that everything is measured with.
+//! The pages that benchmarks store.
 
 use super::give_up;
 use super::random::Random;
 use super::sizes;
 use zsalloc::PAGE_SIZE;
 
-/// A page.
+/// The bytes of a page.
 pub type Page = [u8; PAGE_SIZE];
 
-/// Pages of programs, without those that repeat one word, which cost neither side anything.
+/// Pages of real files, without those that repeat one word, which cost neither side anything.
 pub struct Pages {
-    /// In the order of their files, repeated until there are enough.
+    /// The pages in the order of their files, repeated until there are enough.
     pub pages: Vec<Page>,
-    /// How many of them are different ones.
+    /// How many of the pages differ.
     pub different: usize,
-    /// A random order of them.
+    /// The indices of the pages in random order.
     pub shuffled: Vec<usize>,
 }
 
-/// At least `wanted` pages.
+/// Reads at least `wanted` pages.
 pub fn read(wanted: usize) -> Pages {
     let mut pages: Vec<Page> = Vec::new();
     sizes::each_page(|page| {
@@ -27,16 +27,16 @@ pub fn read(wanted: usize) -> Pages {
         }
     });
     if pages.is_empty() {
-        give_up("there is no page to measure with");
+        give_up("no pages to measure with were found: name files in ZSALLOC_PAGES");
     }
     let different = pages.len();
     if different > wanted {
-        // A spread over all of them.
+        // Takes pages evenly from all of them.
         pages = (0..wanted).map(|at| pages[at * different / wanted]).collect();
     }
     let different = different.min(wanted);
     for at in different..wanted {
-        // Another place in memory, so that no cache has seen it, and another byte, so that nobody has.
+        // A copy is at another address, so it is in no cache, and one byte differs, so it is a different page.
         let mut page = pages[at - different];
         page[at % PAGE_SIZE] ^= 1;
         pages.push(page);

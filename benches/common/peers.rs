@@ -1,4 +1,4 @@
-//! The allocators that are measured beside each other, behind one small face.
+//! The allocators that are compared, behind one small interface.
 
 use super::memory;
 use std::hint::black_box;
@@ -7,36 +7,36 @@ use zsalloc::{CompactBudget, MapMode, Pool, PoolOptions};
 
 /// An allocator. A token names an object: a handle, or an address.
 pub trait Peer: Sync + Sized {
-    /// For tables.
+    /// Name in tables.
     const NAME: &'static str;
 
-    /// One to measure; a pool is a new one.
+    /// Creates an allocator to measure. A pool is a new one.
     fn new() -> Self;
 
-    /// Allocates.
+    /// Allocates an object and returns its token.
     fn alloc(&self, size: usize) -> usize;
 
-    /// Frees.
+    /// Frees an object.
     fn free(&self, token: usize);
 
-    /// The object's address, good until [`Peer::unmap`].
+    /// Maps an object. Its address is valid until [`Peer::unmap`].
     fn map(&self, token: usize) -> *mut u8;
 
-    /// Ends a mapping.
+    /// Ends the mapping of an object.
     fn unmap(&self, token: usize);
 
-    /// Allocates, and has `write` write the object.
+    /// Allocates an object and has `write` fill it.
     fn alloc_with(&self, size: usize, write: impl FnOnce(*mut u8)) -> usize;
 
-    /// Gives what is free back to the system, as well as it can.
+    /// Gives free memory back to the system, as far as the allocator can.
     fn give_back(&self);
 
-    /// Bytes of memory that are not in the process's resident memory.
+    /// Returns the bytes of memory that are not part of the process's resident memory.
     fn memory_elsewhere(&self) -> u64 {
         0
     }
 
-    /// Bytes of tables by its own count; 0 if it does not tell.
+    /// Returns the bytes of tables by the allocator's own count; 0 if it has none.
     fn metadata_bytes(&self) -> u64 {
         0
     }
@@ -56,14 +56,14 @@ pub fn alloc_written<P: Peer>(peer: &P, size: usize) -> usize {
 
 /// A pool of this crate.
 pub struct Zsalloc {
-    /// The pool.
+    /// The measured pool.
     pub pool: Pool,
-    /// Whether its memory is a file's blocks.
+    /// Whether its memory is a memory file.
     pub in_file: bool,
 }
 
 impl Zsalloc {
-    /// A pool with these options.
+    /// Creates a pool with these options.
     pub fn with(options: &PoolOptions) -> Self {
         let pool = Pool::new("benchmark", options).unwrap_or_else(|error| super::give_up(&error.to_string()));
         Self { pool, in_file: false }
@@ -123,7 +123,7 @@ impl Peer for Zsalloc {
 #[cfg(feature = "peers")]
 use tikv_jemalloc_sys as jemalloc;
 
-/// What a program without jemalloc has in its place; [`super::with_peers`] sees to it that it is never called.
+/// Stands in for jemalloc in a build without it. Never called: [`super::with_peers`] builds one with it.
 #[cfg(not(feature = "peers"))]
 mod jemalloc {
     use std::ffi::{c_char, c_int, c_void};
@@ -141,7 +141,7 @@ mod jemalloc {
     }
 }
 
-/// jemalloc, called directly.
+/// Calls jemalloc's functions directly.
 pub struct Jemalloc;
 
 impl Peer for Jemalloc {
@@ -189,7 +189,7 @@ impl Peer for Jemalloc {
     }
 }
 
-/// The system's malloc.
+/// Calls the malloc of the C library.
 pub struct Malloc;
 
 impl Peer for Malloc {
@@ -201,7 +201,7 @@ impl Peer for Malloc {
 
     #[inline]
     fn alloc(&self, size: usize) -> usize {
-        // The compiler knows what malloc does, and must not leave it out.
+        // Without black_box the compiler could remove the call, because it knows what malloc does.
         // SAFETY: a size that is not 0.
         checked(black_box(unsafe { libc::malloc(size) }))
     }

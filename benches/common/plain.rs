@@ -1,11 +1,11 @@
-//! Plain LZ4, of the same crate: what a program would do that compresses pages itself.
+//! Plain LZ4 from the same crate that zswap uses: what a program would do that compresses pages itself.
 
 use super::pages::Page;
 use lz4_flex::block::{CompressTable, compress_into_with_table, decompress_into, get_maximum_output_size};
 use std::hint::black_box;
 use zsalloc::PAGE_SIZE;
 
-/// Copies a page, and compresses the copy.
+/// Copies a page and compresses the copy.
 pub struct Compressor {
     copy: Box<Page>,
     packed: Box<[u8; get_maximum_output_size(PAGE_SIZE)]>,
@@ -13,13 +13,13 @@ pub struct Compressor {
 }
 
 impl Compressor {
-    /// With a table that is reused.
+    /// Creates a compressor whose table is reused from page to page.
     pub fn new() -> Self {
         let packed = Box::new([0; get_maximum_output_size(PAGE_SIZE)]);
         Self { copy: Box::new([0; PAGE_SIZE]), packed, table: CompressTable::small() }
     }
 
-    /// The compressed bytes.
+    /// Compresses a page and returns the compressed bytes.
     pub fn compress(&mut self, page: &Page) -> &[u8] {
         *self.copy = *page;
         black_box(&mut self.copy);
@@ -28,7 +28,7 @@ impl Compressor {
     }
 }
 
-/// Pages, compressed one after the other.
+/// Compressed pages, one after another.
 pub struct Packed {
     bytes: Vec<u8>,
     places: Vec<(usize, usize)>,
@@ -36,7 +36,7 @@ pub struct Packed {
 }
 
 impl Packed {
-    /// Compresses them.
+    /// Compresses all of `pages`.
     pub fn new(pages: &[Page]) -> Self {
         let mut packed = Self { bytes: Vec::new(), places: Vec::new(), decoded: Box::new([0; PAGE_SIZE]) };
         let mut compressor = Compressor::new();
@@ -48,7 +48,7 @@ impl Packed {
         packed
     }
 
-    /// Decodes a page, and copies it to where it is wanted.
+    /// Decompresses a page, and copies it to where it is wanted.
     pub fn load(&mut self, at: usize, page: &mut Page) {
         let (from, length) = self.places[at];
         decompress_into(&self.bytes[from..from + length], &mut self.decoded[..]).expect("compressed above");
@@ -56,7 +56,7 @@ impl Packed {
         black_box(page);
     }
 
-    /// For another thread: the same bytes.
+    /// Returns a copy for another thread, of the same compressed bytes.
     pub fn again(&self) -> Self {
         Self { bytes: self.bytes.clone(), places: self.places.clone(), decoded: Box::new([0; PAGE_SIZE]) }
     }

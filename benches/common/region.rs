@@ -8,7 +8,7 @@ use zsalloc::PAGE_SIZE;
 /// Words of a page.
 const WORDS: usize = PAGE_SIZE / 8;
 
-/// A mapping.
+/// A mapping that a benchmark owns.
 pub struct Region {
     base: *mut u8,
     pages: usize,
@@ -29,7 +29,7 @@ fn map(bytes: usize, access: i32, kind: i32, fd: i32) -> Result<*mut u8, String>
 }
 
 impl Region {
-    /// So many private pages of zeros, never huge ones.
+    /// Maps `pages` private pages of zeros, never huge ones.
     pub fn new(pages: usize) -> Result<Self, String> {
         let kind = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
         let base = map(pages * PAGE_SIZE, libc::PROT_READ | libc::PROT_WRITE, kind, -1)?;
@@ -39,28 +39,28 @@ impl Region {
         Ok(Self { base, pages })
     }
 
-    /// What another process put in a memory file, all of it in memory, and not counted to this process's cgroup.
+    /// Maps a memory file that another process filled. All of it is in memory, and counts to that process's cgroup.
     pub fn of_file(fd: i32, pages: usize) -> Result<Self, String> {
         let base = map(pages * PAGE_SIZE, libc::PROT_READ, libc::MAP_SHARED | libc::MAP_POPULATE, fd)?;
         Ok(Self { base, pages })
     }
 
-    /// Where it is.
+    /// Returns the address of the mapping.
     pub fn base(&self) -> *mut u8 {
         self.base
     }
 
-    /// Pages of it.
+    /// Returns the number of pages.
     pub fn pages(&self) -> usize {
         self.pages
     }
 
-    /// Bytes of it.
+    /// Returns the size in bytes.
     pub fn bytes(&self) -> usize {
         self.pages * PAGE_SIZE
     }
 
-    /// A word of it, by its number.
+    /// Returns the word with this number.
     #[inline]
     pub fn word(&self, number: usize) -> &AtomicU64 {
         assert!(number < self.pages * WORDS);
@@ -68,13 +68,13 @@ impl Region {
         unsafe { &*self.base.cast::<AtomicU64>().add(number) }
     }
 
-    /// The first word of a page.
+    /// Returns the first word of a page.
     #[inline]
     pub fn first(&self, page: usize) -> &AtomicU64 {
         self.word(page * WORDS)
     }
 
-    /// Copies all pages of another one.
+    /// Copies all pages of another region.
     pub fn fill(&self, from: &Region) {
         assert!(from.pages >= self.pages);
         for page in 0..self.pages {
@@ -89,7 +89,7 @@ impl Region {
         }
     }
 
-    /// Checks that each page is what it was filled with, and that all first words together grew by `added`.
+    /// Checks that each page holds what it was filled with, except that the first words together grew by `added`.
     pub fn check(&self, from: &Region, added: u64) -> Result<(), String> {
         let mut grown = 0_u64;
         for page in 0..self.pages {
@@ -97,14 +97,18 @@ impl Region {
             grown = grown.wrapping_add(self.word(first).load(Relaxed).wrapping_sub(from.word(first).load(Relaxed)));
             for word in first + 1..first + WORDS {
                 if self.word(word).load(Relaxed) != from.word(word).load(Relaxed) {
-                    return Err(format!("page {page} is not what it was filled with"));
+                    return Err(format!("page {page} does not hold what it was filled with"));
                 }
             }
         }
-        if grown != added { Err(format!("{added} words were written, {grown} are there")) } else { Ok(()) }
+        if grown != added {
+            Err(format!("{added} writes were made, but the first words grew by {grown}"))
+        } else {
+            Ok(())
+        }
     }
 
-    /// Which pages are in their place in memory.
+    /// Returns for each page whether it is in memory.
     pub fn in_place(&self) -> Vec<bool> {
         let mut is = vec![0_u8; self.pages];
         // SAFETY: the range is mapped, and there is a byte for each page.
@@ -121,7 +125,7 @@ impl Drop for Region {
     }
 }
 
-/// Bytes that the system says of a range of addresses: resident, and swapped.
+/// Returns the resident and the swapped bytes of a range of addresses, as the system reports them.
 pub fn resident_and_swapped(start: usize, bytes: usize) -> (f64, f64) {
     let (mut inside, mut resident, mut swapped) = (false, 0.0, 0.0);
     let file = File::open("/proc/self/smaps").expect("/proc is mounted");
@@ -142,11 +146,11 @@ pub fn resident_and_swapped(start: usize, bytes: usize) -> (f64, f64) {
     (resident, swapped)
 }
 
-/// A memory file that a child inherits.
+/// A memory file that a child process inherits.
 pub struct Handed(i32);
 
 impl Handed {
-    /// With these bytes, and zeros up to a whole page.
+    /// Creates a file of these bytes, padded with zeros to whole pages.
     pub fn new<'a>(bytes: impl Iterator<Item = &'a [u8]>) -> Result<Self, String> {
         use std::io::Write;
         use std::os::fd::{FromRawFd, IntoRawFd};
@@ -167,7 +171,7 @@ impl Handed {
         Ok(Self(file.into_raw_fd()))
     }
 
-    /// Its descriptor, the same in a child.
+    /// Returns the descriptor, which is the same in a child.
     pub fn fd(&self) -> i32 {
         self.0
     }

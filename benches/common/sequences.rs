@@ -1,34 +1,34 @@
-//! Which pages a workload touches, in which order; and what a list of the least recently used would have of it.
+//! Which pages a workload touches, in which order, and how many misses a least-recently-used list would have.
 
 use super::random::Random;
 
-/// Set in a touch that writes.
+/// Flag of a touch that writes.
 pub const WRITE: u32 = 1 << 31;
-/// Of a hundred touches, so many only read, where it is not the question.
+/// Percentage of touches that only read, in measurements that are not about it.
 pub const READS: usize = 90;
-/// The exponent of Zipf's law.
+/// Exponent of Zipf's law.
 const SKEW: f64 = 0.99;
-/// A mixed workload: so many touches by Zipf's law, and then so many neighbours in order.
+/// The mixed workload: this many touches by Zipf's law, then this many neighbours in order.
 const MIXED: (usize, usize) = (12_288, 4096);
 
-/// A workload.
+/// A pattern of touches.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Workload {
-    /// Few pages often, most seldom.
+    /// Touches few pages often and most seldom.
     Zipf,
-    /// All pages in order, again and again.
+    /// Touches all pages in order, again and again.
     Scan,
-    /// Any page.
+    /// Touches all pages with equal probability.
     Random,
-    /// The first two in turn.
+    /// Alternates between Zipf and Scan.
     Mixed,
 }
 
 impl Workload {
-    /// All of them.
+    /// All workloads, in the order of the tables.
     pub const ALL: [Self; 4] = [Self::Zipf, Self::Scan, Self::Random, Self::Mixed];
 
-    /// For tables.
+    /// Returns the name in tables.
     pub fn name(self) -> &'static str {
         match self {
             Self::Zipf => "zipf",
@@ -38,7 +38,7 @@ impl Workload {
         }
     }
 
-    /// How many touches give a steady number, by pages of memory.
+    /// Returns how many touches give a steady number.
     pub fn touches(self, pages: usize) -> usize {
         pages
             * match self {
@@ -49,7 +49,7 @@ impl Workload {
             }
     }
 
-    /// The touches of a thread, of so many; so many of a hundred only read.
+    /// Returns the touches of one thread, of `threads` threads. `reads` percent of them only read.
     pub fn sequence(self, pages: usize, thread: usize, threads: usize, reads: usize) -> Vec<u32> {
         let mut random = Random::new(0x5eed + thread as u64);
         // Which pages are popular is the same for all threads.
@@ -80,7 +80,7 @@ impl Workload {
     }
 }
 
-/// For each rank the share of touches that it and those before it get.
+/// Returns, for each rank, the share of touches that this rank and all before it get.
 fn shares(pages: usize) -> Vec<f64> {
     let mut sum = 0.0;
     let sums: Vec<f64> = (1..=pages)
@@ -92,8 +92,8 @@ fn shares(pages: usize) -> Vec<f64> {
     sums.into_iter().map(|part| part / sum).collect()
 }
 
-/// How many touches after the first `warm` ones of each thread a list of the `room` least recently used pages misses,
-/// with the threads in step, after all pages were touched in order once.
+/// Returns how many touches miss a least-recently-used list of `room` pages. The first `warm` touches of each thread do
+/// not count. The threads run in step, after all pages were touched in order once.
 pub fn lru_misses(sequences: &[Vec<u32>], warm: usize, pages: usize, room: usize) -> u64 {
     let mut lru = Lru::new(pages, room);
     (0..pages).for_each(|page| _ = lru.touch(page));
@@ -107,7 +107,7 @@ pub fn lru_misses(sequences: &[Vec<u32>], warm: usize, pages: usize, room: usize
     misses
 }
 
-/// A doubly linked list of pages, with its head and tail at the end of the table.
+/// A doubly linked list of pages, whose head and tail are at the end of the table.
 struct Lru {
     links: Vec<[u32; 2]>,
     is_in: Vec<bool>,
@@ -130,7 +130,7 @@ impl Lru {
         self.links[older as usize][NEWER] = newer;
     }
 
-    /// Whether it was not there.
+    /// Touches a page. Returns whether it was missing.
     fn touch(&mut self, page: usize) -> bool {
         let ends = self.is_in.len();
         let missed = !self.is_in[page];

@@ -1,8 +1,7 @@
-//! Sizes as they come in practice: the LZ4 lengths of 4 KiB pages of files.
+//! Realistic object sizes: the LZ4 lengths of 4 KiB pages of files.
 //!
-//! By default the pages are a spread over the shared libraries of this machine, which every machine with a Rust
-//! toolchain has. `ZSALLOC_PAGES=FILE[:FILE...]` names files of pages to use instead, such as dumps of the memory of
-//! programs.
+//! By default the pages are taken evenly from this machine's shared libraries, which every machine with a Rust
+//! toolchain has. `ZSALLOC_PAGES=FILE[:FILE...]` names other files of pages, such as dumps of programs' memory.
 
 use super::give_up;
 use super::random::Random;
@@ -13,30 +12,30 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 const PAGE: usize = 4096;
-/// Pages looked at in each source, spread evenly over it: 128 MiB.
+/// Pages read from each source, spread evenly over it: 128 MiB.
 const MOST_PAGES: u64 = 32768;
 
-/// Sizes that have one origin.
+/// Sizes with a common origin.
 pub struct Source {
-    /// Where they come from, for tables.
+    /// Name of the origin in tables.
     pub name: String,
-    /// Bytes of each compressed page, in random order; 4096 for a page that does not compress.
+    /// Compressed size of each page in bytes, in random order; 4096 for a page that does not compress.
     pub sizes: Vec<u16>,
 }
 
-/// The sources that the environment names, or the default one. Ends the program with a sentence if there is none.
+/// Returns the sources that the environment names, or the default one. Ends the program if there is none.
 pub fn sources() -> Vec<Source> {
     named_files().iter().map(|(name, files)| source(name, files)).collect()
 }
 
-/// Each page of all sources, in their order.
+/// Calls `each` for every page of all sources, in their order.
 pub fn each_page(mut each: impl FnMut(&[u8; PAGE])) {
     for (_, files) in named_files() {
         pages_of(&files, &mut each).unwrap_or_else(|sentence| give_up(&sentence));
     }
 }
 
-/// Names, and the files of each.
+/// Returns the names of the sources with their files.
 fn named_files() -> Vec<(String, Vec<PathBuf>)> {
     let named = std::env::var("ZSALLOC_PAGES").unwrap_or_default();
     let files: Vec<&str> = named.split(':').filter(|file| !file.is_empty()).collect();
@@ -47,7 +46,7 @@ fn named_files() -> Vec<(String, Vec<PathBuf>)> {
     files.iter().map(|file| (name(file), vec![PathBuf::from(file)])).collect()
 }
 
-/// The sizes of all sources together, in random order.
+/// Returns the sizes of all sources together, in random order.
 pub fn mixed() -> Vec<u16> {
     let mut sizes: Vec<u16> = sources().into_iter().flat_map(|source| source.sizes).collect();
     Random::new(7).shuffle(&mut sizes);
@@ -63,7 +62,7 @@ fn source(name: &str, files: &[PathBuf]) -> Source {
     Source { name: name.to_owned(), sizes }
 }
 
-/// Shared libraries of the system and of the Rust toolchain.
+/// Returns shared libraries of the system and of the Rust toolchain.
 fn shared_libraries() -> Vec<PathBuf> {
     let mut found = Vec::new();
     let sysroot = Command::new("rustc").args(["--print", "sysroot"]).output();
@@ -78,7 +77,7 @@ fn shared_libraries() -> Vec<PathBuf> {
     found
 }
 
-/// The shared libraries below `folder`; what can't be read is not there.
+/// Finds the shared libraries below `folder`. Skips what can't be read.
 fn collect(folder: &Path, found: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
         let is_library = || entry.file_name().to_string_lossy().contains(".so");
@@ -96,13 +95,13 @@ fn compressed_sizes(paths: &[PathBuf]) -> Result<Vec<u16>, String> {
     Ok(sizes)
 }
 
-/// A spread of pages over the files.
+/// Calls `each` for pages that are spread evenly over the files.
 fn pages_of(paths: &[PathBuf], mut each: impl FnMut(&[u8; PAGE])) -> Result<(), String> {
     let sentence = |path: &Path, error: io::Error| format!("{} can't be read: {error}", path.display());
     let mut files = Vec::new();
     let mut total = 0;
     for path in paths {
-        // Asked before it is opened: opening a FIFO would wait for somebody to write to it.
+        // Checked before the file is opened: opening a FIFO would wait for a writer.
         let data = fs::metadata(path).map_err(|error| sentence(path, error))?;
         if !data.is_file() {
             return Err(format!("{} is not a regular file", path.display()));
@@ -121,7 +120,8 @@ fn pages_of(paths: &[PathBuf], mut each: impl FnMut(&[u8; PAGE])) -> Result<(), 
     Ok(())
 }
 
-/// The LZ4 length of a page; none if it repeats one word, for such a page is not stored as an object.
+/// Returns the LZ4 length of a page, or none if the page repeats one word: zswap does not store such a page as an
+/// object.
 fn compressed_size(page: &[u8; PAGE]) -> Option<u16> {
     if page.chunks_exact(8).all(|word| word == &page[..8]) {
         return None;

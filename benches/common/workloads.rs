@@ -1,4 +1,4 @@
-//! What is measured, the same code for every allocator.
+//! The workloads: the same code for every allocator.
 
 use super::memory;
 use super::peers::{Peer, alloc_written};
@@ -25,7 +25,7 @@ pub fn map_one<P: Peer>(peer: &P, token: usize, count: u64) {
     }
 }
 
-/// Executes a locked instruction on one word, `count` times: what every compare-and-swap costs at least.
+/// Executes a locked instruction on one word, `count` times: the least that any compare-and-swap costs.
 pub fn locked(count: u64) {
     let word = AtomicUsize::new(0);
     for _ in 0..count {
@@ -33,23 +33,23 @@ pub fn locked(count: u64) {
     }
 }
 
-/// Objects of real sizes that are alive.
+/// Live objects of realistic sizes.
 pub struct Live<'a, P: Peer> {
     peer: &'a P,
     objects: Vec<usize>,
     sizes: &'a [u16],
     next: usize,
     random: Random,
-    /// Which objects come next.
+    /// The objects that come next.
     coming: [usize; AHEAD],
     turn: usize,
 }
 
-/// How far ahead it is known which object comes.
+/// How many objects ahead the order is known.
 const AHEAD: usize = 8;
 
 impl<'a, P: Peer> Live<'a, P> {
-    /// As many as `count`, each with its first and last byte written.
+    /// Allocates `count` objects and writes the first and last byte of each.
     pub fn new(peer: &'a P, sizes: &'a [u16], count: usize) -> Self {
         let objects = Vec::with_capacity(count);
         let (next, random, coming, turn) = (0, Random::new(11), [0; AHEAD], 0);
@@ -61,7 +61,7 @@ impl<'a, P: Peer> Live<'a, P> {
         live
     }
 
-    /// As many as come to `bytes`.
+    /// Allocates objects of `bytes` bytes together.
     pub fn of_bytes(peer: &'a P, sizes: &'a [u16], bytes: u64) -> Self {
         let mean = sizes.iter().map(|&size| size as u64).sum::<u64>() / sizes.len() as u64;
         Self::new(peer, sizes, (bytes / mean) as usize)
@@ -73,9 +73,9 @@ impl<'a, P: Peer> Live<'a, P> {
         self.sizes[self.next] as usize
     }
 
-    /// Which of the objects comes now, at random. The table of tokens is the benchmark's, not the allocator's, so its
-    /// part is fetched some turns ahead: otherwise the wait for it would count, and for some allocators more than for
-    /// others.
+    /// Returns the index of the next object, at random. The table of tokens belongs to the benchmark, not to the
+    /// allocator, so its entries are fetched some turns ahead. Otherwise the wait for them would count, and for some
+    /// allocators more than for others.
     #[inline]
     fn index(&mut self) -> usize {
         let later = self.random.below(self.objects.len());
@@ -99,7 +99,7 @@ impl<'a, P: Peer> Live<'a, P> {
         self.replace_by(count, alloc_written);
     }
 
-    /// The same without writing.
+    /// Replaces a random object by one of another size, `count` times, without writing to it.
     pub fn replace_unwritten(&mut self, count: u64) {
         self.replace_by(count, P::alloc);
     }
@@ -153,8 +153,8 @@ impl<P: Peer> Drop for Live<'_, P> {
     }
 }
 
-/// Fills an allocator with `bytes` of objects, frees half at random, and has it give back what is free. Returns how
-/// long that took, and how many pages of 4096 bytes the system has more than before.
+/// Fills an allocator with `bytes` of objects, frees half at random, and makes it give memory back. Returns how long
+/// that took, and how many pages of 4096 bytes the system got.
 pub fn give_back<P: Peer>(sizes: &[u16], bytes: u64) -> (Duration, u64) {
     let peer = P::new();
     let mut live = Live::of_bytes(&peer, sizes, bytes);
@@ -166,7 +166,8 @@ pub fn give_back<P: Peer>(sizes: &[u16], bytes: u64) -> (Duration, u64) {
     (took, before.saturating_sub(memory::memory().resident) / 4096)
 }
 
-/// Tokens on their way from one thread to another, in batches, so that the way costs little and the same for all.
+/// Passes tokens from one thread to another in batches, so that the transfer costs little, and the same for all
+/// allocators.
 struct Ring {
     tokens: [AtomicUsize; Self::ROOM],
     written: CachePadded<AtomicUsize>,
@@ -210,13 +211,13 @@ fn wait_until(is_so: impl Fn() -> bool) {
     let mut rounds = 0;
     while !is_so() {
         rounds += 1;
-        // Spinning for long takes the processor from the other side where there are few.
+        // Long spinning would take the processor away from the other thread on a small machine.
         if rounds < 1000 { std::hint::spin_loop() } else { thread::yield_now() }
     }
 }
 
-/// One thread allocates `count` objects of real sizes, rounded up to whole batches, another frees them. Returns how
-/// long that took, and how many they were.
+/// One thread allocates `count` objects of real sizes, rounded up to whole batches, and another frees them. Returns how
+/// long that took, and how many objects there were.
 pub fn free_elsewhere<P: Peer>(peer: &P, sizes: &[u16], count: u64) -> (Duration, u64) {
     let batches = count.div_ceil(Ring::BATCH as u64);
     let (ring, barrier) = (Ring::new(), Barrier::new(2));

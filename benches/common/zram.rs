@@ -1,23 +1,23 @@
-//! A zram device of a benchmark's own, with LZ4, which is removed at the end, whatever happened.
+//! A zram device with LZ4 for one benchmark. It is removed at the end, after a failure too.
 
 use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 
 const CONTROL: &str = "/sys/class/zram-control";
-/// What the kernel keeps for each page of a device, and for each object.
+/// Bytes that the kernel keeps for each page of a device, and for each object.
 const SLOT: f64 = 16.0;
 const HANDLE: f64 = 8.0;
 const PAGE: f64 = 4096.0;
 
-/// A device that nobody else uses.
+/// A device that no other program uses.
 pub struct Device {
     number: u32,
 }
 
 impl Drop for Device {
     fn drop(&mut self) {
-        // Until the last user has let go, which udev may be, the kernel says that it is busy.
+        // The kernel reports the device as busy until its last user, which may be udev, has closed it.
         for _ in 0..50 {
             let _ = fs::write(self.setting("reset"), "1");
             if fs::write(format!("{CONTROL}/hot_remove"), self.number.to_string()).is_ok() {
@@ -30,7 +30,7 @@ impl Drop for Device {
 }
 
 impl Device {
-    /// A new one with room for so many bytes.
+    /// Creates a device with room for `bytes` bytes.
     pub fn new(bytes: usize) -> Result<Self, String> {
         if !fs::exists(CONTROL).unwrap_or(false) {
             let _ = Command::new("modprobe").arg("zram").status();
@@ -44,7 +44,7 @@ impl Device {
         Ok(device)
     }
 
-    /// Where it can be opened. Whoever opens it closes it before it is dropped.
+    /// Returns the path of the device. It must be closed before the device is dropped.
     pub fn path(&self) -> PathBuf {
         format!("/dev/zram{}", self.number).into()
     }
@@ -57,18 +57,19 @@ impl Device {
         fs::write(self.setting(name), value).map_err(|error| format!("zram's {name} can't be {value}: {error}"))
     }
 
-    /// Its number.
+    /// Returns the number of the device.
     pub fn number(&self) -> u32 {
         self.number
     }
 }
 
-/// Bytes that a device with so many places takes: its allocator's, its table's, and the allocator's handles.
+/// Returns the bytes of memory that a device with `places` pages takes: its allocator, its table, and the allocator's
+/// handles.
 pub fn memory(number: u32, places: usize) -> f64 {
     let text = fs::read_to_string(format!("/sys/block/zram{number}/mm_stat")).unwrap_or_default();
     let fields: Vec<f64> = text.split_whitespace().filter_map(|field| field.parse().ok()).collect();
     let field = |at: usize| fields.get(at).copied().unwrap_or(f64::NAN);
-    // What is stored, without pages that repeat one word, is in objects.
+    // All stored pages are objects, except those that repeat one word.
     let objects = (field(0) / PAGE - field(5)).max(0.0);
     field(2) + SLOT * places as f64 + HANDLE * objects
 }

@@ -1,5 +1,5 @@
-//! One measurement, in a process of its own: everything that this program needs for itself is there, and touched,
-//! before the allocator that is measured is used for the first time.
+//! One measurement, in a process of its own. All memory that this program needs itself is allocated and touched before
+//! the measured allocator is used for the first time.
 
 use crate::STATES;
 use crate::common::memory::{self, Memory};
@@ -10,22 +10,22 @@ use crate::kinds::KINDS;
 use memmap2::MmapMut;
 use std::io::Read;
 
-/// What is used for the table of objects: fixed arrays outside every heap.
+/// The table of live objects: fixed arrays outside every heap.
 struct Objects {
     /// A token for each object.
     tokens: Array<usize>,
-    /// How large each is.
+    /// Size of each object.
     sizes: Array<u16>,
     count: usize,
-    /// Bytes of them all.
+    /// Bytes of all objects.
     live: u64,
 }
 
-/// Numbers in memory of their own.
+/// An array of numbers in a mapping of its own.
 struct Array<T>(MmapMut, std::marker::PhantomData<T>);
 
 impl<T: Copy + Default> Array<T> {
-    /// Of so many zeros; the memory is there.
+    /// Creates an array of `count` zeros that is already in memory.
     fn new(count: usize) -> Self {
         let bytes = (count * size_of::<T>()).max(1);
         let mut memory = MmapMut::map_anon(bytes).unwrap_or_else(|error| give_up(&error.to_string()));
@@ -42,7 +42,7 @@ impl<T: Copy + Default> Array<T> {
     }
 }
 
-/// Reads what is asked for from the command line, and has the named allocator measured.
+/// Reads the command line, and measures the named allocator.
 pub fn main(name: &str) {
     let kind = KINDS.iter().find(|kind| kind.name == name);
     let kind = kind.unwrap_or_else(|| give_up(&format!("{name} is not an allocator that can be measured")));
@@ -54,8 +54,8 @@ fn number(name: &str) -> u64 {
     number.unwrap_or_else(|| give_up(&format!("{name} needs a number")))
 }
 
-/// Measures one allocator: prints live bytes and memory for each state, the share in huge pages, and the metadata by
-/// its own count.
+/// Measures one allocator. Prints live bytes and memory for each state, the share in huge pages, and the metadata by
+/// the allocator's own count.
 pub fn measure<P: Peer>(create: impl FnOnce() -> P) {
     let (bytes, size_count) = (number("--bytes"), number("--sizes") as usize);
     let mut sizes = Array::<u16>::new(size_count);
@@ -63,7 +63,7 @@ pub fn measure<P: Peer>(create: impl FnOnce() -> P) {
     let sizes = sizes.all();
     let mut objects = Objects::for_live(bytes, sizes);
     memory::bring_in_program();
-    // Some allocators take a huge page when the program starts. It is theirs: this program itself has none.
+    // Some allocators take a huge page when the program starts. It counts to them: this program itself uses none.
     let Memory { resident, huge } = memory::memory();
     let before = (resident - huge, memory::huge_pool().0);
     let peer = create();
@@ -96,10 +96,10 @@ pub fn measure<P: Peer>(create: impl FnOnce() -> P) {
 }
 
 impl Objects {
-    /// Room for as many objects as `bytes` can be, for any order of `sizes`.
+    /// Makes room for as many objects as `bytes` can hold, in any order of `sizes`.
     fn for_live(bytes: u64, sizes: &[u16]) -> Self {
         let mean = sizes.iter().map(|&size| size as u64).sum::<u64>() / sizes.len() as u64;
-        // A random sample this large strays from the mean by much less.
+        // The mean of so large a random sample deviates by much less than this margin.
         let most = (bytes / mean.max(1)) as usize * 5 / 4 + 1000;
         Self { tokens: Array::new(most), sizes: Array::new(most), count: 0, live: 0 }
     }
@@ -119,7 +119,7 @@ impl Objects {
         }
     }
 
-    /// Replaces random objects by ones of other sizes, four times as many as there are.
+    /// Replaces random objects by objects of other sizes, four times as many as there are.
     fn churn<P: Peer>(&mut self, peer: &P, sizes: &[u16], random: &mut Random) {
         for _ in 0..4 * self.count {
             let at = random.below(self.count);
@@ -129,7 +129,7 @@ impl Objects {
         }
     }
 
-    /// Frees random objects until `left` are left.
+    /// Frees random objects until `left` remain.
     fn free_to<P: Peer>(&mut self, peer: &P, left: usize, random: &mut Random) {
         while self.count > left {
             let (at, last) = (random.below(self.count), self.count - 1);

@@ -6,19 +6,19 @@ use zsalloc::{Backing, HugePages, PoolOptions};
 
 /// An allocator with its settings.
 pub struct Kind {
-    /// What it is chosen by.
+    /// Name on the command line.
     pub name: &'static str,
-    /// What tables call it.
+    /// Name in tables.
     pub title: &'static str,
-    /// Settings that it takes from the environment.
+    /// Settings that it reads from the environment.
     pub environment: &'static [(&'static str, &'static str)],
-    /// Whether it needs huge pages from the system's pool.
+    /// Whether it needs huge pages from the system's reserve.
     pub takes_huge_pool: bool,
-    /// Measures it, in this process.
+    /// Measures it in this process.
     pub run: fn(),
 }
 
-/// What is freed goes back when jemalloc is told, not some seconds later.
+/// Makes jemalloc give freed memory back when told to, not some seconds later.
 const JEMALLOC: (&str, &str) = ("_RJEM_MALLOC_CONF", "dirty_decay_ms:0,muzzy_decay_ms:0");
 const JEMALLOC_HUGE: (&str, &str) = ("_RJEM_MALLOC_CONF", "dirty_decay_ms:0,muzzy_decay_ms:0,thp:always");
 const MALLOC_HUGE: (&str, &str) = ("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1");
@@ -27,7 +27,7 @@ const fn kind(name: &'static str, title: &'static str, run: fn()) -> Kind {
     Kind { name, title, environment: &[], takes_huge_pool: false, run }
 }
 
-/// All that can be measured.
+/// All allocators and settings that can be measured.
 pub const KINDS: [Kind; 9] = [
     kind("zsalloc", "zsalloc", || measure(Zsalloc::new)),
     kind("zsalloc-never", "zsalloc, huge pages never", || measure(|| pool(HugePages::Never, Backing::Anonymous))),
@@ -36,7 +36,7 @@ pub const KINDS: [Kind; 9] = [
     Kind {
         takes_huge_pool: true,
         ..kind("zsalloc-hugetlb", "zsalloc in the system's huge pages", || {
-            // The file's blocks are the huge pages, which count by what the system's pool has less.
+            // The file's blocks are huge pages. They are counted by what the system's reserve loses.
             measure(|| pool(HugePages::Always, Backing::HugePages));
         })
     },

@@ -1,9 +1,9 @@
-//! Density: bytes of live objects over all the memory that they cost, tables and unused room included, beside jemalloc
+//! Density: bytes of live objects over all the memory that they cost, including tables and unused room, beside jemalloc
 //! and the system's malloc.
 //!
-//! Memory is what the system says: growth of the process's resident memory since before the allocator was used, the
-//! blocks of a memory file, the huge pages taken from the system's pool. Each measurement is a process of its own, for
-//! memory that an allocator once had tells of the past. All bytes of all objects are written.
+//! Memory is what the system reports: growth of the process's resident memory since before the allocator was used,
+//! blocks of a memory file, and huge pages taken from the system's reserve. Each measurement is a process of its own,
+//! because an allocator's memory depends on its past. All bytes of all objects are written.
 //!
 //! `cargo bench --bench density -- --live 64,256,1024 --only zsalloc,jemalloc` chooses what is measured;
 //! `ZSALLOC_PAGES=FILE[:FILE...]` names files of 4 KiB pages whose LZ4 lengths are the sizes.
@@ -20,13 +20,12 @@ use kinds::{KINDS, Kind};
 use std::io::{Read, Write};
 use std::process::{Command, Stdio};
 
-/// The states in which memory is looked at.
+/// The states in which memory is measured.
 const STATES: [&str; 7] = ["filled", "churned", "+compact", "half", "+compact", "tenth", "+compact"];
-/// Bytes of the objects whose metadata is counted.
+/// Bytes of objects in the measurement of metadata.
 const METADATA_LIVE: u64 = 256 << 20;
 
-/// What a measurement found: live bytes over memory in each state, and what share of the memory was in huge pages when
-/// filled.
+/// Results of a measurement: live bytes over memory in each state, and the share of memory in huge pages when filled.
 #[derive(Clone, Copy, Default)]
 struct Row {
     density: [f64; STATES.len()],
@@ -83,7 +82,7 @@ fn mean(rows: &[Row]) -> Row {
     sum
 }
 
-/// The table at one amount of live bytes: for each allocator a row for each source, and their mean.
+/// Prints the table for one amount of live bytes: for each allocator a row for each source, and their mean.
 fn print_table(kinds: &[&Kind], live: u64, sources: &[Source]) {
     let only = if let [source] = sources { &source.name } else { "several sources" };
     print_head(&format!("{} MiB live, {only}", live >> 20));
@@ -96,9 +95,9 @@ fn print_table(kinds: &[&Kind], live: u64, sources: &[Source]) {
     }
 }
 
-/// What is kept beside the objects themselves, at 1 KiB objects.
+/// Prints what is kept beside the objects themselves, for objects of 1 KiB.
 fn print_metadata(kinds: &[&Kind], live: u64) {
-    println!("\nmetadata in bytes an object, {} MiB of 1024-byte objects", live >> 20);
+    println!("\nmetadata in bytes per object, {} MiB of 1024-byte objects", live >> 20);
     println!("{:<34}{:>20}{:>20}", "", "memory - objects", "by the pool's count");
     for kind in kinds {
         let numbers = measure(kind, live, &[1024]);
@@ -134,14 +133,14 @@ fn main() {
     let chosen = |kind: &&Kind| only.is_empty() || only.split(',').any(|name| name == kind.name);
     let (_, huge_pages) = memory::huge_pool();
     if huge_pages == 0 {
-        println!("The system's pool has no huge pages (vm.nr_hugepages is 0): a pool in them is not measured.");
+        println!("The system has no huge pages in reserve (vm.nr_hugepages is 0): a pool in them is not measured.");
     }
     let available = |kind: &&Kind| huge_pages > 0 || !kind.takes_huge_pool;
     let kinds: Vec<&Kind> = KINDS.iter().filter(chosen).filter(available).collect();
     let sources = sizes::sources();
-    println!("Live bytes over memory: filled; after 4 times as many replacements as objects; compacted, or purged and");
-    println!("trimmed; with half of the objects freed at random, and compacted; with a tenth left, and compacted.");
-    println!("In huge: what share of the memory was in huge pages when filled.");
+    println!("Live bytes / memory. Columns: filled; churned by 4 times as many replacements as objects; compacted (or");
+    println!("purged, or trimmed); half of the objects freed at random, then compacted; a tenth left, then compacted.");
+    println!("In huge: the share of the memory that was in huge pages when filled.");
     for live in parse_live(&live) {
         print_table(&kinds, live, &sources);
     }

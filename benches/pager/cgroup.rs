@@ -1,9 +1,9 @@
-//! A memory cgroup of a benchmark's own, of either version, which is removed at the end.
+//! A memory cgroup for one benchmark, of either version. It is removed at the end.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// A group without limit, until a process in it sets one.
+/// A group that has no limit until a process in it sets one.
 pub struct Cgroup {
     path: PathBuf,
     /// `subtree_control` of the root, if the memory controller had to be turned on there.
@@ -12,7 +12,7 @@ pub struct Cgroup {
 
 impl Drop for Cgroup {
     fn drop(&mut self) {
-        // What is left of a process that just ended may take a moment to go.
+        // The remains of a process that has just ended may take a moment to disappear.
         let gone = (0..50).any(|_| {
             let gone = fs::remove_dir(&self.path).is_ok();
             if !gone {
@@ -29,7 +29,7 @@ impl Drop for Cgroup {
     }
 }
 
-/// Where the hierarchy with the memory controller is mounted, and whether it is one of version 1.
+/// Returns where the hierarchy with the memory controller is mounted, and whether it is of version 1.
 fn mounted() -> Option<(PathBuf, bool)> {
     let mounts = fs::read_to_string("/proc/mounts").ok()?;
     let of_kind = |kind: &'static str| {
@@ -47,7 +47,7 @@ fn mounted() -> Option<(PathBuf, bool)> {
 }
 
 impl Cgroup {
-    /// A new one below the root, where the limits of this process's own group do not count.
+    /// Creates a group below the root, where the limits of this process's own group do not apply.
     pub fn new() -> Result<Self, String> {
         let (root, is_first) = mounted().ok_or("there is no memory controller of cgroups")?;
         let control = root.join("cgroup.subtree_control");
@@ -62,7 +62,7 @@ impl Cgroup {
         Ok(Self { path, turned_on })
     }
 
-    /// For [`join`].
+    /// Returns the path that [`join`] takes.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -74,7 +74,7 @@ pub fn join(group: &Path) -> Result<(), String> {
     fs::write(&path, "0").map_err(|error| format!("{}: {error}", path.display()))
 }
 
-/// Limits the group to what it has now and so many bytes more.
+/// Limits the group to its current memory plus `bytes`.
 pub fn limit_growth(group: &Path, bytes: u64) -> Result<(), String> {
     let is_first = group.join("memory.usage_in_bytes").exists();
     let (usage, limit) =

@@ -1,5 +1,5 @@
-//! A process that measures one thing, and prints its numbers. The first process runs it, so that the memory, the page
-//! tables and the counts of each measurement are its own.
+//! A process that measures one thing and prints its numbers. The parent starts one for each measurement, so that each
+//! has its own memory, page tables and counts.
 
 use super::common::region::Region;
 use super::{faults, rescues, work};
@@ -9,27 +9,27 @@ use std::process::{Command, Stdio};
 use std::str::FromStr;
 use std::sync::atomic::{AtomicI32, Ordering::SeqCst};
 
-/// Numbers by their names.
+/// Measured numbers by name.
 pub type Numbers = HashMap<String, f64>;
 
-/// What a process is told.
+/// The settings that the parent passes to a measuring process.
 pub struct Order(HashMap<String, String>);
 
 impl Order {
-    /// A word of it.
+    /// Returns a setting.
     pub fn get<T: FromStr>(&self, name: &str) -> Result<T, String> {
         let text = self.0.get(name).ok_or_else(|| format!("{name} is missing"))?;
         text.parse().map_err(|_| format!("{name} can't be {text}"))
     }
 
-    /// The pages to fill memory with, and memory for them.
+    /// Returns the pages to fill memory with, and memory for them.
     pub fn regions(&self) -> Result<(Region, Region), String> {
         let pages = self.get("pages")?;
         Ok((Region::of_file(self.get("data")?, pages)?, Region::new(pages)?))
     }
 }
 
-/// What this process measures, if it is such a one.
+/// Returns what this process is to measure, if it is a measuring process.
 pub fn is_ordered() -> Option<(String, Order)> {
     let mut arguments = std::env::args().skip_while(|argument| argument != "--child").skip(1);
     let name = arguments.next()?;
@@ -37,7 +37,7 @@ pub fn is_ordered() -> Option<(String, Order)> {
     Some((name, Order(arguments.filter_map(pair).collect())))
 }
 
-/// Measures, and prints.
+/// Measures, and prints the numbers.
 pub fn main(name: &str, order: &Order) -> Result<(), String> {
     // SAFETY: the call changes what happens to this process when the one that started it ends, and nothing else.
     unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
@@ -51,9 +51,9 @@ pub fn main(name: &str, order: &Order) -> Result<(), String> {
     Ok(())
 }
 
-/// The process that measures, while there is one.
+/// The process id of the measuring process, while there is one.
 static RUNNING: AtomicI32 = AtomicI32::new(0);
-/// The signal that ends it all.
+/// The signal that asked this process to end.
 static STOPPED: AtomicI32 = AtomicI32::new(0);
 
 extern "C" fn stop(signal: i32) {
@@ -65,8 +65,8 @@ extern "C" fn stop(signal: i32) {
     }
 }
 
-/// From here on a signal that would end this process ends the one that measures instead, and then this one comes to
-/// its end as it does otherwise: everything is set back.
+/// Makes signals that would end this process end the measuring process instead. This process then ends in the usual
+/// way, and resets everything.
 pub fn catch_signals() {
     for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP] {
         // SAFETY: the handler calls only what a handler may call.
@@ -74,7 +74,7 @@ pub fn catch_signals() {
     }
 }
 
-/// Has a process measure something.
+/// Starts a process that measures `name`, and returns its numbers.
 pub fn run(name: &str, order: &[(&str, &dyn Display)]) -> Result<Numbers, String> {
     if STOPPED.load(SeqCst) != 0 {
         return Err("stopped".into());

@@ -1,4 +1,4 @@
-//! What it costs to evict pages, and to touch them again, with memory to spare: in a process of its own.
+//! Costs of evicting pages and touching them again, with memory to spare. Runs in a process of its own.
 
 use super::child::{Numbers, Order};
 use super::common::random::Random;
@@ -13,14 +13,14 @@ use zsalloc::{Duty, PAGE_SIZE};
 pub struct Times(Vec<u32>);
 
 impl Times {
-    /// Room for so many, in memory already.
+    /// Makes room for `count` times, in memory that is already resident.
     pub fn new(count: usize) -> Self {
         let mut times = vec![1; count];
         times.clear();
         Self(times)
     }
 
-    /// Touches a page, and notes how long that took.
+    /// Touches a page, and records how long that took.
     #[inline]
     pub fn touch(&mut self, region: &Region, page: usize) {
         let start = Instant::now();
@@ -28,7 +28,7 @@ impl Times {
         self.0.push(start.elapsed().as_nanos() as u32);
     }
 
-    /// Writes to a page, and notes how long that took.
+    /// Writes to a page, and records how long that took.
     #[inline]
     fn write(&mut self, region: &Region, page: usize) {
         let start = Instant::now();
@@ -36,7 +36,7 @@ impl Times {
         self.0.push(start.elapsed().as_nanos() as u32);
     }
 
-    /// The percentiles, in microseconds.
+    /// Adds the percentiles, in microseconds, to `numbers`.
     pub fn tell(&mut self, name: &str, numbers: &mut Numbers) {
         self.0.sort_unstable();
         let at = |share: f64| self.0[((self.0.len() - 1) as f64 * share) as usize] as f64 / 1000.0;
@@ -48,13 +48,13 @@ impl Times {
     }
 }
 
-/// Evicts everything, and touches it in random order, three times: all pages were written before the first two, and
-/// only read before the third.
+/// Evicts all pages and touches them in random order, three times. Before the first two evictions all pages were
+/// written; before the third they were only read.
 pub fn measure(order: &Order) -> Result<Numbers, String> {
     let (data, region) = order.regions()?;
     let by_threads = order.get::<String>("side")? == "threads";
     let duties: &[Duty] = if by_threads { &[Duty::Serve] } else { &[] };
-    // Far above what there is: touches never make room.
+    // The limit is far above the size of the region, so touches never make room.
     let side = side(order, &region, region.pages() * 2, duties)?;
     region.fill(&data);
     let mut numbers = Numbers::new();

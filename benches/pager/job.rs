@@ -8,17 +8,17 @@ use super::common::sequences::{Workload, lru_misses};
 use std::fmt::Display;
 use zsalloc::PAGE_SIZE;
 
-/// Memory is so many times what may be resident.
+/// The memory is this many times as large as the resident limit.
 pub const TIMES: usize = 4;
 
 /// How memory is paged.
 #[derive(Clone)]
 pub struct How {
-    /// Who does it.
+    /// The side that pages: see [`super::sides::side`].
     pub side: &'static str,
-    /// Percent of what may be resident that may be staged; 0: as the pager has it.
+    /// Size of the staging range in percent of the limit; 0: the pager's default.
     pub staged: usize,
-    /// Percent of what may be resident whose copies are kept, if not as the pager has it.
+    /// Pages that keep their copies, in percent of the limit; none: the pager's default.
     pub kept: Option<usize>,
     /// Whether two threads are lent to the pager.
     pub lent: bool,
@@ -30,21 +30,21 @@ impl Default for How {
     }
 }
 
-/// The workload.
+/// A workload, with the touches of its threads.
 pub struct Job {
     threads: usize,
-    /// Touches of a thread, those of them that are not measured, and all that are.
+    /// Touches of a thread; those of them that are not measured; all that are measured.
     touches: usize,
     warm: usize,
     measured: f64,
     file: Handed,
     limit: usize,
-    /// Touches that it would not have hit.
+    /// Touches that would have missed a least-recently-used list.
     pub lru_misses: f64,
 }
 
 impl Job {
-    /// Of so many threads, of whose touches so many of a hundred only read.
+    /// Makes a job of `threads` threads, `reads` percent of whose touches only read.
     pub fn new(setup: &Setup, workload: Workload, threads: usize, reads: usize) -> Result<Self, String> {
         let sequences: Vec<Vec<u32>> =
             (0..threads).map(|thread| workload.sequence(setup.pages, thread, threads, reads)).collect();
@@ -57,14 +57,14 @@ impl Job {
         Ok(Self { threads, touches, warm, measured, file, limit, lru_misses })
     }
 
-    /// Runs it, and again if it fails: the kernel at times ends a process in a small cgroup for want of memory, where
-    /// all pages of it are active and swap has room.
+    /// Runs the job, and repeats it if the kernel's side fails: the kernel at times kills a process in a small cgroup
+    /// as out of memory while all its pages are active and swap has room.
     pub fn run(&self, setup: &Setup, how: &How) -> Result<Numbers, String> {
         let mut tries = 0;
         loop {
             match self.run_once(setup, how) {
                 Err(sentence) if how.side == "kernel" && tries < 5 && sentence.contains("signal") => {
-                    println!("the kernel's side again: {sentence}");
+                    println!("the kernel's side failed and is repeated: {sentence}");
                     tries += 1;
                 }
                 done => return done,
@@ -73,7 +73,7 @@ impl Job {
     }
 
     fn run_once(&self, setup: &Setup, how: &How) -> Result<Numbers, String> {
-        // The group is removed after its process ended.
+        // The group is removed after its process has ended.
         let group = if how.side == "kernel" { Some(Cgroup::new()?) } else { None };
         let path = group.as_ref().map(|group| group.path().display());
         let (data, sequence, zram, lent) = (setup.data.fd(), self.file.fd(), setup.swap.number(), u8::from(how.lent));
@@ -108,7 +108,7 @@ impl Job {
         Ok(numbers)
     }
 
-    /// Percent of touches that a list of the least recently used pages would have hit.
+    /// Returns the percentage of touches that would have hit a least-recently-used list.
     pub fn lru_hits(&self) -> f64 {
         (1.0 - self.lru_misses / self.measured) * 100.0
     }

@@ -1,23 +1,24 @@
 //! The pager beside the kernel's own swap to zram: the same pages, the same touches, on the same machine, in turns.
 //!
-//! As root: `cargo bench --features uffd --bench pager`. It has a zram device of its own with LZ4, makes it swap, sets
-//! `vm.page-cluster` to 0, and makes a memory cgroup for each process that the kernel pages; everything is removed and
-//! set back at its end, after Ctrl-C too. Swap that was there before is not touched. Each measurement is a process of
-//! its own. `ZSALLOC_PAGES=FILE[:FILE...]` names files of 4 KiB pages to fill memory with.
+//! Run as root: `cargo bench --features uffd --bench pager`. The benchmark creates a zram device with LZ4, makes it
+//! swap, sets `vm.page-cluster` to 0, and creates a memory cgroup for each process that the kernel pages. All of that
+//! is undone at the end, after Ctrl-C too. Existing swap is not touched. Each measurement is a process of its own.
+//! `ZSALLOC_PAGES=FILE[:FILE...]` names files of 4 KiB pages to fill memory with.
 //!
-//! | part | what |
+//! | part | what it measures |
 //! |---|---|
 //! | `faults` | microseconds to evict a page, and to touch it again, with memory to spare, in one thread |
-//! | `work` | operations per second over four times the memory that may be resident |
-//! | `policy` | what the shares of the staging range and of kept copies do, beside a list of the least recently used |
+//! | `work` | operations per second over memory four times as large as the limit |
+//! | `policy` | effect of the sizes of the staging range and of the kept copies, beside a least-recently-used list |
 //!
-//! `-- --only faults,work` chooses parts, `--pages N` the pages of memory, `--rounds N` how often the sides take turns,
-//! `--threads 1,2` how many threads work, `--workloads zipf,scan,random,mixed` at what. The kernel at times ends a
-//! process in a small cgroup for want of memory, with room in swap: then its turn is done again, and the run says so.
+//! After `--`: `--only faults,work` chooses parts, `--pages N` sets the pages of memory, `--rounds N` the number of
+//! rounds, `--threads 1,2` the numbers of threads, `--workloads zipf,scan,random,mixed` the workloads. The kernel at
+//! times kills a process in a small cgroup as out of memory while swap has room: then its turn is repeated, and the run
+//! says so.
 //!
 //! For steady numbers of one thread keep the machine quiet, and give the part `faults` one processor and real-time
-//! priority: `chrt -f 50 taskset -c 1 cargo bench ... -- --only faults`, once it is built. The other parts have more
-//! threads, and run without that; what they tell of processor time suffers less from a machine that is busy.
+//! priority: `chrt -f 50 taskset -c 1 cargo bench ... -- --only faults`, after it was built. The other parts have more
+//! threads, and run without that. Their figures of processor time suffer less from a busy machine.
 
 mod cgroup;
 mod child;
@@ -42,17 +43,17 @@ use swap::Swap;
 pub struct Setup {
     /// A memory file with the pages to fill memory with.
     pub data: Handed,
-    /// How many.
+    /// The number of pages.
     pub pages: usize,
-    /// Where the kernel pages to.
+    /// The kernel's swap device.
     pub swap: Swap,
-    /// How often the sides take turns.
+    /// The number of rounds. Each side has one turn in a round.
     pub rounds: usize,
-    /// Places of the swap.
+    /// The number of pages that the swap device has room for.
     pub places: usize,
-    /// How many threads touch memory, in one table after the other.
+    /// The numbers of threads to measure.
     pub threads: Vec<usize>,
-    /// What they do, too.
+    /// The workloads to measure.
     pub workloads: Vec<Workload>,
 }
 
@@ -69,7 +70,7 @@ fn measure(only: &str) -> Result<(), String> {
     println!("{pages} pages, {} of them different, none of one repeated word", source.different);
     let data = Handed::new(source.pages.iter().map(|page| &page[..]))?;
     drop(source);
-    // With little more than what is needed, the kernel at times finds no place where there are thousands.
+    // Ample: with little room to spare, the kernel at times finds no free place although there are thousands.
     let places = pages * 2;
     let swap = Swap::on(places)?;
     let threads = common::option("--threads").unwrap_or("1,2".into());
@@ -103,7 +104,7 @@ fn main() {
         common::give_up(&format!("--only: {part} is none of faults, work, policy"));
     }
     child::catch_signals();
-    // Everything is set back when this comes back.
+    // All settings are restored when this returns.
     match measure(&only) {
         Err(sentence) if common::is_trial() => println!("{sentence}"),
         Err(sentence) => common::give_up(&sentence),

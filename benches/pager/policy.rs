@@ -1,4 +1,4 @@
-//! What the pager's two shares do: that of the staging range, and that of pages whose compressed copy is kept.
+//! The effect of the pager's two shares: the size of the staging range, and the number of kept copies.
 
 use super::Setup;
 use super::child::Numbers;
@@ -6,7 +6,7 @@ use super::common::sequences::Workload;
 use super::job::{How, Job};
 use super::tables::{MIB, middle};
 
-/// Both tables.
+/// Prints the tables of both shares.
 pub fn policy(setup: &Setup) -> Result<(), String> {
     kept(setup)?;
     staged(setup)
@@ -30,9 +30,9 @@ fn print_rest(rounds: &[Numbers], counts: &[&str]) {
     print!("{:>10.3}", middle(rounds, "effective"));
 }
 
-/// What the share of the staging range does.
+/// Prints the effect of the size of the staging range.
 fn staged(setup: &Setup) -> Result<(), String> {
-    println!("\nthe share of the staging range; LRU: misses of a list of the least recently used pages");
+    println!("\neffect of the size of the staging range; LRU: misses of a least-recently-used list");
     println!(
         "{:<8}{:>8}{:>11}{:>8}{:>9}{:>9}{:>9}{:>9}{:>9}{:>9}{:>9}{:>9}{:>10}{:>9}",
         "",
@@ -63,9 +63,9 @@ fn staged(setup: &Setup) -> Result<(), String> {
     Ok(())
 }
 
-/// What the share of pages does whose copy is kept while they are in memory.
+/// Prints the effect of the share of pages whose copy is kept while they are in memory.
 fn kept(setup: &Setup) -> Result<(), String> {
-    println!("\nthe share of pages whose copy is kept while they are in memory and nobody writes to them");
+    println!("\neffect of the share of pages that keep their compressed copy while they are in memory and not written");
     println!(
         "{:<8}{:>9}{:>10}{:>8}{:>11}{:>8}{:>9}{:>9}{:>9}{:>9}{:>9}{:>9}{:>10}",
         "",

@@ -6,16 +6,17 @@ use super::common::region::{Region, resident_and_swapped};
 use super::common::zram;
 use zsalloc::{Duty, FaultMode, HugePages, PAGE_SIZE, Pager, PagerOptions, ZswapOptions};
 
-/// Who pages.
+/// The side that pages a region.
 pub enum Side {
-    /// The pager that is measured.
+    /// The measured pager.
     Ours(Lent),
-    /// The kernel, to a device with this number and so many places.
+    /// The kernel, to the zram device with this number and this many places.
     Kernel(u32, usize),
 }
 
-/// What an order says of who pages: the `pager` with faults in the thread that touches, the same with pages that are
-/// evicted `in-place`, with a pool in `huge` pages, or with faults served by `threads`; or the `kernel`.
+/// Creates the side that an order names: `pager`, with faults served in the touching thread; `in-place`, a pager that
+/// evicts in place; `huge`, a pager whose pool is in huge pages; `threads`, a pager whose faults lent threads serve; or
+/// `kernel`.
 pub fn side(order: &Order, region: &Region, limit: usize, duties: &[Duty]) -> Result<Side, String> {
     let side: String = order.get("side")?;
     if side == "kernel" {
@@ -42,7 +43,7 @@ pub fn side(order: &Order, region: &Region, limit: usize, duties: &[Duty]) -> Re
 }
 
 impl Side {
-    /// Evicts all of a region.
+    /// Evicts all pages of a region.
     pub fn evict_all(&self, region: &Region) -> Result<(), String> {
         match self {
             Self::Ours(lent) => evict_all(&lent.pager, region.pages() as u64),
@@ -57,7 +58,7 @@ impl Side {
         }
     }
 
-    /// Pages that were compressed up to now, as far as that is counted.
+    /// Returns the number of pages compressed so far; 0 if that is not counted.
     pub fn stored(&self) -> f64 {
         match self {
             Self::Ours(lent) => lent.pager.stats().counts.stored as f64,
@@ -65,7 +66,7 @@ impl Side {
         }
     }
 
-    /// Bytes of the slots of what was evicted, as far as that is counted.
+    /// Returns the bytes of slots of the evicted pages; 0 if they are not counted.
     pub fn slots(&self) -> f64 {
         match self {
             Self::Ours(lent) => lent.snapshot().zswap.zswap.used_bytes as f64,
@@ -73,7 +74,7 @@ impl Side {
         }
     }
 
-    /// Bytes of memory that what was evicted takes, tables included.
+    /// Returns the bytes of memory that evicted pages take, tables included.
     pub fn pool(&self) -> f64 {
         match self {
             Self::Ours(lent) => {
@@ -85,7 +86,7 @@ impl Side {
         }
     }
 
-    /// Bytes of the region, and of the staging range, that are in memory by what the system says.
+    /// Returns the bytes of the region and the staging range that are in memory, as the system reports them.
     pub fn resident(&self, region: &Region) -> f64 {
         let resident = |start, bytes| resident_and_swapped(start, bytes).0;
         let staged = match self {

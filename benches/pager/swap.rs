@@ -1,4 +1,4 @@
-//! The kernel's side: swap to a zram device of its own, for as long as a value lives.
+//! The kernel's side: swap to a zram device of its own, on while a value lives.
 
 use super::common::zram::Device;
 use std::ffi::CString;
@@ -9,10 +9,10 @@ use std::os::unix::fs::FileExt;
 use std::os::unix::net::{SocketAddr, UnixListener};
 use zsalloc::PAGE_SIZE;
 
-/// `SWAP_FLAG_PREFER` and the highest priority, so that nothing goes to swap that was there before.
+/// `SWAP_FLAG_PREFER` with the highest priority, so that nothing goes to swap that existed before.
 const PREFERRED: i32 = 0x8000 | 0x7fff;
 
-/// A setting of the kernel that gets its value back.
+/// A setting of the kernel that is restored at the end.
 struct Setting {
     path: &'static str,
     was: String,
@@ -35,7 +35,7 @@ impl Drop for Setting {
     }
 }
 
-/// Swap that is on. Its parts end in the order in which they are here.
+/// Swap that is on. Its parts are dropped in the order of the fields.
 pub struct Swap {
     _on: On,
     _cluster: Setting,
@@ -44,7 +44,7 @@ pub struct Swap {
     _alone: UnixListener,
 }
 
-/// What two runs at the same time can't both have: each would set the other's settings back, in the wrong order.
+/// Refuses a second run at the same time: each would restore the other's settings, in the wrong order.
 fn alone() -> Result<UnixListener, String> {
     let name = SocketAddr::from_abstract_name("zsalloc-bench-swap").map_err(|error| error.to_string())?;
     UnixListener::bind_addr(&name).map_err(|error| format!("another run of this benchmark has the swap: {error}"))
@@ -62,7 +62,7 @@ impl Drop for On {
 }
 
 impl Swap {
-    /// Turns on swap with room for so many pages.
+    /// Turns on swap with room for `pages` pages.
     pub fn on(pages: usize) -> Result<Self, String> {
         let alone = alone()?;
         let device = Device::new((pages + 1) * PAGE_SIZE)?;
@@ -83,13 +83,13 @@ impl Swap {
         Ok(Self { _on: On(name), _cluster: cluster, _zswap: zswap, device, _alone: alone })
     }
 
-    /// The number of its device.
+    /// Returns the number of the zram device.
     pub fn number(&self) -> u32 {
         self.device.number()
     }
 }
 
-/// The first page of swap of so many pages behind it.
+/// Returns the first page of a swap device, which says that `pages` pages follow it.
 fn header(pages: u32) -> Vec<u8> {
     let mut page = vec![0; PAGE_SIZE];
     page[1024..1028].copy_from_slice(&1_u32.to_ne_bytes());

@@ -1,4 +1,4 @@
-//! The tables of what one page costs, and of what workloads do.
+//! The tables of the costs of one page, and of workloads.
 
 use super::Setup;
 use super::child::{self, Numbers};
@@ -10,19 +10,19 @@ use zsalloc::PAGE_SIZE;
 /// Bytes of a mebibyte.
 pub const MIB: f64 = 1048576.0;
 
-/// The middle of what a number was in several rounds.
+/// Returns the median of a number over the rounds.
 pub fn middle(rounds: &[Numbers], name: &str) -> f64 {
     let mut values: Vec<f64> = rounds.iter().filter_map(|numbers| numbers.get(name).copied()).collect();
     values.sort_unstable_by(f64::total_cmp);
     values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
-/// A line of a table that has no number of evicting in place.
+/// Prints a line without a number for eviction in place.
 fn row(name: &str, ours: f64, kernel: f64, target: &str) {
     println!("{name:<46}{ours:>10.2}{:>8.3}{:>18}{kernel:>10.2}  {target}", ours / kernel, "");
 }
 
-/// A line with all three.
+/// Prints a line with all three numbers.
 fn row_of_three(name: &str, [ours, in_place, kernel]: [f64; 3], target: &str) {
     println!(
         "{name:<46}{ours:>10.2}{:>8.3}{in_place:>10.2}{:>8.3}{kernel:>10.2}  {target}",
@@ -45,7 +45,7 @@ fn of_side(setup: &Setup, name: &str, side: &str, round: usize) -> Result<Number
     child::run(name, &order)
 }
 
-/// Eviction, and touches with memory to spare.
+/// Prints the costs of eviction, and of touches with memory to spare.
 pub fn faults(setup: &Setup) -> Result<(), String> {
     let [mut ours, mut in_place, mut kernel, mut huge, mut threads, mut rescues] = [const { Vec::new() }; 6];
     for round in 0..setup.rounds {
@@ -55,20 +55,20 @@ pub fn faults(setup: &Setup) -> Result<(), String> {
         huge.push(of_side(setup, "faults", "huge", round)?);
         rescues.push(of_side(setup, "rescues", "pager", round)?);
     }
-    // By lent threads it needs a right that not every container has.
+    // Serving faults with lent threads needs a right that not every container has.
     match of_side(setup, "faults", "threads", 0) {
         Ok(numbers) => threads.push(numbers),
-        Err(sentence) => println!("faults served by lent threads: {sentence}"),
+        Err(sentence) => println!("faults served by lent threads were not measured: {sentence}"),
     }
     println!(
         "\n{:<46}{:>10}{:>8}{:>10}{:>8}{:>10}",
-        "microseconds a page, one thread", "pager", "ratio", "in place", "ratio", "kernel"
+        "microseconds per page, one thread", "pager", "ratio", "in place", "ratio", "kernel"
     );
     let of_three = |name: &str| [&ours, &in_place, &kernel].map(|rounds| middle(rounds, name));
     let row_of = |title: &str, name: &str, target: &str| row_of_three(title, of_three(name), target);
     row_of("evict with compression, first time", "first-evict", "at most 0.6");
     row_of("evict with compression, second time", "second-evict", "at most 0.6");
-    row_of("evict what was only read meanwhile", "read-evict", "");
+    row_of("evict pages that were only read", "read-evict", "");
     for (round, when) in [("first", "first time"), ("second", "second time"), ("read", "third time")] {
         for (percentile, target) in [("p50", "at most 0.85"), ("p99", "at most 1.0"), ("p99.9", ""), ("mean", "")] {
             row_of(
@@ -83,41 +83,42 @@ pub fn faults(setup: &Setup) -> Result<(), String> {
         }
     }
     for percentile in ["p50", "p99"] {
-        row_of(&format!("first write after that: {percentile}"), &format!("write-{percentile}"), "");
+        row_of(&format!("first write after the touch: {percentile}"), &format!("write-{percentile}"), "");
     }
     for (name, title) in [("first-evict", "evict"), ("second-p50", "touch, p50"), ("second-p99", "touch, p99")] {
-        row(&format!("with a pool in huge pages: {title}"), middle(&huge, name), middle(&kernel, name), "");
+        row(&format!("pool in huge pages: {title}"), middle(&huge, name), middle(&kernel, name), "");
     }
     for percentile in ["p50", "p99", "p99.9", "mean"] {
         let (by_threads, rescue) = (format!("second-{percentile}"), format!("rescue-{percentile}"));
         let kernel = middle(&kernel, &by_threads);
-        row(&format!("the same served by a lent thread: {percentile}"), middle(&threads, &by_threads), kernel, "");
+        row(&format!("touch served by a lent thread: {percentile}"), middle(&threads, &by_threads), kernel, "");
         row(&format!("touch of a staged page: {percentile}"), middle(&rescues, &rescue), kernel, "");
     }
-    row_of_three("MiB of memory of the pool", of_three("second-pool").map(|bytes| bytes / MIB), "");
+    row_of_three("MiB that the pool takes", of_three("second-pool").map(|bytes| bytes / MIB), "");
     let [first, second, read] = ["first", "second", "read"].map(|round| middle(&ours, &format!("{round}-stored")));
     println!("the pager compressed {first}, {} and {} pages", second - first, read - second);
     let [ahead, rescued, missing] =
         [(&ours, "ahead"), (&rescues, "rescues"), (&rescues, "missing")].map(|(rounds, name)| middle(rounds, name));
-    println!("{ahead} pages were loaded ahead; {rescued} of {missing} missing ones came from the staging range");
+    println!("{ahead} pages were loaded ahead; {rescued} of {missing} missing pages came from the staging range");
     Ok(())
 }
 
-/// Workloads, under the pager and under the kernel: each way with two threads lent, and with none.
+/// Prints how workloads run under the pager and under the kernel: each way with two threads lent to the pager, and with
+/// none.
 pub fn work(setup: &Setup) -> Result<(), String> {
     let limit = setup.pages / TIMES * PAGE_SIZE;
     let all = setup.pages * PAGE_SIZE;
     println!("\n{:.1} MiB of memory, of which {:.1} may be resident", all as f64 / MIB, limit as f64 / MIB);
     println!(
-        "lent: with two threads lent to the pager, one that serves events and one that evicts; in place: pages are not"
+        "lent: two threads are lent to the pager, one to serve events and one to evict; in place: pages are evicted"
     );
     println!(
-        "moved to a staging range; CPU: microseconds of processors for an operation; hits: operations that did not wait"
+        "without a staging range; CPU: processor microseconds per operation; hits: operations that did not wait for a"
     );
     println!(
-        "for a load; LRU: what a list of the least recently used pages would have hit; memory in MiB; effective: all of"
+        "load; LRU: hits of a least-recently-used list; resident, pool: MiB of memory; effective: all memory divided by"
     );
-    println!("the memory to what is resident and the pool");
+    println!("resident and pool together; ratio: to the kernel");
     println!(
         "{:<8}{:>8} {:<15}{:>10}{:>8}{:>8}{:>8}{:>8}{:>8}{:>10}{:>8}{:>10}  at least 1.0",
         "", "threads", "", "1000 op/s", "ratio", "CPU", "ratio", "hits %", "LRU %", "resident", "pool", "effective"

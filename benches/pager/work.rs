@@ -1,4 +1,4 @@
-//! A workload over memory that is four times its limit: in a process of its own.
+//! A workload over memory that is four times as large as its limit. Runs in a process of its own.
 
 use super::cgroup;
 use super::child::{Numbers, Order};
@@ -12,10 +12,10 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 use zsalloc::{Duty, PAGE_SIZE};
 
-/// Bytes of page tables for a page.
+/// Bytes of page tables per page.
 const TABLES: usize = 8;
 
-/// Seconds of processors, and faults that had to wait for the device, of this process.
+/// Returns the processor seconds of this process, and its faults that had to wait for the device.
 fn usage() -> (f64, f64) {
     // SAFETY: all zero is a valid `rusage`.
     let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
@@ -36,7 +36,7 @@ fn touch(region: &Region, touches: &[u32]) {
     }
 }
 
-/// The touches of each thread, which the first process made.
+/// The touches of each thread, which the parent process made.
 struct Sequences(Region, usize);
 
 impl Sequences {
@@ -47,7 +47,7 @@ impl Sequences {
     }
 }
 
-/// Counts at the two ends of what is measured.
+/// Returns the counts before or after the measured part.
 fn counts(side: &Side) -> Vec<(&'static str, f64)> {
     let (seconds, major) = usage();
     let mut all = vec![("cpu", seconds), ("misses", major)];
@@ -68,7 +68,7 @@ fn counts(side: &Side) -> Vec<(&'static str, f64)> {
     all
 }
 
-/// Runs it.
+/// Runs the workload, and returns its numbers.
 pub fn measure(order: &Order) -> Result<Numbers, String> {
     let limit: usize = order.get("limit")?;
     let group: Option<PathBuf> = order.get("cgroup").ok();

@@ -1,5 +1,5 @@
-//! What the kernel does by itself: each thread has the kernel let go of a page as often as memory of the pager's size
-//! would have missed it, and then touches it.
+//! What the kernel costs by itself. Each thread makes the kernel let go of a page as often as memory of the pager's
+//! size would have missed it, and then touches the page.
 
 use super::common::random::Random;
 use super::common::region::Region;
@@ -9,23 +9,23 @@ use std::hint::black_box;
 use std::sync::atomic::Ordering::Relaxed;
 use zsalloc::PAGE_SIZE;
 
-/// Operations of one call of a worker.
+/// Operations per call of a worker.
 const BATCH: usize = 64;
 /// Pages that are tried to find out whether there is swap.
 const TRIED: usize = 64;
 
-/// What the kernel does with a page, and what the touch after that costs.
+/// How the kernel lets go of a page, and what the next touch finds.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Way {
-    /// It takes a page of a memory file out of the page table: the touch finds it in the file again.
+    /// The kernel unmaps a page of a memory file: the touch finds it in the file.
     File,
-    /// It frees a page: the touch gets a page of zeros.
+    /// The kernel frees a page: the touch gets a page of zeros.
     New,
-    /// It swaps a page out: the touch brings it back.
+    /// The kernel swaps a page out: the touch brings it back.
     Swap,
 }
 
-/// Has the kernel let go of a page.
+/// Makes the kernel let go of a page.
 fn let_go(region: &Region, page: usize, way: Way) {
     let advice = if way == Way::Swap { libc::MADV_PAGEOUT } else { libc::MADV_DONTNEED };
     assert!(page < region.pages());
@@ -33,14 +33,15 @@ fn let_go(region: &Region, page: usize, way: Way) {
     unsafe { libc::madvise(region.base().add(page * PAGE_SIZE).cast(), PAGE_SIZE, advice) };
 }
 
-/// Whether there is swap that is on and takes pages of this region.
+/// Returns whether swap is on that takes pages of this region.
 pub fn has_swap(region: &Region) -> bool {
     let tried = TRIED.min(region.pages());
     (0..tried).for_each(|page| let_go(region, page, Way::Swap));
     region.in_place()[..tried].iter().filter(|&&is_there| !is_there).count() > tried / 2
 }
 
-/// The worker of a thread that touches pages in this order; of all touches, `misses` need the kernel.
+/// Returns the worker of a thread that touches pages in this order. A share of `misses` of the touches needs the
+/// kernel.
 pub fn worker<'a>(region: &'a Region, sequence: &'a [u32], misses: f64, way: Way) -> Worker<'a> {
     let mut touches = sequence.iter().cycle();
     let mut random = Random::new(u64::from(sequence[0]) + 1);
@@ -52,8 +53,8 @@ pub fn worker<'a>(region: &'a Region, sequence: &'a [u32], misses: f64, way: Way
                 let_go(region, page, way);
             }
             let word = region.first(page);
-            // A page of a file may only be read. A page that was freed is read as the one page of zeros that all
-            // share, so that a new one comes only by a write.
+            // Pages of a file are only read. A freed page reads as the shared page of zeros, so only a write gets a
+            // new page.
             if way == Way::New || way == Way::Swap && touch & WRITE != 0 {
                 word.fetch_add(1, Relaxed);
             } else {

@@ -1,4 +1,4 @@
-//! The processors that this process may run on, and how busy they are.
+//! The processors that this process may use, and how busy they are.
 
 use std::fmt::{self, Display, Formatter};
 use std::fs;
@@ -10,7 +10,8 @@ pub struct Machine {
     cores: usize,
 }
 
-/// The lowest number of the processors that share this one's core: its own, where the system does not tell.
+/// Returns the lowest number of the processors that share this one's core, or its own number where the system does not
+/// report that.
 fn core_of(processor: usize) -> usize {
     let path = format!("/sys/devices/system/cpu/cpu{processor}/topology/thread_siblings_list");
     let siblings = fs::read_to_string(path).unwrap_or_default();
@@ -19,7 +20,7 @@ fn core_of(processor: usize) -> usize {
 }
 
 impl Machine {
-    /// The machine as this process has it.
+    /// Finds the processors that this process may use.
     pub fn new() -> Self {
         // SAFETY: all zero is a valid `cpu_set_t`.
         let mut set: libc::cpu_set_t = unsafe { mem::zeroed() };
@@ -41,17 +42,17 @@ impl Machine {
         Self { processors: ranked.into_iter().map(|(_, processor)| processor).collect(), cores: cores.len() }
     }
 
-    /// How many processors there are.
+    /// Returns the number of processors.
     pub fn processors(&self) -> usize {
         self.processors.len()
     }
 
-    /// Whether so many threads can have a processor each.
+    /// Returns whether each of `threads` threads can have a processor of its own.
     pub fn has_one_for_each(&self, threads: usize) -> bool {
         threads <= self.processors.len()
     }
 
-    /// Keeps the calling thread on one of the processors, counted from 0.
+    /// Pins the calling thread to one of the processors, counted from 0.
     pub fn pin(&self, at: usize) {
         // SAFETY: all zero is a valid `cpu_set_t`.
         let mut set: libc::cpu_set_t = unsafe { mem::zeroed() };
@@ -68,7 +69,7 @@ impl Display for Machine {
     }
 }
 
-/// How many threads wanted a processor over the last 1, 5 and 15 minutes.
+/// Returns the load averages of the last 1, 5 and 15 minutes.
 pub fn load() -> String {
     let text = fs::read_to_string("/proc/loadavg").unwrap_or_default();
     text.split(' ').take(3).collect::<Vec<_>>().join(", ")

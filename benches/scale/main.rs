@@ -1,32 +1,32 @@
-//! What more threads gain: operations per second of the pool, of zswap and of the pager at 1, 2, 4 and 8 threads, each
-//! beside peers that do the same or the least of it in the same run.
+//! Scaling with threads: operations per second of the pool, of zswap and of the pager at 1, 2, 4 and 8 threads, each
+//! beside peers that do the same work, or its least possible part, in the same run.
 //!
-//! | part | beside |
+//! | part | peers |
 //! |---|---|
 //! | `pool` | jemalloc and the system's malloc |
-//! | `zswap` | plain LZ4 with a copy, by threads that share nothing |
-//! | `pager` | faults that the kernel serves alone, and its swap, where the machine has swap that is on |
+//! | `zswap` | plain LZ4 with a copy, in threads that share nothing |
+//! | `pager` | faults that the kernel serves alone, and its swap if swap is on |
 //!
-//! | option | what it says |
+//! | option | meaning |
 //! |---|---|
 //! | `--only pool,zswap` | the parts to measure |
-//! | `--threads 1,2` | how many threads work; without it to 8, or to 16 where there are as many processors |
-//! | `--seconds 0.12` | how long a turn of one side takes |
-//! | `--rounds 5` | how often all sides have their turns |
-//! | `--pages 32768` | how many pages there are to store, and how many of memory the pager has |
+//! | `--threads 1,2` | numbers of threads; by default up to 8, or 16 on as many processors |
+//! | `--seconds 0.12` | duration of one side's turn |
+//! | `--rounds 5` | number of rounds; all sides have a turn in each |
+//! | `--pages 32768` | pages to store, and pages of the pager's memory |
 //!
-//! They follow `--`: `cargo bench --features uffd --bench scale -- --only pool`. `ZSALLOC_PAGES=FILE[:FILE...]` names
-//! files of 4 KiB pages to store.
+//! Options follow `--`: `cargo bench --features uffd --bench scale -- --only pool`. `ZSALLOC_PAGES=FILE[:FILE...]`
+//! names files of 4 KiB pages to store.
 //!
-//! The sides take turns within a round. A rate is the median of the rounds. A gain, which is against the first number
-//! of threads, and a ratio are medians of what each round had. Each thread has a processor of its own, one on each core
-//! before two on one, as long as there are enough. Where threads are more than processors, they run where the system
-//! puts them, and a `*` marks the line.
+//! The sides take turns within a round. A rate is the median over the rounds. Gains (over the first number of threads)
+//! and ratios are medians of each round's own value. Each thread has a processor of its own, one on each core before
+//! two on one, while there are enough. If there are more threads than processors, the system places them, and a `*`
+//! marks the line.
 //!
-//! Each table ends with the share of the processors that its peers got. If other programs had much of them, only the
-//! processor time of an operation can be compared: a team of more threads gets more of a busy machine.
+//! Each table ends with the share of the processors that its peers got. If other programs used much of them, compare
+//! only the processor time per operation: a larger team of threads gets more of a busy machine.
 //!
-//! The benchmark changes no setting of the machine. The kernel's swap to zram, which needs root and a device, is in
+//! The benchmark changes no settings of the machine. The kernel's swap to zram, which needs root and a device, is in
 //! `cargo bench --features uffd --bench pager -- --only work --threads 1,2,4,8`.
 
 #[path = "../common/mod.rs"]
@@ -50,13 +50,14 @@ use table::Plan;
 
 const PARTS: [&str; 3] = ["pool", "zswap", "pager"];
 
-/// The value of an option, or what it is without the option.
+/// Returns the value of an option, or its default.
 fn value<T: FromStr + Display>(name: &str, default: T) -> T {
     let parse = |text: String| text.parse().unwrap_or_else(|_| common::give_up(&format!("{name} can't be {text}")));
     common::option(name).map_or(default, parse)
 }
 
-/// The numbers of threads: those of `--threads`, or powers of two, to 8 at least and to 16 if there are processors.
+/// Returns the numbers of threads: those of `--threads`, or powers of two up to 8, or to 16 if there are as many
+/// processors.
 fn thread_counts(machine: &Machine) -> Vec<usize> {
     let most = if common::is_trial() { 2 } else { machine.processors().clamp(8, 16) };
     let default = [1, 2, 4, 8, 16].into_iter().filter(|&count| count <= most).collect();
@@ -99,7 +100,7 @@ fn main() {
     println!("{}, load {}", plan.machine, machine::load());
     println!("{} rounds, {} seconds for each turn", plan.rounds, plan.length.as_secs_f64());
     println!(
-        "gain: times what the first number of threads does; CPU: processor time of an operation; to: ratio of rates"
+        "gain: rate relative to the first number of threads; CPU: processor time per operation; to: ratio of rates"
     );
     if plan.threads.iter().any(|&threads| !plan.machine.has_one_for_each(threads)) {
         println!("*: more threads than processors; these threads are not pinned");

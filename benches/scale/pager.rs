@@ -1,4 +1,4 @@
-//! The pager beside the kernel: touches of memory that is four times as large as what may be resident.
+//! The pager beside the kernel: touches of memory that is four times as large as the limit.
 
 use super::common::lent::Lent;
 use super::common::pages::Pages;
@@ -11,9 +11,9 @@ use std::hint::black_box;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use zsalloc::{Duty, PAGE_SIZE, PagerOptions};
 
-/// Operations of one call of a worker.
+/// Operations per call of a worker.
 const BATCH: usize = 64;
-/// Memory is so many times what may be resident.
+/// The memory is this many times as large as the resident limit.
 const TIMES: usize = 4;
 
 /// A region under a pager of its own.
@@ -21,12 +21,13 @@ struct Paged {
     // Dropped before the region.
     lent: Lent,
     region: Region,
-    /// Touches that wrote.
+    /// Number of touches that wrote.
     writes: AtomicU64,
 }
 
 impl Paged {
-    /// One filled with `data`, whose pages are evicted in place or by moving them, with two threads lent or with none.
+    /// Creates a region filled with `data`. Its pages are evicted in place or by moving them, with two lent threads or
+    /// with none.
     fn new(data: &Region, in_place: bool, lends: bool) -> Result<Self, String> {
         let region = Region::new(data.pages())?;
         let options = PagerOptions {
@@ -41,7 +42,7 @@ impl Paged {
         Ok(Self { lent, region, writes: AtomicU64::new(0) })
     }
 
-    /// The worker of a thread that touches pages in this order.
+    /// Returns the worker of a thread that touches pages in this order.
     fn worker<'a>(&'a self, sequence: &'a [u32]) -> Worker<'a> {
         let mut touches = sequence.iter().cycle();
         Box::new(move || {
@@ -70,7 +71,7 @@ impl Paged {
     }
 }
 
-/// The kernel's memory, by the way in which it lets go of pages; without the last way where there is no swap.
+/// The kernel's memory, for each way in which it lets go of pages. The last way, swap, is missing if there is no swap.
 struct Kernels(Vec<(Way, Region)>);
 
 impl Kernels {
@@ -85,7 +86,7 @@ impl Kernels {
         Ok(Self(all))
     }
 
-    /// The workers of each way.
+    /// Returns the workers of each way.
     fn sides<'a>(&'a self, sequences: &'a [Vec<u32>], misses: f64) -> impl Iterator<Item = Vec<Worker<'a>>> {
         self.0.iter().map(move |(way, region)| {
             sequences.iter().map(|sequence| kernel::worker(region, sequence, misses, *way)).collect()
@@ -93,7 +94,7 @@ impl Kernels {
     }
 }
 
-/// The sequences of all threads, and which part of the touches misses memory that keeps the pages that were used last.
+/// Returns the sequences of all threads, and the share of touches that miss memory which keeps the pages used last.
 fn sequences(workload: Workload, pages: usize, threads: usize) -> (Vec<Vec<u32>>, f64) {
     let sequences: Vec<_> = (0..threads).map(|thread| workload.sequence(pages, thread, threads, READS)).collect();
     let (touches, warm) = (sequences[0].len(), sequences[0].len() / 4);
@@ -123,11 +124,11 @@ pub fn measure(plan: &Plan, pages: &Pages) -> Result<(), String> {
         mib(pages / TIMES)
     );
     println!(
-        "file, new, swap: the kernel lets go of a page as often as memory of that size would miss it, and the touch"
+        "file, new, swap: the kernel lets go of a page as often as memory of that size would miss it; the next touch"
     );
-    println!("finds it in a memory file, gets a new page of zeros, or brings it back from swap");
+    println!("finds it in a memory file, gets a page of zeros, or brings it back from swap");
     if !has_swap {
-        println!("swap: not measured: no swap is on that takes pages");
+        println!("swap was not measured: there is no swap that takes pages");
     }
     let units = Units { title: "pager: thousand touches a second", rate: 1e3, cost: ("CPU us", 1e-6) };
     let table = Table::new(plan, &sides, units);
@@ -143,7 +144,7 @@ pub fn measure(plan: &Plan, pages: &Pages) -> Result<(), String> {
     ways.iter().flat_map(|(_, paged)| paged).try_for_each(|paged| paged.check(&filled))
 }
 
-/// Returns how many MiB some pages are.
+/// Converts pages to MiB.
 fn mib(pages: usize) -> usize {
     (pages * PAGE_SIZE) >> 20
 }

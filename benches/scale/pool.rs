@@ -11,9 +11,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::AcqRel};
 use std::thread;
 
-/// Operations of one call of a worker.
+/// Operations per call of a worker.
 const BATCH: u64 = 256;
-/// Live objects of each thread.
+/// Live objects per thread.
 const LIVE: usize = 20_000;
 
 /// Measures calls of a pool, and prints the table.
@@ -58,7 +58,7 @@ fn pairs<P: Peer>(peer: &P, threads: usize) -> Vec<Worker<'_>> {
     (0..threads).map(worker).collect()
 }
 
-/// Each thread does something to objects of its own, of real sizes, which it allocated.
+/// Each thread works on objects of real sizes that it allocated itself.
 fn on_live<'a, P: Peer>(
     peer: &'a P,
     sizes: &'a [u16],
@@ -66,7 +66,7 @@ fn on_live<'a, P: Peer>(
     threads: usize,
     run: fn(&mut Live<'a, P>, u64),
 ) -> Vec<Worker<'a>> {
-    // Sizes of its own, so that the threads do not go from class to class in step.
+    // Each thread has its own sizes, so that the threads do not go from class to class in step.
     let parts = sizes.chunks(sizes.len().div_ceil(threads)).cycle().take(threads);
     let lives: Vec<Live<'a, P>> = thread::scope(|scope| {
         let fill = |part| {
@@ -100,7 +100,7 @@ impl<P: Peer> Drop for Shared<'_, P> {
     }
 }
 
-/// Each thread replaces objects that most often another thread allocated.
+/// Each thread replaces objects that mostly were allocated by other threads.
 fn replace_shared<'a, P: Peer>(peer: &'a P, sizes: &'a [u16], count: usize, threads: usize) -> Vec<Worker<'a>> {
     let alloc = |size: &u16| AtomicUsize::new(alloc_written(peer, *size as usize));
     let tokens = sizes.iter().cycle().take(count * threads).map(alloc).collect();
@@ -119,7 +119,7 @@ fn replace_shared<'a, P: Peer>(peer: &'a P, sizes: &'a [u16], count: usize, thre
     (0..threads).map(worker).collect()
 }
 
-/// Each thread maps an object of its own; their handles lie side by side.
+/// Each thread maps an object of its own; the objects' handles are neighbours.
 fn map_neighbours(pool: &Zsalloc, threads: usize) -> Vec<Worker<'_>> {
     let tokens: Vec<usize> = (0..threads).map(|_| pool.alloc(1500)).collect();
     let worker = |token| -> Worker {

@@ -1,4 +1,4 @@
-//! Tables of operations per second by the number of threads.
+//! Tables of operations per second by number of threads.
 
 use super::machine::Machine;
 use super::team::{self, Turn, Worker};
@@ -7,51 +7,51 @@ use std::time::Duration;
 
 /// How everything is measured.
 pub struct Plan {
-    /// Where.
+    /// The processors to use.
     pub machine: Machine,
-    /// With how many threads, in one turn after the other. Speed-ups are against the first number.
+    /// The numbers of threads, one turn for each. Gains are relative to the first one.
     pub threads: Vec<usize>,
-    /// How often.
+    /// The number of rounds.
     pub rounds: usize,
-    /// How long each turn takes.
+    /// The duration of each turn.
     pub length: Duration,
 }
 
 impl Plan {
-    /// How many workers a side needs.
+    /// Returns the largest number of threads, which is how many workers a side needs.
     pub fn most_threads(&self) -> usize {
         self.threads.iter().copied().max().unwrap_or(1)
     }
 }
 
-/// A side of a table: one that is measured, or a peer.
+/// A column of a table: the measured side, or a peer.
 pub struct Side {
-    /// Its name.
+    /// Name in the table's head.
     pub name: &'static str,
     /// The sides that it is compared to.
     pub peers: &'static [usize],
 }
 
-/// What the numbers of a table are in.
+/// Units of a table's numbers.
 pub struct Units {
-    /// What is measured, for the head.
+    /// What is measured, for the table's head.
     pub title: &'static str,
-    /// A rate of 1 is so many operations per second.
+    /// A printed rate of 1 means this many operations per second.
     pub rate: f64,
-    /// A cost of 1 is so many seconds, by its name.
+    /// Name of the unit of cost, and how many seconds it is.
     pub cost: (&'static str, f64),
 }
 
-/// A table, whose head is printed already.
+/// A table whose head was printed.
 pub struct Table<'a> {
     plan: &'a Plan,
     sides: &'a [Side],
     units: Units,
-    /// What part of the processors that it could use each turn of a peer got.
+    /// For each turn of a peer, the share that it got of the processors it could use.
     shares: RefCell<Vec<f64>>,
 }
 
-/// The turns of a case, by the number of threads, the side and the round. No turns for a side that does not take part.
+/// Turns of a case, by number of threads, side and round. A side that does not take part has none.
 type Turns = Vec<Vec<Vec<Turn>>>;
 
 fn median(values: impl Iterator<Item = f64>) -> f64 {
@@ -60,7 +60,7 @@ fn median(values: impl Iterator<Item = f64>) -> f64 {
     values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
-/// A number, or a dash where there is none.
+/// Prints a number, or a dash if there is none.
 fn cell(value: f64, width: usize, digits: usize) {
     match value.is_nan() {
         true => print!("{:>width$}", "-"),
@@ -81,8 +81,8 @@ impl<'a> Table<'a> {
         Self { plan, sides, units, shares: RefCell::default() }
     }
 
-    /// Measures a workload, whose sides are in the order of the table's, and prints its lines. A side has a worker for
-    /// each thread, or none at all.
+    /// Measures a workload and prints its lines. The sides are in the order of the table's. A side has one worker per
+    /// thread, or none at all.
     pub fn case(&self, name: &str, sides: Vec<Vec<Worker<'_>>>) {
         let turns = self.turns(sides);
         for (at, &threads) in self.plan.threads.iter().enumerate() {
@@ -103,8 +103,8 @@ impl<'a> Table<'a> {
         }
     }
 
-    /// Prints how much of the processors the peers got, which never wait: where that is little, other programs had the
-    /// rest, and rates, gains and ratios tell more of them than of the sides.
+    /// Prints how much of the processors the peers got, which never wait. If that is little, other programs had the
+    /// rest, and rates, gains and ratios say little about the sides.
     pub fn end(self) {
         let share = median(self.shares.into_inner().into_iter());
         println!("the peers had {:.0} % of the processors that their threads could use", share * 100.0);
@@ -115,7 +115,7 @@ impl<'a> Table<'a> {
         for round in 0..self.plan.rounds {
             for (turns, &threads) in turns.iter_mut().zip(&self.plan.threads) {
                 for turn in 0..sides.len() {
-                    // Which side comes first changes with each round.
+                    // A different side comes first in each round.
                     let side = (round + turn) % sides.len();
                     if let Some(workers) = sides[side].get_mut(..threads) {
                         turns[side].push(team::turn(workers, &self.plan.machine, self.plan.length));
@@ -127,7 +127,7 @@ impl<'a> Table<'a> {
     }
 }
 
-/// The median of the rounds' ratios.
+/// Returns the median of the rounds' ratios.
 fn ratio(of: &[Turn], to: &[Turn]) -> f64 {
     median(of.iter().zip(to).map(|(of, to)| of.rate / to.rate))
 }

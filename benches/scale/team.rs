@@ -6,19 +6,19 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// One thread's part of a workload. A call does a few operations, and returns how many.
+/// One thread's part of a workload. Each call does a few operations, and returns how many.
 pub type Worker<'a> = Box<dyn FnMut() -> u64 + Send + 'a>;
 
-/// What a turn found.
+/// Results of a turn.
 #[derive(Clone, Copy)]
 pub struct Turn {
     /// Operations per second of all threads together.
     pub rate: f64,
-    /// Seconds of processors for each operation, those of threads that help included.
+    /// Processor seconds per operation, including threads that help.
     pub cost: f64,
 }
 
-/// Seconds of processors that this process has used.
+/// Returns the processor seconds that this process has used.
 fn processor_seconds() -> f64 {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: `time` may be written.
@@ -27,7 +27,7 @@ fn processor_seconds() -> f64 {
     time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
 }
 
-/// Has all workers work for so long.
+/// Makes all workers work for `length`.
 pub fn turn(workers: &mut [Worker<'_>], machine: &Machine, length: Duration) -> Turn {
     let is_pinned = machine.has_one_for_each(workers.len());
     let (begin, is_over) = (Barrier::new(workers.len() + 1), AtomicBool::new(false));
@@ -45,7 +45,7 @@ pub fn turn(workers: &mut [Worker<'_>], machine: &Machine, length: Duration) -> 
         let done: Vec<_> =
             threads.into_iter().map(|thread| thread.join().expect("a worker that did not panic")).collect();
         let operations = done.iter().map(|one| one.0).sum::<u64>() as f64;
-        // Where threads are more than processors, some start late: the time is that of all of them.
+        // With more threads than processors some start late, so the turn lasts from the first start to the last end.
         let start = done.iter().map(|one| one.1).min().unwrap_or_else(Instant::now);
         let end = done.iter().map(|one| one.2).max().unwrap_or_else(Instant::now);
         let cost = (processor_seconds() - before) / operations;
@@ -53,7 +53,7 @@ pub fn turn(workers: &mut [Worker<'_>], machine: &Machine, length: Duration) -> 
     })
 }
 
-/// Works until it is over. Returns how many operations that were, and from when to when.
+/// Works until the turn is over. Returns how many operations that were, and the times of its start and end.
 fn work(
     worker: &mut Worker,
     begin: &Barrier,
@@ -63,7 +63,7 @@ fn work(
     if let Some((machine, at)) = place {
         machine.pin(at);
     }
-    // What the other sides' turns pushed out of the caches comes back first.
+    // Warms the caches up again after the other sides' turns.
     worker();
     begin.wait();
     let (start, mut operations) = (Instant::now(), 0);

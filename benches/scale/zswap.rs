@@ -9,14 +9,14 @@ use super::team::Worker;
 use std::hint::black_box;
 use zsalloc::{Area, AreaOptions, LoadFlags, PAGE_SIZE, Zswap, ZswapOptions};
 
-/// Operations of one call of a worker.
+/// Operations per call of a worker.
 const BATCH: u64 = 32;
-/// Pages of each thread, as far as there are so many.
+/// Pages per thread, if there are enough.
 const PLACES: usize = 8192;
 /// Pages that are loaded again and again.
 const HOT: usize = 64;
 
-/// The part of an area that a thread works on, and the pages for it.
+/// A thread's part of an area, and the pages to store there.
 struct Part<'a> {
     area: Area,
     first: u64,
@@ -65,7 +65,7 @@ pub fn measure(plan: &Plan, pages: &Pages) {
     );
     for (name, count) in [("load in random order", places), ("load 1 of 64 pages", HOT.min(places))] {
         let hot = count < places;
-        // Where pages are few, all threads load the same ones of the area that they share.
+        // In the case of few pages, all threads load the same pages of the shared area.
         let of_shared = |(thread, part)| load(if hot { &shared[0] } else { part }, count, thread);
         table.case(
             name,

@@ -1,8 +1,8 @@
-//! What zswap costs beyond plain LZ4, and what batches save; with `--zram`, as root, what the kernel's zram does with
-//! the same pages.
+//! What zswap costs beyond plain LZ4, and what batches save. With `--zram`, as root, also what the kernel's zram does
+//! with the same pages.
 //!
-//! Both sides take turns in short rounds, over different pages, so that none finds in a cache what the other fetched; a
-//! ratio is of the sums over all rounds, between two turns of the same round.
+//! Both sides take turns in short rounds, over different pages, so that neither finds in a cache what the other
+//! fetched. A ratio is of the sums over all rounds.
 
 #[path = "../common/mod.rs"]
 mod common;
@@ -14,7 +14,7 @@ mod zram;
 use common::pages;
 use zsalloc::{Area, AreaOptions, Zswap, ZswapOptions};
 
-/// A zswap with one area that has room for so many pages.
+/// Creates a zswap with one area of `pages` pages.
 pub fn zswap(pages: usize, options: &ZswapOptions) -> (Zswap, Area) {
     let zswap = Zswap::new("bench", options).unwrap_or_else(|error| common::give_up(&error.to_string()));
     let area = zswap.add_area(pages as u64, &AreaOptions::default());

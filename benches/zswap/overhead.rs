@@ -1,4 +1,4 @@
-//! One thread: stores, loads in random order, takes, invalidates, batches.
+//! One thread: stores, loads in random order, takes, invalidates and batches.
 
 use super::common::pages::{Page, Pages};
 use super::common::plain::{Compressor, Packed};
@@ -11,7 +11,7 @@ use zsalloc::{Area, Codec, LoadFlags, PAGE_SIZE, Patience, ZswapOptions};
 const TURN: usize = 512;
 /// Pages of a batch.
 const BATCH: usize = 64;
-/// Times around all pages.
+/// Passes over all pages.
 const ROUNDS: usize = 3;
 
 /// The times of two sides that take turns.
@@ -42,15 +42,15 @@ fn seconds(run: impl FnOnce()) -> f64 {
     start.elapsed().as_secs_f64()
 }
 
-/// Ranges of a turn each, ours and the one half around that the other side has meanwhile.
+/// Returns pairs of ranges of one turn each: ours, and the other side's, half the pages further on.
 fn turns(pages: usize) -> impl Iterator<Item = (usize, usize)> {
     let count = pages / TURN;
     (0..ROUNDS * count).map(move |turn| (turn % count * TURN, (turn + count / 2) % count * TURN))
 }
 
-/// Compares, and prints a table.
+/// Measures both sides, and prints a table.
 pub fn compare(pages: &Pages) {
-    println!("\n{:<46}{:>8}{:>12}{:>9}", "microseconds a page, one thread", "zswap", "beside it", "ratio");
+    println!("\n{:<46}{:>8}{:>12}{:>9}", "microseconds per page, one thread", "zswap", "peer", "ratio");
     stores(pages);
     loads(pages);
     batches(pages);
@@ -170,7 +170,7 @@ fn others(pages: &Pages) {
 
 fn codecs(pages: &Pages) {
     let some = Pages { pages: pages.pages[..pages.pages.len() / 16].to_vec(), different: 0, shuffled: Vec::new() };
-    println!("\n{:<46}{:>8}{:>12}{:>9}", "codec, microseconds a page", "store", "load", "ratio");
+    println!("\n{:<46}{:>8}{:>12}{:>9}", "codec, microseconds per page", "store", "load", "ratio");
     for (name, codec) in [("LZ4", Codec::Lz4), ("Zstandard 1", Codec::Zstd(1)), ("Zstandard 3", Codec::Zstd(3))] {
         let (zswap, area) = zswap(some.pages.len(), &ZswapOptions { codec, ..ZswapOptions::default() });
         let stores = seconds(|| fill(&area, &some));

@@ -1,4 +1,4 @@
-//! Two threads, each with its half of the pages: what the second one gains, against what it gains for plain LZ4.
+//! Two threads, each with half of the pages: the speed-up of zswap beside that of plain LZ4.
 
 use super::common::pages::Pages;
 use super::common::plain::{Compressor, Packed};
@@ -12,7 +12,7 @@ use zsalloc::{LoadFlags, PAGE_SIZE, ZswapOptions};
 const TURN: usize = 4096;
 const ROUNDS: usize = 12;
 
-/// Seconds that it takes as many threads as there are pieces of work to do them at the same time.
+/// Runs each piece of work in a thread of its own, and returns how many seconds that took.
 fn together(work: Vec<Box<dyn FnMut() + Send + '_>>) -> f64 {
     let (start, end) = (Barrier::new(work.len() + 1), Barrier::new(work.len() + 1));
     std::thread::scope(|scope| {
@@ -31,7 +31,7 @@ fn together(work: Vec<Box<dyn FnMut() + Send + '_>>) -> f64 {
     })
 }
 
-/// Sums of seconds: ours with one thread and with two, theirs with one and with two.
+/// Sums of seconds: zswap with one thread and with two, LZ4 with one and with two.
 type Times = [f64; 4];
 
 fn print(name: &str, times: Times, target: &str) {
@@ -39,9 +39,9 @@ fn print(name: &str, times: Times, target: &str) {
     println!("{name:<46}{ours:>8.2}{theirs:>12.2}{:>9.3}  {target}", ours / theirs);
 }
 
-/// Compares, and prints a table.
+/// Measures both sides, and prints a table.
 pub fn compare(pages: &Pages) {
-    println!("\n{:<46}{:>8}{:>12}{:>9}", "times as much by two threads", "zswap", "LZ4", "ratio");
+    println!("\n{:<46}{:>8}{:>12}{:>9}", "speed-up by a second thread", "zswap", "LZ4", "ratio");
     let turn = TURN.min(pages.pages.len() / 4);
     let (_zswap, area) = zswap(pages.pages.len(), &ZswapOptions::default());
     pages.pages.iter().enumerate().for_each(|(at, page)| area.store(at as u64, page).expect("no limit"));

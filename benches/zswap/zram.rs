@@ -13,7 +13,7 @@ use zsalloc::{Area, LoadFlags, PAGE_SIZE, ZswapOptions};
 const DIRECT: i32 = 0o40000;
 /// Pages of a turn.
 const TURN: usize = 512;
-/// A buffer that a device can be written from directly.
+/// A buffer for direct I/O.
 #[repr(align(4096))]
 struct Aligned(Page);
 
@@ -24,7 +24,7 @@ fn open(device: &Device) -> Result<File, String> {
     opened.map_err(|error| format!("{}: {error}", path.display()))
 }
 
-/// Compares, and prints a table; says so where it can't.
+/// Measures both sides, and prints a table, or a note if there is no zram.
 pub fn compare(pages: &Pages) {
     let count = pages.pages.len() / TURN * TURN;
     let opened = Device::new(count * PAGE_SIZE).and_then(|device| open(&device).map(|file| (device, file)));
@@ -39,7 +39,7 @@ pub fn compare(pages: &Pages) {
     let first = stores(pages, count, &area, &file, &mut buffer);
     let over = stores(pages, count, &area, &file, &mut buffer);
     let load = loads(pages, count, &area, &file, &mut buffer);
-    println!("\n{:<46}{:>8}{:>12}{:>9}", "microseconds a page, one thread", "zswap", "zram", "ratio");
+    println!("\n{:<46}{:>8}{:>12}{:>9}", "microseconds per page, one thread", "zswap", "zram", "ratio");
     let lines = [
         ("store, memory new from the system", first, "at most 0.75"),
         ("store over what is there", over, "at most 0.75"),
@@ -59,7 +59,7 @@ pub fn compare(pages: &Pages) {
     println!("{:<46}{ours:>8.3}{theirs:>12.3}{:>9.3}  at least 1", "pages held / all memory", ours / theirs);
 }
 
-/// Stores all pages, in turns. Seconds of ours, and of zram's.
+/// Stores all pages in turns. Returns the seconds of zswap and of zram.
 fn stores(pages: &Pages, count: usize, area: &Area, device: &File, buffer: &mut Aligned) -> [f64; 2] {
     let mut seconds = [0.0; 2];
     for from in (0..count).step_by(TURN) {
@@ -68,7 +68,7 @@ fn stores(pages: &Pages, count: usize, area: &Area, device: &File, buffer: &mut 
         seconds[0] += start.elapsed().as_secs_f64();
         let other = (from + count / 2 / TURN * TURN) % count;
         for at in other..other + TURN {
-            // The buffer that direct I/O needs is not zram's to pay for.
+            // The copy to the buffer for direct I/O is not measured.
             buffer.0 = pages.pages[at];
             let start = Instant::now();
             device.write_all_at(&buffer.0, (at * PAGE_SIZE) as u64).expect("zram takes the page");
@@ -78,7 +78,7 @@ fn stores(pages: &Pages, count: usize, area: &Area, device: &File, buffer: &mut 
     seconds
 }
 
-/// Loads all pages in random order, in turns.
+/// Loads all pages in random order, in turns. Returns the seconds of zswap and of zram.
 fn loads(pages: &Pages, count: usize, area: &Area, device: &File, buffer: &mut Aligned) -> [f64; 2] {
     let order: Vec<usize> = pages.shuffled.iter().copied().filter(|&at| at < count).collect();
     let (mut page, mut seconds) = ([0; PAGE_SIZE], [0.0; 2]);

@@ -3,17 +3,16 @@
 use std::ptr::NonNull;
 use zsalloc::{Error, Result};
 
-/// Bytes that C passed with a pointer and, in another argument, a length; or a pointer that
-/// means nothing to us.
+/// A pointer that C passed: to bytes whose length is in another argument, or one that the library only hands on.
 pub struct Bytes<P>(P);
 
 impl<P> Bytes<P> {
-    /// Not looked at yet.
+    /// Wraps a pointer, without a check.
     pub fn new(pointer: P) -> Self {
         Self(pointer)
     }
 
-    /// The pointer, whatever it is: for those we only hand on.
+    /// Returns the pointer as it was passed, for a pointer that is only handed on.
     pub fn into_pointer(self) -> P {
         self.0
     }
@@ -22,7 +21,7 @@ impl<P> Bytes<P> {
 const NO_BUFFER: Error = Error::Invalid(&"the buffer is NULL");
 
 impl Bytes<*mut u8> {
-    /// To write `size` bytes to.
+    /// Returns where `size` bytes can be written. NULL is an error unless `size` is 0.
     #[inline]
     pub fn room_for(self, size: usize) -> Result<*mut u8> {
         match (self.0.is_null(), size) {
@@ -34,7 +33,7 @@ impl Bytes<*mut u8> {
 }
 
 impl Bytes<*const u8> {
-    /// To read `size` bytes from.
+    /// Returns where `size` bytes can be read. NULL is an error unless `size` is 0.
     #[inline]
     pub fn of_size(self, size: usize) -> Result<*const u8> {
         Bytes(self.0.cast_mut()).room_for(size).map(<*mut u8>::cast_const)

@@ -1,12 +1,13 @@
-//! What the results of all functions mean, in words.
+//! `zs_strerror`: a sentence for each error number.
 
 use super::export::export;
 use crate::system::errno;
 use std::ffi::{CStr, c_char, c_int};
 
 export! {
-    /// What a result means, as an English sentence. Takes a result as it came or its positive number; 0
-    /// is success. Never NULL; the string is constant, and nobody frees it.
+    /// Returns an English sentence for a result of any function. `result` may be the result as it was
+    /// returned or its positive number; 0 is success. Never NULL. The string is constant: do not free
+    /// it.
     ///
     /// Threads: any. Evict callback: allowed. Signal handler: allowed.
     #[unsafe(no_mangle)]
@@ -15,31 +16,27 @@ export! {
     }
 }
 
-/// The sentence for a positive errno.
+/// Returns the sentence for a positive errno.
 fn sentence(number: u32) -> &'static CStr {
     match c_int::try_from(number).unwrap_or(c_int::MAX) {
         0 => c"success",
-        errno::EINVAL => {
-            c"an argument is wrong, or a handle or claim is stale, was ended already, or is of another pool"
-        }
-        errno::ENOMEM => c"a limit is met, or the system gives no memory: free, compact or shrink, then try again",
+        errno::EINVAL => c"an argument is wrong, or a handle or claim is stale, has ended, or belongs to another pool",
+        errno::ENOMEM => c"a limit is reached, or the system has no memory: free, compact or shrink, then try again",
         errno::ENOSPC => {
-            c"it does not fit: a text or object is too long, a page does not compress, or a most is reached"
+            c"too large: the object or text is too long, the page does not compress, or a maximum was reached"
         }
         errno::EBUSY => {
-            c"it is in use: mapped, written back, under another userfaultfd, with calls, threads or areas left"
+            c"in use: mapped, being written back, under another userfaultfd, or calls, threads or areas are left"
         }
-        errno::EAGAIN => c"nothing could be done now; a later call may",
-        errno::ENOENT => c"there is nothing to do it to: no page is stored there, or nothing at all",
-        errno::EEXIST => c"the page is in memory already where it would be written back to",
-        errno::EPERM => c"the pool is not for this forked child, or the system does not permit it",
-        errno::EIO => {
-            c"a stored page is damaged, its file can't be read, or zsalloc failed inside and wrote why to stderr"
-        }
+        errno::EAGAIN => c"nothing could be done now: try again later",
+        errno::ENOENT => c"not found: no page is stored at that offset, or nothing is stored at all",
+        errno::EEXIST => c"the page is already in memory at the place it would be written back to",
+        errno::EPERM => c"this forked child has no copy of the pool, or the system does not permit the operation",
+        errno::EIO => c"a stored page is damaged, its file can't be read, or a bug in zsalloc was caught: see stderr",
         errno::EMFILE => c"the process has too many open files: close some, or raise RLIMIT_NOFILE",
         errno::ENFILE => c"the system has too many open files",
-        errno::ENOSYS => c"the system does not have, or this process may not use, a system call that is needed",
-        _ => c"an error number of the system: see errno(3)",
+        errno::ENOSYS => c"a system call that zsalloc needs is missing, or this process may not use it",
+        _ => c"an error of the operating system: see errno(3)",
     }
 }
 
@@ -48,7 +45,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_number_has_a_sentence_whatever_its_sign() {
+    fn a_number_and_its_negative_have_the_same_sentence() {
         let text = |result: c_int| {
             // SAFETY: a constant string.
             unsafe { CStr::from_ptr(zs_strerror(result)) }.to_str().unwrap()

@@ -1,9 +1,9 @@
 //! The C library: functions of a few lines each over the public calls of the crate zsalloc.
 //!
-//! `include/zsalloc.h` is generated from these files by `tests/header.rs`; what stands above an item here is what a C
-//! programmer reads there, so it says nothing of Rust. The macro [`export`] gives each function its NULL checks and its
-//! panic barrier.
-// The crate under loom is its protocols alone, which C has no functions for.
+//! `tests/header.rs` generates `include/zsalloc.h` from these files. The documentation of an exported item is what a C
+//! programmer reads there, so it speaks of C and not of Rust. The macro [`export`] gives each function its NULL checks
+//! and its panic barrier.
+// Under loom the crate has only its protocols, which have no C functions.
 #![cfg(not(loom))]
 
 mod bytes;
@@ -24,7 +24,7 @@ mod system;
 #[cfg(test)]
 mod tests;
 
-/// The functions by their names, for the fuzz targets.
+/// All exported functions in one module, for the fuzz targets.
 #[cfg(any(test, fuzzing))]
 mod functions {
     pub use super::{objects::*, pool::*, reclaim::*, sized::*, structs::*, swap::functions::*};
@@ -32,18 +32,19 @@ mod functions {
 
 use zsalloc::{Pool, Zswap};
 
-/// What C holds a pointer to.
+/// The pool behind C's `struct zs_pool *`.
 #[allow(non_camel_case_types)]
 pub struct zs_pool(Pool);
 
-/// What C holds a pointer to.
+/// The zswap behind C's `struct zswap *`.
 #[allow(non_camel_case_types)]
 pub struct zswap {
     rust: Zswap,
 }
 
-/// What C believes to hold a pointer to. It is one to what all clones of an [`Area`](zsalloc::Area) share, so that a
-/// callback, which gets a clone, can tell C which area it is.
+/// Opaque to C, and never constructed. The pointer is really
+/// [`Area::into_raw`](zsalloc::Area::into_raw) of a state that all clones of an area share, so that
+/// a callback, which gets a clone, can tell C which area it is.
 #[allow(non_camel_case_types)]
 pub struct zswap_area {
     _never_made: (),

@@ -1,4 +1,4 @@
-//! From the options that C passes to those of a [`Pool`](zsalloc::Pool).
+//! Converts the pool options of C to [`PoolOptions`](zsalloc::PoolOptions).
 
 use super::sized::Received;
 use super::structs::{
@@ -12,7 +12,8 @@ use std::slice;
 use zsalloc::{Backing, Error, HugePages, LentMemory, PoolOptions, Result};
 
 /// The error for options of any kind whose reserved fields are not 0.
-pub const RESERVED: Error = Error::Invalid(&"a reserved field of the options is not 0");
+pub const RESERVED: Error =
+    Error::Invalid(&"a reserved field of the options is not 0: set the whole struct to 0 first");
 
 const ALL_FLAGS: u32 = ZS_POOL_HUGE_NEVER
     | ZS_POOL_HUGE_ALWAYS
@@ -21,28 +22,29 @@ const ALL_FLAGS: u32 = ZS_POOL_HUGE_NEVER
     | ZS_POOL_HARDENED
     | ZS_POOL_RELEASABLE;
 
-/// What the system accepts as the name of a memory file; for all pools, so that a name is right or wrong by itself.
+/// The longest name that the system accepts for a memory file. All pools keep to it, so that whether a name is valid
+/// does not depend on the backing.
 const MOST_NAME_BYTES: usize = 249;
 
-/// The name, if it can be one.
+/// Returns the name of a pool, or an error if it is not a valid one.
 pub fn name(name: &CStr) -> Result<&str> {
-    const LONG: Error = Error::Invalid(&"the pool's name has more than 249 bytes");
-    const STRANGE: Error = Error::Invalid(&"the pool's name is not UTF-8");
+    const LONG: Error = Error::Invalid(&"the name is longer than 249 bytes");
+    const STRANGE: Error = Error::Invalid(&"the name is not UTF-8");
     if name.count_bytes() > MOST_NAME_BYTES {
         return Err(LONG);
     }
     name.to_str().map_err(|_| STRANGE)
 }
 
-/// The options, if they agree with each other.
+/// Converts the options, if they do not contradict each other.
 ///
 /// # Safety
-/// The memory that they supply, if any, is the pool's alone, as the header asks.
+/// Memory that the options supply is for this pool alone, as the header requires.
 pub unsafe fn convert(received: &Received<zs_pool_options>) -> Result<PoolOptions> {
     let options = received.all()?;
     let has = |flag: u32| options.flags & flag != 0;
     check_flags(options)?;
-    // SAFETY: the caller vouches for the memory.
+    // SAFETY: the caller promises that the memory is for this pool alone.
     let backing = unsafe { backing(options) }?;
     let huge_pages = match (has(ZS_POOL_HUGE_NEVER), has(ZS_POOL_HUGE_ALWAYS)) {
         (true, _) => HugePages::Never,
@@ -61,14 +63,15 @@ pub unsafe fn convert(received: &Received<zs_pool_options>) -> Result<PoolOption
 
 fn check_flags(options: &zs_pool_options) -> Result<()> {
     let has = |flag: u32| options.flags & flag != 0;
-    const UNKNOWN: Error = Error::Invalid(&"the options have a flag that does not exist");
-    const BOTH: Error = Error::Invalid(&"huge pages are asked for both always and never");
+    const UNKNOWN: Error = Error::Invalid(&"the pool's options set an unknown flag");
+    const BOTH: Error = Error::Invalid(&"ZS_POOL_HUGE_NEVER and ZS_POOL_HUGE_ALWAYS exclude each other");
     const NOTHING_BUT_HUGE: Error =
-        Error::Invalid(&"ZS_POOL_HUGE_NEVER contradicts ZS_BACKING_HUGETLB, which is nothing but huge pages");
+        Error::Invalid(&"ZS_POOL_HUGE_NEVER is impossible with ZS_BACKING_HUGETLB, which has only huge pages");
     const NO_ADVICE: Error =
-        Error::Invalid(&"ZS_POOL_HUGE_ALWAYS is not for ZS_BACKING_MEMORY: supply memory that has huge pages");
-    const NOT_SUPPLIED: Error = Error::Invalid(&"ZS_POOL_RELEASABLE is for ZS_BACKING_MEMORY only");
-    const NOT_ASKED_FOR: Error = Error::Invalid(&"memory is supplied, but the backing is not ZS_BACKING_MEMORY");
+        Error::Invalid(&"ZS_POOL_HUGE_ALWAYS is not allowed with ZS_BACKING_MEMORY: supply memory that has huge pages");
+    const NOT_SUPPLIED: Error = Error::Invalid(&"ZS_POOL_RELEASABLE needs ZS_BACKING_MEMORY");
+    const NOT_ASKED_FOR: Error =
+        Error::Invalid(&"memory or memory_bytes is set, but the backing is not ZS_BACKING_MEMORY");
     let supplied = options.backing == ZS_BACKING_MEMORY;
     let wrong = [
         (options.reserved != [0; 4], RESERVED),
@@ -82,11 +85,13 @@ fn check_flags(options: &zs_pool_options) -> Result<()> {
     wrong.into_iter().find(|(is_wrong, _)| *is_wrong).map_or(Ok(()), |(_, error)| Err(error))
 }
 
+/// Converts the backing.
+///
 /// # Safety
-/// As [`convert`].
+/// Memory that the options supply is for this pool alone, as the header requires.
 unsafe fn backing(options: &zs_pool_options) -> Result<Backing> {
-    const UNKNOWN: Error = Error::Invalid(&"the options have a backing that does not exist");
-    const LARGE: Error = Error::Invalid(&"memory_bytes is more than there are addresses");
+    const UNKNOWN: Error = Error::Invalid(&"backing is not one of ZS_BACKING_*");
+    const LARGE: Error = Error::Invalid(&"memory_bytes reaches past the end of the address space");
     match options.backing {
         ZS_BACKING_ANONYMOUS => Ok(Backing::Anonymous),
         ZS_BACKING_MEMFD => Ok(Backing::MemoryFile),
@@ -95,7 +100,7 @@ unsafe fn backing(options: &zs_pool_options) -> Result<Backing> {
             let bytes = usize::try_from(options.memory_bytes).ok();
             let end = bytes.and_then(|bytes| (options.memory as usize).checked_add(bytes));
             let (Some(bytes), Some(_)) = (bytes, end) else { return Err(LARGE) };
-            // SAFETY: the caller vouches for the memory.
+            // SAFETY: the caller promises that the memory is for this pool alone.
             let memory = unsafe {
                 LentMemory::for_one_pool(options.memory.cast(), bytes, options.flags & ZS_POOL_RELEASABLE != 0)
             };
@@ -105,26 +110,26 @@ unsafe fn backing(options: &zs_pool_options) -> Result<Backing> {
     }
 }
 
-/// Writes why a creation failed where its options want it.
+/// Writes why a creation failed to the caller's message buffer.
 ///
 /// # Safety
-/// `message` is NULL, or has room for `size` bytes.
+/// `message` is NULL or has room for `size` bytes.
 pub unsafe fn tell(message: *mut c_char, size: usize, error: Error) {
     let Some(most) = size.checked_sub(1) else { return };
     if message.is_null() {
         return;
     }
-    // SAFETY: the caller vouches for so much room, and one byte more for the NUL.
+    // SAFETY: the caller promises `size` bytes: these, and one for the NUL.
     let room = unsafe { slice::from_raw_parts_mut(message.cast::<MaybeUninit<u8>>(), most) };
     let mut written = Cut { room, length: 0 };
-    // Err: the sentence was cut off.
+    // An error says that the sentence was truncated.
     let _ = write!(written, "{error}");
     let end = written.length;
-    // SAFETY: as above; `end` is at most `most`.
+    // SAFETY: `end` is at most `most`, and the caller promises `most + 1` bytes.
     unsafe { message.add(end).write(0) };
 }
 
-/// Text that is cut off where its room ends.
+/// A writer into a fixed buffer that truncates at a character boundary.
 struct Cut<'a> {
     room: &'a mut [MaybeUninit<u8>],
     length: usize,

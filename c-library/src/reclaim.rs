@@ -1,4 +1,4 @@
-//! Giving memory back: compaction and the evict callback.
+//! Functions that give memory back: compaction and the evict callback.
 
 use super::export::export;
 use super::structs::{zs_compact_budget, zs_evict_fn};
@@ -8,20 +8,21 @@ use zsalloc::plumbing::{ForeignEvict, Uncancelled};
 use zsalloc::{Error, Result};
 
 export! {
-    /// Moves objects together and gives the memory that becomes free back to the system. Stores in
-    /// *pages_freed how many pages of 4096 bytes the system really got. Objects that are mapped stay
-    /// where they are, and nobody who maps to read waits. Takes no memory itself, so that it works when
-    /// there is none.
+    /// Moves objects together and gives the memory that this empties back to the system. Stores in
+    /// *pages_freed how many pages of 4096 bytes the system got. Mapped objects stay where they are, and
+    /// no zs_map_object() with ZS_MM_RO waits. The call allocates no memory, so it works when there is
+    /// none left.
     ///
-    /// budget: how much this call may do; NULL, or no bound in it, to run to the end and to give back
-    ///     also what the pool keeps empty to use it again soon. A call whose budget ran out goes on
-    ///     where it stopped the next time. While one call works on a pool another one returns 0 at
-    ///     once, with 0 pages.
+    /// budget: how much this call may do. With NULL, or with no bound in it, the call runs to the end
+    ///     and also gives back the empty pages that the pool would otherwise keep for reuse. When a
+    ///     budget runs out, the next call continues where this one stopped.
+    ///
+    /// Only one call compacts a pool at a time. A second call returns 0 at once, with 0 pages.
     ///
     /// Errors:
-    /// -EINVAL: pool or pages_freed is NULL, or the budget's struct_size is wrong or has a field that
-    ///     is not known here.
-    /// -EPERM: this process is a forked child that did not get the pool.
+    /// -EINVAL: pool or pages_freed is NULL, the budget's struct_size is wrong, or the budget sets a
+    ///     field that this library does not know.
+    /// -EPERM: this process is a forked child that has no copy of the pool.
     ///
     /// Threads: any. Evict callback: allowed.
     #[unsafe(no_mangle)]
@@ -33,17 +34,19 @@ export! {
         pages_freed.set(pool.compact(&budget.all()?.into())?)
     }
 
-    /// Sets the callback that zs_shrink() offers objects to, and its context; with evict NULL there is
-    /// none. From the first callback on the pool notes which parts of it are used when, which costs
-    /// zs_malloc() and zs_map_object() a store at times. The pool never calls it by itself: when
-    /// zs_malloc() is -ENOMEM, call zs_shrink() and try again.
+    /// Sets the callback that zs_shrink() offers objects to, and its context. With evict NULL the pool
+    /// has no callback. The pool never calls it on its own: when zs_malloc() fails with -ENOMEM, call
+    /// zs_shrink() and try again.
     ///
-    /// A zs_shrink() that is running goes on with the callback and the context that it began with: keep
-    /// an old context until it returned.
+    /// Once a callback has been set, the pool records which of its parts are used when. This costs
+    /// zs_malloc() and zs_map_object() an occasional store.
+    ///
+    /// A zs_shrink() that is already running keeps the callback and the context it began with: keep the
+    /// old context alive until it has returned.
     ///
     /// Errors:
     /// -EINVAL: pool is NULL.
-    /// -EPERM: this process is a forked child that did not get the pool.
+    /// -EPERM: this process is a forked child that has no copy of the pool.
     ///
     /// Threads: any. Evict callback: allowed.
     #[unsafe(no_mangle)]
@@ -55,24 +58,23 @@ export! {
         pool.set_foreign_evict(callback)
     }
 
-    /// Offers the objects of parts of the pool that were long unused to the evict callback, until
-    /// `pages` pages of 4096 bytes of the pool became free. Stores in *reclaimed how many did, which
-    /// can be more than asked, and also fewer: the callback refused, objects are mapped, or there are
-    /// no more. Objects that are mapped are not offered. The pages go back to the system at once; but
-    /// where memory is taken 2 MiB at a time the pool may use them again, and keeps them until all of
-    /// the 2 MiB are unused.
+    /// Offers objects to the evict callback, from the parts of the pool that have been unused longest,
+    /// until `pages` pages of 4096 bytes have become free. Stores in *reclaimed how many did. That can
+    /// be more than `pages`, and it can be fewer: when the callback refuses, objects are mapped, or none
+    /// are left. Mapped objects are not offered. The pages go back to the system at once, except where
+    /// the pool takes memory 2 MiB at a time: there it may reuse them, and keeps them until the whole 2
+    /// MiB are unused.
     ///
-    /// A part is the up to 64 objects of about one size that lie together. For each part that goes, the
-    /// call looks at some 250 parts, spread over the pool, and takes the one that was longest unused of
-    /// those that it and the calls before looked at. So a pool of up to 200 parts gives the coldest one
-    /// first, a larger one about the coldest, and the call takes as long in a large pool as in a small
-    /// one.
+    /// A part is a group of up to 64 objects of about the same size that lie together. For each part to
+    /// evict, the call samples about 250 parts across the pool and takes the one unused longest among
+    /// those sampled by this call and earlier ones. A pool of up to 200 parts thus loses its coldest
+    /// part first, and a larger pool about its coldest. The cost of a call does not grow with the pool.
     ///
     /// Errors:
     /// -EINVAL: pool or reclaimed is NULL, or the pool has no callback.
-    /// -EAGAIN: nothing could go now.
+    /// -EAGAIN: nothing could be evicted now.
     /// -ENOENT: nothing is stored.
-    /// -EPERM: this process is a forked child that did not get the pool.
+    /// -EPERM: this process is a forked child that has no copy of the pool.
     ///
     /// Threads: any, several at once. Evict callback: allowed.
     #[unsafe(no_mangle)]
@@ -82,13 +84,13 @@ export! {
     }
 }
 
-/// Calls a callback that [`zs_set_evict`] was given.
+/// Calls the callback that [`zs_set_evict`] was given.
 fn call(set: &ForeignEvict, handle: u64) -> Result<()> {
     const REFUSED: Error = Error::Again(&"the evict callback kept the object");
-    // SAFETY: the pointer is of a function of this type, and none of them is null.
+    // SAFETY: `zs_set_evict` made the pointer from a function of this type, so it is not null.
     let function = unsafe { std::mem::transmute::<*const (), zs_evict_fn>(set.function) };
     let Some(function) = function else { return Err(REFUSED) };
-    // SAFETY: the function and its context are as the caller set them, and the pool is the one being shrunk.
+    // SAFETY: function and context are those that the caller set together, and the pool is the one being shrunk.
     match unsafe { function(set.context.cast(), set.pool.as_ptr().cast(), handle) } {
         0 => Ok(()),
         _ => Err(REFUSED),

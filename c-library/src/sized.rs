@@ -1,25 +1,24 @@
-//! Structs that begin with their size: how one is read or written whose caller knows an older or a newer version.
+//! Structs that begin with their size. A caller may have been compiled with an older or newer version of the struct.
 
 use std::mem::{MaybeUninit, size_of};
 use std::ptr::NonNull;
 use zsalloc::{Error, Result};
 
-/// A struct of this header that begins with its size, and grows at its end from version to
-/// version.
+/// A struct of the header that begins with its size and grows at its end from version to version.
 ///
 /// # Safety
-/// It is `repr(C)`, begins with a `usize`, has no padding, and is valid whatever its bytes are.
+/// The type is `repr(C)`, begins with a `usize`, has no padding, and any bytes are a valid value.
 pub unsafe trait SizedStruct: Copy {}
 
-/// The size, and the first field that means something: no version ever had less.
+/// The smallest size that any version of a struct had: its size field and its first real field.
 const LEAST: usize = 16;
-/// No version will have more; a larger number is not the size of a struct.
+/// No version of a struct will be larger. A larger number is not a size.
 const MOST: usize = 4096;
 
-/// The size that a struct says it has, if it can be one.
+/// Returns the size that a struct says it has, if it can be one.
 ///
 /// # Safety
-/// `pointer` points to a `usize` at the least.
+/// `pointer` points to at least a `usize`.
 unsafe fn stated_size<T: SizedStruct>(pointer: *const T) -> Result<usize> {
     const WRONG: Error = Error::Invalid(&"struct_size is not the size of this struct: set it to its sizeof");
     // SAFETY: the caller vouches for it; C may have put it at any address.
@@ -28,16 +27,16 @@ unsafe fn stated_size<T: SizedStruct>(pointer: *const T) -> Result<usize> {
     if plausible { Ok(size) } else { Err(WRONG) }
 }
 
-/// A struct as its caller passed it: fields that an older caller does not know are 0.
+/// A struct as its caller passed it. Fields that an older caller does not know are 0.
 pub struct Received<T> {
-    /// The fields that we know.
+    /// The fields that this library knows.
     value: T,
-    /// Whether a newer caller asks, in a field that we do not know, for something.
+    /// Whether a newer caller set a field that this library does not know.
     asks_for_more: bool,
 }
 
 impl<T: SizedStruct> Received<T> {
-    /// Copies the struct; one full of zeros for NULL.
+    /// Copies the struct. NULL yields a struct of zeros.
     ///
     /// # Safety
     /// `pointer` is NULL, or points to as many bytes as the struct says it has.
@@ -57,37 +56,39 @@ impl<T: SizedStruct> Received<T> {
         Ok(Self { value: unsafe { value.assume_init() }, asks_for_more })
     }
 
-    /// The fields that we know, also when the caller set others.
+    /// Returns the fields that this library knows, even if the caller set others.
     pub fn known(&self) -> &T {
         &self.value
     }
 
-    /// The fields, if the caller set no others.
+    /// Returns the fields, or an error if the caller set a field that this library does not know.
     pub fn all(&self) -> Result<&T> {
-        const NEWER: Error = Error::Invalid(&"the struct has a field that this version of zsalloc does not know");
+        const NEWER: Error = Error::Invalid(
+            &"the struct sets a field that this version of zsalloc does not know: leave it 0, or update the library",
+        );
         if self.asks_for_more { Err(NEWER) } else { Ok(&self.value) }
     }
 }
 
-/// A struct of the caller's that is to be filled.
+/// A struct of the caller's for a function to fill.
 pub struct StatsOut<T> {
     pointer: NonNull<T>,
     size: usize,
 }
 
 impl<T: SizedStruct> StatsOut<T> {
-    /// The struct at `pointer`, as long as it says.
+    /// Takes the struct at `pointer`, which says how long it is.
     ///
     /// # Safety
-    /// The bytes that it says it has are there, and writable.
+    /// As many bytes as the struct says are there and writable.
     pub unsafe fn new(pointer: NonNull<T>) -> Result<Self> {
         // SAFETY: the caller vouches for it.
         let size = unsafe { stated_size(pointer.as_ptr()) }?;
         Ok(Self { pointer, size })
     }
 
-    /// Fills the fields that the caller knows, and puts 0 into those that we do not. Its size
-    /// stays what the caller set.
+    /// Fills the fields that the caller knows, and writes 0 to those that this library does not
+    /// know. The struct's size field stays as the caller set it.
     pub fn set(&self, stats: T) -> Result<()> {
         let first = size_of::<usize>();
         let known = self.size.min(size_of::<T>());

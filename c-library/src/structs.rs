@@ -7,155 +7,155 @@ use std::ffi::{c_char, c_int, c_void};
 use std::mem::{offset_of, size_of};
 use zsalloc::{CompactBudget, PoolStats};
 
-/// The parts of the version that this header belongs to. zs_version() tells that of the library.
+/// Major version of this header. zs_version() returns the version of the library.
 pub const ZS_VERSION_MAJOR: u32 = 0;
-/// See ZS_VERSION_MAJOR.
+/// Minor version of this header.
 pub const ZS_VERSION_MINOR: u32 = 1;
-/// See ZS_VERSION_MAJOR.
+/// Patch version of this header.
 pub const ZS_VERSION_PATCH: u32 = 0;
 
-/// The largest object, in bytes.
+/// Size of the largest object, in bytes.
 pub const ZS_MAX_ALLOC_SIZE: usize = 4112;
 const _: () = assert!(ZS_MAX_ALLOC_SIZE == zsalloc::MAX_ALLOC_SIZE);
 
-/// The least that zs_pool_options.max_bytes may be, in bytes, unless it is 0.
+/// Smallest value of zs_pool_options.max_bytes other than 0, in bytes.
 pub const ZS_MIN_POOL_BYTES: u64 = 1048576;
 const _: () = assert!(ZS_MIN_POOL_BYTES == zsalloc::MIN_BYTES);
 
-/// For zs_map_object(): to read and write.
+/// zs_map_object() mode: read and write.
 pub const ZS_MM_RW: u32 = 0;
-/// For zs_map_object(): to read. Never waits.
+/// zs_map_object() mode: read only. Never waits.
 pub const ZS_MM_RO: u32 = 1;
-/// For zs_map_object(): to write. Bytes that are not written keep what they held.
+/// zs_map_object() mode: write only. Bytes that are not written keep their values.
 pub const ZS_MM_WO: u32 = 2;
 
-/// For zs_pool_options.backing: private anonymous memory. The default.
+/// zs_pool_options.backing: private anonymous memory. The default.
 pub const ZS_BACKING_ANONYMOUS: u32 = 0;
-/// For zs_pool_options.backing: a memory file (memfd) that has the pool's name and whose
-/// descriptor zs_pool_fd() tells.
+/// zs_pool_options.backing: a memory file (memfd) named after the pool. zs_pool_fd() returns its
+/// descriptor.
 pub const ZS_BACKING_MEMFD: u32 = 1;
-/// For zs_pool_options.backing: huge pages of 2 MiB from the system's own stock
-/// (vm.nr_hugepages), taken one by one as the pool grows. Where the system has no hugetlbfs,
-/// zs_create_pool() fails; where the stock is empty, zs_malloc() does: -ENOMEM.
+/// zs_pool_options.backing: 2 MiB huge pages from the system's reserve (vm.nr_hugepages), taken one
+/// by one as the pool grows. If the system has no hugetlbfs, zs_create_pool() fails. If the reserve
+/// is empty, zs_malloc() fails with -ENOMEM.
 pub const ZS_BACKING_HUGETLB: u32 = 2;
-/// For zs_pool_options.backing: the memory that zs_pool_options.memory and memory_bytes name.
+/// zs_pool_options.backing: memory that the caller supplies in zs_pool_options.memory and
+/// memory_bytes.
 pub const ZS_BACKING_MEMORY: u32 = 3;
 
-/// For zs_pool_options.flags: never ask for huge pages. Without this flag and the next one, they
-/// are asked for only for what an anonymous pool has beyond 4 GiB.
+/// zs_pool_options.flags: never request huge pages. With neither this flag nor ZS_POOL_HUGE_ALWAYS,
+/// only an anonymous pool requests them, and only for its memory beyond 4 GiB.
 pub const ZS_POOL_HUGE_NEVER: u32 = 1;
-/// For zs_pool_options.flags: ask for huge pages from the start. Memory is then taken, counted
-/// and given back 2 MiB at a time. Not for supplied memory.
+/// zs_pool_options.flags: request huge pages from the start. The pool then takes, counts and gives
+/// back memory 2 MiB at a time. Not for supplied memory.
 pub const ZS_POOL_HUGE_ALWAYS: u32 = 2;
-/// For zs_pool_options.flags: forked children do not get the pool. Always so with
-/// ZS_BACKING_MEMFD and _HUGETLB.
+/// zs_pool_options.flags: forked children do not get the pool. Always in effect with
+/// ZS_BACKING_MEMFD and ZS_BACKING_HUGETLB.
 pub const ZS_POOL_DONTFORK: u32 = 4;
-/// For zs_pool_options.flags: refuse huge pages once, at the pool's creation, give no other advice,
-/// and do not ask that the pool is left out of core dumps. Memory goes back by madvise() alone,
-/// range by range, not by process_madvise(). For processes in jails that forbid such calls.
+/// zs_pool_options.flags: for processes in jails that forbid such calls. The pool refuses huge pages
+/// once, when it is created, gives the system no other advice, and does not ask to be left out of
+/// core dumps. It gives memory back with madvise(), one range at a time, and never with
+/// process_madvise().
 pub const ZS_POOL_NO_ADVICE: u32 = 8;
-/// For zs_pool_options.flags: overwrite the bytes of freed objects with zeros, and refuse stale
-/// handles for ever.
+/// zs_pool_options.flags: overwrite freed objects with zeros, and refuse stale handles for ever.
 pub const ZS_POOL_HARDENED: u32 = 16;
-/// For zs_pool_options.flags, with ZS_BACKING_MEMORY only: the supplied memory is private and
-/// anonymous, and the pool may give pages of it back to the system (MADV_DONTNEED). Without this
-/// flag the supplied memory stays with the process.
+/// zs_pool_options.flags, with ZS_BACKING_MEMORY only: the supplied memory is private and anonymous,
+/// and the pool may give pages of it back to the system (MADV_DONTNEED). Without this flag, supplied
+/// memory stays with the process.
 pub const ZS_POOL_RELEASABLE: u32 = 32;
 
-/// Names an object of one pool. Never 0, and not an address. Copy it, compare it, and keep it
-/// where you like; its bits mean nothing to a program.
+/// Names an object of one pool. Never 0, and not an address. Copy, compare and keep it as you like;
+/// its bits carry no meaning for a program.
 #[allow(non_camel_case_types)]
 pub type zs_handle_t = u64;
 
-/// A callback for zs_set_evict(). zs_shrink() calls it, in its own thread and with no lock held,
-/// with the context that was set and an object that is to go. Normally it frees the object,
-/// forgets the handle, and returns 0. Any other value means that the object has to stay.
+/// Callback for zs_set_evict(). zs_shrink() calls it in its own thread, with no lock held. It gets
+/// the context that was set and the handle of an object to evict. Normally it frees the object,
+/// forgets the handle, and returns 0. Any other return value keeps the object.
 ///
-/// Nobody had the object mapped when it was chosen, and it stays where it is until the callback
-/// returns. Another thread may free it meanwhile: the callback's own zs_free() is -EINVAL then,
-/// and no harm is done, for the handle is not given to a new object before the callback
-/// returned. It must return: no longjmp, no C++ exception.
+/// No thread had the object mapped when it was chosen, and it does not move until the callback
+/// returns. Another thread may free it in the meantime: then the callback's own zs_free() fails with
+/// -EINVAL, without harm, because the handle is not reused before the callback returns. The callback
+/// must return normally: no longjmp, no C++ exception.
 #[allow(non_camel_case_types)]
 pub type zs_evict_fn =
     Option<unsafe extern "C" fn(context: *mut c_void, pool: *mut zs_pool, handle: zs_handle_t) -> c_int>;
 
-/// How a pool is to be. Set everything to 0 first, then struct_size, then what is to differ from
-/// the default.
+/// Options for creating a pool. Set the whole struct to 0, then struct_size, then the fields that
+/// differ from the default.
 #[allow(non_camel_case_types)]
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct zs_pool_options {
-    /// sizeof(struct zs_pool_options).
+    /// Set to sizeof(struct zs_pool_options).
     pub struct_size: usize,
-    /// Most bytes of memory the pool may have, its own tables included: at least
-    /// ZS_MIN_POOL_BYTES and at most about 800 GiB. 0: as much as the machine has memory, or
-    /// less if the process may not have so many addresses; with ZS_BACKING_MEMORY, all of that
-    /// memory.
+    /// Maximum memory of the pool in bytes, its own tables included: at least
+    /// ZS_MIN_POOL_BYTES, at most about 800 GiB. 0: as much as the machine has, or less if the
+    /// process may not have so many addresses; with ZS_BACKING_MEMORY, all of the supplied memory.
     pub max_bytes: u64,
-    /// Where the memory comes from: one of ZS_BACKING_*.
+    /// Source of the memory: one of ZS_BACKING_*.
     pub backing: u32,
-    /// ZS_POOL_*, or-ed.
+    /// ZS_POOL_* flags, combined with |.
     pub flags: u32,
-    /// For ZS_BACKING_MEMORY, else NULL: memory that can be read and written, at a multiple of
-    /// 4096, that nobody else uses until the pool is destroyed.
+    /// With ZS_BACKING_MEMORY: readable and writable memory at a multiple of 4096, which nothing
+    /// else uses until the pool is destroyed. Otherwise NULL.
     pub memory: *mut c_void,
-    /// For ZS_BACKING_MEMORY, else 0: the bytes of that memory, at least ZS_MIN_POOL_BYTES. The
-    /// larger, the better they are used: of 1 MiB half may be left over, of 16 MiB a twentieth.
+    /// With ZS_BACKING_MEMORY: the size of that memory in bytes, at least ZS_MIN_POOL_BYTES. The
+    /// larger, the less is wasted: up to half of 1 MiB, up to a twentieth of 16 MiB. Otherwise 0.
     pub memory_bytes: u64,
-    /// Where zs_create_pool() writes, should it fail, a sentence that says why, cut to fit and
-    /// ended with a NUL; or NULL.
+    /// Buffer for a sentence that says why zs_create_pool() failed, truncated to fit and ended
+    /// with a NUL. NULL: no sentence.
     pub message: *mut c_char,
-    /// The bytes that message has.
+    /// Size of message in bytes.
     pub message_size: usize,
-    /// For later; 0.
+    /// Reserved for later versions: set to 0.
     pub reserved: [u64; 4],
 }
 
-/// How much one zs_compact() may do. A field that is 0 is no bound.
+/// Limits for one call of zs_compact(). A field that is 0 sets no limit.
 #[allow(non_camel_case_types)]
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct zs_compact_budget {
-    /// sizeof(struct zs_compact_budget).
+    /// Set to sizeof(struct zs_compact_budget).
     pub struct_size: usize,
-    /// Bytes of objects moved, after which it stops.
+    /// Stop after moving this many bytes of objects.
     pub max_bytes_moved: u64,
-    /// Microseconds, after which it stops: at the next object, or once the memory that it is
-    /// giving back is gone.
+    /// Stop after this many microseconds: at the next object, or once the memory that is being given
+    /// back is gone.
     pub max_microseconds: u64,
 }
 
-/// What a pool has: see zs_pool_stats(). Each figure is right for its moment; they are read one
-/// after the other while other threads go on. A page is 4096 bytes.
+/// Statistics of a pool: see zs_pool_stats(). Each figure is right for its moment; they are read one
+/// after another while other threads go on. A page is 4096 bytes.
 #[allow(non_camel_case_types)]
 #[repr(C)]
 #[derive(Clone, Copy, Default)]
 pub struct zs_pool_stats {
     /// sizeof(struct zs_pool_stats), set by the caller.
     pub struct_size: usize,
-    /// Most bytes the pool may have.
+    /// Maximum memory of the pool in bytes.
     pub max_bytes: u64,
-    /// Objects that are allocated, and those freed while mapped until their last unmap.
+    /// Allocated objects, including those that were freed while mapped and are still mapped.
     pub objects: u64,
     /// Bytes that these objects take, each rounded up as zs_lookup_class_size() tells.
     pub object_bytes: u64,
-    /// Zspages: stretches of pages cut into objects of one size.
+    /// Zspages: runs of pages that are cut into objects of one size.
     pub zspages: u64,
-    /// Pages that the pool has from the system: what zs_get_total_pages() tells.
+    /// Pages that the pool has from the system, as zs_get_total_pages() tells.
     pub total_pages: u64,
-    /// Those of them that hold the pool's own tables.
+    /// Those of total_pages that hold the pool's own tables.
     pub metadata_pages: u64,
-    /// Those of them that are empty and kept, to be used again soon.
+    /// Those of total_pages that are empty and kept for reuse.
     pub warm_pages: u64,
-    /// Chunks of 2 MiB of addresses that are in use.
+    /// Chunks of 2 MiB of addresses in use.
     pub chunks: u64,
-    /// Those of them whose memory is taken and given back 2 MiB at a time.
+    /// Those of chunks whose memory is taken and given back 2 MiB at a time.
     pub whole_chunks: u64,
     /// Pages that compaction gave back to the system since the pool was created.
     pub pages_compacted: u64,
-    /// Objects that compaction moved since then.
+    /// Objects that compaction moved since the pool was created.
     pub objects_moved: u64,
-    /// Pages that zs_shrink() freed since then.
+    /// Pages that zs_shrink() freed since the pool was created.
     pub pages_reclaimed: u64,
 }
 

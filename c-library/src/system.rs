@@ -1,20 +1,20 @@
-//! What the C functions ask the system themselves: nothing else in this package names `libc`.
+//! What the C functions themselves ask of the system. Nothing else in this package names `libc`.
 
 use std::ffi::c_int;
 use std::os::fd::{FromRawFd, OwnedFd};
 use zsalloc::{Error, Result};
 
-/// The error numbers that the C functions speak of.
+/// The error numbers that the C functions use.
 pub mod errno {
     #[cfg(any(test, fuzzing))]
     pub use libc::EINTR;
     pub use libc::{EAGAIN, EBADF, EBUSY, EEXIST, EINVAL, EIO, EMFILE, ENFILE, ENOENT, ENOMEM, ENOSPC, ENOSYS, EPERM};
 }
 
-/// A descriptor of the library's own, closed on exec, for the one that C has the number of. Fails with EBADF if
-/// the number is none.
+/// Duplicates a descriptor of the caller's. The copy belongs to the library and is closed on exec. Fails with EBADF if
+/// `fd` is not an open descriptor.
 pub fn duplicate(fd: c_int) -> Result<OwnedFd> {
-    // SAFETY: a call on a number; what is no descriptor is refused.
+    // SAFETY: the call takes a number and touches no memory; the system refuses a number that is not a descriptor.
     let own = unsafe { libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, 0) };
     if own < 0 {
         let errno = std::io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO);
@@ -24,7 +24,7 @@ pub fn duplicate(fd: c_int) -> Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(own) })
 }
 
-/// A memory file of so many bytes, for tests.
+/// Creates a memory file of `bytes` bytes, for tests.
 #[cfg(any(test, fuzzing))]
 pub fn memory_file(name: &std::ffi::CStr, bytes: usize) -> std::fs::File {
     // SAFETY: the name is a C string.

@@ -1,4 +1,4 @@
-//! Calls to the system that fail. The crate can make them fail under `cfg(fuzzing)`; elsewhere all of them succeed.
+//! Injected failures of system calls. Under `cfg(fuzzing)` the crate provides them; elsewhere all calls succeed.
 
 #[cfg(fuzzing)]
 pub use zsalloc::fuzzing::{Call, Faults, given};
@@ -10,7 +10,7 @@ pub use none::{Call, Faults, given};
 mod none {
     use std::sync::Arc;
 
-    /// The kinds of calls that the targets let fail.
+    /// The kinds of system calls that the targets let fail.
     #[derive(Clone, Copy)]
     pub enum Call {
         Map,
@@ -24,7 +24,7 @@ mod none {
         Write,
     }
 
-    /// Makes nothing fail.
+    /// Stands in for the crate's fault injection, and injects nothing.
     #[derive(Default)]
     pub struct Faults {}
 

@@ -1,4 +1,4 @@
-//! The fuzz targets that call the C functions. `src/fuzzing/` has the others, and says what they are.
+//! The fuzz targets that call the C functions. `src/fuzzing/` has the other targets, and explains them.
 
 mod faults;
 #[path = "../../../src/fuzzing/input.rs"]
@@ -8,10 +8,10 @@ mod objects;
 mod pages;
 mod structs;
 
-/// A function that takes input.
+/// A function that takes fuzzer input.
 pub type Target = fn(&[u8]);
 
-/// The functions by their names, which are those of the folders of their inputs.
+/// The targets by name. Each target's inputs are in a folder of that name.
 pub const TARGETS: [(&str, Target); 3] = [("objects", objects::run), ("pages", pages::run), ("structs", structs::run)];
 
 #[cfg(test)]

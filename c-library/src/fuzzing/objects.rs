@@ -1,4 +1,4 @@
-//! Calls of the pool's C functions, by up to three threads, while calls to the system fail.
+//! Target: the pool's C functions, called by up to three threads while system calls fail.
 
 use super::faults::{Call, Faults, given};
 use super::input::Input;
@@ -12,20 +12,20 @@ use std::sync::{Arc, Mutex};
 const CALLS: [Call; 7] =
     [Call::Map, Call::Commit, Call::Advise, Call::Release, Call::MemoryFile, Call::Allocate, Call::ForkGuard];
 
-/// An object of this thread's.
+/// An object that this thread owns.
 struct Object {
     handle: u64,
     key: u8,
     size: usize,
-    /// Where it is mapped, for as long as it is.
+    /// Its address while it is mapped.
     mapped: Option<*mut u8>,
 }
 
-/// The objects that the evict callback freed; it frees none if there are other threads, which may own them.
+/// The handles that the evict callback freed. With other threads it frees none, because they may own the objects.
 #[derive(Default)]
 struct FreedHandles(Mutex<Option<Vec<u64>>>);
 
-/// A pool that threads share.
+/// What the threads share: the pool, the injected failures, and the evict callback's context.
 #[derive(Clone, Copy)]
 struct SharedPool<'a>(*mut zs_pool, &'a Faults, &'a FreedHandles);
 
@@ -37,7 +37,7 @@ struct PoolThread<'a> {
     faults: &'a Faults,
     evicted: &'a FreedHandles,
     objects: Vec<Object>,
-    /// Freed, and mapped.
+    /// Handles of objects that were freed while mapped.
     dying: Vec<u64>,
     stale: Vec<u64>,
     alone: bool,
@@ -107,7 +107,7 @@ impl PoolThread<'_> {
         }
     }
 
-    /// Maps an object that is not mapped, and unmaps one that is, after it was changed there.
+    /// Maps an object that is not mapped. Checks, changes and unmaps one that is.
     fn map(&mut self, at: usize, key: u8) {
         let Some(object) = self.objects.get_mut(at) else { return };
         let Some(mapped) = object.mapped.take() else {
@@ -225,7 +225,7 @@ impl PoolThread<'_> {
         }
     }
 
-    /// Nothing that was allocated is lost, and all of it can be freed.
+    /// Checks that no object was lost, and that all of them can be freed.
     fn end(&mut self) {
         (0..self.objects.len()).for_each(|at| match self.objects[at].mapped {
             Some(_) => self.map(at, 7),

@@ -1,4 +1,4 @@
-//! Calls of zswap's C functions, by up to three threads, while calls to the system fail.
+//! Target: zswap's C functions, called by up to three threads while system calls fail.
 
 use super::faults::{Call, Faults, given};
 use super::input::Input;
@@ -16,11 +16,11 @@ use zsalloc::PAGE_SIZE as PAGE;
 const CALLS: [Call; 6] = [Call::Commit, Call::Advise, Call::Release, Call::Map, Call::Read, Call::Write];
 const AREA_PAGES: u64 = 96;
 
-/// What the writeback callback was given last, of each offset.
+/// The page that the writeback callback got last, for each offset.
 #[derive(Default)]
 struct WrittenPages(Mutex<HashMap<u64, Vec<u8>>>);
 
-/// What threads share.
+/// What the threads share: the zswap and its area, the injected failures, and the pages that were written back.
 #[derive(Clone, Copy)]
 struct SharedZswap<'a> {
     zswap: *mut zswap,
@@ -34,20 +34,21 @@ struct SharedZswap<'a> {
 // SAFETY: the functions may be called by any thread, as the header says.
 unsafe impl Send for SharedZswap<'_> {}
 
-/// A thread has each offset that leaves its number when divided by the number of threads.
+/// A thread owns the offsets whose remainder, divided by the number of threads, is its own number.
 struct ZswapThread<'a> {
     shared: SharedZswap<'a>,
     own: usize,
-    /// What is stored, by the key of its content.
+    /// The key of the page stored at each offset.
     stored: HashMap<u64, u16>,
-    /// A call to the system may fail, or have failed.
+    /// Whether a system call may fail, or has failed.
     failing: bool,
 }
 
-/// Levels of Zstandard, and numbers that are none. High levels take most of a run, and do nothing else here.
+/// Valid and invalid levels of Zstandard. High levels are left out: they would take most of a run and test nothing
+/// more.
 const LEVELS: [i32; 5] = [1, 3, 0, -1, 23];
 
-/// Pages that repeat a word, that compress, and that do not.
+/// Makes a page that repeats a word, one that compresses, or one that does not.
 fn content(key: u16) -> [u8; PAGE] {
     let mut state = u64::from(key) | 1;
     let mut page = [(key >> 3) as u8; PAGE];
@@ -268,7 +269,7 @@ impl ZswapThread<'_> {
         }
     }
 
-    /// The next page that is stored is one that was stored.
+    /// Checks that the next stored page is one that was stored.
     fn next(&self, from: u16) {
         let mut offset = 0;
         // SAFETY: the area is there.
@@ -309,7 +310,7 @@ impl ZswapThread<'_> {
         }
     }
 
-    /// Every page that was stored is here or on disk.
+    /// Checks that every stored page is in the area or on disk.
     fn end(&mut self) {
         CALLS.iter().for_each(|&call| self.shared.faults.heal(call));
         let offsets: Vec<_> = self.stored.keys().copied().collect();

@@ -1,4 +1,4 @@
-//! Structs that begin with their size, of any size that a caller may claim, and the options in them.
+//! Target: structs that begin with their size, of any size that a caller may claim, and the options in them.
 
 use super::input::Input;
 use crate::functions::*;
@@ -6,8 +6,8 @@ use crate::system::errno::{EINVAL, ENOMEM};
 use std::ffi::c_char;
 use std::ptr::{NonNull, null_mut};
 
-/// A struct of its own size in memory of that size, which a sanitizer guards. None: it is no size of a struct, of which
-/// nothing but itself is there.
+/// Makes a struct of its own size, in memory of exactly that size, so that a sanitizer notices reads past it. The flag
+/// says whether the size is a valid one; if not, only the size itself is there.
 fn as_passed(input: &mut Input<'_>) -> (Vec<u8>, bool) {
     let size = match input.u8() {
         0 => input.u64() as usize,
@@ -29,7 +29,7 @@ fn bytes_of<T>(value: &T) -> &[u8] {
     unsafe { std::slice::from_raw_parts((&raw const *value).cast(), size_of::<T>()) }
 }
 
-/// What was received is what was passed, with zeros for what was not.
+/// Checks that the received struct is the passed one, with zeros for fields that were not passed.
 fn read<T: SizedStruct>(passed: &[u8], right: bool) -> Option<T> {
     // SAFETY: as many bytes are there as the struct says, if that can be.
     let received = unsafe { Received::<T>::read(passed.as_ptr().cast()) };
@@ -42,7 +42,7 @@ fn read<T: SizedStruct>(passed: &[u8], right: bool) -> Option<T> {
     received.all().ok().copied()
 }
 
-/// A struct is filled as far as it goes, and its size stays.
+/// Checks that a struct is filled up to its size, and that its size stays.
 fn fill<T: SizedStruct>(passed: &[u8], right: bool, stats: T) {
     let mut filled = passed.to_vec();
     let pointer = NonNull::new(filled.as_mut_ptr().cast::<T>()).unwrap();
@@ -56,7 +56,7 @@ fn fill<T: SizedStruct>(passed: &[u8], right: bool, stats: T) {
     assert!(filled[known..].iter().all(|byte| *byte == 0));
 }
 
-/// Creates a pool if the options allow that; a sentence says why not.
+/// Creates a pool if the options allow it. If not, there must be a sentence that says why.
 fn create(mut options: zs_pool_options, room: usize) {
     let (mut message, mut pool) = (vec![b'x' as c_char; room], null_mut());
     let mut memory = Vec::new();

@@ -1,4 +1,4 @@
-//! Pagers: creation, destruction, lent threads.
+//! Functions that create and destroy pagers and lend threads to them.
 
 use super::options::{convert, duty as duty_of};
 use super::pointers::PagerPointer;
@@ -11,22 +11,23 @@ use std::os::fd::AsRawFd;
 use zsalloc::Pager;
 
 export! {
-    /// Creates a pager, without regions, and stores it in *pager. With ZSPAGER_FAULT_SIGBUS the first
-    /// one of a process installs a handler of SIGBUS, which stays: see PAGER.
+    /// Creates a pager without regions and stores it in *pager. With ZSPAGER_FAULT_SIGBUS, the first
+    /// pager of a process installs a SIGBUS handler that stays: see PAGER.
     ///
-    /// name: for people, UTF-8, at most 249 bytes.
-    /// options: NULL for the defaults, which have no limit.
+    /// name: for people, in UTF-8, at most 249 bytes.
+    /// options: NULL for the defaults, which set no limit.
     ///
     /// Errors:
     /// -EINVAL: name or pager is NULL, the name is too long or not UTF-8, or an option is wrong.
-    /// -EPERM: no right to userfaultfd: ZSPAGER_FAULT_THREADS needs more than ZSPAGER_FAULT_SIGBUS.
-    /// -ENOSYS: the system has no userfaultfd; or the dynamic linker does not keep the library loaded,
-    ///     whose handler of SIGBUS would go with it.
-    /// -ENOSPC: the process has 64 pagers with ZSPAGER_FAULT_SIGBUS already.
+    /// -EPERM: the process may not use userfaultfd. ZSPAGER_FAULT_THREADS needs more rights than
+    ///     ZSPAGER_FAULT_SIGBUS.
+    /// -ENOSYS: the system has no userfaultfd, or the dynamic linker can't keep the library loaded, and
+    ///     its SIGBUS handler would vanish with it.
+    /// -ENOSPC: the process already has 64 pagers with ZSPAGER_FAULT_SIGBUS.
     /// -ENOMEM: the system gives no addresses, or no memory for the tables.
-    /// Others come from the system, as those of zswap_create().
-    /// If options->message is set, a sentence there says what it was, unless name or pager is NULL or
-    /// struct_size is wrong.
+    /// The system's own errors are returned as they are: see zs_create_pool().
+    /// If options->message is set, it receives a sentence that says what was wrong, unless name or pager
+    /// is NULL or struct_size is wrong.
     ///
     /// Threads: any. Callbacks: not allowed.
     #[unsafe(no_mangle)]
@@ -45,22 +46,22 @@ export! {
         pager.set(created)
     }
 
-    /// Brings all pages of all regions back to memory, whatever the limit says, and destroys the pager:
-    /// the memory is as if there had been none.
+    /// Brings all pages of all regions back to memory, whatever the limit, and destroys the pager.
+    /// Afterwards the memory is as if there had been no pager.
     ///
-    /// No other call on the pager may be running, and none may come after it. In a forked child it
-    /// closes the child's duplicates of the pager's descriptors and frees its copies of the tables,
-    /// but for what the handler of SIGBUS looks at, some 200 KiB; it does nothing to the parent.
+    /// No other call on the pager may run at the same time or come later. In a forked child this closes
+    /// the child's duplicates of the pager's descriptors and frees its copies of the tables, except
+    /// about 200 KiB that the SIGBUS handler looks at. It has no effect on the parent.
     ///
     /// Errors:
     /// -EINVAL: pager is NULL.
-    /// -EBUSY: threads are lent to it: give them back with zspager_stop(), and wait until they returned
-    ///     from zspager_run(). It stays as it was.
+    /// -EBUSY: threads are lent to the pager. Call zspager_stop(), and wait until they have returned
+    ///     from zspager_run(). Nothing has changed.
     /// -EAGAIN: the system refused to bring a page back, or a page can't be read from the backing file.
-    ///     The pager is still there, without the regions that it had brought back until then.
-    /// -EIO: a page's copy is damaged: the page is lost, and everything else was done.
+    ///     The pager still exists, without the regions that were already removed.
+    /// -EIO: a page's copy is damaged. That page is lost; everything else was done.
     ///
-    /// Threads: one, when no other uses the pager; others may use its regions meanwhile. Callbacks: not
+    /// Threads: one, while no other uses the pager; others may use its regions meanwhile. Callbacks: not
     /// allowed.
     #[unsafe(no_mangle)]
     pub unsafe extern "C" fn zspager_destroy(pager: *mut zspager) -> c_int {
@@ -68,15 +69,15 @@ export! {
         unsafe { pager.destroy() }
     }
 
-    /// Lends the calling thread to the pager: it returns after zspager_stop(). A lent thread must not
-    /// touch memory of a region, and it runs no signal handlers, but those of faults of its own. It is
-    /// not cancelled before it returned.
+    /// Lends the calling thread to the pager until zspager_stop() is called. A lent thread must not
+    /// touch memory of a region. It runs no signal handlers, except for faults of its own, and is not
+    /// cancelled before it has returned.
     ///
-    /// With ZSPAGER_RUN_ALL or ZSPAGER_RUN_SERVE it reads what owners do with the memory of regions,
-    /// which wait for that, and with ZSPAGER_FAULT_THREADS it brings pages back. At least one such
-    /// thread should be there as long as there are regions; with ZSPAGER_FAULT_THREADS, without one who
-    /// touches a page that is not in memory sleeps until there is. With ZSPAGER_RUN_EVICT it evicts
-    /// ahead: one is enough.
+    /// With ZSPAGER_RUN_ALL or ZSPAGER_RUN_SERVE, the thread reads what the program does with the memory
+    /// of regions (munmap(), mremap(), madvise()); the program waits for that. With
+    /// ZSPAGER_FAULT_THREADS it also brings pages back. Keep at least one such thread as long as there
+    /// are regions: with ZSPAGER_FAULT_THREADS, without one, a thread that touches a page that is not in
+    /// memory sleeps until there is one. With ZSPAGER_RUN_EVICT, the thread evicts ahead; one is enough.
     ///
     /// duty: one of ZSPAGER_RUN_*.
     ///
@@ -90,8 +91,9 @@ export! {
         pager.lend(duty_of(duty)?)
     }
 
-    /// Gives all lent threads back, and those that are lent later at once, until zspager_resume(). It
-    /// does not wait for them, but none of them stays, even if that comes before they have returned.
+    /// Makes all lent threads return, and threads that are lent later return at once, until
+    /// zspager_resume(). Does not wait for them. Every thread that is lent now returns, even if
+    /// zspager_resume() is called before it has.
     ///
     /// Errors:
     /// -EINVAL: pager is NULL.
@@ -105,8 +107,8 @@ export! {
         Ok(())
     }
 
-    /// Lets threads be lent again, after zspager_stop(). A thread that calls zspager_run() while both
-    /// are called may be found to come after both, and stays: wait for your threads before this.
+    /// Allows threads to be lent again after zspager_stop(). A thread that calls zspager_run() while
+    /// both are being called may stay: wait for your threads to return before you resume.
     ///
     /// Errors:
     /// -EINVAL: pager is NULL.
@@ -120,12 +122,13 @@ export! {
         Ok(())
     }
 
-    /// Stores in *fd the userfaultfd of the regions: to be recognised in /proc/self/fdinfo, or to be kept
-    /// open by another process. It stays the pager's: do not read it or close it.
+    /// Stores the userfaultfd of the regions in *fd, so that the program can recognise it in
+    /// /proc/self/fdinfo, or have another process keep it open. It stays the pager's: do not read or
+    /// close it.
     ///
-    /// It is not the only descriptor of a pager: DESCRIPTORS has the list. A program that closes
-    /// descriptors that it does not know has to do so before it creates pagers, or in a forked child:
-    /// without this one, pages that are not in memory read as zeros.
+    /// A pager has other descriptors as well: DESCRIPTORS lists them. A program that closes descriptors
+    /// it does not know must do so before it creates pagers, or in a forked child: without the
+    /// userfaultfd, pages that are not in memory read as zeros.
     ///
     /// Errors:
     /// -EINVAL: pager or fd is NULL.

@@ -1,4 +1,4 @@
-//! The pager for C.
+//! The C functions of the pager.
 
 mod create;
 mod options;
@@ -11,10 +11,10 @@ mod upkeep;
 use std::sync::atomic::AtomicUsize;
 use zsalloc::Pager;
 
-/// What C holds a pointer to.
+/// The pager behind C's `struct zspager *`.
 #[allow(non_camel_case_types)]
 pub struct zspager {
     rust: Pager,
-    /// Threads that are inside of zspager_run().
+    /// Threads inside zspager_run().
     lent: AtomicUsize,
 }

@@ -1,4 +1,4 @@
-//! From the options that C passes to those of a [`Pager`](zsalloc::Pager) and its regions.
+//! Converts the options of C to those of a [`Pager`](zsalloc::Pager) and its regions.
 
 use super::types::{
     ZSPAGER_DISCARD, ZSPAGER_EVICT_BY_MOVING, ZSPAGER_EVICT_IN_PLACE, ZSPAGER_FAULT_SIGBUS, ZSPAGER_FAULT_THREADS,
@@ -12,13 +12,14 @@ use crate::system::duplicate;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use zsalloc::{Duty, Error, FaultMode, PagerOptions, RegionOptions, Result};
 
-/// The options, if they agree with each other.
+/// Converts the options of a pager, if they do not contradict each other.
 ///
 /// # Safety
-/// The options of the zswap are NULL or as the header says, and the memory that they supply is the pager's alone.
+/// The zswap's options are NULL or what the header says, and memory that they supply is for this
+/// pager alone.
 pub unsafe fn convert(received: &Received<zspager_options>) -> Result<PagerOptions> {
-    const MODE: Error = Error::Invalid(&"there is no such fault_mode");
-    const FLAG: Error = Error::Invalid(&"the pager's options have a flag that does not exist");
+    const MODE: Error = Error::Invalid(&"fault_mode is not one of ZSPAGER_FAULT_*");
+    const FLAG: Error = Error::Invalid(&"the pager's options set an unknown flag");
     let options = received.all()?;
     if options.reserved != [0; 4] {
         return Err(RESERVED);
@@ -31,7 +32,7 @@ pub unsafe fn convert(received: &Received<zspager_options>) -> Result<PagerOptio
         ZSPAGER_FAULT_THREADS => FaultMode::Threads,
         _ => return Err(MODE),
     };
-    // SAFETY: the caller vouches for the zswap's options.
+    // SAFETY: the caller promises that options that are not NULL are as the header says.
     let zswap = unsafe { Received::read(options.zswap).and_then(|zswap| convert_unnamed(&zswap)) }?;
     Ok(PagerOptions {
         resident_bytes: options.resident_bytes,
@@ -46,10 +47,10 @@ pub unsafe fn convert(received: &Received<zspager_options>) -> Result<PagerOptio
     })
 }
 
-/// The options of a region, if they agree with each other.
+/// Returns the options of a region, if they do not contradict each other.
 fn checked_region(received: &Received<zspager_region_options>) -> Result<&zspager_region_options> {
-    const FLAG: Error = Error::Invalid(&"the region's options have a flag that does not exist");
-    const UNASKED: Error = Error::Invalid(&"shared_fd and shared_offset are for ZSPAGER_REGION_SHARED");
+    const FLAG: Error = Error::Invalid(&"the region's options set an unknown flag");
+    const UNASKED: Error = Error::Invalid(&"shared_fd or shared_offset is set without ZSPAGER_REGION_SHARED");
     let options = received.all()?;
     if options.reserved != [0; 4] {
         return Err(RESERVED);
@@ -61,7 +62,8 @@ fn checked_region(received: &Received<zspager_region_options>) -> Result<&zspage
     if options.flags & ZSPAGER_REGION_SHARED == 0 && !unnamed { Err(UNASKED) } else { Ok(options) }
 }
 
-/// A descriptor of the library's own for the memory file that a region's options name, if they name one.
+/// Duplicates the descriptor of the memory file that a region's options name. Returns none if they
+/// name no file.
 pub fn memory_file(received: &Received<zspager_region_options>) -> Result<Option<OwnedFd>> {
     let options = checked_region(received)?;
     if options.flags & ZSPAGER_REGION_SHARED == 0 {
@@ -70,7 +72,7 @@ pub fn memory_file(received: &Received<zspager_region_options>) -> Result<Option
     duplicate(options.shared_fd).map(Some)
 }
 
-/// The options of a region, if they agree with each other; `file` is its [`memory_file`].
+/// Converts the options of a region. `file` is what [`memory_file`] returned for them.
 pub fn convert_region<'a>(
     received: &Received<zspager_region_options>,
     file: Option<BorrowedFd<'a>>,
@@ -83,17 +85,17 @@ pub fn convert_region<'a>(
     })
 }
 
-/// What becomes of the pages of a region that is removed.
+/// What happens to the pages of a region that is removed.
 pub enum RemovedPages {
-    /// They come back to memory.
+    /// All pages come back to memory.
     Restore,
-    /// Those that are not in memory are lost.
+    /// Pages that are not in memory are lost.
     Discard,
 }
 
-/// What flags say of a region that is removed.
+/// Converts the flags of zspager_remove_region().
 pub fn removal(flags: u32) -> Result<RemovedPages> {
-    const FLAG: Error = Error::Invalid(&"there is no such flag for removing a region");
+    const FLAG: Error = Error::Invalid(&"flags is neither 0 nor ZSPAGER_DISCARD");
     match flags {
         0 => Ok(RemovedPages::Restore),
         ZSPAGER_DISCARD => Ok(RemovedPages::Discard),
@@ -101,9 +103,9 @@ pub fn removal(flags: u32) -> Result<RemovedPages> {
     }
 }
 
-/// What a lent thread is to do.
+/// Converts the duty of a lent thread.
 pub fn duty(duty: u32) -> Result<Duty> {
-    const NONE: Error = Error::Invalid(&"there is no such duty");
+    const NONE: Error = Error::Invalid(&"duty is not one of ZSPAGER_RUN_*");
     match duty {
         ZSPAGER_RUN_ALL => Ok(Duty::All),
         ZSPAGER_RUN_SERVE => Ok(Duty::Serve),

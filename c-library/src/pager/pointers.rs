@@ -13,10 +13,10 @@ fills_statistics!(zspager_stats);
 
 impl Output for *mut zspager {}
 
-/// A pager that C named.
+/// A pager that C passed.
 pub struct PagerPointer(NonNull<zspager>);
 
-/// Counts a thread for as long as it is lent, also if it panics.
+/// Counts a thread while it is lent. Its drop uncounts the thread, after a panic too.
 struct LentThread<'a>(&'a AtomicUsize);
 
 impl<'a> LentThread<'a> {
@@ -33,7 +33,7 @@ impl Drop for LentThread<'_> {
 }
 
 impl PagerPointer {
-    /// The pointer for C, which holds the pager from now on.
+    /// Returns the pointer for C, which owns the pager from now on.
     pub fn give(rust: Pager) -> Result<*mut zspager> {
         boxed(zspager { rust, lent: AtomicUsize::new(0) }).map(Box::into_raw)
     }
@@ -44,14 +44,16 @@ impl PagerPointer {
         self.run(duty)
     }
 
-    /// Brings all pages back and destroys it, or leaves it as it was, without some of its regions.
+    /// Brings all pages back and destroys the pager. If that fails with [`Error::Again`] or
+    /// [`Error::Busy`], the pager still exists, possibly with fewer regions.
     ///
     /// # Safety
-    /// The caller uses it no more, if this succeeds or fails with [`Error::Io`].
+    /// After success, or [`Error::Io`], the caller does not use the pager again.
     pub unsafe fn destroy(self) -> Result<()> {
-        const LENT: Error = Error::Busy(&"threads are lent to the pager: zspager_stop() gives them back");
+        const LENT: Error =
+            Error::Busy(&"threads are lent to the pager: call zspager_stop(), and wait until they have returned");
         let pager: &Pager = &self;
-        // Threads that were lent in the parent are not here, and neither are the regions.
+        // A forked child has neither the parent's lent threads nor its regions.
         let forked = pager.check_usable().is_err();
         if !forked && self.lent().load(SeqCst) != 0 {
             return Err(LENT);
@@ -68,7 +70,7 @@ impl PagerPointer {
     }
 
     fn lent(&self) -> &AtomicUsize {
-        // SAFETY: as for `deref`.
+        // SAFETY: the caller passed a pager that was created and lives throughout the call.
         unsafe { &self.0.as_ref().lent }
     }
 }
@@ -76,7 +78,7 @@ impl PagerPointer {
 impl Deref for PagerPointer {
     type Target = Pager;
     fn deref(&self) -> &Pager {
-        // SAFETY: the caller passed one that was created and not destroyed yet, and it stays so throughout the call.
+        // SAFETY: the caller passed a pager that was created and lives throughout the call.
         unsafe { &self.0.as_ref().rust }
     }
 }
@@ -93,7 +95,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn thread_that_panics_is_not_lent_any_more() {
+    fn a_thread_that_panics_is_no_longer_counted() {
         let lent = AtomicUsize::new(0);
         let panicked = std::panic::catch_unwind(|| {
             let _lent = LentThread::new(&lent);

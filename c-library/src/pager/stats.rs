@@ -1,4 +1,4 @@
-//! What a pager has and did.
+//! Functions that return statistics of a pager.
 
 use super::types::zspager_stats;
 use super::zspager;
@@ -8,7 +8,7 @@ use std::ffi::{c_char, c_int};
 use zsalloc::Error;
 
 export! {
-    /// Fills *stats, whose struct_size the caller set. Fields that only a newer library knows become 0.
+    /// Fills *stats. Set its struct_size first. Fields that this library does not know become 0.
     ///
     /// Errors:
     /// -EINVAL: pager or stats is NULL, or struct_size is wrong.
@@ -19,10 +19,11 @@ export! {
         stats.set(pager.stats().into())
     }
 
-    /// Stores in *nanoseconds a time that `permille` of 1000 touches did not take longer than to be
-    /// served: 500 is the median, 999 what one of 1000 exceeds. Every eighth touch is timed, since the
-    /// pager was created. It is right to a quarter. 0: none was timed. What the system does before and
-    /// after, the signal or the wake-up, is not in it.
+    /// Stores in *nanoseconds how long touches took to be served: a time that `permille` of 1000 touches
+    /// did not exceed. 500 gives the median; 999 gives the time that one touch in 1000 exceeds. Every
+    /// eighth touch since the pager was created is timed. The result is exact to a quarter; 0 if no
+    /// touch was timed. It does not include what the system does before and after: the signal or the
+    /// wake-up.
     ///
     /// Errors:
     /// -EINVAL: pager or nanoseconds is NULL, or permille is more than 1000.
@@ -41,20 +42,22 @@ export! {
         nanoseconds.set(pager.stats().latencies.permille(permille.into()))
     }
 
-    /// Writes the statistics of the pager and of its zswap to `buffer` as JSON, ended with a NUL, and
-    /// stores in *length how many bytes it has without the NUL. It is an object with the members
-    /// "version", a number that changes when a member changes its meaning; "pager", an object with the
-    /// fields of struct zspager_stats without struct_size, those that only grow inside of its member
-    /// "counts"; and "zswap", what zswap_stats_json() writes, with an area for each region. The pager's
-    /// member "latencies" has the member "buckets", an array of 128 counts of touches, of which every
-    /// eighth is timed. Bucket i begins at i nanoseconds up to 3, and at (4 + i % 4) << (i / 4 - 1) from
-    /// 4 on. Later versions can have more members.
+    /// Writes the statistics of the pager and of its zswap to `buffer` as JSON that ends with a NUL.
+    /// Stores its length in bytes, without the NUL, in *length.
+    ///
+    /// The JSON is an object with three members. "version" is a number that changes when a member
+    /// changes its meaning. "pager" is an object with the fields of struct zspager_stats without
+    /// struct_size; those that only grow are in its member "counts". "zswap" is what zswap_stats_json()
+    /// writes, with one area for each region. The pager's member "latencies" has the member "buckets",
+    /// an array of 128 counts of touches, of which every eighth is timed. Bucket i begins at i
+    /// nanoseconds for i up to 3, and at (4 + i % 4) << (i / 4 - 1) nanoseconds from 4 on. Later
+    /// versions may add members.
     ///
     /// Errors:
     /// -EINVAL: pager or length is NULL, or buffer is NULL and size is not 0.
-    /// -ENOSPC: it does not fit into `size` bytes; with size 0 it never does. *length is set all the
-    ///     same, and buffer is an empty string. Come back with some more than *length + 1 bytes, for
-    ///     figures grow.
+    /// -ENOSPC: the text does not fit into `size` bytes, as it never does with size 0. *length is set
+    ///     all the same, and buffer holds an empty string. Call again with somewhat more than *length +
+    ///     1 bytes, because figures grow.
     /// -EPERM: this process is a forked child.
     ///
     /// Threads: any. Callbacks: not allowed.

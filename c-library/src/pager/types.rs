@@ -6,199 +6,201 @@ use std::ffi::c_char;
 use std::mem::{offset_of, size_of};
 use zsalloc::{PagerCounts, PagerStats};
 
-/// For zspager_options.fault_mode: the thread that touches a page brings it back, in a handler of
-/// SIGBUS. The default: the fastest, and needs no privileges.
+/// zspager_options.fault_mode: the thread that touches a page brings it back itself, in a SIGBUS
+/// handler. The default: the fastest, and it needs no privileges.
 pub const ZSPAGER_FAULT_SIGBUS: u32 = 0;
-/// For zspager_options.fault_mode: threads inside of zspager_run() bring pages back, while the
-/// thread that touches one sleeps, in a system call as well. Needs CAP_SYS_PTRACE, or
-/// vm.unprivileged_userfaultfd=1, or a /dev/userfaultfd that may be opened.
+/// zspager_options.fault_mode: threads inside zspager_run() bring pages back, while the thread that
+/// touches a page sleeps, inside system calls too. Needs CAP_SYS_PTRACE, or
+/// vm.unprivileged_userfaultfd=1, or a /dev/userfaultfd that the process may open.
 pub const ZSPAGER_FAULT_THREADS: u32 = 1;
 
-/// For zspager_options.flags: private pages are not moved to a staging range but evicted where they
-/// are: protected, copied, and dropped, as all are before Linux 6.8. It is faster where several
-/// threads run at once. But the pager is not told of madvise() then: only zspager_discard() gives
-/// pages of a region back, and after madvise() an evicted page has its old bytes.
+/// zspager_options.flags: evict private pages where they are (protect, copy, drop) instead of moving
+/// them to a staging range. Before Linux 6.8 this is always so. It is faster when several threads
+/// run at once. But the pager does not learn of madvise() then: only zspager_discard() gives pages
+/// of a region back, and after madvise() an evicted page has its old bytes.
 ///
-/// It is the default before Linux 6.16 if there is swap (/proc/swaps) when the pager is created. There
-/// UFFDIO_MOVE had bugs beside swap: a private page could be mixed up, or the kernel could crash.
+/// This is the default before Linux 6.16 if there is swap (/proc/swaps) when the pager is created:
+/// there UFFDIO_MOVE had bugs when swap was in use, which could mix up a private page or crash the
+/// kernel.
 pub const ZSPAGER_EVICT_IN_PLACE: u32 = 1;
-/// For zspager_options.flags: private pages are moved also where there is swap before Linux 6.16. The
-/// bugs of UFFDIO_MOVE were mended in 6.16, and by the middle of 2025 in the stable series, which a
-/// release's number does not tell: set this if your kernel has that. Where the system can't move
-/// pages, it changes nothing. Not with ZSPAGER_EVICT_IN_PLACE.
+/// zspager_options.flags: move private pages even where there is swap before Linux 6.16. The bugs of
+/// UFFDIO_MOVE were fixed in 6.16, and by the middle of 2025 in the stable series, which a release
+/// number does not show: set this if your kernel has the fixes. Where the system can't move pages,
+/// the flag has no effect. Not with ZSPAGER_EVICT_IN_PLACE.
 pub const ZSPAGER_EVICT_BY_MOVING: u32 = 4;
 
-/// For zspager_region_options.flags: the region is a shared mapping of a memory file, and shared_fd
-/// and shared_offset say of which part. Without this flag it is private anonymous memory.
+/// zspager_region_options.flags: the region is a shared mapping of a memory file, the part that
+/// shared_fd and shared_offset name. Without this flag it is private anonymous memory.
 pub const ZSPAGER_REGION_SHARED: u32 = 1;
-/// For zspager_region_options.flags: the region's pages are never written to the backing file.
+/// zspager_region_options.flags: never write the region's pages to the backing file.
 pub const ZSPAGER_REGION_NO_WRITEBACK: u32 = 2;
 
-/// For zspager_remove_region(): pages that are not in memory are lost, and read as zero. Without
-/// this flag all of them are brought back.
+/// Flag of zspager_remove_region(): pages that are not in memory are lost, and read as zeros.
+/// Without this flag all pages are brought back.
 pub const ZSPAGER_DISCARD: u32 = 1;
 
-/// For zspager_run(): both of the others in turn.
+/// zspager_run() duty: serve and evict, in turn.
 pub const ZSPAGER_RUN_ALL: u32 = 0;
-/// For zspager_run(): read what owners do with the memory of regions, and with
+/// zspager_run() duty: read what the program does with the memory of regions, and with
 /// ZSPAGER_FAULT_THREADS bring pages back.
 pub const ZSPAGER_RUN_SERVE: u32 = 1;
-/// For zspager_run(): evict ahead, so that touches need not, write to the backing file when the pool
-/// is full, and compact the pool when it is sparse. Without such a thread it is compacted only by
-/// zspager_compact(), and when it has no memory for a page.
+/// zspager_run() duty: evict ahead, so that touches need not; write to the backing file when the
+/// pool is full; and compact the pool when it is sparse. Without such a thread, the pool is
+/// compacted only by zspager_compact(), and when it has no memory for a page.
 pub const ZSPAGER_RUN_EVICT: u32 = 2;
 
-/// How a pager is to be. Set everything to 0 first, then struct_size, then what is to differ from
-/// the default.
+/// Options for creating a pager. Set the whole struct to 0, then struct_size, then the fields that
+/// differ from the default.
 #[allow(non_camel_case_types)]
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct zspager_options {
-    /// sizeof(struct zspager_options).
+    /// Set to sizeof(struct zspager_options).
     pub struct_size: usize,
-    /// The limit: most bytes of pages of all regions, and of the pager's staging range, that may be
-    /// in memory. Each thread that loads pages ahead may exceed it by up to 15 pages for a moment.
-    /// 0: no limit; less than 64 KiB: 64 KiB. zspager_set_resident_limit() changes it.
+    /// The limit: maximum bytes of all regions and of the pager's staging range in memory. Each
+    /// thread that loads pages ahead may exceed it by up to 15 pages for a moment. 0: no limit;
+    /// less than 64 KiB: 64 KiB. zspager_set_resident_limit() changes it.
     pub resident_bytes: u64,
-    /// Most bytes that may be held by zspager_hold() at the same time. 0: an eighth of
-    /// resident_bytes; it stays that when zspager_set_resident_limit() changes the limit.
+    /// Maximum bytes that zspager_hold() may hold at the same time. 0: an eighth of resident_bytes.
+    /// zspager_set_resident_limit() does not change it.
     pub max_held_bytes: u64,
-    /// Who brings pages back: one of ZSPAGER_FAULT_*.
+    /// How pages are brought back: one of ZSPAGER_FAULT_*.
     pub fault_mode: u32,
-    /// How many percent of resident_bytes the staging range may have, where pages wait, not
-    /// compressed yet, for being touched again: 1 to 90. 0: 10.
+    /// Size of the staging range in percent of resident_bytes: 1 to 90. 0: 10. Pages wait there,
+    /// uncompressed, in case they are touched again.
     pub staged_percent: u32,
-    /// Most regions at the same time: at most 65536. 0: 1024. A region takes five or six of the
-    /// mappings that vm.max_map_count allows a process, its own included, and a pager some 20: with
-    /// the usual 65530 there is room for some 10,900 regions. Beyond it zspager_add_region() is
-    /// -ENOMEM.
+    /// Maximum number of regions at the same time: at most 65536. 0: 1024. A region takes five or
+    /// six of the mappings that vm.max_map_count allows a process, its own included, and a pager
+    /// about 20: with the usual 65530 there is room for about 10,900 regions. Beyond that,
+    /// zspager_add_region() fails with -ENOMEM.
     pub max_regions: u32,
     /// ZSPAGER_EVICT_IN_PLACE or ZSPAGER_EVICT_BY_MOVING, or 0.
     pub flags: u32,
-    /// The zswap that pages go to: its limit and its codec; NULL for the defaults. Its
-    /// accept_percent is 98 if it is 0. Its name and its message are not looked
-    /// at.
+    /// Options of the zswap that holds evicted pages: its limit and its codec. NULL: the defaults.
+    /// An accept_percent of 0 means 98 here. The name and the message are ignored.
     pub zswap: *const zswap_options,
-    /// Where zspager_create() writes, should it fail, a sentence that says why, cut to fit and ended
-    /// with a NUL; or NULL.
+    /// Buffer for a sentence that says why zspager_create() failed, truncated to fit and ended with
+    /// a NUL. NULL: no sentence.
     pub message: *mut c_char,
-    /// The bytes that message has.
+    /// Size of message in bytes.
     pub message_size: usize,
-    /// For later; 0.
+    /// Reserved for later versions: set to 0.
     pub reserved: [u64; 4],
 }
 
-/// How a region is to be. Set everything to 0 first, then struct_size, then what is to differ from
-/// the default.
+/// Options for adding a region. Set the whole struct to 0, then struct_size, then the fields that
+/// differ from the default.
 #[allow(non_camel_case_types)]
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct zspager_region_options {
-    /// sizeof(struct zspager_region_options).
+    /// Set to sizeof(struct zspager_region_options).
     pub struct_size: usize,
-    /// Most bytes of slots that its pages may take in the zswap. 0: no limit of its own.
+    /// Maximum bytes of slots that the region's pages may take in the zswap. 0: no limit of its own.
     pub max_stored_bytes: u64,
-    /// With ZSPAGER_REGION_SHARED, else 0: where in the memory file the range begins, in bytes.
+    /// With ZSPAGER_REGION_SHARED: the offset in the memory file where the range begins, in bytes.
+    /// Otherwise 0.
     pub shared_offset: u64,
-    /// With ZSPAGER_REGION_SHARED, else 0: the memory file, open for reading and writing. It is
-    /// duplicated: the caller may close it. While the region is there, pages that are not in memory
-    /// are holes in the file, and other mappings of it read zeros there. Removing the region without
-    /// ZSPAGER_DISCARD fills them; unmapping the range without that loses them.
+    /// With ZSPAGER_REGION_SHARED: the memory file, open for reading and writing. Otherwise 0. The
+    /// library duplicates the descriptor: the caller may close it. While the region exists, pages
+    /// that are not in memory are holes in the file, and other mappings of the file read zeros
+    /// there. Removing the region without ZSPAGER_DISCARD fills the holes; unmapping the range
+    /// without that loses the pages.
     ///
     /// Do not call fallocate() with FALLOC_FL_PUNCH_HOLE or FALLOC_FL_ZERO_RANGE, or ftruncate(), on
-    /// the file for a part that is in a region. The system does not tell the pager of these: pages
-    /// that are not in memory come back with their old bytes. To give memory back, as a balloon does,
-    /// call zspager_discard().
+    /// a part of the file that is in a region. The system does not tell the pager of these calls:
+    /// pages that are not in memory come back with their old bytes. To give memory back, as a
+    /// balloon does, call zspager_discard().
     ///
-    /// A page that is a part of a huge page leaves memory only if the system can split the huge page.
-    /// It can't while somebody has a pin on any part of it: then the page stays, stays charged, and
-    /// counts as pinned in the statistics.
+    /// A page that is part of a huge page leaves memory only if the system can split the huge page.
+    /// It can't while any part of it is pinned: then the page stays, stays charged, and counts as
+    /// pinned in the statistics.
     pub shared_fd: i32,
-    /// ZSPAGER_REGION_*, or-ed.
+    /// ZSPAGER_REGION_* flags, combined with |.
     pub flags: u32,
-    /// For later; 0.
+    /// Reserved for later versions: set to 0.
     pub reserved: [u64; 4],
 }
 
-/// What a pager has and did: see zspager_stats(). All up to table_bytes, lent_threads and
-/// immovable_bytes are of now; all others only grow. Each figure is right for its moment, and two of
-/// them need not be of the same one.
+/// Statistics of a pager: see zspager_stats(). The figures up to table_bytes, lent_threads and
+/// immovable_bytes are current values; all others only grow. Each figure is right for its moment,
+/// and two figures need not be of the same moment.
 #[allow(non_camel_case_types)]
 #[repr(C)]
 #[derive(Clone, Copy, Default)]
 pub struct zspager_stats {
     /// sizeof(struct zspager_stats), set by the caller.
     pub struct_size: usize,
-    /// The limit: most bytes of pages of regions and the staging range, together; 2^63 - 4096 if there
-    /// is none.
+    /// The limit: maximum bytes of regions and staging range in memory; 2^63 - 4096 if there is
+    /// none.
     pub resident_limit_bytes: u64,
-    /// Bytes of such pages in memory.
+    /// Bytes of regions and staging range in memory.
     pub resident_bytes: u64,
-    /// Those of them that are in the staging range.
+    /// Part of resident_bytes that is in the staging range.
     pub staged_bytes: u64,
-    /// Bytes that are held.
+    /// Bytes held by zspager_hold().
     pub held_bytes: u64,
-    /// Bytes of addresses of all regions.
+    /// Size of all regions in bytes of addresses.
     pub region_bytes: u64,
-    /// Regions.
+    /// Number of regions.
     pub regions: u64,
-    /// Bytes of memory of the pager's own tables, without zswap's.
+    /// Bytes of memory of the pager's own tables, without the zswap's.
     pub table_bytes: u64,
-    /// Touches that were served, of whatever kind; pages that a hold or the removal of a region
-    /// asked for are among them.
+    /// Touches served, of every kind. Includes pages that a hold or the removal of a region brought
+    /// back.
     pub faults: u64,
-    /// Pages that were loaded from the zswap, or its file, because they were touched.
+    /// Pages loaded from the zswap or its file because they were touched.
     pub loads: u64,
-    /// Pages that were loaded ahead of a touch.
+    /// Pages loaded ahead of a touch.
     pub loads_ahead: u64,
-    /// Pages that were touched while they were staged, and moved back.
+    /// Pages moved back from the staging range because they were touched.
     pub rescues: u64,
-    /// Pages that were touched for the first time, or after their owner gave them back.
+    /// Pages filled with zeros because they were touched for the first time, or after their owner
+    /// gave them back.
     pub zero_fills: u64,
-    /// Writes to pages that had kept their compressed copy.
+    /// First writes to pages whose compressed copy had been kept.
     pub first_writes: u64,
-    /// Pages that were moved to the staging range.
+    /// Pages moved to the staging range.
     pub staged: u64,
-    /// Pages that were compressed.
+    /// Pages compressed.
     pub stored: u64,
-    /// Pages that were dropped, for their compressed copy was kept.
+    /// Pages dropped without compression because their compressed copy had been kept.
     pub dropped: u64,
-    /// Touches and holds that had to make room themselves: lend a thread that evicts, by
-    /// ZSPAGER_RUN_EVICT or ZSPAGER_RUN_ALL, or give it more processor time.
+    /// Touches and holds that had to make room themselves. If there are many, lend a thread that
+    /// evicts (ZSPAGER_RUN_EVICT or ZSPAGER_RUN_ALL), or give it more processor time.
     pub direct_reclaims: u64,
-    /// Pages that were let in above the limit, for none could go: the pool was full and nothing
-    /// could be written back, or what is left is held, immovable, or being evicted by others. If the
-    /// former, raise the limit of the pool or add a backing file; where there is one, in the JSON of
-    /// zspager_stats_json() the zswap's writeback_no_space tells that it is full, and writeback_io
-    /// that it fails. Else hold less, or raise the limit.
+    /// Pages brought in above the limit because none could leave. Either the pool was full and
+    /// nothing could be written back: raise the pool's limit or add a backing file. (If there is
+    /// one, the zswap's writeback_no_space in the JSON of zspager_stats_json() tells that it is
+    /// full, and writeback_io that it fails.) Or the rest was held, immovable, or being evicted by
+    /// other threads: hold less, or raise the limit.
     pub over_limit: u64,
-    /// Pages that were picked to be evicted and stayed, for the system has them pinned or locked,
-    /// or refused. The same page counts each time.
+    /// Pages picked for eviction that stayed, because the system has them pinned or locked, or
+    /// refused. The same page counts each time.
     pub pinned: u64,
-    /// Pages that the owner gave back, unmapped or discarded, and all pages of regions that were
-    /// removed.
+    /// Pages that their owner gave back, unmapped or discarded, and all pages of removed regions.
     pub discarded: u64,
-    /// Pages whose compressed copy was damaged: whoever touches them gets SIGBUS.
+    /// Pages whose compressed copy was damaged. A thread that touches one gets SIGBUS.
     pub poisoned: u64,
-    /// Discards, moves and unmaps by owners that were noticed.
+    /// Discards, moves and unmaps by the program that the pager noticed.
     pub events: u64,
-    /// Attempts to put a page in place that did not succeed: the memory was changing, the system
-    /// refused, or the backing file could not be read. Some are usual. Many for few faults: the
-    /// system lacks memory, owners move and unmap all the time, or the file fails, which
-    /// file_read_failures of the zswap in the JSON counts.
+    /// Failed attempts to put a page in place: the memory was changing, the system refused, or the
+    /// backing file could not be read. A few are normal. Many compared with faults mean that the
+    /// system lacks memory, that the program moves and unmaps all the time, or that the file fails,
+    /// which the zswap's file_read_failures in the JSON counts.
     pub retries: u64,
-    /// Touches that were given up after a second or so, and pages that a hold or the removal of a
-    /// region asked for: the system refused, the backing file could not be read, or the memory was
-    /// changing all the time. Nothing is lost. The touch got SIGBUS; with ZSPAGER_FAULT_THREADS it
-    /// is given up sooner, waits, is tried again, and counts again. Damaged pages are not among them.
+    /// Touches given up after about a second, and pages that a hold or the removal of a region could
+    /// not bring back: the system refused, the backing file could not be read, or the memory kept
+    /// changing. Nothing is lost. The touch got SIGBUS; with ZSPAGER_FAULT_THREADS it is given up
+    /// sooner, waits, is tried again, and counts again. Damaged pages are not included.
     pub failed: u64,
-    /// Threads that are inside of zspager_run(). With ZSPAGER_FAULT_THREADS and 0 of them touches
-    /// wait until one comes.
+    /// Threads inside zspager_run(). With ZSPAGER_FAULT_THREADS and none of them, touches wait until
+    /// there is one.
     pub lent_threads: u64,
-    /// Bytes of pages in memory that could not leave when they were tried last: they are locked,
-    /// pinned, shared with another process, or a part of a huge page that can't be split. Some of
-    /// them are tried again every 10 ms in which a touch needs room, and all of them by
-    /// zspager_evict() and zspager_set_resident_limit(). While held_bytes and these are more than the
+    /// Bytes in memory that could not leave when last tried: pages that are locked, pinned, shared
+    /// with another process, or part of a huge page that can't be split. Some of them are tried
+    /// again every 10 ms in which a touch needs room; zspager_evict() and
+    /// zspager_set_resident_limit() try all of them. While held_bytes and these together exceed the
     /// limit, touches go above it at once, and over_limit counts that.
     pub immovable_bytes: u64,
 }

@@ -1,4 +1,4 @@
-//! Zswaps and areas: creation, destruction, limits.
+//! Functions that create, destroy and limit zswaps and areas.
 
 use super::options::{codec as codec_of, convert, convert_area};
 use super::pointers::{AreaPointer, ZswapPointer};
@@ -10,17 +10,17 @@ use zsalloc::plumbing::Uncancelled;
 use zsalloc::{Error, Zswap};
 
 export! {
-    /// Creates a zswap, without areas, and stores it in *zswap.
+    /// Creates a zswap without areas and stores it in *zswap.
     ///
     /// options: NULL for the defaults.
     ///
     /// Errors:
     /// -EINVAL: zswap is NULL, or an option is wrong or contradicts another.
-    /// -ENOMEM: the system gives no addresses (give a smaller pool->max_bytes, or raise RLIMIT_AS), or
-    ///     no memory for the tables.
-    /// Others come from the system, as those of zs_create_pool().
-    /// If options->message is set, a sentence there says what it was, unless zswap is NULL or
-    /// struct_size is wrong.
+    /// -ENOMEM: the system gives no addresses (set a smaller pool->max_bytes, or raise RLIMIT_AS), or no
+    ///     memory for the tables.
+    /// The system's own errors are returned as they are: see zs_create_pool().
+    /// If options->message is set, it receives a sentence that says what was wrong, unless zswap is NULL
+    /// or struct_size is wrong.
     ///
     /// Threads: any. Callbacks: allowed.
     #[unsafe(no_mangle)]
@@ -36,22 +36,22 @@ export! {
         zswap.set(created)
     }
 
-    /// Destroys a zswap, and gives its memory back. The context of zswap_set_writeback() is not used
-    /// any more. Remove its areas first.
+    /// Destroys a zswap and gives its memory back. Remove its areas first. The context of
+    /// zswap_set_writeback() is not used after this.
     ///
-    /// No other call on the zswap may be running, and none may come after it. In a forked child that
-    /// did not get the pool it frees what the child has of it, whether areas are left or not.
+    /// No other call on the zswap may run at the same time or come later. In a forked child that has no
+    /// copy of the pool, this frees what the child has of the zswap, even if areas are left.
     ///
     /// Errors:
     /// -EINVAL: zswap is NULL.
-    /// -EBUSY: it has areas. It stays as it was.
+    /// -EBUSY: the zswap has areas. Nothing has changed.
     ///
-    /// Threads: one, when no other uses the zswap. Callbacks: -EBUSY in one of its own, since the page
-    /// is in an area.
+    /// Threads: one, while no other uses the zswap. Callbacks: -EBUSY in a callback of the same zswap,
+    /// because the page is in one of its areas.
     #[unsafe(no_mangle)]
     pub unsafe extern "C" fn zswap_destroy(zswap: *mut zswap) -> c_int {
         const HAS_AREAS: Error = Error::Busy(&"the zswap has areas: remove them first");
-        // A child without the pool can't remove pages; areas that it does not let go are lost with it.
+        // A child without the pool can't remove pages. Areas that it still holds are lost with the zswap.
         if zswap.check_usable().is_ok() && zswap.area_count() != 0 {
             return Err(HAS_AREAS);
         }
@@ -61,29 +61,29 @@ export! {
         Ok(())
     }
 
-    /// Makes this a moment to fork while other threads use the zswap: waits until no call on it or on its
-    /// areas runs, and lets none begin before zswap_fork_done(). Call that after fork(), in the parent
-    /// and in the child, by the thread that called this. This thread makes no other call on the zswap or
-    /// its areas in between: it would wait for itself. Where several are prepared at a time, do so in one
-    /// order everywhere. The pair may be called by handlers of pthread_atfork().
+    /// Prepares a fork() while other threads use the zswap: waits until no call on it or on its areas is
+    /// running, and lets none begin before zswap_fork_done(). The thread that prepared must call
+    /// zswap_fork_done() after fork(), in the parent and in the child. In between it must make no other
+    /// call on the zswap or its areas: it would wait for itself. To prepare several zswaps, always use
+    /// the same order. Handlers of pthread_atfork() may call the pair.
     ///
-    /// After zswap_fork_done() the child has a whole copy: all areas, with the pages that they had, and
-    /// it may call every function on them. Claims (zswap_writeback_begin()) that are held are the parent's:
-    /// in the child they have ended, and their pages are kept. With a backing file only one of the
-    /// processes may go on with the zswap: see FORK.
+    /// After zswap_fork_done() the child has a complete copy: all areas with their pages. It may call
+    /// every function on them. Claims (zswap_writeback_begin()) stay with the parent: in the child they
+    /// have ended, and their pages are kept. If the zswap has a backing file, only one of the two
+    /// processes may go on with it: see FORK.
     ///
-    /// For a zswap that children do not get (see FORK) both do nothing and return 0, and the child's
-    /// calls are -EPERM as ever.
+    /// For a zswap that children do not get (see FORK), both functions do nothing and return 0, and the
+    /// child's calls fail with -EPERM as always.
     ///
     /// Errors:
     /// -EINVAL: zswap is NULL.
-    /// -EAGAIN: a call did not end within a second. It may be in a callback that takes so long, wait for
-    ///     a claim to end, or touch memory of its caller's whose fault another call would have to serve.
-    /// -EBUSY: this thread has called it already, without zswap_fork_done(); or it is in a callback,
-    ///     whose own call would have to end first.
-    /// -ENOMEM: there is no memory for the list of areas.
-    /// -EPERM: this process is a forked child that did not get the pool.
-    /// If it fails, nothing has changed: a child that is forked nevertheless leaves the zswap alone.
+    /// -EAGAIN: a call did not end within a second. It may be in a callback that takes that long, wait
+    ///     for a claim to end, or touch caller memory whose fault another call would have to serve.
+    /// -EBUSY: this thread has already prepared a fork of this zswap; or it is inside a callback, whose
+    ///     own call would have to end first.
+    /// -ENOMEM: no memory for the list of areas.
+    /// -EPERM: this process is a forked child that has no copy of the pool.
+    /// On failure nothing has changed. A child that is forked nevertheless must not use the zswap.
     ///
     /// Threads: any. Callbacks: -EBUSY.
     #[unsafe(no_mangle)]
@@ -102,8 +102,8 @@ export! {
         zswap.fork_done()
     }
 
-    /// Adds an area of `pages` pages, which have the offsets 0 to pages - 1, and stores it in *area.
-    /// What a swap device or the memory of a guest is, is an area. It reserves 8 bytes of addresses a
+    /// Adds an area of `pages` pages, with the offsets 0 to pages - 1, and stores it in *area. A swap
+    /// device, or the memory of a guest, would be an area. An area reserves 8 bytes of addresses per
     /// page, and takes memory for them as it is used.
     ///
     /// options: NULL for the defaults.
@@ -112,7 +112,7 @@ export! {
     /// -EINVAL: zswap or area is NULL, pages is 0 or more than ZSWAP_MAX_AREA_PAGES, or an option is
     ///     wrong.
     /// -ENOMEM: the system gives no addresses, or malloc() no memory.
-    /// -EPERM: this process is a forked child that did not get the pool.
+    /// -EPERM: this process is a forked child that has no copy of the pool.
     ///
     /// Threads: any. Callbacks: allowed.
     #[unsafe(no_mangle)]
@@ -126,19 +126,20 @@ export! {
         area.set(AreaPointer::give(zswap.add_area(pages, &convert_area(&options)?)?))
     }
 
-    /// Removes an area with all its pages, those on the backing file included, and frees it: no other
-    /// call on it may begin at the same time or later. Calls on the zswap may: they pass the area by,
-    /// unless they are at it already, such as a zswap_shrink(), which is -EBUSY. It waits for nobody.
+    /// Removes an area with all its pages, including those on the backing file, and frees it. It never
+    /// waits. No other call on the area may begin at the same time or later. Calls on the zswap may:
+    /// they skip the area, unless they are already working on it, as a zswap_shrink() may be; then this
+    /// fails with -EBUSY.
     ///
-    /// In a forked child that did not get the pool it frees what the child has of the area.
+    /// In a forked child that has no copy of the pool, this frees what the child has of the area.
     ///
     /// Errors:
     /// -EINVAL: area is NULL.
-    /// -EBUSY: a call on the area is running, or a claim of zswap_writeback_begin() was not ended. The
-    ///     area stays as it was.
+    /// -EBUSY: a call on the area is running, or a claim of zswap_writeback_begin() has not ended.
+    ///     Nothing has changed.
     ///
-    /// Threads: one, when no other uses the area. Callbacks: allowed for other areas than the one whose
-    /// page it was called with; for that one -EBUSY.
+    /// Threads: one, while no other uses the area. Callbacks: allowed for areas other than the one whose
+    /// page the callback got; -EBUSY for that one.
     #[unsafe(no_mangle)]
     pub unsafe extern "C" fn zswap_remove_area(area: *mut zswap_area) -> c_int {
         let _whole = Uncancelled::new();
@@ -149,7 +150,7 @@ export! {
         Ok(())
     }
 
-    /// The context that the area was given in zswap_area_options.context. NULL for NULL.
+    /// Returns the context that was set in zswap_area_options.context. Returns NULL for NULL.
     ///
     /// Threads: any. Callbacks: allowed. Signal handler: allowed.
     #[unsafe(no_mangle)]
@@ -157,8 +158,8 @@ export! {
         Ok(std::ptr::with_exposed_provenance_mut(area.context()))
     }
 
-    /// The number of the area, by which the statistics tell areas apart. A zswap gives none twice. 0
-    /// for NULL.
+    /// Returns the number by which statistics tell areas apart. A zswap never gives the same number
+    /// twice. Returns 0 for NULL.
     ///
     /// Threads: any. Callbacks: allowed. Signal handler: allowed.
     #[unsafe(no_mangle)]
@@ -166,7 +167,7 @@ export! {
         Ok(area.id())
     }
 
-    /// How many pages the area was added with. 0 for NULL.
+    /// Returns the number of pages the area was added with. Returns 0 for NULL.
     ///
     /// Threads: any. Callbacks: allowed. Signal handler: allowed.
     #[unsafe(no_mangle)]
@@ -174,14 +175,14 @@ export! {
         Ok(area.pages())
     }
 
-    /// Sets the limit: how many bytes of slots the stored pages of all areas may take; 0: no limit but
-    /// the pool's own. The pool's memory may go some way beyond it, as zswap_options.headroom_percent
-    /// says. Less than is stored is allowed: stores are -ENOMEM then, until enough has gone. Nothing is
-    /// written back by this: call zswap_shrink().
+    /// Sets how many bytes of slots the stored pages of all areas may take. 0: no limit but the pool's
+    /// own. The pool's memory may exceed the limit somewhat: see zswap_options.headroom_percent. A limit
+    /// below what is stored is allowed: stores then fail with -ENOMEM until enough pages have gone. This
+    /// call writes nothing back; call zswap_shrink() for that.
     ///
     /// Errors:
     /// -EINVAL: zswap is NULL.
-    /// -EPERM: this process is a forked child that did not get the pool.
+    /// -EPERM: this process is a forked child that has no copy of the pool.
     ///
     /// Threads: any. Callbacks: allowed.
     #[unsafe(no_mangle)]
@@ -189,12 +190,12 @@ export! {
         zswap.set_limit(max_bytes)
     }
 
-    /// Sets the area's own limit: how many bytes of slots its pages may take; 0: none of its own. Less
-    /// than they take is allowed, as for zswap_set_limit().
+    /// Sets how many bytes of slots the pages of this area may take. 0: no limit of its own. A limit
+    /// below what they take is allowed: stores then fail with -ENOMEM until enough pages have gone.
     ///
     /// Errors:
     /// -EINVAL: area is NULL.
-    /// -EPERM: this process is a forked child that did not get the pool.
+    /// -EPERM: this process is a forked child that has no copy of the pool.
     ///
     /// Threads: any. Callbacks: allowed.
     #[unsafe(no_mangle)]
@@ -202,17 +203,17 @@ export! {
         area.set_limit(max_bytes)
     }
 
-    /// Sets what pages are compressed with from now on. Those that are stored keep what they were
-    /// compressed with, and are loaded as before. Only the first use of a level of ZSWAP_CODEC_ZSTD
-    /// takes memory from malloc().
+    /// Sets the codec for pages that are stored from now on. Pages that are already stored keep their
+    /// codec, and are loaded as before. Only the first use of a level of ZSWAP_CODEC_ZSTD takes memory
+    /// from malloc().
     ///
     /// codec, level: one of ZSWAP_CODEC_*, and its level.
     ///
     /// Errors:
     /// -EINVAL: zswap is NULL, or there is no such codec or level.
-    /// -ENOMEM: there is no memory for what Zstandard needs.
+    /// -ENOMEM: no memory for Zstandard's contexts.
     ///
-    /// Threads: any; waits until each context was idle for a moment. Callbacks: allowed.
+    /// Threads: any; waits until each context has been idle for a moment. Callbacks: allowed.
     #[unsafe(no_mangle)]
     pub unsafe extern "C" fn zswap_set_codec(zswap: *mut zswap, codec: u32, level: i32) -> c_int {
         zswap.set_codec(codec_of(codec, level)?)

@@ -1,4 +1,4 @@
-//! zswap for C.
+//! The C functions of zswap.
 
 mod areas;
 pub(super) mod options;

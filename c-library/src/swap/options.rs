@@ -1,4 +1,4 @@
-//! From the options that C passes to those of a [`Zswap`](zsalloc::Zswap) and its areas.
+//! Converts the options of C to those of a [`Zswap`](zsalloc::Zswap) and its areas.
 
 use super::types::{
     ZSWAP_AREA_NO_WRITEBACK, ZSWAP_AREA_REFUSE_INCOMPRESSIBLE, ZSWAP_CODEC_LZ4, ZSWAP_CODEC_RAW, ZSWAP_CODEC_ZSTD,
@@ -9,9 +9,9 @@ use crate::sized::Received;
 use std::ffi::CStr;
 use zsalloc::{AreaOptions, Codec, Error, Result, ZswapOptions};
 
-/// The codec that a number and a level mean. Which levels there are is for zswap to say.
+/// Returns the codec for a number and a level. Zswap itself checks which levels exist.
 pub fn codec(codec: u32, level: i32) -> Result<Codec> {
-    const UNKNOWN: Error = Error::Invalid(&"there is no such codec");
+    const UNKNOWN: Error = Error::Invalid(&"the codec is not one of ZSWAP_CODEC_*");
     const LEVEL: Error = Error::Invalid(&"only ZSWAP_CODEC_ZSTD has levels: set the level to 0");
     match (codec, level) {
         (ZSWAP_CODEC_LZ4, 0) => Ok(Codec::Lz4),
@@ -22,23 +22,25 @@ pub fn codec(codec: u32, level: i32) -> Result<Codec> {
     }
 }
 
-/// The name and the options, if they agree with each other.
+/// Returns the name and the options, if the options do not contradict each other.
 ///
 /// # Safety
-/// Name and pool options are NULL or as the header says, and the memory that they supply is the zswap's alone.
+/// The name and the pool options are NULL or what the header says, and memory that they supply is
+/// for this zswap alone.
 pub unsafe fn convert(received: &Received<zswap_options>) -> Result<(&str, ZswapOptions)> {
-    // SAFETY: the caller vouches for the pool's options.
+    // SAFETY: the caller promises the same.
     let converted = unsafe { convert_unnamed(received) }?;
     let name = received.all()?.name;
-    // SAFETY: the caller vouches for the name.
+    // SAFETY: the caller promises that a name that is not NULL is a C string.
     let name = if name.is_null() { c"zswap" } else { unsafe { CStr::from_ptr(name) } };
     Ok((options::name(name)?, converted))
 }
 
-/// The options without the name, whatever that is.
+/// Converts the options and ignores the name.
 ///
 /// # Safety
-/// As for [`convert`], but for the name.
+/// The pool options are NULL or what the header says, and memory that they supply is for this zswap
+/// alone.
 pub unsafe fn convert_unnamed(received: &Received<zswap_options>) -> Result<ZswapOptions> {
     const ACCEPT: Error = Error::Invalid(&"accept_percent is more than 100");
     const HEADROOM: Error = Error::Invalid(&"headroom_percent is more than 255");
@@ -46,7 +48,7 @@ pub unsafe fn convert_unnamed(received: &Received<zswap_options>) -> Result<Zswa
     if options.reserved != [0; 4] {
         return Err(RESERVED);
     }
-    // SAFETY: the caller vouches for the pool's options.
+    // SAFETY: the caller promises that pool options that are not NULL are as the header says.
     let pool = unsafe { Received::read(options.pool).and_then(|pool| convert_pool(&pool)) }?;
     Ok(ZswapOptions {
         max_bytes: options.max_bytes,
@@ -59,9 +61,9 @@ pub unsafe fn convert_unnamed(received: &Received<zswap_options>) -> Result<Zswa
     })
 }
 
-/// The options of an area, if they are right.
+/// Converts the options of an area.
 pub fn convert_area(received: &Received<zswap_area_options>) -> Result<AreaOptions> {
-    const UNKNOWN: Error = Error::Invalid(&"the area's options have a flag that does not exist");
+    const UNKNOWN: Error = Error::Invalid(&"the area's options set an unknown flag");
     let options = received.all()?;
     let has = |flag: u32| options.flags & flag != 0;
     if options.reserved != [0; 9] {

@@ -1,4 +1,4 @@
-//! What is done to pages: store, load, invalidate.
+//! Functions that store, load and invalidate pages.
 
 use super::types::{ZSWAP_LOAD_EXCLUSIVE, ZSWAP_NOWAIT, ZSWAP_PAGE_SIZE};
 use crate::export::export;
@@ -9,21 +9,22 @@ use zsalloc::plumbing::PAST_END;
 use zsalloc::{Error, LoadFlags, Patience, Result};
 
 export! {
-    /// Stores a page: 4096 bytes, at any address. What was stored at this offset is replaced. The page
-    /// is copied before anything else, so that it may change during the call: some mixture is stored
-    /// then. A page that repeats 4 bytes, such as a page of zeros, or 8 bytes that are a number of at
-    /// most 48 bits with its sign, such as an address, takes no memory of the pool.
+    /// Stores a page: 4096 bytes, at any address. It replaces the page that was stored at this offset.
+    /// The bytes are copied first, so they may change during the call; a mixture is stored then. A page
+    /// that repeats 4 bytes (a page of zeros, say) takes no memory of the pool, and neither does one
+    /// that repeats 8 bytes that form a signed 48-bit number, as addresses do.
     ///
-    /// Errors, after which nothing is stored at this offset, nor what was there before:
-    /// -ENOMEM: a limit is met, or the system gives no memory. Shrink, then try again, or write the
-    ///     page to where it would be written back to.
+    /// Errors, after which nothing is stored at this offset, not even the old page:
+    /// -ENOMEM: a limit is reached, or the system has no memory. Shrink and try again, or write the page
+    ///     to the place it would be written back to.
     /// -ENOSPC: the page does not compress, and the area has ZSWAP_AREA_REFUSE_INCOMPRESSIBLE.
     /// Errors, after which nothing has changed:
     /// -EINVAL: area or page is NULL, or the offset is past the end of the area.
-    /// -EPERM: this process is a forked child that did not get the pool.
+    /// -EPERM: this process is a forked child that has no copy of the pool.
     ///
-    /// Threads: any. When it succeeds it waits for no writeback; when it fails with -ENOMEM or -ENOSPC,
-    /// it waits as zswap_invalidate() does, but not in a callback, nor for a claim of its own thread.
+    /// Threads: any. A store that succeeds waits for no writeback. One that fails with -ENOMEM or
+    /// -ENOSPC waits as zswap_invalidate() does, but neither in a callback nor for a claim of its own
+    /// thread.
     /// Callbacks: allowed.
     #[unsafe(no_mangle)]
     pub unsafe extern "C" fn zswap_store(area: *mut zswap_area, offset: u64, page: *const c_void) -> c_int {
@@ -32,19 +33,20 @@ export! {
         unsafe { area.store_from(offset, page) }
     }
 
-    /// Stores `count` pages that lie one after the other, at the offsets from `offset` on: all of them
-    /// or none. A load that runs meanwhile sees each page as it was or as it will be. Room for all of
-    /// them is reserved before the first one is compressed.
+    /// Stores `count` consecutive pages at the offsets from `offset` on: all of them or none. A load
+    /// that runs meanwhile sees each page either as it was or as it will be. Room for all pages is
+    /// reserved before the first one is compressed.
     ///
-    /// Errors, after which nothing is stored at these offsets, nor what was there before:
-    /// -ENOMEM, -ENOSPC: as zswap_store(). -ENOMEM also if there is probably no room for all of them.
+    /// Errors, after which nothing is stored at these offsets, not even the old pages:
+    /// -ENOMEM, -ENOSPC: as for zswap_store(). -ENOMEM also if there is probably no room for all of
+    ///     them.
     /// Errors, after which nothing has changed:
-    /// -EINVAL: area is NULL, or pages is NULL and count is not 0, count is more than ZSWAP_MAX_BATCH,
-    ///     the offset is past the end of the area, even if count is 0, or the pages go past it.
-    /// -EPERM: this process is a forked child that did not get the pool.
+    /// -EINVAL: area is NULL, pages is NULL and count is not 0, count is more than ZSWAP_MAX_BATCH, the
+    ///     offset is past the end of the area (even if count is 0), or the range reaches past the end.
+    /// -EPERM: this process is a forked child that has no copy of the pool.
     ///
-    /// Threads: any; more at once than there are contexts wait for each other; otherwise as
-    /// zswap_store(). Callbacks: allowed.
+    /// Threads: any. If more threads store than there are contexts, they wait for each other; otherwise
+    /// as for zswap_store(). Callbacks: allowed.
     #[unsafe(no_mangle)]
     pub unsafe extern "C" fn zswap_store_pages(
         area: *mut zswap_area,
@@ -52,36 +54,36 @@ export! {
         pages: *const c_void,
         count: usize,
     ) -> c_int {
-        // Whether there are any pages is all that matters here.
+        // Only NULL is refused here. The crate checks the range.
         let pages = pages.of_size(count)?;
         // SAFETY: the caller has so many pages there.
         unsafe { area.store_pages_from(offset, pages, count) }
     }
 
-    /// Loads a page into the 4096 bytes at `page`, at any address. Nobody else may use these bytes
-    /// during the call.
+    /// Loads a page into the 4096 bytes at `page`, which may be at any address. Nothing else may use
+    /// these bytes during the call.
     ///
-    /// flags: 0, or ZSWAP_LOAD_EXCLUSIVE to take the page, and ZSWAP_NOWAIT with it. With
-    ///     ZSWAP_LOAD_EXCLUSIVE the bytes at `page` are the only copy from then on: use it only if the
-    ///     page lives there. When it returns, no writeback of the page is running any more, so that
-    ///     what the program writes to the page's place on disk from now on stays.
+    /// flags: 0, or ZSWAP_LOAD_EXCLUSIVE, or that and ZSWAP_NOWAIT. With ZSWAP_LOAD_EXCLUSIVE the page
+    ///     leaves the area, and the bytes at `page` are the only copy: use it only if the page is to
+    ///     live there. When the call returns, no writeback of the page is running, so what the program
+    ///     then writes to the page's place on disk is not overwritten.
     ///
-    /// Errors, after which a page that is here stays:
-    /// -EINVAL: area or page is NULL, there is no such flag, or the offset is past the end of the area.
+    /// Errors, after which a stored page stays stored:
+    /// -EINVAL: area or page is NULL, a flag is unknown, or the offset is past the end of the area.
     /// -ENOENT: no page is stored at this offset.
-    /// -EIO: the stored page is damaged, or the backing file can't be read. The page is not served; it
+    /// -EIO: the stored page is damaged, or the backing file can't be read. The page can't be loaded; it
     ///     stays until it is replaced or invalidated.
     /// -EBUSY, with ZSWAP_LOAD_EXCLUSIVE only: the page is being written back, and this is a callback,
-    ///     or the claim is this thread's own.
+    ///     or the claim belongs to this thread.
     /// -EAGAIN, with ZSWAP_LOAD_EXCLUSIVE and ZSWAP_NOWAIT: the page is being written back.
-    /// -EPERM: this process is a forked child that did not get the pool.
-    /// The bytes at `page` are as they were after any of these, but with ZSWAP_LOAD_EXCLUSIVE after
-    /// -ENOENT, -EBUSY and -EAGAIN they may hold the page as it was. A page compressed with LZ4 that is
-    /// damaged so that its check is right all the same, once in some 2^32 times, is decoded into them:
-    /// -EIO is the result then if that fails, and the bytes are not as they were.
+    /// -EPERM: this process is a forked child that has no copy of the pool.
+    /// After an error the bytes at `page` are unchanged, with two exceptions. With ZSWAP_LOAD_EXCLUSIVE,
+    /// after -ENOENT, -EBUSY and -EAGAIN, they may hold the page as it was. And when a damaged LZ4 page
+    /// still has a matching check, about once in 2^32 times, it is decoded into them: if the decoder
+    /// fails, the result is -EIO and the bytes have changed.
     ///
-    /// Threads: any. Without ZSWAP_LOAD_EXCLUSIVE it never waits for a writeback; with it, it waits for
-    /// one of this very page that is running. Callbacks: allowed.
+    /// Threads: any. With ZSWAP_LOAD_EXCLUSIVE the call waits for a running writeback of this page;
+    /// without, it never waits for a writeback. Callbacks: allowed.
     #[unsafe(no_mangle)]
     pub unsafe extern "C" fn zswap_load(area: *mut zswap_area, offset: u64, page: *mut c_void, flags: u32) -> c_int {
         let flags = load_flags(flags)?;
@@ -90,19 +92,21 @@ export! {
         area.load(offset, unsafe { &mut *page.cast() }, flags)
     }
 
-    /// Loads `count` pages, from the offsets from `offset` on, into memory where they lie one after the
-    /// other. All of them are tried, each as zswap_load() does it; together they take less time.
+    /// Loads `count` pages, from the offsets from `offset` on, into consecutive memory at `pages`. Each
+    /// page is loaded as zswap_load() would, and a page that fails does not stop the others. One call is
+    /// faster than `count` calls.
     ///
-    /// results: NULL, or `count` numbers, each of which is set to the result for its page: 0, or the
-    ///     error as zswap_load() has it.
+    /// results: NULL, or an array of `count` numbers. Each is set to the result for its page: 0, or an
+    ///     error of zswap_load().
     ///
-    /// Errors, after which nothing was loaded and results is as it was:
-    /// -EINVAL: area is NULL, or pages is NULL and count is not 0, there is no such flag, the offset is
-    ///     past the end of the area, even if count is 0, or the pages go past it.
-    /// -EPERM: this process is a forked child that did not get the pool.
-    /// Otherwise the result is that of the first page that failed.
+    /// Errors, after which nothing was loaded and results is unchanged:
+    /// -EINVAL: area is NULL, pages is NULL and count is not 0, a flag is unknown, the offset is past
+    ///     the end of the area (even if count is 0), or the range reaches past the end.
+    /// -EPERM: this process is a forked child that has no copy of the pool.
+    /// Otherwise the result is that of the first page that failed, or 0.
     ///
-    /// Threads, callbacks: as zswap_load().
+    /// Threads: any. With ZSWAP_LOAD_EXCLUSIVE the call waits for running writebacks of these pages;
+    /// without, it never waits for a writeback. Callbacks: allowed.
     #[unsafe(no_mangle)]
     pub unsafe extern "C" fn zswap_load_pages(
         area: *mut zswap_area,
@@ -126,17 +130,19 @@ export! {
         )
     }
 
-    /// Loads `count` pages, each from its own offset to its own address: those of offsets[i] to
-    /// pages[i]. As zswap_load_pages() otherwise. Neither array may change during the call, and no two
-    /// of the pages may overlap. An offset may occur twice, with ZSWAP_LOAD_EXCLUSIVE to be found once.
+    /// Loads `count` pages, each from its own offset to its own address: offsets[i] to pages[i].
+    /// Otherwise it works as zswap_load_pages() does. Neither array may change during the call, and the
+    /// pages must not overlap. An offset may occur twice; with ZSWAP_LOAD_EXCLUSIVE only one of the two
+    /// loads finds the page.
     ///
-    /// Errors, after which nothing was loaded and results is as it was:
-    /// -EINVAL: area is NULL, or offsets or pages or one of pages[] is NULL and count is not 0, there
-    ///     is no such flag, or an offset is past the end of the area.
-    /// -EPERM: this process is a forked child that did not get the pool.
-    /// Otherwise the result is that of the first page that failed.
+    /// Errors, after which nothing was loaded and results is unchanged:
+    /// -EINVAL: area is NULL; offsets, pages or one of pages[] is NULL and count is not 0; a flag is
+    ///     unknown; or an offset is past the end of the area.
+    /// -EPERM: this process is a forked child that has no copy of the pool.
+    /// Otherwise the result is that of the first page that failed, or 0.
     ///
-    /// Threads, callbacks: as zswap_load().
+    /// Threads: any. With ZSWAP_LOAD_EXCLUSIVE the call waits for running writebacks of these pages;
+    /// without, it never waits for a writeback. Callbacks: allowed.
     #[unsafe(no_mangle)]
     pub unsafe extern "C" fn zswap_load_scattered(
         area: *mut zswap_area,
@@ -146,7 +152,7 @@ export! {
         flags: u32,
         results: Option<NonNull<i32>>,
     ) -> c_int {
-        const NO_PAGE: Error = Error::Invalid(&"a page to load to is NULL");
+        const NO_PAGE: Error = Error::Invalid(&"an element of pages is NULL");
         let flags = load_flags(flags)?;
         let (offsets, pages) = (offsets.array(count)?, pages.array(count)?);
         // SAFETY: the arrays have so many elements.
@@ -156,7 +162,7 @@ export! {
         }
         area.load_each(
             count,
-            // SAFETY: as above.
+            // SAFETY: the array has so many elements.
             |at| unsafe { offsets.get(at) },
             // SAFETY: the caller has room for a page there, which nobody else uses.
             |at| unsafe { &mut *page(at).cast() },
@@ -166,41 +172,41 @@ export! {
         )
     }
 
-    /// Removes the pages at the `count` offsets from `offset` on; where none is stored, nothing is to
-    /// be done. Takes time in proportion to what is stored there. When it returns 0, no writeback of a
-    /// page of the range that began before is running any more, so that what the program writes to
-    /// their places on disk from now on stays, and a claim of such a page is without effect.
+    /// Removes all pages stored at the `count` offsets from `offset` on. Offsets that hold none are
+    /// fine. The time grows with the number of stored pages. When the call returns 0, no writeback of
+    /// these pages that began earlier is running, so what the program then writes to their places on
+    /// disk is not overwritten, and claims of these pages have no effect.
     ///
     /// flags: 0, or ZSWAP_NOWAIT.
     ///
-    /// Errors, after which nothing has changed, or, should a writeback have begun just then, pages up
-    /// to its own are removed:
-    /// -EINVAL: area is NULL, there is no such flag, the offset is past the end of the area, even if
-    ///     count is 0, or the range goes past it.
-    /// -EBUSY: a page of the range is being written back, and this is a callback, or the claim is this
-    ///     thread's own.
+    /// Errors, after which nothing has changed (or, if a writeback began during the call, the pages
+    /// before the one being written are removed):
+    /// -EINVAL: area is NULL, a flag is unknown, the offset is past the end of the area (even if count
+    ///     is 0), or the range reaches past the end.
+    /// -EBUSY: a page of the range is being written back, and this is a callback, or the claim belongs
+    ///     to this thread.
     /// -EAGAIN, with ZSWAP_NOWAIT: a page of the range is being written back.
-    /// -EPERM: this process is a forked child that did not get the pool.
+    /// -EPERM: this process is a forked child that has no copy of the pool.
     ///
-    /// Threads: any; waits for writebacks of pages of the range that are running: for the callback to
-    /// return, for the claim to be ended. Those to the backing file it need not wait for. Callbacks:
-    /// allowed, and never waits there.
+    /// Threads: any. Waits for running writebacks of pages in the range: until the callback returns or
+    /// the claim is ended. It need not wait for writes to the backing file. Callbacks: allowed, and
+    /// never waits there.
     #[unsafe(no_mangle)]
     pub unsafe extern "C" fn zswap_invalidate(area: *mut zswap_area, offset: u64, count: u64, flags: u32) -> c_int {
-        const NO_SUCH_FLAG: Error = Error::Invalid(&"only ZSWAP_NOWAIT is a flag of an invalidate");
+        const NO_SUCH_FLAG: Error = Error::Invalid(&"flags has a flag that zswap_invalidate() does not know");
         if flags & !ZSWAP_NOWAIT != 0 {
             return Err(NO_SUCH_FLAG);
         }
         area.invalidate(offset, count, patience(flags))
     }
 
-    /// Stores in *offset the first offset from `from` on at which a page is stored, in the pool or on
-    /// the backing file. Offsets at which none is stored cost next to nothing.
+    /// Finds the first offset from `from` on that holds a page, in the pool or on the backing file, and
+    /// stores it in *offset. Empty offsets cost next to nothing.
     ///
     /// Errors:
     /// -EINVAL: area or offset is NULL.
-    /// -ENOENT: there is none from there on.
-    /// -EPERM: this process is a forked child that did not get the pool.
+    /// -ENOENT: no page is stored from there on.
+    /// -EPERM: this process is a forked child that has no copy of the pool.
     ///
     /// Threads: any. Callbacks: allowed.
     #[unsafe(no_mangle)]
@@ -209,10 +215,10 @@ export! {
     }
 }
 
-/// What load flags mean.
+/// Converts the flags of a load.
 #[inline]
 fn load_flags(flags: u32) -> Result<LoadFlags> {
-    const NO_SUCH_FLAG: Error = Error::Invalid(&"there is no such flag of a load");
+    const NO_SUCH_FLAG: Error = Error::Invalid(&"flags has a flag that loads do not know");
     if flags & !(ZSWAP_LOAD_EXCLUSIVE | ZSWAP_NOWAIT) != 0 {
         return Err(NO_SUCH_FLAG);
     }
@@ -224,12 +230,12 @@ fn patience(flags: u32) -> Patience {
     if flags & ZSWAP_NOWAIT != 0 { Patience::NoWait } else { Patience::Wait }
 }
 
-/// What C is told of one page of many.
+/// Returns the result of one page of many, as C gets it.
 fn result_of(result: Result<()>) -> c_int {
     result.map_or_else(|error| -error.errno(), |()| 0)
 }
 
-/// Refuses a range that goes past the end, whose offsets could not even be counted.
+/// Refuses a range that reaches past the end of an area, before anything counts through its offsets.
 fn check_range(pages: u64, offset: u64, count: usize) -> Result<()> {
     let fits = offset < pages && count as u64 <= pages - offset;
     if fits { Ok(()) } else { Err(PAST_END) }

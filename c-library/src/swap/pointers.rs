@@ -1,4 +1,4 @@
-//! The arguments that only zswap's functions have: zswaps, areas, arrays, claims.
+//! Arguments that only zswap's functions have: zswaps, areas, arrays, claims.
 
 use super::types::{zswap_area_stats, zswap_claim, zswap_stats, zswap_writeback_fn};
 use crate::bytes::Bytes;
@@ -25,19 +25,19 @@ impl Plain for *mut c_void {
     const AFTER_FAILURE: Self = std::ptr::null_mut();
 }
 
-/// A zswap that C named.
+/// A zswap that C passed.
 pub struct ZswapPointer(NonNull<zswap>);
 
 impl ZswapPointer {
-    /// The pointer for C, which holds the zswap from now on.
+    /// Returns the pointer for C, which owns the zswap from now on.
     pub fn give(rust: Zswap) -> Result<*mut zswap> {
         boxed(zswap { rust }).map(Box::into_raw)
     }
 
-    /// Destroys it.
+    /// Destroys the zswap.
     ///
     /// # Safety
-    /// The caller uses it no more.
+    /// The caller does not use the zswap after this.
     pub unsafe fn destroy(self) {
         // SAFETY: the pointer came from the Box in `give`, and the caller uses it no more.
         drop(unsafe { Box::from_raw(self.0.as_ptr()) });
@@ -48,7 +48,7 @@ impl Deref for ZswapPointer {
     type Target = Zswap;
     #[inline]
     fn deref(&self) -> &Zswap {
-        // SAFETY: the caller passed one that was created and not destroyed yet, and it stays so throughout the call.
+        // SAFETY: the caller passed a zswap that was created and lives throughout the call.
         unsafe { &self.0.as_ref().rust }
     }
 }
@@ -61,21 +61,21 @@ impl<'call> Argument<'call> for *mut zswap {
     }
 }
 
-/// An area that C named: borrowed, for C goes on to hold it.
+/// An area that C passed. Borrowed: C still owns it.
 pub struct AreaPointer(ManuallyDrop<Area>);
 
 impl AreaPointer {
-    /// The pointer for C, which holds the area from now on.
+    /// Returns the pointer for C, which owns the area from now on.
     pub fn give(area: Area) -> *mut zswap_area {
         area.into_raw().as_ptr().cast()
     }
 
-    /// The pointer that C has of an area that it holds.
+    /// Returns the pointer that C has to an area it owns.
     pub fn of(area: &Area) -> *mut zswap_area {
         area.as_raw().as_ptr().cast()
     }
 
-    /// C holds it no more.
+    /// Takes the area back from C and drops it.
     pub fn let_go(self) {
         drop(ManuallyDrop::into_inner(self.0));
     }
@@ -94,17 +94,17 @@ impl<'call> Argument<'call> for *mut zswap_area {
     #[inline]
     unsafe fn check(self, _: &'call Call) -> Result<AreaPointer> {
         let pointer = NonNull::new(self).ok_or(NULL)?;
-        // SAFETY: the caller passed one that came from `AreaPointer::give` and is held still. Nothing is counted here,
-        // and nothing is dropped, unless by `let_go`.
+        // SAFETY: the pointer came from `AreaPointer::give`, and C still owns the area. Nothing is counted or dropped
+        // here; only `let_go` drops it.
         Ok(AreaPointer(ManuallyDrop::new(unsafe { Area::from_raw(pointer.cast()) })))
     }
 }
 
-/// An array that C passed with, in another argument, how many elements it has. C may have put it at any address.
+/// An array that C passed, whose length is in another argument. C may have put it at any address.
 pub struct Array<T>(NonNull<T>);
 
 impl<T: Copy> Array<T> {
-    /// One of `count` elements; those of none need no address.
+    /// Takes an array of `count` elements. NULL is an error unless `count` is 0.
     pub fn new(pointer: *mut T, count: usize) -> Result<Self> {
         const NO_ARRAY: Error = Error::Invalid(&"an array is NULL");
         match NonNull::new(pointer) {
@@ -114,32 +114,32 @@ impl<T: Copy> Array<T> {
         }
     }
 
-    /// An element.
+    /// Reads an element.
     ///
     /// # Safety
-    /// The array has it.
+    /// The array has an element `at`.
     #[inline]
     pub unsafe fn get(&self, at: usize) -> T {
-        // SAFETY: the caller vouches for it.
+        // SAFETY: the caller promises that the element exists.
         unsafe { self.0.as_ptr().add(at).read_unaligned() }
     }
 
-    /// Sets an element.
+    /// Writes an element.
     ///
     /// # Safety
-    /// The array has it, and can be written.
+    /// The array has an element `at`, and it is writable.
     #[inline]
     pub unsafe fn set(&self, at: usize, value: T) {
-        // SAFETY: the caller vouches for it.
+        // SAFETY: the caller promises that the element exists and is writable.
         unsafe { self.0.as_ptr().add(at).write_unaligned(value) }
     }
 }
 
-/// A pointer to an array whose length is not known yet.
+/// A pointer to an array, before its length is known.
 pub struct Elements<T>(*mut T);
 
 impl<T: Copy> Elements<T> {
-    /// That there are `count` of them is the caller's word.
+    /// Takes the array with its length, which the caller promises.
     #[inline]
     pub fn array(self, count: usize) -> Result<Array<T>> {
         Array::new(self.0, count)
@@ -180,18 +180,18 @@ impl<'call> Argument<'call> for *const zswap_claim {
     }
 }
 
-/// Numbers that C may want to know or not, as many as another argument says.
+/// An optional array of results. Its length is in another argument.
 pub struct Wanted(Option<NonNull<i32>>);
 
 impl Wanted {
-    /// Tells the number at a place, if it is wanted.
+    /// Stores a number, if C passed an array.
     ///
     /// # Safety
-    /// An array that was passed has that place.
+    /// An array that was passed has an element `at`.
     #[inline]
     pub unsafe fn tell(&self, at: usize, number: c_int) {
         if let Some(first) = self.0 {
-            // SAFETY: the caller vouches for it; C may have put it at any address.
+            // SAFETY: the caller promises that the element exists. C may have put it at any address.
             unsafe { first.as_ptr().add(at).write_unaligned(number) };
         }
     }

@@ -1,4 +1,4 @@
-//! What a zswap and its areas have and did.
+//! Functions that return statistics of zswaps and areas.
 
 use super::types::{zswap_area_stats, zswap_stats};
 use crate::export::{Out, export};
@@ -11,35 +11,36 @@ use std::slice;
 use zsalloc::{Error, Result};
 
 export! {
-    /// Fills *stats, whose struct_size the caller set. Fields that only a newer library knows become 0.
+    /// Fills *stats. Set its struct_size first. Fields that this library does not know become 0.
     ///
     /// Errors:
     /// -EINVAL: zswap or stats is NULL, or struct_size is wrong.
-    /// -EPERM: this process is a forked child that did not get the pool.
+    /// -EPERM: this process is a forked child that has no copy of the pool.
     ///
-    /// Threads: any; stops the counting of all areas for a moment. Callbacks: allowed.
+    /// Threads: any; holds up the counters of all areas for a moment. Callbacks: allowed.
     #[unsafe(no_mangle)]
     pub unsafe extern "C" fn zswap_stats(zswap: *mut zswap, stats: *mut zswap_stats) -> c_int {
         stats.set(zswap.stats()?.into())
     }
 
-    /// Fills *stats, whose struct_size the caller set. Fields that only a newer library knows become 0.
+    /// Fills *stats with the statistics of one area. Set its struct_size first. Fields that this library
+    /// does not know become 0.
     ///
     /// Errors:
     /// -EINVAL: area or stats is NULL, or struct_size is wrong.
-    /// -EPERM: this process is a forked child that did not get the pool.
+    /// -EPERM: this process is a forked child that has no copy of the pool.
     ///
-    /// Threads: any; stops the counting of the area for a moment. Callbacks: allowed.
+    /// Threads: any; holds up the counters of the area for a moment. Callbacks: allowed.
     #[unsafe(no_mangle)]
     pub unsafe extern "C" fn zswap_area_stats(area: *mut zswap_area, stats: *mut zswap_area_stats) -> c_int {
         stats.set(area.stats()?.into())
     }
 
-    /// Fills *stats with what the zswap's pool has, as zs_pool_stats() does for a pool.
+    /// Fills *stats with the statistics of the zswap's pool, as zs_pool_stats() does for a pool.
     ///
     /// Errors:
     /// -EINVAL: zswap or stats is NULL, or struct_size is wrong.
-    /// -EPERM: this process is a forked child that did not get the pool.
+    /// -EPERM: this process is a forked child that has no copy of the pool.
     ///
     /// Threads: any. Callbacks: allowed.
     #[unsafe(no_mangle)]
@@ -47,23 +48,24 @@ export! {
         stats.set(zswap.pool_stats()?.into())
     }
 
-    /// Writes the statistics of the zswap and of each area, at one moment, to `buffer` as JSON, ended
-    /// with a NUL, and stores in *length how many bytes it has without the NUL. It is an object with
-    /// the members "version", a number that changes when a member changes its meaning; "zswap", an
-    /// object; and "areas", an array of objects. Those objects have as members the fields of struct
-    /// zswap_stats and struct zswap_area_stats without struct_size, those of counts directly among
-    /// them. Later versions can have more members.
+    /// Writes the statistics of the zswap and of all its areas, taken at one moment, to `buffer` as JSON
+    /// that ends with a NUL. Stores its length in bytes, without the NUL, in *length.
+    ///
+    /// The JSON is an object with three members. "version" is a number that changes when a member
+    /// changes its meaning. "zswap" is an object, and "areas" an array of objects. Their members are the
+    /// fields of struct zswap_stats and struct zswap_area_stats, without struct_size, and with the
+    /// fields of counts directly among them. Later versions may add members.
     ///
     /// Errors:
     /// -EINVAL: zswap or length is NULL, or buffer is NULL and size is not 0.
-    /// -ENOSPC: it does not fit into `size` bytes; with size 0 it never does. *length is set all the
-    ///     same, and buffer is an empty string. Come back with some more than *length + 1 bytes, for
-    ///     figures grow.
-    /// -EPERM: this process is a forked child that did not get the pool.
+    /// -ENOSPC: the text does not fit into `size` bytes, as it never does with size 0. *length is set
+    ///     all the same, and buffer holds an empty string. Call again with somewhat more than *length +
+    ///     1 bytes, because figures grow.
+    /// -EPERM: this process is a forked child that has no copy of the pool.
     ///
-    /// Threads: any, one at a time: others that ask for statistics of the zswap, or compact it, wait. So
-    /// a thread that brings a missing page of `buffer`, as under a userfaultfd, must do neither. Stops
-    /// the counting of all areas for a moment. Callbacks: allowed.
+    /// Threads: any, one at a time: other calls for statistics of this zswap, and zswap_compact(), wait.
+    /// So a thread that brings in a missing page of `buffer`, under a userfaultfd for example, must call
+    /// neither. Holds up the counters of all areas for a moment. Callbacks: allowed.
     #[unsafe(no_mangle)]
     pub unsafe extern "C" fn zswap_stats_json(
         zswap: *mut zswap,
@@ -76,7 +78,7 @@ export! {
     }
 }
 
-/// Puts a text where it is wanted, if it fits, and tells its length.
+/// Writes a text to the caller's buffer, if it fits, and reports its length.
 ///
 /// # Safety
 /// `size` bytes can be written at `buffer`.
@@ -86,18 +88,19 @@ pub unsafe fn put_text(
     length: &Out<usize>,
     write: impl Fn(&mut [MaybeUninit<u8>]) -> Result<usize>,
 ) -> Result<()> {
-    const TOO_SMALL: Error = Error::NoSpace(&"the buffer is too small for the statistics");
+    const TOO_SMALL: Error =
+        Error::NoSpace(&"the buffer is too small for the statistics: *length has the size they need");
     let bytes: *mut MaybeUninit<u8> = if size == 0 { NonNull::dangling().as_ptr() } else { buffer.cast() };
-    // SAFETY: the caller vouches for `size` bytes.
+    // SAFETY: the caller promises `size` writable bytes.
     let room = unsafe { slice::from_raw_parts_mut(bytes, size) };
-    // Measured first, so that what does not fit leaves the buffer alone.
+    // Measure first, so that a text that does not fit leaves the buffer alone.
     let mut written = write(&mut [])?;
     if written < size {
-        // Figures grow from one time to the next.
+        // Figures may have grown since the text was measured.
         written = write(room)?;
     }
     length.set(written)?;
-    // The NUL has to fit as well.
+    // The NUL must fit as well.
     let end = if written < size { written } else { 0 };
     if let Some(nul) = room.get_mut(end) {
         nul.write(0);

@@ -1,4 +1,4 @@
-//! Making room without writing back: compaction, and stronger codecs.
+//! Functions that make room without writing back: compaction and recompression.
 
 use super::options::codec as codec_of;
 use crate::export::export;
@@ -7,17 +7,17 @@ use crate::{zswap, zswap_area};
 use std::ffi::c_int;
 
 export! {
-    /// Moves what is stored together and gives the memory that becomes free back to the system, as
-    /// zs_compact() does for a pool; and so with the parts of the areas' indexes that have no page any
-    /// more. Stores in *pages_freed how many pages of 4096 bytes the pool gave back. A store that finds
-    /// the pool full does a little of it by itself.
+    /// Moves stored pages together and gives the memory that this empties back to the system, as
+    /// zs_compact() does for a pool. Also gives back the parts of the areas' indexes that hold no page.
+    /// Stores in *pages_freed how many pages of 4096 bytes the pool gave back. A store that finds the
+    /// pool full does a little compaction itself.
     ///
-    /// budget: as for zs_compact(), for what is moved.
+    /// budget: how much the call may move; see zs_compact().
     ///
     /// Errors:
-    /// -EINVAL: zswap or pages_freed is NULL, or the budget's struct_size is wrong or has a field that
-    ///     is not known here.
-    /// -EPERM: this process is a forked child that did not get the pool.
+    /// -EINVAL: zswap or pages_freed is NULL, the budget's struct_size is wrong, or the budget sets a
+    ///     field that this library does not know.
+    /// -EPERM: this process is a forked child that has no copy of the pool.
     ///
     /// Threads: any. Callbacks: allowed.
     #[unsafe(no_mangle)]
@@ -29,17 +29,18 @@ export! {
         pages_freed.set(zswap.compact(&budget.all()?.into())?)
     }
 
-    /// Looks at up to `pages` pages of the area that are in the pool, from where the last call ended,
-    /// once around the area at most. Those that were not used since the last time are compressed anew,
-    /// and replaced if that takes a smaller slot; others that it gains nothing for are marked, and not
-    /// tried again. Stores in *recompressed how many became smaller.
+    /// Compresses cold pages again with another codec. Looks at up to `pages` pages of the area that are
+    /// in the pool, from where the last call ended, and at most once around the area. A page that was
+    /// not used since the last look is compressed again, and replaced if that takes a smaller slot. A
+    /// page that gains nothing is marked and not tried again. Stores in *recompressed how many became
+    /// smaller.
     ///
-    /// codec, level: one of ZSWAP_CODEC_*, and its level: normally ZSWAP_CODEC_ZSTD.
+    /// codec, level: one of ZSWAP_CODEC_*, normally ZSWAP_CODEC_ZSTD, and its level.
     ///
     /// Errors:
     /// -EINVAL: area or recompressed is NULL, or there is no such codec or level.
-    /// -ENOMEM: there is no memory for the codec's contexts.
-    /// -EPERM: this process is a forked child that did not get the pool.
+    /// -ENOMEM: no memory for the codec's contexts.
+    /// -EPERM: this process is a forked child that has no copy of the pool.
     ///
     /// Threads: any; takes as long as its work. Callbacks: allowed.
     #[unsafe(no_mangle)]
