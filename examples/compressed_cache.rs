@@ -1,21 +1,21 @@
-//! A cache of compressed values under string keys that keeps within a limit of memory: [`Cache`] is made to be copied.
-//! What it shows is the reclaim callback: the pool knows which of its memory was longest unused, the cache knows whose
-//! it is.
+//! A cache of compressed values under string keys that keeps to a memory limit. [`Cache`] is made to be copied. It
+//! shows the evict callback: the pool knows which of its memory was unused longest, and the cache knows whose memory
+//! that is.
 //!
 //! ```text
 //! cargo run --release --example compressed_cache [-- [--requests N] [--limit-mib N]]
 //! ```
 //!
-//! When the pool is full, `put` has it shrink: the pool offers the objects of its coldest zspages, one by one, to the
-//! callback, which drops the entry that an object belongs to. These rules keep that free of races and deadlocks:
+//! When the pool is full, `put` makes it shrink: the pool offers the objects of its coldest zspages, one by one, to the
+//! callback, which drops the entry that owns the object. These rules keep that free of races and deadlocks:
 //!
-//! - An object is entered into the index before it can be offered: it is mapped until then, and mapped objects are not.
-//! - Who takes an entry out of the index, under its lock, frees the object: there is one `Handle`, and it lies in the
-//!   index.
-//! - The callback gets a number. It looks up under the lock whose object that is now; if nobody's, then another thread
-//!   took
-//!   the entry out just before and is freeing it, and there is nothing left to do.
-//! - No lock of the cache is held while the pool shrinks, for the callback takes it.
+//! - An object is entered into the index before it can be offered: it is mapped until then, and mapped objects are not
+//!   offered.
+//! - The thread that takes an entry out of the index, under the index's lock, frees the object. There is only one
+//!   `Handle`, and it lies in the index.
+//! - The callback gets a number. It looks up under the lock who owns that object now. If nobody does, another thread
+//!   has just taken the entry out and is freeing it, and there is nothing left to do.
+//! - No lock of the cache is held while the pool shrinks, because the callback takes it.
 
 use lz4_flex::block::{compress_into, decompress_into, get_maximum_output_size};
 use std::collections::HashMap;
@@ -27,16 +27,16 @@ use zsalloc::{CompactBudget, Error, Handle, MAX_ALLOC_SIZE, NewObject, Pool, Poo
 
 /// A cache of values under string keys, compressed with LZ4. All methods may be called from any thread.
 ///
-/// The limit is on the memory of the values as they are stored, and of the pool's own tables; keys and index come on
-/// top. A value has to compress to [`MAX_ALLOC_SIZE`] bytes or less.
+/// The limit covers the memory of the stored values and the pool's own tables; keys and index come on top. A value must
+/// compress to [`MAX_ALLOC_SIZE`] bytes or less.
 pub struct Cache {
     pool: Pool,
     shared: Arc<Shared>,
-    /// Pages that are made free at a time, when there are none.
+    /// Pages to free at a time when the pool is full.
     pages_at_once: u64,
 }
 
-/// What the callback needs too.
+/// The part of a cache that the callback uses too.
 #[derive(Default)]
 struct Shared {
     index: RwLock<Index>,
@@ -45,59 +45,61 @@ struct Shared {
     evicted: AtomicU64,
 }
 
-/// Which value is where, and whose an object is.
+/// Where each value is, and which value owns each object.
 #[derive(Default)]
 struct Index {
     entries: HashMap<Arc<str>, Entry>,
     owners: HashMap<u64, Arc<str>>,
 }
 
-/// A value that is stored.
+/// A stored value.
 struct Entry {
     handle: Handle,
-    /// Bytes as stored. As many as the value has: it is stored as it is, because LZ4 would make it no smaller.
+    /// Bytes as stored. If that equals the value's size, the value is stored uncompressed, because LZ4 would not make
+    /// it smaller.
     stored: usize,
-    /// Bytes of the value.
+    /// Size of the value in bytes.
     bytes: usize,
 }
 
-/// What a cache has, and how it did.
+/// Contents and history of a cache.
 #[derive(Clone, Copy, Debug)]
 pub struct CacheStats {
-    /// Values.
+    /// Number of values.
     pub values: u64,
-    /// Bytes of them all, not compressed.
+    /// Uncompressed bytes of all values.
     pub value_bytes: u64,
     /// Bytes of memory of the pool.
     pub pool_bytes: u64,
-    /// Values that were asked for and found.
+    /// Lookups that found a value.
     pub hits: u64,
-    /// Values that were asked for and not found.
+    /// Lookups that found none.
     pub misses: u64,
-    /// Values that had to go to make room.
+    /// Values that were dropped to make room.
     pub evicted: u64,
 }
 
-/// How often `put` makes room for one value. Once is enough, unless other threads take the room.
+/// How often `put` makes room for one value. Once is enough unless other threads take the room.
 const ATTEMPTS: usize = 16;
 
 impl Cache {
-    /// A cache whose values take at most `max_bytes` bytes of memory, at least 1 MiB.
+    /// Creates a cache whose values take at most `max_bytes` bytes of memory, at least 1 MiB.
     pub fn new(max_bytes: u64) -> Result<Self> {
         let pool = Pool::new("compressed_cache", &PoolOptions { max_bytes, ..PoolOptions::default() })?;
         let shared = Arc::new(Shared::default());
-        // The callback keeps the index alive, not the cache: the pool keeps the callback, and the cache the pool.
+        // The callback owns only the index: the cache owns the pool, and the pool the callback.
         let owner = Arc::clone(&shared);
         pool.set_evict(Some(Arc::new(move |pool: &Pool, handle| owner.evict(pool, handle))))?;
         let pages_at_once = (max_bytes / 4096 / 64).clamp(8, 1024);
         Ok(Self { pool, shared, pages_at_once })
     }
 
-    /// Stores `value` under `key`, in place of what was there. To make room, values that were longest unused go.
+    /// Stores `value` under `key`, and replaces an older value. To make room, values that were unused longest are
+    /// dropped.
     ///
     /// # Errors
     /// [`Error::NoSpace`] if the value does not compress well enough, [`Error::NoMemory`] if there is no room and none
-    /// could be made. There is nothing under the key then: an old value must not outlive a newer one.
+    /// could be made. The key then has no value: an old value must not outlive a newer one.
     pub fn put(&self, key: &str, value: &[u8]) -> Result<()> {
         let mut compressed = vec![0; get_maximum_output_size(value.len())];
         let length = compress_into(value, &mut compressed).expect("there is room for the worst case");
@@ -121,7 +123,7 @@ impl Cache {
         done
     }
 
-    /// The value under `key`, if it is here.
+    /// Returns the value under `key`, if there is one.
     ///
     /// # Errors
     /// [`Error::Busy`] if thousands of threads are reading it at this moment.
@@ -155,7 +157,7 @@ impl Cache {
         Ok(was_there)
     }
 
-    /// What the cache has, and how it did.
+    /// Returns the cache's contents and history.
     pub fn stats(&self) -> Result<CacheStats> {
         let index = self.shared.read();
         Ok(CacheStats {
@@ -168,7 +170,7 @@ impl Cache {
         })
     }
 
-    /// Allocates, and makes room as long as there is none. No lock is held here.
+    /// Allocates, and makes room until that succeeds. The caller holds no lock.
     fn allocate(&self, bytes: usize) -> Result<NewObject<'_>> {
         for _ in 0..ATTEMPTS {
             match self.pool.malloc_mapped(bytes) {
@@ -181,11 +183,11 @@ impl Cache {
 
     fn make_room(&self) -> Result<()> {
         match self.pool.shrink(self.pages_at_once) {
-            // Nothing is there to go, or other threads are at it: what they free may do.
+            // Nothing can be evicted, or other threads are evicting: what they free may be enough.
             Err(Error::Again(_) | Error::NotFound(_)) => std::thread::yield_now(),
             done => drop(done?),
         }
-        // Values that were removed or replaced left holes: the pages that they make together are free after this.
+        // Removed and replaced values left holes. Compaction makes free pages of them.
         self.pool.compact(&CompactBudget { max_bytes_moved: self.pages_at_once * 4096, max_microseconds: 0 })?;
         Ok(())
     }
@@ -196,7 +198,7 @@ impl Cache {
 }
 
 impl Shared {
-    /// The callback: the object goes, and the value is forgotten.
+    /// The evict callback: drops the value that owns the object, and frees the object.
     fn evict(&self, pool: &Pool, handle: u64) -> Result<()> {
         let entry = self.write().remove_object(handle);
         let Some(entry) = entry else { return Ok(()) };
@@ -204,7 +206,8 @@ impl Shared {
         pool.free(entry.handle)
     }
 
-    /// The index is right after every statement that changes it, so a thread that panicked with the lock did no harm.
+    /// Locks the index to read. Every statement leaves the index consistent, so a thread that panicked with the lock
+    /// did no harm.
     fn read(&self) -> RwLockReadGuard<'_, Index> {
         self.index.read().unwrap_or_else(PoisonError::into_inner)
     }
@@ -215,7 +218,7 @@ impl Shared {
 }
 
 impl Index {
-    /// Enters a value. Returns the one that it replaces.
+    /// Enters a value. Returns the value that it replaces.
     fn insert(&mut self, key: &str, entry: Entry) -> Option<Entry> {
         let old = self.remove(key);
         let key: Arc<str> = key.into();
@@ -236,10 +239,9 @@ impl Index {
     }
 }
 
-// From here on: a program that uses it.
+// The rest of this file is a program that uses the cache.
 
-/// A read-through workload: what is asked for and not in the cache is made, which stands for a slow database, and put
-/// there.
+/// A read-through workload: a missing value is made, which stands for a slow database, and put into the cache.
 #[derive(Clone, Copy)]
 struct Workload {
     requests: usize,
@@ -313,7 +315,7 @@ fn run(workload: Workload) -> Result<String> {
     ))
 }
 
-/// One thread's requests. Every value that the cache returns is compared with what it should be.
+/// Runs one thread's requests. Compares every value that the cache returns with what it should be.
 fn serve(cache: &Cache, popularity: &[f64], requests: usize, seed: u64) -> Result<()> {
     let mut random = seed + 1;
     for _ in 0..requests {
@@ -327,7 +329,7 @@ fn serve(cache: &Cache, popularity: &[f64], requests: usize, seed: u64) -> Resul
     Ok(())
 }
 
-/// How often a key or one more popular is asked for, by key: Zipf's law.
+/// Returns for each key the share of requests for it and all more popular keys, by Zipf's law.
 fn popularity(keys: usize) -> Vec<f64> {
     let sums = (1..=keys).scan(0.0, |sum, rank| {
         *sum += 1.0 / rank as f64;
@@ -342,8 +344,8 @@ fn pick(popularity: &[f64], random: u64) -> usize {
     popularity.partition_point(|&sum| sum < wanted).min(popularity.len() - 1)
 }
 
-/// A document as programs keep them: names again and again, and what differs between them. The same for the same
-/// number.
+/// Makes a document as programs keep them, with recurring names and different values. The same number gives the same
+/// document.
 fn document(number: usize) -> Vec<u8> {
     let mut random = number as u64;
     let mut text = format!("{{\"user\":{number},\"orders\":[");
@@ -355,7 +357,7 @@ fn document(number: usize) -> Vec<u8> {
     (text + "]}").into_bytes()
 }
 
-/// The next of a row of numbers that look random (splitmix64).
+/// Returns the next number of a pseudo-random sequence (splitmix64).
 fn next(state: &mut u64) -> u64 {
     *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
     let mixed = (*state ^ (*state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -367,12 +369,12 @@ fn next(state: &mut u64) -> u64 {
 mod tests {
     use super::*;
 
-    /// Bytes that LZ4 makes no smaller.
+    /// Makes bytes that LZ4 can't compress.
     fn noise(bytes: usize, mut seed: u64) -> Vec<u8> {
         (0..bytes).map(|_| next(&mut seed) as u8).collect()
     }
 
-    /// Index and pool name the same objects.
+    /// Checks that index and pool have the same objects.
     fn check(cache: &Cache) {
         let index = cache.shared.read();
         assert_eq!(index.entries.len(), index.owners.len());
@@ -431,7 +433,7 @@ mod tests {
         check(&cache);
     }
 
-    /// Puts, gets, removals and evictions of the same few keys meet each other. Each value says which key it is of.
+    /// Puts, gets, removals and evictions of the same few keys race. Each value says which key it belongs to.
     #[test]
     fn threads_meet_evictions() {
         let cache = Cache::new(1 << 20).unwrap();

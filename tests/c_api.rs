@@ -5,10 +5,10 @@ mod common;
 
 use common::{Library, Mode, compile, mode, repository, run, scratch};
 
-/// Compiles `c-tests/NAME.c`, linked as `flags` say, and runs it.
+/// Compiles `c-tests/NAME.c` with the flags that `flags` returns, and runs it.
 fn test_with(name: &str, standard: &str, flags: impl Fn(&Library) -> Vec<&str>, arguments: &[&str]) {
     let library = Library::find();
-    // Several tests may run the same program.
+    // Several tests may run the same program, so each thread has a folder of its own.
     let thread = format!("{:?}", std::thread::current().id()).replace(['(', ')'], "");
     let folder = scratch(&format!("c-{name}-{standard}-{thread}"));
     let extension = if standard.starts_with("c++") { "cc" } else { "c" };
@@ -19,12 +19,12 @@ fn test_with(name: &str, standard: &str, flags: impl Fn(&Library) -> Vec<&str>, 
     std::fs::remove_dir_all(folder).unwrap();
 }
 
-/// What the random numbers of a test begin with; it is printed.
+/// Returns the seed of a test's random numbers, and prints it.
 fn seed() -> String {
     std::env::var("ZSALLOC_SEED").unwrap_or_else(|_| std::process::id().to_string())
 }
 
-/// Flags for a program that has a part for the pager.
+/// Returns the flags for a program that uses the pager.
 fn with_pager(library: &Library) -> Vec<&str> {
     [library.shared_flags(), vec!["-DWITH_PAGER"]].concat()
 }
@@ -68,11 +68,11 @@ fn fork() {
     test("fork");
 }
 
-/// In plain builds alone: what a sanitizer and valgrind map would be locked as well.
+/// Runs in plain builds only: memory that a sanitizer or valgrind maps would be locked as well.
 #[test]
 fn hosts() {
     if mode() != Mode::Plain {
-        return common::skip::skip("hosts", "what else is mapped would be locked as well");
+        return common::skip::skip("hosts", "memory that a sanitizer or valgrind maps would be locked as well");
     }
     test_with("hosts", "gnu11", Library::shared_flags, &[]);
 }
@@ -143,7 +143,7 @@ fn zswap_fork() {
     test("zswap_fork");
 }
 
-/// Forks beside threads that call: so many, and a seed.
+/// Runs a test that forks beside threads that make calls, with a number of forks that suits the mode.
 fn test_forks(name: &str) {
     let forks = match mode() {
         Mode::Valgrind => "10",
@@ -176,11 +176,11 @@ fn zswap_threads() {
     test_with("zswap_threads", "c11", Library::shared_flags, &[rounds, &seed()]);
 }
 
-/// The figures of the header, which are those of a release build.
+/// Checks the stack sizes that the header states, which are those of a release build.
 #[test]
 fn stack() {
     if mode() == Mode::Valgrind {
-        return common::skip::skip("stack", "valgrind warns of the stacks that it measures on");
+        return common::skip::skip("stack", "valgrind warns about the stacks that the test measures on");
     }
     let strict = if cfg!(debug_assertions) || mode() != Mode::Plain { "0" } else { "1" };
     test_with("stack", "c11", with_pager, &[strict]);
@@ -214,11 +214,11 @@ fn zspager_misuse() {
     test_pager("zspager_misuse", &[]);
 }
 
-/// Under no sanitizer, which has memory of its own everywhere.
+/// Not under a sanitizer or valgrind, whose own memory is at addresses that the test uses.
 #[test]
 fn zspager_ranges() {
     if mode() != Mode::Plain {
-        return common::skip::skip("zspager_ranges", "other memory is where the heap and the stack would be");
+        return common::skip::skip("zspager_ranges", "a sanitizer or valgrind has memory of its own there");
     }
     test_with("zspager_ranges", "gnu11", Library::shared_flags, &[]);
 }
@@ -253,33 +253,36 @@ fn zspager_cancel() {
     test_pager("zspager_cancel", &[]);
 }
 
-/// Not under AddressSanitizer either, whose allocator the program would replace.
+/// Not under AddressSanitizer either: the program would replace its allocator.
 #[test]
 fn zspager_dlopen() {
     if mode() != Mode::Plain {
-        common::skip::skip("zspager_dlopen", "it has an allocator of its own");
+        common::skip::skip("zspager_dlopen", "the sanitizer has an allocator of its own");
         return;
     }
     let library = Library::find();
     let shared = library.shared().to_str().expect("a UTF-8 path");
-    // Debug builds check the order of locks by a variable of each thread's own.
+    // Debug builds check the order of locks with a thread-local variable, which dlopen() may have to allocate.
     let strict = if cfg!(debug_assertions) { "0" } else { "1" };
     test_with("zspager_dlopen", "gnu11", |_| vec!["-pthread", "-ldl"], &[shared, strict]);
 }
 
-/// In plain builds alone: the sanitizer's allocator and valgrind's take the place of the test's.
+/// Runs in plain builds only: the allocator of a sanitizer or of valgrind replaces the test's.
 #[test]
 fn no_memory() {
     if mode() != Mode::Plain {
-        return common::skip::skip("no_memory", "it has an allocator of its own");
+        return common::skip::skip("no_memory", "a sanitizer or valgrind has an allocator of its own");
     }
     test_with("no_memory", "gnu11", with_pager, &[]);
 }
 
-/// In plain builds alone: sanitizers and valgrind have functions of their own in the place of the test's.
+/// Runs in plain builds only: a sanitizer or valgrind replaces functions that the test replaces.
 fn test_refusals(name: &str, scenes: &[&str]) {
     if mode() != Mode::Plain {
-        return common::skip::skip("refused_calls", "others than the test have functions in the place of libc's");
+        return common::skip::skip(
+            "refused_calls",
+            "a sanitizer or valgrind replaces functions that the test replaces",
+        );
     }
     for scene in scenes {
         test_with(name, "gnu11", |library| library.shared_flags().into_iter().chain(["-ldl"]).collect(), &[scene]);
@@ -307,9 +310,9 @@ fn refused_calls_of_pagers_with_threads() {
     test_refusals("refused_calls_pager", &scenes);
 }
 
-/// A real shortage, in a process of its own, which ends with 77 where the system does not let it be made.
+/// Causes a real shortage, in a process of its own. The process exits with 77 if the system does not allow that.
 fn test_shortage(what: &str) {
-    let unchecked = "the limits would hold for what a sanitizer or valgrind maps as well";
+    let unchecked = "the limits would also apply to memory that a sanitizer or valgrind maps";
     if mode() != Mode::Plain {
         return common::skip::skip("shortages", unchecked);
     }
@@ -334,12 +337,13 @@ fn shortages() {
 }
 
 #[test]
-#[ignore = "it sets vm.overcommit_memory, which is the whole machine's, for a moment"]
+#[ignore = "it changes vm.overcommit_memory, a setting of the whole machine, for a moment"]
 fn strict_overcommit() {
     test_shortage("overcommit");
 }
 
-/// What the library imports and no test refuses. A name that ends with `_` stands for all that begin so.
+/// Functions that the library imports and that no test makes fail. A name that ends with `_` stands for all that begin
+/// so.
 const NOT_REFUSED: [&str; 6] = [
     // They make no system calls.
     "_ITM_ _Unwind_ ZSTD_trace_ __cxa_ __errno_location __gmon_start__ __tls_get_addr __xpg_strerror_r abort",
@@ -374,7 +378,7 @@ fn all_that_the_library_imports_is_refused_or_known() {
     assert!(unknown.is_empty(), "add these to c-tests/refuse.h, or to NOT_REFUSED: {unknown:?}");
 }
 
-/// What `c-tests/jail.c` does in jails: every kind of pool, and every mode of the pager.
+/// The scenarios that `c-tests/jail.c` runs in jails: every kind of pool, and every mode of the pager.
 const JAILS: [&str; 16] = [
     "pool",
     "pool in a memory file",
@@ -394,7 +398,8 @@ const JAILS: [&str; 16] = [
     "pager with threads of a memory file",
 ];
 
-/// Those calls of the jails' lists without which everything works as well: the program in such a jail ends by itself.
+/// Returns the system calls of the jails' lists that can be forbidden without a failure: the program in such a jail
+/// ends normally.
 fn not_needed(program: &std::path::Path, library: &Library) -> std::collections::BTreeSet<i64> {
     let mut jails_of = std::collections::BTreeMap::<i64, Vec<&str>>::new();
     for jail in JAILS {
@@ -417,27 +422,27 @@ fn not_needed(program: &std::path::Path, library: &Library) -> std::collections:
     needless.map(|(number, _)| number).collect()
 }
 
-/// In plain builds alone: the sanitizer's library and valgrind make system calls of their own.
+/// Runs in plain builds only: a sanitizer's library and valgrind make system calls of their own.
 #[test]
 fn jails() {
     if mode() != Mode::Plain {
-        return common::skip::skip("jails", "others than the library make system calls");
+        return common::skip::skip("jails", "a sanitizer or valgrind makes system calls of its own");
     }
     let (library, folder) = (Library::find(), scratch("c-jail"));
     let program = folder.join("jail");
     compile(&[&repository().join("c-tests/jail.c")], &program, "gnu11", &library.shared_flags());
     JAILS.iter().for_each(|jail| print!("{}", run(&program, &library, &[jail])));
-    // What C libraries do in other ways, and what takes threads that wait for each other.
+    // Some C libraries use others of these calls, and some are made only when threads wait for each other.
     let may_be_needless = [libc::SYS_fstat, libc::SYS_newfstatat, libc::SYS_brk, libc::SYS_futex];
     let needless = not_needed(&program, &library);
-    assert!(needless.is_subset(&may_be_needless.into()), "{needless:?} are in the lists, and not needed");
+    assert!(needless.is_subset(&may_be_needless.into()), "{needless:?} are in the lists, but not needed");
     std::fs::remove_dir_all(folder).unwrap();
 }
 
 #[test]
 fn zspager_unload() {
     if mode() != Mode::Plain {
-        let why = "valgrind does not know userfaultfd, and ASan keeps what it knows of libraries";
+        let why = "valgrind does not know userfaultfd, and AddressSanitizer does not forget unloaded libraries";
         return common::skip::skip("zspager_unload", why);
     }
     let library = Library::find();

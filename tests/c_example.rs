@@ -1,4 +1,5 @@
-//! The example in C, as a C programmer builds it: what it prints, and how it refuses what makes no sense.
+//! The examples in C, built as a C programmer would build them: their output, and their error messages for wrong
+//! arguments.
 #![cfg(not(any(loom, miri)))]
 
 mod common;
@@ -9,7 +10,7 @@ use std::process::Command;
 
 const PAGE: usize = 4096;
 
-/// The example, compiled, and a folder for its files.
+/// A compiled example, and a folder for its files.
 struct Example {
     library: Library,
     folder: PathBuf,
@@ -31,12 +32,12 @@ impl Example {
         self.folder.join("example")
     }
 
-    /// What it prints; fails the test if it fails.
+    /// Runs the example, which must succeed. Returns its output.
     fn prints(&self, arguments: &[&str]) -> String {
         run(&self.program(), &self.library, arguments)
     }
 
-    /// What it says to arguments that it refuses.
+    /// Runs the example with wrong arguments. Returns its error message.
     fn refuses(&self, arguments: &[&str]) -> String {
         let mut command = Command::new(self.program());
         command.args(arguments).env("LD_LIBRARY_PATH", self.library.runtime());
@@ -50,7 +51,7 @@ impl Example {
         self.folder.join(name).to_str().expect("a UTF-8 path").to_owned()
     }
 
-    /// 100 pages of zeros, 100 of noise, 99 of text, and a last one that is not full.
+    /// Makes 100 pages of zeros, 100 of noise, 99 of text, and a last one that is not full.
     fn mixed_pages(&self) -> String {
         let mut state = 1_u64;
         let noise = std::iter::repeat_with(|| {
@@ -72,7 +73,7 @@ impl Drop for Example {
     }
 }
 
-/// The first number behind a name at the beginning of a line.
+/// Returns the first number after a name at the beginning of a line.
 fn figure(text: &str, name: &str) -> f64 {
     let line = text.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_else(|| panic!("{name}: {text}"));
     let number: String = line.trim_start().chars().take_while(|c| c.is_ascii_digit() || *c == '.').collect();
@@ -97,7 +98,7 @@ fn every_page_comes_back() {
 #[test]
 fn a_limit_refuses_pages_unless_there_is_a_backing_file() {
     let example = Example::new("c-example-limit");
-    // 100 pages of noise make the limit's 102; the text finds no room.
+    // The limit is 102 pages of slots. 100 pages of noise fill it; the text has no room.
     let (mixed, noise) = (example.mixed_pages(), example.path("noise"));
     let bytes = std::fs::read(&mixed).unwrap();
     std::fs::write(&noise, [&bytes[100 * PAGE..200 * PAGE]; 5].concat()).unwrap();
@@ -110,7 +111,7 @@ fn a_limit_refuses_pages_unless_there_is_a_backing_file() {
     let text = example.prints(&["-l", "1", "-f", &file, &noise, &mixed]);
     let [refused, written, loaded] = figures(&text, ["refused", "written back", "load, verified"]);
     assert!(refused == 0.0 && written > 200.0 && loaded == pages, "{text}");
-    assert!(!Path::new(&file).exists(), "it is unlinked at once");
+    assert!(!Path::new(&file).exists(), "the backing file was not unlinked");
 }
 
 #[test]
@@ -125,7 +126,7 @@ fn without_files_it_stores_itself() {
 }
 
 #[test]
-fn what_makes_no_sense_is_refused() {
+fn wrong_arguments_are_refused() {
     let example = Example::new("c-example-refused");
     let (mixed, folder, empty) = (example.mixed_pages(), example.path(""), example.path("empty"));
     std::fs::write(&empty, b"").unwrap();

@@ -1,5 +1,5 @@
-//! A program that depends on the crate gets a Rust library and nothing else: no soname, no C functions, no shared
-//! libraries of ours beside its own.
+//! A program that depends on the crate gets only a Rust library: no soname, no C functions, and no shared libraries of
+//! ours beside its own.
 #![cfg(not(any(loom, miri)))]
 
 mod common;
@@ -15,7 +15,7 @@ pub extern \"C\" fn dependent_pages() -> u64 {
 }
 ";
 
-/// The shared libraries, for programs and not for the compiler, that cargo says it built.
+/// Returns the shared libraries that cargo reports it built, without procedural macros.
 fn shared_libraries(messages: &str) -> Vec<PathBuf> {
     let messages = messages.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
     let built = messages.filter(|message| message["target"]["kind"] != serde_json::json!(["proc-macro"]));
@@ -37,7 +37,7 @@ fn a_dependent_s_shared_library_has_its_own_functions_and_no_soname() {
     fs::create_dir(folder.join("src")).unwrap();
     fs::write(folder.join("Cargo.toml"), manifest).unwrap();
     fs::write(folder.join("src/lib.rs"), SOURCE).unwrap();
-    // The versions that are there already.
+    // With this repository's lock file no other versions need to be downloaded.
     fs::copy(repository().join("Cargo.lock"), folder.join("Cargo.lock")).unwrap();
     let built = cargo("build", &folder).args(["--offline", "--message-format", "json"]).output().unwrap();
     assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));

@@ -1,5 +1,5 @@
-//! Holds the documents to the repository: links and paths lead somewhere, and `docs/protocols.md` names every model,
-//! weakening and lock rank that there is, and no other.
+//! Checks the documents against the repository. Links and paths must lead somewhere, and `docs/protocols.md` must name
+//! every model, weakening and lock rank, and no others.
 #![cfg(not(any(loom, miri)))]
 
 #[path = "docs/protocols.rs"]
@@ -17,7 +17,7 @@ fn read(path: &str) -> String {
     fs::read_to_string(repository().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
-/// The documents in Markdown: those at the top, and those in `docs`.
+/// Returns the Markdown documents at the top and in `docs`.
 fn documents() -> Vec<PathBuf> {
     let files = |folder: &Path| -> Vec<PathBuf> {
         let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
@@ -29,19 +29,19 @@ fn documents() -> Vec<PathBuf> {
     all
 }
 
-/// Where the links of a Markdown text lead.
+/// Returns the targets of the links of a Markdown text.
 fn links(text: &str) -> Vec<&str> {
     text.split("](").skip(1).filter_map(|rest| Some(rest.split_once(')')?.0)).collect()
 }
 
-/// The anchor that a heading gets.
+/// Returns the anchor of a heading.
 fn anchor(heading: &str) -> String {
     let kept = heading.trim_start_matches('#').trim().to_lowercase();
     let kept = kept.chars().filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'));
     kept.map(|c| if c == ' ' { '-' } else { c }).collect()
 }
 
-/// Whether a link of a document in this folder leads to a file, and to a heading of it if it names one.
+/// Returns whether a link of a document leads to a file, and to a heading of it if the link names one.
 fn leads_somewhere(document: &Path, link: &str) -> bool {
     if link.starts_with("https://") {
         return true;
@@ -66,11 +66,11 @@ fn links_lead_somewhere() {
     );
 }
 
-/// What a path of the repository begins with. A document may also be named by itself.
+/// The first components of paths in the repository. A document may also be named without a folder.
 const FOLDERS: [&str; 10] =
     ["src/", "c-library/", "tests/", "docs/", ".ci/", "include/", "examples/", "benches/", "c-tests/", "fuzz/"];
 
-/// The paths of the repository that a text names. One that has NAME in it stands for many.
+/// Returns the paths of the repository that a text names. Skips those with NAME in them, which stand for many.
 fn paths(text: &str) -> impl Iterator<Item = &str> {
     let is_of_path = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.' | '/');
     let words = text.split(move |c| !is_of_path(c)).map(|word| word.trim_end_matches('.'));
@@ -81,7 +81,7 @@ fn paths(text: &str) -> impl Iterator<Item = &str> {
     words.filter(move |word| is_path(word) && !word.contains("NAME"))
 }
 
-/// Fewer paths in the documents make a renaming easier. The changelog is of the past, and names what was there.
+/// Does not check the changelog, which names files of the past.
 #[test]
 fn paths_that_documents_name_are_there() {
     let is_of_the_past = |path: &PathBuf| path.ends_with("CHANGELOG.md");
@@ -95,7 +95,7 @@ fn paths_that_documents_name_are_there() {
     assert_eq!(named, ["src/a.rs", "docs/b.md", "Cargo.toml"]);
 }
 
-/// A packaged crate lacks `.ci`, `fuzz` and the C library.
+/// Returns whether a path exists, or can't be checked: a packaged crate lacks `.ci`, `fuzz` and the C library.
 fn is_there(path: &str) -> bool {
     let is_packed = [".ci/", "fuzz/", "c-library/"].iter().all(|folder| !path.starts_with(folder));
     let found = [repository().join(path), repository().join("docs").join(path)];

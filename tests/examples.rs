@@ -1,8 +1,8 @@
-//! The examples as cargo built them: what they print, and how they refuse what makes no sense.
+//! The examples as cargo built them: their output, and their error messages for wrong arguments.
 #![cfg(not(loom))]
 
-// Cargo builds an example either as a program or as a test of it. The programs are what is run below, so the tests
-// inside the examples are run from here too.
+// Cargo builds an example either as a program or as a test of it. The tests below run the programs, so the tests inside
+// the examples are included here.
 #[allow(dead_code)]
 #[path = "../examples/compressed_cache.rs"]
 mod compressed_cache;
@@ -23,7 +23,8 @@ use std::time::{Duration, Instant};
 
 const PAGE: usize = 4096;
 
-/// An example, with nothing to read and its output kept. It lies beside the folder of this test.
+/// Returns a command that runs an example without input and captures its output. Examples are beside the folder of this
+/// test.
 fn example(name: &str) -> Command {
     let test = std::env::current_exe().unwrap();
     let program = test.parent().and_then(Path::parent).unwrap().join("examples").join(name);
@@ -33,7 +34,7 @@ fn example(name: &str) -> Command {
     command
 }
 
-/// Runs to the end. One that hangs, such as on a FIFO that nobody writes to, is ended and fails the test.
+/// Runs a command to its end. Kills one that hangs, for example on a FIFO without a writer, and fails the test.
 fn run(command: &mut Command) -> Output {
     let mut child = command.spawn().unwrap();
     let begin = Instant::now();
@@ -47,7 +48,7 @@ fn run(command: &mut Command) -> Output {
     child.wait_with_output().unwrap()
 }
 
-/// What was printed by one that succeeds, which says nothing on standard error: that is no terminal here.
+/// Runs a command that must succeed, with nothing on standard error, which is not a terminal here. Returns its output.
 fn succeeds(command: &mut Command) -> String {
     let output = run(command);
     let (out, err) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
@@ -55,7 +56,7 @@ fn succeeds(command: &mut Command) -> String {
     out
 }
 
-/// The sentence of one that refuses: exit status 2, one line, nothing else.
+/// Runs a command that must fail with exit status 2 and one line of error message. Returns that line.
 fn is_refused(command: &mut Command) -> String {
     let output = run(command);
     let (out, err) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
@@ -65,7 +66,7 @@ fn is_refused(command: &mut Command) -> String {
     err
 }
 
-/// A folder for a test's files, removed at its end.
+/// A folder for a test's files. It is removed at the end.
 struct Folder(PathBuf);
 
 impl Folder {
@@ -89,7 +90,7 @@ impl Drop for Folder {
     }
 }
 
-/// Bytes that do not compress.
+/// Makes bytes that do not compress.
 fn noise(bytes: usize) -> Vec<u8> {
     let mut state = 1_u64;
     let next = || {
@@ -99,7 +100,7 @@ fn noise(bytes: usize) -> Vec<u8> {
     std::iter::repeat_with(next).take(bytes).collect()
 }
 
-/// 100 pages of zeros, 100 of noise, 99 of text, and a last one that is not full.
+/// Makes 100 pages of zeros, 100 of noise, 99 of text, and a last one that is not full.
 fn mixed_pages() -> Vec<u8> {
     let mut bytes = vec![0; 100 * PAGE];
     bytes.extend(noise(100 * PAGE));
@@ -108,7 +109,7 @@ fn mixed_pages() -> Vec<u8> {
     bytes
 }
 
-/// What `--json` prints.
+/// Runs a command with `--json`, and parses its output.
 fn figures(command: &mut Command) -> Value {
     let text = succeeds(command.arg("--json"));
     serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"))
@@ -125,7 +126,7 @@ fn are(figures: &Value, wanted: &[(&str, u64)]) {
 }
 
 #[test]
-fn store_pages_tells_its_figures_as_json() {
+fn store_pages_prints_json() {
     let folder = Folder::new("json");
     let file = folder.file("mixed", &mixed_pages());
     let figures = figures(example("store_pages").arg(&file));
@@ -155,7 +156,7 @@ fn store_pages_tells_its_figures_as_json() {
 }
 
 #[test]
-fn store_pages_writes_back_what_its_limit_has_no_room_for() {
+fn store_pages_writes_back_above_its_limit() {
     let folder = Folder::new("limit");
     let (file, backing) = (folder.file("noise", &noise(400 * PAGE)), folder.0.join("backing"));
     let limited = |more: &[&std::ffi::OsStr]| {
@@ -169,9 +170,9 @@ fn store_pages_writes_back_what_its_limit_has_no_room_for() {
     assert!((201.0..400.0).contains(&written), "{with_file}");
     assert_eq!(number(&with_file["file_load_us"], "count"), written);
     assert_eq!(number(&with_file["load_us"], "count"), 400.0 - written);
-    assert!(!backing.exists(), "what was made is removed");
+    assert!(!backing.exists(), "a created file was not removed");
 
-    // No file, and one that is too small: no more is taken, and that is told.
+    // Without a file, and with one that is too small, no more pages are taken, and the table says so.
     let none = limited(&[]);
     assert!(number(&none, "held") < 200.0 && number(&none, "written_back") == 0.0, "{none}");
     assert!(none["stopped"].as_str().unwrap().contains("no backing file"), "{none}");
@@ -179,12 +180,12 @@ fn store_pages_writes_back_what_its_limit_has_no_room_for() {
     let small = limited(&["--overwrite".as_ref(), "--backing".as_ref(), backing.as_ref()]);
     are(&small, &[("written_back", 10)]);
     assert!(small["stopped"].as_str().unwrap().contains("no room"), "{small}");
-    assert!(backing.exists(), "what was there stays");
+    assert!(backing.exists(), "an existing file was removed");
     are(&figures(example("store_pages").args(["--limit", "1"]).arg(&file)), &[("held", 0), ("pages_verified", 0)]);
 }
 
 #[test]
-fn store_pages_has_codecs() {
+fn store_pages_supports_every_codec() {
     let folder = Folder::new("codecs");
     let file = folder.file("mixed", &mixed_pages());
     let slots = |codec: &str| {
@@ -197,7 +198,7 @@ fn store_pages_has_codecs() {
 }
 
 #[test]
-fn store_pages_refuses_backing_files_that_hold_something() {
+fn store_pages_refuses_unsuitable_backing_files() {
     let folder = Folder::new("backing");
     let (pages, there) = (folder.file("pages", b"pages"), folder.file("there", b"there"));
     make_fifo(&folder.0.join("fifo"));
@@ -236,7 +237,7 @@ fn store_pages_prints_a_table() {
 }
 
 #[test]
-fn store_pages_without_files_takes_what_is_there() {
+fn store_pages_without_files_takes_shared_libraries() {
     let figures = figures(example("store_pages").args(["--max-mib", "2"]));
     let pages = figures["pages"].as_u64().unwrap();
     assert!((1..=512).contains(&pages), "{figures}");
@@ -244,17 +245,17 @@ fn store_pages_without_files_takes_what_is_there() {
 }
 
 #[test]
-fn store_pages_takes_no_more_than_it_may_and_as_much_of_each_file() {
+fn store_pages_takes_an_equal_share_of_each_file() {
     let folder = Folder::new("share");
     let files = [folder.file("zeros", &vec![0; 2 << 20]), folder.file("ones", &vec![1; 2 << 20])];
     let figures = figures(example("store_pages").arg("--max-mib=1").args(files));
     are(&figures, &[("pages", 256), ("files_shortened", 2)]);
-    // Pages of one word only: nothing is in the pool, and of nothing there is no ratio.
+    // All pages repeat a word, so the pool is empty, and there is no ratio.
     assert_eq!((figures["same_filled"].as_u64(), &figures["ratio"]), (Some(256), &Value::Null));
 }
 
 #[test]
-fn what_is_no_file_with_pages_is_refused() {
+fn store_pages_refuses_unsuitable_input_files() {
     let folder = Folder::new("refused");
     let good = folder.file("good", b"good");
     let path = |name: &str| folder.0.join(name);
@@ -302,7 +303,7 @@ fn a_file_that_may_not_be_read_is_refused() {
 }
 
 #[test]
-fn arguments_that_make_no_sense_are_refused() {
+fn wrong_arguments_are_refused() {
     for args in [&["--what"][..], &["--max-mib"], &["--max-mib", "0"], &["--limit", "much"], &["--codec", "lzo"]] {
         is_refused(example("store_pages").args(args));
     }
@@ -315,9 +316,9 @@ fn arguments_that_make_no_sense_are_refused() {
 }
 
 #[test]
-fn too_little_memory_is_told() {
+fn a_shortage_of_memory_is_an_error() {
     let folder = Folder::new("memory");
-    // The pages themselves do not fit: a file with a hole costs this test nothing.
+    // The pages do not fit into memory. The file is one hole, so it takes no room.
     File::create(folder.0.join("hole")).unwrap().set_len(1 << 30).unwrap();
     let mut command = example("store_pages");
     command.args(["--max-mib", "1024"]).arg(folder.0.join("hole"));
@@ -325,7 +326,7 @@ fn too_little_memory_is_told() {
     assert!(sentence.contains("out of memory"), "{sentence}");
 }
 
-/// Gives a program no more than so many bytes of addresses.
+/// Limits a program to `bytes` bytes of addresses.
 fn limit_addresses(command: &mut Command, bytes: u64) -> &mut Command {
     let limit = libc::rlimit { rlim_cur: bytes, rlim_max: bytes };
     // SAFETY: setrlimit may be called between fork and exec, and `limit` is copied into the closure.
@@ -338,7 +339,7 @@ fn limit_addresses(command: &mut Command, bytes: u64) -> &mut Command {
 }
 
 #[test]
-fn a_closed_pipe_is_no_problem_and_a_full_disk_is_told() {
+fn a_closed_pipe_is_fine_and_a_full_disk_is_an_error() {
     let folder = Folder::new("output");
     let file = folder.file("short", b"less than a page");
     let (reader, writer) = std::io::pipe().unwrap();

@@ -1,5 +1,5 @@
-//! Each allocation of what only Rust programs reach fails in turn: guests, what tells of them, and guardians. Nothing
-//! ends the process, and what fails works once there is memory.
+//! Makes each allocation fail in turn in those parts that only Rust programs reach: guests, lists of their written
+//! pages, and guardians. No failure ends the process, and the same call succeeds once there is memory.
 
 mod processes;
 mod skip;
@@ -16,7 +16,7 @@ use zsalloc::{
 struct Failing;
 
 thread_local! {
-    /// The allocation from which on all fail; 0: none does.
+    /// The first allocation that fails, and all after it; 0: none fails.
     static FROM: Cell<u64> = const { Cell::new(0) };
     static COUNT: Cell<u64> = const { Cell::new(0) };
 }
@@ -29,7 +29,7 @@ fn fails() -> bool {
     COUNT.get() >= FROM.get()
 }
 
-// SAFETY: every call that does not fail goes to the system's allocator as it came.
+// SAFETY: every call that does not fail is passed to the system's allocator unchanged.
 unsafe impl GlobalAlloc for Failing {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         // SAFETY: the caller's promises are passed on.
@@ -50,7 +50,7 @@ unsafe impl GlobalAlloc for Failing {
 #[global_allocator]
 static ALLOCATOR: Failing = Failing;
 
-/// Runs `act` with all allocations failing from one on; and how many it made.
+/// Runs `act` with all allocations failing from number `from` on. Returns also how many it made.
 fn failing<T>(from: u64, act: impl FnOnce() -> T) -> (T, u64) {
     COUNT.set(0);
     FROM.set(from);
@@ -59,7 +59,7 @@ fn failing<T>(from: u64, act: impl FnOnce() -> T) -> (T, u64) {
     (result, COUNT.get())
 }
 
-/// Fails the first allocation of `act`, then the second, and so on. How many there were.
+/// Makes the first allocation of `act` fail, then the second, and so on. Returns how many there were.
 fn fail_each<P, T>(name: &str, prepare: impl Fn() -> P, act: impl Fn(P) -> Result<T, Error>) -> u64 {
     for from in 1.. {
         let prepared = prepare();
@@ -78,7 +78,7 @@ fn fail_each<P, T>(name: &str, prepare: impl Fn() -> P, act: impl Fn(P) -> Resul
 
 const PAGES: usize = 64;
 
-/// An area with a page of its number at each place.
+/// Creates an area that has at each offset a page of that number.
 fn area() -> (Zswap, Area) {
     let zswap = Zswap::new("snapshot", &ZswapOptions::default()).unwrap();
     let area = zswap.add_area(PAGES as u64, &AreaOptions::default()).unwrap();
@@ -88,7 +88,8 @@ fn area() -> (Zswap, Area) {
     (zswap, area)
 }
 
-/// Memory under a userfaultfd, as ranges of a page each, the last one first. None: there is no right to one.
+/// Maps memory under a userfaultfd, with one range for each page, the last one first. None: the process may not use
+/// userfaultfd.
 fn guest_memory(file: Option<&OwnedFd>) -> Option<(Memory, OwnedFd, Vec<GuestRange>)> {
     let Ok(uffd) = userfault::open() else {
         skip::skip("failing_heap", "no right to userfaultfd here");
@@ -111,7 +112,7 @@ fn memory_file(bytes: usize) -> OwnedFd {
 }
 
 #[test]
-fn guest_is_made_or_there_is_no_memory() {
+fn creating_a_guest_survives_failed_allocations() {
     let (_zswap, area) = area();
     let Some((_memory, uffd, ranges)) = guest_memory(None) else { return };
     let options = GuestOptions::default();
@@ -121,7 +122,7 @@ fn guest_is_made_or_there_is_no_memory() {
 }
 
 #[test]
-fn guest_with_a_file_is_made_or_there_is_no_memory() {
+fn creating_a_guest_with_a_file_survives_failed_allocations() {
     let (_zswap, area) = area();
     let (file, bitmap) = (memory_file(PAGES * PAGE), memory_file(PAGE));
     let Some((_memory, uffd, ranges)) = guest_memory(Some(&file)) else { return };
@@ -134,7 +135,7 @@ fn guest_with_a_file_is_made_or_there_is_no_memory() {
     assert!(fail_each("Guest::with_file", copies, make) > 2 * PAGES as u64);
 }
 
-/// Serving allocates nothing; telling of written pages allocates what the caller's list grows by.
+/// Serving allocates nothing. Listing written pages allocates only for the growth of the caller's list.
 #[test]
 fn guest_is_served_without_memory() {
     let (_zswap, area) = area();
@@ -167,7 +168,7 @@ fn guest_is_served_without_memory() {
 }
 
 #[test]
-fn guardian_starts_or_there_is_no_memory() {
+fn starting_a_guardian_survives_failed_allocations() {
     if userfault::open().is_err() {
         return skip::skip("failing_heap", "no right to userfaultfd here");
     }

@@ -1,6 +1,6 @@
-//! What a process reads when the one that serves its memory is killed in the middle: with a guardian, and without.
+//! What a process reads when the process that serves its memory is killed while it runs: with a guardian, and without.
 //!
-//! Each test forks, so this runs without the harness and its threads.
+//! Each test forks, so this runs without the test harness and its threads.
 
 mod processes;
 mod skip;
@@ -15,28 +15,29 @@ use zsalloc::{Error, Guardian, OnDeath};
 
 /// Pages of a client.
 const PAGES: usize = 256;
-/// Pages that its pager evicts before it starts, and whenever it brought one back: there are always as many missing.
+/// Pages that the pager evicts before it begins, and again for each page that it brings back, so that the number of
+/// missing pages stays the same.
 const MISSING: usize = PAGES / 2;
 
-/// What a client says: it went through all of its pages, or a page was all zeros, or wrong.
+/// Messages of a client: it has read all of its pages, or a page was all zeros, or it was wrong.
 const PASSED: u64 = 1;
 const ZEROS: u64 = 2;
 const WRONG: u64 = 3;
 
 fn main() {
     let tests: [(&str, fn()); 12] = [
-        ("without one a client reads zeros", without_one_a_client_reads_zeros),
-        ("clients are killed when their pager is", clients_are_killed_with_their_pager),
+        ("without a guardian a client reads zeros", without_one_a_client_reads_zeros),
+        ("clients are killed when their pager is killed", clients_are_killed_with_their_pager),
         ("clients wait when their pager is killed", clients_wait_when_their_pager_is_killed),
-        ("a client that was not named waits as well", a_client_that_was_not_named),
-        ("a guardian that is dismissed leaves clients in peace", dismissed),
+        ("a client whose process was not named waits as well", a_client_that_was_not_named),
+        ("a dismissed guardian leaves clients alone", dismissed),
         ("a pager's forked children do not keep it alive", forked_children_do_not_matter),
-        ("a guardian has no memory of its pager's", a_guardian_is_small),
+        ("a guardian has none of its pager's memory", a_guardian_is_small),
         ("clients that end are forgotten, and numbers tell them apart", clients_come_and_go),
-        ("what can't be watched is refused", refusals),
+        ("clients that can't be watched are refused", refusals),
         ("a guardian that can't start leaves no process", one_that_can_not_start),
         ("a guardian that is killed is noticed", a_guardian_that_is_killed),
-        ("a descendant that has its pager's number does nothing to it", a_descendant_with_the_pager_s_number),
+        ("a descendant that gets the pager's process id is not taken for it", a_descendant_with_the_pager_s_number),
     ];
     if let Err(errno) = userfault::open() {
         skip::skip("guardian", format_args!("no right to userfaultfd here (errno {errno})"));
@@ -55,21 +56,21 @@ fn main() {
 struct Pair {
     client: i32,
     pager: i32,
-    /// 0: there is none.
+    /// Process id of the guardian; 0: there is none.
     guardian: i32,
-    /// What the client says.
+    /// Messages from the client.
     says: OwnedFd,
-    /// To the pager.
+    /// Connection to the pager.
     line: OwnedFd,
 }
 
-/// What a pager does besides.
+/// What the pager does differently.
 #[derive(Clone, Copy, Default)]
 struct Besides {
     guardian: Option<OnDeath>,
-    /// It does not name the client.
+    /// Whether the client's process is not named to the guardian.
     nameless: bool,
-    /// It has a child that has all its descriptors.
+    /// Whether the pager has a child with all its descriptors.
     forks: bool,
 }
 
@@ -92,25 +93,25 @@ impl Pair {
         Self { client, pager, guardian, says, line }
     }
 
-    /// Waits until the client has gone through its pages so often more.
+    /// Waits until the client has read all its pages another `count` times.
     fn passes(&self, count: usize) {
         for _ in 0..count {
             assert_eq!(receive(&self.says, true), Some(PASSED));
         }
     }
 
-    /// Kills the pager, and waits until it is no more.
+    /// Kills the pager, and waits until it has ended.
     fn kill_pager(&self) {
         kill(self.pager);
         assert_eq!(wait_for(self.pager), End::Signal(libc::SIGKILL));
     }
 
-    /// The last thing that the client said of what it has not been asked for yet; none: nothing more.
+    /// Returns the client's last message that was not read yet; none: there is none.
     fn last_words(&self) -> Option<u64> {
         std::iter::from_fn(|| receive(&self.says, false)).last()
     }
 
-    /// Waits until the client waits for a page. It panics if the client read something wrong.
+    /// Waits until the client waits for a page. Panics if the client read something wrong.
     fn wait_until_stuck(&self) {
         let mut quiet = 0;
         while quiet < 20 {
@@ -126,20 +127,20 @@ impl Pair {
     }
 }
 
-/// The state of a process: R for one that runs, S and D for one that waits, Z for one that has ended.
+/// Returns the state of a process: R for one that runs, S and D for one that waits, Z for one that has ended.
 fn state_of(process: i32) -> char {
     let stat = fs::read_to_string(format!("/proc/{process}/stat")).unwrap();
     stat.rsplit(") ").next().unwrap().chars().next().unwrap()
 }
 
-/// Has memory, puts it under a userfaultfd that it hands over, and reads it again and again.
+/// Maps memory, puts it under a userfaultfd that it hands over, and reads the memory again and again.
 fn client(file: &OwnedFd, says: &OwnedFd, line: &OwnedFd) {
     let memory = Memory::new(PAGES, Some(file));
     memory.fill();
     let uffd = userfault::open().unwrap();
     userfault::register(&uffd, &memory);
     send_fd(line, memory.at(0) as u64, uffd.as_raw_fd());
-    // It is the pager's from here on.
+    // From here on only the pager has the userfaultfd.
     drop(uffd);
     receive(line, true).expect("the pager says when it has begun");
     loop {
@@ -154,7 +155,8 @@ fn client(file: &OwnedFd, says: &OwnedFd, line: &OwnedFd) {
     }
 }
 
-/// Serves the client, evicts as much as it brings back, and says who the guardian is; until it is asked to end.
+/// Serves the client and evicts as many pages as it brings back, until it is asked to end. Reports the guardian's
+/// process id.
 fn pager(file: OwnedFd, client: i32, client_line: &OwnedFd, line: &OwnedFd, besides: Besides) {
     let (at, uffd) = receive_fd(client_line);
     let guardian = besides.guardian.map(|on_death| Guardian::start(on_death).unwrap());
@@ -188,12 +190,12 @@ fn pager(file: OwnedFd, client: i32, client_line: &OwnedFd, line: &OwnedFd, besi
     }
 }
 
-/// Why there is a guardian. A system that does better some day is welcome.
+/// Shows why there is a guardian. A future system may behave better, and the test accepts that.
 fn without_one_a_client_reads_zeros() {
     let pair = Pair::start(Besides::default());
     pair.passes(2);
     pair.kill_pager();
-    // It reads zeros within a pass, or for ever none; so that is how long this waits.
+    // The client reads zeros within a pass or never, so this waits for a few passes.
     let mut quiet = 0;
     let said = loop {
         match pair.last_words() {
@@ -206,7 +208,7 @@ fn without_one_a_client_reads_zeros() {
     };
     match said {
         Some(said) => {
-            assert_eq!(said, ZEROS, "it reads zeros, and nothing else");
+            assert_eq!(said, ZEROS, "the client read something other than zeros");
             assert_eq!(wait_for(pair.client), End::Code(0));
         }
         None => {
@@ -221,11 +223,11 @@ fn clients_are_killed_with_their_pager() {
     for round in 0..20 {
         let pair = Pair::start(Besides { guardian: Some(OnDeath::Kill), ..Besides::default() });
         pair.passes(1);
-        // At any place of a pass.
+        // The kill comes at a different place of a pass each time.
         std::thread::sleep(std::time::Duration::from_micros(round * 733 % 5000));
         pair.kill_pager();
         assert_eq!(wait_for(pair.client), End::Signal(libc::SIGKILL));
-        assert!(matches!(pair.last_words(), None | Some(PASSED)), "it read a page that is zeros, or wrong");
+        assert!(matches!(pair.last_words(), None | Some(PASSED)), "the client read a page that is zeros, or wrong");
         assert_eq!(wait_for(pair.guardian), End::Code(0), "the guardian ends after its clients");
     }
 }
@@ -236,7 +238,7 @@ fn clients_wait_when_their_pager_is_killed() {
     pair.kill_pager();
     pair.wait_until_stuck();
     assert!(is_there(pair.guardian));
-    // It waits where it can be ended.
+    // The waiting client can be killed.
     kill(pair.client);
     assert_eq!(wait_for(pair.client), End::Signal(libc::SIGKILL));
     assert_eq!(wait_for(pair.guardian), End::Code(0));
@@ -250,7 +252,7 @@ fn a_client_that_was_not_named() {
     pair.wait_until_stuck();
     kill(pair.client);
     wait_for(pair.client);
-    // It looks for itself.
+    // The guardian notices that on its own.
     assert_eq!(wait_for(pair.guardian), End::Code(0));
 }
 
@@ -266,7 +268,7 @@ fn dismissed() {
     assert_eq!(wait_for(pair.client), End::Signal(libc::SIGKILL));
 }
 
-/// They have the pager's end of the line to the guardian, and the userfaultfd as well.
+/// The children have the pager's end of the connection to the guardian, and the userfaultfd as well.
 fn forked_children_do_not_matter() {
     let besides = Besides { guardian: Some(OnDeath::Kill), forks: true, ..Besides::default() };
     let pair = Pair::start(besides);
@@ -274,7 +276,7 @@ fn forked_children_do_not_matter() {
     pair.kill_pager();
     assert_eq!(wait_for(pair.client), End::Signal(libc::SIGKILL));
     assert_eq!(wait_for(pair.guardian), End::Code(0));
-    // The pager's child is this process's now, and the only one.
+    // The pager's child is now the only child of this process.
     let child = fs::read_to_string("/proc/thread-self/children").unwrap();
     let child = child.trim().parse().unwrap();
     kill(child);
@@ -294,7 +296,7 @@ fn a_guardian_is_small() {
         assert!(kib("RssAnon") < 1024, "{} KiB of its own", kib("RssAnon"));
         assert_eq!(status_of(guardian.pid(), "Name"), "zs-guardian");
         let open = fs::read_dir(format!("/proc/{}/fd", guardian.pid())).unwrap().count();
-        assert_eq!(open, 2, "the line, and its pager's process");
+        assert_eq!(open, 2, "a guardian has a connection and a descriptor of its pager's process");
         assert_eq!(status_of(guardian.pid(), "Threads"), "1");
         // No signal of a terminal reaches it, and a program that waits for any child does not find it.
         // SAFETY: calls on numbers; nothing is written.
@@ -323,13 +325,13 @@ fn clients_come_and_go() {
         assert_ne!(one, other);
         kill(first);
         wait_for(first);
-        // It hears of that by itself.
+        // The guardian notices the end on its own.
         while guardian.forget(one) != Err(Error::NotFound(&"it is not watched")) {
             a_moment();
         }
         guardian.forget(other).unwrap();
         assert!(guardian.forget(other).is_err());
-        // Descriptors come back: far more than it could have at once.
+        // Far more clients than the guardian could have at once: it closes the descriptors of those that ended.
         for _ in 0..10_000 {
             let watched = guardian.watch(uffd.as_fd(), Some(second)).unwrap();
             guardian.forget(watched).unwrap();
@@ -354,7 +356,7 @@ fn refusals() {
             let guardian = owned.take().unwrap();
             assert_eq!(guardian.watch(uffd.as_fd(), None), Err(Error::Forked));
             assert_eq!(guardian.forget(watched), Err(Error::Forked));
-            // It is the parent's, which still has it.
+            // The guardian belongs to the parent, which still has it.
             assert_eq!(guardian.dismiss(), Err(Error::Forked));
         });
         let guardian = owned.as_ref().unwrap();
@@ -397,7 +399,8 @@ fn forbid(number: libc::c_long) {
     }
 }
 
-/// The system lacks what the guardian needs: it has ended, and been waited for, when that is told.
+/// The system lacks what the guardian needs. When the error is reported, the guardian's process has ended and has been
+/// waited for.
 fn one_that_can_not_start() {
     processes::in_child(|| {
         forbid(libc::SYS_close_range);
@@ -411,14 +414,15 @@ fn one_that_can_not_start() {
     });
 }
 
-/// The pager has ended, and a child of its child was given its number: the guardian is not that one's.
+/// The pager has ended, and a child of its child got its process id. The guardian must not take that process for its
+/// pager.
 fn a_descendant_with_the_pager_s_number() {
     const NEXT: &str = "/proc/sys/kernel/ns_last_pid";
     if fs::OpenOptions::new().write(true).open(NEXT).is_err() {
         skip::skip("guardian_pid", "no right to choose the number of a process here");
         return;
     }
-    // This process's memory stays, and with it what the guardian watches.
+    // This process's memory stays, so the guardian has something to watch.
     let uffd = userfault::open().unwrap();
     let (ours, theirs) = pair();
     let pager = spawn(|| {
@@ -439,7 +443,7 @@ fn a_descendant_with_the_pager_s_number() {
                 };
                 end_of(act) == End::Code(0)
             });
-            assert!(given, "nobody was given the pager's number");
+            assert!(given, "no process got the pager's process id");
             send(&theirs, number as u64);
             std::mem::forget(guardian.take());
         });

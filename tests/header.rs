@@ -1,5 +1,5 @@
-//! `include/zsalloc.h` is what cbindgen makes of `c-library/src`, is valid C and C++, and tells what the library
-//! exports.
+//! Checks that `include/zsalloc.h` is what cbindgen generates from `c-library/src`, that it is valid C and C++, and
+//! that it declares what the library exports.
 #![cfg(not(any(loom, miri)))]
 
 mod common;
@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// The files that have exported items, in the header's order.
+/// The files with exported items, in the order of the header.
 const SOURCES: [&str; 11] = [
     "structs.rs",
     "swap/types.rs",
@@ -26,7 +26,7 @@ const SOURCES: [&str; 11] = [
 /// The files of the pager, whose part of the header needs `ZSALLOC_UFFD`.
 const PAGER_SOURCES: [&str; 5] =
     ["pager/types.rs", "pager/create.rs", "pager/regions.rs", "pager/upkeep.rs", "pager/stats.rs"];
-/// What a program holds pointers to, and knows nothing else of.
+/// Types that a program only has pointers to.
 const OPAQUE: &str = "/// A pool of objects; what is in it is zsalloc's own.
 pub struct zs_pool(Pool);
 /// Areas whose pages are compressed into one pool; what is in it is zsalloc's own.
@@ -39,8 +39,8 @@ pub struct zspager(Pager);
 ";
 const BLESS: &str = "ZSALLOC_BLESS=1 cargo test --test header";
 
-/// cbindgen does not expand macros, so the lines of `export! { ... }` themselves are left out. They stand at the left
-/// margin, and so does nothing else that ends them.
+/// Removes the lines of `export! { ... }`, because cbindgen does not expand macros. They are at the left margin, and
+/// nothing else there ends them.
 fn without_export_lines(source: &str) -> String {
     let mut inside = false;
     let mut plain = String::new();
@@ -48,7 +48,7 @@ fn without_export_lines(source: &str) -> String {
         match line {
             "export! {" => inside = true,
             "}" if inside => inside = false,
-            // Module documentation may stand at the top of a file only, and the files are put in a row.
+            // The files are concatenated, and module documentation is allowed only at the top of a file.
             line if line.starts_with("//!") => {}
             line => plain += line,
         }
@@ -73,12 +73,12 @@ fn generated() -> String {
     with_short_comments(&with_long_conditions(&String::from_utf8(header).unwrap()))
 }
 
-/// Puts neighbours that need the same macro into one condition, where cbindgen makes one for each.
+/// Joins neighbouring items that need the same macro under one condition. Cbindgen makes a condition for each.
 fn with_long_conditions(header: &str) -> String {
     header.replace("#endif\n\n#if defined(ZSALLOC_UFFD)\n", "\n")
 }
 
-/// Puts each comment of one line on one line, where cbindgen makes three, and leaves no two lines empty in a row.
+/// Puts each comment of one line on one line, where cbindgen makes three, and removes repeated empty lines.
 fn with_short_comments(header: &str) -> String {
     let lines: Vec<_> = header.lines().collect();
     let mut short = String::new();
@@ -99,7 +99,7 @@ fn header_path() -> PathBuf {
     repository().join("include/zsalloc.h")
 }
 
-/// The header, made anew first if that was asked for.
+/// Reads the header, and generates it first if `ZSALLOC_BLESS` is set.
 fn header() -> String {
     static BLESSED: std::sync::Once = std::sync::Once::new();
     BLESSED.call_once(|| {
@@ -110,7 +110,7 @@ fn header() -> String {
     fs::read_to_string(header_path()).unwrap_or_else(|_| panic!("include/zsalloc.h is missing; make it with: {BLESS}"))
 }
 
-/// The functions that the header declares.
+/// Returns the functions that the header declares.
 fn declared() -> BTreeSet<String> {
     let header = header();
     let code = header.lines().filter(|line| !line.trim_start().starts_with(['*', '/', '#']));
@@ -128,11 +128,12 @@ fn the_committed_header_is_the_generated_one() {
     let line = different.unwrap_or_else(|| committed.lines().count().min(generated.lines().count())) + 1;
     assert!(
         committed == generated,
-        "include/zsalloc.h is not what c-library/src says, from line {line} on. Make it anew with: {BLESS}"
+        "include/zsalloc.h differs from c-library/src from line {line} on. Generate it with: {BLESS}"
     );
 }
 
-/// The system calls that the header lists under each heading of its section JAILS: "- heading: call, call. Remark".
+/// Returns the system calls that the header lists under each heading of its section JAILS: "- heading: call, call.
+/// Remark".
 fn listed_for_jails() -> BTreeMap<String, BTreeSet<String>> {
     let header = header();
     let section = header.split(" * JAILS. ").nth(1).and_then(|rest| rest.split("\n *\n").next()).unwrap();
@@ -142,7 +143,7 @@ fn listed_for_jails() -> BTreeMap<String, BTreeSet<String>> {
     bullets.map(|(heading, list)| (heading.to_owned(), calls(list))).collect()
 }
 
-/// Those that the test allows in its jails: "/* heading */" above "#define NAME SYS_call, SYS_call".
+/// Returns the system calls that the test allows in its jails: "/* heading */" above "#define NAME SYS_call, SYS_call".
 fn allowed_in_jails() -> BTreeMap<String, BTreeSet<String>> {
     let test = fs::read_to_string(repository().join("c-tests/jail.c")).unwrap();
     let lines: Vec<_> = test.lines().collect();
@@ -228,7 +229,7 @@ fn the_version_in_the_header_is_the_crate_s() {
     }
 }
 
-/// Every `no_mangle` of both packages stands inside an `export!` block of a file that the header is made of.
+/// Every `no_mangle` of both packages must be inside an `export!` block of a file that the header is generated from.
 #[test]
 fn nothing_is_exported_but_through_the_macro() {
     let mut exports = 0;

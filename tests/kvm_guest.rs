@@ -1,7 +1,7 @@
-//! The example `kvm_guest` as cargo built it: a guest's memory is three times what may be resident of it, and right.
+//! The example `kvm_guest` as cargo built it: a guest whose memory is three times the limit computes right results.
 
-// Cargo builds an example either as a program or as a test of it. The program is what is run below, so the tests inside
-// the example are run from here too.
+// Cargo builds an example either as a program or as a test of it. The tests below run the program, so the tests inside
+// the example are included here.
 #[allow(dead_code)]
 #[path = "../examples/kvm_guest/main.rs"]
 mod kvm_guest;
@@ -11,8 +11,8 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-/// Runs the program, which lies beside the folder of this test. One that hangs, such as on a touch that nobody serves,
-/// is ended and fails the test.
+/// Runs the program, which is beside the folder of this test. Kills it if it hangs, for example on a touch that nobody
+/// serves, and fails the test.
 fn run(args: &[&str]) -> Output {
     let test = std::env::current_exe().unwrap();
     let program = test.parent().and_then(Path::parent).unwrap().join("examples/kvm_guest");
@@ -31,7 +31,7 @@ fn run(args: &[&str]) -> Output {
     child.wait_with_output().unwrap()
 }
 
-/// What a run printed that ended well; none if this machine has no virtual machines for this user, which is told.
+/// Runs the program successfully, and returns its output. None, with a note: this user has no virtual machines here.
 fn well(args: &[&str]) -> Option<String> {
     let output = run(args);
     let [out, err] = [&output.stdout, &output.stderr].map(|bytes| String::from_utf8_lossy(bytes).into_owned());
@@ -46,13 +46,13 @@ fn well(args: &[&str]) -> Option<String> {
     Some(out)
 }
 
-/// The number of a line of the table.
+/// Returns the number of a line of the table.
 fn number(table: &str, what: &str) -> f64 {
     let value = table.lines().find_map(|line| line.trim().strip_prefix(what)?.split_whitespace().next()?.parse().ok());
     value.unwrap_or_else(|| panic!("{what}: {table}"))
 }
 
-/// The limit is a third of the memory, and more was evicted than the memory has pages.
+/// Checks that the limit is a third of the memory, and that more pages were evicted than the memory has.
 fn outgrew_its_limit(table: &str) {
     assert_eq!((number(table, "memory of the guest"), number(table, "limit on what is resident")), (24.0, 8.0));
     assert!(number(table, "largest, guest's memory") > 4.0, "{table}");
@@ -69,7 +69,7 @@ fn a_guest_outgrows_its_limit_and_every_checksum_is_right() {
 }
 
 #[test]
-fn four_processors_and_the_same_memory() {
+fn four_processors_share_the_memory() {
     let Some(table) = well(&["--memory=24M", "--limit=8M", "--processors=4", "--passes=3"]) else { return };
     outgrew_its_limit(&table);
 }
@@ -82,7 +82,7 @@ fn pages_are_evicted_in_place() {
 }
 
 #[test]
-fn what_makes_no_sense_is_refused() {
+fn wrong_arguments_are_refused() {
     for args in [&["--memory=none"][..], &["file"], &["--memory=8G"]] {
         let output = run(args);
         assert_eq!((output.status.code(), output.stdout.len()), (Some(2), 0), "{args:?}");

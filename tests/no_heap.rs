@@ -1,5 +1,5 @@
-//! After its creation a pool calls the global allocator no more, nor does a zswap: it may be the heap itself that is
-//! swapped out.
+//! After their creation, a pool and a zswap never call the global allocator: they may be what swaps out the heap
+//! itself.
 #![cfg(not(loom))]
 
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -12,7 +12,7 @@ use zsalloc::{
     PAGE_SIZE, Patience, Pool, PoolOptions, Refusal, Zswap, ZswapOptions,
 };
 
-/// The system's allocator, counting the calls of threads that ask for it.
+/// The system's allocator, which counts the calls of threads that ask for it.
 struct Counting;
 
 thread_local! {
@@ -26,7 +26,7 @@ fn count() {
     }
 }
 
-// SAFETY: every call goes to the system's allocator as it came.
+// SAFETY: every call is passed to the system's allocator unchanged.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         count();
@@ -50,7 +50,7 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// Runs `act` and says how often it called the allocator.
+/// Runs `act`, and returns how often it called the allocator.
 fn calls_of(act: impl FnOnce()) -> u64 {
     CALLS.set(0);
     COUNTED.set(true);
@@ -65,7 +65,7 @@ fn size_of_object(at: usize) -> usize {
     1 + at * 37 % MAX_ALLOC_SIZE
 }
 
-/// Everything but creating and destroying. `handles` has room for all.
+/// Calls everything except creation and destruction. `handles` has room for all handles.
 fn use_pool(pool: &Pool, handles: &mut Vec<u64>) {
     let mut buffer = [0; MAX_ALLOC_SIZE];
     for at in 0..OBJECTS {
@@ -113,7 +113,7 @@ fn assert_quiet(options: &PoolOptions) {
     };
     pool.set_evict(Some(Arc::new(evict))).unwrap();
     let mut handles = Vec::with_capacity(OBJECTS);
-    // What the first call does is no different from what later ones do.
+    // The first round must not allocate either.
     for _ in 0..2 {
         let calls = calls_of(|| use_pool(&pool, &mut handles));
         assert_eq!(calls, 0, "calls of the allocator with {options:?}");
@@ -138,7 +138,7 @@ fn a_pool_in_use_does_not_call_the_allocator() {
 }
 
 #[test]
-fn nor_do_threads_that_share_one() {
+fn threads_that_share_a_pool_do_not_call_the_allocator() {
     let pool = Pool::new("no heap", &PoolOptions { max_bytes: 64 << 20, ..PoolOptions::default() }).unwrap();
     std::thread::scope(|threads| {
         for _ in 0..4 {
@@ -162,7 +162,7 @@ fn nor_do_threads_that_share_one() {
 
 type Page = [u8; PAGE_SIZE];
 
-/// Filled, compressible and noise by turns.
+/// Makes pages that repeat a word, that compress, and that do not, by turns.
 fn page(number: u64) -> Page {
     let mut state = number.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     std::array::from_fn(|at| {
@@ -180,7 +180,7 @@ fn page(number: u64) -> Page {
 
 const PAGES: u64 = 300;
 
-/// What a test has made before the allocator is watched.
+/// What a test allocates before it watches the allocator.
 struct Made {
     pages: Vec<Page>,
     loaded: Vec<Page>,
@@ -199,12 +199,12 @@ impl Made {
     }
 }
 
-/// Everything that is done to pages. Limits may refuse some.
+/// Calls everything on pages. Limits may refuse some of it.
 fn use_area(zswap: &Zswap, area: &Area, made: &mut Made) {
     for (offset, page) in (0..).zip(&made.pages) {
         area.store(offset, page).ok();
         area.load(offset, &mut made.loaded[0], LoadFlags::KEEP).ok();
-        // Replaced by another kind.
+        // Replaces the page by one of another kind.
         area.store(offset, &made.pages[(offset as usize + 1) % PAGES as usize]).ok();
     }
     area.store_pages(PAGES, &made.pages).ok();
@@ -230,7 +230,7 @@ fn use_area(zswap: &Zswap, area: &Area, made: &mut Made) {
     area.invalidate(0, area.pages(), Patience::Wait).unwrap();
 }
 
-/// What is refused for its arguments.
+/// Makes calls that are refused because of their arguments.
 fn misuse(area: &Area, made: &mut Made) {
     assert!(area.store(u64::MAX, &made.pages[0]).is_err());
     assert!(area.load(u64::MAX, &mut made.loaded[0], LoadFlags::KEEP).is_err());
@@ -251,7 +251,7 @@ fn assert_zswap_quiet(options: &ZswapOptions, area_options: &AreaOptions, file: 
     }
     let mut made = Made::new();
     for codec in [options.codec, Codec::Zstd(3), Codec::Raw] {
-        // A codec's contexts are made when it is set.
+        // Setting a codec allocates its contexts.
         zswap.set_codec(Codec::Zstd(3)).unwrap();
         zswap.set_codec(codec).unwrap();
         let calls = calls_of(|| {
@@ -270,14 +270,14 @@ fn a_zswap_in_use_does_not_call_the_allocator() {
     let area = AreaOptions::default();
     assert_zswap_quiet(&plain, &area, None);
     assert_zswap_quiet(&ZswapOptions { codec: Codec::Zstd(5), contexts: 3, ..plain.clone() }, &area, None);
-    // Limits that are met.
+    // This limit is reached.
     assert_zswap_quiet(&ZswapOptions { max_bytes: 250_000, ..plain.clone() }, &area, None);
     assert_zswap_quiet(&plain, &AreaOptions { max_bytes: 200_000, ..area.clone() }, None);
     assert_zswap_quiet(&plain, &AreaOptions { refuse_incompressible: true, ..area }, None);
 }
 
 #[test]
-fn nor_does_one_with_a_file() {
+fn a_zswap_with_a_file_does_not_call_the_allocator() {
     let path = std::env::temp_dir().join(format!("zsalloc-no-heap-{}", std::process::id()));
     let file = File::options().read(true).write(true).create(true).truncate(true).open(&path).unwrap();
     std::fs::remove_file(&path).unwrap();

@@ -1,5 +1,5 @@
-//! What the README says is so: its C examples compile and run, its paths are there, its version is the manifest's.
-//! (Its other Rust examples are tests of the documentation.)
+//! Checks the README: its C examples compile and run, its paths exist, and its version is the manifest's. (The
+//! documentation tests compile its other Rust examples.)
 #![cfg(not(any(loom, miri)))]
 
 mod common;
@@ -11,7 +11,7 @@ fn text(file: &str) -> String {
     fs::read_to_string(repository().join(file)).unwrap()
 }
 
-/// The blocks of code of a language.
+/// Returns the blocks of code of a language.
 fn blocks(language: &str) -> Vec<String> {
     let (readme, begin) = (text("README.md"), format!("```{language}\n"));
     readme.split(&begin).skip(1).map(|part| part.split_once("```").expect("a block ends").0.to_owned()).collect()
@@ -65,7 +65,7 @@ fn versions_are_the_manifests() {
     assert_eq!(value("license"), "MIT OR Apache-2.0");
 }
 
-/// The README's example of a pager. It can't be a test of the documentation, for the feature may be missing.
+/// The README's example of a pager. It is not a documentation test, because the feature may be missing.
 #[cfg(feature = "uffd")]
 #[rustfmt::skip]
 fn pager_example(memory: *mut u8, bytes: usize) -> zsalloc::Result<()> {

@@ -1,12 +1,12 @@
-//! A pager under everything at once: threads that touch, write, discard, hold, lock, protect, add, move and remove
-//! regions, and fork, while limits and codecs change. Nothing may be lost: every page is checked against what was
-//! written to it last.
+//! A pager under all kinds of load at once: threads touch, write, discard, hold, lock, protect, add, move and remove
+//! regions, and fork, while limits and codecs change. Nothing may be lost: every page is checked against what was last
+//! written to it.
 //!
-//! Some of the memory files are in huge pages, pages are pinned and merged, and more than the limit is locked at times:
-//! `ZSALLOC_TORTURE_WITHOUT` leaves some of that out (huge, pins, ksm, locked).
+//! Some of the memory files are in huge pages, pages are pinned and merged, and at times more memory than the limit is
+//! locked. `ZSALLOC_TORTURE_WITHOUT` leaves some of that out (huge, pins, ksm, locked).
 //!
-//! `ZSALLOC_TORTURE_SECONDS` is for how long, `ZSALLOC_TORTURE_SEED` what lots are drawn from. Without the first it is
-//! not run: `.ci/run` runs two minutes of it, and `.ci/torture` an hour.
+//! `ZSALLOC_TORTURE_SECONDS` sets the duration, `ZSALLOC_TORTURE_SEED` the seed of the random numbers. Without the
+//! first the test does not run: `.ci/run` runs two minutes of it, and `.ci/torture` an hour.
 #![cfg(all(feature = "uffd", target_os = "linux", not(any(loom, miri))))]
 
 #[path = "torture/memory.rs"]
@@ -27,11 +27,11 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use trouble::Trouble;
 use zsalloc::{Duty, FaultMode, PAGE_SIZE, Pager, PagerOptions, ZswapOptions};
 
-/// Regions that are there at once, at most.
+/// Maximum number of regions at the same time.
 const SLOTS: usize = 6;
-/// Threads that work on them.
+/// Threads that work on the regions.
 const WORKERS: u64 = 8;
-/// The resident limit to begin with, in bytes.
+/// The initial resident limit in bytes.
 const LIMIT: u64 = 8 << 20;
 
 /// What the threads of a round share.
@@ -39,24 +39,24 @@ struct World {
     pager: Pager,
     slots: Vec<Slot>,
     with: Trouble,
-    /// Whether owners may give pages back by madvise.
+    /// Whether the program may give pages back by madvise().
     events: bool,
     stop: AtomicBool,
-    /// Steps that were done.
+    /// Number of steps done.
     steps: AtomicU64,
-    /// The limit that was set last.
+    /// The current resident limit.
     limit: AtomicU64,
-    /// Threads that set a limit or add a region just now, which may be in memory as a whole; and at which look of the
-    /// watch the last one did.
+    /// Number of threads that are setting a limit or adding a region, which may be in memory as a whole; and the sample
+    /// of the watch at which the last one did.
     setting: AtomicU64,
     set_at: AtomicU64,
-    /// How often the watch has looked, and how often of these the limit had to hold.
+    /// Number of samples of the watch, and at how many of them the limit had to hold.
     looks: AtomicU64,
     settled: AtomicU64,
     start: Instant,
 }
 
-/// A way to run a pager.
+/// A configuration of a pager.
 #[derive(Clone, Copy, Debug)]
 struct Kind {
     mode: FaultMode,
@@ -65,7 +65,7 @@ struct Kind {
 }
 
 impl World {
-    /// Acts on what may put more into memory than the limit allows: it has to hold some time later again.
+    /// Runs an action that may put more into memory than the limit allows. The limit must hold again some time later.
     fn unsettle<R>(&self, act: impl FnOnce() -> R) -> R {
         self.setting.fetch_add(1, Relaxed);
         let done = act();
@@ -98,7 +98,7 @@ fn nothing_is_lost() {
     };
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
     let seed = number("ZSALLOC_TORTURE_SEED").unwrap_or(now.as_nanos() as u64);
-    // The other threads would go on for ever, and the lent ones wait.
+    // After a panic the other threads would go on for ever, and the lent ones would wait. So abort.
     let print = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
         print(panic);
@@ -107,7 +107,7 @@ fn nothing_is_lost() {
     }));
     println!("ZSALLOC_TORTURE_SEED={seed} ZSALLOC_TORTURE_SECONDS={seconds}");
     let mut random = Random(seed | 1);
-    // A round of a minute at most, so that all kinds have their turn, and regions and pagers come and go.
+    // Rounds of at most a minute, so that all configurations have their turn, and regions and pagers come and go.
     let round = Duration::from_secs_f64((seconds as f64 / KINDS.len() as f64).min(60.0));
     let with = Trouble::from_environment();
     println!("{with:?}");

@@ -1,7 +1,7 @@
-//! The example `userswap` as cargo built it.
+//! The example `userswap` as cargo built it: its results, its output, and its error messages for wrong arguments.
 
-// Cargo builds an example either as a program or as a test of it. The program is what is run below, so the tests inside
-// the example are run from here too.
+// Cargo builds an example either as a program or as a test of it. The tests below run the program, so the tests inside
+// the example are included here.
 mod skip;
 #[allow(dead_code)]
 #[path = "../examples/userswap/main.rs"]
@@ -12,7 +12,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-/// Where a test's files go.
+/// Creates a folder for a test's files.
 fn folder(test: &str) -> PathBuf {
     let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("userswap-{test}-{}", std::process::id()));
     let _ = fs::remove_dir_all(&path);
@@ -20,7 +20,7 @@ fn folder(test: &str) -> PathBuf {
     path
 }
 
-/// The program, which lies beside the folder of this test.
+/// Returns the path of the program, which is beside the folder of this test.
 fn program() -> PathBuf {
     let test = std::env::current_exe().unwrap();
     let program = test.parent().and_then(Path::parent).unwrap().join("examples/userswap");
@@ -28,23 +28,24 @@ fn program() -> PathBuf {
     program
 }
 
-/// Runs the program.
+/// Runs the program in a folder.
 fn run(folder: &Path, args: &[&str]) -> Output {
     run_by(Command::new(program()), folder, args)
 }
 
-/// Runs a command in a folder, with arguments besides those that it has.
+/// Runs a command in a folder, with more arguments.
 fn run_by(mut command: Command, folder: &Path, args: &[&str]) -> Output {
     command.args(args).stdin(Stdio::null()).current_dir(folder);
     command.output().unwrap()
 }
 
-/// Runs it with little memory. What it wrote as JSON, and what it printed; none if this user may not serve faults.
+/// Runs the program with little memory. Returns its JSON and its output; none if this user may not serve faults.
 fn small(test: &str, args: &[&str]) -> Option<(Value, String)> {
     small_by(Command::new(program()), test, args)
 }
 
-/// The same, by a command that runs it.
+/// Runs the program through another command, with little memory. Returns its JSON and its output; none if this user may
+/// not serve faults.
 fn small_by(command: Command, test: &str, args: &[&str]) -> Option<(Value, String)> {
     let folder = folder(test);
     let mut all = vec!["--memory=24M", "--limit=8M", "--pool-limit=20M", "--seconds=0.3"];
@@ -87,7 +88,7 @@ fn eight_threads_and_a_file() {
 }
 
 #[test]
-fn pages_that_are_moved_to_a_staging_range() {
+fn pages_are_moved_to_a_staging_range() {
     let Some((figures, out)) = small("move", &["--evict=move", "--workload=zipf"]) else { return };
     assert_eq!((&figures["evict"], &figures["well"]), (&Value::from("move"), &Value::from(true)));
     assert!(out.contains("moved to a staging range"), "{out}");
@@ -95,9 +96,8 @@ fn pages_that_are_moved_to_a_staging_range() {
 }
 
 #[test]
-fn eight_threads_begin_and_end_and_what_they_had_is_not_the_regions() {
-    // Each costs private memory of its own, about 100 KiB, and what is allowed beyond a small limit is little more
-    // than that of eight.
+fn memory_of_eight_threads_does_not_count_to_the_region() {
+    // Each thread has about 100 KiB of private memory. A small limit allows little more than that of eight threads.
     let Some((figures, _)) = small("eight", &["--memory=64M", "--limit=16M", "--pool-limit=40M", "--threads=8"]) else {
         return;
     };
@@ -106,8 +106,8 @@ fn eight_threads_begin_and_end_and_what_they_had_is_not_the_regions() {
 }
 
 #[test]
-fn a_limit_that_does_not_hold_is_told() {
-    // There is nowhere for the pages to go.
+fn a_limit_that_does_not_hold_is_reported() {
+    // The pages have nowhere to go.
     let folder = folder("exceeded");
     let output = run(&folder, &["--memory=24M", "--limit=8M", "--pool-limit=4M", "--seconds=0.1", "--plot=plot.svg"]);
     fs::remove_dir_all(&folder).unwrap();
@@ -117,8 +117,8 @@ fn a_limit_that_does_not_hold_is_told() {
     }
     let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert_eq!(output.status.code(), Some(1), "{out}{err}");
-    assert!(err.contains("region and staging range had") && !err.contains("not as it was written"), "{err}");
-    assert!(out.contains("EXCEEDED") && out.contains("for none could go"), "{out}");
+    assert!(err.contains("region and staging range had") && !err.contains("did not hold what was written"), "{err}");
+    assert!(out.contains("EXCEEDED") && out.contains("because none could leave"), "{out}");
 }
 
 #[test]
@@ -127,9 +127,9 @@ fn touches_served_by_lent_threads() {
     assert_eq!((&figures["mode"], &figures["well"]), (&Value::from("threads"), &Value::from(true)));
 }
 
-/// Pages are evicted in place by reading /proc/self/mem where a jail forbids process_vm_readv.
+/// Where a jail forbids process_vm_readv(), eviction in place reads /proc/self/mem.
 #[test]
-fn process_vm_readv_is_forbidden() {
+fn a_jail_without_process_vm_readv() {
     let folder = folder("launcher");
     let launcher = folder.join("without_readv");
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("c-tests/without_readv.c");
@@ -148,7 +148,7 @@ fn process_vm_readv_is_forbidden() {
 }
 
 #[test]
-fn what_makes_no_sense_is_refused() {
+fn wrong_arguments_are_refused() {
     let folder = folder("refused");
     fs::write(folder.join("there"), "mine").unwrap();
     for args in [&["--memory=none"][..], &["file"], &["--backing=there"]] {

@@ -1,66 +1,66 @@
-//! The command line.
+//! Command-line arguments.
 
 use super::Result;
 use std::ffi::OsString;
 use std::path::PathBuf;
 use zsalloc::{Codec, OnDeath, Protect};
 
-/// What `--help` prints.
+/// Text of `--help`.
 pub const USAGE: &str = "\
 Serves the page faults of Firecracker microVMs that are resumed from one snapshot, from one compressed copy of it.
 
 Usage: firecracker_handler --snapshot FILE --socket PATH [OPTIONS]
 
 Options:
-  --snapshot FILE     the snapshot's memory file; it is read once
-  --socket PATH       the Unix socket that is made for Firecracker: the backend_path of a mem_backend of the type Uffd
-  --pool-limit BYTES  most bytes that the compressed pages may take; K, M and G multiply by 1024; default: none
+  --snapshot FILE     the snapshot's memory file, which is read once
+  --socket PATH       the Unix socket to create for Firecracker: the backend_path of a mem_backend of type Uffd
+  --pool-limit BYTES  how many bytes compressed pages may take; K, M and G multiply by 1024; default: no limit
   --codec CODEC       lz4, zstd, or zstd:LEVEL with a level of 1 to 22; default lz4
-  --ahead PAGES       most pages that are filled for one fault, when memory is gone through in order: 1 to 64; default 8
-  --protect WHICH     which pages are put in place protected from writes, for a VMM that tracks those: registered, all
-                      that it registered for write protection; always, all, or the touch waits; never; default
-                      registered
-  --on-death WHAT     what a guardian, a process beside this one, does with microVMs that still run when this one ends,
-                      even by SIGKILL: kill, or freeze, which has them stop at the next page that they have not touched
-                      yet; needs Linux 5.9; default: no guardian
-  --help              this text
+  --ahead PAGES       how many pages one fault may fill when memory is read in order: 1 to 64; default 8
+  --protect WHICH     which pages to write-protect, for a VMM that tracks writes: registered (those in ranges that it
+                      registered for write protection), always (all pages; a touch waits until it can be), or never;
+                      default registered
+  --on-death WHAT     what a guardian, another process, does with running microVMs when this process ends, even by
+                      SIGKILL: kill them, or freeze them at the next page that they have not touched yet; needs
+                      Linux 5.9; default: no guardian
+  --help              print this text
 
-It runs until SIGINT or SIGTERM, and then prints what it did. MicroVMs that still run then stop at the next page
-that they have not touched yet, as long as they or a guardian have their userfaultfd open: else they read zeros.
-Guest memory has to have pages of 4 KiB. With its userfaultfd a microVM may send its memory file, and the bitmap of
-pages that KVM tells it of: pages are written to the file, and its requests for them are answered.
+The handler runs until SIGINT or SIGTERM, and then prints its statistics. MicroVMs that still run then stop at the next
+page that they have not touched yet, as long as they or a guardian keep their userfaultfd open; otherwise they read
+zeros. Guest memory must have 4 KiB pages. With its userfaultfd a microVM may send its memory file, and the bitmap of
+pages that KVM reports to it: the handler then writes pages to the file, and answers the microVM's requests for them.
 
-Exit status: 0; 2 if arguments, the snapshot or memory would not do.
+Exit status: 0; 2 if arguments or the snapshot are wrong or memory is short.
 ";
 
-/// What is to be done.
+/// What the command line asks for.
 pub enum Command {
-    /// Serve.
+    /// Serve with these arguments.
     Run(Args),
-    /// Explain.
+    /// Print the usage.
     Help,
 }
 
-/// How.
+/// The arguments, with defaults filled in.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Args {
-    /// The memory file.
+    /// The snapshot's memory file.
     pub snapshot: PathBuf,
-    /// Where to listen.
+    /// Path of the socket to listen on.
     pub socket: PathBuf,
-    /// Most bytes of compressed pages, 0 for no limit.
+    /// How many bytes compressed pages may take; 0: no limit.
     pub pool_limit: u64,
-    /// What pages are compressed with.
+    /// The codec of stored pages.
     pub codec: Codec,
-    /// Most pages for one fault, 0 for the default.
+    /// How many pages one fault may fill; 0: the default.
     pub ahead: usize,
-    /// Which pages are protected from writes.
+    /// Which pages are write-protected.
     pub protect: Protect,
-    /// What becomes of microVMs when this process dies; none: nobody sees to it.
+    /// What happens to microVMs when this process dies; none: nothing is done.
     pub on_death: Option<OnDeath>,
 }
 
-/// Reads the arguments that follow the program's name.
+/// Parses the arguments that follow the program's name.
 pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command> {
     let mut parsed = Args::default();
     let mut args = args.into_iter();
@@ -69,7 +69,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command> {
         if name == "--help" || name == "-h" {
             return Ok(Command::Help);
         }
-        let mut value = || args.next().ok_or_else(|| format!("{name} needs a value; --help tells more"));
+        let mut value = || args.next().ok_or_else(|| format!("{name} needs a value: see --help"));
         match name.as_str() {
             "--snapshot" => parsed.snapshot = value()?.into(),
             "--socket" => parsed.socket = value()?.into(),
@@ -78,11 +78,11 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command> {
             "--ahead" => parsed.ahead = pages(&text(value()?)?)?,
             "--protect" => parsed.protect = protect(&text(value()?)?)?,
             "--on-death" => parsed.on_death = Some(on_death(&text(value()?)?)?),
-            _ => return Err(format!("there is no option {name}; --help tells which there are")),
+            _ => return Err(format!("{name} is not an option: see --help")),
         }
     }
     if parsed.snapshot.as_os_str().is_empty() || parsed.socket.as_os_str().is_empty() {
-        return Err("--snapshot FILE and --socket PATH are needed; --help tells more".to_owned());
+        return Err("--snapshot FILE and --socket PATH are required: see --help".to_owned());
     }
     Ok(Command::Run(parsed))
 }
@@ -99,7 +99,7 @@ fn bytes(text: &str) -> Result<u64> {
         _ => (text, 1),
     };
     let number = digits.parse::<u64>().ok().and_then(|number| number.checked_mul(unit));
-    number.filter(|bytes| *bytes > 0).ok_or_else(|| format!("{text} is no number of bytes, such as 512M"))
+    number.filter(|bytes| *bytes > 0).ok_or_else(|| format!("{text} is not a number of bytes, such as 512M"))
 }
 
 fn codec(text: &str) -> Result<Codec> {
@@ -108,15 +108,15 @@ fn codec(text: &str) -> Result<Codec> {
         None if text == "zstd" => Ok(Codec::Zstd(3)),
         Some(("zstd", level)) => match level.parse() {
             Ok(level @ 1..=22) => Ok(Codec::Zstd(level)),
-            _ => Err(format!("{level} is no level of zstd: 1 to 22")),
+            _ => Err(format!("{level} is not a level of zstd, 1 to 22")),
         },
-        _ => Err(format!("{text} is no codec: lz4, zstd, or zstd:LEVEL")),
+        _ => Err(format!("{text} is not a codec: lz4, zstd, or zstd:LEVEL")),
     }
 }
 
 fn pages(text: &str) -> Result<usize> {
     let number = text.parse::<usize>().ok();
-    number.filter(|pages| (1..=64).contains(pages)).ok_or_else(|| format!("{text} is no number of pages: 1 to 64"))
+    number.filter(|pages| (1..=64).contains(pages)).ok_or_else(|| format!("{text} is not a number from 1 to 64"))
 }
 
 fn protect(text: &str) -> Result<Protect> {
@@ -124,7 +124,7 @@ fn protect(text: &str) -> Result<Protect> {
         "registered" => Ok(Protect::IfRegistered),
         "always" => Ok(Protect::Always),
         "never" => Ok(Protect::Never),
-        _ => Err(format!("{text} is no choice of pages to protect: registered, always, or never")),
+        _ => Err(format!("--protect is registered, always, or never, not {text}")),
     }
 }
 
@@ -132,6 +132,6 @@ fn on_death(text: &str) -> Result<OnDeath> {
     match text {
         "kill" => Ok(OnDeath::Kill),
         "freeze" => Ok(OnDeath::Freeze),
-        _ => Err(format!("{text} is nothing to do on death: kill, or freeze")),
+        _ => Err(format!("--on-death is kill or freeze, not {text}")),
     }
 }

@@ -15,53 +15,53 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::time::{Duration, Instant};
 use zsalloc::{Guest, GuestOptions, GuestStats, WatchId};
 
-/// How often guests are asked whether they have ended, and connections are looked at that say nothing.
+/// Time between two checks for guests that have ended and for silent connections.
 const LOOK: Duration = Duration::from_millis(200);
-/// Most connections that have not said all yet: each has descriptors, and microVMs need those.
+/// Maximum number of unfinished connections: each has descriptors, which microVMs need too.
 const MOST_HANDSHAKES: usize = 64;
-/// How soon a guest is served again that could not be served at once.
+/// Time until a guest that could not be served is tried again.
 const SOON: Duration = Duration::from_millis(1);
 
-/// One microVM.
+/// A running microVM.
 struct Running {
     number: u64,
     guest: Guest,
-    /// What the guardian calls it.
+    /// The guardian's name for it.
     watched: Option<WatchId>,
-    /// Until it ends, which is when its process does, mostly.
+    /// Its connection, which mostly ends with its process.
     stream: Option<UnixStream>,
-    /// What is said there, if the microVM has a bitmap. Others say nothing more.
+    /// Its requests for pages, if it has a bitmap. Other microVMs send nothing more.
     requests: Option<Requests>,
-    /// It is to be served again, though its descriptor may have nothing to read.
+    /// Whether to serve it again although its descriptor may have nothing to read.
     again: bool,
-    /// What the system refused last, so that it is told once.
+    /// The system's last refusal, so that it is reported once.
     refused: Option<zsalloc::Error>,
 }
 
-/// All of them.
+/// All microVMs and connections.
 pub struct Guests {
     snapshot: Snapshot,
     listener: UnixListener,
     stop: OwnedFd,
     guard: Guard,
     options: GuestOptions,
-    /// The oldest first.
+    /// Unfinished connections, the oldest first.
     handshakes: VecDeque<Handshake>,
-    /// Until when no connection is taken, for the system had no room for one.
+    /// When connections are accepted again, after the system had no room for one.
     full: Option<Instant>,
     running: Vec<Running>,
     total: report::Total,
 }
 
 impl Guests {
-    /// None yet.
+    /// Prepares to serve; there are no guests yet.
     pub fn new(snapshot: Snapshot, listener: UnixListener, stop: OwnedFd, guard: Guard, args: &Args) -> Self {
         let options = GuestOptions { pages_at_once: args.ahead, protect: args.protect };
         let (handshakes, full, running, total) = (VecDeque::new(), None, Vec::new(), report::Total::default());
         Self { snapshot, listener, stop, guard, options, handshakes, full, running, total }
     }
 
-    /// Serves until a signal says to stop.
+    /// Serves until a signal asks to stop.
     pub fn serve(&mut self) -> Result<()> {
         let mut looked = Instant::now();
         loop {
@@ -90,14 +90,14 @@ impl Guests {
         }
     }
 
-    /// Waits for something to do: the signal, the listener, the handshakes, the guests, and their connections that have
-    /// not ended. A guest that the system refused something is tried again soon, and not before.
+    /// Waits for something to do: the signal, the listener, handshakes, guests, and connections that have not ended. A
+    /// guest whose request the system refused is tried again soon, and not before.
     fn wait(&self, looked: Instant) -> Vec<bool> {
         let listener = if self.full.is_none() { Some(self.listener.as_fd()) } else { None };
         let mut all: Vec<Option<BorrowedFd<'_>>> = vec![Some(self.stop.as_fd()), listener];
         all.extend(self.handshakes.iter().map(|handshake| Some(handshake.stream.as_fd())));
         all.extend(self.running.iter().map(|running| running.refused.is_none().then(|| running.guest.fd())));
-        // One that does not read its replies is not heard.
+        // A microVM that does not read its replies is not listened to.
         let heard = |running: &&Running| !running.is_behind();
         let stream = |running| Some(running).filter(heard).and_then(|running| running.stream.as_ref()).map(AsFd::as_fd);
         all.extend(self.running.iter().map(stream));
@@ -105,8 +105,8 @@ impl Guests {
         system::wait(&all, if again { SOON } else { LOOK.saturating_sub(looked.elapsed()) })
     }
 
-    /// Hears what guests ask for. Those without a bitmap say nothing: if the connection of one is ready it has ended.
-    /// An older Firecracker ends it right away, and so the guest is asked whether it has ended too.
+    /// Reads the requests of guests. Guests without a bitmap send none: if such a connection is ready, it has ended. An
+    /// older Firecracker closes it right away, so the guest is asked whether it has ended too.
     fn hear_streams(&mut self, ready: &[bool]) {
         for (running, ready) in self.running.iter_mut().zip(ready) {
             if (*ready || running.is_behind()) && !running.hear() {
@@ -122,18 +122,18 @@ impl Guests {
             if *ready {
                 self.hear_one(handshake, false);
             } else if handshake.is_late() {
-                warn("a connection said nothing in time, and is let go");
+                warn("a connection was closed because it sent nothing in time");
             } else {
                 self.handshakes.push_back(handshake);
             }
         }
     }
 
-    /// Hears what one has said. It may say more later, unless this is its last chance.
+    /// Reads what a connection has sent. It may send more later, unless this is its last chance.
     fn hear_one(&mut self, mut handshake: Handshake, last: bool) {
         match handshake.hear() {
-            Ok(None) if last => warn("there are too many connections, and one that has not said all is let go"),
-            Ok(None) if handshake.is_late() => warn("a connection did not say all in time, and is let go"),
+            Ok(None) if last => warn("an unfinished connection was closed because there are too many"),
+            Ok(None) if handshake.is_late() => warn("a connection was closed because it did not finish in time"),
             Ok(None) => self.handshakes.push_back(handshake),
             Ok(Some(said)) => self.begin(said, handshake.stream),
             Err(problem) => warn(&format!("a connection is refused: {problem}")),
@@ -163,7 +163,7 @@ impl Guests {
         }
     }
 
-    /// Takes connections, at most so many that guests don't wait for long.
+    /// Accepts connections, but only so many that guests don't wait long.
     fn accept(&mut self) {
         for _ in 0..MOST_HANDSHAKES {
             let refused = match self.listener.accept() {
@@ -178,7 +178,7 @@ impl Guests {
                 ErrorKind::Interrupted | ErrorKind::ConnectionAborted => {}
                 _ if self.let_oldest_go() => {}
                 _ => {
-                    // The listener stays ready, and would be tried again and again.
+                    // The listener stays ready: without a pause it would be tried again and again.
                     self.full = Some(Instant::now() + LOOK);
                     return warn(&format!("no connection can be taken now: {refused}"));
                 }
@@ -196,13 +196,13 @@ impl Guests {
         }
     }
 
-    /// Makes room for a connection, if it can.
+    /// Closes the oldest unfinished connection. Returns whether there was one.
     fn let_oldest_go(&mut self) -> bool {
         let oldest = self.handshakes.pop_front();
         oldest.map(|handshake| self.hear_one(handshake, true)).is_some()
     }
 
-    /// Asks all guests whether they have ended, for a connection may live on in another process.
+    /// Asks all guests whether they have ended, because a connection may live on in another process.
     fn look(&mut self) {
         for running in &mut self.running {
             running.guest.has_ended();
@@ -222,14 +222,14 @@ impl Guests {
         });
     }
 
-    /// If there are no guests, the guardian ends. Otherwise it sees to them when this process is no more.
+    /// Dismisses the guardian if there are no guests. Otherwise it takes care of them after this process.
     pub fn end(&mut self) {
         if self.running.is_empty() {
             self.guard.dismiss();
         }
     }
 
-    /// What was done, for all guests, and those that still run.
+    /// Returns the statistics of all guests, and the number of those still running.
     pub fn table(&mut self) -> Result<String> {
         let still: Vec<GuestStats> = self.running.iter().map(|running| running.guest.stats()).collect();
         for stats in &still {
@@ -253,17 +253,17 @@ impl Running {
         }
     }
 
-    /// Whether it has asked for what it has not got yet.
+    /// Returns whether it has asked for pages that it did not get yet.
     fn is_behind(&self) -> bool {
         self.stream.is_some() && self.requests.as_ref().is_some_and(Requests::is_behind)
     }
 
-    /// Hears what it asks for, and answers. False: the connection has ended, or is of no use any more.
+    /// Reads its requests, and answers them. False: the connection has ended or can't be used any more.
     fn hear(&mut self) -> bool {
         let (Some(requests), Some(stream)) = (&mut self.requests, &mut self.stream) else { return false };
         match requests.serve(stream, &mut self.guest) {
             Ok((goes_on, refused)) => {
-                // Touches may have been read.
+                // Touches may be waiting too.
                 self.again = true;
                 refused.into_iter().for_each(|error| self.tell(error));
                 goes_on

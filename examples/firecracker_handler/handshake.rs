@@ -1,5 +1,5 @@
-//! What Firecracker says: one message, a table of its memory as JSON with descriptors attached: its userfaultfd; its
-//! memory file, if the handler is to fill that; and the bitmap of pages that are not filled yet, if it has one.
+//! The message from Firecracker: a table of its memory as JSON, with descriptors attached. They are its userfaultfd;
+//! its memory file, if the handler is to fill that; and the bitmap of pages that are not filled yet, if it has one.
 
 use super::Result;
 use super::system::{self, Received};
@@ -9,12 +9,12 @@ use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 use zsalloc::{GuestFile, GuestRange, PAGE_SIZE};
 
-/// Most bytes of a table, which is read again whenever some came. Firecracker's has less than 200 for each range of
-/// memory, and few ranges.
+/// Maximum size of a table, which is parsed again whenever more of it arrives. Firecracker's has less than 200 bytes
+/// for each range of memory, and few ranges.
 const MOST_BYTES: usize = 64 << 10;
-/// Most descriptors of a microVM.
+/// Maximum number of descriptors of a microVM.
 const MOST_DESCRIPTORS: usize = 3;
-/// How long a connection may take to say it all.
+/// How long a connection may take to send everything.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A range of memory, as Firecracker describes it.
@@ -24,7 +24,7 @@ struct Described {
     size: u64,
     offset: u64,
     page_size: Option<u64>,
-    /// What the size of a page was called before. In spite of the name it is in bytes; both are taken.
+    /// An older name of the page size. In spite of the name it is in bytes. Both names are accepted.
     page_size_kib: Option<u64>,
 }
 
@@ -39,40 +39,40 @@ impl Described {
     }
 }
 
-/// A connection that has not said all yet.
+/// A connection that has not sent everything yet.
 pub struct Handshake {
-    /// Where it comes from.
+    /// The connection.
     pub stream: UnixStream,
     said: Vec<u8>,
     descriptors: Vec<OwnedFd>,
     since: Instant,
 }
 
-/// What was said.
+/// A complete message.
 pub struct Said {
-    /// The memory.
+    /// The ranges of its memory.
     pub ranges: Vec<GuestRange>,
     /// Its userfaultfd.
     pub uffd: OwnedFd,
-    /// Its memory file, and its bitmap.
+    /// Its memory file and its bitmap.
     pub file: Option<GuestFile>,
-    /// What it said after the table: requests for pages, if it has a bitmap.
+    /// Bytes after the table: requests for pages, if it has a bitmap.
     pub more: Vec<u8>,
 }
 
 impl Handshake {
-    /// Of a new connection.
+    /// Begins with a new connection.
     pub fn new(stream: UnixStream) -> Result<Self> {
         stream.set_nonblocking(true).map_err(|error| format!("a connection: {error}"))?;
         Ok(Self { stream, said: Vec::new(), descriptors: Vec::new(), since: Instant::now() })
     }
 
-    /// Whether it takes too long.
+    /// Returns whether it takes too long.
     pub fn is_late(&self) -> bool {
         self.since.elapsed() > PATIENCE
     }
 
-    /// Reads what came. None: there is more to come.
+    /// Reads what has arrived. None: more must follow.
     pub fn hear(&mut self) -> Result<Option<Said>> {
         loop {
             let received = system::receive(&self.stream, &mut self.said, &mut self.descriptors);
@@ -80,7 +80,7 @@ impl Handshake {
                 return Err("it sent more than three descriptors: userfaultfd, memory file and bitmap".to_owned());
             }
             match received {
-                // The table may have ended, and requests follow it.
+                // The table may be complete, with requests behind it.
                 Ok(Received::Bytes) if self.said.len() > MOST_BYTES => {
                     let said = self.understand()?;
                     return said.map(Some).ok_or_else(|| "the table of memory is too long".to_owned());
@@ -105,7 +105,7 @@ impl Handshake {
             Some(Err(error)) => return Err(format!("the table of memory: {error}")),
         };
         let more = self.said[values.byte_offset()..].trim_ascii_start().to_vec();
-        // The descriptors come with the message's first byte.
+        // The descriptors arrive with the first byte of the message.
         let mut descriptors = self.descriptors.drain(..);
         let uffd = descriptors.next().ok_or_else(|| "it sent no descriptor".to_owned())?;
         let file = descriptors.next().map(|memory| GuestFile { memory, bitmap: descriptors.next() });

@@ -19,17 +19,17 @@ use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-/// Why it ends: a sentence for people.
+/// A sentence that says why the handler ends.
 pub type Problem = String;
-/// What can fail.
+/// The result of everything that can fail.
 pub type Result<T> = std::result::Result<T, Problem>;
 
-/// Prints a line. MicroVMs need the handler more than anybody needs the line: nothing ends because nobody reads it.
+/// Prints a line. Ignores errors: microVMs need the handler more than anyone needs the line.
 pub fn say(line: &str) {
     let _ = writeln!(std::io::stdout(), "{line}");
 }
 
-/// The same, for what is wrong.
+/// Prints a line on standard error. Ignores errors.
 pub fn warn(line: &str) {
     let _ = writeln!(std::io::stderr(), "{line}");
 }
@@ -57,7 +57,7 @@ fn run(args: &args::Args) -> Result<()> {
     if let Err(error) = system::allow_descriptors() {
         warn(&format!("the limit of descriptors stays as it is: {error}"));
     }
-    // It is forked from this process, while that has little memory.
+    // The guardian is forked from this process while it has little memory.
     let guard = guard::Guard::start(args.on_death)?;
     let snapshot = snapshot::load(args)?;
     say(&report::stored(&snapshot)?);
@@ -71,7 +71,7 @@ fn run(args: &args::Args) -> Result<()> {
     Ok(())
 }
 
-/// Listens. A socket that an earlier run left behind is replaced; one that somebody listens on is not.
+/// Listens on a socket. Replaces one that an earlier run left behind, but not one that another process listens on.
 fn listen(path: &Path) -> Result<UnixListener> {
     let problem = |error| format!("{}: {error}", path.display());
     let is_socket = fs::symlink_metadata(path).is_ok_and(|about| about.file_type().is_socket());
@@ -83,7 +83,7 @@ fn listen(path: &Path) -> Result<UnixListener> {
     Ok(listener)
 }
 
-/// The socket's name, removed at the end.
+/// The path of the socket, which is removed at the end.
 struct Socket(PathBuf);
 
 impl Drop for Socket {

@@ -1,4 +1,4 @@
-//! What is printed.
+//! The lines that the handler prints.
 
 use super::Result;
 use super::snapshot::Snapshot;
@@ -8,7 +8,7 @@ use zsalloc::{GuestStats, LatencyHistogram, PAGE_SIZE};
 /// Sums over all guests.
 #[derive(Default)]
 pub struct Total {
-    /// Guests that were taken over.
+    /// Number of guests that were served.
     pub guests: u64,
     faults: u64,
     copied: u64,
@@ -24,7 +24,7 @@ pub struct Total {
 }
 
 impl Total {
-    /// One more guest.
+    /// Adds a guest's statistics.
     pub fn add(&mut self, stats: &GuestStats) {
         let counts = &stats.counts;
         self.faults += counts.faults;
@@ -50,7 +50,7 @@ fn microseconds(latencies: &LatencyHistogram, permille: u64) -> f64 {
     latencies.permille(permille) as f64 / 1000.0
 }
 
-/// What the snapshot takes.
+/// Returns the line about the stored snapshot.
 pub fn stored(snapshot: &Snapshot) -> Result<String> {
     let stats = snapshot.area.stats().map_err(|error| error.to_string())?;
     let bytes = snapshot.area.pages() * PAGE_SIZE as u64;
@@ -59,12 +59,12 @@ pub fn stored(snapshot: &Snapshot) -> Result<String> {
     Ok(format!("snapshot: {all:.1} MiB stored in {used:.1} MiB within {seconds:.1} s"))
 }
 
-/// A guest was taken over.
+/// Returns the line about a guest that began.
 pub fn began(number: u64, ranges: usize, stats: &GuestStats) -> String {
     format!("microVM {number} began: {:.1} MiB in {ranges} ranges", mib(stats.bytes))
 }
 
-/// A guest was let go.
+/// Returns the line about a guest that ended.
 pub fn ended(number: u64, stats: &GuestStats) -> String {
     let counts = &stats.counts;
     let (middle, high) = (microseconds(&stats.latencies, 500), microseconds(&stats.latencies, 990));
@@ -75,7 +75,7 @@ pub fn ended(number: u64, stats: &GuestStats) -> String {
     )
 }
 
-/// What was done at all.
+/// Returns the table of all statistics.
 pub fn table(snapshot: &Snapshot, total: &Total, still: usize) -> Result<String> {
     let stats = snapshot.area.stats().map_err(|error| error.to_string())?;
     let pool = snapshot.zswap.stats().map_err(|error| error.to_string())?;

@@ -1,5 +1,6 @@
-//! Requests for pages that KVM tells Firecracker of, and not the userfaultfd: a processor of the microVM touched a page
-//! whose bit in the bitmap is set. Each is a JSON object, and so is the reply once the page is in the memory file.
+//! Requests for pages that KVM reports to Firecracker and not to the userfaultfd: a processor of the microVM touched a
+//! page whose bit in the bitmap is set. Each request is a JSON object, and so is the reply when the page is in the
+//! memory file.
 
 use super::Result;
 use serde::{Deserialize, Serialize};
@@ -9,20 +10,20 @@ use std::io::{ErrorKind, Read, Write};
 use std::os::unix::net::UnixStream;
 use zsalloc::{Error, Guest, PAGE_SIZE};
 
-/// Most bytes that are kept: of requests that have not ended, and of replies that Firecracker does not read.
+/// Maximum number of bytes to keep: of unfinished requests, and of replies that Firecracker does not read.
 const MOST_BYTES: usize = 64 << 10;
 
-/// A request.
+/// A request for a page.
 #[derive(Deserialize)]
 struct Request {
-    /// Where in the memory file the page is.
+    /// Offset of the page in the memory file.
     offset: u64,
-    /// Which processor waits for it, and what else the reply repeats.
+    /// The processor that waits, and whatever else the reply repeats.
     #[serde(flatten)]
     more: Map<String, Value>,
 }
 
-/// The reply.
+/// The reply to a request.
 #[derive(Serialize)]
 struct Reply<'a> {
     offset: u64,
@@ -32,7 +33,7 @@ struct Reply<'a> {
     more: &'a Map<String, Value>,
 }
 
-/// What a microVM said and is not answered yet.
+/// A microVM's requests that are not answered yet.
 pub struct Requests {
     heard: Vec<u8>,
     waiting: VecDeque<Request>,
@@ -40,21 +41,21 @@ pub struct Requests {
 }
 
 impl Requests {
-    /// What it said with its table.
+    /// Begins with the bytes that followed the table.
     pub fn new(heard: Vec<u8>) -> Result<Self> {
         let mut requests = Self { heard, waiting: VecDeque::new(), replies: Vec::new() };
         requests.understand()?;
         Ok(requests)
     }
 
-    /// Whether there is something to do although it says nothing.
+    /// Returns whether there is work even if the microVM sends nothing.
     pub fn is_behind(&self) -> bool {
         !self.waiting.is_empty() || !self.replies.is_empty()
     }
 
-    /// Hears what there is to hear, and answers it. Whether the connection goes on, and what was refused last.
+    /// Reads requests and answers them. Returns whether the connection goes on, and the last refusal.
     pub fn serve(&mut self, stream: &mut UnixStream, guest: &mut Guest) -> Result<(bool, Option<Error>)> {
-        // Once it is behind it is not heard, so that what is kept has an end.
+        // A microVM that is behind is not listened to, which bounds the bytes kept for it.
         let goes_on = self.is_behind() || self.hear(stream)?;
         self.understand()?;
         let refused = self.answer(guest)?;
@@ -93,7 +94,7 @@ impl Requests {
     }
 
     /// Answers requests. A request for a damaged page gets no reply: its processor waits, and reads nothing wrong. A
-    /// request that the system refuses to serve is tried again. Returns what was refused last.
+    /// request that the system refuses to serve is tried again. Returns the last refusal.
     fn answer(&mut self, guest: &mut Guest) -> Result<Option<Error>> {
         let mut refused = None;
         while self.replies.len() < MOST_BYTES {

@@ -7,16 +7,16 @@ use std::io::Read;
 use std::time::{Duration, Instant};
 use zsalloc::{Area, AreaOptions, PAGE_SIZE, Zswap, ZswapOptions};
 
-/// Pages that are stored at once.
+/// Pages stored in one call.
 const BATCH: usize = 64;
 
 /// A snapshot in memory.
 pub struct Snapshot {
-    /// Its pages.
+    /// The area with its pages.
     pub area: Area,
-    /// What they are in.
+    /// The zswap that the area belongs to.
     pub zswap: Zswap,
-    /// How long it took to read and compress.
+    /// Time to read and compress it.
     pub took: Duration,
 }
 
@@ -29,7 +29,7 @@ pub fn load(args: &Args) -> Result<Snapshot> {
     let about = file.metadata().map_err(problem)?;
     let bytes = about.len();
     if !about.is_file() || bytes == 0 || bytes % PAGE_SIZE as u64 != 0 {
-        return Err(format!("{path} is no memory file: it is to be a regular file of whole pages of 4 KiB"));
+        return Err(format!("{path} is not a snapshot's memory file: it must be a regular file of whole 4 KiB pages"));
     }
     let options = ZswapOptions { max_bytes: args.pool_limit, codec: args.codec, ..ZswapOptions::default() };
     let zswap = Zswap::new("firecracker_handler", &options).map_err(|error| format!("no memory: {error}"))?;

@@ -1,4 +1,4 @@
-//! What is asked of the system that the standard library has no words for.
+//! System calls that the standard library does not offer.
 
 use std::io::{Error, Result};
 use std::mem::MaybeUninit;
@@ -6,21 +6,21 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
-/// Descriptors that one message may bring before the system drops the rest: up to three are right, and a fourth tells
-/// that they are not.
+/// Descriptors that one message may bring before the system drops the rest. Up to three are valid; a fourth shows that
+/// there are too many.
 const MOST_DESCRIPTORS: usize = 4;
 
-/// What there was to receive.
+/// What was received.
 pub enum Received {
     /// Some bytes.
     Bytes,
-    /// Nothing, now.
+    /// Nothing at the moment.
     Nothing,
-    /// Nothing any more.
+    /// The end of the stream.
     End,
 }
 
-/// Room for a control message with descriptors, aligned as the system wants it.
+/// Room for a control message with descriptors, aligned as the system requires.
 #[repr(C, align(8))]
 struct Control([u8; 64]);
 
@@ -57,9 +57,9 @@ pub fn receive(stream: &UnixStream, bytes: &mut Vec<u8>, descriptors: &mut Vec<O
 /// Takes the descriptors of a message.
 ///
 /// # Safety
-/// The header is as `recvmsg` left it, and its descriptors are nobody's yet.
+/// The header is as `recvmsg` left it, and nothing owns its descriptors yet.
 unsafe fn take_descriptors(message: &libc::msghdr, received: bool, descriptors: &mut Vec<OwnedFd>) {
-    // SAFETY: the caller vouches for the header.
+    // SAFETY: the caller promises that the header is as `recvmsg` left it.
     let mut header = if received { unsafe { libc::CMSG_FIRSTHDR(message) } } else { std::ptr::null_mut() };
     while !header.is_null() {
         // SAFETY: the macros stay inside the control message, which the system wrote.
@@ -76,7 +76,7 @@ unsafe fn take_descriptors(message: &libc::msghdr, received: bool, descriptors: 
     }
 }
 
-/// SIGINT and SIGTERM as something to poll. Called before there is a second thread.
+/// Returns a descriptor that SIGINT and SIGTERM make readable. Call it before there is a second thread.
 pub fn stop_signals() -> Result<OwnedFd> {
     // SAFETY: zeros are a set of signals, and each call takes such a set.
     let fd = unsafe {
@@ -94,7 +94,7 @@ pub fn stop_signals() -> Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-/// The process that made the connection; none if it can't be seen from here.
+/// Returns the process that made the connection; none if it can't be seen from here.
 pub fn peer(stream: &UnixStream) -> Option<i32> {
     let mut peer = libc::ucred { pid: 0, uid: 0, gid: 0 };
     let mut bytes = size_of::<libc::ucred>() as libc::socklen_t;
@@ -104,7 +104,7 @@ pub fn peer(stream: &UnixStream) -> Option<i32> {
     (done == 0 && peer.pid > 0).then_some(peer.pid)
 }
 
-/// Allows this process as many descriptors as it may have. It has two for each microVM.
+/// Raises this process's limit of descriptors as far as it may. It has two for each microVM.
 pub fn allow_descriptors() -> Result<()> {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: the calls read and write the limit.
@@ -120,9 +120,10 @@ pub fn allow_descriptors() -> Result<()> {
     if done == 0 { Ok(()) } else { Err(Error::last_os_error()) }
 }
 
-/// Waits until one of the descriptors has something to read or has ended, or the time is over. Which of them have.
+/// Waits until one of the descriptors has something to read or has ended, or the time is over. Returns which of them
+/// have.
 pub fn wait(descriptors: &[Option<BorrowedFd<'_>>], limit: Duration) -> Vec<bool> {
-    // What is -1 is never ready.
+    // poll() ignores -1.
     let number = |fd: &Option<BorrowedFd<'_>>| fd.map_or(-1, |fd| fd.as_raw_fd());
     let entry = |fd: &Option<BorrowedFd<'_>>| libc::pollfd { fd: number(fd), events: libc::POLLIN, revents: 0 };
     let mut entries: Vec<_> = descriptors.iter().map(entry).collect();

@@ -1,48 +1,48 @@
-//! The command line.
+//! Command-line arguments.
 
 use super::{MIB, PAGE, Problem, Result};
 use std::ffi::OsString;
 
-/// What `--help` prints.
+/// Text of `--help`.
 pub const USAGE: &str = "\
-Runs a virtual machine on /dev/kvm whose memory is under a pager and larger than what may be resident of it. The guest
-goes over pages of real programs, hashes and changes them; the host does the same and compares.
+Runs a virtual machine on /dev/kvm whose memory is under a pager, and larger than what may be resident. The guest goes
+over pages of real programs, hashes and changes them; the host does the same and compares.
 
 Usage: kvm_guest [OPTIONS]
 
   --memory BYTES      memory of the guest; K, M and G multiply by 1024; default 192M, at most 3G
-  --limit BYTES       most of it that is resident; default: a quarter of the memory
-  --passes N          how often the guest goes over all pages; every other time in turn; default 4
-  --processors N      of the guest, each with pages of its own; default 2
-  --in-place      evict as on systems that can't move pages (before Linux 6.8)
-  --help              this text
+  --limit BYTES       how much of it may be resident; default: a quarter of the memory
+  --passes N          how often the guest goes over all pages, in random order and in order by turns; default 4
+  --processors N      processors of the guest, each with pages of its own; default 2
+  --in-place          evict pages in place, as on systems that can't move pages (before Linux 6.8)
+  --help              print this text
 
 ZSALLOC_PAGES=FILE[:FILE...] in the environment names the files whose pages are taken, such as dumps of memory.
 
-Exit status: 0 if every checksum and every page was right and the limit held; 1 if not; 2 if arguments, files or memory
-would not do; 77 if there is no /dev/kvm or no userfaultfd that this user may use.
+Exit status: 0 if every checksum and every page was right and the limit held; 1 if not; 2 if arguments or files are
+wrong or memory is short; 77 if this user may not use /dev/kvm or userfaultfd.
 ";
 
-/// What is to be done.
+/// What the command line asks for.
 pub enum Command {
-    /// Run.
+    /// Run with these arguments.
     Run(Args),
-    /// Explain.
+    /// Print the usage.
     Help,
 }
 
-/// How.
+/// The arguments, with defaults filled in.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Args {
     /// Bytes of the guest's memory: whole pages.
     pub memory: u64,
-    /// Most bytes that are resident.
+    /// How many bytes of it may be resident.
     pub limit: u64,
     /// How often the guest goes over its pages.
     pub passes: u64,
-    /// Processors of the guest.
+    /// Number of processors of the guest.
     pub processors: usize,
-    /// No pages are moved.
+    /// Whether pages are evicted in place.
     pub evict_in_place: bool,
 }
 
@@ -52,10 +52,10 @@ impl Default for Args {
     }
 }
 
-/// Above it are the addresses of devices.
+/// The addresses from here on belong to devices.
 const MOST_MEMORY: u64 = 3 << 30;
 
-/// Reads the arguments that follow the program's name.
+/// Parses the arguments that follow the program's name.
 pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command> {
     let mut parsed = Args::default();
     let mut args = args.into_iter().map(|arg| arg.to_string_lossy().into_owned());
@@ -74,14 +74,14 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command> {
         }
         let mut value = || {
             let value = value.take().or_else(|| args.next()).filter(|value| !value.is_empty());
-            value.ok_or_else(|| Problem::Refused(format!("{name} needs a value; --help tells which")))
+            value.ok_or_else(|| Problem::Refused(format!("{name} needs a value: see --help")))
         };
         match name.as_str() {
             "--memory" => parsed.memory = bytes(&name, &value()?, MIB, MOST_MEMORY)?,
             "--limit" => parsed.limit = bytes(&name, &value()?, 256 << 10, MOST_MEMORY)?,
             "--passes" => parsed.passes = number(&name, &value()?, 1, 1000)?,
             "--processors" => parsed.processors = number(&name, &value()?, 1, 16)? as usize,
-            _ => return Err(Problem::Refused(format!("{arg} is no option; --help tells which there are"))),
+            _ => return Err(Problem::Refused(format!("{arg} is not an option: see --help"))),
         }
     }
     parsed.memory -= parsed.memory % PAGE as u64;

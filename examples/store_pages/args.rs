@@ -1,56 +1,56 @@
-//! The command line.
+//! Command-line arguments.
 
 use super::{Problem, Result};
 use std::ffi::OsString;
 use std::path::PathBuf;
 use zsalloc::Codec;
 
-/// What `--help` prints.
+/// Text of `--help`.
 pub const USAGE: &str = "\
-Stores 4 KiB pages of files in a zswap, loads each back in random order and compares it, removes half, compacts, and
-compares the rest; beside plain LZ4 of the same pages. Prints what it took.
+Stores 4 KiB pages of files in a zswap, loads each in random order and compares it, removes half, compacts, and compares
+the rest. Plain LZ4 stores and loads the same pages for comparison. Prints memory and times.
 
 Usage: store_pages [OPTIONS] [FILE]...
 
 FILE   regular files; without any, this machine's shared libraries and this program's own heap
 
 Options:
-  --limit BYTES    most bytes that stored pages may take; K, M and G multiply by 1024; default: none. When it is met,
-                   pages that were not used lately go to the backing file; without one, no more pages are taken
-  --backing FILE   where pages are written back to: a file that is made for this run and removed after it
-  --overwrite      the backing file may be one that is there, or a block device: what it holds is lost
+  --limit BYTES    how many bytes stored pages may take; K, M and G multiply by 1024; default: no limit. When it is
+                   reached, pages that were not used lately go to the backing file; without one, no more pages are taken
+  --backing FILE   file that pages are written back to; created for this run and removed after it
+  --overwrite      the backing file may exist, or be a block device: its contents are lost
   --codec CODEC    lz4, zstd, zstd:LEVEL with a level of 1 to 22, or raw; default lz4
-  --max-mib N      most MiB of pages that are taken of all files together; default 256
-  --json           the figures as one JSON object
-  --help           this text
+  --max-mib N      how many MiB of pages to take from all files together; default 256
+  --json           print the figures as one JSON object
+  --help           print this text
 
-Exit status: 0; 1 if a page did not come back as it was stored; 2 if arguments, files or memory would not do.
+Exit status: 0; 1 if a page did not come back as it was stored; 2 if arguments or files are wrong or memory is short.
 ";
 
-/// What is to be done.
+/// What the command line asks for.
 pub enum Command {
-    /// Store pages.
+    /// Store pages, with these arguments.
     Run(Args),
-    /// Explain.
+    /// Print the usage.
     Help,
 }
 
-/// How.
+/// The arguments, with defaults filled in.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Args {
-    /// Where the pages are from; empty: the default.
+    /// Files to take pages from; empty: the default.
     pub files: Vec<PathBuf>,
-    /// Most MiB of pages.
+    /// How many MiB of pages to take.
     pub max_mib: usize,
-    /// Most bytes of stored pages, 0 for no limit.
+    /// How many bytes stored pages may take; 0: no limit.
     pub limit: u64,
-    /// Where pages are written back to.
+    /// The file that pages are written back to.
     pub backing: Option<PathBuf>,
-    /// Whether that may be there already.
+    /// Whether that file may already exist.
     pub overwrite: bool,
-    /// What pages are compressed with.
+    /// The codec of stored pages.
     pub codec: Codec,
-    /// Whether the figures are for machines.
+    /// Whether to print the figures as JSON.
     pub json: bool,
 }
 
@@ -68,10 +68,10 @@ impl Default for Args {
     }
 }
 
-/// Most MiB that may be asked for: a tebibyte.
+/// Largest number of MiB that an option takes: a tebibyte.
 const MOST_MIB: u64 = 1 << 20;
 
-/// Reads the arguments that follow the program's name.
+/// Parses the arguments that follow the program's name.
 pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command> {
     let mut parsed = Args::default();
     let mut args = args.into_iter();
@@ -88,13 +88,13 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command> {
             "--overwrite" if arg == "--overwrite" => parsed.overwrite = true,
             "--" => parsed.files.extend(args.by_ref().map(PathBuf::from)),
             _ if name.starts_with('-') && name != "-" => {
-                return Err(refused(format!("{} is no option; --help tells which there are", arg.to_string_lossy())));
+                return Err(refused(format!("{} is not an option: see --help", arg.to_string_lossy())));
             }
             _ => parsed.files.push(PathBuf::from(arg)),
         }
     }
     if parsed.overwrite && parsed.backing.is_none() {
-        return Err(refused("--overwrite is about the backing file, and there is none: --backing names it".to_owned()));
+        return Err(refused("--overwrite needs a backing file: name one with --backing".to_owned()));
     }
     Ok(Command::Run(parsed))
 }
@@ -103,7 +103,7 @@ fn refused(sentence: String) -> Problem {
     Problem::Refused(sentence)
 }
 
-/// An option's name, and its value if that follows a `=`.
+/// Splits an option's name from a value that follows a `=`.
 fn split(arg: &OsString) -> (String, Option<OsString>) {
     use std::os::unix::ffi::{OsStrExt, OsStringExt};
     let bytes = arg.as_bytes();

@@ -8,29 +8,30 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-/// It, open. Removed in the end if it was made.
+/// An open backing file. If this program created it, it is removed at the end.
 pub struct BackingFile {
     file: File,
     path: PathBuf,
-    /// How many bytes of it are the library's.
+    /// How many of its bytes the library uses.
     bytes: u64,
     made: bool,
 }
 
 impl BackingFile {
-    /// The file that `args` name, if they name one, with room for `bytes` bytes, or as many as one has that is there.
+    /// Opens the file that `args` name, if they name one. A new file gets room for `bytes` bytes; an existing one keeps
+    /// its size.
     pub fn open(args: &Args, bytes: u64) -> Result<Option<Self>> {
         let Some(path) = &args.backing else { return Ok(None) };
         let opened = if args.overwrite { there(path, args) } else { make(path, bytes) };
         opened.map(Some)
     }
 
-    /// What the library is told of it.
+    /// Returns what the library needs to know of the file.
     pub fn descriptor(&self) -> (BorrowedFd<'_>, u64) {
         (self.file.as_fd(), self.bytes)
     }
 
-    /// Its path.
+    /// Returns the file's path.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -39,7 +40,7 @@ impl BackingFile {
 impl Drop for BackingFile {
     fn drop(&mut self) {
         if self.made {
-            // What can't be removed was removed by others, or moved.
+            // An error means that another program has removed or moved the file.
             let _ = fs::remove_file(&self.path);
         }
     }
@@ -49,17 +50,17 @@ fn refused(path: &Path, reason: &str) -> Problem {
     Problem::Refused(format!("the backing file {}: {reason}", path.display()))
 }
 
-/// A new file, for this user alone: it will hold what was in memory.
+/// Creates a file that only this user may read, because it will hold memory.
 fn make(path: &Path, bytes: u64) -> Result<BackingFile> {
     let opened = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(path);
     let file = opened.map_err(|error| match error.kind() {
-        ErrorKind::AlreadyExists => refused(path, "there is something by that name; --overwrite says that it may go"),
+        ErrorKind::AlreadyExists => refused(path, "a file of that name exists: --overwrite allows to overwrite it"),
         _ => refused(path, &error.to_string()),
     })?;
     Ok(BackingFile { file, path: path.to_owned(), bytes, made: true })
 }
 
-/// One that is there, with as many bytes as it has.
+/// Opens an existing file, and uses all of it.
 fn there(path: &Path, args: &Args) -> Result<BackingFile> {
     let error = |error: io::Error| refused(path, &error.to_string());
     let metadata = fs::metadata(path).map_err(error)?;
@@ -67,13 +68,13 @@ fn there(path: &Path, args: &Args) -> Result<BackingFile> {
         return Err(refused(path, "this is neither a regular file nor a block device"));
     }
     if args.files.iter().filter_map(|file| fs::metadata(file).ok()).any(|file| same(&file, &metadata)) {
-        return Err(refused(path, "pages are taken of this very file, so it is not overwritten"));
+        return Err(refused(path, "pages are taken from this very file, so it is not overwritten"));
     }
     let opened = OpenOptions::new().read(true).write(true).custom_flags(libc::O_NONBLOCK).open(path);
     let mut file = opened.map_err(error)?;
     let bytes = file.seek(SeekFrom::End(0)).map_err(error)?;
     if bytes < PAGE as u64 {
-        return Err(refused(path, "it has no room for a page: it is used as far as it is long"));
+        return Err(refused(path, "it has no room for a page: an existing file is not made longer"));
     }
     Ok(BackingFile { file, path: path.to_owned(), bytes, made: false })
 }
@@ -87,7 +88,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_there_is_kept_unless_it_may_go() {
+    fn an_existing_file_is_kept_without_overwrite() {
         let path = std::env::temp_dir().join(format!("store_pages-backing-{}", std::process::id()));
         let mut args = Args { backing: Some(path.clone()), ..Args::default() };
         let open = |args: &Args| BackingFile::open(args, 1 << 20);
@@ -95,7 +96,7 @@ mod tests {
         assert_eq!(made.descriptor().1, 1 << 20);
         assert_eq!(open(&args).err().unwrap().status(), 2, "it is there");
         drop(made);
-        assert!(!path.exists(), "what was made was removed");
+        assert!(!path.exists(), "a created file was not removed");
         args.overwrite = true;
         assert_eq!(open(&args).err().unwrap().status(), 2, "it is not there");
         fs::write(&path, [0; 4095]).unwrap();
@@ -104,7 +105,7 @@ mod tests {
         let there = open(&args).unwrap().unwrap();
         assert_eq!(there.descriptor().1, 12345);
         drop(there);
-        assert!(path.exists(), "what was there is not removed");
+        assert!(path.exists(), "an existing file was removed");
         args.files.push(path.clone());
         let problem = open(&args).err().unwrap();
         fs::remove_file(&path).unwrap();

@@ -1,4 +1,4 @@
-//! Pages of this program's own heap: something like what a program has there is built, and its memory read back.
+//! Pages of this program's own heap: builds typical data of a program, and reads the memory it lies in.
 
 use super::random::Random;
 use super::{PAGE, Problem, Result};
@@ -8,7 +8,7 @@ use std::io;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 
-/// A table of records under string keys, as many programs have one.
+/// A table of records under string keys, as many programs have.
 pub struct Heap {
     records: BTreeMap<String, Record>,
 }
@@ -69,7 +69,7 @@ fn sentence(random: &mut Random, most_words: usize) -> String {
 impl Heap {
     /// Builds a heap of about `bytes` bytes or a little more.
     pub fn build(bytes: usize) -> Result<Self> {
-        // A map can't say that memory is out: ask first whether about as much as it will take is there.
+        // A map aborts without memory. So check first that about as much as it will take is available.
         Vec::<u8>::new()
             .try_reserve_exact(bytes * 2)
             .map_err(|_| Problem::Refused(format!("out of memory: {bytes} bytes of heap to take pages of")))?;
@@ -85,14 +85,14 @@ impl Heap {
         Ok(Self { records })
     }
 
-    /// How many records it has.
+    /// Returns the number of records.
     pub fn records(&self) -> usize {
         self.records.len()
     }
 }
 
-/// Copies pages of this process's private anonymous memory into `buffer` from `filled` on, until it is full. The
-/// buffer is such memory itself, and not copied. Returns where it ended.
+/// Copies pages of this process's private anonymous memory into `buffer`, from `filled` on, until it is full. Skips the
+/// buffer itself, which is such memory too. Returns where the copy ended.
 pub fn copy_own_memory(buffer: &mut [u8], mut filled: usize) -> io::Result<usize> {
     let start = buffer.as_ptr() as usize;
     let own = start / PAGE * PAGE..(start + buffer.len()).next_multiple_of(PAGE);
@@ -106,7 +106,7 @@ pub fn copy_own_memory(buffer: &mut [u8], mut filled: usize) -> io::Result<usize
     Ok(filled)
 }
 
-/// The addresses of a line of /proc/self/maps, if it is of the heap: private, writable, and of no file.
+/// Returns the addresses of a line of /proc/self/maps, if it describes heap memory: private, writable, and of no file.
 fn anonymous(line: &str) -> Option<Range<usize>> {
     let mut fields = line.split_whitespace();
     let (start, end) = fields.next()?.split_once('-')?;
@@ -119,7 +119,7 @@ fn anonymous(line: &str) -> Option<Range<usize>> {
     Some(usize::from_str_radix(start, 16).ok()?..usize::from_str_radix(end, 16).ok()?)
 }
 
-/// Reads whole pages as far as they can be read.
+/// Reads whole pages as far as they can be read. Returns how many bytes that were.
 fn read_at(memory: &File, address: usize, pages: &mut [u8]) -> usize {
     let mut filled = 0;
     for page in pages.chunks_exact_mut(PAGE) {

@@ -1,4 +1,4 @@
-//! The pages to store: of the files that were named, or of what every machine with a toolchain has.
+//! The pages to store: from the named files, or from files that every machine with a toolchain has.
 
 use super::args::Args;
 use super::heap::{self, Heap};
@@ -10,29 +10,29 @@ use std::io::{self, ErrorKind, Read};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-/// All pages, in memory, and where they are from.
+/// All pages, in memory, and where they came from.
 pub struct Source {
     bytes: Vec<u8>,
-    /// Files that pages were taken of.
+    /// Number of files that pages were taken from.
     pub files: usize,
-    /// Files that ended within a page: zeros fill it up.
+    /// Number of files whose last page was padded with zeros.
     pub padded: usize,
-    /// Files of which only the first part was taken.
+    /// Number of files of which only the first part was taken.
     pub shortened: usize,
-    /// Pages of this program's own heap.
+    /// Number of pages from this program's own heap.
     pub heap_pages: usize,
-    /// Kept: were it freed, the zswap would get some of the memory it leaves behind, and be taken for smaller than it
-    /// is.
+    /// Kept alive: if it were freed, the zswap would reuse some of its memory, and its own memory would seem smaller
+    /// than it is.
     heap: Option<Heap>,
 }
 
-/// A file that pages are to be taken of.
+/// A file to take pages from.
 struct Candidate {
     path: PathBuf,
     bytes: u64,
 }
 
-/// Reads the pages. The memory for all of them is asked for at once, so that too little of it is told, not died of.
+/// Reads the pages. Asks for all memory at once, so that a shortage is an error and does not kill the program.
 pub fn load(args: &Args) -> Result<Source> {
     let most_pages = args.max_mib * MIB / PAGE;
     if args.files.is_empty() {
@@ -46,7 +46,8 @@ pub fn load(args: &Args) -> Result<Source> {
     source.finish()
 }
 
-/// A quarter of the pages are of the heap, the others of shared libraries. Files that can't be read are left out.
+/// Takes a quarter of the pages from the heap and the others from shared libraries. Files that can't be read are left
+/// out.
 fn load_default(most_pages: usize) -> Result<Source> {
     let mut candidates: Vec<_> = shared_libraries().iter().filter_map(|path| candidate(path).ok()).collect();
     if candidates.is_empty() {
@@ -69,17 +70,17 @@ impl Source {
         Ok(Self { bytes, files: 0, padded: 0, shortened: 0, heap_pages: 0, heap: None })
     }
 
-    /// The pages.
+    /// Returns the pages.
     pub fn pages(&self) -> &[[u8; PAGE]] {
         self.bytes.as_chunks().0
     }
 
-    /// Records of the heap that pages were taken of.
+    /// Returns the number of records on the heap that pages were taken from.
     pub fn heap_records(&self) -> usize {
         self.heap.as_ref().map_or(0, Heap::records)
     }
 
-    /// Takes up to `most_pages` pages of the files, of each the same number as far as they have so many.
+    /// Takes up to `most_pages` pages from the files, the same number from each as far as it has so many.
     fn take_files(
         &mut self,
         candidates: &[Candidate],
@@ -110,7 +111,7 @@ impl Source {
         filled.map(|_| ())
     }
 
-    /// Takes pages of this program's own heap. A system that hides a process's memory from itself has none to take.
+    /// Takes pages of this program's own heap. A system that hides a process's memory from itself has none.
     fn take_heap(&mut self, pages: usize) {
         let Ok(heap) = Heap::build(pages * PAGE) else { return };
         let start = self.bytes.len();
@@ -123,7 +124,7 @@ impl Source {
 
     fn finish(self) -> Result<Self> {
         if self.bytes.is_empty() {
-            return Err(Problem::Refused("no page could be read of any file".to_owned()));
+            return Err(Problem::Refused("no file has a page that can be read".to_owned()));
         }
         Ok(self)
     }
@@ -133,7 +134,8 @@ fn pages_in(candidates: &[Candidate]) -> u64 {
     candidates.iter().map(|candidate| candidate.bytes.div_ceil(PAGE as u64)).sum()
 }
 
-/// Shares `most` out: nobody gets more than it wants, and who gets less than it wants gets no less than anybody else.
+/// Divides `most` fairly: nobody gets more than wanted, and whoever gets less than wanted gets at least as much as
+/// everyone else.
 fn shares(wanted: &[u64], most: usize) -> Vec<usize> {
     let mut smallest_first: Vec<usize> = (0..wanted.len()).collect();
     smallest_first.sort_by_key(|&index| wanted[index]);
@@ -146,16 +148,15 @@ fn shares(wanted: &[u64], most: usize) -> Vec<usize> {
     shares
 }
 
-/// A file by its path, if it is one that pages can be taken of. Nothing is opened: to open a FIFO is to wait for a
-/// writer.
+/// Checks that a path is a file that pages can be taken from. Does not open it: opening a FIFO would wait for a writer.
 fn candidate(path: &Path) -> Result<Candidate> {
     let refused = |reason: String| Problem::Refused(format!("{}: {reason}", path.display()));
     let metadata = fs::metadata(path).map_err(|error| Problem::Refused(cannot_read(path, &error)))?;
     match not_a_file(&metadata) {
-        Some(kind) => Err(refused(format!("this is {kind}, and pages are taken of regular files only"))),
-        None if metadata.len() == 0 => Err(refused("the file is empty, so there is no page in it".to_owned())),
+        Some(kind) => Err(refused(format!("this is {kind}, not a regular file"))),
+        None if metadata.len() == 0 => Err(refused("the file is empty".to_owned())),
         None => {
-            // Opened once now, so that one that can't be read is told before the work on the others.
+            // Opens each file once now, so that one that can't be read is reported before the work on the others.
             open(path).map_err(|error| Problem::Refused(cannot_read(path, &error)))?;
             Ok(Candidate { path: path.to_owned(), bytes: metadata.len() })
         }
@@ -166,7 +167,7 @@ fn cannot_read(path: &Path, error: &io::Error) -> String {
     format!("can't read {}: {error}", path.display())
 }
 
-/// What it is, if it is not a regular file.
+/// Returns the kind of file, if it is not a regular one.
 fn not_a_file(metadata: &Metadata) -> Option<&'static str> {
     let kind = metadata.file_type();
     match () {
@@ -175,11 +176,11 @@ fn not_a_file(metadata: &Metadata) -> Option<&'static str> {
         () if kind.is_fifo() => Some("a FIFO"),
         () if kind.is_socket() => Some("a socket"),
         () if kind.is_block_device() || kind.is_char_device() => Some("a device"),
-        () => Some("no file that can be read"),
+        () => Some("not a file that can be read"),
     }
 }
 
-/// Opens a regular file. What was put in its place meanwhile is not waited for.
+/// Opens a regular file. If something else has taken its place, fails without waiting for it.
 fn open(path: &Path) -> io::Result<File> {
     let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
     match not_a_file(&file.metadata()?) {
@@ -188,7 +189,7 @@ fn open(path: &Path) -> io::Result<File> {
     }
 }
 
-/// Reads until `bytes` are full or the file ends. Returns how many were read.
+/// Reads until `bytes` is full or the file ends. Returns how many bytes were read.
 fn fill(file: &mut File, bytes: &mut [u8]) -> io::Result<usize> {
     let mut filled = 0;
     while filled < bytes.len() {
@@ -202,7 +203,7 @@ fn fill(file: &mut File, bytes: &mut [u8]) -> io::Result<usize> {
     Ok(filled)
 }
 
-/// Shared libraries of the toolchain and of the system, each once, in the order of their names.
+/// Returns shared libraries of the toolchain and of the system, each once, sorted by name.
 fn shared_libraries() -> Vec<PathBuf> {
     let mut folders: Vec<PathBuf> = ["/usr/lib", "/usr/lib64", "/usr/local/lib"].map(PathBuf::from).to_vec();
     let for_this_machine = format!("{}-linux", std::env::consts::ARCH);

@@ -1,6 +1,6 @@
-//! Stores the pages of real files in a zswap, with a limit and a backing file if there are to be such; loads each one
-//! in random order and compares it with what it was; removes half, compacts, and compares the rest. Plain LZ4 stores
-//! and loads the same pages beside it. At the end a table says what it took: memory as the system counts it, and times.
+//! Stores the pages of real files in a zswap, with a limit and a backing file if asked for. Loads each page in random
+//! order and compares it with the original; removes half, compacts, and compares the rest. Plain LZ4 stores and loads
+//! the same pages for comparison. At the end a table shows memory, as the system counts it, and times.
 //!
 //! ```text
 //! cargo run --release --example store_pages [-- [OPTIONS] [FILE]...]
@@ -8,16 +8,16 @@
 //!
 //! | module | what it does |
 //! |---|---|
-//! | `args` | the command line |
+//! | `args` | command-line arguments |
 //! | `input` | pages of files |
 //! | `heap` | pages of this program's own heap |
 //! | `backing` | the file that pages are written back to |
-//! | `round` | the round: store, write back, load, remove, compact, verify, with the clock and the memory read beside |
-//! | `plain` | what the times are compared with |
-//! | `times` | a time for each page, and what they come to |
-//! | `memory` | what the system says this process has |
-//! | `report` | what was found out |
-//! | `table` | the figures, for people and for machines |
+//! | `round` | the round: store, write back, load, remove, compact and verify, measuring time and memory |
+//! | `plain` | plain LZ4, for comparison |
+//! | `times` | a time for each page, and summaries |
+//! | `memory` | this process's memory as the system counts it |
+//! | `report` | the results |
+//! | `table` | prints the results for people, and as JSON |
 
 mod args;
 mod backing;
@@ -44,10 +44,10 @@ const PAGE: usize = 4096;
 /// Bytes of a mebibyte.
 const MIB: usize = 1 << 20;
 
-/// Why there is no table: one sentence for people, and an exit status.
+/// The reason why there is no table: one sentence for people, and an exit status.
 #[derive(Debug)]
 enum Problem {
-    /// The arguments, a file, or the memory to be had.
+    /// Arguments or files are wrong, or memory is short.
     Refused(String),
     /// The zswap failed, or a page did not come back as it was stored.
     Damaged(String),
@@ -80,20 +80,20 @@ fn main() -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(problem) => {
-            // Nobody is left to tell if standard error is closed too.
+            // An error means that standard error is closed, so it can't be reported.
             let _ = writeln!(io::stderr(), "store_pages: {problem}");
             ExitCode::from(problem.status())
         }
     }
 }
 
-/// The whole job; returns what is to be printed.
+/// Runs everything. Returns the text to print.
 fn run(args: &Args) -> Result<String> {
     let source = input::load(args)?;
     let pages = source.pages();
     let file = BackingFile::open(args, size_of_val(pages) as u64)?;
-    // A first round on a few pages loads the code, and lets the system's allocator and the clock get the memory they
-    // want. Its zswap is kept, so that what this one allocates is not memory that it left behind.
+    // A first round on a few pages loads the code, and lets the system's allocator and the clock get their memory. Its
+    // zswap is kept, so that the measured one does not reuse its memory.
     let small = Plan { codec: args.codec, ..Plan::default() };
     let _rehearsed = round::round(&pages[..pages.len().min(256)], &small, &ProgressBar::hidden())?;
     let progress = progress_bar();
@@ -106,7 +106,7 @@ fn run(args: &Args) -> Result<String> {
     Ok(if args.json { table::json(&source, &report) } else { table::text(&source, &report, path) })
 }
 
-/// A bar on standard error if that is a terminal, else nothing.
+/// Returns a progress bar on standard error if that is a terminal, otherwise a hidden one.
 fn progress_bar() -> ProgressBar {
     if !io::stderr().is_terminal() {
         return ProgressBar::hidden();
@@ -116,7 +116,7 @@ fn progress_bar() -> ProgressBar {
     bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("=> "))
 }
 
-/// Prints to standard output. A reader that has seen enough and closed it is no problem.
+/// Prints to standard output. That a reader has closed it early is not an error.
 fn print(text: &str) -> Result<()> {
     let mut out = io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {

@@ -1,12 +1,12 @@
-//! What the system says this process has.
+//! This process's memory as the system counts it.
 
 use super::{PAGE, Problem, Result};
 use std::fs;
 
-/// Bytes of memory that are resident now.
+/// Returns the resident bytes.
 ///
-/// `smaps_rollup` counts them; `statm`, which is there on all systems, reads counters that each CPU adds to in
-/// batches, and with many CPUs those lag by more than what is measured here.
+/// They come from `smaps_rollup` where there is one. `statm`, which all systems have, reads counters that each CPU adds
+/// to in batches; with many CPUs those lag by more than what is measured here.
 pub fn resident() -> Result<u64> {
     if let Some(bytes) = fs::read_to_string("/proc/self/smaps_rollup").ok().as_deref().and_then(rollup) {
         return Ok(bytes);

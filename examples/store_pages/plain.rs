@@ -1,30 +1,30 @@
-//! What the time is compared with: LZ4 of the same crate, a copy of 4 KiB, and nothing else.
+//! The comparison: LZ4 of the same crate, a copy of 4 KiB, and nothing else.
 //!
-//! Compressed pages lie one after the other in memory that the system gives as it is used, as it does a zswap. No page
-//! can be replaced, removed or found to be damaged, no memory goes back, and one thread has it all.
+//! Compressed pages lie one after another in memory that the system provides as it is used, as for a zswap. No page can
+//! be replaced, removed or found to be damaged, no memory goes back, and one thread has all of it.
 
 use super::{PAGE, Problem, Result};
 use lz4_flex::block::{CompressTable, compress_into_with_table, decompress_into, get_maximum_output_size};
 
-/// Compressed pages, and what it takes to compress them.
+/// Compressed pages, and a compressor.
 pub struct Plain {
     table: CompressTable,
     copy: Box<[u8; PAGE]>,
     memory: Vec<u8>,
     filled: usize,
-    /// Where each page is, and how many bytes it has there.
+    /// Offset and compressed size of each page.
     places: Vec<(usize, u16)>,
 }
 
 impl Plain {
-    /// With room for so many pages.
+    /// Makes room for `pages` pages.
     pub fn new(pages: usize) -> Result<Self> {
         let no_memory = |_| {
             Problem::Refused("out of memory for the pages as plain LZ4 leaves them; --max-mib takes fewer".to_owned())
         };
         let bytes = pages * PAGE + get_maximum_output_size(PAGE);
-        // Memory of zeros, which the system gives when it is used first, can't be asked for in a way that fails: ask
-        // before whether it is there.
+        // An allocation of zeros, which the system provides at first use, would abort on failure. So try an ordinary
+        // allocation first.
         Vec::<u8>::new().try_reserve_exact(bytes).map_err(no_memory)?;
         let mut places = Vec::new();
         places.try_reserve_exact(pages).map_err(no_memory)?;
@@ -33,12 +33,12 @@ impl Plain {
         Ok(Self { table, copy: Box::new([0; PAGE]), memory: vec![0; bytes], filled: 0, places })
     }
 
-    /// Bytes of its memory.
+    /// Returns the bytes of its memory.
     pub fn bytes(&self) -> u64 {
         self.memory.len() as u64
     }
 
-    /// Uses the rest of its memory, so that it has as much as [`Plain::bytes`] from here on, and begins anew.
+    /// Touches the rest of its memory, so that all [`Plain::bytes`] are resident, and starts over.
     pub fn touch_rest(&mut self) {
         self.memory[self.filled..].fill(1);
         self.filled = 0;
@@ -59,7 +59,7 @@ impl Plain {
         self.filled += bytes;
     }
 
-    /// Decodes a page, and copies it to where it is wanted. Whether it could be.
+    /// Decompresses a page, and copies it to where it is wanted. Returns whether that succeeded.
     pub fn load(&mut self, at: usize, page: &mut [u8; PAGE]) -> bool {
         let (start, bytes) = self.places[at];
         let Some(stored) = self.memory.get(start..).and_then(|memory| memory.get(..bytes.into())) else { return false };

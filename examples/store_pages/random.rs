@@ -4,7 +4,7 @@
 pub struct Random(pub u64);
 
 impl Random {
-    /// The next number.
+    /// Returns the next number.
     pub fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -12,7 +12,7 @@ impl Random {
         mixed ^ (mixed >> 31)
     }
 
-    /// A number below `end`, which is not 0.
+    /// Returns a number below `end`, which is not 0.
     pub fn below(&mut self, end: usize) -> usize {
         ((u128::from(self.next()) * end as u128) >> 64) as usize
     }
@@ -25,7 +25,8 @@ impl Random {
     }
 }
 
-/// Pages of all kinds for tests: a fifth same-filled, a fifth that does not compress, the others more and less.
+/// Makes pages of all kinds for tests: a fifth repeats a word, a fifth does not compress, the others compress more or
+/// less.
 #[cfg(test)]
 pub fn pages(count: usize) -> Vec<[u8; super::PAGE]> {
     let mut random = Random(3);

@@ -1,70 +1,70 @@
-//! What a round found out.
+//! The results of a round.
 
 use super::times::Summary;
 use super::{PAGE, Problem, Result, memory};
 use std::time::Duration;
 use zsalloc::{Area, Counts, Zswap};
 
-/// Everything that was found out.
+/// All results.
 #[derive(Default)]
 pub struct Report {
-    /// Pages that were stored: the first so many of those that there were.
+    /// Pages that were stored: this many of the first ones.
     pub held: usize,
-    /// Why no more were taken, if not all were.
+    /// Why no more pages were taken, if not all were.
     pub stopped: Option<String>,
-    /// The limit, 0: none.
+    /// The limit in bytes; 0: none.
     pub limit: u64,
-    /// How often it was met.
+    /// How often the limit was reached.
     pub limit_hits: u64,
-    /// Counts of pages and events once all pages were stored.
+    /// Counts of pages and events when all pages were stored.
     pub counts: Counts,
-    /// What there was after each step.
+    /// Memory after each step.
     pub steps: Vec<Step>,
-    /// What calls took.
+    /// Times of calls.
     pub calls: Calls,
-    /// Writing back: all of it.
+    /// Time of all writeback.
     pub writeback: Duration,
-    /// Removing half of the pages: all of it, and how many.
+    /// Time to remove half of the pages, and how many those were.
     pub removed: (Duration, u64),
     /// The compaction after that.
     pub compaction: Compaction,
-    /// Pages compared with what they were, and found equal.
+    /// Page loads that were compared and found equal.
     pub verified: u64,
 }
 
-/// What calls took, of the same pages: stored in their order, loaded in a random one.
+/// Times of calls on the same pages: stored in order, loaded in random order.
 #[derive(Default)]
 pub struct Calls {
-    /// Stores that went well; memory comes from the system meanwhile.
+    /// Successful stores, while the system provides memory.
     pub store: Option<Summary>,
-    /// The same by plain LZ4 and a copy.
+    /// The same stores by plain LZ4 and a copy.
     pub plain_store: Option<Summary>,
-    /// Stores of half of the pages into memory that others have left.
+    /// Stores of half of the pages into memory that removed pages left.
     pub store_again: Option<Summary>,
-    /// The same by plain LZ4 and a copy.
+    /// The same stores by plain LZ4 and a copy, into memory that it already has.
     pub plain_store_again: Option<Summary>,
-    /// Loads from memory.
+    /// Loads from memory, in random order.
     pub load: Option<Summary>,
-    /// The same by plain LZ4 and a copy.
+    /// The same loads by plain LZ4 and a copy.
     pub plain_load: Option<Summary>,
     /// Loads from the backing file.
     pub file_load: Option<Summary>,
 }
 
-/// The compaction.
+/// Results of a compaction.
 #[derive(Default)]
 pub struct Compaction {
     /// Pages of memory that the system got back.
     pub pages: u64,
-    /// Objects that it moved for that.
+    /// Objects moved.
     pub objects_moved: u64,
-    /// How long it took.
+    /// Duration.
     pub time: Duration,
 }
 
-/// What there was after a step.
+/// Memory after a step.
 pub struct Step {
-    /// Which step.
+    /// Name of the step.
     pub name: &'static str,
     /// Pages in memory: in the pool, or in their page words alone.
     pub pages: u64,
@@ -76,18 +76,18 @@ pub struct Step {
     pub slot_bytes: u64,
     /// Bytes of memory of the pool, its tables included.
     pub pool_bytes: u64,
-    /// Bytes of memory that are no pages: the pool's tables, page words, contexts.
+    /// Bytes of memory other than pages: the pool's tables, page words, contexts.
     pub metadata_bytes: u64,
-    /// All memory by the zswap's own statistics.
+    /// All memory, by the zswap's own statistics.
     pub all_bytes: u64,
-    /// What the process's resident memory has grown by since before the zswap was created, as the system counts it.
+    /// Growth of the process's resident memory since before the zswap was created, as the system counts it.
     pub growth_bytes: u64,
 }
 
 impl Step {
-    /// Reads the figures; `baseline` is what the process had before.
+    /// Reads the figures. `baseline` is the process's resident memory from before the zswap.
     pub fn new(name: &'static str, zswap: &Zswap, baseline: u64) -> Result<Self> {
-        let untold = |error| Problem::Damaged(format!("the zswap tells no figures: {error}"));
+        let untold = |error| Problem::Damaged(format!("the zswap's statistics can't be read: {error}"));
         let growth_bytes = memory::resident()?.saturating_sub(baseline);
         let stats = zswap.stats().map_err(untold)?;
         let tables = zswap.pool_stats().map_err(untold)?.metadata_pages * PAGE as u64;
@@ -104,17 +104,17 @@ impl Step {
         })
     }
 
-    /// Pages in the pool to the bytes of their slots. Of nothing there is no ratio.
+    /// Returns bytes of pages in the pool over bytes of their slots; none without pages.
     pub fn ratio(&self) -> Option<f64> {
         ratio(self.pool_pages, self.slot_bytes)
     }
 
-    /// Pages in memory to all memory by the zswap's own statistics.
+    /// Returns bytes of pages in memory over all memory by the zswap's own statistics.
     pub fn effective_ratio(&self) -> Option<f64> {
         ratio(self.pages, self.all_bytes)
     }
 
-    /// Pages in memory to what the process has grown by.
+    /// Returns bytes of pages in memory over the growth of the process.
     pub fn resident_ratio(&self) -> Option<f64> {
         ratio(self.pages, self.growth_bytes)
     }
@@ -124,8 +124,8 @@ fn ratio(pages: u64, bytes: u64) -> Option<f64> {
     (pages > 0 && bytes > 0).then(|| (pages * PAGE as u64) as f64 / bytes as f64)
 }
 
-/// How many pages were loaded from the backing file.
+/// Returns how many pages were loaded from the backing file.
 pub fn file_loads(area: &Area) -> Result<u64> {
-    let stats = area.stats().map_err(|error| Problem::Damaged(format!("the area tells no figures: {error}")))?;
+    let stats = area.stats().map_err(|error| Problem::Damaged(format!("the area's statistics: {error}")))?;
     Ok(stats.counts.file_loads)
 }

@@ -1,7 +1,7 @@
-//! The round that pages make through a zswap, with the clock and the memory read beside.
+//! The round of the pages through a zswap, measuring time and memory.
 //!
-//! Plain LZ4 takes turns with it, so that both meet the same machine: while zswap stores or loads some pages, plain
-//! LZ4 is half of all pages ahead, so that neither warms the caches for the other.
+//! Plain LZ4 takes turns with it, so that both meet the same machine. While zswap stores or loads some pages, plain LZ4
+//! is half of all pages ahead, so that neither warms the caches for the other.
 
 use super::plain::Plain;
 use super::random::Random;
@@ -16,21 +16,21 @@ use zsalloc::{Area, AreaOptions, Codec, CompactBudget, Error, LoadFlags, Patienc
 
 /// Pages of a turn.
 const TURN: usize = 256;
-/// Pages that are written back at once when the limit is met.
+/// Pages to write back when the limit is reached.
 const WRITTEN_AT_ONCE: u64 = 256;
 
-/// What the zswap is to be.
+/// Settings of the zswap.
 #[derive(Default)]
 pub struct Plan<'a> {
-    /// Most bytes of stored pages, 0: no limit.
+    /// How many bytes stored pages may take; 0: no limit.
     pub limit: u64,
-    /// What pages are compressed with.
+    /// The codec.
     pub codec: Codec,
-    /// The backing file, and how many bytes it has.
+    /// The backing file and its size in bytes.
     pub backing: Option<(BorrowedFd<'a>, u64)>,
 }
 
-/// What stays until the caller lets it go, with the memory that it has.
+/// The zswap and its area, which keep their memory until the caller drops this.
 pub struct Stored {
     pub zswap: Zswap,
     pub area: Area,
@@ -48,7 +48,7 @@ struct Round<'a> {
     plain_load: Times,
     /// Which pages were loaded from the backing file.
     from_file: Vec<bool>,
-    /// The pages that were stored, in the order that they are loaded in.
+    /// The stored pages, in the order in which they are loaded.
     order: Vec<u32>,
     baseline: u64,
     report: Report,
@@ -72,8 +72,8 @@ pub fn round(pages: &[[u8; PAGE]], plan: &Plan<'_>, progress: &ProgressBar) -> R
 }
 
 impl<'a> Round<'a> {
-    /// Gets all the memory that the round will need and touches it, but for what plain LZ4 fills; then reads what the
-    /// process has, then creates the zswap.
+    /// Allocates and touches all memory that the round needs, except what plain LZ4 fills; then measures the process's
+    /// memory; then creates the zswap.
     fn new(pages: &'a [[u8; PAGE]], plan: &Plan<'_>, progress: &'a ProgressBar) -> Result<Self> {
         let no_memory = |_| Problem::Refused("out of memory for the tables of the pages".to_owned());
         let (mut from_file, mut order) = (Vec::new(), Vec::new());
@@ -125,7 +125,7 @@ impl<'a> Round<'a> {
         Ok(())
     }
 
-    /// Whether the page was taken.
+    /// Stores a page. Returns whether it was taken.
     fn store_page(&mut self, page: usize) -> Result<bool> {
         loop {
             let begin = Instant::now();
@@ -149,7 +149,7 @@ impl<'a> Round<'a> {
         }
     }
 
-    /// Writes some pages back, as the zswap is full. Or says why that is not to be.
+    /// Writes some pages back, because the zswap is full. Returns a reason if that is impossible.
     fn make_room(&mut self) -> Result<std::result::Result<(), &'static str>> {
         if !self.has_file {
             return Ok(Err("there is no backing file (--backing)"));
@@ -176,10 +176,10 @@ impl<'a> Round<'a> {
     }
 
     fn stats(&self) -> Result<ZswapStats> {
-        self.stored.zswap.stats().map_err(|error| damaged("the zswap tells no figures", error))
+        self.stored.zswap.stats().map_err(|error| damaged("the zswap's statistics can't be read", error))
     }
 
-    /// Those that zswap took, or may take yet.
+    /// Stores pages with plain LZ4: those that zswap took, or may still take.
     fn store_plain(&mut self, pages: Range<usize>) {
         let end = if self.report.stopped.is_some() { self.report.held } else { self.pages.len() };
         for page in pages.start..pages.end.min(end) {
@@ -189,7 +189,7 @@ impl<'a> Round<'a> {
         }
     }
 
-    /// What became of the pages.
+    /// Counts what became of the pages.
     fn count(&mut self) -> Result<()> {
         let stats = self.stats()?;
         self.report.counts = stats.counts;
@@ -272,8 +272,8 @@ impl<'a> Round<'a> {
         removed.map_err(|error| damaged("a page could not be removed", error))
     }
 
-    /// Stores the pages that were removed again, into memory that the pool has already, loads them, and removes them
-    /// for good. Not with a limit: there the first stores did that.
+    /// Stores the removed pages again, into memory that the pool already has, loads them, and removes them for good.
+    /// Not with a limit: there the first stores already reused memory.
     fn store_again(&mut self, removed: &[u32]) -> Result<()> {
         if self.report.limit > 0 {
             return Ok(());
@@ -314,7 +314,7 @@ impl<'a> Round<'a> {
         Ok(())
     }
 
-    /// What was not removed is still what it was, and what was removed is gone.
+    /// Checks that the remaining pages are still right, and that the removed ones are gone.
     fn verify_rest(&mut self) -> Result<()> {
         self.progress.set_message("verifying");
         let mut room = Box::new([0; PAGE]);
@@ -342,7 +342,7 @@ impl<'a> Round<'a> {
     }
 }
 
-/// Creates a zswap with one area, with room for so many pages.
+/// Creates a zswap with one area of `pages` pages.
 fn create(pages: usize, plan: &Plan<'_>) -> Result<Stored> {
     let refused = |error: Error| Problem::Refused(format!("the zswap could not be created: {error}"));
     let options = ZswapOptions { max_bytes: plan.limit, codec: plan.codec, ..ZswapOptions::default() };
@@ -357,7 +357,7 @@ fn damaged(what: &str, error: Error) -> Problem {
     Problem::Damaged(format!("{what}: {error}"))
 }
 
-/// Some things cut into turns, for two who take them in turn and never the same ones at the same time, if they can.
+/// Ranges for two sides that take turns, never on the same pages at the same time if possible.
 struct Turns {
     things: usize,
     count: usize,
@@ -372,7 +372,7 @@ impl Turns {
         turn * TURN..self.things.min((turn + 1) * TURN)
     }
 
-    /// Half of all further on; the end is followed by the start.
+    /// Returns the range half of all further on; the end is followed by the start.
     fn ahead(&self, turn: usize) -> Range<usize> {
         self.at((turn + self.count / 2) % self.count)
     }
@@ -416,7 +416,7 @@ mod tests {
         assert!(report.counts.written_back > 200 && report.limit_hits > 0);
         assert!(report.calls.file_load.unwrap().count as u64 == report.counts.written_back);
         assert!(stored.zswap.stats().unwrap().used_bytes <= 1 << 20);
-        // Too small a file: it takes what it has room for, and then no more pages are taken.
+        // A file that is too small is filled, and then no more pages are taken.
         let small = Plan { limit: 1 << 20, backing: Some((file.as_fd(), 10 << 12)), ..Plan::default() };
         let (report, _stored) = run(&pages(1000), &small);
         assert_eq!(report.counts.written_back, 10);
@@ -430,7 +430,7 @@ mod tests {
         assert!(report.held > 300 && report.held < 1000 && report.stopped.is_some());
         assert_eq!(report.calls.plain_load.unwrap().count, report.held);
         assert!(report.steps[0].slot_bytes <= 1 << 20);
-        // Nothing at all fits.
+        // With this limit no page fits.
         let (report, _stored) = run(&pages(10)[1..], &Plan { limit: 1, ..Plan::default() });
         assert_eq!((report.held, report.verified, report.calls.store), (0, 0, None));
     }

@@ -1,4 +1,4 @@
-//! The figures, for people and for machines.
+//! Prints the results for people, and as JSON.
 
 use super::MIB;
 use super::input::Source;
@@ -9,7 +9,7 @@ use std::fmt::{self, Write};
 use std::path::Path;
 use std::time::Duration;
 
-/// The figures as a table.
+/// Formats the results as a table.
 pub fn text(source: &Source, report: &Report, file: Option<&Path>) -> String {
     let mut out = String::new();
     // Writing to a string can't fail.
@@ -30,10 +30,10 @@ fn write_source(out: &mut String, source: &Source) -> fmt::Result {
     }
     writeln!(out)?;
     if source.padded > 0 {
-        writeln!(out, "the last page of {} of the files is filled up with zeros", source.padded)?;
+        writeln!(out, "the last page of {} of the files is padded with zeros", source.padded)?;
     }
     if source.shortened > 0 {
-        writeln!(out, "of {} of the files only the first part was taken (--max-mib)", source.shortened)?;
+        writeln!(out, "only the first part of {} of the files was taken (--max-mib)", source.shortened)?;
     }
     writeln!(out)
 }
@@ -45,8 +45,8 @@ fn write_pages(out: &mut String, source: &Source, report: &Report, file: Option<
         writeln!(out, "{name:<15}{:>11} {:>5.1} %   {what}", grouped(part), 100.0 * part as f64 / pages as f64)
     };
     line("compressed", counts.compressed_pages, "in the pool")?;
-    line("incompressible", counts.raw_pages, "in the pool as they came")?;
-    line("same-filled", counts.filled_pages, "one word again and again: no memory of the pool")?;
+    line("incompressible", counts.raw_pages, "in the pool, uncompressed")?;
+    line("same-filled", counts.filled_pages, "one repeated word: takes no memory of the pool")?;
     if let Some(file) = file {
         line("written back", counts.written_back, &format!("to {}", file.display()))?;
     }
@@ -55,10 +55,10 @@ fn write_pages(out: &mut String, source: &Source, report: &Report, file: Option<
     }
     if report.limit > 0 {
         let (limit, hits) = (grouped(report.limit), grouped(report.limit_hits));
-        writeln!(out, "{:<15}{limit:>11} bytes     of slots; times it was met: {hits}", "limit")?;
+        writeln!(out, "{:<15}{limit:>11} bytes     of slots; times reached: {hits}", "limit")?;
     }
     let ratio = report.steps.first().and_then(Step::ratio);
-    writeln!(out, "{:<15}{:>11}           pages in the pool to the bytes of their slots\n", "ratio", or_dash(ratio, 2))
+    writeln!(out, "{:<15}{:>11}           pages in the pool / bytes of their slots\n", "ratio", or_dash(ratio, 2))
 }
 
 fn write_steps(out: &mut String, report: &Report) -> fmt::Result {
@@ -72,17 +72,17 @@ fn write_steps(out: &mut String, report: &Report) -> fmt::Result {
         let figures = [grouped(step.pages), slots, pool, tables, all, own, process, resident];
         writeln!(out, "{:<13}{}", step.name, figures.map(|figure| format!("{figure:>11}")).concat())?;
     }
-    writeln!(out, "pages: those in memory. pool: its memory, its tables included. tables: all that is no page:")?;
-    writeln!(out, "the pool's tables, page words, contexts. all: pool and tables. process: what this process's")?;
-    writeln!(out, "resident memory grew by. effective: pages in memory to all, and to process\n")
+    writeln!(out, "pages: number in memory. pool: its memory, including its tables. tables: the pool's tables, page")?;
+    writeln!(out, "words and contexts. all: pool and tables. process: growth of this process's resident memory.")?;
+    writeln!(out, "effective: bytes of pages in memory / all, and / process\n")
 }
 
 fn write_times(out: &mut String, report: &Report) -> fmt::Result {
     let calls = &report.calls;
     writeln!(out, "{:<25}{:>9}{:>9}{:>9}", "microseconds", "mean", "p50", "p99")?;
     let both = [
-        ("store", calls.store, calls.plain_store, "the system gives memory meanwhile"),
-        ("store again", calls.store_again, calls.plain_store_again, "half of the pages, in memory that is there"),
+        ("store", calls.store, calls.plain_store, "the system provides memory meanwhile"),
+        ("store again", calls.store_again, calls.plain_store_again, "half of the pages, into existing memory"),
         ("load, random order", calls.load, calls.plain_load, "checked before it is decoded"),
     ];
     for (name, own, plain, what) in both {
@@ -93,7 +93,7 @@ fn write_times(out: &mut String, report: &Report) -> fmt::Result {
         }
     }
     if let Some(summary) = calls.file_load {
-        let what = format!("{} pages, as the system caches the file", grouped(summary.count as u64));
+        let what = format!("{} pages, mostly from the system's cache of the file", grouped(summary.count as u64));
         write_summary(out, "load from the file", summary, &what)?;
     }
     let mut each = |name, time, count, what: &str| {
@@ -107,7 +107,7 @@ fn write_times(out: &mut String, report: &Report) -> fmt::Result {
     let (pages, moved) = (grouped(compaction.pages), grouped(compaction.objects_moved));
     let what = format!("per page of memory returned: {pages} pages, {moved} objects moved");
     each("compact", compaction.time, compaction.pages, &what)?;
-    writeln!(out, "\n{} times a page was loaded, and every byte was equal", grouped(report.verified))
+    writeln!(out, "\n{} page loads were compared: every byte was right", grouped(report.verified))
 }
 
 fn write_summary(out: &mut String, name: &str, summary: Summary, what: &str) -> fmt::Result {
@@ -115,7 +115,7 @@ fn write_summary(out: &mut String, name: &str, summary: Summary, what: &str) -> 
     writeln!(out, "{name:<25}{figures}   {what}")
 }
 
-/// The same figures as one JSON object.
+/// Formats the same figures as one JSON object.
 pub fn json(source: &Source, report: &Report) -> String {
     let (calls, counts, compaction) = (&report.calls, &report.counts, &report.compaction);
     let object = json!({
@@ -174,7 +174,7 @@ fn summary_json(summary: Summary) -> Value {
     json!({ "count": summary.count, "mean": summary.mean, "p50": summary.p50, "p99": summary.p99 })
 }
 
-/// Of nothing there is no mean; the table says "-" then, and JSON null.
+/// Returns the time per item; none without items. The table shows "-" then, and JSON null.
 fn microseconds_each(time: Duration, count: u64) -> Option<f64> {
     (count > 0).then(|| time.as_nanos() as f64 / 1e3 / count as f64)
 }
@@ -187,7 +187,7 @@ fn or_dash(figure: Option<f64>, digits: usize) -> String {
     figure.map_or_else(|| "-".to_owned(), |figure| format!("{figure:.digits$}"))
 }
 
-/// A number with a comma after each three digits.
+/// Formats a number with a comma after each three digits.
 fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let groups: Vec<_> = digits.as_bytes().rchunks(3).rev().map(String::from_utf8_lossy).collect();

@@ -1,4 +1,4 @@
-//! How long calls took, each by itself.
+//! Times of single calls.
 
 use super::{Problem, Result};
 use std::time::Duration;
@@ -7,37 +7,37 @@ use std::time::Duration;
 pub struct Times(Vec<u32>);
 
 impl Times {
-    /// Room for so many pages, touched.
+    /// Makes room for `pages` times, already touched.
     pub fn new(pages: usize) -> Result<Self> {
         let mut times = Vec::new();
         let no_memory = |_| Problem::Refused("out of memory for the times of the pages".to_owned());
         times.try_reserve_exact(pages).map_err(no_memory)?;
-        // Any number but zero: memory of zeros would not be the process's until it is used.
+        // Not zero: the system would not provide memory for zeros before their first use.
         times.resize(pages, u32::MAX);
         Ok(Self(times))
     }
 
-    /// Notes what a page took.
+    /// Records the time of a page.
     pub fn note(&mut self, page: usize, time: Duration) {
         self.0[page] = u32::try_from(time.as_nanos()).unwrap_or(u32::MAX);
     }
 
-    /// A summary of those of `pages`.
+    /// Summarises the times of `pages`.
     pub fn of(&self, pages: impl Iterator<Item = usize>) -> Option<Summary> {
         Summary::of(pages.map(|page| self.0[page]).collect())
     }
 }
 
-/// Microseconds.
+/// Summary of times, in microseconds.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Summary {
-    /// How many calls there were.
+    /// Number of calls.
     pub count: usize,
-    /// Of all of them.
+    /// Mean time.
     pub mean: f64,
-    /// Half took no longer.
+    /// Median time.
     pub p50: f64,
-    /// 99 of 100 took no longer.
+    /// Time that 99 of 100 calls did not exceed.
     pub p99: f64,
 }
 

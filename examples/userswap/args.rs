@@ -1,4 +1,4 @@
-//! The command line.
+//! Command-line arguments.
 
 use super::picks::Kind;
 use super::{PAGE, Problem, Result};
@@ -6,76 +6,76 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use zsalloc::FaultMode;
 
-/// What `--help` prints.
+/// Text of `--help`.
 pub const USAGE: &str = "\
-Fills memory with pages of real programs, keeps what is resident of it to a limit by compressing what was not used
-lately, works on it with threads, and compares every page at the end. Prints what it took, and draws it.
+Fills memory with pages of real programs, and keeps its resident part to a limit by compressing pages that were not used
+lately. Threads work on the memory, and at the end every page is compared. Prints memory and times, and draws them.
 
 Usage: userswap [OPTIONS]
 
-  --memory BYTES      memory that is filled; K, M and G multiply by 1024; default 1G
-  --limit BYTES       most of it that is resident; default: a quarter of the memory
-  --pool-limit BYTES  most bytes of compressed pages; default: 5/8 of the memory
-  --backing FILE      where pages go that the pool has no room for: a file that is made for this run and removed
+  --memory BYTES      size of the memory; K, M and G multiply by 1024; default 1G
+  --limit BYTES       how much of it may be resident; default: a quarter of the memory
+  --pool-limit BYTES  how much memory compressed pages may take; default: 5/8 of the memory
+  --backing FILE      file for pages that the pool has no room for; created for this run and removed after it
   --threads N         threads that work on the memory; default 2
-  --workload NAME     zipf, scan, random, or all of them one after another; default all
+  --workload NAME     zipf, scan, random, or all for each in turn; default all
   --mode MODE         sigbus: the thread that touches a page serves itself, which needs no privileges;
-                      threads: others serve it, which needs the right to userfaultfd; default sigbus
-  --evict HOW         move: pages are moved to a staging range first, and come back as they are if they are touched
-                      there; in-place: they are compressed where they are, which interrupts other processors less;
+                      threads: other threads serve it, which needs the right to userfaultfd; default sigbus
+  --evict HOW         move: pages are moved to a staging range first, and moved back if they are touched there;
+                      in-place: they are compressed where they are, which interrupts other processors less;
                       default in-place
-  --seconds N         how long each workload runs; default 8
-  --writes PERCENT    how many of the touches write; default 25
-  --seed N            other random numbers
-  --plot FILE         the picture; default userswap.svg in cargo's target folder
-  --json FILE         the figures as JSON
-  --quiet             nothing on standard output
-  --help              this text
+  --seconds N         duration of each workload; default 8
+  --writes PERCENT    share of touches that write; default 25
+  --seed N            seed of the random numbers
+  --plot FILE         file for the picture; default userswap.svg in cargo's target folder
+  --json FILE         file for the figures as JSON
+  --quiet             print nothing on standard output
+  --help              print this text
 
 ZSALLOC_PAGES=FILE[:FILE...] in the environment names the files whose pages are taken, such as dumps of memory.
 
-Exit status: 0 if every page was right and the limits held; 1 if not; 2 if arguments, files or memory would not do;
-77 if the system gives no userfaultfd to this user.
+Exit status: 0 if every page was right and the limits held; 1 if not; 2 if arguments or files are wrong or memory is
+short; 77 if this user may not use userfaultfd.
 ";
 
-/// What is to be done.
+/// What the command line asks for.
 pub enum Command {
-    /// Run.
+    /// Run with these arguments.
     Run(Args),
-    /// Explain.
+    /// Print the usage.
     Help,
 }
 
-/// How.
+/// The arguments, with defaults filled in.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Args {
-    /// Pages of memory.
+    /// Size of the memory in pages.
     pub pages: usize,
-    /// Most bytes that are resident.
+    /// How many bytes of it may be resident.
     pub limit: u64,
-    /// Most bytes of compressed pages.
+    /// How many bytes compressed pages may take.
     pub pool_limit: u64,
-    /// Where pages are written back to.
+    /// The file that pages are written back to.
     pub backing: Option<PathBuf>,
-    /// Threads that work on it.
+    /// Threads that work on the memory.
     pub threads: usize,
-    /// What they do, one after another.
+    /// The workloads to run, in order.
     pub workloads: Vec<Kind>,
-    /// Who serves touches.
+    /// How touches are served.
     pub mode: FaultMode,
     /// Whether pages are compressed where they are.
     pub in_place: bool,
-    /// How long each workload runs.
+    /// Duration of each workload.
     pub seconds: f64,
-    /// Percent of touches that write.
+    /// Percentage of touches that write.
     pub writes: usize,
-    /// Where random numbers begin.
+    /// Seed of the random numbers.
     pub seed: u64,
-    /// Where the picture goes.
+    /// File for the picture.
     pub plot: Option<PathBuf>,
-    /// Where the figures go.
+    /// File for the figures.
     pub json: Option<PathBuf>,
-    /// Nothing is printed.
+    /// Whether to print nothing.
     pub quiet: bool,
 }
 
@@ -101,12 +101,12 @@ impl Default for Args {
 }
 
 impl Args {
-    /// Bytes of memory.
+    /// Returns the size of the memory in bytes.
     pub fn bytes(&self) -> u64 {
         (self.pages * PAGE) as u64
     }
 
-    /// Where the picture goes: beside the programs of cargo, unless that is said.
+    /// Returns the file for the picture: the one that was named, or one beside the programs that cargo builds.
     pub fn plot_path(&self) -> PathBuf {
         let program = std::env::current_exe().ok();
         // target/release/examples/userswap
@@ -116,10 +116,10 @@ impl Args {
     }
 }
 
-/// Most bytes that may be asked for: a tebibyte.
+/// Largest number of bytes that an option takes: a tebibyte.
 const MOST: u64 = 1 << 40;
 
-/// Reads the arguments that follow the program's name.
+/// Parses the arguments that follow the program's name.
 pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command> {
     let mut parsed = Args::default();
     let mut args = args.into_iter().map(|arg| arg.to_string_lossy().into_owned());
@@ -140,7 +140,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command> {
         }
         let mut value = || {
             let value = value.take().or_else(|| args.next()).filter(|value| !value.is_empty());
-            value.ok_or_else(|| Problem::Refused(format!("{name} needs a value; --help tells which")))
+            value.ok_or_else(|| Problem::Refused(format!("{name} needs a value: see --help")))
         };
         match name.as_str() {
             "--memory" => parsed.pages = bytes(&name, &value()?)? as usize / PAGE,
@@ -156,19 +156,19 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command> {
             "--seed" => parsed.seed = number(&name, &value()?, 0, u64::MAX)?,
             "--plot" => parsed.plot = Some(value()?.into()),
             "--json" => parsed.json = Some(value()?.into()),
-            _ => return refused(format!("{arg} is no option; --help tells which there are")),
+            _ => return refused(format!("{arg} is not an option: see --help")),
         }
     }
     complete(parsed).map(Command::Run)
 }
 
-/// Fills in what depends on the rest.
+/// Fills in the defaults that depend on other arguments.
 fn complete(mut args: Args) -> Result<Args> {
     let or = |value: u64, default: u64| if value == 0 { default } else { value };
     args.limit = or(args.limit, args.bytes() / 4);
     args.pool_limit = or(args.pool_limit, args.bytes() / 8 * 5);
     if args.pages < 256 || args.limit < 256 * 1024 {
-        return refused("--memory is at least 1M, and --limit at least 256K".to_owned());
+        return refused("--memory must be at least 1M, and --limit at least 256K".to_owned());
     }
     Ok(args)
 }

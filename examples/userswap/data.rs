@@ -1,5 +1,5 @@
-//! The data: pages of programs and shared libraries, as their files are mapped. They stay in the system's cache of
-//! files, and cost this process no memory of its own.
+//! The data: pages of programs and shared libraries, mapped from their files. They stay in the system's page cache, and
+//! cost this process no memory of its own.
 
 use super::{PAGE, Problem, Result};
 use std::collections::HashSet;
@@ -8,32 +8,32 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-/// The pages, of all files one after another.
+/// The pages of all files, one after another.
 pub struct Data {
-    /// Where each file's first page is in the whole, and in memory.
+    /// For each file, the number of its first page among all pages, and its address.
     files: Vec<(usize, *const u8)>,
     pages: usize,
 }
 
 // SAFETY: mappings that are only read, and stay to the end of the process.
 unsafe impl Send for Data {}
-// SAFETY: as above.
+// SAFETY: mappings that are only read, and stay to the end of the process.
 unsafe impl Sync for Data {}
 
 impl Data {
-    /// Up to so many pages.
+    /// Maps files with up to `wanted` pages.
     pub fn open(wanted: usize) -> Result<Self> {
         let named = std::env::var("ZSALLOC_PAGES").unwrap_or_default();
         let named: Vec<PathBuf> = named.split(':').filter(|path| !path.is_empty()).map(PathBuf::from).collect();
         let mut data = Self { files: Vec::new(), pages: 0 };
         if named.is_empty() {
-            // No file is more than a part of it: what programs have in memory is of many kinds.
+            // No file gives more than a part of the pages: the memory of programs has many kinds of data.
             data.take(&of_this_machine(), wanted, (wanted / 16).max(64));
         } else {
             data.take(&named, wanted, usize::MAX);
         }
         match data.pages {
-            0 => Err(Problem::Refused("no file has a page to take; ZSALLOC_PAGES names some".to_owned())),
+            0 => Err(Problem::Refused("no file with a page was found: name files in ZSALLOC_PAGES".to_owned())),
             _ => Ok(data),
         }
     }
@@ -51,17 +51,17 @@ impl Data {
         }
     }
 
-    /// How many different ones there are.
+    /// Returns the number of different pages.
     pub fn pages(&self) -> usize {
         self.pages
     }
 
-    /// How many files they are of.
+    /// Returns the number of files.
     pub fn files(&self) -> usize {
         self.files.len()
     }
 
-    /// A page. Beyond the last they begin again.
+    /// Returns a page. After the last page they begin again.
     pub fn page(&self, page: usize) -> &[u64; PAGE / 8] {
         let page = page % self.pages;
         let (first, at) = self.files[self.files.partition_point(|(first, _)| *first <= page) - 1];
@@ -70,7 +70,7 @@ impl Data {
     }
 }
 
-/// Maps the whole pages of a file, as many as are wanted.
+/// Maps whole pages of a file, at most as many as are wanted.
 fn map(path: &Path, most: usize) -> Option<(*const u8, usize)> {
     let file = File::open(path).ok()?;
     let metadata = file.metadata().ok().filter(fs::Metadata::is_file)?;
@@ -85,7 +85,7 @@ fn map(path: &Path, most: usize) -> Option<(*const u8, usize)> {
     (at != libc::MAP_FAILED).then_some((at.cast_const().cast(), pages))
 }
 
-/// Programs and shared libraries, each once, in the order of their names without their folders.
+/// Returns programs and shared libraries, each once, sorted by file name.
 fn of_this_machine() -> Vec<PathBuf> {
     let mut folders: Vec<PathBuf> =
         ["/usr/lib", "/usr/lib64", "/usr/local/lib", "/usr/bin"].map(PathBuf::from).to_vec();

@@ -1,4 +1,4 @@
-//! What a terminal shows meanwhile.
+//! What a terminal shows during the run.
 
 use super::args::Args;
 use super::report::phase_names;
@@ -9,14 +9,14 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
-/// How often it is drawn anew.
+/// Time between two frames.
 const EVERY: Duration = Duration::from_millis(200);
 /// Characters of a bar.
 const BAR: usize = 40;
-/// Lines that are drawn.
+/// Lines of a frame.
 const LINES: usize = 7;
 
-/// Draws until it is to stop, if standard output is a terminal; then wipes it out.
+/// Draws frames until `stop` is set, if standard output is a terminal; then erases the last one.
 pub fn run(args: &Args, progress: &Progress, stop: &AtomicBool, latest: &Mutex<Point>) {
     let mut out = io::stdout();
     if args.quiet || !out.is_terminal() {
@@ -28,7 +28,7 @@ pub fn run(args: &Args, progress: &Progress, stop: &AtomicBool, latest: &Mutex<P
         let point = *latest.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         let name = names.get(progress.phase.load(Relaxed)).unwrap_or(&"");
         let up = if drawn { format!("\x1b[{LINES}A") } else { String::new() };
-        // A terminal that is gone shows nothing: that is no reason to end.
+        // An error means that the terminal is gone, which is no reason to end.
         let _ = write!(out, "{up}{}", frame(args, name, &point)).and_then(|()| out.flush());
         drawn = true;
         std::thread::sleep(EVERY);

@@ -1,14 +1,14 @@
-//! How long touches took.
+//! Times of touches.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-/// Buckets: eight for each power of two of nanoseconds, up to a minute.
+/// Number of buckets: eight for each power of two of nanoseconds, up to a minute.
 const BUCKETS: usize = 8 * 36;
 
-/// Counts of times that threads add to.
+/// Counts by time, which threads add to.
 pub struct Latencies([AtomicU64; BUCKETS]);
 
-/// The same at one moment.
+/// Counts by time at one moment.
 #[derive(Clone)]
 pub struct Counted(Vec<u64>);
 
@@ -20,46 +20,47 @@ fn bucket(nanoseconds: u64) -> usize {
     ((power - 2) * 8 + (nanoseconds >> (power - 3) & 7) as usize).min(BUCKETS - 1)
 }
 
-/// The least time of a bucket.
+/// Returns the least time of a bucket.
 fn start(bucket: usize) -> u64 {
     if bucket < 8 { bucket as u64 } else { (8 + bucket as u64 % 8) << (bucket / 8 - 1) }
 }
 
 impl Latencies {
-    /// None yet.
+    /// Creates counts of 0.
     pub fn new() -> Self {
         Self([const { AtomicU64::new(0) }; BUCKETS])
     }
 
-    /// One more.
+    /// Counts one touch.
     #[inline]
     pub fn add(&self, nanoseconds: u64) {
         self.0[bucket(nanoseconds)].fetch_add(1, Relaxed);
     }
 
-    /// All so far.
+    /// Returns the current counts.
     pub fn read(&self) -> Counted {
         Counted(self.0.iter().map(|count| count.load(Relaxed)).collect())
     }
 }
 
 impl Counted {
-    /// How many there are.
+    /// Returns how many touches were counted.
     pub fn count(&self) -> u64 {
         self.0.iter().sum()
     }
 
-    /// Those that came since `before`.
+    /// Returns the counts since `before`.
     pub fn since(&self, before: &Self) -> Self {
         Self(self.0.iter().zip(&before.0).map(|(now, then)| now.saturating_sub(*then)).collect())
     }
 
-    /// Both.
+    /// Returns the sum of both counts.
     pub fn and(&self, other: &Self) -> Self {
         Self(self.0.iter().zip(&other.0).map(|(one, other)| one + other).collect())
     }
 
-    /// The time in microseconds that so many of 1000 do not exceed, to an eighth of it; none if there is none at all.
+    /// Returns the time in microseconds that `permille` of 1000 touches do not exceed, exact to an eighth; none if none
+    /// was counted.
     pub fn permille(&self, permille: u64) -> Option<f64> {
         let wanted = (self.count() * permille).div_ceil(1000).max(1);
         let mut seen = 0;
@@ -70,7 +71,8 @@ impl Counted {
         reached.map(|bucket| start(bucket + 1) as f64 / 1e3)
     }
 
-    /// For each power of two of nanoseconds that has any, or lies between such: its least time, and how many.
+    /// Returns, for each power of two of nanoseconds from the first to the last that has any, its least time and its
+    /// count.
     pub fn powers(&self) -> Vec<(u64, u64)> {
         let all: Vec<(u64, u64)> =
             (0..BUCKETS / 8).map(|power| (start(power * 8), self.0[power * 8..][..8].iter().sum())).collect();

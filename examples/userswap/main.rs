@@ -1,7 +1,7 @@
-//! Memory that outgrows its limit, in this process: a mapping is filled with pages of real programs, a pager keeps what
-//! is resident of it to a limit, threads work on it, and at the end every byte of every page is compared. What is
-//! resident is counted by the system, a hundred times a second, and neither the table nor the exit status believes what
-//! the library says of itself.
+//! Memory that outgrows its limit. A mapping is filled with pages of real programs, a pager keeps its resident part to
+//! a limit, threads work on it, and at the end every byte of every page is compared. The system counts what is
+//! resident, a hundred times a second: neither the table nor the exit status relies on what the library reports about
+//! itself.
 //!
 //! ```text
 //! cargo run --release --features uffd --example userswap [-- OPTIONS]
@@ -9,18 +9,18 @@
 //!
 //! | module | what it does |
 //! |---|---|
-//! | `args` | the command line |
-//! | `data` | pages of the programs and shared libraries of this machine |
-//! | `memory` | the memory: what is in each page, and whether it is right |
+//! | `args` | command-line arguments |
+//! | `data` | pages of this machine's programs and shared libraries |
+//! | `memory` | the memory: the contents of each page, and whether they are right |
 //! | `random`, `picks` | which page is touched next |
-//! | `latency` | how long touches took |
+//! | `latency` | times of touches |
 //! | `workload` | the threads that fill, touch and verify |
-//! | `swap` | the pager, its file, and the threads that are lent to it |
-//! | `proc` | what the system says is resident |
-//! | `watch` | the thread that looks every ten milliseconds, and whether the limits held |
-//! | `display` | what a terminal shows meanwhile |
-//! | `report`, `table` | what was found out, for people and for machines |
-//! | `plot` | the same over time, as a picture |
+//! | `swap` | the pager, its file, and the threads lent to it |
+//! | `proc` | resident memory as the system counts it |
+//! | `watch` | the thread that samples resident memory every ten milliseconds, and checks the limits |
+//! | `display` | what a terminal shows during the run |
+//! | `report`, `table` | the results, for people and for machines |
+//! | `plot` | the results over time, as a picture |
 
 mod args;
 mod data;
@@ -58,7 +58,7 @@ fn main() -> ExitCode {
     end("userswap", done)
 }
 
-/// The whole job. Whether all was well.
+/// Runs everything. Returns whether every page was right and the limits held.
 fn run(args: &Args) -> Result<bool> {
     let report = report::measure(args)?;
     let write = |path: &std::path::Path, text: String| {
@@ -79,7 +79,7 @@ fn run(args: &Args) -> Result<bool> {
     Ok(report.is_well())
 }
 
-/// Prints to standard output. A reader that has seen enough and closed it is no problem.
+/// Prints to standard output. That a reader has closed it early is not an error.
 fn print(text: &str) -> Result<()> {
     let mut out = io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {

@@ -1,7 +1,8 @@
-//! The memory: what is in each page, and whether it is right.
+//! The memory: the contents of each page, and whether they are right.
 //!
-//! A page is a page of a file, but for a few words, its marks: each holds the page's number and how often the page was
-//! written. So no page is like another, and one that was lost, mixed up or brought back in an older state is noticed.
+//! A page is a page of a file, except for a few words, its marks. Each mark holds the page's number and how often the
+//! page was written. So no two pages are alike, and a page that was lost, mixed up or brought back in an older state is
+//! noticed.
 
 use super::data::Data;
 use super::{PAGE, Problem, Result};
@@ -9,28 +10,28 @@ use std::ptr::NonNull;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicU32, AtomicU64};
 
-/// Which words of a page are marks: in four parts of it.
+/// The words of a page that are marks, one in each quarter.
 const MARKS: [usize; 4] = [1, 131, 300, 509];
-/// Spreads a number and a count over all bits of a mark; odd, so that it can be undone.
+/// Spreads a number and a count over all bits of a mark. Odd, so that it can be undone.
 const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
-/// A page that is being written.
+/// Flag of a page that is being written.
 const LOCKED: u32 = 1 << 31;
 
-/// It.
+/// The memory under the pager.
 pub struct Memory<'a> {
     base: NonNull<AtomicU64>,
     data: &'a Data,
-    /// For each page how often it was written since it was filled. Who writes it holds the highest bit.
+    /// How often each page was written since it was filled. The thread that writes it sets the highest bit.
     written: Vec<AtomicU32>,
 }
 
 // SAFETY: the mapping is used as atomic words alone.
 unsafe impl Send for Memory<'_> {}
-// SAFETY: as above.
+// SAFETY: the mapping is used as atomic words alone.
 unsafe impl Sync for Memory<'_> {}
 
 impl<'a> Memory<'a> {
-    /// So many pages of zeros.
+    /// Maps `pages` pages of zeros.
     pub fn new(pages: usize, data: &'a Data) -> Result<Self> {
         let (access, kind) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
         let kind = kind | libc::MAP_NORESERVE;
@@ -39,18 +40,18 @@ impl<'a> Memory<'a> {
         let base = NonNull::new(base).filter(|base| base.as_ptr() != libc::MAP_FAILED);
         let base = base.ok_or_else(|| Problem::Refused(format!("the system gives no {} MiB", pages >> 8)))?;
         let written = (0..pages).map(|_| AtomicU32::new(0)).collect();
-        // Small pages with and without a limit: that is what is compared.
+        // The comparison is between small pages with a limit and small pages without.
         // SAFETY: the mapping is ours; the advice changes nothing that is in it.
         unsafe { libc::madvise(base.as_ptr(), pages * PAGE, libc::MADV_NOHUGEPAGE) };
         Ok(Self { base: base.cast(), data, written })
     }
 
-    /// Where it is.
+    /// Returns the address of the mapping.
     pub fn at(&self) -> *mut u8 {
         self.base.as_ptr().cast()
     }
 
-    /// How many pages it has.
+    /// Returns the number of pages.
     pub fn pages(&self) -> usize {
         self.written.len()
     }
@@ -61,7 +62,7 @@ impl<'a> Memory<'a> {
         unsafe { self.base.add(page * (PAGE / 8) + word).as_ref() }
     }
 
-    /// Fills a page. Nobody else uses it meanwhile.
+    /// Fills a page. No other thread uses it meanwhile.
     pub fn fill(&self, page: usize) {
         self.written[page].store(0, Relaxed);
         for (at, &word) in self.data.page(page).iter().enumerate() {
@@ -74,13 +75,13 @@ impl<'a> Memory<'a> {
         MARKS.iter().for_each(|&word| self.word(page, word).store(mark(page, count, word), Relaxed));
     }
 
-    /// Reads the marks of a page. Whether they are what they have to be.
+    /// Reads the marks of a page. Returns whether they are right.
     #[inline]
     pub fn read(&self, page: usize) -> bool {
         let before = self.written[page].load(Acquire) & !LOCKED;
         let seen = MARKS.map(|word| (word, self.word(page, word).load(Relaxed)));
         std::sync::atomic::fence(Acquire);
-        // Somebody may write it at this moment.
+        // Another thread may be writing the page.
         let after = (self.written[page].load(Relaxed) & !LOCKED) + 1;
         seen.iter().all(|&(word, seen)| {
             let (number, count) = unmark(seen, word);
@@ -88,7 +89,7 @@ impl<'a> Memory<'a> {
         })
     }
 
-    /// Reads the marks of a page and writes new ones. Whether the old ones were right.
+    /// Reads the marks of a page and writes new ones. Returns whether the old ones were right.
     #[inline]
     pub fn write(&self, page: usize) -> bool {
         let count = self.lock(page);
@@ -99,7 +100,7 @@ impl<'a> Memory<'a> {
         right
     }
 
-    /// Waits until nobody else writes a page. How often it was written.
+    /// Waits until no other thread writes a page, and locks it. Returns how often it was written.
     fn lock(&self, page: usize) -> u32 {
         loop {
             let count = self.written[page].load(Relaxed) & !LOCKED;
@@ -110,7 +111,7 @@ impl<'a> Memory<'a> {
         }
     }
 
-    /// Whether every byte of a page is right. Nobody writes it meanwhile.
+    /// Returns whether every byte of a page is right. No other thread writes it meanwhile.
     pub fn is_right(&self, page: usize) -> bool {
         let count = self.written[page].load(Acquire);
         let right = |(at, &word): (usize, &u64)| {
@@ -133,7 +134,7 @@ fn mark(page: usize, count: u32, word: usize) -> u64 {
 }
 
 fn unmark(mark: u64, word: usize) -> (usize, u32) {
-    // Newton's method doubles the bits that are right: 5 at first.
+    // Newton's method doubles the number of right bits, beginning with 5.
     const BACK: u64 = {
         let (mut inverse, mut step) = (SPREAD.wrapping_mul(3) ^ 2, 0);
         while step < 4 {

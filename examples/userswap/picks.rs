@@ -2,22 +2,23 @@
 
 use super::random::Random;
 
-/// A workload.
+/// A pattern of touches.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Kind {
-    /// Few pages often, many seldom: the k-th most used in proportion to 1 / k^0.99, in a random order in memory.
+    /// Touches few pages often and many seldom: the k-th most used page in proportion to 1 / k^0.99. Ranks are in
+    /// random order in memory.
     Zipf,
-    /// One after another, again and again: each thread from a place of its own.
+    /// Touches all pages in order, again and again. Each thread begins at a place of its own.
     Scan,
-    /// Each as often as any other.
+    /// Touches all pages with equal probability.
     Random,
 }
 
 impl Kind {
-    /// In the order in which they run.
+    /// All workloads, in the order in which they run.
     pub const ALL: [Self; 3] = [Self::Zipf, Self::Scan, Self::Random];
 
-    /// For people.
+    /// Returns the name for the command line and tables.
     pub fn name(self) -> &'static str {
         match self {
             Self::Zipf => "zipf",
@@ -27,27 +28,27 @@ impl Kind {
     }
 }
 
-/// How much more the first is used than the second, and so on.
+/// Exponent of Zipf's law.
 const SKEW: f64 = 0.99;
 
 /// What all threads of a workload share.
 pub struct Picks {
     kind: Kind,
     pages: usize,
-    /// For Zipf: the page of each rank.
+    /// The page of each rank, for Zipf.
     order: Vec<u32>,
     zipf: Zipf,
 }
 
 impl Picks {
-    /// Of so many pages.
+    /// Prepares picks among `pages` pages.
     pub fn new(kind: Kind, pages: usize, seed: u64) -> Self {
         let mut order: Vec<u32> = if kind == Kind::Zipf { (0..pages as u32).collect() } else { Vec::new() };
         Random(seed).shuffle(&mut order);
         Self { kind, pages, order, zipf: Zipf::new(pages) }
     }
 
-    /// The pages that a thread touches, without end.
+    /// Returns an endless sequence of pages for a thread.
     pub fn thread(&self, thread: usize, threads: usize, seed: u64) -> impl FnMut() -> usize + '_ {
         let mut random = Random(seed.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(thread as u64 + 1));
         let mut next = self.pages * thread / threads;
@@ -63,8 +64,8 @@ impl Picks {
     }
 }
 
-/// Ranks with a Zipf distribution. The area under x^-SKEW stands for the sum over ranks, and half of the first rank's
-/// part is left of it: exact enough for a workload, and without a table.
+/// Ranks with a Zipf distribution. Uses the area under x^-SKEW instead of the sum over ranks, with half of the first
+/// rank's part to its left. That is exact enough for a workload, and needs no table.
 struct Zipf {
     most: f64,
     ranks: usize,
@@ -83,12 +84,12 @@ impl Zipf {
     }
 }
 
-/// The area under x^-SKEW from 1 to `x`.
+/// Returns the area under x^-SKEW from 1 to `x`.
 fn area(x: f64) -> f64 {
     (x.powf(1.0 - SKEW) - 1.0) / (1.0 - SKEW)
 }
 
-/// Where the area is so much.
+/// Returns the x up to which the area is `area`.
 fn height(area: f64) -> f64 {
     (area * (1.0 - SKEW) + 1.0).powf(1.0 / (1.0 - SKEW))
 }

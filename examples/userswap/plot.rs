@@ -18,7 +18,7 @@ struct Panel {
 }
 
 impl Panel {
-    /// Where a value is.
+    /// Returns the vertical position of a value.
     fn y(&self, value: f64) -> f64 {
         let scale = |value: f64| if self.logarithmic { value.max(1e-3).log10() } else { value };
         let (least, most) = (scale(self.least), scale(self.most));
@@ -26,7 +26,7 @@ impl Panel {
         self.bottom - part * (self.bottom - self.top)
     }
 
-    /// Where the axis has numbers: few, and round ones.
+    /// Returns the values marked on the axis: few, and round ones.
     fn ticks(&self) -> Vec<f64> {
         if self.logarithmic {
             let (first, last) = (self.least.log10().ceil() as i32, self.most.log10().floor() as i32);
@@ -37,7 +37,7 @@ impl Panel {
     }
 }
 
-/// 1, 2 or 5 times a power of ten: the least that is not less.
+/// Returns 1, 2 or 5 times a power of ten: the least that is at least `least`.
 fn round_step(least: f64) -> f64 {
     let power = 10f64.powf(least.max(1e-9).log10().floor());
     [1.0, 2.0, 5.0, 10.0].map(|factor| factor * power).into_iter().find(|step| *step >= least).unwrap_or(power * 10.0)
@@ -67,7 +67,7 @@ const LATENCY: [Line; 2] = [
     Line { name: "p99", colour: "#ff7f0e", value: |point| point.p99 },
 ];
 
-/// The picture.
+/// Draws the picture.
 pub fn svg(report: &Report) -> String {
     let mut out = String::new();
     // Writing to a string can't fail.
@@ -129,7 +129,7 @@ fn short(number: f64) -> String {
     format!("{}", (number * 1e6).round() / 1e6)
 }
 
-/// Where each part of the run begins.
+/// Marks where each phase of the run begins.
 fn draw_phases(out: &mut String, report: &Report, x: &impl Fn(f64) -> f64) -> fmt::Result {
     let names = phase_names(&report.args);
     for (phase, name) in names.iter().enumerate() {
@@ -174,7 +174,7 @@ fn draw_lines(
                     write!(path, "{pen}{:.1} {:.1}", x(point.seconds), panel.y(value))?;
                     pen = 'L';
                 }
-                // A gap: there was nothing then.
+                // A gap in the line: there was no value at this point.
                 None => pen = 'M',
             }
         }

@@ -1,25 +1,25 @@
-//! Why an example has no table to show, and how it ends.
+//! Reasons why an example ends without a table, and its exit status.
 
 use std::fmt;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-/// Why there is no table: a sentence for people, and an exit status.
+/// The reason why there is no table: a sentence for people, and an exit status.
 #[derive(Debug)]
 pub enum Problem {
-    /// The arguments, a file, or the memory to be had.
+    /// Arguments or files are wrong, or memory is short.
     Refused(String),
-    /// This user, or this machine, lacks what it takes: userfaultfd, or virtual machines.
+    /// This user or this machine lacks userfaultfd or virtual machines.
     Missing(String),
-    /// The pager, or what runs over it, failed.
+    /// The pager failed, or the program that uses it.
     Failed(String),
 }
 
-/// What can have a problem.
+/// The result of everything that can have a problem.
 pub type Result<T> = std::result::Result<T, Problem>;
 
 impl Problem {
-    /// The exit status.
+    /// Returns the exit status.
     pub fn status(&self) -> u8 {
         match self {
             Self::Refused(_) => 2,
@@ -36,13 +36,13 @@ impl fmt::Display for Problem {
     }
 }
 
-/// The exit code of a program that is done, well or not, or has told of its problem.
+/// Prints the problem, if there is one, and returns the program's exit code.
 pub fn end(program: &str, done: Result<bool>) -> ExitCode {
     match done {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(problem) => {
-            // Nobody is left to tell if standard error is closed too.
+            // An error means that standard error is closed, so it can't be reported.
             let _ = writeln!(io::stderr(), "{program}: {problem}");
             ExitCode::from(problem.status())
         }

@@ -1,11 +1,11 @@
-//! What the system says is resident: nothing here asks the library.
+//! Resident memory as the system counts it. Nothing here asks the library.
 
 use super::{PAGE, Problem, Result};
 use std::fs;
 use std::ops::Range;
 
-/// Bytes of a range that are in memory. Takes three milliseconds for a gigabyte: what moves meanwhile may be counted
-/// twice, or not at all.
+/// Returns the bytes of a range that are in memory. Takes three milliseconds per gigabyte. Pages that move meanwhile
+/// may be counted twice, or not at all.
 pub fn resident(range: &Range<usize>, pages: &mut Vec<u8>) -> u64 {
     pages.resize(range.len() / PAGE, 0);
     // SAFETY: a byte for each page can be written; the range is looked at, not touched.
@@ -15,17 +15,17 @@ pub fn resident(range: &Range<usize>, pages: &mut Vec<u8>) -> u64 {
     pages.iter().map(|page| u64::from(page & 1)).sum::<u64>() * PAGE as u64
 }
 
-/// Private bytes of the mappings of this process.
+/// Private bytes of this process's mappings.
 #[derive(Clone, Copy, Default, PartialEq, Debug)]
 pub struct Mappings {
-    /// Of those in some ranges.
+    /// Bytes of mappings in the given ranges.
     pub inside: u64,
-    /// Of all others: tables, the heap, and the stacks.
+    /// Bytes of all other mappings: tables, the heap, and stacks.
     pub others: u64,
 }
 
-/// What the mappings in these ranges have, and what all others have, as the system tells. Takes some twenty
-/// milliseconds, if there is a gigabyte in memory: what moves meanwhile may be counted twice, or not at all.
+/// Returns the private bytes of the mappings in these ranges and of all others, as the system reports them. Takes about
+/// twenty milliseconds with a gigabyte in memory. Pages that move meanwhile may be counted twice, or not at all.
 pub fn mappings(ranges: &[&Range<usize>]) -> Mappings {
     mappings_in(&fs::read_to_string("/proc/self/smaps").unwrap_or_default(), ranges)
 }
@@ -45,18 +45,18 @@ fn mappings_in(text: &str, ranges: &[&Range<usize>]) -> Mappings {
     found
 }
 
-/// Bytes of memory that this process has to itself: all that is resident, but for pages of files, which the system can
-/// have back at any time. Each number is of one moment.
+/// Bytes of memory that this process has to itself: all resident memory except pages of files, which the system can
+/// take back at any time. Each number is of one moment.
 #[derive(Clone, Copy, Default)]
 pub struct Process {
-    /// Private memory: the region, the staging range, the heap and the stacks.
+    /// Private memory: region, staging range, heap and stacks.
     pub anonymous: u64,
     /// Memory files: the pool.
     pub shared: u64,
 }
 
 impl Process {
-    /// It, now.
+    /// Reads the current numbers.
     pub fn now() -> Result<Self> {
         let text = fs::read_to_string("/proc/self/status");
         let text = text.map_err(|error| Problem::Refused(format!("can't read /proc/self/status: {error}")))?;
@@ -64,13 +64,14 @@ impl Process {
     }
 }
 
-/// Lets this thread go before the others, where this user may ask for that, so that it looks when it should.
+/// Raises this thread's priority, if this user may, so that it samples on time.
 pub fn go_first() {
-    // SAFETY: a call on numbers; 0 is this thread. If it is refused, the gaps between looks are longer, which is told.
+    // SAFETY: the call takes numbers; 0 is this thread. If it is refused, the gaps between samples are longer, which
+    // the table shows.
     unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, -10) };
 }
 
-/// Bytes of memory that the system could give now.
+/// Returns the bytes of memory that the system could provide now.
 pub fn available() -> u64 {
     field(&fs::read_to_string("/proc/meminfo").unwrap_or_default(), "MemAvailable:")
 }

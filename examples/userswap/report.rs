@@ -1,4 +1,4 @@
-//! The whole run, and what was found out.
+//! The whole run, and its results.
 
 use super::args::Args;
 use super::data::Data;
@@ -16,48 +16,48 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 use zsalloc::{PagerSnapshot, PagerStats};
 
-/// A workload, with a limit and without.
+/// Results of one workload, with a limit and without.
 pub struct Phase {
-    /// Which.
+    /// The workload.
     pub kind: Kind,
-    /// With the limit.
+    /// The run under the limit.
     pub swapped: Ran,
-    /// What the pager counted at its begin and end.
+    /// The pager's statistics before and after.
     pub stats: (PagerStats, PagerStats),
-    /// In memory without a limit.
+    /// The run in memory without a limit.
     pub plain: Option<Ran>,
 }
 
 impl Phase {
-    /// Faults, as the pager counts them.
+    /// Returns the number of faults, as the pager counts them.
     pub fn faults(&self) -> u64 {
         self.stats.1.counts.faults - self.stats.0.counts.faults
     }
 }
 
-/// Everything.
+/// All results.
 pub struct Report {
-    /// What was asked for.
+    /// The arguments of the run.
     pub args: Args,
-    /// Different pages of files, and files.
+    /// Number of different pages, and of files they came from.
     pub source: (usize, usize),
-    /// How long filling took.
+    /// Time to fill the memory.
     pub fill: Duration,
-    /// How long verifying took.
+    /// Time to verify it.
     pub verify: Duration,
-    /// The workloads.
+    /// Results of each workload.
     pub phases: Vec<Phase>,
-    /// After the last workload.
+    /// The pager's statistics after the last workload.
     pub held: PagerSnapshot,
-    /// What was resident then: of the region and staging, as the system counts.
+    /// Resident memory after the last workload: region and staging range, as the system counts them.
     pub held_point: Point,
-    /// What the system said.
+    /// What the watching thread saw.
     pub watched: Watched,
-    /// Pages that were not as they should be.
+    /// How often a page was not right.
     pub wrong: u64,
 }
 
-/// The names of what is done, in the order in which it is.
+/// Returns the names of the phases, in order.
 pub fn phase_names(args: &Args) -> Vec<&'static str> {
     let mut names = vec!["fill"];
     names.extend(args.workloads.iter().map(|kind| kind.name()));
@@ -66,41 +66,41 @@ pub fn phase_names(args: &Args) -> Vec<&'static str> {
 }
 
 impl Report {
-    /// All slow touches of all workloads.
+    /// Returns the slow touches of all workloads together.
     pub fn slow(&self) -> Counted {
         let mut all = self.phases.iter().map(|phase| phase.swapped.slow.clone());
         let first = all.next().expect("there is a workload");
         all.fold(first, |one, other| one.and(&other))
     }
 
-    /// Bytes that what is held costs: resident pages, the pool, and tables.
+    /// Returns the bytes that holding the memory costs: resident pages, the pool, and tables.
     pub fn cost(&self) -> u64 {
         let tables = self.tables();
         self.held_point.region + self.held_point.staged + self.held.zswap.zswap.pool_bytes + tables
     }
 
-    /// Bytes of tables that are not in the pool's memory.
+    /// Returns the bytes of tables outside the pool's memory.
     pub fn tables(&self) -> u64 {
         let zswap = &self.held.zswap.zswap;
-        // The metadata of zswap has that of the pool in it, which is part of the pool's bytes: counted twice rather
-        // than not at all.
+        // zswap's metadata includes the pool's tables, which the pool's bytes include too. They count twice here, which
+        // errs on the safe side.
         self.held.pager.table_bytes + zswap.metadata_bytes
     }
 
-    /// How much memory there is for each byte of memory.
+    /// Returns how many bytes of memory are held per byte that this costs.
     pub fn gained(&self) -> f64 {
         self.args.bytes() as f64 / self.cost() as f64
     }
 
-    /// What was not well, in sentences.
+    /// Returns a sentence for everything that went wrong.
     pub fn faults_found(&self) -> Vec<String> {
         let mut found = Vec::new();
         if self.wrong > 0 {
-            found.push(format!("{} times a page was not as it was written", self.wrong));
+            found.push(format!("{} times a page did not hold what was written to it", self.wrong));
         }
         let mut over = |what: &str, most: u64, may: u64| {
             if most > may {
-                found.push(format!("{what} had {most} bytes at most, and {may} were allowed"));
+                found.push(format!("{what} had up to {most} bytes, but only {may} were allowed"));
             }
         };
         over("region and staging range", self.watched.most_resident, Watched::may_resident(&self.args));
@@ -108,13 +108,13 @@ impl Report {
         found
     }
 
-    /// Whether every page was right and the limits held.
+    /// Returns whether every page was right and the limits held.
     pub fn is_well(&self) -> bool {
         self.faults_found().is_empty()
     }
 }
 
-/// Does all of it.
+/// Runs all phases and returns the results.
 pub fn measure(args: &Args) -> Result<Report> {
     let data = Data::open(args.pages)?;
     let memory = Memory::new(args.pages, &data)?;
@@ -148,11 +148,11 @@ pub fn measure(args: &Args) -> Result<Report> {
 }
 
 fn swap_run(swap: &Swap, duty: zsalloc::Duty) {
-    // It fails in forked children alone.
+    // The call fails only in a forked child.
     let _ = swap.pager.run(duty);
 }
 
-/// With the limit.
+/// Fills the memory, runs the workloads under the limit, and verifies all pages.
 fn limited(work: &Work, swap: &Swap, latest: &Mutex<Point>) -> Result<Report> {
     let fill = work.fill();
     let mut phases = Vec::new();
@@ -170,7 +170,7 @@ fn limited(work: &Work, swap: &Swap, latest: &Mutex<Point>) -> Result<Report> {
     Ok(Report { args, source: (0, 0), fill, verify, phases, held, held_point, watched, wrong: 0 })
 }
 
-/// The same work in the same memory without a limit, if there is so much memory.
+/// Runs the same work in the same memory without a limit, if there is enough memory.
 fn plain(work: &Work, report: &mut Report) {
     if proc::available() < work.args.bytes() + work.args.bytes() / 8 {
         return;

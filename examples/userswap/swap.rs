@@ -1,4 +1,4 @@
-//! The pager, its file, and the threads that are lent to it.
+//! The pager, its file, and the threads lent to it.
 
 use super::args::Args;
 use super::memory::Memory;
@@ -12,7 +12,7 @@ use zsalloc::{
     Backing as PoolBacking, Duty, Error, FaultMode, Pager, PagerOptions, RegionId, RegionOptions, ZswapOptions,
 };
 
-/// A file that pages are written back to; removed in the end.
+/// A file that pages are written back to. It is removed at the end.
 struct Backing {
     file: File,
     path: PathBuf,
@@ -20,20 +20,20 @@ struct Backing {
 
 impl Drop for Backing {
     fn drop(&mut self) {
-        // What can't be removed was removed by others, or moved.
+        // An error means that another program has removed or moved the file.
         let _ = fs::remove_file(&self.path);
     }
 }
 
-/// All of it.
+/// The pager and its backing file.
 pub struct Swap {
-    /// The pager. Dropped before the file.
+    /// The pager, which is dropped before the file.
     pub pager: Pager,
     mode: FaultMode,
     _backing: Option<Backing>,
 }
 
-/// What may be done about it.
+/// Advice for users who may not use userfaultfd.
 const NO_USERFAULTFD: &str = "\
 the system has no userfaultfd, or not enough of it. It takes Linux 5.11 or later with CONFIG_USERFAULTFD, and a
 sandbox or container that lets the system call through.";
@@ -46,7 +46,7 @@ this user may not serve page faults. Any of these helps:
 A container must let the system call userfaultfd through as well: its seccomp profile may refuse it.";
 
 impl Swap {
-    /// As the arguments say.
+    /// Creates the pager and the file that the arguments ask for.
     pub fn open(args: &Args) -> Result<Self> {
         let backing = args.backing.as_deref().map(make).transpose()?;
         let mut options = PagerOptions {
@@ -57,9 +57,9 @@ impl Swap {
             zswap: ZswapOptions { max_bytes: args.pool_limit, ..ZswapOptions::default() },
             ..PagerOptions::default()
         };
-        // The system counts memory files by themselves, so that what it counts as private is the region and staging.
+        // The system counts memory files separately, so that its private memory is only region and staging range.
         options.zswap.pool.backing = PoolBacking::MemoryFile;
-        // What the pool needs besides its slots: little, so that the limit is one of the memory and not of slots alone.
+        // Little headroom beyond the slots, so that the limit is one of memory and not only of slots.
         options.zswap.headroom_percent = 4;
         let pager = Pager::new("userswap", &options).map_err(|error| match error {
             Error::System { errno: libc::EPERM | libc::EACCES, .. } => Problem::Missing(NO_RIGHT.to_owned()),
@@ -73,7 +73,7 @@ impl Swap {
         Ok(Self { pager, mode: args.mode, _backing: backing })
     }
 
-    /// Puts memory under it.
+    /// Adds the memory as a region.
     pub fn add(&self, memory: &Memory) -> Result<RegionId> {
         let options = RegionOptions::default();
         // SAFETY: the memory is used through these addresses alone, and is unmapped after the region is removed.
@@ -81,14 +81,14 @@ impl Swap {
         region.map_err(|error| failed("the region", error))
     }
 
-    /// Takes it away; what is in it is lost.
+    /// Removes the region. Its contents are lost.
     pub fn remove(&self, region: RegionId) -> Result<()> {
         // SAFETY: what is in the memory was verified, and it is unmapped next.
         let removed = unsafe { self.pager.remove_region_discarding(region) };
         removed.map_err(|error| failed("removing the region", error))
     }
 
-    /// What threads are to be lent to it.
+    /// Returns the duties of the threads to lend to the pager.
     pub fn duties(&self) -> &'static [Duty] {
         match self.mode {
             FaultMode::Sigbus => &[Duty::Serve, Duty::Evict],
@@ -101,12 +101,12 @@ fn failed(what: &str, error: Error) -> Problem {
     Problem::Failed(format!("{what}: {error}"))
 }
 
-/// A new file, for this user alone: it will hold what was in memory.
+/// Creates a file that only this user may read, because it will hold memory.
 fn make(path: &Path) -> Result<Backing> {
     let opened = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(path);
     let refused = |reason: String| Problem::Refused(format!("the backing file {}: {reason}", path.display()));
     let file = opened.map_err(|error| match error.kind() {
-        ErrorKind::AlreadyExists => refused("there is something by that name".to_owned()),
+        ErrorKind::AlreadyExists => refused("there is already a file of that name".to_owned()),
         _ => refused(error.to_string()),
     })?;
     Ok(Backing { file, path: path.to_owned() })

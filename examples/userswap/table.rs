@@ -1,4 +1,4 @@
-//! The figures, for people and for machines.
+//! Prints the results for people, and as JSON.
 
 use super::latency::Counted;
 use super::report::{Phase, Report};
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use std::fmt::{self, Write};
 use zsalloc::FaultMode;
 
-/// The figures as a table.
+/// Formats the results as a table.
 pub fn text(report: &Report) -> String {
     let mut out = String::new();
     // Writing to a string can't fail.
@@ -43,23 +43,23 @@ fn write_limits(out: &mut String, report: &Report) -> fmt::Result {
     let others = mib(watched.most_others);
     writeln!(
         out,
-        "as the system counts. region and staging range: RssAnon in /proc/self/status, each 10 ms, beyond what other"
+        "measured by the system. region and staging range: RssAnon in /proc/self/status every 10 ms, less the other"
     )?;
     writeln!(
         out,
-        "mappings had by /proc/self/smaps, each second: up to {others:.1} MiB. process: RssAnon and RssShmem, the pool"
+        "mappings in /proc/self/smaps every second (up to {others:.1} MiB). process: RssAnon and RssShmem (the pool)"
     )?;
     writeln!(
         out,
-        "{} looks, one each {} ms (longest gap {gap} ms), {look:.2} ms each",
+        "{} samples, one every {} ms (longest gap {gap} ms), {look:.2} ms per sample",
         watched.looks,
         EVERY.as_millis()
     )?;
     if watched.counted > 0 {
         writeln!(
             out,
-            "near to what is allowed, or above: {} of them. There both ranges have what smaps said at once, as far as\n\
-            RssAnon allows for it: pages come and go while smaps is read",
+            "{} samples came near the allowed bytes or above: for these, smaps was read at once and counts as far as\n\
+            RssAnon confirms it, because pages come and go while smaps is read",
             watched.counted
         )?;
     }
@@ -67,8 +67,8 @@ fn write_limits(out: &mut String, report: &Report) -> fmt::Result {
     if over > 0 {
         writeln!(
             out,
-            "{over} pages were let in above the limit, for none could go: the pool was full and had nowhere to\n\
-            write to, or all that was left was being evicted by others, held or pinned"
+            "{over} pages were let in above the limit because none could leave: the pool was full and had nowhere to\n\
+            write to, or all other pages were being evicted by other threads, held or pinned"
         )?;
     }
     writeln!(out)
@@ -83,10 +83,10 @@ fn write_gain(out: &mut String, report: &Report) -> fmt::Result {
     let pages = zswap.counts.pool_pages() + zswap.counts.filled_pages;
     line("  compressed", zswap.pool_bytes, &format!("for {:.1} MiB of pages", mib(pages * 4096)))?;
     line("  tables", report.tables(), "of the pager and of zswap")?;
-    line("  on file", zswap.counts.file_pages * 4096, "no memory")?;
+    line("  on file", zswap.counts.file_pages * 4096, "takes no memory")?;
     writeln!(
         out,
-        "{:<28}{:>10.2}   memory held to all that it costs: {:.1} MiB\n",
+        "{:<28}{:>10.2}   memory held / all that it costs ({:.1} MiB)\n",
         "effective memory",
         report.gained(),
         mib(report.cost())
@@ -113,8 +113,8 @@ fn write_phases(out: &mut String, report: &Report) -> fmt::Result {
     }
     writeln!(
         out,
-        "faults: as the pager counts them. p50, p99, p99.9: of touches that took more than {FAULT_NANOSECONDS} ns, \
-        as the\nthreads see them, with the signal or the wake-up, and time in which another thread had the processor\n"
+        "faults: counted by the pager. p50, p99, p99.9: times of touches of more than {FAULT_NANOSECONDS} ns, measured \
+        by the\nthreads, including the signal or wake-up and time in which another thread had the processor\n"
     )
 }
 
@@ -145,11 +145,11 @@ fn write_end(out: &mut String, report: &Report) -> fmt::Result {
     )?;
     match report.wrong {
         0 => writeln!(out, "every byte of all {pages} pages was right"),
-        wrong => writeln!(out, "{wrong} times a page was WRONG"),
+        wrong => writeln!(out, "WRONG: {wrong} times a page did not hold what was written to it"),
     }
 }
 
-/// The same as JSON.
+/// Formats the results as JSON.
 pub fn json(report: &Report) -> String {
     let (args, watched, point) = (&report.args, &report.watched, &report.held_point);
     let object = json!({

@@ -1,4 +1,4 @@
-//! The thread that looks every ten milliseconds at what the system says is resident, and whether the limits held.
+//! The thread that samples resident memory every ten milliseconds, and checks the limits.
 
 use super::args::Args;
 use super::latency::Counted;
@@ -12,104 +12,104 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 use zsalloc::Pager;
 
-/// How often it looks.
+/// Time between two samples.
 pub const EVERY: Duration = Duration::from_millis(10);
-/// How many looks there are for a point of the picture.
+/// Samples per point of the picture.
 const FOR_A_POINT: u32 = 10;
-/// How often it looks what other mappings have.
+/// Time between two measurements of the other mappings.
 const OTHERS_EVERY: Duration = Duration::from_secs(1);
-/// A look that comes so near to what is allowed is not believed: other mappings may have grown or shrunk since they
-/// were looked at, for each thread has a stack and a heap. Much more than that is not freed but at the end of a
-/// workload.
+/// A sample this near to the allowed bytes is measured again in detail: other mappings may have grown or shrunk since
+/// they were measured, because each thread has a stack and a heap. Only the end of a workload frees much more than
+/// this.
 const NEAR: u64 = MIB / 2;
-/// Most points that are kept; then every second goes, and new ones are half as often.
+/// Maximum number of points. When it is reached, every second point is dropped, and new ones come half as often.
 const MOST_POINTS: usize = 2000;
 
-/// What was at one moment; memory in bytes.
+/// A moment of the run. Memory is in bytes.
 #[derive(Clone, Copy, Default, Debug)]
 pub struct Point {
-    /// Since the beginning.
+    /// Seconds since the beginning.
     pub seconds: f64,
-    /// What was done.
+    /// Number of the current phase.
     pub phase: usize,
-    /// Of private memory, beyond what other mappings had a little before; if that is near to what is allowed, what the
-    /// region and the staging range had straight after.
+    /// Private memory beyond what other mappings had shortly before. If that is near to the allowed bytes: what region
+    /// and staging range had right after.
     pub resident: u64,
-    /// Of the region, in memory.
+    /// Bytes of the region in memory.
     pub region: u64,
-    /// Of the staging range, in memory.
+    /// Bytes of the staging range in memory.
     pub staged: u64,
-    /// Of the whole process.
+    /// Bytes of the whole process.
     pub process: u64,
-    /// Of the pool: its own count.
+    /// Bytes of the pool, by its own count.
     pub compressed: u64,
-    /// On the backing file: its own count.
+    /// Bytes on the backing file, by the pager's own count.
     pub file: u64,
     /// Touches per second since the last point.
     pub operations: f64,
     /// Faults per second since the last point, as the pager counts them.
     pub faults: f64,
-    /// How long the slow touches since the last point took, in microseconds.
+    /// Median time of slow touches since the last point, in microseconds.
     pub p50: Option<f64>,
-    /// 99 of 100 of them took no longer.
+    /// Time that 99 of 100 slow touches did not exceed.
     pub p99: Option<f64>,
 }
 
-/// What it saw.
+/// What the thread saw.
 #[derive(Clone, Default, Debug)]
 pub struct Watched {
-    /// Over time.
+    /// Points over time.
     pub points: Vec<Point>,
-    /// How often it looked.
+    /// Number of samples.
     pub looks: u64,
-    /// How long a look took, all together.
+    /// Time that all samples together took.
     pub looking: Duration,
-    /// The longest time between two looks.
+    /// The longest time between two samples.
     pub longest_gap: Duration,
-    /// The most private bytes of mappings other than those of the region and the staging range.
+    /// The most private bytes of mappings other than the region and the staging range.
     pub most_others: u64,
-    /// The most bytes of the region and the staging range.
+    /// The most bytes of region and staging range.
     pub most_resident: u64,
-    /// How often they were near to what is allowed, or above it, and were counted by themselves.
+    /// How often samples were near to the allowed bytes or above them, and were measured in detail.
     pub counted: u64,
     /// The most bytes of the process.
     pub most_process: u64,
 }
 
 impl Watched {
-    /// What the region and the staging range may have together.
+    /// Returns how many bytes region and staging range may have together.
     pub fn may_resident(args: &Args) -> u64 {
         args.limit + args.limit / 50 + MIB
     }
 
-    /// What the process may have.
+    /// Returns how many bytes the process may have.
     pub fn may_process(args: &Args) -> u64 {
         let both = args.limit + args.pool_limit;
         both + both / 20 + 16 * MIB
     }
 }
 
-/// What the region and the staging range had when all private memory was looked at. All mappings are counted after
-/// that, which takes a while in which pages come and go, and what other mappings had before is known: what they had at
-/// the moment itself is taken to be between the two. So what was counted afterwards is believed as far as it is
-/// possible: what is above the limit however much the others had stays an excess though it went meanwhile, and pages
-/// that were counted twice since they moved make none.
+/// Returns how many bytes region and staging range had when all private memory was sampled. All mappings are measured
+/// after that, which takes a while in which pages come and go; what other mappings had before is known. What they had
+/// at the moment of the sample is taken to lie between the two. So the later measurement counts as far as it is
+/// possible. An excess that exists whatever the others had stays an excess, even if it has gone meanwhile; and pages
+/// that were counted twice because they moved make no excess.
 fn judged(private: u64, before: [u64; 2], after: Mappings) -> u64 {
     let least = before[0].min(before[1]).min(after.others);
     let most = before[0].max(before[1]).max(after.others);
     after.inside.clamp(private.saturating_sub(most), private.saturating_sub(least))
 }
 
-/// The thread's.
+/// State of the watching thread.
 pub struct Watcher<'a> {
     region: Range<usize>,
     staging: Range<usize>,
     pager: &'a Pager,
     progress: &'a Progress,
     entries: Vec<u8>,
-    /// Private bytes of other mappings, the last two times, and when that was.
+    /// Private bytes of other mappings in the last two measurements, and the time of the last one.
     others: ([u64; 2], Instant),
-    /// What was done then.
+    /// The phase of the last sample.
     phase: usize,
     may: u64,
     begin: Instant,
@@ -119,7 +119,7 @@ pub struct Watcher<'a> {
 }
 
 impl<'a> Watcher<'a> {
-    /// It begins now.
+    /// Begins to watch.
     pub fn new(memory: &Memory<'_>, pager: &'a Pager, progress: &'a Progress, args: &Args) -> Result<Self> {
         let (begin, none) = (Instant::now(), progress.latencies.read());
         let range = |at: usize, bytes: usize| at..at + bytes;
@@ -133,7 +133,7 @@ impl<'a> Watcher<'a> {
         Ok(Self { region, staging, pager, progress, entries, others, phase, may, begin, every, last, seen })
     }
 
-    /// Looks until it is to stop. The latest point is for the display.
+    /// Samples until `stop` is set. The display reads the latest point.
     pub fn run(mut self, stop: &AtomicBool, latest: &Mutex<Point>) -> Watched {
         proc::go_first();
         let (mut next, mut before) = (Instant::now(), Instant::now());
@@ -160,7 +160,7 @@ impl<'a> Watcher<'a> {
     fn look(&mut self) -> Point {
         let phase = self.progress.phase.load(Relaxed);
         if phase != self.phase {
-            // The threads of what was done before are gone, and what they had.
+            // The threads of the last phase are gone, with their memory.
             self.phase = phase;
             self.others.0 = [self.mappings().others; 2];
         }
@@ -187,7 +187,7 @@ impl<'a> Watcher<'a> {
         found
     }
 
-    /// Adds what the library counts, and what the threads do.
+    /// Adds the library's own counts, and the progress of the threads.
     fn complete(&mut self, mut point: Point) -> Point {
         point.staged = proc::resident(&self.staging, &mut self.entries);
         point.region = proc::resident(&self.region, &mut self.entries);
@@ -235,9 +235,9 @@ mod tests {
         let after = |inside, others| Mappings { inside, others };
         // Threads came, and the others grew from 10 to 15.
         assert_eq!(judged(115, [10, 10], after(100, 15)), 100);
-        // Pages were dropped before they were counted: what can't have been of the others was there.
+        // Pages were dropped before they were counted. The part that other mappings can't have had was there.
         assert_eq!(judged(135, [10, 11], after(90, 15)), 120);
-        // Threads went, and the others shrank from 15 to 10: 105 were there, and are.
+        // Threads ended, and the others shrank from 15 to 10: 105 were there, and still are.
         assert_eq!(judged(115, [15, 15], after(105, 10)), 105);
         // Pages moved while they were counted, and were counted twice.
         assert_eq!(judged(110, [10, 10], after(130, 10)), 100);

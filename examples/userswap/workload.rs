@@ -8,67 +8,67 @@ use super::random::Random;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-/// Touches that take no longer were of pages that were there.
+/// Touches that take no longer than this found their page in memory.
 pub const FAULT_NANOSECONDS: u64 = 1000;
-/// Pages that a thread fills or verifies before it takes more.
+/// Pages that a thread fills or verifies at a time.
 const AT_ONCE: usize = 64;
-/// Operations after which a thread tells of them.
+/// Operations after which a thread reports progress.
 const TELL: u64 = 64;
 
-/// How far it is: threads write it, and the others show it.
+/// Progress of the run: the working threads write it, the others show it.
 pub struct Progress {
-    /// What is done now.
+    /// Number of the current phase.
     pub phase: AtomicUsize,
-    /// Pages that were filled, touched or verified.
+    /// Pages filled, touched or verified.
     pub operations: AtomicU64,
-    /// Pages that were not as they should be.
+    /// How often a page was not right.
     pub wrong: AtomicU64,
-    /// Touches that took longer than a touch of a page that is there.
+    /// Times of touches that took longer than a touch of a page in memory.
     pub latencies: Latencies,
 }
 
 impl Progress {
-    /// None yet.
+    /// Creates the state before the first phase.
     pub fn new() -> Self {
         let (operations, wrong) = (AtomicU64::new(0), AtomicU64::new(0));
         Self { phase: AtomicUsize::new(0), operations, wrong, latencies: Latencies::new() }
     }
 }
 
-/// What a workload did.
+/// Results of a workload.
 pub struct Ran {
-    /// Pages that were touched.
+    /// Pages touched.
     pub operations: u64,
-    /// How long it ran.
+    /// Duration.
     pub time: Duration,
-    /// Those touches that were slow.
+    /// Times of slow touches.
     pub slow: Counted,
 }
 
 impl Ran {
-    /// Touches in a second.
+    /// Returns touches per second.
     pub fn per_second(&self) -> f64 {
         self.operations as f64 / self.time.as_secs_f64()
     }
 }
 
-/// What threads work on, and how many.
+/// What the threads work on.
 pub struct Work<'a> {
-    /// Its pages.
+    /// The memory to work on.
     pub memory: &'a Memory<'a>,
-    /// Where they tell how far they are.
+    /// Where the threads report progress.
     pub progress: &'a Progress,
-    /// The rest.
+    /// The arguments of the run.
     pub args: &'a Args,
 }
 
 impl Work<'_> {
-    /// Fills all pages.
+    /// Fills all pages. Returns how long that took.
     pub fn fill(&self) -> Duration {
         self.each(|page| self.memory.fill(page))
     }
 
-    /// Compares every byte of all pages.
+    /// Compares every byte of all pages. Returns how long that took.
     pub fn verify(&self) -> Duration {
         self.each(|page| {
             if !self.memory.is_right(page) {
@@ -90,7 +90,7 @@ impl Work<'_> {
         begin.elapsed()
     }
 
-    /// Runs a workload for a while.
+    /// Runs a workload for `time`.
     pub fn run(&self, kind: Kind, time: Duration) -> Ran {
         let picks = Picks::new(kind, self.memory.pages(), self.args.seed);
         let (before, slow) = (self.progress.operations.load(Relaxed), self.progress.latencies.read());

@@ -1,4 +1,4 @@
-//! Compiles and runs C programs against the C library, which it lets cargo build first.
+//! Compiles and runs C programs against the C library, which cargo builds first.
 //!
 //! `ZSALLOC_C_TESTS=asan` compiles them with AddressSanitizer and UBSan, `ZSALLOC_C_TESTS=valgrind` runs them under
 //! valgrind.
@@ -16,15 +16,15 @@ use std::sync::OnceLock;
 /// How C programs are compiled and run.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
-    /// As they are.
+    /// Without tools.
     Plain,
     /// With AddressSanitizer and UBSan.
     Sanitized,
-    /// Under valgrind.
+    /// Run under valgrind.
     Valgrind,
 }
 
-/// What the environment asks for.
+/// Returns the mode that the environment asks for.
 pub fn mode() -> Mode {
     match std::env::var("ZSALLOC_C_TESTS").as_deref() {
         Ok("asan") => Mode::Sanitized,
@@ -34,12 +34,12 @@ pub fn mode() -> Mode {
     }
 }
 
-/// Where the crate lies.
+/// Returns the top folder of the repository.
 pub fn repository() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// A folder for a test's files, empty.
+/// Creates an empty folder for a test's files.
 pub fn scratch(name: &str) -> PathBuf {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}-{}", std::process::id()));
     let _ = fs::remove_dir_all(&folder);
@@ -47,13 +47,13 @@ pub fn scratch(name: &str) -> PathBuf {
     folder
 }
 
-/// Where cargo puts what it builds as it built this test: `target/debug`, or `target/TRIPLE/debug` for another target.
+/// Returns where cargo put this test's build: `target/debug`, or `target/TRIPLE/debug` for another target.
 fn built_at() -> PathBuf {
     let test = std::env::current_exe().unwrap();
     test.ancestors().nth(2).expect("a test lies in the folder deps of its profile").to_path_buf()
 }
 
-/// A command of cargo's that builds as this test was built: for its profile and target, to its target folder.
+/// Returns a cargo command that builds as this test was built: same profile, target and target folder.
 pub fn cargo(command: &str, package: &Path) -> Command {
     let (built_at, target_dir) = (built_at(), Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap());
     let mut cargo = Command::new(env!("CARGO"));
@@ -69,7 +69,7 @@ pub fn cargo(command: &str, package: &Path) -> Command {
     cargo
 }
 
-/// Builds the C library, once, for `cargo test` builds the tests and what they are linked with, and no shared library.
+/// Builds the C library, once: `cargo test` builds the tests and the libraries they link, but no shared library.
 fn build() -> PathBuf {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     BUILT
@@ -85,12 +85,12 @@ fn build() -> PathBuf {
 pub struct Library {
     shared: PathBuf,
     archive: PathBuf,
-    /// Has the shared library under its soname, as an installed one is found.
+    /// A folder that has the shared library under its soname, as for an installed one.
     runtime: PathBuf,
 }
 
 impl Library {
-    /// Finds it, and builds it first.
+    /// Builds the library if necessary, and finds it.
     pub fn find() -> Self {
         let folder = build();
         let runtime = scratch(&format!("runtime-{:?}", std::thread::current().id()).replace(['(', ')'], ""));
@@ -98,22 +98,22 @@ impl Library {
         Self { shared: folder.join("libzsalloc.so"), archive: folder.join("libzsalloc.a"), runtime }
     }
 
-    /// The shared library.
+    /// Returns the path of the shared library.
     pub fn shared(&self) -> &Path {
         &self.shared
     }
 
-    /// The folder where programs that are linked with the shared library find it.
+    /// Returns the folder where programs linked with the shared library find it.
     pub fn runtime(&self) -> &Path {
         &self.runtime
     }
 
-    /// Flags that link a program with the shared library.
+    /// Returns flags that link a program with the shared library.
     pub fn shared_flags(&self) -> Vec<&str> {
         vec!["-pthread", self.shared.to_str().expect("a UTF-8 path")]
     }
 
-    /// Flags that link a program with the static library.
+    /// Returns flags that link a program with the static library.
     pub fn static_flags(&self) -> Vec<&str> {
         vec!["-pthread", self.archive.to_str().expect("a UTF-8 path"), "-ldl", "-lm"]
     }
@@ -130,7 +130,7 @@ fn said(output: &Output) -> String {
     format!("{}\n{out}{err}", output.status)
 }
 
-/// What a command prints; panics with all of it if the command fails.
+/// Runs a command and returns its output. Panics with all output if the command fails.
 pub fn output(program: &str, arguments: &[&OsStr]) -> String {
     let output = Command::new(program).args(arguments).output();
     let output = output.unwrap_or_else(|error| panic!("{program}, which the C tests need, does not start: {error}"));
@@ -138,16 +138,16 @@ pub fn output(program: &str, arguments: &[&OsStr]) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
-/// Whether there is a C++ compiler; says so loudly if not, for what is in C++ is left out then.
+/// Returns whether there is a C++ compiler. If not, prints a note, because the C++ part of a test is left out.
 pub fn has_cxx() -> bool {
     let found = Command::new("c++").arg("--version").output().is_ok_and(|output| output.status.success());
     if !found {
-        skip::skip("c++", "there is none on this machine: what the header is to C++ is not tested");
+        skip::skip("c++", "this machine has no C++ compiler: the header is not tested with C++");
     }
     found
 }
 
-/// Compiles with the system's compiler, warnings being errors.
+/// Compiles with the system's compiler, with warnings as errors.
 pub fn compile(sources: &[&Path], target: &Path, standard: &str, flags: &[&str]) {
     let compiler = if standard.starts_with("c++") { "c++" } else { "cc" };
     let include = repository().join("include");
@@ -164,7 +164,7 @@ pub fn compile(sources: &[&Path], target: &Path, standard: &str, flags: &[&str])
     output(compiler, &arguments);
 }
 
-/// Runs a program and returns what it prints; panics with all of it if the program fails.
+/// Runs a program and returns its output. Panics with all output if the program fails.
 pub fn run(program: &Path, library: &Library, arguments: &[&str]) -> String {
     let mut command = match mode() {
         Mode::Valgrind => {

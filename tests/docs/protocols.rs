@@ -1,4 +1,4 @@
-//! What `docs/protocols.md` says of models, weakenings and locks is what there is.
+//! Checks the models, weakenings and locks that `docs/protocols.md` names against the repository.
 
 use super::{read, repository, skip};
 use std::collections::{BTreeMap, BTreeSet};
@@ -42,7 +42,7 @@ fn tables(text: &str) -> Vec<Table> {
     found
 }
 
-/// What stands between backticks.
+/// Returns the words between backticks.
 fn ticked(cell: &str) -> impl Iterator<Item = &str> {
     cell.split('`').skip(1).step_by(2)
 }
@@ -51,7 +51,7 @@ fn document() -> Vec<Table> {
     tables(&read("docs/protocols.md"))
 }
 
-/// The weakenings of `.ci/weaken`, each with the models that must fail with it.
+/// Returns the weakenings of `.ci/weaken`, each with the models that must fail with it.
 fn weakenings() -> Option<BTreeMap<String, String>> {
     let script = repository().join(".ci/weaken");
     if !script.exists() {
@@ -68,7 +68,7 @@ fn weakenings() -> Option<BTreeMap<String, String>> {
     Some(list.lines().map(row).collect())
 }
 
-/// The rows that tell what holds a step: its name, its models, and its weakenings.
+/// Returns the rows that say what verifies a step: its name, its models, and its weakenings.
 fn holds(document: &[Table]) -> Vec<[String; 3]> {
     let mut found = Vec::new();
     for table in document {
@@ -98,13 +98,13 @@ fn every_weakening_stands_beside_a_step_and_the_model_that_fails() {
     assert!(unnamed.is_empty(), "docs/protocols.md names no step for these rows of .ci/weaken: {unnamed:?}");
 }
 
-/// The text of a module of `src/models`, by its path.
+/// Returns the source of a module of `src/models`.
 fn module(path: &str) -> Option<String> {
     let folder = repository().join("src/models").join(path.replace("::", "/"));
     fs::read_to_string(folder.with_extension("rs")).or_else(|_| fs::read_to_string(folder.join("mod.rs"))).ok()
 }
 
-/// Whether there is a module or a test of this name.
+/// Returns whether there is a module or a test of this name.
 fn is_model(name: &str) -> bool {
     let has = |text: String, test: &str| {
         let test_line = |line: &str| line.strip_prefix(test).is_some_and(|rest| rest.starts_with([':', ',']));
@@ -114,7 +114,7 @@ fn is_model(name: &str) -> bool {
     module(name).is_some() || name.rsplit_once("::").is_some_and(in_module)
 }
 
-/// The modules below a folder that have models.
+/// Returns the modules below a folder that have models.
 fn modules_with_models(folder: &Path, path: &str) -> Vec<String> {
     let mut found = Vec::new();
     for entry in fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
@@ -141,7 +141,7 @@ fn every_model_is_named_and_is_there() {
     assert!(all.len() > 10 && unnamed.is_empty(), "docs/protocols.md does not name these models: {unnamed:?}");
 }
 
-/// Each section has its steps twice: what they do, and what holds them.
+/// Each section has two tables with the same steps: what a step does, and what verifies it.
 #[test]
 fn steps_are_the_same_in_both_tables_of_a_section() {
     let mut steps = BTreeMap::<String, [Vec<String>; 2]>::new();

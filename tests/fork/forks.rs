@@ -1,4 +1,4 @@
-//! The tests, each of which forks.
+//! The tests. Each of them forks.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -10,17 +10,17 @@ use zsalloc::{
 const SIZE: usize = 1500;
 const OBJECTS: u8 = 200;
 
-/// Runs all tests, one after the other.
+/// Runs all tests, one after another.
 pub fn run() {
     let tests: [(&str, fn()); 8] = [
         ("a child has a pool of its own", a_child_has_a_pool_of_its_own),
-        ("a pool that is not for children refuses them", || refuses_children(&private())),
+        ("a pool that children do not get refuses them", || refuses_children(&private())),
         ("a pool in a memory file refuses children", || refuses_children(&in_a_file())),
-        ("what lies in a child at the pool's place stays", what_lies_there_stays),
-        ("a child of a child is refused too, and makes pools", children_of_children),
+        ("memory that a child mapped at the pool's address stays", memory_at_the_pools_address_stays),
+        ("a child of a child is refused too, and can create pools", children_of_children),
         ("a process with few addresses gets a smaller pool", few_addresses),
-        ("a process with no addresses is told", no_addresses),
-        ("children of a process whose threads call have pools and zswaps", beside_threads),
+        ("a process without addresses gets an error", no_addresses),
+        ("children of a process with threads have pools and zswaps", beside_threads),
     ];
     for (name, test) in tests {
         println!("fork: {name}");
@@ -104,7 +104,7 @@ fn a_child_has_a_pool_of_its_own() {
     assert_all_hold(&pool, &handles);
     pool.set_evict(Some(Arc::new(free))).unwrap();
     assert!(pool.shrink(1000).unwrap() > 0);
-    in_child(|| assert!(matches!(pool.destroy(), Err((_, Error::Busy(_)))), "the mapping is the child's too"));
+    in_child(|| assert!(matches!(pool.destroy(), Err((_, Error::Busy(_)))), "the child has no mapping"));
 }
 
 fn refuses_children(options: &PoolOptions) {
@@ -121,7 +121,7 @@ fn refuses_children(options: &PoolOptions) {
         for mode in [MapMode::Read, MapMode::Write, MapMode::ReadWrite] {
             assert_eq!(pool.map_raw(handle, mode), Err(Error::Forked));
         }
-        // SAFETY: the mapping is the parent's, and refused here; that is what is tested.
+        // SAFETY: the mapping belongs to the parent; the call is refused here, which is the point of the test.
         assert_eq!(unsafe { pool.unmap_raw(handle) }, Err(Error::Forked));
         assert_eq!(free(&pool, handle), Err(Error::Forked));
         assert_eq!(write(&pool, handle, 1), Err(Error::Forked));
@@ -133,7 +133,7 @@ fn refuses_children(options: &PoolOptions) {
         assert_eq!(pool.set_max_bytes(0), Err(Error::Forked));
         assert_eq!(pool.stats(), Err(Error::Forked));
         pool.total_pages();
-        // Guards that the child has copies of touch nothing when they go.
+        // Dropping the child's copies of guards touches nothing.
         drop(mapped);
         drop(new);
     });
@@ -141,8 +141,8 @@ fn refuses_children(options: &PoolOptions) {
     in_child(|| drop(pool));
 }
 
-/// A child may have mapped something where its parent has the pool, and dropping the pool leaves that alone.
-fn what_lies_there_stays() {
+/// A child may map other memory where its parent has the pool. Dropping the pool must not unmap that.
+fn memory_at_the_pools_address_stays() {
     for options in [private(), in_a_file()] {
         let pool = Pool::new("fork", &options).unwrap();
         let handle = pool.malloc_raw(SIZE).unwrap();
@@ -178,7 +178,7 @@ fn children_of_children() {
     pool.malloc_raw(SIZE).unwrap();
 }
 
-/// Each child is forked while other threads call, and uses what it has.
+/// Each child is forked while other threads make calls, and uses its copies.
 fn beside_threads() {
     let options = ZswapOptions { pool: sized(), ..ZswapOptions::default() };
     let (pool, zswap) = (Pool::new("fork", &sized()).unwrap(), Zswap::new("fork", &options).unwrap());
@@ -219,7 +219,7 @@ fn beside_threads() {
     assert_all_hold(&pool, &handles);
 }
 
-/// Lets this process have `bytes` of addresses more than it has.
+/// Limits this process to `bytes` bytes of addresses beyond its current ones.
 fn limit_addresses(bytes: u64) {
     let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
     let pages: u64 = statm.split(' ').next().unwrap().parse().unwrap();
@@ -238,7 +238,7 @@ fn few_addresses() {
         assert!((64 << 20..600 << 20).contains(&max_bytes) && max_bytes < full, "{max_bytes} bytes");
         let handles = fill(&pool);
         assert_all_hold(&pool, &handles);
-        // More than it can have is refused, and the sentence says by what.
+        // Larger pools are refused, and the error names the cause.
         let large = PoolOptions { max_bytes: 8 << 30, ..PoolOptions::default() };
         for options in [large.clone(), PoolOptions { backing: Backing::MemoryFile, ..large }] {
             let Err(Error::NoMemory(text)) = Pool::new("fork", &options) else { panic!("it was not refused") };

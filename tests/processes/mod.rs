@@ -14,13 +14,13 @@ pub const PAGE: usize = 4096;
 /// How a process ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum End {
-    /// By itself, with this code.
+    /// It exited with this code.
     Code(i32),
-    /// By this signal.
+    /// This signal killed it.
     Signal(i32),
 }
 
-/// Starts a process that does this, and exits with 0, or with 101 if it panics. The caller has one thread.
+/// Starts a process that runs `act`, and exits with 0, or with 101 if it panics. The caller must have only one thread.
 pub fn spawn(act: impl FnOnce()) -> i32 {
     // SAFETY: this process has one thread, so the child has all that it needs.
     let child = unsafe { libc::fork() };
@@ -42,7 +42,7 @@ pub fn wait_for(child: i32) -> End {
     if libc::WIFSIGNALED(status) { End::Signal(libc::WTERMSIG(status)) } else { End::Code(libc::WEXITSTATUS(status)) }
 }
 
-/// How a process ends that does this.
+/// Runs `act` in a process of its own, and returns how that ended.
 pub fn end_of(act: impl FnOnce()) -> End {
     wait_for(spawn(act))
 }
@@ -58,18 +58,18 @@ pub fn kill(process: i32) {
     unsafe { libc::kill(process, libc::SIGKILL) };
 }
 
-/// Whether there is a process, be it one that nobody has waited for.
+/// Returns whether a process exists, even as a zombie.
 pub fn is_there(process: i32) -> bool {
     // SAFETY: a call on numbers; signal 0 is none.
     unsafe { libc::kill(process, 0) == 0 }
 }
 
-/// A moment, for those who look again and again.
+/// Waits a moment, in a loop that polls.
 pub fn a_moment() {
     std::thread::sleep(Duration::from_millis(5));
 }
 
-/// Two ends of a connection that keeps messages apart.
+/// Returns the two ends of a connection that preserves message boundaries.
 pub fn pair() -> (OwnedFd, OwnedFd) {
     let mut fds = [-1; 2];
     // SAFETY: two numbers can be written.
@@ -79,14 +79,14 @@ pub fn pair() -> (OwnedFd, OwnedFd) {
     unsafe { (OwnedFd::from_raw_fd(fds[0]), OwnedFd::from_raw_fd(fds[1])) }
 }
 
-/// Sends a word.
+/// Sends a word over a connection.
 pub fn send(line: &OwnedFd, word: u64) {
     // SAFETY: eight bytes can be read.
     let sent = unsafe { libc::send(line.as_raw_fd(), (&raw const word).cast(), 8, libc::MSG_NOSIGNAL) };
     assert_eq!(sent, 8, "{}", std::io::Error::last_os_error());
 }
 
-/// Receives a word; none: the other end was closed. `wait` false: none if there is none yet.
+/// Receives a word; none: the other end was closed, or with `wait` false, no word has arrived.
 pub fn receive(line: &OwnedFd, wait: bool) -> Option<u64> {
     let mut word = 0u64;
     let flags = if wait { 0 } else { libc::MSG_DONTWAIT };
@@ -101,7 +101,7 @@ struct Passed {
     fd: libc::c_int,
 }
 
-/// Does `act` with a message of a word and a descriptor.
+/// Calls `act` with a message that has a word and a descriptor.
 fn with_message<T>(word: &mut u64, passed: &mut Passed, act: impl FnOnce(&mut libc::msghdr) -> T) -> T {
     let mut span = libc::iovec { iov_base: std::ptr::from_mut(word).cast(), iov_len: 8 };
     // SAFETY: a msghdr of zeros is valid.
@@ -130,7 +130,7 @@ pub fn send_fd(line: &OwnedFd, mut word: u64, fd: RawFd) {
     assert_eq!(sent, 8, "{}", std::io::Error::last_os_error());
 }
 
-/// Receives both.
+/// Receives a word with a descriptor.
 pub fn receive_fd(line: &OwnedFd) -> (u64, OwnedFd) {
     let (mut word, mut passed) = (0, passed(-1));
     let got = with_message(&mut word, &mut passed, |message| {
@@ -142,10 +142,10 @@ pub fn receive_fd(line: &OwnedFd) -> (u64, OwnedFd) {
     (word, unsafe { OwnedFd::from_raw_fd(passed.fd) })
 }
 
-/// Memory of a test's own.
+/// Memory that a test maps.
 pub struct Memory {
     base: *mut u8,
-    /// How many.
+    /// The number of pages.
     pub pages: usize,
 }
 
@@ -155,7 +155,7 @@ unsafe impl Send for Memory {}
 unsafe impl Sync for Memory {}
 
 impl Memory {
-    /// So many pages, private, or a shared mapping of a file.
+    /// Maps `pages` pages: private memory, or a shared mapping of a file.
     pub fn new(pages: usize, file: Option<&OwnedFd>) -> Self {
         let (kind, fd) = match file {
             Some(file) => (libc::MAP_SHARED, file.as_raw_fd()),
@@ -168,19 +168,19 @@ impl Memory {
         Self { base: base.cast(), pages }
     }
 
-    /// Where a page is.
+    /// Returns the address of a page.
     pub fn at(&self, page: usize) -> *mut u8 {
         assert!(page <= self.pages);
         // SAFETY: inside the mapping, or at its end.
         unsafe { self.base.add(page * PAGE) }
     }
 
-    /// Bytes of it.
+    /// Returns the size in bytes.
     pub fn bytes(&self) -> usize {
         self.pages * PAGE
     }
 
-    /// Writes every page, each with other bytes.
+    /// Writes every page, each with different bytes.
     pub fn fill(&self) {
         for page in 0..self.pages {
             let words = self.at(page).cast::<u64>();
@@ -189,7 +189,7 @@ impl Memory {
         }
     }
 
-    /// What is wrong with a page: none, or the first word that is.
+    /// Returns the first wrong word of a page; none: the page is right.
     pub fn wrong(&self, page: usize) -> Option<u64> {
         let words = self.at(page).cast::<u64>();
         // SAFETY: as above.
@@ -197,19 +197,19 @@ impl Memory {
         seen.into_iter().find(|(seen, expected)| seen != expected).map(|(seen, _)| seen)
     }
 
-    /// Reads every page back.
+    /// Reads every page back, and checks it.
     pub fn check(&self) {
         (0..self.pages).for_each(|page| assert_eq!(self.wrong(page), None, "page {page}"));
     }
 
-    /// The bytes of a page, to be copied.
+    /// Returns the bytes of a page.
     pub fn copy(&self, page: usize) -> [u8; PAGE] {
         // SAFETY: a page of the test's own.
         unsafe { self.at(page).cast::<[u8; PAGE]>().read_volatile() }
     }
 }
 
-/// A word of a page: never 0, and half of them compress.
+/// Returns the expected value of a word of a page. It is never 0, and half of them compress.
 pub fn expected(page: usize, word: usize) -> u64 {
     let page = page as u64 + 1;
     if word.is_multiple_of(2) { page } else { (page * 512 + word as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1 }

@@ -10,14 +10,14 @@ const fn ioctl<T>(direction: u64, number: u32) -> u64 {
     direction << 30 | (size_of::<T>() as u64) << 16 | (raw::UFFDIO as u64) << 8 | number as u64
 }
 
-/// The errno of an ioctl that the system refuses.
+/// Calls an ioctl. Returns its errno if it fails.
 fn control<T>(fd: &OwnedFd, number: u64, mut argument: T) -> Result<T, i32> {
     // SAFETY: the argument is what this ioctl takes, and what it names is the test's.
     let done = unsafe { libc::ioctl(fd.as_raw_fd(), number as _, &raw mut argument) };
     if done == 0 { Ok(argument) } else { Err(std::io::Error::last_os_error().raw_os_error().unwrap()) }
 }
 
-/// One that serves faults of system calls too; the errno if this process may not have one.
+/// Opens a userfaultfd that serves faults of system calls too; returns the errno if this process may not.
 pub fn open() -> Result<OwnedFd, i32> {
     // SAFETY: the call takes numbers only.
     let fd = unsafe { libc::syscall(libc::SYS_userfaultfd, libc::O_CLOEXEC) } as libc::c_int;
@@ -31,12 +31,12 @@ pub fn open() -> Result<OwnedFd, i32> {
     Ok(fd)
 }
 
-/// Puts memory under it: who touches a missing page waits.
+/// Registers memory: a thread that touches a missing page waits.
 pub fn register(fd: &OwnedFd, memory: &Memory) {
     register_as(fd, memory, raw::UFFDIO_REGISTER_MODE_MISSING);
 }
 
-/// The same, and who writes a protected page waits as well.
+/// Registers memory: a thread that touches a missing page, or writes a protected one, waits.
 #[allow(dead_code, reason = "each test file uses a part of it")]
 pub fn register_for_writes(fd: &OwnedFd, memory: &Memory) {
     register_as(fd, memory, raw::UFFDIO_REGISTER_MODE_MISSING | raw::UFFDIO_REGISTER_MODE_WP);
@@ -48,7 +48,7 @@ fn register_as(fd: &OwnedFd, memory: &Memory, mode: u32) {
     control(fd, ioctl::<raw::uffdio_register>(3, raw::_UFFDIO_REGISTER), argument).unwrap();
 }
 
-/// A pager of the memory of one other process, which only reads it.
+/// A pager for the memory of one other process, which only reads it.
 pub struct SmallPager {
     zswap: Area,
     _zswap: Zswap,
@@ -58,12 +58,13 @@ pub struct SmallPager {
     client_at: u64,
     /// Which pages are in zswap.
     has: Vec<bool>,
-    /// The next to be evicted.
+    /// The next page to evict.
     hand: usize,
 }
 
 impl SmallPager {
-    /// Of a memory file of so many pages, which the client has at `client_at`, under this userfaultfd.
+    /// Creates a pager of a memory file of `pages` pages, which the client has mapped at `client_at` under this
+    /// userfaultfd.
     pub fn new(file: OwnedFd, pages: usize, uffd: OwnedFd, client_at: u64) -> Self {
         let zswap = Zswap::new("small", &ZswapOptions::default()).unwrap();
         let area = zswap.add_area(pages as u64, &AreaOptions::default()).unwrap();
@@ -80,12 +81,12 @@ impl SmallPager {
         }
     }
 
-    /// Its userfaultfd.
+    /// Returns the userfaultfd.
     pub fn uffd(&self) -> &OwnedFd {
         &self.uffd
     }
 
-    /// Evicts so many pages, going round.
+    /// Evicts `pages` pages, going round.
     pub fn evict(&mut self, pages: usize) {
         for _ in 0..pages {
             let page = self.hand % self.mapped.pages;
@@ -93,7 +94,7 @@ impl SmallPager {
             if self.has[page] {
                 continue;
             }
-            // Nobody writes the pages, so that nothing comes between the copy and the hole.
+            // No process writes the pages, so the copy is still right when the hole is punched.
             self.zswap.store(page as u64, &self.mapped.copy(page)).unwrap();
             self.has[page] = true;
             let mode = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
@@ -105,7 +106,7 @@ impl SmallPager {
         }
     }
 
-    /// Waits for a touch, at most so long, and serves it. Whether there was one.
+    /// Waits up to `milliseconds` for a touch, and serves it. Returns whether there was one.
     pub fn serve(&mut self, milliseconds: i32) -> bool {
         let mut polled = libc::pollfd { fd: self.uffd.as_raw_fd(), events: libc::POLLIN, revents: 0 };
         // SAFETY: one entry can be read and written.
@@ -133,7 +134,7 @@ impl SmallPager {
         self.has[page] = false;
     }
 
-    /// Brings all pages back, and lets go of the client's memory.
+    /// Brings all pages back, and unregisters the client's memory.
     pub fn let_go(&mut self) {
         for page in 0..self.mapped.pages {
             if self.has[page] {

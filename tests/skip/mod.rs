@@ -1,4 +1,4 @@
-//! What a test does that can't run on this system.
+//! How a test that can't run on this system is skipped.
 
 use std::fmt::Display;
 use std::io::Write;

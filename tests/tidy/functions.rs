@@ -1,6 +1,6 @@
 //! Finds the functions of a source file, as rustfmt lays them out.
 
-/// Whether a line begins a function, whatever its visibility and qualifiers are.
+/// Returns whether a line begins a function, with any visibility and qualifiers.
 fn begins(code: &str) -> bool {
     let mut rest = code;
     if let Some(after) = rest.strip_prefix("pub") {
@@ -18,7 +18,7 @@ fn begins(code: &str) -> bool {
     rest.starts_with("fn ")
 }
 
-/// The line on which each function with a body begins, from 1 on, and of how many lines it is. A function inside
+/// Returns the line on which each function with a body begins, from 1 on, and how many lines it has. A function inside
 /// another one counts as part of it.
 pub fn lengths(text: &str) -> Vec<(usize, usize)> {
     let mut found = Vec::new();
@@ -29,7 +29,7 @@ pub fn lengths(text: &str) -> Vec<(usize, usize)> {
         match open {
             None if begins(code) && code.ends_with('}') => found.push((number + 1, 1)),
             None if begins(code) && !code.ends_with(';') => open = Some((number, indent)),
-            // A declaration of several lines, as those of a foreign function.
+            // A declaration of several lines, such as one of a foreign function.
             Some((_, at)) if at == indent && code.starts_with(')') && code.ends_with(';') => open = None,
             Some((start, at)) if at == indent && code.starts_with('}') => {
                 found.push((start + 1, number + 1 - start));
@@ -61,7 +61,7 @@ fn every_kind_of_function_is_measured() {
 }
 
 #[test]
-fn functions_without_a_body_and_other_items_are_none() {
+fn declarations_and_other_items_are_not_measured() {
     let text = "pub const F: fn() = g;\nfn f();\nfn g(\n    a: u8,\n) -> u8;\npublic fn\nfn h() {}\nlet fn_ = 1;\n}\n";
     assert_eq!(lengths(text), [(7, 1)]);
 }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-/// A module or an item, by its names from the crate's root on.
+/// Names of modules and items, from the crate's root to the module or item.
 pub type Name = Vec<String>;
 
 /// Returns the part of a file before its unit tests.
@@ -109,8 +109,8 @@ fn resolve(module: &[String], path: &[String]) -> Option<Name> {
     Some(at)
 }
 
-/// The circles of the folders: for each set of modules of one folder that all import from each other, over others of
-/// the set if not directly, the folder and the names. A folder's own file goes by the name `mod`. `files` has each
+/// Returns the circles of each folder: sets of modules of one folder that all import from each other, directly or
+/// through others of the set. Each is the folder and the names; a folder's own file is called `mod`. `files` has each
 /// module with its source.
 pub fn circles(files: &BTreeMap<Name, String>) -> BTreeSet<(String, Vec<String>)> {
     let mut edges: BTreeMap<Name, BTreeMap<String, BTreeSet<String>>> = BTreeMap::new();
@@ -129,7 +129,7 @@ pub fn circles(files: &BTreeMap<Name, String>) -> BTreeSet<(String, Vec<String>)
     edges.iter().flat_map(|(folder, edges)| knots(edges).into_iter().map(|knot| (folder.join("/"), knot))).collect()
 }
 
-/// The strongly connected components that have more than one member.
+/// Returns the strongly connected components with more than one member.
 fn knots(edges: &BTreeMap<String, BTreeSet<String>>) -> BTreeSet<Vec<String>> {
     let reached = |from: &String| {
         let (mut seen, mut next) = (BTreeSet::new(), vec![from]);

@@ -1,4 +1,4 @@
-//! Memory that is under the pager, and what every page of it has to hold.
+//! Memory under the pager, and the expected contents of each page.
 
 use crate::World;
 use std::fs::File;
@@ -6,24 +6,25 @@ use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::sync::{Mutex, MutexGuard, RwLock};
 use zsalloc::{PAGE_SIZE, RegionId, RegionOptions};
 
-/// A place for a region: whoever works on its pages reads, whoever adds, moves or removes it writes.
+/// A place for a region. A thread that works on its pages has the lock to read; a thread that adds, moves or removes it
+/// has the lock to write.
 #[derive(Default)]
 pub struct Slot(pub RwLock<Option<Memory>>);
 
-/// A region, and the version of each of its pages: 0 are zeros.
+/// A region, and the version of each of its pages. Version 0 is zeros.
 pub struct Memory {
     pub base: usize,
     pub versions: Vec<Mutex<u64>>,
     pub region: Option<RegionId>,
     pub file: Option<OwnedFd>,
-    /// Another mapping of the same file, which others make huge pages through; 0: none.
+    /// Another mapping of the same file, through which huge pages are made; 0: none.
     other: usize,
-    /// Read by whoever has pages held, which are unmapped when their neighbours become a huge page.
+    /// Locked to read by threads with held pages, because pages are unmapped when their neighbours become a huge page.
     pub mapped: RwLock<()>,
     number: u64,
 }
 
-/// A file without a name.
+/// Creates a file without a name.
 pub fn temporary_file(bytes: u64) -> File {
     let file = File::from(memory_file());
     file.set_len(bytes).unwrap();
@@ -39,8 +40,8 @@ fn memory_file() -> OwnedFd {
     }
 }
 
-/// Held while addresses are mapped or moved: what is mapped where a region was must wait until the pager knows that it
-/// went.
+/// Held while addresses are mapped or moved: nothing may be mapped where a region was until the pager knows that it has
+/// gone.
 static ADDRESSES: Mutex<()> = Mutex::new(());
 
 const HUGE: usize = 2 << 20;
@@ -54,7 +55,7 @@ fn map(bytes: usize, file: Option<&OwnedFd>) -> usize {
         assert_ne!(at, libc::MAP_FAILED);
         return at as usize;
     };
-    // Where huge pages can be mapped. What was reserved around it stays so: a region may come there at any time.
+    // Aligned for huge pages. The addresses reserved around it stay reserved: a region may be moved there at any time.
     let kind = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
     // SAFETY: as above; and then over a part of what was just reserved.
     let at = unsafe {
@@ -78,7 +79,7 @@ fn collapse(at: usize, bytes: usize) {
     unsafe { libc::madvise(at as *mut _, bytes, libc::MADV_COLLAPSE) };
 }
 
-/// What a word of a page is: half of them noise, so that a page compresses to some 60 %.
+/// Returns the expected value of a word. Half of the words are noise, so that a page compresses to about 60 %.
 fn expected(number: u64, page: usize, version: u64, word: usize) -> u64 {
     // Pages of the first version are equal, so that the system can merge them.
     let page = if version == 1 { 0 } else { page };
@@ -91,7 +92,7 @@ fn expected(number: u64, page: usize, version: u64, word: usize) -> u64 {
 }
 
 impl Memory {
-    /// New memory under the pager: of zeros, or filled before it is added.
+    /// Adds new memory to the pager: zeros, or memory filled before.
     pub fn new(world: &World, pages: usize, shared: bool, filled: bool, number: u64) -> Option<Self> {
         let file = shared.then(memory_file);
         if let Some(file) = &file {
@@ -149,7 +150,7 @@ impl Memory {
         self.versions[page].lock().unwrap()
     }
 
-    /// Checks a page, which is locked: some of its words, or all.
+    /// Checks some or all words of a page, which is locked.
     pub fn check(&self, page: usize, version: u64, all: bool) {
         for word in (0..PAGE_SIZE / 8).step_by(if all { 1 } else { 73 }) {
             // SAFETY: inside the mapping; the lock keeps others from writing.
@@ -166,7 +167,7 @@ impl Memory {
         }
     }
 
-    /// Writes a version of a page, which is locked.
+    /// Writes a new version of a page, which is locked.
     pub fn write(&self, page: usize, locked: &mut u64, version: u64) {
         *locked = version;
         for word in 0..PAGE_SIZE / 8 {
@@ -184,7 +185,7 @@ impl Memory {
         }
     }
 
-    /// Moves the mapping elsewhere, as its owner may at any time.
+    /// Moves the mapping to another address, as a program may at any time.
     pub fn relocate(&mut self) {
         let _one = ADDRESSES.lock();
         let to = map(self.bytes(), None);
@@ -193,7 +194,7 @@ impl Memory {
         let at =
             unsafe { libc::mremap(self.base as *mut _, self.bytes(), self.bytes(), flags, to as *mut libc::c_void) };
         if at == libc::MAP_FAILED {
-            // Parts that were read-only for a while may be mappings of their own now, which one call does not move.
+            // Parts that were read-only for a while may now be separate mappings, which one call can't move.
             assert_eq!(std::io::Error::last_os_error().raw_os_error(), Some(libc::EFAULT));
             // SAFETY: nobody has seen the range.
             assert_eq!(unsafe { libc::munmap(to as *mut _, self.bytes()) }, 0);
@@ -203,7 +204,7 @@ impl Memory {
         self.base = to;
     }
 
-    /// Takes the memory from the pager, checks all of it, and puts it there again, or unmaps it.
+    /// Removes the region, checks all of it, and adds it again or unmaps it.
     pub fn restore(&mut self, world: &World, again: bool) -> bool {
         world.pager.remove_region(self.region.take().unwrap()).unwrap();
         self.check_all();
@@ -214,7 +215,7 @@ impl Memory {
         self.region.is_some()
     }
 
-    /// Takes it from the pager, and loses what is not in memory.
+    /// Removes the region, and loses pages that are not in memory.
     pub fn discard(&self, world: &World) {
         // SAFETY: the memory is unmapped next.
         unsafe { world.pager.remove_region_discarding(self.region.unwrap()) }.unwrap();
@@ -236,7 +237,7 @@ impl Memory {
 }
 
 impl Slot {
-    /// Checks every page, in its place.
+    /// Checks every page in place.
     pub fn check_all(&self, _: &World) {
         if let Some(memory) = &*self.0.read().unwrap() {
             memory.check_all();

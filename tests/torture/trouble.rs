@@ -1,4 +1,4 @@
-//! What keeps pages from leaving: huge pages of memory files, pins, pages that the system has merged, locked memory.
+//! Conditions that keep pages from leaving memory: huge pages of memory files, pins, merged pages, and locked memory.
 
 use crate::World;
 use crate::memory::Memory;
@@ -7,14 +7,14 @@ use std::sync::Mutex;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-/// Which of it there is. `ZSALLOC_TORTURE_WITHOUT` names what is left out, with commas in between.
+/// Which conditions there are. `ZSALLOC_TORTURE_WITHOUT` names those to leave out, separated by commas.
 #[derive(Clone, Copy, Debug)]
 pub struct Trouble {
-    /// Memory files are put together to huge pages, before they are added and later.
+    /// Pages of memory files are put together to huge pages, before they are added and later.
     pub huge: bool,
     /// Pipes refer to pages.
     pub pins: bool,
-    /// Private memory is merged, where the test may turn that on.
+    /// Equal private pages are merged, where the test may turn that on.
     pub ksm: bool,
     /// More memory than the limit is locked from time to time.
     pub locked: bool,
@@ -28,10 +28,10 @@ impl Trouble {
     }
 }
 
-/// The system's settings as they were.
+/// The system's settings before the test.
 static SETTINGS: Mutex<Vec<(String, String)>> = Mutex::new(Vec::new());
 
-/// Merges equal pages quickly, and lets memory files that ask for it have huge pages, also those of 64 KiB.
+/// Makes the system merge equal pages quickly, and allow memory files to have huge pages, those of 64 KiB too.
 pub fn change_settings(with: Trouble) {
     const MERGES: [(&str, &str); 3] = [("pages_to_scan", "2000"), ("sleep_millisecs", "20"), ("run", "1")];
     const HUGE: [(&str, &str); 2] = [("shmem_enabled", "advise"), ("hugepages-64kB/shmem_enabled", "advise")];
@@ -40,7 +40,7 @@ pub fn change_settings(with: Trouble) {
     let mut settings = SETTINGS.lock().unwrap();
     for (path, value) in merges.into_iter().filter(|_| with.ksm).chain(huge.into_iter().filter(|_| with.huge)) {
         let before = read_to_string(&path).unwrap_or_default();
-        // Of several words the one in brackets holds.
+        // If there are several words, the one in brackets is the current value.
         let before = before.split_once('[').map_or(&*before, |(_, rest)| rest.split(']').next().unwrap());
         match write(&path, value) {
             Ok(()) => settings.push((path, before.trim().to_string())),
@@ -49,14 +49,14 @@ pub fn change_settings(with: Trouble) {
     }
 }
 
-/// Puts them back: at the end, and before the test aborts.
+/// Restores the settings, at the end and before the test aborts.
 pub fn restore_settings() {
     if let Ok(mut settings) = SETTINGS.try_lock() {
         settings.drain(..).rev().for_each(|(path, value)| _ = write(path, value));
     }
 }
 
-/// Locks a region that is larger than the limit, and lets go of it, until the world stops.
+/// Locks and unlocks a region that is larger than the limit, until the world stops.
 pub fn lock_and_unlock(world: &World) {
     const PAGES: usize = 2500;
     let Some(mut memory) = Memory::new(world, PAGES, false, true, 0x10c) else { return };

@@ -1,16 +1,17 @@
-//! Watches, from outside of the pager's own counters, that its limit holds, and that the work goes on.
+//! Checks, without the pager's own counters, that its limit holds and that the work goes on.
 
 use crate::World;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 use zsalloc::PAGE_SIZE;
 
-/// Looks after which a limit has to hold. Not a time: a machine that stands still for a while stops its pager, too.
+/// Number of samples after which a limit must hold. Not a time, because a machine that stops for a while stops its
+/// pager too.
 const SETTLED: u64 = 50;
-/// How long nothing may be done.
+/// How long the workers may make no progress.
 const STUCK: Duration = Duration::from_secs(60);
 
-/// Pages of a range that are in memory.
+/// Returns how many pages of a range are in memory.
 fn in_memory(at: usize, bytes: usize, seen: &mut Vec<u8>) -> u64 {
     seen.resize(bytes / PAGE_SIZE, 0);
     // SAFETY: a byte for each page can be written.
@@ -18,7 +19,7 @@ fn in_memory(at: usize, bytes: usize, seen: &mut Vec<u8>) -> u64 {
     if asked == 0 { seen.iter().map(|page| u64::from(page & 1)).sum() } else { 0 }
 }
 
-/// Looks every 10 ms until the work ends.
+/// Samples every 10 ms until the work ends.
 pub fn watch(world: &World) {
     let (mut seen, mut last) = (Vec::new(), (0, world.start.elapsed()));
     while !world.stop.load(Relaxed) {
@@ -53,10 +54,10 @@ fn check_limit(world: &World, seen: &mut Vec<u8>) {
         }
     }
     let after = world.pager.stats().counts;
-    // Pages moved while they were counted are counted twice; so much may have moved.
+    // Pages that moved while they were counted are counted twice. This many may have moved.
     let moved = after.staged - before.staged + after.rescues - before.rescues;
     let settled = was_settled && is_settled() && world.limit.load(Relaxed) == limit;
-    // What can't leave may be above the limit.
+    // Pages that can't leave may exceed the limit.
     let stays = world.pager.stats().immovable_bytes;
     let allowed = limit + limit / 50 + (1 << 20) + moved * PAGE_SIZE as u64 + stays;
     if settled && after.over_limit == before.over_limit {

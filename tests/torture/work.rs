@@ -1,4 +1,4 @@
-//! What a thread does at random.
+//! The random actions of a worker thread.
 
 use crate::memory::Memory;
 use crate::random::Random;
@@ -9,7 +9,7 @@ use zsalloc::{Codec, CompactBudget, PAGE_SIZE};
 
 /// Pages of the largest region.
 const PAGES: u64 = 3000;
-/// Pages that are given back or held at once, at most.
+/// Maximum number of pages to give back or to hold at once.
 const MANY: u64 = 8;
 
 /// Works until the world stops.
@@ -71,7 +71,7 @@ fn change_limits(world: &World, random: &mut Random) {
             let limit = LIMIT / 4 + random.below(LIMIT * 2);
             world.unsettle(|| {
                 world.limit.store(limit, Relaxed);
-                // Others may hold pages, or fill the pool: what is above goes later.
+                // Other threads may hold pages or fill the pool; then the excess leaves later.
                 let _ = world.pager.set_resident_limit(limit);
                 world.limit.store(world.pager.stats().resident_limit_bytes, Relaxed);
             });
@@ -81,7 +81,7 @@ fn change_limits(world: &World, random: &mut Random) {
     }
 }
 
-/// A child never sees what is in a region, nor zeros for it.
+/// Checks that a child sees neither the contents of a region nor zeros.
 fn fork_one(memory: &Memory) {
     // SAFETY: the child touches one page and ends, and calls nothing that could need a lock.
     unsafe {
@@ -111,14 +111,14 @@ fn on_pages(world: &World, random: &mut Random, memory: &Memory, lot: u64) {
         310..330 if world.with.pins => pin(world, random, memory, first),
         330..380 => protect(random, memory, first),
         310..2500 => {
-            // Some go through the pages in order.
+            // Some visits go through the pages in order.
             for page in (first..memory.pages()).take(32) {
                 let version = memory.lock(page);
                 memory.check(page, *version, false);
             }
         }
         _ => {
-            // Others have pages that they use more often.
+            // Others prefer some pages.
             let page = if lot.is_multiple_of(3) { first } else { first % (memory.pages() / 8 + 1) };
             let mut version = memory.lock(page);
             memory.check(page, *version, lot.is_multiple_of(64));
@@ -130,7 +130,7 @@ fn on_pages(world: &World, random: &mut Random, memory: &Memory, lot: u64) {
     }
 }
 
-/// The locks of pages from `first` on, in order.
+/// Locks pages from `first` on, in order.
 fn lock_some<'a>(random: &mut Random, memory: &'a Memory, first: usize) -> Vec<MutexGuard<'a, u64>> {
     let end = (first + 1 + random.below(MANY) as usize).min(memory.pages());
     (first..end).map(|page| memory.lock(page)).collect()
@@ -151,10 +151,10 @@ fn give_back(world: &World, random: &mut Random, memory: &Memory, first: usize) 
     memory.check(first, 0, true);
 }
 
-/// Pages that may not leave memory for a while, whoever works on them; whether those that are out come in now, or as
+/// Keeps pages in memory for a while (mlock2), beside threads that work on them. Missing pages come in at once, or when
 /// they are touched.
 fn lock_in_memory(random: &mut Random, memory: &Memory, first: usize) {
-    // What is locked is not to be given back by madvise.
+    // Locked memory must not be given back by madvise().
     let versions = lock_some(random, memory, first);
     let bytes = versions.len() * PAGE_SIZE;
     let (at, flags) = (memory.at(first).cast(), random.below(2) as libc::c_uint);
@@ -167,7 +167,7 @@ fn lock_in_memory(random: &mut Random, memory: &Memory, first: usize) {
     assert_eq!(unsafe { libc::munlock(at, bytes) }, 0);
 }
 
-/// Pages that can be read alone for a while.
+/// Makes pages read-only for a while.
 fn protect(random: &mut Random, memory: &Memory, first: usize) {
     let versions = lock_some(random, memory, first);
     let protect = |rights| {
@@ -179,7 +179,7 @@ fn protect(random: &mut Random, memory: &Memory, first: usize) {
     protect(libc::PROT_READ | libc::PROT_WRITE);
 }
 
-/// Pages that a pipe refers to while they are evicted, or can't be.
+/// Makes a pipe refer to pages, and tries to evict them meanwhile.
 fn pin(world: &World, random: &mut Random, memory: &Memory, first: usize) {
     let versions = lock_some(random, memory, first);
     let (at, bytes) = (memory.at(first), versions.len() * PAGE_SIZE);
@@ -204,7 +204,7 @@ fn pin(world: &World, random: &mut Random, memory: &Memory, first: usize) {
     versions.iter().enumerate().for_each(|(nth, version)| memory.check(first + nth, **version, false));
 }
 
-/// System calls on held pages: through a pipe and back.
+/// Passes held pages through a pipe and back, by system calls.
 fn hold(world: &World, random: &mut Random, memory: &Memory, first: usize) {
     let mut versions = lock_some(random, memory, first);
     let (at, bytes) = (memory.at(first), versions.len() * PAGE_SIZE);

@@ -1,63 +1,63 @@
-//! Where everything is in the guest's memory, and its page tables.
+//! The layout of the guest's memory, and its page tables.
 
 use super::super::PAGE;
 use super::program::Orders;
 
 const PAGE64: u64 = PAGE as u64;
-/// The code. The page before it is there for nobody, so that an address that was forgotten is found out.
+/// Address of the code. The page before it is mapped nowhere, so that the use of a zero address is noticed.
 pub const CODE: u64 = PAGE64;
-/// The orders of the processors.
+/// Address of the processors' orders.
 const ORDERS: u64 = 2 * PAGE64;
-/// Bytes of one processor's.
+/// Bytes of one processor's orders.
 const ORDERS_BYTES: u64 = 64;
-/// The top one of the page tables.
+/// Address of the top page table.
 pub const TABLES: u64 = 3 * PAGE64;
 /// Entries of a page table.
 const ENTRIES: u64 = 512;
-/// Of an entry: it is there, and may be written to, by programs too.
+/// Bits of a page-table entry: present, writable, accessible to programs.
 const FOR_ALL: u64 = 7;
 
-/// The layout of so much memory.
+/// The layout of a guest's memory.
 #[derive(Clone, Copy, Debug)]
 pub struct Layout {
     pages: u64,
 }
 
 impl Layout {
-    /// Of so many bytes.
+    /// Lays out `bytes` bytes of memory.
     pub fn new(bytes: u64) -> Self {
         Self { pages: bytes / PAGE64 }
     }
 
-    /// The address of the device: the first one where there is no memory. The page is in the page tables.
+    /// Returns the address of the device: the first one without memory. The page tables map its page.
     pub fn device(&self) -> u64 {
         self.pages * PAGE64
     }
 
-    /// The number of tables of each of the four levels, from the top.
+    /// Returns the number of tables of each of the four levels, from the top.
     fn levels(&self) -> [u64; 4] {
         let last = (self.pages + 1).div_ceil(ENTRIES);
         let third = last.div_ceil(ENTRIES);
         [1, third.div_ceil(ENTRIES), third, last]
     }
 
-    /// Where the pages begin that are the guest's to work on.
+    /// Returns the address of the first page that the guest works on.
     pub fn first(&self) -> u64 {
         TABLES + self.levels().iter().sum::<u64>() * PAGE64
     }
 
-    /// How many there are.
+    /// Returns the number of pages that the guest works on.
     pub fn work_pages(&self) -> u64 {
         self.pages - self.first() / PAGE64
     }
 
-    /// The pages of one of so many processors: the number of the first, and how many.
+    /// Returns the pages of one of `processors` processors: the number of the first one, and how many.
     pub fn share(&self, processor: usize, processors: usize) -> (u64, u64) {
         let begin = |processor: usize| self.work_pages() * processor as u64 / processors as u64;
         (begin(processor), begin(processor + 1) - begin(processor))
     }
 
-    /// What a processor is told.
+    /// Returns the orders of a processor.
     pub fn orders(&self, processor: usize, processors: usize, passes: u64) -> Orders {
         let (first, pages) = self.share(processor, processors);
         let checksum = processor as u64 + 1;
@@ -65,13 +65,13 @@ impl Layout {
         Orders { first, pages, passes, balloon: pages / 32, checksum, device: self.device() }
     }
 
-    /// Where its orders are.
+    /// Returns the address of a processor's orders.
     pub fn orders_at(&self, processor: usize) -> u64 {
         ORDERS + processor as u64 * ORDERS_BYTES
     }
 
-    /// The page tables, one after another: every address is the one in memory. They are of pages of 4 KiB, so that the
-    /// processor's way through them goes through as much memory as that of a guest with an operating system would.
+    /// Makes the page tables, one after another, which map every address to itself. They use 4 KiB pages, so that a
+    /// processor's page walks go through as much memory as those of a guest with an operating system.
     pub fn tables(&self) -> Vec<u64> {
         let levels = self.levels();
         let mut entries = Vec::new();
@@ -83,7 +83,7 @@ impl Layout {
                 None => (self.pages + 1, 0),
             };
             let entry = |number: u64| match number {
-                // The page before the code.
+                // The page before the code is not mapped.
                 0 if begin == 0 => 0,
                 _ if number < below => (begin + number * PAGE64) | FOR_ALL,
                 _ => 0,
@@ -98,7 +98,7 @@ impl Layout {
 mod tests {
     use super::*;
 
-    /// What a processor finds.
+    /// Translates an address as a processor would.
     fn walk(tables: &[u64], address: u64) -> Option<u64> {
         let table = |at: u64, shift: u32| {
             let entry = tables[((at - TABLES) / 8 + (address >> shift) % ENTRIES) as usize];

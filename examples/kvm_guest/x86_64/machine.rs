@@ -1,4 +1,4 @@
-//! The virtual machine: processors in 64-bit mode, and one device, whose registers they write to.
+//! The virtual machine: processors in 64-bit mode, and one device whose registers they write to.
 
 use super::super::{Problem, Result};
 use super::layout::{CODE, TABLES};
@@ -13,18 +13,18 @@ pub struct Machine {
     vm: VmFd,
 }
 
-/// What a processor says while it runs.
+/// A message from a processor.
 pub enum Said {
-    /// It went over all its pages: the number of the pass.
+    /// The processor has gone over all its pages. Has the number of the pass.
     Pass(u64),
-    /// The pages from this one on, of its own, are not needed.
+    /// The processor does not need its pages from this one on.
     Balloon(u64),
-    /// It is done.
+    /// The processor is done.
     End,
 }
 
 impl Machine {
-    /// A new one. Whatever is missing for that is told.
+    /// Creates a machine, or reports what is missing for that.
     pub fn new() -> Result<Self> {
         let missing = |what: &str, error: Error| Problem::Missing(format!("{what}: {}{}", error, advice(&error)));
         let kvm = Kvm::new().map_err(|error| missing("no virtual machines here: /dev/kvm can't be opened", error))?;
@@ -36,7 +36,7 @@ impl Machine {
         Ok(Self { kvm, vm })
     }
 
-    /// Gives it memory, from address 0 on.
+    /// Gives the machine its memory, from address 0 on.
     ///
     /// # Safety
     /// The memory outlives the machine and its processors.
@@ -49,7 +49,7 @@ impl Machine {
         unsafe { self.vm.set_user_memory_region(slot) }.map_err(|error| failed("guest memory", error))
     }
 
-    /// A processor that is about to run the code with these orders. At `device` there is no memory.
+    /// Creates a processor that is about to run the code with these orders. There is no memory at `device`.
     pub fn processor(&self, number: usize, orders_at: u64, device: u64) -> Result<Processor> {
         let fd = self.vm.create_vcpu(number as u64).map_err(|error| failed("a processor", error))?;
         let features = self.kvm.get_supported_cpuid(KVM_MAX_CPUID_ENTRIES);
@@ -63,21 +63,21 @@ impl Machine {
     }
 }
 
-/// The bit of the flags that is always set; interrupts are off, and ports are not for the guest.
+/// The bit of the flags that is always set. Interrupts are off, and the guest may not use ports.
 const FLAGS: u64 = 2;
-/// Protected mode, the coprocessor's two that are always set, write protection, paging.
+/// Protected mode, the two coprocessor bits that are always set, write protection, paging.
 const CR0: u64 = 1 | 1 << 4 | 1 << 5 | 1 << 16 | 1 << 31;
-/// Entries of page tables are 64 bits wide.
+/// Page-table entries have 64 bits.
 const CR4: u64 = 1 << 5;
 /// 64-bit mode is enabled, and active.
 const EFER: u64 = 1 << 8 | 1 << 10;
 
-/// The privilege of programs. The guest needs no more; and a KVM that does without the processor's virtualization runs
-/// programs as they are, and what an operating system does instruction by instruction.
+/// The privilege of programs. The guest needs no more. A KVM that works without hardware virtualization runs programs
+/// natively, and emulates an operating system instruction by instruction.
 const USER: u8 = 3;
 
-/// Puts a processor where an operating system would have it when it begins to run a program. The segments are given as
-/// they are, so there need be no table of them.
+/// Puts a processor into the state in which an operating system would start a program. The segments are set directly,
+/// so no table of them is needed.
 fn enter_64_bit(fd: &VcpuFd) -> std::result::Result<(), Error> {
     let mut special = fd.get_sregs()?;
     (special.cr0, special.cr3, special.cr4, special.efer) = (CR0, TABLES, CR4, EFER);
@@ -99,16 +99,16 @@ fn enter_64_bit(fd: &VcpuFd) -> std::result::Result<(), Error> {
     fd.set_sregs(&special)
 }
 
-/// A processor.
+/// A processor of the guest.
 pub struct Processor {
     number: usize,
-    /// The address of its device.
+    /// Address of its device.
     device: u64,
     fd: VcpuFd,
 }
 
 impl Processor {
-    /// Runs to the end, and hands over what it says meanwhile.
+    /// Runs the processor to its end, and passes its messages to `hear`.
     pub fn run(mut self, mut hear: impl FnMut(Said) -> Result<()>) -> Result<()> {
         loop {
             let said = match self.fd.run() {

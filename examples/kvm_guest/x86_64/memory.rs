@@ -1,4 +1,4 @@
-//! The guest's memory: what it is filled with, and whether it is right in the end.
+//! The guest's memory: its contents, and whether they are right at the end.
 
 use super::super::{Args, PAGE, Problem, Result};
 use super::data::Data;
@@ -8,7 +8,7 @@ use super::program::{self, CHECKSUM_WORD, Orders};
 use std::thread;
 use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryMmap};
 
-/// Bytes of a page, as addresses of the guest are counted.
+/// Bytes of a page, as a number of the guest's.
 const PAGE64: u64 = PAGE as u64;
 
 /// The memory, and the data for it.
@@ -19,17 +19,17 @@ pub struct Memory {
     orders: Vec<Orders>,
 }
 
-/// What was not as it should be.
+/// What was not right.
 #[derive(Clone, Default, PartialEq, Eq, Debug)]
 pub struct Wrong {
-    /// Checksums: the processor and the pass of each.
+    /// The processor and the pass of each wrong checksum.
     pub checksums: Vec<(usize, usize)>,
-    /// Pages.
+    /// Number of wrong pages.
     pub pages: u64,
 }
 
 impl Memory {
-    /// Memory of zeros.
+    /// Maps memory of zeros.
     pub fn new(args: &Args) -> Result<Self> {
         let layout = Layout::new(args.memory);
         let mapping = GuestMemoryMmap::from_ranges(&[(GuestAddress(0), args.memory as usize)]);
@@ -39,30 +39,30 @@ impl Memory {
         Ok(Self { mapping, layout, data: Data::open(layout.work_pages() as usize / 2)?, orders })
     }
 
-    /// The mapping.
+    /// Returns the mapping.
     pub fn mapping(&self) -> &GuestMemoryMmap {
         &self.mapping
     }
 
-    /// Where it is in this process, and its bytes.
+    /// Returns the address in this process, and the size in bytes.
     pub fn range(&self) -> (usize, usize) {
         let at = self.mapping.get_host_address(GuestAddress(0)).map_or(0, |at| at as usize);
         (at, self.mapping.last_addr().0 as usize + 1)
     }
 
-    /// Pages that the guest works on, and how many of them are different, of how many files.
+    /// Returns the number of pages that the guest works on, of different ones among them, and of files they came from.
     pub fn source(&self) -> (u64, usize, usize) {
         (self.layout.work_pages(), self.data.pages(), self.data.files())
     }
 
-    /// What a page is filled with: one of the data, the first time as it is, from then on with a small change.
+    /// Returns the initial contents of a page: a page of the data, with a small change from its second use on.
     fn page(&self, number: u64) -> Words {
         let mut words = *self.data.page(number as usize);
         words[number as usize % words.len()] ^= number / self.data.pages() as u64;
         words
     }
 
-    /// Puts the code, the orders, the page tables and the pages there.
+    /// Writes code, orders, page tables and pages.
     pub fn fill(&self) -> Result<()> {
         let code = program::code();
         if code.len() > PAGE {
@@ -85,14 +85,14 @@ impl Memory {
         self.mapping.write_slice(bytes, GuestAddress(at)).map_err(|error| outside(at, &error))
     }
 
-    /// The checksum that a processor has come to.
+    /// Returns a processor's current checksum.
     pub fn checksum(&self, processor: usize) -> Result<u64> {
         let at = self.layout.orders_at(processor) + CHECKSUM_WORD * 8;
         self.mapping.read_obj(GuestAddress(at)).map_err(|error| outside(at, &error))
     }
 
-    /// The range that a processor gives back, from this one of its pages on: where it is in this process, and its
-    /// bytes.
+    /// Returns the range that a processor gives back, from page `first` of its own on: its address in this process, and
+    /// its size in bytes.
     pub fn balloon(&self, processor: usize, first: u64) -> Result<(usize, usize)> {
         let orders = &self.orders[processor];
         if first + orders.balloon > orders.pages {
@@ -103,8 +103,8 @@ impl Memory {
         Ok((at as usize, (orders.balloon * PAGE64) as usize))
     }
 
-    /// Does what the guest did on memory of the host's own, and compares the checksums of each processor after each
-    /// pass, and all pages.
+    /// Does the guest's work on memory of the host's own, and compares the checksums of each processor after each pass,
+    /// and all pages.
     pub fn compare(&self, said: &[Vec<u64>]) -> Result<Wrong> {
         thread::scope(|scope| {
             let begin = |orders| scope.spawn(move || self.compare_share(orders));
@@ -120,7 +120,7 @@ impl Memory {
         })
     }
 
-    /// The right checksums of one processor, and how many of its pages are wrong.
+    /// Returns the right checksums of one processor, and the number of its pages that are wrong.
     fn compare_share(&self, orders: &Orders) -> Result<(Vec<u64>, u64)> {
         let first = (orders.first - self.layout.first()) / PAGE64;
         let mut pages: Vec<Words> = (first..first + orders.pages).map(|number| self.page(number)).collect();
@@ -135,7 +135,7 @@ impl Memory {
     }
 }
 
-/// Words as this machine has them in memory, and so the guest.
+/// Returns the bytes of words as they lie in memory, on this machine and on the guest.
 fn bytes_of(words: &[u64]) -> Vec<u8> {
     words.iter().flat_map(|word| word.to_le_bytes()).collect()
 }

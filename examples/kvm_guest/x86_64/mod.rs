@@ -1,15 +1,15 @@
-//! The job, where it can be done.
+//! Everything that needs x86-64.
 //!
 //! | module | what it does |
 //! |---|---|
 //! | `program` | what the guest runs, instruction by instruction |
 //! | `model` | the same in plain Rust |
-//! | `layout` | where everything is in the guest's memory; page tables |
+//! | `layout` | the layout of the guest's memory, and its page tables |
 //! | `machine` | the virtual machine and its processors |
-//! | `memory` | the guest's memory, what it is filled with, and whether it is right in the end |
-//! | `watch` | the thread that looks at what is resident |
-//! | `data`, `proc` | pages of real programs, what the system says is resident: the example `userswap` has the same |
-//! | `table` | the figures |
+//! | `memory` | the guest's memory: its contents, and whether they are right at the end |
+//! | `watch` | the thread that samples resident memory |
+//! | `data`, `proc` | pages of real programs, and resident memory: shared with the example `userswap` |
+//! | `table` | prints the results |
 
 use super::{Args, MIB, PAGE, Problem, Result};
 
@@ -38,15 +38,15 @@ use std::thread;
 use std::time::{Duration, Instant};
 use zsalloc::{Backing, Duty, Error, FaultMode, Pager, PagerOptions, PagerSnapshot, RegionOptions};
 
-/// What was found out.
+/// All results.
 pub struct Report {
     args: Args,
-    /// Pages that the guest worked on, and how many of them were different, of how many files.
+    /// Number of pages that the guest worked on, of different ones among them, and of files they came from.
     pages: (u64, usize, usize),
     watched: Watched,
-    /// The pager when the guest was done.
+    /// The pager's statistics when the guest was done.
     snapshot: PagerSnapshot,
-    /// How long it took to fill the memory, to run the guest, and to compare.
+    /// Times to fill the memory, to run the guest, and to compare.
     times: [Duration; 3],
     /// Pages that the guest gave back.
     given_back: u64,
@@ -56,23 +56,23 @@ pub struct Report {
 }
 
 impl Report {
-    /// Whether every checksum and page was right, and the limit held.
+    /// Returns whether every checksum and page was right, and the limit held.
     pub fn is_well(&self) -> bool {
         self.wrong == Wrong::default() && self.limit_held()
     }
 
-    /// Whether the limit held whenever the watcher looked.
+    /// Returns whether the limit held in every sample.
     fn limit_held(&self) -> bool {
         self.watched.looks > 0 && self.watched.private <= self.allowed()
     }
 
-    /// Most bytes of private memory that are well: the limit, 2 % and 1 MiB.
+    /// Returns how many bytes of private memory are allowed: the limit, 2 % and 1 MiB.
     fn allowed(&self) -> u64 {
         self.args.limit + self.args.limit / 50 + MIB
     }
 }
 
-/// All of it.
+/// Runs everything, and returns the results.
 pub fn run(args: &Args) -> Result<Report> {
     let machine = Machine::new()?;
     let memory = Memory::new(args)?;
@@ -82,7 +82,7 @@ pub fn run(args: &Args) -> Result<Report> {
     let region = unsafe { pager.add_region(at as *mut u8, bytes, &RegionOptions::default()) };
     let region = region.map_err(|error| failed("the region", error))?;
     let report = thread::scope(|scope| {
-        // Whatever happens in between, the threads are given back at the end.
+        // Its drop stops the lent threads, whatever happens in between.
         let _lent = Lent(&pager);
         for duty in [Duty::Serve, Duty::Serve, Duty::Evict] {
             let pager = &pager;
@@ -96,7 +96,7 @@ pub fn run(args: &Args) -> Result<Report> {
     report
 }
 
-/// Fills the memory, runs the guest, compares.
+/// Fills the memory, runs the guest, and compares.
 fn work(args: &Args, machine: Machine, memory: &Memory, pager: &Pager) -> Result<Report> {
     let before = Process::now()?.anonymous;
     let stop = AtomicBool::new(false);
@@ -128,7 +128,7 @@ fn work(args: &Args, machine: Machine, memory: &Memory, pager: &Pager) -> Result
     })
 }
 
-/// What a processor of the guest did.
+/// Results of a processor of the guest.
 #[derive(Default)]
 struct Outcome {
     /// Its checksum after each pass.
@@ -137,7 +137,7 @@ struct Outcome {
     given_back: u64,
 }
 
-/// Runs the guest to its end. The machine is no more then.
+/// Runs the guest to its end, and drops the machine.
 fn guest(args: &Args, machine: Machine, memory: &Memory, pager: &Pager) -> Result<Vec<Outcome>> {
     // SAFETY: the memory outlives this function, and machine and processors do not.
     unsafe { machine.set_memory(memory.mapping()) }?;
@@ -152,12 +152,12 @@ fn guest(args: &Args, machine: Machine, memory: &Memory, pager: &Pager) -> Resul
             Ok(outcome) => outcome,
             Err(_) => Err(Problem::Failed("a processor's thread panicked".to_owned())),
         };
-        // All have ended before the first error is told.
+        // All threads have ended before the first error is reported.
         threads.into_iter().map(ended).collect::<Vec<_>>().into_iter().collect()
     })
 }
 
-/// Runs a processor, and does what it asks for.
+/// Runs a processor, and does what its messages ask for.
 fn follow(args: &Args, processor: Processor, number: usize, memory: &Memory, pager: &Pager) -> Result<Outcome> {
     let mut outcome = Outcome::default();
     processor.run(|said| {
@@ -169,7 +169,7 @@ fn follow(args: &Args, processor: Processor, number: usize, memory: &Memory, pag
             Said::Pass(pass) => return Err(Problem::Failed(format!("the guest's pass {pass} came out of turn"))),
             Said::Balloon(first) => {
                 let (at, bytes) = memory.balloon(number, first)?;
-                // Where pages are evicted in place, nobody reads of what is given back by madvise.
+                // With eviction in place the pager is not told of madvise().
                 let through_pager = args.evict_in_place || outcome.checksums.len().is_multiple_of(2);
                 give_back(pager, at, bytes, through_pager)?;
                 outcome.given_back += (bytes / PAGE) as u64;
@@ -180,20 +180,20 @@ fn follow(args: &Args, processor: Processor, number: usize, memory: &Memory, pag
     Ok(outcome)
 }
 
-/// Gives pages back that the guest does not need: through the pager, or as a program does that knows of none.
+/// Gives pages back that the guest does not need: through the pager, or as a program would that knows of none.
 fn give_back(pager: &Pager, at: usize, bytes: usize, through_pager: bool) -> Result<()> {
     if through_pager {
         // SAFETY: the guest has said that it does not need them.
         return unsafe { pager.discard(at as *mut u8, bytes) }.map_err(|error| failed("a discard", error));
     }
-    // SAFETY: as above.
+    // SAFETY: the guest has said that it does not need them.
     match unsafe { libc::madvise(at as *mut _, bytes, libc::MADV_DONTNEED) } {
         0 => Ok(()),
         _ => Err(Problem::Failed(format!("madvise of a range: {}", std::io::Error::last_os_error()))),
     }
 }
 
-/// A pager whose lent threads are given back when this goes.
+/// A pager whose lent threads are stopped when this is dropped.
 struct Lent<'a>(&'a Pager);
 
 impl Drop for Lent<'_> {
@@ -205,14 +205,14 @@ impl Drop for Lent<'_> {
 fn pager(args: &Args) -> Result<Pager> {
     let mut options = PagerOptions {
         resident_bytes: args.limit,
-        // KVM touches the memory in the kernel, where nobody takes a signal.
+        // KVM touches the memory inside the kernel, where SIGBUS can't be handled.
         fault_mode: FaultMode::Threads,
         evict_in_place: args.evict_in_place,
-        // It gives memory back by madvise as well, of which the pager is told then.
+        // The guest also gives memory back by madvise(), which the pager is told of only if it moves pages.
         evict_by_moving: !args.evict_in_place,
         ..PagerOptions::default()
     };
-    // The system counts memory files by themselves, so that what it counts as private is the guest's and staging.
+    // The system counts memory files separately, so that its private memory is only the guest's and the staging range.
     options.zswap.pool.backing = Backing::MemoryFile;
     Pager::new("kvm_guest", &options).map_err(|error| match error {
         Error::System { errno: libc::EPERM | libc::EACCES | libc::ENOSYS, .. } => {

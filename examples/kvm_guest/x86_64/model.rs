@@ -1,4 +1,4 @@
-//! What the guest does, in plain Rust: another program for the same job, to compare with.
+//! The guest's work in plain Rust: another program for the same job, to compare with.
 
 use super::super::PAGE;
 use super::program::{MULTIPLIER, Orders, STEP};
@@ -6,7 +6,7 @@ use super::program::{MULTIPLIER, Orders, STEP};
 /// A page as words.
 pub type Words = [u64; PAGE / 8];
 
-/// Does to `pages` what a processor with these orders does to its pages. The checksum after each pass.
+/// Does to `pages` what a processor with these orders does to its pages. Returns the checksum after each pass.
 pub fn run(pages: &mut [Words], orders: &Orders) -> Vec<u64> {
     let mut checksum = orders.checksum;
     let mut after = Vec::new();
@@ -30,7 +30,7 @@ pub fn run(pages: &mut [Words], orders: &Orders) -> Vec<u64> {
     after
 }
 
-/// The numbers of so many pages, in the order of a pass: in turn if it is odd, random if not.
+/// Returns the page numbers in the order of a pass: ascending if the pass is odd, random if it is even.
 pub fn order(pages: u64, pass: u64) -> Vec<u64> {
     if pass % 2 == 1 {
         return (0..pages).collect();

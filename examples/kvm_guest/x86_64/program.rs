@@ -1,46 +1,46 @@
-//! What the guest runs: machine code, assembled with this program and copied into the guest's memory. It is at home at
-//! every address, needs no stack, and has no handlers: a fault of its own ends the processor, which the host
-//! tells.
+//! The guest's program: machine code that is assembled with this program and copied into the guest's memory. It runs at
+//! any address, needs no stack, and has no handlers: a fault of its own ends the processor, and the host reports it.
 
 use std::arch::global_asm;
 
-/// The device's registers, which are written to: the number of a pass that is over.
+/// A register of the device: a write reports the number of a pass that has ended.
 pub const PASS: u64 = 0;
-/// A range is given back, as a balloon would: the number of its first page, of those that are the processor's own.
+/// A register of the device: a write gives a range back, as a balloon would. The value is the number of its first page
+/// among the processor's own pages.
 pub const BALLOON: u64 = 8;
-/// The processor is done.
+/// A register of the device: a write says that the processor is done.
 pub const END: u64 = 16;
 
 /// What a processor of the guest is told, and what it answers: words in its memory, in this order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Orders {
-    /// The address of its first page.
+    /// Address of its first page.
     pub first: u64,
-    /// How many pages it has.
+    /// Number of its pages.
     pub pages: u64,
     /// How often it goes over them.
     pub passes: u64,
-    /// How many pages it gives back after each pass; 0: none, and it doesn't ask.
+    /// How many pages it gives back after each pass; 0: none.
     pub balloon: u64,
-    /// The checksum to begin with, and the one of all that was done so far.
+    /// The initial checksum, and later the checksum so far.
     pub checksum: u64,
-    /// The address of the device.
+    /// Address of the device.
     pub device: u64,
 }
 
-/// Where the checksum is in the orders, in words.
+/// Index of the checksum in the orders, in words.
 pub const CHECKSUM_WORD: u64 = 4;
-/// Words of the orders.
+/// Number of words of the orders.
 pub const WORDS: usize = 6;
 
 impl Orders {
-    /// As they lie in memory.
+    /// Returns the orders as they lie in memory.
     pub fn words(&self) -> [u64; WORDS] {
         [self.first, self.pages, self.passes, self.balloon, self.checksum, self.device]
     }
 }
 
-/// What each word of a page is multiplied with.
+/// Multiplier of the hash of a page's words.
 pub const MULTIPLIER: u64 = 0x9e37_79b9_7f4a_7c15;
 /// The random order's multiplier: one more than a multiple of four, so that every number comes once.
 pub const STEP: u64 = 0x5d58_8b65;
@@ -151,7 +151,7 @@ unsafe extern "C" {
     static zsalloc_kvm_guest_end: u8;
 }
 
-/// The code.
+/// Returns the machine code.
 pub fn code() -> &'static [u8] {
     let (begin, end) = (&raw const zsalloc_kvm_guest_begin, &raw const zsalloc_kvm_guest_end);
     // SAFETY: the two labels are the ends of one piece of this program's constants.

@@ -1,11 +1,11 @@
-//! The figures.
+//! Prints the results.
 
 use super::super::{MIB, PAGE};
 use super::Report;
 use super::watch::EVERY;
 use std::fmt::{self, Write};
 
-/// All of them.
+/// Formats the results as a table.
 pub fn table(report: &Report) -> String {
     let mut out = String::new();
     // Writing to a string can't fail.
@@ -27,12 +27,12 @@ fn write_memory(out: &mut String, report: &Report) -> fmt::Result {
         "a guest with {} processors hashes and changes {pages} pages {} times;",
         args.processors, args.passes
     )?;
-    writeln!(out, "they were {different} different ones of {files} files, and the same again with small changes\n")?;
+    writeln!(out, "{different} are different pages of {files} files, the others repeat those with small changes\n")?;
     let mut line = |what: &str, bytes: u64, note: &str| writeln!(out, "{what:<27}{:>9.1} MiB   {note}", mib(bytes));
     line("memory of the guest", args.memory, "")?;
     line("limit on what is resident", args.limit, "")?;
     let held = if report.limit_held() { "held" } else { "EXCEEDED" };
-    let allowed = format!("{held}: {:.1} MiB allowed, the limit, 2 % and 1 MiB", mib(report.allowed()));
+    let allowed = format!("{held}: {:.1} MiB allowed (limit + 2 % + 1 MiB)", mib(report.allowed()));
     line("largest, all private", watched.private, &allowed)?;
     line("largest, guest's memory", watched.guest, "")?;
     line("largest, staging range", watched.staged, "uncompressed, next to be compressed")?;
@@ -42,10 +42,10 @@ fn write_memory(out: &mut String, report: &Report) -> fmt::Result {
     let looks = watched.looks;
     writeln!(
         out,
-        "as the system counts, in {looks} looks, one each {} ms. all private: RssAnon beyond",
+        "measured by the system: {looks} samples, one every {} ms. all private: growth of RssAnon",
         EVERY.as_millis()
     )?;
-    writeln!(out, "what there was before the first page. the others: mincore\n")
+    writeln!(out, "since before the first page. the others: mincore\n")
 }
 
 fn write_pager(out: &mut String, report: &Report) -> fmt::Result {
@@ -58,10 +58,10 @@ fn write_pager(out: &mut String, report: &Report) -> fmt::Result {
     line("  first touches", counts.zero_fills, "zeros")?;
     line("  rescues", counts.rescues, "moved back from the staging range")?;
     line("  loads", counts.loads, &format!("decompressed; {} more ahead of a touch", counts.loads_ahead))?;
-    line("evictions: staged", counts.staged, "moved to the staging range while the guest had them mapped")?;
+    line("evictions: staged", counts.staged, "moved to the staging range while mapped by the guest")?;
     line("  compressed", counts.stored, "")?;
-    line("  dropped", counts.dropped, "a compressed copy was there already")?;
-    line("  refused", counts.pinned, "KVM, or somebody, had them pinned just then")?;
+    line("  dropped", counts.dropped, "without compression: a compressed copy existed")?;
+    line("  refused", counts.pinned, "KVM, or the system, had them pinned")?;
     let how = if report.args.evict_in_place { "all" } else { "half by madvise, half" };
     line("given back by the guest", report.given_back, &format!("as by a balloon: {how} through the pager"))?;
     writeln!(out, "{:<27}{ran:>11.1} s   filled in {filled:.1} s, compared in {compared:.1} s\n", "the guest ran")

@@ -1,31 +1,31 @@
-//! The thread that looks every ten milliseconds at what the system says is resident.
+//! The thread that samples resident memory every ten milliseconds.
 
 use super::super::Result;
 use super::proc::{self, Process};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-/// How often it looks.
+/// Time between two samples.
 pub const EVERY: Duration = Duration::from_millis(10);
 
-/// A range of addresses: where it begins, and its bytes.
+/// A range of addresses: its beginning, and its size in bytes.
 pub type Range = (usize, usize);
 
-/// What it saw: the most of each, in bytes.
+/// The largest number of bytes seen of each kind.
 #[derive(Clone, Copy, Default, Debug)]
 pub struct Watched {
-    /// How often it looked.
+    /// Number of samples.
     pub looks: u64,
-    /// Of the guest's memory.
+    /// Bytes of the guest's memory.
     pub guest: u64,
-    /// Of the staging range.
+    /// Bytes of the staging range.
     pub staged: u64,
-    /// Of private memory, beyond what there was before the guest's first page. It is of one moment, and no less than
-    /// the guest's memory and the staging range together.
+    /// Private bytes beyond those from before the guest's first page. Of one moment, and at least the guest's memory
+    /// and the staging range together.
     pub private: u64,
 }
 
-/// Looks until it is to stop. `before` is the private memory that there was.
+/// Samples until `stop` is set. `before` is the private memory from before the guest's first page.
 pub fn watch(guest: Range, staging: Range, before: u64, stop: &AtomicBool) -> Result<Watched> {
     proc::go_first();
     let mut seen = Watched::default();
