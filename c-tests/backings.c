@@ -1,4 +1,4 @@
-/* Where the memory comes from: memory files, huge pages, memory that the program supplies. */
+/* Sources of memory: memory files, huge pages, memory that the program supplies. */
 #define _GNU_SOURCE
 #include "check.h"
 #include <sys/mman.h>
@@ -74,7 +74,7 @@ static void memory_file(void)
         OK(zs_free(pool, handles[i]));
     uint64_t pages;
     OK(zs_compact(pool, NULL, &pages));
-    /* The file shrank by as many pages as compaction and the frees before it gave back. */
+    /* The file shrank by the pages that compaction, and the frees before it, gave back. */
     CHECK(fstat(fd, &after) == 0 && after.st_blocks <= before.st_blocks + 64 * 8);
     CHECK(use(pool, COUNT) > 0);
     CHECK(stats_of(pool).max_bytes == options.max_bytes);
@@ -82,7 +82,7 @@ static void memory_file(void)
     CHECK(fstat(fd, &after) == -1 && errno == EBADF);
 }
 
-/* Works where the system has huge pages set aside, and says clearly where not. */
+/* Works if the system has huge pages in reserve, and fails with a clear message if not. */
 static void huge_pages(void)
 {
     struct zs_pool_options options = options_for(ZS_BACKING_HUGETLB);
@@ -106,7 +106,7 @@ static void huge_pages(void)
     OK(zs_destroy_pool(pool));
 }
 
-/* A stretch of memory between two pages that must stay as they are. */
+/* A stretch of memory between two pages that must not change. */
 struct stretch {
     unsigned char *all;
     unsigned char *memory;
@@ -127,7 +127,7 @@ static void end_stretch(struct stretch stretch)
 {
     for (size_t i = 0; i < 4096; i++)
         CHECK(stretch.all[i] == 0xee && stretch.memory[stretch.bytes + i] == 0xee);
-    /* After the pool it is the program's again, and still mapped. */
+    /* After the pool is destroyed the memory is the program's again, and still mapped. */
     memset(stretch.memory, 1, stretch.bytes);
     CHECK(munmap(stretch.all, stretch.bytes + 8192) == 0);
 }
@@ -143,7 +143,7 @@ static void supplied(uint32_t flags, size_t bytes, uint64_t max_bytes)
     options.flags = flags;
     OK(zs_create_pool("supplied", &options, &pool));
     uint64_t pages = use(pool, bytes / 8192 < 1000 ? bytes / 8192 : 1000);
-    /* Only memory that may be given back is. */
+    /* Only memory with ZS_POOL_RELEASABLE is given back. */
     CHECK(flags & ZS_POOL_RELEASABLE ? pages > 0 : pages == 0);
 
     zs_handle_t handle;
@@ -152,7 +152,7 @@ static void supplied(uint32_t flags, size_t bytes, uint64_t max_bytes)
     CHECK((unsigned char *)object > stretch.memory && (unsigned char *)object < stretch.memory + bytes);
     OK(zs_unmap_object(pool, handle));
 
-    /* Full to the brim, nothing lies outside. */
+    /* Fill it completely: nothing may lie outside. */
     int result;
     uint64_t count = 0, most = max_bytes == 0 ? bytes : max_bytes;
     for (; (result = zs_malloc_mapped(pool, 4096, &handle, &object)) == 0; count++) {

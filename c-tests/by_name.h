@@ -1,4 +1,4 @@
-/* What tests share that load the library by dlopen(): its functions by their names, as the_NAME. */
+/* For tests that load the library with dlopen(): its functions, looked up by name, as the_NAME. */
 #ifndef BY_NAME_H
 #define BY_NAME_H
 

@@ -24,13 +24,13 @@ struct cache {
     uint64_t count, evicted;
 };
 
-/* What an object begins with: which entry it belongs to, so that the evict callback can tell. Runs follow. */
+/* The beginning of an object: its entry, so that the evict callback can find it. Runs follow. */
 struct head {
     int entry;
     uint32_t stored;
 };
 
-/* Pairs of length and byte. Returns how many bytes that makes, or 0 if they do not fit. */
+/* Encodes pairs of length and byte. Returns the number of bytes, or 0 if they do not fit. */
 static size_t compress(const unsigned char *value, size_t size, unsigned char *out, size_t room)
 {
     size_t used = 0;
@@ -67,7 +67,7 @@ static int *bucket_of(struct cache *cache, const char *key)
     return &cache->buckets[hash % BUCKETS];
 }
 
-/* The link that leads to a key's entry, or to where its row ends. */
+/* Returns the link to a key's entry, or the end of its row. */
 static int *find(struct cache *cache, const char *key)
 {
     int *link = bucket_of(cache, key);
@@ -76,7 +76,7 @@ static int *find(struct cache *cache, const char *key)
     return link;
 }
 
-/* Forgets an entry; its object is the caller's to free. */
+/* Removes an entry. The caller frees its object. */
 static void unlink_entry(struct cache *cache, int *link)
 {
     int index = *link;
@@ -86,7 +86,7 @@ static void unlink_entry(struct cache *cache, int *link)
     cache->count--;
 }
 
-/* The evict callback: the entry goes, and its object with it. */
+/* The evict callback: drops the entry and its object. */
 static int evict(void *context, struct zs_pool *pool, zs_handle_t handle)
 {
     struct cache *cache = context;
@@ -130,7 +130,7 @@ static void drop(struct cache *cache, const char *key)
     OK(zs_free(cache->pool, handle));
 }
 
-/* Allocates, and makes room while there is none. */
+/* Allocates, and makes room until that succeeds. */
 static int make_room(struct cache *cache, size_t size, zs_handle_t *handle, void **object)
 {
     int result;
@@ -171,7 +171,7 @@ static int put(struct cache *cache, const char *key, const void *value, size_t s
     entry->next = *bucket;
     *bucket = head.entry;
     cache->count++;
-    /* Only now may the object be offered to the callback, which finds the entry complete. */
+    /* From here on the object may be offered to the callback, which finds a complete entry. */
     return zs_unmap_object(cache->pool, handle);
 }
 
@@ -193,7 +193,7 @@ static size_t get(struct cache *cache, const char *key, void *value, size_t room
     return size;
 }
 
-/* The value that belongs to a number: runs of letters. Returns its size. */
+/* Makes the value for a number: runs of letters. Returns its size. */
 static size_t value_of(uint64_t number, char *value)
 {
     uint64_t random = number;
@@ -227,7 +227,7 @@ int main(void)
         snprintf(key, sizeof key, "key %llu", (unsigned long long)i);
         OK(put(cache, key, value, value_of(i, value)));
         CHECK(has(cache, i));
-        /* A favourite, looked at all the time. */
+        /* The favourite is read all the time. */
         has(cache, 0);
         CHECK(total_pages(cache->pool) * 4096 <= 2 * MIB);
     }
@@ -237,7 +237,7 @@ int main(void)
     CHECK(found == cache->count && found + cache->evicted == numbers && cache->evicted > 0);
     CHECK(stats_of(cache->pool).objects == found && has(cache, numbers - 1));
 
-    /* A value is replaced, and dropped. */
+    /* Replace a value, and drop it. */
     OK(put(cache, "key 7", "aaaa", 4));
     CHECK(get(cache, "key 7", value, sizeof value) == 4 && memcmp(value, "aaaa", 4) == 0);
     drop(cache, "key 7");

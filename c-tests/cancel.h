@@ -1,11 +1,11 @@
-/* What the tests of cancelled threads share. */
+/* Shared by the tests of cancelled threads. */
 #ifndef CANCEL_H
 #define CANCEL_H
 
 #include "check.h"
 #include <pthread.h>
 
-/* What a thread does, and whether it came to the end of it. */
+/* What a thread does, and whether it completed that. */
 struct doomed {
     void (*act)(void);
     int done;
@@ -24,7 +24,7 @@ static inline void *run_doomed(void *argument)
     return NULL;
 }
 
-/* A thread that is cancelled already does this to its end, and is cancelled then. */
+/* Calls `act` in a thread with a pending cancellation: it must complete `act`, and be cancelled after it. */
 static inline void do_cancelled(void (*act)(void))
 {
     struct doomed doomed = {act, 0};

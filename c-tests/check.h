@@ -1,4 +1,4 @@
-/* What the C tests share: checks that say where and what, and patterns to fill objects with. */
+/* Shared by the C tests: checks that report where and what failed, and patterns to fill objects with. */
 #ifndef CHECK_H
 #define CHECK_H
 
@@ -9,16 +9,16 @@
 #include <string.h>
 #include <zsalloc.h>
 
-/* Ends the program, and says where, unless the condition holds. */
+/* Ends the program with the place of the check unless the condition holds. */
 #define CHECK(condition)                                                                                               \
     do {                                                                                                               \
         if (!(condition)) {                                                                                            \
-            fprintf(stderr, "%s:%d: not so: %s\n", __FILE__, __LINE__, #condition);                                    \
+            fprintf(stderr, "%s:%d: check failed: %s\n", __FILE__, __LINE__, #condition);                              \
             exit(1);                                                                                                   \
         }                                                                                                              \
     } while (0)
 
-/* Ends the program, and says where, unless a call's result is the expected one. */
+/* Ends the program with the place of the check unless a call's result is the expected one. */
 #define RESULT(call, expected)                                                                                         \
     do {                                                                                                               \
         int result_ = (call);                                                                                          \
@@ -33,14 +33,14 @@
 
 #define MIB ((uint64_t)1 << 20)
 
-/* Whether the program runs under valgrind, where it should do less. */
+/* Returns whether the program runs under valgrind, where it should do less. */
 static inline int is_slow(void)
 {
     const char *mode = getenv("ZSALLOC_C_TESTS");
     return mode != NULL && strcmp(mode, "valgrind") == 0;
 }
 
-/* A pool with that limit and those flags. */
+/* Creates a pool with a limit and flags. */
 static inline struct zs_pool *pool_with(uint64_t max_bytes, uint32_t flags)
 {
     struct zs_pool_options options = {.struct_size = sizeof options, .max_bytes = max_bytes, .flags = flags};
@@ -50,14 +50,14 @@ static inline struct zs_pool *pool_with(uint64_t max_bytes, uint32_t flags)
     return pool;
 }
 
-/* The next of a row of numbers without a visible order. */
+/* Returns the next pseudo-random number. */
 static inline uint64_t next_random(uint64_t *state)
 {
     *state = *state * 6364136223846793005u + 1442695040888963407u;
     return *state >> 33;
 }
 
-/* The byte at a place of the pattern that a seed stands for. */
+/* Returns a byte of the pattern for a seed. */
 static inline unsigned char pattern(uint64_t seed, size_t at)
 {
     return (unsigned char)((seed * 31 + at * 7) ^ (at >> 8));
@@ -77,7 +77,7 @@ static inline int is_filled(const void *bytes, size_t size, uint64_t seed)
     return 1;
 }
 
-/* A new object, filled with the pattern of a seed. */
+/* Allocates an object and fills it with the pattern for a seed. */
 static inline zs_handle_t object_with(struct zs_pool *pool, size_t size, uint64_t seed)
 {
     zs_handle_t handle = 0;
@@ -89,7 +89,7 @@ static inline zs_handle_t object_with(struct zs_pool *pool, size_t size, uint64_
     return handle;
 }
 
-/* Ends the program unless an object holds the pattern of a seed. */
+/* Ends the program unless an object holds the pattern for a seed. */
 static inline void check_object(struct zs_pool *pool, zs_handle_t handle, size_t size, uint64_t seed)
 {
     void *object = NULL;

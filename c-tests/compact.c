@@ -43,7 +43,7 @@ static void to_the_end(void)
     OK(zs_destroy_pool(pool));
 }
 
-/* Small steps get there too, and each of them stays small. */
+/* Small budgets reach the same result, and each call keeps to its budget. */
 static void in_steps(void)
 {
     struct zs_pool *pool = pool_with(64 * MIB, 0);
@@ -54,7 +54,7 @@ static void in_steps(void)
     do {
         OK(zs_compact(pool, &budget, &pages));
         uint64_t now = stats_of(pool).objects_moved;
-        /* 64 KiB are at most so many objects of the smallest class. */
+        /* The most objects, of the smallest class, that 64 KiB can be. */
         CHECK(now - moved <= (64 << 10) / 16);
         CHECK(now > moved || steps > 0);
         sum += pages;
@@ -77,7 +77,7 @@ static void with_little_time(void)
     for (int i = 0; i < 10; i++)
         OK(zs_compact(pool, &budget, &pages));
     check_one_in(pool, 8);
-    /* No bound in the budget is the same as no budget. */
+    /* A budget without a bound is the same as none. */
     budget.max_microseconds = 0;
     OK(zs_compact(pool, &budget, &pages));
     CHECK(stats_of(pool).warm_pages == 0);
@@ -85,7 +85,7 @@ static void with_little_time(void)
     OK(zs_destroy_pool(pool));
 }
 
-/* At the limit nothing can be allocated, and compaction works all the same. */
+/* At the limit nothing can be allocated, but compaction works. */
 static void at_the_limit(void)
 {
     struct zs_pool *pool = pool_with(4 * MIB, 0);

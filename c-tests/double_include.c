@@ -1,4 +1,4 @@
-/* The header may be included twice, and needs no other before it. */
+/* The header may be included twice, and needs no other header before it. */
 #include <zsalloc.h>
 #include <zsalloc.h>
 

@@ -1,4 +1,4 @@
-// The header is C++ too, where a struct and a function of one name need care.
+// The header is valid C++ too, where a struct and a function of the same name need care.
 #include <zsalloc.h>
 #include <zsalloc.h>
 

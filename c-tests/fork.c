@@ -1,4 +1,4 @@
-/* What a forked child gets of a pool. */
+/* Pools in forked children. */
 #define _GNU_SOURCE
 #include "check.h"
 #include <sys/mman.h>
@@ -50,7 +50,7 @@ static void an_anonymous_pool_is_copied(void)
     OK(zs_destroy_pool(pool));
 }
 
-/* Every call that would touch the pool's memory is refused. */
+/* In the child: every call that would touch the pool's memory is refused. */
 static void in_the_child(struct zs_pool *pool, zs_handle_t handle)
 {
     struct zs_pool_stats stats = {.struct_size = sizeof stats};
@@ -119,7 +119,7 @@ static void memory_files_are_not_inherited(uint32_t backing)
         a_pool_is_not_inherited(pool);
 }
 
-/* Memory that both processes see needs ZS_POOL_DONTFORK, and has it here. */
+/* Supplied memory that both processes share needs ZS_POOL_DONTFORK. */
 static void shared_memory(void)
 {
     void *memory = mmap(NULL, 4 * MIB, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);

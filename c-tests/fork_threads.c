@@ -1,6 +1,6 @@
 /*
  * Forks while other threads use a pool: a child finds a pool that it can use, and known objects have their bytes.
- * Arguments: how many forks, what the random numbers begin with.
+ * Arguments: number of forks, seed of the random numbers.
  */
 #define _GNU_SOURCE
 #include "check.h"
@@ -22,7 +22,7 @@ static size_t size_of(uint64_t number)
     return 1 + number * 37 % ZS_MAX_ALLOC_SIZE;
 }
 
-/* Drops what it is offered, unless it is a known object. */
+/* Frees the offered object unless it is a known one. */
 static int drop(void *context, struct zs_pool *of, zs_handle_t handle)
 {
     (void)context;
@@ -104,7 +104,7 @@ static void in_the_child(int mode)
         OK(zs_free(pool, known[i]));
     }
     if (mode == 0) {
-        /* Nothing stands in the way of another fork. */
+        /* The child can fork again. */
         OK(zs_fork_prepare(pool));
         OK(zs_fork_done(pool));
     }
@@ -127,7 +127,7 @@ static void beside_threads(int forks)
         CHECK(child >= 0);
         OK(zs_fork_done(pool));
         if (child == 0) {
-            /* One that hangs ends by this, and fails the test. */
+            /* The alarm kills a child that hangs, which fails the test. */
             alarm(is_slow() ? 300 : 60);
             in_the_child(n % 4);
         }
@@ -162,7 +162,7 @@ static void what_is_refused(void)
     RESULT(zs_fork_done(pool), -EINVAL);
     OK(zs_fork_prepare(pool));
     RESULT(zs_fork_prepare(pool), -EBUSY);
-    /* Another thread waits, and gives up. */
+    /* Another thread's attempt waits, and then fails. */
     CHECK(pthread_create(&thread, NULL, prepare_too, &result) == 0 && pthread_join(thread, NULL) == 0);
     CHECK(result == -EAGAIN);
     OK(zs_fork_done(pool));
@@ -171,7 +171,7 @@ static void what_is_refused(void)
     CHECK(result == 0);
     object_with(pool, 100, 1);
     OK(zs_destroy_pool(pool));
-    /* Where children do not get the pool there is nothing to do. */
+    /* For a pool that children do not get, both functions do nothing. */
     pool = pool_with(8 * MIB, ZS_POOL_DONTFORK);
     OK(zs_fork_prepare(pool));
     pid_t child = fork();

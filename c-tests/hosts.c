@@ -1,5 +1,5 @@
-/* Hosts that are not as most are: memory that is locked as it is mapped, no huge pages, huge pages everywhere, files that
-   others may resize. */
+/* Unusual hosts: memory that is locked as it is mapped, no huge pages, huge pages everywhere, files that others may
+   resize. */
 #define _GNU_SOURCE
 #include "pages.h"
 #include <fcntl.h>
@@ -8,7 +8,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-/* Runs a test in a child of its own, whose limits and locks end with it. */
+/* Runs a test in a child process, whose limits and locks end with it. */
 static void apart(void (*test)(void))
 {
     pid_t child = fork();
@@ -21,7 +21,7 @@ static void apart(void (*test)(void))
     CHECK(waitpid(child, &status, 0) == child && WIFEXITED(status) && WEXITSTATUS(status) == 0);
 }
 
-/* Whether a flag is among those of the mapping that an address is in, as /proc/self/smaps names them. */
+/* Returns whether /proc/self/smaps shows a flag for the mapping that an address is in. */
 static int has_flag(const void *address, const char *flag)
 {
     FILE *maps = fopen("/proc/self/smaps", "r");
@@ -52,7 +52,7 @@ static long resident_kib(void)
     return kib;
 }
 
-/* An area's index takes memory as it is used, also where everything is locked. */
+/* An area's index takes memory only as it is used, even if the process locks everything. */
 static void an_index_is_not_locked_at_once(void)
 {
     if (mlockall(MCL_CURRENT | MCL_FUTURE) != 0) {
@@ -73,7 +73,7 @@ static void an_index_is_not_locked_at_once(void)
     OK(zswap_destroy(zswap));
 }
 
-/* The sentence names the limit that is met. */
+/* The error message names RLIMIT_MEMLOCK. */
 static void a_lock_limit_is_named(void)
 {
     struct rlimit limit;
@@ -94,7 +94,7 @@ static void a_lock_limit_is_named(void)
     CHECK(strstr(message, "RLIMIT_MEMLOCK") != NULL);
 }
 
-/* Nobody who has the descriptor can take memory away that is in use. */
+/* A process with the descriptor can't truncate memory that is in use. */
 static void a_memory_file_keeps_its_size(void)
 {
     struct zs_pool_options options = {.struct_size = sizeof options, .backing = ZS_BACKING_MEMFD, .max_bytes = 16 * MIB};
@@ -111,7 +111,7 @@ static void a_memory_file_keeps_its_size(void)
     OK(zs_destroy_pool(pool));
 }
 
-/* A pool of huge pages fails at its creation where there is none, and not at each malloc. */
+/* Without huge pages, a pool in them fails at its creation and not at each malloc. */
 static void no_huge_page(void)
 {
     struct zs_pool_options options = {.struct_size = sizeof options, .backing = ZS_BACKING_HUGETLB, .max_bytes = 16 * MIB};
@@ -129,7 +129,7 @@ static void no_huge_page(void)
     }
 }
 
-/* Memory that was supplied goes back as it came. */
+/* Supplied memory is inherited by children again after the pool is destroyed. */
 static void supplied_memory_is_inherited_again(void)
 {
     size_t bytes = 8 << 20;
@@ -151,7 +151,7 @@ static void supplied_memory_is_inherited_again(void)
     munmap(memory, bytes);
 }
 
-/* Where the system makes huge pages of everything, a pool that gives no advice still takes what it is charged for. */
+/* Where the system uses huge pages for everything, a pool without advice still takes only what it is charged for. */
 static void no_advice_takes_no_huge_pages(void)
 {
     struct zs_pool *pool = pool_with(64 * MIB, ZS_POOL_NO_ADVICE);
@@ -164,7 +164,7 @@ static void no_advice_takes_no_huge_pages(void)
     OK(zs_destroy_pool(pool));
 }
 
-/* The table of a backing file takes memory as places are used, also where the system makes huge pages of everything. */
+/* The table of a backing file takes memory only as it is used, even if the system uses huge pages for everything. */
 static void the_table_of_a_file_takes_no_huge_pages(void)
 {
     struct zswap_options options = {.struct_size = sizeof options, .max_bytes = 8 * MIB};

@@ -1,10 +1,10 @@
-/* After its creation everything works under a seccomp filter that allows the system calls of a list, and ends the process
-   for all others. The header has the same lists in its section JAILS, under the words that stand above each here; the
-   test that compares them is in tests/header.rs.
+/* After creation everything works under a seccomp filter that allows a list of system calls, and kills the process for
+   all others. The section JAILS of the header has the same lists under the same headings; tests/header.rs compares
+   them.
 
-       jail WHAT            does it in its jail
-       jail WHAT list       prints the numbers of the system calls that its jail allows
-       jail WHAT NUMBER     does it in a jail that does not allow this one either */
+       jail WHAT            runs WHAT in its jail
+       jail WHAT list       prints the numbers of the system calls that this jail allows
+       jail WHAT NUMBER     runs WHAT in a jail that forbids this call too */
 #define _GNU_SOURCE
 #include "pager.h"
 #include <fcntl.h>
@@ -17,7 +17,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-/* What this program itself needs. Debug builds of the library look at a descriptor before they close it (fcntl). */
+/* Calls that this program itself needs. Debug builds of the library check a descriptor before they close it (fcntl). */
 #define OF_THE_TEST SYS_write, SYS_exit, SYS_exit_group, SYS_rt_sigreturn, SYS_fcntl
 /* a pool */
 #define OF_A_POOL SYS_futex, SYS_madvise, SYS_mprotect, SYS_munmap, SYS_process_madvise
@@ -57,7 +57,7 @@ static void on_forbidden(int number, siginfo_t *info, void *context)
     _exit(write(2, text, sizeof text - 1) < 0 ? 3 : 2);
 }
 
-/* The one that the jail does not allow though it is in the list; -1: none. */
+/* A call of the list that the jail forbids nevertheless; -1: none. */
 static int without = -1;
 static int only_list;
 
@@ -130,7 +130,7 @@ static void of_pool(uint32_t backing)
     struct zs_pool *pool = NULL;
     int result = zs_create_pool("jailed", &options, &pool);
     if (backing == ZS_BACKING_HUGETLB && result != 0) {
-        fprintf(stderr, "SKIPPED: jail: the system has no huge pages in stock: %s\n", zs_strerror(result));
+        fprintf(stderr, "SKIPPED: jail: the system has no huge pages in reserve: %s\n", zs_strerror(result));
         return;
     }
     OK(result);
@@ -234,7 +234,7 @@ static void touch_and_evict(struct zspager *pager, unsigned char *memory, uint64
         CHECK(is_page(memory + page * PAGE, page));
 }
 
-/* Who serves touches, how pages leave memory, and what memory it is. */
+/* A pager's configuration: how touches are served, how pages leave memory, and the kind of memory. */
 struct way {
     const char *what;
     uint32_t fault_mode, flags;
@@ -257,7 +257,7 @@ static const struct way pagers[] = {
 
 static void to_jail(const struct way *how)
 {
-    /* Without a flag the kernel's version and swap decide. */
+    /* Without a flag, the kernel's version and the presence of swap decide. */
     int in_place = (how->flags & ZSPAGER_EVICT_BY_MOVING) == 0;
     if (how->fault_mode == ZSPAGER_FAULT_THREADS && how->shared)
         JAIL(0, OF_A_POOL, OF_A_PAGER, OF_LENT_THREADS, OF_A_SHARED_REGION);

@@ -1,4 +1,4 @@
-/* Mappings: modes, how many, and that a mapped object stays where it is. */
+/* Mappings: modes, how many there can be, and that a mapped object does not move. */
 #include "check.h"
 
 enum { MOST_MAPPINGS = 4095, COUNT = 4000, KEPT = 40 };
@@ -12,7 +12,7 @@ static void all_modes(struct zs_pool *pool)
     fill(object, 300, 2);
     OK(zs_unmap_object(pool, handle));
 
-    /* What is not written through a mapping to write stays. */
+    /* Bytes that a write-only mapping does not write keep their values. */
     OK(zs_map_object(pool, handle, ZS_MM_WO, &object));
     ((unsigned char *)object)[0] ^= 255;
     OK(zs_unmap_object(pool, handle));
@@ -41,7 +41,7 @@ static void as_often_as_allowed(struct zs_pool *pool)
     OK(zs_free(pool, handle));
 }
 
-/* Compaction moves everything around the mapped objects, and not them. */
+/* Compaction moves the objects around the mapped ones, but not those. */
 static void what_is_mapped_stays(struct zs_pool *pool)
 {
     static zs_handle_t handles[COUNT];

@@ -1,4 +1,4 @@
-/* Every argument wrong in every way. Each wrong call is refused, and the pool holds what it held. */
+/* Wrong arguments of every kind. Each wrong call is refused, and the pool does not change. */
 #include "check.h"
 
 enum { COUNT = 64, SIZE = 200 };
@@ -66,7 +66,7 @@ static void nowhere_to_put_the_result(void)
     RESULT(zs_pool_fd(pool, NULL), -EINVAL);
     RESULT(zs_lookup_class_size(pool, 10, NULL), -EINVAL);
     OK(zs_set_evict(pool, NULL, &handle));
-    /* Nothing was mapped or allocated on the way. */
+    /* The refused calls mapped and allocated nothing. */
     RESULT(zs_unmap_object(pool, handles[0]), -EINVAL);
     check_all();
 }
@@ -105,7 +105,7 @@ static void modes(void)
     RESULT(zs_unmap_object(pool, handles[0]), -EINVAL);
 }
 
-/* A handle that names no object of this pool. */
+/* Checks that all calls refuse a handle that names no object of this pool. */
 static void refused(zs_handle_t handle)
 {
     void *object = pool;
@@ -142,12 +142,12 @@ static void strange_handles(void)
     refused((uintptr_t)object);
     OK(zs_unmap_object(pool, handles[0]));
 
-    /* One bit wrong, in every place. */
+    /* Handles with one wrong bit. */
     for (size_t i = 0; i < COUNT; i++)
         for (int bit = 0; bit < 64; bit++)
             if (!is_an_object(handles[i] ^ (uint64_t)1 << bit))
                 refused(handles[i] ^ (uint64_t)1 << bit);
-    /* And any bits at all. */
+    /* Random handles. */
     uint64_t seed = 11;
     for (int i = 0; i < 100000; i++) {
         uint64_t handle = next_random(&seed) << 33 ^ next_random(&seed) << 12 ^ next_random(&seed);
@@ -162,7 +162,7 @@ static void stale_handles(void)
     zs_handle_t stale = object_with(pool, SIZE, 1);
     OK(zs_free(pool, stale));
     refused(stale);
-    /* Its index is used again, and the handle stays refused. */
+    /* The index is used again, and the old handle stays refused. */
     int rounds = is_slow() ? 5000 : 65535;
     for (int i = 0; i < rounds; i++) {
         zs_handle_t handle;
@@ -175,7 +175,7 @@ static void stale_handles(void)
     check_all();
 }
 
-/* A hardened pool refuses a stale handle for ever: here for as many uses as make its count of uses come around. */
+/* A hardened pool refuses a stale handle for ever, even after its count of uses would have wrapped. */
 static void hardened(void)
 {
     struct zs_pool *hard = pool_with(16 * MIB, ZS_POOL_HARDENED);
@@ -190,7 +190,7 @@ static void hardened(void)
         RESULT(zs_obj_read(hard, stale, &byte, 1), -EINVAL);
         OK(zs_free(hard, handle));
     }
-    /* And what was freed is overwritten. */
+    /* A freed object is overwritten. */
     void *object;
     zs_handle_t handle = object_with(hard, SIZE, 2);
     OK(zs_map_object(hard, handle, ZS_MM_RO, &object));
@@ -212,7 +212,7 @@ static void another_pools_handles(void)
     for (size_t i = 0; i < COUNT; i++)
         check_object(other, foreign[i], SIZE, i + 1000);
     OK(zs_destroy_pool(other));
-    /* Nor of one that is gone. */
+    /* Handles of a pool that was destroyed are refused too. */
     for (size_t i = 0; i < COUNT; i++)
         refused(foreign[i]);
     check_all();
@@ -258,7 +258,7 @@ static void names(void)
     OK(zs_destroy_pool(created));
 }
 
-/* One wrong field of the options at a time. */
+/* Options with one wrong field each. */
 static void option_fields(void)
 {
     static char memory[16];

@@ -1,8 +1,8 @@
-/* Every function where malloc fails: at its first call, at its second, and so on, from there on for good. None may end
-   the process, nothing may be lost, and what fails says so and has changed nothing.
+/* Every function without memory: malloc fails from its first call on, from its second call on, and so on. No function
+   may end the process or lose anything, and a function that fails must return an error and change nothing.
 
-   Each attempt is made in a forked child, so that it begins with the same state. The children get the pools, which are
-   in anonymous memory. */
+   Each attempt is a forked child, so that all begin with the same state. Children get the pools, which are in
+   anonymous memory. */
 #define _GNU_SOURCE
 #ifdef WITH_PAGER
 #include "pager.h"
@@ -16,7 +16,7 @@
 
 enum { STORED = 300, ROOM = 1 << 16 };
 
-/* The call of malloc from which on all fail, 0 for none; and how many there were. */
+/* The first call of malloc that fails, and all after it; 0: none. And how many calls there were. */
 static int failing_from, calls;
 
 void *__libc_malloc(size_t size);
@@ -299,7 +299,7 @@ static int destroy_zswap(void)
 }
 
 #ifdef WITH_PAGER
-/* A child gets no pager: each makes its own, with malloc as it is. */
+/* A child does not get the parent's pager: each creates its own, while malloc works. */
 static struct zspager *own_pager(uint32_t fault_mode)
 {
     int from = failing_from;
@@ -381,7 +381,7 @@ static int use_pager(void)
 }
 #endif
 
-/* Whether a function may fail for want of memory. The others have to work. */
+/* Whether a function may fail without memory, or must work. */
 enum kind { MAY_FAIL, HAS_TO_WORK };
 
 static const struct {
@@ -430,13 +430,13 @@ static const struct {
 #endif
 };
 
-/* What an attempt tells its parent. */
+/* What an attempt's process reports to its parent. */
 struct outcome {
     int result;
     int calls;
 };
 
-/* Every page that is stored is as it was. */
+/* Checks that every stored page is right. */
 static void check_pages(void)
 {
     unsigned char want[PAGE], got[PAGE];
@@ -460,7 +460,7 @@ static struct outcome attempt(int (*call)(void), int from, int checked)
         int result = call();
         failing_from = 0;
         struct outcome outcome = {result, calls};
-        /* What failed left everything as it was. */
+        /* A failed call has changed nothing. */
         if (result != 0 && checked)
             check_pages();
         CHECK(write(ends[1], &outcome, sizeof outcome) == sizeof outcome);
@@ -475,7 +475,7 @@ static struct outcome attempt(int (*call)(void), int from, int checked)
     return outcome;
 }
 
-/* Fails each call of malloc in turn, until there is none left to fail. */
+/* Makes each call of malloc fail in turn, until there is none left. */
 static void fail_each(const char *name, int (*call)(void), enum kind kind)
 {
     int from = 1;
@@ -505,14 +505,14 @@ int main(void)
     }
     file = memfd_create("backing", 0);
     CHECK(file >= 0);
-    /* The shrinks have somewhere to write to; the pages are loaded from there as well. */
+    /* Shrinks write to this file, and pages are loaded from it. */
     OK(zswap_set_backing_file(zswap, file, 4 * MIB));
     uint64_t count = 0;
     OK(zswap_reclaimable_pages(zswap, &count));
     for (size_t at = 0; at < sizeof functions / sizeof *functions; at++)
         if (functions[at].call != writeback && functions[at].call != set_file && functions[at].call != set_writeback)
             fail_each(functions[at].name, functions[at].call, functions[at].kind);
-    /* Without a page on it the file can be replaced. */
+    /* The file can be replaced when no page is on it. */
     OK(zswap_set_backing_file(zswap, -1, 0));
     for (size_t at = 0; at < sizeof functions / sizeof *functions; at++)
         if (functions[at].call == writeback || functions[at].call == set_file || functions[at].call == set_writeback)

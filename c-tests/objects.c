@@ -34,7 +34,7 @@ static void every_size(struct zs_pool *pool)
     CHECK(stats_of(pool).objects == 0);
 }
 
-/* All bytes of the class may be used, and not one more. */
+/* All bytes of the size class may be used, and no more. */
 static void up_to_the_end(struct zs_pool *pool)
 {
     unsigned char bytes[ZS_MAX_ALLOC_SIZE + 1];
@@ -51,7 +51,7 @@ static void up_to_the_end(struct zs_pool *pool)
     OK(zs_obj_read(pool, handle, bytes, size));
     CHECK(is_filled(bytes, size, 9));
 
-    /* A short write leaves the rest alone; one of nothing leaves all. */
+    /* A short write leaves the rest alone; an empty one leaves everything. */
     OK(zs_obj_write(pool, handle, "abc", 3));
     OK(zs_obj_write(pool, handle, bytes, 0));
     OK(zs_obj_write(pool, handle, NULL, 0));
@@ -77,7 +77,7 @@ static void malloc_mapped(struct zs_pool *pool)
     OK(zs_free(pool, handle));
 }
 
-/* What is freed while mapped stays until the last unmap. */
+/* An object that is freed while mapped stays until the last unmap. */
 static void freed_while_mapped(struct zs_pool *pool)
 {
     zs_handle_t handle = object_with(pool, 500, 6);

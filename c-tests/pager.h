@@ -1,4 +1,4 @@
-/* What the tests of the pager share: memory, pagers, and threads that are lent to them. */
+/* Shared by the tests of the pager: memory, pagers, and threads lent to them. */
 #ifndef PAGER_H
 #define PAGER_H
 
@@ -19,7 +19,7 @@ static inline unsigned char *memory_of(size_t pages)
     return memory;
 }
 
-/* A pager that lets so many pages be in memory. */
+/* Creates a pager with a resident limit of `pages` pages. */
 static inline struct zspager *pager_with(uint64_t pages, uint32_t fault_mode, uint32_t flags)
 {
     char why[200] = "";
@@ -52,7 +52,7 @@ static inline struct zspager_stats pager_stats_of(struct zspager *pager)
     return stats;
 }
 
-/* Evicts as much as goes. */
+/* Evicts as many pages as can leave. */
 static inline void evict_all(struct zspager *pager)
 {
     uint64_t evicted;
@@ -60,7 +60,7 @@ static inline void evict_all(struct zspager *pager)
         continue;
 }
 
-/* A thread that is lent. */
+/* A thread lent to a pager. */
 struct lent {
     pthread_t thread;
     struct zspager *pager;
@@ -81,7 +81,7 @@ static inline void lend(struct lent *lent, struct zspager *pager, uint32_t duty)
     CHECK(pthread_create(&lent->thread, NULL, run_lent, lent) == 0);
 }
 
-/* Ends the lending of all of them. */
+/* Stops the pager and joins all lent threads. */
 static inline void give_back(struct lent *lent, size_t count)
 {
     OK(zspager_stop(lent[0].pager));

@@ -1,4 +1,4 @@
-/* What the tests of zswap share: pages of all kinds, each different for each number. */
+/* Shared by the tests of zswap: pages of all kinds, different for each number. */
 #ifndef PAGES_H
 #define PAGES_H
 
@@ -6,7 +6,7 @@
 
 enum { PAGE = ZSWAP_PAGE_SIZE };
 
-/* Makes a page that LZ4 makes less than half of. */
+/* Makes a page that LZ4 compresses to less than half. */
 static inline void text_page(void *page, uint64_t number)
 {
     unsigned char *bytes = page;
@@ -15,7 +15,7 @@ static inline void text_page(void *page, uint64_t number)
         bytes[at] = at % 64 < 16 ? (unsigned char)next_random(&state) : (unsigned char)(number + at / 64);
 }
 
-/* Makes a page that no codec makes shorter. */
+/* Makes a page that no codec compresses. */
 static inline void noise_page(void *page, uint64_t number)
 {
     unsigned char *bytes = page;
@@ -48,7 +48,7 @@ static inline int is_page(const void *page, uint64_t number)
     return memcmp(page, expected, PAGE) == 0;
 }
 
-/* Stores the page of a number. */
+/* Stores the page for a number. */
 static inline int store_page(struct zswap_area *area, uint64_t offset, uint64_t number)
 {
     unsigned char page[PAGE];
@@ -56,7 +56,7 @@ static inline int store_page(struct zswap_area *area, uint64_t offset, uint64_t 
     return zswap_store(area, offset, page);
 }
 
-/* Ends the program unless the page of a number is stored there. */
+/* Ends the program unless the page for a number is stored at an offset. */
 static inline void check_page(struct zswap_area *area, uint64_t offset, uint64_t number)
 {
     unsigned char page[PAGE];
@@ -74,10 +74,10 @@ static inline void check_absent(struct zswap_area *area, uint64_t offset)
     CHECK(memcmp(page, before, PAGE) == 0);
 }
 
-/* A zswap with that limit. */
+/* Creates a zswap with a limit. */
 static inline struct zswap *zswap_with(uint64_t max_bytes)
 {
-    /* Few addresses, for machines that give few. */
+    /* A small pool, for machines with few addresses. */
     struct zs_pool_options pool = {.struct_size = sizeof pool, .max_bytes = 256 * MIB};
     struct zswap_options options = {.struct_size = sizeof options, .max_bytes = max_bytes, .pool = &pool};
     struct zswap *zswap = NULL;

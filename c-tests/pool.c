@@ -1,4 +1,4 @@
-/* Pools: versions, sentences, creation, destruction, options, limits, statistics. */
+/* Pools: version, error sentences, creation, destruction, options, limits, statistics. */
 #define _GNU_SOURCE
 #include "check.h"
 #include <sys/resource.h>
@@ -26,7 +26,7 @@ static void default_options(void)
     zs_handle_t handle = object_with(pool, 1000, 1);
     check_object(pool, handle, 1000, 1);
     CHECK(stats_of(pool).max_bytes >= 16 * MIB);
-    /* A live object does not keep the pool from being destroyed. */
+    /* A pool with live objects can be destroyed. */
     OK(zs_destroy_pool(pool));
 
     struct zs_pool_options zero = {.struct_size = sizeof zero};
@@ -70,7 +70,7 @@ static void a_busy_pool_stays(void)
     OK(zs_destroy_pool(pool));
 }
 
-/* Objects of a page until none fits; returns how many. */
+/* Allocates objects of a page until none fits. Returns how many. */
 static uint64_t fill_up(struct zs_pool *pool, zs_handle_t *last)
 {
     uint64_t count = 0;
@@ -106,7 +106,7 @@ static void the_limit_holds(void)
     CHECK(fill_up(pool, &last) >= 128);
     CHECK(total_pages(pool) <= 1280);
 
-    /* Less than it has: what is there stays, and nothing is added. */
+    /* A limit below what the pool has: objects stay, and none can be added. */
     OK(zs_set_max_bytes(pool, MIB));
     RESULT(zs_malloc(pool, 2000, &unchanged), -ENOMEM);
     OK(zs_set_max_bytes(pool, 0));
@@ -197,7 +197,7 @@ static void a_limit_on_addresses(void)
         struct zs_pool *pool;
         RESULT(zs_create_pool("too large", &options, &pool), -ENOMEM);
         CHECK(strstr(message, "RLIMIT_AS") != NULL);
-        /* Without a limit of its own the pool takes what it can get. */
+        /* Without max_bytes the pool takes as many addresses as it can get. */
         OK(zs_create_pool("what is there", NULL, &pool));
         zs_handle_t handle = object_with(pool, 3000, 3);
         check_object(pool, handle, 3000, 3);

@@ -1,18 +1,18 @@
-/* The evict callback: who is offered, what it may do, and what comes back. */
+/* The evict callback: which objects it is offered, what it may call, and what its result does. */
 #include "check.h"
 
 enum { COUNT = 2000, SIZE = 1000 };
 
-/* What a callback knows: its objects, and how it is to behave. */
+/* A callback's context: its objects, and how it behaves. */
 struct owner {
     zs_handle_t handles[COUNT];
-    /* Whether each object is still there. */
+    /* Whether each object still exists. */
     char there[COUNT];
     size_t offered;
     size_t refused;
     /* Refuses from this offer on; 0 is never. */
     size_t refuse_from;
-    /* Its object is mapped, and must not be offered. */
+    /* Handle of a mapped object, which must not be offered. */
     zs_handle_t mapped;
 };
 
@@ -100,7 +100,7 @@ static void objects_go(void)
     CHECK(reclaimed >= 10 && owner.offered > 0 && owner.offered < COUNT);
     CHECK(total_pages(pool) + reclaimed <= before && stats_of(pool).pages_reclaimed == reclaimed);
     check_all(pool, &owner);
-    /* More than there is: all go, and the result says how much that was. */
+    /* Asking for more pages than there are evicts all, and the result says how many those were. */
     OK(zs_shrink(pool, 1000000, &reclaimed));
     CHECK(reclaimed > 100 && reclaimed < 1000000 && owner.offered == COUNT);
     RESULT(zs_shrink(pool, 1, &reclaimed), -ENOENT);
@@ -134,7 +134,7 @@ static void what_is_mapped_is_not_offered(void)
     zs_handle_t new_handle;
     OK(zs_map_object(pool, owner.handles[7], ZS_MM_RO, &object));
     owner.mapped = owner.handles[7];
-    /* Not written yet, so that the callback could make nothing of it. */
+    /* The object is not written yet, so the callback must not be offered it. */
     OK(zs_malloc_mapped(pool, SIZE, &new_handle, &new_object));
     uint64_t reclaimed;
     OK(zs_shrink(pool, 1000000, &reclaimed));
@@ -153,7 +153,7 @@ static void the_coldest_goes_first(void)
     put_all(pool, &owner);
     void *object;
     uint64_t reclaimed;
-    /* The older half is used; its zspages are younger than the other half's then. */
+    /* Use the older half: then its zspages are younger than those of the other half. */
     for (size_t i = 0; i < COUNT / 2; i++) {
         OK(zs_map_object(pool, owner.handles[i], ZS_MM_RO, &object));
         OK(zs_unmap_object(pool, owner.handles[i]));
@@ -168,7 +168,7 @@ static void the_coldest_goes_first(void)
     OK(zs_destroy_pool(pool));
 }
 
-/* A callback that does everything it may. */
+/* A callback that calls everything it may. */
 static int busy(void *context, struct zs_pool *pool, zs_handle_t handle)
 {
     struct owner *all = context;
@@ -181,14 +181,14 @@ static int busy(void *context, struct zs_pool *pool, zs_handle_t handle)
     OK(zs_compact(pool, &budget, &pages));
     CHECK(stats_of(pool).objects > 0 && total_pages(pool) > 0);
     size_t index = index_of(pool, handle);
-    /* The neighbour goes too, although it was not offered. */
+    /* Frees the neighbour too, although it was not offered. */
     size_t neighbour = index ^ 1;
     if (all->there[neighbour]) {
         OK(zs_free(pool, all->handles[neighbour]));
         all->there[neighbour] = 0;
     }
     if (all->offered++ == 3) {
-        /* A shrink inside; what it drops is dropped by the other callback. */
+        /* A nested shrink, whose objects the other callback drops. */
         OK(zs_set_evict(pool, drop, all));
         int result = zs_shrink(pool, 1, &pages);
         CHECK(result == 0 || result == -EAGAIN);
@@ -212,7 +212,7 @@ static void a_callback_calls_back(void)
     OK(zs_destroy_pool(pool));
 }
 
-/* One that unmaps what it did not map, and frees twice: refused or harmless, and the pool stays sound. */
+/* A callback that unmaps what it did not map, and frees twice: refused or harmless, and the pool stays sound. */
 static int clumsy(void *context, struct zs_pool *pool, zs_handle_t handle)
 {
     struct owner *all = context;

@@ -1,8 +1,8 @@
-/* Refuses the n-th system call of a kind that the library makes, with an error number that this call is known for.
+/* Makes the n-th system call of a kind fail, with an error number that the call is known to return.
 
-   The program defines the C library's functions itself, so that the library's calls come here. Each counts the calls
-   of its kind, and passes on those that it does not refuse. A test of the header's names, in tests/c_api.rs, compares
-   them with what the library imports: a new function has to be added here, or there to those that nobody refuses. */
+   The program defines functions of the C library itself, so zsalloc's calls come here. Each function counts the calls
+   of its kind, and passes on those that it does not refuse. A test in tests/c_api.rs compares these functions with
+   what zsalloc imports: add a new one here, or to the list of exceptions there. */
 #ifndef REFUSE_H
 #define REFUSE_H
 
@@ -46,7 +46,7 @@ struct uffdio_poison {
 #define UFFDIO_POISON _IOWR(0xAA, 0x08, struct uffdio_poison)
 #endif
 
-/* In place of an error number: the call does a part of what it was asked for. */
+/* Used in place of an error number: the call does only part of its work. */
 enum { A_PART = -1 };
 
 /* The kinds of system calls, and what each may be refused with. Error numbers that tell of memory are no refusals, for
@@ -115,18 +115,18 @@ static const struct {
 #undef KIND
 };
 
-/* Calls are counted, and refused if they are to be, while this is set. */
+/* While this is set, calls are counted, and refused if the test asks for it. */
 static atomic_int watched;
 static atomic_int calls_of[KIND_COUNT];
-/* How many calls were refused. */
+/* Number of refused calls. */
 static atomic_int refusals;
-/* What is refused: the calls of a kind from one on, so many of them, and with what. */
+/* What is refused: calls of a kind, from which one on, how many, and with which error. */
 static struct {
     enum kind kind;
     int from, times, how;
 } refused;
 
-/* What is returned in place of the call's result, or 0. */
+/* Returns the error to return in place of the call's result, or 0. */
 static inline int refusal_of(enum kind kind)
 {
     if (!atomic_load(&watched))
@@ -140,7 +140,7 @@ static inline int refusal_of(enum kind kind)
     return refused.how;
 }
 
-/* Ranges that were not unmapped, for the calls were refused: the test unmaps them, to see what else is left. */
+/* Ranges whose munmap() was refused. The test unmaps them, so that it sees what else is left. */
 static struct {
     void *at;
     size_t bytes;
@@ -174,7 +174,7 @@ __attribute__((constructor)) static void find_reals(void)
     if (refusal_of(kind) != 0)                                                                                         \
     return -1
 
-/* Half of the pages of a range, and at least one byte less. */
+/* Returns half of the pages of a range, and at least one byte less than the whole. */
 static inline size_t a_part_of(size_t bytes)
 {
     return bytes / 2 & ~(size_t)4095;
@@ -250,7 +250,7 @@ int fcntl(int fd, int command, ...)
     va_start(arguments, command);
     long argument = va_arg(arguments, long);
     va_end(arguments);
-    /* Debug builds look by F_GETFD whether a descriptor that they close is open. */
+    /* Debug builds use F_GETFD to check that a descriptor is open before they close it. */
     if (command != F_GETFD) {
         int is_seal = command == F_ADD_SEALS || command == F_GET_SEALS;
         REFUSE(command == F_DUPFD_CLOEXEC ? OF_DUPLICATE : is_seal ? OF_SEAL : OF_FLAGS);
@@ -292,7 +292,7 @@ int open64(const char *path, int flags, ...)
 
 int close(int fd)
 {
-    /* Linux closes it whatever it says. */
+    /* Linux closes the descriptor even if close() fails. */
     int how = refusal_of(OF_CLOSE), result = real_close(fd);
     if (how != 0)
         errno = how;
@@ -417,7 +417,7 @@ long syscall(long number, ...)
         how = refusal_of(OF_DROP_MANY);
     else
         CHECK(!"the library makes this system call by syscall(), and c-tests/refuse.h refuses it");
-    /* Of many ranges the first half. */
+    /* Only the first half of several ranges. */
     if (how == A_PART && of[2] > 1)
         of[2] /= 2;
     else if (how != 0)
@@ -425,7 +425,7 @@ long syscall(long number, ...)
     return real_syscall(number, of[0], of[1], of[2], of[3], of[4], of[5]);
 }
 
-/* An ioctl that fills or moves pages: where it counts how many bytes it did, and how many it was asked for. */
+/* Refuses an ioctl that fills or moves pages. `asked` and `done` are its fields for requested and done bytes. */
 static inline int refuse_pages(enum kind kind, int fd, unsigned long request, void *argument, __u64 *asked, __s64 *done)
 {
     int how = refusal_of(kind);
@@ -438,7 +438,7 @@ static inline int refuse_pages(enum kind kind, int fd, unsigned long request, vo
         *asked = all;
         if (result != 0)
             return result;
-        /* So the system says that it did a part, whatever stopped it. */
+        /* This is how the system reports that it did only a part. */
         *done = (__s64)part;
         errno = EAGAIN;
         return -1;
@@ -491,13 +491,13 @@ int ioctl(int fd, unsigned long request, ...)
         return refuse_pages(OF_CONTINUE, fd, request, argument, &continued->range.len, &continued->mapped);
     }
     default:
-        /* PROCMAP_QUERY, or the making of a userfaultfd by /dev/userfaultfd. */
+        /* PROCMAP_QUERY, or creation of a userfaultfd through /dev/userfaultfd. */
         REFUSE((request & 0xffff) == ('f' << 8 | 17) ? OF_MAPS : OF_USERFAULTFD);
     }
     return real_ioctl(fd, request, argument);
 }
 
-/* How many allocations there are, of the C library's malloc(). */
+/* Number of live allocations of the C library's malloc(). */
 static atomic_long allocations;
 
 void *__libc_malloc(size_t size);

@@ -1,29 +1,29 @@
-/* Runs calls of the library again and again, and refuses another system call of theirs each time: see refuse.h.
+/* Repeats calls of the library, and refuses a different one of their system calls each time: see refuse.h.
 
-   After each attempt everything that was stored before has its bytes, a call that failed works, and no memory,
-   descriptor or mapping is left. */
+   After each attempt everything that was stored before has its bytes, the failed call works, and no memory, descriptor
+   or mapping is left behind. */
 #ifndef REFUSE_EACH_H
 #define REFUSE_EACH_H
 
 #include "refuse.h"
 #include <inttypes.h>
 
-/* A call that has system calls refused. */
+/* A call whose system calls are refused. */
 struct act {
     const char *name;
-    /* Makes what the call needs; or NULL. */
+    /* Prepares what the call needs; may be NULL. */
     void (*prepare)(void);
-    /* Does what is not done yet, and returns the first result that is not 0. */
+    /* Does what was not done yet, and returns the first result other than 0. */
     int (*call)(void);
-    /* Ends the program unless what the call did is right, and undoes it; or NULL. */
+    /* Ends the program unless the call's effects are right, and undoes them; may be NULL. */
     void (*undo)(void);
-    /* The most system calls that are refused one after the other; 0: all from one on. For calls that try again. */
+    /* Maximum number of consecutive system calls to refuse, for calls that try again; 0: all from one on. */
     int most_refused;
-    /* A result that the header has for this call, beside those that any call may have. */
+    /* A result that the header documents for this call, beside those that any call may have. */
     int allowed;
 };
 
-/* What is there, of which nothing may be left behind. */
+/* Resources of the process, none of which may be left behind. */
 struct holdings {
     long allocations;
     int mappings;
@@ -62,12 +62,12 @@ static inline void unmap_left(void)
     atomic_store(&left_mapped_count, 0);
 }
 
-/* Says what was refused, when the program ends before it is done. */
+/* Reports what was refused when the program ends early. */
 static inline void say_what_was_refused(void)
 {
     if (act_name[0] == 0)
         return;
-    fprintf(stderr, "in %s, with %d calls of %s refused from the %d. on: %s\n", act_name, refused.times,
+    fprintf(stderr, "in %s, with %d calls of %s refused, beginning with call %d: %s\n", act_name, refused.times,
             kinds[refused.kind].name, refused.from,
             refused.from == 0      ? "none"
             : refused.how == A_PART ? "a part was done"
@@ -96,10 +96,10 @@ static inline int may_be_result(const struct act *act, int result)
            (refused.how != A_PART && result == -refused.how);
 }
 
-/* What has to hold all the time. */
+/* Checks what must hold all the time. */
 static void (*check_stored)(void);
 
-/* Runs a call once, with what is to be refused. */
+/* Runs a call once, with system calls refused. */
 static inline void attempt(const struct act *act)
 {
     alarm(100);
@@ -127,7 +127,7 @@ static inline void check_holdings(struct holdings before, int with_mappings)
     for (int fd = 0; fd < 256; fd++) {
         if (now.is_open[fd] == before.is_open[fd])
             continue;
-        /* A backing file's descriptor that can't be recognised is not closed: the number may be another file's. */
+        /* The library does not close a backing file's descriptor that it can't recognise: it may be another file's. */
         if (refused.kind == OF_STAT && now.is_open[fd])
             CHECK(real_close(fd) == 0);
         else
@@ -140,8 +140,8 @@ static inline void check_holdings(struct holdings before, int with_mappings)
     }
 }
 
-/* Which call comes after one: the next with ZSALLOC_REFUSE_ALL in the environment, and otherwise one that is further
-   away the more there were, for later calls repeat the earlier ones. */
+/* Returns the call to refuse next: the following one with ZSALLOC_REFUSE_ALL in the environment. Otherwise steps grow
+   with the number of calls, because later calls repeat earlier ones. */
 static inline int next_from(int from, int times)
 {
     static int is_all = -1;
@@ -156,14 +156,14 @@ static inline int refuse_kind(const struct act *act, enum kind kind, int how, in
     int before = atomic_load(&refusals);
     refused.kind = kind;
     refused.how = how;
-    /* A call that is interrupted is made again. */
+    /* The library repeats an interrupted call. */
     refused.times = how == EINTR && times > 3 ? 3 : times;
     for (refused.from = 1;; refused.from = next_from(refused.from, times)) {
         struct holdings held = holdings(0);
         attempt(act);
         if (atomic_load(&calls_of[kind]) < refused.from)
             break;
-        /* A pool's mappings are cut and put together as it takes and gives memory. */
+        /* The number of mappings may change: a pool splits and joins them as it takes and gives memory. */
         check_holdings(held, 0);
     }
     refused.from = 0;
@@ -193,7 +193,7 @@ static inline int refuse_each(const struct act *act)
     return all;
 }
 
-/* Runs acts on what `create` makes, of which nothing is left after `destroy`. */
+/* Runs acts on what `create` makes. Nothing may be left after `destroy`. */
 static inline void refuse_in(const char *scene, void (*create)(void), const struct act *acts, size_t count,
                              void (*destroy)(void), void (*check)(void), uint64_t (*pages)(void))
 {
@@ -201,7 +201,7 @@ static inline void refuse_in(const char *scene, void (*create)(void), const stru
     if (!is_set_up) {
         is_set_up = 1;
         atexit(say_what_was_refused);
-        /* It allocates now what it ever will. */
+        /* Makes stdout allocate its buffer now and never later. */
         setvbuf(stdout, NULL, _IOLBF, 1 << 12);
         signal(SIGALRM, on_end);
         signal(SIGABRT, on_end);
@@ -215,7 +215,7 @@ static inline void refuse_in(const char *scene, void (*create)(void), const stru
     for (size_t at = 0; at < count; at++) {
         uint64_t charged = pages();
         all += refuse_each(&acts[at]);
-        /* What is charged has to go back. */
+        /* Everything that was charged must be given back. */
         uint64_t now = pages();
         if (now > charged) {
             fprintf(stderr, "%" PRIu64 " pages are charged, and were %" PRIu64 " before\n", now, charged);

@@ -7,7 +7,7 @@ enum { BASE = 40, MORE = 400, ROOM = 1 << 16 };
 
 static char message[200];
 
-/* A sentence that says what to do, for what could not be created. */
+/* Checks that a failed creation left a sentence that says what to do. */
 static int said(int result)
 {
     CHECK(result == 0 || strlen(message) > 20);
@@ -33,7 +33,7 @@ static void check_base(void)
         check_object(pool, base[at], size_of(at), at);
 }
 
-/* Pages of objects alone: how many there are of tables depends on where the objects were. */
+/* Counts only pages of objects: the number of pages of tables depends on where the objects were. */
 static uint64_t pages_of_pool(void)
 {
     uint64_t freed = 0;
@@ -76,7 +76,7 @@ static int destroy_other_pool(void)
 
 static void undo_create_pool(void)
 {
-    /* It is whole. */
+    /* The pool works. */
     zs_handle_t handle = object_with(other_pool, 1000, 1);
     check_object(other_pool, handle, 1000, 1);
     OK(destroy_other_pool());
@@ -126,7 +126,7 @@ static int allocate(void)
     return result;
 }
 
-/* A new pool takes memory where one that was in use has it. */
+/* A new pool takes memory; a pool that was in use has it already. */
 static int allocate_in_other(void)
 {
     int result = 0;
@@ -206,7 +206,7 @@ static int read_and_write(void)
     return 0;
 }
 
-/* Keeps what the test needs. */
+/* Frees the offered object unless the test needs it. */
 static int frees(void *context, struct zs_pool *of, zs_handle_t handle)
 {
     (void)context;
@@ -252,7 +252,7 @@ static void refuse_in_supplied_memory(void)
     pool_options.max_bytes = 0;
     pool_options.memory_bytes = sizeof memory;
     pool_options.memory = memory;
-    /* Only one pool may be in it. */
+    /* Only one pool may use the supplied memory. */
     act_name = "supplied memory";
     pool_options.backing = ZS_BACKING_MEMORY;
     pool_options.flags = ZS_POOL_RELEASABLE;
@@ -380,7 +380,7 @@ static void make_area(void)
         OK(store_page(other_area, at * 1000, at));
 }
 
-/* The pages that a store is of: from FIRST on. A store that fails leaves nothing. */
+/* The pages of a store: COUNT pages from FIRST on. A store that fails leaves none of them. */
 enum { FIRST = 100, COUNT = 200 };
 static unsigned char pages[COUNT * PAGE];
 
@@ -408,7 +408,7 @@ static int store_in_other(void)
     return result;
 }
 
-/* A new zswap's pool takes memory where one that was in use has it. */
+/* A new zswap's pool takes memory; one that was in use has it already. */
 static void make_new_zswap(void)
 {
     OK(create_zswap());
@@ -497,7 +497,7 @@ static int load_scattered(void)
     return result;
 }
 
-/* A page that could not be taken is still there. */
+/* Takes a page. If that fails, the page must still be stored. */
 static int take(void)
 {
     static unsigned char page[PAGE];
@@ -567,7 +567,7 @@ static int shrink_area(void)
     return result == -ENOENT ? 0 : result;
 }
 
-/* Pages that were given to the callback are gone. */
+/* Checks that pages written by the callback have left the pool. */
 static void undo_shrink(void)
 {
     static unsigned char page[PAGE];
@@ -663,14 +663,14 @@ static const struct act of_zswap[] = {
     {"zswap_stats and the like", NULL, ask_zswap, NULL, 0, 0},
 };
 
-/* On a zswap without a file. */
+/* Acts on a zswap without a backing file. */
 static const struct act of_files[] = {
     {"zswap_set_backing_file", NULL, set_file, undo_set_file, 0, 0},
     {"zswap_set_backing_file, none", prepare_unset_file, unset_file, NULL, 0, 0},
     {"zswap_writeback_begin, _end", NULL, write_back, NULL, 0, 0},
 };
 
-/* Half of the pages that stay are on the file. */
+/* Half of the kept pages are on the backing file. */
 static void make_zswap_with_file(void)
 {
     uint64_t written = 0;

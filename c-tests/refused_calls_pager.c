@@ -16,14 +16,14 @@ static int is_shared, has_threads;
 static unsigned char pages[REGION][PAGE];
 static struct lent lent[2];
 
-/* A sentence that says what to do, for what could not be created. */
+/* Checks that a failed creation left a sentence that says what to do. */
 static int said(int result)
 {
     CHECK(result == 0 || strlen(message) > 15);
     return result;
 }
 
-/* Lends its thread again when the system refused something to a lent one. */
+/* Lends its thread again when a refused system call made zspager_run() return. */
 static void *lend_again(void *argument)
 {
     struct lent *self = argument;
@@ -49,7 +49,7 @@ static void end_threads(void)
     OK(zspager_resume(pager));
 }
 
-/* Memory for a region, with a page of each kind at each place. `at`: where it is in the memory file. */
+/* Maps and fills memory for a region. `at`: its offset in the memory file. */
 static unsigned char *memory_for_region(size_t at)
 {
     unsigned char *new = is_shared ? mmap(NULL, REGION * PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, of_region, (off_t)at)
@@ -108,12 +108,12 @@ static void unmake_pager(void)
     CHECK(real_munmap(memory, REGION * PAGE) == 0);
 }
 
-/* Pages that are charged and should not be: held ones. */
+/* Counts held pages, of which none may be left. */
 static uint64_t pages_of_pager(void)
 {
     uint64_t freed = 0;
     OK(zspager_compact(pager, NULL, &freed));
-    /* How many are stored differs with what is in memory. */
+    /* The number of stored pages depends on which pages are in memory, so it is not compared. */
     return pager_stats_of(pager).held_bytes / PAGE;
 }
 
@@ -135,7 +135,7 @@ static void make_other_pager(void)
     OK(create_pager());
 }
 
-/* A pager with a region that it has to bring back. */
+/* Creates a pager with a region that its destruction must bring back. */
 static void make_other_pager_in_use(void)
 {
     OK(create_pager());
@@ -213,7 +213,7 @@ static void undo_discard_region(void)
     CHECK(real_munmap(other_memory, REGION * PAGE) == 0);
 }
 
-/* Pages that the system refused to let go are tried again. */
+/* Tries again to evict pages that the system refused to let go. */
 static void settle(void)
 {
     OK(zspager_set_resident_limit(pager, RESIDENT * PAGE));
@@ -232,7 +232,7 @@ static int write_region(void)
     return 0;
 }
 
-/* Reads first, so that pages are there and protected, and written then. */
+/* Reads first, so that pages are in memory and protected, and writes then. */
 static int read_and_write_region(void)
 {
     for (size_t page = 0; page < REGION; page++) {
@@ -270,7 +270,7 @@ static void undo_hold(void)
     OK(release());
 }
 
-/* Discards a part of the other region, some of which is in memory. */
+/* Prepares a region, some of which is in memory, to discard a part of it. */
 static void prepare_discard(void)
 {
     prepare_remove_region();
@@ -343,7 +343,7 @@ static int write_back(void)
     return result == -ENOENT ? 0 : result;
 }
 
-/* The file can go when no page is on it. */
+/* Removes the backing file when no page is on it. */
 static void undo_file(void)
 {
     OK(zspager_discard(pager, memory, REGION * PAGE));
@@ -376,7 +376,7 @@ static int ask(void)
     return zspager_stats_json(pager, text, ROOM, &length);
 }
 
-/* Threads come and go while they serve. */
+/* Lends threads and stops them while they serve. */
 static int run(void)
 {
     end_threads();
@@ -385,7 +385,7 @@ static int run(void)
     return 0;
 }
 
-/* What differs from one kind of pager to another. */
+/* Acts whose system calls differ between kinds of pagers. */
 static const struct act acts[] = {
     {"zspager_create", NULL, create_pager, undo_create_pager, 0, 0},
     {"zspager_add_region", prepare_add_region, add_region, undo_add_region, 3, -EINVAL},
@@ -400,7 +400,7 @@ static const struct act acts[] = {
     {"touches of pages on the file", make_pages_on_file, read_region, undo_file, 3, 0},
 };
 
-/* What does not. */
+/* Acts whose system calls are the same for all pagers. */
 static const struct act other_acts[] = {
     {"zspager_destroy", make_other_pager, destroy_other_pager, NULL, 0, 0},
     {"zspager_destroy, with a region", make_other_pager_in_use, destroy_other_pager, undo_destroy, 3, 0},
@@ -434,7 +434,7 @@ static void *wait_for_others(void *barrier)
     return NULL;
 }
 
-/* The C library keeps the stacks of threads that have ended. */
+/* Makes the C library allocate stacks, which it keeps after the threads have ended. */
 static void make_stacks(void)
 {
     pthread_barrier_t barrier;
@@ -448,7 +448,7 @@ static void make_stacks(void)
 
 int main(int count, char **arguments)
 {
-    /* One of the scenes below, or all. */
+    /* The scene to run; all of them without an argument. */
     const char *only = count > 1 ? arguments[1] : NULL;
     struct zspager *first = NULL;
     static const struct {
@@ -469,7 +469,7 @@ int main(int count, char **arguments)
     for (size_t page = 0; page < REGION; page++)
         make_page(pages[page], page);
     make_stacks();
-    /* The handler of SIGBUS, and what it took to install it, stay in the process. */
+    /* The SIGBUS handler, and what its installation allocated, stay in the process. */
     first = pager_with(RESIDENT, ZSPAGER_FAULT_SIGBUS, 0);
     OK(zspager_destroy(first));
     for (size_t at = 0; at < sizeof scenes / sizeof *scenes; at++)

@@ -1,8 +1,8 @@
 /* Real shortages: of addresses, data, locked memory, descriptors, mappings, room on a tmpfs, and memory of a control
-   group. What fails says so, with a sentence that says what to do; what is stored stays right; and work goes on once
-   there is enough again. Each shortage is in a child of its own.
+   group. A call that fails returns an error with a sentence that says what to do; stored pages stay right; and work
+   goes on once there is enough again. Each shortage is in a child process.
 
-   The argument names one of them, or "overcommit", which is not among the others, for it is the whole machine's. */
+   The argument names a shortage. "overcommit" does not run with the others, because it affects the whole machine. */
 #define _GNU_SOURCE
 #ifdef WITH_PAGER
 #include "pager.h"
@@ -21,7 +21,7 @@
 
 enum { STORED = 100 };
 
-/* A test that can't run here ends with this. */
+/* Exit status of a test that can't run here. */
 enum { SKIPPED = 77 };
 
 static const char *shortage = "";
@@ -61,7 +61,7 @@ static void check_stored(void)
     }
 }
 
-/* A failure is the expected one, and the sentence names what to do. Whether there was one. */
+/* Checks that a failure is the expected one, and that its sentence has the advice. Returns whether the call failed. */
 static int is_short(int result, int expected, const char *advice)
 {
     if (result == 0)
@@ -74,7 +74,7 @@ static int is_short(int result, int expected, const char *advice)
     return 1;
 }
 
-/* Creates one of each, and destroys it. How many could not be created. */
+/* Creates and destroys one of each. Returns how many could not be created. */
 static int create_each(int expected, const char *advice)
 {
     struct zs_pool *new_pool = NULL;
@@ -106,7 +106,8 @@ static int create_each(int expected, const char *advice)
     return failed;
 }
 
-/* What has to work whatever is short, and what may be -ENOMEM and changes nothing then. How much was stored. */
+/* Calls that must work in any shortage, and calls that may fail with -ENOMEM and then change nothing. Returns how many
+   pages were stored. */
 static size_t use_stored(void)
 {
     static char text[1 << 16];
@@ -154,7 +155,7 @@ static void set_limit(int resource, rlim_t bytes)
     CHECK(setrlimit((__rlimit_resource_t)resource, &limit) == 0);
 }
 
-/* With ever more room until everything can be created. */
+/* Raises the limit step by step until everything can be created. */
 static void of_memory(int resource, const char *used, const char *advice, int stops_stores)
 {
     int failed = 1;
@@ -173,7 +174,7 @@ static void of_memory(int resource, const char *used, const char *advice, int st
 
 static void of_addresses(void)
 {
-    /* A pool and an area have theirs from the start. */
+    /* A pool and an area reserve their addresses when they are created. */
     of_memory(RLIMIT_AS, "VmSize:", "RLIMIT_AS", 0);
 }
 
@@ -182,7 +183,7 @@ static void of_data(void)
     of_memory(RLIMIT_DATA, "VmData:", "RLIMIT_DATA", 1);
 }
 
-/* A process that locks what it maps. */
+/* For a process that locks what it maps. */
 static void of_locked_memory(void)
 {
     make_stored();
@@ -197,7 +198,7 @@ static void of_locked_memory(void)
     CHECK(create_each(0, "") == 0);
 }
 
-/* With ever more descriptors. */
+/* Raises the limit of descriptors step by step. */
 static void of_descriptors(void)
 {
     int first = dup(2), failed = 1;
@@ -217,7 +218,7 @@ static void of_descriptors(void)
     check_stored();
 }
 
-/* Cuts a range into as many mappings as the process may have, but for so many. */
+/* Cuts a range into as many mappings as the process may have, less `but`. */
 static void *take_mappings(size_t *pages, size_t but)
 {
     size_t most = 65530;
@@ -252,7 +253,7 @@ static void of_mappings(void)
     }
     CHECK(use_stored() == 3000);
 #ifdef WITH_PAGER
-    /* Regions, too: a region's tables, its registration, and its advice take mappings. */
+    /* Regions need mappings too: for tables, registration and advice. */
     struct zspager *pager = pager_with(16, ZSPAGER_FAULT_SIGBUS, 0);
     unsigned char *memory = memory_of(3 * 32) + 32 * PAGE;
     uint64_t region = 0;
@@ -290,7 +291,7 @@ static void write_text(const char *path, const char *text)
     close(file);
 }
 
-/* A tmpfs of so many pages, which goes with the process. */
+/* Mounts a tmpfs of `pages` pages that disappears with the process. */
 static void mount_small(char *folder, size_t pages)
 {
     char options[64];
@@ -335,7 +336,7 @@ static void of_room(void)
     struct zswap_stats stats = zswap_stats_of(zswap);
     CHECK(all > 0 && all < STORED && stats.counts.file_pages == all && stats.counts.writeback_no_space > 0);
     check_stored();
-    /* There is room again. */
+    /* Make room again. */
     CHECK(ftruncate(other, 0) == 0);
     OK(zswap_shrink(zswap, 10, &written));
     CHECK(written > 0);
@@ -345,7 +346,7 @@ static void of_room(void)
 }
 
 #ifdef WITH_PAGER
-/* A region of a file on a file system that somebody else fills while pages are not in it. */
+/* A region of a file on a file system that fills up while pages are not in the file. */
 static void of_room_for_a_region(void)
 {
     static unsigned char bytes[PAGE];
@@ -381,7 +382,7 @@ static void of_room_for_a_region(void)
     rmdir(folder);
 }
 
-/* Where this process's control group for memory lies, and whether it is of the second version. */
+/* Finds this process's control group for memory. Returns the version of its hierarchy. */
 static int group_of_this(char *path, size_t size)
 {
     char line[400], *at;
@@ -410,7 +411,7 @@ static void write_in(const char *folder, const char *name, const char *text)
     write_text(path, text);
 }
 
-/* A pager keeps a process within a group that has far less memory than the region, and nobody is killed. */
+/* A pager keeps a process within a group that has far less memory than the region, so the process is not killed. */
 static void in_group(void)
 {
     enum { REGION = 12288, RESIDENT = 1024 };
@@ -454,14 +455,14 @@ static void of_a_group(void)
 }
 #endif
 
-/* Strict accounting of memory, for the whole machine, for the time that it takes to create a pool of each kind. */
+/* Strict memory accounting of the whole machine, while a pool of each kind is created. */
 static char overcommit_before[16];
 
 static void set_overcommit_back(void)
 {
     int file = open("/proc/sys/vm/overcommit_memory", O_WRONLY);
     if (file < 0 || write(file, overcommit_before, strlen(overcommit_before)) < 0)
-        fprintf(stderr, "vm.overcommit_memory could not be set back to %s\n", overcommit_before);
+        fprintf(stderr, "vm.overcommit_memory could not be restored to %s\n", overcommit_before);
 }
 
 static void on_end(int signal)
@@ -482,7 +483,7 @@ static void of_overcommit(void)
     atexit(set_overcommit_back);
     alarm(10);
     write_text("/proc/sys/vm/overcommit_memory", "2");
-    /* What is mapped inaccessible does not count: a pool of any size is created, and grows as far as it goes. */
+    /* Inaccessible mappings do not count: a pool of any size can be created, and grows as far as memory allows. */
     CHECK(create_each(-ENOMEM, "memory") == 0);
     CHECK(use_stored() == 3000);
     set_overcommit_back();

@@ -16,7 +16,7 @@ static _Atomic zs_handle_t slots[SLOTS];
 static atomic_size_t next_slot, wrong, handled;
 static atomic_int is_done;
 
-/* Looks at the next object that was left for it, and frees it: one time in two while it is still mapped. */
+/* Checks the next object that was left for the handler, and frees it; every second one while it is still mapped. */
 static void handler(int number)
 {
     (void)number;
@@ -45,7 +45,7 @@ static void *send_signals(void *main_thread)
     return NULL;
 }
 
-/* Sizes of which few objects make a zspage, so that zspages come and go all the time. */
+/* Returns large sizes, so that few objects fill a zspage, and zspages come and go all the time. */
 static size_t size_of(uint64_t *random)
 {
     return 8 + next_random(random) % (ZS_MAX_ALLOC_SIZE - 7);

@@ -14,7 +14,7 @@
 #include <unistd.h>
 
 enum { STACK = 1 << 20, STORED = 1000, KIB = 1024 };
-/* What the header says. */
+/* The limits that the header states. */
 enum { MOST = 24 * KIB, MOST_RECOMPRESS = 40 * KIB };
 
 static struct zswap *zswap;
@@ -140,7 +140,7 @@ static void set_zstd(void)
     OK(zswap_set_codec(zswap, ZSWAP_CODEC_ZSTD, 22));
 }
 
-/* Pages that were used get a second chance the first time. */
+/* The first round only clears the marks of used pages. */
 static void recompress(void)
 {
     for (int round = 0; round < 2; round++)
@@ -226,7 +226,7 @@ static void *run(void *what)
     return NULL;
 }
 
-/* Bytes of its stack that a thread touches which calls a function. */
+/* Returns how many bytes of its stack a thread touches when it calls a function. */
 static size_t taken_by(void (*function)(void))
 {
     unsigned char *stack = mmap(NULL, STACK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);

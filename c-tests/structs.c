@@ -1,7 +1,7 @@
 /* Structs of programs that were compiled against an older or a newer header. */
 #include "check.h"
 
-/* As the first version had them. */
+/* The options as the first version had them. */
 struct old_options {
     size_t struct_size;
     uint64_t max_bytes;
@@ -11,11 +11,11 @@ struct old_stats {
     size_t struct_size;
     uint64_t max_bytes;
     uint64_t objects;
-    /* Not part of it: what lies behind it in the program's memory. */
+    /* Not part of the options: memory of the program behind them. */
     uint64_t behind;
 };
 
-/* As a later version may have them. */
+/* The options as a later version may have them. */
 struct new_options {
     struct zs_pool_options known;
     uint64_t more[8];
@@ -40,7 +40,7 @@ static void older_options(void)
     CHECK(stats_of(pool).max_bytes == 8 * MIB);
     OK(zs_destroy_pool(pool));
 
-    /* Each field is 0 for a caller that does not have it, whatever lies there. */
+    /* A field that the caller does not have is taken as 0, whatever lies behind the struct. */
     struct zs_pool_options all;
     memset(&all, 0xff, sizeof all);
     all.max_bytes = 8 * MIB;
@@ -98,7 +98,7 @@ static void budgets(struct zs_pool *pool)
     CHECK(pages != 99);
     budget.more[1] = 5;
     RESULT(zs_compact(pool, &budget.known, &pages), -EINVAL);
-    /* The oldest one ends after max_bytes_moved. */
+    /* The oldest budget ends after max_bytes_moved. */
     memset(&budget, 0xff, sizeof budget);
     budget.known.struct_size = 16;
     OK(zs_compact(pool, &budget.known, &pages));
@@ -123,7 +123,7 @@ static void statistics(struct zs_pool *pool)
     OK(zs_free(pool, handle));
 }
 
-/* No struct has such a size; nothing is read or written then. */
+/* Sizes that no struct has: nothing is read or written. */
 static void impossible_sizes(struct zs_pool *pool)
 {
     static const size_t sizes[] = {0,  1,    4,    7,       8,        15,           17,
@@ -141,7 +141,7 @@ static void impossible_sizes(struct zs_pool *pool)
     }
 }
 
-/* A packed struct of another language may lie anywhere. */
+/* A packed struct of another language may be at any address. */
 static void at_any_address(void)
 {
     struct zs_pool *pool;

@@ -9,7 +9,7 @@
 
 enum { WORKERS = 4, COMPACTORS = 2, OWN = 1000, MAILBOX = 64 };
 
-/* What each object begins with; the pattern of its seed follows. */
+/* The beginning of each object. The pattern of its seed follows. */
 struct head {
     uint64_t seed;
     uint64_t size;
@@ -17,7 +17,7 @@ struct head {
 
 static struct zs_pool *pool;
 static uint64_t rounds = 200000;
-/* Objects on their way to another thread; 0 is none. */
+/* Objects on their way to another thread; 0: empty. */
 static _Atomic zs_handle_t mailbox[MAILBOX];
 static atomic_int working = WORKERS;
 static _Atomic uint64_t made, freed, compactions, pages_returned;
@@ -29,7 +29,7 @@ static void write_object(void *object, size_t size, uint64_t seed)
     fill((char *)object + sizeof head, size - sizeof head, seed);
 }
 
-/* Ends the program unless the object is whole; returns its size. */
+/* Ends the program unless the object is intact. Returns its size. */
 static size_t check_whole(const void *object)
 {
     struct head head;
@@ -39,7 +39,7 @@ static size_t check_whole(const void *object)
     return head.size;
 }
 
-/* Mostly one of a few, so that their classes have many objects, which can be moved together. */
+/* Returns mostly one of a few sizes, so that their classes have many objects to compact. */
 static size_t any_size(uint64_t *random)
 {
     if (next_random(random) % 4 != 0)
@@ -106,7 +106,7 @@ static void end(zs_handle_t handle, uint64_t how)
     atomic_fetch_add(&freed, 1);
 }
 
-/* Three of four go at once, so that there is something to compact. */
+/* Frees three of four objects, so that there is something to compact. */
 static void end_most(zs_handle_t *own, uint64_t *random)
 {
     for (size_t i = 0; i < OWN; i++) {
@@ -172,7 +172,7 @@ int main(int count, char **arguments)
     printf("threads: %d workers, %llu rounds, seed %llu\n", WORKERS, (unsigned long long)rounds,
            (unsigned long long)seed);
     fflush(stdout);
-    /* Tight enough that the pool is full at times. */
+    /* Small enough that the pool is full at times. */
     pool = pool_with(6 * MIB, 0);
     pthread_t threads[WORKERS + COMPACTORS];
     uint64_t seeds[WORKERS + COMPACTORS];

@@ -1,10 +1,10 @@
-/* Memory of four times the limit keeps its bytes and the limit, whoever brings pages back; statistics; backing file. */
+/* Memory four times as large as its limit keeps its bytes and the limit, in both modes; statistics; backing file. */
 #include "pager.h"
 #include <unistd.h>
 
 static void check_limit(struct zspager *pager)
 {
-    /* A load ahead of a touch may be above it for a moment. */
+    /* A load ahead of a touch may exceed the limit for a moment. */
     CHECK(pager_stats_of(pager).resident_bytes <= (uint64_t)(LIMIT + 16) * PAGE);
 }
 
@@ -21,7 +21,7 @@ static void outgrows(uint32_t fault_mode, uint32_t flags, const uint32_t *duties
         check_limit(pager);
     }
     for (size_t i = 0; i < 2 * ABOVE; i++) {
-        /* In order, and then not. */
+        /* First in order, then scattered. */
         size_t page = i < ABOVE ? i : i * 397 % ABOVE;
         CHECK(is_page(memory + page * PAGE, page));
         check_limit(pager);
@@ -43,7 +43,7 @@ static void outgrows(uint32_t fault_mode, uint32_t flags, const uint32_t *duties
     CHECK(munmap(memory, ABOVE * PAGE) == 0);
 }
 
-/* Destroying it brings everything back. */
+/* Destroying a pager brings everything back. */
 static void destroy(void)
 {
     struct zspager *pager = pager_with(LIMIT, ZSPAGER_FAULT_SIGBUS, 0);
@@ -57,7 +57,7 @@ static void destroy(void)
     CHECK(munmap(memory, ABOVE * PAGE) == 0);
 }
 
-/* Memory that is filled before it is added, with a small pool, a backing file, and every call of upkeep. */
+/* Memory that is filled before it is added, a small pool, a backing file, and every upkeep function. */
 static void upkeep(void)
 {
     struct zspager *pager = pager_with(0, ZSPAGER_FAULT_SIGBUS, 0);

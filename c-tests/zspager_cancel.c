@@ -1,4 +1,4 @@
-/* Threads that are cancelled in a function of the pager, or in a touch: they are so after it. */
+/* A thread that is cancelled in a function of the pager, or in a touch, is cancelled after it. */
 #include "pager.h"
 #include "cancel.h"
 
@@ -6,7 +6,7 @@ static struct zspager *pager;
 static unsigned char *memory;
 static FILE *file;
 
-/* Most pages are on the file then. */
+/* Creates a pager most of whose pages are on the file. */
 static void create(void)
 {
     pager = pager_with(LIMIT / 4, ZSPAGER_FAULT_SIGBUS, 0);
@@ -47,12 +47,12 @@ static void *run_cancelled(void *nothing)
     return nothing;
 }
 
-/* A lent thread is cancelled once it is given back. */
+/* A lent thread is cancelled after it has returned. */
 static void lend_cancelled(void)
 {
     pthread_t thread;
     CHECK(pthread_create(&thread, NULL, run_cancelled, NULL) == 0);
-    /* Its owner waits until the lent thread has read of this, so it runs. */
+    /* This waits until the lent thread has read of it, so that thread runs. */
     CHECK(madvise(memory + 5 * PAGE, PAGE, MADV_DONTNEED) == 0);
     CHECK(memory[5 * PAGE] == 0);
     make_page(memory + 5 * PAGE, 5);

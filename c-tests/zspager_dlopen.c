@@ -1,7 +1,7 @@
 /*
- * A touch calls no allocator, whatever the thread has done before; not in a library that came by dlopen either, whose
- * variables of a thread's own are allocated when the thread first looks at them. Arguments: the library; whether a
- * touch that allocates is an error, 0 or 1: in debug builds the check of the lock order has such a variable.
+ * A touch calls no allocator, whatever the thread has done before. This holds in a library loaded by dlopen() too,
+ * whose thread-local variables are allocated at a thread's first access. Arguments: the library; 1 if a touch that
+ * allocates is an error, and 0 in debug builds, whose check of the lock order has such a variable.
  */
 #define _GNU_SOURCE
 #define ZSALLOC_UFFD
@@ -18,7 +18,7 @@ enum { THREADS = 4, OWN = 512, PAGES = THREADS * OWN, LIMIT = 64 };
 static atomic_int counting;
 static atomic_ulong calls;
 
-/* The C library's own allocator, by its other names. */
+/* Other names of the C library's own allocator. */
 extern void *__libc_malloc(size_t);
 extern void *__libc_calloc(size_t, size_t);
 extern void *__libc_realloc(void *, size_t);
@@ -86,14 +86,13 @@ DECLARE(zspager_stats)
 static unsigned char *memory;
 static pthread_barrier_t together;
 
-/* One after the other would be loaded ahead. */
+/* Scatters the pages: neighbours would be loaded ahead. */
 static size_t scattered(size_t at)
 {
     return at / OWN * OWN + at * 37 % OWN;
 }
 
-/* Evicted pages are read and written, and others have to go for them, all by this thread, which never called the
- * library. */
+/* Reads and writes evicted pages, for which others must be evicted, in a thread that never called the library. */
 static void *touch(void *argument)
 {
     size_t first = (size_t)(uintptr_t)argument * OWN;
@@ -109,7 +108,7 @@ static void *touch(void *argument)
     return NULL;
 }
 
-/* A pager whose pool is so small that touches write pages back. */
+/* Creates a pager whose pool is so small that touches write pages back. */
 static struct zspager *small_pager(void)
 {
     struct zs_pool_options pool = {.struct_size = sizeof pool};
@@ -120,7 +119,7 @@ static struct zspager *small_pager(void)
     CHECK(the_zspager_create("dlopen", &options, &pager) == 0);
     int file = memfd_create("backing", MFD_CLOEXEC);
     CHECK(file >= 0 && the_zspager_set_backing_file(pager, file, PAGES * PAGE) == 0);
-    /* So that most touches remove the copy. */
+    /* No copies are kept, so most touches remove a copy. */
     CHECK(close(file) == 0 && the_zspager_set_kept_copies(pager, 0) == 0);
     return pager;
 }
@@ -147,7 +146,7 @@ int main(int arguments, char **argument)
     struct zspager *pager = small_pager();
     CHECK(the_zspager_add_region(pager, memory, PAGES * PAGE, NULL, &region) == 0);
     atomic_store(&counting, 1);
-    /* This thread's touches count as well: they are the first that have to evict. */
+    /* This thread's touches count as well: they are the first that must evict. */
     for (size_t at = 0; at < PAGES; at++)
         make_page(memory + at * PAGE, at);
     pthread_barrier_wait(&together);

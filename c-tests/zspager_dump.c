@@ -1,5 +1,5 @@
 /*
- * The ways to a whole dump that the header names, and the descriptors that it lists.
+ * The ways to a complete dump that the header names, and the descriptors that it lists.
  */
 #include "pager.h"
 #include <dirent.h>
@@ -36,7 +36,7 @@ static void wait_for(pid_t child)
     CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0);
 }
 
-/* How many pages are in memory. */
+/* Returns how many pages are in memory. */
 static size_t resident(void)
 {
     static unsigned char seen[PAGES];
@@ -47,7 +47,7 @@ static size_t resident(void)
     return count;
 }
 
-/* Brought in before a dump that is planned. */
+/* Brings all pages in before a planned dump. */
 static void without_a_limit_all_pages_come_in(uint32_t flags)
 {
     struct zspager *pager = filled(ZSPAGER_FAULT_SIGBUS, flags);
@@ -73,7 +73,7 @@ static void write_dump(int signal)
     _exit(0);
 }
 
-/* A handler of a crash reads the region, and writes it. */
+/* A crash handler reads the region and writes it to a file. */
 static void a_crash_handler_writes_a_region(void)
 {
     static unsigned char alternate[256 << 10];
@@ -100,7 +100,7 @@ static void a_crash_handler_writes_a_region(void)
     fclose(file);
 }
 
-/* Another process reads the region while threads are lent. */
+/* Another process reads the region with process_vm_readv() while threads are lent. */
 static void another_process_reads_a_region(void)
 {
     struct zspager_options options = {.struct_size = sizeof options, .fault_mode = ZSPAGER_FAULT_THREADS};
@@ -117,7 +117,7 @@ static void another_process_reads_a_region(void)
     lend(&lent, pager, ZSPAGER_RUN_ALL);
     fill_memory();
     evict_all(pager);
-    /* Where the system has no such call this does nothing. */
+    /* Has no effect on systems without this option. */
     prctl(PR_SET_PTRACER, PR_SET_PTRACER_ANY);
     pid_t parent = getpid(), child = fork();
     CHECK(child >= 0);
@@ -136,7 +136,7 @@ static void another_process_reads_a_region(void)
     CHECK(munmap(memory, PAGES * PAGE) == 0);
 }
 
-/* How many descriptors there are whose files are named so; all of them are closed on exec. */
+/* Returns how many descriptors have files of this name, and checks that all are closed on exec. */
 static int descriptors(const char *name)
 {
     DIR *all = opendir("/proc/self/fd");
@@ -176,7 +176,7 @@ static void what_is_kept_open(void)
     CHECK(close(file) == 0);
     CHECK(descriptors("userfaultfd") == 2 && descriptors("eventfd") == 1);
     CHECK(descriptors("memfd:region") == 1 && descriptors("memfd:backing") == 1);
-    /* And /proc/self/mem, where it may be opened. */
+    /* /proc/self/mem is open too, if the process may open it. */
     CHECK(descriptors("") == before + 5 + (access("/proc/self/mem", R_OK | W_OK) == 0));
     OK(zspager_destroy(pager));
     CHECK(descriptors("") == before);

@@ -1,4 +1,4 @@
-/* What a forked child gets of a pager. */
+/* Pagers in forked children. */
 #include "pager.h"
 #include <dirent.h>
 #include <fcntl.h>
@@ -9,7 +9,7 @@
 
 enum { PAGES = ABOVE };
 
-/* How many descriptors there are of those that only a pager has. */
+/* Returns how many descriptors there are of kinds that only a pager has. */
 static int descriptors(void)
 {
     DIR *all = opendir("/proc/self/fd");
@@ -52,7 +52,7 @@ static void every_call_is_refused(struct zspager *pager, unsigned char *memory, 
     RESULT(zspager_write_back(pager, 1, &number), -EPERM);
     RESULT(zspager_compact(pager, NULL, &number), -EPERM);
     RESULT(zspager_stats_json(pager, NULL, 0, &length), -EPERM);
-    /* These tell how it was. */
+    /* These calls report the pager as it was at the fork. */
     OK(zspager_stats(pager, &stats));
     CHECK(stats.regions == 2 && stats.region_bytes == 2 * (uint64_t)PAGES * PAGE);
     OK(zspager_latency_permille(pager, 500, &number));
@@ -70,17 +70,17 @@ static void a_child(struct zspager *pager, unsigned char *memory, uint64_t regio
     if (child == 0) {
         unsigned char *mine;
         int before = descriptors();
-        /* What lies at a region's place here is the child's. */
+        /* The child may map its own memory at a region's address. */
         mine = mmap(memory, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
         CHECK(mine == memory);
         mine[0] = 7;
         every_call_is_refused(pager, memory, region);
-        /* The regions', the staging range's, the one that wakes lent threads, and two of the memory file. */
+        /* Userfaultfds of regions and staging range, the eventfd for lent threads, and two of the memory file. */
         CHECK(before == 5);
         OK(zspager_destroy(pager));
         CHECK(mine[0] == 7);
         CHECK(descriptors() == before - 4);
-        /* It may have one of its own. */
+        /* The child may create a pager. */
         pager = pager_with(LIMIT, ZSPAGER_FAULT_SIGBUS, 0);
         memory = memory_of(PAGES);
         region_of(pager, memory, PAGES);

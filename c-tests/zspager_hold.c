@@ -1,4 +1,4 @@
-/* System calls on memory that is not there are EFAULT, and work while it is held. A SIGBUS of another's is another's. */
+/* System calls on missing pages fail with EFAULT, and work while the pages are held. Other SIGBUS are passed on. */
 #include "pager.h"
 #include <fcntl.h>
 #include <setjmp.h>
@@ -15,7 +15,7 @@ static void on_sigbus(int signal)
     siglongjmp(back, 1);
 }
 
-/* Past the end of a file that is mapped there is nothing to bring back. */
+/* A touch past the end of a mapped file is not the pager's. */
 static void touch_past_the_end(void)
 {
     FILE *file = tmpfile();
@@ -31,7 +31,7 @@ static void touch_past_the_end(void)
     fclose(file);
 }
 
-/* What the backing file does not give can't be held, and is not lost: it may give it later. */
+/* A page that can't be read from the backing file can't be held. It is not lost: a later read may succeed. */
 static void a_file_that_fails(void)
 {
     static unsigned char kept[ABOVE * PAGE];
@@ -75,7 +75,7 @@ int main(void)
     for (size_t page = 0; page < ABOVE; page++)
         text_page(memory + page * PAGE, page);
     evict_all(pager);
-    /* Nothing is in memory any more, and that is no error. */
+    /* No page is in memory any more, which is no error. */
     uint64_t evicted = 7;
     CHECK(pager_stats_of(pager).resident_bytes == 0);
     OK(zspager_evict(pager, 1, &evicted));
@@ -102,7 +102,7 @@ int main(void)
     for (size_t at = 0; at < 2 * PAGE; at++)
         CHECK(two[at] == 0);
 
-    /* An eighth of the limit may be held. */
+    /* Only an eighth of the limit may be held. */
     RESULT(zspager_hold(pager, memory, (LIMIT / 8 + 1) * PAGE), -ENOSPC);
     CHECK(pager_stats_of(pager).held_bytes == 0);
     OK(zspager_hold(pager, memory, LIMIT / 8 * PAGE));
@@ -110,7 +110,7 @@ int main(void)
     evict_all(pager);
     RESULT(zspager_evict(pager, 1, &evicted), -EAGAIN);
     OK(zspager_release(pager, memory, LIMIT / 8 * PAGE));
-    /* No bytes touch no page. */
+    /* 0 bytes hold no page. */
     OK(zspager_hold(pager, memory + 1, 0));
     CHECK(pager_stats_of(pager).held_bytes == 0);
 

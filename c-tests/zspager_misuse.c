@@ -1,4 +1,4 @@
-/* What makes no sense is refused with its number, and nothing happens. */
+/* Wrong arguments are refused with the documented error, and nothing changes. */
 #include "pager.h"
 
 static struct zspager *pager;
@@ -91,7 +91,7 @@ static void wrong_options(void)
     options = none;
     options.zswap = &zswap;
     refused(&options);
-    /* The zswap's name is not looked at. */
+    /* The zswap's name is ignored. */
     char name[300];
     memset(name, 'x', sizeof name);
     zswap.codec = 0;
@@ -139,7 +139,7 @@ static void wrong_regions(void)
     options.shared_fd = -1;
     CHECK(zspager_add_region(pager, other, 4 * PAGE, &options, &number) < 0);
     CHECK(munmap(other, 4 * PAGE) == 0);
-    /* Nothing is ever mapped as low as that. */
+    /* Nothing is ever mapped at so low an address. */
     CHECK(zspager_add_region(pager, (void *)(uintptr_t)PAGE, 4 * PAGE, NULL, &number) < 0);
     CHECK(number == 7);
     RESULT(zspager_remove_region(pager, 0, 0), -ENOENT);
@@ -181,7 +181,7 @@ static void lent_threads(void)
     RESULT(zspager_remove_region(pager, region, 0), -ENOENT);
 }
 
-/* The number of a region that was removed is refused, also when others have come since. */
+/* The number of a removed region is refused, even after others were added. */
 static void stale_numbers(void)
 {
     unsigned char *first = memory_of(4), *second = memory_of(4);

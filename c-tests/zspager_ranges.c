@@ -1,5 +1,5 @@
-/* Memory that can't be a region is refused: the heap, stacks that are in use, and mappings that grow. Each attempt is made
-   by a process of its own, which is killed if it hangs: it may be deaf to every other signal. */
+/* Memory that can't be a region is refused: the heap, stacks in use, and mappings that grow. Each attempt is a process
+   of its own, which is killed with SIGKILL if it hangs: it may not react to any other signal. */
 #include "pager.h"
 #include <sched.h>
 #include <signal.h>
@@ -13,7 +13,7 @@ enum { SECONDS = 30 };
 static unsigned char of_the_program[64 * PAGE] __attribute__((aligned(PAGE)));
 static uint32_t fault_mode;
 
-/* Runs a test in a child and expects it to end well. */
+/* Runs a test in a child, which must succeed. */
 static void apart(const char *name, void (*test)(void))
 {
     fflush(NULL);
@@ -37,7 +37,7 @@ static void apart(const char *name, void (*test)(void))
     }
 }
 
-/* A region for as long as it takes to evict all of its pages and to read them again. */
+/* Checks that a range can be a region: adds it, evicts all of its pages, reads them again, and removes it. */
 static void is_taken(struct zspager *pager, unsigned char *memory, size_t pages)
 {
     for (size_t page = 0; page < pages; page++)
@@ -49,7 +49,7 @@ static void is_taken(struct zspager *pager, unsigned char *memory, size_t pages)
     OK(zspager_remove_region(pager, region, 0));
 }
 
-/* Tries to make a region of the range, and lets the pager evict it if that succeeds. */
+/* Checks that a range can't be a region. If it is accepted, the pager evicts it, so that the failure shows. */
 static void is_refused(unsigned char *memory, size_t bytes)
 {
     struct lent lent;
@@ -68,7 +68,7 @@ static void is_refused(unsigned char *memory, size_t bytes)
     OK(zspager_destroy(pager));
 }
 
-/* The mapping that an address is in, from /proc/self/maps. */
+/* Returns the mapping that an address is in, from /proc/self/maps. */
 static unsigned char *mapping_of(const void *address, size_t *bytes)
 {
     FILE *maps = fopen("/proc/self/maps", "r");
@@ -84,7 +84,7 @@ static unsigned char *mapping_of(const void *address, size_t *bytes)
     return (unsigned char *)(uintptr_t)from;
 }
 
-/* Allocated memory that lies between the ends of the heap. */
+/* Returns allocated memory that lies inside the heap. */
 static unsigned char *from_the_heap(void)
 {
     unsigned char *memory = aligned_alloc(PAGE, 8 * PAGE);
@@ -104,7 +104,7 @@ static void a_part_of_the_heap(void)
     is_refused(from_the_heap(), 8 * PAGE);
 }
 
-/* The heap is several mappings where a part of it has other flags. */
+/* Part of the heap has other flags, so the heap is several mappings. */
 static void a_part_of_the_heap_that_is_a_mapping_of_its_own(void)
 {
     unsigned char *memory = from_the_heap();
@@ -122,7 +122,7 @@ static void the_stack_of_the_caller(void)
     is_refused(stack, bytes);
 }
 
-/* Beyond what is in use at the moment of the call. */
+/* The part of the main thread's stack that is not in use. */
 static void the_end_of_the_main_stack(void)
 {
     volatile unsigned char deep[64 * PAGE];
@@ -156,7 +156,7 @@ static void a_mapping_that_grows(void)
     CHECK(memory == room + 256 * PAGE);
     is_refused(memory, bytes);
     is_refused(memory + 4 * PAGE, 4 * PAGE);
-    /* Neither what may be done with the memory nor what it holds has changed. */
+    /* Neither the access rights nor the contents have changed. */
     memory[0] = 1;
     CHECK(mprotect(memory + 8 * PAGE, PAGE, PROT_READ) == 0);
     CHECK(mapping_of(memory, &bytes) == memory && bytes == 8 * PAGE);
@@ -184,7 +184,7 @@ int main(int count, char **arguments)
         struct zspager *pager = NULL;
         fault_mode = modes[at];
         if (zspager_create("right", &options, &pager) == -EPERM) {
-            fprintf(stderr, "SKIPPED: zspager_ranges with threads: this user may not serve touches by threads\n");
+            fprintf(stderr, "SKIPPED: zspager_ranges with threads: this user may not use ZSPAGER_FAULT_THREADS\n");
             continue;
         }
         OK(zspager_destroy(pager));

@@ -1,4 +1,4 @@
-/* What a touch takes of the stack that it comes on: no pages lie there, also when they come from a file and go there. */
+/* The stack that a touch takes. No page buffers are on it, even when pages come from a file and go there. */
 #include "pager.h"
 
 enum { STACK = 256 << 10 };
@@ -13,7 +13,7 @@ static void *touch_all(void *nothing)
     return nothing;
 }
 
-/* Bytes of its stack that a thread uses which touches pages, most of which are on the file if there is one. */
+/* Returns how many bytes of its stack a thread uses when it touches pages, most of them on the file if there is one. */
 static size_t used(FILE *file)
 {
     struct zspager *pager = pager_with(LIMIT / 4, ZSPAGER_FAULT_SIGBUS, 0);

@@ -1,6 +1,6 @@
 /*
- * Several threads write, read and discard pages of their own, while others are lent and one changes the limit. Arguments:
- * rounds of each owner, seed.
+ * Several threads write, read and discard pages of their own, while others are lent and one changes the limit.
+ * Arguments: rounds of each owner, seed.
  */
 #include "pager.h"
 #include <stdatomic.h>

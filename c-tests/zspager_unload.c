@@ -1,6 +1,6 @@
 /*
- * dlclose() of the library: a program that made no pager unloads it, and one that made a pager keeps the code that its
- * SIGBUS goes through. Argument: the library.
+ * dlclose() of the library unloads it in a program that created no pager. In one that did, it keeps the code of the
+ * SIGBUS handler. Argument: the library.
  */
 #define _GNU_SOURCE
 #define ZSALLOC_UFFD
@@ -29,7 +29,7 @@ static void own_handler(int signal)
     siglongjmp(before_the_touch, 1);
 }
 
-/* Whether a part of the library is mapped. */
+/* Returns whether a part of the library is mapped. */
 static int is_loaded(void)
 {
     char line[1000];
@@ -42,7 +42,7 @@ static int is_loaded(void)
     return found;
 }
 
-/* A SIGBUS that is no business of the library's: a touch beyond the end of a file. */
+/* Causes a SIGBUS that is not the library's: a touch beyond the end of a file. */
 static void touch_beyond_the_end(void)
 {
     int file = memfd_create("short", MFD_CLOEXEC);
@@ -119,7 +119,7 @@ int main(int arguments, char **argument)
     }
     use_a_pool(argument[1]);
     touch_beyond_the_end();
-    /* Loaded anew it is the same library, whose handler is there still. */
+    /* Loading it again gives the same library, whose handler is still installed. */
     use_a_pager(argument[1]);
     touch_beyond_the_end();
     puts("zspager_unload: ok");

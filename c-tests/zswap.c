@@ -1,4 +1,4 @@
-/* zswap: every function as it is meant to be used, in one thread. */
+/* Normal use of every zswap function, in one thread. */
 #include "pages.h"
 
 enum { PAGES = 2000, COUNT = 600 };
@@ -65,7 +65,7 @@ static void ranges_are_invalidated(struct zswap_area *area)
     CHECK(area_stats_of(area).used_bytes == 0);
 }
 
-/* Batches, also of pages and arrays that lie at odd addresses. */
+/* Batches, with pages and arrays at odd addresses too. */
 static void many_at_once(struct zswap_area *area)
 {
     unsigned char *memory = malloc(COUNT * PAGE + 1), *pages = memory + 1;
@@ -80,7 +80,7 @@ static void many_at_once(struct zswap_area *area)
     OK(zswap_load_pages(area, 100, pages, COUNT, 0, NULL));
     for (uint64_t i = 0; i < COUNT; i++)
         CHECK(is_page(pages + i * PAGE, i));
-    /* Some are not there: the others are loaded all the same. */
+    /* Some pages are missing; the others are loaded all the same. */
     OK(zswap_invalidate(area, 110, 5, 0));
     memset(pages, 0xee, COUNT * PAGE);
     memset(results, 1, sizeof results);
@@ -114,7 +114,7 @@ static void scattered(struct zswap_area *area)
     OK(zswap_load_scattered(area, offsets, (void *)pages.bytes, SOME, 0, results));
     for (uint64_t i = 0; i < SOME; i++)
         CHECK(results[i] == 0 && is_page(destination[i] + i % 3, offsets[i] / 11));
-    /* Twice the same, and one that is not there. */
+    /* One offset twice, and one that holds no page. */
     offsets[1] = offsets[0];
     offsets[2] = 1;
     RESULT(zswap_load_scattered(area, offsets, (void *)pages.bytes, SOME, 0, results), -ENOENT);
@@ -130,7 +130,7 @@ static void codecs(struct zswap *zswap, struct zswap_area *area)
     for (uint64_t i = 0; i < COUNT; i++)
         OK(store_page(area, i, i));
     uint64_t before = area_stats_of(area).used_bytes;
-    /* The first round only sees that they were just stored. */
+    /* The first round only clears the marks of pages that were just stored. */
     OK(zswap_recompress(area, PAGES, ZSWAP_CODEC_ZSTD, 3, &smaller));
     CHECK(smaller == 0);
     OK(zswap_recompress(area, PAGES, ZSWAP_CODEC_ZSTD, 3, &smaller));
@@ -167,16 +167,16 @@ static void limits(struct zswap *zswap, struct zswap_area *area, struct zswap_ar
     CHECK(stored > 200 && stored < 256 && area_stats_of(area).used_bytes <= MIB);
     RESULT(zswap_store(area, stored, many[0]), -ENOMEM);
     CHECK(area_stats_of(area).counts.refused_area_limit >= 2 && area_stats_of(area).limit_hits >= 1);
-    /* A failed store leaves no older copy; pages of one word cost nothing, and are always taken. */
+    /* A failed store leaves no older copy. Pages that repeat a word cost nothing, and are always stored. */
     RESULT(zswap_store(area, 5, many[0]), -ENOMEM);
     check_absent(area, 5);
     OK(store_page(area, 5, 8));
-    /* A batch is all or nothing. */
+    /* A batch is stored completely or not at all. */
     RESULT(zswap_store_pages(area, 100, many, 512), -ENOMEM);
     check_absent(area, 100);
     check_absent(area, 110);
     CHECK(area_stats_of(area).counts.batches_failed == 1);
-    /* The other area is not concerned, until the limit of both is met. */
+    /* The other area is not affected until the limit of both is reached. */
     OK(zswap_store(other, 0, many[0]));
     OK(zswap_set_limit(zswap, 4096));
     RESULT(zswap_store(other, 1, many[0]), -ENOMEM);
@@ -241,7 +241,7 @@ static void area_options(struct zswap *zswap)
     CHECK(area_stats_of(area).counts.refused_incompressible == 1);
     uint64_t before = zswap_stats_of(zswap).counts.stores;
     OK(zswap_remove_area(area));
-    /* What it did stays counted. */
+    /* The removed area's events stay counted. */
     CHECK(zswap_stats_of(zswap).counts.stores == before && zswap_stats_of(zswap).areas == 2);
 }
 
@@ -267,7 +267,7 @@ int main(void)
     OK(store_page(area, 0, 5));
     OK(zswap_remove_area(area));
     OK(zswap_destroy(zswap));
-    /* The defaults of everything. */
+    /* All defaults. */
     OK(zswap_create(NULL, &zswap));
     area = area_with(zswap, ZSWAP_MAX_AREA_PAGES / 1024);
     OK(store_page(area, ZSWAP_MAX_AREA_PAGES / 1024 - 1, 3));

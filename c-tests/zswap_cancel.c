@@ -1,4 +1,4 @@
-/* Threads that are cancelled in a function of the pool or of zswap: they are so after it. */
+/* A thread that is cancelled in a function of the pool or of zswap is cancelled after it. */
 #define _GNU_SOURCE
 #include "cancel.h"
 #include "pages.h"
@@ -33,7 +33,7 @@ static void load(void)
         check_page(area, i, i);
 }
 
-/* What a callback calls may be what a thread is cancelled in. */
+/* A callback may contain a cancellation point. */
 static int write_page(void *context, struct zswap_area *of, uint64_t offset, const void *page)
 {
     (void)context, (void)of;

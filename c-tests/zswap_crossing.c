@@ -1,8 +1,8 @@
 /*
- * Threads that shrink two areas, with a callback that stores, loads, takes, invalidates, shrinks and pulls itself, its
- * own page and others', while other threads' callbacks do the same. Nobody may wait for ever, and no page may be
- * another's. Then threads that store batches at the edge of a limit, which none of them exceeds. Then areas that come
- * and go while all are shrunk. Arguments: rounds of each thread, seed.
+ * Threads shrink two areas, with callbacks that themselves store, load, take, invalidate, shrink and claim, their own
+ * page and others, while callbacks of other threads do the same. No thread may wait for ever, and no load may return
+ * another page. Then threads store batches near a limit, which they must not exceed. Then areas are added and removed
+ * while all are shrunk. Arguments: rounds of each thread, seed.
  */
 #define _GNU_SOURCE
 #include "pages.h"
@@ -24,13 +24,13 @@ static uint64_t any(uint64_t below)
     return next_random(&random_state) % below;
 }
 
-/* A page that belongs at that offset of that area: there are many. */
+/* Returns the number of a page for an offset of an area. Each offset has many possible numbers. */
 static uint64_t number_for(size_t area, uint64_t offset)
 {
     return (any(1000) * PAGES + offset) * 2 + area;
 }
 
-/* Ends the program unless the page, which bears its number, belongs there. */
+/* Ends the program unless the page, which contains its number, belongs to this offset of this area. */
 static void check_belongs(const unsigned char *page, size_t area, uint64_t offset)
 {
     unsigned char expected[PAGE];
@@ -140,7 +140,7 @@ static void *cross(void *seed)
     return NULL;
 }
 
-/* Each thread has a range of its own: a batch is there whole, or not at all. */
+/* Each thread has a range of its own, where a batch is stored completely or not at all. */
 static void *batches(void *seed)
 {
     static _Thread_local unsigned char pages[BATCH][PAGE], copy[BATCH][PAGE];
@@ -175,7 +175,7 @@ static int keep_or_let_go(void *context, struct zswap_area *area, uint64_t offse
     return any(2) ? 0 : -EAGAIN;
 }
 
-/* Each thread has an area of its own at times, and calls at others what concerns all areas. */
+/* Each thread sometimes has an area of its own, and sometimes calls functions on all areas. */
 static void *come_and_go(void *seed)
 {
     struct zswap_area_options options = {.struct_size = sizeof options, .context = &rounds};
@@ -204,7 +204,7 @@ static void *come_and_go(void *seed)
             result = zswap_shrink(zswap, 1 + any(20), &number);
             CHECK(result == 0 || result == -EAGAIN || result == -ENOENT);
         }
-        /* Others may be shrinking it. */
+        /* Other threads may be shrinking it. */
         while ((result = zswap_remove_area(area)) == -EBUSY)
             sched_yield();
         OK(result);
@@ -245,7 +245,7 @@ int main(int count, char **arguments)
         OK(zswap_invalidate(areas[i], 0, THREADS * BATCH * BATCHES, 0));
     CHECK(zswap_stats_of(zswap).used_bytes == 0);
 
-    /* Room for about half of what they store. */
+    /* Room for about half of what the threads store. */
     OK(zswap_area_set_limit(areas[0], THREADS * BATCH * BATCHES * 900));
     in_threads(batches, seed);
     CHECK(batches_stored > 0 && batches_refused > 0);

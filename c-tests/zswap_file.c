@@ -1,4 +1,4 @@
-/* The backing file: pages go there and come back, also when it fails. Argument: a folder for the file. */
+/* The backing file: pages go there and come back, and failures lose nothing. Argument: a folder for the file. */
 #define _GNU_SOURCE
 #include "pages.h"
 #include <fcntl.h>
@@ -49,7 +49,7 @@ static void check_all(void)
         check_page(area, i, i);
 }
 
-/* A file past the page cache takes reads and writes of aligned memory alone, wherever the caller's page is. */
+/* O_DIRECT needs aligned memory, wherever the caller's page is. */
 static void past_the_page_cache(void)
 {
     static unsigned char pages[2 * PAGE + 1];
@@ -94,7 +94,7 @@ static void round_trip(void)
     for (; zswap_next_stored(area, offset, &offset) == 0; offset++)
         found++;
     CHECK(found == PAGES);
-    /* Replaced, taken and invalidated, their places are free again. */
+    /* When pages are replaced, taken or invalidated, their places are free again. */
     unsigned char page[PAGE];
     for (uint64_t i = 0; i < PAGES; i += 3) {
         OK(store_page(area, i, i + 1));
@@ -130,7 +130,7 @@ static void a_full_file(void)
     end();
 }
 
-/* The system takes no more than so many bytes: a short write, then EFBIG. */
+/* RLIMIT_FSIZE: a short write, then EFBIG. */
 static void a_file_that_ends_early(void)
 {
     uint64_t written = 0;
@@ -154,7 +154,7 @@ static void a_file_that_ends_early(void)
     end();
 }
 
-/* What is on the file is changed or lost behind zswap's back: the page is refused, not served. */
+/* The file's contents are changed or lost behind zswap's back: loads fail, and return no wrong page. */
 static void a_damaged_file(void)
 {
     uint64_t written, failed = 0;
@@ -177,7 +177,7 @@ static void a_damaged_file(void)
         CHECK(result == 0 ? is_page(page, i) : result == -EIO && page[0] == 0xee && page[PAGE - 1] == 0xee);
     }
     CHECK(failed == 5 + POOL_PAGES - 200 && area_stats_of(area).counts.file_read_failures == failed);
-    /* A newer copy heals it. */
+    /* Storing the page again repairs it. */
     for (uint64_t i = 0; i < PAGES; i++)
         OK(store_page(area, i, i));
     check_all();
@@ -185,7 +185,7 @@ static void a_damaged_file(void)
     end();
 }
 
-/* The program closes all descriptors, and its next file gets the number of the library's: nothing is written there. */
+/* The program closes all descriptors, and its next file gets the library's number: nothing may be written there. */
 static void a_descriptor_that_is_another_file_s(void)
 {
     uint64_t written = 77;
@@ -214,7 +214,7 @@ static void a_descriptor_that_is_another_file_s(void)
     CHECK(there == PAGES - 10);
     for (int i = 0; i < 40; i++)
         CHECK(fstat(victims[i], &stat) == 0 && stat.st_size == 0 && close(victims[i]) == 0);
-    /* A newer copy heals what was on the file. */
+    /* Storing pages again repairs those that were on the file. */
     for (uint64_t i = 0; i < PAGES; i++)
         OK(store_page(area, i, i));
     check_all();

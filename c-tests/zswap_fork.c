@@ -1,4 +1,4 @@
-/* What a forked child gets of a zswap. */
+/* Zswaps in forked children. */
 #define _GNU_SOURCE
 #include "pages.h"
 #include <sys/wait.h>
@@ -51,7 +51,7 @@ static void an_anonymous_zswap_is_copied(void)
     wait_for(child);
 }
 
-/* Every call that would touch the pool's memory is refused. */
+/* In the child: every call that would touch the pool's memory is refused. */
 static void in_the_child(struct zswap *zswap, struct zswap_area *area)
 {
     struct zswap_stats stats = {.struct_size = sizeof stats};

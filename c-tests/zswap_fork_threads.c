@@ -1,6 +1,6 @@
 /*
  * Forks while other threads use a zswap: a child has a zswap that it can use, with the pages that were stored.
- * Arguments: how many forks, what the random numbers begin with.
+ * Arguments: number of forks, seed of the random numbers.
  */
 #define _GNU_SOURCE
 #include "pages.h"
@@ -20,7 +20,7 @@ static uint64_t seed;
 static int write_page(void *context, struct zswap_area *area, uint64_t offset, const void *page)
 {
     (void)context, (void)area, (void)offset, (void)page;
-    /* A callback may call anything: it does not wait for a fork that waits for it. */
+    /* A callback may call anything: it must not wait for a fork that waits for it. */
     if (offset % 16 == 0)
         store_page(busy, OWN * THREADS + offset % 8, offset);
     atomic_store(&in_callback, 1);
@@ -90,7 +90,7 @@ static void *work(void *argument)
             if (next_random(&state) % 4 == 0) {
                 OK(zswap_add_area(zswap, 10, NULL, &area));
                 OK(store_page(area, 3, at));
-                /* While another thread shrinks it, it can't go. */
+                /* The area can't be removed while another thread shrinks it. */
                 int result;
                 while ((result = zswap_remove_area(area)) == -EBUSY)
                     usleep(100);
@@ -128,16 +128,16 @@ static void in_the_child(int mode)
         OK(store_page(busy, 1, 1));
     }
     if (mode == 3) {
-        /* No call runs on either, so both can go. */
+        /* No call is running on either area, so both can be removed. */
         OK(zswap_invalidate(busy, 0, OWN * THREADS, 0));
         OK(zswap_remove_area(busy));
         OK(zswap_remove_area(kept));
-        /* Another thread's may be there, which it was about to use. */
+        /* An area that another thread was about to use may be left. */
         int result = zswap_destroy(zswap);
         CHECK(result == 0 || result == -EBUSY);
     }
     if (mode == 0) {
-        /* Nothing stands in the way of another fork. */
+        /* The child can fork again. */
         OK(zswap_fork_prepare(zswap));
         OK(zswap_fork_done(zswap));
     }
@@ -185,7 +185,7 @@ static void beside_threads(int forks)
         CHECK(child >= 0);
         OK(zswap_fork_done(zswap));
         if (child == 0) {
-            /* One that hangs ends by this, and fails the test. */
+            /* The alarm kills a child that hangs, which fails the test. */
             alarm(is_slow() ? 300 : 60);
             in_the_child(n % 4);
         }
@@ -225,7 +225,7 @@ static void what_is_refused(void)
     OK(zswap_fork_done(zswap));
     for (uint64_t i = 2; i < 50; i++)
         OK(store_page(busy, i, i * 8 + 2));
-    /* A callback that does not return is waited for, but not for ever. */
+    /* The call waits for a callback that does not return, but not for ever. */
     atomic_store(&slow, 1);
     CHECK(pthread_create(&thread, NULL, shrink, NULL) == 0);
     while (!atomic_load(&in_callback))
@@ -241,7 +241,7 @@ static void what_is_refused(void)
     tear_down();
 }
 
-/* A claim is the parent's; in the child it has ended, whoever held it, and the page is there. */
+/* A claim stays with the parent. In the child it has ended, whichever thread held it, and the page is stored. */
 static void a_claim_is_the_parent_s(void)
 {
     static unsigned char page[PAGE];

@@ -1,4 +1,4 @@
-/* Every argument of zswap's functions wrong in every way. Each wrong call is refused, and the pages stay. */
+/* Wrong arguments of every kind for zswap's functions. Each wrong call is refused, and the pages stay. */
 #define _GNU_SOURCE
 #include "pages.h"
 #include <fcntl.h>
@@ -125,7 +125,7 @@ static void past_the_end(void)
         RESULT(zswap_invalidate(area, past[i], 1, 0), -EINVAL);
         RESULT(zswap_load_scattered(area, (uint64_t[]){0, past[i]}, pages, 2, ZSWAP_LOAD_EXCLUSIVE, results), -EINVAL);
     }
-    /* No page is looked at: there are no such many. */
+    /* The call must not read any page: so many do not exist. */
     for (size_t i = 0; i < sizeof long_ / sizeof *long_; i++) {
         RESULT(zswap_store_pages(area, 0, page, long_[i]), -EINVAL);
         RESULT(zswap_store_pages(area, 5, page, long_[i]), -EINVAL);
@@ -165,7 +165,7 @@ static void flags_and_codecs(void)
     check_all();
 }
 
-/* The options with one of them wrong, and what the message says of it. */
+/* Checks that options with one wrong field are refused, with a message that names the reason. */
 static void wrong_options(struct zswap_options options, const char *reason)
 {
     char message[200] = "";
@@ -247,7 +247,7 @@ static void claims(void)
     RESULT(zswap_writeback_end(area, &wrong, -EAGAIN, &gone), -EINVAL);
     wrong.ticket = UINT64_MAX;
     RESULT(zswap_writeback_end(area, &wrong, -EAGAIN, &gone), -EINVAL);
-    /* Of another area. */
+    /* A claim of another area. */
     RESULT(zswap_writeback_end(never_written, &held[0], -EAGAIN, &gone), -EINVAL);
     CHECK(gone == 7 && zswap_stats_of(zswap).claims == 2);
     OK(zswap_writeback_end(area, &held[1], -EAGAIN, NULL));
@@ -264,7 +264,7 @@ static void backing(void)
     uint64_t number = 77;
     int fd = open("/dev/null", O_RDWR);
     CHECK(fd >= 0 && close(fd) == 0);
-    /* fd is none now. */
+    /* fd is closed now. */
     RESULT(zswap_set_backing_file(zswap, fd, MIB), -EINVAL);
     RESULT(zswap_set_backing_file(zswap, -1, MIB), -EINVAL);
     RESULT(zswap_set_backing_file(zswap, -2, 0), -EINVAL);
@@ -280,7 +280,7 @@ static void backing(void)
     OK(zswap_set_writeback(zswap, NULL, NULL));
     CHECK(number == 77);
 
-    /* What keeps no pages at their places is refused. */
+    /* Descriptors that can't store pages at offsets are refused. */
     FILE *file = tmpfile();
     CHECK(file != NULL && fcntl(fileno(file), F_SETFL, O_APPEND) == 0);
     RESULT(zswap_set_backing_file(zswap, fileno(file), MIB), -EINVAL);
@@ -293,7 +293,7 @@ static void backing(void)
     RESULT(zswap_set_backing_file(zswap, fd, MIB), -EINVAL);
     CHECK(close(fd) == 0);
 
-    /* So is what is neither a regular file nor a block device: it would take pages and give none back. */
+    /* So are devices other than block devices: they would take pages and give none back. */
     const char *devices[] = {"/dev/full", "/dev/null", "/dev/zero"};
     for (int i = 0; i < 3; i++) {
         fd = open(devices[i], O_RDWR);
@@ -306,7 +306,7 @@ static void backing(void)
     RESULT(zswap_set_backing_file(zswap, ends[0], MIB), -EINVAL);
     CHECK(close(ends[0]) == 0 && close(ends[1]) == 0);
 
-    /* A file that can't grow loses nothing. */
+    /* With a file that can't grow, no page is lost. */
     fd = memfd_create("sealed", MFD_ALLOW_SEALING);
     CHECK(fd >= 0 && fcntl(fd, F_ADD_SEALS, F_SEAL_GROW) == 0);
     OK(zswap_set_backing_file(zswap, fd, MIB));

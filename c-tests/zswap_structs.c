@@ -23,7 +23,7 @@ struct new_area_stats {
     uint64_t behind;
 };
 
-/* Each field is 0 for a caller that does not have it, whatever lies there. */
+/* A field that the caller does not have is taken as 0, whatever lies behind the struct. */
 static void older_options(void)
 {
     static const size_t sizes[] = {offsetof(struct zswap_options, name), offsetof(struct zswap_options, pool),
@@ -78,7 +78,7 @@ static void newer_options(void)
 static void statistics(struct zswap *zswap, struct zswap_area *area)
 {
     OK(store_page(area, 0, 3));
-    /* As a first version might have had them. */
+    /* Options as a first version might have had them. */
     uint64_t old[4] = {3 * sizeof(uint64_t), 77, 77, 77};
     OK(zswap_stats(zswap, (struct zswap_stats *)old));
     CHECK(old[0] == 3 * sizeof(uint64_t) && old[1] == 1 && old[2] == 10 && old[3] == 77);
@@ -102,7 +102,7 @@ static void statistics(struct zswap *zswap, struct zswap_area *area)
         CHECK(stats.known.counts.reserved[i] == 0 && of_area.known.counts.reserved[i] == 0);
 }
 
-/* No struct has such a size; nothing is read or written then. */
+/* Sizes that no struct has: nothing is read or written. */
 static void impossible_sizes(struct zswap *zswap, struct zswap_area *area)
 {
     static const size_t sizes[] = {0, 1, 4, 7, 8, 15, 17, 20, 4097, 4104, 1 << 20, SIZE_MAX, SIZE_MAX - 7};
@@ -127,7 +127,7 @@ static void impossible_sizes(struct zswap *zswap, struct zswap_area *area)
     }
 }
 
-/* A packed struct of another language may lie anywhere. */
+/* A packed struct of another language may be at any address. */
 static void at_any_address(void)
 {
     unsigned char memory[sizeof(struct zswap_stats) + 8], bytes[2][PAGE];

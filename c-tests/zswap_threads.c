@@ -1,8 +1,8 @@
 /*
- * Many threads on one area. Each owns every fourth offset: it stores, loads, takes and invalidates there, and knows
- * what it should find: the page that it stored last, in the pool or, written back, on a disk that callbacks write to.
- * Others shrink by the callback, pull, compact, recompress, change limits and read the statistics. Arguments: rounds of
- * each owner, seed.
+ * Many threads on one area. Each owner has every fourth offset: it stores, loads, takes and invalidates there, and
+ * checks that it finds the page it stored last, in the pool or, written back, on a disk that callbacks write to. Other
+ * threads shrink, claim pages, compact, recompress, change limits and read statistics. Arguments: rounds of each
+ * owner, seed.
  */
 #define _GNU_SOURCE
 #include "pages.h"
@@ -17,7 +17,7 @@ static uint64_t rounds = 20000;
 static atomic_int working = OWNERS;
 static _Atomic uint64_t writebacks, pulls, failed_stores;
 
-/* The disk: which page each offset has, behind a lock as a file system has them. 0: none. */
+/* The disk: the number of the page at each offset, 0 for none. Locked, as a file system locks pages. */
 static struct {
     pthread_mutex_t lock;
     unsigned char page[PAGE];
@@ -48,14 +48,14 @@ static int write_back(void *context, struct zswap_area *of, uint64_t offset, con
     }
 }
 
-/* What an owner knows of its offsets: the number of the page; 0: none. */
+/* What an owner knows about its offsets: the number of the page; 0: none. */
 struct owner {
     uint64_t first;
     uint64_t random;
     uint64_t numbers[OWN];
 };
 
-/* The disk's copy of a page that is not in the area has to be the last one that was stored. */
+/* Checks that the disk has the last stored version of a page that is not in the area. */
 static void check_on_disk(uint64_t offset, uint64_t number)
 {
     pthread_mutex_lock(&disk[offset].lock);
@@ -77,7 +77,7 @@ static void store(struct owner *owner, size_t at, uint64_t offset)
     CHECK(result == 0 || result == -ENOMEM);
     owner->numbers[at] = number;
     if (result != 0) {
-        /* What zswap does not take goes to the disk. No writeback that could overwrite it there is running. */
+        /* A page that zswap refuses goes to the disk. No writeback that could overwrite it there is running. */
         unsigned char page[PAGE];
         make_page(page, number);
         write_to_disk(offset, page);
@@ -100,7 +100,7 @@ static void load(struct owner *owner, size_t at, uint64_t offset, uint32_t flags
     OK(result);
     CHECK(number != 0 && is_page(page, number));
     if (flags & ZSWAP_LOAD_EXCLUSIVE) {
-        /* No writeback of it is running: what the disk has is what this owner leaves there. */
+        /* No writeback of the page is running, so the disk keeps what this owner writes. */
         owner->numbers[at] = 0;
         forget_on_disk(offset);
     }

@@ -1,6 +1,6 @@
 /*
- * Who waits for a slow writeback, and who does not. The writeback goes on until the test lets it end, so that nothing
- * here depends on how fast the machine is.
+ * Which calls wait for a slow writeback, and which do not. The writeback lasts until the test ends it, so nothing here
+ * depends on the speed of the machine.
  */
 #define _GNU_SOURCE
 #include "pages.h"
@@ -12,10 +12,10 @@ enum { PAGES = 4 };
 
 static struct zswap *zswap;
 static struct zswap_area *area;
-/* The page that is being written, which is the only one in the pool that is; whether the callback may end. */
+/* The only page that is being written; and whether the callback may return. */
 static _Atomic uint64_t writing;
 static atomic_int running, may_end, has_ended;
-/* What the callback answers. */
+/* The callback's result. */
 static int answer;
 
 static int slow(void *context, struct zswap_area *of, uint64_t offset, const void *page)
@@ -36,12 +36,12 @@ static void *shrink(void *unused)
     uint64_t written;
     (void)unused;
     int result = zswap_shrink(zswap, 1, &written);
-    /* Its page may be gone, and others too. */
+    /* The page may be gone, and others too. */
     CHECK(result == 0 || result == -EAGAIN || result == -ENOENT);
     return NULL;
 }
 
-/* What another thread does that has to wait; it finds the callback ended. */
+/* A call in another thread that must wait; when it returns, the callback must have ended. */
 struct waiter {
     enum { INVALIDATE, INVALIDATE_ALL, TAKE, FAILED_STORE } what;
     uint64_t offset;
@@ -108,7 +108,7 @@ static void nobody_else_waits(void)
     uint64_t offset = atomic_load(&writing);
     check_page(area, offset, offset + 3);
     OK(zswap_load_pages(area, 0, pages, PAGES, ZSWAP_NOWAIT, NULL));
-    /* Those that would have to wait, and do not want to. */
+    /* Calls that would have to wait, with ZSWAP_NOWAIT. */
     RESULT(zswap_invalidate(area, offset, 1, ZSWAP_NOWAIT), -EAGAIN);
     RESULT(zswap_invalidate(area, 0, PAGES, ZSWAP_NOWAIT), -EAGAIN);
     RESULT(zswap_load(area, offset, page, ZSWAP_LOAD_EXCLUSIVE | ZSWAP_NOWAIT), -EAGAIN);
@@ -118,7 +118,7 @@ static void nobody_else_waits(void)
     for (uint64_t i = 0; i < PAGES; i++)
         CHECK(results[i] == (i == offset ? -EAGAIN : 0));
     RESULT(zswap_remove_area(area), -EBUSY);
-    /* A store does not wait: the newer page is what is stored. */
+    /* A store does not wait, and replaces the page. */
     OK(store_page(area, offset, 90));
     check_page(area, offset, 90);
     CHECK(!atomic_load(&has_ended));
@@ -136,12 +136,12 @@ static void removals_wait(int answers)
         pthread_t shrinker = begin(answers);
         uint64_t offset = atomic_load(&writing);
         for (int i = 0; i < 3; i++) {
-            /* Not asked for later, when the shrink may have come to the next page. */
+            /* Read now: later the shrink may be writing the next page. */
             waiters[i].offset = offset;
             waiters[i].what = what;
             CHECK(pthread_create(&waiters[i].thread, NULL, wait_for_it, &waiters[i]) == 0);
         }
-        /* The page is gone before the callback ends, and they wait still. */
+        /* The page is removed before the callback ends, and the calls still wait. */
         unsigned char page[PAGE];
         while (zswap_load(area, offset, page, 0) == 0)
             sched_yield();
@@ -166,7 +166,7 @@ static void removals_wait(int answers)
 
 static void *end_claim(void *claim)
 {
-    /* Long enough for the other thread to begin to wait, on most machines; it is right either way. */
+    /* Gives the other thread time to begin to wait, on most machines; the test is right either way. */
     for (int i = 0; i < 1000; i++)
         sched_yield();
     atomic_store(&has_ended, 1);
@@ -174,7 +174,7 @@ static void *end_claim(void *claim)
     return NULL;
 }
 
-/* Begins the claim, so that it is another thread's. */
+/* Begins a claim in another thread. */
 static void *begin_claim(void *claim)
 {
     unsigned char page[PAGE];

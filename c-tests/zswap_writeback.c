@@ -1,24 +1,24 @@
-/* Writeback: what callbacks are given, what they may do and answer; claims; damage. */
+/* Writeback: what callbacks get, may call and return; claims; damaged pages. */
 #define _GNU_SOURCE
 #include "pages.h"
 #include <unistd.h>
 
 enum { PAGES = 200 };
 
-/* A disk, and how a callback is to behave. */
+/* A disk, and how its callback behaves. */
 struct disk {
     unsigned char pages[PAGES][PAGE];
     char written[PAGES];
     struct zswap *zswap;
     struct zswap_area *area, *other;
-    /* What the callback answers. */
+    /* The callback's result. */
     int answer;
     uint64_t calls;
 };
 
 static struct disk disk;
 
-/* Whether the page's number fits: offsets hold the page of their own number. */
+/* Checks the page: each offset holds the page of its own number. */
 static int write_page(void *context, struct zswap_area *area, uint64_t offset, const void *page)
 {
     struct disk *to = context;
@@ -51,7 +51,7 @@ static void end(void)
     OK(zswap_destroy(disk.zswap));
 }
 
-/* Ends the program unless each page is here, or on the disk. */
+/* Ends the program unless each page is stored or on the disk. */
 static void check_disk(uint64_t pages)
 {
     for (uint64_t i = 0; i < pages; i++) {
@@ -92,7 +92,7 @@ static void used_pages_stay(void)
     uint64_t written;
     begin(PAGES);
     OK(zswap_set_writeback(disk.zswap, write_page, &disk));
-    /* The first pages go; all that follow have lost their mark, and some get it back. */
+    /* The first pages leave. All others have lost their mark, and some get it back. */
     OK(zswap_shrink(disk.zswap, 1, &written));
     for (uint64_t i = 100; i < 150; i++)
         check_page(disk.area, i, i);
@@ -162,13 +162,13 @@ static int busy_callback(void *context, struct zswap_area *area, uint64_t offset
     /* The area and the zswap. */
     RESULT(zswap_remove_area(area), -EBUSY);
     RESULT(zswap_destroy(to->zswap), -EBUSY);
-    /* Others' pages. */
+    /* Pages of other areas and offsets. */
     OK(store_page(to->other, offset, offset + 1));
     OK(zswap_load(to->other, offset, copy, ZSWAP_LOAD_EXCLUSIVE));
     CHECK(is_page(copy, offset + 1));
     OK(store_page(to->other, offset, offset + 2));
     OK(zswap_invalidate(to->other, 0, PAGES, 0));
-    /* Everything else. */
+    /* All other functions. */
     struct zswap_area *fleeting = area_with(to->zswap, 10);
     OK(store_page(fleeting, 0, 3));
     OK(zswap_remove_area(fleeting));
@@ -183,7 +183,7 @@ static int busy_callback(void *context, struct zswap_area *area, uint64_t offset
     OK(zswap_set_writeback(to->zswap, busy_callback, to));
     CHECK(is_page(page, offset));
     memcpy(to->pages[offset], page, PAGE);
-    /* Marked last: a page is absent only when its callback has returned. */
+    /* Marked last: a page is missing only after its callback has returned. */
     to->written[offset] = 1;
     return 0;
 }
@@ -193,7 +193,7 @@ static void callbacks_may_do_everything(void)
     uint64_t written;
     begin(PAGES);
     OK(zswap_set_writeback(disk.zswap, busy_callback, &disk));
-    /* Each callback loads its own page, which is kept therefore: written and stored both. */
+    /* Each callback loads its own page, so the page is written and also stays stored. */
     RESULT(zswap_shrink(disk.zswap, 20, &written), -EAGAIN);
     CHECK(disk.calls > 10);
     for (uint64_t i = 0; i < PAGES; i++) {
@@ -204,7 +204,7 @@ static void callbacks_may_do_everything(void)
     end();
 }
 
-/* A store from inside the callback is what is stored from then on. */
+/* A store from inside the callback replaces the page. */
 static int storing_callback(void *context, struct zswap_area *area, uint64_t offset, const void *page)
 {
     (void)context, (void)page;
@@ -228,7 +228,7 @@ static void a_store_overtakes(void)
     end();
 }
 
-/* Claims are ended in another order than they were begun, some twice, some after the page changed. */
+/* Claims end in another order than they began, some twice, some after the page changed. */
 static void pages_are_pulled(void)
 {
     enum { MAX = 100 };
@@ -244,7 +244,7 @@ static void pages_are_pulled(void)
         for (size_t other = 0; other < i; other++)
             CHECK(claims[other].offset != claims[i].offset);
     }
-    /* One is loaded, one replaced; one can't be invalidated by the thread that holds its claim. */
+    /* One page is loaded, one replaced; one can't be invalidated by the thread that holds its claim. */
     check_page(disk.area, claims[0].offset, claims[0].offset);
     OK(store_page(disk.area, claims[1].offset, 5555));
     RESULT(zswap_invalidate(disk.area, claims[2].offset, 1, 0), -EBUSY);
@@ -308,7 +308,7 @@ static void pressure(void)
     end();
 }
 
-/* A byte of a stored page is changed behind zswap's back: the page is refused, and the destination left alone. */
+/* A byte of a stored page is changed behind zswap's back: the load fails, and leaves the destination alone. */
 static void damage(void)
 {
     enum { BYTES = 4 << 20 };
@@ -324,7 +324,7 @@ static void damage(void)
     struct zswap_area *area = area_with(zswap, 10);
     noise_page(page, 1);
     OK(zswap_store(area, 3, page));
-    /* It does not compress, so that it is there as it is. */
+    /* The page does not compress, so its bytes can be found in memory. */
     unsigned char *found = memmem(memory, BYTES, page, PAGE);
     CHECK(found != NULL);
     found[1234] ^= 1;

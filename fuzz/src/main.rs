@@ -1,11 +1,12 @@
-//! libFuzzer around zsalloc's fuzz targets; the environment variable `ZSALLOC_FUZZ_TARGET` names one. See .ci/fuzz.
+//! libFuzzer around zsalloc's fuzz targets. The environment variable `ZSALLOC_FUZZ_TARGET` names the target. See
+//! .ci/fuzz.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
 use std::os::unix::net::UnixStream;
 use std::sync::LazyLock;
 
-/// What of the example the handshake needs.
+/// The result type that the example's handshake uses.
 type Result<T> = std::result::Result<T, String>;
 #[allow(dead_code)]
 #[path = "../../examples/firecracker_handler/handshake.rs"]
@@ -20,12 +21,12 @@ static TARGET: LazyLock<Target> = LazyLock::new(|| {
     let wanted = std::env::var("ZSALLOC_FUZZ_TARGET").expect("ZSALLOC_FUZZ_TARGET names a target");
     let targets = zsalloc::fuzzing::TARGETS.into_iter().chain(zsalloc_c::fuzzing::TARGETS);
     let targets = targets.chain([("handshake", say as Target)]);
-    targets.into_iter().find(|(name, _)| *name == wanted).expect("there is no such target").1
+    targets.into_iter().find(|(name, _)| *name == wanted).expect("ZSALLOC_FUZZ_TARGET is not the name of a target").1
 });
 
 fuzz_target!(|data: &[u8]| TARGET(data));
 
-/// Says a table to the Firecracker example in up to three pieces, with up to four descriptors.
+/// Sends a table to the Firecracker example in up to three pieces, with up to four descriptors.
 fn say(data: &[u8]) {
     let Some((&[pieces, descriptors], text)) = data.split_first_chunk::<2>() else { return };
     let text = &text[..text.len().min(100 << 10)];
@@ -39,7 +40,7 @@ fn say(data: &[u8]) {
         match shake.hear() {
             Ok(None) => {}
             Ok(Some(said)) => {
-                assert!(!fds.is_empty() && fds.len() <= 3, "it was understood with {} descriptors", fds.len());
+                assert!(!fds.is_empty() && fds.len() <= 3, "the message was accepted with {} descriptors", fds.len());
                 assert_eq!(said.file.is_some(), fds.len() > 1);
                 assert!(said.more.is_empty() || fds.len() == 3);
                 return;
@@ -48,10 +49,10 @@ fn say(data: &[u8]) {
         }
     }
     drop(ours);
-    assert!(!matches!(shake.hear(), Ok(None)), "it waits for more from one that has ended");
+    assert!(!matches!(shake.hear(), Ok(None)), "the handshake waits for more although the connection has ended");
 }
 
-/// Sends bytes, as many as there is room for, and descriptors with the first of them.
+/// Sends bytes, as many as there is room for, with descriptors attached to the first of them.
 fn send(stream: &UnixStream, bytes: &[u8], fds: &[i32]) {
     let mut control = [0_u64; 8];
     let mut vector = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
