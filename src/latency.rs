@@ -3,10 +3,10 @@
 use crate::sync::{AtomicU64, Ordering::Relaxed};
 use serde::{Serialize, Serializer};
 
-/// Buckets of a [`LatencyHistogram`]: four for each power of two of nanoseconds.
+/// The number of buckets of a [`LatencyHistogram`]: four for each power of two of nanoseconds.
 pub const LATENCY_BUCKETS: usize = 128;
 
-/// How long touches took to serve.
+/// The counters of a [`LatencyHistogram`].
 pub struct Latencies([AtomicU64; LATENCY_BUCKETS]);
 
 impl Default for Latencies {
@@ -15,7 +15,7 @@ impl Default for Latencies {
     }
 }
 
-/// The bucket of a time in nanoseconds.
+/// Returns the bucket of a time in nanoseconds.
 pub fn bucket_of(nanoseconds: u64) -> usize {
     if nanoseconds < 4 {
         return nanoseconds as usize;
@@ -24,7 +24,7 @@ pub fn bucket_of(nanoseconds: u64) -> usize {
     ((power - 1) * 4 + (nanoseconds >> (power - 2) & 3) as usize).min(LATENCY_BUCKETS - 1)
 }
 
-/// The least time of a bucket, in nanoseconds.
+/// Returns the least time of a bucket, in nanoseconds.
 pub fn bucket_start(bucket: usize) -> u64 {
     if bucket < 4 {
         return bucket as u64;
@@ -33,25 +33,26 @@ pub fn bucket_start(bucket: usize) -> u64 {
 }
 
 impl Latencies {
-    /// Counts one.
+    /// Counts a touch that took so many nanoseconds.
     #[inline]
     pub fn add(&self, nanoseconds: u64) {
         self.0[bucket_of(nanoseconds)].fetch_add(1, Relaxed);
     }
 
-    /// All of them.
+    /// Reads all counters.
     pub fn read(&self) -> LatencyHistogram {
         LatencyHistogram { buckets: self.0.each_ref().map(|bucket| bucket.load(Relaxed)) }
     }
 }
 
-/// How long every eighth touch took to serve, from when the pager was told until it was done. The system's part before
-/// and after, the signal or the wake-up, is not in it.
+/// How long touches took to serve: every eighth touch of a pager, and every touch of a guest. The time begins when the
+/// touch is known and ends when it is served. It does not include the system's part before and after: the signal, or
+/// the wake-up.
 #[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
 pub struct LatencyHistogram {
-    /// Four buckets for each power of two of nanoseconds: how many there were. [`LatencyHistogram::start`] tells which
-    /// times are in which.
+    /// How many touches took a time in each bucket. There are four buckets for each power of two of nanoseconds.
+    /// [`LatencyHistogram::start`] returns where a bucket begins.
     #[serde(serialize_with = "serialize_buckets")]
     pub buckets: [u64; LATENCY_BUCKETS],
 }
@@ -62,18 +63,19 @@ impl Default for LatencyHistogram {
     }
 }
 
-/// serde knows no arrays of more than 32 elements.
+/// Writes the buckets. serde has no implementation for arrays of more than 32 elements.
 fn serialize_buckets<S: Serializer>(buckets: &[u64], serializer: S) -> std::result::Result<S::Ok, S::Error> {
     buckets.serialize(serializer)
 }
 
 impl LatencyHistogram {
-    /// The least time in a bucket, in nanoseconds.
+    /// Returns the least time in a bucket, in nanoseconds.
     pub fn start(bucket: usize) -> u64 {
         bucket_start(bucket)
     }
 
-    /// A time that so many of 1000 do not exceed by more than a quarter, in nanoseconds; 0 if there was none.
+    /// Returns the time within which `permille` of 1000 touches were served, in nanoseconds, rounded up by at most a
+    /// quarter. 0 if there was no touch.
     pub fn permille(&self, permille: u64) -> u64 {
         let all: u64 = self.buckets.iter().sum();
         let wanted = (all * permille).div_ceil(1000).max(1);

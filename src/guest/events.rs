@@ -1,4 +1,4 @@
-//! Reading what the system tells of a guest: touches wait, and all else takes effect at once.
+//! Reading the events of a guest: touches wait, and all others take effect at once.
 
 use super::state::{Guest, MOST_WAITING, Touch};
 use super::unknown;

@@ -1,7 +1,7 @@
 //! The memory file of a guest, and the bitmap of its pages that are not filled yet.
 //!
-//! Both belong to the guest's process too, which may truncate them at any time. So they are read and written, and never
-//! mapped: a mapping would get SIGBUS.
+//! The guest's process has both as well, and may truncate them at any time. So they are read and written, and never
+//! mapped: touching a mapping could raise SIGBUS.
 
 use super::ranges::Ranges;
 use crate::error::{Error, Result};
@@ -9,29 +9,36 @@ use crate::os::{Os, errno};
 use crate::units::PAGE;
 use std::os::fd::{AsFd, OwnedFd};
 
-/// The memory file of a guest, which its process handed over without content.
+/// The memory file of a guest, which its process hands over without content.
 ///
-/// The page of a range at an offset of the snapshot is at that offset of the file. A page that is touched for the first
-/// time is written to the file before it is mapped, whatever the file has there: so nobody else may write pages before.
+/// A page has the same offset in the file as in the snapshot. When a page is touched for the first time, it is written
+/// to the file before it is mapped, whatever the file has there. So nobody else may write a page before.
 #[derive(Debug)]
 pub struct GuestFile {
-    /// The memory file: of `memfd_create`, of tmpfs, or KVM's guest memory. Open for reading and writing.
+    /// The memory file, from `memfd_create`, tmpfs, or KVM's guest memory. Open for reading and writing.
     pub memory: OwnedFd,
-    /// A memory file with a bit for each page of the other one, from the lowest bit of the first byte on: set, if the
-    /// page is not filled yet. A bit is cleared once its page is. None: the guest has no such bitmap.
+    /// A memory file with a bit for each page of `memory`, from the lowest bit of the first byte on. A bit is set while
+    /// its page is not filled. None: the guest has no such bitmap.
     pub bitmap: Option<OwnedFd>,
 }
 
 impl GuestFile {
-    /// Looks whether the descriptors are what they have to be.
+    /// Checks that the descriptors are such files, long enough, and open for reading and writing.
     pub(super) fn check(&self, os: &Os, ranges: &Ranges) -> Result<()> {
-        const MEMORY: Error = Error::Invalid(&"the second descriptor of a guest has to be its memory file");
-        const SHORT: Error = Error::Invalid(&"the guest's memory file ends before its ranges do");
+        const MEMORY: Error =
+            Error::Invalid(&"the second descriptor of a guest is no memory file: pass the file that its memory is in");
+        const SHORT: Error =
+            Error::Invalid(&"the guest's memory file ends before its ranges do: make it as long as the snapshot");
         const BITMAP: Error =
-            Error::Invalid(&"the third descriptor of a guest has to be a memory file with its bitmap");
-        const FEW: Error = Error::Invalid(&"the guest's bitmap has fewer bits than the memory file has pages");
-        const ACCESS: Error = Error::Invalid(&"a guest's memory file and its bitmap have to be open read-write");
-        const TWICE: Error = Error::Invalid(&"two ranges of guest memory are at the same offset of the memory file");
+            Error::Invalid(&"the third descriptor of a guest is no memory file: pass its bitmap in one, or no bitmap");
+        const FEW: Error =
+            Error::Invalid(&"the guest's bitmap has fewer bits than the memory file has pages: make it longer");
+        const ACCESS: Error = Error::Invalid(
+            &"a guest's memory file or bitmap can't be read and written: open both with O_RDWR, without O_APPEND",
+        );
+        const TWICE: Error = Error::Invalid(
+            &"two ranges of guest memory share an offset of the memory file: give each its own part of it",
+        );
         let files = [(Some(&self.memory), MEMORY, ranges.last() * PAGE as u64, SHORT)].into_iter().chain([(
             self.bitmap.as_ref(),
             BITMAP,
@@ -57,12 +64,12 @@ impl GuestFile {
     pub(super) fn write(&self, os: &Os, page: u64, bytes: &[u8; PAGE]) -> Result<()> {
         match os.write_at(&self.memory, bytes, page * PAGE as u64) {
             Ok(PAGE) => Ok(()),
-            Ok(_) => Err(Error::System { errno: errno::EIO, step: &"a write to a guest's memory file fell short" }),
+            Ok(_) => Err(Error::System { errno: errno::EIO, step: &"a write to a guest's memory file was cut short" }),
             Err(refused) => Err(Error::system(refused, &"writing a page to a guest's memory file")),
         }
     }
 
-    /// Clears the bits of pages that are filled.
+    /// Clears the bits of filled pages.
     pub(super) fn clear(&self, os: &Os, first: u64, pages: u64) -> Result<()> {
         let Some(bitmap) = &self.bitmap else { return Ok(()) };
         let end = first + pages;
@@ -70,7 +77,7 @@ impl GuestFile {
             let mut bits = [0];
             match os.read_at(bitmap, &mut bits, byte) {
                 Ok(1) => {}
-                // The guest cut it: the processors that look for bits there are its own.
+                // The guest has cut the file. The processors that look at these bits are its own.
                 Ok(_) => return Ok(()),
                 Err(refused) => return Err(Error::system(refused, &"reading a guest's bitmap")),
             }

@@ -1,5 +1,4 @@
-//! What is done for a touch: a missing page is filled, one that is only unmapped is mapped, and one that is protected
-//! from writes is so no more.
+//! Serving one touch: fills a missing page, maps an unmapped one, or lifts a page's write protection.
 
 use super::options::Protect;
 use super::ranges::GuestPage;
@@ -11,17 +10,18 @@ use crate::os::{Errno, errno};
 use crate::units::PAGE;
 use crate::zswap::LoadFlags;
 
-/// How serving a touch went.
+/// The outcome of serving a touch.
 pub enum Filled {
     /// The touch is served.
     Done,
     /// An event has to be read first.
     Again,
-    /// There is no process any more.
+    /// The guest's process has ended.
     Ended,
-    /// The system refuses; it may not later.
+    /// The system refused; a later try may succeed.
     Refused(Error),
-    /// The page has no content, and the system can't poison it: whoever touched it waits for ever, and reads no zeros.
+    /// The page has no content, and the system can't poison it. The thread that touched it waits for ever, rather than
+    /// read zeros.
     Stuck(Error),
 }
 
@@ -32,12 +32,13 @@ const LIFT: Sentence = &"UFFDIO_WRITEPROTECT of a guest's memory";
 const POISON: Sentence = &"UFFDIO_POISON of a guest's memory";
 static ZEROS: [u8; PAGE] = [0; PAGE];
 
-/// Whether the system's answer is about the first page, and not about the call.
+/// Whether the system's answer concerns the first page, and not the whole call.
 fn is_answer(refused: Option<Errno>) -> bool {
     refused.is_none_or(|errno| matches!(errno.0, errno::EAGAIN | errno::EEXIST | errno::ESRCH))
 }
 
 impl Guest {
+    /// Serves a touch.
     pub(super) fn answer(&mut self, touch: &Touch) -> Result<Filled> {
         match touch.why {
             Why::Missing => self.fill(touch.at, touch.write),
@@ -46,23 +47,25 @@ impl Guest {
         }
     }
 
+    /// Fills a missing page.
     fn fill(&mut self, at: usize, write: bool) -> Result<Filled> {
         match self.ranges.find(at) {
-            // The table says what there is: this has no content.
+            // The table has all memory of the guest, so this address has no content.
             None => Ok(self.poison(at, |counts| &mut counts.strays)),
             Some(place) if self.ranges.is_own(place) => Ok(self.zero(place, at, write)),
             Some(place) => self.copy(place, at, write),
         }
     }
 
-    /// Fills a page that the guest gave back.
+    /// Fills a page that the guest gave back with zeros.
     fn zero(&mut self, place: GuestPage, at: usize, write: bool) -> Filled {
         let done = self.put(place, write, |guest, protect| {
-            // There is no UFFDIO_ZEROPAGE that protects, and where a missing page was protected it answers EEXIST.
+            // UFFDIO_ZEROPAGE can't protect, and if the missing page was protected it fails with EEXIST.
             let zeroed = (!protect).then(|| guest.uffd.zero(at, PAGE));
             match zeroed {
                 Some(zeroed) if zeroed.stopped != Some(Errno(errno::EEXIST)) => zeroed,
-                // SAFETY: a page can be read there. The guest's owner handed the missing pages over to be filled.
+                // SAFETY: a page can be read at `ZEROS`. The guest's owner has handed its missing pages over to be
+                // filled.
                 _ => unsafe { guest.uffd.copy(at, ZEROS.as_ptr(), PAGE, protect) },
             }
         });
@@ -75,10 +78,10 @@ impl Guest {
         }
     }
 
-    /// Fills a page from the snapshot, and those after it if the guest seems to go through them in order.
+    /// Fills a page from the snapshot, and the pages after it if the guest seems to go through them in order.
     fn copy(&mut self, place: GuestPage, at: usize, write: bool) -> Result<Filled> {
         let wanted = match write && self.protects(place) {
-            // Those ahead would have to be protected, unlike this one.
+            // The pages ahead would have to be protected, but not this one.
             true => 1,
             false if self.next.0 == at => self.next.1,
             false => 1,
@@ -91,13 +94,13 @@ impl Guest {
         };
         let mut copied = self.put(place, write, |guest, protect| guest.copy_pages(at, loaded, protect));
         if loaded > 1 && copied.bytes == 0 && !is_answer(copied.stopped) {
-            // What follows may be mapped another way, and one call does not go beyond that.
+            // The pages ahead may be in another mapping, and one call does not cross mappings.
             copied = self.put(place, write, |guest, protect| guest.copy_pages(at, 1, protect));
         }
         let pages = copied.bytes / PAGE;
         if pages == 0 {
             let errno = copied.stopped.unwrap_or(Errno(errno::EAGAIN));
-            // A page that is in the memory file, and not from here, is overwritten before it is mapped.
+            // If there is a memory file, a page in it that was not written here is overwritten before it is mapped.
             if errno.0 == errno::EEXIST && self.file.is_none() {
                 self.ranges.make_own(place, 1);
             }
@@ -111,7 +114,7 @@ impl Guest {
         Ok(Filled::Done)
     }
 
-    /// Decodes pages of the snapshot, the first one and as many of those after it as can be. How many.
+    /// Decodes pages of the snapshot: the first, and those after it up to one that fails. Returns how many.
     fn load(&mut self, from: u64, most: usize) -> Result<usize> {
         for (ahead, page) in self.pages[..most].iter_mut().enumerate() {
             match self.area.load_own(from + ahead as u64, page, LoadFlags::KEEP) {
@@ -123,14 +126,16 @@ impl Guest {
         Ok(most)
     }
 
+    /// Fills missing pages with the decoded ones.
     fn copy_pages(&self, at: usize, pages: usize, protect: bool) -> Progress {
         let from = self.pages[..pages].as_ptr();
-        // SAFETY: so many pages can be read there. Its owner handed the missing pages over to be filled.
+        // SAFETY: `pages` pages can be read at `from`. The guest's owner has handed its missing pages over to be
+        // filled.
         unsafe { self.uffd.copy(at, from.cast(), pages * PAGE, protect) }
     }
 
-    /// Maps a page that the memory file has. If the guest handed the file over, and the page was not filled yet, its
-    /// bytes are written to the file first.
+    /// Maps a page that is in the memory file. If the guest handed the file over, and the page was not filled yet,
+    /// writes the page of the snapshot to the file first.
     fn map(&mut self, at: usize, write: bool) -> Result<Filled> {
         let Some(place) = self.ranges.find(at) else {
             self.counts.strays += 1;
@@ -139,8 +144,9 @@ impl Guest {
                 Some(errno) => self.refused(at, errno, MAP),
             });
         };
-        // It was mapped before, and the system unmapped it, as when it splits or makes huge pages: that loses whether
-        // it was written. Where this thread is told of writes it knows; elsewhere it is taken for written.
+        // The page was mapped before, and the system unmapped it, as it does when it splits or makes huge pages. That
+        // loses whether the page was written. If the system tells of writes, the bit is right; otherwise the page
+        // counts as written.
         let was_mapped = self.ranges.is_own(place);
         let write = write || was_mapped && !self.is_told;
         if self.file.is_some() && !was_mapped {
@@ -157,13 +163,13 @@ impl Guest {
                 self.counts.mapped += 1;
                 Ok(Filled::Done)
             }
-            // It left the file meanwhile, so it is missing.
+            // The page has left the file meanwhile, so it is missing.
             Some(Errno(errno::EFAULT)) => self.fill(at, write),
             Some(errno) => Ok(self.refused(at, errno, MAP)),
         }
     }
 
-    /// Writes a page of the snapshot to the memory file. It is the guest's own from then on.
+    /// Writes a page of the snapshot to the memory file. From then on it is the guest's own.
     pub(super) fn write_to_file(&mut self, place: GuestPage) -> Result<()> {
         let page = self.ranges.source(place);
         self.load(page, 1)?;
@@ -174,7 +180,7 @@ impl Guest {
         self.clear_bits(place, 1)
     }
 
-    /// Clears the bits of pages that are filled, if the guest has a bitmap.
+    /// Clears the bits of filled pages, if the guest has a bitmap.
     pub(super) fn clear_bits(&self, place: GuestPage, pages: usize) -> Result<()> {
         let Some(file) = &self.file else { return Ok(()) };
         file.clear(&self.os, self.ranges.source(place), pages as u64)
@@ -197,7 +203,7 @@ impl Guest {
         Filled::Done
     }
 
-    /// Whether pages of a range are put in place protected from writes.
+    /// Whether pages of the range of `place` are write-protected when they are filled.
     pub(super) fn protects(&self, place: GuestPage) -> bool {
         match self.protect {
             Protect::Always => true,
@@ -206,13 +212,13 @@ impl Guest {
         }
     }
 
-    /// Makes a call that puts pages in place, protected if writes are to be seen. The page that is about to be written
-    /// is not protected, which would take a second event: it is dirty at once.
+    /// Makes a call that puts pages in place, and has it protect them if writes have to be seen. A page that is about
+    /// to be written is not protected, which would cost a second event: it becomes dirty at once.
     fn put(&mut self, place: GuestPage, write: bool, call: impl Fn(&Self, bool) -> Progress) -> Progress {
         let protect = !write && self.protects(place);
         let mut done = call(self, protect);
         if protect && done.bytes == 0 && done.stopped == Some(Errno(errno::EINVAL)) && self.protect != Protect::Always {
-            // The system protects nothing in a range that is not registered for it.
+            // The system refuses to protect pages of a range that is not registered for it.
             done = call(self, false);
             if done.bytes > 0 {
                 self.ranges.set_plain(place, true);
@@ -224,13 +230,15 @@ impl Guest {
         done
     }
 
-    /// Makes a page that has no content fail: whoever touches it gets SIGBUS, and reads nothing.
+    /// Poisons a page that has no content: a touch of it raises SIGBUS, and reads nothing.
     #[cold]
     fn poison(&mut self, at: usize, counter: impl Fn(&mut GuestCounts) -> &mut u64) -> Filled {
-        const NO_POISON: Error = Error::Io(&"a guest's page has no content, and the system can't poison it");
+        const NO_POISON: Error = Error::Io(
+            &"a guest's page has no content, and the system can't poison it: end the guest, or use Linux 6.6 or later",
+        );
         let mut poisoned = self.uffd.poison(at, PAGE);
         if poisoned.stopped == Some(Errno(errno::EEXIST)) && self.uffd.protect(at, PAGE, false).is_ok() {
-            // Where a missing page was protected, the system has noted that in the place of the mark.
+            // If a missing page was protected, the system's note of that stands where the mark has to go.
             poisoned = self.uffd.poison(at, PAGE);
         }
         let Some(errno) = poisoned.stopped else {
@@ -243,14 +251,14 @@ impl Guest {
         }
     }
 
-    /// What it means that the system refused to put a page in place.
+    /// Decides what a refusal to put a page in place means.
     fn refused(&mut self, at: usize, refused: Errno, step: Sentence) -> Filled {
         match refused.0 {
-            // There is a page already. Nobody is woken by a call that did nothing.
+            // There is a page already. A call that did nothing wakes no thread.
             errno::EEXIST => self.counts.present += 1,
             errno::EAGAIN => return Filled::Again,
             errno::ESRCH => return Filled::Ended,
-            // The memory is gone, or is not under the userfaultfd any more: who waits finds out by touching it again.
+            // The memory is gone, or no longer registered. The thread that waits finds out when it touches it again.
             errno::ENOENT => self.counts.stale += 1,
             _ => return Filled::Refused(Error::system(refused, step)),
         }

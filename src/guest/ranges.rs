@@ -1,23 +1,23 @@
-//! Where a guest's memory is, and which of its pages still come from the snapshot.
+//! Where a guest's memory is, which of its pages still come from the snapshot, and which were written.
 
 use crate::error::{Error, Result};
 use crate::heap;
 use crate::units::PAGE;
 
-/// A range of a guest's memory, at the addresses of the process that it belongs to.
+/// A range of a guest's memory, at addresses of the guest's process.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct GuestRange {
-    /// Where it begins in that process.
+    /// The address of the range in the guest's process.
     pub at: u64,
-    /// Its length.
+    /// The length of the range.
     pub bytes: u64,
-    /// Where in the snapshot its content begins; and in the memory file, if the guest has one.
+    /// The offset of its content in the snapshot, and in the memory file if the guest has one.
     pub offset: u64,
-    /// The size of its pages, which is [`crate::PAGE_SIZE`].
+    /// The size of its pages, which has to be [`crate::PAGE_SIZE`].
     pub page_bytes: u64,
 }
 
-/// A page of a guest: the range that it is in, and its number there.
+/// A page of a guest: the range that has it, and its number there.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct GuestPage {
     range: usize,
@@ -25,35 +25,42 @@ pub struct GuestPage {
 }
 
 impl GuestPage {
-    /// The first page of all.
+    /// The first page of the first range.
     pub const FIRST: Self = Self { range: 0, page: 0 };
 }
 
+/// A range, with bits for its pages.
 struct Range {
     start: usize,
     end: usize,
-    /// The page of the area that the first one is filled from.
+    /// The page of the area from which the first page is filled.
     first: u64,
-    /// A bit for each page: it was filled, or given back, and is the guest's own since.
+    /// A bit for each page: it was filled, or given back, and is the guest's own.
     own: Box<[u64]>,
-    /// A bit for each page: it was written, or given back, since this was asked last.
+    /// A bit for each page: it was written, or given back, since the last report.
     dirty: Box<[u64]>,
-    /// The system says that it is not registered for write protection.
+    /// Whether the system said that the range is not registered for write protection.
     plain: bool,
 }
 
-/// The ranges, in the order of their addresses.
+/// The ranges of a guest, in the order of their addresses.
 pub struct Ranges(Box<[Range]>);
 
 impl Ranges {
-    /// The ranges of a guest whose snapshot has so many pages.
+    /// Checks and sorts the ranges of a guest whose snapshot has `snapshot_pages` pages.
     pub fn new(ranges: &[GuestRange], snapshot_pages: u64) -> Result<Self> {
-        const NONE: Error = Error::Invalid(&"a guest has at least one range of memory");
-        const PAGES: Error = Error::Invalid(&"guest memory has to have pages of 4 KiB: huge pages can't be served");
-        const WHOLE: Error = Error::Invalid(&"ranges of guest memory and their offsets have to be whole pages");
-        const PAST: Error = Error::Invalid(&"a range of guest memory is past the end of the snapshot");
-        const MORE: Error = Error::Invalid(&"the ranges of guest memory are more than the snapshot has");
-        const TWICE: Error = Error::Invalid(&"two ranges of guest memory overlap");
+        const NONE: Error = Error::Invalid(&"a guest needs at least one range of memory: the table is empty");
+        const PAGES: Error =
+            Error::Invalid(&"guest memory has huge pages, which can't be served: give it pages of 4 KiB");
+        const WHOLE: Error =
+            Error::Invalid(&"a range of guest memory or its offset is not of whole pages: use multiples of 4096");
+        const PAST: Error = Error::Invalid(
+            &"a range of guest memory is past the end of the snapshot: pass the table that came with this snapshot",
+        );
+        const MORE: Error = Error::Invalid(
+            &"the ranges have more memory than the snapshot: pass the table that came with this snapshot",
+        );
+        const TWICE: Error = Error::Invalid(&"two ranges of guest memory overlap: give each address to one range");
         let page = PAGE as u64;
         let mut sorted = heap::copied(ranges)?;
         sorted.sort_unstable_by_key(|range| range.at);
@@ -69,8 +76,8 @@ impl Ranges {
             if range.at.checked_add(range.bytes).is_none() || end.is_none_or(|end| end / page > snapshot_pages) {
                 return Err(PAST);
             }
-            // No overflow: each is at most what the snapshot has, and so is the sum so far. It bounds the bits below,
-            // whatever the table says that was received.
+            // This can't overflow: each range is at most as long as the snapshot, and so is the sum so far. The sum
+            // bounds the bits below, whatever the other process wrote into the table.
             pages += range.bytes / page;
             if pages > snapshot_pages {
                 return Err(MORE);
@@ -82,24 +89,24 @@ impl Ranges {
         if sorted.is_empty() { Err(NONE) } else { Ok(Self(heap::slice(sorted.len(), |at| Range::new(&sorted[at]))?)) }
     }
 
-    /// The page at an address.
+    /// Finds the page at an address.
     pub fn find(&self, at: usize) -> Option<GuestPage> {
         let range = self.0.partition_point(|range| range.end <= at);
         let start = self.0.get(range)?.start;
         (start <= at).then(|| GuestPage { range, page: (at - start) / PAGE })
     }
 
-    /// The page of the area that a page is filled from.
+    /// Returns the page of the area from which a page is filled.
     pub fn source(&self, place: GuestPage) -> u64 {
         self.0[place.range].first + place.page as u64
     }
 
-    /// Whether a page is the guest's own, and no longer what the snapshot has.
+    /// Whether a page is the guest's own, and no longer the snapshot's.
     pub fn is_own(&self, place: GuestPage) -> bool {
         self.0[place.range].own[place.page / 64] >> (place.page % 64) & 1 != 0
     }
 
-    /// How many pages from this one on still come from the snapshot, at most so many.
+    /// Counts the pages from this one on that still come from the snapshot, up to `most`.
     pub fn fresh(&self, place: GuestPage, most: usize) -> usize {
         let range = &self.0[place.range];
         let pages = ((range.end - range.start) / PAGE - place.page).min(most);
@@ -107,29 +114,29 @@ impl Ranges {
         (0..pages).find(own).unwrap_or(pages)
     }
 
-    /// So many pages from this one on are the guest's own from now on.
+    /// Makes `pages` pages from this one on the guest's own.
     pub fn make_own(&mut self, place: GuestPage, pages: usize) {
         set(&mut self.0[place.range].own, place.page, pages);
     }
 
-    /// So many pages from this one on were written.
+    /// Notes that `pages` pages from this one on were written.
     pub fn make_dirty(&mut self, place: GuestPage, pages: usize) {
         set(&mut self.0[place.range].dirty, place.page, pages);
     }
 
-    /// So many pages from this one on are as they were reported.
+    /// Notes that `pages` pages from this one on were reported.
     pub fn make_clean(&mut self, place: GuestPage, pages: usize) {
         let dirty = &mut self.0[place.range].dirty;
         (place.page..place.page + pages).for_each(|page| dirty[page / 64] &= !(1 << (page % 64)));
     }
 
-    /// The first dirty pages from a place on that follow each other in one range, and how many they are.
+    /// Finds the first run of dirty pages from a page on, in one range. Returns its first page and its length.
     pub fn next_dirty(&self, from: GuestPage) -> Option<(GuestPage, usize)> {
         for (index, range) in self.0.iter().enumerate().skip(from.range) {
             let pages = (range.end - range.start) / PAGE;
             let first = if index == from.range { from.page } else { 0 };
             let is_dirty = |page: usize| range.dirty[page / 64] >> (page % 64) & 1 != 0;
-            // Whole words of clean pages are passed at once.
+            // Skips whole words of clean pages.
             let mut page = first;
             while page < pages && !is_dirty(page) {
                 page = if range.dirty[page / 64] == 0 { (page / 64 + 1) * 64 } else { page + 1 };
@@ -142,34 +149,34 @@ impl Ranges {
         None
     }
 
-    /// Whether the system said that the range of a page is not registered for write protection.
+    /// Whether the range of a page is not registered for write protection, as far as the system has said.
     pub fn is_plain(&self, place: GuestPage) -> bool {
         self.0[place.range].plain
     }
 
-    /// Notes what the system said about that.
+    /// Notes whether the range of a page is not registered for write protection.
     pub fn set_plain(&mut self, place: GuestPage, plain: bool) {
         self.0[place.range].plain = plain;
     }
 
-    /// Whether it said so of any range.
+    /// Whether any range is not registered for write protection, as far as the system has said.
     pub fn has_plain(&self) -> bool {
         self.0.iter().any(|range| range.plain)
     }
 
-    /// The address of a page.
+    /// Returns the address of a page.
     pub fn address(&self, place: GuestPage) -> usize {
         self.0[place.range].start + place.page * PAGE
     }
 
-    /// So many pages from this one on, as they are described to others.
+    /// Describes `pages` pages from this one on as a range.
     pub fn describe(&self, place: GuestPage, pages: usize) -> GuestRange {
         let page = PAGE as u64;
         let (at, offset) = (self.address(place) as u64, self.source(place) * page);
         GuestRange { at, bytes: pages as u64 * page, offset, page_bytes: page }
     }
 
-    /// The page whose content is at an offset of the snapshot.
+    /// Finds the page whose content is at an offset of the snapshot.
     pub fn at_offset(&self, offset: u64) -> Option<GuestPage> {
         let page = offset / PAGE as u64;
         let inside = |range: &Range| (range.first..range.first + range.pages()).contains(&page);
@@ -177,7 +184,7 @@ impl Ranges {
         Some(GuestPage { range, page: (page - self.0[range].first) as usize })
     }
 
-    /// Whether no two ranges have the same page of the snapshot.
+    /// Whether no two ranges share a page of the snapshot.
     pub fn are_apart(&self) -> Result<bool> {
         let mut parts = heap::with_capacity(self.0.len())?;
         parts.extend(self.0.iter().map(|range| (range.first, range.first + range.pages())));
@@ -185,12 +192,12 @@ impl Ranges {
         Ok(parts.windows(2).all(|pair| pair[0].1 <= pair[1].0))
     }
 
-    /// The end of what they have of the snapshot, in pages.
+    /// Returns the end of the last page of the snapshot that a range has, in pages.
     pub fn last(&self) -> u64 {
         self.0.iter().map(|range| range.first + range.pages()).max().unwrap_or(0)
     }
 
-    /// All pages between two addresses are the guest's own, and dirty. How many there are.
+    /// Makes all pages between two addresses the guest's own, and dirty. Returns how many there are.
     pub fn give_back(&mut self, start: usize, end: usize) -> u64 {
         let mut pages = 0;
         for index in 0..self.0.len() {
@@ -207,17 +214,17 @@ impl Ranges {
         pages
     }
 
-    /// The first page from this address on that is in no range.
+    /// Returns the first page from an address on that is in no range.
     pub fn outside(&self, at: usize) -> usize {
         self.0.iter().fold(at, |at, range| if (range.start..range.end).contains(&at) { range.end } else { at })
     }
 
-    /// Bytes of guest memory.
+    /// Returns the bytes of guest memory.
     pub fn bytes(&self) -> u64 {
         self.0.iter().map(|range| (range.end - range.start) as u64).sum()
     }
 
-    /// Where they are, and how long.
+    /// Returns the address and the length in bytes of each range.
     pub fn each(&self) -> impl Iterator<Item = (usize, usize)> {
         self.0.iter().map(|range| (range.start, range.end - range.start))
     }
@@ -236,7 +243,7 @@ impl Range {
     }
 }
 
-/// Sets so many bits.
+/// Sets `count` bits.
 fn set(bits: &mut [u64], first: usize, count: usize) {
     (first..first + count).for_each(|bit| bits[bit / 64] |= 1 << (bit % 64));
 }

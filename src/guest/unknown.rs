@@ -1,4 +1,4 @@
-//! Events that this version does not know: the sentences that refuse them.
+//! The sentences that refuse events which this version does not know.
 
 use crate::error::Error;
 use crate::heap;
@@ -7,11 +7,12 @@ use std::fmt;
 use std::io::Write;
 use std::sync::OnceLock;
 
-/// Made when they are needed first, and kept: there are as many as there are numbers.
+/// The sentences for events by their numbers. Each is made when it is first needed, and kept.
 static EVENTS: [OnceLock<&str>; 256] = [const { OnceLock::new() }; 256];
+/// The sentences for flags of touches, made and kept in the same way as [`EVENTS`].
 static FLAGS: [OnceLock<&str>; 64] = [const { OnceLock::new() }; 64];
 
-/// What [`super::Guest::serve`] says of an event.
+/// Returns the error by which [`super::Guest::serve`] reports an unknown event.
 pub fn refusal(unknown: Unknown) -> Error {
     const EVENT: Error = Error::Invalid(
         &"the guest's userfaultfd told of an event of an unknown number: end the guest, or have its process ask for \
@@ -41,13 +42,13 @@ pub fn refusal(unknown: Unknown) -> Error {
     }
 }
 
-/// The sentence that is kept at a place, or is from now on. None: there is no memory for it.
+/// Returns the sentence that is kept in `kept`, and makes it if there is none. None: there is no memory for it.
 fn sentence(kept: &'static OnceLock<&'static str>, text: fmt::Arguments<'_>) -> Option<Error> {
-    /// More than any of the sentences has.
+    /// More bytes than any of the sentences has.
     const ROOM: usize = 256;
     if kept.get().is_none() {
         let mut bytes = heap::with_capacity::<u8>(ROOM).ok()?;
-        // What does not fit into these bytes is an error, and no reason to grow.
+        // A text that does not fit into these bytes is an error: they must not grow.
         bytes.resize(ROOM, 0);
         let mut rest = &mut bytes[..];
         write!(rest, "{text}").ok()?;
