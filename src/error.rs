@@ -1,13 +1,13 @@
-//! What can go wrong: a number for C, a sentence for people.
+//! Errors: a number for C, and a sentence for people.
 
 use crate::os::{Errno, errno};
 use std::fmt;
 
-/// A sentence for people. A reference to it is one word, so that an [`Error`] is two, and a `Result` of a handle or an
-/// address is returned in registers.
+/// A sentence for people: what is wrong, and what to do. It is a reference to a reference, which is one word, so that
+/// an [`Error`] has two words and a `Result` of a handle or an address is returned in registers.
 pub type Sentence = &'static &'static str;
 
-/// A sentence that says what the system did not give, and then what to do about it.
+/// Makes a sentence that says what the system did not give, and what to do about it.
 macro_rules! not_given {
     ($what:literal) => {
         &concat!(
@@ -19,40 +19,40 @@ macro_rules! not_given {
 }
 pub(crate) use not_given;
 
-/// Why a call failed. Each variant is one errno; the text says what to do about it.
+/// Why a call failed. Each variant stands for one errno. The sentence says what is wrong and what to do.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum Error {
-    /// `EINVAL`: an argument is wrong, or the handle is stale, freed or of another pool.
+    /// `EINVAL`: an argument is wrong, or the handle is stale, freed or from another pool.
     Invalid(Sentence),
     /// `ENOMEM`: the pool is full, or the system gives no memory. Free, compact or shrink, then retry.
     NoMemory(Sentence),
-    /// `ENOSPC`: it will never fit; do not retry.
+    /// `ENOSPC`: it does not fit, and a retry would not either.
     NoSpace(Sentence),
-    /// `EBUSY`: something is mapped, or too often mapped.
+    /// `EBUSY`: something is in use, or mapped too often.
     Busy(Sentence),
-    /// `EAGAIN`: nothing could be done now; a later call may.
+    /// `EAGAIN`: nothing could be done now; a later call may succeed.
     Again(Sentence),
-    /// `ENOENT`: there is nothing to do it to.
+    /// `ENOENT`: what the call names does not exist.
     NotFound(Sentence),
-    /// `EIO`: a stored page is damaged, or could not be read.
+    /// `EIO`: a stored page is damaged, or could not be read or written.
     Io(Sentence),
-    /// `EPERM`: a forked child called into a pool that children do not get.
+    /// `EPERM`: a forked child used something that children do not get.
     Forked,
-    /// Another error number, as the system gave it, and which step it refused.
+    /// Another error number of the system, and the step that the system refused.
     System {
         /// The positive errno.
         errno: i32,
-        /// What was being done.
+        /// The step.
         step: Sentence,
     },
 }
 
-/// The result of everything here that can fail.
+/// The result of a call of this crate that can fail.
 pub type Result<T> = std::result::Result<T, Error>;
 
 impl Error {
-    /// The positive errno of this error; the C functions return it negated.
+    /// Returns the positive errno. The C functions return it negated.
     pub const fn errno(self) -> i32 {
         match self {
             Self::Invalid(_) => errno::EINVAL,
@@ -67,7 +67,7 @@ impl Error {
         }
     }
 
-    /// The error that the system's `errno` at `step` means to a caller of this crate.
+    /// Returns the error for the system's refusal of `step`. `ENOMEM` becomes [`Error::NoMemory`].
     pub(crate) const fn system(error: Errno, step: Sentence) -> Self {
         match error.0 {
             errno::ENOMEM => Self::NoMemory(step),
@@ -75,8 +75,8 @@ impl Error {
         }
     }
 
-    /// The error that a refusal of advice about memory (madvise) means: `EAGAIN` is the system's want of memory, and
-    /// `ENOMEM` says that memory is not mapped.
+    /// Returns the error for a refusal of advice about memory (madvise). There `EAGAIN` means that the system lacks
+    /// memory, and `ENOMEM` that memory is not mapped.
     pub(crate) const fn advice(error: Errno, step: Sentence) -> Self {
         match error.0 {
             errno::EAGAIN => Self::NoMemory(not_given!("the system does not take advice about memory")),
@@ -84,7 +84,7 @@ impl Error {
         }
     }
 
-    /// The sentence, without the number.
+    /// Returns the sentence, without the number.
     pub const fn text(self) -> &'static str {
         match self {
             Self::Invalid(text)
@@ -94,7 +94,9 @@ impl Error {
             | Self::Again(text)
             | Self::NotFound(text)
             | Self::Io(text) => text,
-            Self::Forked => "this pool is not for forked children: it was created in the parent",
+            Self::Forked => {
+                "it was created in the parent process, and forked children do not get it: create one in the child"
+            }
             Self::System { step, .. } => step,
         }
     }

@@ -1,4 +1,4 @@
-//! A guest's table of memory, and the messages that come from its userfaultfd: both are another process's.
+//! Fuzzes a guest's table of memory and the messages of its userfaultfd: both come from another process.
 
 use super::input::Input;
 use crate::guest::ranges::{GuestPage, Ranges};
@@ -20,13 +20,13 @@ static SNAPSHOT: LazyLock<Area> = LazyLock::new(|| {
     area
 });
 
-/// One for all inputs; none if this process has no right to it.
+/// The userfaultfd for all inputs. None if this process has no right to make one.
 static UFFD: LazyLock<Option<OwnedFd>> = LazyLock::new(|| {
     let made = Userfault::new(&Os::default(), 0, true).ok()?;
     made.as_fd().try_clone_to_owned().ok()
 });
 
-/// A number of a table: mostly of whole pages, and not too large.
+/// Makes a number for a table: mostly a small number of whole pages.
 fn table_number(input: &mut Input<'_>) -> u64 {
     let (how, number) = (input.u8(), input.u16());
     match how {
@@ -38,6 +38,7 @@ fn table_number(input: &mut Input<'_>) -> u64 {
     }
 }
 
+/// Makes a table of up to five ranges.
 fn table(input: &mut Input<'_>) -> Vec<GuestRange> {
     let ranges = input.below(6);
     let range = |input: &mut Input<'_>| GuestRange {
@@ -49,13 +50,13 @@ fn table(input: &mut Input<'_>) -> Vec<GuestRange> {
     (0..ranges).map(|_| range(input)).collect()
 }
 
-/// The page of the snapshot that an address of a table comes from.
+/// Returns the page of the snapshot from which an address is filled.
 fn source_of(table: &[GuestRange], at: usize) -> Option<u64> {
     let range = table.iter().find(|range| (range.at..range.at + range.bytes).contains(&(at as u64)))?;
     Some((range.offset + (at as u64 - range.at)) / PAGE as u64)
 }
 
-/// Notes what becomes of pages, and compares it with two sets of addresses.
+/// Changes the states of pages, and compares them with two sets of addresses.
 fn compare(table: &[GuestRange], ranges: &mut Ranges, mut input: Input<'_>) {
     assert_eq!(ranges.bytes(), table.iter().map(|range| range.bytes).sum::<u64>());
     assert!(ranges.last() <= SNAPSHOT_PAGES);
@@ -74,7 +75,7 @@ fn compare(table: &[GuestRange], ranges: &mut Ranges, mut input: Input<'_>) {
                 let whole = at.is_multiple_of(PAGE) && end.is_multiple_of(PAGE);
                 let count = ranges.give_back(at, end);
                 if !whole {
-                    // The system never says so: nothing but that it does no harm is promised.
+                    // The system never sends such an event: the promise is only that it does no harm.
                     return;
                 }
                 assert_eq!(count, within().count() as u64);
@@ -109,7 +110,7 @@ fn compare(table: &[GuestRange], ranges: &mut Ranges, mut input: Input<'_>) {
     }
 }
 
-/// Whatever a table and messages say, the guest goes on.
+/// Checks that the guest goes on serving, whatever a table and messages say.
 fn serve(table: &[GuestRange], mut input: Input<'_>) {
     let Some(fd) = UFFD.as_ref().and_then(|fd| fd.try_clone().ok()) else { return };
     let Ok(mut guest) = Guest::new(&SNAPSHOT, fd, table, &GuestOptions::default()) else { return };
@@ -121,7 +122,7 @@ fn serve(table: &[GuestRange], mut input: Input<'_>) {
         let mut bytes = [0; 32];
         let given = input.bytes(32);
         bytes[..given.len()].copy_from_slice(given);
-        // The events of the system, and those after them.
+        // The numbers of the system's events, and of some after them.
         bytes[0] = if bytes[0] & 0x80 == 0 { 0x12 + bytes[0] % 6 } else { bytes[0] };
         guest.take(Message::of_bytes(bytes).event());
         if step % 8 == 7 {
@@ -135,6 +136,7 @@ fn serve(table: &[GuestRange], mut input: Input<'_>) {
     assert!(stats.bytes <= SNAPSHOT_PAGES * PAGE as u64 && dirty.len() as u64 * PAGE as u64 <= stats.bytes);
 }
 
+/// Runs the target.
 pub fn run(data: &[u8]) {
     let mut input = Input::new(data);
     let mode = input.u8();

@@ -1,7 +1,7 @@
-//! Functions that take input from a fuzzer: each makes calls of it, and panics if something is not as promised.
+//! Fuzz targets. Each makes calls of its input, and panics if a promise is broken.
 //!
-//! `fuzz/` runs them under libFuzzer and AddressSanitizer, by `.ci/fuzz`. `fuzz/corpus/` has inputs that reach much of
-//! the code, and every input that once found something; a test replays them. The targets that call the C functions are
+//! `.ci/fuzz` runs them under libFuzzer and AddressSanitizer, from `fuzz/`. `fuzz/corpus/` has inputs that reach much
+//! of the code, and every input that once found a fault; a test replays them. The targets that call the C functions are
 //! in `c-library/src/fuzzing/`.
 
 mod guest;
@@ -16,10 +16,10 @@ pub use crate::os::{
     faults::{Faults, given},
 };
 
-/// A function that takes input.
+/// A fuzz target: a function that takes an input.
 pub type Target = fn(&[u8]);
 
-/// The functions by their names, which are those of the folders of their inputs.
+/// The targets with their names. The folder of a target's inputs has the same name.
 pub const TARGETS: [(&str, Target); 3] = [("stored", stored::run), ("guest", guest::run), ("proc", proc::run)];
 
 #[cfg(test)]

@@ -1,10 +1,10 @@
-//! What the system says of a process's memory, read in pieces of any size.
+//! Fuzzes the text of /proc/self/maps and /proc/self/stat, read in pieces of any size.
 
 use super::input::Input;
 use crate::os::{guardian, maps};
 use std::io::Read;
 
-/// Gives so many bytes at a time.
+/// A reader that gives at most this many bytes at a time.
 struct Pieces<'a>(&'a [u8], usize);
 
 impl Read for Pieces<'_> {
@@ -14,6 +14,7 @@ impl Read for Pieces<'_> {
     }
 }
 
+/// Runs the target.
 pub fn run(data: &[u8]) {
     let mut input = Input::new(data);
     let piece = usize::from(input.u8()) + 1;
@@ -26,7 +27,7 @@ pub fn run(data: &[u8]) {
         (said, found)
     };
     let (said, found) = read(piece);
-    assert_eq!((said, &found), (read(4096).0, &read(4096).1), "it depends on how much is read at once");
+    assert_eq!((said, &found), (read(4096).0, &read(4096).1), "the result depends on how much is read at once");
     assert!(
         found.iter().all(|mapped| mapped.start < end && mapped.end > start),
         "{found:?} is not in {start:x}..{end:x}"

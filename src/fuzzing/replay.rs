@@ -6,7 +6,7 @@ use std::path::Path;
 
 #[test]
 fn inputs_that_were_found_are_replayed() {
-    // The packages lie in the repository's top folder or right below it.
+    // The package lies in the top folder of the repository, or right below it.
     let folders = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors();
     let corpus = folders.map(|folder| folder.join("fuzz/corpus")).find(|corpus| corpus.is_dir());
     let corpus = corpus.expect("the repository has fuzz/corpus");
@@ -15,7 +15,7 @@ fn inputs_that_were_found_are_replayed() {
         inputs.sort();
         assert!(!inputs.is_empty(), "{name} has no inputs");
         for input in inputs {
-            // The name of one that fails is the last that is printed.
+            // The last name that is printed is that of the input that fails.
             println!("{}", input.display());
             run(&fs::read(input).unwrap());
         }

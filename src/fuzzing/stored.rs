@@ -1,4 +1,4 @@
-//! Stored bytes: a slot as it was written, damaged in any way, or made up with a check that is right.
+//! Fuzzes stored pages: a slot as it was written, then damaged, or a made-up slot with a valid check.
 
 use super::input::Input;
 use crate::units::PAGE;
@@ -12,19 +12,21 @@ static CONTEXTS: LazyLock<Contexts> = LazyLock::new(|| {
     contexts
 });
 
-/// Decodes a slot into a page full of one byte. None: it was refused, and the page is as it was, as far as promised.
+/// Decodes a slot into a page that is full of one byte. None: the slot was refused. Checks that the page has not
+/// changed then, unless the codec may change it.
 fn decode(slot: &[u8], seed: entry::Seed, dirt: u8, target: Target) -> Option<Box<[u8; PAGE]>> {
     let mut page = Box::new([dirt; PAGE]);
     let (stored, payload) = entry::open(slot, seed)?;
     let decoded = codec::decode(&CONTEXTS, stored, payload, &mut page, target);
-    // Only LZ4 is decoded where the page is to be.
+    // Only LZ4 decodes right into the caller's page.
     if decoded.is_err() && target == Target::Callers && stored != Stored::Lz4 {
         assert!(page[..] == [dirt; PAGE], "{stored:?} failed and has changed the page");
     }
     decoded.ok().map(|()| page)
 }
 
-/// Nothing that the page held before is in what was decoded, and a target makes no difference.
+/// Decodes a slot in three ways, and checks that the result depends neither on the page's former content nor on the
+/// target.
 fn same_whatever_was_there(slot: &[u8], seed: entry::Seed) -> Option<Box<[u8; PAGE]>> {
     let ways = [(0x00, Target::Callers), (0xff, Target::Callers), (0xa5, Target::Own)];
     let decoded = ways.map(|(dirt, target)| decode(slot, seed, dirt, target));
@@ -32,7 +34,7 @@ fn same_whatever_was_there(slot: &[u8], seed: entry::Seed) -> Option<Box<[u8; PA
     decoded.into_iter().next().unwrap()
 }
 
-/// A page of a few runs.
+/// Makes a page of a few runs of bytes.
 fn page_of(input: &mut Input<'_>) -> Box<[u8; PAGE]> {
     let mut page = Box::new([0; PAGE]);
     let mut at = 0;
@@ -48,7 +50,7 @@ fn page_of(input: &mut Input<'_>) -> Box<[u8; PAGE]> {
     page
 }
 
-/// The check of a made-up slot, so that it passes.
+/// Gives a made-up slot a valid check.
 fn set_check(slot: &mut [u8], seed: entry::Seed) {
     let slack = usize::from(slot[4] & 63);
     if let Some(body) = slot.get(4..slot.len() - slack.min(slot.len())) {
@@ -57,7 +59,7 @@ fn set_check(slot: &mut [u8], seed: entry::Seed) {
     }
 }
 
-/// What a page was made into is read back; with any change to it, it is refused or read back.
+/// Stores a page and reads it back. Then damages the slot, which must be refused or read back as the same page.
 fn stored_and_damaged(mut input: Input<'_>, seed: entry::Seed) {
     let codec = [Codec::Lz4, Codec::Zstd(1), Codec::Raw][input.below(3)];
     let slack = input.below(64);
@@ -84,6 +86,7 @@ fn stored_and_damaged(mut input: Input<'_>, seed: entry::Seed) {
     assert!(read.is_none_or(|read| read == page), "two damaged bytes passed for a page");
 }
 
+/// Runs the target.
 pub fn run(data: &[u8]) {
     let mut input = Input::new(data);
     let (mode, seed) = (input.u8(), entry::Seed::new(u64::from(input.u8()), u64::from(input.u8())));
