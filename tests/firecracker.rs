@@ -1,7 +1,7 @@
-//! The page-fault handler for Firecracker, with clients of our own that do what Firecracker's documentation says it
-//! does: anonymous memory under a userfaultfd, whose descriptor and table of ranges go to the handler over a socket.
+//! Tests the page-fault handler for Firecracker with clients of our own. They do what Firecracker's documentation says:
+//! they register anonymous memory with a userfaultfd, and send its descriptor and a table of ranges over a socket.
 //!
-//! Each client is a process: this test's program again, told by its environment what to do.
+//! Each client is a process of its own: this test program again, which learns its role from its environment.
 
 mod firecracker {
     pub mod deaths;
@@ -23,17 +23,18 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 const PAGE: usize = 4096;
-/// Pages of the snapshot: two ranges, as of a guest with memory on both sides of its devices' addresses.
+/// Pages of the snapshot, in two ranges: such is a guest with memory on both sides of its devices' addresses.
 const PAGES: usize = 1024;
+/// Pages of the first range.
 const FIRST: usize = 600;
-/// What a client does, in its environment.
+/// The variables of a client's environment that have its role, and its folder.
 const ROLE: &str = "FIRECRACKER_CLIENT";
 const FOLDER: &str = "FIRECRACKER_FOLDER";
 
-/// How long anything may take before the test fails.
+/// How long a step may take before the test fails.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// What page `page` of the snapshot has: some are zeros, some one word again and again, some text, and some noise.
+/// Returns the content of page `page` of the snapshot: zeros, one byte repeated, text, or noise.
 fn content(page: usize) -> [u8; PAGE] {
     let mut bytes = [0; PAGE];
     let mut state = page as u64 + 1;
@@ -52,12 +53,12 @@ fn content(page: usize) -> [u8; PAGE] {
     bytes
 }
 
-/// A folder for a test's files, removed at its end.
+/// A folder for the files of a test. It is removed when the test ends.
 struct Folder(PathBuf);
 
 impl Folder {
     fn new(test: &str) -> Self {
-        // A socket's path is short.
+        // The path of a socket has to be short.
         let path = std::env::temp_dir().join(format!("zsalloc-fc-{test}-{}", std::process::id()));
         let _ = fs::remove_dir_all(&path);
         fs::create_dir_all(&path).unwrap();
@@ -76,7 +77,7 @@ impl Drop for Folder {
     }
 }
 
-/// The handler's program, running. What it prints comes in line by line.
+/// The running handler. A thread reads what it prints, line by line.
 struct Handler {
     child: Child,
     lines: mpsc::Receiver<String>,
@@ -87,7 +88,7 @@ impl Handler {
         Self::spawn(&mut Self::command(folder, more))
     }
 
-    /// Starts it, and waits until it listens.
+    /// Starts the handler, and waits until it listens.
     fn spawn(command: &mut Command) -> Self {
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
         let lines = lines_of(child.stdout.take().unwrap());
@@ -105,7 +106,7 @@ impl Handler {
         command
     }
 
-    /// Waits for a line that has these words.
+    /// Waits until the handler prints a line with these words.
     fn line(&self, words: &str) -> String {
         let begin = Instant::now();
         loop {
@@ -117,7 +118,7 @@ impl Handler {
         }
     }
 
-    /// Ends it as a user would, and returns the table that it prints.
+    /// Ends the handler by SIGTERM, as a user would, and returns the table that it prints.
     fn stop(mut self) -> String {
         // SAFETY: a signal to a child that was not waited for.
         unsafe { libc::kill(self.child.id() as libc::pid_t, libc::SIGTERM) };
@@ -154,13 +155,13 @@ fn wait_until(otherwise: &str, mut done: impl FnMut() -> bool) {
     }
 }
 
-/// The number in a line of the table.
+/// Finds a number in the handler's table.
 fn number(table: &str, name: &str) -> u64 {
     let line = table.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_else(|| panic!("{name}: {table}"));
     line.trim().parse().unwrap_or_else(|_| panic!("{name}: {line}"))
 }
 
-/// Starts a client, which is killed if it is still there at the end.
+/// A client's process. It is killed if it still runs at the end of the test.
 struct Client(Child);
 
 impl Client {
@@ -184,7 +185,7 @@ impl Drop for Client {
     }
 }
 
-/// Whether this process may make userfaultfds that see the system's own touches, as Firecracker needs.
+/// Whether this process may make userfaultfds that also see touches by system calls, as Firecracker needs.
 fn may() -> bool {
     let may = userfaultfd(0).is_some();
     if !may {
@@ -193,14 +194,14 @@ fn may() -> bool {
     may
 }
 
-/// One that is ready, with the events of discards if asked.
+/// Makes and enables a userfaultfd.
 fn userfaultfd(features: u64) -> Option<OwnedFd> {
     // SAFETY: the call takes numbers only.
     let fd = unsafe { libc::syscall(libc::SYS_userfaultfd, libc::O_CLOEXEC | libc::O_NONBLOCK) } as RawFd;
     if fd < 0 {
         return None;
     }
-    // SAFETY: a descriptor that was just made, and is owned by nobody else.
+    // SAFETY: the descriptor is new, and nobody else owns it.
     let fd = unsafe { OwnedFd::from_raw_fd(fd) };
     let mut api = raw::uffdio_api { api: raw::UFFD_API.into(), features, ioctls: 0 };
     control(&fd, raw::_UFFDIO_API, &mut api);
@@ -209,20 +210,20 @@ fn userfaultfd(features: u64) -> Option<OwnedFd> {
 
 fn control<T>(fd: &OwnedFd, number: u32, argument: &mut T) {
     let number = 3 << 30 | (size_of::<T>() as u32) << 16 | raw::UFFDIO << 8 | number;
-    // SAFETY: the argument is what the ioctl of this number takes.
+    // SAFETY: the argument has the type of the ioctl of this number.
     let done = unsafe { libc::ioctl(fd.as_raw_fd(), number as _, std::ptr::from_mut(argument)) };
     assert_eq!(done, 0, "{}", std::io::Error::last_os_error());
 }
 
-/// A microVM's memory, in this process.
+/// The memory of a microVM, in this process.
 struct Memory {
     ranges: [(usize, usize); 2],
-    /// Firecracker keeps both to its end.
+    /// The userfaultfd and the socket. Firecracker keeps both until it ends.
     kept: (OwnedFd, UnixStream),
 }
 
 impl Memory {
-    /// Maps memory, puts it under a userfaultfd that tells of this too, and hands that over.
+    /// Maps memory, registers it with a userfaultfd of these features, and hands that over.
     fn resume(socket: &Path, features: u32) -> Self {
         let uffd = userfaultfd(u64::from(raw::UFFD_FEATURE_EVENT_REMOVE | features)).unwrap();
         let ranges = [(map(FIRST), FIRST), (map(PAGES - FIRST), PAGES - FIRST)];
@@ -258,9 +259,9 @@ impl Memory {
         assert!(self.read(page) == content(page), "page {page} is not as it is in the snapshot");
     }
 
-    /// What the balloon makes Firecracker do.
+    /// Gives pages back, as Firecracker does for a balloon.
     fn give_back(&self, page: usize, pages: usize) {
-        // SAFETY: the range is this process's own, and nobody needs it.
+        // SAFETY: the range is this process's own, and its content is not needed.
         let done = unsafe { libc::madvise(self.page(page).cast(), pages * PAGE, libc::MADV_DONTNEED) };
         assert_eq!(done, 0);
     }
@@ -274,13 +275,13 @@ fn map(pages: usize) -> usize {
     at as usize
 }
 
-/// Sends one message, with descriptors.
+/// Sends one message with descriptors.
 fn send(stream: &UnixStream, bytes: &[u8], fds: &[RawFd]) {
     let mut control = [0_u64; 8];
     let mut vector = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
     let payload = size_of_val(fds) as u32;
     assert!(fds.len() <= 4);
-    // SAFETY: zeros are a message header without anything; the rest is filled in as the system wants it.
+    // SAFETY: zeros are an empty message header; the rest is filled in as the system wants it.
     let sent = unsafe {
         let mut message: libc::msghdr = MaybeUninit::zeroed().assume_init();
         message.msg_iov = &raw mut vector;
@@ -299,7 +300,7 @@ fn send(stream: &UnixStream, bytes: &[u8], fds: &[RawFd]) {
     assert_eq!(sent, bytes.len() as isize);
 }
 
-/// Not a test: what clients do.
+/// Not a test: the main function of a client.
 #[test]
 fn this_is_a_client() {
     let Ok(role) = std::env::var(ROLE) else { return };
@@ -310,7 +311,7 @@ fn this_is_a_client() {
     let memory = Memory::resume(&socket, 0);
     match role.as_str() {
         "in order" => (0..PAGES).for_each(|page| memory.check(page)),
-        "by chance" => (0..PAGES).for_each(|step| memory.check(step * 397 % PAGES)),
+        "in random order" => (0..PAGES).for_each(|step| memory.check(step * 397 % PAGES)),
         "balloon" => balloon(&memory),
         "balloon in another thread" => balloon_beside(&memory),
         "many threads" => many_threads(&memory),
@@ -329,13 +330,13 @@ fn staying(folder: &Folder, role: &str) -> Client {
     client
 }
 
-/// What a client does that has done its part, and is to be killed.
+/// Says that this client has done its part, and waits to be killed.
 fn stay(socket: &Path) {
     fs::write(socket.with_file_name("stays"), b"").unwrap();
     std::thread::sleep(PATIENCE);
 }
 
-/// Pages that were given back read as zero, whether they had been touched before or not; others as ever.
+/// Checks that pages which were given back read as zero, touched before or not, and that the others are unchanged.
 fn balloon(memory: &Memory) {
     (0..200).for_each(|page| memory.check(page));
     memory.give_back(100, 200);
@@ -349,8 +350,8 @@ fn balloon(memory: &Memory) {
     (0..100).for_each(|page| memory.check(page));
 }
 
-/// One thread gives pages back while others touch pages beside them, and then those: as the balloon's thread and the
-/// virtual processors do.
+/// One thread gives pages back, as a balloon's thread does. Meanwhile others touch pages beside them, and then these
+/// pages, as virtual processors do.
 fn balloon_beside(memory: &Memory) {
     let given = std::sync::atomic::AtomicUsize::new(0);
     let memory = &Addresses(memory.ranges);
@@ -368,7 +369,7 @@ fn balloon_beside(memory: &Memory) {
             });
         }
         for page in 0..FIRST / 2 {
-            // SAFETY: the range is this process's own, and nobody needs what was there.
+            // SAFETY: the range is this process's own, and its content is not needed.
             let done = unsafe { libc::madvise(memory.page(page).cast(), PAGE, libc::MADV_DONTNEED) };
             assert_eq!(done, 0);
             given.store(page + 1, std::sync::atomic::Ordering::Release);
@@ -376,7 +377,7 @@ fn balloon_beside(memory: &Memory) {
     });
 }
 
-/// Virtual processors that touch the same pages at once.
+/// Several threads touch the same pages at once, as virtual processors do.
 fn many_threads(memory: &Memory) {
     let memory = &Addresses(memory.ranges);
     std::thread::scope(|scope| {
@@ -391,7 +392,7 @@ fn many_threads(memory: &Memory) {
     });
 }
 
-/// Where memory is, for threads.
+/// The addresses of memory, which threads can share.
 struct Addresses([(usize, usize); 2]);
 
 impl Addresses {
@@ -401,7 +402,7 @@ impl Addresses {
     }
 
     fn read(&self, page: usize) -> [u8; PAGE] {
-        // SAFETY: a page of this process's own, which nobody writes but the handler.
+        // SAFETY: a page of this process's own, which only the handler writes.
         unsafe { self.page(page).cast::<[u8; PAGE]>().read_volatile() }
     }
 }
@@ -413,7 +414,7 @@ fn clients_of_one_snapshot_read_every_byte_of_it() {
     }
     let folder = Folder::new("many");
     let handler = Handler::start(&folder, &["--pool-limit", "64M"]);
-    let roles = ["in order", "by chance", "many threads", "in order", "by chance"];
+    let roles = ["in order", "in random order", "many threads", "in order", "in random order"];
     let clients: Vec<_> = roles.map(|role| Client::start(&folder, role)).into();
     clients.into_iter().for_each(Client::succeeds);
     roles.iter().for_each(|_| _ = handler.line("ended"));
@@ -428,7 +429,7 @@ fn clients_of_one_snapshot_read_every_byte_of_it() {
 }
 
 #[test]
-fn what_a_balloon_gave_back_reads_as_zero_for_that_client_alone() {
+fn pages_given_back_by_a_balloon_read_as_zero_for_that_client_alone() {
     if !may() {
         return;
     }
@@ -446,7 +447,7 @@ fn what_a_balloon_gave_back_reads_as_zero_for_that_client_alone() {
 }
 
 #[test]
-fn a_client_that_dies_is_let_go_and_others_go_on() {
+fn a_dead_client_is_dropped_and_others_are_served() {
     if !may() {
         return;
     }
@@ -456,13 +457,13 @@ fn a_client_that_dies_is_let_go_and_others_go_on() {
     client.0.kill().unwrap();
     client.0.wait().unwrap();
     handler.line("microVM 1 ended");
-    Client::start(&folder, "by chance").succeeds();
+    Client::start(&folder, "in random order").succeeds();
     handler.line("microVM 2 ended");
     assert_eq!(number(&handler.stop(), "microVMs served"), 2);
 }
 
 #[test]
-fn what_is_no_handshake_is_refused_and_others_go_on() {
+fn bad_handshakes_are_refused_and_others_are_served() {
     if !may() {
         return;
     }
@@ -486,12 +487,12 @@ fn what_is_no_handshake_is_refused_and_others_go_on() {
     for (message, fd) in wrong {
         let stream = UnixStream::connect(folder.socket()).unwrap();
         send(&stream, message.as_bytes(), fd.as_slice());
-        // The handler lets go of the connection.
+        // The handler closes the connection.
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         let gone = std::io::Read::read(&mut &stream, &mut [0]);
         assert!(matches!(gone, Ok(0)), "{gone:?} after {message}");
     }
-    // One that says nothing keeps nobody waiting.
+    // A silent connection keeps nobody waiting.
     let _silent = UnixStream::connect(folder.socket()).unwrap();
     Client::start(&folder, "in order").succeeds();
     handler.line("microVM 1 ended");

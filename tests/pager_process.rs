@@ -1,8 +1,8 @@
-//! What a process with a pager gets where things go another way than a touch that is served: signals of others, blocked
-//! signals, forks, missing rights, system calls, damage, locked memory, and jails.
+//! Tests a process with a pager where a touch is not simply served: signals of others, blocked signals, forks, missing
+//! rights, system calls, damaged pages, locked memory, and jails.
 //!
-//! Each test runs in a process of its own, and how that ends is what is looked at; so this runs without the harness and
-//! its threads. An argument chooses those whose names have it.
+//! Each test runs in a process of its own and is judged by how that process ends. So this runs without the test harness
+//! and its threads. An argument chooses the tests whose names contain it.
 
 mod processes;
 
@@ -21,11 +21,11 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use zsalloc::{Duty, FaultMode, Pager, PagerOptions, RegionId, RegionOptions};
 
-/// Pages of a region, and most of them that are resident: most of them are evicted.
+/// Pages of a region, and the limit on resident pages: most pages are evicted.
 const PAGES: usize = 256;
 const RESIDENT: usize = 32;
 
-/// How a test ends, and what it does in a process of its own.
+/// A test: its name, how its process has to end, and what it does in that process.
 type Test = (&'static str, End, fn());
 
 const GOOD: End = End::Code(0);
@@ -47,7 +47,7 @@ fn main() {
     }
 }
 
-/// A pager with a region whose pages are all filled and evicted, and a thread that is lent to it if it needs one.
+/// A pager with a region, whose pages are all filled and evicted, and a lent thread if the pager needs one.
 struct Fixture {
     pager: Arc<Pager>,
     memory: Memory,
@@ -76,12 +76,12 @@ impl Fixture {
         };
         let memory = Memory::new(PAGES, None);
         memory.fill();
-        // SAFETY: the memory is used through these addresses alone, and unmapped by nobody.
+        // SAFETY: the memory is used through these addresses alone, and nobody unmaps it.
         let region = unsafe { pager.add_region(memory.at(0), memory.bytes(), &RegionOptions::default()) }.unwrap();
         Self { pager, memory, region, threads }
     }
 
-    /// Evicts all of it.
+    /// Evicts all pages.
     fn evict(&self) {
         while self.pager.stats().resident_bytes > 0 {
             let _ = self.pager.evict(PAGES as u64);
@@ -105,13 +105,13 @@ fn options(fault_mode: FaultMode) -> PagerOptions {
     PagerOptions { resident_bytes: (RESIDENT * processes::PAGE) as u64, fault_mode, ..PagerOptions::default() }
 }
 
-/// Ends the process at once, with nothing run on the way out.
+/// Ends the process at once. No destructors or exit handlers run.
 fn exit(code: i32) -> ! {
     // SAFETY: ends the process.
     unsafe { libc::_exit(code) }
 }
 
-/// The first word of a page; nothing is assumed of it.
+/// Reads the first word of a page, and does not check it.
 fn touch(memory: &Memory, page: usize) -> u64 {
     // SAFETY: a page of the test's own, aligned.
     unsafe { memory.at(page).cast::<u64>().read_volatile() }

@@ -1,4 +1,4 @@
-//! The handler is killed in the middle, and its clients have no userfaultfd of their own.
+//! The handler dies while it serves clients that have kept no descriptor of their userfaultfd.
 
 use crate::{Addresses, Client, Folder, Handler, Memory, PAGE, content, may, number, staying, wait_until};
 use std::fs;
@@ -6,10 +6,10 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::time::Duration;
 
-/// A page that is not zeros in the snapshot, and that nobody touches or reads ahead before.
+/// A page that is not all zeros in the snapshot, and that is not filled before the handler dies.
 const LATE: usize = 997;
 
-/// Hands its memory over and keeps no descriptor of it. Once the test says so, it reads a page that is missing.
+/// A client that hands its memory over and keeps no descriptor. It reads a missing page when the test tells it to.
 pub fn keeps_nothing(socket: &Path) {
     let Memory { ranges, kept: (uffd, _stream) } = Memory::resume(socket, 0);
     let memory = Addresses(ranges);
@@ -26,20 +26,20 @@ pub fn keeps_nothing(socket: &Path) {
     fs::write(socket.with_file_name("found"), found).unwrap();
 }
 
-/// A handler, and a client of it that is in the middle.
+/// Starts a handler, and a client that has some of its pages.
 fn begun(folder: &Folder, more: &[&str]) -> (Handler, Client) {
     let handler = Handler::start(folder, more);
     let client = staying(folder, "keeps nothing");
     (handler, client)
 }
 
-/// Ends the handler at once.
+/// Kills the handler.
 fn kill(mut handler: Handler) {
     handler.child.kill().unwrap();
     assert_eq!(handler.child.wait().unwrap().signal(), Some(libc::SIGKILL));
 }
 
-/// What the client finds in a page that was missing; none: it waits for it.
+/// Returns what the client finds in the missing page. None: it waits for the page.
 fn found(folder: &Folder, client: &Client) -> Option<String> {
     fs::write(folder.0.join("go on"), b"").unwrap();
     let mut quiet = 0;
@@ -58,7 +58,7 @@ fn found(folder: &Folder, client: &Client) -> Option<String> {
 }
 
 #[test]
-fn clients_wait_when_their_handler_is_killed() {
+fn clients_wait_after_their_handler_was_killed() {
     if !may() {
         return;
     }
@@ -69,7 +69,7 @@ fn clients_wait_when_their_handler_is_killed() {
 }
 
 #[test]
-fn clients_that_still_run_wait_when_their_handler_is_stopped() {
+fn clients_wait_after_their_handler_was_stopped() {
     if !may() {
         return;
     }
@@ -80,7 +80,7 @@ fn clients_that_still_run_wait_when_their_handler_is_stopped() {
 }
 
 #[test]
-fn clients_are_killed_when_their_handler_is() {
+fn clients_are_killed_after_their_handler() {
     if !may() {
         return;
     }

@@ -1,4 +1,4 @@
-//! Clients that mean ill, or are odd: the handler serves others all the same, and keeps nothing for them.
+//! Malicious and odd clients: the handler serves others all the same, and keeps no descriptors for the odd ones.
 
 use crate::{Client, Folder, Handler, Memory, PATIENCE, may, number, send, stay, staying, userfaultfd, wait_until};
 use linux_raw_sys::general as raw;
@@ -10,13 +10,13 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Stdio;
 
-/// Descriptors that the handler may have where there are to be few.
+/// How many descriptors a handler may have that is started with few.
 const FEW: u64 = 40;
 
-/// What a client of this kind does in its process.
+/// Returns the function of a client with such a role.
 pub fn client(role: &str) -> Option<fn(&Path)> {
     match role {
-        "lets reads wait" => Some(lets_reads_wait),
+        "makes reads block" => Some(makes_reads_block),
         "forks" => Some(forks),
         "has the lowest address" => Some(has_the_lowest_address),
         "leaves its connection to a child" => Some(leaves_its_connection),
@@ -25,30 +25,31 @@ pub fn client(role: &str) -> Option<fn(&Path)> {
     }
 }
 
-/// Takes back, again and again, that reads of its userfaultfd don't wait.
-fn lets_reads_wait(socket: &Path) {
+/// Clears the non-blocking flag of its userfaultfd again and again.
+fn makes_reads_block(socket: &Path) {
     let memory = Memory::resume(socket, 0);
     for page in 0..100 {
         let fd = memory.kept.0.as_raw_fd();
-        // SAFETY: calls on numbers.
+        // SAFETY: the calls take numbers only.
         let done = unsafe { libc::fcntl(fd, libc::F_SETFL, libc::fcntl(fd, libc::F_GETFL) & !libc::O_NONBLOCK) };
         assert_eq!(done, 0);
         memory.check(page);
     }
-    // SAFETY: as above.
+    // SAFETY: the call takes numbers only.
     assert_eq!(unsafe { libc::fcntl(memory.kept.0.as_raw_fd(), libc::F_SETFL, libc::O_RDWR) }, 0);
     stay(socket);
 }
 
-/// Its userfaultfd tells of forks, which end when that was read, and each of which makes a descriptor for the reader.
+/// Forks again and again, with a userfaultfd that tells of forks. Each fork waits until its event is read, and makes a
+/// descriptor for the reader.
 fn forks(socket: &Path) {
     let memory = Memory::resume(socket, raw::UFFD_FEATURE_EVENT_FORK);
     for page in 0..100 {
-        // SAFETY: the child calls nothing but the system, and that to end.
+        // SAFETY: the child makes one system call, which ends it.
         match unsafe { libc::fork() } {
-            // SAFETY: as above.
+            // SAFETY: ends the child.
             0 => unsafe { libc::_exit(0) },
-            // SAFETY: no status is asked for.
+            // SAFETY: the call writes no status.
             child => assert_eq!(unsafe { libc::waitpid(child, std::ptr::null_mut(), 0) }, child),
         }
         memory.check(page);
@@ -56,7 +57,7 @@ fn forks(socket: &Path) {
     stay(socket);
 }
 
-/// Hands memory over at the lowest address that the system takes, whether or not there is any.
+/// Hands a range over at the lowest address that the system accepts, without memory there.
 fn has_the_lowest_address(socket: &Path) {
     let uffd = userfaultfd(0).unwrap();
     let stream = UnixStream::connect(socket).unwrap();
@@ -64,12 +65,12 @@ fn has_the_lowest_address(socket: &Path) {
     stay(socket);
 }
 
-/// Has a child that keeps the connection open until the other side ends it.
+/// Has a child that keeps the connection open until the handler closes it.
 fn leaves_its_connection(socket: &Path) {
     let memory = Memory::resume(socket, 0);
     memory.check(0);
     let mut polled = libc::pollfd { fd: memory.kept.1.as_raw_fd(), events: libc::POLLIN, revents: 0 };
-    // SAFETY: the child calls nothing but the system: it waits, at most as long as the tests do, and ends.
+    // SAFETY: the child makes system calls only: it waits, at most as long as the tests do, and ends.
     unsafe {
         if libc::fork() == 0 {
             libc::poll(&raw mut polled, 1, PATIENCE.as_millis() as libc::c_int);
@@ -79,15 +80,16 @@ fn leaves_its_connection(socket: &Path) {
     stay(socket);
 }
 
+/// Counts the descriptors of the handler.
 pub fn descriptors(handler: &Handler) -> usize {
     fs::read_dir(format!("/proc/{}/fd", handler.child.id())).unwrap().count()
 }
 
-/// A handler that may have few descriptors.
+/// Starts a handler that may have few descriptors.
 fn with_few_descriptors(folder: &Folder) -> Handler {
     let mut command = Handler::command(folder, &[]);
     let few = libc::rlimit { rlim_cur: 20, rlim_max: FEW };
-    // SAFETY: what runs in the child is one call, which reads the limit.
+    // SAFETY: the child makes one call before it executes the handler. The call reads the limit.
     unsafe {
         command.pre_exec(move || {
             assert_eq!(libc::setrlimit(libc::RLIMIT_NOFILE, &raw const few), 0);
@@ -98,13 +100,13 @@ fn with_few_descriptors(folder: &Folder) -> Handler {
 }
 
 #[test]
-fn a_client_that_lets_reads_wait_keeps_nobody_waiting() {
+fn a_client_that_makes_reads_block_keeps_nobody_waiting() {
     if !may() {
         return;
     }
     let folder = Folder::new("waits");
     let handler = Handler::start(&folder, &[]);
-    let _one = staying(&folder, "lets reads wait");
+    let _one = staying(&folder, "makes reads block");
     Client::start(&folder, "in order").succeeds();
     handler.line("microVM 2 ended");
     assert_eq!(number(&handler.stop(), "of them still running"), 1);
@@ -119,13 +121,13 @@ fn a_client_that_forks_leaves_no_descriptor_behind() {
     let handler = Handler::start(&folder, &[]);
     let before = descriptors(&handler);
     let _one = staying(&folder, "forks");
-    // The client's two, and none for the children.
+    // The client's two descriptors are there, and none for the children.
     wait_until("descriptors are left", || descriptors(&handler) <= before + 2);
     assert_eq!(number(&handler.stop(), "of them still running"), 1);
 }
 
 #[test]
-fn odd_clients_that_die_are_let_go() {
+fn odd_clients_that_die_are_dropped() {
     if !may() {
         return;
     }
@@ -139,12 +141,12 @@ fn odd_clients_that_die_are_let_go() {
 }
 
 #[test]
-fn connections_that_say_nothing_leave_room_for_others() {
+fn silent_connections_leave_room_for_others() {
     if !may() {
         return;
     }
     let folder = Folder::new("silent");
-    // With few descriptors it has none for more connections; with many it takes no more.
+    // A handler with few descriptors has none left for more connections. One with many accepts no more.
     for few in [true, false] {
         let handler = if few {
             with_few_descriptors(&folder)
@@ -155,7 +157,7 @@ fn connections_that_say_nothing_leave_room_for_others() {
         Client::start(&folder, "in order").succeeds();
         handler.line("microVM 1 ended");
         assert!(descriptors(&handler) < 80);
-        // Those that were let go are the oldest.
+        // The handler closes the oldest ones.
         silent[0].set_read_timeout(Some(PATIENCE)).unwrap();
         assert_eq!(Read::read(&mut &silent[0], &mut [0]).unwrap(), 0);
         handler.stop();
@@ -163,7 +165,7 @@ fn connections_that_say_nothing_leave_room_for_others() {
 }
 
 #[test]
-fn it_takes_as_many_descriptors_as_it_may_have() {
+fn the_handler_raises_its_limit_of_descriptors() {
     let folder = Folder::new("limit");
     let handler = with_few_descriptors(&folder);
     let limits = fs::read_to_string(format!("/proc/{}/limits", handler.child.id())).unwrap();
@@ -173,7 +175,7 @@ fn it_takes_as_many_descriptors_as_it_may_have() {
 }
 
 #[test]
-fn messages_that_bring_too_much_are_refused_before_they_end() {
+fn messages_that_are_too_long_are_refused_before_their_end() {
     if !may() {
         return;
     }
@@ -186,7 +188,7 @@ fn messages_that_bring_too_much_are_refused_before_they_end() {
         let stream = UnixStream::connect(folder.socket()).unwrap();
         send(&stream, message.as_bytes(), fds);
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        // Letting go of a connection that has more to say resets it.
+        // Closing a connection with unread bytes resets it.
         match Read::read(&mut &stream, &mut [0]) {
             Ok(bytes) => assert_eq!(bytes, 0),
             Err(error) => assert_eq!(error.raw_os_error(), Some(libc::ECONNRESET)),
@@ -196,7 +198,7 @@ fn messages_that_bring_too_much_are_refused_before_they_end() {
 }
 
 #[test]
-fn it_serves_on_when_nobody_reads_what_it_prints() {
+fn the_handler_serves_on_when_nobody_reads_its_output() {
     if !may() {
         return;
     }
@@ -208,6 +210,6 @@ fn it_serves_on_when_nobody_reads_what_it_prints() {
     let handler = Handler { child, lines };
     wait_until("it does not listen", || UnixStream::connect(folder.socket()).is_ok());
     Client::start(&folder, "in order").succeeds();
-    Client::start(&folder, "by chance").succeeds();
+    Client::start(&folder, "in random order").succeeds();
     assert_eq!(handler.stop(), "");
 }

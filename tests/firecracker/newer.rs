@@ -1,4 +1,4 @@
-//! Clients that do what newer virtual machine monitors do: they track writes, or hand a memory file over, and a bitmap
+//! Clients that do what newer virtual machine monitors do: they track writes, or hand over a memory file and a bitmap
 //! of its pages that are not filled yet.
 
 use crate::firecracker::hostile::descriptors;
@@ -17,21 +17,21 @@ const MISSING: u32 = raw::UFFDIO_REGISTER_MODE_MISSING;
 const MINOR: u32 = raw::UFFDIO_REGISTER_MODE_MINOR;
 const WP: u32 = raw::UFFDIO_REGISTER_MODE_WP;
 
-/// What a client of this kind does in its process.
+/// Returns the function of a client with such a role.
 pub fn client(role: &str) -> Option<fn(&Path)> {
     match role {
         "tracks writes" => Some(tracks_writes),
         "lets the system track writes" => Some(lets_the_system_track_writes),
         "hands its memory file over" => Some(hands_its_memory_file_over),
         "hands a bitmap over" => Some(hands_a_bitmap_over),
-        "asks for what is not there" => Some(asks_for_what_is_not_there),
+        "asks for missing offsets" => Some(asks_for_missing_offsets),
         "asks at once" => Some(asks_at_once),
-        "does not listen" => Some(does_not_listen),
+        "reads no replies" => Some(reads_no_replies),
         _ => None,
     }
 }
 
-/// All of a microVM's memory in one range, in this process.
+/// The memory of a microVM, in this process and in one range.
 struct Memory {
     at: usize,
     uffd: OwnedFd,
@@ -39,7 +39,7 @@ struct Memory {
 }
 
 impl Memory {
-    /// Puts memory under a userfaultfd, and hands that over, with these files.
+    /// Registers memory with a userfaultfd, and hands that over with these files.
     fn resume(socket: &Path, at: usize, features: u32, mode: u32, files: &[RawFd]) -> Self {
         let uffd = userfaultfd(u64::from(features | raw::UFFD_FEATURE_EVENT_REMOVE)).unwrap();
         let range = raw::uffdio_range { start: at as u64, len: (PAGES * PAGE) as u64 };
@@ -48,7 +48,7 @@ impl Memory {
         Self::say(socket, at, uffd, files, "")
     }
 
-    /// Hands it over, and says more at once.
+    /// Hands a userfaultfd over with these files, and appends `more` to the message.
     fn say(socket: &Path, at: usize, uffd: OwnedFd, files: &[RawFd], more: &str) -> Self {
         let stream = UnixStream::connect(socket).unwrap();
         let descriptors: Vec<RawFd> = [uffd.as_raw_fd()].into_iter().chain(files.iter().copied()).collect();
@@ -76,7 +76,7 @@ impl Memory {
         control(&self.uffd, raw::_UFFDIO_WRITEPROTECT, &mut raw::uffdio_writeprotect { range, mode: 1 });
     }
 
-    /// The pages that the system says were written.
+    /// Asks the system which pages were written.
     fn written(&self) -> Vec<usize> {
         let mut found = vec![raw::page_region { start: 0, end: 0, categories: 0 }; PAGES];
         let mask = u64::from(raw::PAGE_IS_WRITTEN);
@@ -99,14 +99,14 @@ impl Memory {
         };
         let map = File::open("/proc/self/pagemap").unwrap();
         let number = 3_u64 << 30 | size << 16 | u64::from(b'f') << 8 | 16;
-        // SAFETY: the argument is what PAGEMAP_SCAN takes, and so many entries can be written.
+        // SAFETY: the argument has the type of PAGEMAP_SCAN, and `vec_len` entries can be written.
         let count = unsafe { libc::ioctl(map.as_raw_fd(), number as _, &raw mut scan) };
         assert!(count >= 0, "{}", std::io::Error::last_os_error());
         let page = |at: u64| (at as usize - self.at) / PAGE;
         found[..count as usize].iter().flat_map(|part| page(part.start)..page(part.end)).collect()
     }
 
-    /// Asks for a page as a processor does, and waits for the reply.
+    /// Asks for a page on behalf of a virtual processor, and waits for the reply.
     fn ask(&mut self, page: usize) -> serde_json::Value {
         let offset = page * PAGE;
         write!(self.stream, "{{\"vcpu\":3,\"offset\":{offset},\"flags\":8,\"token\":null}}").unwrap();
@@ -117,7 +117,7 @@ impl Memory {
         let mut heard = Vec::new();
         loop {
             let mut byte = [0];
-            assert_eq!(self.stream.read(&mut byte).unwrap(), 1, "the handler let go");
+            assert_eq!(self.stream.read(&mut byte).unwrap(), 1, "the handler closed the connection");
             heard.push(byte[0]);
             if let Ok(reply) = serde_json::from_slice(&heard) {
                 return reply;
@@ -130,9 +130,9 @@ fn table(at: usize) -> String {
     format!("[{{\"base_host_virt_addr\":{at},\"size\":{},\"offset\":0,\"page_size\":4096}}]", PAGES * PAGE)
 }
 
-/// A memory file of so many bytes.
+/// Makes a memory file of so many bytes.
 fn memory_file(bytes: usize) -> File {
-    // SAFETY: the name is a C string, and the descriptor that is made is owned by nobody else.
+    // SAFETY: the name is a C string, and nobody else owns the new descriptor.
     let file = unsafe { File::from_raw_fd(libc::memfd_create(c"guest".as_ptr(), libc::MFD_CLOEXEC)) };
     file.set_len(bytes as u64).unwrap();
     file
@@ -146,7 +146,7 @@ fn map_file(file: &File) -> usize {
     at as usize
 }
 
-/// Protects pages, and writes to them. The handler lifts the protection.
+/// Protects pages and writes to them, and the handler lifts the protection.
 fn tracks_writes(socket: &Path) {
     for shared in [false, true] {
         let file = memory_file(PAGES * PAGE);
@@ -164,6 +164,7 @@ fn tracks_writes(socket: &Path) {
     }
 }
 
+/// Protects pages and writes to them, and the system itself lifts the protection.
 fn lets_the_system_track_writes(socket: &Path) {
     let memory = Memory::resume(socket, map(PAGES), TRACKS | raw::UFFD_FEATURE_WP_ASYNC, MISSING | WP, &[]);
     memory.protect(0, PAGES);
@@ -175,7 +176,7 @@ fn lets_the_system_track_writes(socket: &Path) {
     assert_eq!(memory.written(), wrote);
 }
 
-/// All pages are in the file, as zeros, before they are touched: so it is with the memory that KVM keeps.
+/// Hands a memory file over in which all pages are zeros before they are touched, as in memory that KVM keeps.
 fn hands_its_memory_file_over(socket: &Path) {
     let file = memory_file(PAGES * PAGE);
     file.write_all_at(&vec![0; PAGES * PAGE], 0).unwrap();
@@ -183,11 +184,12 @@ fn hands_its_memory_file_over(socket: &Path) {
     let memory = Memory::resume(socket, map_file(&file), features, MINOR, &[file.as_raw_fd()]);
     memory.check_all();
     memory.write(9, 7);
-    // SAFETY: the range is this process's own, and what is in the file stays.
+    // SAFETY: the range is this process's own, and the file keeps its content.
     unsafe { libc::madvise((memory.at + 9 * PAGE) as *mut _, PAGE, libc::MADV_DONTNEED) };
     assert_eq!(memory.read(9)[0], 7);
 }
 
+/// Hands a memory file and its bitmap over, and asks for pages on behalf of virtual processors.
 fn hands_a_bitmap_over(socket: &Path) {
     let (file, bitmap) = (memory_file(PAGES * PAGE), memory_file(PAGES / 8));
     file.write_all_at(&vec![0; PAGES * PAGE], 0).unwrap();
@@ -214,7 +216,7 @@ fn hands_a_bitmap_over(socket: &Path) {
         bitmap.read_exact_at(&mut bits, 0).unwrap();
         assert_eq!(bits, expected);
     }
-    // Many at once; one that was filled is not filled again.
+    // Asks for many pages at once. A page that was filled is not filled again.
     memory.write(0, 7);
     let ask = |page: usize| format!("{{\"vcpu\":{page},\"offset\":{},\"flags\":0,\"gpa\":null}} ", page * PAGE);
     let all: String = (0..PAGES).map(ask).collect();
@@ -233,15 +235,15 @@ fn with_bitmap(socket: &Path) -> Memory {
     Memory::resume(socket, map_file(&file), features, MISSING, &files)
 }
 
-/// The handler lets go of the connection, and serves touches as before.
-fn asks_for_what_is_not_there(socket: &Path) {
+/// Sends bad requests. The handler closes the connection, and serves touches as before.
+fn asks_for_missing_offsets(socket: &Path) {
     let past = PAGES * PAGE;
     let long = "{\"offset\":0,\"more\":\"".to_owned() + &"x".repeat(100 << 10);
     let wrong = [&format!("{{\"offset\":{past}}}"), "{\"offset\":-1}", "[]", "{\"vcpu\":1}", &long];
     for request in wrong {
         let mut memory = with_bitmap(socket);
         assert!(memory.read(3) == content(3));
-        // It may have let go before all was sent.
+        // The handler may have closed the connection before all was sent.
         let _ = memory.stream.write_all(request.as_bytes());
         let ended = memory.stream.read(&mut [0]);
         assert!(matches!(&ended, Ok(0)) || ended.is_err_and(|error| error.raw_os_error() == Some(libc::ECONNRESET)));
@@ -249,7 +251,7 @@ fn asks_for_what_is_not_there(socket: &Path) {
     }
 }
 
-/// Says its table and more requests than a table may be long, all before it is heard.
+/// Sends its table and many requests at once, more bytes than a table may have.
 fn asks_at_once(socket: &Path) {
     const REQUESTS: usize = 2000;
     let (file, bitmap) = (memory_file(PAGES * PAGE), memory_file(PAGES / 8));
@@ -262,8 +264,8 @@ fn asks_at_once(socket: &Path) {
     memory.check_all();
 }
 
-/// Asks again and again, and reads no reply.
-fn does_not_listen(socket: &Path) {
+/// Sends requests again and again, and reads no reply.
+fn reads_no_replies(socket: &Path) {
     let mut memory = with_bitmap(socket);
     memory.stream.set_nonblocking(true).unwrap();
     let request = b"{\"vcpu\":0,\"offset\":0,\"flags\":0,\"token\":null}";
@@ -280,7 +282,7 @@ fn does_not_listen(socket: &Path) {
     crate::stay(socket);
 }
 
-/// Runs clients of one kind and tells what the handler did.
+/// Runs clients one after the other, and returns the handler's table.
 fn table_after(roles: &[&str], more: &[&str]) -> Option<String> {
     if !may() {
         return None;
@@ -312,26 +314,26 @@ fn memory_files_are_filled() {
 }
 
 #[test]
-fn requests_that_make_no_sense_harm_nobody() {
-    let Some(table) = table_after(&["asks for what is not there", "in order"], &[]) else { return };
+fn bad_requests_harm_nobody() {
+    let Some(table) = table_after(&["asks for missing offsets", "in order"], &[]) else { return };
     assert_eq!((number(&table, "microVMs served"), number(&table, "of them still running")), (6, 0));
 }
 
 #[test]
-fn a_client_that_does_not_listen_is_not_heard_and_others_are() {
+fn a_client_that_reads_no_replies_is_not_served_and_others_are() {
     if !may() {
         return;
     }
     let folder = Folder::new("deaf");
     let handler = Handler::start(&folder, &[]);
-    let _one = crate::staying(&folder, "does not listen");
+    let _one = crate::staying(&folder, "reads no replies");
     Client::start(&folder, "hands a bitmap over").succeeds();
     handler.line("microVM 2 ended");
     assert_eq!(number(&handler.stop(), "of them still running"), 1);
 }
 
 #[test]
-fn descriptors_of_other_kinds_are_refused_and_closed() {
+fn descriptors_of_wrong_kinds_are_refused_and_closed() {
     if !may() {
         return;
     }

@@ -1,4 +1,4 @@
-//! A forked child has neither the regions nor the pager, and its parent goes on unharmed.
+//! A forked child gets neither the regions nor the pager, and its parent goes on unharmed.
 
 use crate::processes::{PAGE, end_of, in_child};
 use crate::{BUS, Fixture, GOOD, PAGES, SEGV, Test, exit, options, touch};
@@ -11,13 +11,13 @@ pub const TESTS: &[Test] = &[
     ("served by threads, a child that touches a region", GOOD, || a_child_that_touches(FaultMode::Threads)),
     ("a child that calls the pager", GOOD, || a_child_that_calls(FaultMode::Sigbus)),
     ("served by threads, a child that calls the pager", GOOD, || a_child_that_calls(FaultMode::Threads)),
-    ("a child gets what is no region any more", GOOD, a_child_gets_what_was_removed),
-    ("a child has a pager of its own", GOOD, a_child_has_its_own),
-    ("what a child has at a region's place is its own", GOOD, what_lies_there),
+    ("a child gets memory that was a region", GOOD, a_child_gets_a_removed_region),
+    ("a child has a pager of its own", GOOD, a_child_has_its_own_pager),
+    ("a child maps a file at a region's addresses", GOOD, a_child_maps_a_file_there),
     ("forks while pages come and go", GOOD, forks_while_pages_come_and_go),
 ];
 
-/// Whether the page is in memory or not, it is not the child's.
+/// Checks that the child does not get a page, whether it is in memory or not.
 fn a_child_that_touches(mode: FaultMode) {
     let fixture = Fixture::new(mode);
     touch(&fixture.memory, 5);
@@ -28,7 +28,7 @@ fn a_child_that_touches(mode: FaultMode) {
         assert_eq!(end_of(write), SEGV);
     }
     let staging = fixture.pager.staging_range();
-    // SAFETY: nothing is assumed of it; the child ends here.
+    // SAFETY: the value is not used; the child ends here.
     let read = || exit(i32::from(unsafe { (staging.0 as *const u8).read_volatile() }));
     assert_eq!(end_of(read), SEGV);
     fixture.memory.check();
@@ -48,12 +48,12 @@ fn refuses_everything(pager: &Pager, region: RegionId, at: *mut u8) {
     refused("set_backing_file", pager.set_backing_file(Some((file.as_fd(), 1 << 20))));
     refused("write_back", pager.write_back(1));
     refused("compact", pager.compact(&CompactBudget::default()));
-    // SAFETY: it is refused; that is what is tested.
+    // SAFETY: the call is refused, as this tests.
     refused("add_region", unsafe { pager.add_region(at, PAGE, &RegionOptions::default()) });
     refused("remove_region", pager.remove_region(region));
     refused("hold", pager.hold(at, PAGE));
     refused("release", pager.release(at, PAGE));
-    // SAFETY: as above.
+    // SAFETY: the call is refused, as this tests.
     refused("discard", unsafe { pager.discard(at, PAGE) });
     refused("run", pager.run(Duty::All));
     refused("snapshot", pager.snapshot());
@@ -76,36 +76,37 @@ fn a_child_that_calls(mode: FaultMode) {
         in_child(|| refuses_everything(&fixture.pager, fixture.region, fixture.memory.at(0)));
     });
     if mode == FaultMode::Sigbus {
-        // Its threads would not be there to be waited for.
+        // In the other mode a thread is lent, which the child does not have and could not wait for.
         let mut only = fixture.take();
         in_child(|| {
             let fixture = only.take().unwrap();
-            // SAFETY: its own destructor would look for the memory, which is not here; the pager's is what is tested.
+            // SAFETY: the fixture is forgotten, so the pager is dropped once. The fixture's own destructor would look
+            // for memory that is not here; this tests the pager's.
             drop(unsafe { std::ptr::read(&raw const fixture.pager) });
             std::mem::forget(fixture);
         });
         fixture = only;
     }
     let fixture = fixture.unwrap();
-    assert_eq!(stats(&fixture.pager), before, "nothing of that reached the parent");
+    assert_eq!(stats(&fixture.pager), before, "nothing that the child did reached the parent");
     fixture.pager.release(fixture.memory.at(3), PAGE).unwrap();
     fixture.memory.check();
     fixture.evict();
     fixture.memory.check();
 }
 
-fn a_child_gets_what_was_removed() {
+fn a_child_gets_a_removed_region() {
     let mut fixture = Fixture::new(FaultMode::Sigbus);
     fixture.pager.remove_region(fixture.region).unwrap();
     in_child(|| fixture.memory.check());
     let memory = (fixture.memory.at(0), fixture.memory.bytes());
-    // SAFETY: the memory is used through these addresses alone, and unmapped by nobody.
+    // SAFETY: the memory is used through these addresses alone, and nobody unmaps it.
     fixture.region = unsafe { fixture.pager.add_region(memory.0, memory.1, &RegionOptions::default()) }.unwrap();
     assert_eq!(end_of(|| exit(i32::from(touch(&fixture.memory, 0) == 0))), SEGV);
     fixture.evict();
 }
 
-fn a_child_has_its_own() {
+fn a_child_has_its_own_pager() {
     let fixture = Fixture::new(FaultMode::Sigbus);
     in_child(|| {
         let own = Fixture::of(Pager::new("child", &options(FaultMode::Sigbus)).unwrap(), FaultMode::Sigbus);
@@ -117,11 +118,11 @@ fn a_child_has_its_own() {
     fixture.memory.check();
 }
 
-/// A file that ends before its mapping does: had the pager served that, it would have been done to the parent.
-fn what_lies_there() {
+/// Maps a file that ends before its mapping. If the pager served that touch, it would change the parent's memory.
+fn a_child_maps_a_file_there() {
     let fixture = Fixture::new(FaultMode::Sigbus);
     let end = end_of(|| {
-        // SAFETY: the name is a C string; a new mapping where the child has none, refused otherwise.
+        // SAFETY: the name is a C string. The mapping is new, and the call fails if the child has one there.
         let at = unsafe {
             let fd = libc::memfd_create(c"empty".as_ptr(), 0);
             let kind = libc::MAP_SHARED | libc::MAP_FIXED_NOREPLACE;
@@ -140,7 +141,7 @@ fn forks_while_pages_come_and_go() {
     std::thread::scope(|scope| {
         let reader = scope.spawn(|| (0..8).for_each(|_| fixture.memory.check()));
         while !reader.is_finished() {
-            // SAFETY: the child ends at once, with nothing run that the other thread might have a lock of.
+            // SAFETY: the child ends at once, and takes no lock that the other thread may hold.
             let child = unsafe { libc::fork() };
             if child == 0 {
                 exit(i32::from(touch(&fixture.memory, 0) == 0));

@@ -1,4 +1,4 @@
-//! Memory that is given back by madvise where the pager is not told of it.
+//! Memory that is given back by madvise while the pager is not told of it.
 
 use crate::processes::{Memory, PAGE};
 use crate::{GOOD, PAGES, Test, options};
@@ -12,20 +12,21 @@ pub const TESTS: &[Test] = &[
     ("served by threads, in place, memory is given back all the time", GOOD, || all_the_time(FaultMode::Threads)),
 ];
 
-/// Numbers that come in no order.
+/// Returns pseudo-random numbers.
 fn random(seed: &mut u64) -> usize {
     *seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
     (*seed >> 33) as usize
 }
 
-/// Pages go missing between any two calls of an eviction, and no thread waits for one for ever: SIGALRM would end that.
+/// Lets pages go missing between any two calls of an eviction. No thread may wait for a page for ever: SIGALRM would
+/// end the process.
 fn all_the_time(fault_mode: FaultMode) {
-    // SAFETY: a call on a number.
+    // SAFETY: the call takes a number only.
     unsafe { libc::alarm(240) };
     let options = PagerOptions { evict_in_place: true, ..options(fault_mode) };
     let pager = Arc::new(Pager::new("given back", &options).unwrap());
     let memory = Memory::new(PAGES, None);
-    // SAFETY: the memory is used through these addresses alone, and unmapped by nobody.
+    // SAFETY: the memory is used through these addresses alone, and nobody unmaps it.
     unsafe { pager.add_region(memory.at(0), memory.bytes(), &RegionOptions::default()) }.unwrap();
     let lent = [(); 2].map(|()| {
         let pager = pager.clone();
@@ -37,7 +38,7 @@ fn all_the_time(fault_mode: FaultMode) {
             let mut seed = 7;
             while !done.load(Relaxed) {
                 let at = memory.at(random(&mut seed) % (PAGES - 16));
-                // SAFETY: pages of the test's own, whose bytes nobody needs.
+                // SAFETY: pages of the test's own, whose content is not needed.
                 assert_eq!(unsafe { libc::madvise(at.cast(), 16 * PAGE, libc::MADV_DONTNEED) }, 0);
             }
         });

@@ -1,5 +1,5 @@
-//! Guests of other processes, whose descriptors come over a socket, are filled under a seccomp filter that allows the
-//! system calls that the documentation of [`zsalloc::Guest`] lists.
+//! Guests of other processes, filled under a seccomp filter. The filter allows the system calls that the documentation
+//! of [`zsalloc::Guest`] lists.
 
 use crate::processes::{End, Memory, PAGE, expected, pair, receive, receive_fd, send, send_fd, spawn};
 use crate::processes::{end_of, userfault};
@@ -9,17 +9,18 @@ use std::io::Write;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use zsalloc::{Area, AreaOptions, Guest, GuestFile, GuestOptions, GuestRange, Zswap, ZswapOptions};
 
-/// The tests. The processes that are guests have the right to let threads serve their touches.
+/// The tests. Those of guests need the right to let threads serve touches, which their names say.
 pub const TESTS: &[Test] = &[
     ("served by threads, a guest in a jail", GOOD, || fill_in_jail(false, None)),
     ("served by threads, a guest with a memory file in a jail", GOOD, || fill_in_jail(true, None)),
-    ("served by threads, a guest needs what is listed", GOOD, what_is_listed_is_needed),
-    ("what a guest needs is what its documentation lists", GOOD, the_lists_are_one),
+    ("served by threads, a guest needs the calls that are listed", GOOD, the_listed_calls_are_needed),
+    ("the documentation of a guest lists the calls that it needs", GOOD, the_documentation_has_the_same_lists),
 ];
 
-/// What the test itself needs: to wait for a touch, to hear that the client has finished, and to end.
+/// The calls of the test itself: to wait for a touch, to hear that the client has finished, and to end.
 const OF_THE_TEST: [libc::c_long; 3] = [libc::SYS_poll, libc::SYS_recvfrom, libc::SYS_exit_group];
 
+/// The calls that the documentation lists for a guest.
 const OF_A_GUEST: [(&str, libc::c_long); 8] = [
     ("close", libc::SYS_close),
     ("fcntl", libc::SYS_fcntl),
@@ -30,10 +31,10 @@ const OF_A_GUEST: [(&str, libc::c_long); 8] = [
     ("read", libc::SYS_read),
     ("sched_yield", libc::SYS_sched_yield),
 ];
-/// Those of one with a memory file, besides.
+/// The further calls that it lists for a guest with a memory file.
 const OF_A_FILE: [(&str, libc::c_long); 2] = [("pread64", libc::SYS_pread64), ("pwrite64", libc::SYS_pwrite64)];
 
-/// From here on a system call that is not in the list ends the process.
+/// Installs a filter: from here on, a system call that is not in the list ends the process.
 fn jail(allowed: &[libc::c_long]) {
     let of = |code: u32, jt, jf, k| libc::sock_filter { code: code as u16, jt, jf, k };
     let is = |&number: &libc::c_long| {
@@ -51,7 +52,7 @@ fn jail(allowed: &[libc::c_long]) {
     }
 }
 
-/// A snapshot, with every page as [`Memory::fill`] would write it.
+/// Makes a snapshot whose pages are as [`Memory::fill`] writes them.
 fn snapshot() -> (Zswap, Area) {
     let zswap = Zswap::new("snapshot", &ZswapOptions::default()).unwrap();
     let area = zswap.add_area(PAGES as u64, &AreaOptions::default()).unwrap();
@@ -62,12 +63,12 @@ fn snapshot() -> (Zswap, Area) {
     (zswap, area)
 }
 
-/// A memory file, or a bitmap of one, filled with a byte.
+/// Makes a memory file that is full of one byte.
 fn memory_file(bytes: usize, byte: u8) -> OwnedFd {
     // SAFETY: the name is a C string.
     let fd = unsafe { libc::memfd_create(c"guest".as_ptr(), libc::MFD_CLOEXEC) };
     assert!(fd >= 0);
-    // SAFETY: a descriptor that was just made.
+    // SAFETY: the descriptor is new, and nobody else owns it.
     let file = unsafe { OwnedFd::from_raw_fd(fd) };
     let mut file = File::from(file);
     match byte {
@@ -77,10 +78,10 @@ fn memory_file(bytes: usize, byte: u8) -> OwnedFd {
     file.into()
 }
 
-/// The process of a guest: hands its memory over, and touches all of it.
+/// Runs the process of a guest: it hands its memory over and touches all of it.
 fn client(line: &OwnedFd, file: Option<&OwnedFd>) {
-    // It waits for ever where its handler ends.
-    // SAFETY: a call on numbers.
+    // If its handler ends, it would wait for ever.
+    // SAFETY: the call takes numbers only.
     assert_eq!(unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) }, 0);
     let uffd = userfault::open().unwrap();
     let memory = Memory::new(PAGES, file);
@@ -90,7 +91,7 @@ fn client(line: &OwnedFd, file: Option<&OwnedFd>) {
     send(line, 1);
 }
 
-/// Fills a guest in a jail that allows what is listed, except for one call.
+/// Fills a guest in a jail that allows the listed calls, except for `without`.
 fn fill_in_jail(with_file: bool, without: Option<libc::c_long>) {
     let (_zswap, area) = snapshot();
     let (ours, theirs) = pair();
@@ -130,9 +131,9 @@ fn fill_in_jail(with_file: bool, without: Option<libc::c_long>) {
     crate::exit(if done == Some(1) && guest.stats().counts.faults > 0 { 0 } else { 102 });
 }
 
-/// Without each of these calls that this system's guests make the handler ends in its jail. The others are for older
-/// systems, for processes that fork, and for threads that wait for each other.
-fn what_is_listed_is_needed() {
+/// Checks that the handler ends in its jail without each of these calls. The other calls of the list are needed on
+/// older systems, for processes that fork, and by threads that wait for each other.
+fn the_listed_calls_are_needed() {
     for number in [libc::SYS_ioctl, libc::SYS_preadv2] {
         let end = end_of(|| fill_in_jail(false, Some(number)));
         assert_eq!(end, End::Signal(libc::SIGSYS), "without {number}");
@@ -142,8 +143,8 @@ fn what_is_listed_is_needed() {
     }
 }
 
-/// The documentation has the lists as "`call`, `call`" behind the words that introduce them.
-fn the_lists_are_one() {
+/// Reads the lists in the documentation, which are "`call`, `call`" behind the words that introduce them.
+fn the_documentation_has_the_same_lists() {
     let source = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/src/guest/state.rs")).unwrap();
     let text = source.lines().filter_map(|line| line.trim_start().strip_prefix("/// ")).collect::<Vec<_>>().join(" ");
     for (words, calls) in [("makes these system calls: ", &OF_A_GUEST[..]), ("memory file also ", &OF_A_FILE)] {

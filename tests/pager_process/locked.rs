@@ -7,14 +7,14 @@ use zsalloc::{AreaOptions, CompactBudget, FaultMode, LoadFlags, Pager, Patience,
 /// The tests.
 pub const TESTS: &[Test] = &[
     ("locked in memory, pages are evicted", GOOD, || evict_locked(libc::MCL_CURRENT)),
-    ("locked in memory as it comes, pages are evicted", GOOD, || evict_locked(libc::MCL_CURRENT | libc::MCL_FUTURE)),
+    ("locked when it is mapped, pages are evicted", GOOD, || evict_locked(libc::MCL_CURRENT | libc::MCL_FUTURE)),
     ("locked in memory, a pool is compacted", GOOD, || compact_locked(libc::MCL_CURRENT)),
-    ("locked in memory as it comes, a pool is compacted", GOOD, || {
+    ("locked when it is mapped, a pool is compacted", GOOD, || {
         compact_locked(libc::MCL_CURRENT | libc::MCL_FUTURE);
     }),
 ];
 
-/// Locks all of the process's memory. False: it may not.
+/// Locks all memory of the process. Returns false if the process may not.
 fn lock(flags: i32) -> bool {
     // SAFETY: the call changes no memory.
     let locked = unsafe { libc::mlockall(flags) } == 0;
@@ -24,13 +24,14 @@ fn lock(flags: i32) -> bool {
     locked
 }
 
-/// Bytes of memory that the process has.
+/// Returns the bytes of the process that are in memory.
 fn resident() -> usize {
     let status = std::fs::read_to_string("/proc/self/statm").unwrap();
     status.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * PAGE
 }
 
-/// What is there is locked, or what will be as well: the memory of pages that are evicted goes.
+/// Checks that the memory of evicted pages goes, although the process locks its memory: that which it has, or also that
+/// which it maps later.
 fn evict_locked(flags: i32) {
     if flags & libc::MCL_FUTURE != 0 && !lock(flags) {
         return;
@@ -51,7 +52,7 @@ fn evict_locked(flags: i32) {
     }
 }
 
-/// A page that is stored in some 1700 bytes, so that there are several to a zspage.
+/// Makes a page that is stored in some 1700 bytes, so that a zspage has several.
 fn page(offset: u64) -> [u8; PAGE] {
     let mut state = offset;
     std::array::from_fn(|at| {
@@ -60,6 +61,7 @@ fn page(offset: u64) -> [u8; PAGE] {
     })
 }
 
+/// Checks that compaction gives memory back, although the process locks its memory.
 fn compact_locked(flags: i32) {
     const STORED: u64 = 4000;
     if flags & libc::MCL_FUTURE != 0 && !lock(flags) {
@@ -72,7 +74,7 @@ fn compact_locked(flags: i32) {
         return;
     }
     let (before, pages) = (resident(), zswap.pool_stats().unwrap().total_pages);
-    // Those that are left lie here and there.
+    // The remaining pages are scattered.
     (0..STORED).filter(|at| at % 8 != 0).for_each(|at| area.invalidate(at, 1, Patience::Wait).unwrap());
     zswap.compact(&CompactBudget::default()).unwrap();
     let left = zswap.pool_stats().unwrap().total_pages;

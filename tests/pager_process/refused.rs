@@ -1,4 +1,4 @@
-//! Missing rights, system calls on evicted pages, and pages that are damaged.
+//! Missing rights, system calls on evicted pages, and damaged pages.
 
 use crate::processes::{Memory, PAGE};
 use crate::{BUS, Fixture, GOOD, PAGES, RESIDENT, Test, exit, options, touch};
@@ -21,13 +21,13 @@ pub const TESTS: &[Test] = &[
         let (fixture, damaged) = a_damaged_page(FaultMode::Threads);
         exit(100 + i32::from(touch(&fixture.memory, damaged) == 0));
     }),
-    ("a damaged page is none to others", GOOD, || damage(FaultMode::Sigbus)),
-    ("served by threads, a damaged page is none to others", GOOD, || damage(FaultMode::Threads)),
+    ("a damaged page does not harm others", GOOD, || damage(FaultMode::Sigbus)),
+    ("served by threads, a damaged page does not harm others", GOOD, || damage(FaultMode::Threads)),
 ];
 
-/// Another user's: without privileges, should it be root.
+/// Gives up the privileges of root, if the process has them.
 fn become_nobody() {
-    // SAFETY: calls on numbers.
+    // SAFETY: the calls take numbers only.
     unsafe {
         if libc::getuid() == 0 {
             assert_eq!(libc::setgroups(0, std::ptr::null()), 0);
@@ -54,24 +54,25 @@ fn without_privileges() {
     }
 }
 
-/// A file of a page whose bytes are 7.
+/// Makes a file of one page whose bytes are all 7.
 fn sevens() -> File {
     // SAFETY: the name is a C string.
     let fd = unsafe { libc::memfd_create(c"sevens".as_ptr(), 0) };
     assert!(fd >= 0);
-    // SAFETY: a descriptor that was just made.
+    // SAFETY: the descriptor is new, and nobody else owns it.
     let mut file = unsafe { File::from_raw_fd(fd) };
     file.write_all(&[7; PAGE]).unwrap();
     file
 }
 
-/// read(2) and write(2) of a page, which they may not reach: no reference to its bytes is made.
+/// Reads from a file into a page, which the system may refuse. It makes no reference to the page's bytes.
 fn read_into(file: &File, memory: &Memory, page: usize) -> Result<usize, i32> {
     // SAFETY: a page of the test's own can be written.
     let done = unsafe { libc::pread(file.as_raw_fd(), memory.at(page).cast(), PAGE, 0) };
     usize::try_from(done).map_err(|_| std::io::Error::last_os_error().raw_os_error().unwrap())
 }
 
+/// Writes a page to a file, which the system may refuse. It makes no reference to the page's bytes.
 fn write_from(file: &File, memory: &Memory, page: usize) -> Result<usize, i32> {
     // SAFETY: a page of the test's own can be read.
     let done = unsafe { libc::pwrite(file.as_raw_fd(), memory.at(page).cast(), PAGE, 0) };
@@ -84,7 +85,7 @@ fn a_system_call() {
     assert_eq!(read_into(&file, memory, 4), Err(libc::EFAULT));
     assert_eq!(write_from(&copy, memory, 4), Err(libc::EFAULT));
     assert_eq!(memory.wrong(4), None, "the page is as it was");
-    // Being held, pages stay while the others come and go.
+    // Held pages stay while the others come and go.
     fixture.pager.hold(memory.at(10), 2 * PAGE).unwrap();
     memory.check();
     let _ = fixture.pager.evict(PAGES as u64);
@@ -95,7 +96,7 @@ fn a_system_call() {
     assert_eq!(read_into(&file, memory, 10), Ok(PAGE));
     assert_eq!(memory.copy(10), [7; PAGE]);
     fixture.pager.release(memory.at(10), 2 * PAGE).unwrap();
-    // What a system call wrote is evicted as all else.
+    // Bytes that a system call wrote are evicted like all others.
     fixture.evict();
     assert_eq!(read_into(&file, memory, 10), Err(libc::EFAULT));
     assert_eq!(memory.copy(10), [7; PAGE]);
@@ -104,7 +105,7 @@ fn a_system_call() {
     write_again(memory, 10);
 }
 
-/// What the fixture expects to find in the end.
+/// Writes the content that the fixture expects in the end.
 fn write_again(memory: &Memory, page: usize) {
     let words = memory.at(page).cast::<u64>();
     // SAFETY: a page of the test's own, aligned.
@@ -124,18 +125,18 @@ fn a_system_call_served_by_threads() {
     write_again(memory, 10);
 }
 
-/// A file that pages are written to, which nobody else can open.
+/// Makes a file for pages that nobody else can open.
 fn disk() -> File {
     // SAFETY: the name is a C string.
     let fd = unsafe { libc::memfd_create(c"disk".as_ptr(), 0) };
     assert!(fd >= 0);
-    // SAFETY: a descriptor that was just made.
+    // SAFETY: the descriptor is new, and nobody else owns it.
     let file = unsafe { File::from_raw_fd(fd) };
     file.set_len((PAGES * PAGE) as u64).unwrap();
     file
 }
 
-/// A region whose pages are all on a file that one byte is wrong of; and the page that has it.
+/// Makes a region whose pages are all in a file of which one byte is wrong. Returns the page that has it as well.
 fn a_damaged_page(mode: FaultMode) -> (Fixture, usize) {
     let disk = disk();
     let pager = Pager::new("damage", &options(mode)).unwrap();
@@ -144,7 +145,7 @@ fn a_damaged_page(mode: FaultMode) -> (Fixture, usize) {
     while fixture.pager.snapshot().unwrap().zswap.zswap.used_bytes > 0 {
         fixture.pager.write_back(PAGES as u64).unwrap();
     }
-    // Which page lies where is not for others to know: the one that fails is found by asking for each.
+    // Where a page lies in the file is the library's own business, so the bad page is found by holding each.
     let mut byte = [0];
     let at = (PAGES / 2 * PAGE + 100) as u64;
     disk.read_exact_at(&mut byte, at).unwrap();
@@ -160,7 +161,8 @@ fn a_damaged_page(mode: FaultMode) -> (Fixture, usize) {
     (fixture, damaged[0])
 }
 
-/// Nobody reads it, by whatever way; the other pages are as they were, and the region can be removed.
+/// Checks that the page can't be read in any way, that the other pages are unchanged, and that the region can be
+/// removed.
 fn damage(mode: FaultMode) {
     let (fixture, damaged) = a_damaged_page(mode);
     let memory = &fixture.memory;
@@ -168,7 +170,7 @@ fn damage(mode: FaultMode) {
     let error = write_from(&sevens(), memory, damaged).unwrap_err();
     assert!(matches!(error, libc::EFAULT | libc::EHWPOISON), "errno {error}");
     assert!(matches!(fixture.pager.hold(memory.at(damaged), PAGE), Err(Error::Io(_))));
-    // New bytes for all of it are what makes it good again.
+    // A discard makes the page usable again.
     // SAFETY: its bytes are lost.
     unsafe { fixture.pager.discard(memory.at(damaged), PAGE) }.unwrap();
     assert_eq!(touch(memory, damaged), 0);

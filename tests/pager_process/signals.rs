@@ -1,4 +1,4 @@
-//! A SIGBUS that is not the pager's goes where it went before, and one that is blocked is deadly.
+//! A SIGBUS that is not the pager's goes to the handler that was there before, and a blocked one ends the process.
 
 use crate::processes::{End, Memory, PAGE};
 use crate::{BUS, Fixture, GOOD, Test, exit, options, touch};
@@ -6,7 +6,7 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::sync::atomic::{AtomicI32, AtomicUsize, Ordering::SeqCst};
 use zsalloc::{FaultMode, Pager};
 
-/// What the tests' own handlers exit with.
+/// The exit codes of the tests' own handlers.
 const FULL: i32 = 42;
 const PLAIN: i32 = 43;
 
@@ -72,14 +72,14 @@ pub const TESTS: &[Test] = &[
     ("a touch in a handler of another signal", GOOD, a_touch_in_a_handler),
 ];
 
-/// Where the handlers expect the fault; 0: it was sent.
+/// The address where a handler expects the fault. 0: the signal was sent.
 static AT: AtomicUsize = AtomicUsize::new(0);
 
 fn handle(handler: usize, flags: i32) {
     // SAFETY: an action of zeros is valid.
     let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
     (action.sa_sigaction, action.sa_flags) = (handler, flags);
-    // SAFETY: the action is a whole one, and its handler is of the kind that its flags say.
+    // SAFETY: the action is complete, and its handler has the type that its flags say.
     assert_eq!(unsafe { libc::sigaction(libc::SIGBUS, &raw const action, std::ptr::null_mut()) }, 0);
 }
 
@@ -90,7 +90,7 @@ fn handle_fully(handler: Full) {
 }
 
 extern "C" fn full(signal: i32, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
-    // SAFETY: the system, or whoever was called first, passes both.
+    // SAFETY: the system, or the handler that it called, passes both.
     let (code, at) = unsafe { ((*info).si_code, (*info).si_addr() as usize) };
     let expected = AT.load(SeqCst);
     let right = if expected == 0 { code <= 0 } else { code == libc::BUS_ADRERR && at == expected };
@@ -101,26 +101,26 @@ extern "C" fn plain(signal: i32) {
     exit(if signal == libc::SIGBUS { PLAIN } else { 1 });
 }
 
-/// A mapping of two pages of a file that has one.
+/// Maps two pages of a file that has one page.
 fn short_file() -> (Memory, OwnedFd) {
     // SAFETY: the name is a C string.
     let fd = unsafe { libc::memfd_create(c"short".as_ptr(), 0) };
-    // SAFETY: a descriptor that was just made.
+    // SAFETY: the descriptor is new, and nobody else owns it.
     let file = unsafe { OwnedFd::from_raw_fd(fd) };
-    // SAFETY: a call on numbers.
+    // SAFETY: the call takes numbers only.
     assert_eq!(unsafe { libc::ftruncate(fd, PAGE as libc::off_t) }, 0);
     (Memory::new(2, Some(&file)), file)
 }
 
 fn exit_with_touch(memory: &Memory, page: usize) -> ! {
-    // What it reads is wrong, whatever it is.
+    // Any value would be wrong: the touch must not return.
     exit(100 + i32::from(touch(memory, page) == 0))
 }
 
 fn beyond_the_end() {
     let fixture = Fixture::new(FaultMode::Sigbus);
     let (memory, _file) = short_file();
-    // The pager's own are served all the same.
+    // The pager's own touches are still served.
     fixture.memory.check();
     AT.store(memory.at(1) as usize, SeqCst);
     exit_with_touch(&memory, 1);
@@ -133,11 +133,11 @@ fn sent() {
     fixture.memory.check();
 }
 
-/// The file that a handler makes longer.
+/// The file that a handler lengthens.
 static FILE: AtomicI32 = AtomicI32::new(-1);
 
 extern "C" fn longer(_: i32, _: *mut libc::siginfo_t, _: *mut libc::c_void) {
-    // SAFETY: a call on numbers.
+    // SAFETY: the call takes numbers only.
     unsafe { libc::ftruncate(FILE.load(SeqCst), 2 * PAGE as libc::off_t) };
 }
 
@@ -150,14 +150,14 @@ fn a_handler_that_lets_it_go_on() {
     fixture.memory.check();
 }
 
-/// The handler that was there before the program's: the pager's.
+/// The handler before the program's, which is the pager's.
 static BEFORE: AtomicUsize = AtomicUsize::new(0);
 static PASSED_ON: AtomicUsize = AtomicUsize::new(0);
 
 fn a_later_handler_that_passes_on() {
     extern "C" fn pass_on(signal: i32, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
         PASSED_ON.fetch_add(1, SeqCst);
-        // SAFETY: the pager's handler is of this kind.
+        // SAFETY: the pager's handler has this type.
         let before: Full = unsafe { std::mem::transmute(BEFORE.load(SeqCst)) };
         before(signal, info, context);
     }
@@ -168,7 +168,7 @@ fn a_later_handler_that_passes_on() {
     handle_fully(pass_on);
     fixture.memory.check();
     assert!(PASSED_ON.load(SeqCst) > 0);
-    // A pager that is made now works as well.
+    // A pager that is created now works as well.
     let second = Fixture::of(Pager::new("second", &options(FaultMode::Sigbus)).unwrap(), FaultMode::Sigbus);
     second.memory.check();
     fixture.evict();
@@ -180,11 +180,11 @@ fn a_later_handler_stays() {
         // SAFETY: the system passes the information.
         if unsafe { (*info).si_addr() } as usize == AT.load(SeqCst) {
             PASSED_ON.fetch_add(1, SeqCst);
-            // SAFETY: a call on numbers.
+            // SAFETY: the call takes numbers only.
             unsafe { libc::ftruncate(FILE.load(SeqCst), 2 * PAGE as libc::off_t) };
             return;
         }
-        // SAFETY: the pager's handler is of this kind.
+        // SAFETY: the pager's handler has this type.
         let before: Full = unsafe { std::mem::transmute(BEFORE.load(SeqCst)) };
         before(signal, info, context);
     }
@@ -200,7 +200,7 @@ fn a_later_handler_stays() {
     fixture.memory.check();
 }
 
-/// What is done about SIGBUS.
+/// Returns the action for SIGBUS.
 fn action() -> libc::sigaction {
     // SAFETY: an action of zeros is valid, and is written over.
     unsafe {
@@ -219,21 +219,22 @@ fn is_blocked(signal: i32) -> bool {
     }
 }
 
-/// The signals that a handler found blocked: a bit for each.
+/// A bit for each signal of [`ASKED`] that a handler found blocked.
 static BLOCKED: AtomicUsize = AtomicUsize::new(0);
 
-/// Signals that were blocked before, that the handler was installed with, that no one blocks, and its own.
+/// A signal that was blocked before, one of the handler's mask, one that nobody blocks, and the handler's own.
 const ASKED: [i32; 4] = [libc::SIGUSR1, libc::SIGUSR2, libc::SIGTERM, libc::SIGBUS];
 
-/// A handler finds blocked what it would without a pager, and who it interrupted what was blocked before.
+/// Checks that a handler finds the mask that it would find without a pager, and that the interrupted code gets its mask
+/// back.
 fn the_mask_in_a_handler(flags: i32) {
     extern "C" fn note(_: i32, _: *mut libc::siginfo_t, _: *mut libc::c_void) {
         let bits = ASKED.iter().enumerate().map(|(at, &signal)| usize::from(is_blocked(signal)) << at);
         BLOCKED.store(bits.sum(), SeqCst);
-        // SAFETY: a call on numbers.
+        // SAFETY: the call takes numbers only.
         unsafe { libc::ftruncate(FILE.load(SeqCst), 2 * PAGE as libc::off_t) };
     }
-    // SAFETY: an action of zeros is valid, and the handler is of the kind that the flags say.
+    // SAFETY: an action of zeros is valid, and the handler has the type that the flags say.
     unsafe {
         let mut action: libc::sigaction = std::mem::zeroed();
         (action.sa_sigaction, action.sa_flags) = (note as *const () as usize, libc::SA_SIGINFO | flags);
@@ -276,7 +277,7 @@ fn a_blocked_touch(write: bool) {
 static NEXT: AtomicUsize = AtomicUsize::new(0);
 static RIGHT: AtomicUsize = AtomicUsize::new(0);
 
-/// It interrupts the pager's own work as well, which must not need what the touch needs.
+/// Touches pages in a handler that also interrupts the pager's own work, whose locks the touch must not need.
 fn a_touch_in_a_handler() {
     extern "C" fn read(_: i32) {
         let first = NEXT.load(SeqCst);
