@@ -1,7 +1,8 @@
-//! Which addresses are whose: looked up in every fault, without a lock.
+//! Which addresses belong to which region. Every touch looks that up, without a lock.
 //!
-//! A sorted array behind a sequence number: readers look again if it changed meanwhile. Who writes holds the lock of
-//! events, with signals blocked, so that a reader in a signal handler never waits for the thread that it interrupted.
+//! The table is a sorted array behind a sequence number: a reader looks again if the table changed meanwhile. A writer
+//! holds the lock of events, with signals blocked, so that a reader in a signal handler never waits for the thread that
+//! it interrupted.
 
 use crate::error::{Error, Result};
 use crate::heap;
@@ -12,51 +13,62 @@ use crate::sync::{
 };
 use crate::units::PAGE;
 
-/// Addresses that belong to a region.
+/// A range of addresses that belongs to a region.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Extent {
-    /// Where they begin.
+    /// The first address.
     pub start: usize,
-    /// Where they end.
+    /// The address after the last.
     pub end: usize,
-    /// Which region.
+    /// The place of the region.
     pub region: usize,
-    /// Which of its pages is the first.
+    /// The number of the page at the first address.
     pub first: u64,
 }
 
 impl Extent {
-    /// The page of the region that an address inside belongs to.
+    /// The number of the page at an address inside.
     #[inline]
     pub fn page_at(&self, at: usize) -> u64 {
         self.first + ((at - self.start) / PAGE) as u64
     }
 
-    /// The part inside a range.
+    /// The part of the extent that is inside a range.
     pub fn within(self, start: usize, end: usize) -> Option<Self> {
         let (from, to) = (self.start.max(start), self.end.min(end));
         (from < to).then(|| Self { start: from, end: to, region: self.region, first: self.page_at(from) })
     }
 }
 
+/// The error for a range that has a part in a region, where it must have none.
+pub(super) const OVERLAPS: Error = Error::Invalid(&"a part of the range is in another region already");
+/// The error for a range that is not in regions as a whole.
+pub const NO_REGION: Error = Error::Invalid(&"a part of the range is in no region");
+
+/// Returns the start and end of the whole pages that a range touches. No bytes touch none.
+pub fn whole_pages(at: usize, bytes: usize) -> Result<(usize, usize)> {
+    let start = at & !(PAGE - 1);
+    let end = at.checked_add(bytes).and_then(|end| end.checked_next_multiple_of(PAGE)).ok_or(NO_REGION)?;
+    Ok((start, if bytes == 0 { start } else { end }))
+}
+
 /// Words of an extent in the table.
 const WORDS: usize = 4;
-/// How many more extents than were added there may be because owners unmapped or moved a part in the middle: the system
-/// does not ask whether there is room. Should they be more, touches of the part above are not served, and get a signal.
+/// How many more extents than were added there may be, because owners unmapped or moved a part in the middle: the
+/// system does not ask whether there is room. If there are more, touches of the part above the cut are not served, and
+/// get a signal.
 const CUTS: usize = if cfg!(loom) { 1 } else { 4096 };
 
-pub(super) const OVERLAPS: Error = Error::Invalid(&"a part of the range is in another region already");
-
-/// The table.
+/// The table of extents.
 pub struct Extents {
-    /// Odd while somebody writes.
+    /// Odd while a thread writes.
     sequence: AtomicU64,
     count: AtomicU64,
     words: Box<[AtomicU64]>,
 }
 
 impl Extents {
-    /// An empty table with room for so many.
+    /// An empty table with room for `most` extents that are added.
     pub fn new(most: usize) -> Result<Self> {
         let words = heap::slice((most + CUTS) * WORDS, |_| Ok(AtomicU64::new(0)))?;
         Ok(Self { sequence: AtomicU64::new(0), count: AtomicU64::new(0), words })
@@ -80,13 +92,13 @@ impl Extents {
         (self.count.load(Relaxed) as usize).min(self.words.len() / WORDS)
     }
 
-    /// Another number whenever the table has changed.
+    /// The version of the table: another number after every change.
     #[inline]
     pub fn version(&self) -> u64 {
         self.sequence.load(Acquire)
     }
 
-    /// Runs `look` until nobody wrote meanwhile.
+    /// Runs `look` until no thread wrote meanwhile.
     fn read<T>(&self, look: impl Fn() -> T) -> T {
         let mut wait = Wait::default();
         loop {
@@ -94,7 +106,7 @@ impl Extents {
             let before = self.sequence.load(Acquire);
             if before.is_multiple_of(2) {
                 let seen = look();
-                // Pairs with the fence in `write`: had anything of a later writer been seen, its odd number is too.
+                // Pairs with the fence in `write`: if `look` saw anything of a later writer, this sees its odd number.
                 fence(Acquire);
                 if self.sequence.load(Relaxed) == before {
                     return seen;
@@ -123,7 +135,7 @@ impl Extents {
         self.next(at).filter(|extent| extent.start <= at)
     }
 
-    /// Those that have a part in a range, cut to it, first to last.
+    /// The parts of extents in a range, first to last.
     pub fn within(&self, start: usize, end: usize) -> impl Iterator<Item = Extent> + '_ {
         let mut at = start;
         std::iter::from_fn(move || {
@@ -133,7 +145,12 @@ impl Extents {
         })
     }
 
-    /// The first part of a region, from an address on.
+    /// Whether regions have all of a range.
+    pub fn cover(&self, start: usize, end: usize) -> bool {
+        self.within(start, end).map(|part| part.end - part.start).sum::<usize>() == end - start
+    }
+
+    /// The first part of a region at or after an address.
     pub fn next_of(&self, region: usize, from: usize) -> Option<Extent> {
         let mut at = from;
         while let Some(extent) = self.next(at) {
@@ -145,7 +162,7 @@ impl Extents {
         None
     }
 
-    /// Where a page of a region is, if it is anywhere.
+    /// The address of a page of a region, if it has one.
     pub fn address_of(&self, region: usize, page: u64) -> Option<usize> {
         let mut from = 0;
         while let Some(part) = self.next_of(region, from) {
@@ -163,18 +180,19 @@ impl Extents {
         self.next_of(region, 0)
     }
 
-    /// Bytes of memory of the table.
+    /// Bytes of memory that the table takes.
     pub fn bytes(&self) -> u64 {
         (self.words.len() * size_of::<u64>()) as u64
     }
 
-    /// Adds an extent, to the one before it if that ends where this one begins and is of the same region. The caller
-    /// holds the lock of events.
+    /// Adds an extent. If the one before it ends where this one begins, and is of the same region, they become one. The
+    /// caller holds the lock of events.
     pub fn add(&self, extent: Extent) -> Result<()> {
         self.add_up_to(extent, self.most())
     }
 
-    /// Adds a part that its owner moved: the system does not ask whether there is room, so there is more of it.
+    /// Adds a part that its owner moved. The system does not ask whether there is room, so there is more room for such
+    /// parts.
     pub fn add_moved(&self, extent: Extent) -> Result<()> {
         self.add_up_to(extent, self.words.len() / WORDS)
     }
@@ -205,7 +223,7 @@ impl Extents {
         Ok(())
     }
 
-    /// How many extents begin at an address or before it. The caller holds the lock of events.
+    /// The number of extents that begin at an address or before it. The caller holds the lock of events.
     fn place_behind(&self, at: usize) -> usize {
         let (mut low, mut high) = (0, self.len());
         while low < high {
@@ -215,8 +233,7 @@ impl Extents {
         low
     }
 
-    /// Cuts a range out; what is left of an extent on both sides stays. The caller holds the lock of events, and saw to
-    /// it that there is room for one more.
+    /// Cuts a range out. What is left of an extent on both sides stays. The caller holds the lock of events.
     pub fn cut(&self, start: usize, end: usize) {
         while let Some(part) = self.within(start, end).next() {
             let whole = self.find(part.start).expect("it was just there");
@@ -228,7 +245,8 @@ impl Extents {
         }
     }
 
-    /// Puts what is left of an extent in its place. Allocates nothing: it may run in a signal handler.
+    /// Replaces an extent with what is left of it. Allocates nothing: it may run in a signal handler. If the table is
+    /// full, the part above the cut is lost.
     fn replace(&self, at: usize, left: [Option<Extent>; 2]) {
         let count = self.len();
         let left = if count == self.words.len() / WORDS { [left[0].or(left[1]), None] } else { left };
@@ -246,7 +264,7 @@ impl Extents {
     fn write(&self, change: impl FnOnce()) {
         let before = self.sequence.load(Relaxed);
         self.sequence.store(before.wrapping_add(1), Relaxed);
-        // Pairs with the fence in `read`: who sees anything that changes below sees the odd number.
+        // Pairs with the fence in `read`: a thread that sees anything that changes below sees the odd number.
         fence(Release);
         change();
         // Release pairs with the Acquire in `read`.
@@ -263,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn table_is_read_and_changed_where_its_version_goes_round() {
+    fn table_works_when_its_version_wraps() {
         let table = Extents::new(4).unwrap();
         table.sequence.store(u64::MAX - 3, Relaxed);
         let mut versions = std::collections::HashSet::new();

@@ -1,24 +1,24 @@
 //! Pages of memory files: how a page leaves its file, and how a page that is in the file gets mapped.
 //!
-//! A hole is not proof that a page left. Where the page is a part of a huge page (a large folio, of 64 KiB to 2 MiB),
-//! the system has to split that first. While anybody else has a reference to the huge page, be it a pin, a fault or a
-//! read in another thread, it can't: then fallocate(2) fills the page with zeros, leaves it in the file, and returns 0.
-//! Advice against huge pages does not help, for another mapping of the file can put them together at any time.
+//! A hole is not proof that a page left. If the page is a part of a huge page (a large folio, of 64 KiB to 2 MiB), the
+//! system has to split that first. It can't while anybody else has a reference to the huge page: a pin, a fault, or a
+//! read in another thread. Then fallocate(2) fills the page with zeros, leaves it in the file, and returns 0. Advice
+//! against huge pages does not help, because another mapping of the file can put them together at any time.
 //!
 //! Two rules keep such zeros from being taken for the page:
 //!
 //! - Regions of memory files are registered for faults of unmapped pages as well (UFFDIO_REGISTER_MODE_MINOR). A hole
-//!   unmaps the page before it changes it, so from then on nobody sees what the file has there before this pager maps
-//!   it. It does so with the page claimed.
-//! - After each hole the pager asks whether the file still has the page. If so it writes the page's bytes back to the
+//!   unmaps the page before it changes it. From then on nobody sees what the file has there before this pager maps it,
+//!   which it does with the page claimed.
+//! - After each hole the pager asks whether the file still has the page. If so, it writes the page's bytes back to the
 //!   file: the page stays in memory, and stays charged.
 
 use super::core::Core;
 use super::counts::add;
-use super::page::Claim;
+use super::page::PageClaim;
 use super::region::Region;
 use super::scratch::LOT;
-use super::word::{Copied, Kind};
+use super::state::{KeptCopy, PageKind};
 use crate::os::{Errno, errno};
 use crate::sync::Ordering::Relaxed;
 use crate::units::PAGE;
@@ -30,17 +30,17 @@ static ZEROS: [u8; PAGE] = [0; PAGE];
 
 /// What became of a page that a hole was made for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Left {
-    /// The file has it no more.
+pub(super) enum Punched {
+    /// The file does not have the page any more.
     Gone,
-    /// It is still in the file, with the bytes that it is to have.
+    /// The page is still in the file, with the bytes that it should have.
     Stays,
 }
 
 /// What an attempt to map a page did.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Shown {
-    /// It mapped the page: what the file has is visible, and may be written.
+    /// It mapped the page: the bytes of the file are visible, and may be written.
     Now,
     /// The page was mapped already.
     Before,
@@ -48,7 +48,7 @@ pub(super) enum Shown {
     Missing,
 }
 
-/// The huge page of a file that an eviction found it can't take pages from.
+/// The huge page of a file that this eviction could not take pages from.
 #[derive(Default)]
 pub(super) struct Stuck(Option<u64>);
 
@@ -59,18 +59,19 @@ impl Stuck {
 }
 
 impl Core {
-    /// Takes a page, whose bytes zswap has, out of its file. The page is claimed and protected.
+    /// Takes a page out of its file whose bytes zswap has. The page is claimed and protected.
     ///
-    /// # Errors
     /// The page stays, with its bytes: `EBUSY` if the system could not split the huge page that it is a part of.
     pub(super) fn drop_from_file(&self, region: &Region, page: u64, at: usize, stuck: &mut Stuck) -> Result<(), Errno> {
         let (file, offset) = region.in_file(page);
         if stuck.has(offset) {
-            // Each attempt would fill the page with zeros for a while, for whoever reads it by a pin.
+            // Each attempt would fill the page with zeros for a while, and a thread that reads it through a pin would
+            // see them.
             return Err(Errno(errno::EBUSY));
         }
         self.os.punch(file, offset, PAGE)?;
-        // An answer that is no answer is taken for a yes: to write the bytes of a page that went brings it back.
+        // If the system does not answer, the page counts as still there. Writing the bytes of a page that left brings
+        // it back.
         if self.os.has_page(file, offset, at) == Ok(false) {
             return Ok(());
         }
@@ -81,29 +82,29 @@ impl Core {
         if loaded && self.put_into_file(region, page, lot.page(0)).is_ok() {
             return Err(Errno(errno::EBUSY));
         }
-        // The file has zeros there, and zswap the only copy, so the page counts as evicted. What the next touch finds
-        // in the file is overwritten before it is mapped.
+        // The file has zeros there and zswap has the only copy, so the page counts as evicted. The next touch
+        // overwrites what the file has before it maps the page.
         Ok(())
     }
 
-    /// Takes a page that is to read as zero out of its file. The page is claimed, and not held.
+    /// Takes a page that reads as zero from now on out of its file. The page is claimed, and not held.
     ///
-    /// # Errors
     /// The page stays as it was.
-    pub(super) fn discard_from_file(&self, region: &Region, page: u64, at: usize) -> Result<Left, Errno> {
+    pub(super) fn discard_from_file(&self, region: &Region, page: u64, at: usize) -> Result<Punched, Errno> {
         let (file, offset) = region.in_file(page);
         self.os.punch(file, offset, PAGE)?;
         if self.os.has_page(file, offset, at) == Ok(false) {
-            return Ok(Left::Gone);
+            return Ok(Punched::Gone);
         }
         self.put_into_file(region, page, &ZEROS)?;
         add(&self.counters.pinned, 1);
-        Ok(Left::Stays)
+        Ok(Punched::Stays)
     }
 
-    /// Writes zeros over a page in its place, whatever kind of memory it is.
+    /// Overwrites a page in its place with zeros, in memory of either kind.
     pub(super) fn write_zeros(&self, region: &Region, page: u64, at: usize) -> Result<(), Errno> {
-        // A page of a file may not be mapped, and this thread, which has it claimed, would wait for itself.
+        // Pages of files are written through the file. If the page is not mapped, a write to its address would wait for
+        // this thread's own claim.
         if region.is_private() { self.own.write_zeros(at) } else { self.put_into_file(region, page, &ZEROS) }
     }
 
@@ -117,7 +118,7 @@ impl Core {
         }
     }
 
-    /// Maps what its file has of a page that is claimed.
+    /// Maps the page that the file has at an address whose page is claimed.
     pub(super) fn show(&self, at: usize) -> Result<Shown, Errno> {
         match self.uffd.continue_pages(at, PAGE, false).stopped {
             None => Ok(Shown::Now),
@@ -131,19 +132,19 @@ impl Core {
     /// system does the same for memory that is not under a userfaultfd.
     pub(super) fn show_ahead(&self, region: &Region, first: u64, at: usize, end: usize) {
         let most = ((end - at) / PAGE).min(LOT).min((region.pages() - first) as usize);
-        let mut claims: [Option<Claim<'_>>; LOT] = [const { None }; LOT];
+        let mut claims: [Option<PageClaim<'_>>; LOT] = [const { None }; LOT];
         let mut count = 0;
         while count < most {
             let page = region.page(first + count as u64);
             let seen = page.peek();
-            // A clean page is protected, which mapping it ends.
-            let wanted = matches!(seen.kind(), Kind::Resident(_)) && seen.copy() != Copied::Clean;
+            // A clean page is protected, and mapping it would end that.
+            let wanted = matches!(seen.kind(), PageKind::Resident(_)) && seen.copy() != KeptCopy::Clean;
             let Some(claim) = wanted.then(|| page.try_claim(seen)).flatten() else { break };
             claims[count] = Some(claim);
             count += 1;
         }
         if count > 0 {
-            // It ends at the first page that is mapped already; the others wait for their own touch.
+            // The call ends at the first page that is mapped already. The others wait for their own touch.
             let _ = self.uffd.continue_pages(at, count * PAGE, false);
         }
     }
@@ -156,11 +157,11 @@ impl Core {
         let after = (HUGE - offset % HUGE).div_ceil(PAGE as u64).min(region.pages() - page);
         for other in page - before..page + after {
             let seen = region.page(other).peek();
-            if !matches!(seen.kind(), Kind::Resident(1..)) {
+            if !matches!(seen.kind(), PageKind::Resident(1..)) {
                 continue;
             }
             let there = (at as u64 + other * PAGE as u64 - page * PAGE as u64) as usize;
-            // Its owner may have moved it away from its neighbour.
+            // The owner may have moved the page away from its neighbour.
             let is_there = self.extents.find(there).is_some_and(|extent| extent.page_at(there) == other)
                 && !self.gate.is_shut(there, there + PAGE);
             if is_there && let Some(_claim) = region.page(other).try_claim(seen) {
@@ -169,9 +170,9 @@ impl Core {
         }
     }
 
-    /// Takes a page, which is about to be held, out of the huge page that it may be a part of: the system unmaps all of
-    /// that when it splits it, and a held page has to stay mapped. The page is evicted; to hold it brings it back as a
-    /// page of its own. What can't be done about it is not done.
+    /// Takes a page that is about to be held out of the huge page that it may be a part of. The system unmaps all of a
+    /// huge page when it splits it, and a held page has to stay mapped. The page is evicted, and the hold brings it
+    /// back as a page of its own. If this fails, the page stays as it is.
     pub(super) fn isolate(&self, at: usize) {
         let version = self.extents.version();
         let Some(extent) = self.extents.find(at) else { return };
@@ -180,7 +181,7 @@ impl Core {
         if region.is_private() || page >= region.pages() || !region.may_be_huge.load(Relaxed) {
             return;
         }
-        let Some(mut claim) = region.page(page).claim_if(|state| matches!(state.kind(), Kind::Resident(0))) else {
+        let Some(mut claim) = region.page(page).claim_if(|state| matches!(state.kind(), PageKind::Resident(0))) else {
             return;
         };
         let Some(_inside) = self.enter(version, at, at + PAGE) else { return };
@@ -189,29 +190,22 @@ impl Core {
         let read = self.uffd.protect(at, PAGE, true).is_ok() && self.os.read_at(file, lot.page(0), offset) == Ok(PAGE);
         // SAFETY: the lot has a page there, and is this thread's.
         if !read || unsafe { self.store(&region, page, lot.address(0)) }.is_err() {
-            self.drop_copy_of_claimed(&region, page, &mut claim);
+            self.forget_copy(&region, page, &mut claim);
             return;
         }
         drop(lot);
-        self.copies_went(u64::from(claim.was().copy() != Copied::No));
+        self.kept.remove(u64::from(claim.was().copy() != KeptCopy::No));
         if self.drop_from_file(&region, page, at, &mut Stuck::default()).is_ok() {
-            let was = self.unmarked(claim.was());
-            self.uncharge(1);
+            let was = self.immovable.unmarked(claim.was());
+            self.account.uncharge(1);
             claim.set(self.stored(was));
         } else {
             self.forget(&region, page);
-            claim.set(claim.was().with_copy(Copied::No));
+            claim.set(claim.was().with_copy(KeptCopy::No));
         }
     }
 
-    /// The page of a claim has no copy in zswap from then on.
-    fn drop_copy_of_claimed(&self, region: &Region, page: u64, claim: &mut Claim<'_>) {
-        self.forget(region, page);
-        self.copies_went(u64::from(claim.was().copy() != Copied::No));
-        claim.set(claim.was().with_copy(Copied::No));
-    }
-
-    /// Maps pages that are held and were unmapped meanwhile.
+    /// Maps the held pages of a range that were unmapped meanwhile.
     pub(super) fn keep_mapped(&self, start: usize, end: usize) {
         for part in self.extents.within(start, end) {
             let Some(region) = self.places[part.region].enter().filter(|region| !region.is_private()) else { continue };
@@ -222,7 +216,7 @@ impl Core {
                     break;
                 }
                 let seen = region.page(page).peek();
-                if matches!(seen.kind(), Kind::Resident(1..))
+                if matches!(seen.kind(), PageKind::Resident(1..))
                     && !self.gate.is_shut(at, at + PAGE)
                     && let Some(_claim) = region.page(page).try_claim(seen)
                 {

@@ -1,53 +1,53 @@
-//! The gate between those who read events and those who move pages.
+//! The gate between threads that read events and threads that move pages.
 //!
-//! The system lets an owner go on as soon as its event was read, not when it took effect here. So while events are read
-//! and take effect nobody puts pages in their places or takes them from there: what was decoded before a discard never
-//! lands after it, no owner is served by a word that does not know of its discard yet, and no page is taken from an
-//! address that is somebody else's by now.
+//! The system lets an owner go on as soon as its event was read, not when the event took effect here. So while events
+//! are read and take effect, nobody puts pages in their places or takes them from there. Bytes that were decoded before
+//! a discard never land after it, no owner is served by a word that does not know of its discard yet, and no page is
+//! taken from an address that belongs to somebody else by now.
 //!
-//! Where an event has more pages than the gate should be closed for, its range is shut before the gate opens again.
-//! Nobody puts pages of the range in their places, or takes them from there, until the range is reopened.
+//! If an event has more pages than the gate should be closed for, its range is shut before the gate opens again. Nobody
+//! puts pages of the range in their places, or takes them from there, until the range is reopened.
 
 use super::extents::Extents;
-use super::users::{User, Users};
+use super::presence::{Presence, Present};
 use crate::sync::{
     AtomicU32, AtomicU64,
     Ordering::{Acquire, Relaxed, Release},
 };
 
-/// Ranges that may be shut at a time.
+/// The most ranges that are shut at a time.
 const RANGES: usize = if cfg!(loom) { 1 } else { 16 };
 
-/// The gate.
+/// Lets many threads move pages, or one read events.
 #[derive(Default)]
 pub struct Gate {
-    inside: Users,
+    inside: Presence,
     closed: AtomicU32,
-    /// How many ranges are shut. This and the ranges are changed with the lock of events held.
+    /// How many ranges are shut. This and the ranges change while the lock of events is held.
     shut: AtomicU32,
-    /// Their starts and ends; 0 and 0: none.
+    /// The start and end of each range; 0 and 0 if it is free.
     ranges: [[AtomicU64; 2]; RANGES],
 }
 
-/// While this lives no event is read.
+/// A thread inside the gate. While this lives, no event is read.
 pub struct Inside<'a> {
-    _user: User<'a>,
+    _user: Present<'a>,
 }
 
-/// While this lives nobody is inside.
+/// The closed gate. While this lives, nobody is inside.
 pub struct Closed<'a>(&'a Gate);
 
 impl Gate {
-    /// Enters, if the gate is open. Who is inside waits for nobody.
+    /// Enters, if the gate is open. A thread that is inside waits for nobody.
     #[inline]
     pub fn enter(&self) -> Option<Inside<'_>> {
         // Either `close` waits for this user, or this sees that it is closed.
         let inside = self.inside.enter();
-        // Acquire pairs with the Release in `Closed::drop`: who enters sees what the events did.
+        // Acquire pairs with the Release in `Closed::drop`: a thread that enters sees what the events did.
         (self.closed.load(Acquire) == 0).then(|| Inside { _user: inside })
     }
 
-    /// Enters to move pages of a range, if the gate is open, the table of extents is still of that version, and no part
+    /// Enters to move pages of a range, if the gate is open, the table of extents still has this version, and no part
     /// of the range is shut. All that stays so while the caller is inside.
     #[inline]
     pub fn enter_if(&self, extents: &Extents, version: u64, (start, end): (usize, usize)) -> Option<Inside<'_>> {
@@ -62,12 +62,12 @@ impl Gate {
         self.shut.load(Relaxed) != 0 && self.first_shut(start, end).is_some()
     }
 
-    /// Where the open part of a range ends whose first page is open. It stays open while the caller is inside.
+    /// The end of the open part of a range whose first page is open. It stays open while the caller is inside.
     pub fn open_until(&self, start: usize, end: usize) -> usize {
         if self.shut.load(Relaxed) == 0 { end } else { self.first_shut(start, end).unwrap_or(end) }
     }
 
-    /// The first address of a range that is shut.
+    /// The first address of a range that is shut, if any is.
     #[cold]
     fn first_shut(&self, start: usize, end: usize) -> Option<usize> {
         let overlap = |range: &[AtomicU64; 2]| {
@@ -77,15 +77,16 @@ impl Gate {
         self.ranges.iter().filter_map(overlap).min()
     }
 
-    /// Opens a range that was shut. The caller holds the lock of events, and all pages of the range were seen to.
+    /// Opens a range that was shut. The caller holds the lock of events, and all pages of the range are discarded.
     pub fn reopen(&self, number: usize) {
         self.ranges[number].iter().for_each(|side| side.store(0, Relaxed));
         self.shut.store(self.shut.load(Relaxed) - 1, Relaxed);
     }
 
-    /// Closes the gate, and waits until nobody is inside. One thread at a time does: it holds the lock of events.
+    /// Closes the gate, and waits until nobody is inside. The caller holds the lock of events, so one thread at a time
+    /// does this.
     pub fn close(&self) -> Closed<'_> {
-        // Relaxed: who enters after `wait_for_all` has begun sees this, and all others are waited for.
+        // Relaxed: a thread that enters after `wait_for_all` has begun sees this store, and all others are waited for.
         self.closed.store(1, Relaxed);
         self.inside.wait_for_all();
         Closed(self)
@@ -98,7 +99,7 @@ impl Closed<'_> {
     pub fn shut(&self, start: usize, end: usize) -> Option<usize> {
         let gate = self.0;
         let number = gate.ranges.iter().position(|range| range[1].load(Relaxed) == 0)?;
-        // Relaxed: the Release in `drop` makes them known.
+        // Relaxed: the Release in `drop` makes these stores known.
         gate.ranges[number][0].store(start as u64, Relaxed);
         gate.ranges[number][1].store(end as u64, Relaxed);
         gate.shut.store(gate.shut.load(Relaxed) + 1, Relaxed);

@@ -1,40 +1,40 @@
-//! The pages of large events, which are seen to in parts.
+//! The pages of large events, which are discarded or dropped in parts.
 //!
-//! An owner may give back or unmap many gigabytes by one call, and the pager has to see to each of those pages. If it
+//! An owner may give back or unmap many gigabytes by one call, and the pager has to discard each of those pages. If it
 //! did so while it holds the lock of events, every touch that needs this lock would wait for all of them.
 //!
 //! So a large event takes effect in two steps. The first one is done with the gate closed, and decides what everybody
-//! finds from then on: a range that reads as zero from now on is shut ([`Gate::is_shut`]), and a range that is unmapped
-//! is cut out of the table of extents. In both cases no page of the range is put in its place or taken from there any
-//! more. The second step sees to the pages themselves, a part at a time, with the gate open and without the lock. The
+//! finds from then on: a range that reads as zero is shut ([`Gate::is_shut`]), and a range that is unmapped is cut out
+//! of the table of extents. In both cases no page of the range is put in its place or taken from there any more. The
+//! second step discards or drops the pages themselves, a part at a time, with the gate open and without the lock. The
 //! threads that do it are those that read events, those that are lent, and those that touch a page of the range. A
-//! range that was shut opens when all its pages were seen to.
+//! range that was shut opens when all its pages are done.
 //!
 //! [`Gate::is_shut`]: super::gate::Gate::is_shut
 
+use super::backlog::{LARGE, WORKS, Work, WorkKind};
 use super::core::Core;
-use super::events::Inbox;
 use super::extents::Extent;
 use super::gate::Closed;
+use super::inbox::Inbox;
 use super::region::Region;
-use super::word::Kind;
-use super::work::{LARGE, WORKS, What, Work};
-use crate::sync::{Ordering::Relaxed, Wait};
+use super::state::PageKind;
+use crate::sync::Wait;
 use crate::units::PAGE;
 
 impl Core {
-    /// An owner gives a range back, which reads as zero from now on.
+    /// Begins to discard a range that its owner gives back, and that reads as zero from now on.
     pub fn begin_discard(&self, inbox: &mut Inbox, closed: &Closed<'_>, start: usize, end: usize) {
         if ((end - start) / PAGE) as u64 > LARGE
             && let Some(free) = inbox.works.iter_mut().find(|work| work.is_none())
             && let Some(number) = closed.shut(start, end)
         {
             let (from, to) = (start as u64, end as u64);
-            *free = Some(Work { what: What::Discard(number), start: from, next: from, end: to });
-            self.works.fetch_add(1, Relaxed);
-            // Zeros are written to the pages that are held at once: they are written by address, and the owner may move
-            // the range soon. No page of the range becomes held while it is shut.
-            if self.held() > 0 {
+            *free = Some(Work { what: WorkKind::Discard(number), start: from, next: from, end: to });
+            self.backlog.add_one();
+            // Held pages are overwritten with zeros at once: that is done by address, and the owner may move the range
+            // soon. No page of the range becomes held while it is shut.
+            if self.holds.pages() > 0 {
                 self.extents.within(start, end).for_each(|part| self.discard_some_of(&part, true));
             }
         } else {
@@ -42,7 +42,7 @@ impl Core {
         }
     }
 
-    /// The pages of an extent that are held, or those that are not, read as zero from now on.
+    /// Discards the pages of an extent that are held, or those that are not.
     fn discard_some_of(&self, part: &Extent, held: bool) {
         let Some(region) = self.places[part.region].enter() else { return };
         for at in (part.start..part.end).step_by(PAGE) {
@@ -50,12 +50,12 @@ impl Core {
         }
     }
 
-    /// The same for one page.
+    /// Discards a page if it is held, or if it is not.
     fn discard_if(&self, region: &Region, page: u64, at: usize, held: bool) {
-        let is_held = |kind: Kind| matches!(kind, Kind::Resident(1..));
+        let is_held = |kind: PageKind| matches!(kind, PageKind::Resident(1..));
         let seen = region.page(page).peek().kind();
         // A page that another thread has claimed may be either.
-        if seen == Kind::Empty || seen != Kind::Busy && is_held(seen) != held {
+        if seen == PageKind::Empty || seen != PageKind::Busy && is_held(seen) != held {
             return;
         }
         let mut claim = region.page(page).claim();
@@ -64,23 +64,23 @@ impl Core {
         }
     }
 
-    /// The pages of an extent, which the caller cuts out of the table, are unmapped.
+    /// Begins to drop the pages of an extent that is unmapped. The caller cuts it out of the table.
     pub fn begin_drop(&self, inbox: &mut Inbox, part: &Extent) {
         let pages = ((part.end - part.start) / PAGE) as u64;
         if pages > LARGE
             && let Some(free) = inbox.works.iter_mut().find(|work| work.is_none())
         {
             let (start, end) = (part.first, part.first + pages);
-            *free = Some(Work { what: What::Drop(part.region), start, next: start, end });
-            self.works.fetch_add(1, Relaxed);
+            *free = Some(Work { what: WorkKind::Drop(part.region), start, next: start, end });
+            self.backlog.add_one();
         } else {
             self.drop_pages(part.region, part.first, part.first + pages);
         }
     }
 
     /// Ends all work that counts in addresses of a range. The owner has unmapped or moved the range, so these addresses
-    /// do not lead to the pages any more. `unmapped`: the range is gone as a whole, so what no thread has taken of it
-    /// need not be seen to. The gate is closed.
+    /// do not lead to the pages any more. `unmapped`: the range is gone as a whole, so the pages that no thread has
+    /// taken need no work. The gate is closed.
     pub fn settle(&self, inbox: &mut Inbox, (start, end): (usize, usize), unmapped: bool) {
         let mut any = false;
         for index in 0..WORKS {
@@ -88,12 +88,12 @@ impl Core {
             any = true;
             let is_gone = unmapped && start as u64 <= work.next && work.end <= end as u64;
             while !is_gone && let Some(part) = work.take() {
-                self.see_to(&part);
+                self.do_part(&part);
             }
             inbox.works[index] = Some(Work { next: work.end, ..work });
         }
         if any {
-            self.working.wait_for_all();
+            self.backlog.wait_until_idle();
             self.retire(inbox);
         }
     }
@@ -102,60 +102,58 @@ impl Core {
     pub fn settle_all(&self, inbox: &mut Inbox) {
         for index in 0..WORKS {
             while let Some(part) = inbox.works[index].as_mut().and_then(Work::take) {
-                self.see_to(&part);
+                self.do_part(&part);
             }
         }
-        self.working.wait_for_all();
+        self.backlog.wait_until_idle();
         self.retire(inbox);
     }
 
-    /// Sees to a part of the pages that wait for it. False: there are none, or other threads are seeing to the last
-    /// ones. The caller has no page claimed, and holds no lock.
+    /// Discards or drops a part of the pages that wait for it. Returns false if there are none, or other threads work
+    /// on the last ones. The caller has no page claimed, and holds no lock.
     pub fn do_some_work(&self) -> bool {
-        // Relaxed: a thread that needs the work done looks again until there is none.
-        if self.works.load(Relaxed) == 0 {
+        if self.backlog.left() == 0 {
             return false;
         }
-        let mut inbox = self.lock_events();
+        let mut inbox = self.events.lock();
         self.retire(&mut inbox);
         let Some(part) = inbox.works.iter_mut().flatten().find_map(Work::take) else { return false };
-        // Counted while the lock is held: a thread that settles work holds the lock while it waits for this one.
-        let working = self.working.enter();
+        let working = self.backlog.begin();
         drop(inbox);
-        self.see_to(&part);
+        self.do_part(&part);
         drop(working);
-        self.retire(&mut self.lock_events());
+        self.retire(&mut self.events.lock());
         true
     }
 
-    /// Sees to all pages that wait for it. The caller has no page claimed, and holds no lock.
+    /// Discards or drops all pages that wait for it. The caller has no page claimed, and holds no lock.
     pub fn do_all_work(&self) {
         let mut wait = Wait::default();
-        while self.works.load(Relaxed) != 0 {
+        while self.backlog.left() != 0 {
             if self.do_some_work() {
                 wait = Wait::default();
-                self.let_others_read();
+                self.events.give_way();
             } else {
                 wait.a_moment();
             }
         }
     }
 
-    /// After events were read that left work. If threads are lent to serve touches, they do it between touches;
-    /// otherwise this thread does.
+    /// Makes sure that the work which newly read events left is done. Threads that are lent to serve touches do it
+    /// between touches; if there are none, this thread does.
     pub fn see_to_work(&self) {
-        if self.has_servers() {
-            self.bell.ring();
+        if self.lending.has_servers() {
+            self.lending.ring();
         } else {
             self.do_all_work();
         }
     }
 
-    /// Waits until no page of a range waits to be discarded, by events that were read by now.
+    /// Waits until no page of a range has still to be discarded because of an event that was read by now.
     pub fn wait_for_discards(&self, start: usize, end: usize) {
         let mut wait = Wait::default();
         loop {
-            // While the gate is closed an event may have been read that shuts the range in a moment.
+            // While the gate is closed, an event may have been read that shuts the range in a moment.
             match self.gate.enter().map(|_inside| self.gate.is_shut(start, end)) {
                 Some(false) => return,
                 Some(true) => self.do_all_work(),
@@ -164,14 +162,14 @@ impl Core {
         }
     }
 
-    /// Sees to a part that was taken.
-    fn see_to(&self, part: &Work) {
+    /// Discards or drops the pages of a part that was taken.
+    fn do_part(&self, part: &Work) {
         match part.what {
-            What::Discard(_) => {
+            WorkKind::Discard(_) => {
                 let extents = self.extents.within(part.start as usize, part.end as usize);
                 extents.for_each(|extent| self.discard_some_of(&extent, false));
             }
-            What::Drop(place) => self.drop_pages(place, part.start, part.end),
+            WorkKind::Drop(place) => self.drop_pages(place, part.start, part.end),
         }
     }
 
@@ -181,20 +179,21 @@ impl Core {
         }
     }
 
-    /// Forgets the work that is done, and opens its ranges. The caller holds the lock, so no thread takes more.
+    /// Forgets the work that is done, and opens its ranges. The caller holds the lock of events, so no thread takes
+    /// more.
     fn retire(&self, inbox: &mut Inbox) {
-        if !self.working.is_empty() {
+        if !self.backlog.is_idle() {
             return;
         }
-        // This waits for nobody, and orders what follows behind what those threads did.
-        self.working.wait_for_all();
+        // This waits for nobody, and orders what follows behind what the working threads did.
+        self.backlog.wait_until_idle();
         for place in &mut inbox.works {
             let Some(work) = place.filter(|work| work.next == work.end) else { continue };
-            if let What::Discard(number) = work.what {
+            if let WorkKind::Discard(number) = work.what {
                 self.gate.reopen(number);
             }
             *place = None;
-            self.works.fetch_sub(1, Relaxed);
+            self.backlog.remove_one();
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The pager: memory that outgrows its limit, through userfaultfd, over zswap's public interface.
+//! The pager: keeps memory to a limit through userfaultfd, over zswap's public interface.
 //!
 //! # The path of a page
 //!
@@ -10,52 +10,82 @@
 //!                                    │  └──────── touch: decode, UFFDIO_COPY, then remove from zswap ┘
 //! ```
 //!
-//! Each arrow is a claim of the page's state word: BUSY meanwhile, and as before if anything fails.
+//! Each arrow is a claim of the page's state word: the word is BUSY meanwhile, and as before if anything fails.
 //!
-//! In place, and for memory files, RESIDENT becomes STORED with no stop between: protect, copy, compress, drop. A page
-//! whose copy in zswap is clean is dropped without being compressed, and a load may keep that copy. A STORED page whose
-//! copy turns out to be damaged becomes POISONED: only a discard, or the end of the region, makes it another.
+//! Pages that are evicted in place, and those of memory files, go from RESIDENT to STORED without a stop between:
+//! protect, copy, compress, drop. A page whose copy in zswap is clean is dropped without being compressed, and a load
+//! may keep that copy. A STORED page whose copy turns out to be damaged becomes POISONED. Only a discard, or the end of
+//! the region, changes that.
+//!
+//! # The files
+//!
+//! Each line may import from the lines above it, and nothing imports in a circle: `tests/tidy.rs` checks that.
+//!
+//! The protocols, which loom's models run as well:
 //!
 //! | file | what it knows |
 //! |---|---|
-//! | `word` | the bits of a state word |
-//! | `page` | the protocol of the state word: claims |
-//! | `region`, `regions` | a region and its words; adding and removing them |
-//! | `place`, `users` | where a region is found; who is there, for who takes it away and has to wait until they left |
-//! | `check` | whether memory is of a kind that can be a region |
-//! | `hold`, `discard` | parts that stay in their places; parts that are given back |
-//! | `extents` | which addresses are whose |
-//! | `fault` | serving a touch |
-//! | `evict`, `picks`, `staging` | the clock hand, what it picked, the staging range, compressing |
-//! | `copy_out` | eviction in place, and where pages can't be moved |
-//! | `file_pages` | how a page leaves a memory file, and how one that is in the file gets mapped |
-//! | `immovable` | pages that could not leave, and when they are tried again |
-//! | `copies` | copies that zswap has of pages that are in memory |
-//! | `events`, `gate` | what owners do with their memory; nobody moves pages meanwhile |
-//! | `work`, `large_events` | the pages of large events, which are seen to in parts |
-//! | `run`, `registry`, `removed` | lent threads; the handler of SIGBUS, and touches that come too late for it |
-//! | `core`, `counts`, `clock` | the parts, the account of resident pages, statistics, the time |
-//! | `scratch`, `lots` | pages to decode to; which thread has which |
-//! | `forked` | what a forked child has of a pager |
-//! | `create`, `snapshot`, `options` | the public calls; statistics with those of its zswap; how it is to be |
+//! | `state`, `page` | the bits of a state word, and its protocol: claims |
+//! | `extents` | which addresses belong to which region |
+//! | `presence`, `removable` | which threads are in something, and values that wait for them before they go |
+//! | `gate` | keeps threads from moving pages while events take effect |
+//! | `lots` | which thread has which buffer |
+//!
+//! The values that a pager is made of:
+//!
+//! | file | what it knows |
+//! |---|---|
+//! | `clock` | the time, for what is remembered for a while |
+//! | `options`, `counts` | what a caller may ask for, and the statistics that it gets |
+//! | `scratch` | pages to decode to |
+//! | `readahead`, `region` | how many pages a touch brings in; a region with its state words and its area of zswap |
+//! | `staging` | the staging range |
+//! | `account` | how many pages are in memory, and how many may be |
+//! | `holds`, `kept`, `immovable` | pages that are held; copies in zswap of pages in memory; pages that can't leave |
+//! | `hand`, `turn` | the clock hand, what it picked, and what one turn did |
+//! | `backlog`, `inbox` | pages of large events that wait; messages that were read, behind the lock of events |
+//! | `lending`, `upkeep` | lent threads; what the pool needs from them |
+//! | `core` | all of them together |
+//!
+//! The verbs, each a part of `impl Core`:
+//!
+//! | file | what it does |
+//! |---|---|
+//! | `forget` | drops copies from zswap |
+//! | `file_pages` | takes pages out of a memory file, and maps those that are in it |
+//! | `store` | stores a page, and makes room for it in the pool |
+//! | `fault`, `load` | serve a touch; the part of it that decodes |
+//! | `evict`, `stage`, `compress`, `in_place` | eviction: its course, and its three ways |
+//! | `room` | makes room for a page that comes |
+//! | `events`, `discard`, `large_events` | reads events; discards pages that owners gave back, few or many |
+//! | `hold`, `give_back` | holds parts of regions; gives parts of regions back |
+//! | `admit`, `regions` | which memory can be a region; adding and removing regions |
+//! | `lent_threads` | what a lent thread does |
+//! | `late_touches`, `registry` | touches of memory that was just removed; the handler of SIGBUS |
+//! | `fork_child` | what a forked child lets go of |
+//! | `calls`, `create`, `region_calls`, `snapshot` | the public calls |
 
 // The protocols: loom's models run on them as well.
 pub(crate) mod extents;
 pub(crate) mod gate;
 pub(crate) mod lots;
 pub(crate) mod page;
-pub(crate) mod place;
-pub(crate) mod users;
-pub(crate) mod word;
+pub(crate) mod presence;
+pub(crate) mod removable;
+pub(crate) mod state;
 
 #[cfg(not(loom))]
-mod check;
+pub(crate) mod account;
+#[cfg(not(loom))]
+mod admit;
+#[cfg(not(loom))]
+pub(crate) mod backlog;
+#[cfg(not(loom))]
+mod calls;
 #[cfg(not(loom))]
 mod clock;
 #[cfg(not(loom))]
-mod copies;
-#[cfg(not(loom))]
-mod copy_out;
+mod compress;
 #[cfg(not(loom))]
 pub(crate) mod core;
 #[cfg(not(loom))]
@@ -73,40 +103,68 @@ pub(crate) mod fault;
 #[cfg(not(loom))]
 mod file_pages;
 #[cfg(not(loom))]
-mod forked;
+mod forget;
+#[cfg(not(loom))]
+mod fork_child;
+#[cfg(not(loom))]
+mod give_back;
+#[cfg(not(loom))]
+mod hand;
 #[cfg(not(loom))]
 pub(crate) mod hold;
 #[cfg(not(loom))]
+mod holds;
+#[cfg(not(loom))]
 mod immovable;
+#[cfg(not(loom))]
+mod in_place;
+#[cfg(not(loom))]
+pub(crate) mod inbox;
+#[cfg(not(loom))]
+mod kept;
 #[cfg(not(loom))]
 mod large_events;
 #[cfg(not(loom))]
+mod late_touches;
+#[cfg(not(loom))]
+mod lending;
+#[cfg(not(loom))]
+mod lent_threads;
+#[cfg(not(loom))]
+mod load;
+#[cfg(not(loom))]
 mod options;
 #[cfg(not(loom))]
-mod picks;
+mod readahead;
 #[cfg(not(loom))]
 pub(crate) mod region;
+#[cfg(not(loom))]
+mod region_calls;
 #[cfg(not(loom))]
 mod regions;
 #[cfg(not(loom))]
 mod registry;
 #[cfg(not(loom))]
-mod removed;
-#[cfg(not(loom))]
-mod run;
+mod room;
 #[cfg(not(loom))]
 mod scratch;
 #[cfg(not(loom))]
 mod snapshot;
 #[cfg(not(loom))]
+mod stage;
+#[cfg(not(loom))]
 pub(crate) mod staging;
 #[cfg(not(loom))]
-pub(crate) mod work;
+mod store;
+#[cfg(not(loom))]
+mod turn;
+#[cfg(not(loom))]
+mod upkeep;
 
 #[cfg(not(loom))]
 pub use self::{
+    calls::Pager,
     counts::{PagerCounts, PagerStats},
-    create::Pager,
     options::{Duty, FaultMode, PagerOptions, RegionOptions},
     region::RegionId,
     snapshot::PagerSnapshot,

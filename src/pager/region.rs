@@ -1,4 +1,4 @@
-//! A region: memory of the program's that is under the pager, the state words of its pages, and their area of zswap.
+//! A region: memory of the program that is under the pager, the state words of its pages, and their area of zswap.
 
 use crate::error::{Error, Result, not_given};
 use crate::os::userfault::Faulting;
@@ -11,40 +11,40 @@ use std::os::fd::OwnedFd;
 use std::sync::atomic::AtomicBool;
 
 use super::clock;
-use super::page::Page;
-use super::scratch::LOT;
+use super::page::StateWord;
+use super::readahead::Readahead;
 
 const PLACE: Field = Field::new(0, 16);
 const SERIAL: Field = Field::new(16, 48);
-/// Most regions of a pager at once.
+/// The most regions of a pager at once.
 pub const MAX_REGIONS: usize = 1 << 16;
 
-/// Names a region of a pager. A pager gives no two regions the same name, also not when the first one is gone.
+/// Names a region of a pager. A pager never gives two regions the same name, even if the first one is gone.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
 pub struct RegionId(u64);
 
 impl RegionId {
-    /// The region that has this place, and was added to its pager as this one of many.
+    /// Names the region that has this place and this serial number.
     pub(super) fn new(place: usize, serial: u64) -> Self {
         Self(SERIAL.set(PLACE.set(0, place as u64), serial))
     }
 
-    /// Its place among the regions that are there.
+    /// The place of the region among those of its pager.
     pub(crate) fn place(self) -> usize {
         PLACE.get(self.0) as usize
     }
 
-    /// Which of the regions that had the place.
+    /// The serial number of the region, which tells it from others that had its place.
     pub(super) fn serial(self) -> u64 {
         SERIAL.get(self.0)
     }
 
-    /// The name as a number, for where Rust's types can't go, as to C; never 0.
+    /// The name as a number, for interfaces such as C's that Rust's types can't cross. It is never 0.
     pub fn number(self) -> u64 {
         self.0
     }
 
-    /// The name that [`RegionId::number`] returned the number of. Calls refuse names that never were a region's.
+    /// The name whose [`RegionId::number`] is this. Calls refuse a name that was never given to a region.
     pub fn of_number(number: u64) -> Self {
         Self(number)
     }
@@ -55,29 +55,29 @@ impl RegionId {
 pub struct Serials(AtomicU64);
 
 impl Serials {
-    /// The last one. After it comes 1 again, after more regions than can be added in the life of a machine.
+    /// The last serial number. After it comes 1 again, after more regions than can be added in the life of a machine.
     pub const LAST: u64 = SERIAL.mask() >> 16;
 
-    /// As after that one.
+    /// Lets a test go on after this serial number.
     #[cfg(test)]
     pub fn set_last(&self, serial: u64) {
         self.0.store(serial, Relaxed);
     }
 
-    /// The next one.
+    /// Takes the next serial number.
     pub fn next(&self) -> u64 {
         let after = |serial: u64| serial % Self::LAST + 1;
-        // Relaxed: the numbers differ, and that is all.
+        // Relaxed: the numbers only have to differ.
         let last = self.0.fetch_update(Relaxed, Relaxed, |last| Some(after(last)));
         after(last.unwrap_or_else(|last| last))
     }
 }
 
-/// What kind of memory a region is, which decides how its pages are evicted.
+/// The kind of memory of a region, which decides how its pages are evicted.
 pub enum Memory {
-    /// Private and anonymous.
+    /// Private anonymous memory.
     Private,
-    /// A memory file, mapped shared; where in the file the region begins.
+    /// A memory file, mapped shared, and the offset in it where the region begins.
     Shared(OwnedFd, u64),
 }
 
@@ -85,24 +85,24 @@ const MILLISECOND: u64 = 1_000_000;
 /// How long evictions pass a region by whose area is full, in milliseconds.
 const FULL_FOR: u64 = 100;
 
-/// A region's parts.
+/// Memory under the pager.
 pub struct Region {
-    /// Tells it from the other regions that have its place at other times.
+    /// Tells the region from others that have its place at other times.
     pub serial: u64,
-    /// Where its pages go.
+    /// The area of zswap that its pages go to.
     pub area: Area,
-    /// What it is made of.
+    /// The kind of its memory.
     pub memory: Memory,
     /// Whether the system protects its pages from writes, and tells of unmapped ones if they are of a memory file.
     pub protects: bool,
-    /// Whether it is gone through in order.
-    pub ahead: Ahead,
+    /// Whether its pages are touched in order.
+    pub ahead: Readahead,
     /// Whether pages of its memory file may be parts of huge pages: some were in the file before it was a region, or
-    /// were found to be. Those that the pager puts in place are not.
+    /// were found to be. Pages that the pager puts in place are not.
     pub may_be_huge: AtomicBool,
-    /// Evictions pass it by: it is being removed.
+    /// The region is being removed, and evictions pass it by.
     pub closing: AtomicBool,
-    /// When its area was found full, in milliseconds since the process began to count; 0: never.
+    /// When its area was last found full, in milliseconds of the pager's clock; 0: never.
     full: AtomicU64,
     words: Mapping,
     pages: u64,
@@ -110,26 +110,26 @@ pub struct Region {
 
 // SAFETY: the mapping is shared as atomics alone.
 unsafe impl Sync for Region {}
-// SAFETY: as above.
+// SAFETY: the mapping belongs to this value, and goes where it goes.
 unsafe impl Send for Region {}
 
 impl Region {
-    /// A region of so many pages, none of which has anything.
+    /// Makes a region whose pages are all empty, as many as the area has.
     pub fn new(os: &Os, area: Area, memory: Memory, protects: bool) -> Result<Self> {
         const NO_ADDRESSES: Error =
             Error::NoMemory(not_given!("the system gives no addresses for the region, 4 bytes a page"));
         let pages = area.pages();
-        let bytes = pages_of(pages as usize * size_of::<Page>()) * PAGE;
+        let bytes = pages_of(pages as usize * size_of::<StateWord>()) * PAGE;
         let words = os.reserve(bytes, PAGE).map_err(|_| NO_ADDRESSES)?;
         os.commit(words.base().as_ptr(), bytes).map_err(|_| NO_ADDRESSES)?;
-        // Huge pages would commit words that nothing uses; a refusal costs memory and nothing else.
+        // Huge pages would commit words that nothing uses. A refusal costs memory and nothing else.
         let _ = os.advise(words.base().as_ptr(), bytes, os::Advice::NotHuge);
         Ok(Self {
             serial: 0,
             area,
             memory,
             protects,
-            ahead: Ahead::default(),
+            ahead: Readahead::default(),
             may_be_huge: AtomicBool::new(false),
             closing: AtomicBool::new(false),
             full: AtomicU64::new(0),
@@ -138,29 +138,30 @@ impl Region {
         })
     }
 
-    /// Its area has no room by its own limit, and nothing that could be written back.
+    /// Notes that the area has no room by its own limit, and nothing that could be written back.
     #[cold]
     pub fn note_full(&self) {
         // Relaxed: it is a hint.
         self.full.store(clock::now() / MILLISECOND, Relaxed);
     }
 
-    /// Whether that was a moment ago: evictions pass it by for a while, for others may have room.
+    /// Whether the area was found full a moment ago. Evictions pass the region by for a while, because others may have
+    /// room.
     pub fn is_full(&self) -> bool {
         let since = self.full.load(Relaxed);
         since != 0 && clock::now() / MILLISECOND < since + FULL_FOR
     }
 
-    /// A page's state word.
+    /// The state word of a page.
     #[inline]
-    pub fn page(&self, page: u64) -> &Page {
+    pub fn page(&self, page: u64) -> &StateWord {
         assert!(page < self.pages);
-        // SAFETY: so many words fit in the mapping, which lives as long as this does, is zeros at first, and is used as
+        // SAFETY: the mapping has a word for each page, lives as long as this does, is zeros at first, and is used as
         // atomics alone.
-        unsafe { self.words.base().cast::<Page>().add(page as usize).as_ref() }
+        unsafe { self.words.base().cast::<StateWord>().add(page as usize).as_ref() }
     }
 
-    /// How many pages it has.
+    /// The number of its pages.
     pub fn pages(&self) -> u64 {
         self.pages
     }
@@ -173,62 +174,23 @@ impl Region {
         }
     }
 
-    /// Which faults the system is to tell of.
+    /// The faults that the system should tell of.
     pub fn faulting(&self) -> Faulting {
         Faulting { protected: self.protects, unmapped: !self.is_private() && self.protects }
     }
 
-    /// Whether pages are moved to the staging range.
+    /// Whether the memory is private and anonymous.
     pub fn is_private(&self) -> bool {
         matches!(self.memory, Memory::Private)
-    }
-}
-
-/// How many pages a touch brings in, from how the last ones came.
-#[derive(Default)]
-pub struct Ahead(AtomicU64);
-
-const WINDOW_BITS: u32 = 8;
-
-impl Ahead {
-    /// Pages to bring in for a touch of `page`: more than one if it is what comes after those that were brought in
-    /// last.
-    #[inline]
-    pub fn window(&self, page: u64) -> usize {
-        let last = self.0.load(Relaxed);
-        if last >> WINDOW_BITS == page && page != 0 { (last & 0xff) as usize } else { 1 }
-    }
-
-    /// So many pages were brought in from `page` on. A touch of the next one brings in twice as many.
-    #[inline]
-    pub fn loaded(&self, page: u64, count: usize) {
-        self.0.store((page + count as u64) << WINDOW_BITS | (count * 2).min(LOT) as u64, Relaxed);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::zswap::MAX_AREA_PAGES;
 
     #[test]
-    fn pages_ahead_are_told_up_to_the_last_page_of_the_largest_region() {
-        for first in [1, u64::from(u32::MAX) - 3, MAX_AREA_PAGES - LOT as u64] {
-            let ahead = Ahead::default();
-            assert_eq!(ahead.window(first), 1);
-            let mut page = first;
-            for wanted in [2, 4, 8, LOT, LOT] {
-                let count = ahead.window(page);
-                ahead.loaded(page, count);
-                page += count as u64;
-                assert_eq!(ahead.window(page), wanted);
-                assert_eq!((ahead.window(page - 1), ahead.window(page + 1)), (1, 1));
-            }
-        }
-    }
-
-    #[test]
-    fn serial_numbers_go_round_without_0() {
+    fn serial_numbers_wrap_without_0() {
         let serials = Serials::default();
         assert_eq!((serials.next(), serials.next()), (1, 2));
         serials.set_last(Serials::LAST - 2);

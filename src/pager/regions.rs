@@ -1,13 +1,14 @@
 //! Adding and removing regions.
 
-use super::check::{NOT_MAPPED, check_memory};
-use super::core::{Core, Evicted};
+use super::admit::{NOT_MAPPED, check_memory};
+use super::core::Core;
+use super::evict::Eviction;
 use super::extents::{Extent, OVERLAPS};
-use super::fault::{Served, Want};
+use super::fault::{FaultOutcome, Want};
+use super::late_touches;
 use super::options::{RegionOptions, Removal};
 use super::region::{Memory, Region, RegionId};
-use super::removed;
-use super::word::{Copied, Kind, State};
+use super::state::{KeptCopy, PageKind, PageState};
 use crate::error::{Error, Result, not_given};
 use crate::heap;
 use crate::os::residency::{AT_ONCE, Swapped};
@@ -18,14 +19,14 @@ use crate::units::PAGE;
 use crate::zswap::AreaOptions;
 
 const NOT_PAGES: Error = Error::Invalid(&"a region is whole pages of 4096 bytes, and not none");
-/// Pages of a part of a new region, where the part before it had as many in memory. All of those are above the
-/// limit for a moment, in which others have to make room for them.
+/// Pages of a part of a new region, if the part before it had as many in memory. All of them are above the limit for a
+/// moment, in which others have to make room for them.
 const FEW: usize = 64;
 const UNREADABLE: Error =
     Error::Again(&"a page can't be read from the backing file, or not be marked as damaged: the region stays");
 const REFUSED: Error = Error::Again(&"the system refuses to bring a page back: the region stays");
 
-/// Why pages can't be evicted in place, as those of memory files always are.
+/// Tells why pages can't be evicted in place, as pages of memory files always are.
 pub(super) fn no_reading(refused: Errno) -> Error {
     match refused.0 {
         errno::EPERM => Error::System { errno: refused.0, step: &NO_READING },
@@ -36,7 +37,7 @@ pub(super) fn no_reading(refused: Errno) -> Error {
 const NO_READING: &str = "pages are evicted in place by reading them, and a jail forbids that: allow \
                           process_vm_readv or opening /proc/self/mem, or let pages be moved";
 impl Core {
-    /// Puts a range under the pager.
+    /// Puts a range of memory under the pager.
     pub fn add_region(&self, at: usize, bytes: usize, options: &RegionOptions<'_>) -> Result<RegionId> {
         if bytes == 0 || !at.is_multiple_of(PAGE) || !bytes.is_multiple_of(PAGE) || at.checked_add(bytes).is_none() {
             return Err(NOT_PAGES);
@@ -52,7 +53,8 @@ impl Core {
             ..AreaOptions::default()
         };
         let area = self.zswap.add_area((bytes / PAGE) as u64, &area)?;
-        // Without both no page of a memory file is ever evicted. Every system that has the first has the second.
+        // Without both features no page of a memory file is ever evicted. Every system that has the first has the
+        // second.
         let of_files = feature::WP_SHMEM | feature::MINOR_SHMEM;
         let needed = if options.shared.is_some() { of_files } else { feature::WP };
         let mut region = heap::boxed(Region::new(&self.os, area, memory, self.uffd.has(needed))?)?;
@@ -69,7 +71,7 @@ impl Core {
     /// Puts a region in a free place.
     fn take_place(&self, region: Box<Region>, at: usize, bytes: usize) -> Result<usize> {
         const NO_PLACE: Error = Error::NoSpace(&"there are as many regions as the pager was created for");
-        let mut inbox = self.lock_events();
+        let mut inbox = self.events.lock();
         self.check_free(at, at + bytes)?;
         let mut region = Some(region);
         let place = self.places.iter().position(|place| match place.fill(region.take().expect("not placed yet")) {
@@ -100,26 +102,26 @@ impl Core {
 
     fn advise(&self, region: &Region, at: usize, bytes: usize) -> Result<()> {
         let at = at as *mut u8;
-        // Where the system has no huge pages it refuses this, and there is nothing to turn off.
+        // A system without huge pages refuses this, and then there is nothing to turn off.
         let _ = self.os.advise(at, bytes, Advice::NotHuge);
-        // Merged pages can't be moved. And a page that the system merges loses its protection from writes, so that a
-        // write to it would not be seen. Where the system merges none it refuses this.
+        // Merged pages can't be moved. And a page that the system merges loses its write protection, so that a write to
+        // it would not be seen. A system that merges no pages refuses this.
         if region.is_private() {
             let _ = self.os.advise(at, bytes, Advice::Unmergeable);
         }
-        // A child that read zeros for what is not in memory would be wrong; one that has not the range fails.
+        // A child would read zeros for pages that are not in memory. Without the range its access fails.
         self.os.advise(at, bytes, Advice::DontFork).map_err(|errno| match errno.0 {
             errno::ENOMEM => NOT_MAPPED,
             _ => Error::advice(errno, &"madvise(MADV_DONTFORK) of a region"),
         })
     }
 
-    /// Registers the range of a region that is in its place, part by part. The lock of events is held for one part at a
-    /// time: others read events, and have touches served, in between. A part is the region's from then on; those that
-    /// come later are as if there were no pager until it is their turn.
+    /// Registers the range of a region part by part. The region is in its place. The lock of events is held for one
+    /// part at a time, so that others read events, and have touches served, in between. A part belongs to the region
+    /// once it is registered. Later parts are as if there were no pager until it is their turn.
     ///
     /// Pages that are in memory already are charged with their part, whatever the limit says, and as many are evicted
-    /// before the next part comes. Touches of other regions would have to make room for all of them otherwise.
+    /// before the next part comes. Otherwise touches of other regions would have to make room for all of them.
     fn add_parts(&self, whole: Extent) -> Result<()> {
         let region = self.places[whole.region].enter().expect("it was put there");
         let swapped = match &region.memory {
@@ -128,26 +130,26 @@ impl Core {
         };
         let (mut start, mut pages, mut evicts) = (whole.start, AT_ONCE, true);
         while let Some(part) = whole.within(start, whole.end.min(start.saturating_add(pages * PAGE))) {
-            let locked = self.lock_events();
+            let locked = self.events.lock();
             let present = self.add_part(&region, &whole, part, &swapped)?;
             drop(locked);
             evicts = evicts && self.make_way(present);
             pages = if present < FEW as u64 { AT_ONCE } else { FEW };
             start = part.end;
-            self.let_others_read();
+            self.events.give_way();
         }
         Ok(())
     }
 
-    /// Evicts what is above the limit, as many pages at most as a part of a new region had in memory: others make room
-    /// for their own. False: none can go, and to try that for the next part would take as long.
+    /// Evicts what is above the limit, but at most as many pages as a part of a new region had in memory: others make
+    /// room for their own. Returns false if none can leave. To try that for the next part would take as long.
     fn make_way(&self, present: u64) -> bool {
-        let is_above = present > 0 && self.resident() > self.limit();
-        !is_above || matches!(self.evict_to(self.limit(), present), Evicted::Pages(_))
+        let is_above = present > 0 && self.account.resident() > self.account.limit();
+        !is_above || matches!(self.evict_to(self.account.limit(), present), Eviction::Pages(_))
     }
 
-    /// Registers a part of a region; the first one comes first. How many of its pages are in memory. The caller holds
-    /// the lock of events.
+    /// Registers a part of a region; the first part comes first. Returns how many of its pages are in memory. The
+    /// caller holds the lock of events.
     fn add_part(&self, region: &Region, whole: &Extent, part: Extent, swapped: &Swapped) -> Result<u64> {
         const REFUSED: Error = Error::Invalid(
             &"the system does not take the range: it has to be private anonymous memory, or a memory file",
@@ -163,25 +165,25 @@ impl Core {
             _ => Error::system(errno, &"UFFDIO_REGISTER of a region"),
         })?;
         let undo = |_: &Error| {
-            // For who touched a missing page meanwhile.
-            removed::note(&part);
+            // A thread may have touched a missing page meanwhile.
+            late_touches::note_removal(&part);
             let _ = self.uffd.unregister(part.start, bytes);
         };
         if part.start == whole.start {
             self.advise(region, whole.start, whole.end - whole.start).inspect_err(undo)?;
         }
-        // No page of the part comes from here on but through us: what is there now is all there is.
+        // From here on every page of the part comes through the pager: the pages that are there now are all.
         let present = self.note_present(region, &part, swapped).inspect_err(undo)?;
         if present > 0 {
             region.may_be_huge.store(true, Relaxed);
         }
-        // Before anybody finds the pages: who gives one back uncharges it.
-        self.charge_above(present);
-        self.extents.add(part).inspect_err(undo).inspect_err(|_| self.uncharge(present))?;
+        // Before anybody finds the pages: a thread that gives one back uncharges it.
+        self.account.charge_above(present);
+        self.extents.add(part).inspect_err(undo).inspect_err(|_| self.account.uncharge(present))?;
         Ok(present)
     }
 
-    /// Takes a region away that could not be added as a whole.
+    /// Takes away a region that could not be added as a whole.
     fn undo(&self, whole: &Extent, serial: u64) {
         // Pages of the parts that were added may have been evicted by now. If one does not come back, the region stays
         // as far as it was added, and works, until the pager goes.
@@ -189,19 +191,19 @@ impl Core {
             let _ = self.remove_if(whole.region, Removal::Restore, |there| there.serial == serial);
         } else {
             self.do_all_work();
-            self.settle_all(&mut self.lock_events());
+            self.settle_all(&mut self.events.lock());
             drop(self.places[whole.region].clear());
         }
         let _ = self.os.advise(whole.start as *mut u8, whole.end - whole.start, Advice::Fork);
     }
 
     /// Notes the pages of a part that no touch will find missing: those in memory, and those that the system has
-    /// swapped out. How many.
+    /// swapped out. Returns how many there are.
     fn note_present(&self, region: &Region, part: &Extent, swapped: &Swapped) -> Result<u64> {
         let mut seen = [0; AT_ONCE];
         let mut present = 0;
         let mut note = |page: usize| {
-            region.page(page as u64).claim().set(State::resident(0));
+            region.page(page as u64).claim().set(PageState::resident(0));
             present += 1;
         };
         let (at, first) = (part.start, part.first as usize);
@@ -216,9 +218,9 @@ impl Core {
         Ok(present)
     }
 
-    /// Makes pages that are there this process's alone: those that a child got in a fork before can't be moved. Where
-    /// the system can't do this they stay in memory until they are written. No page goes missing meanwhile, which this
-    /// thread would wait for: where pages are moved their owner waits until an event is read, before it goes.
+    /// Makes the pages in memory this process's alone: pages that a child got in an earlier fork can't be moved. If the
+    /// system can't do this, they stay in memory until they are written. No page goes missing meanwhile, which this
+    /// thread would wait for: where pages are moved, the owner that gives one back waits until its event is read.
     fn unshare(&self, at: usize, seen: &[u8]) {
         let mut first = 0;
         while let Some(start) = (first..seen.len()).find(|&page| seen[page] & 1 == 1) {
@@ -233,7 +235,7 @@ impl Core {
         self.remove_if(region.place(), removal, |there| there.serial == region.serial())
     }
 
-    /// Takes whichever region has a place away from the pager.
+    /// Takes the region that has a place away from the pager.
     pub fn remove_place(&self, place: usize, removal: Removal) -> Result<()> {
         self.remove_if(place, removal, |_| true)
     }
@@ -250,7 +252,7 @@ impl Core {
         }
         // No eviction begins from here on.
         self.read_events();
-        // Each page of the region that was unmapped, and waits to be seen to, would be looked for.
+        // Pages that were unmapped and are not dropped yet would be looked for below.
         self.do_all_work();
         let mut damaged = Ok(());
         if removal == Removal::Restore {
@@ -275,65 +277,56 @@ impl Core {
         damaged
     }
 
-    /// Brings all pages of a region back. By their numbers, for their owner may move them meanwhile.
+    /// Brings all pages of a region back. It goes by their numbers, because their owner may move them meanwhile.
     fn restore(&self, place: usize, region: &Region) -> Result<()> {
         let mut damaged = Ok(());
         for page in 0..region.pages() {
-            // No eviction begins; one that began has the page claimed, and is waited for.
-            while !matches!(region.page(page).peek().kind(), Kind::Resident(_) | Kind::Empty) {
+            // No eviction begins. One that began has the page claimed, and is waited for.
+            while !matches!(region.page(page).peek().kind(), PageKind::Resident(_) | PageKind::Empty) {
                 let Some(at) = self.address_of(place, page) else { break };
                 match self.serve(at, Want { write: false, hold: false }) {
-                    // Only a page that is marked as damaged may be left behind: any other would read as zeros.
-                    Served::Failed(error @ Error::Io(_)) if region.page(page).peek() == State::POISONED => {
+                    // Only a poisoned page may be left behind: any other would read as zeros.
+                    FaultOutcome::Failed(error @ Error::Io(_)) if region.page(page).peek() == PageState::POISONED => {
                         damaged = Err(error);
                         break;
                     }
-                    Served::Failed(Error::Io(_)) => return Err(UNREADABLE),
-                    Served::Failed(_) => return Err(REFUSED),
-                    Served::Done => {}
-                    // It was moved, and the event of that may not have been read.
-                    Served::Unknown => self.read_events(),
+                    FaultOutcome::Failed(Error::Io(_)) => return Err(UNREADABLE),
+                    FaultOutcome::Failed(_) => return Err(REFUSED),
+                    FaultOutcome::Done => {}
+                    // The page was moved, and its event may not have been read.
+                    FaultOutcome::Unknown => self.read_events(),
                 }
             }
         }
         damaged
     }
 
-    /// Where a page of a region is; nowhere, if its owner unmapped it.
+    /// The address of a page of a region, or none if its owner unmapped it.
     fn address_of(&self, place: usize, page: u64) -> Option<usize> {
-        // With the lock no page is between two places.
+        // While this thread has the lock, no page is between two addresses.
         self.extents.address_of(place, page).or_else(|| {
-            let _inbox = self.lock_events();
+            let _inbox = self.events.lock();
             self.extents.address_of(place, page)
         })
     }
 
-    /// Where the page of an address is, if that is in a region.
-    pub(super) fn kind_at(&self, at: usize) -> Option<Kind> {
-        let extent = self.extents.find(at)?;
-        let page = extent.page_at(at);
-        // Another region, and a smaller one, may have the place by now.
-        let region = self.places[extent.region].enter().filter(|region| page < region.pages())?;
-        Some(region.page(page).peek().kind())
-    }
-
-    /// Unregisters a region.
+    /// Unregisters all parts of a region.
     fn let_all_go(&self, place: usize, region: &Region) -> Result<()> {
         self.do_all_work();
-        let mut inbox = self.lock_events();
+        let mut inbox = self.events.lock();
         let closed = self.gate.close();
         self.settle_all(&mut inbox);
         while let Some(part) = self.extents.first_of(place) {
             let Err(error) = self.let_go(&part) else { continue };
-            // What was let go before is let go; the next attempt goes on here. Of this part the system may have let go
-            // some as well, which must not be evicted: nobody would serve it.
+            // The parts before this one are let go, and the next attempt goes on here. The system may have let go some
+            // of this part as well. That must not be evicted, because nobody would serve it.
             let again = self.uffd.register(part.start, part.end - part.start, region.faulting());
             drop((closed, inbox));
-            // It also took the protection of pages that were clean, before it refused.
+            // The system also lifted the protection of clean pages before it refused.
             (part.first..part.first + ((part.end - part.start) / PAGE) as u64).for_each(|page| {
                 let mut claim = region.page(page).claim();
-                if claim.was().copy() == Copied::Clean {
-                    claim.set(claim.was().with_copy(Copied::Stale));
+                if claim.was().copy() == KeptCopy::Clean {
+                    claim.set(claim.was().with_copy(KeptCopy::Stale));
                 }
             });
             region.closing.store(again.is_err(), Relaxed);
@@ -342,18 +335,18 @@ impl Core {
         Ok(())
     }
 
-    /// Unregisters a part; the caller holds the lock of events. A thread that is on its way here because of it looks
-    /// again.
+    /// Unregisters a part. A thread whose touch of it is on its way to the pager looks again. The caller holds the lock
+    /// of events.
     fn let_go(&self, part: &Extent) -> Result<()> {
         const STAYS: Error = Error::Again(&"the system refuses to unregister a region, which needs memory: it stays");
-        removed::note(part);
-        // It fails if the owner unmapped the part just now, and then there is nothing to unregister.
+        late_touches::note_removal(part);
+        // This fails if the owner unmapped the part just now, and then there is nothing to unregister.
         if let Err(Errno(errno::ENOMEM)) = self.uffd.unregister(part.start, part.end - part.start) {
             return Err(STAYS);
         }
         let _ = self.uffd.wake(part.start, part.end - part.start);
         self.extents.cut(part.start, part.end);
-        // All of it is here now. Huge pages stay turned off: no advice sets that back to what it was.
+        // All of the part is in memory now. Huge pages stay turned off: no advice restores the old setting.
         let _ = self.os.advise(part.start as *mut u8, part.end - part.start, Advice::Fork);
         Ok(())
     }

@@ -1,32 +1,32 @@
-//! Pages that are decoded to before they are put in place: one for each thread that does so at this moment.
+//! Buffers that pages are decoded to before they are put in place. Each belongs to one thread at a time.
 
 use super::lots::{LOTS, Lots, Taken};
 use crate::error::{Error, Result, not_given};
 use crate::os::{self, Advice, Mapping, Os};
 use crate::units::PAGE;
 
-/// Pages of one lot: so many are put in place at once.
+/// Pages of one buffer, which is how many pages one call puts in place.
 pub const LOT: usize = 16;
 
-/// The lots.
+/// All buffers, in one mapping.
 pub struct Scratch {
     mapping: Mapping,
     lots: Lots,
 }
 
-// SAFETY: a lot is one thread's while it is taken.
+// SAFETY: a buffer is one thread's while it is taken.
 unsafe impl Sync for Scratch {}
-// SAFETY: as above.
+// SAFETY: the mapping belongs to this value, and goes where it goes.
 unsafe impl Send for Scratch {}
 
-/// A lot that is this thread's.
+/// A buffer that is this thread's until this is dropped.
 pub struct Lot<'a> {
     scratch: &'a Scratch,
     taken: Taken<'a>,
 }
 
 impl Scratch {
-    /// Takes memory as it is used.
+    /// Reserves the buffers. They take memory as they are used.
     pub fn new(os: &Os) -> Result<Self> {
         const NO_MEMORY: Error = Error::NoMemory(not_given!("the system gives no memory to decode pages in"));
         let bytes = LOTS * LOT * PAGE;
@@ -37,12 +37,12 @@ impl Scratch {
         Ok(Self { mapping, lots: Lots::new() })
     }
 
-    /// Where they lie, and their bytes.
+    /// The address of the buffers, and their bytes.
     pub fn range(&self) -> (usize, usize) {
         (self.mapping.base().as_ptr() as usize, LOTS * LOT * PAGE)
     }
 
-    /// Takes a lot: this processor's, if it is free.
+    /// Takes a buffer: this processor's, if it is free.
     #[inline]
     pub fn take(&self) -> Lot<'_> {
         Lot { scratch: self, taken: self.lots.take(os::current_cpu() % LOTS) }
@@ -50,7 +50,7 @@ impl Scratch {
 }
 
 impl Lot<'_> {
-    /// The address of one of its pages.
+    /// The address of one of the buffer's pages.
     #[inline]
     pub fn address(&self, at: usize) -> *mut u8 {
         assert!(at < LOT);
@@ -58,10 +58,10 @@ impl Lot<'_> {
         unsafe { self.scratch.mapping.base().as_ptr().add((self.taken.index * LOT + at) * PAGE) }
     }
 
-    /// One of its pages.
+    /// One of the buffer's pages.
     #[inline]
     pub fn page(&mut self, at: usize) -> &mut [u8; PAGE] {
-        // SAFETY: the lot is this thread's, and is borrowed alone.
+        // SAFETY: the buffer is this thread's, and is borrowed exclusively.
         unsafe { &mut *self.address(at).cast() }
     }
 }

@@ -1,10 +1,9 @@
-//! What a pager and its zswap have and did, also as JSON.
+//! The statistics of a pager and its zswap in one value, also as JSON.
 
+use super::calls::Pager;
 use super::counts::PagerStats;
-use super::create::Pager;
 use crate::error::Result;
 use crate::json;
-use crate::os::blocked::Blocked;
 use crate::zswap::Snapshot;
 use serde::Serialize;
 use std::mem::MaybeUninit;
@@ -13,32 +12,30 @@ use std::mem::MaybeUninit;
 #[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
 pub struct PagerSnapshot {
-    /// Of this form; it changes when a field changes its meaning, not when there are more.
+    /// The version of this form. It changes when a field changes its meaning, not when fields are added.
     pub version: u32,
     /// The statistics of the pager itself.
     pub pager: PagerStats,
-    /// Its zswap, and its areas: one for each region.
+    /// The statistics of its zswap and of the areas, one for each region.
     pub zswap: Snapshot,
 }
 
-/// What [`PagerSnapshot`] says of its form.
+/// The current version of [`PagerSnapshot`].
 const SNAPSHOT_VERSION: u32 = 1;
 
 impl Pager {
-    /// [`Pager::stats`], with what its zswap has and did.
+    /// Reads [`Pager::stats`] together with the statistics of the pager's zswap.
     ///
     /// # Errors
     /// [`crate::Error::Forked`] in a child.
     pub fn snapshot(&self) -> Result<PagerSnapshot> {
-        self.check()?;
-        let _signals = Blocked::new();
-        Ok(PagerSnapshot { version: SNAPSHOT_VERSION, pager: self.stats(), zswap: self.0.zswap.snapshot()? })
+        let core = self.call()?;
+        Ok(PagerSnapshot { version: SNAPSHOT_VERSION, pager: self.stats(), zswap: core.zswap.snapshot()? })
     }
 
-    /// [`Pager::snapshot`] as JSON.
+    /// Returns [`Pager::snapshot`] as JSON.
     ///
-    /// # Errors
-    /// As there.
+    /// [`crate::Error::Forked`] in a child, [`crate::Error::NoMemory`] if there is no memory for the text.
     pub fn stats_json(&self) -> Result<String> {
         json::to_string(|text| self.write_json(text))
     }
@@ -54,13 +51,12 @@ impl Pager {
 
     fn write_json(&self, text: &mut json::Text<'_>) -> Result<()> {
         #[derive(Serialize)]
-        struct Listed<Z> {
+        struct PagerListing<Z> {
             version: u32,
             pager: PagerStats,
             zswap: Z,
         }
-        self.check()?;
-        let _signals = Blocked::new();
-        text.put(&Listed { version: SNAPSHOT_VERSION, pager: self.stats(), zswap: self.0.zswap.listed()? })
+        let core = self.call()?;
+        text.put(&PagerListing { version: SNAPSHOT_VERSION, pager: self.stats(), zswap: core.zswap.listed()? })
     }
 }

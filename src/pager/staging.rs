@@ -1,12 +1,12 @@
-//! The staging range: the inactive list. Pages that were moved out of their regions wait here, as they are, to be
+//! The staging range: the inactive list. Pages that were moved out of their regions wait here uncompressed, to be
 //! touched again or compressed.
 //!
-//! It is cut into blocks of slots. A block is free, or is filled by one thread, waits in the queue of full ones, and is
-//! drained by one thread, from its front on. A touch takes a page out of the middle by its state word alone, and leaves
-//! a hole; so slots are used again only when their whole block is through.
+//! It is cut into blocks of slots. A block is free, is filled by one thread, waits in the queue of full ones, or is
+//! drained by one thread from its front on. A touch takes a page out of the middle of a block by its state word alone,
+//! and leaves a hole. So slots are used again only when their whole block is drained.
 
 use super::region::MAX_REGIONS;
-use super::word::MAX_PAYLOAD;
+use super::state::MAX_PAYLOAD;
 use crate::error::{Error, Result, not_given};
 use crate::heap;
 use crate::os::userfault::{Faulting, Userfault};
@@ -20,15 +20,15 @@ use crate::units::{PAGE, pages_of};
 use crate::word::Field;
 use crate::zswap::MAX_AREA_PAGES;
 
-/// Slots of a block: one call takes so many pages at most.
+/// Slots of a block, which is how many pages one call takes at most.
 pub const BLOCK: usize = 32;
 
-/// A page, wherever its region lies: the region's place, and the page's number there.
+/// Names a page independently of its address: the region's place, and the page's number there.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct PageId {
-    /// Which region.
+    /// The place of the region.
     pub region: usize,
-    /// Which of its pages.
+    /// The number of the page.
     pub page: u64,
 }
 
@@ -36,7 +36,7 @@ const PAGE_FIELD: Field = Field::new(0, 40);
 const REGION_FIELD: Field = Field::new(40, 16);
 
 const _: () = assert!(MAX_AREA_PAGES - 1 <= PAGE_FIELD.mask() && MAX_REGIONS as u64 - 1 == REGION_FIELD.mask() >> 40);
-/// What is noted of a block is bytes.
+/// The progress of a block is kept in bytes.
 const _: () = assert!(BLOCK <= u8::MAX as usize);
 
 impl PageId {
@@ -52,7 +52,7 @@ impl PageId {
 /// Bytes of the table for each block.
 const TABLE_BYTES: usize = BLOCK * size_of::<AtomicU64>() + size_of::<AtomicU32>();
 
-/// The owner of a slot whose page is not needed, and whose memory the system did not take.
+/// The owner of a slot whose page nobody needs, and whose memory the system did not take.
 const LEFT: u64 = u64::MAX;
 
 /// A block that is this thread's.
@@ -69,7 +69,7 @@ pub struct Block {
 }
 
 impl Block {
-    /// The number of one of its slots.
+    /// The number of one of the block's slots.
     pub fn slot(&self, at: usize) -> u32 {
         self.index * BLOCK as u32 + at as u32
     }
@@ -80,7 +80,7 @@ struct Lists {
     free: Vec<u32>,
     /// Blocks from this one on were never used.
     fresh: u32,
-    /// A ring of blocks, oldest first.
+    /// A ring of full blocks, oldest first.
     queue: Box<[u32]>,
     first: usize,
     waiting: usize,
@@ -88,51 +88,54 @@ struct Lists {
     draining: usize,
 }
 
-/// The range, and what is in it.
+/// The range, and which pages are in it.
 pub struct Staging {
     mapping: Mapping,
-    /// Its own: discards of ours are no events.
+    /// The range's own userfaultfd: the pager's discards make no events there.
     uffd: Userfault,
-    /// How many blocks it has.
+    /// The number of blocks.
     blocks: usize,
-    /// For each slot whose page it has, then for each block how far it is. Zeros at first, and resident as far as
-    /// blocks were used.
+    /// The owner of each slot, then the progress of each block. It is zeros at first, and takes memory as far as blocks
+    /// were used.
     table: Mapping,
+    /// Percent of the pages in memory that wait here, at most.
+    percent: u64,
     lists: Lock<Lists>,
     pages: AtomicU64,
     os: Os,
 }
 
-// SAFETY: the range is addresses, whose bytes are where is decided by claims; the table is shared as atomics alone.
+// SAFETY: the range is only addresses: claims decide where the bytes there are. The table is shared as atomics alone.
 unsafe impl Sync for Staging {}
-// SAFETY: as above.
+// SAFETY: the mappings belong to this value, and go where it goes.
 unsafe impl Send for Staging {}
 
 impl Staging {
-    /// A range with room for `pages` pages and the holes between them.
-    pub fn new(os: &Os, uffd: Userfault, pages: usize) -> Result<Self> {
+    /// Makes a range with room for `pages` pages and the holes between them.
+    pub fn new(os: &Os, uffd: Userfault, pages: usize, percent: u64) -> Result<Self> {
         const NO_ADDRESSES: Error = Error::NoMemory(not_given!("the system gives no addresses for the staging range"));
         const NO_TABLE: Error =
             Error::NoMemory(not_given!("the system gives no addresses for the staging range's table"));
         const NO_REGISTER: Error =
             Error::NoMemory(not_given!("the system does not register the staging range with userfaultfd"));
-        // A state word has room for so many slots.
+        // A state word has bits for no more slots.
         let blocks = (pages.div_ceil(BLOCK) * 2 + 64).min((MAX_PAYLOAD as usize + 1) / BLOCK);
         let bytes = blocks * BLOCK * PAGE;
         let table_bytes = pages_of(blocks * TABLE_BYTES) * PAGE;
         let table = os.reserve(table_bytes, PAGE).map_err(|_| NO_TABLE)?;
         os.unlock(table.base().as_ptr(), table_bytes);
         os.commit(table.base().as_ptr(), table_bytes).map_err(|_| NO_TABLE)?;
-        // Huge pages would commit what no block uses; a refusal costs memory and nothing else.
+        // Huge pages would commit what no block uses. A refusal costs memory and nothing else.
         let _ = os.advise(table.base().as_ptr(), table_bytes, Advice::NotHuge);
         let mapping = os.reserve(bytes, PAGE).map_err(|_| NO_ADDRESSES)?;
         let base = mapping.base().as_ptr();
         os.commit(base, bytes).map_err(|_| NO_ADDRESSES)?;
-        // In a process that locks what it will map (mlockall) there is memory now, and no page can be moved to where
-        // one is.
+        // In a process that locks what it maps (mlockall) there is memory now, and no page can be moved to where one
+        // is.
         // SAFETY: nothing was ever there.
         let _ = unsafe { os.release(base, bytes, Backed::Anonymous) };
-        // Only single pages are moved here. Children get no pages that would be shared with them, for such can't move.
+        // Only single pages are moved here. Children do not get the range: pages that are shared with a child can't be
+        // moved.
         let advised =
             [Advice::NotHuge, Advice::DontFork, Advice::DontDump].map(|advice| os.advise(base, bytes, advice));
         advised[1].map_err(|errno| Error::advice(errno, &"madvise(MADV_DONTFORK) of the staging range"))?;
@@ -154,13 +157,14 @@ impl Staging {
             uffd,
             blocks,
             table,
+            percent,
             lists: Lock::new(Rank::Staging, lists),
             pages: AtomicU64::new(0),
             os: os.clone(),
         })
     }
 
-    /// Lets go of the range without unmapping it: in a child that never got it.
+    /// Lets go of the range without unmapping it, in a child that never got it.
     pub fn forget(&mut self) {
         self.mapping.forget();
     }
@@ -171,12 +175,12 @@ impl Staging {
         self.pages.load(Relaxed)
     }
 
-    /// Pages came.
+    /// Counts pages that were moved here.
     pub fn came(&self, pages: u64) {
         self.pages.fetch_add(pages, Relaxed);
     }
 
-    /// Pages went.
+    /// Counts pages that left.
     pub fn went(&self, pages: u64) {
         self.pages.fetch_sub(pages, Relaxed);
     }
@@ -187,32 +191,37 @@ impl Staging {
         self.mapping.base().as_ptr() as usize + slot as usize * PAGE
     }
 
-    /// Most pages that should wait here: as many again may be holes.
-    pub fn room(&self) -> u64 {
+    /// The most pages that should wait here. As many slots again may be holes.
+    fn room(&self) -> u64 {
         (self.blocks * BLOCK / 2) as u64
     }
 
-    /// Where the range begins, and its bytes.
+    /// How many of `resident` pages should wait here, at most.
+    pub fn target(&self, resident: u64) -> u64 {
+        (resident * self.percent / 100).clamp(1, self.room())
+    }
+
+    /// The start of the range, and its bytes.
     pub fn range(&self) -> (usize, usize) {
         (self.mapping.base().as_ptr() as usize, self.blocks * BLOCK * PAGE)
     }
 
-    /// Bytes of memory of the tables: they grow as blocks are used for the first time.
+    /// Bytes of memory that the tables take. They grow as blocks are used for the first time.
     pub fn table_bytes(&self) -> u64 {
         (self.lists.lock().fresh as usize * (TABLE_BYTES + 2 * size_of::<u32>())) as u64
     }
 
-    /// Whose page a slot has.
+    /// The word that names the owner of a slot.
     fn id(&self, slot: u32) -> &AtomicU64 {
         assert!((slot as usize) < self.blocks * BLOCK);
-        // SAFETY: the table begins with so many, lives as long as this does, and is used as atomics alone.
+        // SAFETY: the table begins with a word for each slot, lives as long as this does, and is used as atomics alone.
         unsafe { self.table.base().cast::<AtomicU64>().add(slot as usize).as_ref() }
     }
 
-    /// How far a block is, a byte for each of its numbers, while nobody has it.
+    /// The progress of a block while no thread has it: a byte for each of its numbers.
     fn progress(&self, block: u32) -> &AtomicU32 {
         assert!((block as usize) < self.blocks);
-        // SAFETY: these follow the ids of all slots; as there.
+        // SAFETY: these words follow the owners of all slots, live as long as this does, and are used as atomics alone.
         unsafe {
             self.table
                 .base()
@@ -224,7 +233,7 @@ impl Staging {
         }
     }
 
-    /// A block to fill.
+    /// Takes a free block, to fill it.
     pub fn take_free(&self) -> Option<Block> {
         let mut lists = self.lists.lock();
         let fresh = lists.fresh;
@@ -235,32 +244,33 @@ impl Staging {
         Some(Block { index, given: 0, next: 0, filled: 0, owed: 0 })
     }
 
-    /// Whose page is moved to a slot of a block; before it is.
+    /// Notes the owner of a slot, before its page is moved there.
     pub fn note(&self, slot: u32, id: PageId) {
-        // Relaxed: the block goes to the queue, and its lock, before anybody reads this.
+        // Relaxed: the block goes through the queue, and its lock, before any other thread reads this.
         self.id(slot).store(id.pack(), Relaxed);
     }
 
-    /// Whose page was moved to a slot; none: it is not needed any more, and its memory was left there.
+    /// The owner of a slot, or none if nobody needs its page any more and the memory was left there.
     pub fn owner(&self, slot: u32) -> Option<PageId> {
         let id = self.id(slot).load(Relaxed);
         (id != LEFT).then(|| PageId::unpack(id))
     }
 
-    /// The page in a slot is not needed, but the system did not take its memory: it stays charged until the block is
-    /// drained. The caller has the page claimed, or the block.
+    /// Notes that nobody needs the page in a slot, but that the system did not take its memory. It stays charged until
+    /// the block is drained. The caller has the page claimed, or the block.
     pub fn leave(&self, slot: u32) {
         self.id(slot).store(LEFT, Relaxed);
     }
 
-    /// Whether a slot's memory was left there; asked when the page's word no longer names the slot.
+    /// Whether a slot's memory was left there. The caller saw that the page's word no longer names the slot.
     pub fn was_left(&self, slot: u32) -> bool {
-        // Acquire pairs with the Release at the end of the claim of who left it, which the caller saw has ended.
+        // Acquire pairs with the Release at the end of the claim under which the memory was left. The caller saw that
+        // claim end.
         fence(Acquire);
         self.owner(slot).is_none()
     }
 
-    /// A block was filled: it waits behind all others, or is free again if there is nothing in it.
+    /// Puts a block that was filled behind all others in the queue, or makes it free again if nothing is in it.
     pub fn queue(&self, block: Block) {
         let mut lists = self.lists.lock();
         if block.filled == 0 {
@@ -274,7 +284,7 @@ impl Staging {
         lists.waiting += 1;
     }
 
-    /// The block that waited longest.
+    /// Takes the block that waited longest, to drain it.
     pub fn take_oldest(&self) -> Option<Block> {
         let mut lists = self.lists.lock();
         if lists.waiting == 0 {
@@ -288,12 +298,12 @@ impl Staging {
         Some(Block { index, given: given.into(), next: next.into(), filled: filled.into(), owed: owed.into() })
     }
 
-    /// Whether other threads have pages that are staged, or were a moment ago and are still charged.
+    /// Whether pages are staged, or left a block that a thread is draining, and are still charged.
     pub fn is_in_use(&self) -> bool {
         self.pages() > 0 || self.lists.lock().draining > 0
     }
 
-    /// Gives a block back that was drained up to `next`: it is free, or waits before all others, or behind them.
+    /// Puts a block back that was drained up to `next`: it is free, or waits before all others, or `behind` them.
     pub fn put_back(&self, block: Block, behind: bool) {
         let mut lists = self.lists.lock();
         lists.draining -= 1;
@@ -312,7 +322,7 @@ impl Staging {
     }
 
     fn mark(&self, block: &Block) {
-        // Release pairs with the Acquire in `take_oldest`; the lock does as much.
+        // Release pairs with the Acquire in `take_oldest`. The lock orders as much.
         let mark = [block.given as u8, block.next as u8, block.filled as u8, block.owed as u8];
         self.progress(block.index).store(u32::from_ne_bytes(mark), Release);
     }
@@ -323,16 +333,15 @@ impl Staging {
     /// The pages are claimed by this thread, and so are the slots' block.
     #[inline]
     pub unsafe fn move_in(&self, slot: u32, from: usize, pages: usize) -> crate::os::userfault::Progress {
-        // SAFETY: the caller vouches.
+        // SAFETY: the caller vouches that it has the pages and the block.
         unsafe { self.uffd.move_pages(self.address(slot), from, pages * PAGE) }
     }
 
     /// Gives the memory of slots back to the system.
     ///
-    /// # Safety
-    /// Nobody needs what is there: no state word names these slots.
+    /// Nobody needs the bytes there: no state word names these slots.
     pub unsafe fn give_back(&self, slot: u32, slots: usize) -> std::result::Result<(), Errno> {
-        // SAFETY: the caller vouches.
+        // SAFETY: the caller vouches that nobody needs the bytes.
         unsafe { self.os.release(self.address(slot) as *mut u8, slots * PAGE, Backed::Anonymous) }.map(|_| ())
     }
 }
@@ -342,7 +351,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn owner_of_a_slot_is_told_up_to_the_last_page_of_the_last_region() {
+    fn page_ids_reach_the_last_page_of_the_last_region() {
         for region in [0, 1, MAX_REGIONS - 1] {
             for page in [0, 1, u64::from(u32::MAX), 1 << 32, MAX_AREA_PAGES - 1] {
                 let id = PageId { region, page };
@@ -356,7 +365,7 @@ mod tests {
     fn table_of_a_large_range_takes_memory_as_blocks_are_used() {
         let os = Os::default();
         let uffd = Userfault::new(&os, 0, true).unwrap();
-        let staging = Staging::new(&os, uffd, 1 << 22).unwrap();
+        let staging = Staging::new(&os, uffd, 1 << 22, 10).unwrap();
         let resident = || {
             let mut seen = vec![0; pages_of(staging.blocks * TABLE_BYTES)];
             os.in_memory(staging.table.base().as_ptr() as usize, &mut seen).unwrap();
@@ -382,7 +391,7 @@ mod tests {
     #[test]
     fn every_block_can_be_taken_and_no_more() {
         let os = Os::default();
-        let staging = Staging::new(&os, Userfault::new(&os, 0, true).unwrap(), BLOCK).unwrap();
+        let staging = Staging::new(&os, Userfault::new(&os, 0, true).unwrap(), BLOCK, 10).unwrap();
         let all: Vec<_> = std::iter::from_fn(|| staging.take_free()).map(|block| block.index as usize).collect();
         assert!(all.into_iter().eq(0..staging.blocks) && staging.take_free().is_none());
     }

@@ -8,14 +8,14 @@ fn extent(from: usize, to: usize, region: usize, first: u64) -> Extent {
     Extent { start: from * PAGE, end: to * PAGE, region, first }
 }
 
-/// Two regions' worth of room; one extent.
+/// A table with room for two extents, and one extent.
 fn one() -> Extents {
     let table = Extents::new(2).unwrap();
     table.add(extent(10, 20, 1, 0)).unwrap();
     table
 }
 
-/// What may be found at page 15: a part of region 1 as it is, or was, or as it is in its new place.
+/// Looks page 15 up, and checks the result: region 1 as it is, as it was, or the region in its new place.
 fn find(table: &Extents) {
     let found = table.find(15 * PAGE);
     let known = [None, Some(extent(10, 20, 1, 0)), Some(extent(14, 20, 1, 4)), Some(extent(12, 18, 2, 7))];
@@ -29,7 +29,7 @@ fn an_extent_is_cut_while_it_is_looked_up() {
     });
 }
 
-/// The same slot of the table is another region's.
+/// The slot of the table is used for another region.
 #[test]
 fn an_extent_goes_and_another_comes() {
     fn replace(table: &Extents) {
@@ -39,7 +39,7 @@ fn an_extent_goes_and_another_comes() {
     race(Some(2), one, &[replace, find], |table| assert_eq!(table.find(15 * PAGE), Some(extent(12, 18, 2, 7))));
 }
 
-/// Extents move up in the table to make place for one below.
+/// Extents move up in the table to make room for one below.
 #[test]
 fn an_extent_moves_up_in_the_table() {
     fn find_it(table: &Extents) {
@@ -48,7 +48,7 @@ fn an_extent_moves_up_in_the_table() {
     race(Some(2), one, &[|table| table.add(extent(0, 5, 2, 0)).unwrap(), find_it], find_it);
 }
 
-/// What was said at one version still holds while the version does.
+/// Two look-ups at one version of the table find the same.
 #[test]
 fn the_version_changes_with_the_table() {
     race(

@@ -1,4 +1,4 @@
-//! The gate: who is inside and who has closed it never are at the same time, and see what the others did.
+//! The gate: no thread is inside while another has closed it, and each sees what the other did.
 
 use super::{look, put, race};
 use crate::pager::gate::Gate;

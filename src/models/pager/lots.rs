@@ -1,4 +1,4 @@
-//! Lots: more threads than there are.
+//! Lots: more threads want one than there are lots.
 
 use super::{look, put, race};
 use crate::pager::lots::{LOTS, Lots};

@@ -1,24 +1,24 @@
 //! Loom models of the pager, on the product's own protocols: the claims of state words, the table of extents, the gate,
-//! places, and lots. What only one thread may do at a time is done to a cell, whose races loom finds.
+//! removable values, and lots. What only one thread may do at a time is done to a cell, whose races loom finds.
 
 mod extents;
 mod gate;
 mod lots;
 mod moves;
 mod page;
-mod place;
+mod removable;
 
 use super::race_of as race;
 use crate::sync::Cell;
 
-/// What a cell holds.
+/// Reads a cell.
 fn look<T: Copy>(cell: &Cell<T>) -> T {
-    // SAFETY: the protocol keeps writers away; loom finds out if it does not.
+    // SAFETY: the protocol keeps writers away. If it does not, loom finds out.
     cell.with(|at| unsafe { *at })
 }
 
 /// Writes a cell.
 fn put<T>(cell: &Cell<T>, value: T) {
-    // SAFETY: the protocol keeps all others away; loom finds out if it does not.
+    // SAFETY: the protocol keeps all other threads away. If it does not, loom finds out.
     cell.with_mut(|at| unsafe { *at = value });
 }

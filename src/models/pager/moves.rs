@@ -1,25 +1,25 @@
-//! All of it together: a page is put in its place by a thread that looked its address up before, while an event takes
+//! All protocols together: a thread looks up the address of a page and puts the page there, while an event takes
 //! effect.
 
 use super::{look, put, race};
 use crate::pager::extents::{Extent, Extents};
 use crate::pager::gate::Gate;
-use crate::pager::page::Page;
-use crate::pager::word::{Kind, State};
+use crate::pager::page::StateWord;
+use crate::pager::state::{PageKind, PageState};
 use crate::sync::Cell;
 use crate::units::PAGE;
 
 const AT: usize = 8 * PAGE;
 const REGION: usize = 1;
 
-/// A region of one page, which has nothing, and what is at its address.
+/// A region of one EMPTY page, and what is at its address.
 struct Scene {
     extents: Extents,
     gate: Gate,
-    page: Page,
-    /// Whether the address has a page of the region's.
+    page: StateWord,
+    /// Whether a page of the region is mapped at the address.
     in_place: Cell<bool>,
-    /// Whose the address is.
+    /// The region that the address belongs to, or another number.
     owner: Cell<usize>,
 }
 
@@ -29,31 +29,31 @@ fn empty() -> Scene {
     Scene {
         extents,
         gate: Gate::default(),
-        page: Page::default(),
+        page: StateWord::default(),
         in_place: Cell::new(false),
         owner: Cell::new(REGION),
     }
 }
 
-/// Serves a touch, once: a page of zeros comes to its place.
+/// Serves a touch, once: maps a page of zeros.
 fn touch(scene: &Scene) {
     let version = scene.extents.version();
     let Some(extent) = scene.extents.find(AT) else { return };
     let mut claim = scene.page.claim();
     let inside = scene.gate.enter_if(&scene.extents, version, (AT, AT + PAGE));
-    if inside.is_some() && claim.was() == State::EMPTY {
+    if inside.is_some() && claim.was() == PageState::EMPTY {
         assert_eq!(look(&scene.owner), extent.region, "the address is somebody else's");
         put(&scene.in_place, true);
-        claim.set(State::resident(0));
+        claim.set(PageState::resident(0));
     }
 }
 
-/// Moves the page away, if it is there.
+/// Moves the page to the staging range, if it is resident.
 fn evict(scene: &Scene) {
     let version = scene.extents.version();
     let Some(extent) = scene.extents.next(0) else { return };
     let seen = scene.page.peek();
-    if seen.kind() != Kind::Resident(0) {
+    if seen.kind() != PageKind::Resident(0) {
         return;
     }
     let Some(mut claim) = scene.page.try_claim(seen) else { return };
@@ -61,29 +61,29 @@ fn evict(scene: &Scene) {
         assert_eq!(look(&scene.owner), extent.region, "the address is somebody else's");
         assert!(look(&scene.in_place));
         put(&scene.in_place, false);
-        claim.set(State::staged(3, seen));
+        claim.set(PageState::staged(3, seen));
     }
 }
 
-/// A discard is read, and takes effect: the page goes from wherever it is.
+/// Reads a discard, and lets it take effect: the page goes from wherever it is.
 fn discard(scene: &Scene) {
     let _closed = scene.gate.close();
     put(&scene.in_place, false);
-    if scene.page.peek() != State::EMPTY {
-        scene.page.claim().set(State::EMPTY);
+    if scene.page.peek() != PageState::EMPTY {
+        scene.page.claim().set(PageState::EMPTY);
     }
 }
 
-/// The owner unmaps the range, and others map something there.
+/// Unmaps the range: others map something there.
 fn unmap(scene: &Scene) {
     let _closed = scene.gate.close();
     scene.extents.cut(AT, AT + PAGE);
     put(&scene.owner, 9);
     put(&scene.in_place, false);
-    scene.page.claim().set(State::EMPTY);
+    scene.page.claim().set(PageState::EMPTY);
 }
 
-/// The owner moves the range to other addresses, and others map something where it was. No page is touched.
+/// Moves the range to other addresses: others map something where it was. The page is not touched.
 fn move_away(scene: &Scene) {
     let _closed = scene.gate.close();
     scene.extents.cut(AT, AT + PAGE);
@@ -91,45 +91,45 @@ fn move_away(scene: &Scene) {
     put(&scene.owner, 9);
 }
 
-/// A page that is stored.
+/// A region whose page is stored.
 fn stored() -> Scene {
     let scene = empty();
-    scene.page.claim().set(State::stored(0, 0));
+    scene.page.claim().set(PageState::stored(0, 0));
     scene
 }
 
-/// Serves a touch, once: what is stored comes back, or the page reads as zero.
+/// Serves a touch, once: brings the stored page back, or maps zeros.
 fn touch_stored(scene: &Scene) {
     let version = scene.extents.version();
     let Some(extent) = scene.extents.find(AT) else { return };
     let mut claim = scene.page.claim();
     let inside = scene.gate.enter_if(&scene.extents, version, (AT, extent.end));
     if inside.is_some() {
-        let old = claim.was().kind() == Kind::Stored;
+        let old = claim.was().kind() == PageKind::Stored;
         assert!(!old || look(&scene.owner) == REGION, "what the owner gave back comes back");
         put(&scene.in_place, true);
-        claim.set(State::resident(0));
+        claim.set(PageState::resident(0));
     }
 }
 
-/// A discard of many pages is read. This page is seen to with the gate open, and the range is shut until then.
+/// Reads a discard of many pages. This page is discarded with the gate open, and the range is shut until then.
 fn discard_later(scene: &Scene) {
     let closed = scene.gate.close();
     let number = closed.shut(AT, AT + PAGE).unwrap();
-    // The owner goes on. Nothing that was there may come back.
+    // The owner goes on. No old bytes may come back from here on.
     put(&scene.owner, 0);
     drop(closed);
-    if scene.page.peek() != State::EMPTY {
+    if scene.page.peek() != PageState::EMPTY {
         let mut claim = scene.page.claim();
         put(&scene.in_place, false);
-        claim.set(State::EMPTY);
+        claim.set(PageState::EMPTY);
     }
     scene.gate.reopen(number);
 }
 
-/// The word says what is there.
+/// Checks that the word says what is mapped.
 fn check(scene: &Scene) {
-    let resident = matches!(scene.page.peek().kind(), Kind::Resident(_));
+    let resident = matches!(scene.page.peek().kind(), PageKind::Resident(_));
     assert_eq!(look(&scene.in_place), resident);
 }
 
@@ -152,7 +152,7 @@ fn touched_twice_while_a_discard_takes_effect_later() {
 fn touched_while_it_is_unmapped() {
     race(Some(2), empty, &[unmap, touch], |scene| {
         check(scene);
-        assert_eq!(scene.page.peek(), State::EMPTY);
+        assert_eq!(scene.page.peek(), PageState::EMPTY);
     });
 }
 

@@ -1,21 +1,21 @@
-//! Claims of a page's state word: one thread at a time has the page, and sees what the one before did to it.
+//! Claims of a page's state word: one thread at a time has the page, and sees what the thread before did to it.
 
 use super::{look, put, race};
-use crate::pager::page::Page;
-use crate::pager::word::{Kind, State};
+use crate::pager::page::StateWord;
+use crate::pager::state::{PageKind, PageState};
 use crate::sync::Cell;
 
-/// A page, and its bytes: how often it was moved.
+/// A page, and how often its bytes were moved.
 struct Scene {
-    page: Page,
+    page: StateWord,
     moved: Cell<u32>,
 }
 
-/// Of the first use, and twice passed by if it is not used.
-const RESIDENT: State = State::resident(2);
+/// Resident, with an age of 2.
+const RESIDENT: PageState = PageState::resident(2);
 
 fn resident() -> Scene {
-    let scene = Scene { page: Page::default(), moved: Cell::new(0) };
+    let scene = Scene { page: StateWord::default(), moved: Cell::new(0) };
     scene.page.claim().set(RESIDENT);
     scene
 }
@@ -29,8 +29,8 @@ fn touch_or_stage(scene: &Scene) {
     let mut claim = scene.page.claim();
     one_more(scene);
     let to = match claim.was().kind() {
-        Kind::Staged(_) => State::resident(1),
-        _ => State::staged(look(&scene.moved), claim.was()),
+        PageKind::Staged(_) => PageState::resident(1),
+        _ => PageState::staged(look(&scene.moved), claim.was()),
     };
     claim.set(to);
     assert_eq!(claim.becomes(), to);
@@ -39,36 +39,36 @@ fn touch_or_stage(scene: &Scene) {
 #[test]
 fn claims_one_after_another() {
     race(None, resident, &[touch_or_stage, touch_or_stage], |scene| {
-        assert_eq!((look(&scene.moved), scene.page.peek()), (2, State::resident(1)));
+        assert_eq!((look(&scene.moved), scene.page.peek()), (2, PageState::resident(1)));
     });
 }
 
 #[test]
 fn claims_of_three() {
     race(Some(1), resident, &[touch_or_stage, touch_or_stage, touch_or_stage], |scene| {
-        assert_eq!((look(&scene.moved), scene.page.peek().kind()), (3, Kind::Staged(3)));
+        assert_eq!((look(&scene.moved), scene.page.peek().kind()), (3, PageKind::Staged(3)));
     });
 }
 
-/// A claim that fails touches nothing: the word is another's.
+/// A claim that fails leaves the word as it is.
 #[test]
 fn claims_that_are_only_tried() {
     fn hand(scene: &Scene) {
         let seen = scene.page.peek();
-        if seen.kind() == Kind::Resident(0)
+        if seen.kind() == PageKind::Resident(0)
             && let Some(mut claim) = scene.page.try_claim(seen)
         {
             assert_eq!(claim.was(), seen);
             one_more(scene);
-            claim.set(State::staged(7, claim.was()));
+            claim.set(PageState::staged(7, claim.was()));
         }
     }
     race(Some(3), resident, &[hand, hand, hand], |scene| {
-        assert_eq!((look(&scene.moved), scene.page.peek()), (1, State::staged(7, RESIDENT)));
+        assert_eq!((look(&scene.moved), scene.page.peek()), (1, PageState::staged(7, RESIDENT)));
     });
 }
 
-/// A claim that ends with nothing done leaves the word as it was, and never another's in its place.
+/// A claim that is dropped without a new state leaves the word as it was, and never overwrites another claim's.
 #[test]
 fn a_claim_that_is_dropped() {
     fn gives_up(scene: &Scene) {
@@ -77,29 +77,30 @@ fn a_claim_that_is_dropped() {
         look(&scene.moved);
     }
     race(None, resident, &[gives_up, touch_or_stage], |scene| {
-        assert_eq!((look(&scene.moved), scene.page.peek()), (1, State::staged(1, RESIDENT)));
+        assert_eq!((look(&scene.moved), scene.page.peek()), (1, PageState::staged(1, RESIDENT)));
     });
 }
 
-/// Who wants a page only if it still is in its slot waits for who has it, and never gets another.
+/// A thread that wants a page only if it still is in its slot waits for another thread's claim, and never gets a page
+/// in another state.
 #[test]
 fn a_staged_page_is_compressed_or_touched() {
     fn staged() -> Scene {
         let scene = resident();
-        scene.page.claim().set(State::staged(5, RESIDENT));
+        scene.page.claim().set(PageState::staged(5, RESIDENT));
         scene
     }
     fn compress(scene: &Scene) {
-        if let Some(mut claim) = scene.page.claim_if(|state| state.kind() == Kind::Staged(5)) {
-            assert_eq!(claim.was().kind(), Kind::Staged(5));
+        if let Some(mut claim) = scene.page.claim_if(|state| state.kind() == PageKind::Staged(5)) {
+            assert_eq!(claim.was().kind(), PageKind::Staged(5));
             one_more(scene);
-            claim.set(State::stored(claim.was().age(), 0));
+            claim.set(PageState::stored(claim.was().age(), 0));
         }
     }
     fn touch(scene: &Scene) {
         let mut claim = scene.page.claim();
         one_more(scene);
-        claim.set(State::resident(1));
+        claim.set(PageState::resident(1));
     }
     fn refused(scene: &Scene) {
         let claim = scene.page.claim();
@@ -108,28 +109,28 @@ fn a_staged_page_is_compressed_or_touched() {
     }
     race(None, staged, &[compress, touch], |scene| {
         assert!(matches!(look(&scene.moved), 1 | 2));
-        assert_eq!(scene.page.peek(), State::resident(1));
+        assert_eq!(scene.page.peek(), PageState::resident(1));
     });
     race(None, staged, &[compress, refused], |scene| {
-        assert_eq!((look(&scene.moved), scene.page.peek()), (1, State::stored(2, 0)));
+        assert_eq!((look(&scene.moved), scene.page.peek()), (1, PageState::stored(2, 0)));
     });
 }
 
-/// The clock hand changes the age of pages that others claim: no claim is overwritten, and what one did is seen by the
-/// next one all the same.
+/// The clock hand changes the age of pages that others claim. No claim is overwritten, and each claim sees what the one
+/// before did.
 #[test]
 fn the_hand_passes_by() {
     fn hand(scene: &Scene) {
         for _ in 0..2 {
             let seen = scene.page.peek();
-            if seen.kind() == Kind::Resident(0) && seen.age() > 0 {
+            if seen.kind() == PageKind::Resident(0) && seen.age() > 0 {
                 scene.page.grow_older(seen);
             }
         }
     }
     race(None, resident, &[hand, touch_or_stage], |scene| {
         let staged = scene.page.peek();
-        assert_eq!((look(&scene.moved), staged.kind()), (1, Kind::Staged(1)));
+        assert_eq!((look(&scene.moved), staged.kind()), (1, PageKind::Staged(1)));
     });
     race(
         Some(2),
@@ -148,7 +149,7 @@ fn the_hand_passes_by() {
             },
         ],
         |scene| {
-            assert_eq!((look(&scene.moved), scene.page.peek().kind()), (1, Kind::Resident(0)));
+            assert_eq!((look(&scene.moved), scene.page.peek().kind()), (1, PageKind::Resident(0)));
         },
     );
 }

@@ -1,9 +1,9 @@
-//! Large regions are added part by part, and others get on meanwhile.
+//! Large regions are added part by part, and other threads get on meanwhile.
 
 use super::look::{consistent, with_faults};
 use super::{Memory, Running, WAYS, limited};
 use crate::os::{Call, errno};
-use crate::pager::events::GIVES_WAY;
+use crate::pager::inbox::GIVES_WAY;
 use crate::pager::{Duty, PagerOptions};
 use crate::units::PAGE;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
@@ -25,7 +25,7 @@ fn parts(core: &crate::pager::core::Core) -> usize {
     core.extents.within(0, usize::MAX).count()
 }
 
-/// The system refuses a part in the middle: all is as it was, and the memory can be added again.
+/// The system refuses a part in the middle. Then all is as it was, and the memory can be added again.
 #[test]
 fn region_that_can_not_be_added_as_a_whole_is_not_added() {
     const PAGES: usize = PART + 100;
@@ -39,7 +39,7 @@ fn region_that_can_not_be_added_as_a_whole_is_not_added() {
             if call == Call::Register {
                 faults.fail(call, 2, 1);
             } else {
-                // Of each part's advice one is mincore; some parts are added before one fails.
+                // One call of advice for each part is mincore, so some parts are added before one fails.
                 faults.fail(call, 4, 1);
             }
             faults.say(call, errno::ENOMEM, 0);
@@ -83,7 +83,7 @@ fn region_in_use_is_added() {
                         if page.is_multiple_of(2) {
                             memory.check(page, value(page));
                         } else if page / 2 % 2 == thread {
-                            // Pages that this thread alone writes.
+                            // This thread alone writes these pages.
                             memory.fill(page, value(page));
                             memory.check(page, value(page));
                         }
@@ -107,19 +107,20 @@ fn region_in_use_is_added() {
     }
 }
 
-/// After each part the thread that adds a region gives way, without the lock of events, as long as others wait for it.
+/// After each part, the thread that adds a region gives way as long as others wait for the lock of events, and does not
+/// hold it meanwhile.
 #[test]
 fn others_can_read_events_after_each_part_of_a_large_region() {
     const PARTS: usize = 64;
-    // Unmapped last: while it is a region, munmap waits until somebody reads of it.
+    // Dropped last: while the memory is a region, munmap waits until a thread reads its event.
     let memory = Memory::new(PARTS * PART);
     let running = Running::new(&limited(LIMIT, crate::pager::FaultMode::Sigbus), &[]);
     let core = &running.pager.0;
-    // As if another thread waited all the time.
-    core.readers.fetch_add(1, SeqCst);
+    // Another thread seems to wait all the time.
+    core.events.readers().fetch_add(1, SeqCst);
     running.add(&memory);
-    core.readers.fetch_sub(1, SeqCst);
-    assert_eq!(core.gave_way.load(SeqCst), PARTS as u32 * GIVES_WAY);
+    core.events.readers().fetch_sub(1, SeqCst);
+    assert_eq!(core.events.gave_way(), PARTS as u32 * GIVES_WAY);
     assert_eq!(parts(core), 1);
     consistent(&running);
 }
@@ -141,8 +142,8 @@ fn range_whose_end_is_in_another_region_is_refused() {
     consistent(&running);
 }
 
-/// Memory that is full already becomes a region: it is evicted as it comes, and not only when all of it is there. Until
-/// then each touch of other memory would have to make room that nothing else makes.
+/// Memory that is full already becomes a region. It is evicted as it is added, and not only when all of it is there:
+/// until then each touch of other memory would have to make room.
 #[test]
 fn full_region_is_evicted_as_it_is_added() {
     const PAGES: usize = 8 * PART;
@@ -156,7 +157,7 @@ fn full_region_is_evicted_as_it_is_added() {
             let looking = scope.spawn(|| {
                 let mut most = 0;
                 while !done.load(SeqCst) {
-                    most = most.max(core.resident());
+                    most = most.max(core.account.resident());
                     thread::yield_now();
                 }
                 most
@@ -166,7 +167,7 @@ fn full_region_is_evicted_as_it_is_added() {
             looking.join().unwrap()
         });
         assert!(most <= (LIMIT + PART) as u64, "{most} pages were charged at once, of {LIMIT}");
-        assert!(core.resident() <= LIMIT as u64);
+        assert!(core.account.resident() <= LIMIT as u64);
         consistent(&running);
     }
 }

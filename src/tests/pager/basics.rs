@@ -21,7 +21,7 @@ fn outgrows(options: &PagerOptions, duties: &[Duty]) {
     }
     for round in 0..3 {
         for page in 0..PAGES {
-            // In order, and then not.
+            // In order, then in another order.
             let page = if round == 0 { page } else { page * 397 % PAGES };
             memory.check(page, page as u64 + 1);
             assert!(!above());
@@ -58,7 +58,7 @@ fn in_place() {
 }
 
 #[test]
-fn copies_are_kept_as_far_as_it_was_said() {
+fn copies_are_kept_up_to_the_share_that_was_set() {
     for (percent, some) in [(0, false), (100, true)] {
         let memory = Memory::new(PAGES);
         let running = Running::new(&limited(LIMIT, FaultMode::Sigbus), &[]);
@@ -74,7 +74,7 @@ fn copies_are_kept_as_far_as_it_was_said() {
     assert!(matches!(running.pager.set_kept_copies(101), Err(Error::Invalid(_))));
 }
 
-/// A signal's handler may touch a region wherever the thread was: also in a call on another zswap, with its locks held.
+/// A signal handler may touch a region wherever the thread was, also in a call on another zswap with its locks held.
 #[test]
 fn a_touch_within_a_call_on_another_zswap() {
     let memory = Memory::new(PAGES);
@@ -84,7 +84,7 @@ fn a_touch_within_a_call_on_another_zswap() {
     let held = lock.lock();
     (0..PAGES).for_each(|page| memory.fill(page, page as u64 + 1));
     (0..PAGES).for_each(|page| memory.check(page, page as u64 + 1));
-    // What is held is known again.
+    // The locks that are held are known again.
     let order = catch_unwind(|| drop(Lock::new(Rank::Hand, ()).lock()));
     assert_eq!(order.is_err(), cfg!(debug_assertions));
     drop(held);

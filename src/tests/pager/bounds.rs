@@ -1,4 +1,4 @@
-//! Ranges that can't be a region: each is refused with a sentence that says why, and leaves nothing.
+//! Ranges that can't be a region: each is refused with a sentence that says why, and leaves nothing behind.
 
 use super::look::consistent;
 use super::{Memory, Running, limited};
@@ -14,7 +14,7 @@ use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 const LIMIT: usize = 64;
 const PAGES: usize = 2 * LIMIT;
 
-/// What is refused is refused with this number, and these words in its sentence.
+/// Adding the range is refused with this number, and with these words in the sentence.
 #[track_caller]
 fn refused(running: &Running, at: *mut u8, bytes: usize, options: &RegionOptions<'_>, errno: i32, words: &str) {
     let before = running.pager.stats();
@@ -54,7 +54,7 @@ fn protect(memory: &Memory, page: usize, pages: usize, rights: i32) {
 
 const READ_WRITE: i32 = libc::PROT_READ | libc::PROT_WRITE;
 
-/// The memory can be a region now, and its pages are evicted and come back.
+/// Checks that the memory can be a region, whose pages are evicted and come back.
 #[track_caller]
 fn works(running: &Running, memory: &Memory) {
     let region = running.add(memory);
@@ -122,7 +122,7 @@ fn ranges_that_can_not_be_read_and_written() {
     }
 }
 
-/// Memory that is a file's, and options that name none.
+/// Memory of a file, and options that name no file.
 #[test]
 fn files_that_were_not_named() {
     let running = pager();
@@ -185,7 +185,7 @@ fn files_whose_pages_can_not_be_taken() {
     invalid(&running, &memory, &shared(file, 0), "sealed");
 }
 
-/// As `works`, of a mapping of another offset.
+/// Checks the same as `works`, for a mapping of another offset.
 fn works_at(running: &Running, memory: &Memory, offset: usize) {
     // SAFETY: the memory is used through these addresses alone.
     let added = unsafe { running.pager.add_region(memory.at(0), memory.bytes(), &shared(file_of(memory), offset)) };
@@ -194,7 +194,7 @@ fn works_at(running: &Running, memory: &Memory, offset: usize) {
     running.remove(added.unwrap());
 }
 
-/// Nothing is taken of huge pages, of which there need not be any: the mapping is enough.
+/// No huge page is taken from the system's pool, which may be empty: the mapping is enough.
 #[test]
 fn huge_pages_of_the_systems_pool() {
     const HUGE: usize = 512;
@@ -242,7 +242,7 @@ fn ranges_that_are_somebodys_already() {
     works(&second, &memory);
 }
 
-/// Whoever brings a page back needs these, and would wait for itself.
+/// A thread that brings a page back needs this memory, and would wait for itself.
 #[test]
 fn memory_that_brings_pages_back() {
     let (running, memory) = (pager(), Memory::new(PAGES));
@@ -250,15 +250,15 @@ fn memory_that_brings_pages_back() {
     let core = &running.pager.0;
     let own = [std::ptr::from_ref(&**core) as usize, core.scratch.range().0, core.zswap.pool().region.range().0];
     for at in own.map(|at| (at & !(PAGE - 1)) as *mut u8) {
-        // What malloc returned is in the heap, or in a mapping.
+        // Memory that malloc returned is in the heap, or in a mapping.
         let before = running.pager.stats();
-        // SAFETY: it is refused.
+        // SAFETY: the call is refused.
         let error = unsafe { running.pager.add_region(at, PAGE, &private()) }.expect_err("of the pager's own");
         assert!(error.text().contains("map a region's memory by mmap"), "{error}");
         assert_eq!(before.regions, running.pager.stats().regions);
     }
     running.remove(region);
-    // What the call itself takes lies below.
+    // The stack that the call itself takes lies below.
     let below = (std::ptr::from_ref(&own) as usize & !(PAGE - 1)) - 15 * PAGE;
     refused(&running, below as *mut u8, 16 * PAGE, &private(), libc::EINVAL, "the stack of the calling thread");
     works(&running, &memory);
@@ -285,7 +285,7 @@ fn the_heap() {
     refused(&running, (heap.end - PAGE) as *mut u8, PAGE, &private(), libc::EINVAL, "in the heap");
 }
 
-/// A range may consist of several mappings: a call of the system's takes one of them at a time.
+/// A range may consist of several mappings. One system call takes one of them at a time.
 #[test]
 fn ranges_of_several_mappings() {
     let in_place = PagerOptions { evict_in_place: true, ..limited(LIMIT, FaultMode::Sigbus) };

@@ -1,11 +1,10 @@
-//! What is seen from outside of a touch that is not served: whether it was tried, and whether anybody is there to do
-//! it.
+//! What a caller sees of a touch that is not served: whether it was tried, and whether a thread is lent to serve it.
 
 use super::look::{consistent, kind_at, with_faults};
 use super::{Memory, Running, limited};
 use crate::os::sigbus::Touch;
 use crate::os::{Call, faults::Faults};
-use crate::pager::word::Kind;
+use crate::pager::state::PageKind;
 use crate::pager::{Duty, FaultMode, PagerCounts, RegionId};
 use crate::units::PAGE;
 use std::sync::Arc;
@@ -14,7 +13,7 @@ use std::time::Duration;
 const LIMIT: usize = 64;
 const PAGES: usize = 3 * LIMIT;
 
-/// Waits until it is so.
+/// Waits until something holds.
 fn until(so: impl Fn() -> bool) {
     while !so() {
         std::thread::sleep(Duration::from_millis(1));
@@ -25,14 +24,14 @@ fn counts(running: &Running) -> PagerCounts {
     running.pager.stats().counts
 }
 
-/// Memory, a pager, and a page of the memory that is stored, in which there is its number and 1. The memory comes
-/// first, so that it is dropped last: unmapping a region would wait for somebody who reads of it.
+/// Memory, a pager, and a page of the memory that is stored and holds its number and 1. The memory comes first, so that
+/// it is dropped last: unmapping a region would wait for a thread that reads its events.
 fn filled(mode: FaultMode, duties: &[Duty]) -> (Memory, Arc<Faults>, Running, RegionId, usize) {
     let memory = Memory::new(PAGES);
     let (faults, running) = with_faults(&limited(LIMIT, mode), duties);
     let region = running.add(&memory);
     (0..PAGES).for_each(|page| memory.fill(page, page as u64 + 1));
-    let stored = (0..PAGES).find(|&page| kind_at(&running, memory.at(page)) == Kind::Stored).unwrap();
+    let stored = (0..PAGES).find(|&page| kind_at(&running, memory.at(page)) == PageKind::Stored).unwrap();
     assert_eq!(counts(&running).failed, 0);
     (memory, faults, running, region, stored)
 }
@@ -42,7 +41,7 @@ fn a_touch_that_the_thread_itself_gives_up_is_counted() {
     let (memory, faults, running, region, stored) = filled(FaultMode::Sigbus, &[]);
     let (touch, before) = (Touch { at: memory.at(stored) as usize, write: false }, counts(&running));
     faults.fail(Call::CopyIn, 1, 0);
-    // What the handler of SIGBUS does.
+    // The handler of SIGBUS does this.
     assert_eq!(running.pager.0.serve_signal(touch), Some(false));
     let after = counts(&running);
     assert_eq!((after.failed, after.faults), (1, before.faults));
@@ -73,7 +72,7 @@ fn a_touch_that_lent_threads_give_up_is_counted_each_time() {
 }
 
 #[test]
-fn whether_a_thread_is_lent_is_told() {
+fn stats_tell_whether_a_thread_is_lent() {
     let memory = Memory::new(PAGES);
     let running = Running::new(&limited(LIMIT, FaultMode::Threads), &[]);
     running.add(&memory);

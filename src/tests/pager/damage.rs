@@ -1,18 +1,18 @@
-//! Pages whose stored copies are damaged: nobody reads them, and they are nothing to others.
+//! Pages whose stored copies are damaged: nobody reads them, and other pages don't suffer.
 
 use super::look::{consistent, kind_at, with_faults};
 use super::{Memory, Running, WAYS, limited};
 use crate::error::Error;
 use crate::os::errno::{EAGAIN, ENOMEM};
 use crate::os::{Call, Os, Span, faults::Faults};
-use crate::pager::word::Kind;
+use crate::pager::state::PageKind;
 use crate::pager::{Duty, FaultMode, PagerOptions, RegionId};
 use crate::units::PAGE;
 use std::sync::Arc;
 
 const LIMIT: usize = 64;
 const PAGES: usize = 4 * LIMIT;
-/// Pages that are damaged: alone, side by side, and at the end.
+/// The damaged pages: alone, side by side, and at the end.
 const DAMAGED: [usize; 5] = [17, 90, 91, 150, PAGES - 1];
 
 struct Fixture {
@@ -27,7 +27,7 @@ fn value(page: usize) -> u64 {
 }
 
 impl Fixture {
-    /// All pages are stored, and some of them damaged.
+    /// Stores all pages, and damages some of them.
     fn new((mode, evict_in_place, shared): (FaultMode, bool, bool)) -> Self {
         let options = PagerOptions { evict_in_place, ..limited(LIMIT, mode) };
         let (faults, running) = with_faults(&options, &[Duty::Serve]);
@@ -58,7 +58,7 @@ impl Fixture {
         self.running.pager.hold(self.memory.at(page), PAGE)
     }
 
-    /// Whether the system can read a page, which no signal tells it to give up.
+    /// Whether the system can read a page. No signal ends that attempt.
     fn is_readable(&self, page: usize) -> bool {
         let mut bytes = [0; PAGE];
         let span = Span::new(self.memory.at(page), PAGE);
@@ -71,13 +71,13 @@ impl Fixture {
         self.running.pager.stats().counts.poisoned
     }
 
-    /// All but the damaged ones are as they were.
+    /// Checks that all pages but the damaged ones are as they were.
     fn check_others(&self) {
         let others = (0..PAGES).filter(|page| !DAMAGED.contains(page));
         others.for_each(|page| self.memory.check(page, value(page)));
     }
 
-    /// Somebody needs them.
+    /// Touches the damaged pages.
     fn touch_damaged(&self) {
         for page in DAMAGED {
             assert!(matches!(self.hold(page), Err(Error::Io(_))));
@@ -85,7 +85,6 @@ impl Fixture {
         }
     }
 
-    /// # Safety
     /// The page's bytes are not needed.
     unsafe fn discard(&self, page: usize) {
         // SAFETY: the caller vouches.
@@ -94,7 +93,7 @@ impl Fixture {
 }
 
 #[test]
-fn nobody_reads_them_and_their_neighbours_are_as_they_were() {
+fn damaged_pages_are_not_read_and_their_neighbours_stay_right() {
     for way in WAYS {
         let fixture = Fixture::new(way);
         fixture.touch_damaged();
@@ -110,15 +109,15 @@ fn nobody_reads_them_and_their_neighbours_are_as_they_were() {
     }
 }
 
-/// Who goes through the memory in order has pages brought in ahead, and those only that are right.
+/// A thread that goes through the memory in order has pages brought in ahead, but no damaged one.
 #[test]
-fn they_are_not_brought_in_ahead() {
+fn damaged_pages_are_not_brought_in_ahead() {
     for way in WAYS {
         let fixture = Fixture::new(way);
         fixture.check_others();
         assert!(fixture.running.pager.stats().counts.loads_ahead > 0);
         assert_eq!(fixture.poisoned(), 0, "nobody needed them");
-        assert!(DAMAGED.iter().all(|&page| kind_at(&fixture.running, fixture.memory.at(page)) == Kind::Stored));
+        assert!(DAMAGED.iter().all(|&page| kind_at(&fixture.running, fixture.memory.at(page)) == PageKind::Stored));
         fixture.touch_damaged();
         consistent(&fixture.running);
     }
@@ -137,7 +136,7 @@ fn a_range_with_one_is_not_held_in_part() {
 }
 
 #[test]
-fn discarded_they_are_good_again() {
+fn damaged_pages_are_good_again_once_discarded() {
     for way in WAYS {
         let fixture = Fixture::new(way);
         // Some of them were poisoned before, and some still have their copies.
@@ -145,7 +144,7 @@ fn discarded_they_are_good_again() {
         for page in DAMAGED {
             // SAFETY: nobody needs the bytes.
             unsafe { fixture.discard(page) };
-            assert_eq!(kind_at(&fixture.running, fixture.memory.at(page)), Kind::Empty);
+            assert_eq!(kind_at(&fixture.running, fixture.memory.at(page)), PageKind::Empty);
         }
         DAMAGED.iter().for_each(|&page| fixture.memory.check(page, 0));
         DAMAGED.iter().for_each(|&page| fixture.memory.fill(page, 7 * value(page)));
@@ -158,7 +157,7 @@ fn discarded_they_are_good_again() {
     }
 }
 
-/// The removal says so, and goes through; what is damaged still can't be read.
+/// The removal reports the damage and goes through. The damaged pages still can't be read.
 #[test]
 fn a_region_with_some_is_removed_all_the_same() {
     for way in WAYS {
@@ -204,7 +203,7 @@ fn dropping_the_pager_leaves_them_unreadable() {
     }
 }
 
-/// What marks a page is refused: now, or always.
+/// The call that marks a page is refused, once or always.
 #[test]
 fn a_mark_that_is_refused() {
     for way in WAYS {
@@ -218,8 +217,11 @@ fn a_mark_that_is_refused() {
         for _ in 0..3 {
             assert!(matches!(fixture.hold(DAMAGED[1]), Err(Error::Io(_))));
         }
-        assert_eq!((fixture.poisoned(), kind_at(&fixture.running, fixture.memory.at(DAMAGED[1]))), (1, Kind::Stored));
-        // It would read as zeros once its region is removed.
+        assert_eq!(
+            (fixture.poisoned(), kind_at(&fixture.running, fixture.memory.at(DAMAGED[1]))),
+            (1, PageKind::Stored)
+        );
+        // The page would read as zeros once its region is removed.
         let removed = fixture.running.pager.remove_region(fixture.region);
         assert!(matches!(removed, Err(Error::Again(_))), "{removed:?}");
         // SAFETY: nobody needs the bytes.
@@ -232,7 +234,7 @@ fn a_mark_that_is_refused() {
     }
 }
 
-/// Zeros in place of a mark are refused: it stays marked.
+/// The system refuses to put zeros in place of a mark, and the page stays marked.
 #[test]
 fn a_discard_that_is_refused() {
     for way in WAYS {

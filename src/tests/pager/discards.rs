@@ -1,10 +1,10 @@
-//! Pages that are given back through the pager.
+//! Pages that are given back by a call on the pager.
 
 use super::look::{consistent, kind_at, with_faults};
 use super::{Memory, Running, limited};
 use crate::os::Call;
 use crate::os::errno::{EBUSY, ENOMEM};
-use crate::pager::word::Kind;
+use crate::pager::state::PageKind;
 use crate::pager::{Duty, FaultMode, PagerOptions};
 use crate::units::PAGE;
 
@@ -23,14 +23,14 @@ fn discard(running: &Running, memory: &Memory, page: usize, pages: usize) {
     unsafe { running.pager.discard(memory.at(page), pages * PAGE) }.unwrap();
 }
 
-/// Every kind of memory, and the ways to evict it.
+/// Every kind of memory, and every way to evict it.
 fn kinds() -> [(Memory, PagerOptions); 3] {
     let options = limited(LIMIT, FaultMode::Sigbus);
     let in_place = PagerOptions { evict_in_place: true, ..options.clone() };
     [(Memory::new(PAGES), options.clone()), (Memory::new(PAGES), in_place), (Memory::shared(PAGES), options)]
 }
 
-/// What is written afterwards is not taken for what the page had before.
+/// A write after the attempt is not taken for the bytes that the page had before.
 #[test]
 fn clean_pages_that_can_not_be_given_back_are_clean_no_more() {
     for evict_in_place in [false, true] {
@@ -48,8 +48,8 @@ fn clean_pages_that_can_not_be_given_back_are_clean_no_more() {
         };
         protect(libc::PROT_READ);
         for page in 0..LIMIT {
-            // It may work or not.
-            // SAFETY: the test has no need of the page.
+            // The discard may work or not.
+            // SAFETY: the test does not need the page.
             _ = unsafe { running.pager.discard(memory.at(page), PAGE) };
         }
         protect(libc::PROT_READ | libc::PROT_WRITE);
@@ -69,7 +69,7 @@ fn pages_that_are_held_stay_so_and_are_zeros() {
         running.pager.hold(memory.at(3), 2 * PAGE).unwrap();
         discard(&running, &memory, 0, 8);
         for page in 3..5 {
-            assert_eq!(kind_at(&running, memory.at(page)), Kind::Resident(1));
+            assert_eq!(kind_at(&running, memory.at(page)), PageKind::Resident(1));
         }
         assert_eq!(running.pager.stats().held_bytes, 2 * PAGE as u64);
         (0..8).for_each(|page| memory.check(page, 0));
@@ -92,7 +92,7 @@ fn pages_that_the_system_does_not_let_go_are_zeros() {
         running.add(&memory);
         (0..PAGES).for_each(|page| memory.fill(page, page as u64 + 1));
         for (round, (call, errno)) in refusals.into_iter().enumerate() {
-            // Pages everywhere, and others each time.
+            // Pages are everywhere, and others each time.
             let given = || (round..PAGES).step_by(9);
             faults.say(call, errno, 0);
             faults.fail(call, 1, 0);

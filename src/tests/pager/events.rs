@@ -6,7 +6,7 @@ use crate::error::Result;
 use crate::os::Call;
 use crate::os::errno::EAGAIN;
 use crate::os::userfault::Message;
-use crate::pager::word::Kind;
+use crate::pager::state::PageKind;
 use crate::pager::{Duty, FaultMode, Pager, PagerOptions};
 use crate::units::PAGE;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
@@ -21,7 +21,7 @@ pub fn value(page: usize) -> u64 {
     page as u64 + 1
 }
 
-/// A pager in which `memory` was filled, with pages everywhere.
+/// A pager in which `memory` was filled, with pages in memory, staged and stored.
 pub fn filled(memory: &Memory, options: &PagerOptions, duties: &[Duty]) -> Running {
     let running = Running::new(options, duties);
     running.add(memory);
@@ -29,8 +29,8 @@ pub fn filled(memory: &Memory, options: &PagerOptions, duties: &[Duty]) -> Runni
     running
 }
 
-/// The first page that is like that.
-fn first(running: &Running, memory: &Memory, is: impl Fn(Kind) -> bool) -> usize {
+/// The first page of this kind.
+fn first(running: &Running, memory: &Memory, is: impl Fn(PageKind) -> bool) -> usize {
     (0..memory.pages()).find(|&page| is(kind_at(running, memory.at(page)))).unwrap()
 }
 
@@ -44,10 +44,10 @@ fn check_but(memory: &Memory, zeros: std::ops::Range<usize>) {
 fn a_touch_reads_the_event_that_it_waits_for() {
     let memory = Memory::new(PAGES);
     let running = filled(&memory, &limited(LIMIT, FaultMode::Sigbus), &[]);
-    let stored = first(&running, &memory, |kind| kind == Kind::Stored);
-    let staged = first(&running, &memory, |kind| matches!(kind, Kind::Staged(_)));
+    let stored = first(&running, &memory, |kind| kind == PageKind::Stored);
+    let staged = first(&running, &memory, |kind| matches!(kind, PageKind::Staged(_)));
     thread::scope(|scope| {
-        // Nobody is lent: this waits until its event was read, and until then every copy and move is refused.
+        // No thread is lent. This waits until its event was read, and until then every copy and move is refused.
         let owner = scope.spawn(|| assert_eq!(memory.advise(PAGES - 8, 8, libc::MADV_DONTNEED), 0));
         thread::sleep(Duration::from_millis(50));
         assert!(!owner.is_finished());
@@ -70,16 +70,16 @@ fn pages_that_are_given_back_read_as_zero_wherever_they_were() {
     for mode in MODES {
         let memory = Memory::new(PAGES);
         let running = filled(&memory, &limited(LIMIT, mode), &[Duty::All]);
-        let kinds: Vec<Kind> = (0..PAGES).map(|page| kind_at(&running, memory.at(page))).collect();
-        assert!(kinds.iter().any(|kind| matches!(kind, Kind::Staged(_))));
-        assert!(kinds.contains(&Kind::Stored) && kinds.contains(&Kind::Resident(0)));
+        let kinds: Vec<PageKind> = (0..PAGES).map(|page| kind_at(&running, memory.at(page))).collect();
+        assert!(kinds.iter().any(|kind| matches!(kind, PageKind::Staged(_))));
+        assert!(kinds.contains(&PageKind::Stored) && kinds.contains(&PageKind::Resident(0)));
         for page in (0..PAGES).step_by(3) {
             assert_eq!(memory.advise(page, 1, libc::MADV_DONTNEED), 0);
         }
         consistent(&running);
         (0..PAGES).for_each(|page| memory.check(page, if page % 3 == 0 { 0 } else { value(page) }));
         assert_eq!(memory.advise(0, PAGES, libc::MADV_DONTNEED), 0);
-        // Its effect may come a little later than the owner goes on.
+        // The event may take effect a little after the owner goes on.
         running.pager.0.read_events();
         assert_eq!(running.pager.snapshot().unwrap().zswap.areas[0].counts.pages(), 0);
         (0..PAGES).for_each(|page| memory.check(page, 0));
@@ -101,7 +101,7 @@ fn holes_in_a_memory_file_read_as_zero() {
     }
 }
 
-/// Moves a part, to somewhere else if it is not the whole.
+/// Moves a part of the memory. Its new address differs unless it is the whole.
 fn remap(memory: &Memory, page: usize, pages: usize) -> *mut u8 {
     // SAFETY: a range of this test's, which is used at its new place from then on.
     let to = unsafe {
@@ -122,22 +122,22 @@ fn remap(memory: &Memory, page: usize, pages: usize) -> *mut u8 {
 
 /// The system does not ask whether there is room for one more part.
 #[test]
-fn a_part_that_moves_is_served_where_there_are_as_many_regions_as_may_be() {
+fn a_part_that_moves_is_served_when_the_table_of_regions_is_full() {
     let mut memory = Memory::new(PAGES);
     let options = PagerOptions { max_regions: 1, ..limited(LIMIT, FaultMode::Sigbus) };
     let running = filled(&memory, &options, &[Duty::All]);
     let half = PAGES / 2;
     let mut moved = Memory::new(1);
     moved.is_now(remap(&memory, half, half), half);
-    // Where the other half was may be somebody else's by now.
+    // The addresses of the other half may be somebody else's by now.
     memory.is_now(memory.at(0), half);
     (0..half).for_each(|page| memory.check(page, value(page)));
     (0..half).for_each(|page| moved.check(page, value(half + page)));
     consistent(&running);
 }
 
-/// What an owner has moved is at its new addresses for calls as well, although the event takes effect only after the
-/// owner went on, which it does as soon as the event was read.
+/// Calls find memory that was moved at its new addresses, although the event takes effect only after the owner went on,
+/// which it does as soon as the event was read.
 #[test]
 fn call_on_a_range_that_was_just_moved_waits_until_the_event_takes_effect() {
     let discard = |pager: &Pager, at: usize| {
@@ -151,10 +151,10 @@ fn call_on_a_range_that_was_just_moved_waits_until_the_event_takes_effect() {
         let running = filled(&memory, &limited(LIMIT, FaultMode::Sigbus), &[]);
         let (pager, core) = (&running.pager, &running.pager.0);
         let now = thread::scope(|scope| {
-            let mut inbox = core.lock_events();
+            let mut inbox = core.events.lock();
             let closed = core.gate.close();
             let owner = scope.spawn(|| remap(&memory, 0, PAGES) as usize);
-            // That it moved, and that nothing is left where it was.
+            // One event tells the move, and one the unmapping of the old addresses.
             let mut events = Vec::new();
             while !owner.is_finished() {
                 let mut message = [Message::NONE];
@@ -165,7 +165,7 @@ fn call_on_a_range_that_was_just_moved_waits_until_the_event_takes_effect() {
             }
             let now = owner.join().unwrap();
             let called = scope.spawn(move || call(pager, now));
-            while core.readers.load(SeqCst) == 0 && !called.is_finished() {
+            while core.events.readers().load(SeqCst) == 0 && !called.is_finished() {
                 thread::yield_now();
             }
             events.into_iter().for_each(|event| core.take_effect(event, &mut inbox, &closed));
@@ -200,7 +200,7 @@ fn a_region_that_moves_keeps_its_bytes() {
 }
 
 #[test]
-fn a_part_that_moves_keeps_its_bytes_and_what_is_unmapped_is_no_more() {
+fn a_part_that_moves_keeps_its_bytes_and_an_unmapped_part_is_gone() {
     for mode in MODES {
         for shared in [false, true] {
             let mut memory = if shared { Memory::shared(PAGES) } else { Memory::new(PAGES) };

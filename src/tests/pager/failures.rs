@@ -11,8 +11,8 @@ const LIMIT: usize = 64;
 const PAGES: usize = 3 * LIMIT;
 const MODES: [FaultMode; 2] = [FaultMode::Sigbus, FaultMode::Threads];
 
-/// A call that the system may refuse, and how it says so. That there is a page already, or that there is none to move,
-/// is not among what it says: that has to be true, and has tests of its own.
+/// A call that the system may refuse, and the error. "There is a page already" and "there is none to move" are not
+/// among them: these have to be true, and have tests of their own.
 type Refusal = (Call, &'static [i32]);
 
 const FILLING: [Refusal; 3] = [
@@ -24,7 +24,7 @@ const RELEASE: Refusal = (Call::Release, &[libc::EAGAIN, libc::ENOMEM, libc::EIN
 const MOVE: Refusal = (Call::Move, &[libc::EAGAIN, libc::EBUSY, libc::ENOMEM, libc::EINVAL, libc::ESRCH]);
 const READ: Refusal = (Call::Read, &[libc::EFAULT, libc::ENOMEM, libc::ESRCH, libc::EINTR]);
 const CONTINUE: Refusal = (Call::Continue, &[libc::EAGAIN, libc::ENOMEM, libc::ENOENT, libc::ESRCH, libc::EFAULT]);
-/// Whether the file still has a page that a hole was made for.
+/// The question whether the file still has a page that a hole was made for.
 const LOOK: Refusal = (Call::Advise, &[libc::ENOSYS, libc::ENOMEM]);
 const PUNCH: Refusal = (Call::Punch, &[libc::EINTR, libc::ENOMEM, libc::ENOSPC]);
 
@@ -32,14 +32,14 @@ fn value(page: usize, round: usize) -> u64 {
     (page + 1 + round * PAGES) as u64
 }
 
-/// A pager that is lent what its mode takes.
+/// A pager with the lent threads that its mode needs.
 fn started(mode: FaultMode, in_place: bool) -> (Arc<Faults>, Running) {
     let options = PagerOptions { evict_in_place: in_place, ..limited(LIMIT, mode) };
     let duties: &[Duty] = if mode == FaultMode::Threads { &[Duty::All, Duty::All] } else { &[] };
     with_faults(&options, duties)
 }
 
-/// Touches, rewrites, evicts, holds and discards, while `refuse` is called before each.
+/// Touches, rewrites, evicts, holds and discards pages. `refuse` is called before each.
 fn churn(running: &Running, memory: &Memory, refuse: impl Fn()) {
     let mut rounds = vec![0; PAGES];
     let check =
@@ -109,7 +109,7 @@ fn refused_for_a_while_in_a_memory_file() {
     refused_for_a_while(|| Memory::shared(PAGES), false, &[READ, PUNCH, CONTINUE, LOOK]);
 }
 
-/// An owner that gives pages back waits until somebody can read that, and so do touches that come after it.
+/// An owner that gives pages back waits until a thread can read its event, and so do touches that come later.
 #[test]
 fn events_that_can_not_be_read_for_a_while() {
     for mode in MODES {

@@ -1,4 +1,4 @@
-//! A pool that is full: what can't go stays in memory, above the limit, and nothing is lost.
+//! A pool that is full: pages that can't leave stay in memory, above the limit, and nothing is lost.
 
 use super::look::consistent;
 use super::{Memory, Running, limited};
@@ -13,11 +13,11 @@ use std::thread;
 
 const LIMIT: usize = 64;
 const PAGES: usize = 4 * LIMIT;
-/// Bytes of compressed pages that are far too few for all of them.
+/// A limit of the pool that is far too low for all pages.
 const SMALL: u64 = 40 * PAGE as u64 / 2;
 const LARGE: u64 = 2 * (PAGES * PAGE) as u64;
 
-/// Who serves touches, whether pages are evicted in place, and who is lent.
+/// Which threads serve touches, whether pages are evicted in place, and which threads are lent.
 const WAYS: [(FaultMode, bool, &[Duty]); 6] = [
     (FaultMode::Sigbus, false, &[]),
     (FaultMode::Sigbus, true, &[]),
@@ -27,11 +27,11 @@ const WAYS: [(FaultMode, bool, &[Duty]); 6] = [
     (FaultMode::Threads, true, &[Duty::Serve, Duty::Evict]),
 ];
 
-/// Some pages of it are filled, and its pool holds few.
+/// Memory with some pages filled, under a pager whose pool holds few.
 struct Fixture {
     running: Running,
     memory: Memory,
-    /// What each page was filled with.
+    /// The value of each page.
     values: Vec<AtomicU64>,
 }
 
@@ -48,7 +48,7 @@ impl Fixture {
         Self { running, memory, values: (0..PAGES).map(|_| AtomicU64::new(0)).collect() }
     }
 
-    /// Several threads do, each with its own pages.
+    /// Fills all pages, by several threads with their own pages.
     fn fill(&self, round: u64) {
         thread::scope(|scope| {
             for first in 0..3 {
@@ -81,7 +81,7 @@ impl Fixture {
         self.running.pager.snapshot().unwrap().zswap.zswap.counts.written_back
     }
 
-    /// With room for all of them the limit holds again, from now on.
+    /// Gives the pool room for all pages, and checks that the limit holds again from now on.
     fn recovers(&self) {
         let pager = &self.running.pager;
         pager.set_pool_limit(LARGE).unwrap();
@@ -118,7 +118,7 @@ fn without_a_file_pages_stay_in_memory_until_there_is_room() {
         assert!(counts.over_limit > 0 && counts.direct_reclaims >= counts.over_limit, "{counts:?}");
         assert!(fixture.resident() > LIMIT);
         assert!(matches!(fixture.running.pager.set_resident_limit(PAGE as u64 * 8), Err(Error::NoMemory(_))));
-        // Some that are smaller than others may go.
+        // Pages that compress better than others may leave.
         let refused = (0..PAGES).find_map(|_| fixture.running.pager.evict(8).err());
         assert!(matches!(refused, Some(Error::NoMemory(_))), "{refused:?}");
         consistent(&fixture.running);
@@ -159,9 +159,9 @@ fn with_a_file_that_is_too_small_pages_stay_in_memory() {
     }
 }
 
-/// What an owner gives back makes room as well.
+/// Pages that an owner gives back make room as well.
 #[test]
-fn what_is_given_back_makes_room() {
+fn pages_given_back_make_room() {
     for (mode, evict_in_place, _) in WAYS {
         let fixture = Fixture::new((mode, evict_in_place, &[Duty::All]), None);
         fixture.fill(0);

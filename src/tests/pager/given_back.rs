@@ -1,5 +1,5 @@
-//! Pages that their owner gives back by madvise: where the pager is not told of it, and in the moment between the event
-//! and the page's end.
+//! Pages that their owner gives back by madvise: where the pager is not told, and in the moment between the event and
+//! the end of the page.
 
 use super::events::{MODES, filled, value};
 use super::look::{consistent, kind_at};
@@ -7,7 +7,7 @@ use super::{Memory, Running, limited};
 use crate::os::own_memory::OwnMemory;
 use crate::os::userfault::{Faulting, Userfault, feature};
 use crate::os::{Os, Span};
-use crate::pager::word::Kind;
+use crate::pager::state::PageKind;
 use crate::pager::{Duty, FaultMode, PagerOptions};
 use crate::units::PAGE;
 use std::thread;
@@ -21,7 +21,7 @@ fn evict_all(running: &Running) {
     assert_eq!(running.pager.stats().resident_bytes, 0);
 }
 
-/// Reading stops at a page that is missing, and nobody waits for it. What can be written becomes zeros.
+/// Reading stops at a page that is missing, and waits for nobody. A page that can be written becomes zeros.
 #[test]
 fn memory_is_read_up_to_a_page_that_is_missing() {
     let os = Os::default();
@@ -46,7 +46,7 @@ fn memory_is_read_up_to_a_page_that_is_missing() {
     }
 }
 
-/// Evicted in place, pages that went missing behind the pager's back keep no others from going, and go themselves.
+/// Pages that went missing behind the pager's back keep no others from being evicted in place, and leave themselves.
 #[test]
 fn in_place_missing_pages_keep_no_others_from_going() {
     for mode in MODES {
@@ -60,16 +60,16 @@ fn in_place_missing_pages_keep_no_others_from_going() {
     }
 }
 
-/// What reading an event does, of a page that the system takes out of its place only after that.
+/// Does what reading an event does. The system takes the page out of its place only after that.
 fn told_of(running: &Running, memory: &Memory, page: usize) {
     let core = &running.pager.0;
     let at = memory.at(page) as usize;
-    let inbox = core.inbox.lock();
+    let inbox = core.events.lock();
     core.extents.within(at, at + PAGE).for_each(|part| core.discard_part(&part));
     drop(inbox);
 }
 
-/// What the system does after that, without a second event: the page is taken out of its place, if it is there.
+/// Does what the system does after that without a second event: takes the page out of its place, if it is there.
 fn goes(running: &Running, memory: &Memory, page: usize) {
     let staging = &running.pager.0.staging;
     let mut block = staging.take_free().unwrap();
@@ -89,7 +89,7 @@ fn a_page_that_is_about_to_go_is_not_taken_for_another() {
         let memory = Memory::new(LIMIT / 2);
         let running = filled(&memory, &limited(LIMIT, mode), &[Duty::Serve]);
         told_of(&running, &memory, 3);
-        assert_eq!(kind_at(&running, memory.at(3)), Kind::Empty);
+        assert_eq!(kind_at(&running, memory.at(3)), PageKind::Empty);
         let before = running.pager.stats().counts.retries;
         thread::scope(|scope| {
             let holder = scope.spawn(|| running.pager.hold(memory.at(3), PAGE).unwrap());
@@ -97,7 +97,7 @@ fn a_page_that_is_about_to_go_is_not_taken_for_another() {
                 thread::yield_now();
             }
             if holder.is_finished() {
-                // It took the page for its own. It is moved away, and the system finds nothing there.
+                // The pager took the page for its own. It is moved away, and the system finds nothing there.
                 running.pager.release(memory.at(3), PAGE).unwrap();
                 evict_all(&running);
             }
@@ -119,7 +119,7 @@ fn a_held_page_that_is_about_to_go_does_not_come_back_as_it_was() {
             running.pager.hold(memory.at(3), PAGE).unwrap();
             told_of(&running, &memory, 3);
             running.pager.release(memory.at(3), PAGE).unwrap();
-            // It is moved away before the system takes it out of its place, and comes back.
+            // The page is moved away before the system takes it out of its place, and comes back.
             evict_all(&running);
             (0..LIMIT / 2).for_each(|page| memory.check(page, if page == 3 { 0 } else { value(page) }));
             consistent(&running);
@@ -127,9 +127,9 @@ fn a_held_page_that_is_about_to_go_does_not_come_back_as_it_was() {
     }
 }
 
-/// The event of a discard is that of a hole as well: for a memory file they are the same.
+/// The event of a discard is the same as that of a hole, so for a memory file a discard makes a hole.
 #[test]
-fn of_a_memory_file_what_is_discarded_is_zeros() {
+fn discarded_pages_of_a_memory_file_are_zeros() {
     for advice in [libc::MADV_DONTNEED, libc::MADV_REMOVE] {
         let memory = Memory::shared(2 * LIMIT);
         let running = filled(&memory, &limited(LIMIT, FaultMode::Sigbus), &[Duty::Serve]);
@@ -143,8 +143,8 @@ fn of_a_memory_file_what_is_discarded_is_zeros() {
     }
 }
 
-/// mremap may leave the range mapped that it moved a region from, and then tells of no unmapping. It is not for
-/// regions; but the next region there is unmapped as any other.
+/// mremap may leave the range mapped that it moved a region from, and then tells no unmapping. That is forbidden for
+/// regions, but the next region there is unmapped as any other.
 #[test]
 fn a_range_that_stayed_mapped_when_it_was_moved_can_be_a_region_again() {
     let memory = Memory::new(LIMIT);
@@ -158,14 +158,14 @@ fn a_range_that_stayed_mapped_when_it_was_moved_can_be_a_region_again() {
     other.is_now(moved.cast(), LIMIT);
     (0..LIMIT).for_each(|page| other.check(page, value(page)));
     let extents = || {
-        // An owner goes on once its event is read; it takes effect while the lock for that is held.
+        // An owner goes on once its event is read. The event takes effect while the lock of events is held.
         running.pager.0.read_events();
         running.pager.0.extents.within(0, usize::MAX).count()
     };
     assert_eq!(extents(), 1);
     running.add(&memory);
     assert_eq!(extents(), 2);
-    // SAFETY: the range is the test's. It is mapped again, for what drops the memory.
+    // SAFETY: the range is the test's. It is mapped again because dropping the memory unmaps it.
     unsafe {
         assert_eq!(libc::munmap(from, bytes), 0);
         let none = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED;

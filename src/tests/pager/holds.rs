@@ -4,7 +4,7 @@ use super::look::{consistent, kind_at};
 use super::{Memory, Running, limited};
 use crate::error::Error;
 use crate::pager::hold::MOST_HOLDS;
-use crate::pager::word::Kind;
+use crate::pager::state::PageKind;
 use crate::pager::{Duty, FaultMode, PagerOptions};
 use crate::tests::skip::skip;
 use crate::units::PAGE;
@@ -20,7 +20,7 @@ fn value(page: usize) -> u64 {
     page as u64 + 1
 }
 
-/// Each way to evict, with a limit of pages that may be held. A thread is lent that lets the memory be unmapped.
+/// A pager for each way to evict, with a limit on held pages. A thread is lent so that the memory can be unmapped.
 fn pagers() -> [Running; 2] {
     [false, true].map(|evict_in_place| {
         let max_held_bytes = (MOST * PAGE) as u64;
@@ -49,7 +49,7 @@ fn release(running: &Running, memory: &Memory, page: usize, pages: usize) {
     running.pager.release(memory.at(page), pages * PAGE).unwrap();
 }
 
-/// Everything that can be evicted is.
+/// Evicts everything that can be evicted.
 fn evict_all(running: &Running) {
     (0..4).for_each(|_| _ = running.pager.evict(PAGES as u64));
 }
@@ -64,18 +64,18 @@ fn no_more_is_held_than_may_be() {
     for running in pagers() {
         let memory = filled(&running);
         hold(&running, &memory, 2, 4).unwrap();
-        // Four of these are held already, and then there are as many more as may be, and one too many.
+        // Four of these are held already. Then come as many more as may be held, and one too many.
         assert!(matches!(hold(&running, &memory, 0, MOST + 1), Err(Error::NoSpace(_))));
         assert_eq!(held(&running), 4);
         evict_all(&running);
         for page in 0..9 {
-            let is_held = matches!(kind_at(&running, memory.at(page)), Kind::Resident(1));
+            let is_held = matches!(kind_at(&running, memory.at(page)), PageKind::Resident(1));
             assert_eq!(is_held, (2..6).contains(&page), "page {page}");
         }
         hold(&running, &memory, 0, MOST).unwrap();
         assert_eq!(held(&running), MOST);
         assert!(matches!(hold(&running, &memory, 40, 1), Err(Error::NoSpace(_))));
-        // What is held may be held again.
+        // A held page may be held again.
         hold(&running, &memory, 0, MOST).unwrap();
         release(&running, &memory, 0, MOST);
         release(&running, &memory, 0, MOST);
@@ -87,24 +87,24 @@ fn no_more_is_held_than_may_be() {
 }
 
 #[test]
-fn holds_are_counted_and_a_release_of_what_is_not_held_is_none() {
+fn holds_are_counted_and_releasing_an_unheld_page_does_nothing() {
     for running in pagers() {
         let memory = filled(&running);
         release(&running, &memory, 0, PAGES);
         assert_eq!(held(&running), 0);
         for holds in 1..4 {
             hold(&running, &memory, 5, 2).unwrap();
-            assert_eq!(kind_at(&running, memory.at(6)), Kind::Resident(holds));
+            assert_eq!(kind_at(&running, memory.at(6)), PageKind::Resident(holds));
         }
         for holds in (0..3).rev() {
             evict_all(&running);
-            assert_eq!(kind_at(&running, memory.at(6)), Kind::Resident(holds + 1));
+            assert_eq!(kind_at(&running, memory.at(6)), PageKind::Resident(holds + 1));
             release(&running, &memory, 5, 2);
         }
         release(&running, &memory, 5, 2);
         assert_eq!(held(&running), 0);
         evict_all(&running);
-        assert!(!matches!(kind_at(&running, memory.at(6)), Kind::Resident(_)));
+        assert!(!matches!(kind_at(&running, memory.at(6)), PageKind::Resident(_)));
         check_all(&running, &memory);
     }
 }
@@ -139,7 +139,7 @@ fn a_part_of_a_page_holds_all_of_it() {
 fn a_hold_may_go_over_regions_but_not_beyond_them() {
     for running in pagers() {
         let memory = Memory::new(PAGES);
-        // Neighbours, and a page at the end that is in none.
+        // Neighbours, and a page at the end that is in no region.
         let cut = LIMIT + 3;
         let parts = [(0, cut), (cut, PAGES - 1 - cut)];
         let regions = parts.map(|(page, pages)| {
@@ -150,7 +150,7 @@ fn a_hold_may_go_over_regions_but_not_beyond_them() {
         hold(&running, &memory, cut - 2, 4).unwrap();
         evict_all(&running);
         assert_eq!(held(&running), 4);
-        assert!((cut - 2..cut + 2).all(|page| kind_at(&running, memory.at(page)) == Kind::Resident(1)));
+        assert!((cut - 2..cut + 2).all(|page| kind_at(&running, memory.at(page)) == PageKind::Resident(1)));
         for (page, pages) in [(PAGES - 1, 1), (PAGES - 2, 2), (0, PAGES)] {
             assert!(matches!(hold(&running, &memory, page, pages), Err(Error::Invalid(_))));
             let released = running.pager.release(memory.at(page), pages * PAGE);
@@ -160,10 +160,10 @@ fn a_hold_may_go_over_regions_but_not_beyond_them() {
         for (at, bytes) in [(last, PAGE), (last, 2 * PAGE), (std::ptr::null(), PAGE), (memory.at(0), usize::MAX)] {
             assert!(matches!(running.pager.hold(at, bytes), Err(Error::Invalid(_))));
         }
-        // What there is of a range is released all the same.
+        // The parts of the range that are in regions are released all the same.
         assert_eq!(held(&running), 0);
         hold(&running, &memory, cut - 2, 4).unwrap();
-        // The holds of a region go with it.
+        // Removing a region ends its holds.
         running.pager.remove_region(regions[0]).unwrap();
         assert_eq!(held(&running), 2);
         release(&running, &memory, cut, 2);
@@ -186,7 +186,7 @@ fn what_is_left_of_a_range_that_was_held_is_released() {
         assert_eq!(held(&running), 0);
         evict_all(&running);
         let left = [2, 3, 5, 6, 7];
-        assert!(!left.iter().any(|&page| matches!(kind_at(&running, memory.at(page)), Kind::Resident(_))));
+        assert!(!left.iter().any(|&page| matches!(kind_at(&running, memory.at(page)), PageKind::Resident(_))));
         left.iter().for_each(|&page| memory.check(page, value(page)));
         consistent(&running);
     }
@@ -236,7 +236,7 @@ fn system_calls_read_and_write_pages_that_are_held() {
     }
 }
 
-/// Pins pages as direct I/O does, for as long as the descriptor lives. None: this system lets nobody.
+/// Pins pages as direct I/O does, for as long as the descriptor lives. None: this system does not allow it.
 fn pin(memory: &Memory, page: usize, pages: usize) -> Option<OwnedFd> {
     const PARAMETERS: usize = 120;
     const REGISTER_BUFFERS: libc::c_uint = 0;
@@ -266,31 +266,32 @@ fn pages_that_the_system_has_pinned_stay_and_others_go() {
     release(&running, &memory, 4, 3);
     evict_all(&running);
     assert!(running.pager.stats().counts.pinned > 0);
-    assert!((4..7).all(|page| matches!(kind_at(&running, memory.at(page)), Kind::Resident(0))));
+    assert!((4..7).all(|page| matches!(kind_at(&running, memory.at(page)), PageKind::Resident(0))));
     for round in 0..3 {
         (0..PAGES).for_each(|page| memory.check(page, value(page)));
         assert!(running.pager.stats().resident_bytes <= ((LIMIT + AHEAD) * PAGE) as u64, "round {round}");
     }
-    // What is discarded reads as zero, though the page itself stays.
+    // A discarded page reads as zero, though the page itself stays.
     // SAFETY: the bytes are not needed.
     unsafe { running.pager.discard(memory.at(5), PAGE) }.unwrap();
     memory.check(5, 0);
     memory.fill(5, value(5));
     check_all(&running, &memory);
     drop(ring);
-    // The system lets go of them a little later.
+    // The system lets go of the pages a little later.
     for _ in 0..1000 {
         evict_all(&running);
-        if !(4..7).any(|page| matches!(kind_at(&running, memory.at(page)), Kind::Resident(_))) {
+        if !(4..7).any(|page| matches!(kind_at(&running, memory.at(page)), PageKind::Resident(_))) {
             break;
         }
         std::thread::sleep(std::time::Duration::from_millis(5));
     }
-    assert!((4..7).all(|page| !matches!(kind_at(&running, memory.at(page)), Kind::Resident(_))));
+    assert!((4..7).all(|page| !matches!(kind_at(&running, memory.at(page)), PageKind::Resident(_))));
     check_all(&running, &memory);
 }
 
-/// The system moves no page that is locked in memory, and takes none back: those stay, and the others keep the limit.
+/// The system neither moves nor takes back pages that are locked in memory. Those stay, and the others keep to the
+/// limit.
 #[test]
 fn pages_that_are_locked_in_memory_stay_and_others_go() {
     for running in pagers() {
@@ -304,7 +305,7 @@ fn pages_that_are_locked_in_memory_stay_and_others_go() {
         release(&running, &memory, 4, 3);
         evict_all(&running);
         assert!(running.pager.stats().counts.pinned > 0);
-        assert!((4..7).all(|page| matches!(kind_at(&running, memory.at(page)), Kind::Resident(0))));
+        assert!((4..7).all(|page| matches!(kind_at(&running, memory.at(page)), PageKind::Resident(0))));
         for _ in 0..3 {
             (0..PAGES).for_each(|page| memory.check(page, value(page)));
             assert!(running.pager.stats().resident_bytes <= ((LIMIT + AHEAD) * PAGE) as u64);
@@ -313,12 +314,12 @@ fn pages_that_are_locked_in_memory_stay_and_others_go() {
         // SAFETY: as above.
         assert_eq!(unsafe { libc::munlock(memory.at(4).cast(), 3 * PAGE) }, 0);
         evict_all(&running);
-        assert!((4..7).all(|page| !matches!(kind_at(&running, memory.at(page)), Kind::Resident(_))));
+        assert!((4..7).all(|page| !matches!(kind_at(&running, memory.at(page)), PageKind::Resident(_))));
         check_all(&running, &memory);
     }
 }
 
-/// A page that is held as often as its word can count is held no more: a hold that was not counted would end too early.
+/// A page that is held as often as its word can count can't be held again: an uncounted hold would end too early.
 #[test]
 fn page_is_held_no_more_often_than_can_be_counted() {
     let [running, _] = pagers();
@@ -337,8 +338,8 @@ fn page_is_held_no_more_often_than_can_be_counted() {
     for _ in 0..3 {
         let refused = hold(&running, &memory, 2, 3);
         assert!(matches!(refused, Err(Error::NoSpace(sentence)) if sentence.contains("release")), "{refused:?}");
-        assert_eq!(kind_at(&running, memory.at(3)), Kind::Resident(MOST_HOLDS));
-        assert_eq!(kind_at(&running, memory.at(2)), Kind::Resident(1));
+        assert_eq!(kind_at(&running, memory.at(3)), PageKind::Resident(MOST_HOLDS));
+        assert_eq!(kind_at(&running, memory.at(2)), PageKind::Resident(1));
         assert_eq!(held(&running), 2);
     }
     release(&running, &memory, 3, 1);
@@ -351,7 +352,7 @@ fn page_is_held_no_more_often_than_can_be_counted() {
     check_all(&running, &memory);
 }
 
-/// A hold that ends does not end that of a region which was given the place of the one before.
+/// The end of a hold does not end a hold of another region that has the same place now.
 #[test]
 fn release_of_a_region_that_is_gone_leaves_the_next_one_held() {
     let [running, _] = pagers();

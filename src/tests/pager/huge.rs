@@ -1,4 +1,4 @@
-//! Huge pages: a region has none, whatever its owner asked for.
+//! Huge pages: a region has none, also if its owner asked for them.
 
 use super::look::consistent;
 use super::{Memory, Running, limited};
@@ -72,7 +72,7 @@ fn memory_that_is_to_be_in_huge_pages_later_is_not() {
         }
         (0..PAGES).for_each(|page| memory.fill(page, value(page)));
         evicts(&running, &memory);
-        // Put together at once: the system may refuse that, for not all of the pages are there.
+        // Asks for a huge page at once. The system may refuse that, because not all pages are there.
         for first in (0..PAGES).step_by(HUGE) {
             (first..first + HUGE).for_each(|page| memory.check(page, value(page)));
             _ = memory.advise(0, PAGES, libc::MADV_COLLAPSE);

@@ -1,5 +1,5 @@
-//! Pages that can't leave, and are more than the limit: touches go above it at once, and it holds again once they can.
-//! What is asserted are counts of attempts, which are what took the time.
+//! Pages that can't leave, and are more than the limit: touches go above it at once, and it holds again once the pages
+//! can leave. The tests check counts of attempts, because the attempts took the time.
 
 use super::look::consistent;
 use super::{Memory, Running, limited};
@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 const LIMIT: usize = 64;
 /// Pages that can't leave.
 const STUCK: usize = 8 * LIMIT;
-/// Pages that are touched then.
+/// Pages that are touched meanwhile.
 const TOUCHED: usize = 16 * LIMIT;
 
 fn value(page: usize) -> u64 {
@@ -40,7 +40,7 @@ fn counts(running: &Running) -> PagerCounts {
     running.pager.stats().counts
 }
 
-/// Other pages are touched while those of `stuck` can't leave. Nothing is tried more than a few times.
+/// Touches other pages while those of `stuck` can't leave. Nothing is tried more than a few times.
 fn touches_go_on(running: &Running, stuck: &Memory) {
     let refused = running.pager.set_resident_limit((LIMIT * PAGE) as u64);
     assert!(refused.is_err(), "{refused:?}");
@@ -51,13 +51,13 @@ fn touches_go_on(running: &Running, stuck: &Memory) {
     check(&others);
     let after = counts(running);
     let (tried, stored) = (after.pinned - before.pinned, after.stored - before.stored);
-    // What can't leave is tried again every 10 ms, a block at once. Each touch may evict another page.
+    // Immovable pages are tried again every 10 ms, a block at once. Each touch may evict another page.
     let again = 64 * (start.elapsed().as_millis() as u64 / 10 + 2);
     assert!(tried <= STUCK as u64 + again, "{tried} attempts, {again} of them again");
     assert!(stored <= STUCK as u64 + again + 4 * TOUCHED as u64, "{stored} pages were compressed");
     assert!(after.over_limit > before.over_limit);
     assert!(running.pager.stats().immovable_bytes >= (STUCK / 2 * PAGE) as u64);
-    // A little more than what can't leave.
+    // A little more than the immovable pages.
     let resident = running.pager.stats().resident_bytes as usize / PAGE;
     assert!(resident <= STUCK + 3 * LIMIT, "{resident} pages are in memory");
     check(stuck);
@@ -66,7 +66,7 @@ fn touches_go_on(running: &Running, stuck: &Memory) {
     running.remove(region);
 }
 
-/// What could not leave can again, and nobody says so: the limit holds after some touches more.
+/// Lets the pages leave again, which nobody tells the pager. The limit holds after a few more touches.
 fn the_limit_holds_again(running: &Running, stuck: &Memory) {
     let others = Memory::new(TOUCHED);
     let region = running.add(&others);
@@ -105,7 +105,7 @@ fn locked_pages() {
     }
 }
 
-/// A call that asks for eviction tries what could not leave before, without a delay.
+/// A call that asks for eviction tries immovable pages without a delay.
 #[test]
 fn pages_that_were_locked_leave_when_a_call_asks() {
     for (mode, in_place) in WAYS {
@@ -125,7 +125,7 @@ fn pages_that_were_locked_leave_when_a_call_asks() {
     }
 }
 
-/// Marks go with the pages: held, given back, unmapped, removed.
+/// The marks go when the pages are held, given back, unmapped or removed.
 #[test]
 fn pages_that_could_not_leave_are_held_and_given_back() {
     for (mode, in_place) in WAYS {
@@ -149,8 +149,8 @@ fn pages_that_could_not_leave_are_held_and_given_back() {
     }
 }
 
-/// Pages that a forked child shares with this process. The child is gone before the pager has to move them, which does
-/// not make them this process's alone: a write would.
+/// Pages that a forked child shares with this process. The child has ended before the pager has to move them, but they
+/// are not this process's alone until they are written.
 #[test]
 fn pages_that_were_shared_with_a_child() {
     let memory = Memory::new(STUCK);
@@ -176,7 +176,7 @@ fn pages_that_were_shared_with_a_child() {
     running.remove(region);
 }
 
-/// Merges pages that are equal, quickly, while it lives.
+/// Has the system merge equal pages, quickly, while this lives.
 struct Merging([(&'static str, String); 3]);
 
 impl Merging {

@@ -1,14 +1,13 @@
-//! Owners give back, unmap and move many pages at once. Other memory is served meanwhile, and nothing old comes back.
+//! Owners give back, unmap and move many pages at once. Other memory is served meanwhile, and no old bytes come back.
 
 use super::look::{consistent, consistent_but, kind_at};
 use super::{Memory, Running, WAYS, limited};
+use crate::pager::backlog::{LARGE, PART};
 use crate::pager::core::Core;
-use crate::pager::page::Page;
-use crate::pager::word::Kind;
-use crate::pager::work::{LARGE, PART};
+use crate::pager::page::StateWord;
+use crate::pager::state::PageKind;
 use crate::pager::{Duty, FaultMode, PagerOptions, RegionId};
 use crate::units::PAGE;
-use std::sync::atomic::Ordering::Relaxed;
 use std::thread;
 use std::time::Duration;
 
@@ -24,13 +23,13 @@ fn filled((mode, evict_in_place, shared): (FaultMode, bool, bool), duties: &[Dut
     let memory = if shared { Memory::shared(PAGES) } else { Memory::new(PAGES) };
     let region = running.add(&memory);
     (0..PAGES).for_each(|page| memory.fill(page, value(page)));
-    // The memory goes last: nobody else would read that it is unmapped.
+    // The memory is dropped last: no other thread would read the event of its unmapping.
     (memory, running, region)
 }
 
 /// Does what the pager does when it reads that the owner of a range gives it back.
 fn read_discard(core: &Core, memory: &Memory, pages: std::ops::Range<usize>) {
-    let mut inbox = core.lock_events();
+    let mut inbox = core.events.lock();
     let closed = core.gate.close();
     core.begin_discard(&mut inbox, &closed, memory.at(pages.start) as usize, memory.at(pages.end) as usize);
 }
@@ -40,12 +39,12 @@ fn discarded(running: &Running) -> u64 {
 }
 
 fn is_stored(running: &Running, memory: &Memory, page: usize) -> bool {
-    kind_at(running, memory.at(page)) == Kind::Stored
+    kind_at(running, memory.at(page)) == PageKind::Stored
 }
 
 const SIGBUS: (FaultMode, bool, bool) = (FaultMode::Sigbus, false, false);
 
-/// Nothing is done with the lock held, and a touch of another page waits for one part at most.
+/// No page is discarded with the lock held, and a touch of another page waits for one part at most.
 #[test]
 fn large_discard_is_done_in_parts() {
     let (memory, running, _) = filled(SIGBUS, &[]);
@@ -53,22 +52,22 @@ fn large_discard_is_done_in_parts() {
     let begin = LARGE as usize;
     let before = discarded(&running);
     read_discard(core, &memory, begin..PAGES);
-    assert_eq!((discarded(&running) - before, core.works.load(Relaxed)), (0, 1), "nothing was done with the lock held");
+    assert_eq!((discarded(&running) - before, core.backlog.left()), (0, 1), "nothing was done with the lock held");
     let mut parts = 0;
-    while core.works.load(Relaxed) > 0 {
+    while core.backlog.left() > 0 {
         let before = discarded(&running);
         assert!(core.do_some_work());
         assert!(discarded(&running) - before <= PART, "{} pages at once", discarded(&running) - before);
         parts += 1;
-        // A touch of another page that needs room may do a part, and no more.
+        // A touch of another page that needs room may discard one part, and no more.
         memory.check(parts, value(parts));
     }
     assert!(parts > 1 && parts <= (PAGES - begin).div_ceil(PART as usize), "{parts} parts");
     (0..begin).for_each(|page| memory.check(page, value(page)));
-    (begin..PAGES).for_each(|page| assert_eq!(kind_at(&running, memory.at(page)), Kind::Empty));
+    (begin..PAGES).for_each(|page| assert_eq!(kind_at(&running, memory.at(page)), PageKind::Empty));
 }
 
-/// A touch of the range itself never sees what was there: it helps until the range is done.
+/// A touch of the range itself never sees old bytes: it helps until the range is done.
 #[test]
 fn touch_of_a_range_that_waits_to_be_discarded_reads_zeros() {
     let (memory, running, _) = filled(SIGBUS, &[]);
@@ -76,11 +75,11 @@ fn touch_of_a_range_that_waits_to_be_discarded_reads_zeros() {
     let last = *stored.last().unwrap();
     read_discard(&running.pager.0, &memory, 0..PAGES);
     memory.check(last, 0);
-    assert_eq!(running.pager.0.works.load(Relaxed), 0);
+    assert_eq!(running.pager.0.backlog.left(), 0);
     stored.iter().for_each(|&page| memory.check(page, 0));
 }
 
-/// Pages of the range are held, given back through the pager, and evicted, as if the discard had taken effect at once.
+/// Pages of the range are held, given back and evicted as if the discard had taken effect at once.
 #[test]
 fn calls_on_a_range_that_waits_to_be_discarded_wait_for_it() {
     let (memory, running, _) = filled(SIGBUS, &[]);
@@ -104,8 +103,8 @@ fn calls_on_a_range_that_waits_to_be_discarded_wait_for_it() {
     stored.iter().for_each(|&page| memory.check(page, 0));
 }
 
-/// Two threads give ranges back while another one touches other pages. The system tells of no discard of private memory
-/// that is evicted in place.
+/// Two threads give ranges back while another one touches other pages. (Of private memory that is evicted in place, the
+/// system tells no discard.)
 #[test]
 fn large_ranges_read_as_zero_once_they_were_given_back() {
     for way in WAYS.into_iter().filter(|&(_, evict_in_place, shared)| shared || !evict_in_place) {
@@ -163,7 +162,7 @@ fn large_ranges_that_are_unmapped_are_forgotten() {
     }
 }
 
-/// What an owner does with a range that waits to be discarded. Returns where the range is then.
+/// Does one thing that an owner may do with a range that waits to be discarded. Returns where the range is then.
 fn change(what: &str, at: usize, bytes: usize) -> usize {
     let half = bytes / 2;
     // SAFETY: the range is a test's own, and is not used while it is moved or after it is gone.
@@ -219,18 +218,18 @@ fn range_that_waits_to_be_discarded_is_moved_or_goes() {
         running.add(&rest);
         (0..PAGES).for_each(|page| rest.fill(page, value(page)));
         (0..PAGES).for_each(|page| rest.check(page, value(page)));
-        // Before the memory is unmapped: munmap of a region waits until somebody reads of it.
+        // This comes before the memory is unmapped: munmap of a region waits until a thread reads its event.
         drop(running);
     }
 }
 
-/// The page of an address, for what no call of a pager does.
-fn with_page(core: &Core, at: *mut u8, act: impl FnOnce(&Page)) {
+/// Gives a test the page of an address, for what no call of a pager does.
+fn with_page(core: &Core, at: *mut u8, act: impl FnOnce(&StateWord)) {
     let extent = core.extents.find(at as usize).unwrap();
     act(core.places[extent.region].enter().unwrap().page(extent.page_at(at as usize)));
 }
 
-/// A page that is held reads as zero as well, also if another thread has it claimed when the discard is read.
+/// A held page reads as zero as well, even if another thread has it claimed when the discard is read.
 #[test]
 fn page_that_is_held_and_claimed_is_discarded_with_its_range() {
     let (memory, running, _) = filled(SIGBUS, &[]);
@@ -241,10 +240,10 @@ fn page_that_is_held_and_claimed_is_discarded_with_its_range() {
         with_page(core, at, |page| {
             let claim = page.claim();
             let reader = scope.spawn(|| read_discard(core, &memory, 0..PAGES));
-            while core.works.load(Relaxed) == 0 && !reader.is_finished() {
+            while core.backlog.left() == 0 && !reader.is_finished() {
                 thread::yield_now();
             }
-            // The reader has to get to the page, which is in the middle, before the claim ends.
+            // The reading thread has to reach the page, which is in the middle, before the claim ends.
             thread::sleep(Duration::from_millis(20));
             drop(claim);
         });
@@ -255,7 +254,7 @@ fn page_that_is_held_and_claimed_is_discarded_with_its_range() {
     memory.check(LARGE as usize, 0);
 }
 
-/// What the system writes to a held page after a discard stays, though the hold ends before the discard has.
+/// Bytes that the system writes to a held page after a discard stay, even if the hold ends before the discard has.
 #[test]
 fn page_that_is_written_while_it_is_held_is_not_discarded_when_it_is_released() {
     let (memory, running, _) = filled((FaultMode::Sigbus, false, true), &[]);
@@ -268,12 +267,12 @@ fn page_that_is_written_while_it_is_held_is_not_discarded_when_it_is_released() 
     memory.check(8, 0);
 }
 
-/// Pages that are held and unmapped count no more when the next one is held.
+/// Held pages that were unmapped do not count any more when the next page is held.
 #[test]
 fn pages_that_were_held_when_they_were_unmapped_leave_room_for_others() {
     let max_held_bytes = 4 * PAGE as u64;
     let options = PagerOptions { max_held_bytes, ..limited(LIMIT, FaultMode::Sigbus) };
-    // The memory goes last, as above.
+    // The memory is dropped last: no other thread would read the event of its unmapping.
     let (memory, other) = (Memory::new(PAGES), Memory::new(1));
     let running = Running::new(&options, &[]);
     running.add(&memory);
@@ -282,7 +281,7 @@ fn pages_that_were_held_when_they_were_unmapped_leave_room_for_others() {
     assert!(running.pager.hold(other.at(0), PAGE).is_err());
     let core = &running.pager.0;
     let (start, end) = (memory.at(0) as usize, memory.at(PAGES) as usize);
-    let mut inbox = core.lock_events();
+    let mut inbox = core.events.lock();
     let closed = core.gate.close();
     core.extents.within(start, end).for_each(|part| core.begin_drop(&mut inbox, &part));
     core.extents.cut(start, end);
@@ -299,7 +298,7 @@ fn touch_of_a_range_that_waits_to_be_discarded_lets_others_be_served_first() {
     let (first, last) = (stored[0], *stored.last().unwrap());
     // From here on this thread serves.
     running.pager.stop();
-    while core.lent.load(Relaxed) > 0 {
+    while core.lending.threads() > 0 {
         thread::yield_now();
     }
     read_discard(core, &memory, LARGE as usize..PAGES);
@@ -309,7 +308,7 @@ fn touch_of_a_range_that_waits_to_be_discarded_lets_others_be_served_first() {
         while !core.serve_waiting() {
             thread::yield_now();
         }
-        assert_eq!(core.works.load(Relaxed), 1, "the touch was served, and all others had to wait");
+        assert_eq!(core.backlog.left(), 1, "the touch was served, and all others had to wait");
         let open = scope.spawn(move || memory.check(first, value(first)));
         while !open.is_finished() {
             core.serve_waiting();
@@ -318,5 +317,5 @@ fn touch_of_a_range_that_waits_to_be_discarded_lets_others_be_served_first() {
             core.serve_waiting();
         }
     });
-    assert_eq!(core.works.load(Relaxed), 0);
+    assert_eq!(core.backlog.left(), 0);
 }

@@ -9,7 +9,7 @@ use crate::units::PAGE;
 const LIMIT: usize = 64;
 const PAGES: usize = 2 * LIMIT;
 
-/// The region and the staging range both: so the system moves pages from one to the other.
+/// The region and the staging range are both locked, and so the system moves pages from one to the other.
 #[test]
 fn staged_pages_go_from_memory_that_is_locked() {
     let memory = Memory::new(PAGES);

@@ -1,15 +1,15 @@
-//! Whether a pager's accounts are what its state words say, and these what the system says.
+//! Checks that a pager's accounts agree with its state words, and these with the system.
 
 use super::Running;
 use crate::os::{Os, faults::Faults};
 use crate::pager::core::Core;
-use crate::pager::word::{Copied, Kind, State};
+use crate::pager::state::{KeptCopy, PageKind, PageState};
 use crate::pager::{Duty, Pager, PagerOptions};
 use crate::units::PAGE;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// A pager whose calls can be made to fail.
+/// A pager whose system calls can be made to fail.
 pub fn with_faults(options: &PagerOptions, duties: &[Duty]) -> (Arc<Faults>, Running) {
     let faults = Arc::<Faults>::default();
     let pager = Pager::with_os(Os { faults: Some(faults.clone()) }, "test", options).unwrap();
@@ -17,14 +17,14 @@ pub fn with_faults(options: &PagerOptions, duties: &[Duty]) -> (Arc<Faults>, Run
 }
 
 /// The state word of the page at an address.
-pub fn word_at(running: &Running, at: *const u8) -> State {
+pub fn word_at(running: &Running, at: *const u8) -> PageState {
     let core = &running.pager.0;
     let extent = core.extents.find(at as usize).unwrap();
     core.places[extent.region].enter().unwrap().page(extent.page_at(at as usize)).peek()
 }
 
-/// Where the page at an address is.
-pub fn kind_at(running: &Running, at: *const u8) -> Kind {
+/// What the state word says of the page at an address.
+pub fn kind_at(running: &Running, at: *const u8) -> PageKind {
     word_at(running, at).kind()
 }
 
@@ -37,7 +37,7 @@ struct Counted {
     immovable: u64,
     copies: u64,
     stored: u64,
-    /// Pages whose words say that they are in their place, and are not, or the other way round.
+    /// Pages that are resident by their words and missing, or the other way round.
     misplaced: u64,
     busy: u64,
 }
@@ -52,21 +52,21 @@ fn count(core: &Core) -> Counted {
             let state = region.page(extent.first + number as u64).peek();
             let mut is_here = present & 1 == 1;
             match state.kind() {
-                Kind::Resident(holds) => {
+                PageKind::Resident(holds) => {
                     counted.resident += 1;
                     counted.held += u64::from(holds > 0);
                     counted.immovable += u64::from(state.is_immovable());
                     is_here = !is_here;
                 }
-                Kind::Staged(_) => counted.staged += 1,
-                Kind::Stored => counted.stored += 1,
-                Kind::Busy => counted.busy += 1,
-                Kind::Empty => {}
-                Kind::Poisoned => is_here = false,
+                PageKind::Staged(_) => counted.staged += 1,
+                PageKind::Stored => counted.stored += 1,
+                PageKind::Busy => counted.busy += 1,
+                PageKind::Empty => {}
+                PageKind::Poisoned => is_here = false,
             }
             counted.misplaced += u64::from(is_here);
-            let may = matches!(state.kind(), Kind::Resident(_) | Kind::Staged(_));
-            counted.copies += u64::from(may && state.copy() != Copied::No);
+            let may = matches!(state.kind(), PageKind::Resident(_) | PageKind::Staged(_));
+            counted.copies += u64::from(may && state.copy() != KeptCopy::No);
         }
     }
     counted
@@ -86,13 +86,13 @@ fn difference(core: &Core, misplaced: u64) -> Option<String> {
         .map(|region| region.area.stats().unwrap().counts.pages())
         .sum();
     let told = Counted {
-        resident: core.resident().wrapping_sub(core.staging.pages()),
+        resident: core.account.resident().wrapping_sub(core.staging.pages()),
         staged: core.staging.pages(),
-        held: core.held(),
-        immovable: core.immovable(),
-        copies: core.copies(),
-        // A page that is poisoned may have its damaged copy still.
-        stored: in_zswap.wrapping_sub(core.copies()).min(counted.stored),
+        held: core.holds.pages(),
+        immovable: core.immovable.pages(),
+        copies: core.kept.pages(),
+        // A poisoned page may still have its damaged copy.
+        stored: in_zswap.wrapping_sub(core.kept.pages()).min(counted.stored),
         misplaced: counted.misplaced.min(misplaced),
         busy: 0,
     };
@@ -101,14 +101,14 @@ fn difference(core: &Core, misplaced: u64) -> Option<String> {
         .then(|| format!("words: {counted:?}, accounts: {told:?}, zswap: {in_zswap}, staged in memory: {staged}"))
 }
 
-/// All accounts are right. Lent threads may be at work, and so it may be a while until they are.
+/// Checks that all accounts are right. Lent threads may be at work, so this waits for a while.
 #[track_caller]
 pub fn consistent(running: &Running) {
     consistent_but(running, 0);
 }
 
-/// The same, with so many pages that may be missing while their words say that they are in their place: ones that their
-/// owner gave back while they were held, or so.
+/// Checks that all accounts are right, except that `misplaced` pages may be missing and resident by their words: pages
+/// that their owner gave back while they were held, for example.
 #[track_caller]
 pub fn consistent_but(running: &Running, misplaced: u64) {
     let mut difference_now = None;
@@ -122,7 +122,7 @@ pub fn consistent_but(running: &Running, misplaced: u64) {
     panic!("{}", difference_now.unwrap());
 }
 
-/// Nothing is in memory any more, once lent threads are through with what they have.
+/// Checks that nothing is in memory any more, once lent threads have finished what they are doing.
 #[track_caller]
 pub fn nothing_resident(running: &Running) {
     let resident = || running.pager.stats().resident_bytes;

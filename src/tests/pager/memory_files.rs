@@ -1,5 +1,5 @@
-//! Memory files in huge pages, which the system can't split while somebody has a pin on them: no page is ever other
-//! than it was, and what can't leave stays charged.
+//! Memory files in huge pages, which the system can't split while a pin on them lives: no page ever changes its bytes,
+//! and pages that can't leave stay charged.
 
 use super::look::{consistent, with_faults};
 use super::{Memory, Running, limited};
@@ -25,7 +25,7 @@ struct Pins {
 }
 
 impl Pins {
-    /// Of one page in each huge page, through a mapping of them.
+    /// Pins one page in each huge page, through a mapping of them.
     fn of(memory: &Memory) -> Self {
         let mut ends = [0; 2];
         // SAFETY: two numbers can be written.
@@ -45,7 +45,7 @@ impl Pins {
     }
 }
 
-/// Puts the pages of a memory file together to huge pages. False: this system does not do that.
+/// Puts the pages of a memory file together to huge pages. Returns false if this system does not do that.
 fn collapse(memory: &Memory) -> bool {
     let done = memory.advise(0, memory.pages(), libc::MADV_COLLAPSE) == 0;
     if !done {
@@ -55,7 +55,7 @@ fn collapse(memory: &Memory) -> bool {
     done
 }
 
-/// Filled pages of a memory file, in huge pages if the system does that.
+/// A memory file with filled pages, in huge pages if the system does that.
 fn filled(huge: bool) -> Option<Memory> {
     let memory = Memory::huge_file(PAGES);
     (0..PAGES).for_each(|page| memory.fill(page, value_of(page)));
@@ -66,7 +66,8 @@ fn evict_all(running: &Running) {
     while matches!(running.pager.evict(PAGES as u64), Ok(1..)) {}
 }
 
-/// Checks all pages, that what the file has is charged, and that the region can be removed without a loss.
+/// Checks that all pages are right, that the pages in the file are charged, and that the region can be removed without
+/// a loss.
 fn all_is_right(running: Running, region: crate::pager::RegionId, memory: &Memory) {
     consistent(&running);
     let charged = running.pager.stats().resident_bytes as usize / PAGE;
@@ -188,7 +189,7 @@ fn pinned_pages_that_are_given_back_are_zeros_and_charged() {
         let region = running.add(&memory);
         // SAFETY: the test needs none of the bytes.
         unsafe { running.pager.discard(memory.at(0), PAGES / 2 * PAGE) }.unwrap();
-        // A part of a huge page: the system would take a whole one out of the file although it is pinned.
+        // A part of a huge page. The system would take a whole one out of the file although it is pinned.
         assert_eq!(memory.advise(PAGES / 2, HUGE / 2, libc::MADV_REMOVE), 0);
         let given_back = PAGES / 2 + HUGE / 2;
         consistent(&running);
@@ -204,7 +205,7 @@ fn pinned_pages_that_are_given_back_are_zeros_and_charged() {
 }
 
 #[test]
-fn held_pages_can_be_given_to_system_calls_whatever_becomes_of_their_neighbours() {
+fn held_pages_stay_usable_by_system_calls_when_neighbours_leave() {
     let Some(memory) = filled(true) else { return };
     let running = running(FaultMode::Sigbus);
     let region = running.add(&memory);
@@ -224,7 +225,7 @@ fn held_pages_can_be_given_to_system_calls_whatever_becomes_of_their_neighbours(
     all_is_right(running, region, &memory);
 }
 
-/// A page whose bytes can't be written back to the file is not shown as zeros: its touch fails, until they can.
+/// A page whose bytes can't be written back to the file is not shown as zeros: its touch fails until they can.
 #[test]
 fn a_page_that_can_not_be_written_back_keeps_its_copy() {
     let Some(memory) = filled(true) else { return };

@@ -1,4 +1,4 @@
-//! The pager.
+//! Tests of the pager, and the memory and pagers that they share.
 
 mod adding;
 mod basics;
@@ -35,33 +35,33 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-/// Memory of a test's own: private and anonymous, or of a memory file.
+/// Memory of a test: private and anonymous, or of a memory file.
 pub struct Memory {
     base: NonNull<u8>,
     pages: usize,
     pub file: Option<OwnedFd>,
-    /// Where in the file it begins.
+    /// The offset in the file where the memory begins.
     pub offset: usize,
 }
 
-// SAFETY: a range of addresses; tests decide who writes what.
+// SAFETY: it is a range of addresses. Tests decide which thread writes there.
 unsafe impl Send for Memory {}
 // SAFETY: as above.
 unsafe impl Sync for Memory {}
 
 impl Memory {
-    /// So many pages of zeros.
+    /// Private memory of `pages` pages of zeros.
     pub fn new(pages: usize) -> Self {
         Self::map(pages, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, None, 0)
     }
 
-    /// So many pages of a memory file, from the second page on.
+    /// Memory of `pages` pages of a memory file, from its second page on.
     pub fn shared(pages: usize) -> Self {
         let file = Os::default().memory_file("region", (pages + 1) * PAGE, false).unwrap();
         Self::map(pages, libc::MAP_SHARED, Some(file), PAGE)
     }
 
-    /// So many pages of a memory file, at addresses that huge pages can be mapped to.
+    /// Memory of `pages` pages of a memory file, at addresses that huge pages can be mapped to.
     pub fn huge_file(pages: usize) -> Self {
         const HUGE: usize = 2 << 20;
         let file = Os::default().memory_file("region", pages * PAGE, false).unwrap();
@@ -76,7 +76,7 @@ impl Memory {
     }
 
     fn file_at_multiple_of(align: usize, pages: usize, file: OwnedFd) -> Self {
-        // The addresses that are too many stay reserved.
+        // Addresses that are not needed stay reserved.
         let room = std::mem::ManuallyDrop::new(Os::default().reserve(pages * PAGE, align).unwrap());
         let (at, access) = (room.base().as_ptr().cast(), libc::PROT_READ | libc::PROT_WRITE);
         let (kind, fd) = (libc::MAP_SHARED | libc::MAP_FIXED, file.as_raw_fd());
@@ -86,7 +86,7 @@ impl Memory {
         Self { base: NonNull::new(base.cast()).unwrap(), pages, file: Some(file), offset: 0 }
     }
 
-    /// How many pages its file has in memory.
+    /// The number of pages that its file has in memory.
     pub fn in_cache(&self) -> usize {
         let mut seen = vec![0; self.pages];
         // SAFETY: a byte for each page can be written.
@@ -103,18 +103,18 @@ impl Memory {
         Self { base: NonNull::new(base.cast()).unwrap(), pages, file, offset }
     }
 
-    /// How it is put under a pager.
+    /// The options for adding the memory to a pager.
     pub fn options(&self) -> RegionOptions<'_> {
         let shared = self.file.as_ref().map(|file| (file.as_fd(), self.offset as u64));
         RegionOptions { shared, ..RegionOptions::default() }
     }
 
-    /// Pages of it.
+    /// The number of its pages.
     pub fn pages(&self) -> usize {
         self.pages
     }
 
-    /// It was moved there, or cut, by the test.
+    /// Notes that the test moved the memory, or cut it.
     pub fn is_now(&mut self, base: *mut u8, pages: usize) {
         (self.base, self.pages) = (NonNull::new(base).unwrap(), pages);
     }
@@ -125,26 +125,26 @@ impl Memory {
         unsafe { libc::madvise(self.at(page).cast(), pages * PAGE, advice) }
     }
 
-    /// Where it is.
+    /// The address of a page.
     pub fn at(&self, page: usize) -> *mut u8 {
         assert!(page <= self.pages);
         // SAFETY: inside the mapping, or at its end.
         unsafe { self.base.as_ptr().add(page * PAGE) }
     }
 
-    /// Bytes of it.
+    /// The number of its bytes.
     pub fn bytes(&self) -> usize {
         self.pages * PAGE
     }
 
-    /// Writes a page that only `value` makes.
+    /// Writes bytes to a page that only `value` makes.
     pub fn fill(&self, page: usize, value: u64) {
         let words = self.at(page).cast::<u64>();
         // SAFETY: a page of the test's own, aligned.
         (0..PAGE / 8).for_each(|word| unsafe { words.add(word).write_volatile(expected(value, word)) });
     }
 
-    /// Reads it back.
+    /// Reads a page back, and checks its bytes.
     pub fn check(&self, page: usize, value: u64) {
         let words = self.at(page).cast::<u64>();
         for word in 0..PAGE / 8 {
@@ -162,7 +162,7 @@ impl Drop for Memory {
     }
 }
 
-/// A word of a page: compresses to about a half. 0: zeros.
+/// The word of a page that `value` makes. Such pages compress to about a half; 0 makes zeros.
 fn expected(value: u64, word: usize) -> u64 {
     match value {
         0 => 0,
@@ -171,7 +171,7 @@ fn expected(value: u64, word: usize) -> u64 {
     }
 }
 
-/// Who serves touches, and whether the memory is evicted in place, or shared.
+/// Which threads serve touches, and whether the memory is evicted in place, or shared.
 pub const WAYS: [(FaultMode, bool, bool); 6] = [
     (FaultMode::Sigbus, false, false),
     (FaultMode::Sigbus, true, false),
@@ -188,7 +188,7 @@ pub struct Running {
 }
 
 impl Running {
-    /// With these duties.
+    /// Creates a pager, and lends a thread for each duty.
     pub fn new(options: &PagerOptions, duties: &[Duty]) -> Self {
         Self::of(Pager::new("test", options).unwrap(), duties)
     }
@@ -204,13 +204,13 @@ impl Running {
         Self { pager, threads }
     }
 
-    /// Puts memory under it.
+    /// Adds memory as a region.
     pub fn add(&self, memory: &Memory) -> RegionId {
         // SAFETY: the memory is used through these addresses alone, and is unmapped after the region is removed.
         unsafe { self.pager.add_region(memory.at(0), memory.bytes(), &memory.options()) }.unwrap()
     }
 
-    /// Takes it away again.
+    /// Removes a region.
     pub fn remove(&self, region: RegionId) {
         self.pager.remove_region(region).unwrap();
     }
@@ -223,7 +223,7 @@ impl Drop for Running {
     }
 }
 
-/// With a limit of so many pages, and touches served like this.
+/// Options with a limit of `pages` pages.
 pub fn limited(pages: usize, fault_mode: FaultMode) -> PagerOptions {
     PagerOptions { resident_bytes: (pages * PAGE) as u64, fault_mode, ..PagerOptions::default() }
 }

@@ -1,4 +1,4 @@
-//! The names of regions: one that is gone has none, whoever has its place since.
+//! The names of regions: the name of a region that is gone names no other, even if its place is used again.
 
 use super::{Memory, Running, limited};
 use crate::Error;
@@ -13,7 +13,7 @@ const LIMIT: usize = 16;
 #[track_caller]
 fn refused(running: &Running, stale: RegionId) {
     assert!(matches!(running.pager.remove_region(stale), Err(Error::NotFound(_))));
-    // SAFETY: nothing is removed.
+    // SAFETY: the call is refused, and removes nothing.
     let discarded = unsafe { running.pager.remove_region_discarding(stale) };
     assert!(matches!(discarded, Err(Error::NotFound(_))));
 }
@@ -40,9 +40,9 @@ fn name_of_a_region_that_is_gone_is_refused() {
     stale_names_are_refused(&Running::new(&limited(LIMIT, FaultMode::Sigbus), &[]), 10);
 }
 
-/// The numbers that tell regions apart go round, and none of them is 0.
+/// The serial numbers of regions wrap, and none of them is 0.
 #[test]
-fn names_go_on_where_their_numbers_go_round() {
+fn names_go_on_when_serial_numbers_wrap() {
     let running = Running::new(&limited(LIMIT, FaultMode::Sigbus), &[]);
     running.pager.0.serials.set_last(Serials::LAST - 3);
     stale_names_are_refused(&running, 10);

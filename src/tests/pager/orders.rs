@@ -2,7 +2,7 @@
 
 use super::look::{consistent, consistent_but, kind_at};
 use super::{Memory, Running, limited};
-use crate::pager::word::Kind;
+use crate::pager::state::PageKind;
 use crate::pager::{Duty, FaultMode};
 use crate::units::PAGE;
 use std::sync::Mutex;
@@ -22,7 +22,7 @@ fn move_to(memory: &mut Memory, to: *mut u8) {
     memory.is_now(to, memory.pages());
 }
 
-/// Addresses that nobody has: the highest that are free, which others just left.
+/// Free addresses: the highest, which others just left.
 fn room(pages: usize) -> *mut u8 {
     let (rights, kind) = (libc::PROT_NONE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
     // SAFETY: a new mapping at an address that the system chooses.
@@ -39,7 +39,7 @@ fn check(memory: &Memory, value: u64) {
     (0..memory.pages()).for_each(|page| memory.check(page, value + page as u64));
 }
 
-/// Memory at an address where nothing is any more, unless another thread of the process was faster.
+/// Maps memory at an address where nothing is any more, unless another thread of the process was faster.
 fn take(at: *mut u8) -> Option<Memory> {
     let kind = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED_NOREPLACE;
     // SAFETY: a new mapping where there is none, refused otherwise.
@@ -54,7 +54,7 @@ fn take(at: *mut u8) -> Option<Memory> {
     Some(memory)
 }
 
-/// Each takes the place that the one before it left.
+/// Each memory takes the addresses that the one before it left.
 #[test]
 fn regions_that_move_in_a_ring() {
     for mode in MODES {
@@ -78,7 +78,7 @@ fn regions_that_move_in_a_ring() {
     }
 }
 
-/// What lies there is no more, and the region that moved there is whole.
+/// The region that was there is gone, and the region that moved there is whole.
 #[test]
 fn a_region_that_moves_over_another() {
     for mode in MODES {
@@ -99,7 +99,7 @@ fn a_region_that_moves_over_another() {
     }
 }
 
-/// A hole in a region is filled by a new mapping, under the same pager as a region of its own.
+/// A hole in a region is filled by a new mapping, which is added to the same pager as a region of its own.
 #[test]
 fn a_region_in_a_hole_of_another() {
     for mode in MODES {
@@ -108,7 +108,7 @@ fn a_region_in_a_hole_of_another() {
         let outer = running.add(&memory);
         fill(&memory, 1);
         for round in 0..4 {
-            // Nobody can come in between: what is there is unmapped by the same call.
+            // Nobody can map there in between: the same call unmaps what is there.
             move_to(&mut inside, memory.at(LIMIT));
             let inner = running.add(&inside);
             let value = 10_000 * (round + 1);
@@ -126,7 +126,7 @@ fn a_region_in_a_hole_of_another() {
             }
             outside().for_each(|page| memory.check(page, 1 + page as u64));
             consistent(&running);
-            // It is unmapped with what lies around it.
+            // It is unmapped together with what lies around it.
             std::mem::forget(std::mem::replace(&mut inside, Memory::new(LIMIT)));
         }
         running.remove(outer);
@@ -135,8 +135,8 @@ fn a_region_in_a_hole_of_another() {
     }
 }
 
-/// One call gives back pages that are resident, staged, stored, damaged, held, and none at all, while a child is forked
-/// and ends.
+/// One call gives back pages that are resident, staged, stored, damaged, held and empty, while a child is forked and
+/// ends.
 #[test]
 fn pages_of_every_kind_are_given_back_at_once() {
     for mode in MODES {
@@ -147,8 +147,8 @@ fn pages_of_every_kind_are_given_back_at_once() {
         let filled = PAGES - 16;
         (0..filled).for_each(|page| memory.fill(page, 1 + page as u64));
         let core = &running.pager.0;
-        let is = |page: usize, kind: Kind| kind_at(&running, memory.at(page)) == kind;
-        let damaged = (0..filled).find(|&page| is(page, Kind::Stored)).unwrap();
+        let is = |page: usize, kind: PageKind| kind_at(&running, memory.at(page)) == kind;
+        let damaged = (0..filled).find(|&page| is(page, PageKind::Stored)).unwrap();
         {
             let entered = core.places[region.place()].enter().unwrap();
             let (at, bytes) = entered.area.object_of(damaged as u64).unwrap();
@@ -156,7 +156,7 @@ fn pages_of_every_kind_are_given_back_at_once() {
             unsafe { *at.add(bytes / 2) ^= 8 };
         }
         assert!(running.pager.hold(memory.at(damaged), PAGE).is_err());
-        let held = (damaged + 1..filled).find(|&page| is(page, Kind::Stored)).unwrap();
+        let held = (damaged + 1..filled).find(|&page| is(page, PageKind::Stored)).unwrap();
         running.pager.hold(memory.at(held), PAGE).unwrap();
         let children = thread::scope(|scope| {
             let forks = scope.spawn(|| (0..8).map(|_| fork_and_wait()).collect::<Vec<_>>());
@@ -165,8 +165,8 @@ fn pages_of_every_kind_are_given_back_at_once() {
         });
         assert!(children.iter().all(|&status| status == 0), "{children:?}");
         core.read_events();
-        // The mark of a damaged page goes with what is given back.
-        assert!(is(damaged, Kind::Empty) && is(held, Kind::Resident(1)));
+        // The mark of a damaged page goes when the page is given back.
+        assert!(is(damaged, PageKind::Empty) && is(held, PageKind::Resident(1)));
         (0..PAGES).for_each(|page| memory.check(page, 0));
         running.pager.release(memory.at(held), PAGE).unwrap();
         fill(&memory, 900);
@@ -177,7 +177,7 @@ fn pages_of_every_kind_are_given_back_at_once() {
     }
 }
 
-/// A child that ends at once. How it did.
+/// Forks a child that ends at once. Returns how it ended.
 fn fork_and_wait() -> i32 {
     // SAFETY: the child ends at once, with nothing run that another thread might have a lock of.
     unsafe {
@@ -191,8 +191,9 @@ fn fork_and_wait() -> i32 {
     }
 }
 
-/// Several owners move their regions, each to where another one just was. One at a time, as they are told to: a thread
-/// may lose its processor between its move and the event, and who comes to the same place would be taken for it.
+/// Several owners move their regions, each to where another one just was. They do so one at a time, as the contract
+/// demands: a thread may lose its processor between its move and the event, and a region that comes to the same
+/// addresses would be taken for the one that left.
 #[test]
 fn regions_of_several_owners_that_move() {
     const REGIONS: usize = 6;

@@ -3,7 +3,7 @@
 use super::look::kind_at;
 use super::{Memory, Running, limited};
 use crate::os::errno::EEXIST;
-use crate::pager::word::Kind;
+use crate::pager::state::PageKind;
 use crate::pager::{Duty, FaultMode};
 use crate::units::PAGE;
 use linux_raw_sys::general as raw;
@@ -26,7 +26,7 @@ fn without_threads(memory: &Memory) -> Running {
     running
 }
 
-/// Lends threads while something is done, which may fail.
+/// Lends threads while `work` runs, which may fail.
 fn lend(running: &Running, mut work: impl FnMut()) {
     struct Stop<'a>(&'a Running);
     impl Drop for Stop<'_> {
@@ -64,7 +64,7 @@ fn put(running: &Running, at: *mut u8, page: &[u8; PAGE]) -> Result<(), i32> {
     if done == 0 { Ok(()) } else { Err(std::io::Error::last_os_error().raw_os_error().unwrap()) }
 }
 
-/// Two threads touch a page; then something is done; then they are served. What they saw.
+/// Two threads touch a page, then `then` runs, then the threads are served. Returns what they saw.
 fn touched_by_two(running: &Running, at: *mut u8, then: impl FnOnce()) -> [u64; 2] {
     let address = at as usize;
     thread::scope(|scope| {
@@ -87,13 +87,13 @@ fn touched_by_two(running: &Running, at: *mut u8, then: impl FnOnce()) -> [u64; 
     })
 }
 
-fn first(running: &Running, memory: &Memory, is: impl Fn(Kind) -> bool) -> usize {
+fn first(running: &Running, memory: &Memory, is: impl Fn(PageKind) -> bool) -> usize {
     (0..memory.pages()).find(|&page| is(kind_at(running, memory.at(page)))).unwrap()
 }
 
-/// A staged page. There may be none, for what compresses may have gone on after the last touch: then all are touched.
+/// Finds a staged page. If there is none, because compressing went on after the last touch, touches all pages.
 fn first_staged(running: &Running, memory: &Memory) -> usize {
-    let is_staged = |&page: &usize| matches!(kind_at(running, memory.at(page)), Kind::Staged(_));
+    let is_staged = |&page: &usize| matches!(kind_at(running, memory.at(page)), PageKind::Staged(_));
     for _ in 0..100 {
         if let Some(page) = (0..memory.pages()).find(is_staged) {
             return page;
@@ -111,7 +111,7 @@ fn two_threads_that_wait_for_a_page_both_go_on() {
     let running = without_threads(&memory);
     running.add(&empty);
     for _ in 0..10 {
-        let stored = first(&running, &memory, |kind| kind == Kind::Stored);
+        let stored = first(&running, &memory, |kind| kind == PageKind::Stored);
         assert_eq!(touched_by_two(&running, memory.at(stored), || ()), [value(stored); 2]);
         let staged = first_staged(&running, &memory);
         assert_eq!(touched_by_two(&running, memory.at(staged), || ()), [value(staged); 2]);
@@ -123,8 +123,8 @@ fn two_threads_that_wait_for_a_page_both_go_on() {
     });
 }
 
-/// Somebody with the descriptor filled the page, and woke nobody. It is what the program sees from then on; what the
-/// pager had is dropped.
+/// Another holder of the descriptor filled the page, and woke nobody. The program sees that page from then on, and the
+/// pager drops its own.
 #[test]
 fn a_page_that_others_put_there_is_what_waiting_threads_see() {
     let memory = Memory::new(PAGES);
@@ -135,7 +135,7 @@ fn a_page_that_others_put_there_is_what_waiting_threads_see() {
     let mut theirs = Vec::new();
     for round in 0..3 {
         let staged = first_staged(&running, &memory);
-        let stored = first(&running, &memory, |kind| kind == Kind::Stored);
+        let stored = first(&running, &memory, |kind| kind == PageKind::Stored);
         for at in [memory.at(stored), memory.at(staged), empty.at(round)] {
             assert_eq!(touched_by_two(&running, at, || put(&running, at, &[9; PAGE]).unwrap()), [others; 2]);
             assert_eq!(put(&running, at, &[8; PAGE]), Err(EEXIST));
@@ -157,7 +157,7 @@ fn a_page_that_others_put_there_is_what_waiting_threads_see() {
     });
 }
 
-/// The file of a region can be written by others that have it, while a thread waits for a page of it that never was.
+/// Other holders of a region's file write to it while a thread waits for a page of it that was never there.
 #[test]
 fn a_page_that_comes_through_the_file_is_what_waiting_threads_see() {
     let memory = Memory::shared(PAGES);

@@ -1,15 +1,14 @@
-//! Single calls that the system refuses, or does a part of: who is told, and what the accounts say then.
+//! Single calls that the system refuses, or does in part: which caller is told, and what the accounts say then.
 
 use super::look::{consistent, kind_at, with_faults, word_at};
 use super::{Memory, Running, limited};
 use crate::error::Error;
 use crate::os::{Call, faults::Faults};
-use crate::pager::core::PATIENCE;
-use crate::pager::word::{Copied, Kind};
+use crate::pager::account::PATIENCE;
+use crate::pager::state::{KeptCopy, PageKind};
 use crate::pager::{Duty, FaultMode, PagerOptions, RegionOptions};
 use crate::units::PAGE;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 
 const LIMIT: usize = 128;
 const PAGES: usize = 4 * LIMIT;
@@ -27,8 +26,8 @@ fn filled(memory: &Memory, in_place: bool) -> (Arc<Faults>, Running) {
     (faults, running)
 }
 
-/// The first page that is like that.
-fn first(running: &Running, memory: &Memory, is: impl Fn(Kind) -> bool) -> usize {
+/// The first page of this kind.
+fn first(running: &Running, memory: &Memory, is: impl Fn(PageKind) -> bool) -> usize {
     (0..memory.pages()).find(|&page| is(kind_at(running, memory.at(page)))).unwrap()
 }
 
@@ -37,20 +36,20 @@ fn check_all(memory: &Memory, running: &Running) {
     consistent(running);
 }
 
-fn is_staged(kind: Kind) -> bool {
-    matches!(kind, Kind::Staged(_))
+fn is_staged(kind: PageKind) -> bool {
+    matches!(kind, PageKind::Staged(_))
 }
 
-/// Who asks for a page that can't be put in place is told, after a while; the page stays where it is.
+/// A caller that asks for a page which can't be put in place is told, after a while. The page stays where it is.
 #[test]
-fn what_is_refused_all_the_time_is_told() {
+fn caller_is_told_what_is_refused_all_the_time() {
     let memory = Memory::new(PAGES);
     let untouched = Memory::new(8);
     let (faults, running) = filled(&memory, false);
     running.add(&untouched);
     for call in [Call::CopyIn, Call::Move, Call::ZeroIn] {
         let at = match call {
-            Call::CopyIn => memory.at(first(&running, &memory, |kind| kind == Kind::Stored)),
+            Call::CopyIn => memory.at(first(&running, &memory, |kind| kind == PageKind::Stored)),
             Call::Move => memory.at(first(&running, &memory, is_staged)),
             _ => untouched.at(0),
         };
@@ -71,7 +70,7 @@ fn what_is_refused_all_the_time_is_told() {
     check_all(&memory, &running);
 }
 
-/// The system does not move a page to memory that its owner has locked, or may only read: it is copied.
+/// The system does not move a page to memory that its owner has locked, or may only read. The page is copied there.
 #[test]
 fn staged_pages_come_back_to_memory_that_was_locked_or_protected() {
     for locks in [false, true] {
@@ -115,8 +114,8 @@ fn a_region_that_is_full_stops_no_other() {
     }
 }
 
-/// The system drops pages up to one that is locked, and then not the first ones a second time, for their owner has
-/// locked them, too, by then: those are gone, and their copies are all there is.
+/// The system drops pages up to one that is locked. The first ones are not dropped again, which would fail because
+/// their owner has locked them by then: they are gone, and their copies are all there is.
 #[test]
 fn pages_that_were_dropped_before_a_locked_one_are_not_forgotten() {
     let memory = Memory::new(16);
@@ -129,12 +128,12 @@ fn pages_that_were_dropped_before_a_locked_one_are_not_forgotten() {
     faults.fail(Call::Release, 2, 0);
     assert_eq!(running.pager.evict(16).unwrap(), 8);
     faults.heal(Call::Release);
-    assert_eq!(kind_at(&running, memory.at(7)), Kind::Stored);
-    assert_eq!(kind_at(&running, memory.at(8)), Kind::Resident(0));
+    assert_eq!(kind_at(&running, memory.at(7)), PageKind::Stored);
+    assert_eq!(kind_at(&running, memory.at(8)), PageKind::Resident(0));
     check_all(&memory, &running);
 }
 
-/// Where no page can go for the regions are full by their own limits, whoever asks is told at once.
+/// If no page can leave because all regions are full by their own limits, the caller is told at once.
 #[test]
 fn regions_that_are_all_full_are_told_from_those_that_others_evict() {
     for in_place in [false, true] {
@@ -148,7 +147,7 @@ fn regions_that_are_all_full_are_told_from_those_that_others_evict() {
         while running.pager.evict(8).is_ok() {}
         let refused = running.pager.evict(8);
         assert!(matches!(refused, Err(Error::NoMemory(_))), "{refused:?}");
-        assert_eq!(running.pager.0.patience.load(Relaxed), PATIENCE);
+        assert_eq!(running.pager.0.account.patience(), PATIENCE);
         check_all(&memory, &running);
     }
 }
@@ -191,7 +190,7 @@ fn moves_that_stop_halfway() {
     }
 }
 
-/// Nothing leaves memory while nothing can: the limit is passed, and kept again later.
+/// No page leaves memory while none can: the limit is passed, and kept again later.
 #[test]
 fn evictions_that_are_refused_all_the_time() {
     for (call, in_place) in [(Call::Move, false), (Call::Release, false), (Call::Release, true), (Call::Read, true)] {
@@ -215,7 +214,8 @@ fn evictions_that_are_refused_all_the_time() {
     }
 }
 
-/// The memory of a staged page that is given back can't be taken away now: it is later, and then is charged no more.
+/// The system does not take the memory of a staged page that is given back. Later it does, and then the page is not
+/// charged any more.
 #[test]
 fn a_staged_page_whose_slot_is_not_given_back_is_not_charged_for_ever() {
     let memory = Memory::new(PAGES);
@@ -231,14 +231,14 @@ fn a_staged_page_whose_slot_is_not_given_back_is_not_charged_for_ever() {
     check_all(&memory, &running);
 }
 
-/// It stays in its place, then, and is zeros.
+/// The page stays in its place, and is zeros.
 #[test]
 fn a_page_that_can_not_be_taken_away_reads_as_zero_all_the_same() {
     for in_place in [false, true] {
         let memory = Memory::new(PAGES);
         let (faults, running) = filled(&memory, in_place);
         let call = if in_place { Call::Release } else { Call::Move };
-        let resident = first(&running, &memory, |kind| kind == Kind::Resident(0));
+        let resident = first(&running, &memory, |kind| kind == PageKind::Resident(0));
         for errno in [libc::ENOMEM, libc::EAGAIN] {
             faults.say(call, errno, 0);
             faults.fail(call, 1, 1);
@@ -252,13 +252,13 @@ fn a_page_that_can_not_be_taken_away_reads_as_zero_all_the_same() {
     }
 }
 
-/// Nor is one whose page was moved away before.
+/// A page that was moved away before it is discarded is not charged for ever either.
 #[test]
 fn a_discarded_page_whose_memory_is_not_given_back_is_not_charged_for_ever() {
     let memory = Memory::new(PAGES);
     let (faults, running) = filled(&memory, false);
     for _ in 0..3 {
-        let resident = first(&running, &memory, |kind| kind == Kind::Resident(0));
+        let resident = first(&running, &memory, |kind| kind == PageKind::Resident(0));
         faults.fail(Call::Release, 1, 1);
         // SAFETY: the bytes are not needed.
         unsafe { running.pager.discard(memory.at(resident), PAGE) }.unwrap();
@@ -270,7 +270,7 @@ fn a_discarded_page_whose_memory_is_not_given_back_is_not_charged_for_ever() {
     check_all(&memory, &running);
 }
 
-/// A region that can't be brought back, or taken from the userfaultfd, is there still.
+/// A region that can't be brought back, or be taken from the userfaultfd, is still there.
 #[test]
 fn a_region_that_can_not_be_removed_is_there_still() {
     for (call, discards) in [(Call::CopyIn, false), (Call::Unregister, false), (Call::Unregister, true)] {
@@ -280,7 +280,7 @@ fn a_region_that_can_not_be_removed_is_there_still() {
         (0..PAGES).for_each(|page| memory.fill(page, value(page)));
         faults.fail(call, 1, 0);
         let refused = match discards {
-            // SAFETY: it is refused, and no page is lost.
+            // SAFETY: the call is refused, and no page is lost.
             true => unsafe { running.pager.remove_region_discarding(region) },
             false => running.pager.remove_region(region),
         };
@@ -295,9 +295,10 @@ fn a_region_that_can_not_be_removed_is_there_still() {
     }
 }
 
-/// A system that does not let go of a region has unprotected its pages by then: clean ones are not taken for clean.
+/// A system that does not let go of a region has lifted its protection by then: clean pages are not taken for clean any
+/// more.
 #[test]
-fn what_is_written_after_a_removal_that_was_refused_is_not_lost() {
+fn writes_after_a_refused_removal_are_not_lost() {
     for evict_in_place in [false, true] {
         let memory = Memory::new(LIMIT);
         let options = PagerOptions { evict_in_place, ..limited(2 * LIMIT, FaultMode::Sigbus) };
@@ -307,7 +308,7 @@ fn what_is_written_after_a_removal_that_was_refused_is_not_lost() {
         (0..LIMIT).for_each(|page| memory.fill(page, value(page)));
         while running.pager.evict(LIMIT as u64).is_ok_and(|gone| gone > 0) {}
         (0..LIMIT).for_each(|page| memory.check(page, value(page)));
-        let clean = || (0..LIMIT).filter(|&page| word_at(&running, memory.at(page)).copy() == Copied::Clean).count();
+        let clean = || (0..LIMIT).filter(|&page| word_at(&running, memory.at(page)).copy() == KeptCopy::Clean).count();
         assert!(clean() > 0);
         faults.fail(Call::Unregister, 1, 1);
         let refused = running.pager.remove_region(region);
@@ -334,7 +335,8 @@ fn a_region_that_can_not_be_added_leaves_nothing() {
         (Call::Map, 1, libc::ENOMEM),
         (Call::Commit, 1, libc::ENOMEM),
     ];
-    // The later of these say what the pages are; those before, of huge pages and merged ones, may be refused.
+    // The later of these calls tell which pages are there. The ones before, about huge pages and merged ones, may be
+    // refused.
     let advice = (0..5).map(|nth| (Call::Advise, nth + 1, libc::EAGAIN));
     let mut refused = 0;
     for (call, nth, errno) in refusals.into_iter().chain(advice) {
@@ -360,35 +362,35 @@ fn a_region_that_can_not_be_added_leaves_nothing() {
     check_all(&memory, &running);
 }
 
-/// A page that was evicted clean, and whose first write can't be let through for a while.
+/// A clean page whose first write can't be let through for a while.
 #[test]
 fn a_first_write_waits_until_it_may() {
     let memory = Memory::new(PAGES);
     let (faults, running) = filled(&memory, false);
     _ = running.pager.evict(LIMIT as u64);
     (0..PAGES).for_each(|page| memory.check(page, value(page)));
-    let clean = (0..PAGES).find(|&page| word_at(&running, memory.at(page)).copy() == Copied::Clean).unwrap();
+    let clean = (0..PAGES).find(|&page| word_at(&running, memory.at(page)).copy() == KeptCopy::Clean).unwrap();
     faults.say(Call::Protect, libc::EAGAIN, 0);
     faults.fail(Call::Protect, 1, 20);
     memory.fill(clean, 7);
     assert!(faults.seen(Call::Protect) > 20);
     faults.heal(Call::Protect);
-    assert_ne!(word_at(&running, memory.at(clean)).copy(), Copied::Clean);
+    assert_ne!(word_at(&running, memory.at(clean)).copy(), KeptCopy::Clean);
     _ = running.pager.evict(LIMIT as u64);
     memory.check(clean, 7);
     consistent(&running);
 }
 
-/// Duties that are given back while everything is refused end all the same.
+/// Lent threads that are given back while everything is refused return all the same.
 #[test]
-fn lent_threads_come_back_while_all_is_refused() {
+fn lent_threads_return_while_everything_is_refused() {
     let memory = Memory::new(PAGES);
     let (faults, running) = with_faults(&limited(LIMIT, FaultMode::Threads), &[Duty::All, Duty::Evict]);
     running.add(&memory);
     (0..PAGES).for_each(|page| memory.fill(page, value(page)));
     let calls = [Call::CopyIn, Call::ZeroIn, Call::Move, Call::Protect, Call::Release, Call::Wake, Call::Events];
     calls.iter().for_each(|&call| faults.fail(call, 1, 0));
-    let stored = first(&running, &memory, |kind| kind == Kind::Stored);
+    let stored = first(&running, &memory, |kind| kind == PageKind::Stored);
     std::thread::scope(|scope| {
         let toucher = scope.spawn(|| memory.check(stored, value(stored)));
         std::thread::sleep(std::time::Duration::from_millis(50));

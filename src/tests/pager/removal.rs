@@ -21,7 +21,7 @@ fn memory((.., shared): (FaultMode, bool, bool)) -> Memory {
     if shared { Memory::shared(PAGES) } else { Memory::new(PAGES) }
 }
 
-/// Adds to a word of its own in each page.
+/// Adds to the word of a thread in a page.
 fn count(memory: &Memory, page: usize, word: usize) -> u64 {
     // SAFETY: a word of the test's memory, aligned, that one thread uses.
     unsafe {
@@ -36,7 +36,7 @@ fn word_of(memory: &Memory, page: usize, word: usize) -> u64 {
     unsafe { memory.at(page).cast::<u64>().add(word).read_volatile() }
 }
 
-/// Its owner moves it meanwhile, to where it was not looked for or was looked for already.
+/// The owner moves the region meanwhile, to addresses that were not looked at, or were already.
 #[test]
 fn restored_while_it_is_moved() {
     const PAGES: usize = 2048;
@@ -63,7 +63,7 @@ fn restored_while_it_is_moved() {
         });
         to.is_now(new as *mut u8, PAGES);
         (0..PAGES).for_each(|page| to.check(page, page as u64 + 1));
-        // It is not there any more.
+        // The region is not there any more.
         from.is_now(old as *mut u8, 0);
     }
 }
@@ -114,7 +114,7 @@ fn restored_while_threads_read_and_write() {
     }
 }
 
-/// Pages that were not in memory are zeros then; but each is whole, and no touch waits in vain.
+/// Pages that were not in memory are zeros then. But each page is whole, and no touch waits in vain.
 #[test]
 fn discarded_while_threads_read() {
     for way in WAYS {
@@ -158,7 +158,7 @@ fn discarded_while_threads_read() {
     }
 }
 
-/// One of them removes it; and what was added meanwhile stays.
+/// One of the threads removes the region, and a region that was added meanwhile stays.
 #[test]
 fn removed_by_several_threads_at_once() {
     for way in WAYS {
@@ -181,7 +181,7 @@ fn removed_by_several_threads_at_once() {
     }
 }
 
-/// A pager goes with all its regions, while threads use the memory of them.
+/// A pager is dropped with all its regions, while threads use their memory.
 #[test]
 fn dropped_while_threads_read_and_write() {
     for (mode, evict_in_place, shared) in WAYS {

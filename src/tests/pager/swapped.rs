@@ -1,9 +1,9 @@
-//! Memory that the system itself had swapped out when it was put under the pager.
+//! Memory that the system itself had swapped out when it was added.
 
 use super::look::{consistent, kind_at};
 use super::{Memory, Running, WAYS, limited};
 use crate::os::residency::{FilePages, Swapped};
-use crate::pager::word::Kind;
+use crate::pager::state::PageKind;
 use crate::pager::{Duty, FaultMode, PagerOptions};
 use crate::tests::skip::skip;
 use crate::units::PAGE;
@@ -18,7 +18,7 @@ fn is_absent(memory: &Memory, page: usize) -> bool {
     seen[0] & 1 == 0
 }
 
-/// Has the system swap pages out. How many went.
+/// Has the system swap pages out. Returns how many left.
 fn swap_out(memory: &Memory, from: usize) -> usize {
     for _ in 0..8 {
         assert_eq!(memory.advise(from, memory.pages() - from, libc::MADV_PAGEOUT), 0);
@@ -47,7 +47,7 @@ fn pages_that_the_system_swapped_out_count_and_can_be_discarded() {
         running.add(&memory);
         let resident = || running.pager.stats().resident_bytes as usize / PAGE;
         assert_eq!(resident(), PAGES - 8, "{mode:?}, in place: {evict_in_place}, shared: {shared}");
-        assert_eq!(kind_at(&running, memory.at(PAGES - 1)), Kind::Empty);
+        assert_eq!(kind_at(&running, memory.at(PAGES - 1)), PageKind::Empty);
         for page in [3, 50, PAGES - 20] {
             assert!(page < 16 || is_absent(&memory, page));
             // SAFETY: the test has no need of the page.
@@ -60,13 +60,13 @@ fn pages_that_the_system_swapped_out_count_and_can_be_discarded() {
         (0..PAGES - 8).for_each(|page| memory.check(page, page as u64 + 1));
         (PAGES - 8..PAGES).for_each(|page| memory.check(page, 0));
         running.pager.set_resident_limit((LIMIT * PAGE) as u64).unwrap();
-        // Those that were never touched may be in the system's swap still, and no other.
+        // Pages that were never touched may still be in the system's swap, and no others.
         (0..PAGES).for_each(|page| memory.check(page, if page < PAGES - 8 { page as u64 + 1 } else { 0 }));
         consistent(&running);
     }
 }
 
-/// What is set aside for a memory file, and was never written, is no page that a touch would find missing.
+/// A page that is set aside for a memory file, and was never written, is not found missing by a touch.
 #[test]
 fn pages_that_are_set_aside_for_a_file_count() {
     let memory = Memory::shared(PAGES);

@@ -11,18 +11,18 @@ use std::thread;
 const LIMIT: usize = 48;
 const PAGES: usize = 4 * LIMIT;
 const WRITERS: usize = 4;
-/// Words of each page that each of them counts in: every page is written by all.
+/// Words of each page that each writer counts in: every page is written by all.
 const OWN: usize = PAGE / 8 / WRITERS;
 const STEPS: usize = 3_000;
 const MODES: [FaultMode; 2] = [FaultMode::Sigbus, FaultMode::Threads];
 
-/// Where a writer's word lies: neighbours in memory have different writers.
+/// The word of a writer. Neighbours in memory have different writers.
 fn word(writer: usize, own: usize) -> usize {
     own * WRITERS + writer
 }
 
-/// Page and word of a writer's step. It stays around a page for a while, so that pages are rescued and evicted while
-/// they are written, and not only loaded.
+/// The page and word of a writer's step. A writer stays around a page for a while, so that pages are rescued and
+/// evicted while they are written, and not only loaded.
 fn place(writer: usize, step: usize) -> (usize, usize) {
     let mixed = (step * WRITERS + writer).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 20;
     let near = (step / 64 * 29 + writer * LIMIT / 2) % PAGES;
@@ -30,7 +30,7 @@ fn place(writer: usize, step: usize) -> (usize, usize) {
     (page, mixed / 11 % OWN)
 }
 
-/// Counts, and returns what each of its words must be at the end.
+/// Counts in the words of a writer, and returns what each must be at the end.
 fn write(memory: &Memory, writer: usize) -> Vec<u64> {
     let mut counts = vec![0u64; PAGES * OWN];
     for step in 0..STEPS {
@@ -60,7 +60,7 @@ fn check(memory: &Memory, counts: &[Vec<u64>]) {
     }
 }
 
-/// Writes and evicts until all writers are through; `beside` runs all the while in a thread of its own, until it
+/// Writes and evicts until all writers have finished. `beside` runs all the while in a thread of its own, until it
 /// returns.
 fn against(memory: &Memory, options: &PagerOptions, duties: &[Duty], beside: impl Fn(&AtomicUsize) + Sync) {
     let running = Running::new(options, duties);
@@ -93,7 +93,7 @@ fn against(memory: &Memory, options: &PagerOptions, duties: &[Duty], beside: imp
     check(memory, &counts);
 }
 
-/// One writer less, also if it panics: the others would be waited for in vain.
+/// Counts one writer less, also if it panics: the others would wait for it in vain.
 struct Ended<'a>(&'a AtomicUsize);
 
 impl Drop for Ended<'_> {
@@ -125,8 +125,8 @@ fn nobody_lent() {
     }
 }
 
-/// Who reads the file sees what was written there, or a hole where the page was evicted; and never what was there
-/// before what it saw already.
+/// A reader of the file sees what was written there, or a hole if the page was evicted, and never older bytes than it
+/// has seen.
 #[test]
 fn pages_of_a_memory_file_which_is_read_as_well() {
     for mode in MODES {
@@ -151,7 +151,7 @@ fn pages_of_a_memory_file_which_is_read_as_well() {
     }
 }
 
-/// The limit itself moves, from hardly anything to all there is.
+/// The limit changes, from hardly anything to all that is there.
 #[test]
 fn limits_that_move() {
     for mode in MODES {

@@ -1,42 +1,43 @@
-//! Eviction in place: protect, copy, compress, drop. For memory files, and for private memory where pages can't be
-//! moved or are not to be.
+//! Eviction in place: protect, copy, compress, drop. For memory files, and for private memory if pages can't be moved
+//! or the options say so.
 //!
-//! A page is claimed all the while, and protected before it is copied: a thread that writes faults, and waits for the
-//! claim; what it wrote before is in the copy. Threads that read go on until the page is dropped. Pages of private
-//! memory are protected by one call, from the first that was picked to the last, and dropped by one: each such call
+//! A page is claimed all the while, and protected before it is copied. A thread that writes to it faults, and waits for
+//! the claim; what it wrote before is in the copy. Threads that read go on until the page is dropped. Pages of private
+//! memory are protected by one call, from the first that was picked to the last, and dropped by one. Each such call
 //! interrupts every other processor that runs this process, some 5 us, while moving single pages does so for each. A
-//! page in between that is protected for nothing finds that out when it is written.
+//! page in between that is protected needlessly gets its protection lifted by its first write.
 
 use super::core::Core;
 use super::counts::add;
-use super::evict::{Filled, Full};
 use super::file_pages::Stuck;
 use super::gate::Inside;
+use super::hand::Picks;
 use super::immovable::{Effort, is_lasting};
-use super::picks::Picks;
 use super::region::{Memory, Region};
 use super::scratch::{LOT, Lot};
 use super::staging::BLOCK;
-use super::word::{Copied, MAX_AGE};
+use super::state::{KeptCopy, MAX_AGE};
+use super::store::NoRoom;
+use super::turn::HandTurn;
 use crate::os::{Backed, Errno, Span, errno};
 use crate::units::PAGE;
 
 /// What became of a picked page in zswap.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Put {
-    /// It was not read: the system did not protect it, or its owner gave it back.
+pub(super) enum StoreOutcome {
+    /// The page was not read: the system did not protect it, or its owner gave it back.
     Not,
-    /// It is there, and the system does not let it be read.
+    /// The page is in its place, and the system does not let it be read.
     Unreadable,
-    /// There is no room for it.
-    Refused(Full),
+    /// There is no room for the page.
+    Refused(NoRoom),
     /// It is there.
     Stored,
 }
 
 impl Core {
-    /// Protects picked pages from writes, but those that are clean, which are. The hand is held, so that no page in
-    /// between becomes held meanwhile.
+    /// Protects picked pages from writes, except clean ones, which are protected. The caller has the hand, so that no
+    /// page in between becomes held meanwhile.
     pub(super) fn protect_picked(&self, region: &Region, picks: &mut Picks<'_>) {
         let Some(_inside) = self.enter_picked(picks) else {
             picks.unprotected.fill(true);
@@ -45,7 +46,7 @@ impl Core {
         let mut first = 0;
         while first < picks.count {
             let end = if region.is_private() { picks.fenced(first) } else { picks.run(first) };
-            let dirty = |pick: &usize| picks.was(*pick).copy() != Copied::Clean;
+            let dirty = |pick: &usize| picks.was(*pick).copy() != KeptCopy::Clean;
             let (low, high) = ((first..end).find(dirty), (first..end).rfind(dirty));
             if let (Some(low), Some(high)) = (low, high) {
                 let (at, bytes) = (picks.at[low], picks.at[high] + PAGE - picks.at[low]);
@@ -64,40 +65,45 @@ impl Core {
     }
 
     /// Evicts picked pages that were protected.
-    pub(super) fn copy_out(&self, region: &Region, picks: &mut Picks<'_>, effort: &mut Effort) -> Filled {
-        // From the first byte that is read to the last page that is dropped.
-        let Some(_inside) = self.enter_picked(picks) else { return Filled { busy: true, ..Filled::default() } };
-        let mut put = [Put::Not; BLOCK];
+    pub(super) fn evict_in_place(&self, region: &Region, picks: &mut Picks<'_>, effort: &mut Effort) -> HandTurn {
+        // The gate stays open to this thread from the first byte that is read to the last page that is dropped.
+        let Some(_inside) = self.enter_picked(picks) else { return HandTurn { busy: true, ..HandTurn::default() } };
+        let mut put = [StoreOutcome::Not; BLOCK];
         let mut first = 0;
         while first < picks.count {
             let end = (first + LOT).min(picks.count);
-            let full = put.contains(&Put::Refused(Full::Pool));
+            let full = put.contains(&StoreOutcome::Refused(NoRoom::Pool));
             self.store_picked(region, picks, (first, end), full, &mut put);
             first = end;
         }
         let (gone, marked) = self.drop_picked(region, picks, &put, effort);
-        Filled { gone, marked, full: gone == 0 && put.contains(&Put::Refused(Full::Pool)), ..Filled::default() }
+        HandTurn {
+            gone,
+            marked,
+            full: gone == 0 && put.contains(&StoreOutcome::Refused(NoRoom::Pool)),
+            ..HandTurn::default()
+        }
     }
 
-    /// Stores some picked pages; those that are clean are. Once the pool is full no other is tried: each attempt may
-    /// be one to write others back to a file that is full as well.
+    /// Stores some picked pages. Clean ones are stored already. Once the pool is full no other page is tried: each
+    /// attempt may try to write others back to a file that is full as well.
     fn store_picked(
         &self,
         region: &Region,
         picks: &mut Picks<'_>,
         (first, end): (usize, usize),
         mut full: bool,
-        put: &mut [Put; BLOCK],
+        put: &mut [StoreOutcome; BLOCK],
     ) {
         let mut lot = self.scratch.take();
         let mut dirty = [0; LOT];
         let mut count = 0;
         for (pick, put) in put.iter_mut().enumerate().take(end).skip(first) {
-            if picks.was(pick).copy() == Copied::Clean {
-                *put = Put::Stored;
+            if picks.was(pick).copy() == KeptCopy::Clean {
+                *put = StoreOutcome::Stored;
                 add(&self.counters.dropped, 1);
             } else if full {
-                *put = Put::Refused(Full::Pool);
+                *put = StoreOutcome::Refused(NoRoom::Pool);
             } else if !picks.unprotected[pick] {
                 dirty[count] = pick;
                 count += 1;
@@ -106,25 +112,25 @@ impl Core {
         let read = self.read_picked(region, picks, &dirty[..count], &mut lot);
         for (place, &pick) in dirty[..count].iter().enumerate() {
             if !read[place] {
-                // Its owner gave it back, of which nobody was told: it has zeros, and now a page of them, which can go
-                // the next time. Where there is a page, or nothing may be, this is refused.
+                // The owner gave the page back, and the pager was not told: the page reads as zero. It gets a page of
+                // zeros here, which can leave the next time. This is refused if a page is mapped, or none may be.
                 if self.uffd.zero(picks.at[pick], PAGE).stopped == Some(Errno(errno::EEXIST)) {
-                    put[pick] = Put::Unreadable;
+                    put[pick] = StoreOutcome::Unreadable;
                 }
                 continue;
             }
             if full {
-                put[pick] = Put::Refused(Full::Pool);
+                put[pick] = StoreOutcome::Refused(NoRoom::Pool);
                 continue;
             }
             // SAFETY: the lot has a page there.
             let stored = unsafe { self.store(region, picks.page[pick], lot.address(place)) };
-            put[pick] = stored.map_or_else(Put::Refused, |()| Put::Stored);
-            full = stored == Err(Full::Pool);
+            put[pick] = stored.map_or_else(StoreOutcome::Refused, |()| StoreOutcome::Stored);
+            full = stored == Err(NoRoom::Pool);
         }
     }
 
-    /// Reads pages to the lot. Which of them; the others are not there, though their words say so.
+    /// Reads pages to the lot. Returns which were read. The others are not mapped, though their words say so.
     fn read_picked(&self, region: &Region, picks: &Picks<'_>, which: &[usize], lot: &mut Lot<'_>) -> [bool; LOT] {
         let mut read = [false; LOT];
         match &region.memory {
@@ -139,7 +145,7 @@ impl Core {
                     // SAFETY: the lot has room for as many pages.
                     let pages = unsafe { self.own.read_pages(&spans[first..which.len()], lot.address(first)) };
                     read[first..first + pages].fill(true);
-                    // Those after one that can't be read may be there.
+                    // Pages after one that can't be read may be there.
                     first += pages + 1;
                 }
             }
@@ -153,61 +159,62 @@ impl Core {
         read
     }
 
-    /// Drops pages that are stored. How many went, and how many turned out to be immovable.
+    /// Drops pages that are stored. Returns how many left memory, and how many turned out to be immovable.
     fn drop_picked(
         &self,
         region: &Region,
         picks: &mut Picks<'_>,
-        put: &[Put; BLOCK],
+        put: &[StoreOutcome; BLOCK],
         effort: &mut Effort,
     ) -> (u64, u64) {
         let together = self.drop_together(region, picks, put);
         let (mut tried, mut gone, mut marked, mut stuck) = (0, 0, 0, Stuck::default());
         for (pick, put) in put.iter().enumerate().take(picks.count) {
             let was = picks.was(pick);
-            // What went together is gone: to drop it once more may fail, where its owner has locked it meanwhile.
-            let went = *put == Put::Stored && tried < together;
-            tried += usize::from(*put == Put::Stored);
+            // Pages that one call dropped are gone. Dropping one again may fail, if its owner has locked it meanwhile.
+            let went = *put == StoreOutcome::Stored && tried < together;
+            tried += usize::from(*put == StoreOutcome::Stored);
             let dropped = match *put {
-                Put::Stored if went => Ok(()),
-                Put::Stored => self.drop_in_place(region, picks, pick, &mut stuck),
-                Put::Unreadable => Err(Errno(errno::EPERM)),
-                Put::Not | Put::Refused(_) => Err(Errno(errno::EAGAIN)),
+                StoreOutcome::Stored if went => Ok(()),
+                StoreOutcome::Stored => self.drop_in_place(region, picks, pick, &mut stuck),
+                StoreOutcome::Unreadable => Err(Errno(errno::EPERM)),
+                StoreOutcome::Not | StoreOutcome::Refused(_) => Err(Errno(errno::EAGAIN)),
             };
-            self.copies_went(u64::from(was.copy() != Copied::No));
+            self.kept.remove(u64::from(was.copy() != KeptCopy::No));
             let Err(Errno(refused)) = dropped else {
                 if picks.is_retried(pick) {
-                    self.retry_at_once();
+                    self.immovable.retry_at_once();
                 }
-                // Before the claim ends: whoever finds nothing to evict must not find the page charged.
-                self.uncharge(1);
+                // Before the claim ends: a thread that finds nothing to evict must not find the page charged.
+                self.account.uncharge(1);
                 picks.end(pick, self.stored(was));
                 gone += 1;
                 continue;
             };
-            // Whatever copy there is now, the word says that there is none.
+            // The state says that there is no copy, so whatever copy there is goes.
             self.forget(region, picks.page[pick]);
-            add(&self.counters.pinned, u64::from(!matches!(put, Put::Refused(_))));
-            let stays = was.with_copy(Copied::No).with_age(MAX_AGE);
+            add(&self.counters.pinned, u64::from(!matches!(put, StoreOutcome::Refused(_))));
+            let stays = was.with_copy(KeptCopy::No).with_age(MAX_AGE);
             if is_lasting(refused) {
                 effort.fail(true);
                 marked += 1;
-                picks.end(pick, self.marked(stays));
+                picks.end(pick, self.immovable.marked(stays));
             } else {
                 picks.end(pick, stays);
             }
         }
-        if !region.is_private() && self.held() > 0 {
+        if !region.is_private() && self.holds.pages() > 0 {
             (0..picks.count).for_each(|pick| self.show_held_around(region, picks.page[pick], picks.at[pick]));
         }
         (gone, marked)
     }
 
-    /// Drops private pages that are stored by one call, if the system has one. How many went, from the first on.
-    fn drop_together(&self, region: &Region, picks: &Picks<'_>, put: &[Put; BLOCK]) -> usize {
+    /// Drops stored private pages by one call, if the system has one. Returns how many of them were dropped, from the
+    /// first on.
+    fn drop_together(&self, region: &Region, picks: &Picks<'_>, put: &[StoreOutcome; BLOCK]) -> usize {
         let mut spans = [Span::new(std::ptr::null_mut(), 0); BLOCK];
         let mut count = 0;
-        for pick in (0..picks.count).filter(|&pick| put[pick] == Put::Stored) {
+        for pick in (0..picks.count).filter(|&pick| put[pick] == StoreOutcome::Stored) {
             spans[count] = Span::new(picks.at[pick] as *mut u8, PAGE);
             count += 1;
         }

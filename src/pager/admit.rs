@@ -1,6 +1,7 @@
-//! Whether memory is of a kind whose pages can be taken away and put back. The system lets more than that be put under
-//! a userfaultfd: memory that can only be read, or a file's where none was named, whose pages would never be evicted;
-//! and the heap, or a stack, which a thread that brings a page back would itself wait for.
+//! Which memory can be a region: memory of a kind whose pages can be taken away and put back. The system lets more than
+//! that be put under a userfaultfd: memory that can only be read; a file's memory where the caller named none, whose
+//! pages would never be evicted; and the heap, or a stack, which a thread that brings a page back would itself wait
+//! for.
 
 use super::core::Core;
 use super::region::{Memory, Region};
@@ -8,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::os::file::kind_of;
 use crate::os::maps::{MapsEntry, heap_start, mappings_within};
 
-/// Where something lies, and its bytes.
+/// The address of a value, and its bytes.
 fn range_of<T: ?Sized>(value: &T) -> (usize, usize) {
     (std::ptr::from_ref(value).cast::<u8>() as usize, size_of_val(value))
 }
@@ -18,8 +19,8 @@ fn overlap((at, bytes): (usize, usize), (other, length): (usize, usize)) -> bool
 }
 
 impl Core {
-    /// Refuses a range with memory that the pager needs to bring a page back: who does so must not wait for one. What
-    /// malloc returned elsewhere is not known.
+    /// Refuses a range with memory that the pager needs to bring a page back: the thread that does so must not wait for
+    /// one. Other memory that malloc returned is not known.
     pub(super) fn check_own(&self, at: usize, bytes: usize, new: &Region) -> Result<()> {
         const OWN: Error =
             Error::Invalid(&"the range has memory of the pager itself, or of malloc: map a region's memory by mmap");
@@ -34,8 +35,8 @@ impl Core {
     }
 }
 
-/// Refuses memory of other kinds. Where the system does not tell what is mapped, nothing is refused here but the
-/// caller's stack.
+/// Refuses memory of kinds that can't be a region. If the system does not tell what is mapped, only the caller's stack
+/// is refused here.
 pub fn check_memory(at: usize, bytes: usize, memory: &Memory) -> Result<()> {
     const STACK: Error =
         Error::Invalid(&"the range has the stack of the calling thread: map a region's memory by mmap");
@@ -66,10 +67,10 @@ pub fn check_memory(at: usize, bytes: usize, memory: &Memory) -> Result<()> {
     }
 }
 
-/// The range has a hole.
+/// The error for a range with a hole.
 pub const NOT_MAPPED: Error = Error::Invalid(&"the range is not all mapped");
 
-/// What file it is, if it is one for a region.
+/// Identifies the memory file, if it is fit for a region.
 fn check_file(fd: &std::os::fd::OwnedFd, offset: u64, bytes: usize) -> Result<(u32, u32, u64)> {
     const NO_MEMORY_FILE: Error = Error::Invalid(&"the region's file is no memory file, or one of huge pages");
     const READ_ONLY: Error = Error::Invalid(&"the region's memory file has to be open for reading and writing");
@@ -95,7 +96,7 @@ fn check_private(mapped: &MapsEntry, at: usize, bytes: usize) -> Result<()> {
     const HEAP: Error = Error::Invalid(
         &"the range is in the heap (brk), which malloc and the pager itself use: map a region's memory by mmap",
     );
-    // Older kernels also name the mapping before the heap so, if the two touch: the program's variables.
+    // Older kernels also mark the mapping before the heap, the program's variables, as heap if the two touch.
     let reaches = |heap: usize| (at + bytes).min(mapped.end) > heap;
     match mapped {
         _ if !mapped.read_write => Err(RIGHTS),
@@ -115,7 +116,7 @@ fn check_shared(mapped: &MapsEntry, at: usize, file: (u32, u32, u64), offset: u6
     if !mapped.shared || mapped.file != file {
         return Err(OTHER);
     }
-    // What offset the range's first byte would have by this mapping; and by what the caller says.
+    // Compares the offset of the range's first byte by this mapping with the offset that the caller named.
     let from = mapped.start as i128 - mapped.offset as i128;
     if from == at as i128 - offset as i128 { Ok(()) } else { Err(ELSEWHERE) }
 }

@@ -1,25 +1,25 @@
-//! Places: a region is not used any more once it was taken away, and no user is lost.
+//! Removable values: nobody uses a value once it was taken away, and no user is missed.
 
 use super::{look, put, race};
-use crate::pager::place::Place;
+use crate::pager::removable::Removable;
 use crate::sync::Cell;
 use loom::sync::Mutex;
 
 const USED: u32 = 1;
 const FREED: u32 = 2;
 
-/// What stands in for a region.
+/// Stands in for a region.
 struct Region(Cell<u32>);
 
-// SAFETY: threads share it by the place's protocol; loom finds out if that does not do.
+// SAFETY: threads share it by the protocol of the place. If that does not suffice, loom finds out.
 unsafe impl Sync for Region {}
-// SAFETY: as above.
+// SAFETY: it goes from thread to thread by the protocol of the place.
 unsafe impl Send for Region {}
 
-/// A place, and the regions that were taken away: they are written over, and freed only at the end, so that who uses
-/// one still is found out.
+/// A place, and the regions that were taken away. They are overwritten when they are taken away, and freed only at the
+/// end, so that a thread that still uses one is found out.
 struct Scene {
-    place: Place<Region>,
+    place: Removable<Region>,
     freed: Mutex<Vec<Box<Region>>>,
 }
 
@@ -30,7 +30,7 @@ fn region() -> Box<Region> {
 }
 
 fn empty() -> Scene {
-    Scene { place: Place::default(), freed: Mutex::default() }
+    Scene { place: Removable::default(), freed: Mutex::default() }
 }
 
 fn filled() -> Scene {
@@ -42,7 +42,7 @@ fn filled() -> Scene {
 fn enter(scene: &Scene) {
     if let Some(region) = scene.place.enter() {
         assert_eq!(look(&region.0), USED);
-        // Twice, so that others may run in between.
+        // Looks twice, so that others may run in between.
         loom::thread::yield_now();
         assert_eq!(look(&region.0), USED);
     }
@@ -72,7 +72,7 @@ fn two_users_are_waited_for() {
     race(Some(3), filled, &[clear, enter, enter], |scene| assert_eq!(scene.freed.lock().unwrap().len(), 1));
 }
 
-/// A place is used again while others look there.
+/// A place is filled again while others look there.
 #[test]
 fn another_region_in_the_same_place() {
     fn clear_and_fill(scene: &Scene) {
@@ -90,7 +90,7 @@ fn a_region_is_seen_as_it_was_put_there() {
     });
 }
 
-/// Two who look for a free place at the same time: one region is there, and the other one comes back.
+/// Two threads fill one place at the same time: one region is there, and the other one comes back.
 #[test]
 fn filled_once() {
     race(None, empty, &[fill, fill], |scene| {

@@ -1,0 +1,276 @@
+//! The public calls of a pager on its limits, its pool, and its threads. Those on regions are in `region_calls`.
+
+use super::core::Core;
+use super::counts::PagerStats;
+use super::evict::Eviction;
+use super::options::{Duty, Removal};
+use super::registry;
+use crate::error::{Error, Result};
+use crate::heap::Counted;
+use crate::os::blocked::Blocked;
+use crate::pool::CompactBudget;
+use crate::units::PAGE;
+use crate::zswap::Codec;
+use std::ops::Deref;
+use std::os::fd::BorrowedFd;
+
+/// Keeps memory to a limit: pages that were not used lately are compressed, and come back when they are touched.
+///
+/// Methods may be called from any thread, but not from a signal handler, and not by a thread that holds a lock which a
+/// touch of a region might need. While one runs, the handlers of asynchronous signals wait, and so does cancellation of
+/// the thread.
+///
+/// Dropping a pager removes its regions one after the other and brings all pages back to memory. If a page can't come
+/// back, because the backing file can't be read or the system refuses, nobody can be told: the pager and the regions
+/// that are left stay until the process ends. Where threads serve their own touches, pages that are not in memory are
+/// served as before; where lent threads serve them, touches wait for ever, because no thread can be lent any more. So
+/// remove the regions first, by [`Pager::remove_region`], which reports errors: such a region stays, and may be tried
+/// again, or removed by [`Pager::remove_region_discarding`], which loses all that is not in memory. Or end the process.
+///
+/// A core dump has zeros for the pages that are not in memory. Before a dump that is planned, bring them in: set the
+/// resident limit to 0 and read a byte of each page. With [`FaultMode::Sigbus`] a handler of SIGSEGV may read regions,
+/// on a stack that has room, and write them to a file itself; with [`FaultMode::Threads`] another process may read them
+/// by process_vm_readv.
+///
+/// A forked child gets neither the regions nor the pool, unless its memory was supplied. Its calls fail with
+/// [`Error::Forked`]; the calls that only read tell how the pager was at the fork. Dropping the pager there closes the
+/// child's duplicates of the descriptors, and does nothing to the parent.
+///
+/// [`FaultMode::Sigbus`]: crate::FaultMode::Sigbus
+/// [`FaultMode::Threads`]: crate::FaultMode::Threads
+pub struct Pager(pub(crate) Counted<Core>);
+
+/// A call on a pager that this process may use. While it lives, the handlers of asynchronous signals wait.
+pub(super) struct PagerCall<'a> {
+    core: &'a Core,
+    _signals: Blocked,
+}
+
+impl Deref for PagerCall<'_> {
+    type Target = Core;
+    fn deref(&self) -> &Core {
+        self.core
+    }
+}
+
+/// The pages of a limit in bytes. The least limit is 16 pages: an instruction may need several pages at once, and the
+/// system may need more to read it.
+pub(super) fn limit_of(bytes: u64) -> u64 {
+    const LEAST: u64 = 16;
+    if bytes == 0 { u64::MAX / 2 / PAGE as u64 } else { (bytes / PAGE as u64).max(LEAST) }
+}
+
+const POOL_FULL: Error = Error::NoMemory(&"the pool is full, and nothing can be written back");
+
+impl Pager {
+    /// Begins a call, unless this is a forked child.
+    pub(super) fn call(&self) -> Result<PagerCall<'_>> {
+        self.check_usable()?;
+        Ok(PagerCall { core: &self.0, _signals: Blocked::new() })
+    }
+
+    /// Sets how many bytes of pages of regions and of the staging range may be in memory. 0 means no limit, and less
+    /// than 64 KiB means 64 KiB. Evicts what is above the limit before it returns.
+    ///
+    /// # Errors
+    /// [`Error::NoMemory`] if the pool is full and nothing can be written back: the limit holds from then on, and what
+    /// is above it leaves as soon as it can. [`Error::Again`] if too much is held. [`Error::Forked`] in a child.
+    pub fn set_resident_limit(&self, bytes: u64) -> Result<()> {
+        const HELD: Error = Error::Again(&"too many pages are held, or pinned by the system");
+        let core = self.call()?;
+        let pages = limit_of(bytes);
+        core.account.set_limit(pages);
+        loop {
+            match core.evict_to(pages, u64::MAX) {
+                _ if core.account.resident() <= pages => return Ok(()),
+                // The next attempt tells what stopped this one.
+                Eviction::Pages(1..) => {}
+                Eviction::Full => return Err(POOL_FULL),
+                _ => return Err(HELD),
+            }
+        }
+    }
+
+    /// Evicts up to `pages` pages now, of those that were not used lately. Returns how many left memory: 0 if none was
+    /// there.
+    ///
+    /// # Errors
+    /// [`Error::NoMemory`] if none left because the pool is full, [`Error::Again`] if none could leave now,
+    /// [`Error::Forked`] in a child.
+    pub fn evict(&self, pages: u64) -> Result<u64> {
+        const NONE: Error = Error::Again(&"no page could be evicted now");
+        let core = self.call()?;
+        match core.evict_to(core.account.resident().saturating_sub(pages), pages) {
+            Eviction::Pages(gone) => Ok(gone),
+            Eviction::Busy | Eviction::None => Err(NONE),
+            Eviction::Full => Err(POOL_FULL),
+        }
+    }
+
+    /// Sets how many bytes compressed pages may take, as [`Zswap::set_limit`](crate::Zswap::set_limit) does.
+    ///
+    /// # Errors
+    /// Those of `Zswap::set_limit`.
+    pub fn set_pool_limit(&self, bytes: u64) -> Result<()> {
+        self.call()?.zswap.set_limit(bytes)
+    }
+
+    /// Sets for how many pages in memory zswap may keep a copy, in percent of the resident limit, from 0 to 100; the
+    /// default is 10. A page that was only read since it was loaded is evicted by dropping it, if its copy was kept.
+    /// The copy takes memory of the pool meanwhile. It goes when the pool is full, or when its page is written.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] if it is more than 100. [`Error::Forked`] in a child.
+    pub fn set_kept_copies(&self, percent: u8) -> Result<()> {
+        const MORE: Error = Error::Invalid(&"copies of at most 100 percent are kept");
+        self.check_usable()?;
+        if percent > 100 {
+            return Err(MORE);
+        }
+        self.0.kept.set_percent(percent);
+        Ok(())
+    }
+
+    /// Sets the codec that compresses pages, as [`Zswap::set_codec`](crate::Zswap::set_codec) does.
+    ///
+    /// # Errors
+    /// Those of `Zswap::set_codec`.
+    pub fn set_codec(&self, codec: Codec) -> Result<()> {
+        self.call()?.zswap.set_codec(codec)
+    }
+
+    /// Sets the file that pages are written to when the pool is full, as
+    /// [`Zswap::set_backing_file`](crate::Zswap::set_backing_file) does.
+    ///
+    /// # Errors
+    /// Those of `Zswap::set_backing_file`.
+    pub fn set_backing_file(&self, file: Option<(BorrowedFd<'_>, u64)>) -> Result<()> {
+        self.call()?.zswap.set_backing_file(file)
+    }
+
+    /// Writes compressed pages that were not used lately to the backing file, until `pages` pages have left the pool.
+    ///
+    /// # Errors
+    /// Those of [`Zswap::shrink`](crate::Zswap::shrink).
+    pub fn write_back(&self, pages: u64) -> Result<u64> {
+        self.call()?.zswap.shrink(pages)
+    }
+
+    /// Compacts the pool, as [`Zswap::compact`](crate::Zswap::compact) does.
+    ///
+    /// # Errors
+    /// Those of `Zswap::compact`.
+    pub fn compact(&self, budget: &CompactBudget) -> Result<u64> {
+        self.call()?.zswap.compact(budget)
+    }
+
+    /// Lends the calling thread to the pager until [`Pager::stop`]. With [`Duty::All`] or [`Duty::Serve`] it reads the
+    /// events of what owners do with their memory, which wait for that, and serves touches in
+    /// [`FaultMode::Threads`](crate::FaultMode::Threads). At least one such thread should always be there. It must not
+    /// touch memory of a region itself.
+    ///
+    /// # Errors
+    /// [`Error::Forked`] in a child.
+    pub fn run(&self, duty: Duty) -> Result<()> {
+        self.call()?.run(duty);
+        Ok(())
+    }
+
+    /// Gives all lent threads back, and those that are lent later at once, until [`Pager::resume`]. Does not wait for
+    /// them to return, but none of them stays, even if `resume` is called before they have returned. Does nothing in a
+    /// forked child.
+    pub fn stop(&self) {
+        // In a child, the descriptor that wakes them is the parent's as well.
+        if let Ok(core) = self.call() {
+            core.lending.stop();
+        }
+    }
+
+    /// Lets threads be lent again. A thread that calls [`Pager::run`] while `stop` and `resume` are called may count as
+    /// lent after both, and stays. So wait for the threads to return from `run` before you call `resume`. Does nothing
+    /// in a forked child.
+    pub fn resume(&self) {
+        if let Ok(core) = self.call() {
+            core.lending.resume();
+        }
+    }
+
+    /// The userfaultfd of the regions: to recognise it in `/proc/self/fdinfo`, and to let another process keep it open.
+    /// It stays the pager's: a program that reads from it takes events and touches away from the pager.
+    ///
+    /// A pager has more descriptors: another userfaultfd, an eventfd, /proc/self/mem with
+    /// [`FaultMode::Threads`](crate::FaultMode::Threads), one for each memory file of a region, and those of its zswap:
+    /// the backing file's, and the pool's if that is in a memory file. All of them are closed on exec. A program that
+    /// closes descriptors that it does not know has to do so before it creates pagers, or in a forked child: without
+    /// this one, pages that are not in memory read as zeros.
+    pub fn descriptor(&self) -> BorrowedFd<'_> {
+        self.0.uffd.as_fd()
+    }
+
+    /// The addresses of the staging range: its start, and its bytes.
+    pub fn staging_range(&self) -> (usize, usize) {
+        self.0.staging.range()
+    }
+
+    /// Reads the pager's statistics.
+    pub fn stats(&self) -> PagerStats {
+        let _signals = Blocked::new();
+        let core = &self.0;
+        let bytes = |pages: u64| pages.saturating_mul(PAGE as u64);
+        let (mut regions, mut pages) = (0, 0);
+        for region in core.places.iter().filter_map(|place| place.enter()) {
+            regions += 1;
+            pages += region.pages();
+        }
+        PagerStats {
+            resident_limit_bytes: bytes(core.account.limit()),
+            resident_bytes: bytes(core.account.resident()),
+            staged_bytes: bytes(core.staging.pages()),
+            held_bytes: bytes(core.holds.pages()),
+            region_bytes: bytes(pages),
+            regions,
+            table_bytes: core.staging.table_bytes() + pages * 4 + core.extents.bytes(),
+            lent_threads: core.lending.threads().into(),
+            immovable_bytes: bytes(core.immovable.pages()),
+            counts: core.counters.read(),
+            latencies: core.latencies.read(),
+        }
+    }
+
+    /// Checks that this process can use the pager, as most calls do: forked children can't.
+    ///
+    /// # Errors
+    /// [`Error::Forked`] in a child.
+    pub fn check_usable(&self) -> Result<()> {
+        if self.0.guard.in_child() { Err(Error::Forked) } else { Ok(()) }
+    }
+
+    /// Lent threads that have not left the pager yet. A thread that is no longer counted does not use the pager any
+    /// more. For the C library, which refuses to destroy a pager before that.
+    #[doc(hidden)]
+    pub fn lent_threads(&self) -> u32 {
+        self.0.lending.threads()
+    }
+}
+
+impl Drop for Pager {
+    fn drop(&mut self) {
+        let Ok(core) = self.call() else {
+            // A little of the pager is kept: signal handlers that ran in the parent count as inside here for ever.
+            std::mem::forget(self.0.clone());
+            // SAFETY: this is a child, nobody uses the pager any more, and what is left of it is not dropped.
+            unsafe { self.0.abandon() };
+            return;
+        };
+        for place in 0..core.places.len() {
+            // A damaged page stays poisoned. If the system refuses, pages would read as zeros once the descriptor is
+            // closed. So it stays open, and touches of missing pages never go on.
+            if let Err(Error::Again(_)) = core.remove_place(place, Removal::Restore) {
+                std::mem::forget(self.0.clone());
+                return;
+            }
+        }
+        core.lending.stop();
+        registry::unregister(&self.0);
+    }
+}

@@ -1,0 +1,109 @@
+//! What a lent thread does: serves touches, works on large events, evicts before touches have to, and keeps the pool
+//! compact.
+
+use super::core::Core;
+use super::evict::Eviction;
+use super::fault::{FEW_TRIES, FaultOutcome};
+use super::lending::LentThread;
+use super::options::Duty;
+use crate::os;
+use crate::pool::CompactBudget;
+use crate::sync::Ordering::Relaxed;
+use crate::units::PAGE;
+use std::time::Duration;
+
+/// How long a lent thread sleeps before it looks for itself.
+const SLEEP: Duration = Duration::from_millis(100);
+/// How long a lent thread sleeps while others work on what a touch waits for.
+const MOMENT: Duration = Duration::from_micros(50);
+/// Pages that are written to the backing file after the pool was full.
+const WRITE_AHEAD: u64 = 256;
+/// A pool is sparse if it has more memory than its slots, this fraction of them, and [`TABLES`].
+const SPARSE: u64 = 32;
+/// Bytes of a pool's tables, or a little more.
+const TABLES: u64 = 1 << 20;
+/// How much is compacted at once. Touches may be waiting for what the thread does next.
+const COMPACTION: CompactBudget = CompactBudget { max_bytes_moved: 1 << 20, max_microseconds: 1000 };
+/// Pages that are evicted before a thread looks what else there is.
+const AT_ONCE: u64 = 32;
+
+impl Core {
+    /// Works for the pager until all lent threads are given back.
+    pub fn run(&self, duty: Duty) {
+        let evicts = duty != Duty::Serve;
+        let lent = self.lending.lend(duty);
+        while lent.stays() {
+            let served = duty != Duty::Evict && self.serve_waiting();
+            let worked = self.do_some_work();
+            let evicted = evicts && self.evict_ahead();
+            if !served && !worked && !evicted {
+                self.rest(&lent, evicts);
+            }
+        }
+        // Nobody may be lent for a while, so this thread finishes what is left.
+        self.do_all_work();
+    }
+
+    fn rest(&self, lent: &LentThread<'_>, evicts: bool) {
+        lent.want_no_eviction();
+        // If nothing could be evicted although it was wanted, that may change soon.
+        let soon = self.is_low() || self.account.is_above();
+        lent.sleep(&self.uffd, if evicts && soon { SLEEP / 50 } else { SLEEP });
+    }
+
+    /// Whether less room is free than background eviction keeps.
+    fn is_low(&self) -> bool {
+        // If what can't leave is above the limit, only a few pages are left to evict, and touches evict those.
+        let is_short = self.account.resident() + self.account.reserve() > self.account.limit();
+        is_short && self.ceiling() == self.account.limit()
+    }
+
+    /// Evicts a few pages if room is low, and does what the pool needs. Returns whether anything left memory.
+    fn evict_ahead(&self) -> bool {
+        let is_above = self.account.is_above();
+        let mut effort = self.immovable.bounded_effort();
+        let evicts = self.is_low() || is_above && self.immovable.may_retry(&effort);
+        let pages = AT_ONCE.min(self.account.reserve());
+        let evicted = evicts && matches!(self.evict_some(pages, &mut effort), Eviction::Pages(1..));
+        if self.upkeep.take_full() {
+            // If this frees too little, the next store will report it.
+            let _ = self.zswap.shrink(WRITE_AHEAD);
+        }
+        self.compact_if_sparse();
+        evicted || self.drop_kept_copies(AT_ONCE, false) > 0
+    }
+
+    /// Compacts the pool a little if it has much more memory than its slots. Pages that come back to memory leave
+    /// holes, and the pages that take their places are of other sizes.
+    fn compact_if_sparse(&self) {
+        if !self.upkeep.is_look_due(self.counters.stored.load(Relaxed)) {
+            return;
+        }
+        let used = self.zswap.used_bytes();
+        let pool = self.zswap.pool();
+        if pool.total_pages() * PAGE as u64 > used + used / SPARSE + TABLES {
+            // It does nothing if another thread is compacting.
+            let _ = pool.compact(&COMPACTION);
+        }
+    }
+
+    /// Reads events, and serves a touch that waits. Returns whether there was one.
+    pub fn serve_waiting(&self) -> bool {
+        let Some(touch) = self.next_touch() else { return false };
+        let page = touch.at & !(PAGE - 1);
+        if self.gate.is_shut(page, page + PAGE) && self.wait_again(touch) {
+            // Touches of other pages are served in between.
+            if !self.do_some_work() {
+                os::nap(self.backlog.word(), self.backlog.left(), MOMENT);
+            }
+            return true;
+        }
+        match self.serve_timed(FEW_TRIES, page, touch.write) {
+            FaultOutcome::Done => {}
+            // The page was removed meanwhile, or the system refuses what it takes. The woken thread touches again, and
+            // its touch comes here again.
+            FaultOutcome::Unknown | FaultOutcome::Failed(_) => _ = self.uffd.wake(page, PAGE),
+        }
+        true
+    }
+}

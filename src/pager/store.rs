@@ -1,0 +1,64 @@
+//! Storing a page in zswap, and making room for it there.
+
+use super::core::Core;
+use super::counts::add;
+use super::region::Region;
+use super::state::PageState;
+use crate::error::Error;
+use crate::zswap::AREA_FULL;
+
+/// Pages that are written to the backing file at once when the pool is full.
+const WRITE_BACK: u64 = 64;
+/// How often a page is stored that finds the pool full, while others are written back.
+const STORES: u32 = 4;
+
+/// What has no room for a page, and nothing that could be written back.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum NoRoom {
+    /// The pool.
+    Pool,
+    /// The area of the page's region, by the region's own limit.
+    Area,
+}
+
+impl Core {
+    /// Stores a page. If there is no room, drops kept copies and writes other pages back first.
+    ///
+    /// # Safety
+    /// A page of the pager's own can be read at `from`, and nobody changes it meanwhile.
+    pub(super) unsafe fn store(&self, region: &Region, page: u64, from: *const u8) -> Result<(), NoRoom> {
+        for _ in 0..STORES {
+            // SAFETY: the caller vouches for the page.
+            match region.area.store_own(page, unsafe { &*from.cast() }) {
+                Ok(()) => {
+                    add(&self.counters.stored, 1);
+                    return Ok(());
+                }
+                Err(Error::NoMemory(_)) if self.drop_kept_copies(WRITE_BACK, true) > 0 => {}
+                Err(error) if error == AREA_FULL => match region.area.shrink(WRITE_BACK) {
+                    Ok(1..) | Err(Error::NotFound(_)) => {}
+                    _ => {
+                        region.note_full();
+                        return Err(NoRoom::Area);
+                    }
+                },
+                Err(Error::NoMemory(_)) => match self.zswap.shrink(WRITE_BACK) {
+                    Ok(1..) => self.upkeep.note_full(),
+                    // Other threads were faster and wrote back all there was, so there is room by now. If they are
+                    // still writing, the page stays: that looks the same as a full file, and a wait would cost every
+                    // store into a pool that is full for good.
+                    Err(Error::NotFound(_)) => {}
+                    _ => return Err(NoRoom::Pool),
+                },
+                Err(_) => return Err(NoRoom::Pool),
+            }
+        }
+        Err(NoRoom::Pool)
+    }
+
+    /// The state of a page that leaves memory. Keeps its age and the departure count, so that `age_of` can tell a quick
+    /// return.
+    pub(super) fn stored(&self, was: PageState) -> PageState {
+        PageState::stored(was.age(), self.account.depart())
+    }
+}
