@@ -7,10 +7,10 @@ use super::counts::Counters;
 use super::extents::Extents;
 use super::gate::{Gate, Inside};
 use super::hand::Hand;
-use super::holds::Holds;
+use super::held::Holds;
 use super::immovable::Immovable;
 use super::inbox::EventLock;
-use super::kept::Kept;
+use super::kept::KeptCopies;
 use super::lending::Lending;
 use super::options::FaultMode;
 use super::region::{Region, Serials};
@@ -47,7 +47,7 @@ pub struct Core {
     /// Pages in memory, and their limit.
     pub account: Account,
     pub holds: Holds,
-    pub kept: Kept,
+    pub kept: KeptCopies,
     pub immovable: Immovable,
     pub hand: Lock<Hand>,
     pub staging: Staging,

@@ -1,6 +1,7 @@
 //! Creating a pager: what the system is asked for, and the parts that are made of it.
 
 use super::account::Account;
+use super::add_region::no_reading;
 use super::backlog::Backlog;
 use super::calls::{Pager, limit_of};
 use super::clock;
@@ -9,14 +10,13 @@ use super::counts::Counters;
 use super::extents::Extents;
 use super::gate::Gate;
 use super::hand::Hand;
-use super::holds::Holds;
+use super::held::Holds;
 use super::immovable::Immovable;
 use super::inbox::EventLock;
-use super::kept::Kept;
+use super::kept::KeptCopies;
 use super::lending::Lending;
 use super::options::{FaultMode, PagerOptions};
 use super::region::{MAX_REGIONS, Serials};
-use super::regions::no_reading;
 use super::registry;
 use super::removable::Removable;
 use super::scratch::Scratch;
@@ -102,7 +102,7 @@ fn core(os: Os, name: &str, options: &PagerOptions) -> Result<Core> {
         serials: Serials::default(),
         account: Account::new(limit),
         holds: Holds::new(max_held),
-        kept: Kept::default(),
+        kept: KeptCopies::default(),
         immovable: Immovable::default(),
         hand: Lock::new(Rank::Hand, Hand::default()),
         staging,

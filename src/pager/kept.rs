@@ -7,7 +7,7 @@ use crate::sync::{AtomicU64, Ordering::Relaxed};
 const PERCENT: u64 = 10;
 
 /// Counts pages that are in memory, or staged, and have a copy in zswap.
-pub struct Kept {
+pub struct KeptCopies {
     pages: AtomicU64,
     /// Clean copies are kept while there are fewer than this percentage of the limit.
     percent: AtomicU64,
@@ -15,13 +15,13 @@ pub struct Kept {
     hand: AtomicU64,
 }
 
-impl Default for Kept {
+impl Default for KeptCopies {
     fn default() -> Self {
         Self { pages: AtomicU64::new(0), percent: AtomicU64::new(PERCENT), hand: AtomicU64::new(0) }
     }
 }
 
-impl Kept {
+impl KeptCopies {
     /// Pages with a kept copy. Relaxed, here and below: a count orders nothing, and the state words say which pages.
     pub fn pages(&self) -> u64 {
         self.pages.load(Relaxed)

@@ -41,7 +41,7 @@
 //! | `readahead`, `region` | how many pages a touch brings in; a region with its state words and its area of zswap |
 //! | `staging` | the staging range |
 //! | `account` | how many pages are in memory, and how many may be |
-//! | `holds`, `kept`, `immovable` | pages that are held; copies in zswap of pages in memory; pages that can't leave |
+//! | `held`, `kept`, `immovable` | pages that are held; copies in zswap of pages in memory; pages that can't leave |
 //! | `hand`, `turn` | the clock hand, what it picked, and what one turn did |
 //! | `backlog`, `inbox` | pages of large events that wait; messages that were read, behind the lock of events |
 //! | `lending`, `upkeep` | lent threads; what the pool needs from them |
@@ -59,7 +59,7 @@
 //! | `room` | makes room for a page that comes |
 //! | `events`, `discard`, `large_events` | reads events; discards pages that owners gave back, few or many |
 //! | `hold`, `give_back` | holds parts of regions; gives parts of regions back |
-//! | `admit`, `regions` | which memory can be a region; adding and removing regions |
+//! | `admit`, `add_region`, `remove_region` | tells which memory can be a region; adds and removes regions |
 //! | `lent_threads` | what a lent thread does |
 //! | `late_touches`, `registry` | touches of memory that was just removed; the handler of SIGBUS |
 //! | `fork_child` | what a forked child lets go of |
@@ -76,6 +76,8 @@ pub(crate) mod state;
 
 #[cfg(not(loom))]
 pub(crate) mod account;
+#[cfg(not(loom))]
+mod add_region;
 #[cfg(not(loom))]
 mod admit;
 #[cfg(not(loom))]
@@ -111,9 +113,9 @@ mod give_back;
 #[cfg(not(loom))]
 mod hand;
 #[cfg(not(loom))]
-pub(crate) mod hold;
+mod held;
 #[cfg(not(loom))]
-mod holds;
+pub(crate) mod hold;
 #[cfg(not(loom))]
 mod immovable;
 #[cfg(not(loom))]
@@ -141,9 +143,9 @@ pub(crate) mod region;
 #[cfg(not(loom))]
 mod region_calls;
 #[cfg(not(loom))]
-mod regions;
-#[cfg(not(loom))]
 mod registry;
+#[cfg(not(loom))]
+mod remove_region;
 #[cfg(not(loom))]
 mod room;
 #[cfg(not(loom))]

@@ -15,9 +15,9 @@ const DIRECT: u64 = 8;
 const FLOOR: u64 = 16;
 
 /// The charge of one page that is about to come. Dropping it gives the charge back.
-pub struct Room<'a>(&'a Account);
+pub struct PageCharge<'a>(&'a Account);
 
-impl Room<'_> {
+impl PageCharge<'_> {
     /// The page came: it stays charged.
     #[inline]
     pub fn keep(self) {
@@ -25,7 +25,7 @@ impl Room<'_> {
     }
 }
 
-impl Drop for Room<'_> {
+impl Drop for PageCharge<'_> {
     #[inline]
     fn drop(&mut self) {
         self.0.uncharge(1);
@@ -36,18 +36,18 @@ impl Core {
     /// Charges a page of a region, and evicts others first if need be. If that is impossible, charges it all the same,
     /// and counts that. The caller has claimed no page: evicting takes its time, and others may wait for a claimed one.
     #[inline]
-    pub fn room_for(&self, region: &Region) -> Room<'_> {
+    pub fn room_for(&self, region: &Region) -> PageCharge<'_> {
         if region.closing.load(Relaxed) {
             // The region is being removed, and its pages are not the pager's any more in a moment.
             self.account.charge_above(1);
-            return Room(&self.account);
+            return PageCharge(&self.account);
         }
         match self.account.try_charge(1) {
             Fit::Ample => {}
             Fit::Scarce => self.lending.want_eviction(),
             Fit::Over => self.charge_slowly(),
         }
-        Room(&self.account)
+        PageCharge(&self.account)
     }
 
     #[cold]

@@ -1,20 +1,19 @@
-//! Adding and removing regions.
+//! Adding regions.
 
 use super::admit::{NOT_MAPPED, check_memory};
 use super::core::Core;
 use super::evict::Eviction;
 use super::extents::{Extent, OVERLAPS};
-use super::fault::{FaultOutcome, Want};
 use super::late_touches;
 use super::options::{RegionOptions, Removal};
 use super::region::{Memory, Region, RegionId};
-use super::state::{KeptCopy, PageKind, PageState};
+use super::state::PageState;
 use crate::error::{Error, Result, not_given};
 use crate::heap;
 use crate::os::residency::{AT_ONCE, Swapped};
 use crate::os::userfault::feature;
 use crate::os::{Advice, Errno, errno};
-use crate::sync::{Ordering::Relaxed, Wait};
+use crate::sync::Ordering::Relaxed;
 use crate::units::PAGE;
 use crate::zswap::AreaOptions;
 
@@ -22,10 +21,6 @@ const NOT_PAGES: Error = Error::Invalid(&"a region is whole pages of 4096 bytes,
 /// Pages of a part of a new region, if the part before it had as many in memory. All of them are above the limit for a
 /// moment, in which others have to make room for them.
 const FEW: usize = 64;
-const UNREADABLE: Error =
-    Error::Again(&"a page can't be read from the backing file, or not be marked as damaged: the region stays");
-const REFUSED: Error = Error::Again(&"the system refuses to bring a page back: the region stays");
-
 /// Tells why pages can't be evicted in place, as pages of memory files always are.
 pub(super) fn no_reading(refused: Errno) -> Error {
     match refused.0 {
@@ -228,126 +223,5 @@ impl Core {
             let _ = self.os.advise((at + start * PAGE) as *mut u8, (end - start) * PAGE, Advice::Unshare);
             first = end;
         }
-    }
-
-    /// Takes a region away from the pager.
-    pub fn remove_region(&self, region: RegionId, removal: Removal) -> Result<()> {
-        self.remove_if(region.place(), removal, |there| there.serial == region.serial())
-    }
-
-    /// Takes the region that has a place away from the pager.
-    pub fn remove_place(&self, place: usize, removal: Removal) -> Result<()> {
-        self.remove_if(place, removal, |_| true)
-    }
-
-    fn remove_if(&self, place: usize, removal: Removal, is_it: impl Fn(&Region) -> bool) -> Result<()> {
-        const NONE: Error = Error::NotFound(&"there is no such region: it was removed, or never added");
-        let entered =
-            self.places.get(place).and_then(|place| place.enter()).filter(|there| is_it(there)).ok_or(NONE)?;
-        {
-            let _hand = self.hand.lock();
-            if entered.closing.swap(true, Relaxed) {
-                return Err(NONE);
-            }
-        }
-        // No eviction begins from here on.
-        self.read_events();
-        // Pages that were unmapped and are not dropped yet would be looked for below.
-        self.do_all_work();
-        let mut damaged = Ok(());
-        if removal == Removal::Restore {
-            damaged = self.restore(place, &entered);
-            if let Err(Error::Again(_)) = damaged {
-                entered.closing.store(false, Relaxed);
-                return damaged;
-            }
-        }
-        self.let_all_go(place, &entered)?;
-        for page in 0..entered.pages() {
-            self.drop_page(&entered, page);
-        }
-        drop(entered);
-        if let Some(region) = self.places[place].clear() {
-            let mut wait = Wait::default();
-            // A writeback may be going through all areas right now.
-            while let Err(Error::Busy(_)) = region.area.remove() {
-                wait.a_moment();
-            }
-        }
-        damaged
-    }
-
-    /// Brings all pages of a region back. It goes by their numbers, because their owner may move them meanwhile.
-    fn restore(&self, place: usize, region: &Region) -> Result<()> {
-        let mut damaged = Ok(());
-        for page in 0..region.pages() {
-            // No eviction begins. One that began has the page claimed, and is waited for.
-            while !matches!(region.page(page).peek().kind(), PageKind::Resident(_) | PageKind::Empty) {
-                let Some(at) = self.address_of(place, page) else { break };
-                match self.serve(at, Want { write: false, hold: false }) {
-                    // Only a poisoned page may be left behind: any other would read as zeros.
-                    FaultOutcome::Failed(error @ Error::Io(_)) if region.page(page).peek() == PageState::POISONED => {
-                        damaged = Err(error);
-                        break;
-                    }
-                    FaultOutcome::Failed(Error::Io(_)) => return Err(UNREADABLE),
-                    FaultOutcome::Failed(_) => return Err(REFUSED),
-                    FaultOutcome::Done => {}
-                    // The page was moved, and its event may not have been read.
-                    FaultOutcome::Unknown => self.read_events(),
-                }
-            }
-        }
-        damaged
-    }
-
-    /// The address of a page of a region, or none if its owner unmapped it.
-    fn address_of(&self, place: usize, page: u64) -> Option<usize> {
-        // While this thread has the lock, no page is between two addresses.
-        self.extents.address_of(place, page).or_else(|| {
-            let _inbox = self.events.lock();
-            self.extents.address_of(place, page)
-        })
-    }
-
-    /// Unregisters all parts of a region.
-    fn let_all_go(&self, place: usize, region: &Region) -> Result<()> {
-        self.do_all_work();
-        let mut inbox = self.events.lock();
-        let closed = self.gate.close();
-        self.settle_all(&mut inbox);
-        while let Some(part) = self.extents.first_of(place) {
-            let Err(error) = self.let_go(&part) else { continue };
-            // The parts before this one are let go, and the next attempt goes on here. The system may have let go some
-            // of this part as well. That must not be evicted, because nobody would serve it.
-            let again = self.uffd.register(part.start, part.end - part.start, region.faulting());
-            drop((closed, inbox));
-            // The system also lifted the protection of clean pages before it refused.
-            (part.first..part.first + ((part.end - part.start) / PAGE) as u64).for_each(|page| {
-                let mut claim = region.page(page).claim();
-                if claim.was().copy() == KeptCopy::Clean {
-                    claim.set(claim.was().with_copy(KeptCopy::Stale));
-                }
-            });
-            region.closing.store(again.is_err(), Relaxed);
-            return Err(error);
-        }
-        Ok(())
-    }
-
-    /// Unregisters a part. A thread whose touch of it is on its way to the pager looks again. The caller holds the lock
-    /// of events.
-    fn let_go(&self, part: &Extent) -> Result<()> {
-        const STAYS: Error = Error::Again(&"the system refuses to unregister a region, which needs memory: it stays");
-        late_touches::note_removal(part);
-        // This fails if the owner unmapped the part just now, and then there is nothing to unregister.
-        if let Err(Errno(errno::ENOMEM)) = self.uffd.unregister(part.start, part.end - part.start) {
-            return Err(STAYS);
-        }
-        let _ = self.uffd.wake(part.start, part.end - part.start);
-        self.extents.cut(part.start, part.end);
-        // All of the part is in memory now. Huge pages stay turned off: no advice restores the old setting.
-        let _ = self.os.advise(part.start as *mut u8, part.end - part.start, Advice::Fork);
-        Ok(())
     }
 }
