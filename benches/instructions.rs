@@ -6,6 +6,7 @@
 
 mod common;
 
+use common::c_library::CLibrary;
 use common::give_up;
 use common::peers::{Jemalloc, Malloc, Peer, Zsalloc};
 use common::random::Random;
@@ -17,7 +18,7 @@ const COUNT: u64 = 100_000;
 /// The operations. Each is part of the name of a function below that valgrind counts in.
 const OPERATIONS: [&str; 4] = ["malloc", "free", "map", "unmap"];
 /// Names of the allocators.
-const PEERS: [&str; 3] = [Zsalloc::NAME, Jemalloc::NAME, Malloc::NAME];
+const PEERS: [&str; 4] = [Zsalloc::NAME, CLibrary::NAME, Jemalloc::NAME, Malloc::NAME];
 /// The states of the heap: name in the table, number of live objects, smallest and largest size.
 const STATES: [(&str, usize, usize, usize); 2] =
     [("64 objects of 1500 bytes", 64, 1500, 1500), ("20,000 objects of 500 to 3500 bytes", 20_000, 500, 3500)];
@@ -81,7 +82,8 @@ fn main() {
         let state = common::option("--state").and_then(|state| state.parse().ok()).unwrap_or(0);
         return match PEERS.iter().position(|&name| name == peer) {
             Some(0) => run::<Zsalloc>(state),
-            Some(1) => run::<Jemalloc>(state),
+            Some(1) => run::<CLibrary>(state),
+            Some(2) => run::<Jemalloc>(state),
             _ => run::<Malloc>(state),
         };
     }
@@ -93,7 +95,8 @@ fn main() {
         println!("\n{name:<40}{:>9}{:>9}{:>9}{:>9}", OPERATIONS[0], OPERATIONS[1], OPERATIONS[2], OPERATIONS[3]);
         for peer in PEERS {
             print!("{peer:<40}");
-            let known = if peer == Zsalloc::NAME { &OPERATIONS[..] } else { &OPERATIONS[..2] };
+            let moves = peer == Zsalloc::NAME || peer == CLibrary::NAME;
+            let known = if moves { &OPERATIONS[..] } else { &OPERATIONS[..2] };
             known.iter().for_each(|operation| print!("{:>9.1}", count(peer, state, operation)));
             println!();
         }

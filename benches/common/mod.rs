@@ -3,6 +3,7 @@
 // Each benchmark is a program of its own and uses only a part of this.
 #![allow(dead_code)]
 
+pub mod c_library;
 #[cfg(feature = "uffd")]
 pub mod lent;
 pub mod memory;
