@@ -96,7 +96,8 @@ fn pages_of_pinned_huge_pages_stay_and_stay_right() {
             evict_all(&running);
             let stats = running.pager.stats();
             assert_eq!(stats.resident_bytes > 0, pinned, "{stats:?}");
-            assert_eq!(stats.counts.pinned > 0, pinned);
+            // Without pins of ours, the system itself may hold a page for a moment.
+            assert!(stats.counts.pinned > 0 || !pinned);
             all_is_right(running, region, &memory);
             drop(pins);
         }
