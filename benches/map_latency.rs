@@ -349,7 +349,7 @@ fn main() {
     println!("processor for a while shows in the last columns of all rows, those without compaction too.\n");
     println!("{:<46}{:>8}{:>8}{:>8}{:>9}{:>11}", "beside the reader", "p50", "p99", "p99.9", "p99.99", "longest");
     let rows = [
-        ("nobody", Beside::Nobody),
+        ("nothing", Beside::Nobody),
         ("frees, copies other memory, mallocs", Beside::OneCopying),
         ("frees, copies and gives it back, mallocs", Beside::OneReturning),
         ("frees, compacts, mallocs", Beside::OneCompacting),

@@ -66,7 +66,7 @@ impl Mapped {
     }
 
     fn unmap(&self) {
-        // SAFETY: nobody uses the memory any more.
+        // SAFETY: nothing uses the memory any more.
         assert_eq!(unsafe { libc::munmap(self.base.cast(), self.bytes) }, 0);
     }
 }

@@ -13,8 +13,8 @@
 //!   offered.
 //! - The thread that takes an entry out of the index, under the index's lock, frees the object. There is only one
 //!   `Handle`, and it lies in the index.
-//! - The callback gets a number. It looks up under the lock who owns that object now. If nobody does, another thread
-//!   has just taken the entry out and is freeing it, and there is nothing left to do.
+//! - The callback gets a number. It looks up under the lock which entry owns that object now. If none does, another
+//!   thread has just taken the entry out and is freeing it, and there is nothing left to do.
 //! - No lock of the cache is held while the pool shrinks, because the callback takes it.
 
 use lz4_flex::block::{compress_into, decompress_into, get_maximum_output_size};

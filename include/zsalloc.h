@@ -540,18 +540,18 @@
 #define ZSPAGER_RUN_EVICT 2
 #endif
 
-/** A pool of objects; what is in it is zsalloc's own. */
+/** A pool of objects. Opaque. */
 struct zs_pool;
 
 #if defined(ZSALLOC_UFFD)
-/** Memory that outgrows its limit; what is in it is zsalloc's own. */
+/** Keeps memory of the program to a limit. Opaque. */
 struct zspager;
 #endif
 
-/** Areas whose pages are compressed into one pool; what is in it is zsalloc's own. */
+/** Areas whose pages are compressed into one pool. Opaque. */
 struct zswap;
 
-/** A fixed number of pages of a zswap; what is in it is zsalloc's own. */
+/** A fixed number of pages of a zswap. Opaque. */
 struct zswap_area;
 
 /**
@@ -603,11 +603,11 @@ struct zs_pool_stats {
     uint64_t max_bytes;
     /** Allocated objects, including those that were freed while mapped and are still mapped. */
     uint64_t objects;
-    /** Bytes that these objects take, each rounded up as zs_lookup_class_size() tells. */
+    /** Bytes that these objects take, each rounded up as by zs_lookup_class_size(). */
     uint64_t object_bytes;
     /** Zspages: runs of pages that are cut into objects of one size. */
     uint64_t zspages;
-    /** Pages that the pool has from the system, as zs_get_total_pages() tells. */
+    /** Pages that the pool has from the system, as zs_get_total_pages() returns. */
     uint64_t total_pages;
     /** Those of total_pages that hold the pool's own tables. */
     uint64_t metadata_pages;

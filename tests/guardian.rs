@@ -44,7 +44,7 @@ fn main() {
         return;
     }
     // Guardians outlive the pagers that started them: they become children of this process.
-    // SAFETY: a call on numbers.
+    // SAFETY: the call takes only numbers.
     unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1) };
     for (name, test) in tests {
         println!("guardian: {name}");
@@ -79,9 +79,9 @@ impl Pair {
         // SAFETY: the name is a C string.
         let fd = unsafe { libc::memfd_create(c"client".as_ptr(), 0) };
         assert!(fd >= 0);
-        // SAFETY: a descriptor that was just made.
+        // SAFETY: the descriptor was just created, and nothing else owns it.
         let file = unsafe { OwnedFd::from_raw_fd(fd) };
-        // SAFETY: a call on numbers.
+        // SAFETY: the call takes only numbers.
         assert_eq!(unsafe { libc::ftruncate(fd, (PAGES * processes::PAGE) as libc::off_t) }, 0);
         let (says, speaks) = pair();
         let (to_pager, to_client) = pair();
@@ -299,7 +299,7 @@ fn a_guardian_is_small() {
         assert_eq!(open, 2, "a guardian has a connection and a descriptor of its pager's process");
         assert_eq!(status_of(guardian.pid(), "Threads"), "1");
         // No signal of a terminal reaches it, and a program that waits for any child does not find it.
-        // SAFETY: calls on numbers; nothing is written.
+        // SAFETY: the calls take only numbers, and write nothing.
         unsafe {
             assert_eq!(libc::getsid(guardian.pid()), guardian.pid());
             assert_eq!(libc::kill(guardian.pid(), libc::SIGTERM), 0);

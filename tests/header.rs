@@ -27,14 +27,14 @@ const SOURCES: [&str; 11] = [
 const PAGER_SOURCES: [&str; 5] =
     ["pager/types.rs", "pager/create.rs", "pager/regions.rs", "pager/upkeep.rs", "pager/stats.rs"];
 /// Types that a program only has pointers to.
-const OPAQUE: &str = "/// A pool of objects; what is in it is zsalloc's own.
+const OPAQUE: &str = "/// A pool of objects. Opaque.
 pub struct zs_pool(Pool);
-/// Areas whose pages are compressed into one pool; what is in it is zsalloc's own.
+/// Areas whose pages are compressed into one pool. Opaque.
 pub struct zswap(Zswap);
-/// A fixed number of pages of a zswap; what is in it is zsalloc's own.
+/// A fixed number of pages of a zswap. Opaque.
 pub struct zswap_area(Area);
 ";
-const PAGER_OPAQUE: &str = "/// Memory that outgrows its limit; what is in it is zsalloc's own.
+const PAGER_OPAQUE: &str = "/// Keeps memory of the program to a limit. Opaque.
 pub struct zspager(Pager);
 ";
 const BLESS: &str = "ZSALLOC_BLESS=1 cargo test --test header";

@@ -11,8 +11,8 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-/// Runs the program, which is beside the folder of this test. Kills it if it hangs, for example on a touch that nobody
-/// serves, and fails the test.
+/// Runs the program, which is beside the folder of this test. Kills it if it hangs, for example on a touch that no
+/// thread serves, and fails the test.
 fn run(args: &[&str]) -> Output {
     let test = std::env::current_exe().unwrap();
     let program = test.parent().and_then(Path::parent).unwrap().join("examples/kvm_guest");

@@ -74,7 +74,7 @@ fn use_pool(pool: &Pool, handles: &mut Vec<u64>) {
         handles.push(handle);
         // SAFETY: nothing borrows the object's bytes.
         unsafe { pool.write_raw(handle, &buffer[..size]) }.unwrap();
-        // SAFETY: nobody writes the object.
+        // SAFETY: no thread writes the object.
         unsafe { pool.read_raw(handle, &mut buffer[..size]) }.unwrap();
         pool.map_raw(handle, MapMode::ReadWrite).unwrap();
         // SAFETY: mapped above.

@@ -78,7 +78,7 @@ impl Region {
     pub fn fill(&self, from: &Region) {
         assert!(from.pages >= self.pages);
         for page in 0..self.pages {
-            // SAFETY: both are mappings of so many pages, and nobody else uses this one yet.
+            // SAFETY: both mappings have that many pages, and nothing else uses this one yet.
             unsafe {
                 std::ptr::copy_nonoverlapping(
                     from.base.add(page * PAGE_SIZE),

@@ -36,7 +36,7 @@ impl<T: Copy + Default> Array<T> {
     }
 
     fn all(&mut self) -> &mut [T] {
-        // SAFETY: pages are aligned for every number, zeros are valid ones, and whoever borrows this borrows the
+        // SAFETY: pages are aligned for every number, zeros are valid ones, and a borrow of this borrows the
         // memory.
         unsafe { std::slice::from_raw_parts_mut(self.0.as_mut_ptr().cast(), self.0.len() / size_of::<T>()) }
     }

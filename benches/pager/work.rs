@@ -42,7 +42,7 @@ struct Sequences(Region, usize);
 impl Sequences {
     fn of(&self, thread: usize) -> &[u32] {
         assert!((thread + 1) * self.1 * 4 <= self.0.bytes());
-        // SAFETY: inside the mapping, which nobody writes.
+        // SAFETY: inside the mapping, which no process writes.
         unsafe { std::slice::from_raw_parts(self.0.base().cast::<u32>().add(thread * self.1), self.1) }
     }
 }

@@ -24,9 +24,9 @@ impl Machine {
     pub fn new() -> Self {
         // SAFETY: all zero is a valid `cpu_set_t`.
         let mut set: libc::cpu_set_t = unsafe { mem::zeroed() };
-        // SAFETY: `set` may be written, and has the size that is told.
+        // SAFETY: `set` is writable, and has the size that is passed.
         let result = unsafe { libc::sched_getaffinity(0, size_of_val(&set), &raw mut set) };
-        assert_eq!(result, 0, "the system tells this thread's processors");
+        assert_eq!(result, 0, "sched_getaffinity failed");
         // SAFETY: the number is below the size of the set.
         let allowed = (0..libc::CPU_SETSIZE as usize).filter(|&processor| unsafe { libc::CPU_ISSET(processor, &set) });
         let mut cores = Vec::new();
@@ -58,7 +58,7 @@ impl Machine {
         let mut set: libc::cpu_set_t = unsafe { mem::zeroed() };
         // SAFETY: the processor came out of a set of this size.
         unsafe { libc::CPU_SET(self.processors[at], &mut set) };
-        // SAFETY: `set` has the size that is told. A refusal leaves the thread where it is.
+        // SAFETY: `set` has the size that is passed. A refusal leaves the thread where it is.
         unsafe { libc::sched_setaffinity(0, size_of_val(&set), &raw const set) };
     }
 }

@@ -56,7 +56,7 @@ pub fn measure(plan: &Plan, pages: &Pages) {
     let table = Table::new(plan, &SIDES, units);
     let packed = || (0..threads).map(|thread| Packed::new(of_thread(thread)));
     table.case(
-        "store over what is there",
+        "replace a stored page",
         vec![
             shared.iter().map(store).collect(),
             own.iter().map(store).collect(),

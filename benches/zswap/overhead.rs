@@ -77,7 +77,7 @@ fn stores(pages: &Pages) {
         }
         match first {
             true => times.print("store, memory new from the system / LZ4", ""),
-            false => times.print("store over what is there / LZ4 and copy", "at most 1.08"),
+            false => times.print("replace a stored page / LZ4 and copy", "at most 1.08"),
         }
     }
 }

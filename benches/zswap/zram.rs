@@ -42,7 +42,7 @@ pub fn compare(pages: &Pages) {
     println!("\n{:<46}{:>8}{:>12}{:>9}", "microseconds per page, one thread", "zswap", "zram", "ratio");
     let lines = [
         ("store, memory new from the system", first, "at most 0.75"),
-        ("store over what is there", over, "at most 0.75"),
+        ("replace a stored page", over, "at most 0.75"),
         ("load in random order", load, "at most 0.70"),
     ];
     for (name, [ours, theirs], target) in lines {

@@ -21,7 +21,7 @@ const MOST: usize = 4096;
 /// `pointer` points to at least a `usize`.
 unsafe fn stated_size<T: SizedStruct>(pointer: *const T) -> Result<usize> {
     const WRONG: Error = Error::Invalid(&"struct_size is not the size of this struct: set it to its sizeof");
-    // SAFETY: the caller vouches for it; C may have put it at any address.
+    // SAFETY: the caller promises a `usize` there. C may have put it at any address.
     let size = unsafe { pointer.cast::<usize>().read_unaligned() };
     let plausible = (LEAST..=MOST).contains(&size) && size.is_multiple_of(8);
     if plausible { Ok(size) } else { Err(WRONG) }
@@ -44,7 +44,7 @@ impl<T: SizedStruct> Received<T> {
         let mut value = MaybeUninit::<T>::zeroed();
         let mut asks_for_more = false;
         if !pointer.is_null() {
-            // SAFETY: the caller vouches for it.
+            // SAFETY: the caller promises at least the struct's size field.
             let size = unsafe { stated_size(pointer) }?;
             let (from, known) = (pointer.cast::<u8>(), size.min(size_of::<T>()));
             // SAFETY: `known` bytes are there on both sides.
@@ -82,7 +82,7 @@ impl<T: SizedStruct> StatsOut<T> {
     /// # Safety
     /// As many bytes as the struct says are there and writable.
     pub unsafe fn new(pointer: NonNull<T>) -> Result<Self> {
-        // SAFETY: the caller vouches for it.
+        // SAFETY: the caller promises at least the struct's size field.
         let size = unsafe { stated_size(pointer.as_ptr()) }?;
         Ok(Self { pointer, size })
     }

@@ -137,11 +137,11 @@ pub struct zs_pool_stats {
     pub max_bytes: u64,
     /// Allocated objects, including those that were freed while mapped and are still mapped.
     pub objects: u64,
-    /// Bytes that these objects take, each rounded up as zs_lookup_class_size() tells.
+    /// Bytes that these objects take, each rounded up as by zs_lookup_class_size().
     pub object_bytes: u64,
     /// Zspages: runs of pages that are cut into objects of one size.
     pub zspages: u64,
-    /// Pages that the pool has from the system, as zs_get_total_pages() tells.
+    /// Pages that the pool has from the system, as zs_get_total_pages() returns.
     pub total_pages: u64,
     /// Those of total_pages that hold the pool's own tables.
     pub metadata_pages: u64,

@@ -20,7 +20,7 @@ pub fn duplicate(fd: c_int) -> Result<OwnedFd> {
         let errno = std::io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO);
         return Err(Error::System { errno, step: &"duplicating the descriptor that was passed" });
     }
-    // SAFETY: a descriptor that was just made, and is owned by nobody else.
+    // SAFETY: the descriptor was just created, and nothing else owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(own) })
 }
 
@@ -30,7 +30,7 @@ pub fn memory_file(name: &std::ffi::CStr, bytes: usize) -> std::fs::File {
     // SAFETY: the name is a C string.
     let fd = unsafe { libc::memfd_create(name.as_ptr(), libc::MFD_CLOEXEC) };
     assert!(fd >= 0, "{}", std::io::Error::last_os_error());
-    // SAFETY: a descriptor that was just made, and is owned by nobody else.
+    // SAFETY: the descriptor was just created, and nothing else owns it.
     let file = std::fs::File::from(unsafe { OwnedFd::from_raw_fd(fd) });
     file.set_len(bytes as u64).unwrap();
     file

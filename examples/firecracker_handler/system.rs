@@ -90,7 +90,7 @@ pub fn stop_signals() -> Result<OwnedFd> {
     if fd < 0 {
         return Err(Error::last_os_error());
     }
-    // SAFETY: a descriptor that was just made, and is owned by nobody else.
+    // SAFETY: the descriptor was just created, and nothing else owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
@@ -99,7 +99,7 @@ pub fn peer(stream: &UnixStream) -> Option<i32> {
     let mut peer = libc::ucred { pid: 0, uid: 0, gid: 0 };
     let mut bytes = size_of::<libc::ucred>() as libc::socklen_t;
     let at = (&raw mut peer).cast();
-    // SAFETY: so many bytes can be written there.
+    // SAFETY: the buffer has this many bytes.
     let done = unsafe { libc::getsockopt(stream.as_raw_fd(), libc::SOL_SOCKET, libc::SO_PEERCRED, at, &raw mut bytes) };
     (done == 0 && peer.pid > 0).then_some(peer.pid)
 }
@@ -128,7 +128,7 @@ pub fn wait(descriptors: &[Option<BorrowedFd<'_>>], limit: Duration) -> Vec<bool
     let entry = |fd: &Option<BorrowedFd<'_>>| libc::pollfd { fd: number(fd), events: libc::POLLIN, revents: 0 };
     let mut entries: Vec<_> = descriptors.iter().map(entry).collect();
     let milliseconds = libc::c_int::try_from(limit.as_millis()).unwrap_or(libc::c_int::MAX);
-    // SAFETY: so many entries can be read and written.
+    // SAFETY: the array has this many entries.
     unsafe { libc::poll(entries.as_mut_ptr(), entries.len() as libc::nfds_t, milliseconds) };
     entries.iter().map(|entry| entry.revents != 0).collect()
 }

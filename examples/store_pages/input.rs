@@ -134,7 +134,7 @@ fn pages_in(candidates: &[Candidate]) -> u64 {
     candidates.iter().map(|candidate| candidate.bytes.div_ceil(PAGE as u64)).sum()
 }
 
-/// Divides `most` fairly: nobody gets more than wanted, and whoever gets less than wanted gets at least as much as
+/// Divides `most` fairly: no one gets more than wanted, and one that gets less than wanted gets at least as much as
 /// everyone else.
 fn shares(wanted: &[u64], most: usize) -> Vec<usize> {
     let mut smallest_first: Vec<usize> = (0..wanted.len()).collect();

@@ -124,7 +124,7 @@ impl<'a> Memory<'a> {
 
 impl Drop for Memory<'_> {
     fn drop(&mut self) {
-        // SAFETY: the mapping is ours, and nobody uses it any more.
+        // SAFETY: the mapping belongs to this value, and nothing uses it any more.
         unsafe { libc::munmap(self.at().cast(), self.pages() * PAGE) };
     }
 }

@@ -83,7 +83,7 @@ impl Swap {
 
     /// Removes the region. Its contents are lost.
     pub fn remove(&self, region: RegionId) -> Result<()> {
-        // SAFETY: what is in the memory was verified, and it is unmapped next.
+        // SAFETY: the contents were verified, and the memory is unmapped next.
         let removed = unsafe { self.pager.remove_region_discarding(region) };
         removed.map_err(|error| failed("removing the region", error))
     }

@@ -77,7 +77,7 @@ fn fill(pool: &Pool) -> Vec<u64> {
 
 fn assert_holds(pool: &Pool, handle: u64, byte: u8) {
     let mut buffer = [0; SIZE];
-    // SAFETY: nobody writes the object.
+    // SAFETY: no thread writes the object.
     unsafe { pool.read_raw(handle, &mut buffer) }.unwrap();
     assert!(buffer.iter().all(|&other| other == byte), "the object of {byte}");
 }

@@ -54,13 +54,13 @@ pub fn in_child(act: impl FnOnce()) {
 
 /// Kills a process, as `kill -9` does.
 pub fn kill(process: i32) {
-    // SAFETY: a call on numbers.
+    // SAFETY: the call takes only numbers.
     unsafe { libc::kill(process, libc::SIGKILL) };
 }
 
 /// Returns whether a process exists, even as a zombie.
 pub fn is_there(process: i32) -> bool {
-    // SAFETY: a call on numbers; signal 0 is none.
+    // SAFETY: the call takes only numbers; signal 0 sends nothing.
     unsafe { libc::kill(process, 0) == 0 }
 }
 
@@ -75,7 +75,7 @@ pub fn pair() -> (OwnedFd, OwnedFd) {
     // SAFETY: two numbers can be written.
     let made = unsafe { libc::socketpair(libc::AF_UNIX, libc::SOCK_SEQPACKET, 0, fds.as_mut_ptr()) };
     assert_eq!(made, 0);
-    // SAFETY: descriptors that were just made.
+    // SAFETY: the descriptors were just created, and nothing else owns them.
     unsafe { (OwnedFd::from_raw_fd(fds[0]), OwnedFd::from_raw_fd(fds[1])) }
 }
 
@@ -138,7 +138,7 @@ pub fn receive_fd(line: &OwnedFd) -> (u64, OwnedFd) {
         unsafe { libc::recvmsg(line.as_raw_fd(), message, libc::MSG_CMSG_CLOEXEC) }
     });
     assert!(got == 8 && passed.fd >= 0);
-    // SAFETY: a descriptor that was just received.
+    // SAFETY: the descriptor was just received, and nothing else owns it.
     (word, unsafe { OwnedFd::from_raw_fd(passed.fd) })
 }
 

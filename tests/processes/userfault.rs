@@ -19,12 +19,12 @@ fn control<T>(fd: &OwnedFd, number: u64, mut argument: T) -> Result<T, i32> {
 
 /// Opens a userfaultfd that serves faults of system calls too; returns the errno if this process may not.
 pub fn open() -> Result<OwnedFd, i32> {
-    // SAFETY: the call takes numbers only.
+    // SAFETY: the call takes only numbers.
     let fd = unsafe { libc::syscall(libc::SYS_userfaultfd, libc::O_CLOEXEC) } as libc::c_int;
     if fd < 0 {
         return Err(std::io::Error::last_os_error().raw_os_error().unwrap());
     }
-    // SAFETY: a descriptor that was just made.
+    // SAFETY: the descriptor was just created, and nothing else owns it.
     let fd = unsafe { OwnedFd::from_raw_fd(fd) };
     let api = raw::uffdio_api { api: raw::UFFD_API.into(), features: 0, ioctls: 0 };
     control(&fd, ioctl::<raw::uffdio_api>(3, raw::_UFFDIO_API), api)?;
@@ -98,7 +98,7 @@ impl SmallPager {
             self.zswap.store(page as u64, &self.mapped.copy(page)).unwrap();
             self.has[page] = true;
             let mode = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
-            // SAFETY: a call on numbers.
+            // SAFETY: the call takes only numbers.
             let gone = unsafe {
                 libc::fallocate(self.file.as_raw_fd(), mode, (page * PAGE) as libc::off_t, PAGE as libc::off_t)
             };
@@ -115,7 +115,7 @@ impl SmallPager {
         }
         // SAFETY: a message of zeros is valid.
         let mut message: raw::uffd_msg = unsafe { std::mem::zeroed() };
-        // SAFETY: so many bytes can be written.
+        // SAFETY: the buffer has this many bytes.
         let got = unsafe { libc::read(self.uffd.as_raw_fd(), (&raw mut message).cast(), size_of::<raw::uffd_msg>()) };
         assert_eq!((got as usize, u32::from(message.event)), (size_of::<raw::uffd_msg>(), raw::UFFD_EVENT_PAGEFAULT));
         // SAFETY: the event says that this field holds.

@@ -32,7 +32,7 @@ pub fn temporary_file(bytes: u64) -> File {
 }
 
 fn memory_file() -> OwnedFd {
-    // SAFETY: the name is a C string, and the descriptor is nobody else's.
+    // SAFETY: the name is a C string, and nothing else owns the descriptor.
     unsafe {
         let fd = libc::memfd_create(c"torture".as_ptr(), libc::MFD_CLOEXEC);
         assert!(fd >= 0);
@@ -190,13 +190,13 @@ impl Memory {
         let _one = ADDRESSES.lock();
         let to = map(self.bytes(), None);
         let flags = libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED;
-        // SAFETY: both ranges are this test's, and nobody uses them while it has the slot's lock.
+        // SAFETY: both ranges belong to this test, and no thread uses them while it has the slot's lock.
         let at =
             unsafe { libc::mremap(self.base as *mut _, self.bytes(), self.bytes(), flags, to as *mut libc::c_void) };
         if at == libc::MAP_FAILED {
             // Parts that were read-only for a while may now be separate mappings, which one call can't move.
             assert_eq!(std::io::Error::last_os_error().raw_os_error(), Some(libc::EFAULT));
-            // SAFETY: nobody has seen the range.
+            // SAFETY: no other thread knows the range.
             assert_eq!(unsafe { libc::munmap(to as *mut _, self.bytes()) }, 0);
             return;
         }

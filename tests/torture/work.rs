@@ -171,7 +171,7 @@ fn lock_in_memory(random: &mut Random, memory: &Memory, first: usize) {
 fn protect(random: &mut Random, memory: &Memory, first: usize) {
     let versions = lock_some(random, memory, first);
     let protect = |rights| {
-        // SAFETY: these pages are locked, and nobody writes them meanwhile.
+        // SAFETY: these pages are locked, so no thread writes them meanwhile.
         assert_eq!(unsafe { libc::mprotect(memory.at(first).cast(), versions.len() * PAGE_SIZE, rights) }, 0);
     };
     protect(libc::PROT_READ);

@@ -79,7 +79,7 @@ impl PoolThread<'_> {
         match unsafe { zs_malloc(self.pool, size, &raw mut handle) } {
             0 => {
                 let bytes = content(key, size);
-                // SAFETY: the buffer has so many bytes.
+                // SAFETY: the buffer has this many bytes.
                 assert_eq!(unsafe { zs_obj_write(self.pool, handle, bytes.as_ptr().cast(), size) }, 0);
                 self.objects.push(Object { handle, key, size, mapped: None });
             }
@@ -129,7 +129,7 @@ impl PoolThread<'_> {
     fn read(&self, at: usize) {
         let Some(object) = self.objects.get(at) else { return };
         let mut bytes = vec![0; object.size];
-        // SAFETY: the buffer has so many bytes.
+        // SAFETY: the buffer has this many bytes.
         assert_eq!(unsafe { zs_obj_read(self.pool, object.handle, bytes.as_mut_ptr().cast(), object.size) }, 0);
         assert_eq!(bytes, content(object.key, object.size));
     }
@@ -148,7 +148,7 @@ impl PoolThread<'_> {
         }
         let mut buffer = [0_u8; 8];
         let mut pointer = null_mut();
-        // SAFETY: the buffers have so many bytes.
+        // SAFETY: the buffers have 8 bytes.
         let result = unsafe {
             match how {
                 0 => zs_free(self.pool, handle),
@@ -277,6 +277,6 @@ pub fn run(data: &[u8]) {
             running.into_iter().for_each(|thread| thread.join().unwrap());
         }),
     }
-    // SAFETY: nobody uses it any more.
+    // SAFETY: nothing uses it any more.
     assert_eq!(unsafe { zs_destroy_pool(pool) }, 0);
 }

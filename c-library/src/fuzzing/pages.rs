@@ -105,7 +105,7 @@ impl ZswapThread<'_> {
         }
         let (offset, count, key) = (self.offset(input), input.below(20), input.u16());
         let pages: Vec<_> = (0..count as u16).map(|at| content(key.wrapping_add(at))).collect();
-        // SAFETY: so many pages are there.
+        // SAFETY: the buffer has this many pages.
         let result = unsafe { zswap_store_pages(self.shared.area, offset, pages.as_ptr().cast(), count) };
         if offset + count as u64 > AREA_PAGES {
             return assert_eq!(result, -EINVAL);
@@ -164,7 +164,7 @@ impl ZswapThread<'_> {
         let mut results = vec![1; offsets.len()];
         let area = self.shared.area;
         let (from, to, told) = (offsets.as_ptr(), places.as_ptr(), std::ptr::NonNull::new(results.as_mut_ptr()));
-        // SAFETY: the arrays have so many elements.
+        // SAFETY: the arrays have `count` elements.
         let result = unsafe { zswap_load_scattered(area, from, to, offsets.len(), flags, told) };
         let first = results.iter().copied().find(|result| *result != 0).unwrap_or(0);
         assert_eq!(result, first);
@@ -185,7 +185,7 @@ impl ZswapThread<'_> {
         if result == 0 {
             (offset..offset + count).for_each(|offset| _ = self.stored.remove(&offset));
         } else if result != -EINVAL {
-            // Which are gone is not told: those that are left are no longer checked.
+            // The call does not report which pages are gone, so those that are left are no longer checked.
             for offset in offset..offset + count {
                 // SAFETY: as above.
                 unsafe { zswap_invalidate(self.shared.area, offset, 1, 0) };
@@ -216,7 +216,7 @@ impl ZswapThread<'_> {
         let (max, how) = (input.below(40), input.u8());
         let (mut claims, mut pages) = (vec![zswap_claim::default(); max], vec![[0_u8; PAGE]; max]);
         let (area, mut count) = (self.shared.area, 0);
-        // SAFETY: the arrays have so many elements.
+        // SAFETY: the arrays have `count` elements.
         let result =
             unsafe { zswap_writeback_begin(area, max, claims.as_mut_ptr(), pages.as_mut_ptr().cast(), &raw mut count) };
         one_of(result, &[EINVAL, EBUSY, EAGAIN, ENOENT]);
@@ -276,7 +276,7 @@ impl ZswapThread<'_> {
         let result = unsafe { zswap_next_stored(self.shared.area, u64::from(from), &raw mut offset) };
         one_of(result, &[ENOENT]);
         if self.shared.threads == 1 && result == 0 {
-            assert!(offset >= u64::from(from) && self.stored.contains_key(&offset), "{offset} is told to be stored");
+            assert!(offset >= u64::from(from) && self.stored.contains_key(&offset), "{offset} was reported as stored");
         }
     }
 
@@ -389,7 +389,7 @@ pub fn run(data: &[u8]) {
             running.into_iter().for_each(|thread| thread.join().unwrap());
         }),
     }
-    // SAFETY: nobody uses them any more.
+    // SAFETY: nothing uses them any more.
     unsafe {
         assert_eq!(zswap_remove_area(area), 0);
         assert_eq!(zswap_destroy(zswap), 0);

@@ -56,7 +56,7 @@ export! {
     ) -> c_int {
         // Only NULL is refused here. The crate checks the range.
         let pages = pages.of_size(count)?;
-        // SAFETY: the caller has so many pages there.
+        // SAFETY: the caller passed `count` pages.
         unsafe { area.store_pages_from(offset, pages, count) }
     }
 
@@ -88,7 +88,7 @@ export! {
     pub unsafe extern "C" fn zswap_load(area: *mut zswap_area, offset: u64, page: *mut c_void, flags: u32) -> c_int {
         let flags = load_flags(flags)?;
         let page = page.room_for(ZSWAP_PAGE_SIZE)?;
-        // SAFETY: the caller has room for a page there, which nobody else uses; bytes lie at any address.
+        // SAFETY: the caller has room for a page there, which nothing else uses; bytes may be at any address.
         area.load(offset, unsafe { &mut *page.cast() }, flags)
     }
 
@@ -122,10 +122,10 @@ export! {
         area.load_each(
             count,
             |at| offset + at as u64,
-            // SAFETY: the caller has room for so many pages there, which nobody else uses.
+            // SAFETY: the caller passed room for `count` pages, which nothing else uses.
             |at| unsafe { &mut *pages.add(at * ZSWAP_PAGE_SIZE).cast() },
             flags,
-            // SAFETY: the caller has room for so many numbers, if it wants them.
+            // SAFETY: the caller passed NULL, or room for `count` numbers.
             |at, result| unsafe { results.tell(at, result_of(result)) },
         )
     }
@@ -155,19 +155,19 @@ export! {
         const NO_PAGE: Error = Error::Invalid(&"an element of pages is NULL");
         let flags = load_flags(flags)?;
         let (offsets, pages) = (offsets.array(count)?, pages.array(count)?);
-        // SAFETY: the arrays have so many elements.
+        // SAFETY: the arrays have `count` elements.
         let page = |at| unsafe { pages.get(at) };
         if (0..count).any(|at| page(at).is_null()) {
             return Err(NO_PAGE);
         }
         area.load_each(
             count,
-            // SAFETY: the array has so many elements.
+            // SAFETY: the array has `count` elements.
             |at| unsafe { offsets.get(at) },
-            // SAFETY: the caller has room for a page there, which nobody else uses.
+            // SAFETY: the caller has room for a page there, which nothing else uses.
             |at| unsafe { &mut *page(at).cast() },
             flags,
-            // SAFETY: the caller has room for so many numbers, if it wants them.
+            // SAFETY: the caller passed NULL, or room for `count` numbers.
             |at, result| unsafe { results.tell(at, result_of(result)) },
         )
     }

@@ -194,7 +194,7 @@ export! {
         loop {
             let some = SOME.min(max - begun);
             let mut these = [Claim::default(); SOME];
-            // SAFETY: the caller has room for `max` pages there, which nobody else uses; bytes lie at any address.
+            // SAFETY: the caller has room for `max` pages there, which nothing else uses; bytes may be at any address.
             let room = unsafe { slice::from_raw_parts_mut(pages.add(begun * ZSWAP_PAGE_SIZE).cast(), some) };
             let got = match area.begin_writeback(&mut these[..some], room) {
                 // The table of claims is full. The caller gets the claims that were begun.
@@ -233,7 +233,7 @@ export! {
         gone: Option<NonNull<i32>>,
     ) -> c_int {
         let removed = area.end_writeback(&claim, outcome(result))?;
-        // SAFETY: the caller has room for the number, if it wants it.
+        // SAFETY: the caller passed NULL, or room for a number.
         unsafe { gone.tell(0, removed.into()) };
         Ok(())
     }

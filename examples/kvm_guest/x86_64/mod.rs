@@ -90,7 +90,7 @@ pub fn run(args: &Args) -> Result<Report> {
         }
         work(args, machine, &memory, &pager)
     });
-    // SAFETY: the guest has ended, and its memory was compared: nobody reads it any more.
+    // SAFETY: the guest has ended, and its memory was compared: nothing reads it any more.
     let removed = unsafe { pager.remove_region_discarding(region) };
     removed.map_err(|error| failed("removing the region", error))?;
     report
