@@ -1100,99 +1100,100 @@ extern "C" {
 #endif // __cplusplus
 
 /**
- * The version of the library: major << 16 | minor << 8 | patch.
+ * Returns the version of the library: major << 16 | minor << 8 | patch.
  *
  * Threads: any. Evict callback: allowed. Signal handler: allowed.
  */
 uint32_t zs_version(void);
 
 /**
- * Creates a pool and stores it in *pool. It begins with some ten pages, and takes memory from the
+ * Creates a pool and stores it in *pool. It begins with about ten pages, and takes memory from the
  * system as it fills.
  *
- * name: for people, UTF-8, at most 249 bytes; a memory file shows it in /proc. It need not be
+ * name: for people, in UTF-8, at most 249 bytes. A memory file shows it in /proc. It need not be
  *     unique.
  * options: NULL for the defaults.
  *
  * Errors:
  * -EINVAL: name or pool is NULL, the name is too long or not UTF-8, or an option is wrong or
  *     contradicts another.
- * -ENOMEM: the system gives no addresses (give a smaller max_bytes, or raise RLIMIT_AS), or no
+ * -ENOMEM: the system gives no addresses (set a smaller max_bytes, or raise RLIMIT_AS), or no
  *     memory for the tables.
- * Others come from the system as they are, among them -EMFILE and -ENFILE (a memory file was one
- * too many), -ENOSYS and -EPERM (a jail forbids a system call), and -ENOSYS, -ENODEV or -EINVAL
- * (there are no huge pages).
- * If options.message is set, a sentence there says what it was, unless name or pool is NULL or
- * struct_size is wrong.
+ * The system's own errors are returned as they are, among them -EMFILE and -ENFILE (no descriptor
+ * for a memory file), -ENOSYS and -EPERM (a jail forbids a system call), and -ENOSYS, -ENODEV or
+ * -EINVAL (the system has no huge pages).
+ * If options->message is set, it receives a sentence that says what was wrong, unless name or pool
+ * is NULL or struct_size is wrong.
  *
  * Threads: any. Evict callback: allowed.
  */
 int zs_create_pool(const char *name, const struct zs_pool_options *options, struct zs_pool **pool);
 
 /**
- * Destroys a pool with all objects in it, and gives its memory back; supplied memory is the
- * caller's again. What the callback of zs_set_evict() was given as its context is not used any
- * more.
+ * Destroys a pool with all its objects and gives its memory back. Supplied memory is the caller's
+ * again. The context of zs_set_evict() is not used after this.
  *
- * No other call on the pool may be running, and none may come after it. In a forked child that did
- * not get the pool it frees what the child has of it.
+ * No other call on the pool may run at the same time or come later. In a forked child that has no
+ * copy of the pool, this frees what the child has of it.
  *
  * Errors:
  * -EINVAL: pool is NULL.
- * -EBUSY: an object is mapped. The pool stays as it was.
+ * -EBUSY: an object is mapped. Nothing has changed.
  *
- * Threads: one, when no other uses the pool. Evict callback: always -EBUSY.
+ * Threads: one, while no other uses the pool. Evict callback: always -EBUSY.
  */
 int zs_destroy_pool(struct zs_pool *pool);
 
 /**
- * Makes this a moment to fork while other threads use the pool: takes all of its locks, so that the
- * child finds nothing half done, and keeps them until zs_fork_done(). Call that after fork(), in the
- * parent and in the child, by the thread that called this. Other threads' calls wait meanwhile,
- * except those that never wait. This thread makes no other call on the pool in between: it might
- * wait for itself. Where several pools are prepared at a time, do so in one order everywhere. The
- * pair may be called by handlers of pthread_atfork().
+ * Prepares a fork() while other threads use the pool: takes all locks of the pool, so that the
+ * child finds nothing half done, and keeps them until zs_fork_done(). The thread that prepared must
+ * call zs_fork_done() after fork(), in the parent and in the child. In between it must make no
+ * other call on the pool: it might wait for itself. Calls of other threads wait, except those that
+ * never wait. To prepare several pools, always use the same order. Handlers of pthread_atfork() may
+ * call the pair.
  *
  * After zs_fork_done() the child may call every function on the pool. Objects that other threads of
- * the parent had mapped are mapped in the child as well. What other threads were allocating, freeing
- * or offering to the evict callback at that moment stays taken in the child: a few objects, and
- * parts of the pool, for each such thread.
+ * the parent had mapped are mapped in the child as well. What other threads were allocating,
+ * freeing or offering to the evict callback at that moment stays allocated in the child: a few
+ * objects, and parts of the pool, for each such thread.
  *
- * For a pool that children do not get (see FORK) both do nothing and return 0, and the child's calls
- * are -EPERM as ever.
+ * For a pool that children do not get (see FORK), both functions do nothing and return 0, and the
+ * child's calls fail with -EPERM as always.
  *
  * Errors:
  * -EINVAL: pool is NULL.
- * -EAGAIN: a lock was not had within a second. A zs_compact() without a budget may take that long.
- * -EBUSY: this thread has called it already, without zs_fork_done().
- * -EPERM: this process is a forked child that did not get the pool.
- * If it fails, nothing has changed: a child that is forked nevertheless leaves the pool alone.
+ * -EAGAIN: a lock was not free within a second. A zs_compact() without a budget may hold one that
+ *     long.
+ * -EBUSY: this thread has already prepared a fork of this pool.
+ * -EPERM: this process is a forked child that has no copy of the pool.
+ * On failure nothing has changed. A child that is forked nevertheless must not use the pool.
  *
- * Threads: any. Evict callback: allowed, but zs_fork_done() has to be called before it returns.
+ * Threads: any. Evict callback: allowed, but it must call zs_fork_done() before it returns.
  */
 int zs_fork_prepare(struct zs_pool *pool);
 
 /**
- * Ends what zs_fork_prepare() began, after fork(), in the parent and in the child. It allocates
- * nothing and waits for nobody.
+ * Ends what zs_fork_prepare() began, after fork(), in the parent and in the child. Allocates
+ * nothing and never waits.
  *
  * Errors:
  * -EINVAL: pool is NULL, or this thread has not called zs_fork_prepare().
  *
- * Threads: the one that called zs_fork_prepare(). Evict callback: as zs_fork_prepare().
+ * Threads: the one that called zs_fork_prepare(). Evict callback: allowed, if it called
+ * zs_fork_prepare().
  */
 int zs_fork_done(struct zs_pool *pool);
 
 /**
- * Sets how many bytes of memory the pool may have, its tables included; 0: as many as it was
- * created for. Fewer than it has is allowed: an allocation that needs memory is -ENOMEM then,
- * until enough was freed. More than it was created for is allowed too; but it has only the
- * addresses that it reserved at its creation, a quarter and 64 MiB more than it was to have, and
- * once they are used up an allocation is -ENOMEM all the same.
+ * Sets how many bytes of memory the pool may have, its tables included. 0: as many as it was
+ * created for. A limit below what it has is allowed: allocations that need memory then fail with
+ * -ENOMEM until enough was freed. A limit above what it was created for is allowed too, but the
+ * pool has only the addresses it reserved at creation, a quarter and 64 MiB more than it was
+ * created for: when they are used up, allocations fail with -ENOMEM all the same.
  *
  * Errors:
  * -EINVAL: pool is NULL.
- * -EPERM: this process is a forked child that did not get the pool.
+ * -EPERM: this process is a forked child that has no copy of the pool.
  *
  * Threads: any. Evict callback: allowed.
  */
@@ -1200,7 +1201,7 @@ int zs_set_max_bytes(struct zs_pool *pool, uint64_t max_bytes);
 
 /**
  * Stores in *pages how many pages of 4096 bytes the pool has from the system, its tables included.
- * One load; zs_pool_stats() tells more.
+ * Costs one load from memory; zs_pool_stats() tells more.
  *
  * Errors:
  * -EINVAL: pool or pages is NULL.
@@ -1210,20 +1211,20 @@ int zs_set_max_bytes(struct zs_pool *pool, uint64_t max_bytes);
 int zs_get_total_pages(struct zs_pool *pool, uint64_t *pages);
 
 /**
- * Fills *stats, whose struct_size the caller set. Fields that only a newer library knows become 0.
+ * Fills *stats. Set its struct_size first. Fields that this library does not know become 0.
  *
  * Errors:
  * -EINVAL: pool or stats is NULL, or struct_size is wrong.
- * -EPERM: this process is a forked child that did not get the pool.
+ * -EPERM: this process is a forked child that has no copy of the pool.
  *
- * Threads: any; takes some hundred short locks in turn. Evict callback: allowed.
+ * Threads: any; takes a few hundred short locks, one after another. Evict callback: allowed.
  */
 int zs_pool_stats(struct zs_pool *pool, struct zs_pool_stats *stats);
 
 /**
- * Stores in *fd the descriptor of the pool's memory file, of a pool with ZS_BACKING_MEMFD or
- * _HUGETLB. It stays the pool's, which closes it when it is destroyed: duplicate it to keep it,
- * and do not close it.
+ * Stores in *fd the descriptor of the pool's memory file (ZS_BACKING_MEMFD or ZS_BACKING_HUGETLB).
+ * It stays the pool's, which closes it when it is destroyed. Do not close it; duplicate it to keep
+ * it.
  *
  * Errors:
  * -EINVAL: pool or fd is NULL.
@@ -1234,7 +1235,8 @@ int zs_pool_stats(struct zs_pool *pool, struct zs_pool_stats *stats);
 int zs_pool_fd(struct zs_pool *pool, int *fd);
 
 /**
- * Stores in *class_size how many bytes an object of `size` bytes really has: it may use them all.
+ * Stores in *class_size how many bytes an object allocated with `size` really has. All of them may
+ * be used.
  *
  * Errors:
  * -EINVAL: pool or class_size is NULL, or size is 0.
@@ -1246,74 +1248,77 @@ int zs_lookup_class_size(struct zs_pool *pool, size_t size, size_t *class_size);
 
 /**
  * Allocates an object of `size` bytes, 1 to ZS_MAX_ALLOC_SIZE, and stores its handle in *handle.
- * Its bytes are undefined until they are written.
+ * The object's bytes are undefined until they are written.
  *
  * Errors, after which nothing has changed:
  * -EINVAL: pool or handle is NULL, or size is 0.
  * -ENOSPC: size is more than ZS_MAX_ALLOC_SIZE.
- * -ENOMEM: the pool is at its limit, or the system gives no memory. Free, compact or shrink, then
- *     try again.
- * -EPERM: this process is a forked child that did not get the pool.
+ * -ENOMEM: the pool is at its limit, or the system has no memory. Free, compact or shrink, then try
+ *     again.
+ * -EPERM: this process is a forked child that has no copy of the pool.
  *
  * Threads: any. Evict callback: allowed.
  */
 int zs_malloc(struct zs_pool *pool, size_t size, zs_handle_t *handle);
 
 /**
- * Allocates an object and maps it to read and write, in one: zs_malloc() and zs_map_object() with
- * nothing in between, so that zs_shrink() can't offer the object to the evict callback before it
- * is written. Stores the handle in *handle and the address of the object, a multiple of 16, in
- * *object. Ends with zs_unmap_object().
+ * Allocates an object and maps it for reading and writing. This is zs_malloc() and zs_map_object()
+ * in one step, so zs_shrink() can't offer the object to the evict callback before it is written.
+ * Stores the handle in *handle and the object's address, a multiple of 16, in *object. End the
+ * mapping with zs_unmap_object().
  *
- * Errors:
+ * Errors, after which nothing has changed:
  * -EINVAL: pool, handle or object is NULL, or size is 0.
- * -ENOSPC, -ENOMEM, -EPERM: as zs_malloc().
+ * -ENOSPC: size is more than ZS_MAX_ALLOC_SIZE.
+ * -ENOMEM: the pool is at its limit, or the system has no memory. Free, compact or shrink, then try
+ *     again.
+ * -EPERM: this process is a forked child that has no copy of the pool.
  *
  * Threads: any. Evict callback: allowed.
  */
 int zs_malloc_mapped(struct zs_pool *pool, size_t size, zs_handle_t *handle, void **object);
 
 /**
- * Frees an object. Its handle is stale from now on. An object that is mapped stays readable and
- * writable where it is until its last zs_unmap_object(), which is still allowed, releases it.
+ * Frees an object. Its handle is stale from now on. If the object is mapped, its address stays
+ * readable and writable until the last zs_unmap_object(), which is still allowed and releases the
+ * object.
  *
  * Errors:
- * -EINVAL: pool is NULL, or the handle is 0, stale, freed already, or of another pool.
- * -EPERM: this process is a forked child that did not get the pool.
+ * -EINVAL: pool is NULL, or the handle is 0, stale, already freed, or of another pool.
+ * -EPERM: this process is a forked child that has no copy of the pool.
  *
  * Threads: any; never waits. Evict callback: allowed. Signal handler: allowed.
  */
 int zs_free(struct zs_pool *pool, zs_handle_t handle);
 
 /**
- * Maps an object: stores its address, a multiple of 16, in *object, and keeps it there until
- * zs_unmap_object() was called as often as this. An object may be mapped by several at once, at
- * most 4,095 times, in any mixture of modes and for as long as they like; who writes while others
- * read or write has to agree with them. All of zs_lookup_class_size() bytes may be used.
+ * Maps an object: stores its address, a multiple of 16, in *object. The object stays at that
+ * address until zs_unmap_object() has been called as often as this function. It may be mapped up to
+ * 4,095 times at once, by any threads, in any mixture of modes, and for any time. Threads that
+ * write while others read or write must agree among themselves. All of zs_lookup_class_size() bytes
+ * may be used.
  *
- * mode: ZS_MM_RW, ZS_MM_RO or ZS_MM_WO. Writing to an object that was mapped with ZS_MM_RO may be
- *     lost.
+ * mode: ZS_MM_RW, ZS_MM_RO or ZS_MM_WO. What is written through a ZS_MM_RO mapping may be lost.
  *
  * Errors:
- * -EINVAL: pool or object is NULL, there is no such mode, or the handle is 0, stale, freed, or of
+ * -EINVAL: pool or object is NULL, the mode is unknown, or the handle is 0, stale, freed, or of
  *     another pool.
- * -EBUSY: the object is mapped 4,095 times already.
- * -EPERM: this process is a forked child that did not get the pool.
+ * -EBUSY: the object is already mapped 4,095 times.
+ * -EPERM: this process is a forked child that has no copy of the pool.
  *
- * Threads: any. ZS_MM_RO never waits; the others wait if zs_compact() is moving this very object,
- * for that one copy.
+ * Threads: any. ZS_MM_RO never waits; the other modes wait only while zs_compact() copies this very
+ * object.
  * Evict callback: allowed. Signal handler: allowed with ZS_MM_RO.
  */
 int zs_map_object(struct zs_pool *pool, zs_handle_t handle, uint32_t mode, void **object);
 
 /**
- * Ends one mapping of an object; after the last one its address means nothing any more. Any thread
- * may end it. If the object was freed while it was mapped, the last unmap releases it.
+ * Ends one mapping of an object. After the last one, its address is no longer valid. Any thread may
+ * end a mapping. If the object was freed while mapped, the last unmap releases it.
  *
  * Errors:
- * -EINVAL: pool is NULL, or the object is not mapped, or the handle is 0, stale, or of another
- *     pool.
- * -EPERM: this process is a forked child that did not get the pool.
+ * -EINVAL: pool is NULL, the object is not mapped, or the handle is 0, stale, or of another pool.
+ * -EPERM: this process is a forked child that has no copy of the pool.
  *
  * Threads: any; never waits. Evict callback: allowed. Signal handler: allowed.
  */
@@ -1322,25 +1327,29 @@ int zs_unmap_object(struct zs_pool *pool, zs_handle_t handle);
 /**
  * Copies the first `size` bytes of an object into buffer.
  *
- * Errors:
+ * Errors, after which nothing was copied:
  * -EINVAL: pool is NULL, buffer is NULL and size is not 0, size is more than the object has
- *     (zs_lookup_class_size() of what it was allocated with), or the handle is 0, stale, freed, or
- *     of another pool. Nothing was copied.
- * -EBUSY: the object is mapped 4,095 times already.
- * -EPERM: this process is a forked child that did not get the pool.
+ *     (zs_lookup_class_size() of the size it was allocated with), or the handle is 0, stale, freed,
+ *     or of another pool.
+ * -EBUSY: the object is already mapped 4,095 times.
+ * -EPERM: this process is a forked child that has no copy of the pool.
  *
  * Threads: any; never waits. Evict callback: allowed. Signal handler: allowed.
  */
 int zs_obj_read(struct zs_pool *pool, zs_handle_t handle, void *buffer, size_t size);
 
 /**
- * Copies `size` bytes from buffer into the front of an object; the bytes after them stay. The
- * buffer may change meanwhile: then what the object gets is some mixture.
+ * Copies `size` bytes from buffer to the beginning of an object. The bytes after them keep their
+ * values. The buffer may change meanwhile: then the object gets a mixture.
  *
- * Errors: as zs_obj_read().
+ * Errors, after which nothing was copied:
+ * -EINVAL: pool is NULL, buffer is NULL and size is not 0, size is more than the object has
+ *     (zs_lookup_class_size() of the size it was allocated with), or the handle is 0, stale, freed,
+ *     or of another pool.
+ * -EBUSY: the object is already mapped 4,095 times.
+ * -EPERM: this process is a forked child that has no copy of the pool.
  *
- * Threads: any; waits if zs_compact() is moving this very object, for that one copy. Evict
- * callback: allowed.
+ * Threads: any; waits only while zs_compact() copies this very object. Evict callback: allowed.
  */
 int zs_obj_write(struct zs_pool *pool, zs_handle_t handle, const void *buffer, size_t size);
 

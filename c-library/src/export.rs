@@ -1,4 +1,5 @@
-//! What every exported function does before and after its work, so that none can lack it.
+//! What every exported function does before and after its own work. The macro [`export!`] adds it, so no function can
+//! lack it.
 
 use super::bytes::Bytes;
 use super::sized::{Received, SizedStruct};
@@ -10,11 +11,14 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::NonNull;
 use zsalloc::{Error, Pool, Result};
 
-/// Exports functions to C. A function that returns `c_int` has a body that is a `Result<()>`: `Ok` returns 0, `Err`
-/// the negative errno, and a panic -EIO. Its body sees each argument as [`Argument::check`] returns it, so that a type
-/// without checks does not compile. An unsafe function that returns something else has a body that is a `Result` of
-/// that, and returns [`Plain::AFTER_FAILURE`] for `Err` and for a panic; a safe one has plain arguments and the panic
-/// barrier only.
+/// Exports functions to C.
+///
+/// A function that returns `c_int` has a body of type `Result<()>`: `Ok` returns 0, `Err` the negative errno, and a
+/// panic -EIO. An unsafe function that returns another type has a body that is a `Result` of that type, and returns
+/// [`Plain::AFTER_FAILURE`] for `Err` and for a panic. A safe function has plain arguments, and only the panic barrier.
+///
+/// The body of an unsafe function sees each argument as [`Argument::check`] returned it. An argument type without
+/// checks does not compile.
 macro_rules! export {
     () => {};
     ($(#[$meta:meta])* pub unsafe extern "C" fn $name:ident($($argument:ident: $kind:ty),* $(,)?) -> c_int $body:block
@@ -22,7 +26,7 @@ macro_rules! export {
         $(#[$meta])*
         pub unsafe extern "C" fn $name($($argument: $kind),*) -> c_int {
             $crate::export::returning(|call| {
-                // SAFETY: the C caller answers for what it passes, as the header tells it to.
+                // SAFETY: the C caller is responsible for its arguments, as the header says.
                 $(let $argument = unsafe { <$kind as $crate::export::Argument>::check($argument, call) }?;)*
                 $body
             })
@@ -34,7 +38,7 @@ macro_rules! export {
         $(#[$meta])*
         pub unsafe extern "C" fn $name($($argument: $kind),*) -> $result {
             $crate::export::telling(|call| {
-                // SAFETY: the C caller answers for what it passes, as the header tells it to.
+                // SAFETY: the C caller is responsible for its arguments, as the header says.
                 $(let $argument = unsafe { <$kind as $crate::export::Argument>::check($argument, call) }?;)*
                 $body
             })
@@ -52,28 +56,28 @@ macro_rules! export {
 }
 pub(super) use export;
 
-/// One call from C; what its pointers are borrowed for.
-pub struct Call(());
+/// One call from C. Pointers that C passes are borrowed for its duration.
+pub struct CallFromC(());
 
-/// Runs the body of a function, and turns how it ended into what C gets.
+/// Runs the body of a function, and converts its outcome to what C gets.
 #[inline]
-pub fn returning(body: impl FnOnce(&Call) -> Result<()>) -> c_int {
-    match catch_unwind(AssertUnwindSafe(|| body(&Call(())))) {
+pub fn returning(body: impl FnOnce(&CallFromC) -> Result<()>) -> c_int {
+    match catch_unwind(AssertUnwindSafe(|| body(&CallFromC(())))) {
         Ok(Ok(())) => 0,
         Ok(Err(error)) => failed(error),
         Err(_) => -errno::EIO,
     }
 }
 
-/// Not inlined, so that what succeeds is told apart by one comparison.
+/// Converts an error. Not inlined, so that success costs one comparison.
 #[cold]
 fn failed(error: Error) -> c_int {
     -error.errno()
 }
 
-/// What a function that returns no error number returns should it fail or panic all the same.
+/// The value returned on failure by functions that can't return an errno.
 pub trait Plain {
-    /// That.
+    /// Returned after an error or a panic.
     const AFTER_FAILURE: Self;
 }
 
@@ -90,25 +94,25 @@ pub fn plain<T: Plain>(body: impl FnOnce() -> T) -> T {
     catch_unwind(AssertUnwindSafe(body)).unwrap_or(T::AFTER_FAILURE)
 }
 
-/// Runs the body of a function that has no way to say why it failed.
+/// Runs the body of a function that can't tell C why it failed.
 #[inline]
-pub fn telling<T: Plain>(body: impl FnOnce(&Call) -> Result<T>) -> T {
-    let done = catch_unwind(AssertUnwindSafe(|| body(&Call(()))));
+pub fn telling<T: Plain>(body: impl FnOnce(&CallFromC) -> Result<T>) -> T {
+    let done = catch_unwind(AssertUnwindSafe(|| body(&CallFromC(()))));
     done.ok().and_then(Result::ok).unwrap_or(T::AFTER_FAILURE)
 }
 
 pub const NULL: Error = Error::Invalid(&"a pointer is NULL");
 
-/// A type that C passes, and what has to hold before a body may see it.
+/// A type that C passes, with the checks that it must pass before a body may see it.
 pub trait Argument<'call>: Sized {
     /// What the body sees.
     type Checked: 'call;
 
-    /// Checks it.
+    /// Checks the argument.
     ///
     /// # Safety
     /// A pointer that is not NULL points to what its function's documentation says, throughout `call`.
-    unsafe fn check(self, call: &'call Call) -> Result<Self::Checked>;
+    unsafe fn check(self, call: &'call CallFromC) -> Result<Self::Checked>;
 }
 
 macro_rules! any_value_will_do {
@@ -116,7 +120,7 @@ macro_rules! any_value_will_do {
         impl<'call> $crate::export::Argument<'call> for $kind {
             type Checked = Self;
             #[inline]
-            unsafe fn check(self, _: &'call $crate::export::Call) -> zsalloc::Result<Self> {
+            unsafe fn check(self, _: &'call $crate::export::CallFromC) -> zsalloc::Result<Self> {
                 Ok(self)
             }
         }
@@ -125,11 +129,12 @@ macro_rules! any_value_will_do {
 pub(super) use any_value_will_do;
 any_value_will_do!(u32, u64, usize);
 
-/// A pool that C named. Keeps the pointer, which a reference may not be turned back into.
+/// A pool that C passed. Keeps the pointer, because a reference can't be turned back into one to
+/// free.
 pub struct PoolPointer(NonNull<zs_pool>);
 
 impl PoolPointer {
-    /// The pointer, as C has it.
+    /// Returns the pointer, as C has it.
     pub fn pointer(&self) -> NonNull<zs_pool> {
         self.0
     }
@@ -139,7 +144,7 @@ impl Deref for PoolPointer {
     type Target = Pool;
     #[inline]
     fn deref(&self) -> &Pool {
-        // SAFETY: the caller passed a pool that was created and not destroyed yet, and it stays so throughout the call.
+        // SAFETY: the caller passed a pool that was created and lives throughout the call.
         unsafe { &self.0.as_ref().0 }
     }
 }
@@ -147,25 +152,25 @@ impl Deref for PoolPointer {
 impl<'call> Argument<'call> for *mut zs_pool {
     type Checked = PoolPointer;
     #[inline]
-    unsafe fn check(self, _: &'call Call) -> Result<PoolPointer> {
+    unsafe fn check(self, _: &'call CallFromC) -> Result<PoolPointer> {
         NonNull::new(self).map(PoolPointer).ok_or(NULL)
     }
 }
 
-/// Where a result goes; written once the work is done, so that a call that fails leaves it alone.
+/// Where a result goes. It is written after the work is done, so a call that fails leaves it alone.
 pub struct Out<T>(NonNull<T>);
 
 impl<T> Out<T> {
     /// Stores the result.
     #[inline]
     pub fn set(&self, value: T) -> Result<()> {
-        // SAFETY: the caller passed a place for one; C may have put it at any address.
+        // SAFETY: the caller passed a place for the result. C may have put it at any address.
         unsafe { self.0.as_ptr().write_unaligned(value) };
         Ok(())
     }
 }
 
-/// What can be a result.
+/// A type that can be a result.
 pub trait Output {}
 impl Output for u64 {}
 impl Output for usize {}
@@ -176,14 +181,14 @@ impl Output for *mut zs_pool {}
 impl<'call, T: Output + 'call> Argument<'call> for *mut T {
     type Checked = Out<T>;
     #[inline]
-    unsafe fn check(self, _: &'call Call) -> Result<Out<T>> {
+    unsafe fn check(self, _: &'call CallFromC) -> Result<Out<T>> {
         NonNull::new(self).map(Out).ok_or(NULL)
     }
 }
 
 impl<'call> Argument<'call> for *const c_char {
     type Checked = &'call CStr;
-    unsafe fn check(self, _: &'call Call) -> Result<&'call CStr> {
+    unsafe fn check(self, _: &'call CallFromC) -> Result<&'call CStr> {
         if self.is_null() {
             return Err(NULL);
         }
@@ -195,7 +200,7 @@ impl<'call> Argument<'call> for *const c_char {
 impl<'call> Argument<'call> for *mut c_void {
     type Checked = Bytes<*mut u8>;
     #[inline]
-    unsafe fn check(self, _: &'call Call) -> Result<Self::Checked> {
+    unsafe fn check(self, _: &'call CallFromC) -> Result<Self::Checked> {
         Ok(Bytes::new(self.cast()))
     }
 }
@@ -203,25 +208,25 @@ impl<'call> Argument<'call> for *mut c_void {
 impl<'call> Argument<'call> for *const c_void {
     type Checked = Bytes<*const u8>;
     #[inline]
-    unsafe fn check(self, _: &'call Call) -> Result<Self::Checked> {
+    unsafe fn check(self, _: &'call CallFromC) -> Result<Self::Checked> {
         Ok(Bytes::new(self.cast()))
     }
 }
 
 impl<'call, T: SizedStruct + 'call> Argument<'call> for *const T {
     type Checked = Received<T>;
-    unsafe fn check(self, _: &'call Call) -> Result<Received<T>> {
+    unsafe fn check(self, _: &'call CallFromC) -> Result<Received<T>> {
         // SAFETY: the caller passed NULL, or a struct as long as it says.
         unsafe { Received::read(self) }
     }
 }
 
-/// Lets functions fill such structs.
+/// Lets functions fill structs of statistics.
 macro_rules! fills_statistics {
     ($($kind:ty),*) => {$(
         impl<'call> $crate::export::Argument<'call> for *mut $kind {
             type Checked = $crate::sized::StatsOut<$kind>;
-            unsafe fn check(self, _: &'call $crate::export::Call) -> zsalloc::Result<Self::Checked> {
+            unsafe fn check(self, _: &'call $crate::export::CallFromC) -> zsalloc::Result<Self::Checked> {
                 let pointer = std::ptr::NonNull::new(self).ok_or($crate::export::NULL)?;
                 // SAFETY: the caller passed a struct as long as it says.
                 unsafe { $crate::sized::StatsOut::new(pointer) }

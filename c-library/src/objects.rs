@@ -1,4 +1,4 @@
-//! Objects: allocation, freeing, mapping, and copying.
+//! Functions that allocate, free, map and copy objects.
 
 use super::export::export;
 use super::structs::{ZS_MM_RO, ZS_MM_RW, ZS_MM_WO, zs_handle_t};
@@ -8,14 +8,14 @@ use zsalloc::{Error, MapMode, Result};
 
 export! {
     /// Allocates an object of `size` bytes, 1 to ZS_MAX_ALLOC_SIZE, and stores its handle in *handle.
-    /// Its bytes are undefined until they are written.
+    /// The object's bytes are undefined until they are written.
     ///
     /// Errors, after which nothing has changed:
     /// -EINVAL: pool or handle is NULL, or size is 0.
     /// -ENOSPC: size is more than ZS_MAX_ALLOC_SIZE.
-    /// -ENOMEM: the pool is at its limit, or the system gives no memory. Free, compact or shrink, then
-    ///     try again.
-    /// -EPERM: this process is a forked child that did not get the pool.
+    /// -ENOMEM: the pool is at its limit, or the system has no memory. Free, compact or shrink, then try
+    ///     again.
+    /// -EPERM: this process is a forked child that has no copy of the pool.
     ///
     /// Threads: any. Evict callback: allowed.
     #[unsafe(no_mangle)]
@@ -23,14 +23,17 @@ export! {
         handle.set(pool.malloc_raw(size)?)
     }
 
-    /// Allocates an object and maps it to read and write, in one: zs_malloc() and zs_map_object() with
-    /// nothing in between, so that zs_shrink() can't offer the object to the evict callback before it
-    /// is written. Stores the handle in *handle and the address of the object, a multiple of 16, in
-    /// *object. Ends with zs_unmap_object().
+    /// Allocates an object and maps it for reading and writing. This is zs_malloc() and zs_map_object()
+    /// in one step, so zs_shrink() can't offer the object to the evict callback before it is written.
+    /// Stores the handle in *handle and the object's address, a multiple of 16, in *object. End the
+    /// mapping with zs_unmap_object().
     ///
-    /// Errors:
+    /// Errors, after which nothing has changed:
     /// -EINVAL: pool, handle or object is NULL, or size is 0.
-    /// -ENOSPC, -ENOMEM, -EPERM: as zs_malloc().
+    /// -ENOSPC: size is more than ZS_MAX_ALLOC_SIZE.
+    /// -ENOMEM: the pool is at its limit, or the system has no memory. Free, compact or shrink, then try
+    ///     again.
+    /// -EPERM: this process is a forked child that has no copy of the pool.
     ///
     /// Threads: any. Evict callback: allowed.
     #[unsafe(no_mangle)]
@@ -45,12 +48,13 @@ export! {
         object.set(address.cast())
     }
 
-    /// Frees an object. Its handle is stale from now on. An object that is mapped stays readable and
-    /// writable where it is until its last zs_unmap_object(), which is still allowed, releases it.
+    /// Frees an object. Its handle is stale from now on. If the object is mapped, its address stays
+    /// readable and writable until the last zs_unmap_object(), which is still allowed and releases the
+    /// object.
     ///
     /// Errors:
-    /// -EINVAL: pool is NULL, or the handle is 0, stale, freed already, or of another pool.
-    /// -EPERM: this process is a forked child that did not get the pool.
+    /// -EINVAL: pool is NULL, or the handle is 0, stale, already freed, or of another pool.
+    /// -EPERM: this process is a forked child that has no copy of the pool.
     ///
     /// Threads: any; never waits. Evict callback: allowed. Signal handler: allowed.
     #[unsafe(no_mangle)]
@@ -59,22 +63,22 @@ export! {
         unsafe { pool.free_raw(handle) }
     }
 
-    /// Maps an object: stores its address, a multiple of 16, in *object, and keeps it there until
-    /// zs_unmap_object() was called as often as this. An object may be mapped by several at once, at
-    /// most 4,095 times, in any mixture of modes and for as long as they like; who writes while others
-    /// read or write has to agree with them. All of zs_lookup_class_size() bytes may be used.
+    /// Maps an object: stores its address, a multiple of 16, in *object. The object stays at that
+    /// address until zs_unmap_object() has been called as often as this function. It may be mapped up to
+    /// 4,095 times at once, by any threads, in any mixture of modes, and for any time. Threads that
+    /// write while others read or write must agree among themselves. All of zs_lookup_class_size() bytes
+    /// may be used.
     ///
-    /// mode: ZS_MM_RW, ZS_MM_RO or ZS_MM_WO. Writing to an object that was mapped with ZS_MM_RO may be
-    ///     lost.
+    /// mode: ZS_MM_RW, ZS_MM_RO or ZS_MM_WO. What is written through a ZS_MM_RO mapping may be lost.
     ///
     /// Errors:
-    /// -EINVAL: pool or object is NULL, there is no such mode, or the handle is 0, stale, freed, or of
+    /// -EINVAL: pool or object is NULL, the mode is unknown, or the handle is 0, stale, freed, or of
     ///     another pool.
-    /// -EBUSY: the object is mapped 4,095 times already.
-    /// -EPERM: this process is a forked child that did not get the pool.
+    /// -EBUSY: the object is already mapped 4,095 times.
+    /// -EPERM: this process is a forked child that has no copy of the pool.
     ///
-    /// Threads: any. ZS_MM_RO never waits; the others wait if zs_compact() is moving this very object,
-    /// for that one copy.
+    /// Threads: any. ZS_MM_RO never waits; the other modes wait only while zs_compact() copies this very
+    /// object.
     /// Evict callback: allowed. Signal handler: allowed with ZS_MM_RO.
     #[unsafe(no_mangle)]
     pub unsafe extern "C" fn zs_map_object(
@@ -86,13 +90,12 @@ export! {
         object.set(pool.map_raw(handle, map_mode(mode)?)?.cast())
     }
 
-    /// Ends one mapping of an object; after the last one its address means nothing any more. Any thread
-    /// may end it. If the object was freed while it was mapped, the last unmap releases it.
+    /// Ends one mapping of an object. After the last one, its address is no longer valid. Any thread may
+    /// end a mapping. If the object was freed while mapped, the last unmap releases it.
     ///
     /// Errors:
-    /// -EINVAL: pool is NULL, or the object is not mapped, or the handle is 0, stale, or of another
-    ///     pool.
-    /// -EPERM: this process is a forked child that did not get the pool.
+    /// -EINVAL: pool is NULL, the object is not mapped, or the handle is 0, stale, or of another pool.
+    /// -EPERM: this process is a forked child that has no copy of the pool.
     ///
     /// Threads: any; never waits. Evict callback: allowed. Signal handler: allowed.
     #[unsafe(no_mangle)]
@@ -103,12 +106,12 @@ export! {
 
     /// Copies the first `size` bytes of an object into buffer.
     ///
-    /// Errors:
+    /// Errors, after which nothing was copied:
     /// -EINVAL: pool is NULL, buffer is NULL and size is not 0, size is more than the object has
-    ///     (zs_lookup_class_size() of what it was allocated with), or the handle is 0, stale, freed, or
-    ///     of another pool. Nothing was copied.
-    /// -EBUSY: the object is mapped 4,095 times already.
-    /// -EPERM: this process is a forked child that did not get the pool.
+    ///     (zs_lookup_class_size() of the size it was allocated with), or the handle is 0, stale, freed,
+    ///     or of another pool.
+    /// -EBUSY: the object is already mapped 4,095 times.
+    /// -EPERM: this process is a forked child that has no copy of the pool.
     ///
     /// Threads: any; never waits. Evict callback: allowed. Signal handler: allowed.
     #[unsafe(no_mangle)]
@@ -123,13 +126,17 @@ export! {
         unsafe { pool.read_to(handle, buffer, size) }
     }
 
-    /// Copies `size` bytes from buffer into the front of an object; the bytes after them stay. The
-    /// buffer may change meanwhile: then what the object gets is some mixture.
+    /// Copies `size` bytes from buffer to the beginning of an object. The bytes after them keep their
+    /// values. The buffer may change meanwhile: then the object gets a mixture.
     ///
-    /// Errors: as zs_obj_read().
+    /// Errors, after which nothing was copied:
+    /// -EINVAL: pool is NULL, buffer is NULL and size is not 0, size is more than the object has
+    ///     (zs_lookup_class_size() of the size it was allocated with), or the handle is 0, stale, freed,
+    ///     or of another pool.
+    /// -EBUSY: the object is already mapped 4,095 times.
+    /// -EPERM: this process is a forked child that has no copy of the pool.
     ///
-    /// Threads: any; waits if zs_compact() is moving this very object, for that one copy. Evict
-    /// callback: allowed.
+    /// Threads: any; waits only while zs_compact() copies this very object. Evict callback: allowed.
     #[unsafe(no_mangle)]
     pub unsafe extern "C" fn zs_obj_write(
         pool: *mut zs_pool,
@@ -143,10 +150,10 @@ export! {
     }
 }
 
-/// What a mode's number means.
+/// Returns the mapping mode for a number.
 #[inline]
 fn map_mode(mode: u32) -> Result<MapMode> {
-    const NO_SUCH_MODE: Error = Error::Invalid(&"there is no such mapping mode");
+    const NO_SUCH_MODE: Error = Error::Invalid(&"mode is not one of ZS_MM_RW, ZS_MM_RO and ZS_MM_WO");
     match mode {
         ZS_MM_RW => Ok(MapMode::ReadWrite),
         ZS_MM_RO => Ok(MapMode::Read),

@@ -36,12 +36,12 @@ export! {
         options: *const zspager_options,
         pager: *mut *mut zspager,
     ) -> c_int {
-        // SAFETY: the caller answers for what the options point to.
+        // SAFETY: the C caller is responsible for what the options point to.
         let converted = unsafe { convert(&options) };
         let created = converted.and_then(|converted| Pager::new(options::name(name)?, &converted));
         let created = created.and_then(PagerPointer::give);
         let known = options.known();
-        // SAFETY: the caller answers for the room for the message.
+        // SAFETY: the C caller promises room for the message.
         let created = created.inspect_err(|&e| unsafe { options::tell(known.message, known.message_size, e) })?;
         pager.set(created)
     }
@@ -65,7 +65,7 @@ export! {
     /// allowed.
     #[unsafe(no_mangle)]
     pub unsafe extern "C" fn zspager_destroy(pager: *mut zspager) -> c_int {
-        // SAFETY: the caller uses it no more.
+        // SAFETY: the caller does not use it again.
         unsafe { pager.destroy() }
     }
 

@@ -2,7 +2,7 @@
 
 use super::types::zspager_stats;
 use super::zspager;
-use crate::export::{Argument, Call, NULL, Output, fills_statistics};
+use crate::export::{Argument, CallFromC, NULL, Output, fills_statistics};
 use std::ops::Deref;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
@@ -64,7 +64,7 @@ impl PagerPointer {
             removed => removed,
         };
         let _whole = Uncancelled::new();
-        // SAFETY: the pointer came from the Box in `give`, and the caller uses it no more.
+        // SAFETY: the pointer came from the Box in `give`, and the caller does not use it again.
         drop(unsafe { Box::from_raw(self.0.as_ptr()) });
         damaged
     }
@@ -85,7 +85,7 @@ impl Deref for PagerPointer {
 
 impl<'call> Argument<'call> for *mut zspager {
     type Checked = PagerPointer;
-    unsafe fn check(self, _: &'call Call) -> Result<PagerPointer> {
+    unsafe fn check(self, _: &'call CallFromC) -> Result<PagerPointer> {
         NonNull::new(self).map(PagerPointer).ok_or(NULL)
     }
 }

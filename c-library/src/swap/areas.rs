@@ -26,12 +26,12 @@ export! {
     #[unsafe(no_mangle)]
     pub unsafe extern "C" fn zswap_create(options: *const zswap_options, zswap: *mut *mut zswap) -> c_int {
         let _whole = Uncancelled::new();
-        // SAFETY: the caller answers for what the options point to.
+        // SAFETY: the C caller is responsible for what the options point to.
         let converted = unsafe { convert(&options) };
         let created = converted.and_then(|(name, converted)| Zswap::new(name, &converted));
         let created = created.and_then(ZswapPointer::give);
         let known = options.known();
-        // SAFETY: the caller answers for the room for the message.
+        // SAFETY: the C caller promises room for the message.
         let created = created.inspect_err(|&e| unsafe { options::tell(known.message, known.message_size, e) })?;
         zswap.set(created)
     }
@@ -56,7 +56,7 @@ export! {
             return Err(HAS_AREAS);
         }
         let _whole = Uncancelled::new();
-        // SAFETY: the caller uses it no more.
+        // SAFETY: the caller does not use it again.
         unsafe { zswap.destroy() };
         Ok(())
     }

@@ -2,7 +2,7 @@
 
 use super::types::{zswap_area_stats, zswap_claim, zswap_stats, zswap_writeback_fn};
 use crate::bytes::Bytes;
-use crate::export::{Argument, Call, NULL, Output, Plain, any_value_will_do, fills_statistics};
+use crate::export::{Argument, CallFromC, NULL, Output, Plain, any_value_will_do, fills_statistics};
 use crate::{zswap, zswap_area};
 use std::ffi::{c_char, c_int, c_void};
 use std::mem::ManuallyDrop;
@@ -39,7 +39,7 @@ impl ZswapPointer {
     /// # Safety
     /// The caller does not use the zswap after this.
     pub unsafe fn destroy(self) {
-        // SAFETY: the pointer came from the Box in `give`, and the caller uses it no more.
+        // SAFETY: the pointer came from the Box in `give`, and the caller does not use it again.
         drop(unsafe { Box::from_raw(self.0.as_ptr()) });
     }
 }
@@ -56,7 +56,7 @@ impl Deref for ZswapPointer {
 impl<'call> Argument<'call> for *mut zswap {
     type Checked = ZswapPointer;
     #[inline]
-    unsafe fn check(self, _: &'call Call) -> Result<ZswapPointer> {
+    unsafe fn check(self, _: &'call CallFromC) -> Result<ZswapPointer> {
         NonNull::new(self).map(ZswapPointer).ok_or(NULL)
     }
 }
@@ -92,7 +92,7 @@ impl Deref for AreaPointer {
 impl<'call> Argument<'call> for *mut zswap_area {
     type Checked = AreaPointer;
     #[inline]
-    unsafe fn check(self, _: &'call Call) -> Result<AreaPointer> {
+    unsafe fn check(self, _: &'call CallFromC) -> Result<AreaPointer> {
         let pointer = NonNull::new(self).ok_or(NULL)?;
         // SAFETY: the pointer came from `AreaPointer::give`, and C still owns the area. Nothing is counted or dropped
         // here; only `let_go` drops it.
@@ -149,7 +149,7 @@ impl<T: Copy> Elements<T> {
 impl<'call> Argument<'call> for *const u64 {
     type Checked = Elements<u64>;
     #[inline]
-    unsafe fn check(self, _: &'call Call) -> Result<Elements<u64>> {
+    unsafe fn check(self, _: &'call CallFromC) -> Result<Elements<u64>> {
         Ok(Elements(self.cast_mut()))
     }
 }
@@ -157,7 +157,7 @@ impl<'call> Argument<'call> for *const u64 {
 impl<'call> Argument<'call> for *const *mut c_void {
     type Checked = Elements<*mut c_void>;
     #[inline]
-    unsafe fn check(self, _: &'call Call) -> Result<Elements<*mut c_void>> {
+    unsafe fn check(self, _: &'call CallFromC) -> Result<Elements<*mut c_void>> {
         Ok(Elements(self.cast_mut()))
     }
 }
@@ -165,14 +165,14 @@ impl<'call> Argument<'call> for *const *mut c_void {
 impl<'call> Argument<'call> for *mut zswap_claim {
     type Checked = Elements<zswap_claim>;
     #[inline]
-    unsafe fn check(self, _: &'call Call) -> Result<Elements<zswap_claim>> {
+    unsafe fn check(self, _: &'call CallFromC) -> Result<Elements<zswap_claim>> {
         Ok(Elements(self))
     }
 }
 
 impl<'call> Argument<'call> for *const zswap_claim {
     type Checked = Claim;
-    unsafe fn check(self, _: &'call Call) -> Result<Claim> {
+    unsafe fn check(self, _: &'call CallFromC) -> Result<Claim> {
         let pointer = NonNull::new(self.cast_mut()).ok_or(NULL)?;
         // SAFETY: the caller passed a claim; C may have put it at any address.
         let zswap_claim { offset, ticket } = unsafe { pointer.as_ptr().read_unaligned() };
@@ -200,14 +200,14 @@ impl Wanted {
 impl<'call> Argument<'call> for Option<NonNull<i32>> {
     type Checked = Wanted;
     #[inline]
-    unsafe fn check(self, _: &'call Call) -> Result<Wanted> {
+    unsafe fn check(self, _: &'call CallFromC) -> Result<Wanted> {
         Ok(Wanted(self))
     }
 }
 
 impl<'call> Argument<'call> for *mut c_char {
     type Checked = Bytes<*mut u8>;
-    unsafe fn check(self, _: &'call Call) -> Result<Bytes<*mut u8>> {
+    unsafe fn check(self, _: &'call CallFromC) -> Result<Bytes<*mut u8>> {
         Ok(Bytes::new(self.cast()))
     }
 }
