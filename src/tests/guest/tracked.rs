@@ -350,10 +350,10 @@ fn files_that_are_none_are_refused() {
     let one = [range(at, 0)];
     assert!(refusal(&ours, None, &one).contains("second descriptor"));
     assert!(refusal(&short, None, &one).contains("ends before"));
-    assert!(refusal(&readable, None, &one).contains("read-write"));
+    assert!(refusal(&readable, None, &one).contains("O_RDWR"));
     assert!(refusal(memory, Some(&ours), &one).contains("third descriptor"));
     assert!(refusal(memory, Some(&empty), &one).contains("fewer bits"));
-    assert!(refusal(memory, Some(&bitmap), &[range(at, 0), range(other, 4)]).contains("same offset"));
+    assert!(refusal(memory, Some(&bitmap), &[range(at, 0), range(other, 4)]).contains("share an offset"));
     assert_eq!(refusal(memory, Some(&bitmap), &[range(at, 0), range(other, 8)]), "");
     assert_eq!(refusal(memory, None, &one), "");
 }
