@@ -1,10 +1,11 @@
 //! Waking threads that poll a userfaultfd, and threads that wait on a word.
 
 use super::calls::Call;
-use super::errno::{OsResult, last_errno};
+use super::descriptor::made;
+use super::errno::OsResult;
 use super::seam::Os;
 use super::userfault::Userfault;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd};
 
 /// An eventfd that wakes threads which poll a userfaultfd.
 pub struct Bell(OwnedFd);
@@ -13,13 +14,8 @@ impl Bell {
     /// Makes a bell that was not rung.
     pub fn new(os: &Os) -> OsResult<Self> {
         os.may(Call::Userfault)?;
-        // SAFETY: the call takes numbers only.
-        let fd = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) };
-        if fd < 0 {
-            return Err(last_errno());
-        }
-        // SAFETY: the descriptor is new, and nobody else owns it.
-        Ok(Self(unsafe { OwnedFd::from_raw_fd(fd) }))
+        // SAFETY: the call takes numbers only, and returns a new descriptor.
+        Ok(Self(unsafe { made(libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK)) }?))
     }
 
     /// Wakes the threads that wait, and those that are about to.

@@ -2,12 +2,13 @@
 
 use super::calls::Call;
 use super::cancel::Uncancelled;
+use super::descriptor::made;
 use super::errno::{OsResult, checked, last_errno};
 use super::seam::Os;
 use std::mem::MaybeUninit;
 #[cfg(feature = "uffd")]
 use std::os::fd::AsFd;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
 #[cfg(feature = "uffd")]
 const TMPFS: u64 = libc::TMPFS_MAGIC as u64;
@@ -89,13 +90,8 @@ impl Os {
     /// Returns a descriptor of our own for a file of the caller's, closed on exec.
     pub fn duplicate(&self, fd: BorrowedFd<'_>) -> OsResult<OwnedFd> {
         self.may(Call::MemoryFile)?;
-        // SAFETY: a call on a descriptor that stays open for as long as it lasts.
-        let own = unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_DUPFD_CLOEXEC, 0) };
-        if own < 0 {
-            return Err(last_errno());
-        }
-        // SAFETY: the descriptor is new, and nobody else owns it.
-        Ok(unsafe { OwnedFd::from_raw_fd(own) })
+        // SAFETY: the descriptor stays open for as long as the call lasts, and the call returns a new one.
+        unsafe { made(libc::fcntl(fd.as_raw_fd(), libc::F_DUPFD_CLOEXEC, 0)) }
     }
 
     /// Whether a file is open for reading and writing, and not for appending, which would put all that is written at

@@ -2,10 +2,11 @@
 
 use super::calls::Call;
 use super::cancel::Uncancelled;
-use super::errno::{Errno, OsResult, checked, last_errno};
+use super::descriptor::made;
+use super::errno::{Errno, OsResult, checked};
 use super::seam::Os;
 use std::ffi::CStr;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
 impl Os {
     /// Creates a memory file of `bytes`, closed on exec, and of huge pages if `huge`.
@@ -17,13 +18,8 @@ impl Os {
         let name = CStr::from_bytes_until_nul(&text).map_err(|_| Errno(libc::EINVAL))?;
         let flags =
             libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING | if huge { libc::MFD_HUGETLB | libc::MFD_HUGE_2MB } else { 0 };
-        // SAFETY: `name` is a C string; the call touches no other memory.
-        let fd = unsafe { libc::memfd_create(name.as_ptr(), flags) };
-        if fd < 0 {
-            return Err(last_errno());
-        }
-        // SAFETY: the descriptor is new, and nobody else owns it.
-        let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+        // SAFETY: `name` is a C string; the call touches no other memory, and returns a new descriptor.
+        let fd = unsafe { made(libc::memfd_create(name.as_ptr(), flags)) }?;
         let length = libc::off_t::try_from(bytes).map_err(|_| Errno(libc::ENOMEM))?;
         // SAFETY: a call on a descriptor of our own.
         checked(unsafe { libc::ftruncate(fd.as_raw_fd(), length) })?;

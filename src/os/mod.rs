@@ -5,7 +5,7 @@
 //!
 //! | file | what it knows |
 //! |---|---|
-//! | `errno` | error numbers, and how a C call returns them |
+//! | `errno`, `descriptor` | error numbers, and descriptors that the system has just made |
 //! | `calls`, `faults`, `seam` | the kinds of calls; making the n-th of a kind fail; the [`Os`] |
 //! | `cancel` | holding off `pthread_cancel` |
 //! | `span` | ranges of memory, as the system takes several in one call |
@@ -18,12 +18,13 @@
 //! | `cache` | fetching memory into the processor's caches, and copying past them |
 //! | `blocked`, `sigbus`, `loaded` | blocking signals; the handler of SIGBUS, whose code has to stay loaded |
 //! | `maps`, `residency`, `own_memory` | mappings; which pages are in memory or swapped; reading memory that may go |
-//! | `messages`, `userfault`, `bell` | events of a userfaultfd; putting pages in place; waking threads that poll |
+//! | `messages`, `ioctl`, `userfault`, `bell` | userfaultfds: events, calls, putting pages in place, waking pollers |
 //! | `guardian` | the process that holds userfaultfds for when this one dies |
 
 mod cache;
 mod calls;
 mod cancel;
+mod descriptor;
 pub mod errno;
 mod fork_guard;
 mod machine;
@@ -44,6 +45,8 @@ pub mod bell;
 pub mod blocked;
 #[cfg(feature = "uffd")]
 pub mod guardian;
+#[cfg(feature = "uffd")]
+mod ioctl;
 #[cfg(feature = "uffd")]
 pub mod kernel;
 #[cfg(feature = "uffd")]

@@ -6,11 +6,14 @@
 pub use super::messages::{Event, Message, Unknown, Why};
 
 use super::calls::Call;
-use super::errno::{Errno, OsResult, checked, last_errno};
+use super::descriptor::made;
+use super::errno::{Errno, OsResult};
+use super::ioctl;
 use super::messages::{Reader, set_nonblocking};
 use super::seam::Os;
 use linux_raw_sys::general as raw;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::fs::File;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 /// Features that a userfaultfd can be made with. Older systems lack some of them.
 pub mod feature {
@@ -55,34 +58,6 @@ pub struct Progress {
     pub stopped: Option<Errno>,
 }
 
-/// Returns the number of an ioctl that reads and writes its argument.
-const fn both_ways<T>(number: u32) -> u32 {
-    3 << 30 | (size_of::<T>() as u32) << 16 | raw::UFFDIO << 8 | number
-}
-
-/// Returns the number of an ioctl that reads its argument. The kernel defines these with the direction "read".
-const fn one_way<T>(number: u32) -> u32 {
-    2 << 30 | (size_of::<T>() as u32) << 16 | raw::UFFDIO << 8 | number
-}
-
-// A kernel with other sizes would have other numbers, and refuse these.
-static_assertions::const_assert_eq!(size_of::<raw::uffdio_copy>(), 40);
-static_assertions::const_assert_eq!(size_of::<raw::uffdio_move>(), 40);
-static_assertions::const_assert_eq!(size_of::<raw::uffdio_register>(), 32);
-static_assertions::const_assert_eq!(size_of::<raw::uffdio_writeprotect>(), 24);
-
-const API: u32 = both_ways::<raw::uffdio_api>(raw::_UFFDIO_API);
-const REGISTER: u32 = both_ways::<raw::uffdio_register>(raw::_UFFDIO_REGISTER);
-const UNREGISTER: u32 = one_way::<raw::uffdio_range>(raw::_UFFDIO_UNREGISTER);
-const WAKE: u32 = one_way::<raw::uffdio_range>(raw::_UFFDIO_WAKE);
-const COPY: u32 = both_ways::<raw::uffdio_copy>(raw::_UFFDIO_COPY);
-const ZERO: u32 = both_ways::<raw::uffdio_zeropage>(raw::_UFFDIO_ZEROPAGE);
-const MOVE: u32 = both_ways::<raw::uffdio_move>(raw::_UFFDIO_MOVE);
-pub(super) const PROTECT: u32 = both_ways::<raw::uffdio_writeprotect>(raw::_UFFDIO_WRITEPROTECT);
-const POISON: u32 = both_ways::<raw::uffdio_poison>(raw::_UFFDIO_POISON);
-const CONTINUE: u32 = both_ways::<raw::uffdio_continue>(raw::_UFFDIO_CONTINUE);
-/// Makes a userfaultfd through /dev/userfaultfd, whose permissions decide who may.
-const NEW: u32 = raw::UFFDIO << 8;
 /// The one mode bit of UFFDIO_CONTINUE that protects the pages it maps. Since Linux 6.4.
 const CONTINUE_PROTECTED: u64 = 2;
 /// The one mode bit of UFFDIO_WRITEPROTECT that protects.
@@ -106,8 +81,7 @@ impl Userfault {
         os.may(Call::Userfault)?;
         let fd = Self::open(user_only)?;
         let mut api = raw::uffdio_api { api: raw::UFFD_API.into(), features, ioctls: 0 };
-        // SAFETY: the argument has this ioctl's type.
-        unsafe { control(&fd, API, &mut api) }?;
+        ioctl::API.call(&fd, &mut api)?;
         Ok(Self { fd, features, reader: Reader::own(os), os: os.clone() })
     }
 
@@ -124,44 +98,27 @@ impl Userfault {
         os.may(Call::Userfault)?;
         let fd = Self::open(user_only)?;
         let mut api = raw::uffdio_api { api: raw::UFFD_API.into(), features: 0, ioctls: 0 };
-        // SAFETY: the argument has this ioctl's type.
-        unsafe { control(&fd, API, &mut api) }?;
+        ioctl::API.call(&fd, &mut api)?;
         Ok(api.features)
     }
 
     fn open(user_only: bool) -> OsResult<OwnedFd> {
         let flags = libc::O_CLOEXEC | libc::O_NONBLOCK;
         let only = if user_only { raw::UFFD_USER_MODE_ONLY as libc::c_int } else { 0 };
-        // SAFETY: the call takes numbers only.
-        let fd = unsafe { libc::syscall(libc::SYS_userfaultfd, flags | only) } as libc::c_int;
-        if fd >= 0 {
-            // SAFETY: the descriptor is new, and nobody else owns it.
-            return Ok(unsafe { OwnedFd::from_raw_fd(fd) });
-        }
-        let refused = last_errno();
-        // Kernels before 5.11 lack the flag, and let anybody make one unless they are configured otherwise.
-        match if refused.0 == libc::EINVAL && user_only { Self::open(false) } else { Self::open_device(flags) } {
-            Ok(fd) => Ok(fd),
-            Err(_) => Err(refused),
-        }
+        // SAFETY: the call takes numbers only, and returns a new descriptor.
+        let opened = unsafe { made(libc::syscall(libc::SYS_userfaultfd, flags | only)) };
+        opened.or_else(|refused| {
+            // Kernels before 5.11 lack the flag, and let anybody make one unless they are configured otherwise.
+            let old = refused.0 == libc::EINVAL && user_only;
+            if old { Self::open(false) } else { Self::open_device(flags) }.map_err(|_| refused)
+        })
     }
 
     fn open_device(flags: libc::c_int) -> OsResult<OwnedFd> {
         // Reading is enough, and the device's permissions may allow no more.
-        // SAFETY: the path is a C string.
-        let device = unsafe { libc::open(c"/dev/userfaultfd".as_ptr(), libc::O_RDONLY | libc::O_CLOEXEC) };
-        if device < 0 {
-            return Err(last_errno());
-        }
-        // SAFETY: the descriptor is new, and nobody else owns it.
-        let device = unsafe { OwnedFd::from_raw_fd(device) };
-        // SAFETY: this ioctl takes a number.
-        let fd = unsafe { libc::ioctl(device.as_raw_fd(), NEW as _, flags) };
-        if fd < 0 {
-            return Err(last_errno());
-        }
-        // SAFETY: the descriptor is new, and nobody else owns it.
-        Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+        let device = File::open("/dev/userfaultfd")?;
+        // SAFETY: this ioctl takes a number, and returns a new descriptor.
+        unsafe { made(libc::ioctl(device.as_raw_fd(), ioctl::NEW as _, flags)) }
     }
 
     /// Whether the userfaultfd was made with a feature.
@@ -203,22 +160,19 @@ impl Userfault {
             needed |= 1 << raw::_UFFDIO_CONTINUE;
         }
         let mut argument = raw::uffdio_register { range: range(at, bytes), mode: mode.into(), ioctls: 0 };
-        // SAFETY: the argument has this ioctl's type; no memory changes.
-        unsafe { control(&self.fd, REGISTER, &mut argument) }?;
+        ioctl::REGISTER.call(&self.fd, &mut argument)?;
         // The system's answer has the calls that it allows for this range.
         if argument.ioctls & needed == needed {
             return Ok(());
         }
-        // SAFETY: the argument has this ioctl's type.
-        unsafe { control(&self.fd, UNREGISTER, &mut range(at, bytes)) }?;
+        ioctl::UNREGISTER.call(&self.fd, &mut range(at, bytes))?;
         Err(Errno(libc::EOPNOTSUPP))
     }
 
     /// Unregisters a range. Missing pages there read as zero from now on.
     pub fn unregister(&self, at: usize, bytes: usize) -> OsResult<()> {
         self.os.may(Call::Unregister)?;
-        // SAFETY: the argument has this ioctl's type.
-        unsafe { control(&self.fd, UNREGISTER, &mut range(at, bytes)) }
+        ioctl::UNREGISTER.call(&self.fd, &mut range(at, bytes))
     }
 
     /// Copies whole pages from `from` to where they are missing, write-protected if `protect`, and wakes the threads
@@ -235,8 +189,8 @@ impl Userfault {
         let mode = if protect { raw::UFFDIO_COPY_MODE_WP } else { 0 };
         let mut argument =
             raw::uffdio_copy { dst: to as u64, src: from as u64, len: bytes as u64, mode: mode.into(), copy: 0 };
-        // SAFETY: the argument has this ioctl's type; the caller vouches for the memory.
-        let result = unsafe { control(&self.fd, COPY, &mut argument) };
+        // SAFETY: the caller vouches for the memory.
+        let result = unsafe { ioctl::COPY.call(&self.fd, &mut argument) };
         progress(result, argument.copy, bytes, refused)
     }
 
@@ -248,8 +202,7 @@ impl Userfault {
             return Progress { bytes, stopped: refused };
         }
         let mut argument = raw::uffdio_zeropage { range: range(at, bytes), mode: 0, zeropage: 0 };
-        // SAFETY: the argument has this ioctl's type.
-        let result = unsafe { control(&self.fd, ZERO, &mut argument) };
+        let result = ioctl::ZERO.call(&self.fd, &mut argument);
         progress(result, argument.zeropage, bytes, refused)
     }
 
@@ -265,8 +218,8 @@ impl Userfault {
             return Progress { bytes, stopped: refused };
         }
         let mut argument = raw::uffdio_move { dst: to as u64, src: from as u64, len: bytes as u64, mode: 0, move_: 0 };
-        // SAFETY: the argument has this ioctl's type; the caller vouches for the memory.
-        let result = unsafe { control(&self.fd, MOVE, &mut argument) };
+        // SAFETY: the caller vouches for the memory.
+        let result = unsafe { ioctl::MOVE.call(&self.fd, &mut argument) };
         progress(result, argument.move_, bytes, refused)
     }
 
@@ -281,8 +234,7 @@ impl Userfault {
         }
         let mode = if protect { CONTINUE_PROTECTED } else { 0 };
         let mut argument = raw::uffdio_continue { range: range(at, bytes), mode, mapped: 0 };
-        // SAFETY: the argument has this ioctl's type.
-        let result = unsafe { control(&self.fd, CONTINUE, &mut argument) };
+        let result = ioctl::CONTINUE.call(&self.fd, &mut argument);
         progress(result, argument.mapped, bytes, refused)
     }
 
@@ -291,8 +243,7 @@ impl Userfault {
         self.os.may(Call::Protect)?;
         let mode = if on { PROTECT_ON } else { 0 };
         let mut argument = raw::uffdio_writeprotect { range: range(at, bytes), mode };
-        // SAFETY: the argument has this ioctl's type.
-        unsafe { control(&self.fd, PROTECT, &mut argument) }
+        ioctl::PROTECT.call(&self.fd, &mut argument)
     }
 
     /// Makes missing pages raise SIGBUS when they are touched, and wakes the threads that wait for them.
@@ -302,16 +253,14 @@ impl Userfault {
             return Progress { bytes, stopped: refused };
         }
         let mut argument = raw::uffdio_poison { range: range(at, bytes), mode: 0, updated: 0 };
-        // SAFETY: the argument has this ioctl's type.
-        let result = unsafe { control(&self.fd, POISON, &mut argument) };
+        let result = ioctl::POISON.call(&self.fd, &mut argument);
         progress(result, argument.updated, bytes, refused)
     }
 
     /// Wakes the threads that wait for a range, so that they touch it again.
     pub fn wake(&self, at: usize, bytes: usize) -> OsResult<()> {
         self.os.may(Call::Wake)?;
-        // SAFETY: the argument has this ioctl's type.
-        unsafe { control(&self.fd, WAKE, &mut range(at, bytes)) }
+        ioctl::WAKE.call(&self.fd, &mut range(at, bytes))
     }
 
     /// Returns the descriptor.
@@ -339,15 +288,4 @@ fn progress(result: OsResult<()>, count: i64, bytes: usize, refused: Option<Errn
             Progress { bytes: done, stopped: Some(errno) }
         }
     }
-}
-
-/// Makes an ioctl on a userfaultfd.
-///
-/// # Safety
-/// `argument` has the type of the ioctl of this number, and the caller vouches for what the ioctl does.
-#[inline]
-unsafe fn control<T>(fd: &OwnedFd, number: u32, argument: &mut T) -> OsResult<()> {
-    // SAFETY: the caller vouches.
-    let result = unsafe { libc::ioctl(fd.as_raw_fd(), number as _, std::ptr::from_mut(argument)) };
-    checked(result)
 }

@@ -2,7 +2,7 @@
 //! nothing, takes no lock, and does not panic.
 
 use super::wire::{Ask, Client, Home, PassedFds, Words, message};
-use crate::os::userfault::PROTECT;
+use crate::os::ioctl::PROTECT;
 use linux_raw_sys::general as raw;
 use std::{mem, ptr};
 
@@ -247,7 +247,7 @@ fn memory_is_gone(uffd: libc::c_int) -> bool {
     const NOWHERE: u64 = (1 << 38) - 4096;
     let mut argument = raw::uffdio_writeprotect { range: raw::uffdio_range { start: NOWHERE, len: 4096 }, mode: 0 };
     // SAFETY: the argument has this ioctl's type. Even if there is memory, it can be read and written as before.
-    let refused = unsafe { libc::syscall(libc::SYS_ioctl, uffd, PROTECT, &raw mut argument) != 0 };
+    let refused = unsafe { libc::syscall(libc::SYS_ioctl, uffd, PROTECT.number(), &raw mut argument) != 0 };
     // SAFETY: errno is this process's.
     refused && unsafe { *libc::__errno_location() } == libc::ESRCH
 }

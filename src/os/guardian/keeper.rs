@@ -4,6 +4,7 @@ use super::child;
 use super::gaps::{gaps, images};
 use super::wire::{Ask, Client, Gap, Home, MOST, PassedFds, Words, message};
 use crate::os::blocked::Blocked;
+use crate::os::descriptor::made;
 use crate::os::errno::{Errno, OsResult, checked, last_errno};
 use crate::os::fork_guard::ForkGuard;
 use crate::os::seam::Os;
@@ -152,13 +153,8 @@ fn pair() -> OsResult<(OwnedFd, OwnedFd)> {
 
 /// Returns a descriptor of a process. It names that process even after the number was given to another one.
 pub fn process(pid: i32) -> OsResult<OwnedFd> {
-    // SAFETY: the call takes numbers only.
-    let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
-    if fd < 0 {
-        return Err(last_errno());
-    }
-    // SAFETY: the descriptor is new, and nobody else owns it; such descriptors are closed on exec.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd as libc::c_int) })
+    // SAFETY: the call takes numbers only, and returns a new descriptor, which is closed on exec.
+    unsafe { made(libc::syscall(libc::SYS_pidfd_open, pid, 0)) }
 }
 
 /// Fails if this process may not send signals to that one.
