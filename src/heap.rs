@@ -9,16 +9,11 @@
 //! A search of src for `push(`, `with_capacity`, `Box::new`, `Arc::new`, `format!`, `to_string`, `to_vec`, `collect`,
 //! `vec!`, `extend` and `sort_by` finds these beside tests, models and what fuzzing alone has:
 //!
-//! - `class.rs`, `pool/compact.rs`, `pager/events.rs`, `pager/evict.rs`: `push` and `collect` of types of this crate,
-//!   which have a fixed size or link what is there.
-//! - `pager/staging.rs`, `zswap/claims.rs`, `pool/options.rs`, `json.rs`, `zswap/create.rs`, `guest/events.rs`,
-//!   `guest/serve.rs`, `guest/dirty.rs`: they add to vectors that have the room. It was reserved here, at creation or
-//!   just before.
-//! - `pool/check.rs`, `region/check.rs`, `region/model.rs`, and what tests and models check in `class.rs`: no program
-//!   has them.
-//! - `Arc` in `zswap/create.rs` and `pool/shrink.rs`: the program made it, and cloning it allocates nothing.
-//! - `Arc` in `pool::LentMemory::new`: it does abort without memory, for some 24 bytes, and is of Rust programs alone:
-//!   it can't fail by its type, and a program calls it before it creates a pool.
+//! - `push` and `collect` of types of this crate, which have a fixed size or link what is there.
+//! - Vectors that have the room: it was reserved here, at creation or just before.
+//! - `Arc` of a callback: the program made it, and cloning it allocates nothing.
+//! - `Arc` in `pool::LentMemory::new`. It aborts without memory, for some 24 bytes. It is of Rust programs alone: it
+//!   can't fail by its type, and a program calls it before it creates a pool.
 //! - `std::fs::File::open`: the paths are short, so that the standard library has them on the stack. `std::fs::read`
 //!   is not used: it aborts without memory.
 //! - `std::sync::Mutex`, `RwLock` and `OnceLock`: on Linux they are words, and allocate nothing.

@@ -15,8 +15,7 @@
 //! # Glossary
 //!
 //! **Page** means 4096 bytes of the caller's. The memory of a pool is counted in pages of 4096 bytes as well. A *huge
-//! page* is the system's, of 2 MiB. **Region** means a region of a pager. Only the module `region` is something else:
-//! the memory of a pool.
+//! page* is the system's, of 2 MiB. **Region** means a region of a pager.
 //!
 //! | Term | Meaning |
 //! |---|---|
@@ -72,15 +71,19 @@
 //! | `error` | error numbers and sentences |
 //! | `sync` | atomics, cells, locks and their ranks, for the product and for loom |
 //! | `heap` | memory of the global allocator, whose lack is an error |
+//! | `per_processor` | values for each processor, of which a thread takes its own, or any, or waits |
+//! | `bitmap` | bits, in words of their own or in words that threads share |
+//! | `buckets` | records in doubly linked lists, and which lists have any |
+//! | `field` | the fields of packed words |
 //! | `json` | statistics as JSON |
 //! | `latency` | how long touches took, as a histogram; with the feature `uffd` |
 //! | `crc` | CRC-32C, the check of a stored page |
 //! | `word` | the bits of handles and handle words |
-//! | `classes` | the table of size classes, computed at compile time |
+//! | `geometry` | the slots and pages of each size class, computed at compile time |
 //! | `object` | the protocol of the handle word: every race about an object is decided there |
 //! | `zspage` | a zspage's record |
-//! | `region` | the memory: layout, limit, chunks, runs, the way to the system and back |
-//! | `class` | a size class's lists and free handles |
+//! | `memory` | the memory of a pool: layout, limit, chunks, runs, the way to the system and back |
+//! | `size_class` | a size class's lists and free handles |
 //! | `pool` | the control flow: malloc, map, free, compact, shrink |
 //! | `zswap` | pages: areas, page words, codecs, limits, writeback |
 //! | `guest` | memory of another process, from a snapshot in an area, and its guardian; with the feature `uffd` |
@@ -101,18 +104,19 @@
 
 #![deny(unsafe_code)]
 
-#[allow(unsafe_code)]
-mod class;
-mod classes;
+mod bitmap;
+mod buckets;
 #[cfg(not(loom))]
 #[allow(unsafe_code)]
 mod crc;
 mod error;
+mod field;
 // What is called with input that a fuzzer made up: see fuzz/ and .ci/fuzz. The tests replay what was found.
 #[cfg(all(any(test, fuzzing), not(loom), feature = "uffd"))]
 #[allow(unsafe_code)]
 #[doc(hidden)]
 pub mod fuzzing;
+mod geometry;
 #[cfg(all(feature = "uffd", not(loom)))]
 #[allow(unsafe_code)]
 mod guest;
@@ -123,6 +127,8 @@ mod heap;
 mod json;
 #[cfg(all(feature = "uffd", not(loom)))]
 mod latency;
+#[allow(unsafe_code)]
+mod memory;
 #[cfg(all(test, loom))]
 #[allow(unsafe_code)]
 mod models;
@@ -134,10 +140,11 @@ mod os;
 #[cfg(any(feature = "uffd", loom))]
 #[allow(unsafe_code)]
 mod pager;
+mod per_processor;
 #[allow(unsafe_code)]
 mod pool;
 #[allow(unsafe_code)]
-mod region;
+mod size_class;
 #[allow(unsafe_code)]
 mod sync;
 #[cfg(all(test, not(loom)))]
@@ -150,8 +157,8 @@ mod zspage;
 #[allow(unsafe_code)]
 mod zswap;
 
-pub use classes::MAX_ALLOC_SIZE;
 pub use error::{Error, Result};
+pub use geometry::MAX_ALLOC_SIZE;
 #[cfg(all(feature = "uffd", not(loom)))]
 pub use guest::{
     Guardian, Guest, GuestCounts, GuestFile, GuestOptions, GuestRange, GuestStats, OnDeath, Protect, Served, WatchId,
@@ -188,7 +195,7 @@ pub mod plumbing {
     /// what they were passed.
     pub use crate::os::Uncancelled;
     /// A callback without the `Arc` that a closure is in, for making one aborts without memory.
-    pub use crate::pool::Foreign as ForeignEvict;
+    pub use crate::pool::ForeignEvict;
     /// As `ForeignEvict`.
     pub use crate::zswap::Foreign as ForeignWriteback;
     /// The error for offsets that an area does not have: the C library checks ranges before it counts through them.

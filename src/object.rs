@@ -23,7 +23,7 @@ use crate::sync::{
     Wait, fence,
 };
 use crate::units::Place;
-use crate::word::{MAX_PINS, State, Word};
+use crate::word::{MAX_PINS, ObjectState, Word};
 
 /// One word of the handle table, and what may be done to it.
 #[derive(Clone, Copy)]
@@ -93,7 +93,7 @@ impl ObjectWord<'_> {
             if !word.is_held_by(generation) {
                 return Err(STALE);
             }
-            if word.state() == State::Moving {
+            if word.state() == ObjectState::Moving {
                 self.wait_for_mover(word, &mut wait);
                 word = self.peek();
                 continue;
@@ -144,10 +144,10 @@ impl ObjectWord<'_> {
         let mut word = self.peek();
         loop {
             let pins = word.pins();
-            if pins == 0 || word.state() == State::Free || word.generation() != generation {
+            if pins == 0 || word.state() == ObjectState::Free || word.generation() != generation {
                 return Err(NOT_MAPPED);
             }
-            let last = word.state() == State::Dying && pins == 1;
+            let last = word.state() == ObjectState::Dying && pins == 1;
             let next = if last { word.retired() } else { word.with_pins(pins - 1) };
             // Release pairs with begin move and free: this mapping's reads and writes end before the bytes go
             // elsewhere.
@@ -172,8 +172,8 @@ impl ObjectWord<'_> {
             if !word.is_held_by(generation) {
                 return Err(STALE);
             }
-            let now_free = word.state() == State::Live && word.pins() == 0;
-            let next = if now_free { word.retired() } else { word.with_state(State::Dying) };
+            let now_free = word.state() == ObjectState::Live && word.pins() == 0;
+            let next = if now_free { word.retired() } else { word.with_state(ObjectState::Dying) };
             // Acquire pairs with the Release of unmap: the slot's next owner comes after the last mapping.
             // Release pairs with the mover's failed commit, and with the fence of the last unmap.
             match self.0.compare_exchange(word.0, next.0, AcqRel, Relaxed) {
@@ -189,7 +189,7 @@ impl ObjectWord<'_> {
     #[inline]
     pub fn free_if_idle(self, generation: u16) -> Option<Place> {
         let word = self.peek();
-        let idle = word.is_held_by(generation) && word.state() == State::Live && word.pins() == 0;
+        let idle = word.is_held_by(generation) && word.state() == ObjectState::Live && word.pins() == 0;
         // As in `free`: Acquire pairs with the Release of unmap.
         (idle && self.0.compare_exchange(word.0, word.retired().0, AcqRel, Relaxed).is_ok()).then(|| word.place())
     }
@@ -198,14 +198,14 @@ impl ObjectWord<'_> {
     #[inline]
     pub fn begin_move(self, place: Place) -> Option<Word> {
         let word = self.idle_at(place)?;
-        let moving = word.with_state(State::Moving);
+        let moving = word.with_state(ObjectState::Moving);
         // Acquire pairs with the Release of unmap: the copy sees what the last mapping wrote.
         self.0.compare_exchange(word.0, moving.0, Acquire, Relaxed).ok().map(|_| moving)
     }
 
     /// Ends a move that [`ObjectWord::begin_move`] started with `moving`, after the bytes were copied to `target`.
     pub fn settle_move(self, moving: Word, target: Place) -> Moved {
-        let moved = moving.with_state(State::Live).with_place(target);
+        let moved = moving.with_state(ObjectState::Live).with_place(target);
         loop {
             // AcqRel: Release pairs with map, which must see the copy; Acquire pairs with the unmaps of those who read
             // under it, for their reads come before the old slot's reuse. On failure Acquire: pairs with the free
@@ -214,7 +214,7 @@ impl ObjectWord<'_> {
                 return Moved::Committed;
             };
             let now = Word(now);
-            if now == moving.with_state(State::Dying) {
+            if now == moving.with_state(ObjectState::Dying) {
                 // Release pairs with nothing but this word's own next publish: the mover alone owns it here.
                 self.0.store(now.retired().0, Release);
                 return Moved::Freed;
@@ -223,7 +223,7 @@ impl ObjectWord<'_> {
                 return Moved::GaveUp;
             }
             // Readers came in. Release pairs with map to write: our reads of the bytes come before its writes.
-            let back = now.with_state(State::Live);
+            let back = now.with_state(ObjectState::Live);
             if now.pins() > 0 && self.0.compare_exchange(now.0, back.0, Release, Acquire).is_ok() {
                 return Moved::GaveUp;
             }
@@ -244,7 +244,7 @@ impl ObjectWord<'_> {
     #[inline]
     fn idle_at(self, place: Place) -> Option<Word> {
         let word = self.peek();
-        let idle = word.state() == State::Live && word.pins() == 0 && word.place() == place;
+        let idle = word.state() == ObjectState::Live && word.pins() == 0 && word.place() == place;
         idle.then_some(word)
     }
 }

@@ -1,56 +1,58 @@
-//! The record of a zspage: which class, where, which slots are taken, whose they are. It lies in the zspage table, out
-//! of reach of what callers write into their objects.
+//! The record of a zspage: its class, where it lies, which slots are taken, and the handle of each slot's object.
+//!
+//! Records lie in the zspage table, out of reach of what callers write into their objects.
 
-use crate::classes::{self, Class, RECORD_BYTES};
+use crate::bitmap::Bitmap;
+use crate::buckets::Link;
+use crate::geometry::{self, Geometry, RECORD_BYTES};
 use crate::sync::{AtomicU16, AtomicU32, Cell, Ordering::Relaxed};
-use crate::units::{ClassIndex, HandleIndex, MAX_SLOTS, ZspageId};
+use crate::units::{ClassIndex, HandleIndex, MAX_SLOTS};
 
-/// Lists of zspages by fullness, 1 to [`FULL`]; 0 is on none.
+/// The list of full zspages. Lists 1 to [`FULL`] are by fullness; 0 means that a zspage is on no list.
 pub const FULL: u8 = 9;
 
-/// The record of a zspage. All zero is a record that is not in use.
+/// The record of a zspage. A record that is not in use is all zero.
 #[repr(C, align(64))]
 pub struct Zspage {
-    /// The page of the arena where it begins. Constant while it exists.
+    /// The page of the arena where the zspage begins. Constant while the zspage exists.
     first_page: AtomicU32,
-    /// Its class + 1, or 0. Constant while it has objects; set and cleared under the lock of that class.
+    /// The class + 1, or 0 if the zspage is in no class. Constant while the zspage has objects. Set and cleared under
+    /// the lock of that class.
     owner: AtomicU16,
-    /// The same, and left when it has none any more.
+    /// The class + 1 that the zspage was in last. It stays when the zspage leaves its class.
     last_owner: AtomicU16,
-    /// When it was last used, by the pool's count of epochs; only in pools with a reclaim callback.
+    /// When the zspage was last used, by the pool's count of epochs. Kept in pools with a reclaim callback only.
     pub epoch: AtomicU32,
-    /// Guarded by the lock of its class.
+    /// Guarded by the lock of the class.
     slots: Cell<Slots>,
-    /// Whose object is in each slot; written by who takes the slot, and by who leaves a freed object to the deferred
-    /// list.
+    /// The handle index of each slot's object. A thread that takes the slot writes it, and one that leaves a freed
+    /// object on the deferred list of the class.
     handles: [AtomicU32; NOTES],
 }
 
-/// Under loom zspages have two slots, and more notes would only cost time.
+/// How many slots a record has room for. Under loom zspages have two, and more would only cost time.
 const NOTES: usize = if cfg!(loom) { 2 } else { MAX_SLOTS };
 
 #[cfg(not(loom))]
 static_assertions::const_assert_eq!(size_of::<Zspage>(), RECORD_BYTES);
 
-/// What the lock of its class guards.
+/// The part of a record that the lock of the zspage's class guards.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct Slots {
     /// A bit for each taken slot.
-    pub taken: u64,
-    /// The next zspage of its list.
-    pub next: ZspageId,
-    /// The one before it.
-    pub prev: ZspageId,
+    pub taken: Bitmap<1>,
+    /// The neighbours of the zspage in its list.
+    pub link: Link,
     /// How many slots are taken.
     pub count: u8,
-    /// Slots below this one have memory that is charged; in a chunk with a huge page, all.
+    /// Slots below this one have memory that is charged. In a chunk with a huge page that is every slot.
     pub touched: u8,
-    /// Which list it is on.
+    /// Which list the zspage is on; 0 for none.
     pub list: u8,
-    /// Whether a mover or a shrinker has it: nobody allocates from it, and nobody but them gives it back.
+    /// Whether compaction or a shrink has isolated the zspage: nobody allocates from it, and only they give it back.
     pub isolated: bool,
-    /// Pages that count as warm since it was left empty with its memory, to be used again soon; 0: none.
+    /// Pages that count as warm, because the zspage was left empty with its memory to be used again soon.
     pub warm: u8,
 }
 
@@ -58,16 +60,8 @@ impl Zspage {
     /// A record that is not in use.
     #[cfg(loom)]
     pub fn unused() -> Self {
-        let slots = Slots {
-            taken: 0,
-            next: ZspageId::NONE,
-            prev: ZspageId::NONE,
-            count: 0,
-            touched: 0,
-            list: 0,
-            isolated: false,
-            warm: 0,
-        };
+        let slots =
+            Slots { taken: Bitmap::EMPTY, link: Link::NONE, count: 0, touched: 0, list: 0, isolated: false, warm: 0 };
         Self {
             first_page: AtomicU32::new(0),
             owner: AtomicU16::new(0),
@@ -78,24 +72,25 @@ impl Zspage {
         }
     }
 
-    /// Makes it a new zspage, empty and on no list, of nobody yet; the caller alone knows it. Plain stores do: it
-    /// becomes known under the lock of its class.
+    /// Makes the record that of a new zspage, which is empty, in no class and on no list. Only the caller knows it.
+    /// Plain stores are enough, because others learn of it under the lock of its class.
     pub fn set_up(&self, first_page: u32, touched: u8, epoch: u32) {
         self.first_page.store(first_page, Relaxed);
         self.epoch.store(epoch, Relaxed);
-        let none = ZspageId::NONE;
-        let slots = Slots { taken: 0, next: none, prev: none, count: 0, touched, list: 0, isolated: false, warm: 0 };
+        let (taken, link) = (Bitmap::EMPTY, Link::NONE);
+        let slots = Slots { taken, link, count: 0, touched, list: 0, isolated: false, warm: 0 };
         // SAFETY: nobody else knows this record.
         self.slots.with_mut(|at| unsafe { *at = slots });
     }
 
-    /// The page of the arena where it begins.
+    /// Returns the page of the arena where the zspage begins.
     #[inline]
     pub fn first_page(&self) -> u32 {
         self.first_page.load(Relaxed)
     }
 
-    /// Its class. Asked by who has an object in it pinned, or a slot of it to release, or holds the class's lock.
+    /// Returns the class of a zspage that stays in it: the caller has an object in it pinned, or a slot of it to
+    /// release, or holds the lock of the class.
     #[inline]
     pub fn class_index(&self) -> ClassIndex {
         let owner = self.owner.load(Relaxed);
@@ -103,34 +98,35 @@ impl Zspage {
         ClassIndex(owner.wrapping_sub(1))
     }
 
-    /// Its class's geometry, if it is in one at this moment: for whoever has nothing that keeps it there.
+    /// Returns the geometry of the class, if the zspage is in one at this moment. For callers who have nothing that
+    /// keeps it there.
     #[inline]
-    pub fn class_hint(&self) -> Option<Class> {
-        self.owner.load(Relaxed).checked_sub(1).map(|owner| classes::class(ClassIndex(owner)))
+    pub fn class_hint(&self) -> Option<Geometry> {
+        self.owner.load(Relaxed).checked_sub(1).map(|owner| geometry::of(ClassIndex(owner)))
     }
 
-    /// The geometry of the class that it was last of, when it is on nobody's books.
-    pub fn last_class(&self) -> Class {
-        classes::class(ClassIndex(self.last_owner.load(Relaxed).wrapping_sub(1)))
+    /// Returns the geometry of the class that the zspage was in last.
+    pub fn last_class(&self) -> Geometry {
+        geometry::of(ClassIndex(self.last_owner.load(Relaxed).wrapping_sub(1)))
     }
 
-    /// Its class's geometry.
+    /// Returns the geometry of the class of a zspage that stays in it, as for [`Zspage::class_index`].
     #[inline]
-    pub fn class(&self) -> Class {
-        classes::class(self.class_index())
+    pub fn class(&self) -> Geometry {
+        geometry::of(self.class_index())
     }
 
-    /// Whether it belongs to `class`; certain for who holds that class's lock.
+    /// Returns whether the zspage is in `class`. Certain only for a thread that holds the lock of `class`.
     pub fn is_of(&self, class: ClassIndex) -> bool {
         self.owner.load(Relaxed) == class.0 + 1
     }
 
-    /// Its class, if it has one; a hint for who does not hold its lock.
+    /// Returns the class, if the zspage is in one. A hint, unless the caller holds the lock of that class.
     pub fn owner(&self) -> Option<ClassIndex> {
         self.owner.load(Relaxed).checked_sub(1).map(ClassIndex)
     }
 
-    /// Gives it to a class, or to none; under that class's lock.
+    /// Puts the zspage into a class, or takes it out of its class. The caller holds the lock of that class.
     pub fn set_owner(&self, class: Option<ClassIndex>) {
         self.owner.store(class.map_or(0, |class| class.0 + 1), Relaxed);
         if let Some(class) = class {
@@ -138,10 +134,10 @@ impl Zspage {
         }
     }
 
-    /// What the class's lock guards.
+    /// Returns the part that the lock of the class guards, to change it.
     ///
     /// # Safety
-    /// The caller holds the lock of its class, and uses one such reference at a time.
+    /// The caller holds the lock of the class, and uses one such reference at a time.
     #[inline]
     #[allow(clippy::mut_from_ref)]
     pub unsafe fn slots(&self) -> &mut Slots {
@@ -149,102 +145,100 @@ impl Zspage {
         self.slots.with_mut(|at| unsafe { &mut *at })
     }
 
-    /// The same, to look at.
+    /// Returns the part that the lock of the class guards, to look at it.
     ///
     /// # Safety
-    /// The caller holds the lock of its class, and nobody has borrowed it to be changed meanwhile.
+    /// The caller holds the lock of the class, and nobody borrows the part to change it meanwhile.
     #[inline]
     pub unsafe fn peek_slots(&self) -> &Slots {
-        // SAFETY: the lock keeps others away, and the caller vouches for itself.
+        // SAFETY: the lock keeps other threads away, and the caller vouches for its own.
         self.slots.with_mut(|at| unsafe { &*at })
     }
 
-    /// Whose object is in this slot; a hint, unless the slot is the caller's.
+    /// Returns the handle index of the object in a slot. A hint, unless the slot is the caller's.
     #[inline]
     pub fn handle_at(&self, slot: u8) -> HandleIndex {
         HandleIndex(self.handles[slot as usize].load(Relaxed))
     }
 
-    /// Notes whose object is in this slot, which is the caller's. Relaxed: it is read under the class's lock, or
-    /// checked against the word that it names.
+    /// Notes the handle index of the object in a slot, which is the caller's. Relaxed: others read it under the lock of
+    /// the class, or check it against the word that it names.
     #[inline]
     pub fn set_handle(&self, slot: u8, handle: HandleIndex) {
         self.handles[slot as usize].store(handle.0, Relaxed);
     }
 }
 
-/// Where a zspage is listed, and where it belongs.
+/// Which list a zspage is on, and which one it belongs on.
 #[derive(Clone, Copy)]
 pub struct Listing {
-    /// The list that its count asks for.
+    /// The list that the count of taken slots asks for.
     pub wanted: u8,
-    /// The list that it is on; 0: none.
+    /// The list that the zspage is on; 0 for none.
     pub list: u8,
-    /// Whether it is kept off all lists.
+    /// Whether the zspage is kept off all lists.
     pub isolated: bool,
 }
 
 impl Slots {
-    /// Where a zspage of this class is listed, and where it belongs.
+    /// Returns which list a zspage of this class is on, and which one it belongs on.
     #[inline]
-    pub fn listing(&self, class: Class) -> Listing {
+    pub fn listing(&self, class: Geometry) -> Listing {
         Listing { wanted: self.list_for(class), list: self.list, isolated: self.isolated }
     }
 
-    /// [`Slots::listing`] of a zspage that has a free slot.
+    /// Returns the [`Slots::listing`] of a zspage that has a free slot.
     #[inline]
-    pub fn listing_with_room(&self, class: Class) -> Listing {
+    pub fn listing_with_room(&self, class: Geometry) -> Listing {
         debug_assert!(self.count < class.slots);
         Listing { wanted: 1 + class.eighths_full(self.count), list: self.list, isolated: self.isolated }
     }
 
-    /// Which list a zspage of this class belongs on.
+    /// Returns which list a zspage of this class belongs on.
     #[inline]
-    pub fn list_for(&self, class: Class) -> u8 {
+    pub fn list_for(&self, class: Geometry) -> u8 {
         if self.count == class.slots { FULL } else { 1 + class.eighths_full(self.count) }
     }
 
-    /// Whether a free slot has its memory already.
+    /// Returns whether a free slot has its memory already.
     pub fn has_committed_room(&self) -> bool {
         self.count < self.touched
     }
 
-    /// The lowest free slot.
+    /// Returns the lowest free slot.
     #[inline]
     pub fn lowest_free(&self) -> u8 {
-        self.taken.trailing_ones() as u8
+        self.taken.lowest_clear() as u8
     }
 
     /// Takes a free slot.
     #[inline]
     pub fn take(&mut self, slot: u8) {
-        debug_assert!(self.taken >> slot & 1 == 0);
-        self.taken |= 1 << slot;
+        debug_assert!(!self.taken.is_set(slot as usize));
+        self.taken.set(slot as usize);
         self.count += 1;
     }
 
     /// Frees a taken slot.
     #[inline]
     pub fn release(&mut self, slot: u8) {
-        debug_assert!(self.taken >> slot & 1 == 1);
-        self.taken &= !(1 << slot);
+        debug_assert!(self.taken.is_set(slot as usize));
+        self.taken.clear(slot as usize);
         self.count -= 1;
     }
 
-    /// The lowest taken slot from `slot` on.
+    /// Returns the lowest taken slot from `slot` on.
     pub fn taken_from(&self, slot: u8) -> Option<u8> {
-        let from = self.taken.checked_shr(slot as u32)?;
-        (from != 0).then(|| slot + from.trailing_zeros() as u8)
+        self.taken.next_set(slot as usize).map(|slot| slot as u8)
     }
 
-    /// The highest taken slot below `slot`.
+    /// Returns the highest taken slot below `slot`.
     pub fn taken_before(&self, slot: u8) -> Option<u8> {
-        let before = if slot == MAX_SLOTS as u8 { self.taken } else { self.taken & ((1 << slot) - 1) };
-        before.checked_ilog2().map(|slot| slot as u8)
+        self.taken.highest_set_below(slot as usize).map(|slot| slot as u8)
     }
 
-    /// One more than the highest taken slot.
+    /// Returns one more than the highest taken slot.
     pub fn end(&self) -> u8 {
-        (MAX_SLOTS as u32 - self.taken.leading_zeros()) as u8
+        self.taken.highest_set().map_or(0, |slot| slot as u8 + 1)
     }
 }

@@ -1,5 +1,5 @@
 //! Loom models of the handle word, on the product's own code: pool, classes and words as they ship, over a stand-in for
-//! the region. Run by `RUSTFLAGS="--cfg loom" cargo test --release --lib models`.
+//! the memory. Run by `RUSTFLAGS="--cfg loom" cargo test --release --lib models`.
 //! `docs/protocols.md` says which model holds which step.
 //!
 //! The scene: a class whose zspages have two slots. `stays` lies in the target, `moves` in the source, and each has a
@@ -18,10 +18,10 @@ mod shrink;
 mod word;
 
 use crate::error::{Error, Result};
+use crate::memory::{PoolMemory, SCRIBBLE};
 use crate::pool::{MapMode, Pool};
-use crate::region::{Region, SCRIBBLE};
 use crate::units::{HandleIndex, Place, ZspageId};
-use crate::word::{RawHandle, State, Word};
+use crate::word::{ObjectState, RawHandle, Word};
 use loom::sync::Arc;
 use loom::thread;
 use std::collections::HashSet;
@@ -44,7 +44,7 @@ pub struct Scene {
 
 impl Scene {
     pub fn new() -> Self {
-        let pool = Pool::in_region(Region::new(8), None, false).unwrap();
+        let pool = Pool::with_memory(PoolMemory::new(8), None, false).unwrap();
         let stays = object(&pool, STAYS);
         let between = object(&pool, 2);
         let moves = object(&pool, MOVES);
@@ -110,14 +110,14 @@ pub fn unmap(pool: &Pool, handle: u64) {
 
 pub fn look(pool: &Pool, place: Place) -> u64 {
     // SAFETY: the object is pinned; loom finds who writes it all the same.
-    let value = pool.region.bytes(place).with(|at| unsafe { *at });
+    let value = pool.memory.bytes(place).with(|at| unsafe { *at });
     assert_ne!(value, SCRIBBLE, "a mapped object's zspage was given back");
     value
 }
 
 pub fn put(pool: &Pool, place: Place, value: u64) {
     // SAFETY: the object is pinned to write; loom finds who looks at it meanwhile.
-    pool.region.bytes(place).with_mut(|at| unsafe { *at = value });
+    pool.memory.bytes(place).with_mut(|at| unsafe { *at = value });
 }
 
 pub fn place_of(pool: &Pool, handle: u64) -> Place {
@@ -125,7 +125,7 @@ pub fn place_of(pool: &Pool, handle: u64) -> Place {
 }
 
 pub fn word_of(pool: &Pool, handle: u64) -> Word {
-    pool.region.word(RawHandle::unpack(handle).index).peek()
+    pool.memory.word(RawHandle::unpack(handle).index).peek()
 }
 
 /// Runs the threads against each other in every order, or in those with at most `preemptions`, and checks the end.
@@ -164,20 +164,20 @@ pub fn race_of<S: 'static>(preemptions: Option<usize>, scene: fn() -> S, threads
 
 /// The end check.
 pub fn check(pool: &Pool) {
-    let region = &pool.region;
-    let (mut owned, mut zspages, mut free) = (HashSet::new(), region.unused(), region.indices());
+    let memory = &pool.memory;
+    let (mut owned, mut zspages, mut free) = (HashSet::new(), memory.unused(), memory.indices());
     for class in &pool.classes {
         // Taking the lock releases what was deferred.
-        let state = class.lock(region);
+        let state = class.lock(memory);
         let (mut objects, mut count) = (0, 0);
-        for id in state.iter(region) {
-            let slots = state.peek(region, id);
-            assert!(!slots.isolated && region.zspage(id).is_of(class.index()));
-            assert_eq!(slots.taken.count_ones(), slots.count as u32);
-            for slot in (0..2).filter(|slot| slots.taken >> slot & 1 == 1) {
-                let (place, index) = (Place { zspage: id, slot }, region.zspage(id).handle_at(slot));
-                let word = region.word(index).peek();
-                assert_eq!((word.state(), word.place()), (State::Live, place), "slot of {index:?}");
+        for id in state.iter(memory) {
+            let slots = state.peek(memory, id);
+            assert!(!slots.isolated && memory.zspage(id).is_of(class.index()));
+            assert_eq!(slots.taken.count(), slots.count as usize);
+            for slot in slots.taken.iter().map(|slot| slot as u8) {
+                let (place, index) = (Place { zspage: id, slot }, memory.zspage(id).handle_at(slot));
+                let word = memory.word(index).peek();
+                assert_eq!((word.state(), word.place()), (ObjectState::Live, place), "slot of {index:?}");
                 assert!(owned.insert(index.0), "{index:?} has two slots");
                 objects += 1;
             }
@@ -185,11 +185,11 @@ pub fn check(pool: &Pool) {
             count += 1;
         }
         assert_eq!((state.objects, state.zspages), (objects, count));
-        free.extend(state.free_handles(region));
+        free.extend(state.free_handles(memory));
     }
-    let live = (0..region.word_count()).filter(|&i| region.word(HandleIndex(i)).peek().state() != State::Free);
+    let live = (0..memory.word_count()).filter(|&i| memory.word(HandleIndex(i)).peek().state() != ObjectState::Free);
     assert_eq!(live.count(), owned.len(), "every object has its slot");
-    assert_eq!(free.len() + owned.len(), region.word_count() as usize, "every other index is free");
+    assert_eq!(free.len() + owned.len(), memory.word_count() as usize, "every other index is free");
     assert_eq!(free.iter().map(|index| index.0).collect::<HashSet<_>>().len(), free.len(), "an index is free twice");
     zspages.sort_by_key(|id| id.0);
     assert_eq!(zspages, (0..4).map(ZspageId).collect::<Vec<_>>(), "every zspage is in a class or given back, once");

@@ -3,7 +3,7 @@
 use super::{Scene, race, unmap, word_of};
 use crate::error::Error;
 use crate::pool::MapMode;
-use crate::word::{MAX_PINS, State};
+use crate::word::{MAX_PINS, ObjectState};
 
 fn unmap_too_often(scene: &Scene) -> bool {
     // SAFETY: this is the misuse under test.
@@ -34,7 +34,7 @@ fn one_unmap_too_many_on_a_dying_object() {
             |scene| {
                 scene.pool.pin(scene.moves, MapMode::Read).unwrap();
                 scene.free(scene.moves);
-                assert_eq!(word_of(&scene.pool, scene.moves).state(), State::Dying);
+                assert_eq!(word_of(&scene.pool, scene.moves).state(), ObjectState::Dying);
                 unmap(&scene.pool, scene.moves);
                 assert!(unmap_too_often(scene));
             },

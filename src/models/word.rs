@@ -3,7 +3,7 @@
 use crate::object::{Freed, Moved, ObjectWord};
 use crate::sync::AtomicU64;
 use crate::units::{Place, ZspageId};
-use crate::word::State;
+use crate::word::ObjectState;
 use loom::sync::Arc;
 use loom::thread;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -69,7 +69,7 @@ fn death_of_another_generation() {
         free.join().unwrap();
         let word = ghost.word().peek();
         let released: Vec<_> = ghost.released.iter().map(|count| count.load(Relaxed)).collect();
-        assert!(matches!(word.state(), State::Free | State::Live), "left {word:?}");
+        assert!(matches!(word.state(), ObjectState::Free | ObjectState::Live), "left {word:?}");
         assert_eq!(released.iter().sum::<usize>(), word.generation() as usize, "{released:?} with {word:?}");
     });
 }

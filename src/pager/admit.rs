@@ -29,7 +29,7 @@ impl Core {
             range_of(&*self.places),
             range_of(new),
             self.scratch.range(),
-            self.zswap.pool().region.range(),
+            self.zswap.pool().memory.range(),
         ];
         if own.into_iter().any(|own| overlap((at, bytes), own)) { Err(OWN) } else { Ok(()) }
     }

@@ -1,10 +1,10 @@
 //! Forking while other threads use a pool.
 //!
-//! Whoever forks keeps all locks of the pool across the fork, in their order, so that the child finds nothing half done
-//! that a lock guards. What frees and unmaps do takes no lock and goes on meanwhile. The child gets a part of it at
-//! most, for the system copies page by page: an object whose word says that it is freed, but not that its slot is on
-//! the list of those to be released, or the other way round. So the child forgets these lists. What was on them, and
-//! what threads had in hand that allocated, stays taken there.
+//! The thread that forks keeps all locks of the pool across the fork, in their order. So the child finds nothing half
+//! done that a lock guards. Frees and unmaps take no lock and go on meanwhile. The system copies page by page, so the
+//! child may get a part of what they do: a word that says that its object is freed, but not that its slot is on the
+//! list of slots to release, or the other way round. So the child forgets these lists. What was on them stays taken
+//! there, and so does what threads were allocating.
 
 use super::Pool;
 use crate::error::{Error, Result};
@@ -13,18 +13,18 @@ use crate::sync::{AtomicU64, Lock, Ordering::Relaxed, Rank};
 use std::marker::PhantomData;
 use std::time::{Duration, Instant};
 
-/// How long the locks may take.
+/// How long taking all locks may take.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// What is kept from before a fork until after it.
-pub struct Fork {
-    /// The number of the thread that forks, 0 for none. Relaxed: only that thread looks for its own number.
+/// What a pool keeps from before a fork until after it.
+pub struct PoolFork {
+    /// The number of the thread that forks, or 0. Relaxed, because only that thread looks for its own number.
     owner: AtomicU64,
-    /// The process that prepared it. The lock is kept by the thread that forks.
+    /// The process that prepared the fork. The thread that forks keeps the lock.
     process: Lock<i32>,
 }
 
-impl Default for Fork {
+impl Default for PoolFork {
     fn default() -> Self {
         Self { owner: AtomicU64::new(0), process: Lock::new(Rank::Fork, 0) }
     }
@@ -35,36 +35,36 @@ pub(crate) const PREPARED: Error =
     Error::Busy(&"this thread has prepared a fork already, and has not said that it is done");
 pub(crate) const NOT_PREPARED: Error = Error::Invalid(&"this thread has prepared no fork");
 
-/// A fork that [`Pool::prepare_fork`] prepared. While it lives other threads' calls may wait; drop it in the parent and
-/// in the child.
+/// A fork that [`Pool::prepare_fork`] prepared. Calls of other threads may wait while it lives. Drop it in the parent
+/// and in the child.
 #[must_use = "calls of other threads may wait until it is dropped"]
 pub struct PoolForking<'a> {
     pool: &'a Pool,
-    /// It is the thread's that forks.
+    /// Keeps it in the thread that forks.
     _here: PhantomData<*const ()>,
 }
 
 impl Pool {
-    /// Makes this a moment to fork, beside threads that use the pool: takes all of its locks, and keeps them while
-    /// what this returns lives. Drop that after the fork, in the parent and in the child. The child then has a pool of
-    /// its own, and may do anything with it.
+    /// Prepares a fork while other threads use the pool: takes all locks of the pool, and keeps them while the returned
+    /// value lives. Drop that value after the fork, in the parent and in the child. The child then has a pool of its
+    /// own, and may do anything with it.
     ///
-    /// This thread makes no call on the pool in between: it might wait for itself. Where several pools are prepared at
-    /// a time, prepare them one after the other, in one order everywhere. In the child, objects that other threads had
-    /// mapped stay mapped, and what they were allocating, freeing or offering to the evict callback at that moment
+    /// This thread makes no call on the pool in between, because it might wait for itself. To prepare several pools at
+    /// a time, prepare them one after the other, in the same order everywhere. In the child, objects that other threads
+    /// had mapped stay mapped. What they were allocating, freeing or offering to the evict callback at that moment
     /// stays taken: a few objects and zspages for each such thread.
     ///
-    /// For a pool that children do not get ([`crate::PoolOptions::dont_fork`]) it does nothing.
+    /// Does nothing for a pool that children do not get ([`crate::PoolOptions::dont_fork`]).
     ///
     /// # Errors
-    /// [`Error::Again`] if the locks were not had within a second: a compaction without a budget may take that long.
+    /// [`Error::Again`] if taking the locks took more than a second, as a compaction without a budget may.
     /// [`Error::Busy`] if this thread has prepared a fork of this pool already. [`Error::Forked`] in a child without
     /// the pool. Nothing has changed then.
     pub fn prepare_fork(&self) -> Result<PoolForking<'_>> {
         self.fork_prepare().map(|()| PoolForking { pool: self, _here: PhantomData })
     }
 
-    /// Whether this process can use the pool, as each call asks.
+    /// Checks that this process can use the pool, as each call does.
     ///
     /// # Errors
     /// [`Error::Forked`] in a child without the pool.
@@ -73,13 +73,13 @@ impl Pool {
         self.check_alive()
     }
 
-    /// Whether forked children get the pool.
+    /// Returns whether forked children get the pool.
     pub(crate) fn is_inherited(&self) -> bool {
         self.guard.is_none()
     }
 
-    /// [`Pool::prepare_fork`] without a guard: [`Pool::fork_done`] ends it. For handlers of `pthread_atfork`, which
-    /// can't pass a value from one to the next.
+    /// Prepares a fork as [`Pool::prepare_fork`] does, until [`Pool::fork_done`]. For handlers of `pthread_atfork`,
+    /// which can't pass a value from one to the next.
     ///
     /// # Errors
     /// As [`Pool::prepare_fork`].
@@ -102,13 +102,13 @@ impl Pool {
         let callback = self.reclaim.callback.lock_until(until)?;
         let victims = self.reclaim.victims.lock_until(until)?;
         for (at, class) in self.classes.iter().enumerate() {
-            let Some(state) = class.lock_until(&self.region, until) else {
+            let Some(state) = class.lock_until(&self.memory, until) else {
                 self.let_go_of_classes(at, false);
                 return None;
             };
             state.keep();
         }
-        if !self.region.keep_locks(until) {
+        if !self.memory.keep_locks(until) {
             self.let_go_of_classes(self.classes.len(), false);
             return None;
         }
@@ -120,13 +120,13 @@ impl Pool {
         Some(())
     }
 
-    /// Lets the locks of the first classes go, which were kept.
+    /// Lets the kept locks of the first `count` classes go.
     fn let_go_of_classes(&self, count: usize, in_child: bool) {
         // SAFETY: this thread kept them, and lets each go once.
         self.classes[..count].iter().for_each(|class| unsafe { class.let_go(in_child) });
     }
 
-    /// Ends what [`Pool::fork_prepare`] began: lets the locks go, in the parent and in the child.
+    /// Ends a fork that [`Pool::fork_prepare`] prepared: lets the locks go, in the parent and in the child.
     ///
     /// # Errors
     /// [`Error::Invalid`] if this thread has prepared no fork.
@@ -138,12 +138,12 @@ impl Pool {
             return Err(NOT_PREPARED);
         }
         self.fork.owner.store(0, Relaxed);
-        // SAFETY: this thread prepared the fork, and kept it; the owner was taken off just now, so once.
+        // SAFETY: this thread prepared the fork, and kept the lock. It cleared `owner` just now, so this happens once.
         let process = unsafe { self.fork.process.resume() };
         let in_child = *process != os::this_process();
         // SAFETY: `keep_locks` kept all of these.
         unsafe {
-            self.region.let_go_of_locks(in_child);
+            self.memory.let_go_of_locks(in_child);
             self.let_go_of_classes(self.classes.len(), in_child);
             drop((self.reclaim.victims.resume(), self.reclaim.callback.resume(), self.compaction.resume()));
         }

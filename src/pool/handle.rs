@@ -138,7 +138,7 @@ impl Deref for Mapped<'_> {
         let bytes = self.pool.slot_bytes(self.place);
         // SAFETY: the pin keeps the object in place, its slot has so many bytes, and whoever maps it to write needs the
         // handle that this borrows.
-        unsafe { std::slice::from_raw_parts(self.pool.region.object(self.place), bytes) }
+        unsafe { std::slice::from_raw_parts(self.pool.memory.object(self.place), bytes) }
     }
 }
 
@@ -161,7 +161,7 @@ impl DerefMut for MappedMut<'_> {
     fn deref_mut(&mut self) -> &mut [u8] {
         let bytes = self.0.pool.slot_bytes(self.0.place);
         // SAFETY: as for reading; and the handle is borrowed to write, so this is the only mapping.
-        unsafe { std::slice::from_raw_parts_mut(self.0.pool.region.object(self.0.place), bytes) }
+        unsafe { std::slice::from_raw_parts_mut(self.0.pool.memory.object(self.0.place), bytes) }
     }
 }
 

@@ -1,11 +1,11 @@
 //! How a pool is to be.
 
-use crate::classes::MAX_ZSPAGE_PAGES;
 use crate::error::{Error, Result};
+use crate::geometry::MAX_ZSPAGE_PAGES;
 use crate::heap;
+use crate::memory::layout::Layout;
+use crate::memory::{Policy, Source};
 use crate::os;
-use crate::region::layout::Layout;
-use crate::region::{Policy, Source};
 use crate::sync::RawLock;
 use crate::units::{CHUNK, PAGE};
 use std::sync::Arc;

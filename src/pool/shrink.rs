@@ -2,9 +2,9 @@
 
 use super::Pool;
 use super::victims::Victims;
-use crate::class::SizeClass;
-use crate::classes;
 use crate::error::{Error, Result};
+use crate::geometry;
+use crate::size_class::SizeClass;
 use crate::sync::{AtomicU32, Lock, Ordering::Relaxed, Rank};
 use crate::units::{Place, ZspageId};
 use crate::word::RawHandle;
@@ -18,11 +18,11 @@ use std::sync::Arc;
 pub type Evict = dyn Fn(&Pool, u64) -> Result<()> + Send + Sync;
 
 /// An [`Evict`] while it is called.
-type Offer<'a> = dyn Fn(&Pool, u64) -> Result<()> + 'a;
+type EvictCall<'a> = dyn Fn(&Pool, u64) -> Result<()> + 'a;
 
 /// An evict callback of C's, which takes no memory: a function, its context and its pool, and what calls it.
 #[derive(Clone, Copy)]
-pub struct Foreign {
+pub struct ForeignEvict {
     /// What calls the function with an object that is to go.
     pub caller: fn(&Self, u64) -> Result<()>,
     /// The function, of whatever type `caller` knows.
@@ -34,15 +34,15 @@ pub struct Foreign {
 }
 
 // SAFETY: the header says that the callback runs in whichever thread shrinks; its context is for C to guard.
-unsafe impl Send for Foreign {}
+unsafe impl Send for ForeignEvict {}
 // SAFETY: as above.
-unsafe impl Sync for Foreign {}
+unsafe impl Sync for ForeignEvict {}
 
 /// The callback that is set.
 #[derive(Clone)]
 pub enum Callback {
     Rust(Arc<Evict>),
-    Foreign(Foreign),
+    Foreign(ForeignEvict),
 }
 
 impl Callback {
@@ -124,7 +124,7 @@ impl Pool {
     /// [`Pool::set_evict`] with a callback of C's. Allocates nothing.
     #[cfg(not(loom))]
     #[doc(hidden)]
-    pub fn set_foreign_evict(&self, evict: Option<Foreign>) -> Result<()> {
+    pub fn set_foreign_evict(&self, evict: Option<ForeignEvict>) -> Result<()> {
         self.set_callback(evict.map(Callback::Foreign))
     }
 
@@ -181,36 +181,35 @@ impl Pool {
 
     /// Offers each object of a zspage, until the callback fails. Returns the pages that are free now; none: the zspage
     /// is not the class's any more, or a mover or another shrinker has it.
-    pub(crate) fn evict_zspage(&self, class: &SizeClass, id: ZspageId, evict: &Offer<'_>) -> Option<u64> {
-        let mut state = class.lock(&self.region);
-        if !state.isolate(&self.region, id) {
+    pub(crate) fn evict_zspage(&self, class: &SizeClass, id: ZspageId, evict: &EvictCall<'_>) -> Option<u64> {
+        let mut state = class.lock(&self.memory);
+        if !state.isolate(&self.memory, id) {
             return None;
         }
         // Nobody allocates from it while it is isolated: what is taken now is all that will be.
-        let taken = state.peek(&self.region, id).taken;
+        let taken = state.peek(&self.memory, id).taken;
         drop(state);
-        let slots = (0..u64::BITS as u8).filter(|&slot| taken >> slot & 1 == 1);
-        let _ = { slots }.try_for_each(|slot| self.evict_object(Place { zspage: id, slot }, evict));
-        let mut state = class.lock(&self.region);
+        let _ = { taken.iter() }.try_for_each(|slot| self.evict_object(Place { zspage: id, slot: slot as u8 }, evict));
+        let mut state = class.lock(&self.memory);
         // If it stays, for whatever reason, it is not the coldest any more, so that the next ones get their turn.
-        self.region.zspage(id).epoch.store(self.reclaim.next_epoch(), Relaxed);
-        let emptied = state.end_isolation(&self.region, id);
+        self.memory.zspage(id).epoch.store(self.reclaim.next_epoch(), Relaxed);
+        let emptied = state.end_isolation(&self.memory, id);
         drop(state);
         let pages = emptied
             .as_ref()
-            .map_or(0, |emptied| classes::class(class.index()).pages_of_slots(emptied.touched as usize) as u64);
+            .map_or(0, |emptied| geometry::of(class.index()).pages_of_slots(emptied.touched as usize) as u64);
         Some(self.give_back(class, emptied).map_or(0, |_| pages))
     }
 
     /// Offers the object in a slot, if there is one and nobody has it mapped.
-    fn evict_object(&self, place: Place, evict: &Offer<'_>) -> Result<()> {
+    fn evict_object(&self, place: Place, evict: &EvictCall<'_>) -> Result<()> {
         const PANICKED: Error = Error::Again(&"the evict callback panicked");
-        let index = self.region.zspage(place.zspage).handle_at(place.slot);
+        let index = self.memory.zspage(place.zspage).handle_at(place.slot);
         // A slot whose object is on the deferred list notes the next one instead of its own, perhaps one past the last.
-        if index.0 >= self.region.word_count() {
+        if index.0 >= self.memory.word_count() {
             return Ok(());
         }
-        let Some(generation) = self.region.word(index).pin_to_evict(place) else { return Ok(()) };
+        let Some(generation) = self.memory.word(index).pin_to_evict(place) else { return Ok(()) };
         let handle = RawHandle { index, generation, tag: self.tag.tag() }.pack();
         #[cfg(debug_assertions)]
         crate::sync::ranks::assert_none();

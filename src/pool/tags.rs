@@ -1,16 +1,19 @@
-//! What tells pools apart in their handles: a tag of 16 bits in the number, which no two pools have at the same time,
-//! and an id that no two pools ever have, which [`super::Handle`] carries beside the number.
+//! How handles of different pools are told apart.
+//!
+//! A tag of 16 bits is part of the handle's number: no two pools have the same at a time. [`super::Handle`] carries an
+//! id beside the number, which no two pools ever have.
 
+use crate::bitmap::{SharedBits, words_of};
 use crate::error::{Error, Result};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
-/// Tags: 1 to this many.
+/// The largest tag. The smallest is 1.
 const TAGS: u32 = u16::MAX as u32;
-const WORD: u32 = u64::BITS;
+const WORDS: usize = words_of(TAGS as usize + 1);
 
-/// A bit for each tag that a pool has. The tags and ids order nothing: Relaxed throughout.
-static TAKEN: [AtomicU64; (TAGS / WORD + 1) as usize] = [const { AtomicU64::new(0) }; (TAGS / WORD + 1) as usize];
-/// Where the next search begins: a tag is used again as late as can be.
+/// A bit for each tag that a pool has. Tags and ids are Relaxed throughout, because they order nothing.
+static TAKEN: [AtomicU64; WORDS] = [const { AtomicU64::new(0) }; WORDS];
+/// Where the next search begins, so that a tag is used again as late as possible.
 static NEXT: AtomicU32 = AtomicU32::new(0);
 static LAST_ID: AtomicU64 = AtomicU64::new(0);
 
@@ -21,29 +24,25 @@ pub struct Tag {
 }
 
 impl Tag {
-    /// One that no other pool has.
+    /// Takes a tag that no other pool has, and a new id.
     ///
     /// # Errors
     /// [`Error::Again`] if there are 65,535 pools.
     pub fn take() -> Result<Self> {
         const ALL_TAKEN: Error = Error::Again(&"there are 65,535 pools, as many as handles can tell apart: drop one");
         let first = NEXT.fetch_add(1, Relaxed) % TAGS;
-        let bit = |tag: u32| 1 << (tag % WORD);
-        let free = |tag: &u32| {
-            let word = &TAKEN[(tag / WORD) as usize];
-            word.load(Relaxed) & bit(*tag) == 0 && word.fetch_or(bit(*tag), Relaxed) & bit(*tag) == 0
-        };
+        let free = |tag: &u32| SharedBits(&TAKEN).set(*tag as usize, Relaxed);
         let tag = (0..TAGS).map(|step| 1 + (first + step) % TAGS).find(free).ok_or(ALL_TAKEN)?;
         Ok(Self { tag: tag as u16, id: LAST_ID.fetch_add(1, Relaxed) + 1 })
     }
 
-    /// The tag, which is not 0.
+    /// Returns the tag, which is not 0.
     #[inline]
     pub fn tag(&self) -> u16 {
         self.tag
     }
 
-    /// The id, which is not 0.
+    /// Returns the id, which is not 0.
     #[inline]
     pub fn id(&self) -> u64 {
         self.id
@@ -52,8 +51,7 @@ impl Tag {
 
 impl Drop for Tag {
     fn drop(&mut self) {
-        let tag = u32::from(self.tag);
-        TAKEN[(tag / WORD) as usize].fetch_and(!(1 << (tag % WORD)), Relaxed);
+        SharedBits(&TAKEN).clear(usize::from(self.tag), Relaxed);
     }
 }
 

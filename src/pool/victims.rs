@@ -1,33 +1,33 @@
-//! Which zspage a shrink takes next: the one that was longest unused of those that were looked at lately.
+//! The choice of the zspage that a shrink takes next: the coldest of those that it looked at lately.
 //!
-//! Each choice looks at a bounded number of zspages, spread over the whole pool, and remembers the coldest of all that
-//! were looked at since they were chosen or used. So the cost of a choice does not depend on the size of the pool. A
-//! pool of up to 240 zspages gives the coldest one. In a larger pool the coldest ones go first as soon as the samples
-//! have met them, and until then the coldest of some hundred.
+//! Each choice looks at a bounded number of zspages, spread over the whole pool, and remembers the coldest that it saw.
+//! So the cost of a choice does not depend on the size of the pool. In a pool of up to 240 zspages the coldest one is
+//! chosen. In a larger pool the coldest ones go first as soon as the samples have met them, and until then the coldest
+//! of some hundred.
 
 use super::Pool;
-use crate::classes::CLASS_COUNT;
+use crate::geometry::CLASS_COUNT;
 use crate::sync::{Locked, Ordering::Relaxed};
 use crate::units::ZspageId;
 
-/// Zspages that one sample looks at, at most.
+/// The most zspages that one sample looks at.
 const LOOKS: usize = 256;
-/// Zspages that are remembered. A sample for each of them covers a pool of 16 GiB.
+/// How many zspages are remembered. A sample for each of them covers a pool of 16 GiB.
 const MOST: usize = 256;
 
 /// A zspage that was looked at.
 #[derive(Clone, Copy)]
 struct Seen {
-    /// When it had been used last. It is no candidate any more if it was used since.
+    /// When the zspage had been used last. If it was used since, it is no candidate any more.
     stamp: u32,
     id: ZspageId,
 }
 
-/// The zspages that were longest unused, of those that were looked at.
+/// The coldest zspages of those that were looked at.
 pub struct Victims {
     /// Where the last sample ended.
     walk: usize,
-    /// The first `count`, the one that was longest unused last.
+    /// The zspages that are remembered, the coldest last. The first `count` are in use.
     seen: [Seen; MOST],
     count: usize,
     /// How many zspages were looked at.
@@ -36,7 +36,7 @@ pub struct Victims {
 }
 
 impl Victims {
-    /// None.
+    /// Nothing is remembered.
     pub const fn new() -> Self {
         Self {
             walk: 0,
@@ -47,7 +47,7 @@ impl Victims {
         }
     }
 
-    /// Remembers a zspage if it is among the coldest; `epoch` is now.
+    /// Remembers a zspage if it is among the coldest. `epoch` is the present one.
     fn offer(&mut self, epoch: u32, new: Seen) {
         let key = |seen: Seen| (epoch.wrapping_sub(seen.stamp), seen.id.0);
         let at = self.seen[..self.count].partition_point(|&seen| key(seen) < key(new));
@@ -59,7 +59,7 @@ impl Victims {
             self.seen[at..self.count].rotate_right(1);
             self.seen[at] = new;
         } else if at > 0 {
-            // The one that was used last makes room.
+            // The warmest one makes room.
             self.seen[..at].rotate_left(1);
             self.seen[at - 1] = new;
         }
@@ -72,15 +72,15 @@ impl Victims {
 }
 
 impl Pool {
-    /// The class and the zspage that a shrink takes next. It may be gone, or isolated, by the time the caller has the
-    /// class's lock. None: the pool has no zspages, or all were used while this looked.
+    /// Returns the class and the zspage that a shrink takes next. The zspage may be gone or isolated by the time that
+    /// the caller has the lock of the class. Returns none if the pool has no zspages, or if all were used meanwhile.
     pub(super) fn next_victim(&self) -> Option<(usize, ZspageId)> {
         let mut victims = self.reclaim.victims.lock();
-        // Where all that is remembered was used since, the second sample finds others.
+        // If all that is remembered was used since, the second sample finds others.
         for _ in 0..2 {
             self.look_at_some(&mut victims);
             while let Some(Seen { stamp, id }) = victims.pop() {
-                let zspage = self.region.zspage(id);
+                let zspage = self.memory.zspage(id);
                 if zspage.epoch.load(Relaxed) == stamp
                     && let Some(class) = zspage.owner()
                 {
@@ -93,16 +93,16 @@ impl Pool {
 
     fn look_at_some(&self, victims: &mut Locked<'_, Victims>) {
         let mut found = [ZspageId::NONE; LOOKS];
-        let mut count = self.region.sample(&mut victims.walk, &mut found);
+        let mut count = self.memory.sample(&mut victims.walk, &mut found);
         if count == 0 {
             count = self.first_on_lists(&mut found);
         }
         // The records of a large pool are not in the processor's caches.
         #[cfg(not(loom))]
-        found[..count].iter().for_each(|&id| crate::os::prefetch(self.region.zspage(id)));
+        found[..count].iter().for_each(|&id| crate::os::prefetch(self.memory.zspage(id)));
         let epoch = self.reclaim.now();
         for &id in &found[..count] {
-            let zspage = self.region.zspage(id);
+            let zspage = self.memory.zspage(id);
             if zspage.owner().is_some() {
                 victims.offer(epoch, Seen { stamp: zspage.epoch.load(Relaxed), id });
             }
@@ -111,13 +111,14 @@ impl Pool {
         (victims.looked += count as u64);
     }
 
-    /// For a pool that is almost empty and was large, whose few zspages a sample may miss.
+    /// Finds the first zspages on the lists of the classes. For a pool that was large and is almost empty: a sample may
+    /// miss its few zspages.
     #[cold]
     fn first_on_lists(&self, found: &mut [ZspageId; LOOKS]) -> usize {
         let mut count = 0;
         for class in 0..CLASS_COUNT {
-            let state = self.classes[class].lock(&self.region);
-            for (place, id) in found[count..].iter_mut().zip(state.iter(&self.region)) {
+            let state = self.classes[class].lock(&self.memory);
+            for (place, id) in found[count..].iter_mut().zip(state.iter(&self.memory)) {
                 *place = id;
                 count += 1;
             }

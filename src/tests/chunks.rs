@@ -1,7 +1,7 @@
 //! Chunks that are committed whole go back whole: compaction empties them.
 
 use super::shared::{Rng, assert_holds, free, options, resident_pages, store, unmap};
-use crate::classes::MAX_ALLOC_SIZE;
+use crate::geometry::MAX_ALLOC_SIZE;
 use crate::units::{CHUNK, CHUNK_PAGES};
 use crate::word::RawHandle;
 use crate::{Backing, CompactBudget, HugePages, MapMode, Pool, PoolOptions};
@@ -46,7 +46,7 @@ impl Scene {
 
     /// Pages of the arena that the system has for it.
     fn resident(&self) -> u64 {
-        resident_pages(&self.pool.region.spans()[1..])
+        resident_pages(&self.pool.memory.spans()[1..])
     }
 
     /// Panics unless there are only so many chunks more than the objects would fill.
@@ -61,8 +61,8 @@ impl Scene {
     }
 
     fn chunk_of(&self, handle: u64) -> usize {
-        let place = self.pool.region.word(RawHandle::unpack(handle).index).peek().place();
-        self.pool.region.chunk_of(place.zspage)
+        let place = self.pool.memory.word(RawHandle::unpack(handle).index).peek().place();
+        self.pool.memory.chunk_of(place.zspage)
     }
 }
 

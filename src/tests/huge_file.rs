@@ -13,7 +13,7 @@ const SIZE: usize = 4000;
 /// Puts the objects' part of the file together to huge pages, and refers to a page of each from a pipe. None: this
 /// system makes none.
 fn collapse_and_pin(pool: &Pool) -> Option<[OwnedFd; 2]> {
-    let [tables, arena] = pool.region.spans();
+    let [tables, arena] = pool.memory.spans();
     let bytes = arena.end - tables.start;
     let map = Os::default().map_file(pool.fd().unwrap().as_raw_fd(), bytes, CHUNK).unwrap();
     Os::default().commit(map.base().as_ptr(), bytes).unwrap();

@@ -2,7 +2,7 @@
 //! again.
 
 use super::shared::{Rng, assert_holds, free, options, store, system_pages};
-use crate::classes::MAX_ALLOC_SIZE;
+use crate::geometry::MAX_ALLOC_SIZE;
 use crate::units::{CHUNK_PAGES, PAGE};
 use crate::{Backing, CompactBudget, Error, HugePages, LentMemory, MIN_BYTES, Pool, PoolOptions, Result};
 use std::sync::{Arc, Mutex};

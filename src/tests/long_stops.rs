@@ -1,7 +1,7 @@
 //! What one call of the pool looks at does not grow with the pool.
 
 use super::shared::{free, options, store, unmap};
-use crate::classes::{class, class_of};
+use crate::geometry::{self, class_of};
 use crate::word::RawHandle;
 use crate::{Backing, CompactBudget, Error, MapMode, Pool};
 use std::collections::HashMap;
@@ -13,7 +13,7 @@ const SMALL: usize = 64;
 const FEW: u64 = 1024;
 
 fn slots(size: usize) -> usize {
-    class(class_of(size)).slots as usize
+    geometry::of(class_of(size)).slots as usize
 }
 
 fn pool() -> Pool {
@@ -31,7 +31,7 @@ fn fill(pool: &Pool, zspages: usize) -> Vec<u64> {
 }
 
 fn zspage_of(pool: &Pool, handle: u64) -> u32 {
-    pool.region.word(RawHandle::unpack(handle).index).peek().place().zspage.0
+    pool.memory.word(RawHandle::unpack(handle).index).peek().place().zspage.0
 }
 
 /// Sets a callback that frees what it is offered, and notes its zspage.
@@ -138,11 +138,11 @@ fn refused_malloc_does_not_look_at_zspages_that_have_no_room() {
     let looked = |what: &str| {
         pool.set_max_bytes(4096).unwrap();
         let of_class = &pool.classes[class_of(SIZE).0 as usize];
-        let before = of_class.lock(&pool.region).looked;
+        let before = of_class.lock(&pool.memory).looked;
         while pool.malloc_raw(SIZE).is_ok() {}
-        let first = of_class.lock(&pool.region).looked;
+        let first = of_class.lock(&pool.memory).looked;
         assert!(matches!(pool.malloc_raw(SIZE), Err(Error::NoMemory(_))));
-        let looked = of_class.lock(&pool.region).looked - first;
+        let looked = of_class.lock(&pool.memory).looked - first;
         println!("{what}: {looked} zspages, {} before", first - before);
         pool.set_max_bytes(0).unwrap();
         looked
@@ -185,7 +185,7 @@ fn malloc_at_the_limit_uses_slots_that_were_freed_long_before() {
     pool.compact(&CompactBudget::default()).unwrap();
     pool.set_max_bytes(4096).unwrap();
     let of_class = &pool.classes[class_of(SIZE).0 as usize];
-    let looked = || of_class.lock(&pool.region).looked;
+    let looked = || of_class.lock(&pool.memory).looked;
     (0..200 * half).for_each(|key| _ = store(&pool, key as u64, SIZE).unwrap());
     println!("{} zspages were looked at for {} allocations", looked(), 200 * half);
     assert!(looked() <= 200 * half as u64 * 2 + 600, "{} zspages", looked());
@@ -217,14 +217,14 @@ fn malloc_at_the_limit_looks_once_for_slots_that_are_out_of_reach() {
     while pool.malloc_raw(SIZE).is_ok() {}
     let (of_class, last) = (&pool.classes[class_of(SIZE).0 as usize], handles[400 * slots(SIZE)]);
     let id = crate::units::ZspageId(zspage_of(&pool, last));
-    assert!(of_class.lock(&pool.region).isolate(&pool.region, id));
+    assert!(of_class.lock(&pool.memory).isolate(&pool.memory, id));
     free(&pool, last).unwrap();
-    let looked = || of_class.lock(&pool.region).looked;
+    let looked = || of_class.lock(&pool.memory).looked;
     let (before, in_front) = (looked(), 2 * 32);
     (0..100).for_each(|_| assert!(matches!(pool.malloc_raw(SIZE), Err(Error::NoMemory(_)))));
     let most = 100 * in_front + 401;
     assert!(looked() - before <= most, "{} zspages for 100 refusals", looked() - before);
-    assert!(of_class.lock(&pool.region).end_isolation(&pool.region, id).is_none());
+    assert!(of_class.lock(&pool.memory).end_isolation(&pool.memory, id).is_none());
     pool.malloc_raw(SIZE).unwrap();
     pool.check();
 }

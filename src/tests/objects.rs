@@ -1,7 +1,7 @@
 //! Objects and handles: sizes, modes, pins, generations, and every misuse that is refused.
 
 use super::shared::{assert_holds, free, options, pattern, store, unmap, write};
-use crate::classes::{MAX_ALLOC_SIZE, class_of};
+use crate::geometry::{MAX_ALLOC_SIZE, class_of};
 use crate::tests::shared::ReadObject;
 use crate::units::Place;
 use crate::word::{MAX_PINS, RawHandle};
@@ -17,7 +17,7 @@ fn hardened() -> Pool {
 
 /// Where an object lies.
 fn place_of(pool: &Pool, handle: u64) -> Place {
-    pool.region.word(RawHandle::unpack(handle).index).peek().place()
+    pool.memory.word(RawHandle::unpack(handle).index).peek().place()
 }
 
 fn assert_invalid<T: std::fmt::Debug>(result: Result<T, Error>) {
@@ -73,7 +73,7 @@ fn class_sizes_fit_and_wrong_sizes_are_refused() {
 #[test]
 fn objects_go_to_the_fullest_zspage_with_room() {
     let (pool, size) = (pool(), 1024);
-    let slots = crate::classes::class(class_of(size)).slots as usize;
+    let slots = crate::geometry::of(class_of(size)).slots as usize;
     let handles: Vec<_> = (0..3 * slots).map(|key| store(&pool, key as u64, size).unwrap()).collect();
     // The first keeps a quarter, the second loses a quarter, the third keeps half.
     let quarter = slots / 4;
@@ -228,7 +228,7 @@ fn a_hardened_pool_shows_nothing_of_what_was_freed_or_moved() {
     let (mapped, others) = freed.split_at_mut(50);
     mapped.iter().for_each(|&handle| assert!(pool.map_raw(handle, MapMode::Read).is_ok()));
     mapped.iter().for_each(|&handle| free(&pool, handle).unwrap());
-    let lock = pool.classes[class_of(size).0 as usize].lock(&pool.region);
+    let lock = pool.classes[class_of(size).0 as usize].lock(&pool.memory);
     others[..50].iter().for_each(|&handle| free(&pool, handle).unwrap());
     drop(lock);
     others[50..].iter().for_each(|&handle| free(&pool, handle).unwrap());
@@ -246,7 +246,7 @@ fn a_hardened_pool_shows_nothing_of_what_was_freed_or_moved() {
 fn what_is_freed_under_the_lock_is_released_by_its_next_holder() {
     let pool = pool();
     let handles: Vec<_> = (0..100).map(|key| store(&pool, key, 700).unwrap()).collect();
-    let lock = pool.classes[class_of(700).0 as usize].lock(&pool.region);
+    let lock = pool.classes[class_of(700).0 as usize].lock(&pool.memory);
     handles[..99].iter().for_each(|&handle| free(&pool, handle).unwrap());
     handles[..99].iter().for_each(|&handle| assert_invalid(free(&pool, handle)));
     assert_eq!(lock.objects, 100, "nobody waits for the lock");
@@ -290,7 +290,7 @@ fn a_hardened_pool_refuses_a_stale_handle_for_ever() {
         let handle = pool.malloc_raw(64).unwrap();
         let last = RawHandle::unpack(handle).generation == u16::MAX;
         assert!(!last || seen.insert(handle), "{handle:#x} was given out again");
-        let lock = (last && round % 2 == 1).then(|| pool.classes[class_of(64).0 as usize].lock(&pool.region));
+        let lock = (last && round % 2 == 1).then(|| pool.classes[class_of(64).0 as usize].lock(&pool.memory));
         free(&pool, handle).unwrap();
         drop(lock);
     }

@@ -1,7 +1,7 @@
 //! The reclaim callback: what it is offered and in which order, all that it may do, and whom it may meet.
 
 use super::shared::{assert_holds, free, options, store, unmap};
-use crate::classes::{class, class_of};
+use crate::geometry::{self, class_of};
 use crate::word::RawHandle;
 use crate::{Backing, CompactBudget, Error, HugePages, MapMode, Pool, PoolOptions, Result};
 use std::collections::HashSet;
@@ -14,11 +14,11 @@ const NOT_NOW: Error = Error::Again(&"the test's callback keeps it");
 
 /// How many objects a zspage of [`SIZE`] holds.
 fn slots() -> usize {
-    class(class_of(SIZE)).slots as usize
+    geometry::of(class_of(SIZE)).slots as usize
 }
 
 fn pages() -> u64 {
-    class(class_of(SIZE)).pages as u64
+    geometry::of(class_of(SIZE)).pages as u64
 }
 
 fn pool() -> Pool {
@@ -48,7 +48,7 @@ fn fill(pool: &Pool, zspages: usize) -> Vec<Vec<u64>> {
 }
 
 fn zspage_of(pool: &Pool, handle: u64) -> u32 {
-    pool.region.word(RawHandle::unpack(handle).index).peek().place().zspage.0
+    pool.memory.word(RawHandle::unpack(handle).index).peek().place().zspage.0
 }
 
 fn assert_again<T: std::fmt::Debug>(result: Result<T>) {

@@ -1,6 +1,6 @@
 //! What the tests share: lots, patterns, pools whose system calls fail, and what the system says of a pool's memory.
 
-use crate::classes::MAX_ALLOC_SIZE;
+use crate::geometry::MAX_ALLOC_SIZE;
 use crate::os::{Os, faults::Faults};
 use crate::units::PAGE;
 use crate::{Backing, Pool, PoolOptions, Result};
@@ -109,7 +109,7 @@ pub fn resident_pages(spans: &[Range<usize>]) -> u64 {
 
 /// Pages that the system has for a pool: in its memory file if it has one, else in the process.
 pub fn system_pages(pool: &Pool) -> u64 {
-    file_pages(pool).unwrap_or_else(|| resident_pages(&pool.region.spans()))
+    file_pages(pool).unwrap_or_else(|| resident_pages(&pool.memory.spans()))
 }
 
 /// Frees an object of a test that uses raw handles only.

@@ -3,7 +3,7 @@
 //! `ZSALLOC_THREAD_STEPS=n` sets how much each thread does, `ZSALLOC_THREAD_SEED=n` what.
 
 use super::shared::{Rng, assert_holds, free, number, options, pattern, store, unmap, write};
-use crate::classes::MAX_ALLOC_SIZE;
+use crate::geometry::MAX_ALLOC_SIZE;
 use crate::tests::shared::ReadObject;
 use crate::{Backing, CompactBudget, Error, HugePages, MapMode, Pool, PoolOptions};
 use std::sync::Arc;

@@ -21,7 +21,7 @@ pub const HEADER: usize = 5;
 pub const MAX_ENTRY: usize = HEADER + PAGE;
 
 const SLACK_BITS: u32 = 6;
-const _: () = assert!(MAX_ENTRY <= crate::classes::MAX_ALLOC_SIZE);
+const _: () = assert!(MAX_ENTRY <= crate::geometry::MAX_ALLOC_SIZE);
 
 /// Which page an entry is of: another page's entry does not pass for it. Different for each offset of an area, and for
 /// areas as different as 32 bits can be.

@@ -1,18 +1,20 @@
 //! A zspage that compaction may fill or empty, as a number that sorts by which of the two.
 
+use crate::field::Field;
 use crate::units::ZspageId;
-use crate::word::{Field, MAX_ZSPAGES};
+use crate::word::MAX_ZSPAGES;
 
 /// A zspage by how much it is to stay: the smaller the sooner it is filled, the larger the sooner it is emptied.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Candidate(u64);
 
-const ID: Field = Field::new(0, 28);
-const CHUNK: Field = Field::new(28, 24);
-const EMPTINESS: Field = Field::new(52, 2);
-const OUTLIER: Field = Field::new(54, 2);
+const ID: Field = Field::first(28);
+const CHUNK: Field = ID.then(24);
+const EMPTINESS: Field = CHUNK.then(2);
+const OUTLIER: Field = EMPTINESS.then(2);
 
-const _: () = assert!(MAX_ZSPAGES as u64 - 1 == ID.mask());
+const _: () = assert!(MAX_ZSPAGES as u64 - 1 == ID.max());
+const _: () = assert!(Field::are_apart(&[ID, CHUNK, EMPTINESS, OUTLIER]));
 
 impl Candidate {
     /// None.

@@ -1,6 +1,6 @@
 //! The second step of compaction, on chunks that have huge pages: the last zspages move out of the emptiest ones.
 
-use super::{Candidate, Drained, Pool, Run};
+use super::{Candidate, Drained, Pass, Pool};
 use crate::sync::Ordering::Relaxed;
 use crate::units::ZspageId;
 
@@ -10,13 +10,13 @@ const MOST_HELD: usize = 64;
 impl Pool {
     /// Moves the zspages of the emptiest whole chunks into other chunks, while those have room for all of one. Chunks
     /// in which something is mapped would stay all the same, and are passed by.
-    pub(super) fn empty_sparse_chunks(&self, run: &mut Run) {
+    pub(super) fn empty_sparse_chunks(&self, pass: &mut Pass) {
         let (mut tried, mut held) = (None, 0);
-        while let Some((taken, chunk)) = self.region.sparse_chunk(tried) {
+        while let Some((taken, chunk)) = self.memory.sparse_chunk(tried) {
             tried = Some((taken, chunk));
             if self.is_held(chunk) {
                 held += 1;
-            } else if !self.empty_chunk(chunk, run) {
+            } else if !self.empty_chunk(chunk, pass) {
                 return;
             }
             if held == MOST_HELD {
@@ -28,20 +28,20 @@ impl Pool {
     /// Whether something in a chunk is mapped, or in the hands of a shrink; as far as can be told.
     fn is_held(&self, chunk: usize) -> bool {
         let mut from = 0;
-        while let Some((id, next)) = self.region.zspage_in(chunk, from) {
+        while let Some((id, next)) = self.memory.zspage_in(chunk, from) {
             from = next;
-            let Some(class) = self.region.zspage(id).owner().map(|index| &self.classes[index.0 as usize]) else {
+            let Some(class) = self.memory.zspage(id).owner().map(|index| &self.classes[index.0 as usize]) else {
                 continue;
             };
-            let state = class.lock(&self.region);
-            if !self.region.zspage(id).is_of(class.index()) {
+            let state = class.lock(&self.memory);
+            if !self.memory.zspage(id).is_of(class.index()) {
                 continue;
             }
-            let slots = *state.peek(&self.region, id);
-            let handles = (0..slots.end()).filter(|slot| slots.taken >> slot & 1 == 1);
-            let mut words = handles.map(|slot| self.region.zspage(id).handle_at(slot));
-            let words_end = self.region.word_count();
-            if slots.isolated || words.any(|index| index.0 < words_end && self.region.word(index).peek().pins() > 0) {
+            let slots = *state.peek(&self.memory, id);
+            let handles = slots.taken.iter().map(|slot| slot as u8);
+            let mut words = handles.map(|slot| self.memory.zspage(id).handle_at(slot));
+            let words_end = self.memory.word_count();
+            if slots.isolated || words.any(|index| index.0 < words_end && self.memory.word(index).peek().pins() > 0) {
                 return true;
             }
         }
@@ -49,33 +49,33 @@ impl Pool {
     }
 
     /// Moves all zspages out of a chunk. False: there is no room, or the budget is spent.
-    fn empty_chunk(&self, chunk: usize, run: &mut Run) -> bool {
+    fn empty_chunk(&self, chunk: usize, pass: &mut Pass) -> bool {
         let mut from = 0;
-        while let Some((id, next)) = self.region.zspage_in(chunk, from) {
+        while let Some((id, next)) = self.memory.zspage_in(chunk, from) {
             from = next;
-            if run.is_spent() || !self.relocate(id, chunk, run) {
+            if pass.is_spent() || !self.relocate(id, chunk, pass) {
                 return false;
             }
         }
-        run.pages += self.region.return_empty_chunks();
+        pass.pages += self.memory.return_empty_chunks();
         true
     }
 
     /// Moves a zspage out of `chunk`. False: there is no room.
-    fn relocate(&self, id: ZspageId, chunk: usize, run: &mut Run) -> bool {
-        let Some(class) = self.region.zspage(id).owner().map(|index| &self.classes[index.0 as usize]) else {
+    fn relocate(&self, id: ZspageId, chunk: usize, pass: &mut Pass) -> bool {
+        let Some(class) = self.memory.zspage(id).owner().map(|index| &self.classes[index.0 as usize]) else {
             return true;
         };
         // As old as it was: that it moved says nothing of its use.
-        let epoch = self.region.zspage(id).epoch.load(Relaxed);
-        let Ok(new) = self.region.acquire(class.index(), epoch, Some(chunk)) else { return false };
-        class.lock(&self.region).add(&self.region, new);
+        let epoch = self.memory.zspage(id).epoch.load(Relaxed);
+        let Ok(new) = self.memory.acquire(class.index(), epoch, Some(chunk)) else { return false };
+        class.lock(&self.memory).add(&self.memory, new);
         let target = [Candidate::new(0, 0, 0, new)];
-        let drained = run.unbounded(|run| self.drain(class, id, &target, &mut 0, run));
+        let drained = pass.unbounded(|pass| self.drain(class, id, &target, &mut 0, pass));
         // What was not needed after all goes back.
-        let mut state = class.lock(&self.region);
-        let unused = state.is_empty(&self.region, new) && state.isolate(&self.region, new);
-        let emptied = unused.then(|| state.end_isolation(&self.region, new)).flatten();
+        let mut state = class.lock(&self.memory);
+        let unused = state.is_empty(&self.memory, new) && state.isolate(&self.memory, new);
+        let emptied = unused.then(|| state.end_isolation(&self.memory, new)).flatten();
         drop(state);
         self.give_back(class, emptied);
         drained == Drained::Done

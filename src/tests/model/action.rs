@@ -1,7 +1,7 @@
 //! What a step may do, and how the lot falls.
 
 use super::world::World;
-use crate::classes::MAX_ALLOC_SIZE;
+use crate::geometry::MAX_ALLOC_SIZE;
 use crate::os::Call;
 use crate::tests::shared::Rng;
 use crate::{Backing, HugePages, MIN_BYTES, MapMode, PoolOptions};

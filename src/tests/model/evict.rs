@@ -1,7 +1,7 @@
 //! The model's evict callback: it does whatever a callback may do.
 
 use super::run::{Shared, lock, new_object};
-use crate::classes::MAX_ALLOC_SIZE;
+use crate::geometry::MAX_ALLOC_SIZE;
 use crate::tests::shared::ReadObject;
 use crate::tests::shared::pattern;
 use crate::{CompactBudget, Error, Evict, MapMode, Pool, Result};

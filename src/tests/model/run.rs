@@ -3,7 +3,7 @@
 use super::action::{Action, CALLS, Memory, Misuse, Shape};
 use super::evict;
 use super::world::{Dying, World};
-use crate::classes::MAX_ALLOC_SIZE;
+use crate::geometry::MAX_ALLOC_SIZE;
 use crate::os::faults::Faults;
 use crate::os::{Mapping, Os};
 use crate::tests::shared::ReadObject;
@@ -209,7 +209,7 @@ impl Run {
         let pool = created?;
         let mut world = self.world();
         world.begin(shape);
-        world.most_pages = pool.region_limit();
+        world.most_pages = pool.page_limit();
         drop(world);
         self.pool = Some(pool);
         Ok(())
@@ -239,7 +239,7 @@ impl Run {
     fn has_room(&self) -> bool {
         let shape = self.world().shape;
         let lent = matches!(shape.memory, Memory::Lent | Memory::Releasable);
-        let (used, limit) = (self.pool().total_pages(), self.pool().region_limit());
+        let (used, limit) = (self.pool().total_pages(), self.pool().page_limit());
         let whole = if shape.huge_pages == crate::HugePages::Always { crate::units::CHUNK_PAGES } else { 0 };
         // Two pages for the slot, and one each for its record, its word, the chunk's record and the group's.
         !lent && !self.armed && used + 6 + whole as u64 <= limit
@@ -436,7 +436,7 @@ impl Run {
 
     fn set_max_bytes(&mut self, bytes: u64) -> Result<()> {
         self.pool().set_max_bytes(bytes)?;
-        let pages = self.pool().total_pages().max(self.pool().region_limit());
+        let pages = self.pool().total_pages().max(self.pool().page_limit());
         self.world().most_pages = pages;
         Ok(())
     }

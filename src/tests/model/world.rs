@@ -1,7 +1,7 @@
 //! What a pool is to hold, by hash map.
 
 use super::action::Shape;
-use crate::classes::MAX_ALLOC_SIZE;
+use crate::geometry::MAX_ALLOC_SIZE;
 use crate::tests::shared::ReadObject;
 use crate::tests::shared::Rng;
 use crate::{Pool, PoolStats};

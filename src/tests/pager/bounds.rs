@@ -248,7 +248,7 @@ fn memory_that_brings_pages_back() {
     let (running, memory) = (pager(), Memory::new(PAGES));
     let region = running.add(&memory);
     let core = &running.pager.0;
-    let own = [std::ptr::from_ref(&**core) as usize, core.scratch.range().0, core.zswap.pool().region.range().0];
+    let own = [std::ptr::from_ref(&**core) as usize, core.scratch.range().0, core.zswap.pool().memory.range().0];
     for at in own.map(|at| (at & !(PAGE - 1)) as *mut u8) {
         // Memory that malloc returned is in the heap, or in a mapping.
         let before = running.pager.stats();

@@ -251,7 +251,7 @@ impl World {
         self.armed
             || meets(self.max, zswap.used_bytes)
             || meets(model.max, model.area.stats().expect("an area that is there").used_bytes)
-            || pool.total_pages() + 16 + 3 * count > pool.region_limit()
+            || pool.total_pages() + 16 + 3 * count > pool.page_limit()
     }
 
     /// Whether the area can't take this page at all.

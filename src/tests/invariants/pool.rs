@@ -2,10 +2,10 @@
 //! step, so it is written to be quick: a few passes over the words and the zspages, and no hashing.
 
 use super::Pool;
-use crate::class::State as ClassState;
-use crate::classes;
+use crate::geometry;
+use crate::size_class::ClassState;
 use crate::units::{HandleIndex, Place, ZspageId};
-use crate::word::{State, Word};
+use crate::word::{ObjectState, Word};
 
 /// What the zspages add up to.
 #[derive(Default)]
@@ -24,49 +24,49 @@ impl Pool {
         let mut zspages = Vec::new();
         let mut sums = Sums::default();
         for class in &self.classes {
-            let state = class.lock(&self.region);
+            let state = class.lock(&self.memory);
             let (first, before) = (zspages.len(), sums.objects);
-            state.check(&self.region, &mut zspages);
+            state.check(&self.memory, &mut zspages);
             for &id in &zspages[first..] {
                 self.check_zspage(&state, id, &mut sums);
             }
             assert_eq!(sums.objects - before, state.objects, "{:?}: slots taken, and objects counted", class.index());
         }
-        let whole = self.region.check(&zspages);
+        let whole = self.memory.check(&zspages);
         self.check_words(sums.objects);
-        let charge = &self.region.charge;
+        let charge = &self.memory.charge;
         assert_eq!(charge.warm(), sums.warm, "pages that are warm");
-        let (tables, fixed) = (self.region.table_pages(), self.fixed_pages);
+        let (tables, fixed) = (self.memory.table_pages(), self.fixed_pages);
         let sum = tables + fixed + sums.pages + whole;
         let parts = format_args!("tables {tables}, fixed {fixed}, zspages {}, whole chunks {whole}", sums.pages);
         assert_eq!(charge.used(), sum, "pages charged are those in use: {parts}");
     }
 
-    /// Pages that were set aside outside the region.
+    /// Pages that were set aside outside the memory.
     pub(crate) fn fixed_pages(&self) -> u64 {
         self.fixed_pages
     }
 
     /// Pages that may be charged now.
-    pub(crate) fn region_limit(&self) -> u64 {
-        self.region.charge.limit()
+    pub(crate) fn page_limit(&self) -> u64 {
+        self.memory.charge.limit()
     }
 
     /// A zspage against its class, and each of its objects against the word that its slot names.
     fn check_zspage(&self, state: &ClassState, id: ZspageId, sums: &mut Sums) {
-        let (zspage, slots) = (self.region.zspage(id), *state.peek(&self.region, id));
+        let (zspage, slots) = (self.memory.zspage(id), *state.peek(&self.memory, id));
         let class = zspage.class();
         assert!(slots.end() <= class.slots, "{id:?} has slots taken that it has not");
-        assert_eq!(slots.count as u32, slots.taken.count_ones(), "{id:?} counts its slots wrongly");
+        assert_eq!(slots.count as usize, slots.taken.count(), "{id:?} counts its slots wrongly");
         assert!(slots.end() <= slots.touched, "{id:?}: slot {} is taken, {} charged", slots.end(), slots.touched);
         assert!(slots.touched <= class.slots, "{id:?}: more slots are charged than it has");
         let mut from = 0;
         while let Some(slot) = slots.taken_from(from) {
             let (place, index) = (Place { zspage: id, slot }, zspage.handle_at(slot));
-            assert!(index.0 < self.region.word_count(), "{place:?} names {index:?}, which was never given out");
-            let word = self.region.word(index).peek();
+            assert!(index.0 < self.memory.word_count(), "{place:?} names {index:?}, which was never given out");
+            let word = self.memory.word(index).peek();
             assert!(
-                word.state() != State::Free && word.place() == place,
+                word.state() != ObjectState::Free && word.place() == place,
                 "{place:?} names {index:?}, which is {word:?}"
             );
             from = slot + 1;
@@ -76,28 +76,33 @@ impl Pool {
         assert!(slots.warm == 0 || slots.warm as u64 == pages, "{id:?} has {pages} pages, {} are warm", slots.warm);
         sums.objects += slots.count as u64;
         sums.warm += slots.warm as u64;
-        sums.pages += if self.region.is_whole(id) { 0 } else { pages };
-        assert!(!self.region.is_whole(id) || slots.touched == class.slots, "{id:?} lies in a whole chunk");
+        sums.pages += if self.memory.is_whole(id) { 0 } else { pages };
+        assert!(!self.memory.is_whole(id) || slots.touched == class.slots, "{id:?} lies in a whole chunk");
     }
 
     /// Every word against the slot it names; every free word on one free list, or retired.
     fn check_words(&self, objects: u64) {
-        let mut listed = vec![false; self.region.word_count() as usize];
+        let mut listed = vec![false; self.memory.word_count() as usize];
         for class in &self.classes {
-            class.lock(&self.region).each_free(&self.region, |index| self.check_free(index, &mut listed));
+            class.lock(&self.memory).each_free(&self.memory, |index| self.check_free(index, &mut listed));
         }
-        let returned = self.region.returned_handles();
-        self.region.each_listed(returned, |index| self.check_free(index, &mut listed));
+        let returned = self.memory.returned_handles();
+        self.memory.each_listed(returned, |index| self.check_free(index, &mut listed));
         let mut live = 0;
-        for (index, word) in self.region.words() {
+        for (index, word) in self.memory.words() {
             let on_list = listed[index.0 as usize];
             match word.state() {
-                State::Free => assert!(on_list || self.is_retired(word), "{index:?} is free, and on no list: {word:?}"),
-                State::Moving => panic!("{index:?} was left {word:?}"),
-                State::Live | State::Dying => {
+                ObjectState::Free => {
+                    assert!(on_list || self.is_retired(word), "{index:?} is free, and on no list: {word:?}")
+                }
+                ObjectState::Moving => panic!("{index:?} was left {word:?}"),
+                ObjectState::Live | ObjectState::Dying => {
                     live += 1;
                     assert!(!on_list, "{index:?} is on a free list, and {word:?}");
-                    assert!(word.state() == State::Live || word.pins() > 0, "{index:?} waits for nobody: {word:?}");
+                    assert!(
+                        word.state() == ObjectState::Live || word.pins() > 0,
+                        "{index:?} waits for nobody: {word:?}"
+                    );
                     self.check_place(index, word);
                 }
             }
@@ -107,18 +112,18 @@ impl Pool {
 
     fn check_place(&self, index: HandleIndex, word: Word) {
         let Place { zspage, slot } = word.place();
-        let record = self.region.zspage(zspage);
+        let record = self.memory.zspage(zspage);
         let class = record.owner().unwrap_or_else(|| panic!("{index:?} names a zspage that is not in use: {word:?}"));
-        let state = self.classes[class.0 as usize].lock(&self.region);
-        assert!(slot < classes::class(class).slots, "{index:?} names a slot past the last: {word:?}");
-        assert!(state.peek(&self.region, zspage).taken >> slot & 1 == 1, "{index:?} names a free slot: {word:?}");
+        let state = self.classes[class.0 as usize].lock(&self.memory);
+        assert!(slot < geometry::of(class).slots, "{index:?} names a slot past the last: {word:?}");
+        assert!(state.peek(&self.memory, zspage).taken.is_set(slot as usize), "{index:?} names a free slot: {word:?}");
         assert_eq!(record.handle_at(slot), index, "the slot of {index:?} names another: {word:?}");
     }
 
     fn check_free(&self, index: HandleIndex, listed: &mut [bool]) {
-        assert!(index.0 < self.region.word_count(), "a free list names {index:?}, which was never given out");
-        let word = self.region.word(index).peek();
-        assert!(word.state() == State::Free && word.pins() == 0, "{index:?} is on a free list, and {word:?}");
+        assert!(index.0 < self.memory.word_count(), "a free list names {index:?}, which was never given out");
+        let word = self.memory.word(index).peek();
+        assert!(word.state() == ObjectState::Free && word.pins() == 0, "{index:?} is on a free list, and {word:?}");
         assert!(!std::mem::replace(&mut listed[index.0 as usize], true), "{index:?} is on two free lists");
     }
 

@@ -1,27 +1,26 @@
-//! A look at some of the zspages that are in use, wherever they lie.
+//! A sample of the zspages that are in use, spread over the whole pool.
 
-use super::Region;
-use super::layout::GROUP_CHUNKS;
-use crate::units::ZspageId;
+use super::PoolMemory;
+use crate::units::{GROUP_CHUNKS, ZspageId};
 
-/// Records that are taken up together: they lie beside each other.
+/// How many records that lie beside each other are visited together.
 const TILE: usize = 16;
-/// Tiles that one sample visits at most.
+/// The most tiles that one sample visits.
 const VISITS: usize = 4096;
 
-impl Region {
+impl PoolMemory {
     /// Writes ids of zspages that are in use to `found`, and returns how many. `walk` is where the last sample ended.
     ///
-    /// A sample visits tiles of the zspage table that are spread evenly over the table, whichever part of the table
-    /// they are, and the samples that follow visit all others. It ends when `found` has no room for another tile, when
-    /// it was everywhere, or after [`VISITS`] tiles. So it has all zspages of a small pool, and may have none of a
-    /// large one that is almost empty. By the time it returns a zspage may be gone, or not be in a class yet.
+    /// A sample visits tiles that are spread evenly over the zspage table, and the samples after it visit the others.
+    /// It ends when `found` has no room for another tile, when it was everywhere, or after [`VISITS`] tiles. So it
+    /// finds all zspages of a small pool, and may find none of a large one that is almost empty. When it returns, a
+    /// zspage that it found may be gone, or in no class yet.
     pub fn sample(&self, walk: &mut usize, found: &mut [ZspageId]) -> usize {
         let mut arena = self.lock_arena();
         let tiles_each = self.layout.group_records.div_ceil(TILE);
         let tiles = arena.end.div_ceil(GROUP_CHUNKS) * tiles_each;
-        // An odd step goes to every place of a table whose size is a power of two before it comes to one again. Steps
-        // of the golden section spread any number of places evenly.
+        // In a table whose size is a power of two, odd steps reach every place before they reach one again. Steps of
+        // the golden section spread any number of places evenly.
         let round = tiles.next_power_of_two();
         let step = ((round as u64 * 40503) >> 16) as usize | 1;
         let mut count = 0;
@@ -34,7 +33,7 @@ impl Region {
                 continue;
             }
             let (group, first) = (*walk / tiles_each, *walk % tiles_each * TILE);
-            let mut taken = self.group(&mut arena, group).taken_from(first);
+            let mut taken = self.group(&mut arena, group).taken.rest_of_word(first) as u16;
             while taken != 0 {
                 let local = first + taken.trailing_zeros() as usize;
                 found[count] = ZspageId((group * self.layout.group_records + local) as u32);
@@ -61,7 +60,7 @@ mod tests {
             let (mut walk, mut all) = (usize::MAX - 3, HashSet::new());
             for _ in 0..samples {
                 let mut found = [ZspageId::NONE; 256];
-                let count = pool.region.sample(&mut walk, &mut found);
+                let count = pool.memory.sample(&mut walk, &mut found);
                 let ids: HashSet<_> = found[..count].iter().map(|id| id.0).collect();
                 assert_eq!(ids.len(), count, "one is there twice");
                 all.extend(ids);

@@ -1,41 +1,41 @@
-//! Runs and records for zspages, and the way back to the system.
+//! Runs of pages and records for zspages, and how their memory goes back to the system.
 
-use super::arena::{Arena, Chunk, Run, State};
-use super::layout::GROUP_CHUNKS;
-use super::records::Group;
-use super::{Region, Tail};
-use crate::classes::{Class, class};
+use super::arena::{Arena, Chunk, ChunkState, Run};
+use super::groups::Group;
+use super::{PoolMemory, Tail};
 use crate::error::{Error, Result, Sentence};
+use crate::geometry::{self, Geometry};
 use crate::os::{Backed, Errno, Span, errno};
 use crate::sync::Locked;
-use crate::units::{CHUNK, CHUNK_PAGES, ClassIndex, HandleIndex, PAGE, ZspageId, pages_of};
+use crate::units::{CHUNK, CHUNK_PAGES, ClassIndex, GROUP_CHUNKS, HandleIndex, PAGE, ZspageId, pages_of};
 use crate::zspage::Zspage;
 use std::os::fd::AsRawFd;
 
-/// Ranges that are gathered for one call.
+/// How many ranges are gathered for one call.
 const RETURNS: usize = 128;
 
 const REFUSED: Sentence = &"the system did not take memory back";
 
-/// Ranges of the arena on their way back, gathered so that few calls return them: each call interrupts every processor
-/// that runs this process, for the page tables' caches, which costs a reader there some 6 us.
+/// Ranges of the arena on their way back to the system, gathered so that few calls return them. Each call interrupts
+/// every processor that runs this process, to flush its caches of the page tables, which costs a reader there some 6
+/// us.
 struct Returns<'a> {
-    region: &'a Region,
+    memory: &'a PoolMemory,
     spans: [Span; RETURNS],
     count: usize,
-    /// Whether the system got something.
+    /// Whether the system got any page.
     gone: bool,
 }
 
 impl<'a> Returns<'a> {
-    fn new(region: &'a Region) -> Self {
-        Self { region, spans: [Span::new(std::ptr::null_mut(), 0); RETURNS], count: 0, gone: false }
+    fn new(memory: &'a PoolMemory) -> Self {
+        Self { memory, spans: [Span::new(std::ptr::null_mut(), 0); RETURNS], count: 0, gone: false }
     }
 
-    /// Adds pages, to the range before if they follow it.
+    /// Adds pages. They join the range before if they follow it.
     fn add(&mut self, first: usize, pages: usize) -> Result<()> {
         // SAFETY: pages of the arena.
-        let base = unsafe { self.region.arena_base.add(first * PAGE) };
+        let base = unsafe { self.memory.arena_base.add(first * PAGE) };
         if let Some(last) = self.spans[..self.count].last_mut() {
             let (start, bytes) = last.parts();
             if start.wrapping_add(bytes) == base {
@@ -52,12 +52,12 @@ impl<'a> Returns<'a> {
     }
 
     fn flush(&mut self) -> Result<()> {
-        let (os, spans) = (&self.region.os, &self.spans[..self.count]);
+        let (os, spans) = (&self.memory.os, &self.spans[..self.count]);
         let refused = |errno| Error::system(errno, REFUSED);
         self.count = 0;
-        if self.region.many && spans.len() > 1 {
+        if self.memory.many && spans.len() > 1 {
             let bytes: usize = spans.iter().map(|span| span.parts().1).sum();
-            // SAFETY: nothing in these pages is live, and nobody else will use them before they are settled.
+            // SAFETY: nothing in these pages is live, and nobody else uses them before they are settled.
             let gone = match unsafe { os.release_many(spans) } {
                 // The memory is locked.
                 Err(Errno(errno::EINVAL)) => 0,
@@ -67,27 +67,27 @@ impl<'a> Returns<'a> {
             if gone == bytes {
                 return Ok(());
             }
-            // It stopped on the way: one by one tells why, and giving back twice does no harm.
+            // The system stopped on the way. One by one tells why, and giving back twice does no harm.
         }
         for (base, bytes) in spans.iter().map(Span::parts) {
             // SAFETY: as above.
-            self.gone |= unsafe { os.release(base, bytes, self.region.kind) }.map_err(refused)?;
+            self.gone |= unsafe { os.release(base, bytes, self.memory.kind) }.map_err(refused)?;
         }
         Ok(())
     }
 
-    /// Gives back what is left. Returns whether the system got something.
+    /// Gives back what is left. Returns whether the system got any page.
     fn finish(mut self) -> Result<bool> {
         self.flush()?;
         Ok(self.gone)
     }
 }
 
-impl Region {
-    /// Makes a new zspage of `class`, empty, known to nobody else. `not_in`: only in an open
-    /// chunk other than that one.
+impl PoolMemory {
+    /// Makes a new empty zspage of a class, which only the caller knows. With `not_in`, it comes into an open chunk
+    /// other than that one, or fails.
     pub fn acquire(&self, class_index: ClassIndex, epoch: u32, not_in: Option<usize>) -> Result<ZspageId> {
-        let class = class(class_index);
+        let class = geometry::of(class_index);
         let mut arena = self.lock_arena();
         let run = self.take_run(&mut arena, class, not_in)?;
         let record = self.take_record(&mut arena, run.chunk / GROUP_CHUNKS);
@@ -96,14 +96,14 @@ impl Region {
             books.release(chunks, run);
         }
         drop(arena);
-        // A chunk that was opened for nothing goes back, so that a refusal leaves nothing behind.
+        // If a chunk was opened for nothing it goes back, so that a refusal leaves nothing behind.
         let id = record.inspect_err(|_| _ = self.return_empty_chunk(run.chunk))?;
         let touched = if run.chunk >= self.policy.whole_from { class.slots } else { 0 };
         self.zspage(id).set_up((run.chunk * CHUNK_PAGES + run.first) as u32, touched, epoch);
         Ok(id)
     }
 
-    fn take_run(&self, arena: &mut Locked<'_, Arena>, class: Class, not_in: Option<usize>) -> Result<Run> {
+    fn take_run(&self, arena: &mut Locked<'_, Arena>, class: Geometry, not_in: Option<usize>) -> Result<Run> {
         const FRAGMENTED: Error = Error::NoMemory(&"no run of pages is free in the chunks that are open");
         let pages = class.pages as usize;
         let (books, chunks) = self.books(arena);
@@ -126,7 +126,7 @@ impl Region {
         let bytes = books.size_of(chunk) * PAGE;
         let whole = chunk >= self.policy.whole_from;
         let charged = if whole { books.size_of(chunk) } else { 0 };
-        // The tables grow by what the first use of this chunk and its group touches.
+        // The tables grow by the pages that the first use of this chunk and its group touches.
         let table_pages = self.table_growth(chunks, chunk);
         self.charge.take(charged + table_pages)?;
         let open = || {
@@ -149,12 +149,12 @@ impl Region {
         Ok(())
     }
 
-    /// Pages of the chunk and group tables that are touched for the first time when `chunk` is.
+    /// Returns how many pages of the chunk and group tables are touched for the first time when `chunk` is opened.
     fn table_growth(&self, chunks: &[Chunk], chunk: usize) -> usize {
         if chunks[chunk].committed {
             return 0;
         }
-        // Chunks are opened for the first time in order: the pages touched so far are those up to the chunk before.
+        // Chunks are opened for the first time in order, so the pages up to the chunk before are touched.
         let pages = |count: usize, bytes: usize| pages_of(count * bytes);
         let chunk_pages = pages(chunk + 1, size_of::<Chunk>()) - pages(chunk, size_of::<Chunk>());
         let groups = |chunks: usize| chunks.div_ceil(GROUP_CHUNKS);
@@ -166,7 +166,10 @@ impl Region {
         const NO_RECORDS: Error =
             Error::NoMemory(&"the zspage table is full: the memory supplied is small for small objects");
         let record = self.group(arena, group);
-        let local = record.lowest_free(self.layout.group_records).ok_or(NO_RECORDS)?;
+        let local = record.taken.lowest_clear();
+        if local >= self.layout.group_records {
+            return Err(NO_RECORDS);
+        }
         if !record.committed {
             self.commit_table(self.layout.record(group, 0), self.layout.group_record_bytes())?;
             record.committed = true;
@@ -174,13 +177,13 @@ impl Region {
         let pages = pages_of((local + 1) * size_of::<Zspage>()).max(record.pages as usize);
         self.charge.take(pages - record.pages as usize)?;
         record.pages = pages as u32;
-        record.take(local);
+        record.taken.set(local);
         Ok(ZspageId((group * self.layout.group_records + local) as u32))
     }
 
-    /// Gives back a zspage that is empty and that nobody else knows. Returns the pages that the system got, or that it
-    /// refused them: then the zspage stays as it is. Never waits for a lock: it is part of free.
-    pub fn release(&self, id: ZspageId, class: Class, touched: u8) -> Result<u64> {
+    /// Gives back an empty zspage that nobody else knows. Returns how many pages the system got. If the system refuses,
+    /// the zspage stays as it is. Never waits for a lock, because free calls it.
+    pub fn release(&self, id: ZspageId, class: Geometry, touched: u8) -> Result<u64> {
         let run = self.run_of(id, class);
         let pages = if self.is_whole(id) { 0 } else { class.pages_of_slots(touched as usize) };
         let gone = self.return_pages(run.chunk * CHUNK_PAGES + run.first, pages)?;
@@ -191,20 +194,20 @@ impl Region {
                 Ok(gone + self.release_run(&mut arena, id, run))
             }
             None => {
-                // The zspage has no objects: its first note is free to be the link.
+                // The zspage has no objects, so the note of its first slot can be the link.
                 self.limbo.leave(id.0, |next| self.zspage(id).set_handle(0, HandleIndex(next)));
                 Ok(gone)
             }
         }
     }
 
-    /// Takes an empty zspage that nobody else knows out of its chunk's books; its memory goes back with
-    /// [`Region::return_emptied`], together with that of its neighbours.
-    pub fn empty(&self, id: ZspageId, class: Class, touched: u8) {
+    /// Notes that a zspage, which nobody else knows, is empty. Its memory goes back with
+    /// [`PoolMemory::return_emptied`], together with that of its neighbours.
+    pub fn empty(&self, id: ZspageId, class: Geometry, touched: u8) {
         let run = self.run_of(id, class);
         let mut arena = self.lock_arena();
         if self.is_whole(id) {
-            // Only the whole chunk goes back, and that when it is empty.
+            // The memory goes back only with the whole chunk, when that is empty.
             self.release_record(&mut arena, id);
             let (books, chunks) = self.books(&mut arena);
             books.release(chunks, run);
@@ -212,22 +215,22 @@ impl Region {
         }
         self.release_record(&mut arena, id);
         let chunk = &mut self.books(&mut arena).1[run.chunk];
-        chunk.emptied.take(run.first, run.pages);
+        chunk.emptied.set_range(run.first, run.pages);
         chunk.emptied_charged += class.pages_of_slots(touched as usize) as u16;
     }
 
-    fn run_of(&self, id: ZspageId, class: Class) -> Run {
+    fn run_of(&self, id: ZspageId, class: Geometry) -> Run {
         let first = self.zspage(id).first_page() as usize;
         Run { chunk: first / CHUNK_PAGES, first: first % CHUNK_PAGES, pages: class.pages as usize }
     }
 
     fn release_record(&self, arena: &mut Locked<'_, Arena>, id: ZspageId) {
         let (group, local) = (id.0 as usize / self.layout.group_records, id.0 as usize % self.layout.group_records);
-        self.group(arena, group).release(local);
+        self.group(arena, group).taken.clear(local);
     }
 
-    /// Frees the run and the record of a zspage whose memory went back, and closes its chunk if it is empty. Returns
-    /// the pages that the system got of a whole chunk.
+    /// Frees the run and the record of a zspage whose memory went back, and closes its chunk if that is empty. Returns
+    /// how many pages the system got of a chunk with a huge page.
     fn release_run(&self, arena: &mut Locked<'_, Arena>, id: ZspageId, run: Run) -> u64 {
         self.release_record(arena, id);
         let (books, chunks) = self.books(arena);
@@ -239,12 +242,14 @@ impl Region {
             books.close(chunks, run.chunk);
             return 0;
         }
-        // The one return of memory under a lock: a free must not wait to take it again. A huge page takes 7 us.
+        // Only here memory goes back under a lock, because a free must not wait to take the lock again. A huge page
+        // takes 7 us.
         let gone = self.return_pages(run.chunk * CHUNK_PAGES, arena.size_of(run.chunk));
         self.end_return(arena, run.chunk, gone)
     }
 
-    /// Closes a whole chunk whose memory went back; if the system refused, it stays open, empty and charged.
+    /// Closes a chunk with a huge page whose memory went back. If the system refused, the chunk stays open, empty and
+    /// charged.
     fn end_return(&self, arena: &mut Locked<'_, Arena>, chunk: usize, gone: Result<u64>) -> u64 {
         let (books, chunks) = self.books(arena);
         if gone.is_ok() {
@@ -256,13 +261,14 @@ impl Region {
         gone.unwrap_or(0)
     }
 
-    /// Takes the arena's lock, and finishes what frees had to leave because another had it.
+    /// Takes the lock of the arena, and ends the frees that found it taken.
     pub(super) fn lock_arena(&self) -> Locked<'_, Arena> {
         let mut arena = self.arena.lock();
         self.settle_limbo(&mut arena);
         arena
     }
 
+    /// Frees the runs and records of zspages whose memory went back in a free that found the lock taken.
     pub(super) fn settle_limbo(&self, arena: &mut Locked<'_, Arena>) {
         if self.limbo.any() {
             self.limbo.take(|index| {
@@ -274,29 +280,28 @@ impl Region {
         }
     }
 
-    /// Gives the memory of emptied zspages back, that of neighbours in one call, also across chunks: for single
-    /// zspages of some 25 pages the calls would take 100 ns a page more, and each interrupts every processor that runs
-    /// this process, for the page tables' caches. What the system refuses stays for the next time. Returns the pages
-    /// it got.
+    /// Gives back the memory of emptied zspages, with that of neighbours in one call, also across chunks. A call for
+    /// each zspage of some 25 pages would take 100 ns a page more, and each call interrupts every processor that runs
+    /// this process. What the system refuses stays for the next time. Returns how many pages the system got.
     pub fn return_emptied(&self) -> u64 {
-        // Only compaction empties, and there is one at a time: nobody else changes these maps.
+        // Only compaction empties zspages, and there is one at a time. So nobody else changes these maps.
         let end = self.arena.lock().end;
-        let emptied = |chunk: usize| self.books(&mut self.lock_arena()).1[chunk].emptied.clone();
+        let emptied = |chunk: usize| self.books(&mut self.lock_arena()).1[chunk].emptied;
         let mut returns = Returns::new(self);
         for chunk in 0..end {
-            for (first, pages) in emptied(chunk).taken_runs() {
+            for (first, pages) in emptied(chunk).runs::<true>() {
                 if returns.add(chunk * CHUNK_PAGES + first, pages).is_err() {
                     return 0;
                 }
             }
         }
         let Ok(gone) = returns.finish() else { return 0 };
-        // Pages that were never touched are in the runs too: what the system got is what was charged.
+        // The runs also have pages that were never touched, so the system got only those that were charged.
         let charged: u64 = (0..end).map(|chunk| self.settle_emptied(chunk)).sum();
         if gone { charged } else { 0 }
     }
 
-    /// Frees the pages of emptied zspages, whose memory is gone. Returns how many of them were charged.
+    /// Frees the pages of emptied zspages, whose memory is gone. Returns how many of these pages were charged.
     fn settle_emptied(&self, chunk: usize) -> u64 {
         let mut arena = self.lock_arena();
         let (books, chunks) = self.books(&mut arena);
@@ -312,7 +317,8 @@ impl Region {
         charged as u64
     }
 
-    /// Gives back the pages of isolated zspages behind the slots that they keep. False: they stay, being the caller's.
+    /// Gives back the pages of isolated zspages behind the slots that they keep. Returns whether the system got any: it
+    /// does not take memory that the caller of the library supplied.
     pub fn return_tails<'a>(&self, tails: impl Iterator<Item = &'a Tail>) -> Result<bool> {
         let mut returns = Returns::new(self);
         for tail in tails {
@@ -321,7 +327,7 @@ impl Region {
         returns.finish()
     }
 
-    /// Gives pages of the arena back to the system. They are off every list, or in no live slot.
+    /// Gives pages of the arena back to the system. No live slot lies in them. Returns how many the system got.
     fn return_pages(&self, first: usize, pages: usize) -> Result<u64> {
         if pages == 0 {
             return Ok(0);
@@ -331,14 +337,14 @@ impl Region {
         gone.map(|gone| if gone { pages as u64 } else { 0 }).map_err(|errno| Error::system(errno, REFUSED))
     }
 
-    /// Gives back the pages behind each group's last record. Returns those that the system got.
+    /// Gives back the pages behind the last record of each group. Returns how many pages the system got.
     pub fn trim_records(&self) -> u64 {
         let groups = self.arena.lock().end.div_ceil(GROUP_CHUNKS);
         (0..groups).map(|group| self.trim_group(group)).sum()
     }
 
-    /// Under the arena's lock, so that no record in these pages is given out meanwhile: they are few, and a zspage
-    /// that found none would fail for no reason that its caller could see.
+    /// Gives back the pages behind the last record of a group. It holds the lock of the arena, so that no record in
+    /// these pages is given out meanwhile.
     fn trim_group(&self, group: usize) -> u64 {
         let mut arena = self.lock_arena();
         let record = self.group(&mut arena, group);
@@ -355,7 +361,7 @@ impl Region {
         if gone { (had - keep) as u64 } else { 0 }
     }
 
-    /// Gives back whole chunks that have no zspages. Returns the pages that the system got.
+    /// Gives back the chunks that have no zspages. Returns how many pages the system got.
     pub fn return_empty_chunks(&self) -> u64 {
         let end = self.arena.lock().end;
         (0..end).map(|chunk| self.return_empty_chunk(chunk)).sum()
@@ -364,7 +370,7 @@ impl Region {
     fn return_empty_chunk(&self, chunk: usize) -> u64 {
         let mut arena = self.lock_arena();
         let (books, chunks) = self.books(&mut arena);
-        if chunks[chunk].state != State::Open || !books.is_empty(chunks, chunk) {
+        if chunks[chunk].state != ChunkState::Open || !books.is_empty(chunks, chunk) {
             return 0;
         }
         books.begin_return(chunks, chunk);

@@ -1,11 +1,11 @@
-//! What stands in for a region under loom: a few zspages and handle words, and bytes whose races loom sees.
+//! What stands in for a memory under loom: a few zspages and handle words, and bytes whose races loom sees.
 //!
 //! A zspage that is given back is written over, so that whoever still reads it is found. Limits, chunks and the system
 //! are not modelled: nothing about them is decided by a race on a word.
 
 use super::Fifo;
-use crate::classes::Class;
 use crate::error::{Error, Result};
+use crate::geometry::Geometry;
 use crate::object::ObjectWord;
 use crate::sync::{AtomicU64, Cell, Lock, Rank};
 use crate::units::{ClassIndex, HandleIndex, Place, ZspageId};
@@ -16,11 +16,8 @@ const SLOTS: usize = 2;
 /// What a zspage that was given back holds.
 pub const SCRIBBLE: u64 = 0xdead;
 
-/// As in the product.
-pub const NO_HANDLES: Error = Error::NoMemory(&"no handle is left in this model");
-
 /// The stand-in.
-pub struct Region {
+pub struct PoolMemory {
     words: Vec<AtomicU64>,
     zspages: Vec<Zspage>,
     bytes: Vec<Cell<u64>>,
@@ -33,9 +30,9 @@ pub struct Region {
 }
 
 // SAFETY: who may touch the cells is what the models check.
-unsafe impl Sync for Region {}
+unsafe impl Sync for PoolMemory {}
 // SAFETY: as above.
-unsafe impl Send for Region {}
+unsafe impl Send for PoolMemory {}
 
 /// No limit.
 pub struct Charge;
@@ -62,7 +59,7 @@ impl Charge {
     pub fn set_limit(&self, _: u64) {}
 }
 
-impl Region {
+impl PoolMemory {
     /// With so many handle words, none in use.
     pub fn new(words: u32) -> Self {
         Self {
@@ -116,7 +113,7 @@ impl Region {
         Ok(id)
     }
 
-    pub fn release(&self, id: ZspageId, _: Class, _: u8) -> Result<u64> {
+    pub fn release(&self, id: ZspageId, _: Geometry, _: u8) -> Result<u64> {
         for slot in 0..SLOTS as u8 {
             // SAFETY: nobody else may know it; loom finds who does.
             self.bytes(Place { zspage: id, slot }).with_mut(|at| unsafe { *at = SCRIBBLE });
@@ -132,8 +129,8 @@ impl Region {
         self.unused.lock().clone()
     }
 
-    pub fn fetch_handle(&self) -> Result<HandleIndex> {
-        self.indices.lock().pop().ok_or(NO_HANDLES)
+    pub fn fetch_handle(&self) -> Option<HandleIndex> {
+        self.indices.lock().pop()
     }
 
     /// Handle indices that no class has.
@@ -156,7 +153,7 @@ impl Region {
     pub fn return_tails<'a>(&self, _: impl Iterator<Item = &'a super::Tail>) -> Result<bool> {
         Ok(true)
     }
-    pub fn empty(&self, id: ZspageId, class: Class, touched: u8) {
+    pub fn empty(&self, id: ZspageId, class: Geometry, touched: u8) {
         self.release(id, class, touched).unwrap();
     }
     pub fn return_emptied(&self) -> u64 {

@@ -10,18 +10,20 @@
 
 mod candidate;
 mod chunks;
+mod next_moves;
 
 use super::Pool;
-use crate::class::{Emptied, SizeClass, State};
-use crate::classes::{self, CLASS_COUNT};
 use crate::error::Result;
+use crate::geometry::{self, CLASS_COUNT};
 use crate::heap;
+use crate::memory::Tail;
 use crate::object::Moved;
-use crate::region::{Region, Tail};
+use crate::size_class::{ClassState, Emptied, SizeClass};
 use crate::sync::{Locked, Ordering::Relaxed};
 use crate::units::{ClassIndex, HandleIndex, Place, ZspageId};
 use crate::zspage::FULL;
 use candidate::Candidate;
+use next_moves::NextMoves;
 use std::time::{Duration, Instant};
 
 /// How much one call of [`Pool::compact`] may do. [`Default`] is no bound.
@@ -39,9 +41,6 @@ const WINDOW: usize = if cfg!(loom) { 4 } else { 2048 };
 const TAILS: usize = if cfg!(loom) { 2 } else { 128 };
 /// Emptied zspages whose memory may wait to go back together: some 400 MiB.
 const SET_ASIDE: u64 = 4096;
-/// How many slots ahead of the copy words are fetched: they may be anywhere in the handle table.
-const AHEAD: u8 = 6;
-
 /// What compaction needs, set aside when the pool is created.
 pub struct Compaction {
     window: Box<[Candidate]>,
@@ -62,7 +61,7 @@ impl Compaction {
 }
 
 /// One call's account.
-struct Run {
+struct Pass {
     moved_bytes: u64,
     moved_objects: u64,
     most_bytes: u64,
@@ -78,7 +77,7 @@ struct Run {
     tail_count: usize,
 }
 
-impl Run {
+impl Pass {
     fn new(budget: &CompactBudget) -> Self {
         let most_bytes = if budget.max_bytes_moved == 0 { u64::MAX } else { budget.max_bytes_moved };
         let deadline = match budget.max_microseconds {
@@ -129,27 +128,6 @@ struct Totals {
     room: usize,
 }
 
-/// What the moves after this one will touch, as far as it can be told.
-#[cfg_attr(loom, allow(dead_code))]
-struct Ahead {
-    /// A slot of the source whose object's word is to come.
-    word_slot: u8,
-    /// The next object, and the next slot.
-    source: Option<Place>,
-    target: Option<Place>,
-}
-
-impl Ahead {
-    fn new(state: &State, region: &Region, from: Place, to: Place) -> Self {
-        let slots = state.peek(region, from.zspage);
-        let word_slot = slots.taken_from((from.slot + AHEAD).min(63)).unwrap_or(from.slot);
-        let source = slots.taken_from(from.slot + 1).map(|slot| Place { slot, ..from });
-        let slots = state.peek(region, to.zspage);
-        let target = (slots.list != FULL).then(|| Place { slot: slots.lowest_free(), ..to });
-        Self { word_slot, source, target }
-    }
-}
-
 /// How emptying a zspage ended.
 #[derive(PartialEq, Eq)]
 enum Drained {
@@ -177,42 +155,42 @@ impl Pool {
     /// The same; tells also whether it moved anything. None: another thread is compacting.
     pub(crate) fn try_to_compact(&self, budget: &CompactBudget) -> Option<Compacted> {
         let mut compaction = self.compaction.try_lock()?;
-        let mut run = Run::new(budget);
-        self.compact_classes(&mut compaction, &mut run);
-        self.return_tails(&mut run);
-        if !run.is_spent() && self.region.has_whole_chunks() {
-            self.empty_sparse_chunks(&mut run);
+        let mut pass = Pass::new(budget);
+        self.compact_classes(&mut compaction, &mut pass);
+        self.return_tails(&mut pass);
+        if !pass.is_spent() && self.memory.has_whole_chunks() {
+            self.empty_sparse_chunks(&mut pass);
         }
-        run.pages += self.region.return_emptied() + self.region.return_empty_chunks();
-        if run.everything {
+        pass.pages += self.memory.return_emptied() + self.memory.return_empty_chunks();
+        if pass.everything {
             self.collect_handles();
-            run.pages += self.region.trim_records();
+            pass.pages += self.memory.trim_records();
         }
-        self.counters.pages_compacted.fetch_add(run.pages, Relaxed);
-        self.counters.objects_moved.fetch_add(run.moved_objects, Relaxed);
-        Some(Compacted { pages: run.pages, moved_objects: run.moved_objects })
+        self.counters.pages_compacted.fetch_add(pass.pages, Relaxed);
+        self.counters.objects_moved.fetch_add(pass.moved_objects, Relaxed);
+        Some(Compacted { pages: pass.pages, moved_objects: pass.moved_objects })
     }
 
     /// Large classes first: they give the most for a move.
-    fn compact_classes(&self, compaction: &mut Compaction, run: &mut Run) {
+    fn compact_classes(&self, compaction: &mut Compaction, pass: &mut Pass) {
         let Compaction { window, done } = compaction;
         let first = *done;
         // Those before the first come last: a call that goes on where another stopped leaves none out.
         for turn in (first..CLASS_COUNT).chain(0..first) {
-            if run.is_spent() {
+            if pass.is_spent() {
                 *done = turn;
                 return;
             }
-            self.compact_class(&self.classes[CLASS_COUNT - 1 - turn], window, run);
+            self.compact_class(&self.classes[CLASS_COUNT - 1 - turn], window, pass);
         }
         *done = 0;
     }
 
-    fn compact_class(&self, class: &SizeClass, window: &mut [Candidate], run: &mut Run) {
+    fn compact_class(&self, class: &SizeClass, window: &mut [Candidate], pass: &mut Pass) {
         loop {
-            let (count, mut totals) = self.collect(class, window, run);
+            let (count, mut totals) = self.collect(class, window, pass);
             window[..count].sort_unstable();
-            let before = run.emptied;
+            let before = pass.emptied;
             let (mut target, mut end) = (0, count);
             while end > target {
                 let source = window[end - 1].id();
@@ -220,31 +198,31 @@ impl Pool {
                     break;
                 }
                 end -= 1;
-                if self.drain(class, source, &window[..end], &mut target, run) == Drained::Stopped {
+                if self.drain(class, source, &window[..end], &mut target, pass) == Drained::Stopped {
                     break;
                 }
             }
             for candidate in &window[..end] {
-                self.pack(class, candidate.id(), run);
+                self.pack(class, candidate.id(), pass);
             }
-            if count < window.len() || run.emptied == before || run.is_spent() {
+            if count < window.len() || pass.emptied == before || pass.is_spent() {
                 return;
             }
         }
     }
 
     /// Fills the window with the zspages that have free slots; returns how many, and what they hold.
-    fn collect(&self, class: &SizeClass, window: &mut [Candidate], run: &Run) -> (usize, Totals) {
-        let state = class.lock(&self.region);
-        let slots_each = classes::class(class.index()).slots as usize;
+    fn collect(&self, class: &SizeClass, window: &mut [Candidate], pass: &Pass) -> (usize, Totals) {
+        let state = class.lock(&self.memory);
+        let slots_each = geometry::of(class.index()).slots as usize;
         let average = (state.objects as usize).checked_div(state.zspages as usize).unwrap_or(0);
         let (mut count, mut totals) = (0, Totals::default());
-        for id in state.iter(&self.region) {
-            let slots = state.peek(&self.region, id);
+        for id in state.iter(&self.memory) {
+            let slots = state.peek(&self.memory, id);
             if slots.list == FULL || count == window.len() {
                 break;
             }
-            if slots.warm != 0 && !run.everything {
+            if slots.warm != 0 && !pass.everything {
                 continue;
             }
             let objects = slots.count as usize;
@@ -253,8 +231,8 @@ impl Pool {
                 _ if objects * 2 > average + slots_each => 0,
                 _ => 1,
             };
-            let chunk = self.region.chunk_of(id);
-            window[count] = Candidate::new(outlier, self.region.emptiness(chunk), chunk, id);
+            let chunk = self.memory.chunk_of(id);
+            window[count] = Candidate::new(outlier, self.memory.emptiness(chunk), chunk, id);
             count += 1;
             totals.objects += objects;
             totals.committed_room += slots.touched as usize - objects;
@@ -265,13 +243,13 @@ impl Pool {
 
     /// Whether emptying `source` frees more memory than its objects take elsewhere; takes it out of the totals if so.
     fn pays(&self, class: &SizeClass, source: ZspageId, totals: &mut Totals) -> bool {
-        let geometry = classes::class(class.index());
-        let state = class.lock(&self.region);
-        if !self.region.zspage(source).is_of(class.index()) {
+        let geometry = geometry::of(class.index());
+        let state = class.lock(&self.memory);
+        if !self.memory.zspage(source).is_of(class.index()) {
             // It went by itself meanwhile: nothing to do, and nothing lost by going on.
             return true;
         }
-        let slots = state.peek(&self.region, source);
+        let slots = state.peek(&self.memory, source);
         let (objects, touched) = (slots.count as usize, slots.touched as usize);
         let room = totals.room.saturating_sub(geometry.slots as usize - objects);
         let committed = totals.committed_room.saturating_sub(touched - objects);
@@ -293,15 +271,15 @@ impl Pool {
         source: ZspageId,
         targets: &[Candidate],
         target: &mut usize,
-        run: &mut Run,
+        pass: &mut Pass,
     ) -> Drained {
-        let mut state = class.lock(&self.region);
-        if !state.isolate(&self.region, source) {
+        let mut state = class.lock(&self.memory);
+        if !state.isolate(&self.memory, source) {
             return Drained::Done;
         }
         let (mut slot, mut drained) = (0, Drained::Done);
-        while let Some(next) = state.peek(&self.region, source).taken_from(slot) {
-            if run.is_spent() {
+        while let Some(next) = state.peek(&self.memory, source).taken_from(slot) {
+            if pass.is_spent() {
                 drained = Drained::Stopped;
                 break;
             }
@@ -309,30 +287,30 @@ impl Pool {
                 drained = Drained::Stopped;
                 break;
             };
-            state = self.move_one(class, state, Place { zspage: source, slot: next }, to, run);
+            state = self.move_one(class, state, Place { zspage: source, slot: next }, to, pass);
             slot = next + 1;
         }
-        let emptied = state.end_isolation(&self.region, source);
+        let emptied = state.end_isolation(&self.memory, source);
         drop(state);
-        self.set_aside(class, emptied, run);
+        self.set_aside(class, emptied, pass);
         drained
     }
 
     /// Takes a slot in the first of the targets that has one.
     fn slot_in(
         &self,
-        state: &mut State,
+        state: &mut ClassState,
         class: ClassIndex,
         targets: &[Candidate],
         target: &mut usize,
     ) -> Option<Place> {
         while let Some(candidate) = targets.get(*target) {
             let id = candidate.id();
-            let usable = self.region.zspage(id).is_of(class) && {
-                let slots = state.peek(&self.region, id);
+            let usable = self.memory.zspage(id).is_of(class) && {
+                let slots = state.peek(&self.memory, id);
                 !slots.isolated && slots.list != FULL
             };
-            if usable && let Ok(place) = state.take_in(&self.region, id) {
+            if usable && let Ok(place) = state.take_in(&self.memory, id) {
                 return Some(place);
             }
             *target += 1;
@@ -345,34 +323,31 @@ impl Pool {
     fn move_one<'a>(
         &self,
         class: &'a SizeClass,
-        state: Locked<'a, State>,
+        state: Locked<'a, ClassState>,
         from: Place,
         to: Place,
-        run: &mut Run,
-    ) -> Locked<'a, State> {
-        let bytes = classes::class(class.index()).slot_bytes as usize;
-        let source = self.region.zspage(from.zspage);
+        pass: &mut Pass,
+    ) -> Locked<'a, ClassState> {
+        let bytes = geometry::of(class.index()).slot_bytes as usize;
+        let source = self.memory.zspage(from.zspage);
         let index = source.handle_at(from.slot);
-        self.region.zspage(to.zspage).set_handle(to.slot, index);
-        let ahead = Ahead::new(&state, &self.region, from, to);
+        self.memory.zspage(to.zspage).set_handle(to.slot, index);
+        let next = NextMoves::new(&state, &self.memory, from, to);
         drop(state);
-        #[cfg(not(loom))]
-        self.fetch(&ahead, from, bytes);
-        #[cfg(loom)]
-        let _ = ahead;
+        next.fetch(&self.memory, bytes);
         let moved = self.copy_object(index, from, to, bytes);
-        let mut state = class.lock(&self.region);
+        let mut state = class.lock(&self.memory);
         match moved {
             Moved::Committed => {
-                run.moved_bytes += bytes as u64;
-                run.moved_objects += 1;
-                state.release_moved(&self.region, from);
+                pass.moved_bytes += bytes as u64;
+                pass.moved_objects += 1;
+                state.release_moved(&self.memory, from);
             }
-            Moved::GaveUp => state.release_moved(&self.region, to),
+            Moved::GaveUp => state.release_moved(&self.memory, to),
             Moved::Freed => {
-                state.release_moved(&self.region, from);
-                state.release_moved(&self.region, to);
-                state.push_handle(&self.region, index);
+                state.release_moved(&self.memory, from);
+                state.release_moved(&self.memory, to);
+                state.push_handle(&self.memory, index);
             }
         }
         state
@@ -380,14 +355,14 @@ impl Pool {
 
     fn copy_object(&self, index: HandleIndex, from: Place, to: Place, bytes: usize) -> Moved {
         // A slot whose object is on the deferred list notes the next one instead of its own, perhaps one past the last.
-        if index.0 >= self.region.word_count() {
+        if index.0 >= self.memory.word_count() {
             return Moved::GaveUp;
         }
-        let word = self.region.word(index);
+        let word = self.memory.word(index);
         let Some(moving) = word.begin_move(from) else { return Moved::GaveUp };
         // SAFETY: MOVING keeps writers out, isolation keeps the source's slot from being reused, and the target is
         // ours.
-        unsafe { self.region.copy(from, to, bytes) };
+        unsafe { self.memory.copy(from, to, bytes) };
         let moved = word.settle_move(moving, to);
         if self.hardened && moved != Moved::GaveUp {
             self.wipe(from);
@@ -398,94 +373,77 @@ impl Pool {
         moved
     }
 
-    /// Asks the processor for what the next moves touch, so that it comes while this object is copied: a copy ends in a
-    /// locked instruction, which waits for all its stores, and would else wait for one object's memory after another's.
-    #[cfg(not(loom))]
-    fn fetch(&self, ahead: &Ahead, from: Place, bytes: usize) {
-        use crate::os;
-        let later = self.region.zspage(from.zspage).handle_at(ahead.word_slot);
-        if later.0 < self.region.word_count() {
-            os::prefetch(self.region.word(later).0);
-        }
-        if let Some(source) = ahead.source {
-            os::prefetch_bytes(self.region.object(source), bytes);
-        }
-        if let Some(target) = ahead.target {
-            os::prefetch_bytes_to_write(self.region.object(target), bytes);
-        }
-    }
-
     /// Moves the objects of a zspage into its lowest slots, if that frees pages, and gives back those behind them.
-    fn pack(&self, class: &SizeClass, id: ZspageId, run: &mut Run) {
-        let geometry = classes::class(class.index());
-        let mut state = class.lock(&self.region);
-        if run.is_spent() || !self.region.zspage(id).is_of(class.index()) || self.region.is_whole(id) {
+    fn pack(&self, class: &SizeClass, id: ZspageId, pass: &mut Pass) {
+        let geometry = geometry::of(class.index());
+        let mut state = class.lock(&self.memory);
+        if pass.is_spent() || !self.memory.zspage(id).is_of(class.index()) || self.memory.is_whole(id) {
             return;
         }
         let pages = |slots: u8| geometry.pages_of_slots(slots as usize);
-        let slots = state.peek(&self.region, id);
-        if slots.count == 0 || pages(slots.count) >= pages(slots.touched) || !state.isolate(&self.region, id) {
+        let slots = state.peek(&self.memory, id);
+        if slots.count == 0 || pages(slots.count) >= pages(slots.touched) || !state.isolate(&self.memory, id) {
             return;
         }
-        let mut below = state.peek(&self.region, id).end();
+        let mut below = state.peek(&self.memory, id).end();
         // From the highest slot down, whatever can't be moved left where it is.
-        while let Some(slot) = state.peek(&self.region, id).taken_before(below) {
-            if state.peek(&self.region, id).lowest_free() >= slot || run.is_spent() {
+        while let Some(slot) = state.peek(&self.memory, id).taken_before(below) {
+            if state.peek(&self.memory, id).lowest_free() >= slot || pass.is_spent() {
                 break;
             }
-            let Ok(to) = state.take_in(&self.region, id) else { break };
-            state = self.move_one(class, state, Place { zspage: id, slot }, to, run);
+            let Ok(to) = state.take_in(&self.memory, id) else { break };
+            state = self.move_one(class, state, Place { zspage: id, slot }, to, pass);
             below = slot;
         }
-        let slots = *state.peek(&self.region, id);
+        let slots = *state.peek(&self.memory, id);
         if slots.end() == 0 {
-            let emptied = state.end_isolation(&self.region, id);
+            let emptied = state.end_isolation(&self.memory, id);
             drop(state);
-            return self.set_aside(class, emptied, run);
+            return self.set_aside(class, emptied, pass);
         }
         drop(state);
         // It stays isolated until they went, so that nobody takes a slot in the pages that go.
-        run.tails[run.tail_count] = Some(Tail { id, class: geometry, keep: slots.end(), touched: slots.touched });
-        run.tail_count += 1;
-        if run.tail_count == TAILS {
-            self.return_tails(run);
+        pass.tails[pass.tail_count] = Some(Tail { id, class: geometry, keep: slots.end(), touched: slots.touched });
+        pass.tail_count += 1;
+        if pass.tail_count == TAILS {
+            self.return_tails(pass);
         }
     }
 
     /// Gives back the tails that were gathered, and lets their zspages be used again.
-    fn return_tails(&self, run: &mut Run) {
-        let (tails, count) = (run.tails, std::mem::replace(&mut run.tail_count, 0));
+    fn return_tails(&self, pass: &mut Pass) {
+        let (tails, count) = (pass.tails, std::mem::replace(&mut pass.tail_count, 0));
         let tails = || tails[..count].iter().flatten();
-        let returned = self.region.return_tails(tails());
+        let returned = self.memory.return_tails(tails());
         for tail in tails() {
-            let class = &self.classes[self.region.zspage(tail.id).class_index().0 as usize];
-            let mut state = class.lock(&self.region);
+            let class = &self.classes[self.memory.zspage(tail.id).class_index().0 as usize];
+            let mut state = class.lock(&self.memory);
             if let Ok(gone) = returned {
-                self.region.charge.give_back(tail.pages());
-                run.pages += if gone { tail.pages() as u64 } else { 0 };
-                state.set_touched(&self.region, tail.id, tail.keep);
+                self.memory.charge.give_back(tail.pages());
+                pass.pages += if gone { tail.pages() as u64 } else { 0 };
+                state.set_touched(&self.memory, tail.id, tail.keep);
             }
-            let emptied = state.end_isolation(&self.region, tail.id);
+            let emptied = state.end_isolation(&self.memory, tail.id);
             drop(state);
-            self.set_aside(class, emptied, run);
+            self.set_aside(class, emptied, pass);
         }
     }
 
     /// Lets an emptied zspage's memory go back with its neighbours', and that of all so far once it is a lot.
-    fn set_aside(&self, class: &SizeClass, emptied: Option<Emptied>, run: &mut Run) {
+    fn set_aside(&self, class: &SizeClass, emptied: Option<Emptied>, pass: &mut Pass) {
         let Some(Emptied { id, touched }) = emptied else { return };
-        self.region.empty(id, classes::class(class.index()), touched);
-        run.emptied += 1;
-        if run.emptied.is_multiple_of(SET_ASIDE) {
-            run.pages += self.region.return_emptied();
+        self.memory.empty(id, geometry::of(class.index()), touched);
+        pass.emptied += 1;
+        if pass.emptied.is_multiple_of(SET_ASIDE) {
+            pass.pages += self.memory.return_emptied();
         }
     }
 
     /// Lets classes share the free handle indices that they have too many of.
     fn collect_handles(&self) {
         for class in &self.classes {
-            let mut state = class.lock(&self.region);
-            self.region.take_back(state.surplus_handles());
+            let mut state = class.lock(&self.memory);
+            self.memory.take_back(state.surplus_handles());
         }
     }
 
@@ -493,6 +451,6 @@ impl Pool {
     #[cfg(loom)]
     pub(crate) fn drain_into(&self, class: usize, source: ZspageId, target: ZspageId) {
         let target = [Candidate::new(0, 0, 0, target)];
-        self.drain(&self.classes[class], source, &target, &mut 0, &mut Run::new(&CompactBudget::default()));
+        self.drain(&self.classes[class], source, &target, &mut 0, &mut Pass::new(&CompactBudget::default()));
     }
 }

@@ -1,30 +1,28 @@
-//! Where everything lies in a region: `super | chunk table | group table | zspage table | handle table | arena`.
+//! Where everything lies in the memory of a pool:
+//! `super | chunk table | group table | zspage table | handle table | arena`.
 //!
-//! Fixed when the pool is created and written into the super page, so that every lookup is arithmetic, and a memory
-//! file means the same in any process.
+//! The layout is fixed when the pool is created, and written into the super page. So every lookup is arithmetic, and a
+//! memory file means the same in any process.
 
-use crate::classes::RECORD_BYTES;
-use crate::region::arena::Chunk;
-use crate::region::records::Group;
-use crate::units::{CHUNK, CHUNK_PAGES, PAGE, pages_of};
+use crate::geometry::RECORD_BYTES;
+use crate::memory::arena::Chunk;
+use crate::memory::groups::Group;
+use crate::units::{CHUNK, CHUNK_PAGES, GROUP_CHUNKS, PAGE, pages_of};
 use crate::word::MAX_ZSPAGES;
 
-/// Chunks whose zspage records lie together. A group's records are packed from its front, so that few pages hold them,
-/// and those pages go back when compaction emptied its chunks.
-pub const GROUP_CHUNKS: usize = 8;
 const GROUP_PAGES: usize = GROUP_CHUNKS * CHUNK_PAGES;
 
-/// Offsets and counts, in bytes from the start of the tables unless said otherwise.
+/// Where each table lies, in bytes from the start of the tables, and how much it has room for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(C)]
 pub struct Layout {
     /// Chunks of the arena.
     pub chunks: usize,
-    /// Pages of the arena; the last chunk may be cut short, in memory that the caller supplied.
+    /// Pages of the arena. In memory that the caller supplied the last chunk may be cut short.
     pub arena_pages: usize,
-    /// Zspage records that a group has room for.
+    /// How many zspage records a group has room for.
     pub group_records: usize,
-    /// Words of the handle table.
+    /// How many words the handle table has.
     pub words: usize,
     /// Where the chunk table begins.
     pub chunk_table: usize,
@@ -38,12 +36,12 @@ pub struct Layout {
     pub tables_end: usize,
 }
 
-/// What the tables have to be large enough for.
+/// The objects and zspages for which the tables are large enough.
 #[derive(Clone, Copy)]
 struct Demand {
-    /// The smallest objects, in bytes, that a pool full of them has handles for.
+    /// Bytes of the smallest objects of which a full pool has enough handles.
     object_bytes: usize,
-    /// The smallest zspages, in pages, that a pool full of them has records for.
+    /// Pages of the smallest zspages of which a full pool has enough records.
     zspage_pages: usize,
 }
 
@@ -52,21 +50,22 @@ const _: () = {
     assert!((GROUP_PAGES / USUAL.zspage_pages * RECORD_BYTES).is_multiple_of(PAGE));
 };
 
-/// Addresses cost nothing: whatever fits the arena has its handle and its record.
+/// For tables in addresses that cost nothing: everything that fits the arena has its handle and its record.
 const WORST: Demand = Demand { object_bytes: PAGE / crate::units::MAX_SLOTS, zspage_pages: 1 };
-/// In memory that is really there, as the caller's is, the tables are sized for objects of half a kilobyte and more.
+/// For tables in memory that the caller supplied: enough for objects of half a kilobyte and more.
 const USUAL: Demand = Demand { object_bytes: 512, zspage_pages: 4 };
 
 impl Layout {
-    /// For a pool of at most `capacity` bytes in addresses of its own. The arena has a quarter more, and 64 MiB:
-    /// zspages are committed as they are touched, so that those not yet full take addresses and no memory.
+    /// The layout of a pool of at most `capacity` bytes in addresses of its own. The arena has a quarter more, and 64
+    /// MiB: zspages are committed as they are touched, so zspages that are not full take addresses and no memory.
     pub fn for_capacity(capacity: u64) -> Option<Self> {
         let arena = usize::try_from(capacity.checked_add(capacity / 4)?).ok()?.checked_add(32 * CHUNK)?;
         let layout = Self::with_arena(arena.div_ceil(CHUNK) * CHUNK_PAGES, WORST);
         (layout.chunks.div_ceil(GROUP_CHUNKS) * layout.group_records <= MAX_ZSPAGES).then_some(layout)
     }
 
-    /// For `bytes` of memory that hold the tables and the arena: the largest arena that leaves room for its tables.
+    /// The layout of `bytes` bytes of memory that hold the tables and the arena. It has the largest arena that leaves
+    /// room for its tables.
     pub fn within(bytes: usize) -> Option<Self> {
         let (mut low, mut high) = (0, bytes / PAGE);
         while low < high {
@@ -74,7 +73,7 @@ impl Layout {
             let fits = Self::with_arena(middle, USUAL).tables_end + middle * PAGE <= bytes;
             (low, high) = if fits { (middle, high) } else { (low, middle - 1) };
         }
-        (low >= crate::classes::MAX_ZSPAGE_PAGES).then(|| Self::with_arena(low, USUAL))
+        (low >= crate::geometry::MAX_ZSPAGE_PAGES).then(|| Self::with_arena(low, USUAL))
     }
 
     fn with_arena(arena_pages: usize, demand: Demand) -> Self {
@@ -101,13 +100,13 @@ impl Layout {
         }
     }
 
-    /// Bytes of the zspage table that a group has for its records: whole pages, so that they can go back by themselves,
-    /// and so that a record's address follows from its id alone.
+    /// Returns the bytes of the zspage table that a group has for its records. They are whole pages, so that they can
+    /// go back by themselves, and the same for each group, so that the address of a record follows from its id.
     pub const fn group_record_bytes(&self) -> usize {
         self.group_records * RECORD_BYTES
     }
 
-    /// Where the record of a zspage lies.
+    /// Returns where the record of a zspage lies.
     pub const fn record(&self, group: usize, local: usize) -> usize {
         self.zspage_table + group * self.group_record_bytes() + local * RECORD_BYTES
     }
@@ -118,7 +117,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_terabyte_has_a_layout_and_more_than_its_words_can_name_has_none() {
+    fn a_capacity_has_a_layout_unless_words_cannot_name_its_zspages() {
         assert!(Layout::for_capacity(256 << 30).is_some());
         assert!(Layout::for_capacity(8 << 40).is_none());
         assert!(Layout::for_capacity(u64::MAX / 2).is_none() && Layout::for_capacity(u64::MAX).is_none());

@@ -1,15 +1,13 @@
-//! Invariants of a region, for tests.
+//! Invariants of a memory, for tests.
 
-use super::Region;
-use super::arena::State;
+use super::PoolMemory;
+use super::arena::{ChunkState, PageMap};
 use super::fifo::Fifo;
-use super::layout::GROUP_CHUNKS;
-use super::page_map::PageMap;
-use crate::units::{CHUNK_PAGES, HandleIndex, PAGE, ZspageId};
+use crate::units::{CHUNK_PAGES, GROUP_CHUNKS, HandleIndex, PAGE, ZspageId};
 use crate::zspage::Zspage;
 use std::ops::Range;
 
-impl Region {
+impl PoolMemory {
     /// Panics if the arena's records disagree with each other or with `zspages`, which are all that exist. Returns the
     /// pages that are charged for whole chunks, and for emptied zspages whose memory did not go back yet.
     pub fn check(&self, zspages: &[ZspageId]) -> u64 {
@@ -26,35 +24,35 @@ impl Region {
             let first = self.zspage(id).first_page() as usize;
             let chunk = first / CHUNK_PAGES;
             assert!(
-                chunk < used && chunks[chunk].state == State::Open,
+                chunk < used && chunks[chunk].state == ChunkState::Open,
                 "{id:?} lies in chunk {chunk}, not an open one"
             );
-            maps[chunk].take(first % CHUNK_PAGES, self.zspage(id).class().pages as usize);
+            maps[chunk].set_range(first % CHUNK_PAGES, self.zspage(id).class().pages as usize);
             let (group, local) = (id.0 as usize / self.layout.group_records, id.0 as usize % self.layout.group_records);
             assert_eq!(group, chunk / GROUP_CHUNKS, "{id:?}: a record lies in the group of its chunk");
             records[group] += 1;
             let group = &groups[group];
-            assert!(group.is_taken(local) && group.committed, "{id:?} is in use, and its record is free");
+            assert!(group.taken.is_set(local) && group.committed, "{id:?} is in use, and its record is free");
             let end = (local + 1) * size_of::<Zspage>();
             assert!(end <= group.pages as usize * PAGE, "{id:?}: its record is not charged");
         }
         for (index, &count) in records.iter().enumerate() {
             let group = &groups[index];
-            assert_eq!(group.taken(), count, "group {index}: records taken are its zspages'");
+            assert_eq!(group.taken.count(), count, "group {index}: records taken are its zspages'");
         }
         for (index, (chunk, map)) in chunks.iter().zip(&mut maps).enumerate() {
             let size = arena.size_of(index);
-            map.take(size, CHUNK_PAGES - size);
-            chunk.emptied.taken_runs().for_each(|(first, pages)| map.take(first, pages));
-            let open = chunk.state == State::Open;
-            assert!(open || chunk.state == State::Closed, "chunk {index} was left {:?}", chunk.state);
+            map.set_range(size, CHUNK_PAGES - size);
+            chunk.emptied.runs::<true>().for_each(|(first, pages)| map.set_range(first, pages));
+            let open = chunk.state == ChunkState::Open;
+            assert!(open || chunk.state == ChunkState::Closed, "chunk {index} was left {:?}", chunk.state);
             assert!(!open || *map == chunk.map, "chunk {index}: pages taken are those of its zspages");
             assert!(open || chunk.emptied.is_empty() && chunk.emptied_charged == 0, "chunk {index}: closed too early");
-            assert!(chunk.emptied_charged as usize <= chunk.emptied.taken(), "chunk {index}: emptied and charged");
+            assert!(chunk.emptied_charged as usize <= chunk.emptied.count(), "chunk {index}: emptied and charged");
             let whole = index >= self.policy.whole_from;
             assert!(!open || chunk.committed && chunk.whole == whole, "chunk {index}: whole, or not");
         }
-        let pages = |index: usize| match chunks[index].whole && chunks[index].state == State::Open {
+        let pages = |index: usize| match chunks[index].whole && chunks[index].state == ChunkState::Open {
             true => arena.size_of(index) as u64,
             false => chunks[index].emptied_charged as u64,
         };

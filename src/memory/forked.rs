@@ -1,11 +1,11 @@
-//! The locks of a region across a fork.
+//! The locks of a pool's memory across a fork.
 
-use super::Region;
+use super::PoolMemory;
 use crate::sync::Locked;
 use std::time::Instant;
 
-impl Region {
-    /// Keeps the locks of handles and arena, unless that takes longer than `until`.
+impl PoolMemory {
+    /// Takes and keeps the locks of the handle supply and the arena. Returns false if that takes longer than `until`.
     pub fn keep_locks(&self, until: Instant) -> bool {
         let Some(handles) = self.handles.lock_until(until) else { return false };
         let Some(mut arena) = self.arena.lock_until(until) else { return false };
@@ -15,11 +15,11 @@ impl Region {
         true
     }
 
-    /// Lets them go. In the child, which has no threads to end what they had begun, the zspages that they were giving
-    /// back stay taken.
+    /// Lets the kept locks go. The child has no threads to end what the parent's had begun, so the zspages that they
+    /// were giving back stay taken there.
     ///
     /// # Safety
-    /// [`Region::keep_locks`] kept them, and this is called once for that, in the parent or in the child.
+    /// [`PoolMemory::keep_locks`] kept them, and this is called once for that, in the parent or in the child.
     pub unsafe fn let_go_of_locks(&self, in_child: bool) {
         if in_child {
             self.limbo.forget();

@@ -1,56 +1,55 @@
-//! Size classes: how big a slot is, how many pages a zspage of that class has. Computed before the program runs.
+//! The geometry of each size class: how large a slot is, and how many pages a zspage has. Computed at compile time.
 
 use crate::units::{ClassIndex, MAX_SLOTS, PAGE};
 
-/// The largest object, in bytes: a page, and room for a header of whoever stores pages.
+/// The largest object, in bytes: a page and a small header.
 pub const MAX_ALLOC_SIZE: usize = PAGE + 16;
 /// Bytes of the smallest slot.
 const MIN_SLOT: usize = PAGE / MAX_SLOTS;
 /// Slot sizes are multiples of this, and so are the addresses of objects.
 pub const ALIGN: usize = 16;
-/// From this size on, classes are two steps apart: the rounding costs the same share, and half as many classes each
-/// keep a zspage that is partly empty.
+/// From this size on, classes are two steps apart. The rounding costs the same share of an object, and only half as
+/// many classes keep a zspage that is partly empty.
 const WIDE_FROM: usize = PAGE / 2;
-/// Bytes of a zspage's record in the zspage table, which a class weighs against its tail.
+/// Bytes of a zspage's record in the zspage table. A class weighs them against the unused tail of its zspages.
 pub const RECORD_BYTES: usize = 320;
-/// Most pages of a zspage.
+/// The most pages of a zspage.
 pub const MAX_ZSPAGE_PAGES: usize = 64;
 
-/// A size class.
+/// The geometry of a size class.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Class {
+pub struct Geometry {
     /// Bytes of a slot.
     pub slot_bytes: u16,
     /// Pages of a zspage.
     pub pages: u8,
     /// Slots in a zspage.
     pub slots: u8,
-    /// 8 / `slots` as a fraction of 2^16, rounded up: which eighth of a zspage so many slots are, without a division.
+    /// 8 / `slots` as a fraction of 2^16, rounded up. It tells which eighth of a zspage is full without a division.
     eighths: u16,
 }
 
-impl Class {
-    /// Pages that the first `slots` slots of a zspage touch.
+impl Geometry {
+    /// Returns how many pages the first `slots` slots of a zspage touch.
     pub const fn pages_of_slots(self, slots: usize) -> usize {
         crate::units::pages_of(slots * self.slot_bytes as usize)
     }
 
-    /// In how many whole eighths of its slots a zspage with `count` of them taken is full.
+    /// Returns how many whole eighths of its slots are taken in a zspage with `count` taken slots.
     #[inline]
     pub const fn eighths_full(self, count: u8) -> u8 {
         ((count as u32 * self.eighths as u32) >> 16) as u8
     }
 
-    /// Where a slot begins, in bytes from the start of its zspage.
+    /// Returns where a slot begins, in bytes from the start of its zspage.
     #[inline]
     pub const fn offset(self, slot: u8) -> usize {
         slot as usize * self.slot_bytes as usize
     }
 
-    /// The class of this slot size: the zspage that costs the fewest bytes a slot, its tail and its record counted. Of
-    /// equals the longest, which shares its record among the most slots. On the LZ4 sizes of real pages that is worth
-    /// 0.3 % of density over the shortest, and the weight given to the record hardly matters (`cargo bench --bench
-    /// density`).
+    /// Chooses the zspage that costs the fewest bytes for each slot, with its tail and its record. Of equals it chooses
+    /// the longest, which shares its record among the most slots. On the LZ4 sizes of real pages that is worth 0.3 % of
+    /// density over the shortest, and the weight of the record hardly matters (`cargo bench --bench density`).
     const fn with_slot(slot_bytes: usize) -> Self {
         let (mut best_bytes, mut best_pages, mut best_slots) = (usize::MAX / MAX_SLOTS, 0, 1);
         let mut pages = 1;
@@ -67,7 +66,7 @@ impl Class {
     }
 }
 
-/// Bytes of a slot of the class with this index.
+/// Returns the bytes of a slot of the class with this index.
 const fn slot_bytes(index: usize) -> usize {
     let narrow = (WIDE_FROM - MIN_SLOT) / ALIGN;
     let wide = WIDE_FROM + index.saturating_sub(narrow) * 2 * ALIGN;
@@ -75,15 +74,16 @@ const fn slot_bytes(index: usize) -> usize {
     if bytes < MAX_ALLOC_SIZE { bytes } else { MAX_ALLOC_SIZE }
 }
 
-/// How many size classes there are. Under loom two, with zspages of two slots: what is modelled are races, not sizes.
+/// How many size classes there are. Under loom there are two, with zspages of two slots, because models are about races
+/// and not about sizes.
 pub const CLASS_COUNT: usize = if cfg!(loom) { 2 } else { class_of(MAX_ALLOC_SIZE).0 as usize + 1 };
 
-/// The size classes, smallest first.
-pub const CLASSES: [Class; CLASS_COUNT] = {
-    let mut classes = [Class { slot_bytes: 0, pages: 0, slots: 0, eighths: 0 }; CLASS_COUNT];
+/// The geometries of the size classes, smallest first.
+pub const CLASSES: [Geometry; CLASS_COUNT] = {
+    let mut classes = [Geometry { slot_bytes: 0, pages: 0, slots: 0, eighths: 0 }; CLASS_COUNT];
     let mut index = 0;
     while index < CLASS_COUNT {
-        classes[index] = Class::with_slot(slot_bytes(index));
+        classes[index] = Geometry::with_slot(slot_bytes(index));
         if cfg!(loom) {
             classes[index].slots = 2;
             classes[index].eighths = 4 << 13;
@@ -116,7 +116,7 @@ const _: () = {
     assert!(CLASSES[CLASS_COUNT - 1].slot_bytes as usize >= MAX_ALLOC_SIZE, "every size has a class");
 };
 
-/// The class of objects of `size` bytes, 1 to [`MAX_ALLOC_SIZE`].
+/// Returns the class of objects of `size` bytes, 1 to [`MAX_ALLOC_SIZE`].
 #[inline]
 pub const fn class_of(size: usize) -> ClassIndex {
     let size = if size < MIN_SLOT { MIN_SLOT } else { size };
@@ -128,9 +128,9 @@ pub const fn class_of(size: usize) -> ClassIndex {
     ClassIndex(index as u16)
 }
 
-/// The class with this index.
+/// Returns the geometry of the class with this index.
 #[inline]
-pub fn class(index: ClassIndex) -> Class {
+pub fn of(index: ClassIndex) -> Geometry {
     CLASSES[index.0 as usize]
 }
 
@@ -142,7 +142,7 @@ mod tests {
     fn every_size_has_the_smallest_class_it_fits() {
         for size in 1..=MAX_ALLOC_SIZE {
             let index = class_of(size);
-            assert!(class(index).slot_bytes as usize >= size, "{size} fits its slot");
+            assert!(of(index).slot_bytes as usize >= size, "{size} fits its slot");
             if index.0 > 0 {
                 assert!((CLASSES[index.0 as usize - 1].slot_bytes as usize) < size, "{size} fits no smaller slot");
             }

@@ -1,7 +1,7 @@
 //! The lock of a class across a fork.
 
-use super::{SizeClass, State};
-use crate::region::Region;
+use super::{ClassState, SizeClass};
+use crate::memory::PoolMemory;
 #[cfg(doc)]
 use crate::sync::Lock;
 use crate::sync::Locked;
@@ -9,9 +9,9 @@ use std::time::Instant;
 
 impl SizeClass {
     /// Takes the lock, unless that takes longer than `until`, and releases what was deferred.
-    pub fn lock_until(&self, region: &Region, until: Instant) -> Option<Locked<'_, State>> {
+    pub fn lock_until(&self, memory: &PoolMemory, until: Instant) -> Option<Locked<'_, ClassState>> {
         let mut state = self.state.lock_until(until)?;
-        self.release_deferred(&mut state, region);
+        self.release_deferred(&mut state, memory);
         Some(state)
     }
 

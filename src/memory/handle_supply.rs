@@ -1,0 +1,58 @@
+//! The supply of handle indices. Size classes take a few at a time.
+
+use super::PoolMemory;
+use super::fifo::Fifo;
+use crate::error::Result;
+use crate::sync::{Locked, Ordering};
+use crate::units::{HandleIndex, PAGE, pages_of};
+
+/// The supply, which a lock guards.
+pub struct Handles {
+    /// The first word that was never given out.
+    pub fresh: u32,
+    /// The first word that is not readable and writable yet.
+    pub committed: u32,
+    /// Free words that compaction took back from the classes.
+    pub returned: Fifo,
+}
+
+/// How many words of the handle table are committed at a time: 1 MiB.
+const WORD_STEP: u32 = 1 << 17;
+
+impl PoolMemory {
+    /// Returns a free handle index for a class; none if the handle table is full, or the pool at its limit.
+    pub fn fetch_handle(&self) -> Option<HandleIndex> {
+        let mut handles = self.handles.lock();
+        handles.returned.pop(self).or_else(|| self.fresh_word(&mut handles).ok().flatten())
+    }
+
+    /// Returns an index that was never given out, if there is one.
+    fn fresh_word(&self, handles: &mut Locked<'_, Handles>) -> Result<Option<HandleIndex>> {
+        let index = handles.fresh;
+        if index as usize >= self.layout.words {
+            return Ok(None);
+        }
+        if index == handles.committed {
+            let words = WORD_STEP.min((self.layout.words as u32).saturating_sub(index));
+            let bytes = pages_of(words as usize * size_of::<u64>()) * PAGE;
+            self.commit_table(self.layout.handle_table + index as usize * size_of::<u64>(), bytes)?;
+            handles.committed += words;
+        }
+        if (index as usize).is_multiple_of(PAGE / size_of::<u64>()) {
+            self.charge.take(1)?;
+        }
+        handles.fresh += 1;
+        // Release pairs with the Acquire in `word_count`.
+        self.words.store(handles.fresh, Ordering::Release);
+        Ok(Some(HandleIndex(index)))
+    }
+
+    /// Takes back the free indices of a list, which is empty then.
+    pub fn take_back(&self, free: &mut Fifo) {
+        if free.count == 0 {
+            return;
+        }
+        self.handles.lock().returned.append(self, *free);
+        *free = Fifo::EMPTY;
+    }
+}

@@ -1,0 +1,295 @@
+//! A size class of a pool: its zspages by how full they are, and its free handle indices.
+//!
+//! All of it is derived from the handle words, and one lock guards it. The lock is normally held for a few
+//! instructions. Compaction holds it while it looks at 2048 zspages at most. A malloc of a pool at its limit holds it
+//! while it looks at all zspages of the class, which is rare. Nobody waits, copies or calls the system with the lock
+//! held.
+
+mod at_limit;
+#[cfg(not(loom))]
+mod forked;
+#[cfg(all(test, not(loom)))]
+#[path = "../tests/invariants/size_class.rs"]
+mod invariants;
+mod lists;
+mod membership;
+
+pub use membership::Emptied;
+
+use crate::buckets::Buckets;
+use crate::error::{Error, Result};
+use crate::geometry::{self, Geometry};
+use crate::memory::{Fifo, PoolMemory, Ring};
+use crate::sync::{Leftovers, Lock, Locked, Rank};
+use crate::units::{ClassIndex, HandleIndex, PAGE, Place, ZspageId};
+use crate::zspage::Slots;
+use lists::{LISTS, ZspagesOf};
+
+/// A class keeps this many free indices before it uses one again, so that a stale handle is refused for at least this
+/// many times 65,536 allocations. It fetches as many at a time: a cache line of words.
+const SPARE_HANDLES: u32 = if cfg!(loom) { 1 } else { 8 };
+
+/// A size class of one pool.
+pub struct SizeClass {
+    index: ClassIndex,
+    state: Lock<ClassState>,
+    /// Handles of freed objects whose slots are still taken. A free or unmap that finds the lock taken leaves its
+    /// handle here, because it never waits, also in a signal handler.
+    deferred: Leftovers,
+}
+
+/// The part of a class that its lock guards.
+pub struct ClassState {
+    index: ClassIndex,
+    own: ZspagesOf,
+    class: Geometry,
+    lists: Buckets<LISTS, 1>,
+    /// Free handle indices at hand.
+    spare: Ring,
+    /// Free handle indices for which `spare` had no room.
+    free: Fifo,
+    /// Zspages of the class, with those that are isolated.
+    pub zspages: u32,
+    /// Slots that are taken.
+    pub objects: u64,
+    /// Slots that have their memory, taken or not.
+    touched: u64,
+    /// Whether the class keeps an empty zspage with its memory.
+    has_warm: bool,
+    /// Whether the class ever needed a slot that has its memory already, because the pool was at its limit. From then
+    /// on a zspage that gets such a slot comes first on its list.
+    was_refused: bool,
+    /// Whether a look at all zspages on the lists found no slot that has its memory, and none came since.
+    none_in_reach: bool,
+    /// Whether an index whose generation wrapped is never used again.
+    retires: bool,
+    /// How many zspages were looked at for a free slot that has its memory.
+    #[cfg(test)]
+    pub looked: u64,
+}
+
+/// Why a class gives no slot.
+pub enum Shortage {
+    /// No handle index is free. Other classes may have some that they do not use.
+    Handles,
+    /// The memory of the slot would be more than the pool may have.
+    Memory(Error),
+}
+
+impl Shortage {
+    /// Returns the error of a call that fails because of it.
+    pub fn error(self) -> Error {
+        const NO_HANDLES: Error = Error::NoMemory(&"no handle is free, and the pool has no room for more");
+        match self {
+            Self::Handles => NO_HANDLES,
+            Self::Memory(error) => error,
+        }
+    }
+}
+
+impl SizeClass {
+    /// An empty class. With `retires`, an index whose generation wrapped is never used again.
+    pub fn new(index: ClassIndex, retires: bool) -> Self {
+        let state = ClassState {
+            index,
+            own: ZspagesOf(index),
+            class: geometry::of(index),
+            lists: Buckets::EMPTY,
+            spare: Ring::EMPTY,
+            free: Fifo::EMPTY,
+            zspages: 0,
+            objects: 0,
+            touched: 0,
+            has_warm: false,
+            was_refused: false,
+            none_in_reach: false,
+            retires,
+            #[cfg(test)]
+            looked: 0,
+        };
+        Self { index, state: Lock::new(Rank::Class, state), deferred: Leftovers::default() }
+    }
+
+    /// Returns which class of the table it is.
+    pub fn index(&self) -> ClassIndex {
+        self.index
+    }
+
+    /// Takes the lock, and releases the slots that were deferred while another thread had it.
+    #[inline]
+    pub fn lock(&self, memory: &PoolMemory) -> Locked<'_, ClassState> {
+        let mut state = self.state.lock();
+        if self.deferred.any() {
+            self.release_deferred(&mut state, memory);
+        }
+        state
+    }
+
+    /// Releases the slot and the handle of an object whose word the caller made FREE. Never waits.
+    #[inline]
+    pub fn release(&self, memory: &PoolMemory, place: Place, handle: HandleIndex) -> Option<Emptied> {
+        match self.state.try_lock() {
+            Some(mut state) => {
+                if self.deferred.any() {
+                    self.release_deferred(&mut state, memory);
+                }
+                state.push_handle(memory, handle);
+                state.release(memory, place)
+            }
+            None => {
+                self.defer(memory, place, handle);
+                None
+            }
+        }
+    }
+
+    fn defer(&self, memory: &PoolMemory, place: Place, handle: HandleIndex) {
+        // The slot is this thread's until it is left here, so the slot's note of its object can be the link.
+        self.deferred.leave(handle.0, |next| memory.zspage(place.zspage).set_handle(place.slot, HandleIndex(next)));
+    }
+
+    #[cold]
+    fn release_deferred(&self, state: &mut ClassState, memory: &PoolMemory) {
+        self.deferred.take(|index| {
+            let handle = HandleIndex(index);
+            // The handle is not on a free list yet, so its word still has the place where the object was.
+            let place = memory.word(handle).peek().place();
+            let next = memory.zspage(place.zspage).handle_at(place.slot).0;
+            state.push_handle(memory, handle);
+            // A zspage that is empty now stays on its list: the next malloc uses it, or compaction returns it.
+            state.release_slot(memory, place);
+            next
+        });
+    }
+}
+
+impl ClassState {
+    /// Takes a slot in the fullest zspage that has one, and a free handle index. Returns none if the class needs
+    /// another zspage.
+    #[inline]
+    pub fn take(&mut self, memory: &PoolMemory) -> std::result::Result<Option<(Place, HandleIndex)>, Shortage> {
+        if self.spare.count <= SPARE_HANDLES && !self.fetch_handles(memory) {
+            return Err(Shortage::Handles);
+        }
+        let Some(id) = self.fullest() else { return Ok(None) };
+        let place = match self.take_in(memory, id) {
+            Ok(place) => place,
+            Err(full) => self.take_committed(memory).ok_or(Shortage::Memory(full))?,
+        };
+        let handle = self.spare.pop().expect("spare handles were fetched");
+        // The word of the next allocation may be anywhere in the handle table.
+        #[cfg(not(loom))]
+        crate::os::prefetch(memory.word(self.spare.oldest()).0);
+        memory.zspage(place.zspage).set_handle(place.slot, handle);
+        Ok(Some((place, handle)))
+    }
+
+    /// Takes the lowest free slot of a zspage that has one. Fails if its memory would be more than the pool may have.
+    #[inline]
+    pub fn take_in(&mut self, memory: &PoolMemory, id: ZspageId) -> Result<Place> {
+        let slots = self.own.slots(memory, id);
+        let slot = slots.lowest_free();
+        if slot >= slots.touched {
+            let touched = slots.touched;
+            grow(&self.class, memory, slots, slot)?;
+            self.touched += u64::from(slots.touched - touched);
+            self.none_in_reach = false;
+        }
+        slots.take(slot);
+        self.objects += 1;
+        if slots.warm != 0 && slots.count > 1 {
+            self.has_warm = false;
+            end_warm(memory, slots);
+        }
+        let listing = slots.listing(self.class);
+        self.relist(memory, id, listing);
+        Ok(Place { zspage: id, slot })
+    }
+
+    /// Releases a slot. Returns the zspage if that was its last slot: then the caller gives it back.
+    #[inline]
+    pub fn release(&mut self, memory: &PoolMemory, place: Place) -> Option<Emptied> {
+        match self.release_slot(memory, place) {
+            0 => self.keep_warm_or_remove(memory, place.zspage),
+            _ => None,
+        }
+    }
+
+    /// Releases a slot. Returns how many slots of its zspage are still taken.
+    #[inline]
+    fn release_slot(&mut self, memory: &PoolMemory, place: Place) -> u8 {
+        let slots = self.own.slots(memory, place.zspage);
+        slots.release(place.slot);
+        self.objects -= 1;
+        let count = slots.count;
+        let mut listing = slots.listing_with_room(self.class);
+        if self.was_refused && count + 1 == slots.touched {
+            // The zspage had no free slot with memory before. It comes first on its list, also if it stays there.
+            listing.list = 0;
+            self.none_in_reach = false;
+        }
+        self.relist(memory, place.zspage, listing);
+        count
+    }
+
+    /// Releases a slot that a mover took or emptied. A zspage that is empty then stays where it is.
+    pub fn release_moved(&mut self, memory: &PoolMemory, place: Place) {
+        self.release_slot(memory, place);
+    }
+
+    /// Fetches as many indices as the class keeps, so that it has twice as many. Returns whether it has any.
+    #[cold]
+    fn fetch_handles(&mut self, memory: &PoolMemory) -> bool {
+        for _ in 0..=SPARE_HANDLES {
+            let Some(index) = self.free.pop(memory).or_else(|| memory.fetch_handle()) else { break };
+            self.spare.push(index);
+        }
+        self.spare.count > 0
+    }
+
+    /// Takes a free handle index back, unless its generation wrapped in a class that retires those.
+    #[inline]
+    pub fn push_handle(&mut self, memory: &PoolMemory, handle: HandleIndex) {
+        if self.retires && memory.word(handle).peek().generation() == 0 {
+            return;
+        }
+        if !self.spare.push(handle) {
+            self.free.push(memory, handle);
+        }
+    }
+
+    /// Returns the free handle indices that are more than the class needs at hand.
+    pub fn surplus_handles(&mut self) -> &mut Fifo {
+        &mut self.free
+    }
+
+    /// Returns all free handle indices of the class.
+    pub fn all_handles(&mut self, memory: &PoolMemory) -> &mut Fifo {
+        while let Some(index) = self.spare.pop() {
+            self.free.push(memory, index);
+        }
+        &mut self.free
+    }
+
+    /// Returns all free handle indices of the class.
+    #[cfg(all(test, loom))]
+    pub fn free_handles(&self, memory: &PoolMemory) -> Vec<HandleIndex> {
+        memory.listed(self.free).into_iter().chain(self.spare.iter()).collect()
+    }
+}
+
+/// Charges the memory of `slot`, and of the slots after it that lie in the same pages.
+#[cold]
+fn grow(class: &Geometry, memory: &PoolMemory, slots: &mut Slots, slot: u8) -> Result<()> {
+    let (had, needed) = (class.pages_of_slots(slots.touched as usize), class.pages_of_slots(slot as usize + 1));
+    memory.charge.take(needed - had)?;
+    slots.touched = (needed * PAGE / class.slot_bytes as usize).min(class.slots as usize) as u8;
+    Ok(())
+}
+
+/// Ends that the memory of a zspage counts as warm, because the zspage is used again or goes.
+#[cold]
+fn end_warm(memory: &PoolMemory, slots: &mut Slots) {
+    memory.charge.end_warm(slots.warm as usize);
+    slots.warm = 0;
+}
