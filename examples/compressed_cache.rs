@@ -259,7 +259,7 @@ fn main() -> ExitCode {
         Err(sentence) => Err(sentence),
     };
     match done {
-        // A reader that has seen enough and closed the pipe is no problem.
+        // That a reader has closed the pipe early is not an error.
         Ok(text) => drop(io::stdout().write_all(text.as_bytes())),
         Err(sentence) => {
             eprintln!("compressed_cache: {sentence}");
@@ -281,7 +281,7 @@ fn arguments() -> std::result::Result<Option<Workload>, String> {
             "--requests" => workload.requests = number(1_000_000_000)? as usize,
             "--limit-mib" => workload.limit_mib = number(1 << 18)?,
             "--help" | "-h" => return Ok(None),
-            _ => return Err(format!("{name} is no option. {USAGE}")),
+            _ => return Err(format!("{name} is not an option. {USAGE}")),
         }
     }
     Ok(Some(workload))
@@ -420,7 +420,7 @@ mod tests {
     }
 
     #[test]
-    fn the_limit_holds_and_what_is_used_stays_longer() {
+    fn the_limit_holds_and_used_values_stay_longer() {
         let cache = Cache::new(2 << 20).unwrap();
         for number in 0..4000 {
             cache.put(&number.to_string(), &noise(1000 + number % 3000, number as u64)).unwrap();

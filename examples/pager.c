@@ -1,9 +1,9 @@
 /*
- * An array that outgrows a limit: it is filled, summed up in order, and summed up again out of order, while only a part
- * of it is in memory as it is.
+ * An array that outgrows its memory limit: the program fills it, sums it up in order, and sums it up again out of
+ * order, while only part of it is in memory uncompressed.
  *
- *     cargo build --release --features uffd
- *     cc -O2 examples/pager.c -Iinclude target/release/libzsalloc.a -o pager && ./pager [MiB of the array, of the limit]
+ *     cargo build --release
+ *     cc -O2 examples/pager.c -Iinclude target/release/libzsalloc.a -o pager && ./pager [ARRAY_MIB LIMIT_MIB]
  */
 #define _GNU_SOURCE
 #define ZSALLOC_UFFD
@@ -23,21 +23,21 @@ static void check(int result, const char *what)
         errx(2, "%s: %s", what, zs_strerror(result));
 }
 
-/* A thread that is lent to the pager: it evicts ahead, and reads what happens to the memory of regions. */
+/* The thread lent to the pager: it evicts ahead, and reads what the program does with the memory of regions. */
 static void *lend(void *pager)
 {
     check(zspager_run(pager, ZSPAGER_RUN_ALL), "running");
     return NULL;
 }
 
-/* What the array has at an index: compresses well, and is different in each page. */
+/* Returns the array's value at an index. Values compress well, and differ from page to page. */
 static uint64_t value(size_t index)
 {
     size_t page = index / WORDS;
     return index % 4 == 0 ? page * UINT64_C(0x9e3779b97f4a7c15) + index : page;
 }
 
-/* The sum of one word of each page, by steps of so many pages. */
+/* Returns the sum of one word of each page, in steps of `step` pages. */
 static uint64_t sum(const uint64_t *array, size_t pages, size_t step)
 {
     uint64_t sum = 0;
@@ -51,14 +51,14 @@ static size_t mebibytes(const char *text)
     char *end;
     unsigned long number = strtoul(text, &end, 10);
     if (*end != '\0' || number < 1 || number > 1 << 20)
-        errx(2, "usage: [MiB of the array, of the limit]: %s is no such number", text);
+        errx(2, "%s is not a number of MiB; usage: pager [ARRAY_MIB LIMIT_MIB]", text);
     return number << 20;
 }
 
 int main(int argc, char **argv)
 {
     if (argc != 1 && argc != 3)
-        errx(2, "usage: [MiB of the array, of the limit]");
+        errx(2, "usage: pager [ARRAY_MIB LIMIT_MIB]");
     size_t bytes = argc == 3 ? mebibytes(argv[1]) : (size_t)64 << 20, pages = bytes / ZSWAP_PAGE_SIZE;
     char why[200] = "";
     struct zspager_options options = {.struct_size = sizeof options, .message = why, .message_size = sizeof why};
@@ -80,9 +80,9 @@ int main(int argc, char **argv)
         array[index] = value(index);
     for (size_t page = 0; page < pages; page++)
         expected += value(page * WORDS + page % WORDS);
-    /* The second step is a prime larger than the number of pages: it comes by each page once. */
+    /* The second step is a prime larger than the number of pages, so it visits each page once. */
     if (sum(array, pages, 1) != expected || sum(array, pages, 2654435761) != expected)
-        errx(2, "the array is not what was written");
+        errx(2, "the array does not hold what was written");
 
     check(zspager_stats(pager, &stats), "statistics");
     check(zspager_latency_permille(pager, 500, &median), "median");
@@ -95,9 +95,9 @@ int main(int argc, char **argv)
     printf("loaded           %" PRIu64 " pages, %" PRIu64 " ahead\n", stats.loads + stats.loads_ahead,
            stats.loads_ahead);
     printf("compressed       %" PRIu64 " pages\n", stats.stored);
-    printf("to serve a touch p50 %.1f, p99 %.1f us\n", (double)median / 1000, (double)most / 1000);
+    printf("time of a touch  p50 %.1f, p99 %.1f us\n", (double)median / 1000, (double)most / 1000);
 
-    /* Nobody needs the array any more: what is not in memory need not come back. */
+    /* The array is no longer needed, so pages that are not in memory need not come back. */
     check(zspager_remove_region(pager, region, ZSPAGER_DISCARD), "removing the region");
     check(zspager_stop(pager), "stopping");
     check(pthread_join(lent, NULL), "joining");

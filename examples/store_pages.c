@@ -1,8 +1,8 @@
 /*
- * Stores the pages of files in a zswap, loads and verifies them in another order, and tells what they cost.
+ * Stores the pages of files in a zswap, loads and verifies them in another order, and prints memory and times.
  *
  *     cargo build --release && cc -O2 examples/store_pages.c -Iinclude target/release/libzsalloc.a -o store_pages
- *     ./store_pages [-l limit in MiB] [-f backing file, a new one] [files; none: this program and its libraries]
+ *     ./store_pages [-l LIMIT_MIB] [-f NEW_BACKING_FILE] [FILE...]     (without files: this program and its libraries)
  */
 #define _GNU_SOURCE
 #include <err.h>
@@ -27,7 +27,7 @@ static void check(int result, const char *what)
         errx(2, "%s: %s", what, zs_strerror(result));
 }
 
-/* Appends a file's pages; the last one is filled up with zeros. */
+/* Appends a file's pages. The last one is padded with zeros. */
 static void read_file(const char *path)
 {
     FILE *file = fopen(path, "rb");
@@ -79,13 +79,13 @@ static void print_statistics(struct zswap *zswap, size_t stored)
     check(zswap_pool_stats(zswap, &pool), "statistics of the pool");
     double in_pool = (double)(stats.counts.compressed_pages + stats.counts.raw_pages) * ZSWAP_PAGE_SIZE;
     double in_memory = in_pool + (double)stats.counts.filled_pages * ZSWAP_PAGE_SIZE;
-    /* The pool's tables are in both figures. */
+    /* Both figures include the pool's tables. */
     double memory = (double)(stats.pool_bytes + stats.metadata_bytes - pool.metadata_pages * ZSWAP_PAGE_SIZE);
     printf("pages            %zu\nrefused          %zu\n", count, count - stored);
     printf("same-filled      %" PRIu64 "\nincompressible   %" PRIu64 "\nwritten back     %" PRIu64 "\n",
            stats.counts.filled_pages, stats.counts.raw_pages, stats.counts.written_back);
-    printf("ratio            %.2f, of the pages in the pool\n", in_pool > 0 ? in_pool / (double)stats.used_bytes : 0);
-    printf("effective ratio  %.2f, of the pages in memory to all memory of the zswap\n", in_memory / memory);
+    printf("ratio            %.2f, pages in the pool / slots\n", in_pool > 0 ? in_pool / (double)stats.used_bytes : 0);
+    printf("effective ratio  %.2f, pages in memory / all memory of the zswap\n", in_memory / memory);
 }
 
 int main(int argc, char **argv)
@@ -99,11 +99,11 @@ int main(int argc, char **argv)
     for (int option; (option = getopt(argc, argv, "l:f:")) != -1;) {
         if (option == 'l')
             options.max_bytes = strtoull(optarg, &end, 10) << 20;
-        else if (option == 'f') /* Unlinked at once: what is on it means nothing without the zswap. */
+        else if (option == 'f') /* Unlinked at once: its contents mean nothing without the zswap. */
             if ((backing = open(optarg, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600)) < 0 || unlink(optarg) != 0)
                 err(2, "%s", optarg);
         if (option == '?' || *end != '\0')
-            errx(2, "usage: [-l limit in MiB] [-f backing file, a new one] [files]");
+            errx(2, "usage: store_pages [-l LIMIT_MIB] [-f NEW_BACKING_FILE] [FILE...]");
     }
     for (int i = optind; i < argc; i++)
         read_file(argv[i]);
@@ -119,7 +119,7 @@ int main(int argc, char **argv)
     for (size_t offset = 0; offset < count; offset++) {
         uint64_t written;
         double begin = microseconds();
-        /* When the limit is met, make room; without a backing file there is none to be made. */
+        /* When the limit is reached, make room; without a backing file that is impossible. */
         while ((result = zswap_store(area, offset, pages[offset])) == -ENOMEM && zswap_shrink(zswap, 64, &written) == 0)
             continue;
         times[stored] = microseconds() - begin;
@@ -130,14 +130,14 @@ int main(int argc, char **argv)
     print_times("store", times, stored);
     for (size_t i = 0; i < count; i++) {
         unsigned char copy[ZSWAP_PAGE_SIZE];
-        size_t offset = (size_t)(i * UINT64_C(2654435761) % count); /* A prime: each offset once. */
+        size_t offset = (size_t)(i * UINT64_C(2654435761) % count); /* A prime visits each offset once. */
         double begin = microseconds();
         if ((result = zswap_load(area, offset, copy, 0)) == -ENOENT)
-            continue; /* It was refused: a swap daemon would have it on its disk. */
+            continue; /* The page was refused: a swap daemon would have it on disk. */
         times[loaded++] = microseconds() - begin;
         check(result, "load");
         if (memcmp(copy, pages[offset], sizeof copy) != 0)
-            errx(2, "page %zu is not what was stored", offset);
+            errx(2, "page %zu does not hold what was stored", offset);
     }
     check(loaded == stored ? 0 : -ENOENT, "a page that was stored");
     print_times("load, verified", times, loaded);

@@ -98,7 +98,7 @@ fn every_page_comes_back() {
 #[test]
 fn a_limit_refuses_pages_unless_there_is_a_backing_file() {
     let example = Example::new("c-example-limit");
-    // The limit is 102 pages of slots. 100 pages of noise fill it; the text has no room.
+    // The limit, 1 MiB of slots, has room for about 255 of the 600 pages that do not compress.
     let (mixed, noise) = (example.mixed_pages(), example.path("noise"));
     let bytes = std::fs::read(&mixed).unwrap();
     std::fs::write(&noise, [&bytes[100 * PAGE..200 * PAGE]; 5].concat()).unwrap();

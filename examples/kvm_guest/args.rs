@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn what_makes_no_sense_is_refused() {
+    fn wrong_arguments_are_refused() {
         let senseless: [&[&str]; 8] = [
             &["--memory"],
             &["--memory="],

@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn what_makes_no_sense_is_refused() {
+    fn wrong_arguments_are_refused() {
         let wrong: [&[&str]; 21] = [
             &["--max-mib"],
             &["--max-mib", "0"],

@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_of_maps() {
+    fn heap_lines_of_maps_are_recognised() {
         assert_eq!(anonymous("1000-3000 rw-p 00000000 00:00 0    [heap]"), Some(0x1000..0x3000));
         assert_eq!(anonymous("7f0000000000-7f0000001000 rw-p 00000000 00:00 0 "), Some(0x7f0000000000..0x7f0000001000));
         assert_eq!(anonymous("1000-3000 r--p 00000000 00:00 0"), None);

@@ -37,7 +37,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_rollup_is_not_misread() {
+    fn other_text_is_not_a_rollup() {
         assert_eq!(rollup("0-1 ---p 0 00:00 0 [rollup]\nRss:    12 kB\nPss: 3 kB\n"), Some(12 * 1024));
         assert_eq!(rollup("Pss: 3 kB\n"), None);
         assert_eq!(rollup("Rss: many kB\n"), None);

@@ -425,7 +425,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_file_a_limit_ends_it() {
+    fn without_a_file_the_limit_stops_the_round() {
         let (report, _stored) = run(&pages(1000), &Plan { limit: 1 << 20, ..Plan::default() });
         assert!(report.held > 300 && report.held < 1000 && report.stopped.is_some());
         assert_eq!(report.calls.plain_load.unwrap().count, report.held);

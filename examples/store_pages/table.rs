@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn of_nothing_there_is_no_figure() {
+    fn a_missing_figure_is_a_dash() {
         assert_eq!(or_dash(microseconds_each(Duration::ZERO, 0), 1), "-");
         assert_eq!(or_dash(microseconds_each(Duration::from_micros(3), 2), 3), "1.500");
     }

@@ -64,7 +64,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_pages_that_are_asked_for() {
+    fn a_summary_covers_only_the_given_pages() {
         let mut times = Times::new(3).unwrap();
         times.note(1, Duration::from_micros(5));
         assert_eq!(times.of([1].into_iter()).unwrap().mean, 5.0);

@@ -120,7 +120,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn there_are_pages_and_they_begin_again() {
+    fn pages_are_found_and_repeat() {
         let data = Data::open(300).unwrap();
         assert!(data.files() > 0 && (1..=300).contains(&data.pages()));
         assert_eq!(data.page(7), data.page(7 + data.pages()));

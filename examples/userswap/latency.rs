@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn parts_of_known_times() {
+    fn percentiles_of_known_times() {
         let latencies = Latencies::new();
         assert_eq!(latencies.read().permille(500), None);
         assert!(latencies.read().powers().is_empty());

@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_noticed() {
+    fn wrong_pages_are_noticed() {
         let data = Data::open(100).unwrap();
         let memory = Memory::new(100, &data).unwrap();
         (0..100).for_each(|page| memory.fill(page));

@@ -231,7 +231,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_other_mappings_have_is_no_excess_and_an_excess_is_not_hidden() {
+    fn growth_of_other_mappings_is_not_an_excess() {
         let after = |inside, others| Mappings { inside, others };
         // Threads came, and the others grew from 10 to 15.
         assert_eq!(judged(115, [10, 10], after(100, 15)), 100);

@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn shares_are_all_pages() {
+    fn shares_cover_all_pages() {
         let layout = Layout::new(10 << 20);
         let shares: Vec<_> = (0..3).map(|processor| layout.share(processor, 3)).collect();
         assert_eq!(shares.iter().map(|(_, pages)| pages).sum::<u64>(), layout.work_pages());
