@@ -1,15 +1,13 @@
-//! CRC-32C (Castagnoli), the check of iSCSI and ext4, of the bytes of a page: with the processor's own instructions
-//! where it has them.
+//! CRC-32C (Castagnoli), the check of iSCSI and ext4, with the processor's own instructions where it has them.
 //!
-//! The arithmetic is that of polynomials over one bit, modulo [`POLYNOMIAL`], and all of them are reflected: the
-//! highest bit of a word is the coefficient of x^0. Bytes are a polynomial, and to append bytes to them multiplies it
-//! by a power of x. To *fold* is to replace bytes by a multiple of them that lies further back and leaves the same
-//! remainder.
+//! The arithmetic is that of polynomials over one bit, modulo [`POLYNOMIAL`]. All polynomials are reflected: the
+//! highest bit of a word is the coefficient of x^0. Bytes are a polynomial, and appending bytes multiplies it by a
+//! power of x. *Folding* replaces bytes by a multiple of them that lies further back and leaves the same remainder.
 
-/// Without its highest coefficient, which is that of x^32.
+/// The polynomial of CRC-32C, without its highest coefficient, which is that of x^32.
 const POLYNOMIAL: u32 = 0x82f6_3b78;
 
-/// Computes the check of these bytes.
+/// Returns the check of `bytes`.
 #[inline]
 pub fn crc32c(bytes: &[u8]) -> u32 {
     !update(!0, bytes)
@@ -79,7 +77,7 @@ const fn power(mut n: usize) -> u32 {
     result
 }
 
-/// Eight bytes at a time: table `n` has what a byte means that `n` bytes follow.
+/// Computes the check by tables, eight bytes at a time. Table `n` is for a byte that is followed by `n` bytes.
 fn by_table(mut crc: u32, bytes: &[u8]) -> u32 {
     static TABLES: [[u32; 256]; 8] = {
         let mut tables = [[0; 256]; 8];
@@ -104,11 +102,11 @@ mod x86 {
     use std::arch::asm;
     use std::arch::x86_64::*;
 
-    /// From so many bytes on the widest registers are worth it.
+    /// The number of bytes from which on the widest registers are worth their start.
     pub const WIDE_FROM: usize = 256;
 
-    /// What the two halves of 16 bytes are multiplied by to fold them into 16 bytes so many bytes further back. A
-    /// product of reflected words is one bit short, and 32 bits of each factor are not there: hence the 33.
+    /// Returns the factors of the two halves of 16 bytes, to fold these into 16 bytes that lie `bytes` bytes further
+    /// back. A product of reflected words is one bit short, and 32 bits of each factor are missing: hence the 33.
     const fn folding(bytes: usize) -> [u64; 2] {
         [power(8 * bytes + 64 - 33) as u64, power(8 * bytes - 33) as u64]
     }
@@ -149,8 +147,8 @@ mod x86 {
         let (blocks, rest) = bytes.as_chunks::<64>();
         debug_assert!(blocks.len() >= 4);
         let mut folded = [0_u8; 64];
-        // SAFETY: four blocks are read at once, and only as long as there are so many, then one at a time; the
-        // constants are 16 bytes. The one block that is written is `folded`.
+        // SAFETY: the code reads four blocks at once while there are as many, then one at a time. The constants are 16
+        // bytes. It writes one block, to `folded`.
         unsafe {
             asm!(
                 "vbroadcasti32x4 zmm4, [{four}]",
@@ -202,10 +200,10 @@ mod x86 {
     const LANE_WORDS: usize = 5;
     const LANE: usize = 8 * LANE_WORDS;
     const ROUND: usize = 64 + 3 * LANE;
-    /// Longer inputs than an object of a pool can be are cut.
+    /// The most rounds at once. They suffice for the largest object of a pool; longer inputs are cut.
     const MOST_ROUNDS: usize = 24;
 
-    /// What moves a check over one, two and three lanes, by the number of rounds.
+    /// The factors that move a check over one, two and three lanes, by the number of rounds.
     static OVER_LANES: [[u32; 3]; MOST_ROUNDS + 1] = {
         let mut powers = [[0; 3]; MOST_ROUNDS + 1];
         let mut rounds = 1;
@@ -217,8 +215,8 @@ mod x86 {
         powers
     };
 
-    /// Folds the first part by multiplication while the CRC instruction, which takes three cycles and can begin anew
-    /// with each, goes through three others: different units of the processor do it at the same time.
+    /// Folds the first part by multiplication while the CRC instruction goes through three other parts. Different units
+    /// of the processor do this at the same time. The CRC instruction takes three cycles, and one can begin in each.
     ///
     /// # Safety
     /// The processor has SSE 4.2 and PCLMULQDQ.
@@ -280,7 +278,7 @@ mod x86 {
     #[target_feature(enable = "sse4.2,pclmulqdq")]
     #[inline]
     fn quad(block: &[u8; 64]) -> [__m128i; 4] {
-        // SAFETY: any bits are vectors, and as many.
+        // SAFETY: any bits are vectors, and both types have as many.
         unsafe { std::mem::transmute(*block) }
     }
 

@@ -1,10 +1,9 @@
-//! Memory of the global allocator, where a lack of it is an error and does not end the process.
+//! Memory of the global allocator, whose lack is an error and does not end the process.
 //!
-//! `Box::new`, `Vec::push` and `Arc::new` abort the program when malloc fails. What the library allocates it allocates
-//! here, but for what a program hands over that it has allocated itself. `os`, which is below this module, reserves
-//! room by `try_reserve` before it adds to a vector.
+//! `Box::new`, `Vec::push` and `Arc::new` abort the program when malloc fails. So the library allocates here. `os`,
+//! which is below this module, reserves room by `try_reserve` before it adds to a vector.
 //!
-//! # What looks like an allocation that can't fail, and why it is none
+//! # Calls that look like allocations
 //!
 //! A search of src for `push(`, `with_capacity`, `Box::new`, `Arc::new`, `format!`, `to_string`, `to_vec`, `collect`,
 //! `vec!`, `extend` and `sort_by` finds these beside tests, models and what fuzzing alone has:
@@ -30,7 +29,7 @@ use std::mem::ManuallyDrop;
 use std::ops::Deref;
 use std::ptr::NonNull;
 
-/// What a call fails with when malloc has no memory.
+/// The error of a call for which malloc has no memory.
 pub const NO_MEMORY: Error =
     Error::NoMemory(&"malloc has no memory for the library's tables: free some, or raise RLIMIT_AS or RLIMIT_DATA");
 
@@ -71,7 +70,7 @@ pub fn copied<T: Copy>(elements: &[T]) -> Result<Vec<T>> {
     Ok(copy)
 }
 
-/// Makes a slice of so many zeros, which take memory as they are written.
+/// Makes a slice of `count` zeros, which take memory as they are written.
 #[cfg(feature = "uffd")]
 pub fn zeros(count: usize) -> Result<Box<[u64]>> {
     if count == 0 {
@@ -80,12 +79,12 @@ pub fn zeros(count: usize) -> Result<Box<[u64]>> {
     let layout = Layout::array::<u64>(count).map_err(|_| NO_MEMORY)?;
     // SAFETY: the layout is not of size zero.
     let at = NonNull::new(unsafe { alloc_zeroed(layout) }).ok_or(NO_MEMORY)?.cast::<u64>();
-    // SAFETY: the memory is new, has the layout of so many numbers, all of which are zero, and came from the allocator
-    // that the Box gives it back to.
+    // SAFETY: the memory is new, has the layout of `count` numbers, all zero, and came from the allocator that the Box
+    // gives it back to.
     Ok(unsafe { Box::from_raw(std::ptr::slice_from_raw_parts_mut(at.as_ptr(), count)) })
 }
 
-/// Makes room for one more element in a vector, which aborts without memory when `Vec::push` does it.
+/// Makes room for one more element in a vector.
 #[cfg(feature = "uffd")]
 pub fn reserve_one<T>(elements: &mut Vec<T>) -> Result<()> {
     elements.try_reserve(1).map_err(|_| NO_MEMORY)
@@ -98,18 +97,18 @@ pub fn push<T>(elements: &mut Vec<T>, element: T) -> Result<()> {
     Ok(())
 }
 
-/// `std::sync::Arc` with a constructor that can fail. The value goes with the last `Counted`.
+/// A counted reference, as `std::sync::Arc` is, with a constructor that can fail. The last one drops the value.
 pub struct Counted<T>(NonNull<Inner<T>>);
 
-/// `std::sync::Weak`: keeps the memory of the value, and not the value.
+/// A weak reference, as `std::sync::Weak` is: it keeps the memory of the value, and not the value.
 pub struct Weak<T>(NonNull<Inner<T>>);
 
 struct Inner<T> {
-    /// How many `Counted`s there are.
+    /// The number of `Counted`s.
     strong: AtomicU64,
-    /// How many `Weak`s there are, and one for all `Counted`s together.
+    /// The number of `Weak`s, and 1 for all `Counted`s together.
     weak: AtomicU64,
-    /// Shows the models who uses the memory, and who frees it.
+    /// Tells the models who uses the memory, and who frees it.
     #[cfg(loom)]
     memory: crate::sync::Cell<()>,
     value: ManuallyDrop<T>,
@@ -125,10 +124,10 @@ unsafe impl<T: Send + Sync> Send for Weak<T> {}
 unsafe impl<T: Send + Sync> Sync for Weak<T> {}
 
 impl<T> Counted<T> {
-    /// The first one.
+    /// Makes the first reference to a value.
     ///
     /// # Errors
-    /// [`NO_MEMORY`].
+    /// [`NO_MEMORY`] if malloc has none.
     pub fn new(value: T) -> Result<Self> {
         let inner = boxed(Inner {
             strong: AtomicU64::new(1),
@@ -146,21 +145,21 @@ impl<T> Counted<T> {
         unsafe { self.0.as_ref() }
     }
 
-    /// A `Weak` for the value.
+    /// Returns a `Weak` for the value.
     pub fn downgrade(&self) -> Weak<T> {
         // Relaxed: this `Counted` keeps the memory.
         self.inner().weak.fetch_add(1, Ordering::Relaxed);
         Weak(self.0)
     }
 
-    /// The value, if this is the last `Counted`.
+    /// Returns the value, if this is the last `Counted`.
     pub fn into_inner(self) -> Option<T> {
         let this = ManuallyDrop::new(self);
-        // Release pairs with the Acquire below: what was done with the value is seen by whoever takes it.
+        // Release pairs with the Acquire below: the thread that takes the value sees what was done with it.
         if this.inner().strong.fetch_sub(1, Ordering::Release) > 1 {
             return None;
         }
-        // Acquire pairs with the Release of every other `into_inner`. A load, not a fence: ThreadSanitizer knows none.
+        // Acquire pairs with the Release of every other `into_inner`. A load, because ThreadSanitizer knows no fences.
         this.inner().strong.load(Ordering::Acquire);
         // SAFETY: this was the last `Counted`, so that nobody else refers to the value, nor ever takes it again. The
         // `Weak` that is made here is the one of all `Counted`s.
@@ -168,26 +167,26 @@ impl<T> Counted<T> {
         Some(value)
     }
 
-    /// How many `Counted`s there were just now.
+    /// Returns how many `Counted`s there were just now.
     pub fn strong_count(&self) -> u64 {
-        // Acquire pairs with the Release in `into_inner`: whoever sees 1 sees what the others did.
+        // Acquire pairs with the Release in `into_inner`: a thread that sees 1 sees what the other ones did.
         self.inner().strong.load(Ordering::Acquire)
     }
 
-    /// A pointer for C, to be given to [`Counted::from_raw`] once.
+    /// Returns a pointer for C. It goes to [`Counted::from_raw`] once.
     pub fn into_raw(self) -> NonNull<()> {
         ManuallyDrop::new(self).0.cast()
     }
 
-    /// The pointer that [`Counted::into_raw`] would give.
+    /// Returns the pointer that [`Counted::into_raw`] would return.
     pub fn as_raw(&self) -> NonNull<()> {
         self.0.cast()
     }
 
-    /// The `Counted` that a pointer is of.
+    /// Returns the `Counted` of a pointer.
     ///
     /// # Safety
-    /// The pointer came from [`Counted::into_raw`] of this type. What comes from here is dropped once for it.
+    /// The pointer came from [`Counted::into_raw`] of this type, and one result for it is dropped.
     pub unsafe fn from_raw(pointer: NonNull<()>) -> Self {
         Self(pointer.cast())
     }
@@ -195,7 +194,7 @@ impl<T> Counted<T> {
 
 impl<T> Clone for Counted<T> {
     fn clone(&self) -> Self {
-        // Relaxed: this `Counted` keeps the value. 2^64 of them can't be.
+        // Relaxed: this `Counted` keeps the value. There can't be 2^64 of them.
         self.inner().strong.fetch_add(1, Ordering::Relaxed);
         Self(self.0)
     }
@@ -217,13 +216,13 @@ impl<T> Drop for Counted<T> {
 }
 
 impl<T> Weak<T> {
-    /// A `Counted`, if one is left.
+    /// Returns a `Counted`, if one is left.
     pub fn upgrade(&self) -> Option<Counted<T>> {
-        // SAFETY: the memory stays while there is a `Weak`. This refers to the count alone, for another thread may be
-        // taking the value.
+        // SAFETY: the memory stays while there is a `Weak`. This refers to the count alone, because another thread may
+        // be taking the value.
         let strong = unsafe { &(*self.0.as_ptr()).strong };
         let more = |count: u64| (count > 0).then(|| count + 1);
-        // Relaxed: whoever gave this thread the `Weak` gave it the value as well.
+        // Relaxed: the thread that handed over the `Weak` handed over the value with it.
         let counted = strong.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
         counted.ok().map(|_| Counted(self.0))
     }
@@ -236,7 +235,7 @@ impl<T> Drop for Weak<T> {
         // SAFETY: as above.
         #[cfg(loom)]
         unsafe { &(*self.0.as_ptr()).memory }.with(|_| {});
-        // Release pairs with the Acquire below: whoever frees the memory comes after all who used it.
+        // Release pairs with the Acquire below: the thread that frees the memory comes after all that used it.
         if weak.fetch_sub(1, Ordering::Release) > 1 {
             return;
         }
@@ -245,8 +244,8 @@ impl<T> Drop for Weak<T> {
         // SAFETY: as above.
         #[cfg(loom)]
         unsafe { &(*self.0.as_ptr()).memory }.with_mut(|_| {});
-        // SAFETY: it came from a Box in `Counted::new`, and this was the last that knew of it. The value, in a
-        // `ManuallyDrop`, was taken when the last `Counted` went.
+        // SAFETY: the memory came from a Box in `Counted::new`, and this was the last reference to it. The value, in a
+        // `ManuallyDrop`, was taken with the last `Counted`.
         drop(unsafe { Box::from_raw(self.0.as_ptr()) });
     }
 }

@@ -1,4 +1,4 @@
-//! Statistics as JSON, written to memory that is there.
+//! Statistics as JSON, written to memory that exists already.
 
 use crate::error::{Error, Result};
 use crate::heap;
@@ -6,32 +6,32 @@ use serde::Serialize;
 use std::io::{self, Write};
 use std::mem::MaybeUninit;
 
-/// JSON that is written to a piece of memory, and measured if it is longer.
+/// JSON text in a piece of memory. Text that does not fit is counted and not written.
 pub struct Text<'a> {
     room: &'a mut [MaybeUninit<u8>],
     length: usize,
 }
 
 impl<'a> Text<'a> {
-    /// An empty one in this memory.
+    /// An empty text in this memory.
     pub fn new(room: &'a mut [MaybeUninit<u8>]) -> Self {
         Self { room, length: 0 }
     }
 
-    /// Writes a value.
+    /// Appends a value.
     pub fn put(&mut self, value: &impl Serialize) -> Result<()> {
         const NO_JSON: Error = Error::Io(&"the statistics could not be written as JSON: this is a bug");
         serde_json::to_writer(self, value).map_err(|_| NO_JSON)
     }
 
-    /// How many bytes there are. What did not fit is counted, and was not written.
+    /// Returns how many bytes the text has, with those that did not fit.
     pub fn length(&self) -> usize {
         self.length
     }
 }
 
 impl Write for Text<'_> {
-    /// Never fails: serde_json allocates memory for an error.
+    /// Never fails, because serde_json allocates memory for an error.
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         for (to, &from) in self.room.iter_mut().skip(self.length).zip(bytes) {
             to.write(from);
@@ -45,14 +45,14 @@ impl Write for Text<'_> {
     }
 }
 
-/// Writes what `write` writes to `room`, as far as there is room, and returns how many bytes the whole has.
+/// Writes the text of `write` to `room`, as far as there is room, and returns how many bytes the whole text has.
 pub fn write_to(room: &mut [MaybeUninit<u8>], write: impl FnOnce(&mut Text<'_>) -> Result<()>) -> Result<usize> {
     let mut text = Text::new(room);
     write(&mut text)?;
     Ok(text.length())
 }
 
-/// A string of what `write` writes, in as much memory as it takes.
+/// Returns the text of `write` as a string, in as much memory as it needs.
 pub fn to_string(write: impl Fn(&mut Text<'_>) -> Result<()>) -> Result<String> {
     const NO_TEXT: Error = Error::Io(&"the statistics are not UTF-8: this is a bug");
     let mut room = 4096;
@@ -62,11 +62,11 @@ pub fn to_string(write: impl Fn(&mut Text<'_>) -> Result<()>) -> Result<String> 
         write(&mut text)?;
         let length = text.length();
         if length <= room {
-            // SAFETY: so many bytes were written, and there is room for them.
+            // SAFETY: `length` bytes were written, and there is room for them.
             unsafe { bytes.set_len(length) };
             return String::from_utf8(bytes).map_err(|_| NO_TEXT);
         }
-        // Figures grow from one time to the next.
+        // The next text may be longer, because figures grow.
         room = length + length / 8;
     }
 }

@@ -1,4 +1,4 @@
-//! The protocol of the handle word: every race about an object is decided here, by one compare-and-swap on one word.
+//! The protocol of the handle word. Every race about an object is decided here, by one compare-and-swap on one word.
 //!
 //! | step | word | ordering |
 //! |---|---|---|
@@ -13,8 +13,8 @@
 //! | freed under the copy | DYING, no pins, this generation and place, to FREE | Release |
 //!
 //! DYING without pins belongs to the mover, DYING with pins to the last unmap. A reader that meets MOVING adds its pin
-//! and leaves the state alone: were it to turn MOVING back to LIVE, a writer could come in under the mover's copy.
-//! Only a writer waits, for one copy of at most a slot.
+//! and leaves the state alone. If it turned MOVING back to LIVE, a writer could come in under the mover's copy. Only a
+//! writer waits, for one copy of a slot at most.
 
 use crate::error::{Error, Result};
 use crate::sync::{
@@ -25,27 +25,27 @@ use crate::sync::{
 use crate::units::Place;
 use crate::word::{MAX_PINS, ObjectState, Word};
 
-/// One word of the handle table, and what may be done to it.
+/// A word of the handle table, with the steps of its protocol.
 #[derive(Clone, Copy)]
 pub struct ObjectWord<'a>(pub &'a AtomicU64);
 
-/// Who has to release an object that was freed.
+/// Who releases an object that was freed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Freed {
-    /// The caller: its slot, then its handle.
+    /// The caller releases its slot, then its handle.
     Now(Place),
-    /// The last unmap, or the mover.
+    /// The last unmap releases it, or the mover.
     Later,
 }
 
-/// What became of a move.
+/// How a move ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Moved {
-    /// It is at the new place; the old slot is the mover's to release.
+    /// The object is at the new place. The mover releases the old slot.
     Committed,
-    /// It is still at the old place, or no longer the mover's; the new slot is the mover's to release.
+    /// The object is still at the old place, or no longer the mover's. The mover releases the new slot.
     GaveUp,
-    /// It was freed under the copy; both slots and the handle are the mover's to release.
+    /// The object was freed under the copy. The mover releases both slots and the handle.
     Freed,
 }
 
@@ -54,22 +54,22 @@ const TOO_MANY: Error = Error::Busy(&"the object is mapped 4,095 times already")
 const NOT_MAPPED: Error = Error::Invalid(&"the object is not mapped, or the handle is stale");
 
 impl ObjectWord<'_> {
-    /// The word as it is now; a hint, unless something keeps it from changing.
+    /// Returns the word as it is now. A hint, unless something keeps the word from changing.
     #[inline]
     pub fn peek(self) -> Word {
         Word(self.0.load(Relaxed))
     }
 
-    /// Makes the object reachable: the word was FREE and is this thread's. Returns the generation for its handle.
+    /// Makes an object reachable. The word is FREE and this thread's. Returns the generation for the handle.
     #[inline]
     pub fn publish(self, place: Place, pins: u64) -> u16 {
         let generation = self.peek().generation();
-        // Release pairs with the Acquire of map: who maps it sees the zspage it lies in.
+        // Release pairs with the Acquire of map: a thread that maps the object sees the zspage that it lies in.
         self.0.store(Word::live(generation, place, pins).0, Release);
         generation
     }
 
-    /// Pins the object to read it. Never waits: during a move its old bytes are still right.
+    /// Pins the object to read it. Never waits, because its old bytes are right during a move.
     #[inline]
     pub fn pin_to_read(self, generation: u16) -> Result<Place> {
         let mut word = self.peek();
@@ -84,7 +84,7 @@ impl ObjectWord<'_> {
         }
     }
 
-    /// Pins the object to write it. Waits for a mover that is copying it, and for nothing else.
+    /// Pins the object to write it. Waits only for a mover that is copying it.
     #[inline]
     pub fn pin_to_write(self, generation: u16) -> Result<Place> {
         let mut word = self.peek();
@@ -105,15 +105,15 @@ impl ObjectWord<'_> {
         }
     }
 
-    /// One attempt to add a pin to `word`; inside, the place, or the word that was there instead.
+    /// One attempt to add a pin to `word`. Returns the place, or the word that was there instead.
     #[inline]
     fn try_pin(self, word: Word) -> Result<std::result::Result<Place, Word>> {
         if word.pins() == MAX_PINS {
             return Err(TOO_MANY);
         }
         let pinned = word.with_pins(word.pins() + 1);
-        // Acquire pairs with publish, commit and give-up: the bytes at the place are seen, and the mover's reads are
-        // over.
+        // Acquire pairs with publish, commit and give-up: this thread sees the bytes at the place, and the mover has
+        // read them.
         Ok(match self.0.compare_exchange(word.0, pinned.0, Acquire, Relaxed) {
             Ok(_) => Ok(word.place()),
             Err(now) => Err(Word(now)),
@@ -124,10 +124,10 @@ impl ObjectWord<'_> {
     fn wait_for_mover(self, word: Word, wait: &mut Wait) {
         #[cfg(not(loom))]
         {
-            // The half of the word that has the state; a futex sees 32 bits.
+            // The half of the word that has the state, because a futex sees 32 bits.
             let half = usize::from(cfg!(target_endian = "little"));
-            // SAFETY: a word is two halves, each aligned for 32 bits; the half is only slept on, never accessed as an
-            // atomic of another size than the word by this program.
+            // SAFETY: a word is two halves, each aligned for 32 bits. This program only sleeps on the half, and never
+            // accesses it as an atomic of another size than the word.
             let state = unsafe { &*self.0.as_ptr().cast::<crate::sync::AtomicU32>().add(half) };
             wait.on(state, (word.0 >> 32) as u32);
         }
@@ -138,7 +138,8 @@ impl ObjectWord<'_> {
         }
     }
 
-    /// Takes a pin off. With a place: it was the last one of a freed object, and the caller releases slot and handle.
+    /// Takes a pin off. Returns the place if it was the last pin of a freed object: then the caller releases the slot
+    /// and the handle.
     #[inline]
     pub fn unpin(self, generation: u16) -> Result<Option<Place>> {
         let mut word = self.peek();
@@ -149,12 +150,11 @@ impl ObjectWord<'_> {
             }
             let last = word.state() == ObjectState::Dying && pins == 1;
             let next = if last { word.retired() } else { word.with_pins(pins - 1) };
-            // Release pairs with begin move and free: this mapping's reads and writes end before the bytes go
-            // elsewhere.
+            // Release pairs with begin move and free: the reads and writes of this mapping end before the bytes move.
             match self.0.compare_exchange(word.0, next.0, Release, Relaxed) {
                 Ok(_) if last => {
-                    // Pairs with the Release of the other unmaps and of the free: the slot's next owner comes after
-                    // them all.
+                    // Pairs with the Release of the other unmaps and of the free: the next owner of the slot comes
+                    // after all of them.
                     fence(Acquire);
                     return Ok(Some(word.place()));
                 }
@@ -164,7 +164,7 @@ impl ObjectWord<'_> {
         }
     }
 
-    /// Ends the object's life. Never waits.
+    /// Frees the object. Never waits.
     #[inline]
     pub fn free(self, generation: u16) -> Result<Freed> {
         let mut word = self.peek();
@@ -174,8 +174,8 @@ impl ObjectWord<'_> {
             }
             let now_free = word.state() == ObjectState::Live && word.pins() == 0;
             let next = if now_free { word.retired() } else { word.with_state(ObjectState::Dying) };
-            // Acquire pairs with the Release of unmap: the slot's next owner comes after the last mapping.
-            // Release pairs with the mover's failed commit, and with the fence of the last unmap.
+            // Acquire pairs with the Release of unmap: the next owner of the slot comes after the last mapping. Release
+            // pairs with the mover's failed commit, and with the fence of the last unmap.
             match self.0.compare_exchange(word.0, next.0, AcqRel, Relaxed) {
                 Ok(_) if now_free => return Ok(Freed::Now(word.place())),
                 Ok(_) => return Ok(Freed::Later),
@@ -184,17 +184,17 @@ impl ObjectWord<'_> {
         }
     }
 
-    /// Ends the object's life if nobody has it mapped and nobody moves it; the caller releases its slot and handle. One
-    /// attempt: none also if the word changed under it.
+    /// Frees the object if it is neither mapped nor moving. Then the caller releases its slot and handle. Makes one
+    /// attempt: returns none also if the word changed meanwhile.
     #[inline]
     pub fn free_if_idle(self, generation: u16) -> Option<Place> {
         let word = self.peek();
         let idle = word.is_held_by(generation) && word.state() == ObjectState::Live && word.pins() == 0;
-        // As in `free`: Acquire pairs with the Release of unmap.
+        // Acquire pairs with the Release of unmap, as in `free`.
         (idle && self.0.compare_exchange(word.0, word.retired().0, AcqRel, Relaxed).is_ok()).then(|| word.place())
     }
 
-    /// Starts a move of the object at `place`, if it is there, live, and nobody has it mapped.
+    /// Begins to move the object at `place`, if it is there, LIVE, and not mapped.
     #[inline]
     pub fn begin_move(self, place: Place) -> Option<Word> {
         let word = self.idle_at(place)?;
@@ -203,26 +203,27 @@ impl ObjectWord<'_> {
         self.0.compare_exchange(word.0, moving.0, Acquire, Relaxed).ok().map(|_| moving)
     }
 
-    /// Ends a move that [`ObjectWord::begin_move`] started with `moving`, after the bytes were copied to `target`.
+    /// Ends a move that [`ObjectWord::begin_move`] began with `moving`, after the bytes were copied to `target`.
     pub fn settle_move(self, moving: Word, target: Place) -> Moved {
         let moved = moving.with_state(ObjectState::Live).with_place(target);
         loop {
-            // AcqRel: Release pairs with map, which must see the copy; Acquire pairs with the unmaps of those who read
-            // under it, for their reads come before the old slot's reuse. On failure Acquire: pairs with the free
-            // under the copy.
+            // AcqRel: Release pairs with map, which must see the copy. Acquire pairs with the unmaps of those who read
+            // under it, because their reads come before the old slot is used again. Acquire on failure pairs with a
+            // free under the copy.
             let Err(now) = self.0.compare_exchange(moving.0, moved.0, AcqRel, Acquire) else {
                 return Moved::Committed;
             };
             let now = Word(now);
             if now == moving.with_state(ObjectState::Dying) {
-                // Release pairs with nothing but this word's own next publish: the mover alone owns it here.
+                // Release pairs only with the next publish of this word, because the mover alone owns it here.
                 self.0.store(now.retired().0, Release);
                 return Moved::Freed;
             }
             if now.with_pins(0) != moving {
                 return Moved::GaveUp;
             }
-            // Readers came in. Release pairs with map to write: our reads of the bytes come before its writes.
+            // Readers came in. Release pairs with map to write: the mover's reads come before the writes of that
+            // mapping.
             let back = now.with_state(ObjectState::Live);
             if now.pins() > 0 && self.0.compare_exchange(now.0, back.0, Release, Acquire).is_ok() {
                 return Moved::GaveUp;
@@ -230,17 +231,17 @@ impl ObjectWord<'_> {
         }
     }
 
-    /// Pins the object at `place` for an evict callback, if it is there, live, and nobody has it mapped: an object that
-    /// was just published and is still being written is mapped. The pin keeps its handle from being reused under the
+    /// Pins the object at `place` for an evict callback, if it is there, LIVE, and not mapped. An object that was just
+    /// published and is still being written is mapped. The pin keeps the handle from being used again under the
     /// callback.
     pub fn pin_to_evict(self, place: Place) -> Option<u16> {
         let word = self.idle_at(place)?;
         let pinned = word.with_pins(1);
-        // Acquire pairs with publish, as every map does.
+        // Acquire pairs with publish, as that of every map does.
         self.0.compare_exchange(word.0, pinned.0, Acquire, Relaxed).ok().map(|_| word.generation())
     }
 
-    /// The word, if it says: live, without pins, at this very place.
+    /// Returns the word if it is LIVE, without pins, at this very place.
     #[inline]
     fn idle_at(self, place: Place) -> Option<Word> {
         let word = self.peek();

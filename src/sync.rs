@@ -1,10 +1,10 @@
 //! Atomics, cells and locks, by the same names in the product and under loom.
 //!
-//! Most locks here guard derived bookkeeping and are held for some ten nanoseconds; where a holder looks at more, as
-//! compaction and shrinking do, how much is bounded. Taking one is a compare-and-swap, letting go a plain store. A
-//! thread that finds a lock taken spins for a moment, then naps on a futex, and looks again by itself: so letting go
-//! never has to look for sleepers. A locked instruction costs some 5 ns, as `cargo bench --bench ratios` prints, and
-//! letting go by another one would double the cost of every lock here.
+//! Most locks guard derived bookkeeping and are held for some ten nanoseconds. Compaction and shrinking hold one while
+//! they look at more, and how much is bounded. A lock is taken by a compare-and-swap and let go by a plain store. A
+//! thread that finds a lock taken spins for a moment, then naps on a futex, and looks again by itself. So letting go
+//! never looks for sleepers. A locked instruction costs some 5 ns (`cargo bench --bench ratios`), and another one to
+//! let go would double the cost of every lock.
 
 #[cfg(not(loom))]
 use std::marker::PhantomData;
@@ -20,10 +20,10 @@ pub use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering, fence};
 /// The lock order. A thread that holds a lock takes only those below it in this list. User callbacks run with none
 /// held.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-// The first of them are the pager's.
+// Only the pager uses the first ranks.
 #[cfg_attr(any(not(feature = "uffd"), loom), allow(dead_code))]
 pub enum Rank {
-    /// The touches that wait to be served by a pager, its events, and who may change its table of extents.
+    /// The events of a pager, the touches that wait for it, and the right to change its table of extents.
     Inbox,
     /// The clock hand of a pager.
     Hand,
@@ -31,7 +31,7 @@ pub enum Rank {
     Staging,
     /// The fork of a zswap or a pool that a thread prepares.
     Fork,
-    /// The one walk over the areas of a zswap.
+    /// The walk over the areas of a zswap: there is one at a time.
     Walk,
     /// The areas of a zswap.
     Areas,
@@ -43,9 +43,9 @@ pub enum Rank {
     Context,
     /// The evict callback of a pool.
     Callback,
-    /// The one compaction of a pool; only ever tried, and waited for before a fork alone.
+    /// The compaction of a pool: there is one at a time. Threads only try to take it, and wait for it before a fork.
     Compaction,
-    /// Which zspages of a pool are the next that reclaim takes.
+    /// The zspages of a pool that a shrink takes next.
     Victims,
     /// The lists, counts and free handles of one size class.
     Class,
@@ -53,7 +53,7 @@ pub enum Rank {
     Handles,
     /// Chunks and runs of pages.
     Arena,
-    /// Which pages of the library's own file are taken.
+    /// The map of the places that are taken in the backing file.
     FileSlots,
     /// The claims for writeback that callers hold.
     Claims,
@@ -61,10 +61,10 @@ pub enum Rank {
     Shard,
 }
 
-/// Debug builds have a bit for each.
+/// Debug builds keep a bit for each rank.
 const _: () = assert!((Rank::Shard as u32) < u32::BITS);
 
-/// Memory that a lock or a word of the protocol guards; under loom, accesses that race are found.
+/// Memory that a lock or a word of a protocol guards. Under loom, accesses that race are found.
 #[derive(Default)]
 pub struct Cell<T>(#[cfg(loom)] loom::cell::UnsafeCell<T>, #[cfg(not(loom))] std::cell::UnsafeCell<T>);
 
@@ -75,13 +75,14 @@ impl<T> Cell<T> {
         Self(loom::cell::UnsafeCell::new(value))
     }
 
-    /// Reads through a pointer that is valid while `read` runs; the caller vouches that nobody writes meanwhile.
+    /// Reads through a pointer that is valid while `read` runs. The caller vouches that nobody writes meanwhile.
     #[cfg(loom)]
     pub fn with<R>(&self, read: impl FnOnce(*const T) -> R) -> R {
         self.0.with(read)
     }
 
-    /// Writes through a pointer that is valid while `write` runs; the caller vouches that nobody else looks meanwhile.
+    /// Writes through a pointer that is valid while `write` runs. The caller vouches that nobody else reads or writes
+    /// meanwhile.
     #[inline]
     pub fn with_mut<R>(&self, write: impl FnOnce(*mut T) -> R) -> R {
         #[cfg(loom)]
@@ -91,17 +92,18 @@ impl<T> Cell<T> {
     }
 }
 
-/// How long a wait may take before it stops spinning and naps.
+/// A wait, which spins first and naps later.
 #[derive(Default)]
 pub struct Wait {
     rounds: u32,
 }
 
 impl Wait {
-    /// Rounds of spinning, each twice as long as the one before: some 2 us in all, about two copies of a page.
+    /// How many rounds a wait spins, each twice as long as the one before: some 2 us in all, about two copies of a
+    /// page.
     const SPINS: u32 = 7;
 
-    /// Waits a little longer than the time before for `word` to be other than `seen`.
+    /// Waits for `word` to be other than `seen`, a little longer than the time before.
     #[cfg(not(loom))]
     #[cold]
     pub fn on(&mut self, word: &AtomicU32, seen: u32) {
@@ -110,15 +112,15 @@ impl Wait {
                 std::hint::spin_loop();
             }
         } else {
-            // What is waited for takes no time unless its thread lost its processor; 50 us to 1 ms is how that goes.
+            // A wait is long only if the other thread lost its processor, which takes 50 us to 1 ms.
             let naps = (self.rounds - Self::SPINS).min(4);
             crate::os::nap(word, seen, std::time::Duration::from_micros(50 << naps));
         }
-        // A writeback may be waited for as long as its owner takes.
+        // Does not overflow: a wait for a writeback may take as long as its owner likes.
         self.rounds = self.rounds.saturating_add(1);
     }
 
-    /// Waits a little longer than the time before for something else to happen.
+    /// Waits for anything to change, a little longer than the time before.
     #[cfg(not(loom))]
     #[cold]
     pub fn a_moment(&mut self) {
@@ -126,32 +128,32 @@ impl Wait {
         self.on(&NOTHING, 0);
     }
 
-    /// Under loom another thread must run before there is anything new to see.
+    /// Lets another thread run, because under loom nothing changes before that.
     #[cfg(loom)]
     pub fn a_moment(&mut self) {
         loom::thread::yield_now();
     }
 
-    /// Under loom another thread must run before there is anything new to see.
+    /// Lets another thread run, because under loom nothing changes before that.
     #[cfg(loom)]
     pub fn on(&mut self, _: &AtomicU32, _: u32) {
         loom::thread::yield_now();
     }
 }
 
-/// The lock word: 0 free, 1 taken.
+/// A lock word: 0 is free, 1 is taken.
 #[derive(Debug, Default)]
 pub struct RawLock(AtomicU32);
 
 impl RawLock {
-    /// Takes it if it is free.
+    /// Takes the lock if it is free. Returns whether it did.
     #[inline]
     pub fn try_lock(&self) -> bool {
-        // Acquire pairs with the Release in `unlock`: what the last holder did is seen.
+        // Acquire pairs with the Release in `unlock`: this thread sees what the last holder did.
         self.0.compare_exchange(0, 1, Ordering::Acquire, Ordering::Relaxed).is_ok()
     }
 
-    /// Takes it, waiting while another has it.
+    /// Takes the lock. Waits while another thread has it.
     #[inline]
     pub fn lock(&self) {
         if !self.try_lock() {
@@ -170,7 +172,7 @@ impl RawLock {
         }
     }
 
-    /// Lets go; only the holder may.
+    /// Lets the lock go. Only the holder may.
     #[inline]
     pub fn unlock(&self) {
         // Release pairs with the Acquire in `try_lock`.
@@ -178,28 +180,29 @@ impl RawLock {
     }
 }
 
-/// What threads leave behind for whoever takes a lock next, because they must not wait for it: indices, linked in a
-/// memory of their owner's choice.
+/// A lock-free stack of deferred work. A thread that must not wait for a lock pushes an index, and the next holder of
+/// the lock takes all of them. The links lie where the owner says.
 #[derive(Default)]
 pub struct Leftovers {
-    /// Index + 1 of the one left last, 0 for none.
+    /// The index that was left last, plus 1; 0 for none.
     head: AtomicU32,
 }
 
 impl Leftovers {
-    /// Whether something may be there.
+    /// Returns whether an index may be there.
     #[inline]
     pub fn any(&self) -> bool {
         self.head.load(Ordering::Relaxed) != 0
     }
 
-    /// Leaves `index`, which is this thread's alone; `link` is told what comes after it.
+    /// Leaves `index`, which is this thread's alone. Calls `link` with what comes after it.
     #[cold]
     pub fn leave(&self, index: u32, link: impl Fn(u32)) {
         let mut head = self.head.load(Ordering::Relaxed);
         loop {
             link(head);
-            // Release pairs with the Acquire in `take`: who takes it sees the link, and all that was done before.
+            // Release pairs with the Acquire in `take`: who takes the index sees its link, and all that was done
+            // before.
             match self.head.compare_exchange(head, index + 1, Ordering::Release, Ordering::Relaxed) {
                 Ok(_) => return,
                 Err(now) => head = now,
@@ -207,16 +210,16 @@ impl Leftovers {
         }
     }
 
-    /// Forgets all: in a forked child, whose parent had threads that were leaving some at that moment.
+    /// Forgets all indices, in a forked child whose parent had threads that were leaving some.
     #[cfg(not(loom))]
     pub fn forget(&self) {
         self.head.store(0, Ordering::Relaxed);
     }
 
-    /// Takes all, last one first; `each` gets an index and returns what its link says.
+    /// Takes all indices, the last one first. `each` gets an index, and returns what its link says.
     #[cold]
     pub fn take(&self, mut each: impl FnMut(u32) -> u32) {
-        // Acquire pairs with the Release in `leave`; those below the last were released by the same chain of exchanges.
+        // Acquire pairs with the Release in `leave`. The same chain of exchanges released the indices below the last.
         let mut at = self.head.swap(0, Ordering::Acquire);
         while at != 0 {
             at = each(at - 1);
@@ -224,7 +227,7 @@ impl Leftovers {
     }
 }
 
-/// A value behind a lock of a given rank.
+/// A value behind a lock that has a rank.
 pub struct Lock<T> {
     #[cfg(debug_assertions)]
     rank: Rank,
@@ -243,7 +246,7 @@ unsafe impl<T: Send> Sync for Lock<T> {}
 #[cfg(not(loom))]
 unsafe impl<T: Send> Send for Lock<T> {}
 
-/// The value while its lock is held; dropping it lets go.
+/// The value of a lock that is held. Dropping it lets the lock go.
 pub struct Locked<'a, T> {
     #[cfg(debug_assertions)]
     _held: ranks::Held,
@@ -251,7 +254,7 @@ pub struct Locked<'a, T> {
     inner: loom::sync::MutexGuard<'a, T>,
     #[cfg(not(loom))]
     lock: &'a Lock<T>,
-    /// It is a `&mut T`, and as such `Sync` for a `T` that is; a lock is for every `T` that is `Send`.
+    /// Makes this `Sync` only for a `T` that is, as `&mut T` is. A lock is `Sync` for every `T` that is `Send`.
     #[cfg(not(loom))]
     _value: PhantomData<&'a mut T>,
 }
@@ -278,7 +281,7 @@ impl<T> Lock<T> {
         }
     }
 
-    /// Takes the lock, waiting for its holder.
+    /// Takes the lock. Waits for its holder.
     #[inline]
     pub fn lock(&self) -> Locked<'_, T> {
         #[cfg(debug_assertions)]
@@ -286,7 +289,8 @@ impl<T> Lock<T> {
         self.lock_another()
     }
 
-    /// [`Lock::lock`], while others of this rank are held: all who do this take them in the same order.
+    /// Takes the lock as [`Lock::lock`] does, also while others of its rank are held. All threads that do this take
+    /// those locks in the same order.
     #[inline]
     pub fn lock_another(&self) -> Locked<'_, T> {
         #[cfg(debug_assertions)]
@@ -305,7 +309,7 @@ impl<T> Lock<T> {
         }
     }
 
-    /// Asserts, in debug builds, that this thread may wait for the lock: for who waits in a way of its own.
+    /// Asserts in debug builds that this thread may wait for the lock. For callers that wait in a way of their own.
     #[cfg(not(loom))]
     #[inline]
     pub fn check_rank(&self) {
@@ -313,7 +317,7 @@ impl<T> Lock<T> {
         ranks::check(self.rank);
     }
 
-    /// Takes the lock if nobody has it. Ranks do not matter: who never waits can't deadlock.
+    /// Takes the lock if nobody has it. Its rank does not matter, because a thread that never waits can't deadlock.
     #[inline]
     pub fn try_lock(&self) -> Option<Locked<'_, T>> {
         #[cfg(loom)]
@@ -335,10 +339,10 @@ impl<T> Lock<T> {
     }
 }
 
-/// Locks that a thread keeps while it forks, so that its child finds nothing half done.
+/// Keeping locks across a fork, so that the child finds nothing half done.
 #[cfg(not(loom))]
 impl<T> Lock<T> {
-    /// Takes the lock, unless that takes longer than `until`. As it does not wait for ever, ranks do not matter.
+    /// Takes the lock, or gives up at `until`. Its rank does not matter, because the wait has an end.
     pub fn lock_until(&self, until: std::time::Instant) -> Option<Locked<'_, T>> {
         let mut wait = Wait::default();
         loop {
@@ -352,11 +356,11 @@ impl<T> Lock<T> {
         }
     }
 
-    /// The value of a lock that is kept, which is let go with what this returns.
+    /// Returns the value of a lock that is kept. The lock is let go with it.
     ///
     /// # Safety
-    /// This thread, or the one that this process was forked from, called [`Locked::keep`], and nobody has called this
-    /// since.
+    /// This thread, or the thread that this process was forked from, called [`Locked::keep`]. Nobody has called this
+    /// function since.
     pub unsafe fn resume(&self) -> Locked<'_, T> {
         Locked {
             #[cfg(debug_assertions)]
@@ -372,8 +376,8 @@ impl<T> Locked<'_, T> {
     /// Leaves the lock taken, until [`Lock::resume`].
     pub fn keep(self) {
         let kept = std::mem::ManuallyDrop::new(self);
-        // The order of what this thread takes meanwhile is not checked against it.
-        // SAFETY: the field is read once, and what it is a part of is used no more.
+        // The rank does not count for locks that this thread takes meanwhile.
+        // SAFETY: the field is read once, and the value that it is a part of is never used again.
         #[cfg(debug_assertions)]
         drop(unsafe { std::ptr::read(&raw const kept._held) });
         let _ = kept;
@@ -387,7 +391,7 @@ impl<T> Deref for Locked<'_, T> {
         #[cfg(loom)]
         return &self.inner;
         #[cfg(not(loom))]
-        // SAFETY: the lock is held for as long as this guard lives.
+        // SAFETY: the lock is held as long as this guard lives.
         unsafe {
             &*self.lock.value.get()
         }
@@ -400,7 +404,7 @@ impl<T> DerefMut for Locked<'_, T> {
         #[cfg(loom)]
         return &mut self.inner;
         #[cfg(not(loom))]
-        // SAFETY: the lock is held for as long as this guard lives, and the guard is borrowed alone.
+        // SAFETY: the lock is held as long as this guard lives, and the guard is borrowed alone.
         unsafe {
             &mut *self.lock.value.get()
         }
@@ -415,18 +419,18 @@ impl<T> Drop for Locked<'_, T> {
     }
 }
 
-/// Debug builds check the lock order; release builds carry nothing of it.
+/// The check of the lock order, in debug builds only.
 #[cfg(debug_assertions)]
 pub mod ranks {
     use super::Rank;
     use std::cell::Cell;
 
     thread_local! {
-        /// A bit for each rank that this thread holds.
+        /// A bit for each rank of a lock that this thread holds.
         static HELD: Cell<u32> = const { Cell::new(0) };
     }
 
-    /// A rank that is held until this is dropped.
+    /// A rank that counts as held until this is dropped.
     pub struct Held(Rank);
 
     impl Held {
@@ -442,14 +446,14 @@ pub mod ranks {
         }
     }
 
-    /// What a thread holds that a signal interrupted, while the handler holds none of that: it takes other locks than
-    /// those, in an order of its own.
+    /// The ranks of a thread that a signal interrupted. They do not count in the handler, which takes other locks in an
+    /// order of its own.
     #[cfg(all(feature = "uffd", not(loom)))]
     pub struct Interrupted(u32);
 
     #[cfg(all(feature = "uffd", not(loom)))]
     impl Interrupted {
-        /// From here on.
+        /// Sets aside the ranks of this thread, until this is dropped.
         pub fn new() -> Self {
             Self(HELD.replace(0))
         }
@@ -468,7 +472,7 @@ pub mod ranks {
         assert!(held >> rank as u8 == 0, "lock order: {rank:?} wanted, and {held:#b} held");
     }
 
-    /// Asserts that this thread holds no lock: before a user's callback runs.
+    /// Asserts that this thread holds no lock, before a user's callback runs.
     pub fn assert_none() {
         assert_eq!(HELD.get(), 0, "a callback would run with a lock held");
     }

@@ -1,4 +1,4 @@
-//! How a pool is to be.
+//! Options for creating a pool.
 
 use crate::error::{Error, Result};
 use crate::geometry::MAX_ZSPAGE_PAGES;
@@ -10,12 +10,12 @@ use crate::sync::RawLock;
 use crate::units::{CHUNK, PAGE};
 use std::sync::Arc;
 
-/// The least capacity of a pool, in bytes: its tables, and a zspage of each of a few classes.
+/// The least capacity of a pool, in bytes. It suffices for its tables and a zspage of each of a few classes.
 pub const MIN_BYTES: u64 = 1 << 20;
 
-/// Chunks from this one on have huge pages unless the options say otherwise: once a pool has 4 GiB, the zspages that
-/// its classes have partly filled no longer weigh, and a huge page saves 511 page faults of 1.2 us each. Below, what
-/// huge pages cost shows in `cargo bench --bench density`.
+/// Chunks from this one on have huge pages unless the options say otherwise. In a pool of 4 GiB the zspages that are
+/// partly empty hardly count, and a huge page saves 511 page faults of 1.2 us each. In a smaller pool huge pages cost
+/// density, as `cargo bench --bench density` shows.
 const HUGE_FROM: usize = (4 << 30) / CHUNK;
 
 /// Where a pool's memory comes from.
@@ -24,11 +24,11 @@ pub enum Backing {
     /// Private anonymous memory.
     #[default]
     Anonymous,
-    /// A memory file (memfd) with the pool's name, whose descriptor [`crate::Pool::fd`] tells. Forked children do not
-    /// get it.
+    /// A memory file (memfd) with the pool's name. [`crate::Pool::fd`] returns its descriptor. Forked children do not
+    /// get the pool.
     MemoryFile,
     /// Huge pages of 2 MiB from the system's pool (`vm.nr_hugepages`), taken a chunk at a time. Forked children do not
-    /// get it.
+    /// get the pool.
     HugePages,
     /// Memory that the caller supplies.
     Lent(LentMemory),
@@ -40,36 +40,36 @@ pub struct LentMemory {
     address: *mut u8,
     bytes: usize,
     releasable: bool,
-    /// Held by the pool that has the memory; none if there can be no other.
+    /// A lock that the pool with the memory holds. None if there is one pool only.
     owner: Option<Arc<RawLock>>,
 }
 
-// SAFETY: an address; who may use the memory is settled by `LentMemory::new`.
+// SAFETY: it is an address, and the contract of `LentMemory::new` says who may use the memory.
 unsafe impl Send for LentMemory {}
 // SAFETY: as above.
 unsafe impl Sync for LentMemory {}
 
 impl LentMemory {
-    /// The `bytes` bytes at `address`, which is a multiple of 4096. `releasable`: the pool may give pages back with
+    /// The `bytes` bytes at `address`, which is a multiple of 4096. With `releasable` the pool may give pages back with
     /// `MADV_DONTNEED`, and reads zeros there afterwards.
     ///
     /// # Safety
-    /// The memory is readable and writable, outlives every pool that is created with this or a clone of it, and is
-    /// nobody else's until the last of them is dropped: no other `LentMemory` names a part of it. If it is releasable
-    /// it is private anonymous memory.
+    /// The memory is readable and writable, and outlives every pool that is created with this or a clone of it. Until
+    /// the last of these pools is dropped nobody else uses it: no other `LentMemory` names a part of it. Releasable
+    /// memory is private and anonymous.
     pub unsafe fn new(address: *mut u8, bytes: usize, releasable: bool) -> Self {
         Self { address, bytes, releasable, owner: Some(Arc::default()) }
     }
 
-    /// [`LentMemory::new`] for a single pool. Allocates nothing.
+    /// The memory of a single pool, otherwise as [`LentMemory::new`] has it. Allocates nothing.
     ///
     /// # Safety
-    /// As [`LentMemory::new`]; and one pool at most is ever created with this or a clone of it.
+    /// As [`LentMemory::new`]. At most one pool is ever created with this or a clone of it.
     pub unsafe fn for_one_pool(address: *mut u8, bytes: usize, releasable: bool) -> Self {
         Self { address, bytes, releasable, owner: None }
     }
 
-    /// Gives it to a pool.
+    /// Takes the memory for a pool, unless another pool has it.
     fn take(&self) -> Result<Loan> {
         const TAKEN: Error = Error::Busy(&"another pool has the memory supplied");
         match &self.owner {
@@ -79,53 +79,53 @@ impl LentMemory {
     }
 }
 
-/// Memory of the caller's that a pool has, for as long as this lives.
+/// The right of a pool to memory that the caller supplied. Dropping it gives the memory back.
 pub struct Loan(Option<Arc<RawLock>>);
 
 impl Drop for Loan {
     fn drop(&mut self) {
-        // What this pool did to the memory is seen by the next one: the lock hands it over.
+        // The lock makes sure that the next pool sees what this one did to the memory.
         if let Some(owner) = &self.0 {
             owner.unlock();
         }
     }
 }
 
-/// When huge pages are asked for.
+/// Which part of a pool has huge pages.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum HugePages {
-    /// For what a pool has beyond 4 GiB.
+    /// The part of a pool beyond 4 GiB has huge pages.
     #[default]
     WhenLarge,
-    /// Never.
+    /// No part has huge pages.
     Never,
-    /// For every chunk of 2 MiB; it is committed, charged and given back whole.
+    /// Every chunk of 2 MiB has a huge page. It is committed, charged and given back whole.
     Always,
 }
 
-/// How a pool is to be. [`Default`] is private anonymous memory, as much as the machine has.
+/// Options for creating a pool. [`Default`] is private anonymous memory, as much as the machine has.
 #[derive(Clone, Debug, Default)]
 pub struct PoolOptions {
-    /// Most bytes of memory the pool may have, its tables included, at least [`MIN_BYTES`]; 0: the machine's physical
-    /// memory, or what addresses the process can have.
+    /// The most bytes of memory that the pool may have, with its tables. At least [`MIN_BYTES`]. 0 means the physical
+    /// memory of the machine, or less if the process can't have as many addresses.
     pub max_bytes: u64,
-    /// Where the memory comes from.
+    /// Where the memory of the pool comes from.
     pub backing: Backing,
-    /// When huge pages are asked for.
+    /// Which part of the pool has huge pages.
     pub huge_pages: HugePages,
-    /// Forked children do not get the pool: a call there is [`Error::Forked`]. Always so unless the memory is
-    /// anonymous.
+    /// Whether forked children do not get the pool: a call there returns [`Error::Forked`]. Always so unless the memory
+    /// is anonymous.
     pub dont_fork: bool,
-    /// The system is given no advice after the pool's creation, and none to leave the pool out of core dumps. At its
-    /// creation the pool refuses huge pages, if the system hears that. Memory goes back by `madvise` alone, range by
-    /// range, not by `process_madvise`. For jails.
+    /// Whether the system is given no advice after the pool's creation, and none to leave the pool out of core dumps.
+    /// For jails. The pool refuses huge pages when it is created, if the system takes that advice. Memory goes back by
+    /// `madvise` range by range, and not by `process_madvise`.
     pub no_advice: bool,
-    /// Freed objects are overwritten with zeros, and a handle index whose generation wraps is never used again, so
-    /// that a stale handle is refused for ever.
+    /// Whether freed objects are overwritten with zeros, and a handle index whose generation wraps is never used again,
+    /// so that a stale handle is refused for ever.
     pub hardened: bool,
 }
 
-/// What a pool is created from.
+/// A way to create a pool: where its memory comes from, how it is laid out, and how much it may have.
 pub struct Plan<'a> {
     pub source: Source<'a>,
     pub layout: Layout,
@@ -133,13 +133,13 @@ pub struct Plan<'a> {
     pub limit_pages: u64,
 }
 
-/// The most memory that can be supplied, so that each of its zspages has a number.
+/// The most bytes of memory that can be supplied, so that each zspage in it has an id.
 const MAX_LENT_BYTES: usize = 4 << 40;
 
 const TOO_LARGE: Error = Error::Invalid(&"max_bytes is more than a pool can have, which is about 800 GiB");
 
 impl PoolOptions {
-    /// The plans to try in turn: without a capacity, each half as large as the one before it.
+    /// Returns the plans to try in turn. If no capacity is given, each is half as large as the one before.
     pub(crate) fn plans<'a>(&self, name: &'a str) -> Result<Vec<Plan<'a>>> {
         const SMALL: Error = Error::Invalid(&"max_bytes is less than 1 MiB, the least a pool can have");
         const PAGES: Error = Error::Invalid(&"the system's page size is not 4096 bytes, and no other is supported yet");
@@ -149,7 +149,7 @@ impl PoolOptions {
         if self.max_bytes != 0 && self.max_bytes < MIN_BYTES {
             return Err(SMALL);
         }
-        // As many as a number of bytes can be halved.
+        // A number of bytes can be halved 64 times.
         let mut plans = heap::with_capacity(64)?;
         if let Backing::Lent(memory) = &self.backing {
             plans.push(self.lent_plan(memory)?);
@@ -177,7 +177,7 @@ impl PoolOptions {
         Plan { source, layout, policy: self.policy(), limit_pages: capacity / PAGE as u64 }
     }
 
-    /// Takes the memory that was supplied, if any was.
+    /// Takes the memory that the caller supplied, if there is any.
     pub(super) fn borrow(&self) -> Result<Option<Loan>> {
         if let Backing::Lent(memory) = &self.backing { memory.take().map(Some) } else { Ok(None) }
     }
@@ -209,7 +209,7 @@ impl PoolOptions {
             (Backing::HugePages, _) | (_, HugePages::Always) => 0,
             (_, HugePages::Never) => usize::MAX,
             _ if self.no_advice => usize::MAX,
-            // Huge pages of memory files are off on most systems, and are then not to be had by advice.
+            // On most systems memory files get no huge pages, also not by advice.
             (Backing::MemoryFile, HugePages::WhenLarge) => usize::MAX,
             _ => HUGE_FROM,
         };

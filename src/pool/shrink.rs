@@ -1,4 +1,4 @@
-//! The reclaim callback: whole zspages that were long unused are offered to the owner of their objects.
+//! Shrinking: the objects of zspages that were long unused are offered to the program's evict callback.
 
 use super::Pool;
 use super::victims::Victims;
@@ -12,28 +12,28 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::NonNull;
 use std::sync::Arc;
 
-/// Called with the pool and the raw handle of an object that is to go: normally it frees the object. `Err` keeps it,
-/// and ends the work on its zspage. No lock is held; it may call anything on the pool, also for this handle, which
-/// can't be reused before it returns. A panic counts as `Err`.
+/// The evict callback. It is called with the pool and the raw handle of an object, and normally frees that object. If
+/// it returns `Err` the object stays, and the work on its zspage ends. A panic counts as `Err`. No lock is held: it may
+/// call anything on the pool, also for this handle, which is not used again before it returns.
 pub type Evict = dyn Fn(&Pool, u64) -> Result<()> + Send + Sync;
 
-/// An [`Evict`] while it is called.
+/// An [`Evict`] or a foreign callback, while a shrink calls it.
 type EvictCall<'a> = dyn Fn(&Pool, u64) -> Result<()> + 'a;
 
-/// An evict callback of C's, which takes no memory: a function, its context and its pool, and what calls it.
+/// An evict callback of a C program. Unlike a closure in an `Arc` it takes no memory.
 #[derive(Clone, Copy)]
 pub struct ForeignEvict {
-    /// What calls the function with an object that is to go.
+    /// Calls the function with the handle of an object.
     pub caller: fn(&Self, u64) -> Result<()>,
-    /// The function, of whatever type `caller` knows.
+    /// The function. `caller` knows its type.
     pub function: *const (),
-    /// What the function is called with.
+    /// The context that the function is called with.
     pub context: *mut (),
     /// The pool, as C knows it.
     pub pool: NonNull<()>,
 }
 
-// SAFETY: the header says that the callback runs in whichever thread shrinks; its context is for C to guard.
+// SAFETY: the header says that the callback runs in any thread that shrinks. C guards the context.
 unsafe impl Send for ForeignEvict {}
 // SAFETY: as above.
 unsafe impl Sync for ForeignEvict {}
@@ -54,25 +54,25 @@ impl Callback {
     }
 }
 
-/// Zspages that gave nothing, after which a shrink ends.
+/// A shrink ends after this many zspages that gave nothing.
 const MOST_FAILURES: usize = 8;
-/// Zspages one after the other that others were emptying or giving back, after which a shrink ends.
+/// A shrink ends after this many zspages in a row that other threads were emptying or giving back.
 const MOST_MISSED: usize = 64;
 
-/// What reclaim keeps.
+/// The callback of a pool, the ages of its zspages, and the choice of victims.
 pub struct Reclaim {
     pub(super) callback: Lock<Option<Callback>>,
-    /// 1 once there was a callback: from then on zspages are stamped when they are used.
+    /// 1 once there was a callback. From then on zspages are stamped when they are used.
     stamps: AtomicU32,
-    /// Counts new zspages and shrinks; a zspage's stamp is what it was at the last use. Relaxed: it is an age, not an
-    /// order.
+    /// Counts new zspages and steps of shrinks. The stamp of a zspage is this count at its last use. Relaxed, because
+    /// it is an age and orders nothing.
     epoch: AtomicU32,
-    /// Those that go next.
+    /// The zspages that a shrink takes next.
     pub(super) victims: Lock<Victims>,
 }
 
 impl Reclaim {
-    /// Without a callback.
+    /// No callback is set.
     pub fn new() -> Self {
         Self {
             callback: Lock::new(Rank::Callback, None),
@@ -82,38 +82,38 @@ impl Reclaim {
         }
     }
 
-    /// What a zspage that is used now is stamped with; none if nobody will ask.
+    /// Returns the stamp of a zspage that is used now. None if the pool never had a callback.
     #[inline]
     pub fn epoch(&self) -> Option<u32> {
         (self.stamps.load(Relaxed) != 0).then(|| self.epoch.load(Relaxed))
     }
 
-    /// Begins another epoch.
+    /// Begins another epoch, and returns it.
     pub fn next_epoch(&self) -> u32 {
         if self.stamps.load(Relaxed) == 0 { 0 } else { self.epoch.fetch_add(1, Relaxed).wrapping_add(1) }
     }
 
-    /// As if so many epochs had begun.
+    /// Sets the count of epochs.
     #[cfg(test)]
     pub(crate) fn set_epoch(&self, epoch: u32) {
         self.epoch.store(epoch, Relaxed);
     }
 
-    /// How many zspages were looked at to choose those that go.
+    /// Returns how many zspages were looked at to choose victims.
     #[cfg(test)]
     pub(crate) fn looked(&self) -> u64 {
         self.victims.lock().looked
     }
 
-    /// The count of epochs.
+    /// Returns the count of epochs.
     pub(super) fn now(&self) -> u32 {
         self.epoch.load(Relaxed)
     }
 }
 
 impl Pool {
-    /// Sets the callback that [`Pool::shrink`] offers objects to, or takes it away. A shrink that is running goes on
-    /// with the one that it began with. From the first callback on, the pool notes when its zspages are used.
+    /// Sets the callback that [`Pool::shrink`] offers objects to, or removes it. A shrink that is running goes on with
+    /// the callback that it began with. From the first callback on, the pool notes when its zspages are used.
     ///
     /// # Errors
     /// [`Error::Forked`] in a child without the pool.
@@ -121,7 +121,7 @@ impl Pool {
         self.set_callback(evict.map(Callback::Rust))
     }
 
-    /// [`Pool::set_evict`] with a callback of C's. Allocates nothing.
+    /// Sets a callback of a C program, as [`Pool::set_evict`] sets one of Rust. Allocates nothing.
     #[cfg(not(loom))]
     #[doc(hidden)]
     pub fn set_foreign_evict(&self, evict: Option<ForeignEvict>) -> Result<()> {
@@ -137,24 +137,24 @@ impl Pool {
             let mut callback = self.reclaim.callback.lock();
             std::mem::replace(&mut *callback, evict)
         };
-        // Dropped here, with no lock held: it is the user's.
+        // The old callback is the user's, so it is dropped with no lock held.
         drop(old);
         Ok(())
     }
 
-    /// Offers the objects of zspages that were long unused to the callback, until `pages` pages of 4096 bytes of the
-    /// pool are free again. Objects that are mapped are not offered. Returns the pages that became free, also when they
-    /// are fewer than asked.
+    /// Offers the objects of zspages that were long unused to the callback, until `pages` pages of 4096 bytes are free.
+    /// Objects that are mapped are not offered. Returns how many pages became free, also if they are fewer than
+    /// `pages`.
     ///
     /// In a small pool, of some 200 zspages, the zspage that was longest unused goes first. In a larger one each step
-    /// looks at some 250 zspages, spread over the pool, and takes the one that was longest unused of those that this
-    /// step and the steps before looked at; so a step takes as long in a large pool as in a small one.
+    /// looks at some 250 zspages, spread over the pool, and takes the one that was longest unused of all that it and
+    /// the steps before looked at. So a step takes as long in a large pool as in a small one.
     ///
-    /// May be called from any thread, several at once, and from the callback; allocates nothing.
+    /// May be called from any thread, several at once, and from the callback. Allocates nothing.
     ///
     /// # Errors
-    /// [`Error::Again`] if nothing could go now, [`Error::NotFound`] if nothing is stored, [`Error::Invalid`] without a
-    /// callback, [`Error::Forked`] in a child without the pool.
+    /// [`Error::Again`] if no page became free, [`Error::NotFound`] if the pool has no objects, [`Error::Invalid`]
+    /// without a callback, [`Error::Forked`] in a child without the pool.
     pub fn shrink(&self, pages: u64) -> Result<u64> {
         const NO_CALLBACK: Error = Error::Invalid(&"the pool has no evict callback");
         const NOTHING: Error = Error::NotFound(&"nothing is stored in the pool");
@@ -179,19 +179,19 @@ impl Pool {
         if freed == 0 && pages > 0 { Err(NOT_NOW) } else { Ok(freed) }
     }
 
-    /// Offers each object of a zspage, until the callback fails. Returns the pages that are free now; none: the zspage
-    /// is not the class's any more, or a mover or another shrinker has it.
+    /// Offers each object of a zspage, until the callback fails. Returns how many pages became free. Returns none if
+    /// the zspage has left the class, or if compaction or another shrink has isolated it.
     pub(crate) fn evict_zspage(&self, class: &SizeClass, id: ZspageId, evict: &EvictCall<'_>) -> Option<u64> {
         let mut state = class.lock(&self.memory);
         if !state.isolate(&self.memory, id) {
             return None;
         }
-        // Nobody allocates from it while it is isolated: what is taken now is all that will be.
+        // Nobody allocates from an isolated zspage, so these are all its objects.
         let taken = state.peek(&self.memory, id).taken;
         drop(state);
         let _ = { taken.iter() }.try_for_each(|slot| self.evict_object(Place { zspage: id, slot: slot as u8 }, evict));
         let mut state = class.lock(&self.memory);
-        // If it stays, for whatever reason, it is not the coldest any more, so that the next ones get their turn.
+        // If the zspage stays, the stamp makes sure that others get their turn.
         self.memory.zspage(id).epoch.store(self.reclaim.next_epoch(), Relaxed);
         let emptied = state.end_isolation(&self.memory, id);
         drop(state);
@@ -201,11 +201,11 @@ impl Pool {
         Some(self.give_back(class, emptied).map_or(0, |_| pages))
     }
 
-    /// Offers the object in a slot, if there is one and nobody has it mapped.
+    /// Offers the object in a slot, if there is one that is not mapped.
     fn evict_object(&self, place: Place, evict: &EvictCall<'_>) -> Result<()> {
         const PANICKED: Error = Error::Again(&"the evict callback panicked");
         let index = self.memory.zspage(place.zspage).handle_at(place.slot);
-        // A slot whose object is on the deferred list notes the next one instead of its own, perhaps one past the last.
+        // The note of a slot whose object is on the deferred list is a link, which may be past the last index.
         if index.0 >= self.memory.word_count() {
             return Ok(());
         }
@@ -213,14 +213,14 @@ impl Pool {
         let handle = RawHandle { index, generation, tag: self.tag.tag() }.pack();
         #[cfg(debug_assertions)]
         crate::sync::ranks::assert_none();
-        // Under loom a panic is what a model found, and must not be kept from it.
+        // Under loom a panic is the model's finding: it is not caught.
         let result = if cfg!(loom) {
             evict(self, handle)
         } else {
             catch_unwind(AssertUnwindSafe(|| evict(self, handle))).unwrap_or(Err(PANICKED))
         };
-        // SAFETY: the pin is the shrinker's. A callback that unmapped once too often took it already: then there is
-        // nothing to undo, and the refusal says so.
+        // SAFETY: the pin is this shrink's. If the callback unmapped the object once too often the pin is gone, and the
+        // call is refused.
         let _ = unsafe { self.unmap_raw(handle) };
         result
     }

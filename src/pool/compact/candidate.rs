@@ -1,10 +1,11 @@
-//! A zspage that compaction may fill or empty, as a number that sorts by which of the two.
+//! The order in which compaction fills and empties zspages, as a number.
 
 use crate::field::Field;
 use crate::units::ZspageId;
 use crate::word::MAX_ZSPAGES;
 
-/// A zspage by how much it is to stay: the smaller the sooner it is filled, the larger the sooner it is emptied.
+/// A zspage that compaction may fill or empty. The smaller it sorts, the sooner it is filled. The larger it sorts, the
+/// sooner it is emptied.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Candidate(u64);
 
@@ -17,17 +18,17 @@ const _: () = assert!(MAX_ZSPAGES as u64 - 1 == ID.max());
 const _: () = assert!(Field::are_apart(&[ID, CHUNK, EMPTINESS, OUTLIER]));
 
 impl Candidate {
-    /// None.
+    /// No zspage. It sorts last.
     pub const NONE: Self = Self(u64::MAX);
 
-    /// `outlier`: 0 much fuller than the average of its class, 2 much sparser, 1 neither. `emptiness` of its chunk, 0
-    /// to 3.
+    /// A zspage with the `emptiness` of its chunk, 0 to 3. `outlier` is 0 if the zspage is much fuller than the average
+    /// of its class, 2 if it is much sparser, and else 1.
     pub fn new(outlier: u64, emptiness: u64, chunk: usize, id: ZspageId) -> Self {
         let place = CHUNK.set(ID.set(0, id.0.into()), chunk as u64);
         Self(OUTLIER.set(EMPTINESS.set(place, emptiness), outlier))
     }
 
-    /// The zspage.
+    /// Returns the zspage.
     pub fn id(self) -> ZspageId {
         ZspageId(ID.get(self.0) as u32)
     }

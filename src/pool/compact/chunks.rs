@@ -1,15 +1,15 @@
-//! The second step of compaction, on chunks that have huge pages: the last zspages move out of the emptiest ones.
+//! The second step of compaction: the last zspages move out of the emptiest chunks that have huge pages.
 
 use super::{Candidate, Drained, Pass, Pool};
 use crate::sync::Ordering::Relaxed;
 use crate::units::ZspageId;
 
-/// Chunks with something mapped that a call looks at, so that a pool full of them does not cost a look at all it has.
+/// The most chunks with a mapped object that a call looks at, so that it ends soon in a pool that is full of them.
 const MOST_HELD: usize = 64;
 
 impl Pool {
-    /// Moves the zspages of the emptiest whole chunks into other chunks, while those have room for all of one. Chunks
-    /// in which something is mapped would stay all the same, and are passed by.
+    /// Moves the zspages of the emptiest chunks with huge pages into other chunks, while those have room for a whole
+    /// chunk's. Chunks with a mapped object are passed by, because they could not go back.
     pub(super) fn empty_sparse_chunks(&self, pass: &mut Pass) {
         let (mut tried, mut held) = (None, 0);
         while let Some((taken, chunk)) = self.memory.sparse_chunk(tried) {
@@ -48,7 +48,7 @@ impl Pool {
         false
     }
 
-    /// Moves all zspages out of a chunk. False: there is no room, or the budget is spent.
+    /// Moves all zspages out of a chunk. Returns false if there is no room, or the budget is spent.
     fn empty_chunk(&self, chunk: usize, pass: &mut Pass) -> bool {
         let mut from = 0;
         while let Some((id, next)) = self.memory.zspage_in(chunk, from) {
@@ -61,18 +61,18 @@ impl Pool {
         true
     }
 
-    /// Moves a zspage out of `chunk`. False: there is no room.
+    /// Moves a zspage out of `chunk`. Returns false if there is no room.
     fn relocate(&self, id: ZspageId, chunk: usize, pass: &mut Pass) -> bool {
         let Some(class) = self.memory.zspage(id).owner().map(|index| &self.classes[index.0 as usize]) else {
             return true;
         };
-        // As old as it was: that it moved says nothing of its use.
+        // The zspage keeps its age, because moving it says nothing about its use.
         let epoch = self.memory.zspage(id).epoch.load(Relaxed);
         let Ok(new) = self.memory.acquire(class.index(), epoch, Some(chunk)) else { return false };
         class.lock(&self.memory).add(&self.memory, new);
         let target = [Candidate::new(0, 0, 0, new)];
         let drained = pass.unbounded(|pass| self.drain(class, id, &target, &mut 0, pass));
-        // What was not needed after all goes back.
+        // If the new zspage was not needed it goes back.
         let mut state = class.lock(&self.memory);
         let unused = state.is_empty(&self.memory, new) && state.isolate(&self.memory, new);
         let emptied = unused.then(|| state.end_isolation(&self.memory, new)).flatten();

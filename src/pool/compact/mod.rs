@@ -1,12 +1,15 @@
 //! Compaction that nobody waits for.
 //!
-//! Class by class, the zspages that are to go are emptied into those that stay, one object at a time: take a slot in a
-//! zspage that stays, under the class's lock; then with no lock held mark the object as moving, copy it, and commit or
-//! give up; then release the slot that lost. Mapped objects are passed by. A zspage is only begun if its memory is
-//! more than what its objects will take elsewhere. What stays is, after the zspages that are much fuller than their
-//! class's average, what lies in full chunks and at low addresses: the same for every class, so that whole chunks and
-//! whole pages of zspage records empty together. On chunks that have huge pages a second step moves the last zspages
-//! out of the emptiest ones.
+//! Class by class, zspages are emptied into others, one object at a time:
+//!
+//! 1. Take a slot in a zspage that stays, under the lock of the class.
+//! 2. With no lock held, mark the object as moving, copy it, and commit or give up.
+//! 3. Release the slot that the object is not in.
+//!
+//! Mapped objects are passed by. A zspage is emptied only if its memory is more than its objects will take elsewhere.
+//! Zspages that are much fuller than the average of their class stay, then those in full chunks and at low addresses.
+//! That order is the same for every class, so that whole chunks and whole pages of zspage records empty together. A
+//! second step moves the last zspages out of the emptiest chunks with huge pages.
 
 mod candidate;
 mod chunks;
@@ -26,53 +29,54 @@ use candidate::Candidate;
 use next_moves::NextMoves;
 use std::time::{Duration, Instant};
 
-/// How much one call of [`Pool::compact`] may do. [`Default`] is no bound.
+/// How much one call of [`Pool::compact`] may do. [`Default`] has no bound.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct CompactBudget {
-    /// Bytes of objects moved, after which it stops, at most a zspage of some 200 KiB later; 0: no bound.
+    /// The call stops after moving this many bytes of objects, or a zspage of some 200 KiB later. 0 for no bound.
     pub max_bytes_moved: u64,
-    /// Microseconds, after which it stops: at the next object, or after the zspage's memory went back; 0: no bound.
+    /// The call stops after this many microseconds, at the next object, or after memory went back. 0 for no bound.
     pub max_microseconds: u64,
 }
 
-/// Zspages of a class that are looked at together.
+/// How many zspages of a class are looked at together.
 const WINDOW: usize = if cfg!(loom) { 4 } else { 2048 };
-/// Ends of zspages that go back together: of two thirds of all classes, for each call interrupts every processor.
+/// How many tails of zspages go back together: those of two thirds of all classes. Each call to the system interrupts
+/// every processor.
 const TAILS: usize = if cfg!(loom) { 2 } else { 128 };
-/// Emptied zspages whose memory may wait to go back together: some 400 MiB.
+/// How many emptied zspages may wait to go back together: some 400 MiB.
 const SET_ASIDE: u64 = 4096;
-/// What compaction needs, set aside when the pool is created.
+/// The state of compaction, which is made with the pool.
 pub struct Compaction {
     window: Box<[Candidate]>,
-    /// How many classes the last call was through with when its budget ran out.
+    /// How many classes the last call had done when its budget ran out.
     done: usize,
 }
 
 impl Compaction {
-    /// Written once, so that its memory is there when there is no more to be had.
+    /// Makes the state. All of it is written, so that its memory is there when the system has none left.
     pub fn new() -> Result<Self> {
         Ok(Self { window: heap::slice(WINDOW, |_| Ok(Candidate::NONE))?, done: 0 })
     }
 
-    /// Bytes it takes.
+    /// Returns how many bytes it takes.
     pub fn bytes(&self) -> usize {
         size_of_val(&*self.window)
     }
 }
 
-/// One call's account.
+/// What one call has done, and may do.
 struct Pass {
     moved_bytes: u64,
     moved_objects: u64,
     most_bytes: u64,
     deadline: Option<Instant>,
-    /// Pages that the system got.
+    /// How many pages the system got.
     pages: u64,
-    /// Zspages that were emptied.
+    /// How many zspages were emptied.
     emptied: u64,
-    /// Whether what is warm goes too.
+    /// Whether memory that is kept warm goes too.
     everything: bool,
-    /// Ends of zspages that wait to go back together, the first `tail_count`; their zspages are isolated meanwhile.
+    /// Tails that wait to go back together. The first `tail_count` are in use. Their zspages are isolated meanwhile.
     tails: [Option<Tail>; TAILS],
     tail_count: usize,
 }
@@ -98,7 +102,7 @@ impl Pass {
         }
     }
 
-    /// Does what is better not left half done: the classes' next turn would move half a zspage back.
+    /// Acts without the bounds, to finish a zspage: if half of it had moved, the next call would move it back.
     fn unbounded<R>(&mut self, act: impl FnOnce(&mut Self) -> R) -> R {
         let bounds = (std::mem::replace(&mut self.most_bytes, u64::MAX), self.deadline.take());
         let result = act(self);
@@ -114,12 +118,12 @@ impl Pass {
 /// What one call did.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(crate) struct Compacted {
-    /// Pages that the system got.
+    /// How many pages the system got.
     pub pages: u64,
     pub moved_objects: u64,
 }
 
-/// What the zspages of a window hold together.
+/// The objects and free slots of all zspages of a window.
 #[derive(Default)]
 struct Totals {
     objects: usize,
@@ -131,19 +135,18 @@ struct Totals {
 /// How emptying a zspage ended.
 #[derive(PartialEq, Eq)]
 enum Drained {
-    /// As far as nobody had its objects mapped.
+    /// All objects were moved but those that are mapped.
     Done,
     /// No slot was left to move to, or the budget was spent.
     Stopped,
 }
 
 impl Pool {
-    /// Moves objects together and gives the memory that becomes free back to the system. Returns the pages of 4096
-    /// bytes that the system really got. A call without bounds also gives back what was kept warm. One call at a time
-    /// works on a pool: while another does, this returns 0 at once. A call whose budget ran out goes on where it
-    /// stopped the next time.
+    /// Moves objects together and gives free memory back to the system. Returns how many pages of 4096 bytes the system
+    /// really got. A call without bounds also gives back memory that was kept warm. If another thread is compacting
+    /// this pool, returns 0 at once. If the budget runs out, the next call goes on where this one stopped.
     ///
-    /// May be called from any thread, and from a callback; takes no memory, so that it works when there is none.
+    /// May be called from any thread, and from a callback. Takes no memory, so that it works when there is none.
     ///
     /// # Errors
     /// [`crate::Error::Forked`] in a child without the pool.
@@ -152,7 +155,8 @@ impl Pool {
         Ok(self.try_to_compact(budget).map_or(0, |done| done.pages))
     }
 
-    /// The same; tells also whether it moved anything. None: another thread is compacting.
+    /// Compacts as [`Pool::compact`] does, and returns also how many objects moved. Returns none if another thread is
+    /// compacting.
     pub(crate) fn try_to_compact(&self, budget: &CompactBudget) -> Option<Compacted> {
         let mut compaction = self.compaction.try_lock()?;
         let mut pass = Pass::new(budget);
@@ -171,11 +175,11 @@ impl Pool {
         Some(Compacted { pages: pass.pages, moved_objects: pass.moved_objects })
     }
 
-    /// Large classes first: they give the most for a move.
+    /// Compacts the classes, large ones first: they give the most for a move.
     fn compact_classes(&self, compaction: &mut Compaction, pass: &mut Pass) {
         let Compaction { window, done } = compaction;
         let first = *done;
-        // Those before the first come last: a call that goes on where another stopped leaves none out.
+        // A call that goes on where another one stopped does the classes before that at the end.
         for turn in (first..CLASS_COUNT).chain(0..first) {
             if pass.is_spent() {
                 *done = turn;
@@ -211,7 +215,7 @@ impl Pool {
         }
     }
 
-    /// Fills the window with the zspages that have free slots; returns how many, and what they hold.
+    /// Fills the window with zspages that have free slots. Returns how many, and their objects and slots together.
     fn collect(&self, class: &SizeClass, window: &mut [Candidate], pass: &Pass) -> (usize, Totals) {
         let state = class.lock(&self.memory);
         let slots_each = geometry::of(class.index()).slots as usize;
@@ -241,12 +245,13 @@ impl Pool {
         (count, totals)
     }
 
-    /// Whether emptying `source` frees more memory than its objects take elsewhere; takes it out of the totals if so.
+    /// Returns whether emptying `source` frees more memory than its objects take elsewhere. If so, takes it out of the
+    /// totals.
     fn pays(&self, class: &SizeClass, source: ZspageId, totals: &mut Totals) -> bool {
         let geometry = geometry::of(class.index());
         let state = class.lock(&self.memory);
         if !self.memory.zspage(source).is_of(class.index()) {
-            // It went by itself meanwhile: nothing to do, and nothing lost by going on.
+            // The zspage was freed meanwhile: there is nothing to do.
             return true;
         }
         let slots = state.peek(&self.memory, source);
@@ -263,8 +268,8 @@ impl Pool {
         pays
     }
 
-    /// Moves what nobody has mapped out of `source` into the zspages of `targets`, from `target` on, and gives it back
-    /// if it is empty then.
+    /// Moves the objects of `source` that are not mapped into the zspages of `targets`, from `target` on. Gives
+    /// `source` back if it is empty then.
     fn drain(
         &self,
         class: &SizeClass,
@@ -296,7 +301,7 @@ impl Pool {
         drained
     }
 
-    /// Takes a slot in the first of the targets that has one.
+    /// Takes a slot in the first target that has one.
     fn slot_in(
         &self,
         state: &mut ClassState,
@@ -318,8 +323,8 @@ impl Pool {
         None
     }
 
-    /// Moves the object in slot `from` to slot `to`, which was taken for it, if there is one and nobody has it mapped.
-    /// The lock is let go for the copy.
+    /// Moves the object in slot `from`, if there is one that is not mapped, to slot `to`, which was taken for it. The
+    /// lock is let go for the copy.
     fn move_one<'a>(
         &self,
         class: &'a SizeClass,
@@ -354,14 +359,14 @@ impl Pool {
     }
 
     fn copy_object(&self, index: HandleIndex, from: Place, to: Place, bytes: usize) -> Moved {
-        // A slot whose object is on the deferred list notes the next one instead of its own, perhaps one past the last.
+        // The note of a slot whose object is on the deferred list is a link, which may be past the last index.
         if index.0 >= self.memory.word_count() {
             return Moved::GaveUp;
         }
         let word = self.memory.word(index);
         let Some(moving) = word.begin_move(from) else { return Moved::GaveUp };
-        // SAFETY: MOVING keeps writers out, isolation keeps the source's slot from being reused, and the target is
-        // ours.
+        // SAFETY: MOVING keeps writers out. Isolation keeps the slot of the source from being used again. The target is
+        // this thread's.
         unsafe { self.memory.copy(from, to, bytes) };
         let moved = word.settle_move(moving, to);
         if self.hardened && moved != Moved::GaveUp {
@@ -373,7 +378,7 @@ impl Pool {
         moved
     }
 
-    /// Moves the objects of a zspage into its lowest slots, if that frees pages, and gives back those behind them.
+    /// Moves the objects of a zspage into its lowest slots, if that frees pages, and gives the pages behind them back.
     fn pack(&self, class: &SizeClass, id: ZspageId, pass: &mut Pass) {
         let geometry = geometry::of(class.index());
         let mut state = class.lock(&self.memory);
@@ -386,7 +391,7 @@ impl Pool {
             return;
         }
         let mut below = state.peek(&self.memory, id).end();
-        // From the highest slot down, whatever can't be moved left where it is.
+        // From the highest slot down. An object that can't be moved stays where it is.
         while let Some(slot) = state.peek(&self.memory, id).taken_before(below) {
             if state.peek(&self.memory, id).lowest_free() >= slot || pass.is_spent() {
                 break;
@@ -402,7 +407,7 @@ impl Pool {
             return self.set_aside(class, emptied, pass);
         }
         drop(state);
-        // It stays isolated until they went, so that nobody takes a slot in the pages that go.
+        // The zspage stays isolated until its pages went, so that nobody takes a slot in them.
         pass.tails[pass.tail_count] = Some(Tail { id, class: geometry, keep: slots.end(), touched: slots.touched });
         pass.tail_count += 1;
         if pass.tail_count == TAILS {
@@ -410,7 +415,7 @@ impl Pool {
         }
     }
 
-    /// Gives back the tails that were gathered, and lets their zspages be used again.
+    /// Gives back the tails that were gathered, and ends the isolation of their zspages.
     fn return_tails(&self, pass: &mut Pass) {
         let (tails, count) = (pass.tails, std::mem::replace(&mut pass.tail_count, 0));
         let tails = || tails[..count].iter().flatten();
@@ -429,7 +434,8 @@ impl Pool {
         }
     }
 
-    /// Lets an emptied zspage's memory go back with its neighbours', and that of all so far once it is a lot.
+    /// Notes an emptied zspage, whose memory goes back with that of its neighbours. Gives back all noted memory once it
+    /// is a lot.
     fn set_aside(&self, class: &SizeClass, emptied: Option<Emptied>, pass: &mut Pass) {
         let Some(Emptied { id, touched }) = emptied else { return };
         self.memory.empty(id, geometry::of(class.index()), touched);
@@ -439,7 +445,7 @@ impl Pool {
         }
     }
 
-    /// Lets classes share the free handle indices that they have too many of.
+    /// Takes back the free handle indices that classes have too many of, so that all classes share them.
     fn collect_handles(&self) {
         for class in &self.classes {
             let mut state = class.lock(&self.memory);
