@@ -1,6 +1,8 @@
 //! free: ends an object, and a zspage that has no object left.
 
 use super::Pool;
+#[cfg(doc)]
+use super::{Error, Handle};
 use crate::error::Result;
 use crate::geometry;
 use crate::object::Freed;

@@ -1,6 +1,8 @@
 //! map and unmap: an object stays in its place while it is mapped.
 
 use super::Pool;
+#[cfg(doc)]
+use super::{Mapped, MappedMut, NewObject};
 use crate::error::{Error, Result};
 use crate::os;
 use crate::units::Place;
