@@ -1,4 +1,4 @@
-//! Holds the sources to what the overview in src/lib.rs says of them.
+//! Checks the sources against the rules that the overview in src/lib.rs and CONTRIBUTING.md state.
 
 #[path = "tidy/functions.rs"]
 mod functions;
@@ -59,11 +59,11 @@ fn sources(folder: &str) -> Vec<PathBuf> {
     found
 }
 
-/// What the modules of the C library have before their own names.
+/// Prefix of the names of the C library's modules.
 const C_LIBRARY: &str = "c_library";
 
-/// The modules that a file of src is, from the crate's root on: `src/guest/fill.rs` is `guest`, `fill`. A file of
-/// the C library has [`C_LIBRARY`] before that.
+/// Returns the module of a source file, from the crate's root on: `src/pager/guest/mod.rs` is `pager`, `guest`. A file
+/// of the C library has [`C_LIBRARY`] in front.
 fn module_of(path: &Path) -> Vec<String> {
     let top = Path::new(env!("CARGO_MANIFEST_DIR"));
     let inside = path.strip_prefix(top.join("src"));
@@ -73,12 +73,12 @@ fn module_of(path: &Path) -> Vec<String> {
     names.filter(|name| name != "mod" && name != "lib").collect()
 }
 
-/// Whether a file is of the C library.
+/// Returns whether a file belongs to the C library.
 fn is_of_c(path: &Path) -> bool {
     module_of(path).first().is_some_and(|first| first == C_LIBRARY)
 }
 
-/// The place in [`LAYERS`] of the top module that a file of src belongs to, if it is part of the product.
+/// Returns the index in [`LAYERS`] of the top module of a file, if the file is part of the product.
 fn layer_of(path: &Path) -> Option<usize> {
     layer_named(module_of(path).first()?)
 }
@@ -87,7 +87,7 @@ fn layer_named(name: &str) -> Option<usize> {
     LAYERS.iter().position(|layer| *layer == name)
 }
 
-/// Everything that a module of this layer imports from layers above it.
+/// Returns everything that a module of this layer imports from layers above it.
 fn upward(layer: usize, module: &[String], text: &str) -> Vec<String> {
     let tops = imports::imports(module, product(text)).into_iter().filter_map(|name| name.into_iter().next());
     tops.filter(|top| layer_named(top).is_some_and(|imported| imported > layer)).collect()
@@ -137,10 +137,10 @@ fn no_folder_has_a_new_circle() {
     assert!(new.is_empty() && gone.is_empty(), "new circles: {new:#?}; no longer there: {gone:#?}");
 }
 
-/// The folders of src that have no part of the product.
+/// Folders of src that are not part of the product.
 const TESTS: [&str; 3] = ["fuzzing", "models", "tests"];
 
-/// Whether the overview has a file of src: by its layer, or as tests.
+/// Returns whether the overview covers a file of src: through its layer, or as tests.
 fn is_known(module: &[String]) -> bool {
     module.first().is_none_or(|top| layer_named(top).is_some() || TESTS.contains(&top.as_str()))
 }
@@ -191,7 +191,7 @@ fn lines_functions_and_files_are_short() {
     }
 }
 
-/// Whether a test says by itself that it is skipped, where the harness keeps it from whoever runs the tests.
+/// Returns whether a line reports a skipped test by itself. The test harness would capture that line.
 fn is_quiet_skip(line: &str) -> bool {
     let line = line.to_lowercase();
     (line.contains("print") || line.contains("write")) && line.contains("skip") && line.contains('"')

@@ -60,7 +60,7 @@ unsafe extern "C" fn evict(context: *mut c_void, pool: *mut zs_pool, handle: u64
     // SAFETY: the context lives as long as the pool.
     let evicted = unsafe { &*context.cast::<FreedHandles>() };
     match &mut *evicted.0.lock().unwrap() {
-        // Some stay.
+        // The callback refuses some objects.
         Some(handles) if !handle.is_multiple_of(3) => {
             // SAFETY: the pool is there for as long as the callback runs.
             assert_eq!(unsafe { zs_free(pool, handle) }, 0);
@@ -273,7 +273,7 @@ pub fn run(data: &[u8]) {
         1 => thread(input),
         _ => std::thread::scope(|scope| {
             let running: Vec<_> = input.parts(threads).map(|part| scope.spawn(move || thread(part))).collect();
-            // The scope does not wait until they have ended altogether.
+            // The end of the scope does not wait until the threads have completely ended.
             running.into_iter().for_each(|thread| thread.join().unwrap());
         }),
     }

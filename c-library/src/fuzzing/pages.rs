@@ -78,7 +78,7 @@ unsafe extern "C" fn write(context: *mut c_void, area: *mut zswap_area, offset: 
 }
 
 impl ZswapThread<'_> {
-    /// An offset of its own.
+    /// Returns an offset that this thread owns.
     fn offset(&self, input: &mut Input<'_>) -> u64 {
         let threads = self.shared.threads as u64;
         u64::from(input.u8()) % (AREA_PAGES / threads) * threads + self.own as u64
@@ -90,7 +90,7 @@ impl ZswapThread<'_> {
         // SAFETY: the page is there, and the area.
         let result = unsafe { zswap_store(self.shared.area, offset, page.as_ptr().cast()) };
         one_of(result, &[ENOMEM, ENOSPC]);
-        // A store that fails removes what was there.
+        // A failed store removes the old page.
         if result == 0 {
             self.stored.insert(offset, key)
         } else {
@@ -98,7 +98,7 @@ impl ZswapThread<'_> {
         };
     }
 
-    /// Pages that follow each other are those of all threads: a thread that is alone has them.
+    /// Stores neighbouring pages. These belong to different threads, so only a single thread does this.
     fn store_pages(&mut self, input: &mut Input<'_>) {
         if self.shared.threads > 1 {
             return self.store(input);
@@ -119,7 +119,7 @@ impl ZswapThread<'_> {
         }
     }
 
-    /// A page that was loaded, or not, is right.
+    /// Checks the result of a load, and the page if it was loaded.
     fn check(&mut self, offset: u64, result: c_int, page: &[u8], exclusive: bool) {
         let Some(key) = self.stored.get(&offset).copied() else {
             return assert!(result == -ENOENT || self.failing && result == -EIO, "{result} for an absent page");
@@ -137,7 +137,7 @@ impl ZswapThread<'_> {
                 let written = disk.get(&offset).is_some_and(|written| written[..] == content(key));
                 assert!(written, "the page at {offset} is lost");
             }
-            // It stays.
+            // The page stays.
             EIO => assert!(self.failing && self.shared.has_file, "the page at {offset} is damaged"),
             error => assert!(exclusive && [EAGAIN, EBUSY].contains(&error), "{error}"),
         }
@@ -164,7 +164,7 @@ impl ZswapThread<'_> {
         let mut results = vec![1; offsets.len()];
         let area = self.shared.area;
         let (from, to, told) = (offsets.as_ptr(), places.as_ptr(), std::ptr::NonNull::new(results.as_mut_ptr()));
-        // SAFETY: the arrays have `count` elements.
+        // SAFETY: the arrays have `offsets.len()` elements.
         let result = unsafe { zswap_load_scattered(area, from, to, offsets.len(), flags, told) };
         let first = results.iter().copied().find(|result| *result != 0).unwrap_or(0);
         assert_eq!(result, first);
@@ -211,12 +211,12 @@ impl ZswapThread<'_> {
         }
     }
 
-    /// Takes pages out to write them back itself.
+    /// Claims pages and writes them back itself.
     fn write_back(&mut self, input: &mut Input<'_>) {
         let (max, how) = (input.below(40), input.u8());
         let (mut claims, mut pages) = (vec![zswap_claim::default(); max], vec![[0_u8; PAGE]; max]);
         let (area, mut count) = (self.shared.area, 0);
-        // SAFETY: the arrays have `count` elements.
+        // SAFETY: the arrays have `max` elements.
         let result =
             unsafe { zswap_writeback_begin(area, max, claims.as_mut_ptr(), pages.as_mut_ptr().cast(), &raw mut count) };
         one_of(result, &[EINVAL, EBUSY, EAGAIN, ENOENT]);
@@ -284,7 +284,7 @@ impl ZswapThread<'_> {
         let (call, n, times) = (CALLS[input.below(CALLS.len())], input.below(8), input.below(4));
         self.failing = true;
         if matches!(call, Call::Read | Call::Write) {
-            // A call that is interrupted is made again, and no signals come for ever.
+            // The library repeats interrupted calls, so EINTR must end at some time.
             let errno = [EIO, if times == 0 { EIO } else { EINTR }, ENOSPC, ENOMEM][n % 4];
             self.shared.faults.say(call, errno, 0);
         }
@@ -385,7 +385,7 @@ pub fn run(data: &[u8]) {
         _ => std::thread::scope(|scope| {
             let spawn = |(own, part)| scope.spawn(move || thread(own, part));
             let running: Vec<_> = input.parts(threads).enumerate().map(spawn).collect();
-            // The scope does not wait until they have ended altogether.
+            // The end of the scope does not wait until the threads have completely ended.
             running.into_iter().for_each(|thread| thread.join().unwrap());
         }),
     }

@@ -79,7 +79,7 @@ fn create(mut options: zs_pool_options, room: usize) {
         error => {
             let ended = message.contains(&0);
             assert!(room == 0 || ended, "{error} has no sentence");
-            // Huge pages of the system's own stock may be missing altogether.
+            // The system may have no huge pages in reserve.
             assert!([EINVAL, ENOMEM].contains(&-error) || options.backing == ZS_BACKING_HUGETLB, "{error}");
         }
     }
