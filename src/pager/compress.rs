@@ -111,8 +111,7 @@ impl Core {
         let version = self.extents.version();
         let Some(at) = self.extents.address_of(id.region, id.page) else { return false };
         let Some(_inside) = self.enter(version, at, at + PAGE) else { return false };
-        // SAFETY: the claim makes the slot's page this thread's.
-        let moved = unsafe { self.uffd.move_pages(at, self.staging.address(slot), PAGE) };
+        let moved = self.staging.move_out(slot, &self.uffd, at, claim);
         if moved.stopped.is_none() {
             claim.set(PageState::resident(MAX_AGE));
             self.staging.went(1);

@@ -67,7 +67,7 @@ impl Core {
             }
             PageKind::Staged(slot) => {
                 self.drop_copy(region, page, was);
-                self.unstage(slot);
+                self.unstage(slot, claim);
             }
             PageKind::Stored => self.forget(region, page),
             // The system drops the mark of a damaged private page together with the memory.
@@ -96,7 +96,7 @@ impl Core {
             }
             PageKind::Staged(slot) => {
                 self.drop_copy(region, page, was);
-                self.unstage(slot);
+                self.unstage(slot, &claim);
             }
             PageKind::Stored => self.forget(region, page),
             PageKind::Empty | PageKind::Busy | PageKind::Poisoned => {}
@@ -107,12 +107,10 @@ impl Core {
 
     /// Gives back the memory of a staged page that this thread has claimed and that nobody needs. If the system does
     /// not take it, the page stays charged until its block is drained.
-    fn unstage(&self, slot: u32) {
+    fn unstage(&self, slot: u32, claim: &PageClaim<'_>) {
         self.staging.went(1);
-        // SAFETY: the claim makes the slot's page this thread's, and no word will name it.
-        match unsafe { self.staging.give_back(slot, 1) } {
-            Ok(()) => self.account.uncharge(1),
-            Err(_) => self.staging.leave(slot),
+        if self.staging.empty(slot, claim) {
+            self.account.uncharge(1);
         }
     }
 }

@@ -300,16 +300,15 @@ impl Core {
 
     /// Moves a page from the staging range back to its place.
     fn move_back(&self, claim: &mut PageClaim<'_>, slot: u32, at: usize) -> Result<(), Stop> {
-        // SAFETY: the claim makes the slot's page this thread's.
-        let moved = unsafe { self.uffd.move_pages(at, self.staging.address(slot), PAGE) };
+        let moved = self.staging.move_out(slot, &self.uffd, at, claim);
         match moved.stopped.map(|errno| errno.0) {
             None => {}
             // If a page is mapped in its place, the program has seen that one, and the staged one is of no use.
             Some(errno @ (errno::EEXIST | errno::EAGAIN | errno::ENOENT)) => {
                 self.refused(at, errno, MOVE)?;
-                self.free_slot(slot);
+                self.free_slot(slot, claim);
             }
-            Some(_) => self.put_back_by_copy(slot, at)?,
+            Some(_) => self.put_back_by_copy(claim, slot, at)?,
         }
         let age = (claim.was().age() + 1).min(MAX_AGE);
         // Nothing protects the page in its place, so the copy is not clean any more.
@@ -323,22 +322,20 @@ impl Core {
     /// Copies a staged page to its place. The system does not move a page to memory with other rights or flags, as
     /// after mprotect or mlock by its owner, but it copies one there.
     #[cold]
-    fn put_back_by_copy(&self, slot: u32, at: usize) -> Result<(), Stop> {
+    fn put_back_by_copy(&self, claim: &PageClaim<'_>, slot: u32, at: usize) -> Result<(), Stop> {
         // SAFETY: the claim makes the slot's page this thread's, and the page that is missing as well.
         let copied = unsafe { self.uffd.copy(at, self.staging.address(slot) as *const u8, PAGE, false) };
         if let Some(stopped) = copied.stopped {
             self.refused(at, stopped.0, MOVE)?;
         }
-        self.free_slot(slot);
+        self.free_slot(slot, claim);
         Ok(())
     }
 
     /// Gives back the memory of a slot whose page is in its place as well. The caller's claim ends with that.
     #[cold]
-    fn free_slot(&self, slot: u32) {
-        // SAFETY: the claim makes the slot's page this thread's, and no word names the slot once the claim has ended.
-        if unsafe { self.staging.give_back(slot, 1) }.is_err() {
-            self.staging.leave(slot);
+    fn free_slot(&self, slot: u32, claim: &PageClaim<'_>) {
+        if !self.staging.empty(slot, claim) {
             self.account.charge_above(1);
         }
     }

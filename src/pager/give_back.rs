@@ -91,7 +91,7 @@ impl Core {
                     return Ok(());
                 }
             }
-            Memory::Private if self.moves => self.move_away(at)?,
+            Memory::Private if self.moves => self.move_away(at, claim)?,
             // SAFETY: the caller does not need the bytes. Where pages are not moved, the system is asked for no events.
             Memory::Private => unsafe { self.os.release(at as *mut u8, PAGE, Backed::LentReleasable).map(|_| ())? },
         }
@@ -105,15 +105,13 @@ impl Core {
         Ok(())
     }
 
-    fn move_away(&self, at: usize) -> Tried {
+    fn move_away(&self, at: usize, claim: &PageClaim<'_>) -> Tried {
         let mut block = self.staging.take_free().ok_or(Errno(errno::ENOMEM))?;
         let slot = block.slot(0);
         // SAFETY: the page is claimed, and the block is this thread's.
         let moved = unsafe { self.staging.move_in(slot, at, 1) };
-        // SAFETY: no word names the slot.
-        if moved.stopped.is_none() && unsafe { self.staging.give_back(slot, 1) }.is_err() {
+        if moved.stopped.is_none() && !self.staging.empty(slot, claim) {
             // The page is charged in the staging range now, until the block is drained.
-            self.staging.leave(slot);
             self.account.charge_above(1);
             block.filled = 1;
         }
@@ -134,8 +132,7 @@ impl Core {
     fn heal(&self, region: &Region, page: u64, claim: &mut PageClaim<'_>, at: usize) -> Tried {
         let mut lot = self.scratch.take();
         lot.page(0).fill(0);
-        // SAFETY: the lot has a page, and the claim makes the marked one this thread's.
-        let copied = unsafe { self.uffd.copy(at, lot.address(0), PAGE, false) };
+        let copied = lot.copy_in(&self.uffd, at, 1, false, claim);
         match copied.stopped {
             None => {}
             // The file has a page there, but the mark hides it.

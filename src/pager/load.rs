@@ -40,12 +40,10 @@ impl Core {
         let keeps = self.keeps(region, want, count as u64);
         // The pages ahead do not wait for room. Their number is bounded, so that the limit holds nearly.
         self.account.charge_above(count as u64 - 1);
-        // SAFETY: the lot has `count` pages, and the claims make the missing ones this thread's.
-        let mut copied = unsafe { self.uffd.copy(at, lot.address(0), count * PAGE, keeps == KeptCopy::Clean) };
+        let mut copied = lot.copy_in(&self.uffd, at, count, keeps == KeptCopy::Clean, first);
         if copied.bytes == 0 && count > 1 {
             // The pages ahead may be in another mapping, and one call does not fill two.
-            // SAFETY: the lot has the page, and the claim makes the missing one this thread's.
-            copied = unsafe { self.uffd.copy(at, lot.address(0), PAGE, keeps == KeptCopy::Clean) };
+            copied = lot.copy_in(&self.uffd, at, 1, keeps == KeptCopy::Clean, first);
         }
         let done = copied.bytes / PAGE;
         self.account.uncharge((count - done.max(1)) as u64);

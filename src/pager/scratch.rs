@@ -1,7 +1,9 @@
 //! Buffers that pages are decoded to before they are put in place. Each belongs to one thread at a time.
 
 use super::lots::{LOTS, Lots, Taken};
+use super::page::PageClaim;
 use crate::error::{Error, Result, not_given};
+use crate::os::userfault::{Progress, Userfault};
 use crate::os::{self, Advice, Mapping, Os};
 use crate::units::PAGE;
 
@@ -63,5 +65,21 @@ impl Lot<'_> {
     pub fn page(&mut self, at: usize) -> &mut [u8; PAGE] {
         // SAFETY: the buffer is this thread's, and is borrowed exclusively.
         unsafe { &mut *self.address(at).cast() }
+    }
+
+    /// Copies the first `count` pages of the buffer to the missing pages from address `at` on, write-protected if
+    /// `protect`. The caller has claimed these pages, the first by `_claim`.
+    #[inline]
+    pub fn copy_in(
+        &self,
+        uffd: &Userfault,
+        at: usize,
+        count: usize,
+        protect: bool,
+        _claim: &PageClaim<'_>,
+    ) -> Progress {
+        assert!(count <= LOT);
+        // SAFETY: the buffer has `count` pages, and the claims make the missing ones this thread's.
+        unsafe { uffd.copy(at, self.address(0), count * PAGE, protect) }
     }
 }

@@ -5,11 +5,12 @@
 //! drained by one thread from its front on. A touch takes a page out of the middle of a block by its state word alone,
 //! and leaves a hole. So slots are used again only when their whole block is drained.
 
+use super::page::PageClaim;
 use super::region::MAX_REGIONS;
 use super::state::MAX_PAYLOAD;
 use crate::error::{Error, Result, not_given};
 use crate::heap;
-use crate::os::userfault::{Faulting, Userfault};
+use crate::os::userfault::{Faulting, Progress, Userfault};
 use crate::os::{Advice, Backed, Errno, Mapping, Os, errno};
 use crate::sync::{
     AtomicU32, AtomicU64, Lock,
@@ -258,7 +259,7 @@ impl Staging {
 
     /// Notes that nobody needs the page in a slot, but that the system did not take its memory. It stays charged until
     /// the block is drained. The caller has the page claimed, or the block.
-    pub fn leave(&self, slot: u32) {
+    fn leave(&self, slot: u32) {
         self.id(slot).store(LEFT, Relaxed);
     }
 
@@ -332,9 +333,29 @@ impl Staging {
     /// # Safety
     /// The pages are claimed by this thread, and so are the slots' block.
     #[inline]
-    pub unsafe fn move_in(&self, slot: u32, from: usize, pages: usize) -> crate::os::userfault::Progress {
+    pub unsafe fn move_in(&self, slot: u32, from: usize, pages: usize) -> Progress {
         // SAFETY: the caller vouches that it has the pages and the block.
         unsafe { self.uffd.move_pages(self.address(slot), from, pages * PAGE) }
+    }
+
+    /// Moves the page in a slot to the missing page at an address, as [`Userfault::move_pages`] of `uffd` does. `_claim`
+    /// is of the page that the slot has.
+    #[inline]
+    pub fn move_out(&self, slot: u32, uffd: &Userfault, at: usize, _claim: &PageClaim<'_>) -> Progress {
+        // SAFETY: the claim makes the slot's page this thread's, and the one that is missing as well.
+        unsafe { uffd.move_pages(at, self.address(slot), PAGE) }
+    }
+
+    /// Gives the memory of a slot back to the system, whose page nobody needs. `_claim` is of that page, and no word
+    /// names the slot from its end on. Returns false if the system did not take it: then it is left there until the
+    /// block is drained.
+    pub fn empty(&self, slot: u32, _claim: &PageClaim<'_>) -> bool {
+        // SAFETY: the claim makes the slot's page this thread's, and nobody needs it.
+        let taken = unsafe { self.give_back(slot, 1) }.is_ok();
+        if !taken {
+            self.leave(slot);
+        }
+        taken
     }
 
     /// Gives the memory of slots back to the system.
