@@ -160,3 +160,20 @@ impl Drop for LentThread<'_> {
         self.lending.lent.fetch_sub(1, Release);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::os::Os;
+
+    #[test]
+    fn a_thread_that_panics_is_no_longer_counted() {
+        let lending = Lending::new(Bell::new(&Os::default()).unwrap());
+        let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            let _lent = lending.lend(Duty::All);
+            assert_eq!(lending.threads(), 2, "the test asked for it");
+        }));
+        assert!(panicked.is_err());
+        assert!(lending.threads() == 0 && !lending.has_evictors() && !lending.has_servers());
+    }
+}

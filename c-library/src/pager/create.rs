@@ -88,7 +88,7 @@ export! {
     /// Threads: any, several at once. Callbacks: not allowed.
     #[unsafe(no_mangle)]
     pub unsafe extern "C" fn zspager_run(pager: *mut zspager, duty: u32) -> c_int {
-        pager.lend(duty_of(duty)?)
+        pager.run(duty_of(duty)?)
     }
 
     /// Makes all lent threads return, and threads that are lent later return at once, until

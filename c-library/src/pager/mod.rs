@@ -8,13 +8,10 @@ mod stats;
 mod types;
 mod upkeep;
 
-use std::sync::atomic::AtomicUsize;
 use zsalloc::Pager;
 
 /// The pager behind C's `struct zspager *`.
 #[allow(non_camel_case_types)]
 pub struct zspager {
     rust: Pager,
-    /// Threads inside zspager_run().
-    lent: AtomicUsize,
 }

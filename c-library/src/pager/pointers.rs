@@ -5,9 +5,8 @@ use super::zspager;
 use crate::export::{Argument, CallFromC, NULL, Output, fills_statistics};
 use std::ops::Deref;
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use zsalloc::plumbing::{Uncancelled, boxed};
-use zsalloc::{Duty, Error, Pager, Result};
+use zsalloc::{Error, Pager, Result};
 
 fills_statistics!(zspager_stats);
 
@@ -16,32 +15,10 @@ impl Output for *mut zspager {}
 /// A pager that C passed.
 pub struct PagerPointer(NonNull<zspager>);
 
-/// Counts a thread while it is lent. Its drop uncounts the thread, after a panic too.
-struct LentThread<'a>(&'a AtomicUsize);
-
-impl<'a> LentThread<'a> {
-    fn new(lent: &'a AtomicUsize) -> Self {
-        lent.fetch_add(1, SeqCst);
-        Self(lent)
-    }
-}
-
-impl Drop for LentThread<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, SeqCst);
-    }
-}
-
 impl PagerPointer {
     /// Returns the pointer for C, which owns the pager from now on.
     pub fn give(rust: Pager) -> Result<*mut zspager> {
-        boxed(zspager { rust, lent: AtomicUsize::new(0) }).map(Box::into_raw)
-    }
-
-    /// Lends the calling thread, and counts it meanwhile.
-    pub fn lend(&self, duty: Duty) -> Result<()> {
-        let _lent = LentThread::new(self.lent());
-        self.run(duty)
+        boxed(zspager { rust }).map(Box::into_raw)
     }
 
     /// Brings all pages back and destroys the pager. If that fails with [`Error::Again`] or
@@ -55,7 +32,7 @@ impl PagerPointer {
         let pager: &Pager = &self;
         // A forked child has neither the parent's lent threads nor its regions.
         let forked = pager.check_usable().is_err();
-        if !forked && self.lent().load(SeqCst) != 0 {
+        if !forked && pager.lent_threads() != 0 {
             return Err(LENT);
         }
         let damaged = match pager.remove_all_regions() {
@@ -67,11 +44,6 @@ impl PagerPointer {
         // SAFETY: the pointer came from the Box in `give`, and the caller does not use it again.
         drop(unsafe { Box::from_raw(self.0.as_ptr()) });
         damaged
-    }
-
-    fn lent(&self) -> &AtomicUsize {
-        // SAFETY: the caller passed a pager that was created and lives throughout the call.
-        unsafe { &self.0.as_ref().lent }
     }
 }
 
@@ -87,21 +59,5 @@ impl<'call> Argument<'call> for *mut zspager {
     type Checked = PagerPointer;
     unsafe fn check(self, _: &'call CallFromC) -> Result<PagerPointer> {
         NonNull::new(self).map(PagerPointer).ok_or(NULL)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_thread_that_panics_is_no_longer_counted() {
-        let lent = AtomicUsize::new(0);
-        let panicked = std::panic::catch_unwind(|| {
-            let _lent = LentThread::new(&lent);
-            assert_eq!(lent.load(SeqCst), 2, "the test asked for it");
-        });
-        assert!(panicked.is_err());
-        assert_eq!(lent.load(SeqCst), 0);
     }
 }
