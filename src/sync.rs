@@ -29,6 +29,8 @@ pub enum Rank {
     Hand,
     /// The lists of blocks of a staging range.
     Staging,
+    /// A buffer that a pager decodes pages to.
+    Scratch,
     /// The fork of a zswap or a pool that a thread prepares.
     Fork,
     /// The walk over the areas of a zswap: there is one at a time.

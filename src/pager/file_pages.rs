@@ -17,7 +17,7 @@ use super::core::Core;
 use super::counts::add;
 use super::page::PageClaim;
 use super::region::Region;
-use super::scratch::LOT;
+use super::scratch::BUFFER_PAGES;
 use super::state::{KeptCopy, PageKind};
 use crate::os::{Errno, errno};
 use crate::sync::Ordering::Relaxed;
@@ -77,9 +77,9 @@ impl Core {
         }
         *stuck = Stuck(Some(offset / HUGE));
         region.may_be_huge.store(true, Relaxed);
-        let mut lot = self.scratch.take();
-        let loaded = region.area.load_own(page, lot.page(0), LoadFlags::KEEP).is_ok();
-        if loaded && self.put_into_file(region, page, lot.page(0)).is_ok() {
+        let mut buffer = self.scratch.take();
+        let loaded = region.area.load_own(page, buffer.page(0), LoadFlags::KEEP).is_ok();
+        if loaded && self.put_into_file(region, page, buffer.page(0)).is_ok() {
             return Err(Errno(errno::EBUSY));
         }
         // The file has zeros there and zswap has the only copy, so the page counts as evicted. The next touch
@@ -131,8 +131,8 @@ impl Core {
     /// Maps the pages after one that was just mapped, as far as they are in the file and nobody has them claimed. The
     /// system does the same for memory that is not under a userfaultfd.
     pub(super) fn show_ahead(&self, region: &Region, first: u64, at: usize, end: usize) {
-        let most = ((end - at) / PAGE).min(LOT).min((region.pages() - first) as usize);
-        let mut claims: [Option<PageClaim<'_>>; LOT] = [const { None }; LOT];
+        let most = ((end - at) / PAGE).min(BUFFER_PAGES).min((region.pages() - first) as usize);
+        let mut claims: [Option<PageClaim<'_>>; BUFFER_PAGES] = [const { None }; BUFFER_PAGES];
         let mut count = 0;
         while count < most {
             let page = region.page(first + count as u64);
@@ -185,15 +185,16 @@ impl Core {
             return;
         };
         let Some(_inside) = self.enter(version, at, at + PAGE) else { return };
-        let mut lot = self.scratch.take();
+        let mut buffer = self.scratch.take();
         let (file, offset) = region.in_file(page);
-        let read = self.uffd.protect(at, PAGE, true).is_ok() && self.os.read_at(file, lot.page(0), offset) == Ok(PAGE);
-        // SAFETY: the lot has a page there, and is this thread's.
-        if !read || unsafe { self.store(&region, page, lot.address(0)) }.is_err() {
+        let read =
+            self.uffd.protect(at, PAGE, true).is_ok() && self.os.read_at(file, buffer.page(0), offset) == Ok(PAGE);
+        // SAFETY: the buffer has a page there, and is this thread's.
+        if !read || unsafe { self.store(&region, page, buffer.address(0)) }.is_err() {
             self.forget_copy(&region, page, &mut claim);
             return;
         }
-        drop(lot);
+        drop(buffer);
         self.kept.remove(u64::from(claim.was().copy() != KeptCopy::No));
         if self.drop_from_file(&region, page, at, &mut Stuck::default()).is_ok() {
             let was = self.immovable.unmarked(claim.was());

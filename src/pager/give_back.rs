@@ -130,14 +130,14 @@ impl Core {
 
     /// Puts zeros over the mark of a poisoned page. Only UFFDIO_COPY can, because the mark is in the place of the page.
     fn heal(&self, region: &Region, page: u64, claim: &mut PageClaim<'_>, at: usize) -> Tried {
-        let mut lot = self.scratch.take();
-        lot.page(0).fill(0);
-        let copied = lot.copy_in(&self.uffd, at, 1, false, claim);
+        let mut buffer = self.scratch.take();
+        buffer.page(0).fill(0);
+        let copied = buffer.copy_in(&self.uffd, at, 1, false, claim);
         match copied.stopped {
             None => {}
             // The file has a page there, but the mark hides it.
             Some(Errno(errno::EEXIST)) if !region.is_private() => {
-                self.put_into_file(region, page, lot.page(0))?;
+                self.put_into_file(region, page, buffer.page(0))?;
                 self.show(at)?;
             }
             Some(Errno(errno::EEXIST)) => {}

@@ -14,7 +14,7 @@ use super::gate::Inside;
 use super::hand::Picks;
 use super::immovable::{Effort, is_lasting};
 use super::region::{Memory, Region};
-use super::scratch::{LOT, Lot};
+use super::scratch::{BUFFER_PAGES, PageBuffer};
 use super::staging::BLOCK;
 use super::state::{KeptCopy, MAX_AGE};
 use super::store::NoRoom;
@@ -71,7 +71,7 @@ impl Core {
         let mut put = [StoreOutcome::Not; BLOCK];
         let mut first = 0;
         while first < picks.count {
-            let end = (first + LOT).min(picks.count);
+            let end = (first + BUFFER_PAGES).min(picks.count);
             let full = put.contains(&StoreOutcome::Refused(NoRoom::Pool));
             self.store_picked(region, picks, (first, end), full, &mut put);
             first = end;
@@ -95,8 +95,8 @@ impl Core {
         mut full: bool,
         put: &mut [StoreOutcome; BLOCK],
     ) {
-        let mut lot = self.scratch.take();
-        let mut dirty = [0; LOT];
+        let mut buffer = self.scratch.take();
+        let mut dirty = [0; BUFFER_PAGES];
         let mut count = 0;
         for (pick, put) in put.iter_mut().enumerate().take(end).skip(first) {
             if picks.was(pick).copy() == KeptCopy::Clean {
@@ -109,7 +109,7 @@ impl Core {
                 count += 1;
             }
         }
-        let read = self.read_picked(region, picks, &dirty[..count], &mut lot);
+        let read = self.read_picked(region, picks, &dirty[..count], &mut buffer);
         for (place, &pick) in dirty[..count].iter().enumerate() {
             if !read[place] {
                 // The owner gave the page back, and the pager was not told: the page reads as zero. It gets a page of
@@ -123,27 +123,33 @@ impl Core {
                 put[pick] = StoreOutcome::Refused(NoRoom::Pool);
                 continue;
             }
-            // SAFETY: the lot has a page there.
-            let stored = unsafe { self.store(region, picks.page[pick], lot.address(place)) };
+            // SAFETY: the buffer has a page there.
+            let stored = unsafe { self.store(region, picks.page[pick], buffer.address(place)) };
             put[pick] = stored.map_or_else(StoreOutcome::Refused, |()| StoreOutcome::Stored);
             full = stored == Err(NoRoom::Pool);
         }
     }
 
-    /// Reads pages to the lot. Returns which were read. The others are not mapped, though their words say so.
-    fn read_picked(&self, region: &Region, picks: &Picks<'_>, which: &[usize], lot: &mut Lot<'_>) -> [bool; LOT] {
-        let mut read = [false; LOT];
+    /// Reads pages to the buffer. Returns which were read. The others are not mapped, though their words say so.
+    fn read_picked(
+        &self,
+        region: &Region,
+        picks: &Picks<'_>,
+        which: &[usize],
+        buffer: &mut PageBuffer<'_>,
+    ) -> [bool; BUFFER_PAGES] {
+        let mut read = [false; BUFFER_PAGES];
         match &region.memory {
             Memory::Private => {
-                let mut spans = [Span::new(std::ptr::null_mut(), 0); LOT];
+                let mut spans = [Span::new(std::ptr::null_mut(), 0); BUFFER_PAGES];
                 which
                     .iter()
                     .zip(&mut spans)
                     .for_each(|(&pick, span)| *span = Span::new(picks.at[pick] as *mut u8, PAGE));
                 let mut first = 0;
                 while first < which.len() {
-                    // SAFETY: the lot has room for as many pages.
-                    let pages = unsafe { self.own.read_pages(&spans[first..which.len()], lot.address(first)) };
+                    // SAFETY: the buffer has room for as many pages.
+                    let pages = unsafe { self.own.read_pages(&spans[first..which.len()], buffer.address(first)) };
                     read[first..first + pages].fill(true);
                     // Pages after one that can't be read may be there.
                     first += pages + 1;
@@ -152,7 +158,7 @@ impl Core {
             Memory::Shared(file, offset) => {
                 for (place, &pick) in which.iter().enumerate() {
                     let from = offset + picks.page[pick] * PAGE as u64;
-                    read[place] = self.os.read_at(file, lot.page(place), from) == Ok(PAGE);
+                    read[place] = self.os.read_at(file, buffer.page(place), from) == Ok(PAGE);
                 }
             }
         }

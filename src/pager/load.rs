@@ -7,7 +7,7 @@ use super::extents::Extent;
 use super::fault::{Stop, Want};
 use super::page::PageClaim;
 use super::region::Region;
-use super::scratch::{LOT, Lot};
+use super::scratch::{BUFFER_PAGES, PageBuffer};
 use super::state::{KeptCopy, MAX_AGE, PageKind, PageState};
 use crate::error::Error;
 use crate::os::errno;
@@ -28,22 +28,22 @@ impl Core {
         want: Want,
     ) -> Result<(), Stop> {
         let page = extent.page_at(at);
-        let mut lot = self.scratch.take();
-        match region.area.load_own(page, lot.page(0), LoadFlags::KEEP) {
+        let mut buffer = self.scratch.take();
+        match region.area.load_own(page, buffer.page(0), LoadFlags::KEEP) {
             Ok(()) => {}
             Err(error) if error == DAMAGED => return self.poison(region, first, at),
             Err(error) => return Err(Stop::Refused(error)),
         }
-        let mut ahead: [Option<PageClaim<'_>>; LOT] = [const { None }; LOT];
+        let mut ahead: [Option<PageClaim<'_>>; BUFFER_PAGES] = [const { None }; BUFFER_PAGES];
         let room = ((self.gate.open_until(at, extent.end) - at) / PAGE).min(region.ahead.window(page));
-        let count = 1 + load_ahead(region, page + 1, &mut lot, &mut ahead[..room.saturating_sub(1)]);
+        let count = 1 + load_ahead(region, page + 1, &mut buffer, &mut ahead[..room.saturating_sub(1)]);
         let keeps = self.keeps(region, want, count as u64);
         // The pages ahead do not wait for room. Their number is bounded, so that the limit holds nearly.
         self.account.charge_above(count as u64 - 1);
-        let mut copied = lot.copy_in(&self.uffd, at, count, keeps == KeptCopy::Clean, first);
+        let mut copied = buffer.copy_in(&self.uffd, at, count, keeps == KeptCopy::Clean, first);
         if copied.bytes == 0 && count > 1 {
             // The pages ahead may be in another mapping, and one call does not fill two.
-            copied = lot.copy_in(&self.uffd, at, 1, keeps == KeptCopy::Clean, first);
+            copied = buffer.copy_in(&self.uffd, at, 1, keeps == KeptCopy::Clean, first);
         }
         let done = copied.bytes / PAGE;
         self.account.uncharge((count - done.max(1)) as u64);
@@ -52,7 +52,7 @@ impl Core {
             if errno == errno::EEXIST && !region.is_private() {
                 // The system could not take this page out of the file, or it came to the file through another mapping.
                 // Nobody has seen it in this one.
-                self.put_into_file(region, page, lot.page(0)).map_err(|_| Stop::Refused(WRITE))?;
+                self.put_into_file(region, page, buffer.page(0)).map_err(|_| Stop::Refused(WRITE))?;
                 self.show_again(at)?;
             } else {
                 // EEXIST: another page is mapped there, so our copy is stale.
@@ -123,15 +123,20 @@ impl Core {
     }
 }
 
-/// Decodes pages from `first` on, each to its place in the lot, as far as they are in zswap and nobody has them
+/// Decodes pages from `first` on, each to its place in the buffer, as far as they are in zswap and nobody has them
 /// claimed. Returns how many.
-fn load_ahead<'a>(region: &'a Region, first: u64, lot: &mut Lot<'_>, claims: &mut [Option<PageClaim<'a>>]) -> usize {
+fn load_ahead<'a>(
+    region: &'a Region,
+    first: u64,
+    buffer: &mut PageBuffer<'_>,
+    claims: &mut [Option<PageClaim<'a>>],
+) -> usize {
     for (number, place) in claims.iter_mut().enumerate() {
         let page = region.page(first + number as u64);
         let seen = page.peek();
         let claim = if seen.kind() == PageKind::Stored { page.try_claim(seen) } else { None };
         let loaded = claim.is_some()
-            && region.area.load_own(first + number as u64, lot.page(number + 1), LoadFlags::KEEP).is_ok();
+            && region.area.load_own(first + number as u64, buffer.page(number + 1), LoadFlags::KEEP).is_ok();
         if !loaded {
             return number;
         }

@@ -29,7 +29,6 @@
 //! | `extents` | which addresses belong to which region |
 //! | `presence`, `removable` | which threads are in something, and values that wait for them before they go |
 //! | `gate` | keeps threads from moving pages while events take effect |
-//! | `lots` | which thread has which buffer |
 //!
 //! The values that a pager is made of:
 //!
@@ -68,7 +67,6 @@
 // The protocols: loom's models run on them as well.
 pub(crate) mod extents;
 pub(crate) mod gate;
-pub(crate) mod lots;
 pub(crate) mod page;
 pub(crate) mod presence;
 pub(crate) mod removable;

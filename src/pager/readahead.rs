@@ -1,6 +1,6 @@
 //! How many pages a touch brings in, decided by how the last ones came.
 
-use super::scratch::LOT;
+use super::scratch::BUFFER_PAGES;
 use crate::sync::{AtomicU64, Ordering::Relaxed};
 use crate::word::Field;
 
@@ -26,7 +26,7 @@ impl Readahead {
     /// Notes that `count` pages were brought in from `page` on. A touch of the next one brings in twice as many.
     #[inline]
     pub fn loaded(&self, page: u64, count: usize) {
-        self.0.store(NEXT.set(WINDOW.set(0, (count * 2).min(LOT) as u64), page + count as u64), Relaxed);
+        self.0.store(NEXT.set(WINDOW.set(0, (count * 2).min(BUFFER_PAGES) as u64), page + count as u64), Relaxed);
     }
 }
 
@@ -37,11 +37,11 @@ mod tests {
 
     #[test]
     fn window_doubles_up_to_the_last_page_of_the_largest_region() {
-        for first in [1, u64::from(u32::MAX) - 3, MAX_AREA_PAGES - LOT as u64] {
+        for first in [1, u64::from(u32::MAX) - 3, MAX_AREA_PAGES - BUFFER_PAGES as u64] {
             let ahead = Readahead::default();
             assert_eq!(ahead.window(first), 1);
             let mut page = first;
-            for wanted in [2, 4, 8, LOT, LOT] {
+            for wanted in [2, 4, 8, BUFFER_PAGES, BUFFER_PAGES] {
                 let count = ahead.window(page);
                 ahead.loaded(page, count);
                 page += count as u64;

@@ -338,8 +338,8 @@ impl Staging {
         unsafe { self.uffd.move_pages(self.address(slot), from, pages * PAGE) }
     }
 
-    /// Moves the page in a slot to the missing page at an address, as [`Userfault::move_pages`] of `uffd` does. `_claim`
-    /// is of the page that the slot has.
+    /// Moves the page in a slot to the missing page at an address, as [`Userfault::move_pages`] of `uffd` does.
+    /// `_claim` is of the page that the slot has.
     #[inline]
     pub fn move_out(&self, slot: u32, uffd: &Userfault, at: usize, _claim: &PageClaim<'_>) -> Progress {
         // SAFETY: the claim makes the slot's page this thread's, and the one that is missing as well.

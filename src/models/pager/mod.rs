@@ -1,9 +1,10 @@
 //! Loom models of the pager, on the product's own protocols: the claims of state words, the table of extents, the gate,
-//! removable values, and lots. What only one thread may do at a time is done to a cell, whose races loom finds.
+//! removable values, and buffers to decode to. What only one thread may do at a time is done to a cell, whose races
+//! loom finds.
 
+mod buffers;
 mod extents;
 mod gate;
-mod lots;
 mod moves;
 mod page;
 mod removable;
