@@ -49,7 +49,7 @@ pub enum Error {
 }
 
 /// The result of a call of this crate that can fail.
-pub type Result<T> = std::result::Result<T, Error>;
+pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
     /// Returns the positive errno. The C functions return it negated.

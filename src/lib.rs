@@ -197,7 +197,7 @@ pub mod plumbing {
     /// A callback without the `Arc` that a closure is in, for making one aborts without memory.
     pub use crate::pool::ForeignEvict;
     /// As `ForeignEvict`.
-    pub use crate::zswap::Foreign as ForeignWriteback;
+    pub use crate::zswap::ForeignWriteback;
     /// The error for offsets that an area does not have: the C library checks ranges before it counts through them.
     pub use crate::zswap::PAST_END;
 }

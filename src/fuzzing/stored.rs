@@ -2,8 +2,9 @@
 
 use super::input::Input;
 use crate::units::PAGE;
-use crate::zswap::codec::{self, Contexts, Stored, Target};
-use crate::zswap::{Codec, entry};
+use crate::zswap::Codec;
+use crate::zswap::codec::{self, Contexts, Target};
+use crate::zswap::entry::{self, Stored};
 use std::sync::LazyLock;
 
 static CONTEXTS: LazyLock<Contexts> = LazyLock::new(|| {

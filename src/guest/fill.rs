@@ -119,7 +119,7 @@ impl Guest {
         for (ahead, page) in self.pages[..most].iter_mut().enumerate() {
             match self.area.load_own(from + ahead as u64, page, LoadFlags::KEEP) {
                 Ok(()) => {}
-                Err(error) if ahead == 0 => return Err(error),
+                Err(error) if ahead == 0 => return Err(error.into_error()),
                 Err(_) => return Ok(ahead),
             }
         }

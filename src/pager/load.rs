@@ -12,7 +12,7 @@ use super::state::{KeptCopy, MAX_AGE, PageKind, PageState};
 use crate::error::Error;
 use crate::os::errno;
 use crate::units::PAGE;
-use crate::zswap::{DAMAGED, LoadFlags};
+use crate::zswap::{LoadFlags, NotLoaded};
 
 const COPY: Error = Error::Again(&"the system refuses UFFDIO_COPY");
 const WRITE: Error = Error::Again(&"the memory file of a region can't be written: is its file system full?");
@@ -31,8 +31,8 @@ impl Core {
         let mut buffer = self.scratch.take();
         match region.area.load_own(page, buffer.page(0), LoadFlags::KEEP) {
             Ok(()) => {}
-            Err(error) if error == DAMAGED => return self.poison(region, first, at),
-            Err(error) => return Err(Stop::Refused(error)),
+            Err(NotLoaded::Damaged) => return self.poison(region, first, at),
+            Err(NotLoaded::Failed(error)) => return Err(Stop::Refused(error)),
         }
         let mut ahead: [Option<PageClaim<'_>>; BUFFER_PAGES] = [const { None }; BUFFER_PAGES];
         let room = ((self.gate.open_until(at, extent.end) - at) / PAGE).min(region.ahead.window(page));

@@ -57,6 +57,6 @@ impl Pager {
             zswap: Z,
         }
         let core = self.call()?;
-        text.put(&PagerListing { version: SNAPSHOT_VERSION, pager: self.stats(), zswap: core.zswap.listed()? })
+        text.put(&PagerListing { version: SNAPSHOT_VERSION, pager: self.stats(), zswap: core.zswap.walked_snapshot()? })
     }
 }

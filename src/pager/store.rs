@@ -5,7 +5,7 @@ use super::counts::add;
 use super::region::Region;
 use super::state::PageState;
 use crate::error::Error;
-use crate::zswap::AREA_FULL;
+use crate::zswap::{NotStored, OverLimit};
 
 /// Pages that are written to the backing file at once when the pool is full.
 const WRITE_BACK: u64 = 64;
@@ -34,22 +34,25 @@ impl Core {
                     add(&self.counters.stored, 1);
                     return Ok(());
                 }
-                Err(Error::NoMemory(_)) if self.drop_kept_copies(WRITE_BACK, true) > 0 => {}
-                Err(error) if error == AREA_FULL => match region.area.shrink(WRITE_BACK) {
+                Err(NotStored::Over(_) | NotStored::Failed(Error::NoMemory(_)))
+                    if self.drop_kept_copies(WRITE_BACK, true) > 0 => {}
+                Err(NotStored::Over(OverLimit::Area)) => match region.area.shrink(WRITE_BACK) {
                     Ok(1..) | Err(Error::NotFound(_)) => {}
                     _ => {
                         region.note_full();
                         return Err(NoRoom::Area);
                     }
                 },
-                Err(Error::NoMemory(_)) => match self.zswap.shrink(WRITE_BACK) {
-                    Ok(1..) => self.upkeep.note_full(),
-                    // Other threads were faster and wrote back all there was, so there is room by now. If they are
-                    // still writing, the page stays: that looks the same as a full file, and a wait would cost every
-                    // store into a pool that is full for good.
-                    Err(Error::NotFound(_)) => {}
-                    _ => return Err(NoRoom::Pool),
-                },
+                Err(NotStored::Over(OverLimit::Zswap) | NotStored::Failed(Error::NoMemory(_))) => {
+                    match self.zswap.shrink(WRITE_BACK) {
+                        Ok(1..) => self.upkeep.note_full(),
+                        // Other threads were faster and wrote back all there was, so there is room by now. If they
+                        // are still writing, the page stays: that looks the same as a full file, and a wait would cost
+                        // every store into a pool that is full for good.
+                        Err(Error::NotFound(_)) => {}
+                        _ => return Err(NoRoom::Pool),
+                    }
+                }
                 Err(_) => return Err(NoRoom::Pool),
             }
         }

@@ -1,8 +1,9 @@
-//! The claims for writeback that callers hold: what they began and have not ended.
+//! The claims for writeback that callers hold: begun by them and not ended yet.
 //!
-//! A table of fixed size, so that a claim that comes back can be checked: one that was ended, or never was, is refused
-//! and harms nobody.
+//! They are kept in a table of fixed size, so that a claim which a caller gives back can be checked: a claim that was
+//! ended, or never made, is refused and harms nobody.
 
+use super::patience::{IN_CALLBACK, OWN_CLAIM, in_callback};
 use super::word::PageWord;
 use crate::error::{Error, Result};
 use crate::heap;
@@ -10,10 +11,10 @@ use crate::os;
 use crate::sync::{AtomicU64, Lock, Ordering::Relaxed, Rank};
 use crate::word::Field;
 
-/// Most claims that callers may hold: their table is set aside when a zswap is created.
+/// Most claims that the callers of a zswap may hold. Their table is set aside when the zswap is created.
 pub const MAX_CLAIMS: usize = 1 << 16;
 
-/// A page that the caller is writing back, to be given to [`crate::Area::end_writeback`] once.
+/// A page that the caller is writing back. The caller gives it to [`crate::Area::end_writeback`] once.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Claim {
     /// Which page of the area.
@@ -23,51 +24,51 @@ pub struct Claim {
 }
 
 /// What the library remembers of a claim.
-pub struct Running {
-    /// The number of its area, which the table does not keep alive: an area that goes ends its claims.
+pub struct ClaimRecord {
+    /// The number of the area. The table does not keep the area alive: an area that goes ends its claims.
     pub area: u64,
     pub offset: u64,
     /// The word as it was claimed.
     pub word: PageWord,
-    /// The part of the area's statistics where the claim counts as a running call.
+    /// The shard of the area in which the claim counts as a running call.
     pub shard: usize,
-    /// The number of the thread that began it, which may have ended since.
+    /// The number of the thread that began the claim. That thread may have ended.
     pub thread: u64,
 }
 
-/// What a ticket says: which place of the table, and which of the claims that had it.
-const PLACE: Field = Field::new(0, 16);
+/// A ticket says which slot of the table the claim has, and which of the claims that had this slot it is.
+const SLOT: Field = Field::new(0, 16);
 const GENERATION: Field = Field::new(16, 48);
-/// After the last generation comes 1 again; no claim ever has 0, as a claim that was never begun.
+/// The last generation; 1 follows it. No claim has 0, so a `Claim::default()` is never valid.
 const LAST_GENERATION: u64 = GENERATION.mask() >> 16;
 
-const _: () = assert!(MAX_CLAIMS as u64 - 1 == PLACE.mask());
+const _: () = assert!(MAX_CLAIMS as u64 - 1 == SLOT.mask());
 
-/// A place in the table.
+/// A slot of the table.
 #[derive(Default)]
-struct Place {
-    running: Option<Running>,
-    /// Of the claim that has it, or had it last.
+struct ClaimSlot {
+    record: Option<ClaimRecord>,
+    /// Generation of the claim that has the slot, or had it last.
     generation: u64,
-    /// The next free place + 1; while it is not free, the next place + 1 of its chain.
+    /// 1 + the next slot of the chain, or of the list of free slots; 0: none.
     next: u32,
 }
 
-/// Chains that the places which are not free are on, by their pages: a page is looked for in one of them.
+/// How many chains the used slots are on. The page of a claim says on which, so that a page is looked for on one chain.
 const CHAINS: usize = 4096;
 
-/// Places that are looked at for claims of an area before the lock is let go.
+/// How many slots are looked at for the claims of an area before the lock is let go for a moment.
 const LOOKS: usize = 1024;
 
 struct Table {
-    /// As many as were ever used at once; there is room for all.
-    places: Vec<Place>,
-    /// The first free place + 1; 0: none.
+    /// As many slots as were ever used at once. There is room for all.
+    slots: Vec<ClaimSlot>,
+    /// 1 + the first free slot; 0: none.
     free: u32,
     most: usize,
-    /// The first place + 1 of each chain; 0: none.
+    /// 1 + the first slot of each chain; 0: none.
     chains: Box<[u32]>,
-    /// Places that were looked at.
+    /// How many slots were looked at.
     #[cfg(test)]
     looked: u64,
 }
@@ -78,10 +79,10 @@ impl Table {
         (mixed >> (u64::BITS - CHAINS.ilog2())) as usize
     }
 
-    /// The places on a chain.
+    /// Returns the slots on a chain.
     fn on_chain(&self, chain: usize) -> impl Iterator<Item = u32> {
-        let after = |place: u32| place.checked_sub(1);
-        std::iter::successors(after(self.chains[chain]), move |&at| after(self.places[at as usize].next))
+        let after = |slot: u32| slot.checked_sub(1);
+        std::iter::successors(after(self.chains[chain]), move |&at| after(self.slots[at as usize].next))
     }
 }
 
@@ -94,10 +95,10 @@ pub struct Claims {
 const UNKNOWN: Error = Error::Invalid(&"the claim was ended already, or was never made on this area");
 
 impl Claims {
-    /// Room for so many.
+    /// Makes a table for `most` claims.
     pub fn new(most: usize) -> Result<Self> {
         let table = Table {
-            places: heap::with_capacity(most)?,
+            slots: heap::with_capacity(most)?,
             free: 0,
             most,
             chains: heap::slice(CHAINS, |_| Ok(0))?,
@@ -107,70 +108,70 @@ impl Claims {
         Ok(Self { table: Lock::new(Rank::Claims, table), held: AtomicU64::new(0) })
     }
 
-    /// Bytes they take.
+    /// Returns the bytes of memory that the table takes.
     pub fn bytes(&self) -> usize {
         let table = self.table.lock();
-        size_of_val(&table.places[..]) + size_of_val(&table.chains[..])
+        size_of_val(&table.slots[..]) + size_of_val(&table.chains[..])
     }
 
-    /// How many are held.
+    /// Returns how many claims are held.
     pub fn held(&self) -> u64 {
         self.held.load(Relaxed)
     }
 
-    /// Keeps a claim; gives it back if there is no room for it.
-    pub fn keep(&self, running: Running) -> std::result::Result<Claim, Running> {
+    /// Adds a claim to the table. Returns none if the table is full.
+    pub fn add(&self, record: ClaimRecord) -> Option<Claim> {
         let mut table = self.table.lock();
         let at = match table.free {
-            0 if table.places.len() == table.most => return Err(running),
+            0 if table.slots.len() == table.most => return None,
             0 => {
-                table.places.push(Place::default());
-                table.places.len() as u32 - 1
+                table.slots.push(ClaimSlot::default());
+                table.slots.len() as u32 - 1
             }
             free => {
-                table.free = table.places[free as usize - 1].next;
+                table.free = table.slots[free as usize - 1].next;
                 free - 1
             }
         };
-        let chain = Table::chain_of(running.area, running.offset);
+        let chain = Table::chain_of(record.area, record.offset);
         let next = std::mem::replace(&mut table.chains[chain], at + 1);
-        let place = &mut table.places[at as usize];
-        place.next = next;
-        place.generation = place.generation % LAST_GENERATION + 1;
-        let ticket = GENERATION.set(PLACE.set(0, u64::from(at)), place.generation);
-        let claim = Claim { offset: running.offset, ticket };
-        place.running = Some(running);
+        let slot = &mut table.slots[at as usize];
+        slot.next = next;
+        slot.generation = slot.generation % LAST_GENERATION + 1;
+        let ticket = GENERATION.set(SLOT.set(0, u64::from(at)), slot.generation);
+        let claim = Claim { offset: record.offset, ticket };
+        slot.record = Some(record);
         self.held.fetch_add(1, Relaxed);
-        Ok(claim)
+        Some(claim)
     }
 
-    /// As if each place had had so many claims that the next one is the last but `left`.
+    /// Makes each slot as if it had had so many claims that `left` generations are left.
     #[cfg(test)]
     pub fn set_generations_left(&self, left: u64) {
         let mut table = self.table.lock();
-        table.places.iter_mut().for_each(|place| place.generation = LAST_GENERATION - left - 1);
+        table.slots.iter_mut().for_each(|slot| slot.generation = LAST_GENERATION - left - 1);
     }
 
-    /// Takes a claim out: it is the caller's to end.
-    pub fn take(&self, area: u64, claim: &Claim) -> Result<Running> {
-        let at = PLACE.get(claim.ticket) as u32;
+    /// Takes a claim out of the table. The caller ends it.
+    pub fn take(&self, area: u64, claim: &Claim) -> Result<ClaimRecord> {
+        let at = SLOT.get(claim.ticket) as u32;
         let mut table = self.table.lock();
-        let place = table.places.get(at as usize).ok_or(UNKNOWN)?;
-        let is_it = |running: &Running| running.area == area && running.offset == claim.offset;
-        if place.generation != GENERATION.get(claim.ticket) || !place.running.as_ref().is_some_and(is_it) {
+        let slot = table.slots.get(at as usize).ok_or(UNKNOWN)?;
+        let is_it = |record: &ClaimRecord| record.area == area && record.offset == claim.offset;
+        if slot.generation != GENERATION.get(claim.ticket) || !slot.record.as_ref().is_some_and(is_it) {
             return Err(UNKNOWN);
         }
         self.take_out(&mut table, at).ok_or(UNKNOWN)
     }
 
-    /// Takes a claim of an area out that nobody can end any more, and begin none of the area either. Looks from `from`
-    /// on, and moves that on: all claims of the area are found by calls that begin with 0.
-    pub fn take_next(&self, area: u64, from: &mut usize) -> Option<Running> {
+    /// Takes the next claim of an area out of the table. No thread can end or begin claims of the area any more. The
+    /// search begins at `from`, and moves it on: calls that begin with 0 find all claims of the area.
+    pub fn take_next(&self, area: u64, from: &mut usize) -> Option<ClaimRecord> {
         while self.held() > 0 {
             let mut table = self.table.lock();
-            let end = table.places.len().min(*from + LOOKS);
-            let of_area = |place: &Place| place.running.as_ref().is_some_and(|running| running.area == area);
-            let found = (*from..end).find(|&at| of_area(&table.places[at]));
+            let end = table.slots.len().min(*from + LOOKS);
+            let of_area = |slot: &ClaimSlot| slot.record.as_ref().is_some_and(|record| record.area == area);
+            let found = (*from..end).find(|&at| of_area(&table.slots[at]));
             #[cfg(test)]
             (table.looked += (found.map_or(end, |at| at + 1) - *from) as u64);
             match found {
@@ -178,37 +179,46 @@ impl Claims {
                     *from = at + 1;
                     return self.take_out(&mut table, at as u32);
                 }
-                None if end == table.places.len() => return None,
+                None if end == table.slots.len() => return None,
                 None => *from = end,
             }
         }
         None
     }
 
-    /// Acts while so many claims of an area are held, and none comes or goes.
+    /// Acts on the number of claims of an area that are held, while none comes or goes.
     pub fn while_held<R>(&self, area: u64, act: impl FnOnce(u64) -> R) -> R {
         let table = self.table.lock();
-        let of_area = |place: &&Place| place.running.as_ref().is_some_and(|running| running.area == area);
-        act(table.places.iter().filter(of_area).count() as u64)
+        let of_area = |slot: &&ClaimSlot| slot.record.as_ref().is_some_and(|record| record.area == area);
+        act(table.slots.iter().filter(of_area).count() as u64)
     }
 
-    fn take_out(&self, table: &mut Table, at: u32) -> Option<Running> {
-        let running = table.places[at as usize].running.take()?;
-        let chain = Table::chain_of(running.area, running.offset);
+    fn take_out(&self, table: &mut Table, at: u32) -> Option<ClaimRecord> {
+        let record = table.slots[at as usize].record.take()?;
+        let chain = Table::chain_of(record.area, record.offset);
         let before = table.on_chain(chain).take_while(|&other| other != at).last();
-        let (next, free) = (table.places[at as usize].next, table.free);
+        let (next, free) = (table.slots[at as usize].next, table.free);
         match before {
-            Some(before) => table.places[before as usize].next = next,
+            Some(before) => table.slots[before as usize].next = next,
             None => table.chains[chain] = next,
         }
-        table.places[at as usize].next = free;
+        table.slots[at as usize].next = free;
         table.free = at + 1;
         self.held.fetch_sub(1, Relaxed);
-        Some(running)
+        Some(record)
+    }
+
+    /// Refuses a thread that must not wait for the writeback of a page: a thread in a callback, because another
+    /// thread's callback may be waiting for the page of this one; and the thread that has to end the writeback.
+    pub fn may_wait(&self, area: u64, offset: u64) -> Result<()> {
+        if in_callback() {
+            return Err(IN_CALLBACK);
+        }
+        if self.is_mine(area, offset) { Err(OWN_CLAIM) } else { Ok(()) }
     }
 
     /// Whether this thread began a claim of this page that is held.
-    pub fn is_mine(&self, area: u64, offset: u64) -> bool {
+    fn is_mine(&self, area: u64, offset: u64) -> bool {
         if self.held() == 0 {
             return false;
         }
@@ -220,8 +230,8 @@ impl Claims {
         (table.looked += table.on_chain(Table::chain_of(area, offset)).count() as u64);
         table
             .on_chain(Table::chain_of(area, offset))
-            .flat_map(|at| &table.places[at as usize].running)
-            .any(|running| running.thread == me && running.offset == offset && running.area == area)
+            .flat_map(|at| &table.slots[at as usize].record)
+            .any(|record| record.thread == me && record.offset == offset && record.area == area)
     }
 }
 
@@ -230,14 +240,14 @@ mod tests {
     use super::*;
     use std::collections::HashSet;
 
-    fn running(area: u64, offset: u64) -> Running {
-        Running { area, offset, word: PageWord::EMPTY, shard: 0, thread: os::this_thread() }
+    fn record(area: u64, offset: u64) -> ClaimRecord {
+        ClaimRecord { area, offset, word: PageWord::EMPTY, shard: 0, thread: os::this_thread() }
     }
 
     #[test]
-    fn page_that_waits_looks_at_a_few_of_many_claims() {
+    fn a_page_that_waits_looks_at_a_few_of_many_claims() {
         let claims = Claims::new(MAX_CLAIMS).unwrap();
-        (0..MAX_CLAIMS as u64).for_each(|offset| assert!(claims.keep(running(offset % 3, offset)).is_ok()));
+        (0..MAX_CLAIMS as u64).for_each(|offset| assert!(claims.add(record(offset % 3, offset)).is_some()));
         for offset in (0..MAX_CLAIMS as u64).step_by(64) {
             assert!(claims.is_mine(offset % 3, offset) && !claims.is_mine(offset % 3 + 1, offset));
         }
@@ -246,9 +256,9 @@ mod tests {
     }
 
     #[test]
-    fn area_that_goes_looks_at_each_place_once() {
+    fn an_area_that_goes_looks_at_each_slot_once() {
         let claims = Claims::new(MAX_CLAIMS).unwrap();
-        (0..MAX_CLAIMS as u64).for_each(|offset| assert!(claims.keep(running(offset / 7 % 2, offset)).is_ok()));
+        (0..MAX_CLAIMS as u64).for_each(|offset| assert!(claims.add(record(offset / 7 % 2, offset)).is_some()));
         let (mut from, mut found) = (0, 0);
         while claims.take_next(1, &mut from).is_some() {
             found += 1;
@@ -260,7 +270,7 @@ mod tests {
                 .step_by(33)
                 .all(|offset| claims.is_mine(offset / 7 % 2, offset) == (offset / 7 % 2 == 0))
         );
-        assert!(looked <= MAX_CLAIMS as u64, "{looked} places were looked at for {found} claims");
+        assert!(looked <= MAX_CLAIMS as u64, "{looked} slots were looked at for {found} claims");
     }
 
     #[test]
@@ -274,13 +284,13 @@ mod tests {
             if held.remove(&(area, offset)) {
                 let at = (0..3000).find(|&at| {
                     let table = claims.table.lock();
-                    let place = table.places.get(at as usize);
-                    let running = place.and_then(|place| place.running.as_ref());
-                    running.is_some_and(|running| (running.area, running.offset) == (area, offset))
+                    let slot = table.slots.get(at as usize);
+                    let record = slot.and_then(|slot| slot.record.as_ref());
+                    record.is_some_and(|record| (record.area, record.offset) == (area, offset))
                 });
                 let taken = claims.take_out(&mut claims.table.lock(), at.unwrap()).unwrap();
                 assert_eq!((taken.area, taken.offset), (area, offset));
-            } else if claims.keep(running(area, offset)).is_ok() {
+            } else if claims.add(record(area, offset)).is_some() {
                 held.insert((area, offset));
             }
         }

@@ -1,9 +1,9 @@
-//! What pages are compressed with, and the contexts that it takes.
+//! The codecs, and the contexts that compressing and decoding take.
 
-use super::entry::HEADER;
+use super::entry::{HEADER, Stored};
 use crate::error::{Error, Result, not_given};
 use crate::heap;
-use crate::sync::{AtomicU32, Lock, Locked, Ordering::Relaxed, Rank};
+use crate::sync::{AtomicU32, AtomicU64, Lock, Locked, Ordering::Relaxed, Rank};
 use crate::units::PAGE;
 use crossbeam_utils::CachePadded;
 use lz4_flex::block::CompressTable;
@@ -11,7 +11,7 @@ use std::ops::{Deref, DerefMut};
 use std::time::Duration;
 use zstd::zstd_safe::{CCtx, DCtx};
 
-/// What new pages are compressed with. Stored pages keep what they were compressed with.
+/// The codec of new pages. Stored pages keep the codec that they were compressed with.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[non_exhaustive]
 pub enum Codec {
@@ -21,51 +21,59 @@ pub enum Codec {
     /// Zstandard with a level, 1 to 22; 0 is its default. About a third smaller than LZ4, at some five times the time
     /// (`cargo bench --bench zswap`).
     Zstd(i32),
-    /// Pages are stored as they are.
+    /// No codec: pages are stored as they are.
     Raw,
 }
 
-/// How an entry is to be decoded: the codec's number in its header.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[repr(u8)]
-pub enum Stored {
-    /// As it came.
-    Raw = 1,
-    /// LZ4 block format.
-    Lz4 = 2,
-    /// A Zstandard frame.
-    Zstd = 3,
-}
+/// The codec of new pages, as one number.
+#[derive(Default)]
+pub struct CodecCell(AtomicU64);
 
-impl Stored {
-    /// From its number.
-    pub fn from_bits(bits: u8) -> Option<Self> {
-        [Self::Raw, Self::Lz4, Self::Zstd].into_iter().find(|stored| *stored as u8 == bits)
+impl CodecCell {
+    /// Returns the codec.
+    #[inline]
+    pub fn get(&self) -> Codec {
+        // Relaxed: the contexts were prepared for every codec that was ever set, each behind its lock.
+        match self.0.load(Relaxed) {
+            0 => Codec::Lz4,
+            1 => Codec::Raw,
+            level => Codec::Zstd(level as i32 - 2),
+        }
+    }
+
+    /// Changes the codec. The contexts are prepared for it.
+    pub fn set(&self, codec: Codec) {
+        let number = match codec {
+            Codec::Lz4 => 0,
+            Codec::Raw => 1,
+            Codec::Zstd(level) => level as u64 + 2,
+        };
+        self.0.store(number, Relaxed);
     }
 }
 
-/// Most bytes that a codec makes of a page: LZ4 of noise is the longest.
+/// Most bytes that a codec makes of a page: LZ4 makes the most, of noise.
 const MAX_PACKED: usize = 4608;
 /// Most contexts of a zswap.
 pub const MAX_CONTEXTS: usize = 64;
-/// Fewest decoders of a zswap that has pages in Zstandard: some 96 KiB each. So many threads decode at once, and as a
-/// decode takes no longer than 10 us, hardly ever more do.
+/// Fewest decoders of a zswap that has pages in Zstandard, some 96 KiB each. This many threads decode at once. A decode
+/// takes 10 us at most, so hardly ever do more threads want to.
 const DECODERS: usize = 8;
-/// Pages whose mean the estimate follows, about.
+/// Pages over whose sizes the estimate is a mean, about.
 const ESTIMATE_OVER: u32 = 32;
 
-/// What it takes to compress: one thread at a time. Its holder touches no memory of the caller's: that may be a page
-/// whose fault another thread serves, and this thread's context may be what that one waits for.
+/// The memory that compressing takes, for one thread at a time. The thread that has it touches no memory of its caller:
+/// a page of it may be missing, and the thread that brings the page may be waiting for this very context.
 pub struct Context {
-    /// Room for a header, then what a codec made.
+    /// Room for a header, then the output of a codec.
     entry: Box<[u8; HEADER + MAX_PACKED]>,
     lz4: CompressTable,
     zstd: Option<CCtx<'static>>,
-    /// Mean bytes of the slots of the pages that were compressed here lately, in sixteenths.
+    /// Mean bytes of the slots of the pages that this context compressed lately, in sixteenths.
     mean: u32,
 }
 
-/// What it takes to decode Zstandard: nothing, before any page was compressed with it.
+/// The memory that decoding Zstandard takes. None until pages may be compressed with it.
 type Decoder = Option<DCtx<'static>>;
 
 const NO_CONTEXT: Error = Error::NoMemory(not_given!("malloc has no memory for a Zstandard context"));
@@ -81,8 +89,8 @@ impl Context {
         })
     }
 
-    /// Compresses the page into an entry without a header. How, and into how many bytes of it; none if it does not get
-    /// shorter.
+    /// Compresses the page into an entry without a header. Returns how, and the bytes of the entry. None if the page
+    /// does not get shorter.
     #[inline]
     pub fn compress(&mut self, codec: Codec, page: &[u8; PAGE]) -> Option<(Stored, usize)> {
         let room = &mut self.entry[HEADER..];
@@ -100,24 +108,24 @@ impl Context {
         (length < PAGE).then_some((stored, HEADER + length))
     }
 
-    /// Makes the page, as it is, an entry without a header. How, and of how many bytes.
+    /// Makes an entry without a header of the page as it is. Returns how, and the bytes of the entry.
     pub fn keep_raw(&mut self, page: &[u8; PAGE]) -> (Stored, usize) {
         self.entry[HEADER..HEADER + PAGE].copy_from_slice(page);
         (Stored::Raw, HEADER + PAGE)
     }
 
-    /// The first `bytes` bytes of the entry.
+    /// Returns the first `bytes` bytes of the entry.
     #[inline]
     pub fn entry(&mut self, bytes: usize) -> &mut [u8] {
         &mut self.entry[..bytes]
     }
 
-    /// What the next page is expected to take, in bytes of slots.
+    /// Returns how many bytes of a slot the next page is expected to take.
     pub fn estimate(&self) -> u64 {
         u64::from(self.mean / 16)
     }
 
-    /// Notes what a page took, in bytes of its slot.
+    /// Notes that a page took a slot of `slot_bytes` bytes.
     #[inline]
     pub fn note(&mut self, slot_bytes: usize) {
         let now = slot_bytes as u32 * 16;
@@ -128,24 +136,25 @@ impl Context {
         if self.zstd.is_none() {
             self.zstd = Some(CCtx::try_create().ok_or(NO_CONTEXT)?);
         }
-        // Its memory is allocated by the first page of a level: here, so that no later call has to.
+        // The first page of a level allocates the memory for that level. So that is done here, and not by a later call.
         let zstd = self.zstd.as_mut().expect("made above");
         let sample: [u8; PAGE] = std::array::from_fn(|at| ((at * at) >> 3) as u8);
         zstd.compress(&mut self.entry[..], &sample, level).map(drop).map_err(|_| NO_CONTEXT)
     }
 }
 
-/// Whose memory a page is read into.
+/// Whose memory a page is decoded into.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Target {
-    /// The library's, or a stack: no other thread has to do anything for it to be written.
+    /// The library's, or a stack. Writing to it waits for no other thread.
     Own,
-    /// The caller's: it may be missing, and whoever brings it may need this zswap. It is written with nothing held.
+    /// The caller's. It may be missing, and the thread that brings it may need this zswap. So it is written while
+    /// nothing is held.
     Callers,
 }
 
-/// Decodes an entry whose check is right into `page`. If this fails, the page is as it was, unless the entry is in LZ4,
-/// which is decoded where the page is to be: damage passes the check once in 2^32 times, and can fail there.
+/// Decodes an entry whose check is right into `page`. If this fails, the page is as it was, unless the entry is in LZ4:
+/// that is decoded right into the page, and damage that passes the check, once in 2^32 times, can make it fail midway.
 #[inline]
 pub fn decode(
     contexts: &Contexts,
@@ -162,7 +171,7 @@ pub fn decode(
                 PAGE
             })
         }
-        // The C decoder: 25 to 30 % less time than the Rust one, which encodes as fast.
+        // The C decoder takes 25 to 30 % less time than the Rust one. (Encoding, both are equally fast.)
         Stored::Lz4 => lz4::block::decompress_to_buffer(payload, Some(PAGE as i32), page).ok(),
         Stored::Zstd if target == Target::Own => decode_zstd(contexts, payload, page),
         Stored::Zstd => decode_zstd_for_caller(contexts, payload, page),
@@ -174,7 +183,7 @@ fn decode_zstd(contexts: &Contexts, payload: &[u8], page: &mut [u8; PAGE]) -> Op
     contexts.decoders.take().as_mut().and_then(|zstd| zstd.decompress(&mut page[..], payload).ok())
 }
 
-/// Gives the decoder back before it touches the caller's page. Not inlined: nobody else needs a page of the stack.
+/// Gives the decoder back before it touches the caller's page. Not inlined: other decodes do not need a page of stack.
 #[inline(never)]
 fn decode_zstd_for_caller(contexts: &Contexts, payload: &[u8], page: &mut [u8; PAGE]) -> Option<usize> {
     let mut own = [0; PAGE];
@@ -183,20 +192,20 @@ fn decode_zstd_for_caller(contexts: &Contexts, payload: &[u8], page: &mut [u8; P
     Some(decoded)
 }
 
-/// Things that one thread at a time can have, as many as were set aside: chosen by processor.
+/// Values that one thread at a time has, as many as were set aside. A thread takes the one of its processor first.
 ///
 /// A thread that finds all of them taken sleeps until one is given back. A thread that has slept in vain a few times
-/// goes first: until it has one, threads that come anew wait behind it.
+/// goes first: until it has one, threads that come later wait behind it.
 pub struct Shares<T> {
     shares: Box<[CachePadded<Lock<T>>]>,
-    /// Threads that wait for one, and those of them that go first.
+    /// How many threads wait, and how many of those go first.
     waiting: AtomicU32,
     starving: AtomicU32,
-    /// How many were given back to threads that waited; they sleep on this.
+    /// How often a share was given back while threads waited. They sleep on this.
     returned: AtomicU32,
 }
 
-/// One of them. It goes back when it is dropped.
+/// One of the [`Shares`], taken. Dropping it gives it back.
 pub struct Share<'a, T> {
     shares: &'a Shares<T>,
     share: Option<Locked<'a, T>>,
@@ -205,7 +214,7 @@ pub struct Share<'a, T> {
 impl<T> Shares<T> {
     /// How often a thread sleeps before it goes first.
     const IN_VAIN: u32 = 2;
-    /// Nobody sleeps longer: a thread that was not woken, for it began to wait just after the last look, looks itself.
+    /// The longest sleep. A thread that began to wait just after the last look is not woken, and has to look by itself.
     const NAP: Duration = Duration::from_millis(1);
 
     fn new(rank: Rank, count: usize, make: impl Fn() -> Result<T>) -> Result<Self> {
@@ -213,12 +222,13 @@ impl<T> Shares<T> {
         Ok(Self { shares, waiting: AtomicU32::new(0), starving: AtomicU32::new(0), returned: AtomicU32::new(0) })
     }
 
-    /// Takes this processor's, or one that nobody has; if all are taken, the next one that is given back.
+    /// Takes the share of this processor, or else any that is free. If all are taken, takes the next that is given
+    /// back.
     #[inline]
     pub fn take(&self) -> Share<'_, T> {
         let own = crate::os::current_cpu() % self.shares.len();
         self.shares[own].check_rank();
-        // Relaxed: these numbers decide who sleeps and who is woken, and hand nothing over. The locks do.
+        // Relaxed: these numbers decide which threads sleep and wake. The locks hand the values over.
         if self.starving.load(Relaxed) == 0
             && let Some(share) = self.shares[own].try_lock()
         {
@@ -227,8 +237,8 @@ impl<T> Shares<T> {
         Share { shares: self, share: Some(self.wait_for_one()) }
     }
 
-    /// Acts on each share in turn. The caller goes first at every share: threads that take the shares again and again
-    /// do not keep it from any.
+    /// Acts on each share in turn. The caller goes first at every share, so threads that take shares again and again do
+    /// not keep it from any.
     fn each(&self, mut act: impl FnMut(&mut T)) {
         self.shares.iter().for_each(|share| act(&mut self.wait_for(share)));
     }
@@ -238,7 +248,7 @@ impl<T> Shares<T> {
         self.shares.iter().try_for_each(|share| act(&mut self.wait_for(share)))
     }
 
-    /// Takes this very one.
+    /// Takes the given share.
     fn wait_for<'a>(&'a self, share: &'a Lock<T>) -> Share<'a, T> {
         share.check_rank();
         self.waiting.fetch_add(1, Relaxed);
@@ -294,7 +304,7 @@ impl<T> Drop for Share<'_, T> {
         drop(self.share.take());
         if self.shares.waiting.load(Relaxed) > 0 {
             self.shares.returned.fetch_add(1, Relaxed);
-            // Who goes first may sleep behind others.
+            // A thread that goes first may have gone to sleep after others, which would be woken instead.
             let threads = if self.shares.starving.load(Relaxed) > 0 { u32::MAX >> 1 } else { 1 };
             crate::os::wake(&self.shares.returned, threads);
         }
@@ -317,17 +327,16 @@ impl<T> DerefMut for Share<'_, T> {
     }
 }
 
-/// The contexts of a zswap: as many as were set aside when it was created. Decoding has its own, which no store can
-/// have.
+/// The contexts of a zswap, all set aside when it is created. Decoding has contexts of its own, which no store takes.
 pub struct Contexts {
     contexts: Shares<Context>,
     decoders: Shares<Decoder>,
-    /// A bit for each level of Zstandard that they have memory for.
+    /// A bit for each level of Zstandard that the contexts have memory for.
     levels: AtomicU32,
 }
 
 impl Contexts {
-    /// So many to compress with, and at least [`DECODERS`] to decode with.
+    /// Sets aside `count` contexts to compress with, and as many to decode with, but at least [`DECODERS`].
     pub fn new(count: usize) -> Result<Self> {
         Ok(Self {
             contexts: Shares::new(Rank::Context, count, Context::new)?,
@@ -336,18 +345,18 @@ impl Contexts {
         })
     }
 
-    /// One to compress with.
+    /// Takes a context to compress with.
     #[inline]
     pub fn take(&self) -> Share<'_, Context> {
         self.contexts.take()
     }
 
-    /// Makes every context able to compress with `codec`, and every decoder to decode what that makes.
+    /// Makes every context able to compress with `codec`, and every decoder able to decode what `codec` makes.
     pub fn prepare(&self, codec: Codec) -> Result<()> {
         const LEVEL: Error = Error::Invalid(&"Zstandard levels are 1 to 22, and 0 for its default");
         match codec {
             Codec::Zstd(level) if !(0..=22).contains(&level) => Err(LEVEL),
-            // Relaxed: each context's lock hands over what was prepared.
+            // Relaxed: the lock of each context hands over what was prepared.
             Codec::Zstd(level) if self.levels.load(Relaxed) >> level & 1 == 1 => Ok(()),
             Codec::Zstd(level) => {
                 self.decoders.try_each(prepare_decoder)?;
@@ -359,7 +368,7 @@ impl Contexts {
         }
     }
 
-    /// Bytes they take; Zstandard's are its library's, which says how many.
+    /// Returns the bytes of memory that the contexts take. The Zstandard library says how many of them are its own.
     pub fn bytes(&self) -> usize {
         let zstd = |context: &Context| context.zstd.as_ref().map_or(0, CCtx::sizeof);
         let of = |context: &Context| size_of::<Context>() + HEADER + MAX_PACKED + zstd(context);
@@ -378,13 +387,24 @@ fn prepare_decoder(decoder: &mut Decoder) -> Result<()> {
     Ok(())
 }
 
+/// Returns the word that a page repeats, if it repeats one.
+pub fn repeated_word(page: &[u8; PAGE]) -> Option<u64> {
+    let word = |at: usize| u64::from_ne_bytes(page[at..at + 8].try_into().expect("8 bytes"));
+    let first = word(0);
+    // Most pages that do not repeat a word differ at their ends.
+    if word(PAGE - 8) != first || word(8) != first {
+        return None;
+    }
+    page.as_chunks::<8>().0.iter().all(|bytes| u64::from_ne_bytes(*bytes) == first).then_some(first)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
     use std::thread;
 
-    /// What can't be decoded leaves the caller's page alone, also where half of it could be.
+    /// An entry that can't be decoded leaves the caller's page alone, even if half of it can.
     #[test]
     fn page_stays_as_it_was_where_zstandard_fails() {
         let contexts = Contexts::new(1).unwrap();
@@ -401,7 +421,7 @@ mod tests {
         }
     }
 
-    /// Whoever wants each share in turn gets it beside a thread that gives it back and takes it at once.
+    /// A thread that wants each share in turn gets it, beside one that gives it back and takes it again at once.
     #[test]
     fn no_thread_is_kept_from_a_share_by_one_that_takes_it_again_and_again() {
         let shares = Shares::new(Rank::Context, 1, || Ok(0)).unwrap();
@@ -426,8 +446,8 @@ mod tests {
                     times += 1;
                 }
             });
-            // Each time it slept three times for a millisecond, while the other thread had no processor.
-            assert!(times < 100, "it was had {times} times before");
+            // Each round allows three sleeps of a millisecond, and time without a processor.
+            assert!(times < 100, "the other thread had the share {times} times before");
         }
         assert_eq!(*shares.take(), 20);
     }

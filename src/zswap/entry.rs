@@ -5,31 +5,30 @@
 //! | 0..4 | check: CRC-32C of all that follows, xored with a seed of the area and the offset |
 //! | 4 | bytes of the slot after the entry, 6 bits; codec, 2 bits |
 //!
-//! The length is told from the slot's end: the smallest slot has 64 bytes, and others at most 32 more than the next
-//! smaller ones.
+//! The length is counted from the slot's end: the smallest slot has 64 bytes, and each other slot has at most 32 more
+//! than the next smaller one, so 6 bits are enough.
 //!
-//! The seed makes a page that is another's fail as surely as a damaged one. The check comes before the decoder: a
-//! damaged page is never decoded, and the destination stays as it was.
+//! The seed makes the entry of another page fail as surely as a damaged one. The check comes before the decoder, so a
+//! damaged page is never decoded and the destination stays as it was.
 
-use super::codec::Stored;
 use crate::crc::crc32c;
 use crate::units::PAGE;
 
 /// Bytes before the payload.
 pub const HEADER: usize = 5;
-/// Bytes of the longest entry, a page as it came.
+/// Bytes of the longest entry: a page as it came.
 pub const MAX_ENTRY: usize = HEADER + PAGE;
 
 const SLACK_BITS: u32 = 6;
 const _: () = assert!(MAX_ENTRY <= crate::geometry::MAX_ALLOC_SIZE);
 
-/// Which page an entry is of: another page's entry does not pass for it. Different for each offset of an area, and for
-/// areas as different as 32 bits can be.
+/// Tells whose entry it is, so that another page's entry fails the check. It differs for each offset of an area, and
+/// between areas as far as 32 bits can.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Seed(u32);
 
 impl Seed {
-    /// Of a page of an area.
+    /// Makes the seed of a page of an area.
     #[inline]
     pub fn new(area: u64, offset: u64) -> Self {
         // Offsets of one area that share their high half differ in the low one, which is xored in as it is.
@@ -37,14 +36,33 @@ impl Seed {
         Self((high >> 32) as u32 ^ high as u32 ^ offset as u32)
     }
 
-    /// The check of `bytes`.
+    /// Returns the check of `bytes`.
     #[inline]
     pub fn check(self, bytes: &[u8]) -> u32 {
         self.0 ^ crc32c(bytes)
     }
 }
 
-/// Fills in the header of an entry whose payload is there, and which goes to a slot of so many bytes.
+/// How the payload of an entry was made: two bits of its header.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub enum Stored {
+    /// The page as it came.
+    Raw = 1,
+    /// LZ4 block format.
+    Lz4 = 2,
+    /// A Zstandard frame.
+    Zstd = 3,
+}
+
+impl Stored {
+    /// Returns what two bits of a header mean.
+    fn from_bits(bits: u8) -> Option<Self> {
+        [Self::Raw, Self::Lz4, Self::Zstd].into_iter().find(|stored| *stored as u8 == bits)
+    }
+}
+
+/// Fills in the header of an entry that has its payload. The entry goes to a slot of `slot_bytes` bytes.
 #[inline]
 pub fn seal(entry: &mut [u8], slot_bytes: usize, seed: Seed, stored: Stored) {
     let slack = slot_bytes - entry.len();
@@ -54,13 +72,13 @@ pub fn seal(entry: &mut [u8], slot_bytes: usize, seed: Seed, stored: Stored) {
     entry[..4].copy_from_slice(&check.to_le_bytes());
 }
 
-/// The payload of an entry, and how to decode it; none if its check is wrong.
+/// Returns the payload of an entry and how to decode it, or none if its check is wrong.
 #[inline]
 pub fn open(slot: &[u8], seed: Seed) -> Option<(Stored, &[u8])> {
     let form = slot[4];
     let slack = usize::from(form & ((1 << SLACK_BITS) - 1));
     let body = slot.get(4..slot.len().checked_sub(slack)?)?;
-    // Damage can say that there is no payload, and not even the byte that says it.
+    // A damaged byte can claim that nothing follows the check, not even this byte.
     let payload = body.get(1..)?;
     let check = u32::from_le_bytes([slot[0], slot[1], slot[2], slot[3]]);
     if seed.check(body) != check {

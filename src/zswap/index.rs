@@ -4,7 +4,7 @@
 //! area skips the rest without touching its memory. The bit is set after a word was published and cleared while all
 //! words of its stretch are frozen, so that a stretch without its bit has no word that was published before now.
 
-use super::page::{Page, freeze, thaw};
+use super::page::{PageCell, freeze, thaw};
 use super::word::PageWord;
 use crate::error::{Error, Result, not_given};
 use crate::os::{self, Backed, Mapping, Os};
@@ -100,8 +100,8 @@ impl Index {
 
     /// The page word of an offset that the area has.
     #[inline]
-    pub fn page(&self, offset: u64) -> Page<'_> {
-        Page(&self.words()[offset as usize])
+    pub fn page(&self, offset: u64) -> PageCell<'_> {
+        PageCell(&self.words()[offset as usize])
     }
 
     /// Asks the processor to fetch a page word.

@@ -1,20 +1,23 @@
-//! Loading a page: find, pin, check, decode; to keep it or to take it.
+//! Loading a page: find it, pin it, check it, decode it; keep it stored, or take it.
 
-use super::area::{Area, AreaState, Call};
+use super::area::{Area, AreaState};
+use super::calls::RunningCall;
 use super::codec::Target;
-use super::page::{NotTaken, Objects};
-use super::remove::Patience;
-use super::waiting::{self, NOT_NOW};
-use super::word::{Kind, PageWord};
+use super::failure::NotLoaded;
+use super::objects::PinnedObject;
+use super::page::NotTaken;
+use super::patience::{NOT_NOW, Patience, in_callback};
+use super::spill::Read;
+use super::word::{PageKind, PageWord};
 use crate::error::{Error, Result};
 use crate::units::PAGE;
 
-/// How pages are loaded. [`Default`]: they stay stored.
+/// Options for loading pages. [`Default`]: they stay stored.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct LoadFlags {
-    /// The page is removed once it is loaded: the destination is where it lives from then on.
+    /// The page is removed once it is loaded: from then on it lives at the destination.
     pub exclusive: bool,
-    /// Whether an exclusive load waits for a writeback of the page that is running. Others never wait.
+    /// Whether an exclusive load waits for a writeback of the page that is running. Other loads never wait.
     pub patience: Patience,
 }
 
@@ -25,32 +28,26 @@ impl LoadFlags {
     pub const TAKE: Self = Self { exclusive: true, patience: Patience::Wait };
 
     fn may_wait(self) -> bool {
-        self.patience == Patience::Wait && !waiting::in_callback()
+        self.patience == Patience::Wait && !in_callback()
     }
 }
 
 const ABSENT: Error = Error::NotFound(&"the page is not stored here");
 
-/// Whether what a word names was read.
-pub(super) enum Read {
-    /// It was, and is right.
-    Done,
-    /// The page went meanwhile: there is something new to read.
-    Stale,
-}
-
 /// How an attempt to load a page ended.
-enum Outcome {
+enum Attempt {
+    /// The page was loaded, and stays stored.
     Loaded,
-    /// With the word as it was.
+    /// The page was loaded and removed; its word as it was.
     Taken(PageWord),
+    /// The page was replaced meanwhile.
     Replaced,
 }
 
-/// How many pages ahead of the one that is decoded a batch asks for the page word, for the handle's word, and for the
-/// object: each is found by the one before.
+/// How many pages ahead of the one that is decoded a batch fetches the page word, the handle's word, and the object.
+/// Each of the three is found by the one before.
 const AHEAD: [usize; 3] = [6, 4, 2];
-/// Bytes of an object that are fetched ahead: most of a page at the usual ratio; its processor fetches the rest.
+/// How many bytes of an object are fetched ahead: most of a page at the usual ratio. The processor fetches the rest.
 const FETCHED: usize = 1024;
 
 impl Area {
@@ -69,20 +66,20 @@ impl Area {
     #[inline]
     pub fn load(&self, offset: u64, page: &mut [u8; PAGE], flags: LoadFlags) -> Result<()> {
         let call = self.0.begin_at(offset, 1)?;
-        self.0.load_one(&call, offset, page, flags, Target::Callers)
+        self.0.load_one(&call, offset, page, flags, Target::Callers).map_err(NotLoaded::into_error)
     }
 
-    /// [`Area::load`] to a page of the library's own, which no fault keeps this thread from writing. Takes a page less
-    /// of the stack, for pages in Zstandard and on the backing file.
+    /// Loads into a page of the library's own, to which no fault keeps this thread from writing. Takes a page less of
+    /// the stack than [`Area::load`], for pages in Zstandard and on the backing file.
     #[cfg(feature = "uffd")]
-    pub(crate) fn load_own(&self, offset: u64, page: &mut [u8; PAGE], flags: LoadFlags) -> Result<()> {
+    pub(crate) fn load_own(&self, offset: u64, page: &mut [u8; PAGE], flags: LoadFlags) -> Result<(), NotLoaded> {
         let call = self.0.begin_at(offset, 1)?;
         self.0.load_one(&call, offset, page, flags, Target::Own)
     }
 
-    /// Loads pages from scattered offsets, each as [`Area::load`] does, faster than one by one: what the next ones need
-    /// is fetched while one is decoded. All of them are tried; `result` is told what became of each, by its place in
-    /// `offsets`.
+    /// Loads pages from scattered offsets, each as [`Area::load`] does. This is faster than one by one: while a page is
+    /// decoded, what the next ones need is fetched. All of them are tried. `result` is told the outcome of each, by its
+    /// index in `offsets`.
     ///
     /// # Errors
     /// That of the first page that failed. [`Error::Invalid`] if there are not as many pages as offsets, or an offset
@@ -102,10 +99,12 @@ impl Area {
         self.load_each(offsets.len(), |at| offsets[at], |_| pages.next().expect("as many"), flags, result)
     }
 
-    /// [`Area::load_scattered`] of pages that follow each other.
+    /// Loads pages that follow each other, each as [`Area::load`] does, and faster than one by one. All of them are
+    /// tried. `result` is told the outcome of each, by its index in `pages`.
     ///
     /// # Errors
-    /// As there.
+    /// That of the first page that failed. [`Error::Invalid`] if the range ends past the end of the area: nothing was
+    /// loaded then.
     pub fn load_pages(
         &self,
         offset: u64,
@@ -114,44 +113,57 @@ impl Area {
         result: impl FnMut(usize, Result<()>),
     ) -> Result<()> {
         let count = pages.len();
-        drop(self.0.begin_at(offset, count as u64)?);
+        let call = self.0.begin_at(offset, count as u64)?;
         let mut pages = pages.iter_mut();
-        self.load_each(count, |at| offset + at as u64, |_| pages.next().expect("as many"), flags, result)
+        let page = |_| pages.next().expect("as many");
+        self.0.load_all(&call, count, |at| offset + at as u64, page, flags, result)
     }
 
-    /// Loads pages, each from the offset and to the page that its number tells. For the C library, whose arrays of
-    /// offsets and pages can lie at any address, so that there are no slices of them.
+    /// Loads `count` pages. The two functions return the offset and the destination of each. For the C library, whose
+    /// arrays of offsets and pages can lie at any address, so that there are no slices of them.
     #[doc(hidden)]
     pub fn load_each<'a>(
         &self,
+        count: usize,
+        offset: impl Fn(usize) -> u64,
+        page: impl FnMut(usize) -> &'a mut [u8; PAGE],
+        flags: LoadFlags,
+        result: impl FnMut(usize, Result<()>),
+    ) -> Result<()> {
+        let highest = (0..count).map(&offset).max().unwrap_or(0);
+        let call = self.0.begin_at(highest, u64::from(count > 0))?;
+        self.0.load_all(&call, count, offset, page, flags, result)
+    }
+}
+
+impl AreaState {
+    /// Loads pages from offsets that the area has. Returns the first failure.
+    fn load_all<'a>(
+        &self,
+        call: &RunningCall<'_>,
         count: usize,
         offset: impl Fn(usize) -> u64,
         mut page: impl FnMut(usize) -> &'a mut [u8; PAGE],
         flags: LoadFlags,
         mut result: impl FnMut(usize, Result<()>),
     ) -> Result<()> {
-        let area = &self.0;
-        let highest = (0..count).map(&offset).max().unwrap_or(0);
-        let call = area.begin_at(highest, u64::from(count > 0))?;
         let mut first = Ok(());
-        (0..count.min(AHEAD[0])).for_each(|at| area.fetch_ahead(at, count, &offset));
+        (0..count.min(AHEAD[0])).for_each(|at| self.fetch_ahead(at, count, &offset));
         for at in 0..count {
-            area.fetch_ahead(at + AHEAD[0], count, &offset);
-            let done = area.load_one(&call, offset(at), page(at), flags, Target::Callers);
+            self.fetch_ahead(at + AHEAD[0], count, &offset);
+            let done = self.load_one(call, offset(at), page(at), flags, Target::Callers).map_err(NotLoaded::into_error);
             first = first.and(done);
             result(at, done);
         }
         first
     }
-}
 
-impl AreaState {
-    /// Asks for what page number `next` needs first, and for what those before it need next.
+    /// Asks the processor to fetch what page number `next` needs first, and what the pages before it need next.
     #[inline]
     fn fetch_ahead(&self, next: usize, count: usize, offset: impl Fn(usize) -> u64) {
         let pool = &self.shared.pool;
         let handle = |at: usize| match self.page(offset(at)).peek().kind() {
-            Kind::Stored(handle) => Some(pool.long_handle(handle)),
+            PageKind::Stored(handle) => Some(pool.long_handle(handle)),
             _ => None,
         };
         let [words, handles, objects] = AHEAD;
@@ -170,41 +182,49 @@ impl AreaState {
     #[inline]
     fn load_one(
         &self,
-        call: &Call<'_>,
+        call: &RunningCall<'_>,
         offset: u64,
         page: &mut [u8; PAGE],
         flags: LoadFlags,
         target: Target,
-    ) -> Result<()> {
-        let word = self.page(offset);
+    ) -> Result<(), NotLoaded> {
         loop {
-            let (seen, pinned) = word.find(&self.shared.pool);
-            if seen.kind() == Kind::Empty {
-                return self.absent(call, offset, seen, flags);
-            }
-            let read = self.read(call, offset, seen, pinned, page, target);
-            let outcome = read.and_then(|read| match read {
-                Read::Stale => Ok(Outcome::Replaced),
-                Read::Done if flags.exclusive => self.take(call, offset, seen, flags),
-                Read::Done => {
-                    word.reference(seen);
-                    Ok(Outcome::Loaded)
-                }
-            });
-            if let Kind::Stored(handle) = seen.kind() {
-                self.shared.pool.unpin(handle);
-            }
-            match outcome? {
-                Outcome::Loaded => {
+            match self.try_load(call, offset, page, flags, target)? {
+                Attempt::Loaded => {
                     call.count(|counts| counts.loads += 1);
                     return Ok(());
                 }
-                Outcome::Taken(old) => {
+                Attempt::Taken(old) => {
                     let reread = self.reread_if_reused(offset, old, page, target);
                     self.taken(offset, old);
                     return reread;
                 }
-                Outcome::Replaced => {}
+                Attempt::Replaced => {}
+            }
+        }
+    }
+
+    /// Loads the version of a page that is there. It stays pinned until it was also taken.
+    #[inline]
+    fn try_load(
+        &self,
+        call: &RunningCall<'_>,
+        offset: u64,
+        page: &mut [u8; PAGE],
+        flags: LoadFlags,
+        target: Target,
+    ) -> Result<Attempt, NotLoaded> {
+        let word = self.page(offset);
+        let (seen, pinned) = word.find(&self.shared.pool);
+        if seen.kind() == PageKind::Empty {
+            return Err(self.absent(call, offset, seen, flags).into());
+        }
+        match self.read(call, offset, seen, pinned.as_ref(), page, target)? {
+            Read::Stale => Ok(Attempt::Replaced),
+            Read::Done if flags.exclusive => Ok(self.take(call, offset, seen, flags)?),
+            Read::Done => {
+                word.reference(seen);
+                Ok(Attempt::Loaded)
             }
         }
     }
@@ -213,27 +233,27 @@ impl AreaState {
     #[inline]
     fn read(
         &self,
-        call: &Call<'_>,
+        call: &RunningCall<'_>,
         offset: u64,
         seen: PageWord,
-        pinned: Option<(*const u8, usize)>,
+        pinned: Option<&PinnedObject<'_>>,
         page: &mut [u8; PAGE],
         target: Target,
-    ) -> Result<Read> {
+    ) -> Result<Read, NotLoaded> {
         if let Some(pinned) = pinned {
             let decoded = self.decode(offset, pinned, page, target);
             return decoded.map(|()| Read::Done).inspect_err(|_| call.count(|counts| counts.decode_failures += 1));
         }
         match seen.kind() {
-            Kind::Filled(pattern) => page.as_chunks_mut::<8>().0.fill(pattern.to_ne_bytes()),
-            Kind::Backed(slot) => return self.read_from_file(call, offset, seen, slot, page, target),
-            Kind::Empty | Kind::Stored(_) => return Ok(Read::Stale),
+            PageKind::Filled(pattern) => page.as_chunks_mut::<8>().0.fill(pattern.to_ne_bytes()),
+            PageKind::Backed(_) => return self.read_from_file(call, offset, seen, page, target),
+            PageKind::Empty | PageKind::Stored(_) => return Ok(Read::Stale),
         }
         Ok(Read::Done)
     }
 
     /// Removes a page that was read.
-    fn take(&self, call: &Call<'_>, offset: u64, seen: PageWord, flags: LoadFlags) -> Result<Outcome> {
+    fn take(&self, call: &RunningCall<'_>, offset: u64, seen: PageWord, flags: LoadFlags) -> Result<Attempt> {
         let word = self.page(offset);
         if word.peek().must_be_awaited() {
             self.may_wait(offset)?;
@@ -244,9 +264,9 @@ impl AreaState {
                 shard.counts.went(old);
                 shard.counts.loads += 1;
                 shard.counts.takes += 1;
-                Ok(Outcome::Taken(old))
+                Ok(Attempt::Taken(old))
             }
-            Err(NotTaken::Replaced) => Ok(Outcome::Replaced),
+            Err(NotTaken::Replaced) => Ok(Attempt::Replaced),
             Err(NotTaken::Awaited) => {
                 drop(shard);
                 self.may_wait(offset).and(Err(NOT_NOW))
@@ -254,7 +274,7 @@ impl AreaState {
         }
     }
 
-    /// After a take: frees what the page had, and waits for the writeback that it met.
+    /// Frees what a taken page had, and waits for the writeback that the take met.
     fn taken(&self, offset: u64, old: PageWord) {
         self.discard(old);
         if old.must_be_awaited() {
@@ -262,18 +282,20 @@ impl AreaState {
         }
     }
 
-    /// The page is not here. A take that meets the writeback of a page that another removed waits for it all the same:
-    /// its caller may go on to the disk.
+    /// Returns why a page that is not here can't be loaded. A take that meets the writeback of a page which another
+    /// thread removed waits for that writeback all the same: its caller may go on to the page's place on disk.
     #[cold]
-    fn absent(&self, call: &Call<'_>, offset: u64, seen: PageWord, flags: LoadFlags) -> Result<()> {
+    fn absent(&self, call: &RunningCall<'_>, offset: u64, seen: PageWord, flags: LoadFlags) -> Error {
         if flags.exclusive && seen.must_be_awaited() {
-            self.may_wait(offset)?;
+            if let Err(refused) = self.may_wait(offset) {
+                return refused;
+            }
             if !flags.may_wait() {
-                return Err(NOT_NOW);
+                return NOT_NOW;
             }
             self.page(offset).wait_for(seen);
         }
         call.count(|counts| counts.absent_loads += 1);
-        Err(ABSENT)
+        ABSENT
     }
 }

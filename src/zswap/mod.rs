@@ -12,33 +12,55 @@
 //!           written: EMPTY, or BACKED (place on the library's own file)
 //! ```
 //!
+//! # The files
+//!
+//! Each file imports only from those above it in this table. `area` and `shared` are the exception: areas share what
+//! `shared` has, and `shared` has the list of the areas and calls back with one.
+//!
 //! | file | what it knows |
 //! |---|---|
 //! | `word` | the bits of a page word |
 //! | `page` | the protocol of the page word: every race about a page is decided there |
 //! | `index` | an area's page words: reserved, committed, given back |
-//! | `entry` | a stored page: header, check, payload |
-//! | `codec` | the codecs, and the contexts that compress |
-//! | `limit` | limits, charges, batches that reserve |
-//! | `stats` | counts, in parts, read at one moment |
-//! | `area` | an area, and the calls that run on it |
-//! | `store`, `batch`, `load`, `remove` | what is done to pages |
-//! | `turn` | an area's turn in a shrink of all |
-//! | `walk` | all areas one after the other, without memory for a list of them |
-//! | `waiting` | who may wait for a writeback |
-//! | `writeback`, `claims`, `file` | the clock hand; the callback, the pull, the library's own file |
-//! | `places` | which places of that file are taken, and the lowest that is free |
-//! | `fork`, `forking` | a moment to fork at which no call runs; the calls that ask for it |
-//! | `recompress` | stronger codecs for what stayed cold |
-//! | `shared`, `options` | what the areas share; how it is to be |
+//! | `stats` | what is counted |
+//! | `limit`, `reservation` | limits and charges; room that batches reserve |
+//! | `failure`, `refusal` | why a page was not stored or loaded; why it was not written back |
+//! | `patience` | whether a thread may wait for a writeback |
+//! | `calls` | the calls that run, and the counts that they change |
+//! | `claims` | the claims for writeback that callers hold |
+//! | `entry`, `codec` | a stored page: header, check, payload; the codecs, and the contexts that compress |
+//! | `objects` | the objects that page words name: pinned, written, freed |
+//! | `lanes` | where the words of a batch wait |
+//! | `places`, `backing_file` | which places of the library's own file are free; that file |
+//! | `in_vain` | when the pool was last compacted for nothing |
+//! | `options` | options of a zswap and of an area |
+//! | `area`, `shared` | an area; what the areas share |
+//! | `admission`, `allocate`, `store`, `batch` | storing: the limits, room in the pool, one page, many pages |
+//! | `sweep`, `spill` | the clock hand; the pages that are written to the file and loaded from it |
+//! | `load`, `invalidate`, `recompress` | loading, removing, storing anew with a stronger codec |
+//! | `writeback`, `pull` | writeback by a shrink; writeback by the caller |
+//! | `shrink_turn`, `walk` | an area's turn in a shrink of all; all areas one after the other |
+//! | `fork` | the moment to fork, at which no call runs |
+//! | `zswap`, `create`, `snapshot`, `forking` | the calls on a zswap: for all areas, creation, statistics, forks |
 
+pub mod index;
+pub mod limit;
 pub mod page;
+pub mod reservation;
 pub mod word;
 
 #[cfg(not(loom))]
+mod admission;
+#[cfg(not(loom))]
+mod allocate;
+#[cfg(not(loom))]
 mod area;
 #[cfg(not(loom))]
+mod backing_file;
+#[cfg(not(loom))]
 mod batch;
+#[cfg(not(loom))]
+mod calls;
 #[cfg(not(loom))]
 mod claims;
 #[cfg(not(loom))]
@@ -48,56 +70,74 @@ mod create;
 #[cfg(not(loom))]
 pub(crate) mod entry;
 #[cfg(not(loom))]
-mod file;
+mod failure;
 #[cfg(not(loom))]
 mod fork;
 #[cfg(not(loom))]
 mod forking;
-pub mod index;
-pub mod limit;
+#[cfg(not(loom))]
+mod in_vain;
+#[cfg(not(loom))]
+mod invalidate;
+#[cfg(not(loom))]
+mod lanes;
 #[cfg(not(loom))]
 mod load;
 #[cfg(not(loom))]
+mod objects;
+#[cfg(not(loom))]
 mod options;
+#[cfg(not(loom))]
+mod patience;
 #[cfg(not(loom))]
 mod places;
 #[cfg(not(loom))]
+mod pull;
+#[cfg(not(loom))]
 mod recompress;
 #[cfg(not(loom))]
-mod remove;
+mod refusal;
 #[cfg(not(loom))]
 mod shared;
+#[cfg(not(loom))]
+mod shrink_turn;
+#[cfg(not(loom))]
+mod snapshot;
+#[cfg(not(loom))]
+mod spill;
 #[cfg(not(loom))]
 mod stats;
 #[cfg(not(loom))]
 mod store;
 #[cfg(not(loom))]
-mod turn;
-#[cfg(not(loom))]
-mod waiting;
+mod sweep;
 #[cfg(not(loom))]
 mod walk;
 #[cfg(not(loom))]
 mod writeback;
-
-#[cfg(all(feature = "uffd", not(loom)))]
-pub(crate) use self::area::DAMAGED;
-#[cfg(all(feature = "uffd", not(loom)))]
-pub(crate) use self::store::AREA_FULL;
 #[cfg(not(loom))]
-pub use self::writeback::Foreign;
+#[expect(clippy::module_inception, reason = "it has the type `Zswap`")]
+mod zswap;
+
 #[cfg(not(loom))]
 pub use self::{
     area::{Area, PAST_END},
-    batch::MAX_BATCH,
     claims::{Claim, MAX_CLAIMS},
     codec::{Codec, MAX_CONTEXTS},
-    create::{Snapshot, Zswap},
     forking::Forking,
     index::MAX_PAGES as MAX_AREA_PAGES,
+    lanes::MAX_BATCH,
     load::LoadFlags,
     options::{AreaOptions, ZswapOptions},
-    remove::Patience,
+    patience::Patience,
+    refusal::Refusal,
+    shared::{ForeignWriteback, Writeback},
+    snapshot::Snapshot,
     stats::{AreaStats, Counts, ZswapStats},
-    writeback::{Refusal, Writeback},
+    zswap::Zswap,
+};
+#[cfg(all(feature = "uffd", not(loom)))]
+pub(crate) use self::{
+    failure::{NotLoaded, NotStored},
+    limit::OverLimit,
 };

@@ -13,16 +13,17 @@
 //! | wait | until WRITEBACK is clear or the claim is another | Acquire, pairs with acknowledge and end |
 //! | freeze | compare-and-swap of each of a stretch's words from EMPTY; one that is not EMPTY undoes it | AcqRel |
 //!
-//! Release in publish pairs with the Acquire of find: who sees the word sees the object. Release in take, remove,
-//! acknowledge and end pairs with the Acquire of wait and of the next publish: who comes after sees what the writeback
-//! did. A take and a claim hold their pin until their compare-and-swap is done, for a pinned object's handle can't be
-//! reused, so that the same word means the same version. WRITEBACK belongs to the offset: a second writeback of it
-//! can't begin before the first one ended, so that an old version never lands on disk after a newer one.
+//! Release in publish pairs with the Acquire of find: a thread that sees the word sees the object. Release in take,
+//! remove, acknowledge and end pairs with the Acquire of wait and of the next publish: the thread that comes after sees
+//! what the writeback did. A take and a claim hold their pin until their compare-and-swap is done: the handle of a
+//! pinned object can't be reused, so the same word means the same version. WRITEBACK belongs to the offset: a second
+//! writeback of an offset can't begin before the first one has ended, so an old version never lands on disk after a
+//! newer one.
 //!
-//! What the models do not show to be necessary is kept all the same: the Release of publish, which the handle word's
-//! own publish covers, as long as what a word names is an object.
+//! The models do not show every ordering to be necessary. The Release of publish is one that they do not: the handle
+//! word's own publish covers it, as long as what a word names is an object. It is kept all the same.
 
-use super::word::{KEPT_BY_END, KEPT_BY_REMOVAL, KEPT_BY_THAW, Kind, PageWord};
+use super::word::{KEPT_BY_END, KEPT_BY_REMOVAL, KEPT_BY_THAW, PageKind, PageWord};
 use crate::sync::{
     AtomicU64,
     Ordering::{AcqRel, Acquire, Relaxed, Release},
@@ -31,32 +32,31 @@ use crate::sync::{
 
 /// What page words name by their short handles: the pool, or a model of one.
 pub trait Objects {
-    /// What a pin gives.
-    type Pinned;
+    /// Keeps an object where it is, and its handle from being reused, until it is dropped.
+    type Pinned<'a>
+    where
+        Self: 'a;
 
-    /// Keeps the object where it is, and its handle from being reused; none if it is gone.
-    fn pin(&self, short_handle: u64) -> Option<Self::Pinned>;
-
-    /// Ends one [`Objects::pin`].
-    fn unpin(&self, short_handle: u64);
+    /// Pins an object, or returns none if it is gone.
+    fn pin(&self, short_handle: u64) -> Option<Self::Pinned<'_>>;
 }
 
 /// One page word, and what may be done to it.
 #[derive(Clone, Copy)]
-pub struct Page<'a>(pub &'a AtomicU64);
+pub struct PageCell<'a>(pub &'a AtomicU64);
 
 /// Why a page was not taken.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum NotTaken {
     /// Another version is there, or none.
     Replaced,
-    /// A writeback runs that would have to be awaited, and the caller may not.
+    /// A writeback runs that would have to be awaited, and the caller may not wait.
     Awaited,
 }
 
 /// What became of a page whose writeback ended without removing it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Kept {
+pub enum KeptAs {
     /// The same version is there.
     Same,
     /// The same version is there, and was loaded meanwhile.
@@ -65,8 +65,8 @@ pub enum Kept {
     Replaced,
 }
 
-impl Page<'_> {
-    /// The word as it is now; a hint.
+impl PageCell<'_> {
+    /// Returns the word as it is now. A hint: nothing is acquired.
     #[inline]
     pub fn peek(self) -> PageWord {
         PageWord(self.0.load(Relaxed))
@@ -74,26 +74,25 @@ impl Page<'_> {
 
     #[inline]
     fn look(self) -> PageWord {
-        // Acquire pairs with the Release of publish: the object that it names is seen.
+        // Acquire pairs with the Release of publish: the object that the word names is seen.
         PageWord(self.0.load(Acquire))
     }
 
-    /// The word, and a pin on the object that it names, if it names one.
+    /// Returns the word, and a pin on the object that it names, if it names one.
     #[inline]
-    pub fn find<O: Objects>(self, objects: &O) -> (PageWord, Option<O::Pinned>) {
+    pub fn find<O: Objects>(self, objects: &O) -> (PageWord, Option<O::Pinned<'_>>) {
         let mut wait = Wait::default();
         loop {
             let word = self.look();
-            let Kind::Stored(handle) = word.kind() else { return (word, None) };
+            let PageKind::Stored(handle) = word.kind() else { return (word, None) };
             if let Some(pinned) = objects.pin(handle) {
-                // The page may have gone, and the handle may have been reused, before the pin. Acquire as in `look`.
+                // Before the pin, the page may have gone and its handle may have been reused. Acquire as in `look`.
                 let again = self.look();
                 if again.is_version_of(word) {
                     return (again, Some(pinned));
                 }
-                objects.unpin(handle);
             }
-            // It was replaced: there is something new to see.
+            // The page was replaced: there is something new to see.
             wait.a_moment();
         }
     }
@@ -102,19 +101,19 @@ impl Page<'_> {
     #[inline]
     pub fn reference(self, seen: PageWord) {
         if !seen.is_referenced() {
-            // One attempt will do: who changed the word meanwhile used the page.
+            // One attempt is enough: a thread that changed the word meanwhile used the page.
             let _ = self.exchange_relaxed(seen, seen.with_referenced(true));
         }
     }
 
-    /// Clears REFERENCED, or sets MARK: flags that order nothing. False if the word changed.
+    /// Changes flags that order nothing: clears REFERENCED, or sets MARK. False if the word changed.
     pub fn exchange_relaxed(self, seen: PageWord, next: PageWord) -> bool {
         debug_assert!(next.is_version_of(seen));
         self.0.compare_exchange(seen.0, next.0, Relaxed, Relaxed).is_ok()
     }
 
-    /// Puts `new` in the place of what is there, which is returned. `Err`: the stretch is being given back; wait, and
-    /// publish again.
+    /// Puts `new` in the place of what is there, and returns what was there. `Err`: the stretch is being given back;
+    /// wait, and publish again.
     #[inline]
     pub fn publish(self, new: PageWord) -> Result<PageWord, Frozen> {
         let mut word = self.peek();
@@ -123,7 +122,7 @@ impl Page<'_> {
                 return Err(Frozen);
             }
             // Release pairs with the Acquire of find. Acquire pairs with the Release of the publish, removal or end
-            // that it follows, and with a stretch that was given back.
+            // before this, and of the thaw of a stretch that was given back.
             match self.0.compare_exchange(word.0, word.replaced_by(new).0, AcqRel, Relaxed) {
                 Ok(_) => return Ok(word),
                 Err(now) => word = PageWord(now),
@@ -131,7 +130,7 @@ impl Page<'_> {
         }
     }
 
-    /// Waits until the stretch is given back, or not.
+    /// Waits until the stretch has been given back, or has been thawed.
     #[cold]
     pub fn wait_for_thaw(self) {
         let mut wait = Wait::default();
@@ -140,12 +139,12 @@ impl Page<'_> {
         }
     }
 
-    /// Puts `new` in the place of the very version that `seen` is, unless a writeback of the offset runs. The page is
-    /// pinned.
+    /// Puts `new` in the place of the very version that `seen` is, unless a writeback of the offset runs. The caller
+    /// has pinned the page.
     pub fn exchange(self, seen: PageWord, new: PageWord) -> bool {
         let mut word = seen;
         while word.is_version_of(seen) && !word.has_writeback() {
-            // As for `publish`.
+            // Release and Acquire as in `publish`.
             match self.0.compare_exchange(word.0, new.0, AcqRel, Relaxed) {
                 Ok(_) => return true,
                 Err(now) => word = PageWord(now),
@@ -154,14 +153,15 @@ impl Page<'_> {
         false
     }
 
-    /// Removes the version that `seen` is, which the caller has pinned if it names an object. Returns what was there.
+    /// Removes the version that `seen` is, and returns what was there. If the word names an object, the caller has
+    /// pinned it.
     pub fn take(self, seen: PageWord, may_wait: bool) -> Result<PageWord, NotTaken> {
         let mut word = seen;
         loop {
             if word.must_be_awaited() && !may_wait {
                 return Err(NotTaken::Awaited);
             }
-            // Release and Acquire as for `remove`.
+            // Release and Acquire as in `remove`.
             match self.0.compare_exchange(word.0, word.removed().0, AcqRel, Relaxed) {
                 Ok(_) => return Ok(word),
                 Err(now) if PageWord(now).is_version_of(seen) => word = PageWord(now),
@@ -170,7 +170,7 @@ impl Page<'_> {
         }
     }
 
-    /// Removes whatever is there. Returns what was there.
+    /// Removes whatever is there, and returns it.
     #[inline]
     pub fn remove(self) -> PageWord {
         // Acquire pairs with the Release of publish: the object is the caller's to free. Release pairs with the Acquire
@@ -178,14 +178,14 @@ impl Page<'_> {
         PageWord(self.0.fetch_and(KEPT_BY_REMOVAL, AcqRel))
     }
 
-    /// Removes whatever is there unless that would have to wait. `Err`: what is there still.
+    /// Removes whatever is there, unless the caller would have to wait for its writeback. `Err`: what is still there.
     pub fn remove_now(self) -> Result<PageWord, PageWord> {
         let mut word = self.peek();
         loop {
             if word.must_be_awaited() {
                 return Err(word);
             }
-            // As for `remove`.
+            // Release and Acquire as in `remove`.
             match self.0.compare_exchange(word.0, word.removed().0, AcqRel, Relaxed) {
                 Ok(_) => return Ok(word),
                 Err(now) => word = PageWord(now),
@@ -193,7 +193,7 @@ impl Page<'_> {
         }
     }
 
-    /// Waits until the writeback that `seen` tells of has ended, or has been followed by another.
+    /// Waits until the writeback that `seen` tells of has ended, or another one has followed it.
     pub fn wait_for(self, seen: PageWord) {
         let mut wait = Wait::default();
         // Acquire pairs with the Release of acknowledge and end: what the callback did is seen.
@@ -206,41 +206,39 @@ impl Page<'_> {
         now.has_writeback() && now.claim() == seen.claim()
     }
 
-    /// Pins the object of a STORED word, reads it, and claims it for writeback. The claimed word and the pin; none if
-    /// there is none, a writeback of the offset runs already, it was not to be read, or was used or replaced meanwhile.
-    /// It is read before it is claimed: nobody has to wait for a thread that can't go on reading.
-    pub fn find_and_claim<O: Objects>(
+    /// Pins the object of a STORED word, reads it, and claims it for writeback. Returns the claimed word and the pin.
+    /// None if the word is not STORED, a writeback of the offset runs already, `read` fails, or the page was used or
+    /// replaced meanwhile.
+    ///
+    /// The object is read before it is claimed, so that nobody has to wait for a thread that can't go on reading.
+    pub fn find_and_claim<'o, O: Objects>(
         self,
-        objects: &O,
+        objects: &'o O,
         claim: u8,
         own: bool,
-        read: impl FnOnce(&O::Pinned) -> bool,
-    ) -> Option<(PageWord, O::Pinned)> {
+        read: impl FnOnce(&O::Pinned<'o>) -> bool,
+    ) -> Option<(PageWord, O::Pinned<'o>)> {
         let (word, pinned) = self.find(objects);
-        let (Kind::Stored(handle), Some(pinned)) = (word.kind(), pinned) else { return None };
+        let pinned = pinned?;
         if word.has_writeback() || !read(&pinned) {
-            objects.unpin(handle);
             return None;
         }
-        let claimed = self.claim(word, claim, own);
-        if claimed.is_none() {
-            objects.unpin(handle);
-        }
-        claimed.map(|word| (word, pinned))
+        let claimed = self.claim(word, claim, own)?;
+        Some((claimed, pinned))
     }
 
-    /// Claims the version that `seen` is, which the caller has pinned, for writeback. Returns the claimed word; none if
+    /// Claims the version that `seen` is, which the caller has pinned, for writeback. Returns the claimed word. None if
     /// the word changed, or a writeback runs.
     fn claim(self, seen: PageWord, claim: u8, own: bool) -> Option<PageWord> {
         let claimed = seen.with_referenced(false).claimed(claim, own);
-        // Acquire pairs with the end of the writeback before: what it did comes first. Release: as for `take`.
+        // Acquire pairs with the end of the writeback before: what that did comes first. Release as in `take`.
         let exchanged = !seen.has_writeback() && self.0.compare_exchange(seen.0, claimed.0, AcqRel, Relaxed).is_ok();
         exchanged.then_some(claimed)
     }
 
     /// Ends a writeback that succeeded: the version that was claimed becomes `to`, EMPTY or BACKED, if nobody touched
-    /// it. True: the object is the caller's to free, and then to unpin.
-    pub fn acknowledge(self, claimed: PageWord, to: PageWord) -> Result<(), Kept> {
+    /// it. `Ok`: the object is the caller's to free, and then to unpin.
+    pub fn acknowledge(self, claimed: PageWord, to: PageWord) -> Result<(), KeptAs> {
         // Release pairs with the Acquire of `wait_for` and of the next publish: the callback's work comes before
         // theirs. Acquire: the object is the caller's to free.
         match self.0.compare_exchange(claimed.0, to.0, AcqRel, Relaxed) {
@@ -250,14 +248,14 @@ impl Page<'_> {
     }
 
     /// Ends a writeback and keeps what is there.
-    pub fn end(self, claimed: PageWord) -> Kept {
-        // Release and Acquire as for `acknowledge`.
+    pub fn end(self, claimed: PageWord) -> KeptAs {
+        // Release and Acquire as in `acknowledge`.
         let was = PageWord(self.0.fetch_and(KEPT_BY_END, AcqRel));
         debug_assert!(was.has_writeback() && was.claim() == claimed.claim());
         match (was.is_version_of(claimed), was.is_referenced()) {
-            (false, _) => Kept::Replaced,
-            (true, true) => Kept::Rescued,
-            (true, false) => Kept::Same,
+            (false, _) => KeptAs::Replaced,
+            (true, true) => KeptAs::Rescued,
+            (true, false) => KeptAs::Same,
         }
     }
 }
@@ -266,8 +264,8 @@ impl Page<'_> {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Frozen;
 
-/// Freezes the words of a stretch if all of them are EMPTY and no writeback runs. From then on nobody changes them
-/// before they are [`thaw`]ed, or their memory is given back, which makes them EMPTY.
+/// Freezes the words of a stretch if all of them are EMPTY and no writeback runs. Nobody changes them until they are
+/// [`thaw`]ed, or until their memory is given back, which makes them EMPTY.
 pub fn freeze(words: &[AtomicU64]) -> bool {
     for (index, word) in words.iter().enumerate() {
         // Acquire pairs with the Release of the removals: what they did comes before the memory goes. Release pairs
@@ -288,7 +286,7 @@ pub fn thaw(words: &[AtomicU64]) {
     }
 }
 
-/// After a read of what a BACKED word names, and before the word is read again.
+/// Orders a read of what a BACKED word names before the second read of the word.
 pub fn read_before_word() {
     // Acquire: the second read of the word may not come before the read of the file.
     fence(Acquire);

@@ -1,23 +1,26 @@
-//! Recompression: what stayed cold is stored anew with a stronger codec, where that lands in a smaller class.
+//! Recompression: pages that stayed cold are stored anew with a stronger codec, if that takes a smaller slot.
 
-use super::area::{Area, AreaState, Call};
-use super::codec::Codec;
-use super::page::Objects;
-use super::store::Charge;
-use super::word::{Kind, PageWord};
+use super::allocate::Packed;
+use super::area::{Area, AreaState};
+use super::calls::RunningCall;
+use super::codec::{Codec, Target};
+use super::objects::{self, NewEntry, PinnedObject};
+use super::word::{PageKind, PageWord};
 use crate::error::Result;
 use crate::sync::Ordering::Relaxed;
+use crate::units::{AlignedPage, PAGE};
 
 impl Area {
-    /// Looks at up to `pages` pages in the pool, from where the last call ended, once around the area at most: those
-    /// that were not used since are stored anew with `codec` if that takes a smaller slot, else marked, so that they
-    /// are not tried again. Those that were used get a second chance. Returns how many became smaller.
+    /// Looks at up to `pages` pages in the pool, from where the last call ended, once around the area at most. Pages
+    /// that were not used since are stored anew with `codec` if that takes a smaller slot; otherwise they are marked,
+    /// so that they are not tried again. Pages that were used get a second chance. Returns how many became smaller.
+    ///
+    /// A page that finds no room in the pool for its new copy beside the old one stays as it is. The limits do not
+    /// hinder it: only the smaller copy is charged.
     ///
     /// # Errors
     /// [`crate::Error::Invalid`] if the codec's level is wrong or the area was removed; [`crate::Error::NoMemory`] if
-    /// there is no memory for the codec's contexts; [`crate::Error::Forked`] in a child without the pool. A page that
-    /// finds no room in the pool for its new copy beside the old one stays as it is. The limits are no hindrance, for
-    /// only the smaller copy is charged.
+    /// there is no memory for the codec's contexts; [`crate::Error::Forked`] in a child without the pool.
     pub fn recompress(&self, pages: u64, codec: Codec) -> Result<u64> {
         let area = &self.0;
         let call = area.begin()?;
@@ -32,7 +35,7 @@ impl Area {
             at = if next == end { 0 } else { next };
             area.recompress_hand.store(at, Relaxed);
             if let Some((offset, word)) = found
-                && matches!(word.kind(), Kind::Stored(_))
+                && matches!(word.kind(), PageKind::Stored(_))
             {
                 looked += 1;
                 smaller += u64::from(area.recompress_if_cold(&call, offset, word, codec));
@@ -43,9 +46,9 @@ impl Area {
 }
 
 impl AreaState {
-    fn recompress_if_cold(&self, call: &Call<'_>, offset: u64, seen: PageWord, codec: Codec) -> bool {
+    fn recompress_if_cold(&self, call: &RunningCall<'_>, offset: u64, seen: PageWord, codec: Codec) -> bool {
         let page = self.page(offset);
-        // First of all: REFERENCED tells the end of a writeback that the page was loaded meanwhile.
+        // Before REFERENCED is cleared: it tells the end of a writeback that the page was loaded meanwhile.
         if seen.has_writeback() {
             return false;
         }
@@ -53,56 +56,56 @@ impl AreaState {
             page.exchange_relaxed(seen, seen.with_referenced(false));
             return false;
         }
-        if seen.is_marked() {
+        if seen.is_vain_to_recompress() {
             return false;
         }
-        let (word, pinned) = page.find(&self.shared.pool);
-        let (Kind::Stored(handle), Some(pinned)) = (word.kind(), pinned) else { return false };
-        let done = self.recompress_pinned(call, offset, word, pinned, codec);
-        self.shared.pool.unpin(handle);
-        let Some((new, bytes)) = done else { return false };
-        // Only one of the two is charged: the old one, until the exchange.
-        let smaller = self.replace_same(call, offset, word, new);
-        let dropped = if smaller { word } else { new };
-        if let Kind::Stored(handle) = dropped.kind() {
-            let freed = self.free_uncharged(handle);
-            self.uncharge(if smaller { freed - bytes } else { 0 });
+        let (word, Some(pinned)) = page.find(&self.shared.pool) else { return false };
+        let Some(copy) = self.smaller_copy(call, offset, word, &pinned, codec) else { return false };
+        if !self.replace_same(call, offset, word, copy.word()) {
+            return false;
         }
-        smaller
+        drop(pinned);
+        // Of the two only the old one was charged.
+        let bytes = copy.slot_bytes();
+        copy.keep();
+        if let PageKind::Stored(handle) = word.kind() {
+            self.limits().uncharge(objects::free(&self.shared.pool, handle) - bytes);
+        }
+        true
     }
 
-    /// The word of a smaller copy, if there is one to be had, and the bytes of its slot, which are not charged.
-    fn recompress_pinned(
+    /// Makes a smaller copy of a pinned page, which is not charged. None if the codec makes none, or there is no room.
+    fn smaller_copy(
         &self,
-        call: &Call<'_>,
+        call: &RunningCall<'_>,
         offset: u64,
         word: PageWord,
-        pinned: (*const u8, usize),
+        pinned: &PinnedObject<'_>,
         codec: Codec,
-    ) -> Option<(PageWord, u64)> {
-        let Ok(copy) = self.decode_aligned(offset, pinned) else {
+    ) -> Option<NewEntry<'_>> {
+        let mut page = AlignedPage([0; PAGE]);
+        if self.decode(offset, pinned, &mut page.0, Target::Own).is_err() {
             call.count(|counts| counts.decode_failures += 1);
             return None;
-        };
+        }
         let mut context = self.shared.contexts.take();
-        let pool = &self.shared.pool;
-        let packed = context.compress(codec, &copy.0).and_then(|(stored, bytes)| {
-            let slot = pool.class_size(bytes).ok()?;
-            (slot < pinned.1).then_some((stored, bytes, slot as u64))
+        let packed = context.compress(codec, &page.0).and_then(|(stored, bytes)| {
+            let slot_bytes = self.shared.pool.class_size(bytes).ok()?;
+            (slot_bytes < pinned.slot().len()).then_some(Packed { stored, bytes, slot_bytes })
         });
-        let Some((stored, bytes, slot_bytes)) = packed else {
+        let Some(packed) = packed else {
             drop(context);
-            if self.page(offset).exchange_relaxed(word, word.marked()) {
+            if self.page(offset).exchange_relaxed(word, word.noted_vain_to_recompress()) {
                 call.count(|counts| counts.recompress_useless += 1);
             }
             return None;
         };
-        let made = self.put(self.seed(offset), stored, &mut context, bytes, slot_bytes, Charge::Batch);
-        made.ok().map(|word| (word, slot_bytes))
+        self.put(self.seed(offset), packed, &mut context).ok()
     }
 
-    /// Puts the smaller copy in the place of the very version that it is of. It stays as cold as it was.
-    fn replace_same(&self, call: &Call<'_>, offset: u64, word: PageWord, new: PageWord) -> bool {
+    /// Puts the smaller copy in the place of the very version that it is a copy of, which is still pinned. The page
+    /// stays as cold as it was.
+    fn replace_same(&self, call: &RunningCall<'_>, offset: u64, word: PageWord, new: PageWord) -> bool {
         let mut shard = call.lock();
         let replaced = self.page(offset).exchange(word, new.with_referenced(false));
         if replaced {

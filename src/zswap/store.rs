@@ -1,68 +1,40 @@
-//! Storing a page: copy, compress once, allocate exactly, publish.
+//! Storing a page: copy it, compress it once, allocate exactly what it takes, publish its word.
 
-use super::area::{Area, AreaState, Call};
-use super::codec::{Context, Stored};
-use super::entry::{self, MAX_ENTRY, Seed};
-use super::limit::charge_both;
+use super::allocate::Packed;
+use super::area::{Area, AreaState};
+use super::calls::RunningCall;
+use super::codec::{Context, repeated_word};
+use super::entry::MAX_ENTRY;
+use super::failure::NotStored;
+use super::limit::Charged;
+use super::objects::NewEntry;
 use super::page::Frozen;
 use super::stats::Counts;
-use super::word::{Kind, PageWord, repeated_word};
-use crate::error::{Error, Result};
-use crate::os;
-use crate::pool::{CompactBudget, Compacted, Pool};
-use crate::sync::{Ordering::Relaxed, Wait};
+use super::word::{PageKind, PageWord};
+use crate::error::Result;
 use crate::units::PAGE;
 
-pub(super) const FULL: Error = Error::NoMemory(&"the limit of the zswap is met: shrink, then retry");
-pub(crate) const AREA_FULL: Error = Error::NoMemory(&"the limit of the area is met: shrink it, then retry");
-const INCOMPRESSIBLE: Error = Error::NoSpace(&"the page does not compress, and the area takes no such pages");
-
-/// What it means that a limit refused: the zswap's, or the area's.
-pub(super) const REFUSED_BY: [Error; 2] = [FULL, AREA_FULL];
-
-/// What one store may compact before it gives up: some 250 pages, a millisecond.
-const BUDGET: CompactBudget = CompactBudget { max_bytes_moved: 1 << 20, max_microseconds: 1000 };
-/// How often a store waits for another thread that is compacting, at most: some 50 ms.
-const OTHERS: u64 = 100;
-
-/// A page that is ready to be published.
-#[derive(Clone, Copy)]
-pub struct Ready {
-    /// Its word.
-    pub word: PageWord,
-    /// Bytes of its slot, which are charged.
-    pub bytes: u64,
-}
-
-/// Who has made room for a page that is being stored.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Charge {
-    /// Nobody yet: it is charged once its size is known.
-    Exact,
-    /// The caller, such as a batch, which sees to the charge itself.
-    Batch,
-}
-
 impl Area {
-    /// Stores a page: what was stored at this offset is replaced. The page is copied first, so that it may change
+    /// Stores a page, in the place of what was stored at this offset. The page is copied first, so that it may change
     /// meanwhile. If this fails, nothing is stored at this offset any more: an older copy is removed.
     ///
-    /// Never waits for a writeback when it succeeds; when it fails, as [`Area::invalidate`] does.
+    /// A store that succeeds never waits for a writeback. One that fails waits as [`Area::invalidate`] does.
     ///
     /// # Errors
-    /// [`Error::NoMemory`] when a limit is met or the system gives no memory: shrink, then retry. [`Error::NoSpace`] if
-    /// the page does not compress and the area refuses such pages. [`Error::Invalid`] past the end of the area, or if
-    /// it was removed, [`Error::Forked`] in a child without the pool: then nothing has changed.
+    /// [`crate::Error::NoMemory`] when a limit is met or the system gives no memory: shrink, then retry.
+    /// [`crate::Error::NoSpace`] if the page does not compress and the area refuses such pages.
+    /// [`crate::Error::Invalid`] past the end of the area, or if it was removed, [`crate::Error::Forked`] in a child
+    /// without the pool: then nothing has changed.
     #[inline]
     pub fn store(&self, offset: u64, page: &[u8; PAGE]) -> Result<()> {
         // SAFETY: a page can be read there.
         unsafe { self.store_from(offset, page.as_ptr()) }
     }
 
-    /// [`Area::store`] from memory that others may be writing.
+    /// Stores a page, as [`Area::store`] does, from memory that other threads may be writing.
     ///
     /// # Errors
-    /// As there.
+    /// Those of [`Area::store`].
     ///
     /// # Safety
     /// 4096 bytes can be read at `page`, which need not be aligned.
@@ -71,35 +43,69 @@ impl Area {
         self.0.index.prefetch(offset);
         // SAFETY: the caller vouches for the page.
         let page = unsafe { still(page) };
-        self.0.store_still(&call, offset, &page)
+        self.0.store_still(&call, offset, &page).map_err(NotStored::into_error)
     }
 
-    /// [`Area::store_from`] a page of the library's own, which holds still, and which no fault keeps this thread from
-    /// reading.
+    /// Stores a page of the library's own. It holds still, and no fault keeps this thread from reading it.
     #[cfg(feature = "uffd")]
-    pub(crate) fn store_own(&self, offset: u64, page: &[u8; PAGE]) -> Result<()> {
+    pub(crate) fn store_own(&self, offset: u64, page: &[u8; PAGE]) -> Result<(), NotStored> {
         let call = self.0.begin_at(offset, 1)?;
         self.0.index.prefetch(offset);
         self.0.store_still(&call, offset, page)
     }
 }
 
-/// A copy of a caller's page, which others may be writing: from here on it holds still. Made before anything is taken
-/// that another thread could wait for: the page may be missing, and whoever brings it back may need this zswap.
+/// Copies a page of the caller's, which other threads may be writing, so that it holds still. This comes before
+/// anything is taken that another thread could wait for: the page may be missing, and the thread that brings it may
+/// need this zswap.
 ///
 /// # Safety
 /// A page can be read at `page`, which need not be aligned.
 #[inline]
 pub(super) unsafe fn still(page: *const u8) -> [u8; PAGE] {
-    // SAFETY: the caller vouches; an array of bytes has no alignment.
+    // SAFETY: the caller vouches for the page; an array of bytes has no alignment.
     unsafe { page.cast::<[u8; PAGE]>().read() }
 }
 
+/// A page that is ready to be published.
+pub(super) enum Ready<'a> {
+    /// It repeats a word, and its page word says so.
+    Filled(PageWord),
+    /// Its entry is in the pool.
+    Stored(NewEntry<'a>),
+}
+
+impl Ready<'_> {
+    /// Returns the bytes of the slot that the page takes.
+    pub(super) fn slot_bytes(&self) -> u64 {
+        match self {
+            Self::Filled(_) => 0,
+            Self::Stored(entry) => entry.slot_bytes(),
+        }
+    }
+
+    /// Returns the page word. The caller publishes it.
+    #[inline]
+    pub(super) fn into_word(self) -> PageWord {
+        match self {
+            Self::Filled(word) => word,
+            Self::Stored(entry) => {
+                let word = entry.word();
+                entry.keep();
+                word
+            }
+        }
+    }
+}
+
 impl AreaState {
-    fn store_still(&self, call: &Call<'_>, offset: u64, page: &[u8; PAGE]) -> Result<()> {
-        match self.make(call, offset, page, Charge::Exact) {
-            Ok(ready) => {
-                let old = self.publish(call, offset, ready.word, |counts| counts.stores += 1);
+    fn store_still(&self, call: &RunningCall<'_>, offset: u64, page: &[u8; PAGE]) -> Result<(), NotStored> {
+        match self.make_charged(call, offset, page) {
+            Ok((ready, charged)) => {
+                let old = self.publish(call, offset, ready.into_word(), |counts| counts.stores += 1);
+                if let Some(charged) = charged {
+                    charged.keep();
+                }
                 self.discard(old);
                 Ok(())
             }
@@ -110,150 +116,75 @@ impl AreaState {
         }
     }
 
-    /// Makes what the word of `page`, which holds still, will name.
+    /// Makes a page ready to be published, and charges it.
     #[inline]
-    pub(super) fn make(&self, call: &Call<'_>, offset: u64, page: &[u8; PAGE], charge: Charge) -> Result<Ready> {
+    fn make_charged(
+        &self,
+        call: &RunningCall<'_>,
+        offset: u64,
+        page: &[u8; PAGE],
+    ) -> Result<(Ready<'_>, Option<Charged<'_>>), NotStored> {
         if let Some(word) = repeated_word(page).and_then(PageWord::filled) {
-            return Ok(Ready { word, bytes: 0 });
+            return Ok((Ready::Filled(word), None));
         }
         let mut context = self.shared.contexts.take();
-        if charge == Charge::Exact {
-            self.admit(call, context.estimate())?;
-        }
-        let made = self.compress_and_put(&mut context, page, self.seed(offset), charge);
-        drop(context);
-        made.inspect_err(|&error| self.count_refusal(call, error))
+        self.admit(call, context.estimate())?;
+        let made = self.compress_and_put(call, &mut context, offset, page, |bytes| self.charge(bytes));
+        made.map(|(entry, charged)| (Ready::Stored(entry), Some(charged)))
     }
 
-    /// Refuses what the limits can't take by the estimate, before it is compressed.
+    /// Makes a page ready to be published, for a batch, which sees to the charge.
     #[inline]
-    fn admit(&self, call: &Call<'_>, estimate: u64) -> Result<()> {
-        let refused = if !self.shared.limit.admits(estimate) {
-            FULL
-        } else if !self.limit.admits(estimate) {
-            AREA_FULL
-        } else {
-            return Ok(());
-        };
-        self.meet(refused, estimate);
-        call.count(|counts| count_refused(counts, refused, 1, true));
-        Err(refused)
+    pub(super) fn make(&self, call: &RunningCall<'_>, offset: u64, page: &[u8; PAGE]) -> Result<Ready<'_>, NotStored> {
+        if let Some(word) = repeated_word(page).and_then(PageWord::filled) {
+            return Ok(Ready::Filled(word));
+        }
+        let mut context = self.shared.contexts.take();
+        let made = self.compress_and_put(call, &mut context, offset, page, |_| Ok(()));
+        made.map(|(entry, ())| Ready::Stored(entry))
     }
 
-    /// Notes which limit was met.
-    pub(super) fn meet(&self, refused: Error, page_bytes: u64) {
-        if refused == FULL {
-            self.shared.limit.meet(page_bytes);
-        } else if refused == AREA_FULL {
-            self.limit.meet(page_bytes);
-        }
+    /// Compresses a page and puts its entry into the pool, between which it is charged.
+    #[inline]
+    fn compress_and_put<C>(
+        &self,
+        call: &RunningCall<'_>,
+        context: &mut Context,
+        offset: u64,
+        page: &[u8; PAGE],
+        charge: impl FnOnce(u64) -> Result<C, NotStored>,
+    ) -> Result<(NewEntry<'_>, C), NotStored> {
+        let made = self.pack(context, page).and_then(|packed| {
+            let charged = charge(packed.slot_bytes as u64)?;
+            let entry = self.put(self.seed(offset), packed, context)?;
+            context.note(packed.slot_bytes);
+            Ok((entry, charged))
+        });
+        made.inspect_err(|&refused| self.count_refusal(call, refused))
     }
 
     #[cold]
-    fn count_refusal(&self, call: &Call<'_>, error: Error) {
+    fn count_refusal(&self, call: &RunningCall<'_>, refused: NotStored) {
         call.count(|counts| {
             counts.compressions += 1;
             counts.compressions_wasted += 1;
-            count_refused(counts, error, 1, false);
+            refused.count(counts, 1);
         });
     }
 
-    fn compress_and_put(&self, context: &mut Context, page: &[u8; PAGE], seed: Seed, charge: Charge) -> Result<Ready> {
+    /// Compresses a page into the entry of a context.
+    fn pack(&self, context: &mut Context, page: &[u8; PAGE]) -> Result<Packed, NotStored> {
         let pool = &self.shared.pool;
         let raw_slot = pool.class_size(MAX_ENTRY)?;
-        let packed =
-            context.compress(self.shared.codec(), page).map(|(stored, bytes)| (stored, bytes, pool.class_size(bytes)));
-        // What would take as large a slot as the page itself is better stored as it is: it need not be decoded.
-        let (stored, bytes, slot_bytes) = match packed {
-            Some((stored, bytes, Ok(slot))) if slot < raw_slot => (stored, bytes, slot),
-            _ if self.options.refuse_incompressible => return Err(INCOMPRESSIBLE),
+        let packed = context.compress(self.shared.codec.get(), page);
+        // An entry that would take as large a slot as the page itself does not help: the page is better stored as it
+        // is, and need not be decoded.
+        match packed.map(|(stored, bytes)| (stored, bytes, pool.class_size(bytes))) {
+            Some((stored, bytes, Ok(slot_bytes))) if slot_bytes < raw_slot => Ok(Packed { stored, bytes, slot_bytes }),
+            _ if self.options.refuse_incompressible => Err(NotStored::Incompressible),
             _ => {
                 let (stored, bytes) = context.keep_raw(page);
-                (stored, bytes, raw_slot)
-            }
-        };
-        let word = self.put(seed, stored, context, bytes, slot_bytes as u64, charge)?;
-        context.note(slot_bytes);
-        Ok(Ready { word, bytes: slot_bytes as u64 })
-    }
-
-    /// Puts the context's entry of so many bytes, whose header is still to be filled in, into the pool.
-    pub(super) fn put(
-        &self,
-        seed: Seed,
-        stored: Stored,
-        context: &mut Context,
-        bytes: usize,
-        slot_bytes: u64,
-        charge: Charge,
-    ) -> Result<PageWord> {
-        if charge == Charge::Exact {
-            self.charge(slot_bytes)?;
-        }
-        let made = self.allocate(bytes);
-        let Ok((handle, at)) = made else {
-            if charge == Charge::Exact {
-                self.uncharge(slot_bytes);
-            }
-            return made.map(|_| PageWord::EMPTY);
-        };
-        let padded = context.entry(bytes.next_multiple_of(16));
-        entry::seal(&mut padded[..bytes], slot_bytes as usize, seed, stored);
-        // SAFETY: the bytes up to a multiple of 16 are the context's. The object is mapped, its slot is a multiple of
-        // 16 bytes, and nobody else knows of it.
-        unsafe { os::copy_past_caches(padded.as_ptr(), at, bytes) };
-        // SAFETY: the mapping was made above.
-        let unmapped = unsafe { self.shared.pool.unmap_raw(handle) };
-        debug_assert!(unmapped.is_ok());
-        Ok(PageWord::stored(Pool::short_handle(handle), stored == Stored::Raw))
-    }
-
-    /// Charges both limits, or neither.
-    pub(super) fn charge(&self, bytes: u64) -> Result<()> {
-        let charged = charge_both([&self.shared.limit, &self.limit], bytes).map_err(|refused| REFUSED_BY[refused]);
-        charged.inspect_err(|&refused| self.meet(refused, bytes))
-    }
-
-    /// Allocates an object, mapped. Compacts before it gives up, for as long as that moves anything.
-    fn allocate(&self, bytes: usize) -> Result<(u64, *mut u8)> {
-        match self.shared.pool.malloc_mapped_raw(bytes) {
-            Err(Error::NoMemory(_)) => self.allocate_by_compaction(bytes),
-            done => done,
-        }
-    }
-
-    #[cold]
-    fn allocate_by_compaction(&self, bytes: usize) -> Result<(u64, *mut u8)> {
-        let (shared, pool) = (&self.shared, &self.shared.pool);
-        shared.capacity_hits.fetch_add(1, Relaxed);
-        // In steps, each of which may be enough; no more of them than it takes to move all there is.
-        let steps = pool.total_pages() * PAGE as u64 / BUDGET.max_bytes_moved + OTHERS;
-        let mut wait = Wait::default();
-        for _ in 0..steps {
-            let compacted = pool.try_to_compact(&BUDGET);
-            let made = pool.malloc_mapped_raw(bytes);
-            match (made, compacted) {
-                (Err(Error::NoMemory(_)), Some(done)) if done == Compacted::default() => break,
-                (Err(Error::NoMemory(_)), Some(_)) => {}
-                // Another thread is making room.
-                (Err(Error::NoMemory(_)), None) => wait.a_moment(),
-                (done, _) => return done,
-            }
-        }
-        // What a budget leaves is kept warm, and is some percent of a small pool.
-        if shared.compacted_in_vain_lately() {
-            return pool.malloc_mapped_raw(bytes);
-        }
-        loop {
-            let pages = pool.compact(&CompactBudget::default())?;
-            match pool.malloc_mapped_raw(bytes) {
-                // Each time around may empty what the one before has sorted.
-                Err(Error::NoMemory(_)) if pages > 0 => {}
-                Err(error) => {
-                    shared.note_compacted_in_vain();
-                    return Err(error);
-                }
-                done => return done,
+                Ok(Packed { stored, bytes, slot_bytes: raw_slot })
             }
         }
     }
@@ -262,7 +193,7 @@ impl AreaState {
     #[inline]
     pub(super) fn publish(
         &self,
-        call: &Call<'_>,
+        call: &RunningCall<'_>,
         offset: u64,
         word: PageWord,
         count: impl Fn(&mut Counts),
@@ -274,7 +205,7 @@ impl AreaState {
                 Ok(old) => {
                     shard.counts.went(old);
                     shard.counts.came(word);
-                    shard.counts.compressions += u64::from(matches!(word.kind(), Kind::Stored(_)));
+                    shard.counts.compressions += u64::from(matches!(word.kind(), PageKind::Stored(_)));
                     count(&mut shard.counts);
                     drop(shard);
                     self.index.note(offset);
@@ -288,32 +219,18 @@ impl AreaState {
         }
     }
 
-    /// A store failed: what was stored before must not win later.
+    /// Removes what was stored before a store that failed, so that it is not loaded in the place of the newer page.
     #[cold]
-    pub(super) fn remove_after_failure(&self, call: &Call<'_>, offset: u64) {
+    pub(super) fn remove_after_failure(&self, call: &RunningCall<'_>, offset: u64) {
         let page = self.page(offset);
         let mut shard = call.lock();
         let old = page.remove();
         shard.counts.went(old);
-        shard.counts.removed_by_failure += u64::from(old.kind() != Kind::Empty);
+        shard.counts.removed_by_failure += u64::from(old.kind() != PageKind::Empty);
         drop(shard);
         self.discard(old);
         if old.must_be_awaited() && self.may_wait(offset).is_ok() {
             page.wait_for(old);
         }
-    }
-}
-
-/// Counts pages that were refused, by cause.
-pub fn count_refused(counts: &mut Counts, error: Error, pages: u64, early: bool) {
-    let cause = match error {
-        FULL => &mut counts.refused_limit,
-        AREA_FULL => &mut counts.refused_area_limit,
-        Error::NoSpace(_) => &mut counts.refused_incompressible,
-        _ => &mut counts.refused_memory,
-    };
-    *cause += pages;
-    if early {
-        counts.refused_early += pages;
     }
 }

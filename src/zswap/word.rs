@@ -1,4 +1,4 @@
-//! The bits of a page word. No shift by a field's position stands anywhere else.
+//! The bits of a page word. No other file shifts by a field's position.
 //!
 //! | state | payload |
 //! |---|---|
@@ -7,12 +7,15 @@
 //! | STORED | index and generation of its handle |
 //! | BACKED | its slot on the library's own file, and the slot's generation |
 //!
-//! The other fields: REFERENCED (second chance), WRITEBACK with the number of the claim (a writeback of this offset is
-//! running, of this version of the page or of one before it) and OWN (that writeback owns its place on disk, and nobody
-//! waits for it), MARK (FILLED: the pattern has 32 bits; STORED: a stronger codec gains nothing), RAW (STORED: as it
-//! came), FROZEN (its stretch of the index is being given back).
+//! | flag | says |
+//! |---|---|
+//! | REFERENCED | the page was used since the clock hand last passed: it gets a second chance |
+//! | WRITEBACK, CLAIM | a writeback of this offset runs, of this version of the page or of one before it; its number |
+//! | OWN | that writeback owns its place on disk, so nobody waits for it |
+//! | MARK | FILLED: the pattern has 32 bits. STORED: a stronger codec gains nothing |
+//! | RAW | STORED: the page is stored as it came |
+//! | FROZEN | the stretch of the index that the word is in is being given back |
 
-use crate::units::PAGE;
 use crate::word::{Field, HANDLE_BITS};
 
 const STATE: Field = Field::new(0, 2);
@@ -30,12 +33,12 @@ const SLOT_GENERATION: Field = Field::new(32, 16);
 
 const _: () = assert!(PAYLOAD.mask() >> 63 == 1, "the payload ends the word");
 
-/// What belongs to an offset and not to the version of its page: no store and no removal clears it.
+/// Belongs to the offset and not to the version of its page: no store and no removal clears it.
 const STICKY: u64 = WRITEBACK.mask() | OWN.mask() | CLAIM.mask() | FROZEN.mask();
-/// What tells one version of a page from another.
+/// Tells one version of a page from another.
 const VERSION: u64 = STATE.mask() | PAYLOAD.mask() | RAW.mask();
 
-/// Most pages that the library's own file may have.
+/// Most pages of the library's own file.
 pub const MAX_SLOTS: u64 = 1 << SLOT_BITS;
 
 const SLOT_BITS: u32 = 32;
@@ -45,13 +48,13 @@ const SLOT_BITS: u32 = 32;
 pub struct FileSlot {
     /// Which page of the file.
     pub index: u32,
-    /// Which of its tenants.
+    /// Which of the pages that had this place one after the other.
     pub generation: u16,
 }
 
-/// Where a page is.
+/// Where a page is, as its word says.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Kind {
+pub enum PageKind {
     /// Not here.
     Empty,
     /// It repeats this word.
@@ -69,15 +72,15 @@ pub struct PageWord(pub u64);
 impl PageWord {
     /// Not here, and no writeback runs.
     pub const EMPTY: Self = Self(0);
-    /// Not here, and its stretch is being given back.
+    /// Not here, and the stretch of the index is being given back.
     pub const FROZEN: Self = Self(FROZEN.mask());
 
     const fn new(state: u64, payload: u64) -> Self {
         Self(PAYLOAD.set(STATE.set(0, state), payload))
     }
 
-    /// A page that repeats `pattern`; none if the word has no room for it: what fits is a number of 48 bits with its
-    /// sign (so that addresses fit), and any 32 bits twice.
+    /// Makes the word of a page that repeats `pattern`, or none if the pattern does not fit. A number of 48 bits with
+    /// its sign fits (so that addresses do), and any 32 bits twice.
     pub fn filled(pattern: u64) -> Option<Self> {
         let spare = 64 - HANDLE_BITS;
         if (pattern as i64) << spare >> spare == pattern as i64 {
@@ -86,55 +89,60 @@ impl PageWord {
         (pattern >> 32 == pattern & 0xffff_ffff).then(|| Self(MARK.set(Self::new(1, pattern >> 32).0, 1)))
     }
 
-    /// A page in the pool; `raw`: as it came.
+    /// Makes the word of a page in the pool, REFERENCED. `raw`: it is stored as it came.
     pub const fn stored(short_handle: u64, raw: bool) -> Self {
         Self(RAW.set(REFERENCED.set(Self::new(2, short_handle).0, 1), raw as u64))
     }
 
-    /// A page on the library's own file.
+    /// Makes the word of a page on the library's own file.
     pub const fn backed(slot: FileSlot) -> Self {
         Self::new(3, SLOT_GENERATION.set(slot.index as u64, slot.generation as u64))
     }
 
-    /// Where the page is.
+    /// Returns where the page is.
     #[inline]
-    pub const fn kind(self) -> Kind {
+    pub const fn kind(self) -> PageKind {
         let payload = PAYLOAD.get(self.0);
         let spare = 64 - HANDLE_BITS;
         match STATE.get(self.0) {
-            0 => Kind::Empty,
-            1 if self.is_marked() => Kind::Filled(payload << 32 | payload),
-            1 => Kind::Filled(((payload << spare) as i64 >> spare) as u64),
-            2 => Kind::Stored(payload),
-            _ => Kind::Backed(FileSlot {
+            0 => PageKind::Empty,
+            1 if self.is_filled_with_32_bits() => PageKind::Filled(payload << 32 | payload),
+            1 => PageKind::Filled(((payload << spare) as i64 >> spare) as u64),
+            2 => PageKind::Stored(payload),
+            _ => PageKind::Backed(FileSlot {
                 index: SLOT.get(payload) as u32,
                 generation: SLOT_GENERATION.get(payload) as u16,
             }),
         }
     }
 
-    /// Whether it is the same version of the page: flags may differ.
+    /// Whether both words name the same version of the page. Flags may differ.
     pub const fn is_version_of(self, other: Self) -> bool {
         (self.0 ^ other.0) & VERSION == 0
     }
 
-    /// Whether it was loaded or stored since the clock hand last came by.
+    /// Whether the page was loaded or stored since the clock hand last passed.
     pub const fn is_referenced(self) -> bool {
         REFERENCED.get(self.0) == 1
     }
 
-    /// The same, referenced or not.
+    /// Returns the word with REFERENCED set or cleared.
     pub const fn with_referenced(self, referenced: bool) -> Self {
         Self(REFERENCED.set(self.0, referenced as u64))
     }
 
-    /// Whether a stronger codec gained nothing.
-    pub const fn is_marked(self) -> bool {
+    /// Whether the pattern of a FILLED word is 32 bits that repeat.
+    const fn is_filled_with_32_bits(self) -> bool {
         MARK.get(self.0) == 1
     }
 
-    /// The same, known not to gain by a stronger codec.
-    pub const fn marked(self) -> Self {
+    /// Whether recompression of the STORED page gained nothing.
+    pub const fn is_vain_to_recompress(self) -> bool {
+        MARK.get(self.0) == 1
+    }
+
+    /// Returns a STORED word with the note that recompression gains nothing.
+    pub const fn noted_vain_to_recompress(self) -> Self {
         Self(MARK.set(self.0, 1))
     }
 
@@ -143,12 +151,12 @@ impl PageWord {
         RAW.get(self.0) == 1
     }
 
-    /// Whether its stretch is being given back.
+    /// Whether the stretch of the index is being given back.
     pub const fn is_frozen(self) -> bool {
         FROZEN.get(self.0) == 1
     }
 
-    /// Whether a writeback of this offset is running.
+    /// Whether a writeback of this offset runs.
     pub const fn has_writeback(self) -> bool {
         WRITEBACK.get(self.0) == 1
     }
@@ -158,32 +166,32 @@ impl PageWord {
         self.has_writeback() && OWN.get(self.0) == 0
     }
 
-    /// The number of the claim that runs.
+    /// Returns the number of the writeback that runs.
     pub const fn claim(self) -> u8 {
         CLAIM.get(self.0) as u8
     }
 
-    /// The same, claimed for writeback; `own`: to a place on disk that only this claim writes.
+    /// Returns the word claimed for writeback. `own`: only this claim writes to its place on disk.
     pub const fn claimed(self, claim: u8, own: bool) -> Self {
         Self(OWN.set(CLAIM.set(WRITEBACK.set(self.0, 1), claim as u64), own as u64))
     }
 
-    /// What stays when its page goes.
+    /// Returns what stays when the page goes.
     pub const fn removed(self) -> Self {
         Self(self.0 & STICKY)
     }
 
-    /// What the word becomes when `new` replaces its page.
+    /// Returns the word after `new` replaced its page.
     pub const fn replaced_by(self, new: Self) -> Self {
         Self(new.0 | self.0 & STICKY)
     }
 }
 
-/// What a removal keeps, as a mask.
+/// Mask of the bits that a removal keeps.
 pub const KEPT_BY_REMOVAL: u64 = STICKY;
-/// What the end of a writeback keeps, as a mask.
+/// Mask of the bits that the end of a writeback keeps.
 pub const KEPT_BY_END: u64 = !(WRITEBACK.mask() | OWN.mask() | CLAIM.mask());
-/// What the end of a freeze keeps, as a mask.
+/// Mask of the bits that the end of a freeze keeps.
 pub const KEPT_BY_THAW: u64 = !FROZEN.mask();
 
 impl std::fmt::Debug for PageWord {
@@ -191,24 +199,13 @@ impl std::fmt::Debug for PageWord {
         write!(out, "{:?}", self.kind())?;
         let flags = [
             (self.is_referenced(), " referenced"),
-            (self.is_marked(), " marked"),
+            (MARK.get(self.0) == 1, " marked"),
             (self.is_raw(), " raw"),
             (self.is_frozen(), " frozen"),
         ];
         flags.iter().filter(|(set, _)| *set).try_for_each(|(_, name)| out.write_str(name))?;
         if self.has_writeback() { write!(out, " writeback {}", self.claim()) } else { Ok(()) }
     }
-}
-
-/// The word that a page repeats, if it repeats one.
-pub fn repeated_word(page: &[u8; PAGE]) -> Option<u64> {
-    let word = |at: usize| u64::from_ne_bytes(page[at..at + 8].try_into().expect("8 bytes"));
-    let first = word(0);
-    // Pages that differ do so at their ends, most of them.
-    if word(PAGE - 8) != first || word(8) != first {
-        return None;
-    }
-    page.as_chunks::<8>().0.iter().all(|bytes| u64::from_ne_bytes(*bytes) == first).then_some(first)
 }
 
 #[cfg(test)]
@@ -220,7 +217,7 @@ mod tests {
         let fits =
             [0, 1, 0x7fff_ffff_ffff, u64::MAX, 0xffff_8000_0000_0000, 0xdead_beef_dead_beef, 0x8000_0000_8000_0000];
         for pattern in fits {
-            assert_eq!(PageWord::filled(pattern).map(PageWord::kind), Some(Kind::Filled(pattern)));
+            assert_eq!(PageWord::filled(pattern).map(PageWord::kind), Some(PageKind::Filled(pattern)));
         }
         for pattern in [0x8000_0000_0000, 0x0001_0000_0000_0000, 0xdead_beef_dead_bee0] {
             assert_eq!(PageWord::filled(pattern), None);
@@ -230,14 +227,14 @@ mod tests {
     #[test]
     fn what_belongs_to_the_offset_stays() {
         let word = PageWord::stored(0x1234_5678_9abc, true).claimed(0xa5, false);
-        assert_eq!(word.kind(), Kind::Stored(0x1234_5678_9abc));
-        assert_eq!((word.removed().kind(), word.removed().claim()), (Kind::Empty, 0xa5));
+        assert_eq!(word.kind(), PageKind::Stored(0x1234_5678_9abc));
+        assert_eq!((word.removed().kind(), word.removed().claim()), (PageKind::Empty, 0xa5));
         let replaced = word.replaced_by(PageWord::filled(7).unwrap());
-        assert_eq!((replaced.kind(), replaced.claim()), (Kind::Filled(7), 0xa5));
+        assert_eq!((replaced.kind(), replaced.claim()), (PageKind::Filled(7), 0xa5));
         assert_eq!(PageWord(replaced.0 & KEPT_BY_END), PageWord::filled(7).unwrap());
         assert!(PageWord::FROZEN.removed().is_frozen());
         assert_eq!(PageWord::EMPTY.0, 0);
         let slot = FileSlot { index: u32::MAX - 1, generation: u16::MAX };
-        assert_eq!(PageWord::backed(slot).kind(), Kind::Backed(slot));
+        assert_eq!(PageWord::backed(slot).kind(), PageKind::Backed(slot));
     }
 }

@@ -1,19 +1,21 @@
 //! Batches at the edge of a limit: it is never exceeded, and if one of them alone fits, one gets through.
 
-use crate::zswap::limit::{Batches, Limit, Reservation};
+use crate::zswap::limit::{Limit, Limits};
+use crate::zswap::reservation::{Batches, Reservation};
 use loom::sync::Arc;
 use loom::thread;
 
-struct Limits {
+struct Scene {
     zswap: Limit,
     area: Limit,
     batches: Batches,
 }
 
-impl Limits {
+impl Scene {
     /// A batch that reserves 1 by its estimate, and needs `needs` of 1 each.
     fn batch(&self, needs: u64) -> bool {
-        let Ok(mut reservation) = Reservation::new([&self.zswap, &self.area], &self.batches, 1) else { return false };
+        let limits = Limits { zswap: &self.zswap, area: &self.area };
+        let Ok(mut reservation) = Reservation::new(limits, &self.batches, 1) else { return false };
         for _ in 0..needs {
             if reservation.use_bytes(1).is_err() {
                 return false;
@@ -29,7 +31,7 @@ fn race(room: (u64, u64), needs: &'static [u64]) {
     builder.preemption_bound = Some(3);
     builder.max_branches = 20_000;
     builder.check(move || {
-        let limits = Arc::new(Limits {
+        let limits = Arc::new(Scene {
             zswap: Limit::new(room.0, 90),
             area: Limit::new(room.1, 90),
             batches: Batches::default(),

@@ -4,8 +4,8 @@
 use super::Heap;
 use crate::sync::{AtomicU64, Ordering::AcqRel};
 use crate::zswap::index::{note, unnote};
-use crate::zswap::page::{Frozen, Page, freeze, thaw};
-use crate::zswap::word::{Kind, PageWord};
+use crate::zswap::page::{Frozen, PageCell, freeze, thaw};
+use crate::zswap::word::{PageKind, PageWord};
 use loom::sync::Arc;
 use loom::thread;
 
@@ -17,7 +17,7 @@ struct Stretch {
 
 impl Stretch {
     fn store(&self, at: usize, value: u64) {
-        let page = Page(&self.words[at]);
+        let page = PageCell(&self.words[at]);
         let new = PageWord::stored(self.heap.allocate(value), false);
         let old = loop {
             match page.publish(new) {
@@ -30,23 +30,18 @@ impl Stretch {
     }
 
     fn invalidate(&self, at: usize) {
-        self.discard(Page(&self.words[at]).remove());
+        self.discard(PageCell(&self.words[at]).remove());
     }
 
     fn discard(&self, old: PageWord) {
-        if let Kind::Stored(handle) = old.kind() {
+        if let PageKind::Stored(handle) = old.kind() {
             self.heap.free(handle);
         }
     }
 
     fn load(&self, at: usize) -> Option<u64> {
-        use crate::zswap::page::Objects;
-        let (_, pinned) = Page(&self.words[at]).find(&self.heap);
-        pinned.map(|handle| {
-            let value = self.heap.read(handle);
-            self.heap.unpin(handle);
-            value
-        })
+        let (_, pinned) = PageCell(&self.words[at]).find(&self.heap);
+        pinned.map(|pinned| pinned.read())
     }
 
     /// As the index does; the system gives new memory, or refuses.
@@ -66,7 +61,7 @@ impl Stretch {
     /// The value at the end; a stretch with a page has its bit.
     fn end(&self, at: usize) -> Option<u64> {
         let value = self.load(at);
-        let word = Page(&self.words[at]).peek();
+        let word = PageCell(&self.words[at]).peek();
         assert!(!word.is_frozen());
         assert!(value.is_some() || word == PageWord::EMPTY, "left {word:?}");
         assert!(value.is_none() || self.bits.load(crate::sync::Ordering::Relaxed) & 1 == 1, "a page without its bit");

@@ -19,8 +19,8 @@ mod triples;
 use crate::object::{Freed, ObjectWord};
 use crate::sync::{AtomicU64, Cell, Ordering::Relaxed};
 use crate::units::{Place, ZspageId};
-use crate::zswap::page::{Frozen, NotTaken, Objects, Page};
-use crate::zswap::word::{Kind, PageWord};
+use crate::zswap::page::{Frozen, NotTaken, Objects, PageCell};
+use crate::zswap::word::{PageKind, PageWord};
 use loom::sync::{Arc, Mutex};
 use loom::thread;
 use orders::{Outcome, Start, allowed};
@@ -109,17 +109,31 @@ impl Heap {
     }
 }
 
-impl Objects for Heap {
-    type Pinned = u64;
+/// A pinned object of the stand-in.
+pub struct Pinned<'a> {
+    heap: &'a Heap,
+    handle: u64,
+}
 
-    fn pin(&self, handle: u64) -> Option<u64> {
-        self.word(handle).pin_to_read(0).ok().map(|_| handle)
+impl Pinned<'_> {
+    pub fn read(&self) -> u64 {
+        self.heap.read(self.handle)
     }
+}
 
-    fn unpin(&self, handle: u64) {
-        if self.word(handle).unpin(0).expect("pinned").is_some() {
-            self.release(handle);
+impl Drop for Pinned<'_> {
+    fn drop(&mut self) {
+        if self.heap.word(self.handle).unpin(0).expect("pinned").is_some() {
+            self.heap.release(self.handle);
         }
+    }
+}
+
+impl Objects for Heap {
+    type Pinned<'a> = Pinned<'a>;
+
+    fn pin(&self, handle: u64) -> Option<Pinned<'_>> {
+        self.word(handle).pin_to_read(0).ok().map(|_| Pinned { heap: self, handle })
     }
 }
 
@@ -161,12 +175,8 @@ impl Scene {
         self.callbacks[claim].with_mut(|cell| unsafe { *cell = FIRST });
     }
 
-    fn unpin(&self, handle: u64) {
-        self.heap.unpin(handle);
-    }
-
-    fn page(&self) -> Page<'_> {
-        Page(&self.word)
+    fn page(&self) -> PageCell<'_> {
+        PageCell(&self.word)
     }
 
     /// Does it, as the product does. What it tells.
@@ -184,13 +194,11 @@ impl Scene {
     fn load(&self) -> u64 {
         loop {
             let (seen, pinned) = self.page().find(&self.heap);
-            let value = self.value(seen, pinned);
-            if seen.kind() != Kind::Empty {
+            let value = self.value(seen, pinned.as_ref());
+            if seen.kind() != PageKind::Empty {
                 self.page().reference(seen);
             }
-            if let Some(handle) = pinned {
-                self.heap.unpin(handle);
-            }
+            drop(pinned);
             if let Some(value) = value {
                 return value;
             }
@@ -199,11 +207,11 @@ impl Scene {
     }
 
     /// What a word names; none if that is gone from the file.
-    fn value(&self, seen: PageWord, pinned: Option<u64>) -> Option<u64> {
+    fn value(&self, seen: PageWord, pinned: Option<&Pinned<'_>>) -> Option<u64> {
         match (seen.kind(), pinned) {
-            (Kind::Stored(_), Some(handle)) => Some(self.heap.read(handle)),
-            (Kind::Filled(pattern), _) => Some(pattern),
-            (Kind::Backed(slot), _) => self.file.as_ref().unwrap().read(slot, self.page(), seen),
+            (PageKind::Stored(_), Some(pinned)) => Some(pinned.read()),
+            (PageKind::Filled(pattern), _) => Some(pattern),
+            (PageKind::Backed(slot), _) => self.file.as_ref().unwrap().read(slot, self.page(), seen),
             _ => Some(NOTHING),
         }
     }
@@ -211,15 +219,13 @@ impl Scene {
     fn take(&self) -> u64 {
         loop {
             let (seen, pinned) = self.page().find(&self.heap);
-            if seen.kind() == Kind::Empty {
+            if seen.kind() == PageKind::Empty {
                 self.await_callback(seen);
                 return NOTHING;
             }
-            let value = self.value(seen, pinned);
+            let value = self.value(seen, pinned.as_ref());
             let taken = value.map(|_| self.page().take(seen, true));
-            if let Some(handle) = pinned {
-                self.heap.unpin(handle);
-            }
+            drop(pinned);
             let (Some(value), Some(taken)) = (value, taken) else {
                 thread::yield_now();
                 continue;
@@ -228,7 +234,7 @@ impl Scene {
                 Ok(old) => {
                     // A place on the file is this thread's only now: what was read before may have been another's.
                     let value = match old.kind() {
-                        Kind::Backed(slot) => self.file.as_ref().unwrap().check_of(slot),
+                        PageKind::Backed(slot) => self.file.as_ref().unwrap().check_of(slot),
                         _ => value,
                     };
                     self.gone(old);
@@ -272,8 +278,8 @@ impl Scene {
 
     fn discard(&self, old: PageWord) {
         match old.kind() {
-            Kind::Stored(handle) => self.heap.free(handle),
-            Kind::Backed(slot) => self.file.as_ref().unwrap().release(slot),
+            PageKind::Stored(handle) => self.heap.free(handle),
+            PageKind::Backed(slot) => self.file.as_ref().unwrap().release(slot),
             _ => {}
         }
     }
@@ -282,13 +288,14 @@ impl Scene {
         let number = self.claims.fetch_add(1, std::sync::atomic::Ordering::Relaxed) as u8;
         let own = self.file.is_some();
         let mut value = NOTHING;
-        let claimed = self.page().find_and_claim(&self.heap, number, own, |&handle| {
-            value = self.heap.read(handle);
+        let claimed = self.page().find_and_claim(&self.heap, number, own, |pinned| {
+            value = pinned.read();
             true
         });
-        let Some((claimed, handle)) = claimed else { return UNCLAIMED };
+        // The pin ends last, as in the product.
+        let Some((claimed, _pinned)) = claimed else { return UNCLAIMED };
         if let Some(file) = &self.file {
-            return self.write_to_file(file, succeeds, claimed, handle, value);
+            return self.write_to_file(file, succeeds, claimed, value);
         }
         for cell in [&self.disk, &self.callbacks[number as usize]] {
             // SAFETY: one callback runs at a time, and none that a removal met; loom finds out if that is not so.
@@ -301,11 +308,10 @@ impl Scene {
         if gone.is_ok() {
             self.discard(claimed);
         }
-        self.heap.unpin(handle);
         if gone.is_ok() { GONE } else { KEPT }
     }
 
-    fn write_to_file(&self, file: &File, succeeds: bool, claimed: PageWord, handle: u64, value: u64) -> u64 {
+    fn write_to_file(&self, file: &File, succeeds: bool, claimed: PageWord, value: u64) -> u64 {
         let slot = file.write(value);
         let gone = match succeeds {
             true => self.page().acknowledge(claimed, PageWord::backed(slot)),
@@ -315,7 +321,6 @@ impl Scene {
             Ok(()) => self.discard(claimed),
             Err(_) => file.release(slot),
         }
-        self.heap.unpin(handle);
         if gone.is_ok() { GONE } else { KEPT }
     }
 
@@ -324,18 +329,18 @@ impl Scene {
         let word = self.page().peek();
         assert!(!word.has_writeback() && !word.is_frozen(), "left {word:?}");
         let value = match word.kind() {
-            Kind::Empty => {
+            PageKind::Empty => {
                 assert_eq!(word, PageWord::EMPTY, "left {:#x}", word.0);
                 NOTHING
             }
-            Kind::Stored(handle) => self.heap.read(handle),
-            Kind::Filled(pattern) => pattern,
-            Kind::Backed(slot) => self.file.as_ref().unwrap().read(slot, self.page(), word).unwrap(),
+            PageKind::Stored(handle) => self.heap.read(handle),
+            PageKind::Filled(pattern) => pattern,
+            PageKind::Backed(slot) => self.file.as_ref().unwrap().read(slot, self.page(), word).unwrap(),
         };
         if let Some(file) = &self.file {
-            file.check_free(usize::from(matches!(word.kind(), Kind::Backed(_))));
+            file.check_free(usize::from(matches!(word.kind(), PageKind::Backed(_))));
         }
-        let stored = usize::from(matches!(word.kind(), Kind::Stored(_)));
+        let stored = usize::from(matches!(word.kind(), PageKind::Stored(_)));
         assert_eq!(self.heap.free.lock().unwrap().len(), OBJECTS - stored, "every other handle was freed");
         // SAFETY: the threads are gone.
         (value, self.disk.with(|cell| unsafe { *cell }))

@@ -7,7 +7,7 @@ use crate::sync::{
     AtomicU64,
     Ordering::{Acquire, Relaxed, Release},
 };
-use crate::zswap::page::{Page, read_before_word};
+use crate::zswap::page::{PageCell, read_before_word};
 use crate::zswap::word::{FileSlot, PageWord};
 use loom::sync::Mutex;
 
@@ -45,7 +45,7 @@ impl File {
     }
 
     /// As the product reads; none if the page is another by now.
-    pub fn read(&self, slot: FileSlot, page: Page<'_>, seen: PageWord) -> Option<u64> {
+    pub fn read(&self, slot: FileSlot, page: PageCell<'_>, seen: PageWord) -> Option<u64> {
         let check = self.checks[slot.index as usize].load(Acquire);
         let bytes = self.bytes[slot.index as usize].load(Relaxed);
         read_before_word();

@@ -5,7 +5,7 @@ use super::orders::Start;
 use super::{FIRST, Op, Scene, race};
 use crate::sync::{AtomicU32, Ordering::Relaxed};
 use crate::zswap::page::Frozen;
-use crate::zswap::word::{Kind, PageWord};
+use crate::zswap::word::{PageKind, PageWord};
 use loom::sync::Arc;
 use loom::thread;
 
@@ -54,21 +54,20 @@ fn a_wait_ends_with_its_claim() {
             tell.store(1, Relaxed);
         });
         let page = scene.page();
-        if let Some((claimed, handle)) = page.find_and_claim(&scene.heap, 1, false, |_| true) {
+        if let Some((claimed, pinned)) = page.find_and_claim(&scene.heap, 1, false, |_| true) {
             scene.fill_callback(1);
-            let met = page.peek().kind() == Kind::Empty;
+            let met = page.peek().kind() == PageKind::Empty;
             page.end(claimed);
-            scene.unpin(handle);
+            drop(pinned);
             if met {
                 let new = PageWord::stored(scene.heap.allocate(FIRST + 1), false);
                 assert!(matches!(page.publish(new), Ok(_) | Err(Frozen)));
-                let (claimed, handle) =
+                let (claimed, _pinned) =
                     page.find_and_claim(&scene.heap, 2, false, |_| true).expect("nobody else claims");
                 while returned.load(Relaxed) == 0 {
                     thread::yield_now();
                 }
                 page.end(claimed);
-                scene.unpin(handle);
             }
         }
         removal.join().unwrap();

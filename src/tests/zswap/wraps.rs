@@ -1,7 +1,8 @@
 //! Counters of a zswap, each started near its wrap: what they count goes on as before.
 
 use super::{WATCHDOG, compressible, load, noise, with_area, with_disk};
-use crate::zswap::limit::{Batches, Limit, Reservation};
+use crate::zswap::limit::{Limit, Limits, OverLimit};
+use crate::zswap::reservation::{Batches, Reservation};
 use crate::{AreaOptions, Claim, Error, PAGE_SIZE, Patience, ZswapOptions};
 use std::sync::mpsc::channel;
 use std::thread;
@@ -15,9 +16,10 @@ fn batch_alone_at_the_limit_is_refused_after_any_number_of_batches() {
             let (zswap, area) = (Limit::new(2, 90), Limit::new(9, 90));
             let batches = Batches::after(before);
             for _ in 0..4 {
-                let mut reservation = Reservation::new([&zswap, &area], &batches, 1).map_err(|_| ()).unwrap();
+                let mut reservation =
+                    Reservation::new(Limits { zswap: &zswap, area: &area }, &batches, 1).map_err(|_| ()).unwrap();
                 assert!(reservation.use_bytes(1).is_ok() && reservation.use_bytes(1).is_ok());
-                assert_eq!(reservation.use_bytes(1), Err(0));
+                assert_eq!(reservation.use_bytes(1), Err(OverLimit::Zswap));
                 drop(reservation);
                 assert_eq!((zswap.used(), area.used()), (0, 0));
             }

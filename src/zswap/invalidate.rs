@@ -1,28 +1,19 @@
-//! Invalidate: pages go, in time that follows what is stored.
+//! Removing pages, in time proportional to what is stored.
 
-use super::area::{Area, AreaState, Call};
+use super::area::{Area, AreaState};
+use super::calls::RunningCall;
 use super::index::STRETCH;
-use super::waiting::{self, NOT_NOW};
-use super::word::{Kind, PageWord};
+use super::patience::{NOT_NOW, Patience, in_callback};
+use super::word::{PageKind, PageWord};
 use crate::error::Result;
 
-/// Pages whose words go under one lock.
+/// Most pages that are removed under one lock.
 const AT_ONCE: usize = 64;
 
-/// Whether a call may wait for writebacks.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub enum Patience {
-    /// It waits for those that it has to.
-    #[default]
-    Wait,
-    /// It is refused with [`crate::Error::Again`] instead, and nothing has changed.
-    NoWait,
-}
-
 impl Area {
-    /// Removes the pages of a range; those that are not there are none. Takes time in proportion to what is stored
-    /// there. When this returns, no writeback callback runs for a page of the range that began before: what the caller
-    /// writes to their places on disk stays.
+    /// Removes every page stored in the range. Offsets that hold none are fine. Takes time in proportion to what is
+    /// stored there. When this returns, no writeback of a page of the range runs that began before: what the caller
+    /// writes to the places of these pages on disk stays.
     ///
     /// # Errors
     /// [`crate::Error::Busy`] in a callback, for a range with a page that is being written back, or if this thread
@@ -32,7 +23,7 @@ impl Area {
     pub fn invalidate(&self, offset: u64, count: u64, patience: Patience) -> Result<()> {
         let call = self.0.begin_at(offset, count)?;
         let end = offset + count;
-        let waits = patience == Patience::Wait && !waiting::in_callback();
+        let waits = patience == Patience::Wait && !in_callback();
         self.0.check_writebacks(offset, end, patience)?;
         let mut at = offset;
         while let Some((used, _)) = self.0.index.next_used(at, end) {
@@ -48,7 +39,7 @@ impl Area {
 impl AreaState {
     /// Refuses a range with a page whose writeback this thread may not wait for.
     fn check_writebacks(&self, from: u64, end: u64, patience: Patience) -> Result<()> {
-        if patience == Patience::Wait && !waiting::in_callback() && self.shared.claims.held() == 0 {
+        if patience == Patience::Wait && !in_callback() && self.shared.claims.held() == 0 {
             return Ok(());
         }
         let mut at = from;
@@ -64,8 +55,8 @@ impl AreaState {
         Ok(())
     }
 
-    /// Removes up to some pages of a range, and waits for their writebacks. Where to go on.
-    fn remove_some(&self, call: &Call<'_>, from: u64, end: u64, waits: bool) -> Result<u64> {
+    /// Removes some pages of a range, and waits for their writebacks. Returns where to go on.
+    fn remove_some(&self, call: &RunningCall<'_>, from: u64, end: u64, waits: bool) -> Result<u64> {
         let mut gone = [(0, PageWord::EMPTY); AT_ONCE];
         let mut count = 0;
         let mut refused = None;
@@ -82,7 +73,7 @@ impl AreaState {
                     break;
                 };
                 shard.counts.went(old);
-                shard.counts.invalidated += u64::from(old.kind() != Kind::Empty);
+                shard.counts.invalidated += u64::from(old.kind() != PageKind::Empty);
                 gone[count] = (at, old);
                 count += 1;
             }

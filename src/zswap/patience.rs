@@ -1,0 +1,50 @@
+//! Whether this thread may wait for a writeback to end.
+//!
+//! A callback must not wait: another thread's callback may be waiting for the page of this one. The holder of a claim
+//! must not wait for that claim: no other thread would end it ([`super::claims::Claims::may_wait`]).
+
+use crate::error::Error;
+use std::cell::Cell;
+
+/// Whether a call waits for writebacks that are running.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Patience {
+    /// The call waits until they have ended.
+    #[default]
+    Wait,
+    /// The call fails with [`crate::Error::Again`] instead, and changes nothing.
+    NoWait,
+}
+
+thread_local! {
+    /// How many callbacks this thread is in, of any zswap. The first access may allocate, in a library loaded by
+    /// dlopen. So what a pager calls from a signal handler never asks.
+    static DEPTH: Cell<u32> = const { Cell::new(0) };
+}
+
+pub(super) const IN_CALLBACK: Error =
+    Error::Busy(&"the page is being written back, and a callback can't wait for that");
+pub(super) const OWN_CLAIM: Error = Error::Busy(&"this thread holds the claim that it would wait for: end it first");
+pub(super) const NOT_NOW: Error = Error::Again(&"the page is being written back, and the caller does not wait");
+
+/// Marks this thread as being in a callback while it lives.
+pub struct InCallback(());
+
+impl InCallback {
+    /// Enters a callback.
+    pub fn enter() -> Self {
+        DEPTH.set(DEPTH.get() + 1);
+        Self(())
+    }
+}
+
+impl Drop for InCallback {
+    fn drop(&mut self) {
+        DEPTH.set(DEPTH.get() - 1);
+    }
+}
+
+/// Whether this thread is in a callback.
+pub fn in_callback() -> bool {
+    DEPTH.get() != 0
+}

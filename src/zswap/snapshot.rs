@@ -1,0 +1,122 @@
+//! Snapshots: what a zswap and all of its areas have and did, at one moment, as values or as JSON.
+
+use super::shared::{Shared, WritebackTarget};
+use super::stats::{AreaStats, Counts, ZswapStats};
+use super::walk::Walk;
+use super::zswap::Zswap;
+use crate::error::Result;
+use crate::heap;
+use crate::json;
+use crate::sync::Ordering::Relaxed;
+use crate::units::PAGE;
+use serde::Serialize;
+use std::mem::MaybeUninit;
+
+/// What a zswap and each of its areas have and did, at one moment.
+#[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
+pub struct Snapshot {
+    /// The version of this form. It changes when a field changes its meaning, and not when fields are added.
+    pub version: u32,
+    /// The whole zswap.
+    pub zswap: ZswapStats,
+    /// Each area.
+    pub areas: Vec<AreaStats>,
+}
+
+/// The version of the form of a [`Snapshot`].
+const SNAPSHOT_VERSION: u32 = 1;
+
+/// A [`Snapshot`] without memory for the list of areas: they are those of a walk.
+#[derive(Serialize)]
+struct WalkedSnapshot<'a> {
+    version: u32,
+    zswap: ZswapStats,
+    areas: Walk<'a>,
+}
+
+impl Zswap {
+    /// Returns what the zswap has and did, and what each area has and did, all at one moment.
+    ///
+    /// # Errors
+    /// [`crate::Error::Forked`] in a child without the pool, [`crate::Error::NoMemory`] if there is no memory for the
+    /// list of areas.
+    pub fn snapshot(&self) -> Result<Snapshot> {
+        let (areas, zswap) = self.at_one_moment()?;
+        let mut of_areas = heap::with_capacity(zswap.areas as usize)?;
+        areas.each(|_, stats| of_areas.push(*stats));
+        Ok(Snapshot { version: SNAPSHOT_VERSION, zswap, areas: of_areas })
+    }
+
+    /// Returns the zswap's part of [`Zswap::snapshot`]. Allocates nothing.
+    ///
+    /// # Errors
+    /// [`crate::Error::Forked`] in a child without the pool.
+    pub fn stats(&self) -> Result<ZswapStats> {
+        self.at_one_moment().map(|(_, stats)| stats)
+    }
+
+    /// Returns [`Zswap::snapshot`] as JSON.
+    ///
+    /// # Errors
+    /// Those of [`Zswap::snapshot`].
+    pub fn stats_json(&self) -> Result<String> {
+        json::to_string(|text| text.put(&self.walked_snapshot()?))
+    }
+
+    /// Writes [`Zswap::snapshot`] as JSON to `room`, as much of it as there is room for. Returns how many bytes the
+    /// whole text has. Allocates nothing. While it writes, no other thread gets statistics or compacts the zswap.
+    ///
+    /// # Errors
+    /// [`crate::Error::Forked`] in a child without the pool.
+    pub fn write_stats_json(&self, room: &mut [MaybeUninit<u8>]) -> Result<usize> {
+        json::write_to(room, |text| text.put(&self.walked_snapshot()?))
+    }
+
+    /// Takes [`Zswap::snapshot`] without memory for the list of areas. While the snapshot lives, no other thread gets
+    /// statistics or compacts the zswap.
+    ///
+    /// # Errors
+    /// [`crate::Error::Forked`] in a child without the pool.
+    pub(crate) fn walked_snapshot(&self) -> Result<impl Serialize> {
+        let (areas, zswap) = self.at_one_moment()?;
+        Ok(WalkedSnapshot { version: SNAPSHOT_VERSION, zswap, areas })
+    }
+
+    fn at_one_moment(&self) -> Result<(Walk<'_>, ZswapStats)> {
+        let call = self.shared.begin()?;
+        let (areas, counts) = Walk::at_one_moment(&self.shared, call);
+        let stats = stats_of(&self.shared, &areas, counts)?;
+        Ok((areas, stats))
+    }
+}
+
+/// Returns what a zswap has and did, given what its areas have and did.
+fn stats_of(shared: &Shared, areas: &Walk<'_>, counts: Counts) -> Result<ZswapStats> {
+    let pool = shared.pool.stats()?;
+    // Read under the lock: a clone of the file would count as a writer of it.
+    let (tables, file_bytes) = match &*shared.read_target() {
+        WritebackTarget::File(file) => (file.table_bytes(), file.taken() as u64 * PAGE as u64),
+        _ => (0, 0),
+    };
+    let own = (shared.contexts.bytes() + shared.claims.bytes() + shared.lanes.bytes() + size_of::<Shared>()) as u64;
+    let (mut count, mut pages, mut indexes) = (0, 0, 0);
+    areas.each(|_, area| {
+        count += 1;
+        pages += area.area_pages;
+        indexes += area.metadata_bytes;
+    });
+    Ok(ZswapStats {
+        areas: count,
+        area_pages: pages,
+        max_bytes: shared.limit.max(),
+        used_bytes: shared.limit.used(),
+        pool_bytes: pool.total_pages * PAGE as u64,
+        metadata_bytes: pool.metadata_pages * PAGE as u64 + own + indexes + tables,
+        limit_hits: shared.limit.hits(),
+        capacity_hits: shared.capacity_hits.load(Relaxed),
+        claims: shared.claims.held(),
+        file_bytes,
+        counts,
+    })
+}

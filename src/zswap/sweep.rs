@@ -1,0 +1,175 @@
+//! The clock hand of an area: finds pages that were not used lately, and claims them for writeback.
+//!
+//! The hand sweeps the page words in the order of offsets. It clears REFERENCED and passes by the pages that had it,
+//! and claims those that had not. It needs no list of pages and no lock.
+
+use super::area::AreaState;
+use super::calls::RunningCall;
+use super::codec::Target;
+use super::objects::{self, PinnedObject};
+use super::page::KeptAs;
+use super::refusal::Refusal;
+use super::word::{PageKind, PageWord};
+use crate::sync::Ordering::Relaxed;
+use crate::units::PAGE;
+
+/// How many pages of an area a shrink wrote back, and how it ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Shrunk {
+    /// As many pages went as were asked for. More may go.
+    MoreLeft(u64),
+    /// No more pages can go now.
+    Ended(u64),
+}
+
+impl Shrunk {
+    /// Returns how many pages went.
+    pub fn written(self) -> u64 {
+        match self {
+            Self::MoreLeft(pages) | Self::Ended(pages) => pages,
+        }
+    }
+}
+
+/// A page that is claimed for writeback, and pinned. Dropping it ends the claim and keeps the page.
+pub struct ClaimedPage<'a> {
+    area: &'a AreaState,
+    offset: u64,
+    /// The word as it was claimed.
+    word: PageWord,
+}
+
+impl<'a> ClaimedPage<'a> {
+    /// Returns which page it is.
+    pub fn offset(&self) -> u64 {
+        self.offset
+    }
+
+    /// Leaves the page claimed and pinned. Returns its word, from which [`ClaimedPage::resume`] makes it again.
+    pub fn into_word(self) -> PageWord {
+        let word = self.word;
+        std::mem::forget(self);
+        word
+    }
+
+    /// Makes the claimed page again that [`ClaimedPage::into_word`] left, once.
+    pub fn resume(area: &'a AreaState, offset: u64, word: PageWord) -> Self {
+        Self { area, offset, word }
+    }
+
+    /// Takes the pin out, which then ends by itself. The caller ends the claim.
+    fn pin(&self) -> Option<objects::Pin<'a>> {
+        match self.word.kind() {
+            PageKind::Stored(handle) => Some(objects::resume_pin(&self.area.shared.pool, handle)),
+            _ => None,
+        }
+    }
+
+    /// Ends the claim of a page that was written: `to` takes its place, unless the page was used or replaced meanwhile.
+    /// Returns whether it went.
+    pub fn written(self, call: &RunningCall<'_>, to: PageWord) -> bool {
+        let _pin = self.pin();
+        let (area, offset) = (self.area, self.offset);
+        let word = self.into_word();
+        let mut shard = call.lock();
+        let done = area.page(offset).acknowledge(word, to);
+        let counts = &mut shard.counts;
+        match done {
+            Ok(()) => {
+                counts.went(word);
+                counts.came(to);
+                counts.written_back += 1;
+            }
+            Err(KeptAs::Replaced) => counts.overtaken += 1,
+            Err(KeptAs::Rescued | KeptAs::Same) => counts.rescued += 1,
+        }
+        drop(shard);
+        if done.is_ok() {
+            area.discard(word);
+        }
+        done.is_ok()
+    }
+
+    /// Ends the claim of a page that was not written, and keeps the page.
+    pub fn refused(self, call: &RunningCall<'_>, refusal: Refusal) {
+        if refusal == Refusal::Exists {
+            self.area.page(self.offset).reference(self.word);
+        }
+        drop(self);
+        call.count(|counts| refusal.count(counts));
+    }
+}
+
+impl Drop for ClaimedPage<'_> {
+    fn drop(&mut self) {
+        let _pin = self.pin();
+        self.area.page(self.offset).end(self.word);
+    }
+}
+
+/// One sweep of an area's clock hand. It ends after two rounds: the first one clears what the second one finds.
+pub struct Sweep<'a> {
+    area: &'a AreaState,
+    at: u64,
+    /// Pages that are still to be passed by.
+    left: u64,
+    own: bool,
+}
+
+impl<'a> Sweep<'a> {
+    /// Begins where the hand stands. `own`: pages go to places on disk that only their claims write.
+    pub fn new(area: &'a AreaState, own: bool) -> Self {
+        Self { area, at: area.hand.load(Relaxed), left: area.index.pages() * 2, own }
+    }
+
+    /// Claims the next page and decodes it into `page`. Passes by pages that can't be decoded.
+    pub fn next(&mut self, call: &RunningCall<'_>, page: &mut [u8; PAGE], target: Target) -> Option<ClaimedPage<'a>> {
+        while let Some((offset, seen)) = self.advance() {
+            let claimed = self.try_claim(offset, seen, |pinned| {
+                let decoded = self.area.decode(offset, pinned, page, target);
+                decoded.inspect_err(|_| call.count(|counts| counts.decode_failures += 1)).is_ok()
+            });
+            if claimed.is_some() {
+                return claimed;
+            }
+        }
+        None
+    }
+
+    /// Moves the hand past the next page in the pool that no writeback of runs. Returns its offset and word.
+    fn advance(&mut self) -> Option<(u64, PageWord)> {
+        let pages = self.area.index.pages();
+        while self.left > 0 {
+            let found = self.area.index.next_used(self.at, pages);
+            let next = found.map_or(pages, |(offset, _)| offset + 1);
+            self.left = self.left.saturating_sub((next - self.at).max(1));
+            self.at = if next == pages { 0 } else { next };
+            self.area.hand.store(self.at, Relaxed);
+            if let Some((offset, word)) = found
+                && matches!(word.kind(), PageKind::Stored(_))
+                && !word.has_writeback()
+            {
+                return Some((offset, word));
+            }
+        }
+        None
+    }
+
+    /// Reads and claims a page, unless it was used since the hand last passed.
+    fn try_claim(
+        &self,
+        offset: u64,
+        seen: PageWord,
+        read: impl FnOnce(&PinnedObject<'_>) -> bool,
+    ) -> Option<ClaimedPage<'a>> {
+        let (area, page) = (self.area, self.area.page(offset));
+        if seen.is_referenced() {
+            page.exchange_relaxed(seen, seen.with_referenced(false));
+            return None;
+        }
+        let shared = &area.shared;
+        let (word, pinned) = page.find_and_claim(&shared.pool, shared.next_claim(), self.own, |pinned| read(pinned))?;
+        pinned.leave_pinned();
+        Some(ClaimedPage { area, offset, word })
+    }
+}

@@ -1,0 +1,267 @@
+//! The calls on a zswap, which concern all of its areas.
+
+use super::area::{Area, AreaState};
+use super::backing_file::BackingFile;
+use super::codec::Codec;
+use super::fork::ForkState;
+use super::index::MAX_PAGES;
+use super::limit::none_if_zero;
+use super::options::AreaOptions;
+use super::shared::{ForeignWriteback, Shared, Writeback, WritebackTarget};
+use super::shrink_turn::ShrinkTurn;
+use super::sweep::Shrunk;
+use super::walk::Walk;
+use crate::error::{Error, Result};
+use crate::heap::{self, Counted};
+#[cfg(any(test, feature = "uffd"))]
+use crate::pool::Pool;
+use crate::pool::options::MIN_BYTES;
+use crate::pool::{CompactBudget, PoolStats};
+use std::os::fd::BorrowedFd;
+use std::sync::{Arc, PoisonError};
+
+/// How many pages a shrink writes back of one area before it goes on to the next.
+const QUANTUM: u64 = 64;
+
+/// A swap layer in memory: areas of pages, compressed into one pool.
+///
+/// All methods may be called from any thread, and from a writeback callback. The memory is released when the zswap and
+/// all of its areas have been dropped.
+pub struct Zswap {
+    pub(super) shared: Counted<Shared>,
+    pub(super) fork: ForkState,
+}
+
+impl Zswap {
+    /// Adds an area of `pages` pages. Reserves 8 bytes of addresses for each, and takes memory as pages are stored.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for no pages or more than [`super::MAX_AREA_PAGES`], [`Error::NoMemory`] if the system gives
+    /// no addresses or no memory, [`Error::Forked`] in a child without the pool.
+    pub fn add_area(&self, pages: u64, options: &AreaOptions) -> Result<Area> {
+        const PAGES: Error = Error::Invalid(&"an area has 1 to 2^38 pages");
+        let _call = self.shared.begin()?;
+        if pages == 0 || pages > MAX_PAGES {
+            return Err(PAGES);
+        }
+        let id = {
+            let mut areas = self.shared.areas.lock();
+            areas.last_id += 1;
+            areas.last_id
+        };
+        let area = Area(Counted::new(AreaState::new(self.shared.clone(), id, pages, options.clone())?)?);
+        // If the area does not get into the list, it is dropped here, outside the lock.
+        let listed = heap::push(&mut self.shared.areas.lock().list, (id, area.0.downgrade()));
+        listed.map(|()| area)
+    }
+
+    /// Returns how many areas there are.
+    pub fn area_count(&self) -> usize {
+        let _call = self.shared.begin();
+        self.shared.areas.lock().list.len()
+    }
+
+    /// Checks that this process can use the zswap. Every call checks this by itself.
+    ///
+    /// # Errors
+    /// [`Error::Forked`] in a child without the pool.
+    pub fn check_usable(&self) -> Result<()> {
+        self.shared.pool.check_usable()
+    }
+
+    /// Returns the pool that the pages are in. Its limit, its callback and its pins are this zswap's.
+    #[cfg(any(test, feature = "uffd"))]
+    pub(crate) fn pool(&self) -> &Pool {
+        &self.shared.pool
+    }
+
+    /// Returns the statistics of the pool that the pages are in.
+    ///
+    /// # Errors
+    /// [`Error::Forked`] in a child without the pool.
+    pub fn pool_stats(&self) -> Result<PoolStats> {
+        let _call = self.shared.begin()?;
+        self.shared.pool.stats()
+    }
+
+    /// Sets how many bytes of slots stored pages may take; 0: no limit but the pool's capacity. The pool's memory may
+    /// exceed the limit by some percent ([`crate::ZswapOptions::headroom_percent`]). The limit may be less than what is
+    /// stored: stores are refused then, until enough has gone.
+    ///
+    /// # Errors
+    /// [`Error::Forked`] in a child without the pool.
+    pub fn set_limit(&self, max_bytes: u64) -> Result<()> {
+        self.shared.pool.set_max_bytes(self.capacity(max_bytes))?;
+        self.shared.limit.set(none_if_zero(max_bytes));
+        Ok(())
+    }
+
+    /// Returns how much memory the pool may have for a limit.
+    fn capacity(&self, max_bytes: u64) -> u64 {
+        if max_bytes == 0 {
+            return 0;
+        }
+        let headroom = match self.shared.headroom_percent {
+            0 => max_bytes / 8,
+            percent => (u128::from(max_bytes) * u128::from(percent) / 100) as u64,
+        };
+        // In a small pool, tables and a partly filled zspage of each class count for much.
+        max_bytes.saturating_add(headroom).saturating_add(2 * MIN_BYTES)
+    }
+
+    /// Sets the codec of the pages that are stored from now on.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] if the level is wrong, [`Error::NoMemory`] if there is no memory for its contexts.
+    pub fn set_codec(&self, codec: Codec) -> Result<()> {
+        let _call = self.shared.begin();
+        self.shared.contexts.prepare(codec)?;
+        self.shared.codec.set(codec);
+        Ok(())
+    }
+
+    /// Sets the callback that writes pages back, or takes it away. A shrink that is running goes on with the callback
+    /// that it began with.
+    ///
+    /// # Errors
+    /// [`Error::Busy`] while pages are on the library's own file.
+    pub fn set_writeback(&self, writeback: Option<Arc<Writeback>>) -> Result<()> {
+        self.set_target(writeback.map_or(WritebackTarget::None, WritebackTarget::Callback))
+    }
+
+    /// Sets a writeback callback of C's, as [`Zswap::set_writeback`] does. Allocates nothing.
+    #[doc(hidden)]
+    pub fn set_foreign_writeback(&self, writeback: Option<ForeignWriteback>) -> Result<()> {
+        self.set_target(writeback.map_or(WritebackTarget::None, WritebackTarget::Foreign))
+    }
+
+    /// Lets the library write pages back itself, to the first `bytes` bytes of a regular file or a block device. None:
+    /// to no file any more. A page is written to the lowest free place. Pages on the file are loaded as all others, and
+    /// stay there until they are replaced or removed.
+    ///
+    /// The file has to be open for reading and writing (`O_RDWR`), and not for appending (`O_APPEND`), which would
+    /// write everything to other places. The descriptor is duplicated. Close no descriptors that are not your own: the
+    /// library notices before it writes that its descriptor has become another file's, and writes nothing then.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] if the file is none of these or is opened otherwise, or `bytes` is less than a page or more
+    /// than 16 TiB, [`Error::System`] if the descriptor can't be duplicated, [`Error::Busy`] while pages are on
+    /// the file that was set before, [`Error::NoMemory`] if there is none for its table.
+    pub fn set_backing_file(&self, file: Option<(BorrowedFd<'_>, u64)>) -> Result<()> {
+        let target = match file {
+            Some((fd, bytes)) => {
+                WritebackTarget::File(Counted::new(BackingFile::new(self.shared.os.clone(), fd, bytes)?)?)
+            }
+            None => WritebackTarget::None,
+        };
+        self.set_target(target)
+    }
+
+    fn set_target(&self, new: WritebackTarget) -> Result<()> {
+        const IN_USE: Error = Error::Busy(&"pages are on the backing file, or are being written to it");
+        let _call = self.shared.begin()?;
+        let old = {
+            let mut target = self.shared.target.write().unwrap_or_else(PoisonError::into_inner);
+            if let WritebackTarget::File(file) = &*target
+                && (file.taken() > 0 || file.strong_count() > 1)
+            {
+                return Err(IN_USE);
+            }
+            std::mem::replace(&mut *target, new)
+        };
+        // Dropped with no lock held, because dropping a callback runs code of the user's.
+        drop(old);
+        Ok(())
+    }
+
+    /// Writes back pages that were not used lately, of all areas in turn, until `pages` pages have left the pool.
+    /// Returns how many went, which may be fewer. Allocates nothing. Its effort is bounded: for every 64 pages each
+    /// area is swept twice at most, and is left after 16 refusals.
+    ///
+    /// # Errors
+    /// [`Error::Again`] if none could go now, [`Error::NotFound`] if none is in the pool, [`Error::Invalid`] without a
+    /// callback or a file, [`Error::Io`] if the library's descriptor of the file was closed or is another file's now,
+    /// [`Error::Forked`] in a child without the pool.
+    pub fn shrink(&self, pages: u64) -> Result<u64> {
+        let _call = self.shared.begin()?;
+        let target = self.shared.writeback_target()?;
+        let (mut written, mut idle) = (0, 0);
+        let mut failure = None;
+        while written < pages {
+            let Some((turn, count)) = ShrinkTurn::next(&self.shared.areas) else { break };
+            let done = turn.area().shrink_to((pages - written).min(QUANTUM), &target);
+            // Other errors say that the area was removed meanwhile.
+            failure = done.err().filter(|error| matches!(error, Error::Io(_))).or(failure);
+            written += done.map_or(0, Shrunk::written);
+            idle = if matches!(done, Ok(Shrunk::MoreLeft(1..))) { 0 } else { idle + 1 };
+            if idle >= count {
+                break;
+            }
+        }
+        if written > 0 || pages == 0 { Ok(written) } else { Err(failure.unwrap_or_else(|| self.why_nothing())) }
+    }
+
+    fn why_nothing(&self) -> Error {
+        const NOTHING: Error = Error::NotFound(&"no page is in the pool");
+        const NOT_NOW: Error = Error::Again(&"no page could be written back now");
+        if self.shared.limit.used() == 0 { NOTHING } else { NOT_NOW }
+    }
+
+    /// Returns how many pages are worth writing back now, of all areas: the sum of [`Area::reclaimable_pages`].
+    ///
+    /// # Errors
+    /// [`Error::Forked`] in a child without the pool.
+    pub fn reclaimable_pages(&self) -> Result<u64> {
+        let _call = self.shared.begin()?;
+        let mut all = Ok(0);
+        Walk::new(&self.shared).each(|area, _| match (area.reclaimable_pages(), &mut all) {
+            (Ok(pages), Ok(sum)) => *sum += pages,
+            // The area was removed meanwhile.
+            (Err(Error::Invalid(_)), _) | (_, Err(_)) => {}
+            (Err(error), _) => all = Err(error),
+        });
+        all
+    }
+
+    /// Moves objects together and gives the memory that becomes free back to the system, as [`crate::Pool::compact`]
+    /// does. Also gives back the parts of the areas' indexes that have no page any more. Returns how many pages of 4096
+    /// bytes the pool gave back.
+    ///
+    /// # Errors
+    /// Those of [`crate::Pool::compact`].
+    pub fn compact(&self, budget: &CompactBudget) -> Result<u64> {
+        let _call = self.shared.begin()?;
+        Walk::new(&self.shared).each(|area, _| area.0.index.give_back(0, area.pages()));
+        self.shared.pool.compact(budget)
+    }
+
+    /// Returns the bytes of the slots of stored pages.
+    #[cfg(feature = "uffd")]
+    pub(crate) fn used_bytes(&self) -> u64 {
+        self.shared.limit.used()
+    }
+}
+
+#[cfg(test)]
+impl Zswap {
+    /// Sets counters as if `areas` areas had been added and `claims_made` claims made, and as if each slot of the table
+    /// of claims had had so many claims that `claims_left` generations are left.
+    pub(crate) fn set_counters(&self, areas: u64, claims_made: u64, claims_left: u64) {
+        self.shared.areas.lock().last_id = areas;
+        self.shared.next_claim.store(claims_made, crate::sync::Ordering::Relaxed);
+        self.shared.claims.set_generations_left(claims_left);
+    }
+
+    /// Returns how many handles of the backing file there are at this moment, with that of the zswap.
+    pub(crate) fn file_users(&self) -> usize {
+        match &*self.shared.read_target() {
+            WritebackTarget::File(file) => file.strong_count() as usize,
+            _ => 0,
+        }
+    }
+
+    /// Returns the number of the library's own descriptor of the backing file.
+    pub(crate) fn backing_descriptor(&self) -> Option<std::os::fd::RawFd> {
+        self.shared.file().map(|file| file.descriptor())
+    }
+}
