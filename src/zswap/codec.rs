@@ -406,7 +406,7 @@ mod tests {
 
     /// An entry that can't be decoded leaves the caller's page alone, even if half of it can.
     #[test]
-    fn page_stays_as_it_was_where_zstandard_fails() {
+    fn a_page_stays_as_it_was_if_zstandard_fails() {
         let contexts = Contexts::new(1).unwrap();
         contexts.prepare(Codec::Zstd(1)).unwrap();
         let noisy: [u8; PAGE] = std::array::from_fn(|at| ((at * at) >> 3) as u8);

@@ -93,7 +93,7 @@ mod tests {
 
     /// Damage can make a slot say that nothing but its first four bytes is the entry.
     #[test]
-    fn slot_without_a_payload_is_refused() {
+    fn a_slot_without_a_payload_is_refused() {
         for slot_bytes in 64..68 {
             let mut slot = vec![0; slot_bytes];
             slot[4] = (slot_bytes - 4) as u8 | (Stored::Raw as u8) << SLACK_BITS;

@@ -1,8 +1,8 @@
-//! The page words of an area: a flat array in its own reserved mapping, committed as it is touched.
+//! The page words of an area: a flat array in a reserved mapping of its own, which takes memory as it is touched.
 //!
-//! A bit for each stretch of 512 words, a page of the array, tells whether anything may be stored there: what walks the
-//! area skips the rest without touching its memory. The bit is set after a word was published and cleared while all
-//! words of its stretch are frozen, so that a stretch without its bit has no word that was published before now.
+//! A stretch is 512 words, a page of the array. A bit for each stretch tells whether anything may be stored there, so
+//! that walks over the area skip the others without touching their memory. The bit is set after a word was published,
+//! and cleared while all words of the stretch are frozen: a stretch whose bit is clear has no published word.
 
 use super::page::{PageCell, freeze, thaw};
 use super::word::PageWord;
@@ -14,22 +14,22 @@ use crate::sync::{
 };
 use crate::units::{PAGE, pages_of};
 
-/// Words of a stretch: a page of the array.
+/// How many words a stretch has: a page of the array.
 pub const STRETCH: u64 = (PAGE / size_of::<u64>()) as u64;
-/// Most stretches that are given back in one call to the system: stores to them wait for it.
+/// Most stretches that are given back in one call to the system. Stores to them wait for that call.
 const MOST_AT_ONCE: u64 = 64;
 /// Most pages of an area: a petabyte.
 pub const MAX_PAGES: u64 = 1 << 38;
 
-/// Sets a stretch's bit after a publish there; whether it was clear.
+/// Sets the bit of a stretch after a publish there. Returns whether it was clear.
 #[inline]
 pub fn note(bits: &AtomicU64, stretch: u64) -> bool {
-    // Relaxed: the compare-and-swap of the publish acquired the thaw, so that a bit that was cleared before it is seen
-    // to be. Release pairs with the Acquire in `next_touched`: who sees the bit sees what was published.
+    // Relaxed: the compare-and-swap of the publish acquired the thaw, so a clear of the bit before that thaw is seen.
+    // Release pairs with the Acquire in `next_touched`: a thread that sees the bit sees what was published.
     bits.load(Relaxed) >> stretch & 1 == 0 && bits.fetch_or(1 << stretch, Release) >> stretch & 1 == 0
 }
 
-/// Clears the bit of a stretch that is frozen; whether it was set.
+/// Clears the bit of a stretch that is frozen. Returns whether it was set.
 pub fn unnote(bits: &AtomicU64, stretch: u64) -> bool {
     // Release pairs with the Acquire in `next_touched`.
     bits.fetch_and(!(1 << stretch), Release) >> stretch & 1 == 1
@@ -39,18 +39,18 @@ pub fn unnote(bits: &AtomicU64, stretch: u64) -> bool {
 pub struct Index {
     mapping: Mapping,
     pages: u64,
-    /// Words of bits before the array.
+    /// How many words of bits come before the array.
     bit_words: usize,
-    /// Stretches whose bit is set.
+    /// How many stretches have their bit set.
     touched: AtomicU64,
     os: Os,
 }
 
-// SAFETY: the mapping is shared as atomics alone.
+// SAFETY: the mapping is shared as atomics only.
 unsafe impl Sync for Index {}
 
 impl Index {
-    /// An index of so many pages, all empty.
+    /// Makes an index of `pages` pages, all EMPTY.
     pub fn new(os: Os, pages: u64) -> Result<Self> {
         const NO_ADDRESSES: Error =
             Error::NoMemory(not_given!("the system gives no addresses for the area, 8 bytes a page"));
@@ -59,7 +59,7 @@ impl Index {
         let mapping = os.reserve(bytes, PAGE).map_err(|_| NO_ADDRESSES)?;
         os.unlock(mapping.base().as_ptr(), bytes);
         os.commit(mapping.base().as_ptr(), bytes).map_err(|_| NO_ADDRESSES)?;
-        // Huge pages would commit 512 stretches for one page; a refusal costs memory and nothing else.
+        // Huge pages would commit 512 stretches for one page. A refusal costs memory and nothing else.
         let _ = os.advise(mapping.base().as_ptr(), bytes, os::Advice::NotHuge);
         Ok(Self { mapping, pages, bit_words, touched: AtomicU64::new(0), os })
     }
@@ -72,39 +72,39 @@ impl Index {
         pages_of(bit_words * size_of::<u64>()) * PAGE
     }
 
-    /// Pages of the area.
+    /// Returns how many pages the area has.
     pub fn pages(&self) -> u64 {
         self.pages
     }
 
-    /// Bytes of memory that it has: its bits, and the stretches that are touched.
+    /// Returns the bytes of memory that the index takes: its bits, and the stretches that are touched.
     pub fn bytes(&self) -> u64 {
-        // One that gives a stretch back may count that before the store which touched it is counted.
+        // A stretch may be counted as given back before the store that touched it has counted it: never below 0.
         let touched = (self.touched.load(Relaxed) as i64).max(0) as u64;
         (touched + pages_of(self.bit_words * size_of::<u64>()) as u64) * PAGE as u64
     }
 
     fn bits(&self) -> &[AtomicU64] {
-        // SAFETY: the mapping begins with so many words, zero or stored as atomics, and lives as long as this.
+        // SAFETY: the mapping begins with this many words, is shared as atomics, and lives as long as the index.
         unsafe { std::slice::from_raw_parts(self.mapping.base().as_ptr().cast(), self.bit_words) }
     }
 
-    /// All words.
+    /// Returns all page words.
     fn words(&self) -> &[AtomicU64] {
-        // SAFETY: the array follows the bits, page-aligned, with a word for each page; zero is a valid word.
+        // SAFETY: the array follows the bits, page-aligned, with a word for each page. Zero is a valid word.
         unsafe {
             let array = self.mapping.base().as_ptr().add(Self::array_at(self.bit_words)).cast();
             std::slice::from_raw_parts(array, self.pages as usize)
         }
     }
 
-    /// The page word of an offset that the area has.
+    /// Returns the page word of an offset that the area has.
     #[inline]
     pub fn page(&self, offset: u64) -> PageCell<'_> {
         PageCell(&self.words()[offset as usize])
     }
 
-    /// Asks the processor to fetch a page word.
+    /// Asks the processor to fetch the page word of an offset.
     #[inline]
     pub fn prefetch(&self, offset: u64) {
         if offset < self.pages {
@@ -112,7 +112,7 @@ impl Index {
         }
     }
 
-    /// Notes that something was published at `offset`.
+    /// Notes that a word was published at `offset`.
     #[inline]
     pub fn note(&self, offset: u64) {
         let stretch = offset / STRETCH;
@@ -121,12 +121,12 @@ impl Index {
         }
     }
 
-    /// The first offset from `from` on whose stretch may hold something.
+    /// Returns the first offset, from `from` on, whose stretch may hold something.
     pub fn next_touched(&self, from: u64) -> Option<u64> {
         let first = from / STRETCH;
         let mut skip = u64::MAX << (first % 64);
         for (at, bits) in self.bits().iter().enumerate().skip((first / 64) as usize) {
-            // Acquire pairs with the Release in `set_bit`.
+            // Acquire pairs with the Release in `note`.
             let set = bits.load(Acquire) & skip;
             if set != 0 {
                 let stretch = at as u64 * 64 + u64::from(set.trailing_zeros());
@@ -137,7 +137,7 @@ impl Index {
         None
     }
 
-    /// The first offset from `from` on, and before `end`, whose word is not EMPTY, and the word.
+    /// Returns the first offset, from `from` on and before `end`, whose word is not EMPTY, and that word.
     pub fn next_used(&self, from: u64, end: u64) -> Option<(u64, PageWord)> {
         let mut at = from;
         while let Some(touched) = self.next_touched(at).filter(|&touched| touched < end) {
@@ -151,7 +151,7 @@ impl Index {
         None
     }
 
-    /// Gives the memory of those stretches back to the system that lie whole between `from` and `end` and are empty.
+    /// Gives the memory of stretches back to the system that lie between `from` and `end` and have no page.
     pub fn give_back(&self, from: u64, end: u64) {
         let last = if end >= self.pages { self.pages.div_ceil(STRETCH) } else { end / STRETCH };
         let mut stretch = from.div_ceil(STRETCH);
@@ -177,22 +177,22 @@ impl Index {
 
     fn freeze(&self, stretch: u64) -> bool {
         let words = self.stretch(stretch);
-        // A look first: most of what is not empty shows at once, and costs no locked instruction.
+        // Most stretches that are not empty show it to a plain look, which costs no locked instruction.
         words.iter().all(|word| word.load(Relaxed) == PageWord::EMPTY.0) && freeze(words)
     }
 
-    /// Gives frozen stretches back: their words are EMPTY again once their memory is new.
+    /// Gives frozen stretches back. Their words are EMPTY again when the system has taken their memory.
     #[cold]
     fn release(&self, first: u64, count: u64) {
         for stretch in first..first + count {
-            // Before the words thaw, so that who publishes then sees it.
+            // Before the words thaw: a thread that publishes after that sees the bit clear, and sets it.
             if unnote(&self.bits()[(stretch / 64) as usize], stretch % 64) {
                 self.touched.fetch_sub(1, Relaxed);
             }
         }
         let at = self.stretch(first).as_ptr().cast::<u8>().cast_mut();
-        // SAFETY: the words are frozen, so that nobody changes them, and read as EMPTY once they are zero; the last
-        // stretch's page has nothing but its words.
+        // SAFETY: the words are frozen, so nobody changes them, and they read as EMPTY once they are zero. The page of
+        // the last stretch has nothing but its words.
         let gone = unsafe { self.os.release(at, count as usize * PAGE, Backed::Anonymous) };
         if gone.is_err() {
             (first..first + count).for_each(|stretch| thaw(self.stretch(stretch)));
@@ -205,10 +205,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn stretch_that_is_given_back_before_it_is_counted_is_none() {
+    fn a_stretch_that_is_given_back_before_it_is_counted_takes_no_memory() {
         let index = Index::new(Os::default(), 10 * STRETCH).unwrap();
         let before = index.bytes();
-        // As between the bit that a store sets and its count.
+        // The moment at which a store has set the bit and not yet counted it.
         index.touched.fetch_sub(1, Relaxed);
         assert_eq!(index.bytes(), before);
         index.touched.fetch_add(2, Relaxed);

@@ -1,27 +1,27 @@
-//! Which places of a file are taken, and the lowest that is free.
+//! Which places of a file are taken, and which free place is the lowest.
 //!
-//! A tree of bits: a bit of the lowest level says that a place is taken, a bit of each level above that all bits of a
-//! word below it are set. Finding, taking and releasing a place looks at one word of each level.
+//! This is a tree of bits. A bit of the lowest level says that a place is taken; a bit of each level above says that all
+//! bits of one word of the level below are set. Finding, taking and releasing a place looks at one word of each level.
 
 use crate::sync::{AtomicU64, Ordering::Relaxed};
 use crate::units::pages_of;
 
-/// Bits of a word, which are its children in the level below.
+/// How many bits a word has. Each stands for a word of the level below.
 const BITS: usize = u64::BITS as usize;
 /// Most levels: enough for 2^36 places.
 const LEVELS: usize = 6;
 
-/// The shape of the tree; its words lie in memory of the caller's, who changes them under a lock.
+/// The shape of the tree. The caller has the words, and changes them under a lock.
 pub struct Places {
     /// Where the words of each level begin, lowest level first.
     starts: [usize; LEVELS],
-    /// Levels in use: the highest one has a single word.
+    /// How many levels there are. The highest has a single word.
     levels: usize,
     words: usize,
 }
 
 impl Places {
-    /// Of so many places, 2^36 at most.
+    /// Makes the shape for `places` places, 2^36 at most.
     pub fn new(places: usize) -> Self {
         let mut tree = Self { starts: [0; LEVELS], levels: 0, words: 0 };
         let mut bits = places;
@@ -36,12 +36,12 @@ impl Places {
         }
     }
 
-    /// How many words it has, all of them 0 at first.
+    /// Returns how many words the tree has. All of them are 0 at first.
     pub fn words(&self) -> usize {
         self.words
     }
 
-    /// Pages of memory that the words have once the lowest `places` places were taken.
+    /// Returns how many pages of memory the words take once the lowest `places` places were taken.
     pub fn pages_touched(&self, places: usize) -> usize {
         let mut words = places;
         let of_level = |_| {
@@ -51,7 +51,7 @@ impl Places {
         (0..self.levels).map(of_level).sum()
     }
 
-    /// The lowest free place, which is taken from now on. The caller knows that one is free.
+    /// Takes the lowest free place. The caller knows that one is free.
     pub fn take_lowest(&self, words: &[AtomicU64]) -> usize {
         let mut at = 0;
         for level in (0..self.levels).rev() {
@@ -75,7 +75,7 @@ impl Places {
         }
     }
 
-    /// A place that was taken is free from now on.
+    /// Releases a place that was taken.
     pub fn release(&self, words: &[AtomicU64], place: usize) {
         let mut at = place;
         for level in 0..self.levels {
@@ -96,7 +96,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lowest_free_place_is_found_whatever_was_taken_and_released() {
+    fn the_lowest_free_place_is_found_whatever_was_taken_and_released() {
         for places in [1, 64, 65, 4096, 4097, 300_000] {
             let tree = Places::new(places);
             let words: Vec<_> = (0..tree.words()).map(|_| AtomicU64::new(0)).collect();
@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn shape_has_room_for_the_largest_file() {
+    fn the_shape_has_room_for_the_largest_file() {
         let tree = Places::new(1 << 32);
         assert_eq!((tree.levels, tree.words), (6, (1 << 26) + (1 << 20) + (1 << 14) + (1 << 8) + 4 + 1));
         assert_eq!((tree.pages_touched(0), tree.pages_touched(65)), (0, 6));

@@ -13,9 +13,9 @@ macro_rules! counts {
         }
 
         impl Counts {
-            /// Adds each of `other`'s.
+            /// Adds each count of `other`.
             pub(crate) fn add(&mut self, other: &Self) {
-                // Wrapping: a part counts pages that went where another counted that they came.
+                // Wrapping: one shard may count that a page went which another shard counted as it came.
                 $(self.$name = self.$name.wrapping_add(other.$name);)*
             }
         }
@@ -27,19 +27,19 @@ counts! {
     compressed_pages,
     /// Pages in the pool that did not compress, and are stored as they came.
     raw_pages,
-    /// Pages that repeat one word: they take no memory of the pool.
+    /// Pages that repeat one word, and take no memory of the pool.
     filled_pages,
     /// Pages on the library's own backing file.
     file_pages,
     /// Pages that were stored.
     stores,
-    /// Pages that were loaded, taken ones included.
+    /// Pages that were loaded, including those that were taken.
     loads,
     /// Pages that were taken: loaded and removed.
     takes,
     /// Pages that were loaded from the library's own backing file.
     file_loads,
-    /// Loads of pages that are not here.
+    /// Loads of pages that were not stored.
     absent_loads,
     /// Pages that were removed by invalidate.
     invalidated,
@@ -51,17 +51,17 @@ counts! {
     refused_limit,
     /// Pages refused because of the area's limit.
     refused_area_limit,
-    /// Of these, pages refused by the estimate, before they were compressed.
+    /// Pages refused because of a limit by their estimate, before they were compressed.
     refused_early,
     /// Pages refused because the pool had no memory, after it was compacted.
     refused_memory,
-    /// Pages refused because they do not compress, by an area that does not store them as they came.
+    /// Pages refused because they do not compress, by areas that refuse such pages.
     refused_incompressible,
-    /// Pages removed because their successor was refused.
+    /// Pages removed because the store that was to replace them was refused.
     removed_by_failure,
     /// Pages that were compressed.
     compressions,
-    /// Of these, pages that were thrown away: refused after all, or rolled back.
+    /// Pages that were compressed and thrown away: refused after that, or rolled back.
     compressions_wasted,
     /// Pages written back.
     written_back,
@@ -87,24 +87,24 @@ counts! {
     file_read_failures,
     /// Pages that were stored anew with a stronger codec.
     recompressed,
-    /// Pages that a stronger codec gained nothing for.
+    /// Pages that a stronger codec did not make smaller.
     recompress_useless,
-    /// Pages that came back from where they were written to, as the embedder told, or from the library's own file.
+    /// Pages that came back from where they were written to: from the library's own file, or as the embedder noted.
     refaults,
 }
 
 impl Counts {
-    /// All pages that are here or on the library's own file.
+    /// Returns how many pages are stored, on the library's own file as well.
     pub fn pages(&self) -> u64 {
         self.pool_pages() + self.filled_pages + self.file_pages
     }
 
-    /// Pages in the pool.
+    /// Returns how many pages are in the pool.
     pub fn pool_pages(&self) -> u64 {
         self.compressed_pages + self.raw_pages
     }
 
-    /// Counts that `word` came.
+    /// Counts a page that came, by its word.
     #[inline]
     pub(super) fn came(&mut self, word: PageWord) {
         if let Some(gauge) = self.gauge(word) {
@@ -112,7 +112,7 @@ impl Counts {
         }
     }
 
-    /// Counts that `word` went.
+    /// Counts a page that went, by its word.
     #[inline]
     pub(super) fn went(&mut self, word: PageWord) {
         if let Some(gauge) = self.gauge(word) {
@@ -132,15 +132,15 @@ impl Counts {
     }
 }
 
-/// What a zswap has and did.
+/// What a zswap has, and what happened in it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct ZswapStats {
-    /// Areas.
+    /// How many areas there are.
     pub areas: u64,
-    /// Pages that they have room for.
+    /// How many pages the areas have room for.
     pub area_pages: u64,
-    /// The limit in bytes of slots; `u64::MAX`: none.
+    /// The limit in bytes of slots; `u64::MAX`: no limit.
     pub max_bytes: u64,
     /// Bytes of the slots of stored pages, and what running stores have reserved.
     pub used_bytes: u64,
@@ -156,28 +156,28 @@ pub struct ZswapStats {
     pub claims: u64,
     /// Bytes of the library's own file that are taken.
     pub file_bytes: u64,
-    /// The counts of all areas, removed ones included.
+    /// The counts of all areas, including those that were removed.
     #[serde(flatten)]
     pub counts: Counts,
 }
 
-/// What an area has and did.
+/// What an area has, and what happened in it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct AreaStats {
-    /// Which area: numbers are not used twice.
+    /// The number of the area. A zswap uses no number twice.
     pub area: u64,
-    /// Pages it has room for.
+    /// How many pages the area has room for.
     pub area_pages: u64,
-    /// Its limit in bytes of slots; `u64::MAX`: none of its own.
+    /// The area's limit in bytes of slots; `u64::MAX`: no limit of its own.
     pub max_bytes: u64,
-    /// Bytes of the slots of its stored pages, and what running stores have reserved.
+    /// Bytes of the slots of the area's stored pages, and what running stores have reserved.
     pub used_bytes: u64,
-    /// Bytes of memory of its index and counts.
+    /// Bytes of memory of the area's index and counts.
     pub metadata_bytes: u64,
-    /// How often its limit was met.
+    /// How often the area's limit was met.
     pub limit_hits: u64,
-    /// Its counts.
+    /// The area's counts.
     #[serde(flatten)]
     pub counts: Counts,
 }

@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn what_belongs_to_the_offset_stays() {
+    fn a_removal_and_a_replacement_keep_what_belongs_to_the_offset() {
         let word = PageWord::stored(0x1234_5678_9abc, true).claimed(0xa5, false);
         assert_eq!(word.kind(), PageKind::Stored(0x1234_5678_9abc));
         assert_eq!((word.removed().kind(), word.removed().claim()), (PageKind::Empty, 0xa5));
