@@ -1,7 +1,8 @@
 //! Which places of a file are taken, and which free place is the lowest.
 //!
-//! This is a tree of bits. A bit of the lowest level says that a place is taken; a bit of each level above says that all
-//! bits of one word of the level below are set. Finding, taking and releasing a place looks at one word of each level.
+//! This is a tree of bits. A bit of the lowest level says that a place is taken; a bit of each level above says that
+//! all bits of one word of the level below are set. Finding, taking and releasing a place looks at one word of each
+//! level.
 
 use crate::sync::{AtomicU64, Ordering::Relaxed};
 use crate::units::pages_of;

@@ -1,4 +1,4 @@
-//! Batches at the edge of a limit: it is never exceeded, and if one of them alone fits, one gets through.
+//! Batches at the edge of a limit: the limit is never exceeded, and if one batch alone fits, one gets through.
 
 use crate::zswap::limit::{Limit, Limits};
 use crate::zswap::reservation::{Batches, Reservation};
@@ -12,7 +12,7 @@ struct Scene {
 }
 
 impl Scene {
-    /// A batch that reserves 1 by its estimate, and needs `needs` of 1 each.
+    /// Runs a batch that reserves 1 by its estimate, and has `needs` pages of 1 each. Returns whether it got through.
     fn batch(&self, needs: u64) -> bool {
         let limits = Limits { zswap: &self.zswap, area: &self.area };
         let Ok(mut reservation) = Reservation::new(limits, &self.batches, 1) else { return false };

@@ -1,5 +1,5 @@
-//! A stretch of page words is given back while pages come and go in it: no store is lost, and none is hidden from those
-//! who look at the stretch's bit.
+//! A stretch of page words is given back while pages come and go in it: no store is lost, and the bit of the stretch
+//! hides none.
 
 use super::Heap;
 use crate::sync::{AtomicU64, Ordering::AcqRel};
@@ -44,21 +44,21 @@ impl Stretch {
         pinned.map(|pinned| pinned.read())
     }
 
-    /// As the index does; the system gives new memory, or refuses.
+    /// Gives the stretch back as the index does. The system takes the memory, or refuses.
     fn give_back(&self, system_gives: bool) {
         if !freeze(&self.words) {
             return;
         }
         unnote(&self.bits, 0);
         if system_gives {
-            // What the system does is seen by all: the words are zero.
+            // All threads see what the system does: the words are zero.
             self.words.iter().for_each(|word| drop(word.swap(0, AcqRel)));
         } else {
             thaw(&self.words);
         }
     }
 
-    /// The value at the end; a stretch with a page has its bit.
+    /// Returns the value at the end, and checks that a stretch with a page has its bit set.
     fn end(&self, at: usize) -> Option<u64> {
         let value = self.load(at);
         let word = PageCell(&self.words[at]).peek();

@@ -1,13 +1,13 @@
 //! Loom models of the page word, on the product's own protocol: `zswap/page.rs`, over handle words by `object.rs`.
 //!
-//! One offset, and up to three threads that do something to it. A stand-in for the pool hands out handles whose
-//! generation never changes, so that every reuse of an index is what a generation's wrap is: the worst case. Bytes of
-//! objects are cells whose races loom finds, and freed ones are written over.
+//! There is one offset, and up to three threads act on it. A stand-in for the pool hands out handles whose generation
+//! never changes, so that every reuse of an index is the worst case: a generation that has come round. The bytes of
+//! objects are cells whose races loom finds, and freed objects are written over.
 //!
-//! Each execution is compared with all sequential orders of what its threads did, by `orders.rs`: results, the page at
-//! the end, what callbacks wrote at last. Besides: callbacks write to one cell, so that two at once are a race, and
-//! each to a cell of its own, which a removal that met it reads once it returns: so that one that it should have
-//! awaited is a race. Every handle is freed once, no WRITEBACK stays, and a word without a page is exactly 0.
+//! `orders.rs` compares each execution with all sequential orders of the operations: the results, the page at the end,
+//! and what callbacks wrote last. All callbacks write to one cell, so two at once are a race. Each also writes to a
+//! cell of its own, which a removal that met it reads when it returns: a callback that should have been awaited is a
+//! race. Every handle is freed once, no WRITEBACK stays, and a word without a page is exactly 0.
 
 mod batches;
 mod freeze;
@@ -26,14 +26,14 @@ use loom::thread;
 use orders::{Outcome, Start, allowed};
 use own_file::File;
 
-/// What is done to the page.
+/// An operation on the page.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Op {
     Load,
     Take,
-    /// Of this value.
+    /// Stores this value.
     Store(u64),
-    /// A store that made nothing: the older page goes.
+    /// A store that fails: the older page goes.
     FailedStore,
     Invalidate,
     /// A writeback that succeeds.
@@ -42,23 +42,23 @@ pub enum Op {
     Refused,
 }
 
-/// What an operation tells its caller; values are told by themselves.
+/// Result of an operation that returns nothing. A load and a take return the value.
 pub const NOTHING: u64 = 0;
-/// A writeback's page went.
+/// Result of a writeback whose page went.
 pub const GONE: u64 = 1;
-/// A writeback's page was kept, or another is there.
+/// Result of a writeback whose page was kept or replaced.
 pub const KEPT: u64 = 2;
-/// There was nothing to claim.
+/// Result of a writeback that found nothing to claim.
 pub const UNCLAIMED: u64 = 3;
-/// What the page is at the start.
+/// The page at the start.
 pub const FIRST: u64 = 100;
 
 const OBJECTS: usize = 3;
 const MOST_CLAIMS: usize = 4;
-/// What freed objects are written over with.
+/// Freed objects are written over with this.
 const SCRIBBLED: u64 = u64::MAX;
 
-/// A stand-in for the pool: a few objects, behind handle words as they ship.
+/// A stand-in for the pool: a few objects, behind the product's handle words.
 pub struct Heap {
     words: [AtomicU64; OBJECTS],
     values: [Cell<u64>; OBJECTS],
@@ -80,7 +80,7 @@ impl Heap {
 
     pub fn allocate(&self, value: u64) -> u64 {
         let at = self.free.lock().unwrap().pop().expect("room for what the models store");
-        // SAFETY: the object is this thread's until it is published; loom finds who looks at it all the same.
+        // SAFETY: the object is this thread's until it is published; loom finds a thread that looks at it before.
         self.values[at].with_mut(|cell| unsafe { *cell = value });
         // FREE, and generation 0 once more.
         self.words[at].store(0, Relaxed);
@@ -96,13 +96,13 @@ impl Heap {
     }
 
     fn release(&self, handle: u64) {
-        // SAFETY: nobody has it pinned any more; loom finds out if that is not so.
+        // SAFETY: nobody has the object pinned any more; loom finds out if somebody has.
         self.values[handle as usize].with_mut(|cell| unsafe { *cell = SCRIBBLED });
         self.free.lock().unwrap().push(handle as usize);
     }
 
     pub fn read(&self, handle: u64) -> u64 {
-        // SAFETY: the object is pinned; loom finds who writes it.
+        // SAFETY: the object is pinned; loom finds a thread that writes it.
         let value = self.values[handle as usize].with(|cell| unsafe { *cell });
         assert_ne!(value, SCRIBBLED, "a pinned object was released");
         value
@@ -143,11 +143,11 @@ pub struct Scene {
     file: Option<File>,
     word: AtomicU64,
     heap: Heap,
-    /// What callbacks wrote last.
+    /// The page that callbacks wrote last.
     disk: Cell<u64>,
-    /// A cell for each claim.
+    /// A cell for the callback of each claim.
     callbacks: [Cell<u64>; MOST_CLAIMS],
-    /// Claims so far: not loom's, for nothing depends on their order.
+    /// How many claims there were. Not an atomic of loom's, because nothing depends on their order.
     claims: std::sync::atomic::AtomicU64,
 }
 
@@ -169,9 +169,9 @@ impl Scene {
         }
     }
 
-    /// A callback has written to its cell.
+    /// Writes to the cell of a callback.
     fn fill_callback(&self, claim: usize) {
-        // SAFETY: each claim has its own; loom finds out if a removal that met it did not wait.
+        // SAFETY: each claim has its own cell; loom finds a removal that met the claim and did not wait.
         self.callbacks[claim].with_mut(|cell| unsafe { *cell = FIRST });
     }
 
@@ -179,7 +179,7 @@ impl Scene {
         PageCell(&self.word)
     }
 
-    /// Does it, as the product does. What it tells.
+    /// Does an operation as the product does it. Returns its result.
     fn run(&self, op: Op) -> u64 {
         match op {
             Op::Load => self.load(),
@@ -206,7 +206,7 @@ impl Scene {
         }
     }
 
-    /// What a word names; none if that is gone from the file.
+    /// Returns what a word names, or none if that is gone from the file.
     fn value(&self, seen: PageWord, pinned: Option<&Pinned<'_>>) -> Option<u64> {
         match (seen.kind(), pinned) {
             (PageKind::Stored(_), Some(pinned)) => Some(pinned.read()),
@@ -232,7 +232,7 @@ impl Scene {
             };
             match taken {
                 Ok(old) => {
-                    // A place on the file is this thread's only now: what was read before may have been another's.
+                    // A place on the file is this thread's only now: what was read before may be another page's.
                     let value = match old.kind() {
                         PageKind::Backed(slot) => self.file.as_ref().unwrap().check_of(slot),
                         _ => value,
@@ -265,13 +265,13 @@ impl Scene {
         self.await_callback(old);
     }
 
-    /// From here on the page's place on disk is the caller's.
+    /// Waits until the page's place on disk is the caller's.
     fn await_callback(&self, met: PageWord) {
         if met.must_be_awaited() {
             self.page().wait_for(met);
         }
         if met.has_writeback() && self.file.is_none() {
-            // SAFETY: the callback that this removal met has ended; loom finds out if that is not so.
+            // SAFETY: the callback that this removal met has ended; loom finds out if it has not.
             self.callbacks[met.claim() as usize].with(|cell| assert_ne!(unsafe { *cell }, NOTHING));
         }
     }
@@ -298,7 +298,7 @@ impl Scene {
             return self.write_to_file(file, succeeds, claimed, value);
         }
         for cell in [&self.disk, &self.callbacks[number as usize]] {
-            // SAFETY: one callback runs at a time, and none that a removal met; loom finds out if that is not so.
+            // SAFETY: one callback runs at a time, and none that a removal has met; loom finds a race.
             cell.with_mut(|cell| unsafe { *cell = value });
         }
         let gone = match succeeds {
@@ -324,7 +324,7 @@ impl Scene {
         if gone.is_ok() { GONE } else { KEPT }
     }
 
-    /// The page at the end, and what callbacks wrote last, once everything was checked that has to hold.
+    /// Checks what has to hold at the end. Returns the page, and what callbacks wrote last.
     fn end(&self) -> (u64, u64) {
         let word = self.page().peek();
         assert!(!word.has_writeback() && !word.is_frozen(), "left {word:?}");
@@ -342,12 +342,12 @@ impl Scene {
         }
         let stored = usize::from(matches!(word.kind(), PageKind::Stored(_)));
         assert_eq!(self.heap.free.lock().unwrap().len(), OBJECTS - stored, "every other handle was freed");
-        // SAFETY: the threads are gone.
+        // SAFETY: the other threads have ended.
         (value, self.disk.with(|cell| unsafe { *cell }))
     }
 }
 
-/// Runs each thread's operations against the others' in every order, or in those with at most `preemptions`.
+/// Runs the operations of the threads in every order, or in every order of at most `preemptions` preemptions.
 pub fn race(preemptions: Option<usize>, start: Start, own_file: bool, threads: &'static [&'static [Op]]) {
     let allowed = std::sync::Arc::new(allowed(start, own_file, threads));
     let executions = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));

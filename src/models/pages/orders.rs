@@ -1,9 +1,9 @@
-//! All sequential orders of what threads do to a page, and what each would tell.
+//! All sequential orders of the operations of threads on a page, and the results of each.
 
 use super::{FIRST, GONE, KEPT, NOTHING, Op, UNCLAIMED};
 use std::collections::HashSet;
 
-/// What the page is at the start.
+/// The page at the start.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Start {
     Empty,
@@ -11,37 +11,37 @@ pub enum Start {
     Stored,
 }
 
-/// What an execution came to.
+/// How an execution ended.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Outcome {
-    /// What each thread was told, in its order.
+    /// The results of each thread, in its order.
     pub results: Vec<Vec<u64>>,
     /// The page at the end.
     pub page: u64,
-    /// What callbacks wrote last.
+    /// The page that callbacks wrote last.
     pub disk: u64,
 }
 
-/// The page while operations happen one after the other; a writeback is two steps, its claim and its end.
+/// The page while operations happen one after the other. A writeback has two steps: its claim and its end.
 #[derive(Clone)]
-struct State {
+struct OrderState {
     page: u64,
-    /// Whether the page is in the pool, where it can be claimed.
+    /// Whether the page is in the pool. Only there can it be claimed.
     pooled: bool,
     disk: u64,
-    /// What is written back stays there, on the library's own file.
+    /// Whether pages are written back to the library's own file, where they stay.
     own_file: bool,
-    /// The value that is claimed, and whether it was loaded, or replaced, since.
+    /// The value that is claimed, and whether it was loaded or replaced since.
     claimed: Option<(u64, bool)>,
-    /// For each thread, how many steps it has done.
+    /// How many steps each thread has done.
     done: Vec<usize>,
     results: Vec<Vec<u64>>,
 }
 
-/// A step of a thread: what it does, and whether it is the end of a writeback.
+/// A step of a thread: its operation, and whether it is the end of a writeback.
 type Step = (Op, bool);
 
-/// Every outcome that some order gives.
+/// Returns every outcome that some order gives.
 pub fn allowed(start: Start, own_file: bool, threads: &[&[Op]]) -> HashSet<Outcome> {
     let steps: Vec<Vec<Step>> = threads
         .iter()
@@ -53,7 +53,7 @@ pub fn allowed(start: Start, own_file: bool, threads: &[&[Op]]) -> HashSet<Outco
             ops.iter().flat_map(of).collect()
         })
         .collect();
-    let state = State {
+    let state = OrderState {
         page: if start == Start::Empty { NOTHING } else { FIRST },
         pooled: start == Start::Stored,
         disk: NOTHING,
@@ -67,7 +67,7 @@ pub fn allowed(start: Start, own_file: bool, threads: &[&[Op]]) -> HashSet<Outco
     found
 }
 
-fn explore(steps: &[Vec<Step>], state: State, found: &mut HashSet<Outcome>) {
+fn explore(steps: &[Vec<Step>], state: OrderState, found: &mut HashSet<Outcome>) {
     let mut moved = false;
     for thread in 0..steps.len() {
         let Some(&step) = steps[thread].get(state.done[thread]) else { continue };
@@ -81,14 +81,14 @@ fn explore(steps: &[Vec<Step>], state: State, found: &mut HashSet<Outcome>) {
     }
 }
 
-impl State {
-    /// What may come of a step; nothing if it can't happen now.
+impl OrderState {
+    /// Returns the states that a step may lead to.
     fn step(mut self, thread: usize, (op, ends): Step) -> Vec<Self> {
         match op {
             Op::Load => {
                 let page = self.page;
                 self.results[thread].push(page);
-                // It may come to set REFERENCED on what is claimed, or be too late for that.
+                // The load may set REFERENCED on the claimed page, or be too late for that.
                 let mut touched = self.clone();
                 touched.touch();
                 return vec![self, touched];
@@ -123,7 +123,7 @@ impl State {
         self.pooled = false;
     }
 
-    /// Claims, or not: the word may change between the look and the claim.
+    /// Claims the page, or does not: the word may change between the look and the claim.
     fn claim(mut self, thread: usize) -> Vec<Self> {
         let mut not = self.clone();
         not.results[thread].push(UNCLAIMED);

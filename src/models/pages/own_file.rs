@@ -1,5 +1,5 @@
 //! The library's own file: each writeback owns its place, nobody waits, a place is given back once, and a reader never
-//! takes the bytes of a place's next tenant for its page's.
+//! takes the bytes of the next page at a place for its own.
 
 use super::orders::Start;
 use super::{Op, race};
@@ -14,8 +14,8 @@ use loom::sync::Mutex;
 const PLACES: usize = 3;
 const FREED: u64 = u64::MAX;
 
-/// A stand-in for the file: bytes that change under readers, the checks beside them, and generations that never change,
-/// so that every reuse of a place is what a generation's wrap is.
+/// A stand-in for the file: bytes that change under readers, and their checks. Generations never change, so that every
+/// reuse of a place is the worst case: a generation that has come round.
 pub struct File {
     bytes: [AtomicU64; PLACES],
     checks: [AtomicU64; PLACES],
@@ -44,7 +44,7 @@ impl File {
         free.push(slot.index);
     }
 
-    /// As the product reads; none if the page is another by now.
+    /// Reads as the product does. Returns none if the page was replaced.
     pub fn read(&self, slot: FileSlot, page: PageCell<'_>, seen: PageWord) -> Option<u64> {
         let check = self.checks[slot.index as usize].load(Acquire);
         let bytes = self.bytes[slot.index as usize].load(Relaxed);
@@ -53,7 +53,7 @@ impl File {
         (same && bytes == check).then_some(bytes)
     }
 
-    /// What was written to a place that is this thread's.
+    /// Returns what was written to a place that is this thread's.
     pub fn check_of(&self, slot: FileSlot) -> u64 {
         let bytes = self.bytes[slot.index as usize].load(Relaxed);
         assert_eq!(bytes, self.checks[slot.index as usize].load(Acquire));

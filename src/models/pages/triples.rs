@@ -1,5 +1,5 @@
-//! What three threads do to one page, with a few preemptions: a reuse of the handle under a claim, a pin or a wait
-//! needs more than two.
+//! Operations of three threads on one page, with a few preemptions. It takes more than two threads to reuse a handle
+//! under a claim, a pin or a wait.
 
 use super::orders::Start;
 use super::{FIRST, Op, Scene, race};
@@ -39,7 +39,8 @@ triples! {
     take_take_store, 3: [Op::Take], [Op::Take], [Op::Store(201)];
 }
 
-/// A removal waits for the callback that it met, and not for one that began since: were it to, this would never end.
+/// A removal waits for the callback that it met, and not for one that began after that. If it did, this would never
+/// end.
 #[test]
 fn a_wait_ends_with_its_claim() {
     let mut builder = loom::model::Builder::new();
