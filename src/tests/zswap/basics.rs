@@ -1,4 +1,4 @@
-//! What one thread sees.
+//! Each call once, on one thread.
 
 use super::{compressible, load, noise, with_area};
 use crate::{AreaOptions, Claim, Codec, CompactBudget, Error, LoadFlags, PAGE_SIZE, Patience, Zswap, ZswapOptions};
@@ -38,7 +38,7 @@ fn every_length_of_an_entry_comes_back() {
     let (zswap, area) = with_area(5000, &ZswapOptions::default());
     for codec in [Codec::Lz4, Codec::Zstd(1)] {
         zswap.set_codec(codec).unwrap();
-        // Noise in front and one byte that differs at the end: from the shortest entry there is to a raw one.
+        // Noise in front, and one byte that differs at the end: from the shortest entry to a page stored as it came.
         let page = |bytes: usize| {
             let mut page = noise(bytes as u64);
             page[bytes..].fill(7);
@@ -51,7 +51,7 @@ fn every_length_of_an_entry_comes_back() {
 }
 
 #[test]
-fn batches_and_codecs() {
+fn batches_and_codecs_bring_the_same_pages_back() {
     let (zswap, area) = with_area(4096, &ZswapOptions::default());
     let pages: Vec<_> = (0..600).map(compressible).collect();
     area.store_pages(100, &pages).unwrap();
@@ -101,7 +101,7 @@ fn limits_hold_and_shrinking_makes_room() {
 }
 
 #[test]
-fn the_library_writes_to_its_own_file() {
+fn the_library_writes_pages_to_its_own_file() {
     let (zswap, area) = with_area(10_000, &ZswapOptions::default());
     let file = tempfile();
     zswap.set_backing_file(Some((file.as_fd(), 300 * PAGE_SIZE as u64))).unwrap();
@@ -158,9 +158,9 @@ fn an_empty_terabyte_costs_nothing() {
     assert_eq!(area.next_stored(0), Ok(1 << 27));
 }
 
-/// A range without a page has an offset all the same.
+/// A range of no pages has an offset all the same, which is checked.
 #[test]
-fn no_pages_past_the_end_are_refused_by_all_alike() {
+fn a_range_of_no_pages_past_the_end_is_refused_by_each_call() {
     let (_, area) = with_area(10, &ZswapOptions::default());
     let none = |offset| {
         let loaded = area.load_pages(offset, &mut [], LoadFlags::KEEP, |_, _| panic!("there is no page"));

@@ -1,4 +1,4 @@
-//! Callbacks: slow, hostile, panicking; who waits for them, and who is told to come again.
+//! Callbacks that are slow, hostile or panic: which calls wait for them, and which are refused.
 
 use super::{PageBytes, Slow, compressible, load, noise, take, watched, with_area, with_disk};
 use crate::{Area, AreaOptions, Claim, Counts, Error, LoadFlags, PAGE_SIZE, Patience, Refusal, Zswap, ZswapOptions};
@@ -13,7 +13,7 @@ fn is_busy<T>(result: crate::Result<T>) -> bool {
 }
 
 #[test]
-fn who_does_not_wait_changes_nothing() {
+fn a_call_that_does_not_wait_changes_nothing() {
     let (zswap, area) = with_area(100, &ZswapOptions::default());
     (4..7).for_each(|offset| area.store(offset, &compressible(offset)).unwrap());
     let slow = Slow::new(&zswap);
@@ -28,7 +28,7 @@ fn who_does_not_wait_changes_nothing() {
         assert!(again(area.invalidate(0, 100, Patience::NoWait)), "the pages after it are there still");
         assert!((4..7).all(|offset| area.word_at(offset).is_version_of(area.word_at(offset))));
         assert!(area.word_at(own) == word && area.stats().unwrap() == before);
-        // What does not meet it is done.
+        // Calls that do not meet the writeback succeed.
         let other = if own == 4 { 5 } else { 4 };
         area.load(other, &mut page, NOW).unwrap();
         area.invalidate(6, 1, Patience::NoWait).unwrap();
@@ -39,7 +39,7 @@ fn who_does_not_wait_changes_nothing() {
 }
 
 #[test]
-fn a_removed_page_s_writeback_is_told_to_who_does_not_wait() {
+fn a_call_that_does_not_wait_is_refused_for_the_writeback_of_a_removed_page() {
     let (zswap, area) = with_area(100, &ZswapOptions::default());
     area.store(5, &compressible(5)).unwrap();
     let slow = Slow::new(&zswap);
@@ -53,7 +53,7 @@ fn a_removed_page_s_writeback_is_told_to_who_does_not_wait() {
         let mut page = [0; PAGE_SIZE];
         assert!(matches!(area.load(5, &mut page, NOW), Err(Error::Again(_))));
         assert!(matches!(area.invalidate(5, 1, Patience::NoWait), Err(Error::Again(_))));
-        // A store that succeeds does not wait; nor does a filled page.
+        // A store that succeeds does not wait, of a filled page either.
         area.store(5, &compressible(6)).unwrap();
         area.store(5, &[9; PAGE_SIZE]).unwrap();
         assert!(load(&area, 5) == Ok([9; PAGE_SIZE]) && slow.returned.load(SeqCst) == 0);
@@ -64,7 +64,7 @@ fn a_removed_page_s_writeback_is_told_to_who_does_not_wait() {
     assert!(load(&area, 5) == Ok([9; PAGE_SIZE]));
 }
 
-/// In a callback nobody waits: what would have to is refused, and nothing has changed.
+/// In a callback no call waits: one that would have to is refused, and changes nothing.
 #[test]
 fn in_a_callback_its_own_page_is_busy() {
     let (zswap, area) = with_area(1000, &ZswapOptions::default());
@@ -88,16 +88,16 @@ fn in_a_callback_its_own_page_is_busy() {
     assert_eq!(area.stats().unwrap().counts.writeback_other, 0, "an assertion failed in the callback");
 }
 
-/// Two callbacks at once, each of which wants the other's page: neither waits, and both end.
+/// Two callbacks at once, each of which wants the page of the other: neither waits, and both end.
 #[test]
-fn callbacks_against_each_other() {
+fn callbacks_that_want_each_other_s_pages_end() {
     watched(|| {
         let (zswap, area) = with_area(2, &ZswapOptions::default());
         (0..2).for_each(|offset| area.store(offset, &compressible(offset)).unwrap());
         let (both, calls) = (Barrier::new(2), AtomicU64::new(0));
         let callback = move |area: &Area, own: u64, _: &PageBytes| {
             let other = 1 - own;
-            // A shrink whose page was replaced goes on to the next.
+            // A shrink goes on to the next page if its page was replaced.
             if calls.fetch_add(1, SeqCst) >= 2 {
                 return Err(Refusal::Again);
             }
@@ -138,7 +138,7 @@ fn callbacks_that_do_everything_do_not_deadlock() {
             let lot = lot.fetch_add(0x9e37_79b9, SeqCst);
             act(area, own, lot);
             act(area, lot / 7 % 64, lot / 11);
-            // Not too deep: each shrink takes a page of stack for the page that it hands over.
+            // Not too deep: each shrink takes a page of stack.
             if lot % 16 == 0 {
                 weak.upgrade().map(|zswap| zswap.shrink(1).ok());
             }
@@ -165,7 +165,7 @@ fn callbacks_that_do_everything_do_not_deadlock() {
     });
 }
 
-/// One of everything that can be done to a page.
+/// Does one of everything that can be done to a page.
 fn act(area: &Area, offset: u64, lot: u64) {
     let done = match lot % 8 {
         0 | 1 => area.store(offset, &compressible(lot | 1 << 63)),
@@ -181,7 +181,7 @@ fn act(area: &Area, offset: u64, lot: u64) {
     assert!(allowed, "{done:?}");
 }
 
-/// Nothing runs any more: no claim is left in any word, and all that is stored can go.
+/// Checks, when nothing runs any more, that no claim is left in any word, and that all pages can go.
 fn end(zswap: &Zswap, areas: &[Area]) {
     zswap.set_writeback(None).unwrap();
     for area in areas {
@@ -222,7 +222,7 @@ fn every_refusal_is_counted() {
     }
 }
 
-/// EEXIST is heat: the page gets a second chance that others do not get.
+/// EEXIST says that the page is in use: it gets a second chance that other refused pages do not get.
 #[test]
 fn a_page_that_the_embedder_has_gets_a_second_chance() {
     let (zswap, area) = with_area(10, &ZswapOptions::default());
@@ -242,7 +242,7 @@ fn a_page_that_the_embedder_has_gets_a_second_chance() {
     assert_eq!(*offered.lock().unwrap(), [0, 1, 2, 0]);
 }
 
-/// What was loaded since the hand last came by is passed over once.
+/// A page that was loaded since the hand last passed is passed over once.
 #[test]
 fn pages_in_use_stay() {
     let (zswap, area) = with_area(100, &ZswapOptions::default());
@@ -269,7 +269,7 @@ fn a_shrink_goes_on_with_the_callback_that_it_began_with() {
     assert!(matches!(zswap.shrink(5), Err(Error::Invalid(_))));
 }
 
-/// Claims that one thread begins are another's to end, and the first one may not wait for what it holds.
+/// Any thread may end a claim, and the thread that began it may not wait for it.
 #[test]
 fn claims_end_in_any_order_on_any_thread() {
     let (zswap, area) = with_area(1000, &ZswapOptions::default());
@@ -348,8 +348,8 @@ fn own_a_page(area: &Area, offset: u64, disk: &Mutex<u64>) {
     }
 }
 
-/// A thread that ended leaves its claim to others, and its stack, with all that has an address there, to the next
-/// thread. That one did not begin the claim: it waits.
+/// A thread that ended leaves its claim to others, and its stack to the next thread, with all addresses there. The next
+/// thread did not begin the claim, so it waits.
 #[test]
 fn a_claim_of_a_thread_that_ended_is_waited_for() {
     type Act = fn(&Area);
@@ -375,7 +375,7 @@ fn a_claim_of_a_thread_that_ended_is_waited_for() {
                 act(&area);
                 assert_eq!(ended.load(SeqCst), 1, "the writeback was still running");
             });
-            // The take is waiting once the page is gone, and the others once they have removed it.
+            // The take waits once the page is gone, and the others once they have removed it.
             while area.next_stored(0).is_ok() && !waiter.is_finished() {
                 thread::yield_now();
             }

@@ -1,5 +1,5 @@
-//! Callers whose pages are missing, under a userfaultfd of their own: the thread that brings them needs the same zswap,
-//! and gets it.
+//! Calls into memory that is missing, under a userfaultfd of the test's. The thread that brings the memory needs the
+//! same zswap, and gets it.
 
 use super::{PageBytes, compressible, load};
 use crate::os::Os;
@@ -11,7 +11,7 @@ use std::thread;
 use std::time::Duration;
 
 const PAGES: usize = 40;
-/// Long enough for whoever does not wait.
+/// Long enough for a call that does not wait.
 const WATCH: Duration = Duration::from_secs(20);
 
 /// Pages that are missing until they are filled.
@@ -20,7 +20,7 @@ struct Missing {
     uffd: Userfault,
 }
 
-// SAFETY: addresses; who touches them is the tests' business.
+// SAFETY: it has addresses only; the tests decide which thread touches them.
 unsafe impl Sync for Missing {}
 // SAFETY: as above.
 unsafe impl Send for Missing {}
@@ -29,7 +29,7 @@ impl Missing {
     fn new() -> Self {
         let uffd = Userfault::new(&Os::default(), feature::WP, false).unwrap();
         let bytes = PAGES * PAGE_SIZE;
-        // They stay mapped: a thread that hangs may be touching them.
+        // The pages stay mapped: a thread that hangs may be touching them.
         let mapping = std::mem::ManuallyDrop::new(Os::default().reserve(bytes, PAGE_SIZE).unwrap());
         let base = mapping.base().as_ptr();
         Os::default().commit(base, bytes).unwrap();
@@ -40,7 +40,7 @@ impl Missing {
     fn fill(&self) {
         for page in 0..PAGES {
             let bytes = compressible(page as u64);
-            // SAFETY: the page is missing, and nobody else fills it.
+            // SAFETY: the page is missing, and no other thread fills it.
             let done =
                 unsafe { self.uffd.copy(self.base as usize + page * PAGE_SIZE, bytes.as_ptr(), PAGE_SIZE, false) };
             assert_eq!(done.stopped, None);
@@ -49,7 +49,7 @@ impl Missing {
 
     #[allow(clippy::mut_from_ref)]
     fn pages(&self) -> &mut [PageBytes] {
-        // SAFETY: mapped for ever; one thread of a test at a time looks.
+        // SAFETY: the pages stay mapped for ever, and one thread of a test at a time looks at them.
         unsafe { std::slice::from_raw_parts_mut(self.base, PAGES) }
     }
 }
@@ -102,7 +102,8 @@ fn the_thread_that_brings_a_missing_page_gets_what_it_needs() {
             let (sender, receiver) = channel();
             thread::scope(|scope| {
                 let blocked = scope.spawn(|| act(&area, missing.pages()));
-                // It is most likely at the fault by then; if it is not, this test is too easy, and does not fail.
+                // By then the thread is most likely at the fault. If it is not, the test is too easy, and does not
+                // fail.
                 super::linger();
                 scope.spawn(|| {
                     others(&area);
@@ -116,7 +117,7 @@ fn the_thread_that_brings_a_missing_page_gets_what_it_needs() {
     }
 }
 
-/// Loads from the backing file hold nothing while they touch their callers' pages, however many there are at once.
+/// Loads from the backing file hold nothing while they touch the pages of their callers, however many run at once.
 #[test]
 fn loads_from_the_backing_file_hold_nothing_at_missing_pages() {
     for flags in [LoadFlags::KEEP, LoadFlags::TAKE] {
@@ -139,7 +140,7 @@ fn loads_from_the_backing_file_hold_nothing_at_missing_pages() {
                     assert_eq!(*page, compressible(offset as u64));
                 });
             }
-            // They are most likely at their faults by then.
+            // By then the threads are most likely at their faults.
             super::linger();
             scope.spawn(|| {
                 assert_eq!(load(&area, pages), Ok(compressible(pages)));

@@ -1,4 +1,4 @@
-//! The library's own file: whatever the device does, nothing is lost.
+//! The library's own file: no page is lost, whatever the device does.
 
 use super::{PageBytes, Until, compressible, load, noise, take, with_area};
 use crate::os::{Call, Os, errno, faults::Faults};
@@ -20,7 +20,7 @@ fn set(zswap: &Zswap, file: &File, pages: u64) {
     zswap.set_backing_file(Some((file.as_fd(), pages * PAGE_SIZE as u64))).unwrap();
 }
 
-/// A zswap whose system calls can be made to fail, with this file, and pages.
+/// Makes a zswap with this file and pages, whose system calls can be made to fail.
 fn with_faults(file: &File, file_pages: u64, pages: u64) -> (Arc<Faults>, Zswap, Area) {
     let faults = Arc::<Faults>::default();
     let zswap = Zswap::with_os(Os { faults: Some(faults.clone()) }, "test", &ZswapOptions::default()).unwrap();
@@ -34,7 +34,7 @@ fn page(offset: u64) -> PageBytes {
     if offset.is_multiple_of(3) { noise(offset) } else { compressible(offset) }
 }
 
-/// All pages are there, in the pool or on the file, and the places that are taken are those of pages.
+/// Checks that all pages are there, in the pool or on the file, and that each taken place has a page.
 #[track_caller]
 fn assert_all(zswap: &Zswap, area: &Area, pages: u64) {
     for offset in 0..pages {
@@ -47,7 +47,7 @@ fn assert_all(zswap: &Zswap, area: &Area, pages: u64) {
     assert!((0..pages).all(|offset| !area.word_at(offset).has_writeback()));
 }
 
-/// Everything goes, and so do the places.
+/// Removes all pages, and checks that no place is taken any more.
 fn end(zswap: &Zswap, area: &Area) {
     area.invalidate(0, area.pages(), Patience::Wait).unwrap();
     let stats = zswap.stats().unwrap();
@@ -62,7 +62,7 @@ fn every_write_may_fail() {
         for times in [1, 2, 0] {
             let (faults, zswap, area) = with_faults(&file, 300, 200);
             faults.fail(Call::Write, n, times);
-            // Some places in between are taken, so that writes are many.
+            // Some places in between are taken, so that there are many writes.
             let mut shrunk = 0;
             for _ in 0..8 {
                 shrunk += zswap.shrink(30).unwrap_or(0);
@@ -103,7 +103,7 @@ fn a_read_that_fails_keeps_the_page() {
         faults.heal(Call::Read);
         assert_all(&zswap, &area, 50);
     }
-    // One failure is not yet a failed load.
+    // A load retries a read that failed.
     faults.fail(Call::Read, 1, 2);
     assert!(load(&area, 7) == Ok(page(7)));
     assert!(area.stats().unwrap().counts.file_read_failures > 0);
@@ -111,9 +111,10 @@ fn a_read_that_fails_keeps_the_page() {
     end(&zswap, &area);
 }
 
-/// What is opened for appending puts every page at its end, and the others can't be read or written at a place.
+/// A descriptor opened for appending writes every page to the end of the file, and the others can't be read or written
+/// at a place.
 #[test]
-fn descriptors_that_keep_no_pages() {
+fn descriptors_that_keep_no_pages_are_refused() {
     let zswap = Zswap::new("test", &ZswapOptions::default()).unwrap();
     let refused = |what: &str, fd: OwnedFd| {
         let set = zswap.set_backing_file(Some((fd.as_fd(), 1 << 20)));
@@ -134,7 +135,7 @@ fn descriptors_that_keep_no_pages() {
     let most = 16 << 40;
     let set = zswap.set_backing_file(Some((file.as_fd(), most + 1)));
     assert!(matches!(set, Err(Error::Invalid(_))), "{set:?}");
-    // Its table may be more than the system grants.
+    // The table of the largest file may be more than the system grants.
     let set = zswap.set_backing_file(Some((file.as_fd(), most)));
     assert!(matches!(set, Ok(()) | Err(Error::NoMemory(_))), "{set:?}");
     zswap.set_backing_file(Some((file.as_fd(), 1 << 20))).unwrap();
@@ -142,7 +143,7 @@ fn descriptors_that_keep_no_pages() {
 }
 
 #[test]
-fn a_full_file_and_places_that_come_free() {
+fn a_full_file_is_written_to_again_when_places_come_free() {
     let file = file();
     let (_, zswap, area) = with_faults(&file, 64, 200);
     assert_eq!(zswap.shrink(1000), Ok(64));
@@ -150,7 +151,7 @@ fn a_full_file_and_places_that_come_free() {
     assert!(area.stats().unwrap().counts.writeback_no_space > 0);
     assert_all(&zswap, &area, 200);
     let on_file: Vec<_> = (0..200).filter(|&at| matches!(area.word_at(at).kind(), PageKind::Backed(_))).collect();
-    // Replaced, taken, invalidated, and replaced by a filled page: each gives its place back, once.
+    // A page that is replaced, taken, invalidated, or replaced by a filled page gives its place back, once.
     area.store(on_file[0], &page(on_file[0])).unwrap();
     assert!(take(&area, on_file[1]) == Ok(page(on_file[1])));
     area.invalidate(on_file[2], 1, Patience::Wait).unwrap();
@@ -184,14 +185,14 @@ fn a_file_that_refuses_every_write_keeps_no_page() {
     }
 }
 
-/// Writes end in the middle of a page: those before it are there, the others stay in the pool.
+/// If a write ends in the middle of a page, the pages before it are on the file and the others stay in the pool.
 #[test]
-fn short_writes() {
+fn pages_that_were_not_written_whole_stay_in_the_pool() {
     const CHILD: &str = "ZSALLOC_TEST_FILE_LIMIT";
     let Some(limit) = number(CHILD) else {
-        // The limit is a process's own, so each is a child's.
+        // The limit is one of a process, so a child runs with each.
         for limit in [0, 1, 4096, 4097, 10 * 4096 - 1, 40 * 4096 + 2000] {
-            let name = "tests::zswap::file::short_writes";
+            let name = "tests::zswap::file::pages_that_were_not_written_whole_stay_in_the_pool";
             let child = Command::new(std::env::current_exe().unwrap())
                 .args(["--exact", name])
                 .env(CHILD, limit.to_string())
@@ -202,9 +203,9 @@ fn short_writes() {
         return;
     };
     let limits = |bytes| libc::rlimit { rlim_cur: bytes, rlim_max: libc::RLIM_INFINITY };
-    // SAFETY: the calls read what they are given, and change limits of this process alone.
+    // SAFETY: the call reads its argument, and changes a limit of this process alone.
     let set_limit = |bytes| assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_FSIZE, &limits(bytes)) }, 0);
-    // SAFETY: as above: too long a file is an error then, and no signal.
+    // SAFETY: the call changes this process alone. A file that is too long is an error after this, and no signal.
     unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
     let file = file();
     let (_, zswap, area) = with_faults(&file, 300, 200);
@@ -225,9 +226,9 @@ fn short_writes() {
     end(&zswap, &area);
 }
 
-/// A word that names a place of before is refused, also when the generation of the place has come round.
+/// A word that names an earlier page of a place is refused, even when the generation of the place has come round.
 #[test]
-fn generations_wrap() {
+fn a_stale_place_is_refused_when_its_generation_comes_round() {
     let (zswap, area) = with_area(2, &ZswapOptions { codec: Codec::Raw, ..ZswapOptions::default() });
     let file = file();
     set(&zswap, &file, 1);
@@ -248,21 +249,22 @@ fn generations_wrap() {
     assert_refused();
     let mut cycles = 1;
     while area.word_at(1).kind() != stale.kind() {
-        // Replaced in the pool, which gives the place back, and written again.
+        // The page is replaced in the pool, which gives its place back, and is written again.
         cycle(1, cycles);
         assert!(cycles % 1000 != 0 || load(&area, 1) == Ok(compressible(cycles)));
         cycles += 1;
     }
     assert!(cycles > 65_000);
     assert!(load(&area, 1) == Ok(compressible(cycles - 1)));
-    // The same place and generation: who the page is tells.
+    // The place and generation are the same: the seed of the check tells the pages apart.
     assert_refused();
     end(&zswap, &area);
 }
 
-/// Pages that tell their offset and version, on the file, replaced and written again while others read them.
+/// Pages on the file are replaced and written again while other threads read them. Each page tells its offset and
+/// version.
 #[test]
-fn readers_race_with_replacement() {
+fn readers_never_see_another_page_s_place() {
     const PAGES: u64 = 24;
     let (zswap, area) = with_area(PAGES, &ZswapOptions::default());
     let file = file();
@@ -281,7 +283,7 @@ fn readers_race_with_replacement() {
                     let before = versions[at as usize].load(SeqCst);
                     on_file.fetch_add(u64::from(matches!(area.word_at(at).kind(), PageKind::Backed(_))), SeqCst);
                     let page = load(area, at).unwrap();
-                    // The next version may be there before it is noted.
+                    // The next version may be stored before it is noted.
                     let after = versions[at as usize].load(SeqCst) + 1;
                     assert!((before..=after).any(|version| page == make(at, version)), "another page, or an old one");
                 }
@@ -303,9 +305,9 @@ fn readers_race_with_replacement() {
     end(&zswap, &area);
 }
 
-/// Claims of the caller's and writes to the library's file go side by side.
+/// The caller holds claims while the library writes other pages to its file.
 #[test]
-fn pull_beside_the_file() {
+fn callers_pull_pages_beside_writes_to_the_file() {
     let file = file();
     let (_, zswap, area) = with_faults(&file, 300, 20);
     let (mut claims, mut pages) = ([Claim::default(); 8], [[0; PAGE_SIZE]; 8]);

@@ -1,4 +1,4 @@
-//! Damage is found before anything is decoded, and no page ever passes for another.
+//! Damage is found before anything is decoded, and no page passes for another.
 
 use super::{PageBytes, compressible, load, noise, take, with_area, with_disk};
 use crate::os::Os;
@@ -9,7 +9,7 @@ use std::os::unix::fs::FileExt;
 
 const BEFORE: u8 = 0x3c;
 
-/// A load says EIO, counts it, and leaves its destination and the page alone.
+/// Checks that a load fails with EIO, counts that, and leaves its destination and the page alone.
 #[track_caller]
 fn assert_refused(area: &Area, offset: u64, flags: LoadFlags) {
     let mut page = [BEFORE; PAGE_SIZE];
@@ -20,16 +20,16 @@ fn assert_refused(area: &Area, offset: u64, flags: LoadFlags) {
     assert!(area.word_at(offset).is_version_of(word), "the page went");
 }
 
-/// Bytes of the entry in an object: its header tells.
+/// Returns the bytes of the entry in an object, as its header says.
 fn entry_bytes(object: &[u8]) -> usize {
     object.len() - usize::from(object[4] & 63)
 }
 
-/// The object of a page, to be damaged.
+/// Returns the object of a page, to be damaged.
 #[allow(clippy::mut_from_ref, reason = "the test alone knows of the object while it holds this")]
 fn object(area: &Area, offset: u64) -> &mut [u8] {
     let (at, bytes) = area.object_of(offset).unwrap();
-    // SAFETY: nobody frees, moves or reads the object while the slice is used: the test is one thread.
+    // SAFETY: the test is one thread, which does not free, move or read the object while it uses the slice.
     unsafe { std::slice::from_raw_parts_mut(at, bytes) }
 }
 
@@ -58,17 +58,17 @@ fn every_bit_of_an_lz4_object() {
 }
 
 #[test]
-fn every_bit_of_a_zstd_object() {
+fn damage_to_any_bit_of_a_zstd_object_is_found() {
     flip_every_bit(Codec::Zstd(3), &compressible(2));
 }
 
 #[test]
-fn every_bit_of_a_raw_object() {
+fn damage_to_any_bit_of_a_raw_object_is_found() {
     flip_every_bit(Codec::Lz4, &noise(3));
 }
 
 #[test]
-fn every_byte_with_every_other_value_in_the_header() {
+fn every_other_value_of_each_byte_of_the_header_is_refused() {
     let (_zswap, area) = with_area(100, &ZswapOptions::default());
     area.store(0, &compressible(4)).unwrap();
     for byte in &mut object(&area, 0)[..5] {
@@ -82,7 +82,7 @@ fn every_byte_with_every_other_value_in_the_header() {
     assert!(load(&area, 0) == Ok(compressible(4)));
 }
 
-/// Who else reads a damaged page passes it by: it is not written back, not recompressed, not claimed.
+/// A damaged page is passed by: it is not written back, not recompressed, not claimed.
 #[test]
 fn damage_is_not_passed_on() {
     let (zswap, area) = with_area(100, &ZswapOptions::default());
@@ -109,14 +109,14 @@ fn damage_is_not_passed_on() {
     assert_eq!((area.stats().unwrap().used_bytes, zswap.pool().stats().unwrap().objects), (0, 0));
 }
 
-/// Exchanges two words: each names the other's page.
+/// Exchanges two words, so that each names the page of the other.
 fn exchange(one: (&Area, u64), other: (&Area, u64)) {
     let (first, second) = (one.0.word_at(one.1), other.0.word_at(other.1));
     one.0.set_word_at(one.1, second);
     other.0.set_word_at(other.1, first);
 }
 
-/// Every two of these pages, exchanged, are refused, and come back when they are exchanged again.
+/// Checks that any two of these pages are refused when they are exchanged, and come back when exchanged again.
 fn assert_told_apart(pages: &[(&Area, u64)]) {
     for (at, &one) in pages.iter().enumerate() {
         for &other in &pages[at + 1..] {
@@ -132,8 +132,7 @@ fn assert_told_apart(pages: &[(&Area, u64)]) {
     }
 }
 
-/// Two areas with pages at offsets that are easily taken for each other. All hold the same bytes: only who they are
-/// differs.
+/// Makes two areas with pages at offsets that are easily taken for each other. All pages hold the same bytes.
 fn twins(zswap: &Zswap, one: &Area) -> (Area, Vec<u64>) {
     let offsets = vec![0, 1, 2, 511, 512, 1 << 16, 1 << 20, (1 << 32) - 1, 1 << 32, (1 << 32) + 1, 1 << 33];
     let other = zswap.add_area(one.pages(), &AreaOptions::default()).unwrap();
@@ -165,13 +164,13 @@ fn exchanged_file_pages_are_told_apart() {
     assert_eq!(zswap.shrink(1000), Ok(2 * offsets.len() as u64 + 1));
     one.store(3, &compressible(9)).unwrap();
     let mut pages: Vec<_> = [&one, &other].iter().flat_map(|&area| offsets.iter().map(move |&at| (area, at))).collect();
-    // A page in the pool, and one on the file.
+    // One page in the pool, and one on the file.
     pages.push((&one, 3));
     assert_told_apart(&pages);
 }
 
 #[test]
-fn every_byte_of_a_file_page() {
+fn damage_to_any_byte_of_a_page_on_the_file_is_found() {
     let (zswap, area) = with_area(100, &ZswapOptions::default());
     let file = file();
     zswap.set_backing_file(Some((file.as_fd(), 16 * PAGE_SIZE as u64))).unwrap();
@@ -200,7 +199,7 @@ fn destinations_never_show_other_pages() {
     let (_zswap, area) = with_area(100, &ZswapOptions::default());
     let mut page = noise(1);
     area.store(0, &page).unwrap();
-    // A page that is shorter than what its slot, its context and its destination held before.
+    // An entry that is shorter than what its slot, its context and its destination held before.
     for (round, next) in [compressible(2), [0; PAGE_SIZE], [0x11; PAGE_SIZE], noise(4)].iter().enumerate() {
         area.invalidate(0, 1, Patience::Wait).unwrap();
         assert!(matches!(area.load(0, &mut page, LoadFlags::KEEP), Err(Error::NotFound(_))));

@@ -1,11 +1,11 @@
-//! Limits and batches: never exceeded, and somebody always gets through.
+//! Limits and batches: a limit is never exceeded, and one batch always gets through.
 
 use super::{PageBytes, Until, compressible, load, noise, with_area, with_disk};
 use crate::{AreaOptions, Codec, CompactBudget, Error, PAGE_SIZE, Patience, Zswap, ZswapOptions};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::thread;
 
-/// Bytes of the slot of a page that does not compress.
+/// How many bytes the slot of a page that does not compress has.
 const RAW: u64 = 4112;
 const BATCH: u64 = 512;
 
@@ -13,8 +13,8 @@ fn full<T: std::fmt::Debug>(result: &crate::Result<T>) -> bool {
     matches!(result, Err(Error::NoMemory(_)))
 }
 
-/// Threads that store batches all at once, round after round, into a limit that has room for fewer of them: it is never
-/// exceeded, and one at least gets through each time.
+/// Threads store batches at once, round after round, into a limit that has room for fewer of them. The limit is never
+/// exceeded, and at least one batch gets through each time.
 fn at_the_edge(batch: &[PageBytes], max_bytes: u64, of_area: bool) {
     const THREADS: u64 = 8;
     let (zswap_max, area_max) = if of_area { (0, max_bytes) } else { (max_bytes, 0) };
@@ -58,7 +58,7 @@ fn at_the_edge(batch: &[PageBytes], max_bytes: u64, of_area: bool) {
 #[test]
 fn batches_at_the_edge_of_the_limit() {
     let pages: Vec<_> = (0..BATCH).map(noise).collect();
-    // The first ones are reserved by an estimate that is too low: each needs more while others hold what they have.
+    // The first batches reserve by an estimate that is too low: each needs more while others hold what they have.
     at_the_edge(&pages, BATCH * RAW + 10_000, false);
     at_the_edge(&pages, 3 * BATCH * RAW - 1, false);
 }
@@ -112,7 +112,7 @@ fn limits_that_move_hold() {
 }
 
 #[test]
-fn what_can_t_fit_is_refused_before_it_is_compressed() {
+fn a_page_that_can_t_fit_is_refused_before_it_is_compressed() {
     let (zswap, area) = with_area(10_000, &ZswapOptions { max_bytes: 100 * RAW, ..ZswapOptions::default() });
     area.store_pages(0, &(0..50).map(noise).collect::<Vec<_>>()).unwrap();
     area.store(400, &[1; PAGE_SIZE]).unwrap();
@@ -133,7 +133,7 @@ fn a_batch_that_fails_removes_what_was_there() {
     let older: Vec<_> = (0..300).map(|at| [at as u8; PAGE_SIZE]).collect();
     area.store_pages(0, &older).unwrap();
     (0..20).for_each(|offset| area.store(offset * 10, &compressible(offset)).unwrap());
-    // By the estimate it fits, for it was small pages that came before.
+    // By the estimate the batch fits, because the pages before it were small.
     let batch: Vec<_> = (0..200).map(noise).collect();
     assert!(full(&area.store_pages(50, &batch)));
     let counts = area.stats().unwrap().counts;
@@ -153,9 +153,9 @@ fn a_batch_that_fails_removes_what_was_there() {
     assert_eq!((other.stats().unwrap().used_bytes, zswap.pool().stats().unwrap().objects), (0, 5));
 }
 
-/// Once the limit was met nothing is taken until usage falls to the accept threshold.
+/// Once the limit was met, no page is taken until usage falls to the accept threshold.
 #[test]
-fn hysteresis() {
+fn a_limit_that_was_met_refuses_until_the_accept_threshold() {
     for (accept_percent, percent) in [(0, 90), (50, 50), (100, 100)] {
         let options = ZswapOptions { max_bytes: 100 * RAW, accept_percent, ..ZswapOptions::default() };
         let (zswap, area) = with_area(1000, &options);
@@ -176,7 +176,7 @@ fn hysteresis() {
     }
 }
 
-/// An area's limit is its own: others are not kept from storing by it.
+/// The limit of an area does not keep pages out of other areas.
 #[test]
 fn areas_have_limits_of_their_own() {
     let (zswap, one) = with_area(100, &ZswapOptions::default());
@@ -194,7 +194,7 @@ fn areas_have_limits_of_their_own() {
     assert!(full(&other.store(4, &noise(3))) && load(&other, 3).is_ok(), "less than it has is allowed");
 }
 
-/// Memory that lies between objects is got together before a page is refused.
+/// The gaps between objects are joined before a page is refused.
 #[test]
 fn compaction_before_refusal() {
     let mut options = ZswapOptions::default();
@@ -204,7 +204,7 @@ fn compaction_before_refusal() {
     let stored = (0..).find(|&offset| area.store(offset, &compressible(offset)).is_err()).unwrap();
     let stats = zswap.stats().unwrap();
     assert!(stats.counts.refused_memory == 1 && stats.capacity_hits == 1 && stats.limit_hits == 0);
-    // Every zspage keeps some: nothing is free for another class.
+    // Every zspage keeps some objects, so no page is free for another class.
     (0..stored).filter(|offset| offset % 4 != 0).for_each(|at| area.invalidate(at, 1, Patience::Wait).unwrap());
     let moved = zswap.pool().stats().unwrap().objects_moved;
     (0..300).for_each(|offset| area.store(90_000 + offset, &noise(offset)).unwrap());
@@ -215,7 +215,7 @@ fn compaction_before_refusal() {
     assert!((0..300).all(|offset| load(&area, 90_000 + offset) == Ok(noise(offset))));
 }
 
-/// Recompression makes room where a limit is met: only the smaller copy is charged.
+/// Recompression works when a limit is met: only the smaller copy is charged.
 #[test]
 fn recompression_goes_on_where_a_limit_is_met() {
     for of_area in [false, true] {
@@ -229,7 +229,7 @@ fn recompression_goes_on_where_a_limit_is_met() {
         }
         assert!(matches!(area.store(0, &noise(1)), Err(Error::NoMemory(_))));
         let before = zswap.stats().unwrap().used_bytes;
-        // The first time around all of them get a second chance.
+        // The first time around, all pages get a second chance.
         assert_eq!(area.recompress(1000, Codec::Zstd(3)), Ok(0));
         let smaller = area.recompress(1000, Codec::Zstd(3)).unwrap();
         assert!(smaller > 900, "{smaller} pages became smaller");
@@ -240,8 +240,8 @@ fn recompression_goes_on_where_a_limit_is_met() {
     }
 }
 
-/// A pool that is full of holes has room: a store compacts until it fits, with any headroom. What it is refused for is
-/// not to be had by compaction.
+/// A pool that is full of holes has room: with any headroom, a store compacts until its page fits. If a store is
+/// refused, compaction would not have made room.
 #[test]
 fn no_store_is_refused_by_a_sparse_pool() {
     const LIMIT: u64 = 8 << 20;
@@ -256,14 +256,14 @@ fn no_store_is_refused_by_a_sparse_pool() {
         let refused = (0..).find(|&page| area.store(199_999 - page, &noise(page)).is_err()).unwrap();
         assert!(refused > LIMIT / 4 * 3 / RAW, "page {refused} was refused");
         let pages = zswap.compact(&CompactBudget::default()).unwrap();
-        // Otherwise it was the limit itself that was met.
+        // Otherwise the limit itself was met.
         let by_pool = area.stats().unwrap().counts.refused_memory > stored_refused;
         assert!(!by_pool || pages < 4, "compaction makes room for {pages} pages that were refused");
         assert_eq!(load(&area, 16), Ok(tiny(16)));
     }
 }
 
-/// A page that compresses to a few words.
+/// Returns a page that compresses to a few words.
 fn tiny(number: u64) -> PageBytes {
     let mut page = [0; PAGE_SIZE];
     page[..8].copy_from_slice(&(number + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15).to_le_bytes());

@@ -1,4 +1,4 @@
-//! What meets what: a test for each row of the races that a compressed cache has to get right, with real threads.
+//! A test for each pair of calls that can race in a compressed cache, with real threads.
 
 use super::{Slow, Until, compressible, linger, load, noise, take, with_area, with_disk};
 use crate::os::{Call, Os, faults::Faults};
@@ -24,7 +24,7 @@ const DEFAULT: ZswapOptions = ZswapOptions {
     },
 };
 
-/// A page that is being written back: `meanwhile` runs while the callback does, which returns `result` after it.
+/// Writes a page back. `meanwhile` runs while the callback does, which returns `result` after it.
 fn during_writeback(result: Result<(), Refusal>, meanwhile: impl FnOnce(&Area)) -> (Zswap, Area, crate::Result<u64>) {
     let (zswap, area) = with_area(100, &DEFAULT);
     area.store(5, &compressible(1)).unwrap();
@@ -49,7 +49,7 @@ fn load_vs_writeback() {
     assert_eq!((counts.rescued, counts.written_back, counts.pool_pages()), (1, 0, 1));
 }
 
-/// The callback has returned when a removal of its page returns; before that the removal waits.
+/// Checks that a removal waits for the callback of its page.
 fn removal_vs_writeback(remove: impl Fn(&Area) + Sync) {
     let (zswap, area) = with_area(100, &ZswapOptions { max_bytes: 8000, ..DEFAULT });
     area.store(5, &compressible(1)).unwrap();
@@ -89,7 +89,7 @@ fn take_vs_writeback() {
 
 #[test]
 fn failed_store_vs_writeback() {
-    // No page fits: the estimate refuses it.
+    // No page fits, so the estimate refuses it.
     removal_vs_writeback(|area| {
         area.set_limit(100).unwrap();
         assert!(matches!(area.store(5, &noise(1)), Err(Error::NoMemory(_))));
@@ -104,7 +104,7 @@ fn failed_batch_vs_writeback() {
     });
 }
 
-/// A take that finds the page gone waits all the same, for its caller may go on to the disk.
+/// A take that finds the page gone waits all the same, because its caller may go on to the disk.
 #[test]
 fn take_of_a_removed_page_vs_writeback() {
     removal_vs_writeback(|area| {
@@ -143,7 +143,7 @@ fn store_vs_store() {
             let area = &area;
             threads.spawn(move || {
                 for round in 0..rounds {
-                    // Each by turns in the pool, filled, and raw.
+                    // Each page is compressed, filled and raw in turn.
                     match (round + number) % 4 {
                         0 => area.store(9, &[number as u8; PAGE_SIZE]).unwrap(),
                         1 => area.store(9, &noise(number)).unwrap(),
@@ -181,10 +181,10 @@ fn failed_store_removes_older() {
     assert_eq!((counts.pages(), zswap.stats().unwrap().used_bytes), (0, 0));
 }
 
-/// Damages a page in the pool, does something, and mends it.
+/// Damages a page in the pool, calls `act`, and mends the page.
 fn with_damage(area: &Area, offset: u64, act: impl FnOnce()) {
     let (at, _) = area.object_of(offset).unwrap();
-    // SAFETY: the object stays while nobody frees or moves it, and only this thread uses it.
+    // SAFETY: no thread frees or moves the object meanwhile, and only this thread uses it.
     let flip = || unsafe { *at.add(9) ^= 0x40 };
     flip();
     act();
@@ -223,7 +223,7 @@ fn writeback_error_keeps_the_page() {
     }
 }
 
-/// With no memory to be had from the system at all, pages still go.
+/// Pages can be written back while the system gives no memory at all.
 #[test]
 fn writeback_out_of_memory() {
     let faults = Arc::<Faults>::default();
@@ -280,7 +280,7 @@ fn remove_area_vs_calls() {
     assert_eq!((zswap.stats().unwrap().used_bytes, zswap.pool().stats().unwrap().objects), (0, 0));
 }
 
-/// Threads that store and load pages of their own, until `stop`.
+/// Threads store and load pages of their own while `meanwhile` runs.
 fn users(area: &Area, threads: u64, rounds: u64, meanwhile: impl FnOnce()) {
     let stop = AtomicBool::new(false);
     thread::scope(|scope| {
@@ -350,7 +350,7 @@ fn shrink_vs_remove_area() {
             let area = zswap.add_area(2000, &AreaOptions::default()).unwrap();
             (0..40).for_each(|offset| area.store(offset * 50, &compressible(offset)).unwrap());
             if round % 4 == 0 {
-                // The last handle removes it as well, whoever has that.
+                // Dropping the last handle removes the area as well, in any thread.
                 drop(area);
             } else {
                 while let Err(error) = area.remove() {
@@ -396,10 +396,10 @@ fn compaction_vs_load() {
     assert!((0..2000).all(|at| load(&area, at) == Ok(pages[at as usize])));
 }
 
-/// A store that meets a stretch of the index on its way back to the system waits for that, and is not lost.
+/// A store into a stretch of the index that is being given back waits, and is not lost.
 #[test]
 fn store_vs_giving_back() {
-    // A stretch, and the short one at the end.
+    // A whole stretch, and the short one at the end.
     let (zswap, area) = with_area(700, &DEFAULT);
     let stop = AtomicBool::new(false);
     thread::scope(|threads| {
@@ -428,7 +428,7 @@ fn store_vs_giving_back() {
     assert!((0..700).all(|offset| area.word_at(offset) == crate::zswap::word::PageWord::EMPTY));
 }
 
-/// The page is copied before it is looked at: what is stored agrees with its check, and decodes.
+/// A page is copied before it is read, so what is stored agrees with its check and decodes.
 #[test]
 fn store_vs_a_page_that_changes() {
     let (_zswap, area) = with_area(10, &ZswapOptions { contexts: 1, ..DEFAULT });
@@ -444,7 +444,7 @@ fn store_vs_a_page_that_changes() {
         });
         let _stopping = Until(&stop);
         for round in 0..if cfg!(debug_assertions) { 1_000 } else { 50_000 } {
-            // SAFETY: a page can be read there; that others write it meanwhile is what the call allows.
+            // SAFETY: a page can be read there, and the call allows others to write it meanwhile.
             unsafe { area.store_from(round % 10, memory.as_ptr().cast()) }.unwrap();
             let page = load(&area, round % 10).unwrap();
             assert!(load(&area, round % 10) == Ok(page), "what is stored holds still");

@@ -1,4 +1,4 @@
-//! zswap: pages in, pages out.
+//! Tests of zswap.
 
 mod basics;
 mod callbacks;
@@ -24,7 +24,7 @@ use std::time::Duration;
 
 pub type PageBytes = [u8; PAGE_SIZE];
 
-/// A page that LZ4 makes some 700 bytes of, different for each number.
+/// Returns a page that LZ4 compresses to some 700 bytes, different for each number.
 pub fn compressible(number: u64) -> PageBytes {
     let mut state = number.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     std::array::from_fn(|at| {
@@ -37,7 +37,7 @@ pub fn compressible(number: u64) -> PageBytes {
     })
 }
 
-/// A page that no codec makes shorter, different for each number.
+/// Returns a page that no codec makes shorter, different for each number.
 pub fn noise(number: u64) -> PageBytes {
     let mut state = number.wrapping_mul(0x2545_f491_4f6c_dd1d) | 1;
     std::array::from_fn(|_| {
@@ -48,30 +48,30 @@ pub fn noise(number: u64) -> PageBytes {
     })
 }
 
-/// A zswap with one area of so many pages.
+/// Makes a zswap with one area of `pages` pages.
 pub fn with_area(pages: u64, options: &ZswapOptions) -> (Zswap, Area) {
     let zswap = Zswap::new("test", options).unwrap();
     let area = zswap.add_area(pages, &AreaOptions::default()).unwrap();
     (zswap, area)
 }
 
-/// A page that is loaded, and stays.
+/// Loads a page, which stays stored.
 pub fn load(area: &Area, offset: u64) -> Result<PageBytes> {
     let mut page = [0xee; PAGE_SIZE];
     area.load(offset, &mut page, LoadFlags::KEEP).map(|()| page)
 }
 
-/// A page that is loaded and removed.
+/// Loads and removes a page.
 pub fn take(area: &Area, offset: u64) -> Result<PageBytes> {
     let mut page = [0xee; PAGE_SIZE];
     area.load(offset, &mut page, LoadFlags::TAKE).map(|()| page)
 }
 
-/// A callback that tells when it was entered, and returns what it is told to.
+/// A callback that tells when it was entered, and waits for its result.
 pub struct Slow {
     pub entered: Receiver<u64>,
     pub result: Sender<std::result::Result<(), Refusal>>,
-    /// Callbacks that have returned.
+    /// How many callbacks have returned.
     pub returned: Arc<AtomicU64>,
 }
 
@@ -92,16 +92,16 @@ impl Slow {
         Self { entered, result, returned }
     }
 
-    /// Waits until the callback is in, and tells for which page.
+    /// Waits until the callback was entered. Returns its page.
     pub fn wait(&self) -> u64 {
         self.entered.recv_timeout(WATCHDOG).expect("the callback is called")
     }
 }
 
-/// How long anything may take before the test says that it hangs.
+/// How long anything may take before a test is said to hang.
 pub const WATCHDOG: Duration = Duration::from_secs(60);
 
-/// Tells other threads to stop when it is dropped, also in a panic: who waits for them would wait for ever.
+/// Tells other threads to stop when it is dropped, also in a panic, which would otherwise wait for them for ever.
 pub struct Until<'a>(pub &'a AtomicBool);
 
 impl Drop for Until<'_> {
@@ -110,15 +110,15 @@ impl Drop for Until<'_> {
     }
 }
 
-/// Gives another thread the time to do what it must not do.
+/// Gives another thread time to do what it must not do.
 pub fn linger() {
     std::thread::sleep(Duration::from_millis(20));
 }
 
-/// A callback that writes to a map of pages by area and offset.
+/// The pages that a callback wrote, by area and offset.
 pub type Disk = Arc<Mutex<HashMap<(u64, u64), PageBytes>>>;
 
-/// Sets a callback that writes to a disk.
+/// Sets a callback that writes to a [`Disk`], and returns that.
 pub fn with_disk(zswap: &Zswap) -> Disk {
     let disk = Disk::default();
     let to = disk.clone();
@@ -130,7 +130,7 @@ pub fn with_disk(zswap: &Zswap) -> Disk {
     disk
 }
 
-/// Runs `act`, which may hang, on a thread of its own.
+/// Runs `act`, which may hang, on a thread of its own, and aborts if it does.
 pub fn watched(act: impl FnOnce() + Send + 'static) {
     let (done, finished) = channel();
     let thread = std::thread::spawn(move || {

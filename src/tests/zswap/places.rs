@@ -1,4 +1,4 @@
-//! Which places of its own file the library writes to, and that it writes to no other file.
+//! The places of its own file that the library writes to. It writes to no other file.
 
 use super::{compressible, load, noise, with_area};
 use crate::os::{Call, Os, errno, faults::Faults};
@@ -29,7 +29,7 @@ fn end(zswap: &Zswap, area: &Area) {
 }
 
 #[test]
-fn file_is_never_longer_than_the_most_pages_on_it_at_once() {
+fn the_file_is_never_longer_than_the_most_pages_on_it_at_once() {
     let file = file();
     let (_, zswap, area) = stored(&file, 100_000, 0);
     for round in 0..20 {
@@ -47,7 +47,7 @@ fn places_are_taken_lowest_first_wherever_they_come_free() {
     let file = file();
     let (_, zswap, area) = stored(&file, 20_000, 10_000);
     assert_eq!(zswap.shrink(10_000), Ok(10_000));
-    // As many come free as are taken next, here and there, in no order.
+    // As many places come free as are taken next, scattered and in no order.
     let mut free = Vec::new();
     let mut at = 1_u64;
     while free.len() < 1000 {
@@ -64,9 +64,9 @@ fn places_are_taken_lowest_first_wherever_they_come_free() {
     end(&zswap, &area);
 }
 
-/// Places beyond those that were written have no room on the disk; those that come free below have.
+/// The disk has no room for places beyond those that were written, but for the places that come free below them.
 #[test]
-fn full_disk_is_written_to_again_as_soon_as_a_place_below_is_free() {
+fn a_full_disk_is_written_to_again_as_soon_as_a_lower_place_is_free() {
     let file = file();
     let (faults, zswap, area) = stored(&file, 10_000, 2000);
     assert_eq!(zswap.shrink(1000), Ok(1000));
@@ -85,7 +85,7 @@ fn full_disk_is_written_to_again_as_soon_as_a_place_below_is_free() {
 }
 
 #[test]
-fn what_is_no_regular_file_or_block_device_is_refused() {
+fn only_regular_files_and_block_devices_are_taken() {
     let zswap = Zswap::new("test", &ZswapOptions::default()).unwrap();
     let refused = |what: &str, fd: OwnedFd| match zswap.set_backing_file(Some((fd.as_fd(), 1 << 20))) {
         Err(Error::Invalid(sentence)) => {
@@ -94,7 +94,7 @@ fn what_is_no_regular_file_or_block_device_is_refused() {
         other => panic!("{what}: {other:?}"),
     };
     for device in ["/dev/null", "/dev/zero", "/dev/full", "/dev/urandom"] {
-        // What may not be opened for writing can't be a backing file either.
+        // A file that can't be opened for writing can't be a backing file either.
         if let Ok(open) = OpenOptions::new().read(true).write(true).open(device) {
             refused(device, open.into());
         }
@@ -103,21 +103,21 @@ fn what_is_no_regular_file_or_block_device_is_refused() {
     refused("a socket", socket.into());
     let (reader, writer) = std::io::pipe().unwrap();
     for end in [OwnedFd::from(reader), OwnedFd::from(writer)] {
-        // Opened anew, an end of a pipe can be read and written.
+        // An end of a pipe that is opened anew can be read and written.
         let path = format!("/proc/self/fd/{}", end.as_raw_fd());
         refused("a pipe", OpenOptions::new().read(true).write(true).open(path).unwrap().into());
     }
     assert!(zswap.shrink(1).is_err());
 }
 
-/// The program closed a descriptor that is the library's, and the number is another file's by now.
+/// The program has closed the library's descriptor, and another file has got its number.
 #[test]
-fn descriptor_that_has_become_another_file_s_is_not_written_to() {
+fn a_descriptor_that_became_another_file_s_is_not_written_to() {
     let (file, victim) = (file(), file());
     let (_, zswap, area) = stored(&file, 1000, 200);
     assert_eq!(zswap.shrink(50), Ok(50));
     let own = zswap.backing_descriptor().unwrap();
-    // SAFETY: calls on numbers; the library's descriptor is replaced, and put back below.
+    // SAFETY: the calls take numbers. The library's descriptor is replaced, and put back below.
     let (kept, replaced) = unsafe { (libc::dup(own), libc::dup2(victim.as_raw_fd(), own)) };
     assert!(kept >= 0 && replaced == own);
     for shrunk in [zswap.shrink(50), area.shrink(50)] {
@@ -130,24 +130,24 @@ fn descriptor_that_has_become_another_file_s_is_not_written_to() {
     let Err(Error::Io(sentence)) = load(&area, on_file) else { panic!("it is not read from another file") };
     assert!(sentence.contains("another file"), "{sentence}");
     assert_eq!(area.stats().unwrap().counts.pages(), 200, "nothing is lost");
-    // SAFETY: as above.
+    // SAFETY: the call takes numbers, and puts the library's descriptor back.
     assert!(unsafe { libc::dup2(kept, own) == own && libc::close(kept) == 0 });
     assert!((0..200).all(|offset| load(&area, offset) == Ok(noise(offset))));
     assert_eq!(zswap.shrink(50), Ok(50));
     end(&zswap, &area);
 }
 
-/// What has become another file's is not the library's to close either.
+/// A descriptor that became another file's is not the library's to close either.
 #[test]
-fn descriptor_that_has_become_another_file_s_is_not_closed() {
+fn a_descriptor_that_became_another_file_s_is_not_closed() {
     let (file, victim) = (file(), file());
     let (_, zswap, area) = stored(&file, 1000, 1);
     let own = zswap.backing_descriptor().unwrap();
-    // SAFETY: a call on numbers; the library's descriptor is replaced.
+    // SAFETY: the call takes numbers, and replaces the library's descriptor.
     assert_eq!(unsafe { libc::dup2(victim.as_raw_fd(), own) }, own);
     end(&zswap, &area);
     drop((zswap, area));
-    // SAFETY: a call on a number, which is this test's from the replacement on.
+    // SAFETY: the call takes a number, which is this test's descriptor since the replacement.
     assert_eq!(unsafe { libc::close(own) }, 0, "it was closed already");
 }
 

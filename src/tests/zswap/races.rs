@@ -1,5 +1,5 @@
-//! Everything at once: threads that own pages and know what is in them, others that read, write back, compact,
-//! recompress and move limits. Every page tells its area, offset and version, and is compared to the last byte.
+//! Everything at once: some threads own pages and know what is in them, others read, write back, compact, recompress
+//! and move limits. Every page tells its area, offset and version, and is compared to the last byte.
 //!
 //! `ZSALLOC_RACE_SECONDS=n` sets how long each test runs; `.ci/long` runs them for ten minutes.
 
@@ -15,19 +15,19 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Threads that own pages.
+/// How many threads own pages.
 const OWNERS: u64 = 8;
-/// Pages that follow each other and have one owner.
+/// How many pages that follow each other have one owner.
 const BLOCK: u64 = 32;
 const BLOCKS: u64 = 32;
 const PAGES: u64 = BLOCK * BLOCKS;
 const AREAS: usize = 2;
 
-/// Version `version` of a page: filled, compressible or noise by turns, and unlike any other.
+/// Makes a version of a page: filled, compressible or noise in turn, and unlike any other.
 fn make(area: usize, offset: u64, version: u64) -> PageBytes {
     let key = version << 11 | offset << 1 | area as u64;
     if version.is_multiple_of(4) {
-        // It fits a page word: the page is stored as that.
+        // This fits a page word, so the page is stored as a filled one.
         return std::array::from_fn(|at| (key & 0x7fff_ffff_ffff).to_ne_bytes()[at % 8]);
     }
     let mut page = [version as u8; PAGE_SIZE];
@@ -37,7 +37,7 @@ fn make(area: usize, offset: u64, version: u64) -> PageBytes {
     page
 }
 
-/// The version that a page is of; panics if it is not, to the last byte, a version of that page.
+/// Returns the version of a page. Panics if the bytes are not, to the last, those of a version of that page.
 #[track_caller]
 fn version_of(area: usize, offset: u64, page: &PageBytes) -> u64 {
     let version = u64::from_ne_bytes(page[..8].try_into().unwrap()) >> 11;
@@ -45,17 +45,17 @@ fn version_of(area: usize, offset: u64, page: &PageBytes) -> u64 {
     version
 }
 
-/// What is known of a page.
+/// What the test knows of a page.
 #[derive(Default)]
 struct Truth {
-    /// The newest version that was begun, stored or not.
+    /// The newest version whose store has begun.
     begun: AtomicU64,
     /// The version that is on the embedder's disk.
     disk: Mutex<u64>,
 }
 
 impl Truth {
-    /// Writes a version to the disk: never an older one than is there.
+    /// Writes a version to the disk, and checks that it is no older than the one there.
     fn write(&self, version: u64) {
         let mut disk = self.disk.lock().unwrap();
         assert!(*disk <= version, "version {version} was written after version {}", *disk);
@@ -70,10 +70,10 @@ struct Scene {
     zswap: Zswap,
     areas: Vec<Area>,
     truths: Arc<Truths>,
-    /// Pages leave for the embedder's disk; otherwise they stay in the pool or on the library's file.
+    /// Whether pages leave for the embedder's disk. Otherwise they stay in the pool or on the library's file.
     leaves: bool,
     stop: AtomicBool,
-    /// Assertions that failed in a callback, where a panic is a refusal.
+    /// How many assertions failed in a callback, where a panic is a refusal.
     wrong: Arc<AtomicU64>,
 }
 
@@ -119,8 +119,7 @@ impl Scene {
         &self.truths[at][offset as usize]
     }
 
-    /// Loads a page that another thread may own: it is a version no older than one that was there before. What was on
-    /// the disk before is no newer than what the page is.
+    /// Loads a page that another thread may own, and checks that it is of a version whose store has begun.
     fn read(&self, at: usize, offset: u64) {
         let mut page = [0; PAGE_SIZE];
         match self.areas[at].load(offset, &mut page, LoadFlags::KEEP) {
@@ -133,12 +132,12 @@ impl Scene {
     }
 }
 
-/// A thread's view of the pages that it owns.
+/// What a thread knows of the pages that it owns.
 struct Owner<'a> {
     scene: &'a Scene,
     rng: Rng,
     number: u64,
-    /// The newest version of each of its pages; 0: none, or it is on the disk by its own hand.
+    /// The newest version of each of its pages; 0: none, or the owner has written it to the disk itself.
     stored: [Vec<u64>; AREAS],
 }
 
@@ -148,7 +147,7 @@ impl<'a> Owner<'a> {
         Self { scene, rng: Rng::new(seed ^ number << 40), number, stored }
     }
 
-    /// One of its pages, with how many more of them follow.
+    /// Draws one of its pages, and how many more of them follow.
     fn draw(&mut self) -> (usize, u64, u64) {
         let block = self.rng.below((BLOCKS / OWNERS) as usize) as u64 * OWNERS + self.number;
         let within = self.rng.below(BLOCK as usize) as u64;
@@ -160,7 +159,7 @@ impl<'a> Owner<'a> {
         (version, make(at, offset, version))
     }
 
-    /// The version is stored; or it could not be, and goes to the disk by the owner's hand.
+    /// Notes that a version was stored. If it could not be, the owner writes it to the disk itself.
     fn note(&mut self, at: usize, offset: u64, version: u64, stored: crate::Result<()>) {
         assert!(matches!(stored, Ok(()) | Err(Error::NoMemory(_))), "{stored:?}");
         if stored.is_ok() {
@@ -170,7 +169,7 @@ impl<'a> Owner<'a> {
         }
     }
 
-    /// Nothing of the page is in zswap any more: what the owner writes to its place on disk stays.
+    /// Writes a version to the disk. Nothing of the page is in zswap any more, so it stays there.
     fn keep(&mut self, at: usize, offset: u64, version: u64) {
         self.stored[at][offset as usize] = 0;
         self.scene.truth(at, offset).write(version);
@@ -208,7 +207,7 @@ impl<'a> Owner<'a> {
         }
     }
 
-    /// Loads a page of its own: the newest version is here, or, if it left, on the disk.
+    /// Loads a page of its own. The newest version is in zswap or, if it left, on the disk.
     fn load(&mut self, at: usize, offset: u64, flags: LoadFlags) {
         let (mut page, newest) = ([0; PAGE_SIZE], self.stored[at][offset as usize]);
         match self.scene.areas[at].load(offset, &mut page, flags) {
@@ -258,7 +257,7 @@ fn pull(scene: &Scene, rng: &mut Rng) {
     }
 }
 
-/// What disturbs the owners: shrinks, compaction, stronger codecs, limits that move, looks at everything.
+/// Disturbs the owners with shrinks, compaction, stronger codecs, limits that move, and statistics.
 fn disturb(scene: &Scene, rng: &mut Rng) {
     let zswap = &scene.zswap;
     match rng.below(12) {
@@ -300,7 +299,7 @@ fn run(scene: &Scene) {
                     (0..64).for_each(|_| owner.step());
                     steps.fetch_add(64, SeqCst);
                 }
-                // Others still disturb, or not: what is here or on the disk is the newest all the same.
+                // Whether other threads still disturb or not, the page in zswap or on the disk is the newest.
                 owner.verify_all();
             });
         }
@@ -354,7 +353,7 @@ fn races_with_a_file() {
     run(&scene);
 }
 
-/// Batches look ahead at objects that nobody pins, while these move, go, and take their zspages with them.
+/// Batches look ahead at objects that no thread has pinned, while these move or are freed with their zspages.
 #[test]
 fn batches_beside_compaction_and_frees() {
     const PAGES: u64 = 512;

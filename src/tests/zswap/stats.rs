@@ -1,4 +1,4 @@
-//! Statistics: one moment, whatever runs; what was done stays counted; what is worth writing back.
+//! Statistics: they are of one moment whatever runs, and what an area did stays counted when it has gone.
 
 use super::{Until, compressible, load, noise, take, with_area, with_disk};
 use crate::os::{Os, faults::Faults};
@@ -8,14 +8,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::thread;
 
-/// What came and did not go is there. Pages are never replaced in this test.
+/// Checks that the pages that came and did not go are there. Pages are never replaced in this test.
 fn balance(counts: &Counts) -> u64 {
     counts.stores - counts.takes - counts.invalidated - counts.written_back
 }
 
-/// Whoever reads the statistics of a file that nothing is on does not keep it from being taken away.
+/// A thread that reads the statistics of an empty file does not keep the file from being taken away.
 #[test]
-fn file_is_not_in_use_because_its_statistics_are_read() {
+fn a_file_is_not_in_use_because_its_statistics_are_read() {
     let zswap = Zswap::new("test", &ZswapOptions::default()).unwrap();
     let file = Os::default().memory_file("backing", 0, false).unwrap();
     let stop = AtomicBool::new(false);
@@ -28,7 +28,7 @@ fn file_is_not_in_use_because_its_statistics_are_read() {
         let _stopping = Until(&stop);
         for round in 0..300 {
             zswap.set_backing_file(Some((file.as_fd(), 1 << 20))).unwrap();
-            // Until the other thread is at it, if that shows.
+            // Until the other thread is reading, if that shows.
             (0..10_000).find(|_| zswap.file_users() > 1);
             assert_eq!(zswap.set_backing_file(None), Ok(()), "round {round}");
         }
@@ -76,7 +76,7 @@ fn a_snapshot_is_of_one_moment() {
 }
 
 #[test]
-fn what_an_area_did_stays_counted() {
+fn the_counts_of_a_removed_area_stay() {
     let (zswap, area) = with_area(100, &ZswapOptions::default());
     (0..10).for_each(|offset| area.store(offset, &noise(offset)).unwrap());
     take(&area, 3).unwrap();
@@ -105,7 +105,7 @@ fn statistics_as_json_are_the_snapshot() {
     assert_eq!(json["areas"][0]["area"], area.id());
 }
 
-/// What is worth writing back: fewer pages for what lately came back, and by how small they are.
+/// Fewer pages are worth writing back if pages lately came back, and if they are small.
 #[test]
 fn reclaimable_pages_follow_refaults_and_the_ratio() {
     let (zswap, area) = with_area(1000, &ZswapOptions::default());
@@ -126,7 +126,7 @@ fn reclaimable_pages_follow_refaults_and_the_ratio() {
     assert!(zswap.reclaimable_pages().unwrap() <= all);
 }
 
-/// An area's index is given back with what was in it.
+/// The index of an area is given back with the pages in it.
 #[test]
 fn metadata_follows_what_is_stored() {
     let (zswap, area) = with_area(1 << 20, &ZswapOptions::default());
@@ -141,9 +141,9 @@ fn metadata_follows_what_is_stored() {
     assert_eq!(area.stats().unwrap().metadata_bytes, empty);
 }
 
-/// All that a zswap has goes with the last of its handles, in whichever order they go.
+/// A zswap releases everything with the last of its handles, in whatever order they go.
 #[test]
-fn what_is_dropped_is_released() {
+fn a_zswap_is_released_with_its_last_handle() {
     for zswap_first in [true, false] {
         let faults = Arc::<Faults>::default();
         let os = Os { faults: Some(faults.clone()) };
@@ -153,7 +153,7 @@ fn what_is_dropped_is_released() {
         (0..50).for_each(|offset| area.store(offset, &compressible(offset)).unwrap());
         let (mut claims, mut pages) = ([Claim::default(); 8], [[0; PAGE_SIZE]; 8]);
         assert_eq!(area.begin_writeback(&mut claims, &mut pages), Ok(8));
-        // Two claims are never ended: they go with their area.
+        // Two claims are never ended, and go with their area.
         claims[2..].iter().for_each(|claim| _ = area.end_writeback(claim, Ok(())).unwrap());
         zswap.shrink(10).unwrap();
         if zswap_first {

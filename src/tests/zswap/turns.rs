@@ -1,4 +1,4 @@
-//! Who has an area last: a shrink never, unless the area's owners dropped it without removing it.
+//! A shrink never has the last handle of an area, unless the owners dropped the area without removing it.
 
 use super::{Until, WATCHDOG, compressible, with_area};
 use crate::os::Os;

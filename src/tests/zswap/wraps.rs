@@ -1,4 +1,4 @@
-//! Counters of a zswap, each started near its wrap: what they count goes on as before.
+//! Counters of a zswap, each started shortly before it wraps round: nothing changes when it does.
 
 use super::{WATCHDOG, compressible, load, noise, with_area, with_disk};
 use crate::zswap::limit::{Limit, Limits, OverLimit};
@@ -7,9 +7,9 @@ use crate::{AreaOptions, Claim, Error, PAGE_SIZE, Patience, ZswapOptions};
 use std::sync::mpsc::channel;
 use std::thread;
 
-/// A batch that finds no room beside itself is refused, whatever the number of batches before it.
+/// A batch that alone exceeds the limit is refused, whatever the number of batches before it.
 #[test]
-fn batch_alone_at_the_limit_is_refused_after_any_number_of_batches() {
+fn a_batch_that_is_alone_at_the_limit_is_refused_after_any_number_of_batches() {
     for before in [0, 1 << 31, (1 << 32) - 2, 1 << 32, (1 << 33) - 1, u64::MAX] {
         let (tell, told) = channel();
         thread::spawn(move || {
@@ -30,7 +30,7 @@ fn batch_alone_at_the_limit_is_refused_after_any_number_of_batches() {
 }
 
 #[test]
-fn limit_of_all_bytes_there_are_is_never_exceeded() {
+fn a_limit_of_all_bytes_is_never_exceeded() {
     let limit = Limit::new(u64::MAX, 90);
     assert!(limit.charge(u64::MAX - 5) && limit.admits(5) && limit.admits(u64::MAX));
     assert!(!limit.charge(6) && limit.charge(5) && !limit.charge(1));

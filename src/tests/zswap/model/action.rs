@@ -1,4 +1,4 @@
-//! What a step may do, and how the lot falls.
+//! The actions of a step, and how often each is drawn.
 
 use super::callback::draw_refusal;
 use super::world::{BackingKind, Shape, World, draw_limit};
@@ -6,7 +6,7 @@ use crate::os::Call;
 use crate::tests::shared::Rng;
 use crate::{AreaOptions, Codec, LoadFlags, Patience, Refusal};
 
-/// A call with wrong arguments, which is refused and changes nothing.
+/// A call with wrong arguments, which has to be refused and to change nothing.
 #[derive(Clone, Copy, Debug)]
 pub enum Wrong {
     PastEnd,
@@ -20,7 +20,7 @@ pub enum Wrong {
     BadFile,
 }
 
-/// A step. Areas are meant by their place in the list.
+/// A step. A number of an area is its index in the list.
 #[derive(Clone, Copy, Debug)]
 pub enum Action {
     Store {
@@ -28,7 +28,7 @@ pub enum Action {
         offset: u64,
         page: usize,
     },
-    /// Pages that are drawn from `key`.
+    /// Stores pages that are drawn from `key`.
     StorePages {
         at: usize,
         offset: u64,
@@ -117,7 +117,7 @@ pub enum Action {
         times: u64,
     },
     Heal,
-    /// Another zswap, of another shape.
+    /// Goes on with a new zswap of another shape.
     Restart {
         shape: Shape,
     },
@@ -137,7 +137,7 @@ const WRONG: [Wrong; 9] = [
     Wrong::NoPages,
     Wrong::BadFile,
 ];
-/// Most areas at a time.
+/// Most areas at the same time.
 const MOST_AREAS: usize = 4;
 
 fn flags(rng: &mut Rng) -> LoadFlags {
@@ -150,7 +150,7 @@ fn codec(rng: &mut Rng) -> Codec {
 }
 
 impl Action {
-    /// The next step of this world.
+    /// Draws the next step of this world.
     pub fn draw(world: &mut World) -> Self {
         let lot = world.rng.below(100_000);
         if lot < 6_000 {
@@ -232,7 +232,7 @@ impl Action {
     }
 }
 
-/// How an area is to be, and where its pages are to lie.
+/// Draws the options of an area, and where its pages lie.
 pub fn area_shape(
     rng: &mut Rng,
     large: bool,
@@ -243,7 +243,7 @@ pub fn area_shape(
     let options =
         AreaOptions { max_bytes: max, refuse_incompressible: refuse, no_writeback: never, context: rng.below(1000) };
     if large {
-        // Across the ends of stretches, of their bits' words, and of the area.
+        // Across the ends of stretches, of the words of their bits, and of the area.
         let pages = (1 << 30) + rng.below(512) as u64;
         return (pages, options, vec![500, 512 * 64 - 20, 1 << 29, pages - 40], 40);
     }
@@ -251,7 +251,7 @@ pub fn area_shape(
     (pages, options, vec![0], pages)
 }
 
-/// Whether another area fits.
+/// Whether there is room for another area.
 pub fn has_room(world: &World) -> bool {
     world.areas.len() < MOST_AREAS
 }

@@ -1,4 +1,4 @@
-//! The model's writeback callback: it does whatever a callback may do, to its own page and to others.
+//! The writeback callback of the model. It does everything that a callback may do, to its own page and to others.
 
 use super::ops::count_refusal;
 use super::pages::index_of;
@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 /// What the callback shares with the steps.
 pub type Shared = Arc<Mutex<World>>;
 
-/// The world; also that of a step that failed.
+/// Locks the world, also after a step that failed.
 pub fn lock(world: &Shared) -> MutexGuard<'_, World> {
     world.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -29,18 +29,18 @@ const REFUSALS: [Refusal; 7] = [
     Refusal::Other(5),
 ];
 
-/// A refusal by lot.
+/// Draws a refusal.
 pub fn draw_refusal(world: &mut World) -> Refusal {
     world.rng.pick(&REFUSALS)
 }
 
-/// A callback for this world. It holds the world weakly, for the world holds the zswap that holds it.
+/// Makes the callback of this world. It holds the world weakly, because the world holds the zswap that holds it.
 pub fn callback(world: &Shared) -> Arc<Writeback> {
     let world = Arc::downgrade(world);
     Arc::new(move |area: &Area, offset, page: &PageBytes| {
         let world = world.upgrade().expect("the world outlives its shrinks");
         catch_unwind(AssertUnwindSafe(|| write(&world, area, offset, page))).unwrap_or_else(|panic| {
-            // zswap takes a panic for a refusal; one that was not meant is told to the step.
+            // zswap takes a panic for a refusal. If it was not meant to happen, the step has to know.
             lock(&world).failed |= !panic.is::<Meant>();
             resume_unwind(panic)
         })
@@ -83,7 +83,7 @@ fn write(shared: &Shared, area: &Area, offset: u64, page: &PageBytes) -> std::re
     Err(refusal)
 }
 
-/// One thing that a callback may do.
+/// Does one thing that a callback may do.
 fn act(shared: &Shared, area: &Area, own: u64) {
     let mut world = lock(shared);
     let own_area = world.find(area.id());
@@ -117,7 +117,7 @@ fn act(shared: &Shared, area: &Area, own: u64) {
     }
 }
 
-/// Shrinks one area or all by the callback, and compares what it says to what went.
+/// Shrinks one area or all by the callback, and compares the result with the pages that went.
 pub fn shrink(shared: &Shared, zswap: &Zswap, area: Option<&Area>, pages: u64) -> Result<()> {
     lock(shared).went.push(0);
     let result = area.map_or_else(|| zswap.shrink(pages), |area| area.shrink(pages));

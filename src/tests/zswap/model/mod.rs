@@ -1,4 +1,4 @@
-//! zswap against ordered maps: actions drawn by lot, results and statistics compared after each.
+//! zswap beside ordered maps: random actions, and a comparison of results and statistics after each.
 //!
 //! `ZSALLOC_MODEL_SEED=n` replays a run, `ZSALLOC_MODEL_STEPS=n` sets its length. Ten million steps:
 //! `ZSALLOC_MODEL_STEPS=10000000 cargo test --release --lib zswap_model -- --nocapture`.
@@ -15,7 +15,7 @@ use crate::tests::shared::number;
 use run::Run;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// Steps in a test run: a few seconds.
+/// How many steps a test run takes: a few seconds.
 const STEPS: u64 = if cfg!(debug_assertions) { 40_000 } else { 1_000_000 };
 
 #[test]

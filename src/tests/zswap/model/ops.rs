@@ -1,18 +1,18 @@
-//! What is done to pages, and what must come of it. Also used by the callback, from inside a shrink.
+//! The operations on pages, and their expected results. The callback uses them too, from inside a shrink.
 
 use super::pages::{self, pages};
 use super::world::{By, HeldClaim, Running, World};
 use crate::tests::zswap::PageBytes;
 use crate::{Claim, Codec, Error, LoadFlags, PAGE_SIZE, Patience, Refusal, Result};
 
-/// What a destination holds before a load.
+/// Fills a destination before a load.
 const BEFORE: u8 = 0xc7;
 
 fn assert_untouched(page: &PageBytes) {
     assert!(page.iter().all(|&byte| byte == BEFORE), "a load that failed has written to its destination");
 }
 
-/// Whether an error is one that a store may end with.
+/// Checks that a store may fail with this error.
 fn assert_refused(world: &World, at: usize, error: Error, pages: &[usize]) {
     match error {
         Error::NoMemory(_) => assert!(world.may_be_full(at, pages.len() as u64), "refused, and there is room: {error}"),
@@ -24,7 +24,7 @@ fn assert_refused(world: &World, at: usize, error: Error, pages: &[usize]) {
 }
 
 impl World {
-    /// Whether a store that fails would wait for a claim that nobody ends.
+    /// Whether a store that fails would wait for a claim that no thread ends.
     fn store_would_hang(&self, at: usize, offset: u64, count: u64) -> bool {
         let mut running = self.areas[at].running.range(offset..offset + count);
         !self.in_callback() && running.any(|(_, running)| running.by == By::Other)
@@ -48,7 +48,7 @@ impl World {
         Ok(())
     }
 
-    /// A page whose store failed is nowhere: what was there before must not win later.
+    /// Notes that the store of a page failed: the older page is gone as well.
     fn store_failed(&mut self, at: usize, offset: u64) {
         let model = &mut self.areas[at];
         model.tally.removed_by_failure += u64::from(model.drop_page(offset));
@@ -89,7 +89,7 @@ impl World {
         result
     }
 
-    /// Whether a take of these pages would wait for a claim that nobody ends.
+    /// Whether a take of these pages would wait for a claim that no thread ends.
     pub fn would_hang(&self, at: usize, offset: u64, count: u64, flags: LoadFlags) -> bool {
         let model = &self.areas[at];
         let mut running = model.running.range(offset..offset + count);
@@ -97,7 +97,7 @@ impl World {
             && running.any(|(&offset, _)| model.refusal(offset, flags.patience, self.in_callback()) == Some(None))
     }
 
-    /// Compares what came of one load.
+    /// Compares the result of one load.
     pub fn loaded(
         &mut self,
         at: usize,
@@ -197,7 +197,7 @@ impl World {
         found.map(drop)
     }
 
-    /// Claims pages; `other`: from a thread that ends before they are.
+    /// Claims pages. `other`: on a thread that ends before the claims do.
     pub fn begin(&mut self, at: usize, most: usize, other: bool) -> Result<()> {
         let mut claims = vec![Claim::default(); most];
         let mut bytes = vec![[BEFORE; PAGE_SIZE]; most];
@@ -228,7 +228,7 @@ impl World {
         Ok(())
     }
 
-    /// Ends a claim, whose page the embedder has written if `result` says so.
+    /// Ends a claim. `Ok` says that the embedder has written its page.
     pub fn end(&mut self, index: usize, result: std::result::Result<(), Refusal>) -> Result<()> {
         let HeldClaim { area, claim } = self.claims.swap_remove(index);
         let at = self.find(area);
@@ -260,7 +260,7 @@ impl World {
         result.map(drop)
     }
 
-    /// A page by lot.
+    /// Draws a page.
     pub fn draw_page(&mut self) -> usize {
         pages::draw(&mut self.rng)
     }

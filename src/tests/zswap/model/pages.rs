@@ -1,4 +1,4 @@
-//! The pages that are stored: few, made once, of every kind. What is compressed costs most of a step's time.
+//! The pages that are stored: few, of every kind, and made once. Compressing them takes most of the time of a step.
 
 use super::super::{PageBytes, noise};
 use crate::tests::shared::Rng;
@@ -9,17 +9,17 @@ use std::sync::OnceLock;
 /// A page that the model stores.
 pub struct TestPage {
     pub bytes: PageBytes,
-    /// It repeats a word that fits a page word.
+    /// Whether it repeats a word that fits a page word.
     pub is_filled: bool,
-    /// No codec makes it shorter.
+    /// Whether no codec makes it shorter.
     is_noise: bool,
 }
 
-/// How many there are; the first of them are filled.
+/// How many pages there are. The first of them are filled.
 pub const PAGES: usize = 64;
 const FILLED: usize = 20;
 
-/// Words that pages repeat; the last few do not fit a page word.
+/// The words that pages repeat. The last few do not fit a page word.
 const PATTERNS: [u64; FILLED] = [
     0,
     u64::MAX,
@@ -56,13 +56,13 @@ fn page(number: usize) -> TestPage {
     TestPage { bytes, is_filled: false, is_noise }
 }
 
-/// All of them.
+/// Returns all pages.
 pub fn pages() -> &'static [TestPage] {
     static PAGES_MADE: OnceLock<Vec<TestPage>> = OnceLock::new();
     PAGES_MADE.get_or_init(|| (0..PAGES).map(page).collect())
 }
 
-/// Which page this is.
+/// Returns which page this is.
 #[track_caller]
 pub fn index_of(bytes: &PageBytes) -> usize {
     let found = pages().iter().position(|page| page.bytes[..8] == bytes[..8]).expect("one of the test's pages");
@@ -70,7 +70,7 @@ pub fn index_of(bytes: &PageBytes) -> usize {
     found
 }
 
-/// A page by lot: those that cost least most often.
+/// Draws a page, the cheapest ones most often.
 pub fn draw(rng: &mut Rng) -> usize {
     match rng.below(100) {
         0..55 => rng.below(16),

@@ -15,13 +15,13 @@ use std::fs::File;
 use std::os::fd::{AsFd, FromRawFd};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-/// Steps that are told when one fails.
+/// How many of the last steps are printed when one fails.
 const TRAIL: usize = 40;
-/// Steps between looks at the whole, and at every byte.
+/// Steps between comparisons of the whole, and of every byte.
 const WHOLE: u64 = 1024;
 const BYTES: u64 = 16 * WHOLE;
 
-/// A run of the model. Dropped in a panic, it says how to repeat it.
+/// A run of the model. If it is dropped in a panic, it says how to repeat the run.
 pub struct Run {
     seed: u64,
     step: u64,
@@ -35,7 +35,7 @@ pub struct Run {
     met: Met,
 }
 
-/// What a run met, so that a change that keeps it from meeting anything shows.
+/// What a run has met, so that a change which keeps it from meeting something shows.
 #[derive(Default, Debug)]
 struct Met {
     zswaps: u64,
@@ -92,7 +92,7 @@ impl Run {
         lock(&self.world)
     }
 
-    /// A new zswap's first areas, and its callback.
+    /// Gives a new zswap its first areas and its callback.
     fn settle(&mut self) {
         self.add_area(false, 0, false, false).expect("nothing fails yet");
         self.add_area(true, 0, false, false).expect("nothing fails yet");
@@ -181,7 +181,7 @@ impl Run {
         self.world().armed = false;
     }
 
-    /// Offsets by lot, some of them twice.
+    /// Loads from random offsets, some of them twice.
     fn load_scattered(&mut self, at: usize, count: u64, flags: LoadFlags) -> Result<()> {
         let mut world = self.world();
         let World { areas, rng, .. } = &mut *world;
@@ -392,21 +392,21 @@ impl Run {
     }
 }
 
-/// A file to write pages to: one in eight never has room, for it is sealed against growing.
+/// Opens a file to write pages to. One in eight is sealed against growing, so it never has room.
 fn open_file(pages: u64) -> File {
-    // SAFETY: the name is a C string; the call touches no other memory.
+    // SAFETY: the name is a C string, and the call touches no other memory.
     let fd = unsafe { libc::memfd_create(c"backing".as_ptr(), libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING) };
     assert!(fd >= 0, "the test has memory");
-    // SAFETY: a descriptor that was just made, and is owned by nobody else.
+    // SAFETY: the descriptor was just made, and has no other owner.
     let file = unsafe { File::from_raw_fd(fd) };
     if pages.is_multiple_of(8) {
-        // SAFETY: a call on numbers.
+        // SAFETY: the call takes numbers only.
         assert_eq!(unsafe { libc::fcntl(fd, libc::F_ADD_SEALS, libc::F_SEAL_GROW) }, 0);
     }
     file
 }
 
-/// An area that was removed refuses everything.
+/// Checks that an area that was removed refuses every call.
 fn refused_removed(area: Area) -> Result<()> {
     let mut page = [0; PAGE_SIZE];
     assert!(matches!(area.load(0, &mut page, LoadFlags::KEEP), Err(Error::Invalid(_))));

@@ -1,4 +1,4 @@
-//! What is compared after steps: counts with what should be counted, words and bytes with what should be there.
+//! The comparisons after steps: counts with the expected counts, words and bytes with the expected pages.
 
 use super::pages::pages;
 use super::world::{AreaModel, BackingKind, World};
@@ -6,7 +6,7 @@ use crate::zswap::word::PageKind;
 use crate::{Counts, Error, LoadFlags, PAGE_SIZE};
 
 impl World {
-    /// After each step: what the area that it was about counts.
+    /// Compares the counts of an area, after each step on it.
     pub fn check_area(&mut self, at: usize) {
         let model = &mut self.areas[at];
         let stats = model.area.stats().expect("an area that is there");
@@ -19,7 +19,7 @@ impl World {
         compare_events(counts, &model.tally);
     }
 
-    /// Now and then: the whole.
+    /// Compares the whole zswap, now and then.
     pub fn check_all(&mut self) {
         let snapshot = self.zswap.snapshot().expect("statistics are not refused");
         let stats = &snapshot.zswap;
@@ -35,13 +35,13 @@ impl World {
         assert_eq!((stats.claims, self.zswap.area_count()), (self.claims.len() as u64, self.areas.len()));
         assert_eq!(stats.file_bytes, stats.counts.file_pages * PAGE_SIZE as u64);
         let objects = self.zswap.pool().stats().expect("statistics are not refused").objects;
-        // What a claim has pinned is freed with it.
+        // An object that a claim has pinned is freed when the claim ends.
         assert!(objects >= stats.counts.pool_pages(), "an object is gone, and its page is not");
         assert!(objects <= stats.counts.pool_pages() + self.claims.len() as u64, "objects that no page names");
         self.areas.iter().for_each(check_words);
     }
 
-    /// Every page's bytes, and those that are on the disk alone.
+    /// Compares the bytes of every page, and of the pages that are only on the disk.
     pub fn check_bytes(&mut self) {
         let armed = self.armed;
         for model in &mut self.areas {
@@ -66,7 +66,7 @@ impl World {
     }
 }
 
-/// Events that the model knows exactly. Writebacks to a file that fails are counted by the file's own rules.
+/// Compares the events that the model knows exactly. It does not know those of writebacks to a file that fails.
 fn compare_events(counts: &Counts, tally: &Counts) {
     let events = |c: &Counts| {
         [c.stores, c.loads, c.takes, c.file_loads, c.absent_loads, c.invalidated, c.batch_stores, c.batches_failed]
@@ -76,12 +76,12 @@ fn compare_events(counts: &Counts, tally: &Counts) {
     assert_eq!(more(counts), more(tally), "removed by failure, file reads failed, decode failures, written back");
     let ends = |c: &Counts| [c.rescued, c.overtaken, c.writeback_exists, c.writeback_other];
     assert_eq!(ends(counts), ends(tally), "rescued, overtaken, exists, other");
-    // A file's writes fail as well, for lack of memory or of room.
+    // Writes to a file fail as well, for lack of memory or of room.
     let refusals = |c: &Counts| [c.writeback_again, c.writeback_no_memory, c.writeback_io, c.writeback_no_space];
     assert!(refusals(counts).iter().zip(refusals(tally)).all(|(counted, known)| *counted >= known), "{counts:?}");
 }
 
-/// The words of an area against what is stored, and the slots that they name against what is charged.
+/// Compares the words of an area with its pages, and the slots that they name with the charge.
 fn check_words(model: &AreaModel) {
     let mut counts = Counts::default();
     let mut used = 0;
@@ -107,14 +107,14 @@ fn check_words(model: &AreaModel) {
     assert_eq!((gauges(&stats.counts), stats.used_bytes), (gauges(&counts), used), "pages by kind, and their bytes");
 }
 
-/// What a shrink to a file did, as its counts tell.
+/// Returns how many pages a shrink wrote to a file, by its counts.
 pub fn file_delta(world: &World) -> u64 {
     let count = |model: &AreaModel| model.area.stats().expect("an area that is there").counts.written_back;
     world.areas.iter().map(count).sum()
 }
 
 impl World {
-    /// After a shrink to a file: its pages went there, and nowhere else.
+    /// Notes, after a shrink to a file, which pages went there.
     pub fn note_file_writes(&mut self) {
         assert!(matches!(self.backing, BackingKind::File(_)));
         for model in &mut self.areas {

@@ -1,4 +1,4 @@
-//! What should be there: each area as ordered maps, the disk of whoever is written back to, and what may be refused.
+//! The expected state: each area as ordered maps, the disk of the embedder, and what may be refused.
 
 use super::pages;
 use crate::tests::shared::Rng;
@@ -11,17 +11,17 @@ use std::sync::Arc;
 #[derive(Clone, Copy, Debug)]
 pub struct Held {
     pub page: usize,
-    /// Which store put it there.
+    /// The number of the store that put it there.
     pub version: u64,
 }
 
-/// Who is writing a page back.
+/// The writer of a page that is being written back.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum By {
     Callback,
-    /// A claim of this thread's.
+    /// A claim that this thread holds.
     Me,
-    /// A claim of a thread that has ended since.
+    /// A claim of a thread that has ended.
     Other,
 }
 
@@ -31,29 +31,29 @@ pub struct Running {
     pub by: By,
     pub page: usize,
     pub version: u64,
-    /// It was loaded meanwhile.
+    /// Whether the page was loaded meanwhile.
     pub loaded: bool,
-    /// Whether `loaded` is known to decide: recompression clears the mark that a load leaves.
+    /// Whether `loaded` decides for certain: recompression clears the mark that a load leaves.
     pub sure: bool,
 }
 
-/// An area, and what should be in it.
+/// An area, and the pages that should be in it.
 pub struct AreaModel {
     pub area: Area,
     pub options: AreaOptions,
     pub max: u64,
-    /// Where its pages lie: the area may be far larger than what is used of it.
+    /// Where its pages lie. The area may be far larger.
     pub windows: Vec<u64>,
     pub width: u64,
     pub held: BTreeMap<u64, Held>,
     pub running: BTreeMap<u64, Running>,
-    /// Pages that were written back and are on the disk alone.
+    /// The pages that were written back and are only on the disk.
     pub gone: BTreeMap<u64, usize>,
-    /// What was last written to each place of the disk.
+    /// The page that was last written to each place of the disk.
     pub disk: BTreeMap<u64, usize>,
-    /// What should be counted.
+    /// The expected counts.
     pub tally: Counts,
-    /// Most bytes that it may have: its limit, or what it had when the limit fell below that.
+    /// Most bytes that the area may have: its limit, or what it had when the limit fell below that.
     pub ceiling: u64,
 }
 
@@ -69,11 +69,11 @@ pub struct HeldClaim {
 pub enum BackingKind {
     Nothing,
     Callback,
-    /// A file of so many pages.
+    /// A file of this many pages.
     File(u64),
 }
 
-/// How a zswap is created.
+/// The options with which a zswap is created.
 #[derive(Clone, Copy, Debug)]
 pub struct Shape {
     pub max_bytes: u64,
@@ -110,12 +110,12 @@ impl Shape {
     }
 }
 
-/// Limits: none, or one that is met at times.
+/// Draws a limit: none, or one that is met at times.
 pub fn draw_limit(rng: &mut Rng) -> u64 {
     if rng.chance(40) { 0 } else { rng.between(4 << 10, 900 << 10) as u64 }
 }
 
-/// Everything that should be there.
+/// The expected state of a zswap.
 pub struct World {
     pub rng: Rng,
     pub zswap: Arc<Zswap>,
@@ -126,18 +126,18 @@ pub struct World {
     pub max: u64,
     pub ceiling: u64,
     pub backing: BackingKind,
-    /// Calls to the system may fail now.
+    /// Whether calls to the system may fail now.
     pub armed: bool,
-    /// Callbacks that this thread is in.
+    /// How many callbacks this thread is in.
     pub depth: u32,
-    /// Pages that went by the callback, for each shrink that runs.
+    /// How many pages the callback has written, for each shrink that runs.
     pub went: Vec<u64>,
-    /// An assertion failed in a callback, where a panic is a refusal.
+    /// Whether an assertion failed in a callback, where a panic is a refusal.
     pub failed: bool,
     pub next_version: u64,
 }
 
-/// The most that a page takes, in bytes of slots.
+/// Most bytes of a slot that a page takes.
 const PAGE_SLOT: u64 = 4112;
 
 impl AreaModel {
@@ -153,8 +153,8 @@ impl AreaModel {
         rng.pick(&self.windows) + rng.below(self.width as usize) as u64
     }
 
-    /// What a call that would have to wait for the writeback of this page is told; none: it need not wait. `None` in
-    /// an error's place: it would wait for ever.
+    /// Returns how a call is refused that would have to wait for the writeback of this page, or none if it need not
+    /// wait. An inner none: it would wait for ever.
     pub fn refusal(&self, offset: u64, patience: Patience, in_callback: bool) -> Option<Option<Refused>> {
         let running = self.running.get(&offset)?;
         Some(match running.by {
@@ -165,19 +165,19 @@ impl AreaModel {
         })
     }
 
-    /// A page comes.
+    /// Notes a page that was stored.
     pub fn put(&mut self, offset: u64, page: usize, version: u64) {
         self.held.insert(offset, Held { page, version });
         self.gone.remove(&offset);
     }
 
-    /// A page goes, and whoever had it keeps it.
+    /// Notes that a page has gone.
     pub fn drop_page(&mut self, offset: u64) -> bool {
         self.gone.remove(&offset);
         self.held.remove(&offset).is_some()
     }
 
-    /// Whether an acknowledged writeback removes the page; none if that can't be told.
+    /// Whether an acknowledged writeback removes the page, or none if that is not certain.
     pub fn goes(&self, offset: u64) -> Option<bool> {
         let running = &self.running[&offset];
         match self.held.get(&offset) {
@@ -186,7 +186,7 @@ impl AreaModel {
         }
     }
 
-    /// The end of a writeback whose page was written to the disk.
+    /// Notes the end of a writeback whose page was written to the disk.
     pub fn end_written(&mut self, offset: u64, gone: bool) {
         let running = self.running.remove(&offset).expect("it runs");
         self.disk.insert(offset, running.page);
@@ -201,7 +201,7 @@ impl AreaModel {
         }
     }
 
-    /// Whether a page is where a failing read can keep it from being loaded.
+    /// Whether the page is on the file, where a failing read keeps it from being loaded.
     pub fn is_on_file(&self, offset: u64) -> bool {
         matches!(self.area.word_at(offset).kind(), PageKind::Backed(_))
     }
@@ -239,10 +239,10 @@ impl World {
         self.areas.iter().position(|model| model.area.id() == area).expect("an area of the model")
     }
 
-    /// Whether storing so many pages may be refused for lack of room.
+    /// Whether a store of `count` pages may be refused for lack of room.
     pub fn may_be_full(&self, at: usize, count: u64) -> bool {
         let model = &self.areas[at];
-        // The pages that were there before may have gone since, and what they took with them.
+        // The pages that were there before may have gone since, with what they took.
         let need = (2 * count + 1) * PAGE_SLOT;
         let accept = if self.shape.accept_percent == 0 { 90 } else { u64::from(self.shape.accept_percent) };
         let meets = |max: u64, used: u64| max != 0 && used + need > max * accept / 100;
