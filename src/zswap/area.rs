@@ -11,7 +11,7 @@ use super::options::AreaOptions;
 use super::page::PageCell;
 use super::shared::Shared;
 use super::stats::{AreaStats, Counts};
-use super::word::{PageKind, PageWord};
+use super::word::{PageWord, WordKind};
 use crate::error::{Error, Result};
 use crate::heap::Counted;
 use crate::sync::{AtomicU64, Lock, Rank};
@@ -138,9 +138,9 @@ impl AreaState {
     #[inline]
     pub(super) fn discard(&self, word: PageWord) {
         match word.kind() {
-            PageKind::Empty | PageKind::Filled(_) => {}
-            PageKind::Stored(handle) => self.limits().uncharge(objects::free(&self.shared.pool, handle)),
-            PageKind::Backed(slot) => self.shared.free_file_slot(slot),
+            WordKind::Empty | WordKind::Filled(_) => {}
+            WordKind::Stored(handle) => self.limits().uncharge(objects::free(&self.shared.pool, handle)),
+            WordKind::Backed(slot) => self.shared.free_file_slot(slot),
         }
     }
 
@@ -268,7 +268,7 @@ impl Area {
         let _call = self.0.begin()?;
         let mut at = from;
         while let Some((offset, word)) = self.0.index.next_used(at, self.0.index.pages()) {
-            if word.kind() != PageKind::Empty {
+            if word.kind() != WordKind::Empty {
                 return Ok(offset);
             }
             at = offset + 1;

@@ -4,7 +4,7 @@
 //! read that raced with the next page of that place is found out. Each writeback owns the place that it writes to:
 //! nothing ever waits for such a writeback.
 
-use super::places::Places;
+use super::lowest_free::LowestFree;
 use super::word::{FileSlot, MAX_SLOTS};
 use crate::error::{Error, Result, not_given};
 use crate::heap;
@@ -33,18 +33,18 @@ pub struct BackingFile {
     /// Which file `fd` was when it was set.
     id: FileId,
     slots: usize,
-    places: Places,
+    places: LowestFree,
     os: Os,
     /// The bits of `places`, then a record for each place: check and generation. Then a page for each reader.
     mapping: Mapping,
     free: Lock<FreePlaces>,
     /// The pages that are being written.
-    pages: Lock<Box<WrittenPages>>,
+    pages: Lock<Box<WriteBuffer>>,
     readers: [Lock<()>; READERS],
 }
 
 /// Pages that are written together.
-pub type WrittenPages = [AlignedPage; WRITTEN_AT_ONCE];
+pub type WriteBuffer = [AlignedPage; WRITTEN_AT_ONCE];
 
 /// A page to read into, for one thread. That thread may be in a signal handler, whose stack has no room for pages.
 pub struct ReadPage<'a> {
@@ -121,7 +121,7 @@ impl BackingFile {
             return Err(NO_KIND);
         }
         let fd = os.duplicate(fd).map_err(|errno| Error::system(errno, &"duplicating the backing file"))?;
-        let places = Places::new(slots);
+        let places = LowestFree::new(slots);
         let bytes = Self::readers_at(&places, slots) + READERS * PAGE;
         let mapping = os.reserve(bytes, PAGE).map_err(|_| NO_MEMORY)?;
         os.unlock(mapping.base().as_ptr(), bytes);
@@ -135,11 +135,11 @@ impl BackingFile {
         Ok(Self { fd, id, slots, places, os, mapping, free, pages: Lock::new(Rank::Lane, pages), readers })
     }
 
-    fn records_at(places: &Places) -> usize {
+    fn records_at(places: &LowestFree) -> usize {
         pages_of(places.words() * size_of::<u64>()) * PAGE
     }
 
-    fn readers_at(places: &Places, slots: usize) -> usize {
+    fn readers_at(places: &LowestFree, slots: usize) -> usize {
         Self::records_at(places) + pages_of(slots * size_of::<u64>()) * PAGE
     }
 
@@ -170,7 +170,7 @@ impl BackingFile {
     pub fn table_bytes(&self) -> u64 {
         let touched = self.free.lock().fresh;
         let tables = self.places.pages_touched(touched) + pages_of(touched * size_of::<u64>());
-        (size_of::<WrittenPages>() + (READERS + tables) * PAGE) as u64
+        (size_of::<WriteBuffer>() + (READERS + tables) * PAGE) as u64
     }
 
     /// Takes the lowest free place, if there is one. So the file grows no further than it must, pages that are written
@@ -218,7 +218,7 @@ impl BackingFile {
     }
 
     /// Takes the pages that the next write is made of, waiting for the write before.
-    pub fn lock_pages(&self) -> Locked<'_, Box<WrittenPages>> {
+    pub fn lock_pages(&self) -> Locked<'_, Box<WriteBuffer>> {
         self.pages.lock()
     }
 

@@ -9,7 +9,7 @@ use super::failure::NotStored;
 use super::lanes::MAX_BATCH;
 use super::objects;
 use super::store::{Ready, still};
-use super::word::{PageKind, PageWord};
+use super::word::{PageWord, WordKind};
 use crate::error::{Error, Result};
 use crate::units::PAGE;
 
@@ -139,7 +139,7 @@ impl Drop for Unpublished<'_> {
     fn drop(&mut self) {
         let mut wasted = 0;
         for word in &self.words[..self.count] {
-            if let PageKind::Stored(handle) = word.kind() {
+            if let WordKind::Stored(handle) = word.kind() {
                 objects::free(&self.area.shared.pool, handle);
                 wasted += 1;
             }

@@ -4,7 +4,7 @@ use super::area::{Area, AreaState};
 use super::calls::RunningCall;
 use super::index::STRETCH;
 use super::patience::{NOT_NOW, Patience, in_callback};
-use super::word::{PageKind, PageWord};
+use super::word::{PageWord, WordKind};
 use crate::error::Result;
 
 /// Most pages that are removed under one lock.
@@ -73,7 +73,7 @@ impl AreaState {
                     break;
                 };
                 shard.counts.went(old);
-                shard.counts.invalidated += u64::from(old.kind() != PageKind::Empty);
+                shard.counts.invalidated += u64::from(old.kind() != WordKind::Empty);
                 gone[count] = (at, old);
                 count += 1;
             }

@@ -8,7 +8,7 @@ use super::objects::PinnedObject;
 use super::page::NotTaken;
 use super::patience::{NOT_NOW, Patience, in_callback};
 use super::spill::Read;
-use super::word::{PageKind, PageWord};
+use super::word::{PageWord, WordKind};
 use crate::error::{Error, Result};
 use crate::units::PAGE;
 
@@ -163,7 +163,7 @@ impl AreaState {
     fn fetch_ahead(&self, next: usize, count: usize, offset: impl Fn(usize) -> u64) {
         let pool = &self.shared.pool;
         let handle = |at: usize| match self.page(offset(at)).peek().kind() {
-            PageKind::Stored(handle) => Some(pool.long_handle(handle)),
+            WordKind::Stored(handle) => Some(pool.long_handle(handle)),
             _ => None,
         };
         let [words, handles, objects] = AHEAD;
@@ -216,7 +216,7 @@ impl AreaState {
     ) -> Result<Attempt, NotLoaded> {
         let word = self.page(offset);
         let (seen, pinned) = word.find(&self.shared.pool);
-        if seen.kind() == PageKind::Empty {
+        if seen.kind() == WordKind::Empty {
             return Err(self.absent(call, offset, seen, flags).into());
         }
         match self.read(call, offset, seen, pinned.as_ref(), page, target)? {
@@ -245,9 +245,9 @@ impl AreaState {
             return decoded.map(|()| Read::Done).inspect_err(|_| call.count(|counts| counts.decode_failures += 1));
         }
         match seen.kind() {
-            PageKind::Filled(pattern) => page.as_chunks_mut::<8>().0.fill(pattern.to_ne_bytes()),
-            PageKind::Backed(_) => return self.read_from_file(call, offset, seen, page, target),
-            PageKind::Empty | PageKind::Stored(_) => return Ok(Read::Stale),
+            WordKind::Filled(pattern) => page.as_chunks_mut::<8>().0.fill(pattern.to_ne_bytes()),
+            WordKind::Backed(_) => return self.read_from_file(call, offset, seen, page, target),
+            WordKind::Empty | WordKind::Stored(_) => return Ok(Read::Stale),
         }
         Ok(Read::Done)
     }

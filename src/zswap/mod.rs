@@ -31,7 +31,7 @@
 //! | `entry`, `codec` | a stored page: header, check, payload; the codecs, and the contexts that compress |
 //! | `objects` | the objects that page words name: pinned, written, freed |
 //! | `lanes` | where the words of a batch wait |
-//! | `places`, `backing_file` | which places of the library's own file are free; that file |
+//! | `lowest_free`, `backing_file` | which places of the library's own file are free; that file |
 //! | `in_vain` | when the pool was last compacted for nothing |
 //! | `options` | options of a zswap and of an area |
 //! | `area`, `shared` | an area; what the areas share |
@@ -84,13 +84,13 @@ mod lanes;
 #[cfg(not(loom))]
 mod load;
 #[cfg(not(loom))]
+mod lowest_free;
+#[cfg(not(loom))]
 mod objects;
 #[cfg(not(loom))]
 mod options;
 #[cfg(not(loom))]
 mod patience;
-#[cfg(not(loom))]
-mod places;
 #[cfg(not(loom))]
 mod pull;
 #[cfg(not(loom))]

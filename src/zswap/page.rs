@@ -23,7 +23,7 @@
 //! The models do not show every ordering to be necessary. The Release of publish is one that they do not: the handle
 //! word's own publish covers it, as long as what a word names is an object. It is kept all the same.
 
-use super::word::{KEPT_BY_END, KEPT_BY_REMOVAL, KEPT_BY_THAW, PageKind, PageWord};
+use super::word::{KEPT_BY_END, KEPT_BY_REMOVAL, KEPT_BY_THAW, PageWord, WordKind};
 use crate::sync::{
     AtomicU64,
     Ordering::{AcqRel, Acquire, Relaxed, Release},
@@ -84,7 +84,7 @@ impl PageCell<'_> {
         let mut wait = Wait::default();
         loop {
             let word = self.look();
-            let PageKind::Stored(handle) = word.kind() else { return (word, None) };
+            let WordKind::Stored(handle) = word.kind() else { return (word, None) };
             if let Some(pinned) = objects.pin(handle) {
                 // Before the pin, the page may have gone and its handle may have been reused. Acquire as in `look`.
                 let again = self.look();

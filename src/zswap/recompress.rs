@@ -5,7 +5,7 @@ use super::area::{Area, AreaState};
 use super::calls::RunningCall;
 use super::codec::{Codec, Target};
 use super::objects::{self, NewEntry, PinnedObject};
-use super::word::{PageKind, PageWord};
+use super::word::{PageWord, WordKind};
 use crate::error::Result;
 use crate::sync::Ordering::Relaxed;
 use crate::units::{AlignedPage, PAGE};
@@ -35,7 +35,7 @@ impl Area {
             at = if next == end { 0 } else { next };
             area.recompress_hand.store(at, Relaxed);
             if let Some((offset, word)) = found
-                && matches!(word.kind(), PageKind::Stored(_))
+                && matches!(word.kind(), WordKind::Stored(_))
             {
                 looked += 1;
                 smaller += u64::from(area.recompress_if_cold(&call, offset, word, codec));
@@ -68,7 +68,7 @@ impl AreaState {
         // Of the two only the old one was charged.
         let bytes = copy.slot_bytes();
         copy.keep();
-        if let PageKind::Stored(handle) = word.kind() {
+        if let WordKind::Stored(handle) = word.kind() {
             self.limits().uncharge(objects::free(&self.shared.pool, handle) - bytes);
         }
         true

@@ -1,7 +1,7 @@
 //! Writing pages back to the library's own file, and loading them from there.
 
 use super::area::AreaState;
-use super::backing_file::{BackingFile, FilePlace, WRITTEN_AT_ONCE, WrittenPages};
+use super::backing_file::{BackingFile, FilePlace, WRITTEN_AT_ONCE, WriteBuffer};
 use super::calls::RunningCall;
 use super::codec::Target;
 use super::entry::Seed;
@@ -9,7 +9,7 @@ use super::failure::NotLoaded;
 use super::page::read_before_word;
 use super::refusal::Refusal;
 use super::sweep::{ClaimedPage, Shrunk, Sweep};
-use super::word::{FileSlot, PageKind, PageWord};
+use super::word::{FileSlot, PageWord, WordKind};
 use crate::error::{Error, Result};
 use crate::os::{Errno, errno};
 use crate::sync::Ordering::Relaxed;
@@ -57,7 +57,7 @@ impl AreaState {
         sweep: &mut Sweep<'a>,
         most: usize,
         file: &'a BackingFile,
-        buffer: &mut WrittenPages,
+        buffer: &mut WriteBuffer,
     ) -> Shrunk {
         let mut placed = [const { None }; WRITTEN_AT_ONCE];
         let (count, full) = self.place_some(call, sweep, file, &mut placed[..most], buffer);
@@ -89,7 +89,7 @@ impl AreaState {
         sweep: &mut Sweep<'a>,
         file: &'a BackingFile,
         placed: &mut [Option<Placed<'a>>],
-        buffer: &mut WrittenPages,
+        buffer: &mut WriteBuffer,
     ) -> (usize, bool) {
         for (at, (placed, copy)) in placed.iter_mut().zip(buffer).enumerate() {
             let Some(place) = file.allocate() else {
@@ -117,7 +117,7 @@ impl AreaState {
         page: &mut [u8; PAGE],
         target: Target,
     ) -> Result<Read, NotLoaded> {
-        let PageKind::Backed(slot) = seen.kind() else { return Ok(Read::Stale) };
+        let WordKind::Backed(slot) = seen.kind() else { return Ok(Read::Stale) };
         let Some(file) = self.shared.file() else { return Ok(Read::Stale) };
         let backed = BackedPage { area: self, call, file: &file, offset, seen, slot };
         match target {
@@ -136,7 +136,7 @@ impl AreaState {
         page: &mut [u8; PAGE],
         target: Target,
     ) -> Result<(), NotLoaded> {
-        let PageKind::Backed(slot) = taken.kind() else { return Ok(()) };
+        let WordKind::Backed(slot) = taken.kind() else { return Ok(()) };
         let Some(file) = self.shared.file() else { return Ok(()) };
         let check = file.check_of(slot);
         let seed = self.file_seed(offset);

@@ -1,6 +1,6 @@
 //! Statistics: what a zswap and its areas hold, and what happened to their pages.
 
-use super::word::{PageKind, PageWord};
+use super::word::{PageWord, WordKind};
 use serde::Serialize;
 
 macro_rules! counts {
@@ -123,11 +123,11 @@ impl Counts {
     #[inline]
     fn gauge(&mut self, word: PageWord) -> Option<&mut u64> {
         match word.kind() {
-            PageKind::Empty => None,
-            PageKind::Filled(_) => Some(&mut self.filled_pages),
-            PageKind::Stored(_) if word.is_raw() => Some(&mut self.raw_pages),
-            PageKind::Stored(_) => Some(&mut self.compressed_pages),
-            PageKind::Backed(_) => Some(&mut self.file_pages),
+            WordKind::Empty => None,
+            WordKind::Filled(_) => Some(&mut self.filled_pages),
+            WordKind::Stored(_) if word.is_raw() => Some(&mut self.raw_pages),
+            WordKind::Stored(_) => Some(&mut self.compressed_pages),
+            WordKind::Backed(_) => Some(&mut self.file_pages),
         }
     }
 }

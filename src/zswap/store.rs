@@ -10,7 +10,7 @@ use super::limit::Charged;
 use super::objects::NewEntry;
 use super::page::Frozen;
 use super::stats::Counts;
-use super::word::{PageKind, PageWord};
+use super::word::{PageWord, WordKind};
 use crate::error::Result;
 use crate::units::PAGE;
 
@@ -205,7 +205,7 @@ impl AreaState {
                 Ok(old) => {
                     shard.counts.went(old);
                     shard.counts.came(word);
-                    shard.counts.compressions += u64::from(matches!(word.kind(), PageKind::Stored(_)));
+                    shard.counts.compressions += u64::from(matches!(word.kind(), WordKind::Stored(_)));
                     count(&mut shard.counts);
                     drop(shard);
                     self.index.note(offset);
@@ -226,7 +226,7 @@ impl AreaState {
         let mut shard = call.lock();
         let old = page.remove();
         shard.counts.went(old);
-        shard.counts.removed_by_failure += u64::from(old.kind() != PageKind::Empty);
+        shard.counts.removed_by_failure += u64::from(old.kind() != WordKind::Empty);
         drop(shard);
         self.discard(old);
         if old.must_be_awaited() && self.may_wait(offset).is_ok() {

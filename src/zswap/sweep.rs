@@ -9,7 +9,7 @@ use super::codec::Target;
 use super::objects::{self, PinnedObject};
 use super::page::KeptAs;
 use super::refusal::Refusal;
-use super::word::{PageKind, PageWord};
+use super::word::{PageWord, WordKind};
 use crate::sync::Ordering::Relaxed;
 use crate::units::PAGE;
 
@@ -60,7 +60,7 @@ impl<'a> ClaimedPage<'a> {
     /// Takes the pin out, which then ends by itself. The caller ends the claim.
     fn pin(&self) -> Option<objects::Pin<'a>> {
         match self.word.kind() {
-            PageKind::Stored(handle) => Some(objects::resume_pin(&self.area.shared.pool, handle)),
+            WordKind::Stored(handle) => Some(objects::resume_pin(&self.area.shared.pool, handle)),
             _ => None,
         }
     }
@@ -146,7 +146,7 @@ impl<'a> Sweep<'a> {
             self.at = if next == pages { 0 } else { next };
             self.area.hand.store(self.at, Relaxed);
             if let Some((offset, word)) = found
-                && matches!(word.kind(), PageKind::Stored(_))
+                && matches!(word.kind(), WordKind::Stored(_))
                 && !word.has_writeback()
             {
                 return Some((offset, word));

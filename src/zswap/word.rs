@@ -54,7 +54,7 @@ pub struct FileSlot {
 
 /// Where a page is, as its word says.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum PageKind {
+pub enum WordKind {
     /// Not here.
     Empty,
     /// It repeats this word.
@@ -101,15 +101,15 @@ impl PageWord {
 
     /// Returns where the page is.
     #[inline]
-    pub const fn kind(self) -> PageKind {
+    pub const fn kind(self) -> WordKind {
         let payload = PAYLOAD.get(self.0);
         let spare = 64 - HANDLE_BITS;
         match STATE.get(self.0) {
-            0 => PageKind::Empty,
-            1 if self.is_filled_with_32_bits() => PageKind::Filled(payload << 32 | payload),
-            1 => PageKind::Filled(((payload << spare) as i64 >> spare) as u64),
-            2 => PageKind::Stored(payload),
-            _ => PageKind::Backed(FileSlot {
+            0 => WordKind::Empty,
+            1 if self.is_filled_with_32_bits() => WordKind::Filled(payload << 32 | payload),
+            1 => WordKind::Filled(((payload << spare) as i64 >> spare) as u64),
+            2 => WordKind::Stored(payload),
+            _ => WordKind::Backed(FileSlot {
                 index: SLOT.get(payload) as u32,
                 generation: SLOT_GENERATION.get(payload) as u16,
             }),
@@ -217,7 +217,7 @@ mod tests {
         let fits =
             [0, 1, 0x7fff_ffff_ffff, u64::MAX, 0xffff_8000_0000_0000, 0xdead_beef_dead_beef, 0x8000_0000_8000_0000];
         for pattern in fits {
-            assert_eq!(PageWord::filled(pattern).map(PageWord::kind), Some(PageKind::Filled(pattern)));
+            assert_eq!(PageWord::filled(pattern).map(PageWord::kind), Some(WordKind::Filled(pattern)));
         }
         for pattern in [0x8000_0000_0000, 0x0001_0000_0000_0000, 0xdead_beef_dead_bee0] {
             assert_eq!(PageWord::filled(pattern), None);
@@ -227,14 +227,14 @@ mod tests {
     #[test]
     fn a_removal_and_a_replacement_keep_what_belongs_to_the_offset() {
         let word = PageWord::stored(0x1234_5678_9abc, true).claimed(0xa5, false);
-        assert_eq!(word.kind(), PageKind::Stored(0x1234_5678_9abc));
-        assert_eq!((word.removed().kind(), word.removed().claim()), (PageKind::Empty, 0xa5));
+        assert_eq!(word.kind(), WordKind::Stored(0x1234_5678_9abc));
+        assert_eq!((word.removed().kind(), word.removed().claim()), (WordKind::Empty, 0xa5));
         let replaced = word.replaced_by(PageWord::filled(7).unwrap());
-        assert_eq!((replaced.kind(), replaced.claim()), (PageKind::Filled(7), 0xa5));
+        assert_eq!((replaced.kind(), replaced.claim()), (WordKind::Filled(7), 0xa5));
         assert_eq!(PageWord(replaced.0 & KEPT_BY_END), PageWord::filled(7).unwrap());
         assert!(PageWord::FROZEN.removed().is_frozen());
         assert_eq!(PageWord::EMPTY.0, 0);
         let slot = FileSlot { index: u32::MAX - 1, generation: u16::MAX };
-        assert_eq!(PageWord::backed(slot).kind(), PageKind::Backed(slot));
+        assert_eq!(PageWord::backed(slot).kind(), WordKind::Backed(slot));
     }
 }

@@ -19,7 +19,7 @@ use crate::units::{AlignedPage, PAGE};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// A writeback callback while it is called.
-type Callback<'a> = dyn Fn(&Area, u64, &[u8; PAGE]) -> Result<(), Refusal> + 'a;
+type WritebackCall<'a> = dyn Fn(&Area, u64, &[u8; PAGE]) -> Result<(), Refusal> + 'a;
 
 /// How many refused pages end a shrink of an area.
 const MOST_FAILURES: u64 = 16;
@@ -55,7 +55,7 @@ impl Area {
     /// Writes up to `pages` pages back by a callback. Not inlined: keeps this page off the stack of a shrink to the
     /// file, which can run in a signal handler.
     #[inline(never)]
-    fn shrink_by(&self, call: &RunningCall<'_>, pages: u64, callback: &Callback<'_>) -> Shrunk {
+    fn shrink_by(&self, call: &RunningCall<'_>, pages: u64, callback: &WritebackCall<'_>) -> Shrunk {
         let mut sweep = Sweep::new(&self.0, false);
         let mut page = AlignedPage([0; PAGE]);
         let (mut written, mut failures) = (0, 0);
@@ -130,7 +130,7 @@ impl Area {
 }
 
 /// Calls the callback. A panic in it counts as its failure.
-fn hand_over(callback: &Callback<'_>, area: &Area, offset: u64, page: &[u8; PAGE]) -> Result<(), Refusal> {
+fn hand_over(callback: &WritebackCall<'_>, area: &Area, offset: u64, page: &[u8; PAGE]) -> Result<(), Refusal> {
     #[cfg(debug_assertions)]
     crate::sync::ranks::assert_none();
     let _inside = InCallback::enter();

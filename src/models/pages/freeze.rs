@@ -5,7 +5,7 @@ use super::Heap;
 use crate::sync::{AtomicU64, Ordering::AcqRel};
 use crate::zswap::index::{note, unnote};
 use crate::zswap::page::{Frozen, PageCell, freeze, thaw};
-use crate::zswap::word::{PageKind, PageWord};
+use crate::zswap::word::{PageWord, WordKind};
 use loom::sync::Arc;
 use loom::thread;
 
@@ -34,7 +34,7 @@ impl Stretch {
     }
 
     fn discard(&self, old: PageWord) {
-        if let PageKind::Stored(handle) = old.kind() {
+        if let WordKind::Stored(handle) = old.kind() {
             self.heap.free(handle);
         }
     }

@@ -20,7 +20,7 @@ use crate::object::{Freed, ObjectWord};
 use crate::sync::{AtomicU64, Cell, Ordering::Relaxed};
 use crate::units::{Place, ZspageId};
 use crate::zswap::page::{Frozen, NotTaken, Objects, PageCell};
-use crate::zswap::word::{PageKind, PageWord};
+use crate::zswap::word::{PageWord, WordKind};
 use loom::sync::{Arc, Mutex};
 use loom::thread;
 use orders::{Outcome, Start, allowed};
@@ -195,7 +195,7 @@ impl Scene {
         loop {
             let (seen, pinned) = self.page().find(&self.heap);
             let value = self.value(seen, pinned.as_ref());
-            if seen.kind() != PageKind::Empty {
+            if seen.kind() != WordKind::Empty {
                 self.page().reference(seen);
             }
             drop(pinned);
@@ -209,9 +209,9 @@ impl Scene {
     /// Returns what a word names, or none if that is gone from the file.
     fn value(&self, seen: PageWord, pinned: Option<&Pinned<'_>>) -> Option<u64> {
         match (seen.kind(), pinned) {
-            (PageKind::Stored(_), Some(pinned)) => Some(pinned.read()),
-            (PageKind::Filled(pattern), _) => Some(pattern),
-            (PageKind::Backed(slot), _) => self.file.as_ref().unwrap().read(slot, self.page(), seen),
+            (WordKind::Stored(_), Some(pinned)) => Some(pinned.read()),
+            (WordKind::Filled(pattern), _) => Some(pattern),
+            (WordKind::Backed(slot), _) => self.file.as_ref().unwrap().read(slot, self.page(), seen),
             _ => Some(NOTHING),
         }
     }
@@ -219,7 +219,7 @@ impl Scene {
     fn take(&self) -> u64 {
         loop {
             let (seen, pinned) = self.page().find(&self.heap);
-            if seen.kind() == PageKind::Empty {
+            if seen.kind() == WordKind::Empty {
                 self.await_callback(seen);
                 return NOTHING;
             }
@@ -234,7 +234,7 @@ impl Scene {
                 Ok(old) => {
                     // A place on the file is this thread's only now: what was read before may be another page's.
                     let value = match old.kind() {
-                        PageKind::Backed(slot) => self.file.as_ref().unwrap().check_of(slot),
+                        WordKind::Backed(slot) => self.file.as_ref().unwrap().check_of(slot),
                         _ => value,
                     };
                     self.gone(old);
@@ -278,8 +278,8 @@ impl Scene {
 
     fn discard(&self, old: PageWord) {
         match old.kind() {
-            PageKind::Stored(handle) => self.heap.free(handle),
-            PageKind::Backed(slot) => self.file.as_ref().unwrap().release(slot),
+            WordKind::Stored(handle) => self.heap.free(handle),
+            WordKind::Backed(slot) => self.file.as_ref().unwrap().release(slot),
             _ => {}
         }
     }
@@ -329,18 +329,18 @@ impl Scene {
         let word = self.page().peek();
         assert!(!word.has_writeback() && !word.is_frozen(), "left {word:?}");
         let value = match word.kind() {
-            PageKind::Empty => {
+            WordKind::Empty => {
                 assert_eq!(word, PageWord::EMPTY, "left {:#x}", word.0);
                 NOTHING
             }
-            PageKind::Stored(handle) => self.heap.read(handle),
-            PageKind::Filled(pattern) => pattern,
-            PageKind::Backed(slot) => self.file.as_ref().unwrap().read(slot, self.page(), word).unwrap(),
+            WordKind::Stored(handle) => self.heap.read(handle),
+            WordKind::Filled(pattern) => pattern,
+            WordKind::Backed(slot) => self.file.as_ref().unwrap().read(slot, self.page(), word).unwrap(),
         };
         if let Some(file) = &self.file {
-            file.check_free(usize::from(matches!(word.kind(), PageKind::Backed(_))));
+            file.check_free(usize::from(matches!(word.kind(), WordKind::Backed(_))));
         }
-        let stored = usize::from(matches!(word.kind(), PageKind::Stored(_)));
+        let stored = usize::from(matches!(word.kind(), WordKind::Stored(_)));
         assert_eq!(self.heap.free.lock().unwrap().len(), OBJECTS - stored, "every other handle was freed");
         // SAFETY: the other threads have ended.
         (value, self.disk.with(|cell| unsafe { *cell }))

@@ -5,7 +5,7 @@ use super::orders::Start;
 use super::{FIRST, Op, Scene, race};
 use crate::sync::{AtomicU32, Ordering::Relaxed};
 use crate::zswap::page::Frozen;
-use crate::zswap::word::{PageKind, PageWord};
+use crate::zswap::word::{PageWord, WordKind};
 use loom::sync::Arc;
 use loom::thread;
 
@@ -57,7 +57,7 @@ fn a_wait_ends_with_its_claim() {
         let page = scene.page();
         if let Some((claimed, pinned)) = page.find_and_claim(&scene.heap, 1, false, |_| true) {
             scene.fill_callback(1);
-            let met = page.peek().kind() == PageKind::Empty;
+            let met = page.peek().kind() == WordKind::Empty;
             page.end(claimed);
             drop(pinned);
             if met {

@@ -3,7 +3,7 @@
 use super::{PageBytes, Until, compressible, load, noise, take, with_area};
 use crate::os::{Call, Os, errno, faults::Faults};
 use crate::tests::shared::number;
-use crate::zswap::word::{PageKind, PageWord};
+use crate::zswap::word::{PageWord, WordKind};
 use crate::{Area, AreaOptions, Claim, Codec, Counts, Error, LoadFlags, PAGE_SIZE, Patience, Zswap, ZswapOptions};
 use std::fs::{File, OpenOptions};
 use std::os::fd::{AsFd, OwnedFd};
@@ -150,7 +150,7 @@ fn a_full_file_is_written_to_again_when_places_come_free() {
     assert!(matches!(zswap.shrink(1), Err(Error::Again(_))));
     assert!(area.stats().unwrap().counts.writeback_no_space > 0);
     assert_all(&zswap, &area, 200);
-    let on_file: Vec<_> = (0..200).filter(|&at| matches!(area.word_at(at).kind(), PageKind::Backed(_))).collect();
+    let on_file: Vec<_> = (0..200).filter(|&at| matches!(area.word_at(at).kind(), WordKind::Backed(_))).collect();
     // A page that is replaced, taken, invalidated, or replaced by a filled page gives its place back, once.
     area.store(on_file[0], &page(on_file[0])).unwrap();
     assert!(take(&area, on_file[1]) == Ok(page(on_file[1])));
@@ -235,7 +235,7 @@ fn a_stale_place_is_refused_when_its_generation_comes_round() {
     let cycle = |offset: u64, number: u64| {
         area.store(offset, &compressible(number)).unwrap();
         assert_eq!(area.shrink(1), Ok(1));
-        assert!(matches!(area.word_at(offset).kind(), PageKind::Backed(_)));
+        assert!(matches!(area.word_at(offset).kind(), WordKind::Backed(_)));
     };
     cycle(0, 1);
     let stale = area.word_at(0);
@@ -281,7 +281,7 @@ fn readers_never_see_another_page_s_place() {
                 while !stop.load(SeqCst) {
                     at = (at + 5) % PAGES;
                     let before = versions[at as usize].load(SeqCst);
-                    on_file.fetch_add(u64::from(matches!(area.word_at(at).kind(), PageKind::Backed(_))), SeqCst);
+                    on_file.fetch_add(u64::from(matches!(area.word_at(at).kind(), WordKind::Backed(_))), SeqCst);
                     let page = load(area, at).unwrap();
                     // The next version may be stored before it is noted.
                     let after = versions[at as usize].load(SeqCst) + 1;

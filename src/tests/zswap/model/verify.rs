@@ -2,7 +2,7 @@
 
 use super::pages::pages;
 use super::world::{AreaModel, BackingKind, World};
-use crate::zswap::word::PageKind;
+use crate::zswap::word::WordKind;
 use crate::{Counts, Error, LoadFlags, PAGE_SIZE};
 
 impl World {
@@ -87,20 +87,20 @@ fn check_words(model: &AreaModel) {
     let mut used = 0;
     for (&offset, held) in &model.held {
         let (word, page) = (model.area.word_at(offset), &pages()[held.page]);
-        assert_eq!(matches!(word.kind(), PageKind::Filled(_)), page.is_filled, "{word:?}");
+        assert_eq!(matches!(word.kind(), WordKind::Filled(_)), page.is_filled, "{word:?}");
         match word.kind() {
-            PageKind::Empty => panic!("a page is gone: {word:?}"),
-            PageKind::Filled(_) => counts.filled_pages += 1,
-            PageKind::Backed(_) => counts.file_pages += 1,
-            PageKind::Stored(_) if word.is_raw() => counts.raw_pages += 1,
-            PageKind::Stored(_) => counts.compressed_pages += 1,
+            WordKind::Empty => panic!("a page is gone: {word:?}"),
+            WordKind::Filled(_) => counts.filled_pages += 1,
+            WordKind::Backed(_) => counts.file_pages += 1,
+            WordKind::Stored(_) if word.is_raw() => counts.raw_pages += 1,
+            WordKind::Stored(_) => counts.compressed_pages += 1,
         }
         used += model.area.object_of(offset).map_or(0, |(_, bytes)| bytes as u64);
         assert_eq!(word.has_writeback(), model.running.contains_key(&offset), "{word:?}");
     }
     for offset in model.running.keys().filter(|offset| !model.held.contains_key(offset)) {
         let word = model.area.word_at(*offset);
-        assert!(word.has_writeback() && word.kind() == PageKind::Empty, "{word:?}");
+        assert!(word.has_writeback() && word.kind() == WordKind::Empty, "{word:?}");
     }
     let stats = model.area.stats().expect("an area that is there");
     let gauges = |c: &Counts| [c.compressed_pages, c.raw_pages, c.filled_pages, c.file_pages];

@@ -2,7 +2,7 @@
 
 use super::pages;
 use crate::tests::shared::Rng;
-use crate::zswap::word::PageKind;
+use crate::zswap::word::WordKind;
 use crate::{Area, AreaOptions, Claim, Codec, Counts, Error, Patience, Result, Zswap, ZswapOptions};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -203,7 +203,7 @@ impl AreaModel {
 
     /// Whether the page is on the file, where a failing read keeps it from being loaded.
     pub fn is_on_file(&self, offset: u64) -> bool {
-        matches!(self.area.word_at(offset).kind(), PageKind::Backed(_))
+        matches!(self.area.word_at(offset).kind(), WordKind::Backed(_))
     }
 }
 

@@ -13,7 +13,7 @@ const BITS: usize = u64::BITS as usize;
 const LEVELS: usize = 6;
 
 /// The shape of the tree. The caller has the words, and changes them under a lock.
-pub struct Places {
+pub struct LowestFree {
     /// Where the words of each level begin, lowest level first.
     starts: [usize; LEVELS],
     /// How many levels there are. The highest has a single word.
@@ -21,7 +21,7 @@ pub struct Places {
     words: usize,
 }
 
-impl Places {
+impl LowestFree {
     /// Makes the shape for `places` places, 2^36 at most.
     pub fn new(places: usize) -> Self {
         let mut tree = Self { starts: [0; LEVELS], levels: 0, words: 0 };
@@ -99,7 +99,7 @@ mod tests {
     #[test]
     fn the_lowest_free_place_is_found_whatever_was_taken_and_released() {
         for places in [1, 64, 65, 4096, 4097, 300_000] {
-            let tree = Places::new(places);
+            let tree = LowestFree::new(places);
             let words: Vec<_> = (0..tree.words()).map(|_| AtomicU64::new(0)).collect();
             assert!((0..places).all(|place| tree.take_lowest(&words) == place));
             let mut free = std::collections::BTreeSet::new();
@@ -123,7 +123,7 @@ mod tests {
 
     #[test]
     fn the_shape_has_room_for_the_largest_file() {
-        let tree = Places::new(1 << 32);
+        let tree = LowestFree::new(1 << 32);
         assert_eq!((tree.levels, tree.words), (6, (1 << 26) + (1 << 20) + (1 << 14) + (1 << 8) + 4 + 1));
         assert_eq!((tree.pages_touched(0), tree.pages_touched(65)), (0, 6));
     }
