@@ -7,15 +7,16 @@
 use super::lowest_free::LowestFree;
 use super::word::{FileSlot, MAX_SLOTS};
 use crate::error::{Error, Result, not_given};
+use crate::field::Field;
 use crate::heap;
-use crate::os::{Advice, Errno, FileId, Mapping, Os, current_cpu, errno};
+use crate::os::{Advice, Errno, FileId, Mapping, Os, errno};
+use crate::per_processor::{Lease, PerProcessor};
 use crate::sync::{
     AtomicU64, Lock, Locked,
     Ordering::{Acquire, Relaxed, Release},
     Rank,
 };
 use crate::units::{AlignedPage, PAGE, pages_of};
-use crate::word::Field;
 use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -24,8 +25,9 @@ pub const WRITTEN_AT_ONCE: usize = 32;
 /// Most threads that read at once.
 const READERS: usize = 32;
 
-const CHECK: Field = Field::new(0, 32);
-const GENERATION: Field = Field::new(32, 16);
+/// The record of a place.
+const CHECK: Field = Field::first(32);
+const GENERATION: Field = CHECK.then(16);
 
 /// The file, and what is where on it.
 pub struct BackingFile {
@@ -40,7 +42,8 @@ pub struct BackingFile {
     free: Lock<FreePlaces>,
     /// The pages that are being written.
     pages: Lock<Box<WriteBuffer>>,
-    readers: [Lock<()>; READERS],
+    /// Who reads into which of the readers' pages.
+    readers: PerProcessor<()>,
 }
 
 /// Pages that are written together.
@@ -48,7 +51,7 @@ pub type WriteBuffer = [AlignedPage; WRITTEN_AT_ONCE];
 
 /// A page to read into, for one thread. That thread may be in a signal handler, whose stack has no room for pages.
 pub struct ReadPage<'a> {
-    _lock: Locked<'a, ()>,
+    _lease: Lease<'a, ()>,
     page: &'a mut AlignedPage,
 }
 
@@ -95,7 +98,7 @@ impl Drop for FilePlace<'_> {
 }
 
 // SAFETY: records are shared as atomics, bits are changed by the holder of `free` alone, and each reader's page is
-// written by the holder of its lock.
+// written by the holder of its lease.
 unsafe impl Sync for BackingFile {}
 
 impl BackingFile {
@@ -130,7 +133,7 @@ impl BackingFile {
         let _ = os.advise(mapping.base().as_ptr(), bytes, Advice::NotHuge);
         let pages = heap::boxed([const { AlignedPage([0; PAGE]) }; WRITTEN_AT_ONCE])?;
         let free = Lock::new(Rank::FileSlots, FreePlaces { taken: 0, fresh: 0 });
-        let readers = std::array::from_fn(|_| Lock::new(Rank::Lane, ()));
+        let readers = PerProcessor::new(Rank::Lane, READERS, || Ok(()))?;
         let fd = ManuallyDrop::new(fd);
         Ok(Self { fd, id, slots, places, os, mapping, free, pages: Lock::new(Rank::Lane, pages), readers })
     }
@@ -240,13 +243,11 @@ impl BackingFile {
 
     /// Takes a page to read into: that of this processor, or else any that is free.
     pub fn read_page(&self) -> ReadPage<'_> {
-        let own = current_cpu() % READERS;
-        let free = |at: usize| self.readers[at].try_lock().map(|lock| (at, lock));
-        let (at, lock) = (own..READERS).chain(0..own).find_map(free).unwrap_or_else(|| (own, self.readers[own].lock()));
-        let page = Self::readers_at(&self.places, self.slots) + at * PAGE;
-        // SAFETY: the readers' pages follow the records, page-aligned. This one belongs to the holder of its lock.
+        let lease = self.readers.take();
+        let page = Self::readers_at(&self.places, self.slots) + lease.index() * PAGE;
+        // SAFETY: the readers' pages follow the records, page-aligned. This one belongs to the holder of its lease.
         let page = unsafe { &mut *self.mapping.base().as_ptr().add(page).cast() };
-        ReadPage { _lock: lock, page }
+        ReadPage { _lease: lease, page }
     }
 
     /// Reads a place into a page of the caller's, at any address. A failure leaves the page as it was. Not inlined:

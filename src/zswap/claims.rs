@@ -6,10 +6,10 @@
 use super::patience::{IN_CALLBACK, OWN_CLAIM, in_callback};
 use super::word::PageWord;
 use crate::error::{Error, Result};
+use crate::field::Field;
 use crate::heap;
 use crate::os;
 use crate::sync::{AtomicU64, Lock, Ordering::Relaxed, Rank};
-use crate::word::Field;
 
 /// Most claims that the callers of a zswap may hold. Their table is set aside when the zswap is created.
 pub const MAX_CLAIMS: usize = 1 << 16;
@@ -37,10 +37,11 @@ pub struct ClaimRecord {
 }
 
 /// A ticket says which slot of the table the claim has, and which of the claims that had this slot it is.
-const SLOT: Field = Field::new(0, 16);
-const GENERATION: Field = Field::new(16, 48);
+const SLOT: Field = Field::first(16);
+const GENERATION: Field = SLOT.then(48);
+const _: () = assert!(Field::fill(&[SLOT, GENERATION], 64));
 /// The last generation; 1 follows it. No claim has 0, so a `Claim::default()` is never valid.
-const LAST_GENERATION: u64 = GENERATION.mask() >> 16;
+const LAST_GENERATION: u64 = GENERATION.max();
 
 const _: () = assert!(MAX_CLAIMS as u64 - 1 == SLOT.mask());
 

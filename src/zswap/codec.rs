@@ -3,12 +3,10 @@
 use super::entry::{HEADER, Stored};
 use crate::error::{Error, Result, not_given};
 use crate::heap;
-use crate::sync::{AtomicU32, AtomicU64, Lock, Locked, Ordering::Relaxed, Rank};
+use crate::per_processor::{Lease, PerProcessor};
+use crate::sync::{AtomicU32, AtomicU64, Ordering::Relaxed, Rank};
 use crate::units::PAGE;
-use crossbeam_utils::CachePadded;
 use lz4_flex::block::CompressTable;
-use std::ops::{Deref, DerefMut};
-use std::time::Duration;
 use zstd::zstd_safe::{CCtx, DCtx};
 
 /// The codec of new pages. Stored pages keep the codec that they were compressed with.
@@ -192,145 +190,10 @@ fn decode_zstd_for_caller(contexts: &Contexts, payload: &[u8], page: &mut [u8; P
     Some(decoded)
 }
 
-/// Values that one thread at a time has, as many as were set aside. A thread takes the one of its processor first.
-///
-/// A thread that finds all of them taken sleeps until one is given back. A thread that has slept in vain a few times
-/// goes first: until it has one, threads that come later wait behind it.
-pub struct Shares<T> {
-    shares: Box<[CachePadded<Lock<T>>]>,
-    /// How many threads wait, and how many of those go first.
-    waiting: AtomicU32,
-    starving: AtomicU32,
-    /// How often a share was given back while threads waited. They sleep on this.
-    returned: AtomicU32,
-}
-
-/// One of the [`Shares`], taken. Dropping it gives it back.
-pub struct Share<'a, T> {
-    shares: &'a Shares<T>,
-    share: Option<Locked<'a, T>>,
-}
-
-impl<T> Shares<T> {
-    /// How often a thread sleeps before it goes first.
-    const IN_VAIN: u32 = 2;
-    /// The longest sleep. A thread that began to wait just after the last look is not woken, and has to look by itself.
-    const NAP: Duration = Duration::from_millis(1);
-
-    fn new(rank: Rank, count: usize, make: impl Fn() -> Result<T>) -> Result<Self> {
-        let shares = heap::slice(count, |_| Ok(CachePadded::new(Lock::new(rank, make()?))))?;
-        Ok(Self { shares, waiting: AtomicU32::new(0), starving: AtomicU32::new(0), returned: AtomicU32::new(0) })
-    }
-
-    /// Takes the share of this processor, or else any that is free. If all are taken, takes the next that is given
-    /// back.
-    #[inline]
-    pub fn take(&self) -> Share<'_, T> {
-        let own = crate::os::current_cpu() % self.shares.len();
-        self.shares[own].check_rank();
-        // Relaxed: these numbers decide which threads sleep and wake. The locks hand the values over.
-        if self.starving.load(Relaxed) == 0
-            && let Some(share) = self.shares[own].try_lock()
-        {
-            return Share { shares: self, share: Some(share) };
-        }
-        Share { shares: self, share: Some(self.wait_for_one()) }
-    }
-
-    /// Acts on each share in turn. The caller goes first at every share, so threads that take shares again and again do
-    /// not keep it from any.
-    fn each(&self, mut act: impl FnMut(&mut T)) {
-        self.shares.iter().for_each(|share| act(&mut self.wait_for(share)));
-    }
-
-    /// Acts on each share in turn until that fails for one.
-    fn try_each(&self, mut act: impl FnMut(&mut T) -> Result<()>) -> Result<()> {
-        self.shares.iter().try_for_each(|share| act(&mut self.wait_for(share)))
-    }
-
-    /// Takes the given share.
-    fn wait_for<'a>(&'a self, share: &'a Lock<T>) -> Share<'a, T> {
-        share.check_rank();
-        self.waiting.fetch_add(1, Relaxed);
-        self.starving.fetch_add(1, Relaxed);
-        let share = loop {
-            let returned = self.returned.load(Relaxed);
-            if let Some(share) = share.try_lock() {
-                break share;
-            }
-            crate::os::nap(&self.returned, returned, Self::NAP);
-        };
-        self.starving.fetch_sub(1, Relaxed);
-        self.waiting.fetch_sub(1, Relaxed);
-        Share { shares: self, share: Some(share) }
-    }
-
-    fn try_any(&self) -> Option<Locked<'_, T>> {
-        self.shares.iter().find_map(|share| share.try_lock())
-    }
-
-    #[cold]
-    fn wait_for_one(&self) -> Locked<'_, T> {
-        if self.starving.load(Relaxed) == 0
-            && let Some(share) = self.try_any()
-        {
-            return share;
-        }
-        self.waiting.fetch_add(1, Relaxed);
-        let mut slept = 0;
-        let share = loop {
-            let returned = self.returned.load(Relaxed);
-            let is_first = slept > Self::IN_VAIN;
-            if (is_first || self.starving.load(Relaxed) == 0)
-                && let Some(share) = self.try_any()
-            {
-                self.starving.fetch_sub(u32::from(is_first), Relaxed);
-                break share;
-            }
-            crate::os::nap(&self.returned, returned, Self::NAP);
-            slept += 1;
-            if slept == Self::IN_VAIN + 1 {
-                self.starving.fetch_add(1, Relaxed);
-            }
-        };
-        self.waiting.fetch_sub(1, Relaxed);
-        share
-    }
-}
-
-impl<T> Drop for Share<'_, T> {
-    #[inline]
-    fn drop(&mut self) {
-        drop(self.share.take());
-        if self.shares.waiting.load(Relaxed) > 0 {
-            self.shares.returned.fetch_add(1, Relaxed);
-            // A thread that goes first may have gone to sleep after others, which would be woken instead.
-            let threads = if self.shares.starving.load(Relaxed) > 0 { u32::MAX >> 1 } else { 1 };
-            crate::os::wake(&self.shares.returned, threads);
-        }
-    }
-}
-
-impl<T> Deref for Share<'_, T> {
-    type Target = T;
-
-    #[inline]
-    fn deref(&self) -> &T {
-        self.share.as_ref().expect("it is there until it is dropped")
-    }
-}
-
-impl<T> DerefMut for Share<'_, T> {
-    #[inline]
-    fn deref_mut(&mut self) -> &mut T {
-        self.share.as_mut().expect("it is there until it is dropped")
-    }
-}
-
 /// The contexts of a zswap, all set aside when it is created. Decoding has contexts of its own, which no store takes.
 pub struct Contexts {
-    contexts: Shares<Context>,
-    decoders: Shares<Decoder>,
+    contexts: PerProcessor<Context>,
+    decoders: PerProcessor<Decoder>,
     /// A bit for each level of Zstandard that the contexts have memory for.
     levels: AtomicU32,
 }
@@ -339,15 +202,15 @@ impl Contexts {
     /// Sets aside `count` contexts to compress with, and as many to decode with, but at least [`DECODERS`].
     pub fn new(count: usize) -> Result<Self> {
         Ok(Self {
-            contexts: Shares::new(Rank::Context, count, Context::new)?,
-            decoders: Shares::new(Rank::Context, count.max(DECODERS), || Ok(None))?,
+            contexts: PerProcessor::new(Rank::Context, count, Context::new)?,
+            decoders: PerProcessor::new(Rank::Context, count.max(DECODERS), || Ok(None))?,
             levels: AtomicU32::new(0),
         })
     }
 
     /// Takes a context to compress with.
     #[inline]
-    pub fn take(&self) -> Share<'_, Context> {
+    pub fn take(&self) -> Lease<'_, Context> {
         self.contexts.take()
     }
 
@@ -401,8 +264,6 @@ pub fn repeated_word(page: &[u8; PAGE]) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
-    use std::thread;
 
     /// An entry that can't be decoded leaves the caller's page alone, even if half of it can.
     #[test]
@@ -419,36 +280,5 @@ mod tests {
             let decoded = decode(&contexts, stored, &payload[..length], &mut page, Target::Callers);
             assert!(decoded == Err(NOT_DECODED) && page == [0x5a; PAGE], "{length} bytes");
         }
-    }
-
-    /// A thread that wants each share in turn gets it, beside one that gives it back and takes it again at once.
-    #[test]
-    fn no_thread_is_kept_from_a_share_by_one_that_takes_it_again_and_again() {
-        let shares = Shares::new(Rank::Context, 1, || Ok(0)).unwrap();
-        for round in 0..20 {
-            let held = AtomicBool::new(false);
-            let mut times = 0;
-            thread::scope(|threads| {
-                threads.spawn(|| {
-                    while !held.load(SeqCst) {
-                        thread::yield_now();
-                    }
-                    shares.each(|share| *share += 1);
-                });
-                let mut share = shares.take();
-                held.store(true, SeqCst);
-                while shares.waiting.load(Relaxed) == 0 {
-                    thread::yield_now();
-                }
-                while *share == round {
-                    drop(share);
-                    share = shares.take();
-                    times += 1;
-                }
-            });
-            // Each round allows three sleeps of a millisecond, and time without a processor.
-            assert!(times < 100, "the other thread had the share {times} times before");
-        }
-        assert_eq!(*shares.take(), 20);
     }
 }

@@ -6,6 +6,7 @@
 
 use super::page::{PageCell, freeze, thaw};
 use super::word::PageWord;
+use crate::bitmap::{SharedBits, words_of};
 use crate::error::{Error, Result, not_given};
 use crate::os::{self, Backed, Mapping, Os};
 use crate::sync::{
@@ -23,16 +24,17 @@ pub const MAX_PAGES: u64 = 1 << 38;
 
 /// Sets the bit of a stretch after a publish there. Returns whether it was clear.
 #[inline]
-pub fn note(bits: &AtomicU64, stretch: u64) -> bool {
-    // Relaxed: the compare-and-swap of the publish acquired the thaw, so a clear of the bit before that thaw is seen.
-    // Release pairs with the Acquire in `next_touched`: a thread that sees the bit sees what was published.
-    bits.load(Relaxed) >> stretch & 1 == 0 && bits.fetch_or(1 << stretch, Release) >> stretch & 1 == 0
+pub fn note(bits: SharedBits<'_, AtomicU64>, stretch: u64) -> bool {
+    // `set` looks with Relaxed: the compare-and-swap of the publish acquired the thaw, so a clear of the bit before
+    // that thaw is seen. Release pairs with the Acquire in `next_touched`: a thread that sees the bit sees what was
+    // published.
+    bits.set(stretch as usize, Release)
 }
 
 /// Clears the bit of a stretch that is frozen. Returns whether it was set.
-pub fn unnote(bits: &AtomicU64, stretch: u64) -> bool {
+pub fn unnote(bits: SharedBits<'_, AtomicU64>, stretch: u64) -> bool {
     // Release pairs with the Acquire in `next_touched`.
-    bits.fetch_and(!(1 << stretch), Release) >> stretch & 1 == 1
+    bits.clear(stretch as usize, Release)
 }
 
 /// The index of an area.
@@ -65,7 +67,7 @@ impl Index {
     }
 
     fn bit_words(pages: u64) -> usize {
-        pages.div_ceil(STRETCH).div_ceil(64) as usize
+        words_of(pages.div_ceil(STRETCH) as usize)
     }
 
     fn array_at(bit_words: usize) -> usize {
@@ -84,9 +86,9 @@ impl Index {
         (touched + pages_of(self.bit_words * size_of::<u64>()) as u64) * PAGE as u64
     }
 
-    fn bits(&self) -> &[AtomicU64] {
+    fn bits(&self) -> SharedBits<'_, AtomicU64> {
         // SAFETY: the mapping begins with this many words, is shared as atomics, and lives as long as the index.
-        unsafe { std::slice::from_raw_parts(self.mapping.base().as_ptr().cast(), self.bit_words) }
+        SharedBits(unsafe { std::slice::from_raw_parts(self.mapping.base().as_ptr().cast(), self.bit_words) })
     }
 
     /// Returns all page words.
@@ -116,25 +118,16 @@ impl Index {
     #[inline]
     pub fn note(&self, offset: u64) {
         let stretch = offset / STRETCH;
-        if note(&self.bits()[(stretch / 64) as usize], stretch % 64) {
+        if note(self.bits(), stretch) {
             self.touched.fetch_add(1, Relaxed);
         }
     }
 
     /// Returns the first offset, from `from` on, whose stretch may hold something.
     pub fn next_touched(&self, from: u64) -> Option<u64> {
-        let first = from / STRETCH;
-        let mut skip = u64::MAX << (first % 64);
-        for (at, bits) in self.bits().iter().enumerate().skip((first / 64) as usize) {
-            // Acquire pairs with the Release in `note`.
-            let set = bits.load(Acquire) & skip;
-            if set != 0 {
-                let stretch = at as u64 * 64 + u64::from(set.trailing_zeros());
-                return Some(from.max(stretch * STRETCH)).filter(|&offset| offset < self.pages);
-            }
-            skip = u64::MAX;
-        }
-        None
+        // Acquire pairs with the Release in `note`.
+        let stretch = self.bits().next_set((from / STRETCH) as usize, Acquire)? as u64;
+        Some(from.max(stretch * STRETCH)).filter(|&offset| offset < self.pages)
     }
 
     /// Returns the first offset, from `from` on and before `end`, whose word is not EMPTY, and that word.
@@ -186,7 +179,7 @@ impl Index {
     fn release(&self, first: u64, count: u64) {
         for stretch in first..first + count {
             // Before the words thaw: a thread that publishes after that sees the bit clear, and sets it.
-            if unnote(&self.bits()[(stretch / 64) as usize], stretch % 64) {
+            if unnote(self.bits(), stretch) {
                 self.touched.fetch_sub(1, Relaxed);
             }
         }

@@ -6,9 +6,9 @@
 
 use super::word::PageWord;
 use crate::error::{Error, Result, not_given};
-use crate::heap;
 use crate::os::{Mapping, Os};
-use crate::sync::{AtomicU64, Lock, Locked, Ordering::Relaxed, Rank};
+use crate::per_processor::{Lease, PerProcessor};
+use crate::sync::{AtomicU64, Ordering::Relaxed, Rank};
 use crate::units::{PAGE, pages_of};
 
 /// Most pages of a batch: 32 MiB.
@@ -40,7 +40,7 @@ impl Lane {
 /// The lane of one batch.
 pub enum BatchLane<'a> {
     /// A lane that was set aside.
-    Shared(Locked<'a, Lane>),
+    Shared(Lease<'a, Lane>),
     /// A lane that goes with the batch.
     Own(Lane),
 }
@@ -58,7 +58,7 @@ impl BatchLane<'_> {
 /// The lanes of a zswap.
 pub struct Lanes {
     os: Os,
-    lanes: Box<[Lock<Lane>]>,
+    lanes: PerProcessor<Lane>,
     /// Most words of a batch so far.
     touched: AtomicU64,
 }
@@ -66,14 +66,14 @@ pub struct Lanes {
 impl Lanes {
     /// Sets `count` lanes aside.
     pub fn new(os: &Os, count: usize) -> Result<Self> {
-        let lanes = heap::slice(count, |_| Lane::new(os).map(|lane| Lock::new(Rank::Lane, lane)))?;
+        let lanes = PerProcessor::new(Rank::Lane, count, || Lane::new(os))?;
         Ok(Self { os: os.clone(), lanes, touched: AtomicU64::new(0) })
     }
 
     /// Takes a lane for a batch of `words` pages.
     pub fn take(&self, words: usize) -> Result<BatchLane<'_>> {
         self.touched.fetch_max(words as u64, Relaxed);
-        match self.lanes.iter().find_map(|lane| lane.try_lock()) {
+        match self.lanes.try_take() {
             Some(lane) => Ok(BatchLane::Shared(lane)),
             None => Lane::new(&self.os).map(BatchLane::Own),
         }
@@ -82,6 +82,6 @@ impl Lanes {
     /// Returns the most bytes of memory that the lanes can have.
     pub fn bytes(&self) -> usize {
         let words = self.touched.load(Relaxed) as usize;
-        self.lanes.len() * pages_of(words * size_of::<PageWord>()) * PAGE
+        self.lanes.count() * pages_of(words * size_of::<PageWord>()) * PAGE
     }
 }

@@ -16,22 +16,24 @@
 //! | RAW | STORED: the page is stored as it came |
 //! | FROZEN | the stretch of the index that the word is in is being given back |
 
-use crate::word::{Field, HANDLE_BITS};
+use crate::field::Field;
+use crate::word::HANDLE_BITS;
 
-const STATE: Field = Field::new(0, 2);
-const REFERENCED: Field = Field::new(2, 1);
-const WRITEBACK: Field = Field::new(3, 1);
-const MARK: Field = Field::new(4, 1);
-const RAW: Field = Field::new(5, 1);
-const FROZEN: Field = Field::new(6, 1);
-const OWN: Field = Field::new(7, 1);
-const CLAIM: Field = Field::new(8, 8);
-const PAYLOAD: Field = Field::new(16, HANDLE_BITS);
+const STATE: Field = Field::first(2);
+const REFERENCED: Field = STATE.then(1);
+const WRITEBACK: Field = REFERENCED.then(1);
+const MARK: Field = WRITEBACK.then(1);
+const RAW: Field = MARK.then(1);
+const FROZEN: Field = RAW.then(1);
+const OWN: Field = FROZEN.then(1);
+const CLAIM: Field = OWN.then(8);
+const PAYLOAD: Field = CLAIM.then(HANDLE_BITS);
+const _: () = assert!(Field::fill(&[STATE, REFERENCED, WRITEBACK, MARK, RAW, FROZEN, OWN, CLAIM, PAYLOAD], 64));
 
-const SLOT: Field = Field::new(0, 32);
-const SLOT_GENERATION: Field = Field::new(32, 16);
-
-const _: () = assert!(PAYLOAD.mask() >> 63 == 1, "the payload ends the word");
+/// The payload of a BACKED word.
+const SLOT: Field = Field::first(32);
+const SLOT_GENERATION: Field = SLOT.then(16);
+const _: () = assert!(Field::fill(&[SLOT, SLOT_GENERATION], HANDLE_BITS));
 
 /// Belongs to the offset and not to the version of its page: no store and no removal clears it.
 const STICKY: u64 = WRITEBACK.mask() | OWN.mask() | CLAIM.mask() | FROZEN.mask();
@@ -39,9 +41,7 @@ const STICKY: u64 = WRITEBACK.mask() | OWN.mask() | CLAIM.mask() | FROZEN.mask()
 const VERSION: u64 = STATE.mask() | PAYLOAD.mask() | RAW.mask();
 
 /// Most pages of the library's own file.
-pub const MAX_SLOTS: u64 = 1 << SLOT_BITS;
-
-const SLOT_BITS: u32 = 32;
+pub const MAX_SLOTS: u64 = SLOT.max() + 1;
 
 /// A place on the library's own file.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

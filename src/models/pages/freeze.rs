@@ -2,12 +2,14 @@
 //! hides none.
 
 use super::Heap;
+use crate::bitmap::SharedBits;
 use crate::sync::{AtomicU64, Ordering::AcqRel};
 use crate::zswap::index::{note, unnote};
 use crate::zswap::page::{Frozen, PageCell, freeze, thaw};
 use crate::zswap::word::{PageWord, WordKind};
 use loom::sync::Arc;
 use loom::thread;
+use std::slice::from_ref;
 
 struct Stretch {
     bits: AtomicU64,
@@ -25,7 +27,7 @@ impl Stretch {
                 Err(Frozen) => page.wait_for_thaw(),
             }
         };
-        note(&self.bits, 0);
+        note(SharedBits(from_ref(&self.bits)), 0);
         self.discard(old);
     }
 
@@ -49,7 +51,7 @@ impl Stretch {
         if !freeze(&self.words) {
             return;
         }
-        unnote(&self.bits, 0);
+        unnote(SharedBits(from_ref(&self.bits)), 0);
         if system_gives {
             // All threads see what the system does: the words are zero.
             self.words.iter().for_each(|word| drop(word.swap(0, AcqRel)));
