@@ -3,7 +3,7 @@
 use super::area::AreaState;
 use super::codec::Context;
 use super::entry::{self, Seed, Stored};
-use super::objects::NewEntry;
+use super::pool_objects::NewEntry;
 use crate::error::{Error, Result};
 use crate::pool::{CompactBudget, Compacted};
 use crate::sync::{Ordering::Relaxed, Wait};

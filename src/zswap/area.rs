@@ -6,9 +6,9 @@ use super::entry::{self, Seed};
 use super::failure::NotLoaded;
 use super::index::Index;
 use super::limit::{Limit, Limits, none_if_zero};
-use super::objects::{self, PinnedObject};
 use super::options::AreaOptions;
 use super::page::PageCell;
+use super::pool_objects::{self, PinnedObject};
 use super::shared::Shared;
 use super::stats::{AreaStats, Counts};
 use super::word::{PageWord, WordKind};
@@ -139,7 +139,7 @@ impl AreaState {
     pub(super) fn discard(&self, word: PageWord) {
         match word.kind() {
             WordKind::Empty | WordKind::Filled(_) => {}
-            WordKind::Stored(handle) => self.limits().uncharge(objects::free(&self.shared.pool, handle)),
+            WordKind::Stored(handle) => self.limits().uncharge(pool_objects::free(&self.shared.pool, handle)),
             WordKind::Backed(slot) => self.shared.free_file_slot(slot),
         }
     }

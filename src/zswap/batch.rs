@@ -7,7 +7,7 @@ use super::area::{Area, AreaState};
 use super::calls::RunningCall;
 use super::failure::NotStored;
 use super::lanes::MAX_BATCH;
-use super::objects;
+use super::pool_objects;
 use super::store::{Ready, still};
 use super::word::{PageWord, WordKind};
 use crate::error::{Error, Result};
@@ -140,7 +140,7 @@ impl Drop for Unpublished<'_> {
         let mut wasted = 0;
         for word in &self.words[..self.count] {
             if let WordKind::Stored(handle) = word.kind() {
-                objects::free(&self.area.shared.pool, handle);
+                pool_objects::free(&self.area.shared.pool, handle);
                 wasted += 1;
             }
         }

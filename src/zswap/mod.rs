@@ -29,7 +29,7 @@
 //! | `calls` | the calls that run, and the counts that they change |
 //! | `claims` | the claims for writeback that callers hold |
 //! | `entry`, `codec` | a stored page: header, check, payload; the codecs, and the contexts that compress |
-//! | `objects` | the objects that page words name: pinned, written, freed |
+//! | `pool_objects` | the objects that page words name: pinned, written, freed |
 //! | `lanes` | where the words of a batch wait |
 //! | `lowest_free`, `backing_file` | which places of the library's own file are free; that file |
 //! | `in_vain` | when the pool was last compacted for nothing |
@@ -86,11 +86,11 @@ mod load;
 #[cfg(not(loom))]
 mod lowest_free;
 #[cfg(not(loom))]
-mod objects;
-#[cfg(not(loom))]
 mod options;
 #[cfg(not(loom))]
 mod patience;
+#[cfg(not(loom))]
+mod pool_objects;
 #[cfg(not(loom))]
 mod pull;
 #[cfg(not(loom))]

@@ -4,7 +4,7 @@ use super::allocate::Packed;
 use super::area::{Area, AreaState};
 use super::calls::RunningCall;
 use super::codec::{Codec, Target};
-use super::objects::{self, NewEntry, PinnedObject};
+use super::pool_objects::{self, NewEntry, PinnedObject};
 use super::word::{PageWord, WordKind};
 use crate::error::Result;
 use crate::sync::Ordering::Relaxed;
@@ -69,7 +69,7 @@ impl AreaState {
         let bytes = copy.slot_bytes();
         copy.keep();
         if let WordKind::Stored(handle) = word.kind() {
-            self.limits().uncharge(objects::free(&self.shared.pool, handle) - bytes);
+            self.limits().uncharge(pool_objects::free(&self.shared.pool, handle) - bytes);
         }
         true
     }

@@ -6,8 +6,8 @@
 use super::area::AreaState;
 use super::calls::RunningCall;
 use super::codec::Target;
-use super::objects::{self, PinnedObject};
 use super::page::KeptAs;
+use super::pool_objects::{self, PinnedObject};
 use super::refusal::Refusal;
 use super::word::{PageWord, WordKind};
 use crate::sync::Ordering::Relaxed;
@@ -58,9 +58,9 @@ impl<'a> ClaimedPage<'a> {
     }
 
     /// Takes the pin out, which then ends by itself. The caller ends the claim.
-    fn pin(&self) -> Option<objects::Pin<'a>> {
+    fn pin(&self) -> Option<pool_objects::Pin<'a>> {
         match self.word.kind() {
-            WordKind::Stored(handle) => Some(objects::resume_pin(&self.area.shared.pool, handle)),
+            WordKind::Stored(handle) => Some(pool_objects::resume_pin(&self.area.shared.pool, handle)),
             _ => None,
         }
     }
