@@ -64,14 +64,15 @@ impl<const COUNT: usize, const WORDS: usize> Buckets<COUNT, WORDS> {
     #[inline]
     pub fn remove(&mut self, links: &mut impl Links, bucket: usize, index: u32) {
         let Link { next, prev } = *links.link(index);
-        match prev {
-            NONE => self.first[bucket] = next,
-            prev => links.link(prev).next = next,
-        }
         if next != NONE {
             links.link(next).prev = prev;
         }
-        if self.first[bucket] == NONE {
+        if prev != NONE {
+            links.link(prev).next = next;
+            return;
+        }
+        self.first[bucket] = next;
+        if next == NONE {
             self.filled.clear(bucket);
         }
     }
