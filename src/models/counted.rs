@@ -1,4 +1,4 @@
-//! The counted pointer: its value goes once, after all who used it, and so does its memory.
+//! The counted pointer: its value and its memory go once, after all threads that used them.
 
 use crate::heap::Counted;
 use crate::sync::Cell;
@@ -6,7 +6,7 @@ use loom::sync::Arc;
 use loom::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use loom::thread;
 
-/// A value that is written as it goes: a use beside that is a race.
+/// A value that is written when it is dropped, so that a use beside that is a race.
 struct Value {
     bytes: Cell<u32>,
     gone: Arc<AtomicU32>,
@@ -19,7 +19,7 @@ impl Value {
     }
 
     fn read(&self) {
-        // SAFETY: it is written when it goes; loom finds out if that can be now.
+        // SAFETY: the value is written when it is dropped. Loom finds a drop beside this.
         assert_eq!(self.bytes.with(|at| unsafe { *at }), 1);
     }
 }

@@ -12,7 +12,7 @@ struct Guarded {
 
 impl Guarded {
     fn add(&self) {
-        // SAFETY: the lock is held; loom finds out if that does not do.
+        // SAFETY: the lock is held. Loom finds out if that is not enough.
         self.value.with_mut(|at| unsafe { *at += 1 });
     }
 }
@@ -40,12 +40,13 @@ fn one_holder_at_a_time() {
     });
 }
 
-/// What is left behind is taken once, after the link that came with it.
+/// An index that is left is taken once, with its link.
 #[test]
 fn leftovers() {
     loom::model(|| {
         let left = Arc::new((Leftovers::default(), [Cell::new(0), Cell::new(0)]));
-        // SAFETY: the link belongs to who leaves the index, and then to who takes it; loom checks.
+        // SAFETY: the link belongs to the thread that leaves the index, then to the one that takes it. Loom checks
+        // that.
         let leave = |left: &(Leftovers, [Cell<u32>; 2]), index: u32| {
             left.0.leave(index, |next| left.1[index as usize].with_mut(|at| unsafe { *at = next }));
         };

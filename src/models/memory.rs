@@ -1,7 +1,7 @@
-//! What stands in for a memory under loom: a few zspages and handle words, and bytes whose races loom sees.
+//! The stand-in for the memory of a pool under loom: a few zspages and handle words, and bytes whose races loom finds.
 //!
-//! A zspage that is given back is written over, so that whoever still reads it is found. Limits, chunks and the system
-//! are not modelled: nothing about them is decided by a race on a word.
+//! A zspage that is given back is written over, so that a thread that still reads it is found. Limits, chunks and the
+//! system are not modelled, because no race on a word decides anything about them.
 
 use super::Fifo;
 use crate::error::{Error, Result};
@@ -13,28 +13,28 @@ use crate::zspage::Zspage;
 
 const ZSPAGES: usize = 4;
 const SLOTS: usize = 2;
-/// What a zspage that was given back holds.
+/// The value of all bytes of a zspage that was given back.
 pub const SCRIBBLE: u64 = 0xdead;
 
-/// The stand-in.
+/// The stand-in for the memory of a pool.
 pub struct PoolMemory {
     words: Vec<AtomicU64>,
     zspages: Vec<Zspage>,
     bytes: Vec<Cell<u64>>,
-    /// Zspages that nobody has.
+    /// The zspages that no class has.
     unused: Lock<Vec<ZspageId>>,
-    /// Handle indices that no class has.
+    /// The handle indices that no class has.
     indices: Lock<Vec<HandleIndex>>,
-    /// Always lets through.
+    /// An account without a limit.
     pub charge: Charge,
 }
 
-// SAFETY: who may touch the cells is what the models check.
+// SAFETY: the models check who touches the cells.
 unsafe impl Sync for PoolMemory {}
 // SAFETY: as above.
 unsafe impl Send for PoolMemory {}
 
-/// No limit.
+/// An account without a limit.
 pub struct Charge;
 
 #[allow(clippy::unused_self)]
@@ -60,7 +60,7 @@ impl Charge {
 }
 
 impl PoolMemory {
-    /// With so many handle words, none in use.
+    /// A memory with this many handle words, none in use.
     pub fn new(words: u32) -> Self {
         Self {
             words: (0..words).map(|_| AtomicU64::new(0)).collect(),
@@ -84,12 +84,12 @@ impl PoolMemory {
         &self.zspages[id.0 as usize]
     }
 
-    /// The bytes of an object; whoever looks vouches by the protocol that nobody writes.
+    /// Returns the bytes of an object. The protocol says who may look at them.
     pub fn bytes(&self, place: Place) -> &Cell<u64> {
         &self.bytes[place.zspage.0 as usize * SLOTS + place.slot as usize]
     }
 
-    /// As the product's: where an object's bytes were, for hints.
+    /// Returns a hint where an object's bytes were, as the product does.
     pub fn object_hint(&self, place: Place) -> Option<*const u8> {
         self.zspage(place.zspage).class_hint().map(|_| std::ptr::null())
     }
@@ -101,7 +101,7 @@ impl PoolMemory {
     /// # Safety
     /// As in the product.
     pub unsafe fn copy(&self, from: Place, to: Place, _: usize) {
-        // SAFETY: as in the product; loom checks it.
+        // SAFETY: as in the product. Loom checks it.
         let value = self.bytes(from).with(|at| unsafe { *at });
         // SAFETY: as above.
         self.bytes(to).with_mut(|at| unsafe { *at = value });
@@ -115,7 +115,7 @@ impl PoolMemory {
 
     pub fn release(&self, id: ZspageId, _: Geometry, _: u8) -> Result<u64> {
         for slot in 0..SLOTS as u8 {
-            // SAFETY: nobody else may know it; loom finds who does.
+            // SAFETY: nobody else knows the zspage. Loom finds out if anybody does.
             self.bytes(Place { zspage: id, slot }).with_mut(|at| unsafe { *at = SCRIBBLE });
         }
         let mut unused = self.unused.lock();
@@ -124,7 +124,7 @@ impl PoolMemory {
         Ok(1)
     }
 
-    /// Zspages that nobody has.
+    /// Returns the zspages that no class has.
     pub fn unused(&self) -> Vec<ZspageId> {
         self.unused.lock().clone()
     }
@@ -133,12 +133,12 @@ impl PoolMemory {
         self.indices.lock().pop()
     }
 
-    /// Handle indices that no class has.
+    /// Returns the handle indices that no class has.
     pub fn indices(&self) -> Vec<HandleIndex> {
         self.indices.lock().clone()
     }
 
-    /// The indices on a list.
+    /// Returns the indices on a list.
     pub fn listed(&self, list: Fifo) -> Vec<HandleIndex> {
         let mut copy = list;
         std::iter::from_fn(|| copy.pop(self)).collect()

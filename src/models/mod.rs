@@ -1,11 +1,11 @@
-//! Loom models of the handle word, on the product's own code: pool, classes and words as they ship, over a stand-in for
-//! the memory. Run by `RUSTFLAGS="--cfg loom" cargo test --release --lib models`.
+//! Loom models of the handle word, on the product's own code: pool, classes and words as they are shipped, over a
+//! stand-in for the memory. Run them by `RUSTFLAGS="--cfg loom" cargo test --release --lib models`.
 //! `docs/protocols.md` says which model holds which step.
 //!
 //! The scene: a class whose zspages have two slots. `stays` lies in the target, `moves` in the source, and each has a
-//! slot free beside it. Every execution ends in the same check: the slots taken are those of the live words, every
-//! free index is on one list, every zspage is in its class or given back. Given-back zspages are written over, and the
-//! bytes of objects are cells whose races loom finds.
+//! slot free beside it. Every execution ends in the same check: the slots that are taken are those of the live
+//! words, every free index is on one list, and every zspage is in its class or given back. Zspages that were given back
+//! are written over. The bytes of objects are cells, whose races loom finds.
 
 mod counted;
 mod lock;
@@ -28,7 +28,7 @@ use std::collections::HashSet;
 
 const STAYS: u64 = 1;
 const MOVES: u64 = 3;
-/// What writers write.
+/// The value that writers write.
 const WRITTEN: u64 = 7;
 
 /// A pool with two zspages of class 0 that have an object each.
@@ -48,7 +48,7 @@ impl Scene {
         let stays = object(&pool, STAYS);
         let between = object(&pool, 2);
         let moves = object(&pool, MOVES);
-        // SAFETY: a raw handle that is used no more.
+        // SAFETY: the raw handle is not used any more.
         unsafe { pool.free_raw(between).unwrap() };
         let (target, source) = (place_of(&pool, stays).zspage, place_of(&pool, moves).zspage);
         assert_ne!(source, target);
@@ -59,7 +59,7 @@ impl Scene {
         self.pool.drain_into(0, self.source, self.target);
     }
 
-    /// Reads an object; what it holds, or that the handle is stale.
+    /// Reads an object. Fails if the handle is stale.
     pub fn read(&self, handle: u64) -> Result<u64> {
         let place = self.pool.pin(handle, MapMode::Read)?;
         let value = look(&self.pool, place);
@@ -67,7 +67,7 @@ impl Scene {
         Ok(value)
     }
 
-    /// Reads the object that moves: it is as it was, or as written, or gone.
+    /// Reads the object that moves, and checks that it is as it was, as written, or gone.
     pub fn expect_moves(&self) {
         match self.read(self.moves) {
             Ok(value) => assert!(value == MOVES || value == WRITTEN, "read {value:#x}"),
@@ -83,7 +83,7 @@ impl Scene {
         }
     }
 
-    /// Frees an object; false: it was gone.
+    /// Frees an object. Returns false if it was gone.
     pub fn free(&self, handle: u64) -> bool {
         // SAFETY: models use raw handles, stale ones on purpose.
         unsafe { self.pool.free_raw(handle) }.is_ok()
@@ -95,7 +95,7 @@ impl Scene {
     }
 }
 
-/// Allocates an object that holds `value`, as zswap does: mapped until it is written.
+/// Allocates an object that holds `value`. Like those of a zswap it is mapped until it is written.
 pub fn object(pool: &Pool, value: u64) -> u64 {
     let (handle, place) = pool.allocate(1, 1).unwrap();
     put(pool, place, value);
@@ -109,14 +109,14 @@ pub fn unmap(pool: &Pool, handle: u64) {
 }
 
 pub fn look(pool: &Pool, place: Place) -> u64 {
-    // SAFETY: the object is pinned; loom finds who writes it all the same.
+    // SAFETY: the object is pinned. If anybody writes it nevertheless, loom finds it.
     let value = pool.memory.bytes(place).with(|at| unsafe { *at });
     assert_ne!(value, SCRIBBLE, "a mapped object's zspage was given back");
     value
 }
 
 pub fn put(pool: &Pool, place: Place, value: u64) {
-    // SAFETY: the object is pinned to write; loom finds who looks at it meanwhile.
+    // SAFETY: the object is pinned to write. If anybody looks at it meanwhile, loom finds it.
     pool.memory.bytes(place).with_mut(|at| unsafe { *at = value });
 }
 
@@ -133,7 +133,7 @@ pub fn race(preemptions: Option<usize>, threads: &'static [fn(&Scene)]) {
     race_in(preemptions, Scene::new, threads);
 }
 
-/// The same in a scene of its own.
+/// Runs the threads as [`race`] does, in a scene of their own.
 pub fn race_in(preemptions: Option<usize>, scene: fn() -> Scene, threads: &'static [fn(&Scene)]) {
     race_of(preemptions, scene, threads, |scene| check(&scene.pool));
 }
@@ -162,7 +162,7 @@ pub fn race_of<S: 'static>(preemptions: Option<usize>, scene: fn() -> S, threads
     println!("{}: {executions} executions", std::thread::current().name().unwrap_or("a model"));
 }
 
-/// The end check.
+/// Checks the whole pool at the end of an execution.
 pub fn check(pool: &Pool) {
     let memory = &pool.memory;
     let (mut owned, mut zspages, mut free) = (HashSet::new(), memory.unused(), memory.indices());

@@ -1,4 +1,4 @@
-//! The mover against everybody else.
+//! A mover beside threads that use the objects.
 
 use super::{Scene, WRITTEN, put, race, race_in, unmap};
 use crate::pool::MapMode;
@@ -55,7 +55,7 @@ fn freed_then_malloc() {
     race(None, &[mover, free_and_malloc]);
 }
 
-/// The slot that the mover may have taken in the target is wanted by a malloc too.
+/// A malloc and the mover want the same slot of the target.
 #[test]
 fn malloc_into_the_target() {
     race(
@@ -68,7 +68,7 @@ fn malloc_into_the_target() {
     );
 }
 
-/// The object was just allocated, and is being written while the mover comes by.
+/// The object was just allocated, and is being written while the mover looks at it.
 #[test]
 fn fresh_object() {
     race(
@@ -99,7 +99,7 @@ fn reader_and_writer() {
     );
 }
 
-/// A reader's pin makes the mover give up; a writer that comes under that pin must wait for it all the same.
+/// A reader's pin makes the mover give up. A writer that comes under that pin waits for the mover nevertheless.
 #[test]
 fn writer_under_a_readers_pin() {
     race(
@@ -133,19 +133,19 @@ fn two_frees() {
     race(Some(4), &[mover, try_free, try_free]);
 }
 
-/// Two movers of one class: only one can have isolated the source.
+/// Two movers of one class: only one of them isolates the source.
 #[test]
 fn second_mover() {
     race(None, &[mover, mover]);
 }
 
-/// Movers that want to empty each other's target.
+/// Two movers want to empty each other's target.
 #[test]
 fn movers_against_each_other() {
     race(Some(4), &[mover, |scene| scene.pool.drain_into(0, scene.target, scene.source)]);
 }
 
-/// A free in another class, whose zspage goes back and may come again.
+/// A free in another class gives its zspage back, which may come to this class.
 #[test]
 fn free_in_another_class() {
     fn with_other_class() -> Scene {
@@ -159,7 +159,7 @@ fn free_in_another_class() {
     race_in(None, with_other_class, &[mover, |scene| assert!(scene.free(scene.stays))]);
 }
 
-/// The whole of compaction, not only the emptying of a zspage.
+/// A whole compaction, and not only the emptying of a zspage.
 #[test]
 fn whole_compaction() {
     race(

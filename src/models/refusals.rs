@@ -1,4 +1,4 @@
-//! What the word refuses.
+//! Calls that the handle word refuses.
 
 use super::{Scene, race, unmap, word_of};
 use crate::error::Error;

@@ -1,10 +1,10 @@
-//! Slots and indices that are used again while somebody still holds what was there before.
+//! Slots and indices that are used again while a thread still has what was there before.
 
 use super::{MOVES, Scene, WRITTEN, look, race, unmap};
 use crate::error::Error;
 use crate::pool::MapMode;
 
-/// Pinned, freed by another, unmapped, and the slot used again: the new owner comes after the old reader.
+/// An object is pinned, freed by another thread, and unmapped. The next owner of its slot comes after the reader.
 #[test]
 fn slot_after_the_last_unmap() {
     race(
@@ -25,7 +25,7 @@ fn slot_after_the_last_unmap() {
     );
 }
 
-/// Two readers, of whom the last releases what the free left.
+/// Two readers have an object that is freed. The last one releases it.
 #[test]
 fn slot_after_two_unmaps() {
     fn reader(scene: &Scene) {
@@ -44,7 +44,7 @@ fn slot_after_two_unmaps() {
     );
 }
 
-/// Read, moved, and the old slot's zspage used again.
+/// An object is read and moved, and the zspage of its old slot is used again.
 #[test]
 fn old_slot_after_the_move() {
     race(
@@ -96,7 +96,7 @@ fn stale_handle_freed() {
     );
 }
 
-/// Frees and unmaps that find the class's lock taken leave their slots to whoever takes it next.
+/// Frees and unmaps that find the lock of the class taken leave their slots to its next holder.
 #[test]
 fn deferred_releases() {
     race(

@@ -1,4 +1,4 @@
-//! The shrinker against everybody else.
+//! A shrink beside threads that use the objects.
 
 use super::{MOVES, Scene, WRITTEN, look, put, race, unmap, word_of};
 use crate::error::{Error, Result};
@@ -9,7 +9,7 @@ fn shrink_with(scene: &Scene, evict: impl Fn(&Pool, u64) -> Result<()>) {
     scene.pool.evict_zspage(&scene.pool.classes[0], scene.source, &evict);
 }
 
-/// As an owner would: frees what it is offered.
+/// Frees the object that is offered, as its owner would.
 fn free_offered(pool: &Pool, handle: u64) -> Result<()> {
     // SAFETY: models use raw handles.
     unsafe { pool.free_raw(handle) }
@@ -30,7 +30,7 @@ fn free_and_malloc_of_the_index() {
         &[
             |scene| {
                 shrink_with(scene, |pool, handle| {
-                    // Pinned: the handle names what it named when it was offered, or nothing, never another object.
+                    // The object is pinned: the handle names it, or nothing, and never another object.
                     assert_eq!(handle, super::Scene::offered(scene, handle));
                     free_offered(pool, handle)
                 })
@@ -138,7 +138,7 @@ fn object_just_published() {
         &[
             |scene| {
                 shrink_with(scene, |pool, handle| {
-                    // Whoever is offered it may read it: the writer is through.
+                    // A callback that is offered the object may read it, because the writer has finished.
                     let place = pool.pin(handle, MapMode::Read)?;
                     assert_ne!(look(pool, place), 0);
                     unmap(pool, handle);
@@ -164,7 +164,7 @@ fn callback_that_unmaps_once_too_often() {
         &[
             |scene| {
                 shrink_with(scene, |pool, handle| {
-                    // SAFETY: the misuse under test: it takes the shrinker's pin.
+                    // SAFETY: this is the misuse under test, which takes the pin of the shrink.
                     unsafe { pool.unmap_raw(handle) }
                 })
             },
@@ -179,7 +179,7 @@ fn reader_free_and_mover() {
 }
 
 impl Scene {
-    /// The handle, if its word still is of its generation while it is offered.
+    /// Returns the handle, if its word still has its generation while it is offered.
     fn offered(&self, handle: u64) -> u64 {
         let word = word_of(&self.pool, handle);
         assert!(word.pins() > 0, "an offered object is pinned");

@@ -1,4 +1,4 @@
-//! The word alone, in what a pool with one compaction at a time does not come to.
+//! The word alone, with movers that a pool with one compaction at a time does not have.
 
 use crate::object::{Freed, Moved, ObjectWord};
 use crate::sync::AtomicU64;
@@ -24,7 +24,7 @@ impl Ghost {
         assert_eq!(before, 0, "generation {generation} was released twice");
     }
 
-    /// Moves the object of a generation, as the only mover that knows of it.
+    /// Moves the object of a generation, as the only mover of it.
     fn move_object(&self, generation: u16, from: Place, to: Place) {
         if let Some(moving) = self.word().begin_move(from)
             && self.word().settle_move(moving, to) == Moved::Freed
@@ -38,8 +38,8 @@ const fn place(slot: u8) -> Place {
     Place { zspage: ZspageId(0), slot }
 }
 
-/// While one mover copies, the object dies, its index is used again, and another mover copies the next object, which
-/// dies under that copy: the first mover must not take that for the death of its own.
+/// While one mover copies, its object is freed, the index is used again, and another mover copies the next object,
+/// which is freed under that copy. The first mover must not take this for the end of its own object.
 #[test]
 fn death_of_another_generation() {
     let mut builder = loom::model::Builder::new();

@@ -1,4 +1,4 @@
-//! Chunks that are committed whole go back whole: compaction empties them.
+//! Chunks with huge pages go back whole, after compaction emptied them.
 
 use super::shared::{Rng, assert_holds, free, options, resident_pages, store, unmap};
 use crate::geometry::MAX_ALLOC_SIZE;
@@ -7,7 +7,7 @@ use crate::word::RawHandle;
 use crate::{Backing, CompactBudget, HugePages, MapMode, Pool, PoolOptions};
 use std::collections::HashMap;
 
-/// An object: its handle, its pattern's key, its size.
+/// An object: its handle, the key of its pattern, and its size.
 type Object = (u64, u64, usize);
 
 const CHUNKS: u64 = 16;
@@ -19,7 +19,7 @@ struct Scene {
 }
 
 impl Scene {
-    /// Some chunks full of objects of so many sizes.
+    /// Fills some chunks with objects of this many sizes.
     fn new(seed: u64, sizes: usize) -> Self {
         let options = PoolOptions { huge_pages: HugePages::Always, ..options(128 << 20, Backing::Anonymous) };
         let (pool, mut rng) = (Pool::new("chunks", &options).unwrap(), Rng::new(seed));
@@ -44,12 +44,12 @@ impl Scene {
         assert!(self.resident() >= (CHUNKS - 1) * CHUNK_PAGES as u64);
     }
 
-    /// Pages of the arena that the system has for it.
+    /// Returns how many pages the system has for the arena.
     fn resident(&self) -> u64 {
         resident_pages(&self.pool.memory.spans()[1..])
     }
 
-    /// Panics unless there are only so many chunks more than the objects would fill.
+    /// Panics if there are more chunks beyond those that the objects would fill.
     fn assert_dense(&self, slack: u64) {
         self.pool.check();
         self.objects.iter().for_each(|&(handle, key, size)| assert_holds(&self.pool, handle, key, size));
@@ -87,7 +87,7 @@ fn compaction_returns_whole_chunks_also_in_small_steps() {
             let moved = scene.pool.stats().unwrap().objects_moved;
             scene.pool.compact(&CompactBudget { max_bytes_moved: budget, max_microseconds: 0 }).unwrap();
             let now = scene.pool.stats().unwrap().objects_moved;
-            // A zspage at most is finished after the budget is spent.
+            // At most one zspage is finished after the budget is spent.
             assert!(now - moved <= budget / 32 + 64);
             idle = if now == before { idle + 1 } else { 0 };
             before = now;
@@ -97,7 +97,7 @@ fn compaction_returns_whole_chunks_also_in_small_steps() {
     }
 }
 
-/// Every class has a zspage that is not full, and those lie together too.
+/// The zspages that are not full, one of each class, lie together as well.
 #[test]
 fn many_classes_share_the_chunks_that_are_left() {
     let mut scene = Scene::new(5, 100);
@@ -132,8 +132,8 @@ fn mapped_objects_hold_their_chunks_and_no_others() {
     }
 }
 
-/// A zspage in each chunk, each of a class of its own, with a few objects: only whole zspages can move together. The
-/// smallest of them is held.
+/// Each chunk has a zspage of another class with a few objects, so that only whole zspages can move. A mapped object
+/// keeps the smallest one in place.
 #[test]
 fn a_held_chunk_does_not_keep_others_from_being_emptied() {
     let options = PoolOptions { huge_pages: HugePages::Always, ..options(128 << 20, Backing::Anonymous) };

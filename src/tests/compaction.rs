@@ -1,14 +1,14 @@
-//! Compaction keeps to its budget, goes on where it stopped, moves only what pays, and tells what the system got.
+//! Compaction keeps to its budget, goes on where it stopped, moves only what pays, and reports what the system got.
 
 use super::shared::{Rng, assert_holds, free, options, pattern, store, system_pages, write};
 use crate::{Backing, CompactBudget, MapMode, Pool};
 
-/// An object: its handle, its pattern's key, its size.
+/// An object: its handle, the key of its pattern, and its size.
 type Object = (u64, u64, usize);
 
 const ALL: CompactBudget = CompactBudget { max_bytes_moved: 0, max_microseconds: 0 };
 
-/// A pool of objects that fill their slots, most of them freed again by lot; the same for the same seed.
+/// A pool of objects that fill their slots, most of which are freed again at random. The seed determines all of it.
 fn sparse_pool(seed: u64, backing: Backing) -> (Pool, Vec<Object>) {
     let (pool, mut rng) = (Pool::new("compaction", &options(64 << 20, backing)).unwrap(), Rng::new(seed));
     let sizes: Vec<_> = (0..6).map(|_| pool.class_size(rng.between(1, crate::MAX_ALLOC_SIZE)).unwrap()).collect();
@@ -28,7 +28,7 @@ fn assert_all_hold(pool: &Pool, objects: &[Object]) {
     objects.iter().for_each(|&(handle, key, size)| assert_holds(pool, handle, key, size));
 }
 
-/// How many pages are in use once nothing more can be gained.
+/// Returns how many pages are in use when compaction gains nothing more.
 fn compacted_pages(pool: &Pool) -> u64 {
     pool.compact(&ALL).unwrap();
     pool.total_pages()
@@ -54,7 +54,7 @@ fn small_budgets_come_to_the_same_end() {
             assert!(calls < 20_000, "it goes on and on");
         }
         assert_all_hold(&pool, &objects);
-        // A call with a bound leaves some tables, and what is kept warm.
+        // A call with a bound leaves some tables, and memory that is kept warm.
         let pages = pool.total_pages();
         assert!(pages <= best + best / 50 + 64, "{pages} pages, {best} without a bound, in {calls} calls");
         assert!(compacted_pages(&pool) <= best + best / 100);
@@ -73,9 +73,9 @@ fn a_time_limit_is_a_budget_too() {
     assert_all_hold(&pool, &objects);
 }
 
-/// What compaction says it gave back is what the system has less.
+/// The system has as many pages less as compaction reports.
 #[test]
-fn the_pages_told_are_those_the_system_got() {
+fn the_pages_reported_are_those_the_system_got() {
     for backing in [Backing::Anonymous, Backing::MemoryFile] {
         let (pool, objects) = sparse_pool(3, backing);
         for _ in 0..20 {

@@ -1,5 +1,5 @@
-//! Each call to the system fails in turn, at every place where a pool makes one: nothing is lost, and what was refused
-//! is done later.
+//! Each call to the system fails in turn, at every place where a pool makes one. Nothing is lost, and the pool does
+//! later what was refused.
 
 use super::shared::{assert_holds, free, options, pool_with, store, system_pages};
 use crate::os::{Call, Mapping, Os, faults::Faults};
@@ -26,10 +26,10 @@ fn kinds() -> Vec<PoolOptions> {
     ]
 }
 
-/// An object: its handle, its pattern's key, its size.
+/// An object: its handle, the key of its pattern, and its size.
 type Object = (u64, u64, usize);
 
-/// A pool, and what may fail in it.
+/// A pool, and the calls that fail in it.
 struct Scene<'a> {
     faults: &'a Arc<Faults>,
     pool: Pool,
@@ -40,12 +40,12 @@ fn heal(faults: &Faults) {
     CALLS.iter().for_each(|&call| faults.heal(call));
 }
 
-/// A refusal is of memory, and says in a sentence what was refused.
+/// Checks that a refusal is one of memory, with a sentence.
 fn assert_clean(error: Error) {
     assert!(matches!(error, Error::NoMemory(text) if text.len() > 20), "{error:?}");
 }
 
-/// With a call failing it is refused cleanly; without, it succeeds.
+/// Checks that a call is refused cleanly while a system call fails, and succeeds otherwise.
 fn create(faults: &Arc<Faults>, options: &PoolOptions) -> Pool {
     pool_with(faults, options).unwrap_or_else(|error| {
         assert_clean(error);
@@ -67,7 +67,7 @@ impl<'a> Scene<'a> {
         assert_eq!(self.pool.stats().unwrap().objects, self.objects.len() as u64);
     }
 
-    /// Allocates; what is refused changes nothing, and succeeds once nothing fails.
+    /// Allocates. A refusal changes nothing, and the same call succeeds once nothing fails.
     fn fill(&mut self) {
         for key in 0..OBJECTS {
             let size = SIZES[key as usize % SIZES.len()];
@@ -106,7 +106,7 @@ impl<'a> Scene<'a> {
         result
     }
 
-    /// Everything that a pool does. Nothing but allocations may be refused.
+    /// Makes each call of a pool. Only allocations may be refused.
     fn work(&mut self) {
         self.fill();
         self.free_all_but(3);
@@ -118,7 +118,7 @@ impl<'a> Scene<'a> {
         self.compact();
     }
 
-    /// With nothing failing, all that was kept goes back.
+    /// Checks that all memory that the system refused goes back once nothing fails.
     fn end(mut self) {
         heal(self.faults);
         self.free_all_but(u64::MAX);
@@ -146,7 +146,7 @@ fn sweep(options: &PoolOptions, call: Call, times: u64, stride: u64) -> u64 {
         if !met {
             return n - 1;
         }
-        // The first ones are all different; later ones repeat themselves.
+        // The first failures are all different. Later ones repeat themselves.
         n += if n < 20 { 1 } else { stride };
     }
 }
@@ -169,7 +169,7 @@ fn every_call_may_fail_from_then_on() {
     }
 }
 
-/// What the system does not take back stays charged, is used again, and goes back later.
+/// Memory that the system does not take back stays charged, is used again, and goes back later.
 #[test]
 fn memory_that_is_refused_stays_charged_and_goes_back_later() {
     for options in kinds() {
@@ -184,7 +184,7 @@ fn memory_that_is_refused_stays_charged_and_goes_back_later() {
         let (shrunk, whole) = (scene.shrink(1), options.huge_pages == HugePages::Always);
         assert!(matches!(shrunk, Err(Error::Again(_))) || whole && shrunk.is_ok(), "{shrunk:?}");
         scene.fill();
-        // Compaction set the memory aside to go back; what did not fit elsewhere took as much again at most.
+        // Compaction set the memory aside to go back. Objects that did not fit elsewhere took as much again at most.
         assert!(scene.pool.total_pages() <= 2 * before);
         scene.free_all_but(10);
         heal(&faults);
@@ -214,7 +214,7 @@ fn refusals_at_creation_say_what_was_refused() {
     }
 }
 
-/// Without a capacity, smaller ones are tried.
+/// Without a capacity, smaller and smaller ones are tried.
 #[test]
 fn a_pool_without_a_capacity_takes_the_addresses_it_gets() {
     let options = options(0, Backing::Anonymous);

@@ -1,5 +1,5 @@
-//! The limit holds exactly, in the pool's books and in the system's; a full pool refuses, works on, and is of use
-//! again.
+//! The limit holds exactly, by the count of the pool and by that of the system. A full pool refuses allocations, and
+//! allocates again after frees.
 
 use super::shared::{Rng, assert_holds, free, options, store, system_pages};
 use crate::geometry::MAX_ALLOC_SIZE;
@@ -7,10 +7,10 @@ use crate::units::{CHUNK_PAGES, PAGE};
 use crate::{Backing, CompactBudget, Error, HugePages, LentMemory, MIN_BYTES, Pool, PoolOptions, Result};
 use std::sync::{Arc, Mutex};
 
-/// An object: its handle, its pattern's key, its size.
+/// An object: its handle, the key of its pattern, and its size.
 type Object = (u64, u64, usize);
 
-/// Pages set aside outside the mapping are charged too.
+/// How many pages of tables outside the mapping are charged.
 fn mapped_pages(pool: &Pool) -> u64 {
     pool.total_pages() - pool.fixed_pages()
 }
@@ -49,7 +49,7 @@ fn assert_refused(pool: &Pool, size: usize) {
     pool.check();
 }
 
-/// Frees every other object by lot, compacts, and returns those that are left.
+/// Frees half of the objects at random, compacts, and returns those that are left.
 fn free_half(pool: &Pool, rng: &mut Rng, objects: Vec<Object>) -> Vec<Object> {
     let (freed, kept): (Vec<_>, Vec<_>) = objects.into_iter().partition(|_| rng.chance(50));
     freed.iter().for_each(|&(handle, ..)| free(pool, handle).unwrap());
@@ -100,7 +100,7 @@ fn the_limit_holds_with_huge_pages() {
     }
 }
 
-/// Tables of a pool that could be much larger are not touched by looking at them.
+/// Statistics do not touch the tables of a pool that could be much larger.
 #[test]
 fn a_large_pool_that_holds_little_costs_little() {
     for backing in [Backing::Anonymous, Backing::MemoryFile] {
@@ -173,13 +173,13 @@ fn the_limit_can_be_moved() {
     pool.check();
 }
 
-/// As [`fill`], in a pool that has more than it may.
+/// Fills a pool as [`fill`] does, which has more than it may.
 fn fill_as_it_is(pool: &Pool, rng: &mut Rng, sizes: &[usize]) -> Vec<Object> {
     std::iter::from_fn(|| allocate(pool, rng, sizes).ok()).collect()
 }
 
 #[test]
-fn memory_that_is_supplied_is_all_there_is() {
+fn a_pool_in_supplied_memory_takes_no_other() {
     let memory = crate::os::Os::default();
     for (bytes, releasable) in [(MIN_BYTES as usize, false), (3 << 20, true), ((5 << 20) + PAGE, false)] {
         let mapping = memory.reserve(bytes, PAGE).unwrap();

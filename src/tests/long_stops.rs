@@ -1,4 +1,4 @@
-//! What one call of the pool looks at does not grow with the pool.
+//! How many zspages one call of the pool looks at does not grow with the pool.
 
 use super::shared::{free, options, store, unmap};
 use crate::geometry::{self, class_of};
@@ -20,7 +20,7 @@ fn pool() -> Pool {
     Pool::new("stops", &options(64 << 20, Backing::Anonymous)).unwrap()
 }
 
-/// So many zspages full of small objects: one object of each.
+/// Fills this many zspages with small objects, and returns one object of each.
 fn fill(pool: &Pool, zspages: usize) -> Vec<u64> {
     let zspage = |_| {
         let first = store(pool, 0, SMALL).unwrap();
@@ -34,7 +34,7 @@ fn zspage_of(pool: &Pool, handle: u64) -> u32 {
     pool.memory.word(RawHandle::unpack(handle).index).peek().place().zspage.0
 }
 
-/// Sets a callback that frees what it is offered, and notes its zspage.
+/// Sets a callback that frees each object and notes its zspage.
 fn note_victims(pool: &Pool) -> Arc<Mutex<Vec<u32>>> {
     let victims = Arc::<Mutex<Vec<u32>>>::default();
     let noted = victims.clone();
@@ -84,7 +84,7 @@ fn shrink_of_one_page_that_the_callback_refuses_is_bounded_as_well() {
     assert!(looked <= 8 * FEW, "{looked} zspages were looked at for eight that were refused");
 }
 
-/// Every zspage of one half was used since the others were: none of them goes, wherever the halves lie.
+/// Every zspage of one half was used after those of the other half. None of them goes, wherever the halves lie.
 #[test]
 fn shrink_takes_the_unused_half_of_a_large_pool_first() {
     let halves: [fn(usize) -> bool; 4] = [|at| at < 2000, |at| at >= 2000, |at| at % 2 == 0, |at| at / 64 % 2 == 0];
@@ -103,7 +103,7 @@ fn shrink_takes_the_unused_half_of_a_large_pool_first() {
     }
 }
 
-/// What goes out of a large pool that was filled once is what was put there first, by and large.
+/// Most objects that leave a large pool, which was filled once, were put there first.
 #[test]
 fn shrink_of_a_large_pool_takes_about_the_oldest() {
     let pool = pool();
@@ -129,7 +129,7 @@ fn shrink_finds_the_last_zspages_of_a_pool_that_was_large() {
     pool.check();
 }
 
-/// At the limit, a class whose zspages are full, or have memory for their objects alone, says so at once.
+/// At the limit, a class whose zspages are full, or have memory for their objects only, refuses at once.
 #[test]
 fn refused_malloc_does_not_look_at_zspages_that_have_no_room() {
     const SIZE: usize = 1000;
@@ -157,7 +157,7 @@ fn refused_malloc_does_not_look_at_zspages_that_have_no_room() {
     handles = handles.chunks(slots(SIZE)).flat_map(|zspage| zspage[..slots(SIZE) / 2].to_vec()).collect();
     pool.compact(&CompactBudget::default()).unwrap();
     assert_eq!(looked("all have memory for their objects alone"), 0);
-    // What is freed is there for the next one, wherever it lies.
+    // The next allocation gets a slot that was freed, wherever it lies.
     let (gone, _): (Vec<_>, Vec<_>) = handles.iter().enumerate().partition(|(at, _)| at % (slots(SIZE) / 2 * 3) == 5);
     pool.set_max_bytes(4096).unwrap();
     gone.iter().for_each(|(_, handle)| free(&pool, **handle).unwrap());
@@ -200,7 +200,7 @@ fn malloc_at_the_limit_uses_slots_that_were_freed_long_before() {
     assert!(looked() - before <= 29 * 8, "{} zspages for 29 allocations", looked() - before);
 }
 
-/// While the only free slots with memory are in a zspage that a shrink has, each refusal would look at all the others.
+/// If only a zspage that a shrink has isolated has free slots with memory, refusals do not look at all other zspages.
 #[test]
 fn malloc_at_the_limit_looks_once_for_slots_that_are_out_of_reach() {
     const SIZE: usize = 1000;

@@ -1,4 +1,4 @@
-//! The tests that look inside. One that draws lots prints the seed that it draws from.
+//! Tests of the layers together, which see private parts. Random tests print their seed.
 
 mod chunks;
 mod compaction;

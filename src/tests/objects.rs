@@ -15,7 +15,7 @@ fn hardened() -> Pool {
     Pool::new("objects", &PoolOptions { hardened: true, ..options(64 << 20, Backing::Anonymous) }).unwrap()
 }
 
-/// Where an object lies.
+/// Returns where an object lies.
 fn place_of(pool: &Pool, handle: u64) -> Place {
     pool.memory.word(RawHandle::unpack(handle).index).peek().place()
 }
@@ -191,7 +191,7 @@ fn a_pool_with_mappings_is_not_destroyed() {
 }
 
 #[test]
-fn handles_and_guards_do_as_the_raw_calls() {
+fn handles_and_guards_do_what_raw_calls_do() {
     let pool = pool();
     let mut new = pool.malloc_mapped(500).unwrap();
     new[..500].copy_from_slice(pattern(9, 500));
@@ -243,7 +243,7 @@ fn a_hardened_pool_shows_nothing_of_what_was_freed_or_moved() {
 }
 
 #[test]
-fn what_is_freed_under_the_lock_is_released_by_its_next_holder() {
+fn the_next_holder_of_the_lock_releases_what_was_freed_under_it() {
     let pool = pool();
     let handles: Vec<_> = (0..100).map(|key| store(&pool, key, 700).unwrap()).collect();
     let lock = pool.classes[class_of(700).0 as usize].lock(&pool.memory);
@@ -259,7 +259,7 @@ fn what_is_freed_under_the_lock_is_released_by_its_next_holder() {
     assert_eq!(pool.stats().unwrap().zspages, 1);
 }
 
-/// How often an index is used before its generation comes round.
+/// How often an index is used before its generation wraps.
 const GENERATIONS: usize = 1 << 16;
 
 #[test]

@@ -1,4 +1,4 @@
-//! The reclaim callback: what it is offered and in which order, all that it may do, and whom it may meet.
+//! The evict callback: which objects it is offered, in which order, and what it may do.
 
 use super::shared::{assert_holds, free, options, store, unmap};
 use crate::geometry::{self, class_of};
@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex};
 const SIZE: usize = 1000;
 const NOT_NOW: Error = Error::Again(&"the test's callback keeps it");
 
-/// How many objects a zspage of [`SIZE`] holds.
+/// Returns how many objects of [`SIZE`] a zspage holds.
 fn slots() -> usize {
     geometry::of(class_of(SIZE)).slots as usize
 }
@@ -29,7 +29,7 @@ fn set(pool: &Pool, evict: impl Fn(&Pool, u64) -> Result<()> + Send + Sync + 'st
     pool.set_evict(Some(Arc::new(evict))).unwrap();
 }
 
-/// A callback that frees what it is offered, and notes it.
+/// A callback that frees each object and notes its handle.
 fn set_free(pool: &Pool) -> Arc<Mutex<Vec<u64>>> {
     let offered = Arc::<Mutex<Vec<u64>>>::default();
     let note = offered.clone();
@@ -40,7 +40,7 @@ fn set_free(pool: &Pool) -> Arc<Mutex<Vec<u64>>> {
     offered
 }
 
-/// So many zspages full of objects; the handles of each.
+/// Fills this many zspages with objects, and returns the handles of each.
 fn fill(pool: &Pool, zspages: usize) -> Vec<Vec<u64>> {
     let zspage =
         |first: usize| (first * slots()..(first + 1) * slots()).map(|key| store(pool, key as u64, SIZE).unwrap());
@@ -76,7 +76,7 @@ fn results_say_why_nothing_went() {
 }
 
 #[test]
-fn what_was_longest_unused_goes_first() {
+fn the_zspage_longest_unused_goes_first() {
     // Also where the count of epochs goes round in between.
     [0, u32::MAX - 15, u32::MAX - 8, u32::MAX - 2, u32::MAX].into_iter().for_each(longest_unused_goes_first_from);
 }
@@ -164,7 +164,7 @@ fn a_panic_counts_as_a_failure() {
 }
 
 #[test]
-fn a_callback_may_free_what_others_hold() {
+fn a_callback_may_free_mapped_and_other_objects() {
     let pool = pool();
     let handles: Arc<Mutex<Vec<u64>>> = Arc::new(Mutex::new(fill(&pool, 5).concat()));
     let left = handles.clone();
@@ -246,7 +246,7 @@ fn mapped_objects_are_not_offered() {
     pool.check();
 }
 
-/// Zspages that can't go, for something in them is mapped, do not keep others from their turn for ever.
+/// Zspages that can't go, because an object in them is mapped, do not keep others from their turn for ever.
 #[test]
 fn zspages_that_are_held_do_not_block_the_others() {
     let pool = pool();
@@ -261,7 +261,7 @@ fn zspages_that_are_held_do_not_block_the_others() {
     pool.check();
 }
 
-/// The same for objects that a callback says it frees, and frees later.
+/// Objects that a callback says it frees, and frees later, do not keep others from their turn.
 #[test]
 fn objects_that_go_later_do_not_block_the_others() {
     let pool = pool();
@@ -312,7 +312,7 @@ fn a_handle_is_not_reused_under_its_callback() {
         assert!(pool.map_raw(handle, MapMode::Read).is_err());
         Ok(())
     });
-    // A failed assertion in a callback is a failure: nothing would go.
+    // If an assertion in the callback failed, nothing would go.
     assert_eq!(pool.shrink(1).unwrap(), pages());
     pool.check();
 }
@@ -330,7 +330,7 @@ fn a_shrink_goes_on_with_the_callback_that_it_began_with() {
     pool.check();
 }
 
-/// A zspage that compaction moved as a whole is as old as it was.
+/// A zspage keeps its age when compaction moves all of it.
 #[test]
 fn a_move_to_another_chunk_does_not_make_a_zspage_old() {
     let all = PoolOptions { huge_pages: HugePages::Always, ..options(64 << 20, Backing::Anonymous) };

@@ -9,18 +9,18 @@ use std::thread;
 
 const SIZES: [usize; 3] = [300, 1000, 3000];
 
-/// What a cache would know: who has the entry owns the object, and frees it.
+/// The index of a cache. The thread that takes an entry out owns its object, and frees it.
 type Index = Arc<Mutex<HashMap<u64, (u64, usize)>>>;
 
 struct Scene {
     pool: Pool,
     index: Index,
-    /// Assertions that failed in the callback; the pool takes a panic there for a refusal.
+    /// Assertions that failed in the callback, where the pool takes a panic for a refusal.
     wrong: Arc<AtomicU64>,
 }
 
 impl Scene {
-    /// A pool with a callback that frees what it finds in the index, as a cache does.
+    /// A pool whose callback frees the objects that it finds in the index, as a cache does.
     fn new(objects: u64) -> Self {
         let pool = Pool::new("races", &options(64 << 20, Backing::Anonymous)).unwrap();
         let scene = Self { pool, index: Index::default(), wrong: Arc::default() };
@@ -69,7 +69,7 @@ impl Scene {
         pages
     }
 
-    /// Everything agrees once all threads are gone.
+    /// Checks the pool against the index once all threads are gone.
     fn end(self) {
         assert_eq!(self.wrong.load(Relaxed), 0, "the callback could not free what was its own");
         self.pool.check();

@@ -1,7 +1,7 @@
 //! Threads that do everything at once, for ThreadSanitizer: `.ci/sanitize thread sanitized`.
 //!
-//! The standard library is not instrumented. So the threads share nothing of it: what they work on is leaked, not
-//! counted, each is joined by itself, and they hand nothing to each other but by this crate.
+//! The standard library is not instrumented, so the threads share nothing of it: their data is leaked and not counted,
+//! each thread is joined by itself, and they hand data to each other through this crate only.
 
 use super::shared::{Rng, pattern};
 use crate::{
@@ -17,7 +17,7 @@ fn run(work: fn(u64)) -> Vec<JoinHandle<()>> {
     (0..THREADS).map(|thread| std::thread::spawn(move || work(thread))).collect()
 }
 
-/// What the threads of a test work on. Written before they are started.
+/// The data of a test's threads. Written before they are started.
 macro_rules! shared {
     ($name:ident: $type:ty) => {
         static mut $name: Option<&'static $type> = None;
@@ -71,7 +71,7 @@ fn objects() {
 
 const PAGES: u64 = 256;
 
-/// A page of an offset: any thread may have stored it.
+/// The page of an offset, which any thread may have stored.
 fn page(offset: u64) -> [u8; PAGE_SIZE] {
     let mut page = [0; PAGE_SIZE];
     let filled = (offset as usize * 61) % PAGE_SIZE;

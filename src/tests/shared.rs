@@ -1,4 +1,4 @@
-//! What the tests share: lots, patterns, pools whose system calls fail, and what the system says of a pool's memory.
+//! Helpers of the tests: random numbers, patterns, pools whose system calls fail, and the system's view of a pool.
 
 use crate::geometry::MAX_ALLOC_SIZE;
 use crate::os::{Os, faults::Faults};
@@ -27,27 +27,27 @@ impl Rng {
         word ^ word >> 31
     }
 
-    /// Below `end`, which is not 0.
+    /// Returns a number below `end`, which is not 0.
     pub fn below(&mut self, end: usize) -> usize {
         ((self.next() as u128 * end as u128) >> 64) as usize
     }
 
-    /// From `low` to `high`, both included.
+    /// Returns a number from `low` to `high`, both included.
     pub fn between(&mut self, low: usize, high: usize) -> usize {
         low + self.below(high - low + 1)
     }
 
-    /// True in `percent` of a hundred cases.
+    /// Returns true in `percent` of a hundred cases.
     pub fn chance(&mut self, percent: usize) -> bool {
         self.below(100) < percent
     }
 
-    /// One of these.
+    /// Returns one of the elements.
     pub fn pick<T: Copy>(&mut self, from: &[T]) -> T {
         from[self.below(from.len())]
     }
 
-    /// Puts them in another order.
+    /// Shuffles the elements.
     pub fn shuffle<T>(&mut self, items: &mut [T]) {
         for last in (1..items.len()).rev() {
             items.swap(last, self.below(last + 1));
@@ -55,12 +55,12 @@ impl Rng {
     }
 }
 
-/// The number in an environment variable of the tests.
+/// Returns the number in an environment variable.
 pub fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|value| value.parse().unwrap_or_else(|_| panic!("{name} is a number")))
 }
 
-/// `size` bytes that no other key up to a million has at the same place.
+/// Returns `size` bytes. No other key up to a million has the same bytes at the same place.
 pub fn pattern(key: u64, size: usize) -> &'static [u8] {
     const KEYS: usize = 1 << 20;
     static NOISE: OnceLock<Vec<u8>> = OnceLock::new();
@@ -76,12 +76,12 @@ pub fn pool_with(faults: &Arc<Faults>, options: &PoolOptions) -> Result<Pool> {
     Pool::with_os(Os { faults: Some(faults.clone()) }, "test", options)
 }
 
-/// Options for at most so many bytes of this memory.
+/// Options for a pool of at most this many bytes of this memory.
 pub fn options(max_bytes: u64, backing: Backing) -> PoolOptions {
     PoolOptions { max_bytes, backing, ..PoolOptions::default() }
 }
 
-/// Pages of the pool's memory file that the system has memory for; none without a memory file.
+/// Returns how many pages of the pool's memory file have memory. None without a memory file.
 pub fn file_pages(pool: &Pool) -> Option<u64> {
     let fd = pool.fd().ok()?;
     // SAFETY: the pool keeps the descriptor open, and this does not close it.
@@ -89,7 +89,7 @@ pub fn file_pages(pool: &Pool) -> Option<u64> {
     Some(file.metadata().expect("an open file has metadata").blocks() * 512 / PAGE as u64)
 }
 
-/// Pages of the process's memory that lie in these address ranges, as the system counts them.
+/// Returns how many pages of the process in these ranges are in memory, as the system counts.
 pub fn resident_pages(spans: &[Range<usize>]) -> u64 {
     let maps = std::fs::read_to_string("/proc/self/smaps").expect("the tests run on Linux");
     let (mut inside, mut kibibytes) = (false, 0);
@@ -107,7 +107,7 @@ pub fn resident_pages(spans: &[Range<usize>]) -> u64 {
     kibibytes * 1024 / PAGE as u64
 }
 
-/// Pages that the system has for a pool: in its memory file if it has one, else in the process.
+/// Returns how many pages the system has for a pool: in its memory file if it has one, else in the process.
 pub fn system_pages(pool: &Pool) -> u64 {
     file_pages(pool).unwrap_or_else(|| resident_pages(&pool.memory.spans()))
 }
@@ -132,7 +132,7 @@ pub fn write(pool: &Pool, handle: u64, bytes: &[u8]) -> Result<()> {
 
 /// Reading by raw handles, for tests that use nothing else.
 pub trait ReadObject {
-    /// [`Pool::read_raw`].
+    /// Reads an object as [`Pool::read_raw`] does.
     fn read_object(&self, handle: u64, buffer: &mut [u8]) -> Result<()>;
 }
 

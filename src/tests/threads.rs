@@ -1,6 +1,7 @@
-//! Many threads in one pool: each writes and verifies objects of its own, reads those of all, frees those of others.
+//! Many threads in one pool. Each writes and verifies objects of its own, reads those of all, and frees those of
+//! others.
 //!
-//! `ZSALLOC_THREAD_STEPS=n` sets how much each thread does, `ZSALLOC_THREAD_SEED=n` what.
+//! `ZSALLOC_THREAD_STEPS=n` sets how many steps each thread takes, `ZSALLOC_THREAD_SEED=n` which steps.
 
 use super::shared::{Rng, assert_holds, free, number, options, pattern, store, unmap, write};
 use crate::geometry::MAX_ALLOC_SIZE;
@@ -12,13 +13,13 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 
 const WORKERS: u64 = 4;
-/// Objects that nobody writes or frees.
+/// How many objects nobody writes or frees.
 const SHARED: u64 = 600;
 /// Objects that a worker has at most, and at least, in turns of this many steps: what is freed leaves room to move to.
 const OWN: [usize; 2] = [400, 60];
 const TURN: u64 = 1000;
 
-/// An object: its handle, its pattern's key, its size.
+/// An object: its handle, the key of its pattern, and its size.
 type Object = (u64, u64, usize);
 
 struct Worker<'a> {
@@ -27,7 +28,7 @@ struct Worker<'a> {
     sizes: &'a [usize],
     shared: &'a [Object],
     own: Vec<Object>,
-    /// Objects on their way to another worker, which frees them, and from another.
+    /// Objects on their way to the next worker, which frees them, and those from the worker before.
     to: Sender<Object>,
     from: Receiver<Object>,
 }
@@ -65,7 +66,7 @@ impl Worker<'_> {
         unmap(self.pool, handle).unwrap();
     }
 
-    /// Replaces the bytes of an object, in place or by copy: a mover that is at it must take the old ones or the new.
+    /// Replaces the bytes of an object, in place or by copy. A mover of it copies the old bytes or the new ones.
     fn rewrite(&mut self) {
         if self.own.is_empty() {
             return;
@@ -181,7 +182,7 @@ fn run(options: &PoolOptions, disturbers: usize) {
             .collect();
         (0..disturbers).for_each(|_| _ = threads.spawn(|| disturb(&pool, &done)));
         let results: Vec<_> = workers.into_iter().map(|worker| worker.join()).collect();
-        // Also if one failed: the scope waits for the others.
+        // Set also if a thread failed, because the scope waits for the others.
         done.store(true, Relaxed);
         for (own, from) in results.into_iter().map(Result::unwrap) {
             left.extend(own.into_iter().chain(from.try_iter()));
@@ -190,7 +191,7 @@ fn run(options: &PoolOptions, disturbers: usize) {
     end(&pool, left);
 }
 
-/// Nothing is lost and nothing is left over.
+/// Checks that all objects are there, and no others.
 fn end(pool: &Pool, left: Vec<Object>) {
     pool.check();
     assert_eq!(pool.mappings(), 0);

@@ -1,4 +1,4 @@
-//! Invariants of a memory, for tests.
+//! Invariants of the memory of a pool.
 
 use super::PoolMemory;
 use super::arena::{ChunkState, PageMap};
@@ -11,10 +11,10 @@ impl PoolMemory {
     /// Panics if the arena's records disagree with each other or with `zspages`, which are all that exist. Returns the
     /// pages that are charged for whole chunks, and for emptied zspages whose memory did not go back yet.
     pub fn check(&self, zspages: &[ZspageId]) -> u64 {
-        // A zspage that a free had to leave because another thread had the lock still has its record: settle it first.
+        // A zspage that a free left, because another thread had the lock, still has its record. The lock settles it.
         let mut arena = self.lock_arena();
         let used = arena.end;
-        // What was never used is not looked at: in a memory file even a look takes memory.
+        // Chunks that were never used are not looked at, because in a memory file even a look takes memory.
         let (arena, chunks, groups) = self.all_books(&mut arena);
         let chunks = &chunks[..used];
         arena.check(chunks);
@@ -59,12 +59,12 @@ impl PoolMemory {
         (0..used).map(pages).sum()
     }
 
-    /// Every word that was given out.
+    /// Returns every word that was given out.
     pub fn words(&self) -> impl Iterator<Item = (HandleIndex, crate::word::Word)> + '_ {
         (0..self.word_count()).map(|index| (HandleIndex(index), self.word(HandleIndex(index)).peek()))
     }
 
-    /// The free indices that no class has.
+    /// Returns the free indices that no class has.
     pub fn returned_handles(&self) -> Fifo {
         self.handles.lock().returned
     }
@@ -79,7 +79,7 @@ impl PoolMemory {
         assert!(last == list.last(), "a free list ends elsewhere than it says: {last:?}");
     }
 
-    /// The addresses of the tables, and of the arena.
+    /// Returns the addresses of the tables, and those of the arena.
     pub fn spans(&self) -> [Range<usize>; 2] {
         let (tables, arena) = (self.table::<u8>(0) as usize, self.arena_base as usize);
         [tables..tables + self.layout.tables_end, arena..arena + self.layout.arena_pages * PAGE]

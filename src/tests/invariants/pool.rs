@@ -1,5 +1,5 @@
-//! What is true of every structure of a pool while no other thread is in it and no callback runs. Tests ask after every
-//! step, so it is written to be quick: a few passes over the words and the zspages, and no hashing.
+//! Invariants of a pool, while no other thread uses it and no callback runs. Tests check them after every step, so the
+//! check is quick: a few passes over the words and the zspages, and no hashing.
 
 use super::Pool;
 use crate::geometry;
@@ -7,7 +7,7 @@ use crate::size_class::ClassState;
 use crate::units::{HandleIndex, Place, ZspageId};
 use crate::word::{ObjectState, Word};
 
-/// What the zspages add up to.
+/// The sums over all zspages.
 #[derive(Default)]
 struct Sums {
     /// Slots taken.
@@ -19,7 +19,7 @@ struct Sums {
 }
 
 impl Pool {
-    /// Panics, and says what is wrong, if anything is.
+    /// Panics if an invariant is broken, and says which.
     pub(crate) fn check(&self) {
         let mut zspages = Vec::new();
         let mut sums = Sums::default();
@@ -42,17 +42,17 @@ impl Pool {
         assert_eq!(charge.used(), sum, "pages charged are those in use: {parts}");
     }
 
-    /// Pages that were set aside outside the memory.
+    /// Returns how many pages of tables lie outside the memory.
     pub(crate) fn fixed_pages(&self) -> u64 {
         self.fixed_pages
     }
 
-    /// Pages that may be charged now.
+    /// Returns how many pages may be charged now.
     pub(crate) fn page_limit(&self) -> u64 {
         self.memory.charge.limit()
     }
 
-    /// A zspage against its class, and each of its objects against the word that its slot names.
+    /// Checks a zspage against its class, and each of its objects against the word that its slot names.
     fn check_zspage(&self, state: &ClassState, id: ZspageId, sums: &mut Sums) {
         let (zspage, slots) = (self.memory.zspage(id), *state.peek(&self.memory, id));
         let class = zspage.class();
@@ -80,7 +80,7 @@ impl Pool {
         assert!(!self.memory.is_whole(id) || slots.touched == class.slots, "{id:?} lies in a whole chunk");
     }
 
-    /// Every word against the slot it names; every free word on one free list, or retired.
+    /// Checks every word against the slot that it names. Every free word is on one free list, or retired.
     fn check_words(&self, objects: u64) {
         let mut listed = vec![false; self.memory.word_count() as usize];
         for class in &self.classes {
@@ -127,7 +127,7 @@ impl Pool {
         assert!(!std::mem::replace(&mut listed[index.0 as usize], true), "{index:?} is on two free lists");
     }
 
-    /// A hardened pool uses no index again whose generation wrapped.
+    /// Returns whether a word is retired: a hardened pool uses no index again whose generation wrapped.
     fn is_retired(&self, word: Word) -> bool {
         self.hardened && word.generation() == 0
     }

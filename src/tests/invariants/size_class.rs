@@ -1,4 +1,4 @@
-//! Invariants of a size class, for tests.
+//! Invariants of a size class.
 
 use super::ClassState;
 use super::lists::LISTS;

@@ -1,4 +1,4 @@
-//! What a step may do, and how the lot falls.
+//! The steps of the random test, and how often each is chosen.
 
 use super::world::World;
 use crate::geometry::MAX_ALLOC_SIZE;
@@ -19,7 +19,7 @@ pub enum Memory {
     Lent,
 }
 
-/// How a pool of the model is to be.
+/// The shape of a pool of the model.
 #[derive(Clone, Copy, Debug)]
 pub struct Shape {
     pub memory: Memory,
@@ -54,7 +54,7 @@ impl Shape {
         }
     }
 
-    /// As options; `backing` fits the kind of memory.
+    /// Returns the options of a pool of this shape. `backing` fits the kind of memory.
     pub fn options(&self, backing: Backing) -> PoolOptions {
         PoolOptions {
             max_bytes: self.max_bytes,
@@ -168,7 +168,7 @@ pub const CALLS: [Call; 7] =
     [Call::Map, Call::Commit, Call::Advise, Call::Release, Call::MemoryFile, Call::Allocate, Call::ForkGuard];
 
 impl Action {
-    /// The next step of this world.
+    /// Chooses the next step of this world.
     pub fn draw(world: &mut World) -> Self {
         let lot = world.rng.below(10_000);
         match lot {
@@ -209,7 +209,7 @@ impl Action {
         }
     }
 
-    /// The shape of the first pool.
+    /// Returns the shape of the first pool.
     pub fn create(rng: &mut Rng) -> Shape {
         Shape::draw(rng)
     }

@@ -1,4 +1,4 @@
-//! The model's evict callback: it does whatever a callback may do.
+//! The evict callback of the random test, which does everything that a callback may do.
 
 use super::run::{Shared, lock, new_object};
 use crate::geometry::MAX_ALLOC_SIZE;
@@ -8,7 +8,7 @@ use crate::{CompactBudget, Error, Evict, MapMode, Pool, Result};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 
-/// What one call does.
+/// An action of the callback.
 #[derive(Clone, Copy)]
 enum Mood {
     /// Frees the object.
@@ -18,7 +18,7 @@ enum Mood {
     /// Frees others first, mapped ones too.
     FreeOthers,
     Fail,
-    /// Keeps the object, and says nothing of it.
+    /// Keeps the object, and returns success.
     Keep,
     /// Allocates, then frees it.
     Malloc,
@@ -49,7 +49,7 @@ pub fn callback(world: Shared) -> Arc<Evict> {
     Arc::new(move |pool: &Pool, handle: u64| match catch_unwind(AssertUnwindSafe(|| evict(&world, pool, handle))) {
         Ok(result) => result,
         Err(panic) => {
-            // The pool takes a panic for a refusal; one that was not meant is told to the step.
+            // The pool takes a panic for a refusal. A panic that was not meant is reported to the step.
             lock(&world).failed |= !panic.is::<Meant>();
             resume_unwind(panic)
         }

@@ -1,4 +1,4 @@
-//! A pool against a hash map: actions drawn by lot, every structure checked after each.
+//! Random steps on a pool and on a hash map. Every structure is checked after each step.
 //!
 //! `ZSALLOC_MODEL_SEED=n` replays a run, `ZSALLOC_MODEL_STEPS=n` sets its length. Ten million steps:
 //! `ZSALLOC_MODEL_STEPS=10000000 cargo test --release --lib model -- --nocapture`.
@@ -13,7 +13,7 @@ use super::shared::number;
 use run::Run;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// Steps in a test run: about ten seconds.
+/// How many steps a test run takes: about ten seconds.
 const STEPS: u64 = if cfg!(debug_assertions) { 60_000 } else { 1_000_000 };
 
 #[test]

@@ -1,4 +1,4 @@
-//! Takes the steps, and checks pool and world after each.
+//! Takes the steps, and checks the pool and the world after each.
 
 use super::action::{Action, CALLS, Memory, Misuse, Shape};
 use super::evict;
@@ -13,18 +13,18 @@ use crate::{Backing, CompactBudget, Error, LentMemory, MapMode, Pool, PoolStats,
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// What the callback shares with the steps.
+/// The state that the callback shares with the steps.
 pub type Shared = Arc<Mutex<World>>;
 
-/// The world; also that of a step that failed.
+/// The world, also after a step that failed.
 pub fn lock(world: &Shared) -> MutexGuard<'_, World> {
     world.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Steps that are told when one fails.
+/// How many steps are printed when one fails.
 const TRAIL: usize = 30;
 
-/// A run of the model. Dropped in a panic, it says how to repeat it.
+/// A run of the model. Dropped in a panic, it prints how to repeat the run.
 pub struct Run {
     seed: u64,
     step: u64,
@@ -35,12 +35,12 @@ pub struct Run {
     armed: bool,
     world: Shared,
     pool: Option<Pool>,
-    /// What was supplied to the pool; dropped after it.
+    /// The memory that was supplied to the pool. Dropped after the pool.
     lent: Option<Mapping>,
     met: Met,
 }
 
-/// What a run met, so that a change that keeps it from meeting anything shows.
+/// How often a run met each case, so that a change that keeps it from a case shows.
 #[derive(Default, Debug)]
 struct Met {
     pools: u64,
@@ -52,7 +52,7 @@ struct Met {
 }
 
 impl Met {
-    /// Adds what a pool counted before it goes.
+    /// Adds the counts of a pool that goes.
     fn end_pool(&mut self, stats: &PoolStats) {
         self.pools += 1;
         self.objects_moved += stats.objects_moved;
@@ -195,7 +195,7 @@ impl Run {
         Backing::Lent(lent)
     }
 
-    /// Creates a pool; with failing calls it is refused at first.
+    /// Creates a pool. While calls fail, it is refused first.
     fn create(&mut self, shape: Shape) -> Result<()> {
         assert!(self.pool.is_none());
         self.lent = None;
@@ -255,7 +255,7 @@ impl Run {
         Ok(())
     }
 
-    /// A refused allocation changes nothing, and is right only where there is no room for it.
+    /// Checks that a refused allocation changed nothing, and that there was no room for it.
     fn refused<T>(&mut self, error: Error, room: bool, before: &PoolStats) -> Result<T> {
         self.met.refused += 1;
         assert!(matches!(error, Error::NoMemory(_)), "{error:?}");
@@ -361,7 +361,7 @@ impl Run {
 
     fn misuse(&mut self, handle: u64, misuse: Misuse) -> Result<()> {
         let (pool, mut buffer) = (self.pool(), [0; 1]);
-        // SAFETY: the handle names nothing, so nothing is freed, unmapped or written; that is what is tested.
+        // SAFETY: the handle names no object, so nothing is freed, unmapped or written. That is tested here.
         let result = unsafe {
             match misuse {
                 Misuse::Map(mode) => pool.map_raw(handle, mode).map(|_| ()),
@@ -375,11 +375,11 @@ impl Run {
         self.misuse_dying()
     }
 
-    /// An object that was freed while mapped can be unmapped, and nothing else.
+    /// Checks that an object that was freed while mapped can only be unmapped.
     fn misuse_dying(&mut self) -> Result<()> {
         let Some(handle) = self.world().dying.first().map(|dying| dying.handle) else { return Ok(()) };
         let mapped = self.pool().map_raw(handle, MapMode::Read);
-        // SAFETY: it is freed already, so this is refused; that is what is tested.
+        // SAFETY: the object is freed already, so this is refused. That is tested here.
         let freed = unsafe { self.pool().free_raw(handle) };
         assert!(matches!((mapped, freed), (Err(Error::Invalid(_)), Err(Error::Invalid(_)))), "{mapped:?} {freed:?}");
         Ok(())
@@ -442,7 +442,7 @@ impl Run {
     }
 }
 
-/// Writes an object that was just allocated; in a hardened pool nothing of an older one may show in it.
+/// Writes an object that was just allocated. In a hardened pool it shows nothing of an older one.
 pub fn new_object(pool: &Pool, handle: u64, bytes: usize, key: u64, hardened: bool) {
     if hardened {
         let mut buffer = [0xff; MAX_ALLOC_SIZE];

@@ -1,4 +1,4 @@
-//! What a pool is to hold, by hash map.
+//! The objects that a pool should have, in a hash map.
 
 use super::action::Shape;
 use crate::geometry::MAX_ALLOC_SIZE;
@@ -7,13 +7,13 @@ use crate::tests::shared::Rng;
 use crate::{Pool, PoolStats};
 use std::collections::HashMap;
 
-/// An object, all bytes of its slot.
+/// An object with all bytes of its slot.
 pub struct Object {
     pub bytes: Vec<u8>,
-    /// How often it is mapped, and where it lies while it is.
+    /// How often the object is mapped, and where it lies meanwhile.
     pub pins: u32,
     pub address: usize,
-    /// Where it is in [`World::order`].
+    /// The place of its handle in [`World::order`].
     at: usize,
 }
 
@@ -23,7 +23,7 @@ pub struct Dying {
     pub object: Object,
 }
 
-/// What the pool should have, and what the lots are drawn from.
+/// The objects that the pool should have, and the numbers that steps are chosen by.
 pub struct World {
     pub rng: Rng,
     pub shape: Shape,
@@ -72,7 +72,7 @@ impl World {
         world
     }
 
-    /// Forgets everything for another pool.
+    /// Forgets everything, for another pool.
     pub fn begin(&mut self, shape: Shape) {
         assert!(self.dying.is_empty(), "only a pool without mappings is replaced");
         self.objects.clear();
@@ -84,7 +84,7 @@ impl World {
         self.has_evict = false;
     }
 
-    /// The size of the next object.
+    /// Returns the size of the next object.
     pub fn draw_size(&mut self) -> usize {
         if self.rng.chance(5) { self.rng.between(1, MAX_ALLOC_SIZE) } else { self.rng.pick(&self.sizes) }
     }
@@ -113,7 +113,7 @@ impl World {
         None
     }
 
-    /// A number that is no handle of a live object.
+    /// Returns a number that is no handle of a live object.
     pub fn wrong_handle(&mut self) -> u64 {
         let live = self.any_handle().unwrap_or(1 << 48);
         let number = match self.rng.below(10) {
@@ -178,7 +178,7 @@ impl World {
         }
     }
 
-    /// How many mappings there are.
+    /// Returns how many mappings there are.
     pub fn mappings(&self) -> u64 {
         let pins = self.objects.values().chain(self.dying.iter().map(|dying| &dying.object)).map(|object| object.pins);
         pins.map(u64::from).sum()
