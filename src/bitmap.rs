@@ -84,6 +84,12 @@ impl<S: AsRef<[u64]>> Bits<S> {
         Some(self.next::<true>(from)).filter(|&bit| bit < self.len())
     }
 
+    /// Returns the lowest bit from `from` on that is clear, or how many bits there are.
+    #[inline]
+    pub fn next_clear(&self, from: usize) -> usize {
+        self.next::<false>(from)
+    }
+
     /// Returns the highest bit that is set.
     #[inline]
     pub fn highest_set(&self) -> Option<usize> {
@@ -184,11 +190,11 @@ impl<S: AsRef<[u64]> + AsMut<[u64]>> Bits<S> {
 
 /// A word of bits that threads share. Models have atomics of their own, which no static can hold.
 pub trait SharedWord {
-    /// As the atomic's.
+    /// Loads the word.
     fn load(&self, order: Ordering) -> u64;
-    /// As the atomic's.
+    /// Sets bits, and returns the word as it was.
     fn fetch_or(&self, bits: u64, order: Ordering) -> u64;
-    /// As the atomic's.
+    /// Keeps these bits only, and returns the word as it was.
     fn fetch_and(&self, bits: u64, order: Ordering) -> u64;
 }
 
@@ -340,6 +346,7 @@ mod tests {
         map.set_range(0, 128);
         assert_eq!((map.lowest_clear(), map.highest_set()), (128, Some(127)));
         map.clear_range(60, 8);
+        assert_eq!((map.next_clear(3), map.next_clear(61), map.next_clear(68)), (60, 61, 128));
         assert_eq!((map.lowest_clear(), map.count(), map.next_set(60)), (60, 120, Some(68)));
         assert!(map.runs::<false>().eq([(60, 8)]));
         let mut one = Bitmap::<1>::EMPTY;

@@ -1,5 +1,6 @@
 //! Where a guest's memory is, which of its pages still come from the snapshot, and which were written.
 
+use crate::bitmap::{Bits, words_of};
 use crate::error::{Error, Result};
 use crate::heap;
 use crate::units::PAGE;
@@ -36,9 +37,9 @@ struct Range {
     /// The page of the area from which the first page is filled.
     first: u64,
     /// A bit for each page: it was filled, or given back, and is the guest's own.
-    own: Box<[u64]>,
+    own: Bits<Box<[u64]>>,
     /// A bit for each page: it was written, or given back, since the last report.
-    dirty: Box<[u64]>,
+    dirty: Bits<Box<[u64]>>,
     /// Whether the system said that the range is not registered for write protection.
     plain: bool,
 }
@@ -103,7 +104,7 @@ impl Ranges {
 
     /// Whether a page is the guest's own, and no longer the snapshot's.
     pub fn is_own(&self, place: GuestPage) -> bool {
-        self.0[place.range].own[place.page / 64] >> (place.page % 64) & 1 != 0
+        self.0[place.range].own.is_set(place.page)
     }
 
     /// Counts the pages from this one on that still come from the snapshot, up to `most`.
@@ -116,33 +117,28 @@ impl Ranges {
 
     /// Makes `pages` pages from this one on the guest's own.
     pub fn make_own(&mut self, place: GuestPage, pages: usize) {
-        set(&mut self.0[place.range].own, place.page, pages);
+        let own = &mut self.0[place.range].own;
+        (place.page..place.page + pages).for_each(|page| own.set(page));
     }
 
     /// Notes that `pages` pages from this one on were written.
     pub fn make_dirty(&mut self, place: GuestPage, pages: usize) {
-        set(&mut self.0[place.range].dirty, place.page, pages);
+        let dirty = &mut self.0[place.range].dirty;
+        (place.page..place.page + pages).for_each(|page| dirty.set(page));
     }
 
     /// Notes that `pages` pages from this one on were reported.
     pub fn make_clean(&mut self, place: GuestPage, pages: usize) {
         let dirty = &mut self.0[place.range].dirty;
-        (place.page..place.page + pages).for_each(|page| dirty[page / 64] &= !(1 << (page % 64)));
+        (place.page..place.page + pages).for_each(|page| dirty.clear(page));
     }
 
     /// Finds the first run of dirty pages from a page on, in one range. Returns its first page and its length.
     pub fn next_dirty(&self, from: GuestPage) -> Option<(GuestPage, usize)> {
         for (index, range) in self.0.iter().enumerate().skip(from.range) {
-            let pages = (range.end - range.start) / PAGE;
             let first = if index == from.range { from.page } else { 0 };
-            let is_dirty = |page: usize| range.dirty[page / 64] >> (page % 64) & 1 != 0;
-            // Skips whole words of clean pages.
-            let mut page = first;
-            while page < pages && !is_dirty(page) {
-                page = if range.dirty[page / 64] == 0 { (page / 64 + 1) * 64 } else { page + 1 };
-            }
-            if page < pages {
-                let end = (page..pages).find(|&page| !is_dirty(page)).unwrap_or(pages);
+            if let Some(page) = range.dirty.next_set(first) {
+                let end = range.dirty.next_clear(page).min(range.pages() as usize);
                 return Some((GuestPage { range: index, page }, end - page));
             }
         }
@@ -233,7 +229,7 @@ impl Ranges {
 impl Range {
     fn new(range: &GuestRange) -> Result<Self> {
         let (start, bytes) = (range.at as usize, range.bytes as usize);
-        let bits = || heap::zeros((bytes / PAGE).div_ceil(64));
+        let bits = || heap::zeros(words_of(bytes / PAGE)).map(Bits::of);
         let first = range.offset / PAGE as u64;
         Ok(Self { start, end: start + bytes, first, own: bits()?, dirty: bits()?, plain: false })
     }
@@ -241,11 +237,6 @@ impl Range {
     fn pages(&self) -> u64 {
         ((self.end - self.start) / PAGE) as u64
     }
-}
-
-/// Sets `count` bits.
-fn set(bits: &mut [u64], first: usize, count: usize) {
-    (first..first + count).for_each(|bit| bits[bit / 64] |= 1 << (bit % 64));
 }
 
 #[cfg(test)]

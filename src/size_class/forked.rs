@@ -8,15 +8,15 @@ use crate::sync::Locked;
 use std::time::Instant;
 
 impl SizeClass {
-    /// Takes the lock, unless that takes longer than `until`, and releases what was deferred.
+    /// Takes the lock, or gives up at `until`, and releases the slots that were deferred.
     pub fn lock_until(&self, memory: &PoolMemory, until: Instant) -> Option<Locked<'_, ClassState>> {
         let mut state = self.state.lock_until(until)?;
         self.release_deferred(&mut state, memory);
         Some(state)
     }
 
-    /// Lets a lock go that was kept while this process was forked. In the child, which has no threads to end what they
-    /// were deferring, that is forgotten: what they freed stays taken.
+    /// Lets a lock go that was kept across a fork. The child has no threads to end what the parent's were deferring, so
+    /// it forgets the deferred slots: they stay taken there.
     ///
     /// # Safety
     /// As [`Lock::resume`].

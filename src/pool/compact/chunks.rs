@@ -25,7 +25,7 @@ impl Pool {
         }
     }
 
-    /// Whether something in a chunk is mapped, or in the hands of a shrink; as far as can be told.
+    /// Returns whether an object in a chunk is mapped, or a zspage isolated. A hint, because other threads go on.
     fn is_held(&self, chunk: usize) -> bool {
         let mut from = 0;
         while let Some((id, next)) = self.memory.zspage_in(chunk, from) {
