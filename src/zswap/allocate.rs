@@ -18,7 +18,7 @@ const OTHERS: u64 = 100;
 #[derive(Clone, Copy)]
 pub struct Packed {
     pub stored: Stored,
-    /// Bytes of the entry, whose header is still to be filled in.
+    /// Bytes of the entry. Its header is not filled in yet.
     pub bytes: usize,
     /// Bytes of the slot that the entry takes.
     pub slot_bytes: usize,

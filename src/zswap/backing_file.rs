@@ -80,7 +80,7 @@ impl FilePlace<'_> {
         self.slot
     }
 
-    /// Notes the check of the page that is to be written there.
+    /// Notes the check of the page that will be written there.
     pub fn note_check(&self, check: u32) {
         self.file.note_check(self.slot, check);
     }

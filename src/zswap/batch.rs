@@ -113,8 +113,8 @@ impl AreaState {
     }
 }
 
-/// The words of a batch, none of which is published yet. Dropping it frees what they name, whose charge is the
-/// reservation's.
+/// The words of a batch that are not published yet. Dropping it frees the entries that they name. Their charge belongs
+/// to the reservation.
 struct Unpublished<'a> {
     area: &'a AreaState,
     call: &'a RunningCall<'a>,

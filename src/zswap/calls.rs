@@ -28,12 +28,12 @@ pub struct Shard {
 /// Whether calls may begin.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 enum CallGate {
-    /// They may.
+    /// Calls may begin.
     #[default]
     Open,
-    /// They wait until a thread has forked. Running calls go on, and so do the calls that these make.
+    /// Calls wait until a thread has forked. Running calls go on, and so do the calls that these make.
     Closed,
-    /// Never again: the area was removed.
+    /// No call begins any more: the area was removed.
     Removed,
 }
 
@@ -58,7 +58,7 @@ impl<'a> RunningCall<'a> {
         self.shards.0[self.shard].lock()
     }
 
-    /// Changes the counts.
+    /// Changes the counts of the shard.
     #[inline]
     pub fn count(&self, count: impl FnOnce(&mut Counts)) {
         count(&mut self.lock().counts);
@@ -196,7 +196,7 @@ pub struct AllShards<'a>(&'a Shards);
 impl AllShards<'_> {
     fn each(&mut self, mut act: impl FnMut(&mut Shard)) {
         for shard in &self.0.0 {
-            // SAFETY: whoever made this guard has locked each shard, and this keeps it locked.
+            // SAFETY: each shard was locked when this guard was made, and is kept locked here.
             let mut held = unsafe { shard.resume() };
             act(&mut held);
             held.keep();
@@ -223,7 +223,7 @@ impl AllShards<'_> {
 
 impl Drop for AllShards<'_> {
     fn drop(&mut self) {
-        // SAFETY: whoever made this guard has locked each shard; the guard is gone after this.
+        // SAFETY: each shard was locked when this guard was made, and the guard is gone after this.
         self.0.0.iter().for_each(|shard| drop(unsafe { shard.resume() }));
     }
 }

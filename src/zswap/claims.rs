@@ -19,7 +19,7 @@ pub const MAX_CLAIMS: usize = 1 << 16;
 pub struct Claim {
     /// Which page of the area.
     pub offset: u64,
-    /// Which claim.
+    /// Which claim of the page it is. Only the library knows what the number means.
     pub ticket: u64,
 }
 

@@ -57,7 +57,7 @@ pub const MAX_CONTEXTS: usize = 64;
 /// Fewest decoders of a zswap that has pages in Zstandard, some 96 KiB each. This many threads decode at once. A decode
 /// takes 10 us at most, so hardly ever do more threads want to.
 const DECODERS: usize = 8;
-/// Pages over whose sizes the estimate is a mean, about.
+/// About how many pages the estimate is the mean of.
 const ESTIMATE_OVER: u32 = 32;
 
 /// The memory that compressing takes, for one thread at a time. The thread that has it touches no memory of its caller:

@@ -58,7 +58,7 @@ impl From<OverLimit> for NotStored {
 pub enum NotLoaded {
     /// The check of the stored page is wrong.
     Damaged,
-    /// Another reason.
+    /// The page could not be read for another reason, or the call itself was refused.
     Failed(Error),
 }
 

@@ -1,4 +1,4 @@
-//! Limits in bytes of slots: what a page really costs. A page is charged before it is published, so that no limit is
+//! Limits in bytes of slots, which is the real cost of a page. A page is charged before it is published, so no limit is
 //! ever exceeded.
 
 use crate::sync::{

@@ -16,7 +16,7 @@ pub struct Pin<'a> {
 impl Drop for Pin<'_> {
     #[inline]
     fn drop(&mut self) {
-        // SAFETY: whoever made this had the object pinned, and left that pin to this.
+        // SAFETY: the object was pinned when this was made, and this pin has no other owner.
         let unpinned = unsafe { self.pool.unmap_raw(self.handle) };
         debug_assert!(unpinned.is_ok());
     }
@@ -65,7 +65,7 @@ impl Objects for Pool {
         loop {
             match self.map_sized_raw(handle, MapMode::Read) {
                 Ok((at, bytes)) => return Some(PinnedObject { pin: Pin { pool: self, handle }, at, bytes }),
-                // So many threads are loading this page that one more pin can't be counted.
+                // Too many threads are loading this page for one more pin to be counted.
                 Err(Error::Busy(_)) => wait.a_moment(),
                 Err(_) => return None,
             }

@@ -27,7 +27,7 @@ impl Batches {
     /// One less that runs, and one more that has ended.
     const END: u64 = (1 << 32) - 1;
 
-    /// Makes what a new one is after `batches` batches have come and gone.
+    /// Makes the value after `batches` batches have come and gone.
     #[cfg(any(test, loom))]
     pub fn after(batches: u64) -> Self {
         Self { counts: AtomicU64::new(batches << 32), patient: AtomicU32::new(0) }
@@ -35,7 +35,7 @@ impl Batches {
 
     /// A batch begins to reserve.
     fn begin(&self) -> RunningBatch<'_> {
-        // Relaxed: the charge that follows releases this to whoever is refused because of that charge.
+        // Relaxed: the charge that follows releases this to a batch that is refused because of that charge.
         self.counts.fetch_add(1, Relaxed);
         RunningBatch(self)
     }

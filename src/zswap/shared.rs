@@ -42,7 +42,7 @@ unsafe impl Send for ForeignWriteback {}
 unsafe impl Sync for ForeignWriteback {}
 
 impl ForeignWriteback {
-    /// Calls the function.
+    /// Calls the function with a page.
     pub(super) fn call(&self, area: &Area, offset: u64, page: &[u8; PAGE]) -> Result<(), Refusal> {
         (self.caller)(self, area, offset, page)
     }
@@ -54,9 +54,9 @@ pub enum WritebackTarget {
     /// Nowhere, unless callers pull them.
     #[default]
     None,
-    /// To the embedder.
+    /// To a callback of the embedder's.
     Callback(Arc<Writeback>),
-    /// To an embedder in C.
+    /// To a callback of C's.
     Foreign(ForeignWriteback),
     /// To the library's own file.
     File(Counted<BackingFile>),

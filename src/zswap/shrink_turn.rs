@@ -31,7 +31,7 @@ impl<'a> ShrinkTurn<'a> {
         None
     }
 
-    /// Returns the area.
+    /// Returns the area whose turn it is.
     pub fn area(&self) -> &Area {
         self.area.as_ref().expect("it is there until this is dropped")
     }

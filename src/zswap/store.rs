@@ -133,7 +133,7 @@ impl AreaState {
         made.map(|(entry, charged)| (Ready::Stored(entry), Some(charged)))
     }
 
-    /// Makes a page ready to be published, for a batch, which sees to the charge.
+    /// Makes a page ready to be published, without a charge: a batch has its reservation.
     #[inline]
     pub(super) fn make(&self, call: &RunningCall<'_>, offset: u64, page: &[u8; PAGE]) -> Result<Ready<'_>, NotStored> {
         if let Some(word) = repeated_word(page).and_then(PageWord::filled) {
@@ -219,7 +219,7 @@ impl AreaState {
         }
     }
 
-    /// Removes what was stored before a store that failed, so that it is not loaded in the place of the newer page.
+    /// Removes the older page after a store that failed, so that no load returns it in place of the newer one.
     #[cold]
     pub(super) fn remove_after_failure(&self, call: &RunningCall<'_>, offset: u64) {
         let page = self.page(offset);

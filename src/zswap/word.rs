@@ -55,7 +55,7 @@ pub struct FileSlot {
 /// Where a page is, as its word says.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum WordKind {
-    /// Not here.
+    /// The page is not here.
     Empty,
     /// It repeats this word.
     Filled(u64),
