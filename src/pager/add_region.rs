@@ -17,7 +17,7 @@ use crate::sync::Ordering::Relaxed;
 use crate::units::PAGE;
 use crate::zswap::AreaOptions;
 
-const NOT_PAGES: Error = Error::Invalid(&"a region is whole pages of 4096 bytes, and not none");
+const NOT_PAGES: Error = Error::Invalid(&"a region has to be whole pages of 4096 bytes, at least one");
 /// Pages of a part of a new region, if the part before it had as many in memory. All of them are above the limit for a
 /// moment, in which others have to make room for them.
 const FEW: usize = 64;
@@ -65,7 +65,7 @@ impl Core {
 
     /// Puts a region in a free place.
     fn take_place(&self, region: Box<Region>, at: usize, bytes: usize) -> Result<usize> {
-        const NO_PLACE: Error = Error::NoSpace(&"there are as many regions as the pager was created for");
+        const NO_PLACE: Error = Error::NoSpace(&"there are as many regions as max_regions allows: remove one first");
         let mut inbox = self.events.lock();
         self.check_free(at, at + bytes)?;
         let mut region = Some(region);
@@ -86,7 +86,7 @@ impl Core {
     }
 
     fn memory(&self, options: &RegionOptions<'_>) -> Result<Memory> {
-        const OFFSET: Error = Error::Invalid(&"the offset in the memory file is not one of whole pages");
+        const OFFSET: Error = Error::Invalid(&"the offset in the memory file has to be whole pages of 4096 bytes");
         let Some((fd, offset)) = options.shared else { return Ok(Memory::Private) };
         if !offset.is_multiple_of(PAGE as u64) {
             return Err(OFFSET);
@@ -155,7 +155,7 @@ impl Core {
         self.check_free(part.start, part.end)?;
         self.uffd.register(part.start, bytes, region.faulting()).map_err(|errno| match errno.0 {
             errno::EINVAL | errno::EPERM => REFUSED,
-            errno::EBUSY => Error::Busy(&"a part of the range is under another userfaultfd"),
+            errno::EBUSY => Error::Busy(&"a part of the range is under another userfaultfd: unregister it there first"),
             errno::ENOMEM => NO_REGISTER,
             _ => Error::system(errno, &"UFFDIO_REGISTER of a region"),
         })?;

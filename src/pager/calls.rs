@@ -60,7 +60,8 @@ pub(super) fn limit_of(bytes: u64) -> u64 {
     if bytes == 0 { u64::MAX / 2 / PAGE as u64 } else { (bytes / PAGE as u64).max(LEAST) }
 }
 
-const POOL_FULL: Error = Error::NoMemory(&"the pool is full, and nothing can be written back");
+const POOL_FULL: Error =
+    Error::NoMemory(&"the pool is full, and nothing can be written back: raise its limit, or add a backing file");
 
 impl Pager {
     /// Begins a call, unless this is a forked child.
@@ -76,7 +77,7 @@ impl Pager {
     /// [`Error::NoMemory`] if the pool is full and nothing can be written back: the limit holds from then on, and what
     /// is above it leaves as soon as it can. [`Error::Again`] if too much is held. [`Error::Forked`] in a child.
     pub fn set_resident_limit(&self, bytes: u64) -> Result<()> {
-        const HELD: Error = Error::Again(&"too many pages are held, or pinned by the system");
+        const HELD: Error = Error::Again(&"too many pages are held, or pinned by the system: release some of them");
         let core = self.call()?;
         let pages = limit_of(bytes);
         core.account.set_limit(pages);
@@ -122,7 +123,7 @@ impl Pager {
     /// # Errors
     /// [`Error::Invalid`] if it is more than 100. [`Error::Forked`] in a child.
     pub fn set_kept_copies(&self, percent: u8) -> Result<()> {
-        const MORE: Error = Error::Invalid(&"copies of at most 100 percent are kept");
+        const MORE: Error = Error::Invalid(&"copies can be kept for at most 100 percent of the limit");
         self.check_usable()?;
         if percent > 100 {
             return Err(MORE);

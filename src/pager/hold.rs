@@ -35,7 +35,8 @@ impl Core {
 
     /// Brings a range to memory, and keeps it there.
     pub fn hold(&self, at: usize, bytes: usize) -> Result<()> {
-        const TOO_MUCH: Error = Error::NoSpace(&"more would be held than may be at the same time");
+        const TOO_MUCH: Error =
+            Error::NoSpace(&"more would be held than max_held_bytes allows: release some pages first");
         const TOO_OFTEN: Error = Error::NoSpace(&"a page of the range is held as often as can be counted: release it");
         let (start, end) = self.check_range(at, bytes)?;
         for at in (start..end).step_by(PAGE) {

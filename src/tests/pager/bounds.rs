@@ -78,7 +78,7 @@ fn ranges_of_no_whole_pages() {
     let inside = memory.at(0).wrapping_add(8);
     refused(&running, inside, PAGE, &private(), libc::EINVAL, "whole pages");
     refused(&running, memory.at(0), PAGE + 1, &private(), libc::EINVAL, "whole pages");
-    refused(&running, memory.at(0), 0, &private(), libc::EINVAL, "not none");
+    refused(&running, memory.at(0), 0, &private(), libc::EINVAL, "at least one");
     let last = usize::MAX & !(PAGE - 1);
     refused(&running, last as *mut u8, 2 * PAGE, &private(), libc::EINVAL, "whole pages");
     refused(&running, memory.at(0), last, &private(), libc::EINVAL, "whole pages");
@@ -97,7 +97,7 @@ fn ranges_that_are_not_mapped() {
         assert_eq!(unsafe { libc::munmap(memory.at(hole).cast(), PAGE) }, 0);
         invalid(&running, &memory, &private(), "mapped");
         let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED_NOREPLACE;
-        // SAFETY: as above.
+        // SAFETY: a page of the test's own, which is mapped again before others could be there.
         let again = unsafe { libc::mmap(memory.at(hole).cast(), PAGE, READ_WRITE, flags, -1, 0) };
         assert_eq!(again, memory.at(hole).cast());
     }
@@ -211,11 +211,11 @@ fn huge_pages_of_the_systems_pool() {
     unsafe { libc::munmap(base, HUGE * PAGE) };
     let file = Os::default().memory_file("huge", HUGE * PAGE, true).unwrap();
     let flags = libc::MAP_SHARED | libc::MAP_NORESERVE;
-    // SAFETY: as above.
+    // SAFETY: the mapping that was just made.
     let base = unsafe { libc::mmap(std::ptr::null_mut(), HUGE * PAGE, READ_WRITE, flags, file.as_raw_fd(), 0) };
     assert_ne!(base, libc::MAP_FAILED);
     refused(&running, base.cast(), HUGE * PAGE, &shared(&file, 0), libc::EINVAL, "huge pages");
-    // SAFETY: as above.
+    // SAFETY: the mapping that was just made.
     unsafe { libc::munmap(base, HUGE * PAGE) };
 }
 

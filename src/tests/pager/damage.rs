@@ -247,7 +247,7 @@ fn a_discard_that_is_refused() {
         assert!(matches!(discarded, Err(Error::NoMemory(_))), "{discarded:?}");
         assert!(!fixture.is_readable(DAMAGED[2]));
         fixture.faults.heal(Call::CopyIn);
-        // SAFETY: as above.
+        // SAFETY: nobody needs the bytes.
         unsafe { fixture.discard(DAMAGED[2]) };
         fixture.memory.check(DAMAGED[2], 0);
         fixture.touch_but(DAMAGED[2]);

@@ -311,7 +311,7 @@ fn pages_that_are_locked_in_memory_stay_and_others_go() {
             assert!(running.pager.stats().resident_bytes <= ((LIMIT + AHEAD) * PAGE) as u64);
         }
         consistent(&running);
-        // SAFETY: as above.
+        // SAFETY: a range of the test's own.
         assert_eq!(unsafe { libc::munlock(memory.at(4).cast(), 3 * PAGE) }, 0);
         evict_all(&running);
         assert!((4..7).all(|page| !matches!(kind_at(&running, memory.at(page)), PageKind::Resident(_))));

@@ -160,7 +160,7 @@ fn pages_that_were_shared_with_a_child() {
     assert_eq!(memory.advise(0, STUCK, libc::MADV_DOFORK), 0);
     // SAFETY: the child does nothing but end.
     match unsafe { libc::fork() } {
-        // SAFETY: as above.
+        // SAFETY: the child does nothing but end.
         0 => unsafe { libc::_exit(0) },
         child => {
             let mut status = 0;

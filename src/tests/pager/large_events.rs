@@ -94,7 +94,7 @@ fn calls_on_a_range_that_waits_to_be_discarded_wait_for_it() {
     unsafe { running.pager.discard(memory.at(stored[7]), PAGE) }.unwrap();
     memory.check(stored[7], 0);
     begin();
-    // SAFETY: as above.
+    // SAFETY: the bytes are not needed.
     unsafe { running.pager.discard(memory.at(0), memory.bytes()) }.unwrap();
     memory.check(stored[9], 0);
     begin();
