@@ -33,7 +33,7 @@ pub fn bucket_start(bucket: usize) -> u64 {
 }
 
 impl Latencies {
-    /// Counts a touch that took so many nanoseconds.
+    /// Counts a touch that took `nanoseconds` to serve.
     #[inline]
     pub fn add(&self, nanoseconds: u64) {
         self.0[bucket_of(nanoseconds)].fetch_add(1, Relaxed);

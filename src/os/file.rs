@@ -32,15 +32,15 @@ impl FileId {
 #[cfg(feature = "uffd")]
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct FileKind {
-    /// The numbers of its device, and of its inode.
+    /// The two numbers of the file's device, and that of its inode.
     pub file: (u32, u32, u64),
-    /// Its length.
+    /// The length of the file.
     pub bytes: u64,
     /// Whether the descriptor may be read and written.
     pub read_write: bool,
-    /// Whether it is memory, of ordinary pages.
+    /// Whether the file is memory, of ordinary pages.
     pub memory: bool,
-    /// Whether it is sealed from writes, and so from holes.
+    /// Whether the file is sealed from writes, and so from holes.
     pub sealed: bool,
 }
 

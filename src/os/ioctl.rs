@@ -41,12 +41,12 @@ impl<T> Ioctl<T> {
         Self(2 << 30 | (size_of::<T>() as u32) << 16 | raw::UFFDIO << 8 | number, PhantomData)
     }
 
-    /// Returns the number.
+    /// Returns the number of the ioctl.
     pub const fn number(&self) -> u32 {
         self.0
     }
 
-    /// Makes the call.
+    /// Makes the ioctl.
     #[inline]
     pub fn call(&self, fd: &OwnedFd, argument: &mut T) -> OsResult<()> {
         // SAFETY: the argument has the type of the ioctl, which touches no memory that Rust code relies on.
@@ -55,7 +55,7 @@ impl<T> Ioctl<T> {
 }
 
 impl<T> MemoryIoctl<T> {
-    /// Makes the call.
+    /// Makes the ioctl.
     ///
     /// # Safety
     /// The call may read or move the memory that the argument names.

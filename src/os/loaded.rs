@@ -59,11 +59,13 @@ fn begins_at(object: *mut libc::c_void, base: usize) -> bool {
         name: *const libc::c_char,
         dynamic: *const libc::c_void,
     }
+    // The C library's fields are of one word each.
+    static_assertions::const_assert_eq!(std::mem::offset_of!(LinkMap, dynamic), 2 * size_of::<usize>());
     let mut map = std::ptr::null_mut::<LinkMap>();
     // SAFETY: the handle is one of dlopen's, and the call writes a pointer to the object's map, which lives as long as
     // the object.
     let told = unsafe { libc::dlinfo(object, libc::RTLD_DI_LINKMAP, (&raw mut map).cast()) };
-    // SAFETY: as above.
+    // SAFETY: null, or a map that lives as long as the object.
     told == 0 && unsafe { map.as_ref() }.is_some_and(|map| object_of(map.dynamic).is_some_and(|(at, _)| at == base))
 }
 

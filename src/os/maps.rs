@@ -18,21 +18,21 @@ const HEAP: &[u8] = b"[heap]";
 /// A mapping, as /proc/self/maps describes it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct MapsEntry {
-    /// Where it begins.
+    /// The address at which the mapping begins.
     pub start: usize,
-    /// Where it ends.
+    /// The address at which the mapping ends.
     pub end: usize,
-    /// Whether it may be read and written.
+    /// Whether the memory may be read and written.
     pub read_write: bool,
-    /// Whether it may be executed.
+    /// Whether the memory may be executed.
     pub executable: bool,
-    /// Whether it is shared.
+    /// Whether the mapping is shared.
     pub shared: bool,
-    /// Whether it has a part of the heap, whose end brk() moves.
+    /// Whether the mapping has a part of the heap, whose end brk() moves.
     pub heap: bool,
-    /// The offset in its file.
+    /// The offset of the mapping in its file.
     pub offset: u64,
-    /// Its file: the numbers of the device, and of the inode; the latter is 0 for private anonymous memory.
+    /// The file: the two numbers of its device, and that of its inode, which is 0 for private anonymous memory.
     pub file: (u32, u32, u64),
 }
 
@@ -57,6 +57,8 @@ fn parse(line: &[u8]) -> Option<MapsEntry> {
     })
 }
 
+// The number of the ioctl has the size of its argument.
+static_assertions::const_assert_eq!(size_of::<raw::procmap_query>(), 104);
 /// The number of PROCMAP_QUERY: `_IOWR('f', 17, struct procmap_query)` in the kernel's include/uapi/linux/fs.h.
 const QUERY: u32 = 3 << 30 | (size_of::<raw::procmap_query>() as u32) << 16 | (b'f' as u32) << 8 | 17;
 

@@ -12,34 +12,34 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 pub enum Event {
     /// A thread touched a page, and waits.
     Fault {
-        /// The address that it touched.
+        /// The address of the touch.
         at: usize,
-        /// Whether it was a write.
+        /// Whether the touch was a write.
         write: bool,
-        /// Why it waits.
+        /// Why the thread waits.
         why: Why,
     },
     /// The owner gives a range back, which reads as zero from now on. The owner waits until the event is read.
     Remove {
-        /// Where it begins.
+        /// The start of the range.
         start: usize,
-        /// Where it ends.
+        /// The end of the range.
         end: usize,
     },
     /// The owner moved a range. It waits until the event is read.
     Remap {
-        /// Where it was.
+        /// The old address of the range.
         from: usize,
-        /// Where it is.
+        /// The new address of the range.
         to: usize,
-        /// Its length.
+        /// The length of the range.
         bytes: usize,
     },
     /// The owner unmapped a range. It waits until the event is read.
     Unmap {
-        /// Where it began.
+        /// The start of the range.
         start: usize,
-        /// Where it ended.
+        /// The end of the range.
         end: usize,
     },
     /// The owner's process was forked. [`Reader::read`] has closed the child's descriptor.

@@ -126,11 +126,11 @@ impl OwnMemory {
             // SAFETY: the caller vouches for `to`.
             Through::Call(file) => match (unsafe { self.os.read_memory(pages, to) }, file) {
                 (Ok(read), _) => read / PAGE,
-                // SAFETY: as above.
+                // SAFETY: the caller vouches for `to`.
                 (Err(refused), Some(file)) if Self::is_forbidden(refused) => unsafe { self.read_runs(file, pages, to) },
                 (Err(_), _) => 0,
             },
-            // SAFETY: as above.
+            // SAFETY: the caller vouches for `to`.
             Through::File(file) => unsafe { self.read_runs(file, pages, to) },
             Through::Asking => {
                 let there = |page: &&Span| {
@@ -138,7 +138,7 @@ impl OwnMemory {
                     self.os.in_memory(page.parts().0 as usize, &mut seen).is_ok() && seen[0] & 1 == 1
                 };
                 let there = pages.iter().take_while(there).count();
-                // SAFETY: as above.
+                // SAFETY: the caller vouches for `to`.
                 unsafe { self.os.read_memory(&pages[..there], to) }.unwrap_or(0) / PAGE
             }
         }
@@ -157,7 +157,7 @@ impl OwnMemory {
         while first < pages.len() {
             let end = (first + 1..pages.len()).find(|&next| address(next) != address(next - 1) + PAGE);
             let wanted = (end.unwrap_or(pages.len()) - first) * PAGE;
-            // SAFETY: the caller vouches for so many bytes; the rest the system checks.
+            // SAFETY: the caller vouches for `to`; the system checks the address in the file.
             let read = unsafe {
                 libc::pread(file.as_raw_fd(), to.add(first * PAGE).cast(), wanted, address(first) as libc::off_t)
             };

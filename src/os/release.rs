@@ -97,7 +97,8 @@ impl Os {
         const PIDFD_SELF: libc::c_int = -10_000;
         self.may(Call::Release)?;
         let (first, count) = (spans.as_ptr(), spans.len().min(Span::MOST));
-        // SAFETY: a span is an iovec, and so many can be read; the caller vouches for what they name.
+        // SAFETY: a span is an iovec, and `count` of them can be read; the caller vouches for the memory that they
+        // name.
         let gone = unsafe {
             libc::syscall(libc::SYS_process_madvise, PIDFD_SELF, first, count, libc::MADV_DONTNEED, 0 as libc::c_uint)
         };

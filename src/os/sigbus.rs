@@ -73,10 +73,11 @@ const fn zeroed_action() -> libc::sigaction {
     unsafe { MaybeUninit::zeroed().assume_init() }
 }
 
+/// Handles SIGBUS.
 extern "C" fn on_sigbus(signal: libc::c_int, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
     // SAFETY: errno is this thread's.
     let errno = unsafe { libc::__errno_location() };
-    // SAFETY: as above.
+    // SAFETY: errno is this thread's.
     let before = unsafe { *errno };
     // SAFETY: the system passes a siginfo, which has an address when a fault raised the signal.
     let (code, at) = unsafe { ((*info).si_code, (*info).si_addr() as usize) };
@@ -85,7 +86,7 @@ extern "C" fn on_sigbus(signal: libc::c_int, info: *mut libc::siginfo_t, context
     if !ours {
         chain(signal, info, context);
     }
-    // SAFETY: as above.
+    // SAFETY: errno is this thread's.
     unsafe { *errno = before };
 }
 

@@ -28,7 +28,7 @@ pub mod feature {
     pub const SIGBUS: u64 = raw::UFFD_FEATURE_SIGBUS as u64;
     /// Faults of pages that are in a memory file, but not mapped.
     pub const MINOR_SHMEM: u64 = raw::UFFD_FEATURE_MINOR_SHMEM as u64;
-    /// Ranges of memory files.
+    /// Faults of missing pages of memory files.
     pub const MISSING_SHMEM: u64 = raw::UFFD_FEATURE_MISSING_SHMEM as u64;
     /// Write protection of private memory.
     pub const WP: u64 = raw::UFFD_FEATURE_PAGEFAULT_FLAG_WP as u64;
@@ -263,7 +263,7 @@ impl Userfault {
         ioctl::WAKE.call(&self.fd, &mut range(at, bytes))
     }
 
-    /// Returns the descriptor.
+    /// Returns the number of the descriptor.
     pub fn fd(&self) -> RawFd {
         self.fd.as_raw_fd()
     }

@@ -130,7 +130,7 @@ fn table(at: usize) -> String {
     format!("[{{\"base_host_virt_addr\":{at},\"size\":{},\"offset\":0,\"page_size\":4096}}]", PAGES * PAGE)
 }
 
-/// Makes a memory file of so many bytes.
+/// Makes a memory file of `bytes` zeros.
 fn memory_file(bytes: usize) -> File {
     // SAFETY: the name is a C string, and nobody else owns the new descriptor.
     let file = unsafe { File::from_raw_fd(libc::memfd_create(c"guest".as_ptr(), libc::MFD_CLOEXEC)) };

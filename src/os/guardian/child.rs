@@ -9,9 +9,9 @@ use std::{mem, ptr};
 /// How often the guardian looks whether the memory of a nameless client is still there.
 const LOOK: libc::timespec = libc::timespec { tv_sec: 1, tv_nsec: 0 };
 
-/// A message on the line.
+/// The result of reading the line.
 enum Came {
-    /// There is none.
+    /// There is no message.
     Nothing,
     /// A question, with the descriptors that came with it.
     Request(Words, [libc::c_int; 2]),

@@ -82,9 +82,11 @@ pub(crate) fn images_of(maps: &[u8]) -> OsResult<(Vec<Range<usize>>, usize)> {
 /// A line of /proc/self/maps.
 struct MapsLine<'a> {
     range: Range<usize>,
+    /// Whether the memory may be executed.
     runs: bool,
+    /// Whether a file with a path is mapped.
     is_of_a_file: bool,
-    /// Its device and inode.
+    /// The device and the inode of the mapped file.
     file: (Option<&'a [u8]>, Option<&'a [u8]>),
 }
 

@@ -20,7 +20,7 @@ const STACK: usize = 64 << 10;
 /// The process that holds descriptors, as the process that started it sees it.
 pub struct Keeper {
     line: OwnedFd,
-    /// The number of its process.
+    /// The number of the guardian's process.
     child: libc::pid_t,
     /// Tells the process that started it from that one's children. The number of a process would not: once the process
     /// has ended, the number may be given to one of its children.
@@ -28,8 +28,8 @@ pub struct Keeper {
 }
 
 impl Keeper {
-    /// Starts the process. When this process ends, it kills the clients if `kills`, and otherwise only holds their
-    /// descriptors.
+    /// Starts a guardian. When this process ends, the guardian kills the clients if `kills`, and otherwise only holds
+    /// their descriptors.
     pub fn start(kills: bool) -> OsResult<Self> {
         let (line, theirs) = pair()?;
         let guard = Os::default().fork_guard()?;
@@ -80,7 +80,7 @@ impl Keeper {
         !self.guard.in_child()
     }
 
-    /// Returns the number of its process.
+    /// Returns the number of the guardian's process.
     pub fn pid(&self) -> i32 {
         self.child
     }

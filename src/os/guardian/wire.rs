@@ -9,7 +9,7 @@ pub const MOST: usize = 4096;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u64)]
 pub enum Ask {
-    /// Hold these descriptors.
+    /// Hold the descriptors that come with the question.
     Watch = 1,
     /// Let go of the client that has this number.
     Forget = 2,
@@ -27,7 +27,7 @@ pub struct Words(pub u64, pub u64);
 #[derive(Clone, Copy)]
 pub struct PassedFds {
     pub header: libc::cmsghdr,
-    /// The second may be missing.
+    /// The descriptors: a userfaultfd, and the process of the client, which may be missing.
     pub fds: [libc::c_int; 2],
 }
 
@@ -78,7 +78,7 @@ pub struct Client {
 }
 
 impl Client {
-    /// No client.
+    /// A place without a client.
     pub const NONE: Self = Self { uffd: -1, process: -1, number: 0 };
 }
 
@@ -94,7 +94,7 @@ pub struct Home {
     pub orphaned: bool,
     /// The addresses to unmap.
     pub gaps: (*const Gap, usize),
-    /// The clients.
+    /// The clients, at places of which some are free.
     pub clients: [Client; MOST],
     /// What to poll: the line, the owner, and the clients' processes. That of `clients[n]` is at `n + 2`.
     pub polled: [libc::pollfd; MOST + 2],
