@@ -1,4 +1,4 @@
-//! A guest, in this very process: what is read before what, and what the system refuses.
+//! A guest in this process: the order in which events and touches are served, and calls that the system refuses.
 
 mod tracked;
 
@@ -16,7 +16,7 @@ pub const PAGES: usize = 64;
 /// Pages of the snapshot that were never stored.
 pub const ABSENT: usize = 60;
 
-/// Memory that a guest is filled to. The userfaultfd stays open here too, as the owner's own would.
+/// A guest and its memory. The userfaultfd stays open here as well, as its owner would keep it.
 pub struct Fixture {
     pub memory: Memory,
     pub guest: Guest,
@@ -25,7 +25,7 @@ pub struct Fixture {
     pub owners: Userfault,
 }
 
-/// What a guest's owner has asked the system for, and what the guest is asked for.
+/// The features and faults that the guest's owner asked the system for, and the options of the guest.
 #[derive(Clone, Copy, Default)]
 pub struct Setup {
     pub features: u64,
@@ -66,20 +66,20 @@ impl Fixture {
         thread.join().unwrap()
     }
 
-    /// The flags of the descriptor, which its owner shares.
+    /// Returns the flags of the descriptor, which its owner shares.
     fn flags(&self) -> libc::c_int {
-        // SAFETY: a call on numbers.
+        // SAFETY: the call takes numbers only.
         unsafe { libc::fcntl(self.owners.fd(), libc::F_GETFL) }
     }
 
-    /// What its owner may do.
-    fn let_reads_wait(&self) {
-        // SAFETY: a call on numbers.
+    /// Clears the non-blocking flag, as its owner may do.
+    fn let_reads_block(&self) {
+        // SAFETY: the call takes numbers only.
         let done = unsafe { libc::fcntl(self.owners.fd(), libc::F_SETFL, self.flags() & !libc::O_NONBLOCK) };
         assert_eq!(done, 0);
     }
 
-    /// The first bytes of a page, as a thread reads them that the guest serves meanwhile.
+    /// Reads the first word of a page in a thread, and serves that thread's touch.
     pub fn read(&mut self, page: usize) -> u64 {
         let at = self.memory.at(page) as usize;
         std::thread::scope(|scope| {
@@ -89,17 +89,18 @@ impl Fixture {
     }
 }
 
+/// Reads a word in a thread.
 fn touch<'a>(scope: &'a Scope<'a, '_>, at: usize) -> ScopedJoinHandle<'a, u64> {
     // SAFETY: memory of the test's, which lives longer than the thread.
     scope.spawn(move || unsafe { (at as *const u64).read_volatile() })
 }
 
-/// What the snapshot has.
+/// Returns the words that a page of the snapshot has.
 pub fn stored(page: usize) -> u64 {
     u64::from_ne_bytes([page as u8 + 1; 8])
 }
 
-/// Waits until these threads sleep in the system, each with a message that nobody has read.
+/// Waits until these threads sleep in the system, each because of a message that was not read.
 fn wait_for_sleepers(threads: &[libc::pid_t]) {
     let sleeps = |thread: &libc::pid_t| {
         let stat = std::fs::read_to_string(format!("/proc/self/task/{thread}/stat")).unwrap();
@@ -111,7 +112,7 @@ fn wait_for_sleepers(threads: &[libc::pid_t]) {
 }
 
 #[test]
-fn pages_come_from_the_snapshot_and_those_ahead_with_them() {
+fn pages_are_filled_from_the_snapshot_and_pages_ahead_with_them() {
     let mut fixture = Fixture::new(4);
     for page in (0..ABSENT).chain([3, 0, 59]) {
         assert_eq!(fixture.read(page), stored(page));
@@ -122,7 +123,7 @@ fn pages_come_from_the_snapshot_and_those_ahead_with_them() {
     assert_eq!(fixture.area.next_stored(0), Ok(0), "the snapshot keeps its pages");
 }
 
-/// The kernel tells of touches before it tells of removals. While the removal waits to be read, nothing can be filled.
+/// The kernel hands out touches before removals. While a removal waits to be read, no page can be filled.
 #[test]
 fn a_touch_that_is_read_before_the_removal_does_not_bring_the_page_back() {
     let mut fixture = Fixture::new(1);
@@ -134,7 +135,7 @@ fn a_touch_that_is_read_before_the_removal_does_not_bring_the_page_back() {
         let remover = scope.spawn(move || {
             // SAFETY: a call without arguments.
             send.send(unsafe { libc::gettid() }).unwrap();
-            // SAFETY: memory of the test's, which nobody needs.
+            // SAFETY: memory of the test's, whose content is not needed.
             unsafe { libc::madvise(at as *mut _, 2 * PAGE, libc::MADV_DONTNEED) }
         });
         let toucher = scope.spawn(move || {
@@ -161,7 +162,7 @@ fn a_refused_call_loses_no_touch() {
         if call == Call::ZeroIn {
             fixture.guest.serve().unwrap();
             std::thread::scope(|scope| {
-                // SAFETY: memory of the test's, which nobody needs.
+                // SAFETY: memory of the test's, whose content is not needed.
                 let remover = scope.spawn(move || unsafe { libc::madvise(at as *mut _, PAGE, libc::MADV_DONTNEED) });
                 assert_eq!(fixture.serve_until(remover), 0);
             });
@@ -188,7 +189,7 @@ fn a_refused_call_loses_no_touch() {
     }
 }
 
-/// A page that the snapshot can't give fails when it is touched: a system call on it tells so without a signal.
+/// A page that the snapshot does not have fails when it is touched. A system call on it fails without a signal.
 #[test]
 fn a_page_without_content_is_poisoned() {
     let mut fixture = Fixture::new(8);
@@ -208,7 +209,7 @@ fn a_page_without_content_is_poisoned() {
 }
 
 #[test]
-fn a_guest_that_runs_has_not_ended_and_waits_for_nothing() {
+fn a_running_guest_has_not_ended_and_no_touch_waits() {
     let mut fixture = Fixture::new(0);
     assert!(!fixture.guest.has_ended());
     assert_eq!(fixture.guest.serve(), Ok(Served::default()));
@@ -216,10 +217,10 @@ fn a_guest_that_runs_has_not_ended_and_waits_for_nothing() {
     assert_eq!((stats.waiting, stats.ended, stats.bytes), (0, false, (PAGES * PAGE) as u64));
 }
 
-/// The descriptor's flags are its owner's too, who may mean ill: one thread serves many guests.
+/// A malicious owner shares the descriptor's flags, and one thread serves many guests.
 #[test]
-fn a_guest_whose_reads_its_owner_lets_wait_is_not_waited_for() {
-    // The system may have no such reads, and a jail may forbid them.
+fn a_guest_whose_owner_makes_reads_block_is_not_waited_for() {
+    // The system may lack reads that do not wait, and a jail may forbid them.
     for refused in [None, Some(libc::EOPNOTSUPP), Some(libc::EPERM)] {
         let mut fixture = Fixture::new(1);
         if let Some(errno) = refused {
@@ -227,13 +228,13 @@ fn a_guest_whose_reads_its_owner_lets_wait_is_not_waited_for() {
             fixture.faults.fail(Call::EventsAtOnce, 1, 0);
         }
         for page in [1, 2] {
-            fixture.let_reads_wait();
+            fixture.let_reads_block();
             assert_eq!(fixture.guest.serve(), Ok(Served::default()));
-            assert!(fixture.flags() & libc::O_NONBLOCK != 0, "who polls it is told of touches again");
+            assert!(fixture.flags() & libc::O_NONBLOCK != 0, "polling tells of touches again");
             let at = fixture.memory.at(page) as usize;
             std::thread::scope(|scope| {
                 let thread = touch(scope, at);
-                fixture.let_reads_wait();
+                fixture.let_reads_block();
                 assert_eq!(fixture.serve_until(thread), stored(page));
             });
         }
@@ -242,7 +243,7 @@ fn a_guest_whose_reads_its_owner_lets_wait_is_not_waited_for() {
 }
 
 #[test]
-fn what_is_no_userfaultfd_is_refused() {
+fn other_descriptors_are_refused() {
     let fixture = Fixture::new(0);
     let range = GuestRange { at: 0x10000, bytes: PAGE as u64, offset: 0, page_bytes: PAGE as u64 };
     let file = std::fs::File::open("/proc/self/exe").unwrap();

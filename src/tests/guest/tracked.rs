@@ -16,14 +16,14 @@ const MINOR: u64 = raw::UFFD_FEATURE_MINOR_SHMEM as u64;
 const NONE: [usize; 0] = [];
 const WP: Faulting = Faulting { protected: true, unmapped: false };
 
-/// A guest of an owner that registered for write protection.
+/// Makes a guest whose owner registered its memory for write protection.
 fn tracked(shared: bool, features: u64, protect: Protect) -> Fixture {
     let features = features | feature::WP | if shared { feature::WP_SHMEM | feature::MISSING_SHMEM } else { 0 };
     Fixture::of(&Setup { features, faulting: WP, shared, options: GuestOptions { pages_at_once: 4, protect } })
 }
 
 impl Fixture {
-    /// Writes a word of a page in a thread that the guest serves meanwhile.
+    /// Writes a word of a page in a thread, and serves that thread's touch.
     fn write(&mut self, page: usize, value: u64) {
         let at = self.memory.at(page) as usize;
         std::thread::scope(|scope| {
@@ -37,7 +37,7 @@ impl Fixture {
     fn give_back(&mut self, page: usize, advice: i32) {
         let at = self.memory.at(page) as usize;
         std::thread::scope(|scope| {
-            // SAFETY: memory of the test's, which nobody needs.
+            // SAFETY: memory of the test's, whose content is not needed.
             let thread = scope.spawn(move || unsafe { libc::madvise(at as *mut _, PAGE, advice) });
             assert_eq!(self.serve_until(thread), 0);
         });
@@ -47,7 +47,7 @@ impl Fixture {
         self.owners.protect(self.memory.at(0) as usize, self.memory.bytes(), true).unwrap();
     }
 
-    /// The pages that were written since this was asked last.
+    /// Returns the pages that were written since the last call.
     fn dirty(&mut self) -> Vec<usize> {
         let mut runs = Vec::new();
         self.guest.take_dirty(&mut runs).unwrap();
@@ -59,17 +59,17 @@ impl Fixture {
         runs.iter().flat_map(pages).collect()
     }
 
-    /// The pages that the system says were written. To it, so is a missing page that was never protected.
+    /// Returns the pages that the system calls written. These include missing pages that were never protected.
     fn written(&self) -> Vec<usize> {
         self.scan(raw::PAGE_IS_WRITTEN)
     }
 
-    /// Those of them that are there.
+    /// Returns the pages in memory that the system calls written.
     fn there_and_written(&self) -> Vec<usize> {
         self.scan(raw::PAGE_IS_WRITTEN | raw::PAGE_IS_PRESENT)
     }
 
-    /// The pages that are all of this.
+    /// Returns the pages that have all these properties.
     fn scan(&self, kinds: u32) -> Vec<usize> {
         let map = std::fs::File::open("/proc/self/pagemap").unwrap();
         let mut found = [raw::page_region { start: 0, end: 0, categories: 0 }; PAGES];
@@ -89,14 +89,14 @@ impl Fixture {
             return_mask: mask,
         };
         let number = 3_u64 << 30 | scan.size << 16 | u64::from(b'f') << 8 | 16;
-        // SAFETY: the argument is what PAGEMAP_SCAN takes, and so many entries can be written.
+        // SAFETY: the argument has the type of PAGEMAP_SCAN, and `vec_len` entries can be written.
         let count = unsafe { libc::ioctl(map.as_raw_fd(), number as _, &raw mut scan) };
         assert!(count >= 0, "{}", std::io::Error::last_os_error());
         let page = |at: u64| ((at - start) / PAGE as u64) as usize;
         found[..count as usize].iter().flat_map(|part| page(part.start)..page(part.end)).collect()
     }
 
-    /// Writes a page to the memory file behind the mapping's back.
+    /// Writes a page to the memory file, and not through the mapping.
     fn put_in_file(&self, page: usize, byte: u8) {
         let (file, offset) = (self.memory.file.as_ref().unwrap(), self.memory.offset + page * PAGE);
         assert_eq!(Os::default().write_at(file, &[byte; PAGE], offset as u64), Ok(PAGE));
@@ -104,7 +104,7 @@ impl Fixture {
 }
 
 #[test]
-fn a_write_to_a_protected_page_goes_on_and_is_told() {
+fn a_write_to_a_protected_page_goes_on_and_is_reported() {
     for shared in [false, true] {
         for protect in [Protect::IfRegistered, Protect::Always] {
             let mut fixture = tracked(shared, 0, protect);
@@ -114,7 +114,7 @@ fn a_write_to_a_protected_page_goes_on_and_is_told() {
             assert_eq!((fixture.guest.stats().counts.unprotected, fixture.dirty()), (1, vec![5]));
             assert_eq!(fixture.dirty(), NONE);
             [6, 5, 7, 19].into_iter().for_each(|page| fixture.write(page, 10));
-            // It is written though nothing was there.
+            // A missing page is written.
             fixture.write(40, 11);
             assert_eq!(fixture.dirty(), [5, 6, 7, 19, 40]);
             fixture.write(40, 12);
@@ -127,10 +127,10 @@ fn a_write_to_a_protected_page_goes_on_and_is_told() {
 }
 
 #[test]
-fn a_page_that_its_owner_protects_is_written_although_nobody_tracks_it() {
+fn a_page_that_its_owner_protects_can_be_written_without_tracking() {
     let mut fixture = tracked(false, 0, Protect::Never);
     (0..20).for_each(|page| assert_eq!(fixture.read(page), stored(page)));
-    assert!(fixture.there_and_written().starts_with(&(0..20).collect::<Vec<_>>()), "they were not protected");
+    assert!(fixture.there_and_written().starts_with(&(0..20).collect::<Vec<_>>()), "the pages were not protected");
     fixture.owners.protect(fixture.memory.at(5) as usize, PAGE, true).unwrap();
     fixture.write(5, 9);
     let counts = fixture.guest.stats().counts;
@@ -139,12 +139,12 @@ fn a_page_that_its_owner_protects_is_written_although_nobody_tracks_it() {
 }
 
 #[test]
-fn writes_that_are_not_seen_are_not_taken_for_none() {
+fn writes_that_can_not_be_seen_are_an_error() {
     let mut fixture = Fixture::of(&Setup::default());
     assert_eq!(fixture.read(3), stored(3));
     fixture.write(3, 1);
     assert!(fixture.guest.take_dirty(&mut Vec::new()).unwrap_err().text().contains("not registered"));
-    // A touch that must be protected and can't be waits, until its owner registers for it.
+    // A touch whose page must be protected, but can't be, waits until the owner registers for protection.
     let options = GuestOptions { protect: Protect::Always, ..GuestOptions::default() };
     let mut fixture = Fixture::of(&Setup { options, features: feature::WP, ..Setup::default() });
     let (at, bytes) = (fixture.memory.at(0) as usize, fixture.memory.bytes());
@@ -164,7 +164,7 @@ fn writes_that_are_not_seen_are_not_taken_for_none() {
 }
 
 #[test]
-fn the_system_is_not_told_of_writes_that_were_none() {
+fn filling_pages_does_not_count_as_writing_them() {
     for shared in [false, true] {
         let mut fixture = tracked(shared, ASYNC | UNPOPULATED, Protect::default());
         fixture.protect_all();
@@ -184,7 +184,7 @@ fn the_system_is_not_told_of_writes_that_were_none() {
 }
 
 #[test]
-fn what_was_given_back_is_dirty_once_and_reads_as_zeros_that_are_protected() {
+fn pages_given_back_are_dirty_once_and_read_as_protected_zeros() {
     for shared in [false, true] {
         let mut fixture = tracked(shared, 0, Protect::default());
         (0..8).for_each(|page| assert_eq!(fixture.read(page), stored(page)));
@@ -201,7 +201,7 @@ fn what_was_given_back_is_dirty_once_and_reads_as_zeros_that_are_protected() {
     }
 }
 
-/// A note of the protection is then where the page would be, and some calls take it for a page.
+/// The system notes the protection where the page would be, and some calls take the note for a page.
 #[test]
 fn missing_pages_that_were_protected_are_filled_and_poisoned() {
     for protect in [Protect::IfRegistered, Protect::Never] {
@@ -224,7 +224,7 @@ fn missing_pages_that_were_protected_are_filled_and_poisoned() {
 }
 
 #[test]
-fn a_page_that_the_memory_file_has_is_mapped_and_one_that_it_has_not_is_filled() {
+fn a_page_in_the_memory_file_is_mapped_and_another_is_filled() {
     for protected in [false, true] {
         for features in [0, UNPOPULATED, ASYNC | UNPOPULATED] {
             let features = features | MINOR | feature::MISSING_SHMEM | feature::WP | feature::WP_SHMEM;
@@ -241,7 +241,7 @@ fn a_page_that_the_memory_file_has_is_mapped_and_one_that_it_has_not_is_filled()
             if protected {
                 assert_eq!(fixture.there_and_written(), NONE);
             }
-            // It is in the file still, when it is touched again.
+            // The page is still in the file when it is touched again.
             fixture.write(4, 77);
             fixture.give_back(4, libc::MADV_DONTNEED);
             assert_eq!(fixture.read(4), stored(4));
@@ -257,7 +257,7 @@ fn a_page_that_the_memory_file_has_is_mapped_and_one_that_it_has_not_is_filled()
     }
 }
 
-/// A guest that handed its memory file over, whose pages are all there and all zeros, and a bitmap that says so.
+/// Makes a guest that handed its memory file over, full of zeros, with a bitmap that says that no page is filled.
 fn with_file(pages_at_once: usize) -> (Fixture, OwnedFd) {
     let mut fixture = tracked(false, 0, Protect::default());
     let memory = Memory::huge_file(PAGES);
@@ -278,7 +278,7 @@ fn with_file(pages_at_once: usize) -> (Fixture, OwnedFd) {
     (fixture, bitmap)
 }
 
-/// The pages whose bits are clear.
+/// Returns the pages whose bits are clear.
 fn filled(bitmap: &OwnedFd) -> Vec<usize> {
     let mut bits = [0; PAGES / 8];
     assert_eq!(Os::default().read_at(bitmap, &mut bits, 0), Ok(PAGES / 8));
@@ -291,17 +291,17 @@ fn pages_are_written_to_a_memory_file_that_was_handed_over() {
     let pages = [0, 1, 2, 7, 8, 33, ABSENT - 1];
     pages.into_iter().for_each(|page| assert_eq!(fixture.read(page), stored(page)));
     assert_eq!(filled(&bitmap), pages);
-    // What the guest wrote stays, also if it is no longer mapped.
+    // Bytes that the guest wrote stay, even when the page is no longer mapped.
     fixture.write(8, 5);
     fixture.give_back(8, libc::MADV_DONTNEED);
     assert_eq!(fixture.read(8), stored(8));
     // SAFETY: a page of the test's own, which is there.
     assert_eq!(unsafe { *fixture.memory.at(8).cast::<u64>().add(1) }, 5);
-    // A processor asks for itself: nothing is mapped for it, and nothing that was filled is written again.
+    // A virtual processor asks for pages: none is mapped for it, and a filled one is not written again.
     for page in [8, 9] {
         assert_eq!(fixture.guest.fill_in_file((page * PAGE) as u64 + 5), Ok(()));
     }
-    // A page that leaves the file was given back.
+    // A page that leaves the file counts as given back.
     fixture.give_back(20, libc::MADV_REMOVE);
     assert_eq!((fixture.read(20), fixture.read(9), fixture.read(8)), (0, stored(9), stored(8)));
     let counts = fixture.guest.stats().counts;
@@ -312,13 +312,13 @@ fn pages_are_written_to_a_memory_file_that_was_handed_over() {
     assert_eq!(other.guest.fill_in_file(0).map_err(|error| error.errno()), Err(errno::EINVAL));
 }
 
-/// It is the guest's process that has the files as well.
+/// The guest's process has the files as well, and may cut them.
 #[test]
 fn files_that_are_cut_harm_nobody_else() {
     let (mut fixture, bitmap) = with_file(1);
     assert_eq!(fixture.read(1), stored(1));
     for file in [fixture.memory.file.as_ref().unwrap(), &bitmap] {
-        // SAFETY: a call on numbers.
+        // SAFETY: the call takes numbers only.
         assert_eq!(unsafe { libc::ftruncate(file.as_raw_fd(), 0) }, 0);
     }
     assert_eq!(fixture.guest.fill_in_file(9 * PAGE as u64), Ok(()));
@@ -326,7 +326,7 @@ fn files_that_are_cut_harm_nobody_else() {
 }
 
 #[test]
-fn files_that_are_none_are_refused() {
+fn unsuitable_files_are_refused() {
     let (fixture, bitmap) = with_file(1);
     let memory = fixture.memory.file.as_ref().unwrap();
     let range = |at: usize, offset: u64| GuestRange {
@@ -359,7 +359,7 @@ fn files_that_are_none_are_refused() {
 }
 
 #[test]
-fn an_event_of_a_kind_that_is_not_known_is_refused_once_and_all_else_is_served() {
+fn an_unknown_event_is_refused_once_and_all_others_are_served() {
     let mut fixture = tracked(false, 0, Protect::default());
     let at = fixture.memory.at(3) as u64;
     for (message, number) in [(Message::of(99, 0, 0), "number 99"), (Message::of(18, at, 1 | 1 << 7), "bit 7")] {
@@ -369,15 +369,15 @@ fn an_event_of_a_kind_that_is_not_known_is_refused_once_and_all_else_is_served()
         assert!(refused.text().contains(number), "{refused}");
         assert!(!fixture.guest.serve().unwrap().again);
         let counts = fixture.guest.stats().counts;
-        assert_eq!((counts.unknown, counts.present), (before.unknown + 1, before.present), "nobody was woken");
+        assert_eq!((counts.unknown, counts.present), (before.unknown + 1, before.present), "no thread was woken");
         assert_eq!(fixture.read(counts.unknown as usize), stored(counts.unknown as usize));
     }
-    // Children are no kind that is not known.
+    // A fork is a known event.
     assert_eq!(Message::of(19, 0, 0).event(), Event::Fork);
     assert_eq!(Message::of(18, at, 1 << 3).event(), Event::Unknown(Unknown::Flag(3)));
 }
 
-/// What is not reported as written since it was read is as it was then.
+/// A page that was not reported as written since it was read has the same content.
 #[test]
 fn no_write_is_missed_while_others_give_pages_back() {
     const TRACKED: usize = 24;
@@ -399,14 +399,14 @@ fn no_write_is_missed_while_others_give_pages_back() {
             });
             let remover = scope.spawn(move || {
                 for page in (TRACKED..PAGES).cycle().take_while(|_| !stop.load(SeqCst)) {
-                    // SAFETY: memory of the test's, which nobody needs.
+                    // SAFETY: memory of the test's, whose content is not needed.
                     unsafe { libc::madvise((base + page * PAGE) as *mut _, PAGE, gone) };
                 }
             });
             while !writer.is_finished() || !remover.is_finished() {
                 fixture.guest.serve().unwrap();
                 let mut runs = Vec::new();
-                // Err: the rest comes with the next call.
+                // After an error, the next call reports the rest.
                 let _ = fixture.guest.take_dirty(&mut runs);
                 read_again(&runs, base, &mut copy);
             }
@@ -423,7 +423,7 @@ fn no_write_is_missed_while_others_give_pages_back() {
     }
 }
 
-/// Reads the pages that were written.
+/// Reads the pages of these runs again.
 fn read_again(runs: &[GuestRange], base: usize, copy: &mut [u64]) {
     for run in runs {
         let first = (run.at as usize - base) / PAGE;
