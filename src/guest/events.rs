@@ -1,6 +1,6 @@
 //! Reading the events of a guest: touches wait, and all others take effect at once.
 
-use super::state::{Guest, MOST_WAITING, Touch};
+use super::state::{Guest, GuestTouch, MOST_WAITING};
 use super::unknown;
 use crate::error::{Error, Result};
 use crate::os::userfault::{Event, Message};
@@ -32,7 +32,7 @@ impl Guest {
     pub(crate) fn take(&mut self, event: Event) {
         match event {
             Event::Fault { at, write, why } if self.waiting.len() < MOST_WAITING => {
-                self.waiting.push_back(Touch { at: at & !(PAGE - 1), write, why, since: Instant::now() });
+                self.waiting.push_back(GuestTouch { at: at & !(PAGE - 1), write, why, since: Instant::now() });
                 return;
             }
             Event::Fault { at, .. } => {

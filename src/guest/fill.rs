@@ -2,7 +2,7 @@
 
 use super::options::Protect;
 use super::ranges::GuestPage;
-use super::state::{Guest, Touch};
+use super::state::{Guest, GuestTouch};
 use super::stats::GuestCounts;
 use crate::error::{Error, Result, Sentence};
 use crate::os::userfault::{Progress, Why};
@@ -39,7 +39,7 @@ fn is_answer(refused: Option<Errno>) -> bool {
 
 impl Guest {
     /// Serves a touch.
-    pub(super) fn answer(&mut self, touch: &Touch) -> Result<Filled> {
+    pub(super) fn answer(&mut self, touch: &GuestTouch) -> Result<Filled> {
         match touch.why {
             Why::Missing => self.fill(touch.at, touch.write),
             Why::Unmapped => self.map(touch.at, touch.write),

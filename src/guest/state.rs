@@ -45,7 +45,7 @@ pub struct Guest {
     pub(super) protect: Protect,
     /// A buffer for decoded pages.
     pub(super) pages: Box<[[u8; PAGE]]>,
-    pub(super) waiting: VecDeque<Touch>,
+    pub(super) waiting: VecDeque<GuestTouch>,
     /// The address of the next touch if the guest goes on in order, and how many pages that touch gets.
     pub(super) next: (usize, usize),
     pub(super) ended: bool,
@@ -60,7 +60,7 @@ pub struct Guest {
 }
 
 /// A touch that was read and not served yet.
-pub(super) struct Touch {
+pub(super) struct GuestTouch {
     pub(super) at: usize,
     pub(super) write: bool,
     pub(super) why: Why,
