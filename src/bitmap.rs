@@ -3,9 +3,6 @@
 //! [`Bitmap`] is changed through `&mut`. [`SharedBits`] are words that threads change at once, wherever they lie: in a
 //! static, or in a mapping that takes memory as it is touched.
 
-// Until all that can use it does.
-#![allow(dead_code)]
-
 use crate::sync::Ordering;
 
 /// Bits of a word.
@@ -35,6 +32,7 @@ const fn at(words: usize, bit: usize) -> (usize, u64) {
 
 impl<S: AsRef<[u64]>> Bits<S> {
     /// The bits of `words`, as they are.
+    #[cfg(any(test, feature = "uffd"))]
     pub fn of(words: S) -> Self {
         Self(words)
     }
@@ -59,6 +57,7 @@ impl<S: AsRef<[u64]>> Bits<S> {
     }
 
     /// Returns how many bits are set.
+    #[cfg(test)]
     pub fn count(&self) -> usize {
         self.0.as_ref().iter().map(|word| word.count_ones() as usize).sum()
     }
@@ -85,6 +84,7 @@ impl<S: AsRef<[u64]>> Bits<S> {
     }
 
     /// Returns the lowest bit from `from` on that is clear, or how many bits there are.
+    #[cfg(any(test, feature = "uffd"))]
     #[inline]
     pub fn next_clear(&self, from: usize) -> usize {
         self.next::<false>(from)
@@ -250,13 +250,6 @@ impl<W: SharedWord> SharedBits<'_, W> {
         word.fetch_and(!mask, order) & mask != 0
     }
 
-    /// Returns whether a bit is set.
-    #[inline]
-    pub fn is_set(&self, bit: usize, order: Ordering) -> bool {
-        let (word, mask) = self.at(bit);
-        word.load(order) & mask != 0
-    }
-
     /// Returns the lowest bit from `from` on that is set.
     pub fn next_set(&self, from: usize, order: Ordering) -> Option<usize> {
         let mut wanted = u64::MAX << (from % BITS);
@@ -362,7 +355,6 @@ mod tests {
         let bits = SharedBits(&words);
         assert_eq!(words.len(), 3);
         assert!(bits.set(129, Relaxed) && !bits.set(129, Relaxed) && bits.set(3, Relaxed));
-        assert!(bits.is_set(129, Relaxed) && !bits.is_set(128, Relaxed));
         assert_eq!((bits.next_set(0, Relaxed), bits.next_set(4, Relaxed)), (Some(3), Some(129)));
         assert_eq!((bits.next_set(130, Relaxed), bits.next_set(1000, Relaxed)), (None, None));
         assert!(bits.clear(129, Relaxed) && !bits.clear(129, Relaxed));

@@ -8,9 +8,6 @@
 //! const _: () = assert!(Field::fill(&[KIND, COUNT], 32));
 //! ```
 
-// Until all that can use it does.
-#![allow(dead_code)]
-
 /// Some bits of a word of up to 64 bits, as a number.
 #[derive(Clone, Copy)]
 pub struct Field {
@@ -48,11 +45,6 @@ impl Field {
     /// Returns its bits in a word.
     pub const fn mask(self) -> u64 {
         self.max() << self.shift
-    }
-
-    /// Returns what is added to a word to make its value one more.
-    pub const fn one(self) -> u64 {
-        1 << self.shift
     }
 
     /// Returns its value in a word.
@@ -106,7 +98,6 @@ mod tests {
         assert_eq!((LOW.get(word), MIDDLE.get(word), HIGH.get(word)), (5, (1 << 28) - 1, 1 << 32));
         let word = MIDDLE.set(word, 0);
         assert_eq!((LOW.get(word), MIDDLE.get(word), HIGH.get(word)), (5, 0, 1 << 32));
-        assert_eq!(MIDDLE.get(word + MIDDLE.one()), 1);
         let whole = Field::first(64);
         assert_eq!((whole.set(7, u64::MAX), whole.get(u64::MAX), whole.max()), (u64::MAX, u64::MAX, u64::MAX));
     }

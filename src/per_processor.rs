@@ -7,9 +7,6 @@
 //! Nothing here allocates but [`PerProcessor::new`], and a thread sleeps by a futex alone: a signal handler may take a
 //! value and wait for one. Under loom a thread that waits yields, and nobody goes first.
 
-// Until all that can use it does.
-#![allow(dead_code)]
-
 use crate::error::Result;
 use crate::heap;
 #[cfg(not(loom))]
