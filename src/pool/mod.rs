@@ -20,7 +20,6 @@ mod tags;
 mod victims;
 
 pub use compact::CompactBudget;
-pub(crate) use compact::Compacted;
 pub use handle::{Handle, Mapped, MappedMut, NewObject};
 pub use mapping::MapMode;
 pub use shrink::Evict;

@@ -34,6 +34,20 @@ fn compacted_pages(pool: &Pool) -> u64 {
     pool.total_pages()
 }
 
+/// A thread that lost its processor for the time of its budget has not seen that there is nothing to move.
+#[test]
+fn a_compaction_that_the_clock_ends_is_not_taken_for_a_whole_one() {
+    let (pool, _objects) = sparse_pool(4, Backing::Anonymous);
+    let budget = CompactBudget { max_bytes_moved: 1 << 20, max_microseconds: 1 };
+    let calls = (0..10_000).map(|_| pool.try_to_compact(&budget).unwrap());
+    let mut idle = calls.filter(|done| done.is_idle());
+    assert!(idle.next().is_none_or(|first| first.is_cut_short));
+    pool.compact(&ALL).unwrap();
+    let unhurried = CompactBudget { max_bytes_moved: 1 << 20, max_microseconds: 0 };
+    let whole = pool.try_to_compact(&unhurried).unwrap();
+    assert!(whole.is_idle() && !whole.is_cut_short);
+}
+
 #[test]
 fn small_budgets_come_to_the_same_end() {
     let (pool, objects) = sparse_pool(1, Backing::Anonymous);

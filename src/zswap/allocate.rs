@@ -5,12 +5,15 @@ use super::codec::Context;
 use super::entry::{self, Seed, Stored};
 use super::pool_objects::NewEntry;
 use crate::error::{Error, Result};
-use crate::pool::{CompactBudget, Compacted};
+use crate::pool::CompactBudget;
 use crate::sync::{Ordering::Relaxed, Wait};
 use crate::units::PAGE;
 
 /// What one step of compaction may move before the store tries again: some 250 pages, a millisecond.
 const BUDGET: CompactBudget = CompactBudget { max_bytes_moved: 1 << 20, max_microseconds: 1000 };
+/// How many steps in a row may end by the clock, with nothing moved: some 20 ms. A thread that lost its processor for a
+/// millisecond has not seen yet whether there is something to move.
+const CUT_SHORT: u32 = 20;
 /// How often a store waits for another thread that is compacting, at most: some 50 ms.
 const OTHERS: u64 = 100;
 
@@ -50,13 +53,18 @@ impl AreaState {
         shared.capacity_hits.fetch_add(1, Relaxed);
         // In steps, each of which may be enough. There are no more of them than it takes to move all there is.
         let steps = pool.total_pages() * PAGE as u64 / BUDGET.max_bytes_moved + OTHERS;
-        let mut wait = Wait::default();
+        let (mut wait, mut cut_short) = (Wait::default(), 0);
         for _ in 0..steps {
             let compacted = pool.try_to_compact(&BUDGET);
             let made = pool.malloc_mapped_raw(bytes);
             match (made, compacted) {
-                (Err(Error::NoMemory(_)), Some(done)) if done == Compacted::default() => break,
-                (Err(Error::NoMemory(_)), Some(_)) => {}
+                (Err(Error::NoMemory(_)), Some(done)) if done.is_idle() => {
+                    cut_short += 1;
+                    if !done.is_cut_short || cut_short == CUT_SHORT {
+                        break;
+                    }
+                }
+                (Err(Error::NoMemory(_)), Some(_)) => cut_short = 0,
                 // Another thread is making room.
                 (Err(Error::NoMemory(_)), None) => wait.a_moment(),
                 (done, _) => return done,

@@ -116,11 +116,20 @@ impl Pass {
 }
 
 /// What one call did.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Compacted {
     /// How many pages the system got.
     pub pages: u64,
     pub moved_objects: u64,
+    /// The budget ended the call before it had looked at everything.
+    pub is_cut_short: bool,
+}
+
+impl Compacted {
+    /// Whether the call changed nothing.
+    pub fn is_idle(&self) -> bool {
+        self.pages == 0 && self.moved_objects == 0
+    }
 }
 
 /// The objects and free slots of all zspages of a window.
@@ -172,7 +181,7 @@ impl Pool {
         }
         self.counters.pages_compacted.fetch_add(pass.pages, Relaxed);
         self.counters.objects_moved.fetch_add(pass.moved_objects, Relaxed);
-        Some(Compacted { pages: pass.pages, moved_objects: pass.moved_objects })
+        Some(Compacted { pages: pass.pages, moved_objects: pass.moved_objects, is_cut_short: pass.is_spent() })
     }
 
     /// Compacts the classes, large ones first: they give the most for a move.
