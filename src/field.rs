@@ -1,4 +1,4 @@
-//! Fields of packed words. No shift by the position of a field stands anywhere else.
+//! Fields of packed words. No other file shifts by the position of one of these fields.
 //!
 //! The fields of a word are declared one after the other, and asserted to lie apart at compile time:
 //!
@@ -17,7 +17,7 @@ pub struct Field {
 
 impl Field {
     /// The field of `bits` bits from bit `shift` on.
-    pub const fn new(shift: u32, bits: u32) -> Self {
+    const fn new(shift: u32, bits: u32) -> Self {
         assert!(bits > 0 && shift + bits <= u64::BITS, "a field lies inside its word");
         Self { shift, bits }
     }

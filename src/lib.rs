@@ -31,13 +31,13 @@
 //! | **chunk** | 2 MiB of a pool's addresses, which one huge page can back; zspages lie in chunks |
 //! | **zswap** | areas that share a pool, limits, and a place to write pages back to |
 //! | **area** | a fixed number of pages under their offsets, such as a swap device or a guest's memory |
-//! | **page word** | 64 bits for each offset of an area, the truth about its page: where it is, who writes it back |
+//! | **page word** | 64 bits for each offset of an area, the truth about its page: where it is, and its claim |
 //! | **entry** | a stored page as an object of the pool: a header with a check, then what the codec made of the page |
 //! | **writeback** | moves a page from the pool to a callback or a file, to make room; *claimed* while it runs |
 //! | **pager** | regions that share a limit on what is in memory, a zswap, and a staging range |
 //! | **region** | memory of the program that is under a pager |
 //! | **extent** | a range of addresses that belongs to a region |
-//! | **state word** | 32 bits for each page of a region, the truth about it: nowhere, in place, staged, stored, lost |
+//! | **state word** | 32 bits per page of a region, the truth about it: empty, resident, staged, stored, poisoned |
 //! | **staging range** | pages moved out of their regions, which wait, uncompressed, to be touched or compressed |
 //!
 //! # From an offset to bytes

@@ -1,6 +1,6 @@
 //! The bits of a handle and of a handle word.
 
-pub use crate::field::Field;
+use crate::field::Field;
 use crate::units::{HandleIndex, Place, ZspageId};
 
 const SLOT: Field = Field::first(6);

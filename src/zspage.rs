@@ -25,8 +25,9 @@ pub struct Zspage {
     pub epoch: AtomicU32,
     /// Guarded by the lock of the class.
     slots: Cell<Slots>,
-    /// The handle index of each slot's object. A thread that takes the slot writes it, and one that leaves a freed
-    /// object on the deferred list of the class.
+    /// The handle index of each slot's object. The thread that takes the slot writes it. A thread that defers a free
+    /// puts the link of the deferred list here. In an emptied zspage that a free left for others, the first is a link,
+    /// too.
     handles: [AtomicU32; NOTES],
 }
 

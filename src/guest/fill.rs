@@ -100,7 +100,8 @@ impl Guest {
         let pages = copied.bytes / PAGE;
         if pages == 0 {
             let errno = copied.stopped.unwrap_or(Errno(errno::EAGAIN));
-            // If there is a memory file, a page in it that was not written here is overwritten before it is mapped.
+            // Without a memory file the page was filled already, so it is the guest's own. With one, the file may hold
+            // other bytes: the page is not marked, so that `map` writes the snapshot's page over it first.
             if errno.0 == errno::EEXIST && self.file.is_none() {
                 self.ranges.make_own(place, 1);
             }

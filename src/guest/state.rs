@@ -120,7 +120,8 @@ impl Guest {
         let ranges = Ranges::new(ranges, area.pages())?;
         let uffd = Userfault::received(os, fd).map_err(|errno| Error::system(errno, &"fcntl of the descriptor"))?;
         for (at, bytes) in ranges.each() {
-            // Harmless, because a thread that waits touches again, and it fails on any other kind of descriptor.
+            // A test of the descriptor: UFFDIO_WAKE fails on anything but an enabled userfaultfd. A thread that it
+            // wakes only touches again.
             uffd.wake(at, bytes).map_err(|_| NO_UFFD)?;
         }
         let pages = if options.pages_at_once == 0 { 8 } else { options.pages_at_once };

@@ -50,7 +50,7 @@ impl Charge {
         self.warm.fetch_update(Relaxed, Relaxed, fits).is_ok()
     }
 
-    /// Ends that `pages` pages count as warm.
+    /// Counts `pages` fewer pages as warm.
     pub fn end_warm(&self, pages: usize) {
         self.warm.fetch_sub(pages as u64, Relaxed);
     }

@@ -47,7 +47,7 @@ impl PoolMemory {
         Ok(Some(HandleIndex(index)))
     }
 
-    /// Takes back the free indices of a list, which is empty then.
+    /// Moves the free indices of a class's list to the supply, and leaves the list empty.
     pub fn take_back(&self, free: &mut Fifo) {
         if free.count == 0 {
             return;

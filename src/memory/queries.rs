@@ -28,8 +28,8 @@ impl PoolMemory {
         (3 - taken * 4 / (CHUNK_PAGES + 1)) as u64
     }
 
-    /// Returns the emptiest chunk that goes back whole, of those after `tried`: how many pages are taken in it, and
-    /// which it is. Returns none if the other open chunks have less room than that.
+    /// Among the chunks that go back whole and sort after `tried`, returns the emptiest: its taken pages and its index.
+    /// Returns none if there is none, or if the other open chunks have fewer free pages than are taken in it.
     pub fn sparse_chunk(&self, tried: Option<(u16, usize)>) -> Option<(u16, usize)> {
         let mut arena = self.lock_arena();
         let (arena, chunks) = self.books(&mut arena);

@@ -59,7 +59,8 @@ impl<'a> Returns<'a> {
             let bytes: usize = spans.iter().map(|span| span.parts().1).sum();
             // SAFETY: nothing in these pages is live, and nobody else uses them before they are settled.
             let gone = match unsafe { os.release_many(spans) } {
-                // The memory is locked.
+                // The process has locked its memory (mlockall), so this call did nothing. The calls one by one below
+                // also take locked memory.
                 Err(Errno(errno::EINVAL)) => 0,
                 gone => gone.map_err(refused)?,
             };
@@ -67,7 +68,8 @@ impl<'a> Returns<'a> {
             if gone == bytes {
                 return Ok(());
             }
-            // The system stopped on the way. One by one tells why, and giving back twice does no harm.
+            // The system gave back fewer bytes than it was asked for. Give each range back by a call of its own, which
+            // returns the error. To give a range back twice does no harm.
         }
         for (base, bytes) in spans.iter().map(Span::parts) {
             // SAFETY: as above.
@@ -242,8 +244,8 @@ impl PoolMemory {
             books.close(chunks, run.chunk);
             return 0;
         }
-        // Only here memory goes back under a lock, because a free must not wait to take the lock again. A huge page
-        // takes 7 us.
+        // Gives the memory back with the lock of the arena held: this may run in a free, which must not wait to take
+        // the lock a second time. Returning a huge page takes 7 us.
         let gone = self.return_pages(run.chunk * CHUNK_PAGES, arena.size_of(run.chunk));
         self.end_return(arena, run.chunk, gone)
     }
@@ -261,7 +263,7 @@ impl PoolMemory {
         gone.unwrap_or(0)
     }
 
-    /// Takes the lock of the arena, and ends the frees that found it taken.
+    /// Takes the lock of the arena, and frees the runs of zspages that other threads left because they found it taken.
     pub(super) fn lock_arena(&self) -> Locked<'_, Arena> {
         let mut arena = self.arena.lock();
         self.settle_limbo(&mut arena);
@@ -284,7 +286,8 @@ impl PoolMemory {
     /// each zspage of some 25 pages would take 100 ns a page more, and each call interrupts every processor that runs
     /// this process. What the system refuses stays for the next time. Returns how many pages the system got.
     pub fn return_emptied(&self) -> u64 {
-        // Only compaction empties zspages, and there is one at a time. So nobody else changes these maps.
+        // Only compaction marks pages as emptied, and one thread at a time compacts. So no other thread changes these
+        // bitmaps.
         let end = self.arena.lock().end;
         let emptied = |chunk: usize| self.books(&mut self.lock_arena()).1[chunk].emptied;
         let mut returns = Returns::new(self);
@@ -296,7 +299,8 @@ impl PoolMemory {
             }
         }
         let Ok(gone) = returns.finish() else { return 0 };
-        // The runs also have pages that were never touched, so the system got only those that were charged.
+        // Some pages of the runs were never touched and had no memory. So the number of pages that the system got is
+        // the number that was charged.
         let charged: u64 = (0..end).map(|chunk| self.settle_emptied(chunk)).sum();
         if gone { charged } else { 0 }
     }

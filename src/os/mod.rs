@@ -1,7 +1,8 @@
 //! The one seam to the system: nothing else in this crate names `libc` or `memmap2`.
 //!
-//! Each call that the system can refuse goes through an [`Os`], which belongs to one pool; tests make its n-th call of
-//! a kind fail. Addresses and lengths are whole pages throughout. `Err` carries the positive errno.
+//! Each pool, pager and guest has an [`Os`], and tests make its n-th call of a kind fail. Calls that no test has to
+//! make fail, such as sigaction, mincore and futex, do not go through it. Addresses and lengths are whole pages
+//! throughout. `Err` carries the positive errno.
 //!
 //! | file | what it knows |
 //! |---|---|

@@ -70,7 +70,7 @@ impl Os {
         // SAFETY: the caller vouches that the bytes of the range are dead.
         let give = |advice| checked(unsafe { libc::madvise(at.cast(), bytes, advice) });
         match give(advice) {
-            // The range is locked, by an mlockall. Since Linux 5.18.
+            // The process locked its memory. MADV_DONTNEED_LOCKED, since Linux 5.18, takes it back all the same.
             Err(Errno(libc::EINVAL)) if kind == Backed::Anonymous => give(libc::MADV_DONTNEED_LOCKED)?,
             given => given?,
         }

@@ -1,4 +1,4 @@
-//! The value that all calls go through which the system can refuse. In tests it makes the n-th call of a kind fail.
+//! The value that calls go through which tests make fail: it makes the n-th call of a kind fail.
 
 use super::calls::Call;
 use super::errno::OsResult;
@@ -7,7 +7,7 @@ use super::faults::{Faults, of_this_thread};
 #[cfg(any(test, fuzzing))]
 use std::sync::Arc;
 
-/// The calls to the system that one pool makes.
+/// The calls to the system that one pool, pager or guest makes.
 #[derive(Clone)]
 #[cfg_attr(not(any(test, fuzzing)), derive(Default))]
 pub struct Os {

@@ -68,11 +68,12 @@ pub fn check_memory(at: usize, bytes: usize, memory: &Memory) -> Result<()> {
 }
 
 /// The error for a range with a hole.
-pub const NOT_MAPPED: Error = Error::Invalid(&"the range is not all mapped");
+pub const NOT_MAPPED: Error = Error::Invalid(&"a part of the range is not mapped");
 
 /// Identifies the memory file, if it is fit for a region.
 fn check_file(fd: &std::os::fd::OwnedFd, offset: u64, bytes: usize) -> Result<(u32, u32, u64)> {
-    const NO_MEMORY_FILE: Error = Error::Invalid(&"the region's file is no memory file, or one of huge pages");
+    const NO_MEMORY_FILE: Error =
+        Error::Invalid(&"the region's file is not a memory file of tmpfs or memfd_create, or is one of hugetlbfs");
     const READ_ONLY: Error = Error::Invalid(&"the region's memory file has to be open for reading and writing");
     const SEALED: Error = Error::Invalid(&"the region's memory file is sealed: no page can be taken from it");
     const SHORT: Error = Error::Invalid(&"the region's memory file ends before the range does");

@@ -15,7 +15,7 @@ use crate::sync::Wait;
 const FEW: usize = 16;
 /// How often the hand goes around before it gives up: it has found pages of every age by then.
 const LAPS: u32 = MAX_AGE + 2;
-/// Rounds without anything done after which an eviction gives up.
+/// An eviction gives up after this many rounds in a row that did nothing.
 const IDLE: u32 = 3;
 
 /// How an attempt to evict ended.

@@ -29,7 +29,7 @@ pub enum FaultOutcome {
     Done,
     /// No region has the address.
     Unknown,
-    /// The system refuses what it takes. Nothing is lost, and the page is not in place.
+    /// The system refuses a call that serving the touch needs. Nothing is lost, and the page is not in place.
     Failed(Error),
 }
 
@@ -61,7 +61,7 @@ const MOVE: Error = Error::Again(&"the system refuses UFFDIO_MOVE out of the sta
 const SHOW: Error = Error::Again(&"the system refuses UFFDIO_CONTINUE");
 const PROTECT: Error = Error::Again(&"the system refuses UFFDIO_WRITEPROTECT");
 /// The memory was changing each time that a page was looked up.
-pub(super) const MOVING: Error = Error::Again(&"the owner of the memory gives it back or moves it all the time");
+pub(super) const MOVING: Error = Error::Again(&"the owner of the memory keeps giving it back or moving it: try again");
 const LOST: Error = Error::Io(&"the stored copy of a page is damaged");
 
 impl Core {
@@ -121,10 +121,11 @@ impl Core {
                 Err(Stop::Lost) => return FaultOutcome::Failed(LOST),
                 Err(Stop::Refused(error)) => (refusals, last) = (refusals + 1, error),
                 Err(Stop::Again) => {}
-                // This ends by itself, so the thread waits for it. A page that became resident now could be moved to
-                // the staging range before the system takes it out, and would come back with its old bytes.
+                // The system will take the page out soon, so the thread waits for that. A page that became resident now
+                // could be moved to the staging range before the system takes it out, and would come back with its old
+                // bytes.
                 Err(Stop::Leaving) => (tries, leaving) = (tries - 1, leaving + 1),
-                // This ends by itself, too, and sooner if this thread helps.
+                // The discard of the range will end, sooner if this thread helps.
                 Err(Stop::Shut) => {
                     drop(region);
                     tries -= 1;
@@ -189,8 +190,8 @@ impl Core {
         Ok(())
     }
 
-    /// Fills an EMPTY page with zeros. A private page that is mapped already is one that its owner is giving back at
-    /// this moment, if `may_be_leaving`; otherwise another thread was faster. A page that a memory file has already
+    /// Fills an EMPTY page with zeros. If a private page is mapped already and `may_be_leaving`, its owner is taken to
+    /// be giving it back, and the touch waits. If not, another thread was faster. A page that a memory file has already
     /// stays as it is.
     fn zero_in(&self, region: &Region, claim: &mut PageClaim<'_>, at: usize, may_be_leaving: bool) -> Result<(), Stop> {
         if !self.put_zeros(at)? {

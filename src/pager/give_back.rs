@@ -17,7 +17,7 @@ type Tried = std::result::Result<(), Errno>;
 impl Core {
     /// Gives a range back: it reads as zeros from then on.
     pub fn discard(&self, at: usize, bytes: usize) -> Result<()> {
-        const NOT_PAGES: Error = Error::Invalid(&"a range to give back has to be whole pages of 4096 bytes");
+        const NOT_PAGES: Error = Error::Invalid(&"address and length have to be multiples of 4096");
         if !at.is_multiple_of(PAGE) || !bytes.is_multiple_of(PAGE) {
             return Err(NOT_PAGES);
         }

@@ -35,8 +35,7 @@ impl Core {
 
     /// Brings a range to memory, and keeps it there.
     pub fn hold(&self, at: usize, bytes: usize) -> Result<()> {
-        const TOO_MUCH: Error =
-            Error::NoSpace(&"more would be held than max_held_bytes allows: release some pages first");
+        const TOO_MUCH: Error = Error::NoSpace(&"as many pages are held as may be: release some");
         const TOO_OFTEN: Error = Error::NoSpace(&"a page of the range is held as often as can be counted: release it");
         let (start, end) = self.check_range(at, bytes)?;
         for at in (start..end).step_by(PAGE) {
@@ -61,7 +60,8 @@ impl Core {
 
     /// Lifts the write protection of pages that were held just now.
     fn unprotect_held(&self, start: usize, end: usize) {
-        // An eviction that began before may have protected them on its way. None that begins now will.
+        // Wait for the thread that has the hand: an eviction from before these pages were held may still protect them.
+        // A later one sees that they are held.
         drop(self.hand.lock());
         let mut wait = Wait::default();
         for _ in 0..PROTECT_TRIES {
@@ -107,7 +107,8 @@ impl Core {
         claim.set(state.with_holds((holds + 1).min(MAX_HOLDS)));
     }
 
-    /// Ends a hold of what is left of its range. A part may have been unmapped meanwhile, or its region removed.
+    /// Ends one hold of each page of the range that is still in a region. Parts may have been unmapped, or their region
+    /// removed.
     pub fn release(&self, at: usize, bytes: usize) -> Result<()> {
         let (start, end) = whole_pages(at, bytes)?;
         let all = self.covers(start, end);

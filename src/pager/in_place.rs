@@ -36,8 +36,8 @@ pub(super) enum StoreOutcome {
 }
 
 impl Core {
-    /// Protects picked pages from writes, except clean ones, which are protected. The caller has the hand, so that no
-    /// page in between becomes held meanwhile.
+    /// Protects picked pages from writes, except clean ones, which are protected already. The caller has the hand, so
+    /// that no page in between becomes held meanwhile.
     pub(super) fn protect_picked(&self, region: &Region, picks: &mut Picks<'_>) {
         let Some(_inside) = self.enter_picked(picks) else {
             picks.unprotected.fill(true);
@@ -112,8 +112,9 @@ impl Core {
         let read = self.read_picked(region, picks, &dirty[..count], &mut buffer);
         for (place, &pick) in dirty[..count].iter().enumerate() {
             if !read[place] {
-                // The owner gave the page back, and the pager was not told: the page reads as zero. It gets a page of
-                // zeros here, which can leave the next time. This is refused if a page is mapped, or none may be.
+                // The page was not read. If nothing is mapped, its owner gave it back unnoticed: put zeros there, which
+                // can be evicted later. EEXIST: a page is mapped and can't be read. After any other refusal it is tried
+                // again later.
                 if self.uffd.zero(picks.at[pick], PAGE).stopped == Some(Errno(errno::EEXIST)) {
                     put[pick] = StoreOutcome::Unreadable;
                 }
@@ -197,7 +198,8 @@ impl Core {
                 gone += 1;
                 continue;
             };
-            // The state says that there is no copy, so whatever copy there is goes.
+            // The page stays, and its new state will say that zswap has no copy. So remove the copy that zswap may
+            // have.
             self.forget(region, picks.page[pick]);
             add(&self.counters.pinned, u64::from(!matches!(put, StoreOutcome::Refused(_))));
             let stays = was.with_copy(KeptCopy::No).with_age(MAX_AGE);

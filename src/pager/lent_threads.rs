@@ -18,7 +18,7 @@ const SLEEP: Duration = Duration::from_millis(100);
 const MOMENT: Duration = Duration::from_micros(50);
 /// Pages that are written to the backing file after the pool was full.
 const WRITE_AHEAD: u64 = 256;
-/// A pool is sparse if it has more memory than its slots, this fraction of them, and [`TABLES`].
+/// A pool is sparse if its memory exceeds the bytes of its slots by more than 1/32 of them plus [`TABLES`].
 const SPARSE: u64 = 32;
 /// Bytes of a pool's tables, or a little more.
 const TABLES: u64 = 1 << 20;
@@ -100,8 +100,8 @@ impl Core {
         }
         match self.serve_timed(FEW_TRIES, page, touch.write) {
             FaultOutcome::Done => {}
-            // The page was removed meanwhile, or the system refuses what it takes. The woken thread touches again, and
-            // its touch comes here again.
+            // The page was removed meanwhile, or the system refuses a call that serving the touch needs. The woken
+            // thread touches again, and its touch comes here again.
             FaultOutcome::Unknown | FaultOutcome::Failed(_) => _ = self.uffd.wake(page, PAGE),
         }
         true

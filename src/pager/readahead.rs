@@ -1,13 +1,14 @@
 //! How many pages a touch brings in, decided by how the last ones came.
 
 use super::scratch::BUFFER_PAGES;
+use crate::field::Field;
 use crate::sync::{AtomicU64, Ordering::Relaxed};
-use crate::word::Field;
 
 /// Pages that the next touch brings in, if it is in order.
-const WINDOW: Field = Field::new(0, 8);
+const WINDOW: Field = Field::first(8);
 /// The page that comes after those that were brought in last.
-const NEXT: Field = Field::new(8, 56);
+const NEXT: Field = WINDOW.then(56);
+const _: () = assert!(Field::fill(&[WINDOW, NEXT], 64));
 
 /// Whether the pages of a region are touched in order.
 #[derive(Default)]

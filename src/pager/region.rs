@@ -1,11 +1,11 @@
 //! A region: memory of the program that is under the pager, the state words of its pages, and their area of zswap.
 
 use crate::error::{Error, Result, not_given};
+use crate::field::Field;
 use crate::os::userfault::Faulting;
 use crate::os::{self, Mapping, Os};
 use crate::sync::{AtomicU64, Ordering::Relaxed};
 use crate::units::{PAGE, pages_of};
-use crate::word::Field;
 use crate::zswap::Area;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::AtomicBool;
@@ -14,10 +14,11 @@ use super::clock;
 use super::page::StateWord;
 use super::readahead::Readahead;
 
-const PLACE: Field = Field::new(0, 16);
-const SERIAL: Field = Field::new(16, 48);
+const PLACE: Field = Field::first(16);
+const SERIAL: Field = PLACE.then(48);
+const _: () = assert!(Field::fill(&[PLACE, SERIAL], 64));
 /// The most regions of a pager at once.
-pub const MAX_REGIONS: usize = 1 << 16;
+pub const MAX_REGIONS: usize = PLACE.max() as usize + 1;
 
 /// Names a region of a pager. A pager never gives two regions the same name, even if the first one is gone.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
@@ -56,7 +57,7 @@ pub struct Serials(AtomicU64);
 
 impl Serials {
     /// The last serial number. After it comes 1 again, after more regions than can be added in the life of a machine.
-    pub const LAST: u64 = SERIAL.mask() >> 16;
+    pub const LAST: u64 = SERIAL.max();
 
     /// Lets a test go on after this serial number.
     #[cfg(test)]

@@ -9,6 +9,7 @@ use super::page::PageClaim;
 use super::region::MAX_REGIONS;
 use super::state::MAX_PAYLOAD;
 use crate::error::{Error, Result, not_given};
+use crate::field::Field;
 use crate::heap;
 use crate::os::userfault::{Faulting, Progress, Userfault};
 use crate::os::{Advice, Backed, Errno, Mapping, Os, errno};
@@ -18,7 +19,6 @@ use crate::sync::{
     Rank, fence,
 };
 use crate::units::{PAGE, pages_of};
-use crate::word::Field;
 use crate::zswap::MAX_AREA_PAGES;
 
 /// Slots of a block, which is how many pages one call takes at most.
@@ -33,10 +33,10 @@ pub struct PageId {
     pub page: u64,
 }
 
-const PAGE_FIELD: Field = Field::new(0, 40);
-const REGION_FIELD: Field = Field::new(40, 16);
+const PAGE_FIELD: Field = Field::first(40);
+const REGION_FIELD: Field = PAGE_FIELD.then(16);
 
-const _: () = assert!(MAX_AREA_PAGES - 1 <= PAGE_FIELD.mask() && MAX_REGIONS as u64 - 1 == REGION_FIELD.mask() >> 40);
+const _: () = assert!(MAX_AREA_PAGES - 1 <= PAGE_FIELD.max() && MAX_REGIONS as u64 - 1 == REGION_FIELD.max());
 /// The progress of a block is kept in bytes.
 const _: () = assert!(BLOCK <= u8::MAX as usize);
 

@@ -13,26 +13,26 @@
 //! from writes when it was put in place: such a page is evicted by dropping it. Any other copy is stale. Stale copies
 //! are dropped later, so that no touch has to wait for the pool to give memory back.
 
-use crate::word::Field;
+use crate::field::Field;
 
-const KIND: Field = Field::new(0, 3);
-const COPY: Field = Field::new(3, 2);
-const AGE: Field = Field::new(5, 2);
-const PAYLOAD: Field = Field::new(7, 25);
+const KIND: Field = Field::first(3);
+const COPY: Field = KIND.then(2);
+const AGE: Field = COPY.then(2);
+const PAYLOAD: Field = AGE.then(25);
 /// The part of the payload that counts the holds of a resident page.
-const HOLDS: Field = Field::new(7, 24);
+const HOLDS: Field = AGE.then(24);
 /// The bit of a resident page's payload that marks it as immovable.
-const MARK: Field = Field::new(31, 1);
+const MARK: Field = HOLDS.then(1);
+
+const _: () = assert!(Field::fill(&[KIND, COPY, AGE, PAYLOAD], u32::BITS));
+const _: () = assert!(Field::fill(&[KIND, COPY, AGE, HOLDS, MARK], u32::BITS));
 
 /// The highest number of a staging slot.
-pub const MAX_PAYLOAD: u32 = (1 << 25) - 1;
+pub const MAX_PAYLOAD: u32 = PAYLOAD.max() as u32;
 /// The most holds that a word has room for.
-pub const MAX_HOLDS: u32 = MAX_PAYLOAD >> 1;
+pub const MAX_HOLDS: u32 = HOLDS.max() as u32;
 /// The highest age. The clock hand passes a page by as often as its age says.
-pub const MAX_AGE: u32 = 3;
-
-const _: () = assert!(PAYLOAD.mask() >> 7 == MAX_PAYLOAD as u64 && HOLDS.mask() | MARK.mask() == PAYLOAD.mask());
-const _: () = assert!(HOLDS.mask() >> 7 == MAX_HOLDS as u64 && AGE.mask() >> 5 == MAX_AGE as u64);
+pub const MAX_AGE: u32 = AGE.max() as u32;
 
 /// Where a page's bytes are.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -9,7 +9,7 @@ use crate::zswap::{NotStored, OverLimit};
 
 /// Pages that are written to the backing file at once when the pool is full.
 const WRITE_BACK: u64 = 64;
-/// How often a page is stored that finds the pool full, while others are written back.
+/// How often a store into a full pool is tried. Between two tries other pages are written back.
 const STORES: u32 = 4;
 
 /// What has no room for a page, and nothing that could be written back.

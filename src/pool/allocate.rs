@@ -8,7 +8,7 @@ use crate::units::{HandleIndex, Place};
 use crate::word::RawHandle;
 
 const ZERO: Error = Error::Invalid(&"an object of 0 bytes was asked for");
-const TOO_LARGE: Error = Error::NoSpace(&"the object is larger than ZS_MAX_ALLOC_SIZE");
+const TOO_LARGE: Error = Error::NoSpace(&"an object has at most 4112 bytes");
 
 impl Pool {
     /// Allocates an object of `size` bytes and returns its handle. The bytes are undefined until they are written.

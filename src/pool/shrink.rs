@@ -205,7 +205,8 @@ impl Pool {
     fn evict_object(&self, place: Place, evict: &EvictCall<'_>) -> Result<()> {
         const PANICKED: Error = Error::Again(&"the evict callback panicked");
         let index = self.memory.zspage(place.zspage).handle_at(place.slot);
-        // The note of a slot whose object is on the deferred list is a link, which may be past the last index.
+        // A record notes a handle index for each slot. While a freed object waits on the deferred list of its class,
+        // the note is that list's link instead, and may be no valid index.
         if index.0 >= self.memory.word_count() {
             return Ok(());
         }

@@ -34,8 +34,8 @@ impl ClassState {
     /// Brings all zspages with a free slot that has its memory to the front of their lists, and returns one of them.
     ///
     /// This looks at every zspage that is not full. The first refusal of a class needs it. A later one needs it only if
-    /// some [`MOST_LOOKS`] allocations used up what was in front. If it finds nothing, as when a shrink has isolated
-    /// the zspage, it is not repeated until something can be found.
+    /// some [`MOST_LOOKS`] allocations used up what was in front. If it finds nothing (a shrink may have isolated the
+    /// only such zspage), `none_in_reach` keeps it from being repeated until a slot with memory is listed or freed.
     fn bring_committed_to_front(&mut self, memory: &PoolMemory) -> Option<ZspageId> {
         let mut found = None;
         for list in 1..FULL {

@@ -58,8 +58,8 @@ impl ClassState {
         memory.zspage(id).is_of(self.index) && self.peek(memory, id).count == 0
     }
 
-    /// Removes an empty zspage from the class. Keeps it if it counts as warm from now on. One that is isolated stays as
-    /// well: its owner removes it when the isolation ends.
+    /// Keeps a zspage that became empty, with its memory, if the class has no warm one and the pool may keep more.
+    /// Otherwise removes and returns it. An isolated zspage stays, because the thread that isolated it removes it.
     #[cold]
     pub(super) fn keep_warm_or_remove(&mut self, memory: &PoolMemory, id: ZspageId) -> Option<Emptied> {
         let slots = self.peek(memory, id);
@@ -90,8 +90,8 @@ impl ClassState {
         Emptied { id, touched }
     }
 
-    /// Notes that a zspage has memory for its first `touched` slots only. Those are fewer than were counted as warm, so
-    /// it is not warm any more.
+    /// Notes that a zspage has memory for its first `touched` slots only. If the zspage counted as warm, that ends,
+    /// because some of the counted pages are gone.
     pub fn set_touched(&mut self, memory: &PoolMemory, id: ZspageId, touched: u8) {
         let slots = self.own.slots(memory, id);
         self.touched = self.touched - u64::from(slots.touched) + u64::from(touched);

@@ -2,8 +2,9 @@
 //!
 //! All of it is derived from the handle words, and one lock guards it. The lock is normally held for a few
 //! instructions. Compaction holds it while it looks at 2048 zspages at most. A malloc of a pool at its limit holds it
-//! while it looks at all zspages of the class, which is rare. Nobody waits, copies or calls the system with the lock
-//! held.
+//! while it looks at all zspages of the class, which is rare. No object is copied with the lock held. A malloc that has
+//! used up its spare handles takes the lock of the supply under it, and once in 131,072 indices commits 1 MiB of the
+//! handle table.
 
 mod at_limit;
 #[cfg(not(loom))]
@@ -287,7 +288,7 @@ fn grow(class: &Geometry, memory: &PoolMemory, slots: &mut Slots, slot: u8) -> R
     Ok(())
 }
 
-/// Ends that the memory of a zspage counts as warm, because the zspage is used again or goes.
+/// Counts no page of a zspage as warm any more, because the zspage is used again, loses pages or goes.
 #[cold]
 fn end_warm(memory: &PoolMemory, slots: &mut Slots) {
     memory.charge.end_warm(slots.warm as usize);

@@ -70,8 +70,8 @@ impl AreaState {
                 (done, _) => return done,
             }
         }
-        // A compaction with a budget keeps some memory warm, which is some percent of a small pool. One without takes
-        // that as well.
+        // A compaction with a budget leaves warm memory alone, some percent of a small pool. One without a budget gives
+        // that back too.
         if shared.compacted_in_vain.lately() {
             return pool.malloc_mapped_raw(bytes);
         }

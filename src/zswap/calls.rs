@@ -71,7 +71,7 @@ impl<'a> RunningCall<'a> {
         shard
     }
 
-    /// Makes the call again that [`RunningCall::into_shard`] left running in `shard`, once.
+    /// Makes the running call from what [`RunningCall::into_shard`] returned. Call it once for each.
     pub fn resume(shards: &'a Shards, shard: usize) -> Self {
         Self { shards, shard }
     }

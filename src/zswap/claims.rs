@@ -55,6 +55,9 @@ struct ClaimSlot {
     next: u32,
 }
 
+// The documentation of `ZswapOptions::max_claims` says so.
+const _: () = assert!(size_of::<ClaimSlot>() == 64);
+
 /// How many chains the used slots are on. The page of a claim says on which, so that a page is looked for on one chain.
 const CHAINS: usize = 4096;
 

@@ -50,14 +50,14 @@ impl CodecCell {
     }
 }
 
-/// Most bytes that a codec makes of a page: LZ4 makes the most, of noise.
+/// The longest output of a codec for one page. LZ4's is the longest: it makes noise longer.
 const MAX_PACKED: usize = 4608;
 /// Most contexts of a zswap.
 pub const MAX_CONTEXTS: usize = 64;
 /// Fewest decoders of a zswap that has pages in Zstandard, some 96 KiB each. This many threads decode at once. A decode
 /// takes 10 us at most, so hardly ever do more threads want to.
 const DECODERS: usize = 8;
-/// About how many pages the estimate is the mean of.
+/// The estimate is a running mean over about this many pages.
 const ESTIMATE_OVER: u32 = 32;
 
 /// The memory that compressing takes, for one thread at a time. The thread that has it touches no memory of its caller:

@@ -18,7 +18,7 @@ pub struct ZswapOptions {
     /// How many threads compress at the same time; others wait. 0: as many as processors, at most 64. A context takes
     /// 18 KiB.
     pub contexts: usize,
-    /// How many claims for writeback callers may hold at the same time, at most 65,536; 0: 1,024. Each takes 48 bytes.
+    /// How many claims for writeback callers may hold at the same time, at most 65,536; 0: 1,024. Each takes 64 bytes.
     pub max_claims: usize,
     /// The options of the pool, which say where its memory comes from. Its `max_bytes` is how many addresses are
     /// reserved; 0: as many as the machine has bytes of memory.

@@ -50,7 +50,7 @@ impl PinnedObject<'_> {
     }
 }
 
-/// Makes the pin again that [`PinnedObject::leave_pinned`] left, once.
+/// Makes the pin of an object that [`PinnedObject::leave_pinned`] left pinned. Call it once for each.
 pub fn resume_pin(pool: &Pool, short_handle: u64) -> Pin<'_> {
     Pin { pool, handle: pool.long_handle(short_handle) }
 }

@@ -45,7 +45,8 @@ impl Drop for ShrinkTurn<'_> {
         drop(RunningCall::resume(&area.0.shards, self.shard));
         let last = area.0.into_inner();
         drop(locked);
-        // The owners dropped their handles without removing the area. Its removal takes the lock.
+        // If this is the last handle, because the owners dropped theirs, dropping it removes the area, which takes this
+        // lock.
         drop(last);
     }
 }

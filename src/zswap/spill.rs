@@ -126,9 +126,9 @@ impl AreaState {
         }
     }
 
-    /// Checks a page again that was read before it was taken. Between the two, its place may have been given to another
-    /// page and back to this one, so often that the generation came round and the word was the same. If so, the page
-    /// is read again: the place is this thread's now.
+    /// Checks once more a page that was read before its word was taken. In between, other pages may have had its place
+    /// so often that the generation came round and the word looked unchanged. Then the page is read again: the place is
+    /// this thread's now.
     pub(super) fn reread_if_reused(
         &self,
         offset: u64,

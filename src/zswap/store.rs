@@ -144,7 +144,7 @@ impl AreaState {
         made.map(|(entry, ())| Ready::Stored(entry))
     }
 
-    /// Compresses a page and puts its entry into the pool, between which it is charged.
+    /// Compresses a page, charges its slot by `charge`, and then puts the entry into the pool.
     #[inline]
     fn compress_and_put<C>(
         &self,

@@ -52,12 +52,12 @@ impl<'a> ClaimedPage<'a> {
         word
     }
 
-    /// Makes the claimed page again that [`ClaimedPage::into_word`] left, once.
+    /// Makes the claimed page from what [`ClaimedPage::into_word`] returned. Call it once for each.
     pub fn resume(area: &'a AreaState, offset: u64, word: PageWord) -> Self {
         Self { area, offset, word }
     }
 
-    /// Takes the pin out, which then ends by itself. The caller ends the claim.
+    /// Returns the pin as a value that unpins when it is dropped. The claim goes on until the caller ends it.
     fn pin(&self) -> Option<pool_objects::Pin<'a>> {
         match self.word.kind() {
             WordKind::Stored(handle) => Some(pool_objects::resume_pin(&self.area.shared.pool, handle)),
@@ -107,7 +107,8 @@ impl Drop for ClaimedPage<'_> {
     }
 }
 
-/// One sweep of an area's clock hand. It ends after two rounds: the first one clears what the second one finds.
+/// One sweep of an area's clock hand, of at most two rounds: the first clears REFERENCED, so that the second finds
+/// pages that were not used since.
 pub struct Sweep<'a> {
     area: &'a AreaState,
     at: u64,
@@ -136,7 +137,8 @@ impl<'a> Sweep<'a> {
         None
     }
 
-    /// Moves the hand past the next page in the pool that no writeback of runs. Returns its offset and word.
+    /// Moves the hand past the next page that is in the pool and is not being written back. Returns its offset and
+    /// word.
     fn advance(&mut self) -> Option<(u64, PageWord)> {
         let pages = self.area.index.pages();
         while self.left > 0 {

@@ -14,7 +14,7 @@ use serde::ser::{Serialize, SerializeSeq, Serializer};
 pub struct Walk<'a> {
     _alone: Locked<'a, ()>,
     first: Option<Area>,
-    /// Dropped last: an area that goes with the walk goes in this call.
+    /// Dropped after the areas: if the walk holds an area's last handle, the area is freed while this call still runs.
     _call: Option<RunningCall<'a>>,
 }
 

@@ -59,7 +59,7 @@ pub enum WordKind {
     Empty,
     /// It repeats this word.
     Filled(u64),
-    /// In the pool, behind this short handle.
+    /// In the pool, behind this short handle: the low [`HANDLE_BITS`] bits of the handle, without the pool's tag.
     Stored(u64),
     /// On the library's own file.
     Backed(FileSlot),

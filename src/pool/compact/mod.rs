@@ -32,7 +32,8 @@ use std::time::{Duration, Instant};
 /// How much one call of [`Pool::compact`] may do. [`Default`] has no bound.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct CompactBudget {
-    /// The call stops after moving this many bytes of objects, or a zspage of some 200 KiB later. 0 for no bound.
+    /// The call stops once it has moved this many bytes of objects. It finishes a zspage that it is moving out of a
+    /// chunk, which may be some 200 KiB more. 0 for no bound.
     pub max_bytes_moved: u64,
     /// The call stops after this many microseconds, at the next object, or after memory went back. 0 for no bound.
     pub max_microseconds: u64,
@@ -40,8 +41,8 @@ pub struct CompactBudget {
 
 /// How many zspages of a class are looked at together.
 const WINDOW: usize = if cfg!(loom) { 4 } else { 2048 };
-/// How many tails of zspages go back together: those of two thirds of all classes. Each call to the system interrupts
-/// every processor.
+/// How many tails are gathered before they go back together; there are some 190 classes. Each call interrupts every
+/// processor that runs this process.
 const TAILS: usize = if cfg!(loom) { 2 } else { 128 };
 /// How many emptied zspages may wait to go back together: some 400 MiB.
 const SET_ASIDE: u64 = 4096;
@@ -188,7 +189,7 @@ impl Pool {
     fn compact_classes(&self, compaction: &mut Compaction, pass: &mut Pass) {
         let Compaction { window, done } = compaction;
         let first = *done;
-        // A call that goes on where another one stopped does the classes before that at the end.
+        // If the last call stopped at a class, this one begins there, and does the classes before it last.
         for turn in (first..CLASS_COUNT).chain(0..first) {
             if pass.is_spent() {
                 *done = turn;
@@ -368,7 +369,8 @@ impl Pool {
     }
 
     fn copy_object(&self, index: HandleIndex, from: Place, to: Place, bytes: usize) -> Moved {
-        // The note of a slot whose object is on the deferred list is a link, which may be past the last index.
+        // A record notes a handle index for each slot. While a freed object waits on the deferred list of its class,
+        // the note is that list's link instead, and may be no valid index.
         if index.0 >= self.memory.word_count() {
             return Moved::GaveUp;
         }
