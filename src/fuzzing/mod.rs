@@ -13,7 +13,7 @@ mod stored;
 #[cfg(fuzzing)]
 pub use crate::os::{
     Call,
-    faults::{Faults, given},
+    injected::{Faults, given},
 };
 
 /// A fuzz target: a function that takes an input.

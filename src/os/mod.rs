@@ -7,7 +7,7 @@
 //! | file | what it knows |
 //! |---|---|
 //! | `errno`, `descriptor` | error numbers, and descriptors that the system has just made |
-//! | `calls`, `faults`, `seam` | the kinds of calls; making the n-th of a kind fail; the [`Os`] |
+//! | `calls`, `injected`, `seam` | the kinds of calls; making the n-th of a kind fail; the [`Os`] |
 //! | `cancel` | holding off `pthread_cancel` |
 //! | `span` | ranges of memory, as the system takes several in one call |
 //! | `mapping` | reserving addresses, mapping files, making addresses usable, advice |
@@ -36,9 +36,9 @@ mod seam;
 mod span;
 mod thread;
 
-#[cfg(any(test, fuzzing))]
-pub mod faults;
 pub mod file;
+#[cfg(any(test, fuzzing))]
+pub mod injected;
 
 #[cfg(feature = "uffd")]
 pub mod bell;

@@ -3,7 +3,7 @@
 use super::calls::Call;
 use super::errno::OsResult;
 #[cfg(any(test, fuzzing))]
-use super::faults::{Faults, of_this_thread};
+use super::injected::{Faults, of_this_thread};
 #[cfg(any(test, fuzzing))]
 use std::sync::Arc;
 
@@ -18,7 +18,7 @@ pub struct Os {
 
 #[cfg(any(test, fuzzing))]
 impl Default for Os {
-    /// Takes the faults that [`given`](super::faults::given) has set for this thread.
+    /// Takes the faults that [`given`](super::injected::given) has set for this thread.
     fn default() -> Self {
         Self { faults: of_this_thread() }
     }

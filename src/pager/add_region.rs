@@ -1,6 +1,6 @@
 //! Adding regions.
 
-use super::admit::{NOT_MAPPED, check_memory};
+use super::check_memory::{NOT_MAPPED, check_memory};
 use super::core::Core;
 use super::evict::Eviction;
 use super::extents::{Extent, OVERLAPS};

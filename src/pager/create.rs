@@ -3,24 +3,24 @@
 use super::account::Account;
 use super::add_region::no_reading;
 use super::backlog::Backlog;
-use super::calls::{Pager, limit_of};
-use super::clock;
 use super::core::Core;
 use super::counts::Counters;
 use super::extents::Extents;
 use super::gate::Gate;
 use super::hand::Hand;
-use super::held::Holds;
+use super::hold_count::Holds;
 use super::immovable::Immovable;
 use super::inbox::EventLock;
-use super::kept::KeptCopies;
-use super::lending::Lending;
+use super::kept_copies::KeptCopies;
+use super::lent_count::Lending;
 use super::options::{FaultMode, PagerOptions};
+use super::pager_calls::{Pager, limit_of};
 use super::region::{MAX_REGIONS, Serials};
-use super::registry;
 use super::removable::Removable;
 use super::scratch::Scratch;
+use super::sigbus_pagers;
 use super::staging::Staging;
+use super::time;
 use super::upkeep::Upkeep;
 use crate::error::{Error, Result, Sentence, not_given};
 use crate::heap::{self, Counted};
@@ -51,7 +51,7 @@ impl Pager {
         let _signals = Blocked::new();
         let core = Counted::new(core(os, name, options)?)?;
         if options.fault_mode == FaultMode::Sigbus {
-            registry::register(&core)?;
+            sigbus_pagers::register(&core)?;
         }
         Ok(Self(core))
     }
@@ -88,7 +88,7 @@ fn core(os: Os, name: &str, options: &PagerOptions) -> Result<Core> {
     if !moves {
         own.check().map_err(no_reading)?;
     }
-    clock::start();
+    time::start();
     Ok(Core {
         os,
         zswap,

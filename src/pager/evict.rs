@@ -5,10 +5,10 @@
 use super::account::PATIENCE;
 use super::core::Core;
 use super::hand::{PassedBy, Picks};
+use super::hand_turn::HandTurn;
 use super::immovable::Effort;
 use super::staging::BLOCK;
 use super::state::MAX_AGE;
-use super::turn::HandTurn;
 use crate::sync::Wait;
 
 /// Pages that are evicted in place at once, at least.

@@ -11,9 +11,9 @@
 //!
 //! A mark is set and removed with the page claimed. Only resident pages that are not held have one.
 
-use super::clock;
 use super::staging::BLOCK;
 use super::state::PageState;
+use super::time;
 use crate::os::errno;
 use crate::sync::{AtomicU64, Ordering::Relaxed};
 
@@ -80,7 +80,7 @@ impl Immovable {
         if self.pages() == 0 {
             return false;
         }
-        let (now, at) = (clock::now(), self.retry_at.load(Relaxed));
+        let (now, at) = (time::now(), self.retry_at.load(Relaxed));
         // Relaxed: it decides which thread tries, and hands nothing over.
         now >= at && self.retry_at.compare_exchange(at, now + RETRY, Relaxed, Relaxed).is_ok()
     }

@@ -12,13 +12,13 @@ use super::counts::add;
 use super::file_pages::Stuck;
 use super::gate::Inside;
 use super::hand::Picks;
+use super::hand_turn::HandTurn;
 use super::immovable::{Effort, is_lasting};
 use super::region::{Memory, Region};
 use super::scratch::{BUFFER_PAGES, PageBuffer};
 use super::staging::BLOCK;
 use super::state::{KeptCopy, MAX_AGE};
 use super::store::NoRoom;
-use super::turn::HandTurn;
 use crate::os::{Backed, Errno, Span, errno};
 use crate::units::PAGE;
 

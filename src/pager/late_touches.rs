@@ -1,8 +1,8 @@
 //! Ranges that pagers of this process removed lately. A thread that touched one just before may reach the handler of
 //! SIGBUS when the region, or its whole pager, is gone. It only has to look again.
 
-use super::clock::now;
 use super::extents::Extent;
+use super::time::now;
 use crate::sync::{
     AtomicU64,
     Ordering::{Acquire, Relaxed, Release},
@@ -42,7 +42,7 @@ mod tests {
 
     #[test]
     fn last_removals_are_known_after_their_count_wraps() {
-        super::super::clock::start();
+        super::super::time::start();
         // Where no program has memory.
         let range = |number: usize| Extent { start: number << 12, end: (number + 1) << 12, region: 0, first: 0 };
         REMOVALS.store(u64::MAX - 2, Relaxed);

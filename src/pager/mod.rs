@@ -34,16 +34,17 @@
 //!
 //! | file | what it knows |
 //! |---|---|
-//! | `clock` | the time, for what is remembered for a while |
+//! | `time` | the time, for what is remembered for a while |
 //! | `options`, `counts` | what a caller may ask for, and the statistics that it gets |
 //! | `scratch` | pages to decode to |
 //! | `readahead`, `region` | how many pages a touch brings in; a region with its state words and its area of zswap |
 //! | `staging` | the staging range |
 //! | `account` | how many pages are in memory, and how many may be |
-//! | `held`, `kept`, `immovable` | pages that are held; copies in zswap of pages in memory; pages that can't leave |
-//! | `hand`, `turn` | the clock hand, what it picked, and what one turn did |
+//! | `hold_count`, `kept_copies` | how many pages are held; copies in zswap of pages in memory |
+//! | `immovable` | pages that can't leave |
+//! | `hand`, `hand_turn` | the clock hand, what it picked, and what one turn did |
 //! | `backlog`, `inbox` | pages of large events that wait; messages that were read, behind the lock of events |
-//! | `lending`, `upkeep` | lent threads; what the pool needs from them |
+//! | `lent_count`, `upkeep` | lent threads; what the pool needs from them |
 //! | `core` | all of them together |
 //!
 //! The verbs, each a part of `impl Core`:
@@ -56,13 +57,13 @@
 //! | `fault`, `load` | serve a touch; the part of it that decodes |
 //! | `evict`, `stage`, `compress`, `in_place` | eviction: its course, and its three ways |
 //! | `room` | makes room for a page that comes |
-//! | `events`, `discard`, `large_events` | reads events; discards pages that owners gave back, few or many |
-//! | `hold`, `give_back` | holds parts of regions; gives parts of regions back |
-//! | `admit`, `add_region`, `remove_region` | tells which memory can be a region; adds and removes regions |
-//! | `lent_threads` | what a lent thread does |
-//! | `late_touches`, `registry` | touches of memory that was just removed; the handler of SIGBUS |
+//! | `events`, `discard_by_event`, `large_events` | reads events; discards pages that owners gave back, few or many |
+//! | `hold`, `discard_call` | holds parts of regions; gives parts of regions back |
+//! | `check_memory`, `add_region`, `remove_region` | tells which memory can be a region; adds and removes regions |
+//! | `lent_work` | what a lent thread does |
+//! | `late_touches`, `sigbus_pagers` | touches of memory that was just removed; the handler of SIGBUS |
 //! | `fork_child` | what a forked child lets go of |
-//! | `calls`, `create`, `region_calls`, `snapshot` | the public calls |
+//! | `pager_calls`, `create`, `region_calls`, `snapshot` | the public calls |
 
 // The protocols: loom's models run on them as well.
 pub(crate) mod extents;
@@ -77,13 +78,9 @@ pub(crate) mod account;
 #[cfg(not(loom))]
 mod add_region;
 #[cfg(not(loom))]
-mod admit;
-#[cfg(not(loom))]
 pub(crate) mod backlog;
 #[cfg(not(loom))]
-mod calls;
-#[cfg(not(loom))]
-mod clock;
+mod check_memory;
 #[cfg(not(loom))]
 mod compress;
 #[cfg(not(loom))]
@@ -93,7 +90,9 @@ mod counts;
 #[cfg(not(loom))]
 mod create;
 #[cfg(not(loom))]
-mod discard;
+mod discard_by_event;
+#[cfg(not(loom))]
+mod discard_call;
 #[cfg(not(loom))]
 pub(crate) mod events;
 #[cfg(not(loom))]
@@ -107,13 +106,13 @@ mod forget;
 #[cfg(not(loom))]
 mod fork_child;
 #[cfg(not(loom))]
-mod give_back;
-#[cfg(not(loom))]
 mod hand;
 #[cfg(not(loom))]
-mod held;
+mod hand_turn;
 #[cfg(not(loom))]
 pub(crate) mod hold;
+#[cfg(not(loom))]
+mod hold_count;
 #[cfg(not(loom))]
 mod immovable;
 #[cfg(not(loom))]
@@ -121,19 +120,21 @@ mod in_place;
 #[cfg(not(loom))]
 pub(crate) mod inbox;
 #[cfg(not(loom))]
-mod kept;
+mod kept_copies;
 #[cfg(not(loom))]
 mod large_events;
 #[cfg(not(loom))]
 mod late_touches;
 #[cfg(not(loom))]
-mod lending;
+mod lent_count;
 #[cfg(not(loom))]
-mod lent_threads;
+mod lent_work;
 #[cfg(not(loom))]
 mod load;
 #[cfg(not(loom))]
 mod options;
+#[cfg(not(loom))]
+mod pager_calls;
 #[cfg(not(loom))]
 mod readahead;
 #[cfg(not(loom))]
@@ -141,13 +142,13 @@ pub(crate) mod region;
 #[cfg(not(loom))]
 mod region_calls;
 #[cfg(not(loom))]
-mod registry;
-#[cfg(not(loom))]
 mod remove_region;
 #[cfg(not(loom))]
 mod room;
 #[cfg(not(loom))]
 mod scratch;
+#[cfg(not(loom))]
+mod sigbus_pagers;
 #[cfg(not(loom))]
 mod snapshot;
 #[cfg(not(loom))]
@@ -157,15 +158,15 @@ pub(crate) mod staging;
 #[cfg(not(loom))]
 mod store;
 #[cfg(not(loom))]
-mod turn;
+mod time;
 #[cfg(not(loom))]
 mod upkeep;
 
 #[cfg(not(loom))]
 pub use self::{
-    calls::Pager,
     counts::{PagerCounts, PagerStats},
     options::{Duty, FaultMode, PagerOptions, RegionOptions},
+    pager_calls::Pager,
     region::RegionId,
     snapshot::PagerSnapshot,
 };

@@ -10,9 +10,9 @@ use crate::zswap::Area;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::AtomicBool;
 
-use super::clock;
 use super::page::StateWord;
 use super::readahead::Readahead;
+use super::time;
 
 const PLACE: Field = Field::first(16);
 const SERIAL: Field = PLACE.then(48);
@@ -143,14 +143,14 @@ impl Region {
     #[cold]
     pub fn note_full(&self) {
         // Relaxed: it is a hint.
-        self.full.store(clock::now() / MILLISECOND, Relaxed);
+        self.full.store(time::now() / MILLISECOND, Relaxed);
     }
 
     /// Whether the area was found full a moment ago. Evictions pass the region by for a while, because others may have
     /// room.
     pub fn is_full(&self) -> bool {
         let since = self.full.load(Relaxed);
-        since != 0 && clock::now() / MILLISECOND < since + FULL_FOR
+        since != 0 && time::now() / MILLISECOND < since + FULL_FOR
     }
 
     /// The state word of a page.

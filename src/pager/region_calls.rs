@@ -1,7 +1,7 @@
 //! The public calls of a pager on regions and on ranges of them.
 
-use super::calls::Pager;
 use super::options::{RegionOptions, Removal};
+use super::pager_calls::Pager;
 use super::region::RegionId;
 use crate::error::{Error, Result};
 

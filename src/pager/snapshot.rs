@@ -1,7 +1,7 @@
 //! The statistics of a pager and its zswap in one value, also as JSON.
 
-use super::calls::Pager;
 use super::counts::PagerStats;
+use super::pager_calls::Pager;
 use crate::error::Result;
 use crate::json;
 use crate::zswap::Snapshot;

@@ -4,11 +4,11 @@ use super::core::Core;
 use super::counts::add;
 use super::extents::Extent;
 use super::hand::Picks;
+use super::hand_turn::HandTurn;
 use super::immovable::{Effort, is_lasting};
 use super::options::FaultMode;
 use super::staging::PageId;
 use super::state::{KeptCopy, MAX_AGE, PageState};
-use super::turn::HandTurn;
 use crate::os::{Advice, Errno, errno};
 use crate::units::PAGE;
 

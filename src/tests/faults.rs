@@ -2,7 +2,7 @@
 //! later what was refused.
 
 use super::shared::{assert_holds, free, options, pool_with, store, system_pages};
-use crate::os::{Call, Mapping, Os, faults::Faults};
+use crate::os::{Call, Mapping, Os, injected::Faults};
 use crate::tests::shared::ReadObject;
 use crate::units::PAGE;
 use crate::{Backing, CompactBudget, Error, HugePages, LentMemory, Pool, PoolOptions, Result};

@@ -1,7 +1,7 @@
 //! Helpers of the tests: random numbers, patterns, pools whose system calls fail, and the system's view of a pool.
 
 use crate::geometry::MAX_ALLOC_SIZE;
-use crate::os::{Os, faults::Faults};
+use crate::os::{Os, injected::Faults};
 use crate::units::PAGE;
 use crate::{Backing, Pool, PoolOptions, Result};
 use std::mem::ManuallyDrop;

@@ -1,10 +1,10 @@
 //! Whether a page may come in: the limits refuse it by an estimate before it is compressed, or by its size after that.
 
 use super::area::AreaState;
-use super::calls::RunningCall;
-use super::failure::NotStored;
 use super::limit::{Charged, OverLimit};
 use super::reservation::Reservation;
+use super::running_calls::RunningCall;
+use super::store_load_failure::NotStored;
 
 impl AreaState {
     /// Refuses a page that is not expected to fit, before it is compressed.

@@ -1,16 +1,16 @@
 //! An area: a fixed number of pages, with its own limit, statistics and clock hand.
 
-use super::calls::{RunningCall, Shards};
 use super::codec::{self, Target};
 use super::entry::{self, Seed};
-use super::failure::NotLoaded;
 use super::index::Index;
 use super::limit::{Limit, Limits, none_if_zero};
 use super::options::AreaOptions;
 use super::page::PageCell;
 use super::pool_objects::{self, PinnedObject};
+use super::running_calls::{RunningCall, Shards};
 use super::shared::Shared;
 use super::stats::{AreaStats, Counts};
+use super::store_load_failure::NotLoaded;
 use super::word::{PageWord, WordKind};
 use crate::error::{Error, Result};
 use crate::heap::Counted;

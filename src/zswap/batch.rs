@@ -4,11 +4,11 @@
 //! all are there. Until then the words wait in a lane ([`super::lanes`]).
 
 use super::area::{Area, AreaState};
-use super::calls::RunningCall;
-use super::failure::NotStored;
 use super::lanes::MAX_BATCH;
 use super::pool_objects;
+use super::running_calls::RunningCall;
 use super::store::{Ready, still};
+use super::store_load_failure::NotStored;
 use super::word::{PageWord, WordKind};
 use crate::error::{Error, Result};
 use crate::units::PAGE;

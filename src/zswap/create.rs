@@ -1,14 +1,14 @@
 //! Creating a zswap.
 
-use super::calls::{MAX_SHARDS, Shards};
 use super::claims::{Claims, MAX_CLAIMS};
 use super::codec::{CodecCell, Contexts, MAX_CONTEXTS};
+use super::compaction_backoff::CompactedInVain;
 use super::fork::ForkState;
-use super::in_vain::CompactedInVain;
 use super::lanes::Lanes;
 use super::limit::Limit;
 use super::options::ZswapOptions;
 use super::reservation::Batches;
+use super::running_calls::{MAX_SHARDS, Shards};
 use super::shared::{Areas, Shared, WritebackTarget};
 use super::zswap::Zswap;
 use crate::error::{Error, Result};

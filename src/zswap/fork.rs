@@ -1,9 +1,9 @@
 //! Forking while other threads use a zswap: no call runs at that moment, so the child's copy is a whole one.
 //!
-//! Calls are counted by shards ([`super::calls::Shards`]), those on no area in particular as well. The thread that
-//! forks lets no call begin, waits until those that run have ended, and keeps the locks of all shards across the fork.
-//! So no other thread is anywhere in the zswap, and none waits while it holds a lock. The claims that callers hold go
-//! on in the parent. In the child, where no thread might end them, they are ended.
+//! Calls are counted by shards ([`super::running_calls::Shards`]), those on no area in particular as well. The thread
+//! that forks lets no call begin, waits until those that run have ended, and keeps the locks of all shards across the
+//! fork. So no other thread is anywhere in the zswap, and none waits while it holds a lock. The claims that callers
+//! hold go on in the parent. In the child, where no thread might end them, they are ended.
 
 use super::area::{Area, AreaState};
 use super::patience::in_callback;

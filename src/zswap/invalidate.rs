@@ -1,9 +1,9 @@
 //! Removing pages, in time proportional to what is stored.
 
 use super::area::{Area, AreaState};
-use super::calls::RunningCall;
 use super::index::STRETCH;
 use super::patience::{NOT_NOW, Patience, in_callback};
+use super::running_calls::RunningCall;
 use super::word::{PageWord, WordKind};
 use crate::error::Result;
 

@@ -1,13 +1,13 @@
 //! Loading a page: find it, pin it, check it, decode it; keep it stored, or take it.
 
 use super::area::{Area, AreaState};
-use super::calls::RunningCall;
 use super::codec::Target;
-use super::failure::NotLoaded;
+use super::file_load::Read;
 use super::page::NotTaken;
 use super::patience::{NOT_NOW, Patience, in_callback};
 use super::pool_objects::PinnedObject;
-use super::spill::Read;
+use super::running_calls::RunningCall;
+use super::store_load_failure::NotLoaded;
 use super::word::{PageWord, WordKind};
 use crate::error::{Error, Result};
 use crate::units::PAGE;

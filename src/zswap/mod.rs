@@ -24,21 +24,22 @@
 //! | `index` | an area's page words: reserved, committed, given back |
 //! | `stats` | what is counted |
 //! | `limit`, `reservation` | limits and charges; room that batches reserve |
-//! | `failure`, `refusal` | why a page was not stored or loaded; why it was not written back |
+//! | `store_load_failure`, `writeback_refusal` | why a page was not stored or loaded; why it was not written back |
 //! | `patience` | whether a thread may wait for a writeback |
-//! | `calls` | the calls that run, and the counts that they change |
+//! | `running_calls` | the calls that run, and the counts that they change |
 //! | `claims` | the claims for writeback that callers hold |
 //! | `entry`, `codec` | a stored page: header, check, payload; the codecs, and the contexts that compress |
 //! | `pool_objects` | the objects that page words name: pinned, written, freed |
 //! | `lanes` | where the words of a batch wait |
 //! | `lowest_free`, `backing_file` | which places of the library's own file are free; that file |
-//! | `in_vain` | when the pool was last compacted for nothing |
+//! | `compaction_backoff` | when the pool was last compacted for nothing |
 //! | `options` | options of a zswap and of an area |
 //! | `area`, `shared` | an area; what the areas share |
 //! | `admission`, `allocate`, `store`, `batch` | storing: the limits, room in the pool, one page, many pages |
-//! | `sweep`, `spill` | the clock hand; the pages that are written to the file and loaded from it |
+//! | `sweep` | the clock hand |
+//! | `file_load`, `spill` | loading from the library's own file; writing pages back to it |
 //! | `load`, `invalidate`, `recompress` | loading, removing, storing anew with a stronger codec |
-//! | `writeback`, `pull` | writeback by a shrink; writeback by the caller |
+//! | `writeback`, `caller_writeback` | writeback by a shrink; writeback by the caller |
 //! | `shrink_turn`, `walk` | an area's turn in a shrink of all; all areas one after the other |
 //! | `fork` | the moment to fork, at which no call runs |
 //! | `zswap`, `create`, `snapshot`, `forking` | the calls on a zswap: for all areas, creation, statistics, forks |
@@ -60,23 +61,23 @@ mod backing_file;
 #[cfg(not(loom))]
 mod batch;
 #[cfg(not(loom))]
-mod calls;
+mod caller_writeback;
 #[cfg(not(loom))]
 mod claims;
 #[cfg(not(loom))]
 pub(crate) mod codec;
 #[cfg(not(loom))]
+mod compaction_backoff;
+#[cfg(not(loom))]
 mod create;
 #[cfg(not(loom))]
 pub(crate) mod entry;
 #[cfg(not(loom))]
-mod failure;
+mod file_load;
 #[cfg(not(loom))]
 mod fork;
 #[cfg(not(loom))]
 mod forking;
-#[cfg(not(loom))]
-mod in_vain;
 #[cfg(not(loom))]
 mod invalidate;
 #[cfg(not(loom))]
@@ -92,11 +93,9 @@ mod patience;
 #[cfg(not(loom))]
 mod pool_objects;
 #[cfg(not(loom))]
-mod pull;
-#[cfg(not(loom))]
 mod recompress;
 #[cfg(not(loom))]
-mod refusal;
+mod running_calls;
 #[cfg(not(loom))]
 mod shared;
 #[cfg(not(loom))]
@@ -110,11 +109,15 @@ mod stats;
 #[cfg(not(loom))]
 mod store;
 #[cfg(not(loom))]
+mod store_load_failure;
+#[cfg(not(loom))]
 mod sweep;
 #[cfg(not(loom))]
 mod walk;
 #[cfg(not(loom))]
 mod writeback;
+#[cfg(not(loom))]
+mod writeback_refusal;
 #[cfg(not(loom))]
 #[expect(clippy::module_inception, reason = "it has the type `Zswap`")]
 mod zswap;
@@ -130,14 +133,14 @@ pub use self::{
     load::LoadFlags,
     options::{AreaOptions, ZswapOptions},
     patience::Patience,
-    refusal::Refusal,
     shared::{ForeignWriteback, Writeback},
     snapshot::Snapshot,
     stats::{AreaStats, Counts, ZswapStats},
+    writeback_refusal::Refusal,
     zswap::Zswap,
 };
 #[cfg(all(feature = "uffd", not(loom)))]
 pub(crate) use self::{
-    failure::{NotLoaded, NotStored},
     limit::OverLimit,
+    store_load_failure::{NotLoaded, NotStored},
 };

@@ -2,9 +2,9 @@
 
 use super::allocate::Packed;
 use super::area::{Area, AreaState};
-use super::calls::RunningCall;
 use super::codec::{Codec, Target};
 use super::pool_objects::{self, NewEntry, PinnedObject};
+use super::running_calls::RunningCall;
 use super::word::{PageWord, WordKind};
 use crate::error::Result;
 use crate::sync::Ordering::Relaxed;

@@ -3,16 +3,16 @@
 
 use super::area::{Area, AreaState, REMOVED};
 use super::backing_file::BackingFile;
-use super::calls::{RunningCall, Shards};
 use super::claims::Claims;
 use super::codec::{CodecCell, Contexts};
-use super::in_vain::CompactedInVain;
+use super::compaction_backoff::CompactedInVain;
 use super::lanes::Lanes;
 use super::limit::Limit;
-use super::refusal::Refusal;
 use super::reservation::Batches;
+use super::running_calls::{RunningCall, Shards};
 use super::stats::Counts;
 use super::word::FileSlot;
+use super::writeback_refusal::Refusal;
 use crate::error::{Error, Result};
 use crate::heap::{Counted, Weak};
 use crate::os::Os;

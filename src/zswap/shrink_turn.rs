@@ -4,7 +4,7 @@
 //! area: while the shrink has its handle a call runs, and [`Area::remove`] is refused.
 
 use super::area::Area;
-use super::calls::RunningCall;
+use super::running_calls::RunningCall;
 use super::shared::Areas;
 use crate::sync::Lock;
 

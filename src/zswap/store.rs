@@ -2,14 +2,14 @@
 
 use super::allocate::Packed;
 use super::area::{Area, AreaState};
-use super::calls::RunningCall;
 use super::codec::{Context, repeated_word};
 use super::entry::MAX_ENTRY;
-use super::failure::NotStored;
 use super::limit::Charged;
 use super::page::Frozen;
 use super::pool_objects::NewEntry;
+use super::running_calls::RunningCall;
 use super::stats::Counts;
+use super::store_load_failure::NotStored;
 use super::word::{PageWord, WordKind};
 use crate::error::Result;
 use crate::units::PAGE;

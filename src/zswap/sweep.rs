@@ -4,12 +4,12 @@
 //! and claims those that had not. It needs no list of pages and no lock.
 
 use super::area::AreaState;
-use super::calls::RunningCall;
 use super::codec::Target;
 use super::page::KeptAs;
 use super::pool_objects::{self, PinnedObject};
-use super::refusal::Refusal;
+use super::running_calls::RunningCall;
 use super::word::{PageWord, WordKind};
+use super::writeback_refusal::Refusal;
 use crate::sync::Ordering::Relaxed;
 use crate::units::PAGE;
 

@@ -4,7 +4,7 @@
 //! others wait. Areas may come and go meanwhile: a walk visits those that were there when it began.
 
 use super::area::Area;
-use super::calls::RunningCall;
+use super::running_calls::RunningCall;
 use super::shared::{Areas, Shared};
 use super::stats::{AreaStats, Counts};
 use crate::sync::Locked;

@@ -1,17 +1,17 @@
 //! Writeback by a shrink: pages that were not used lately are decoded, claimed, and handed over with no lock held. They
 //! go once the callback, or the write to the file, says that they were written.
 //!
-//! [`super::sweep`] chooses the pages, [`super::spill`] writes to the library's own file, and [`super::pull`] is for
-//! callers that write pages back by themselves.
+//! [`super::sweep`] chooses the pages, [`super::spill`] writes to the library's own file, and
+//! [`super::caller_writeback`] is for callers that write pages back by themselves.
 
 use super::area::{Area, AreaState};
-use super::calls::RunningCall;
 use super::codec::Target;
 use super::patience::InCallback;
-use super::refusal::Refusal;
+use super::running_calls::RunningCall;
 use super::shared::WritebackTarget;
 use super::sweep::{Shrunk, Sweep};
 use super::word::PageWord;
+use super::writeback_refusal::Refusal;
 use crate::error::{Error, Result};
 use crate::os;
 use crate::sync::Ordering::Relaxed;

@@ -11,7 +11,6 @@ const TWICE: &[(&str, &str)] = &[];
 /// Names of files that differ by a letter, each pair with the reason.
 const ALIKE: &[(&str, &str, &str)] = &[
     ("area", "arena", "both are terms of the field, of zswap and of allocators"),
-    ("fault", "faults", "the pager serves a fault; os makes calls fail for tests"),
     ("page", "pager", "a page of an area, and the layer that is named after pages"),
 ];
 

@@ -6,7 +6,7 @@ use super::pager::Memory;
 use crate::error::Error;
 use crate::guest::{Guest, GuestOptions, GuestRange, Served};
 use crate::os::userfault::{Faulting, Userfault, feature};
-use crate::os::{Call, Os, Span, errno, faults::Faults};
+use crate::os::{Call, Os, Span, errno, injected::Faults};
 use crate::units::PAGE;
 use crate::zswap::{Area, AreaOptions, Zswap, ZswapOptions};
 use std::sync::Arc;

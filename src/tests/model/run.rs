@@ -4,7 +4,7 @@ use super::action::{Action, CALLS, Memory, Misuse, Shape};
 use super::evict;
 use super::world::{Dying, World};
 use crate::geometry::MAX_ALLOC_SIZE;
-use crate::os::faults::Faults;
+use crate::os::injected::Faults;
 use crate::os::{Mapping, Os};
 use crate::tests::shared::ReadObject;
 use crate::tests::shared::{Rng, file_pages, pattern, pool_with};

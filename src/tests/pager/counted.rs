@@ -3,7 +3,7 @@
 use super::look::{consistent, kind_at, with_faults};
 use super::{Memory, Running, limited};
 use crate::os::sigbus::Touch;
-use crate::os::{Call, faults::Faults};
+use crate::os::{Call, injected::Faults};
 use crate::pager::state::PageKind;
 use crate::pager::{Duty, FaultMode, PagerCounts, RegionId};
 use crate::units::PAGE;

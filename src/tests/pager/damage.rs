@@ -4,7 +4,7 @@ use super::look::{consistent, kind_at, with_faults};
 use super::{Memory, Running, WAYS, limited};
 use crate::error::Error;
 use crate::os::errno::{EAGAIN, ENOMEM};
-use crate::os::{Call, Os, Span, faults::Faults};
+use crate::os::{Call, Os, Span, injected::Faults};
 use crate::pager::state::PageKind;
 use crate::pager::{Duty, FaultMode, PagerOptions, RegionId};
 use crate::units::PAGE;

@@ -2,7 +2,7 @@
 
 use super::look::{consistent, with_faults};
 use super::{Memory, Running, limited};
-use crate::os::{Call, faults::Faults};
+use crate::os::{Call, injected::Faults};
 use crate::pager::{Duty, FaultMode, PagerOptions};
 use crate::units::PAGE;
 use std::sync::Arc;

@@ -1,7 +1,7 @@
 //! Checks that a pager's accounts agree with its state words, and these with the system.
 
 use super::Running;
-use crate::os::{Os, faults::Faults};
+use crate::os::{Os, injected::Faults};
 use crate::pager::core::Core;
 use crate::pager::state::{KeptCopy, PageKind, PageState};
 use crate::pager::{Duty, Pager, PagerOptions};

@@ -3,7 +3,7 @@
 use super::look::{consistent, kind_at, with_faults, word_at};
 use super::{Memory, Running, limited};
 use crate::error::Error;
-use crate::os::{Call, faults::Faults};
+use crate::os::{Call, injected::Faults};
 use crate::pager::account::PATIENCE;
 use crate::pager::state::{KeptCopy, PageKind};
 use crate::pager::{Duty, FaultMode, PagerOptions, RegionOptions};

@@ -1,7 +1,7 @@
 //! The library's own file: no page is lost, whatever the device does.
 
 use super::{PageBytes, Until, compressible, load, noise, take, with_area};
-use crate::os::{Call, Os, errno, faults::Faults};
+use crate::os::{Call, Os, errno, injected::Faults};
 use crate::tests::shared::number;
 use crate::zswap::word::{PageWord, WordKind};
 use crate::{Area, AreaOptions, Claim, Codec, Counts, Error, LoadFlags, PAGE_SIZE, Patience, Zswap, ZswapOptions};

@@ -1,7 +1,7 @@
 //! A test for each pair of calls that can race in a compressed cache, with real threads.
 
 use super::{Slow, Until, compressible, linger, load, noise, take, with_area, with_disk};
-use crate::os::{Call, Os, faults::Faults};
+use crate::os::{Call, Os, injected::Faults};
 use crate::{Area, AreaOptions, Claim, Codec, CompactBudget, Error, PAGE_SIZE, Patience, Refusal, Zswap, ZswapOptions};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};

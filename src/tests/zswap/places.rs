@@ -1,7 +1,7 @@
 //! The places of its own file that the library writes to. It writes to no other file.
 
 use super::{compressible, load, noise, with_area};
-use crate::os::{Call, Os, errno, faults::Faults};
+use crate::os::{Call, Os, errno, injected::Faults};
 use crate::{Area, AreaOptions, Error, PAGE_SIZE, Patience, Zswap, ZswapOptions};
 use std::fs::{File, OpenOptions};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};

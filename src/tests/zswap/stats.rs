@@ -1,7 +1,7 @@
 //! Statistics: they are of one moment whatever runs, and what an area did stays counted when it has gone.
 
 use super::{Until, compressible, load, noise, take, with_area, with_disk};
-use crate::os::{Os, faults::Faults};
+use crate::os::{Os, injected::Faults};
 use crate::{AreaOptions, Claim, CompactBudget, Counts, PAGE_SIZE, Patience, Zswap, ZswapOptions};
 use std::os::fd::AsFd;
 use std::sync::Arc;

@@ -5,7 +5,7 @@ use super::callback::{Shared, callback, lock, shrink};
 use super::pages;
 use super::verify::file_delta;
 use super::world::{AreaModel, BackingKind, Shape, World};
-use crate::os::{Os, faults::Faults};
+use crate::os::{Os, injected::Faults};
 use crate::tests::shared::Rng;
 use crate::{
     Area, AreaOptions, Claim, Codec, CompactBudget, Error, LoadFlags, MAX_BATCH, PAGE_SIZE, Patience, Result, Zswap,

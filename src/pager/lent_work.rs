@@ -4,7 +4,7 @@
 use super::core::Core;
 use super::evict::Eviction;
 use super::fault::{FEW_TRIES, FaultOutcome};
-use super::lending::LentThread;
+use super::lent_count::LentThread;
 use super::options::Duty;
 use crate::os;
 use crate::pool::CompactBudget;

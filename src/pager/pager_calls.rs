@@ -4,7 +4,7 @@ use super::core::Core;
 use super::counts::PagerStats;
 use super::evict::Eviction;
 use super::options::{Duty, Removal};
-use super::registry;
+use super::sigbus_pagers;
 use crate::error::{Error, Result};
 use crate::heap::Counted;
 use crate::os::blocked::Blocked;
@@ -272,6 +272,6 @@ impl Drop for Pager {
             }
         }
         core.lending.stop();
-        registry::unregister(&self.0);
+        sigbus_pagers::unregister(&self.0);
     }
 }

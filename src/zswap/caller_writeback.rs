@@ -1,12 +1,12 @@
 //! Writeback by the caller: it takes claims, writes the pages where and when it likes, and ends the claims.
 
 use super::area::{Area, AreaState};
-use super::calls::RunningCall;
 use super::claims::{Claim, ClaimRecord};
 use super::codec::Target;
-use super::refusal::Refusal;
+use super::running_calls::RunningCall;
 use super::sweep::{ClaimedPage, Sweep};
 use super::word::PageWord;
+use super::writeback_refusal::Refusal;
 use crate::error::{Error, Result};
 use crate::os;
 use crate::units::PAGE;
