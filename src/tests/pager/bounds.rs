@@ -151,7 +151,7 @@ fn files_that_are_not_what_is_mapped() {
     let anonymous = Memory::new(PAGES);
     invalid(&running, &anonymous, &shared(file_of(&memory), PAGE), "shared mapping");
     let device = OwnedFd::from(File::open("/proc/self/exe").unwrap());
-    invalid(&running, &memory, &shared(&device, PAGE), "no memory file");
+    invalid(&running, &memory, &shared(&device, PAGE), "not a memory file");
     works(&running, &memory);
     works(&running, &other);
     works(&running, &anonymous);
@@ -214,7 +214,7 @@ fn huge_pages_of_the_systems_pool() {
     // SAFETY: the mapping that was just made.
     let base = unsafe { libc::mmap(std::ptr::null_mut(), HUGE * PAGE, READ_WRITE, flags, file.as_raw_fd(), 0) };
     assert_ne!(base, libc::MAP_FAILED);
-    refused(&running, base.cast(), HUGE * PAGE, &shared(&file, 0), libc::EINVAL, "huge pages");
+    refused(&running, base.cast(), HUGE * PAGE, &shared(&file, 0), libc::EINVAL, "hugetlbfs");
     // SAFETY: the mapping that was just made.
     unsafe { libc::munmap(base, HUGE * PAGE) };
 }
