@@ -25,13 +25,18 @@ fn build() -> PathBuf {
     }
 }
 
+/// The path of the library: what follows `--library` on the command line, or one that is built now.
+pub fn path() -> PathBuf {
+    super::option("--library").map_or_else(build, PathBuf::from)
+}
+
 /// The library, loaded.
 pub struct Loaded(*mut c_void);
 
 impl Loaded {
-    /// Builds the library and loads it. With the option `--library` on the command line, loads that one instead.
+    /// Loads the library that [`path`] names.
     pub fn new() -> Self {
-        let path = super::option("--library").map_or_else(build, PathBuf::from);
+        let path = path();
         let name = CString::new(path.as_os_str().as_bytes()).unwrap_or_else(|error| give_up(&error.to_string()));
         // SAFETY: a string that ends with a NUL; the library's constructors are its own.
         let library = unsafe { libc::dlopen(name.as_ptr(), libc::RTLD_NOW) };
