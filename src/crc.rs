@@ -21,10 +21,10 @@ fn update(crc: u32, bytes: &[u8]) -> u32 {
             && is_x86_feature_detected!("avx512f")
             && is_x86_feature_detected!("vpclmulqdq")
         {
-            // SAFETY: the processor has the instructions.
+            // SAFETY: the processor has AVX-512F, VPCLMULQDQ, and what `fused` needs.
             return unsafe { x86::wide(crc, bytes) };
         }
-        // SAFETY: as above.
+        // SAFETY: the processor has SSE4.2 and PCLMULQDQ.
         return unsafe { x86::fused(crc, bytes) };
     }
     by_table(crc, bytes)

@@ -43,7 +43,7 @@ pub enum Error {
     System {
         /// The positive errno.
         errno: i32,
-        /// The step.
+        /// The step that the system refused, or why, as a sentence.
         step: Sentence,
     },
 }

@@ -116,11 +116,11 @@ struct Inner<T> {
 
 // SAFETY: as for `Arc`: the value is shared between threads, and dropped in any of them.
 unsafe impl<T: Send + Sync> Send for Counted<T> {}
-// SAFETY: as above.
+// SAFETY: as for `Arc`: a shared `Counted` gives out shared references to the value, and clones.
 unsafe impl<T: Send + Sync> Sync for Counted<T> {}
-// SAFETY: as above; a `Weak` can become a `Counted`.
+// SAFETY: a `Weak` can become a `Counted`, which may be sent if the value is `Send` and `Sync`.
 unsafe impl<T: Send + Sync> Send for Weak<T> {}
-// SAFETY: as above.
+// SAFETY: a shared `Weak` can become a `Counted` in any thread, as a `Weak` that was sent can.
 unsafe impl<T: Send + Sync> Sync for Weak<T> {}
 
 impl<T> Counted<T> {
@@ -232,7 +232,7 @@ impl<T> Drop for Weak<T> {
     fn drop(&mut self) {
         // SAFETY: as in `upgrade`.
         let weak = unsafe { &(*self.0.as_ptr()).weak };
-        // SAFETY: as above.
+        // SAFETY: the memory stays until the last `Weak` is dropped, which this one is not yet.
         #[cfg(loom)]
         unsafe { &(*self.0.as_ptr()).memory }.with(|_| {});
         // Release pairs with the Acquire below: the thread that frees the memory comes after all that used it.
@@ -241,7 +241,7 @@ impl<T> Drop for Weak<T> {
         }
         // Acquire pairs with the Release of every other `Weak` that went.
         weak.load(Ordering::Acquire);
-        // SAFETY: as above.
+        // SAFETY: this was the last `Weak`, and it frees the memory below.
         #[cfg(loom)]
         unsafe { &(*self.0.as_ptr()).memory }.with_mut(|_| {});
         // SAFETY: the memory came from a Box in `Counted::new`, and this was the last reference to it. The value, in a

@@ -29,7 +29,7 @@ use crate::word::{MAX_PINS, ObjectState, Word};
 #[derive(Clone, Copy)]
 pub struct ObjectWord<'a>(pub &'a AtomicU64);
 
-/// Who releases an object that was freed.
+/// Which thread releases the slot and the handle of an object that was freed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Freed {
     /// The caller releases its slot, then its handle.

@@ -22,12 +22,12 @@ pub struct PerProcessor<T> {
     waiters: Waiters,
 }
 
-/// Who waits. Relaxed throughout: these numbers decide who sleeps and who is woken, and hand nothing over. The locks
-/// do.
+/// The threads that wait for a value. Relaxed throughout: these numbers decide which threads sleep and which are woken.
+/// The locks of the values hand the values over.
 #[cfg(not(loom))]
 #[derive(Default)]
 struct Waiters {
-    /// Threads that wait.
+    /// How many threads wait.
     all: AtomicU32,
     /// The waiting threads that go first.
     first: AtomicU32,

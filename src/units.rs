@@ -30,7 +30,7 @@ pub struct ClassIndex(pub u16);
 pub struct ZspageId(pub u32);
 
 impl ZspageId {
-    /// No zspage.
+    /// The number that stands for no zspage.
     pub const NONE: Self = Self(u32::MAX);
 }
 

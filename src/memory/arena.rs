@@ -53,11 +53,11 @@ pub struct Chunk {
 /// A run of pages in a chunk.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Run {
-    /// The chunk.
+    /// The index of the chunk.
     pub chunk: usize,
     /// The first page, counted in the chunk.
     pub first: usize,
-    /// How many pages.
+    /// How many pages the run has.
     pub pages: usize,
 }
 

@@ -72,7 +72,7 @@ impl<'a> Returns<'a> {
             // returns the error. To give a range back twice does no harm.
         }
         for (base, bytes) in spans.iter().map(Span::parts) {
-            // SAFETY: as above.
+            // SAFETY: nothing in these pages is live, and nobody else uses them before they are settled.
             self.gone |= unsafe { os.release(base, bytes, self.memory.kind) }.map_err(refused)?;
         }
         Ok(())

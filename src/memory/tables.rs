@@ -52,7 +52,7 @@ pub struct PoolMemory {
 
 // SAFETY: the pointers are into mappings that live as long as the memory. The methods say who may touch what.
 unsafe impl Send for PoolMemory {}
-// SAFETY: as above.
+// SAFETY: what the pointers lead to is atomic, or belongs to the holder of a lock, as the methods say.
 unsafe impl Sync for PoolMemory {}
 
 impl PoolMemory {

@@ -43,7 +43,7 @@ pub(super) enum Stop {
     Shut,
     /// The stored copy of the page is damaged.
     Lost,
-    /// The system refuses.
+    /// The system refuses a call that bringing the page back needs.
     Refused(Error),
 }
 

@@ -31,7 +31,7 @@ pub(super) enum StoreOutcome {
     Unreadable,
     /// There is no room for the page.
     Refused(NoRoom),
-    /// It is there.
+    /// zswap has the page.
     Stored,
 }
 

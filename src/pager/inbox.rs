@@ -41,7 +41,7 @@ impl Inbox {
         Ok(Self { touches, first: 0, count: 0, moved, next_move: 0, works })
     }
 
-    /// Touches that wait.
+    /// Returns how many touches wait to be served.
     pub fn touches(&self) -> usize {
         self.count
     }

@@ -56,7 +56,7 @@ impl Lending {
         LentThread { lending: self, duty, round }
     }
 
-    /// Lent threads.
+    /// Returns how many threads are lent to the pager.
     pub fn threads(&self) -> u32 {
         // Acquire pairs with the Release in `LentThread::drop`: a thread that is no longer counted has left the pager.
         self.lent.load(Acquire)

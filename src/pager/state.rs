@@ -43,7 +43,7 @@ pub enum PageKind {
     Resident(u32),
     /// In this slot of the staging range.
     Staged(u32),
-    /// In zswap.
+    /// Compressed in zswap, and nowhere else.
     Stored,
     /// A thread has claimed the page, and is moving it.
     Busy,
@@ -54,7 +54,7 @@ pub enum PageKind {
 /// The copy in zswap of a page that is resident or staged.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum KeptCopy {
-    /// There is none.
+    /// zswap has no copy.
     No,
     /// It has bytes that the page had once.
     Stale,

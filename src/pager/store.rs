@@ -12,12 +12,12 @@ const WRITE_BACK: u64 = 64;
 /// How often a store into a full pool is tried. Between two tries other pages are written back.
 const STORES: u32 = 4;
 
-/// What has no room for a page, and nothing that could be written back.
+/// Which limit keeps a page from being stored, when nothing can be written back.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum NoRoom {
-    /// The pool.
+    /// The limit of the pool.
     Pool,
-    /// The area of the page's region, by the region's own limit.
+    /// The limit of the page's own region.
     Area,
 }
 

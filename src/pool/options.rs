@@ -46,7 +46,7 @@ pub struct LentMemory {
 
 // SAFETY: it is an address, and the contract of `LentMemory::new` says who may use the memory.
 unsafe impl Send for LentMemory {}
-// SAFETY: as above.
+// SAFETY: `take` gives the memory to one pool at a time, whichever threads ask, or the contract of `for_one_pool` does.
 unsafe impl Sync for LentMemory {}
 
 impl LentMemory {

@@ -35,7 +35,7 @@ pub struct ForeignEvict {
 
 // SAFETY: the header says that the callback runs in any thread that shrinks. C guards the context.
 unsafe impl Send for ForeignEvict {}
-// SAFETY: as above.
+// SAFETY: several threads may shrink at once, and the header says so. C guards the context.
 unsafe impl Sync for ForeignEvict {}
 
 /// The callback that is set.

@@ -42,7 +42,7 @@ pub struct BackingFile {
     free: Lock<FreePlaces>,
     /// The pages that are being written.
     pages: Lock<Box<WriteBuffer>>,
-    /// Who reads into which of the readers' pages.
+    /// Lends each reader one of the readers' pages.
     readers: PerProcessor<()>,
 }
 
