@@ -103,6 +103,8 @@
 //! hardened.
 
 #![deny(unsafe_code)]
+// The models use a part of the crate.
+#![cfg_attr(loom, allow(dead_code, unused_imports))]
 
 mod bitmap;
 mod buckets;

@@ -93,7 +93,7 @@ fn reader_and_writer() {
         Some(4),
         &[
             mover,
-            |scene| drop(scene.pool.pin(scene.moves, MapMode::Read).map(|_| unmap(&scene.pool, scene.moves))),
+            |scene| _ = scene.pool.pin(scene.moves, MapMode::Read).map(|_| unmap(&scene.pool, scene.moves)),
             writer,
         ],
     );
@@ -165,7 +165,7 @@ fn whole_compaction() {
     race(
         Some(3),
         &[
-            |scene| drop(scene.pool.compact(&crate::pool::CompactBudget::default())),
+            |scene| _ = scene.pool.compact(&crate::pool::CompactBudget::default()),
             |scene| {
                 scene.expect_moves();
                 scene.free(scene.moves);

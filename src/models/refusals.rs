@@ -38,7 +38,7 @@ fn one_unmap_too_many_on_a_dying_object() {
                 unmap(&scene.pool, scene.moves);
                 assert!(unmap_too_often(scene));
             },
-            |scene| drop(scene.malloc()),
+            |scene| _ = scene.malloc(),
         ],
     );
 }

@@ -54,7 +54,7 @@ fn old_slot_after_the_move() {
             |scene| {
                 scene.move_source();
                 let handles = [scene.malloc(), scene.malloc()];
-                handles.map(|handle| assert_eq!(scene.read(handle), Ok(WRITTEN)));
+                handles.into_iter().for_each(|handle| assert_eq!(scene.read(handle), Ok(WRITTEN)));
             },
         ],
     );
@@ -104,7 +104,7 @@ fn deferred_releases() {
         &[
             |scene| assert!(scene.free(scene.moves)),
             |scene| assert!(scene.free(scene.stays)),
-            |scene| drop(scene.malloc()),
+            |scene| _ = scene.malloc(),
         ],
     );
 }

@@ -66,7 +66,7 @@ fn map() {
 
 #[test]
 fn map_and_free() {
-    race(Some(4), &[shrink, |scene| scene.expect_moves(), |scene| drop(scene.free(scene.moves))]);
+    race(Some(4), &[shrink, |scene| scene.expect_moves(), |scene| _ = scene.free(scene.moves)]);
 }
 
 #[test]
@@ -168,14 +168,14 @@ fn callback_that_unmaps_once_too_often() {
                     unsafe { pool.unmap_raw(handle) }
                 })
             },
-            |scene| drop(scene.free(scene.moves)),
+            |scene| _ = scene.free(scene.moves),
         ],
     );
 }
 
 #[test]
 fn reader_free_and_mover() {
-    race(Some(2), &[shrink, mover, |scene| scene.expect_moves(), |scene| drop(scene.free(scene.moves))]);
+    race(Some(2), &[shrink, mover, |scene| scene.expect_moves(), |scene| _ = scene.free(scene.moves)]);
 }
 
 impl Scene {

@@ -54,7 +54,7 @@ impl Stretch {
         unnote(SharedBits(from_ref(&self.bits)), 0);
         if system_gives {
             // All threads see what the system does: the words are zero.
-            self.words.iter().for_each(|word| drop(word.swap(0, AcqRel)));
+            self.words.iter().for_each(|word| _ = word.swap(0, AcqRel));
         } else {
             thaw(&self.words);
         }
