@@ -148,7 +148,7 @@ impl Core {
                 _ => return self.evict_in_place(&region, &mut picks, effort),
             }
         }
-        // The hand went all the way around: there are fewer marked pages than it may try.
+        // The hand went all the way around.
         self.immovable.end_retries(effort);
         HandTurn { full: passed.full && !passed.claimed, busy: passed.claimed, ..HandTurn::default() }
     }

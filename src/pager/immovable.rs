@@ -20,7 +20,9 @@ use crate::sync::{AtomicU64, Ordering::Relaxed};
 /// Nanoseconds between two attempts to evict marked pages. That is 25 MiB a second of pages that stay, at less than 1 %
 /// of a processor.
 const RETRY: u64 = 10_000_000;
-/// Pages that one touch may find immovable before it goes above the limit. By moving, that takes some 0.2 ms.
+/// Pages that one touch may find immovable before it goes above the limit. By moving, that takes some 0.2 ms. As many
+/// marked pages may stay when it tries them again. They do not count as found: otherwise a touch that finds them due
+/// would evict nothing else, and touches that come as slowly as that would all go above the limit.
 const FAILURES: u64 = 256;
 /// What a page counts in an [`Effort`] if it was compressed before it turned out to be immovable.
 const IN_PLACE: u64 = 8;
@@ -40,6 +42,8 @@ pub struct Immovable {
 pub struct Effort {
     /// Pages that may turn out to be immovable.
     failures: u64,
+    /// Marked pages that may turn out to be immovable still.
+    failed_retries: u64,
     /// Marked pages that may be tried again, besides those that are due.
     retries: u64,
 }
@@ -50,9 +54,10 @@ impl Effort {
         self.failures == 0
     }
 
-    /// Counts a page that turned out to be immovable.
-    pub fn fail(&mut self, in_place: bool) {
-        self.failures = self.failures.saturating_sub(if in_place { IN_PLACE } else { 1 });
+    /// Counts a page that turned out to be immovable. `retried`: it had the mark.
+    pub fn fail(&mut self, in_place: bool, retried: bool) {
+        let left = if retried { &mut self.failed_retries } else { &mut self.failures };
+        *left = left.saturating_sub(if in_place { IN_PLACE } else { 1 });
     }
 }
 
@@ -67,12 +72,12 @@ impl Immovable {
         if self.retry_is_due() {
             self.budget.store(BLOCK as u64, Relaxed);
         }
-        Effort { failures: FAILURES, retries: 0 }
+        Effort { failures: FAILURES, failed_retries: FAILURES, retries: 0 }
     }
 
     /// The effort of a call that asks for eviction: each page is tried once.
     pub fn full_effort(&self) -> Effort {
-        Effort { failures: u64::MAX, retries: self.pages() }
+        Effort { failures: u64::MAX, failed_retries: u64::MAX, retries: self.pages() }
     }
 
     /// Whether it is time to try marked pages again. The caller does so, and nobody else for a while.
@@ -87,7 +92,7 @@ impl Immovable {
 
     /// Whether a marked page may be tried again.
     pub fn may_retry(&self, effort: &Effort) -> bool {
-        effort.retries > 0 || self.budget.load(Relaxed) > 0
+        effort.retries > 0 || effort.failed_retries > 0 && self.budget.load(Relaxed) > 0
     }
 
     /// Pays for a marked page that is tried again. The caller has the hand, so nobody else uses the budget.
@@ -99,10 +104,13 @@ impl Immovable {
         }
     }
 
-    /// Ends the retries: the hand went all the way around, and met fewer marked pages than may be tried.
+    /// Ends the retries after the hand went all the way around. It met fewer marked pages than may be tried, unless the
+    /// effort was used up before. Then the rest of the budget is left for other threads.
     pub fn end_retries(&self, effort: &mut Effort) {
         effort.retries = 0;
-        self.budget.store(0, Relaxed);
+        if effort.failed_retries > 0 {
+            self.budget.store(0, Relaxed);
+        }
     }
 
     /// Makes the next attempt due now, because a marked page left after all and others may as well.

@@ -204,7 +204,7 @@ impl Core {
             add(&self.counters.pinned, u64::from(!matches!(put, StoreOutcome::Refused(_))));
             let stays = was.with_copy(KeptCopy::No).with_age(MAX_AGE);
             if is_lasting(refused) {
-                effort.fail(true);
+                effort.fail(true, picks.is_retried(pick));
                 marked += 1;
                 picks.end(pick, self.immovable.marked(stays));
             } else {

@@ -79,11 +79,11 @@ impl Core {
             // page of zeros here. If the owner moved it, this call is refused.
             let _ = self.uffd.zero(picks.at[pick], PAGE);
         }
-        let stays = picks.was(pick).with_age(MAX_AGE);
+        let (stays, retried) = (picks.was(pick).with_age(MAX_AGE), picks.is_retried(pick));
         let lasting = is_lasting(refused);
         picks.end(pick, if lasting { self.immovable.marked(stays) } else { stays });
         if lasting {
-            effort.fail(false);
+            effort.fail(false, retried);
         }
         add(&self.counters.pinned, u64::from(![errno::EAGAIN, errno::ENOENT].contains(&refused)));
         u64::from(lasting)

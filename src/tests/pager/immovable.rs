@@ -3,7 +3,7 @@
 
 use super::look::consistent;
 use super::{Memory, Running, limited};
-use crate::pager::{Duty, FaultMode, PagerCounts, PagerOptions};
+use crate::pager::{Duty, FaultMode, PagerCounts, PagerOptions, RegionId};
 use crate::tests::skip::skip;
 use crate::units::PAGE;
 use std::time::{Duration, Instant};
@@ -31,9 +31,21 @@ fn check(memory: &Memory) {
     (0..memory.pages()).for_each(|page| memory.check(page, value(page)));
 }
 
-fn lock(memory: &Memory) -> bool {
+fn unlock(memory: &Memory) {
     // SAFETY: a range of the test's own.
-    unsafe { libc::mlock(memory.at(0).cast(), memory.bytes()) == 0 }
+    assert_eq!(unsafe { libc::munlock(memory.at(0).cast(), memory.bytes()) }, 0);
+}
+
+/// A pager with a region of filled pages that are locked.
+fn with_locked_pages(mode: FaultMode, in_place: bool) -> (Memory, Running, RegionId) {
+    let memory = Memory::new(STUCK);
+    let running = running(mode, in_place);
+    let region = running.add(&memory);
+    fill(&memory);
+    // SAFETY: a range of the test's own.
+    let locked = unsafe { libc::mlock(memory.at(0).cast(), memory.bytes()) };
+    assert_eq!(locked, 0, "the test locks 2 MiB: raise RLIMIT_MEMLOCK");
+    (memory, running, region)
 }
 
 fn counts(running: &Running) -> PagerCounts {
@@ -59,7 +71,7 @@ fn touches_go_on(running: &Running, stuck: &Memory) {
     assert!(running.pager.stats().immovable_bytes >= (STUCK / 2 * PAGE) as u64);
     // A little more than the immovable pages.
     let resident = running.pager.stats().resident_bytes as usize / PAGE;
-    assert!(resident <= STUCK + 4 * LIMIT, "{resident} pages are in memory");
+    assert!(resident <= STUCK + 3 * LIMIT, "{resident} pages are in memory");
     check(stuck);
     check(&others);
     consistent(running);
@@ -91,15 +103,33 @@ const WAYS: [(FaultMode, bool); 4] =
 #[test]
 fn locked_pages() {
     for (mode, in_place) in WAYS {
-        let memory = Memory::new(STUCK);
-        let running = running(mode, in_place);
-        let region = running.add(&memory);
-        fill(&memory);
-        assert!(lock(&memory), "the test locks 2 MiB: raise RLIMIT_MEMLOCK");
+        let (memory, running, region) = with_locked_pages(mode, in_place);
         touches_go_on(&running, &memory);
-        // SAFETY: as for `lock`.
-        assert_eq!(unsafe { libc::munlock(memory.at(0).cast(), memory.bytes()) }, 0);
+        unlock(&memory);
         the_limit_holds_again(&running, &memory);
+        running.remove(region);
+        check(&memory);
+    }
+}
+
+/// Touches that come slowly find the next attempt on immovable pages due each time. They still evict other pages.
+#[test]
+fn slow_touches_keep_memory_bounded() {
+    for (mode, in_place) in WAYS {
+        let (memory, running, region) = with_locked_pages(mode, in_place);
+        assert!(running.pager.set_resident_limit((LIMIT * PAGE) as u64).is_err());
+        let others = Memory::new(TOUCHED);
+        let other_region = running.add(&others);
+        fill(&others);
+        for page in 0..TOUCHED {
+            running.pager.0.immovable.retry_at_once();
+            others.check(page, value(page));
+            let resident = running.pager.stats().resident_bytes as usize / PAGE;
+            assert!(resident <= STUCK + LIMIT, "{resident} pages are in memory after {page} touches");
+        }
+        consistent(&running);
+        running.remove(other_region);
+        unlock(&memory);
         running.remove(region);
         check(&memory);
     }
@@ -109,14 +139,9 @@ fn locked_pages() {
 #[test]
 fn pages_that_were_locked_leave_when_a_call_asks() {
     for (mode, in_place) in WAYS {
-        let memory = Memory::new(STUCK);
-        let running = running(mode, in_place);
-        let region = running.add(&memory);
-        fill(&memory);
-        assert!(lock(&memory));
+        let (memory, running, region) = with_locked_pages(mode, in_place);
         assert!(running.pager.evict(STUCK as u64).is_err());
-        // SAFETY: as for `lock`.
-        assert_eq!(unsafe { libc::munlock(memory.at(0).cast(), memory.bytes()) }, 0);
+        unlock(&memory);
         assert_eq!(running.pager.evict(STUCK as u64), Ok(STUCK as u64));
         assert_eq!(running.pager.stats().immovable_bytes, 0);
         check(&memory);
@@ -129,11 +154,7 @@ fn pages_that_were_locked_leave_when_a_call_asks() {
 #[test]
 fn pages_that_could_not_leave_are_held_and_given_back() {
     for (mode, in_place) in WAYS {
-        let memory = Memory::new(STUCK);
-        let running = running(mode, in_place);
-        let region = running.add(&memory);
-        fill(&memory);
-        assert!(lock(&memory));
+        let (memory, running, region) = with_locked_pages(mode, in_place);
         assert!(running.pager.evict(STUCK as u64).is_err());
         running.pager.hold(memory.at(3), 4 * PAGE).unwrap();
         consistent(&running);

@@ -85,22 +85,28 @@ fn running(mode: FaultMode) -> Running {
     Running::new(&limited(4 * PAGES, mode), &[Duty::Serve])
 }
 
+/// Evicts huge pages with or without pins on them. Returns how many pages the system refused to let go, or none if it
+/// makes no huge pages.
+fn refused_pages(mode: FaultMode, pinned: bool) -> Option<u64> {
+    let memory = filled(true)?;
+    let pins = pinned.then(|| Pins::of(&memory));
+    let running = running(mode);
+    let region = running.add(&memory);
+    evict_all(&running);
+    let stats = running.pager.stats();
+    assert_eq!(stats.resident_bytes > 0, pinned, "{stats:?}");
+    all_is_right(running, region, &memory);
+    drop(pins);
+    Some(stats.counts.pinned)
+}
+
 #[test]
 fn pages_of_pinned_huge_pages_stay_and_stay_right() {
     for mode in MODES {
-        for pinned in [false, true] {
-            let Some(memory) = filled(true) else { return };
-            let pins = pinned.then(|| Pins::of(&memory));
-            let running = running(mode);
-            let region = running.add(&memory);
-            evict_all(&running);
-            let stats = running.pager.stats();
-            assert_eq!(stats.resident_bytes > 0, pinned, "{stats:?}");
-            // Without pins of ours, the system itself may hold a page for a moment.
-            assert!(stats.counts.pinned > 0 || !pinned);
-            all_is_right(running, region, &memory);
-            drop(pins);
-        }
+        let Some(refused) = refused_pages(mode, true) else { return };
+        assert!(refused > 0, "pinned pages left");
+        // On a busy machine the system itself may have a reference to a page for a moment, but not each time.
+        assert!((0..5).any(|_| refused_pages(mode, false) == Some(0)), "pages without a pin do not leave at once");
     }
 }
 
