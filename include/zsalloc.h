@@ -70,8 +70,8 @@
  *         return zswap_remove_area(area) == 0 && zswap_destroy(zswap) == 0 ? 0 : 1;
  *     }
  *
- * examples/store_pages.c in the sources also shows limits, a backing file and statistics, and
- * examples/pager.c a pager.
+ * examples/store_pages.c in the sources also shows limits, a backing file and statistics,
+ * examples/writeback.c writeback by threads of the program, and examples/pager.c a pager.
  *
  * Link with -lzsalloc. With the static library, libzsalloc.a, also link with -lpthread -ldl -lm,
  * which recent C libraries include.

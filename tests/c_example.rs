@@ -22,9 +22,21 @@ impl Example {
     }
 
     fn of(source: &str, test: &str) -> Self {
+        Self::changed(source, test, &[])
+    }
+
+    /// Compiles a changed copy of an example. Each change is a text of it, which must be there once, and another text
+    /// for that.
+    fn changed(source: &str, test: &str, changes: &[(&str, &str)]) -> Self {
         let (library, folder) = (Library::find(), scratch(test));
-        let source = repository().join("examples").join(source);
-        compile(&[&source], &folder.join("example"), "c11", &library.shared_flags());
+        let mut text = std::fs::read_to_string(repository().join("examples").join(source)).unwrap();
+        for (from, to) in changes {
+            assert_eq!(text.matches(from).count(), 1, "{source} has changed, and has not once:\n{from}");
+            text = text.replace(from, to);
+        }
+        let copy = folder.join(source);
+        std::fs::write(&copy, text).unwrap();
+        compile(&[&copy], &folder.join("example"), "c11", &library.shared_flags());
         Self { library, folder }
     }
 
@@ -39,11 +51,16 @@ impl Example {
 
     /// Runs the example with wrong arguments. Returns its error message.
     fn refuses(&self, arguments: &[&str]) -> String {
+        self.fails(2, arguments)
+    }
+
+    /// Runs the example, which must print nothing, and end with an exit status. Returns its error message.
+    fn fails(&self, status: i32, arguments: &[&str]) -> String {
         let mut command = Command::new(self.program());
         command.args(arguments).env("LD_LIBRARY_PATH", self.library.runtime());
         let output = command.output().unwrap();
         let said = String::from_utf8(output.stderr).unwrap();
-        assert_eq!((output.status.code(), output.stdout.len()), (Some(2), 0), "{said}");
+        assert_eq!((output.status.code(), output.stdout.len()), (Some(status), 0), "{said}");
         said
     }
 
@@ -160,4 +177,182 @@ fn an_array_outgrows_its_limit() {
     assert!(faults > 4096.0 && loaded > 3000.0 && compressed > 3000.0, "{text}");
     assert!(example.refuses(&["much", "4"]).contains("usage"));
     assert!(example.refuses(&["16"]).contains("usage"));
+}
+
+/// A copy of `examples/writeback.c`, with a limit that is met at once.
+struct Writer(Example);
+
+impl Writer {
+    fn new(test: &str, changes: &[(&str, &str)]) -> Self {
+        Self(Example::changed("writeback.c", test, changes))
+    }
+
+    /// Returns the arguments of a run. Only the end of the program depends on the seconds.
+    fn arguments<'a>(seconds: &'a str, file: &'a str, more: &[&'a str]) -> Vec<&'a str> {
+        [&["--seconds", seconds, "--limit", "1", "--file", file], more].concat()
+    }
+
+    /// Runs the program until each of the figures is more than 0, for a longer time if need be: a machine may be slow.
+    /// All pages must be right. Returns the output.
+    fn passes(&self, more: &[&str], expected: &[&str]) -> String {
+        let file = self.0.path("pages");
+        for seconds in ["1", "4", "16", "64"] {
+            let text = self.0.prints(&Self::arguments(seconds, &file, more));
+            assert!(!Path::new(&file).exists(), "the file was not unlinked");
+            if expected.iter().all(|name| figure(&text, name) > 0.0) {
+                return text;
+            }
+        }
+        panic!("one of {expected:?} is still 0 after a minute")
+    }
+
+    /// Runs the program, which must find that a page is wrong. It ends when it does. Returns what it says.
+    fn is_caught(&self) -> String {
+        self.0.fails(1, &Self::arguments("600", &self.0.path("pages"), &[]))
+    }
+}
+
+#[test]
+fn a_writer_of_its_own_loses_no_page() {
+    let writer = Writer::new("c-example-writeback", &[]);
+    for threads in ["4", "1"] {
+        let names = ["written back", "from the file", "removed"];
+        let text = writer.passes(&["--threads", threads], &names);
+        let [written, to_file, errors] = figures(&text, ["written back", "to the file", "write errors"]);
+        assert!(to_file >= written && errors == 0.0, "{text}");
+    }
+}
+
+#[test]
+fn wrong_arguments_of_the_writer_are_refused() {
+    let example = Example::of("writeback.c", "c-example-writeback-refused");
+    let (there, missing) = (example.path("there"), example.path("missing/file"));
+    std::fs::write(&there, b"precious").unwrap();
+    let cases: [(&[&str], &str); 7] = [
+        (&["--quickly"], "usage"),
+        (&["--seconds"], "usage"),
+        (&["--seconds", "0"], "0 is not a number from 1 to"),
+        (&["--threads", "257"], "257 is not a number from 1 to 256"),
+        (&["--limit", "much"], "much is not a number"),
+        (&["--file", &there], "File exists"),
+        (&["--file", &missing], "No such file"),
+    ];
+    for (arguments, reason) in cases {
+        let said = example.refuses(arguments);
+        assert!(said.contains(reason), "{arguments:?}: {said}");
+    }
+    assert_eq!(std::fs::read(&there).unwrap(), b"precious");
+}
+
+/// The two steps whose order is the first rule of `examples/writeback.c`.
+const MARK: &str = "    if (result == 0)\n        atomic_store(&guest->pages[claim->offset].on_file, true);\n";
+const END: &str = "    check(zswap_writeback_end(guest->area, claim, result, NULL), \"ending a claim\");\n";
+
+/// Has another thread load the page between the two steps, each fourth time: the page stays then if its claim has not
+/// ended. If the lock is held, its holder may be waiting for the claim.
+const BETWEEN: (&str, &str, &str) = (
+    "static void end_claim(",
+    "static void between(struct guest *, uint64_t);\nstatic void end_claim(",
+    "
+static struct { size_t guest; uint64_t offset; } wanted;
+
+static void *load_wanted(void *unused)
+{
+    pthread_mutex_t *lock = &guests[wanted.guest].pages[wanted.offset].lock;
+    if (pthread_mutex_trylock(lock) == 0) {
+        verify(wanted.guest, wanted.offset, 0);
+        pthread_mutex_unlock(lock);
+    }
+    return unused;
+}
+
+static void between(struct guest *guest, uint64_t offset)
+{
+    static pthread_mutex_t one = PTHREAD_MUTEX_INITIALIZER;
+    static unsigned calls;
+    pthread_t other;
+    pthread_mutex_lock(&one);
+    wanted.guest = (size_t)(guest - guests);
+    wanted.offset = offset;
+    if (calls++ % 4 == 0 && pthread_create(&other, NULL, load_wanted, NULL) == 0)
+        pthread_join(other, NULL);
+    pthread_mutex_unlock(&one);
+}
+
+int main(",
+);
+
+fn with_a_load_between(test: &str, first: &str, second: &str) -> Writer {
+    let steps = format!("{first}    between(guest, claim->offset);\n{second}");
+    let (begin, declared, defined) = BETWEEN;
+    let changes = [(&*format!("{MARK}{END}"), &*steps), (begin, declared), ("\nint main(", defined)];
+    Writer::new(test, &changes)
+}
+
+#[test]
+fn a_load_between_mark_and_end_finds_the_page() {
+    if mode() == Mode::Valgrind {
+        return common::skip::skip("a_load_between_mark_and_end", "under valgrind thousands of threads take minutes");
+    }
+    with_a_load_between("c-example-between", MARK, END).passes(&[], &["written back", "from the file"]);
+}
+
+#[test]
+fn a_load_between_end_and_a_late_mark_finds_no_page() {
+    if mode() == Mode::Valgrind {
+        return common::skip::skip("a_load_between_end_and_a_late_mark", "the copy ends with other threads running");
+    }
+    let said = with_a_load_between("c-example-late", END, MARK).is_caught();
+    assert!(said.contains("is lost"), "{said}");
+}
+
+/// Makes some writes to the file fail.
+const BAD_DISK: (&str, &str) = (
+    "    ssize_t written = pwrite(",
+    "    static atomic_uint writes;
+    if (atomic_fetch_add(&writes, 1) % 5 == 0) {
+        atomic_fetch_add(&write_errors, 1);
+        return -EIO;
+    }
+    ssize_t written = pwrite(",
+);
+
+#[test]
+fn no_page_is_lost_by_a_bad_disk() {
+    Writer::new("c-example-bad-disk", &[BAD_DISK]).passes(&[], &["written back", "write errors", "no room"]);
+}
+
+/// The file may have 2 MiB: a part of the pages of the first guest.
+#[test]
+fn no_page_is_lost_by_a_full_disk() {
+    if mode() == Mode::Valgrind {
+        return common::skip::skip("no_page_is_lost_by_a_full_disk", "the limit holds for valgrind's own files too");
+    }
+    let limited = (
+        "int main(int argc, char **argv)\n{\n",
+        "#include <sys/resource.h>
+int main(int argc, char **argv)
+{
+    setrlimit(RLIMIT_FSIZE, &(struct rlimit){2 << 20, 2 << 20});
+",
+    );
+    Writer::new("c-example-full-disk", &[limited]).passes(&[], &["written back", "write errors", "no room"]);
+}
+
+/// Each copy forgets to clear the mark after one of the calls that make the file's copy old.
+#[test]
+fn a_mark_that_stays_too_long_is_caught() {
+    if mode() == Mode::Valgrind {
+        return common::skip::skip("a_mark_that_stays_too_long", "the copies end with other threads running");
+    }
+    let taken = "    if (result == 0 && (flags & ZSWAP_LOAD_EXCLUSIVE) != 0)\n        forget_place(guest, offset);\n";
+    let cases = [
+        ("failed", "    forget_place(guest, offset);\n    wake_writers();\n", "    wake_writers();\n"),
+        ("removed", "\"removing a page\");\n    forget_place(guest, offset);\n", "\"removing a page\");\n"),
+        ("taken", taken, ""),
+    ];
+    for (name, from, to) in cases {
+        let said = Writer::new(&format!("c-example-mark-{name}"), &[BAD_DISK, (from, to)]).is_caught();
+        assert!(said.contains("is back") || said.contains("another version"), "{name}: {said}");
+    }
 }
