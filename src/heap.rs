@@ -10,6 +10,7 @@
 //!
 //! - `push` and `collect` of types of this crate, which have a fixed size or link what is there.
 //! - Vectors that have the room: it was reserved here, at creation or just before.
+//! - `Box::new` of a value without bytes, here. It allocates nothing.
 //! - `Arc` of a callback: the program made it, and cloning it allocates nothing.
 //! - `Arc` in `pool::LentMemory::new`. It aborts without memory, for some 24 bytes. It is of Rust programs alone: it
 //!   can't fail by its type, and a program calls it before it creates a pool.
@@ -35,7 +36,10 @@ pub const NO_MEMORY: Error =
 
 /// Makes a box, as `Box::new` does, which aborts without memory.
 pub fn boxed<T>(value: T) -> Result<Box<T>> {
-    const { assert!(size_of::<T>() > 0) };
+    if size_of::<T>() == 0 {
+        // A value without bytes, such as a closure that captures nothing, takes no memory.
+        return Ok(Box::new(value));
+    }
     // SAFETY: the layout is not of size zero.
     let at = unsafe { alloc(Layout::new::<T>()) }.cast::<T>();
     let at = NonNull::new(at).ok_or(NO_MEMORY)?;

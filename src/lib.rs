@@ -184,7 +184,7 @@ pub use word::HANDLE_BITS;
 #[cfg(not(loom))]
 pub use zswap::{
     Area, AreaOptions, AreaStats, Claim, Codec, Counts, Forking, LoadFlags, MAX_AREA_PAGES, MAX_BATCH, MAX_CLAIMS,
-    MAX_CONTEXTS, Patience, Refusal, Snapshot, Writeback, Zswap, ZswapOptions, ZswapStats,
+    MAX_CONTEXTS, Patience, Refusal, Snapshot, StoredOffsets, Usage, Zswap, ZswapOptions, ZswapStats,
 };
 
 /// What the C library of this repository needs beside the public interface. It may change in every version.
@@ -198,10 +198,7 @@ pub mod plumbing {
     pub use crate::os::Uncancelled;
     /// A callback without the `Arc` that a closure is in, for making one aborts without memory.
     pub use crate::pool::ForeignEvict;
-    /// As `ForeignEvict`.
-    pub use crate::zswap::ForeignWriteback;
-    /// The error for offsets that an area does not have: the C library checks ranges before it counts through them.
-    pub use crate::zswap::PAST_END;
+    pub use crate::zswap::plumbing as zswap;
 }
 
 /// The examples of the README are tests.

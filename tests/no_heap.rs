@@ -194,7 +194,7 @@ impl Made {
             pages: (0..PAGES).map(page).collect(),
             loaded: vec![[0; PAGE_SIZE]; PAGES as usize],
             offsets: (0..PAGES).map(|at| at * 7 % PAGES).collect(),
-            claims: vec![Claim::default(); 64],
+            claims: Vec::with_capacity(64),
         }
     }
 }
@@ -210,11 +210,18 @@ fn use_area(zswap: &Zswap, area: &Area, made: &mut Made) {
     area.store_pages(PAGES, &made.pages).ok();
     area.load_pages(0, &mut made.loaded, LoadFlags::KEEP, |_, _| {}).ok();
     area.load_scattered(&made.offsets, &mut made.loaded, LoadFlags::KEEP, |_, _| {}).ok();
-    area.next_stored(0).unwrap();
-    let count = area.begin_writeback(&mut made.claims, &mut made.loaded).unwrap();
-    for (at, claim) in made.claims[..count].iter().enumerate() {
-        let result = if at % 2 == 0 { Ok(()) } else { Err(Refusal::Again) };
-        area.end_writeback(claim, result).unwrap();
+    area.stored().next().unwrap();
+    for at in 0..64 {
+        let page = &mut made.loaded[at];
+        let claim = if at % 2 == 0 { area.claim(page) } else { zswap.claim(page) };
+        made.claims.extend(claim.unwrap());
+    }
+    for (at, claim) in made.claims.drain(..).enumerate() {
+        match at % 3 {
+            0 => _ = claim.written().unwrap(),
+            1 => claim.refuse(Refusal::Io),
+            _ => drop(claim),
+        }
     }
     zswap.shrink(100).ok();
     area.shrink(50).ok();
@@ -235,8 +242,7 @@ fn misuse(area: &Area, made: &mut Made) {
     assert!(area.store(u64::MAX, &made.pages[0]).is_err());
     assert!(area.load(u64::MAX, &mut made.loaded[0], LoadFlags::KEEP).is_err());
     assert!(area.load(5, &mut made.loaded[0], LoadFlags::TAKE).is_err(), "it is not there");
-    assert!(area.end_writeback(&Claim::default(), Ok(())).is_err());
-    assert!(area.next_stored(0).is_err() && area.shrink(1).is_err());
+    assert!(area.stored().next().is_none() && area.shrink(1).is_err());
 }
 
 fn assert_zswap_quiet(options: &ZswapOptions, area_options: &AreaOptions, file: Option<&File>) {
@@ -246,7 +252,7 @@ fn assert_zswap_quiet(options: &ZswapOptions, area_options: &AreaOptions, file: 
         Some(file) => zswap.set_backing_file(Some((file.as_fd(), 200 * PAGE_SIZE as u64))).unwrap(),
         None => {
             let callback = |_: &Area, offset: u64, _: &Page| if offset % 10 == 3 { Err(Refusal::Io) } else { Ok(()) };
-            zswap.set_writeback(Some(Arc::new(callback))).unwrap();
+            zswap.set_writeback(callback).unwrap();
         }
     }
     let mut made = Made::new();

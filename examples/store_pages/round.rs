@@ -318,21 +318,21 @@ impl<'a> Round<'a> {
     fn verify_rest(&mut self) -> Result<()> {
         self.progress.set_message("verifying");
         let mut room = Box::new([0; PAGE]);
-        let mut next = 0;
         self.order.sort_unstable();
+        let area = self.stored.area.clone();
+        let mut stored = area.stored();
         for page in std::mem::take(&mut self.order) {
-            let found = self.stored.area.next_stored(next).map_err(|error| damaged("a page is gone", error))?;
+            let found = stored.next().ok_or_else(|| Problem::Damaged("a page is gone".to_owned()))?;
             if found != u64::from(page) {
                 return Err(Problem::Damaged(format!("page {found} is stored where page {page} should be next")));
             }
-            let loaded = self.stored.area.load(found, &mut room, LoadFlags::KEEP);
+            let loaded = area.load(found, &mut room, LoadFlags::KEEP);
             loaded.map_err(|error| damaged(&format!("page {page} could not be loaded"), error))?;
             self.verify(page as usize, &room)?;
-            next = found + 1;
         }
-        match self.stored.area.next_stored(next) {
-            Err(Error::NotFound(_)) => Ok(()),
-            _ => Err(Problem::Damaged("a page that was removed is still there".to_owned())),
+        match stored.next() {
+            None => Ok(()),
+            Some(_) => Err(Problem::Damaged("a page that was removed is still there".to_owned())),
         }
     }
 

@@ -16,7 +16,7 @@ use crate::error::{Error, Result};
 use crate::heap::Counted;
 use crate::sync::{AtomicU64, Lock, Rank};
 use crate::units::PAGE;
-use std::ptr::NonNull;
+use std::fmt;
 
 /// The pages of one swap device or of one guest's memory: a fixed number of them, each stored under its offset in the
 /// pool of the zswap.
@@ -25,6 +25,13 @@ use std::ptr::NonNull;
 /// methods may be called from any thread, and from a writeback callback. If two threads store, take or invalidate the
 /// same offset at once, the outcome is that of one order or the other.
 pub struct Area(pub(crate) Counted<AreaState>);
+
+impl fmt::Debug for Area {
+    /// Takes no lock, so that it may be called anywhere.
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("Area").field("id", &self.0.id).field("pages", &self.pages()).finish_non_exhaustive()
+    }
+}
 
 impl Clone for Area {
     fn clone(&self) -> Self {
@@ -45,6 +52,8 @@ pub struct AreaState {
     pub(super) recompress_hand: AtomicU64,
     /// Refaults that [`Area::reclaimable_pages`] has not accounted for yet.
     pub(super) recent_refaults: AtomicU64,
+    /// Bytes of the slots of the pages that callers have claimed.
+    pub(super) claimed_bytes: AtomicU64,
     /// The area's part of the walk over all areas that runs.
     pub(super) step: Lock<Step>,
 }
@@ -70,6 +79,7 @@ impl AreaState {
             hand: AtomicU64::new(0),
             recompress_hand: AtomicU64::new(0),
             recent_refaults: AtomicU64::new(0),
+            claimed_bytes: AtomicU64::new(0),
             step: Lock::new(Rank::Step, Step::default()),
             shared,
             id,
@@ -204,26 +214,6 @@ impl Area {
         Ok(())
     }
 
-    /// Turns this handle into a pointer, for where Rust's types can't go, as to C. [`Area::from_raw`] turns it back.
-    pub fn into_raw(self) -> NonNull<()> {
-        self.0.into_raw()
-    }
-
-    /// Returns the pointer that [`Area::into_raw`] returns. It is the same for all clones of an area.
-    pub fn as_raw(&self) -> NonNull<()> {
-        self.0.as_raw()
-    }
-
-    /// Returns the handle that a pointer is of.
-    ///
-    /// # Safety
-    /// The pointer came from [`Area::into_raw`], or from [`Area::as_raw`] of a handle that still lives. What this
-    /// returns is dropped at most once for each [`Area::into_raw`], and is not used after that.
-    pub unsafe fn from_raw(pointer: NonNull<()>) -> Self {
-        // SAFETY: the caller vouches for the pointer.
-        Self(unsafe { Counted::from_raw(pointer) })
-    }
-
     /// Returns how many pages the area has room for.
     pub fn pages(&self) -> u64 {
         self.0.index.pages()
@@ -258,24 +248,6 @@ impl Area {
         Ok(())
     }
 
-    /// Returns the first offset, from `from` on, that has a page: in the pool, filled, or on the library's own file.
-    ///
-    /// # Errors
-    /// [`Error::NotFound`] if there is none, [`Error::Invalid`] if the area was removed, [`Error::Forked`] in a child
-    /// without the pool.
-    pub fn next_stored(&self, from: u64) -> Result<u64> {
-        const NONE: Error = Error::NotFound(&"no page is stored from there on");
-        let _call = self.0.begin()?;
-        let mut at = from;
-        while let Some((offset, word)) = self.0.index.next_used(at, self.0.index.pages()) {
-            if word.kind() != WordKind::Empty {
-                return Ok(offset);
-            }
-            at = offset + 1;
-        }
-        Err(NONE)
-    }
-
     /// Returns what the area has and did, at one moment.
     ///
     /// # Errors
@@ -283,6 +255,19 @@ impl Area {
     pub fn stats(&self) -> Result<AreaStats> {
         let _call = self.0.begin()?;
         Ok(self.0.stats_of(self.0.shards.counts()))
+    }
+}
+
+#[cfg(test)]
+impl AreaState {
+    /// Returns the shards, to lock them.
+    pub(crate) fn shards(&self) -> &Shards {
+        &self.shards
+    }
+
+    /// Returns the bytes of the slots of the pages that callers have claimed.
+    pub(crate) fn claimed_bytes(&self) -> u64 {
+        self.claimed_bytes.load(crate::sync::Ordering::Relaxed)
     }
 }
 

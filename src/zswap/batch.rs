@@ -32,7 +32,7 @@ impl Area {
     ///
     /// # Safety
     /// `count` times 4096 bytes can be read at `pages`.
-    pub unsafe fn store_pages_from(&self, offset: u64, pages: *const u8, count: usize) -> Result<()> {
+    pub(super) unsafe fn store_pages_from(&self, offset: u64, pages: *const u8, count: usize) -> Result<()> {
         const TOO_MANY: Error = Error::Invalid(&"a batch has at most 8192 pages");
         if count > MAX_BATCH {
             return Err(TOO_MANY);

@@ -1,41 +1,36 @@
-//! Writeback by the caller: it takes claims, writes the pages where and when it likes, and ends the claims.
+//! Writeback by the caller: it claims pages, writes them where and when it likes, and ends the claims.
+//!
+//! A claim is a record in the table of claims, which its ticket names. [`super::claiming`] makes a guard of it for
+//! Rust, [`super::plumbing`] hands out tickets for C.
 
 use super::area::{Area, AreaState};
-use super::claims::{Claim, ClaimRecord};
+use super::area_turn::ClaimTurns;
+use super::claims::{ClaimRecord, RawClaim};
 use super::codec::Target;
 use super::running_calls::RunningCall;
+use super::shared::Shared;
 use super::sweep::{ClaimedPage, Sweep};
 use super::word::PageWord;
 use super::writeback_refusal::Refusal;
 use crate::error::{Error, Result};
 use crate::os;
+use crate::sync::Ordering::Relaxed;
 use crate::units::PAGE;
 
-impl Area {
-    /// Claims pages that were not used lately, up to as many as `claims` and `pages` have room for, and decodes them
-    /// into `pages`. Returns how many it claimed, which may be fewer, and none.
-    ///
-    /// The caller writes each page where it keeps pages, and then ends its claim with [`Area::end_writeback`], in any
-    /// order and from any thread. Until then the page stays stored and can be loaded, and a thread that removes it
-    /// waits.
-    ///
-    /// Each page is decoded before it is claimed. Where the memory of `pages` is missing, the thread that brings it may
-    /// remove any page but those that this call has claimed before: it would wait for this thread, which waits for it.
-    ///
-    /// # Errors
-    /// [`Error::Busy`] if as many claims are held as there is room for. [`Error::Invalid`] if the area was removed or
-    /// is never written back, [`Error::Forked`] in a child without the pool.
-    pub fn begin_writeback(&self, claims: &mut [Claim], pages: &mut [[u8; PAGE]]) -> Result<usize> {
-        const NO_ROOM: Error = Error::Busy(&"as many claims are held as there is room for: end some");
-        let area = &self.0;
-        let call = area.begin()?;
-        area.check_writeback()?;
-        let mut sweep = Sweep::new(area, false);
+const NO_ROOM: Error = Error::Busy(&"as many claims are held as there is room for: end some");
+
+impl AreaState {
+    /// Claims pages that were not used lately, as many as `pages` has room for, in one sweep. Tells of each claim.
+    /// Returns how many it claimed. An error says that none was.
+    pub(super) fn claim_some(&self, pages: &mut [[u8; PAGE]], mut claimed: impl FnMut(RawClaim)) -> Result<usize> {
+        let call = self.begin()?;
+        self.check_writeback()?;
+        let mut sweep = Sweep::new(self, false);
         let mut count = 0;
-        for (claim, page) in claims.iter_mut().zip(pages) {
-            let Some(claimed) = sweep.next(&call, page, Target::Callers) else { break };
-            match area.remember(claimed)? {
-                Some(kept) => *claim = kept,
+        for page in pages {
+            let Some(found) = sweep.next(&call, page, Target::Callers) else { break };
+            match self.remember(found)? {
+                Some(kept) => claimed(kept),
                 None if count == 0 => return Err(NO_ROOM),
                 None => break,
             }
@@ -46,15 +41,10 @@ impl Area {
 
     /// Ends a claim. `Ok` removes the page, which was written, unless it was loaded, stored or removed meanwhile. `Err`
     /// keeps it. Returns whether the page was removed.
-    ///
-    /// # Errors
-    /// [`Error::Invalid`] if the claim was ended before or is not one of this area; [`Error::Forked`] in a child
-    /// without the pool.
-    pub fn end_writeback(&self, claim: &Claim, result: Result<(), Refusal>) -> Result<bool> {
-        let area = &self.0;
+    pub(super) fn end_claim(&self, claim: &RawClaim, result: Result<(), Refusal>) -> Result<bool> {
         // Within, because a fork may be waiting for a call that waits for this claim.
-        let call = area.begin_within()?;
-        let (claimed, _claims_call) = area.recall(area.shared.claims.take(area.id, claim)?);
+        let call = self.begin_within()?;
+        let (claimed, _claims_call) = self.recall(self.shared.claims.take(self.id, claim)?);
         match result {
             Ok(()) => Ok(claimed.written(&call, PageWord::EMPTY)),
             Err(refusal) => {
@@ -63,26 +53,30 @@ impl Area {
             }
         }
     }
-}
 
-impl AreaState {
     /// Puts a claimed page into the table of claims. None if the table is full; the page is kept then.
-    fn remember(&self, claimed: ClaimedPage<'_>) -> Result<Option<Claim>> {
+    fn remember(&self, claimed: ClaimedPage<'_>) -> Result<Option<RawClaim>> {
         // A claim counts as a running call, so that the area can't be removed under it.
         let call = self.begin_within()?;
         let (area, offset, thread) = (self.id, claimed.offset(), os::this_thread());
+        let bytes = claimed.slot_bytes();
         let (word, shard) = (claimed.into_word(), call.into_shard());
-        let added = self.shared.claims.add(ClaimRecord { area, offset, word, shard, thread });
-        if added.is_none() {
-            drop((ClaimedPage::resume(self, offset, word), RunningCall::resume(&self.shards, shard)));
+        let record = ClaimRecord { area, offset, word, shard: shard as u32, bytes, thread };
+        let added = self.shared.claims.add(record);
+        match added {
+            Some(_) => _ = self.claimed_bytes.fetch_add(bytes.into(), Relaxed),
+            None => {
+                drop((ClaimedPage::resume(self, offset, word, bytes), RunningCall::resume(&self.shards, shard)));
+            }
         }
         Ok(added)
     }
 
     /// Returns the claimed page of a record that was taken out of the table, and the call that the claim counted as.
     fn recall(&self, record: ClaimRecord) -> (ClaimedPage<'_>, RunningCall<'_>) {
-        let ClaimRecord { offset, word, shard, .. } = record;
-        (ClaimedPage::resume(self, offset, word), RunningCall::resume(&self.shards, shard))
+        let ClaimRecord { offset, word, shard, bytes, .. } = record;
+        self.claimed_bytes.fetch_sub(bytes.into(), Relaxed);
+        (ClaimedPage::resume(self, offset, word, bytes), RunningCall::resume(&self.shards, shard as usize))
     }
 
     /// Ends the claims that no thread can end any more, and keeps their pages.
@@ -91,5 +85,29 @@ impl AreaState {
         while let Some(record) = self.shared.claims.take_next(self.id, &mut from) {
             drop(self.recall(record));
         }
+    }
+}
+
+impl Shared {
+    /// Claims a page of the area whose turn it is, or of the next area that has one. Returns what `keep` makes of the
+    /// claim.
+    pub(super) fn claim_of_all<R>(
+        &self,
+        page: &mut [u8; PAGE],
+        keep: impl Fn(&Area, RawClaim) -> R,
+    ) -> Result<Option<R>> {
+        let _call = self.begin()?;
+        for turn in ClaimTurns::new(&self.areas) {
+            let area = turn.area();
+            if area.0.options.no_writeback {
+                continue;
+            }
+            let mut kept = None;
+            area.0.claim_some(std::slice::from_mut(page), |claim| kept = Some(keep(area, claim)))?;
+            if kept.is_some() {
+                return Ok(kept);
+            }
+        }
+        Ok(None)
     }
 }

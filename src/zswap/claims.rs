@@ -14,12 +14,12 @@ use crate::sync::{AtomicU64, Lock, Ordering::Relaxed, Rank};
 /// Most claims that the callers of a zswap may hold. Their table is set aside when the zswap is created.
 pub const MAX_CLAIMS: usize = 1 << 16;
 
-/// A page that the caller is writing back. The caller gives it to [`crate::Area::end_writeback`] once.
+/// A claim as two numbers, for C. [`super::claiming::Claim`] is the guard that Rust programs have.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Claim {
+pub struct RawClaim {
     /// Which page of the area.
     pub offset: u64,
-    /// Which claim of the page it is. Only the library knows what the number means.
+    /// Which claim of the page it is. Only the library knows what the number means. 0 is that of no claim.
     pub ticket: u64,
 }
 
@@ -31,7 +31,9 @@ pub struct ClaimRecord {
     /// The word as it was claimed.
     pub word: PageWord,
     /// The shard of the area in which the claim counts as a running call.
-    pub shard: usize,
+    pub shard: u32,
+    /// Bytes of the page's slot.
+    pub bytes: u32,
     /// The number of the thread that began the claim. That thread may have ended.
     pub thread: u64,
 }
@@ -40,7 +42,7 @@ pub struct ClaimRecord {
 const SLOT: Field = Field::first(16);
 const GENERATION: Field = SLOT.then(48);
 const _: () = assert!(Field::fill(&[SLOT, GENERATION], 64));
-/// The last generation; 1 follows it. No claim has 0, so a `Claim::default()` is never valid.
+/// The last generation; 1 follows it. No claim has 0, so a `RawClaim::default()` is never valid.
 const LAST_GENERATION: u64 = GENERATION.max();
 
 const _: () = assert!(MAX_CLAIMS as u64 - 1 == SLOT.mask());
@@ -124,7 +126,7 @@ impl Claims {
     }
 
     /// Adds a claim to the table. Returns none if the table is full.
-    pub fn add(&self, record: ClaimRecord) -> Option<Claim> {
+    pub fn add(&self, record: ClaimRecord) -> Option<RawClaim> {
         let mut table = self.table.lock();
         let at = match table.free {
             0 if table.slots.len() == table.most => return None,
@@ -143,7 +145,7 @@ impl Claims {
         slot.next = next;
         slot.generation = slot.generation % LAST_GENERATION + 1;
         let ticket = GENERATION.set(SLOT.set(0, u64::from(at)), slot.generation);
-        let claim = Claim { offset: record.offset, ticket };
+        let claim = RawClaim { offset: record.offset, ticket };
         slot.record = Some(record);
         self.held.fetch_add(1, Relaxed);
         Some(claim)
@@ -157,7 +159,7 @@ impl Claims {
     }
 
     /// Takes a claim out of the table. The caller ends it.
-    pub fn take(&self, area: u64, claim: &Claim) -> Result<ClaimRecord> {
+    pub fn take(&self, area: u64, claim: &RawClaim) -> Result<ClaimRecord> {
         let at = SLOT.get(claim.ticket) as u32;
         let mut table = self.table.lock();
         let slot = table.slots.get(at as usize).ok_or(UNKNOWN)?;
@@ -245,7 +247,7 @@ mod tests {
     use std::collections::HashSet;
 
     fn record(area: u64, offset: u64) -> ClaimRecord {
-        ClaimRecord { area, offset, word: PageWord::EMPTY, shard: 0, thread: os::this_thread() }
+        ClaimRecord { area, offset, word: PageWord::EMPTY, shard: 0, bytes: 0, thread: os::this_thread() }
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The calls with which a program forks while other threads use a zswap.
 
+use super::plumbing;
 use super::zswap::Zswap;
 use crate::error::Result;
 use std::marker::PhantomData;
@@ -31,30 +32,13 @@ impl Zswap {
     /// if this thread has prepared a fork of this zswap already. [`crate::Error::NoMemory`] if there is no memory for
     /// the list of areas. [`crate::Error::Forked`] in a child without the pool. Nothing has changed then.
     pub fn prepare_fork(&self) -> Result<Forking<'_>> {
-        self.fork_prepare().map(|()| Forking { zswap: self, _here: PhantomData })
-    }
-
-    /// Does what [`Zswap::prepare_fork`] does, without a guard: [`Zswap::fork_done`] ends it. For handlers of
-    /// `pthread_atfork`, which can't pass a value from one to the next.
-    ///
-    /// # Errors
-    /// Those of [`Zswap::prepare_fork`].
-    pub fn fork_prepare(&self) -> Result<()> {
-        self.fork.prepare(&self.shared)
-    }
-
-    /// Ends a fork that [`Zswap::fork_prepare`] prepared: lets calls begin again, in the parent and in the child.
-    ///
-    /// # Errors
-    /// [`crate::Error::Invalid`] if this thread has prepared no fork.
-    pub fn fork_done(&self) -> Result<()> {
-        self.fork.end(&self.shared)
+        plumbing::fork_prepare(self).map(|()| Forking { zswap: self, _here: PhantomData })
     }
 }
 
 impl Drop for Forking<'_> {
     fn drop(&mut self) {
-        let done = self.zswap.fork_done();
+        let done = plumbing::fork_done(self.zswap);
         debug_assert!(done.is_ok(), "a fork is done once");
     }
 }

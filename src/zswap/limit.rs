@@ -55,6 +55,15 @@ impl Limit {
         self.used.load(Relaxed)
     }
 
+    /// Returns how many bytes have to go before pages are accepted again; 0: they are accepted. A hint: it is up to
+    /// other threads what is charged by the time that it is used.
+    pub fn bytes_to_go(&self) -> u64 {
+        let (used, max) = (self.used(), self.max());
+        // A limit that was lowered below what is charged is not marked as met before it refuses the first page.
+        let refuses = self.full.load(Relaxed) != 0 || used >= max;
+        if refuses { used.saturating_sub(Self::percent(max, self.accept_percent)) } else { 0 }
+    }
+
     /// Returns how often the limit was met.
     pub fn hits(&self) -> u64 {
         self.hits.load(Relaxed)

@@ -121,8 +121,7 @@ impl Area {
 
     /// Loads `count` pages. The two functions return the offset and the destination of each. For the C library, whose
     /// arrays of offsets and pages can lie at any address, so that there are no slices of them.
-    #[doc(hidden)]
-    pub fn load_each<'a>(
+    pub(super) fn load_each<'a>(
         &self,
         count: usize,
         offset: impl Fn(usize) -> u64,

@@ -35,14 +35,17 @@
 //! | `compaction_backoff` | when the pool was last compacted for nothing |
 //! | `options` | options of a zswap and of an area |
 //! | `area`, `shared` | an area; what the areas share |
+//! | `stored_offsets` | which offsets of an area have a page |
 //! | `admission`, `allocate`, `store`, `batch` | storing: the limits, room in the pool, one page, many pages |
 //! | `sweep` | the clock hand |
 //! | `file_load`, `spill` | loading from the library's own file; writing pages back to it |
 //! | `load`, `invalidate`, `recompress` | loading, removing, storing anew with a stronger codec |
+//! | `area_turn`, `walk` | an area's turn in a shrink or in claims of all; all areas one after the other |
 //! | `writeback`, `caller_writeback` | writeback by a shrink; writeback by the caller |
-//! | `shrink_turn`, `walk` | an area's turn in a shrink of all; all areas one after the other |
 //! | `fork` | the moment to fork, at which no call runs |
 //! | `zswap`, `create`, `snapshot`, `forking` | the calls on a zswap: for all areas, creation, statistics, forks |
+//! | `claiming`, `usage` | claims as guards, of an area and of all areas; how full they are |
+//! | `plumbing` | what only the C library needs |
 
 pub mod index;
 pub mod limit;
@@ -57,11 +60,15 @@ mod allocate;
 #[cfg(not(loom))]
 mod area;
 #[cfg(not(loom))]
+mod area_turn;
+#[cfg(not(loom))]
 mod backing_file;
 #[cfg(not(loom))]
 mod batch;
 #[cfg(not(loom))]
 mod caller_writeback;
+#[cfg(not(loom))]
+mod claiming;
 #[cfg(not(loom))]
 mod claims;
 #[cfg(not(loom))]
@@ -91,6 +98,8 @@ mod options;
 #[cfg(not(loom))]
 mod patience;
 #[cfg(not(loom))]
+pub mod plumbing;
+#[cfg(not(loom))]
 mod pool_objects;
 #[cfg(not(loom))]
 mod recompress;
@@ -98,8 +107,6 @@ mod recompress;
 mod running_calls;
 #[cfg(not(loom))]
 mod shared;
-#[cfg(not(loom))]
-mod shrink_turn;
 #[cfg(not(loom))]
 mod snapshot;
 #[cfg(not(loom))]
@@ -111,7 +118,11 @@ mod store;
 #[cfg(not(loom))]
 mod store_load_failure;
 #[cfg(not(loom))]
+mod stored_offsets;
+#[cfg(not(loom))]
 mod sweep;
+#[cfg(not(loom))]
+mod usage;
 #[cfg(not(loom))]
 mod walk;
 #[cfg(not(loom))]
@@ -124,8 +135,9 @@ mod zswap;
 
 #[cfg(not(loom))]
 pub use self::{
-    area::{Area, PAST_END},
-    claims::{Claim, MAX_CLAIMS},
+    area::Area,
+    claiming::Claim,
+    claims::MAX_CLAIMS,
     codec::{Codec, MAX_CONTEXTS},
     forking::Forking,
     index::MAX_PAGES as MAX_AREA_PAGES,
@@ -133,9 +145,10 @@ pub use self::{
     load::LoadFlags,
     options::{AreaOptions, ZswapOptions},
     patience::Patience,
-    shared::{ForeignWriteback, Writeback},
     snapshot::Snapshot,
     stats::{AreaStats, Counts, ZswapStats},
+    stored_offsets::StoredOffsets,
+    usage::Usage,
     writeback_refusal::Refusal,
     zswap::Zswap,
 };

@@ -19,10 +19,9 @@ use crate::os::Os;
 use crate::pool::Pool;
 use crate::sync::{AtomicU64, Lock, Ordering::Relaxed};
 use crate::units::PAGE;
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 
-/// Writes a page to where the embedder keeps pages. Called with no lock held. It may call anything of the crate, also
-/// for this page. `Err` keeps the page.
+/// Writes a page to where the embedder keeps pages, as [`crate::Zswap::set_writeback`] says.
 pub type Writeback = dyn Fn(&Area, u64, &[u8; PAGE]) -> Result<(), Refusal> + Send + Sync;
 
 /// A writeback callback of C's, which takes no memory: a function, its context, and what calls it.
@@ -55,7 +54,7 @@ pub enum WritebackTarget {
     #[default]
     None,
     /// To a callback of the embedder's.
-    Callback(Arc<Writeback>),
+    Callback(Counted<Box<Writeback>>),
     /// To a callback of C's.
     Foreign(ForeignWriteback),
     /// To the library's own file.
@@ -71,8 +70,23 @@ pub struct Areas {
     pub last_id: u64,
     /// Index of the area that shrank last.
     pub cursor: usize,
+    /// The turn of the area that callers claim pages of, if they claim of all areas.
+    pub claim_turn: ClaimTurn,
     /// Counts of the areas that were removed.
     pub past: Counts,
+}
+
+/// The turn of the area that callers claim pages of.
+#[derive(Clone, Copy, Default)]
+pub struct ClaimTurn {
+    /// Index of the area.
+    pub at: usize,
+    /// Number of the area, because another one may have its index now; 0: none.
+    pub area: u64,
+    /// How many more pages may be claimed of it.
+    pub left: u64,
+    /// Whether it has the turn because it has met its own limit. The turn ends when enough of its pages are claimed.
+    pub because_full: bool,
 }
 
 /// The parts of a zswap.

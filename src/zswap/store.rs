@@ -38,7 +38,8 @@ impl Area {
     ///
     /// # Safety
     /// 4096 bytes can be read at `page`, which need not be aligned.
-    pub unsafe fn store_from(&self, offset: u64, page: *const u8) -> Result<()> {
+    #[inline]
+    pub(super) unsafe fn store_from(&self, offset: u64, page: *const u8) -> Result<()> {
         let call = self.0.begin_at(offset, 1)?;
         self.0.index.prefetch(offset);
         // SAFETY: the caller vouches for the page.

@@ -37,12 +37,19 @@ pub struct ClaimedPage<'a> {
     offset: u64,
     /// The word as it was claimed.
     word: PageWord,
+    /// Bytes of the page's slot.
+    bytes: u32,
 }
 
 impl<'a> ClaimedPage<'a> {
     /// Returns which page it is.
     pub fn offset(&self) -> u64 {
         self.offset
+    }
+
+    /// Returns the bytes of the page's slot.
+    pub fn slot_bytes(&self) -> u32 {
+        self.bytes
     }
 
     /// Leaves the page claimed and pinned. Returns its word, from which [`ClaimedPage::resume`] makes it again.
@@ -53,8 +60,8 @@ impl<'a> ClaimedPage<'a> {
     }
 
     /// Makes the claimed page from what [`ClaimedPage::into_word`] returned. Call it once for each.
-    pub fn resume(area: &'a AreaState, offset: u64, word: PageWord) -> Self {
-        Self { area, offset, word }
+    pub fn resume(area: &'a AreaState, offset: u64, word: PageWord, bytes: u32) -> Self {
+        Self { area, offset, word, bytes }
     }
 
     /// Returns the pin as a value that unpins when it is dropped. The claim goes on until the caller ends it.
@@ -171,7 +178,8 @@ impl<'a> Sweep<'a> {
         }
         let shared = &area.shared;
         let (word, pinned) = page.find_and_claim(&shared.pool, shared.next_claim(), self.own, |pinned| read(pinned))?;
+        let bytes = pinned.slot().len() as u32;
         pinned.leave_pinned();
-        Some(ClaimedPage { area, offset, word })
+        Some(ClaimedPage { area, offset, word, bytes })
     }
 }

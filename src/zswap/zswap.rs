@@ -1,27 +1,27 @@
 //! The calls on a zswap, which concern all of its areas.
 
 use super::area::{Area, AreaState};
+use super::area_turn::{AreaTurn, QUANTUM};
 use super::backing_file::BackingFile;
 use super::codec::Codec;
 use super::fork::ForkState;
 use super::index::MAX_PAGES;
 use super::limit::none_if_zero;
 use super::options::AreaOptions;
-use super::shared::{ForeignWriteback, Shared, Writeback, WritebackTarget};
-use super::shrink_turn::ShrinkTurn;
+use super::shared::{Shared, Writeback, WritebackTarget};
 use super::sweep::Shrunk;
 use super::walk::Walk;
+use super::writeback_refusal::Refusal;
 use crate::error::{Error, Result};
 use crate::heap::{self, Counted};
 #[cfg(any(test, feature = "uffd"))]
 use crate::pool::Pool;
 use crate::pool::options::MIN_BYTES;
 use crate::pool::{CompactBudget, PoolStats};
+use crate::units::PAGE;
+use std::fmt;
 use std::os::fd::BorrowedFd;
-use std::sync::{Arc, PoisonError};
-
-/// How many pages a shrink writes back of one area before it goes on to the next.
-const QUANTUM: u64 = 64;
+use std::sync::PoisonError;
 
 /// A swap layer in memory: areas of pages, compressed into one pool.
 ///
@@ -30,6 +30,13 @@ const QUANTUM: u64 = 64;
 pub struct Zswap {
     pub(super) shared: Counted<Shared>,
     pub(super) fork: ForkState,
+}
+
+impl fmt::Debug for Zswap {
+    /// Takes no lock, so that it may be called anywhere.
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("Zswap").field("usage", &self.usage()).finish_non_exhaustive()
+    }
 }
 
 impl Zswap {
@@ -59,14 +66,6 @@ impl Zswap {
     pub fn area_count(&self) -> usize {
         let _call = self.shared.begin();
         self.shared.areas.lock().list.len()
-    }
-
-    /// Checks that this process can use the zswap. Every call checks this by itself.
-    ///
-    /// # Errors
-    /// [`Error::Forked`] in a child without the pool.
-    pub fn check_usable(&self) -> Result<()> {
-        self.shared.pool.check_usable()
     }
 
     /// Returns the pool that the pages are in. Its limit, its callback and its pins are this zswap's.
@@ -120,19 +119,34 @@ impl Zswap {
         Ok(())
     }
 
-    /// Sets the callback that writes pages back, or takes it away. A shrink that is running goes on with the callback
-    /// that it began with.
+    /// Sets the callback that [`Zswap::shrink`] and [`Area::shrink`] write pages back with, in place of the one before
+    /// or of the library's own file. A shrink that is running goes on with the callback that it began with.
+    ///
+    /// The callback is passed the area, the offset and the page, in the thread that shrinks, and several threads may
+    /// shrink at once. It writes the page to where the program keeps pages, and returns `Ok` once it is there: then the
+    /// page leaves the pool, unless it was loaded, replaced or removed meanwhile. `Err` keeps the page, and so does a
+    /// panic. Called with no lock held; it may call anything of the crate, also for this page. What would wait for a
+    /// writeback is refused with [`Error::Busy`] in a callback. The page's place on disk belongs to the callback until
+    /// it returns, and to the thread that acts on the page next from then on.
     ///
     /// # Errors
-    /// [`Error::Busy`] while pages are on the library's own file.
-    pub fn set_writeback(&self, writeback: Option<Arc<Writeback>>) -> Result<()> {
-        self.set_target(writeback.map_or(WritebackTarget::None, WritebackTarget::Callback))
+    /// [`Error::Busy`] while pages are on the library's own file, [`Error::NoMemory`] if there is none for the
+    /// callback, [`Error::Forked`] in a child without the pool.
+    pub fn set_writeback(
+        &self,
+        writeback: impl Fn(&Area, u64, &[u8; PAGE]) -> Result<(), Refusal> + Send + Sync + 'static,
+    ) -> Result<()> {
+        let writeback: Box<Writeback> = heap::boxed(writeback)?;
+        self.set_target(WritebackTarget::Callback(Counted::new(writeback)?))
     }
 
-    /// Sets a writeback callback of C's, as [`Zswap::set_writeback`] does. Allocates nothing.
-    #[doc(hidden)]
-    pub fn set_foreign_writeback(&self, writeback: Option<ForeignWriteback>) -> Result<()> {
-        self.set_target(writeback.map_or(WritebackTarget::None, WritebackTarget::Foreign))
+    /// Takes the writeback callback away, or the library's own file, so that shrinks have nowhere to write pages to. A
+    /// shrink that is running goes on with what it began with.
+    ///
+    /// # Errors
+    /// [`Error::Busy`] while pages are on the library's own file, [`Error::Forked`] in a child without the pool.
+    pub fn clear_writeback(&self) -> Result<()> {
+        self.set_target(WritebackTarget::None)
     }
 
     /// Lets the library write pages back itself, to the first `bytes` bytes of a regular file or a block device. None:
@@ -157,7 +171,7 @@ impl Zswap {
         self.set_target(target)
     }
 
-    fn set_target(&self, new: WritebackTarget) -> Result<()> {
+    pub(super) fn set_target(&self, new: WritebackTarget) -> Result<()> {
         const IN_USE: Error = Error::Busy(&"pages are on the backing file, or are being written to it");
         let _call = self.shared.begin()?;
         let old = {
@@ -188,7 +202,7 @@ impl Zswap {
         let (mut written, mut idle) = (0, 0);
         let mut failure = None;
         while written < pages {
-            let Some((turn, count)) = ShrinkTurn::next(&self.shared.areas) else { break };
+            let Some((turn, count)) = AreaTurn::to_shrink(&self.shared.areas) else { break };
             let done = turn.area().shrink_to((pages - written).min(QUANTUM), &target);
             // Other errors say that the area was removed meanwhile.
             failure = done.err().filter(|error| matches!(error, Error::Io(_))).or(failure);

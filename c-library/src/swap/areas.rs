@@ -6,7 +6,7 @@ use super::types::{zswap_area_options, zswap_options};
 use crate::export::export;
 use crate::{options, zswap, zswap_area};
 use std::ffi::{c_int, c_void};
-use zsalloc::plumbing::Uncancelled;
+use zsalloc::plumbing::{Uncancelled, zswap as plumbing};
 use zsalloc::{Error, Zswap};
 
 export! {
@@ -52,7 +52,7 @@ export! {
     pub unsafe extern "C" fn zswap_destroy(zswap: *mut zswap) -> c_int {
         const HAS_AREAS: Error = Error::Busy(&"the zswap has areas: remove them first");
         // A child without the pool can't remove pages. Areas that it still holds are lost with the zswap.
-        if zswap.check_usable().is_ok() && zswap.area_count() != 0 {
+        if plumbing::check_usable(&zswap).is_ok() && zswap.area_count() != 0 {
             return Err(HAS_AREAS);
         }
         let _whole = Uncancelled::new();
@@ -88,7 +88,7 @@ export! {
     /// Threads: any. Callbacks: -EBUSY.
     #[unsafe(no_mangle)]
     pub unsafe extern "C" fn zswap_fork_prepare(zswap: *mut zswap) -> c_int {
-        zswap.fork_prepare()
+        plumbing::fork_prepare(&zswap)
     }
 
     /// Ends what zswap_fork_prepare() began, after fork(), in the parent and in the child.
@@ -99,7 +99,7 @@ export! {
     /// Threads: the one that called zswap_fork_prepare(). Callbacks: not allowed.
     #[unsafe(no_mangle)]
     pub unsafe extern "C" fn zswap_fork_done(zswap: *mut zswap) -> c_int {
-        zswap.fork_done()
+        plumbing::fork_done(&zswap)
     }
 
     /// Adds an area of `pages` pages, with the offsets 0 to pages - 1, and stores it in *area. A swap

@@ -5,7 +5,7 @@ use crate::export::export;
 use crate::zswap_area;
 use std::ffi::{c_int, c_void};
 use std::ptr::NonNull;
-use zsalloc::plumbing::PAST_END;
+use zsalloc::plumbing::zswap::{self as plumbing, PAST_END};
 use zsalloc::{Error, LoadFlags, Patience, Result};
 
 export! {
@@ -30,7 +30,7 @@ export! {
     pub unsafe extern "C" fn zswap_store(area: *mut zswap_area, offset: u64, page: *const c_void) -> c_int {
         let page = page.of_size(ZSWAP_PAGE_SIZE)?;
         // SAFETY: the caller has a page there.
-        unsafe { area.store_from(offset, page) }
+        unsafe { plumbing::store_from(&area, offset, page) }
     }
 
     /// Stores `count` consecutive pages at the offsets from `offset` on: all of them or none. A load
@@ -57,7 +57,7 @@ export! {
         // Only NULL is refused here. The crate checks the range.
         let pages = pages.of_size(count)?;
         // SAFETY: the caller passed `count` pages.
-        unsafe { area.store_pages_from(offset, pages, count) }
+        unsafe { plumbing::store_pages_from(&area, offset, pages, count) }
     }
 
     /// Loads a page into the 4096 bytes at `page`, which may be at any address. Nothing else may use
@@ -119,7 +119,8 @@ export! {
         let flags = load_flags(flags)?;
         let pages = pages.room_for(count)?;
         check_range(area.pages(), offset, count)?;
-        area.load_each(
+        plumbing::load_each(
+            &area,
             count,
             |at| offset + at as u64,
             // SAFETY: the caller passed room for `count` pages, which nothing else uses.
@@ -160,7 +161,8 @@ export! {
         if (0..count).any(|at| page(at).is_null()) {
             return Err(NO_PAGE);
         }
-        area.load_each(
+        plumbing::load_each(
+            &area,
             count,
             // SAFETY: the array has `count` elements.
             |at| unsafe { offsets.get(at) },
@@ -211,7 +213,7 @@ export! {
     /// Threads: any. Callbacks: allowed.
     #[unsafe(no_mangle)]
     pub unsafe extern "C" fn zswap_next_stored(area: *mut zswap_area, from: u64, offset: *mut u64) -> c_int {
-        offset.set(area.next_stored(from)?)
+        offset.set(plumbing::next_stored(&area, from)?)
     }
 }
 

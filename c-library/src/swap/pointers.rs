@@ -9,7 +9,8 @@ use std::mem::ManuallyDrop;
 use std::ops::Deref;
 use std::ptr::NonNull;
 use zsalloc::plumbing::boxed;
-use zsalloc::{Area, Claim, Error, Result, Zswap};
+use zsalloc::plumbing::zswap::{RawClaim, area_as_raw, area_from_raw, area_into_raw};
+use zsalloc::{Area, Error, Result, Zswap};
 
 any_value_will_do!(i32, zswap_writeback_fn);
 fills_statistics!(zswap_stats, zswap_area_stats);
@@ -67,12 +68,12 @@ pub struct AreaPointer(ManuallyDrop<Area>);
 impl AreaPointer {
     /// Returns the pointer for C, which owns the area from now on.
     pub fn give(area: Area) -> *mut zswap_area {
-        area.into_raw().as_ptr().cast()
+        area_into_raw(area).as_ptr().cast()
     }
 
     /// Returns the pointer that C has to an area it owns.
     pub fn of(area: &Area) -> *mut zswap_area {
-        area.as_raw().as_ptr().cast()
+        area_as_raw(area).as_ptr().cast()
     }
 
     /// Takes the area back from C and drops it.
@@ -96,7 +97,7 @@ impl<'call> Argument<'call> for *mut zswap_area {
         let pointer = NonNull::new(self).ok_or(NULL)?;
         // SAFETY: the pointer came from `AreaPointer::give`, and C still owns the area. Nothing is counted or dropped
         // here; only `let_go` drops it.
-        Ok(AreaPointer(ManuallyDrop::new(unsafe { Area::from_raw(pointer.cast()) })))
+        Ok(AreaPointer(ManuallyDrop::new(unsafe { area_from_raw(pointer.cast()) })))
     }
 }
 
@@ -171,12 +172,12 @@ impl<'call> Argument<'call> for *mut zswap_claim {
 }
 
 impl<'call> Argument<'call> for *const zswap_claim {
-    type Checked = Claim;
-    unsafe fn check(self, _: &'call CallFromC) -> Result<Claim> {
+    type Checked = RawClaim;
+    unsafe fn check(self, _: &'call CallFromC) -> Result<RawClaim> {
         let pointer = NonNull::new(self.cast_mut()).ok_or(NULL)?;
         // SAFETY: the caller passed a claim; C may have put it at any address.
         let zswap_claim { offset, ticket } = unsafe { pointer.as_ptr().read_unaligned() };
-        Ok(Claim { offset, ticket })
+        Ok(RawClaim { offset, ticket })
     }
 }
 

@@ -9,8 +9,9 @@ use std::ffi::{c_int, c_void};
 use std::os::fd::{AsFd, OwnedFd};
 use std::ptr::NonNull;
 use std::slice;
-use zsalloc::plumbing::{ForeignWriteback, Uncancelled};
-use zsalloc::{Area, Claim, Error, Refusal, Result};
+use zsalloc::plumbing::Uncancelled;
+use zsalloc::plumbing::zswap::{self as plumbing, ForeignWriteback, RawClaim};
+use zsalloc::{Area, Error, Refusal, Result};
 
 export! {
     /// Sets the callback that zswap_shrink() and zswap_shrink_area() write pages back with, and its
@@ -35,7 +36,7 @@ export! {
             ForeignWriteback { caller: call, function: function as *const (), context: context.into_pointer().cast() }
         });
         let _whole = Uncancelled::new();
-        zswap.set_foreign_writeback(callback)
+        plumbing::set_foreign_writeback(&zswap, callback)
     }
 
     /// Lets the library write pages back itself, to the first `bytes` bytes of a regular file or block
@@ -193,19 +194,19 @@ export! {
         let mut begun = 0;
         loop {
             let some = SOME.min(max - begun);
-            let mut these = [Claim::default(); SOME];
             // SAFETY: the caller has room for `max` pages there, which nothing else uses; bytes may be at any address.
             let room = unsafe { slice::from_raw_parts_mut(pages.add(begun * ZSWAP_PAGE_SIZE).cast(), some) };
-            let got = match area.begin_writeback(&mut these[..some], room) {
+            let before = begun;
+            let got = plumbing::begin_writeback(&area, room, |RawClaim { offset, ticket }| {
+                // SAFETY: the caller has room for `max` claims.
+                unsafe { claims.set(begun, zswap_claim { offset, ticket }) };
+                begun += 1;
+            });
+            let got = match got {
                 // The table of claims is full. The caller gets the claims that were begun.
-                Err(Error::Busy(_)) if begun > 0 => 0,
+                Err(Error::Busy(_)) if before > 0 => 0,
                 got => got?,
             };
-            for (at, &Claim { offset, ticket }) in these[..got].iter().enumerate() {
-                // SAFETY: the caller has room for `max` claims.
-                unsafe { claims.set(begun + at, zswap_claim { offset, ticket }) };
-            }
-            begun += got;
             if got < some || begun == max {
                 return count.set(begun);
             }
@@ -232,7 +233,7 @@ export! {
         result: i32,
         gone: Option<NonNull<i32>>,
     ) -> c_int {
-        let removed = area.end_writeback(&claim, outcome(result))?;
+        let removed = plumbing::end_writeback(&area, &claim, outcome(result))?;
         // SAFETY: the caller passed NULL, or room for a number.
         unsafe { gone.tell(0, removed.into()) };
         Ok(())

@@ -1,7 +1,8 @@
 //! Each call once, on one thread.
 
 use super::{compressible, load, noise, with_area};
-use crate::{AreaOptions, Claim, Codec, CompactBudget, Error, LoadFlags, PAGE_SIZE, Patience, Zswap, ZswapOptions};
+use crate::plumbing::zswap::{begin_writeback, end_writeback};
+use crate::{AreaOptions, Codec, CompactBudget, Error, LoadFlags, PAGE_SIZE, Patience, Zswap, ZswapOptions};
 use std::os::fd::AsFd;
 use std::sync::{Arc, Mutex};
 
@@ -18,14 +19,14 @@ fn pages_come_back_as_they_went() {
     let stats = area.stats().unwrap();
     assert_eq!((stats.counts.compressed_pages, stats.counts.raw_pages, stats.counts.filled_pages), (2, 1, 2));
     assert_eq!(stats.used_bytes, zswap.stats().unwrap().used_bytes);
-    assert_eq!(area.next_stored(1), Ok(7));
+    assert_eq!(area.stored_in(1..).next(), Some(7));
     assert!(matches!(load(&area, 1), Err(Error::NotFound(_))));
     let mut page = [0; PAGE_SIZE];
     area.load(7, &mut page, LoadFlags::TAKE).unwrap();
     assert!(page == noise(2));
     assert!(matches!(load(&area, 7), Err(Error::NotFound(_))));
     area.invalidate(0, 1000, Patience::Wait).unwrap();
-    assert!(matches!(area.next_stored(0), Err(Error::NotFound(_))));
+    assert_eq!(area.stored().next(), None);
     let stats = zswap.stats().unwrap();
     assert_eq!((stats.counts.pages(), stats.used_bytes), (0, 0));
     area.remove().unwrap();
@@ -78,10 +79,10 @@ fn limits_hold_and_shrinking_makes_room() {
     let written = Arc::new(Mutex::new(Vec::new()));
     let kept = written.clone();
     zswap
-        .set_writeback(Some(Arc::new(move |_, offset, page| {
+        .set_writeback(move |_, offset, page| {
             kept.lock().unwrap().push((offset, *page));
             Ok(())
-        })))
+        })
         .unwrap();
     let mut stored = 0;
     while area.store(stored, &compressible(stored)).is_ok() {
@@ -113,7 +114,7 @@ fn the_library_writes_pages_to_its_own_file() {
     for (offset, page) in pages.iter().enumerate() {
         assert!(load(&area, offset as u64) == Ok(*page));
     }
-    assert!(matches!(zswap.set_writeback(None), Err(Error::Busy(_))));
+    assert!(matches!(zswap.clear_writeback(), Err(Error::Busy(_))));
     area.invalidate(0, 200, Patience::Wait).unwrap();
     assert_eq!(zswap.shrink(1000), Ok(100));
     area.remove().unwrap();
@@ -129,20 +130,20 @@ fn tempfile() -> std::fs::File {
 fn claims_are_ended_once() {
     let (zswap, area) = with_area(100, &ZswapOptions::default());
     (0..10).for_each(|offset| area.store(offset, &compressible(offset)).unwrap());
-    let (mut claims, mut pages) = ([Claim::default(); 4], [[0; PAGE_SIZE]; 4]);
-    assert_eq!(area.begin_writeback(&mut claims, &mut pages), Ok(4));
+    let (mut claims, mut pages) = (Vec::new(), [[0; PAGE_SIZE]; 4]);
+    assert_eq!(begin_writeback(&area, &mut pages, |claim| claims.push(claim)), Ok(4));
     assert!(matches!(area.remove(), Err(Error::Busy(_))));
     assert!(matches!(area.invalidate(0, 100, Patience::Wait), Err(Error::Busy(_))), "this thread holds claims");
     assert!(pages[1] == compressible(claims[1].offset));
     load(&area, claims[0].offset).unwrap();
-    assert_eq!(area.end_writeback(&claims[0], Ok(())), Ok(false), "it was loaded meanwhile");
-    assert_eq!(area.end_writeback(&claims[1], Ok(())), Ok(true));
-    assert!(matches!(area.end_writeback(&claims[1], Ok(())), Err(Error::Invalid(_))));
-    assert_eq!(area.end_writeback(&claims[2], Err(crate::Refusal::Io)), Ok(false));
+    assert_eq!(end_writeback(&area, &claims[0], Ok(())), Ok(false), "it was loaded meanwhile");
+    assert_eq!(end_writeback(&area, &claims[1], Ok(())), Ok(true));
+    assert!(matches!(end_writeback(&area, &claims[1], Ok(())), Err(Error::Invalid(_))));
+    assert_eq!(end_writeback(&area, &claims[2], Err(crate::Refusal::Io)), Ok(false));
     assert_eq!(zswap.stats().unwrap().claims, 1);
     let other = zswap.add_area(100, &AreaOptions::default()).unwrap();
-    assert!(matches!(other.end_writeback(&claims[3], Ok(())), Err(Error::Invalid(_))));
-    assert_eq!(area.end_writeback(&claims[3], Ok(())), Ok(true));
+    assert!(matches!(end_writeback(&other, &claims[3], Ok(())), Err(Error::Invalid(_))));
+    assert_eq!(end_writeback(&area, &claims[3], Ok(())), Ok(true));
     area.remove().unwrap();
 }
 
@@ -153,9 +154,9 @@ fn an_empty_terabyte_costs_nothing() {
     area.store(1 << 27, &noise(1)).unwrap();
     area.invalidate(0, area.pages(), Patience::Wait).unwrap();
     assert!(area.stats().unwrap().metadata_bytes < 100_000);
-    assert!(matches!(area.next_stored(0), Err(Error::NotFound(_))));
+    assert_eq!(area.stored().next(), None);
     area.store(1 << 27, &noise(1)).unwrap();
-    assert_eq!(area.next_stored(0), Ok(1 << 27));
+    assert_eq!(area.stored().next(), Some(1 << 27));
 }
 
 /// A range of no pages has an offset all the same, which is checked.

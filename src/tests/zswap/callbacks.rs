@@ -1,7 +1,7 @@
 //! Callbacks that are slow, hostile or panic: which calls wait for them, and which are refused.
 
 use super::{PageBytes, Slow, compressible, load, noise, take, watched, with_area, with_disk};
-use crate::{Area, AreaOptions, Claim, Counts, Error, LoadFlags, PAGE_SIZE, Patience, Refusal, Zswap, ZswapOptions};
+use crate::{Area, AreaOptions, Counts, Error, LoadFlags, PAGE_SIZE, Patience, Refusal, Zswap, ZswapOptions};
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Barrier, Mutex};
 use std::thread;
@@ -47,7 +47,7 @@ fn a_call_that_does_not_wait_is_refused_for_the_writeback_of_a_removed_page() {
         let shrinker = threads.spawn(|| area.shrink(1));
         slow.wait();
         let remover = threads.spawn(|| area.invalidate(5, 1, Patience::Wait));
-        while area.next_stored(0).is_ok() {
+        while area.stored().next().is_some() {
             thread::yield_now();
         }
         let mut page = [0; PAGE_SIZE];
@@ -83,7 +83,7 @@ fn in_a_callback_its_own_page_is_busy() {
         called.fetch_add(1, SeqCst);
         Ok(())
     };
-    zswap.set_writeback(Some(Arc::new(callback))).unwrap();
+    zswap.set_writeback(callback).unwrap();
     assert_eq!((area.shrink(100), calls.load(SeqCst)), (Ok(10), 10));
     assert_eq!(area.stats().unwrap().counts.writeback_other, 0, "an assertion failed in the callback");
 }
@@ -112,7 +112,7 @@ fn callbacks_that_want_each_other_s_pages_end() {
             both.wait();
             Ok(())
         };
-        zswap.set_writeback(Some(Arc::new(callback))).unwrap();
+        zswap.set_writeback(callback).unwrap();
         thread::scope(|threads| {
             for _ in 0..2 {
                 threads.spawn(|| assert!(matches!(area.shrink(1), Err(Error::Again(_)))));
@@ -144,7 +144,7 @@ fn callbacks_that_do_everything_do_not_deadlock() {
             }
             if lot % 3 == 0 { Err(Refusal::Again) } else { Ok(()) }
         };
-        zswap.set_writeback(Some(Arc::new(callback))).unwrap();
+        zswap.set_writeback(callback).unwrap();
         let rounds = if cfg!(debug_assertions) { 2_000 } else { 20_000 };
         thread::scope(|threads| {
             for number in 0..4_u64 {
@@ -183,7 +183,7 @@ fn act(area: &Area, offset: u64, lot: u64) {
 
 /// Checks, when nothing runs any more, that no claim is left in any word, and that all pages can go.
 fn end(zswap: &Zswap, areas: &[Area]) {
-    zswap.set_writeback(None).unwrap();
+    zswap.clear_writeback().unwrap();
     for area in areas {
         assert!((0..area.pages()).all(|offset| !area.word_at(offset).has_writeback()));
         area.invalidate(0, area.pages(), Patience::NoWait).unwrap();
@@ -214,7 +214,7 @@ fn every_refusal_is_counted() {
             Some(refusal) => Err(refusal),
             None => std::panic::resume_unwind(Box::new("meant")),
         };
-        zswap.set_writeback(Some(Arc::new(callback))).unwrap();
+        zswap.set_writeback(callback).unwrap();
         assert!(matches!(zswap.shrink(1), Err(Error::Again(_))), "{refusal:?}");
         let counts = area.stats().unwrap().counts;
         assert_eq!((count(&counts), counts.pool_pages(), counts.written_back), (offered, 100, 0), "{refusal:?}");
@@ -233,7 +233,7 @@ fn a_page_that_the_embedder_has_gets_a_second_chance() {
         list.lock().unwrap().push(offset);
         if offset == 0 && list.lock().unwrap().len() == 1 { Err(Refusal::Exists) } else { Ok(()) }
     };
-    zswap.set_writeback(Some(Arc::new(callback))).unwrap();
+    zswap.set_writeback(callback).unwrap();
     assert!(matches!(area.shrink(3), Err(Error::Again(_))), "it ends with the page that is in use");
     assert!(area.word_at(0).is_referenced() && !area.word_at(1).is_referenced());
     assert_eq!(area.shrink(2), Ok(2));
@@ -261,10 +261,10 @@ fn a_shrink_goes_on_with_the_callback_that_it_began_with() {
     (0..5).for_each(|offset| area.store(offset, &compressible(offset)).unwrap());
     let weak = Arc::downgrade(&zswap);
     let callback = move |_: &Area, _: u64, _: &PageBytes| {
-        weak.upgrade().unwrap().set_writeback(None).unwrap();
+        weak.upgrade().unwrap().clear_writeback().unwrap();
         Ok(())
     };
-    zswap.set_writeback(Some(Arc::new(callback))).unwrap();
+    zswap.set_writeback(callback).unwrap();
     assert_eq!(zswap.shrink(5), Ok(5));
     assert!(matches!(zswap.shrink(5), Err(Error::Invalid(_))));
 }
@@ -274,22 +274,21 @@ fn a_shrink_goes_on_with_the_callback_that_it_began_with() {
 fn claims_end_in_any_order_on_any_thread() {
     let (zswap, area) = with_area(1000, &ZswapOptions::default());
     (0..64).for_each(|offset| area.store(offset, &compressible(offset)).unwrap());
-    let (mut claims, mut pages) = ([Claim::default(); 64], vec![[0; PAGE_SIZE]; 64]);
-    assert_eq!(area.begin_writeback(&mut claims, &mut pages), Ok(64));
-    assert!(claims.iter().zip(&pages).all(|(claim, page)| *page == compressible(claim.offset)));
+    let mut claims = super::claim_some(&area, 64);
+    assert_eq!(claims.len(), 64);
+    assert!(claims.iter().all(|(claim, page)| *page == compressible(claim.offset())));
     assert!(is_busy(take(&area, 3)) && is_busy(area.invalidate(3, 1, Patience::Wait)));
     assert!(load(&area, 3) == Ok(compressible(3)), "a plain load never waits");
     area.set_limit(1).unwrap();
     assert!(matches!(area.store(4, &noise(1)), Err(Error::NoMemory(_))), "it does not wait for its own claim");
     thread::scope(|threads| {
         let waiter = threads.spawn(|| area.invalidate(0, 64, Patience::Wait));
-        while area.next_stored(0).is_ok() {
+        while area.stored().next().is_some() {
             thread::yield_now();
         }
-        for part in claims.chunks(16).rev() {
-            threads.spawn(|| {
-                part.iter().rev().for_each(|claim| assert_eq!(area.end_writeback(claim, Ok(())), Ok(false)));
-            });
+        while !claims.is_empty() {
+            let part = claims.split_off(claims.len() - 16);
+            threads.spawn(|| part.into_iter().rev().for_each(|(claim, _)| assert_eq!(claim.written(), Ok(false))));
         }
         waiter.join().unwrap().unwrap();
     });
@@ -313,7 +312,7 @@ fn an_old_version_never_lands_after_a_newer_one() {
             late.fetch_add(u64::from(before > version), SeqCst);
             Ok(())
         };
-        zswap.set_writeback(Some(Arc::new(callback))).unwrap();
+        zswap.set_writeback(callback).unwrap();
         thread::scope(|threads| {
             let writers: Vec<_> = (0..2).map(|number| threads.spawn(move || number)).collect();
             for (writer, area) in writers.into_iter().zip([area.clone(), area.clone()]) {
@@ -363,11 +362,7 @@ fn a_claim_of_a_thread_that_ended_is_waited_for() {
         let options = AreaOptions { refuse_incompressible: true, ..AreaOptions::default() };
         let area = zswap.add_area(100, &options).unwrap();
         area.store(7, &compressible(7)).unwrap();
-        let begin = || {
-            let (mut claims, mut pages) = ([Claim::default(); 1], vec![[0; PAGE_SIZE]; 1]);
-            assert_eq!(area.begin_writeback(&mut claims, &mut pages), Ok(1));
-            claims[0]
-        };
+        let begin = || area.claim(&mut [0; PAGE_SIZE]).unwrap().unwrap();
         let claim = thread::scope(|threads| threads.spawn(begin).join().unwrap());
         let ended = AtomicU64::new(0);
         thread::scope(|threads| {
@@ -376,12 +371,12 @@ fn a_claim_of_a_thread_that_ended_is_waited_for() {
                 assert_eq!(ended.load(SeqCst), 1, "the writeback was still running");
             });
             // The take waits once the page is gone, and the others once they have removed it.
-            while area.next_stored(0).is_ok() && !waiter.is_finished() {
+            while area.stored().next().is_some() && !waiter.is_finished() {
                 thread::yield_now();
             }
             super::linger();
             ended.store(1, SeqCst);
-            area.end_writeback(&claim, Ok(())).unwrap();
+            claim.written().unwrap();
             waiter.join().unwrap();
         });
     }

@@ -4,7 +4,7 @@
 use super::{PageBytes, compressible, load};
 use crate::os::Os;
 use crate::os::userfault::{Faulting, Userfault, feature};
-use crate::{Area, AreaOptions, Claim, Codec, Error, LoadFlags, PAGE_SIZE, Patience, Zswap, ZswapOptions};
+use crate::{Area, AreaOptions, Codec, Error, LoadFlags, PAGE_SIZE, Patience, Zswap, ZswapOptions};
 use std::os::fd::AsFd;
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
@@ -64,10 +64,8 @@ const ACTS: [(&str, Act); 6] = [
     ("load_scattered", |area, pages| {
         area.load_scattered(&[1, 2, 3], &mut pages[..3], LoadFlags::KEEP, |_, done| done.unwrap()).unwrap();
     }),
-    ("begin_writeback", |area, pages| {
-        let mut claims = [Claim::default(); 3];
-        let count = area.begin_writeback(&mut claims, &mut pages[..3]).unwrap();
-        claims[..count].iter().for_each(|claim| _ = area.end_writeback(claim, Err(crate::Refusal::Again)).unwrap());
+    ("claim", |area, pages| {
+        pages[..3].iter_mut().for_each(|page| drop(area.claim(page).unwrap()));
     }),
 ];
 
@@ -154,7 +152,7 @@ fn loads_from_the_backing_file_hold_nothing_at_missing_pages() {
 
 /// A page that is about to be claimed for writeback can be removed while the caller's memory for it is missing.
 #[test]
-fn begin_writeback_claims_nothing_before_the_page_is_there() {
+fn a_claim_claims_nothing_before_the_page_is_there() {
     for codec in [Codec::Lz4, Codec::Zstd(3)] {
         let zswap = Zswap::new("faulting", &ZswapOptions { codec, ..ZswapOptions::default() }).unwrap();
         let area = zswap.add_area(1000, &AreaOptions::default()).unwrap();
@@ -163,10 +161,8 @@ fn begin_writeback_claims_nothing_before_the_page_is_there() {
         let (sender, receiver) = channel();
         thread::scope(|scope| {
             let blocked = scope.spawn(|| {
-                let mut claims = [Claim::default()];
-                let count = area.begin_writeback(&mut claims, &mut missing.pages()[..1]).unwrap();
-                claims[..count].iter().for_each(|claim| _ = area.end_writeback(claim, Ok(())).unwrap());
-                count
+                let claim = area.claim(&mut missing.pages()[0]).unwrap();
+                claim.map(|claim| claim.written().unwrap())
             });
             super::linger();
             scope.spawn(|| {
@@ -175,7 +171,7 @@ fn begin_writeback_claims_nothing_before_the_page_is_there() {
                 sender.send(()).unwrap();
             });
             in_time(&receiver, "an invalidate");
-            assert_eq!(blocked.join().unwrap(), 0, "the page was removed before it was claimed");
+            assert_eq!(blocked.join().unwrap(), None, "the page was removed before it was claimed");
         });
     }
 }

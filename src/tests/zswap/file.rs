@@ -4,7 +4,7 @@ use super::{PageBytes, Until, compressible, load, noise, take, with_area};
 use crate::os::{Call, Os, errno, injected::Faults};
 use crate::tests::shared::number;
 use crate::zswap::word::{PageWord, WordKind};
-use crate::{Area, AreaOptions, Claim, Codec, Counts, Error, LoadFlags, PAGE_SIZE, Patience, Zswap, ZswapOptions};
+use crate::{Area, AreaOptions, Codec, Counts, Error, LoadFlags, PAGE_SIZE, Patience, Zswap, ZswapOptions};
 use std::fs::{File, OpenOptions};
 use std::os::fd::{AsFd, OwnedFd};
 use std::process::Command;
@@ -310,14 +310,15 @@ fn readers_never_see_another_page_s_place() {
 fn callers_pull_pages_beside_writes_to_the_file() {
     let file = file();
     let (_, zswap, area) = with_faults(&file, 300, 20);
-    let (mut claims, mut pages) = ([Claim::default(); 8], [[0; PAGE_SIZE]; 8]);
-    assert_eq!(area.begin_writeback(&mut claims, &mut pages), Ok(8));
+    let claims = super::claim_some(&area, 8);
+    assert_eq!(claims.len(), 8);
     assert_eq!(zswap.shrink(100), Ok(12), "all that is not claimed");
-    for claim in &claims {
-        assert!(matches!(area.invalidate(claim.offset, 1, Patience::Wait), Err(Error::Busy(_))));
-        assert_eq!(area.end_writeback(claim, Ok(())), Ok(true));
-        assert!(matches!(load(&area, claim.offset), Err(Error::NotFound(_))));
-        area.store(claim.offset, &page(claim.offset)).unwrap();
+    for (claim, _) in claims {
+        let offset = claim.offset();
+        assert!(matches!(area.invalidate(offset, 1, Patience::Wait), Err(Error::Busy(_))));
+        assert_eq!(claim.written(), Ok(true));
+        assert!(matches!(load(&area, offset), Err(Error::NotFound(_))));
+        area.store(offset, &page(offset)).unwrap();
     }
     assert_all(&zswap, &area, 20);
     end(&zswap, &area);

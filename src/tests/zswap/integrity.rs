@@ -94,9 +94,9 @@ fn damage_is_not_passed_on() {
     assert_eq!(area.recompress(10, Codec::Zstd(5)), Ok(1));
     assert_eq!(area.shrink(10), Ok(1));
     assert!(disk.lock().unwrap().keys().eq([&(area.id(), 4)]));
-    let (mut claims, mut pages) = ([crate::Claim::default(); 4], [[BEFORE; PAGE_SIZE]; 4]);
-    assert_eq!(area.begin_writeback(&mut claims, &mut pages), Ok(0));
-    assert!(pages[0] == [BEFORE; PAGE_SIZE]);
+    let mut page = [BEFORE; PAGE_SIZE];
+    assert!(area.claim(&mut page).unwrap().is_none() && zswap.claim(&mut page).unwrap().is_none());
+    assert!(page == [BEFORE; PAGE_SIZE]);
     assert!(area.stats().unwrap().counts.decode_failures >= 3);
     assert!(matches!(area.shrink(1), Err(Error::Again(_))));
     object(&area, 3)[20] ^= 1;

@@ -1,7 +1,7 @@
 //! Limits and batches: a limit is never exceeded, and one batch always gets through.
 
 use super::{PageBytes, Until, compressible, load, noise, with_area, with_disk};
-use crate::{AreaOptions, Codec, CompactBudget, Error, PAGE_SIZE, Patience, Zswap, ZswapOptions};
+use crate::{Area, AreaOptions, Codec, CompactBudget, Error, PAGE_SIZE, Patience, Zswap, ZswapOptions};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::thread;
 
@@ -149,7 +149,7 @@ fn a_batch_that_fails_removes_what_was_there() {
     other.store_pages(0, &batch).unwrap();
     batch[29] = noise(1);
     assert!(matches!(other.store_pages(0, &batch), Err(Error::NoSpace(_))));
-    assert!(matches!(other.next_stored(0), Err(Error::NotFound(_))));
+    assert_eq!(other.stored().next(), None);
     assert_eq!((other.stats().unwrap().used_bytes, zswap.pool().stats().unwrap().objects), (0, 5));
 }
 
@@ -268,4 +268,44 @@ fn tiny(number: u64) -> PageBytes {
     let mut page = [0; PAGE_SIZE];
     page[..8].copy_from_slice(&(number + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15).to_le_bytes());
     page
+}
+
+fn full_of(area: &Area, offset: u64) -> bool {
+    full(&area.store(offset, &compressible(offset)))
+}
+
+/// How full a zswap or an area is can be read while another thread stands still in the middle of a call, and tells how
+/// much has to go.
+#[test]
+fn usage_tells_how_many_bytes_have_to_go() {
+    let options = ZswapOptions { max_bytes: 1 << 20, accept_percent: 80, ..ZswapOptions::default() };
+    let zswap = Zswap::new("test", &options).unwrap();
+    let area = zswap.add_area(10_000, &AreaOptions::default()).unwrap();
+    let empty = (zswap.usage(), area.usage());
+    assert_eq!((empty.0.used_bytes, empty.0.max_bytes, empty.0.bytes_to_go), (0, Some(1 << 20), 0));
+    assert_eq!((empty.1.used_bytes, empty.1.max_bytes, empty.1.bytes_to_go), (0, None, 0));
+    let mut stored = 0;
+    while area.store(stored, &compressible(stored)).is_ok() {
+        stored += 1;
+    }
+    let (full, used) = (zswap.usage(), area.usage().used_bytes);
+    assert_eq!((full.used_bytes, full.bytes_to_go), (used, used - (1 << 20) * 8 / 10));
+    assert_eq!(area.usage().bytes_to_go, 0, "its own limit is none");
+    let mut gone = 0;
+    while zswap.usage().bytes_to_go > 0 {
+        assert!(full_of(&area, stored) && gone < stored);
+        area.invalidate(gone, 1, Patience::Wait).unwrap();
+        gone += 1;
+    }
+    assert!(!full_of(&area, stored) && area.usage().used_bytes < used - (100 << 10));
+    // A limit that falls below what is stored.
+    area.set_limit(10_000).unwrap();
+    let now = area.usage();
+    assert_eq!((now.max_bytes, now.bytes_to_go), (Some(10_000), now.used_bytes - 8000));
+    assert!(area.store(stored, &noise(1)).is_err());
+    // A thread that holds every lock of the area's counts holds nobody up.
+    let all = area.0.shards().lock_all();
+    assert_eq!((zswap.usage().max_bytes, area.usage().max_bytes), (Some(1 << 20), Some(10_000)));
+    assert!(!format!("{zswap:?} {area:?}").is_empty());
+    drop(all);
 }

@@ -2,7 +2,7 @@
 
 use super::{Slow, Until, compressible, linger, load, noise, take, with_area, with_disk};
 use crate::os::{Call, Os, injected::Faults};
-use crate::{Area, AreaOptions, Claim, Codec, CompactBudget, Error, PAGE_SIZE, Patience, Refusal, Zswap, ZswapOptions};
+use crate::{Area, AreaOptions, Codec, CompactBudget, Error, PAGE_SIZE, Patience, Refusal, Zswap, ZswapOptions};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::thread;
@@ -61,7 +61,7 @@ fn removal_vs_writeback(remove: impl Fn(&Area) + Sync) {
             remove(&area);
             slow.returned.load(SeqCst)
         });
-        while area.next_stored(0).is_ok() {
+        while area.stored().next().is_some() {
             thread::yield_now();
         }
         linger();
@@ -110,7 +110,7 @@ fn take_of_a_removed_page_vs_writeback() {
     removal_vs_writeback(|area| {
         thread::scope(|threads| {
             threads.spawn(|| area.invalidate(5, 1, Patience::Wait).unwrap());
-            while area.next_stored(0).is_ok() {
+            while area.stored().next().is_some() {
                 thread::yield_now();
             }
             assert!(matches!(load(area, 5), Err(Error::NotFound(_))), "a plain load does not wait");
@@ -232,7 +232,7 @@ fn writeback_out_of_memory() {
     (0..500).for_each(|offset| area.store(offset, &compressible(offset)).unwrap());
     let calls = [Call::Map, Call::Commit, Call::Advise, Call::Release, Call::MemoryFile];
     calls.iter().for_each(|&call| faults.fail(call, 1, 0));
-    zswap.set_writeback(Some(Arc::new(|_, _, _| Err(Refusal::NoMemory)))).unwrap();
+    zswap.set_writeback(|_, _, _| Err(Refusal::NoMemory)).unwrap();
     assert!(matches!(zswap.shrink(100), Err(Error::Again(_))));
     let counts = zswap.stats().unwrap().counts;
     assert!(counts.writeback_no_memory > 0 && counts.pool_pages() == 500);
@@ -250,10 +250,10 @@ fn remove_area_vs_calls() {
     let (zswap, area, _) = during_writeback(Ok(()), busy);
     area.store(5, &compressible(1)).unwrap();
     area.store(6, &compressible(1)).unwrap();
-    let mut claims = [Claim::default(); 2];
-    while area.begin_writeback(&mut claims, &mut [[0; PAGE_SIZE]; 2]) == Ok(0) {}
+    let claims = super::claim_some(&area, 2);
+    assert_eq!(claims.len(), 2);
     busy(&area);
-    claims.iter().filter(|claim| claim.ticket != 0).for_each(|claim| _ = area.end_writeback(claim, Ok(())));
+    claims.into_iter().for_each(|(claim, _)| _ = claim.written());
     let (ended, begun) = (AtomicU64::new(0), AtomicU64::new(0));
     thread::scope(|threads| {
         for number in 0..4 {
@@ -411,7 +411,10 @@ fn store_vs_giving_back() {
                     let offset = number + [0, 508, 512, 697][round as usize % 4];
                     let page = [(number + round) as u8; PAGE_SIZE];
                     area.store(offset, &page).unwrap();
-                    assert!(area.next_stored(offset) == Ok(offset), "a page is stored, and its stretch says empty");
+                    assert!(
+                        area.stored_in(offset..).next() == Some(offset),
+                        "a page is stored, and its stretch says empty"
+                    );
                     assert!(load(area, offset) == Ok(page));
                     area.invalidate(offset, 1, Patience::Wait).unwrap();
                     assert!(matches!(load(area, offset), Err(Error::NotFound(_))));
@@ -445,7 +448,7 @@ fn store_vs_a_page_that_changes() {
         let _stopping = Until(&stop);
         for round in 0..if cfg!(debug_assertions) { 1_000 } else { 50_000 } {
             // SAFETY: a page can be read there, and the call allows others to write it meanwhile.
-            unsafe { area.store_from(round % 10, memory.as_ptr().cast()) }.unwrap();
+            unsafe { crate::plumbing::zswap::store_from(&area, round % 10, memory.as_ptr().cast()) }.unwrap();
             let page = load(&area, round % 10).unwrap();
             assert!(load(&area, round % 10) == Ok(page), "what is stored holds still");
         }

@@ -2,6 +2,7 @@
 
 mod basics;
 mod callbacks;
+mod claiming;
 #[cfg(feature = "uffd")]
 mod faulting;
 mod file;
@@ -15,7 +16,7 @@ mod stats;
 mod turns;
 mod wraps;
 
-use crate::{Area, AreaOptions, LoadFlags, PAGE_SIZE, Refusal, Result, Zswap, ZswapOptions};
+use crate::{Area, AreaOptions, Claim, LoadFlags, PAGE_SIZE, Refusal, Result, Zswap, ZswapOptions};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
@@ -67,6 +68,15 @@ pub fn take(area: &Area, offset: u64) -> Result<PageBytes> {
     area.load(offset, &mut page, LoadFlags::TAKE).map(|()| page)
 }
 
+/// Claims pages one by one, as many as can be claimed and at most `most`.
+pub fn claim_some(area: &Area, most: usize) -> Vec<(Claim, PageBytes)> {
+    let next = || {
+        let mut page = [0; PAGE_SIZE];
+        area.claim(&mut page).unwrap().map(|claim| (claim, page))
+    };
+    std::iter::from_fn(next).take(most).collect()
+}
+
 /// A callback that tells when it was entered, and waits for its result.
 pub struct Slow {
     pub entered: Receiver<u64>,
@@ -88,7 +98,7 @@ impl Slow {
             returns.fetch_add(1, SeqCst);
             result
         };
-        zswap.set_writeback(Some(Arc::new(callback))).unwrap();
+        zswap.set_writeback(callback).unwrap();
         Self { entered, result, returned }
     }
 
@@ -126,7 +136,7 @@ pub fn with_disk(zswap: &Zswap) -> Disk {
         to.lock().unwrap().insert((area.id(), offset), *page);
         Ok(())
     };
-    zswap.set_writeback(Some(Arc::new(callback))).unwrap();
+    zswap.set_writeback(callback).unwrap();
     disk
 }
 

@@ -7,7 +7,7 @@ use super::{PageBytes, Until, WATCHDOG};
 use crate::os::Os;
 use crate::tests::shared::{Rng, number, pattern};
 use crate::{
-    Area, AreaOptions, Claim, Codec, CompactBudget, Error, LoadFlags, PAGE_SIZE, Patience, Refusal, Zswap, ZswapOptions,
+    Area, AreaOptions, Codec, CompactBudget, Error, LoadFlags, PAGE_SIZE, Patience, Refusal, Zswap, ZswapOptions,
 };
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
@@ -108,7 +108,7 @@ impl Scene {
                 _ => Ok(()),
             }
         };
-        self.zswap.set_writeback(Some(Arc::new(callback))).unwrap();
+        self.zswap.set_writeback(callback).unwrap();
     }
 
     fn runs(&self) -> bool {
@@ -239,21 +239,26 @@ impl<'a> Owner<'a> {
 
 /// Claims pages, writes them to the disk, and ends the claims in another order.
 fn pull(scene: &Scene, rng: &mut Rng) {
-    let (mut claims, mut pages) = ([Claim::default(); 8], [[0; PAGE_SIZE]; 8]);
-    let at = rng.below(AREAS);
-    let area = &scene.areas[at];
-    let most = rng.between(1, 8);
-    let count = area.begin_writeback(&mut claims[..most], &mut pages).unwrap();
-    let mut order: Vec<_> = (0..count).collect();
-    rng.shuffle(&mut order);
-    for index in order {
-        let claim = &claims[index];
-        let version = version_of(at, claim.offset, &pages[index]);
-        let refused = rng.chance(20);
-        if !refused {
-            scene.truth(at, claim.offset).write(version);
+    let any = rng.chance(30);
+    let area = &scene.areas[rng.below(AREAS)];
+    let mut claims = Vec::new();
+    for _ in 0..rng.between(1, 8) {
+        let mut page = [0; PAGE_SIZE];
+        let claim = if any { scene.zswap.claim(&mut page) } else { area.claim(&mut page) };
+        claims.extend(claim.unwrap().map(|claim| (claim, page)));
+    }
+    rng.shuffle(&mut claims);
+    for (claim, page) in claims {
+        let at = scene.areas.iter().position(|area| area.id() == claim.area().id()).unwrap();
+        let version = version_of(at, claim.offset(), &page);
+        match rng.below(10) {
+            0 => claim.refuse(Refusal::Io),
+            1 => drop(claim),
+            _ => {
+                scene.truth(at, claim.offset()).write(version);
+                claim.written().unwrap();
+            }
         }
-        area.end_writeback(claim, if refused { Err(Refusal::Io) } else { Ok(()) }).unwrap();
     }
 }
 

@@ -2,7 +2,8 @@
 
 use super::{Until, compressible, load, noise, take, with_area, with_disk};
 use crate::os::{Os, injected::Faults};
-use crate::{AreaOptions, Claim, CompactBudget, Counts, PAGE_SIZE, Patience, Zswap, ZswapOptions};
+use crate::plumbing::zswap::{begin_writeback, end_writeback};
+use crate::{AreaOptions, CompactBudget, Counts, PAGE_SIZE, Patience, Zswap, ZswapOptions};
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
@@ -151,10 +152,10 @@ fn a_zswap_is_released_with_its_last_handle() {
         let area = zswap.add_area(1000, &AreaOptions::default()).unwrap();
         let disk = with_disk(&zswap);
         (0..50).for_each(|offset| area.store(offset, &compressible(offset)).unwrap());
-        let (mut claims, mut pages) = ([Claim::default(); 8], [[0; PAGE_SIZE]; 8]);
-        assert_eq!(area.begin_writeback(&mut claims, &mut pages), Ok(8));
+        let (mut claims, mut pages) = (Vec::new(), [[0; PAGE_SIZE]; 8]);
+        assert_eq!(begin_writeback(&area, &mut pages, |claim| claims.push(claim)), Ok(8));
         // Two claims are never ended, and go with their area.
-        claims[2..].iter().for_each(|claim| _ = area.end_writeback(claim, Ok(())).unwrap());
+        claims[2..].iter().for_each(|claim| _ = end_writeback(&area, claim, Ok(())).unwrap());
         zswap.shrink(10).unwrap();
         if zswap_first {
             drop(zswap);

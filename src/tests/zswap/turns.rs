@@ -4,8 +4,8 @@ use super::{Until, WATCHDOG, compressible, with_area};
 use crate::os::Os;
 use crate::{Area, AreaOptions, Error, PAGE_SIZE, Refusal, ZswapOptions};
 use std::os::fd::AsFd;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
-use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Instant;
 
@@ -48,7 +48,7 @@ fn an_area_that_is_dropped_in_a_shrink_goes_with_it() {
         assert!(matches!(area.remove(), Err(Error::Busy(_))));
         Err(Refusal::Again)
     };
-    zswap.set_writeback(Some(Arc::new(callback))).unwrap();
+    zswap.set_writeback(callback).unwrap();
     assert!(matches!(zswap.shrink(1), Err(Error::Again(_) | Error::NotFound(_))));
     assert_eq!(zswap.area_count(), 0);
     assert_eq!(zswap.pool().stats().unwrap().objects, 0);

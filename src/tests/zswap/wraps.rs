@@ -1,9 +1,10 @@
 //! Counters of a zswap, each started shortly before it wraps round: nothing changes when it does.
 
 use super::{WATCHDOG, compressible, load, noise, with_area, with_disk};
+use crate::plumbing::zswap::{RawClaim, begin_writeback, end_writeback};
 use crate::zswap::limit::{Limit, Limits, OverLimit};
 use crate::zswap::reservation::{Batches, Reservation};
-use crate::{AreaOptions, Claim, Error, PAGE_SIZE, Patience, ZswapOptions};
+use crate::{AreaOptions, Error, PAGE_SIZE, Patience, ZswapOptions};
 use std::sync::mpsc::channel;
 use std::thread;
 
@@ -44,21 +45,21 @@ fn tickets_of_claims_go_on_where_their_numbers_go_round() {
     let (zswap, area) = with_area(10, &ZswapOptions::default());
     let begin = || {
         area.store(0, &compressible(0)).unwrap();
-        let (mut claim, mut page) = ([Claim::default()], [[0; PAGE_SIZE]]);
-        assert_eq!(area.begin_writeback(&mut claim, &mut page), Ok(1));
-        claim[0]
+        let mut claim = RawClaim::default();
+        assert_eq!(begin_writeback(&area, &mut [[0; PAGE_SIZE]], |begun| claim = begun), Ok(1));
+        claim
     };
     // The place that all of them get.
-    assert_eq!(area.end_writeback(&begin(), Ok(())), Ok(true));
+    assert_eq!(end_writeback(&area, &begin(), Ok(())), Ok(true));
     let mut ended = Vec::new();
     zswap.set_counters(1, 0, 3);
     for _ in 0..8 {
         let claim = begin();
         assert!(!ended.contains(&claim));
-        for stale in ended.iter().chain([&Claim::default()]) {
-            assert!(matches!(area.end_writeback(stale, Ok(())), Err(Error::Invalid(_))), "{stale:?}");
+        for stale in ended.iter().chain([&RawClaim::default()]) {
+            assert!(matches!(end_writeback(&area, stale, Ok(())), Err(Error::Invalid(_))), "{stale:?}");
         }
-        assert_eq!(area.end_writeback(&claim, Ok(())), Ok(true));
+        assert_eq!(end_writeback(&area, &claim, Ok(())), Ok(true));
         ended.push(claim);
     }
     assert_eq!(zswap.stats().unwrap().claims, 0);
@@ -73,15 +74,15 @@ fn waits_end_where_the_numbers_of_claims_go_round() {
         for round in 0..8 {
             area.store(0, &compressible(round)).unwrap();
             area.store(1, &compressible(round)).unwrap();
-            let (mut claims, mut pages) = ([Claim::default(); 2], [[0; PAGE_SIZE]; 2]);
-            assert_eq!(area.begin_writeback(&mut claims, &mut pages), Ok(2));
+            let claims = super::claim_some(&area, 2);
+            assert_eq!(claims.len(), 2);
             assert_ne!(area.word_at(0).claim(), area.word_at(1).claim());
             thread::scope(|threads| {
                 let waiter = threads.spawn(|| area.invalidate(0, 2, Patience::Wait));
-                while area.next_stored(0).is_ok() {
+                while area.stored().next().is_some() {
                     thread::yield_now();
                 }
-                claims.iter().for_each(|claim| assert_eq!(area.end_writeback(claim, Ok(())), Ok(false)));
+                claims.into_iter().for_each(|(claim, _)| assert_eq!(claim.written(), Ok(false)));
                 assert_eq!(waiter.join().unwrap(), Ok(()));
             });
         }

@@ -4,7 +4,7 @@ use super::ops::count_refusal;
 use super::pages::index_of;
 use super::world::{By, Running, World};
 use crate::tests::zswap::PageBytes;
-use crate::{Area, CompactBudget, Error, LoadFlags, Patience, Refusal, Result, Writeback, Zswap};
+use crate::{Area, CompactBudget, Error, LoadFlags, Patience, Refusal, Result, Zswap};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -35,16 +35,18 @@ pub fn draw_refusal(world: &mut World) -> Refusal {
 }
 
 /// Makes the callback of this world. It holds the world weakly, because the world holds the zswap that holds it.
-pub fn callback(world: &Shared) -> Arc<Writeback> {
+pub fn callback(
+    world: &Shared,
+) -> impl Fn(&Area, u64, &PageBytes) -> std::result::Result<(), Refusal> + Send + Sync + 'static {
     let world = Arc::downgrade(world);
-    Arc::new(move |area: &Area, offset, page: &PageBytes| {
+    move |area: &Area, offset, page: &PageBytes| {
         let world = world.upgrade().expect("the world outlives its shrinks");
         catch_unwind(AssertUnwindSafe(|| write(&world, area, offset, page))).unwrap_or_else(|panic| {
             // zswap takes a panic for a refusal. If it was not meant to happen, the step has to know.
             lock(&world).failed |= !panic.is::<Meant>();
             resume_unwind(panic)
         })
-    })
+    }
 }
 
 fn write(shared: &Shared, area: &Area, offset: u64, page: &PageBytes) -> std::result::Result<(), Refusal> {

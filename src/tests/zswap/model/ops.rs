@@ -1,9 +1,10 @@
 //! The operations on pages, and their expected results. The callback uses them too, from inside a shrink.
 
 use super::pages::{self, pages};
-use super::world::{By, HeldClaim, Running, World};
+use super::world::{AnyClaim, By, HeldClaim, Running, World};
+use crate::plumbing::zswap as plumbing;
 use crate::tests::zswap::PageBytes;
-use crate::{Claim, Codec, Error, LoadFlags, PAGE_SIZE, Patience, Refusal, Result};
+use crate::{Codec, Error, LoadFlags, PAGE_SIZE, Patience, Refusal, Result};
 
 /// Fills a destination before a load.
 const BEFORE: u8 = 0xc7;
@@ -191,18 +192,27 @@ impl World {
     pub fn next_stored(&mut self, at: usize, from: u64) -> Result<()> {
         let model = &self.areas[at];
         let expected = model.held.range(from..).next().map(|(&offset, _)| offset);
-        let found = model.area.next_stored(from);
+        assert_eq!(model.area.stored_in(from..).next(), expected);
+        let found = plumbing::next_stored(&model.area, from);
         assert_eq!(found.ok(), expected);
         assert!(found.is_ok() || matches!(found, Err(Error::NotFound(_))));
         found.map(drop)
     }
 
-    /// Claims pages. `other`: on a thread that ends before the claims do.
+    /// Claims pages. One is claimed as Rust programs do, and more as C programs do. `other`: on a thread that ends
+    /// before the claims do.
     pub fn begin(&mut self, at: usize, most: usize, other: bool) -> Result<()> {
-        let mut claims = vec![Claim::default(); most];
+        let mut claims = Vec::new();
         let mut bytes = vec![[BEFORE; PAGE_SIZE]; most];
         let area = self.areas[at].area.clone();
-        let mut begin = || area.begin_writeback(&mut claims, &mut bytes);
+        let mut begin = || match &mut bytes[..] {
+            [page] => {
+                let claim = area.claim(page)?;
+                claims.extend(claim.map(|claim| (claim.offset(), AnyClaim::Guard(claim))));
+                Ok(claims.len())
+            }
+            pages => plumbing::begin_writeback(&area, pages, |claim| claims.push((claim.offset, AnyClaim::Raw(claim)))),
+        };
         let begun = if other {
             std::thread::scope(|threads| threads.spawn(begin).join().expect("it does not panic"))
         } else {
@@ -216,30 +226,43 @@ impl World {
         }
         let count = begun?;
         let model = &mut self.areas[at];
-        for (claim, page) in claims[..count].iter().zip(&bytes) {
-            let held = model.held[&claim.offset];
+        assert_eq!(count, claims.len());
+        for ((offset, claim), page) in claims.into_iter().zip(&bytes) {
+            let held = model.held[&offset];
             assert!(*page == pages()[held.page].bytes, "another page was claimed");
             let by = if other { By::Other } else { By::Me };
             let running = Running { by, page: held.page, version: held.version, loaded: false, sure: true };
-            let before = model.running.insert(claim.offset, running);
+            let before = model.running.insert(offset, running);
             assert!(before.is_none(), "two writebacks of one page");
-            self.claims.push(HeldClaim { area: model.area.id(), claim: *claim });
+            self.claims.push(HeldClaim { area: model.area.id(), offset, claim });
         }
         Ok(())
     }
 
     /// Ends a claim. `Ok` says that the embedder has written its page.
     pub fn end(&mut self, index: usize, result: std::result::Result<(), Refusal>) -> Result<()> {
-        let HeldClaim { area, claim } = self.claims.swap_remove(index);
+        let HeldClaim { area, offset, claim } = self.claims.swap_remove(index);
         let at = self.find(area);
         let model = &mut self.areas[at];
-        let expected = if result.is_ok() { model.goes(claim.offset) } else { Some(false) };
-        let gone = model.area.end_writeback(&claim, result).expect("a claim that is held can be ended");
+        let expected = if result.is_ok() { model.goes(offset) } else { Some(false) };
+        let gone = match (claim, result) {
+            (AnyClaim::Raw(claim), _) => plumbing::end_writeback(&model.area, &claim, result).expect("it is held"),
+            (AnyClaim::Guard(claim), Ok(())) => claim.written().expect("a guard is of a claim that is held"),
+            // A claim that is dropped counts as refused with this.
+            (AnyClaim::Guard(claim), Err(Refusal::Again)) => {
+                drop(claim);
+                false
+            }
+            (AnyClaim::Guard(claim), Err(refusal)) => {
+                claim.refuse(refusal);
+                false
+            }
+        };
         assert!(expected.is_none_or(|expected| expected == gone), "{expected:?} was expected: {gone}");
         match result {
-            Ok(()) => model.end_written(claim.offset, gone),
+            Ok(()) => model.end_written(offset, gone),
             Err(refusal) => {
-                model.running.remove(&claim.offset);
+                model.running.remove(&offset);
                 count_refusal(&mut model.tally, refusal);
             }
         }

@@ -4,12 +4,11 @@ use super::action::{Action, CALLS, Wrong, area_shape, has_room};
 use super::callback::{Shared, callback, lock, shrink};
 use super::pages;
 use super::verify::file_delta;
-use super::world::{AreaModel, BackingKind, Shape, World};
+use super::world::{AnyClaim, AreaModel, BackingKind, HeldClaim, Shape, World};
 use crate::os::{Os, injected::Faults};
+use crate::plumbing::zswap::{self as plumbing, RawClaim};
 use crate::tests::shared::Rng;
-use crate::{
-    Area, AreaOptions, Claim, Codec, CompactBudget, Error, LoadFlags, MAX_BATCH, PAGE_SIZE, Patience, Result, Zswap,
-};
+use crate::{Area, AreaOptions, Codec, CompactBudget, Error, LoadFlags, MAX_BATCH, PAGE_SIZE, Patience, Result, Zswap};
 use std::collections::VecDeque;
 use std::fs::File;
 use std::os::fd::{AsFd, FromRawFd};
@@ -31,7 +30,7 @@ pub struct Run {
     world: Shared,
     /// An area that was removed, with a claim that was ended.
     removed: Option<Area>,
-    ended: Claim,
+    ended: RawClaim,
     met: Met,
 }
 
@@ -83,7 +82,7 @@ impl Run {
         };
         let world = Arc::new(Mutex::new(world));
         let (trail, met) = (VecDeque::with_capacity(TRAIL), Met::default());
-        let mut run = Self { seed, step: 0, trail, faults, world, removed: None, ended: Claim::default(), met };
+        let mut run = Self { seed, step: 0, trail, faults, world, removed: None, ended: RawClaim::default(), met };
         run.settle();
         run
     }
@@ -143,8 +142,11 @@ impl Run {
             Action::ShrinkArea { at, pages } => self.shrink(Some(at), pages),
             Action::Begin { at, most, other } => self.world().begin(at, most, other),
             Action::End { index, result } => {
-                let claim = self.world().claims[index].claim;
-                self.ended = claim;
+                let ended = match self.world().claims[index].claim {
+                    AnyClaim::Raw(claim) => claim,
+                    AnyClaim::Guard(_) => self.ended,
+                };
+                self.ended = ended;
                 self.world().end(index, result)
             }
             Action::Back { by } => self.back(by),
@@ -224,8 +226,8 @@ impl Run {
         let on_file = zswap.stats()?.counts.file_pages;
         let result = match by {
             BackingKind::Nothing if world.rng.chance(50) => zswap.set_backing_file(None),
-            BackingKind::Nothing => zswap.set_writeback(None),
-            BackingKind::Callback => zswap.set_writeback(Some(callback(&shared))),
+            BackingKind::Nothing => zswap.clear_writeback(),
+            BackingKind::Callback => zswap.set_writeback(callback(&shared)),
             BackingKind::File(pages) => {
                 let file = open_file(pages);
                 zswap.set_backing_file(Some((file.as_fd(), pages * PAGE_SIZE as u64)))
@@ -304,8 +306,12 @@ impl Run {
         let removed = self.removed.clone();
         let mut world = self.world();
         let zswap = world.zswap.clone();
-        let held = world.claims.iter().any(|held| held.claim == ended);
-        let claim = world.claims.first().copied();
+        let raw = |held: &HeldClaim| match held.claim {
+            AnyClaim::Raw(claim) => Some((held.area, claim)),
+            AnyClaim::Guard(_) => None,
+        };
+        let held = world.claims.iter().filter_map(raw).any(|(_, claim)| claim == ended);
+        let claim = world.claims.iter().find_map(raw);
         let model = &mut world.areas[at];
         let (area, pages) = (&model.area, model.area.pages());
         let mut page = [0; PAGE_SIZE];
@@ -321,13 +327,13 @@ impl Run {
                 area.store(u64::MAX, &page)
             }
             // SAFETY: the number of pages is looked at first.
-            Wrong::LongBatch => unsafe { area.store_pages_from(0, page.as_ptr(), MAX_BATCH + 1) },
+            Wrong::LongBatch => unsafe { plumbing::store_pages_from(area, 0, page.as_ptr(), MAX_BATCH + 1) },
             Wrong::Unequal => area.load_scattered(&[0, 0], &mut [page], LoadFlags::KEEP, |_, _| panic!("loaded")),
             Wrong::EndedClaim if held => return Ok(()),
-            Wrong::EndedClaim => area.end_writeback(&ended, Ok(())).map(drop),
+            Wrong::EndedClaim => plumbing::end_writeback(area, &ended, Ok(())).map(drop),
             Wrong::ForeignClaim => match claim {
-                Some(held) if held.area != area.id() => area.end_writeback(&held.claim, Ok(())).map(drop),
-                _ => area.end_writeback(&Claim { offset: 0, ticket: u64::MAX }, Ok(())).map(drop),
+                Some((of, claim)) if of != area.id() => plumbing::end_writeback(area, &claim, Ok(())).map(drop),
+                _ => plumbing::end_writeback(area, &RawClaim { offset: 0, ticket: u64::MAX }, Ok(())).map(drop),
             },
             Wrong::Level => {
                 assert!(matches!(area.recompress(1, Codec::Zstd(23)), Err(Error::Invalid(_))));
@@ -411,10 +417,10 @@ fn refused_removed(area: Area) -> Result<()> {
     let mut page = [0; PAGE_SIZE];
     assert!(matches!(area.load(0, &mut page, LoadFlags::KEEP), Err(Error::Invalid(_))));
     assert!(matches!(area.invalidate(0, 1, Patience::Wait), Err(Error::Invalid(_))));
-    assert!(matches!(area.begin_writeback(&mut [Claim::default()], &mut [page]), Err(Error::Invalid(_))));
+    assert!(matches!(area.claim(&mut page), Err(Error::Invalid(_))));
     assert!(matches!(area.recompress(1, Codec::Lz4), Err(Error::Invalid(_))));
     assert!(matches!(area.stats(), Err(Error::Invalid(_))));
-    assert!(matches!(area.next_stored(0), Err(Error::Invalid(_))));
+    assert!(matches!(plumbing::next_stored(&area, 0), Err(Error::Invalid(_))) && area.stored().next().is_none());
     assert!(matches!(area.remove(), Err(Error::Invalid(_))));
     area.store(0, &page)
 }

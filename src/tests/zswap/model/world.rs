@@ -1,6 +1,7 @@
 //! The expected state: each area as ordered maps, the disk of the embedder, and what may be refused.
 
 use super::pages;
+use crate::plumbing::zswap::RawClaim;
 use crate::tests::shared::Rng;
 use crate::zswap::word::WordKind;
 use crate::{Area, AreaOptions, Claim, Codec, Counts, Error, Patience, Result, Zswap, ZswapOptions};
@@ -58,10 +59,18 @@ pub struct AreaModel {
 }
 
 /// A claim that is held.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub struct HeldClaim {
     pub area: u64,
-    pub claim: Claim,
+    pub offset: u64,
+    pub claim: AnyClaim,
+}
+
+/// A claim as Rust programs or as C programs have it.
+#[derive(Debug)]
+pub enum AnyClaim {
+    Guard(Claim),
+    Raw(RawClaim),
 }
 
 /// Where pages are written back to.

@@ -1,0 +1,51 @@
+//! How full a zswap or an area is, by a few loads.
+
+use super::area::Area;
+use super::limit::Limit;
+use super::zswap::Zswap;
+
+/// How full a zswap or an area is: what [`Zswap::usage`] and [`Area::usage`] return.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct Usage {
+    /// Bytes of the slots of stored pages, and what running stores have reserved.
+    pub used_bytes: u64,
+    /// The limit in bytes of slots. None: no limit.
+    pub max_bytes: Option<u64>,
+    /// How many bytes of slots have to go before stores are accepted again. 0: they are accepted now.
+    ///
+    /// A limit that was met refuses stores until usage has fallen to
+    /// [`accept_percent`](crate::ZswapOptions::accept_percent) of it, so that the stores which follow do not meet it
+    /// again at once. That percentage of the zswap is also that of each area's own limit. A page that takes more room
+    /// than there is left is refused also with 0 here.
+    pub bytes_to_go: u64,
+}
+
+impl Usage {
+    fn of(limit: &Limit) -> Self {
+        let max = limit.max();
+        Self { used_bytes: limit.used(), max_bytes: (max != u64::MAX).then_some(max), bytes_to_go: limit.bytes_to_go() }
+    }
+}
+
+impl Zswap {
+    /// Returns how full the zswap is. Some relaxed loads: takes no lock, stops no other thread, and may be called from
+    /// callbacks and signal handlers. Other threads may have changed the figures by the time that they are used.
+    ///
+    /// A store is also refused by its area's own limit ([`Area::usage`]), and if the pool has no memory for the page.
+    pub fn usage(&self) -> Usage {
+        Usage::of(&self.shared.limit)
+    }
+}
+
+impl Area {
+    /// Returns how full the area is, of its own limit. Some relaxed loads: takes no lock, stops no other thread, and
+    /// may be called from callbacks and signal handlers. Other threads may have changed the figures by the time that
+    /// they are used. An area that was removed uses nothing.
+    ///
+    /// A store is also refused by the limit of the zswap ([`Zswap::usage`]), and if the pool has no memory for the
+    /// page.
+    pub fn usage(&self) -> Usage {
+        Usage::of(&self.0.limit)
+    }
+}
