@@ -2,11 +2,11 @@
 
 use super::check_memory::{NOT_MAPPED, check_memory};
 use super::core::Core;
-use super::evict::Eviction;
+use super::evict::Evicted;
 use super::extents::{Extent, OVERLAPS};
 use super::late_touches;
 use super::options::{RegionOptions, Removal};
-use super::region::{Memory, Region, RegionId};
+use super::region::{Memory, RegionId, RegionState};
 use super::state::PageState;
 use crate::error::{Error, Result, not_given};
 use crate::heap;
@@ -52,7 +52,7 @@ impl Core {
         // second.
         let of_files = feature::WP_SHMEM | feature::MINOR_SHMEM;
         let needed = if options.shared.is_some() { of_files } else { feature::WP };
-        let mut region = heap::boxed(Region::new(&self.os, area, memory, self.uffd.has(needed))?)?;
+        let mut region = heap::boxed(RegionState::new(&self.os, area, memory, self.uffd.has(needed))?)?;
         self.check_own(at, bytes, &region)?;
         let serial = self.serials.next();
         region.serial = serial;
@@ -64,7 +64,7 @@ impl Core {
     }
 
     /// Puts a region in a free place.
-    fn take_place(&self, region: Box<Region>, at: usize, bytes: usize) -> Result<usize> {
+    fn take_place(&self, region: Box<RegionState>, at: usize, bytes: usize) -> Result<usize> {
         const NO_PLACE: Error = Error::NoSpace(&"there are as many regions as max_regions allows: remove one first");
         let mut inbox = self.events.lock();
         self.check_free(at, at + bytes)?;
@@ -95,7 +95,7 @@ impl Core {
         Ok(Memory::Shared(file, offset))
     }
 
-    fn advise(&self, region: &Region, at: usize, bytes: usize) -> Result<()> {
+    fn advise(&self, region: &RegionState, at: usize, bytes: usize) -> Result<()> {
         let at = at as *mut u8;
         // A system without huge pages refuses this, and then there is nothing to turn off.
         let _ = self.os.advise(at, bytes, Advice::NotHuge);
@@ -140,12 +140,12 @@ impl Core {
     /// room for their own. Returns false if none can leave. To try that for the next part would take as long.
     fn make_way(&self, present: u64) -> bool {
         let is_above = present > 0 && self.account.resident() > self.account.limit();
-        !is_above || matches!(self.evict_to(self.account.limit(), present), Eviction::Pages(_))
+        !is_above || matches!(self.evict_to(self.account.limit(), present), Evicted::Pages(_))
     }
 
     /// Registers a part of a region; the first part comes first. Returns how many of its pages are in memory. The
     /// caller holds the lock of events.
-    fn add_part(&self, region: &Region, whole: &Extent, part: Extent, swapped: &Swapped) -> Result<u64> {
+    fn add_part(&self, region: &RegionState, whole: &Extent, part: Extent, swapped: &Swapped) -> Result<u64> {
         const REFUSED: Error = Error::Invalid(
             &"the system does not take the range: it has to be private anonymous memory, or a memory file",
         );
@@ -194,7 +194,7 @@ impl Core {
 
     /// Notes the pages of a part that no touch will find missing: those in memory, and those that the system has
     /// swapped out. Returns how many there are.
-    fn note_present(&self, region: &Region, part: &Extent, swapped: &Swapped) -> Result<u64> {
+    fn note_present(&self, region: &RegionState, part: &Extent, swapped: &Swapped) -> Result<u64> {
         let mut seen = [0; AT_ONCE];
         let mut present = 0;
         let mut note = |page: usize| {

@@ -4,7 +4,7 @@
 //! for.
 
 use super::core::Core;
-use super::region::{Memory, Region};
+use super::region::{Memory, RegionState};
 use crate::error::{Error, Result};
 use crate::os::file::kind_of;
 use crate::os::maps::{MapsEntry, heap_start, mappings_within};
@@ -21,7 +21,7 @@ fn overlap((at, bytes): (usize, usize), (other, length): (usize, usize)) -> bool
 impl Core {
     /// Refuses a range with memory that the pager needs to bring a page back: the thread that does so must not wait for
     /// one. Other memory that malloc returned is not known.
-    pub(super) fn check_own(&self, at: usize, bytes: usize, new: &Region) -> Result<()> {
+    pub(super) fn check_own(&self, at: usize, bytes: usize, new: &RegionState) -> Result<()> {
         const OWN: Error =
             Error::Invalid(&"the range has memory of the pager itself, or of malloc: map a region's memory by mmap");
         let own = [

@@ -2,7 +2,7 @@
 
 use super::core::Core;
 use super::counts::add;
-use super::evict::Eviction;
+use super::evict::Evicted;
 use super::page::PageClaim;
 use super::staging::{Block, PageId};
 use super::state::{KeptCopy, MAX_AGE, PageKind, PageState};
@@ -24,9 +24,9 @@ enum Compressed {
 
 impl Core {
     /// Compresses the pages that were staged longest, up to `pages`.
-    pub(super) fn drain(&self, pages: u64) -> Eviction {
+    pub(super) fn drain(&self, pages: u64) -> Evicted {
         let Some(mut block) = self.staging.take_oldest() else {
-            return if self.staging.is_in_use() { Eviction::Busy } else { Eviction::None };
+            return if self.staging.is_in_use() { Evicted::Busy } else { Evicted::None };
         };
         let mut stored = 0;
         let mut refused = None;
@@ -50,9 +50,9 @@ impl Core {
         // A page without room in its own area must not keep the pages of other areas from leaving.
         self.staging.put_back(block, refused == Some(NoRoom::Area));
         match refused {
-            Some(NoRoom::Pool) if gone == 0 => Eviction::Full,
-            Some(NoRoom::Area) if gone == 0 => Eviction::Busy,
-            _ => Eviction::Pages(gone),
+            Some(NoRoom::Pool) if gone == 0 => Evicted::Full,
+            Some(NoRoom::Area) if gone == 0 => Evicted::Busy,
+            _ => Evicted::Pages(gone),
         }
     }
 

@@ -13,7 +13,7 @@ use super::inbox::EventLock;
 use super::kept_copies::KeptCopies;
 use super::lent_count::Lending;
 use super::options::FaultMode;
-use super::region::{Region, Serials};
+use super::region::{RegionState, Serials};
 use super::removable::Removable;
 use super::scratch::Scratch;
 use super::staging::Staging;
@@ -42,7 +42,7 @@ pub struct Core {
     /// Which addresses belong to which region.
     pub extents: Extents,
     /// The regions. An extent names one by its place here.
-    pub places: Box<[Removable<Region>]>,
+    pub places: Box<[Removable<RegionState>]>,
     pub serials: Serials,
     /// Pages in memory, and their limit.
     pub account: Account,

@@ -5,7 +5,7 @@ use super::counts::add;
 use super::extents::Extent;
 use super::file_pages::Punched;
 use super::page::PageClaim;
-use super::region::Region;
+use super::region::RegionState;
 use super::state::{KeptCopy, MAX_AGE, PageKind, PageState};
 use crate::units::PAGE;
 
@@ -20,7 +20,7 @@ impl Core {
     }
 
     /// Discards one page, whose owner gave it back.
-    fn discard_page(&self, region: &Region, page: u64, at: usize) {
+    fn discard_page(&self, region: &RegionState, page: u64, at: usize) {
         if region.page(page).peek() == PageState::EMPTY {
             return;
         }
@@ -29,7 +29,7 @@ impl Core {
     }
 
     /// Discards a page that this thread has claimed. Overwrites a held page with zeros first.
-    pub(super) fn discard_claimed_page(&self, region: &Region, page: u64, at: usize, claim: &mut PageClaim<'_>) {
+    pub(super) fn discard_claimed_page(&self, region: &RegionState, page: u64, at: usize, claim: &mut PageClaim<'_>) {
         if matches!(claim.was().kind(), PageKind::Resident(1..)) {
             // The system takes the page out of its place a little later, and leaves it in a memory file. The page may
             // be released and evicted before that, and must not come back as it was.
@@ -40,7 +40,7 @@ impl Core {
 
     /// Discards a page that this thread has claimed, and whose bytes need not be overwritten. A held page keeps its
     /// place; a poisoned page of a memory file stays poisoned.
-    pub(super) fn discard_claimed(&self, region: &Region, page: u64, at: usize, claim: &mut PageClaim<'_>) {
+    pub(super) fn discard_claimed(&self, region: &RegionState, page: u64, at: usize, claim: &mut PageClaim<'_>) {
         let was = claim.was();
         match was.kind() {
             // The page is missing in a moment. The next touch decides what it reads as.
@@ -79,7 +79,7 @@ impl Core {
     }
 
     /// Drops a page whose addresses are gone.
-    pub(super) fn drop_page(&self, region: &Region, page: u64) {
+    pub(super) fn drop_page(&self, region: &RegionState, page: u64) {
         if region.page(page).peek() == PageState::EMPTY {
             return;
         }

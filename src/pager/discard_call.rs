@@ -5,7 +5,7 @@ use super::counts::add;
 use super::fault::{MOVING, TRIES};
 use super::file_pages::Punched;
 use super::page::PageClaim;
-use super::region::{Memory, Region};
+use super::region::{Memory, RegionState};
 use super::state::{KeptCopy, MAX_AGE, PageKind, PageState};
 use crate::error::{Error, Result};
 use crate::os::{Backed, Errno, errno};
@@ -60,7 +60,7 @@ impl Core {
         self.give_back_claimed(&region, page, &mut claim, at)
     }
 
-    fn give_back_claimed(&self, region: &Region, page: u64, claim: &mut PageClaim<'_>, at: usize) -> Tried {
+    fn give_back_claimed(&self, region: &RegionState, page: u64, claim: &mut PageClaim<'_>, at: usize) -> Tried {
         let taken = match claim.was().kind() {
             PageKind::Resident(0) => self.take_out(region, page, claim, at),
             // The page stays where it is, because the system may be writing there.
@@ -82,7 +82,7 @@ impl Core {
 
     /// Takes a resident page out of its place. Private memory is moved away first where pages are moved: giving it back
     /// in its place would make an event.
-    fn take_out(&self, region: &Region, page: u64, claim: &mut PageClaim<'_>, at: usize) -> Tried {
+    fn take_out(&self, region: &RegionState, page: u64, claim: &mut PageClaim<'_>, at: usize) -> Tried {
         match &region.memory {
             Memory::Shared(..) => {
                 if self.discard_from_file(region, page, at)? == Punched::Stays {
@@ -129,7 +129,7 @@ impl Core {
     }
 
     /// Puts zeros over the mark of a poisoned page. Only UFFDIO_COPY can, because the mark is in the place of the page.
-    fn heal(&self, region: &Region, page: u64, claim: &mut PageClaim<'_>, at: usize) -> Tried {
+    fn heal(&self, region: &RegionState, page: u64, claim: &mut PageClaim<'_>, at: usize) -> Tried {
         let mut buffer = self.scratch.take();
         buffer.page(0).fill(0);
         let copied = buffer.copy_in(&self.uffd, at, 1, false, claim);
@@ -150,7 +150,7 @@ impl Core {
     }
 
     /// Overwrites a page with zeros that stays in its place because it is held, or because the system has it pinned.
-    fn zero_in_place(&self, region: &Region, page: u64, claim: &mut PageClaim<'_>, at: usize) -> Tried {
+    fn zero_in_place(&self, region: &RegionState, page: u64, claim: &mut PageClaim<'_>, at: usize) -> Tried {
         match self.uffd.zero(at, PAGE).stopped {
             // The page was missing, and is zeros now.
             None => {}

@@ -20,7 +20,7 @@ const IDLE: u32 = 3;
 
 /// How an attempt to evict ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Eviction {
+pub enum Evicted {
     /// This many pages left memory.
     Pages(u64),
     /// No page could leave now, but some may in a moment: others have them claimed, or are reading events.
@@ -34,56 +34,56 @@ pub enum Eviction {
 impl Core {
     /// Evicts some pages: moves pages to the staging range while that is below its share, and compresses the oldest
     /// there.
-    pub fn evict_some(&self, pages: u64, effort: &mut Effort) -> Eviction {
+    pub fn evict_some(&self, pages: u64, effort: &mut Effort) -> Evicted {
         let (mut gone, mut idle, mut busy) = (0, 0, false);
         while gone < pages && idle < IDLE && !effort.is_spent() {
             let turn = self.fill_up(pages - gone, effort);
             gone += turn.gone;
             if turn.full && gone == 0 && self.staging.pages() == 0 {
-                return Eviction::Full;
+                return Evicted::Full;
             }
             let done = turn.gone + turn.staged + turn.marked;
             let drained = match self.drain(pages.saturating_sub(gone)) {
-                Eviction::Pages(drained) => drained,
-                Eviction::Full if gone > 0 => break,
-                Eviction::Full => return Eviction::Full,
-                Eviction::Busy => {
+                Evicted::Pages(drained) => drained,
+                Evicted::Full if gone > 0 => break,
+                Evicted::Full => return Evicted::Full,
+                Evicted::Busy => {
                     busy = true;
                     0
                 }
-                Eviction::None if done == 0 && !turn.busy => break,
+                Evicted::None if done == 0 && !turn.busy => break,
                 // What this turn staged is next.
-                Eviction::None => 0,
+                Evicted::None => 0,
             };
             gone += drained;
             busy |= turn.busy;
             idle = if done + drained > 0 { 0 } else { idle + 1 };
         }
         match gone {
-            0 if busy && !effort.is_spent() => Eviction::Busy,
-            0 => Eviction::None,
-            _ => Eviction::Pages(gone),
+            0 if busy && !effort.is_spent() => Evicted::Busy,
+            0 => Evicted::None,
+            _ => Evicted::Pages(gone),
         }
     }
 
     /// Evicts until at most `pages` pages are resident, or `most` left, as far as that can be. Waits for threads that
     /// are evicting, or that change the regions, but not for ever. The caller has no page claimed, and holds no lock.
-    pub fn evict_to(&self, pages: u64, most: u64) -> Eviction {
+    pub fn evict_to(&self, pages: u64, most: u64) -> Evicted {
         let (mut gone, mut fruitless, mut wait) = (0, 0, Wait::default());
         let mut effort = self.immovable.full_effort();
         loop {
             let above = self.account.resident().saturating_sub(pages);
             let above = above.min(most.saturating_sub(gone));
-            let end = |gone: u64| if gone > 0 || above == 0 { Eviction::Pages(gone) } else { Eviction::None };
+            let end = |gone: u64| if gone > 0 || above == 0 { Evicted::Pages(gone) } else { Evicted::None };
             if above == 0 || fruitless == PATIENCE {
                 return end(gone);
             }
             match self.evict_some(above.min(BLOCK as u64), &mut effort) {
-                Eviction::Pages(some) => (gone, fruitless, wait) = (gone + some, 0, Wait::default()),
-                Eviction::Full if gone == 0 => return Eviction::Full,
-                Eviction::Full => return Eviction::Pages(gone),
-                Eviction::None => return end(gone),
-                Eviction::Busy => {
+                Evicted::Pages(some) => (gone, fruitless, wait) = (gone + some, 0, Wait::default()),
+                Evicted::Full if gone == 0 => return Evicted::Full,
+                Evicted::Full => return Evicted::Pages(gone),
+                Evicted::None => return end(gone),
+                Evicted::Busy => {
                     fruitless += 1;
                     // Others may be waiting for an event that nobody has read.
                     self.read_events();

@@ -6,7 +6,7 @@ use super::extents::Extent;
 use super::file_pages::Shown;
 use super::options::FaultMode;
 use super::page::PageClaim;
-use super::region::Region;
+use super::region::RegionState;
 use super::state::{KeptCopy, MAX_AGE, PageKind, PageState};
 use crate::error::Error;
 use crate::os::errno;
@@ -150,7 +150,7 @@ impl Core {
     /// a page that its owner is giving back is waited for.
     fn touch(
         &self,
-        region: &Region,
+        region: &RegionState,
         extent: &Extent,
         at: usize,
         want: Want,
@@ -193,7 +193,13 @@ impl Core {
     /// Fills an EMPTY page with zeros. If a private page is mapped already and `may_be_leaving`, its owner is taken to
     /// be giving it back, and the touch waits. If not, another thread was faster. A page that a memory file has already
     /// stays as it is.
-    fn zero_in(&self, region: &Region, claim: &mut PageClaim<'_>, at: usize, may_be_leaving: bool) -> Result<(), Stop> {
+    fn zero_in(
+        &self,
+        region: &RegionState,
+        claim: &mut PageClaim<'_>,
+        at: usize,
+        may_be_leaving: bool,
+    ) -> Result<(), Stop> {
         if !self.put_zeros(at)? {
             if !region.is_private() {
                 self.show_again(at)?;
@@ -208,7 +214,7 @@ impl Core {
 
     /// Serves a touch of a private page that is resident by its word: it is written for the first time, or another
     /// thread was faster. If the page is missing all the same, its owner gave it back, and it reads as zero.
-    fn again_in(&self, region: &Region, claim: &mut PageClaim<'_>, at: usize, want: Want) -> Result<(), Stop> {
+    fn again_in(&self, region: &RegionState, claim: &mut PageClaim<'_>, at: usize, want: Want) -> Result<(), Stop> {
         debug_assert!(matches!(claim.was().kind(), PageKind::Resident(_)));
         let was_clean = claim.was().copy() == KeptCopy::Clean;
         let is_first_write = was_clean && want.write;
@@ -229,7 +235,7 @@ impl Core {
     /// the file was given back by its owner, and reads as zero.
     fn again_in_file(
         &self,
-        region: &Region,
+        region: &RegionState,
         extent: &Extent,
         claim: &mut PageClaim<'_>,
         at: usize,

@@ -16,7 +16,7 @@
 use super::core::Core;
 use super::counts::add;
 use super::page::PageClaim;
-use super::region::Region;
+use super::region::RegionState;
 use super::scratch::BUFFER_PAGES;
 use super::state::{KeptCopy, PageKind};
 use crate::os::{Errno, errno};
@@ -62,7 +62,13 @@ impl Core {
     /// Takes a page out of its file whose bytes zswap has. The page is claimed and protected.
     ///
     /// The page stays, with its bytes: `EBUSY` if the system could not split the huge page that it is a part of.
-    pub(super) fn drop_from_file(&self, region: &Region, page: u64, at: usize, stuck: &mut Stuck) -> Result<(), Errno> {
+    pub(super) fn drop_from_file(
+        &self,
+        region: &RegionState,
+        page: u64,
+        at: usize,
+        stuck: &mut Stuck,
+    ) -> Result<(), Errno> {
         let (file, offset) = region.in_file(page);
         if stuck.has(offset) {
             // Each attempt would fill the page with zeros for a while, and a thread that reads it through a pin would
@@ -90,7 +96,7 @@ impl Core {
     /// Takes a page that reads as zero from now on out of its file. The page is claimed, and not held.
     ///
     /// The page stays as it was.
-    pub(super) fn discard_from_file(&self, region: &Region, page: u64, at: usize) -> Result<Punched, Errno> {
+    pub(super) fn discard_from_file(&self, region: &RegionState, page: u64, at: usize) -> Result<Punched, Errno> {
         let (file, offset) = region.in_file(page);
         self.os.punch(file, offset, PAGE)?;
         if self.os.has_page(file, offset, at) == Ok(false) {
@@ -102,14 +108,14 @@ impl Core {
     }
 
     /// Overwrites a page in its place with zeros, in memory of either kind.
-    pub(super) fn write_zeros(&self, region: &Region, page: u64, at: usize) -> Result<(), Errno> {
+    pub(super) fn write_zeros(&self, region: &RegionState, page: u64, at: usize) -> Result<(), Errno> {
         // Pages of files are written through the file. If the page is not mapped, a write to its address would wait for
         // this thread's own claim.
         if region.is_private() { self.own.write_zeros(at) } else { self.put_into_file(region, page, &ZEROS) }
     }
 
     /// Writes a page's bytes to its file, which has the page from then on.
-    pub(super) fn put_into_file(&self, region: &Region, page: u64, bytes: &[u8; PAGE]) -> Result<(), Errno> {
+    pub(super) fn put_into_file(&self, region: &RegionState, page: u64, bytes: &[u8; PAGE]) -> Result<(), Errno> {
         let (file, offset) = region.in_file(page);
         match self.os.write_at(file, bytes, offset) {
             Ok(PAGE) => Ok(()),
@@ -130,7 +136,7 @@ impl Core {
 
     /// Maps the pages after one that was just mapped, as far as they are in the file and nobody has them claimed. The
     /// system does the same for memory that is not under a userfaultfd.
-    pub(super) fn show_ahead(&self, region: &Region, first: u64, at: usize, end: usize) {
+    pub(super) fn show_ahead(&self, region: &RegionState, first: u64, at: usize, end: usize) {
         let most = ((end - at) / PAGE).min(BUFFER_PAGES).min((region.pages() - first) as usize);
         let mut claims: [Option<PageClaim<'_>>; BUFFER_PAGES] = [const { None }; BUFFER_PAGES];
         let mut count = 0;
@@ -151,7 +157,7 @@ impl Core {
 
     /// Maps the held pages among the neighbours of a page that left its file. To split a huge page the system unmaps
     /// all of it, also pages that are held, which have to stay mapped for system calls.
-    pub(super) fn show_held_around(&self, region: &Region, page: u64, at: usize) {
+    pub(super) fn show_held_around(&self, region: &RegionState, page: u64, at: usize) {
         let (_, offset) = region.in_file(page);
         let before = (offset % HUGE / PAGE as u64).min(page);
         let after = (HUGE - offset % HUGE).div_ceil(PAGE as u64).min(region.pages() - page);

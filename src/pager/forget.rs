@@ -3,7 +3,7 @@
 
 use super::core::Core;
 use super::page::PageClaim;
-use super::region::Region;
+use super::region::RegionState;
 use super::state::{KeptCopy, PageKind, PageState};
 use crate::units::PAGE;
 use crate::zswap::Patience;
@@ -13,7 +13,7 @@ const LOOKS: usize = 64 << 10;
 
 impl Core {
     /// Removes a page's copy from zswap, if there is one.
-    pub(super) fn forget(&self, region: &Region, page: u64) {
+    pub(super) fn forget(&self, region: &RegionState, page: u64) {
         // No claim of a pager has to be waited for. To ask whether this thread may wait would look at a thread-local
         // variable, which allocates the first time in a library that was loaded by dlopen.
         let gone = region.area.invalidate(page, 1, Patience::NoWait);
@@ -21,7 +21,7 @@ impl Core {
     }
 
     /// Drops the kept copy of a claimed page, if its state `was` says that there is one. The caller changes the state.
-    pub(super) fn drop_copy(&self, region: &Region, page: u64, was: PageState) {
+    pub(super) fn drop_copy(&self, region: &RegionState, page: u64, was: PageState) {
         if was.copy() != KeptCopy::No {
             self.forget(region, page);
             self.kept.remove(1);
@@ -29,7 +29,7 @@ impl Core {
     }
 
     /// Removes whatever copy there is of a claimed page, and changes its state to have none.
-    pub(super) fn forget_copy(&self, region: &Region, page: u64, claim: &mut PageClaim<'_>) {
+    pub(super) fn forget_copy(&self, region: &RegionState, page: u64, claim: &mut PageClaim<'_>) {
         self.forget(region, page);
         self.kept.remove(u64::from(claim.was().copy() != KeptCopy::No));
         claim.set(claim.was().with_copy(KeptCopy::No));
@@ -73,7 +73,7 @@ impl Core {
     }
 
     /// Drops the kept copy of a resident page if nobody has the page claimed. Returns whether it did.
-    fn drop_kept_copy(&self, region: &Region, page: u64, clean_too: bool) -> bool {
+    fn drop_kept_copy(&self, region: &RegionState, page: u64, clean_too: bool) -> bool {
         let word = region.page(page);
         let seen = word.peek();
         let wanted = match seen.copy() {

@@ -3,7 +3,7 @@
 use super::extents::Extent;
 use super::immovable::{Effort, Immovable};
 use super::page::PageClaim;
-use super::region::Region;
+use super::region::RegionState;
 use super::staging::BLOCK;
 use super::state::{PageKind, PageState};
 use crate::sync::Ordering::Relaxed;
@@ -60,7 +60,7 @@ impl<'a> Picks<'a> {
     /// Returns where the hand stands then.
     pub fn pick(
         &mut self,
-        (region, extent, from): (&'a Region, &Extent, usize),
+        (region, extent, from): (&'a RegionState, &Extent, usize),
         most: usize,
         passed: &mut PassedBy,
         (immovable, effort): (&Immovable, &mut Effort),

@@ -14,7 +14,7 @@ use super::gate::Inside;
 use super::hand::Picks;
 use super::hand_turn::HandTurn;
 use super::immovable::{Effort, is_lasting};
-use super::region::{Memory, Region};
+use super::region::{Memory, RegionState};
 use super::scratch::{BUFFER_PAGES, PageBuffer};
 use super::staging::BLOCK;
 use super::state::{KeptCopy, MAX_AGE};
@@ -38,7 +38,7 @@ pub(super) enum StoreOutcome {
 impl Core {
     /// Protects picked pages from writes, except clean ones, which are protected already. The caller has the hand, so
     /// that no page in between becomes held meanwhile.
-    pub(super) fn protect_picked(&self, region: &Region, picks: &mut Picks<'_>) {
+    pub(super) fn protect_picked(&self, region: &RegionState, picks: &mut Picks<'_>) {
         let Some(_inside) = self.enter_picked(picks) else {
             picks.unprotected.fill(true);
             return;
@@ -65,7 +65,7 @@ impl Core {
     }
 
     /// Evicts picked pages that were protected.
-    pub(super) fn evict_in_place(&self, region: &Region, picks: &mut Picks<'_>, effort: &mut Effort) -> HandTurn {
+    pub(super) fn evict_in_place(&self, region: &RegionState, picks: &mut Picks<'_>, effort: &mut Effort) -> HandTurn {
         // The gate stays open to this thread from the first byte that is read to the last page that is dropped.
         let Some(_inside) = self.enter_picked(picks) else { return HandTurn { busy: true, ..HandTurn::default() } };
         let mut put = [StoreOutcome::Not; BLOCK];
@@ -89,7 +89,7 @@ impl Core {
     /// attempt may try to write others back to a file that is full as well.
     fn store_picked(
         &self,
-        region: &Region,
+        region: &RegionState,
         picks: &mut Picks<'_>,
         (first, end): (usize, usize),
         mut full: bool,
@@ -134,7 +134,7 @@ impl Core {
     /// Reads pages to the buffer. Returns which were read. The others are not mapped, though their words say so.
     fn read_picked(
         &self,
-        region: &Region,
+        region: &RegionState,
         picks: &Picks<'_>,
         which: &[usize],
         buffer: &mut PageBuffer<'_>,
@@ -169,7 +169,7 @@ impl Core {
     /// Drops pages that are stored. Returns how many left memory, and how many turned out to be immovable.
     fn drop_picked(
         &self,
-        region: &Region,
+        region: &RegionState,
         picks: &mut Picks<'_>,
         put: &[StoreOutcome; BLOCK],
         effort: &mut Effort,
@@ -219,7 +219,7 @@ impl Core {
 
     /// Drops stored private pages by one call, if the system has one. Returns how many of them were dropped, from the
     /// first on.
-    fn drop_together(&self, region: &Region, picks: &Picks<'_>, put: &[StoreOutcome; BLOCK]) -> usize {
+    fn drop_together(&self, region: &RegionState, picks: &Picks<'_>, put: &[StoreOutcome; BLOCK]) -> usize {
         let mut spans = [Span::new(std::ptr::null_mut(), 0); BLOCK];
         let mut count = 0;
         for pick in (0..picks.count).filter(|&pick| put[pick] == StoreOutcome::Stored) {
@@ -234,7 +234,13 @@ impl Core {
     }
 
     /// Drops a page that is in zswap, protected and claimed.
-    fn drop_in_place(&self, region: &Region, picks: &Picks<'_>, pick: usize, stuck: &mut Stuck) -> Result<(), Errno> {
+    fn drop_in_place(
+        &self,
+        region: &RegionState,
+        picks: &Picks<'_>,
+        pick: usize,
+        stuck: &mut Stuck,
+    ) -> Result<(), Errno> {
         let at = picks.at[pick];
         match &region.memory {
             // MADV_DONTNEED can't return 0 for a page that it left: it takes the page out of this process's tables, and

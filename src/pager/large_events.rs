@@ -17,7 +17,7 @@ use super::core::Core;
 use super::extents::Extent;
 use super::gate::Closed;
 use super::inbox::Inbox;
-use super::region::Region;
+use super::region::RegionState;
 use super::state::PageKind;
 use crate::sync::Wait;
 use crate::units::PAGE;
@@ -51,7 +51,7 @@ impl Core {
     }
 
     /// Discards a page if it is held, or if it is not.
-    fn discard_if(&self, region: &Region, page: u64, at: usize, held: bool) {
+    fn discard_if(&self, region: &RegionState, page: u64, at: usize, held: bool) {
         let is_held = |kind: PageKind| matches!(kind, PageKind::Resident(1..));
         let seen = region.page(page).peek().kind();
         // A page that another thread has claimed may be either.

@@ -2,7 +2,7 @@
 //! compact.
 
 use super::core::Core;
-use super::evict::Eviction;
+use super::evict::Evicted;
 use super::fault::{FEW_TRIES, FaultOutcome};
 use super::lent_count::LentThread;
 use super::options::Duty;
@@ -64,7 +64,7 @@ impl Core {
         let mut effort = self.immovable.bounded_effort();
         let evicts = self.is_low() || is_above && self.immovable.may_retry(&effort);
         let pages = AT_ONCE.min(self.account.reserve());
-        let evicted = evicts && matches!(self.evict_some(pages, &mut effort), Eviction::Pages(1..));
+        let evicted = evicts && matches!(self.evict_some(pages, &mut effort), Evicted::Pages(1..));
         if self.upkeep.take_full() {
             // If this frees too little, the next store will report it.
             let _ = self.zswap.shrink(WRITE_AHEAD);

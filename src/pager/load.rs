@@ -6,7 +6,7 @@ use super::counts::add;
 use super::extents::Extent;
 use super::fault::{Stop, Want};
 use super::page::PageClaim;
-use super::region::Region;
+use super::region::RegionState;
 use super::scratch::{BUFFER_PAGES, PageBuffer};
 use super::state::{KeptCopy, MAX_AGE, PageKind, PageState};
 use crate::error::Error;
@@ -21,7 +21,7 @@ impl Core {
     /// Puts a page that is in zswap in its place, and those after it that were asked for in order.
     pub(super) fn load_in(
         &self,
-        region: &Region,
+        region: &RegionState,
         extent: &Extent,
         first: &mut PageClaim<'_>,
         at: usize,
@@ -81,7 +81,7 @@ impl Core {
     /// Decides what becomes of the copies of pages that were decoded. Clean copies are kept as far as there are not too
     /// many. Stale ones are left to a thread that evicts in the background, unless it has enough of them: they take
     /// memory of the pool.
-    fn keeps(&self, region: &Region, want: Want, pages: u64) -> KeptCopy {
+    fn keeps(&self, region: &RegionState, want: Want, pages: u64) -> KeptCopy {
         let (copies, most) = (self.kept.pages() + pages, self.kept.most(self.account.limit()));
         match !want.write && region.protects && copies <= most {
             true => KeptCopy::Clean,
@@ -91,7 +91,7 @@ impl Core {
     }
 
     /// The state of a page that was put in place. Removes its copy from zswap, or counts it as kept.
-    fn resident_with(&self, region: &Region, page: u64, copy: KeptCopy) -> PageState {
+    fn resident_with(&self, region: &RegionState, page: u64, copy: KeptCopy) -> PageState {
         match copy {
             KeptCopy::No => self.forget(region, page),
             _ => self.kept.add(1),
@@ -101,7 +101,7 @@ impl Core {
 
     /// Marks a page whose copy is damaged: every touch of it gets SIGBUS, so that it never reads as anything.
     #[cold]
-    fn poison(&self, region: &Region, claim: &mut PageClaim<'_>, at: usize) -> Result<(), Stop> {
+    fn poison(&self, region: &RegionState, claim: &mut PageClaim<'_>, at: usize) -> Result<(), Stop> {
         let mut poisoned = self.uffd.poison(at, PAGE);
         if poisoned.stopped.is_some_and(|errno| errno.0 == errno::EEXIST) && region.protects {
             // A page of a memory file leaves its protection behind, in the place where the mark has to be.
@@ -126,7 +126,7 @@ impl Core {
 /// Decodes pages from `first` on, each to its place in the buffer, as far as they are in zswap and nobody has them
 /// claimed. Returns how many.
 fn load_ahead<'a>(
-    region: &'a Region,
+    region: &'a RegionState,
     first: u64,
     buffer: &mut PageBuffer<'_>,
     claims: &mut [Option<PageClaim<'a>>],

@@ -2,7 +2,7 @@
 
 use super::core::Core;
 use super::counts::PagerStats;
-use super::evict::Eviction;
+use super::evict::Evicted;
 use super::options::{Duty, Removal};
 use super::sigbus_pagers;
 use crate::error::{Error, Result};
@@ -85,8 +85,8 @@ impl Pager {
             match core.evict_to(pages, u64::MAX) {
                 _ if core.account.resident() <= pages => return Ok(()),
                 // The next attempt tells what stopped this one.
-                Eviction::Pages(1..) => {}
-                Eviction::Full => return Err(POOL_FULL),
+                Evicted::Pages(1..) => {}
+                Evicted::Full => return Err(POOL_FULL),
                 _ => return Err(HELD),
             }
         }
@@ -102,9 +102,9 @@ impl Pager {
         const NONE: Error = Error::Again(&"no page could be evicted now");
         let core = self.call()?;
         match core.evict_to(core.account.resident().saturating_sub(pages), pages) {
-            Eviction::Pages(gone) => Ok(gone),
-            Eviction::Busy | Eviction::None => Err(NONE),
-            Eviction::Full => Err(POOL_FULL),
+            Evicted::Pages(gone) => Ok(gone),
+            Evicted::Busy | Evicted::None => Err(NONE),
+            Evicted::Full => Err(POOL_FULL),
         }
     }
 

@@ -87,7 +87,7 @@ const MILLISECOND: u64 = 1_000_000;
 const FULL_FOR: u64 = 100;
 
 /// Memory under the pager.
-pub struct Region {
+pub struct RegionState {
     /// Tells the region from others that have its place at other times.
     pub serial: u64,
     /// The area of zswap that its pages go to.
@@ -110,11 +110,11 @@ pub struct Region {
 }
 
 // SAFETY: the mapping is shared as atomics alone.
-unsafe impl Sync for Region {}
+unsafe impl Sync for RegionState {}
 // SAFETY: the mapping belongs to this value, and goes where it goes.
-unsafe impl Send for Region {}
+unsafe impl Send for RegionState {}
 
-impl Region {
+impl RegionState {
     /// Makes a region whose pages are all empty, as many as the area has.
     pub fn new(os: &Os, area: Area, memory: Memory, protects: bool) -> Result<Self> {
         const NO_ADDRESSES: Error =

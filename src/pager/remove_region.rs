@@ -5,7 +5,7 @@ use super::extents::Extent;
 use super::fault::{FaultOutcome, Want};
 use super::late_touches;
 use super::options::Removal;
-use super::region::{Region, RegionId};
+use super::region::{RegionId, RegionState};
 use super::state::{KeptCopy, PageKind, PageState};
 use crate::error::{Error, Result};
 use crate::os::{Advice, Errno, errno};
@@ -27,7 +27,7 @@ impl Core {
         self.remove_if(place, removal, |_| true)
     }
 
-    pub(super) fn remove_if(&self, place: usize, removal: Removal, is_it: impl Fn(&Region) -> bool) -> Result<()> {
+    pub(super) fn remove_if(&self, place: usize, removal: Removal, is_it: impl Fn(&RegionState) -> bool) -> Result<()> {
         const NONE: Error = Error::NotFound(&"there is no such region: it was removed, or never added");
         let entered =
             self.places.get(place).and_then(|place| place.enter()).filter(|there| is_it(there)).ok_or(NONE)?;
@@ -65,7 +65,7 @@ impl Core {
     }
 
     /// Brings all pages of a region back. It goes by their numbers, because their owner may move them meanwhile.
-    fn restore(&self, place: usize, region: &Region) -> Result<()> {
+    fn restore(&self, place: usize, region: &RegionState) -> Result<()> {
         let mut damaged = Ok(());
         for page in 0..region.pages() {
             // No eviction begins. One that began has the page claimed, and is waited for.
@@ -98,7 +98,7 @@ impl Core {
     }
 
     /// Unregisters all parts of a region.
-    fn let_all_go(&self, place: usize, region: &Region) -> Result<()> {
+    fn let_all_go(&self, place: usize, region: &RegionState) -> Result<()> {
         self.do_all_work();
         let mut inbox = self.events.lock();
         let closed = self.gate.close();

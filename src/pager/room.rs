@@ -4,8 +4,8 @@
 use super::account::{Account, Fit, PATIENCE};
 use super::core::Core;
 use super::counts::add;
-use super::evict::Eviction;
-use super::region::Region;
+use super::evict::Evicted;
+use super::region::RegionState;
 use crate::sync::{Ordering::Relaxed, Wait};
 
 /// How many pages a touch evicts at once when it must make room itself.
@@ -36,7 +36,7 @@ impl Core {
     /// Charges a page of a region, and evicts others first if need be. If that is impossible, charges it all the same,
     /// and counts that. The caller has claimed no page: evicting takes its time, and others may wait for a claimed one.
     #[inline]
-    pub fn room_for(&self, region: &Region) -> PageCharge<'_> {
+    pub fn room_for(&self, region: &RegionState) -> PageCharge<'_> {
         if region.closing.load(Relaxed) {
             // The region is being removed, and its pages are not the pager's any more in a moment.
             self.account.charge_above(1);
@@ -81,14 +81,14 @@ impl Core {
                 return true;
             }
             match evicted {
-                Eviction::Pages(_) => {
+                Evicted::Pages(_) => {
                     self.account.be_patient();
                     wait = Wait::default();
                 }
-                Eviction::None | Eviction::Full if self.do_some_work() => wait = Wait::default(),
-                Eviction::None | Eviction::Full => return false,
+                Evicted::None | Evicted::Full if self.do_some_work() => wait = Wait::default(),
+                Evicted::None | Evicted::Full => return false,
                 // Others may be waiting for an event that nobody has read.
-                Eviction::Busy => {
+                Evicted::Busy => {
                     fruitless += 1;
                     if fruitless == patience {
                         break;

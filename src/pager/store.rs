@@ -2,7 +2,7 @@
 
 use super::core::Core;
 use super::counts::add;
-use super::region::Region;
+use super::region::RegionState;
 use super::state::PageState;
 use crate::error::Error;
 use crate::zswap::{NotStored, OverLimit};
@@ -26,7 +26,7 @@ impl Core {
     ///
     /// # Safety
     /// A page of the pager's own can be read at `from`, and nobody changes it meanwhile.
-    pub(super) unsafe fn store(&self, region: &Region, page: u64, from: *const u8) -> Result<(), NoRoom> {
+    pub(super) unsafe fn store(&self, region: &RegionState, page: u64, from: *const u8) -> Result<(), NoRoom> {
         for _ in 0..STORES {
             // SAFETY: the caller vouches for the page.
             match region.area.store_own(page, unsafe { &*from.cast() }) {
