@@ -124,7 +124,7 @@ fn claim_processor() {
 
 /// What the touching and the calling thread share.
 struct Scene {
-    pager: Arc<Pager>,
+    pager: Pager,
     touched: Mapped,
     /// Number of the current measurement; 0: none.
     now: AtomicUsize,
@@ -132,7 +132,7 @@ struct Scene {
 }
 
 impl Scene {
-    fn add(&self, memory: &Mapped) -> zsalloc::RegionId {
+    fn add(&self, memory: &Mapped) -> zsalloc::Region {
         // SAFETY: the memory is used through these addresses alone.
         unsafe { self.pager.add_region(memory.base, memory.bytes, &Default::default()) }
             .unwrap_or_else(|error| common::give_up(&format!("add_region: {error}")))
@@ -178,14 +178,14 @@ impl Scene {
                 if first == 5 {
                     memory.fill();
                 }
-                let mut id = None;
-                self.measure(first, &mut took, || id = Some(self.add(&memory)));
+                let mut region = None;
+                self.measure(first, &mut took, || region = Some(self.add(&memory)));
                 self.measure(first + 1, &mut took, || memory.discard());
                 if first == 5 {
                     memory.fill();
                 }
                 self.measure(first + 2, &mut took, || memory.unmap());
-                self.pager.remove_region(id.expect("it was added")).expect("it is there");
+                region.expect("it was added").remove().expect("it is there");
             }
         }
         took
@@ -196,14 +196,10 @@ impl Scene {
 fn touches(rounds: usize, range: usize, stored: usize) {
     let options = PagerOptions { resident_bytes: (TOUCHED / 2 * PAGE_SIZE) as u64, ..PagerOptions::default() };
     let pager = Pager::new("stops", &options).unwrap_or_else(|error| common::give_up(&error.to_string()));
-    let pager = Arc::new(pager);
-    let lent = {
-        let pager = pager.clone();
-        thread::spawn(move || pager.run(Duty::All))
-    };
+    let lent = pager.lend(Duty::All).unwrap_or_else(|error| common::give_up(&error.to_string()));
     let (now, stop) = (AtomicUsize::new(0), AtomicBool::new(false));
     let scene = Scene { pager, touched: Mapped::new(TOUCHED * PAGE_SIZE), now, stop };
-    scene.add(&scene.touched);
+    let region = scene.add(&scene.touched);
     scene.touched.fill();
     let (mut found, took) = thread::scope(|scope| {
         let touching = scope.spawn(|| scene.touch());
@@ -225,8 +221,7 @@ fn touches(rounds: usize, range: usize, stored: usize) {
     for (number, name) in (1..).zip(names) {
         found.entry(number).or_default().print(&name, took.get(&number).copied());
     }
-    scene.pager.stop();
-    let _ = lent.join();
+    drop((region, lent));
 }
 
 fn pool(bytes: u64) -> Pool {

@@ -169,7 +169,8 @@ pub use guest::{
 pub use latency::{LATENCY_BUCKETS, LatencyHistogram};
 #[cfg(all(feature = "uffd", not(loom)))]
 pub use pager::{
-    Duty, FaultMode, Pager, PagerCounts, PagerOptions, PagerSnapshot, PagerStats, RegionId, RegionOptions,
+    Duty, FaultMode, HeldBytes, HeldBytesMut, HeldRange, Lent, LentWork, PagedMemory, Pager, PagerCounts, PagerOptions,
+    PagerSnapshot, PagerStats, Region, RegionOptions,
 };
 pub use pool::{CompactBudget, Evict, Handle, MapMode, Mapped, MappedMut, NewObject, Pool, PoolStats};
 #[cfg(not(loom))]
@@ -196,6 +197,9 @@ pub mod plumbing {
     /// A thread that `pthread_cancel` ends is a notion of C programs. The C functions hold it off also while they drop
     /// what they were passed.
     pub use crate::os::Uncancelled;
+    /// Regions by number, holds as pairs of calls, and threads that are lent by a call.
+    #[cfg(feature = "uffd")]
+    pub use crate::pager::for_c::{PagerForC, RegionId};
     /// A callback without the `Arc` that a closure is in, for making one aborts without memory.
     pub use crate::pool::ForeignEvict;
     pub use crate::zswap::plumbing as zswap;

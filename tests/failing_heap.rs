@@ -1,5 +1,6 @@
 //! Makes each allocation fail in turn in those parts that only Rust programs reach: guests, lists of their written
-//! pages, and guardians. No failure ends the process, and the same call succeeds once there is memory.
+//! pages, guardians, lent threads, regions and memory of a pager. No failure ends the process, and the same call
+//! succeeds once there is memory.
 
 mod processes;
 mod skip;
@@ -9,7 +10,8 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::os::fd::{FromRawFd, OwnedFd};
 use zsalloc::{
-    Area, AreaOptions, Error, Guardian, Guest, GuestFile, GuestOptions, GuestRange, OnDeath, Zswap, ZswapOptions,
+    Area, AreaOptions, Duty, Error, Guardian, Guest, GuestFile, GuestOptions, GuestRange, OnDeath, Pager, PagerOptions,
+    Zswap, ZswapOptions,
 };
 
 /// The system's allocator, which fails for threads that ask for it.
@@ -174,4 +176,21 @@ fn starting_a_guardian_survives_failed_allocations() {
     }
     let made = fail_each("Guardian::start", || (), |()| Guardian::start(OnDeath::Freeze)?.dismiss());
     assert!(made > 2);
+}
+
+#[test]
+fn lending_to_a_pager_and_mapping_its_memory_survive_failed_allocations() {
+    let pager = match Pager::new("heap", &PagerOptions::default()) {
+        Ok(pager) => pager,
+        Err(error) => return skip::skip("failing_heap", format_args!("no pager here: {error}")),
+    };
+    // The guards are dropped where allocations fail as well.
+    let made = fail_each("Pager::lend", || (), |()| pager.lend(Duty::All).map(drop));
+    assert!(made >= 2);
+    assert_eq!(pager.stats().lent_threads, 0);
+    let made = fail_each("Pager::map", || (), |()| pager.map(PAGES * PAGE).map(drop));
+    assert!(made >= 2);
+    let memory = pager.map(PAGES * PAGE).unwrap();
+    let made = fail_each("PagedMemory::hold", || (), |()| memory.hold(..).map(drop));
+    assert_eq!((made, pager.stats().held_bytes, pager.stats().regions), (0, 0, 1));
 }

@@ -7,6 +7,7 @@
 mod processes;
 
 mod pager_process {
+    pub mod first_mistakes;
     pub mod forks;
     pub mod given_back;
     pub mod jails;
@@ -17,9 +18,7 @@ mod pager_process {
 mod skip;
 
 use processes::{End, Memory, end_of};
-use std::sync::Arc;
-use std::thread::JoinHandle;
-use zsalloc::{Duty, FaultMode, Pager, PagerOptions, RegionId, RegionOptions};
+use zsalloc::{Duty, FaultMode, Lent, Pager, PagerOptions, Region, RegionOptions};
 
 /// Pages of a region, and the limit on resident pages: most pages are evicted.
 const PAGES: usize = 256;
@@ -34,8 +33,16 @@ const SEGV: End = End::Signal(libc::SIGSEGV);
 
 fn main() {
     let threads = processes::userfault::open().is_ok();
-    use pager_process::{forks, given_back, jails, locked, refused, signals};
-    let tests = [signals::TESTS, forks::TESTS, refused::TESTS, locked::TESTS, given_back::TESTS, jails::TESTS];
+    use pager_process::{first_mistakes, forks, given_back, jails, locked, refused, signals};
+    let tests = [
+        signals::TESTS,
+        forks::TESTS,
+        refused::TESTS,
+        locked::TESTS,
+        given_back::TESTS,
+        jails::TESTS,
+        first_mistakes::TESTS,
+    ];
     let asked = std::env::args().nth(1).unwrap_or_default();
     for (name, end, test) in tests.into_iter().flatten().filter(|(name, ..)| name.contains(&asked)) {
         if !threads && name.contains("threads") {
@@ -49,10 +56,10 @@ fn main() {
 
 /// A pager with a region, whose pages are all filled and evicted, and a lent thread if the pager needs one.
 struct Fixture {
-    pager: Arc<Pager>,
+    pager: Pager,
     memory: Memory,
-    region: RegionId,
-    threads: Vec<JoinHandle<()>>,
+    region: Region,
+    lent: Option<Lent>,
 }
 
 impl Fixture {
@@ -68,17 +75,12 @@ impl Fixture {
     }
 
     fn unevicted(pager: Pager, fault_mode: FaultMode) -> Self {
-        let pager = Arc::new(pager);
-        let lent = pager.clone();
-        let threads = match fault_mode {
-            FaultMode::Sigbus => Vec::new(),
-            FaultMode::Threads => vec![std::thread::spawn(move || lent.run(Duty::All).unwrap())],
-        };
+        let lent = (fault_mode == FaultMode::Threads).then(|| pager.lend(Duty::All).unwrap());
         let memory = Memory::new(PAGES, None);
         memory.fill();
         // SAFETY: the memory is used through these addresses alone, and nobody unmaps it.
         let region = unsafe { pager.add_region(memory.at(0), memory.bytes(), &RegionOptions::default()) }.unwrap();
-        Self { pager, memory, region, threads }
+        Self { pager, memory, region, lent }
     }
 
     /// Evicts all pages.
@@ -91,9 +93,8 @@ impl Fixture {
 
 impl Drop for Fixture {
     fn drop(&mut self) {
-        let removed = self.pager.remove_region(self.region);
-        self.pager.stop();
-        self.threads.drain(..).for_each(|thread| thread.join().unwrap());
+        let removed = self.region.remove();
+        self.lent = None;
         if !std::thread::panicking() {
             removed.unwrap();
             self.memory.check();

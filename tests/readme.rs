@@ -68,19 +68,15 @@ fn versions_are_the_manifests() {
 /// The README's example of a pager. It is not a documentation test, because the feature may be missing.
 #[cfg(feature = "uffd")]
 #[rustfmt::skip]
-fn pager_example(memory: *mut u8, bytes: usize) -> zsalloc::Result<()> {
-    use zsalloc::{Duty, Pager, PagerOptions, RegionOptions};
+fn pager_example() -> zsalloc::Result<()> {
+    use zsalloc::{Duty, Pager, PagerOptions};
 
     let pager = Pager::new("example", &PagerOptions { resident_bytes: 256 << 20, ..PagerOptions::default() })?;
-    // SAFETY: whole pages of private memory, used through these addresses alone.
-    let region = unsafe { pager.add_region(memory, bytes, &RegionOptions::default()) }?;
-    std::thread::scope(|threads| {
-        // Reads what the owner does with its memory, and evicts before a touch has to.
-        threads.spawn(|| pager.run(Duty::All));
-        // ... the program uses its memory as before ...
-        pager.stop();
-    });
-    pager.remove_region(region)?;
+    // A thread that evicts before a touch has to, until this is dropped.
+    let _lent = pager.lend(Duty::All)?;
+    // 1 GiB of zeros. At most 256 MiB of it are in memory at a time; the rest is compressed, or was never touched.
+    let mut memory = pager.map(1 << 30)?;
+    memory[..5].copy_from_slice(b"hello");
     Ok(())
 }
 
@@ -91,12 +87,5 @@ fn the_example_of_a_pager_runs() {
     let body = source.split_once("{\n").unwrap().1.split("    Ok(())\n}").next().unwrap();
     let body: String = body.lines().map(|line| format!("{}\n", line.strip_prefix("    ").unwrap_or(line))).collect();
     assert_eq!(blocks("rust,ignore"), [body]);
-    let bytes = 1 << 20;
-    let (access, kind) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
-    // SAFETY: a new mapping at an address that the system chooses.
-    let memory = unsafe { libc::mmap(std::ptr::null_mut(), bytes, access, kind, -1, 0) };
-    assert_ne!(memory, libc::MAP_FAILED);
-    pager_example(memory.cast(), bytes).unwrap();
-    // SAFETY: the mapping that was just made, which is no region any more.
-    unsafe { libc::munmap(memory, bytes) };
+    pager_example().unwrap();
 }

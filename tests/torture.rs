@@ -168,28 +168,21 @@ fn run(world: &World, kind: Kind, time: Duration, seed: u64) {
         FaultMode::Sigbus => vec![Duty::Serve, Duty::Evict],
         FaultMode::Threads => vec![Duty::Serve, Duty::All, Duty::Evict],
     };
-    std::thread::scope(|lent| {
-        for duty in duties {
-            lent.spawn(move || world.pager.run(duty).unwrap());
+    let lent: Vec<_> = duties.into_iter().map(|duty| world.pager.lend(duty).unwrap()).collect();
+    std::thread::scope(|scope| {
+        scope.spawn(|| watch::watch(world));
+        if world.with.locked {
+            scope.spawn(|| trouble::lock_and_unlock(world));
         }
-        std::thread::scope(|scope| {
-            scope.spawn(|| watch::watch(world));
-            if world.with.locked {
-                scope.spawn(|| trouble::lock_and_unlock(world));
-            }
-            for worker in 0..WORKERS {
-                scope.spawn(move || {
-                    work::work(world, Random(seed ^ (worker + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1))
-                });
-            }
-            std::thread::sleep(time);
-            world.stop.store(true, Relaxed);
-        });
-        for slot in &world.slots {
-            slot.check_all(world);
+        for worker in 0..WORKERS {
+            scope.spawn(move || work::work(world, Random(seed ^ (worker + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)));
         }
-        world.pager.stop();
+        std::thread::sleep(time);
+        world.stop.store(true, Relaxed);
     });
-    world.pager.resume();
+    for slot in &world.slots {
+        slot.check_all(world);
+    }
+    drop(lent);
     assert_eq!(PAGE_SIZE, 4096);
 }

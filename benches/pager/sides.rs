@@ -91,8 +91,8 @@ impl Side {
         let resident = |start, bytes| resident_and_swapped(start, bytes).0;
         let staged = match self {
             Self::Ours(lent) => {
-                let (start, bytes) = lent.pager.staging_range();
-                resident(start, bytes)
+                let range = lent.pager.staging_range();
+                resident(range.start, range.len())
             }
             Self::Kernel(..) => 0.0,
         };

@@ -121,12 +121,12 @@ pub fn measure(args: &Args) -> Result<Report> {
     let owned = Swap::open(args)?;
     let swap = &owned;
     let progress = Progress::new();
+    let lent = swap.lend()?;
     let region = swap.add(&memory)?;
     let watcher = Watcher::new(&memory, &swap.pager, &progress, args)?;
     let (stop, latest) = (AtomicBool::new(false), Mutex::new(Point::default()));
     let work = Work { memory: &memory, progress: &progress, args };
     let mut report = std::thread::scope(|scope| {
-        let lent: Vec<_> = swap.duties().iter().map(|&duty| scope.spawn(move || swap_run(swap, duty))).collect();
         let watching = scope.spawn(|| watcher.run(&stop, &latest));
         let showing = scope.spawn(|| display::run(args, &progress, &stop, &latest));
         let done = limited(&work, swap, &latest);
@@ -134,10 +134,8 @@ pub fn measure(args: &Args) -> Result<Report> {
         let watched = watching.join().map_err(|_| Problem::Failed("the watcher panicked".to_owned()));
         let _ = showing.join();
         let done = done.and_then(|report| Ok(Report { watched: watched?, ..report }));
-        // Lent threads are still needed for the events of the removal.
-        let removed = swap.remove(region);
-        swap.pager.stop();
-        lent.into_iter().for_each(|thread| _ = thread.join());
+        let removed = Swap::remove(region);
+        drop(lent);
         done.and_then(|report| removed.map(|()| report))
     })?;
     report.source = (data.pages(), data.files());
@@ -145,11 +143,6 @@ pub fn measure(args: &Args) -> Result<Report> {
     plain(&work, &mut report);
     report.wrong = progress.wrong.load(Relaxed);
     Ok(report)
-}
-
-fn swap_run(swap: &Swap, duty: zsalloc::Duty) {
-    // The call fails only in a forked child.
-    let _ = swap.pager.run(duty);
 }
 
 /// Fills the memory, runs the workloads under the limit, and verifies all pages.

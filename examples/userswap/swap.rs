@@ -9,7 +9,7 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use zsalloc::{
-    Backing as PoolBacking, Duty, Error, FaultMode, Pager, PagerOptions, RegionId, RegionOptions, ZswapOptions,
+    Backing as PoolBacking, Duty, Error, FaultMode, Lent, Pager, PagerOptions, Region, RegionOptions, ZswapOptions,
 };
 
 /// A file that pages are written back to. It is removed at the end.
@@ -74,7 +74,7 @@ impl Swap {
     }
 
     /// Adds the memory as a region.
-    pub fn add(&self, memory: &Memory) -> Result<RegionId> {
+    pub fn add(&self, memory: &Memory) -> Result<Region> {
         let options = RegionOptions::default();
         // SAFETY: the memory is used through these addresses alone, and is unmapped after the region is removed.
         let region = unsafe { self.pager.add_region(memory.at(), memory.pages() * PAGE, &options) };
@@ -82,18 +82,20 @@ impl Swap {
     }
 
     /// Removes the region. Its contents are lost.
-    pub fn remove(&self, region: RegionId) -> Result<()> {
+    pub fn remove(mut region: Region) -> Result<()> {
         // SAFETY: the contents were verified, and the memory is unmapped next.
-        let removed = unsafe { self.pager.remove_region_discarding(region) };
+        let removed = unsafe { region.remove_discarding() };
         removed.map_err(|error| failed("removing the region", error))
     }
 
-    /// Returns the duties of the threads to lend to the pager.
-    pub fn duties(&self) -> &'static [Duty] {
-        match self.mode {
+    /// Starts the threads that are lent to the pager.
+    pub fn lend(&self) -> Result<Vec<Lent>> {
+        let duties: &[Duty] = match self.mode {
             FaultMode::Sigbus => &[Duty::Serve, Duty::Evict],
             FaultMode::Threads => &[Duty::Serve, Duty::Serve, Duty::Evict],
-        }
+        };
+        let lent = duties.iter().map(|&duty| self.pager.lend(duty)).collect::<std::result::Result<_, Error>>();
+        lent.map_err(|error| failed("a lent thread", error))
     }
 }
 

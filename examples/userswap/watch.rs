@@ -124,8 +124,7 @@ impl<'a> Watcher<'a> {
         let (begin, none) = (Instant::now(), progress.latencies.read());
         let range = |at: usize, bytes: usize| at..at + bytes;
         let region = range(memory.at() as usize, memory.pages() * PAGE);
-        let (at, bytes) = pager.staging_range();
-        let staging = range(at, bytes);
+        let staging = pager.staging_range();
         Process::now()?;
         let others = ([proc::mappings(&[&region, &staging]).others; 2], begin);
         let (phase, may, entries) = (0, Watched::may_resident(args), vec![0; memory.pages()]);

@@ -50,8 +50,10 @@ pub enum Call {
     Events,
     /// Reads events by a call that does not wait, whatever the flags of the descriptor say.
     EventsAtOnce,
+    /// Starts a thread.
+    Thread,
 }
 
 /// How many kinds of [`Call`] there are.
 #[cfg(any(test, fuzzing))]
-pub const CALL_KINDS: usize = 22;
+pub const CALL_KINDS: usize = 23;

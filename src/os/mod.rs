@@ -16,6 +16,7 @@
 //! | `release` | giving memory back, and what the system's answers prove |
 //! | `machine`, `kernel` | memory and processors of the machine; the kernel's release, and whether it swaps |
 //! | `thread` | numbers of processes and threads; waiting on a word |
+//! | `thread_start` | starting a thread, and waiting for its end |
 //! | `cache` | fetching memory into the processor's caches, and copying past them |
 //! | `blocked`, `sigbus`, `loaded` | blocking signals; the handler of SIGBUS, whose code has to stay loaded |
 //! | `maps`, `residency`, `own_memory` | mappings; which pages are in memory or swapped; reading memory that may go |
@@ -62,6 +63,8 @@ pub mod own_memory;
 pub mod residency;
 #[cfg(feature = "uffd")]
 pub mod sigbus;
+#[cfg(feature = "uffd")]
+pub mod thread_start;
 #[cfg(feature = "uffd")]
 pub mod userfault;
 

@@ -99,8 +99,8 @@ pub struct PagerStats {
     pub regions: u64,
     /// Bytes of memory of the pager's own tables, without zswap's.
     pub table_bytes: u64,
-    /// Threads that are inside of [`Pager::run`](crate::Pager::run). If lent threads serve touches and this is 0,
-    /// touches wait until one comes.
+    /// Threads that are lent now, of every duty: see [`Pager::lend`](crate::Pager::lend). If lent threads serve touches
+    /// and this is 0, touches wait until one comes.
     pub lent_threads: u64,
     /// Bytes of pages in memory that could not leave when they were tried last: they are locked, pinned, shared with
     /// another process, or a part of a huge page that can't be split. Some are tried again from time to time.

@@ -13,6 +13,7 @@ use super::immovable::Immovable;
 use super::inbox::EventLock;
 use super::kept_copies::KeptCopies;
 use super::lent_count::Lending;
+use super::open_pager::OpenPager;
 use super::options::{FaultMode, PagerOptions};
 use super::pager_calls::{Pager, limit_of};
 use super::region::{MAX_REGIONS, Serials};
@@ -50,10 +51,12 @@ impl Pager {
         check(options)?;
         let _signals = Blocked::new();
         let core = Counted::new(core(os, name, options)?)?;
+        // Made first: if the handler can't be registered, dropping it closes what was opened.
+        let open = OpenPager::new(core)?;
         if options.fault_mode == FaultMode::Sigbus {
-            sigbus_pagers::register(&core)?;
+            sigbus_pagers::register(open.core())?;
         }
-        Ok(Self(core))
+        Ok(Self(open))
     }
 }
 

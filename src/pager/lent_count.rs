@@ -27,11 +27,31 @@ pub struct Lending {
     bell: Bell,
 }
 
+/// A thread that is counted as lent, and is told to go by a stop after this.
+#[derive(Clone, Copy)]
+pub struct Ticket {
+    duty: Duty,
+    round: u64,
+}
+
+/// Tells one lent thread to go, and tells others that it went.
+#[derive(Default)]
+pub struct Leave(AtomicU32);
+
+/// A thread that works.
+const STAYS: u32 = 0;
+/// A thread that is to go.
+const GOES: u32 = 1;
+/// A thread that uses the pager no more.
+const WENT: u32 = 2;
+/// How long to wait for a thread that goes before it is woken again: another thread may have silenced the bell.
+const A_WAIT: Duration = Duration::from_millis(1);
+
 /// Counts a thread while it is lent, also if it panics.
 pub struct LentThread<'a> {
     lending: &'a Lending,
-    duty: Duty,
-    round: u64,
+    ticket: Ticket,
+    leave: &'a Leave,
 }
 
 impl Lending {
@@ -47,13 +67,51 @@ impl Lending {
         }
     }
 
-    /// Counts the calling thread as lent until the returned guard is dropped.
-    pub fn lend(&self, duty: Duty) -> LentThread<'_> {
+    /// Counts a thread as lent, before it begins or when it does. The ticket goes to [`Lending::at_work`] or to
+    /// [`Lending::uncount`].
+    pub fn count(&self, duty: Duty) -> Ticket {
         let round = self.round.load(Relaxed);
         self.lent.fetch_add(1, Relaxed);
         self.evictors.fetch_add(u32::from(duty != Duty::Serve), Relaxed);
         self.evicting_servers.fetch_add(u32::from(duty == Duty::All), Relaxed);
-        LentThread { lending: self, duty, round }
+        Ticket { duty, round }
+    }
+
+    /// Counts a thread as lent no more.
+    pub fn uncount(&self, ticket: Ticket) {
+        self.evicting_servers.fetch_sub(u32::from(ticket.duty == Duty::All), Relaxed);
+        self.evictors.fetch_sub(u32::from(ticket.duty != Duty::Serve), Relaxed);
+        // Release pairs with the Acquire in `Lending::threads`.
+        self.lent.fetch_sub(1, Release);
+    }
+
+    /// The calling thread is the one of the ticket until the returned guard is dropped. It goes when it is told to by
+    /// [`Lending::stop`], or by [`Lending::tell`] of the same `leave`.
+    pub fn at_work<'a>(&'a self, ticket: Ticket, leave: &'a Leave) -> LentThread<'a> {
+        LentThread { lending: self, ticket, leave }
+    }
+
+    /// Tells the one thread that works with `leave` to go.
+    pub fn tell(&self, leave: &Leave) {
+        // Relaxed: the thread goes, and reads nothing by this. Fails if the thread has gone.
+        let _ = leave.0.compare_exchange(STAYS, GOES, Relaxed, Relaxed);
+        self.wake_all();
+    }
+
+    /// Waits until the thread that works with `leave`, which was told to go, uses the pager no more.
+    pub fn wait_for(&self, leave: &Leave) {
+        // Acquire pairs with the Release in `Leave::went`.
+        while leave.0.load(Acquire) != WENT {
+            self.wake_all();
+            os::nap(&leave.0, GOES, A_WAIT);
+        }
+    }
+
+    /// Wakes all lent threads, so that they look whether they are to go.
+    fn wake_all(&self) {
+        self.bell.ring();
+        self.evict_wanted.store(1, Relaxed);
+        wake_nappers(&self.evict_wanted);
     }
 
     /// Returns how many threads are lent to the pager.
@@ -76,9 +134,7 @@ impl Lending {
     /// Gives all lent threads back, and those that are lent later at once, until [`Lending::resume`].
     pub fn stop(&self) {
         self.round.fetch_or(1, Relaxed);
-        self.bell.ring();
-        self.evict_wanted.store(1, Relaxed);
-        wake_nappers(&self.evict_wanted);
+        self.wake_all();
     }
 
     /// Lets threads be lent again. Does nothing if they may be.
@@ -126,15 +182,32 @@ impl Lending {
     }
 }
 
+impl Leave {
+    /// Notes that the thread uses the pager no more.
+    pub fn went(&self) {
+        // Release pairs with the Acquire in `Lending::wait_for`.
+        self.0.store(WENT, Release);
+        os::wake(&self.0, u32::MAX >> 1);
+    }
+}
+
 impl LentThread<'_> {
-    /// Whether no stop was called since the thread was lent.
+    /// Whether nobody has told the thread to go since it was lent.
     pub fn stays(&self) -> bool {
-        self.round.is_multiple_of(2) && self.lending.round.load(Relaxed) == self.round
+        let round = self.ticket.round;
+        // Relaxed: a thread that sees it late is woken again, or looks for itself.
+        let is_told = self.leave.0.load(Relaxed) != STAYS;
+        !is_told && round.is_multiple_of(2) && self.lending.round.load(Relaxed) == round
+    }
+
+    /// What the thread does.
+    pub fn duty(&self) -> Duty {
+        self.ticket.duty
     }
 
     /// Sleeps until there may be something to do, or for `limit`.
     pub fn sleep(&self, uffd: &Userfault, limit: Duration) {
-        if self.duty == Duty::Evict {
+        if self.ticket.duty == Duty::Evict {
             os::nap(&self.lending.evict_wanted, 0, limit);
         } else {
             wait(uffd, &self.lending.bell, limit);
@@ -146,7 +219,7 @@ impl LentThread<'_> {
 
     /// Notes, before a last look for pages to evict, that eviction is not wanted any more.
     pub fn want_no_eviction(&self) {
-        if self.duty != Duty::Serve {
+        if self.ticket.duty != Duty::Serve {
             self.lending.evict_wanted.store(0, Relaxed);
         }
     }
@@ -154,10 +227,7 @@ impl LentThread<'_> {
 
 impl Drop for LentThread<'_> {
     fn drop(&mut self) {
-        self.lending.evicting_servers.fetch_sub(u32::from(self.duty == Duty::All), Relaxed);
-        self.lending.evictors.fetch_sub(u32::from(self.duty != Duty::Serve), Relaxed);
-        // Release pairs with the Acquire in `Lending::threads`.
-        self.lending.lent.fetch_sub(1, Release);
+        self.lending.uncount(self.ticket);
     }
 }
 
@@ -170,7 +240,8 @@ mod tests {
     fn a_thread_that_panics_is_no_longer_counted() {
         let lending = Lending::new(Bell::new(&Os::default()).unwrap());
         let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            let _lent = lending.lend(Duty::All);
+            let leave = Leave::default();
+            let _lent = lending.at_work(lending.count(Duty::All), &leave);
             assert_eq!(lending.threads(), 2, "the test asked for it");
         }));
         assert!(panicked.is_err());

@@ -28,19 +28,19 @@ const COMPACTION: CompactBudget = CompactBudget { max_bytes_moved: 1 << 20, max_
 const AT_ONCE: u64 = 32;
 
 impl Core {
-    /// Works for the pager until all lent threads are given back.
-    pub fn run(&self, duty: Duty) {
+    /// Works for the pager until the thread is told to go.
+    pub fn work(&self, lent: &LentThread<'_>) {
+        let duty = lent.duty();
         let evicts = duty != Duty::Serve;
-        let lent = self.lending.lend(duty);
         while lent.stays() {
             let served = duty != Duty::Evict && self.serve_waiting();
             let worked = self.do_some_work();
             let evicted = evicts && self.evict_ahead();
             if !served && !worked && !evicted {
-                self.rest(&lent, evicts);
+                self.rest(lent, evicts);
             }
         }
-        // Nobody may be lent for a while, so this thread finishes what is left.
+        // No thread may be lent for a while, so this one finishes what is left.
         self.do_all_work();
     }
 

@@ -63,7 +63,11 @@
 //! | `lent_work` | what a lent thread does |
 //! | `late_touches`, `sigbus_pagers` | touches of memory that was just removed; the handler of SIGBUS |
 //! | `fork_child` | what a forked child lets go of |
-//! | `pager_calls`, `create`, `region_calls`, `snapshot` | the public calls |
+//! | `open_pager` | what a pager and its regions share, and the closing of it |
+//! | `pager_calls`, `create`, `snapshot` | the public calls on a pager |
+//! | `lent_guard`, `hold_guards`, `region_guard`, `region_calls` | lent threads, holds and regions, as guards |
+//! | `paged_memory` | memory that the pager maps itself |
+//! | `for_c` | the same by numbers and pairs of calls, for the C library |
 
 // The protocols: loom's models run on them as well.
 pub(crate) mod extents;
@@ -102,6 +106,8 @@ pub(crate) mod fault;
 #[cfg(not(loom))]
 mod file_pages;
 #[cfg(not(loom))]
+pub(crate) mod for_c;
+#[cfg(not(loom))]
 mod forget;
 #[cfg(not(loom))]
 mod fork_child;
@@ -113,6 +119,8 @@ mod hand_turn;
 pub(crate) mod hold;
 #[cfg(not(loom))]
 mod hold_count;
+#[cfg(not(loom))]
+mod hold_guards;
 #[cfg(not(loom))]
 mod immovable;
 #[cfg(not(loom))]
@@ -128,11 +136,17 @@ mod late_touches;
 #[cfg(not(loom))]
 mod lent_count;
 #[cfg(not(loom))]
+mod lent_guard;
+#[cfg(not(loom))]
 mod lent_work;
 #[cfg(not(loom))]
 mod load;
 #[cfg(not(loom))]
+pub(crate) mod open_pager;
+#[cfg(not(loom))]
 mod options;
+#[cfg(not(loom))]
+pub(crate) mod paged_memory;
 #[cfg(not(loom))]
 mod pager_calls;
 #[cfg(not(loom))]
@@ -141,6 +155,8 @@ mod readahead;
 pub(crate) mod region;
 #[cfg(not(loom))]
 mod region_calls;
+#[cfg(not(loom))]
+mod region_guard;
 #[cfg(not(loom))]
 mod remove_region;
 #[cfg(not(loom))]
@@ -165,8 +181,11 @@ mod upkeep;
 #[cfg(not(loom))]
 pub use self::{
     counts::{PagerCounts, PagerStats},
+    hold_guards::{HeldBytes, HeldBytesMut, HeldRange},
+    lent_guard::{Lent, LentWork},
     options::{Duty, FaultMode, PagerOptions, RegionOptions},
+    paged_memory::PagedMemory,
     pager_calls::Pager,
-    region::RegionId,
+    region_guard::Region,
     snapshot::PagerSnapshot,
 };

@@ -7,7 +7,8 @@ use std::os::fd::BorrowedFd;
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum FaultMode {
     /// The thread that touches, in a handler of SIGBUS. This is the fastest, and needs no privileges. A system call on
-    /// such a page fails with `EFAULT`: see [`crate::Pager::hold`]. A thread that waits for a mutex, a condition
+    /// such a page fails with `EFAULT`: see [`PagedMemory::hold`](crate::PagedMemory::hold) and
+    /// [`Pager::hold`](crate::Pager::hold). A thread that waits for a mutex, a condition
     /// variable or a semaphore makes a system call as well: if one lies in a region that is not held, the C library may
     /// end the process. A thread that blocks SIGBUS is killed by its touch. A SIGBUS that is no such touch goes to the
     /// handler that was there before the process's first pager. A handler that is installed later has to call the one
@@ -19,9 +20,10 @@ pub enum FaultMode {
     /// lie in a region. Fibers with smaller stacks, and goroutines, need [`FaultMode::Threads`].
     #[default]
     Sigbus,
-    /// Threads that the caller lends: [`crate::Pager::run`]. The thread that touches sleeps meanwhile, in a system call
-    /// as well, and so do the processors of a virtual machine. It needs the right to serve faults of the kernel:
-    /// CAP_SYS_PTRACE, or vm.unprivileged_userfaultfd=1, or a /dev/userfaultfd that may be opened.
+    /// Threads that are lent: [`Pager::lend`](crate::Pager::lend), before the first touch. Memory can't be mapped or
+    /// added before. A touch while no thread is lent sleeps until one is. The thread that touches sleeps meanwhile, in
+    /// a system call as well, and so do the processors of a virtual machine. It needs the right to serve faults of the
+    /// kernel: CAP_SYS_PTRACE, or vm.unprivileged_userfaultfd=1, or a /dev/userfaultfd that may be opened.
     Threads,
 }
 
@@ -75,10 +77,10 @@ impl PagerOptions {
 pub struct RegionOptions<'a> {
     /// The memory file that the range is a shared mapping of, open for reading and writing, and the offset in it that
     /// the range begins at. The descriptor is duplicated. While the region is there, pages that are not in memory are
-    /// holes in the file: other mappings of it read zeros there. [`crate::Pager::remove_region`] fills them; unmapping
-    /// the range without it loses them. The pages are evicted in place: hold those that direct I/O or a device writes.
-    /// MADV_DONTNEED acts as MADV_REMOVE does: the file has zeros then, while without a pager the file is left as it
-    /// is.
+    /// holes in the file: other mappings of it read zeros there. [`Region::remove`](crate::Region::remove) fills them;
+    /// unmapping the range without it loses them. The pages are evicted in place: hold those that direct I/O or a
+    /// device writes. MADV_DONTNEED acts as MADV_REMOVE does: the file has zeros then, while without a pager the file
+    /// is left as it is.
     ///
     /// fallocate(2) with FALLOC_FL_PUNCH_HOLE or FALLOC_FL_ZERO_RANGE, and ftruncate(2), are forbidden for a part of
     /// the file that is in a region. The system does not tell the pager of these: pages that are not in memory come
@@ -103,7 +105,7 @@ pub enum Removal {
     Discard,
 }
 
-/// What a lent thread does for the pager.
+/// What a lent thread does for the pager: see [`Pager::lend`](crate::Pager::lend).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Duty {
     /// Both of the other duties in turn.

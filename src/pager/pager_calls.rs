@@ -1,57 +1,67 @@
 //! The public calls of a pager on its limits, its pool, and its threads. Those on regions are in `region_calls`.
 
-use super::core::Core;
 use super::counts::PagerStats;
 use super::evict::Evicted;
-use super::options::{Duty, Removal};
-use super::sigbus_pagers;
+use super::open_pager::{OpenPager, PagerCall};
 use crate::error::{Error, Result};
 use crate::heap::Counted;
 use crate::os::blocked::Blocked;
 use crate::pool::CompactBudget;
 use crate::units::PAGE;
 use crate::zswap::Codec;
-use std::ops::Deref;
+use std::fmt;
+use std::ops::Range;
 use std::os::fd::BorrowedFd;
 
 /// Keeps memory to a limit: pages that were not used lately are compressed, and come back when they are touched.
 ///
+/// [`Pager::map`] makes memory that is under the pager; [`Pager::add_region`] takes memory that the program has mapped
+/// itself. [`Pager::lend`] gives the pager a thread that works ahead. A pager without one works as well, in the threads
+/// that touch its memory, unless its mode is [`FaultMode::Threads`].
+///
 /// Methods may be called from any thread, but not from a signal handler, and not by a thread that holds a lock which a
 /// touch of a region might need. While one runs, the handlers of asynchronous signals wait, and so does cancellation of
-/// the thread.
+/// the thread. Writeback callbacks may call what only reads: [`Pager::stats`], and what prints.
 ///
-/// Dropping a pager removes its regions one after the other and brings all pages back to memory. If a page can't come
-/// back, because the backing file can't be read or the system refuses, nobody can be told: the pager and the regions
-/// that are left stay until the process ends. Where threads serve their own touches, pages that are not in memory are
-/// served as before; where lent threads serve them, touches wait for ever, because no thread can be lent any more. So
-/// remove the regions first, by [`Pager::remove_region`], which reports errors: such a region stays, and may be tried
-/// again, or removed by [`Pager::remove_region_discarding`], which loses all that is not in memory. Or end the process.
+/// # Dropping
+/// The pager, its [`Region`]s, its [`PagedMemory`], its holds and its lent threads may be dropped in any order.
+/// Dropping the pager keeps all memory as it is: regions go on being paged until they are dropped themselves. The last
+/// of them closes the pager, and lent threads end then.
 ///
-/// A core dump has zeros for the pages that are not in memory. Before a dump that is planned, bring them in: set the
-/// resident limit to 0 and read a byte of each page. With [`FaultMode::Sigbus`] a handler of SIGSEGV may read regions,
+/// # Core dumps
+/// A core dump has zeros for the pages that are not in memory. Before a dump that is planned, bring them in: lift the
+/// resident limit and read a byte of each page. With [`FaultMode::Sigbus`] a handler of SIGSEGV may read regions,
 /// on a stack that has room, and write them to a file itself; with [`FaultMode::Threads`] another process may read them
 /// by process_vm_readv.
 ///
+/// # Forks
 /// A forked child gets neither the regions nor the pool, unless its memory was supplied. Its calls fail with
-/// [`Error::Forked`]; the calls that only read tell how the pager was at the fork. Dropping the pager there closes the
-/// child's duplicates of the descriptors, and does nothing to the parent.
+/// [`Error::Forked`]; the calls that only read tell how the pager was at the fork. Dropping the pager, a region,
+/// memory, a hold or a lent thread in the child closes the child's duplicates of the descriptors at most, waits for
+/// nothing, and does nothing to the parent.
+///
+/// # Examples
+/// ```
+/// use zsalloc::{Duty, Pager, PagerOptions};
+///
+/// # fn main() -> zsalloc::Result<()> {
+/// let pager = Pager::new("example", &PagerOptions { resident_bytes: 1 << 20, ..PagerOptions::default() })?;
+/// // A thread of the pager's that evicts before a touch has to.
+/// let _lent = pager.lend(Duty::All)?;
+/// // 8 MiB, of which 1 MiB is in memory at a time.
+/// let mut memory = pager.map(8 << 20)?;
+/// memory.iter_mut().step_by(4096).enumerate().for_each(|(page, byte)| *byte = page as u8);
+/// assert!(memory.iter().step_by(4096).enumerate().all(|(page, byte)| *byte == page as u8));
+/// assert!(pager.stats().resident_bytes <= 1 << 20);
+/// # Ok(())
+/// # }
+/// ```
 ///
 /// [`FaultMode::Sigbus`]: crate::FaultMode::Sigbus
 /// [`FaultMode::Threads`]: crate::FaultMode::Threads
-pub struct Pager(pub(crate) Counted<Core>);
-
-/// A call on a pager that this process may use. While it lives, the handlers of asynchronous signals wait.
-pub(super) struct PagerCall<'a> {
-    core: &'a Core,
-    _signals: Blocked,
-}
-
-impl Deref for PagerCall<'_> {
-    type Target = Core;
-    fn deref(&self) -> &Core {
-        self.core
-    }
-}
+/// [`Region`]: crate::Region
+/// [`PagedMemory`]: crate::PagedMemory
+pub struct Pager(pub(crate) Counted<OpenPager>);
 
 /// The pages of a limit in bytes. The least limit is 16 pages: an instruction may need several pages at once, and the
 /// system may need more to read it.
@@ -66,8 +76,7 @@ const POOL_FULL: Error =
 impl Pager {
     /// Begins a call, unless this is a forked child.
     pub(super) fn call(&self) -> Result<PagerCall<'_>> {
-        self.check_usable()?;
-        Ok(PagerCall { core: &self.0, _signals: Blocked::new() })
+        self.0.call()
     }
 
     /// Sets how many bytes of pages of regions and of the staging range may be in memory. 0 means no limit, and less
@@ -165,37 +174,6 @@ impl Pager {
         self.call()?.zswap.compact(budget)
     }
 
-    /// Lends the calling thread to the pager until [`Pager::stop`]. With [`Duty::All`] or [`Duty::Serve`] it reads the
-    /// events of what owners do with their memory, which wait for that, and serves touches in
-    /// [`FaultMode::Threads`](crate::FaultMode::Threads). At least one such thread should always be there. It must not
-    /// touch memory of a region itself.
-    ///
-    /// # Errors
-    /// [`Error::Forked`] in a child.
-    pub fn run(&self, duty: Duty) -> Result<()> {
-        self.call()?.run(duty);
-        Ok(())
-    }
-
-    /// Gives all lent threads back, and those that are lent later at once, until [`Pager::resume`]. Does not wait for
-    /// them to return, but none of them stays, even if `resume` is called before they have returned. Does nothing in a
-    /// forked child.
-    pub fn stop(&self) {
-        // In a child, the descriptor that wakes them is the parent's as well.
-        if let Ok(core) = self.call() {
-            core.lending.stop();
-        }
-    }
-
-    /// Lets threads be lent again. A thread that calls [`Pager::run`] while `stop` and `resume` are called may count as
-    /// lent after both, and stays. So wait for the threads to return from `run` before you call `resume`. Does nothing
-    /// in a forked child.
-    pub fn resume(&self) {
-        if let Ok(core) = self.call() {
-            core.lending.resume();
-        }
-    }
-
     /// The userfaultfd of the regions: to recognise it in `/proc/self/fdinfo`, and to let another process keep it open.
     /// It stays the pager's: a program that reads from it takes events and touches away from the pager.
     ///
@@ -208,9 +186,11 @@ impl Pager {
         self.0.uffd.as_fd()
     }
 
-    /// The addresses of the staging range: its start, and its bytes.
-    pub fn staging_range(&self) -> (usize, usize) {
-        self.0.staging.range()
+    /// The addresses of the staging range, where pages wait that were moved out of their regions: to tell it apart in
+    /// `/proc/self/maps`. It stays the same for the life of the pager, and has addresses also if no page is moved.
+    pub fn staging_range(&self) -> Range<usize> {
+        let (start, bytes) = self.0.staging.range();
+        start..start + bytes
     }
 
     /// Reads the pager's statistics.
@@ -243,35 +223,19 @@ impl Pager {
     /// # Errors
     /// [`Error::Forked`] in a child.
     pub fn check_usable(&self) -> Result<()> {
-        if self.0.guard.in_child() { Err(Error::Forked) } else { Ok(()) }
-    }
-
-    /// Lent threads that have not left the pager yet. A thread that is no longer counted does not use the pager any
-    /// more. For the C library, which refuses to destroy a pager before that.
-    #[doc(hidden)]
-    pub fn lent_threads(&self) -> u32 {
-        self.0.lending.threads()
+        self.0.check_usable()
     }
 }
 
-impl Drop for Pager {
-    fn drop(&mut self) {
-        let Ok(core) = self.call() else {
-            // A little of the pager is kept: signal handlers that ran in the parent count as inside here for ever.
-            std::mem::forget(self.0.clone());
-            // SAFETY: this is a child, nobody uses the pager any more, and what is left of it is not dropped.
-            unsafe { self.0.abandon() };
-            return;
-        };
-        for place in 0..core.places.len() {
-            // A damaged page stays poisoned. If the system refuses, pages would read as zeros once the descriptor is
-            // closed. So it stays open, and touches of missing pages never go on.
-            if let Err(Error::Again(_)) = core.remove_place(place, Removal::Restore) {
-                std::mem::forget(self.0.clone());
-                return;
-            }
-        }
-        core.lending.stop();
-        sigbus_pagers::unregister(&self.0);
+impl fmt::Debug for Pager {
+    /// Prints the limit and what is in memory now. Takes no lock, and may be called anywhere.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let bytes = |pages: u64| pages.saturating_mul(PAGE as u64);
+        formatter
+            .debug_struct("Pager")
+            .field("fault_mode", &self.0.mode)
+            .field("resident_limit_bytes", &bytes(self.0.account.limit()))
+            .field("resident_bytes", &bytes(self.0.account.resident()))
+            .finish_non_exhaustive()
     }
 }

@@ -3,7 +3,8 @@
 use crate::processes::{PAGE, end_of, in_child};
 use crate::{BUS, Fixture, GOOD, PAGES, SEGV, Test, exit, options, touch};
 use std::os::fd::AsFd;
-use zsalloc::{Codec, CompactBudget, Duty, Error, FaultMode, Pager, RegionId, RegionOptions};
+use zsalloc::plumbing::PagerForC;
+use zsalloc::{Codec, CompactBudget, Duty, Error, FaultMode, Pager, Region, RegionOptions};
 
 /// The tests.
 pub const TESTS: &[Test] = &[
@@ -29,7 +30,7 @@ fn a_child_that_touches(mode: FaultMode) {
     }
     let staging = fixture.pager.staging_range();
     // SAFETY: the value is not used; the child ends here.
-    let read = || exit(i32::from(unsafe { (staging.0 as *const u8).read_volatile() }));
+    let read = || exit(i32::from(unsafe { (staging.start as *const u8).read_volatile() }));
     assert_eq!(end_of(read), SEGV);
     fixture.memory.check();
 }
@@ -39,7 +40,7 @@ fn refused<T: std::fmt::Debug>(call: &str, result: Result<T, Error>) {
     assert_eq!(result.unwrap_err().errno(), libc::EPERM);
 }
 
-fn refuses_everything(pager: &Pager, region: RegionId, at: *mut u8) {
+fn refuses_everything(pager: &Pager, region: &mut Region, at: *mut u8) {
     refused("set_resident_limit", pager.set_resident_limit(0));
     refused("evict", pager.evict(1));
     refused("set_pool_limit", pager.set_pool_limit(1 << 20));
@@ -50,12 +51,17 @@ fn refuses_everything(pager: &Pager, region: RegionId, at: *mut u8) {
     refused("compact", pager.compact(&CompactBudget::default()));
     // SAFETY: the call is refused, as this tests.
     refused("add_region", unsafe { pager.add_region(at, PAGE, &RegionOptions::default()) });
-    refused("remove_region", pager.remove_region(region));
+    refused("map", pager.map(PAGE));
+    refused("remove", region.remove());
+    // SAFETY: the call is refused, as this tests.
+    refused("remove_discarding", unsafe { region.remove_discarding() });
     refused("hold", pager.hold(at, PAGE));
-    refused("release", pager.release(at, PAGE));
+    refused("end_hold", pager.end_hold(at, PAGE));
     // SAFETY: the call is refused, as this tests.
     refused("discard", unsafe { pager.discard(at, PAGE) });
     refused("run", pager.run(Duty::All));
+    refused("lend", pager.lend(Duty::All));
+    refused("lend_own", pager.lend_own(Duty::All));
     refused("snapshot", pager.snapshot());
     refused("stats_json", pager.stats_json());
 }
@@ -63,17 +69,17 @@ fn refuses_everything(pager: &Pager, region: RegionId, at: *mut u8) {
 fn a_child_that_calls(mode: FaultMode) {
     let mut fixture = Some(Fixture::new(mode));
     let parts = fixture.as_ref().unwrap();
-    parts.pager.hold(parts.memory.at(3), PAGE).unwrap();
+    let held = parts.pager.hold(parts.memory.at(3), PAGE).unwrap();
     let stats = |pager: &Pager| {
         let stats = pager.stats();
         (stats.resident_bytes, stats.held_bytes, stats.regions, stats.region_bytes)
     };
     let before = stats(&parts.pager);
     in_child(|| {
-        let fixture = fixture.as_ref().unwrap();
-        refuses_everything(&fixture.pager, fixture.region, fixture.memory.at(0));
+        let fixture = fixture.as_mut().unwrap();
+        refuses_everything(&fixture.pager, &mut fixture.region, fixture.memory.at(0));
         // A child of a child as well.
-        in_child(|| refuses_everything(&fixture.pager, fixture.region, fixture.memory.at(0)));
+        in_child(|| refuses_everything(&fixture.pager, &mut fixture.region, fixture.memory.at(0)));
     });
     if mode == FaultMode::Sigbus {
         // In the other mode a thread is lent, which the child does not have and could not wait for.
@@ -89,7 +95,7 @@ fn a_child_that_calls(mode: FaultMode) {
     }
     let fixture = fixture.unwrap();
     assert_eq!(stats(&fixture.pager), before, "nothing that the child did reached the parent");
-    fixture.pager.release(fixture.memory.at(3), PAGE).unwrap();
+    drop(held);
     fixture.memory.check();
     fixture.evict();
     fixture.memory.check();
@@ -97,7 +103,7 @@ fn a_child_that_calls(mode: FaultMode) {
 
 fn a_child_gets_a_removed_region() {
     let mut fixture = Fixture::new(FaultMode::Sigbus);
-    fixture.pager.remove_region(fixture.region).unwrap();
+    fixture.region.remove().unwrap();
     in_child(|| fixture.memory.check());
     let memory = (fixture.memory.at(0), fixture.memory.bytes());
     // SAFETY: the memory is used through these addresses alone, and nobody unmaps it.

@@ -2,7 +2,6 @@
 
 use crate::processes::{Memory, PAGE};
 use crate::{GOOD, PAGES, Test, options};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use zsalloc::{Duty, FaultMode, Pager, PagerOptions, RegionOptions};
 
@@ -24,14 +23,11 @@ fn all_the_time(fault_mode: FaultMode) {
     // SAFETY: the call takes a number only.
     unsafe { libc::alarm(240) };
     let options = PagerOptions { evict_in_place: true, ..options(fault_mode) };
-    let pager = Arc::new(Pager::new("given back", &options).unwrap());
+    let pager = Pager::new("given back", &options).unwrap();
+    let _lent = [(); 2].map(|()| pager.lend(Duty::All).unwrap());
     let memory = Memory::new(PAGES, None);
     // SAFETY: the memory is used through these addresses alone, and nobody unmaps it.
-    unsafe { pager.add_region(memory.at(0), memory.bytes(), &RegionOptions::default()) }.unwrap();
-    let lent = [(); 2].map(|()| {
-        let pager = pager.clone();
-        std::thread::spawn(move || pager.run(Duty::All).unwrap())
-    });
+    let _region = unsafe { pager.add_region(memory.at(0), memory.bytes(), &RegionOptions::default()) }.unwrap();
     let done = AtomicBool::new(false);
     std::thread::scope(|scope| {
         scope.spawn(|| {
@@ -50,6 +46,4 @@ fn all_the_time(fault_mode: FaultMode) {
         }
         done.store(true, Relaxed);
     });
-    pager.stop();
-    lent.into_iter().for_each(|thread| thread.join().unwrap());
 }

@@ -86,7 +86,7 @@ fn a_system_call() {
     assert_eq!(write_from(&copy, memory, 4), Err(libc::EFAULT));
     assert_eq!(memory.wrong(4), None, "the page is as it was");
     // Held pages stay while the others come and go.
-    fixture.pager.hold(memory.at(10), 2 * PAGE).unwrap();
+    let held = fixture.pager.hold(memory.at(10), 2 * PAGE).unwrap();
     memory.check();
     let _ = fixture.pager.evict(PAGES as u64);
     assert_eq!(write_from(&copy, memory, 11), Ok(PAGE));
@@ -95,7 +95,7 @@ fn a_system_call() {
     assert_eq!(bytes, memory.copy(11));
     assert_eq!(read_into(&file, memory, 10), Ok(PAGE));
     assert_eq!(memory.copy(10), [7; PAGE]);
-    fixture.pager.release(memory.at(10), 2 * PAGE).unwrap();
+    drop(held);
     // Bytes that a system call wrote are evicted like all others.
     fixture.evict();
     assert_eq!(read_into(&file, memory, 10), Err(libc::EFAULT));
@@ -152,9 +152,7 @@ fn a_damaged_page(mode: FaultMode) -> (Fixture, usize) {
     disk.write_all_at(&[byte[0] ^ 4], at).unwrap();
     let fails = |page: &usize| {
         let at = fixture.memory.at(*page);
-        let held = fixture.pager.hold(at, PAGE);
-        held.is_ok().then(|| fixture.pager.release(at, PAGE).unwrap());
-        matches!(held, Err(Error::Io(_)))
+        matches!(fixture.pager.hold(at, PAGE), Err(Error::Io(_)))
     };
     let damaged = (0..PAGES).filter(fails).collect::<Vec<_>>();
     assert_eq!(damaged.len(), 1, "{damaged:?}");

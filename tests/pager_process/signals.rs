@@ -299,9 +299,7 @@ fn a_touch_in_a_handler() {
     for _ in 0..5 {
         fixture.memory.check();
         let _ = fixture.pager.evict(PAGE as u64);
-        let _ = fixture.pager.hold(fixture.memory.at(1), 2 * PAGE).map(|()| {
-            fixture.pager.release(fixture.memory.at(1), 2 * PAGE).unwrap();
-        });
+        drop(fixture.pager.hold(fixture.memory.at(1), 2 * PAGE));
     }
     // SAFETY: an itimerval of zeros stops the timer.
     unsafe { libc::setitimer(libc::ITIMER_REAL, &std::mem::zeroed(), std::ptr::null_mut()) };

@@ -4,7 +4,7 @@ use crate::World;
 use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::sync::{Mutex, MutexGuard, RwLock};
-use zsalloc::{PAGE_SIZE, RegionId, RegionOptions};
+use zsalloc::{PAGE_SIZE, Region, RegionOptions};
 
 /// A place for a region. A thread that works on its pages has the lock to read; a thread that adds, moves or removes it
 /// has the lock to write.
@@ -15,7 +15,7 @@ pub struct Slot(pub RwLock<Option<Memory>>);
 pub struct Memory {
     pub base: usize,
     pub versions: Vec<Mutex<u64>>,
-    pub region: Option<RegionId>,
+    pub region: Option<Region>,
     pub file: Option<OwnedFd>,
     /// Another mapping of the same file, through which huge pages are made; 0: none.
     other: usize,
@@ -127,7 +127,7 @@ impl Memory {
         Some(memory)
     }
 
-    fn add(&self, world: &World) -> Option<RegionId> {
+    fn add(&self, world: &World) -> Option<Region> {
         let shared = self.file.as_ref().map(|file| (file.as_fd(), 0));
         let options = RegionOptions { shared, ..RegionOptions::default() };
         // SAFETY: the memory is used through this range alone, and unmapped after the region was removed.
@@ -206,7 +206,7 @@ impl Memory {
 
     /// Removes the region, checks all of it, and adds it again or unmaps it.
     pub fn restore(&mut self, world: &World, again: bool) -> bool {
-        world.pager.remove_region(self.region.take().unwrap()).unwrap();
+        self.region.take().unwrap().remove().unwrap();
         self.check_all();
         self.region = again.then(|| self.add(world)).flatten();
         if self.region.is_none() {
@@ -216,9 +216,9 @@ impl Memory {
     }
 
     /// Removes the region, and loses pages that are not in memory.
-    pub fn discard(&self, world: &World) {
+    pub fn discard(&mut self) {
         // SAFETY: the memory is unmapped next.
-        unsafe { world.pager.remove_region_discarding(self.region.unwrap()) }.unwrap();
+        unsafe { self.region.take().unwrap().remove_discarding() }.unwrap();
         self.unmap();
     }
 

@@ -44,8 +44,8 @@ fn check_limit(world: &World, seen: &mut Vec<u8>) {
     };
     let was_settled = is_settled();
     let (limit, before) = (world.limit.load(Relaxed), world.pager.stats().counts);
-    let (staging, bytes) = world.pager.staging_range();
-    let mut pages = in_memory(staging, bytes, seen);
+    let staging = world.pager.staging_range();
+    let mut pages = in_memory(staging.start, staging.len(), seen);
     for slot in &world.slots {
         if let Ok(slot) = slot.0.try_read()
             && let Some(memory) = &*slot

@@ -48,7 +48,7 @@ fn change_region(world: &World, random: &mut Random, slot: &crate::memory::Slot)
         Some(memory) => match random.below(8) {
             0 | 1 if world.events => memory.relocate(),
             2 => {
-                memory.discard(world);
+                memory.discard();
                 *slot = None;
             }
             3 | 4 => {
@@ -187,12 +187,12 @@ fn pin(world: &World, random: &mut Random, memory: &Memory, first: usize) {
     // SAFETY: two numbers can be written.
     assert_eq!(unsafe { libc::pipe2(ends.as_mut_ptr(), libc::O_CLOEXEC) }, 0);
     let mapped = memory.mapped.read().unwrap();
-    if world.pager.hold(at.cast(), bytes).is_ok() {
+    if let Ok(held) = world.pager.hold(at.cast(), bytes) {
         let span = libc::iovec { iov_base: at.cast(), iov_len: bytes };
         // SAFETY: the pages are held, and the pipe has room for them.
         let pinned = unsafe { libc::vmsplice(ends[1], &raw const span, 1, libc::SPLICE_F_NONBLOCK) };
         assert_eq!(pinned, bytes as isize, "{}", std::io::Error::last_os_error());
-        world.pager.release(at.cast(), bytes).unwrap();
+        drop(held);
     }
     drop(mapped);
     _ = world.pager.evict(64 + random.below(64));
@@ -209,9 +209,7 @@ fn hold(world: &World, random: &mut Random, memory: &Memory, first: usize) {
     let mut versions = lock_some(random, memory, first);
     let (at, bytes) = (memory.at(first), versions.len() * PAGE_SIZE);
     let _mapped = memory.mapped.read().unwrap();
-    if world.pager.hold(at.cast(), bytes).is_err() {
-        return;
-    }
+    let Ok(held) = world.pager.hold(at.cast(), bytes) else { return };
     let mut ends = [0; 2];
     // SAFETY: the pages are locked and held, and as long as a pipe is.
     unsafe {
@@ -224,5 +222,5 @@ fn hold(world: &World, random: &mut Random, memory: &Memory, first: usize) {
     let next = 1 + (random.next() >> 44);
     memory.check(first, *versions[0], true);
     memory.write(first, &mut versions[0], next);
-    world.pager.release(at.cast(), bytes).unwrap();
+    drop(held);
 }

@@ -9,6 +9,7 @@ use crate::options;
 use std::ffi::{c_char, c_int};
 use std::os::fd::AsRawFd;
 use zsalloc::Pager;
+use zsalloc::plumbing::PagerForC;
 
 export! {
     /// Creates a pager without regions and stores it in *pager. With ZSPAGER_FAULT_SIGBUS, the first

@@ -5,7 +5,7 @@ use super::zspager;
 use crate::export::{Argument, CallFromC, NULL, Output, fills_statistics};
 use std::ops::Deref;
 use std::ptr::NonNull;
-use zsalloc::plumbing::{Uncancelled, boxed};
+use zsalloc::plumbing::{PagerForC, Uncancelled, boxed};
 use zsalloc::{Error, Pager, Result};
 
 fills_statistics!(zspager_stats);

@@ -6,8 +6,7 @@ use super::zspager;
 use crate::export::export;
 use std::ffi::{c_int, c_void};
 use std::os::fd::AsFd;
-use zsalloc::RegionId;
-use zsalloc::plumbing::Uncancelled;
+use zsalloc::plumbing::{PagerForC, RegionId, Uncancelled};
 
 export! {
     /// Adds a region of `bytes` bytes at `memory`, which may already be in use, and stores its number in
@@ -65,7 +64,7 @@ export! {
         let file = memory_file(&options)?;
         let options = convert_region(&options, file.as_ref().map(AsFd::as_fd))?;
         // SAFETY: the caller keeps the header's rules for memory of regions.
-        let added = unsafe { pager.add_region(memory, bytes, &options) }?;
+        let added = unsafe { pager.add_region_by_id(memory, bytes, &options) }?;
         region.set(added.number())
     }
 
@@ -90,9 +89,9 @@ export! {
     pub unsafe extern "C" fn zspager_remove_region(pager: *mut zspager, region: u64, flags: u32) -> c_int {
         let region = RegionId::of_number(region);
         match removal(flags)? {
-            RemovedPages::Restore => pager.remove_region(region),
+            RemovedPages::Restore => pager.remove_by_id(region),
             // SAFETY: the flag says that the bytes are no longer needed.
-            RemovedPages::Discard => unsafe { pager.remove_region_discarding(region) },
+            RemovedPages::Discard => unsafe { pager.remove_discarding_by_id(region) },
         }
     }
 
@@ -113,7 +112,7 @@ export! {
     /// Threads: any. Callbacks: not allowed.
     #[unsafe(no_mangle)]
     pub unsafe extern "C" fn zspager_hold(pager: *mut zspager, memory: *const c_void, bytes: usize) -> c_int {
-        pager.hold(memory.into_pointer(), bytes)
+        pager.begin_hold(memory.into_pointer(), bytes)
     }
 
     /// Ends a hold of the same range.
@@ -126,7 +125,7 @@ export! {
     /// Threads: any. Callbacks: not allowed.
     #[unsafe(no_mangle)]
     pub unsafe extern "C" fn zspager_release(pager: *mut zspager, memory: *const c_void, bytes: usize) -> c_int {
-        pager.release(memory.into_pointer(), bytes)
+        pager.end_hold(memory.into_pointer(), bytes)
     }
 
     /// Gives the pages of a range back: they read as zeros and take no memory. Pages that are held, or

@@ -77,21 +77,17 @@ pub fn run(args: &Args) -> Result<Report> {
     let machine = Machine::new()?;
     let memory = Memory::new(args)?;
     let pager = pager(args)?;
+    // They are given back when this function ends, whatever happens in between.
+    let lent = [Duty::Serve, Duty::Serve, Duty::Evict].map(|duty| pager.lend(duty));
+    let lent: std::result::Result<Vec<_>, _> = lent.into_iter().collect();
+    let _lent = lent.map_err(|error| failed("a lent thread", error))?;
     let (at, bytes) = memory.range();
     // SAFETY: the memory is used through these addresses alone, and unmapped after the region is removed.
     let region = unsafe { pager.add_region(at as *mut u8, bytes, &RegionOptions::default()) };
-    let region = region.map_err(|error| failed("the region", error))?;
-    let report = thread::scope(|scope| {
-        // Its drop stops the lent threads, whatever happens in between.
-        let _lent = Lent(&pager);
-        for duty in [Duty::Serve, Duty::Serve, Duty::Evict] {
-            let pager = &pager;
-            scope.spawn(move || pager.run(duty));
-        }
-        work(args, machine, &memory, &pager)
-    });
+    let mut region = region.map_err(|error| failed("the region", error))?;
+    let report = work(args, machine, &memory, &pager);
     // SAFETY: the guest has ended, and its memory was compared: nothing reads it any more.
-    let removed = unsafe { pager.remove_region_discarding(region) };
+    let removed = unsafe { region.remove_discarding() };
     removed.map_err(|error| failed("removing the region", error))?;
     report
 }
@@ -99,10 +95,10 @@ pub fn run(args: &Args) -> Result<Report> {
 /// Fills the memory, runs the guest, and compares.
 fn work(args: &Args, machine: Machine, memory: &Memory, pager: &Pager) -> Result<Report> {
     let before = Process::now()?.anonymous;
-    let stop = AtomicBool::new(false);
+    let (stop, staging) = (AtomicBool::new(false), pager.staging_range());
     let begin = Instant::now();
     let (ran, watched) = thread::scope(|scope| {
-        let watcher = scope.spawn(|| watch::watch(memory.range(), pager.staging_range(), before, &stop));
+        let watcher = scope.spawn(|| watch::watch(memory.range(), (staging.start, staging.len()), before, &stop));
         let ran = memory
             .fill()
             .map(|()| begin.elapsed())
@@ -190,15 +186,6 @@ fn give_back(pager: &Pager, at: usize, bytes: usize, through_pager: bool) -> Res
     match unsafe { libc::madvise(at as *mut _, bytes, libc::MADV_DONTNEED) } {
         0 => Ok(()),
         _ => Err(Problem::Failed(format!("madvise of a range: {}", std::io::Error::last_os_error()))),
-    }
-}
-
-/// A pager whose lent threads are stopped when this is dropped.
-struct Lent<'a>(&'a Pager);
-
-impl Drop for Lent<'_> {
-    fn drop(&mut self) {
-        self.0.stop();
     }
 }
 

@@ -3,6 +3,7 @@
 use super::look::{consistent, with_faults};
 use super::{Memory, Running, WAYS, limited};
 use crate::os::{Call, errno};
+use crate::pager::for_c::PagerForC;
 use crate::pager::inbox::GIVES_WAY;
 use crate::pager::{Duty, PagerOptions};
 use crate::units::PAGE;
@@ -44,7 +45,7 @@ fn region_that_can_not_be_added_as_a_whole_is_not_added() {
             }
             faults.say(call, errno::ENOMEM, 0);
             // SAFETY: the memory is used through these addresses alone.
-            let added = unsafe { running.pager.add_region(memory.at(0), memory.bytes(), &memory.options()) };
+            let added = unsafe { running.pager.add_region_by_id(memory.at(0), memory.bytes(), &memory.options()) };
             if call == Call::Register {
                 assert!(added.is_err(), "two parts were registered by {} calls", faults.seen(call) - before);
             }
@@ -133,8 +134,8 @@ fn range_whose_end_is_in_another_region_is_refused() {
     let (last, bytes) = (memory.at(3 * PART), PART * PAGE);
     // SAFETY: the memory is used through these addresses alone.
     unsafe {
-        running.pager.add_region(last, bytes, &memory.options()).unwrap();
-        assert!(running.pager.add_region(memory.at(0), memory.bytes(), &memory.options()).is_err());
+        running.pager.add_region_by_id(last, bytes, &memory.options()).unwrap();
+        assert!(running.pager.add_region_by_id(memory.at(0), memory.bytes(), &memory.options()).is_err());
     }
     assert_eq!(parts(&running.pager.0), 1);
     (0..memory.pages()).for_each(|page| memory.fill(page, value(page)));

@@ -5,6 +5,7 @@ use super::{Memory, Running, limited};
 use crate::os::Os;
 use crate::os::maps::{heap_start, mappings_within};
 use crate::os::userfault::{Faulting, Userfault};
+use crate::pager::for_c::PagerForC;
 use crate::pager::{FaultMode, PagerOptions, RegionOptions};
 use crate::tests::skip::skip;
 use crate::units::PAGE;
@@ -19,7 +20,7 @@ const PAGES: usize = 2 * LIMIT;
 fn refused(running: &Running, at: *mut u8, bytes: usize, options: &RegionOptions<'_>, errno: i32, words: &str) {
     let before = running.pager.stats();
     // SAFETY: nobody else uses the range while this test does.
-    let error = unsafe { running.pager.add_region(at, bytes, options) }.expect_err(words);
+    let error = unsafe { running.pager.add_region_by_id(at, bytes, options) }.expect_err(words);
     assert_eq!(error.errno(), errno, "{error}");
     assert!(error.text().contains(words), "{error}");
     let after = running.pager.stats();
@@ -188,7 +189,8 @@ fn files_whose_pages_can_not_be_taken() {
 /// Checks the same as `works`, for a mapping of another offset.
 fn works_at(running: &Running, memory: &Memory, offset: usize) {
     // SAFETY: the memory is used through these addresses alone.
-    let added = unsafe { running.pager.add_region(memory.at(0), memory.bytes(), &shared(file_of(memory), offset)) };
+    let added =
+        unsafe { running.pager.add_region_by_id(memory.at(0), memory.bytes(), &shared(file_of(memory), offset)) };
     (0..memory.pages()).for_each(|page| memory.fill(page, page as u64 + 1));
     (0..memory.pages()).for_each(|page| memory.check(page, page as u64 + 1));
     running.remove(added.unwrap());
@@ -223,7 +225,7 @@ fn huge_pages_of_the_systems_pool() {
 fn ranges_that_are_somebodys_already() {
     let (running, memory) = (pager(), Memory::new(PAGES));
     // SAFETY: the memory is used through these addresses alone.
-    let region = unsafe { running.pager.add_region(memory.at(8), 8 * PAGE, &private()) }.unwrap();
+    let region = unsafe { running.pager.add_region_by_id(memory.at(8), 8 * PAGE, &private()) }.unwrap();
     for (page, pages) in [(8, 8), (0, PAGES), (0, 9), (15, 1), (15, 4), (10, 2)] {
         refused(&running, memory.at(page), pages * PAGE, &private(), libc::EINVAL, "another region");
     }
@@ -235,7 +237,7 @@ fn ranges_that_are_somebodys_already() {
     refused(&running, memory.at(0), memory.bytes(), &private(), libc::EBUSY, "another userfaultfd");
     drop(others);
     for pager in [&running, &second] {
-        let (at, _) = pager.pager.staging_range();
+        let at = pager.pager.staging_range().start;
         refused(&running, at as *mut u8, PAGE, &private(), libc::EBUSY, "another userfaultfd");
     }
     works(&running, &memory);
@@ -247,13 +249,13 @@ fn ranges_that_are_somebodys_already() {
 fn memory_that_brings_pages_back() {
     let (running, memory) = (pager(), Memory::new(PAGES));
     let region = running.add(&memory);
-    let core = &running.pager.0;
-    let own = [std::ptr::from_ref(&**core) as usize, core.scratch.range().0, core.zswap.pool().memory.range().0];
+    let core = &**running.pager.0.core();
+    let own = [std::ptr::from_ref(core) as usize, core.scratch.range().0, core.zswap.pool().memory.range().0];
     for at in own.map(|at| (at & !(PAGE - 1)) as *mut u8) {
         // Memory that malloc returned is in the heap, or in a mapping.
         let before = running.pager.stats();
         // SAFETY: the call is refused.
-        let error = unsafe { running.pager.add_region(at, PAGE, &private()) }.expect_err("of the pager's own");
+        let error = unsafe { running.pager.add_region_by_id(at, PAGE, &private()) }.expect_err("of the pager's own");
         assert!(error.text().contains("map a region's memory by mmap"), "{error}");
         assert_eq!(before.regions, running.pager.stats().regions);
     }

@@ -5,8 +5,9 @@ use super::{Memory, Running, WAYS, limited};
 use crate::error::Error;
 use crate::os::errno::{EAGAIN, ENOMEM};
 use crate::os::{Call, Os, Span, injected::Faults};
+use crate::pager::for_c::{PagerForC, RegionId};
 use crate::pager::state::PageKind;
-use crate::pager::{Duty, FaultMode, PagerOptions, RegionId};
+use crate::pager::{Duty, FaultMode, PagerOptions};
 use crate::units::PAGE;
 use std::sync::Arc;
 
@@ -55,7 +56,7 @@ impl Fixture {
     }
 
     fn hold(&self, page: usize) -> Result<(), Error> {
-        self.running.pager.hold(self.memory.at(page), PAGE)
+        self.running.pager.begin_hold(self.memory.at(page), PAGE)
     }
 
     /// Whether the system can read a page. No signal ends that attempt.
@@ -127,7 +128,7 @@ fn damaged_pages_are_not_brought_in_ahead() {
 fn a_range_with_one_is_not_held_in_part() {
     for way in WAYS {
         let fixture = Fixture::new(way);
-        let held = fixture.running.pager.hold(fixture.memory.at(DAMAGED[0] - 4), 8 * PAGE);
+        let held = fixture.running.pager.begin_hold(fixture.memory.at(DAMAGED[0] - 4), 8 * PAGE);
         assert!(matches!(held, Err(Error::Io(_))));
         assert_eq!(fixture.running.pager.stats().held_bytes, 0);
         fixture.check_others();
@@ -166,13 +167,13 @@ fn a_region_with_some_is_removed_all_the_same() {
             if touched {
                 fixture.touch_damaged();
             }
-            let removed = fixture.running.pager.remove_region(fixture.region);
+            let removed = fixture.running.pager.remove_by_id(fixture.region);
             assert!(matches!(removed, Err(Error::Io(_))), "{way:?}, touched {touched}: {removed:?}");
             fixture.check_others();
             assert!(DAMAGED.iter().all(|&page| !fixture.is_readable(page)), "{way:?}");
             let stats = fixture.running.pager.stats();
             assert_eq!((stats.regions, stats.resident_bytes, stats.held_bytes), (0, 0, 0));
-            let removed = fixture.running.pager.remove_region(fixture.region);
+            let removed = fixture.running.pager.remove_by_id(fixture.region);
             assert!(matches!(removed, Err(Error::NotFound(_))));
         }
     }
@@ -183,7 +184,7 @@ fn a_region_with_some_is_discarded() {
     for way in WAYS {
         let fixture = Fixture::new(way);
         // SAFETY: the test has no need of the pages.
-        unsafe { fixture.running.pager.remove_region_discarding(fixture.region) }.unwrap();
+        unsafe { fixture.running.pager.remove_discarding_by_id(fixture.region) }.unwrap();
         (0..PAGES).for_each(|page| fixture.memory.check(page, 0));
         assert_eq!(fixture.running.pager.snapshot().unwrap().zswap.areas.len(), 0);
     }
@@ -222,7 +223,7 @@ fn a_mark_that_is_refused() {
             (1, PageKind::Stored)
         );
         // The page would read as zeros once its region is removed.
-        let removed = fixture.running.pager.remove_region(fixture.region);
+        let removed = fixture.running.pager.remove_by_id(fixture.region);
         assert!(matches!(removed, Err(Error::Again(_))), "{removed:?}");
         // SAFETY: nobody needs the bytes.
         unsafe { fixture.discard(DAMAGED[1]) };

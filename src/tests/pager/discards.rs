@@ -4,6 +4,7 @@ use super::look::{consistent, kind_at, with_faults};
 use super::{Memory, Running, limited};
 use crate::os::Call;
 use crate::os::errno::{EBUSY, ENOMEM};
+use crate::pager::for_c::PagerForC;
 use crate::pager::state::PageKind;
 use crate::pager::{Duty, FaultMode, PagerOptions};
 use crate::units::PAGE;
@@ -66,7 +67,7 @@ fn clean_pages_that_can_not_be_given_back_are_clean_no_more() {
 fn pages_that_are_held_stay_so_and_are_zeros() {
     for (memory, options) in kinds() {
         let running = filled(&memory, &options);
-        running.pager.hold(memory.at(3), 2 * PAGE).unwrap();
+        running.pager.begin_hold(memory.at(3), 2 * PAGE).unwrap();
         discard(&running, &memory, 0, 8);
         for page in 3..5 {
             assert_eq!(kind_at(&running, memory.at(page)), PageKind::Resident(1));
@@ -76,7 +77,7 @@ fn pages_that_are_held_stay_so_and_are_zeros() {
         memory.fill(3, 77);
         (8..PAGES).for_each(|page| memory.check(page, page as u64 + 1));
         memory.check(3, 77);
-        running.pager.release(memory.at(3), 2 * PAGE).unwrap();
+        running.pager.end_hold(memory.at(3), 2 * PAGE).unwrap();
         assert_eq!(running.pager.stats().held_bytes, 0);
         (0..PAGES)
             .for_each(|page| memory.check(page, if page < 8 { 77 * u64::from(page == 3) } else { page as u64 + 1 }));

@@ -6,6 +6,7 @@ use crate::error::Result;
 use crate::os::Call;
 use crate::os::errno::EAGAIN;
 use crate::os::userfault::Message;
+use crate::pager::for_c::PagerForC;
 use crate::pager::state::PageKind;
 use crate::pager::{Duty, FaultMode, Pager, PagerOptions};
 use crate::units::PAGE;
@@ -144,7 +145,7 @@ fn call_on_a_range_that_was_just_moved_waits_until_the_event_takes_effect() {
         // SAFETY: the test looks for zeros afterwards.
         unsafe { pager.discard(at as *mut u8, PAGE) }
     };
-    let hold = |pager: &Pager, at: usize| pager.hold(at as *mut u8, PAGE);
+    let hold = |pager: &Pager, at: usize| pager.begin_hold(at as *mut u8, PAGE);
     type Call = fn(&Pager, usize) -> Result<()>;
     for (call, expected) in [(discard as Call, 0), (hold, value(0))] {
         let mut memory = Memory::new(PAGES);

@@ -3,6 +3,7 @@
 use super::look::{consistent, with_faults};
 use super::{Memory, Running, limited};
 use crate::os::{Call, injected::Faults};
+use crate::pager::for_c::PagerForC;
 use crate::pager::{Duty, FaultMode, PagerOptions};
 use crate::units::PAGE;
 use std::sync::Arc;
@@ -58,9 +59,9 @@ fn churn(running: &Running, memory: &Memory, refuse: impl Fn()) {
                 check(page, usize::MAX);
                 memory.fill(page, value(page, rounds[page]));
             }
-            3 if running.pager.hold(memory.at(page), PAGE).is_ok() => {
+            3 if running.pager.begin_hold(memory.at(page), PAGE).is_ok() => {
                 check(page, rounds[page]);
-                running.pager.release(memory.at(page), PAGE).unwrap();
+                running.pager.end_hold(memory.at(page), PAGE).unwrap();
             }
             _ => check(page, rounds[page]),
         }

@@ -7,6 +7,7 @@ use super::{Memory, Running, limited};
 use crate::os::own_memory::OwnMemory;
 use crate::os::userfault::{Faulting, Userfault, feature};
 use crate::os::{Os, Span};
+use crate::pager::for_c::PagerForC;
 use crate::pager::state::PageKind;
 use crate::pager::{Duty, FaultMode, PagerOptions};
 use crate::units::PAGE;
@@ -92,19 +93,19 @@ fn a_page_that_is_about_to_go_is_not_taken_for_another() {
         assert_eq!(kind_at(&running, memory.at(3)), PageKind::Empty);
         let before = running.pager.stats().counts.retries;
         thread::scope(|scope| {
-            let holder = scope.spawn(|| running.pager.hold(memory.at(3), PAGE).unwrap());
+            let holder = scope.spawn(|| running.pager.begin_hold(memory.at(3), PAGE).unwrap());
             while !holder.is_finished() && running.pager.stats().counts.retries < before + 4 {
                 thread::yield_now();
             }
             if holder.is_finished() {
                 // The pager took the page for its own. It is moved away, and the system finds nothing there.
-                running.pager.release(memory.at(3), PAGE).unwrap();
+                running.pager.end_hold(memory.at(3), PAGE).unwrap();
                 evict_all(&running);
             }
             goes(&running, &memory, 3);
         });
         memory.check(3, 0);
-        let _ = running.pager.release(memory.at(3), PAGE);
+        let _ = running.pager.end_hold(memory.at(3), PAGE);
         evict_all(&running);
         (0..LIMIT / 2).for_each(|page| memory.check(page, if page == 3 { 0 } else { value(page) }));
         consistent(&running);
@@ -116,9 +117,9 @@ fn a_held_page_that_is_about_to_go_does_not_come_back_as_it_was() {
     for mode in MODES {
         for memory in [Memory::new(LIMIT / 2), Memory::shared(LIMIT / 2)] {
             let running = filled(&memory, &limited(LIMIT, mode), &[Duty::Serve]);
-            running.pager.hold(memory.at(3), PAGE).unwrap();
+            running.pager.begin_hold(memory.at(3), PAGE).unwrap();
             told_of(&running, &memory, 3);
-            running.pager.release(memory.at(3), PAGE).unwrap();
+            running.pager.end_hold(memory.at(3), PAGE).unwrap();
             // The page is moved away before the system takes it out of its place, and comes back.
             evict_all(&running);
             (0..LIMIT / 2).for_each(|page| memory.check(page, if page == 3 { 0 } else { value(page) }));
@@ -134,11 +135,11 @@ fn discarded_pages_of_a_memory_file_are_zeros() {
         let memory = Memory::shared(2 * LIMIT);
         let running = filled(&memory, &limited(LIMIT, FaultMode::Sigbus), &[Duty::Serve]);
         let held = memory.at(2 * LIMIT - 1);
-        running.pager.hold(held, PAGE).unwrap();
+        running.pager.begin_hold(held, PAGE).unwrap();
         assert_eq!(memory.advise(LIMIT / 2, 3 * LIMIT / 2, advice), 0);
         let is_zero = |page| page >= LIMIT / 2;
         (0..2 * LIMIT).for_each(|page| memory.check(page, if is_zero(page) { 0 } else { value(page) }));
-        running.pager.release(held, PAGE).unwrap();
+        running.pager.end_hold(held, PAGE).unwrap();
         consistent(&running);
     }
 }

@@ -3,6 +3,7 @@
 use super::look::{consistent, kind_at};
 use super::{Memory, Running, limited};
 use crate::error::Error;
+use crate::pager::for_c::PagerForC;
 use crate::pager::hold::MOST_HOLDS;
 use crate::pager::state::PageKind;
 use crate::pager::{Duty, FaultMode, PagerOptions};
@@ -42,11 +43,11 @@ fn held(running: &Running) -> usize {
 }
 
 fn hold(running: &Running, memory: &Memory, page: usize, pages: usize) -> Result<(), Error> {
-    running.pager.hold(memory.at(page), pages * PAGE)
+    running.pager.begin_hold(memory.at(page), pages * PAGE)
 }
 
 fn release(running: &Running, memory: &Memory, page: usize, pages: usize) {
-    running.pager.release(memory.at(page), pages * PAGE).unwrap();
+    running.pager.end_hold(memory.at(page), pages * PAGE).unwrap();
 }
 
 /// Evicts everything that can be evicted.
@@ -114,20 +115,20 @@ fn a_part_of_a_page_holds_all_of_it() {
     for running in pagers() {
         let memory = filled(&running);
         let middle = memory.at(10).wrapping_add(PAGE / 2);
-        running.pager.hold(middle, PAGE).unwrap();
+        running.pager.begin_hold(middle, PAGE).unwrap();
         assert_eq!(held(&running), 2);
-        running.pager.release(middle, PAGE).unwrap();
-        running.pager.hold(middle, 1).unwrap();
+        running.pager.end_hold(middle, PAGE).unwrap();
+        running.pager.begin_hold(middle, 1).unwrap();
         assert_eq!(held(&running), 1);
-        running.pager.release(memory.at(10), PAGE).unwrap();
+        running.pager.end_hold(memory.at(10), PAGE).unwrap();
         for at in [memory.at(10), middle, std::ptr::null_mut()] {
-            running.pager.hold(at, 0).unwrap();
+            running.pager.begin_hold(at, 0).unwrap();
             assert_eq!(held(&running), 0);
         }
-        running.pager.hold(middle, 1).unwrap();
-        running.pager.release(middle, 0).unwrap();
+        running.pager.begin_hold(middle, 1).unwrap();
+        running.pager.end_hold(middle, 0).unwrap();
         assert_eq!(held(&running), 1);
-        running.pager.release(middle, 1).unwrap();
+        running.pager.end_hold(middle, 1).unwrap();
         // SAFETY: nothing is given back.
         unsafe { running.pager.discard(memory.at(10), 0) }.unwrap();
         assert_eq!(held(&running), 0);
@@ -144,7 +145,7 @@ fn a_hold_may_go_over_regions_but_not_beyond_them() {
         let parts = [(0, cut), (cut, PAGES - 1 - cut)];
         let regions = parts.map(|(page, pages)| {
             // SAFETY: the memory is used through these addresses alone.
-            unsafe { running.pager.add_region(memory.at(page), pages * PAGE, &memory.options()) }.unwrap()
+            unsafe { running.pager.add_region_by_id(memory.at(page), pages * PAGE, &memory.options()) }.unwrap()
         });
         (0..PAGES).for_each(|page| memory.fill(page, value(page)));
         hold(&running, &memory, cut - 2, 4).unwrap();
@@ -153,18 +154,18 @@ fn a_hold_may_go_over_regions_but_not_beyond_them() {
         assert!((cut - 2..cut + 2).all(|page| kind_at(&running, memory.at(page)) == PageKind::Resident(1)));
         for (page, pages) in [(PAGES - 1, 1), (PAGES - 2, 2), (0, PAGES)] {
             assert!(matches!(hold(&running, &memory, page, pages), Err(Error::Invalid(_))));
-            let released = running.pager.release(memory.at(page), pages * PAGE);
+            let released = running.pager.end_hold(memory.at(page), pages * PAGE);
             assert!(matches!(released, Err(Error::Invalid(_))));
         }
         let last = (usize::MAX & !(PAGE - 1)) as *const u8;
         for (at, bytes) in [(last, PAGE), (last, 2 * PAGE), (std::ptr::null(), PAGE), (memory.at(0), usize::MAX)] {
-            assert!(matches!(running.pager.hold(at, bytes), Err(Error::Invalid(_))));
+            assert!(matches!(running.pager.begin_hold(at, bytes), Err(Error::Invalid(_))));
         }
         // The parts of the range that are in regions are released all the same.
         assert_eq!(held(&running), 0);
         hold(&running, &memory, cut - 2, 4).unwrap();
         // Removing a region ends its holds.
-        running.pager.remove_region(regions[0]).unwrap();
+        running.pager.remove_by_id(regions[0]).unwrap();
         assert_eq!(held(&running), 2);
         release(&running, &memory, cut, 2);
         assert_eq!(held(&running), 0);
@@ -181,7 +182,7 @@ fn what_is_left_of_a_range_that_was_held_is_released() {
         assert_eq!(unsafe { libc::munmap(memory.at(4).cast(), PAGE) }, 0);
         running.pager.0.read_events();
         assert_eq!(held(&running), 5);
-        let released = running.pager.release(memory.at(2), 6 * PAGE);
+        let released = running.pager.end_hold(memory.at(2), 6 * PAGE);
         assert!(matches!(released, Err(Error::Invalid(_))));
         assert_eq!(held(&running), 0);
         evict_all(&running);

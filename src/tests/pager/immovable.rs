@@ -3,7 +3,8 @@
 
 use super::look::consistent;
 use super::{Memory, Running, limited};
-use crate::pager::{Duty, FaultMode, PagerCounts, PagerOptions, RegionId};
+use crate::pager::for_c::{PagerForC, RegionId};
+use crate::pager::{Duty, FaultMode, PagerCounts, PagerOptions};
 use crate::tests::skip::skip;
 use crate::units::PAGE;
 use std::time::{Duration, Instant};
@@ -156,14 +157,14 @@ fn pages_that_could_not_leave_are_held_and_given_back() {
     for (mode, in_place) in WAYS {
         let (memory, running, region) = with_locked_pages(mode, in_place);
         assert!(running.pager.evict(STUCK as u64).is_err());
-        running.pager.hold(memory.at(3), 4 * PAGE).unwrap();
+        running.pager.begin_hold(memory.at(3), 4 * PAGE).unwrap();
         consistent(&running);
         // SAFETY: the test needs none of the bytes.
         unsafe { running.pager.discard(memory.at(0), 32 * PAGE) }.unwrap();
         consistent(&running);
         (0..32).for_each(|page| memory.check(page, 0));
         (32..STUCK).for_each(|page| memory.check(page, value(page)));
-        running.pager.release(memory.at(3), 4 * PAGE).unwrap();
+        running.pager.end_hold(memory.at(3), 4 * PAGE).unwrap();
         assert!(running.pager.evict(STUCK as u64).is_err());
         running.remove(region);
         assert_eq!((running.pager.stats().immovable_bytes, running.pager.stats().resident_bytes), (0, 0));

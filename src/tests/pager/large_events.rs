@@ -4,9 +4,10 @@ use super::look::{consistent, consistent_but, kind_at};
 use super::{Memory, Running, WAYS, limited};
 use crate::pager::backlog::{LARGE, PART};
 use crate::pager::core::Core;
+use crate::pager::for_c::{PagerForC, RegionId};
 use crate::pager::page::StateWord;
 use crate::pager::state::PageKind;
-use crate::pager::{Duty, FaultMode, PagerOptions, RegionId};
+use crate::pager::{Duty, FaultMode, PagerOptions};
 use crate::units::PAGE;
 use std::thread;
 use std::time::Duration;
@@ -86,9 +87,9 @@ fn calls_on_a_range_that_waits_to_be_discarded_wait_for_it() {
     let stored: Vec<_> = (0..PAGES).filter(|&page| is_stored(&running, &memory, page)).collect();
     let begin = || read_discard(&running.pager.0, &memory, 0..PAGES);
     begin();
-    running.pager.hold(memory.at(stored[7]), PAGE).unwrap();
+    running.pager.begin_hold(memory.at(stored[7]), PAGE).unwrap();
     memory.check(stored[7], 0);
-    running.pager.release(memory.at(stored[7]), PAGE).unwrap();
+    running.pager.end_hold(memory.at(stored[7]), PAGE).unwrap();
     memory.fill(stored[7], 99);
     // SAFETY: the bytes are not needed.
     unsafe { running.pager.discard(memory.at(stored[7]), PAGE) }.unwrap();
@@ -150,7 +151,7 @@ fn large_ranges_that_are_unmapped_are_forgotten() {
                 let at = memory.at(kept).cast();
                 let mapped = libc::mmap(at, (PAGES - kept) * PAGE, access, flags | libc::MAP_FIXED, -1, 0);
                 assert_eq!(mapped, at);
-                running.pager.add_region(mapped.cast(), (PAGES - kept) * PAGE, &Default::default()).unwrap();
+                running.pager.add_region_by_id(mapped.cast(), (PAGES - kept) * PAGE, &Default::default()).unwrap();
             }
             (kept..PAGES).step_by(3).for_each(|page| memory.check(page, 0));
             (kept..PAGES).for_each(|page| memory.fill(page, value(page) + round));
@@ -235,7 +236,7 @@ fn page_that_is_held_and_claimed_is_discarded_with_its_range() {
     let (memory, running, _) = filled(SIGBUS, &[]);
     let core = &running.pager.0;
     let at = memory.at(LARGE as usize);
-    running.pager.hold(at, PAGE).unwrap();
+    running.pager.begin_hold(at, PAGE).unwrap();
     thread::scope(|scope| {
         with_page(core, at, |page| {
             let claim = page.claim();
@@ -249,7 +250,7 @@ fn page_that_is_held_and_claimed_is_discarded_with_its_range() {
         });
     });
     memory.check(LARGE as usize, 0);
-    running.pager.release(at, PAGE).unwrap();
+    running.pager.end_hold(at, PAGE).unwrap();
     core.do_all_work();
     memory.check(LARGE as usize, 0);
 }
@@ -258,10 +259,10 @@ fn page_that_is_held_and_claimed_is_discarded_with_its_range() {
 #[test]
 fn page_that_is_written_while_it_is_held_is_not_discarded_when_it_is_released() {
     let (memory, running, _) = filled((FaultMode::Sigbus, false, true), &[]);
-    running.pager.hold(memory.at(7), PAGE).unwrap();
+    running.pager.begin_hold(memory.at(7), PAGE).unwrap();
     read_discard(&running.pager.0, &memory, 0..PAGES);
     memory.fill(7, 77);
-    running.pager.release(memory.at(7), PAGE).unwrap();
+    running.pager.end_hold(memory.at(7), PAGE).unwrap();
     running.pager.0.do_all_work();
     memory.check(7, 77);
     memory.check(8, 0);
@@ -277,8 +278,8 @@ fn pages_that_were_held_when_they_were_unmapped_leave_room_for_others() {
     let running = Running::new(&options, &[]);
     running.add(&memory);
     running.add(&other);
-    running.pager.hold(memory.at(9), 4 * PAGE).unwrap();
-    assert!(running.pager.hold(other.at(0), PAGE).is_err());
+    running.pager.begin_hold(memory.at(9), 4 * PAGE).unwrap();
+    assert!(running.pager.begin_hold(other.at(0), PAGE).is_err());
     let core = &running.pager.0;
     let (start, end) = (memory.at(0) as usize, memory.at(PAGES) as usize);
     let mut inbox = core.events.lock();
@@ -286,7 +287,7 @@ fn pages_that_were_held_when_they_were_unmapped_leave_room_for_others() {
     core.extents.within(start, end).for_each(|part| core.begin_drop(&mut inbox, &part));
     core.extents.cut(start, end);
     drop((closed, inbox));
-    running.pager.hold(other.at(0), PAGE).unwrap();
+    running.pager.begin_hold(other.at(0), PAGE).unwrap();
 }
 
 /// A thread that serves touches does not stay with a touch of the range while others wait.

@@ -1,24 +1,16 @@
 //! Threads that are lent, given back, and lent again.
 
-use super::{Memory, limited};
+use super::{Memory, limited, soon};
+use crate::pager::for_c::PagerForC;
 use crate::pager::{Duty, FaultMode, Pager, RegionOptions};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
 
 const ROUNDS: usize = 20;
 
 fn lend(pager: &Arc<Pager>, duty: Duty) -> JoinHandle<()> {
     let pager = pager.clone();
     thread::spawn(move || pager.run(duty).unwrap())
-}
-
-/// Waits until something holds. Returns false if it did not for long.
-fn soon(holds: impl Fn() -> bool) -> bool {
-    (0..4000).any(|_| {
-        thread::sleep(Duration::from_millis(5));
-        holds()
-    })
 }
 
 /// A thread that was lent before returns, even if threads may be lent again at once.
@@ -38,7 +30,7 @@ fn threads_are_given_back_from(lending: u64, rounds: usize) {
     let pager = Arc::new(Pager::new("test", &limited(64, FaultMode::Threads)).unwrap());
     pager.0.lending.set_round(lending);
     // SAFETY: the memory is used through these addresses alone, and is unmapped after the region is removed.
-    let region = unsafe { pager.add_region(memory.at(0), memory.bytes(), &RegionOptions::default()) }.unwrap();
+    let region = unsafe { pager.add_region_by_id(memory.at(0), memory.bytes(), &RegionOptions::default()) }.unwrap();
     for round in 0..rounds {
         let mut lent = vec![lend(&pager, Duty::Serve)];
         // A lent thread is there: no other thread brings this page.
@@ -57,6 +49,6 @@ fn threads_are_given_back_from(lending: u64, rounds: usize) {
         pager.resume();
         pager.resume();
     }
-    pager.remove_region(region).unwrap();
+    pager.remove_by_id(region).unwrap();
     (0..rounds).for_each(|round| memory.check(round, round as u64 + 1));
 }

@@ -4,6 +4,7 @@
 use super::look::{consistent, with_faults};
 use super::{Memory, Running, limited};
 use crate::os::{Call, Os};
+use crate::pager::for_c::PagerForC;
 use crate::pager::{Duty, FaultMode};
 use crate::tests::skip::skip;
 use crate::units::PAGE;
@@ -68,7 +69,7 @@ fn evict_all(running: &Running) {
 
 /// Checks that all pages are right, that the pages in the file are charged, and that the region can be removed without
 /// a loss.
-fn all_is_right(running: Running, region: crate::pager::RegionId, memory: &Memory) {
+fn all_is_right(running: Running, region: crate::pager::for_c::RegionId, memory: &Memory) {
     consistent(&running);
     let charged = running.pager.stats().resident_bytes as usize / PAGE;
     assert!(memory.in_cache() <= charged, "{} pages are in the file, and {charged} charged", memory.in_cache());
@@ -217,7 +218,7 @@ fn held_pages_stay_usable_by_system_calls_when_neighbours_leave() {
     let running = running(FaultMode::Sigbus);
     let region = running.add(&memory);
     let held = [3, HUGE + 7, 3 * HUGE - 1, PAGES - 1];
-    held.iter().for_each(|&page| running.pager.hold(memory.at(page), PAGE).unwrap());
+    held.iter().for_each(|&page| running.pager.begin_hold(memory.at(page), PAGE).unwrap());
     let file = Os::default().memory_file("sink", PAGE, false).unwrap();
     for _ in 0..3 {
         evict_all(&running);
@@ -228,7 +229,7 @@ fn held_pages_stay_usable_by_system_calls_when_neighbours_leave() {
         }
         (0..PAGES).for_each(|page| memory.check(page, value_of(page)));
     }
-    held.iter().for_each(|&page| running.pager.release(memory.at(page), PAGE).unwrap());
+    held.iter().for_each(|&page| running.pager.end_hold(memory.at(page), PAGE).unwrap());
     all_is_right(running, region, &memory);
 }
 

@@ -15,6 +15,7 @@ mod huge;
 mod immovable;
 mod large_events;
 mod lending;
+mod lent_threads;
 mod locked;
 mod look;
 mod memory_files;
@@ -28,7 +29,8 @@ mod wraps;
 mod writers;
 
 use crate::os::Os;
-use crate::pager::{Duty, FaultMode, Pager, PagerOptions, RegionId, RegionOptions};
+use crate::pager::for_c::{PagerForC, RegionId};
+use crate::pager::{Duty, FaultMode, Pager, PagerOptions, RegionOptions};
 use crate::units::PAGE;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::ptr::NonNull;
@@ -207,12 +209,12 @@ impl Running {
     /// Adds memory as a region.
     pub fn add(&self, memory: &Memory) -> RegionId {
         // SAFETY: the memory is used through these addresses alone, and is unmapped after the region is removed.
-        unsafe { self.pager.add_region(memory.at(0), memory.bytes(), &memory.options()) }.unwrap()
+        unsafe { self.pager.add_region_by_id(memory.at(0), memory.bytes(), &memory.options()) }.unwrap()
     }
 
     /// Removes a region.
     pub fn remove(&self, region: RegionId) {
-        self.pager.remove_region(region).unwrap();
+        self.pager.remove_by_id(region).unwrap();
     }
 }
 
@@ -226,4 +228,12 @@ impl Drop for Running {
 /// Options with a limit of `pages` pages.
 pub fn limited(pages: usize, fault_mode: FaultMode) -> PagerOptions {
     PagerOptions { resident_bytes: (pages * PAGE) as u64, fault_mode, ..PagerOptions::default() }
+}
+
+/// Waits until something holds. Returns false if it did not for long.
+pub fn soon(holds: impl Fn() -> bool) -> bool {
+    (0..4000).any(|_| {
+        std::thread::sleep(std::time::Duration::from_millis(5));
+        holds()
+    })
 }

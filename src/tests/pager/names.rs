@@ -2,8 +2,9 @@
 
 use super::{Memory, Running, limited};
 use crate::Error;
+use crate::pager::FaultMode;
+use crate::pager::for_c::{PagerForC, RegionId};
 use crate::pager::region::Serials;
-use crate::pager::{FaultMode, RegionId};
 use std::collections::HashSet;
 
 const PAGES: usize = 40;
@@ -12,9 +13,9 @@ const LIMIT: usize = 16;
 /// Both ways to remove a region refuse this name.
 #[track_caller]
 fn refused(running: &Running, stale: RegionId) {
-    assert!(matches!(running.pager.remove_region(stale), Err(Error::NotFound(_))));
+    assert!(matches!(running.pager.remove_by_id(stale), Err(Error::NotFound(_))));
     // SAFETY: the call is refused, and removes nothing.
-    let discarded = unsafe { running.pager.remove_region_discarding(stale) };
+    let discarded = unsafe { running.pager.remove_discarding_by_id(stale) };
     assert!(matches!(discarded, Err(Error::NotFound(_))));
 }
 

@@ -2,6 +2,7 @@
 
 use super::look::{consistent, consistent_but, kind_at};
 use super::{Memory, Running, limited};
+use crate::pager::for_c::PagerForC;
 use crate::pager::state::PageKind;
 use crate::pager::{Duty, FaultMode};
 use crate::units::PAGE;
@@ -122,7 +123,7 @@ fn a_region_in_a_hole_of_another() {
                 check(&inside, value);
             } else {
                 // SAFETY: the test has no need of the pages.
-                unsafe { running.pager.remove_region_discarding(inner) }.unwrap();
+                unsafe { running.pager.remove_discarding_by_id(inner) }.unwrap();
             }
             outside().for_each(|page| memory.check(page, 1 + page as u64));
             consistent(&running);
@@ -155,9 +156,9 @@ fn pages_of_every_kind_are_given_back_at_once() {
             // SAFETY: nobody frees, moves or reads the object right now: its page is stored, and nobody touches it.
             unsafe { *at.add(bytes / 2) ^= 8 };
         }
-        assert!(running.pager.hold(memory.at(damaged), PAGE).is_err());
+        assert!(running.pager.begin_hold(memory.at(damaged), PAGE).is_err());
         let held = (damaged + 1..filled).find(|&page| is(page, PageKind::Stored)).unwrap();
-        running.pager.hold(memory.at(held), PAGE).unwrap();
+        running.pager.begin_hold(memory.at(held), PAGE).unwrap();
         let children = thread::scope(|scope| {
             let forks = scope.spawn(|| (0..8).map(|_| fork_and_wait()).collect::<Vec<_>>());
             assert_eq!(memory.advise(0, PAGES, libc::MADV_DONTNEED), 0);
@@ -168,7 +169,7 @@ fn pages_of_every_kind_are_given_back_at_once() {
         // The mark of a damaged page goes when the page is given back.
         assert!(is(damaged, PageKind::Empty) && is(held, PageKind::Resident(1)));
         (0..PAGES).for_each(|page| memory.check(page, 0));
-        running.pager.release(memory.at(held), PAGE).unwrap();
+        running.pager.end_hold(memory.at(held), PAGE).unwrap();
         fill(&memory, 900);
         check(&memory, 900);
         consistent_but(&running, 1);

@@ -3,6 +3,7 @@
 use super::look::kind_at;
 use super::{Memory, Running, limited};
 use crate::os::errno::EEXIST;
+use crate::pager::for_c::PagerForC;
 use crate::pager::state::PageKind;
 use crate::pager::{Duty, FaultMode};
 use crate::units::PAGE;

@@ -5,6 +5,7 @@ use super::{Memory, Running, limited};
 use crate::error::Error;
 use crate::os::{Call, injected::Faults};
 use crate::pager::account::PATIENCE;
+use crate::pager::for_c::PagerForC;
 use crate::pager::state::{KeptCopy, PageKind};
 use crate::pager::{Duty, FaultMode, PagerOptions, RegionOptions};
 use crate::units::PAGE;
@@ -57,15 +58,15 @@ fn caller_is_told_what_is_refused_all_the_time() {
         faults.fail(call, 1, 0);
         // A page that can't be moved back would be copied.
         faults.fail(Call::CopyIn, 1, 0);
-        let refused = running.pager.hold(at, PAGE);
+        let refused = running.pager.begin_hold(at, PAGE);
         assert!(matches!(refused, Err(Error::Again(_))), "{call:?}: {refused:?}");
         assert_eq!(kind_at(&running, at), kind);
         assert_eq!(running.pager.stats().held_bytes, 0);
         faults.heal(call);
         faults.heal(Call::CopyIn);
         consistent(&running);
-        running.pager.hold(at, PAGE).unwrap();
-        running.pager.release(at, PAGE).unwrap();
+        running.pager.begin_hold(at, PAGE).unwrap();
+        running.pager.end_hold(at, PAGE).unwrap();
     }
     check_all(&memory, &running);
 }
@@ -100,7 +101,7 @@ fn a_region_that_is_full_stops_no_other() {
         let running = Running::new(&options, &[]);
         let bounded = RegionOptions { max_stored_bytes: 8 * PAGE as u64, ..RegionOptions::default() };
         // SAFETY: the memory lives longer than the pager, and is used through this mapping alone.
-        unsafe { running.pager.add_region(small.at(0), LIMIT / 2 * PAGE, &bounded) }.unwrap();
+        unsafe { running.pager.add_region_by_id(small.at(0), LIMIT / 2 * PAGE, &bounded) }.unwrap();
         (0..LIMIT / 2).for_each(|page| small.fill(page, value(page)));
         running.add(&other);
         for _ in 0..3 {
@@ -142,7 +143,7 @@ fn regions_that_are_all_full_are_told_from_those_that_others_evict() {
         let running = Running::new(&options, &[]);
         let bounded = RegionOptions { max_stored_bytes: 8 * PAGE as u64, ..RegionOptions::default() };
         // SAFETY: the memory lives longer than the pager, and is used through this mapping alone.
-        unsafe { running.pager.add_region(memory.at(0), PAGES * PAGE, &bounded) }.unwrap();
+        unsafe { running.pager.add_region_by_id(memory.at(0), PAGES * PAGE, &bounded) }.unwrap();
         (0..PAGES).for_each(|page| memory.fill(page, value(page)));
         while running.pager.evict(8).is_ok() {}
         let refused = running.pager.evict(8);
@@ -281,8 +282,8 @@ fn a_region_that_can_not_be_removed_is_there_still() {
         faults.fail(call, 1, 0);
         let refused = match discards {
             // SAFETY: the call is refused, and no page is lost.
-            true => unsafe { running.pager.remove_region_discarding(region) },
-            false => running.pager.remove_region(region),
+            true => unsafe { running.pager.remove_discarding_by_id(region) },
+            false => running.pager.remove_by_id(region),
         };
         assert!(matches!(refused, Err(Error::Again(_))), "{call:?}: {refused:?}");
         faults.heal(call);
@@ -311,7 +312,7 @@ fn writes_after_a_refused_removal_are_not_lost() {
         let clean = || (0..LIMIT).filter(|&page| word_at(&running, memory.at(page)).copy() == KeptCopy::Clean).count();
         assert!(clean() > 0);
         faults.fail(Call::Unregister, 1, 1);
-        let refused = running.pager.remove_region(region);
+        let refused = running.pager.remove_by_id(region);
         assert!(matches!(refused, Err(Error::Again(_))), "{refused:?}");
         assert_eq!(clean(), 0);
         (0..LIMIT).for_each(|page| memory.fill(page, value(page) + 1));
@@ -343,7 +344,7 @@ fn a_region_that_can_not_be_added_leaves_nothing() {
         faults.say(call, errno, 0);
         faults.fail(call, nth, 1);
         // SAFETY: the memory is used through these addresses alone.
-        let added = unsafe { running.pager.add_region(memory.at(0), memory.bytes(), &memory.options()) };
+        let added = unsafe { running.pager.add_region_by_id(memory.at(0), memory.bytes(), &memory.options()) };
         faults.heal(call);
         match added {
             Ok(region) => running.remove(region),

@@ -3,6 +3,7 @@
 use super::look::consistent;
 use super::{Memory, Running, WAYS, limited};
 use crate::error::Error;
+use crate::pager::for_c::PagerForC;
 use crate::pager::{Duty, FaultMode, PagerOptions};
 use crate::units::PAGE;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
@@ -59,7 +60,7 @@ fn restored_while_it_is_moved() {
                 let moved = unsafe { libc::mremap(old as *mut _, bytes, bytes, flags, new as *mut libc::c_void) };
                 assert_eq!(moved as usize, new);
             });
-            running.pager.remove_region(region).unwrap();
+            running.pager.remove_by_id(region).unwrap();
         });
         to.is_now(new as *mut u8, PAGES);
         (0..PAGES).for_each(|page| to.check(page, page as u64 + 1));
@@ -145,7 +146,7 @@ fn discarded_while_threads_read() {
                 }
                 round.store(value, SeqCst);
                 // SAFETY: the test has no need of the pages.
-                unsafe { running.pager.remove_region_discarding(region) }.unwrap();
+                unsafe { running.pager.remove_discarding_by_id(region) }.unwrap();
             }
             stop.store(true, SeqCst);
         });
@@ -167,7 +168,7 @@ fn removed_by_several_threads_at_once() {
             let region = running.add(&memory);
             (0..PAGES).for_each(|page| memory.fill(page, round * page as u64));
             let removed: Vec<_> = thread::scope(|scope| {
-                let remove = || running.pager.remove_region(region);
+                let remove = || running.pager.remove_by_id(region);
                 let threads = [(); 4].map(|()| scope.spawn(remove));
                 threads.into_iter().map(|thread| thread.join().unwrap()).collect()
             });

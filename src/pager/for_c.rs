@@ -1,0 +1,137 @@
+//! What C needs of a pager: regions by number, holds as pairs of calls, and threads that are lent by a call. Rust
+//! programs have guards for each, which can't be used wrongly.
+
+use super::lent_count::Leave;
+use super::options::{Duty, RegionOptions, Removal};
+use super::pager_calls::Pager;
+use crate::error::{Error, Result};
+
+pub use super::region::RegionId;
+
+/// The calls of the C library on a pager, beside those that Rust programs have.
+pub trait PagerForC {
+    /// Adds a region, which stays until it is removed or the pager is dropped.
+    ///
+    /// # Errors
+    /// Those of [`Pager::add_region`], except that in `FaultMode::Threads` a thread may be lent later.
+    ///
+    /// # Safety
+    /// As for [`Pager::add_region`].
+    unsafe fn add_region_by_id(&self, at: *mut u8, bytes: usize, options: &RegionOptions<'_>) -> Result<RegionId>;
+
+    /// Removes a region, and brings its pages back: see [`crate::Region::remove`].
+    ///
+    /// # Errors
+    /// Those of [`crate::Region::remove`].
+    fn remove_by_id(&self, region: RegionId) -> Result<()>;
+
+    /// Removes a region, and brings no page back: see [`crate::Region::remove_discarding`].
+    ///
+    /// # Errors
+    /// Those of [`crate::Region::remove_discarding`].
+    ///
+    /// # Safety
+    /// As for [`crate::Region::remove_discarding`].
+    unsafe fn remove_discarding_by_id(&self, region: RegionId) -> Result<()>;
+
+    /// Removes all regions, also those with damaged pages.
+    ///
+    /// # Errors
+    /// [`Error::Again`] if the system refused to bring a page back, or a page can't be read from the backing file: that
+    /// region is still there, and so may be others. [`Error::Io`] if a page's copy is damaged: all regions are removed
+    /// nevertheless, and that page fails when it is touched. [`Error::Forked`] in a child.
+    fn remove_all_regions(&self) -> Result<()>;
+
+    /// Begins a hold: see [`Pager::hold`].
+    ///
+    /// # Errors
+    /// Those of [`Pager::hold`].
+    fn begin_hold(&self, at: *const u8, bytes: usize) -> Result<()>;
+
+    /// Ends a hold.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] if a part of the range is in no region: it may have been unmapped since it was held. The hold
+    /// of the other parts has ended. [`Error::Forked`] in a child.
+    fn end_hold(&self, at: *const u8, bytes: usize) -> Result<()>;
+
+    /// Lends the calling thread until [`PagerForC::stop`].
+    ///
+    /// # Errors
+    /// [`Error::Forked`] in a child.
+    fn run(&self, duty: Duty) -> Result<()>;
+
+    /// Gives all lent threads back, and those that are lent later at once, until [`PagerForC::resume`]. Does not wait
+    /// for them. Does nothing in a forked child.
+    fn stop(&self);
+
+    /// Lets threads be lent again. Does nothing in a forked child.
+    fn resume(&self);
+
+    /// Lent threads that have not left the pager yet. A thread that is no longer counted does not use the pager any
+    /// more.
+    fn lent_threads(&self) -> u32;
+}
+
+impl PagerForC for Pager {
+    unsafe fn add_region_by_id(&self, at: *mut u8, bytes: usize, options: &RegionOptions<'_>) -> Result<RegionId> {
+        let core = self.call()?;
+        let id = core.add_region(at as usize, bytes, options)?;
+        // What can't leave now leaves as soon as it can.
+        let _ = core.evict_to(core.account.limit(), u64::MAX);
+        Ok(id)
+    }
+
+    fn remove_by_id(&self, region: RegionId) -> Result<()> {
+        self.call()?.remove_region(region, Removal::Restore)
+    }
+
+    unsafe fn remove_discarding_by_id(&self, region: RegionId) -> Result<()> {
+        self.call()?.remove_region(region, Removal::Discard)
+    }
+
+    fn remove_all_regions(&self) -> Result<()> {
+        let core = self.call()?;
+        let mut damaged = Ok(());
+        for place in 0..core.places.len() {
+            match core.remove_place(place, Removal::Restore) {
+                Err(refused @ Error::Again(_)) => return Err(refused),
+                Err(lost @ Error::Io(_)) => damaged = Err(lost),
+                _ => {}
+            }
+        }
+        damaged
+    }
+
+    fn begin_hold(&self, at: *const u8, bytes: usize) -> Result<()> {
+        self.call()?.hold(at as usize, bytes)
+    }
+
+    fn end_hold(&self, at: *const u8, bytes: usize) -> Result<()> {
+        self.call()?.release(at as usize, bytes)
+    }
+
+    fn run(&self, duty: Duty) -> Result<()> {
+        let core = self.call()?;
+        let leave = Leave::default();
+        core.work(&core.lending.at_work(core.lending.count(duty), &leave));
+        Ok(())
+    }
+
+    fn stop(&self) {
+        // In a child, the descriptor that wakes them is the parent's as well.
+        if let Ok(core) = self.call() {
+            core.lending.stop();
+        }
+    }
+
+    fn resume(&self) {
+        if let Ok(core) = self.call() {
+            core.lending.resume();
+        }
+    }
+
+    fn lent_threads(&self) -> u32 {
+        self.0.lending.threads()
+    }
+}
