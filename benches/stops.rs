@@ -194,7 +194,7 @@ impl Scene {
 
 /// Measures touches of one region while another one is added, discarded and unmapped.
 fn touches(rounds: usize, range: usize, stored: usize) {
-    let options = PagerOptions { resident_bytes: (TOUCHED / 2 * PAGE_SIZE) as u64, ..PagerOptions::default() };
+    let options = PagerOptions { resident_bytes: Some((TOUCHED / 2 * PAGE_SIZE) as u64), ..PagerOptions::default() };
     let pager = Pager::new("stops", &options).unwrap_or_else(|error| common::give_up(&error.to_string()));
     let lent = pager.lend(Duty::All).unwrap_or_else(|error| common::give_up(&error.to_string()));
     let (now, stop) = (AtomicUsize::new(0), AtomicBool::new(false));
@@ -225,7 +225,7 @@ fn touches(rounds: usize, range: usize, stored: usize) {
 }
 
 fn pool(bytes: u64) -> Pool {
-    let options = PoolOptions { max_bytes: bytes, ..PoolOptions::default() };
+    let options = PoolOptions { max_bytes: Some(bytes), ..PoolOptions::default() };
     Pool::new("stops", &options).unwrap_or_else(|error| common::give_up(&error.to_string()))
 }
 

@@ -85,7 +85,8 @@ const ATTEMPTS: usize = 16;
 impl Cache {
     /// Creates a cache whose values take at most `max_bytes` bytes of memory, at least 1 MiB.
     pub fn new(max_bytes: u64) -> Result<Self> {
-        let pool = Pool::new("compressed_cache", &PoolOptions { max_bytes, ..PoolOptions::default() })?;
+        let pool =
+            Pool::new("compressed_cache", &PoolOptions { max_bytes: Some(max_bytes), ..PoolOptions::default() })?;
         let shared = Arc::new(Shared::default());
         // The callback owns only the index: the cache owns the pool, and the pool the callback.
         let owner = Arc::clone(&shared);
@@ -188,7 +189,7 @@ impl Cache {
             done => drop(done?),
         }
         // Removed and replaced values left holes. Compaction makes free pages of them.
-        self.pool.compact(&CompactBudget { max_bytes_moved: self.pages_at_once * 4096, max_microseconds: 0 })?;
+        self.pool.compact(&CompactBudget { max_bytes_moved: Some(self.pages_at_once * 4096), max_time: None })?;
         Ok(())
     }
 

@@ -665,7 +665,8 @@ struct zswap_options {
     size_t struct_size;
     /**
      * The limit: maximum bytes of slots that the stored pages of all areas take, which is what
-     * they cost in the pool. 0: no limit but the pool's own. zswap_set_limit() changes it.
+     * they cost in the pool. At least 4112, which one page may take. 0: no limit but the pool's own.
+     * zswap_set_limit() changes it.
      */
     uint64_t max_bytes;
     /**
@@ -722,8 +723,8 @@ struct zswap_area_options {
     /** Set to sizeof(struct zswap_area_options). */
     size_t struct_size;
     /**
-     * The area's own limit: maximum bytes of slots that its pages take. 0: only the zswap's limit
-     * holds. zswap_area_set_limit() changes it.
+     * The area's own limit: maximum bytes of slots that its pages take, at least 4112. 0: only the
+     * zswap's limit holds. zswap_area_set_limit() changes it.
      */
     uint64_t max_bytes;
     /** A pointer of the program's, which zswap_area_context() returns, in callbacks too. */
@@ -914,12 +915,13 @@ struct zspager_options {
     size_t struct_size;
     /**
      * The limit: maximum bytes of all regions and of the pager's staging range in memory. Each
-     * thread that loads pages ahead may exceed it by up to 15 pages for a moment. 0: no limit;
-     * less than 64 KiB: 64 KiB. zspager_set_resident_limit() changes it.
+     * thread that loads pages ahead may exceed it by up to 15 pages for a moment. At least
+     * 64 KiB. 0: no limit. zspager_set_resident_limit() changes it.
      */
     uint64_t resident_bytes;
     /**
-     * Maximum bytes that zspager_hold() may hold at the same time. 0: an eighth of resident_bytes.
+     * Maximum bytes that zspager_hold() may hold at the same time. At least
+     * a page of 4096 bytes. 0: an eighth of resident_bytes.
      * zspager_set_resident_limit() does not change it.
      */
     uint64_t max_held_bytes;
@@ -962,7 +964,10 @@ struct zspager_options {
 struct zspager_region_options {
     /** Set to sizeof(struct zspager_region_options). */
     size_t struct_size;
-    /** Maximum bytes of slots that the region's pages may take in the zswap. 0: no limit of its own. */
+    /**
+     * Maximum bytes of slots that the region's pages may take in the zswap, at least 4112. 0: no
+     * limit of its own.
+     */
     uint64_t max_stored_bytes;
     /**
      * With ZSPAGER_REGION_SHARED: the offset in the memory file where the range begins, in bytes.
@@ -1001,7 +1006,7 @@ struct zspager_stats {
     /** sizeof(struct zspager_stats), set by the caller. */
     size_t struct_size;
     /**
-     * The limit: maximum bytes of regions and staging range in memory; 2^63 - 4096 if there is
+     * The limit: maximum bytes of regions and staging range in memory; UINT64_MAX if there is
      * none.
      */
     uint64_t resident_limit_bytes;
@@ -2246,10 +2251,10 @@ int zspager_discard(struct zspager *pager, void *memory, size_t bytes);
 
 /**
  * Sets how many bytes of regions and staging range may be in memory, and evicts the excess before
- * it returns. 0: no limit; less than 64 KiB: 64 KiB.
+ * it returns. At least 64 KiB. 0: no limit.
  *
  * Errors:
- * -EINVAL: pager is NULL.
+ * -EINVAL: pager is NULL, or bytes is less than 64 KiB but not 0: the limit is as it was.
  * -ENOMEM: the pool is full, and nothing can be written back. The limit is in force, and the excess
  *     leaves as soon as it can.
  * -EAGAIN: too much is held, or pinned by the system. The limit is in force, and the excess leaves

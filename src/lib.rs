@@ -170,13 +170,13 @@ pub use latency::{LATENCY_BUCKETS, LatencyHistogram};
 #[cfg(all(feature = "uffd", not(loom)))]
 pub use pager::{
     Duty, FaultMode, HeldBytes, HeldBytesMut, HeldRange, Lent, LentWork, PagedMemory, Pager, PagerCounts, PagerOptions,
-    PagerSnapshot, PagerStats, Region, RegionOptions,
+    PagerSnapshot, PagerStats, PagerTuning, Region, RegionOptions,
 };
 pub use pool::{CompactBudget, Evict, Handle, MapMode, Mapped, MappedMut, NewObject, Pool, PoolStats};
 #[cfg(not(loom))]
 pub use pool::{
     fork::PoolForking,
-    options::{Backing, HugePages, LentMemory, MIN_BYTES, PoolOptions},
+    options::{Backing, HugePages, LentMemory, MIN_BYTES, PoolOptions, PoolTuning},
 };
 
 #[cfg(not(loom))]
@@ -185,7 +185,7 @@ pub use word::HANDLE_BITS;
 #[cfg(not(loom))]
 pub use zswap::{
     Area, AreaOptions, AreaStats, Claim, Codec, Counts, Forking, LoadFlags, MAX_AREA_PAGES, MAX_BATCH, MAX_CLAIMS,
-    MAX_CONTEXTS, Patience, Refusal, Snapshot, StoredOffsets, Usage, Zswap, ZswapOptions, ZswapStats,
+    MAX_CONTEXTS, Patience, Refusal, Snapshot, StoredOffsets, Usage, Zswap, ZswapOptions, ZswapStats, ZswapTuning,
 };
 
 /// What the C library of this repository needs beside the public interface. It may change in every version.

@@ -7,9 +7,10 @@ use std::cell::Cell;
 use std::fs::File;
 use std::os::fd::AsFd;
 use std::sync::Arc;
+use std::time::Duration;
 use zsalloc::{
     Area, AreaOptions, Backing, Claim, Codec, CompactBudget, Error, HugePages, LoadFlags, MAX_ALLOC_SIZE, MapMode,
-    PAGE_SIZE, Patience, Pool, PoolOptions, Refusal, Zswap, ZswapOptions,
+    PAGE_SIZE, Patience, Pool, PoolOptions, PoolTuning, Refusal, Zswap, ZswapOptions, ZswapTuning,
 };
 
 /// The system's allocator, which counts the calls of threads that ask for it.
@@ -93,10 +94,11 @@ fn use_pool(pool: &Pool, handles: &mut Vec<u64>) {
         // SAFETY: there are raw handles only.
         unsafe { pool.free_raw(handles.swap_remove(at)) }.unwrap();
     }
-    pool.compact(&CompactBudget { max_bytes_moved: 10_000, max_microseconds: 1000 }).unwrap();
+    pool.compact(&CompactBudget { max_bytes_moved: Some(10_000), max_time: Some(Duration::from_micros(1000)) })
+        .unwrap();
     pool.compact(&CompactBudget::default()).unwrap();
     pool.stats().unwrap();
-    pool.set_max_bytes(0).unwrap();
+    pool.set_max_bytes(None).unwrap();
     assert!(pool.malloc_raw(0).is_err() && pool.map_raw(0, MapMode::Read).is_err());
     assert!(pool.shrink(10).unwrap() > 0);
     while pool.shrink(1000).is_ok() {}
@@ -128,18 +130,19 @@ fn the_allocator_counts() {
 #[test]
 fn a_pool_in_use_does_not_call_the_allocator() {
     for max_bytes in [64 << 20, 2 << 20] {
-        let plain = PoolOptions { max_bytes, ..PoolOptions::default() };
+        let plain = PoolOptions { max_bytes: Some(max_bytes), ..PoolOptions::default() };
         assert_quiet(&plain);
-        assert_quiet(&PoolOptions { hardened: true, dont_fork: true, ..plain.clone() });
+        let private = PoolTuning { dont_fork: true, ..PoolTuning::default() };
+        assert_quiet(&PoolOptions { hardened: true, tuning: private, ..plain.clone() });
         assert_quiet(&PoolOptions { backing: Backing::MemoryFile, ..plain });
     }
-    let huge_pages = HugePages::Always;
-    assert_quiet(&PoolOptions { max_bytes: 64 << 20, huge_pages, ..PoolOptions::default() });
+    let tuning = PoolTuning { huge_pages: HugePages::Always, ..PoolTuning::default() };
+    assert_quiet(&PoolOptions { max_bytes: Some(64 << 20), tuning, ..PoolOptions::default() });
 }
 
 #[test]
 fn threads_that_share_a_pool_do_not_call_the_allocator() {
-    let pool = Pool::new("no heap", &PoolOptions { max_bytes: 64 << 20, ..PoolOptions::default() }).unwrap();
+    let pool = Pool::new("no heap", &PoolOptions { max_bytes: Some(64 << 20), ..PoolOptions::default() }).unwrap();
     std::thread::scope(|threads| {
         for _ in 0..4 {
             threads.spawn(|| {
@@ -270,15 +273,20 @@ fn assert_zswap_quiet(options: &ZswapOptions, area_options: &AreaOptions, file: 
     assert!(counts.pages() == 0 && counts.written_back > 0 && counts.recompressed > 0, "{counts:?}");
 }
 
+fn with_contexts(contexts: usize) -> ZswapOptions {
+    let tuning = ZswapTuning { contexts: Some(contexts), ..ZswapTuning::default() };
+    ZswapOptions { tuning, ..ZswapOptions::default() }
+}
+
 #[test]
 fn a_zswap_in_use_does_not_call_the_allocator() {
-    let plain = ZswapOptions { contexts: 1, ..ZswapOptions::default() };
+    let plain = with_contexts(1);
     let area = AreaOptions::default();
     assert_zswap_quiet(&plain, &area, None);
-    assert_zswap_quiet(&ZswapOptions { codec: Codec::Zstd(5), contexts: 3, ..plain.clone() }, &area, None);
+    assert_zswap_quiet(&ZswapOptions { codec: Codec::Zstd(5), ..with_contexts(3) }, &area, None);
     // This limit is reached.
-    assert_zswap_quiet(&ZswapOptions { max_bytes: 250_000, ..plain.clone() }, &area, None);
-    assert_zswap_quiet(&plain, &AreaOptions { max_bytes: 200_000, ..area.clone() }, None);
+    assert_zswap_quiet(&ZswapOptions { max_bytes: Some(250_000), ..plain.clone() }, &area, None);
+    assert_zswap_quiet(&plain, &AreaOptions { max_bytes: Some(200_000), ..area.clone() }, None);
     assert_zswap_quiet(&plain, &AreaOptions { refuse_incompressible: true, ..area }, None);
 }
 
@@ -287,5 +295,5 @@ fn a_zswap_with_a_file_does_not_call_the_allocator() {
     let path = std::env::temp_dir().join(format!("zsalloc-no-heap-{}", std::process::id()));
     let file = File::options().read(true).write(true).create(true).truncate(true).open(&path).unwrap();
     std::fs::remove_file(&path).unwrap();
-    assert_zswap_quiet(&ZswapOptions { contexts: 1, ..ZswapOptions::default() }, &AreaOptions::default(), Some(&file));
+    assert_zswap_quiet(&with_contexts(1), &AreaOptions::default(), Some(&file));
 }

@@ -103,7 +103,7 @@ impl Drop for Fixture {
 }
 
 fn options(fault_mode: FaultMode) -> PagerOptions {
-    PagerOptions { resident_bytes: (RESIDENT * processes::PAGE) as u64, fault_mode, ..PagerOptions::default() }
+    PagerOptions { resident_bytes: Some((RESIDENT * processes::PAGE) as u64), fault_mode, ..PagerOptions::default() }
 }
 
 /// Ends the process at once. No destructors or exit handlers run.

@@ -71,7 +71,7 @@ fn versions_are_the_manifests() {
 fn pager_example() -> zsalloc::Result<()> {
     use zsalloc::{Duty, Pager, PagerOptions};
 
-    let pager = Pager::new("example", &PagerOptions { resident_bytes: 256 << 20, ..PagerOptions::default() })?;
+    let pager = Pager::new("example", &PagerOptions { resident_bytes: Some(256 << 20), ..PagerOptions::default() })?;
     // A thread that evicts before a touch has to, until this is dropped.
     let _lent = pager.lend(Duty::All)?;
     // 1 GiB of zeros. At most 256 MiB of it are in memory at a time; the rest is compressed, or was never touched.

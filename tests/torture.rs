@@ -25,7 +25,7 @@ use random::Random;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use trouble::Trouble;
-use zsalloc::{Duty, FaultMode, PAGE_SIZE, Pager, PagerOptions, ZswapOptions};
+use zsalloc::{Duty, FaultMode, PAGE_SIZE, Pager, PagerOptions, PagerTuning};
 
 /// Maximum number of regions at the same time.
 const SLOTS: usize = 6;
@@ -126,12 +126,15 @@ fn nothing_is_lost() {
 
 fn one_round(kind: Kind, time: Duration, seed: u64) {
     let options = PagerOptions {
-        resident_bytes: LIMIT,
+        resident_bytes: Some(LIMIT),
+        pool_bytes: kind.with_file.then_some(12 << 20),
         fault_mode: kind.mode,
-        evict_in_place: kind.evict_in_place,
-        evict_by_moving: !kind.evict_in_place,
-        max_held_bytes: 1 << 20,
-        zswap: ZswapOptions { max_bytes: if kind.with_file { 12 << 20 } else { 0 }, ..ZswapOptions::default() },
+        tuning: PagerTuning {
+            max_held_bytes: Some(1 << 20),
+            evict_in_place: kind.evict_in_place,
+            evict_by_moving: !kind.evict_in_place,
+            ..PagerTuning::default()
+        },
         ..PagerOptions::default()
     };
     let file = kind.with_file.then(|| memory::temporary_file(256 << 20));

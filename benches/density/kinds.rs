@@ -2,7 +2,7 @@
 
 use crate::child::measure;
 use crate::common::peers::{Jemalloc, Malloc, Peer, Zsalloc};
-use zsalloc::{Backing, HugePages, PoolOptions};
+use zsalloc::{Backing, HugePages, PoolOptions, PoolTuning};
 
 /// An allocator with its settings.
 pub struct Kind {
@@ -47,7 +47,11 @@ pub const KINDS: [Kind; 9] = [
 ];
 
 fn pool(huge_pages: HugePages, backing: Backing) -> Zsalloc {
-    Zsalloc::with(&PoolOptions { huge_pages, backing, ..PoolOptions::default() })
+    Zsalloc::with(&PoolOptions {
+        backing,
+        tuning: PoolTuning { huge_pages, ..PoolTuning::default() },
+        ..PoolOptions::default()
+    })
 }
 
 fn in_file(backing: Backing) -> Zsalloc {

@@ -4,7 +4,7 @@ use super::child::Order;
 use super::common::lent::Lent;
 use super::common::region::{Region, resident_and_swapped};
 use super::common::zram;
-use zsalloc::{Duty, FaultMode, HugePages, PAGE_SIZE, Pager, PagerOptions, ZswapOptions};
+use zsalloc::{Duty, FaultMode, HugePages, PAGE_SIZE, Pager, PagerOptions};
 
 /// The side that pages a region.
 pub enum Side {
@@ -22,19 +22,18 @@ pub fn side(order: &Order, region: &Region, limit: usize, duties: &[Duty]) -> Re
     if side == "kernel" {
         return Ok(Side::Kernel(order.get("zram")?, order.get("places")?));
     }
-    let mut zswap = ZswapOptions::default();
-    if side == "huge" {
-        zswap.pool.huge_pages = HugePages::Always;
-    }
-    let options = PagerOptions {
-        zswap,
-        resident_bytes: (limit * PAGE_SIZE) as u64,
+    let mut options = PagerOptions {
+        resident_bytes: Some((limit * PAGE_SIZE) as u64),
         fault_mode: if side == "threads" { FaultMode::Threads } else { FaultMode::Sigbus },
-        evict_in_place: side == "in-place",
-        evict_by_moving: side != "in-place",
-        staged_percent: order.get("staged").unwrap_or(0),
         ..PagerOptions::default()
     };
+    let tuning = &mut options.tuning;
+    tuning.evict_in_place = side == "in-place";
+    tuning.evict_by_moving = side != "in-place";
+    tuning.staged_percent = order.get("staged").ok();
+    if side == "huge" {
+        tuning.zswap.pool.tuning.huge_pages = HugePages::Always;
+    }
     let lent = Lent::new(region, &options, duties)?;
     if let Ok(percent) = order.get("kept") {
         lent.pager.set_kept_copies(percent).map_err(|error| error.to_string())?;

@@ -30,12 +30,10 @@ impl Paged {
     /// with none.
     fn new(data: &Region, in_place: bool, lends: bool) -> Result<Self, String> {
         let region = Region::new(data.pages())?;
-        let options = PagerOptions {
-            resident_bytes: (data.pages() / TIMES * PAGE_SIZE) as u64,
-            evict_in_place: in_place,
-            evict_by_moving: !in_place,
-            ..PagerOptions::default()
-        };
+        let resident = (data.pages() / TIMES * PAGE_SIZE) as u64;
+        let mut options = PagerOptions { resident_bytes: Some(resident), ..PagerOptions::default() };
+        options.tuning.evict_in_place = in_place;
+        options.tuning.evict_by_moving = !in_place;
         let duties: &[Duty] = if lends { &[Duty::Serve, Duty::Evict] } else { &[] };
         let lent = Lent::new(&region, &options, duties)?;
         region.fill(data);

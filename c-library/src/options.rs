@@ -1,6 +1,6 @@
 //! Converts the pool options of C to [`PoolOptions`](zsalloc::PoolOptions).
 
-use super::sized::Received;
+use super::sized::{Received, unless_zero};
 use super::structs::{
     ZS_BACKING_ANONYMOUS, ZS_BACKING_HUGETLB, ZS_BACKING_MEMFD, ZS_BACKING_MEMORY, ZS_POOL_DONTFORK, ZS_POOL_HARDENED,
     ZS_POOL_HUGE_ALWAYS, ZS_POOL_HUGE_NEVER, ZS_POOL_NO_ADVICE, ZS_POOL_RELEASABLE, zs_pool_options,
@@ -9,7 +9,7 @@ use std::ffi::{CStr, c_char};
 use std::fmt::{self, Write};
 use std::mem::MaybeUninit;
 use std::slice;
-use zsalloc::{Backing, Error, HugePages, LentMemory, PoolOptions, Result};
+use zsalloc::{Backing, Error, HugePages, LentMemory, PoolOptions, PoolTuning, Result};
 
 /// The error for options of any kind whose reserved fields are not 0.
 pub const RESERVED: Error =
@@ -52,12 +52,10 @@ pub unsafe fn convert(received: &Received<zs_pool_options>) -> Result<PoolOption
         _ => HugePages::WhenLarge,
     };
     Ok(PoolOptions {
-        max_bytes: options.max_bytes,
+        max_bytes: unless_zero(options.max_bytes),
         backing,
-        huge_pages,
-        dont_fork: has(ZS_POOL_DONTFORK),
-        no_advice: has(ZS_POOL_NO_ADVICE),
         hardened: has(ZS_POOL_HARDENED),
+        tuning: PoolTuning { huge_pages, dont_fork: has(ZS_POOL_DONTFORK), no_advice: has(ZS_POOL_NO_ADVICE) },
     })
 }
 

@@ -2,7 +2,7 @@
 
 use super::export::export;
 use super::structs::{ZS_VERSION_MAJOR, ZS_VERSION_MINOR, ZS_VERSION_PATCH, zs_pool_options, zs_pool_stats};
-use super::{options, zs_pool};
+use super::{options, sized, zs_pool};
 use std::ffi::{c_char, c_int};
 use std::os::fd::AsRawFd;
 use zsalloc::Pool;
@@ -127,7 +127,7 @@ export! {
     /// Threads: any. Evict callback: allowed.
     #[unsafe(no_mangle)]
     pub unsafe extern "C" fn zs_set_max_bytes(pool: *mut zs_pool, max_bytes: u64) -> c_int {
-        pool.set_max_bytes(max_bytes)
+        pool.set_max_bytes(sized::unless_zero(max_bytes))
     }
 
     /// Stores in *pages how many pages of 4096 bytes the pool has from the system, its tables included.

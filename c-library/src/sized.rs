@@ -70,6 +70,11 @@ impl<T: SizedStruct> Received<T> {
     }
 }
 
+/// Returns the value of a field in which 0 stands for the default, or for no limit.
+pub fn unless_zero<T: Default + PartialEq>(value: T) -> Option<T> {
+    (value != T::default()).then_some(value)
+}
+
 /// A struct of the caller's for a function to fill.
 pub struct StatsOut<T> {
     pointer: NonNull<T>,

@@ -1,10 +1,11 @@
 //! Types and constants of the pool's part of the header.
 
 use super::export::{any_value_will_do, fills_statistics};
-use super::sized::SizedStruct;
+use super::sized::{SizedStruct, unless_zero};
 use super::zs_pool;
 use std::ffi::{c_char, c_int, c_void};
 use std::mem::{offset_of, size_of};
+use std::time::Duration;
 use zsalloc::{CompactBudget, PoolStats};
 
 /// Major version of this header. zs_version() returns the version of the library.
@@ -171,7 +172,8 @@ const _: () = assert!(offset_of!(zs_pool_options, memory) == offset_of!(zs_pool_
 
 impl From<&zs_compact_budget> for CompactBudget {
     fn from(budget: &zs_compact_budget) -> Self {
-        Self { max_bytes_moved: budget.max_bytes_moved, max_microseconds: budget.max_microseconds }
+        let max_time = unless_zero(budget.max_microseconds).map(Duration::from_micros);
+        Self { max_bytes_moved: unless_zero(budget.max_bytes_moved), max_time }
     }
 }
 

@@ -49,11 +49,11 @@ pub struct Args {
     /// Path of the socket to listen on.
     pub socket: PathBuf,
     /// How many bytes compressed pages may take; 0: no limit.
-    pub pool_limit: u64,
+    pub pool_limit: Option<u64>,
     /// The codec of stored pages.
     pub codec: Codec,
     /// How many pages one fault may fill; 0: the default.
-    pub ahead: usize,
+    pub ahead: Option<usize>,
     /// Which pages are write-protected.
     pub protect: Protect,
     /// What happens to microVMs when this process dies; none: nothing is done.
@@ -73,9 +73,9 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command> {
         match name.as_str() {
             "--snapshot" => parsed.snapshot = value()?.into(),
             "--socket" => parsed.socket = value()?.into(),
-            "--pool-limit" => parsed.pool_limit = bytes(&text(value()?)?)?,
+            "--pool-limit" => parsed.pool_limit = Some(bytes(&text(value()?)?)?),
             "--codec" => parsed.codec = codec(&text(value()?)?)?,
-            "--ahead" => parsed.ahead = pages(&text(value()?)?)?,
+            "--ahead" => parsed.ahead = Some(pages(&text(value()?)?)?),
             "--protect" => parsed.protect = protect(&text(value()?)?)?,
             "--on-death" => parsed.on_death = Some(on_death(&text(value()?)?)?),
             _ => return Err(format!("{name} is not an option: see --help")),

@@ -42,8 +42,8 @@ pub struct Args {
     pub files: Vec<PathBuf>,
     /// How many MiB of pages to take.
     pub max_mib: usize,
-    /// How many bytes stored pages may take; 0: no limit.
-    pub limit: u64,
+    /// How many bytes stored pages may take. `None`: no limit.
+    pub limit: Option<u64>,
     /// The file that pages are written back to.
     pub backing: Option<PathBuf>,
     /// Whether that file may already exist.
@@ -59,7 +59,7 @@ impl Default for Args {
         Self {
             files: Vec::new(),
             max_mib: 256,
-            limit: 0,
+            limit: None,
             backing: None,
             overwrite: false,
             codec: Codec::Lz4,
@@ -81,7 +81,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command> {
         match name.as_str() {
             "--help" | "-h" => return Ok(Command::Help),
             "--max-mib" => parsed.max_mib = mib(&name, value())?,
-            "--limit" => parsed.limit = bytes(&name, value())?,
+            "--limit" => parsed.limit = Some(bytes(&name, value())?),
             "--codec" => parsed.codec = codec(value())?,
             "--backing" => parsed.backing = Some(path(&name, value())?),
             "--json" if arg == "--json" => parsed.json = true,
@@ -175,11 +175,12 @@ mod tests {
     fn options_and_files_in_any_order() {
         let args = parsed(&["a", "--json", "--max-mib", "3", "b", "--limit=7m", "--codec", "zstd:9", "--", "--json"]);
         let files = ["a", "b", "--json"].map(PathBuf::from).to_vec();
-        let wanted = Args { files, max_mib: 3, limit: 7 << 20, codec: Codec::Zstd(9), json: true, ..Args::default() };
+        let wanted =
+            Args { files, max_mib: 3, limit: Some(7 << 20), codec: Codec::Zstd(9), json: true, ..Args::default() };
         assert_eq!(args.unwrap(), wanted);
         let args = parsed(&["--backing=a=b", "--overwrite", "--limit", "12345"]).unwrap();
         let backing = Some(PathBuf::from("a=b"));
-        assert_eq!(args, Args { backing, overwrite: true, limit: 12345, ..Args::default() });
+        assert_eq!(args, Args { backing, overwrite: true, limit: Some(12345), ..Args::default() });
         assert_eq!(parsed(&[]).unwrap(), Args::default());
     }
 

@@ -12,8 +12,8 @@ pub struct Report {
     pub held: usize,
     /// Why no more pages were taken, if not all were.
     pub stopped: Option<String>,
-    /// The limit in bytes; 0: none.
-    pub limit: u64,
+    /// The limit in bytes, if there is one.
+    pub limit: Option<u64>,
     /// How often the limit was reached.
     pub limit_hits: u64,
     /// Counts of pages and events when all pages were stored.

@@ -22,8 +22,8 @@ const WRITTEN_AT_ONCE: u64 = 256;
 /// Settings of the zswap.
 #[derive(Default)]
 pub struct Plan<'a> {
-    /// How many bytes stored pages may take; 0: no limit.
-    pub limit: u64,
+    /// How many bytes stored pages may take. `None`: no limit.
+    pub limit: Option<u64>,
     /// The codec.
     pub codec: Codec,
     /// The backing file and its size in bytes.
@@ -275,7 +275,7 @@ impl<'a> Round<'a> {
     /// Stores the removed pages again, into memory that the pool already has, loads them, and removes them for good.
     /// Not with a limit: there the first stores already reused memory.
     fn store_again(&mut self, removed: &[u32]) -> Result<()> {
-        if self.report.limit > 0 {
+        if self.report.limit.is_some() {
             return Ok(());
         }
         let turns = Turns::new(removed.len());
@@ -411,13 +411,13 @@ mod tests {
         let file = std::fs::File::options().read(true).write(true).create_new(true).open(&path).unwrap();
         std::fs::remove_file(&path).unwrap();
         let backing = Some((file.as_fd(), 4 << 20));
-        let (report, stored) = run(&pages(1000), &Plan { limit: 1 << 20, backing, ..Plan::default() });
+        let (report, stored) = run(&pages(1000), &Plan { limit: Some(1 << 20), backing, ..Plan::default() });
         assert_eq!((report.held, report.stopped, report.verified), (1000, None, 1500));
         assert!(report.counts.written_back > 200 && report.limit_hits > 0);
         assert!(report.calls.file_load.unwrap().count as u64 == report.counts.written_back);
         assert!(stored.zswap.stats().unwrap().used_bytes <= 1 << 20);
         // A file that is too small is filled, and then no more pages are taken.
-        let small = Plan { limit: 1 << 20, backing: Some((file.as_fd(), 10 << 12)), ..Plan::default() };
+        let small = Plan { limit: Some(1 << 20), backing: Some((file.as_fd(), 10 << 12)), ..Plan::default() };
         let (report, _stored) = run(&pages(1000), &small);
         assert_eq!(report.counts.written_back, 10);
         assert!(report.held < 1000 && report.verified > report.held as u64);
@@ -426,13 +426,13 @@ mod tests {
 
     #[test]
     fn without_a_file_the_limit_stops_the_round() {
-        let (report, _stored) = run(&pages(1000), &Plan { limit: 1 << 20, ..Plan::default() });
+        let (report, _stored) = run(&pages(1000), &Plan { limit: Some(1 << 20), ..Plan::default() });
         assert!(report.held > 300 && report.held < 1000 && report.stopped.is_some());
         assert_eq!(report.calls.plain_load.unwrap().count, report.held);
         assert!(report.steps[0].slot_bytes <= 1 << 20);
-        // With this limit no page fits.
-        let (report, _stored) = run(&pages(10)[1..], &Plan { limit: 1, ..Plan::default() });
-        assert_eq!((report.held, report.verified, report.calls.store), (0, 0, None));
+        // In this limit no page fits.
+        let tiny = round(&pages(10), &Plan { limit: Some(1), ..Plan::default() }, &ProgressBar::hidden());
+        assert!(matches!(tiny, Err(Problem::Refused(_))));
     }
 
     #[test]

@@ -53,8 +53,8 @@ fn write_pages(out: &mut String, source: &Source, report: &Report, file: Option<
     if let Some(why) = &report.stopped {
         line("not taken", (pages - report.held) as u64, why)?;
     }
-    if report.limit > 0 {
-        let (limit, hits) = (grouped(report.limit), grouped(report.limit_hits));
+    if let Some(limit) = report.limit {
+        let (limit, hits) = (grouped(limit), grouped(report.limit_hits));
         writeln!(out, "{:<15}{limit:>11} bytes     of slots; times reached: {hits}", "limit")?;
     }
     let ratio = report.steps.first().and_then(Step::ratio);
@@ -126,7 +126,7 @@ pub fn json(source: &Source, report: &Report) -> String {
         "heap_pages": source.heap_pages,
         "held": report.held,
         "stopped": report.stopped,
-        "limit_bytes": (report.limit > 0).then_some(report.limit),
+        "limit_bytes": report.limit,
         "limit_hits": report.limit_hits,
         "same_filled": counts.filled_pages,
         "incompressible": counts.raw_pages,

@@ -8,9 +8,7 @@ use std::io::ErrorKind;
 use std::os::fd::AsFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use zsalloc::{
-    Backing as PoolBacking, Duty, Error, FaultMode, Lent, Pager, PagerOptions, Region, RegionOptions, ZswapOptions,
-};
+use zsalloc::{Backing as PoolBacking, Duty, Error, FaultMode, Lent, Pager, PagerOptions, Region, RegionOptions};
 
 /// A file that pages are written back to. It is removed at the end.
 struct Backing {
@@ -50,17 +48,17 @@ impl Swap {
     pub fn open(args: &Args) -> Result<Self> {
         let backing = args.backing.as_deref().map(make).transpose()?;
         let mut options = PagerOptions {
-            resident_bytes: args.limit,
+            resident_bytes: Some(args.limit),
+            pool_bytes: Some(args.pool_limit),
             fault_mode: args.mode,
-            evict_in_place: args.in_place,
-            evict_by_moving: !args.in_place,
-            zswap: ZswapOptions { max_bytes: args.pool_limit, ..ZswapOptions::default() },
             ..PagerOptions::default()
         };
+        options.tuning.evict_in_place = args.in_place;
+        options.tuning.evict_by_moving = !args.in_place;
         // The system counts memory files separately, so that its private memory is only region and staging range.
-        options.zswap.pool.backing = PoolBacking::MemoryFile;
+        options.tuning.zswap.pool.backing = PoolBacking::MemoryFile;
         // Little headroom beyond the slots, so that the limit is one of memory and not only of slots.
-        options.zswap.headroom_percent = 4;
+        options.tuning.zswap.headroom_percent = Some(4);
         let pager = Pager::new("userswap", &options).map_err(|error| match error {
             Error::System { errno: libc::EPERM | libc::EACCES, .. } => Problem::Missing(NO_RIGHT.to_owned()),
             Error::System { errno: libc::ENOSYS | libc::EINVAL, .. } => Problem::Missing(NO_USERFAULTFD.to_owned()),

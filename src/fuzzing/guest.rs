@@ -14,7 +14,7 @@ use std::sync::LazyLock;
 const SNAPSHOT_PAGES: u64 = 1 << 12;
 
 static SNAPSHOT: LazyLock<Area> = LazyLock::new(|| {
-    let zswap = Zswap::new("snapshot", &ZswapOptions { max_bytes: 8 << 20, ..ZswapOptions::default() }).unwrap();
+    let zswap = Zswap::new("snapshot", &ZswapOptions { max_bytes: Some(8 << 20), ..ZswapOptions::default() }).unwrap();
     let area = zswap.add_area(SNAPSHOT_PAGES, &AreaOptions::default()).unwrap();
     (0..64).for_each(|page| area.store(page, &[page as u8 + 1; PAGE]).unwrap());
     area

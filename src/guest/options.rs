@@ -3,9 +3,9 @@
 /// Options for serving a guest.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct GuestOptions {
-    /// The most pages that one touch fills when the guest goes through its memory in order: at most 64. 1 means no
-    /// reading ahead, and 0 means 8.
-    pub pages_at_once: usize,
+    /// The most pages that one touch fills when the guest goes through its memory in order: 1 to 64. 1 means no reading
+    /// ahead. `None`: 8.
+    pub pages_at_once: Option<usize>,
     /// Which pages are write-protected when they are filled.
     pub protect: Protect,
 }

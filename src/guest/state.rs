@@ -110,11 +110,12 @@ impl Guest {
         ranges: &[GuestRange],
         options: &GuestOptions,
     ) -> Result<Self> {
-        const AT_ONCE: Error = Error::Invalid(&"pages_at_once is above 64: pass 1 to 64, or 0 for 8");
+        const AT_ONCE: Error = Error::Invalid(&"pages_at_once is 1 to 64: leave it out for 8");
         const NO_UFFD: Error = Error::Invalid(
             &"the descriptor is no userfaultfd, or was not enabled: pass one that UFFDIO_API was called on",
         );
-        if options.pages_at_once > 64 {
+        let pages = options.pages_at_once.unwrap_or(8);
+        if !(1..=64).contains(&pages) {
             return Err(AT_ONCE);
         }
         let ranges = Ranges::new(ranges, area.pages())?;
@@ -124,7 +125,6 @@ impl Guest {
             // wakes only touches again.
             uffd.wake(at, bytes).map_err(|_| NO_UFFD)?;
         }
-        let pages = if options.pages_at_once == 0 { 8 } else { options.pages_at_once };
         // Reserves room for all touches that may wait, so that serving allocates nothing.
         let mut waiting = VecDeque::new();
         waiting.try_reserve_exact(MOST_WAITING).map_err(|_| heap::NO_MEMORY)?;

@@ -54,7 +54,8 @@ mod tests {
     #[test]
     fn samples_find_every_zspage_and_a_small_pool_at_once() {
         for (objects, samples) in [(64, 1), (64 * 200, 1), (64 * 5000, 30)] {
-            let options = PoolOptions { max_bytes: 64 << 20, backing: Backing::Anonymous, ..PoolOptions::default() };
+            let options =
+                PoolOptions { max_bytes: Some(64 << 20), backing: Backing::Anonymous, ..PoolOptions::default() };
             let pool = Pool::new("sample", &options).unwrap();
             (0..objects).for_each(|_| _ = pool.malloc_raw(64).unwrap());
             let (mut walk, mut all) = (usize::MAX - 3, HashSet::new());

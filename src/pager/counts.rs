@@ -85,8 +85,9 @@ pub fn add(counter: &AtomicU64, count: u64) {
 #[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
 pub struct PagerStats {
-    /// The resident limit: the most bytes of pages of regions and the staging range together.
-    pub resident_limit_bytes: u64,
+    /// The resident limit: the most bytes of pages of regions and the staging range together. `None`, in JSON null: no
+    /// limit.
+    pub resident_limit_bytes: Option<u64>,
     /// Bytes of pages of regions and the staging range that are in memory now.
     pub resident_bytes: u64,
     /// Bytes of resident pages that are in the staging range.

@@ -61,25 +61,30 @@ impl Pager {
 }
 
 fn check(options: &PagerOptions) -> Result<()> {
-    const REGIONS: Error = Error::Invalid(&"there are at most 65536 regions");
+    const REGIONS: Error = Error::Invalid(&"max_regions is 1 to 65536: leave it out for 1024");
     const BOTH: Error =
         Error::Invalid(&"pages are evicted in place or by moving, not both: set one of the two at most");
-    const STAGED: Error = Error::Invalid(&"staged_percent is 1 to 90, or 0 for 10");
-    match options {
-        _ if options.max_regions > MAX_REGIONS => Err(REGIONS),
-        _ if options.staged_percent > 90 => Err(STAGED),
-        _ if options.evict_in_place && options.evict_by_moving => Err(BOTH),
-        _ => Ok(()),
+    const STAGED: Error = Error::Invalid(&"staged_percent is 1 to 90: leave it out for 10");
+    const HELD: Error = Error::Invalid(
+        &"max_held_bytes is less than a page of 4096 bytes: set more, or leave it out for an eighth of resident_bytes",
+    );
+    let tuning = &options.tuning;
+    match tuning {
+        _ if !(1..=MAX_REGIONS).contains(&tuning.max_regions.unwrap_or(MAX_REGIONS)) => Err(REGIONS),
+        _ if !(1..=90).contains(&tuning.staged_percent.unwrap_or(90)) => Err(STAGED),
+        _ if tuning.max_held_bytes.is_some_and(|bytes| bytes < PAGE as u64) => Err(HELD),
+        _ if tuning.evict_in_place && tuning.evict_by_moving => Err(BOTH),
+        _ => limit_of(options.resident_bytes).map(|_| ()),
     }
 }
 
 /// Makes the parts of a pager.
 fn core(os: Os, name: &str, options: &PagerOptions) -> Result<Core> {
-    let or = |value: u64, default: u64| if value == 0 { default } else { value };
-    let limit = limit_of(options.resident_bytes);
-    let staged_percent = or(options.staged_percent.into(), 10);
-    let max_held = or(options.max_held_bytes, limit.saturating_mul(PAGE as u64) / 8) / PAGE as u64;
-    let max_regions = or(options.max_regions as u64, 1024) as usize;
+    let tuning = &options.tuning;
+    let limit = limit_of(options.resident_bytes)?;
+    let staged_percent = tuning.staged_percent.unwrap_or(10).into();
+    let max_held = tuning.max_held_bytes.map_or(limit / 8, |bytes| bytes / PAGE as u64);
+    let max_regions = tuning.max_regions.unwrap_or(1024);
     let (uffd, moves) = open(&os, options)?;
     let staging = Staging::new(&os, own_uffd(&os, moves)?, staged_room(limit, staged_percent), staged_percent)?;
     let zswap = Zswap::with_os(os.clone(), name, &zswap_options(options))?;
@@ -129,7 +134,7 @@ fn open(os: &Os, options: &PagerOptions) -> Result<(Userfault, bool)> {
         _ => Error::system(errno, &"userfaultfd"),
     };
     let there = Userfault::features_of_the_system(os, user_only).map_err(refused)?;
-    let moves = options.moves(there & feature::MOVE != 0, kernel::release(), kernel::has_swap());
+    let moves = options.tuning.moves(there & feature::MOVE != 0, kernel::release(), kernel::has_swap());
     let mut wanted = feature::EVENT_REMAP | feature::EVENT_UNMAP | feature::MISSING_SHMEM | feature::WP;
     wanted |= feature::WP_SHMEM | feature::MINOR_SHMEM | feature::POISON;
     wanted &= there;
@@ -162,13 +167,11 @@ fn staged_room(limit: u64, percent: u64) -> usize {
 
 /// The options of the pager's zswap.
 fn zswap_options(options: &PagerOptions) -> ZswapOptions {
-    let mut zswap = options.zswap.clone();
+    let mut tuning = options.tuning.zswap.clone();
     // Children can't use the pool, and their copy would take memory as soon as either process changes it. Memory that
-    // was supplied stays as its owner wants it.
-    zswap.pool.dont_fork |= !matches!(zswap.pool.backing, Backing::Lent(_));
-    if zswap.accept_percent == 0 {
-        // A pager writes pages back from a full pool at once, and does not store to it until there is room.
-        zswap.accept_percent = 98;
-    }
-    zswap
+    // was lent stays as its owner wants it.
+    tuning.pool.tuning.dont_fork |= !matches!(tuning.pool.backing, Backing::Lent(_));
+    // A pager writes pages back from a full pool at once, and does not store to it until there is room.
+    tuning.accept_percent = tuning.accept_percent.or(Some(98));
+    ZswapOptions { max_bytes: options.pool_bytes, codec: options.codec, tuning }
 }

@@ -23,7 +23,8 @@ const SPARSE: u64 = 32;
 /// Bytes of a pool's tables, or a little more.
 const TABLES: u64 = 1 << 20;
 /// How much is compacted at once. Touches may be waiting for what the thread does next.
-const COMPACTION: CompactBudget = CompactBudget { max_bytes_moved: 1 << 20, max_microseconds: 1000 };
+const COMPACTION: CompactBudget =
+    CompactBudget { max_bytes_moved: Some(1 << 20), max_time: Some(Duration::from_millis(1)) };
 /// Pages that are evicted before a thread looks what else there is.
 const AT_ONCE: u64 = 32;
 

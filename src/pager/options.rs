@@ -1,6 +1,6 @@
 //! Options for creating a pager, for adding a region, and for lending a thread.
 
-use crate::zswap::ZswapOptions;
+use crate::zswap::{Codec, ZswapTuning};
 use std::os::fd::BorrowedFd;
 
 /// Which thread serves a touch of a page that is not in memory.
@@ -28,20 +28,37 @@ pub enum FaultMode {
 }
 
 /// Options for creating a pager. The [`Default`] has no limit: set `resident_bytes`.
+///
+/// The pages that left memory are compressed in a pool, whose memory comes on top of `resident_bytes`. Set `pool_bytes`
+/// as well if the program has to keep to a limit as a whole.
 #[derive(Clone, Debug, Default)]
 pub struct PagerOptions {
-    /// The most bytes of pages of regions and of the staging range that are in memory, at least 64 KiB; 0: no limit. It
-    /// can be changed later.
-    pub resident_bytes: u64,
+    /// The most bytes of pages of regions and of the staging range that are in memory, at least 64 KiB. `None`: no
+    /// limit, and no page leaves memory unless it is asked to. [`crate::Pager::set_resident_limit`] changes it.
+    pub resident_bytes: Option<u64>,
+    /// The most bytes that compressed pages may take, at least 4112, which one page may take. Once it is reached, pages
+    /// go to the backing file, or stay in memory if there is none. `None`: no limit but the machine's memory.
+    /// [`crate::Pager::set_pool_limit`] changes it.
+    pub pool_bytes: Option<u64>,
+    /// The codec that compresses pages. [`crate::Pager::set_codec`] changes it.
+    pub codec: Codec,
     /// Which threads serve touches.
     pub fault_mode: FaultMode,
-    /// Percent of `resident_bytes` that the staging range may have, 1 to 90; 0: 10.
-    pub staged_percent: u8,
-    /// The most bytes that may be held at the same time; 0: an eighth of `resident_bytes`.
-    pub max_held_bytes: u64,
-    /// The most regions, up to 65,536; 0: 1024. A region takes five or six of the mappings that vm.max_map_count allows
-    /// a process, its own included.
-    pub max_regions: usize,
+    /// What few programs change.
+    pub tuning: PagerTuning,
+}
+
+/// The options of a pager that few programs change. [`Default`] suits most.
+#[derive(Clone, Debug, Default)]
+pub struct PagerTuning {
+    /// Percent of [`PagerOptions::resident_bytes`] that the staging range may have, 1 to 90. `None`: 10.
+    pub staged_percent: Option<u8>,
+    /// The most bytes that may be held at the same time, at least a page of 4096 bytes. `None`: an eighth of
+    /// [`PagerOptions::resident_bytes`].
+    pub max_held_bytes: Option<u64>,
+    /// The most regions, 1 to 65,536. `None`: 1024. A region takes five or six of the mappings that vm.max_map_count
+    /// allows a process, its own included.
+    pub max_regions: Option<usize>,
     /// Evicts private pages where they are, by protecting, copying and dropping them, in place of moving them to a
     /// staging range. That is done anyhow on systems before Linux 6.8, and before 6.16 if there is swap when the pager
     /// is created: see `evict_by_moving`. It is faster if several threads run at once, because moving single pages
@@ -56,12 +73,12 @@ pub struct PagerOptions {
     /// which a release's number does not show. So pages are evicted in place there unless this option says that the
     /// bugs are fixed. Before 6.8, where the system can't move pages, it changes nothing. Not with `evict_in_place`.
     pub evict_by_moving: bool,
-    /// Options of the zswap that pages go to, such as its limit and codec. `accept_percent` 0 is 98 here, and forked
-    /// children do not get the pool, unless its memory is supplied.
-    pub zswap: ZswapOptions,
+    /// The zswap that pages go to, and its pool. Without `accept_percent` it is 98 here, and forked children do not get
+    /// the pool, unless its memory is lent.
+    pub zswap: ZswapTuning,
 }
 
-impl PagerOptions {
+impl PagerTuning {
     /// Whether private pages are moved. `can`: the system can move pages. `release`: the first two numbers of its
     /// release.
     pub(super) fn moves(&self, can: bool, release: Option<(u32, u32)>, has_swap: bool) -> bool {
@@ -89,8 +106,9 @@ pub struct RegionOptions<'a> {
     /// A page that is a part of a huge page leaves memory only if the system can split the huge page. It can't while
     /// somebody has a pin on any part of it: then the page stays, stays charged, and counts as pinned.
     pub shared: Option<(BorrowedFd<'a>, u64)>,
-    /// The most bytes that its pages may take compressed; 0: no limit of its own.
-    pub max_stored_bytes: u64,
+    /// The most bytes that its pages may take compressed, at least 4112, which one page may take. `None`: no limit of
+    /// its own.
+    pub max_stored_bytes: Option<u64>,
     /// Never writes its pages to the backing file.
     pub no_writeback: bool,
 }
@@ -125,9 +143,9 @@ mod tests {
 
     #[test]
     fn pages_are_moved_if_that_is_safe_or_was_asked_for() {
-        let by_default = PagerOptions::default();
-        let moving = PagerOptions { evict_by_moving: true, ..PagerOptions::default() };
-        let in_place = PagerOptions { evict_in_place: true, ..PagerOptions::default() };
+        let by_default = PagerTuning::default();
+        let moving = PagerTuning { evict_by_moving: true, ..PagerTuning::default() };
+        let in_place = PagerTuning { evict_in_place: true, ..PagerTuning::default() };
         let (old, new) = (Some((6, 15)), Some((6, 16)));
         for (release, has_swap, is_safe) in [
             (old, false, true),

@@ -63,11 +63,20 @@ use std::os::fd::BorrowedFd;
 /// [`PagedMemory`]: crate::PagedMemory
 pub struct Pager(pub(crate) Counted<OpenPager>);
 
-/// The pages of a limit in bytes. The least limit is 16 pages: an instruction may need several pages at once, and the
-/// system may need more to read it.
-pub(super) fn limit_of(bytes: u64) -> u64 {
+/// The pages that stand for no limit.
+const UNLIMITED: u64 = u64::MAX / 2 / PAGE as u64;
+
+/// Returns the pages of a limit in bytes. The least limit is 16 pages: an instruction may need several pages at once,
+/// and the system may need more to read it.
+pub(super) fn limit_of(bytes: Option<u64>) -> Result<u64> {
     const LEAST: u64 = 16;
-    if bytes == 0 { u64::MAX / 2 / PAGE as u64 } else { (bytes / PAGE as u64).max(LEAST) }
+    const SMALL: Error = Error::Invalid(
+        &"the resident limit is less than 64 KiB, the least a pager can work with: set more, or leave it out for none",
+    );
+    match bytes.map_or(UNLIMITED, |bytes| bytes / PAGE as u64) {
+        pages if pages < LEAST => Err(SMALL),
+        pages => Ok(pages.min(UNLIMITED)),
+    }
 }
 
 const POOL_FULL: Error =
@@ -79,16 +88,17 @@ impl Pager {
         self.0.call()
     }
 
-    /// Sets how many bytes of pages of regions and of the staging range may be in memory. 0 means no limit, and less
-    /// than 64 KiB means 64 KiB. Evicts what is above the limit before it returns.
+    /// Sets how many bytes of pages of regions and of the staging range may be in memory, at least 64 KiB. `None`: no
+    /// limit. Evicts what is above the limit before it returns.
     ///
     /// # Errors
-    /// [`Error::NoMemory`] if the pool is full and nothing can be written back: the limit holds from then on, and what
-    /// is above it leaves as soon as it can. [`Error::Again`] if too much is held. [`Error::Forked`] in a child.
-    pub fn set_resident_limit(&self, bytes: u64) -> Result<()> {
+    /// [`Error::Invalid`] for less than 64 KiB: nothing has changed. [`Error::NoMemory`] if the pool is full and
+    /// nothing can be written back: the limit holds from then on, and what is above it leaves as soon as it can.
+    /// [`Error::Again`] if too much is held. [`Error::Forked`] in a child.
+    pub fn set_resident_limit(&self, bytes: Option<u64>) -> Result<()> {
         const HELD: Error = Error::Again(&"too many pages are held, or pinned by the system: release some of them");
         let core = self.call()?;
-        let pages = limit_of(bytes);
+        let pages = limit_of(bytes)?;
         core.account.set_limit(pages);
         loop {
             match core.evict_to(pages, u64::MAX) {
@@ -121,7 +131,7 @@ impl Pager {
     ///
     /// # Errors
     /// Those of `Zswap::set_limit`.
-    pub fn set_pool_limit(&self, bytes: u64) -> Result<()> {
+    pub fn set_pool_limit(&self, bytes: Option<u64>) -> Result<()> {
         self.call()?.zswap.set_limit(bytes)
     }
 
@@ -204,7 +214,7 @@ impl Pager {
             pages += region.pages();
         }
         PagerStats {
-            resident_limit_bytes: bytes(core.account.limit()),
+            resident_limit_bytes: Some(core.account.limit()).filter(|&pages| pages != UNLIMITED).map(bytes),
             resident_bytes: bytes(core.account.resident()),
             staged_bytes: bytes(core.staging.pages()),
             held_bytes: bytes(core.holds.pages()),

@@ -54,7 +54,7 @@ impl Pool {
     /// had mapped stay mapped. What they were allocating, freeing or offering to the evict callback at that moment
     /// stays taken: a few objects and zspages for each such thread.
     ///
-    /// Does nothing for a pool that children do not get ([`crate::PoolOptions::dont_fork`]).
+    /// Does nothing for a pool that children do not get ([`crate::PoolTuning::dont_fork`]).
     ///
     /// # Errors
     /// [`Error::Again`] if taking the locks took more than a second, as a compaction without a budget may.

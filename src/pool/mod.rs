@@ -154,15 +154,19 @@ impl Pool {
         }
     }
 
-    /// Sets how many bytes of memory the pool may have, with its tables. 0 means as many as it was created for. A limit
-    /// below what the pool has is allowed: allocations that need memory fail until enough was freed.
+    /// Sets how many bytes of memory the pool may have, with its tables. `None` means as many as it was created for. A
+    /// limit below what the pool has is allowed: allocations that need memory fail until enough was freed.
     ///
     /// # Errors
-    /// [`Error::Forked`] in a child without the pool.
-    pub fn set_max_bytes(&self, max_bytes: u64) -> Result<()> {
+    /// [`Error::Invalid`] for a limit of 0 bytes, [`Error::Forked`] in a child without the pool.
+    pub fn set_max_bytes(&self, max_bytes: Option<u64>) -> Result<()> {
+        const NOTHING: Error =
+            Error::Invalid(&"a limit of 0 bytes lets a pool have nothing: pass None for as much as it was created for");
         self.check_alive()?;
-        let pages = if max_bytes == 0 { self.created_pages } else { max_bytes / PAGE as u64 };
-        self.memory.charge.set_limit(pages);
+        if max_bytes == Some(0) {
+            return Err(NOTHING);
+        }
+        self.memory.charge.set_limit(max_bytes.map_or(self.created_pages, |bytes| bytes / PAGE as u64));
         Ok(())
     }
 

@@ -104,13 +104,32 @@ pub enum HugePages {
 }
 
 /// Options for creating a pool. [`Default`] is private anonymous memory, as much as the machine has.
+///
+/// ```
+/// use zsalloc::{Pool, PoolOptions};
+///
+/// let options = PoolOptions { max_bytes: Some(64 << 20), ..Default::default() };
+/// let pool = Pool::new("example", &options)?;
+/// # Ok::<(), zsalloc::Error>(())
+/// ```
 #[derive(Clone, Debug, Default)]
 pub struct PoolOptions {
-    /// The most bytes of memory that the pool may have, with its tables. At least [`MIN_BYTES`]. 0 means the physical
-    /// memory of the machine, or less if the process can't have as many addresses.
-    pub max_bytes: u64,
+    /// The most bytes of memory that the pool may have, with its tables: at least [`MIN_BYTES`], at most about 800 GiB.
+    /// `None` is the physical memory of the machine, or less if the process can't have as many addresses; for
+    /// [`Backing::Lent`] it is all of the memory that is lent. [`crate::Pool::set_max_bytes`] changes it.
+    pub max_bytes: Option<u64>,
     /// Where the memory of the pool comes from.
     pub backing: Backing,
+    /// Whether freed objects are overwritten with zeros, and a handle index whose generation wraps is never used again,
+    /// so that a stale handle is refused for ever.
+    pub hardened: bool,
+    /// What few programs change.
+    pub tuning: PoolTuning,
+}
+
+/// The options of a pool that few programs change. [`Default`] suits most.
+#[derive(Clone, Debug, Default)]
+pub struct PoolTuning {
     /// Which part of the pool has huge pages.
     pub huge_pages: HugePages,
     /// Whether forked children do not get the pool: a call there returns [`Error::Forked`]. Always so unless the memory
@@ -120,9 +139,6 @@ pub struct PoolOptions {
     /// For jails. The pool refuses huge pages when it is created, if the system takes that advice. Memory goes back by
     /// `madvise` range by range, and not by `process_madvise`.
     pub no_advice: bool,
-    /// Whether freed objects are overwritten with zeros, and a handle index whose generation wraps is never used again,
-    /// so that a stale handle is refused for ever.
-    pub hardened: bool,
 }
 
 /// A way to create a pool: where its memory comes from, how it is laid out, and how much it may have.
@@ -141,12 +157,14 @@ const TOO_LARGE: Error = Error::Invalid(&"max_bytes is more than a pool can have
 impl PoolOptions {
     /// Returns the plans to try in turn. If no capacity is given, each is half as large as the one before.
     pub(crate) fn plans<'a>(&self, name: &'a str) -> Result<Vec<Plan<'a>>> {
-        const SMALL: Error = Error::Invalid(&"max_bytes is less than 1 MiB, the least a pool can have");
+        const SMALL: Error = Error::Invalid(
+            &"max_bytes is less than 1 MiB, the least a pool can have: set more, or leave it out for all memory",
+        );
         const PAGES: Error = Error::Invalid(&"the system's page size is not 4096 bytes, and no other is supported yet");
         if os::page_size() != PAGE {
             return Err(PAGES);
         }
-        if self.max_bytes != 0 && self.max_bytes < MIN_BYTES {
+        if self.max_bytes.is_some_and(|bytes| bytes < MIN_BYTES) {
             return Err(SMALL);
         }
         // A number of bytes can be halved 64 times.
@@ -155,9 +173,9 @@ impl PoolOptions {
             plans.push(self.lent_plan(memory)?);
             return Ok(plans);
         }
-        if self.max_bytes != 0 {
-            let layout = Layout::for_capacity(self.max_bytes).ok_or(TOO_LARGE)?;
-            plans.push(self.plan(name, layout, self.max_bytes));
+        if let Some(bytes) = self.max_bytes {
+            let layout = Layout::for_capacity(bytes).ok_or(TOO_LARGE)?;
+            plans.push(self.plan(name, layout, bytes));
             return Ok(plans);
         }
         let mut capacity = os::physical_memory().unwrap_or(1 << 30).max(MIN_BYTES);
@@ -196,7 +214,7 @@ impl PoolOptions {
         if memory.bytes > MAX_LENT_BYTES {
             return Err(LARGE);
         }
-        let limit = if self.max_bytes == 0 { memory.bytes as u64 } else { self.max_bytes };
+        let limit = self.max_bytes.unwrap_or(memory.bytes as u64);
         let layout = Layout::within(memory.bytes).ok_or(TINY)?;
         debug_assert!(layout.arena_pages > MAX_ZSPAGE_PAGES);
         let source = Source::Lent(memory.address, memory.releasable);
@@ -205,15 +223,15 @@ impl PoolOptions {
     }
 
     fn policy(&self) -> Policy {
-        let whole_from = match (&self.backing, self.huge_pages) {
+        let whole_from = match (&self.backing, self.tuning.huge_pages) {
             (Backing::HugePages, _) | (_, HugePages::Always) => 0,
             (_, HugePages::Never) => usize::MAX,
-            _ if self.no_advice => usize::MAX,
+            _ if self.tuning.no_advice => usize::MAX,
             // On most systems memory files get no huge pages, also not by advice.
             (Backing::MemoryFile, HugePages::WhenLarge) => usize::MAX,
             _ => HUGE_FROM,
         };
         let shared = matches!(self.backing, Backing::MemoryFile | Backing::HugePages);
-        Policy { whole_from, advise: !self.no_advice, dont_fork: self.dont_fork || shared }
+        Policy { whole_from, advise: !self.tuning.no_advice, dont_fork: self.tuning.dont_fork || shared }
     }
 }

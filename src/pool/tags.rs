@@ -73,7 +73,7 @@ mod tests {
     /// the handle of the first must be refused: two handles of one object could be mapped to write at once.
     #[test]
     fn handles_of_a_dropped_pool_are_refused_by_the_next_one_with_its_tag() {
-        let options = crate::PoolOptions { max_bytes: 1 << 20, ..crate::PoolOptions::default() };
+        let options = crate::PoolOptions { max_bytes: Some(1 << 20), ..crate::PoolOptions::default() };
         let first = crate::Pool::new("first", &options).unwrap();
         let (mut handle, tag) = (first.malloc(100).unwrap(), first.tag.tag());
         drop(first);

@@ -4,7 +4,7 @@ use super::shared::{Rng, assert_holds, free, options, resident_pages, store, unm
 use crate::geometry::MAX_ALLOC_SIZE;
 use crate::units::{CHUNK, CHUNK_PAGES};
 use crate::word::RawHandle;
-use crate::{Backing, CompactBudget, HugePages, MapMode, Pool, PoolOptions};
+use crate::{Backing, CompactBudget, HugePages, MapMode, Pool, PoolOptions, PoolTuning};
 use std::collections::HashMap;
 
 /// An object: its handle, the key of its pattern, and its size.
@@ -21,7 +21,10 @@ struct Scene {
 impl Scene {
     /// Fills some chunks with objects of this many sizes.
     fn new(seed: u64, sizes: usize) -> Self {
-        let options = PoolOptions { huge_pages: HugePages::Always, ..options(128 << 20, Backing::Anonymous) };
+        let options = PoolOptions {
+            tuning: PoolTuning { huge_pages: HugePages::Always, ..PoolTuning::default() },
+            ..options(128 << 20, Backing::Anonymous)
+        };
         let (pool, mut rng) = (Pool::new("chunks", &options).unwrap(), Rng::new(seed));
         let sizes: Vec<_> = (0..sizes).map(|_| rng.between(32, MAX_ALLOC_SIZE)).collect();
         let mut objects = Vec::new();
@@ -85,7 +88,7 @@ fn compaction_returns_whole_chunks_also_in_small_steps() {
         let (mut idle, mut before) = (0, 0);
         while idle < 3 {
             let moved = scene.pool.stats().unwrap().objects_moved;
-            scene.pool.compact(&CompactBudget { max_bytes_moved: budget, max_microseconds: 0 }).unwrap();
+            scene.pool.compact(&CompactBudget { max_bytes_moved: Some(budget), max_time: None }).unwrap();
             let now = scene.pool.stats().unwrap().objects_moved;
             // At most one zspage is finished after the budget is spent.
             assert!(now - moved <= budget / 32 + 64);
@@ -136,7 +139,10 @@ fn mapped_objects_hold_their_chunks_and_no_others() {
 /// keeps the smallest one in place.
 #[test]
 fn a_held_chunk_does_not_keep_others_from_being_emptied() {
-    let options = PoolOptions { huge_pages: HugePages::Always, ..options(128 << 20, Backing::Anonymous) };
+    let options = PoolOptions {
+        tuning: PoolTuning { huge_pages: HugePages::Always, ..PoolTuning::default() },
+        ..options(128 << 20, Backing::Anonymous)
+    };
     let pool = Pool::new("chunks", &options).unwrap();
     let (mut fillers, mut objects) = (Vec::new(), Vec::new());
     for size in (1..=12).map(|class| 300 * class) {

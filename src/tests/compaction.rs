@@ -2,11 +2,12 @@
 
 use super::shared::{Rng, assert_holds, free, options, pattern, store, system_pages, write};
 use crate::{Backing, CompactBudget, MapMode, Pool};
+use std::time::Duration;
 
 /// An object: its handle, the key of its pattern, and its size.
 type Object = (u64, u64, usize);
 
-const ALL: CompactBudget = CompactBudget { max_bytes_moved: 0, max_microseconds: 0 };
+const ALL: CompactBudget = CompactBudget { max_bytes_moved: None, max_time: None };
 
 /// A pool of objects that fill their slots, most of which are freed again at random. The seed determines all of it.
 fn sparse_pool(seed: u64, backing: Backing) -> (Pool, Vec<Object>) {
@@ -38,12 +39,12 @@ fn compacted_pages(pool: &Pool) -> u64 {
 #[test]
 fn a_compaction_that_the_clock_ends_is_not_taken_for_a_whole_one() {
     let (pool, _objects) = sparse_pool(4, Backing::Anonymous);
-    let budget = CompactBudget { max_bytes_moved: 1 << 20, max_microseconds: 1 };
+    let budget = CompactBudget { max_bytes_moved: Some(1 << 20), max_time: Some(Duration::from_micros(1)) };
     let calls = (0..10_000).map(|_| pool.try_to_compact(&budget).unwrap());
     let mut idle = calls.filter(|done| done.is_idle());
     assert!(idle.next().is_none_or(|first| first.is_cut_short));
     pool.compact(&ALL).unwrap();
-    let unhurried = CompactBudget { max_bytes_moved: 1 << 20, max_microseconds: 0 };
+    let unhurried = CompactBudget { max_bytes_moved: Some(1 << 20), max_time: None };
     let whole = pool.try_to_compact(&unhurried).unwrap();
     assert!(whole.is_idle() && !whole.is_cut_short);
 }
@@ -58,7 +59,7 @@ fn small_budgets_come_to_the_same_end() {
         let (mut idle, mut calls) = (0, 0);
         while idle < 2 {
             let before = pool.stats().unwrap();
-            let gone = pool.compact(&CompactBudget { max_bytes_moved: budget, max_microseconds: 0 }).unwrap();
+            let gone = pool.compact(&CompactBudget { max_bytes_moved: Some(budget), max_time: None }).unwrap();
             let after = pool.stats().unwrap();
             assert!(before.total_pages <= after.total_pages + gone);
             let moved = after.objects_moved - before.objects_moved;
@@ -79,11 +80,12 @@ fn small_budgets_come_to_the_same_end() {
 fn a_time_limit_is_a_budget_too() {
     let (pool, objects) = sparse_pool(2, Backing::Anonymous);
     let mut calls = 0;
-    let short = CompactBudget { max_bytes_moved: 0, max_microseconds: 50 };
+    let short = CompactBudget { max_bytes_moved: None, max_time: Some(Duration::from_micros(50)) };
     while pool.compact(&short).unwrap() > 0 || calls < 100 {
         calls += 1;
     }
-    pool.compact(&CompactBudget { max_bytes_moved: u64::MAX, max_microseconds: u64::MAX }).unwrap();
+    pool.compact(&CompactBudget { max_bytes_moved: Some(u64::MAX), max_time: Some(Duration::from_micros(u64::MAX)) })
+        .unwrap();
     assert_all_hold(&pool, &objects);
 }
 
@@ -94,7 +96,7 @@ fn the_pages_reported_are_those_the_system_got() {
         let (pool, objects) = sparse_pool(3, backing);
         for _ in 0..20 {
             let before = system_pages(&pool);
-            let gone = pool.compact(&CompactBudget { max_bytes_moved: 100_000, max_microseconds: 0 }).unwrap();
+            let gone = pool.compact(&CompactBudget { max_bytes_moved: Some(100_000), max_time: None }).unwrap();
             assert_eq!(before - system_pages(&pool), gone);
         }
         let before = system_pages(&pool);

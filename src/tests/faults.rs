@@ -5,7 +5,7 @@ use super::shared::{assert_holds, free, options, pool_with, store, system_pages}
 use crate::os::{Call, Mapping, Os, injected::Faults};
 use crate::tests::shared::ReadObject;
 use crate::units::PAGE;
-use crate::{Backing, CompactBudget, Error, HugePages, LentMemory, Pool, PoolOptions, Result};
+use crate::{Backing, CompactBudget, Error, HugePages, LentMemory, Pool, PoolOptions, PoolTuning, Result};
 use std::sync::Arc;
 
 const CALLS: [Call; 7] =
@@ -19,9 +19,13 @@ fn kinds() -> Vec<PoolOptions> {
     let plain = options(MAX_BYTES, Backing::Anonymous);
     vec![
         plain.clone(),
-        PoolOptions { dont_fork: true, hardened: true, ..plain.clone() },
-        PoolOptions { huge_pages: HugePages::Always, ..plain.clone() },
-        PoolOptions { no_advice: true, ..plain.clone() },
+        PoolOptions {
+            hardened: true,
+            tuning: PoolTuning { dont_fork: true, ..PoolTuning::default() },
+            ..plain.clone()
+        },
+        PoolOptions { tuning: PoolTuning { huge_pages: HugePages::Always, ..PoolTuning::default() }, ..plain.clone() },
+        PoolOptions { tuning: PoolTuning { no_advice: true, ..PoolTuning::default() }, ..plain.clone() },
         options(MAX_BYTES, Backing::MemoryFile),
     ]
 }
@@ -158,7 +162,7 @@ fn every_call_may_fail_once() {
         println!("{options:?}: {met:?}");
         let made = |call| met.iter().any(|&(kind, count)| kind == call && count > 0);
         assert!(made(Call::Map) && made(Call::Commit) && made(Call::Release) && made(Call::Advise));
-        assert_eq!(made(Call::ForkGuard), options.dont_fork || made(Call::MemoryFile));
+        assert_eq!(made(Call::ForkGuard), options.tuning.dont_fork || made(Call::MemoryFile));
     }
 }
 
@@ -181,7 +185,7 @@ fn memory_that_is_refused_stays_charged_and_goes_back_later() {
         scene.free_all_but(10);
         assert_eq!((scene.compact(), scene.pool.total_pages()), (0, before), "nothing can go");
         // Pages in whole chunks are free for the pool's own use; others are not before the system took them.
-        let (shrunk, whole) = (scene.shrink(1), options.huge_pages == HugePages::Always);
+        let (shrunk, whole) = (scene.shrink(1), options.tuning.huge_pages == HugePages::Always);
         assert!(matches!(shrunk, Err(Error::Again(_))) || whole && shrunk.is_ok(), "{shrunk:?}");
         scene.fill();
         // Compaction set the memory aside to go back. Objects that did not fit elsewhere took as much again at most.
@@ -197,7 +201,10 @@ fn memory_that_is_refused_stays_charged_and_goes_back_later() {
 #[test]
 fn refusals_at_creation_say_what_was_refused() {
     let file = options(MAX_BYTES, Backing::MemoryFile);
-    let private = PoolOptions { dont_fork: true, ..options(MAX_BYTES, Backing::Anonymous) };
+    let private = PoolOptions {
+        tuning: PoolTuning { dont_fork: true, ..PoolTuning::default() },
+        ..options(MAX_BYTES, Backing::Anonymous)
+    };
     let cases = [
         (&private, Call::Map, "RLIMIT_AS"),
         (&private, Call::Commit, "tables"),
@@ -217,7 +224,7 @@ fn refusals_at_creation_say_what_was_refused() {
 /// Without a capacity, smaller and smaller ones are tried.
 #[test]
 fn a_pool_without_a_capacity_takes_the_addresses_it_gets() {
-    let options = options(0, Backing::Anonymous);
+    let options = PoolOptions::default();
     let full = pool_with(&Arc::default(), &options).unwrap().stats().unwrap().max_bytes;
     let faults = Arc::<Faults>::default();
     faults.fail(Call::Map, 1, 2);
@@ -233,7 +240,7 @@ fn supplied_memory_may_be_refused_too() {
     system.commit(memory.base().as_ptr(), bytes).unwrap();
     // SAFETY: the mapping outlives the pools made of it, one after the other, and is used by nobody else.
     let lent = unsafe { LentMemory::new(memory.base().as_ptr(), bytes, true) };
-    let options = options(0, Backing::Lent(lent));
+    let options = PoolOptions { backing: Backing::Lent(lent), ..PoolOptions::default() };
     assert!(sweep_supplied(&options) > 10);
 }
 

@@ -4,7 +4,7 @@
 use super::shared::{Rng, assert_holds, free, options, store, system_pages};
 use crate::geometry::MAX_ALLOC_SIZE;
 use crate::units::{CHUNK_PAGES, PAGE};
-use crate::{Backing, CompactBudget, Error, HugePages, LentMemory, MIN_BYTES, Pool, PoolOptions, Result};
+use crate::{Backing, CompactBudget, Error, HugePages, LentMemory, MIN_BYTES, Pool, PoolOptions, PoolTuning, Result};
 use std::sync::{Arc, Mutex};
 
 /// An object: its handle, the key of its pattern, and its size.
@@ -68,9 +68,9 @@ fn fill_free_and_fill_again(options: &PoolOptions, seed: u64) {
     let sizes: Vec<_> = (0..4).map(|_| rng.between(1, MAX_ALLOC_SIZE)).collect();
     let mut objects = fill(&pool, &mut rng, &sizes);
     let limit = pool.stats().unwrap().max_bytes / PAGE as u64;
-    assert_eq!(limit, options.max_bytes / PAGE as u64);
+    assert_eq!(Some(limit), options.max_bytes.map(|bytes| bytes / PAGE as u64));
     // A slot that needs memory takes two pages at most, with a page for its record and one for its word.
-    let reach = if options.huge_pages == HugePages::Always { CHUNK_PAGES as u64 + 2 } else { 4 };
+    let reach = if options.tuning.huge_pages == HugePages::Always { CHUNK_PAGES as u64 + 2 } else { 4 };
     assert!(pool.total_pages() + reach > limit, "{} of {limit} pages are in use", pool.total_pages());
     for _ in 0..3 {
         assert!(pool.total_pages() <= limit);
@@ -95,7 +95,10 @@ fn the_limit_holds_and_a_full_pool_works_on() {
 #[test]
 fn the_limit_holds_with_huge_pages() {
     for max_bytes in [(6 << 20) + 5000, 17 << 20] {
-        let options = PoolOptions { huge_pages: HugePages::Always, ..options(max_bytes, Backing::Anonymous) };
+        let options = PoolOptions {
+            tuning: PoolTuning { huge_pages: HugePages::Always, ..PoolTuning::default() },
+            ..options(max_bytes, Backing::Anonymous)
+        };
         fill_free_and_fill_again(&options, max_bytes);
     }
 }
@@ -143,16 +146,16 @@ fn the_limit_can_be_moved() {
     let pool = Pool::new("limits", &options(4 << 20, Backing::Anonymous)).unwrap();
     let mut rng = Rng::new(4);
     let sizes = [700, 2500];
-    pool.set_max_bytes(2 << 20).unwrap();
+    pool.set_max_bytes(Some(2 << 20)).unwrap();
     let mut objects = fill(&pool, &mut rng, &sizes);
     assert!(pool.total_pages() <= (2 << 20) / PAGE as u64);
     // Back to what it was created with.
-    pool.set_max_bytes(0).unwrap();
+    pool.set_max_bytes(None).unwrap();
     assert_eq!(pool.stats().unwrap().max_bytes, 4 << 20);
     objects.extend(fill(&pool, &mut rng, &sizes));
     assert!(pool.total_pages() > (3 << 20) / PAGE as u64);
     // Below what it has: nothing is lost, nothing is added until enough was freed.
-    pool.set_max_bytes(1 << 20).unwrap();
+    pool.set_max_bytes(Some(1 << 20)).unwrap();
     sizes.iter().for_each(|&size| assert_refused(&pool, size));
     assert_all_hold(&pool, &objects);
     objects = free_half(&pool, &mut rng, objects);
@@ -167,7 +170,7 @@ fn the_limit_can_be_moved() {
     assert!(!fill(&pool, &mut rng, &sizes).is_empty());
     assert!(pool.total_pages() <= (1 << 20) / PAGE as u64);
     // More than it was created with is for the system to refuse.
-    pool.set_max_bytes(6 << 20).unwrap();
+    pool.set_max_bytes(Some(6 << 20)).unwrap();
     fill(&pool, &mut rng, &sizes);
     assert!(pool.total_pages() > (5 << 20) / PAGE as u64);
     pool.check();
@@ -186,7 +189,8 @@ fn a_pool_in_supplied_memory_takes_no_other() {
         memory.commit(mapping.base().as_ptr(), bytes).unwrap();
         // SAFETY: the mapping outlives the pool, which is dropped in this turn, and is used by nobody else.
         let lent = unsafe { LentMemory::new(mapping.base().as_ptr(), bytes, releasable) };
-        let pool = Pool::new("limits", &options(0, Backing::Lent(lent))).unwrap();
+        let pool =
+            Pool::new("limits", &PoolOptions { backing: Backing::Lent(lent), ..PoolOptions::default() }).unwrap();
         assert_eq!(pool.stats().unwrap().max_bytes, bytes as u64 / PAGE as u64 * PAGE as u64);
         let mut rng = Rng::new(bytes as u64);
         // More handles than the tables have, then sizes that come for the first time.
@@ -210,7 +214,7 @@ fn memory_that_is_supplied_is_given_to_one_pool_at_a_time() {
     system.commit(mapping.base().as_ptr(), 4 << 20).unwrap();
     // SAFETY: the mapping outlives the pools, and is used by nobody else.
     let lent = unsafe { LentMemory::new(mapping.base().as_ptr(), 4 << 20, true) };
-    let options = options(0, Backing::Lent(lent));
+    let options = PoolOptions { backing: Backing::Lent(lent), ..PoolOptions::default() };
     let first = Pool::new("first", &options).unwrap();
     for again in [&options, &options.clone()] {
         assert!(matches!(Pool::new("second", again).err(), Some(Error::Busy(_))));

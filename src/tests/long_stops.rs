@@ -136,7 +136,7 @@ fn refused_malloc_does_not_look_at_zspages_that_have_no_room() {
     let pool = pool();
     let mut handles: Vec<_> = (0..600 * slots(SIZE)).map(|key| store(&pool, key as u64, SIZE).unwrap()).collect();
     let looked = |what: &str| {
-        pool.set_max_bytes(4096).unwrap();
+        pool.set_max_bytes(Some(4096)).unwrap();
         let of_class = &pool.classes[class_of(SIZE).0 as usize];
         let before = of_class.lock(&pool.memory).looked;
         while pool.malloc_raw(SIZE).is_ok() {}
@@ -144,7 +144,7 @@ fn refused_malloc_does_not_look_at_zspages_that_have_no_room() {
         assert!(matches!(pool.malloc_raw(SIZE), Err(Error::NoMemory(_))));
         let looked = of_class.lock(&pool.memory).looked - first;
         println!("{what}: {looked} zspages, {} before", first - before);
-        pool.set_max_bytes(0).unwrap();
+        pool.set_max_bytes(None).unwrap();
         looked
     };
     assert_eq!(looked("all are full"), 0);
@@ -159,7 +159,7 @@ fn refused_malloc_does_not_look_at_zspages_that_have_no_room() {
     assert_eq!(looked("all have memory for their objects alone"), 0);
     // The next allocation gets a slot that was freed, wherever it lies.
     let (gone, _): (Vec<_>, Vec<_>) = handles.iter().enumerate().partition(|(at, _)| at % (slots(SIZE) / 2 * 3) == 5);
-    pool.set_max_bytes(4096).unwrap();
+    pool.set_max_bytes(Some(4096)).unwrap();
     gone.iter().for_each(|(_, handle)| free(&pool, **handle).unwrap());
     for _ in &gone {
         store(&pool, 1, SIZE).unwrap();
@@ -183,7 +183,7 @@ fn malloc_at_the_limit_uses_slots_that_were_freed_long_before() {
         kept.iter().for_each(|&handle| _ = pool.map_raw(handle, MapMode::Read).unwrap());
     }
     pool.compact(&CompactBudget::default()).unwrap();
-    pool.set_max_bytes(4096).unwrap();
+    pool.set_max_bytes(Some(4096)).unwrap();
     let of_class = &pool.classes[class_of(SIZE).0 as usize];
     let looked = || of_class.lock(&pool.memory).looked;
     (0..200 * half).for_each(|key| _ = store(&pool, key as u64, SIZE).unwrap());
@@ -213,7 +213,7 @@ fn malloc_at_the_limit_looks_once_for_slots_that_are_out_of_reach() {
         zspage[..half].iter().for_each(|&handle| _ = pool.map_raw(handle, MapMode::Read).unwrap());
     }
     pool.compact(&CompactBudget::default()).unwrap();
-    pool.set_max_bytes(4096).unwrap();
+    pool.set_max_bytes(Some(4096)).unwrap();
     while pool.malloc_raw(SIZE).is_ok() {}
     let (of_class, last) = (&pool.classes[class_of(SIZE).0 as usize], handles[400 * slots(SIZE)]);
     let id = crate::units::ZspageId(zspage_of(&pool, last));

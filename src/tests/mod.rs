@@ -10,6 +10,7 @@ mod limits;
 mod long_stops;
 mod model;
 mod objects;
+pub mod options;
 #[cfg(feature = "uffd")]
 mod pager;
 mod reclaim;

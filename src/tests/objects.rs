@@ -233,7 +233,7 @@ fn a_hardened_pool_shows_nothing_of_what_was_freed_or_moved() {
     drop(lock);
     others[50..].iter().for_each(|&handle| free(&pool, handle).unwrap());
     mapped.iter().for_each(|&handle| unmap(&pool, handle).unwrap());
-    pool.compact(&CompactBudget { max_bytes_moved: 30_000, max_microseconds: 0 }).unwrap();
+    pool.compact(&CompactBudget { max_bytes_moved: Some(30_000), max_time: None }).unwrap();
     for _ in 0..600 {
         let (handle, mut buffer) = (pool.malloc_raw(size).unwrap(), [1; MAX_ALLOC_SIZE]);
         pool.read_object(handle, &mut buffer[..bytes]).unwrap();

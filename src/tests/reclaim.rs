@@ -3,7 +3,7 @@
 use super::shared::{assert_holds, free, options, store, unmap};
 use crate::geometry::{self, class_of};
 use crate::word::RawHandle;
-use crate::{Backing, CompactBudget, Error, HugePages, MapMode, Pool, PoolOptions, Result};
+use crate::{Backing, CompactBudget, Error, HugePages, MapMode, Pool, PoolOptions, PoolTuning, Result};
 use std::collections::HashSet;
 use std::panic::resume_unwind;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -204,7 +204,7 @@ fn a_callback_may_allocate_compact_and_shrink() {
         }
         if !inside.swap(true, Relaxed) {
             note.lock().unwrap().push(store(pool, 77, 3000).unwrap());
-            pool.compact(&CompactBudget { max_bytes_moved: 1000, max_microseconds: 0 }).unwrap();
+            pool.compact(&CompactBudget { max_bytes_moved: Some(1000), max_time: None }).unwrap();
             assert!(pool.stats().unwrap().objects > 0);
             let inner = pool.shrink(1);
             assert!(matches!(inner, Ok(_) | Err(Error::Again(_))), "{inner:?}");
@@ -333,7 +333,10 @@ fn a_shrink_goes_on_with_the_callback_that_it_began_with() {
 /// A zspage keeps its age when compaction moves all of it.
 #[test]
 fn a_move_to_another_chunk_does_not_make_a_zspage_old() {
-    let all = PoolOptions { huge_pages: HugePages::Always, ..options(64 << 20, Backing::Anonymous) };
+    let all = PoolOptions {
+        tuning: PoolTuning { huge_pages: HugePages::Always, ..PoolTuning::default() },
+        ..options(64 << 20, Backing::Anonymous)
+    };
     let pool = Pool::new("reclaim", &all).unwrap();
     let offered = set_free(&pool);
     let handles = fill(&pool, 500);

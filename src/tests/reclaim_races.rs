@@ -1,6 +1,7 @@
 //! Shrinks while other threads free, map, allocate and compact, and several shrinks at once.
 
 use super::shared::{Rng, free, options, pattern, store, unmap};
+use crate::tests::shared::unless_zero;
 use crate::{Backing, CompactBudget, Error, MapMode, Pool};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -165,7 +166,10 @@ fn shrink_meets_everything() {
         });
         threads.spawn(|| {
             for turn in 0..300 {
-                scene.pool.compact(&CompactBudget { max_bytes_moved: 4000 * (turn % 3), max_microseconds: 0 }).unwrap();
+                scene
+                    .pool
+                    .compact(&CompactBudget { max_bytes_moved: unless_zero(4000 * (turn % 3)), max_time: None })
+                    .unwrap();
             }
         });
         for _ in 0..2 {

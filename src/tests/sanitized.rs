@@ -6,7 +6,7 @@
 use super::shared::{Rng, pattern};
 use crate::{
     Area, AreaOptions, Codec, CompactBudget, Error, LoadFlags, PAGE_SIZE, Patience, Pool, PoolOptions, Zswap,
-    ZswapOptions,
+    ZswapOptions, ZswapTuning,
 };
 use std::thread::JoinHandle;
 
@@ -48,7 +48,7 @@ fn work_on_the_pool(thread: u64) {
                 let (handle, ..) = live.swap_remove(rng.below(live.len()));
                 pool.free(handle).unwrap();
             }
-            _ => _ = pool.compact(&CompactBudget { max_bytes_moved: 64 << 10, max_microseconds: 0 }).unwrap(),
+            _ => _ = pool.compact(&CompactBudget { max_bytes_moved: Some(64 << 10), max_time: None }).unwrap(),
         }
     }
     for (handle, key, size) in live {
@@ -61,7 +61,7 @@ fn work_on_the_pool(thread: u64) {
 fn objects() {
     // The table of noise is made before there are threads.
     let _ = pattern(0, 8);
-    let pool = Pool::new("sanitized", &PoolOptions { max_bytes: 64 << 20, ..PoolOptions::default() }).unwrap();
+    let pool = Pool::new("sanitized", &PoolOptions { max_bytes: Some(64 << 20), ..PoolOptions::default() }).unwrap();
     let pool: &'static Pool = Box::leak(Box::new(pool));
     // SAFETY: no thread of this test has been started.
     unsafe { POOL = Some(pool) };
@@ -102,7 +102,7 @@ fn work_on_pages(thread: u64) {
             }
             36 => _ = area.recompress(16, Codec::Zstd(1)).unwrap(),
             37 => _ = area.stats().unwrap(),
-            _ => _ = zswap.compact(&CompactBudget { max_bytes_moved: 64 << 10, max_microseconds: 0 }).unwrap(),
+            _ => _ = zswap.compact(&CompactBudget { max_bytes_moved: Some(64 << 10), max_time: None }).unwrap(),
         }
     }
 }
@@ -110,7 +110,11 @@ fn work_on_pages(thread: u64) {
 #[test]
 fn pages() {
     let _ = pattern(0, 8);
-    let options = ZswapOptions { max_bytes: 16 << 20, contexts: 2, ..ZswapOptions::default() };
+    let options = ZswapOptions {
+        max_bytes: Some(16 << 20),
+        tuning: ZswapTuning { contexts: Some(2), ..ZswapTuning::default() },
+        ..ZswapOptions::default()
+    };
     let zswap: &'static Zswap = Box::leak(Box::new(Zswap::new("sanitized", &options).unwrap()));
     let area: &'static Area = Box::leak(Box::new(zswap.add_area(PAGES, &AreaOptions::default()).unwrap()));
     // SAFETY: no thread of this test has been started.

@@ -78,7 +78,12 @@ pub fn pool_with(faults: &Arc<Faults>, options: &PoolOptions) -> Result<Pool> {
 
 /// Options for a pool of at most this many bytes of this memory.
 pub fn options(max_bytes: u64, backing: Backing) -> PoolOptions {
-    PoolOptions { max_bytes, backing, ..PoolOptions::default() }
+    PoolOptions { max_bytes: Some(max_bytes), backing, ..PoolOptions::default() }
+}
+
+/// Returns the value of an option that was drawn at random, where 0 stands for none.
+pub fn unless_zero<T: Default + PartialEq>(value: T) -> Option<T> {
+    (value != T::default()).then_some(value)
 }
 
 /// Returns how many pages of the pool's memory file have memory. None without a memory file.

@@ -6,7 +6,7 @@
 use super::shared::{Rng, assert_holds, free, number, options, pattern, store, unmap, write};
 use crate::geometry::MAX_ALLOC_SIZE;
 use crate::tests::shared::ReadObject;
-use crate::{Backing, CompactBudget, Error, HugePages, MapMode, Pool, PoolOptions};
+use crate::{Backing, CompactBudget, Error, HugePages, MapMode, Pool, PoolOptions, PoolTuning};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -139,7 +139,11 @@ fn disturb(pool: &Pool, done: &AtomicBool) {
     let mut turn = 0;
     while !done.load(Relaxed) {
         turn += 1;
-        pool.compact(&CompactBudget { max_bytes_moved: [0, 1, 5000, 50_000][turn % 4], max_microseconds: 0 }).unwrap();
+        pool.compact(&CompactBudget {
+            max_bytes_moved: [None, Some(1), Some(5000), Some(50_000)][turn % 4],
+            max_time: None,
+        })
+        .unwrap();
         if turn % 8 == 0 {
             assert!(matches!(pool.shrink(1), Ok(_) | Err(Error::Again(_))));
         }
@@ -224,7 +228,13 @@ fn in_a_hardened_pool() {
 
 #[test]
 fn in_huge_pages() {
-    run(&PoolOptions { huge_pages: HugePages::Always, ..options(64 << 20, Backing::Anonymous) }, 1);
+    run(
+        &PoolOptions {
+            tuning: PoolTuning { huge_pages: HugePages::Always, ..PoolTuning::default() },
+            ..options(64 << 20, Backing::Anonymous)
+        },
+        1,
+    );
 }
 
 #[test]

@@ -8,9 +8,12 @@ use crate::error::{Error, Result};
 use crate::pool::CompactBudget;
 use crate::sync::{Ordering::Relaxed, Wait};
 use crate::units::PAGE;
+use std::time::Duration;
 
 /// What one step of compaction may move before the store tries again: some 250 pages, a millisecond.
-const BUDGET: CompactBudget = CompactBudget { max_bytes_moved: 1 << 20, max_microseconds: 1000 };
+const BUDGET_BYTES: u64 = 1 << 20;
+const BUDGET: CompactBudget =
+    CompactBudget { max_bytes_moved: Some(BUDGET_BYTES), max_time: Some(Duration::from_millis(1)) };
 /// How many steps in a row may end by the clock, with nothing moved: some 20 ms. A thread that lost its processor for a
 /// millisecond has not seen yet whether there is something to move.
 const CUT_SHORT: u32 = 20;
@@ -52,7 +55,7 @@ impl AreaState {
         let (shared, pool) = (&self.shared, &self.shared.pool);
         shared.capacity_hits.fetch_add(1, Relaxed);
         // In steps, each of which may be enough. There are no more of them than it takes to move all there is.
-        let steps = pool.total_pages() * PAGE as u64 / BUDGET.max_bytes_moved + OTHERS;
+        let steps = pool.total_pages() * PAGE as u64 / BUDGET_BYTES + OTHERS;
         let (mut wait, mut cut_short) = (Wait::default(), 0);
         for _ in 0..steps {
             let compacted = pool.try_to_compact(&BUDGET);

@@ -3,8 +3,8 @@
 use super::codec::{self, Target};
 use super::entry::{self, Seed};
 use super::index::Index;
-use super::limit::{Limit, Limits, none_if_zero};
-use super::options::AreaOptions;
+use super::limit::{Limit, Limits};
+use super::options::{AreaOptions, check_limit, check_new_limit};
 use super::page::PageCell;
 use super::pool_objects::{self, PinnedObject};
 use super::running_calls::{RunningCall, Shards};
@@ -72,9 +72,10 @@ pub const PAST_END: Error = Error::Invalid(&"the offset, or the end of the range
 
 impl AreaState {
     pub(super) fn new(shared: Counted<Shared>, id: u64, pages: u64, options: AreaOptions) -> Result<Self> {
+        check_limit(options.max_bytes)?;
         Ok(Self {
             index: Index::new(shared.os.clone(), pages)?,
-            limit: Limit::new(none_if_zero(options.max_bytes), shared.accept_percent),
+            limit: Limit::new(options.max_bytes, shared.accept_percent),
             shards: Shards::new(shared.shards)?,
             hand: AtomicU64::new(0),
             recompress_hand: AtomicU64::new(0),
@@ -237,14 +238,16 @@ impl Area {
         self.0.options.context
     }
 
-    /// Sets how many bytes of slots the pages of the area may take; 0: no limit of its own. The limit may be less than
-    /// what the area has: stores are refused then, until enough has gone.
+    /// Sets how many bytes of slots the pages of the area may take. `None`: no limit of its own. The limit may be less
+    /// than what the area has: stores are refused then, until enough has gone.
     ///
     /// # Errors
-    /// [`Error::Invalid`] if it was removed, [`Error::Forked`] in a child without the pool.
-    pub fn set_limit(&self, max_bytes: u64) -> Result<()> {
+    /// [`Error::Invalid`] for a limit of 0 bytes, or if the area was removed. [`Error::Forked`] in a child without the
+    /// pool.
+    pub fn set_limit(&self, max_bytes: Option<u64>) -> Result<()> {
         let _call = self.0.begin()?;
-        self.0.limit.set(none_if_zero(max_bytes));
+        check_new_limit(max_bytes)?;
+        self.0.limit.set(max_bytes);
         Ok(())
     }
 

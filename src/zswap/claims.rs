@@ -57,7 +57,7 @@ struct ClaimSlot {
     next: u32,
 }
 
-// The documentation of `ZswapOptions::max_claims` says so.
+// The documentation of `ZswapTuning::max_claims` says so.
 const _: () = assert!(size_of::<ClaimSlot>() == 64);
 
 /// How many chains the used slots are on. The page of a claim says on which, so that a page is looked for on one chain.

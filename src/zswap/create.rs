@@ -6,7 +6,7 @@ use super::compaction_backoff::CompactedInVain;
 use super::fork::ForkState;
 use super::lanes::Lanes;
 use super::limit::Limit;
-use super::options::ZswapOptions;
+use super::options::{ZswapOptions, check_limit};
 use super::reservation::Batches;
 use super::running_calls::{MAX_SHARDS, Shards};
 use super::shared::{Areas, Shared, WritebackTarget};
@@ -31,27 +31,27 @@ impl Zswap {
 
     pub(crate) fn with_os(os: Os, name: &str, options: &ZswapOptions) -> Result<Self> {
         check(options)?;
-        let or = |value: usize, default: usize| if value == 0 { default } else { value };
+        let tuning = &options.tuning;
         let processors = os::processors();
-        let count = or(options.contexts, processors.min(MAX_CONTEXTS));
+        let count = tuning.contexts.unwrap_or(processors.min(MAX_CONTEXTS));
         let contexts = Contexts::new(count)?;
         contexts.prepare(options.codec)?;
         let pool = Pool::with_os(os.clone(), name, &pool_options(options))?;
-        let accept_percent = or(options.accept_percent.into(), 90) as u64;
+        let accept_percent = tuning.accept_percent.unwrap_or(90).into();
         let shared = Shared {
             pool,
             contexts,
             lanes: Lanes::new(&os, count)?,
-            limit: Limit::new(u64::MAX, accept_percent),
+            limit: Limit::new(None, accept_percent),
             batches: Batches::default(),
-            claims: Claims::new(or(options.max_claims, 1024))?,
+            claims: Claims::new(tuning.max_claims.unwrap_or(1024))?,
             target: RwLock::new(WritebackTarget::None),
             walk: Lock::new(Rank::Walk, ()),
             areas: Lock::new(Rank::Areas, Areas::default()),
             shards: processors.min(MAX_SHARDS),
             capacity_hits: AtomicU64::new(0),
             accept_percent,
-            headroom_percent: options.headroom_percent.into(),
+            headroom_percent: tuning.headroom_percent,
             os,
             calls: Shards::new(1)?,
             codec: CodecCell::default(),
@@ -66,24 +66,31 @@ impl Zswap {
 }
 
 fn check(options: &ZswapOptions) -> Result<()> {
-    const PERCENT: Error = Error::Invalid(&"accept_percent is 1 to 100, or 0 for 90");
-    const CONTEXTS: Error = Error::Invalid(&"there are 1 to 64 contexts, or 0 for as many as processors");
-    const CLAIMS: Error = Error::Invalid(&"there may be 1 to 65536 claims, or 0 for 1024");
-    if options.accept_percent > 100 {
+    const PERCENT: Error = Error::Invalid(&"accept_percent is 1 to 100: leave it out for 90");
+    const HEADROOM: Error = Error::Invalid(&"headroom_percent is 1 to 255: leave it out for 12.5");
+    const CONTEXTS: Error = Error::Invalid(&"there are 1 to 64 contexts: leave the number out for one per processor");
+    const CLAIMS: Error = Error::Invalid(&"there may be 1 to 65536 claims: leave the number out for 1024");
+    let tuning = &options.tuning;
+    check_limit(options.max_bytes)?;
+    if tuning.accept_percent.is_some_and(|percent| !(1..=100).contains(&percent)) {
         return Err(PERCENT);
     }
-    if options.contexts > MAX_CONTEXTS {
+    if tuning.headroom_percent == Some(0) {
+        return Err(HEADROOM);
+    }
+    if tuning.contexts.is_some_and(|contexts| !(1..=MAX_CONTEXTS).contains(&contexts)) {
         return Err(CONTEXTS);
     }
-    if options.max_claims > MAX_CLAIMS { Err(CLAIMS) } else { Ok(()) }
+    let claims = tuning.max_claims.unwrap_or(MAX_CLAIMS);
+    if (1..=MAX_CLAIMS).contains(&claims) { Ok(()) } else { Err(CLAIMS) }
 }
 
 fn pool_options(options: &ZswapOptions) -> PoolOptions {
-    let mut pool = options.pool.clone();
-    let enough = options.max_bytes.saturating_add(options.max_bytes / 4);
-    if pool.max_bytes == 0 && os::physical_memory().is_some_and(|memory| memory < enough) {
+    let mut pool = options.tuning.pool.clone();
+    let enough = options.max_bytes.map_or(0, |bytes| bytes.saturating_add(bytes / 4));
+    if pool.max_bytes.is_none() && os::physical_memory().is_some_and(|memory| memory < enough) {
         // The limit is above the machine's memory, as it may be with swap, or with a pool in a memory file.
-        pool.max_bytes = enough;
+        pool.max_bytes = Some(enough);
     }
     pool
 }

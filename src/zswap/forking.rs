@@ -24,7 +24,7 @@ impl Zswap {
     /// held are the parent's: in the child they have ended, and their pages are kept. With a backing file only one of
     /// the processes may go on with the zswap, because they share the file.
     ///
-    /// Does nothing for a zswap that children do not get ([`crate::PoolOptions::dont_fork`]).
+    /// Does nothing for a zswap that children do not get ([`crate::PoolTuning::dont_fork`]).
     ///
     /// # Errors
     /// [`crate::Error::Again`] if a call did not end within a second: it may be in a callback, wait for a claim, or

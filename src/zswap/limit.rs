@@ -26,27 +26,31 @@ pub struct Limit {
     hits: AtomicU64,
 }
 
-/// Returns the limit that an option means: 0 is none.
-pub fn none_if_zero(max_bytes: u64) -> u64 {
-    if max_bytes == 0 { u64::MAX } else { max_bytes }
-}
+/// What stands for no limit.
+const NONE: u64 = u64::MAX;
 
 impl Limit {
-    /// Makes a limit of `max` bytes; `u64::MAX` is none. Once met, it refuses until usage has fallen to
-    /// `accept_percent` of it.
-    pub fn new(max: u64, accept_percent: u64) -> Self {
+    /// Makes a limit of `max` bytes, or none. Once met, it refuses until usage has fallen to `accept_percent` of it.
+    pub fn new(max: Option<u64>, accept_percent: u64) -> Self {
         let zero = || AtomicU64::new(0);
-        Self { max: AtomicU64::new(max), used: zero(), full: AtomicU32::new(0), accept_percent, hits: zero() }
+        let max = AtomicU64::new(max.unwrap_or(NONE));
+        Self { max, used: zero(), full: AtomicU32::new(0), accept_percent, hits: zero() }
     }
 
-    /// Returns the most bytes that may be charged.
-    pub fn max(&self) -> u64 {
+    /// Returns the most bytes that may be charged, if there is a limit.
+    pub fn max(&self) -> Option<u64> {
+        Some(self.most()).filter(|&most| most != NONE)
+    }
+
+    /// Returns the most bytes that may be charged, or a number that is never reached.
+    #[inline]
+    fn most(&self) -> u64 {
         self.max.load(Relaxed)
     }
 
     /// Changes the most bytes that may be charged. If more is charged already, the limit refuses until enough has gone.
-    pub fn set(&self, max: u64) {
-        self.max.store(max, Relaxed);
+    pub fn set(&self, max: Option<u64>) {
+        self.max.store(max.unwrap_or(NONE), Relaxed);
         self.full.store(0, Relaxed);
     }
 
@@ -58,7 +62,7 @@ impl Limit {
     /// Returns how many bytes have to go before pages are accepted again; 0: they are accepted. A hint: it is up to
     /// other threads what is charged by the time that it is used.
     pub fn bytes_to_go(&self) -> u64 {
-        let (used, max) = (self.used(), self.max());
+        let (used, max) = (self.used(), self.most());
         // A limit that was lowered below what is charged is not marked as met before it refuses the first page.
         let refuses = self.full.load(Relaxed) != 0 || used >= max;
         if refuses { used.saturating_sub(Self::percent(max, self.accept_percent)) } else { 0 }
@@ -72,7 +76,7 @@ impl Limit {
     /// Whether pages that are expected to take `estimate` bytes may be tried. Charges nothing.
     #[inline]
     pub fn admits(&self, estimate: u64) -> bool {
-        let (used, max) = (self.used(), self.max());
+        let (used, max) = (self.used(), self.most());
         if self.full.load(Relaxed) != 0 {
             if used > Self::percent(max, self.accept_percent) {
                 return false;
@@ -89,7 +93,7 @@ impl Limit {
     /// Charges `bytes` if they fit.
     #[inline]
     pub fn charge(&self, bytes: u64) -> bool {
-        let max = self.max();
+        let max = self.most();
         // Acquire and Release pair with each other: a batch that is refused sees that the batches which hold what it
         // lacks have begun.
         self.used.fetch_update(AcqRel, Acquire, |used| used.checked_add(bytes).filter(|&total| total <= max)).is_ok()
@@ -106,7 +110,7 @@ impl Limit {
     #[cold]
     fn meet(&self, page_bytes: u64) {
         self.hits.fetch_add(1, Relaxed);
-        if self.used().saturating_add(page_bytes) > self.max() {
+        if self.used().saturating_add(page_bytes) > self.most() {
             self.full.store(1, Relaxed);
         }
     }

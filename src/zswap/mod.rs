@@ -143,7 +143,7 @@ pub use self::{
     index::MAX_PAGES as MAX_AREA_PAGES,
     lanes::MAX_BATCH,
     load::LoadFlags,
-    options::{AreaOptions, ZswapOptions},
+    options::{AreaOptions, ZswapOptions, ZswapTuning},
     patience::Patience,
     snapshot::Snapshot,
     stats::{AreaStats, Counts, ZswapStats},

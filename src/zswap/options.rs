@@ -1,27 +1,47 @@
 //! Options for creating a zswap and for adding an area.
 
 use super::codec::Codec;
+use crate::error::{Error, Result};
 use crate::pool::options::PoolOptions;
 
-/// Options for creating a zswap. [`Default`]: LZ4, no limit but the machine's memory, as many contexts as processors.
+/// Options for creating a zswap. [`Default`]: LZ4, no limit but the machine's memory.
+///
+/// ```
+/// use zsalloc::{Zswap, ZswapOptions};
+///
+/// let options = ZswapOptions { max_bytes: Some(64 << 20), ..Default::default() };
+/// let zswap = Zswap::new("example", &options)?;
+/// # Ok::<(), zsalloc::Error>(())
+/// ```
 #[derive(Clone, Debug, Default)]
 pub struct ZswapOptions {
-    /// Most bytes of slots that stored pages may take; 0: no limit but the pool's capacity. Can be changed later.
-    pub max_bytes: u64,
-    /// Once a limit was met, pages are refused until usage has fallen to this percent of it: 1 to 100; 0: 90.
-    pub accept_percent: u8,
-    /// By how many percent the pool's memory may exceed `max_bytes`, for tables and for gaps between objects. 0 means
-    /// 12.5 %.
-    pub headroom_percent: u8,
-    /// The codec of new pages.
+    /// The most bytes of slots that stored pages may take, at least 4112, which one page may take. `None`: no limit but
+    /// the pool's capacity. [`crate::Zswap::set_limit`] changes it.
+    pub max_bytes: Option<u64>,
+    /// The codec of new pages. [`crate::Zswap::set_codec`] changes it.
     pub codec: Codec,
-    /// How many threads compress at the same time; others wait. 0: as many as processors, at most 64. A context takes
-    /// 18 KiB.
-    pub contexts: usize,
-    /// How many claims for writeback callers may hold at the same time, at most 65,536; 0: 1,024. Each takes 64 bytes.
-    pub max_claims: usize,
+    /// What few programs change.
+    pub tuning: ZswapTuning,
+}
+
+/// The options of a zswap that few programs change. [`Default`] suits most.
+#[derive(Clone, Debug, Default)]
+pub struct ZswapTuning {
+    /// Once a limit was met, pages are refused until usage has fallen to this percent of it: 1 to 100. It holds for the
+    /// limit of each area as well. `None`: 90, and 98 in a pager.
+    pub accept_percent: Option<u8>,
+    /// By how many percent the pool's memory may exceed [`ZswapOptions::max_bytes`], for tables and for gaps between
+    /// objects: 1 to 255. `None`: 12.5 percent.
+    pub headroom_percent: Option<u8>,
+    /// How many threads compress at the same time, 1 to [`crate::MAX_CONTEXTS`]; others wait. `None`: as many as the
+    /// machine has processors, at most 64. A context takes 18 KiB.
+    pub contexts: Option<usize>,
+    /// How many claims for writeback callers may hold at the same time, 1 to [`crate::MAX_CLAIMS`]. `None`: 1,024. Each
+    /// takes 64 bytes.
+    pub max_claims: Option<usize>,
     /// The options of the pool, which say where its memory comes from. Its `max_bytes` is how many addresses are
-    /// reserved; 0: as many as the machine has bytes of memory.
+    /// reserved; `None`: as many as the machine has bytes of memory. Children of a pager's process do not get the pool,
+    /// unless its memory is lent.
     pub pool: PoolOptions,
 }
 
@@ -29,8 +49,9 @@ pub struct ZswapOptions {
 /// came.
 #[derive(Clone, Debug, Default)]
 pub struct AreaOptions {
-    /// Most bytes of slots that the pages of the area may take; 0: no limit of its own. Can be changed later.
-    pub max_bytes: u64,
+    /// The most bytes of slots that the pages of the area may take, at least 4112, which one page may take. `None`: no
+    /// limit of its own. [`crate::Area::set_limit`] changes it.
+    pub max_bytes: Option<u64>,
     /// Pages that do not compress are refused with [`crate::Error::NoSpace`]. Otherwise they are stored as they came,
     /// so that pages leave in the order in which they were last used.
     pub refuse_incompressible: bool,
@@ -38,4 +59,17 @@ pub struct AreaOptions {
     pub no_writeback: bool,
     /// A number of the caller's own, for its callbacks: [`crate::Area::context`].
     pub context: usize,
+}
+
+/// Checks the limit that a zswap or an area is created with.
+pub fn check_limit(max_bytes: Option<u64>) -> Result<()> {
+    const SMALL: Error =
+        Error::Invalid(&"max_bytes is less than 4112, which one page may take: set more, or leave it out for no limit");
+    if max_bytes.is_some_and(|bytes| bytes < crate::MAX_ALLOC_SIZE as u64) { Err(SMALL) } else { Ok(()) }
+}
+
+/// Checks a limit that is changed. A small one drains what is stored: nothing is let in until enough has gone.
+pub fn check_new_limit(max_bytes: Option<u64>) -> Result<()> {
+    const NOTHING: Error = Error::Invalid(&"a limit of 0 bytes lets nothing be stored: pass None for no limit");
+    if max_bytes == Some(0) { Err(NOTHING) } else { Ok(()) }
 }

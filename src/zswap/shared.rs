@@ -105,7 +105,7 @@ pub struct Shared {
     pub shards: usize,
     pub capacity_hits: AtomicU64,
     pub accept_percent: u64,
-    pub headroom_percent: u64,
+    pub headroom_percent: Option<u8>,
     pub os: Os,
     /// The calls that are on no area in particular.
     pub calls: Shards,

@@ -140,8 +140,8 @@ pub struct ZswapStats {
     pub areas: u64,
     /// How many pages the areas have room for.
     pub area_pages: u64,
-    /// The limit in bytes of slots; `u64::MAX`: no limit.
-    pub max_bytes: u64,
+    /// The limit in bytes of slots. `None`, in JSON null: no limit.
+    pub max_bytes: Option<u64>,
     /// Bytes of the slots of stored pages, and what running stores have reserved.
     pub used_bytes: u64,
     /// Bytes of memory that the pool has from the system, its tables included.
@@ -169,8 +169,8 @@ pub struct AreaStats {
     pub area: u64,
     /// How many pages the area has room for.
     pub area_pages: u64,
-    /// The area's limit in bytes of slots; `u64::MAX`: no limit of its own.
-    pub max_bytes: u64,
+    /// The area's limit in bytes of slots. `None`, in JSON null: no limit of its own.
+    pub max_bytes: Option<u64>,
     /// Bytes of the slots of the area's stored pages, and what running stores have reserved.
     pub used_bytes: u64,
     /// Bytes of memory of the area's index and counts.

@@ -23,8 +23,7 @@ pub struct Usage {
 
 impl Usage {
     fn of(limit: &Limit) -> Self {
-        let max = limit.max();
-        Self { used_bytes: limit.used(), max_bytes: (max != u64::MAX).then_some(max), bytes_to_go: limit.bytes_to_go() }
+        Self { used_bytes: limit.used(), max_bytes: limit.max(), bytes_to_go: limit.bytes_to_go() }
     }
 }
 

@@ -6,8 +6,7 @@ use super::backing_file::BackingFile;
 use super::codec::Codec;
 use super::fork::ForkState;
 use super::index::MAX_PAGES;
-use super::limit::none_if_zero;
-use super::options::AreaOptions;
+use super::options::{AreaOptions, check_new_limit};
 use super::shared::{Shared, Writeback, WritebackTarget};
 use super::sweep::Shrunk;
 use super::walk::Walk;
@@ -83,26 +82,24 @@ impl Zswap {
         self.shared.pool.stats()
     }
 
-    /// Sets how many bytes of slots stored pages may take; 0: no limit but the pool's capacity. The pool's memory may
-    /// exceed the limit by some percent ([`crate::ZswapOptions::headroom_percent`]). The limit may be less than what is
-    /// stored: stores are refused then, until enough has gone.
+    /// Sets how many bytes of slots stored pages may take. `None`: no limit but the pool's capacity. The pool's memory
+    /// may exceed the limit by some percent ([`crate::ZswapTuning::headroom_percent`]). The limit may be less than what
+    /// is stored: stores are refused then, until enough has gone.
     ///
     /// # Errors
-    /// [`Error::Forked`] in a child without the pool.
-    pub fn set_limit(&self, max_bytes: u64) -> Result<()> {
-        self.shared.pool.set_max_bytes(self.capacity(max_bytes))?;
-        self.shared.limit.set(none_if_zero(max_bytes));
+    /// [`Error::Invalid`] for a limit of 0 bytes, [`Error::Forked`] in a child without the pool.
+    pub fn set_limit(&self, max_bytes: Option<u64>) -> Result<()> {
+        check_new_limit(max_bytes)?;
+        self.shared.pool.set_max_bytes(max_bytes.map(|bytes| self.capacity(bytes)))?;
+        self.shared.limit.set(max_bytes);
         Ok(())
     }
 
     /// Returns how much memory the pool may have for a limit.
     fn capacity(&self, max_bytes: u64) -> u64 {
-        if max_bytes == 0 {
-            return 0;
-        }
         let headroom = match self.shared.headroom_percent {
-            0 => max_bytes / 8,
-            percent => (u128::from(max_bytes) * u128::from(percent) / 100) as u64,
+            None => max_bytes / 8,
+            Some(percent) => (u128::from(max_bytes) * u128::from(percent) / 100) as u64,
         };
         // In a small pool, tables and a partly filled zspage of each class count for much.
         max_bytes.saturating_add(headroom).saturating_add(2 * MIN_BYTES)

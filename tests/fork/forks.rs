@@ -4,7 +4,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use zsalloc::{
-    AreaOptions, Backing, CompactBudget, Error, LoadFlags, MapMode, PAGE_SIZE, Pool, PoolOptions, Zswap, ZswapOptions,
+    AreaOptions, Backing, CompactBudget, Error, LoadFlags, MapMode, PAGE_SIZE, Pool, PoolOptions, PoolTuning, Zswap,
+    ZswapOptions, ZswapTuning,
 };
 
 const SIZE: usize = 1500;
@@ -45,11 +46,11 @@ fn in_child(act: impl FnOnce()) {
 }
 
 fn sized() -> PoolOptions {
-    PoolOptions { max_bytes: 32 << 20, ..PoolOptions::default() }
+    PoolOptions { max_bytes: Some(32 << 20), ..PoolOptions::default() }
 }
 
 fn private() -> PoolOptions {
-    PoolOptions { dont_fork: true, ..sized() }
+    PoolOptions { tuning: PoolTuning { dont_fork: true, ..PoolTuning::default() }, ..sized() }
 }
 
 fn in_a_file() -> PoolOptions {
@@ -130,7 +131,7 @@ fn refuses_children(options: &PoolOptions) {
         assert_eq!(pool.compact(&CompactBudget::default()), Err(Error::Forked));
         assert_eq!(pool.shrink(1), Err(Error::Forked));
         assert_eq!(pool.set_evict(Some(Arc::new(free))), Err(Error::Forked));
-        assert_eq!(pool.set_max_bytes(0), Err(Error::Forked));
+        assert_eq!(pool.set_max_bytes(None), Err(Error::Forked));
         assert_eq!(pool.stats(), Err(Error::Forked));
         pool.total_pages();
         // Dropping the child's copies of guards touches nothing.
@@ -180,7 +181,8 @@ fn children_of_children() {
 
 /// Each child is forked while other threads make calls, and uses its copies.
 fn beside_threads() {
-    let options = ZswapOptions { pool: sized(), ..ZswapOptions::default() };
+    let options =
+        ZswapOptions { tuning: ZswapTuning { pool: sized(), ..ZswapTuning::default() }, ..ZswapOptions::default() };
     let (pool, zswap) = (Pool::new("fork", &sized()).unwrap(), Zswap::new("fork", &options).unwrap());
     let area = zswap.add_area(100, &AreaOptions::default()).unwrap();
     let handles = fill(&pool);
@@ -239,7 +241,7 @@ fn few_addresses() {
         let handles = fill(&pool);
         assert_all_hold(&pool, &handles);
         // Larger pools are refused, and the error names the cause.
-        let large = PoolOptions { max_bytes: 8 << 30, ..PoolOptions::default() };
+        let large = PoolOptions { max_bytes: Some(8 << 30), ..PoolOptions::default() };
         for options in [large.clone(), PoolOptions { backing: Backing::MemoryFile, ..large }] {
             let Err(Error::NoMemory(text)) = Pool::new("fork", &options) else { panic!("it was not refused") };
             assert!(text.contains("max_bytes") && text.contains("RLIMIT_AS"), "{text}");

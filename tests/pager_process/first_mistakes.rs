@@ -180,7 +180,7 @@ impl Drop for Owned {
 
 fn a_region_and_its_memory() {
     for mut options in [options(FaultMode::Sigbus), options(FaultMode::Sigbus)] {
-        options.evict_in_place = !options.evict_in_place;
+        options.tuning.evict_in_place = !options.tuning.evict_in_place;
         // No thread is lent: nobody would read the event of an unmapping.
         let pager = Pager::new("mistakes", &options).unwrap();
         let mut memory = Owned::new();

@@ -41,9 +41,9 @@ fn refused<T: std::fmt::Debug>(call: &str, result: Result<T, Error>) {
 }
 
 fn refuses_everything(pager: &Pager, region: &mut Region, at: *mut u8) {
-    refused("set_resident_limit", pager.set_resident_limit(0));
+    refused("set_resident_limit", pager.set_resident_limit(None));
     refused("evict", pager.evict(1));
-    refused("set_pool_limit", pager.set_pool_limit(1 << 20));
+    refused("set_pool_limit", pager.set_pool_limit(Some(1 << 20)));
     refused("set_codec", pager.set_codec(Codec::Zstd(3)));
     let file = std::fs::File::open("/proc/self/exe").unwrap();
     refused("set_backing_file", pager.set_backing_file(Some((file.as_fd(), 1 << 20))));

@@ -67,7 +67,7 @@ fn compact_locked(flags: i32) {
     if flags & libc::MCL_FUTURE != 0 && !lock(flags) {
         return;
     }
-    let zswap = Zswap::new("locked", &ZswapOptions { max_bytes: 64 << 20, ..ZswapOptions::default() }).unwrap();
+    let zswap = Zswap::new("locked", &ZswapOptions { max_bytes: Some(64 << 20), ..ZswapOptions::default() }).unwrap();
     let area = zswap.add_area(STORED, &AreaOptions::default()).unwrap();
     (0..STORED).for_each(|offset| area.store(offset, &page(offset)).unwrap());
     if !lock(flags) {

@@ -72,8 +72,8 @@ fn change_limits(world: &World, random: &mut Random) {
             world.unsettle(|| {
                 world.limit.store(limit, Relaxed);
                 // Other threads may hold pages or fill the pool; then the excess leaves later.
-                let _ = world.pager.set_resident_limit(limit);
-                world.limit.store(world.pager.stats().resident_limit_bytes, Relaxed);
+                let _ = world.pager.set_resident_limit(Some(limit));
+                world.limit.store(world.pager.stats().resident_limit_bytes.unwrap_or(u64::MAX), Relaxed);
             });
         }
         2 => world.pager.set_codec(if random.below(3) == 0 { Codec::Zstd(1) } else { Codec::Lz4 }).unwrap(),

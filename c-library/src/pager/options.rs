@@ -6,11 +6,11 @@ use super::types::{
     zspager_options, zspager_region_options,
 };
 use crate::options::RESERVED;
-use crate::sized::Received;
+use crate::sized::{Received, unless_zero};
 use crate::swap::options::convert_unnamed;
 use crate::system::duplicate;
 use std::os::fd::{BorrowedFd, OwnedFd};
-use zsalloc::{Duty, Error, FaultMode, PagerOptions, RegionOptions, Result};
+use zsalloc::{Duty, Error, FaultMode, PagerOptions, PagerTuning, RegionOptions, Result};
 
 /// Converts the options of a pager, if they do not contradict each other.
 ///
@@ -35,15 +35,19 @@ pub unsafe fn convert(received: &Received<zspager_options>) -> Result<PagerOptio
     // SAFETY: the caller promises that options that are not NULL are as the header says.
     let zswap = unsafe { Received::read(options.zswap).and_then(|zswap| convert_unnamed(&zswap)) }?;
     Ok(PagerOptions {
-        resident_bytes: options.resident_bytes,
+        resident_bytes: unless_zero(options.resident_bytes),
+        pool_bytes: zswap.max_bytes,
+        codec: zswap.codec,
         fault_mode,
-        // The pager refuses 255, and says why.
-        staged_percent: options.staged_percent.try_into().unwrap_or(u8::MAX),
-        max_held_bytes: options.max_held_bytes,
-        max_regions: options.max_regions as usize,
-        evict_in_place: options.flags & ZSPAGER_EVICT_IN_PLACE != 0,
-        evict_by_moving: options.flags & ZSPAGER_EVICT_BY_MOVING != 0,
-        zswap,
+        tuning: PagerTuning {
+            // The pager refuses 255, and says why.
+            staged_percent: unless_zero(options.staged_percent).map(|percent| percent.try_into().unwrap_or(u8::MAX)),
+            max_held_bytes: unless_zero(options.max_held_bytes),
+            max_regions: unless_zero(options.max_regions as usize),
+            evict_in_place: options.flags & ZSPAGER_EVICT_IN_PLACE != 0,
+            evict_by_moving: options.flags & ZSPAGER_EVICT_BY_MOVING != 0,
+            zswap: zswap.tuning,
+        },
     })
 }
 
@@ -80,7 +84,7 @@ pub fn convert_region<'a>(
     let options = checked_region(received)?;
     Ok(RegionOptions {
         shared: file.map(|file| (file, options.shared_offset)),
-        max_stored_bytes: options.max_stored_bytes,
+        max_stored_bytes: unless_zero(options.max_stored_bytes),
         no_writeback: options.flags & ZSPAGER_REGION_NO_WRITEBACK != 0,
     })
 }

@@ -58,10 +58,11 @@ pub struct zspager_options {
     /// Set to sizeof(struct zspager_options).
     pub struct_size: usize,
     /// The limit: maximum bytes of all regions and of the pager's staging range in memory. Each
-    /// thread that loads pages ahead may exceed it by up to 15 pages for a moment. 0: no limit;
-    /// less than 64 KiB: 64 KiB. zspager_set_resident_limit() changes it.
+    /// thread that loads pages ahead may exceed it by up to 15 pages for a moment. At least
+    /// 64 KiB. 0: no limit. zspager_set_resident_limit() changes it.
     pub resident_bytes: u64,
-    /// Maximum bytes that zspager_hold() may hold at the same time. 0: an eighth of resident_bytes.
+    /// Maximum bytes that zspager_hold() may hold at the same time. At least
+    /// a page of 4096 bytes. 0: an eighth of resident_bytes.
     /// zspager_set_resident_limit() does not change it.
     pub max_held_bytes: u64,
     /// How pages are brought back: one of ZSPAGER_FAULT_*.
@@ -96,7 +97,8 @@ pub struct zspager_options {
 pub struct zspager_region_options {
     /// Set to sizeof(struct zspager_region_options).
     pub struct_size: usize,
-    /// Maximum bytes of slots that the region's pages may take in the zswap. 0: no limit of its own.
+    /// Maximum bytes of slots that the region's pages may take in the zswap, at least 4112. 0: no
+    /// limit of its own.
     pub max_stored_bytes: u64,
     /// With ZSPAGER_REGION_SHARED: the offset in the memory file where the range begins, in bytes.
     /// Otherwise 0.
@@ -131,7 +133,7 @@ pub struct zspager_region_options {
 pub struct zspager_stats {
     /// sizeof(struct zspager_stats), set by the caller.
     pub struct_size: usize,
-    /// The limit: maximum bytes of regions and staging range in memory; 2^63 - 4096 if there is
+    /// The limit: maximum bytes of regions and staging range in memory; UINT64_MAX if there is
     /// none.
     pub resident_limit_bytes: u64,
     /// Bytes of regions and staging range in memory.
@@ -228,7 +230,8 @@ impl From<PagerStats> for zspager_stats {
             over_limit, pinned, discarded, poisoned, events, retries, failed, ..
         } = counts;
         Self {
-            struct_size: size_of::<Self>(), resident_limit_bytes, resident_bytes, staged_bytes, held_bytes,
+            struct_size: size_of::<Self>(), resident_limit_bytes: resident_limit_bytes.unwrap_or(u64::MAX),
+            resident_bytes, staged_bytes, held_bytes,
             region_bytes, regions, table_bytes, faults, loads, loads_ahead, rescues, zero_fills, first_writes, staged,
             stored, dropped, direct_reclaims, over_limit, pinned, discarded, poisoned, events, retries, failed,
             lent_threads, immovable_bytes,

@@ -2,6 +2,7 @@
 
 use super::zspager;
 use crate::export::export;
+use crate::sized::unless_zero;
 use crate::structs::zs_compact_budget;
 use crate::swap::options::codec as codec_of;
 use crate::swap::writeback::backing_file;
@@ -11,10 +12,10 @@ use zsalloc::plumbing::Uncancelled;
 
 export! {
     /// Sets how many bytes of regions and staging range may be in memory, and evicts the excess before
-    /// it returns. 0: no limit; less than 64 KiB: 64 KiB.
+    /// it returns. At least 64 KiB. 0: no limit.
     ///
     /// Errors:
-    /// -EINVAL: pager is NULL.
+    /// -EINVAL: pager is NULL, or bytes is less than 64 KiB but not 0: the limit is as it was.
     /// -ENOMEM: the pool is full, and nothing can be written back. The limit is in force, and the excess
     ///     leaves as soon as it can.
     /// -EAGAIN: too much is held, or pinned by the system. The limit is in force, and the excess leaves
@@ -24,7 +25,7 @@ export! {
     /// Threads: any. Callbacks: not allowed.
     #[unsafe(no_mangle)]
     pub unsafe extern "C" fn zspager_set_resident_limit(pager: *mut zspager, bytes: u64) -> c_int {
-        pager.set_resident_limit(bytes)
+        pager.set_resident_limit(unless_zero(bytes))
     }
 
     /// Sets how many bytes of slots compressed pages may take, as zswap_set_limit() does. 0: no limit
@@ -38,7 +39,7 @@ export! {
     /// Threads: any. Callbacks: not allowed.
     #[unsafe(no_mangle)]
     pub unsafe extern "C" fn zspager_set_pool_limit(pager: *mut zspager, bytes: u64) -> c_int {
-        pager.set_pool_limit(bytes)
+        pager.set_pool_limit(unless_zero(bytes))
     }
 
     /// Sets how many pages in memory may keep their compressed copy, in percent of the limit on resident

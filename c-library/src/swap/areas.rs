@@ -4,7 +4,7 @@ use super::options::{codec as codec_of, convert, convert_area};
 use super::pointers::{AreaPointer, ZswapPointer};
 use super::types::{zswap_area_options, zswap_options};
 use crate::export::export;
-use crate::{options, zswap, zswap_area};
+use crate::{options, sized, zswap, zswap_area};
 use std::ffi::{c_int, c_void};
 use zsalloc::plumbing::{Uncancelled, zswap as plumbing};
 use zsalloc::{Error, Zswap};
@@ -187,7 +187,7 @@ export! {
     /// Threads: any. Callbacks: allowed.
     #[unsafe(no_mangle)]
     pub unsafe extern "C" fn zswap_set_limit(zswap: *mut zswap, max_bytes: u64) -> c_int {
-        zswap.set_limit(max_bytes)
+        zswap.set_limit(sized::unless_zero(max_bytes))
     }
 
     /// Sets how many bytes of slots the pages of this area may take. 0: no limit of its own. A limit
@@ -200,7 +200,7 @@ export! {
     /// Threads: any. Callbacks: allowed.
     #[unsafe(no_mangle)]
     pub unsafe extern "C" fn zswap_area_set_limit(area: *mut zswap_area, max_bytes: u64) -> c_int {
-        area.set_limit(max_bytes)
+        area.set_limit(sized::unless_zero(max_bytes))
     }
 
     /// Sets the codec for pages that are stored from now on. Pages that are already stored keep their

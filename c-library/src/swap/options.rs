@@ -5,9 +5,9 @@ use super::types::{
     zswap_area_options, zswap_options,
 };
 use crate::options::{self, RESERVED, convert as convert_pool};
-use crate::sized::Received;
+use crate::sized::{Received, unless_zero};
 use std::ffi::CStr;
-use zsalloc::{AreaOptions, Codec, Error, Result, ZswapOptions};
+use zsalloc::{AreaOptions, Codec, Error, Result, ZswapOptions, ZswapTuning};
 
 /// Returns the codec for a number and a level. Zswap itself checks which levels exist.
 pub fn codec(codec: u32, level: i32) -> Result<Codec> {
@@ -51,13 +51,15 @@ pub unsafe fn convert_unnamed(received: &Received<zswap_options>) -> Result<Zswa
     // SAFETY: the caller promises that pool options that are not NULL are as the header says.
     let pool = unsafe { Received::read(options.pool).and_then(|pool| convert_pool(&pool)) }?;
     Ok(ZswapOptions {
-        max_bytes: options.max_bytes,
-        accept_percent: options.accept_percent.try_into().map_err(|_| ACCEPT)?,
-        headroom_percent: options.headroom_percent.try_into().map_err(|_| HEADROOM)?,
+        max_bytes: unless_zero(options.max_bytes),
         codec: codec(options.codec, options.level)?,
-        contexts: options.contexts as usize,
-        max_claims: options.max_claims as usize,
-        pool,
+        tuning: ZswapTuning {
+            accept_percent: unless_zero(options.accept_percent.try_into().map_err(|_| ACCEPT)?),
+            headroom_percent: unless_zero(options.headroom_percent.try_into().map_err(|_| HEADROOM)?),
+            contexts: unless_zero(options.contexts as usize),
+            max_claims: unless_zero(options.max_claims as usize),
+            pool,
+        },
     })
 }
 
@@ -73,7 +75,7 @@ pub fn convert_area(received: &Received<zswap_area_options>) -> Result<AreaOptio
         return Err(UNKNOWN);
     }
     Ok(AreaOptions {
-        max_bytes: options.max_bytes,
+        max_bytes: unless_zero(options.max_bytes),
         refuse_incompressible: has(ZSWAP_AREA_REFUSE_INCOMPRESSIBLE),
         no_writeback: has(ZSWAP_AREA_NO_WRITEBACK),
         context: options.context.expose_provenance(),

@@ -81,7 +81,8 @@ pub struct zswap_options {
     /// Set to sizeof(struct zswap_options).
     pub struct_size: usize,
     /// The limit: maximum bytes of slots that the stored pages of all areas take, which is what
-    /// they cost in the pool. 0: no limit but the pool's own. zswap_set_limit() changes it.
+    /// they cost in the pool. At least 4112, which one page may take. 0: no limit but the pool's own.
+    /// zswap_set_limit() changes it.
     pub max_bytes: u64,
     /// A name for people, in UTF-8, at most 249 bytes. A memory file shows it in /proc. NULL:
     /// "zswap".
@@ -123,8 +124,8 @@ pub struct zswap_options {
 pub struct zswap_area_options {
     /// Set to sizeof(struct zswap_area_options).
     pub struct_size: usize,
-    /// The area's own limit: maximum bytes of slots that its pages take. 0: only the zswap's limit
-    /// holds. zswap_area_set_limit() changes it.
+    /// The area's own limit: maximum bytes of slots that its pages take, at least 4112. 0: only the
+    /// zswap's limit holds. zswap_area_set_limit() changes it.
     pub max_bytes: u64,
     /// A pointer of the program's, which zswap_area_context() returns, in callbacks too.
     pub context: *mut c_void,
@@ -320,9 +321,9 @@ impl From<ZswapStats> for zswap_stats {
     #[rustfmt::skip]
     fn from(stats: ZswapStats) -> Self {
         same_fields!(stats, Self {
-            areas, area_pages, max_bytes, used_bytes, pool_bytes, metadata_bytes, limit_hits, capacity_hits, claims,
+            areas, area_pages, used_bytes, pool_bytes, metadata_bytes, limit_hits, capacity_hits, claims,
             file_bytes,
-        }, struct_size: size_of::<Self>(), counts: stats.counts.into())
+        }, struct_size: size_of::<Self>(), max_bytes: stats.max_bytes.unwrap_or(u64::MAX), counts: stats.counts.into())
     }
 }
 
@@ -330,7 +331,7 @@ impl From<AreaStats> for zswap_area_stats {
     #[rustfmt::skip]
     fn from(stats: AreaStats) -> Self {
         same_fields!(stats, Self {
-            area, area_pages, max_bytes, used_bytes, metadata_bytes, limit_hits,
-        }, struct_size: size_of::<Self>(), counts: stats.counts.into())
+            area, area_pages, used_bytes, metadata_bytes, limit_hits,
+        }, struct_size: size_of::<Self>(), max_bytes: stats.max_bytes.unwrap_or(u64::MAX), counts: stats.counts.into())
     }
 }

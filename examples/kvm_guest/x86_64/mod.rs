@@ -191,16 +191,16 @@ fn give_back(pager: &Pager, at: usize, bytes: usize, through_pager: bool) -> Res
 
 fn pager(args: &Args) -> Result<Pager> {
     let mut options = PagerOptions {
-        resident_bytes: args.limit,
+        resident_bytes: Some(args.limit),
         // KVM touches the memory inside the kernel, where SIGBUS can't be handled.
         fault_mode: FaultMode::Threads,
-        evict_in_place: args.evict_in_place,
-        // The guest also gives memory back by madvise(), which the pager is told of only if it moves pages.
-        evict_by_moving: !args.evict_in_place,
         ..PagerOptions::default()
     };
+    options.tuning.evict_in_place = args.evict_in_place;
+    // The guest also gives memory back by madvise(), which the pager is told of only if it moves pages.
+    options.tuning.evict_by_moving = !args.evict_in_place;
     // The system counts memory files separately, so that its private memory is only the guest's and the staging range.
-    options.zswap.pool.backing = Backing::MemoryFile;
+    options.tuning.zswap.pool.backing = Backing::MemoryFile;
     Pager::new("kvm_guest", &options).map_err(|error| match error {
         Error::System { errno: libc::EPERM | libc::EACCES | libc::ENOSYS, .. } => {
             Problem::Missing(format!("no userfaultfd that serves KVM's touches: {error}"))

@@ -29,14 +29,15 @@ use candidate::Candidate;
 use next_moves::NextMoves;
 use std::time::{Duration, Instant};
 
-/// How much one call of [`Pool::compact`] may do. [`Default`] has no bound.
-#[derive(Clone, Copy, Debug, Default)]
+/// How much one call of [`Pool::compact`] may do. [`Default`] has no bound. With a budget of nothing the call does
+/// little or nothing: a program may pass what is left of its own.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CompactBudget {
     /// The call stops once it has moved this many bytes of objects. It finishes a zspage that it is moving out of a
-    /// chunk, which may be some 200 KiB more. 0 for no bound.
-    pub max_bytes_moved: u64,
-    /// The call stops after this many microseconds, at the next object, or after memory went back. 0 for no bound.
-    pub max_microseconds: u64,
+    /// chunk, which may be some 200 KiB more. `None`: no bound.
+    pub max_bytes_moved: Option<u64>,
+    /// The call stops after this time, at the next object, or after memory went back. `None`: no bound.
+    pub max_time: Option<Duration>,
 }
 
 /// How many zspages of a class are looked at together.
@@ -84,12 +85,9 @@ struct Pass {
 
 impl Pass {
     fn new(budget: &CompactBudget) -> Self {
-        let most_bytes = if budget.max_bytes_moved == 0 { u64::MAX } else { budget.max_bytes_moved };
-        let deadline = match budget.max_microseconds {
-            0 => None,
-            limit => Instant::now().checked_add(Duration::from_micros(limit)),
-        };
-        let everything = budget.max_bytes_moved == 0 && deadline.is_none();
+        let most_bytes = budget.max_bytes_moved.unwrap_or(u64::MAX);
+        let deadline = budget.max_time.and_then(|time| Instant::now().checked_add(time));
+        let everything = budget.max_bytes_moved.is_none() && deadline.is_none();
         Self {
             moved_bytes: 0,
             moved_objects: 0,

@@ -7,6 +7,7 @@ use crate::error::Error;
 use crate::guest::{Guest, GuestOptions, GuestRange, Served};
 use crate::os::userfault::{Faulting, Userfault, feature};
 use crate::os::{Call, Os, Span, errno, injected::Faults};
+use crate::tests::options::refused as refused_for;
 use crate::units::PAGE;
 use crate::zswap::{Area, AreaOptions, Zswap, ZswapOptions};
 use std::sync::Arc;
@@ -36,7 +37,10 @@ pub struct Setup {
 
 impl Fixture {
     fn new(pages_at_once: usize) -> Self {
-        Self::of(&Setup { options: GuestOptions { pages_at_once, ..GuestOptions::default() }, ..Setup::default() })
+        Self::of(&Setup {
+            options: GuestOptions { pages_at_once: Some(pages_at_once), ..GuestOptions::default() },
+            ..Setup::default()
+        })
     }
 
     pub fn of(setup: &Setup) -> Self {
@@ -210,7 +214,7 @@ fn a_page_without_content_is_poisoned() {
 
 #[test]
 fn a_running_guest_has_not_ended_and_no_touch_waits() {
-    let mut fixture = Fixture::new(0);
+    let mut fixture = Fixture::new(8);
     assert!(!fixture.guest.has_ended());
     assert_eq!(fixture.guest.serve(), Ok(Served::default()));
     let stats = fixture.guest.stats();
@@ -244,14 +248,16 @@ fn a_guest_whose_owner_makes_reads_block_is_not_waited_for() {
 
 #[test]
 fn other_descriptors_are_refused() {
-    let fixture = Fixture::new(0);
+    let fixture = Fixture::new(8);
     let range = GuestRange { at: 0x10000, bytes: PAGE as u64, offset: 0, page_bytes: PAGE as u64 };
     let file = std::fs::File::open("/proc/self/exe").unwrap();
     let refused = Guest::new(&fixture.area, file.into(), &[range], &GuestOptions::default());
     assert_eq!(refused.err().map(Error::errno), Some(errno::EINVAL));
-    let other = Fixture::new(0);
-    let fd = other.guest.fd().try_clone_to_owned().unwrap();
-    let refused =
-        Guest::new(&fixture.area, fd, &[range], &GuestOptions { pages_at_once: 65, ..GuestOptions::default() });
-    assert_eq!(refused.err().map(Error::errno), Some(errno::EINVAL));
+    let other = Fixture::new(8);
+    for pages_at_once in [0, 65, usize::MAX] {
+        let fd = other.guest.fd().try_clone_to_owned().unwrap();
+        let options = GuestOptions { pages_at_once: Some(pages_at_once), ..GuestOptions::default() };
+        let made = Guest::new(&fixture.area, fd, &[range], &options).map(|_| ());
+        refused_for(made, &["pages_at_once", "leave it out for 8"]);
+    }
 }

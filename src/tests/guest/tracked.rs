@@ -19,7 +19,7 @@ const WP: Faulting = Faulting { protected: true, unmapped: false };
 /// Makes a guest whose owner registered its memory for write protection.
 fn tracked(shared: bool, features: u64, protect: Protect) -> Fixture {
     let features = features | feature::WP | if shared { feature::WP_SHMEM | feature::MISSING_SHMEM } else { 0 };
-    Fixture::of(&Setup { features, faulting: WP, shared, options: GuestOptions { pages_at_once: 4, protect } })
+    Fixture::of(&Setup { features, faulting: WP, shared, options: GuestOptions { pages_at_once: Some(4), protect } })
 }
 
 impl Fixture {
@@ -229,7 +229,7 @@ fn a_page_in_the_memory_file_is_mapped_and_another_is_filled() {
         for features in [0, UNPOPULATED, ASYNC | UNPOPULATED] {
             let features = features | MINOR | feature::MISSING_SHMEM | feature::WP | feature::WP_SHMEM;
             let faulting = Faulting { protected, unmapped: true };
-            let options = GuestOptions { pages_at_once: 4, ..GuestOptions::default() };
+            let options = GuestOptions { pages_at_once: Some(4), ..GuestOptions::default() };
             let mut fixture = Fixture::of(&Setup { features, faulting, shared: true, options });
             [3, 9, 20].into_iter().for_each(|page| fixture.put_in_file(page, 0xab));
             for page in (0..30).chain([3, 9]) {
@@ -272,7 +272,7 @@ fn with_file(pages_at_once: usize) -> (Fixture, OwnedFd) {
     let range =
         GuestRange { at: memory.at(0) as u64, bytes: memory.bytes() as u64, offset: 0, page_bytes: PAGE as u64 };
     let given = GuestFile { memory: file.try_clone().unwrap(), bitmap: Some(bitmap.try_clone().unwrap()) };
-    let options = GuestOptions { pages_at_once, ..GuestOptions::default() };
+    let options = GuestOptions { pages_at_once: Some(pages_at_once), ..GuestOptions::default() };
     fixture.guest = Guest::with_file(&fixture.area, fd, given, &[range], &options).unwrap();
     (fixture.memory, fixture.owners) = (memory, owners);
     (fixture, bitmap)

@@ -4,7 +4,7 @@ use super::world::World;
 use crate::geometry::MAX_ALLOC_SIZE;
 use crate::os::Call;
 use crate::tests::shared::Rng;
-use crate::{Backing, HugePages, MIN_BYTES, MapMode, PoolOptions};
+use crate::{Backing, HugePages, MIN_BYTES, MapMode, PoolOptions, PoolTuning};
 
 /// Kinds of memory that a pool of the model can have.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -57,12 +57,10 @@ impl Shape {
     /// Returns the options of a pool of this shape. `backing` fits the kind of memory.
     pub fn options(&self, backing: Backing) -> PoolOptions {
         PoolOptions {
-            max_bytes: self.max_bytes,
+            max_bytes: Some(self.max_bytes),
             backing,
-            huge_pages: self.huge_pages,
-            dont_fork: self.dont_fork,
-            no_advice: self.no_advice,
             hardened: self.hardened,
+            tuning: PoolTuning { huge_pages: self.huge_pages, dont_fork: self.dont_fork, no_advice: self.no_advice },
         }
     }
 }

@@ -82,7 +82,7 @@ fn evict(shared: &Shared, pool: &Pool, handle: u64) -> Result<()> {
         Mood::FreeOthers => free_others(shared, pool, handle),
         Mood::Malloc => malloc(shared, pool),
         Mood::Compact => {
-            pool.compact(&CompactBudget { max_bytes_moved: 10_000, max_microseconds: 0 })?;
+            pool.compact(&CompactBudget { max_bytes_moved: Some(10_000), max_time: None })?;
         }
         Mood::Shrink => shrink(shared, pool),
         Mood::Free | Mood::FreeAndUnmap => {}

@@ -7,11 +7,13 @@ use crate::geometry::MAX_ALLOC_SIZE;
 use crate::os::injected::Faults;
 use crate::os::{Mapping, Os};
 use crate::tests::shared::ReadObject;
+use crate::tests::shared::unless_zero;
 use crate::tests::shared::{Rng, file_pages, pattern, pool_with};
 use crate::units::PAGE;
 use crate::{Backing, CompactBudget, Error, LentMemory, MapMode, Pool, PoolStats, Result};
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 /// The state that the callback shares with the steps.
 pub type Shared = Arc<Mutex<World>>;
@@ -400,7 +402,10 @@ impl Run {
 
     fn compact(&mut self, bytes: u64, microseconds: u64) -> Result<()> {
         let before = self.pool().total_pages();
-        let gone = self.pool().compact(&CompactBudget { max_bytes_moved: bytes, max_microseconds: microseconds })?;
+        let gone = self.pool().compact(&CompactBudget {
+            max_bytes_moved: unless_zero(bytes),
+            max_time: unless_zero(Duration::from_micros(microseconds)),
+        })?;
         let stats = self.pool().stats()?;
         match self.world().shape.memory {
             Memory::Lent => assert_eq!(gone, 0, "what was supplied for good does not go to the system"),
@@ -435,7 +440,7 @@ impl Run {
     }
 
     fn set_max_bytes(&mut self, bytes: u64) -> Result<()> {
-        self.pool().set_max_bytes(bytes)?;
+        self.pool().set_max_bytes(unless_zero(bytes))?;
         let pages = self.pool().total_pages().max(self.pool().page_limit());
         self.world().most_pages = pages;
         Ok(())

@@ -1,11 +1,11 @@
 //! Large regions are added part by part, and other threads get on meanwhile.
 
 use super::look::{consistent, with_faults};
-use super::{Memory, Running, WAYS, limited};
+use super::{Memory, Running, WAYS, evicting, limited};
 use crate::os::{Call, errno};
+use crate::pager::Duty;
 use crate::pager::for_c::PagerForC;
 use crate::pager::inbox::GIVES_WAY;
-use crate::pager::{Duty, PagerOptions};
 use crate::units::PAGE;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::thread;
@@ -34,7 +34,7 @@ fn region_that_can_not_be_added_as_a_whole_is_not_added() {
         for call in [Call::Register, Call::Advise] {
             let memory = memory(shared, PAGES);
             (0..PAGES).for_each(|page| memory.fill(page, value(page)));
-            let options = PagerOptions { evict_in_place, ..limited(LIMIT, mode) };
+            let options = evicting(evict_in_place, limited(LIMIT, mode));
             let (faults, running) = with_faults(&options, &[Duty::All, Duty::All]);
             let before = faults.seen(Call::Register);
             if call == Call::Register {
@@ -69,7 +69,7 @@ fn region_that_can_not_be_added_as_a_whole_is_not_added() {
 fn region_in_use_is_added() {
     const PAGES: usize = 4 * PART;
     for (mode, evict_in_place, shared) in WAYS {
-        let options = PagerOptions { evict_in_place, ..limited(LIMIT, mode) };
+        let options = evicting(evict_in_place, limited(LIMIT, mode));
         let running = Running::new(&options, &[Duty::All, Duty::All]);
         let memory = memory(shared, PAGES);
         (0..PAGES).step_by(2).for_each(|page| memory.fill(page, value(page)));
@@ -149,7 +149,7 @@ fn range_whose_end_is_in_another_region_is_refused() {
 fn full_region_is_evicted_as_it_is_added() {
     const PAGES: usize = 8 * PART;
     for (mode, evict_in_place, shared) in WAYS {
-        let options = PagerOptions { evict_in_place, ..limited(LIMIT, mode) };
+        let options = evicting(evict_in_place, limited(LIMIT, mode));
         let running = Running::new(&options, &[Duty::Serve]);
         let memory = memory(shared, PAGES);
         (0..PAGES).for_each(|page| memory.fill(page, value(page)));

@@ -1,6 +1,6 @@
 //! Memory that outgrows its limit keeps its bytes, and its limit.
 
-use super::{Memory, Running, limited};
+use super::{Memory, Running, evicting, limited};
 use crate::error::Error;
 use crate::pager::{Duty, FaultMode, PagerOptions};
 use crate::sync::{Lock, Rank};
@@ -52,7 +52,7 @@ fn by_lent_threads() {
 #[test]
 fn in_place() {
     for mode in [FaultMode::Sigbus, FaultMode::Threads] {
-        let options = PagerOptions { evict_in_place: true, ..limited(LIMIT, mode) };
+        let options = evicting(true, limited(LIMIT, mode));
         outgrows(&options, &[Duty::Serve, Duty::Evict]);
     }
 }

@@ -1,12 +1,12 @@
 //! Ranges that can't be a region: each is refused with a sentence that says why, and leaves nothing behind.
 
 use super::look::consistent;
-use super::{Memory, Running, limited};
+use super::{Memory, Running, evicting, limited};
 use crate::os::Os;
 use crate::os::maps::{heap_start, mappings_within};
 use crate::os::userfault::{Faulting, Userfault};
 use crate::pager::for_c::PagerForC;
-use crate::pager::{FaultMode, PagerOptions, RegionOptions};
+use crate::pager::{FaultMode, RegionOptions};
 use crate::tests::skip::skip;
 use crate::units::PAGE;
 use std::fs::File;
@@ -290,7 +290,7 @@ fn the_heap() {
 /// A range may consist of several mappings. One system call takes one of them at a time.
 #[test]
 fn ranges_of_several_mappings() {
-    let in_place = PagerOptions { evict_in_place: true, ..limited(LIMIT, FaultMode::Sigbus) };
+    let in_place = evicting(true, limited(LIMIT, FaultMode::Sigbus));
     let running = pager();
     for (running, memory) in [
         (&running, Memory::shared(PAGES)),

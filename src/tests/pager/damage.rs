@@ -1,13 +1,13 @@
 //! Pages whose stored copies are damaged: nobody reads them, and other pages don't suffer.
 
 use super::look::{consistent, kind_at, with_faults};
-use super::{Memory, Running, WAYS, limited};
+use super::{Memory, Running, WAYS, evicting, limited};
 use crate::error::Error;
 use crate::os::errno::{EAGAIN, ENOMEM};
 use crate::os::{Call, Os, Span, injected::Faults};
 use crate::pager::for_c::{PagerForC, RegionId};
 use crate::pager::state::PageKind;
-use crate::pager::{Duty, FaultMode, PagerOptions};
+use crate::pager::{Duty, FaultMode};
 use crate::units::PAGE;
 use std::sync::Arc;
 
@@ -30,7 +30,7 @@ fn value(page: usize) -> u64 {
 impl Fixture {
     /// Stores all pages, and damages some of them.
     fn new((mode, evict_in_place, shared): (FaultMode, bool, bool)) -> Self {
-        let options = PagerOptions { evict_in_place, ..limited(LIMIT, mode) };
+        let options = evicting(evict_in_place, limited(LIMIT, mode));
         let (faults, running) = with_faults(&options, &[Duty::Serve]);
         let memory = if shared { Memory::shared(PAGES) } else { Memory::new(PAGES) };
         let region = running.add(&memory);

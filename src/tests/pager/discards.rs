@@ -1,7 +1,7 @@
 //! Pages that are given back by a call on the pager.
 
 use super::look::{consistent, kind_at, with_faults};
-use super::{Memory, Running, limited};
+use super::{Memory, Running, evicting, limited};
 use crate::os::Call;
 use crate::os::errno::{EBUSY, ENOMEM};
 use crate::pager::for_c::PagerForC;
@@ -27,7 +27,7 @@ fn discard(running: &Running, memory: &Memory, page: usize, pages: usize) {
 /// Every kind of memory, and every way to evict it.
 fn kinds() -> [(Memory, PagerOptions); 3] {
     let options = limited(LIMIT, FaultMode::Sigbus);
-    let in_place = PagerOptions { evict_in_place: true, ..options.clone() };
+    let in_place = evicting(true, options.clone());
     [(Memory::new(PAGES), options.clone()), (Memory::new(PAGES), in_place), (Memory::shared(PAGES), options)]
 }
 
@@ -36,7 +36,7 @@ fn kinds() -> [(Memory, PagerOptions); 3] {
 fn clean_pages_that_can_not_be_given_back_are_clean_no_more() {
     for evict_in_place in [false, true] {
         let memory = Memory::new(LIMIT);
-        let options = PagerOptions { evict_in_place, ..limited(2 * LIMIT, FaultMode::Sigbus) };
+        let options = evicting(evict_in_place, limited(2 * LIMIT, FaultMode::Sigbus));
         let running = filled(&memory, &options);
         running.pager.set_kept_copies(100).unwrap();
         while running.pager.stats().resident_bytes > 0 {

@@ -1,10 +1,10 @@
 //! Calls that the system refuses for a while: touches wait or try again, and nothing is lost.
 
 use super::look::{consistent, with_faults};
-use super::{Memory, Running, limited};
+use super::{Memory, Running, evicting, limited};
 use crate::os::{Call, injected::Faults};
 use crate::pager::for_c::PagerForC;
-use crate::pager::{Duty, FaultMode, PagerOptions};
+use crate::pager::{Duty, FaultMode};
 use crate::units::PAGE;
 use std::sync::Arc;
 
@@ -35,7 +35,7 @@ fn value(page: usize, round: usize) -> u64 {
 
 /// A pager with the lent threads that its mode needs.
 fn started(mode: FaultMode, in_place: bool) -> (Arc<Faults>, Running) {
-    let options = PagerOptions { evict_in_place: in_place, ..limited(LIMIT, mode) };
+    let options = evicting(in_place, limited(LIMIT, mode));
     let duties: &[Duty] = if mode == FaultMode::Threads { &[Duty::All, Duty::All] } else { &[] };
     with_faults(&options, duties)
 }

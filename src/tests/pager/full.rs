@@ -1,12 +1,11 @@
 //! A pool that is full: pages that can't leave stay in memory, above the limit, and nothing is lost.
 
 use super::look::consistent;
-use super::{Memory, Running, limited};
+use super::{Memory, Running, evicting, limited};
 use crate::error::Error;
 use crate::os::Os;
 use crate::pager::{Duty, FaultMode, PagerCounts, PagerOptions};
 use crate::units::PAGE;
-use crate::zswap::{Codec, ZswapOptions};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::thread;
@@ -37,8 +36,7 @@ struct Fixture {
 
 impl Fixture {
     fn new((mode, evict_in_place, duties): (FaultMode, bool, &[Duty]), file: Option<&OwnedFd>) -> Self {
-        let zswap = ZswapOptions { max_bytes: SMALL, codec: Codec::Lz4, ..ZswapOptions::default() };
-        let options = PagerOptions { zswap, evict_in_place, ..limited(LIMIT, mode) };
+        let options = PagerOptions { pool_bytes: Some(SMALL), ..evicting(evict_in_place, limited(LIMIT, mode)) };
         let running = Running::new(&options, duties);
         if let Some(file) = file {
             running.pager.set_backing_file(Some((file.as_fd(), bytes_of(file)))).unwrap();
@@ -84,8 +82,8 @@ impl Fixture {
     /// Gives the pool room for all pages, and checks that the limit holds again from now on.
     fn recovers(&self) {
         let pager = &self.running.pager;
-        pager.set_pool_limit(LARGE).unwrap();
-        pager.set_resident_limit((LIMIT * PAGE) as u64).unwrap();
+        pager.set_pool_limit(Some(LARGE)).unwrap();
+        pager.set_resident_limit(Some((LIMIT * PAGE) as u64)).unwrap();
         assert!(self.resident() <= LIMIT);
         let above = self.counts().over_limit;
         self.check();
@@ -117,7 +115,7 @@ fn without_a_file_pages_stay_in_memory_until_there_is_room() {
         let counts = fixture.counts();
         assert!(counts.over_limit > 0 && counts.direct_reclaims >= counts.over_limit, "{counts:?}");
         assert!(fixture.resident() > LIMIT);
-        assert!(matches!(fixture.running.pager.set_resident_limit(PAGE as u64 * 8), Err(Error::NoMemory(_))));
+        assert!(matches!(fixture.running.pager.set_resident_limit(Some(PAGE as u64 * 16)), Err(Error::NoMemory(_))));
         // Pages that compress better than others may leave.
         let refused = (0..PAGES).find_map(|_| fixture.running.pager.evict(8).err());
         assert!(matches!(refused, Some(Error::NoMemory(_))), "{refused:?}");
@@ -169,7 +167,7 @@ fn pages_given_back_make_room() {
         // SAFETY: the bytes are not needed.
         unsafe { fixture.running.pager.discard(fixture.memory.at(0), most * PAGE) }.unwrap();
         (0..most).for_each(|page| fixture.values[page].store(0, Relaxed));
-        fixture.running.pager.set_resident_limit((LIMIT * PAGE) as u64).unwrap();
+        fixture.running.pager.set_resident_limit(Some((LIMIT * PAGE) as u64)).unwrap();
         assert!(fixture.resident() <= LIMIT);
         fixture.check();
         consistent(&fixture.running);

@@ -3,13 +3,13 @@
 
 use super::events::{MODES, filled, value};
 use super::look::{consistent, kind_at};
-use super::{Memory, Running, limited};
+use super::{Memory, Running, evicting, limited};
 use crate::os::own_memory::OwnMemory;
 use crate::os::userfault::{Faulting, Userfault, feature};
 use crate::os::{Os, Span};
 use crate::pager::for_c::PagerForC;
 use crate::pager::state::PageKind;
-use crate::pager::{Duty, FaultMode, PagerOptions};
+use crate::pager::{Duty, FaultMode};
 use crate::units::PAGE;
 use std::thread;
 
@@ -52,7 +52,7 @@ fn memory_is_read_up_to_a_page_that_is_missing() {
 fn in_place_missing_pages_keep_no_others_from_going() {
     for mode in MODES {
         let memory = Memory::new(LIMIT / 2);
-        let options = PagerOptions { evict_in_place: true, ..limited(LIMIT, mode) };
+        let options = evicting(true, limited(LIMIT, mode));
         let running = filled(&memory, &options, &[Duty::Serve]);
         (0..LIMIT / 2).step_by(3).for_each(|page| assert_eq!(memory.advise(page, 1, libc::MADV_DONTNEED), 0));
         evict_all(&running);

@@ -6,7 +6,7 @@ use crate::error::Error;
 use crate::pager::for_c::PagerForC;
 use crate::pager::hold::MOST_HOLDS;
 use crate::pager::state::PageKind;
-use crate::pager::{Duty, FaultMode, PagerOptions};
+use crate::pager::{Duty, FaultMode, PagerOptions, PagerTuning};
 use crate::tests::skip::skip;
 use crate::units::PAGE;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
@@ -25,7 +25,8 @@ fn value(page: usize) -> u64 {
 fn pagers() -> [Running; 2] {
     [false, true].map(|evict_in_place| {
         let max_held_bytes = (MOST * PAGE) as u64;
-        let options = PagerOptions { max_held_bytes, evict_in_place, ..limited(LIMIT, FaultMode::Sigbus) };
+        let tuning = PagerTuning { max_held_bytes: Some(max_held_bytes), evict_in_place, ..PagerTuning::default() };
+        let options = PagerOptions { tuning, ..limited(LIMIT, FaultMode::Sigbus) };
         Running::new(&options, &[Duty::Serve])
     })
 }
@@ -199,11 +200,11 @@ fn a_limit_below_what_is_held_is_kept_as_soon_as_it_can_be() {
         let memory = filled(&running);
         hold(&running, &memory, 0, MOST).unwrap();
         let few = ((MOST - 4) * PAGE) as u64;
-        assert!(matches!(running.pager.set_resident_limit(few), Err(Error::Again(_))));
+        assert!(matches!(running.pager.set_resident_limit(Some(few)), Err(Error::Again(_))));
         assert_eq!((held(&running), running.pager.stats().resident_bytes as usize / PAGE), (MOST, MOST));
         (0..MOST).for_each(|page| memory.check(page, value(page)));
         release(&running, &memory, 0, MOST);
-        running.pager.set_resident_limit(few).unwrap();
+        running.pager.set_resident_limit(Some(few)).unwrap();
         assert!(running.pager.stats().resident_bytes <= few);
         check_all(&running, &memory);
     }

@@ -1,8 +1,8 @@
 //! Huge pages: a region has none, also if its owner asked for them.
 
 use super::look::consistent;
-use super::{Memory, Running, limited};
-use crate::pager::{Duty, FaultMode, PagerOptions};
+use super::{Memory, Running, evicting, limited};
+use crate::pager::{Duty, FaultMode};
 use crate::tests::skip::skip;
 use crate::units::PAGE;
 
@@ -39,7 +39,7 @@ fn evicts(running: &Running, memory: &Memory) {
 }
 
 fn pager(in_place: bool) -> Running {
-    let options = PagerOptions { evict_in_place: in_place, ..limited(HUGE, FaultMode::Sigbus) };
+    let options = evicting(in_place, limited(HUGE, FaultMode::Sigbus));
     Running::new(&options, &[Duty::Serve])
 }
 

@@ -2,9 +2,9 @@
 //! can leave. The tests check counts of attempts, because the attempts took the time.
 
 use super::look::consistent;
-use super::{Memory, Running, limited};
+use super::{Memory, Running, evicting, limited};
 use crate::pager::for_c::{PagerForC, RegionId};
-use crate::pager::{Duty, FaultMode, PagerCounts, PagerOptions};
+use crate::pager::{Duty, FaultMode, PagerCounts};
 use crate::tests::skip::skip;
 use crate::units::PAGE;
 use std::time::{Duration, Instant};
@@ -21,7 +21,7 @@ fn value(page: usize) -> u64 {
 
 fn running(mode: FaultMode, in_place: bool) -> Running {
     let duties: &[Duty] = if mode == FaultMode::Threads { &[Duty::Serve] } else { &[] };
-    Running::new(&PagerOptions { evict_in_place: in_place, ..limited(STUCK + LIMIT, mode) }, duties)
+    Running::new(&evicting(in_place, limited(STUCK + LIMIT, mode)), duties)
 }
 
 fn fill(memory: &Memory) {
@@ -55,7 +55,7 @@ fn counts(running: &Running) -> PagerCounts {
 
 /// Touches other pages while those of `stuck` can't leave. Nothing is tried more than a few times.
 fn touches_go_on(running: &Running, stuck: &Memory) {
-    let refused = running.pager.set_resident_limit((LIMIT * PAGE) as u64);
+    let refused = running.pager.set_resident_limit(Some((LIMIT * PAGE) as u64));
     assert!(refused.is_err(), "{refused:?}");
     let others = Memory::new(TOUCHED);
     let region = running.add(&others);
@@ -118,7 +118,7 @@ fn locked_pages() {
 fn slow_touches_keep_memory_bounded() {
     for (mode, in_place) in WAYS {
         let (memory, running, region) = with_locked_pages(mode, in_place);
-        assert!(running.pager.set_resident_limit((LIMIT * PAGE) as u64).is_err());
+        assert!(running.pager.set_resident_limit(Some((LIMIT * PAGE) as u64)).is_err());
         let others = Memory::new(TOUCHED);
         let other_region = running.add(&others);
         fill(&others);
@@ -191,7 +191,7 @@ fn pages_that_were_shared_with_a_child() {
         }
     }
     assert_eq!(memory.advise(0, STUCK, libc::MADV_DONTFORK), 0);
-    running.pager.set_resident_limit((LIMIT * PAGE) as u64).unwrap();
+    running.pager.set_resident_limit(Some((LIMIT * PAGE) as u64)).unwrap();
     assert_eq!(running.pager.stats().immovable_bytes, 0);
     check(&memory);
     consistent(&running);
@@ -250,7 +250,7 @@ fn pages_that_are_merged_leave() {
             if !before {
                 merge();
             }
-            running.pager.set_resident_limit((LIMIT * PAGE) as u64).unwrap();
+            running.pager.set_resident_limit(Some((LIMIT * PAGE) as u64)).unwrap();
             assert!(running.pager.stats().resident_bytes <= (LIMIT * PAGE) as u64);
             (0..STUCK).for_each(|page| memory.check(page, 1 + page as u64 % 4));
             consistent(&running);

@@ -1,13 +1,13 @@
 //! Owners give back, unmap and move many pages at once. Other memory is served meanwhile, and no old bytes come back.
 
 use super::look::{consistent, consistent_but, kind_at};
-use super::{Memory, Running, WAYS, limited};
+use super::{Memory, Running, WAYS, evicting, limited};
 use crate::pager::backlog::{LARGE, PART};
 use crate::pager::core::Core;
 use crate::pager::for_c::{PagerForC, RegionId};
 use crate::pager::page::StateWord;
 use crate::pager::state::PageKind;
-use crate::pager::{Duty, FaultMode, PagerOptions};
+use crate::pager::{Duty, FaultMode, PagerOptions, PagerTuning};
 use crate::units::PAGE;
 use std::thread;
 use std::time::Duration;
@@ -20,7 +20,7 @@ fn value(page: usize) -> u64 {
 }
 
 fn filled((mode, evict_in_place, shared): (FaultMode, bool, bool), duties: &[Duty]) -> (Memory, Running, RegionId) {
-    let running = Running::new(&PagerOptions { evict_in_place, ..limited(LIMIT, mode) }, duties);
+    let running = Running::new(&evicting(evict_in_place, limited(LIMIT, mode)), duties);
     let memory = if shared { Memory::shared(PAGES) } else { Memory::new(PAGES) };
     let region = running.add(&memory);
     (0..PAGES).for_each(|page| memory.fill(page, value(page)));
@@ -271,8 +271,8 @@ fn page_that_is_written_while_it_is_held_is_not_discarded_when_it_is_released() 
 /// Held pages that were unmapped do not count any more when the next page is held.
 #[test]
 fn pages_that_were_held_when_they_were_unmapped_leave_room_for_others() {
-    let max_held_bytes = 4 * PAGE as u64;
-    let options = PagerOptions { max_held_bytes, ..limited(LIMIT, FaultMode::Sigbus) };
+    let tuning = PagerTuning { max_held_bytes: Some(4 * PAGE as u64), ..PagerTuning::default() };
+    let options = PagerOptions { tuning, ..limited(LIMIT, FaultMode::Sigbus) };
     // The memory is dropped last: no other thread would read the event of its unmapping.
     let (memory, other) = (Memory::new(PAGES), Memory::new(1));
     let running = Running::new(&options, &[]);

@@ -137,7 +137,7 @@ fn pages_that_could_not_leave_do_so_once_nothing_pins_them() {
     let region = running.add(&memory);
     evict_all(&running);
     drop(pins);
-    running.pager.set_resident_limit((HUGE * PAGE) as u64).unwrap();
+    running.pager.set_resident_limit(Some((HUGE * PAGE) as u64)).unwrap();
     assert!(memory.in_cache() <= HUGE);
     all_is_right(running, region, &memory);
 }

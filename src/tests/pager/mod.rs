@@ -20,6 +20,7 @@ mod locked;
 mod look;
 mod memory_files;
 mod names;
+mod options;
 mod orders;
 mod putback;
 mod refusals;
@@ -30,7 +31,7 @@ mod writers;
 
 use crate::os::Os;
 use crate::pager::for_c::{PagerForC, RegionId};
-use crate::pager::{Duty, FaultMode, Pager, PagerOptions, RegionOptions};
+use crate::pager::{Duty, FaultMode, Pager, PagerOptions, PagerTuning, RegionOptions};
 use crate::units::PAGE;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::ptr::NonNull;
@@ -227,7 +228,12 @@ impl Drop for Running {
 
 /// Options with a limit of `pages` pages.
 pub fn limited(pages: usize, fault_mode: FaultMode) -> PagerOptions {
-    PagerOptions { resident_bytes: (pages * PAGE) as u64, fault_mode, ..PagerOptions::default() }
+    PagerOptions { resident_bytes: Some((pages * PAGE) as u64), fault_mode, ..PagerOptions::default() }
+}
+
+/// The options with private pages evicted in place, or moved.
+pub fn evicting(in_place: bool, options: PagerOptions) -> PagerOptions {
+    PagerOptions { tuning: PagerTuning { evict_in_place: in_place, ..options.tuning }, ..options }
 }
 
 /// Waits until something holds. Returns false if it did not for long.

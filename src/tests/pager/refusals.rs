@@ -1,13 +1,13 @@
 //! Single calls that the system refuses, or does in part: which caller is told, and what the accounts say then.
 
 use super::look::{consistent, kind_at, with_faults, word_at};
-use super::{Memory, Running, limited};
+use super::{Memory, Running, evicting, limited};
 use crate::error::Error;
 use crate::os::{Call, injected::Faults};
 use crate::pager::account::PATIENCE;
 use crate::pager::for_c::PagerForC;
 use crate::pager::state::{KeptCopy, PageKind};
-use crate::pager::{Duty, FaultMode, PagerOptions, RegionOptions};
+use crate::pager::{Duty, FaultMode, RegionOptions};
 use crate::units::PAGE;
 use std::sync::Arc;
 
@@ -20,7 +20,7 @@ fn value(page: usize) -> u64 {
 
 /// A pager of FaultMode::Sigbus in which `memory` was filled.
 fn filled(memory: &Memory, in_place: bool) -> (Arc<Faults>, Running) {
-    let options = PagerOptions { evict_in_place: in_place, ..limited(LIMIT, FaultMode::Sigbus) };
+    let options = evicting(in_place, limited(LIMIT, FaultMode::Sigbus));
     let (faults, running) = with_faults(&options, &[]);
     running.add(memory);
     (0..memory.pages()).for_each(|page| memory.fill(page, value(page)));
@@ -97,9 +97,9 @@ fn staged_pages_come_back_to_memory_that_was_locked_or_protected() {
 fn a_region_that_is_full_stops_no_other() {
     for in_place in [false, true] {
         let (small, other) = (Memory::new(PAGES), Memory::new(PAGES));
-        let options = PagerOptions { evict_in_place: in_place, ..limited(LIMIT, FaultMode::Sigbus) };
+        let options = evicting(in_place, limited(LIMIT, FaultMode::Sigbus));
         let running = Running::new(&options, &[]);
-        let bounded = RegionOptions { max_stored_bytes: 8 * PAGE as u64, ..RegionOptions::default() };
+        let bounded = RegionOptions { max_stored_bytes: Some(8 * PAGE as u64), ..RegionOptions::default() };
         // SAFETY: the memory lives longer than the pager, and is used through this mapping alone.
         unsafe { running.pager.add_region_by_id(small.at(0), LIMIT / 2 * PAGE, &bounded) }.unwrap();
         (0..LIMIT / 2).for_each(|page| small.fill(page, value(page)));
@@ -120,7 +120,7 @@ fn a_region_that_is_full_stops_no_other() {
 #[test]
 fn pages_that_were_dropped_before_a_locked_one_are_not_forgotten() {
     let memory = Memory::new(16);
-    let options = PagerOptions { evict_in_place: true, ..limited(LIMIT, FaultMode::Sigbus) };
+    let options = evicting(true, limited(LIMIT, FaultMode::Sigbus));
     let (faults, running) = with_faults(&options, &[]);
     running.add(&memory);
     (0..memory.pages()).for_each(|page| memory.fill(page, value(page)));
@@ -139,9 +139,9 @@ fn pages_that_were_dropped_before_a_locked_one_are_not_forgotten() {
 fn regions_that_are_all_full_are_told_from_those_that_others_evict() {
     for in_place in [false, true] {
         let memory = Memory::new(PAGES);
-        let options = PagerOptions { evict_in_place: in_place, ..limited(LIMIT, FaultMode::Sigbus) };
+        let options = evicting(in_place, limited(LIMIT, FaultMode::Sigbus));
         let running = Running::new(&options, &[]);
-        let bounded = RegionOptions { max_stored_bytes: 8 * PAGE as u64, ..RegionOptions::default() };
+        let bounded = RegionOptions { max_stored_bytes: Some(8 * PAGE as u64), ..RegionOptions::default() };
         // SAFETY: the memory lives longer than the pager, and is used through this mapping alone.
         unsafe { running.pager.add_region_by_id(memory.at(0), PAGES * PAGE, &bounded) }.unwrap();
         (0..PAGES).for_each(|page| memory.fill(page, value(page)));
@@ -196,7 +196,7 @@ fn moves_that_stop_halfway() {
 fn evictions_that_are_refused_all_the_time() {
     for (call, in_place) in [(Call::Move, false), (Call::Release, false), (Call::Release, true), (Call::Read, true)] {
         let memory = Memory::new(PAGES);
-        let options = PagerOptions { evict_in_place: in_place, ..limited(LIMIT, FaultMode::Sigbus) };
+        let options = evicting(in_place, limited(LIMIT, FaultMode::Sigbus));
         let (faults, running) = with_faults(&options, &[]);
         running.add(&memory);
         (0..LIMIT).for_each(|page| memory.fill(page, value(page)));
@@ -208,7 +208,7 @@ fn evictions_that_are_refused_all_the_time() {
         assert!(call == Call::Release && !in_place || stats.counts.pinned > 0, "{call:?}: {:?}", stats.counts);
         assert!(matches!(running.pager.evict(8), Err(Error::Again(_) | Error::NoMemory(_))), "{call:?}");
         faults.heal(call);
-        running.pager.set_resident_limit((LIMIT * PAGE) as u64).unwrap();
+        running.pager.set_resident_limit(Some((LIMIT * PAGE) as u64)).unwrap();
         assert!(running.pager.stats().resident_bytes <= (LIMIT * PAGE) as u64);
         (LIMIT + 8..PAGES).for_each(|page| memory.fill(page, value(page)));
         check_all(&memory, &running);
@@ -302,7 +302,7 @@ fn a_region_that_can_not_be_removed_is_there_still() {
 fn writes_after_a_refused_removal_are_not_lost() {
     for evict_in_place in [false, true] {
         let memory = Memory::new(LIMIT);
-        let options = PagerOptions { evict_in_place, ..limited(2 * LIMIT, FaultMode::Sigbus) };
+        let options = evicting(evict_in_place, limited(2 * LIMIT, FaultMode::Sigbus));
         let (faults, running) = with_faults(&options, &[]);
         running.pager.set_kept_copies(100).unwrap();
         let region = running.add(&memory);

@@ -1,10 +1,10 @@
 //! Regions that are removed while threads use their memory.
 
 use super::look::consistent;
-use super::{Memory, Running, WAYS, limited};
+use super::{Memory, Running, WAYS, evicting, limited};
 use crate::error::Error;
 use crate::pager::for_c::PagerForC;
-use crate::pager::{Duty, FaultMode, PagerOptions};
+use crate::pager::{Duty, FaultMode};
 use crate::units::PAGE;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::thread;
@@ -14,7 +14,7 @@ const PAGES: usize = 4 * LIMIT;
 const ROUNDS: u64 = 6;
 
 fn running((mode, evict_in_place, _): (FaultMode, bool, bool)) -> Running {
-    let options = PagerOptions { evict_in_place, ..limited(LIMIT, mode) };
+    let options = evicting(evict_in_place, limited(LIMIT, mode));
     Running::new(&options, &[Duty::All, Duty::Evict])
 }
 

@@ -1,10 +1,10 @@
 //! Memory that the system itself had swapped out when it was added.
 
 use super::look::{consistent, kind_at};
-use super::{Memory, Running, WAYS, limited};
+use super::{Memory, Running, WAYS, evicting, limited};
 use crate::os::residency::{FilePages, Swapped};
 use crate::pager::state::PageKind;
-use crate::pager::{Duty, FaultMode, PagerOptions};
+use crate::pager::{Duty, FaultMode};
 use crate::tests::skip::skip;
 use crate::units::PAGE;
 
@@ -42,7 +42,7 @@ fn pages_that_the_system_swapped_out_count_and_can_be_discarded() {
         (0..PAGES - 8).for_each(|page| memory.fill(page, page as u64 + 1));
         let gone = swap_out(&memory, 16);
         assert!(gone > PAGES / 2, "the system swapped out {gone} pages");
-        let options = PagerOptions { evict_in_place, ..limited(2 * PAGES, mode) };
+        let options = evicting(evict_in_place, limited(2 * PAGES, mode));
         let running = Running::new(&options, &[Duty::Serve]);
         running.add(&memory);
         let resident = || running.pager.stats().resident_bytes as usize / PAGE;
@@ -55,11 +55,11 @@ fn pages_that_the_system_swapped_out_count_and_can_be_discarded() {
             memory.check(page, 0);
             memory.fill(page, page as u64 + 1);
         }
-        running.pager.set_resident_limit((LIMIT * PAGE) as u64).unwrap();
+        running.pager.set_resident_limit(Some((LIMIT * PAGE) as u64)).unwrap();
         assert!(resident() <= LIMIT);
         (0..PAGES - 8).for_each(|page| memory.check(page, page as u64 + 1));
         (PAGES - 8..PAGES).for_each(|page| memory.check(page, 0));
-        running.pager.set_resident_limit((LIMIT * PAGE) as u64).unwrap();
+        running.pager.set_resident_limit(Some((LIMIT * PAGE) as u64)).unwrap();
         // Pages that were never touched may still be in the system's swap, and no others.
         (0..PAGES).for_each(|page| memory.check(page, if page < PAGES - 8 { page as u64 + 1 } else { 0 }));
         consistent(&running);
@@ -80,10 +80,10 @@ fn pages_that_are_set_aside_for_a_file_count() {
     running.add(&memory);
     let resident = || running.pager.stats().resident_bytes as usize / PAGE;
     assert_eq!(resident(), PAGES);
-    running.pager.set_resident_limit((LIMIT * PAGE) as u64).unwrap();
+    running.pager.set_resident_limit(Some((LIMIT * PAGE) as u64)).unwrap();
     assert!(resident() <= LIMIT);
     (0..PAGES).for_each(|page| memory.fill(page, page as u64 + 1));
     (0..PAGES).for_each(|page| memory.check(page, page as u64 + 1));
-    running.pager.set_resident_limit((LIMIT * PAGE) as u64).unwrap();
+    running.pager.set_resident_limit(Some((LIMIT * PAGE) as u64)).unwrap();
     consistent(&running);
 }

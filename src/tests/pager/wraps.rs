@@ -1,8 +1,8 @@
 //! Counters of a pager, each started near its wrap.
 
 use super::look::consistent;
-use super::{Memory, Running, WAYS, limited};
-use crate::pager::{Duty, PagerOptions};
+use super::{Memory, Running, WAYS, evicting, limited};
+use crate::pager::Duty;
 use crate::sync::Ordering::Relaxed;
 
 const LIMIT: usize = 64;
@@ -15,7 +15,7 @@ fn pages_come_back_when_the_counts_of_departures_wrap() {
     for (mode, evict_in_place, shared) in WAYS {
         for before in [(1 << 25) - 40, (1 << 32) - 40, u64::MAX - 40] {
             let memory = if shared { Memory::shared(PAGES) } else { Memory::new(PAGES) };
-            let options = PagerOptions { evict_in_place, ..limited(LIMIT, mode) };
+            let options = evicting(evict_in_place, limited(LIMIT, mode));
             let running = Running::new(&options, &[Duty::All]);
             let core = &running.pager.0;
             core.account.all_departures().store(before, Relaxed);

@@ -1,7 +1,7 @@
 //! Threads that write all the time against evictions: no write is lost.
 
 use super::look::consistent;
-use super::{Memory, Running, limited};
+use super::{Memory, Running, evicting, limited};
 use crate::os::Os;
 use crate::pager::{Duty, FaultMode, PagerOptions};
 use crate::units::PAGE;
@@ -112,7 +112,7 @@ fn pages_that_are_moved_away() {
 #[test]
 fn pages_that_are_evicted_in_place() {
     for mode in MODES {
-        let options = PagerOptions { evict_in_place: true, ..limited(LIMIT, mode) };
+        let options = evicting(true, limited(LIMIT, mode));
         against(&Memory::new(PAGES), &options, &[Duty::All, Duty::Evict], |_| ());
     }
 }
@@ -120,7 +120,7 @@ fn pages_that_are_evicted_in_place() {
 #[test]
 fn nobody_lent() {
     for evict_in_place in [false, true] {
-        let options = PagerOptions { evict_in_place, ..limited(LIMIT, FaultMode::Sigbus) };
+        let options = evicting(evict_in_place, limited(LIMIT, FaultMode::Sigbus));
         against(&Memory::new(PAGES), &options, &[], |_| ());
     }
 }
@@ -157,7 +157,7 @@ fn limits_that_move() {
     for mode in MODES {
         for evict_in_place in [false, true] {
             let memory = Memory::new(PAGES);
-            let options = PagerOptions { evict_in_place, ..limited(LIMIT, mode) };
+            let options = evicting(evict_in_place, limited(LIMIT, mode));
             let running = Running::new(&options, &[Duty::All]);
             running.add(&memory);
             let left = AtomicUsize::new(WRITERS);
@@ -175,12 +175,12 @@ fn limits_that_move() {
                     if left.load(SeqCst) == 0 {
                         break;
                     }
-                    _ = running.pager.set_resident_limit((pages * PAGE) as u64);
+                    _ = running.pager.set_resident_limit(Some((pages * PAGE) as u64));
                     thread::yield_now();
                 }
                 writers.into_iter().map(|writer| writer.join().unwrap()).collect()
             });
-            running.pager.set_resident_limit((32 * PAGE) as u64).unwrap();
+            running.pager.set_resident_limit(Some((32 * PAGE) as u64)).unwrap();
             consistent(&running);
             assert!(running.pager.stats().resident_bytes as usize <= 32 * PAGE);
             check(&memory, &counts);

@@ -74,7 +74,7 @@ fn batches_and_codecs_bring_the_same_pages_back() {
 
 #[test]
 fn limits_hold_and_shrinking_makes_room() {
-    let options = ZswapOptions { max_bytes: 1 << 20, ..ZswapOptions::default() };
+    let options = ZswapOptions { max_bytes: Some(1 << 20), ..ZswapOptions::default() };
     let (zswap, area) = with_area(100_000, &options);
     let written = Arc::new(Mutex::new(Vec::new()));
     let kept = written.clone();

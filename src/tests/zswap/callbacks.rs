@@ -128,7 +128,7 @@ fn callbacks_that_want_each_other_s_pages_end() {
 #[test]
 fn callbacks_that_do_everything_do_not_deadlock() {
     watched(|| {
-        let (zswap, area) = with_area(64, &ZswapOptions { max_bytes: 150_000, ..ZswapOptions::default() });
+        let (zswap, area) = with_area(64, &ZswapOptions { max_bytes: Some(150_000), ..ZswapOptions::default() });
         let zswap = Arc::new(zswap);
         let (other, lots) = (zswap.add_area(64, &AreaOptions::default()).unwrap(), Arc::new(AtomicU64::new(1)));
         let areas = [area, other];
@@ -279,7 +279,7 @@ fn claims_end_in_any_order_on_any_thread() {
     assert!(claims.iter().all(|(claim, page)| *page == compressible(claim.offset())));
     assert!(is_busy(take(&area, 3)) && is_busy(area.invalidate(3, 1, Patience::Wait)));
     assert!(load(&area, 3) == Ok(compressible(3)), "a plain load never waits");
-    area.set_limit(1).unwrap();
+    area.set_limit(Some(1)).unwrap();
     assert!(matches!(area.store(4, &noise(1)), Err(Error::NoMemory(_))), "it does not wait for its own claim");
     thread::scope(|threads| {
         let waiter = threads.spawn(|| area.invalidate(0, 64, Patience::Wait));

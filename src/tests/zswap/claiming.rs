@@ -1,7 +1,7 @@
 //! Claims as guards: none is lost, and they come from the areas that should give pages.
 
 use super::{claim_some, compressible, load, noise, watched, with_area};
-use crate::{Area, AreaOptions, Claim, Counts, Error, PAGE_SIZE, Patience, Refusal, Zswap, ZswapOptions};
+use crate::{Area, AreaOptions, Claim, Counts, Error, PAGE_SIZE, Patience, Refusal, Zswap, ZswapOptions, ZswapTuning};
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::thread;
@@ -157,7 +157,7 @@ fn areas_take_turns_to_give_pages() {
 fn an_area_that_met_its_own_limit_gives_pages_first() {
     let zswap = Zswap::new("turns", &ZswapOptions::default()).unwrap();
     let add = |max_bytes| zswap.add_area(5000, &AreaOptions { max_bytes, ..AreaOptions::default() }).unwrap();
-    let areas = [add(0), add(1 << 20), add(0)];
+    let areas = [add(None), add(Some(1 << 20)), add(None)];
     let [cold, hot, _] = &areas;
     areas.iter().for_each(|area| fill(area, 1000));
     let mut offset = 1000;
@@ -183,7 +183,13 @@ fn an_area_that_met_its_own_limit_gives_pages_first() {
 /// Each claim that is counted as running ends, whichever thread has it.
 #[test]
 fn claims_of_many_threads_are_of_different_pages() {
-    let (zswap, area) = with_area(4000, &ZswapOptions { max_claims: 4000, ..ZswapOptions::default() });
+    let (zswap, area) = with_area(
+        4000,
+        &ZswapOptions {
+            tuning: ZswapTuning { max_claims: Some(4000), ..ZswapTuning::default() },
+            ..ZswapOptions::default()
+        },
+    );
     let others: Vec<_> = (0..3).map(|_| zswap.add_area(100, &AreaOptions::default()).unwrap()).collect();
     fill(&area, 1000);
     others.iter().for_each(|area| fill(area, 100));

@@ -4,7 +4,7 @@
 use super::{PageBytes, compressible, load};
 use crate::os::Os;
 use crate::os::userfault::{Faulting, Userfault, feature};
-use crate::{Area, AreaOptions, Codec, Error, LoadFlags, PAGE_SIZE, Patience, Zswap, ZswapOptions};
+use crate::{Area, AreaOptions, Codec, Error, LoadFlags, PAGE_SIZE, Patience, Zswap, ZswapOptions, ZswapTuning};
 use std::os::fd::AsFd;
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
@@ -92,7 +92,11 @@ fn in_time<T>(receiver: &Receiver<T>, what: &str) -> T {
 fn the_thread_that_brings_a_missing_page_gets_what_it_needs() {
     for codec in [Codec::Lz4, Codec::Zstd(3)] {
         for (name, act) in ACTS {
-            let options = ZswapOptions { contexts: 1, codec, max_bytes: 64 << 20, ..ZswapOptions::default() };
+            let options = ZswapOptions {
+                max_bytes: Some(64 << 20),
+                codec,
+                tuning: ZswapTuning { contexts: Some(1), ..ZswapTuning::default() },
+            };
             let zswap = Zswap::new("faulting", &options).unwrap();
             let area = zswap.add_area(1000, &AreaOptions::default()).unwrap();
             (0..11).for_each(|offset| area.store(offset, &compressible(offset)).unwrap());

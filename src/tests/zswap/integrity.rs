@@ -2,7 +2,7 @@
 
 use super::{PageBytes, compressible, load, noise, take, with_area, with_disk};
 use crate::os::Os;
-use crate::{Area, AreaOptions, Codec, Error, LoadFlags, PAGE_SIZE, Patience, Zswap, ZswapOptions};
+use crate::{Area, AreaOptions, Codec, Error, LoadFlags, PAGE_SIZE, Patience, Zswap, ZswapOptions, ZswapTuning};
 use std::fs::File;
 use std::os::fd::AsFd;
 use std::os::unix::fs::FileExt;
@@ -212,7 +212,11 @@ fn destinations_never_show_other_pages() {
 
 #[test]
 fn memory_of_an_invalidated_page_is_usable_at_once() {
-    let options = ZswapOptions { max_bytes: 10 * 4112, accept_percent: 100, ..ZswapOptions::default() };
+    let options = ZswapOptions {
+        max_bytes: Some(10 * 4112),
+        tuning: ZswapTuning { accept_percent: Some(100), ..ZswapTuning::default() },
+        ..ZswapOptions::default()
+    };
     let (zswap, area) = with_area(100, &options);
     (0..10).for_each(|offset| area.store(offset, &noise(offset)).unwrap());
     assert!(matches!(area.store(10, &noise(10)), Err(Error::NoMemory(_))));

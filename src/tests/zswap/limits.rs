@@ -1,7 +1,7 @@
 //! Limits and batches: a limit is never exceeded, and one batch always gets through.
 
 use super::{PageBytes, Until, compressible, load, noise, with_area, with_disk};
-use crate::{Area, AreaOptions, Codec, CompactBudget, Error, PAGE_SIZE, Patience, Zswap, ZswapOptions};
+use crate::{Area, AreaOptions, Codec, CompactBudget, Error, PAGE_SIZE, Patience, Zswap, ZswapOptions, ZswapTuning};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::thread;
 
@@ -17,7 +17,7 @@ fn full<T: std::fmt::Debug>(result: &crate::Result<T>) -> bool {
 /// exceeded, and at least one batch gets through each time.
 fn at_the_edge(batch: &[PageBytes], max_bytes: u64, of_area: bool) {
     const THREADS: u64 = 8;
-    let (zswap_max, area_max) = if of_area { (0, max_bytes) } else { (max_bytes, 0) };
+    let (zswap_max, area_max) = if of_area { (None, Some(max_bytes)) } else { (Some(max_bytes), None) };
     let zswap = Zswap::new("test", &ZswapOptions { max_bytes: zswap_max, ..ZswapOptions::default() }).unwrap();
     let options = AreaOptions { max_bytes: area_max, ..AreaOptions::default() };
     let area = zswap.add_area(THREADS * BATCH, &options).unwrap();
@@ -73,7 +73,7 @@ fn batches_at_the_edge_of_an_area_s_limit() {
 /// Single stores and batches together, and a limit that moves.
 #[test]
 fn limits_that_move_hold() {
-    let (zswap, area) = with_area(4096, &ZswapOptions { max_bytes: 400_000, ..ZswapOptions::default() });
+    let (zswap, area) = with_area(4096, &ZswapOptions { max_bytes: Some(400_000), ..ZswapOptions::default() });
     with_disk(&zswap);
     let (high, low) = (800_000, 200_000);
     let rounds = if cfg!(debug_assertions) { 300 } else { 5000 };
@@ -97,11 +97,11 @@ fn limits_that_move_hold() {
             });
         }
         for round in 0..rounds {
-            zswap.set_limit(if round % 2 == 0 { low } else { high }).unwrap();
-            area.set_limit(if round % 5 == 0 { low / 2 } else { 0 }).unwrap();
+            zswap.set_limit(Some(if round % 2 == 0 { low } else { high })).unwrap();
+            area.set_limit((round % 5 == 0).then_some(low / 2)).unwrap();
         }
     });
-    zswap.set_limit(low).unwrap();
+    zswap.set_limit(Some(low)).unwrap();
     while zswap.stats().unwrap().used_bytes > low {
         zswap.shrink(1).unwrap();
     }
@@ -113,7 +113,7 @@ fn limits_that_move_hold() {
 
 #[test]
 fn a_page_that_can_t_fit_is_refused_before_it_is_compressed() {
-    let (zswap, area) = with_area(10_000, &ZswapOptions { max_bytes: 100 * RAW, ..ZswapOptions::default() });
+    let (zswap, area) = with_area(10_000, &ZswapOptions { max_bytes: Some(100 * RAW), ..ZswapOptions::default() });
     area.store_pages(0, &(0..50).map(noise).collect::<Vec<_>>()).unwrap();
     area.store(400, &[1; PAGE_SIZE]).unwrap();
     let before = area.stats().unwrap().counts;
@@ -129,7 +129,7 @@ fn a_page_that_can_t_fit_is_refused_before_it_is_compressed() {
 
 #[test]
 fn a_batch_that_fails_removes_what_was_there() {
-    let (zswap, area) = with_area(10_000, &ZswapOptions { max_bytes: 200 * RAW, ..ZswapOptions::default() });
+    let (zswap, area) = with_area(10_000, &ZswapOptions { max_bytes: Some(200 * RAW), ..ZswapOptions::default() });
     let older: Vec<_> = (0..300).map(|at| [at as u8; PAGE_SIZE]).collect();
     area.store_pages(0, &older).unwrap();
     (0..20).for_each(|offset| area.store(offset * 10, &compressible(offset)).unwrap());
@@ -156,8 +156,12 @@ fn a_batch_that_fails_removes_what_was_there() {
 /// Once the limit was met, no page is taken until usage falls to the accept threshold.
 #[test]
 fn a_limit_that_was_met_refuses_until_the_accept_threshold() {
-    for (accept_percent, percent) in [(0, 90), (50, 50), (100, 100)] {
-        let options = ZswapOptions { max_bytes: 100 * RAW, accept_percent, ..ZswapOptions::default() };
+    for (accept_percent, percent) in [(None, 90), (Some(50), 50), (Some(100), 100)] {
+        let options = ZswapOptions {
+            max_bytes: Some(100 * RAW),
+            tuning: ZswapTuning { accept_percent, ..ZswapTuning::default() },
+            ..ZswapOptions::default()
+        };
         let (zswap, area) = with_area(1000, &options);
         let stored = (0..).find(|&offset| area.store(offset, &noise(offset)).is_err()).unwrap();
         assert_eq!(stored, 100);
@@ -169,9 +173,9 @@ fn a_limit_that_was_met_refuses_until_the_accept_threshold() {
         assert_eq!(100 - gone, percent.min(99), "pages that were there when one was taken again");
         assert!(zswap.stats().unwrap().limit_hits > 0);
         // A filled page takes nothing, and is never refused.
-        zswap.set_limit(1).unwrap();
+        zswap.set_limit(Some(1)).unwrap();
         area.store(501, &[3; PAGE_SIZE]).unwrap();
-        zswap.set_limit(0).unwrap();
+        zswap.set_limit(None).unwrap();
         (0..200).for_each(|offset| area.store(offset, &noise(offset)).unwrap());
     }
 }
@@ -180,7 +184,7 @@ fn a_limit_that_was_met_refuses_until_the_accept_threshold() {
 #[test]
 fn areas_have_limits_of_their_own() {
     let (zswap, one) = with_area(100, &ZswapOptions::default());
-    let options = AreaOptions { max_bytes: 3 * RAW, ..AreaOptions::default() };
+    let options = AreaOptions { max_bytes: Some(3 * RAW), ..AreaOptions::default() };
     let other = zswap.add_area(100, &options).unwrap();
     (0..3).for_each(|offset| other.store(offset, &noise(offset)).unwrap());
     assert!(full(&other.store(3, &noise(3))));
@@ -188,9 +192,9 @@ fn areas_have_limits_of_their_own() {
     let (first, second) = (one.stats().unwrap(), other.stats().unwrap());
     assert_eq!((first.limit_hits, second.counts.refused_area_limit, second.counts.refused_limit), (0, 1, 0));
     assert_eq!(first.used_bytes + second.used_bytes, zswap.stats().unwrap().used_bytes);
-    other.set_limit(0).unwrap();
+    other.set_limit(None).unwrap();
     other.store(3, &noise(3)).unwrap();
-    other.set_limit(RAW).unwrap();
+    other.set_limit(Some(RAW)).unwrap();
     assert!(full(&other.store(4, &noise(3))) && load(&other, 3).is_ok(), "less than it has is allowed");
 }
 
@@ -198,7 +202,7 @@ fn areas_have_limits_of_their_own() {
 #[test]
 fn compaction_before_refusal() {
     let mut options = ZswapOptions::default();
-    options.pool.max_bytes = 4 << 20;
+    options.tuning.pool.max_bytes = Some(4 << 20);
     let (zswap, area) = with_area(100_000, &options);
     zswap.set_codec(Codec::Lz4).unwrap();
     let stored = (0..).find(|&offset| area.store(offset, &compressible(offset)).is_err()).unwrap();
@@ -223,9 +227,9 @@ fn recompression_goes_on_where_a_limit_is_met() {
         (0..1000).for_each(|offset| area.store(offset, &compressible(offset)).unwrap());
         let used = zswap.stats().unwrap().used_bytes;
         if of_area {
-            area.set_limit(used / 10 * 9).unwrap()
+            area.set_limit(Some(used / 10 * 9)).unwrap()
         } else {
-            zswap.set_limit(used / 10 * 9).unwrap()
+            zswap.set_limit(Some(used / 10 * 9)).unwrap()
         }
         assert!(matches!(area.store(0, &noise(1)), Err(Error::NoMemory(_))));
         let before = zswap.stats().unwrap().used_bytes;
@@ -245,8 +249,12 @@ fn recompression_goes_on_where_a_limit_is_met() {
 #[test]
 fn no_store_is_refused_by_a_sparse_pool() {
     const LIMIT: u64 = 8 << 20;
-    for headroom_percent in [0, 1] {
-        let options = ZswapOptions { max_bytes: LIMIT, headroom_percent, ..ZswapOptions::default() };
+    for headroom_percent in [None, Some(1)] {
+        let options = ZswapOptions {
+            max_bytes: Some(LIMIT),
+            tuning: ZswapTuning { headroom_percent, ..ZswapTuning::default() },
+            ..ZswapOptions::default()
+        };
         let (zswap, area) = with_area(200_000, &options);
         let stored = (0..200_000).take_while(|&offset| area.store(offset, &tiny(offset)).is_ok()).count() as u64;
         (0..stored).filter(|offset| offset % 16 != 0).for_each(|offset| {
@@ -278,7 +286,11 @@ fn full_of(area: &Area, offset: u64) -> bool {
 /// much has to go.
 #[test]
 fn usage_tells_how_many_bytes_have_to_go() {
-    let options = ZswapOptions { max_bytes: 1 << 20, accept_percent: 80, ..ZswapOptions::default() };
+    let options = ZswapOptions {
+        max_bytes: Some(1 << 20),
+        tuning: ZswapTuning { accept_percent: Some(80), ..ZswapTuning::default() },
+        ..ZswapOptions::default()
+    };
     let zswap = Zswap::new("test", &options).unwrap();
     let area = zswap.add_area(10_000, &AreaOptions::default()).unwrap();
     let empty = (zswap.usage(), area.usage());
@@ -299,7 +311,7 @@ fn usage_tells_how_many_bytes_have_to_go() {
     }
     assert!(!full_of(&area, stored) && area.usage().used_bytes < used - (100 << 10));
     // A limit that falls below what is stored.
-    area.set_limit(10_000).unwrap();
+    area.set_limit(Some(10_000)).unwrap();
     let now = area.usage();
     assert_eq!((now.max_bytes, now.bytes_to_go), (Some(10_000), now.used_bytes - 8000));
     assert!(area.store(stored, &noise(1)).is_err());

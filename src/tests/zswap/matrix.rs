@@ -2,25 +2,27 @@
 
 use super::{Slow, Until, compressible, linger, load, noise, take, with_area, with_disk};
 use crate::os::{Call, Os, injected::Faults};
-use crate::{Area, AreaOptions, Codec, CompactBudget, Error, PAGE_SIZE, Patience, Refusal, Zswap, ZswapOptions};
+use crate::{
+    Area, AreaOptions, Codec, CompactBudget, Error, PAGE_SIZE, Patience, Refusal, Zswap, ZswapOptions, ZswapTuning,
+};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::thread;
 
 const DEFAULT: ZswapOptions = ZswapOptions {
-    max_bytes: 0,
-    accept_percent: 0,
-    headroom_percent: 0,
+    max_bytes: None,
     codec: Codec::Lz4,
-    contexts: 0,
-    max_claims: 0,
-    pool: crate::PoolOptions {
-        max_bytes: 64 << 20,
-        backing: crate::Backing::Anonymous,
-        huge_pages: crate::HugePages::WhenLarge,
-        dont_fork: false,
-        no_advice: false,
-        hardened: false,
+    tuning: ZswapTuning {
+        accept_percent: None,
+        headroom_percent: None,
+        contexts: None,
+        max_claims: None,
+        pool: crate::PoolOptions {
+            max_bytes: Some(64 << 20),
+            backing: crate::Backing::Anonymous,
+            hardened: false,
+            tuning: crate::PoolTuning { huge_pages: crate::HugePages::WhenLarge, dont_fork: false, no_advice: false },
+        },
     },
 };
 
@@ -51,7 +53,7 @@ fn load_vs_writeback() {
 
 /// Checks that a removal waits for the callback of its page.
 fn removal_vs_writeback(remove: impl Fn(&Area) + Sync) {
-    let (zswap, area) = with_area(100, &ZswapOptions { max_bytes: 8000, ..DEFAULT });
+    let (zswap, area) = with_area(100, &ZswapOptions { max_bytes: Some(8000), ..DEFAULT });
     area.store(5, &compressible(1)).unwrap();
     let slow = Slow::new(&zswap);
     thread::scope(|threads| {
@@ -91,7 +93,7 @@ fn take_vs_writeback() {
 fn failed_store_vs_writeback() {
     // No page fits, so the estimate refuses it.
     removal_vs_writeback(|area| {
-        area.set_limit(100).unwrap();
+        area.set_limit(Some(100)).unwrap();
         assert!(matches!(area.store(5, &noise(1)), Err(Error::NoMemory(_))));
     });
 }
@@ -165,7 +167,7 @@ fn store_vs_store() {
 
 #[test]
 fn failed_store_removes_older() {
-    let (zswap, area) = with_area(100, &ZswapOptions { max_bytes: 6000, ..DEFAULT });
+    let (zswap, area) = with_area(100, &ZswapOptions { max_bytes: Some(6000), ..DEFAULT });
     let never = AreaOptions { refuse_incompressible: true, ..AreaOptions::default() };
     let other = zswap.add_area(100, &never).unwrap();
     area.store(1, &noise(1)).unwrap();
@@ -307,7 +309,10 @@ fn users(area: &Area, threads: u64, rounds: u64, meanwhile: impl FnOnce()) {
 
 #[test]
 fn codec_switch_vs_users() {
-    let (zswap, area) = with_area(1000, &ZswapOptions { contexts: 2, ..DEFAULT });
+    let (zswap, area) = with_area(
+        1000,
+        &ZswapOptions { tuning: ZswapTuning { contexts: Some(2), ..ZswapTuning::default() }, ..DEFAULT },
+    );
     users(&area, 4, 100, || {
         for round in 0..60 {
             let codecs = [Codec::Raw, Codec::Zstd(1), Codec::Lz4, Codec::Zstd(0), Codec::Zstd(6)];
@@ -322,7 +327,10 @@ fn codec_switch_vs_users() {
 #[test]
 fn more_threads_than_contexts() {
     for codec in [Codec::Lz4, Codec::Zstd(1)] {
-        let (zswap, area) = with_area(1000, &ZswapOptions { contexts: 1, codec, ..DEFAULT });
+        let (zswap, area) = with_area(
+            1000,
+            &ZswapOptions { codec, tuning: ZswapTuning { contexts: Some(1), ..ZswapTuning::default() }, ..DEFAULT },
+        );
         users(&area, 8, 100, || _ = area.recompress(100, Codec::Zstd(1)).unwrap());
         area.invalidate(0, 1000, Patience::Wait).unwrap();
         assert_eq!(zswap.pool().stats().unwrap().objects, 0);
@@ -434,7 +442,8 @@ fn store_vs_giving_back() {
 /// A page is copied before it is read, so what is stored agrees with its check and decodes.
 #[test]
 fn store_vs_a_page_that_changes() {
-    let (_zswap, area) = with_area(10, &ZswapOptions { contexts: 1, ..DEFAULT });
+    let (_zswap, area) =
+        with_area(10, &ZswapOptions { tuning: ZswapTuning { contexts: Some(1), ..ZswapTuning::default() }, ..DEFAULT });
     let memory: Vec<AtomicU64> = (0..PAGE_SIZE / 8).map(|_| AtomicU64::new(0)).collect();
     let stop = AtomicBool::new(false);
     thread::scope(|threads| {

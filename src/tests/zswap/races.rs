@@ -8,6 +8,7 @@ use crate::os::Os;
 use crate::tests::shared::{Rng, number, pattern};
 use crate::{
     Area, AreaOptions, Codec, CompactBudget, Error, LoadFlags, PAGE_SIZE, Patience, Refusal, Zswap, ZswapOptions,
+    ZswapTuning,
 };
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
@@ -271,14 +272,18 @@ fn disturb(scene: &Scene, rng: &mut Rng) {
             assert!(matches!(shrunk, Ok(_) | Err(Error::Again(_) | Error::NotFound(_))), "{shrunk:?}");
         }
         4..6 if scene.leaves => pull(scene, rng),
-        4..6 => _ = zswap.compact(&CompactBudget { max_bytes_moved: 0, max_microseconds: 200 }).unwrap(),
-        6 => _ = zswap.compact(&CompactBudget { max_bytes_moved: 100_000, max_microseconds: 0 }).unwrap(),
+        4..6 => {
+            _ = zswap
+                .compact(&CompactBudget { max_bytes_moved: None, max_time: Some(Duration::from_micros(200)) })
+                .unwrap()
+        }
+        6 => _ = zswap.compact(&CompactBudget { max_bytes_moved: Some(100_000), max_time: None }).unwrap(),
         7 => {
             let recompressed = scene.areas[rng.below(AREAS)].recompress(20, Codec::Zstd(1));
             assert!(matches!(recompressed, Ok(_) | Err(Error::NoMemory(_))), "{recompressed:?}");
         }
-        8 => zswap.set_limit(rng.pick(&[0, 0, 1_000_000, 3_000_000])).unwrap(),
-        9 => scene.areas[rng.below(AREAS)].set_limit(rng.pick(&[0, 0, 0, 700_000])).unwrap(),
+        8 => zswap.set_limit(rng.pick(&[None, None, Some(1_000_000), Some(3_000_000)])).unwrap(),
+        9 => scene.areas[rng.below(AREAS)].set_limit(rng.pick(&[None, None, None, Some(700_000)])).unwrap(),
         10 => zswap.set_codec(rng.pick(&[Codec::Lz4, Codec::Lz4, Codec::Raw, Codec::Zstd(1)])).unwrap(),
         _ => {
             let snapshot = zswap.snapshot().unwrap();
@@ -345,14 +350,20 @@ fn run(scene: &Scene) {
 
 #[test]
 fn races_with_a_disk() {
-    let scene = Scene::new(&ZswapOptions { contexts: 2, ..ZswapOptions::default() }, true);
+    let scene = Scene::new(
+        &ZswapOptions {
+            tuning: ZswapTuning { contexts: Some(2), ..ZswapTuning::default() },
+            ..ZswapOptions::default()
+        },
+        true,
+    );
     scene.write_to_the_disk();
     run(&scene);
 }
 
 #[test]
 fn races_with_a_file() {
-    let scene = Scene::new(&ZswapOptions { max_bytes: 2 << 20, ..ZswapOptions::default() }, false);
+    let scene = Scene::new(&ZswapOptions { max_bytes: Some(2 << 20), ..ZswapOptions::default() }, false);
     let file = Os::default().memory_file("backing", 0, false).unwrap();
     scene.zswap.set_backing_file(Some((file.as_fd(), PAGES * PAGE_SIZE as u64))).unwrap();
     run(&scene);
@@ -363,7 +374,14 @@ fn races_with_a_file() {
 fn batches_beside_compaction_and_frees() {
     const PAGES: u64 = 512;
     const ROUNDS: usize = 300;
-    let zswap = Zswap::new("batches", &ZswapOptions { contexts: 2, ..ZswapOptions::default() }).unwrap();
+    let zswap = Zswap::new(
+        "batches",
+        &ZswapOptions {
+            tuning: ZswapTuning { contexts: Some(2), ..ZswapTuning::default() },
+            ..ZswapOptions::default()
+        },
+    )
+    .unwrap();
     let area = zswap.add_area(PAGES, &crate::AreaOptions::default()).unwrap();
     let page = |offset: u64| if offset.is_multiple_of(5) { super::noise(offset) } else { super::compressible(offset) };
     let pages: Vec<_> = (0..PAGES).map(page).collect();

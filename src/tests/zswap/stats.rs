@@ -95,7 +95,7 @@ fn the_counts_of_a_removed_area_stay() {
 
 #[test]
 fn statistics_as_json_are_the_snapshot() {
-    let (zswap, area) = with_area(100, &ZswapOptions { max_bytes: 1 << 20, ..ZswapOptions::default() });
+    let (zswap, area) = with_area(100, &ZswapOptions { max_bytes: Some(1 << 20), ..ZswapOptions::default() });
     area.store(1, &compressible(1)).unwrap();
     let json: serde_json::Value = serde_json::from_str(&zswap.stats_json().unwrap()).unwrap();
     let stats = zswap.stats().unwrap();

@@ -4,6 +4,7 @@ use super::callback::draw_refusal;
 use super::world::{BackingKind, Shape, World, draw_limit};
 use crate::os::Call;
 use crate::tests::shared::Rng;
+use crate::tests::shared::unless_zero;
 use crate::{AreaOptions, Codec, LoadFlags, Patience, Refusal};
 
 /// A call with wrong arguments, which has to be refused and to change nothing.
@@ -240,8 +241,12 @@ pub fn area_shape(
     refuse: bool,
     never: bool,
 ) -> (u64, AreaOptions, Vec<u64>, u64) {
-    let options =
-        AreaOptions { max_bytes: max, refuse_incompressible: refuse, no_writeback: never, context: rng.below(1000) };
+    let options = AreaOptions {
+        max_bytes: unless_zero(max),
+        refuse_incompressible: refuse,
+        no_writeback: never,
+        context: rng.below(1000),
+    };
     if large {
         // Across the ends of stretches, of the words of their bits, and of the area.
         let pages = (1 << 30) + rng.below(512) as u64;

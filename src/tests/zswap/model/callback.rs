@@ -106,7 +106,7 @@ fn act(shared: &Shared, area: &Area, own: u64) {
         65..80 => _ = world.invalidate(at, offset, 1, patience),
         80..85 => _ = world.next_stored(at, offset),
         85..88 => {
-            let compacted = world.zswap.compact(&CompactBudget { max_bytes_moved: 10_000, max_microseconds: 0 });
+            let compacted = world.zswap.compact(&CompactBudget { max_bytes_moved: Some(10_000), max_time: None });
             assert!(compacted.is_ok(), "{compacted:?}");
         }
         88..92 => assert!(matches!(area.remove(), Err(Error::Busy(_))), "a call runs on it"),

@@ -8,6 +8,7 @@ use super::world::{AnyClaim, AreaModel, BackingKind, HeldClaim, Shape, World};
 use crate::os::{Os, injected::Faults};
 use crate::plumbing::zswap::{self as plumbing, RawClaim};
 use crate::tests::shared::Rng;
+use crate::tests::shared::unless_zero;
 use crate::{Area, AreaOptions, Codec, CompactBudget, Error, LoadFlags, MAX_BATCH, PAGE_SIZE, Patience, Result, Zswap};
 use std::collections::VecDeque;
 use std::fs::File;
@@ -159,7 +160,7 @@ impl Run {
             }
             Action::Recompress { at, pages, codec } => self.world().recompress(at, pages, codec),
             Action::Compact { bytes } => {
-                let budget = CompactBudget { max_bytes_moved: bytes, max_microseconds: 0 };
+                let budget = CompactBudget { max_bytes_moved: unless_zero(bytes), max_time: None };
                 self.world().zswap.compact(&budget).map(drop)
             }
             Action::AddArea { large, max, refuse, never } => self.add_area(large, max, refuse, never),
@@ -244,7 +245,7 @@ impl Run {
 
     fn set_limit(&mut self, bytes: u64) -> Result<()> {
         let mut world = self.world();
-        world.zswap.set_limit(bytes)?;
+        world.zswap.set_limit(unless_zero(bytes))?;
         world.max = bytes;
         let max = if bytes == 0 { u64::MAX } else { bytes };
         world.ceiling = max.max(world.zswap.stats()?.used_bytes);
@@ -254,7 +255,7 @@ impl Run {
     fn set_area_limit(&mut self, at: usize, bytes: u64) -> Result<()> {
         let mut world = self.world();
         let model = &mut world.areas[at];
-        model.area.set_limit(bytes)?;
+        model.area.set_limit(unless_zero(bytes))?;
         model.max = bytes;
         let max = if bytes == 0 { u64::MAX } else { bytes };
         model.ceiling = max.max(model.area.stats()?.used_bytes);

@@ -2,6 +2,7 @@
 
 use super::pages::pages;
 use super::world::{AreaModel, BackingKind, World};
+use crate::tests::shared::unless_zero;
 use crate::zswap::word::WordKind;
 use crate::{Counts, Error, LoadFlags, PAGE_SIZE};
 
@@ -13,7 +14,10 @@ impl World {
         let counts = &stats.counts;
         assert_eq!(counts.pages(), model.held.len() as u64, "pages that are stored");
         let max = if model.max == 0 { u64::MAX } else { model.max };
-        assert!(stats.max_bytes == max && stats.used_bytes <= model.ceiling, "the area's limit is exceeded: {stats:?}");
+        assert!(
+            stats.max_bytes == unless_zero(model.max) && stats.used_bytes <= model.ceiling,
+            "the area's limit is exceeded: {stats:?}"
+        );
         model.ceiling = max.max(model.ceiling.min(stats.used_bytes));
         assert!(counts.pool_pages() > 0 || stats.used_bytes == 0, "{stats:?}");
         compare_events(counts, &model.tally);
@@ -24,7 +28,10 @@ impl World {
         let snapshot = self.zswap.snapshot().expect("statistics are not refused");
         let stats = &snapshot.zswap;
         let max = if self.max == 0 { u64::MAX } else { self.max };
-        assert!(stats.max_bytes == max && stats.used_bytes <= self.ceiling, "the limit is exceeded: {stats:?}");
+        assert!(
+            stats.max_bytes == unless_zero(self.max) && stats.used_bytes <= self.ceiling,
+            "the limit is exceeded: {stats:?}"
+        );
         self.ceiling = max.max(self.ceiling.min(stats.used_bytes));
         assert_eq!((stats.areas, snapshot.areas.len()), (self.areas.len() as u64, self.areas.len()));
         let sum = |of: fn(&Counts) -> u64| snapshot.areas.iter().map(|area| of(&area.counts)).sum::<u64>();

@@ -3,8 +3,9 @@
 use super::pages;
 use crate::plumbing::zswap::RawClaim;
 use crate::tests::shared::Rng;
+use crate::tests::shared::unless_zero;
 use crate::zswap::word::WordKind;
-use crate::{Area, AreaOptions, Claim, Codec, Counts, Error, Patience, Result, Zswap, ZswapOptions};
+use crate::{Area, AreaOptions, Claim, Codec, Counts, Error, Patience, Result, Zswap, ZswapOptions, ZswapTuning};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -107,21 +108,24 @@ impl Shape {
 
     pub fn options(&self) -> ZswapOptions {
         let mut options = ZswapOptions {
-            max_bytes: self.max_bytes,
-            accept_percent: self.accept_percent,
-            contexts: self.contexts,
-            max_claims: self.max_claims,
+            max_bytes: unless_zero(self.max_bytes),
+            tuning: ZswapTuning {
+                accept_percent: unless_zero(self.accept_percent),
+                contexts: unless_zero(self.contexts),
+                max_claims: unless_zero(self.max_claims),
+                ..ZswapTuning::default()
+            },
             ..ZswapOptions::default()
         };
-        options.pool.max_bytes = self.pool_bytes;
-        options.pool.hardened = self.hardened;
+        let pool = &mut options.tuning.pool;
+        (pool.max_bytes, pool.hardened) = (Some(self.pool_bytes), self.hardened);
         options
     }
 }
 
 /// Draws a limit: none, or one that is met at times.
 pub fn draw_limit(rng: &mut Rng) -> u64 {
-    if rng.chance(40) { 0 } else { rng.between(4 << 10, 900 << 10) as u64 }
+    if rng.chance(40) { 0 } else { rng.between(PAGE_SLOT as usize, 900 << 10) as u64 }
 }
 
 /// The expected state of a zswap.
@@ -151,7 +155,7 @@ const PAGE_SLOT: u64 = 4112;
 
 impl AreaModel {
     pub fn new(area: Area, options: AreaOptions, windows: Vec<u64>, width: u64) -> Self {
-        let max = options.max_bytes;
+        let max = options.max_bytes.unwrap_or(0);
         let map = BTreeMap::new;
         let (held, running, gone, disk) = (map(), BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
         let ceiling = if max == 0 { u64::MAX } else { max };
