@@ -8,7 +8,8 @@
 static void versions_and_sentences(void)
 {
     CHECK(zs_version() == (ZS_VERSION_MAJOR << 16 | ZS_VERSION_MINOR << 8 | ZS_VERSION_PATCH));
-    static const int numbers[] = {EINVAL, ENOMEM, ENOSPC, EBUSY, EAGAIN, ENOENT, EPERM, EIO, EMFILE, ENFILE, ENOSYS};
+    static const int numbers[] = {EINVAL, ENOMEM, ENOSPC,  EBUSY,  EAGAIN, ENOENT,
+                                  EPERM,  EIO,    EBADMSG, EMFILE, ENFILE, ENOSYS};
     for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) {
         CHECK(strlen(zs_strerror(numbers[i])) > 10);
         CHECK(zs_strerror(numbers[i]) == zs_strerror(-numbers[i]));

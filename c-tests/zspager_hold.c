@@ -103,10 +103,10 @@ int main(void)
         CHECK(two[at] == 0);
 
     /* Only an eighth of the limit may be held. */
-    RESULT(zspager_hold(pager, memory, (LIMIT / 8 + 1) * PAGE), -ENOSPC);
+    RESULT(zspager_hold(pager, memory, (LIMIT / 8 + 1) * PAGE), -ENOMEM);
     CHECK(pager_stats_of(pager).held_bytes == 0);
     OK(zspager_hold(pager, memory, LIMIT / 8 * PAGE));
-    RESULT(zspager_hold(pager, memory + LIMIT / 8 * PAGE, PAGE), -ENOSPC);
+    RESULT(zspager_hold(pager, memory + LIMIT / 8 * PAGE, PAGE), -ENOMEM);
     evict_all(pager);
     RESULT(zspager_evict(pager, 1, &evicted), -EAGAIN);
     OK(zspager_release(pager, memory, LIMIT / 8 * PAGE));

@@ -330,7 +330,7 @@ static void damage(void)
     found[1234] ^= 1;
     memset(copy, 0xee, PAGE);
     for (uint32_t flags = 0; flags < 4; flags++) {
-        RESULT(zswap_load(area, 3, copy, flags), -EIO);
+        RESULT(zswap_load(area, 3, copy, flags), -EBADMSG);
         CHECK(copy[0] == 0xee && copy[PAGE - 1] == 0xee);
     }
     CHECK(area_stats_of(area).counts.decode_failures == 4 && area_stats_of(area).counts.raw_pages == 1);

@@ -99,7 +99,7 @@ impl Cache {
     /// dropped.
     ///
     /// # Errors
-    /// [`Error::NoSpace`] if the value does not compress well enough, [`Error::NoMemory`] if there is no room and none
+    /// [`Error::TooLarge`] if the value does not compress well enough, [`Error::Limit`] if there is no room and none
     /// could be made. The key then has no value: an old value must not outlive a newer one.
     pub fn put(&self, key: &str, value: &[u8]) -> Result<()> {
         let mut compressed = vec![0; get_maximum_output_size(value.len())];
@@ -175,7 +175,7 @@ impl Cache {
     fn allocate(&self, bytes: usize) -> Result<NewObject<'_>> {
         for _ in 0..ATTEMPTS {
             match self.pool.malloc_mapped(bytes) {
-                Err(Error::NoMemory(_)) => self.make_room()?,
+                Err(Error::Limit(_) | Error::NoMemory(_)) => self.make_room()?,
                 done => return done,
             }
         }
@@ -415,7 +415,7 @@ mod tests {
     fn a_put_that_fails_leaves_no_old_value() {
         let cache = Cache::new(1 << 20).unwrap();
         cache.put("key", b"old").unwrap();
-        assert!(matches!(cache.put("key", &noise(MAX_ALLOC_SIZE + 1, 1)), Err(Error::NoSpace(_))));
+        assert!(matches!(cache.put("key", &noise(MAX_ALLOC_SIZE + 1, 1)), Err(Error::TooLarge(_))));
         assert_eq!(cache.get("key").unwrap(), None);
         check(&cache);
     }

@@ -80,9 +80,9 @@
  * not set the variable errno to anything meaningful. zs_strerror() has a sentence for each number.
  * Outputs are the last arguments, and are written only when the result is 0. No pointer may be NULL
  * unless the function's text says so: NULL gives -EINVAL, not a crash. Loading a page fails with
- * -EIO if the page is damaged or its file can't be read. From every other function -EIO means that
- * a bug in zsalloc was caught: the reason is on stderr, and the program should stop using the pool
- * it happened in.
+ * -EBADMSG if the page is damaged, and with -EIO if its file can't be read. From a function whose
+ * text does not mention it, -EIO means that a bug in zsalloc was caught: the reason is on stderr,
+ * and the program should stop using the pool it happened in.
  *
  * BYTES. The contents of an object are undefined until they are written; they may be what a freed
  * object held. An object lies at a multiple of 16. It has at least as many bytes as were asked for,
@@ -834,7 +834,7 @@ struct zswap_counts {
     uint64_t writeback_no_space;
     /** Writebacks that ended with another error number. */
     uint64_t writeback_other;
-    /** Stored pages found damaged: their check did not match. Their loads fail with -EIO. */
+    /** Stored pages found damaged: their check did not match. Their loads fail with -EBADMSG. */
     uint64_t decode_failures;
     /** Loads from the backing file that failed with -EIO. */
     uint64_t file_read_failures;
@@ -1645,8 +1645,9 @@ int zswap_store_pages(struct zswap_area *area, uint64_t offset, const void *page
  * Errors, after which a stored page stays stored:
  * -EINVAL: area or page is NULL, a flag is unknown, or the offset is past the end of the area.
  * -ENOENT: no page is stored at this offset.
- * -EIO: the stored page is damaged, or the backing file can't be read. The page can't be loaded; it
- *     stays until it is replaced or invalidated.
+ * -EBADMSG: the stored page is damaged. It can't be loaded, and stays until it is replaced or
+ *     invalidated.
+ * -EIO: the backing file can't be read. The page stays.
  * -EBUSY, with ZSWAP_LOAD_EXCLUSIVE only: the page is being written back, and this is a callback,
  *     or the claim belongs to this thread.
  * -EAGAIN, with ZSWAP_LOAD_EXCLUSIVE and ZSWAP_NOWAIT: the page is being written back.
@@ -1654,7 +1655,7 @@ int zswap_store_pages(struct zswap_area *area, uint64_t offset, const void *page
  * After an error the bytes at `page` are unchanged, with two exceptions. With ZSWAP_LOAD_EXCLUSIVE,
  * after -ENOENT, -EBUSY and -EAGAIN, they may hold the page as it was. And when a damaged LZ4 page
  * still has a matching check, about once in 2^32 times, it is decoded into them: if the decoder
- * fails, the result is -EIO and the bytes have changed.
+ * fails, the result is -EBADMSG and the bytes have changed.
  *
  * Threads: any. With ZSWAP_LOAD_EXCLUSIVE the call waits for a running writeback of this page;
  * without, it never waits for a writeback. Callbacks: allowed.
@@ -2040,8 +2041,8 @@ const char *zs_strerror(int result);
  *     ZSPAGER_FAULT_SIGBUS.
  * -ENOSYS: the system has no userfaultfd, or the dynamic linker can't keep the library loaded, and
  *     its SIGBUS handler would vanish with it.
- * -ENOSPC: the process already has 64 pagers with ZSPAGER_FAULT_SIGBUS.
- * -ENOMEM: the system gives no addresses, or no memory for the tables.
+ * -ENOMEM: the system gives no addresses, or no memory for the tables; or the process already has
+ *     64 pagers with ZSPAGER_FAULT_SIGBUS.
  * The system's own errors are returned as they are: see zs_create_pool().
  * If options->message is set, it receives a sentence that says what was wrong, unless name or pager
  * is NULL or struct_size is wrong.
@@ -2064,7 +2065,7 @@ int zspager_create(const char *name, const struct zspager_options *options, stru
  *     from zspager_run(). Nothing has changed.
  * -EAGAIN: the system refused to bring a page back, or a page can't be read from the backing file.
  *     The pager still exists, without the regions that were already removed.
- * -EIO: a page's copy is damaged. That page is lost; everything else was done.
+ * -EBADMSG: a page's copy is damaged. That page is lost; everything else was done.
  *
  * Threads: one, while no other uses the pager; others may use its regions meanwhile. Callbacks: not
  * allowed.
@@ -2165,12 +2166,11 @@ int zspager_descriptor(struct zspager *pager, int *fd);
  *     caller's stack or memory of the pager. With ZSPAGER_REGION_SHARED: the range is not a shared
  *     mapping of that file from that offset, or the file is not a memory file with 4096-byte pages,
  *     is not open for reading and writing, is sealed against writes, or is too short.
- * -ENOSPC: there are as many regions, or parts of regions left by munmap() and mremap(), as
- *     zspager_options.max_regions allows.
  * -EBADF: with ZSPAGER_REGION_SHARED, shared_fd is not an open descriptor.
  * -EBUSY: part of the range is under another userfaultfd, such as another pager's.
- * -ENOMEM: no memory for the region's tables, or the process has as many mappings as
- *     vm.max_map_count allows.
+ * -ENOMEM: there are as many regions, or parts of regions left by munmap() and mremap(), as
+ *     zspager_options.max_regions allows; or there is no memory for the region's tables, or the
+ *     process has as many mappings as vm.max_map_count allows.
  * -EPERM: this process is a forked child.
  * The system's other errors are returned as they are.
  *
@@ -2194,14 +2194,16 @@ int zspager_add_region(struct zspager *pager,
  * Errors:
  * -EINVAL: pager is NULL, or a flag is unknown.
  * -ENOENT: there is no such region: it was removed before or never added.
- * -EIO: a page's copy is damaged. The region is removed nevertheless, and touching that page fails.
+ * -EBADMSG: a page's copy is damaged. The region is removed nevertheless, and touching that page fails.
  * -EAGAIN: the system refused, or a page can't be read from the backing file. The region still
  *     exists.
  * -EPERM: this process is a forked child.
  *
  * Threads: any. Callbacks: not allowed.
  */
-int zspager_remove_region(struct zspager *pager, uint64_t region, uint32_t flags);
+int zspager_remove_region(struct zspager *pager,
+                          uint64_t region,
+                          uint32_t flags);
 
 /**
  * Brings the pages of a range to memory and keeps them there until zspager_release(). Use it around
@@ -2211,9 +2213,10 @@ int zspager_remove_region(struct zspager *pager, uint64_t region, uint32_t flags
  *
  * Errors:
  * -EINVAL: pager is NULL, or part of the range is in no region.
- * -ENOSPC: more than zspager_options.max_held_bytes would be held, or a page of the range is
+ * -ENOMEM: more than zspager_options.max_held_bytes would be held, or a page of the range is
  *     already held 33 million times.
- * -EIO: a page's copy is damaged or can't be read from the backing file.
+ * -EBADMSG: a page's copy is damaged.
+ * -EIO: a page can't be read from the backing file.
  * -EAGAIN: the system refused for a second to put a page in place; it may be out of memory.
  * -EPERM: this process is a forked child.
  * On failure no page is held that was not held before.

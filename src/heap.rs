@@ -21,7 +21,7 @@
 //! Tests hold this: `c-tests/no_memory.c` fails each call of malloc of each C function, `tests/failing_heap.rs` each
 //! allocation of what only Rust programs reach.
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, sentence};
 use crate::sync::{AtomicU64, Ordering};
 #[cfg(feature = "uffd")]
 use std::alloc::alloc_zeroed;
@@ -31,8 +31,9 @@ use std::ops::Deref;
 use std::ptr::NonNull;
 
 /// The error of a call for which malloc has no memory.
-pub const NO_MEMORY: Error =
-    Error::NoMemory(&"malloc has no memory for the library's tables: free some, or raise RLIMIT_AS or RLIMIT_DATA");
+pub const NO_MEMORY: Error = Error::NoMemory(sentence(
+    &"malloc has no memory for the library's tables: free some, or raise RLIMIT_AS or RLIMIT_DATA",
+));
 
 /// Makes a box, as `Box::new` does, which aborts without memory.
 pub fn boxed<T>(value: T) -> Result<Box<T>> {

@@ -1,6 +1,6 @@
 //! Statistics as JSON, written to memory that exists already.
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, sentence};
 use crate::heap;
 use serde::Serialize;
 use std::io::{self, Write};
@@ -20,7 +20,7 @@ impl<'a> Text<'a> {
 
     /// Appends a value.
     pub fn put(&mut self, value: &impl Serialize) -> Result<()> {
-        const NO_JSON: Error = Error::Io(&"the statistics could not be written as JSON: this is a bug");
+        const NO_JSON: Error = Error::Io(sentence(&"the statistics could not be written as JSON: this is a bug"));
         serde_json::to_writer(self, value).map_err(|_| NO_JSON)
     }
 
@@ -54,7 +54,7 @@ pub fn write_to(room: &mut [MaybeUninit<u8>], write: impl FnOnce(&mut Text<'_>) 
 
 /// Returns the text of `write` as a string, in as much memory as it needs.
 pub fn to_string(write: impl Fn(&mut Text<'_>) -> Result<()>) -> Result<String> {
-    const NO_TEXT: Error = Error::Io(&"the statistics are not UTF-8: this is a bug");
+    const NO_TEXT: Error = Error::Io(sentence(&"the statistics are not UTF-8: this is a bug"));
     let mut room = 4096;
     loop {
         let mut bytes: Vec<u8> = heap::with_capacity(room)?;

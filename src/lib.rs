@@ -159,7 +159,7 @@ mod zspage;
 #[allow(unsafe_code)]
 mod zswap;
 
-pub use error::{Error, Result};
+pub use error::{Error, Limit, Result, Sentence};
 pub use geometry::MAX_ALLOC_SIZE;
 #[cfg(all(feature = "uffd", not(loom)))]
 pub use guest::{
@@ -192,6 +192,8 @@ pub use zswap::{
 #[cfg(not(loom))]
 #[doc(hidden)]
 pub mod plumbing {
+    /// Makes a sentence of an error from a constant text.
+    pub use crate::error::sentence;
     /// A box whose lack of memory is an error, for what C holds pointers to.
     pub use crate::heap::boxed;
     /// A thread that `pthread_cancel` ends is a notion of C programs. The C functions hold it off also while they drop

@@ -16,7 +16,7 @@
 //! and leaves the state alone. If it turned MOVING back to LIVE, a writer could come in under the mover's copy. Only a
 //! writer waits, for one copy of a slot at most.
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, sentence};
 use crate::sync::{
     AtomicU64,
     Ordering::{AcqRel, Acquire, Relaxed, Release},
@@ -49,9 +49,9 @@ pub enum Moved {
     Freed,
 }
 
-const STALE: Error = Error::Invalid(&"the handle is stale, freed, or was never given out");
-const TOO_MANY: Error = Error::Busy(&"the object is mapped 4,095 times already");
-const NOT_MAPPED: Error = Error::Invalid(&"the object is not mapped, or the handle is stale");
+const STALE: Error = Error::Stale(sentence(&"the handle is stale, freed, or was never given out"));
+const TOO_MANY: Error = Error::Busy(sentence(&"the object is mapped 4,095 times already"));
+const NOT_MAPPED: Error = Error::Stale(sentence(&"the object is not mapped, or the handle is stale"));
 
 impl ObjectWord<'_> {
     /// Returns the word as it is now. A hint, unless something keeps the word from changing.

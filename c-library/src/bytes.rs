@@ -1,6 +1,7 @@
 //! Buffers that C passes as a pointer and a length.
 
 use std::ptr::NonNull;
+use zsalloc::plumbing::sentence;
 use zsalloc::{Error, Result};
 
 /// A pointer that C passed: to bytes whose length is in another argument, or one that the library only hands on.
@@ -18,7 +19,7 @@ impl<P> Bytes<P> {
     }
 }
 
-const NO_BUFFER: Error = Error::Invalid(&"the buffer is NULL");
+const NO_BUFFER: Error = Error::Invalid(sentence(&"the buffer is NULL"));
 
 impl Bytes<*mut u8> {
     /// Returns where `size` bytes can be written. NULL is an error unless `size` is 0.

@@ -22,9 +22,8 @@ fn sentence(number: u32) -> &'static CStr {
         0 => c"success",
         errno::EINVAL => c"an argument is wrong, or a handle or claim is stale, has ended, or belongs to another pool",
         errno::ENOMEM => c"a limit is reached, or the system has no memory: free, compact or shrink, then try again",
-        errno::ENOSPC => {
-            c"too large: the object or text is too long, the page does not compress, or a maximum was reached"
-        }
+        errno::ENOSPC => c"too large: the object or the text is too long, or the page does not compress",
+        errno::EBADMSG => c"a stored page is damaged: its bytes are lost",
         errno::EBUSY => {
             c"in use: mapped, being written back, under another userfaultfd, or calls, threads or areas are left"
         }
@@ -32,7 +31,7 @@ fn sentence(number: u32) -> &'static CStr {
         errno::ENOENT => c"not found: no page is stored at that offset, or nothing is stored at all",
         errno::EEXIST => c"the page is already in memory at the place it would be written back to",
         errno::EPERM => c"this forked child has no copy of the pool, or the system does not permit the operation",
-        errno::EIO => c"a stored page is damaged, its file can't be read, or a bug in zsalloc was caught: see stderr",
+        errno::EIO => c"a file can't be read, or a bug in zsalloc was caught: see stderr",
         errno::EMFILE => c"the process has too many open files: close some, or raise RLIMIT_NOFILE",
         errno::ENFILE => c"the system has too many open files",
         errno::ENOSYS => c"a system call that zsalloc needs is missing, or this process may not use it",
@@ -51,7 +50,7 @@ mod tests {
             unsafe { CStr::from_ptr(zs_strerror(result)) }.to_str().unwrap()
         };
         assert_eq!(text(0), "success");
-        for number in [errno::EINVAL, errno::ENOMEM, errno::EIO, errno::EPERM, 9999, c_int::MAX] {
+        for number in [errno::EINVAL, errno::ENOMEM, errno::EBADMSG, errno::EIO, errno::EPERM, 9999, c_int::MAX] {
             assert_eq!(text(number), text(-number));
             assert!(text(number).len() > 20);
         }

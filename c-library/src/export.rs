@@ -9,6 +9,7 @@ use std::ffi::{CStr, c_char, c_int, c_void};
 use std::ops::Deref;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::NonNull;
+use zsalloc::plumbing::sentence;
 use zsalloc::{Error, Pool, Result};
 
 /// Exports functions to C.
@@ -101,7 +102,7 @@ pub fn telling<T: Plain>(body: impl FnOnce(&CallFromC) -> Result<T>) -> T {
     done.ok().and_then(Result::ok).unwrap_or(T::AFTER_FAILURE)
 }
 
-pub const NULL: Error = Error::Invalid(&"a pointer is NULL");
+pub const NULL: Error = Error::Invalid(sentence(&"a pointer is NULL"));
 
 /// A type that C passes, with the checks that it must pass before a body may see it.
 pub trait Argument<'call>: Sized {

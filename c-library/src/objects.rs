@@ -4,6 +4,7 @@ use super::export::export;
 use super::structs::{ZS_MM_RO, ZS_MM_RW, ZS_MM_WO, zs_handle_t};
 use super::zs_pool;
 use std::ffi::{c_int, c_void};
+use zsalloc::plumbing::sentence;
 use zsalloc::{Error, MapMode, Result};
 
 export! {
@@ -153,7 +154,7 @@ export! {
 /// Returns the mapping mode for a number.
 #[inline]
 fn map_mode(mode: u32) -> Result<MapMode> {
-    const NO_SUCH_MODE: Error = Error::Invalid(&"mode is not one of ZS_MM_RW, ZS_MM_RO and ZS_MM_WO");
+    const NO_SUCH_MODE: Error = Error::Invalid(sentence(&"mode is not one of ZS_MM_RW, ZS_MM_RO and ZS_MM_WO"));
     match mode {
         ZS_MM_RW => Ok(MapMode::ReadWrite),
         ZS_MM_RO => Ok(MapMode::Read),

@@ -9,11 +9,12 @@ use std::ffi::{CStr, c_char};
 use std::fmt::{self, Write};
 use std::mem::MaybeUninit;
 use std::slice;
+use zsalloc::plumbing::sentence;
 use zsalloc::{Backing, Error, HugePages, LentMemory, PoolOptions, PoolTuning, Result};
 
 /// The error for options of any kind whose reserved fields are not 0.
 pub const RESERVED: Error =
-    Error::Invalid(&"a reserved field of the options is not 0: set the whole struct to 0 first");
+    Error::Invalid(sentence(&"a reserved field of the options is not 0: set the whole struct to 0 first"));
 
 const ALL_FLAGS: u32 = ZS_POOL_HUGE_NEVER
     | ZS_POOL_HUGE_ALWAYS
@@ -28,8 +29,8 @@ const MOST_NAME_BYTES: usize = 249;
 
 /// Returns the name of a pool, or an error if it is not a valid one.
 pub fn name(name: &CStr) -> Result<&str> {
-    const LONG: Error = Error::Invalid(&"the name is longer than 249 bytes");
-    const STRANGE: Error = Error::Invalid(&"the name is not UTF-8");
+    const LONG: Error = Error::Invalid(sentence(&"the name is longer than 249 bytes"));
+    const STRANGE: Error = Error::Invalid(sentence(&"the name is not UTF-8"));
     if name.count_bytes() > MOST_NAME_BYTES {
         return Err(LONG);
     }
@@ -61,15 +62,17 @@ pub unsafe fn convert(received: &Received<zs_pool_options>) -> Result<PoolOption
 
 fn check_flags(options: &zs_pool_options) -> Result<()> {
     let has = |flag: u32| options.flags & flag != 0;
-    const UNKNOWN: Error = Error::Invalid(&"the pool's options set an unknown flag");
-    const BOTH: Error = Error::Invalid(&"ZS_POOL_HUGE_NEVER and ZS_POOL_HUGE_ALWAYS exclude each other");
-    const NOTHING_BUT_HUGE: Error =
-        Error::Invalid(&"ZS_POOL_HUGE_NEVER is impossible with ZS_BACKING_HUGETLB, which has only huge pages");
-    const NO_ADVICE: Error =
-        Error::Invalid(&"ZS_POOL_HUGE_ALWAYS is not allowed with ZS_BACKING_MEMORY: supply memory that has huge pages");
-    const NOT_SUPPLIED: Error = Error::Invalid(&"ZS_POOL_RELEASABLE needs ZS_BACKING_MEMORY");
+    const UNKNOWN: Error = Error::Invalid(sentence(&"the pool's options set an unknown flag"));
+    const BOTH: Error = Error::Invalid(sentence(&"ZS_POOL_HUGE_NEVER and ZS_POOL_HUGE_ALWAYS exclude each other"));
+    const NOTHING_BUT_HUGE: Error = Error::Invalid(sentence(
+        &"ZS_POOL_HUGE_NEVER is impossible with ZS_BACKING_HUGETLB, which has only huge pages",
+    ));
+    const NO_ADVICE: Error = Error::Invalid(sentence(
+        &"ZS_POOL_HUGE_ALWAYS is not allowed with ZS_BACKING_MEMORY: supply memory that has huge pages",
+    ));
+    const NOT_SUPPLIED: Error = Error::Invalid(sentence(&"ZS_POOL_RELEASABLE needs ZS_BACKING_MEMORY"));
     const NOT_ASKED_FOR: Error =
-        Error::Invalid(&"memory or memory_bytes is set, but the backing is not ZS_BACKING_MEMORY");
+        Error::Invalid(sentence(&"memory or memory_bytes is set, but the backing is not ZS_BACKING_MEMORY"));
     let supplied = options.backing == ZS_BACKING_MEMORY;
     let wrong = [
         (options.reserved != [0; 4], RESERVED),
@@ -88,8 +91,8 @@ fn check_flags(options: &zs_pool_options) -> Result<()> {
 /// # Safety
 /// Memory that the options supply is for this pool alone, as the header requires.
 unsafe fn backing(options: &zs_pool_options) -> Result<Backing> {
-    const UNKNOWN: Error = Error::Invalid(&"backing is not one of ZS_BACKING_*");
-    const LARGE: Error = Error::Invalid(&"memory_bytes reaches past the end of the address space");
+    const UNKNOWN: Error = Error::Invalid(sentence(&"backing is not one of ZS_BACKING_*"));
+    const LARGE: Error = Error::Invalid(sentence(&"memory_bytes reaches past the end of the address space"));
     match options.backing {
         ZS_BACKING_ANONYMOUS => Ok(Backing::Anonymous),
         ZS_BACKING_MEMFD => Ok(Backing::MemoryFile),

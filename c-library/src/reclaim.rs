@@ -4,6 +4,7 @@ use super::export::export;
 use super::structs::{zs_compact_budget, zs_evict_fn};
 use super::zs_pool;
 use std::ffi::{c_int, c_void};
+use zsalloc::plumbing::sentence;
 use zsalloc::plumbing::{ForeignEvict, Uncancelled};
 use zsalloc::{Error, Result};
 
@@ -86,7 +87,7 @@ export! {
 
 /// Calls the callback that [`zs_set_evict`] was given.
 fn call(set: &ForeignEvict, handle: u64) -> Result<()> {
-    const REFUSED: Error = Error::Again(&"the evict callback kept the object");
+    const REFUSED: Error = Error::Again(sentence(&"the evict callback kept the object"));
     // SAFETY: `zs_set_evict` made the pointer from a function of this type, so it is not null.
     let function = unsafe { std::mem::transmute::<*const (), zs_evict_fn>(set.function) };
     let Some(function) = function else { return Err(REFUSED) };

@@ -2,6 +2,7 @@
 
 use std::mem::{MaybeUninit, size_of};
 use std::ptr::NonNull;
+use zsalloc::plumbing::sentence;
 use zsalloc::{Error, Result};
 
 /// A struct of the header that begins with its size and grows at its end from version to version.
@@ -20,7 +21,7 @@ const MOST: usize = 4096;
 /// # Safety
 /// `pointer` points to at least a `usize`.
 unsafe fn stated_size<T: SizedStruct>(pointer: *const T) -> Result<usize> {
-    const WRONG: Error = Error::Invalid(&"struct_size is not the size of this struct: set it to its sizeof");
+    const WRONG: Error = Error::Invalid(sentence(&"struct_size is not the size of this struct: set it to its sizeof"));
     // SAFETY: the caller promises a `usize` there. C may have put it at any address.
     let size = unsafe { pointer.cast::<usize>().read_unaligned() };
     let plausible = (LEAST..=MOST).contains(&size) && size.is_multiple_of(8);
@@ -63,9 +64,9 @@ impl<T: SizedStruct> Received<T> {
 
     /// Returns the fields, or an error if the caller set a field that this library does not know.
     pub fn all(&self) -> Result<&T> {
-        const NEWER: Error = Error::Invalid(
+        const NEWER: Error = Error::Invalid(sentence(
             &"the struct sets a field that this version of zsalloc does not know: leave it 0, or update the library",
-        );
+        ));
         if self.asks_for_more { Err(NEWER) } else { Ok(&self.value) }
     }
 }

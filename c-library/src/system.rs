@@ -2,13 +2,16 @@
 
 use std::ffi::c_int;
 use std::os::fd::{FromRawFd, OwnedFd};
+use zsalloc::plumbing::sentence;
 use zsalloc::{Error, Result};
 
 /// The error numbers that the C functions use.
 pub mod errno {
     #[cfg(any(test, fuzzing))]
     pub use libc::EINTR;
-    pub use libc::{EAGAIN, EBADF, EBUSY, EEXIST, EINVAL, EIO, EMFILE, ENFILE, ENOENT, ENOMEM, ENOSPC, ENOSYS, EPERM};
+    pub use libc::{
+        EAGAIN, EBADF, EBADMSG, EBUSY, EEXIST, EINVAL, EIO, EMFILE, ENFILE, ENOENT, ENOMEM, ENOSPC, ENOSYS, EPERM,
+    };
 }
 
 /// Duplicates a descriptor of the caller's. The copy belongs to the library and is closed on exec. Fails with EBADF if
@@ -18,7 +21,7 @@ pub fn duplicate(fd: c_int) -> Result<OwnedFd> {
     let own = unsafe { libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, 0) };
     if own < 0 {
         let errno = std::io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO);
-        return Err(Error::System { errno, step: &"duplicating the descriptor that was passed" });
+        return Err(Error::System { errno, step: sentence(&"duplicating the descriptor that was passed") });
     }
     // SAFETY: the descriptor was just created, and nothing else owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(own) })

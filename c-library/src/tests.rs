@@ -4,13 +4,14 @@ use super::export::export;
 use crate::system::errno;
 use std::ffi::c_int;
 use zsalloc::Error;
+use zsalloc::plumbing::sentence;
 
 export! {
     /// Panics if `how` is 1, fails if it is 2.
     pub unsafe extern "C" fn may_panic(how: u32) -> c_int {
         match how {
             1 => panic!("the test asked for it"),
-            2 => Err(Error::Busy(&"the test asked for it")),
+            2 => Err(Error::Busy(sentence(&"the test asked for it"))),
             _ => Ok(()),
         }
     }

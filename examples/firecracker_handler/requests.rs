@@ -106,8 +106,10 @@ impl Requests {
                     let reply = Reply { offset, len: PAGE_SIZE as u64, zero: false, more };
                     serde_json::to_writer(&mut self.replies, &reply).map_err(|error| format!("a reply: {error}"))?;
                 }
-                Err(error @ Error::Invalid(_)) => return Err(format!("the page at {}: {error}", request.offset)),
-                Err(error @ (Error::Io(_) | Error::NotFound(_))) => refused = Some(error),
+                Err(error @ (Error::Invalid(_) | Error::OutOfRange(_))) => {
+                    return Err(format!("the page at {}: {error}", request.offset));
+                }
+                Err(error @ (Error::Damaged(_) | Error::Io(_) | Error::NotFound(_))) => refused = Some(error),
                 Err(error) => {
                     refused = Some(error);
                     self.waiting.push_front(request);

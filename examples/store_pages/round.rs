@@ -136,7 +136,7 @@ impl<'a> Round<'a> {
                     self.store.note(page, time);
                     return Ok(true);
                 }
-                Err(full @ Error::NoMemory(_)) => {
+                Err(full @ (Error::Limit(_) | Error::NoMemory(_))) => {
                     if let Err(why) = self.make_room()? {
                         let met = if self.limit_hits()? > 0 { "the limit is met" } else { full.text() };
                         let why = format!("{met}, and {why}");

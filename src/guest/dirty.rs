@@ -4,7 +4,7 @@ use super::options::Protect;
 use super::ranges::GuestPage;
 use super::ranges::GuestRange;
 use super::state::{Guest, PATIENCE};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, sentence};
 use crate::heap;
 use crate::os::errno;
 use crate::units::PAGE;
@@ -26,12 +26,12 @@ impl Guest {
     /// it; [`Error::System`] if the system refuses; [`Error::NoMemory`] if `dirty` can't grow. Use what was appended
     /// all the same. The next call appends the rest.
     pub fn take_dirty(&mut self, dirty: &mut Vec<GuestRange>) -> Result<()> {
-        const UNSEEN: Error = Error::Invalid(
+        const UNSEEN: Error = Error::Invalid(sentence(
             &"writes are not seen, because a range is not registered for write protection: register all of them for it",
-        );
-        const CHOSEN: Error = Error::Invalid(
+        ));
+        const CHOSEN: Error = Error::Invalid(sentence(
             &"writes are not seen, because the options say never to protect pages: choose another `protect`",
-        );
+        ));
         match self.protect {
             Protect::Never => return Err(CHOSEN),
             Protect::IfRegistered if self.ranges.has_plain() => return Err(UNSEEN),
@@ -53,7 +53,7 @@ impl Guest {
 
     /// Protects pages that were written, as many from the first on as one call does. Returns how many.
     fn protect_again(&mut self, place: GuestPage, pages: usize) -> Result<usize> {
-        const BUSY: Error = Error::Again(&"the guest keeps giving memory back or moving it: try again");
+        const BUSY: Error = Error::Again(sentence(&"the guest keeps giving memory back or moving it: try again"));
         let (at, mut pages) = (self.ranges.address(place), pages);
         for _ in 0..PATIENCE {
             match self.uffd.protect(at, pages * PAGE, true).map_err(|errno| errno.0) {
@@ -71,7 +71,10 @@ impl Guest {
                     return Ok(pages);
                 }
                 Err(errno) => {
-                    return Err(Error::System { errno, step: &"UFFDIO_WRITEPROTECT of a guest's written pages" });
+                    return Err(Error::System {
+                        errno,
+                        step: sentence(&"UFFDIO_WRITEPROTECT of a guest's written pages"),
+                    });
                 }
             }
         }
@@ -85,10 +88,10 @@ impl Guest {
     /// [`Error::Invalid`] if the guest has no memory file, or no range at that offset; [`Error::System`] if the system
     /// refuses; otherwise the errors of [`crate::Area::load`]. On an error the processor must not go on.
     pub fn fill_in_file(&mut self, offset: u64) -> Result<()> {
-        const NO_FILE: Error = Error::Invalid(&"the guest has no memory file: create it with one");
-        const NOWHERE: Error = Error::Invalid(
+        const NO_FILE: Error = Error::Invalid(sentence(&"the guest has no memory file: create it with one"));
+        const NOWHERE: Error = Error::Invalid(sentence(
             &"the guest has no memory at this offset: pass an offset of the memory file that is in a range",
-        );
+        ));
         if self.file.is_none() {
             return Err(NO_FILE);
         }

@@ -2,7 +2,7 @@
 
 use super::state::{Guest, GuestTouch, MOST_WAITING};
 use super::unknown;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, sentence};
 use crate::os::userfault::{Event, Message};
 use crate::units::PAGE;
 use std::time::Instant;
@@ -19,7 +19,7 @@ impl Guest {
         let mut messages = [Message::NONE; AT_ONCE];
         for _ in 0..TURN {
             let read = self.uffd.read(&mut messages);
-            let count = read.map_err(|errno| Error::system(errno, &"reading the guest's userfaultfd"))?;
+            let count = read.map_err(|errno| Error::system(errno, sentence(&"reading the guest's userfaultfd")))?;
             messages[..count].iter().for_each(|message| self.take(message.event()));
             if count < AT_ONCE {
                 return Ok(true);

@@ -4,7 +4,7 @@ use super::options::Protect;
 use super::ranges::GuestPage;
 use super::state::{Guest, GuestTouch};
 use super::stats::GuestCounts;
-use crate::error::{Error, Result, Sentence};
+use crate::error::{Error, Result, Sentence, sentence};
 use crate::os::userfault::{Progress, Why};
 use crate::os::{Errno, errno};
 use crate::units::PAGE;
@@ -25,11 +25,11 @@ pub enum Filled {
     Stuck(Error),
 }
 
-const COPY: Sentence = &"UFFDIO_COPY to a guest's memory";
-const ZERO: Sentence = &"UFFDIO_ZEROPAGE of a guest's memory";
-const MAP: Sentence = &"UFFDIO_CONTINUE of a guest's memory";
-const LIFT: Sentence = &"UFFDIO_WRITEPROTECT of a guest's memory";
-const POISON: Sentence = &"UFFDIO_POISON of a guest's memory";
+const COPY: Sentence = sentence(&"UFFDIO_COPY to a guest's memory");
+const ZERO: Sentence = sentence(&"UFFDIO_ZEROPAGE of a guest's memory");
+const MAP: Sentence = sentence(&"UFFDIO_CONTINUE of a guest's memory");
+const LIFT: Sentence = sentence(&"UFFDIO_WRITEPROTECT of a guest's memory");
+const POISON: Sentence = sentence(&"UFFDIO_POISON of a guest's memory");
 static ZEROS: [u8; PAGE] = [0; PAGE];
 
 /// Whether the system's answer concerns the first page, and not the whole call.
@@ -89,7 +89,9 @@ impl Guest {
         let wanted = self.ranges.fresh(place, wanted.min(self.pages.len()));
         let loaded = match self.load(self.ranges.source(place), wanted) {
             Ok(loaded) => loaded,
-            Err(Error::Io(_) | Error::NotFound(_)) => return Ok(self.poison(at, |counts| &mut counts.poisoned)),
+            Err(Error::Damaged(_) | Error::Io(_) | Error::NotFound(_)) => {
+                return Ok(self.poison(at, |counts| &mut counts.poisoned));
+            }
             Err(error) => return Err(error),
         };
         let mut copied = self.put(place, write, |guest, protect| guest.copy_pages(at, loaded, protect));
@@ -153,7 +155,9 @@ impl Guest {
         if self.file.is_some() && !was_mapped {
             match self.write_to_file(place) {
                 Ok(()) => {}
-                Err(Error::Io(_) | Error::NotFound(_)) => return Ok(self.poison(at, |counts| &mut counts.poisoned)),
+                Err(Error::Damaged(_) | Error::Io(_) | Error::NotFound(_)) => {
+                    return Ok(self.poison(at, |counts| &mut counts.poisoned));
+                }
                 Err(error) => return Err(error),
             }
         }
@@ -234,9 +238,9 @@ impl Guest {
     /// Poisons a page that has no content: a touch of it raises SIGBUS, and reads nothing.
     #[cold]
     fn poison(&mut self, at: usize, counter: impl Fn(&mut GuestCounts) -> &mut u64) -> Filled {
-        const NO_POISON: Error = Error::Io(
+        const NO_POISON: Error = Error::Damaged(sentence(
             &"a guest's page has no content, and the system can't poison it: end the guest, or use Linux 6.6 or later",
-        );
+        ));
         let mut poisoned = self.uffd.poison(at, PAGE);
         if poisoned.stopped == Some(Errno(errno::EEXIST)) && self.uffd.protect(at, PAGE, false).is_ok() {
             // If a missing page was protected, the system's note of that stands where the mark has to go.

@@ -1,6 +1,6 @@
 //! The guardian: a process beside this one that guards the memory of guests when this one dies.
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Limit, Result, sentence};
 use crate::os::guardian::{Ask, Keeper, may_signal, process};
 use crate::os::{Errno, errno};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -59,9 +59,9 @@ impl Guardian {
         let kills = on_death == OnDeath::Kill;
         let keeper = Keeper::start(kills).map_err(|refused| match refused.0 {
             errno::ENOSYS => {
-                Error::System { errno: refused.0, step: &"starting a guardian: it needs Linux 5.9 or later" }
+                Error::System { errno: refused.0, step: sentence(&"starting a guardian: it needs Linux 5.9 or later") }
             }
-            _ => Error::system(refused, &"starting a guardian"),
+            _ => Error::system(refused, sentence(&"starting a guardian")),
         })?;
         Ok(Self { keeper, kills, asking: Mutex::new(Asking { last: 0, ended: false }) })
     }
@@ -79,17 +79,22 @@ impl Guardian {
     ///
     /// # Errors
     /// [`Error::NotFound`] if there is no such process. [`Error::System`] with `EPERM` if the client should be killed,
-    /// but may not be. [`Error::NoSpace`] if 4096 userfaultfds are watched already, or the guardian can have no more
-    /// descriptors. [`Error::Io`] if the guardian has ended. [`Error::Forked`] in a child.
+    /// but may not be. [`Error::Limit`] if 4096 userfaultfds are watched already. [`Error::System`] with `EMFILE` if
+    /// the guardian can have no more descriptors: raise `RLIMIT_NOFILE` before you start it. [`Error::Io`] if the
+    /// guardian has ended. [`Error::Forked`] in a child.
     pub fn watch(&self, userfaultfd: BorrowedFd<'_>, client: Option<i32>) -> Result<WatchId> {
-        const NONE: Error = Error::NotFound(&"there is no process with the client's number: the client may have ended");
+        const NONE: Error =
+            Error::NotFound(sentence(&"there is no process with the client's number: the client may have ended"));
         let client = client.map(process).transpose().map_err(|refused| match refused.0 {
             errno::ESRCH => NONE,
-            _ => Error::system(refused, &"pidfd_open of the client"),
+            _ => Error::system(refused, sentence(&"pidfd_open of the client")),
         })?;
         if let Some(client) = client.as_ref().filter(|_| self.kills) {
             may_signal(client).map_err(|refused| {
-                Error::system(refused, &"the client may not be killed: run with its user, or use OnDeath::Freeze")
+                Error::system(
+                    refused,
+                    sentence(&"the client may not be killed: run with its user, or use OnDeath::Freeze"),
+                )
             })?;
         }
         let mut asking = self.lock()?;
@@ -145,19 +150,20 @@ impl Guardian {
     }
 
     fn ask(&self, ask: Ask, number: u64, fds: &[BorrowedFd<'_>]) -> Result<()> {
-        const GONE: Error = Error::Io(&"the guardian has ended, and nobody guards the clients: start another one");
-        const MOST: Error = Error::NoSpace(
-            &"the guardian watches 4096 userfaultfds, which is its limit: forget some, or start another guardian",
-        );
-        const DESCRIPTORS: Error =
-            Error::NoSpace(&"the guardian can have no more descriptors: raise RLIMIT_NOFILE before you start it");
-        const UNKNOWN: Error = Error::NotFound(&"it is not watched");
+        const GONE: Error =
+            Error::Io(sentence(&"the guardian has ended, and nobody guards the clients: start another one"));
+        const MOST: Error = Error::Limit(Limit::Watched);
+        const DESCRIPTORS: Error = Error::System {
+            errno: errno::EMFILE,
+            step: sentence(&"the guardian has as many descriptors as RLIMIT_NOFILE allowed when it was started"),
+        };
+        const UNKNOWN: Error = Error::NotFound(sentence(&"it is not watched"));
         self.keeper.ask(ask, number, fds).map_err(|refused: Errno| match refused.0 {
             errno::ESRCH | errno::EPIPE | errno::ECONNRESET => GONE,
             errno::ENOSPC => MOST,
             errno::EMFILE => DESCRIPTORS,
             errno::ENOENT => UNKNOWN,
-            _ => Error::system(refused, &"asking the guardian"),
+            _ => Error::system(refused, sentence(&"asking the guardian")),
         })
     }
 }

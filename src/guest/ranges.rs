@@ -1,7 +1,7 @@
 //! Where a guest's memory is, which of its pages still come from the snapshot, and which were written.
 
 use crate::bitmap::{Bits, words_of};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, sentence};
 use crate::heap;
 use crate::units::PAGE;
 
@@ -50,18 +50,20 @@ pub struct Ranges(Box<[Range]>);
 impl Ranges {
     /// Checks and sorts the ranges of a guest whose snapshot has `snapshot_pages` pages.
     pub fn new(ranges: &[GuestRange], snapshot_pages: u64) -> Result<Self> {
-        const NONE: Error = Error::Invalid(&"a guest needs at least one range of memory: the table is empty");
+        const NONE: Error = Error::Invalid(sentence(&"a guest needs at least one range of memory: the table is empty"));
         const PAGES: Error =
-            Error::Invalid(&"guest memory has huge pages, which can't be served: give it pages of 4 KiB");
-        const WHOLE: Error =
-            Error::Invalid(&"a range of guest memory or its offset is not of whole pages: use multiples of 4096");
-        const PAST: Error = Error::Invalid(
+            Error::Invalid(sentence(&"guest memory has huge pages, which can't be served: give it pages of 4 KiB"));
+        const WHOLE: Error = Error::Invalid(sentence(
+            &"a range of guest memory or its offset is not of whole pages: use multiples of 4096",
+        ));
+        const PAST: Error = Error::Invalid(sentence(
             &"a range of guest memory is past the end of the snapshot: pass the table that came with this snapshot",
-        );
-        const MORE: Error = Error::Invalid(
+        ));
+        const MORE: Error = Error::Invalid(sentence(
             &"the ranges have more memory than the snapshot: pass the table that came with this snapshot",
-        );
-        const TWICE: Error = Error::Invalid(&"two ranges of guest memory overlap: give each address to one range");
+        ));
+        const TWICE: Error =
+            Error::Invalid(sentence(&"two ranges of guest memory overlap: give each address to one range"));
         let page = PAGE as u64;
         let mut sorted = heap::copied(ranges)?;
         sorted.sort_unstable_by_key(|range| range.at);

@@ -32,8 +32,8 @@ impl Guest {
     /// [`Error::System`](crate::Error::System) or [`Error::NoMemory`](crate::Error::NoMemory) if the system refuses,
     /// such as when the guest is at the limit of its memory: that touch waits, and the next call tries again.
     ///
-    /// [`Error::Io`](crate::Error::Io) if a stored page is damaged, and the system is too old to poison pages: a thread
-    /// that touches the page waits for ever.
+    /// [`Error::Damaged`](crate::Error::Damaged) if a stored page is damaged, missing or can't be read, and the system
+    /// is too old to poison pages: a thread that touches the page waits for ever.
     ///
     /// [`Error::Invalid`](crate::Error::Invalid), once, for an event or a touch of a kind that this version does not
     /// know: a thread that made such a touch waits for ever, and everything else is served.

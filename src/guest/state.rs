@@ -4,7 +4,7 @@ use super::file::GuestFile;
 use super::options::{GuestOptions, Protect};
 use super::ranges::{GuestRange, Ranges};
 use super::stats::{GuestCounts, GuestStats};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, sentence};
 use crate::heap;
 use crate::latency::Latencies;
 use crate::os::Os;
@@ -110,16 +110,17 @@ impl Guest {
         ranges: &[GuestRange],
         options: &GuestOptions,
     ) -> Result<Self> {
-        const AT_ONCE: Error = Error::Invalid(&"pages_at_once is 1 to 64: leave it out for 8");
-        const NO_UFFD: Error = Error::Invalid(
+        const AT_ONCE: Error = Error::Invalid(sentence(&"pages_at_once is 1 to 64: leave it out for 8"));
+        const NO_UFFD: Error = Error::Invalid(sentence(
             &"the descriptor is no userfaultfd, or was not enabled: pass one that UFFDIO_API was called on",
-        );
+        ));
         let pages = options.pages_at_once.unwrap_or(8);
         if !(1..=64).contains(&pages) {
             return Err(AT_ONCE);
         }
         let ranges = Ranges::new(ranges, area.pages())?;
-        let uffd = Userfault::received(os, fd).map_err(|errno| Error::system(errno, &"fcntl of the descriptor"))?;
+        let uffd =
+            Userfault::received(os, fd).map_err(|errno| Error::system(errno, sentence(&"fcntl of the descriptor")))?;
         for (at, bytes) in ranges.each() {
             // A test of the descriptor: UFFDIO_WAKE fails on anything but an enabled userfaultfd. A thread that it
             // wakes only touches again.

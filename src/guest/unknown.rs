@@ -1,6 +1,6 @@
 //! The sentences that refuse events which this version does not know.
 
-use crate::error::Error;
+use crate::error::{Error, sentence};
 use crate::heap;
 use crate::os::userfault::Unknown;
 use std::fmt;
@@ -14,16 +14,16 @@ static FLAGS: [OnceLock<&str>; 64] = [const { OnceLock::new() }; 64];
 
 /// Returns the error by which [`super::Guest::serve`] reports an unknown event.
 pub fn refusal(unknown: Unknown) -> Error {
-    const EVENT: Error = Error::Invalid(
+    const EVENT: Error = Error::Invalid(sentence(
         &"the guest's userfaultfd told of an event of an unknown number: end the guest, or have its process ask for \
           fewer features of UFFDIO_API",
-    );
-    const FLAG: Error = Error::Invalid(
+    ));
+    const FLAG: Error = Error::Invalid(sentence(
         &"the guest touched a page, and the event has an unknown flag: the touch waits for ever; end the guest, or \
           have its process register memory for MISSING, WP and MINOR alone",
-    );
+    ));
     match unknown {
-        Unknown::Event(number) => sentence(
+        Unknown::Event(number) => error_kept(
             &EVENTS[usize::from(number)],
             format_args!(
                 "the guest's userfaultfd told of an event of the unknown number {number}: end the guest, or have its \
@@ -31,7 +31,7 @@ pub fn refusal(unknown: Unknown) -> Error {
             ),
         )
         .unwrap_or(EVENT),
-        Unknown::Flag(number) => sentence(
+        Unknown::Flag(number) => error_kept(
             &FLAGS[usize::from(number % 64)],
             format_args!(
                 "the guest touched a page, and the event has the unknown flag of bit {number}: the touch waits for \
@@ -42,8 +42,9 @@ pub fn refusal(unknown: Unknown) -> Error {
     }
 }
 
-/// Returns the sentence that is kept in `kept`, and makes it if there is none. None: there is no memory for it.
-fn sentence(kept: &'static OnceLock<&'static str>, text: fmt::Arguments<'_>) -> Option<Error> {
+/// Returns the error with the sentence in `kept`, and makes the sentence if there is none. None: there is no memory for
+/// it.
+fn error_kept(kept: &'static OnceLock<&'static str>, text: fmt::Arguments<'_>) -> Option<Error> {
     /// More bytes than any of the sentences has.
     const ROOM: usize = 256;
     if kept.get().is_none() {
@@ -59,7 +60,7 @@ fn sentence(kept: &'static OnceLock<&'static str>, text: fmt::Arguments<'_>) -> 
             let _ = kept.set(bytes.leak());
         }
     }
-    kept.get().map(Error::Invalid)
+    kept.get().map(|text| Error::Invalid(sentence(text)))
 }
 
 #[cfg(test)]

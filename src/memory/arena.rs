@@ -5,7 +5,7 @@
 
 use crate::bitmap::Bitmap;
 use crate::buckets::{Buckets, Link, Links, NONE};
-use crate::error::{Error, Result};
+use crate::error::{Error, Limit, Result};
 use crate::units::CHUNK_PAGES;
 
 /// The longest run that is asked for. Chunks with longer free runs are told apart by how full they are.
@@ -135,8 +135,7 @@ impl Arena {
 
     /// Returns the lowest closed chunk.
     pub fn lowest_closed(&mut self, chunks: &[Chunk]) -> Result<usize> {
-        const NO_CHUNKS: Error =
-            Error::NoMemory(&"all addresses of the pool are in use: free or compact, then try again");
+        const NO_CHUNKS: Error = Error::Limit(Limit::Addresses);
         let closed = chunks[self.closed_from..].iter().position(|chunk| chunk.state == ChunkState::Closed);
         self.closed_from = closed.map_or(chunks.len(), |after| self.closed_from + after);
         if self.closed_from == chunks.len() { Err(NO_CHUNKS) } else { Ok(self.closed_from) }

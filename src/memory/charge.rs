@@ -3,7 +3,7 @@
 //! A page is charged before it is touched and given back after it is gone. So the limit holds for the memory that the
 //! system sees.
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Limit, Result};
 use crate::sync::{AtomicU64, Ordering::Relaxed};
 
 /// The pages of a pool and their limit. These counters carry no data: all accesses are Relaxed.
@@ -17,7 +17,7 @@ pub struct Charge {
 /// How many pages may be kept warm in a small pool: those of a zspage. A large pool may keep a hundredth of its pages.
 const WARM_PAGES: u64 = 64;
 
-const FULL: Error = Error::NoMemory(&"the pool is at its limit: free, compact or shrink, then try again");
+const FULL: Error = Error::Limit(Limit::Pool);
 
 impl Charge {
     /// An account of no pages.

@@ -2,7 +2,7 @@
 
 use super::PoolMemory;
 use super::fifo::Fifo;
-use crate::error::Result;
+use crate::error::{Error, Limit, Result};
 use crate::sync::{Locked, Ordering};
 use crate::units::{HandleIndex, PAGE, pages_of};
 
@@ -20,17 +20,19 @@ pub struct Handles {
 const WORD_STEP: u32 = 1 << 17;
 
 impl PoolMemory {
-    /// Returns a free handle index for a class; none if the handle table is full, or the pool at its limit.
-    pub fn fetch_handle(&self) -> Option<HandleIndex> {
+    /// Returns a free handle index for a class. Fails if the handle table is full, the pool is at its limit, or the
+    /// system gives no memory for the table.
+    pub fn fetch_handle(&self) -> Result<HandleIndex> {
         let mut handles = self.handles.lock();
-        handles.returned.pop(self).or_else(|| self.fresh_word(&mut handles).ok().flatten())
+        handles.returned.pop(self).map_or_else(|| self.fresh_word(&mut handles), Ok)
     }
 
-    /// Returns an index that was never given out, if there is one.
-    fn fresh_word(&self, handles: &mut Locked<'_, Handles>) -> Result<Option<HandleIndex>> {
+    /// Returns an index that was never given out.
+    fn fresh_word(&self, handles: &mut Locked<'_, Handles>) -> Result<HandleIndex> {
+        const FULL: Error = Error::Limit(Limit::Tables);
         let index = handles.fresh;
         if index as usize >= self.layout.words {
-            return Ok(None);
+            return Err(FULL);
         }
         if index == handles.committed {
             let words = WORD_STEP.min((self.layout.words as u32).saturating_sub(index));
@@ -44,7 +46,7 @@ impl PoolMemory {
         handles.fresh += 1;
         // Release pairs with the Acquire in `word_count`.
         self.words.store(handles.fresh, Ordering::Release);
-        Ok(Some(HandleIndex(index)))
+        Ok(HandleIndex(index))
     }
 
     /// Moves the free indices of a class's list to the supply, and leaves the list empty.

@@ -5,7 +5,7 @@ use super::fifo::Fifo;
 use super::handle_supply::Handles;
 use super::layout::Layout;
 use super::tables::{Policy, PoolMemory};
-use crate::error::{Error, Result, Sentence, not_given};
+use crate::error::{Error, Result, Sentence, not_given, sentence};
 use crate::os::{Advice, Backed, Errno, Mapping, Os};
 use crate::sync::{AtomicU32, Leftovers, Lock, Rank};
 use crate::units::{CHUNK, PAGE};
@@ -26,11 +26,12 @@ pub enum Source<'a> {
 
 const NO_ADDRESSES: Sentence =
     not_given!("the system did not reserve addresses for the pool; a smaller max_bytes takes fewer");
-const NO_FILE: Sentence = &"the system did not create a memory file for the pool";
-const NO_HUGE: Sentence = &"the system has no huge-page files: it was built without hugetlbfs, or refuses them";
-const NO_SEAL: Sentence = &"the system did not seal the size of the pool's memory file";
+const NO_FILE: Sentence = sentence(&"the system did not create a memory file for the pool");
+const NO_HUGE: Sentence =
+    sentence(&"the system has no huge-page files: it was built without hugetlbfs, or refuses them");
+const NO_SEAL: Sentence = sentence(&"the system did not seal the size of the pool's memory file");
 const NO_TABLES: Sentence = not_given!("the system did not commit the pool's tables");
-const NO_ADVICE: Sentence = &"the system refused advice about the pool's memory";
+const NO_ADVICE: Sentence = sentence(&"the system refused advice about the pool's memory");
 
 impl Drop for PoolMemory {
     fn drop(&mut self) {
@@ -67,7 +68,7 @@ impl PoolMemory {
             }
             Source::Lent(base, releasable) => {
                 kind = if *releasable { Backed::LentReleasable } else { Backed::Lent };
-                Mapping::lent(std::ptr::NonNull::new(*base).ok_or(Error::Invalid(&"memory is NULL"))?)
+                Mapping::lent(std::ptr::NonNull::new(*base).ok_or(Error::Invalid(sentence(&"memory is NULL")))?)
             }
         };
         let arena_at = if matches!(source, Source::Lent(..)) { layout.tables_end } else { tables_end };
@@ -148,7 +149,8 @@ impl PoolMemory {
 
     /// Checks that the system has a huge page, so that a pool that needs them fails when it is created.
     fn check_huge(&self, file: &OwnedFd) -> Result<()> {
-        const NONE: Error = Error::NoMemory(&"the system has no huge page of 2 MiB to give: raise vm.nr_hugepages");
+        const NONE: Error =
+            Error::NoMemory(sentence(&"the system has no huge page of 2 MiB to give: raise vm.nr_hugepages"));
         self.os.allocate(file.as_raw_fd(), 0, CHUNK).map_err(|_| NONE)?;
         // If the system does not take the page back, the first object uses it.
         // SAFETY: nothing was ever in the arena.

@@ -3,7 +3,7 @@
 use super::arena::{Arena, Chunk, ChunkState, Run};
 use super::groups::Group;
 use super::{PoolMemory, Tail};
-use crate::error::{Error, Result, Sentence};
+use crate::error::{Error, Limit, Result, Sentence, sentence};
 use crate::geometry::{self, Geometry};
 use crate::os::{Backed, Errno, Span, errno};
 use crate::sync::Locked;
@@ -14,7 +14,7 @@ use std::os::fd::AsRawFd;
 /// How many ranges are gathered for one call.
 const RETURNS: usize = 128;
 
-const REFUSED: Sentence = &"the system did not take memory back";
+const REFUSED: Sentence = sentence(&"the system did not take memory back");
 
 /// Ranges of the arena on their way back to the system, gathered so that few calls return them. Each call interrupts
 /// every processor that runs this process, to flush its caches of the page tables, which costs a reader there some 6
@@ -106,7 +106,7 @@ impl PoolMemory {
     }
 
     fn take_run(&self, arena: &mut Locked<'_, Arena>, class: Geometry, not_in: Option<usize>) -> Result<Run> {
-        const FRAGMENTED: Error = Error::NoMemory(&"no run of pages is free in the chunks that are open");
+        const FRAGMENTED: Error = Error::Limit(Limit::Pool);
         let pages = class.pages as usize;
         let (books, chunks) = self.books(arena);
         if let Some(chunk) = books.find(chunks, pages, not_in) {
@@ -122,8 +122,8 @@ impl PoolMemory {
     }
 
     fn open_chunk(&self, arena: &mut Locked<'_, Arena>, chunk: usize) -> Result<()> {
-        const NO_MEMORY: Sentence = &"the system did not commit memory for the pool";
-        const NO_HUGE: Sentence = &"the system's pool of huge pages is empty: raise vm.nr_hugepages";
+        const NO_MEMORY: Sentence = sentence(&"the system did not commit memory for the pool");
+        const NO_HUGE: Sentence = sentence(&"the system's pool of huge pages is empty: raise vm.nr_hugepages");
         let (books, chunks) = self.books(arena);
         let bytes = books.size_of(chunk) * PAGE;
         let whole = chunk >= self.policy.whole_from;
@@ -165,8 +165,7 @@ impl PoolMemory {
     }
 
     fn take_record(&self, arena: &mut Locked<'_, Arena>, group: usize) -> Result<ZspageId> {
-        const NO_RECORDS: Error =
-            Error::NoMemory(&"the zspage table is full: the memory supplied is small for small objects");
+        const NO_RECORDS: Error = Error::Limit(Limit::Tables);
         let record = self.group(arena, group);
         let local = record.taken.lowest_clear();
         if local >= self.layout.group_records {

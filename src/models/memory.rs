@@ -4,7 +4,7 @@
 //! system are not modelled, because no race on a word decides anything about them.
 
 use super::Fifo;
-use crate::error::{Error, Result};
+use crate::error::{Error, Limit, Result, sentence};
 use crate::geometry::Geometry;
 use crate::object::ObjectWord;
 use crate::sync::{AtomicU64, Cell, Lock, Rank};
@@ -108,7 +108,7 @@ impl PoolMemory {
     }
 
     pub fn acquire(&self, _: ClassIndex, epoch: u32, _: Option<usize>) -> Result<ZspageId> {
-        let id = self.unused.lock().pop().ok_or(Error::NoMemory(&"no zspage is left in this model"))?;
+        let id = self.unused.lock().pop().ok_or(Error::NoMemory(sentence(&"no zspage is left in this model")))?;
         self.zspage(id).set_up(0, 0, epoch);
         Ok(id)
     }
@@ -129,8 +129,8 @@ impl PoolMemory {
         self.unused.lock().clone()
     }
 
-    pub fn fetch_handle(&self) -> Option<HandleIndex> {
-        self.indices.lock().pop()
+    pub fn fetch_handle(&self) -> Result<HandleIndex> {
+        self.indices.lock().pop().ok_or(Error::Limit(Limit::Tables))
     }
 
     /// Returns the handle indices that no class has.

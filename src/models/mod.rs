@@ -71,7 +71,7 @@ impl Scene {
     pub fn expect_moves(&self) {
         match self.read(self.moves) {
             Ok(value) => assert!(value == MOVES || value == WRITTEN, "read {value:#x}"),
-            Err(error) => assert!(matches!(error, Error::Invalid(_))),
+            Err(error) => assert!(matches!(error, Error::Stale(_))),
         }
     }
 

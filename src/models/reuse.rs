@@ -67,7 +67,7 @@ fn stale_handle_mapped() {
         &[
             |scene| match scene.read(scene.moves) {
                 Ok(value) => assert_eq!(value, MOVES),
-                Err(error) => assert!(matches!(error, Error::Invalid(_))),
+                Err(error) => assert!(matches!(error, Error::Stale(_))),
             },
             |scene| {
                 scene.free(scene.moves);

@@ -1,7 +1,7 @@
 //! A shrink beside threads that use the objects.
 
 use super::{MOVES, Scene, WRITTEN, look, put, race, unmap, word_of};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, sentence};
 use crate::pool::{MapMode, Pool};
 
 /// Offers the objects of the source to a callback.
@@ -124,7 +124,7 @@ fn callback_that_fails() {
     race(
         None,
         &[
-            |scene| shrink_with(scene, |_, _| Err(Error::Again(&"not now"))),
+            |scene| shrink_with(scene, |_, _| Err(Error::Again(sentence(&"not now")))),
             |scene| assert_eq!(scene.read(scene.moves), Ok(MOVES)),
         ],
     );

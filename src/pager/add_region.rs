@@ -8,7 +8,7 @@ use super::late_touches;
 use super::options::{RegionOptions, Removal};
 use super::region::{Memory, RegionId, RegionState};
 use super::state::PageState;
-use crate::error::{Error, Result, not_given};
+use crate::error::{Error, Limit, Result, not_given, sentence};
 use crate::heap;
 use crate::os::residency::{AT_ONCE, Swapped};
 use crate::os::userfault::feature;
@@ -17,15 +17,15 @@ use crate::sync::Ordering::Relaxed;
 use crate::units::PAGE;
 use crate::zswap::AreaOptions;
 
-const NOT_PAGES: Error = Error::Invalid(&"a region has to be whole pages of 4096 bytes, at least one");
+const NOT_PAGES: Error = Error::Invalid(sentence(&"a region has to be whole pages of 4096 bytes, at least one"));
 /// Pages of a part of a new region, if the part before it had as many in memory. All of them are above the limit for a
 /// moment, in which others have to make room for them.
 const FEW: usize = 64;
 /// Tells why pages can't be evicted in place, as pages of memory files always are.
 pub(super) fn no_reading(refused: Errno) -> Error {
     match refused.0 {
-        errno::EPERM => Error::System { errno: refused.0, step: &NO_READING },
-        _ => Error::system(refused, &"reading memory by process_vm_readv, to evict pages in place"),
+        errno::EPERM => Error::System { errno: refused.0, step: sentence(&NO_READING) },
+        _ => Error::system(refused, sentence(&"reading memory by process_vm_readv, to evict pages in place")),
     }
 }
 
@@ -65,7 +65,7 @@ impl Core {
 
     /// Puts a region in a free place.
     fn take_place(&self, region: Box<RegionState>, at: usize, bytes: usize) -> Result<usize> {
-        const NO_PLACE: Error = Error::NoSpace(&"there are as many regions as max_regions allows: remove one first");
+        const NO_PLACE: Error = Error::Limit(Limit::Regions);
         let mut inbox = self.events.lock();
         self.check_free(at, at + bytes)?;
         let mut region = Some(region);
@@ -86,12 +86,14 @@ impl Core {
     }
 
     fn memory(&self, options: &RegionOptions<'_>) -> Result<Memory> {
-        const OFFSET: Error = Error::Invalid(&"the offset in the memory file has to be whole pages of 4096 bytes");
+        const OFFSET: Error =
+            Error::Invalid(sentence(&"the offset in the memory file has to be whole pages of 4096 bytes"));
         let Some((fd, offset)) = options.shared else { return Ok(Memory::Private) };
         if !offset.is_multiple_of(PAGE as u64) {
             return Err(OFFSET);
         }
-        let file = self.os.duplicate(fd).map_err(|errno| Error::system(errno, &"duplicating the memory file"))?;
+        let file =
+            self.os.duplicate(fd).map_err(|errno| Error::system(errno, sentence(&"duplicating the memory file")))?;
         Ok(Memory::Shared(file, offset))
     }
 
@@ -107,7 +109,7 @@ impl Core {
         // A child would read zeros for pages that are not in memory. Without the range its access fails.
         self.os.advise(at, bytes, Advice::DontFork).map_err(|errno| match errno.0 {
             errno::ENOMEM => NOT_MAPPED,
-            _ => Error::advice(errno, &"madvise(MADV_DONTFORK) of a region"),
+            _ => Error::advice(errno, sentence(&"madvise(MADV_DONTFORK) of a region")),
         })
     }
 
@@ -146,18 +148,20 @@ impl Core {
     /// Registers a part of a region; the first part comes first. Returns how many of its pages are in memory. The
     /// caller holds the lock of events.
     fn add_part(&self, region: &RegionState, whole: &Extent, part: Extent, swapped: &Swapped) -> Result<u64> {
-        const REFUSED: Error = Error::Invalid(
+        const REFUSED: Error = Error::Invalid(sentence(
             &"the system does not take the range: it has to be private anonymous memory, or a memory file",
-        );
+        ));
         const NO_REGISTER: Error =
             Error::NoMemory(not_given!("the system does not register the region with userfaultfd"));
         let bytes = part.end - part.start;
         self.check_free(part.start, part.end)?;
         self.uffd.register(part.start, bytes, region.faulting()).map_err(|errno| match errno.0 {
             errno::EINVAL | errno::EPERM => REFUSED,
-            errno::EBUSY => Error::Busy(&"a part of the range is under another userfaultfd: unregister it there first"),
+            errno::EBUSY => {
+                Error::Busy(sentence(&"a part of the range is under another userfaultfd: unregister it there first"))
+            }
             errno::ENOMEM => NO_REGISTER,
-            _ => Error::system(errno, &"UFFDIO_REGISTER of a region"),
+            _ => Error::system(errno, sentence(&"UFFDIO_REGISTER of a region")),
         })?;
         let undo = |_: &Error| {
             // A thread may have touched a missing page meanwhile.
@@ -204,7 +208,7 @@ impl Core {
         let (at, first) = (part.start, part.first as usize);
         let seen = &mut seen[..(part.end - part.start) / PAGE];
         let asked = self.os.in_memory(at, seen);
-        asked.map_err(|errno| Error::system(errno, &"mincore of a region"))?;
+        asked.map_err(|errno| Error::system(errno, sentence(&"mincore of a region")))?;
         if self.moves && region.is_private() {
             self.unshare(at, seen);
         }

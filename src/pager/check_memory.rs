@@ -5,7 +5,7 @@
 
 use super::core::Core;
 use super::region::{Memory, RegionState};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, sentence};
 use crate::os::file::kind_of;
 use crate::os::maps::{MapsEntry, heap_start, mappings_within};
 
@@ -22,8 +22,9 @@ impl Core {
     /// Refuses a range with memory that the pager needs to bring a page back: the thread that does so must not wait for
     /// one. Other memory that malloc returned is not known.
     pub(super) fn check_own(&self, at: usize, bytes: usize, new: &RegionState) -> Result<()> {
-        const OWN: Error =
-            Error::Invalid(&"the range has memory of the pager itself, or of malloc: map a region's memory by mmap");
+        const OWN: Error = Error::Invalid(sentence(
+            &"the range has memory of the pager itself, or of malloc: map a region's memory by mmap",
+        ));
         let own = [
             range_of(self),
             range_of(&*self.places),
@@ -39,7 +40,7 @@ impl Core {
 /// is refused here.
 pub fn check_memory(at: usize, bytes: usize, memory: &Memory) -> Result<()> {
     const STACK: Error =
-        Error::Invalid(&"the range has the stack of the calling thread: map a region's memory by mmap");
+        Error::Invalid(sentence(&"the range has the stack of the calling thread: map a region's memory by mmap"));
     let on_the_stack = 0u8;
     if overlap((at, bytes), range_of(&on_the_stack)) {
         return Err(STACK);
@@ -68,16 +69,18 @@ pub fn check_memory(at: usize, bytes: usize, memory: &Memory) -> Result<()> {
 }
 
 /// The error for a range with a hole.
-pub const NOT_MAPPED: Error = Error::Invalid(&"a part of the range is not mapped");
+pub const NOT_MAPPED: Error = Error::Invalid(sentence(&"a part of the range is not mapped"));
 
 /// Identifies the memory file, if it is fit for a region.
 fn check_file(fd: &std::os::fd::OwnedFd, offset: u64, bytes: usize) -> Result<(u32, u32, u64)> {
-    const NO_MEMORY_FILE: Error =
-        Error::Invalid(&"the region's file is not a memory file of tmpfs or memfd_create, or is one of hugetlbfs");
-    const READ_ONLY: Error = Error::Invalid(&"the region's memory file has to be open for reading and writing");
-    const SEALED: Error = Error::Invalid(&"the region's memory file is sealed: no page can be taken from it");
-    const SHORT: Error = Error::Invalid(&"the region's memory file ends before the range does");
-    let kind = kind_of(fd).map_err(|errno| Error::system(errno, &"fstat of the region's memory file"))?;
+    const NO_MEMORY_FILE: Error = Error::Invalid(sentence(
+        &"the region's file is not a memory file of tmpfs or memfd_create, or is one of hugetlbfs",
+    ));
+    const READ_ONLY: Error =
+        Error::Invalid(sentence(&"the region's memory file has to be open for reading and writing"));
+    const SEALED: Error = Error::Invalid(sentence(&"the region's memory file is sealed: no page can be taken from it"));
+    const SHORT: Error = Error::Invalid(sentence(&"the region's memory file ends before the range does"));
+    let kind = kind_of(fd).map_err(|errno| Error::system(errno, sentence(&"fstat of the region's memory file")))?;
     match kind {
         _ if !kind.memory => Err(NO_MEMORY_FILE),
         _ if !kind.read_write => Err(READ_ONLY),
@@ -87,16 +90,17 @@ fn check_file(fd: &std::os::fd::OwnedFd, offset: u64, bytes: usize) -> Result<(u
     }
 }
 
-const RIGHTS: Error = Error::Invalid(&"the range has to be mapped readable and writable");
+const RIGHTS: Error = Error::Invalid(sentence(&"the range has to be mapped readable and writable"));
 
 fn check_private(mapped: &MapsEntry, at: usize, bytes: usize) -> Result<()> {
-    const NOT_PRIVATE: Error = Error::Invalid(&"the range is not private anonymous memory: name the memory file");
-    const GROWS: Error = Error::Invalid(
+    const NOT_PRIVATE: Error =
+        Error::Invalid(sentence(&"the range is not private anonymous memory: name the memory file"));
+    const GROWS: Error = Error::Invalid(sentence(
         &"the range is in a mapping that grows (MAP_GROWSDOWN), as the main stack does: map it without that flag",
-    );
-    const HEAP: Error = Error::Invalid(
+    ));
+    const HEAP: Error = Error::Invalid(sentence(
         &"the range is in the heap (brk), which malloc and the pager itself use: map a region's memory by mmap",
-    );
+    ));
     // Older kernels also mark the mapping before the heap, the program's variables, as heap if the two touch.
     let reaches = |heap: usize| (at + bytes).min(mapped.end) > heap;
     match mapped {
@@ -109,8 +113,9 @@ fn check_private(mapped: &MapsEntry, at: usize, bytes: usize) -> Result<()> {
 }
 
 fn check_shared(mapped: &MapsEntry, at: usize, file: (u32, u32, u64), offset: u64) -> Result<()> {
-    const OTHER: Error = Error::Invalid(&"the range is not a shared mapping of the region's memory file");
-    const ELSEWHERE: Error = Error::Invalid(&"the range is mapped from another offset of the region's memory file");
+    const OTHER: Error = Error::Invalid(sentence(&"the range is not a shared mapping of the region's memory file"));
+    const ELSEWHERE: Error =
+        Error::Invalid(sentence(&"the range is mapped from another offset of the region's memory file"));
     if !mapped.read_write {
         return Err(RIGHTS);
     }

@@ -23,7 +23,7 @@ use super::sigbus_pagers;
 use super::staging::Staging;
 use super::time;
 use super::upkeep::Upkeep;
-use crate::error::{Error, Result, Sentence, not_given};
+use crate::error::{Error, Result, Sentence, not_given, sentence};
 use crate::heap::{self, Counted};
 use crate::latency::Latencies;
 use crate::os::bell::Bell;
@@ -61,13 +61,13 @@ impl Pager {
 }
 
 fn check(options: &PagerOptions) -> Result<()> {
-    const REGIONS: Error = Error::Invalid(&"max_regions is 1 to 65536: leave it out for 1024");
+    const REGIONS: Error = Error::Invalid(sentence(&"max_regions is 1 to 65536: leave it out for 1024"));
     const BOTH: Error =
-        Error::Invalid(&"pages are evicted in place or by moving, not both: set one of the two at most");
-    const STAGED: Error = Error::Invalid(&"staged_percent is 1 to 90: leave it out for 10");
-    const HELD: Error = Error::Invalid(
+        Error::Invalid(sentence(&"pages are evicted in place or by moving, not both: set one of the two at most"));
+    const STAGED: Error = Error::Invalid(sentence(&"staged_percent is 1 to 90: leave it out for 10"));
+    const HELD: Error = Error::Invalid(sentence(
         &"max_held_bytes is less than a page of 4096 bytes: set more, or leave it out for an eighth of resident_bytes",
-    );
+    ));
     let tuning = &options.tuning;
     match tuning {
         _ if !(1..=MAX_REGIONS).contains(&tuning.max_regions.unwrap_or(MAX_REGIONS)) => Err(REGIONS),
@@ -89,10 +89,10 @@ fn core(os: Os, name: &str, options: &PagerOptions) -> Result<Core> {
     let staging = Staging::new(&os, own_uffd(&os, moves)?, staged_room(limit, staged_percent), staged_percent)?;
     let zswap = Zswap::with_os(os.clone(), name, &zswap_options(options))?;
     let scratch = Scratch::new(&os)?;
-    let bell = Bell::new(&os).map_err(|errno| Error::system(errno, &"eventfd"))?;
+    let bell = Bell::new(&os).map_err(|errno| Error::system(errno, sentence(&"eventfd")))?;
     let guard = os.fork_guard().map_err(|errno| Error::system(errno, NO_GUARD))?;
     let own = OwnMemory::new(&os, options.fault_mode == FaultMode::Threads);
-    let own = own.map_err(|errno| Error::system(errno, &"opening /proc/self/mem"))?;
+    let own = own.map_err(|errno| Error::system(errno, sentence(&"opening /proc/self/mem")))?;
     if !moves {
         own.check().map_err(no_reading)?;
     }
@@ -129,9 +129,9 @@ fn core(os: Os, name: &str, options: &PagerOptions) -> Result<Core> {
 fn open(os: &Os, options: &PagerOptions) -> Result<(Userfault, bool)> {
     let user_only = options.fault_mode == FaultMode::Sigbus;
     let refused = |errno: Errno| match errno.0 {
-        errno::EPERM => Error::System { errno: errno.0, step: &NO_RIGHT },
-        errno::ENOSYS => Error::System { errno: errno.0, step: &"the system has no userfaultfd" },
-        _ => Error::system(errno, &"userfaultfd"),
+        errno::EPERM => Error::System { errno: errno.0, step: sentence(&NO_RIGHT) },
+        errno::ENOSYS => Error::System { errno: errno.0, step: sentence(&"the system has no userfaultfd") },
+        _ => Error::system(errno, sentence(&"userfaultfd")),
     };
     let there = Userfault::features_of_the_system(os, user_only).map_err(refused)?;
     let moves = options.tuning.moves(there & feature::MOVE != 0, kernel::release(), kernel::has_swap());
@@ -156,7 +156,8 @@ const NO_RIGHT: &str = "no right to userfaultfd: a sandbox may forbid the call; 
 /// A second userfaultfd for the staging range, without events: the pager's own MADV_DONTNEED must not queue any.
 fn own_uffd(os: &Os, moves: bool) -> Result<Userfault> {
     let features = feature::SIGBUS | if moves { feature::MOVE } else { 0 };
-    Userfault::new(os, features, true).map_err(|errno| Error::system(errno, &"userfaultfd of the staging range"))
+    Userfault::new(os, features, true)
+        .map_err(|errno| Error::system(errno, sentence(&"userfaultfd of the staging range")))
 }
 
 /// The pages that the staging range has room for. The limit may grow later.

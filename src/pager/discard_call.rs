@@ -7,7 +7,7 @@ use super::file_pages::Punched;
 use super::page::PageClaim;
 use super::region::{Memory, RegionState};
 use super::state::{KeptCopy, MAX_AGE, PageKind, PageState};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, sentence};
 use crate::os::{Backed, Errno, errno};
 use crate::sync::Wait;
 use crate::units::PAGE;
@@ -17,7 +17,7 @@ type Tried = std::result::Result<(), Errno>;
 impl Core {
     /// Gives a range back: it reads as zeros from then on.
     pub fn discard(&self, at: usize, bytes: usize) -> Result<()> {
-        const NOT_PAGES: Error = Error::Invalid(&"address and length have to be multiples of 4096");
+        const NOT_PAGES: Error = Error::Invalid(sentence(&"address and length have to be multiples of 4096"));
         if !at.is_multiple_of(PAGE) || !bytes.is_multiple_of(PAGE) {
             return Err(NOT_PAGES);
         }
@@ -34,7 +34,7 @@ impl Core {
                 // The owner is giving the page back by madvise as well.
                 Err(Errno(errno::EAGAIN)) if self.gate.is_shut(at, at + PAGE) => self.do_all_work(),
                 Err(Errno(errno::EAGAIN)) => {}
-                Err(errno) => return Err(Error::system(errno, &"giving back a page of a region")),
+                Err(errno) => return Err(Error::system(errno, sentence(&"giving back a page of a region"))),
             }
             self.read_events();
             wait.a_moment();

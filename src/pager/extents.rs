@@ -4,7 +4,7 @@
 //! holds the lock of events, with signals blocked, so that a reader in a signal handler never waits for the thread that
 //! it interrupted.
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Limit, Result, sentence};
 use crate::heap;
 use crate::sync::{
     AtomicU64,
@@ -41,9 +41,9 @@ impl Extent {
 }
 
 /// The error for a range that has a part in a region, where it must have none.
-pub(super) const OVERLAPS: Error = Error::Invalid(&"a part of the range is in another region already");
+pub(super) const OVERLAPS: Error = Error::Invalid(sentence(&"a part of the range is in another region already"));
 /// The error for a range that is not in regions as a whole.
-pub const NO_REGION: Error = Error::Invalid(&"a part of the range is in no region");
+pub const NO_REGION: Error = Error::Invalid(sentence(&"a part of the range is in no region"));
 
 /// Returns the start and end of the whole pages that a range touches. No bytes touch none.
 pub fn whole_pages(at: usize, bytes: usize) -> Result<(usize, usize)> {
@@ -198,7 +198,7 @@ impl Extents {
     }
 
     fn add_up_to(&self, extent: Extent, most: usize) -> Result<()> {
-        const FULL: Error = Error::NoSpace(&"there are as many regions, or parts of them, as the pager has room for");
+        const FULL: Error = Error::Limit(Limit::Regions);
         if self.within(extent.start, extent.end).next().is_some() {
             return Err(OVERLAPS);
         }
@@ -313,6 +313,6 @@ mod tests {
         table.add(extent(0, 1, 4, 0)).unwrap();
         table.add(extent(1, 3, 4, 1)).unwrap();
         assert_eq!(table.find(0), Some(extent(0, 3, 4, 0)));
-        assert!(matches!(table.add(extent(3, 4, 4, 9)), Err(Error::NoSpace(_))));
+        assert!(matches!(table.add(extent(3, 4, 4, 9)), Err(Error::Limit(Limit::Regions))));
     }
 }

@@ -8,7 +8,7 @@ use super::options::FaultMode;
 use super::page::PageClaim;
 use super::region::RegionState;
 use super::state::{KeptCopy, MAX_AGE, PageKind, PageState};
-use crate::error::Error;
+use crate::error::{Error, sentence};
 use crate::os::errno;
 use crate::os::sigbus::Touch;
 use crate::os::userfault::Progress;
@@ -56,13 +56,14 @@ pub struct Want {
     pub hold: bool,
 }
 
-const ZERO: Error = Error::Again(&"the system refuses UFFDIO_ZEROPAGE");
-const MOVE: Error = Error::Again(&"the system refuses UFFDIO_MOVE out of the staging range");
-const SHOW: Error = Error::Again(&"the system refuses UFFDIO_CONTINUE");
-const PROTECT: Error = Error::Again(&"the system refuses UFFDIO_WRITEPROTECT");
+const ZERO: Error = Error::Again(sentence(&"the system refuses UFFDIO_ZEROPAGE"));
+const MOVE: Error = Error::Again(sentence(&"the system refuses UFFDIO_MOVE out of the staging range"));
+const SHOW: Error = Error::Again(sentence(&"the system refuses UFFDIO_CONTINUE"));
+const PROTECT: Error = Error::Again(sentence(&"the system refuses UFFDIO_WRITEPROTECT"));
 /// The memory was changing each time that a page was looked up.
-pub(super) const MOVING: Error = Error::Again(&"the owner of the memory keeps giving it back or moving it: try again");
-const LOST: Error = Error::Io(&"the stored copy of a page is damaged");
+pub(super) const MOVING: Error =
+    Error::Again(sentence(&"the owner of the memory keeps giving it back or moving it: try again"));
+const LOST: Error = Error::Damaged(sentence(&"the stored copy of a page is damaged"));
 
 impl Core {
     /// Serves a touch in the thread that touches, in a signal handler. Returns none if the address is not the pager's,

@@ -38,8 +38,8 @@ pub trait PagerForC {
     ///
     /// # Errors
     /// [`Error::Again`] if the system refused to bring a page back, or a page can't be read from the backing file: that
-    /// region is still there, and so may be others. [`Error::Io`] if a page's copy is damaged: all regions are removed
-    /// nevertheless, and that page fails when it is touched. [`Error::Forked`] in a child.
+    /// region is still there, and so may be others. [`Error::Damaged`] if a page's copy is damaged: all regions are
+    /// removed nevertheless, and that page fails when it is touched. [`Error::Forked`] in a child.
     fn remove_all_regions(&self) -> Result<()>;
 
     /// Begins a hold: see [`Pager::hold`].
@@ -96,7 +96,7 @@ impl PagerForC for Pager {
         for place in 0..core.places.len() {
             match core.remove_place(place, Removal::Restore) {
                 Err(refused @ Error::Again(_)) => return Err(refused),
-                Err(lost @ Error::Io(_)) => damaged = Err(lost),
+                Err(lost @ Error::Damaged(_)) => damaged = Err(lost),
                 _ => {}
             }
         }

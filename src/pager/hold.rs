@@ -6,7 +6,7 @@ use super::extents::{Extent, NO_REGION, whole_pages};
 use super::fault::{FaultOutcome, Want};
 use super::page::PageClaim;
 use super::state::{MAX_HOLDS, PageKind};
-use crate::error::{Error, Result};
+use crate::error::{Error, Limit, Result};
 use crate::sync::Wait;
 use crate::units::PAGE;
 
@@ -35,13 +35,12 @@ impl Core {
 
     /// Brings a range to memory, and keeps it there.
     pub fn hold(&self, at: usize, bytes: usize) -> Result<()> {
-        const TOO_MUCH: Error = Error::NoSpace(&"as many pages are held as may be: release some");
-        const TOO_OFTEN: Error = Error::NoSpace(&"a page of the range is held as often as can be counted: release it");
+        const HELD: Error = Error::Limit(Limit::Held);
         let (start, end) = self.check_range(at, bytes)?;
         for at in (start..end).step_by(PAGE) {
             let held = match self.holds_of(at) {
-                0 if self.may_hold_no_more() => Err(TOO_MUCH),
-                MOST_HOLDS.. => Err(TOO_OFTEN),
+                0 if self.may_hold_no_more() => Err(HELD),
+                MOST_HOLDS.. => Err(HELD),
                 0 => {
                     self.isolate(at);
                     self.hold_page(at)

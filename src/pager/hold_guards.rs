@@ -47,10 +47,11 @@ impl Pager {
     ///
     /// # Errors
     /// [`Error::Invalid`](crate::Error::Invalid) if a part of the range is in no region.
-    /// [`Error::NoSpace`](crate::Error::NoSpace) if more would be held than may be, or a page of it is held 33 million
-    /// times already. [`Error::Io`](crate::Error::Io) if a page's copy is damaged, or can't be read from the backing
-    /// file. [`Error::Again`](crate::Error::Again) if the system refused for a second to put a page in place.
-    /// [`Error::Forked`](crate::Error::Forked) in a child. After an error, nothing is held that was not before.
+    /// [`Error::Limit`](crate::Error::Limit) if more would be held than may be, or a page of it is held 33 million
+    /// times already. [`Error::Damaged`](crate::Error::Damaged) if a page's copy is damaged,
+    /// [`Error::Io`](crate::Error::Io) if it can't be read from the backing file. [`Error::Again`](crate::Error::Again)
+    /// if the system refused for a second to put a page in place. [`Error::Forked`](crate::Error::Forked) in a child.
+    /// After an error, nothing is held that was not before.
     pub fn hold(&self, at: *const u8, bytes: usize) -> Result<HeldRange> {
         HeldRange::new(&self.0, at, bytes)
     }

@@ -4,7 +4,7 @@ use super::core::Core;
 use super::lent_count::{Leave, Ticket};
 use super::options::Duty;
 use super::pager_calls::Pager;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, sentence};
 use crate::heap::{self, Counted};
 use crate::os::blocked::Blocked;
 use crate::os::thread_start::ThreadStarted;
@@ -75,7 +75,7 @@ impl Pager {
         // The thread inherits that signals are blocked, so that it never runs a handler.
         let _signals = Blocked::new();
         let started = heap::boxed(move || work.run()).map(|work| self.0.os.start_thread(work))?;
-        lent.thread = Some(started.map_err(|errno| Error::system(errno, &NO_THREAD))?);
+        lent.thread = Some(started.map_err(|errno| Error::system(errno, sentence(&NO_THREAD)))?);
         Ok(lent)
     }
 

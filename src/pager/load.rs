@@ -9,13 +9,13 @@ use super::page::PageClaim;
 use super::region::RegionState;
 use super::scratch::{BUFFER_PAGES, PageBuffer};
 use super::state::{KeptCopy, MAX_AGE, PageKind, PageState};
-use crate::error::Error;
+use crate::error::{Error, sentence};
 use crate::os::errno;
 use crate::units::PAGE;
 use crate::zswap::{LoadFlags, NotLoaded};
 
-const COPY: Error = Error::Again(&"the system refuses UFFDIO_COPY");
-const WRITE: Error = Error::Again(&"the memory file of a region can't be written: is its file system full?");
+const COPY: Error = Error::Again(sentence(&"the system refuses UFFDIO_COPY"));
+const WRITE: Error = Error::Again(sentence(&"the memory file of a region can't be written: is its file system full?"));
 
 impl Core {
     /// Puts a page that is in zswap in its place, and those after it that were asked for in order.

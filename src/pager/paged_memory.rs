@@ -5,7 +5,7 @@ use super::open_pager::OpenPager;
 use super::options::{RegionOptions, Removal};
 use super::pager_calls::Pager;
 use super::region::RegionId;
-use crate::error::{Error, Result, not_given};
+use crate::error::{Error, Result, not_given, sentence};
 use crate::heap::Counted;
 use crate::os::Mapping;
 use crate::units::PAGE;
@@ -74,7 +74,7 @@ pub struct PagedMemory {
     bytes: usize,
 }
 
-const PAST_END: Error = Error::Invalid(&"the range ends after the memory does, or before it begins");
+const PAST_END: Error = Error::Invalid(sentence(&"the range ends after the memory does, or before it begins"));
 
 impl Pager {
     /// Maps memory for at least `bytes` bytes that is under this pager, all zeros, and private to this process. It
@@ -82,7 +82,7 @@ impl Pager {
     ///
     /// # Errors
     /// [`Error::Invalid`] for 0 bytes. [`Error::NoMemory`] if the system gives no addresses or memory.
-    /// [`Error::NoSpace`] if there are as many regions as there may be. [`Error::Again`] with
+    /// [`Error::Limit`] if there are as many regions as there may be. [`Error::Again`] with
     /// [`FaultMode::Threads`](crate::FaultMode::Threads) if no thread is lent that serves touches.
     /// [`Error::System`] if the system refuses. [`Error::Forked`] in a child.
     pub fn map(&self, bytes: usize) -> Result<PagedMemory> {
@@ -95,9 +95,10 @@ impl Pager {
     /// # Errors
     /// Those of [`Pager::map`], and [`Error::Invalid`] if `shared` is set.
     pub fn map_with(&self, bytes: usize, options: &RegionOptions<'_>) -> Result<PagedMemory> {
-        const NO_BYTES: Error = Error::Invalid(&"memory of 0 bytes can't be mapped: ask for 1 byte at least");
-        const SHARED: Error =
-            Error::Invalid(&"memory that the pager maps is private: map the memory file, and add it as a region");
+        const NO_BYTES: Error = Error::Invalid(sentence(&"memory of 0 bytes can't be mapped: ask for 1 byte at least"));
+        const SHARED: Error = Error::Invalid(sentence(
+            &"memory that the pager maps is private: map the memory file, and add it as a region",
+        ));
         const NO_MEMORY: Error = Error::NoMemory(not_given!("the system maps no memory for the pager"));
         let core = self.call()?;
         match options.shared {
@@ -126,9 +127,9 @@ impl PagedMemory {
     /// to the bytes: for system calls that read them.
     ///
     /// # Errors
-    /// [`Error::Invalid`] if the range ends past the end. [`Error::NoSpace`] if more would be held than may be.
-    /// [`Error::Io`] if a page's copy is damaged, or can't be read from the backing file. [`Error::Again`] if the
-    /// system refused for a second to put a page in place. [`Error::Forked`] in a child.
+    /// [`Error::Invalid`] if the range ends past the end. [`Error::Limit`] if more would be held than may be.
+    /// [`Error::Damaged`] if a page's copy is damaged, [`Error::Io`] if it can't be read from the backing file.
+    /// [`Error::Again`] if the system refused for a second to put a page in place. [`Error::Forked`] in a child.
     pub fn hold(&self, range: impl RangeBounds<usize>) -> Result<HeldBytes<'_>> {
         let (start, end) = self.range(range)?;
         let bytes = &self[start..end];

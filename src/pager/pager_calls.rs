@@ -3,7 +3,7 @@
 use super::counts::PagerStats;
 use super::evict::Evicted;
 use super::open_pager::{OpenPager, PagerCall};
-use crate::error::{Error, Result};
+use crate::error::{Error, Limit, Result, sentence};
 use crate::heap::Counted;
 use crate::os::blocked::Blocked;
 use crate::pool::CompactBudget;
@@ -70,17 +70,16 @@ const UNLIMITED: u64 = u64::MAX / 2 / PAGE as u64;
 /// and the system may need more to read it.
 pub(super) fn limit_of(bytes: Option<u64>) -> Result<u64> {
     const LEAST: u64 = 16;
-    const SMALL: Error = Error::Invalid(
+    const SMALL: Error = Error::Invalid(sentence(
         &"the resident limit is less than 64 KiB, the least a pager can work with: set more, or leave it out for none",
-    );
+    ));
     match bytes.map_or(UNLIMITED, |bytes| bytes / PAGE as u64) {
         pages if pages < LEAST => Err(SMALL),
         pages => Ok(pages.min(UNLIMITED)),
     }
 }
 
-const POOL_FULL: Error =
-    Error::NoMemory(&"the pool is full, and nothing can be written back: raise its limit, or add a backing file");
+const POOL_FULL: Error = Error::Limit(Limit::Zswap);
 
 impl Pager {
     /// Begins a call, unless this is a forked child.
@@ -96,7 +95,8 @@ impl Pager {
     /// nothing can be written back: the limit holds from then on, and what is above it leaves as soon as it can.
     /// [`Error::Again`] if too much is held. [`Error::Forked`] in a child.
     pub fn set_resident_limit(&self, bytes: Option<u64>) -> Result<()> {
-        const HELD: Error = Error::Again(&"too many pages are held, or pinned by the system: release some of them");
+        const HELD: Error =
+            Error::Again(sentence(&"too many pages are held, or pinned by the system: release some of them"));
         let core = self.call()?;
         let pages = limit_of(bytes)?;
         core.account.set_limit(pages);
@@ -115,10 +115,10 @@ impl Pager {
     /// there.
     ///
     /// # Errors
-    /// [`Error::NoMemory`] if none left because the pool is full, [`Error::Again`] if none could leave now,
+    /// [`Error::Limit`] if none left because the pool is full, [`Error::Again`] if none could leave now,
     /// [`Error::Forked`] in a child.
     pub fn evict(&self, pages: u64) -> Result<u64> {
-        const NONE: Error = Error::Again(&"no page could be evicted now");
+        const NONE: Error = Error::Again(sentence(&"no page could be evicted now"));
         let core = self.call()?;
         match core.evict_to(core.account.resident().saturating_sub(pages), pages) {
             Evicted::Pages(gone) => Ok(gone),
@@ -142,7 +142,7 @@ impl Pager {
     /// # Errors
     /// [`Error::Invalid`] if it is more than 100. [`Error::Forked`] in a child.
     pub fn set_kept_copies(&self, percent: u8) -> Result<()> {
-        const MORE: Error = Error::Invalid(&"copies can be kept for at most 100 percent of the limit");
+        const MORE: Error = Error::Invalid(sentence(&"copies can be kept for at most 100 percent of the limit"));
         self.check_usable()?;
         if percent > 100 {
             return Err(MORE);

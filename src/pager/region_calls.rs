@@ -5,14 +5,14 @@ use super::for_c::PagerForC;
 use super::options::{FaultMode, RegionOptions};
 use super::pager_calls::Pager;
 use super::region_guard::Region;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, sentence};
 
 impl Core {
     /// Refuses memory whose first touch would sleep until a thread is lent.
     pub(super) fn check_served(&self) -> Result<()> {
-        const NOBODY: Error = Error::Again(
+        const NOBODY: Error = Error::Again(sentence(
             &"no thread is lent that serves touches, and the first touch would sleep: call Pager::lend(Duty::All)",
-        );
+        ));
         if self.mode == FaultMode::Threads && !self.lending.has_servers() { Err(NOBODY) } else { Ok(()) }
     }
 }
@@ -27,7 +27,7 @@ impl Pager {
     ///
     /// # Errors
     /// [`Error::Invalid`] if the range is not whole pages, is not memory of the kind that the options say, is in a
-    /// region already, or is refused as the safety section says. [`Error::NoSpace`] if there are as many regions as
+    /// region already, or is refused as the safety section says. [`Error::Limit`] if there are as many regions as
     /// there may be. [`Error::Again`] with [`FaultMode::Threads`] if no thread is lent that serves touches.
     /// [`Error::NoMemory`], [`Error::System`]: the system refuses. [`Error::Forked`] in a child.
     ///

@@ -3,7 +3,7 @@
 use super::open_pager::OpenPager;
 use super::options::Removal;
 use super::region::RegionId;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, sentence};
 use crate::heap::Counted;
 use std::fmt;
 
@@ -46,8 +46,8 @@ impl Region {
     /// guard does nothing.
     ///
     /// # Errors
-    /// [`Error::Io`] if a page's copy is damaged: the region is removed nevertheless, and that page fails when it is
-    /// touched. [`Error::Again`] if the system refused, or a page can't be read from the backing file: the region is
+    /// [`Error::Damaged`] if a page's copy is damaged: the region is removed nevertheless, and that page fails when it
+    /// is touched. [`Error::Again`] if the system refused, or a page can't be read from the backing file: the region is
     /// still there, and the call may be repeated. [`Error::NotFound`] if the region was removed before.
     /// [`Error::Forked`] in a child.
     pub fn remove(&mut self) -> Result<()> {
@@ -68,7 +68,7 @@ impl Region {
     }
 
     fn remove_as(&mut self, removal: Removal) -> Result<()> {
-        const REMOVED: Error = Error::NotFound(&"the region was removed before");
+        const REMOVED: Error = Error::NotFound(sentence(&"the region was removed before"));
         if !self.stays {
             return Err(REMOVED);
         }

@@ -7,14 +7,15 @@ use super::late_touches;
 use super::options::Removal;
 use super::region::{RegionId, RegionState};
 use super::state::{KeptCopy, PageKind, PageState};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, sentence};
 use crate::os::{Advice, Errno, errno};
 use crate::sync::{Ordering::Relaxed, Wait};
 use crate::units::PAGE;
 
-const UNREADABLE: Error =
-    Error::Again(&"a page can't be read from the backing file, or not be marked as damaged: the region stays");
-const REFUSED: Error = Error::Again(&"the system refuses to bring a page back: the region stays");
+const UNREADABLE: Error = Error::Again(sentence(
+    &"a page can't be read from the backing file, or not be marked as damaged: the region stays",
+));
+const REFUSED: Error = Error::Again(sentence(&"the system refuses to bring a page back: the region stays"));
 
 impl Core {
     /// Takes a region away from the pager.
@@ -28,7 +29,7 @@ impl Core {
     }
 
     pub(super) fn remove_if(&self, place: usize, removal: Removal, is_it: impl Fn(&RegionState) -> bool) -> Result<()> {
-        const NONE: Error = Error::NotFound(&"there is no such region: it was removed, or never added");
+        const NONE: Error = Error::NotFound(sentence(&"there is no such region: it was removed, or never added"));
         let entered =
             self.places.get(place).and_then(|place| place.enter()).filter(|there| is_it(there)).ok_or(NONE)?;
         {
@@ -73,11 +74,13 @@ impl Core {
                 let Some(at) = self.address_of(place, page) else { break };
                 match self.serve(at, Want { write: false, hold: false }) {
                     // Only a poisoned page may be left behind: any other would read as zeros.
-                    FaultOutcome::Failed(error @ Error::Io(_)) if region.page(page).peek() == PageState::POISONED => {
+                    FaultOutcome::Failed(error @ (Error::Damaged(_) | Error::Io(_)))
+                        if region.page(page).peek() == PageState::POISONED =>
+                    {
                         damaged = Err(error);
                         break;
                     }
-                    FaultOutcome::Failed(Error::Io(_)) => return Err(UNREADABLE),
+                    FaultOutcome::Failed(Error::Damaged(_) | Error::Io(_)) => return Err(UNREADABLE),
                     FaultOutcome::Failed(_) => return Err(REFUSED),
                     FaultOutcome::Done => {}
                     // The page was moved, and its event may not have been read.
@@ -125,7 +128,8 @@ impl Core {
     /// Unregisters a part. A thread whose touch of it is on its way to the pager looks again. The caller holds the lock
     /// of events.
     fn let_go(&self, part: &Extent) -> Result<()> {
-        const STAYS: Error = Error::Again(&"the system refuses to unregister a region, which needs memory: it stays");
+        const STAYS: Error =
+            Error::Again(sentence(&"the system refuses to unregister a region, which needs memory: it stays"));
         late_touches::note_removal(part);
         // This fails if the owner unmapped the part just now, and then there is nothing to unregister.
         if let Err(Errno(errno::ENOMEM)) = self.uffd.unregister(part.start, part.end - part.start) {

@@ -3,7 +3,7 @@
 use super::core::Core;
 use super::late_touches;
 use super::removable::Removable;
-use crate::error::{Error, Result};
+use crate::error::{Error, Limit, Result, sentence};
 use crate::heap::{self, Counted};
 use crate::os::errno;
 use crate::os::sigbus::{Touch, serve_sigbus};
@@ -20,13 +20,14 @@ const UNLOADABLE: &str = "dlclose could unload the code that handles SIGBUS, and
 
 /// Lets the handler of SIGBUS ask a pager.
 pub fn register(core: &Counted<Core>) -> Result<()> {
-    const FULL: Error = Error::NoSpace(&"a process has at most 64 pagers whose touches are served by SIGBUS");
+    const FULL: Error = Error::Limit(Limit::Pagers);
     let mut entry = heap::boxed(core.clone())?;
     for place in &ENTRIES {
         let Err(back) = place.fill(entry) else {
             return serve_sigbus(serve).map_err(|errno| {
                 unregister(core);
-                let step = if errno.0 == errno::ENOSYS { &UNLOADABLE } else { &"sigaction of SIGBUS" };
+                let step =
+                    if errno.0 == errno::ENOSYS { sentence(&UNLOADABLE) } else { sentence(&"sigaction of SIGBUS") };
                 Error::system(errno, step)
             });
         };

@@ -8,7 +8,7 @@
 use super::page::PageClaim;
 use super::region::MAX_REGIONS;
 use super::state::MAX_PAYLOAD;
-use crate::error::{Error, Result, not_given};
+use crate::error::{Error, Result, not_given, sentence};
 use crate::field::Field;
 use crate::heap;
 use crate::os::userfault::{Faulting, Progress, Userfault};
@@ -139,11 +139,11 @@ impl Staging {
         // moved.
         let advised =
             [Advice::NotHuge, Advice::DontFork, Advice::DontDump].map(|advice| os.advise(base, bytes, advice));
-        advised[1].map_err(|errno| Error::advice(errno, &"madvise(MADV_DONTFORK) of the staging range"))?;
+        advised[1].map_err(|errno| Error::advice(errno, sentence(&"madvise(MADV_DONTFORK) of the staging range")))?;
         let registered = uffd.register(base as usize, bytes, Faulting::default());
         registered.map_err(|errno| match errno.0 {
             errno::ENOMEM => NO_REGISTER,
-            _ => Error::system(errno, &"UFFDIO_REGISTER of the staging range"),
+            _ => Error::system(errno, sentence(&"UFFDIO_REGISTER of the staging range")),
         })?;
         let lists = Lists {
             free: heap::with_capacity(blocks)?,

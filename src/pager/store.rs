@@ -34,7 +34,7 @@ impl Core {
                     add(&self.counters.stored, 1);
                     return Ok(());
                 }
-                Err(NotStored::Over(_) | NotStored::Failed(Error::NoMemory(_)))
+                Err(NotStored::Over(_) | NotStored::Failed(Error::NoMemory(_) | Error::Limit(_)))
                     if self.drop_kept_copies(WRITE_BACK, true) > 0 => {}
                 Err(NotStored::Over(OverLimit::Area)) => match region.area.shrink(WRITE_BACK) {
                     Ok(1..) | Err(Error::NotFound(_)) => {}
@@ -43,7 +43,7 @@ impl Core {
                         return Err(NoRoom::Area);
                     }
                 },
-                Err(NotStored::Over(OverLimit::Zswap) | NotStored::Failed(Error::NoMemory(_))) => {
+                Err(NotStored::Over(OverLimit::Zswap) | NotStored::Failed(Error::NoMemory(_) | Error::Limit(_))) => {
                     match self.zswap.shrink(WRITE_BACK) {
                         Ok(1..) => self.upkeep.note_full(),
                         // Other threads were faster and wrote back all there was, so there is room by now. If they

@@ -1,21 +1,21 @@
 //! malloc: finds a slot and a handle for an object.
 
 use super::Pool;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, sentence};
 use crate::geometry::{self, MAX_ALLOC_SIZE};
 use crate::size_class::{Shortage, SizeClass};
 use crate::units::{HandleIndex, Place};
 use crate::word::RawHandle;
 
-const ZERO: Error = Error::Invalid(&"an object of 0 bytes was asked for");
-const TOO_LARGE: Error = Error::NoSpace(&"an object has at most 4112 bytes");
+const ZERO: Error = Error::Invalid(sentence(&"an object of 0 bytes was asked for"));
+const TOO_LARGE: Error = Error::TooLarge(sentence(&"an object has at most 4112 bytes"));
 
 impl Pool {
     /// Allocates an object of `size` bytes and returns its handle. The bytes are undefined until they are written.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for 0 bytes, [`Error::NoSpace`] for more than [`MAX_ALLOC_SIZE`], [`Error::NoMemory`] if the
-    /// pool is full. Nothing has changed then.
+    /// [`Error::Invalid`] for 0 bytes, [`Error::TooLarge`] for more than [`MAX_ALLOC_SIZE`], [`Error::Limit`] if the
+    /// pool is full, [`Error::NoMemory`] if the system gives no memory. Nothing has changed then.
     pub fn malloc_raw(&self, size: usize) -> Result<u64> {
         self.allocate(size, 0).map(|(handle, _)| handle)
     }
@@ -53,7 +53,7 @@ impl Pool {
         let (place, index) = match taken {
             Ok(Some(taken)) => taken,
             Ok(None) => self.allocate_in_new_zspage(class)?,
-            Err(Shortage::Handles) => self.allocate_with_handles_of_others(class)?,
+            Err(Shortage::Handles(_)) => self.allocate_with_handles_of_others(class)?,
             Err(Shortage::Memory(full)) => return Err(full),
         };
         self.stamp(place);

@@ -2,7 +2,7 @@
 
 use super::Pool;
 use super::options::PoolOptions;
-use crate::error::{Error, Result, Sentence, not_given};
+use crate::error::{Error, Result, Sentence, not_given, sentence};
 use crate::memory::PoolMemory;
 use crate::os::Os;
 
@@ -18,7 +18,7 @@ impl Pool {
 
     pub(crate) fn with_os(os: Os, name: &str, options: &PoolOptions) -> Result<Self> {
         const NO_GUARD: Sentence = not_given!("the system gave no page that tells a forked child");
-        let mut refused = Error::NoMemory(&"no capacity was tried");
+        let mut refused = Error::NoMemory(sentence(&"no capacity was tried"));
         let plans = options.plans(name)?;
         // The memory is taken before any of it is written.
         let loan = options.borrow()?;

@@ -7,7 +7,7 @@
 //! there, and so does what threads were allocating.
 
 use super::Pool;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, sentence};
 use crate::os;
 use crate::sync::{AtomicU64, Lock, Ordering::Relaxed, Rank};
 use std::marker::PhantomData;
@@ -30,10 +30,11 @@ impl Default for PoolFork {
     }
 }
 
-const RUNNING: Error = Error::Again(&"a call on the pool did not end within a second, so this is no time to fork");
+const RUNNING: Error =
+    Error::Again(sentence(&"a call on the pool did not end within a second, so this is no time to fork"));
 pub(crate) const PREPARED: Error =
-    Error::Busy(&"this thread has prepared a fork already, and has not said that it is done");
-pub(crate) const NOT_PREPARED: Error = Error::Invalid(&"this thread has prepared no fork");
+    Error::Busy(sentence(&"this thread has prepared a fork already, and has not said that it is done"));
+pub(crate) const NOT_PREPARED: Error = Error::Invalid(sentence(&"this thread has prepared no fork"));
 
 /// A fork that [`Pool::prepare_fork`] prepared. Calls of other threads may wait while it lives. Drop it in the parent
 /// and in the child.

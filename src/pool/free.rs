@@ -13,7 +13,7 @@ impl Pool {
     /// Frees an object. If the object is mapped, its last unmap releases it.
     ///
     /// # Errors
-    /// [`Error::Invalid`] if the handle is stale, freed already, or of another pool.
+    /// [`Error::Stale`] if the handle is stale, freed already, or of another pool.
     ///
     /// # Safety
     /// No [`Handle`] of this object is used any more, nor a raw handle passed to [`Handle::from_raw`].

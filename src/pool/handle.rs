@@ -114,7 +114,7 @@ impl Pool {
     /// Frees an object.
     ///
     /// # Errors
-    /// [`Error::Invalid`] with a handle of another pool. The handle is lost then.
+    /// [`Error::Stale`] with a handle of another pool. The handle is lost then.
     pub fn free(&self, handle: Handle) -> Result<()> {
         self.check_own(&handle)?;
         // SAFETY: the handle was unique, and is gone.

@@ -3,7 +3,7 @@
 use super::Pool;
 #[cfg(doc)]
 use super::{Mapped, MappedMut, NewObject};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, sentence};
 use crate::os;
 use crate::units::Place;
 use crate::word::RawHandle;
@@ -19,13 +19,13 @@ pub enum MapMode {
     Write,
 }
 
-const PAST_END: Error = Error::Invalid(&"more bytes were asked for than the object has");
+const PAST_END: Error = Error::OutOfRange(sentence(&"more bytes were asked for than the object has"));
 
 impl Pool {
     /// Maps an object. The object stays in its place until it is unmapped as often as it was mapped.
     ///
     /// # Errors
-    /// [`Error::Invalid`] if the handle is stale, freed, or of another pool; [`Error::Busy`] if the object is mapped
+    /// [`Error::Stale`] if the handle is stale, freed, or of another pool; [`Error::Busy`] if the object is mapped
     /// 4,095 times.
     #[inline]
     pub fn map_raw(&self, handle: u64, mode: MapMode) -> Result<*mut u8> {
@@ -57,7 +57,7 @@ impl Pool {
     /// Unmaps an object once. If it was freed meanwhile, the last unmap releases it. Takes one locked instruction.
     ///
     /// # Errors
-    /// [`Error::Invalid`] if the object is not mapped, or the handle is of another pool.
+    /// [`Error::Stale`] if the object is not mapped, or the handle is of another pool.
     ///
     /// # Safety
     /// The mapping is the caller's to end: no [`Mapped`], [`MappedMut`] or [`NewObject`] stands for it.
@@ -74,7 +74,7 @@ impl Pool {
     /// Copies the first bytes of an object into `buffer`.
     ///
     /// # Errors
-    /// As [`Pool::map_raw`], and [`Error::Invalid`] if `buffer` is longer than the object's slot.
+    /// As [`Pool::map_raw`], and [`Error::OutOfRange`] if `buffer` is longer than the object's slot.
     ///
     /// # Safety
     /// Nobody writes the object meanwhile: no [`MappedMut`] or [`NewObject`] of it exists, and no other thread has it
@@ -87,7 +87,7 @@ impl Pool {
     /// Copies `bytes` into the front of an object.
     ///
     /// # Errors
-    /// As [`Pool::map_raw`], and [`Error::Invalid`] if `bytes` are more than the object's slot has.
+    /// As [`Pool::map_raw`], and [`Error::OutOfRange`] if `bytes` are more than the object's slot has.
     ///
     /// # Safety
     /// No [`Mapped`] or [`MappedMut`] of this object exists: it would see its bytes change.

@@ -27,7 +27,7 @@ pub use shrink::Evict;
 pub use shrink::ForeignEvict;
 pub use stats::PoolStats;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, sentence};
 use crate::geometry::CLASS_COUNT;
 #[cfg(doc)]
 use crate::geometry::MAX_ALLOC_SIZE;
@@ -82,7 +82,7 @@ struct PoolCounters {
     pages_reclaimed: AtomicU64,
 }
 
-const FOREIGN: Error = Error::Invalid(&"the handle is not of this pool");
+const FOREIGN: Error = Error::Stale(sentence(&"the handle is not of this pool"));
 
 impl Pool {
     pub(crate) fn with_memory(memory: PoolMemory, guard: Option<ForkGuard>, hardened: bool) -> Result<Self> {
@@ -160,8 +160,9 @@ impl Pool {
     /// # Errors
     /// [`Error::Invalid`] for a limit of 0 bytes, [`Error::Forked`] in a child without the pool.
     pub fn set_max_bytes(&self, max_bytes: Option<u64>) -> Result<()> {
-        const NOTHING: Error =
-            Error::Invalid(&"a limit of 0 bytes lets a pool have nothing: pass None for as much as it was created for");
+        const NOTHING: Error = Error::Invalid(sentence(
+            &"a limit of 0 bytes lets a pool have nothing: pass None for as much as it was created for",
+        ));
         self.check_alive()?;
         if max_bytes == Some(0) {
             return Err(NOTHING);
@@ -180,7 +181,7 @@ impl Pool {
     /// # Errors
     /// [`Error::NotFound`] if the pool is not in a memory file.
     pub fn fd(&self) -> Result<std::os::fd::BorrowedFd<'_>> {
-        self.memory.fd().ok_or(Error::NotFound(&"the pool is not in a memory file"))
+        self.memory.fd().ok_or(Error::NotFound(sentence(&"the pool is not in a memory file")))
     }
 
     /// Returns how many mappings all objects have together.
@@ -194,7 +195,7 @@ impl Pool {
     /// # Errors
     /// [`Error::Busy`] if an object is mapped.
     pub fn check_unmapped(&self) -> Result<()> {
-        const MAPPED: Error = Error::Busy(&"an object of the pool is still mapped");
+        const MAPPED: Error = Error::Busy(sentence(&"an object of the pool is still mapped"));
         if self.check_alive().is_ok() && self.mappings() > 0 { Err(MAPPED) } else { Ok(()) }
     }
 

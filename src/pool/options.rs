@@ -1,6 +1,6 @@
 //! Options for creating a pool.
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, sentence};
 use crate::geometry::MAX_ZSPAGE_PAGES;
 use crate::heap;
 use crate::memory::layout::Layout;
@@ -71,7 +71,7 @@ impl LentMemory {
 
     /// Takes the memory for a pool, unless another pool has it.
     fn take(&self) -> Result<Loan> {
-        const TAKEN: Error = Error::Busy(&"another pool has the memory supplied");
+        const TAKEN: Error = Error::Busy(sentence(&"another pool has the memory supplied"));
         match &self.owner {
             Some(owner) if !owner.try_lock() => Err(TAKEN),
             owner => Ok(Loan(owner.clone())),
@@ -152,15 +152,16 @@ pub struct Plan<'a> {
 /// The most bytes of memory that can be supplied, so that each zspage in it has an id.
 const MAX_LENT_BYTES: usize = 4 << 40;
 
-const TOO_LARGE: Error = Error::Invalid(&"max_bytes is more than a pool can have, which is about 800 GiB");
+const TOO_LARGE: Error = Error::Invalid(sentence(&"max_bytes is more than a pool can have, which is about 800 GiB"));
 
 impl PoolOptions {
     /// Returns the plans to try in turn. If no capacity is given, each is half as large as the one before.
     pub(crate) fn plans<'a>(&self, name: &'a str) -> Result<Vec<Plan<'a>>> {
-        const SMALL: Error = Error::Invalid(
+        const SMALL: Error = Error::Invalid(sentence(
             &"max_bytes is less than 1 MiB, the least a pool can have: set more, or leave it out for all memory",
-        );
-        const PAGES: Error = Error::Invalid(&"the system's page size is not 4096 bytes, and no other is supported yet");
+        ));
+        const PAGES: Error =
+            Error::Invalid(sentence(&"the system's page size is not 4096 bytes, and no other is supported yet"));
         if os::page_size() != PAGE {
             return Err(PAGES);
         }
@@ -202,9 +203,10 @@ impl PoolOptions {
 
     fn lent_plan(&self, memory: &LentMemory) -> Result<Plan<'static>> {
         const UNALIGNED: Error =
-            Error::Invalid(&"the memory supplied is NULL, or its address is not a multiple of 4096");
-        const TINY: Error = Error::Invalid(&"the memory supplied is less than 1 MiB");
-        const LARGE: Error = Error::Invalid(&"the memory supplied is more than a pool can have, which is 4 TiB");
+            Error::Invalid(sentence(&"the memory supplied is NULL, or its address is not a multiple of 4096"));
+        const TINY: Error = Error::Invalid(sentence(&"the memory supplied is less than 1 MiB"));
+        const LARGE: Error =
+            Error::Invalid(sentence(&"the memory supplied is more than a pool can have, which is 4 TiB"));
         if memory.address.is_null() || !(memory.address as usize).is_multiple_of(PAGE) {
             return Err(UNALIGNED);
         }

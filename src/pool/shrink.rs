@@ -2,7 +2,7 @@
 
 use super::Pool;
 use super::victims::Victims;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, sentence};
 use crate::geometry;
 use crate::size_class::SizeClass;
 use crate::sync::{AtomicU32, Lock, Ordering::Relaxed, Rank};
@@ -156,9 +156,9 @@ impl Pool {
     /// [`Error::Again`] if no page became free, [`Error::NotFound`] if the pool has no objects, [`Error::Invalid`]
     /// without a callback, [`Error::Forked`] in a child without the pool.
     pub fn shrink(&self, pages: u64) -> Result<u64> {
-        const NO_CALLBACK: Error = Error::Invalid(&"the pool has no evict callback");
-        const NOTHING: Error = Error::NotFound(&"nothing is stored in the pool");
-        const NOT_NOW: Error = Error::Again(&"none of the coldest objects could go now");
+        const NO_CALLBACK: Error = Error::Invalid(sentence(&"the pool has no evict callback"));
+        const NOTHING: Error = Error::NotFound(sentence(&"nothing is stored in the pool"));
+        const NOT_NOW: Error = Error::Again(sentence(&"none of the coldest objects could go now"));
         self.check_alive()?;
         let callback = self.reclaim.callback.lock().clone();
         let evict = callback.ok_or(NO_CALLBACK)?;
@@ -203,7 +203,7 @@ impl Pool {
 
     /// Offers the object in a slot, if there is one that is not mapped.
     fn evict_object(&self, place: Place, evict: &EvictCall<'_>) -> Result<()> {
-        const PANICKED: Error = Error::Again(&"the evict callback panicked");
+        const PANICKED: Error = Error::Again(sentence(&"the evict callback panicked"));
         let index = self.memory.zspage(place.zspage).handle_at(place.slot);
         // A record notes a handle index for each slot. While a freed object waits on the deferred list of its class,
         // the note is that list's link instead, and may be no valid index.

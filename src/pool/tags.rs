@@ -4,7 +4,7 @@
 //! id beside the number, which no two pools ever have.
 
 use crate::bitmap::{SharedBits, words_of};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, sentence};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
 /// The largest tag. The smallest is 1.
@@ -29,7 +29,8 @@ impl Tag {
     /// # Errors
     /// [`Error::Again`] if there are 65,535 pools.
     pub fn take() -> Result<Self> {
-        const ALL_TAKEN: Error = Error::Again(&"there are 65,535 pools, as many as handles can tell apart: drop one");
+        const ALL_TAKEN: Error =
+            Error::Again(sentence(&"there are 65,535 pools, as many as handles can tell apart: drop one"));
         let first = NEXT.fetch_add(1, Relaxed) % TAGS;
         let free = |tag: &u32| SharedBits(&TAKEN).set(*tag as usize, Relaxed);
         let tag = (0..TAGS).map(|step| 1 + (first + step) % TAGS).find(free).ok_or(ALL_TAKEN)?;
@@ -90,11 +91,11 @@ mod tests {
         let mut own = next.malloc(100).unwrap();
         assert_eq!(own.raw(), handle.raw());
         let mut mapped = next.map_mut(&mut own).unwrap();
-        assert!(matches!(next.map_mut(&mut handle).map(drop), Err(Error::Invalid(_))));
-        assert!(matches!(next.read(&handle, &mut [0]), Err(Error::Invalid(_))));
-        assert!(matches!(next.write(&mut handle, &[0]), Err(Error::Invalid(_))));
-        assert!(matches!(next.map(&handle).map(drop), Err(Error::Invalid(_))));
+        assert!(matches!(next.map_mut(&mut handle).map(drop), Err(Error::Stale(_))));
+        assert!(matches!(next.read(&handle, &mut [0]), Err(Error::Stale(_))));
+        assert!(matches!(next.write(&mut handle, &[0]), Err(Error::Stale(_))));
+        assert!(matches!(next.map(&handle).map(drop), Err(Error::Stale(_))));
         mapped[0] = 1;
-        assert!(matches!(next.free(handle), Err(Error::Invalid(_))));
+        assert!(matches!(next.free(handle), Err(Error::Stale(_))));
     }
 }

@@ -71,8 +71,8 @@ pub struct ClassState {
 
 /// Why a class gives no slot.
 pub enum Shortage {
-    /// No handle index is free. Other classes may have some that they do not use.
-    Handles,
+    /// No handle index is free, and the pool gets no more. Other classes may have some that they do not use.
+    Handles(Error),
     /// The memory of the slot would be more than the pool may have.
     Memory(Error),
 }
@@ -80,10 +80,8 @@ pub enum Shortage {
 impl Shortage {
     /// Returns the error of a call that fails because of it.
     pub fn error(self) -> Error {
-        const NO_HANDLES: Error = Error::NoMemory(&"no handle is free, and the pool has no room for more");
         match self {
-            Self::Handles => NO_HANDLES,
-            Self::Memory(error) => error,
+            Self::Handles(error) | Self::Memory(error) => error,
         }
     }
 }
@@ -169,8 +167,8 @@ impl ClassState {
     /// another zspage.
     #[inline]
     pub fn take(&mut self, memory: &PoolMemory) -> std::result::Result<Option<(Place, HandleIndex)>, Shortage> {
-        if self.spare.count <= SPARE_HANDLES && !self.fetch_handles(memory) {
-            return Err(Shortage::Handles);
+        if self.spare.count <= SPARE_HANDLES {
+            self.fetch_handles(memory).map_err(Shortage::Handles)?;
         }
         let Some(id) = self.fullest() else { return Ok(None) };
         let place = match self.take_in(memory, id) {
@@ -238,14 +236,17 @@ impl ClassState {
         self.release_slot(memory, place);
     }
 
-    /// Fetches as many indices as the class keeps, so that it has twice as many. Returns whether it has any.
+    /// Fetches as many indices as the class keeps, so that it has twice as many. Fails if it has none then.
     #[cold]
-    fn fetch_handles(&mut self, memory: &PoolMemory) -> bool {
+    fn fetch_handles(&mut self, memory: &PoolMemory) -> Result<()> {
         for _ in 0..=SPARE_HANDLES {
-            let Some(index) = self.free.pop(memory).or_else(|| memory.fetch_handle()) else { break };
-            self.spare.push(index);
+            match self.free.pop(memory).map_or_else(|| memory.fetch_handle(), Ok) {
+                Ok(index) => _ = self.spare.push(index),
+                Err(none) if self.spare.count == 0 => return Err(none),
+                Err(_) => break,
+            }
         }
-        self.spare.count > 0
+        Ok(())
     }
 
     /// Takes a free handle index back, unless its generation wrapped in a class that retires those.

@@ -28,7 +28,7 @@ fn fill(pool: &Pool, rng: &mut Rng, sizes: &[usize]) -> Vec<Object> {
         match allocate(pool, rng, &fitting[which..=which]) {
             Ok(object) => objects.push(object),
             Err(error) => {
-                assert!(matches!(error, Error::NoMemory(_)), "{error:?}");
+                assert!(matches!(error, Error::Limit(_)), "{error:?}");
                 fitting.swap_remove(which);
             }
         }
@@ -43,8 +43,8 @@ fn assert_all_hold(pool: &Pool, objects: &[Object]) {
 /// A refused allocation leaves everything as it was.
 fn assert_refused(pool: &Pool, size: usize) {
     let before = pool.stats().unwrap();
-    assert!(matches!(pool.malloc_raw(size), Err(Error::NoMemory(_))), "{size} bytes fit");
-    assert!(matches!(pool.malloc_mapped_raw(size), Err(Error::NoMemory(_))), "{size} bytes fit");
+    assert!(matches!(pool.malloc_raw(size), Err(Error::Limit(_))), "{size} bytes fit");
+    assert!(matches!(pool.malloc_mapped_raw(size), Err(Error::Limit(_))), "{size} bytes fit");
     assert_eq!(pool.stats().unwrap(), before, "{size} bytes were refused");
     pool.check();
 }

@@ -1,6 +1,7 @@
 //! How many zspages one call of the pool looks at does not grow with the pool.
 
 use super::shared::{free, options, store, unmap};
+use crate::error::sentence;
 use crate::geometry::{self, class_of};
 use crate::word::RawHandle;
 use crate::{Backing, CompactBudget, Error, MapMode, Pool};
@@ -77,7 +78,7 @@ fn shrink_of_one_page_looks_at_as_many_zspages_in_a_large_pool_as_in_a_small_one
 #[test]
 fn shrink_of_one_page_that_the_callback_refuses_is_bounded_as_well() {
     let pool = pool();
-    pool.set_evict(Some(Arc::new(|_: &Pool, _| Err(Error::Again(&"the test's callback"))))).unwrap();
+    pool.set_evict(Some(Arc::new(|_: &Pool, _| Err(Error::Again(sentence(&"the test's callback")))))).unwrap();
     fill(&pool, 6000);
     assert!(pool.shrink(1).is_err());
     let looked = pool.reclaim.looked();
@@ -141,7 +142,7 @@ fn refused_malloc_does_not_look_at_zspages_that_have_no_room() {
         let before = of_class.lock(&pool.memory).looked;
         while pool.malloc_raw(SIZE).is_ok() {}
         let first = of_class.lock(&pool.memory).looked;
-        assert!(matches!(pool.malloc_raw(SIZE), Err(Error::NoMemory(_))));
+        assert!(matches!(pool.malloc_raw(SIZE), Err(Error::Limit(_))));
         let looked = of_class.lock(&pool.memory).looked - first;
         println!("{what}: {looked} zspages, {} before", first - before);
         pool.set_max_bytes(None).unwrap();
@@ -221,7 +222,7 @@ fn malloc_at_the_limit_looks_once_for_slots_that_are_out_of_reach() {
     free(&pool, last).unwrap();
     let looked = || of_class.lock(&pool.memory).looked;
     let (before, in_front) = (looked(), 2 * 32);
-    (0..100).for_each(|_| assert!(matches!(pool.malloc_raw(SIZE), Err(Error::NoMemory(_)))));
+    (0..100).for_each(|_| assert!(matches!(pool.malloc_raw(SIZE), Err(Error::Limit(_)))));
     let most = 100 * in_front + 401;
     assert!(looked() - before <= most, "{} zspages for 100 refusals", looked() - before);
     assert!(of_class.lock(&pool.memory).end_isolation(&pool.memory, id).is_none());

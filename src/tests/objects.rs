@@ -20,8 +20,8 @@ fn place_of(pool: &Pool, handle: u64) -> Place {
     pool.memory.word(RawHandle::unpack(handle).index).peek().place()
 }
 
-fn assert_invalid<T: std::fmt::Debug>(result: Result<T, Error>) {
-    assert!(matches!(result, Err(Error::Invalid(_))), "{result:?}");
+fn assert_stale<T: std::fmt::Debug>(result: Result<T, Error>) {
+    assert!(matches!(result, Err(Error::Stale(_))), "{result:?}");
 }
 
 #[test]
@@ -55,17 +55,17 @@ fn class_sizes_fit_and_wrong_sizes_are_refused() {
         let handle = pool.malloc_raw(size).unwrap();
         let mut buffer = [0; MAX_ALLOC_SIZE + 1];
         pool.read_object(handle, &mut buffer[..bytes]).unwrap();
-        assert_invalid(pool.read_object(handle, &mut buffer[..=bytes]));
-        assert_invalid(write(&pool, handle, &buffer[..=bytes]));
+        let past_end = [pool.read_object(handle, &mut buffer[..=bytes]), write(&pool, handle, &buffer[..=bytes])];
+        assert!(past_end.iter().all(|refused| matches!(refused, Err(Error::OutOfRange(_)))), "{past_end:?}");
         free(&pool, handle).unwrap();
     }
-    assert_invalid(pool.malloc_raw(0));
-    assert_invalid(pool.malloc_mapped_raw(0));
-    assert_invalid(pool.class_size(0));
+    assert!(matches!(pool.malloc_raw(0), Err(Error::Invalid(_))));
+    assert!(matches!(pool.malloc_mapped_raw(0), Err(Error::Invalid(_))));
+    assert!(matches!(pool.class_size(0), Err(Error::Invalid(_))));
     for size in [MAX_ALLOC_SIZE + 1, 2 * MAX_ALLOC_SIZE, usize::MAX] {
-        assert!(matches!(pool.malloc_raw(size), Err(Error::NoSpace(_))));
-        assert!(matches!(pool.malloc_mapped_raw(size), Err(Error::NoSpace(_))));
-        assert!(matches!(pool.class_size(size), Err(Error::NoSpace(_))));
+        assert!(matches!(pool.malloc_raw(size), Err(Error::TooLarge(_))));
+        assert!(matches!(pool.malloc_mapped_raw(size), Err(Error::TooLarge(_))));
+        assert!(matches!(pool.class_size(size), Err(Error::TooLarge(_))));
     }
     pool.check();
 }
@@ -122,9 +122,9 @@ fn a_mapped_object_stays_where_it_is_and_outlives_its_free() {
     pool.compact(&CompactBudget::default()).unwrap();
     pool.check();
     free(&pool, kept).unwrap();
-    assert_invalid(free(&pool, kept));
-    assert_invalid(pool.map_raw(kept, MapMode::Read));
-    assert_invalid(pool.read_object(kept, &mut [0]));
+    assert_stale(free(&pool, kept));
+    assert_stale(pool.map_raw(kept, MapMode::Read));
+    assert_stale(pool.read_object(kept, &mut [0]));
     pool.compact(&CompactBudget::default()).unwrap();
     // SAFETY: the object is still mapped, and that long.
     assert!(unsafe { std::slice::from_raw_parts(object, 3000) } == pattern(199, 3000));
@@ -132,7 +132,7 @@ fn a_mapped_object_stays_where_it_is_and_outlives_its_free() {
     unmap(&pool, kept).unwrap();
     assert_eq!(pool.stats().unwrap().objects, 1, "one mapping is left");
     unmap(&pool, kept).unwrap();
-    assert_invalid(unmap(&pool, kept));
+    assert_stale(unmap(&pool, kept));
     assert_eq!(pool.stats().unwrap().objects, 0);
     pool.check();
 }
@@ -149,7 +149,7 @@ fn one_mapping_too_many_is_busy() {
     unmap(&pool, handle).unwrap();
     assert_holds(&pool, handle, 1, 100);
     (0..MAX_PINS - 1).for_each(|_| unmap(&pool, handle).unwrap());
-    assert_invalid(unmap(&pool, handle));
+    assert_stale(unmap(&pool, handle));
     free(&pool, handle).unwrap();
     pool.check();
 }
@@ -163,14 +163,14 @@ fn stale_foreign_and_made_up_handles_are_refused() {
     let bits = (0..64).map(|bit| handle ^ 1 << bit);
     for wrong in [freed, foreign, 0, 1, u64::MAX, handle.wrapping_add(1 << 32)].into_iter().chain(bits) {
         for mode in [MapMode::Read, MapMode::ReadWrite, MapMode::Write] {
-            assert_invalid(pool.map_raw(wrong, mode));
+            assert_stale(pool.map_raw(wrong, mode));
         }
-        assert_invalid(unmap(&pool, wrong));
-        assert_invalid(free(&pool, wrong));
-        assert_invalid(pool.read_object(wrong, &mut [0]));
-        assert_invalid(write(&pool, wrong, &[0]));
+        assert_stale(unmap(&pool, wrong));
+        assert_stale(free(&pool, wrong));
+        assert_stale(pool.read_object(wrong, &mut [0]));
+        assert_stale(write(&pool, wrong, &[0]));
     }
-    assert_invalid(unmap(&pool, handle));
+    assert_stale(unmap(&pool, handle));
     assert_holds(&pool, handle, 1, 100);
     assert_holds(&other, foreign, 2, 100);
     pool.check();
@@ -213,7 +213,7 @@ fn handles_and_guards_do_what_raw_calls_do() {
     drop(pool.malloc_mapped(500).unwrap());
     assert_eq!(pool.stats().unwrap().objects, 0, "a new object that is dropped unfinished is freed");
     let lost = pool.malloc(10).unwrap();
-    assert_invalid(super::objects::pool().free(lost));
+    assert_stale(super::objects::pool().free(lost));
     pool.check();
 }
 
@@ -248,7 +248,7 @@ fn the_next_holder_of_the_lock_releases_what_was_freed_under_it() {
     let handles: Vec<_> = (0..100).map(|key| store(&pool, key, 700).unwrap()).collect();
     let lock = pool.classes[class_of(700).0 as usize].lock(&pool.memory);
     handles[..99].iter().for_each(|&handle| free(&pool, handle).unwrap());
-    handles[..99].iter().for_each(|&handle| assert_invalid(free(&pool, handle)));
+    handles[..99].iter().for_each(|&handle| assert_stale(free(&pool, handle)));
     assert_eq!(lock.objects, 100, "nobody waits for the lock");
     drop(lock);
     assert_eq!(pool.stats().unwrap().objects, 1);

@@ -1,6 +1,7 @@
 //! The evict callback: which objects it is offered, in which order, and what it may do.
 
 use super::shared::{assert_holds, free, options, store, unmap};
+use crate::error::sentence;
 use crate::geometry::{self, class_of};
 use crate::word::RawHandle;
 use crate::{Backing, CompactBudget, Error, HugePages, MapMode, Pool, PoolOptions, PoolTuning, Result};
@@ -10,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 
 const SIZE: usize = 1000;
-const NOT_NOW: Error = Error::Again(&"the test's callback keeps it");
+const NOT_NOW: Error = Error::Again(sentence(&"the test's callback keeps it"));
 
 /// Returns how many objects of [`SIZE`] a zspage holds.
 fn slots() -> usize {

@@ -42,7 +42,7 @@ impl Scene {
         let size = SIZES[key as usize % SIZES.len()];
         match store(&self.pool, key, size) {
             Ok(handle) => assert!(self.index.lock().unwrap().insert(handle, (key, size)).is_none()),
-            Err(error) => assert!(matches!(error, Error::NoMemory(_)), "{error:?}"),
+            Err(error) => assert!(matches!(error, Error::Limit(_)), "{error:?}"),
         }
     }
 

@@ -4,6 +4,7 @@
 //! `ZSALLOC_THREAD_STEPS=n` sets how many steps each thread takes, `ZSALLOC_THREAD_SEED=n` which steps.
 
 use super::shared::{Rng, assert_holds, free, number, options, pattern, store, unmap, write};
+use crate::error::sentence;
 use crate::geometry::MAX_ALLOC_SIZE;
 use crate::tests::shared::ReadObject;
 use crate::{Backing, CompactBudget, Error, HugePages, MapMode, Pool, PoolOptions, PoolTuning};
@@ -54,7 +55,7 @@ impl Worker<'_> {
         let (key, size) = (self.rng.next(), self.rng.pick(self.sizes));
         match store(self.pool, key, size) {
             Ok(handle) => self.own.push((handle, key, size)),
-            Err(error) => assert!(matches!(error, Error::NoMemory(_)), "{error:?}"),
+            Err(error) => assert!(matches!(error, Error::Limit(_)), "{error:?}"),
         }
     }
 
@@ -133,7 +134,7 @@ fn disturb(pool: &Pool, done: &AtomicBool) {
     let look = |pool: &Pool, handle: u64| {
         // Its owner may have freed it meanwhile.
         let _ = pool.read_object(handle, &mut [0; 16]);
-        Err(Error::Again(&"the test's callback keeps all"))
+        Err(Error::Again(sentence(&"the test's callback keeps all")))
     };
     pool.set_evict(Some(Arc::new(look))).unwrap();
     let mut turn = 0;

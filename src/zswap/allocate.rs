@@ -45,7 +45,7 @@ impl AreaState {
     /// Allocates an object, mapped. Compacts before it gives up, for as long as that moves anything.
     fn allocate(&self, bytes: usize) -> Result<(u64, *mut u8)> {
         match self.shared.pool.malloc_mapped_raw(bytes) {
-            Err(Error::NoMemory(_)) => self.allocate_by_compaction(bytes),
+            Err(Error::NoMemory(_) | Error::Limit(_)) => self.allocate_by_compaction(bytes),
             done => done,
         }
     }
@@ -61,15 +61,15 @@ impl AreaState {
             let compacted = pool.try_to_compact(&BUDGET);
             let made = pool.malloc_mapped_raw(bytes);
             match (made, compacted) {
-                (Err(Error::NoMemory(_)), Some(done)) if done.is_idle() => {
+                (Err(Error::NoMemory(_) | Error::Limit(_)), Some(done)) if done.is_idle() => {
                     cut_short += 1;
                     if !done.is_cut_short || cut_short == CUT_SHORT {
                         break;
                     }
                 }
-                (Err(Error::NoMemory(_)), Some(_)) => cut_short = 0,
+                (Err(Error::NoMemory(_) | Error::Limit(_)), Some(_)) => cut_short = 0,
                 // Another thread is making room.
-                (Err(Error::NoMemory(_)), None) => wait.a_moment(),
+                (Err(Error::NoMemory(_) | Error::Limit(_)), None) => wait.a_moment(),
                 (done, _) => return done,
             }
         }
@@ -82,7 +82,7 @@ impl AreaState {
             let pages = pool.compact(&CompactBudget::default())?;
             match pool.malloc_mapped_raw(bytes) {
                 // Each round may empty what the round before has sorted.
-                Err(Error::NoMemory(_)) if pages > 0 => {}
+                Err(Error::NoMemory(_) | Error::Limit(_)) if pages > 0 => {}
                 Err(error) => {
                     shared.compacted_in_vain.note();
                     return Err(error);

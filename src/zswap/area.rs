@@ -12,7 +12,7 @@ use super::shared::Shared;
 use super::stats::{AreaStats, Counts};
 use super::store_load_failure::NotLoaded;
 use super::word::{PageWord, WordKind};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, sentence};
 use crate::heap::Counted;
 use crate::sync::{AtomicU64, Lock, Rank};
 use crate::units::PAGE;
@@ -66,9 +66,9 @@ pub struct Step {
     pub stats: AreaStats,
 }
 
-pub(super) const REMOVED: Error = Error::Invalid(&"the area was removed");
 /// The error for a range that reaches past the end of an area.
-pub const PAST_END: Error = Error::Invalid(&"the offset, or the end of the range, is past the end of the area");
+pub const PAST_END: Error =
+    Error::OutOfRange(sentence(&"the offset, or the end of the range, is past the end of the area"));
 
 impl AreaState {
     pub(super) fn new(shared: Counted<Shared>, id: u64, pages: u64, options: AreaOptions) -> Result<Self> {
@@ -92,13 +92,13 @@ impl AreaState {
     #[inline]
     pub(super) fn begin(&self) -> Result<RunningCall<'_>> {
         self.shared.pool.check_usable()?;
-        self.shards.begin().ok_or(REMOVED)
+        self.shards.begin().ok_or(Error::Removed)
     }
 
     /// Begins a call within another one, or a call that ends a claim.
     pub(super) fn begin_within(&self) -> Result<RunningCall<'_>> {
         self.shared.pool.check_usable()?;
-        self.shards.begin_within().ok_or(REMOVED)
+        self.shards.begin_within().ok_or(Error::Removed)
     }
 
     /// Begins a call on `count` pages from `offset` on.
@@ -196,13 +196,13 @@ impl Drop for AreaState {
 
 impl Area {
     /// Removes the area and releases all its pages. Waits for nothing. From then on calls on its clones are refused
-    /// with [`Error::Invalid`].
+    /// with [`Error::Removed`].
     ///
     /// # Errors
-    /// [`Error::Busy`] while a call on it runs or a claim on it is held; nothing has changed then. [`Error::Invalid`]
+    /// [`Error::Busy`] while a call on it runs or a claim on it is held; nothing has changed then. [`Error::Removed`]
     /// if it was removed before, [`Error::Forked`] in a child without the pool.
     pub fn remove(&self) -> Result<()> {
-        const RUNNING: Error = Error::Busy(&"a call on the area is running, or a claim on it is held");
+        const RUNNING: Error = Error::Busy(sentence(&"a call on the area is running, or a claim on it is held"));
         let area = &self.0;
         let _call = area.shared.begin()?;
         // Refused if the area was removed before.
@@ -254,7 +254,7 @@ impl Area {
     /// Returns what the area has and did, at one moment.
     ///
     /// # Errors
-    /// [`Error::Invalid`] if it was removed, [`Error::Forked`] in a child without the pool.
+    /// [`Error::Removed`], [`Error::Forked`] in a child without the pool.
     pub fn stats(&self) -> Result<AreaStats> {
         let _call = self.0.begin()?;
         Ok(self.0.stats_of(self.0.shards.counts()))

@@ -6,7 +6,7 @@
 
 use super::lowest_free::LowestFree;
 use super::word::{FileSlot, MAX_SLOTS};
-use crate::error::{Error, Result, not_given};
+use crate::error::{Error, Result, not_given, sentence};
 use crate::field::Field;
 use crate::heap;
 use crate::os::{Advice, Errno, FileId, Mapping, Os, errno};
@@ -104,11 +104,12 @@ unsafe impl Sync for BackingFile {}
 impl BackingFile {
     /// Takes the first `bytes` bytes of a file. They are the library's from now on.
     pub fn new(os: Os, fd: BorrowedFd<'_>, bytes: u64) -> Result<Self> {
-        const SIZE: Error = Error::Invalid(&"the backing file's bytes have to be 4096 at least, and 16 TiB at most");
-        const NO_FILE: Error = Error::Invalid(
+        const SIZE: Error =
+            Error::Invalid(sentence(&"the backing file's bytes have to be 4096 at least, and 16 TiB at most"));
+        const NO_FILE: Error = Error::Invalid(sentence(
             &"the backing file has to be open for reading and writing (O_RDWR), and not for appending (O_APPEND)",
-        );
-        const NO_KIND: Error = Error::Invalid(&"the backing file has to be a regular file or a block device");
+        ));
+        const NO_KIND: Error = Error::Invalid(sentence(&"the backing file has to be a regular file or a block device"));
         const NO_MEMORY: Error =
             Error::NoMemory(not_given!("there is no memory for the table of the backing file's pages"));
         if !(PAGE as u64..=MAX_SLOTS * PAGE as u64).contains(&bytes) {
@@ -116,14 +117,14 @@ impl BackingFile {
         }
         let slots = (bytes / PAGE as u64) as usize;
         let kept = os.keeps_what_is_written(fd);
-        if !kept.map_err(|errno| Error::system(errno, &"asking how the backing file was opened"))? {
+        if !kept.map_err(|errno| Error::system(errno, sentence(&"asking how the backing file was opened")))? {
             return Err(NO_FILE);
         }
-        let id = os.file_id(fd).map_err(|errno| Error::system(errno, &"fstat of the backing file"))?;
+        let id = os.file_id(fd).map_err(|errno| Error::system(errno, sentence(&"fstat of the backing file")))?;
         if !id.has_places() {
             return Err(NO_KIND);
         }
-        let fd = os.duplicate(fd).map_err(|errno| Error::system(errno, &"duplicating the backing file"))?;
+        let fd = os.duplicate(fd).map_err(|errno| Error::system(errno, sentence(&"duplicating the backing file")))?;
         let places = LowestFree::new(slots);
         let bytes = Self::readers_at(&places, slots) + READERS * PAGE;
         let mapping = os.reserve(bytes, PAGE).map_err(|_| NO_MEMORY)?;

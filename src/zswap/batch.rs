@@ -10,7 +10,7 @@ use super::running_calls::RunningCall;
 use super::store::{Ready, still};
 use super::store_load_failure::NotStored;
 use super::word::{PageWord, WordKind};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, sentence};
 use crate::units::PAGE;
 
 impl Area {
@@ -18,7 +18,7 @@ impl Area {
     /// page as it was or as it will be. If this fails, nothing is stored in the range any more.
     ///
     /// # Errors
-    /// Those of [`Area::store`]. [`Error::NoMemory`] also if what the batch is expected to take does not fit, before
+    /// Those of [`Area::store`]. [`Error::Limit`] also if what the batch is expected to take does not fit, before
     /// anything is compressed. [`Error::Invalid`] for more than [`MAX_BATCH`] pages.
     pub fn store_pages(&self, offset: u64, pages: &[[u8; PAGE]]) -> Result<()> {
         // SAFETY: this many pages can be read there.
@@ -33,7 +33,7 @@ impl Area {
     /// # Safety
     /// `count` times 4096 bytes can be read at `pages`.
     pub(super) unsafe fn store_pages_from(&self, offset: u64, pages: *const u8, count: usize) -> Result<()> {
-        const TOO_MANY: Error = Error::Invalid(&"a batch has at most 8192 pages");
+        const TOO_MANY: Error = Error::Invalid(sentence(&"a batch has at most 8192 pages"));
         if count > MAX_BATCH {
             return Err(TOO_MANY);
         }

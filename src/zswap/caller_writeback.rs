@@ -12,12 +12,12 @@ use super::shared::Shared;
 use super::sweep::{ClaimedPage, Sweep};
 use super::word::PageWord;
 use super::writeback_refusal::Refusal;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, sentence};
 use crate::os;
 use crate::sync::Ordering::Relaxed;
 use crate::units::PAGE;
 
-const NO_ROOM: Error = Error::Busy(&"as many claims are held as there is room for: end some");
+const NO_ROOM: Error = Error::Busy(sentence(&"as many claims are held as there is room for: end some"));
 
 impl AreaState {
     /// Claims pages that were not used lately, as many as `pages` has room for, in one sweep. Tells of each claim.

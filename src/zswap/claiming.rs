@@ -107,7 +107,7 @@ impl Claim {
     /// Waits for nothing. Callbacks may call this.
     ///
     /// # Errors
-    /// In a forked child: [`crate::Error::Forked`] without the pool, and [`crate::Error::Invalid`] with it, because
+    /// In a forked child: [`crate::Error::Forked`] without the pool, and [`crate::Error::Stale`] with it, because
     /// claims are the parent's.
     pub fn written(mut self) -> Result<bool> {
         self.end(Ok(()))
@@ -160,7 +160,7 @@ impl Area {
     ///
     /// # Errors
     /// [`crate::Error::Busy`] if as many claims are held as there is room for. [`crate::Error::Invalid`] if the area
-    /// was removed or is never written back, [`crate::Error::Forked`] in a child without the pool.
+    /// is never written back, [`crate::Error::Removed`], [`crate::Error::Forked`] in a child without the pool.
     pub fn claim(&self, page: &mut [u8; PAGE]) -> Result<Option<Claim>> {
         let mut claim = None;
         self.0.claim_some(std::slice::from_mut(page), |raw| claim = Some(Claim::new(self, raw)))?;

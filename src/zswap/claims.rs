@@ -5,7 +5,7 @@
 
 use super::patience::{IN_CALLBACK, OWN_CLAIM, in_callback};
 use super::word::PageWord;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, sentence};
 use crate::field::Field;
 use crate::heap;
 use crate::os;
@@ -98,7 +98,7 @@ pub struct Claims {
     held: AtomicU64,
 }
 
-const UNKNOWN: Error = Error::Invalid(&"the claim was ended already, or was never made on this area");
+const UNKNOWN: Error = Error::Stale(sentence(&"the claim was ended already, or was never made on this area"));
 
 impl Claims {
     /// Makes a table for `most` claims.

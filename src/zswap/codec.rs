@@ -1,7 +1,7 @@
 //! The codecs, and the contexts that compressing and decoding take.
 
 use super::entry::{HEADER, Stored};
-use crate::error::{Error, Result, not_given};
+use crate::error::{Error, Result, not_given, sentence};
 use crate::heap;
 use crate::per_processor::{Lease, PerProcessor};
 use crate::sync::{AtomicU32, AtomicU64, Ordering::Relaxed, Rank};
@@ -75,7 +75,8 @@ pub struct Context {
 type Decoder = Option<DCtx<'static>>;
 
 const NO_CONTEXT: Error = Error::NoMemory(not_given!("malloc has no memory for a Zstandard context"));
-const NOT_DECODED: Error = Error::Io(&"an entry whose check is right could not be decoded: this is a bug");
+const NOT_DECODED: Error =
+    Error::Damaged(sentence(&"an entry whose check is right could not be decoded: this is a bug"));
 
 impl Context {
     fn new() -> Result<Self> {
@@ -216,7 +217,7 @@ impl Contexts {
 
     /// Makes every context able to compress with `codec`, and every decoder able to decode what `codec` makes.
     pub fn prepare(&self, codec: Codec) -> Result<()> {
-        const LEVEL: Error = Error::Invalid(&"Zstandard levels are 1 to 22, and 0 for its default");
+        const LEVEL: Error = Error::Invalid(sentence(&"Zstandard levels are 1 to 22, and 0 for its default"));
         match codec {
             Codec::Zstd(level) if !(0..=22).contains(&level) => Err(LEVEL),
             // Relaxed: the lock of each context hands over what was prepared.

@@ -11,7 +11,7 @@ use super::reservation::Batches;
 use super::running_calls::{MAX_SHARDS, Shards};
 use super::shared::{Areas, Shared, WritebackTarget};
 use super::zswap::Zswap;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, sentence};
 use crate::heap::Counted;
 use crate::os::{self, Os};
 use crate::pool::Pool;
@@ -66,10 +66,11 @@ impl Zswap {
 }
 
 fn check(options: &ZswapOptions) -> Result<()> {
-    const PERCENT: Error = Error::Invalid(&"accept_percent is 1 to 100: leave it out for 90");
-    const HEADROOM: Error = Error::Invalid(&"headroom_percent is 1 to 255: leave it out for 12.5");
-    const CONTEXTS: Error = Error::Invalid(&"there are 1 to 64 contexts: leave the number out for one per processor");
-    const CLAIMS: Error = Error::Invalid(&"there may be 1 to 65536 claims: leave the number out for 1024");
+    const PERCENT: Error = Error::Invalid(sentence(&"accept_percent is 1 to 100: leave it out for 90"));
+    const HEADROOM: Error = Error::Invalid(sentence(&"headroom_percent is 1 to 255: leave it out for 12.5"));
+    const CONTEXTS: Error =
+        Error::Invalid(sentence(&"there are 1 to 64 contexts: leave the number out for one per processor"));
+    const CLAIMS: Error = Error::Invalid(sentence(&"there may be 1 to 65536 claims: leave the number out for 1024"));
     let tuning = &options.tuning;
     check_limit(options.max_bytes)?;
     if tuning.accept_percent.is_some_and(|percent| !(1..=100).contains(&percent)) {

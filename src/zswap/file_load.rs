@@ -8,19 +8,19 @@ use super::page::read_before_word;
 use super::running_calls::RunningCall;
 use super::store_load_failure::NotLoaded;
 use super::word::{FileSlot, PageWord, WordKind};
-use crate::error::Error;
+use crate::error::{Error, sentence};
 use crate::sync::Ordering::Relaxed;
 use crate::units::{AlignedPage, PAGE};
 
 /// How often a page is read before its check is believed to be wrong.
 const READS: usize = 4;
 
-const UNREADABLE: Error = Error::Io(&"the backing file can't be read");
+const UNREADABLE: Error = Error::Io(sentence(&"the backing file can't be read"));
 /// The error of a load or a writeback that finds another file under the descriptor, or none.
-pub(super) const NOT_THE_FILE: Error = Error::Io(
+pub(super) const NOT_THE_FILE: Error = Error::Io(sentence(
     &"the library's descriptor of the backing file was closed or is another file's now: close no descriptors that are \
       not your own",
-);
+));
 
 impl AreaState {
     /// Returns the seed of the checks of pages on the file. It is not that of the entries in the pool.

@@ -9,7 +9,7 @@ use super::area::{Area, AreaState};
 use super::patience::in_callback;
 use super::shared::Shared;
 use super::walk::Walk;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, sentence};
 use crate::heap;
 use crate::os;
 use crate::pool::fork::{NOT_PREPARED, PREPARED};
@@ -40,9 +40,10 @@ impl Default for ForkState {
     }
 }
 
-const RUNNING: Error = Error::Again(&"a call on the zswap did not end within a second, so this is no time to fork");
+const RUNNING: Error =
+    Error::Again(sentence(&"a call on the zswap did not end within a second, so this is no time to fork"));
 const IN_CALLBACK: Error =
-    Error::Busy(&"a fork can't be prepared in a callback, whose own call would have to end first");
+    Error::Busy(sentence(&"a fork can't be prepared in a callback, whose own call would have to end first"));
 
 /// Waits until `idle` has kept the locks of the shards, because no call runs. False: calls did not end in time.
 fn keep_when_idle(idle: impl Fn() -> bool, until: Instant) -> bool {

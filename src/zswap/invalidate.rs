@@ -18,8 +18,8 @@ impl Area {
     /// # Errors
     /// [`crate::Error::Busy`] in a callback, for a range with a page that is being written back, or if this thread
     /// holds such a page's claim; [`crate::Error::Again`] likewise with [`Patience::NoWait`]: nothing has changed,
-    /// unless the writeback began after this did, and then pages before it are gone. [`crate::Error::Invalid`] past the
-    /// end of the area, or if it was removed; [`crate::Error::Forked`] in a child without the pool.
+    /// unless the writeback began after this did, and then pages before it are gone. [`crate::Error::OutOfRange`] past
+    /// the end of the area, [`crate::Error::Removed`], [`crate::Error::Forked`] in a child without the pool.
     pub fn invalidate(&self, offset: u64, count: u64, patience: Patience) -> Result<()> {
         let call = self.0.begin_at(offset, count)?;
         let end = offset + count;

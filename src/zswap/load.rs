@@ -9,7 +9,7 @@ use super::pool_objects::PinnedObject;
 use super::running_calls::RunningCall;
 use super::store_load_failure::NotLoaded;
 use super::word::{PageWord, WordKind};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, sentence};
 use crate::units::PAGE;
 
 /// Options for loading pages. [`Default`]: they stay stored.
@@ -32,7 +32,7 @@ impl LoadFlags {
     }
 }
 
-const ABSENT: Error = Error::NotFound(&"the page is not stored here");
+const ABSENT: Error = Error::NotFound(sentence(&"the page is not stored here"));
 
 /// How an attempt to load a page ended.
 enum Attempt {
@@ -59,10 +59,11 @@ impl Area {
     /// running: when it returns, what the caller writes to the page's place on disk stays.
     ///
     /// # Errors
-    /// [`Error::NotFound`] if the page is not here. [`Error::Io`] if it is damaged, or its file can't be read.
+    /// [`Error::NotFound`] if the page is not here. [`Error::Damaged`] if it is damaged, [`Error::Io`] if its
+    /// file can't be read.
     /// [`Error::Busy`] for a take in a callback of a page that is being written back, or if this thread holds the
-    /// claim; [`Error::Again`] likewise with [`Patience::NoWait`]. [`Error::Invalid`] past the end of the area, or if
-    /// it was removed; [`Error::Forked`] in a child without the pool.
+    /// claim; [`Error::Again`] likewise with [`Patience::NoWait`]. [`Error::OutOfRange`] past the end of the
+    /// area, [`Error::Removed`], [`Error::Forked`] in a child without the pool.
     #[inline]
     pub fn load(&self, offset: u64, page: &mut [u8; PAGE], flags: LoadFlags) -> Result<()> {
         let call = self.0.begin_at(offset, 1)?;
@@ -82,8 +83,8 @@ impl Area {
     /// index in `offsets`.
     ///
     /// # Errors
-    /// That of the first page that failed. [`Error::Invalid`] if there are not as many pages as offsets, or an offset
-    /// is past the end of the area: nothing was loaded then.
+    /// That of the first page that failed. [`Error::Invalid`] if there are not as many pages as offsets,
+    /// [`Error::OutOfRange`] if an offset is past the end of the area: nothing was loaded then.
     pub fn load_scattered(
         &self,
         offsets: &[u64],
@@ -91,7 +92,7 @@ impl Area {
         flags: LoadFlags,
         result: impl FnMut(usize, Result<()>),
     ) -> Result<()> {
-        const UNEQUAL: Error = Error::Invalid(&"there have to be as many pages as offsets");
+        const UNEQUAL: Error = Error::Invalid(sentence(&"there have to be as many pages as offsets"));
         if offsets.len() != pages.len() {
             return Err(UNEQUAL);
         }
@@ -103,8 +104,8 @@ impl Area {
     /// tried. `result` is told the outcome of each, by its index in `pages`.
     ///
     /// # Errors
-    /// That of the first page that failed. [`Error::Invalid`] if the range ends past the end of the area: nothing was
-    /// loaded then.
+    /// That of the first page that failed. [`Error::OutOfRange`] if the range ends past the end of the area: nothing
+    /// was loaded then.
     pub fn load_pages(
         &self,
         offset: u64,

@@ -1,7 +1,7 @@
 //! Options for creating a zswap and for adding an area.
 
 use super::codec::Codec;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, sentence};
 use crate::pool::options::PoolOptions;
 
 /// Options for creating a zswap. [`Default`]: LZ4, no limit but the machine's memory.
@@ -52,7 +52,7 @@ pub struct AreaOptions {
     /// The most bytes of slots that the pages of the area may take, at least 4112, which one page may take. `None`: no
     /// limit of its own. [`crate::Area::set_limit`] changes it.
     pub max_bytes: Option<u64>,
-    /// Pages that do not compress are refused with [`crate::Error::NoSpace`]. Otherwise they are stored as they came,
+    /// Pages that do not compress are refused with [`crate::Error::TooLarge`]. Otherwise they are stored as they came,
     /// so that pages leave in the order in which they were last used.
     pub refuse_incompressible: bool,
     /// Pages are never written back: shrinks pass the area by.
@@ -63,13 +63,15 @@ pub struct AreaOptions {
 
 /// Checks the limit that a zswap or an area is created with.
 pub fn check_limit(max_bytes: Option<u64>) -> Result<()> {
-    const SMALL: Error =
-        Error::Invalid(&"max_bytes is less than 4112, which one page may take: set more, or leave it out for no limit");
+    const SMALL: Error = Error::Invalid(sentence(
+        &"max_bytes is less than 4112, which one page may take: set more, or leave it out for no limit",
+    ));
     if max_bytes.is_some_and(|bytes| bytes < crate::MAX_ALLOC_SIZE as u64) { Err(SMALL) } else { Ok(()) }
 }
 
 /// Checks a limit that is changed. A small one drains what is stored: nothing is let in until enough has gone.
 pub fn check_new_limit(max_bytes: Option<u64>) -> Result<()> {
-    const NOTHING: Error = Error::Invalid(&"a limit of 0 bytes lets nothing be stored: pass None for no limit");
+    const NOTHING: Error =
+        Error::Invalid(sentence(&"a limit of 0 bytes lets nothing be stored: pass None for no limit"));
     if max_bytes == Some(0) { Err(NOTHING) } else { Ok(()) }
 }

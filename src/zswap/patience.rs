@@ -3,7 +3,7 @@
 //! A callback must not wait: another thread's callback may be waiting for the page of this one. The holder of a claim
 //! must not wait for that claim: no other thread would end it ([`super::claims::Claims::may_wait`]).
 
-use crate::error::Error;
+use crate::error::{Error, sentence};
 use std::cell::Cell;
 
 /// Whether a call waits for writebacks that are running.
@@ -23,9 +23,11 @@ thread_local! {
 }
 
 pub(super) const IN_CALLBACK: Error =
-    Error::Busy(&"the page is being written back, and a callback can't wait for that");
-pub(super) const OWN_CLAIM: Error = Error::Busy(&"this thread holds the claim that it would wait for: end it first");
-pub(super) const NOT_NOW: Error = Error::Again(&"the page is being written back, and the caller does not wait");
+    Error::Busy(sentence(&"the page is being written back, and a callback can't wait for that"));
+pub(super) const OWN_CLAIM: Error =
+    Error::Busy(sentence(&"this thread holds the claim that it would wait for: end it first"));
+pub(super) const NOT_NOW: Error =
+    Error::Again(sentence(&"the page is being written back, and the caller does not wait"));
 
 /// Marks this thread as being in a callback while it lives.
 pub struct InCallback(());

@@ -112,7 +112,7 @@ pub fn load_each<'a>(
 /// Returns the first offset, from `from` on, that has a page: in the pool, filled, or on the library's own file.
 ///
 /// # Errors
-/// [`crate::Error::NotFound`] if there is none, [`crate::Error::Invalid`] if the area was removed,
+/// [`crate::Error::NotFound`] if there is none, [`crate::Error::Removed`],
 /// [`crate::Error::Forked`] in a child without the pool.
 pub fn next_stored(area: &Area, from: u64) -> Result<u64> {
     area.next_stored(from, area.pages())
@@ -145,7 +145,7 @@ pub fn begin_writeback_of_all<R>(
 /// keeps it. Returns whether the page was removed.
 ///
 /// # Errors
-/// [`crate::Error::Invalid`] if the claim was ended before or is not one of this area; [`crate::Error::Forked`] in a
+/// [`crate::Error::Stale`] if the claim was ended before or is not one of this area; [`crate::Error::Forked`] in a
 /// child without the pool.
 pub fn end_writeback(area: &Area, claim: &RawClaim, result: Result<(), Refusal>) -> Result<bool> {
     area.0.end_claim(claim, result)

@@ -19,8 +19,8 @@ impl Area {
     /// hinder it: only the smaller copy is charged.
     ///
     /// # Errors
-    /// [`crate::Error::Invalid`] if the codec's level is wrong or the area was removed; [`crate::Error::NoMemory`] if
-    /// there is no memory for the codec's contexts; [`crate::Error::Forked`] in a child without the pool.
+    /// [`crate::Error::Invalid`] if the codec's level is wrong; [`crate::Error::Removed`]; [`crate::Error::NoMemory`]
+    /// if there is no memory for the codec's contexts; [`crate::Error::Forked`] in a child without the pool.
     pub fn recompress(&self, pages: u64, codec: Codec) -> Result<u64> {
         let area = &self.0;
         let call = area.begin()?;

@@ -1,7 +1,7 @@
 //! What the areas of a zswap share: the pool, the limit, contexts, claims, the target of writeback, and the list of the
 //! areas.
 
-use super::area::{Area, AreaState, REMOVED};
+use super::area::{Area, AreaState};
 use super::backing_file::BackingFile;
 use super::claims::Claims;
 use super::codec::{CodecCell, Contexts};
@@ -13,7 +13,7 @@ use super::running_calls::{RunningCall, Shards};
 use super::stats::Counts;
 use super::word::FileSlot;
 use super::writeback_refusal::Refusal;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, sentence};
 use crate::heap::{Counted, Weak};
 use crate::os::Os;
 use crate::pool::Pool;
@@ -119,7 +119,7 @@ impl Shared {
     /// Begins a call that is on no area in particular.
     pub fn begin(&self) -> Result<RunningCall<'_>> {
         self.pool.check_usable()?;
-        self.calls.begin().ok_or(REMOVED)
+        self.calls.begin().ok_or(Error::Removed)
     }
 
     /// Begins a call that may be within another one.
@@ -139,7 +139,8 @@ impl Shared {
 
     /// Returns where pages are written back to now.
     pub fn writeback_target(&self) -> Result<WritebackTarget> {
-        const NO_TARGET: Error = Error::Invalid(&"the zswap has neither a writeback callback nor a backing file");
+        const NO_TARGET: Error =
+            Error::Invalid(sentence(&"the zswap has neither a writeback callback nor a backing file"));
         match &*self.read_target() {
             WritebackTarget::None => Err(NO_TARGET),
             target => Ok(target.clone()),

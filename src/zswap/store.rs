@@ -21,10 +21,10 @@ impl Area {
     /// A store that succeeds never waits for a writeback. One that fails waits as [`Area::invalidate`] does.
     ///
     /// # Errors
-    /// [`crate::Error::NoMemory`] when a limit is met or the system gives no memory: shrink, then retry.
-    /// [`crate::Error::NoSpace`] if the page does not compress and the area refuses such pages.
-    /// [`crate::Error::Invalid`] past the end of the area, or if it was removed, [`crate::Error::Forked`] in a child
-    /// without the pool: then nothing has changed.
+    /// [`crate::Error::Limit`] if a limit is met: shrink, then retry. [`crate::Error::NoMemory`] if the system gives no
+    /// memory. [`crate::Error::TooLarge`] if the page does not compress and the area refuses such pages.
+    /// [`crate::Error::OutOfRange`] past the end of the area, [`crate::Error::Removed`], [`crate::Error::Forked`] in a
+    /// child without the pool: then nothing has changed.
     #[inline]
     pub fn store(&self, offset: u64, page: &[u8; PAGE]) -> Result<()> {
         // SAFETY: a page can be read there.

@@ -2,7 +2,7 @@
 
 use super::limit::OverLimit;
 use super::stats::Counts;
-use crate::error::Error;
+use crate::error::{Error, Limit, sentence};
 
 /// Why a page was not stored.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -29,9 +29,10 @@ impl NotStored {
 
     /// Returns the error of a public call.
     pub fn into_error(self) -> Error {
-        const FULL: Error = Error::NoMemory(&"the limit of the zswap is met: shrink, then retry");
-        const AREA_FULL: Error = Error::NoMemory(&"the limit of the area is met: shrink it, then retry");
-        const INCOMPRESSIBLE: Error = Error::NoSpace(&"the page does not compress, and the area takes no such pages");
+        const FULL: Error = Error::Limit(Limit::Zswap);
+        const AREA_FULL: Error = Error::Limit(Limit::Area);
+        const INCOMPRESSIBLE: Error =
+            Error::TooLarge(sentence(&"the page does not compress, and the area takes no such pages"));
         match self {
             Self::Over(OverLimit::Zswap) => FULL,
             Self::Over(OverLimit::Area) => AREA_FULL,
@@ -73,7 +74,7 @@ impl NotLoaded {
     /// Returns the error of a public call.
     #[inline]
     pub fn into_error(self) -> Error {
-        const DAMAGED: Error = Error::Io(&"the stored page is damaged: its check is wrong");
+        const DAMAGED: Error = Error::Damaged(sentence(&"the stored page is damaged: its check is wrong"));
         match self {
             Self::Damaged => DAMAGED,
             Self::Failed(error) => error,

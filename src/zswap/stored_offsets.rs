@@ -2,7 +2,7 @@
 
 use super::area::Area;
 use super::word::WordKind;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, sentence};
 use std::iter::FusedIterator;
 use std::ops::{Bound, RangeBounds};
 
@@ -49,10 +49,10 @@ impl Area {
     /// Returns the first offset, from `from` on, that has a page.
     ///
     /// # Errors
-    /// [`Error::NotFound`] if there is none, [`Error::Invalid`] if the area was removed, [`Error::Forked`] in a child
+    /// [`Error::NotFound`] if there is none, [`Error::Removed`], [`Error::Forked`] in a child
     /// without the pool.
     pub(super) fn next_stored(&self, from: u64, end: u64) -> Result<u64> {
-        const NONE: Error = Error::NotFound(&"no page is stored from there on");
+        const NONE: Error = Error::NotFound(sentence(&"no page is stored from there on"));
         let _call = self.0.begin()?;
         let mut at = from;
         while let Some((offset, word)) = self.0.index.next_used(at, end) {

@@ -12,7 +12,7 @@ use super::shared::WritebackTarget;
 use super::sweep::{Shrunk, Sweep};
 use super::word::PageWord;
 use super::writeback_refusal::Refusal;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, sentence};
 use crate::os;
 use crate::sync::Ordering::Relaxed;
 use crate::units::{AlignedPage, PAGE};
@@ -27,7 +27,7 @@ const MOST_FAILURES: u64 = 16;
 impl AreaState {
     /// Refuses an area whose pages are never written back.
     pub(super) fn check_writeback(&self) -> Result<()> {
-        const NO_WRITEBACK: Error = Error::Invalid(&"the area is never written back");
+        const NO_WRITEBACK: Error = Error::Invalid(sentence(&"the area is never written back"));
         if self.options.no_writeback { Err(NO_WRITEBACK) } else { Ok(()) }
     }
 }
@@ -80,11 +80,11 @@ impl Area {
     ///
     /// # Errors
     /// [`Error::Again`] if none could go now, [`Error::NotFound`] if none is in the pool, [`Error::Invalid`] without a
-    /// callback or a file, or if the area was removed, or is never written back; [`Error::Io`] if the library's
+    /// callback or a file, or if the area is never written back; [`Error::Removed`]; [`Error::Io`] if the library's
     /// descriptor of the file was closed or is another file's now, [`Error::Forked`] in a child without the pool.
     pub fn shrink(&self, pages: u64) -> Result<u64> {
-        const NOTHING: Error = Error::NotFound(&"no page of the area is in the pool");
-        const NOT_NOW: Error = Error::Again(&"no page of the area could be written back now");
+        const NOTHING: Error = Error::NotFound(sentence(&"no page of the area is in the pool"));
+        const NOT_NOW: Error = Error::Again(sentence(&"no page of the area could be written back now"));
         let area = &self.0;
         let _call = area.shared.begin()?;
         let target = area.shared.writeback_target()?;
@@ -104,7 +104,7 @@ impl Area {
     /// Each call forgets the pages that came back which it has accounted for, so each of them counts once.
     ///
     /// # Errors
-    /// [`Error::Invalid`] if the area was removed, [`Error::Forked`] in a child without the pool.
+    /// [`Error::Removed`], [`Error::Forked`] in a child without the pool.
     pub fn reclaimable_pages(&self) -> Result<u64> {
         let stats = self.stats()?;
         let stored = stats.counts.pool_pages();

@@ -1,6 +1,8 @@
 //! Why a page was not written back.
 
 use super::stats::Counts;
+use crate::os::errno;
+use std::{fmt, io};
 
 /// Why a page was not written back.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -37,5 +39,55 @@ impl Refusal {
             Self::Other(_) => &mut counts.writeback_other,
         };
         *cause += 1;
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exists => out.pad("the page is in memory already, where it would be written from"),
+            Self::Again => out.pad("the page can't be written now"),
+            Self::NoMemory => out.pad("there is no memory to write the page with"),
+            Self::Io => out.pad("the write failed"),
+            Self::NoSpace => out.pad("there is no room for the page"),
+            Self::Other(errno) => write!(out, "the page was not written (errno {errno})"),
+        }
+    }
+}
+
+impl std::error::Error for Refusal {}
+
+/// What a write to a file or a device failed with. An error without an errno goes by its kind.
+impl From<io::Error> for Refusal {
+    fn from(error: io::Error) -> Self {
+        match (error.raw_os_error(), error.kind()) {
+            (Some(errno::EEXIST), _) | (None, io::ErrorKind::AlreadyExists) => Self::Exists,
+            (Some(errno::EAGAIN), _) | (None, io::ErrorKind::WouldBlock) => Self::Again,
+            (Some(errno::ENOMEM), _) | (None, io::ErrorKind::OutOfMemory) => Self::NoMemory,
+            (Some(errno::ENOSPC), _) | (None, io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) => {
+                Self::NoSpace
+            }
+            (Some(errno::EIO) | None, _) => Self::Io,
+            (Some(errno), _) => Self::Other(errno),
+        }
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_of_a_write_becomes_the_refusal_that_it_means() {
+        let of_errno = |errno| Refusal::from(io::Error::from_raw_os_error(errno));
+        assert_eq!(of_errno(errno::ENOSPC), Refusal::NoSpace);
+        assert_eq!(of_errno(errno::EAGAIN), Refusal::Again);
+        assert_eq!(of_errno(errno::ENOMEM), Refusal::NoMemory);
+        assert_eq!(of_errno(errno::EIO), Refusal::Io);
+        assert_eq!(of_errno(errno::EEXIST), Refusal::Exists);
+        assert_eq!(of_errno(errno::EPERM), Refusal::Other(errno::EPERM));
+        assert_eq!(Refusal::from(io::Error::from(io::ErrorKind::StorageFull)), Refusal::NoSpace);
+        assert_eq!(Refusal::from(io::Error::other("the disk is gone")), Refusal::Io);
+        assert!(Refusal::Other(75).to_string().ends_with("(errno 75)"));
     }
 }

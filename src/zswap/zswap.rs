@@ -11,7 +11,7 @@ use super::shared::{Shared, Writeback, WritebackTarget};
 use super::sweep::Shrunk;
 use super::walk::Walk;
 use super::writeback_refusal::Refusal;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, sentence};
 use crate::heap::{self, Counted};
 #[cfg(any(test, feature = "uffd"))]
 use crate::pool::Pool;
@@ -45,7 +45,7 @@ impl Zswap {
     /// [`Error::Invalid`] for no pages or more than [`super::MAX_AREA_PAGES`], [`Error::NoMemory`] if the system gives
     /// no addresses or no memory, [`Error::Forked`] in a child without the pool.
     pub fn add_area(&self, pages: u64, options: &AreaOptions) -> Result<Area> {
-        const PAGES: Error = Error::Invalid(&"an area has 1 to 2^38 pages");
+        const PAGES: Error = Error::Invalid(sentence(&"an area has 1 to 2^38 pages"));
         let _call = self.shared.begin()?;
         if pages == 0 || pages > MAX_PAGES {
             return Err(PAGES);
@@ -169,7 +169,7 @@ impl Zswap {
     }
 
     pub(super) fn set_target(&self, new: WritebackTarget) -> Result<()> {
-        const IN_USE: Error = Error::Busy(&"pages are on the backing file, or are being written to it");
+        const IN_USE: Error = Error::Busy(sentence(&"pages are on the backing file, or are being written to it"));
         let _call = self.shared.begin()?;
         let old = {
             let mut target = self.shared.target.write().unwrap_or_else(PoisonError::into_inner);
@@ -213,8 +213,8 @@ impl Zswap {
     }
 
     fn why_nothing(&self) -> Error {
-        const NOTHING: Error = Error::NotFound(&"no page is in the pool");
-        const NOT_NOW: Error = Error::Again(&"no page could be written back now");
+        const NOTHING: Error = Error::NotFound(sentence(&"no page is in the pool"));
+        const NOT_NOW: Error = Error::Again(sentence(&"no page could be written back now"));
         if self.shared.limit.used() == 0 { NOTHING } else { NOT_NOW }
     }
 
@@ -228,7 +228,7 @@ impl Zswap {
         Walk::new(&self.shared).each(|area, _| match (area.reclaimable_pages(), &mut all) {
             (Ok(pages), Ok(sum)) => *sum += pages,
             // The area was removed meanwhile.
-            (Err(Error::Invalid(_)), _) | (_, Err(_)) => {}
+            (Err(Error::Removed), _) | (_, Err(_)) => {}
             (Err(error), _) => all = Err(error),
         });
         all

@@ -6,7 +6,7 @@ use std::fs::File;
 use std::io::Write;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd};
 use std::os::unix::fs::FileExt;
-use zsalloc::{Error, FaultMode, Guardian, OnDeath, Pager};
+use zsalloc::{Error, FaultMode, Guardian, Limit, OnDeath, Pager};
 
 /// The tests.
 pub const TESTS: &[Test] = &[
@@ -101,7 +101,7 @@ fn a_system_call() {
     assert_eq!(read_into(&file, memory, 10), Err(libc::EFAULT));
     assert_eq!(memory.copy(10), [7; PAGE]);
     // More than may be held.
-    assert!(matches!(fixture.pager.hold(memory.at(0), RESIDENT * PAGE), Err(Error::NoSpace(_))));
+    assert!(matches!(fixture.pager.hold(memory.at(0), RESIDENT * PAGE), Err(Error::Limit(Limit::Held))));
     write_again(memory, 10);
 }
 
@@ -152,7 +152,7 @@ fn a_damaged_page(mode: FaultMode) -> (Fixture, usize) {
     disk.write_all_at(&[byte[0] ^ 4], at).unwrap();
     let fails = |page: &usize| {
         let at = fixture.memory.at(*page);
-        matches!(fixture.pager.hold(at, PAGE), Err(Error::Io(_)))
+        matches!(fixture.pager.hold(at, PAGE), Err(Error::Damaged(_)))
     };
     let damaged = (0..PAGES).filter(fails).collect::<Vec<_>>();
     assert_eq!(damaged.len(), 1, "{damaged:?}");
@@ -167,7 +167,7 @@ fn damage(mode: FaultMode) {
     (0..PAGES).filter(|page| *page != damaged).for_each(|page| assert_eq!(memory.wrong(page), None));
     let error = write_from(&sevens(), memory, damaged).unwrap_err();
     assert!(matches!(error, libc::EFAULT | libc::EHWPOISON), "errno {error}");
-    assert!(matches!(fixture.pager.hold(memory.at(damaged), PAGE), Err(Error::Io(_))));
+    assert!(matches!(fixture.pager.hold(memory.at(damaged), PAGE), Err(Error::Damaged(_))));
     // A discard makes the page usable again.
     // SAFETY: its bytes are lost.
     unsafe { fixture.pager.discard(memory.at(damaged), PAGE) }.unwrap();

@@ -24,8 +24,8 @@ export! {
     ///     ZSPAGER_FAULT_SIGBUS.
     /// -ENOSYS: the system has no userfaultfd, or the dynamic linker can't keep the library loaded, and
     ///     its SIGBUS handler would vanish with it.
-    /// -ENOSPC: the process already has 64 pagers with ZSPAGER_FAULT_SIGBUS.
-    /// -ENOMEM: the system gives no addresses, or no memory for the tables.
+    /// -ENOMEM: the system gives no addresses, or no memory for the tables; or the process already has
+    ///     64 pagers with ZSPAGER_FAULT_SIGBUS.
     /// The system's own errors are returned as they are: see zs_create_pool().
     /// If options->message is set, it receives a sentence that says what was wrong, unless name or pager
     /// is NULL or struct_size is wrong.
@@ -60,7 +60,7 @@ export! {
     ///     from zspager_run(). Nothing has changed.
     /// -EAGAIN: the system refused to bring a page back, or a page can't be read from the backing file.
     ///     The pager still exists, without the regions that were already removed.
-    /// -EIO: a page's copy is damaged. That page is lost; everything else was done.
+    /// -EBADMSG: a page's copy is damaged. That page is lost; everything else was done.
     ///
     /// Threads: one, while no other uses the pager; others may use its regions meanwhile. Callbacks: not
     /// allowed.

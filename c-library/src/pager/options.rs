@@ -10,6 +10,7 @@ use crate::sized::{Received, unless_zero};
 use crate::swap::options::convert_unnamed;
 use crate::system::duplicate;
 use std::os::fd::{BorrowedFd, OwnedFd};
+use zsalloc::plumbing::sentence;
 use zsalloc::{Duty, Error, FaultMode, PagerOptions, PagerTuning, RegionOptions, Result};
 
 /// Converts the options of a pager, if they do not contradict each other.
@@ -18,8 +19,8 @@ use zsalloc::{Duty, Error, FaultMode, PagerOptions, PagerTuning, RegionOptions, 
 /// The zswap's options are NULL or what the header says, and memory that they supply is for this
 /// pager alone.
 pub unsafe fn convert(received: &Received<zspager_options>) -> Result<PagerOptions> {
-    const MODE: Error = Error::Invalid(&"fault_mode is not one of ZSPAGER_FAULT_*");
-    const FLAG: Error = Error::Invalid(&"the pager's options set an unknown flag");
+    const MODE: Error = Error::Invalid(sentence(&"fault_mode is not one of ZSPAGER_FAULT_*"));
+    const FLAG: Error = Error::Invalid(sentence(&"the pager's options set an unknown flag"));
     let options = received.all()?;
     if options.reserved != [0; 4] {
         return Err(RESERVED);
@@ -53,8 +54,8 @@ pub unsafe fn convert(received: &Received<zspager_options>) -> Result<PagerOptio
 
 /// Returns the options of a region, if they do not contradict each other.
 fn checked_region(received: &Received<zspager_region_options>) -> Result<&zspager_region_options> {
-    const FLAG: Error = Error::Invalid(&"the region's options set an unknown flag");
-    const UNASKED: Error = Error::Invalid(&"shared_fd or shared_offset is set without ZSPAGER_REGION_SHARED");
+    const FLAG: Error = Error::Invalid(sentence(&"the region's options set an unknown flag"));
+    const UNASKED: Error = Error::Invalid(sentence(&"shared_fd or shared_offset is set without ZSPAGER_REGION_SHARED"));
     let options = received.all()?;
     if options.reserved != [0; 4] {
         return Err(RESERVED);
@@ -99,7 +100,7 @@ pub enum RemovedPages {
 
 /// Converts the flags of zspager_remove_region().
 pub fn removal(flags: u32) -> Result<RemovedPages> {
-    const FLAG: Error = Error::Invalid(&"flags is neither 0 nor ZSPAGER_DISCARD");
+    const FLAG: Error = Error::Invalid(sentence(&"flags is neither 0 nor ZSPAGER_DISCARD"));
     match flags {
         0 => Ok(RemovedPages::Restore),
         ZSPAGER_DISCARD => Ok(RemovedPages::Discard),
@@ -109,7 +110,7 @@ pub fn removal(flags: u32) -> Result<RemovedPages> {
 
 /// Converts the duty of a lent thread.
 pub fn duty(duty: u32) -> Result<Duty> {
-    const NONE: Error = Error::Invalid(&"duty is not one of ZSPAGER_RUN_*");
+    const NONE: Error = Error::Invalid(sentence(&"duty is not one of ZSPAGER_RUN_*"));
     match duty {
         ZSPAGER_RUN_ALL => Ok(Duty::All),
         ZSPAGER_RUN_SERVE => Ok(Duty::Serve),

@@ -5,6 +5,7 @@ use super::zspager;
 use crate::export::{Argument, CallFromC, NULL, Output, fills_statistics};
 use std::ops::Deref;
 use std::ptr::NonNull;
+use zsalloc::plumbing::sentence;
 use zsalloc::plumbing::{PagerForC, Uncancelled, boxed};
 use zsalloc::{Error, Pager, Result};
 
@@ -25,10 +26,11 @@ impl PagerPointer {
     /// [`Error::Busy`], the pager still exists, possibly with fewer regions.
     ///
     /// # Safety
-    /// After success, or [`Error::Io`], the caller does not use the pager again.
+    /// After success, or [`Error::Damaged`], the caller does not use the pager again.
     pub unsafe fn destroy(self) -> Result<()> {
-        const LENT: Error =
-            Error::Busy(&"threads are lent to the pager: call zspager_stop(), and wait until they have returned");
+        const LENT: Error = Error::Busy(sentence(
+            &"threads are lent to the pager: call zspager_stop(), and wait until they have returned",
+        ));
         let pager: &Pager = &self;
         // A forked child has neither the parent's lent threads nor its regions.
         let forked = pager.check_usable().is_err();

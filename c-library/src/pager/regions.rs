@@ -40,12 +40,11 @@ export! {
     ///     caller's stack or memory of the pager. With ZSPAGER_REGION_SHARED: the range is not a shared
     ///     mapping of that file from that offset, or the file is not a memory file with 4096-byte pages,
     ///     is not open for reading and writing, is sealed against writes, or is too short.
-    /// -ENOSPC: there are as many regions, or parts of regions left by munmap() and mremap(), as
-    ///     zspager_options.max_regions allows.
     /// -EBADF: with ZSPAGER_REGION_SHARED, shared_fd is not an open descriptor.
     /// -EBUSY: part of the range is under another userfaultfd, such as another pager's.
-    /// -ENOMEM: no memory for the region's tables, or the process has as many mappings as
-    ///     vm.max_map_count allows.
+    /// -ENOMEM: there are as many regions, or parts of regions left by munmap() and mremap(), as
+    ///     zspager_options.max_regions allows; or there is no memory for the region's tables, or the
+    ///     process has as many mappings as vm.max_map_count allows.
     /// -EPERM: this process is a forked child.
     /// The system's other errors are returned as they are.
     ///
@@ -79,7 +78,7 @@ export! {
     /// Errors:
     /// -EINVAL: pager is NULL, or a flag is unknown.
     /// -ENOENT: there is no such region: it was removed before or never added.
-    /// -EIO: a page's copy is damaged. The region is removed nevertheless, and touching that page fails.
+    /// -EBADMSG: a page's copy is damaged. The region is removed nevertheless, and touching that page fails.
     /// -EAGAIN: the system refused, or a page can't be read from the backing file. The region still
     ///     exists.
     /// -EPERM: this process is a forked child.
@@ -102,9 +101,10 @@ export! {
     ///
     /// Errors:
     /// -EINVAL: pager is NULL, or part of the range is in no region.
-    /// -ENOSPC: more than zspager_options.max_held_bytes would be held, or a page of the range is
+    /// -ENOMEM: more than zspager_options.max_held_bytes would be held, or a page of the range is
     ///     already held 33 million times.
-    /// -EIO: a page's copy is damaged or can't be read from the backing file.
+    /// -EBADMSG: a page's copy is damaged.
+    /// -EIO: a page can't be read from the backing file.
     /// -EAGAIN: the system refused for a second to put a page in place; it may be out of memory.
     /// -EPERM: this process is a forked child.
     /// On failure no page is held that was not held before.

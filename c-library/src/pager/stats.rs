@@ -6,6 +6,7 @@ use crate::export::export;
 use crate::swap::stats::put_text;
 use std::ffi::{c_char, c_int};
 use zsalloc::Error;
+use zsalloc::plumbing::sentence;
 
 export! {
     /// Fills *stats. Set its struct_size first. Fields that this library does not know become 0.
@@ -35,7 +36,7 @@ export! {
         permille: u32,
         nanoseconds: *mut u64,
     ) -> c_int {
-        const MUCH: Error = Error::Invalid(&"permille is more than 1000");
+        const MUCH: Error = Error::Invalid(sentence(&"permille is more than 1000"));
         if permille > 1000 {
             return Err(MUCH);
         }

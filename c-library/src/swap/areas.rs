@@ -6,6 +6,7 @@ use super::types::{zswap_area_options, zswap_options};
 use crate::export::export;
 use crate::{options, sized, zswap, zswap_area};
 use std::ffi::{c_int, c_void};
+use zsalloc::plumbing::sentence;
 use zsalloc::plumbing::{Uncancelled, zswap as plumbing};
 use zsalloc::{Error, Zswap};
 
@@ -50,7 +51,7 @@ export! {
     /// because the page is in one of its areas.
     #[unsafe(no_mangle)]
     pub unsafe extern "C" fn zswap_destroy(zswap: *mut zswap) -> c_int {
-        const HAS_AREAS: Error = Error::Busy(&"the zswap has areas: remove them first");
+        const HAS_AREAS: Error = Error::Busy(sentence(&"the zswap has areas: remove them first"));
         // A child without the pool can't remove pages. Areas that it still holds are lost with the zswap.
         if plumbing::check_usable(&zswap).is_ok() && zswap.area_count() != 0 {
             return Err(HAS_AREAS);

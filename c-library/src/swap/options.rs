@@ -7,12 +7,13 @@ use super::types::{
 use crate::options::{self, RESERVED, convert as convert_pool};
 use crate::sized::{Received, unless_zero};
 use std::ffi::CStr;
+use zsalloc::plumbing::sentence;
 use zsalloc::{AreaOptions, Codec, Error, Result, ZswapOptions, ZswapTuning};
 
 /// Returns the codec for a number and a level. Zswap itself checks which levels exist.
 pub fn codec(codec: u32, level: i32) -> Result<Codec> {
-    const UNKNOWN: Error = Error::Invalid(&"the codec is not one of ZSWAP_CODEC_*");
-    const LEVEL: Error = Error::Invalid(&"only ZSWAP_CODEC_ZSTD has levels: set the level to 0");
+    const UNKNOWN: Error = Error::Invalid(sentence(&"the codec is not one of ZSWAP_CODEC_*"));
+    const LEVEL: Error = Error::Invalid(sentence(&"only ZSWAP_CODEC_ZSTD has levels: set the level to 0"));
     match (codec, level) {
         (ZSWAP_CODEC_LZ4, 0) => Ok(Codec::Lz4),
         (ZSWAP_CODEC_ZSTD, level) => Ok(Codec::Zstd(level)),
@@ -42,8 +43,8 @@ pub unsafe fn convert(received: &Received<zswap_options>) -> Result<(&str, Zswap
 /// The pool options are NULL or what the header says, and memory that they supply is for this zswap
 /// alone.
 pub unsafe fn convert_unnamed(received: &Received<zswap_options>) -> Result<ZswapOptions> {
-    const ACCEPT: Error = Error::Invalid(&"accept_percent is more than 100");
-    const HEADROOM: Error = Error::Invalid(&"headroom_percent is more than 255");
+    const ACCEPT: Error = Error::Invalid(sentence(&"accept_percent is more than 100"));
+    const HEADROOM: Error = Error::Invalid(sentence(&"headroom_percent is more than 255"));
     let options = received.all()?;
     if options.reserved != [0; 4] {
         return Err(RESERVED);
@@ -65,7 +66,7 @@ pub unsafe fn convert_unnamed(received: &Received<zswap_options>) -> Result<Zswa
 
 /// Converts the options of an area.
 pub fn convert_area(received: &Received<zswap_area_options>) -> Result<AreaOptions> {
-    const UNKNOWN: Error = Error::Invalid(&"the area's options set an unknown flag");
+    const UNKNOWN: Error = Error::Invalid(sentence(&"the area's options set an unknown flag"));
     let options = received.all()?;
     let has = |flag: u32| options.flags & flag != 0;
     if options.reserved != [0; 9] {

@@ -5,6 +5,7 @@ use crate::export::export;
 use crate::zswap_area;
 use std::ffi::{c_int, c_void};
 use std::ptr::NonNull;
+use zsalloc::plumbing::sentence;
 use zsalloc::plumbing::zswap::{self as plumbing, PAST_END};
 use zsalloc::{Error, LoadFlags, Patience, Result};
 
@@ -71,8 +72,9 @@ export! {
     /// Errors, after which a stored page stays stored:
     /// -EINVAL: area or page is NULL, a flag is unknown, or the offset is past the end of the area.
     /// -ENOENT: no page is stored at this offset.
-    /// -EIO: the stored page is damaged, or the backing file can't be read. The page can't be loaded; it
-    ///     stays until it is replaced or invalidated.
+    /// -EBADMSG: the stored page is damaged. It can't be loaded, and stays until it is replaced or
+    ///     invalidated.
+    /// -EIO: the backing file can't be read. The page stays.
     /// -EBUSY, with ZSWAP_LOAD_EXCLUSIVE only: the page is being written back, and this is a callback,
     ///     or the claim belongs to this thread.
     /// -EAGAIN, with ZSWAP_LOAD_EXCLUSIVE and ZSWAP_NOWAIT: the page is being written back.
@@ -80,7 +82,7 @@ export! {
     /// After an error the bytes at `page` are unchanged, with two exceptions. With ZSWAP_LOAD_EXCLUSIVE,
     /// after -ENOENT, -EBUSY and -EAGAIN, they may hold the page as it was. And when a damaged LZ4 page
     /// still has a matching check, about once in 2^32 times, it is decoded into them: if the decoder
-    /// fails, the result is -EIO and the bytes have changed.
+    /// fails, the result is -EBADMSG and the bytes have changed.
     ///
     /// Threads: any. With ZSWAP_LOAD_EXCLUSIVE the call waits for a running writeback of this page;
     /// without, it never waits for a writeback. Callbacks: allowed.
@@ -153,7 +155,7 @@ export! {
         flags: u32,
         results: Option<NonNull<i32>>,
     ) -> c_int {
-        const NO_PAGE: Error = Error::Invalid(&"an element of pages is NULL");
+        const NO_PAGE: Error = Error::Invalid(sentence(&"an element of pages is NULL"));
         let flags = load_flags(flags)?;
         let (offsets, pages) = (offsets.array(count)?, pages.array(count)?);
         // SAFETY: the arrays have `count` elements.
@@ -195,7 +197,7 @@ export! {
     /// never waits there.
     #[unsafe(no_mangle)]
     pub unsafe extern "C" fn zswap_invalidate(area: *mut zswap_area, offset: u64, count: u64, flags: u32) -> c_int {
-        const NO_SUCH_FLAG: Error = Error::Invalid(&"flags has a flag that zswap_invalidate() does not know");
+        const NO_SUCH_FLAG: Error = Error::Invalid(sentence(&"flags has a flag that zswap_invalidate() does not know"));
         if flags & !ZSWAP_NOWAIT != 0 {
             return Err(NO_SUCH_FLAG);
         }
@@ -220,7 +222,7 @@ export! {
 /// Converts the flags of a load.
 #[inline]
 fn load_flags(flags: u32) -> Result<LoadFlags> {
-    const NO_SUCH_FLAG: Error = Error::Invalid(&"flags has a flag that loads do not know");
+    const NO_SUCH_FLAG: Error = Error::Invalid(sentence(&"flags has a flag that loads do not know"));
     if flags & !(ZSWAP_LOAD_EXCLUSIVE | ZSWAP_NOWAIT) != 0 {
         return Err(NO_SUCH_FLAG);
     }

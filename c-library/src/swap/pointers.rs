@@ -9,6 +9,7 @@ use std::mem::ManuallyDrop;
 use std::ops::Deref;
 use std::ptr::NonNull;
 use zsalloc::plumbing::boxed;
+use zsalloc::plumbing::sentence;
 use zsalloc::plumbing::zswap::{RawClaim, area_as_raw, area_from_raw, area_into_raw};
 use zsalloc::{Area, Error, Result, Zswap};
 
@@ -107,7 +108,7 @@ pub struct Array<T>(NonNull<T>);
 impl<T: Copy> Array<T> {
     /// Takes an array of `count` elements. NULL is an error unless `count` is 0.
     pub fn new(pointer: *mut T, count: usize) -> Result<Self> {
-        const NO_ARRAY: Error = Error::Invalid(&"an array is NULL");
+        const NO_ARRAY: Error = Error::Invalid(sentence(&"an array is NULL"));
         match NonNull::new(pointer) {
             Some(pointer) => Ok(Self(pointer)),
             None if count == 0 => Ok(Self(NonNull::dangling())),

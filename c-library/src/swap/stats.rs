@@ -8,6 +8,7 @@ use std::ffi::{c_char, c_int};
 use std::mem::MaybeUninit;
 use std::ptr::NonNull;
 use std::slice;
+use zsalloc::plumbing::sentence;
 use zsalloc::{Error, Result};
 
 export! {
@@ -89,7 +90,7 @@ pub unsafe fn put_text(
     write: impl Fn(&mut [MaybeUninit<u8>]) -> Result<usize>,
 ) -> Result<()> {
     const TOO_SMALL: Error =
-        Error::NoSpace(&"the buffer is too small for the statistics: *length has the size they need");
+        Error::TooLarge(sentence(&"the buffer is too small for the statistics: *length has the size they need"));
     let bytes: *mut MaybeUninit<u8> = if size == 0 { NonNull::dangling().as_ptr() } else { buffer.cast() };
     // SAFETY: the caller promises `size` writable bytes.
     let room = unsafe { slice::from_raw_parts_mut(bytes, size) };

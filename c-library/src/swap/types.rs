@@ -211,7 +211,7 @@ pub struct zswap_counts {
     pub writeback_no_space: u64,
     /// Writebacks that ended with another error number.
     pub writeback_other: u64,
-    /// Stored pages found damaged: their check did not match. Their loads fail with -EIO.
+    /// Stored pages found damaged: their check did not match. Their loads fail with -EBADMSG.
     pub decode_failures: u64,
     /// Loads from the backing file that failed with -EIO.
     pub file_read_failures: u64,

@@ -10,6 +10,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::ptr::NonNull;
 use std::slice;
 use zsalloc::plumbing::Uncancelled;
+use zsalloc::plumbing::sentence;
 use zsalloc::plumbing::zswap::{self as plumbing, ForeignWriteback, RawClaim};
 use zsalloc::{Area, Error, Refusal, Result};
 
@@ -243,7 +244,7 @@ export! {
 /// Returns a backing file for a descriptor of the caller's, with a descriptor of the library's own. Returns none for -1
 /// and 0.
 pub fn backing_file(fd: c_int, bytes: u64) -> Result<Option<(OwnedFd, u64)>> {
-    const NO_FD: Error = Error::Invalid(&"the backing file's fd is not an open descriptor");
+    const NO_FD: Error = Error::Invalid(sentence(&"the backing file's fd is not an open descriptor"));
     if (fd, bytes) == (-1, 0) {
         return Ok(None);
     }

@@ -1,6 +1,7 @@
 //! The evict callback of the random test, which does everything that a callback may do.
 
 use super::run::{Shared, lock, new_object};
+use crate::error::sentence;
 use crate::geometry::MAX_ALLOC_SIZE;
 use crate::tests::shared::ReadObject;
 use crate::tests::shared::pattern;
@@ -42,7 +43,7 @@ const MOODS: [Mood; 9] = [
     Mood::Shrink,
     Mood::Panic,
 ];
-const FAILED: Error = Error::Again(&"the test's callback failed");
+const FAILED: Error = Error::Again(sentence(&"the test's callback failed"));
 
 /// A callback for this world's pool.
 pub fn callback(world: Shared) -> Arc<Evict> {

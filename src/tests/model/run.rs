@@ -10,7 +10,7 @@ use crate::tests::shared::ReadObject;
 use crate::tests::shared::unless_zero;
 use crate::tests::shared::{Rng, file_pages, pattern, pool_with};
 use crate::units::PAGE;
-use crate::{Backing, CompactBudget, Error, LentMemory, MapMode, Pool, PoolStats, Result};
+use crate::{Backing, CompactBudget, Error, LentMemory, Limit, MapMode, Pool, PoolStats, Result};
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -260,8 +260,8 @@ impl Run {
     /// Checks that a refused allocation changed nothing, and that there was no room for it.
     fn refused<T>(&mut self, error: Error, room: bool, before: &PoolStats) -> Result<T> {
         self.met.refused += 1;
-        assert!(matches!(error, Error::NoMemory(_)), "{error:?}");
-        let addresses = error.text().starts_with("all addresses");
+        assert!(matches!(error, Error::NoMemory(_) | Error::Limit(_)), "{error:?}");
+        let addresses = error == Error::Limit(Limit::Addresses);
         assert!(!room || addresses, "refused with room: {error:?}, {before:?}");
         let after = self.pool().stats()?;
         let counts = |stats: &PoolStats| (stats.objects, stats.object_bytes, stats.zspages);
@@ -373,7 +373,7 @@ impl Run {
                 Misuse::Write => pool.write_raw(handle, &buffer),
             }
         };
-        assert!(matches!(result, Err(Error::Invalid(_))), "{misuse:?} of {handle:#x}: {result:?}");
+        assert!(matches!(result, Err(Error::Stale(_))), "{misuse:?} of {handle:#x}: {result:?}");
         self.misuse_dying()
     }
 
@@ -383,20 +383,23 @@ impl Run {
         let mapped = self.pool().map_raw(handle, MapMode::Read);
         // SAFETY: the object is freed already, so this is refused. That is tested here.
         let freed = unsafe { self.pool().free_raw(handle) };
-        assert!(matches!((mapped, freed), (Err(Error::Invalid(_)), Err(Error::Invalid(_)))), "{mapped:?} {freed:?}");
+        assert!(matches!((mapped, freed), (Err(Error::Stale(_)), Err(Error::Stale(_)))), "{mapped:?} {freed:?}");
         Ok(())
     }
 
     fn wrong_size(&mut self, handle: u64, bytes: usize) -> Result<()> {
         let refused = self.pool().malloc_raw(bytes);
-        let expected = if bytes == 0 { "Invalid" } else { "NoSpace" };
+        let expected = if bytes == 0 { "Invalid" } else { "TooLarge" };
         assert!(format!("{refused:?}").starts_with(&format!("Err({expected}")), "malloc of {bytes}: {refused:?}");
         let Some(size) = self.world().objects.get(&handle).map(|object| object.bytes.len()) else { return Ok(()) };
         let mut long = [0; MAX_ALLOC_SIZE + 1];
         let read = self.pool().read_object(handle, &mut long[..=size]);
         // SAFETY: nothing borrows the object's bytes.
         let written = unsafe { self.pool().write_raw(handle, &long[..=size]) };
-        assert!(matches!((read, written), (Err(Error::Invalid(_)), Err(Error::Invalid(_)))), "{read:?} {written:?}");
+        assert!(
+            matches!((read, written), (Err(Error::OutOfRange(_)), Err(Error::OutOfRange(_)))),
+            "{read:?} {written:?}"
+        );
         Ok(())
     }
 

@@ -81,7 +81,7 @@ impl Fixture {
     /// Touches the damaged pages.
     fn touch_damaged(&self) {
         for page in DAMAGED {
-            assert!(matches!(self.hold(page), Err(Error::Io(_))));
+            assert!(matches!(self.hold(page), Err(Error::Damaged(_))));
             assert!(!self.is_readable(page), "page {page}");
         }
     }
@@ -129,7 +129,7 @@ fn a_range_with_one_is_not_held_in_part() {
     for way in WAYS {
         let fixture = Fixture::new(way);
         let held = fixture.running.pager.begin_hold(fixture.memory.at(DAMAGED[0] - 4), 8 * PAGE);
-        assert!(matches!(held, Err(Error::Io(_))));
+        assert!(matches!(held, Err(Error::Damaged(_))));
         assert_eq!(fixture.running.pager.stats().held_bytes, 0);
         fixture.check_others();
         consistent(&fixture.running);
@@ -168,7 +168,7 @@ fn a_region_with_some_is_removed_all_the_same() {
                 fixture.touch_damaged();
             }
             let removed = fixture.running.pager.remove_by_id(fixture.region);
-            assert!(matches!(removed, Err(Error::Io(_))), "{way:?}, touched {touched}: {removed:?}");
+            assert!(matches!(removed, Err(Error::Damaged(_))), "{way:?}, touched {touched}: {removed:?}");
             fixture.check_others();
             assert!(DAMAGED.iter().all(|&page| !fixture.is_readable(page)), "{way:?}");
             let stats = fixture.running.pager.stats();
@@ -211,12 +211,12 @@ fn a_mark_that_is_refused() {
         let fixture = Fixture::new(way);
         fixture.faults.say(Call::Poison, EAGAIN, 0);
         fixture.faults.fail(Call::Poison, 1, 3);
-        assert!(matches!(fixture.hold(DAMAGED[0]), Err(Error::Io(_))));
+        assert!(matches!(fixture.hold(DAMAGED[0]), Err(Error::Damaged(_))));
         assert_eq!(fixture.poisoned(), 1, "it was tried again");
         fixture.faults.say(Call::Poison, ENOMEM, 0);
         fixture.faults.fail(Call::Poison, 1, 0);
         for _ in 0..3 {
-            assert!(matches!(fixture.hold(DAMAGED[1]), Err(Error::Io(_))));
+            assert!(matches!(fixture.hold(DAMAGED[1]), Err(Error::Damaged(_))));
         }
         assert_eq!(
             (fixture.poisoned(), kind_at(&fixture.running, fixture.memory.at(DAMAGED[1]))),
@@ -260,7 +260,7 @@ fn a_discard_that_is_refused() {
 impl Fixture {
     fn touch_but(&self, healed: usize) {
         for page in DAMAGED.into_iter().filter(|&page| page != healed) {
-            assert!(matches!(self.hold(page), Err(Error::Io(_))));
+            assert!(matches!(self.hold(page), Err(Error::Damaged(_))));
             assert!(!self.is_readable(page));
         }
     }

@@ -2,7 +2,7 @@
 
 use super::look::consistent;
 use super::{Memory, Running, evicting, limited};
-use crate::error::Error;
+use crate::error::{Error, Limit};
 use crate::os::Os;
 use crate::pager::{Duty, FaultMode, PagerCounts, PagerOptions};
 use crate::units::PAGE;
@@ -115,10 +115,13 @@ fn without_a_file_pages_stay_in_memory_until_there_is_room() {
         let counts = fixture.counts();
         assert!(counts.over_limit > 0 && counts.direct_reclaims >= counts.over_limit, "{counts:?}");
         assert!(fixture.resident() > LIMIT);
-        assert!(matches!(fixture.running.pager.set_resident_limit(Some(PAGE as u64 * 16)), Err(Error::NoMemory(_))));
+        assert!(matches!(
+            fixture.running.pager.set_resident_limit(Some(PAGE as u64 * 16)),
+            Err(Error::Limit(Limit::Zswap))
+        ));
         // Pages that compress better than others may leave.
         let refused = (0..PAGES).find_map(|_| fixture.running.pager.evict(8).err());
-        assert!(matches!(refused, Some(Error::NoMemory(_))), "{refused:?}");
+        assert!(matches!(refused, Some(Error::Limit(Limit::Zswap))), "{refused:?}");
         consistent(&fixture.running);
         fixture.check();
         fixture.recovers();

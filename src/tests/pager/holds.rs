@@ -2,7 +2,7 @@
 
 use super::look::{consistent, kind_at};
 use super::{Memory, Running, limited};
-use crate::error::Error;
+use crate::error::{Error, Limit};
 use crate::pager::for_c::PagerForC;
 use crate::pager::hold::MOST_HOLDS;
 use crate::pager::state::PageKind;
@@ -67,7 +67,7 @@ fn no_more_is_held_than_may_be() {
         let memory = filled(&running);
         hold(&running, &memory, 2, 4).unwrap();
         // Four of these are held already. Then come as many more as may be held, and one too many.
-        assert!(matches!(hold(&running, &memory, 0, MOST + 1), Err(Error::NoSpace(_))));
+        assert!(matches!(hold(&running, &memory, 0, MOST + 1), Err(Error::Limit(Limit::Held))));
         assert_eq!(held(&running), 4);
         evict_all(&running);
         for page in 0..9 {
@@ -76,7 +76,7 @@ fn no_more_is_held_than_may_be() {
         }
         hold(&running, &memory, 0, MOST).unwrap();
         assert_eq!(held(&running), MOST);
-        assert!(matches!(hold(&running, &memory, 40, 1), Err(Error::NoSpace(_))));
+        assert!(matches!(hold(&running, &memory, 40, 1), Err(Error::Limit(Limit::Held))));
         // A held page may be held again.
         hold(&running, &memory, 0, MOST).unwrap();
         release(&running, &memory, 0, MOST);
@@ -339,7 +339,10 @@ fn page_is_held_no_more_often_than_can_be_counted() {
     hold(&running, &memory, 2, 2).unwrap();
     for _ in 0..3 {
         let refused = hold(&running, &memory, 2, 3);
-        assert!(matches!(refused, Err(Error::NoSpace(sentence)) if sentence.contains("release")), "{refused:?}");
+        assert!(
+            matches!(refused, Err(error @ Error::Limit(Limit::Held)) if error.text().contains("release")),
+            "{refused:?}"
+        );
         assert_eq!(kind_at(&running, memory.at(3)), PageKind::Resident(MOST_HOLDS));
         assert_eq!(kind_at(&running, memory.at(2)), PageKind::Resident(1));
         assert_eq!(held(&running), 2);

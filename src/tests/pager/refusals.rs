@@ -147,7 +147,7 @@ fn regions_that_are_all_full_are_told_from_those_that_others_evict() {
         (0..PAGES).for_each(|page| memory.fill(page, value(page)));
         while running.pager.evict(8).is_ok() {}
         let refused = running.pager.evict(8);
-        assert!(matches!(refused, Err(Error::NoMemory(_))), "{refused:?}");
+        assert!(matches!(refused, Err(Error::Limit(_))), "{refused:?}");
         assert_eq!(running.pager.0.account.patience(), PATIENCE);
         check_all(&memory, &running);
     }
@@ -206,7 +206,7 @@ fn evictions_that_are_refused_all_the_time() {
         let stats = running.pager.stats();
         assert!(stats.counts.over_limit > 0, "{call:?}: {:?}", stats.counts);
         assert!(call == Call::Release && !in_place || stats.counts.pinned > 0, "{call:?}: {:?}", stats.counts);
-        assert!(matches!(running.pager.evict(8), Err(Error::Again(_) | Error::NoMemory(_))), "{call:?}");
+        assert!(matches!(running.pager.evict(8), Err(Error::Again(_) | Error::Limit(_))), "{call:?}");
         faults.heal(call);
         running.pager.set_resident_limit(Some((LIMIT * PAGE) as u64)).unwrap();
         assert!(running.pager.stats().resident_bytes <= (LIMIT * PAGE) as u64);

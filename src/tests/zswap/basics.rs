@@ -30,7 +30,7 @@ fn pages_come_back_as_they_went() {
     let stats = zswap.stats().unwrap();
     assert_eq!((stats.counts.pages(), stats.used_bytes), (0, 0));
     area.remove().unwrap();
-    assert!(matches!(area.store(0, &page), Err(Error::Invalid(_))));
+    assert!(matches!(area.store(0, &page), Err(Error::Removed)));
     assert_eq!(zswap.area_count(), 0);
 }
 
@@ -89,7 +89,7 @@ fn limits_hold_and_shrinking_makes_room() {
         stored += 1;
     }
     assert!(zswap.stats().unwrap().used_bytes <= 1 << 20);
-    assert!(matches!(area.store(stored, &noise(1)), Err(Error::NoMemory(_))));
+    assert!(matches!(area.store(stored, &noise(1)), Err(Error::Limit(_))));
     assert_eq!(area.shrink(stored / 2), Ok(stored / 2));
     area.store(stored, &compressible(stored)).unwrap();
     for (offset, page) in written.lock().unwrap().iter() {
@@ -138,11 +138,11 @@ fn claims_are_ended_once() {
     load(&area, claims[0].offset).unwrap();
     assert_eq!(end_writeback(&area, &claims[0], Ok(())), Ok(false), "it was loaded meanwhile");
     assert_eq!(end_writeback(&area, &claims[1], Ok(())), Ok(true));
-    assert!(matches!(end_writeback(&area, &claims[1], Ok(())), Err(Error::Invalid(_))));
+    assert!(matches!(end_writeback(&area, &claims[1], Ok(())), Err(Error::Stale(_))));
     assert_eq!(end_writeback(&area, &claims[2], Err(crate::Refusal::Io)), Ok(false));
     assert_eq!(zswap.stats().unwrap().claims, 1);
     let other = zswap.add_area(100, &AreaOptions::default()).unwrap();
-    assert!(matches!(end_writeback(&other, &claims[3], Ok(())), Err(Error::Invalid(_))));
+    assert!(matches!(end_writeback(&other, &claims[3], Ok(())), Err(Error::Stale(_))));
     assert_eq!(end_writeback(&area, &claims[3], Ok(())), Ok(true));
     area.remove().unwrap();
 }
@@ -169,7 +169,7 @@ fn a_range_of_no_pages_past_the_end_is_refused_by_each_call() {
     };
     assert_eq!(none(9), [Ok(()); 3]);
     for offset in [10, 11, u64::MAX] {
-        assert!(none(offset).iter().all(|refused| matches!(refused, Err(Error::Invalid(_)))), "{offset}");
+        assert!(none(offset).iter().all(|refused| matches!(refused, Err(Error::OutOfRange(_)))), "{offset}");
     }
     assert_eq!(area.load_scattered(&[], &mut [], LoadFlags::KEEP, |_, _| panic!("there is no page")), Ok(()));
 }

@@ -176,8 +176,7 @@ fn act(area: &Area, offset: u64, lot: u64) {
         6 => area.invalidate(offset & !3, 4, Patience::Wait),
         _ => area.shrink(1).map(drop),
     };
-    let allowed =
-        matches!(done, Ok(()) | Err(Error::NoMemory(_) | Error::NotFound(_) | Error::Busy(_) | Error::Again(_)));
+    let allowed = matches!(done, Ok(()) | Err(Error::Limit(_) | Error::NotFound(_) | Error::Busy(_) | Error::Again(_)));
     assert!(allowed, "{done:?}");
 }
 
@@ -280,7 +279,7 @@ fn claims_end_in_any_order_on_any_thread() {
     assert!(is_busy(take(&area, 3)) && is_busy(area.invalidate(3, 1, Patience::Wait)));
     assert!(load(&area, 3) == Ok(compressible(3)), "a plain load never waits");
     area.set_limit(Some(1)).unwrap();
-    assert!(matches!(area.store(4, &noise(1)), Err(Error::NoMemory(_))), "it does not wait for its own claim");
+    assert!(matches!(area.store(4, &noise(1)), Err(Error::Limit(_))), "it does not wait for its own claim");
     thread::scope(|threads| {
         let waiter = threads.spawn(|| area.invalidate(0, 64, Patience::Wait));
         while area.stored().next().is_some() {
@@ -355,7 +354,7 @@ fn a_claim_of_a_thread_that_ended_is_waited_for() {
     let acts: [Act; 3] = [
         |area| area.invalidate(7, 1, Patience::Wait).unwrap(),
         |area| assert_eq!(take(area, 7), Ok(compressible(7))),
-        |area| assert!(matches!(area.store(7, &noise(7)), Err(Error::NoSpace(_)))),
+        |area| assert!(matches!(area.store(7, &noise(7)), Err(Error::TooLarge(_)))),
     ];
     for act in acts {
         let zswap = Zswap::new("claims", &ZswapOptions::default()).unwrap();

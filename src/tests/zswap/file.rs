@@ -242,7 +242,7 @@ fn a_stale_place_is_refused_when_its_generation_comes_round() {
     area.invalidate(0, 1, Patience::Wait).unwrap();
     let assert_refused = || {
         area.set_word_at(0, stale);
-        assert!(matches!(load(&area, 0), Err(Error::Io(_))));
+        assert!(matches!(load(&area, 0), Err(Error::Damaged(_))));
         area.set_word_at(0, PageWord::EMPTY);
     };
     cycle(1, 0);

@@ -2,7 +2,7 @@
 
 use super::{PageBytes, compressible, load, noise, take, with_area, with_disk};
 use crate::os::Os;
-use crate::{Area, AreaOptions, Codec, Error, LoadFlags, PAGE_SIZE, Patience, Zswap, ZswapOptions, ZswapTuning};
+use crate::{Area, AreaOptions, Codec, Error, Limit, LoadFlags, PAGE_SIZE, Patience, Zswap, ZswapOptions, ZswapTuning};
 use std::fs::File;
 use std::os::fd::AsFd;
 use std::os::unix::fs::FileExt;
@@ -15,7 +15,7 @@ fn assert_refused(area: &Area, offset: u64, flags: LoadFlags) {
     let mut page = [BEFORE; PAGE_SIZE];
     let word = area.word_at(offset);
     let result = area.load(offset, &mut page, flags);
-    assert!(matches!(result, Err(Error::Io(_))), "{result:?}");
+    assert!(matches!(result, Err(Error::Damaged(_))), "{result:?}");
     assert!(page == [BEFORE; PAGE_SIZE], "the destination of a load that failed was written");
     assert!(area.word_at(offset).is_version_of(word), "the page went");
 }
@@ -219,7 +219,7 @@ fn memory_of_an_invalidated_page_is_usable_at_once() {
     };
     let (zswap, area) = with_area(100, &options);
     (0..10).for_each(|offset| area.store(offset, &noise(offset)).unwrap());
-    assert!(matches!(area.store(10, &noise(10)), Err(Error::NoMemory(_))));
+    assert!(matches!(area.store(10, &noise(10)), Err(Error::Limit(Limit::Zswap))));
     let pages = zswap.pool().total_pages();
     for round in 0..1000 {
         let gone = round % 10;

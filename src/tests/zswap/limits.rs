@@ -10,7 +10,7 @@ const RAW: u64 = 4112;
 const BATCH: u64 = 512;
 
 fn full<T: std::fmt::Debug>(result: &crate::Result<T>) -> bool {
-    matches!(result, Err(Error::NoMemory(_)))
+    matches!(result, Err(Error::Limit(_)))
 }
 
 /// Threads store batches at once, round after round, into a limit that has room for fewer of them. The limit is never
@@ -148,7 +148,7 @@ fn a_batch_that_fails_removes_what_was_there() {
     let mut batch: Vec<_> = (0..30).map(compressible).collect();
     other.store_pages(0, &batch).unwrap();
     batch[29] = noise(1);
-    assert!(matches!(other.store_pages(0, &batch), Err(Error::NoSpace(_))));
+    assert!(matches!(other.store_pages(0, &batch), Err(Error::TooLarge(_))));
     assert_eq!(other.stored().next(), None);
     assert_eq!((other.stats().unwrap().used_bytes, zswap.pool().stats().unwrap().objects), (0, 5));
 }
@@ -231,7 +231,7 @@ fn recompression_goes_on_where_a_limit_is_met() {
         } else {
             zswap.set_limit(Some(used / 10 * 9)).unwrap()
         }
-        assert!(matches!(area.store(0, &noise(1)), Err(Error::NoMemory(_))));
+        assert!(matches!(area.store(0, &noise(1)), Err(Error::Limit(_))));
         let before = zswap.stats().unwrap().used_bytes;
         // The first time around, all pages get a second chance.
         assert_eq!(area.recompress(1000, Codec::Zstd(3)), Ok(0));

@@ -94,7 +94,7 @@ fn failed_store_vs_writeback() {
     // No page fits, so the estimate refuses it.
     removal_vs_writeback(|area| {
         area.set_limit(Some(100)).unwrap();
-        assert!(matches!(area.store(5, &noise(1)), Err(Error::NoMemory(_))));
+        assert!(matches!(area.store(5, &noise(1)), Err(Error::Limit(_))));
     });
 }
 
@@ -102,7 +102,7 @@ fn failed_store_vs_writeback() {
 fn failed_batch_vs_writeback() {
     removal_vs_writeback(|area| {
         let pages: Vec<_> = (0..20).map(noise).collect();
-        assert!(matches!(area.store_pages(0, &pages), Err(Error::NoMemory(_))));
+        assert!(matches!(area.store_pages(0, &pages), Err(Error::Limit(_))));
     });
 }
 
@@ -172,11 +172,11 @@ fn failed_store_removes_older() {
     let other = zswap.add_area(100, &never).unwrap();
     area.store(1, &noise(1)).unwrap();
     area.store(2, &[7; PAGE_SIZE]).unwrap();
-    assert!(matches!(area.store(2, &noise(2)), Err(Error::NoMemory(_))));
+    assert!(matches!(area.store(2, &noise(2)), Err(Error::Limit(_))));
     assert!(matches!(load(&area, 2), Err(Error::NotFound(_))));
     area.invalidate(0, 100, Patience::Wait).unwrap();
     other.store(1, &compressible(1)).unwrap();
-    assert!(matches!(other.store(1, &noise(2)), Err(Error::NoSpace(_))));
+    assert!(matches!(other.store(1, &noise(2)), Err(Error::TooLarge(_))));
     assert!(matches!(load(&other, 1), Err(Error::NotFound(_))));
     let counts = zswap.stats().unwrap().counts;
     assert_eq!((counts.removed_by_failure, counts.refused_limit, counts.refused_incompressible), (2, 1, 1));
@@ -197,7 +197,7 @@ fn with_damage(area: &Area, offset: u64, act: impl FnOnce()) {
 fn failed_load_keeps_the_page() {
     let (_zswap, area) = with_area(100, &DEFAULT);
     area.store(1, &compressible(1)).unwrap();
-    with_damage(&area, 1, || assert!(matches!(load(&area, 1), Err(Error::Io(_)))));
+    with_damage(&area, 1, || assert!(matches!(load(&area, 1), Err(Error::Damaged(_)))));
     assert!(load(&area, 1) == Ok(compressible(1)));
     assert_eq!(area.stats().unwrap().counts.decode_failures, 1);
 }
@@ -206,7 +206,7 @@ fn failed_load_keeps_the_page() {
 fn take_of_a_page_whose_check_fails_keeps_it() {
     let (_zswap, area) = with_area(100, &DEFAULT);
     area.store(1, &compressible(1)).unwrap();
-    with_damage(&area, 1, || assert!(matches!(take(&area, 1), Err(Error::Io(_)))));
+    with_damage(&area, 1, || assert!(matches!(take(&area, 1), Err(Error::Damaged(_)))));
     assert!(take(&area, 1) == Ok(compressible(1)));
     assert!(matches!(take(&area, 1), Err(Error::NotFound(_))));
 }
@@ -265,7 +265,7 @@ fn remove_area_vs_calls() {
                     begun.fetch_add(1, SeqCst);
                     match area.store(number, &compressible(number)).and_then(|()| load(&area, number)) {
                         Ok(page) => assert!(page == compressible(number)),
-                        Err(error) => break assert!(matches!(error, Error::Invalid(_)), "{error}"),
+                        Err(error) => break assert!(matches!(error, Error::Removed), "{error}"),
                     }
                 }
                 ended.fetch_add(1, SeqCst);

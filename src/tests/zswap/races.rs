@@ -162,7 +162,7 @@ impl<'a> Owner<'a> {
 
     /// Notes that a version was stored. If it could not be, the owner writes it to the disk itself.
     fn note(&mut self, at: usize, offset: u64, version: u64, stored: crate::Result<()>) {
-        assert!(matches!(stored, Ok(()) | Err(Error::NoMemory(_))), "{stored:?}");
+        assert!(matches!(stored, Ok(()) | Err(Error::Limit(_))), "{stored:?}");
         if stored.is_ok() {
             self.stored[at][offset as usize] = version;
         } else {
@@ -280,7 +280,7 @@ fn disturb(scene: &Scene, rng: &mut Rng) {
         6 => _ = zswap.compact(&CompactBudget { max_bytes_moved: Some(100_000), max_time: None }).unwrap(),
         7 => {
             let recompressed = scene.areas[rng.below(AREAS)].recompress(20, Codec::Zstd(1));
-            assert!(matches!(recompressed, Ok(_) | Err(Error::NoMemory(_))), "{recompressed:?}");
+            assert!(matches!(recompressed, Ok(_) | Err(Error::Limit(_))), "{recompressed:?}");
         }
         8 => zswap.set_limit(rng.pick(&[None, None, Some(1_000_000), Some(3_000_000)])).unwrap(),
         9 => scene.areas[rng.below(AREAS)].set_limit(rng.pick(&[None, None, None, Some(700_000)])).unwrap(),

@@ -57,7 +57,7 @@ fn tickets_of_claims_go_on_where_their_numbers_go_round() {
         let claim = begin();
         assert!(!ended.contains(&claim));
         for stale in ended.iter().chain([&RawClaim::default()]) {
-            assert!(matches!(end_writeback(&area, stale, Ok(())), Err(Error::Invalid(_))), "{stale:?}");
+            assert!(matches!(end_writeback(&area, stale, Ok(())), Err(Error::Stale(_))), "{stale:?}");
         }
         assert_eq!(end_writeback(&area, &claim, Ok(())), Ok(true));
         ended.push(claim);

@@ -16,8 +16,10 @@ fn assert_untouched(page: &PageBytes) {
 /// Checks that a store may fail with this error.
 fn assert_refused(world: &World, at: usize, error: Error, pages: &[usize]) {
     match error {
-        Error::NoMemory(_) => assert!(world.may_be_full(at, pages.len() as u64), "refused, and there is room: {error}"),
-        Error::NoSpace(_) => {
+        Error::NoMemory(_) | Error::Limit(_) => {
+            assert!(world.may_be_full(at, pages.len() as u64), "refused, and there is room: {error}")
+        }
+        Error::TooLarge(_) => {
             assert!(pages.iter().any(|&page| world.is_refused_for_good(at, page)), "{error}");
         }
         _ => panic!("{error:?}"),
@@ -277,7 +279,7 @@ impl World {
         match result {
             Ok(count) => assert_eq!(count, after - before),
             Err(error) => {
-                assert!(matches!(error, Error::NoMemory(_)) && self.may_be_full(at, 1), "{error:?}");
+                assert!(matches!(error, Error::NoMemory(_) | Error::Limit(_)) && self.may_be_full(at, 1), "{error:?}");
             }
         }
         result.map(drop)

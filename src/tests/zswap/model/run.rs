@@ -318,13 +318,13 @@ impl Run {
         let mut page = [0; PAGE_SIZE];
         let result = match wrong {
             Wrong::PastEnd => {
-                assert!(matches!(area.load(pages, &mut page, LoadFlags::TAKE), Err(Error::Invalid(_))));
-                assert!(matches!(area.store_pages(pages, &[page]), Err(Error::Invalid(_))));
-                assert!(matches!(area.invalidate(1, pages, Patience::Wait), Err(Error::Invalid(_))));
-                assert!(matches!(area.invalidate(u64::MAX, u64::MAX, Patience::Wait), Err(Error::Invalid(_))));
+                assert!(matches!(area.load(pages, &mut page, LoadFlags::TAKE), Err(Error::OutOfRange(_))));
+                assert!(matches!(area.store_pages(pages, &[page]), Err(Error::OutOfRange(_))));
+                assert!(matches!(area.invalidate(1, pages, Patience::Wait), Err(Error::OutOfRange(_))));
+                assert!(matches!(area.invalidate(u64::MAX, u64::MAX, Patience::Wait), Err(Error::OutOfRange(_))));
                 let mut two = [[0; PAGE_SIZE]; 2];
                 let scattered = area.load_scattered(&[0, pages], &mut two, LoadFlags::TAKE, |_, _| panic!("loaded"));
-                assert!(matches!(scattered, Err(Error::Invalid(_))));
+                assert!(matches!(scattered, Err(Error::OutOfRange(_))));
                 area.store(u64::MAX, &page)
             }
             // SAFETY: the number of pages is looked at first.
@@ -340,7 +340,7 @@ impl Run {
                 assert!(matches!(area.recompress(1, Codec::Zstd(23)), Err(Error::Invalid(_))));
                 zswap.set_codec(Codec::Zstd(-1))
             }
-            Wrong::RemovedArea => removed.map_or(Err(Error::Invalid(&"no area was removed yet")), refused_removed),
+            Wrong::RemovedArea => removed.map_or(Err(Error::Removed), refused_removed),
             Wrong::NoPages => zswap.add_area(0, &AreaOptions::default()).map(drop),
             Wrong::BadFile => {
                 let device = File::options().read(true).write(true).open("/dev/null").expect("there is such a device");
@@ -348,7 +348,13 @@ impl Run {
                 zswap.set_backing_file(Some((device.as_fd(), PAGE_SIZE as u64 - 1)))
             }
         };
-        assert!(matches!(result, Err(Error::Invalid(_))), "{wrong:?}: {result:?}");
+        let is_refused = match wrong {
+            Wrong::PastEnd => matches!(result, Err(Error::OutOfRange(_))),
+            Wrong::EndedClaim | Wrong::ForeignClaim => matches!(result, Err(Error::Stale(_))),
+            Wrong::RemovedArea => result == Err(Error::Removed),
+            _ => matches!(result, Err(Error::Invalid(_))),
+        };
+        assert!(is_refused, "{wrong:?}: {result:?}");
         result
     }
 
@@ -416,12 +422,12 @@ fn open_file(pages: u64) -> File {
 /// Checks that an area that was removed refuses every call.
 fn refused_removed(area: Area) -> Result<()> {
     let mut page = [0; PAGE_SIZE];
-    assert!(matches!(area.load(0, &mut page, LoadFlags::KEEP), Err(Error::Invalid(_))));
-    assert!(matches!(area.invalidate(0, 1, Patience::Wait), Err(Error::Invalid(_))));
-    assert!(matches!(area.claim(&mut page), Err(Error::Invalid(_))));
-    assert!(matches!(area.recompress(1, Codec::Lz4), Err(Error::Invalid(_))));
-    assert!(matches!(area.stats(), Err(Error::Invalid(_))));
-    assert!(matches!(plumbing::next_stored(&area, 0), Err(Error::Invalid(_))) && area.stored().next().is_none());
-    assert!(matches!(area.remove(), Err(Error::Invalid(_))));
+    assert!(matches!(area.load(0, &mut page, LoadFlags::KEEP), Err(Error::Removed)));
+    assert!(matches!(area.invalidate(0, 1, Patience::Wait), Err(Error::Removed)));
+    assert!(matches!(area.claim(&mut page), Err(Error::Removed)));
+    assert!(matches!(area.recompress(1, Codec::Lz4), Err(Error::Removed)));
+    assert!(matches!(area.stats(), Err(Error::Removed)));
+    assert!(matches!(plumbing::next_stored(&area, 0), Err(Error::Removed)) && area.stored().next().is_none());
+    assert!(matches!(area.remove(), Err(Error::Removed)));
     area.store(0, &page)
 }
