@@ -3,7 +3,7 @@
 use super::codec::{self, Target};
 use super::entry::{self, Seed};
 use super::index::Index;
-use super::limit::{Limit, Limits};
+use super::limit::{ByteLimit, Limits};
 use super::options::{AreaOptions, check_limit, check_new_limit};
 use super::page::PageCell;
 use super::pool_objects::{self, PinnedObject};
@@ -44,7 +44,7 @@ pub struct AreaState {
     pub(super) shared: Counted<Shared>,
     pub(super) id: u64,
     pub(super) index: Index,
-    pub(super) limit: Limit,
+    pub(super) limit: ByteLimit,
     pub(super) shards: Shards,
     pub(super) options: AreaOptions,
     /// Where the clock hand of writeback stands, and that of recompression.
@@ -75,7 +75,7 @@ impl AreaState {
         check_limit(options.max_bytes)?;
         Ok(Self {
             index: Index::new(shared.os.clone(), pages)?,
-            limit: Limit::new(options.max_bytes, shared.accept_percent),
+            limit: ByteLimit::new(options.max_bytes, shared.accept_percent),
             shards: Shards::new(shared.shards)?,
             hand: AtomicU64::new(0),
             recompress_hand: AtomicU64::new(0),

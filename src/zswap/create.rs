@@ -5,7 +5,7 @@ use super::codec::{CodecCell, Contexts, MAX_CONTEXTS};
 use super::compaction_backoff::CompactedInVain;
 use super::fork::ForkState;
 use super::lanes::Lanes;
-use super::limit::Limit;
+use super::limit::ByteLimit;
 use super::options::{ZswapOptions, check_limit};
 use super::reservation::Batches;
 use super::running_calls::{MAX_SHARDS, Shards};
@@ -42,7 +42,7 @@ impl Zswap {
             pool,
             contexts,
             lanes: Lanes::new(&os, count)?,
-            limit: Limit::new(None, accept_percent),
+            limit: ByteLimit::new(None, accept_percent),
             batches: Batches::default(),
             claims: Claims::new(tuning.max_claims.unwrap_or(1024))?,
             target: RwLock::new(WritebackTarget::None),

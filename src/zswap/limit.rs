@@ -16,7 +16,7 @@ pub enum OverLimit {
 }
 
 /// A limit, and how many bytes are charged to it.
-pub struct Limit {
+pub struct ByteLimit {
     max: AtomicU64,
     /// Bytes of the slots of stored pages, and what running batches have reserved.
     used: AtomicU64,
@@ -29,7 +29,7 @@ pub struct Limit {
 /// What stands for no limit.
 const NONE: u64 = u64::MAX;
 
-impl Limit {
+impl ByteLimit {
     /// Makes a limit of `max` bytes, or none. Once met, it refuses until usage has fallen to `accept_percent` of it.
     pub fn new(max: Option<u64>, accept_percent: u64) -> Self {
         let zero = || AtomicU64::new(0);
@@ -119,8 +119,8 @@ impl Limit {
 /// The two limits that each page of an area is charged to.
 #[derive(Clone, Copy)]
 pub struct Limits<'a> {
-    pub zswap: &'a Limit,
-    pub area: &'a Limit,
+    pub zswap: &'a ByteLimit,
+    pub area: &'a ByteLimit,
 }
 
 impl<'a> Limits<'a> {

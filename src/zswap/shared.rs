@@ -7,7 +7,7 @@ use super::claims::Claims;
 use super::codec::{CodecCell, Contexts};
 use super::compaction_backoff::CompactedInVain;
 use super::lanes::Lanes;
-use super::limit::Limit;
+use super::limit::ByteLimit;
 use super::reservation::Batches;
 use super::running_calls::{RunningCall, Shards};
 use super::stats::Counts;
@@ -94,7 +94,7 @@ pub struct Shared {
     pub pool: Pool,
     pub contexts: Contexts,
     pub lanes: Lanes,
-    pub limit: Limit,
+    pub limit: ByteLimit,
     pub batches: Batches,
     pub claims: Claims,
     pub target: RwLock<WritebackTarget>,

@@ -1,7 +1,7 @@
 //! How full a zswap or an area is, by a few loads.
 
 use super::area::Area;
-use super::limit::Limit;
+use super::limit::ByteLimit;
 use super::zswap::Zswap;
 
 /// How full a zswap or an area is: what [`Zswap::usage`] and [`Area::usage`] return.
@@ -22,7 +22,7 @@ pub struct Usage {
 }
 
 impl Usage {
-    fn of(limit: &Limit) -> Self {
+    fn of(limit: &ByteLimit) -> Self {
         Self { used_bytes: limit.used(), max_bytes: limit.max(), bytes_to_go: limit.bytes_to_go() }
     }
 }

@@ -1,13 +1,13 @@
 //! Batches at the edge of a limit: the limit is never exceeded, and if one batch alone fits, one gets through.
 
-use crate::zswap::limit::{Limit, Limits};
+use crate::zswap::limit::{ByteLimit, Limits};
 use crate::zswap::reservation::{Batches, Reservation};
 use loom::sync::Arc;
 use loom::thread;
 
 struct Scene {
-    zswap: Limit,
-    area: Limit,
+    zswap: ByteLimit,
+    area: ByteLimit,
     batches: Batches,
 }
 
@@ -32,8 +32,8 @@ fn race(room: (u64, u64), needs: &'static [u64]) {
     builder.max_branches = 20_000;
     builder.check(move || {
         let limits = Arc::new(Scene {
-            zswap: Limit::new(room.0, 90),
-            area: Limit::new(room.1, 90),
+            zswap: ByteLimit::new(room.0, 90),
+            area: ByteLimit::new(room.1, 90),
             batches: Batches::default(),
         });
         let run = |needs: u64| {

@@ -2,7 +2,7 @@
 
 use super::{WATCHDOG, compressible, load, noise, with_area, with_disk};
 use crate::plumbing::zswap::{RawClaim, begin_writeback, end_writeback};
-use crate::zswap::limit::{Limit, Limits, OverLimit};
+use crate::zswap::limit::{ByteLimit, Limits, OverLimit};
 use crate::zswap::reservation::{Batches, Reservation};
 use crate::{AreaOptions, Error, PAGE_SIZE, Patience, ZswapOptions};
 use std::sync::mpsc::channel;
@@ -14,7 +14,7 @@ fn a_batch_that_is_alone_at_the_limit_is_refused_after_any_number_of_batches() {
     for before in [0, 1 << 31, (1 << 32) - 2, 1 << 32, (1 << 33) - 1, u64::MAX] {
         let (tell, told) = channel();
         thread::spawn(move || {
-            let (zswap, area) = (Limit::new(Some(2), 90), Limit::new(Some(9), 90));
+            let (zswap, area) = (ByteLimit::new(Some(2), 90), ByteLimit::new(Some(9), 90));
             let batches = Batches::after(before);
             for _ in 0..4 {
                 let mut reservation =
@@ -32,7 +32,7 @@ fn a_batch_that_is_alone_at_the_limit_is_refused_after_any_number_of_batches() {
 
 #[test]
 fn a_limit_of_all_bytes_is_never_exceeded() {
-    let limit = Limit::new(Some(u64::MAX), 90);
+    let limit = ByteLimit::new(Some(u64::MAX), 90);
     assert!(limit.charge(u64::MAX - 5) && limit.admits(5) && limit.admits(u64::MAX));
     assert!(!limit.charge(6) && limit.charge(5) && !limit.charge(1));
     limit.uncharge(u64::MAX);
