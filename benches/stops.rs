@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::thread;
 use std::time::{Duration, Instant};
-use zsalloc::{Duty, PAGE_SIZE, Pager, PagerOptions, Pool, PoolOptions};
+use zsalloc::{Duty, Eviction, PAGE_SIZE, Pager, PagerOptions, Pool, PoolOptions};
 
 /// Pages of the touched region. Half of them may be in memory.
 const TOUCHED: usize = 16_384;
@@ -194,7 +194,10 @@ impl Scene {
 
 /// Measures touches of one region while another one is added, discarded and unmapped.
 fn touches(rounds: usize, range: usize, stored: usize) {
-    let options = PagerOptions { resident_bytes: Some((TOUCHED / 2 * PAGE_SIZE) as u64), ..PagerOptions::default() };
+    let resident_bytes = Some((TOUCHED / 2 * PAGE_SIZE) as u64);
+    let mut options = PagerOptions { resident_bytes, ..PagerOptions::default() };
+    // So that the pager is told of memory that is given back.
+    options.tuning.eviction = Eviction::Moving;
     let pager = Pager::new("stops", &options).unwrap_or_else(|error| common::give_up(&error.to_string()));
     let lent = pager.lend(Duty::All).unwrap_or_else(|error| common::give_up(&error.to_string()));
     let (now, stop) = (AtomicUsize::new(0), AtomicBool::new(false));

@@ -44,7 +44,7 @@ static int pager_in_cxx(void *memory, size_t size)
     zspager_options options = {};
     options.struct_size = sizeof options;
     options.fault_mode = ZSPAGER_FAULT_THREADS;
-    options.flags = ZSPAGER_EVICT_IN_PLACE;
+    options.eviction = ZSPAGER_EVICT_IN_PLACE;
     zspager_region_options region_options = {};
     region_options.struct_size = sizeof region_options;
     struct zspager_stats stats = {};

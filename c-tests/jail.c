@@ -237,28 +237,28 @@ static void touch_and_evict(struct zspager *pager, unsigned char *memory, uint64
 /* A pager's configuration: how touches are served, how pages leave memory, and the kind of memory. */
 struct way {
     const char *what;
-    uint32_t fault_mode, flags;
+    uint32_t fault_mode, eviction;
     int shared, refused, with_file;
 };
 
 static const struct way pagers[] = {
-    {"pager", ZSPAGER_FAULT_SIGBUS, 0, 0, 0, 0},
-    {"pager by moving", ZSPAGER_FAULT_SIGBUS, ZSPAGER_EVICT_BY_MOVING, 0, 0, 0},
-    {"pager by moving without process_vm_writev", ZSPAGER_FAULT_SIGBUS, ZSPAGER_EVICT_BY_MOVING, 0, 1, 0},
+    {"pager", ZSPAGER_FAULT_SIGBUS, ZSPAGER_EVICT_MOVING, 0, 0, 0},
+    {"pager by moving", ZSPAGER_FAULT_SIGBUS, ZSPAGER_EVICT_MOVING_BESIDE_SWAP, 0, 0, 0},
+    {"pager by moving without process_vm_writev", ZSPAGER_FAULT_SIGBUS, ZSPAGER_EVICT_MOVING_BESIDE_SWAP, 0, 1, 0},
     {"pager in place", ZSPAGER_FAULT_SIGBUS, ZSPAGER_EVICT_IN_PLACE, 0, 0, 0},
     {"pager in place without process_vm_readv", ZSPAGER_FAULT_SIGBUS, ZSPAGER_EVICT_IN_PLACE, 0, 1, 0},
-    {"pager of a memory file", ZSPAGER_FAULT_SIGBUS, 0, 1, 0, 0},
-    {"pager of a memory file without process_vm_readv", ZSPAGER_FAULT_SIGBUS, 0, 1, 1, 0},
-    {"pager with a backing file", ZSPAGER_FAULT_SIGBUS, ZSPAGER_EVICT_BY_MOVING, 0, 0, 1},
-    {"pager with threads by moving", ZSPAGER_FAULT_THREADS, ZSPAGER_EVICT_BY_MOVING, 0, 0, 0},
+    {"pager of a memory file", ZSPAGER_FAULT_SIGBUS, ZSPAGER_EVICT_MOVING, 1, 0, 0},
+    {"pager of a memory file without process_vm_readv", ZSPAGER_FAULT_SIGBUS, ZSPAGER_EVICT_MOVING, 1, 1, 0},
+    {"pager with a backing file", ZSPAGER_FAULT_SIGBUS, ZSPAGER_EVICT_MOVING_BESIDE_SWAP, 0, 0, 1},
+    {"pager with threads by moving", ZSPAGER_FAULT_THREADS, ZSPAGER_EVICT_MOVING_BESIDE_SWAP, 0, 0, 0},
     {"pager with threads in place", ZSPAGER_FAULT_THREADS, ZSPAGER_EVICT_IN_PLACE, 0, 0, 0},
-    {"pager with threads of a memory file", ZSPAGER_FAULT_THREADS, 0, 1, 0, 0},
+    {"pager with threads of a memory file", ZSPAGER_FAULT_THREADS, ZSPAGER_EVICT_MOVING, 1, 0, 0},
 };
 
 static void to_jail(const struct way *how)
 {
-    /* Without a flag, the kernel's version and the presence of swap decide. */
-    int in_place = (how->flags & ZSPAGER_EVICT_BY_MOVING) == 0;
+    /* With ZSPAGER_EVICT_MOVING, the kernel's version and the presence of swap decide. */
+    int in_place = how->eviction != ZSPAGER_EVICT_MOVING_BESIDE_SWAP;
     if (how->fault_mode == ZSPAGER_FAULT_THREADS && how->shared)
         JAIL(0, OF_A_POOL, OF_A_PAGER, OF_LENT_THREADS, OF_A_SHARED_REGION);
     else if (how->fault_mode == ZSPAGER_FAULT_THREADS)
@@ -282,7 +282,7 @@ static void to_jail(const struct way *how)
 static void of_pager(const struct way *how)
 {
     struct lent lent[2];
-    struct zspager *pager = pager_with(LIMIT, how->fault_mode, how->flags);
+    struct zspager *pager = pager_with(LIMIT, how->fault_mode, how->eviction);
     unsigned char *memory = memory_of(ABOVE);
     uint64_t region = 0, number = 0;
     if (how->shared) {

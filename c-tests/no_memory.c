@@ -304,7 +304,7 @@ static struct zspager *own_pager(uint32_t fault_mode)
 {
     int from = failing_from;
     failing_from = 0;
-    struct zspager *pager = pager_with(LIMIT, fault_mode, 0);
+    struct zspager *pager = pager_with(LIMIT, fault_mode, ZSPAGER_EVICT_MOVING);
     calls = 0;
     failing_from = from;
     return pager;
@@ -312,7 +312,8 @@ static struct zspager *own_pager(uint32_t fault_mode)
 
 static int create_pager_with(uint32_t fault_mode)
 {
-    struct zspager_options options = {.struct_size = sizeof options, .fault_mode = fault_mode};
+    struct zspager_options options = {.struct_size = sizeof options, .fault_mode = fault_mode,
+                                      .eviction = ZSPAGER_EVICT_MOVING};
     struct zspager *new = NULL;
     int result = zspager_create("new", &options, &new);
     return result != 0 ? result : zspager_destroy(new);

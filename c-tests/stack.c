@@ -174,7 +174,7 @@ static uint64_t region;
 
 static void create_pager(void)
 {
-    OK(zspager_destroy(pager_with(LIMIT, ZSPAGER_FAULT_SIGBUS, 0)));
+    OK(zspager_destroy(pager_with(LIMIT, ZSPAGER_FAULT_SIGBUS, ZSPAGER_EVICT_MOVING)));
 }
 
 static void add_region(void)
@@ -255,7 +255,7 @@ static void measure(const char *name, void (*function)(void), size_t most)
 #ifdef WITH_PAGER
 static void measure_pager(size_t most)
 {
-    pager = pager_with(LIMIT, ZSPAGER_FAULT_SIGBUS, 0);
+    pager = pager_with(LIMIT, ZSPAGER_FAULT_SIGBUS, ZSPAGER_EVICT_MOVING);
     memory = memory_of(ABOVE);
     measure("zspager_create, zspager_destroy", create_pager, most);
     measure("zspager_add_region", add_region, most);

@@ -8,10 +8,10 @@ static void check_limit(struct zspager *pager)
     CHECK(pager_stats_of(pager).resident_bytes <= (uint64_t)(LIMIT + 16) * PAGE);
 }
 
-static void outgrows(uint32_t fault_mode, uint32_t flags, const uint32_t *duties, size_t count)
+static void outgrows(uint32_t fault_mode, uint32_t eviction, const uint32_t *duties, size_t count)
 {
     struct lent lent[4];
-    struct zspager *pager = pager_with(LIMIT, fault_mode, flags);
+    struct zspager *pager = pager_with(LIMIT, fault_mode, eviction);
     unsigned char *memory = memory_of(ABOVE);
     for (size_t i = 0; i < count; i++)
         lend(&lent[i], pager, duties[i]);
@@ -46,7 +46,7 @@ static void outgrows(uint32_t fault_mode, uint32_t flags, const uint32_t *duties
 /* Destroying a pager brings everything back. */
 static void destroy(void)
 {
-    struct zspager *pager = pager_with(LIMIT, ZSPAGER_FAULT_SIGBUS, 0);
+    struct zspager *pager = pager_with(LIMIT, ZSPAGER_FAULT_SIGBUS, ZSPAGER_EVICT_MOVING);
     unsigned char *memory = memory_of(ABOVE);
     region_of(pager, memory, ABOVE);
     for (size_t page = 0; page < ABOVE; page++)
@@ -60,7 +60,7 @@ static void destroy(void)
 /* Memory that is filled before it is added, a small pool, a backing file, and every upkeep function. */
 static void upkeep(void)
 {
-    struct zspager *pager = pager_with(0, ZSPAGER_FAULT_SIGBUS, 0);
+    struct zspager *pager = pager_with(0, ZSPAGER_FAULT_SIGBUS, ZSPAGER_EVICT_MOVING);
     unsigned char *memory = memory_of(ABOVE);
     for (size_t page = 0; page < ABOVE; page++)
         make_page(memory + page * PAGE, page);
@@ -91,7 +91,7 @@ static void upkeep(void)
 
 static void memory_file(void)
 {
-    struct zspager *pager = pager_with(LIMIT, ZSPAGER_FAULT_SIGBUS, 0);
+    struct zspager *pager = pager_with(LIMIT, ZSPAGER_FAULT_SIGBUS, ZSPAGER_EVICT_MOVING);
     int fd = memfd_create("region", MFD_CLOEXEC);
     CHECK(fd >= 0 && ftruncate(fd, ABOVE * PAGE) == 0);
     unsigned char *memory = mmap(NULL, ABOVE * PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
@@ -113,7 +113,7 @@ static void memory_file(void)
 
 static void json(void)
 {
-    struct zspager *pager = pager_with(LIMIT, ZSPAGER_FAULT_SIGBUS, 0);
+    struct zspager *pager = pager_with(LIMIT, ZSPAGER_FAULT_SIGBUS, ZSPAGER_EVICT_MOVING);
     static char text[16384];
     size_t length = 0;
     RESULT(zspager_stats_json(pager, NULL, 0, &length), -ENOSPC);
@@ -131,9 +131,9 @@ static void json(void)
 int main(void)
 {
     const uint32_t both[] = {ZSPAGER_RUN_SERVE, ZSPAGER_RUN_EVICT}, all[] = {ZSPAGER_RUN_ALL, ZSPAGER_RUN_ALL};
-    outgrows(ZSPAGER_FAULT_SIGBUS, 0, NULL, 0);
-    outgrows(ZSPAGER_FAULT_SIGBUS, 0, both, 2);
-    outgrows(ZSPAGER_FAULT_THREADS, 0, all, 2);
+    outgrows(ZSPAGER_FAULT_SIGBUS, ZSPAGER_EVICT_MOVING, NULL, 0);
+    outgrows(ZSPAGER_FAULT_SIGBUS, ZSPAGER_EVICT_MOVING, both, 2);
+    outgrows(ZSPAGER_FAULT_THREADS, ZSPAGER_EVICT_MOVING, all, 2);
     outgrows(ZSPAGER_FAULT_SIGBUS, ZSPAGER_EVICT_IN_PLACE, both, 2);
     destroy();
     upkeep();

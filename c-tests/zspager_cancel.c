@@ -9,7 +9,7 @@ static FILE *file;
 /* Creates a pager most of whose pages are on the file. */
 static void create(void)
 {
-    pager = pager_with(LIMIT / 4, ZSPAGER_FAULT_SIGBUS, 0);
+    pager = pager_with(LIMIT / 4, ZSPAGER_FAULT_SIGBUS, ZSPAGER_EVICT_MOVING);
     OK(zspager_set_backing_file(pager, fileno(file), (uint64_t)ABOVE * PAGE));
     OK(zspager_set_pool_limit(pager, LIMIT / 4 * PAGE));
     region_of(pager, memory, ABOVE);

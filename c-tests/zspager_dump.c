@@ -15,9 +15,9 @@ enum { PAGES = ABOVE };
 static unsigned char *memory;
 static int dump;
 
-static struct zspager *filled(uint32_t fault_mode, uint32_t flags)
+static struct zspager *filled(uint32_t fault_mode, uint32_t eviction)
 {
-    struct zspager *pager = pager_with(LIMIT, fault_mode, flags);
+    struct zspager *pager = pager_with(LIMIT, fault_mode, eviction);
     memory = memory_of(PAGES);
     region_of(pager, memory, PAGES);
     return pager;
@@ -48,9 +48,9 @@ static size_t resident(void)
 }
 
 /* Brings all pages in before a planned dump. */
-static void without_a_limit_all_pages_come_in(uint32_t flags)
+static void without_a_limit_all_pages_come_in(uint32_t eviction)
 {
-    struct zspager *pager = filled(ZSPAGER_FAULT_SIGBUS, flags);
+    struct zspager *pager = filled(ZSPAGER_FAULT_SIGBUS, eviction);
     fill_memory();
     CHECK(resident() <= LIMIT + 64);
     OK(zspager_set_resident_limit(pager, 0));
@@ -87,7 +87,7 @@ static void a_crash_handler_writes_a_region(void)
         stack_t stack = {.ss_sp = alternate, .ss_size = sizeof alternate};
         struct sigaction crash = {.sa_handler = write_dump, .sa_flags = SA_ONSTACK};
         CHECK(sigaltstack(&stack, NULL) == 0 && sigaction(SIGSEGV, &crash, NULL) == 0);
-        filled(ZSPAGER_FAULT_SIGBUS, 0);
+        filled(ZSPAGER_FAULT_SIGBUS, ZSPAGER_EVICT_MOVING);
         fill_memory();
         raise(SIGSEGV);
         _exit(1);
@@ -113,7 +113,7 @@ static void another_process_reads_a_region(void)
     }
     OK(result);
     OK(zspager_destroy(pager));
-    pager = filled(ZSPAGER_FAULT_THREADS, 0);
+    pager = filled(ZSPAGER_FAULT_THREADS, ZSPAGER_EVICT_MOVING);
     lend(&lent, pager, ZSPAGER_RUN_ALL);
     fill_memory();
     evict_all(pager);
@@ -163,7 +163,7 @@ static void what_is_kept_open(void)
     struct zspager_region_options options = {.struct_size = sizeof options, .flags = ZSPAGER_REGION_SHARED};
     uint64_t region;
     int before = descriptors("");
-    struct zspager *pager = filled(ZSPAGER_FAULT_SIGBUS, 0);
+    struct zspager *pager = filled(ZSPAGER_FAULT_SIGBUS, ZSPAGER_EVICT_MOVING);
     options.shared_fd = memfd_create("region", MFD_CLOEXEC);
     CHECK(options.shared_fd >= 0 && ftruncate(options.shared_fd, PAGES * PAGE) == 0);
     void *shared = mmap(NULL, PAGES * PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, options.shared_fd, 0);
@@ -184,7 +184,7 @@ static void what_is_kept_open(void)
 
 int main(void)
 {
-    without_a_limit_all_pages_come_in(0);
+    without_a_limit_all_pages_come_in(ZSPAGER_EVICT_MOVING);
     without_a_limit_all_pages_come_in(ZSPAGER_EVICT_IN_PLACE);
     a_crash_handler_writes_a_region();
     another_process_reads_a_region();

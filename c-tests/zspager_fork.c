@@ -81,7 +81,7 @@ static void a_child(struct zspager *pager, unsigned char *memory, uint64_t regio
         CHECK(mine[0] == 7);
         CHECK(descriptors() == before - 4);
         /* The child may create a pager. */
-        pager = pager_with(LIMIT, ZSPAGER_FAULT_SIGBUS, 0);
+        pager = pager_with(LIMIT, ZSPAGER_FAULT_SIGBUS, ZSPAGER_EVICT_MOVING);
         memory = memory_of(PAGES);
         region_of(pager, memory, PAGES);
         for (uint64_t i = 0; i < PAGES; i++)
@@ -96,9 +96,9 @@ static void a_child(struct zspager *pager, unsigned char *memory, uint64_t regio
     CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0);
 }
 
-static void whether_threads_are_lent_or_not(uint32_t flags)
+static void whether_threads_are_lent_or_not(uint32_t eviction)
 {
-    struct zspager *pager = pager_with(LIMIT, ZSPAGER_FAULT_SIGBUS, flags);
+    struct zspager *pager = pager_with(LIMIT, ZSPAGER_FAULT_SIGBUS, eviction);
     unsigned char *memory = memory_of(PAGES), *shared;
     struct zspager_region_options options = {.struct_size = sizeof options, .flags = ZSPAGER_REGION_SHARED};
     uint64_t region = region_of(pager, memory, PAGES), other;
@@ -136,7 +136,7 @@ static void whether_threads_are_lent_or_not(uint32_t flags)
 
 int main(void)
 {
-    whether_threads_are_lent_or_not(0);
+    whether_threads_are_lent_or_not(ZSPAGER_EVICT_MOVING);
     whether_threads_are_lent_or_not(ZSPAGER_EVICT_IN_PLACE);
     puts("zspager_fork: ok");
     return 0;

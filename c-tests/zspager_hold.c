@@ -35,7 +35,7 @@ static void touch_past_the_end(void)
 static void a_file_that_fails(void)
 {
     static unsigned char kept[ABOVE * PAGE];
-    struct zspager *pager = pager_with(LIMIT, ZSPAGER_FAULT_SIGBUS, 0);
+    struct zspager *pager = pager_with(LIMIT, ZSPAGER_FAULT_SIGBUS, ZSPAGER_EVICT_MOVING);
     unsigned char *memory = memory_of(ABOVE);
     uint64_t region = region_of(pager, memory, ABOVE), written;
     int file = memfd_create("backing", MFD_CLOEXEC), result = 0;
@@ -69,7 +69,7 @@ int main(void)
 {
     struct sigaction action = {.sa_handler = on_sigbus};
     CHECK(sigaction(SIGBUS, &action, NULL) == 0);
-    struct zspager *pager = pager_with(LIMIT, ZSPAGER_FAULT_SIGBUS, 0);
+    struct zspager *pager = pager_with(LIMIT, ZSPAGER_FAULT_SIGBUS, ZSPAGER_EVICT_MOVING);
     unsigned char *memory = memory_of(ABOVE);
     uint64_t region = region_of(pager, memory, ABOVE);
     for (size_t page = 0; page < ABOVE; page++)

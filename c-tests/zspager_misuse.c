@@ -78,11 +78,9 @@ static void wrong_options(void)
     options.max_regions = 65537;
     refused(&options);
     options = none;
-    options.flags = 2;
+    options.eviction = 3;
     refused(&options);
-    options.flags = ZSPAGER_EVICT_IN_PLACE | ZSPAGER_EVICT_BY_MOVING;
-    refused(&options);
-    options.flags = ZSPAGER_EVICT_BY_MOVING;
+    options.eviction = ZSPAGER_EVICT_MOVING_BESIDE_SWAP;
     OK(zspager_create("test", &options, &made));
     OK(zspager_destroy(made));
     options = none;
@@ -211,7 +209,7 @@ static void stale_numbers(void)
 
 int main(void)
 {
-    pager = pager_with(LIMIT, ZSPAGER_FAULT_SIGBUS, 0);
+    pager = pager_with(LIMIT, ZSPAGER_FAULT_SIGBUS, ZSPAGER_EVICT_MOVING);
     memory = memory_of(8);
     region = region_of(pager, memory, 8);
     for (size_t page = 0; page < 8; page++)

@@ -53,7 +53,7 @@ static void is_taken(struct zspager *pager, unsigned char *memory, size_t pages)
 static void is_refused(unsigned char *memory, size_t bytes)
 {
     struct lent lent;
-    struct zspager *pager = pager_with(LIMIT, fault_mode, 0);
+    struct zspager *pager = pager_with(LIMIT, fault_mode, ZSPAGER_EVICT_MOVING);
     uint64_t region = 0;
     if (fault_mode == ZSPAGER_FAULT_THREADS)
         lend(&lent, pager, ZSPAGER_RUN_ALL);
@@ -166,7 +166,7 @@ static void a_mapping_that_grows(void)
    addresses, as under a debugger, and older kernels then name both mappings [heap]. */
 static void variables_of_the_program(void)
 {
-    struct zspager *pager = pager_with(LIMIT, ZSPAGER_FAULT_SIGBUS, 0);
+    struct zspager *pager = pager_with(LIMIT, ZSPAGER_FAULT_SIGBUS, ZSPAGER_EVICT_MOVING);
     free(from_the_heap());
     is_taken(pager, of_the_program, sizeof of_the_program / PAGE);
     OK(zspager_destroy(pager));

@@ -16,7 +16,7 @@ static void *touch_all(void *nothing)
 /* Returns how many bytes of its stack a thread uses when it touches pages, most of them on the file if there is one. */
 static size_t used(FILE *file)
 {
-    struct zspager *pager = pager_with(LIMIT / 4, ZSPAGER_FAULT_SIGBUS, 0);
+    struct zspager *pager = pager_with(LIMIT / 4, ZSPAGER_FAULT_SIGBUS, ZSPAGER_EVICT_MOVING);
     if (file != NULL) {
         OK(zspager_set_backing_file(pager, fileno(file), (uint64_t)ABOVE * PAGE));
         OK(zspager_set_pool_limit(pager, LIMIT / 4 * PAGE));

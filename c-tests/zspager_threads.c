@@ -60,7 +60,7 @@ static void together(uint32_t fault_mode, uint64_t seed)
     struct lent lent[2];
     static struct owner owners[OWNERS];
     uint64_t random = seed;
-    pager = pager_with(LIMIT, fault_mode, 0);
+    pager = pager_with(LIMIT, fault_mode, ZSPAGER_EVICT_MOVING);
     memory = memory_of(ABOVE);
     memset(owners, 0, sizeof owners);
     lend(&lent[0], pager, ZSPAGER_RUN_SERVE);

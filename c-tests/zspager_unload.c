@@ -86,6 +86,7 @@ static void use_a_pager(const char *path)
     FIND(zspager_destroy);
     FIND(zspager_add_region);
     struct zspager_options options = {.struct_size = sizeof options, .resident_bytes = LIMIT * PAGE,
+                                      .eviction = ZSPAGER_EVICT_MOVING,
                                       .fault_mode = ZSPAGER_FAULT_SIGBUS};
     struct zspager *pager = NULL;
     uint64_t region = 0;

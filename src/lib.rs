@@ -169,8 +169,8 @@ pub use guest::{
 pub use latency::{LATENCY_BUCKETS, LatencyHistogram};
 #[cfg(all(feature = "uffd", not(loom)))]
 pub use pager::{
-    Duty, FaultMode, HeldBytes, HeldBytesMut, HeldRange, Lent, LentWork, PagedMemory, Pager, PagerCounts, PagerOptions,
-    PagerSnapshot, PagerStats, PagerTuning, Region, RegionOptions,
+    Duty, Eviction, FaultMode, HeldBytes, HeldBytesMut, HeldRange, Lent, LentWork, PagedMemory, Pager, PagerCounts,
+    PagerOptions, PagerSnapshot, PagerStats, PagerTuning, Region, RegionOptions,
 };
 pub use pool::{CompactBudget, Evict, Handle, MapMode, Mapped, MappedMut, NewObject, Pool, PoolStats};
 #[cfg(not(loom))]

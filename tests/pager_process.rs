@@ -18,7 +18,7 @@ mod pager_process {
 mod skip;
 
 use processes::{End, Memory, end_of};
-use zsalloc::{Duty, FaultMode, Lent, Pager, PagerOptions, Region, RegionOptions};
+use zsalloc::{Duty, Eviction, FaultMode, Lent, Pager, PagerOptions, PagerTuning, Region, RegionOptions};
 
 /// Pages of a region, and the limit on resident pages: most pages are evicted.
 const PAGES: usize = 256;
@@ -103,7 +103,12 @@ impl Drop for Fixture {
 }
 
 fn options(fault_mode: FaultMode) -> PagerOptions {
-    PagerOptions { resident_bytes: Some((RESIDENT * processes::PAGE) as u64), fault_mode, ..PagerOptions::default() }
+    PagerOptions {
+        resident_bytes: Some((RESIDENT * processes::PAGE) as u64),
+        fault_mode,
+        tuning: PagerTuning { eviction: Eviction::Moving, ..PagerTuning::default() },
+        ..PagerOptions::default()
+    }
 }
 
 /// Ends the process at once. No destructors or exit handlers run.

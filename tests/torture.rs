@@ -25,7 +25,7 @@ use random::Random;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use trouble::Trouble;
-use zsalloc::{Duty, FaultMode, PAGE_SIZE, Pager, PagerOptions, PagerTuning};
+use zsalloc::{Duty, Eviction, FaultMode, PAGE_SIZE, Pager, PagerOptions, PagerTuning};
 
 /// Maximum number of regions at the same time.
 const SLOTS: usize = 6;
@@ -131,8 +131,7 @@ fn one_round(kind: Kind, time: Duration, seed: u64) {
         fault_mode: kind.mode,
         tuning: PagerTuning {
             max_held_bytes: Some(1 << 20),
-            evict_in_place: kind.evict_in_place,
-            evict_by_moving: !kind.evict_in_place,
+            eviction: if kind.evict_in_place { Eviction::InPlace } else { Eviction::MovingBesideSwap },
             ..PagerTuning::default()
         },
         ..PagerOptions::default()

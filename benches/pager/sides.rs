@@ -4,7 +4,7 @@ use super::child::Order;
 use super::common::lent::Lent;
 use super::common::region::{Region, resident_and_swapped};
 use super::common::zram;
-use zsalloc::{Duty, FaultMode, HugePages, PAGE_SIZE, Pager, PagerOptions};
+use zsalloc::{Duty, Eviction, FaultMode, HugePages, PAGE_SIZE, Pager, PagerOptions};
 
 /// The side that pages a region.
 pub enum Side {
@@ -28,8 +28,7 @@ pub fn side(order: &Order, region: &Region, limit: usize, duties: &[Duty]) -> Re
         ..PagerOptions::default()
     };
     let tuning = &mut options.tuning;
-    tuning.evict_in_place = side == "in-place";
-    tuning.evict_by_moving = side != "in-place";
+    tuning.eviction = if side == "in-place" { Eviction::InPlace } else { Eviction::MovingBesideSwap };
     tuning.staged_percent = order.get("staged").ok();
     if side == "huge" {
         tuning.zswap.pool.tuning.huge_pages = HugePages::Always;

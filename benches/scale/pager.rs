@@ -9,7 +9,7 @@ use super::table::{Plan, Side, Table, Units};
 use super::team::Worker;
 use std::hint::black_box;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use zsalloc::{Duty, PAGE_SIZE, PagerOptions};
+use zsalloc::{Duty, Eviction, PAGE_SIZE, PagerOptions};
 
 /// Operations per call of a worker.
 const BATCH: usize = 64;
@@ -32,8 +32,7 @@ impl Paged {
         let region = Region::new(data.pages())?;
         let resident = (data.pages() / TIMES * PAGE_SIZE) as u64;
         let mut options = PagerOptions { resident_bytes: Some(resident), ..PagerOptions::default() };
-        options.tuning.evict_in_place = in_place;
-        options.tuning.evict_by_moving = !in_place;
+        options.tuning.eviction = if in_place { Eviction::InPlace } else { Eviction::MovingBesideSwap };
         let duties: &[Duty] = if lends { &[Duty::Serve, Duty::Evict] } else { &[] };
         let lent = Lent::new(&region, &options, duties)?;
         region.fill(data);

@@ -8,7 +8,9 @@ use std::io::ErrorKind;
 use std::os::fd::AsFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use zsalloc::{Backing as PoolBacking, Duty, Error, FaultMode, Lent, Pager, PagerOptions, Region, RegionOptions};
+use zsalloc::{
+    Backing as PoolBacking, Duty, Error, Eviction, FaultMode, Lent, Pager, PagerOptions, Region, RegionOptions,
+};
 
 /// A file that pages are written back to. It is removed at the end.
 struct Backing {
@@ -53,8 +55,7 @@ impl Swap {
             fault_mode: args.mode,
             ..PagerOptions::default()
         };
-        options.tuning.evict_in_place = args.in_place;
-        options.tuning.evict_by_moving = !args.in_place;
+        options.tuning.eviction = if args.in_place { Eviction::InPlace } else { Eviction::MovingBesideSwap };
         // The system counts memory files separately, so that its private memory is only region and staging range.
         options.tuning.zswap.pool.backing = PoolBacking::MemoryFile;
         // Little headroom beyond the slots, so that the limit is one of memory and not only of slots.

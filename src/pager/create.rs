@@ -62,8 +62,6 @@ impl Pager {
 
 fn check(options: &PagerOptions) -> Result<()> {
     const REGIONS: Error = Error::Invalid(sentence(&"max_regions is 1 to 65536: leave it out for 1024"));
-    const BOTH: Error =
-        Error::Invalid(sentence(&"pages are evicted in place or by moving, not both: set one of the two at most"));
     const STAGED: Error = Error::Invalid(sentence(&"staged_percent is 1 to 90: leave it out for 10"));
     const HELD: Error = Error::Invalid(sentence(
         &"max_held_bytes is less than a page of 4096 bytes: set more, or leave it out for an eighth of resident_bytes",
@@ -73,7 +71,6 @@ fn check(options: &PagerOptions) -> Result<()> {
         _ if !(1..=MAX_REGIONS).contains(&tuning.max_regions.unwrap_or(MAX_REGIONS)) => Err(REGIONS),
         _ if !(1..=90).contains(&tuning.staged_percent.unwrap_or(90)) => Err(STAGED),
         _ if tuning.max_held_bytes.is_some_and(|bytes| bytes < PAGE as u64) => Err(HELD),
-        _ if tuning.evict_in_place && tuning.evict_by_moving => Err(BOTH),
         _ => limit_of(options.resident_bytes).map(|_| ()),
     }
 }

@@ -183,7 +183,7 @@ pub use self::{
     counts::{PagerCounts, PagerStats},
     hold_guards::{HeldBytes, HeldBytesMut, HeldRange},
     lent_guard::{Lent, LentWork},
-    options::{Duty, FaultMode, PagerOptions, PagerTuning, RegionOptions},
+    options::{Duty, Eviction, FaultMode, PagerOptions, PagerTuning, RegionOptions},
     paged_memory::PagedMemory,
     pager_calls::Pager,
     region_guard::Region,

@@ -27,13 +27,50 @@ pub enum FaultMode {
     Threads,
 }
 
+/// How private pages leave memory.
+///
+/// Filling 1 GiB at a limit of 128 MiB and reading it at random took least time in place: moving single pages
+/// interrupts every processor that runs the process. The README has a table.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
+pub enum Eviction {
+    /// Where they are: each page is protected from writes, copied, compressed and dropped. The fastest.
+    ///
+    /// What this gives up concerns memory that the program adds itself, by [`Pager::add_region`]: the pager is not told
+    /// of madvise. Only [`Pager::discard`] gives pages of a region back. After madvise, private pages in memory read as
+    /// zeros, but a page that was evicted has its old bytes, and one that was only read since it came back may have
+    /// them. [`PagedMemory::discard`] always gives memory back.
+    ///
+    /// And for all memory: bytes that direct I/O, io_uring or a device writes to a page that is **not held** may be
+    /// lost, because the pager does not see pins. Hold it: [`PagedMemory::hold_mut`], [`Pager::hold`].
+    ///
+    /// [`Pager::add_region`]: crate::Pager::add_region
+    /// [`Pager::discard`]: crate::Pager::discard
+    /// [`Pager::hold`]: crate::Pager::hold
+    /// [`PagedMemory::discard`]: crate::PagedMemory::discard
+    /// [`PagedMemory::hold_mut`]: crate::PagedMemory::hold_mut
+    #[default]
+    InPlace,
+    /// By moving them to a staging range, where they wait, uncompressed, to be touched again or compressed. The pager
+    /// is told of madvise, if a thread is lent that reads its events, and a page that the system has pinned stays.
+    ///
+    /// Pages are evicted in place nevertheless before Linux 6.8, which can't move them, and before 6.16 if there is
+    /// swap when the pager is created: UFFDIO_MOVE had bugs there beside swap, by which a page could be mixed up, or
+    /// the kernel could crash.
+    Moving,
+    /// By moving, also on a Linux before 6.16 that swaps. The bugs were fixed in 6.16, and by the middle of 2025 in the
+    /// stable series, which a release's number does not show: choose this if the kernel has the fixes.
+    MovingBesideSwap,
+}
+
 /// Options for creating a pager. The [`Default`] has no limit: set `resident_bytes`.
 ///
 /// The pages that left memory are compressed in a pool, whose memory comes on top of `resident_bytes`. Set `pool_bytes`
 /// as well if the program has to keep to a limit as a whole.
 #[derive(Clone, Debug, Default)]
 pub struct PagerOptions {
-    /// The most bytes of pages of regions and of the staging range that are in memory, at least 64 KiB. `None`: no
+    /// The most bytes of pages of regions and of the staging range that are in memory, at least 64 KiB. The pool, in
+    /// which the other pages lie compressed, comes on top, and has no limit by default: see `pool_bytes`. `None`: no
     /// limit, and no page leaves memory unless it is asked to. [`crate::Pager::set_resident_limit`] changes it.
     pub resident_bytes: Option<u64>,
     /// The most bytes that compressed pages may take, at least 4112, which one page may take. Once it is reached, pages
@@ -59,20 +96,8 @@ pub struct PagerTuning {
     /// The most regions, 1 to 65,536. `None`: 1024. A region takes five or six of the mappings that vm.max_map_count
     /// allows a process, its own included.
     pub max_regions: Option<usize>,
-    /// Evicts private pages where they are, by protecting, copying and dropping them, in place of moving them to a
-    /// staging range. That is done anyhow on systems before Linux 6.8, and before 6.16 if there is swap when the pager
-    /// is created: see `evict_by_moving`. It is faster if several threads run at once, because moving single pages
-    /// interrupts every processor that runs the process. But the pager is not told of madvise then: only
-    /// [`crate::Pager::discard`] gives pages of a region back. After madvise, private pages in memory read as zeros,
-    /// but one that was evicted has its old bytes, and one that was only read since it came back may have them. And
-    /// bytes that direct I/O, io_uring or a device writes to a page that is not held may be lost, because the pager
-    /// does not see pins.
-    pub evict_in_place: bool,
-    /// Moves private pages also on a Linux before 6.16 that swaps. UFFDIO_MOVE had bugs there beside swap: a page could
-    /// be mixed up, or the kernel could crash. They were fixed in 6.16, and by the middle of 2025 in the stable series,
-    /// which a release's number does not show. So pages are evicted in place there unless this option says that the
-    /// bugs are fixed. Before 6.8, where the system can't move pages, it changes nothing. Not with `evict_in_place`.
-    pub evict_by_moving: bool,
+    /// How private pages leave memory. Pages of memory files are always evicted in place.
+    pub eviction: Eviction,
     /// The zswap that pages go to, and its pool. Without `accept_percent` it is 98 here, and forked children do not get
     /// the pool, unless its memory is lent.
     pub zswap: ZswapTuning,
@@ -85,7 +110,11 @@ impl PagerTuning {
         /// UFFDIO_MOVE is right from this release on also for pages that the system has swapped out.
         const MENDED: (u32, u32) = (6, 16);
         let is_right = !has_swap || release >= Some(MENDED);
-        can && !self.evict_in_place && (is_right || self.evict_by_moving)
+        can && match self.eviction {
+            Eviction::InPlace => false,
+            Eviction::Moving => is_right,
+            Eviction::MovingBesideSwap => true,
+        }
     }
 }
 
@@ -143,9 +172,10 @@ mod tests {
 
     #[test]
     fn pages_are_moved_if_that_is_safe_or_was_asked_for() {
-        let by_default = PagerTuning::default();
-        let moving = PagerTuning { evict_by_moving: true, ..PagerTuning::default() };
-        let in_place = PagerTuning { evict_in_place: true, ..PagerTuning::default() };
+        let evicting = |eviction| PagerTuning { eviction, ..PagerTuning::default() };
+        let [in_place, careful, moving] =
+            [Eviction::InPlace, Eviction::Moving, Eviction::MovingBesideSwap].map(evicting);
+        assert_eq!(PagerTuning::default().eviction, Eviction::InPlace);
         let (old, new) = (Some((6, 15)), Some((6, 16)));
         for (release, has_swap, is_safe) in [
             (old, false, true),
@@ -157,9 +187,9 @@ mod tests {
             (None, true, false),
             (None, false, true),
         ] {
-            assert_eq!(by_default.moves(true, release, has_swap), is_safe, "{release:?}, swap: {has_swap}");
+            assert_eq!(careful.moves(true, release, has_swap), is_safe, "{release:?}, swap: {has_swap}");
             assert!(moving.moves(true, release, has_swap) && !in_place.moves(true, release, has_swap));
-            assert!(![&by_default, &moving, &in_place].iter().any(|options| options.moves(false, release, has_swap)));
+            assert!(![&careful, &moving, &in_place].iter().any(|options| options.moves(false, release, has_swap)));
         }
     }
 }

@@ -4,7 +4,7 @@ use crate::processes::{PAGE, in_child};
 use crate::{GOOD, PAGES, Test, options};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
-use zsalloc::{Duty, Error, FaultMode, Lent, PagedMemory, Pager, Region, RegionOptions};
+use zsalloc::{Duty, Error, Eviction, FaultMode, Lent, PagedMemory, Pager, Region, RegionOptions};
 
 /// The tests.
 pub const TESTS: &[Test] = &[
@@ -179,8 +179,9 @@ impl Drop for Owned {
 }
 
 fn a_region_and_its_memory() {
-    for mut options in [options(FaultMode::Sigbus), options(FaultMode::Sigbus)] {
-        options.tuning.evict_in_place = !options.tuning.evict_in_place;
+    for eviction in [Eviction::InPlace, Eviction::Moving] {
+        let mut options = options(FaultMode::Sigbus);
+        options.tuning.eviction = eviction;
         // No thread is lent: nobody would read the event of an unmapping.
         let pager = Pager::new("mistakes", &options).unwrap();
         let mut memory = Owned::new();

@@ -1,9 +1,9 @@
 //! Converts the options of C to those of a [`Pager`](zsalloc::Pager) and its regions.
 
 use super::types::{
-    ZSPAGER_DISCARD, ZSPAGER_EVICT_BY_MOVING, ZSPAGER_EVICT_IN_PLACE, ZSPAGER_FAULT_SIGBUS, ZSPAGER_FAULT_THREADS,
-    ZSPAGER_REGION_NO_WRITEBACK, ZSPAGER_REGION_SHARED, ZSPAGER_RUN_ALL, ZSPAGER_RUN_EVICT, ZSPAGER_RUN_SERVE,
-    zspager_options, zspager_region_options,
+    ZSPAGER_DISCARD, ZSPAGER_EVICT_IN_PLACE, ZSPAGER_EVICT_MOVING, ZSPAGER_EVICT_MOVING_BESIDE_SWAP,
+    ZSPAGER_FAULT_SIGBUS, ZSPAGER_FAULT_THREADS, ZSPAGER_REGION_NO_WRITEBACK, ZSPAGER_REGION_SHARED, ZSPAGER_RUN_ALL,
+    ZSPAGER_RUN_EVICT, ZSPAGER_RUN_SERVE, zspager_options, zspager_region_options,
 };
 use crate::options::RESERVED;
 use crate::sized::{Received, unless_zero};
@@ -11,7 +11,7 @@ use crate::swap::options::convert_unnamed;
 use crate::system::duplicate;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use zsalloc::plumbing::sentence;
-use zsalloc::{Duty, Error, FaultMode, PagerOptions, PagerTuning, RegionOptions, Result};
+use zsalloc::{Duty, Error, Eviction, FaultMode, PagerOptions, PagerTuning, RegionOptions, Result};
 
 /// Converts the options of a pager, if they do not contradict each other.
 ///
@@ -20,14 +20,17 @@ use zsalloc::{Duty, Error, FaultMode, PagerOptions, PagerTuning, RegionOptions, 
 /// pager alone.
 pub unsafe fn convert(received: &Received<zspager_options>) -> Result<PagerOptions> {
     const MODE: Error = Error::Invalid(sentence(&"fault_mode is not one of ZSPAGER_FAULT_*"));
-    const FLAG: Error = Error::Invalid(sentence(&"the pager's options set an unknown flag"));
+    const EVICTION: Error = Error::Invalid(sentence(&"eviction is not one of ZSPAGER_EVICT_*"));
     let options = received.all()?;
     if options.reserved != [0; 4] {
         return Err(RESERVED);
     }
-    if options.flags & !(ZSPAGER_EVICT_IN_PLACE | ZSPAGER_EVICT_BY_MOVING) != 0 {
-        return Err(FLAG);
-    }
+    let eviction = match options.eviction {
+        ZSPAGER_EVICT_IN_PLACE => Eviction::InPlace,
+        ZSPAGER_EVICT_MOVING => Eviction::Moving,
+        ZSPAGER_EVICT_MOVING_BESIDE_SWAP => Eviction::MovingBesideSwap,
+        _ => return Err(EVICTION),
+    };
     let fault_mode = match options.fault_mode {
         ZSPAGER_FAULT_SIGBUS => FaultMode::Sigbus,
         ZSPAGER_FAULT_THREADS => FaultMode::Threads,
@@ -45,8 +48,7 @@ pub unsafe fn convert(received: &Received<zspager_options>) -> Result<PagerOptio
             staged_percent: unless_zero(options.staged_percent).map(|percent| percent.try_into().unwrap_or(u8::MAX)),
             max_held_bytes: unless_zero(options.max_held_bytes),
             max_regions: unless_zero(options.max_regions as usize),
-            evict_in_place: options.flags & ZSPAGER_EVICT_IN_PLACE != 0,
-            evict_by_moving: options.flags & ZSPAGER_EVICT_BY_MOVING != 0,
+            eviction,
             zswap: zswap.tuning,
         },
     })

@@ -14,20 +14,22 @@ pub const ZSPAGER_FAULT_SIGBUS: u32 = 0;
 /// vm.unprivileged_userfaultfd=1, or a /dev/userfaultfd that the process may open.
 pub const ZSPAGER_FAULT_THREADS: u32 = 1;
 
-/// zspager_options.flags: evict private pages where they are (protect, copy, drop) instead of moving
-/// them to a staging range. Before Linux 6.8 this is always so. It is faster when several threads
-/// run at once. But the pager does not learn of madvise() then: only zspager_discard() gives pages
-/// of a region back, and after madvise() an evicted page has its old bytes.
-///
-/// This is the default before Linux 6.16 if there is swap (/proc/swaps) when the pager is created:
-/// there UFFDIO_MOVE had bugs when swap was in use, which could mix up a private page or crash the
-/// kernel.
-pub const ZSPAGER_EVICT_IN_PLACE: u32 = 1;
-/// zspager_options.flags: move private pages even where there is swap before Linux 6.16. The bugs of
-/// UFFDIO_MOVE were fixed in 6.16, and by the middle of 2025 in the stable series, which a release
-/// number does not show: set this if your kernel has the fixes. Where the system can't move pages,
-/// the flag has no effect. Not with ZSPAGER_EVICT_IN_PLACE.
-pub const ZSPAGER_EVICT_BY_MOVING: u32 = 4;
+/// zspager_options.eviction: evict private pages where they are: protect, copy, compress, drop. The
+/// default, and the fastest: moving single pages interrupts every processor that runs the process.
+/// But the pager does not learn of madvise() then: only zspager_discard() gives pages of a region
+/// back, and after madvise() an evicted page has its old bytes. And bytes that direct I/O, io_uring
+/// or a device writes to a page that is not held may be lost: hold it with zspager_hold().
+pub const ZSPAGER_EVICT_IN_PLACE: u32 = 0;
+/// zspager_options.eviction: move private pages to a staging range. The pager learns of madvise(), if
+/// a lent thread reads its events, and a page that the system has pinned stays in memory. Pages are
+/// evicted in place nevertheless before Linux 6.8, which can't move them, and before 6.16 if there is
+/// swap (/proc/swaps) when the pager is created: UFFDIO_MOVE had bugs there when swap was in use,
+/// which could mix up a private page or crash the kernel.
+pub const ZSPAGER_EVICT_MOVING: u32 = 1;
+/// zspager_options.eviction: as ZSPAGER_EVICT_MOVING, and also where there is swap before Linux 6.16.
+/// The bugs were fixed in 6.16, and by the middle of 2025 in the stable series, which a release
+/// number does not show: choose this if your kernel has the fixes.
+pub const ZSPAGER_EVICT_MOVING_BESIDE_SWAP: u32 = 2;
 
 /// zspager_region_options.flags: the region is a shared mapping of a memory file, the part that
 /// shared_fd and shared_offset name. Without this flag it is private anonymous memory.
@@ -75,8 +77,8 @@ pub struct zspager_options {
     /// about 20: with the usual 65530 there is room for about 10,900 regions. Beyond that,
     /// zspager_add_region() fails with -ENOMEM.
     pub max_regions: u32,
-    /// ZSPAGER_EVICT_IN_PLACE or ZSPAGER_EVICT_BY_MOVING, or 0.
-    pub flags: u32,
+    /// How private pages leave memory: one of ZSPAGER_EVICT_*.
+    pub eviction: u32,
     /// Options of the zswap that holds evicted pages: its limit and its codec. NULL: the defaults.
     /// An accept_percent of 0 means 98 here. The name and the message are ignored.
     pub zswap: *const zswap_options,
@@ -215,7 +217,7 @@ unsafe impl SizedStruct for zspager_region_options {}
 unsafe impl SizedStruct for zspager_stats {}
 
 const _: () = assert!(size_of::<zspager_options>() == offset_of!(zspager_options, reserved) + 32);
-const _: () = assert!(offset_of!(zspager_options, zswap) == offset_of!(zspager_options, flags) + 4);
+const _: () = assert!(offset_of!(zspager_options, zswap) == offset_of!(zspager_options, eviction) + 4);
 const _: () = assert!(offset_of!(zspager_region_options, reserved) == offset_of!(zspager_region_options, flags) + 4);
 
 impl From<PagerStats> for zspager_stats {

@@ -36,7 +36,7 @@ use self::watch::Watched;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
 use std::time::{Duration, Instant};
-use zsalloc::{Backing, Duty, Error, FaultMode, Pager, PagerOptions, PagerSnapshot, RegionOptions};
+use zsalloc::{Backing, Duty, Error, Eviction, FaultMode, Pager, PagerOptions, PagerSnapshot, RegionOptions};
 
 /// All results.
 pub struct Report {
@@ -196,9 +196,8 @@ fn pager(args: &Args) -> Result<Pager> {
         fault_mode: FaultMode::Threads,
         ..PagerOptions::default()
     };
-    options.tuning.evict_in_place = args.evict_in_place;
     // The guest also gives memory back by madvise(), which the pager is told of only if it moves pages.
-    options.tuning.evict_by_moving = !args.evict_in_place;
+    options.tuning.eviction = if args.evict_in_place { Eviction::InPlace } else { Eviction::MovingBesideSwap };
     // The system counts memory files separately, so that its private memory is only the guest's and the staging range.
     options.tuning.zswap.pool.backing = Backing::MemoryFile;
     Pager::new("kvm_guest", &options).map_err(|error| match error {

@@ -8,7 +8,7 @@ use crate::os::errno::EAGAIN;
 use crate::os::userfault::Message;
 use crate::pager::for_c::PagerForC;
 use crate::pager::state::PageKind;
-use crate::pager::{Duty, FaultMode, Pager, PagerOptions, PagerTuning};
+use crate::pager::{Duty, Eviction, FaultMode, Pager, PagerOptions, PagerTuning};
 use crate::units::PAGE;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::thread;
@@ -126,7 +126,7 @@ fn remap(memory: &Memory, page: usize, pages: usize) -> *mut u8 {
 fn a_part_that_moves_is_served_when_the_table_of_regions_is_full() {
     let mut memory = Memory::new(PAGES);
     let options = PagerOptions {
-        tuning: PagerTuning { max_regions: Some(1), ..PagerTuning::default() },
+        tuning: PagerTuning { max_regions: Some(1), eviction: Eviction::Moving, ..PagerTuning::default() },
         ..limited(LIMIT, FaultMode::Sigbus)
     };
     let running = filled(&memory, &options, &[Duty::All]);

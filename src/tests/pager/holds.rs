@@ -1,7 +1,7 @@
 //! Holds, and pages that the system itself keeps in their place.
 
 use super::look::{consistent, kind_at};
-use super::{Memory, Running, limited};
+use super::{Memory, Running, evicting, limited};
 use crate::error::{Error, Limit};
 use crate::pager::for_c::PagerForC;
 use crate::pager::hold::MOST_HOLDS;
@@ -25,9 +25,9 @@ fn value(page: usize) -> u64 {
 fn pagers() -> [Running; 2] {
     [false, true].map(|evict_in_place| {
         let max_held_bytes = (MOST * PAGE) as u64;
-        let tuning = PagerTuning { max_held_bytes: Some(max_held_bytes), evict_in_place, ..PagerTuning::default() };
+        let tuning = PagerTuning { max_held_bytes: Some(max_held_bytes), ..PagerTuning::default() };
         let options = PagerOptions { tuning, ..limited(LIMIT, FaultMode::Sigbus) };
-        Running::new(&options, &[Duty::Serve])
+        Running::new(&evicting(evict_in_place, options), &[Duty::Serve])
     })
 }
 

@@ -31,7 +31,7 @@ mod writers;
 
 use crate::os::Os;
 use crate::pager::for_c::{PagerForC, RegionId};
-use crate::pager::{Duty, FaultMode, Pager, PagerOptions, PagerTuning, RegionOptions};
+use crate::pager::{Duty, Eviction, FaultMode, Pager, PagerOptions, PagerTuning, RegionOptions};
 use crate::units::PAGE;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::ptr::NonNull;
@@ -226,14 +226,15 @@ impl Drop for Running {
     }
 }
 
-/// Options with a limit of `pages` pages.
+/// Options with a limit of `pages` pages. Private pages are moved: see [`evicting`].
 pub fn limited(pages: usize, fault_mode: FaultMode) -> PagerOptions {
-    PagerOptions { resident_bytes: Some((pages * PAGE) as u64), fault_mode, ..PagerOptions::default() }
+    evicting(false, PagerOptions { resident_bytes: Some((pages * PAGE) as u64), fault_mode, ..PagerOptions::default() })
 }
 
 /// The options with private pages evicted in place, or moved.
 pub fn evicting(in_place: bool, options: PagerOptions) -> PagerOptions {
-    PagerOptions { tuning: PagerTuning { evict_in_place: in_place, ..options.tuning }, ..options }
+    let eviction = if in_place { Eviction::InPlace } else { Eviction::Moving };
+    PagerOptions { tuning: PagerTuning { eviction, ..options.tuning }, ..options }
 }
 
 /// Waits until something holds. Returns false if it did not for long.

@@ -54,3 +54,21 @@ fn a_region_s_limit_that_makes_no_sense_is_refused() {
     // SAFETY: the memory is the test's, and nothing is added.
     refused(unsafe { running.pager.add_region(memory.at(0), memory.bytes(), &options) }, &["4112", "leave it out"]);
 }
+
+/// Private pages leave memory where they are, unless the options say that they are moved.
+#[test]
+fn pages_are_evicted_in_place_unless_moving_is_chosen() {
+    for (options, moves) in [
+        (PagerOptions { resident_bytes: Some(64 * 4096), ..Default::default() }, false),
+        (limited(64, FaultMode::Sigbus), true),
+    ] {
+        let pager = Pager::new("options", &options).unwrap();
+        let can_move = pager.0.moves;
+        assert!(moves || !can_move);
+        let mut memory = pager.map(256 * 4096).unwrap();
+        memory.iter_mut().step_by(4096).enumerate().for_each(|(page, byte)| *byte = (page % 255) as u8 + 1);
+        let counts = pager.stats().counts;
+        assert!(counts.stored > 0 && (counts.staged > 0) == can_move, "{counts:?}");
+        assert!(memory.iter().step_by(4096).enumerate().all(|(page, byte)| *byte == (page % 255) as u8 + 1));
+    }
+}
