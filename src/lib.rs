@@ -1,106 +1,162 @@
-//! Compressed pages in memory: what the Linux kernel's zsmalloc and zswap are, as a library, in Rust and in C.
+//! Keeps memory compressed: what zsmalloc and zswap do for the Linux kernel, this crate does for a program.
 //!
 //! There are three layers, and each can be used without those above it:
 //!
-//! - A [`Pool`] holds objects of 1 to [`MAX_ALLOC_SIZE`] bytes in hardly more memory than they have bytes.
-//! - A [`Zswap`] takes pages, compresses them into a pool, and gives them back. It keeps to limits, and writes back
-//!   pages that were not used lately.
-//! - A `Pager`, with the feature `uffd` on Linux, keeps the memory of a program or a virtual machine to a limit. Pages
-//!   that were not used lately go to a zswap, and come back when they are touched.
+//! - A [`Pool`] holds objects of 1 to 4112 bytes, and moves them together so that freed memory goes back to the system.
+//! - A [`Zswap`] takes pages of 4096 bytes, compresses them into a pool, and gives them back. It keeps to limits, and
+//!   writes back pages that were not used lately.
+//! - A `Pager`, with the feature `uffd`, keeps memory that a program uses by address to a limit. Pages that were not
+//!   used
+//!   lately are compressed, and come back when they are touched.
 //!
-//! This page has the terms and the map of the modules. In the repository, `docs/design.md` follows a page through the
-//! layers and says why each layer is as it is. `docs/protocols.md` lists every word of memory that decides a race, and
-//! the order of locks. `CONTRIBUTING.md` says how to change the code.
+//! # Which layer
 //!
-//! # Glossary
+//! | You have | Take |
+//! |---|---|
+//! | memory that is used by address: an array, a guest's memory | a `Pager` and its `map` |
+//! | pages with numbers: a swap device, a cache of pages | a [`Zswap`] and an [`Area`] |
+//! | small values that you compress yourself, such as those of a cache | a [`Pool`] |
+//! | a virtual machine in another process, to restore from a snapshot | a `Guest` over an [`Area`] |
 //!
-//! **Page** means 4096 bytes of the caller's. The memory of a pool is counted in pages of 4096 bytes as well. A *huge
-//! page* is the system's, of 2 MiB. **Region** means a region of a pager.
+//! # A cache over a pool
+//!
+//! ```
+//! use zsalloc::{CompactBudget, Pool, PoolOptions};
+//!
+//! # fn main() -> zsalloc::Result<()> {
+//! let pool = Pool::new("example", &PoolOptions { max_bytes: Some(64 << 20), ..PoolOptions::default() })?;
+//! // Allocated and mapped in one. `finish` unmaps it and returns its handle.
+//! let mut object = pool.malloc_mapped(5)?;
+//! object[..5].copy_from_slice(b"hello");
+//! let handle = object.finish();
+//! pool.compact(&CompactBudget::default())?;
+//! assert_eq!(&pool.map(&handle)?[..5], b"hello");
+//! pool.free(handle)?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! A pool does not compress: put compressed bytes in. `examples/compressed_cache.rs` in the repository is a whole cache
+//! with a limit, made to be copied.
+//!
+//! # Pages in and pages out
+//!
+//! ```
+//! use std::collections::HashMap;
+//! use std::sync::{Arc, Mutex};
+//! use zsalloc::{AreaOptions, Error, LoadFlags, PAGE_SIZE, Zswap, ZswapOptions};
+//!
+//! # fn main() -> zsalloc::Result<()> {
+//! // At most 64 MiB of compressed pages.
+//! let zswap = Zswap::new("example", &ZswapOptions { max_bytes: Some(64 << 20), ..ZswapOptions::default() })?;
+//! // Where pages go that were not used lately. A map stands for the disk.
+//! let disk = Arc::new(Mutex::new(HashMap::new()));
+//! let written = disk.clone();
+//! zswap.set_writeback(move |area, offset, page| {
+//!     written.lock().unwrap().insert((area.id(), offset), *page);
+//!     Ok(())
+//! })?;
+//! // Room for the numbers of 4 GiB of pages. Memory is taken as pages are stored.
+//! let area = zswap.add_area(1 << 20, &AreaOptions::default())?;
+//!
+//! let mut page = [0; PAGE_SIZE];
+//! page[..5].copy_from_slice(b"hello");
+//! while let Err(full) = area.store(42, &page) {
+//!     assert!(matches!(full, Error::Limit(_)), "{full}");
+//!     zswap.shrink(64)?; // Writes 64 pages back, and then there is room for others.
+//! }
+//! zswap.shrink(1)?; // The page goes to the disk.
+//! match area.load(42, &mut page, LoadFlags::KEEP) {
+//!     Ok(()) => {}
+//!     Err(Error::NotFound(_)) => page = disk.lock().unwrap()[&(area.id(), 42)],
+//!     Err(error) => return Err(error),
+//! }
+//! assert_eq!(&page[..5], b"hello");
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! After a store that failed, or a load that took the page out, the copy on the disk is stale: see [`Area::store`].
+//!
+//! # Memory that keeps to a limit
+//!
+//! This takes the feature `uffd`.
+//!
+//! ```
+//! # #[cfg(feature = "uffd")]
+//! # mod with_pager {
+//! use zsalloc::{Duty, Pager, PagerOptions};
+//!
+//! # pub
+//! fn sum_of_squares() -> zsalloc::Result<u64> {
+//!     // At most 1 MiB of uncompressed pages. The compressed ones come on top: see `pool_bytes`.
+//!     let pager = Pager::new("example", &PagerOptions { resident_bytes: Some(1 << 20), ..PagerOptions::default() })?;
+//!     // A thread of the pager that compresses pages before a touch has to. It ends when this is dropped.
+//!     let _lent = pager.lend(Duty::All)?;
+//!     // 16 MiB of zeros, which deref to a slice of bytes.
+//!     let mut memory = pager.map(16 << 20)?;
+//!     for (number, bytes) in memory.chunks_exact_mut(8).enumerate() {
+//!         bytes.copy_from_slice(&(number as u64).pow(2).to_ne_bytes());
+//!     }
+//!     Ok(memory.chunks_exact(8).map(|bytes| u64::from_ne_bytes(bytes.try_into().unwrap())).sum())
+//! }
+//! # }
+//! # #[cfg(not(feature = "uffd"))]
+//! # fn main() {}
+//! # #[cfg(feature = "uffd")]
+//! # fn main() {
+//! #     let may_lack_it = std::env::var_os("ZSALLOC_NO_SKIPS").is_none();
+//! #     match with_pager::sum_of_squares() {
+//! #         // EPERM or ENOSYS: this process may not use userfaultfd.
+//! #         Err(zsalloc::Error::System { errno: 1 | 38, .. }) if may_lack_it => {}
+//! #         sum => assert_eq!(sum, Ok((0..2_u64 << 20).map(|number| number * number).sum())),
+//! #     }
+//! # }
+//! ```
+//!
+//! # Terms
 //!
 //! | Term | Meaning |
 //! |---|---|
-//! | **pool** | objects of one user, with their limit and their memory |
-//! | **object** | 1 to [`MAX_ALLOC_SIZE`] bytes in a pool, which compaction may move while nobody has them mapped |
-//! | **handle** | names an object by a number: an index, a generation, and the tag of its pool; never an address |
-//! | **generation** | a count of how often an index or a place was used, so that a stale name is refused |
-//! | **handle word** | 64 bits for each object, the truth about it: state, pins, generation, place |
-//! | **pin** | keeps an object in its place; every mapping is one |
-//! | **size class** | all objects of about one size, with one lock |
-//! | **zspage** | a run of pages of one size class, cut into at most 64 equal slots |
-//! | **slot** | the part of a zspage that holds one object |
-//! | **chunk** | 2 MiB of a pool's addresses, which one huge page can back; zspages lie in chunks |
-//! | **zswap** | areas that share a pool, limits, and a place to write pages back to |
+//! | **page** | 4096 bytes; the memory of a pool is counted in them too |
+//! | **object** | 1 to 4112 bytes in a pool. Compaction may move it while it is not mapped |
+//! | **handle** | the name of an object: [`Handle`], or its number. Never an address. A stale one is refused |
+//! | **mapped** | an object is mapped while its bytes are borrowed, and stays where it is: keep that short |
+//! | **compaction** | moves objects together, and gives the memory that becomes free back to the system |
+//! | **zswap** | areas that share a pool, a limit, and a place to write pages back to |
 //! | **area** | a fixed number of pages under their offsets, such as a swap device or a guest's memory |
-//! | **page word** | 64 bits for each offset of an area, the truth about its page: where it is, and its claim |
-//! | **entry** | a stored page as an object of the pool: a header with a check, then what the codec made of the page |
-//! | **writeback** | moves a page from the pool to a callback or a file, to make room; *claimed* while it runs |
-//! | **pager** | regions that share a limit on what is in memory, a zswap, and a staging range |
-//! | **region** | memory of the program that is under a pager |
-//! | **extent** | a range of addresses that belongs to a region |
-//! | **state word** | 32 bits per page of a region, the truth about it: empty, resident, staged, stored, poisoned |
-//! | **staging range** | pages moved out of their regions, which wait, uncompressed, to be touched or compressed |
-//!
-//! # From an offset to bytes
-//!
-//! ```text
-//!  area: page words
-//!  ┌───────┬───────┬───────┐
-//!  │ EMPTY │FILLED │STORED │          an offset is the index of its page word
-//!  └───────┴───────┴───┬───┘
-//!     ┌────────────────┘
-//!     ▼
-//!  handle ──► handle table          zspage table                 arena (chunks of 2 MiB)
-//!  index,     ┌───────────────┐     ┌─────────────────────┐      ┌──────────────────────────────┐
-//!  generation,│ LIVE pins 0   │     │ class, first page   │─────►│ slot 0 │ slot 1 │ slot 2 │ ... │
-//!  tag        │ gen 7         │────►│ taken slots (u64)   │      └──────────────────────────────┘
-//!             │ zspage, slot  │     │ slot ► handle index │
-//!             └───────▲───────┘     └──────────┬──────────┘
-//!                     └────────────────────────┘
-//! ```
-//!
-//! The words are the truth. Bitmaps, lists, counts and free lists are derived from them, and locks guard only those.
-//!
-//! # The modules
-//!
-//! Each module imports only from those above it in this table. `tests/tidy.rs` checks that.
-//!
-//! | module | what it knows |
-//! |---|---|
-//! | `units` | pages, chunks, and what is counted in them |
-//! | `os` | the system: the only module that names `libc` |
-//! | `error` | error numbers and sentences |
-//! | `sync` | atomics, cells, locks and their ranks, for the product and for loom |
-//! | `heap` | memory of the global allocator, whose lack is an error |
-//! | `per_processor` | values for each processor, of which a thread takes its own, or any, or waits |
-//! | `bitmap` | bits, in words of their own or in words that threads share |
-//! | `buckets` | records in doubly linked lists, and which lists have any |
-//! | `field` | the fields of packed words |
-//! | `json` | statistics as JSON |
-//! | `latency` | how long touches took, as a histogram; with the feature `uffd` |
-//! | `crc` | CRC-32C, the check of a stored page |
-//! | `word` | the bits of handles and handle words |
-//! | `geometry` | the slots and pages of each size class, computed at compile time |
-//! | `object` | the protocol of the handle word: every race about an object is decided there |
-//! | `zspage` | a zspage's record |
-//! | `memory` | the memory of a pool: layout, limit, chunks, runs, the way to the system and back |
-//! | `size_class` | a size class's lists and free handles |
-//! | `pool` | the control flow: malloc, map, free, compact, shrink |
-//! | `zswap` | pages: areas, page words, codecs, limits, writeback |
-//! | `guest` | memory of another process, from a snapshot in an area, and its guardian; with the feature `uffd` |
-//! | `pager` | memory that keeps to a limit: regions, touches, eviction; with the feature `uffd` |
-//!
-//! `c-library/` is a package of its own: the C functions, each of a few lines over the public calls of this crate.
+//! | **offset** | the number of a page in an area, counted in pages |
+//! | **writeback** | writes a page to a callback, a [`Claim`]'s owner or a file, and removes it from the pool |
+//! | **shrink** | writes pages back, or evicts objects, that were not used lately, to make room |
+//! | **region** | memory that is under a pager |
+//! | **resident** | in memory, uncompressed |
+//! | **held** | a page of a region is held while it has to stay resident, as during a system call |
+//! | **lent** | a thread is lent to a pager while it works for it |
 //!
 //! # Errors and threads
 //!
-//! Every failure is an [`Error`] with an error number and a sentence. No input makes the crate panic. A [`Pool`], a
-//! [`Zswap`] and an [`Area`] are `Send + Sync`, and each method says where it may be called.
-//!
-//! A process whose threads use a pool or a zswap forks between [`Pool::prepare_fork`] or [`Zswap::prepare_fork`] and
-//! the drop of what that returns. Then the child may use its copy. Children get no pager, and no pool in a memory file.
+//! Every failure is an [`Error`]: a variant to match on, and a sentence for people that says what to do. No input makes
+//! the crate panic. A [`Pool`], a [`Zswap`], an [`Area`] and a `Pager` are `Send` and `Sync`; an [`Area`] is a handle
+//! to clone, and the others are shared in an [`Arc`](std::sync::Arc) or by reference. The crate starts no thread but by
+//! `Pager::lend`, and decides nothing alone: the program says when to shrink and when to compact.
 //!
 //! Objects of one pool are not hidden from each other: a fresh object holds what was there before, unless the pool is
 //! hardened.
+//!
+//! # Forks
+//!
+//! A process whose threads use a pool or a zswap forks between [`Pool::prepare_fork`] or [`Zswap::prepare_fork`] and
+//! the drop of what that returns. Then the child may use its copy. Children get no pager, and no pool in a memory file:
+//! each call there fails with [`Error::Forked`].
+//!
+//! # Features
+//!
+//! | Feature | What it adds |
+//! |---|---|
+//! | `uffd` | `Pager`, `Guest` and `Guardian`. They need Linux 5.11 or later |
+//!
+//! The system is Linux with pages of 4 KiB. The repository has a library for C programs over this crate. It also has
+//! documents for those who change the code: `docs/tour.md` has the terms and the modules.
 
 #![deny(unsafe_code)]
 // The models use a part of the crate.

@@ -103,9 +103,11 @@ fn is_there(path: &str) -> bool {
 }
 
 #[test]
-fn overview_has_a_short_glossary() {
-    let text = read("src/lib.rs");
-    let glossary = text.split("# Glossary").nth(1).and_then(|rest| rest.split("//! # ").next());
-    let nouns = glossary.unwrap().lines().filter(|line| line.starts_with("//! | **")).count();
-    assert!((10..=20).contains(&nouns), "{nouns} nouns");
+fn overviews_have_short_glossaries() {
+    for (file, heading, row) in [("docs/tour.md", "## Glossary", "| **"), ("src/lib.rs", "//! # Terms", "//! | **")] {
+        let text = read(file);
+        let glossary = text.split_once(heading).unwrap().1.split("# ").next().unwrap();
+        let nouns = glossary.lines().filter(|line| line.starts_with(row)).count();
+        assert!((10..=20).contains(&nouns), "{nouns} nouns in {file}");
+    }
 }

@@ -1,4 +1,4 @@
-//! Checks the sources against the rules that the overview in src/lib.rs and CONTRIBUTING.md state.
+//! Checks the sources against the rules that docs/tour.md and CONTRIBUTING.md state.
 
 #[path = "tidy/functions.rs"]
 mod functions;
@@ -139,16 +139,16 @@ fn no_folder_has_a_new_circle() {
 /// Folders of src that are not part of the product.
 const TESTS: [&str; 3] = ["fuzzing", "models", "tests"];
 
-/// Returns whether the overview covers a file of src: through its layer, or as tests.
+/// Returns whether the tour covers a file of src: through its layer, or as tests.
 fn is_known(module: &[String]) -> bool {
     module.first().is_none_or(|top| layer_named(top).is_some() || TESTS.contains(&top.as_str()))
 }
 
 #[test]
-fn the_overview_names_every_module_in_order() {
-    let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("src/lib.rs")).unwrap();
-    let table = text.split("# The modules").nth(1).unwrap().split("# Errors").next().unwrap();
-    let named: Vec<_> = table.lines().filter_map(|line| line.strip_prefix("//! | `")?.split('`').next()).collect();
+fn the_tour_names_every_module_in_order() {
+    let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/tour.md")).unwrap();
+    let table = text.split("## The modules").nth(1).unwrap();
+    let named: Vec<_> = table.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next()).collect();
     assert_eq!(named, LAYERS);
     for path in sources("src") {
         assert!(is_known(&module_of(&path)), "{} is in no layer", path.display());

@@ -45,7 +45,7 @@ use std::os::fd::BorrowedFd;
 /// use zsalloc::{Duty, Pager, PagerOptions};
 ///
 /// # fn main() -> zsalloc::Result<()> {
-/// let pager = Pager::new("example", &PagerOptions { resident_bytes: 1 << 20, ..PagerOptions::default() })?;
+/// let pager = Pager::new("example", &PagerOptions { resident_bytes: Some(1 << 20), ..PagerOptions::default() })?;
 /// // A thread of the pager's that evicts before a touch has to.
 /// let _lent = pager.lend(Duty::All)?;
 /// // 8 MiB, of which 1 MiB is in memory at a time.
