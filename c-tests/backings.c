@@ -148,18 +148,17 @@ static void supplied(uint32_t flags, size_t bytes, uint64_t max_bytes)
 
     zs_handle_t handle;
     void *object;
-    OK(zs_malloc_mapped(pool, 100, &handle, &object));
+    object = MAPPED(zs_malloc_mapped(pool, 100, &handle));
     CHECK((unsigned char *)object > stretch.memory && (unsigned char *)object < stretch.memory + bytes);
     OK(zs_unmap_object(pool, handle));
 
     /* Fill it completely: nothing may lie outside. */
-    int result;
     uint64_t count = 0, most = max_bytes == 0 ? bytes : max_bytes;
-    for (; (result = zs_malloc_mapped(pool, 4096, &handle, &object)) == 0; count++) {
+    for (; (object = zs_malloc_mapped(pool, 4096, &handle)) != NULL; count++) {
         memset(object, 0x33, 4096);
         OK(zs_unmap_object(pool, handle));
     }
-    CHECK(result == -ENOMEM && count * 4096 >= most / 2);
+    CHECK(zs_last_errno() == -ENOMEM && count * 4096 >= most / 2);
     CHECK(total_pages(pool) * 4096 <= most);
     OK(zs_destroy_pool(pool));
     end_stretch(stretch);

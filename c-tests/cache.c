@@ -130,19 +130,19 @@ static void drop(struct cache *cache, const char *key)
     OK(zs_free(cache->pool, handle));
 }
 
-/* Allocates, and makes room until that succeeds. */
-static int make_room(struct cache *cache, size_t size, zs_handle_t *handle, void **object)
+/* Allocates and maps an object, and makes room until that succeeds. Returns NULL if there is none. */
+static void *make_room(struct cache *cache, size_t size, zs_handle_t *handle)
 {
-    int result;
-    while ((result = zs_malloc_mapped(cache->pool, size, handle, object)) == -ENOMEM) {
+    void *object;
+    while ((object = zs_malloc_mapped(cache->pool, size, handle)) == NULL && zs_last_errno() == -ENOMEM) {
         uint64_t pages;
-        result = zs_shrink(cache->pool, 16, &pages);
+        int result = zs_shrink(cache->pool, 16, &pages);
         if (result == 0 || result == -EAGAIN)
             result = zs_compact(cache->pool, NULL, &pages);
         if (result != 0)
-            return result;
+            return NULL;
     }
-    return result;
+    return object;
 }
 
 static int put(struct cache *cache, const char *key, const void *value, size_t size)
@@ -152,17 +152,16 @@ static int put(struct cache *cache, const char *key, const void *value, size_t s
     if (stored == 0 || strlen(key) >= sizeof cache->entries->key)
         return -ENOSPC;
     zs_handle_t handle;
-    void *object;
-    int result = make_room(cache, sizeof(struct head) + stored, &handle, &object);
-    if (result != 0)
-        return result;
+    unsigned char *object = make_room(cache, sizeof(struct head) + stored, &handle);
+    if (object == NULL)
+        return zs_last_errno();
     drop(cache, key);
     CHECK(cache->free != NONE);
     struct head head = {cache->free, (uint32_t)stored};
     struct entry *entry = &cache->entries[head.entry];
     cache->free = entry->next;
     memcpy(object, &head, sizeof head);
-    memcpy((char *)object + sizeof head, runs, stored);
+    memcpy(object + sizeof head, runs, stored);
 
     strcpy(entry->key, key);
     entry->handle = handle;
@@ -184,7 +183,7 @@ static size_t get(struct cache *cache, const char *key, void *value, size_t room
     struct entry *entry = &cache->entries[index];
     struct head head;
     void *object;
-    OK(zs_map_object(cache->pool, entry->handle, ZS_MM_RO, &object));
+    object = MAPPED(zs_map_object(cache->pool, entry->handle, ZS_MM_RO));
     memcpy(&head, object, sizeof head);
     CHECK(head.entry == index);
     size_t size = decompress((unsigned char *)object + sizeof head, head.stored, value, room);

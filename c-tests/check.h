@@ -18,18 +18,52 @@
         }                                                                                                              \
     } while (0)
 
-/* Ends the program with the place of the check unless a call's result is the expected one. */
+/* Returns whether the last failure of this thread is that of a call with this number, and has a sentence. */
+static inline int is_explained(const char *call, int result)
+{
+    const char *sentence = zs_last_error();
+    size_t name = strcspn(call, "(");
+    return zs_last_errno() == result && strncmp(sentence, call, name) == 0 && strncmp(sentence + name, "(): ", 4) == 0 &&
+           strlen(sentence) > name + 20;
+}
+
+/* Ends the program with the place of the check unless a call's result is the expected one, and has its sentence. */
 #define RESULT(call, expected)                                                                                         \
     do {                                                                                                               \
         int result_ = (call);                                                                                          \
         if (result_ != (expected)) {                                                                                   \
             fprintf(stderr, "%s:%d: %s is %d (%s), not %s\n", __FILE__, __LINE__, #call, result_,                      \
-                    zs_strerror(result_), #expected);                                                                  \
+                    result_ == 0 ? "success" : zs_last_error(), #expected);                                            \
             exit(1);                                                                                                   \
         }                                                                                                              \
+        if (result_ != 0 && strncmp(#call, "zs", 2) == 0)                                                              \
+            CHECK(is_explained(#call, result_));                                                                       \
     } while (0)
 
 #define OK(call) RESULT(call, 0)
+
+/* Returns the address that a call returned. Ends the program with the place of the check if it is NULL. */
+#define MAPPED(call) mapped_at(call, #call, __FILE__, __LINE__)
+
+static inline void *mapped_at(void *object, const char *call, const char *file, int line)
+{
+    if (object == NULL) {
+        fprintf(stderr, "%s:%d: %s is NULL: %s\n", file, line, call, zs_last_error());
+        exit(1);
+    }
+    return object;
+}
+
+/* Ends the program with the place of the check unless a call that returns a pointer fails with the expected number. */
+#define REFUSED(call, expected)                                                                                        \
+    do {                                                                                                               \
+        void *object_ = (call);                                                                                        \
+        if (object_ != NULL || !is_explained(#call, expected)) {                                                       \
+            fprintf(stderr, "%s:%d: %s is %p, and the last error is: %s, not %s\n", __FILE__, __LINE__, #call,         \
+                    object_, zs_last_error(), #expected);                                                              \
+            exit(1);                                                                                                   \
+        }                                                                                                              \
+    } while (0)
 
 #define MIB ((uint64_t)1 << 20)
 
@@ -81,9 +115,8 @@ static inline int is_filled(const void *bytes, size_t size, uint64_t seed)
 static inline zs_handle_t object_with(struct zs_pool *pool, size_t size, uint64_t seed)
 {
     zs_handle_t handle = 0;
-    void *object = NULL;
-    OK(zs_malloc_mapped(pool, size, &handle, &object));
-    CHECK(handle != 0 && object != NULL);
+    void *object = MAPPED(zs_malloc_mapped(pool, size, &handle));
+    CHECK(handle != 0);
     fill(object, size, seed);
     OK(zs_unmap_object(pool, handle));
     return handle;
@@ -92,8 +125,7 @@ static inline zs_handle_t object_with(struct zs_pool *pool, size_t size, uint64_
 /* Ends the program unless an object holds the pattern for a seed. */
 static inline void check_object(struct zs_pool *pool, zs_handle_t handle, size_t size, uint64_t seed)
 {
-    void *object = NULL;
-    OK(zs_map_object(pool, handle, ZS_MM_RO, &object));
+    const void *object = MAPPED(zs_map_object(pool, handle, ZS_MM_RO));
     CHECK(is_filled(object, size, seed));
     OK(zs_unmap_object(pool, handle));
 }

@@ -34,7 +34,7 @@ static int zswap_in_cxx()
     return zswap_create(&options, &swap) || zswap_add_area(swap, 10, &area_options, &area) ||
            zswap_set_writeback(swap, keep_page, nullptr) || zswap_store(area, 0, page) ||
            zswap_load(area, 0, page, ZSWAP_LOAD_EXCLUSIVE | ZSWAP_NOWAIT) ||
-           zswap_writeback_begin(area, 1, &claim, page, &count) || zswap_stats(swap, &stats) ||
+           zswap_writeback_begin_area(area, 1, &claim, page, &count) || zswap_stats(swap, &stats) ||
            zswap_area_context(area) != nullptr || zswap_remove_area(area) || zswap_destroy(swap);
 }
 

@@ -55,15 +55,14 @@ static void in_the_child(struct zs_pool *pool, zs_handle_t handle)
 {
     struct zs_pool_stats stats = {.struct_size = sizeof stats};
     zs_handle_t new_handle;
-    void *object;
     char byte = 0;
     uint64_t pages;
     size_t size;
     int fd;
     RESULT(zs_malloc(pool, 10, &new_handle), -EPERM);
-    RESULT(zs_malloc_mapped(pool, 10, &new_handle, &object), -EPERM);
+    REFUSED(zs_malloc_mapped(pool, 10, &new_handle), -EPERM);
     RESULT(zs_free(pool, handle), -EPERM);
-    RESULT(zs_map_object(pool, handle, ZS_MM_RO, &object), -EPERM);
+    REFUSED(zs_map_object(pool, handle, ZS_MM_RO), -EPERM);
     RESULT(zs_unmap_object(pool, handle), -EPERM);
     RESULT(zs_obj_read(pool, handle, &byte, 1), -EPERM);
     RESULT(zs_obj_write(pool, handle, &byte, 1), -EPERM);
@@ -82,8 +81,7 @@ static void in_the_child(struct zs_pool *pool, zs_handle_t handle)
 static void a_pool_is_not_inherited(struct zs_pool *pool)
 {
     zs_handle_t handle = object_with(pool, 1000, 1), mapped = object_with(pool, 2000, 2);
-    void *object;
-    OK(zs_map_object(pool, mapped, ZS_MM_RW, &object));
+    void *object = MAPPED(zs_map_object(pool, mapped, ZS_MM_RW));
     pid_t child = fork();
     CHECK(child >= 0);
     if (child == 0) {

@@ -40,7 +40,6 @@ static void *work(void *argument)
     zs_handle_t own[OWN] = {0};
     unsigned char bytes[16];
     uint64_t pages;
-    void *object;
     while (!atomic_load(&stop)) {
         size_t at = next_random(&state) % OWN;
         switch (next_random(&state) % 8) {
@@ -58,7 +57,7 @@ static void *work(void *argument)
             own[at] = 0;
             break;
         case 4:
-            if (own[at] != 0 && zs_map_object(pool, own[at], ZS_MM_RO, &object) == 0)
+            if (own[at] != 0 && zs_map_object(pool, own[at], ZS_MM_RO) != NULL)
                 zs_unmap_object(pool, own[at]);
             break;
         case 5:

@@ -157,7 +157,7 @@ static void no_advice_takes_no_huge_pages(void)
     struct zs_pool *pool = pool_with(64 * MIB, ZS_POOL_NO_ADVICE);
     zs_handle_t handle = 0;
     void *object = NULL;
-    OK(zs_malloc_mapped(pool, 1000, &handle, &object));
+    object = MAPPED(zs_malloc_mapped(pool, 1000, &handle));
     CHECK(has_flag(object, " nh"));
     OK(zs_unmap_object(pool, handle));
     OK(zs_free(pool, handle));

@@ -194,9 +194,9 @@ static void of_zswap(int with_file)
     OK(zswap_load_pages(area, 100, pages, 64, 0, NULL));
     (void)zswap_recompress(area, 100, ZSWAP_CODEC_ZSTD, 1, &number);
     if (!with_file) {
-        OK(zswap_writeback_begin(area, 8, claims, pages, &count));
+        OK(zswap_writeback_begin_area(area, 8, claims, pages, &count));
         for (size_t at = 0; at < count; at++)
-            OK(zswap_writeback_end(area, &claims[at], 0, NULL));
+            OK(zswap_writeback_end(&claims[at], 0, NULL));
     }
     OK(zswap_invalidate(area, 0, 5000, 0));
     OK(zswap_compact(zswap, NULL, &number));

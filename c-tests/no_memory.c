@@ -124,9 +124,8 @@ static int shrink_pool(void)
 static int use_objects(void)
 {
     zs_handle_t handle = 0;
-    void *at = NULL;
     for (size_t size = 16; size <= ZS_MAX_ALLOC_SIZE; size += 100) {
-        OK(zs_malloc_mapped(pool, size, &handle, &at));
+        (void)MAPPED(zs_malloc_mapped(pool, size, &handle));
         OK(zs_unmap_object(pool, handle));
         OK(zs_free(pool, handle));
     }
@@ -237,10 +236,10 @@ static int writeback(void)
 {
     struct zswap_claim claims[8];
     size_t count = 0;
-    OK(zswap_writeback_begin(area, 8, claims, pages, &count));
+    OK(zswap_writeback_begin_area(area, 8, claims, pages, &count));
     CHECK(count > 0);
     for (size_t at = 0; at < count; at++)
-        OK(zswap_writeback_end(area, &claims[at], 0, NULL));
+        OK(zswap_writeback_end(&claims[at], 0, NULL));
     return 0;
 }
 

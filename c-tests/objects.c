@@ -65,10 +65,10 @@ static void malloc_mapped(struct zs_pool *pool)
 {
     zs_handle_t handle;
     void *object, *again;
-    OK(zs_malloc_mapped(pool, ZS_MAX_ALLOC_SIZE, &handle, &object));
+    object = MAPPED(zs_malloc_mapped(pool, ZS_MAX_ALLOC_SIZE, &handle));
     CHECK((uintptr_t)object % 16 == 0);
     fill(object, ZS_MAX_ALLOC_SIZE, 4);
-    OK(zs_map_object(pool, handle, ZS_MM_RO, &again));
+    again = MAPPED(zs_map_object(pool, handle, ZS_MM_RO));
     CHECK(again == object);
     OK(zs_unmap_object(pool, handle));
     OK(zs_unmap_object(pool, handle));
@@ -82,12 +82,11 @@ static void freed_while_mapped(struct zs_pool *pool)
 {
     zs_handle_t handle = object_with(pool, 500, 6);
     unsigned char bytes[500];
-    void *object, *other;
-    OK(zs_map_object(pool, handle, ZS_MM_RW, &object));
-    OK(zs_map_object(pool, handle, ZS_MM_RO, &object));
+    void *object = MAPPED(zs_map_object(pool, handle, ZS_MM_RW));
+    CHECK(MAPPED(zs_map_object(pool, handle, ZS_MM_RO)) == object);
     OK(zs_free(pool, handle));
     RESULT(zs_free(pool, handle), -EINVAL);
-    RESULT(zs_map_object(pool, handle, ZS_MM_RO, &other), -EINVAL);
+    REFUSED(zs_map_object(pool, handle, ZS_MM_RO), -EINVAL);
     RESULT(zs_obj_read(pool, handle, bytes, 500), -EINVAL);
     RESULT(zs_obj_write(pool, handle, bytes, 500), -EINVAL);
     CHECK(is_filled(object, 500, 6));

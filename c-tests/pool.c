@@ -63,7 +63,7 @@ static void a_busy_pool_stays(void)
     struct zs_pool *pool = pool_with(8 * MIB, 0);
     zs_handle_t handle = object_with(pool, 100, 5);
     void *object;
-    OK(zs_map_object(pool, handle, ZS_MM_RO, &object));
+    object = MAPPED(zs_map_object(pool, handle, ZS_MM_RO));
     RESULT(zs_destroy_pool(pool), -EBUSY);
     CHECK(is_filled(object, 100, 5));
     OK(zs_unmap_object(pool, handle));

@@ -130,12 +130,11 @@ static void what_is_mapped_is_not_offered(void)
     struct zs_pool *pool = pool_with(16 * MIB, 0);
     OK(zs_set_evict(pool, drop, &owner));
     put_all(pool, &owner);
-    void *object, *new_object;
     zs_handle_t new_handle;
-    OK(zs_map_object(pool, owner.handles[7], ZS_MM_RO, &object));
+    void *object = MAPPED(zs_map_object(pool, owner.handles[7], ZS_MM_RO));
     owner.mapped = owner.handles[7];
     /* The object is not written yet, so the callback must not be offered it. */
-    OK(zs_malloc_mapped(pool, SIZE, &new_handle, &new_object));
+    (void)MAPPED(zs_malloc_mapped(pool, SIZE, &new_handle));
     uint64_t reclaimed;
     OK(zs_shrink(pool, 1000000, &reclaimed));
     CHECK(owner.there[7] && stats_of(pool).objects == 2);
@@ -151,11 +150,10 @@ static void the_coldest_goes_first(void)
     struct zs_pool *pool = pool_with(16 * MIB, 0);
     OK(zs_set_evict(pool, drop, &owner));
     put_all(pool, &owner);
-    void *object;
     uint64_t reclaimed;
     /* Use the older half: then its zspages are younger than those of the other half. */
     for (size_t i = 0; i < COUNT / 2; i++) {
-        OK(zs_map_object(pool, owner.handles[i], ZS_MM_RO, &object));
+        (void)MAPPED(zs_map_object(pool, owner.handles[i], ZS_MM_RO));
         OK(zs_unmap_object(pool, owner.handles[i]));
     }
     OK(zs_shrink(pool, 30, &reclaimed));

@@ -113,10 +113,13 @@ static int allocate(void)
         void *object = NULL;
         if (more[at] != 0)
             continue;
-        int now = at % 2 == 0 ? zs_malloc(pool, size_of(at), &more[at])
-                              : zs_malloc_mapped(pool, size_of(at), &more[at], &object);
+        int now = 0;
+        if (at % 2 == 0)
+            now = zs_malloc(pool, size_of(at), &more[at]);
+        else if ((object = zs_malloc_mapped(pool, size_of(at), &more[at])) == NULL)
+            now = zs_last_errno();
         if (now == 0 && object == NULL)
-            OK(zs_map_object(pool, more[at], ZS_MM_WO, &object));
+            object = MAPPED(zs_map_object(pool, more[at], ZS_MM_WO));
         if (now == 0) {
             fill(object, size_of(at), at);
             OK(zs_unmap_object(pool, more[at]));
@@ -131,8 +134,8 @@ static int allocate_in_other(void)
 {
     int result = 0;
     for (size_t at = 0; at < MORE; at++) {
-        void *object = NULL;
-        int now = more[at] != 0 ? 0 : zs_malloc_mapped(other_pool, size_of(at), &more[at], &object);
+        void *object = more[at] != 0 ? NULL : zs_malloc_mapped(other_pool, size_of(at), &more[at]);
+        int now = more[at] == 0 ? zs_last_errno() : 0;
         if (object != NULL) {
             fill(object, size_of(at), at);
             OK(zs_unmap_object(other_pool, more[at]));
@@ -481,18 +484,16 @@ static int load_pages(void)
 
 static int load_scattered(void)
 {
-    static int32_t results[BASE];
-    uint64_t offsets[BASE];
-    void *places[BASE];
+    struct zswap_load_request requests[BASE] = {{0}};
     int result = 0;
     for (uint64_t at = 0; at < BASE; at++) {
-        offsets[at] = BASE - 1 - at;
-        places[at] = pages + at * PAGE;
+        requests[at].offset = BASE - 1 - at;
+        requests[at].page = pages + at * PAGE;
     }
-    (void)zswap_load_scattered(area, offsets, places, BASE, 0, results);
+    (void)zswap_load_scattered(area, requests, BASE, 0);
     for (uint64_t at = 0; at < BASE; at++) {
-        CHECK(results[at] != 0 || is_page(places[at], offsets[at]));
-        result = result != 0 ? result : results[at];
+        CHECK(requests[at].result != 0 || is_page(requests[at].page, requests[at].offset));
+        result = result != 0 ? result : requests[at].result;
     }
     return result;
 }
@@ -582,9 +583,9 @@ static int write_back(void)
 {
     struct zswap_claim claims[8];
     size_t count = 0;
-    int result = zswap_writeback_begin(area, 8, claims, pages, &count);
+    int result = zswap_writeback_begin_area(area, 8, claims, pages, &count);
     for (size_t at = 0; result == 0 && at < count; at++)
-        OK(zswap_writeback_end(area, &claims[at], -EAGAIN, NULL));
+        OK(zswap_writeback_end(&claims[at], -EAGAIN, NULL));
     return result;
 }
 

@@ -22,12 +22,12 @@ static void handler(int number)
     (void)number;
     size_t at = atomic_fetch_add(&next_slot, 1);
     zs_handle_t handle = atomic_exchange(&slots[at % SLOTS], 0);
-    void *object;
     uint64_t seed;
     if (handle == 0)
         return;
-    int result = zs_obj_read(pool, handle, &seed, sizeof seed) | zs_map_object(pool, handle, ZS_MM_RO, &object);
-    if (result == 0 && (*(uint64_t *)object != seed || seed >= SLOTS))
+    int result = zs_obj_read(pool, handle, &seed, sizeof seed);
+    uint64_t *object = zs_map_object(pool, handle, ZS_MM_RO);
+    if (object == NULL || *object != seed || seed >= SLOTS)
         result = 1;
     if (at % 2 == 0)
         result |= zs_free(pool, handle) | zs_unmap_object(pool, handle);

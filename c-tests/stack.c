@@ -124,9 +124,9 @@ static void claim(void)
 {
     struct zswap_claim claims[8];
     int32_t gone;
-    OK(zswap_writeback_begin(area, 8, claims, pages, &count));
+    OK(zswap_writeback_begin_area(area, 8, claims, pages, &count));
     for (size_t i = 0; i < count; i++)
-        OK(zswap_writeback_end(area, &claims[i], -EIO, &gone));
+        OK(zswap_writeback_end(&claims[i], -EIO, &gone));
 }
 
 static void load_from_file(void)

@@ -51,7 +51,7 @@ static void write_back_between(struct guest *guest, uint64_t offset)
         return;
     if (calls++ % 16 == 0) {
         while (zswap_next_stored(guest->area, offset, &stored) == 0 && stored == offset && count != 0) {
-            check(zswap_writeback_begin(guest->area, BATCH, claims, buffers, &count), "claiming pages between");
+            check(zswap_writeback_begin_area(guest->area, BATCH, claims, buffers, &count), "claiming pages between");
             for (size_t i = 0; i < count; i++)
                 end_claim(guest, &claims[i], write_place(guest, claims[i].offset, buffers[i]));
         }

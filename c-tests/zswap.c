@@ -101,26 +101,25 @@ static void scattered(struct zswap_area *area)
     static unsigned char destination[SOME + 1][PAGE + 3];
     struct { /* At an odd address, as packed structs of other languages may be. */
         char odd;
-        unsigned char bytes[SOME * sizeof(void *)];
-    } pages;
-    uint64_t offsets[SOME];
-    int32_t results[SOME];
+        unsigned char bytes[SOME * sizeof(struct zswap_load_request)];
+    } odd;
+    struct zswap_load_request requests[SOME];
     for (uint64_t i = 0; i < SOME; i++) {
-        void *page = destination[i] + i % 3;
-        offsets[i] = (i * 37) % SOME * 11;
-        memcpy(pages.bytes + i * sizeof page, &page, sizeof page);
+        requests[i] = (struct zswap_load_request){(i * 37) % SOME * 11, destination[i] + i % 3, 77, 0};
         OK(store_page(area, i * 11, i));
     }
-    OK(zswap_load_scattered(area, offsets, (void *)pages.bytes, SOME, 0, results));
+    memcpy(odd.bytes, requests, sizeof requests);
+    OK(zswap_load_scattered(area, (void *)odd.bytes, SOME, 0));
+    memcpy(requests, odd.bytes, sizeof requests);
     for (uint64_t i = 0; i < SOME; i++)
-        CHECK(results[i] == 0 && is_page(destination[i] + i % 3, offsets[i] / 11));
+        CHECK(requests[i].result == 0 && is_page(destination[i] + i % 3, requests[i].offset / 11));
     /* One offset twice, and one that holds no page. */
-    offsets[1] = offsets[0];
-    offsets[2] = 1;
-    RESULT(zswap_load_scattered(area, offsets, (void *)pages.bytes, SOME, 0, results), -ENOENT);
-    CHECK(results[0] == 0 && results[1] == 0 && results[2] == -ENOENT && results[3] == 0);
-    CHECK(is_page(destination[1] + 1, offsets[0] / 11));
-    OK(zswap_load_scattered(area, NULL, NULL, 0, 0, NULL));
+    requests[1].offset = requests[0].offset;
+    requests[2].offset = 1;
+    RESULT(zswap_load_scattered(area, requests, SOME, 0), -ENOENT);
+    CHECK(requests[0].result == 0 && requests[1].result == 0 && requests[2].result == -ENOENT);
+    CHECK(requests[3].result == 0 && is_page(destination[1] + 1, requests[0].offset / 11));
+    OK(zswap_load_scattered(area, NULL, 0, 0));
     OK(zswap_invalidate(area, 0, PAGES, 0));
 }
 

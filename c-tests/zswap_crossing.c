@@ -69,10 +69,10 @@ static void pull(size_t area)
     static _Thread_local unsigned char pages[4][PAGE];
     struct zswap_claim claims[4];
     size_t count;
-    OK(zswap_writeback_begin(areas[area], 4, claims, pages, &count));
+    OK(zswap_writeback_begin_area(areas[area], 4, claims, pages, &count));
     for (size_t i = 0; i < count; i++) {
         check_belongs(pages[i], area, claims[i].offset);
-        OK(zswap_writeback_end(areas[area], &claims[i], any(3) == 0 ? -EAGAIN : 0, NULL));
+        OK(zswap_writeback_end(&claims[i], any(3) == 0 ? -EAGAIN : 0, NULL));
     }
 }
 

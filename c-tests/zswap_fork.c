@@ -57,10 +57,10 @@ static void in_the_child(struct zswap *zswap, struct zswap_area *area)
     struct zswap_stats stats = {.struct_size = sizeof stats};
     struct zswap_area_stats area_stats = {.struct_size = sizeof area_stats};
     struct zs_pool_stats pool_stats = {.struct_size = sizeof pool_stats};
-    struct zswap_claim claim = {0, 0};
+    struct zswap_claim claim = {area, 0, 0};
     struct zswap_area *unchanged = area;
     static unsigned char page[PAGE];
-    void *pages[] = {page};
+    struct zswap_load_request request = {0, page, 0, 0};
     uint64_t number = 0;
     size_t size;
     RESULT(zswap_add_area(zswap, 10, NULL, &unchanged), -EPERM);
@@ -68,7 +68,7 @@ static void in_the_child(struct zswap *zswap, struct zswap_area *area)
     RESULT(zswap_store_pages(area, 0, page, 1), -EPERM);
     RESULT(zswap_load(area, 0, page, 0), -EPERM);
     RESULT(zswap_load_pages(area, 0, page, 1, 0, NULL), -EPERM);
-    RESULT(zswap_load_scattered(area, &number, pages, 1, ZSWAP_LOAD_EXCLUSIVE, NULL), -EPERM);
+    RESULT(zswap_load_scattered(area, &request, 1, ZSWAP_LOAD_EXCLUSIVE), -EPERM);
     RESULT(zswap_invalidate(area, 0, 1, 0), -EPERM);
     RESULT(zswap_next_stored(area, 0, &number), -EPERM);
     RESULT(zswap_set_limit(zswap, 0), -EPERM);
@@ -80,8 +80,9 @@ static void in_the_child(struct zswap *zswap, struct zswap_area *area)
     RESULT(zswap_reclaimable_pages(zswap, &number), -EPERM);
     RESULT(zswap_area_reclaimable_pages(area, &number), -EPERM);
     RESULT(zswap_area_refaulted(area, 1), -EPERM);
-    RESULT(zswap_writeback_begin(area, 1, &claim, page, &size), -EPERM);
-    RESULT(zswap_writeback_end(area, &claim, 0, NULL), -EPERM);
+    RESULT(zswap_writeback_begin(zswap, 1, &claim, page, &size), -EPERM);
+    RESULT(zswap_writeback_begin_area(area, 1, &claim, page, &size), -EPERM);
+    RESULT(zswap_writeback_end(&claim, 0, NULL), -EPERM);
     RESULT(zswap_compact(zswap, NULL, &number), -EPERM);
     RESULT(zswap_recompress(area, 1, ZSWAP_CODEC_ZSTD, 3, &number), -EPERM);
     RESULT(zswap_stats(zswap, &stats), -EPERM);

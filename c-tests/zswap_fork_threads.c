@@ -35,9 +35,9 @@ static void claim_and_end(void)
     struct zswap_claim claims[CLAIMS];
     size_t count = 0;
     int32_t gone;
-    OK(zswap_writeback_begin(busy, CLAIMS, claims, pages, &count));
+    OK(zswap_writeback_begin_area(busy, CLAIMS, claims, pages, &count));
     for (size_t i = 0; i < count; i++)
-        OK(zswap_writeback_end(busy, &claims[i], 0, &gone));
+        OK(zswap_writeback_end(&claims[i], 0, &gone));
 }
 
 static void *work(void *argument)
@@ -250,7 +250,7 @@ static void a_claim_is_the_parent_s(void)
     int32_t gone = 0;
     set_up();
     OK(store_page(busy, 1, 2));
-    OK(zswap_writeback_begin(busy, 1, &claim, page, &count));
+    OK(zswap_writeback_begin_area(busy, 1, &claim, page, &count));
     CHECK(count == 1);
     OK(zswap_fork_prepare(zswap));
     pid_t child = fork();
@@ -258,7 +258,7 @@ static void a_claim_is_the_parent_s(void)
     OK(zswap_fork_done(zswap));
     if (child == 0) {
         alarm(60);
-        RESULT(zswap_writeback_end(busy, &claim, 0, &gone), -EINVAL);
+        RESULT(zswap_writeback_end(&claim, 0, &gone), -EINVAL);
         CHECK(zswap_stats_of(zswap).claims == 0);
         check_page(busy, 1, 2);
         OK(zswap_invalidate(busy, 1, 1, 0));
@@ -268,7 +268,7 @@ static void a_claim_is_the_parent_s(void)
     }
     wait_for(child, 0);
     RESULT(zswap_remove_area(busy), -EBUSY);
-    OK(zswap_writeback_end(busy, &claim, 0, &gone));
+    OK(zswap_writeback_end(&claim, 0, &gone));
     CHECK(gone == 1);
     check_absent(busy, 1);
     tear_down();

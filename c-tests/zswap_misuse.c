@@ -29,6 +29,7 @@ static void no_zswap(void)
 {
     struct zswap_stats stats = {.struct_size = sizeof stats};
     struct zs_pool_stats pool = {.struct_size = sizeof pool};
+    struct zswap_usage usage = {.struct_size = sizeof usage};
     struct zswap_area *unchanged = area;
     char text[100];
     uint64_t number;
@@ -50,6 +51,8 @@ static void no_zswap(void)
     RESULT(zswap_stats(zswap, NULL), -EINVAL);
     RESULT(zswap_pool_stats(NULL, &pool), -EINVAL);
     RESULT(zswap_pool_stats(zswap, NULL), -EINVAL);
+    RESULT(zswap_usage(NULL, &usage), -EINVAL);
+    RESULT(zswap_usage(zswap, NULL), -EINVAL);
     RESULT(zswap_stats_json(NULL, text, sizeof text, &size), -EINVAL);
     RESULT(zswap_stats_json(zswap, text, sizeof text, NULL), -EINVAL);
     RESULT(zswap_stats_json(zswap, NULL, 1, &size), -EINVAL);
@@ -59,25 +62,28 @@ static void no_zswap(void)
 static void no_area(void)
 {
     struct zswap_area_stats stats = {.struct_size = sizeof stats};
-    struct zswap_claim claim = {0, 0};
+    struct zswap_usage usage = {.struct_size = sizeof usage};
+    struct zswap_claim claim = {NULL, 0, 0};
     uint64_t number;
     size_t count;
     CHECK(zswap_area_context(NULL) == NULL && zswap_area_id(NULL) == 0 && zswap_area_pages(NULL) == 0);
-    void *pages[] = {page};
+    struct zswap_load_request request = {0, page, 0, 0};
     RESULT(zswap_remove_area(NULL), -EINVAL);
     RESULT(zswap_area_set_limit(NULL, 0), -EINVAL);
     RESULT(zswap_store(NULL, 0, page), -EINVAL);
     RESULT(zswap_store_pages(NULL, 0, page, 1), -EINVAL);
     RESULT(zswap_load(NULL, 0, page, 0), -EINVAL);
     RESULT(zswap_load_pages(NULL, 0, page, 1, 0, NULL), -EINVAL);
-    RESULT(zswap_load_scattered(NULL, (uint64_t[]){0}, pages, 1, 0, NULL), -EINVAL);
+    RESULT(zswap_load_scattered(NULL, &request, 1, 0), -EINVAL);
     RESULT(zswap_invalidate(NULL, 0, 1, 0), -EINVAL);
     RESULT(zswap_next_stored(NULL, 0, &number), -EINVAL);
     RESULT(zswap_shrink_area(NULL, 1, &number), -EINVAL);
     RESULT(zswap_area_reclaimable_pages(NULL, &number), -EINVAL);
     RESULT(zswap_area_refaulted(NULL, 1), -EINVAL);
-    RESULT(zswap_writeback_begin(NULL, 1, &claim, page, &count), -EINVAL);
-    RESULT(zswap_writeback_end(NULL, &claim, 0, NULL), -EINVAL);
+    RESULT(zswap_writeback_begin_area(NULL, 1, &claim, page, &count), -EINVAL);
+    RESULT(zswap_writeback_end(&claim, 0, NULL), -EINVAL);
+    CHECK(strstr(zs_last_error(), "claim->area is NULL") != NULL);
+    RESULT(zswap_area_usage(NULL, &usage), -EINVAL);
     RESULT(zswap_recompress(NULL, 1, ZSWAP_CODEC_ZSTD, 3, &number), -EINVAL);
     RESULT(zswap_area_stats(NULL, &stats), -EINVAL);
 }
@@ -85,27 +91,27 @@ static void no_area(void)
 static void no_buffers(void)
 {
     struct zswap_claim claim;
-    uint64_t offsets[] = {0, 1};
-    void *pages[] = {page, NULL};
     size_t count;
     RESULT(zswap_store(area, 0, NULL), -EINVAL);
     RESULT(zswap_store_pages(area, 0, NULL, 1), -EINVAL);
     RESULT(zswap_load(area, 0, NULL, 0), -EINVAL);
     RESULT(zswap_load_pages(area, 0, NULL, 1, 0, NULL), -EINVAL);
-    RESULT(zswap_load_scattered(area, NULL, pages, 1, 0, NULL), -EINVAL);
-    RESULT(zswap_load_scattered(area, offsets, NULL, 1, 0, NULL), -EINVAL);
+    RESULT(zswap_load_scattered(area, NULL, 1, 0), -EINVAL);
     memset(page, 0xee, PAGE);
-    int32_t results[] = {77, 77};
-    RESULT(zswap_load_scattered(area, offsets, pages, 2, ZSWAP_LOAD_EXCLUSIVE, results), -EINVAL);
-    CHECK(page[0] == 0xee && results[0] == 77 && results[1] == 77);
+    struct zswap_load_request requests[] = {{0, page, 77, 0}, {1, NULL, 77, 0}};
+    RESULT(zswap_load_scattered(area, requests, 2, ZSWAP_LOAD_EXCLUSIVE), -EINVAL);
+    CHECK(page[0] == 0xee && requests[0].result == 77 && requests[1].result == 77);
     RESULT(zswap_next_stored(area, 0, NULL), -EINVAL);
     RESULT(zswap_shrink(zswap, 1, NULL), -EINVAL);
     RESULT(zswap_shrink_area(area, 1, NULL), -EINVAL);
     RESULT(zswap_area_reclaimable_pages(area, NULL), -EINVAL);
-    RESULT(zswap_writeback_begin(area, 1, NULL, page, &count), -EINVAL);
-    RESULT(zswap_writeback_begin(area, 1, &claim, NULL, &count), -EINVAL);
-    RESULT(zswap_writeback_begin(area, 1, &claim, page, NULL), -EINVAL);
-    RESULT(zswap_writeback_end(area, NULL, 0, NULL), -EINVAL);
+    RESULT(zswap_writeback_begin(zswap, 1, NULL, page, &count), -EINVAL);
+    RESULT(zswap_writeback_begin(zswap, 1, &claim, NULL, &count), -EINVAL);
+    RESULT(zswap_writeback_begin(zswap, 1, &claim, page, NULL), -EINVAL);
+    RESULT(zswap_writeback_begin_area(area, 1, NULL, page, &count), -EINVAL);
+    RESULT(zswap_writeback_begin_area(area, 1, &claim, NULL, &count), -EINVAL);
+    RESULT(zswap_writeback_begin_area(area, 1, &claim, page, NULL), -EINVAL);
+    RESULT(zswap_writeback_end(NULL, 0, NULL), -EINVAL);
     RESULT(zswap_recompress(area, 1, ZSWAP_CODEC_ZSTD, 3, NULL), -EINVAL);
     RESULT(zswap_area_stats(area, NULL), -EINVAL);
 }
@@ -114,8 +120,7 @@ static void past_the_end(void)
 {
     static const uint64_t past[] = {PAGES, PAGES + 1, (uint64_t)1 << 38, UINT64_MAX - 1, UINT64_MAX};
     static const size_t long_[] = {PAGES + 1, PAGES * 2, 1 << 20, SIZE_MAX / 2, SIZE_MAX - 1, SIZE_MAX};
-    void *pages[] = {page, page};
-    int32_t results[] = {77, 77};
+    int results[] = {77, 77};
     memset(page, 0xee, PAGE);
     for (size_t i = 0; i < sizeof past / sizeof *past; i++) {
         RESULT(zswap_store(area, past[i], page), -EINVAL);
@@ -123,7 +128,9 @@ static void past_the_end(void)
         RESULT(zswap_store_pages(area, past[i], page, 1), -EINVAL);
         RESULT(zswap_load_pages(area, past[i], page, 1, 0, results), -EINVAL);
         RESULT(zswap_invalidate(area, past[i], 1, 0), -EINVAL);
-        RESULT(zswap_load_scattered(area, (uint64_t[]){0, past[i]}, pages, 2, ZSWAP_LOAD_EXCLUSIVE, results), -EINVAL);
+        struct zswap_load_request requests[] = {{0, page, 77, 0}, {past[i], page, 77, 0}};
+        RESULT(zswap_load_scattered(area, requests, 2, ZSWAP_LOAD_EXCLUSIVE), -EINVAL);
+        CHECK(requests[0].result == 77 && requests[1].result == 77);
     }
     /* The call must not read any page: so many do not exist. */
     for (size_t i = 0; i < sizeof long_ / sizeof *long_; i++) {
@@ -144,10 +151,10 @@ static void flags_and_codecs(void)
     uint64_t smaller = 77;
     memset(page, 0xee, PAGE);
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
-        void *pages[] = {page};
+        struct zswap_load_request request = {0, page, 0, 0};
         RESULT(zswap_load(area, 0, page, wrong[i]), -EINVAL);
         RESULT(zswap_load_pages(area, 0, page, 1, wrong[i], NULL), -EINVAL);
-        RESULT(zswap_load_scattered(area, (uint64_t[]){0}, pages, 1, wrong[i], NULL), -EINVAL);
+        RESULT(zswap_load_scattered(area, &request, 1, wrong[i]), -EINVAL);
         RESULT(zswap_invalidate(area, 0, 1, wrong[i]), -EINVAL);
         RESULT(zswap_set_codec(zswap, wrong[i], 0), -EINVAL);
         RESULT(zswap_recompress(area, 1, wrong[i], 0, &smaller), -EINVAL);
@@ -230,31 +237,39 @@ static void claims(void)
     static unsigned char bytes[2][PAGE];
     struct zswap_claim held[2], wrong;
     size_t count = 0;
-    int32_t gone = 7;
+    int gone = 7;
     CHECK(area_stats_of(never_written).area_pages == PAGES);
-    RESULT(zswap_writeback_begin(never_written, 1, held, bytes, &count), -EINVAL);
-    OK(zswap_writeback_begin(area, 0, NULL, NULL, &count));
+    RESULT(zswap_writeback_begin_area(never_written, 1, held, bytes, &count), -EINVAL);
+    OK(zswap_writeback_begin_area(area, 0, NULL, NULL, &count));
     CHECK(count == 0);
-    OK(zswap_writeback_begin(area, 2, held, bytes, &count));
+    count = 7;
+    OK(zswap_writeback_begin(zswap, 0, NULL, NULL, &count));
+    CHECK(count == 0);
+    OK(zswap_writeback_begin(zswap, 2, held, bytes, &count));
+    CHECK(held[0].area == area && held[1].area == area);
     CHECK(count == 2 && held[0].offset != held[1].offset && zswap_stats_of(zswap).claims == 2);
     CHECK(is_page(bytes[0], held[0].offset) && is_page(bytes[1], held[1].offset));
     RESULT(zswap_remove_area(area), -EBUSY);
     wrong = held[0];
     wrong.offset = held[1].offset;
-    RESULT(zswap_writeback_end(area, &wrong, -EAGAIN, &gone), -EINVAL);
+    RESULT(zswap_writeback_end(&wrong, -EAGAIN, &gone), -EINVAL);
     wrong = held[0];
     wrong.ticket ^= (uint64_t)1 << 40;
-    RESULT(zswap_writeback_end(area, &wrong, -EAGAIN, &gone), -EINVAL);
+    RESULT(zswap_writeback_end(&wrong, -EAGAIN, &gone), -EINVAL);
     wrong.ticket = UINT64_MAX;
-    RESULT(zswap_writeback_end(area, &wrong, -EAGAIN, &gone), -EINVAL);
+    RESULT(zswap_writeback_end(&wrong, -EAGAIN, &gone), -EINVAL);
     /* A claim of another area. */
-    RESULT(zswap_writeback_end(never_written, &held[0], -EAGAIN, &gone), -EINVAL);
+    wrong = held[0];
+    wrong.area = never_written;
+    RESULT(zswap_writeback_end(&wrong, -EAGAIN, &gone), -EINVAL);
+    wrong.area = NULL;
+    RESULT(zswap_writeback_end(&wrong, -EAGAIN, &gone), -EINVAL);
     CHECK(gone == 7 && zswap_stats_of(zswap).claims == 2);
-    OK(zswap_writeback_end(area, &held[1], -EAGAIN, NULL));
-    OK(zswap_writeback_end(area, &held[0], EAGAIN, &gone));
+    OK(zswap_writeback_end(&held[1], -EAGAIN, NULL));
+    OK(zswap_writeback_end(&held[0], EAGAIN, &gone));
     CHECK(gone == 0);
-    RESULT(zswap_writeback_end(area, &held[0], 0, &gone), -EINVAL);
-    RESULT(zswap_writeback_end(area, &held[1], 0, &gone), -EINVAL);
+    RESULT(zswap_writeback_end(&held[0], 0, &gone), -EINVAL);
+    RESULT(zswap_writeback_end(&held[1], 0, &gone), -EINVAL);
     CHECK(area_stats_of(area).counts.writeback_again == 2);
     check_all();
 }

@@ -155,13 +155,13 @@ static void at_any_address(void)
         OK(zswap_next_stored(area, 0, (void *)(memory + shift)));
         memcpy(&offset, memory + shift, sizeof offset);
         CHECK(offset == 4);
-        OK(zswap_writeback_begin(area, 2, (void *)(memory + shift), bytes, &count));
+        OK(zswap_writeback_begin_area(area, 2, (void *)(memory + shift), bytes, &count));
         CHECK(count == 2);
         memcpy(claims, memory + shift, sizeof claims);
         CHECK(claims[0].offset == 4 && is_page(bytes[0], 3) && claims[1].offset == 7 && is_page(bytes[1], 5));
         int32_t gone = 0;
-        OK(zswap_writeback_end(area, (void *)(memory + shift), 0, &gone));
-        OK(zswap_writeback_end(area, &claims[1], 0, (void *)(memory + shift)));
+        OK(zswap_writeback_end((void *)(memory + shift), 0, &gone));
+        OK(zswap_writeback_end(&claims[1], 0, (void *)(memory + shift)));
         CHECK(gone == 1 && memory[shift] == 1);
         OK(zswap_remove_area(area));
         OK(zswap_destroy(zswap));

@@ -154,12 +154,12 @@ static void pull(uint64_t *random)
     static _Thread_local unsigned char pages[MAX][PAGE];
     struct zswap_claim claims[MAX];
     size_t count;
-    OK(zswap_writeback_begin(area, next_random(random) % MAX, claims, pages, &count));
+    OK(zswap_writeback_begin_area(area, next_random(random) % MAX, claims, pages, &count));
     for (size_t i = 0; i < count; i++) {
         int fails = next_random(random) % 4 == 0;
         if (!fails)
             write_to_disk(claims[i].offset, pages[i]);
-        OK(zswap_writeback_end(area, &claims[i], fails ? -EIO : 0, NULL));
+        OK(zswap_writeback_end(&claims[i], fails ? -EIO : 0, NULL));
         atomic_fetch_add(&pulls, 1);
     }
 }

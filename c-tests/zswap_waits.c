@@ -170,7 +170,7 @@ static void *end_claim(void *claim)
     for (int i = 0; i < 1000; i++)
         sched_yield();
     atomic_store(&has_ended, 1);
-    OK(zswap_writeback_end(area, claim, 0, NULL));
+    OK(zswap_writeback_end(claim, 0, NULL));
     return NULL;
 }
 
@@ -179,7 +179,7 @@ static void *begin_claim(void *claim)
 {
     unsigned char page[PAGE];
     size_t count;
-    OK(zswap_writeback_begin(area, 1, claim, page, &count));
+    OK(zswap_writeback_begin_area(area, 1, claim, page, &count));
     CHECK(count == 1);
     return NULL;
 }

@@ -235,9 +235,9 @@ static void pages_are_pulled(void)
     static unsigned char pages[MAX][PAGE];
     struct zswap_claim claims[MAX];
     size_t count = 0;
-    int32_t gone;
+    int gone;
     begin(PAGES);
-    OK(zswap_writeback_begin(disk.area, MAX, claims, pages, &count));
+    OK(zswap_writeback_begin_area(disk.area, MAX, claims, pages, &count));
     CHECK(count == MAX && zswap_stats_of(disk.zswap).claims == MAX);
     for (size_t i = 0; i < MAX; i++) {
         CHECK(is_page(pages[i], claims[i].offset));
@@ -253,9 +253,9 @@ static void pages_are_pulled(void)
     RESULT(zswap_remove_area(disk.area), -EBUSY);
     for (size_t i = MAX; i-- > 0;) {
         int fails = i % 5 == 4;
-        OK(zswap_writeback_end(disk.area, &claims[i], fails ? -EIO : 0, &gone));
+        OK(zswap_writeback_end(&claims[i], fails ? -EIO : 0, &gone));
         CHECK(gone == !(fails || i < 2));
-        RESULT(zswap_writeback_end(disk.area, &claims[i], 0, &gone), -EINVAL);
+        RESULT(zswap_writeback_end(&claims[i], 0, &gone), -EINVAL);
         memcpy(disk.pages[claims[i].offset], pages[i], PAGE);
         disk.written[claims[i].offset] = (char)gone;
     }
@@ -266,6 +266,103 @@ static void pages_are_pulled(void)
     CHECK(counts.rescued == 1 && counts.overtaken == 1 && counts.writeback_io == MAX / 5);
     CHECK(counts.written_back == MAX - MAX / 5 - 2 && zswap_stats_of(disk.zswap).claims == 0);
     end();
+}
+
+/* Claims of all areas say which area each is of. An area that must not be written back is left alone. */
+static void pages_of_all_areas_are_pulled(void)
+{
+    enum { MAX = 1000 };
+    static unsigned char pages[MAX][PAGE];
+    static struct zswap_claim claims[MAX];
+    struct zswap_area_options options = {.struct_size = sizeof options, .flags = ZSWAP_AREA_NO_WRITEBACK};
+    struct zswap_area *kept;
+    size_t count = 0, of_other = 0;
+    int gone = 7;
+    begin(PAGES);
+    OK(zswap_add_area(disk.zswap, PAGES, &options, &kept));
+    for (uint64_t i = 0; i < PAGES; i++)
+        OK(store_page(disk.other, i, i) | store_page(kept, i, i));
+    OK(zswap_writeback_begin(disk.zswap, MAX, claims, pages, &count));
+    CHECK(count == 2 * (PAGES - PAGES / 8));
+    for (size_t i = 0; i < count; i++) {
+        CHECK(claims[i].area == disk.area || claims[i].area == disk.other);
+        CHECK(is_page(pages[i], claims[i].offset));
+        of_other += claims[i].area == disk.other;
+    }
+    CHECK(of_other == count / 2);
+    size_t more = 7;
+    OK(zswap_writeback_begin(disk.zswap, 1, claims + count, pages + count, &more));
+    CHECK(more == 0);
+    for (size_t i = 0; i < count; i++) {
+        OK(zswap_writeback_end(&claims[i], 0, &gone));
+        CHECK(gone == 1);
+        check_absent(claims[i].area, claims[i].offset);
+    }
+    CHECK(area_stats_of(kept).counts.written_back == 0 && area_stats_of(disk.other).counts.written_back == count / 2);
+    OK(zswap_remove_area(kept));
+    end();
+}
+
+static struct zswap_usage usage_of(struct zswap_area *area)
+{
+    struct zswap_usage usage = {.struct_size = sizeof usage, .reserved = 77};
+    OK(zswap_area_usage(area, &usage));
+    CHECK(usage.struct_size == sizeof usage && usage.reserved == 0);
+    return usage;
+}
+
+/* Stores pages until a limit refuses one, at the offsets from `from` on. Returns how many. */
+static uint64_t store_until_refused(struct zswap_area *area, uint64_t from, const char *why)
+{
+    static unsigned char page[PAGE];
+    uint64_t random = from + 1, stored = 0;
+    int result;
+    do {
+        for (size_t i = 0; i < PAGE; i++)
+            page[i] = (unsigned char)next_random(&random);
+        result = zswap_store(area, from + stored, page);
+    } while (result == 0 && ++stored < PAGES);
+    RESULT(result, -ENOMEM);
+    CHECK(strstr(zs_last_error(), why) != NULL);
+    return stored;
+}
+
+/* Usage says which limit refuses stores, and how many bytes have to go until it accepts them. */
+static void usage_tells_what_has_to_go(void)
+{
+    enum { LIMIT = 100 * PAGE };
+    struct zswap_options options = {.struct_size = sizeof options, .max_bytes = 150 * PAGE};
+    struct zswap_area_options own = {.struct_size = sizeof own, .max_bytes = LIMIT};
+    struct zswap_usage usage = {.struct_size = sizeof usage};
+    struct zswap *zswap;
+    struct zswap_area *area, *other;
+    OK(zswap_create(&options, &zswap));
+    OK(zswap_add_area(zswap, PAGES, &own, &area));
+    OK(zswap_add_area(zswap, PAGES, NULL, &other));
+    OK(zswap_usage(zswap, &usage));
+    CHECK(usage.used_bytes == 0 && usage.max_bytes == 150 * PAGE && usage.bytes_to_go == 0);
+    CHECK(usage.refused_by == ZSWAP_LIMIT_NONE && usage_of(other).max_bytes == UINT64_MAX);
+    uint64_t stored = store_until_refused(area, 0, "area");
+    usage = usage_of(area);
+    CHECK(usage.refused_by == ZSWAP_LIMIT_AREA && usage.max_bytes == LIMIT && usage.used_bytes <= LIMIT);
+    CHECK(usage.bytes_to_go > PAGE && usage.bytes_to_go == usage.used_bytes - LIMIT / 100 * 90);
+    CHECK(usage_of(other).refused_by == ZSWAP_LIMIT_NONE);
+    /* A page less is not enough; as many as it says are. */
+    OK(zswap_invalidate(area, 0, 1, 0));
+    RESULT(store_page(area, 0, 3), -ENOMEM);
+    for (uint64_t i = 1; usage_of(area).bytes_to_go > 0; i++)
+        OK(zswap_invalidate(area, i, 1, 0));
+    CHECK(usage_of(area).refused_by == ZSWAP_LIMIT_NONE);
+    OK(store_page(area, 0, 3));
+
+    (void)store_until_refused(other, 0, "limit");
+    OK(zswap_usage(zswap, &usage));
+    CHECK(usage.refused_by == ZSWAP_LIMIT_ZSWAP && usage.bytes_to_go > PAGE);
+    CHECK(usage_of(other).refused_by == ZSWAP_LIMIT_ZSWAP && usage_of(other).bytes_to_go == usage.bytes_to_go);
+    CHECK(usage_of(area).refused_by == ZSWAP_LIMIT_ZSWAP && usage_of(area).used_bytes < stored * 2 * PAGE);
+    OK(zswap_remove_area(area));
+    OK(zswap_remove_area(other));
+    OK(zswap_destroy(zswap));
 }
 
 static void claims_are_bounded(void)
@@ -280,14 +377,14 @@ static void claims_are_bounded(void)
     struct zswap_area *area = area_with(zswap, PAGES);
     for (uint64_t i = 0; i < PAGES; i++)
         OK(store_page(area, i, 3));
-    OK(zswap_writeback_begin(area, PAGES, claims, pages, &count));
+    OK(zswap_writeback_begin_area(area, PAGES, claims, pages, &count));
     CHECK(count == MOST);
-    RESULT(zswap_writeback_begin(area, 1, claims + MOST, pages, &count), -EBUSY);
-    OK(zswap_writeback_end(area, &claims[7], 0, NULL));
-    OK(zswap_writeback_begin(area, PAGES, claims + 7, pages, &count));
+    RESULT(zswap_writeback_begin_area(area, 1, claims + MOST, pages, &count), -EBUSY);
+    OK(zswap_writeback_end(&claims[7], 0, NULL));
+    OK(zswap_writeback_begin_area(area, PAGES, claims + 7, pages, &count));
     CHECK(count == 1);
     for (size_t i = 0; i < MOST; i++)
-        OK(zswap_writeback_end(area, &claims[i], 0, NULL));
+        OK(zswap_writeback_end(&claims[i], 0, NULL));
     OK(zswap_remove_area(area));
     OK(zswap_destroy(zswap));
 }
@@ -351,6 +448,8 @@ int main(void)
     a_store_overtakes();
     pages_are_pulled();
     claims_are_bounded();
+    pages_of_all_areas_are_pulled();
+    usage_tells_what_has_to_go();
     pressure();
     damage();
     puts("zswap_writeback: ok");

@@ -77,11 +77,11 @@ static atomic_uint versions, to_file, from_file, write_errors;
 static pthread_mutex_t writers_lock = PTHREAD_MUTEX_INITIALIZER; /* Never held during a call to zswap. */
 static pthread_cond_t writers_wake = PTHREAD_COND_INITIALIZER;
 
-/* The library's functions return 0, or a negative error number that zs_strerror() has a sentence for. */
+/* The library's functions return 0, or a negative error number. zs_last_error() says why the last one failed. */
 static void check(int result, const char *what)
 {
     if (result != 0)
-        errx(2, "%s: %s", what, zs_strerror(result));
+        errx(2, "%s: %s", what, zs_last_error());
 }
 
 /* ---- The file ---- */
@@ -177,32 +177,41 @@ static void page_remove(struct guest *guest, uint64_t offset)
 
 /* Ends a claim. The result is that of the write: with 0 the page leaves zswap; with an error number it stays, and so
  * does the mark, which an older copy on the file may have set. */
-static void end_claim(struct guest *guest, const struct zswap_claim *claim, int result)
+static void end_claim(const struct zswap_claim *claim, int result)
 {
+    struct guest *guest = zswap_area_context(claim->area);
     if (result == 0)
         atomic_store(&guest->pages[claim->offset].on_file, true);
-    check(zswap_writeback_end(guest->area, claim, result, NULL), "ending a claim");
+    check(zswap_writeback_end(claim, result, NULL), "ending a claim");
 }
 
 /* Returns whether usage is above the target, so that pages have to go. */
-static bool is_full(uint64_t used, uint64_t most)
+static bool is_full(const struct zswap_usage *usage)
 {
-    return most != 0 && used > most / 100 * TARGET_PERCENT;
+    return usage->used_bytes > usage->max_bytes / 100 * TARGET_PERCENT;
 }
 
-/* Returns a guest whose pages have to go, the next one after `last` first, or NULL. */
-static struct guest *next_guest(size_t *last)
+/* Claims pages if any have to go: of all guests, or of one that is near its own limit, the next one after `last` first.
+ * Returns how many. */
+static size_t claim_pages(struct zswap_claim *claims, void *buffers, size_t *last)
 {
-    struct zswap_stats all = {.struct_size = sizeof all};
-    check(zswap_stats(zswap, &all), "statistics");
-    for (size_t i = 0; i < GUESTS; i++) {
-        struct guest *guest = &guests[++*last % GUESTS];
-        struct zswap_area_stats own = {.struct_size = sizeof own};
-        check(zswap_area_stats(guest->area, &own), "statistics of an area");
-        if (is_full(all.used_bytes, limit) || is_full(own.used_bytes, guest->limit))
-            return guest;
+    struct zswap_usage usage = {.struct_size = sizeof usage};
+    size_t count = 0;
+    int result = 0;
+    check(zswap_usage(zswap, &usage), "usage");
+    if (is_full(&usage)) {
+        result = zswap_writeback_begin(zswap, BATCH, claims, buffers, &count);
+    } else {
+        for (size_t i = 0; i < GUESTS && count == 0 && result == 0; i++) {
+            struct guest *guest = &guests[++*last % GUESTS];
+            check(zswap_area_usage(guest->area, &usage), "usage of an area");
+            if (is_full(&usage))
+                result = zswap_writeback_begin_area(guest->area, BATCH, claims, buffers, &count);
+        }
     }
-    return NULL;
+    if (result != -EBUSY) /* All claims are taken, by the other writers. */
+        check(result, "claiming pages");
+    return count;
 }
 
 /* Waits until a store has failed, or for some milliseconds. */
@@ -227,23 +236,19 @@ static void *writer(void *pages)
     unsigned char (*buffers)[ZSWAP_PAGE_SIZE] = pages;
     struct zswap_claim claims[BATCH];
     for (size_t last = 0; !atomic_load(&writers_stop);) {
-        struct guest *guest = next_guest(&last);
-        size_t count = 0;
+        size_t count = claim_pages(claims, buffers, &last);
         int worst = 0;
-        if (guest != NULL) {
-            int result = zswap_writeback_begin(guest->area, BATCH, claims, buffers, &count);
-            if (result != -EBUSY) /* All claims are taken, by the other writers. */
-                check(result, "claiming pages");
-        }
         for (size_t i = 0; i < count; i++) {
             /* At the end of the program a claim that was not written is given up: the page stays in zswap. */
-            int result = atomic_load(&writers_stop) ? -EAGAIN : write_place(guest, claims[i].offset, buffers[i]);
-            end_claim(guest, &claims[i], result);
+            int result = -EAGAIN;
+            if (!atomic_load(&writers_stop))
+                result = write_place(zswap_area_context(claims[i].area), claims[i].offset, buffers[i]);
+            end_claim(&claims[i], result);
             if (result != 0)
                 worst = result;
         }
         /* A full or failing disk may recover: try again, but not at once. If no page could be claimed, all of them are
-         * claimed or were used a moment ago, and if there is no guest, there is enough room. */
+         * claimed already, or there is enough room. */
         if (worst != 0 || count == 0)
             wait_for_work(worst != 0 ? 100 : 2);
     }
@@ -350,7 +355,8 @@ static void start(uint64_t threads, pthread_t *ids, pthread_t *writer_ids, void 
     guests[1].limit = limit / 8;
     guests[2].limit = limit / 16;
     for (size_t i = 0; i < GUESTS; i++) {
-        struct zswap_area_options own = {.struct_size = sizeof own, .max_bytes = guests[i].limit};
+        struct zswap_area_options own = {
+            .struct_size = sizeof own, .max_bytes = guests[i].limit, .context = &guests[i]};
         check(zswap_add_area(zswap, PAGES, &own, &guests[i].area), "area");
         for (size_t page = 0; page < PAGES; page++)
             pthread_mutex_init(&guests[i].pages[page].lock, NULL);

@@ -1,338 +1,63 @@
 /*
- * zsalloc: a pool of small objects behind movable handles; zswap, which keeps pages compressed in
- * memory; and a pager, which keeps a program's memory to a limit.
+ * zsalloc keeps memory compressed, as a library. It has three layers. Use the one that fits:
  *
- * The pool is the Linux kernel's zsmalloc for programs: memory for many objects of 1 to
- * ZS_MAX_ALLOC_SIZE bytes, of any mixture of sizes, such as compressed pages. A program holds a
- * handle, not an address, and maps an object while it uses it. So the pool can move objects
- * together after others were freed (zs_compact) and give memory back to the system, and it can ask
- * the program to evict the objects that were unused longest (zs_set_evict, zs_shrink). Its
- * functions begin with zs_.
+ * - A pool holds many objects of 1 to ZS_MAX_ALLOC_SIZE bytes behind movable handles, as the Linux
+ *   kernel's zsmalloc does. For programs that compress by themselves, or have small objects.
+ * - A zswap takes pages of 4096 bytes, compresses them into a pool of its own, keeps to limits, and
+ *   writes back pages that were not used lately. For hypervisors, swap daemons, caches of blocks.
+ * - A pager keeps memory of the program itself to a limit, through Linux's userfaultfd. It is
+ *   declared only if the program defines ZSALLOC_UFFD before it includes this header.
  *
- * zswap is for programs that have pages rather than objects: a hypervisor, a swap daemon, a cache
- * of blocks. It takes pages of 4096 bytes, compresses them into a pool of its own, and gives them
- * back. Its functions begin with zswap_; the section ZSWAP below tells how it works. Use the pool
- * or zswap: neither needs the other's functions.
+ * START HERE: the ten functions of each layer that most programs need.
  *
- * A pager keeps memory of the program itself to a limit, through Linux's userfaultfd: pages that
- * were not used lately go to a zswap, and come back when they are touched. Its functions begin with
- * zspager_; the section PAGER below tells how it works. They are declared only if the program
- * defines ZSALLOC_UFFD before it includes this header.
+ *   zs_create_pool()          creates a pool
+ *   zs_malloc()               allocates an object and returns its handle
+ *   zs_obj_write()            copies bytes into an object
+ *   zs_obj_read()             copies bytes out of an object
+ *   zs_map_object()           returns the address of an object, which stays there ...
+ *   zs_unmap_object()         ... until this ends the mapping
+ *   zs_free()                 frees an object
+ *   zs_compact()              moves objects together and gives memory back to the system
+ *   zs_last_error()           says why the last call of this thread that failed did so
+ *   zs_destroy_pool()         destroys a pool
  *
- * Example:
+ *   zswap_create()            creates a zswap
+ *   zswap_add_area()          adds an area: a fixed number of pages, such as a guest's memory
+ *   zswap_store()             stores a page
+ *   zswap_load()              loads a page
+ *   zswap_invalidate()        removes pages
+ *   zswap_set_backing_file()  sets the file that pages are written back to
+ *   zswap_shrink()            makes room: writes back pages that were not used lately
+ *   zswap_stats()             reports what is stored and what happened
+ *   zswap_remove_area()       removes an area with all its pages
+ *   zswap_destroy()           destroys a zswap
  *
- *     #include <stdio.h>
- *     #include <zsalloc.h>
- *
- *     int main(void)
- *     {
- *         struct zs_pool *pool;
- *         zs_handle_t handle;
- *         void *object;
- *         int result = zs_create_pool("example", NULL, &pool);
- *         if (result != 0) {
- *             fprintf(stderr, "no pool: %s\n", zs_strerror(result));
- *             return 1;
- *         }
- *         if (zs_malloc(pool, 6, &handle) == 0) {
- *             zs_obj_write(pool, handle, "hello", 6);
- *             if (zs_map_object(pool, handle, ZS_MM_RO, &object) == 0) {
- *                 puts((const char *)object);
- *                 zs_unmap_object(pool, handle);
- *             }
- *             zs_free(pool, handle);
- *         }
- *         return zs_destroy_pool(pool) == 0 ? 0 : 1;
- *     }
- *
- * Example:
- *
- *     #include <stdio.h>
- *     #include <zsalloc.h>
- *
- *     int main(void)
- *     {
- *         static char page[ZSWAP_PAGE_SIZE] = "hello", copy[ZSWAP_PAGE_SIZE];
- *         struct zswap *zswap;
- *         struct zswap_area *area;
- *         int result = zswap_create(NULL, &zswap);
- *         if (result == 0)
- *             result = zswap_add_area(zswap, 1000, NULL, &area);
- *         if (result == 0)
- *             result = zswap_store(area, 7, page);
- *         if (result == 0)
- *             result = zswap_load(area, 7, copy, 0);
- *         if (result != 0) {
- *             fprintf(stderr, "%s\n", zs_strerror(result));
- *             return 1;
- *         }
- *         puts(copy);
- *         return zswap_remove_area(area) == 0 && zswap_destroy(zswap) == 0 ? 0 : 1;
- *     }
- *
- * examples/store_pages.c in the sources also shows limits, a backing file and statistics,
- * examples/writeback.c writeback by threads of the program, and examples/pager.c a pager.
+ *   zspager_create()          creates a pager, with a limit
+ *   zspager_add_region()      puts memory of the program under the pager
+ *   zspager_run()             lends a thread to the pager, which evicts ahead ...
+ *   zspager_stop()            ... until this makes it return
+ *   zspager_hold()            keeps pages in memory during a system call that uses them ...
+ *   zspager_release()         ... until this ends the hold
+ *   zspager_set_backing_file() sets the file for pages that the pool has no room for
+ *   zspager_stats()           reports what is in memory and what happened
+ *   zspager_remove_region()   brings a region's pages back: the memory is the program's alone again
+ *   zspager_destroy()         destroys a pager
  *
  * Link with -lzsalloc. With the static library, libzsalloc.a, also link with -lpthread -ldl -lm,
- * which recent C libraries include.
+ * which recent C libraries include. EXAMPLES, at the end, has two whole programs.
  *
- * RESULTS. A function that returns int returns 0, or a negative error number of errno.h; it does
- * not set the variable errno to anything meaningful. zs_strerror() has a sentence for each number.
- * Outputs are the last arguments, and are written only when the result is 0. No pointer may be NULL
- * unless the function's text says so: NULL gives -EINVAL, not a crash. Loading a page fails with
- * -EBADMSG if the page is damaged, and with -EIO if its file can't be read. From a function whose
- * text does not mention it, -EIO means that a bug in zsalloc was caught: the reason is on stderr,
- * and the program should stop using the pool it happened in.
+ * Each function's comment says what it does, its errors, and where it may be called. These comments
+ * at the end of the header, in this order, say what holds for many functions:
  *
- * BYTES. The contents of an object are undefined until they are written; they may be what a freed
- * object held. An object lies at a multiple of 16. It has at least as many bytes as were asked for,
- * and sometimes a few more: see zs_lookup_class_size(). Nothing stops a program from writing past
- * that, into other objects. An address is valid only while its object is mapped. A mapped object
- * does not move, and the memory around it can't be given back, so unmap what is not in use.
- *
- * HANDLES. A handle that is stale (its object was freed) or belongs to another pool is refused with
- * -EINVAL, and no other object is affected. A handle has an index and a 16-bit count of that
- * index's uses. So a stale handle is refused until its index has been used another 65,536 times;
- * after that it may name another object. In a pool with ZS_POOL_HARDENED, an index whose count
- * wrapped is never used again, and a stale handle is refused for ever. Pools are told apart by 16
- * bits of the handle too: of 65,536 pools that a process creates one after another, the first and
- * the last accept each other's handles.
- *
- * THREADS. Any thread may call any function at any time, with these exceptions: nothing else may
- * run on a pool during zs_destroy_pool(), on a zswap during zswap_destroy(), or on a pager during
- * zspager_destroy(), and nothing may begin on an area during zswap_remove_area(). zs_free(),
- * zs_unmap_object(), and zs_map_object() with ZS_MM_RO never wait. The others wait at most for a
- * short critical section of another thread, unless their text says more; zs_compact(), zs_shrink()
- * and the like take as long as their work. No function starts a thread or reads the environment,
- * and only the pager's functions change signals: see PAGER. A thread that pthread_cancel() cancels
- * inside a function, inside a callback, or while it touches a pager's region is cancelled
- * afterwards, at its next cancellation point. Threads with PTHREAD_CANCEL_ASYNCHRONOUS must not
- * call functions or touch regions.
- *
- * MEMORY. No function ends the program when malloc() fails. malloc() is called only by functions
- * that create a pool, a zswap or a pager, add an area or a region, set a backing file, prepare a
- * fork of a zswap, or prepare a codec that was not set before (zswap_set_codec, zswap_recompress);
- * these then fail with -ENOMEM. All others call neither malloc() nor free(). Among them are those
- * that a program needs when memory is short: functions that free, invalidate, compact, shrink and
- * write back, zswap_remove_area(), and statistics, as JSON too. If the library was loaded by
- * dlopen(), the first call of a thread may allocate the thread's own variables, a few words, inside
- * the C library.
- *
- * JAILS. What a system lacks or forbids shows when something is created. From then on, until it is
- * destroyed, only these system calls are made. (c-tests/jail.c runs everything under a filter of
- * these lists, and fails if a call is missing or not needed.)
- * - a pool: futex, madvise, mprotect, munmap, process_madvise. The last not with ZS_POOL_NO_ADVICE.
- * - a pool in a memory file: close, mincore. Besides those of a pool, as all that follow.
- * - a pool in huge pages: close, fallocate.
- * - a fork that is prepared: getpid. For a zswap also those of an area.
- * - an area that is added, or a codec that is prepared: brk, mmap, munlock. A zswap needs those of a
- *   pool and these.
- * - a backing file: close, fstat, newfstatat, pread64, pwrite64. fstat() is one or the other.
- * - a pager: ioctl, read, rt_sigprocmask. Besides those of a zswap.
- * - threads that are lent: poll, pread64, pwrite64, write.
- * - a discard of pages that are held: getpid, process_vm_writev. With ZSPAGER_FAULT_THREADS neither.
- * - eviction in place: getpid, process_vm_readv. With ZSPAGER_FAULT_THREADS neither.
- * - either of them where the call is refused: pread64, pwrite64. Of /proc/self/mem.
- * - a region of a memory file: cachestat, close, fallocate, mincore, pread64, pwrite64. It is evicted
- *   in place.
- * Adding a region may take more, such as reading /proc/self/maps: add regions before the filter is
- * set.
- *
- * CALLBACKS. The evict callback runs only inside zs_shrink(), the writeback callback only inside
- * zswap_shrink() and zswap_shrink_area(), in the thread that called these. A callback may call
- * every function, on its own pool or area too, except that these fail with -EBUSY:
- * zs_destroy_pool() of the pool, zswap_remove_area() of the area, and zswap_destroy() of the zswap.
- * Inside a writeback callback nothing waits for a writeback, because that could be the very one
- * that is running. A function that would have to wait fails with -EBUSY instead, and changes
- * nothing; zswap_invalidate() of the page that is being written is an example. A store to that page
- * does not wait, and replaces it. If the callback takes a lock, do not hold that lock while you
- * shrink or call a function that waits for a writeback.
- *
- * ZSWAP. A zswap has one pool, and areas whose pages have offsets of their own, as swap devices or
- * guests do. zswap_store() stores a page. The limit counts bytes of slots, which is what a page's
- * compressed form costs. When the limit is reached, stores fail with -ENOMEM until usage has fallen
- * a little below it (zswap_options.accept_percent). zswap never makes room on its own: the program
- * does. It can call zswap_shrink(), which passes pages that were not used lately to a callback
- * (zswap_set_writeback) or writes them to a file (zswap_set_backing_file). It can claim pages and
- * write them itself (zswap_writeback_begin). Or it can drop them (zswap_invalidate). A page that
- * was written back by a callback or a claim is no longer stored: loading it fails with -ENOENT, and
- * the program reads it from where it wrote it. A page on the backing file is loaded like any other.
- *
- * zswap keeps three promises. A load returns the page as it was last stored, or fails: each stored
- * page has a check that covers its area and offset. A store that fails leaves nothing at its
- * offset, so an old copy can't be taken for the new page. And an old copy never reaches the disk
- * after a newer one: a page is not written back twice at a time, and when zswap_invalidate(), a
- * load with ZSWAP_LOAD_EXCLUSIVE, or a failed store returns, no writeback of the page that began
- * earlier is running. (The exception is a failed store in a callback, or of a page whose claim this
- * thread holds: it does not wait.) Two threads that store, take or invalidate the same offset at
- * the same time get the outcome of one order or the other.
- *
- * PAGER. Requires Linux 5.11 or later with userfaultfd. Before Linux 6.6 the system can't poison a
- * damaged page: a thread that touches one gets SIGBUS with ZSPAGER_FAULT_SIGBUS, and waits for ever
- * with ZSPAGER_FAULT_THREADS; its region can be removed only with ZSPAGER_DISCARD, and the page
- * then reads as zeros.
- *
- * A pager has regions, which are ranges of the program's memory that zspager_add_region() names,
- * and a limit on how many bytes of them are in memory. Above the limit, pages that were not used
- * lately move to a staging range, which counts towards the limit. Pages that stay there are
- * compressed, and when the pool is full they go to the backing file. A thread that touches a page
- * that is not in memory waits until the page is back with its bytes. If a page is damaged, the
- * thread gets SIGBUS. The system may refuse for a second to put a page in place, as it does when it
- * has no memory, or to read it from the backing file: then the thread gets SIGBUS too with
- * ZSPAGER_FAULT_SIGBUS, and may touch the page again; with ZSPAGER_FAULT_THREADS it goes on
- * waiting. When no page can leave, because the pool is full and nothing can be written back or the
- * rest is held or pinned, pages come back above the limit. zspager_stats.over_limit counts them;
- * nothing is lost.
- *
- * The memory of a region must be used through this one mapping only: not through another mapping of
- * the same file, from another process, or with ptrace. A part of a region may be moved by mremap()
- * and unmapped by munmap(), but these calls wait until a lent thread (zspager_run()) has read of
- * them: without one they may wait for ever. Do not use MREMAP_DONTUNMAP on regions: nothing of a
- * region may stay where it was.
- *
- * madvise() with MADV_DONTNEED or MADV_REMOVE gives memory back, and waits likewise. For a memory
- * file the two have the same effect: the file has zeros then, whereas without a pager MADV_DONTNEED
- * leaves it as it is. With ZSPAGER_EVICT_IN_PLACE, the default, and before Linux 6.8, the pager is not
- * told of madvise(): private pages that are in memory read as zeros after it, and count until they
- * are evicted; but a page that was evicted comes back with its old bytes, and so may one that was
- * only read since it came back. zspager_discard() always gives memory back, and needs no lent
- * thread. Do not use MADV_FREE on regions: pages used again after it would not be counted.
- *
- * While munmap() or mremap() takes a region away from an address, nothing else may be mapped or
- * moved there: the system may report the two in either order. If your program moves regions, hold a
- * lock of its own around all calls that map, move or unmap. Pages that are locked (mlock) or pinned
- * by the system stay in memory, and count; so do read-only pages (mprotect), except with
- * ZSPAGER_EVICT_IN_PLACE. While these exceed the limit, touches go above it at once: see
- * zspager_stats.immovable_bytes. Adding a region of private memory takes it out of KSM
- * (MADV_UNMERGEABLE). Do not call madvise() with MADV_MERGEABLE on it afterwards: a page that the
- * system merges loses the protection by which the pager notices writes, and a write to it may be
- * lost.
- *
- * With ZSPAGER_FAULT_SIGBUS the thread that touches a page brings it back itself, in a SIGBUS
- * handler. It may touch regions anywhere, in a signal handler too, but SIGBUS must not be blocked:
- * the system would kill the process. A system call on memory of a region fails with EFAULT, or does
- * only a part of its work, in three cases: a page is not in memory; the call writes to a page that
- * was only read since it came back, and that may therefore be write-protected; or a page of a
- * memory file is in memory but not mapped, as after the system has split or made a huge page. So
- * call zspager_hold() on the range before the system call, and zspager_release() after it. The hold
- * does not cover one case: when a memory file's pages are put together to huge pages through
- * another mapping (MADV_COLLAPSE, khugepaged), or the system swaps them out, a held page is not
- * mapped any more, and the system call fails with EFAULT. Hold the range once more then.
- *
- * Mutexes, semaphores, condition variables, barriers and read-write locks make such system calls
- * too: a thread that waits for one waits in futex(). With ZSPAGER_FAULT_SIGBUS, the page of one
- * that lies in a region may leave just before, and then the wait fails with EFAULT: glibc ends the
- * process ("The futex facility returned an unexpected error code"). Keep objects that threads wait
- * for out of regions, or hold their pages as long as they are in use, or use ZSPAGER_FAULT_THREADS.
- * The same holds for locks of C++ and Rust.
- *
- * A SIGBUS that does not come from a region goes to the handler that was installed before, or has
- * the effect that it would have had. So install your own handlers before the first
- * zspager_create(), or let them call the handler that sigaction() reported: no later
- * zspager_create() replaces them. An earlier handler is called with the signals blocked that it was
- * installed with, but on the stack in use: SA_ONSTACK has no effect then. AddressSanitizer's own
- * handler may stay: it is called for a SIGBUS that does not come from a region. The pager's handler
- * stays in place until the process ends, and so does the library: dlclose() does not unload it any
- * more.
- *
- * The handler runs on the stack in use, which may be the alternate stack (sigaltstack) of a handler
- * of the program's. It takes up to 12 KiB of it, 4 KiB more where pages are stored with Zstandard,
- * and 8 KiB more where AMX is in use: for the processor's state that the system saves, and for
- * evicting another page. So every stack on which regions are touched, a thread's or a handler's,
- * should have 32 KiB more than the program itself needs. An alternate stack of SIGSTKSZ bytes is
- * too small, and nothing reports its overflow. (A debug build of the library takes 64 KiB.) No
- * stack in use may lie in a region.
- *
- * Where stacks are smaller, use ZSPAGER_FAULT_THREADS. That includes Go programs, whose goroutines
- * begin with 2 to 8 KiB and whose runtime requires SA_ONSTACK of every handler, which this one does
- * not have; and programs whose fibers or coroutines touch regions on stacks without those 32 KiB.
- *
- * With ZSPAGER_FAULT_THREADS lent threads bring pages back, and the thread that touches a page
- * sleeps, inside system calls too, as the processors of a virtual machine do. This mode needs
- * rights: see ZSPAGER_FAULT_THREADS.
- *
- * Two parts of the Rust crate are not available in C: memory of other processes that is filled from
- * a snapshot (Guest) with tracking of writes to it, and the process that outlives a pager
- * (Guardian).
- *
- * In either mode, hold memory that direct I/O, io_uring or a device writes, until the write is
- * done: a page that is evicted in place, as pages of memory files always are, loses what is written
- * to it meanwhile.
- *
- * Functions of the pager must not be called by a signal handler, by a callback of a zswap (unless
- * their text says so), or by a thread that holds a lock that another thread may need while it
- * touches a region. During a call, and throughout zspager_run(), signals are held back, except
- * those of the thread's own faults, and so is pthread_cancel(). Pointers that are passed to the
- * library's functions must not point into a region, unless they name a range of the region.
- *
- * Forked children get neither the regions nor the pager's pool, unless its memory was supplied.
- * Touching a region there raises SIGSEGV, and calls fail with -EPERM, with these exceptions:
- * zspager_destroy() frees what the child has of the pager, and zspager_stats(),
- * zspager_latency_permille() and zspager_descriptor() report it as it was at the fork.
- *
- * CORE DUMPS. In a core dump, pages of regions that are not in memory are zeros, and compressed
- * pages are missing: pool and staging range are left out of dumps. A debugger's dump of a running
- * process (gcore) may have zeros for a whole region that lacks one page. Reading /proc/PID/mem
- * fails with -EIO for pages that are not in memory, and so does a debugger. These ways give
- * complete dumps:
- * - Before a planned dump, bring all pages in: call zspager_set_resident_limit() with 0 and then
- *   read a byte of each page, or call zspager_remove_region(). There must be enough memory for
- *   them.
- * - A handler of SIGSEGV or SIGABRT may call no function of the pager, but with
- *   ZSPAGER_FAULT_SIGBUS it may read regions, on an alternate stack that is large enough: it copies
- *   page by page to a buffer of its own, and writes that to a file. The limit holds meanwhile.
- * - With ZSPAGER_FAULT_THREADS another process may read a whole region with process_vm_readv(), as
- *   long as lent threads run.
- *
- * STACK. A call takes up to 24 KiB of the calling thread's stack, and what its callbacks take:
- * zswap_store() 5 KiB, zswap_load() 1, or 9 from a file, either with Zstandard 6, zswap_shrink() 16
- * with a callback and 3 with a file, compaction and zspager_add_region() 11, creation 6 to 21.
- * zswap_recompress() takes up to 40 KiB. For touches of regions see PAGER. The C test named stack
- * prints a table (cargo test --release --features uffd --test c_api stack -- --nocapture). A debug
- * build takes more.
- *
- * DESCRIPTORS. The library's descriptors are closed on exec. A forked child keeps them until it
- * destroys the objects they belong to. They are:
- * - for a pool with ZS_BACKING_MEMFD or ZS_BACKING_HUGETLB: its memory file, which zs_pool_fd()
- *   returns; other pools have none;
- * - for a zswap: a duplicate of the backing file's, and those of its pool;
- * - for a pager: two userfaultfds, one of which zspager_descriptor() returns, and an eventfd;
- *   /proc/self/mem, if the process may open it; a duplicate of the memory file's for each region
- *   with ZSPAGER_REGION_SHARED; and those of its zswap.
- * A program that closes descriptors wholesale (closefrom(), close_range()) must do so before it
- * creates any of these, or in a child before exec. If the library's descriptor of a backing file is
- * closed, pages on it can't be loaded. Without the userfaultfd, pages that are not in memory read
- * as zeros.
- *
- * SIGNAL HANDLERS. A handler may call zs_free(), zs_unmap_object(), zs_map_object() with ZS_MM_RO,
- * and the other functions whose text allows it. It must not call any other: the thread that it
- * interrupted may be inside one.
- *
- * FORK. The child inherits an anonymous pool as it inherits any private memory: as a copy of its
- * own, with the same handles. If another thread was inside a call on the pool during the fork, the
- * child's copy is unusable: a call on it may wait for ever. So a program whose other threads use
- * the pool calls zs_fork_prepare() before fork(), and zs_fork_done() after it, in the parent and in
- * the child; then the child may call everything. For a zswap, zswap_fork_prepare() and
- * zswap_fork_done() do that for its areas and its pool as well. Otherwise create the pool, fork,
- * and start threads after that, or let the child leave the pool alone.
- *
- * A pool with ZS_BACKING_MEMFD or ZS_BACKING_HUGETLB, or with ZS_POOL_DONTFORK, is never inherited.
- * In the child, calls on it fail with -EPERM, except those that need none of its memory:
- * zs_get_total_pages(), zs_lookup_class_size(), zs_pool_fd(), and zs_destroy_pool(), which frees
- * what the child has of it. A zswap is inherited as its pool is; zswap_remove_area() and
- * zswap_destroy() free what the child has. Only one of parent and child may go on with a zswap that
- * has a backing file: they share the file but not the table of its contents. Memory that the
- * program supplied is inherited as it was mapped. If parent and child share it (MAP_SHARED), the
- * pool needs ZS_POOL_DONTFORK.
- *
- * STRUCTS. Structs that are passed begin with their size, and may grow at their end in later
- * versions. A program compiled with an older header works with a newer library: fields that it does
- * not have are 0. A program compiled with a newer header works with an older library if the fields
- * that the library does not know are 0, and gets -EINVAL otherwise. A field that is 0 means its
- * default.
- *
- * PAGES are 4096 bytes here. Systems with other page sizes are not supported yet. A pool's limit
- * covers all memory that it takes, its own tables included.
+ *   EXAMPLES         two whole programs              STRUCTS      sizes and versions
+ *   RESULTS          errors, and their sentences     FORK         what children get
+ *   BYTES, HANDLES   of objects of a pool            JAILS        the system calls that are made
+ *   THREADS          what may run at the same time   DESCRIPTORS  those that the library opens
+ *   CALLBACKS        what they may call              STACK        what calls take of it
+ *   SIGNAL HANDLERS  what they may call              TOOLS        valgrind and sanitizers
+ *   MEMORY           when malloc() has none          CORE DUMPS   of programs with a pager
+ *   ZSWAP            limits and promises             PAGER        its rules for the program
+ *   WRITEBACK        rules for programs that write pages back themselves
  */
 
 #ifndef ZSALLOC_H
@@ -474,6 +199,15 @@
 /** zswap_area_options.flags: never write pages of the area back. */
 #define ZSWAP_AREA_NO_WRITEBACK 2
 
+/** zswap_usage.refused_by: no limit refuses stores now. */
+#define ZSWAP_LIMIT_NONE 0
+
+/** zswap_usage.refused_by: the area's own limit was met, and refuses stores. */
+#define ZSWAP_LIMIT_AREA 1
+
+/** zswap_usage.refused_by: the zswap's limit was met, and refuses stores of all areas. */
+#define ZSWAP_LIMIT_ZSWAP 2
+
 #if defined(ZSALLOC_UFFD)
 /**
  * zspager_options.fault_mode: the thread that touches a page brings it back itself, in a SIGBUS
@@ -489,29 +223,24 @@
 #define ZSPAGER_FAULT_THREADS 1
 
 /**
- * zspager_options.eviction: evict private pages where they are: protect, copy, compress, drop. The
- * default, and the fastest: moving single pages interrupts every processor that runs the process.
- * But the pager does not learn of madvise() then: only zspager_discard() gives pages of a region
- * back, and after madvise() an evicted page has its old bytes. And bytes that direct I/O, io_uring
- * or a device writes to a page that is not held may be lost: hold it with zspager_hold().
+ * zspager_options.flags: evict private pages where they are (protect, copy, drop) instead of moving
+ * them to a staging range. Before Linux 6.8 this is always so. It is faster when several threads
+ * run at once. But the pager does not learn of madvise() then: only zspager_discard() gives pages
+ * of a region back, and after madvise() an evicted page has its old bytes.
+ *
+ * This is the default before Linux 6.16 if there is swap (/proc/swaps) when the pager is created:
+ * there UFFDIO_MOVE had bugs when swap was in use, which could mix up a private page or crash the
+ * kernel.
  */
-#define ZSPAGER_EVICT_IN_PLACE 0
+#define ZSPAGER_EVICT_IN_PLACE 1
 
 /**
- * zspager_options.eviction: move private pages to a staging range. The pager learns of madvise(), if
- * a lent thread reads its events, and a page that the system has pinned stays in memory. Pages are
- * evicted in place nevertheless before Linux 6.8, which can't move them, and before 6.16 if there is
- * swap (/proc/swaps) when the pager is created: UFFDIO_MOVE had bugs there when swap was in use,
- * which could mix up a private page or crash the kernel.
+ * zspager_options.flags: move private pages even where there is swap before Linux 6.16. The bugs of
+ * UFFDIO_MOVE were fixed in 6.16, and by the middle of 2025 in the stable series, which a release
+ * number does not show: set this if your kernel has the fixes. Where the system can't move pages,
+ * the flag has no effect. Not with ZSPAGER_EVICT_IN_PLACE.
  */
-#define ZSPAGER_EVICT_MOVING 1
-
-/**
- * zspager_options.eviction: as ZSPAGER_EVICT_MOVING, and also where there is swap before Linux 6.16.
- * The bugs were fixed in 6.16, and by the middle of 2025 in the stable series, which a release
- * number does not show: choose this if your kernel has the fixes.
- */
-#define ZSPAGER_EVICT_MOVING_BESIDE_SWAP 2
+#define ZSPAGER_EVICT_BY_MOVING 4
 
 /**
  * zspager_region_options.flags: the region is a shared mapping of a memory file, the part that
@@ -688,7 +417,7 @@ struct zswap_options {
     /** Codec of pages: one of ZSWAP_CODEC_*. zswap_set_codec() changes it. */
     uint32_t codec;
     /** Level of the codec. */
-    int32_t level;
+    int level;
     /**
      * Once a limit was reached, stores are refused until usage has fallen to this percentage of
      * it: 1 to 100. 0: 90.
@@ -740,6 +469,18 @@ struct zswap_area_options {
     uint32_t reserved[9];
 };
 
+/** A page that zswap_load_scattered() is to load, and what became of it. */
+struct zswap_load_request {
+    /** Offset of the page in its area. */
+    uint64_t offset;
+    /** Where the page goes: 4096 bytes, at any address. */
+    void *page;
+    /** Set by the call to 0, or to an error of zswap_load(). */
+    int result;
+    /** Reserved for later versions: set to 0. */
+    int reserved;
+};
+
 /**
  * Callback for zswap_set_writeback(). zswap_shrink() and zswap_shrink_area() call it in their own
  * thread, with no lock held. It gets the context that was set, the area as zswap_add_area()
@@ -766,10 +507,16 @@ typedef int (*zswap_writeback_fn)(void *context,
                                   const void *page);
 
 /**
- * A page that zswap_writeback_begin() claimed. It may be copied. Pass it to zswap_writeback_end()
- * once.
+ * A page that zswap_writeback_begin() or zswap_writeback_begin_area() claimed. It may be copied. Pass
+ * it to zswap_writeback_end() once, from any thread.
+ *
+ * A claim is its thread's own: that of the thread that began it, even if another thread is to end it.
+ * A call that would have to wait for a claim of its own thread fails with -EBUSY instead, also with
+ * ZSWAP_NOWAIT.
  */
 struct zswap_claim {
+    /** The area of the page, as zswap_add_area() returned it. */
+    struct zswap_area *area;
     /** Offset of the page in its area. */
     uint64_t offset;
     /** Identifies the claim; it carries no meaning for a program. */
@@ -890,6 +637,30 @@ struct zswap_stats {
     struct zswap_counts counts;
 };
 
+/**
+ * How full a zswap or an area is: see zswap_usage() and zswap_area_usage(). Other threads may have
+ * changed the figures by the time that they are used.
+ */
+struct zswap_usage {
+    /** sizeof(struct zswap_usage), set by the caller. */
+    size_t struct_size;
+    /** Bytes of slots that stored pages take, and that running stores have reserved. */
+    uint64_t used_bytes;
+    /** The limit in bytes of slots; UINT64_MAX: none. */
+    uint64_t max_bytes;
+    /**
+     * How many bytes of slots have to go before stores are accepted again. 0: they are accepted now,
+     * except a page that takes more than there is left, and except while the pool has no memory, which
+     * only a store finds out. Once a limit was met, it refuses stores until usage has fallen to
+     * zswap_options.accept_percent of it; that percentage holds for the limits of areas too.
+     */
+    uint64_t bytes_to_go;
+    /** The limit that bytes_to_go is about: one of ZSWAP_LIMIT_*. */
+    uint32_t refused_by;
+    /** Reserved for later versions; 0. */
+    uint32_t reserved;
+};
+
 /** Statistics of an area: see zswap_area_stats(). All figures are of one moment. */
 struct zswap_area_stats {
     /** sizeof(struct zswap_area_stats), set by the caller. */
@@ -944,8 +715,8 @@ struct zspager_options {
      * zspager_add_region() fails with -ENOMEM.
      */
     uint32_t max_regions;
-    /** How private pages leave memory: one of ZSPAGER_EVICT_*. */
-    uint32_t eviction;
+    /** ZSPAGER_EVICT_IN_PLACE or ZSPAGER_EVICT_BY_MOVING, or 0. */
+    uint32_t flags;
     /**
      * Options of the zswap that holds evicted pages: its limit and its codec. NULL: the defaults.
      * An accept_percent of 0 means 98 here. The name and the message are ignored.
@@ -995,7 +766,7 @@ struct zspager_region_options {
      * It can't while any part of it is pinned: then the page stays, stays charged, and counts as
      * pinned in the statistics.
      */
-    int32_t shared_fd;
+    int shared_fd;
     /** ZSPAGER_REGION_* flags, combined with |. */
     uint32_t flags;
     /** Reserved for later versions: set to 0. */
@@ -1107,7 +878,7 @@ struct zspager_stats {
 
 #ifdef __cplusplus
 extern "C" {
-#endif // __cplusplus
+#endif /* __cplusplus */
 
 /**
  * Returns the version of the library: major << 16 | minor << 8 | patch.
@@ -1274,11 +1045,11 @@ int zs_malloc(struct zs_pool *pool, size_t size, zs_handle_t *handle);
 /**
  * Allocates an object and maps it for reading and writing. This is zs_malloc() and zs_map_object()
  * in one step, so zs_shrink() can't offer the object to the evict callback before it is written.
- * Stores the handle in *handle and the object's address, a multiple of 16, in *object. End the
- * mapping with zs_unmap_object().
+ * Stores the handle in *handle and returns the object's address, a multiple of 16. End the mapping
+ * with zs_unmap_object().
  *
- * Errors, after which nothing has changed:
- * -EINVAL: pool, handle or object is NULL, or size is 0.
+ * Returns NULL if it fails, after which nothing has changed. zs_last_errno() returns the number:
+ * -EINVAL: pool or handle is NULL, or size is 0.
  * -ENOSPC: size is more than ZS_MAX_ALLOC_SIZE.
  * -ENOMEM: the pool is at its limit, or the system has no memory. Free, compact or shrink, then try
  *     again.
@@ -1286,7 +1057,7 @@ int zs_malloc(struct zs_pool *pool, size_t size, zs_handle_t *handle);
  *
  * Threads: any. Evict callback: allowed.
  */
-int zs_malloc_mapped(struct zs_pool *pool, size_t size, zs_handle_t *handle, void **object);
+void *zs_malloc_mapped(struct zs_pool *pool, size_t size, zs_handle_t *handle);
 
 /**
  * Frees an object. Its handle is stale from now on. If the object is mapped, its address stays
@@ -1302,17 +1073,16 @@ int zs_malloc_mapped(struct zs_pool *pool, size_t size, zs_handle_t *handle, voi
 int zs_free(struct zs_pool *pool, zs_handle_t handle);
 
 /**
- * Maps an object: stores its address, a multiple of 16, in *object. The object stays at that
- * address until zs_unmap_object() has been called as often as this function. It may be mapped up to
- * 4,095 times at once, by any threads, in any mixture of modes, and for any time. Threads that
- * write while others read or write must agree among themselves. All of zs_lookup_class_size() bytes
- * may be used.
+ * Maps an object: returns its address, a multiple of 16. The object stays at that address until
+ * zs_unmap_object() has been called as often as this function. It may be mapped up to 4,095 times
+ * at once, by any threads, in any mixture of modes, and for any time. Threads that write while
+ * others read or write must agree among themselves. All of zs_lookup_class_size() bytes may be
+ * used.
  *
  * mode: ZS_MM_RW, ZS_MM_RO or ZS_MM_WO. What is written through a ZS_MM_RO mapping may be lost.
  *
- * Errors:
- * -EINVAL: pool or object is NULL, the mode is unknown, or the handle is 0, stale, freed, or of
- *     another pool.
+ * Returns NULL if it fails, after which nothing has changed. zs_last_errno() returns the number:
+ * -EINVAL: pool is NULL, the mode is unknown, or the handle is 0, stale, freed, or of another pool.
  * -EBUSY: the object is already mapped 4,095 times.
  * -EPERM: this process is a forked child that has no copy of the pool.
  *
@@ -1320,7 +1090,7 @@ int zs_free(struct zs_pool *pool, zs_handle_t handle);
  * object.
  * Evict callback: allowed. Signal handler: allowed with ZS_MM_RO.
  */
-int zs_map_object(struct zs_pool *pool, zs_handle_t handle, uint32_t mode, void **object);
+void *zs_map_object(struct zs_pool *pool, zs_handle_t handle, uint32_t mode);
 
 /**
  * Ends one mapping of an object. After the last one, its address is no longer valid. Any thread may
@@ -1597,7 +1367,7 @@ int zswap_area_set_limit(struct zswap_area *area, uint64_t max_bytes);
  *
  * Threads: any; waits until each context has been idle for a moment. Callbacks: allowed.
  */
-int zswap_set_codec(struct zswap *zswap, uint32_t codec, int32_t level);
+int zswap_set_codec(struct zswap *zswap, uint32_t codec, int level);
 
 /**
  * Stores a page: 4096 bytes, at any address. It replaces the page that was stored at this offset.
@@ -1606,8 +1376,12 @@ int zswap_set_codec(struct zswap *zswap, uint32_t codec, int32_t level);
  * that repeats 8 bytes that form a signed 48-bit number, as addresses do.
  *
  * Errors, after which nothing is stored at this offset, not even the old page:
- * -ENOMEM: a limit is reached, or the system has no memory. Shrink and try again, or write the page
- *     to the place it would be written back to.
+ * -ENOMEM: a limit was met, or the pool or the system has no memory; zs_last_error() says which.
+ *     zswap_area_usage() says how many bytes have to go before the limit accepts pages again: a page
+ *     or two are not enough. Make that room and try again, or write the page to the place it would
+ *     be written back to. Nothing in the library waits for room. To wait, call zswap_shrink() here,
+ *     or sleep on a condition variable that your thread signals which writes pages back and removes
+ *     them.
  * -ENOSPC: the page does not compress, and the area has ZSWAP_AREA_REFUSE_INCOMPRESSIBLE.
  * Errors, after which nothing has changed:
  * -EINVAL: area or page is NULL, or the offset is past the end of the area.
@@ -1618,7 +1392,9 @@ int zswap_set_codec(struct zswap *zswap, uint32_t codec, int32_t level);
  * thread.
  * Callbacks: allowed.
  */
-int zswap_store(struct zswap_area *area, uint64_t offset, const void *page);
+int zswap_store(struct zswap_area *area,
+                uint64_t offset,
+                const void *page);
 
 /**
  * Stores `count` consecutive pages at the offsets from `offset` on: all of them or none. A load
@@ -1689,29 +1465,28 @@ int zswap_load_pages(struct zswap_area *area,
                      void *pages,
                      size_t count,
                      uint32_t flags,
-                     int32_t *results);
+                     int *results);
 
 /**
- * Loads `count` pages, each from its own offset to its own address: offsets[i] to pages[i].
- * Otherwise it works as zswap_load_pages() does. Neither array may change during the call, and the
- * pages must not overlap. An offset may occur twice; with ZSWAP_LOAD_EXCLUSIVE only one of the two
- * loads finds the page.
+ * Loads `count` pages, each from its own offset to its own address, as `requests` says: an array of
+ * `count` structs, each with an offset and a page. Otherwise it works as zswap_load_pages() does:
+ * each request's result is set to 0 or an error of zswap_load(). Nothing else may change the array
+ * during the call, and the pages must not overlap. An offset may occur twice; with
+ * ZSWAP_LOAD_EXCLUSIVE only one of the two loads finds the page.
  *
- * Errors, after which nothing was loaded and results is unchanged:
- * -EINVAL: area is NULL; offsets, pages or one of pages[] is NULL and count is not 0; a flag is
- *     unknown; or an offset is past the end of the area.
+ * Errors, after which nothing was loaded and no request's result has changed:
+ * -EINVAL: area is NULL; requests or the page of one is NULL and count is not 0; a flag is unknown;
+ *     or an offset is past the end of the area.
  * -EPERM: this process is a forked child that has no copy of the pool.
- * Otherwise the result is that of the first page that failed, or 0.
+ * Otherwise the call returns the result of the first page that failed, or 0.
  *
  * Threads: any. With ZSWAP_LOAD_EXCLUSIVE the call waits for running writebacks of these pages;
  * without, it never waits for a writeback. Callbacks: allowed.
  */
 int zswap_load_scattered(struct zswap_area *area,
-                         const uint64_t *offsets,
-                         void *const *pages,
+                         struct zswap_load_request *requests,
                          size_t count,
-                         uint32_t flags,
-                         int32_t *results);
+                         uint32_t flags);
 
 /**
  * Removes all pages stored at the `count` offsets from `offset` on. Offsets that hold none are
@@ -1792,7 +1567,7 @@ int zswap_set_writeback(struct zswap *zswap, zswap_writeback_fn writeback, void 
  *
  * Threads: any. Callbacks: allowed.
  */
-int zswap_set_backing_file(struct zswap *zswap, int32_t fd, uint64_t bytes);
+int zswap_set_backing_file(struct zswap *zswap, int fd, uint64_t bytes);
 
 /**
  * Writes back pages that were not used lately, from all areas in turn, until `pages` pages have
@@ -1877,14 +1652,22 @@ int zswap_area_reclaimable_pages(struct zswap_area *area, uint64_t *pages);
 int zswap_area_refaulted(struct zswap_area *area, uint64_t pages);
 
 /**
- * Claims up to `max` pages of the area that were not used lately, chosen as zswap_shrink() chooses
- * them, and copies them to consecutive memory at `pages`. Stores their number in *count, which may
- * be less than max, and may be 0. The program writes each page to where it keeps pages, at any time
- * and in any thread, by asynchronous I/O for example, and then ends its claim with
- * zswap_writeback_end(). Needs neither a callback nor a backing file.
+ * Claims up to `max` pages that were not used lately, of all areas without ZSWAP_AREA_NO_WRITEBACK,
+ * and copies them to consecutive memory at `pages`. An area that has met its own limit comes first;
+ * otherwise the areas take turns. Stores the number of claims in *count, which may be less than max.
+ * The program writes each page to where it keeps pages, at any time and in any thread, by
+ * asynchronous I/O for example, and then ends its claim with zswap_writeback_end(). The section
+ * WRITEBACK has the rules by which no page is lost; examples/writeback.c is a whole program. Needs
+ * neither a callback nor a backing file.
+ *
+ * *count is 0 if no page can be claimed now: none is in the pool, or those that are have claims
+ * already. Do not call again at once; wait until pages were stored or claims have ended. Storing
+ * and loading mark a page as used. A call that passes a marked page clears the mark, and goes round
+ * each area twice if it has to: so pages that were just stored are claimed too, if there are no
+ * others.
  *
  * Until its claim ends, a page stays stored, can be loaded and replaced, and is not written back a
- * second time. A zswap_invalidate() of the page waits, and the area can't be removed. Each page is
+ * second time. A zswap_invalidate() of the page waits, and its area can't be removed. Each page is
  * copied to `pages` before it is claimed: if that memory is missing, under a userfaultfd for
  * example, the thread that brings it in may invalidate any page except those that this call has
  * already claimed.
@@ -1892,7 +1675,24 @@ int zswap_area_refaulted(struct zswap_area *area, uint64_t pages);
  * claims, pages: room for `max` claims, and for `max` times 4096 bytes, at any address. Beyond
  *     *count their contents are undefined.
  *
- * Errors:
+ * Errors, after which no page is claimed:
+ * -EINVAL: zswap or count is NULL, or claims or pages is NULL and max is not 0.
+ * -EBUSY: as many claims are held as zswap_options.max_claims allows: end some.
+ * -EPERM: this process is a forked child that has no copy of the pool.
+ *
+ * Threads: any, several at once. Callbacks: allowed.
+ */
+int zswap_writeback_begin(struct zswap *zswap,
+                          size_t max,
+                          struct zswap_claim *claims,
+                          void *pages,
+                          size_t *count);
+
+/**
+ * Claims up to `max` pages of one area that were not used lately, as zswap_writeback_begin() does
+ * for all areas.
+ *
+ * Errors, after which no page is claimed:
  * -EINVAL: area or count is NULL, claims or pages is NULL and max is not 0, or the area has
  *     ZSWAP_AREA_NO_WRITEBACK.
  * -EBUSY: as many claims are held as zswap_options.max_claims allows: end some.
@@ -1900,31 +1700,34 @@ int zswap_area_refaulted(struct zswap_area *area, uint64_t pages);
  *
  * Threads: any, several at once. Callbacks: allowed.
  */
-int zswap_writeback_begin(struct zswap_area *area,
-                          size_t max,
-                          struct zswap_claim *claims,
-                          void *pages,
-                          size_t *count);
+int zswap_writeback_begin_area(struct zswap_area *area,
+                               size_t max,
+                               struct zswap_claim *claims,
+                               void *pages,
+                               size_t *count);
 
 /**
- * Ends a claim of zswap_writeback_begin().
+ * Ends a claim of zswap_writeback_begin() or zswap_writeback_begin_area(), whose area must still
+ * exist. A claim that is never ended keeps its page in the pool and its area from being removed,
+ * and threads that wait for it wait for ever.
  *
  * result: the outcome, as a writeback callback returns it. 0: the page is written, and leaves the
- *     pool unless it was loaded, replaced or removed meanwhile. Any error number: the page stays,
- *     and the cause is counted.
- * gone: NULL, or set to 1 if this call removed the page from the pool and to 0 if it did not. With
- *     result 0 and gone 0 the written copy is not needed; it may be older than the stored page.
+ *     pool unless it was loaded, replaced or removed meanwhile. Set the program's mark that the page
+ *     is on disk before this call. Any error number: the page stays, and the cause is counted.
+ * gone: NULL, or set to 1 if this call removed the page from the pool and to 0 if it did not.
+ *     Either way, touch neither the mark nor the page's place on disk from now on: they belong to
+ *     the thread that acts on the page next, such as one whose zswap_invalidate() waited for this
+ *     claim. 0 does not mean that the place is free. See WRITEBACK.
  *
  * Errors:
- * -EINVAL: area or claim is NULL, or the claim has already ended or belongs to another area.
+ * -EINVAL: claim or its area is NULL, or the claim has already ended or is another area's.
  * -EPERM: this process is a forked child that has no copy of the pool.
  *
  * Threads: any, not only the one that began the claim. Callbacks: allowed.
  */
-int zswap_writeback_end(struct zswap_area *area,
-                        const struct zswap_claim *claim,
-                        int32_t result,
-                        int32_t *gone);
+int zswap_writeback_end(const struct zswap_claim *claim,
+                        int result,
+                        int *gone);
 
 /**
  * Moves stored pages together and gives the memory that this empties back to the system, as
@@ -1964,7 +1767,7 @@ int zswap_compact(struct zswap *zswap,
 int zswap_recompress(struct zswap_area *area,
                      uint64_t pages,
                      uint32_t codec,
-                     int32_t level,
+                     int level,
                      uint64_t *recompressed);
 
 /**
@@ -1977,6 +1780,30 @@ int zswap_recompress(struct zswap_area *area,
  * Threads: any; holds up the counters of all areas for a moment. Callbacks: allowed.
  */
 int zswap_stats(struct zswap *zswap, struct zswap_stats *stats);
+
+/**
+ * Fills *usage with how full the zswap is. Set its struct_size first. Costs a few loads from memory,
+ * and stops no other thread, so it may be called before each store.
+ *
+ * Errors:
+ * -EINVAL: zswap or usage is NULL, or struct_size is wrong.
+ *
+ * Threads: any; never waits. Callbacks: allowed. Signal handler: allowed.
+ */
+int zswap_usage(struct zswap *zswap,
+                struct zswap_usage *usage);
+
+/**
+ * Fills *usage with how full the area is, and whether its own limit or the zswap's refuses its
+ * stores now. Set its struct_size first. Costs a few loads from memory, and stops no other thread,
+ * so it may be called before each store.
+ *
+ * Errors:
+ * -EINVAL: area or usage is NULL, or struct_size is wrong.
+ *
+ * Threads: any; never waits. Callbacks: allowed. Signal handler: allowed.
+ */
+int zswap_area_usage(struct zswap_area *area, struct zswap_usage *usage);
 
 /**
  * Fills *stats with the statistics of one area. Set its struct_size first. Fields that this library
@@ -2010,6 +1837,8 @@ int zswap_pool_stats(struct zswap *zswap, struct zs_pool_stats *stats);
  * fields of struct zswap_stats and struct zswap_area_stats, without struct_size, and with the
  * fields of counts directly among them. Later versions may add members.
  *
+ * This version needs at most 2 KiB, and 2 KiB more for each area.
+ *
  * Errors:
  * -EINVAL: zswap or length is NULL, or buffer is NULL and size is not 0.
  * -ENOSPC: the text does not fit into `size` bytes, as it never does with size 0. *length is set
@@ -2031,6 +1860,31 @@ int zswap_stats_json(struct zswap *zswap, char *buffer, size_t size, size_t *len
  * Threads: any. Evict callback: allowed. Signal handler: allowed.
  */
 const char *zs_strerror(int result);
+
+/**
+ * Returns an English sentence that says why the last call that failed in this thread did so: the
+ * function, what was wrong, what to do, and the error number, the system's own where the system
+ * refused. "no call has failed in this thread" before the first one. Never NULL. A call that
+ * succeeds changes nothing: ask after a failure only. A result of a page that
+ * zswap_load_pages() stores in an array is no failure of a call; the call's own result is.
+ *
+ * The string belongs to the thread. It stays as it is until another call fails in this thread, in
+ * its signal handlers too, or the thread ends. Copy it to keep it, and do not free it.
+ *
+ * Threads: any; allocates nothing and never waits. Callbacks: allowed. Signal handler: allowed.
+ * (If the library was loaded by dlopen(), the first call of a thread that fails, or this one, may
+ * allocate the thread's variables inside the C library. Call this function once in each thread
+ * whose handlers call others.)
+ */
+const char *zs_last_error(void);
+
+/**
+ * Returns the error number of the last call that failed in this thread, negative as functions
+ * return it: for functions that return a pointer, such as zs_map_object(). 0 if no call has failed.
+ *
+ * Threads: any; never waits. Callbacks: allowed. Signal handler: allowed, as zs_last_error().
+ */
+int zs_last_errno(void);
 
 #if defined(ZSALLOC_UFFD)
 /**
@@ -2313,7 +2167,7 @@ int zspager_set_kept_copies(struct zspager *pager, uint32_t percent);
  *
  * Threads: any. Callbacks: not allowed.
  */
-int zspager_set_codec(struct zspager *pager, uint32_t codec, int32_t level);
+int zspager_set_codec(struct zspager *pager, uint32_t codec, int level);
 
 /**
  * Sets the file that compressed pages are written to when the pool is full, or removes it, as
@@ -2334,7 +2188,7 @@ int zspager_set_codec(struct zspager *pager, uint32_t codec, int32_t level);
  *
  * Threads: any. Callbacks: not allowed.
  */
-int zspager_set_backing_file(struct zspager *pager, int32_t fd, uint64_t bytes);
+int zspager_set_backing_file(struct zspager *pager, int fd, uint64_t bytes);
 
 /**
  * Writes compressed pages that were not used lately to the backing file, until `pages` pages have
@@ -2433,7 +2287,411 @@ int zspager_stats_json(struct zspager *pager, char *buffer, size_t size, size_t 
 #endif
 
 #ifdef __cplusplus
-}  // extern "C"
-#endif  // __cplusplus
+} /* extern "C" */
+#endif /* __cplusplus */
 
 #endif  /* ZSALLOC_H */
+
+/*
+ * EXAMPLES. examples/store_pages.c in the sources also shows limits, a backing file and statistics,
+ * examples/writeback.c writeback by threads of the program, and examples/pager.c a pager.
+ *
+ * Example:
+ *
+ *     #include <stdio.h>
+ *     #include <zsalloc.h>
+ *
+ *     int main(void)
+ *     {
+ *         struct zs_pool *pool;
+ *         zs_handle_t handle;
+ *         char *object;
+ *         if (zs_create_pool("example", NULL, &pool) != 0) {
+ *             fprintf(stderr, "no pool: %s\n", zs_last_error());
+ *             return 1;
+ *         }
+ *         if (zs_malloc(pool, 6, &handle) == 0) {
+ *             zs_obj_write(pool, handle, "hello", 6);
+ *             object = zs_map_object(pool, handle, ZS_MM_RO);
+ *             if (object != NULL) {
+ *                 puts(object);
+ *                 zs_unmap_object(pool, handle);
+ *             }
+ *             zs_free(pool, handle);
+ *         }
+ *         return zs_destroy_pool(pool) == 0 ? 0 : 1;
+ *     }
+ *
+ * Example:
+ *
+ *     #include <stdio.h>
+ *     #include <zsalloc.h>
+ *
+ *     int main(void)
+ *     {
+ *         static char page[ZSWAP_PAGE_SIZE] = "hello", copy[ZSWAP_PAGE_SIZE];
+ *         struct zswap *zswap;
+ *         struct zswap_area *area;
+ *         int result = zswap_create(NULL, &zswap);
+ *         if (result == 0)
+ *             result = zswap_add_area(zswap, 1000, NULL, &area);
+ *         if (result == 0)
+ *             result = zswap_store(area, 7, page);
+ *         if (result == 0)
+ *             result = zswap_load(area, 7, copy, 0);
+ *         if (result != 0) {
+ *             fprintf(stderr, "%s\n", zs_last_error());
+ *             return 1;
+ *         }
+ *         puts(copy);
+ *         return zswap_remove_area(area) == 0 && zswap_destroy(zswap) == 0 ? 0 : 1;
+ *     }
+ */
+
+/*
+ * RESULTS. A function that returns int returns 0, or a negative error number of errno.h; it does
+ * not set the variable errno to anything meaningful. A function that returns a pointer returns NULL
+ * when it fails, and zs_last_errno() has the number. zs_last_error() has a sentence that says what
+ * was wrong with this very call and what to do. (zs_strerror() has one for each number alone.)
+ *
+ * Outputs are the last arguments, and are written only when the result is 0. The exceptions are the
+ * lengths of statistics as JSON, which are also written when the text does not fit, and the result
+ * of each page where a call loads many. No pointer may be NULL unless the function's text says so:
+ * NULL gives -EINVAL, not a crash.
+ *
+ * Loading a page fails with -EBADMSG if the page is damaged, and with -EIO if its file can't be read.
+ * From functions whose text does not name it, -EIO means that a bug in zsalloc was caught: the reason
+ * is on stderr, and the program should stop using the pool it happened in.
+ */
+
+/*
+ * BYTES. The contents of an object are undefined until they are written; they may be what a freed
+ * object held. An object lies at a multiple of 16. It has at least as many bytes as were asked for,
+ * and sometimes a few more: see zs_lookup_class_size(). Nothing stops a program from writing past
+ * that, into other objects. An address is valid only while its object is mapped. A mapped object
+ * does not move, and the memory around it can't be given back, so unmap what is not in use.
+ */
+
+/*
+ * HANDLES. A handle that is stale (its object was freed) or belongs to another pool is refused with
+ * -EINVAL, and no other object is affected. A handle has an index and a 16-bit count of that
+ * index's uses. So a stale handle is refused until its index has been used another 65,536 times;
+ * after that it may name another object. In a pool with ZS_POOL_HARDENED, an index whose count
+ * wrapped is never used again, and a stale handle is refused for ever. Pools are told apart by 16
+ * bits of the handle too: of 65,536 pools that a process creates one after another, the first and
+ * the last accept each other's handles.
+ */
+
+/*
+ * THREADS. Any thread may call any function at any time, with these exceptions: nothing else may
+ * run on a pool during zs_destroy_pool(), on a zswap during zswap_destroy(), or on a pager during
+ * zspager_destroy(), and nothing may begin on an area during zswap_remove_area(). zs_free(),
+ * zs_unmap_object(), and zs_map_object() with ZS_MM_RO never wait. The others wait at most for a
+ * short critical section of another thread, unless their text says more; zs_compact(), zs_shrink()
+ * and the like take as long as their work. No function starts a thread or reads the environment,
+ * and only the pager's functions change signals: see PAGER. A thread that pthread_cancel() cancels
+ * inside a function, inside a callback, or while it touches a pager's region is cancelled
+ * afterwards, at its next cancellation point. Threads with PTHREAD_CANCEL_ASYNCHRONOUS must not
+ * call functions or touch regions.
+ */
+
+/*
+ * CALLBACKS. The evict callback runs only inside zs_shrink(), the writeback callback only inside
+ * zswap_shrink() and zswap_shrink_area(), in the thread that called these. A callback may call
+ * every function, on its own pool or area too, except that these fail with -EBUSY:
+ * zs_destroy_pool() of the pool, zswap_remove_area() of the area, and zswap_destroy() of the zswap.
+ * Inside a writeback callback nothing waits for a writeback, because that could be the very one
+ * that is running. A function that would have to wait fails with -EBUSY instead, and changes
+ * nothing; zswap_invalidate() of the page that is being written is an example. A store to that page
+ * does not wait, and replaces it. If the callback takes a lock, do not hold that lock while you
+ * shrink or call a function that waits for a writeback.
+ */
+
+/*
+ * SIGNAL HANDLERS. A handler may call zs_free(), zs_unmap_object(), zs_map_object() with ZS_MM_RO,
+ * and the other functions whose text allows it. It must not call any other: the thread that it
+ * interrupted may be inside one.
+ */
+
+/*
+ * MEMORY. No function ends the program when malloc() fails. malloc() is called only by functions
+ * that create a pool, a zswap or a pager, add an area or a region, set a backing file, prepare a
+ * fork of a zswap, or prepare a codec that was not set before (zswap_set_codec, zswap_recompress);
+ * these then fail with -ENOMEM. All others call neither malloc() nor free(). Among them are those
+ * that a program needs when memory is short: functions that free, invalidate, compact, shrink and
+ * write back, zswap_remove_area(), and statistics, as JSON too. If the library was loaded by
+ * dlopen(), the first call of a thread may allocate the thread's own variables, a few words, inside
+ * the C library.
+ */
+
+/*
+ * ZSWAP. A zswap has one pool, and areas whose pages have offsets of their own, as swap devices or
+ * guests do. zswap_store() stores a page. The limit counts bytes of slots, which is what a page's
+ * compressed form costs. When the limit is reached, stores fail with -ENOMEM until usage has fallen
+ * a little below it (zswap_options.accept_percent). zswap never makes room on its own: the program
+ * does. It can call zswap_shrink(), which passes pages that were not used lately to a callback
+ * (zswap_set_writeback) or writes them to a file (zswap_set_backing_file). It can claim pages and
+ * write them itself (zswap_writeback_begin; see WRITEBACK). Or it can drop them (zswap_invalidate). A page that
+ * was written back by a callback or a claim is no longer stored: loading it fails with -ENOENT, and
+ * the program reads it from where it wrote it. A page on the backing file is loaded like any other.
+ *
+ * zswap keeps three promises. A load returns the page as it was last stored, or fails: each stored
+ * page has a check that covers its area and offset. A store that fails leaves nothing at its
+ * offset, so an old copy can't be taken for the new page. And an old copy never reaches the disk
+ * after a newer one: a page is not written back twice at a time, and when zswap_invalidate(), a
+ * load with ZSWAP_LOAD_EXCLUSIVE, or a failed store returns, no writeback of the page that began
+ * earlier is running. (The exception is a failed store in a callback, or of a page whose claim this
+ * thread holds: it does not wait.) Two threads that store, take or invalidate the same offset at
+ * the same time get the outcome of one order or the other.
+ */
+
+/*
+ * WRITEBACK. A program that writes pages back itself, by claims (zswap_writeback_begin()) or in a
+ * callback (zswap_set_writeback()), has to know where each page is. These rules keep every page.
+ * examples/writeback.c is a whole program that follows them. For a callback, read "the callback
+ * returns" for "the claim ends".
+ *
+ * The mark. A page that was written back is no longer stored: loading it fails with -ENOENT, like
+ * loading one that was never stored. So the program keeps a mark for each page, which means: if zswap
+ * does not have the page, the disk has it.
+ * - Set the mark after the write, and BEFORE zswap_writeback_end() with result 0. The end removes the
+ *   page at once. A load between the end and a late mark would find neither page nor mark, and take
+ *   the page for one that was never stored.
+ * - Clear it after zswap_invalidate(), after a load with ZSWAP_LOAD_EXCLUSIVE, and after a store that
+ *   failed: the copy on the disk is old then. After, because a claim may be open until then, whose
+ *   writer still sets the mark. All three wait for that claim. A store that succeeds waits for none,
+ *   and leaves the mark as it is.
+ * - After the end, touch neither the mark nor the page's place on the disk, whether `gone` is 1 or 0.
+ *   0 with result 0 says that the page was loaded, replaced or removed during the write. If it is
+ *   still stored, the mark does no harm, because a load asks zswap first. If another thread removed
+ *   it, that thread has been woken, and the mark and the place are its own.
+ *
+ * The place on the disk has one owner at a time: the claim, until it ends; then the mark, as long as
+ * it is set, so that loads may read the place; and once the mark is cleared, the thread that cleared
+ * it, which may write the place or free it.
+ *
+ * Locks. Each page needs a lock, held by threads that store, load and remove it, from the call to
+ * zswap until they have looked at the mark and the disk. A thread that ends claims must not take a
+ * lock that is held during zswap_invalidate(), an exclusive load or a store: these may wait for its
+ * claim. A call that would wait for a claim of its own thread, which is the one that began it, fails
+ * with -EBUSY.
+ */
+
+/*
+ * STRUCTS. Structs that are passed begin with their size, and may grow at their end in later
+ * versions. A program compiled with an older header works with a newer library: fields that it does
+ * not have are 0. A program compiled with a newer header works with an older library if the fields
+ * that the library does not know are 0, and gets -EINVAL otherwise. A field that is 0 means its
+ * default.
+ *
+ * PAGES are 4096 bytes here. Systems with other page sizes are not supported yet. A pool's limit
+ * covers all memory that it takes, its own tables included.
+ */
+
+/*
+ * FORK. The child inherits an anonymous pool as it inherits any private memory: as a copy of its
+ * own, with the same handles. If another thread was inside a call on the pool during the fork, the
+ * child's copy is unusable: a call on it may wait for ever. So a program whose other threads use
+ * the pool calls zs_fork_prepare() before fork(), and zs_fork_done() after it, in the parent and in
+ * the child; then the child may call everything. For a zswap, zswap_fork_prepare() and
+ * zswap_fork_done() do that for its areas and its pool as well. Otherwise create the pool, fork,
+ * and start threads after that, or let the child leave the pool alone.
+ *
+ * A pool with ZS_BACKING_MEMFD or ZS_BACKING_HUGETLB, or with ZS_POOL_DONTFORK, is never inherited.
+ * In the child, calls on it fail with -EPERM, except those that need none of its memory:
+ * zs_get_total_pages(), zs_lookup_class_size(), zs_pool_fd(), and zs_destroy_pool(), which frees
+ * what the child has of it. A zswap is inherited as its pool is; zswap_remove_area() and
+ * zswap_destroy() free what the child has. Only one of parent and child may go on with a zswap that
+ * has a backing file: they share the file but not the table of its contents. Memory that the
+ * program supplied is inherited as it was mapped. If parent and child share it (MAP_SHARED), the
+ * pool needs ZS_POOL_DONTFORK.
+ */
+
+/*
+ * JAILS. What a system lacks or forbids shows when something is created. From then on, until it is
+ * destroyed, only these system calls are made. (c-tests/jail.c runs everything under a filter of
+ * these lists, and fails if a call is missing or not needed.)
+ * - a pool: futex, madvise, mprotect, munmap, process_madvise. The last not with ZS_POOL_NO_ADVICE.
+ * - a pool in a memory file: close, mincore. Besides those of a pool, as all that follow.
+ * - a pool in huge pages: close, fallocate.
+ * - a fork that is prepared: getpid. For a zswap also those of an area.
+ * - an area that is added, or a codec that is prepared: brk, mmap, munlock. A zswap needs those of a
+ *   pool and these.
+ * - a backing file: close, fstat, newfstatat, pread64, pwrite64. fstat() is one or the other.
+ * - a pager: ioctl, read, rt_sigprocmask. Besides those of a zswap.
+ * - threads that are lent: poll, pread64, pwrite64, write.
+ * - a discard of pages that are held: getpid, process_vm_writev. With ZSPAGER_FAULT_THREADS neither.
+ * - eviction in place: getpid, process_vm_readv. With ZSPAGER_FAULT_THREADS neither.
+ * - either of them where the call is refused: pread64, pwrite64. Of /proc/self/mem.
+ * - a region of a memory file: cachestat, close, fallocate, mincore, pread64, pwrite64. It is evicted
+ *   in place.
+ * Adding a region may take more, such as reading /proc/self/maps: add regions before the filter is
+ * set.
+ */
+
+/*
+ * DESCRIPTORS. The library's descriptors are closed on exec. A forked child keeps them until it
+ * destroys the objects they belong to. They are:
+ * - for a pool with ZS_BACKING_MEMFD or ZS_BACKING_HUGETLB: its memory file, which zs_pool_fd()
+ *   returns; other pools have none;
+ * - for a zswap: a duplicate of the backing file's, and those of its pool;
+ * - for a pager: two userfaultfds, one of which zspager_descriptor() returns, and an eventfd;
+ *   /proc/self/mem, if the process may open it; a duplicate of the memory file's for each region
+ *   with ZSPAGER_REGION_SHARED; and those of its zswap.
+ * A program that closes descriptors wholesale (closefrom(), close_range()) must do so before it
+ * creates any of these, or in a child before exec. If the library's descriptor of a backing file is
+ * closed, pages on it can't be loaded. Without the userfaultfd, pages that are not in memory read
+ * as zeros.
+ */
+
+/*
+ * STACK. A call takes up to 24 KiB of the calling thread's stack, and what its callbacks take:
+ * zswap_store() 5 KiB, zswap_load() 1, or 9 from a file, either with Zstandard 6, zswap_shrink() 16
+ * with a callback and 3 with a file, compaction and zspager_add_region() 11, creation 6 to 21.
+ * zswap_recompress() takes up to 40 KiB. For touches of regions see PAGER. The C test named stack
+ * prints a table (cargo test --release --features uffd --test c_api stack -- --nocapture). A debug
+ * build takes more.
+ */
+
+/*
+ * TOOLS. A program that uses pools and zswaps runs under valgrind, AddressSanitizer and
+ * UndefinedBehaviorSanitizer as any other. ThreadSanitizer sees only what it compiled: it does not
+ * see the library's locks, and reports as races what these keep apart. Suppress such reports with a
+ * file that has the line "called_from_lib:libzsalloc.so", which TSAN_OPTIONS=suppressions=FILE names;
+ * this needs the shared library. When two threads map objects that lay in the same memory one after
+ * the other, it may also report functions of the program, which a line "race:NAME" suppresses.
+ *
+ * The pager under valgrind: valgrind does not know userfaultfd. With ZSPAGER_FAULT_SIGBUS, programs
+ * get silently wrong data, because by default valgrind does not keep all registers up to date where
+ * a signal arrives. They are right with --vex-iropt-register-updates=allregs-at-mem-access, if the
+ * pager is destroyed before the program ends. With lent threads the program may hang for good:
+ * valgrind runs one thread at a time, and the one that runs may be the one that waits. Test such
+ * programs without valgrind.
+ */
+
+/*
+ * CORE DUMPS. In a core dump, pages of regions that are not in memory are zeros, and compressed
+ * pages are missing: pool and staging range are left out of dumps. A debugger's dump of a running
+ * process (gcore) may have zeros for a whole region that lacks one page. Reading /proc/PID/mem
+ * fails with -EIO for pages that are not in memory, and so does a debugger. These ways give
+ * complete dumps:
+ * - Before a planned dump, bring all pages in: call zspager_set_resident_limit() with 0 and then
+ *   read a byte of each page, or call zspager_remove_region(). There must be enough memory for
+ *   them.
+ * - A handler of SIGSEGV or SIGABRT may call no function of the pager, but with
+ *   ZSPAGER_FAULT_SIGBUS it may read regions, on an alternate stack that is large enough: it copies
+ *   page by page to a buffer of its own, and writes that to a file. The limit holds meanwhile.
+ * - With ZSPAGER_FAULT_THREADS another process may read a whole region with process_vm_readv(), as
+ *   long as lent threads run.
+ */
+
+/*
+ * PAGER. Requires Linux 5.11 or later with userfaultfd. Before Linux 6.6 the system can't poison a
+ * damaged page: a thread that touches one gets SIGBUS with ZSPAGER_FAULT_SIGBUS, and waits for ever
+ * with ZSPAGER_FAULT_THREADS; its region can be removed only with ZSPAGER_DISCARD, and the page
+ * then reads as zeros.
+ *
+ * A pager has regions, which are ranges of the program's memory that zspager_add_region() names,
+ * and a limit on how many bytes of them are in memory. Above the limit, pages that were not used
+ * lately move to a staging range, which counts towards the limit. Pages that stay there are
+ * compressed, and when the pool is full they go to the backing file. A thread that touches a page
+ * that is not in memory waits until the page is back with its bytes. If a page is damaged, the
+ * thread gets SIGBUS. The system may refuse for a second to put a page in place, as it does when it
+ * has no memory, or to read it from the backing file: then the thread gets SIGBUS too with
+ * ZSPAGER_FAULT_SIGBUS, and may touch the page again; with ZSPAGER_FAULT_THREADS it goes on
+ * waiting. When no page can leave, because the pool is full and nothing can be written back or the
+ * rest is held or pinned, pages come back above the limit. zspager_stats.over_limit counts them;
+ * nothing is lost.
+ *
+ * The memory of a region must be used through this one mapping only: not through another mapping of
+ * the same file, from another process, or with ptrace. A part of a region may be moved by mremap()
+ * and unmapped by munmap(), but these calls wait until a lent thread (zspager_run()) has read of
+ * them: without one they may wait for ever. Do not use MREMAP_DONTUNMAP on regions: nothing of a
+ * region may stay where it was.
+ *
+ * The limit holds for regions alone. Memory that the program takes from malloc() is in none, and no
+ * limit counts it: glibc's qsort(), for example, allocates as much memory as the array has.
+ * zspager_add_region() refuses memory of malloc(), and variables of the program with initial values
+ * (.data), which are a private mapping of the program's file and not anonymous memory. Variables
+ * without initial values (.bss) can be a region, in whole pages. Best is memory of mmap().
+ *
+ * madvise() with MADV_DONTNEED or MADV_REMOVE gives memory back, and waits likewise. For a memory
+ * file the two have the same effect: the file has zeros then, whereas without a pager MADV_DONTNEED
+ * leaves it as it is. With ZSPAGER_EVICT_IN_PLACE, and before Linux 6.8, the pager is not told of
+ * madvise(): private pages that are in memory read as zeros after it, and count until they are
+ * evicted; but a page that was evicted comes back with its old bytes, and so may one that was only
+ * read since it came back. zspager_discard() always gives memory back, and needs no lent thread. Do
+ * not use MADV_FREE on regions: pages used again after it would not be counted.
+ *
+ * While munmap() or mremap() takes a region away from an address, nothing else may be mapped or
+ * moved there: the system may report the two in either order. If your program moves regions, hold a
+ * lock of its own around all calls that map, move or unmap. Pages that are locked (mlock) or pinned
+ * by the system stay in memory, and count; so do read-only pages (mprotect), except with
+ * ZSPAGER_EVICT_IN_PLACE. While these exceed the limit, touches go above it at once: see
+ * zspager_stats.immovable_bytes. Adding a region of private memory takes it out of KSM
+ * (MADV_UNMERGEABLE). Do not call madvise() with MADV_MERGEABLE on it afterwards: a page that the
+ * system merges loses the protection by which the pager notices writes, and a write to it may be
+ * lost.
+ *
+ * With ZSPAGER_FAULT_SIGBUS the thread that touches a page brings it back itself, in a SIGBUS
+ * handler. It may touch regions anywhere, in a signal handler too, but SIGBUS must not be blocked:
+ * the system would kill the process. A system call on memory of a region fails with EFAULT, or does
+ * only a part of its work, in three cases: a page is not in memory; the call writes to a page that
+ * was only read since it came back, and that may therefore be write-protected; or a page of a
+ * memory file is in memory but not mapped, as after the system has split or made a huge page. So
+ * call zspager_hold() on the range before the system call, and zspager_release() after it. The hold
+ * does not cover one case: when a memory file's pages are put together to huge pages through
+ * another mapping (MADV_COLLAPSE, khugepaged), or the system swaps them out, a held page is not
+ * mapped any more, and the system call fails with EFAULT. Hold the range once more then.
+ *
+ * Mutexes, semaphores, condition variables, barriers and read-write locks make such system calls
+ * too: a thread that waits for one waits in futex(). With ZSPAGER_FAULT_SIGBUS, the page of one
+ * that lies in a region may leave just before, and then the wait fails with EFAULT: glibc ends the
+ * process ("The futex facility returned an unexpected error code"). Keep objects that threads wait
+ * for out of regions, or hold their pages as long as they are in use, or use ZSPAGER_FAULT_THREADS.
+ * The same holds for locks of C++ and Rust.
+ *
+ * A SIGBUS that does not come from a region goes to the handler that was installed before, or has
+ * the effect that it would have had. So install your own handlers before the first
+ * zspager_create(), or let them call the handler that sigaction() reported: no later
+ * zspager_create() replaces them. An earlier handler is called with the signals blocked that it was
+ * installed with, but on the stack in use: SA_ONSTACK has no effect then. AddressSanitizer's own
+ * handler may stay: it is called for a SIGBUS that does not come from a region. The pager's handler
+ * stays in place until the process ends, and so does the library: dlclose() does not unload it any
+ * more.
+ *
+ * The handler runs on the stack in use, which may be the alternate stack (sigaltstack) of a handler
+ * of the program's. It takes up to 12 KiB of it, 4 KiB more where pages are stored with Zstandard,
+ * and 8 KiB more where AMX is in use: for the processor's state that the system saves, and for
+ * evicting another page. So every stack on which regions are touched, a thread's or a handler's,
+ * should have 32 KiB more than the program itself needs. An alternate stack of SIGSTKSZ bytes is
+ * too small, and nothing reports its overflow. (A debug build of the library takes 64 KiB.) No
+ * stack in use may lie in a region.
+ *
+ * Where stacks are smaller, use ZSPAGER_FAULT_THREADS. That includes Go programs, whose goroutines
+ * begin with 2 to 8 KiB and whose runtime requires SA_ONSTACK of every handler, which this one does
+ * not have; and programs whose fibers or coroutines touch regions on stacks without those 32 KiB.
+ *
+ * With ZSPAGER_FAULT_THREADS lent threads bring pages back, and the thread that touches a page
+ * sleeps, inside system calls too, as the processors of a virtual machine do. This mode needs
+ * rights: see ZSPAGER_FAULT_THREADS.
+ *
+ * Two parts of the Rust crate are not available in C: memory of other processes that is filled from
+ * a snapshot (Guest) with tracking of writes to it, and the process that outlives a pager
+ * (Guardian).
+ *
+ * In either mode, hold memory that direct I/O, io_uring or a device writes, until the write is
+ * done: a page that is evicted in place, as pages of memory files always are, loses what is written
+ * to it meanwhile.
+ *
+ * Functions of the pager must not be called by a signal handler, by a callback of a zswap (unless
+ * their text says so), or by a thread that holds a lock that another thread may need while it
+ * touches a region. During a call, and throughout zspager_run(), signals are held back, except
+ * those of the thread's own faults, and so is pthread_cancel(). Pointers that are passed to the
+ * library's functions must not point into a region, unless they name a range of the region.
+ *
+ * Forked children get neither the regions nor the pager's pool, unless its memory was supplied.
+ * Touching a region there raises SIGSEGV, and calls fail with -EPERM, with these exceptions:
+ * zspager_destroy() frees what the child has of the pager, and zspager_stats(),
+ * zspager_latency_permille() and zspager_descriptor() report it as it was at the fork.
+ */

@@ -88,30 +88,34 @@ pub enum Limit {
 impl Limit {
     /// Returns the sentence: which limit was met, and what to do.
     pub const fn text(self) -> &'static str {
-        match self {
-            Self::Pool => "the pool is at its limit: free, compact or shrink, then try again",
-            Self::Addresses => "all addresses of the pool are in use: free or compact, then try again",
+        self.sentence().as_str()
+    }
+
+    const fn sentence(self) -> Sentence {
+        sentence(match self {
+            Self::Pool => &"the pool is at its limit: free, compact or shrink, then try again",
+            Self::Addresses => &"all addresses of the pool are in use: free or compact, then try again",
             Self::Tables => {
-                "the pool's tables of objects are full: free objects, or create the pool with a larger limit or more \
+                &"the pool's tables of objects are full: free objects, or create the pool with a larger limit or more \
                  memory"
             }
             Self::Zswap => {
-                "the compressed pages are at their limit: shrink, set a backing file or raise the limit, then try again"
+                &"the compressed pages are at their limit: shrink, set a backing file or raise the limit, then try again"
             }
-            Self::Area => "the area is at its limit: shrink it or raise its limit, then try again",
-            Self::Held => "as many pages are held as may be, or one as often as can be counted: release some",
+            Self::Area => &"the area is at its limit: shrink it or raise its limit, then try again",
+            Self::Held => &"as many pages are held as may be, or one as often as can be counted: release some",
             Self::Regions => {
-                "there are as many regions, or parts of them, as the pager has room for: remove one, or raise \
+                &"there are as many regions, or parts of them, as the pager has room for: remove one, or raise \
                  max_regions"
             }
             Self::Pagers => {
-                "the process has 64 pagers whose touches are served by SIGBUS, and can have no more: destroy one, or \
+                &"the process has 64 pagers whose touches are served by SIGBUS, and can have no more: destroy one, or \
                  serve touches by threads"
             }
             Self::Watched => {
-                "the guardian watches 4096 userfaultfds, which is its limit: forget some, or start another guardian"
+                &"the guardian watches 4096 userfaultfds, which is its limit: forget some, or start another guardian"
             }
-        }
+        })
     }
 }
 
@@ -214,6 +218,11 @@ impl Error {
 
     /// Returns the sentence, without the number.
     pub const fn text(self) -> &'static str {
+        self.sentence().as_str()
+    }
+
+    /// Returns the sentence, in one word.
+    const fn sentence(self) -> Sentence {
         match self {
             Self::Invalid(text)
             | Self::Stale(text)
@@ -224,24 +233,46 @@ impl Error {
             | Self::Again(text)
             | Self::NotFound(text)
             | Self::Damaged(text)
-            | Self::Io(text) => text.as_str(),
-            Self::Limit(limit) => limit.text(),
-            Self::Removed => "the area was removed",
-            Self::Forked => {
-                "it was created in the parent process, and forked children do not get it: create one in the child"
-            }
-            Self::System { step, .. } => step.as_str(),
+            | Self::Io(text) => text,
+            Self::Limit(limit) => limit.sentence(),
+            Self::Removed => sentence(&"the area was removed"),
+            Self::Forked => sentence(
+                &"it was created in the parent process, and forked children do not get it: create one in the child",
+            ),
+            Self::System { step, .. } => step,
         }
     }
 }
 
 impl fmt::Display for Error {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let advice = match self.errno() {
+        Described::from(*self).fmt(out)
+    }
+}
+
+/// An error as people read it: its sentence, advice that the number alone gives, and the number.
+#[derive(Clone, Copy, Debug)]
+pub struct Described {
+    /// The error's sentence.
+    pub sentence: Sentence,
+    /// The positive errno.
+    pub errno: i32,
+}
+
+impl From<Error> for Described {
+    fn from(error: Error) -> Self {
+        Self { sentence: error.sentence(), errno: error.errno() }
+    }
+}
+
+impl fmt::Display for Described {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { sentence, errno } = *self;
+        let advice = match errno {
             errno::EMFILE => ": close descriptors, or raise RLIMIT_NOFILE",
             _ => "",
         };
-        write!(out, "{}{advice} (errno {})", self.text(), self.errno())
+        write!(out, "{sentence}{advice} (errno {errno})")
     }
 }
 

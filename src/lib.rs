@@ -248,6 +248,8 @@ pub use zswap::{
 #[cfg(not(loom))]
 #[doc(hidden)]
 pub mod plumbing {
+    /// An error in two words, each of which is valid without the other: a signal handler may come between them.
+    pub use crate::error::Described;
     /// Makes a sentence of an error from a constant text.
     pub use crate::error::sentence;
     /// A box whose lack of memory is an error, for what C holds pointers to.

@@ -83,6 +83,11 @@ fn structs() {
 }
 
 #[test]
+fn last_error() {
+    test("last_error");
+}
+
+#[test]
 fn misuse() {
     test("misuse");
 }

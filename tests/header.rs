@@ -10,7 +10,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The files with exported items, in the order of the header.
-const SOURCES: [&str; 11] = [
+const SOURCES: [&str; 12] = [
     "structs.rs",
     "swap/types.rs",
     "pool.rs",
@@ -22,6 +22,7 @@ const SOURCES: [&str; 11] = [
     "swap/upkeep.rs",
     "swap/stats.rs",
     "errors.rs",
+    "last_error.rs",
 ];
 /// The files of the pager, whose part of the header needs `ZSALLOC_UFFD`.
 const PAGER_SOURCES: [&str; 5] =
@@ -70,7 +71,18 @@ fn generated() -> String {
     let bindings = cbindgen::Builder::new().with_config(config).with_src(path).generate().unwrap();
     let mut header = Vec::new();
     bindings.write(&mut header);
-    with_short_comments(&with_long_conditions(&String::from_utf8(header).unwrap()))
+    with_old_comments(&with_short_comments(&with_long_conditions(&String::from_utf8(header).unwrap())))
+}
+
+/// Turns the comments after `#endif` and `}` into those that C89 has.
+fn with_old_comments(header: &str) -> String {
+    let lines = header.lines().map(|line| match line.split_once("//") {
+        Some((code, remark)) if code.starts_with(['#', '}']) => {
+            format!("{} /* {} */\n", code.trim_end(), remark.trim())
+        }
+        _ => format!("{line}\n"),
+    });
+    lines.collect()
 }
 
 /// Joins neighbouring items that need the same macro under one condition. Cbindgen makes a condition for each.
@@ -136,7 +148,7 @@ fn the_committed_header_is_the_generated_one() {
 /// Remark".
 fn listed_for_jails() -> BTreeMap<String, BTreeSet<String>> {
     let header = header();
-    let section = header.split(" * JAILS. ").nth(1).and_then(|rest| rest.split("\n *\n").next()).unwrap();
+    let section = header.split(" * JAILS. ").nth(1).and_then(|rest| rest.split("\n */").next()).unwrap();
     let section = section.replace("\n *   ", " ");
     let bullets = section.lines().filter_map(|line| line.strip_prefix(" * - ")?.split_once(": "));
     let calls = |list: &str| list.split_once('.').unwrap().0.split(", ").map(str::to_owned).collect();
@@ -171,6 +183,15 @@ fn the_header_is_valid_c_and_cxx_also_twice() {
         ("double_include.c", "c17", &["-c", "-Wconversion"]),
         ("double_include.cc", "c++17", &["-c"]),
         ("double_include.cc", "c++20", &["-c"]),
+        ("typical_uses.c", "c89", &["-c", "-Wconversion", "-Wcast-qual", "-Wdeclaration-after-statement"]),
+        ("typical_uses.c", "gnu89", &["-c"]),
+        ("typical_uses.c", "c99", &["-c", "-Wconversion", "-Wshadow"]),
+        ("typical_uses.c", "c11", &["-c", "-Wconversion", "-Wcast-align", "-Wstrict-prototypes"]),
+        ("typical_uses.c", "c17", &["-c", "-Wconversion", "-Wshadow", "-Wold-style-definition"]),
+        ("typical_uses.c", "c2x", &["-c", "-Wconversion"]),
+        ("typical_uses.cc", "c++98", &["-c", "-Wconversion"]),
+        ("typical_uses.cc", "c++11", &["-c", "-Wconversion"]),
+        ("typical_uses.cc", "c++20", &["-c", "-Wconversion"]),
     ];
     let cxx = common::has_cxx();
     for (source, standard, flags) in standards.into_iter().filter(|(source, ..)| cxx || !source.ends_with(".cc")) {
@@ -179,6 +200,29 @@ fn the_header_is_valid_c_and_cxx_also_twice() {
             compile(&[&repository().join("c-tests").join(source)], &object, standard, &[flags, with_pager].concat());
         }
     }
+}
+
+/// The first lines are what most people read of the header.
+#[test]
+fn the_header_begins_with_ten_functions_of_each_layer_and_a_table_of_contents() {
+    let header = header();
+    let (first, declared) = (header.split("\n */").next().unwrap(), declared());
+    let names = first.lines().filter_map(|line| line.strip_prefix(" *   ")?.split_once("()")).map(|(name, _)| name);
+    let names: Vec<_> = names.filter(|name| name.starts_with("zs")).collect();
+    for prefix in ["zs_", "zswap_", "zspager_"] {
+        assert_eq!(names.iter().filter(|name| name.starts_with(prefix)).count(), 10, "{prefix}: {names:?}");
+    }
+    assert!(names.iter().all(|name| declared.contains(*name)), "{names:?}");
+    let contents = first.split("in this order").nth(1).expect("a table of contents");
+    let is_title = |word: &&str| word.len() > 3 && word.chars().all(|letter| letter.is_ascii_uppercase());
+    let titles: Vec<_> = contents.split([' ', ',', '\n']).filter(is_title).collect();
+    assert!(titles.len() > 15, "{titles:?}");
+    for title in titles {
+        let begins = |line: &str| line.starts_with(" * ") && line.split(['.', ',']).next().unwrap().contains(title);
+        assert!(header.lines().any(begins), "no section {title}");
+    }
+    let macro_line = header.lines().position(|line| line.starts_with("#define")).unwrap() + 1;
+    assert!(macro_line <= 100, "the first macro is on line {macro_line}");
 }
 
 #[test]

@@ -138,14 +138,14 @@ const RULES: [Rule; 8] = [
         name: "the mark is set before the end",
         lines: "    if (result == 0)
         atomic_store(&guest->pages[claim->offset].on_file, true);
-    check(zswap_writeback_end(guest->area, claim, result, NULL), \"ending a claim\");
+    check(zswap_writeback_end(claim, result, NULL), \"ending a claim\");
 ",
         kept: "    if (result == 0)
         atomic_store(&guest->pages[claim->offset].on_file, true);
     load_between(guest, claim->offset);
-    check(zswap_writeback_end(guest->area, claim, result, NULL), \"ending a claim\");
+    check(zswap_writeback_end(claim, result, NULL), \"ending a claim\");
 ",
-        broken: "    check(zswap_writeback_end(guest->area, claim, result, NULL), \"ending a claim\");
+        broken: "    check(zswap_writeback_end(claim, result, NULL), \"ending a claim\");
     load_between(guest, claim->offset);
     if (result == 0)
         atomic_store(&guest->pages[claim->offset].on_file, true);
@@ -154,17 +154,17 @@ const RULES: [Rule; 8] = [
     },
     Rule {
         name: "gone 0 means touch nothing",
-        lines: "    check(zswap_writeback_end(guest->area, claim, result, NULL), \"ending a claim\");
+        lines: "    check(zswap_writeback_end(claim, result, NULL), \"ending a claim\");
 ",
-        kept: "    int32_t gone;
+        kept: "    int gone;
     load_between(guest, claim->offset);
-    check(zswap_writeback_end(guest->area, claim, result, &gone), \"ending a claim\");
+    check(zswap_writeback_end(claim, result, &gone), \"ending a claim\");
     if (result == 0 && !gone)
         write_back_between(guest, claim->offset);
 ",
-        broken: "    int32_t gone;
+        broken: "    int gone;
     load_between(guest, claim->offset);
-    check(zswap_writeback_end(guest->area, claim, result, &gone), \"ending a claim\");
+    check(zswap_writeback_end(claim, result, &gone), \"ending a claim\");
     if (result == 0 && !gone) {
         write_back_between(guest, claim->offset);
         atomic_store(&guest->pages[claim->offset].on_file, false);

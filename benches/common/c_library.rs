@@ -63,9 +63,9 @@ impl Loaded {
 }
 
 type Malloc = unsafe extern "C" fn(*mut c_void, usize, *mut u64) -> c_int;
-type MallocMapped = unsafe extern "C" fn(*mut c_void, usize, *mut u64, *mut *mut c_void) -> c_int;
+type MallocMapped = unsafe extern "C" fn(*mut c_void, usize, *mut u64) -> *mut c_void;
 type OfHandle = unsafe extern "C" fn(*mut c_void, u64) -> c_int;
-type Map = unsafe extern "C" fn(*mut c_void, u64, u32, *mut *mut c_void) -> c_int;
+type Map = unsafe extern "C" fn(*mut c_void, u64, u32) -> *mut c_void;
 type CreatePool = unsafe extern "C" fn(*const c_char, *const c_void, *mut *mut c_void) -> c_int;
 type Compact = unsafe extern "C" fn(*mut c_void, *const c_void, *mut u64) -> c_int;
 
@@ -130,9 +130,9 @@ impl Peer for CLibrary {
 
     #[inline]
     fn map(&self, token: usize) -> *mut u8 {
-        let mut object = ptr::null_mut();
-        // SAFETY: as in `alloc`, and a place for the address.
-        succeeded(unsafe { (self.map)(self.pool, token as u64, READ, &mut object) });
+        // SAFETY: as in `alloc`.
+        let object = unsafe { (self.map)(self.pool, token as u64, READ) };
+        assert!(!object.is_null(), "a call of the C library failed");
         object.cast()
     }
 
@@ -144,9 +144,10 @@ impl Peer for CLibrary {
 
     #[inline]
     fn alloc_with(&self, size: usize, write: impl FnOnce(*mut u8)) -> usize {
-        let (mut handle, mut object) = (0, ptr::null_mut());
-        // SAFETY: as in `alloc`, and a place for the address.
-        succeeded(unsafe { (self.malloc_mapped)(self.pool, size, &mut handle, &mut object) });
+        let mut handle = 0;
+        // SAFETY: as in `alloc`.
+        let object = unsafe { (self.malloc_mapped)(self.pool, size, &mut handle) };
+        assert!(!object.is_null(), "a call of the C library failed");
         write(object.cast());
         self.unmap(handle as usize);
         handle as usize

@@ -9,9 +9,11 @@
 mod bytes;
 mod errors;
 mod export;
+mod failure;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub mod fuzzing;
+mod last_error;
 mod objects;
 mod options;
 mod pager;
@@ -23,11 +25,12 @@ mod swap;
 mod system;
 #[cfg(test)]
 mod tests;
+mod wrong;
 
 /// All exported functions in one module, for the fuzz targets.
 #[cfg(any(test, fuzzing))]
 mod functions {
-    pub use super::{objects::*, pool::*, reclaim::*, sized::*, structs::*, swap::functions::*};
+    pub use super::{last_error::*, objects::*, pool::*, reclaim::*, sized::*, structs::*, swap::functions::*};
 }
 
 use zsalloc::{Pool, Zswap};

@@ -26,11 +26,11 @@ export! {
 
     /// Allocates an object and maps it for reading and writing. This is zs_malloc() and zs_map_object()
     /// in one step, so zs_shrink() can't offer the object to the evict callback before it is written.
-    /// Stores the handle in *handle and the object's address, a multiple of 16, in *object. End the
-    /// mapping with zs_unmap_object().
+    /// Stores the handle in *handle and returns the object's address, a multiple of 16. End the mapping
+    /// with zs_unmap_object().
     ///
-    /// Errors, after which nothing has changed:
-    /// -EINVAL: pool, handle or object is NULL, or size is 0.
+    /// Returns NULL if it fails, after which nothing has changed. zs_last_errno() returns the number:
+    /// -EINVAL: pool or handle is NULL, or size is 0.
     /// -ENOSPC: size is more than ZS_MAX_ALLOC_SIZE.
     /// -ENOMEM: the pool is at its limit, or the system has no memory. Free, compact or shrink, then try
     ///     again.
@@ -42,11 +42,10 @@ export! {
         pool: *mut zs_pool,
         size: usize,
         handle: *mut zs_handle_t,
-        object: *mut *mut c_void,
-    ) -> c_int {
+    ) -> *mut c_void {
         let (new, address) = pool.malloc_mapped_raw(size)?;
         handle.set(new)?;
-        object.set(address.cast())
+        Ok(address.cast())
     }
 
     /// Frees an object. Its handle is stale from now on. If the object is mapped, its address stays
@@ -64,17 +63,16 @@ export! {
         unsafe { pool.free_raw(handle) }
     }
 
-    /// Maps an object: stores its address, a multiple of 16, in *object. The object stays at that
-    /// address until zs_unmap_object() has been called as often as this function. It may be mapped up to
-    /// 4,095 times at once, by any threads, in any mixture of modes, and for any time. Threads that
-    /// write while others read or write must agree among themselves. All of zs_lookup_class_size() bytes
-    /// may be used.
+    /// Maps an object: returns its address, a multiple of 16. The object stays at that address until
+    /// zs_unmap_object() has been called as often as this function. It may be mapped up to 4,095 times
+    /// at once, by any threads, in any mixture of modes, and for any time. Threads that write while
+    /// others read or write must agree among themselves. All of zs_lookup_class_size() bytes may be
+    /// used.
     ///
     /// mode: ZS_MM_RW, ZS_MM_RO or ZS_MM_WO. What is written through a ZS_MM_RO mapping may be lost.
     ///
-    /// Errors:
-    /// -EINVAL: pool or object is NULL, the mode is unknown, or the handle is 0, stale, freed, or of
-    ///     another pool.
+    /// Returns NULL if it fails, after which nothing has changed. zs_last_errno() returns the number:
+    /// -EINVAL: pool is NULL, the mode is unknown, or the handle is 0, stale, freed, or of another pool.
     /// -EBUSY: the object is already mapped 4,095 times.
     /// -EPERM: this process is a forked child that has no copy of the pool.
     ///
@@ -82,13 +80,8 @@ export! {
     /// object.
     /// Evict callback: allowed. Signal handler: allowed with ZS_MM_RO.
     #[unsafe(no_mangle)]
-    pub unsafe extern "C" fn zs_map_object(
-        pool: *mut zs_pool,
-        handle: zs_handle_t,
-        mode: u32,
-        object: *mut *mut c_void,
-    ) -> c_int {
-        object.set(pool.map_raw(handle, map_mode(mode)?)?.cast())
+    pub unsafe extern "C" fn zs_map_object(pool: *mut zs_pool, handle: zs_handle_t, mode: u32) -> *mut c_void {
+        Ok(pool.map_raw(handle, map_mode(mode)?)?.cast())
     }
 
     /// Ends one mapping of an object. After the last one, its address is no longer valid. Any thread may

@@ -1,9 +1,9 @@
 //! Structs that begin with their size. A caller may have been compiled with an older or newer version of the struct.
 
+use super::wrong::Wrong;
 use std::mem::{MaybeUninit, size_of};
 use std::ptr::NonNull;
-use zsalloc::plumbing::sentence;
-use zsalloc::{Error, Result};
+use zsalloc::Result;
 
 /// A struct of the header that begins with its size and grows at its end from version to version.
 ///
@@ -20,12 +20,11 @@ const MOST: usize = 4096;
 ///
 /// # Safety
 /// `pointer` points to at least a `usize`.
-unsafe fn stated_size<T: SizedStruct>(pointer: *const T) -> Result<usize> {
-    const WRONG: Error = Error::Invalid(sentence(&"struct_size is not the size of this struct: set it to its sizeof"));
+unsafe fn stated_size<T: SizedStruct>(pointer: *const T, wrong: &'static Wrong) -> Result<usize> {
     // SAFETY: the caller promises a `usize` there. C may have put it at any address.
     let size = unsafe { pointer.cast::<usize>().read_unaligned() };
     let plausible = (LEAST..=MOST).contains(&size) && size.is_multiple_of(8);
-    if plausible { Ok(size) } else { Err(WRONG) }
+    if plausible { Ok(size) } else { Err(wrong.size) }
 }
 
 /// A struct as its caller passed it. Fields that an older caller does not know are 0.
@@ -34,6 +33,8 @@ pub struct Received<T> {
     value: T,
     /// Whether a newer caller set a field that this library does not know.
     asks_for_more: bool,
+    /// The errors that name the pointer to it.
+    wrong: &'static Wrong,
 }
 
 impl<T: SizedStruct> Received<T> {
@@ -41,12 +42,12 @@ impl<T: SizedStruct> Received<T> {
     ///
     /// # Safety
     /// `pointer` is NULL, or points to as many bytes as the struct says it has.
-    pub unsafe fn read(pointer: *const T) -> Result<Self> {
+    pub unsafe fn read(pointer: *const T, wrong: &'static Wrong) -> Result<Self> {
         let mut value = MaybeUninit::<T>::zeroed();
         let mut asks_for_more = false;
         if !pointer.is_null() {
             // SAFETY: the caller promises at least the struct's size field.
-            let size = unsafe { stated_size(pointer) }?;
+            let size = unsafe { stated_size(pointer, wrong) }?;
             let (from, known) = (pointer.cast::<u8>(), size.min(size_of::<T>()));
             // SAFETY: `known` bytes are there on both sides.
             unsafe { std::ptr::copy_nonoverlapping(from, value.as_mut_ptr().cast(), known) };
@@ -54,7 +55,7 @@ impl<T: SizedStruct> Received<T> {
             asks_for_more = (known..size).any(|at| unsafe { from.add(at).read() } != 0);
         }
         // SAFETY: any bytes are a valid struct.
-        Ok(Self { value: unsafe { value.assume_init() }, asks_for_more })
+        Ok(Self { value: unsafe { value.assume_init() }, asks_for_more, wrong })
     }
 
     /// Returns the fields that this library knows, even if the caller set others.
@@ -64,10 +65,7 @@ impl<T: SizedStruct> Received<T> {
 
     /// Returns the fields, or an error if the caller set a field that this library does not know.
     pub fn all(&self) -> Result<&T> {
-        const NEWER: Error = Error::Invalid(sentence(
-            &"the struct sets a field that this version of zsalloc does not know: leave it 0, or update the library",
-        ));
-        if self.asks_for_more { Err(NEWER) } else { Ok(&self.value) }
+        if self.asks_for_more { Err(self.wrong.newer) } else { Ok(&self.value) }
     }
 }
 
@@ -87,9 +85,9 @@ impl<T: SizedStruct> StatsOut<T> {
     ///
     /// # Safety
     /// As many bytes as the struct says are there and writable.
-    pub unsafe fn new(pointer: NonNull<T>) -> Result<Self> {
+    pub unsafe fn new(pointer: NonNull<T>, wrong: &'static Wrong) -> Result<Self> {
         // SAFETY: the caller promises at least the struct's size field.
-        let size = unsafe { stated_size(pointer.as_ptr()) }?;
+        let size = unsafe { stated_size(pointer.as_ptr(), wrong) }?;
         Ok(Self { pointer, size })
     }
 

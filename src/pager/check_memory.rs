@@ -93,8 +93,11 @@ fn check_file(fd: &std::os::fd::OwnedFd, offset: u64, bytes: usize) -> Result<(u
 const RIGHTS: Error = Error::Invalid(sentence(&"the range has to be mapped readable and writable"));
 
 fn check_private(mapped: &MapsEntry, at: usize, bytes: usize) -> Result<()> {
-    const NOT_PRIVATE: Error =
-        Error::Invalid(sentence(&"the range is not private anonymous memory: name the memory file"));
+    const SHARED: Error =
+        Error::Invalid(sentence(&"the range is shared memory: name its memory file in the region's options"));
+    const OF_A_FILE: Error = Error::Invalid(sentence(
+        &"the range is a private mapping of a file, as variables with initial values (.data) are: map it without one",
+    ));
     const GROWS: Error = Error::Invalid(sentence(
         &"the range is in a mapping that grows (MAP_GROWSDOWN), as the main stack does: map it without that flag",
     ));
@@ -105,7 +108,8 @@ fn check_private(mapped: &MapsEntry, at: usize, bytes: usize) -> Result<()> {
     let reaches = |heap: usize| (at + bytes).min(mapped.end) > heap;
     match mapped {
         _ if !mapped.read_write => Err(RIGHTS),
-        _ if mapped.shared || mapped.file.2 != 0 => Err(NOT_PRIVATE),
+        _ if mapped.shared => Err(SHARED),
+        _ if mapped.file.2 != 0 => Err(OF_A_FILE),
         _ if mapped.heap && reaches(heap_start()) => Err(HEAP),
         _ if mapped.grows() => Err(GROWS),
         _ => Ok(()),

@@ -4,6 +4,7 @@
 pub use super::area::PAST_END;
 pub use super::claims::RawClaim;
 pub use super::shared::ForeignWriteback;
+pub use super::usage::usage_of_all;
 
 use super::area::Area;
 use super::load::LoadFlags;

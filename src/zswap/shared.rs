@@ -139,8 +139,9 @@ impl Shared {
 
     /// Returns where pages are written back to now.
     pub fn writeback_target(&self) -> Result<WritebackTarget> {
-        const NO_TARGET: Error =
-            Error::Invalid(sentence(&"the zswap has neither a writeback callback nor a backing file"));
+        const NO_TARGET: Error = Error::Invalid(sentence(
+            &"the zswap has neither a writeback callback nor a backing file: set one, or claim pages and write them",
+        ));
         match &*self.read_target() {
             WritebackTarget::None => Err(NO_TARGET),
             target => Ok(target.clone()),

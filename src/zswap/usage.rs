@@ -37,6 +37,11 @@ impl Zswap {
     }
 }
 
+/// Returns how full the zswap of an area is.
+pub fn usage_of_all(area: &Area) -> Usage {
+    Usage::of(&area.0.shared.limit)
+}
+
 impl Area {
     /// Returns how full the area is, of its own limit. Some relaxed loads: takes no lock, stops no other thread, and
     /// may be called from callbacks and signal handlers. Other threads may have changed the figures by the time that

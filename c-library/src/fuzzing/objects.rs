@@ -111,9 +111,9 @@ impl PoolThread<'_> {
     fn map(&mut self, at: usize, key: u8) {
         let Some(object) = self.objects.get_mut(at) else { return };
         let Some(mapped) = object.mapped.take() else {
-            let mut pointer = null_mut();
             // SAFETY: as above.
-            assert_eq!(unsafe { zs_map_object(self.pool, object.handle, 0, &raw mut pointer) }, 0);
+            let pointer = unsafe { zs_map_object(self.pool, object.handle, 0) };
+            assert!(!pointer.is_null());
             object.mapped = Some(pointer.cast());
             return;
         };
@@ -147,12 +147,12 @@ impl PoolThread<'_> {
             return;
         }
         let mut buffer = [0_u8; 8];
-        let mut pointer = null_mut();
         // SAFETY: the buffers have 8 bytes.
         let result = unsafe {
             match how {
                 0 => zs_free(self.pool, handle),
-                1 => zs_map_object(self.pool, handle, number as u32 % 4, &raw mut pointer),
+                1 if zs_map_object(self.pool, handle, number as u32 % 4).is_null() => zs_last_errno(),
+                1 => 0,
                 2 => zs_unmap_object(self.pool, handle),
                 3 => zs_obj_read(self.pool, handle, buffer.as_mut_ptr().cast(), 8),
                 _ => zs_obj_write(self.pool, handle, buffer.as_ptr().cast(), 8),

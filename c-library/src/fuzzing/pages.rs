@@ -16,6 +16,8 @@ use zsalloc::PAGE_SIZE as PAGE;
 const CALLS: [Call; 6] = [Call::Commit, Call::Advise, Call::Release, Call::Map, Call::Read, Call::Write];
 const AREA_PAGES: u64 = 96;
 
+const NO_CLAIM: zswap_claim = zswap_claim { area: std::ptr::null_mut(), offset: 0, ticket: 0 };
+
 /// The page that the writeback callback got last, for each offset.
 #[derive(Default)]
 struct WrittenPages(Mutex<HashMap<u64, Vec<u8>>>);
@@ -160,16 +162,20 @@ impl ZswapThread<'_> {
         offsets.sort_unstable();
         offsets.dedup();
         let mut pages = vec![[0_u8; PAGE]; offsets.len()];
-        let places: Vec<*mut c_void> = pages.iter_mut().map(|page| page.as_mut_ptr().cast()).collect();
-        let mut results = vec![1; offsets.len()];
+        let request = |(page, &offset): (&mut [u8; PAGE], &u64)| zswap_load_request {
+            offset,
+            page: page.as_mut_ptr().cast(),
+            result: 1,
+            reserved: 0,
+        };
+        let mut requests: Vec<_> = pages.iter_mut().zip(&offsets).map(request).collect();
         let area = self.shared.area;
-        let (from, to, told) = (offsets.as_ptr(), places.as_ptr(), std::ptr::NonNull::new(results.as_mut_ptr()));
-        // SAFETY: the arrays have `offsets.len()` elements.
-        let result = unsafe { zswap_load_scattered(area, from, to, offsets.len(), flags, told) };
-        let first = results.iter().copied().find(|result| *result != 0).unwrap_or(0);
+        // SAFETY: the array has as many elements, and each has room for a page.
+        let result = unsafe { zswap_load_scattered(area, requests.as_mut_ptr(), requests.len(), flags) };
+        let first = requests.iter().map(|request| request.result).find(|result| *result != 0).unwrap_or(0);
         assert_eq!(result, first);
-        for (at, offset) in offsets.into_iter().enumerate() {
-            self.check(offset, results[at], &pages[at], flags & 1 != 0);
+        for (request, page) in requests.iter().zip(&pages) {
+            self.check(request.offset, request.result, page, flags & 1 != 0);
         }
     }
 
@@ -214,11 +220,16 @@ impl ZswapThread<'_> {
     /// Claims pages and writes them back itself.
     fn write_back(&mut self, input: &mut Input<'_>) {
         let (max, how) = (input.below(40), input.u8());
-        let (mut claims, mut pages) = (vec![zswap_claim::default(); max], vec![[0_u8; PAGE]; max]);
-        let (area, mut count) = (self.shared.area, 0);
+        let (mut claims, mut pages) = (vec![NO_CLAIM; max], vec![[0_u8; PAGE]; max]);
+        let mut count = 0;
+        let (to, bytes, told) = (claims.as_mut_ptr(), pages.as_mut_ptr().cast(), &raw mut count);
         // SAFETY: the arrays have `max` elements.
-        let result =
-            unsafe { zswap_writeback_begin(area, max, claims.as_mut_ptr(), pages.as_mut_ptr().cast(), &raw mut count) };
+        let result = unsafe {
+            match how & 4 {
+                0 => zswap_writeback_begin(self.shared.zswap, max, to, bytes, told),
+                _ => zswap_writeback_begin_area(self.shared.area, max, to, bytes, told),
+            }
+        };
         one_of(result, &[EINVAL, EBUSY, EAGAIN, ENOENT]);
         if result != 0 {
             return;
@@ -232,8 +243,8 @@ impl ZswapThread<'_> {
             let told = std::ptr::NonNull::new(&raw mut gone);
             // SAFETY: a claim that was begun, and is ended once; then again, which is refused.
             unsafe {
-                assert_eq!(zswap_writeback_end(area, claim, outcome, told), 0);
-                assert_eq!(zswap_writeback_end(area, claim, outcome, told), -EINVAL);
+                assert_eq!(zswap_writeback_end(claim, outcome, told), 0);
+                assert_eq!(zswap_writeback_end(claim, outcome, told), -EINVAL);
             }
             assert!(gone == 1 || gone == 0);
         }

@@ -3,6 +3,7 @@
 use super::input::Input;
 use crate::functions::*;
 use crate::system::errno::{EINVAL, ENOMEM};
+use crate::wrong::wrong;
 use std::ffi::c_char;
 use std::ptr::{NonNull, null_mut};
 
@@ -32,7 +33,7 @@ fn bytes_of<T>(value: &T) -> &[u8] {
 /// Checks that the received struct is the passed one, with zeros for fields that were not passed.
 fn read<T: SizedStruct>(passed: &[u8], right: bool) -> Option<T> {
     // SAFETY: as many bytes are there as the struct says, if that can be.
-    let received = unsafe { Received::<T>::read(passed.as_ptr().cast()) };
+    let received = unsafe { Received::<T>::read(passed.as_ptr().cast(), wrong!("options")) };
     assert_eq!(received.is_ok(), right);
     let received = received.ok()?;
     let known = passed.len().min(size_of::<T>());
@@ -47,7 +48,7 @@ fn fill<T: SizedStruct>(passed: &[u8], right: bool, stats: T) {
     let mut filled = passed.to_vec();
     let pointer = NonNull::new(filled.as_mut_ptr().cast::<T>()).unwrap();
     // SAFETY: as many bytes are there as the struct says, if that can be.
-    let out = unsafe { StatsOut::new(pointer) };
+    let out = unsafe { StatsOut::new(pointer, wrong!("stats")) };
     assert_eq!(out.is_ok(), right);
     let Ok(out) = out else { return assert_eq!(filled, passed) };
     out.set(stats).unwrap();

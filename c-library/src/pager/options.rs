@@ -9,6 +9,7 @@ use crate::options::RESERVED;
 use crate::sized::{Received, unless_zero};
 use crate::swap::options::convert_unnamed;
 use crate::system::duplicate;
+use crate::wrong::wrong;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use zsalloc::plumbing::sentence;
 use zsalloc::{Duty, Error, Eviction, FaultMode, PagerOptions, PagerTuning, RegionOptions, Result};
@@ -37,7 +38,8 @@ pub unsafe fn convert(received: &Received<zspager_options>) -> Result<PagerOptio
         _ => return Err(MODE),
     };
     // SAFETY: the caller promises that options that are not NULL are as the header says.
-    let zswap = unsafe { Received::read(options.zswap).and_then(|zswap| convert_unnamed(&zswap)) }?;
+    let zswap =
+        unsafe { Received::read(options.zswap, wrong!("options->zswap")).and_then(|zswap| convert_unnamed(&zswap)) }?;
     Ok(PagerOptions {
         resident_bytes: unless_zero(options.resident_bytes),
         pool_bytes: zswap.max_bytes,

@@ -2,7 +2,8 @@
 
 use super::types::zspager_stats;
 use super::zspager;
-use crate::export::{Argument, CallFromC, NULL, Output, fills_statistics};
+use crate::export::{Argument, CallFromC, Output, fills_statistics};
+use crate::wrong::Wrong;
 use std::ops::Deref;
 use std::ptr::NonNull;
 use zsalloc::plumbing::sentence;
@@ -59,7 +60,7 @@ impl Deref for PagerPointer {
 
 impl<'call> Argument<'call> for *mut zspager {
     type Checked = PagerPointer;
-    unsafe fn check(self, _: &'call CallFromC) -> Result<PagerPointer> {
-        NonNull::new(self).map(PagerPointer).ok_or(NULL)
+    unsafe fn check(self, _: &'call CallFromC, wrong: &'static Wrong) -> Result<PagerPointer> {
+        NonNull::new(self).map(PagerPointer).ok_or(wrong.null)
     }
 }

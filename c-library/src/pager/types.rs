@@ -2,7 +2,7 @@
 
 use crate::sized::SizedStruct;
 use crate::swap::types::zswap_options;
-use std::ffi::c_char;
+use std::ffi::{c_char, c_int};
 use std::mem::{offset_of, size_of};
 use zsalloc::{PagerCounts, PagerStats};
 
@@ -119,7 +119,7 @@ pub struct zspager_region_options {
     /// A page that is part of a huge page leaves memory only if the system can split the huge page.
     /// It can't while any part of it is pinned: then the page stays, stays charged, and counts as
     /// pinned in the statistics.
-    pub shared_fd: i32,
+    pub shared_fd: c_int,
     /// ZSPAGER_REGION_* flags, combined with |.
     pub flags: u32,
     /// Reserved for later versions: set to 0.

@@ -69,7 +69,7 @@ export! {
     ///
     /// Threads: any. Callbacks: not allowed.
     #[unsafe(no_mangle)]
-    pub unsafe extern "C" fn zspager_set_codec(pager: *mut zspager, codec: u32, level: i32) -> c_int {
+    pub unsafe extern "C" fn zspager_set_codec(pager: *mut zspager, codec: u32, level: c_int) -> c_int {
         pager.set_codec(codec_of(codec, level)?)
     }
 
@@ -91,7 +91,7 @@ export! {
     ///
     /// Threads: any. Callbacks: not allowed.
     #[unsafe(no_mangle)]
-    pub unsafe extern "C" fn zspager_set_backing_file(pager: *mut zspager, fd: i32, bytes: u64) -> c_int {
+    pub unsafe extern "C" fn zspager_set_backing_file(pager: *mut zspager, fd: c_int, bytes: u64) -> c_int {
         // The duplicate is closed at the end, and close() is a cancellation point.
         let _whole = Uncancelled::new();
         pager.set_backing_file(backing_file(fd, bytes)?.as_ref().map(|(file, bytes)| (file.as_fd(), *bytes)))

@@ -216,7 +216,7 @@ export! {
     ///
     /// Threads: any; waits until each context has been idle for a moment. Callbacks: allowed.
     #[unsafe(no_mangle)]
-    pub unsafe extern "C" fn zswap_set_codec(zswap: *mut zswap, codec: u32, level: i32) -> c_int {
+    pub unsafe extern "C" fn zswap_set_codec(zswap: *mut zswap, codec: u32, level: c_int) -> c_int {
         zswap.set_codec(codec_of(codec, level)?)
     }
 }

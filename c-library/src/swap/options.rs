@@ -6,6 +6,7 @@ use super::types::{
 };
 use crate::options::{self, RESERVED, convert as convert_pool};
 use crate::sized::{Received, unless_zero};
+use crate::wrong::wrong;
 use std::ffi::CStr;
 use zsalloc::plumbing::sentence;
 use zsalloc::{AreaOptions, Codec, Error, Result, ZswapOptions, ZswapTuning};
@@ -50,7 +51,7 @@ pub unsafe fn convert_unnamed(received: &Received<zswap_options>) -> Result<Zswa
         return Err(RESERVED);
     }
     // SAFETY: the caller promises that pool options that are not NULL are as the header says.
-    let pool = unsafe { Received::read(options.pool).and_then(|pool| convert_pool(&pool)) }?;
+    let pool = unsafe { Received::read(options.pool, wrong!("options->pool")).and_then(|pool| convert_pool(&pool)) }?;
     Ok(ZswapOptions {
         max_bytes: unless_zero(options.max_bytes),
         codec: codec(options.codec, options.level)?,

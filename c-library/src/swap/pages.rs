@@ -1,6 +1,6 @@
 //! Functions that store, load and invalidate pages.
 
-use super::types::{ZSWAP_LOAD_EXCLUSIVE, ZSWAP_NOWAIT, ZSWAP_PAGE_SIZE};
+use super::types::{ZSWAP_LOAD_EXCLUSIVE, ZSWAP_NOWAIT, ZSWAP_PAGE_SIZE, zswap_load_request};
 use crate::export::export;
 use crate::zswap_area;
 use std::ffi::{c_int, c_void};
@@ -16,8 +16,12 @@ export! {
     /// that repeats 8 bytes that form a signed 48-bit number, as addresses do.
     ///
     /// Errors, after which nothing is stored at this offset, not even the old page:
-    /// -ENOMEM: a limit is reached, or the system has no memory. Shrink and try again, or write the page
-    ///     to the place it would be written back to.
+    /// -ENOMEM: a limit was met, or the pool or the system has no memory; zs_last_error() says which.
+    ///     zswap_area_usage() says how many bytes have to go before the limit accepts pages again: a page
+    ///     or two are not enough. Make that room and try again, or write the page to the place it would
+    ///     be written back to. Nothing in the library waits for room. To wait, call zswap_shrink() here,
+    ///     or sleep on a condition variable that your thread signals which writes pages back and removes
+    ///     them.
     /// -ENOSPC: the page does not compress, and the area has ZSWAP_AREA_REFUSE_INCOMPRESSIBLE.
     /// Errors, after which nothing has changed:
     /// -EINVAL: area or page is NULL, or the offset is past the end of the area.
@@ -116,7 +120,7 @@ export! {
         pages: *mut c_void,
         count: usize,
         flags: u32,
-        results: Option<NonNull<i32>>,
+        results: Option<NonNull<c_int>>,
     ) -> c_int {
         let flags = load_flags(flags)?;
         let pages = pages.room_for(count)?;
@@ -133,46 +137,44 @@ export! {
         )
     }
 
-    /// Loads `count` pages, each from its own offset to its own address: offsets[i] to pages[i].
-    /// Otherwise it works as zswap_load_pages() does. Neither array may change during the call, and the
-    /// pages must not overlap. An offset may occur twice; with ZSWAP_LOAD_EXCLUSIVE only one of the two
-    /// loads finds the page.
+    /// Loads `count` pages, each from its own offset to its own address, as `requests` says: an array of
+    /// `count` structs, each with an offset and a page. Otherwise it works as zswap_load_pages() does:
+    /// each request's result is set to 0 or an error of zswap_load(). Nothing else may change the array
+    /// during the call, and the pages must not overlap. An offset may occur twice; with
+    /// ZSWAP_LOAD_EXCLUSIVE only one of the two loads finds the page.
     ///
-    /// Errors, after which nothing was loaded and results is unchanged:
-    /// -EINVAL: area is NULL; offsets, pages or one of pages[] is NULL and count is not 0; a flag is
-    ///     unknown; or an offset is past the end of the area.
+    /// Errors, after which nothing was loaded and no request's result has changed:
+    /// -EINVAL: area is NULL; requests or the page of one is NULL and count is not 0; a flag is unknown;
+    ///     or an offset is past the end of the area.
     /// -EPERM: this process is a forked child that has no copy of the pool.
-    /// Otherwise the result is that of the first page that failed, or 0.
+    /// Otherwise the call returns the result of the first page that failed, or 0.
     ///
     /// Threads: any. With ZSWAP_LOAD_EXCLUSIVE the call waits for running writebacks of these pages;
     /// without, it never waits for a writeback. Callbacks: allowed.
     #[unsafe(no_mangle)]
     pub unsafe extern "C" fn zswap_load_scattered(
         area: *mut zswap_area,
-        offsets: *const u64,
-        pages: *const *mut c_void,
+        requests: *mut zswap_load_request,
         count: usize,
         flags: u32,
-        results: Option<NonNull<i32>>,
     ) -> c_int {
-        const NO_PAGE: Error = Error::Invalid(sentence(&"an element of pages is NULL"));
+        const NO_PAGE: Error = Error::Invalid(sentence(&"the page of a request is NULL"));
         let flags = load_flags(flags)?;
-        let (offsets, pages) = (offsets.array(count)?, pages.array(count)?);
-        // SAFETY: the arrays have `count` elements.
-        let page = |at| unsafe { pages.get(at) };
-        if (0..count).any(|at| page(at).is_null()) {
+        let requests = requests.array(count)?;
+        // SAFETY: the array has `count` elements.
+        let request = |at| unsafe { requests.get(at) };
+        if (0..count).any(|at| request(at).page.is_null()) {
             return Err(NO_PAGE);
         }
         plumbing::load_each(
             &area,
             count,
-            // SAFETY: the array has `count` elements.
-            |at| unsafe { offsets.get(at) },
+            |at| request(at).offset,
             // SAFETY: the caller has room for a page there, which nothing else uses.
-            |at| unsafe { &mut *page(at).cast() },
+            |at| unsafe { &mut *request(at).page.cast() },
             flags,
-            // SAFETY: the caller passed NULL, or room for `count` numbers.
-            |at, result| unsafe { results.tell(at, result_of(result)) },
+            // SAFETY: the array has `count` elements, and is writable.
+            |at, result| unsafe { requests.set(at, zswap_load_request { result: result_of(result), ..request(at) }) },
         )
     }
 

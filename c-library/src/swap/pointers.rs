@@ -1,30 +1,26 @@
 //! Arguments that only zswap's functions have: zswaps, areas, arrays, claims.
 
-use super::types::{zswap_area_stats, zswap_claim, zswap_stats, zswap_writeback_fn};
+use super::types::{zswap_area_stats, zswap_claim, zswap_load_request, zswap_stats, zswap_usage, zswap_writeback_fn};
 use crate::bytes::Bytes;
-use crate::export::{Argument, CallFromC, NULL, Output, Plain, any_value_will_do, fills_statistics};
+use crate::export::{Argument, CallFromC, Output, Plain, any_value_will_do, fills_statistics};
+use crate::wrong::{Wrong, wrong};
 use crate::{zswap, zswap_area};
-use std::ffi::{c_char, c_int, c_void};
+use std::ffi::{c_char, c_int};
 use std::mem::ManuallyDrop;
 use std::ops::Deref;
 use std::ptr::NonNull;
 use zsalloc::plumbing::boxed;
-use zsalloc::plumbing::sentence;
 use zsalloc::plumbing::zswap::{RawClaim, area_as_raw, area_from_raw, area_into_raw};
-use zsalloc::{Area, Error, Result, Zswap};
+use zsalloc::{Area, Result, Zswap};
 
-any_value_will_do!(i32, zswap_writeback_fn);
-fills_statistics!(zswap_stats, zswap_area_stats);
+any_value_will_do!(c_int, zswap_writeback_fn);
+fills_statistics!(zswap_stats, zswap_area_stats, zswap_usage);
 
 impl Output for *mut zswap {}
 impl Output for *mut zswap_area {}
 
 impl Plain for u64 {
     const AFTER_FAILURE: Self = 0;
-}
-
-impl Plain for *mut c_void {
-    const AFTER_FAILURE: Self = std::ptr::null_mut();
 }
 
 /// A zswap that C passed.
@@ -58,8 +54,8 @@ impl Deref for ZswapPointer {
 impl<'call> Argument<'call> for *mut zswap {
     type Checked = ZswapPointer;
     #[inline]
-    unsafe fn check(self, _: &'call CallFromC) -> Result<ZswapPointer> {
-        NonNull::new(self).map(ZswapPointer).ok_or(NULL)
+    unsafe fn check(self, _: &'call CallFromC, wrong: &'static Wrong) -> Result<ZswapPointer> {
+        NonNull::new(self).map(ZswapPointer).ok_or(wrong.null)
     }
 }
 
@@ -94,8 +90,8 @@ impl Deref for AreaPointer {
 impl<'call> Argument<'call> for *mut zswap_area {
     type Checked = AreaPointer;
     #[inline]
-    unsafe fn check(self, _: &'call CallFromC) -> Result<AreaPointer> {
-        let pointer = NonNull::new(self).ok_or(NULL)?;
+    unsafe fn check(self, _: &'call CallFromC, wrong: &'static Wrong) -> Result<AreaPointer> {
+        let pointer = NonNull::new(self).ok_or(wrong.null)?;
         // SAFETY: the pointer came from `AreaPointer::give`, and C still owns the area. Nothing is counted or dropped
         // here; only `let_go` drops it.
         Ok(AreaPointer(ManuallyDrop::new(unsafe { area_from_raw(pointer.cast()) })))
@@ -107,12 +103,11 @@ pub struct Array<T>(NonNull<T>);
 
 impl<T: Copy> Array<T> {
     /// Takes an array of `count` elements. NULL is an error unless `count` is 0.
-    pub fn new(pointer: *mut T, count: usize) -> Result<Self> {
-        const NO_ARRAY: Error = Error::Invalid(sentence(&"an array is NULL"));
+    fn new(pointer: *mut T, count: usize, wrong: &'static Wrong) -> Result<Self> {
         match NonNull::new(pointer) {
             Some(pointer) => Ok(Self(pointer)),
             None if count == 0 => Ok(Self(NonNull::dangling())),
-            None => Err(NO_ARRAY),
+            None => Err(wrong.null),
         }
     }
 
@@ -138,52 +133,57 @@ impl<T: Copy> Array<T> {
 }
 
 /// A pointer to an array, before its length is known.
-pub struct Elements<T>(*mut T);
+pub struct Elements<T> {
+    pointer: *mut T,
+    wrong: &'static Wrong,
+}
 
 impl<T: Copy> Elements<T> {
     /// Takes the array with its length, which the caller promises.
     #[inline]
     pub fn array(self, count: usize) -> Result<Array<T>> {
-        Array::new(self.0, count)
+        Array::new(self.pointer, count, self.wrong)
     }
 }
 
-impl<'call> Argument<'call> for *const u64 {
-    type Checked = Elements<u64>;
+impl<'call> Argument<'call> for *mut zswap_load_request {
+    type Checked = Elements<zswap_load_request>;
     #[inline]
-    unsafe fn check(self, _: &'call CallFromC) -> Result<Elements<u64>> {
-        Ok(Elements(self.cast_mut()))
-    }
-}
-
-impl<'call> Argument<'call> for *const *mut c_void {
-    type Checked = Elements<*mut c_void>;
-    #[inline]
-    unsafe fn check(self, _: &'call CallFromC) -> Result<Elements<*mut c_void>> {
-        Ok(Elements(self.cast_mut()))
+    unsafe fn check(self, _: &'call CallFromC, wrong: &'static Wrong) -> Result<Elements<zswap_load_request>> {
+        Ok(Elements { pointer: self, wrong })
     }
 }
 
 impl<'call> Argument<'call> for *mut zswap_claim {
     type Checked = Elements<zswap_claim>;
     #[inline]
-    unsafe fn check(self, _: &'call CallFromC) -> Result<Elements<zswap_claim>> {
-        Ok(Elements(self))
+    unsafe fn check(self, _: &'call CallFromC, wrong: &'static Wrong) -> Result<Elements<zswap_claim>> {
+        Ok(Elements { pointer: self, wrong })
     }
 }
 
+/// A claim that C passed, and the area that it is of. Borrowed: C still owns the area.
+pub struct PassedClaim {
+    /// The area.
+    pub area: AreaPointer,
+    /// The claim.
+    pub raw: RawClaim,
+}
+
 impl<'call> Argument<'call> for *const zswap_claim {
-    type Checked = RawClaim;
-    unsafe fn check(self, _: &'call CallFromC) -> Result<RawClaim> {
-        let pointer = NonNull::new(self.cast_mut()).ok_or(NULL)?;
+    type Checked = PassedClaim;
+    unsafe fn check(self, call: &'call CallFromC, wrong: &'static Wrong) -> Result<PassedClaim> {
+        let pointer = NonNull::new(self.cast_mut()).ok_or(wrong.null)?;
         // SAFETY: the caller passed a claim; C may have put it at any address.
-        let zswap_claim { offset, ticket } = unsafe { pointer.as_ptr().read_unaligned() };
-        Ok(RawClaim { offset, ticket })
+        let zswap_claim { area, offset, ticket } = unsafe { pointer.as_ptr().read_unaligned() };
+        // SAFETY: the caller promises that the area of a claim still exists.
+        let area = unsafe { area.check(call, wrong!("claim->area")) }?;
+        Ok(PassedClaim { area, raw: RawClaim { offset, ticket } })
     }
 }
 
 /// An optional array of results. Its length is in another argument.
-pub struct Wanted(Option<NonNull<i32>>);
+pub struct Wanted(Option<NonNull<c_int>>);
 
 impl Wanted {
     /// Stores a number, if C passed an array.
@@ -199,17 +199,17 @@ impl Wanted {
     }
 }
 
-impl<'call> Argument<'call> for Option<NonNull<i32>> {
+impl<'call> Argument<'call> for Option<NonNull<c_int>> {
     type Checked = Wanted;
     #[inline]
-    unsafe fn check(self, _: &'call CallFromC) -> Result<Wanted> {
+    unsafe fn check(self, _: &'call CallFromC, _: &'static Wrong) -> Result<Wanted> {
         Ok(Wanted(self))
     }
 }
 
 impl<'call> Argument<'call> for *mut c_char {
     type Checked = Bytes<*mut u8>;
-    unsafe fn check(self, _: &'call CallFromC) -> Result<Bytes<*mut u8>> {
-        Ok(Bytes::new(self.cast()))
+    unsafe fn check(self, _: &'call CallFromC, wrong: &'static Wrong) -> Result<Bytes<*mut u8>> {
+        Ok(Bytes::new(self.cast(), wrong))
     }
 }

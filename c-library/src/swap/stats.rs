@@ -1,6 +1,6 @@
 //! Functions that return statistics of zswaps and areas.
 
-use super::types::{zswap_area_stats, zswap_stats};
+use super::types::{ZSWAP_LIMIT_AREA, ZSWAP_LIMIT_NONE, ZSWAP_LIMIT_ZSWAP, zswap_area_stats, zswap_stats, zswap_usage};
 use crate::export::{Out, export};
 use crate::structs::zs_pool_stats;
 use crate::{zswap, zswap_area};
@@ -9,6 +9,7 @@ use std::mem::MaybeUninit;
 use std::ptr::NonNull;
 use std::slice;
 use zsalloc::plumbing::sentence;
+use zsalloc::plumbing::zswap::usage_of_all;
 use zsalloc::{Error, Result};
 
 export! {
@@ -22,6 +23,39 @@ export! {
     #[unsafe(no_mangle)]
     pub unsafe extern "C" fn zswap_stats(zswap: *mut zswap, stats: *mut zswap_stats) -> c_int {
         stats.set(zswap.stats()?.into())
+    }
+
+    /// Fills *usage with how full the zswap is. Set its struct_size first. Costs a few loads from memory,
+    /// and stops no other thread, so it may be called before each store.
+    ///
+    /// Errors:
+    /// -EINVAL: zswap or usage is NULL, or struct_size is wrong.
+    ///
+    /// Threads: any; never waits. Callbacks: allowed. Signal handler: allowed.
+    #[unsafe(no_mangle)]
+    pub unsafe extern "C" fn zswap_usage(zswap: *mut zswap, usage: *mut zswap_usage) -> c_int {
+        let of_zswap = zswap.usage();
+        let refuses = if of_zswap.bytes_to_go > 0 { ZSWAP_LIMIT_ZSWAP } else { ZSWAP_LIMIT_NONE };
+        usage.set(zswap_usage::of(of_zswap, of_zswap.bytes_to_go, refuses))
+    }
+
+    /// Fills *usage with how full the area is, and whether its own limit or the zswap's refuses its
+    /// stores now. Set its struct_size first. Costs a few loads from memory, and stops no other thread,
+    /// so it may be called before each store.
+    ///
+    /// Errors:
+    /// -EINVAL: area or usage is NULL, or struct_size is wrong.
+    ///
+    /// Threads: any; never waits. Callbacks: allowed. Signal handler: allowed.
+    #[unsafe(no_mangle)]
+    pub unsafe extern "C" fn zswap_area_usage(area: *mut zswap_area, usage: *mut zswap_usage) -> c_int {
+        let (own, all) = (area.usage(), usage_of_all(&area));
+        let (refuses, to_go) = match (own.bytes_to_go, all.bytes_to_go) {
+            (0, 0) => (ZSWAP_LIMIT_NONE, 0),
+            (0, all) => (ZSWAP_LIMIT_ZSWAP, all),
+            (own, _) => (ZSWAP_LIMIT_AREA, own),
+        };
+        usage.set(zswap_usage::of(own, to_go, refuses))
     }
 
     /// Fills *stats with the statistics of one area. Set its struct_size first. Fields that this library
@@ -56,6 +90,8 @@ export! {
     /// changes its meaning. "zswap" is an object, and "areas" an array of objects. Their members are the
     /// fields of struct zswap_stats and struct zswap_area_stats, without struct_size, and with the
     /// fields of counts directly among them. Later versions may add members.
+    ///
+    /// This version needs at most 2 KiB, and 2 KiB more for each area.
     ///
     /// Errors:
     /// -EINVAL: zswap or length is NULL, or buffer is NULL and size is not 0.

@@ -5,7 +5,7 @@ use crate::structs::zs_pool_options;
 use crate::zswap_area;
 use std::ffi::{c_char, c_int, c_void};
 use std::mem::offset_of;
-use zsalloc::{AreaStats, Counts, ZswapStats};
+use zsalloc::{AreaStats, Counts, Usage, ZswapStats};
 
 /// Size of a page in bytes.
 pub const ZSWAP_PAGE_SIZE: usize = 4096;
@@ -48,6 +48,13 @@ pub const ZSWAP_NOWAIT: u32 = 2;
 pub const ZSWAP_AREA_REFUSE_INCOMPRESSIBLE: u32 = 1;
 /// zswap_area_options.flags: never write pages of the area back.
 pub const ZSWAP_AREA_NO_WRITEBACK: u32 = 2;
+
+/// zswap_usage.refused_by: no limit refuses stores now.
+pub const ZSWAP_LIMIT_NONE: u32 = 0;
+/// zswap_usage.refused_by: the area's own limit was met, and refuses stores.
+pub const ZSWAP_LIMIT_AREA: u32 = 1;
+/// zswap_usage.refused_by: the zswap's limit was met, and refuses stores of all areas.
+pub const ZSWAP_LIMIT_ZSWAP: u32 = 2;
 
 /// Callback for zswap_set_writeback(). zswap_shrink() and zswap_shrink_area() call it in their own
 /// thread, with no lock held. It gets the context that was set, the area as zswap_add_area()
@@ -94,7 +101,7 @@ pub struct zswap_options {
     /// Codec of pages: one of ZSWAP_CODEC_*. zswap_set_codec() changes it.
     pub codec: u32,
     /// Level of the codec.
-    pub level: i32,
+    pub level: c_int,
     /// Once a limit was reached, stores are refused until usage has fallen to this percentage of
     /// it: 1 to 100. 0: 90.
     pub accept_percent: u32,
@@ -135,16 +142,60 @@ pub struct zswap_area_options {
     pub reserved: [u32; 9],
 }
 
-/// A page that zswap_writeback_begin() claimed. It may be copied. Pass it to zswap_writeback_end()
-/// once.
+/// A page that zswap_writeback_begin() or zswap_writeback_begin_area() claimed. It may be copied. Pass
+/// it to zswap_writeback_end() once, from any thread.
+///
+/// A claim is its thread's own: that of the thread that began it, even if another thread is to end it.
+/// A call that would have to wait for a claim of its own thread fails with -EBUSY instead, also with
+/// ZSWAP_NOWAIT.
 #[allow(non_camel_case_types)]
 #[repr(C)]
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy)]
 pub struct zswap_claim {
+    /// The area of the page, as zswap_add_area() returned it.
+    pub area: *mut zswap_area,
     /// Offset of the page in its area.
     pub offset: u64,
     /// Identifies the claim; it carries no meaning for a program.
     pub ticket: u64,
+}
+
+/// A page that zswap_load_scattered() is to load, and what became of it.
+#[allow(non_camel_case_types)]
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct zswap_load_request {
+    /// Offset of the page in its area.
+    pub offset: u64,
+    /// Where the page goes: 4096 bytes, at any address.
+    pub page: *mut c_void,
+    /// Set by the call to 0, or to an error of zswap_load().
+    pub result: c_int,
+    /// Reserved for later versions: set to 0.
+    pub reserved: c_int,
+}
+
+/// How full a zswap or an area is: see zswap_usage() and zswap_area_usage(). Other threads may have
+/// changed the figures by the time that they are used.
+#[allow(non_camel_case_types)]
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct zswap_usage {
+    /// sizeof(struct zswap_usage), set by the caller.
+    pub struct_size: usize,
+    /// Bytes of slots that stored pages take, and that running stores have reserved.
+    pub used_bytes: u64,
+    /// The limit in bytes of slots; UINT64_MAX: none.
+    pub max_bytes: u64,
+    /// How many bytes of slots have to go before stores are accepted again. 0: they are accepted now,
+    /// except a page that takes more than there is left, and except while the pool has no memory, which
+    /// only a store finds out. Once a limit was met, it refuses stores until usage has fallen to
+    /// zswap_options.accept_percent of it; that percentage holds for the limits of areas too.
+    pub bytes_to_go: u64,
+    /// The limit that bytes_to_go is about: one of ZSWAP_LIMIT_*.
+    pub refused_by: u32,
+    /// Reserved for later versions; 0.
+    pub reserved: u32,
 }
 
 /// Counts of an area, or of all areas that a zswap ever had. The first four are pages that are
@@ -290,12 +341,28 @@ unsafe impl SizedStruct for zswap_area_options {}
 unsafe impl SizedStruct for zswap_stats {}
 // SAFETY: 64-bit integers.
 unsafe impl SizedStruct for zswap_area_stats {}
+// SAFETY: 64-bit integers, and a pair of 32-bit integers.
+unsafe impl SizedStruct for zswap_usage {}
 
 const _: () = assert!(size_of::<zswap_options>() == offset_of!(zswap_options, reserved) + 32);
 const _: () = assert!(offset_of!(zswap_options, message) == offset_of!(zswap_options, codec) + 24);
 const _: () = assert!(size_of::<zswap_area_options>() == offset_of!(zswap_area_options, flags) + 40);
 // One field for each count of the crate, and the reserved ones. A new count takes the place of a reserved one.
 const _: () = assert!(size_of::<zswap_counts>() == size_of::<Counts>() + 14 * 8);
+
+impl zswap_usage {
+    /// Makes it of what a zswap or an area uses, and of what the limit that refuses lacks.
+    pub fn of(usage: Usage, bytes_to_go: u64, refused_by: u32) -> Self {
+        Self {
+            struct_size: size_of::<Self>(),
+            used_bytes: usage.used_bytes,
+            max_bytes: usage.max_bytes.unwrap_or(u64::MAX),
+            bytes_to_go,
+            refused_by,
+            reserved: 0,
+        }
+    }
+}
 
 macro_rules! same_fields {
     ($from:expr, $kind:ident { $($name:ident,)* } $(, $more:ident: $value:expr)*) => {

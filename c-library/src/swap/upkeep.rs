@@ -48,7 +48,7 @@ export! {
         area: *mut zswap_area,
         pages: u64,
         codec: u32,
-        level: i32,
+        level: c_int,
         recompressed: *mut u64,
     ) -> c_int {
         recompressed.set(area.recompress(pages, codec_of(codec, level)?)?)

@@ -66,7 +66,7 @@ export! {
     ///
     /// Threads: any. Callbacks: allowed.
     #[unsafe(no_mangle)]
-    pub unsafe extern "C" fn zswap_set_backing_file(zswap: *mut zswap, fd: i32, bytes: u64) -> c_int {
+    pub unsafe extern "C" fn zswap_set_backing_file(zswap: *mut zswap, fd: c_int, bytes: u64) -> c_int {
         let _whole = Uncancelled::new();
         zswap.set_backing_file(backing_file(fd, bytes)?.as_ref().map(|(file, bytes)| (file.as_fd(), *bytes)))
     }
@@ -160,14 +160,22 @@ export! {
         area.note_refaults(pages)
     }
 
-    /// Claims up to `max` pages of the area that were not used lately, chosen as zswap_shrink() chooses
-    /// them, and copies them to consecutive memory at `pages`. Stores their number in *count, which may
-    /// be less than max, and may be 0. The program writes each page to where it keeps pages, at any time
-    /// and in any thread, by asynchronous I/O for example, and then ends its claim with
-    /// zswap_writeback_end(). Needs neither a callback nor a backing file.
+    /// Claims up to `max` pages that were not used lately, of all areas without ZSWAP_AREA_NO_WRITEBACK,
+    /// and copies them to consecutive memory at `pages`. An area that has met its own limit comes first;
+    /// otherwise the areas take turns. Stores the number of claims in *count, which may be less than max.
+    /// The program writes each page to where it keeps pages, at any time and in any thread, by
+    /// asynchronous I/O for example, and then ends its claim with zswap_writeback_end(). The section
+    /// WRITEBACK has the rules by which no page is lost; examples/writeback.c is a whole program. Needs
+    /// neither a callback nor a backing file.
+    ///
+    /// *count is 0 if no page can be claimed now: none is in the pool, or those that are have claims
+    /// already. Do not call again at once; wait until pages were stored or claims have ended. Storing
+    /// and loading mark a page as used. A call that passes a marked page clears the mark, and goes round
+    /// each area twice if it has to: so pages that were just stored are claimed too, if there are no
+    /// others.
     ///
     /// Until its claim ends, a page stays stored, can be loaded and replaced, and is not written back a
-    /// second time. A zswap_invalidate() of the page waits, and the area can't be removed. Each page is
+    /// second time. A zswap_invalidate() of the page waits, and its area can't be removed. Each page is
     /// copied to `pages` before it is claimed: if that memory is missing, under a userfaultfd for
     /// example, the thread that brings it in may invalidate any page except those that this call has
     /// already claimed.
@@ -175,7 +183,40 @@ export! {
     /// claims, pages: room for `max` claims, and for `max` times 4096 bytes, at any address. Beyond
     ///     *count their contents are undefined.
     ///
-    /// Errors:
+    /// Errors, after which no page is claimed:
+    /// -EINVAL: zswap or count is NULL, or claims or pages is NULL and max is not 0.
+    /// -EBUSY: as many claims are held as zswap_options.max_claims allows: end some.
+    /// -EPERM: this process is a forked child that has no copy of the pool.
+    ///
+    /// Threads: any, several at once. Callbacks: allowed.
+    #[unsafe(no_mangle)]
+    pub unsafe extern "C" fn zswap_writeback_begin(
+        zswap: *mut zswap,
+        max: usize,
+        claims: *mut zswap_claim,
+        pages: *mut c_void,
+        count: *mut usize,
+    ) -> c_int {
+        let (claims, pages) = (claims.array(max)?, pages.room_for(max)?);
+        for at in 0..max {
+            // SAFETY: the caller has room for `max` pages there, which nothing else uses; bytes may be at any address.
+            let page = unsafe { &mut *pages.add(at * ZSWAP_PAGE_SIZE).cast() };
+            match plumbing::begin_writeback_of_all(&zswap, page, claimed) {
+                // SAFETY: the caller has room for `max` claims.
+                Ok(Some(claim)) => unsafe { claims.set(at, claim) },
+                Ok(None) => return count.set(at),
+                // The table of claims is full. The caller gets the claims that were begun.
+                Err(Error::Busy(_)) if at > 0 => return count.set(at),
+                Err(error) => return Err(error),
+            }
+        }
+        count.set(max)
+    }
+
+    /// Claims up to `max` pages of one area that were not used lately, as zswap_writeback_begin() does
+    /// for all areas.
+    ///
+    /// Errors, after which no page is claimed:
     /// -EINVAL: area or count is NULL, claims or pages is NULL and max is not 0, or the area has
     ///     ZSWAP_AREA_NO_WRITEBACK.
     /// -EBUSY: as many claims are held as zswap_options.max_claims allows: end some.
@@ -183,7 +224,7 @@ export! {
     ///
     /// Threads: any, several at once. Callbacks: allowed.
     #[unsafe(no_mangle)]
-    pub unsafe extern "C" fn zswap_writeback_begin(
+    pub unsafe extern "C" fn zswap_writeback_begin_area(
         area: *mut zswap_area,
         max: usize,
         claims: *mut zswap_claim,
@@ -198,9 +239,9 @@ export! {
             // SAFETY: the caller has room for `max` pages there, which nothing else uses; bytes may be at any address.
             let room = unsafe { slice::from_raw_parts_mut(pages.add(begun * ZSWAP_PAGE_SIZE).cast(), some) };
             let before = begun;
-            let got = plumbing::begin_writeback(&area, room, |RawClaim { offset, ticket }| {
+            let got = plumbing::begin_writeback(&area, room, |claim| {
                 // SAFETY: the caller has room for `max` claims.
-                unsafe { claims.set(begun, zswap_claim { offset, ticket }) };
+                unsafe { claims.set(begun, claimed(&area, claim)) };
                 begun += 1;
             });
             let got = match got {
@@ -214,31 +255,40 @@ export! {
         }
     }
 
-    /// Ends a claim of zswap_writeback_begin().
+    /// Ends a claim of zswap_writeback_begin() or zswap_writeback_begin_area(), whose area must still
+    /// exist. A claim that is never ended keeps its page in the pool and its area from being removed,
+    /// and threads that wait for it wait for ever.
     ///
     /// result: the outcome, as a writeback callback returns it. 0: the page is written, and leaves the
-    ///     pool unless it was loaded, replaced or removed meanwhile. Any error number: the page stays,
-    ///     and the cause is counted.
-    /// gone: NULL, or set to 1 if this call removed the page from the pool and to 0 if it did not. With
-    ///     result 0 and gone 0 the written copy is not needed; it may be older than the stored page.
+    ///     pool unless it was loaded, replaced or removed meanwhile. Set the program's mark that the page
+    ///     is on disk before this call. Any error number: the page stays, and the cause is counted.
+    /// gone: NULL, or set to 1 if this call removed the page from the pool and to 0 if it did not.
+    ///     Either way, touch neither the mark nor the page's place on disk from now on: they belong to
+    ///     the thread that acts on the page next, such as one whose zswap_invalidate() waited for this
+    ///     claim. 0 does not mean that the place is free. See WRITEBACK.
     ///
     /// Errors:
-    /// -EINVAL: area or claim is NULL, or the claim has already ended or belongs to another area.
+    /// -EINVAL: claim or its area is NULL, or the claim has already ended or is another area's.
     /// -EPERM: this process is a forked child that has no copy of the pool.
     ///
     /// Threads: any, not only the one that began the claim. Callbacks: allowed.
     #[unsafe(no_mangle)]
     pub unsafe extern "C" fn zswap_writeback_end(
-        area: *mut zswap_area,
         claim: *const zswap_claim,
-        result: i32,
-        gone: Option<NonNull<i32>>,
+        result: c_int,
+        gone: Option<NonNull<c_int>>,
     ) -> c_int {
-        let removed = plumbing::end_writeback(&area, &claim, outcome(result))?;
+        let removed = plumbing::end_writeback(&claim.area, &claim.raw, outcome(result))?;
         // SAFETY: the caller passed NULL, or room for a number.
         unsafe { gone.tell(0, removed.into()) };
         Ok(())
     }
+}
+
+/// Returns a claim as C has it.
+fn claimed(area: &Area, claim: RawClaim) -> zswap_claim {
+    let RawClaim { offset, ticket } = claim;
+    zswap_claim { area: AreaPointer::of(area), offset, ticket }
 }
 
 /// Returns a backing file for a descriptor of the caller's, with a descriptor of the library's own. Returns none for -1

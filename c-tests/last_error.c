@@ -1,0 +1,195 @@
+/* zs_last_error() and zs_last_errno(): each failure has the sentence of its cause. */
+#include "check.h"
+#include <pthread.h>
+#include <signal.h>
+#include <sys/resource.h>
+
+static char page[ZSWAP_PAGE_SIZE];
+
+/* Ends the program unless the last failure of this thread has this number and this sentence. */
+static void last_is(int line, int number, const char *sentence)
+{
+    const char *last = zs_last_error();
+    if (zs_last_errno() != number || strcmp(last, sentence) != 0) {
+        fprintf(stderr, "%s:%d: %d, %s\n", __FILE__, line, zs_last_errno(), last);
+        exit(1);
+    }
+}
+
+#define LAST(number, sentence) last_is(__LINE__, number, sentence)
+
+static void *in_another_thread(void *pool)
+{
+    LAST(0, "no call has failed in this thread");
+    OK(zs_unmap_object(pool, object_with(pool, 10, 1)) == -EINVAL ? 0 : 1);
+    CHECK(strstr(zs_last_error(), "zs_unmap_object(): ") == zs_last_error());
+    return NULL;
+}
+
+static void each_thread_has_its_own(struct zs_pool *pool)
+{
+    pthread_t thread;
+    LAST(0, "no call has failed in this thread");
+    RESULT(zs_free(pool, 0), -EINVAL);
+    char before[300];
+    strcpy(before, zs_last_error());
+    CHECK(strstr(before, "zs_free(): ") == before && strstr(before, "(errno 22)") != NULL);
+    OK(pthread_create(&thread, NULL, in_another_thread, pool));
+    OK(pthread_join(thread, NULL));
+    /* Success changes nothing either. */
+    check_object(pool, object_with(pool, 10, 1), 10, 1);
+    CHECK(strcmp(before, zs_last_error()) == 0 && zs_last_error() == zs_last_error());
+}
+
+static void the_argument_is_named(struct zs_pool *pool)
+{
+    struct zs_pool_options options = {.struct_size = 3};
+    struct zswap_options zswap_options = {.struct_size = sizeof zswap_options, .pool = &options};
+    struct zs_pool *other;
+    struct zswap *zswap;
+    zs_handle_t handle;
+    struct {
+        struct zs_pool_options known;
+        uint64_t later;
+    } newer = {.known = {.struct_size = sizeof newer}, .later = 1};
+    RESULT(zs_malloc(NULL, 10, &handle), -EINVAL);
+    LAST(-EINVAL, "zs_malloc(): pool is NULL (errno 22)");
+    RESULT(zs_malloc(pool, 10, NULL), -EINVAL);
+    LAST(-EINVAL, "zs_malloc(): handle is NULL (errno 22)");
+    RESULT(zs_obj_read(pool, object_with(pool, 10, 1), NULL, 10), -EINVAL);
+    LAST(-EINVAL, "zs_obj_read(): buffer is NULL (errno 22)");
+    RESULT(zs_create_pool(NULL, NULL, &other), -EINVAL);
+    LAST(-EINVAL, "zs_create_pool(): name is NULL (errno 22)");
+    RESULT(zs_create_pool("a", &options, &other), -EINVAL);
+    LAST(-EINVAL, "zs_create_pool(): options->struct_size is not the size of the struct: set it to its sizeof (errno 22)");
+    RESULT(zs_create_pool("a", &newer.known, &other), -EINVAL);
+    LAST(-EINVAL, "zs_create_pool(): options sets a field that this version of zsalloc does not know: leave it 0, or "
+                  "update the library (errno 22)");
+    RESULT(zswap_create(&zswap_options, &zswap), -EINVAL);
+    CHECK(strstr(zs_last_error(), "options->pool->struct_size") != NULL);
+    REFUSED(zs_map_object(pool, 0, ZS_MM_RO), -EINVAL);
+    REFUSED(zs_map_object(pool, object_with(pool, 10, 1), 7), -EINVAL);
+    CHECK(strstr(zs_last_error(), "ZS_MM_RW") != NULL);
+}
+
+static void the_limit_is_named(void)
+{
+    struct zswap_options options = {.struct_size = sizeof options, .max_bytes = 64 * 4096};
+    struct zswap_area_options area_options = {.struct_size = sizeof area_options, .max_bytes = 16 * 4096};
+    struct zswap *zswap;
+    struct zswap_area *area, *limited;
+    struct zs_pool *pool = pool_with(MIB, 0);
+    zs_handle_t handle;
+    uint64_t random = 1, at = 0, left, offset;
+    int result;
+    while (zs_malloc(pool, 4096, &handle) == 0)
+        continue;
+    CHECK(zs_last_errno() == -ENOMEM && strstr(zs_last_error(), "the pool") != NULL);
+    OK(zs_destroy_pool(pool));
+
+    OK(zswap_create(&options, &zswap));
+    OK(zswap_add_area(zswap, 1000, NULL, &area));
+    OK(zswap_add_area(zswap, 1000, &area_options, &limited));
+    for (at = 0; at < 1000; at++) {
+        for (size_t byte = 0; byte < sizeof page; byte++)
+            page[byte] = (char)next_random(&random);
+        if ((result = zswap_store(limited, at, page)) != 0)
+            break;
+    }
+    RESULT(result, -ENOMEM);
+    CHECK(strstr(zs_last_error(), "zswap_store(): the area is at its limit") != NULL);
+    for (at = 0; at < 1000; at++)
+        if ((result = zswap_store(area, at, page)) != 0)
+            break;
+    RESULT(result, -ENOMEM);
+    CHECK(strstr(zs_last_error(), "zswap_store(): the compressed pages are at their limit") != NULL);
+    RESULT(zswap_shrink(zswap, 1, &left), -EINVAL);
+    CHECK(strstr(zs_last_error(), "set one, or claim pages") != NULL);
+    RESULT(zswap_load(area, 999, page, 0), -ENOENT);
+    CHECK(strstr(zs_last_error(), "zswap_load(): ") == zs_last_error());
+    RESULT(zswap_next_stored(area, 999, &offset), -ENOENT);
+    RESULT(zswap_store(area, 1000, page), -EINVAL);
+    CHECK(strstr(zs_last_error(), "past the end") != NULL);
+    OK(zswap_remove_area(area));
+    OK(zswap_remove_area(limited));
+    OK(zswap_destroy(zswap));
+}
+
+/* The system's own error has its number and the step that the system refused. */
+static void the_step_is_named(void)
+{
+    struct rlimit none = {0, 0}, before;
+    struct zs_pool_options options = {.struct_size = sizeof options, .backing = ZS_BACKING_MEMFD};
+    struct zs_pool *pool;
+    if (is_slow() || getenv("ZSALLOC_C_TESTS") != NULL)
+        return;
+    OK(getrlimit(RLIMIT_NOFILE, &before));
+    none.rlim_max = before.rlim_max;
+    OK(setrlimit(RLIMIT_NOFILE, &none));
+    RESULT(zs_create_pool("a", &options, &pool), -EMFILE);
+    OK(setrlimit(RLIMIT_NOFILE, &before));
+    CHECK(strstr(zs_last_error(), "memory file") != NULL && strstr(zs_last_error(), "RLIMIT_NOFILE (errno 24)") != NULL);
+}
+
+static struct zs_pool *used_by_handler;
+static volatile sig_atomic_t stop, handled, handlers_fail;
+
+static void handler(int number)
+{
+    (void)number;
+    if (handlers_fail && handled % 2 == 0) {
+        if (zs_free(used_by_handler, 5) != -EINVAL || strncmp(zs_last_error(), "zs_free(): ", 11) != 0)
+            abort();
+    } else {
+        size_t length = strlen(zs_last_error());
+        if (length < 20 || length > 400)
+            abort();
+    }
+    handled++;
+}
+
+static void *send_signals(void *to)
+{
+    while (!stop)
+        OK(pthread_kill(*(pthread_t *)to, SIGUSR1));
+    return NULL;
+}
+
+/* A sentence is whole, whatever a handler did before, and while handlers only ask. */
+static void handlers_may_ask_and_fail(struct zs_pool *pool)
+{
+    pthread_t self = pthread_self(), sender;
+    struct sigaction action = {.sa_handler = handler};
+    used_by_handler = pool;
+    OK(sigaction(SIGUSR1, &action, NULL));
+    OK(pthread_create(&sender, NULL, send_signals, &self));
+    int rounds = is_slow() ? 300 : 50000;
+    for (int i = 0; i < 2 * rounds; i++) {
+        handlers_fail = i >= rounds;
+        (void)zs_unmap_object(pool, 5);
+        int before = handled;
+        char copy[512];
+        strcpy(copy, zs_last_error());
+        /* The failure of a handler that ran while the sentence was copied may have replaced a part of it. */
+        if (handlers_fail && handled != before)
+            continue;
+        int is_own = strncmp(copy, "zs_unmap_object(): ", 19) == 0, is_handler_s = strncmp(copy, "zs_free(): ", 11) == 0;
+        CHECK(is_own || (handlers_fail && is_handler_s));
+        CHECK(strcmp(copy + strlen(copy) - 10, "(errno 22)") == 0);
+    }
+    stop = 1;
+    OK(pthread_join(sender, NULL));
+    CHECK(handled > 0);
+}
+
+int main(void)
+{
+    struct zs_pool *pool = pool_with(4 * MIB, 0);
+    each_thread_has_its_own(pool);
+    the_argument_is_named(pool);
+    the_limit_is_named();
+    the_step_is_named();
+    handlers_may_ask_and_fail(pool);
+    OK(zs_destroy_pool(pool));
+    return 0;
+}

@@ -1,0 +1,2 @@
+// The typical uses in C++.
+#include "typical_uses.c"
