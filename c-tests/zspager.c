@@ -111,6 +111,43 @@ static void memory_file(void)
     CHECK(munmap(memory, ABOVE * PAGE) == 0 && close(fd) == 0);
 }
 
+/* Memory that the pager maps: zeros at first, kept to the limit, and gone after the twin. */
+static void maps_and_unmaps(uint32_t fault_mode)
+{
+    struct zspager *pager = pager_with(LIMIT, fault_mode, 0);
+    struct lent lent;
+    uint64_t region = 0, other = 0;
+    size_t bytes = ABOVE * PAGE - 5;
+    lend(&lent, pager, ZSPAGER_RUN_ALL);
+    unsigned char *mapped = MAPPED(zspager_map(pager, bytes, NULL, &region));
+    unsigned char *small = MAPPED(zspager_map(pager, 1, NULL, &other));
+    CHECK((uintptr_t)mapped % PAGE == 0 && region != 0 && other != region);
+    CHECK(mapped[0] == 0 && mapped[bytes - 1] == 0 && small[0] == 0);
+    for (size_t page = 0; page < ABOVE; page++)
+        make_page(mapped + page * PAGE, page);
+    for (size_t page = 0; page < ABOVE; page++)
+        CHECK(is_page(mapped + page * PAGE, page));
+    CHECK(pager_stats_of(pager).stored > 0 && pager_stats_of(pager).regions == 2);
+    /* Neither memory of another region, nor more or less exact addresses. */
+    RESULT(zspager_unmap(pager, other, mapped, bytes), -EINVAL);
+    RESULT(zspager_unmap(pager, region, mapped, bytes + PAGE), -EINVAL);
+    RESULT(zspager_unmap(pager, region, mapped + 1, bytes), -EINVAL);
+    RESULT(zspager_unmap(pager, region, mapped, 0), -EINVAL);
+    CHECK(is_page(mapped + 3 * PAGE, 3) && pager_stats_of(pager).regions == 2);
+    OK(zspager_unmap(pager, region, mapped, bytes));
+    /* Nothing is mapped there any more, and the page after it was never left behind. */
+    unsigned char vector[ABOVE + 1];
+    for (size_t page = 0; page <= ABOVE; page++)
+        CHECK(mincore(mapped + page * PAGE, PAGE, vector) == -1 || mapped + page * PAGE == small);
+    RESULT(zspager_unmap(pager, region, mapped, bytes), -ENOENT);
+    /* What is only removed stays mapped. */
+    small[0] = 7;
+    OK(zspager_remove_region(pager, other, 0));
+    CHECK(small[0] == 7 && munmap(small, PAGE) == 0);
+    give_back(&lent, 1);
+    OK(zspager_destroy(pager));
+}
+
 static void json(void)
 {
     struct zspager *pager = pager_with(LIMIT, ZSPAGER_FAULT_SIGBUS, ZSPAGER_EVICT_MOVING);
@@ -138,6 +175,8 @@ int main(void)
     destroy();
     upkeep();
     memory_file();
+    maps_and_unmaps(ZSPAGER_FAULT_SIGBUS);
+    maps_and_unmaps(ZSPAGER_FAULT_THREADS);
     json();
     puts("zspager: ok");
     return 0;

@@ -39,6 +39,8 @@ static void every_call_is_refused(struct zspager *pager, unsigned char *memory, 
     RESULT(zspager_stop(pager), -EPERM);
     RESULT(zspager_resume(pager), -EPERM);
     RESULT(zspager_add_region(pager, memory, PAGE, NULL, &number), -EPERM);
+    REFUSED(zspager_map(pager, PAGE, NULL, &number), -EPERM);
+    RESULT(zspager_unmap(pager, 1, memory, PAGE), -EPERM);
     RESULT(zspager_remove_region(pager, region, 0), -EPERM);
     RESULT(zspager_hold(pager, memory, PAGE), -EPERM);
     RESULT(zspager_release(pager, memory, PAGE), -EPERM);

@@ -150,6 +150,60 @@ static void wrong_regions(void)
     CHECK(pager_stats_of(pager).held_bytes == 0 && pager_stats_of(pager).regions == 1);
 }
 
+/* Each cause of a refused region has a sentence of its own. */
+static void causes(void)
+{
+    static unsigned char initialised[4 * PAGE] = {1};
+    uint64_t number = 7;
+    unsigned char *at = initialised + (-(uintptr_t)initialised & (PAGE - 1)), *other = memory_of(4), on_stack[3 * PAGE];
+    unsigned char *stack_page = on_stack + (-(uintptr_t)on_stack & (PAGE - 1)), *from_malloc = malloc(8 * PAGE);
+    CHECK(from_malloc != NULL);
+    unsigned char *heap = from_malloc + (-(uintptr_t)from_malloc & (PAGE - 1));
+    unsigned char *shared = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    unsigned char *read_only = mmap(NULL, PAGE, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    CHECK(shared != MAP_FAILED && read_only != MAP_FAILED && munmap(other + PAGE, PAGE) == 0);
+    on_stack[0] = 1;
+    struct {
+        unsigned char *at;
+        size_t bytes;
+        const char *sentence;
+    } wrong[] = {
+        {other + 1, PAGE, "whole pages of 4096 bytes"},
+        {other, 3 * PAGE, "is not mapped"},
+        {memory, PAGE, "in another region already"},
+        {at, PAGE, "variables with initial values"},
+        {stack_page, PAGE, "stack"},
+        {heap, PAGE, "malloc"},
+        {shared, PAGE, "shared memory"},
+        {read_only, PAGE, "readable and writable"},
+    };
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        /* A sanitizer's malloc() maps memory of its own, which a region could have. */
+        if (wrong[i].at == heap && getenv("ZSALLOC_C_TESTS") != NULL)
+            continue;
+        RESULT(zspager_add_region(pager, wrong[i].at, wrong[i].bytes, NULL, &number), -EINVAL);
+        if (strstr(zs_last_error(), wrong[i].sentence) == NULL) {
+            fprintf(stderr, "%s: %s\n", wrong[i].sentence, zs_last_error());
+            exit(1);
+        }
+    }
+    CHECK(number == 7 && munmap(other, PAGE) == 0 && munmap(other + 2 * PAGE, 2 * PAGE) == 0);
+    CHECK(munmap(shared, PAGE) == 0 && munmap(read_only, PAGE) == 0);
+    free(from_malloc);
+    REFUSED(zspager_map(NULL, PAGE, NULL, &number), -EINVAL);
+    REFUSED(zspager_map(pager, PAGE, NULL, NULL), -EINVAL);
+    REFUSED(zspager_map(pager, 0, NULL, &number), -EINVAL);
+    REFUSED(zspager_map(pager, SIZE_MAX, NULL, &number), -ENOMEM);
+    REFUSED(zspager_map(pager, SIZE_MAX - PAGE, NULL, &number), -ENOMEM);
+    struct zspager_region_options options = {.struct_size = sizeof options, .flags = ZSPAGER_REGION_SHARED};
+    REFUSED(zspager_map(pager, PAGE, &options, &number), -EINVAL);
+    RESULT(zspager_unmap(NULL, region, memory, PAGE), -EINVAL);
+    RESULT(zspager_unmap(pager, region, NULL, PAGE), -EINVAL);
+    RESULT(zspager_unmap(pager, 0, memory, PAGE), -ENOENT);
+    RESULT(zspager_unmap(pager, region + 1, memory, PAGE), -ENOENT);
+    CHECK(number == 7 && pager_stats_of(pager).regions == 1);
+}
+
 static void wrong_numbers(void)
 {
     uint64_t number = 7;
@@ -217,6 +271,7 @@ int main(void)
     no_pointers();
     wrong_options();
     wrong_regions();
+    causes();
     wrong_numbers();
     for (size_t page = 0; page < 8; page++)
         CHECK(is_page(memory + page * PAGE, page));

@@ -33,14 +33,14 @@
  *   zswap_destroy()           destroys a zswap
  *
  *   zspager_create()          creates a pager, with a limit
- *   zspager_add_region()      puts memory of the program under the pager
+ *   zspager_map()             maps memory under the pager
  *   zspager_run()             lends a thread to the pager, which evicts ahead ...
  *   zspager_stop()            ... until this makes it return
  *   zspager_hold()            keeps pages in memory during a system call that uses them ...
  *   zspager_release()         ... until this ends the hold
  *   zspager_set_backing_file() sets the file for pages that the pool has no room for
  *   zspager_stats()           reports what is in memory and what happened
- *   zspager_remove_region()   brings a region's pages back: the memory is the program's alone again
+ *   zspager_unmap()           unmaps it
  *   zspager_destroy()         destroys a pager
  *
  * Link with -lzsalloc. With the static library, libzsalloc.a, also link with -lpthread -ldl -lm,
@@ -2042,6 +2042,48 @@ int zspager_add_region(struct zspager *pager,
                        uint64_t *region);
 
 /**
+ * Maps memory for at least `bytes` bytes and adds it as a region in one step. Returns its address, a
+ * multiple of 4096, and stores the region's number in *region. The memory is private to this
+ * process and all zeros. It takes addresses for whole pages at once, and memory as it is touched.
+ * Most programs need no other memory in regions.
+ *
+ * options: NULL for the defaults. ZSPAGER_REGION_SHARED is not allowed.
+ *
+ * End it with zspager_unmap(). After zspager_remove_region() or zspager_destroy() the memory stays
+ * mapped, with its bytes: then munmap() is allowed too.
+ *
+ * Returns NULL if it fails, after which nothing is mapped. zs_last_errno() returns the number:
+ * -EINVAL: pager or region is NULL, bytes is 0, or an option is wrong.
+ * -ENOMEM: the system gives no addresses or memory; there are as many regions as
+ *     zspager_options.max_regions allows; or the process has as many mappings as vm.max_map_count
+ *     allows.
+ * -EPERM: this process is a forked child.
+ * The system's other errors are returned as they are.
+ *
+ * Threads: any. Callbacks: not allowed.
+ */
+void *zspager_map(struct zspager *pager,
+                  size_t bytes,
+                  const struct zspager_region_options *options,
+                  uint64_t *region);
+
+/**
+ * Removes a region that zspager_map() mapped, and unmaps its memory, whose bytes are lost. No page
+ * is brought back for that. Nothing may touch the memory during the call or after it.
+ *
+ * memory, bytes: what zspager_map() returned, and got. Memory of another region is refused.
+ *
+ * Errors, after which nothing was unmapped:
+ * -EINVAL: pager or memory is NULL, or the region does not have all of that memory.
+ * -ENOENT: there is no such region: it was removed before.
+ * -EAGAIN: the system refused. The region still exists.
+ * -EPERM: this process is a forked child.
+ *
+ * Threads: any. Callbacks: not allowed.
+ */
+int zspager_unmap(struct zspager *pager, uint64_t region, void *memory, size_t bytes);
+
+/**
  * Removes a region: its memory belongs to the program alone from then on. The pager does not use
  * the region's number again, so a second removal is refused whatever was added since. Forked
  * children get the memory again, whatever the program advised before. Huge pages stay turned off
@@ -2613,7 +2655,7 @@ int zspager_stats_json(struct zspager *pager, char *buffer, size_t size, size_t 
  * limit counts it: glibc's qsort(), for example, allocates as much memory as the array has.
  * zspager_add_region() refuses memory of malloc(), and variables of the program with initial values
  * (.data), which are a private mapping of the program's file and not anonymous memory. Variables
- * without initial values (.bss) can be a region, in whole pages. Best is memory of mmap().
+ * without initial values (.bss) can be a region, in whole pages. Best is memory of zspager_map().
  *
  * madvise() with MADV_DONTNEED or MADV_REMOVE gives memory back, and waits likewise. For a memory
  * file the two have the same effect: the file has zeros then, whereas without a pager MADV_DONTNEED

@@ -100,7 +100,8 @@ impl Limit {
                  memory"
             }
             Self::Zswap => {
-                &"the compressed pages are at their limit: shrink, set a backing file or raise the limit, then try again"
+                &"the compressed pages are at their limit: shrink, set a backing file or raise the limit, then try \
+                  again"
             }
             Self::Area => &"the area is at its limit: shrink it or raise its limit, then try again",
             Self::Held => &"as many pages are held as may be, or one as often as can be counted: release some",

@@ -31,6 +31,32 @@ impl Mapping {
         self.base
     }
 
+    /// Leaves the first `bytes` bytes, whole pages, mapped until the caller unmaps them. Unmaps what the reservation
+    /// has beyond them. Returns their address.
+    #[cfg(feature = "uffd")]
+    pub fn keep(mut self, bytes: usize) -> NonNull<u8> {
+        let start = self.raw.0 as usize;
+        let (before, after) = (self.base.as_ptr() as usize - start, start + self.raw.1);
+        let end = self.base.as_ptr() as usize + bytes;
+        self.raw.1 = 0;
+        for (from, to) in [(start, start + before), (end, after)] {
+            if from < to {
+                // SAFETY: the reservation has these pages, and nothing uses them.
+                unsafe { libc::munmap(ptr::with_exposed_provenance_mut(from), to - from) };
+            }
+        }
+        self.base
+    }
+
+    /// Takes back memory that [`Mapping::keep`] left mapped.
+    ///
+    /// # Safety
+    /// The range is whole pages that the caller may unmap, and nothing uses it after the drop.
+    #[cfg(feature = "uffd")]
+    pub unsafe fn of_range(base: NonNull<u8>, bytes: usize) -> Self {
+        Self { base, raw: (base.as_ptr().cast(), bytes) }
+    }
+
     /// Keeps the drop from unmapping the range: in a forked child that never got it.
     pub fn forget(&mut self) {
         self.raw.1 = 0;

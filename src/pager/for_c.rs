@@ -5,6 +5,8 @@ use super::lent_count::Leave;
 use super::options::{Duty, RegionOptions, Removal};
 use super::pager_calls::Pager;
 use crate::error::{Error, Result};
+use crate::units::PAGE;
+use std::ptr::NonNull;
 
 pub use super::region::RegionId;
 
@@ -18,6 +20,24 @@ pub trait PagerForC {
     /// # Safety
     /// As for [`Pager::add_region`].
     unsafe fn add_region_by_id(&self, at: *mut u8, bytes: usize, options: &RegionOptions<'_>) -> Result<RegionId>;
+
+    /// Maps memory as [`Pager::map_with`] does. It stays mapped until [`PagerForC::unmap_by_id`], or until the caller
+    /// unmaps it after the region was removed.
+    ///
+    /// # Errors
+    /// Those of [`Pager::map_with`], except that in `FaultMode::Threads` a thread may be lent later.
+    fn map_by_id(&self, bytes: usize, options: &RegionOptions<'_>) -> Result<(NonNull<u8>, RegionId)>;
+
+    /// Removes a region that has all of a range, brings no page back, and unmaps the range's pages.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] if there is no such region, [`Error::Invalid`] if it does not have all of the range,
+    /// [`Error::Again`] if the system refuses to take the memory from the pager, [`Error::Forked`] in a child. Nothing
+    /// was unmapped then.
+    ///
+    /// # Safety
+    /// The caller may unmap the range, and nothing uses it afterwards.
+    unsafe fn unmap_by_id(&self, region: RegionId, at: *mut u8, bytes: usize) -> Result<()>;
 
     /// Removes a region, and brings its pages back: see [`crate::Region::remove`].
     ///
@@ -80,6 +100,16 @@ impl PagerForC for Pager {
         // What can't leave now leaves as soon as it can.
         let _ = core.evict_to(core.account.limit(), u64::MAX);
         Ok(id)
+    }
+
+    fn map_by_id(&self, bytes: usize, options: &RegionOptions<'_>) -> Result<(NonNull<u8>, RegionId)> {
+        let (mapping, id) = self.call()?.map_region(bytes, options)?;
+        Ok((mapping.keep(bytes.next_multiple_of(PAGE)), id))
+    }
+
+    unsafe fn unmap_by_id(&self, region: RegionId, at: *mut u8, bytes: usize) -> Result<()> {
+        // SAFETY: the caller promises it.
+        unsafe { self.call()?.unmap_region(region, at, bytes) }
     }
 
     fn remove_by_id(&self, region: RegionId) -> Result<()> {

@@ -59,7 +59,8 @@
 //! | `room` | makes room for a page that comes |
 //! | `events`, `discard_by_event`, `large_events` | reads events; discards pages that owners gave back, few or many |
 //! | `hold`, `discard_call` | holds parts of regions; gives parts of regions back |
-//! | `check_memory`, `add_region`, `remove_region` | tells which memory can be a region; adds and removes regions |
+//! | `check_memory`, `add_region` | tells which memory can be a region; adds regions |
+//! | `map_region`, `remove_region` | maps memory for regions; removes regions |
 //! | `lent_work` | what a lent thread does |
 //! | `late_touches`, `sigbus_pagers` | touches of memory that was just removed; the handler of SIGBUS |
 //! | `fork_child` | what a forked child lets go of |
@@ -141,6 +142,7 @@ mod lent_guard;
 mod lent_work;
 #[cfg(not(loom))]
 mod load;
+mod map_region;
 #[cfg(not(loom))]
 pub(crate) mod open_pager;
 #[cfg(not(loom))]

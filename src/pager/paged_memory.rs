@@ -5,7 +5,7 @@ use super::open_pager::OpenPager;
 use super::options::{RegionOptions, Removal};
 use super::pager_calls::Pager;
 use super::region::RegionId;
-use crate::error::{Error, Result, not_given, sentence};
+use crate::error::{Error, Result, sentence};
 use crate::heap::Counted;
 use crate::os::Mapping;
 use crate::units::PAGE;
@@ -95,29 +95,11 @@ impl Pager {
     /// # Errors
     /// Those of [`Pager::map`], and [`Error::Invalid`] if `shared` is set.
     pub fn map_with(&self, bytes: usize, options: &RegionOptions<'_>) -> Result<PagedMemory> {
-        const NO_BYTES: Error = Error::Invalid(sentence(&"memory of 0 bytes can't be mapped: ask for 1 byte at least"));
-        const SHARED: Error = Error::Invalid(sentence(
-            &"memory that the pager maps is private: map the memory file, and add it as a region",
-        ));
-        const NO_MEMORY: Error = Error::NoMemory(not_given!("the system maps no memory for the pager"));
         let core = self.call()?;
-        match options.shared {
-            _ if bytes == 0 => return Err(NO_BYTES),
-            Some(_) => return Err(SHARED),
-            None => core.check_served()?,
+        if bytes != 0 && options.shared.is_none() {
+            core.check_served()?;
         }
-        let whole = bytes.checked_next_multiple_of(PAGE).filter(|&whole| whole <= isize::MAX as usize);
-        let whole = whole.ok_or(NO_MEMORY)?;
-        let mut mapping = core.os.reserve(whole, PAGE).map_err(|_| NO_MEMORY)?;
-        let at = mapping.base().as_ptr();
-        core.os.unlock(at, whole);
-        core.os.commit(at, whole).map_err(|_| NO_MEMORY)?;
-        let added = core.add_region(at as usize, whole, options);
-        if added.is_err() && core.extents.within(at as usize, at as usize + whole).next().is_some() {
-            // The system did not let a part go again. Unmapping it would wait for somebody to read that.
-            mapping.forget();
-        }
-        let id = added?;
+        let (mapping, id) = core.map_region(bytes, options)?;
         Ok(PagedMemory { open: self.0.clone(), id, mapping, bytes })
     }
 }

@@ -17,6 +17,9 @@ const UNREADABLE: Error = Error::Again(sentence(
 ));
 const REFUSED: Error = Error::Again(sentence(&"the system refuses to bring a page back: the region stays"));
 
+/// The error for the number of a region that is not there.
+pub const NONE: Error = Error::NotFound(sentence(&"there is no such region: it was removed, or never added"));
+
 impl Core {
     /// Takes a region away from the pager.
     pub fn remove_region(&self, region: RegionId, removal: Removal) -> Result<()> {
@@ -29,7 +32,6 @@ impl Core {
     }
 
     pub(super) fn remove_if(&self, place: usize, removal: Removal, is_it: impl Fn(&RegionState) -> bool) -> Result<()> {
-        const NONE: Error = Error::NotFound(sentence(&"there is no such region: it was removed, or never added"));
         let entered =
             self.places.get(place).and_then(|place| place.enter()).filter(|there| is_it(there)).ok_or(NONE)?;
         {

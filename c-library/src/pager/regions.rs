@@ -67,6 +67,65 @@ export! {
         region.set(added.number())
     }
 
+    /// Maps memory for at least `bytes` bytes and adds it as a region in one step. Returns its address, a
+    /// multiple of 4096, and stores the region's number in *region. The memory is private to this
+    /// process and all zeros. It takes addresses for whole pages at once, and memory as it is touched.
+    /// Most programs need no other memory in regions.
+    ///
+    /// options: NULL for the defaults. ZSPAGER_REGION_SHARED is not allowed.
+    ///
+    /// End it with zspager_unmap(). After zspager_remove_region() or zspager_destroy() the memory stays
+    /// mapped, with its bytes: then munmap() is allowed too.
+    ///
+    /// Returns NULL if it fails, after which nothing is mapped. zs_last_errno() returns the number:
+    /// -EINVAL: pager or region is NULL, bytes is 0, or an option is wrong.
+    /// -ENOMEM: the system gives no addresses or memory; there are as many regions as
+    ///     zspager_options.max_regions allows; or the process has as many mappings as vm.max_map_count
+    ///     allows.
+    /// -EPERM: this process is a forked child.
+    /// The system's other errors are returned as they are.
+    ///
+    /// Threads: any. Callbacks: not allowed.
+    #[unsafe(no_mangle)]
+    pub unsafe extern "C" fn zspager_map(
+        pager: *mut zspager,
+        bytes: usize,
+        options: *const zspager_region_options,
+        region: *mut u64,
+    ) -> *mut c_void {
+        let _whole = Uncancelled::new();
+        let file = memory_file(&options)?;
+        let options = convert_region(&options, file.as_ref().map(AsFd::as_fd))?;
+        let (memory, id) = pager.map_by_id(bytes, &options)?;
+        region.set(id.number())?;
+        Ok(memory.as_ptr().cast())
+    }
+
+    /// Removes a region that zspager_map() mapped, and unmaps its memory, whose bytes are lost. No page
+    /// is brought back for that. Nothing may touch the memory during the call or after it.
+    ///
+    /// memory, bytes: what zspager_map() returned, and got. Memory of another region is refused.
+    ///
+    /// Errors, after which nothing was unmapped:
+    /// -EINVAL: pager or memory is NULL, or the region does not have all of that memory.
+    /// -ENOENT: there is no such region: it was removed before.
+    /// -EAGAIN: the system refused. The region still exists.
+    /// -EPERM: this process is a forked child.
+    ///
+    /// Threads: any. Callbacks: not allowed.
+    #[unsafe(no_mangle)]
+    pub unsafe extern "C" fn zspager_unmap(
+        pager: *mut zspager,
+        region: u64,
+        memory: *mut c_void,
+        bytes: usize,
+    ) -> c_int {
+        let memory = memory.room_for(usize::MAX)?;
+        let _whole = Uncancelled::new();
+        // SAFETY: the caller no longer needs the memory, which is its own.
+        unsafe { pager.unmap_by_id(RegionId::of_number(region), memory, bytes) }
+    }
+
     /// Removes a region: its memory belongs to the program alone from then on. The pager does not use
     /// the region's number again, so a second removal is refused whatever was added since. Forked
     /// children get the memory again, whatever the program advised before. Huge pages stay turned off

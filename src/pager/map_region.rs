@@ -1,0 +1,60 @@
+//! Mapping memory for a region, and unmapping it.
+
+use super::core::Core;
+use super::extents::whole_pages;
+use super::options::{RegionOptions, Removal};
+use super::region::RegionId;
+use super::remove_region::NONE;
+use crate::error::{Error, Result, not_given, sentence};
+use crate::os::Mapping;
+use crate::units::PAGE;
+use std::ptr::NonNull;
+
+impl Core {
+    /// Maps whole pages for at least `bytes` bytes, and adds them as a region.
+    pub fn map_region(&self, bytes: usize, options: &RegionOptions<'_>) -> Result<(Mapping, RegionId)> {
+        const NO_BYTES: Error = Error::Invalid(sentence(&"memory of 0 bytes can't be mapped: ask for 1 byte at least"));
+        const SHARED: Error = Error::Invalid(sentence(
+            &"memory that the pager maps is private: map the memory file, and add it as a region",
+        ));
+        const NO_MEMORY: Error = Error::NoMemory(not_given!("the system maps no memory for the pager"));
+        if bytes == 0 {
+            return Err(NO_BYTES);
+        }
+        if options.shared.is_some() {
+            return Err(SHARED);
+        }
+        let whole = bytes.checked_next_multiple_of(PAGE).filter(|&whole| whole <= isize::MAX as usize);
+        let whole = whole.ok_or(NO_MEMORY)?;
+        let mut mapping = self.os.reserve(whole, PAGE).map_err(|_| NO_MEMORY)?;
+        let at = mapping.base().as_ptr();
+        self.os.unlock(at, whole);
+        self.os.commit(at, whole).map_err(|_| NO_MEMORY)?;
+        let added = self.add_region(at as usize, whole, options);
+        if added.is_err() && self.extents.within(at as usize, at as usize + whole).next().is_some() {
+            // The system did not let a part go again. Unmapping it would wait for somebody to read that.
+            mapping.forget();
+        }
+        Ok((mapping, added?))
+    }
+
+    /// Removes a region that has all pages of a range, brings none back, and unmaps the range.
+    ///
+    /// # Safety
+    /// The caller may unmap the range, and nothing uses it afterwards.
+    pub unsafe fn unmap_region(&self, region: RegionId, at: *mut u8, bytes: usize) -> Result<()> {
+        const ANOTHER: Error = Error::Invalid(sentence(
+            &"the range is not all in that region: pass the address and the length that were mapped",
+        ));
+        let place = self.places.get(region.place()).and_then(|place| place.enter());
+        drop(place.filter(|there| there.serial == region.serial()).ok_or(NONE)?);
+        let (start, end) = whole_pages(at as usize, bytes)?;
+        let mine = self.extents.within(start, end).filter(|part| part.region == region.place());
+        let has_all = mine.map(|part| part.end - part.start).sum::<usize>() == end - start;
+        let base = NonNull::new(at).filter(|_| has_all && start == at as usize && start < end).ok_or(ANOTHER)?;
+        self.remove_region(region, Removal::Discard)?;
+        // SAFETY: the caller promises it. The region is gone, so nobody has to read of it.
+        drop(unsafe { Mapping::of_range(base, end - start) });
+        Ok(())
+    }
+}
