@@ -223,24 +223,29 @@
 #define ZSPAGER_FAULT_THREADS 1
 
 /**
- * zspager_options.flags: evict private pages where they are (protect, copy, drop) instead of moving
- * them to a staging range. Before Linux 6.8 this is always so. It is faster when several threads
- * run at once. But the pager does not learn of madvise() then: only zspager_discard() gives pages
- * of a region back, and after madvise() an evicted page has its old bytes.
- *
- * This is the default before Linux 6.16 if there is swap (/proc/swaps) when the pager is created:
- * there UFFDIO_MOVE had bugs when swap was in use, which could mix up a private page or crash the
- * kernel.
+ * zspager_options.eviction: evict private pages where they are: protect, copy, compress, drop. The
+ * default, and the fastest: moving single pages interrupts every processor that runs the process.
+ * But the pager does not learn of madvise() then: only zspager_discard() gives pages of a region
+ * back, and after madvise() an evicted page has its old bytes. And bytes that direct I/O, io_uring
+ * or a device writes to a page that is not held may be lost: hold it with zspager_hold().
  */
-#define ZSPAGER_EVICT_IN_PLACE 1
+#define ZSPAGER_EVICT_IN_PLACE 0
 
 /**
- * zspager_options.flags: move private pages even where there is swap before Linux 6.16. The bugs of
- * UFFDIO_MOVE were fixed in 6.16, and by the middle of 2025 in the stable series, which a release
- * number does not show: set this if your kernel has the fixes. Where the system can't move pages,
- * the flag has no effect. Not with ZSPAGER_EVICT_IN_PLACE.
+ * zspager_options.eviction: move private pages to a staging range. The pager learns of madvise(), if
+ * a lent thread reads its events, and a page that the system has pinned stays in memory. Pages are
+ * evicted in place nevertheless before Linux 6.8, which can't move them, and before 6.16 if there is
+ * swap (/proc/swaps) when the pager is created: UFFDIO_MOVE had bugs there when swap was in use,
+ * which could mix up a private page or crash the kernel.
  */
-#define ZSPAGER_EVICT_BY_MOVING 4
+#define ZSPAGER_EVICT_MOVING 1
+
+/**
+ * zspager_options.eviction: as ZSPAGER_EVICT_MOVING, and also where there is swap before Linux 6.16.
+ * The bugs were fixed in 6.16, and by the middle of 2025 in the stable series, which a release
+ * number does not show: choose this if your kernel has the fixes.
+ */
+#define ZSPAGER_EVICT_MOVING_BESIDE_SWAP 2
 
 /**
  * zspager_region_options.flags: the region is a shared mapping of a memory file, the part that
@@ -715,8 +720,8 @@ struct zspager_options {
      * zspager_add_region() fails with -ENOMEM.
      */
     uint32_t max_regions;
-    /** ZSPAGER_EVICT_IN_PLACE or ZSPAGER_EVICT_BY_MOVING, or 0. */
-    uint32_t flags;
+    /** How private pages leave memory: one of ZSPAGER_EVICT_*. */
+    uint32_t eviction;
     /**
      * Options of the zswap that holds evicted pages: its limit and its codec. NULL: the defaults.
      * An accept_percent of 0 means 98 here. The name and the message are ignored.
@@ -2659,11 +2664,11 @@ int zspager_stats_json(struct zspager *pager, char *buffer, size_t size, size_t 
  *
  * madvise() with MADV_DONTNEED or MADV_REMOVE gives memory back, and waits likewise. For a memory
  * file the two have the same effect: the file has zeros then, whereas without a pager MADV_DONTNEED
- * leaves it as it is. With ZSPAGER_EVICT_IN_PLACE, and before Linux 6.8, the pager is not told of
- * madvise(): private pages that are in memory read as zeros after it, and count until they are
- * evicted; but a page that was evicted comes back with its old bytes, and so may one that was only
- * read since it came back. zspager_discard() always gives memory back, and needs no lent thread. Do
- * not use MADV_FREE on regions: pages used again after it would not be counted.
+ * leaves it as it is. With ZSPAGER_EVICT_IN_PLACE, the default, and before Linux 6.8, the pager is not
+ * told of madvise(): private pages that are in memory read as zeros after it, and count until they
+ * are evicted; but a page that was evicted comes back with its old bytes, and so may one that was
+ * only read since it came back. zspager_discard() always gives memory back, and needs no lent
+ * thread. Do not use MADV_FREE on regions: pages used again after it would not be counted.
  *
  * While munmap() or mremap() takes a region away from an address, nothing else may be mapped or
  * moved there: the system may report the two in either order. If your program moves regions, hold a
