@@ -265,7 +265,7 @@ pub mod plumbing {
     pub use crate::zswap::plumbing as zswap;
 }
 
-/// The examples of the README are tests.
-#[cfg(doctest)]
+/// The examples of the README are tests. One is of the pager.
+#[cfg(all(doctest, feature = "uffd"))]
 #[doc = include_str!("../README.md")]
 pub struct Readme;

@@ -1,5 +1,5 @@
 //! Checks the README: its C examples compile and run, its paths exist, and its version is the manifest's. (The
-//! documentation tests compile its other Rust examples.)
+//! documentation tests compile its Rust examples.)
 #![cfg(not(any(loom, miri)))]
 
 mod common;
@@ -60,32 +60,7 @@ fn versions_are_the_manifests() {
     };
     assert_eq!(readme.matches(&format!("Rust toolchain from {} on", value("rust-version"))).count(), 2);
     let version = value("version");
-    assert!(readme.contains(&format!("zsalloc = \"{}\"", version.rsplit_once('.').unwrap().0)));
+    assert!(readme.contains(&format!("zsalloc = {{ version = \"{}\"", version.rsplit_once('.').unwrap().0)));
     assert!(readme.contains(&format!("1 to {} bytes", zsalloc::MAX_ALLOC_SIZE)));
     assert_eq!(value("license"), "MIT OR Apache-2.0");
-}
-
-/// The README's example of a pager. It is not a documentation test, because the feature may be missing.
-#[cfg(feature = "uffd")]
-#[rustfmt::skip]
-fn pager_example() -> zsalloc::Result<()> {
-    use zsalloc::{Duty, Pager, PagerOptions};
-
-    let pager = Pager::new("example", &PagerOptions { resident_bytes: Some(256 << 20), ..PagerOptions::default() })?;
-    // A thread that evicts before a touch has to, until this is dropped.
-    let _lent = pager.lend(Duty::All)?;
-    // 1 GiB of zeros. At most 256 MiB of it are in memory at a time; the rest is compressed, or was never touched.
-    let mut memory = pager.map(1 << 30)?;
-    memory[..5].copy_from_slice(b"hello");
-    Ok(())
-}
-
-#[cfg(feature = "uffd")]
-#[test]
-fn the_example_of_a_pager_runs() {
-    let source = include_str!("readme.rs").split("fn pager_example").nth(1).unwrap();
-    let body = source.split_once("{\n").unwrap().1.split("    Ok(())\n}").next().unwrap();
-    let body: String = body.lines().map(|line| format!("{}\n", line.strip_prefix("    ").unwrap_or(line))).collect();
-    assert_eq!(blocks("rust,ignore"), [body]);
-    pager_example().unwrap();
 }
