@@ -3,6 +3,7 @@
 use crate::error::{Error, Limit, Result, sentence};
 use crate::os::guardian::{Ask, Keeper, may_signal, process};
 use crate::os::{Errno, errno};
+use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -31,6 +32,8 @@ pub struct WatchId(u64);
 /// is little memory. It has a session of its own, and blocks all signals but SIGKILL and SIGSTOP. It is in the same
 /// control group: if that group is killed as a whole, as by `memory.oom.group`, both die at once, and nobody is left to
 /// hold the descriptors.
+///
+/// Its methods may be called from any thread, one at a time: others wait meanwhile. They are not for signal handlers.
 ///
 /// Dropping it releases all clients, without harm to them. Put all their pages back before, or end the clients. In a
 /// forked child, dropping it does nothing.
@@ -165,6 +168,18 @@ impl Guardian {
             errno::ENOENT => UNKNOWN,
             _ => Error::system(refused, sentence(&"asking the guardian")),
         })
+    }
+}
+
+impl fmt::Debug for Guardian {
+    /// Prints the number of its process, and what it does on death. Takes no lock.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let on_death = if self.kills { OnDeath::Kill } else { OnDeath::Freeze };
+        formatter
+            .debug_struct("Guardian")
+            .field("pid", &self.pid())
+            .field("on_death", &on_death)
+            .finish_non_exhaustive()
     }
 }
 

@@ -12,6 +12,7 @@ use crate::os::userfault::{Userfault, Why};
 use crate::units::PAGE;
 use crate::zswap::Area;
 use std::collections::VecDeque;
+use std::fmt;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::time::Instant;
 
@@ -24,6 +25,9 @@ const LOWEST: usize = 64 << 10;
 
 /// The memory of another process that handed its userfaultfd over, such as a microVM that was resumed from a snapshot.
 /// Many guests can be filled from one [`Area`].
+///
+/// A guest is served by the thread that calls [`Guest::serve`], whenever [`Guest::fd`] has something to read. It may be
+/// sent to another thread. Its methods are not for callbacks or signal handlers.
 ///
 /// A child that the process forks is not part of the guest. It reads zeros where pages are missing, whether or not the
 /// userfaultfd tells of forks.
@@ -65,6 +69,19 @@ pub(super) struct GuestTouch {
     pub(super) write: bool,
     pub(super) why: Why,
     pub(super) since: Instant,
+}
+
+impl fmt::Debug for Guest {
+    /// Prints the statistics that are short. Makes no system call.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Guest")
+            .field("bytes", &self.ranges.bytes())
+            .field("waiting", &self.waiting.len())
+            .field("ended", &self.ended)
+            .field("protect", &self.protect)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Guest {
@@ -148,12 +165,13 @@ impl Guest {
         })
     }
 
-    /// Returns the userfaultfd. When it has something to read, call [`Guest::serve`].
+    /// Returns the userfaultfd, to poll: when it has something to read, call [`Guest::serve`]. It stays the guest's: do
+    /// not read from it.
     pub fn fd(&self) -> BorrowedFd<'_> {
         self.uffd.as_fd()
     }
 
-    /// Returns the statistics.
+    /// Returns the statistics. Makes no system call, and waits for nothing.
     pub fn stats(&self) -> GuestStats {
         GuestStats {
             bytes: self.ranges.bytes(),

@@ -3,11 +3,12 @@
 use crate::latency::LatencyHistogram;
 use serde::Serialize;
 
-/// Counts of what was done for a guest since it was handed over.
+/// Counts of what was done for a guest since it was handed over. Each only grows, at the moment when the thing is done.
+/// A page is 4096 bytes.
 #[derive(Clone, Copy, Default, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct GuestCounts {
-    /// Touches that were served, of all kinds.
+    /// Touches that were served, of all kinds: a thread of the guest went on after each.
     pub faults: u64,
     /// Pages that were filled from the snapshot because they were touched.
     pub copied: u64,
@@ -19,7 +20,7 @@ pub struct GuestCounts {
     pub present: u64,
     /// Pages in the ranges that the guest gave back, mostly by a balloon.
     pub removed: u64,
-    /// Calls that were made again, because an event had to be read first.
+    /// System calls that fill a page and were made again, because an event had to be read first.
     pub retries: u64,
     /// Pages whose stored copy is damaged or missing, and that were poisoned.
     pub poisoned: u64,
@@ -44,14 +45,14 @@ pub struct GuestCounts {
 #[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
 pub struct GuestStats {
-    /// Bytes of its ranges.
+    /// Bytes of its ranges, as they were handed over.
     pub bytes: u64,
-    /// Touches that were read and not served yet.
+    /// Touches that were read and not served yet, at most 4096: their threads wait.
     pub waiting: u64,
-    /// Whether its process has ended.
+    /// Whether its process has ended, as far as a call has noticed: [`Guest::has_ended`](crate::Guest::has_ended) asks.
     pub ended: bool,
     /// Counts of what was done.
     pub counts: GuestCounts,
-    /// How long touches took to serve, from the moment when they were read.
+    /// How long touches took to serve, each of them, from the moment when they were read.
     pub latencies: LatencyHistogram,
 }

@@ -19,8 +19,8 @@ macro_rules! counters {
             }
         }
 
-        /// What a pager did since it was created. Each number only grows, and is read by itself: a sum of two may be
-        /// off by what happened in between.
+        /// What a pager did since it was created. Each number only grows, at the moment when the thing is done, and is
+        /// read by itself: a sum of two may be off by what happened in between. A page is 4096 bytes.
         #[derive(Clone, Copy, Default, Debug, PartialEq, Eq, Serialize)]
         #[non_exhaustive]
         pub struct PagerCounts {
@@ -34,17 +34,20 @@ counters! {
     faults,
     /// Pages that were loaded from zswap, or from its file, because they were touched.
     loads,
-    /// Pages that were loaded ahead of a touch.
+    /// Pages that were loaded ahead of a touch, because their region was touched in order.
     loads_ahead,
-    /// Pages that were touched while they were staged, and moved back.
+    /// Pages that were touched while they waited in the staging range, and moved back without being decoded. Always 0
+    /// where private pages are evicted in place.
     rescues,
-    /// Pages that were touched for the first time, or after their owner gave them back.
+    /// Pages that were filled with zeros, because they were touched for the first time, or after their owner gave them
+    /// back.
     zero_fills,
-    /// Writes to pages that had kept their compressed copy.
+    /// First writes to pages that had kept their compressed copy, which is dropped then.
     first_writes,
-    /// Pages that were moved to the staging range.
+    /// Pages that were moved to the staging range. They are still in memory, and charged. Always 0 where private pages
+    /// are evicted in place.
     staged,
-    /// Pages that were compressed.
+    /// Pages that were compressed and stored, and left memory.
     stored,
     /// Pages that were dropped without being compressed, because their compressed copy was kept.
     dropped,
@@ -58,11 +61,13 @@ counters! {
     /// Pages that were picked to be evicted and stayed, because the system has them pinned or locked, or refused. The
     /// same page counts each time.
     pinned,
-    /// Pages that the owner gave back, unmapped or discarded, and all pages of regions that were removed.
+    /// Pages that the owner gave back, unmapped or discarded, as the pager learned of it, and all pages of regions that
+    /// were removed.
     discarded,
-    /// Pages whose compressed copy was damaged, and that were poisoned.
+    /// Pages whose compressed copy was found to be damaged when they were needed, and that were poisoned: a touch
+    /// raises SIGBUS.
     poisoned,
-    /// Events that were read: discards, moves and unmaps by the owner.
+    /// Events that were read: discards, moves and unmaps by the owner, each as often as the system told of a part.
     events,
     /// Attempts to put a page in place that did not succeed: the memory was changing, the system refused, or the
     /// backing file could not be read. Some are usual. If there are many for few faults, the system lacks memory,
@@ -81,24 +86,27 @@ pub fn add(counter: &AtomicU64, count: u64) {
     counter.fetch_add(count, Relaxed);
 }
 
-/// The statistics of a pager.
+/// The statistics of a pager: [`Pager::stats`](crate::Pager::stats). What is not in `counts` and `latencies` is how
+/// things are now. Each figure is right for its moment, and two need not be of the same moment.
 #[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
 pub struct PagerStats {
     /// The resident limit: the most bytes of pages of regions and the staging range together. `None`, in JSON null: no
     /// limit.
     pub resident_limit_bytes: Option<u64>,
-    /// Bytes of pages of regions and the staging range that are in memory now.
+    /// Bytes of pages of regions and the staging range that are in memory now. The memory of the pool comes on top: see
+    /// the pool's figures in [`Pager::snapshot`](crate::Pager::snapshot).
     pub resident_bytes: u64,
     /// Bytes of resident pages that are in the staging range.
     pub staged_bytes: u64,
-    /// Bytes of pages that are held.
+    /// Bytes of pages that are held now, each counted once: see [`Pager::hold`](crate::Pager::hold).
     pub held_bytes: u64,
-    /// Bytes of addresses of all regions.
+    /// Bytes of addresses of all regions, as they were added, whether their pages are in memory, compressed or neither.
     pub region_bytes: u64,
-    /// The number of regions.
+    /// The number of regions, those of mapped memory included.
     pub regions: u64,
-    /// Bytes of memory of the pager's own tables, without zswap's.
+    /// Bytes of memory that the pager's own tables may take, of 4 bytes for each page of a region and more, without
+    /// zswap's.
     pub table_bytes: u64,
     /// Threads that are lent now, of every duty: see [`Pager::lend`](crate::Pager::lend). If lent threads serve touches
     /// and this is 0, touches wait until one comes.
@@ -108,6 +116,6 @@ pub struct PagerStats {
     pub immovable_bytes: u64,
     /// What the pager did since it was created.
     pub counts: PagerCounts,
-    /// How long every eighth touch took to serve.
+    /// How long touches took to serve, of which every eighth is timed.
     pub latencies: LatencyHistogram,
 }

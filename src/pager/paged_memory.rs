@@ -74,7 +74,7 @@ pub struct PagedMemory {
     bytes: usize,
 }
 
-const PAST_END: Error = Error::Invalid(sentence(&"the range ends after the memory does, or before it begins"));
+const PAST_END: Error = Error::OutOfRange(sentence(&"the range ends after the memory does, or before it begins"));
 
 impl Pager {
     /// Maps memory for at least `bytes` bytes that is under this pager, all zeros, and private to this process. It
@@ -109,7 +109,7 @@ impl PagedMemory {
     /// to the bytes: for system calls that read them.
     ///
     /// # Errors
-    /// [`Error::Invalid`] if the range ends past the end. [`Error::Limit`] if more would be held than may be.
+    /// [`Error::OutOfRange`] if the range ends past the end. [`Error::Limit`] if more would be held than may be.
     /// [`Error::Damaged`] if a page's copy is damaged, [`Error::Io`] if it can't be read from the backing file.
     /// [`Error::Again`] if the system refused for a second to put a page in place. [`Error::Forked`] in a child.
     pub fn hold(&self, range: impl RangeBounds<usize>) -> Result<HeldBytes<'_>> {
@@ -132,8 +132,8 @@ impl PagedMemory {
     /// they are written.
     ///
     /// # Errors
-    /// [`Error::Invalid`] if the range ends past the end. [`Error::Again`] or [`Error::System`] if the system refuses:
-    /// a part of the range may be zeros already. [`Error::Forked`] in a child.
+    /// [`Error::OutOfRange`] if the range ends past the end. [`Error::Again`] or [`Error::System`] if the system
+    /// refuses: a part of the range may be zeros already. [`Error::Forked`] in a child.
     pub fn discard(&mut self, range: impl RangeBounds<usize>) -> Result<()> {
         let (start, end) = self.range(range)?;
         self.open.check_usable()?;

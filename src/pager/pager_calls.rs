@@ -88,12 +88,15 @@ impl Pager {
     }
 
     /// Sets how many bytes of pages of regions and of the staging range may be in memory, at least 64 KiB. `None`: no
-    /// limit. Evicts what is above the limit before it returns.
+    /// limit. Evicts what is above the limit before it returns, which takes as long as compressing those pages.
+    ///
+    /// The pool, where evicted pages lie, comes on top: [`Pager::set_pool_limit`]. Any thread may call this that may
+    /// wait for others' evictions; callbacks and signal handlers may not.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for less than 64 KiB: nothing has changed. [`Error::NoMemory`] if the pool is full and
-    /// nothing can be written back: the limit holds from then on, and what is above it leaves as soon as it can.
-    /// [`Error::Again`] if too much is held. [`Error::Forked`] in a child.
+    /// [`Error::Invalid`] for less than 64 KiB: nothing has changed. [`Error::Limit`] if the pool is full and nothing
+    /// can be written back, [`Error::Again`] if too much is held or pinned: in both cases the new limit holds from then
+    /// on, and what is above it leaves as soon as it can. [`Error::Forked`] in a child.
     pub fn set_resident_limit(&self, bytes: Option<u64>) -> Result<()> {
         const HELD: Error =
             Error::Again(sentence(&"too many pages are held, or pinned by the system: release some of them"));
@@ -111,8 +114,9 @@ impl Pager {
         }
     }
 
-    /// Evicts up to `pages` pages now, of those that were not used lately. Returns how many left memory: 0 if none was
-    /// there.
+    /// Evicts up to `pages` pages of 4096 bytes now, of those that were not used lately, and whatever the limit is.
+    /// Returns how many left memory, which may be fewer or a few more: 0 if none was there. Takes as long as
+    /// compressing them. Any thread may call it; callbacks and signal handlers may not.
     ///
     /// # Errors
     /// [`Error::Limit`] if none left because the pool is full, [`Error::Again`] if none could leave now,
@@ -127,17 +131,24 @@ impl Pager {
         }
     }
 
-    /// Sets how many bytes compressed pages may take, as [`Zswap::set_limit`](crate::Zswap::set_limit) does.
+    /// Sets how many bytes of slots compressed pages may take in the pool, at least 4112. `None`: no limit but the
+    /// machine's memory. The pool's memory, tables and gaps included, may be an eighth of the limit and 2 MiB more.
+    ///
+    /// Once the limit is reached, pages that were not used lately go to the backing file. Without one, pages stay in
+    /// memory, above the resident limit if need be, and [`PagerCounts::over_limit`](crate::PagerCounts::over_limit)
+    /// counts them. The limit may be less than what is stored: nothing is stored then until enough has gone. Returns at
+    /// once. Any thread may call it; signal handlers may not.
     ///
     /// # Errors
-    /// Those of `Zswap::set_limit`.
+    /// [`Error::Invalid`] for less than 4112 bytes. [`Error::Forked`] in a child.
     pub fn set_pool_limit(&self, bytes: Option<u64>) -> Result<()> {
         self.call()?.zswap.set_limit(bytes)
     }
 
     /// Sets for how many pages in memory zswap may keep a copy, in percent of the resident limit, from 0 to 100; the
     /// default is 10. A page that was only read since it was loaded is evicted by dropping it, if its copy was kept.
-    /// The copy takes memory of the pool meanwhile. It goes when the pool is full, or when its page is written.
+    /// The copy takes memory of the pool meanwhile. It goes when the pool is full, or when its page is written. A lower
+    /// percentage keeps no new copies, and drops none at once. Any thread may call it, callbacks as well.
     ///
     /// # Errors
     /// [`Error::Invalid`] if it is more than 100. [`Error::Forked`] in a child.
@@ -151,35 +162,51 @@ impl Pager {
         Ok(())
     }
 
-    /// Sets the codec that compresses pages, as [`Zswap::set_codec`](crate::Zswap::set_codec) does.
+    /// Sets the codec that compresses pages from now on. Pages that are compressed already stay as they are, and are
+    /// decoded by the codec that they were compressed with. Any thread may call it; signal handlers may not.
     ///
     /// # Errors
-    /// Those of `Zswap::set_codec`.
+    /// [`Error::Invalid`] if there is no such level, [`Error::NoMemory`] if there is no memory for the codec's
+    /// contexts. [`Error::Forked`] in a child.
     pub fn set_codec(&self, codec: Codec) -> Result<()> {
         self.call()?.zswap.set_codec(codec)
     }
 
-    /// Sets the file that pages are written to when the pool is full, as
-    /// [`Zswap::set_backing_file`](crate::Zswap::set_backing_file) does.
+    /// Sets the file that compressed pages are written to when the pool is full, each as 4096 bytes, and how many bytes
+    /// of it are used from its beginning. `None`: no file any more.
+    ///
+    /// The file is a regular file or a block device, open for reading and writing (`O_RDWR`), and not for appending
+    /// (`O_APPEND`). The descriptor is duplicated. What the file has means nothing to another run. A page on it is read
+    /// again when it is touched, which takes as long as the disk.
     ///
     /// # Errors
-    /// Those of `Zswap::set_backing_file`.
+    /// [`Error::Invalid`] if the file is none of these or is opened otherwise, or if the bytes are less than 4096 or
+    /// more than 16 TiB. [`Error::System`] if the descriptor can't be duplicated, [`Error::Busy`] while pages are on
+    /// the file that was set before, [`Error::NoMemory`] if there is none for its table, of 8 bytes a page.
+    /// [`Error::Forked`] in a child.
     pub fn set_backing_file(&self, file: Option<(BorrowedFd<'_>, u64)>) -> Result<()> {
         self.call()?.zswap.set_backing_file(file)
     }
 
-    /// Writes compressed pages that were not used lately to the backing file, until `pages` pages have left the pool.
+    /// Writes compressed pages that were not used lately to the backing file, until `pages` pages of 4096 bytes have
+    /// left the pool. Returns how many did, which may be fewer. A lent thread that evicts does this after the pool was
+    /// full. Several threads may call it at once; signal handlers may not.
     ///
     /// # Errors
-    /// Those of [`Zswap::shrink`](crate::Zswap::shrink).
+    /// [`Error::Invalid`] without a backing file. [`Error::NotFound`] if no page is in the pool. [`Error::Again`] if
+    /// none could go now: the file is full or fails, or pages are in use. [`Error::Io`] if the pager's descriptor of
+    /// the file was closed or is another file's now: nothing was written. [`Error::Forked`] in a child.
     pub fn write_back(&self, pages: u64) -> Result<u64> {
         self.call()?.zswap.shrink(pages)
     }
 
-    /// Compacts the pool, as [`Zswap::compact`](crate::Zswap::compact) does.
+    /// Moves compressed pages together, and gives the memory that this empties back to the system. Returns how many
+    /// pages of 4096 bytes that were. `budget` bounds what the call does. Pages that come back to memory leave holes in
+    /// the pool, so a program without a lent thread that evicts calls this from time to time. It does nothing while
+    /// another thread compacts. Signal handlers may not call it.
     ///
     /// # Errors
-    /// Those of `Zswap::compact`.
+    /// [`Error::Forked`] in a child.
     pub fn compact(&self, budget: &CompactBudget) -> Result<u64> {
         self.call()?.zswap.compact(budget)
     }
@@ -203,7 +230,8 @@ impl Pager {
         start..start + bytes
     }
 
-    /// Reads the pager's statistics.
+    /// Reads the pager's statistics. Waits for no lock and allocates nothing. Any thread may call it, callbacks too; a
+    /// signal handler may not. In a forked child it tells how the pager was at the fork.
     pub fn stats(&self) -> PagerStats {
         let _signals = Blocked::new();
         let core = &self.0;
@@ -228,7 +256,8 @@ impl Pager {
         }
     }
 
-    /// Checks that this process can use the pager, as most calls do: forked children can't.
+    /// Checks that this process can use the pager, as most calls do: forked children can't. Costs a load. Any thread,
+    /// callback or signal handler may call it.
     ///
     /// # Errors
     /// [`Error::Forked`] in a child.
@@ -244,7 +273,7 @@ impl fmt::Debug for Pager {
         formatter
             .debug_struct("Pager")
             .field("fault_mode", &self.0.mode)
-            .field("resident_limit_bytes", &bytes(self.0.account.limit()))
+            .field("resident_limit_bytes", &Some(self.0.account.limit()).filter(|&pages| pages != UNLIMITED).map(bytes))
             .field("resident_bytes", &bytes(self.0.account.resident()))
             .finish_non_exhaustive()
     }
