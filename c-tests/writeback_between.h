@@ -53,7 +53,7 @@ static void write_back_between(struct guest *guest, uint64_t offset)
         while (zswap_next_stored(guest->area, offset, &stored) == 0 && stored == offset && count != 0) {
             check(zswap_writeback_begin_area(guest->area, BATCH, claims, buffers, &count), "claiming pages between");
             for (size_t i = 0; i < count; i++)
-                end_claim(guest, &claims[i], write_place(guest, claims[i].offset, buffers[i]));
+                end_claim(&claims[i], write_place(guest, claims[i].offset, buffers[i]));
         }
     }
     pthread_mutex_unlock(&one);

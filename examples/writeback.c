@@ -16,8 +16,8 @@
  *    harmless, because a load asks zswap first. If another thread removed it, the end has woken that thread, and the
  *    mark and the place are that thread's.
  * 3. The mark is cleared after zswap_invalidate(), after a load with ZSWAP_LOAD_EXCLUSIVE, and after a store that
- *    failed: what the file has is old then. After, because a claim of the page may be open, and its writer may still
- *    set the mark. All three wait for that claim to end. When they return, no writer touches the mark or the place.
+ *    failed: what the file has is old then. After, and not before: a claim of the page may be open, and its writer may
+ *    still set the mark. All three wait for that claim. When they return, no writer touches the mark or the place.
  * 4. A store that succeeds leaves the mark alone. It does not wait for the writer, so the new page may be on the file,
  *    and nowhere else, by the time it returns.
  * 5. Each page has a lock, held from the call to zswap until the mark and the file were looked at. Without it a load
@@ -25,13 +25,14 @@
  * 6. The writer takes none of these locks. The thread that holds one may be inside zswap_invalidate(), waiting for the
  *    writer to end its claim: each would wait for the other. So the mark is an atomic variable. The same goes for any
  *    lock that is held during zswap_invalidate(), an exclusive load or a store, which waits too if it fails.
+ *    And a thread that has claims does not store, take or remove pages: for its own claims these calls do not wait.
  *
  * The place of a page on the file has one owner at a time:
  * - the writer, from zswap_writeback_begin() until zswap_writeback_end();
  * - after that the mark, as long as it is set: threads that hold the lock of the page may read the place;
  * - once rule 3 has cleared the mark, the thread that holds the lock of the page. It may write the place or free it.
- * Here each page has a place of its own. A program that allocates places keeps the number of the place in place of the
- * mark, with 0 for none, under the same rules.
+ * Here each page has a place of its own. A program that allocates places keeps their numbers instead of marks, with 0
+ * for none, under the same rules.
  */
 #define _GNU_SOURCE
 #include <err.h>
@@ -52,8 +53,9 @@
 
 enum { GUESTS = 4, PAGES = 4096, WRITERS = 2, BATCH = 32 };
 
-/* The writer keeps usage below this part of each limit. It has to be less than zswap_options.accept_percent, which is
- * 90 by default: once a limit was met, stores fail until usage is below that. Room for one page more is not enough. */
+/* The writers keep usage below this part of each limit. It is less than the accept_percent of the zswap, which is 90 by
+ * default: once a limit was met, stores fail until usage is below that, so room for one page more is not enough. The
+ * field bytes_to_go of struct zswap_usage tells how many bytes are. */
 enum { TARGET_PERCENT = 80 };
 
 struct page {
@@ -63,8 +65,7 @@ struct page {
 };
 
 struct guest {
-    struct zswap_area *area;
-    uint64_t limit; /* Of its area, in bytes. 0: none. */
+    struct zswap_area *area; /* Its context is the guest. */
     struct page pages[PAGES];
 };
 
@@ -74,10 +75,10 @@ static uint64_t limit = 8 << 20;
 static int file;
 static atomic_bool threads_stop, writers_stop;
 static atomic_uint versions, to_file, from_file, write_errors;
-static pthread_mutex_t writers_lock = PTHREAD_MUTEX_INITIALIZER; /* Never held during a call to zswap. */
+static pthread_mutex_t writers_lock = PTHREAD_MUTEX_INITIALIZER; /* Held during no call that may wait. */
 static pthread_cond_t writers_wake = PTHREAD_COND_INITIALIZER;
 
-/* The library's functions return 0, or a negative error number. zs_last_error() says why the last one failed. */
+/* The library's functions return 0, or a negative error number; zs_last_error() says what was wrong. */
 static void check(int result, const char *what)
 {
     if (result != 0)
@@ -118,6 +119,27 @@ static void free_place(const struct guest *guest, uint64_t offset)
 
 /* ---- What the guests' threads call, with the lock of the page held ---- */
 
+/* Returns whether a limit is nearly met, so that pages have to go. No limit is UINT64_MAX. */
+static bool is_full(const struct zswap_usage *usage)
+{
+    return usage->used_bytes > usage->max_bytes / 100 * TARGET_PERCENT;
+}
+
+/* zswap_usage() and zswap_area_usage() cost a few loads, so they may be called at each store. */
+static bool zswap_is_full(void)
+{
+    struct zswap_usage usage = {.struct_size = sizeof usage};
+    check(zswap_usage(zswap, &usage), "usage");
+    return is_full(&usage);
+}
+
+static bool guest_is_full(const struct guest *guest)
+{
+    struct zswap_usage usage = {.struct_size = sizeof usage};
+    check(zswap_area_usage(guest->area, &usage), "usage of an area");
+    return is_full(&usage);
+}
+
 static void wake_writers(void)
 {
     pthread_mutex_lock(&writers_lock);
@@ -137,6 +159,8 @@ static void forget_place(struct guest *guest, uint64_t offset)
 static int page_store(struct guest *guest, uint64_t offset, const void *bytes)
 {
     int result = zswap_store(guest->area, offset, bytes);
+    if (guest_is_full(guest) || zswap_is_full())
+        wake_writers();
     if (result == 0)
         return 0; /* The mark stays as it is: rule 4. */
     if (result != -ENOMEM && result != -ENOSPC)
@@ -144,7 +168,6 @@ static int page_store(struct guest *guest, uint64_t offset, const void *bytes)
 
     /* A limit is met, or the system has no memory. Whatever the file has is older than the page that is lost here. */
     forget_place(guest, offset);
-    wake_writers();
     /* Waiting for room may take long. The place is this thread's now, so the page can go there without zswap. */
     result = write_place(guest, offset, bytes);
     if (result == 0)
@@ -185,47 +208,43 @@ static void end_claim(const struct zswap_claim *claim, int result)
     check(zswap_writeback_end(claim, result, NULL), "ending a claim");
 }
 
-/* Returns whether usage is above the target, so that pages have to go. */
-static bool is_full(const struct zswap_usage *usage)
+/* Claims pages of a guest that is near its own limit, or of all guests if zswap is near its limit. Returns how many. A
+ * claim comes with the area of its page. All have their turn, because the writes of one guest may go on failing. */
+static size_t claim_pages(size_t *turn, struct zswap_claim *claims, void *buffers)
 {
-    return usage->used_bytes > usage->max_bytes / 100 * TARGET_PERCENT;
-}
-
-/* Claims pages if any have to go: of all guests, or of one that is near its own limit, the next one after `last` first.
- * Returns how many. */
-static size_t claim_pages(struct zswap_claim *claims, void *buffers, size_t *last)
-{
-    struct zswap_usage usage = {.struct_size = sizeof usage};
     size_t count = 0;
     int result = 0;
-    check(zswap_usage(zswap, &usage), "usage");
-    if (is_full(&usage)) {
-        result = zswap_writeback_begin(zswap, BATCH, claims, buffers, &count);
-    } else {
-        for (size_t i = 0; i < GUESTS && count == 0 && result == 0; i++) {
-            struct guest *guest = &guests[++*last % GUESTS];
-            check(zswap_area_usage(guest->area, &usage), "usage of an area");
-            if (is_full(&usage))
-                result = zswap_writeback_begin_area(guest->area, BATCH, claims, buffers, &count);
-        }
+    for (size_t i = 0; i <= GUESTS && count == 0 && result == 0; i++) {
+        size_t now = (*turn)++ % (GUESTS + 1);
+        if (now == GUESTS && zswap_is_full())
+            result = zswap_writeback_begin(zswap, BATCH, claims, buffers, &count);
+        if (now < GUESTS && guest_is_full(&guests[now]))
+            result = zswap_writeback_begin_area(guests[now].area, BATCH, claims, buffers, &count);
     }
-    if (result != -EBUSY) /* All claims are taken, by the other writers. */
+    if (result != -EBUSY) /* The other writers hold as many claims as there may be. */
         check(result, "claiming pages");
     return count;
 }
 
-/* Waits until a store has failed, or for some milliseconds. */
-static void wait_for_work(long milliseconds)
+/* Waits until pages have to go. Returns false when the writers have to end. */
+static bool wait_for_work(void)
 {
-    struct timespec until;
-    clock_gettime(CLOCK_REALTIME, &until);
-    until.tv_nsec += milliseconds * 1000000;
-    until.tv_sec += until.tv_nsec / 1000000000;
-    until.tv_nsec %= 1000000000;
     pthread_mutex_lock(&writers_lock);
-    if (!atomic_load(&writers_stop))
-        pthread_cond_timedwait(&writers_wake, &writers_lock, &until);
+    for (;;) {
+        bool full = zswap_is_full();
+        for (size_t i = 0; i < GUESTS; i++)
+            full = full || guest_is_full(&guests[i]);
+        if (full || atomic_load(&writers_stop))
+            break;
+        pthread_cond_wait(&writers_wake, &writers_lock);
+    }
     pthread_mutex_unlock(&writers_lock);
+    return !atomic_load(&writers_stop);
+}
+
+static void rest(long milliseconds)
+{
+    nanosleep(&(struct timespec){.tv_nsec = milliseconds * 1000000}, NULL);
 }
 
 /* Claims pages, writes them and ends their claims, BATCH at a time. The writes are pwrite() in a thread of their own.
@@ -235,22 +254,21 @@ static void *writer(void *pages)
 {
     unsigned char (*buffers)[ZSWAP_PAGE_SIZE] = pages;
     struct zswap_claim claims[BATCH];
-    for (size_t last = 0; !atomic_load(&writers_stop);) {
-        size_t count = claim_pages(claims, buffers, &last);
-        int worst = 0;
+    for (size_t turn = 0; wait_for_work();) {
+        size_t count = claim_pages(&turn, claims, buffers);
+        bool failed = false;
         for (size_t i = 0; i < count; i++) {
             /* At the end of the program a claim that was not written is given up: the page stays in zswap. */
             int result = -EAGAIN;
             if (!atomic_load(&writers_stop))
                 result = write_place(zswap_area_context(claims[i].area), claims[i].offset, buffers[i]);
             end_claim(&claims[i], result);
-            if (result != 0)
-                worst = result;
+            failed = failed || result != 0;
         }
-        /* A full or failing disk may recover: try again, but not at once. If no page could be claimed, all of them are
-         * claimed already, or there is enough room. */
-        if (worst != 0 || count == 0)
-            wait_for_work(worst != 0 ? 100 : 2);
+        if (failed)
+            rest(100); /* A full or failing disk may recover: try again, but not at once. */
+        else if (count == 0)
+            rest(1); /* The pages that have to go are claimed by the other writer. */
     }
     return NULL;
 }
@@ -352,11 +370,9 @@ static void start(uint64_t threads, pthread_t *ids, pthread_t *writer_ids, void 
 {
     struct zswap_options options = {.struct_size = sizeof options, .max_bytes = limit};
     check(zswap_create(&options, &zswap), "zswap");
-    guests[1].limit = limit / 8;
-    guests[2].limit = limit / 16;
+    const uint64_t limits[GUESTS] = {0, limit / 8, limit / 16, 0}; /* 0: no limit of its own. */
     for (size_t i = 0; i < GUESTS; i++) {
-        struct zswap_area_options own = {
-            .struct_size = sizeof own, .max_bytes = guests[i].limit, .context = &guests[i]};
+        struct zswap_area_options own = {.struct_size = sizeof own, .max_bytes = limits[i], .context = &guests[i]};
         check(zswap_add_area(zswap, PAGES, &own, &guests[i].area), "area");
         for (size_t page = 0; page < PAGES; page++)
             pthread_mutex_init(&guests[i].pages[page].lock, NULL);
