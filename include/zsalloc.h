@@ -2520,8 +2520,9 @@ int zspager_stats_json(struct zspager *pager, char *buffer, size_t size, size_t 
  * Locks. Each page needs a lock, held by threads that store, load and remove it, from the call to
  * zswap until they have looked at the mark and the disk. A thread that ends claims must not take a
  * lock that is held during zswap_invalidate(), an exclusive load or a store: these may wait for its
- * claim. A call that would wait for a claim of its own thread, which is the one that began it, fails
- * with -EBUSY.
+ * claim. For claims that this very thread began they do not wait: zswap_invalidate() and an exclusive
+ * load fail with -EBUSY, and a failed store returns while the claim is open, so that the end of the
+ * claim must not set the mark any more. It is easiest to begin claims in threads that do nothing else.
  */
 
 /*
