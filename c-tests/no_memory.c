@@ -236,11 +236,15 @@ static int writeback(void)
 {
     struct zswap_claim claims[8];
     size_t count = 0;
-    OK(zswap_writeback_begin_area(area, 8, claims, pages, &count));
-    CHECK(count > 0);
-    for (size_t at = 0; at < count; at++)
+    struct zswap_usage usage = {.struct_size = sizeof usage};
+    OK(zswap_writeback_begin_area(area, 4, claims, pages, &count));
+    size_t more = 0;
+    OK(zswap_writeback_begin(zswap, 4, claims + count, pages, &more));
+    CHECK(count > 0 && more > 0);
+    for (size_t at = 0; at < count + more; at++)
         OK(zswap_writeback_end(&claims[at], 0, NULL));
-    return 0;
+    RESULT(zswap_writeback_end(&claims[0], 0, NULL), -EINVAL);
+    return zswap_usage(zswap, &usage) | zswap_area_usage(area, &usage);
 }
 
 static int compact(void)
@@ -336,6 +340,14 @@ static int add_region(void)
     return result != 0 ? result : zspager_remove_region(pager, region, 0);
 }
 
+static int map_region(void)
+{
+    struct zspager *pager = own_pager(ZSPAGER_FAULT_SIGBUS);
+    uint64_t region = 0;
+    void *memory = zspager_map(pager, ABOVE * PAGE, NULL, &region);
+    return memory == NULL ? zs_last_errno() : zspager_unmap(pager, region, memory, ABOVE * PAGE);
+}
+
 static int add_shared_region(void)
 {
     struct zspager *pager = own_pager(ZSPAGER_FAULT_SIGBUS);
@@ -413,7 +425,7 @@ static const struct {
     {"zswap_set_backing_file", set_file, MAY_FAIL},
     {"zswap_shrink", shrink, HAS_TO_WORK},
     {"zswap_shrink_area", shrink_area, HAS_TO_WORK},
-    {"zswap_writeback_begin, _end", writeback, HAS_TO_WORK},
+    {"zswap_writeback_begin, _end, usage, errors", writeback, HAS_TO_WORK},
     {"zswap_compact", compact, HAS_TO_WORK},
     {"zswap_reclaimable_pages", reclaimable, HAS_TO_WORK},
     {"zswap_stats", stats, HAS_TO_WORK},
@@ -425,6 +437,7 @@ static const struct {
     {"zspager_create", create_pager, MAY_FAIL},
     {"zspager_create, with threads", create_pager_with_threads, MAY_FAIL},
     {"zspager_add_region", add_region, MAY_FAIL},
+    {"zspager_map, zspager_unmap", map_region, MAY_FAIL},
     {"zspager_add_region, shared", add_shared_region, MAY_FAIL},
     {"all other calls of a pager", use_pager, HAS_TO_WORK},
 #endif

@@ -123,10 +123,16 @@ static void shrink(void)
 static void claim(void)
 {
     struct zswap_claim claims[8];
-    int32_t gone;
-    OK(zswap_writeback_begin_area(area, 8, claims, pages, &count));
-    for (size_t i = 0; i < count; i++)
+    struct zswap_usage usage = {.struct_size = sizeof usage};
+    int gone;
+    OK(zswap_writeback_begin_area(area, 4, claims, pages, &count));
+    size_t more;
+    OK(zswap_writeback_begin(zswap, 4, claims + count, pages, &more));
+    for (size_t i = 0; i < count + more; i++)
         OK(zswap_writeback_end(&claims[i], -EIO, &gone));
+    OK(zswap_usage(zswap, &usage));
+    OK(zswap_area_usage(area, &usage));
+    RESULT(zswap_load(area, UINT64_MAX, page, 0), -EINVAL);
 }
 
 static void load_from_file(void)
@@ -180,6 +186,13 @@ static void create_pager(void)
 static void add_region(void)
 {
     region = region_of(pager, memory, ABOVE);
+}
+
+static void map(void)
+{
+    uint64_t mapped;
+    void *own = MAPPED(zspager_map(pager, 10 * PAGE, NULL, &mapped));
+    OK(zspager_unmap(pager, mapped, own, 10 * PAGE));
 }
 
 static void touch(void)
@@ -259,6 +272,7 @@ static void measure_pager(size_t most)
     memory = memory_of(ABOVE);
     measure("zspager_create, zspager_destroy", create_pager, most);
     measure("zspager_add_region", add_region, most);
+    measure("zspager_map, zspager_unmap", map, most);
     measure("touches of a region", touch, most);
     measure("zspager_evict", evict, most);
     measure("zspager_hold, zspager_release", hold, most);
@@ -300,7 +314,7 @@ int main(int arguments, char **argument)
     measure("zswap_store_pages", store_pages, most);
     measure("zswap_load_pages", load_pages, most);
     measure("zswap_invalidate", invalidate, most);
-    measure("zswap_writeback_begin, _end", claim, most);
+    measure("zswap_writeback_begin, _end, usage, errors", claim, most);
     OK(zswap_set_writeback(zswap, write_page, NULL));
     measure("zswap_shrink, to a callback", shrink, most);
     OK(zswap_set_backing_file(zswap, fileno(file), STORED * PAGE));

@@ -188,6 +188,17 @@ static void limits(struct zswap *zswap, struct zswap_area *area, struct zswap_ar
     OK(zswap_invalidate(other, 0, PAGES, 0));
 }
 
+/* Returns how long statistics would be if all their numbers were as large as can be. */
+static size_t longest_json(const char *text)
+{
+    size_t length = 0;
+    for (; *text != 0; text++) {
+        int begins = *text == ':' && (text[1] == 'n' || (text[1] >= '0' && text[1] <= '9'));
+        length += begins ? 1 + 20 : !(*text >= '0' && *text <= '9');
+    }
+    return length;
+}
+
 static void statistics(struct zswap *zswap, struct zswap_area *area, struct zswap_area *other)
 {
     for (uint64_t i = 0; i < 100; i++)
@@ -216,6 +227,8 @@ static void statistics(struct zswap *zswap, struct zswap_area *area, struct zswa
     OK(zswap_stats_json(zswap, text, length + 1, &again));
     CHECK(again == length && strlen(text) == length && text[0] == '{' && text[length - 1] == '}');
     CHECK(strstr(text, "\"version\":1") != NULL && strstr(text, "\"areas\":[{\"area\":") != NULL);
+    /* The size that the header names, with the largest numbers, and beside names of 249 bytes that are all escaped. */
+    CHECK(longest_json(text) + 3 * 6 * 249 <= 3 * 4096);
     free(text);
     OK(zswap_invalidate(area, 0, PAGES, 0));
     OK(zswap_invalidate(other, 0, PAGES, 0));

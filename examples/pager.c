@@ -20,7 +20,7 @@ enum { WORDS = ZSWAP_PAGE_SIZE / sizeof(uint64_t) };
 static void check(int result, const char *what)
 {
     if (result != 0)
-        errx(2, "%s: %s", what, zs_strerror(result));
+        errx(2, "%s: %s", what, zs_last_error());
 }
 
 /* The thread lent to the pager: it evicts ahead, and reads what the program does with the memory of regions. */

@@ -20,11 +20,11 @@
 static unsigned char (*pages)[ZSWAP_PAGE_SIZE];
 static size_t count, room;
 
-/* The library's functions return 0, or a negative error number that zs_strerror() has a sentence for. */
+/* The library's functions return 0, or a negative error number. zs_last_error() says why the last one failed. */
 static void check(int result, const char *what)
 {
     if (result != 0)
-        errx(2, "%s: %s", what, zs_strerror(result));
+        errx(2, "%s: %s", what, zs_last_error());
 }
 
 /* Appends a file's pages. The last one is padded with zeros. */

@@ -630,7 +630,10 @@ struct zswap_stats {
      * the areas' indexes, contexts, claims, counts, and the backing file's table.
      */
     uint64_t metadata_bytes;
-    /** How often the limit was reached. */
+    /**
+     * How often the limit refused a page or a batch: because it was met then, or because it had been met
+     * and usage had not fallen far enough since.
+     */
     uint64_t limit_hits;
     /** How often the pool had no memory for a page and was compacted. */
     uint64_t capacity_hits;
@@ -680,7 +683,7 @@ struct zswap_area_stats {
     uint64_t used_bytes;
     /** Bytes of memory of its index and counts. */
     uint64_t metadata_bytes;
-    /** How often the area's own limit was reached. */
+    /** How often the area's own limit refused a page or a batch, as zswap_stats.limit_hits. */
     uint64_t limit_hits;
     /** Counts of this area. */
     struct zswap_counts counts;
@@ -1842,7 +1845,7 @@ int zswap_pool_stats(struct zswap *zswap, struct zs_pool_stats *stats);
  * fields of struct zswap_stats and struct zswap_area_stats, without struct_size, and with the
  * fields of counts directly among them. Later versions may add members.
  *
- * This version needs at most 2 KiB, and 2 KiB more for each area.
+ * This version needs at most 4 KiB, and 4 KiB more for each area.
  *
  * Errors:
  * -EINVAL: zswap or length is NULL, or buffer is NULL and size is not 0.
@@ -1858,9 +1861,10 @@ int zswap_pool_stats(struct zswap *zswap, struct zs_pool_stats *stats);
 int zswap_stats_json(struct zswap *zswap, char *buffer, size_t size, size_t *length);
 
 /**
- * Returns an English sentence for a result of any function. `result` may be the result as it was
- * returned or its positive number; 0 is success. Never NULL. The string is constant: do not free
- * it.
+ * Returns an English sentence for a result of any function, by its number alone: for tables and logs
+ * of numbers. zs_last_error() says what was wrong with the call that failed. `result` may be the
+ * result as it was returned or its positive number; 0 is success. Never NULL. The string is
+ * constant: do not free it.
  *
  * Threads: any. Evict callback: allowed. Signal handler: allowed.
  */
@@ -2320,6 +2324,8 @@ int zspager_latency_permille(struct zspager *pager, uint32_t permille, uint64_t 
  * an array of 128 counts of touches, of which every eighth is timed. Bucket i begins at i
  * nanoseconds for i up to 3, and at (4 + i % 4) << (i / 4 - 1) nanoseconds from 4 on. Later
  * versions may add members.
+ *
+ * This version needs at most 12 KiB, and 4 KiB more for each region.
  *
  * Errors:
  * -EINVAL: pager or length is NULL, or buffer is NULL and size is not 0.

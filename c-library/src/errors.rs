@@ -5,9 +5,10 @@ use crate::system::errno;
 use std::ffi::{CStr, c_char, c_int};
 
 export! {
-    /// Returns an English sentence for a result of any function. `result` may be the result as it was
-    /// returned or its positive number; 0 is success. Never NULL. The string is constant: do not free
-    /// it.
+    /// Returns an English sentence for a result of any function, by its number alone: for tables and logs
+    /// of numbers. zs_last_error() says what was wrong with the call that failed. `result` may be the
+    /// result as it was returned or its positive number; 0 is success. Never NULL. The string is
+    /// constant: do not free it.
     ///
     /// Threads: any. Evict callback: allowed. Signal handler: allowed.
     #[unsafe(no_mangle)]

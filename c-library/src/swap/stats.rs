@@ -91,7 +91,7 @@ export! {
     /// fields of struct zswap_stats and struct zswap_area_stats, without struct_size, and with the
     /// fields of counts directly among them. Later versions may add members.
     ///
-    /// This version needs at most 2 KiB, and 2 KiB more for each area.
+    /// This version needs at most 4 KiB, and 4 KiB more for each area.
     ///
     /// Errors:
     /// -EINVAL: zswap or length is NULL, or buffer is NULL and size is not 0.

@@ -298,7 +298,8 @@ pub struct zswap_stats {
     /// Bytes of memory other than stored pages: the pool's tables (which pool_bytes includes too),
     /// the areas' indexes, contexts, claims, counts, and the backing file's table.
     pub metadata_bytes: u64,
-    /// How often the limit was reached.
+    /// How often the limit refused a page or a batch: because it was met then, or because it had been met
+    /// and usage had not fallen far enough since.
     pub limit_hits: u64,
     /// How often the pool had no memory for a page and was compacted.
     pub capacity_hits: u64,
@@ -327,7 +328,7 @@ pub struct zswap_area_stats {
     pub used_bytes: u64,
     /// Bytes of memory of its index and counts.
     pub metadata_bytes: u64,
-    /// How often the area's own limit was reached.
+    /// How often the area's own limit refused a page or a batch, as zswap_stats.limit_hits.
     pub limit_hits: u64,
     /// Counts of this area.
     pub counts: zswap_counts,
