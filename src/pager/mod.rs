@@ -142,6 +142,7 @@ mod lent_guard;
 mod lent_work;
 #[cfg(not(loom))]
 mod load;
+#[cfg(not(loom))]
 mod map_region;
 #[cfg(not(loom))]
 pub(crate) mod open_pager;

@@ -15,7 +15,7 @@ pub struct Usage {
     /// How many bytes of slots have to go before stores are accepted again. 0: they are accepted now.
     ///
     /// A limit that was met refuses stores until usage has fallen to
-    /// [`accept_percent`](crate::ZswapOptions::accept_percent) of it, so that the stores which follow do not meet it
+    /// [`accept_percent`](crate::ZswapTuning::accept_percent) of it, so that the stores which follow do not meet it
     /// again at once. That percentage of the zswap is also that of each area's own limit. A page that takes more room
     /// than there is left is refused also with 0 here.
     pub bytes_to_go: u64,

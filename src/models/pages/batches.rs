@@ -32,8 +32,8 @@ fn race(room: (u64, u64), needs: &'static [u64]) {
     builder.max_branches = 20_000;
     builder.check(move || {
         let limits = Arc::new(Scene {
-            zswap: ByteLimit::new(room.0, 90),
-            area: ByteLimit::new(room.1, 90),
+            zswap: ByteLimit::new(Some(room.0), 90),
+            area: ByteLimit::new(Some(room.1), 90),
             batches: Batches::default(),
         });
         let run = |needs: u64| {
