@@ -35,6 +35,29 @@ const LOWEST: usize = 64 << 10;
 /// Dropping a guest closes the descriptor. If nobody else has it open, the process reads zeros from then on where pages
 /// are missing. So keep a guest until its process has ended.
 ///
+/// # Examples
+/// ```
+/// use std::os::fd::{BorrowedFd, OwnedFd};
+/// use zsalloc::{Area, Guest, GuestOptions, GuestRange, PAGE_SIZE};
+///
+/// # fn wait_until_readable(fd: BorrowedFd<'_>) {}
+/// /// Serves a process that has all of the snapshot in one range at the address `at`, until it ends.
+/// fn serve(snapshot: &Area, userfaultfd: OwnedFd, at: u64) -> zsalloc::Result<()> {
+///     let page_bytes = PAGE_SIZE as u64;
+///     let range = GuestRange { at, bytes: snapshot.pages() * page_bytes, offset: 0, page_bytes };
+///     let mut guest = Guest::new(snapshot, userfaultfd, &[range], &GuestOptions::default())?;
+///     loop {
+///         let served = guest.serve()?;
+///         if served.ended {
+///             return Ok(());
+///         }
+///         if !served.again {
+///             wait_until_readable(guest.fd()); // poll(2), or an event loop
+///         }
+///     }
+/// }
+/// ```
+///
 /// # Jails
 /// Once it is made, a guest makes these system calls: `close`, `fcntl`, `futex`, `ioctl`, `poll`, `preadv2`, `read`,
 /// `sched_yield`. One with a memory file also `pread64`, `pwrite64`. And `pread64` where the area's zswap has a backing

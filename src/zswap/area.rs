@@ -24,6 +24,29 @@ use std::fmt;
 /// This is a handle. Clones are the same area, which goes when the last of them does, or by [`Area::remove`]. All
 /// methods may be called from any thread, and from a writeback callback. If two threads store, take or invalidate the
 /// same offset at once, the outcome is that of one order or the other.
+///
+/// # Examples
+/// ```
+/// use zsalloc::{AreaOptions, LoadFlags, PAGE_SIZE, Patience, Zswap, ZswapOptions};
+///
+/// # fn main() -> zsalloc::Result<()> {
+/// let zswap = Zswap::new("example", &ZswapOptions::default())?;
+/// // 1024 pages, which may take 1 MiB of the pool.
+/// let area = zswap.add_area(1024, &AreaOptions { max_bytes: Some(1 << 20), ..AreaOptions::default() })?;
+///
+/// // Many pages in one call, all or nothing.
+/// area.store_pages(0, &[[1; PAGE_SIZE], [2; PAGE_SIZE], [3; PAGE_SIZE]])?;
+/// // `KEEP` leaves the page stored; `TAKE` removes it.
+/// let mut page = [0; PAGE_SIZE];
+/// area.load(1, &mut page, LoadFlags::TAKE)?;
+/// assert_eq!(page, [2; PAGE_SIZE]);
+/// assert_eq!(area.stored().collect::<Vec<_>>(), [0, 2]);
+/// // Pages that are not needed any more.
+/// area.invalidate(0, 1024, Patience::Wait)?;
+/// assert_eq!(area.stored().next(), None);
+/// # Ok(())
+/// # }
+/// ```
 pub struct Area(pub(crate) Counted<AreaState>);
 
 impl fmt::Debug for Area {

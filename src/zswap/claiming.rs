@@ -37,7 +37,7 @@ use std::fmt;
 /// The loop of a writer. It may as well put each claim beside its page and end it in another thread.
 ///
 /// ```
-/// # use zsalloc::{Area, PAGE_SIZE, Refusal, Result, Zswap};
+/// # use zsalloc::{PAGE_SIZE, Result, Zswap};
 /// # fn write_page(area: u64, offset: u64, page: &[u8; PAGE_SIZE]) -> std::io::Result<()> { Ok(()) }
 /// # fn mark(area: u64, offset: u64) {}
 /// fn make_room(zswap: &Zswap) -> Result<()> {
@@ -49,7 +49,7 @@ use std::fmt;
 ///                 mark(claim.area().id(), claim.offset());
 ///                 claim.written()?;
 ///             }
-///             Err(_) => claim.refuse(Refusal::Io),
+///             Err(error) => claim.refuse(error.into()),
 ///         }
 ///     }
 ///     Ok(())

@@ -22,10 +22,39 @@ use std::fmt;
 use std::os::fd::BorrowedFd;
 use std::sync::PoisonError;
 
-/// A swap layer in memory: areas of pages, compressed into one pool.
+/// Pages that are kept compressed in memory: a pool, one limit on it, a place to write pages back to, and the areas
+/// that share these. The pages themselves are stored to an [`Area`], and loaded from it.
 ///
-/// All methods may be called from any thread, and from a writeback callback. The memory is released when the zswap and
-/// all of its areas have been dropped.
+/// All methods may be called from any thread, and from a writeback callback. Share a zswap by reference or in an
+/// [`Arc`](std::sync::Arc). The memory is released when the zswap and all of its areas have been dropped.
+///
+/// # Examples
+/// A zswap that writes pages back to a file itself, and reads them from there:
+///
+/// ```
+/// use std::fs::File;
+/// use std::os::fd::AsFd;
+/// use zsalloc::{AreaOptions, LoadFlags, PAGE_SIZE, Zswap, ZswapOptions};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let zswap = Zswap::new("example", &ZswapOptions { max_bytes: Some(64 << 20), ..ZswapOptions::default() })?;
+/// # let path = std::env::temp_dir().join(format!("zsalloc-example-{}", std::process::id()));
+/// let file = File::options().read(true).write(true).create_new(true).open(&path)?;
+/// # std::fs::remove_file(&path)?;
+/// zswap.set_backing_file(Some((file.as_fd(), 1 << 30)))?;
+/// // One area for each swap device or guest: here of 1 GiB.
+/// let area = zswap.add_area(1 << 18, &AreaOptions::default())?;
+///
+/// let mut page = [0; PAGE_SIZE];
+/// page[..5].copy_from_slice(b"hello");
+/// area.store(7, &page)?;
+/// assert_eq!(zswap.shrink(1)?, 1);
+/// let mut loaded = [0; PAGE_SIZE];
+/// area.load(7, &mut loaded, LoadFlags::KEEP)?;
+/// assert_eq!(loaded, page);
+/// # Ok(())
+/// # }
+/// ```
 pub struct Zswap {
     pub(super) shared: Counted<Shared>,
     pub(super) fork: ForkState,
