@@ -14,7 +14,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::thread;
 use std::time::{Duration, Instant};
-use zsalloc::{Duty, Eviction, PAGE_SIZE, Pager, PagerOptions, Pool, PoolOptions};
+use zsalloc::plumbing::PoolCalls;
+use zsalloc::{Duty, Eviction, PAGE_SIZE, Pager, PagerOptions, Pool, PoolOptions, Verdict, Victim};
 
 /// Pages of the touched region. Half of them may be in memory.
 const TOUCHED: usize = 16_384;
@@ -248,8 +249,9 @@ fn pools(large: u64, calls: usize) {
         let pool = pool(bytes + bytes / 4);
         fill(&pool, bytes);
         // SAFETY: no `Handle` is made of what `fill` allocated.
-        let free = |pool: &Pool, handle| unsafe { pool.free_raw(handle) };
-        pool.set_evict(Some(Arc::new(free))).expect("this process's pool");
+        let free = |victim: Victim<'_>| unsafe { victim.pool().free_raw(victim.raw()) };
+        pool.set_evict(move |victim| free(victim).map_or(Verdict::Keep, |()| Verdict::Gone))
+            .expect("this process's pool");
         let mut times = Times::default();
         (0..calls).for_each(|_| times.time(|| _ = pool.shrink(1)));
         times.print(&format!("shrink(1) at {} MiB", bytes >> 20), None);

@@ -23,7 +23,7 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
-use zsalloc::{CompactBudget, Error, Handle, MAX_ALLOC_SIZE, NewObject, Pool, PoolOptions, Result};
+use zsalloc::{CompactBudget, Error, Handle, MAX_ALLOC_SIZE, NewObject, Pool, PoolOptions, Result, Verdict, Victim};
 
 /// A cache of values under string keys, compressed with LZ4. All methods may be called from any thread.
 ///
@@ -54,10 +54,9 @@ struct Index {
 
 /// A stored value.
 struct Entry {
+    /// The object, as long as what is stored. If that equals the value's size, the value is stored uncompressed,
+    /// because LZ4 would not make it smaller.
     handle: Handle,
-    /// Bytes as stored. If that equals the value's size, the value is stored uncompressed, because LZ4 would not make
-    /// it smaller.
-    stored: usize,
     /// Size of the value in bytes.
     bytes: usize,
 }
@@ -90,7 +89,7 @@ impl Cache {
         let shared = Arc::new(Shared::default());
         // The callback owns only the index: the cache owns the pool, and the pool the callback.
         let owner = Arc::clone(&shared);
-        pool.set_evict(Some(Arc::new(move |pool: &Pool, handle| owner.evict(pool, handle))))?;
+        pool.set_evict(move |victim| owner.evict(&victim))?;
         let pages_at_once = (max_bytes / 4096 / 64).clamp(8, 1024);
         Ok(Self { pool, shared, pages_at_once })
     }
@@ -107,14 +106,14 @@ impl Cache {
         compressed.truncate(length);
         let stored = if compressed.len() < value.len() || value.is_empty() { &compressed } else { value };
         let object = self.allocate(stored.len()).map(|mut object| {
-            object[..stored.len()].copy_from_slice(stored);
+            object.copy_from_slice(stored);
             object
         });
         let mut index = self.shared.write();
         let (old, done) = match object {
             // `finish` unmaps the object; from here on it may be offered, and the callback waits for the lock.
             Ok(object) => {
-                let entry = Entry { handle: object.finish(), stored: stored.len(), bytes: value.len() };
+                let entry = Entry { handle: object.finish(), bytes: value.len() };
                 (index.insert(key, entry), Ok(()))
             }
             Err(error) => (index.remove(key), Err(error)),
@@ -137,8 +136,8 @@ impl Cache {
                 self.shared.misses.fetch_add(1, Relaxed);
                 return Ok(None);
             };
-            self.pool.read(&entry.handle, &mut buffer[..entry.stored])?;
-            (entry.stored, entry.bytes)
+            self.pool.read(&entry.handle, &mut buffer[..entry.handle.len()])?;
+            (entry.handle.len(), entry.bytes)
         };
         self.shared.hits.fetch_add(1, Relaxed);
         let (stored, bytes) = found;
@@ -199,12 +198,12 @@ impl Cache {
 }
 
 impl Shared {
-    /// The evict callback: drops the value that owns the object, and frees the object.
-    fn evict(&self, pool: &Pool, handle: u64) -> Result<()> {
-        let entry = self.write().remove_object(handle);
-        let Some(entry) = entry else { return Ok(()) };
+    /// The evict callback: drops the value that owns the object, and has the object freed.
+    fn evict(&self, victim: &Victim<'_>) -> Verdict {
+        let entry = self.write().remove_object(victim.raw());
+        let Some(entry) = entry else { return Verdict::Gone };
         self.evicted.fetch_add(1, Relaxed);
-        pool.free(entry.handle)
+        Verdict::Free(entry.handle)
     }
 
     /// Locks the index to read. Every statement leaves the index consistent, so a thread that panicked with the lock

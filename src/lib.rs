@@ -228,7 +228,7 @@ pub use pager::{
     Duty, Eviction, FaultMode, HeldBytes, HeldBytesMut, HeldRange, Lent, LentWork, PagedMemory, Pager, PagerCounts,
     PagerOptions, PagerSnapshot, PagerStats, PagerTuning, Region, RegionOptions,
 };
-pub use pool::{CompactBudget, Evict, Handle, MapMode, Mapped, MappedMut, NewObject, Pool, PoolStats};
+pub use pool::{CompactBudget, Handle, MapMode, Mapped, MappedMut, NewObject, Pool, PoolStats, Verdict, Victim};
 #[cfg(not(loom))]
 pub use pool::{
     fork::PoolForking,
@@ -237,7 +237,6 @@ pub use pool::{
 
 #[cfg(not(loom))]
 pub use units::PAGE as PAGE_SIZE;
-pub use word::HANDLE_BITS;
 #[cfg(not(loom))]
 pub use zswap::{
     Area, AreaOptions, AreaStats, Claim, Codec, Counts, Forking, LoadFlags, MAX_AREA_PAGES, MAX_BATCH, MAX_CLAIMS,
@@ -260,8 +259,10 @@ pub mod plumbing {
     /// Regions by number, holds as pairs of calls, and threads that are lent by a call.
     #[cfg(feature = "uffd")]
     pub use crate::pager::for_c::{PagerForC, RegionId};
-    /// A callback without the `Arc` that a closure is in, for making one aborts without memory.
+    /// An evict callback that is no closure, so that setting it allocates nothing.
     pub use crate::pool::ForeignEvict;
+    /// Objects by numbers, mappings without guards, and what C has no type for.
+    pub use crate::pool::plumbing::PoolCalls;
     pub use crate::zswap::plumbing as zswap;
 }
 

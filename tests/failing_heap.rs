@@ -1,6 +1,6 @@
 //! Makes each allocation fail in turn in those parts that only Rust programs reach: guests, lists of their written
-//! pages, guardians, lent threads, regions and memory of a pager. No failure ends the process, and the same call
-//! succeeds once there is memory.
+//! pages, guardians, lent threads, regions and memory of a pager, and callbacks that are closures. No failure ends the
+//! process, and the same call succeeds once there is memory.
 
 mod processes;
 mod skip;
@@ -11,7 +11,7 @@ use std::cell::Cell;
 use std::os::fd::{FromRawFd, OwnedFd};
 use zsalloc::{
     Area, AreaOptions, Duty, Error, Guardian, Guest, GuestFile, GuestOptions, GuestRange, OnDeath, Pager, PagerOptions,
-    Zswap, ZswapOptions,
+    Pool, PoolOptions, Verdict, Victim, Zswap, ZswapOptions,
 };
 
 /// The system's allocator, which fails for threads that ask for it.
@@ -193,4 +193,19 @@ fn lending_to_a_pager_and_mapping_its_memory_survive_failed_allocations() {
     let memory = pager.map(PAGES * PAGE).unwrap();
     let made = fail_each("PagedMemory::hold", || (), |()| memory.hold(..).map(drop));
     assert_eq!((made, pager.stats().held_bytes, pager.stats().regions), (0, 0, 1));
+}
+
+#[test]
+fn setting_an_evict_callback_survives_failed_allocations() {
+    let pool = Pool::new("callback", &PoolOptions::default()).unwrap();
+    // One closure without a size, and one that has one.
+    let made = fail_each("Pool::set_evict", || (), |()| pool.set_evict(|_| Verdict::Keep));
+    assert!(made > 0);
+    let large = [1; 1000];
+    let keeps = move |_: Victim<'_>| if large[7] == 1 { Verdict::Keep } else { Verdict::Gone };
+    assert!(fail_each("Pool::set_evict", || keeps, |keeps| pool.set_evict(keeps)) > made);
+    let new = pool.malloc_mapped(100).unwrap();
+    let handle = new.finish();
+    assert!(matches!(pool.shrink(1), Err(Error::Again(_))));
+    pool.free(handle).unwrap();
 }

@@ -6,11 +6,11 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::fs::File;
 use std::os::fd::AsFd;
-use std::sync::Arc;
 use std::time::Duration;
+use zsalloc::plumbing::PoolCalls;
 use zsalloc::{
-    Area, AreaOptions, Backing, Claim, Codec, CompactBudget, Error, HugePages, LoadFlags, MAX_ALLOC_SIZE, MapMode,
-    PAGE_SIZE, Patience, Pool, PoolOptions, PoolTuning, Refusal, Zswap, ZswapOptions, ZswapTuning,
+    Area, AreaOptions, Backing, Claim, Codec, CompactBudget, HugePages, LoadFlags, MAX_ALLOC_SIZE, MapMode, PAGE_SIZE,
+    Patience, Pool, PoolOptions, PoolTuning, Refusal, Verdict, Victim, Zswap, ZswapOptions, ZswapTuning,
 };
 
 /// The system's allocator, which counts the calls of threads that ask for it.
@@ -73,10 +73,10 @@ fn use_pool(pool: &Pool, handles: &mut Vec<u64>) {
         let size = size_of_object(at);
         let Ok(handle) = pool.malloc_raw(size) else { continue };
         handles.push(handle);
-        // SAFETY: nothing borrows the object's bytes.
-        unsafe { pool.write_raw(handle, &buffer[..size]) }.unwrap();
-        // SAFETY: no thread writes the object.
-        unsafe { pool.read_raw(handle, &mut buffer[..size]) }.unwrap();
+        // SAFETY: nothing borrows the object's bytes, and the buffer has as many.
+        unsafe { pool.write_from(handle, buffer.as_ptr(), size) }.unwrap();
+        // SAFETY: no thread writes the object, and the buffer has room.
+        unsafe { pool.read_to(handle, buffer.as_mut_ptr(), size) }.unwrap();
         pool.map_raw(handle, MapMode::ReadWrite).unwrap();
         // SAFETY: mapped above.
         unsafe { pool.unmap_raw(handle) }.unwrap();
@@ -109,11 +109,11 @@ fn use_pool(pool: &Pool, handles: &mut Vec<u64>) {
 
 fn assert_quiet(options: &PoolOptions) {
     let pool = Pool::new("no heap", options).unwrap();
-    let evict = |pool: &Pool, handle: u64| -> Result<(), Error> {
+    let evict = |victim: Victim<'_>| {
         // SAFETY: there are raw handles only.
-        unsafe { pool.free_raw(handle) }
+        unsafe { victim.pool().free_raw(victim.raw()) }.map_or(Verdict::Keep, |()| Verdict::Gone)
     };
-    pool.set_evict(Some(Arc::new(evict))).unwrap();
+    pool.set_evict(evict).unwrap();
     let mut handles = Vec::with_capacity(OBJECTS);
     // The first round must not allocate either.
     for _ in 0..2 {

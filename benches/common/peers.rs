@@ -3,6 +3,7 @@
 use super::memory;
 use std::hint::black_box;
 use std::ptr;
+use zsalloc::plumbing::PoolCalls;
 use zsalloc::{CompactBudget, MapMode, Pool, PoolOptions};
 
 /// An allocator. A token names an object: a handle, or an address.

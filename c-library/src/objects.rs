@@ -4,7 +4,7 @@ use super::export::export;
 use super::structs::{ZS_MM_RO, ZS_MM_RW, ZS_MM_WO, zs_handle_t};
 use super::zs_pool;
 use std::ffi::{c_int, c_void};
-use zsalloc::plumbing::sentence;
+use zsalloc::plumbing::{PoolCalls, sentence};
 use zsalloc::{Error, MapMode, Result};
 
 export! {

@@ -6,7 +6,7 @@ use super::{options, sized, zs_pool};
 use std::ffi::{c_char, c_int};
 use std::os::fd::AsRawFd;
 use zsalloc::Pool;
-use zsalloc::plumbing::{Uncancelled, boxed};
+use zsalloc::plumbing::{PoolCalls, Uncancelled, boxed};
 
 export! {
     /// Returns the version of the library: major << 16 | minor << 8 | patch.

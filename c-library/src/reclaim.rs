@@ -4,8 +4,7 @@ use super::export::export;
 use super::structs::{zs_compact_budget, zs_evict_fn};
 use super::zs_pool;
 use std::ffi::{c_int, c_void};
-use zsalloc::plumbing::sentence;
-use zsalloc::plumbing::{ForeignEvict, Uncancelled};
+use zsalloc::plumbing::{ForeignEvict, PoolCalls, Uncancelled, sentence};
 use zsalloc::{Error, Result};
 
 export! {

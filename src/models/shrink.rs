@@ -2,10 +2,12 @@
 
 use super::{MOVES, Scene, WRITTEN, look, put, race, unmap, word_of};
 use crate::error::{Error, Result, sentence};
-use crate::pool::{MapMode, Pool};
+use crate::pool::{MapMode, Pool, Verdict, Victim};
 
 /// Offers the objects of the source to a callback.
 fn shrink_with(scene: &Scene, evict: impl Fn(&Pool, u64) -> Result<()>) {
+    let answer = |result: Result<()>| result.map_or(Verdict::Keep, |()| Verdict::Gone);
+    let evict = |victim: Victim<'_>| answer(evict(victim.pool(), victim.raw()));
     scene.pool.evict_zspage(&scene.pool.classes[0], scene.source, &evict);
 }
 

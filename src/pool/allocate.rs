@@ -16,7 +16,7 @@ impl Pool {
     /// # Errors
     /// [`Error::Invalid`] for 0 bytes, [`Error::TooLarge`] for more than [`MAX_ALLOC_SIZE`], [`Error::Limit`] if the
     /// pool is full, [`Error::NoMemory`] if the system gives no memory. Nothing has changed then.
-    pub fn malloc_raw(&self, size: usize) -> Result<u64> {
+    pub(crate) fn malloc_raw(&self, size: usize) -> Result<u64> {
         self.allocate(size, 0).map(|(handle, _)| handle)
     }
 
@@ -24,7 +24,7 @@ impl Pool {
     ///
     /// # Errors
     /// As [`Pool::malloc_raw`].
-    pub fn malloc_mapped_raw(&self, size: usize) -> Result<(u64, *mut u8)> {
+    pub(crate) fn malloc_mapped_raw(&self, size: usize) -> Result<(u64, *mut u8)> {
         self.allocate(size, 1).map(|(handle, place)| (handle, self.memory.object(place)))
     }
 

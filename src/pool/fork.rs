@@ -38,6 +38,7 @@ pub(crate) const NOT_PREPARED: Error = Error::Invalid(sentence(&"this thread has
 
 /// A fork that [`Pool::prepare_fork`] prepared. Calls of other threads may wait while it lives. Drop it in the parent
 /// and in the child.
+#[derive(Debug)]
 #[must_use = "calls of other threads may wait until it is dropped"]
 pub struct PoolForking<'a> {
     pool: &'a Pool,
@@ -70,7 +71,7 @@ impl Pool {
     /// # Errors
     /// [`Error::Forked`] in a child without the pool.
     #[inline]
-    pub fn check_usable(&self) -> Result<()> {
+    pub(crate) fn check_usable(&self) -> Result<()> {
         self.check_alive()
     }
 
@@ -84,7 +85,7 @@ impl Pool {
     ///
     /// # Errors
     /// As [`Pool::prepare_fork`].
-    pub fn fork_prepare(&self) -> Result<()> {
+    pub(crate) fn fork_prepare(&self) -> Result<()> {
         self.check_usable()?;
         if !self.is_inherited() {
             return Ok(());
@@ -131,7 +132,7 @@ impl Pool {
     ///
     /// # Errors
     /// [`Error::Invalid`] if this thread has prepared no fork.
-    pub fn fork_done(&self) -> Result<()> {
+    pub(crate) fn fork_done(&self) -> Result<()> {
         if !self.is_inherited() {
             return Ok(());
         }

@@ -17,7 +17,7 @@ impl Pool {
     ///
     /// # Safety
     /// No [`Handle`] of this object is used any more, nor a raw handle passed to [`Handle::from_raw`].
-    pub unsafe fn free_raw(&self, handle: u64) -> Result<()> {
+    pub(crate) unsafe fn free_raw(&self, handle: u64) -> Result<()> {
         let (index, word, generation) = self.word_of(handle)?;
         match word.free(generation)? {
             Freed::Now(place) => self.release(index, place),
@@ -33,7 +33,7 @@ impl Pool {
     ///
     /// # Safety
     /// As [`Pool::free_raw`].
-    pub unsafe fn free_sized_raw(&self, handle: u64) -> Result<usize> {
+    pub(crate) unsafe fn free_sized_raw(&self, handle: u64) -> Result<usize> {
         let (index, word, generation) = self.word_of(handle)?;
         if let Some(place) = word.free_if_idle(generation) {
             let bytes = self.slot_bytes(place);

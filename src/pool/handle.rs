@@ -1,198 +1,151 @@
-//! Handles and mappings as Rust types, so that two `&mut` to one object do not compile.
+//! Handles as Rust types, so that two `&mut` to one object do not compile.
 
-use super::{FOREIGN, MapMode, Pool};
-use crate::error::{Error, Result};
-use crate::units::Place;
+#[cfg(doc)]
+use super::Error;
+use super::{FOREIGN, Pool};
+use crate::error::Result;
+use crate::field::Field;
+use crate::geometry::MAX_ALLOC_SIZE;
 use crate::word::RawHandle;
+use std::fmt;
 use std::num::NonZeroU64;
-use std::ops::{Deref, DerefMut};
 
-/// The only handle of an object. It is not `Copy`, is mapped to read by `&` and to write by `&mut`, and is consumed by
-/// [`Pool::free`]. Dropping it does not free the object: keep it, or its [`Handle::into_raw`] number.
-#[derive(PartialEq, Eq, Hash, Debug)]
+/// The only handle of an object in a [`Pool`].
+///
+/// It is not `Copy`: [`Pool::map`] borrows it to read, [`Pool::map_mut`] borrows it mutably to write, and
+/// [`Pool::free`] consumes it. So the compiler refuses what would be a race in C. It knows how long its object is.
+///
+/// Dropping a handle does not free the object, because a handle does not borrow its pool. The object then stays until
+/// the pool is dropped. Keep handles in tables of your own, as they are or as the numbers of [`Handle::into_raw`]. A
+/// handle takes 16 bytes, and so does an `Option<Handle>`.
+///
+/// Two mappings to write one object do not compile:
+///
+/// ```compile_fail,E0499
+/// # let pool = zsalloc::Pool::new("example", &zsalloc::PoolOptions::default()).unwrap();
+/// let mut handle = pool.malloc(5).unwrap();
+/// let first = pool.map_mut(&mut handle).unwrap();
+/// let second = pool.map_mut(&mut handle).unwrap();
+/// drop((first, second));
+/// ```
+///
+/// Neither does a mapping to read one that is being written:
+///
+/// ```compile_fail,E0502
+/// # let pool = zsalloc::Pool::new("example", &zsalloc::PoolOptions::default()).unwrap();
+/// let mut handle = pool.malloc(5).unwrap();
+/// let written = pool.map_mut(&mut handle).unwrap();
+/// let read = pool.map(&handle).unwrap();
+/// drop((written, read));
+/// ```
+///
+/// Nor does a use after the object was freed:
+///
+/// ```compile_fail,E0382
+/// # let pool = zsalloc::Pool::new("example", &zsalloc::PoolOptions::default()).unwrap();
+/// let handle = pool.malloc(5).unwrap();
+/// pool.free(handle).unwrap();
+/// let freed = pool.map(&handle);
+/// ```
+///
+/// Nor a free while the object is mapped:
+///
+/// ```compile_fail,E0505
+/// # let pool = zsalloc::Pool::new("example", &zsalloc::PoolOptions::default()).unwrap();
+/// let handle = pool.malloc(5).unwrap();
+/// let mapped = pool.map(&handle).unwrap();
+/// pool.free(handle).unwrap();
+/// assert_eq!(mapped.len(), 5);
+/// ```
+#[derive(PartialEq, Eq, Hash)]
 #[must_use = "an object whose handle is lost stays until its pool is dropped"]
 pub struct Handle {
     raw: NonZeroU64,
-    /// The id of its pool, because the numbers of a dropped pool come again. 0 if it was made of a number.
-    pool: u64,
+    /// The length of the object, and the id of its pool, because the numbers of a dropped pool come again. The id is 0
+    /// if the handle was made of a number.
+    more: u64,
 }
 
+const LENGTH: Field = Field::first(13);
+/// The id of a pool. A process that creates a million pools a second has another one for seventy years.
+const POOL: Field = LENGTH.then(51);
+
+const _: () = assert!(Field::fill(&[LENGTH, POOL], 64) && MAX_ALLOC_SIZE as u64 <= LENGTH.max());
+
 impl Handle {
-    /// Returns the handle as a number, for tables of handles, and for C.
+    /// Returns how many bytes the object has: as many as were asked for when it was allocated.
+    #[inline]
+    #[expect(clippy::len_without_is_empty, reason = "no object has 0 bytes")]
+    pub fn len(&self) -> usize {
+        LENGTH.get(self.more) as usize
+    }
+
+    /// Returns the handle as a number, which is not 0. [`Handle::from_raw`] makes it a handle again: it takes the
+    /// number and the length, so keep [`Handle::len`] too. For tables that have to be dense.
     pub fn into_raw(self) -> u64 {
         self.raw.get()
     }
 
-    /// Returns the number, which the evict callback is called with.
+    /// Returns the number of the handle, which is not 0. No other object of its pool has it while this one is
+    /// allocated. [`crate::Victim::raw`] returns it in an evict callback.
+    #[inline]
     pub fn raw(&self) -> u64 {
         self.raw.get()
     }
 
-    /// Returns the handle of a number, or none for 0, which is never a handle.
+    /// Returns the handle that [`Handle::into_raw`] made a number of. Returns none if `raw` is 0, or if `len` is 0 or
+    /// more than [`MAX_ALLOC_SIZE`]: no handle is like that.
+    ///
+    /// `len` is the length that [`Handle::len`] returned. If it is more than the memory that the object has, the calls
+    /// that map the object, read or write it fail with [`Error::OutOfRange`].
     ///
     /// # Safety
-    /// The number came from [`Handle::into_raw`] or a raw allocation, and no other `Handle` is made of it. The handle
-    /// is used only with the pool that the number is of: a pool that is created after that one was dropped may give out
-    /// the same numbers.
-    pub unsafe fn from_raw(raw: u64) -> Option<Self> {
-        NonZeroU64::new(raw).map(|raw| Self { raw, pool: 0 })
+    /// `raw` came from [`Handle::into_raw`], and no other `Handle` was made of it since. The handle is used only with
+    /// the pool that `raw` is of: a pool that is created after that one was dropped may give out the same numbers.
+    pub unsafe fn from_raw(raw: u64, len: usize) -> Option<Self> {
+        let raw = NonZeroU64::new(raw)?;
+        (1..=MAX_ALLOC_SIZE).contains(&len).then(|| Self { raw, more: LENGTH.set(0, len as u64) })
+    }
+
+    /// The handle that a pool with this id gives out for an object of `len` bytes.
+    #[inline]
+    pub(super) fn new(raw: u64, len: usize, pool: u64) -> Self {
+        debug_assert!(RawHandle::unpack(raw).tag != 0);
+        let raw = NonZeroU64::new(raw).expect("a pool's tag is never 0");
+        Self { raw, more: POOL.set(LENGTH.set(0, len as u64), pool) }
+    }
+
+    /// Whether the handle was made of a number, so that its length may be wrong.
+    #[inline]
+    pub(super) fn is_of_number(&self) -> bool {
+        POOL.get(self.more) == 0
     }
 }
 
-/// An object that is mapped to read. Dropping this unmaps it.
-pub struct Mapped<'a> {
-    pool: &'a Pool,
-    handle: u64,
-    place: Place,
+impl fmt::Debug for Handle {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("Handle").field("raw", &format_args!("{:#x}", self.raw)).field("len", &self.len()).finish()
+    }
 }
-
-/// An object that is mapped to write. Dropping this unmaps it.
-pub struct MappedMut<'a>(Mapped<'a>);
-
-/// An object that was just allocated and is being written. Dropping this frees it, unless [`NewObject::finish`] was
-/// called.
-pub struct NewObject<'a>(Option<MappedMut<'a>>);
 
 impl Pool {
-    /// Allocates an object of `size` bytes and returns its only handle. The bytes are undefined until they are written.
+    /// Frees an object. Its memory can be used again at once. The pool gives memory back to the system when a group of
+    /// objects that lie together is empty, or when [`Pool::compact`] has emptied one.
+    ///
+    /// May be called from any thread, from an evict callback and from a signal handler. Never waits.
     ///
     /// # Errors
-    /// As [`Pool::malloc_raw`].
-    pub fn malloc(&self, size: usize) -> Result<Handle> {
-        self.malloc_raw(size).map(|raw| self.handle_of(raw))
-    }
-
-    /// Allocates an object to write at once. Nobody moves or evicts it before that is done.
-    ///
-    /// # Errors
-    /// As [`Pool::malloc_raw`].
-    pub fn malloc_mapped(&self, size: usize) -> Result<NewObject<'_>> {
-        let (handle, place) = self.allocate(size, 1)?;
-        Ok(NewObject(Some(MappedMut(Mapped { pool: self, handle, place }))))
-    }
-
-    /// Maps an object to read. Never waits.
-    ///
-    /// # Errors
-    /// As [`Pool::map_raw`].
-    pub fn map<'a>(&'a self, handle: &'a Handle) -> Result<Mapped<'a>> {
-        self.check_own(handle)?;
-        let place = self.pin(handle.raw(), MapMode::Read)?;
-        Ok(Mapped { pool: self, handle: handle.raw(), place })
-    }
-
-    /// Maps an object to write.
-    ///
-    /// # Errors
-    /// As [`Pool::map_raw`].
-    pub fn map_mut<'a>(&'a self, handle: &'a mut Handle) -> Result<MappedMut<'a>> {
-        self.check_own(handle)?;
-        let place = self.pin(handle.raw(), MapMode::ReadWrite)?;
-        Ok(MappedMut(Mapped { pool: self, handle: handle.raw(), place }))
-    }
-
-    /// Copies the first bytes of an object into `buffer`.
-    ///
-    /// # Errors
-    /// As [`Pool::read_raw`].
-    pub fn read(&self, handle: &Handle, buffer: &mut [u8]) -> Result<()> {
-        self.check_own(handle)?;
-        // SAFETY: the handle is unique and borrowed to read, so nobody has borrowed it to write.
-        unsafe { self.read_raw(handle.raw(), buffer) }
-    }
-
-    /// Copies `bytes` into the front of an object.
-    ///
-    /// # Errors
-    /// As [`Pool::write_raw`].
-    pub fn write(&self, handle: &mut Handle, bytes: &[u8]) -> Result<()> {
-        self.check_own(handle)?;
-        // SAFETY: the handle is unique and borrowed to write, so no mapping of it lives.
-        unsafe { self.write_raw(handle.raw(), bytes) }
-    }
-
-    /// Frees an object.
-    ///
-    /// # Errors
-    /// [`Error::Stale`] with a handle of another pool. The handle is lost then.
+    /// [`Error::Stale`] with a handle of another pool, and [`Error::Forked`] in a child without the pool. The handle
+    /// is lost then.
     pub fn free(&self, handle: Handle) -> Result<()> {
         self.check_own(&handle)?;
         // SAFETY: the handle was unique, and is gone.
         unsafe { self.free_raw(handle.into_raw()) }
     }
 
-    fn handle_of(&self, raw: u64) -> Handle {
-        debug_assert!(RawHandle::unpack(raw).tag != 0);
-        Handle { raw: NonZeroU64::new(raw).expect("a pool's tag is never 0"), pool: self.tag.id() }
-    }
-
     /// Refuses the handle of another pool, also of a dropped pool that had this one's tag.
     #[inline]
-    fn check_own(&self, handle: &Handle) -> Result<()> {
-        if handle.pool == self.tag.id() || handle.pool == 0 { Ok(()) } else { Err(FOREIGN) }
-    }
-}
-
-impl Deref for Mapped<'_> {
-    type Target = [u8];
-    fn deref(&self) -> &[u8] {
-        let bytes = self.pool.slot_bytes(self.place);
-        // SAFETY: the pin keeps the object in place, and its slot has `bytes` bytes. Mapping it to write takes the
-        // handle that this borrows.
-        unsafe { std::slice::from_raw_parts(self.pool.memory.object(self.place), bytes) }
-    }
-}
-
-impl Drop for Mapped<'_> {
-    fn drop(&mut self) {
-        // SAFETY: the mapping is this guard's. The call is not refused, because the pin is there.
-        let unmapped = unsafe { self.pool.unmap_raw(self.handle) };
-        debug_assert!(matches!(unmapped, Ok(()) | Err(Error::Forked)), "{unmapped:?}");
-    }
-}
-
-impl Deref for MappedMut<'_> {
-    type Target = [u8];
-    fn deref(&self) -> &[u8] {
-        &self.0
-    }
-}
-
-impl DerefMut for MappedMut<'_> {
-    fn deref_mut(&mut self) -> &mut [u8] {
-        let bytes = self.0.pool.slot_bytes(self.0.place);
-        // SAFETY: as for reading. The handle is borrowed to write, so this is the only mapping.
-        unsafe { std::slice::from_raw_parts_mut(self.0.pool.memory.object(self.0.place), bytes) }
-    }
-}
-
-impl NewObject<'_> {
-    /// Unmaps the object, which is written now, and returns its handle.
-    pub fn finish(mut self) -> Handle {
-        let mapped = self.0.take().expect("there until finished or dropped");
-        mapped.0.pool.handle_of(mapped.0.handle)
-    }
-}
-
-impl Deref for NewObject<'_> {
-    type Target = [u8];
-    fn deref(&self) -> &[u8] {
-        self.0.as_ref().expect("there until finished or dropped")
-    }
-}
-
-impl DerefMut for NewObject<'_> {
-    fn deref_mut(&mut self) -> &mut [u8] {
-        self.0.as_mut().expect("there until finished or dropped")
-    }
-}
-
-impl Drop for NewObject<'_> {
-    fn drop(&mut self) {
-        if let Some(mapped) = self.0.take() {
-            // SAFETY: no handle was made of the object. Its last unmap, which comes now, releases it.
-            let freed = unsafe { mapped.0.pool.free_raw(mapped.0.handle) };
-            debug_assert!(matches!(freed, Ok(()) | Err(Error::Forked)), "{freed:?}");
-        }
+    pub(super) fn check_own(&self, handle: &Handle) -> Result<()> {
+        if POOL.get(handle.more) == self.tag.id() || handle.is_of_number() { Ok(()) } else { Err(FOREIGN) }
     }
 }

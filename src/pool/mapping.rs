@@ -19,7 +19,7 @@ pub enum MapMode {
     Write,
 }
 
-const PAST_END: Error = Error::OutOfRange(sentence(&"more bytes were asked for than the object has"));
+pub(super) const PAST_END: Error = Error::OutOfRange(sentence(&"more bytes were asked for than the object has"));
 
 impl Pool {
     /// Maps an object. The object stays in its place until it is unmapped as often as it was mapped.
@@ -28,7 +28,7 @@ impl Pool {
     /// [`Error::Stale`] if the handle is stale, freed, or of another pool; [`Error::Busy`] if the object is mapped
     /// 4,095 times.
     #[inline]
-    pub fn map_raw(&self, handle: u64, mode: MapMode) -> Result<*mut u8> {
+    pub(crate) fn map_raw(&self, handle: u64, mode: MapMode) -> Result<*mut u8> {
         self.pin(handle, mode).map(|place| self.memory.object(place))
     }
 
@@ -37,7 +37,7 @@ impl Pool {
     /// # Errors
     /// As [`Pool::map_raw`].
     #[inline]
-    pub fn map_sized_raw(&self, handle: u64, mode: MapMode) -> Result<(*mut u8, usize)> {
+    pub(crate) fn map_sized_raw(&self, handle: u64, mode: MapMode) -> Result<(*mut u8, usize)> {
         let place = self.pin(handle, mode)?;
         Ok((self.memory.object(place), self.slot_bytes(place)))
     }
@@ -63,7 +63,7 @@ impl Pool {
     /// The mapping is the caller's to end: no [`Mapped`], [`MappedMut`] or [`NewObject`] stands for it.
     // Inlined, because a call would be a quarter of its instructions.
     #[inline(always)]
-    pub unsafe fn unmap_raw(&self, handle: u64) -> Result<()> {
+    pub(crate) unsafe fn unmap_raw(&self, handle: u64) -> Result<()> {
         let (index, word, generation) = self.word_of(handle)?;
         if let Some(place) = word.unpin(generation)? {
             self.release(index, place);
@@ -71,53 +71,28 @@ impl Pool {
         Ok(())
     }
 
-    /// Copies the first bytes of an object into `buffer`.
+    /// Copies the first `size` bytes of an object to `buffer`, which others may be writing.
     ///
     /// # Errors
-    /// As [`Pool::map_raw`], and [`Error::OutOfRange`] if `buffer` is longer than the object's slot.
-    ///
-    /// # Safety
-    /// Nobody writes the object meanwhile: no [`MappedMut`] or [`NewObject`] of it exists, and no other thread has it
-    /// mapped to write.
-    pub unsafe fn read_raw(&self, handle: u64, buffer: &mut [u8]) -> Result<()> {
-        // SAFETY: `buffer` is that long. The caller vouches for the object.
-        unsafe { self.read_to(handle, buffer.as_mut_ptr(), buffer.len()) }
-    }
-
-    /// Copies `bytes` into the front of an object.
-    ///
-    /// # Errors
-    /// As [`Pool::map_raw`], and [`Error::OutOfRange`] if `bytes` are more than the object's slot has.
-    ///
-    /// # Safety
-    /// No [`Mapped`] or [`MappedMut`] of this object exists: it would see its bytes change.
-    pub unsafe fn write_raw(&self, handle: u64, bytes: &[u8]) -> Result<()> {
-        // SAFETY: `bytes` are that many.
-        unsafe { self.write_from(handle, bytes.as_ptr(), bytes.len()) }
-    }
-
-    /// Reads an object as [`Pool::read_raw`] does, into memory that others may be writing.
-    ///
-    /// # Errors
-    /// As [`Pool::read_raw`].
+    /// As [`Pool::map_raw`], and [`Error::OutOfRange`] if `size` is more than the object's slot has.
     ///
     /// # Safety
     /// `size` bytes can be written at `buffer`. Nobody writes the object meanwhile.
-    pub unsafe fn read_to(&self, handle: u64, buffer: *mut u8, size: usize) -> Result<()> {
+    pub(crate) unsafe fn read_to(&self, handle: u64, buffer: *mut u8, size: usize) -> Result<()> {
         self.copy_with(handle, MapMode::Read, size, |object| {
             // SAFETY: the object is pinned and that long. The caller vouches for the buffer.
             unsafe { std::ptr::copy_nonoverlapping(object, buffer, size) };
         })
     }
 
-    /// Writes an object as [`Pool::write_raw`] does, from memory that others may be writing.
+    /// Copies `size` bytes from `buffer`, which others may be writing, to the front of an object.
     ///
     /// # Errors
-    /// As [`Pool::write_raw`].
+    /// As [`Pool::map_raw`], and [`Error::OutOfRange`] if `size` is more than the object's slot has.
     ///
     /// # Safety
     /// `size` bytes can be read at `buffer`. No [`Mapped`] or [`MappedMut`] of this object exists.
-    pub unsafe fn write_from(&self, handle: u64, buffer: *const u8, size: usize) -> Result<()> {
+    pub(crate) unsafe fn write_from(&self, handle: u64, buffer: *const u8, size: usize) -> Result<()> {
         self.copy_with(handle, MapMode::Write, size, |object| {
             // SAFETY: the object is pinned and that long. The caller vouches for the buffer.
             unsafe { std::ptr::copy_nonoverlapping(buffer, object, size) };
@@ -126,7 +101,7 @@ impl Pool {
 
     fn copy_with(&self, handle: u64, mode: MapMode, size: usize, copy: impl FnOnce(*mut u8)) -> Result<()> {
         let place = self.pin(handle, mode)?;
-        let fits = size <= self.slot_bytes(place);
+        let fits = size <= self.usable_bytes(place);
         if fits {
             copy(self.memory.object(place));
         }
@@ -135,13 +110,18 @@ impl Pool {
         if fits { Ok(()) } else { Err(PAST_END) }
     }
 
+    /// Returns how many bytes of the slot at `place` the caller of an allocation may use.
+    pub(super) fn usable_bytes(&self, place: Place) -> usize {
+        self.slot_bytes(place)
+    }
+
     pub(super) fn slot_bytes(&self, place: Place) -> usize {
         self.memory.zspage(place.zspage).class().slot_bytes as usize
     }
 
     /// Asks the processor to fetch what mapping this handle will read first. A hint: any number is allowed.
     #[inline]
-    pub fn prefetch(&self, handle: u64) {
+    pub(crate) fn prefetch(&self, handle: u64) {
         let index = RawHandle::unpack(handle).index;
         if index.0 < self.memory.word_count() {
             os::prefetch(self.memory.word(index).0);
@@ -151,7 +131,7 @@ impl Pool {
     /// Asks the processor to fetch the first `bytes` bytes of an object whose handle was [`Pool::prefetch`]ed a moment
     /// ago. A hint: any number is allowed.
     #[inline]
-    pub fn prefetch_object(&self, handle: u64, bytes: usize) {
+    pub(crate) fn prefetch_object(&self, handle: u64, bytes: usize) {
         let RawHandle { index, generation, .. } = RawHandle::unpack(handle);
         if index.0 < self.memory.word_count() {
             let word = self.memory.word(index).peek();

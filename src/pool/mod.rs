@@ -4,9 +4,11 @@ mod allocate;
 pub mod compact;
 #[cfg(not(loom))]
 mod create;
+mod evict;
 #[cfg(not(loom))]
 pub mod fork;
 mod free;
+mod guards;
 mod handle;
 #[cfg(all(test, not(loom)))]
 #[path = "../tests/invariants/pool.rs"]
@@ -14,17 +16,20 @@ mod invariants;
 mod mapping;
 #[cfg(not(loom))]
 pub mod options;
+#[cfg(not(loom))]
+pub mod plumbing;
 mod shrink;
 mod stats;
 mod tags;
 mod victims;
 
 pub use compact::CompactBudget;
-pub use handle::{Handle, Mapped, MappedMut, NewObject};
-pub use mapping::MapMode;
-pub use shrink::Evict;
 #[cfg(not(loom))]
-pub use shrink::ForeignEvict;
+pub use evict::ForeignEvict;
+pub use evict::{Verdict, Victim};
+pub use guards::{Mapped, MappedMut, NewObject};
+pub use handle::Handle;
+pub use mapping::MapMode;
 pub use stats::PoolStats;
 
 use crate::error::{Error, Result, sentence};
@@ -41,6 +46,7 @@ use crate::units::{ClassIndex, HandleIndex, PAGE, Place, pages_of};
 use crate::word::{RawHandle, Word};
 use compact::Compaction;
 use crossbeam_utils::CachePadded;
+use mapping::PAST_END;
 use shrink::Reclaim;
 use tags::Tag;
 
@@ -49,8 +55,6 @@ use tags::Tag;
 /// All methods may be called from any thread. `free`, `unmap` and mapping to read never wait. `malloc` and mapping to
 /// write wait for one other short critical section or copy at most.
 ///
-/// The raw methods (`malloc_raw`, `map_raw`, ...) take and return handles as 64-bit numbers, as C does. The others take
-/// [`Handle`]s, which the compiler keeps unique.
 pub struct Pool {
     pub(crate) memory: PoolMemory,
     pub(crate) classes: Box<[Padded]>,
@@ -110,16 +114,16 @@ impl Pool {
         })
     }
 
-    /// Returns the low [`crate::HANDLE_BITS`] bits of a handle. Only these differ within a pool, so a table can use the
-    /// other bits.
+    /// Returns the low [`crate::word::HANDLE_BITS`] bits of a handle. Only these differ within a pool, so a table can
+    /// use the other bits.
     #[inline]
-    pub fn short_handle(handle: u64) -> u64 {
+    pub(crate) fn short_handle(handle: u64) -> u64 {
         RawHandle { tag: 0, ..RawHandle::unpack(handle) }.pack()
     }
 
     /// Returns the handle of this pool that [`Pool::short_handle`] shortened.
     #[inline]
-    pub fn long_handle(&self, short: u64) -> u64 {
+    pub(crate) fn long_handle(&self, short: u64) -> u64 {
         RawHandle { tag: self.tag.tag(), ..RawHandle::unpack(short) }.pack()
     }
 
@@ -190,25 +194,26 @@ impl Pool {
         words.map(Word::pins).sum()
     }
 
-    /// Checks that no object is mapped, as [`Pool::destroy`] does first. In a forked child without the pool none is.
+    /// Checks that no object is mapped, as the C library does before it destroys a pool. In a forked child without the
+    /// pool none is.
     ///
     /// # Errors
     /// [`Error::Busy`] if an object is mapped.
-    pub fn check_unmapped(&self) -> Result<()> {
+    pub(crate) fn check_unmapped(&self) -> Result<()> {
         const MAPPED: Error = Error::Busy(sentence(&"an object of the pool is still mapped"));
         if self.check_alive().is_ok() && self.mappings() > 0 { Err(MAPPED) } else { Ok(()) }
     }
+}
 
-    /// Destroys the pool and all its objects. If an object is mapped, returns the pool with the error.
-    ///
-    /// # Errors
-    /// [`Error::Busy`] and the pool, if an object is mapped.
-    #[allow(clippy::result_large_err)] // It is the pool, and comes back as it went in.
-    pub fn destroy(self) -> std::result::Result<(), (Self, Error)> {
-        match self.check_unmapped() {
-            Ok(()) => Ok(()),
-            Err(error) => Err((self, error)),
-        }
+/// Takes no lock, so that it can be printed while a thread of the program hangs or panics.
+impl std::fmt::Debug for Pool {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.debug_struct("Pool")
+            .field("max_pages", &self.memory.charge.limit())
+            .field("total_pages", &self.total_pages())
+            .field("hardened", &self.hardened)
+            .field("has_forked_away", &self.check_alive().is_err())
+            .finish_non_exhaustive()
     }
 }
 
@@ -222,4 +227,4 @@ impl Drop for Pool {
 }
 
 #[cfg(not(loom))]
-static_assertions::assert_impl_all!(Pool: Send, Sync);
+static_assertions::assert_impl_all!(Pool: Send, Sync, std::fmt::Debug);

@@ -1,6 +1,7 @@
 //! Shrinking: the objects of zspages that were long unused are offered to the program's evict callback.
 
 use super::Pool;
+use super::evict::{Callback, EvictCall, Verdict, Victim};
 use super::victims::Victims;
 use crate::error::{Error, Result, sentence};
 use crate::geometry;
@@ -9,50 +10,6 @@ use crate::sync::{AtomicU32, Lock, Ordering::Relaxed, Rank};
 use crate::units::{Place, ZspageId};
 use crate::word::RawHandle;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::ptr::NonNull;
-use std::sync::Arc;
-
-/// The evict callback. It is called with the pool and the raw handle of an object, and normally frees that object. If
-/// it returns `Err` the object stays, and the work on its zspage ends. A panic counts as `Err`. No lock is held: it may
-/// call anything on the pool, also for this handle, which is not used again before it returns.
-pub type Evict = dyn Fn(&Pool, u64) -> Result<()> + Send + Sync;
-
-/// An [`Evict`] or a foreign callback, while a shrink calls it.
-type EvictCall<'a> = dyn Fn(&Pool, u64) -> Result<()> + 'a;
-
-/// An evict callback of a C program. Unlike a closure in an `Arc` it takes no memory.
-#[derive(Clone, Copy)]
-pub struct ForeignEvict {
-    /// Calls the function with the handle of an object.
-    pub caller: fn(&Self, u64) -> Result<()>,
-    /// The function. `caller` knows its type.
-    pub function: *const (),
-    /// The context that the function is called with.
-    pub context: *mut (),
-    /// The pool, as C knows it.
-    pub pool: NonNull<()>,
-}
-
-// SAFETY: the header says that the callback runs in any thread that shrinks. C guards the context.
-unsafe impl Send for ForeignEvict {}
-// SAFETY: several threads may shrink at once, and the header says so. C guards the context.
-unsafe impl Sync for ForeignEvict {}
-
-/// The callback that is set.
-#[derive(Clone)]
-pub enum Callback {
-    Rust(Arc<Evict>),
-    Foreign(ForeignEvict),
-}
-
-impl Callback {
-    fn call(&self, pool: &Pool, handle: u64) -> Result<()> {
-        match self {
-            Self::Rust(evict) => evict(pool, handle),
-            Self::Foreign(set) => (set.caller)(set, handle),
-        }
-    }
-}
 
 /// A shrink ends after this many zspages that gave nothing.
 const MOST_FAILURES: usize = 8;
@@ -63,7 +20,7 @@ const MOST_MISSED: usize = 64;
 pub struct Reclaim {
     pub(super) callback: Lock<Option<Callback>>,
     /// 1 once there was a callback. From then on zspages are stamped when they are used.
-    stamps: AtomicU32,
+    pub(super) stamps: AtomicU32,
     /// Counts new zspages and steps of shrinks. The stamp of a zspage is this count at its last use. Relaxed, because
     /// it is an age and orders nothing.
     epoch: AtomicU32,
@@ -112,36 +69,6 @@ impl Reclaim {
 }
 
 impl Pool {
-    /// Sets the callback that [`Pool::shrink`] offers objects to, or removes it. A shrink that is running goes on with
-    /// the callback that it began with. From the first callback on, the pool notes when its zspages are used.
-    ///
-    /// # Errors
-    /// [`Error::Forked`] in a child without the pool.
-    pub fn set_evict(&self, evict: Option<Arc<Evict>>) -> Result<()> {
-        self.set_callback(evict.map(Callback::Rust))
-    }
-
-    /// Sets a callback of a C program, as [`Pool::set_evict`] sets one of Rust. Allocates nothing.
-    #[cfg(not(loom))]
-    #[doc(hidden)]
-    pub fn set_foreign_evict(&self, evict: Option<ForeignEvict>) -> Result<()> {
-        self.set_callback(evict.map(Callback::Foreign))
-    }
-
-    fn set_callback(&self, evict: Option<Callback>) -> Result<()> {
-        self.check_alive()?;
-        if evict.is_some() {
-            self.reclaim.stamps.store(1, Relaxed);
-        }
-        let old = {
-            let mut callback = self.reclaim.callback.lock();
-            std::mem::replace(&mut *callback, evict)
-        };
-        // The old callback is the user's, so it is dropped with no lock held.
-        drop(old);
-        Ok(())
-    }
-
     /// Offers the objects of zspages that were long unused to the callback, until `pages` pages of 4096 bytes are free.
     /// Objects that are mapped are not offered. Returns how many pages became free, also if they are fewer than
     /// `pages`.
@@ -169,7 +96,7 @@ impl Pool {
         while freed < pages && failures < MOST_FAILURES && missed < MOST_MISSED {
             self.reclaim.next_epoch();
             let Some((class, id)) = self.next_victim() else { break };
-            match self.evict_zspage(&self.classes[class], id, &|pool, handle| evict.call(pool, handle)) {
+            match self.evict_zspage(&self.classes[class], id, &|victim| evict.call(victim)) {
                 None => missed += 1,
                 Some(0) => failures += 1,
                 Some(gone) => (freed, missed) = (freed + gone, 0),
@@ -189,7 +116,7 @@ impl Pool {
         // Nobody allocates from an isolated zspage, so these are all its objects.
         let taken = state.peek(&self.memory, id).taken;
         drop(state);
-        let _ = { taken.iter() }.try_for_each(|slot| self.evict_object(Place { zspage: id, slot: slot as u8 }, evict));
+        { taken.iter() }.all(|slot| self.evict_object(Place { zspage: id, slot: slot as u8 }, evict));
         let mut state = class.lock(&self.memory);
         // If the zspage stays, the stamp makes sure that others get their turn.
         self.memory.zspage(id).epoch.store(self.reclaim.next_epoch(), Relaxed);
@@ -201,28 +128,29 @@ impl Pool {
         Some(self.give_back(class, emptied).map_or(0, |_| pages))
     }
 
-    /// Offers the object in a slot, if there is one that is not mapped.
-    fn evict_object(&self, place: Place, evict: &EvictCall<'_>) -> Result<()> {
-        const PANICKED: Error = Error::Again(sentence(&"the evict callback panicked"));
+    /// Offers the object in a slot, if there is one that is not mapped. Returns false if the callback keeps it.
+    fn evict_object(&self, place: Place, evict: &EvictCall<'_>) -> bool {
         let index = self.memory.zspage(place.zspage).handle_at(place.slot);
         // A record notes a handle index for each slot. While a freed object waits on the deferred list of its class,
         // the note is that list's link instead, and may be no valid index.
         if index.0 >= self.memory.word_count() {
-            return Ok(());
+            return true;
         }
-        let Some(generation) = self.memory.word(index).pin_to_evict(place) else { return Ok(()) };
+        let Some(generation) = self.memory.word(index).pin_to_evict(place) else { return true };
         let handle = RawHandle { index, generation, tag: self.tag.tag() }.pack();
         #[cfg(debug_assertions)]
         crate::sync::ranks::assert_none();
+        let call = || evict(Victim::new(self, handle));
         // Under loom a panic is the model's finding: it is not caught.
-        let result = if cfg!(loom) {
-            evict(self, handle)
-        } else {
-            catch_unwind(AssertUnwindSafe(|| evict(self, handle))).unwrap_or(Err(PANICKED))
+        let verdict = if cfg!(loom) { call() } else { catch_unwind(AssertUnwindSafe(call)).unwrap_or(Verdict::Keep) };
+        let goes = match verdict {
+            Verdict::Free(handle) => self.free(handle).is_ok(),
+            Verdict::Gone => true,
+            Verdict::Keep => false,
         };
         // SAFETY: the pin is this shrink's. If the callback unmapped the object once too often the pin is gone, and the
         // call is refused.
         let _ = unsafe { self.unmap_raw(handle) };
-        result
+        goes
     }
 }

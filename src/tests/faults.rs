@@ -1,7 +1,7 @@
 //! Each call to the system fails in turn, at every place where a pool makes one. Nothing is lost, and the pool does
 //! later what was refused.
 
-use super::shared::{assert_holds, free, options, pool_with, store, system_pages};
+use super::shared::{assert_holds, free, options, pool_with, set_evict, store, system_pages};
 use crate::os::{Call, Mapping, Os, injected::Faults};
 use crate::tests::shared::ReadObject;
 use crate::units::PAGE;
@@ -103,7 +103,7 @@ impl<'a> Scene<'a> {
 
     /// Shrinks with a callback that frees what it is offered.
     fn shrink(&mut self, pages: u64) -> Result<u64> {
-        self.pool.set_evict(Some(Arc::new(|pool: &Pool, handle| free(pool, handle)))).unwrap();
+        set_evict(&self.pool, free);
         let result = self.pool.shrink(pages);
         self.objects.retain(|&(handle, ..)| self.pool.read_object(handle, &mut [0]).is_ok());
         self.check();
@@ -133,7 +133,7 @@ impl<'a> Scene<'a> {
         assert_eq!(stats.total_pages, stats.metadata_pages);
         let mapped = stats.total_pages - self.pool.fixed_pages();
         assert!(system_pages(&self.pool) <= mapped, "{} pages of {mapped}", system_pages(&self.pool));
-        assert!(self.pool.destroy().is_ok());
+        self.pool.check_unmapped().unwrap();
     }
 }
 

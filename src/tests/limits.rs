@@ -1,7 +1,7 @@
 //! The limit holds exactly, by the count of the pool and by that of the system. A full pool refuses allocations, and
 //! allocates again after frees.
 
-use super::shared::{Rng, assert_holds, free, options, store, system_pages};
+use super::shared::{Rng, assert_holds, free, options, set_evict, store, system_pages};
 use crate::geometry::MAX_ALLOC_SIZE;
 use crate::units::{CHUNK_PAGES, PAGE};
 use crate::{Backing, CompactBudget, Error, HugePages, LentMemory, MIN_BYTES, Pool, PoolOptions, PoolTuning, Result};
@@ -128,7 +128,7 @@ fn shrink_works_at_the_limit() {
         entries.lock().unwrap().retain(|&(other, ..)| other != handle);
         free(pool, handle)
     };
-    pool.set_evict(Some(Arc::new(evict))).unwrap();
+    set_evict(&pool, evict);
     for _ in 0..5 {
         let before = pool.total_pages();
         let freed = pool.shrink(20).unwrap();

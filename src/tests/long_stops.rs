@@ -1,10 +1,9 @@
 //! How many zspages one call of the pool looks at does not grow with the pool.
 
-use super::shared::{free, options, store, unmap};
-use crate::error::sentence;
+use super::shared::{free, options, set_evict, store, unmap};
 use crate::geometry::{self, class_of};
 use crate::word::RawHandle;
-use crate::{Backing, CompactBudget, Error, MapMode, Pool};
+use crate::{Backing, CompactBudget, Error, MapMode, Pool, Verdict};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
@@ -46,7 +45,7 @@ fn note_victims(pool: &Pool) -> Arc<Mutex<Vec<u32>>> {
         }
         free(pool, handle)
     };
-    pool.set_evict(Some(Arc::new(evict))).unwrap();
+    set_evict(pool, evict);
     victims
 }
 
@@ -78,7 +77,7 @@ fn shrink_of_one_page_looks_at_as_many_zspages_in_a_large_pool_as_in_a_small_one
 #[test]
 fn shrink_of_one_page_that_the_callback_refuses_is_bounded_as_well() {
     let pool = pool();
-    pool.set_evict(Some(Arc::new(|_: &Pool, _| Err(Error::Again(sentence(&"the test's callback")))))).unwrap();
+    pool.set_evict(|_| Verdict::Keep).unwrap();
     fill(&pool, 6000);
     assert!(pool.shrink(1).is_err());
     let looked = pool.reclaim.looked();

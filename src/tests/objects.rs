@@ -177,43 +177,88 @@ fn stale_foreign_and_made_up_handles_are_refused() {
 }
 
 #[test]
-fn a_pool_with_mappings_is_not_destroyed() {
+fn a_pool_with_mappings_is_not_destroyed_from_c() {
     let pool = pool();
     let handle = store(&pool, 1, 100).unwrap();
     pool.map_raw(handle, MapMode::Read).unwrap();
-    let Err((pool, error)) = pool.destroy() else { panic!("it was destroyed") };
-    assert!(matches!(error, Error::Busy(_)));
+    assert!(matches!(pool.check_unmapped(), Err(Error::Busy(_))));
     free(&pool, handle).unwrap();
-    let Err((pool, _)) = pool.destroy() else { panic!("it was destroyed") };
+    assert!(matches!(pool.check_unmapped(), Err(Error::Busy(_))));
     unmap(&pool, handle).unwrap();
     store(&pool, 2, 100).unwrap();
-    assert!(pool.destroy().is_ok(), "live objects go with it");
+    assert_eq!(pool.check_unmapped(), Ok(()), "live objects go with it");
 }
 
 #[test]
 fn handles_and_guards_do_what_raw_calls_do() {
     let pool = pool();
     let mut new = pool.malloc_mapped(500).unwrap();
-    new[..500].copy_from_slice(pattern(9, 500));
+    new.copy_from_slice(pattern(9, 500));
     pool.compact(&CompactBudget::default()).unwrap();
     let mut handle = new.finish();
-    assert!(pool.map(&handle).unwrap()[..500] == *pattern(9, 500));
-    pool.map_mut(&mut handle).unwrap()[..500].copy_from_slice(pattern(10, 500));
+    assert!(*pool.map(&handle).unwrap() == *pattern(9, 500));
+    pool.map_mut(&mut handle).unwrap().copy_from_slice(pattern(10, 500));
     let mut buffer = [0; 500];
     pool.read(&handle, &mut buffer).unwrap();
     assert!(buffer == *pattern(10, 500));
     pool.write(&mut handle, pattern(11, 500)).unwrap();
     let raw = handle.into_raw();
     // SAFETY: its `Handle` is gone.
-    let handle = unsafe { Handle::from_raw(raw) }.unwrap();
-    assert!(pool.map(&handle).unwrap()[..500] == *pattern(11, 500));
-    // SAFETY: 0 is never a handle.
-    assert!(unsafe { Handle::from_raw(0) }.is_none());
+    let handle = unsafe { Handle::from_raw(raw, 500) }.unwrap();
+    assert!(*pool.map(&handle).unwrap() == *pattern(11, 500));
     pool.free(handle).unwrap();
     drop(pool.malloc_mapped(500).unwrap());
     assert_eq!(pool.stats().unwrap().objects, 0, "a new object that is dropped unfinished is freed");
     let lost = pool.malloc(10).unwrap();
     assert_stale(super::objects::pool().free(lost));
+    pool.check();
+}
+
+/// Objects are as long as was asked for, whatever their slots have.
+#[test]
+fn a_mapped_object_is_as_long_as_was_asked_for() {
+    let pool = pool();
+    for size in 1..=MAX_ALLOC_SIZE {
+        let mut new = pool.malloc_mapped(size).unwrap();
+        assert_eq!(new.len(), size);
+        new.copy_from_slice(pattern(3, size));
+        let mut handle = new.finish();
+        assert_eq!(handle.len(), size);
+        assert!(*pool.map(&handle).unwrap() == *pattern(3, size));
+        assert_eq!(pool.map_mut(&mut handle).unwrap().len(), size);
+        let mut buffer = [0; MAX_ALLOC_SIZE + 1];
+        pool.read(&handle, &mut buffer[..size]).unwrap();
+        assert!(matches!(pool.read(&handle, &mut buffer[..=size]), Err(Error::OutOfRange(_))));
+        assert!(matches!(pool.write(&mut handle, &buffer[..=size]), Err(Error::OutOfRange(_))));
+        assert_eq!(pool.malloc(size).unwrap().len(), size);
+        pool.free(handle).unwrap();
+    }
+    pool.check();
+}
+
+/// A handle that is made of a number may be given any length, so its length is checked against the slot.
+#[test]
+fn a_handle_of_a_number_is_never_longer_than_its_slot() {
+    let pool = pool();
+    for size in [1, 64, 1000, MAX_ALLOC_SIZE] {
+        let raw = pool.malloc(size).unwrap().into_raw();
+        let slot = pool.class_size(size).unwrap();
+        // SAFETY: its `Handle` is gone, and each of these goes before the next is made.
+        let made_of = |len| unsafe { Handle::from_raw(raw, len) };
+        assert_eq!(pool.map_mut(&mut made_of(slot).unwrap()).unwrap().len(), slot);
+        assert!(made_of(0).is_none() && made_of(MAX_ALLOC_SIZE + 1).is_none());
+        if let Some(mut long) = made_of(slot + 1) {
+            let refused = |result| assert!(matches!(result, Err(Error::OutOfRange(_))));
+            refused(pool.map(&long).map(drop));
+            refused(pool.map_mut(&mut long).map(drop));
+            refused(pool.read(&long, &mut [0]));
+            refused(pool.write(&mut long, &[0]));
+        }
+        assert_eq!(pool.mappings(), 0, "what was refused is not mapped");
+        pool.free(made_of(size).unwrap()).unwrap();
+    }
+    // SAFETY: 0 is never a handle.
+    assert!(unsafe { Handle::from_raw(0, 1) }.is_none());
     pool.check();
 }
 

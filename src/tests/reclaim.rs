@@ -1,11 +1,13 @@
 //! The evict callback: which objects it is offered, in which order, and what it may do.
 
-use super::shared::{assert_holds, free, options, store, unmap};
+use super::shared::{assert_holds, free, options, set_evict, store, unmap};
 use crate::error::sentence;
 use crate::geometry::{self, class_of};
 use crate::word::RawHandle;
-use crate::{Backing, CompactBudget, Error, HugePages, MapMode, Pool, PoolOptions, PoolTuning, Result};
-use std::collections::HashSet;
+use crate::{
+    Backing, CompactBudget, Error, Handle, HugePages, MapMode, Pool, PoolOptions, PoolTuning, Result, Verdict, Victim,
+};
+use std::collections::{HashMap, HashSet};
 use std::panic::resume_unwind;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
@@ -26,15 +28,11 @@ fn pool() -> Pool {
     Pool::new("reclaim", &options(64 << 20, Backing::Anonymous)).unwrap()
 }
 
-fn set(pool: &Pool, evict: impl Fn(&Pool, u64) -> Result<()> + Send + Sync + 'static) {
-    pool.set_evict(Some(Arc::new(evict))).unwrap();
-}
-
 /// A callback that frees each object and notes its handle.
 fn set_free(pool: &Pool) -> Arc<Mutex<Vec<u64>>> {
     let offered = Arc::<Mutex<Vec<u64>>>::default();
     let note = offered.clone();
-    set(pool, move |pool, handle| {
+    set_evict(pool, move |pool, handle| {
         note.lock().unwrap().push(handle);
         free(pool, handle)
     });
@@ -71,7 +69,7 @@ fn results_say_why_nothing_went() {
     assert!(matches!(pool.shrink(1), Err(Error::NotFound(_))));
     assert_eq!(pool.stats().unwrap().pages_reclaimed, 3 * pages());
     assert!(handles.iter().flatten().all(|&handle| pool.map_raw(handle, MapMode::Read).is_err()));
-    pool.set_evict(None).unwrap();
+    pool.clear_evict().unwrap();
     assert!(matches!(pool.shrink(1), Err(Error::Invalid(_))));
     pool.check();
 }
@@ -111,7 +109,7 @@ fn a_failing_callback_keeps_its_object_and_ends_its_zspage() {
         let pool = pool();
         let handles = fill(&pool, 3);
         let failing: HashSet<_> = handles.iter().map(|zspage| zspage[fails_at]).collect();
-        set(&pool, move |pool, handle| if failing.contains(&handle) { Err(NOT_NOW) } else { free(pool, handle) });
+        set_evict(&pool, move |pool, handle| if failing.contains(&handle) { Err(NOT_NOW) } else { free(pool, handle) });
         assert_again(pool.shrink(1));
         pool.check();
         for (zspage, handles) in handles.iter().enumerate() {
@@ -134,7 +132,7 @@ fn a_shrink_ends_after_eight_zspages_that_gave_nothing() {
     let handles = fill(&pool, 20);
     let offered = Arc::<Mutex<Vec<u64>>>::default();
     let note = offered.clone();
-    set(&pool, move |_, handle| {
+    set_evict(&pool, move |_, handle| {
         note.lock().unwrap().push(handle);
         Err(NOT_NOW)
     });
@@ -154,7 +152,7 @@ fn a_panic_counts_as_a_failure() {
     let pool = pool();
     let handles = fill(&pool, 3);
     let bad = handles[1][0];
-    set(&pool, move |pool, handle| match handle == bad {
+    set_evict(&pool, move |pool, handle| match handle == bad {
         true => resume_unwind(Box::new("the test's callback")),
         false => free(pool, handle),
     });
@@ -169,7 +167,7 @@ fn a_callback_may_free_mapped_and_other_objects() {
     let pool = pool();
     let handles: Arc<Mutex<Vec<u64>>> = Arc::new(Mutex::new(fill(&pool, 5).concat()));
     let left = handles.clone();
-    set(&pool, move |pool, handle| {
+    set_evict(&pool, move |pool, handle| {
         // The one that it was offered, the next in the same zspage, and the last of all.
         let mut left = left.lock().unwrap();
         let at = left.iter().position(|&other| other == handle).unwrap();
@@ -199,7 +197,7 @@ fn a_callback_may_allocate_compact_and_shrink() {
     small.iter().skip(1).step_by(2).for_each(|&handle| free(&pool, handle).unwrap());
     let (made, inside) = (Arc::<Mutex<Vec<u64>>>::default(), AtomicBool::new(false));
     let (note, all) = (made.clone(), handles.clone());
-    set(&pool, move |pool, handle| {
+    set_evict(&pool, move |pool, handle| {
         if !all.contains(&handle) {
             return Err(NOT_NOW);
         }
@@ -268,7 +266,10 @@ fn objects_that_go_later_do_not_block_the_others() {
     let pool = pool();
     let later = Arc::<Mutex<HashSet<u64>>>::default();
     let kept = later.clone();
-    set(&pool, move |pool, handle| if kept.lock().unwrap().contains(&handle) { Ok(()) } else { free(pool, handle) });
+    set_evict(
+        &pool,
+        move |pool, handle| if kept.lock().unwrap().contains(&handle) { Ok(()) } else { free(pool, handle) },
+    );
     later.lock().unwrap().extend(fill(&pool, 20).concat());
     fill(&pool, 10);
     let gone: u64 = (0..5).map(|_| pool.shrink(1).unwrap_or(0)).sum();
@@ -281,7 +282,7 @@ fn a_callback_may_unmap_once_too_often() {
     for frees in [true, false] {
         let pool = pool();
         let handles = fill(&pool, 2);
-        set(&pool, move |pool, handle| {
+        set_evict(&pool, move |pool, handle| {
             unmap(pool, handle).unwrap();
             if frees { free(pool, handle) } else { Ok(()) }
         });
@@ -301,7 +302,7 @@ fn a_handle_is_not_reused_under_its_callback() {
     fill(&pool, 3);
     let made = Arc::<Mutex<Vec<u64>>>::default();
     let note = made.clone();
-    set(&pool, move |pool, handle| {
+    set_evict(&pool, move |pool, handle| {
         free(pool, handle).unwrap();
         let index = |handle| RawHandle::unpack(handle).index;
         for _ in 0..50 {
@@ -322,8 +323,8 @@ fn a_handle_is_not_reused_under_its_callback() {
 fn a_shrink_goes_on_with_the_callback_that_it_began_with() {
     let pool = pool();
     fill(&pool, 2);
-    set(&pool, |pool, handle| {
-        pool.set_evict(None).unwrap();
+    set_evict(&pool, |pool, handle| {
+        pool.clear_evict().unwrap();
         free(pool, handle)
     });
     assert_eq!(pool.shrink(1000).unwrap(), 2 * pages());
@@ -351,4 +352,78 @@ fn a_move_to_another_chunk_does_not_make_a_zspage_old() {
     pool.shrink(1).unwrap();
     let oldest = kept[0].1;
     assert!(offered.lock().unwrap().iter().all(|handle| oldest.contains(handle)), "the oldest zspage goes first");
+}
+
+/// A callback that looks the victim up in an index of handles, as a cache does.
+fn set_index(pool: &Pool) -> Arc<Mutex<HashMap<u64, Handle>>> {
+    let index = Arc::<Mutex<HashMap<u64, Handle>>>::default();
+    let shared = index.clone();
+    let evict = move |victim: Victim<'_>| {
+        let handle = shared.lock().unwrap().remove(&victim.raw());
+        assert!(handle.as_ref().is_none_or(|handle| victim.is(handle)));
+        handle.map_or(Verdict::Gone, Verdict::Free)
+    };
+    pool.set_evict(evict).unwrap();
+    index
+}
+
+/// Allocates an object and enters its handle.
+fn enter(pool: &Pool, index: &Mutex<HashMap<u64, Handle>>) {
+    let (mut new, mut index) = (pool.malloc_mapped(SIZE).unwrap(), index.lock().unwrap());
+    new.fill(7);
+    let handle = new.finish();
+    index.insert(handle.raw(), handle);
+}
+
+#[test]
+fn the_pool_frees_what_the_callback_says_may_go() {
+    let pool = pool();
+    let index = set_index(&pool);
+    (0..3 * slots()).for_each(|_| enter(&pool, &index));
+    // Handles that another thread took out, and is about to free.
+    let taken: Vec<_> = index.lock().unwrap().extract_if(|raw, _| raw % 5 == 0).map(|(_, handle)| handle).collect();
+    assert!(!taken.is_empty());
+    let _ = pool.shrink(1000);
+    assert!(index.lock().unwrap().is_empty());
+    assert_eq!(pool.stats().unwrap().objects, taken.len() as u64);
+    taken.into_iter().for_each(|handle| pool.free(handle).unwrap());
+    pool.check();
+    assert_eq!((pool.stats().unwrap().objects, pool.mappings()), (0, 0));
+}
+
+/// The handle of another pool frees nothing, and the victim stays.
+#[test]
+fn a_verdict_about_another_pools_object_frees_nothing() {
+    let (pool, other) = (pool(), Arc::new(pool()));
+    let handles = fill(&pool, 1).concat();
+    let strange = other.clone();
+    pool.set_evict(move |_| Verdict::Free(strange.malloc(SIZE).unwrap())).unwrap();
+    assert!(matches!(pool.shrink(1), Err(Error::Again(_))));
+    assert_eq!(other.stats().unwrap().objects, 8, "each of eight offers of the zspage ends at its first object");
+    handles.into_iter().enumerate().for_each(|(key, handle)| assert_holds(&pool, handle, key as u64, SIZE));
+    pool.check();
+}
+
+/// A callback may read its victim through the handle, and keep it.
+#[test]
+fn a_callback_may_map_what_it_is_offered() {
+    let pool = pool();
+    let index = Arc::<Mutex<Vec<Handle>>>::default();
+    let shared = index.clone();
+    pool.set_evict(move |victim| {
+        let mut index = shared.lock().unwrap();
+        let at = index.iter().position(|handle| victim.is(handle)).unwrap();
+        victim.pool().map_mut(&mut index[at]).unwrap()[0] += 1;
+        if index.len() > 1 { Verdict::Free(index.swap_remove(at)) } else { Verdict::Keep }
+    })
+    .unwrap();
+    for byte in 0..3 {
+        let mut new = pool.malloc_mapped(SIZE).unwrap();
+        new[0] = byte * 10;
+        index.lock().unwrap().push(new.finish());
+    }
+    assert!(matches!(pool.shrink(1), Err(Error::Again(_))));
+    let index = index.lock().unwrap();
+    assert_eq!(pool.map(&index[0]).unwrap()[0], 20 + 8, "it was offered last, and eight times, and kept");
+    assert_eq!(pool.stats().unwrap().objects, 1);
 }

@@ -1,7 +1,6 @@
 //! Shrinks while other threads free, map, allocate and compact, and several shrinks at once.
 
-use super::shared::{Rng, free, options, pattern, store, unmap};
-use crate::tests::shared::unless_zero;
+use super::shared::{Rng, free, options, pattern, set_evict, store, unless_zero, unmap};
 use crate::{Backing, CompactBudget, Error, MapMode, Pool};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -33,7 +32,7 @@ impl Scene {
             }
             Ok(())
         };
-        scene.pool.set_evict(Some(Arc::new(evict))).unwrap();
+        set_evict(&scene.pool, evict);
         (0..objects).for_each(|key| scene.insert(key));
         scene
     }

@@ -3,7 +3,7 @@
 use crate::geometry::MAX_ALLOC_SIZE;
 use crate::os::{Os, injected::Faults};
 use crate::units::PAGE;
-use crate::{Backing, Pool, PoolOptions, Result};
+use crate::{Backing, Pool, PoolOptions, Result, Verdict};
 use std::mem::ManuallyDrop;
 use std::ops::Range;
 use std::os::fd::{AsRawFd, FromRawFd};
@@ -123,6 +123,12 @@ pub fn free(pool: &Pool, handle: u64) -> Result<()> {
     unsafe { pool.free_raw(handle) }
 }
 
+/// Sets an evict callback of a test that uses raw handles only. If it fails, the object stays.
+pub fn set_evict(pool: &Pool, evict: impl Fn(&Pool, u64) -> Result<()> + Send + Sync + 'static) {
+    let answer = move |result: Result<()>| result.map_or(Verdict::Keep, |()| Verdict::Gone);
+    pool.set_evict(move |victim| answer(evict(victim.pool(), victim.raw()))).unwrap();
+}
+
 /// Unmaps an object of a test that uses raw handles only.
 pub fn unmap(pool: &Pool, handle: u64) -> Result<()> {
     // SAFETY: the mapping is one that the test made with `map_raw`, or none, which is to be refused.
@@ -131,20 +137,20 @@ pub fn unmap(pool: &Pool, handle: u64) -> Result<()> {
 
 /// Writes an object of a test that uses raw handles only.
 pub fn write(pool: &Pool, handle: u64, bytes: &[u8]) -> Result<()> {
-    // SAFETY: nothing borrows the object's bytes.
-    unsafe { pool.write_raw(handle, bytes) }
+    // SAFETY: nothing borrows the object's bytes, and `bytes` are that many.
+    unsafe { pool.write_from(handle, bytes.as_ptr(), bytes.len()) }
 }
 
 /// Reading by raw handles, for tests that use nothing else.
 pub trait ReadObject {
-    /// Reads an object as [`Pool::read_raw`] does.
+    /// Copies the first bytes of an object into `buffer`.
     fn read_object(&self, handle: u64, buffer: &mut [u8]) -> Result<()>;
 }
 
 impl ReadObject for Pool {
     fn read_object(&self, handle: u64, buffer: &mut [u8]) -> Result<()> {
-        // SAFETY: tests do not write objects that others read.
-        unsafe { self.read_raw(handle, buffer) }
+        // SAFETY: tests do not write objects that others read. `buffer` is that long.
+        unsafe { self.read_to(handle, buffer.as_mut_ptr(), buffer.len()) }
     }
 }
 

@@ -3,12 +3,11 @@
 //!
 //! `ZSALLOC_THREAD_STEPS=n` sets how many steps each thread takes, `ZSALLOC_THREAD_SEED=n` which steps.
 
-use super::shared::{Rng, assert_holds, free, number, options, pattern, store, unmap, write};
+use super::shared::{Rng, assert_holds, free, number, options, pattern, set_evict, store, unmap, write};
 use crate::error::sentence;
 use crate::geometry::MAX_ALLOC_SIZE;
 use crate::tests::shared::ReadObject;
 use crate::{Backing, CompactBudget, Error, HugePages, MapMode, Pool, PoolOptions, PoolTuning};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
@@ -136,7 +135,7 @@ fn disturb(pool: &Pool, done: &AtomicBool) {
         let _ = pool.read_object(handle, &mut [0; 16]);
         Err(Error::Again(sentence(&"the test's callback keeps all")))
     };
-    pool.set_evict(Some(Arc::new(look))).unwrap();
+    set_evict(pool, look);
     let mut turn = 0;
     while !done.load(Relaxed) {
         turn += 1;

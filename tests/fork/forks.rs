@@ -1,11 +1,11 @@
 //! The tests. Each of them forks.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use zsalloc::plumbing::PoolCalls;
 use zsalloc::{
-    AreaOptions, Backing, CompactBudget, Error, LoadFlags, MapMode, PAGE_SIZE, Pool, PoolOptions, PoolTuning, Zswap,
-    ZswapOptions, ZswapTuning,
+    AreaOptions, Backing, CompactBudget, Error, LoadFlags, MapMode, PAGE_SIZE, Pool, PoolOptions, PoolTuning, Verdict,
+    Victim, Zswap, ZswapOptions, ZswapTuning,
 };
 
 const SIZE: usize = 1500;
@@ -62,9 +62,13 @@ fn free(pool: &Pool, handle: u64) -> Result<(), Error> {
     unsafe { pool.free_raw(handle) }
 }
 
+fn evict(victim: Victim<'_>) -> Verdict {
+    free(victim.pool(), victim.raw()).map_or(Verdict::Keep, |()| Verdict::Gone)
+}
+
 fn write(pool: &Pool, handle: u64, byte: u8) -> Result<(), Error> {
-    // SAFETY: nothing borrows the object's bytes.
-    unsafe { pool.write_raw(handle, &[byte; SIZE]) }
+    // SAFETY: nothing borrows the object's bytes, and so many are copied.
+    unsafe { pool.write_from(handle, [byte; SIZE].as_ptr(), SIZE) }
 }
 
 fn fill(pool: &Pool) -> Vec<u64> {
@@ -78,8 +82,8 @@ fn fill(pool: &Pool) -> Vec<u64> {
 
 fn assert_holds(pool: &Pool, handle: u64, byte: u8) {
     let mut buffer = [0; SIZE];
-    // SAFETY: no thread writes the object.
-    unsafe { pool.read_raw(handle, &mut buffer) }.unwrap();
+    // SAFETY: no thread writes the object, and the buffer has room.
+    unsafe { pool.read_to(handle, buffer.as_mut_ptr(), SIZE) }.unwrap();
     assert!(buffer.iter().all(|&other| other == byte), "the object of {byte}");
 }
 
@@ -103,9 +107,9 @@ fn a_child_has_a_pool_of_its_own() {
     });
     assert_eq!(pool.stats().unwrap(), before);
     assert_all_hold(&pool, &handles);
-    pool.set_evict(Some(Arc::new(free))).unwrap();
+    pool.set_evict(evict).unwrap();
     assert!(pool.shrink(1000).unwrap() > 0);
-    in_child(|| assert!(matches!(pool.destroy(), Err((_, Error::Busy(_)))), "the child has no mapping"));
+    in_child(|| assert!(matches!(pool.check_unmapped(), Err(Error::Busy(_))), "the child has no mapping"));
 }
 
 fn refuses_children(options: &PoolOptions) {
@@ -127,10 +131,10 @@ fn refuses_children(options: &PoolOptions) {
         assert_eq!(free(&pool, handle), Err(Error::Forked));
         assert_eq!(write(&pool, handle, 1), Err(Error::Forked));
         // SAFETY: as above.
-        assert_eq!(unsafe { pool.read_raw(handle, &mut [0]) }, Err(Error::Forked));
+        assert_eq!(unsafe { pool.read_to(handle, [0].as_mut_ptr(), 1) }, Err(Error::Forked));
         assert_eq!(pool.compact(&CompactBudget::default()), Err(Error::Forked));
         assert_eq!(pool.shrink(1), Err(Error::Forked));
-        assert_eq!(pool.set_evict(Some(Arc::new(free))), Err(Error::Forked));
+        assert_eq!(pool.set_evict(evict), Err(Error::Forked));
         assert_eq!(pool.set_max_bytes(None), Err(Error::Forked));
         assert_eq!(pool.stats(), Err(Error::Forked));
         pool.total_pages();
@@ -157,7 +161,8 @@ fn memory_at_the_pools_address_stays() {
             let page = page.cast::<u64>();
             // SAFETY: the page was just mapped.
             unsafe { page.write(7) };
-            assert!(pool.destroy().is_ok());
+            pool.check_unmapped().unwrap();
+            drop(pool);
             // SAFETY: it is still mapped, or this test ends here.
             assert_eq!(unsafe { page.read() }, 7);
         });

@@ -5,9 +5,8 @@ use crate::error::sentence;
 use crate::geometry::MAX_ALLOC_SIZE;
 use crate::tests::shared::ReadObject;
 use crate::tests::shared::pattern;
-use crate::{CompactBudget, Error, Evict, MapMode, Pool, Result};
+use crate::{CompactBudget, Error, MapMode, Pool, Result};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::Arc;
 
 /// An action of the callback.
 #[derive(Clone, Copy)]
@@ -46,15 +45,15 @@ const MOODS: [Mood; 9] = [
 const FAILED: Error = Error::Again(sentence(&"the test's callback failed"));
 
 /// A callback for this world's pool.
-pub fn callback(world: Shared) -> Arc<Evict> {
-    Arc::new(move |pool: &Pool, handle: u64| match catch_unwind(AssertUnwindSafe(|| evict(&world, pool, handle))) {
+pub fn callback(world: Shared) -> impl Fn(&Pool, u64) -> Result<()> {
+    move |pool: &Pool, handle: u64| match catch_unwind(AssertUnwindSafe(|| evict(&world, pool, handle))) {
         Ok(result) => result,
         Err(panic) => {
             // The pool takes a panic for a refusal. A panic that was not meant is reported to the step.
             lock(&world).failed |= !panic.is::<Meant>();
             resume_unwind(panic)
         }
-    })
+    }
 }
 
 /// A panic that is part of the test.

@@ -7,8 +7,7 @@ use crate::geometry::MAX_ALLOC_SIZE;
 use crate::os::injected::Faults;
 use crate::os::{Mapping, Os};
 use crate::tests::shared::ReadObject;
-use crate::tests::shared::unless_zero;
-use crate::tests::shared::{Rng, file_pages, pattern, pool_with};
+use crate::tests::shared::{Rng, file_pages, pattern, pool_with, set_evict, unless_zero, write};
 use crate::units::PAGE;
 use crate::{Backing, CompactBudget, Error, LentMemory, Limit, MapMode, Pool, PoolStats, Result};
 use std::collections::VecDeque;
@@ -120,7 +119,7 @@ impl Run {
         assert_eq!((stats.objects, stats.zspages, stats.chunks), (0, 0, 0), "an empty pool holds nothing: {stats:?}");
         self.met.end_pool(&stats);
         println!("model: {:?}", self.met);
-        assert!(self.pool.take().expect("there is a pool").destroy().is_ok());
+        self.pool().check_unmapped().expect("nothing is mapped");
     }
 
     fn pool(&self) -> &Pool {
@@ -222,16 +221,16 @@ impl Run {
             self.unmap_all();
         }
         let (mappings, stats) = (self.world().mappings(), self.pool().stats()?);
-        match self.pool.take().expect("there is always a pool between steps").destroy() {
+        match self.pool().check_unmapped() {
             Ok(()) => {
-                assert_eq!(mappings, 0, "a pool was destroyed with objects mapped");
+                assert_eq!(mappings, 0, "no mapping was found, and objects are mapped");
+                self.pool = None;
                 self.met.end_pool(&stats);
                 self.create(shape)
             }
-            Err((pool, error)) => {
-                assert!(mappings > 0, "a pool was not destroyed, and nothing is mapped: {error}");
+            Err(error) => {
+                assert!(mappings > 0, "a mapping was found, and nothing is mapped: {error}");
                 assert!(matches!(error, Error::Busy(_)), "{error:?}");
-                self.pool = Some(pool);
                 Err(error)
             }
         }
@@ -292,8 +291,7 @@ impl Run {
     }
 
     fn write(&mut self, handle: u64, bytes: usize, key: u64) -> Result<()> {
-        // SAFETY: nothing here borrows the object's bytes.
-        unsafe { self.pool().write_raw(handle, pattern(key, bytes)) }.expect("a live object can be written");
+        write(self.pool(), handle, pattern(key, bytes)).expect("a live object can be written");
         let mut world = self.world();
         let object = world.objects.get_mut(&handle).expect("the action names what is there");
         object.bytes[..bytes].copy_from_slice(pattern(key, bytes));
@@ -370,7 +368,7 @@ impl Run {
                 Misuse::Unmap => pool.unmap_raw(handle),
                 Misuse::Free => pool.free_raw(handle),
                 Misuse::Read => pool.read_object(handle, &mut buffer),
-                Misuse::Write => pool.write_raw(handle, &buffer),
+                Misuse::Write => write(pool, handle, &buffer),
             }
         };
         assert!(matches!(result, Err(Error::Stale(_))), "{misuse:?} of {handle:#x}: {result:?}");
@@ -394,8 +392,7 @@ impl Run {
         let Some(size) = self.world().objects.get(&handle).map(|object| object.bytes.len()) else { return Ok(()) };
         let mut long = [0; MAX_ALLOC_SIZE + 1];
         let read = self.pool().read_object(handle, &mut long[..=size]);
-        // SAFETY: nothing borrows the object's bytes.
-        let written = unsafe { self.pool().write_raw(handle, &long[..=size]) };
+        let written = write(self.pool(), handle, &long[..=size]);
         assert!(
             matches!((read, written), (Err(Error::OutOfRange(_)), Err(Error::OutOfRange(_)))),
             "{read:?} {written:?}"
@@ -437,7 +434,10 @@ impl Run {
 
     fn set_evict(&mut self, on: bool) -> Result<()> {
         let world = self.world.clone();
-        self.pool().set_evict(on.then(|| evict::callback(world)))?;
+        match on {
+            true => set_evict(self.pool(), evict::callback(world)),
+            false => self.pool().clear_evict()?,
+        }
         self.world().has_evict = on;
         Ok(())
     }
@@ -457,6 +457,5 @@ pub fn new_object(pool: &Pool, handle: u64, bytes: usize, key: u64, hardened: bo
         pool.read_object(handle, &mut buffer[..bytes]).expect("a live object can be read");
         assert!(buffer[..bytes].iter().all(|&byte| byte == 0), "{handle:#x} shows what was freed");
     }
-    // SAFETY: nothing borrows the object's bytes.
-    unsafe { pool.write_raw(handle, pattern(key, bytes)) }.expect("a live object can be written");
+    write(pool, handle, pattern(key, bytes)).expect("a live object can be written");
 }
