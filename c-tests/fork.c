@@ -61,6 +61,8 @@ static void in_the_child(struct zs_pool *pool, zs_handle_t handle)
     int fd;
     RESULT(zs_malloc(pool, 10, &new_handle), -EPERM);
     REFUSED(zs_malloc_mapped(pool, 10, &new_handle), -EPERM);
+    REFUSED(zs_malloc_tagged(pool, 10, 1, &new_handle), -EPERM);
+    RESULT(zs_get_tag(pool, handle, &pages), -EPERM);
     RESULT(zs_free(pool, handle), -EPERM);
     REFUSED(zs_map_object(pool, handle, ZS_MM_RO), -EPERM);
     RESULT(zs_unmap_object(pool, handle), -EPERM);

@@ -30,6 +30,8 @@ static void no_pool(void)
     RESULT(zs_destroy_pool(NULL), -EINVAL);
     RESULT(zs_malloc(NULL, 10, &handle), -EINVAL);
     REFUSED(zs_malloc_mapped(NULL, 10, &handle), -EINVAL);
+    REFUSED(zs_malloc_tagged(NULL, 10, 1, &handle), -EINVAL);
+    RESULT(zs_get_tag(NULL, handle, &pages), -EINVAL);
     RESULT(zs_free(NULL, handle), -EINVAL);
     REFUSED(zs_map_object(NULL, handle, ZS_MM_RO), -EINVAL);
     RESULT(zs_unmap_object(NULL, handle), -EINVAL);
@@ -53,6 +55,8 @@ static void nowhere_to_put_the_result(void)
     RESULT(zs_create_pool("none", NULL, NULL), -EINVAL);
     RESULT(zs_malloc(pool, 10, NULL), -EINVAL);
     REFUSED(zs_malloc_mapped(pool, 10, NULL), -EINVAL);
+    REFUSED(zs_malloc_tagged(pool, 10, 1, NULL), -EINVAL);
+    RESULT(zs_get_tag(pool, handles[0], NULL), -EINVAL);
     RESULT(zs_obj_read(pool, handles[0], NULL, 1), -EINVAL);
     RESULT(zs_obj_write(pool, handles[0], NULL, 1), -EINVAL);
     RESULT(zs_compact(pool, NULL, NULL), -EINVAL);

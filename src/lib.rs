@@ -228,7 +228,9 @@ pub use pager::{
     Duty, Eviction, FaultMode, HeldBytes, HeldBytesMut, HeldRange, Lent, LentWork, PagedMemory, Pager, PagerCounts,
     PagerOptions, PagerSnapshot, PagerStats, PagerTuning, Region, RegionOptions,
 };
-pub use pool::{CompactBudget, Handle, MapMode, Mapped, MappedMut, NewObject, Pool, PoolStats, Verdict, Victim};
+pub use pool::{
+    CompactBudget, Handle, MAX_TAGGED_SIZE, MapMode, Mapped, MappedMut, NewObject, Pool, PoolStats, Verdict, Victim,
+};
 #[cfg(not(loom))]
 pub use pool::{
     fork::PoolForking,

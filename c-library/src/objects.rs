@@ -11,6 +11,10 @@ export! {
     /// Allocates an object of `size` bytes, 1 to ZS_MAX_ALLOC_SIZE, and stores its handle in *handle.
     /// The object's bytes are undefined until they are written.
     ///
+    /// An object of 500 bytes or more takes at most 6 % more memory than it has bytes, once there are
+    /// many, tables included. A smaller one takes more: 1 to 64 bytes take 77, 100 take 131, 200 take
+    /// 222, and 256 take 269. To keep small values, pack several into one object.
+    ///
     /// Errors, after which nothing has changed:
     /// -EINVAL: pool or handle is NULL, or size is 0.
     /// -ENOSPC: size is more than ZS_MAX_ALLOC_SIZE.
@@ -46,6 +50,47 @@ export! {
         let (new, address) = pool.malloc_mapped_raw(size)?;
         handle.set(new)?;
         Ok(address.cast())
+    }
+
+    /// Allocates an object with a tag and maps it, otherwise as zs_malloc_mapped() does. The tag is 8
+    /// bytes of the program's, such as a pointer, an index or a hash. zs_get_tag() tells it, in the evict
+    /// callback too. It never changes. The pool has to be created with ZS_POOL_TAGGED, and size is
+    /// at most ZS_MAX_TAGGED_SIZE. In such a pool, objects that zs_malloc() and zs_malloc_mapped()
+    /// allocate have the tag 0.
+    ///
+    /// Returns NULL if it fails, after which nothing has changed. zs_last_errno() returns the number:
+    /// -EINVAL: pool or handle is NULL, size is 0, or the pool was created without ZS_POOL_TAGGED.
+    /// -ENOSPC: size is more than ZS_MAX_TAGGED_SIZE.
+    /// -ENOMEM: the pool is at its limit, or the system has no memory. Free, compact or shrink, then try
+    ///     again.
+    /// -EPERM: this process is a forked child that has no copy of the pool.
+    ///
+    /// Threads: any. Evict callback: allowed.
+    #[unsafe(no_mangle)]
+    pub unsafe extern "C" fn zs_malloc_tagged(
+        pool: *mut zs_pool,
+        size: usize,
+        tag: u64,
+        handle: *mut zs_handle_t,
+    ) -> *mut c_void {
+        let (new, address) = pool.malloc_tagged_raw(size, tag)?;
+        handle.set(new)?;
+        Ok(address.cast())
+    }
+
+    /// Stores in *tag the tag that an object was allocated with: see zs_malloc_tagged().
+    ///
+    /// Errors:
+    /// -EINVAL: pool or tag is NULL, the handle is 0, stale, freed, or of another pool, or the pool was
+    ///     created without ZS_POOL_TAGGED.
+    /// -EBUSY: the object is already mapped 4,095 times.
+    /// -EPERM: this process is a forked child that has no copy of the pool.
+    ///
+    /// Threads: any; never waits. Evict callback: allowed; in it, -EINVAL for the handle that it was
+    /// called with means that another thread has just freed the object. Signal handler: allowed.
+    #[unsafe(no_mangle)]
+    pub unsafe extern "C" fn zs_get_tag(pool: *mut zs_pool, handle: zs_handle_t, tag: *mut u64) -> c_int {
+        tag.set(pool.tag_raw(handle)?)
     }
 
     /// Frees an object. Its handle is stale from now on. If the object is mapped, its address stays

@@ -3,7 +3,7 @@
 use super::sized::{Received, unless_zero};
 use super::structs::{
     ZS_BACKING_ANONYMOUS, ZS_BACKING_HUGETLB, ZS_BACKING_MEMFD, ZS_BACKING_MEMORY, ZS_POOL_DONTFORK, ZS_POOL_HARDENED,
-    ZS_POOL_HUGE_ALWAYS, ZS_POOL_HUGE_NEVER, ZS_POOL_NO_ADVICE, ZS_POOL_RELEASABLE, zs_pool_options,
+    ZS_POOL_HUGE_ALWAYS, ZS_POOL_HUGE_NEVER, ZS_POOL_NO_ADVICE, ZS_POOL_RELEASABLE, ZS_POOL_TAGGED, zs_pool_options,
 };
 use std::ffi::{CStr, c_char};
 use std::fmt::{self, Write};
@@ -21,7 +21,8 @@ const ALL_FLAGS: u32 = ZS_POOL_HUGE_NEVER
     | ZS_POOL_DONTFORK
     | ZS_POOL_NO_ADVICE
     | ZS_POOL_HARDENED
-    | ZS_POOL_RELEASABLE;
+    | ZS_POOL_RELEASABLE
+    | ZS_POOL_TAGGED;
 
 /// The longest name that the system accepts for a memory file. All pools keep to it, so that whether a name is valid
 /// does not depend on the backing.
@@ -56,7 +57,12 @@ pub unsafe fn convert(received: &Received<zs_pool_options>) -> Result<PoolOption
         max_bytes: unless_zero(options.max_bytes),
         backing,
         hardened: has(ZS_POOL_HARDENED),
-        tuning: PoolTuning { huge_pages, dont_fork: has(ZS_POOL_DONTFORK), no_advice: has(ZS_POOL_NO_ADVICE) },
+        tuning: PoolTuning {
+            huge_pages,
+            dont_fork: has(ZS_POOL_DONTFORK),
+            no_advice: has(ZS_POOL_NO_ADVICE),
+            tags: has(ZS_POOL_TAGGED),
+        },
     })
 }
 

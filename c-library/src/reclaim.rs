@@ -38,6 +38,19 @@ export! {
     /// has no callback. The pool never calls it on its own: when zs_malloc() fails with -ENOMEM, call
     /// zs_shrink() and try again.
     ///
+    /// The callback has to find out what it was offered. It may map the object with ZS_MM_RO and read its
+    /// bytes, if no other thread writes objects that are not new: put a key or an index into them. Or
+    /// give each object a tag (zs_malloc_tagged) and call zs_get_tag(). Either fails with -EINVAL if
+    /// another thread has just freed the object: return 0 then.
+    ///
+    /// A cache that several threads use keeps these rules:
+    /// - Allocate with zs_malloc_mapped() or zs_malloc_tagged(). Unmap the new object and enter it in the
+    ///   index under the lock of the index: from the unmapping on it may be offered.
+    /// - The thread that takes an entry out of the index, under the lock, frees the object.
+    /// - The callback looks under the lock whether the index has this very handle. If not, another
+    ///   thread has just taken it out and frees it, and the callback returns 0.
+    /// - No thread holds the lock while it calls zs_shrink(), because the callback takes it.
+    ///
     /// Once a callback has been set, the pool records which of its parts are used when. This costs
     /// zs_malloc() and zs_map_object() an occasional store.
     ///

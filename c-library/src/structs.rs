@@ -19,6 +19,10 @@ pub const ZS_VERSION_PATCH: u32 = 0;
 pub const ZS_MAX_ALLOC_SIZE: usize = 4112;
 const _: () = assert!(ZS_MAX_ALLOC_SIZE == zsalloc::MAX_ALLOC_SIZE);
 
+/// Size of the largest object in a pool with tags (ZS_POOL_TAGGED), in bytes.
+pub const ZS_MAX_TAGGED_SIZE: usize = 4104;
+const _: () = assert!(ZS_MAX_TAGGED_SIZE == zsalloc::MAX_TAGGED_SIZE);
+
 /// Smallest value of zs_pool_options.max_bytes other than 0, in bytes.
 pub const ZS_MIN_POOL_BYTES: u64 = 1048576;
 const _: () = assert!(ZS_MIN_POOL_BYTES == zsalloc::MIN_BYTES);
@@ -63,6 +67,10 @@ pub const ZS_POOL_HARDENED: u32 = 16;
 /// and the pool may give pages of it back to the system (MADV_DONTNEED). Without this flag, supplied
 /// memory stays with the process.
 pub const ZS_POOL_RELEASABLE: u32 = 32;
+/// zs_pool_options.flags: each object keeps 8 bytes of the program's beside its own, which
+/// zs_malloc_tagged() stores and zs_get_tag() returns. Each object takes 8 bytes more, and has at
+/// most ZS_MAX_TAGGED_SIZE.
+pub const ZS_POOL_TAGGED: u32 = 64;
 
 /// Names an object of one pool. Never 0, and not an address. Copy, compare and keep it as you like;
 /// its bits carry no meaning for a program.
@@ -71,7 +79,8 @@ pub type zs_handle_t = u64;
 
 /// Callback for zs_set_evict(). zs_shrink() calls it in its own thread, with no lock held. It gets
 /// the context that was set and the handle of an object to evict. Normally it frees the object,
-/// forgets the handle, and returns 0. Any other return value keeps the object.
+/// forgets the handle, and returns 0. Any other return value keeps the object. See zs_set_evict() for
+/// how the callback finds out what it was offered.
 ///
 /// No thread had the object mapped when it was chosen, and it does not move until the callback
 /// returns. Another thread may free it in the meantime: then the callback's own zs_free() fails with

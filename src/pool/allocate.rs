@@ -6,9 +6,20 @@ use crate::geometry::{self, MAX_ALLOC_SIZE};
 use crate::size_class::{Shortage, SizeClass};
 use crate::units::{HandleIndex, Place};
 use crate::word::RawHandle;
+use std::sync::atomic::Ordering::Relaxed;
 
 const ZERO: Error = Error::Invalid(sentence(&"an object of 0 bytes was asked for"));
 const TOO_LARGE: Error = Error::TooLarge(sentence(&"an object has at most 4112 bytes"));
+const TOO_LARGE_TAGGED: Error =
+    Error::TooLarge(sentence(&"an object has at most 4104 bytes in a pool with tags, which take 8"));
+pub(super) const NO_TAGS: Error =
+    Error::Invalid(sentence(&"the pool was created without tags: ask for them in its options"));
+
+/// Bytes of a tag, at the end of its object's slot.
+pub const TAG_BYTES: usize = 8;
+
+/// The largest object in a pool with tags, in bytes.
+pub const MAX_TAGGED_SIZE: usize = MAX_ALLOC_SIZE - TAG_BYTES;
 
 impl Pool {
     /// Allocates an object of `size` bytes and returns its handle. The bytes are undefined until they are written.
@@ -28,15 +39,36 @@ impl Pool {
         self.allocate(size, 1).map(|(handle, place)| (handle, self.memory.object(place)))
     }
 
-    /// Returns how many bytes an object of `size` bytes takes.
+    /// Allocates an object with a tag, mapped to write, as [`Pool::malloc_tagged`] does.
     ///
     /// # Errors
-    /// As [`Pool::malloc_raw`] for a size that can't be allocated.
+    /// As [`Pool::malloc_tagged`].
+    pub(crate) fn malloc_tagged_raw(&self, size: usize, tag: u64) -> Result<(u64, *mut u8)> {
+        self.check_alive()?;
+        if self.tag_bytes == 0 {
+            return Err(NO_TAGS);
+        }
+        self.allocate_tagged(size, 1, tag).map(|(handle, place)| (handle, self.memory.object(place)))
+    }
+
+    /// Returns how many bytes an object could have that takes as much memory as one of `size` bytes: `size`, rounded up
+    /// to its size class. In a pool with tags an object takes 8 bytes more.
+    ///
+    /// Sizes from 1 to 64 are one class. Above that classes are 16 bytes apart, and above 2048 bytes 32. Costs no access
+    /// to memory that changes, and may be called from anywhere.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for 0 bytes, [`Error::TooLarge`] for more bytes than an object can have.
     pub fn class_size(&self, size: usize) -> Result<usize> {
+        self.check_size(size)?;
+        Ok(geometry::of(geometry::class_of(size + self.tag_bytes)).slot_bytes as usize - self.tag_bytes)
+    }
+
+    fn check_size(&self, size: usize) -> Result<()> {
         match size {
             0 => Err(ZERO),
-            1..=MAX_ALLOC_SIZE => Ok(geometry::of(geometry::class_of(size)).slot_bytes as usize),
-            _ => Err(TOO_LARGE),
+            _ if size <= MAX_ALLOC_SIZE - self.tag_bytes => Ok(()),
+            _ => Err(if self.tag_bytes == 0 { TOO_LARGE } else { TOO_LARGE_TAGGED }),
         }
     }
 
@@ -45,10 +77,23 @@ impl Pool {
     #[inline]
     pub(crate) fn allocate(&self, size: usize, pins: u64) -> Result<(u64, Place)> {
         self.check_alive()?;
-        if size.wrapping_sub(1) >= MAX_ALLOC_SIZE {
-            return Err(if size == 0 { ZERO } else { TOO_LARGE });
+        if size.wrapping_sub(1) >= self.most_untagged {
+            // A size that is wrong, or a pool with tags.
+            return self.allocate_tagged(size, pins, 0);
         }
-        let class = &self.classes[geometry::class_of(size).0 as usize];
+        self.allocate_slot(size, pins, None)
+    }
+
+    #[inline(never)]
+    fn allocate_tagged(&self, size: usize, pins: u64, tag: u64) -> Result<(u64, Place)> {
+        self.check_size(size)?;
+        self.allocate_slot(size + self.tag_bytes, pins, Some(tag))
+    }
+
+    /// Allocates a slot of at least `bytes` bytes, with a tag at its end if there is one.
+    #[inline(always)]
+    fn allocate_slot(&self, bytes: usize, pins: u64, tag: Option<u64>) -> Result<(u64, Place)> {
+        let class = &self.classes[geometry::class_of(bytes).0 as usize];
         let taken = class.lock(&self.memory).take(&self.memory);
         let (place, index) = match taken {
             Ok(Some(taken)) => taken,
@@ -57,6 +102,10 @@ impl Pool {
             Err(Shortage::Memory(full)) => return Err(full),
         };
         self.stamp(place);
+        if let Some(tag) = tag {
+            // Nobody can offer or map the object before it is published, which orders this store before that.
+            self.tag_at(place).store(tag, Relaxed);
+        }
         let generation = self.memory.word(index).publish(place, pins);
         Ok((RawHandle { index, generation, tag: self.tag.tag() }.pack(), place))
     }

@@ -30,6 +30,9 @@ impl Pool {
                     let guard = guard.map_err(|errno| Error::system(errno, NO_GUARD))?;
                     let mut pool = Self::with_memory(memory, guard, options.hardened)?;
                     pool.loan = loan;
+                    if options.tuning.tags {
+                        pool.keep_tags();
+                    }
                     return Ok(pool);
                 }
                 Err(error) => refused = error,

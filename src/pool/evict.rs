@@ -4,6 +4,7 @@ use super::{Handle, Pool};
 use crate::error::Result;
 use crate::heap::{self, Counted};
 use crate::sync::Ordering::Relaxed;
+use crate::units::Place;
 use std::fmt;
 use std::ptr::NonNull;
 
@@ -14,12 +15,13 @@ use std::ptr::NonNull;
 pub struct Victim<'a> {
     pool: &'a Pool,
     handle: u64,
+    place: Place,
 }
 
 impl<'a> Victim<'a> {
     #[inline]
-    pub(super) fn new(pool: &'a Pool, handle: u64) -> Self {
-        Self { pool, handle }
+    pub(super) fn new(pool: &'a Pool, handle: u64, place: Place) -> Self {
+        Self { pool, handle, place }
     }
 
     /// Returns the pool that the object is in. A callback can't own its pool, because the pool owns the callback.
@@ -30,6 +32,12 @@ impl<'a> Victim<'a> {
     /// Returns whether this is the object of `handle`, which is of the same pool.
     pub fn is(&self, handle: &Handle) -> bool {
         self.handle == handle.raw()
+    }
+
+    /// Returns the tag that [`Pool::malloc_tagged`] allocated the object with. 0 if another call allocated it, or if the
+    /// pool was created without tags ([`crate::PoolTuning::tags`]).
+    pub fn tag(&self) -> u64 {
+        if self.pool.tag_bytes == 0 { 0 } else { self.pool.tag_at(self.place).load(Relaxed) }
     }
 
     /// Returns the number that [`Handle::raw`] returns for the object's handle.

@@ -51,8 +51,10 @@ impl Pool {
     /// In a pool with an evict callback the object can be offered before it is written. [`Pool::malloc_mapped`]
     /// prevents that.
     ///
-    /// An object of 512 bytes or more takes hardly more memory than it has bytes, once there are many. A smaller one
-    /// takes more than its bytes: 64 bytes is the smallest slot, and each object needs 12 bytes of tables.
+    /// An object of 500 bytes or more takes at most 6 % more memory than it has bytes, once there are many, with its
+    /// share of all tables. A smaller one takes more, because sizes are rounded up to a multiple of 16, to 64 at least,
+    /// and each object needs some 13 to 20 bytes of tables: 1 to 64 bytes take 77, 100 take 131, 200 take 222, and 256
+    /// take 269. To keep small values, pack several into one object.
     ///
     /// May be called from any thread and from an evict callback, not from a signal handler. It waits for short critical
     /// sections of other threads.
@@ -73,6 +75,18 @@ impl Pool {
     /// As [`Pool::malloc`].
     pub fn malloc_mapped(&self, size: usize) -> Result<NewObject<'_>> {
         let (handle, at) = self.malloc_mapped_raw(size)?;
+        Ok(NewObject(Some(MappedMut(Mapped { pool: self, handle, at, bytes: size }))))
+    }
+
+    /// Allocates an object of `size` bytes, 1 to [`crate::MAX_TAGGED_SIZE`], with a tag: 8 bytes of the program's that
+    /// [`crate::Victim::tag`] returns when the object is offered to the evict callback, such as the hash of a cache's
+    /// key. The tag never changes, and moves with the object. The pool has to be created with
+    /// [`crate::PoolTuning::tags`]. Otherwise as [`Pool::malloc_mapped`].
+    ///
+    /// # Errors
+    /// As [`Pool::malloc`], and [`Error::Invalid`] if the pool was created without tags.
+    pub fn malloc_tagged(&self, size: usize, tag: u64) -> Result<NewObject<'_>> {
+        let (handle, at) = self.malloc_tagged_raw(size, tag)?;
         Ok(NewObject(Some(MappedMut(Mapped { pool: self, handle, at, bytes: size }))))
     }
 

@@ -1,12 +1,14 @@
 //! map and unmap: an object stays in its place while it is mapped.
 
 use super::Pool;
+use super::allocate::NO_TAGS;
 #[cfg(doc)]
 use super::{Mapped, MappedMut, NewObject};
 use crate::error::{Error, Result, sentence};
 use crate::os;
 use crate::units::Place;
 use crate::word::RawHandle;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// How an object is mapped.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -112,7 +114,28 @@ impl Pool {
 
     /// Returns how many bytes of the slot at `place` the caller of an allocation may use.
     pub(super) fn usable_bytes(&self, place: Place) -> usize {
-        self.slot_bytes(place)
+        self.slot_bytes(place) - self.tag_bytes
+    }
+
+    /// Returns the tag of the object at `place`, in a pool with tags. The caller has a pin, or has just taken the slot.
+    pub(super) fn tag_at(&self, place: Place) -> &AtomicU64 {
+        debug_assert!(self.tag_bytes > 0);
+        // SAFETY: slots have more bytes than a tag, and begin and end at multiples of 16. The last bytes of a slot are
+        // accessed only here, and by the copy and the wiping of whole slots, which are not read here: the caller's pin
+        // or its new slot keeps them out. The copy of a move that began before the pin only reads.
+        unsafe { AtomicU64::from_ptr(self.memory.object(place).add(self.usable_bytes(place)).cast()) }
+    }
+
+    /// Returns the tag that an object was allocated with.
+    ///
+    /// # Errors
+    /// As [`Pool::map_raw`], and [`Error::Invalid`] if the pool has no tags.
+    pub(crate) fn tag_raw(&self, handle: u64) -> Result<u64> {
+        let place = self.pin(handle, MapMode::Read)?;
+        let tag = if self.tag_bytes == 0 { Err(NO_TAGS) } else { Ok(self.tag_at(place).load(Relaxed)) };
+        // SAFETY: the mapping was made here.
+        unsafe { self.unmap_raw(handle) }?;
+        tag
     }
 
     pub(super) fn slot_bytes(&self, place: Place) -> usize {

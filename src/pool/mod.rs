@@ -23,6 +23,7 @@ mod stats;
 mod tags;
 mod victims;
 
+pub use allocate::MAX_TAGGED_SIZE;
 pub use compact::CompactBudget;
 #[cfg(not(loom))]
 pub use evict::ForeignEvict;
@@ -33,9 +34,7 @@ pub use mapping::MapMode;
 pub use stats::PoolStats;
 
 use crate::error::{Error, Result, sentence};
-use crate::geometry::CLASS_COUNT;
-#[cfg(doc)]
-use crate::geometry::MAX_ALLOC_SIZE;
+use crate::geometry::{CLASS_COUNT, MAX_ALLOC_SIZE};
 use crate::heap;
 use crate::memory::PoolMemory;
 use crate::object::ObjectWord;
@@ -60,6 +59,10 @@ pub struct Pool {
     pub(crate) classes: Box<[Padded]>,
     tag: Tag,
     hardened: bool,
+    /// Bytes at the end of each slot for the tag of its object: 8, or 0 in a pool without tags.
+    tag_bytes: usize,
+    /// The most bytes of an object that is allocated without a look at `tag_bytes`: none in a pool with tags.
+    most_untagged: usize,
     guard: Option<ForkGuard>,
     /// Keeps the memory that the caller supplied from other pools.
     #[cfg(not(loom))]
@@ -101,6 +104,8 @@ impl Pool {
             classes,
             tag: Tag::take()?,
             hardened,
+            tag_bytes: 0,
+            most_untagged: MAX_ALLOC_SIZE,
             guard,
             #[cfg(not(loom))]
             loan: None,
@@ -145,6 +150,13 @@ impl Pool {
             Some(guard) if guard.in_child() => Err(Error::Forked),
             _ => Ok(()),
         }
+    }
+
+    /// Makes a new pool one with tags.
+    #[cfg(not(loom))]
+    fn keep_tags(&mut self) {
+        self.tag_bytes = allocate::TAG_BYTES;
+        self.most_untagged = 0;
     }
 
     /// Notes that a zspage was used now, in pools with a reclaim callback.

@@ -139,6 +139,10 @@ pub struct PoolTuning {
     /// For jails. The pool refuses huge pages when it is created, if the system takes that advice. Memory goes back by
     /// `madvise` range by range, and not by `process_madvise`.
     pub no_advice: bool,
+    /// Whether each object keeps 8 bytes of the program's beside its own, such as the hash of a cache's key:
+    /// [`crate::Pool::malloc_tagged`] stores them, and [`crate::Victim::tag`] returns them in the evict callback. Each
+    /// object takes 8 bytes more, and has at most [`crate::MAX_TAGGED_SIZE`]. Not for the pool of a zswap.
+    pub tags: bool,
 }
 
 /// A way to create a pool: where its memory comes from, how it is laid out, and how much it may have.

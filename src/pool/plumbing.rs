@@ -22,6 +22,18 @@ pub trait PoolCalls {
     /// As [`Pool::malloc`].
     fn malloc_mapped_raw(&self, size: usize) -> Result<(u64, *mut u8)>;
 
+    /// As [`Pool::malloc_tagged`]. Returns the number and the address. `unmap_raw` ends the mapping.
+    ///
+    /// # Errors
+    /// As [`Pool::malloc_tagged`].
+    fn malloc_tagged_raw(&self, size: usize, tag: u64) -> Result<(u64, *mut u8)>;
+
+    /// Returns the tag that an object was allocated with, as [`crate::Victim::tag`] does.
+    ///
+    /// # Errors
+    /// As [`Pool::map`], and if the handle is stale or freed, or the pool has no tags.
+    fn tag_raw(&self, handle: u64) -> Result<u64>;
+
     /// As [`Pool::free`]. If the object is mapped, its last `unmap_raw` releases it.
     ///
     /// # Errors
@@ -102,6 +114,14 @@ impl PoolCalls for Pool {
     #[inline]
     fn malloc_mapped_raw(&self, size: usize) -> Result<(u64, *mut u8)> {
         self.malloc_mapped_raw(size)
+    }
+
+    fn malloc_tagged_raw(&self, size: usize, tag: u64) -> Result<(u64, *mut u8)> {
+        self.malloc_tagged_raw(size, tag)
+    }
+
+    fn tag_raw(&self, handle: u64) -> Result<u64> {
+        self.tag_raw(handle)
     }
 
     #[inline]

@@ -140,7 +140,7 @@ impl Pool {
         let handle = RawHandle { index, generation, tag: self.tag.tag() }.pack();
         #[cfg(debug_assertions)]
         crate::sync::ranks::assert_none();
-        let call = || evict(Victim::new(self, handle));
+        let call = || evict(Victim::new(self, handle, place));
         // Under loom a panic is the model's finding: it is not caught.
         let verdict = if cfg!(loom) { call() } else { catch_unwind(AssertUnwindSafe(call)).unwrap_or(Verdict::Keep) };
         let goes = match verdict {

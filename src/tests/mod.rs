@@ -9,6 +9,7 @@ mod huge_file;
 mod limits;
 mod long_stops;
 mod model;
+mod object_tags;
 mod objects;
 pub mod options;
 #[cfg(feature = "uffd")]

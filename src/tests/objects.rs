@@ -1,7 +1,7 @@
 //! Objects and handles: sizes, modes, pins, generations, and every misuse that is refused.
 
 use super::shared::{assert_holds, free, options, pattern, store, unmap, write};
-use crate::geometry::{MAX_ALLOC_SIZE, class_of};
+use crate::geometry::{self, MAX_ALLOC_SIZE, class_of};
 use crate::tests::shared::ReadObject;
 use crate::units::Place;
 use crate::word::{MAX_PINS, RawHandle};
@@ -345,4 +345,31 @@ fn a_hardened_pool_refuses_a_stale_handle_for_ever() {
         assert!(!indices.contains(&RawHandle::unpack(handle).index.0), "{handle:#x} uses a worn-out index");
     });
     pool.check();
+}
+
+/// Bytes of memory for each object, its share of all tables included, when a pool has a hundred thousand of one size.
+fn bytes_each(size: usize) -> f64 {
+    let pool = Pool::new("objects", &options(1 << 30, Backing::Anonymous)).unwrap();
+    const COUNT: usize = 100_000;
+    let before = pool.total_pages();
+    (0..COUNT).for_each(|_| _ = pool.malloc_raw(size).unwrap());
+    ((pool.total_pages() - before) * 4096) as f64 / COUNT as f64
+}
+
+/// What the documentation of [`Pool::malloc`] says of small objects, and of which sizes hardly cost more than their
+/// bytes. Prints the figures: `cargo test -p zsalloc --lib costs -- --nocapture`.
+#[test]
+fn small_objects_cost_more_than_their_bytes_and_larger_ones_hardly() {
+    // By the geometry: pages and record of a zspage, shared by its slots, and a handle word.
+    for size in 500..=MAX_ALLOC_SIZE {
+        let class = geometry::of(class_of(size));
+        let each = (class.pages as usize * 4096 + geometry::RECORD_BYTES) as f64 / f64::from(class.slots) + 8.0;
+        assert!(each < size as f64 * 1.06, "{size} bytes take {each}");
+    }
+    for size in [1, 16, 64, 65, 80, 100, 128, 200, 256, 400, 512, 1000, 1024, 2000, 2048, 3000, 4000, MAX_ALLOC_SIZE] {
+        let each = bytes_each(size);
+        println!("{size:>5} bytes take {each:>7.1}: {:>6.1} % more", 100.0 * (each / size as f64 - 1.0));
+        // The tail of a zspage, a handle word of 8 bytes, and a record of 320 bytes for at least 32 objects.
+        assert!(each < pool().class_size(size).unwrap() as f64 * 1.02 + 18.0, "{size} bytes take {each}");
+    }
 }

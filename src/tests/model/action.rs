@@ -4,7 +4,7 @@ use super::world::World;
 use crate::geometry::MAX_ALLOC_SIZE;
 use crate::os::Call;
 use crate::tests::shared::Rng;
-use crate::{Backing, HugePages, MIN_BYTES, MapMode, PoolOptions, PoolTuning};
+use crate::{Backing, HugePages, MAX_TAGGED_SIZE, MIN_BYTES, MapMode, PoolOptions, PoolTuning};
 
 /// Kinds of memory that a pool of the model can have.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -26,6 +26,7 @@ pub struct Shape {
     pub max_bytes: u64,
     pub huge_pages: HugePages,
     pub hardened: bool,
+    pub tags: bool,
     pub dont_fork: bool,
     pub no_advice: bool,
     /// Objects that it has when it is neither growing nor shrinking.
@@ -47,11 +48,17 @@ impl Shape {
             max_bytes: if large { 64 << 20 } else { bytes as u64 },
             huge_pages,
             hardened: rng.chance(30),
+            tags: rng.chance(30),
             dont_fork: rng.chance(30),
             no_advice: rng.chance(20),
             objects: if large { 3000 } else { rng.between(20, 500) },
             sizes: rng.between(1, 5),
         }
+    }
+
+    /// Returns the size of the largest object.
+    pub fn largest(&self) -> usize {
+        if self.tags { MAX_TAGGED_SIZE } else { MAX_ALLOC_SIZE }
     }
 
     /// Returns the options of a pool of this shape. `backing` fits the kind of memory.
@@ -60,7 +67,12 @@ impl Shape {
             max_bytes: Some(self.max_bytes),
             backing,
             hardened: self.hardened,
-            tuning: PoolTuning { huge_pages: self.huge_pages, dont_fork: self.dont_fork, no_advice: self.no_advice },
+            tuning: PoolTuning {
+                huge_pages: self.huge_pages,
+                dont_fork: self.dont_fork,
+                no_advice: self.no_advice,
+                tags: self.tags,
+            },
         }
     }
 }

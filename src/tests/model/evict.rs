@@ -68,6 +68,7 @@ fn evict(shared: &Shared, pool: &Pool, handle: u64) -> Result<()> {
         let read = &mut buffer[..object.bytes.len()];
         pool.read_object(handle, read).expect("what is offered can be read");
         assert!(*read == *object.bytes, "{handle:#x} was offered with other bytes than were written");
+        object.check_tag(pool, handle);
         if world.rng.chance(60) { Mood::Free } else { world.rng.pick(&MOODS) }
     };
     match mood {

@@ -282,10 +282,15 @@ impl Run {
         let before = self.pool().stats()?;
         let room = self.has_room();
         self.met.mallocs += 1;
-        let allocated = self.pool().malloc_mapped_raw(size);
+        let tag = if self.world().shape.tags { self.world().rng.next() } else { 0 };
+        let allocated = match tag {
+            0 => self.pool().malloc_mapped_raw(size),
+            tag => self.pool().malloc_tagged_raw(size, tag),
+        };
         let (handle, address) = allocated.or_else(|error| self.refused(error, room, &before))?;
         let bytes = self.pool().class_size(size)?;
         self.begin_object(handle, bytes);
+        self.world().objects.get_mut(&handle).expect("it was noted just now").tag = tag;
         self.world().note_mapped(handle, address);
         Ok(())
     }

@@ -4,12 +4,14 @@ use super::action::Shape;
 use crate::geometry::MAX_ALLOC_SIZE;
 use crate::tests::shared::ReadObject;
 use crate::tests::shared::Rng;
-use crate::{Pool, PoolStats};
+use crate::{Error, Pool, PoolStats};
 use std::collections::HashMap;
 
 /// An object with all bytes of its slot.
 pub struct Object {
     pub bytes: Vec<u8>,
+    /// In a pool with tags, its tag.
+    pub tag: u64,
     /// How often the object is mapped, and where it lies meanwhile.
     pub pins: u32,
     pub address: usize,
@@ -79,14 +81,14 @@ impl World {
         self.order.clear();
         self.mapped.clear();
         self.shape = shape;
-        self.sizes = (0..shape.sizes).map(|_| self.rng.between(1, MAX_ALLOC_SIZE)).collect();
+        self.sizes = (0..shape.sizes).map(|_| self.rng.between(1, shape.largest())).collect();
         self.aim = shape.objects;
         self.has_evict = false;
     }
 
     /// Returns the size of the next object.
     pub fn draw_size(&mut self) -> usize {
-        if self.rng.chance(5) { self.rng.between(1, MAX_ALLOC_SIZE) } else { self.rng.pick(&self.sizes) }
+        if self.rng.chance(5) { self.rng.between(1, self.shape.largest()) } else { self.rng.pick(&self.sizes) }
     }
 
     /// Whether to allocate, not to free: on the way to a number of objects that changes now and then.
@@ -138,7 +140,7 @@ impl World {
             !self.stale.contains(&handle),
             "{handle:#x} was freed lately, and its generation can't have come round"
         );
-        let object = Object { bytes, pins: 0, address: 0, at: self.order.len() };
+        let object = Object { bytes, tag: 0, pins: 0, address: 0, at: self.order.len() };
         assert!(self.objects.insert(handle, object).is_none(), "{handle:#x} was given out twice");
         self.order.push(handle);
     }
@@ -200,6 +202,7 @@ impl World {
             pool.read_object(handle, read).expect("a live object can be read");
             assert!(*read == *object.bytes, "{handle:#x} holds other bytes than were written");
             object.check_bytes(handle);
+            object.check_tag(pool, handle);
         }
         for dying in &self.dying {
             dying.object.check_bytes(dying.handle);
@@ -208,6 +211,14 @@ impl World {
 }
 
 impl Object {
+    /// Panics if a live object has another tag than it should, or has one in a pool without tags.
+    pub fn check_tag(&self, pool: &Pool, handle: u64) {
+        match pool.tag_raw(handle) {
+            Ok(tag) => assert_eq!(tag, self.tag, "{handle:#x} has another tag than it was allocated with"),
+            Err(error) => assert!(matches!(error, Error::Invalid(_)) && self.tag == 0, "{handle:#x}: {error}"),
+        }
+    }
+
     /// Panics if a mapped object holds other bytes than it should.
     pub fn check_bytes(&self, handle: u64) {
         if self.pins > 0 {

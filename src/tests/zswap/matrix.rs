@@ -21,7 +21,12 @@ const DEFAULT: ZswapOptions = ZswapOptions {
             max_bytes: Some(64 << 20),
             backing: crate::Backing::Anonymous,
             hardened: false,
-            tuning: crate::PoolTuning { huge_pages: crate::HugePages::WhenLarge, dont_fork: false, no_advice: false },
+            tuning: crate::PoolTuning {
+                huge_pages: crate::HugePages::WhenLarge,
+                dont_fork: false,
+                no_advice: false,
+                tags: false,
+            },
         },
     },
 };
