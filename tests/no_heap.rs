@@ -7,10 +7,10 @@ use std::cell::Cell;
 use std::fs::File;
 use std::os::fd::AsFd;
 use std::time::Duration;
-use zsalloc::plumbing::PoolCalls;
+use zsalloc::plumbing::{MapMode, PoolCalls};
 use zsalloc::{
-    Area, AreaOptions, Backing, Claim, Codec, CompactBudget, HugePages, LoadFlags, MAX_ALLOC_SIZE, MapMode, PAGE_SIZE,
-    Patience, Pool, PoolOptions, PoolTuning, Refusal, Verdict, Victim, Zswap, ZswapOptions, ZswapTuning,
+    Area, AreaOptions, Backing, Claim, Codec, CompactBudget, HugePages, LoadFlags, MAX_ALLOC_SIZE, PAGE_SIZE, Patience,
+    Pool, PoolOptions, PoolTuning, Refusal, Verdict, Victim, Zswap, ZswapOptions, ZswapTuning,
 };
 
 /// The system's allocator, which counts the calls of threads that ask for it.

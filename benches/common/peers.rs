@@ -3,8 +3,8 @@
 use super::memory;
 use std::hint::black_box;
 use std::ptr;
-use zsalloc::plumbing::PoolCalls;
-use zsalloc::{CompactBudget, MapMode, Pool, PoolOptions};
+use zsalloc::plumbing::{MapMode, PoolCalls};
+use zsalloc::{CompactBudget, Pool, PoolOptions};
 
 /// An allocator. A token names an object: a handle, or an address.
 pub trait Peer: Sync + Sized {

@@ -4,8 +4,8 @@ use super::export::export;
 use super::structs::{ZS_MM_RO, ZS_MM_RW, ZS_MM_WO, zs_handle_t};
 use super::zs_pool;
 use std::ffi::{c_int, c_void};
-use zsalloc::plumbing::{PoolCalls, sentence};
-use zsalloc::{Error, MapMode, Result};
+use zsalloc::plumbing::{MapMode, PoolCalls, sentence};
+use zsalloc::{Error, Result};
 
 export! {
     /// Allocates an object of `size` bytes, 1 to ZS_MAX_ALLOC_SIZE, and stores its handle in *handle.

@@ -51,9 +51,30 @@ use tags::Tag;
 
 /// A pool of objects of 1 to [`MAX_ALLOC_SIZE`] bytes behind movable handles.
 ///
-/// All methods may be called from any thread. `free`, `unmap` and mapping to read never wait. `malloc` and mapping to
-/// write wait for one other short critical section or copy at most.
+/// A program keeps a [`Handle`] for each object, and maps the object while it uses it. So the pool can move objects
+/// together after others were freed ([`Pool::compact`]), and give memory back to the system. It keeps to a limit, and
+/// at the limit it can ask the program which of the objects that were unused longest may go ([`Pool::set_evict`],
+/// [`Pool::shrink`]). Objects of 500 bytes and more take hardly more memory than they have bytes; [`Pool::malloc`] says
+/// what smaller ones take.
 ///
+/// A pool is `Send` and `Sync`: share it by reference or in an `Arc`. Freeing, unmapping and mapping to read never
+/// wait. Allocating and mapping to write wait for short critical sections of other threads, or the copy of one object.
+/// Dropping a pool frees all its objects.
+///
+/// ```
+/// use zsalloc::{CompactBudget, Pool, PoolOptions};
+///
+/// # fn main() -> zsalloc::Result<()> {
+/// let pool = Pool::new("example", &PoolOptions::default())?;
+/// let mut object = pool.malloc_mapped(5)?;
+/// object.copy_from_slice(b"hello");
+/// let handle = object.finish();
+///
+/// pool.compact(&CompactBudget::default())?;
+/// assert_eq!(*pool.map(&handle)?, *b"hello");
+/// pool.free(handle)
+/// # }
+/// ```
 pub struct Pool {
     pub(crate) memory: PoolMemory,
     pub(crate) classes: Box<[Padded]>,
@@ -187,12 +208,14 @@ impl Pool {
         Ok(())
     }
 
-    /// Returns how many pages of 4096 bytes the pool has from the system, with its tables.
+    /// Returns how many pages of 4096 bytes the pool has from the system, with its tables. Costs one load. May be called
+    /// from any thread, from an evict callback and from a signal handler.
     pub fn total_pages(&self) -> u64 {
         self.memory.charge.used()
     }
 
-    /// Returns the descriptor of the pool's memory file. The pool closes it when it is dropped.
+    /// Returns the descriptor of the pool's memory file, for another process to look into. Nothing else may write to the
+    /// file: its bytes are the objects and tables of the pool. The pool closes the descriptor when it is dropped.
     ///
     /// # Errors
     /// [`Error::NotFound`] if the pool is not in a memory file.

@@ -69,15 +69,21 @@ impl Reclaim {
 }
 
 impl Pool {
-    /// Offers the objects of zspages that were long unused to the callback, until `pages` pages of 4096 bytes are free.
-    /// Objects that are mapped are not offered. Returns how many pages became free, also if they are fewer than
-    /// `pages`.
+    /// Offers objects that were long unused to the callback of [`Pool::set_evict`], until `pages` pages of 4096 bytes are
+    /// free. Returns how many became free: more than `pages`, or fewer if the callback keeps objects, objects are
+    /// mapped, or none are left. Objects that are mapped are not offered.
     ///
-    /// In a small pool, of some 200 zspages, the zspage that was longest unused goes first. In a larger one each step
-    /// looks at some 250 zspages, spread over the pool, and takes the one that was longest unused of all that it and
-    /// the steps before looked at. So a step takes as long in a large pool as in a small one.
+    /// Objects of about one size lie together in groups of up to 64, called zspages, whose memory becomes free when all
+    /// of them have gone. So the call offers all objects of one zspage, then those of the next. In a pool of up to some
+    /// 200 zspages the one that was longest unused goes first. In a larger one each step looks at some 250 zspages,
+    /// spread over the pool, and takes the one that was longest unused of all that it and the steps before looked at.
+    /// So a step takes as long in a large pool as in a small one.
     ///
-    /// May be called from any thread, several at once, and from the callback. Allocates nothing.
+    /// The memory goes back to the system at once, except where the pool has huge pages: there it waits until all 2 MiB
+    /// are unused, and may be used again meanwhile.
+    ///
+    /// May be called from any thread, in several at once, and from the callback, with no lock held that the callback
+    /// takes. Not from a signal handler. Allocates nothing.
     ///
     /// # Errors
     /// [`Error::Again`] if no page became free, [`Error::NotFound`] if the pool has no objects, [`Error::Invalid`]

@@ -5,40 +5,48 @@ use crate::error::Result;
 use crate::sync::Ordering::Relaxed;
 use crate::units::PAGE;
 
-/// Statistics of a pool. Pages have 4096 bytes. Each figure is exact at its moment. The figures are read one after the
-/// other, while other threads go on.
+/// Statistics of a pool, which [`Pool::stats`] returns. A page is 4096 bytes.
+///
+/// Each figure is exact at its moment. The figures are read one after the other while other threads go on, so two of
+/// them may not fit together. Those that count since the pool was created never become less.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PoolStats {
-    /// The limit in bytes on the pool's memory, as it was asked for or found.
+    /// The limit on the pool's memory in bytes: the one that was set last, or that the pool was created with, or, if
+    /// the options had none, what the pool found that it can have. [`Pool::set_max_bytes`] changes it.
     pub max_bytes: u64,
-    /// Objects that are allocated, with those that were freed and are still mapped.
+    /// Objects that are allocated now. An object that was freed while mapped counts until its last mapping ends.
     pub objects: u64,
-    /// Bytes of the slots of all objects.
+    /// Bytes of the slots of these objects: the sizes asked for, rounded up to their size classes, and the tags.
     pub object_bytes: u64,
-    /// Zspages in use.
+    /// Zspages that hold these objects, or are kept for the next ones: runs of pages, cut into at most 64 slots of one
+    /// size class.
     pub zspages: u64,
-    /// Pages that the pool has from the system.
+    /// Pages that the pool has from the system now, for objects and tables. At most `max_bytes`, unless the limit was
+    /// lowered since. [`Pool::total_pages`] returns it without the rest.
     pub total_pages: u64,
-    /// Pages of the pool that hold tables, not objects.
+    /// Those of `total_pages` that hold tables. They grow with the number of objects, and go back to the system when a
+    /// compaction without bounds finds them unused.
     pub metadata_pages: u64,
-    /// Pages of the pool that are kept empty, to be used again soon.
+    /// Those of `total_pages` that hold no object and are kept for the next ones, so that a few frees and allocations
+    /// need no system calls: at most a hundredth of the limit. A compaction without bounds gives them back.
     pub warm_pages: u64,
-    /// Chunks of 2 MiB in use.
+    /// Chunks of 2 MiB of addresses that have zspages now.
     pub chunks: u64,
-    /// Chunks in use that have a huge page: they are committed, and given back, whole.
+    /// Those of `chunks` that have a huge page. The pool takes, charges and gives back their memory whole.
     pub whole_chunks: u64,
-    /// Pages that compactions gave back since the pool was created.
+    /// Pages that compactions gave back to the system since the pool was created.
     pub pages_compacted: u64,
-    /// Objects that compactions moved since the pool was created.
+    /// Objects that compactions moved since the pool was created. One that moves twice counts twice.
     pub objects_moved: u64,
-    /// Pages that shrinks freed since the pool was created.
+    /// Pages that became free by shrinks since the pool was created.
     pub pages_reclaimed: u64,
 }
 
 impl Pool {
-    /// Returns the statistics of this moment. Takes the lock of each class in turn. May be called from any thread and
-    /// from a callback.
+    /// Returns the statistics of this moment. Takes a few hundred short locks, one after the other:
+    /// [`Pool::total_pages`] costs one load. Allocates nothing. May be called from any thread and from an evict
+    /// callback, not from a signal handler.
     ///
     /// # Errors
     /// [`crate::Error::Forked`] in a child without the pool.

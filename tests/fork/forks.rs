@@ -2,10 +2,10 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use zsalloc::plumbing::PoolCalls;
+use zsalloc::plumbing::{MapMode, PoolCalls};
 use zsalloc::{
-    AreaOptions, Backing, CompactBudget, Error, LoadFlags, MapMode, PAGE_SIZE, Pool, PoolOptions, PoolTuning, Verdict,
-    Victim, Zswap, ZswapOptions, ZswapTuning,
+    AreaOptions, Backing, CompactBudget, Error, LoadFlags, PAGE_SIZE, Pool, PoolOptions, PoolTuning, Verdict, Victim,
+    Zswap, ZswapOptions, ZswapTuning,
 };
 
 const SIZE: usize = 1500;
