@@ -270,7 +270,7 @@ static void option_fields(void)
     WRONG(backing, 4);
     WRONG(backing, UINT32_MAX);
     WRONG(backing, ZS_BACKING_MEMORY);
-    WRONG(flags, 64);
+    WRONG(flags, 128);
     WRONG(flags, 0x80000000u);
     WRONG(flags, UINT32_MAX);
     WRONG(flags, ZS_POOL_HUGE_NEVER | ZS_POOL_HUGE_ALWAYS);

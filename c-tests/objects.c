@@ -98,9 +98,75 @@ static void freed_while_mapped(struct zs_pool *pool)
     RESULT(zs_unmap_object(pool, handle), -EINVAL);
 }
 
+static int by_tag(void *context, struct zs_pool *pool, zs_handle_t handle)
+{
+    zs_handle_t *handles = context;
+    uint64_t tag = 0;
+    OK(zs_get_tag(pool, handle, &tag));
+    CHECK(tag >= 1000 && tag < 2000 && handles[tag - 1000] == handle);
+    handles[tag - 1000] = 0;
+    return zs_free(pool, handle);
+}
+
+/* The tag of an object tells the callback whose it is, and stays what it was when the object is moved or written. */
+static void tags(struct zs_pool *untagged)
+{
+    enum { COUNT = 1000 };
+    static zs_handle_t handles[COUNT];
+    static unsigned char bytes[ZS_MAX_ALLOC_SIZE];
+    struct zs_pool *pool = pool_with(64 * MIB, ZS_POOL_TAGGED);
+    zs_handle_t other = 5;
+    void *object = bytes;
+    uint64_t tag = 7, pages;
+    size_t size;
+    for (uint64_t i = 0; i < COUNT; i++) {
+        OK(zs_malloc_tagged(pool, 1 + i * 4, 1000 + i, &handles[i], &object));
+        OK(zs_lookup_class_size(pool, 1 + i * 4, &size));
+        fill(object, size, i);
+        OK(zs_unmap_object(pool, handles[i]));
+        RESULT(zs_obj_write(pool, handles[i], bytes, size + 1), -EINVAL);
+    }
+    for (uint64_t i = 0; i < COUNT; i += 2) {
+        OK(zs_free(pool, handles[i]));
+        handles[i] = 0;
+    }
+    OK(zs_compact(pool, NULL, &pages));
+    for (uint64_t i = 0; i < COUNT; i++) {
+        if (handles[i] == 0)
+            continue;
+        OK(zs_get_tag(pool, handles[i], &tag));
+        CHECK(tag == 1000 + i);
+        check_object(pool, handles[i], 1 + i * 4, i);
+    }
+    OK(zs_set_evict(pool, by_tag, handles));
+    while (zs_shrink(pool, 1, &pages) == 0)
+        ;
+    CHECK(stats_of(pool).objects == 0);
+    for (uint64_t i = 0; i < COUNT; i++)
+        CHECK(handles[i] == 0);
+
+    OK(zs_malloc(pool, 10, &other));
+    OK(zs_get_tag(pool, other, &tag));
+    CHECK(tag == 0);
+    OK(zs_free(pool, other));
+    RESULT(zs_get_tag(pool, other, &tag), -EINVAL);
+    RESULT(zs_malloc_tagged(pool, 0, 1, &other, &object), -EINVAL);
+    RESULT(zs_malloc_tagged(pool, ZS_MAX_TAGGED_SIZE + 1, 1, &other, &object), -ENOSPC);
+    RESULT(zs_malloc(pool, ZS_MAX_TAGGED_SIZE + 1, &other), -ENOSPC);
+    OK(zs_malloc_tagged(pool, ZS_MAX_TAGGED_SIZE, 1, &other, &object));
+    OK(zs_unmap_object(pool, other));
+    OK(zs_destroy_pool(pool));
+
+    RESULT(zs_malloc_tagged(untagged, 10, 1, &other, &object), -EINVAL);
+    other = object_with(untagged, 10, 1);
+    RESULT(zs_get_tag(untagged, other, &tag), -EINVAL);
+    OK(zs_free(untagged, other));
+}
+
 int main(void)
 {
     struct zs_pool *pool = pool_with(64 * MIB, 0);
+    tags(pool);
     class_sizes(pool);
     every_size(pool);
     up_to_the_end(pool);

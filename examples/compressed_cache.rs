@@ -1,37 +1,41 @@
 //! A cache of compressed values under string keys that keeps to a memory limit. [`Cache`] is made to be copied. It
-//! shows the evict callback: the pool knows which of its memory was unused longest, and the cache knows whose memory
-//! that is.
+//! shows the evict callback: the pool knows which of its memory was unused longest, and the tag of each object, here
+//! the hash of its key, tells the cache whose memory that is.
 //!
 //! ```text
 //! cargo run --release --example compressed_cache [-- [--requests N] [--limit-mib N]]
 //! ```
 //!
-//! When the pool is full, `put` makes it shrink: the pool offers the objects of its coldest zspages, one by one, to the
-//! callback, which drops the entry that owns the object. These rules keep that free of races and deadlocks:
+//! When the pool is full, `put` makes it shrink: the pool offers the objects of its coldest parts, one by one, to the
+//! callback, which drops the entry that owns the object. Four rules keep that free of races and deadlocks; the
+//! documentation of `Pool::set_evict` gives their reasons:
 //!
-//! - An object is entered into the index before it can be offered: it is mapped until then, and mapped objects are not
-//!   offered.
-//! - The thread that takes an entry out of the index, under the index's lock, frees the object. There is only one
-//!   `Handle`, and it lies in the index.
-//! - The callback gets a number. It looks up under the lock which entry owns that object now. If none does, another
-//!   thread has just taken the entry out and is freeing it, and there is nothing left to do.
-//! - No lock of the cache is held while the pool shrinks, because the callback takes it.
+//! 1. An object is finished and entered into the index under the index's lock.
+//! 2. The thread that takes an entry out of the index, under the lock, frees the object.
+//! 3. The callback looks under the lock whether the index has this very object.
+//! 4. No thread holds the lock while the pool shrinks.
 
 use lz4_flex::block::{compress_into, decompress_into, get_maximum_output_size};
 use std::collections::HashMap;
+use std::collections::hash_map::{self, RandomState};
+use std::hash::BuildHasher;
 use std::io::{self, Write};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
-use zsalloc::{CompactBudget, Error, Handle, MAX_ALLOC_SIZE, NewObject, Pool, PoolOptions, Result, Verdict, Victim};
+use zsalloc::{
+    CompactBudget, Error, Handle, Limit, MAX_TAGGED_SIZE, NewObject, Pool, PoolOptions, PoolTuning, Result, Verdict,
+    Victim,
+};
 
 /// A cache of values under string keys, compressed with LZ4. All methods may be called from any thread.
 ///
 /// The limit covers the memory of the stored values and the pool's own tables; keys and index come on top. A value must
-/// compress to [`MAX_ALLOC_SIZE`] bytes or less.
+/// compress to [`MAX_TAGGED_SIZE`] bytes or less.
 pub struct Cache {
     pool: Pool,
     shared: Arc<Shared>,
+    hasher: RandomState,
     /// Pages to free at a time when the pool is full.
     pages_at_once: u64,
 }
@@ -45,15 +49,13 @@ struct Shared {
     evicted: AtomicU64,
 }
 
-/// Where each value is, and which value owns each object.
-#[derive(Default)]
-struct Index {
-    entries: HashMap<Arc<str>, Entry>,
-    owners: HashMap<u64, Arc<str>>,
-}
+/// The values by the hashes of their keys, which are the tags of their objects. Two keys with one hash push each other
+/// out, as a cache may: among a billion keys that is one pair in forty caches.
+type Index = HashMap<u64, Entry>;
 
 /// A stored value.
 struct Entry {
+    key: Box<str>,
     /// The object, as long as what is stored. If that equals the value's size, the value is stored uncompressed,
     /// because LZ4 would not make it smaller.
     handle: Handle,
@@ -84,28 +86,30 @@ const ATTEMPTS: usize = 16;
 impl Cache {
     /// Creates a cache whose values take at most `max_bytes` bytes of memory, at least 1 MiB.
     pub fn new(max_bytes: u64) -> Result<Self> {
-        let pool =
-            Pool::new("compressed_cache", &PoolOptions { max_bytes: Some(max_bytes), ..PoolOptions::default() })?;
+        let tuning = PoolTuning { tags: true, ..PoolTuning::default() };
+        let options = PoolOptions { max_bytes: Some(max_bytes), tuning, ..PoolOptions::default() };
+        let pool = Pool::new("compressed_cache", &options)?;
         let shared = Arc::new(Shared::default());
         // The callback owns only the index: the cache owns the pool, and the pool the callback.
         let owner = Arc::clone(&shared);
         pool.set_evict(move |victim| owner.evict(&victim))?;
         let pages_at_once = (max_bytes / 4096 / 64).clamp(8, 1024);
-        Ok(Self { pool, shared, pages_at_once })
+        Ok(Self { pool, shared, hasher: RandomState::new(), pages_at_once })
     }
 
     /// Stores `value` under `key`, and replaces an older value. To make room, values that were unused longest are
     /// dropped.
     ///
     /// # Errors
-    /// [`Error::TooLarge`] if the value does not compress well enough, [`Error::Limit`] if there is no room and none
-    /// could be made. The key then has no value: an old value must not outlive a newer one.
+    /// [`Error::TooLarge`] if the value does not compress well enough, [`Error::Limit`] or [`Error::NoMemory`] if there
+    /// is no room and none could be made. The key then has no value: an old value must not outlive a newer one.
     pub fn put(&self, key: &str, value: &[u8]) -> Result<()> {
         let mut compressed = vec![0; get_maximum_output_size(value.len())];
         let length = compress_into(value, &mut compressed).expect("there is room for the worst case");
         compressed.truncate(length);
         let stored = if compressed.len() < value.len() || value.is_empty() { &compressed } else { value };
-        let object = self.allocate(stored.len()).map(|mut object| {
+        let hash = self.hasher.hash_one(key);
+        let object = self.allocate(stored.len(), hash).map(|mut object| {
             object.copy_from_slice(stored);
             object
         });
@@ -113,10 +117,10 @@ impl Cache {
         let (old, done) = match object {
             // `finish` unmaps the object; from here on it may be offered, and the callback waits for the lock.
             Ok(object) => {
-                let entry = Entry { handle: object.finish(), bytes: value.len() };
-                (index.insert(key, entry), Ok(()))
+                let entry = Entry { key: key.into(), handle: object.finish(), bytes: value.len() };
+                (index.insert(hash, entry), Ok(()))
             }
-            Err(error) => (index.remove(key), Err(error)),
+            Err(error) => (index.remove(&hash), Err(error)),
         };
         drop(index);
         self.free(old)?;
@@ -128,30 +132,33 @@ impl Cache {
     /// # Errors
     /// [`Error::Busy`] if thousands of threads are reading it at this moment.
     pub fn get(&self, key: &str) -> Result<Option<Vec<u8>>> {
-        let mut buffer = [0; MAX_ALLOC_SIZE];
+        let mut buffer = [0; MAX_TAGGED_SIZE];
         // Copied under the lock, which keeps the entry from going, and decompressed without it.
-        let found = {
+        let (stored, bytes) = {
             let index = self.shared.read();
-            let Some(entry) = index.entries.get(key) else {
+            let Some(entry) = index.get(&self.hasher.hash_one(key)).filter(|entry| *entry.key == *key) else {
                 self.shared.misses.fetch_add(1, Relaxed);
                 return Ok(None);
             };
-            self.pool.read(&entry.handle, &mut buffer[..entry.handle.len()])?;
-            (entry.handle.len(), entry.bytes)
+            let stored = &mut buffer[..entry.handle.len()];
+            self.pool.read(&entry.handle, stored)?;
+            (&*stored, entry.bytes)
         };
         self.shared.hits.fetch_add(1, Relaxed);
-        let (stored, bytes) = found;
-        if stored == bytes {
-            return Ok(Some(buffer[..stored].to_vec()));
+        if stored.len() == bytes {
+            return Ok(Some(stored.to_vec()));
         }
         let mut value = vec![0; bytes];
-        decompress_into(&buffer[..stored], &mut value).expect("it was compressed here, and copied as it was");
+        decompress_into(stored, &mut value).expect("it was compressed here, and copied as it was");
         Ok(Some(value))
     }
 
     /// Drops the value under `key`. Returns whether there was one.
     pub fn remove(&self, key: &str) -> Result<bool> {
-        let entry = self.shared.write().remove(key);
+        let entry = match self.shared.write().entry(self.hasher.hash_one(key)) {
+            hash_map::Entry::Occupied(entry) if *entry.get().key == *key => Some(entry.remove()),
+            _ => None,
+        };
         let was_there = entry.is_some();
         self.free(entry)?;
         Ok(was_there)
@@ -161,8 +168,8 @@ impl Cache {
     pub fn stats(&self) -> Result<CacheStats> {
         let index = self.shared.read();
         Ok(CacheStats {
-            values: index.entries.len() as u64,
-            value_bytes: index.entries.values().map(|entry| entry.bytes as u64).sum(),
+            values: index.len() as u64,
+            value_bytes: index.values().map(|entry| entry.bytes as u64).sum(),
             pool_bytes: self.pool.total_pages() * 4096,
             hits: self.shared.hits.load(Relaxed),
             misses: self.shared.misses.load(Relaxed),
@@ -171,14 +178,14 @@ impl Cache {
     }
 
     /// Allocates, and makes room until that succeeds. The caller holds no lock.
-    fn allocate(&self, bytes: usize) -> Result<NewObject<'_>> {
+    fn allocate(&self, bytes: usize, tag: u64) -> Result<NewObject<'_>> {
         for _ in 0..ATTEMPTS {
-            match self.pool.malloc_mapped(bytes) {
-                Err(Error::Limit(_) | Error::NoMemory(_)) => self.make_room()?,
+            match self.pool.malloc_tagged(bytes, tag) {
+                Err(Error::Limit(Limit::Pool) | Error::NoMemory(_)) => self.make_room()?,
                 done => return done,
             }
         }
-        self.pool.malloc_mapped(bytes)
+        self.pool.malloc_tagged(bytes, tag)
     }
 
     fn make_room(&self) -> Result<()> {
@@ -188,7 +195,8 @@ impl Cache {
             done => drop(done?),
         }
         // Removed and replaced values left holes. Compaction makes free pages of them.
-        self.pool.compact(&CompactBudget { max_bytes_moved: Some(self.pages_at_once * 4096), max_time: None })?;
+        let budget = CompactBudget { max_bytes_moved: Some(self.pages_at_once * 4096), ..CompactBudget::default() };
+        self.pool.compact(&budget)?;
         Ok(())
     }
 
@@ -200,10 +208,14 @@ impl Cache {
 impl Shared {
     /// The evict callback: drops the value that owns the object, and has the object freed.
     fn evict(&self, victim: &Victim<'_>) -> Verdict {
-        let entry = self.write().remove_object(victim.raw());
-        let Some(entry) = entry else { return Verdict::Gone };
-        self.evicted.fetch_add(1, Relaxed);
-        Verdict::Free(entry.handle)
+        match self.write().entry(victim.tag()) {
+            hash_map::Entry::Occupied(entry) if victim.is(&entry.get().handle) => {
+                self.evicted.fetch_add(1, Relaxed);
+                Verdict::Free(entry.remove().handle)
+            }
+            // Another thread has just taken the entry out, and is freeing the object.
+            _ => Verdict::Gone,
+        }
     }
 
     /// Locks the index to read. Every statement leaves the index consistent, so a thread that panicked with the lock
@@ -214,28 +226,6 @@ impl Shared {
 
     fn write(&self) -> RwLockWriteGuard<'_, Index> {
         self.index.write().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Index {
-    /// Enters a value. Returns the value that it replaces.
-    fn insert(&mut self, key: &str, entry: Entry) -> Option<Entry> {
-        let old = self.remove(key);
-        let key: Arc<str> = key.into();
-        self.owners.insert(entry.handle.raw(), Arc::clone(&key));
-        self.entries.insert(key, entry);
-        old
-    }
-
-    fn remove(&mut self, key: &str) -> Option<Entry> {
-        let entry = self.entries.remove(key)?;
-        self.owners.remove(&entry.handle.raw());
-        Some(entry)
-    }
-
-    fn remove_object(&mut self, handle: u64) -> Option<Entry> {
-        let key = self.owners.remove(&handle)?;
-        self.entries.remove(&key)
     }
 }
 
@@ -376,18 +366,13 @@ mod tests {
 
     /// Checks that index and pool have the same objects.
     fn check(cache: &Cache) {
-        let index = cache.shared.read();
-        assert_eq!(index.entries.len(), index.owners.len());
-        for (handle, key) in &index.owners {
-            assert_eq!(index.entries[key].handle.raw(), *handle);
-        }
-        assert_eq!(cache.pool.stats().unwrap().objects, index.entries.len() as u64);
+        assert_eq!(cache.pool.stats().unwrap().objects, cache.shared.read().len() as u64);
     }
 
     #[test]
     fn values_come_back_as_they_were() {
         let cache = Cache::new(4 << 20).unwrap();
-        let values = [vec![], vec![7], vec![0; 100_000], noise(1, 1), noise(4096, 2), noise(MAX_ALLOC_SIZE, 3)];
+        let values = [vec![], vec![7], vec![0; 100_000], noise(1, 1), noise(4096, 2), noise(MAX_TAGGED_SIZE, 3)];
         for (number, value) in values.iter().enumerate() {
             cache.put(&number.to_string(), value).unwrap();
         }
@@ -414,7 +399,7 @@ mod tests {
     fn a_put_that_fails_leaves_no_old_value() {
         let cache = Cache::new(1 << 20).unwrap();
         cache.put("key", b"old").unwrap();
-        assert!(matches!(cache.put("key", &noise(MAX_ALLOC_SIZE + 1, 1)), Err(Error::TooLarge(_))));
+        assert!(matches!(cache.put("key", &noise(MAX_TAGGED_SIZE + 1, 1)), Err(Error::TooLarge(_))));
         assert_eq!(cache.get("key").unwrap(), None);
         check(&cache);
     }

@@ -69,7 +69,7 @@ pub const ZS_POOL_HARDENED: u32 = 16;
 pub const ZS_POOL_RELEASABLE: u32 = 32;
 /// zs_pool_options.flags: each object keeps 8 bytes of the program's beside its own, which
 /// zs_malloc_tagged() stores and zs_get_tag() returns. Each object takes 8 bytes more, and has at
-/// most ZS_MAX_TAGGED_SIZE.
+/// most ZS_MAX_TAGGED_SIZE. Not for the pool of a zswap.
 pub const ZS_POOL_TAGGED: u32 = 64;
 
 /// Names an object of one pool. Never 0, and not an address. Copy, compare and keep it as you like;

@@ -34,8 +34,8 @@ impl<'a> Victim<'a> {
         self.handle == handle.raw()
     }
 
-    /// Returns the tag that [`Pool::malloc_tagged`] allocated the object with. 0 if another call allocated it, or if the
-    /// pool was created without tags ([`crate::PoolTuning::tags`]).
+    /// Returns the tag that [`Pool::malloc_tagged`] allocated the object with. 0 if another call allocated it, or if
+    /// the pool was created without tags ([`crate::PoolTuning::tags`]).
     pub fn tag(&self) -> u64 {
         if self.pool.tag_bytes == 0 { 0 } else { self.pool.tag_at(self.place).load(Relaxed) }
     }
@@ -121,7 +121,9 @@ impl Pool {
     ///
     /// # Four rules
     /// A cache keeps the handles of its objects in an index behind a lock. Then these rules keep evictions free of
-    /// races and deadlocks. `examples/compressed_cache.rs` is a whole cache to copy.
+    /// races and deadlocks. `examples/compressed_cache.rs` is a whole cache to copy. The index of the program below has
+    /// the numbers of handles as keys. An index with keys of its own gets them back from the tags of the objects:
+    /// [`Pool::malloc_tagged`] and [`Victim::tag`].
     ///
     /// 1. **Finish and enter an object under the lock.** A [`crate::NewObject`] is never offered, because it is mapped.
     ///    From [`crate::NewObject::finish`] on it may be: then the callback waits for the lock until the object is in

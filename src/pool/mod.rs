@@ -208,13 +208,13 @@ impl Pool {
         Ok(())
     }
 
-    /// Returns how many pages of 4096 bytes the pool has from the system, with its tables. Costs one load. May be called
-    /// from any thread, from an evict callback and from a signal handler.
+    /// Returns how many pages of 4096 bytes the pool has from the system, with its tables. Costs one load. May be
+    /// called from any thread, from an evict callback and from a signal handler.
     pub fn total_pages(&self) -> u64 {
         self.memory.charge.used()
     }
 
-    /// Returns the descriptor of the pool's memory file, for another process to look into. Nothing else may write to the
+    /// Returns the descriptor of the pool's memory file, for another process to look into. Nobody may write to the
     /// file: its bytes are the objects and tables of the pool. The pool closes the descriptor when it is dropped.
     ///
     /// # Errors

@@ -69,8 +69,8 @@ impl Reclaim {
 }
 
 impl Pool {
-    /// Offers objects that were long unused to the callback of [`Pool::set_evict`], until `pages` pages of 4096 bytes are
-    /// free. Returns how many became free: more than `pages`, or fewer if the callback keeps objects, objects are
+    /// Offers objects that were long unused to the callback of [`Pool::set_evict`], until `pages` pages of 4096 bytes
+    /// are free. Returns how many became free: more than `pages`, or fewer if the callback keeps objects, objects are
     /// mapped, or none are left. Objects that are mapped are not offered.
     ///
     /// Objects of about one size lie together in groups of up to 64, called zspages, whose memory becomes free when all

@@ -71,7 +71,11 @@ fn check(options: &ZswapOptions) -> Result<()> {
     const CONTEXTS: Error =
         Error::Invalid(sentence(&"there are 1 to 64 contexts: leave the number out for one per processor"));
     const CLAIMS: Error = Error::Invalid(sentence(&"there may be 1 to 65536 claims: leave the number out for 1024"));
+    const TAGS: Error = Error::Invalid(sentence(&"the pool of a zswap has no tags: leave them out of its options"));
     let tuning = &options.tuning;
+    if tuning.pool.tuning.tags {
+        return Err(TAGS);
+    }
     check_limit(options.max_bytes)?;
     if tuning.accept_percent.is_some_and(|percent| !(1..=100).contains(&percent)) {
         return Err(PERCENT);

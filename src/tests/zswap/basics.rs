@@ -69,6 +69,9 @@ fn batches_and_codecs_bring_the_same_pages_back() {
     area.load_pages(100, &mut back, LoadFlags::TAKE, |_, result| result.unwrap()).unwrap();
     assert!(back == pages);
     assert!(matches!(zswap.set_codec(Codec::Zstd(99)), Err(Error::Invalid(_))));
+    let mut tagged = ZswapOptions::default();
+    tagged.tuning.pool.tuning.tags = true;
+    assert!(matches!(Zswap::new("tags", &tagged).map(drop), Err(Error::Invalid(_))), "they would take room of pages");
     assert!(zswap.stats_json().unwrap().contains("\"recompressed\":600"));
 }
 
