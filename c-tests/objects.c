@@ -116,11 +116,11 @@ static void tags(struct zs_pool *untagged)
     static unsigned char bytes[ZS_MAX_ALLOC_SIZE];
     struct zs_pool *pool = pool_with(64 * MIB, ZS_POOL_TAGGED);
     zs_handle_t other = 5;
-    void *object = bytes;
     uint64_t tag = 7, pages;
     size_t size;
     for (uint64_t i = 0; i < COUNT; i++) {
-        OK(zs_malloc_tagged(pool, 1 + i * 4, 1000 + i, &handles[i], &object));
+        void *object = zs_malloc_tagged(pool, 1 + i * 4, 1000 + i, &handles[i]);
+        CHECK(object != NULL);
         OK(zs_lookup_class_size(pool, 1 + i * 4, &size));
         fill(object, size, i);
         OK(zs_unmap_object(pool, handles[i]));
@@ -150,14 +150,14 @@ static void tags(struct zs_pool *untagged)
     CHECK(tag == 0);
     OK(zs_free(pool, other));
     RESULT(zs_get_tag(pool, other, &tag), -EINVAL);
-    RESULT(zs_malloc_tagged(pool, 0, 1, &other, &object), -EINVAL);
-    RESULT(zs_malloc_tagged(pool, ZS_MAX_TAGGED_SIZE + 1, 1, &other, &object), -ENOSPC);
+    REFUSED(zs_malloc_tagged(pool, 0, 1, &other), -EINVAL);
+    REFUSED(zs_malloc_tagged(pool, ZS_MAX_TAGGED_SIZE + 1, 1, &other), -ENOSPC);
     RESULT(zs_malloc(pool, ZS_MAX_TAGGED_SIZE + 1, &other), -ENOSPC);
-    OK(zs_malloc_tagged(pool, ZS_MAX_TAGGED_SIZE, 1, &other, &object));
+    CHECK(zs_malloc_tagged(pool, ZS_MAX_TAGGED_SIZE, 1, &other) != NULL);
     OK(zs_unmap_object(pool, other));
     OK(zs_destroy_pool(pool));
 
-    RESULT(zs_malloc_tagged(untagged, 10, 1, &other, &object), -EINVAL);
+    REFUSED(zs_malloc_tagged(untagged, 10, 1, &other), -EINVAL);
     other = object_with(untagged, 10, 1);
     RESULT(zs_get_tag(untagged, other, &tag), -EINVAL);
     OK(zs_free(untagged, other));

@@ -1084,14 +1084,13 @@ void *zs_malloc_mapped(struct zs_pool *pool, size_t size, zs_handle_t *handle);
 
 /**
  * Allocates an object with a tag and maps it, otherwise as zs_malloc_mapped() does. The tag is 8
- * bytes of the program's, such as a pointer, an index or a hash. zs_get_tag() returns it, in the
- * evict callback too. It never changes. The pool has to be created with ZS_POOL_TAGGED, and size is
+ * bytes of the program's, such as a pointer, an index or a hash. zs_get_tag() tells it, in the evict
+ * callback too. It never changes. The pool has to be created with ZS_POOL_TAGGED, and size is
  * at most ZS_MAX_TAGGED_SIZE. In such a pool, objects that zs_malloc() and zs_malloc_mapped()
  * allocate have the tag 0.
  *
- * Errors, after which nothing has changed:
- * -EINVAL: pool, handle or object is NULL, size is 0, or the pool was created without
- *     ZS_POOL_TAGGED.
+ * Returns NULL if it fails, after which nothing has changed. zs_last_errno() returns the number:
+ * -EINVAL: pool or handle is NULL, size is 0, or the pool was created without ZS_POOL_TAGGED.
  * -ENOSPC: size is more than ZS_MAX_TAGGED_SIZE.
  * -ENOMEM: the pool is at its limit, or the system has no memory. Free, compact or shrink, then try
  *     again.
@@ -1099,11 +1098,10 @@ void *zs_malloc_mapped(struct zs_pool *pool, size_t size, zs_handle_t *handle);
  *
  * Threads: any. Evict callback: allowed.
  */
-int zs_malloc_tagged(struct zs_pool *pool,
-                     size_t size,
-                     uint64_t tag,
-                     zs_handle_t *handle,
-                     void **object);
+void *zs_malloc_tagged(struct zs_pool *pool,
+                       size_t size,
+                       uint64_t tag,
+                       zs_handle_t *handle);
 
 /**
  * Stores in *tag the tag that an object was allocated with: see zs_malloc_tagged().

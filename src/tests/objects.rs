@@ -347,6 +347,26 @@ fn a_hardened_pool_refuses_a_stale_handle_for_ever() {
     pool.check();
 }
 
+/// A thread that panics or hangs with locks held can print what it has: no `Debug` of the pool's types takes a lock.
+#[test]
+fn types_of_a_pool_are_printed_while_all_its_locks_are_held() {
+    let pool = pool();
+    let mut new = pool.malloc_mapped(5).unwrap();
+    new.copy_from_slice(b"hello");
+    let mut handle = new.finish();
+    let new = pool.malloc_mapped(6).unwrap();
+    let forking = pool.prepare_fork().unwrap();
+    let text = format!("{pool:?} {forking:?} {new:?} {handle:?} {:?}", pool.map(&handle).unwrap());
+    for part in ["Pool {", "PoolForking {", "NewObject {", "Handle {", "Mapped {", "len: 5", "len: 6"] {
+        assert!(text.contains(part), "{part} of {text}");
+    }
+    assert!(!text.contains("hello") && !text.contains("104, 101"), "the bytes are not shown: {text}");
+    assert!(format!("{:?}", pool.map_mut(&mut handle).unwrap()).starts_with("MappedMut {"));
+    drop(forking);
+    drop(new);
+    pool.check();
+}
+
 /// Bytes of memory for each object, its share of all tables included, when a pool has a hundred thousand of one size.
 fn bytes_each(size: usize) -> f64 {
     let pool = Pool::new("objects", &options(1 << 30, Backing::Anonymous)).unwrap();

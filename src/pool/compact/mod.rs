@@ -154,7 +154,8 @@ impl Pool {
     /// really got. A call without bounds also gives back memory that was kept warm. If another thread is compacting
     /// this pool, returns 0 at once. If the budget runs out, the next call goes on where this one stopped.
     ///
-    /// May be called from any thread, and from a callback. Takes no memory, so that it works when there is none.
+    /// May be called from any thread and from an evict callback, not from a signal handler. Takes no memory, so that it
+    /// works when there is none.
     ///
     /// # Errors
     /// [`crate::Error::Forked`] in a child without the pool.
