@@ -1733,6 +1733,10 @@ int zswap_area_refaulted(struct zswap_area *area, uint64_t pages);
  * WRITEBACK has the rules by which no page is lost; examples/writeback.c is a whole program. Needs
  * neither a callback nor a backing file.
  *
+ * A program that makes room for one area (zswap_area_usage()), or keeps it below its own limit
+ * before that is met, calls zswap_writeback_begin_area(): once the areas that have met their
+ * limits are served, this call goes on with pages of the others.
+ *
  * *count is 0 if no page can be claimed now: none is in the pool, or those that are have claims
  * already. Do not call again at once; wait until pages were stored or claims have ended. Storing
  * and loading mark a page as used. A call that passes a marked page clears the mark, and goes round
