@@ -197,7 +197,7 @@ fn touches(rounds: usize, range: usize, stored: usize) {
     let resident_bytes = Some((TOUCHED / 2 * PAGE_SIZE) as u64);
     let mut options = PagerOptions { resident_bytes, ..PagerOptions::default() };
     // So that the pager is told of memory that is given back.
-    options.tuning.eviction = Eviction::Moving;
+    options.eviction = Eviction::Moving;
     let pager = Pager::new("stops", &options).unwrap_or_else(|error| common::give_up(&error.to_string()));
     let lent = pager.lend(Duty::All).unwrap_or_else(|error| common::give_up(&error.to_string()));
     let (now, stop) = (AtomicUsize::new(0), AtomicBool::new(false));

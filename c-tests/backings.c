@@ -140,7 +140,9 @@ static void supplied(uint32_t flags, size_t bytes, uint64_t max_bytes)
     options.memory = stretch.memory;
     options.memory_bytes = bytes;
     options.max_bytes = max_bytes;
-    options.flags = flags;
+    options.flags = flags & POOL_FLAGS;
+    struct zs_pool_tuning tuning = {.struct_size = sizeof tuning, .flags = flags & ~POOL_FLAGS};
+    options.tuning = &tuning;
     OK(zs_create_pool("supplied", &options, &pool));
     uint64_t pages = use(pool, bytes / 8192 < 1000 ? bytes / 8192 : 1000);
     /* Only memory with ZS_POOL_RELEASABLE is given back. */
@@ -187,7 +189,8 @@ static void supplied_badly(void)
     options.memory_bytes = UINT64_MAX - (uintptr_t)stretch.memory;
     RESULT(zs_create_pool("no more addresses", &options, &pool), -EINVAL);
     options.memory_bytes = 2 * MIB;
-    options.flags = ZS_POOL_HUGE_ALWAYS;
+    struct zs_pool_tuning tuning = {.struct_size = sizeof tuning, .flags = ZS_POOL_HUGE_ALWAYS};
+    options.tuning = &tuning;
     RESULT(zs_create_pool("huge", &options, &pool), -EINVAL);
     CHECK(message[0] != 0);
     end_stretch(stretch);

@@ -74,10 +74,15 @@ static inline int is_slow(void)
     return mode != NULL && strcmp(mode, "valgrind") == 0;
 }
 
-/* Creates a pool with a limit and flags. */
+/* The flags that struct zs_pool_options has; the others are those of struct zs_pool_tuning. */
+#define POOL_FLAGS (ZS_POOL_HARDENED | ZS_POOL_RELEASABLE)
+
+/* Creates a pool with a limit and flags of both structs. */
 static inline struct zs_pool *pool_with(uint64_t max_bytes, uint32_t flags)
 {
-    struct zs_pool_options options = {.struct_size = sizeof options, .max_bytes = max_bytes, .flags = flags};
+    struct zs_pool_tuning tuning = {.struct_size = sizeof tuning, .flags = flags & ~POOL_FLAGS};
+    struct zs_pool_options options = {
+        .struct_size = sizeof options, .max_bytes = max_bytes, .flags = flags & POOL_FLAGS, .tuning = &tuning};
     struct zs_pool *pool = NULL;
     OK(zs_create_pool("test", &options, &pool));
     CHECK(pool != NULL);

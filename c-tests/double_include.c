@@ -18,7 +18,8 @@ int main(void)
     if (pager())
         return 1;
 #endif
-    struct zs_pool_options options = {.struct_size = sizeof options, .flags = ZS_POOL_HARDENED | ZS_POOL_DONTFORK};
+    struct zs_pool_tuning tuning = {.struct_size = sizeof tuning, .flags = ZS_POOL_DONTFORK};
+    struct zs_pool_options options = {.struct_size = sizeof options, .flags = ZS_POOL_HARDENED, .tuning = &tuning};
     struct zs_pool_stats stats = {.struct_size = sizeof stats};
     struct zs_pool *pool;
     return zs_create_pool("double", &options, &pool) || zs_pool_stats(pool, &stats) || zs_destroy_pool(pool);

@@ -45,6 +45,9 @@ static int pager_in_cxx(void *memory, size_t size)
     options.struct_size = sizeof options;
     options.fault_mode = ZSPAGER_FAULT_THREADS;
     options.eviction = ZSPAGER_EVICT_IN_PLACE;
+    zspager_tuning tuning = {};
+    tuning.struct_size = sizeof tuning;
+    options.tuning = &tuning;
     zspager_region_options region_options = {};
     region_options.struct_size = sizeof region_options;
     struct zspager_stats stats = {};

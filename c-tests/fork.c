@@ -124,9 +124,10 @@ static void shared_memory(void)
 {
     void *memory = mmap(NULL, 4 * MIB, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     CHECK(memory != MAP_FAILED);
+    struct zs_pool_tuning tuning = {.struct_size = sizeof tuning, .flags = ZS_POOL_DONTFORK};
     struct zs_pool_options options = {.struct_size = sizeof options,
                                       .backing = ZS_BACKING_MEMORY,
-                                      .flags = ZS_POOL_DONTFORK,
+                                      .tuning = &tuning,
                                       .memory = memory,
                                       .memory_bytes = 4 * MIB};
     struct zs_pool *pool;

@@ -135,8 +135,9 @@ static void supplied_memory_is_inherited_again(void)
     size_t bytes = 8 << 20;
     unsigned char *memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     CHECK(memory != MAP_FAILED);
+    struct zs_pool_tuning tuning = {.struct_size = sizeof tuning, .flags = ZS_POOL_DONTFORK};
     struct zs_pool_options options = {.struct_size = sizeof options, .backing = ZS_BACKING_MEMORY, .memory = memory,
-                                      .memory_bytes = bytes, .flags = ZS_POOL_DONTFORK};
+                                      .memory_bytes = bytes, .tuning = &tuning};
     struct zs_pool *pool = NULL;
     OK(zs_create_pool("supplied", &options, &pool));
     CHECK(has_flag(memory + bytes - 1, " dc"));

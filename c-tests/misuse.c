@@ -259,6 +259,13 @@ static void option_fields(void)
     char message[200];
     struct zs_pool_options right = {
         .struct_size = sizeof right, .max_bytes = 8 * MIB, .message = message, .message_size = sizeof message};
+    static const struct zs_pool_tuning both = {.struct_size = sizeof both,
+                                               .flags = ZS_POOL_HUGE_NEVER | ZS_POOL_HUGE_ALWAYS};
+    static const struct zs_pool_tuning never = {.struct_size = sizeof never, .flags = ZS_POOL_HUGE_NEVER};
+    static const struct zs_pool_tuning misplaced = {.struct_size = sizeof misplaced, .flags = ZS_POOL_HARDENED};
+    static const struct zs_pool_tuning unknown = {.struct_size = sizeof unknown, .flags = 128};
+    static const struct zs_pool_tuning reserved = {.struct_size = sizeof reserved, .reserved[8] = 1};
+    static const struct zs_pool_tuning sizeless = {.flags = ZS_POOL_HUGE_NEVER};
     struct zs_pool_options wrong[32];
     size_t count = 0;
 #define WRONG(field, value) (wrong[count] = right, wrong[count].field = (value), count++)
@@ -273,13 +280,18 @@ static void option_fields(void)
     WRONG(flags, 128);
     WRONG(flags, 0x80000000u);
     WRONG(flags, UINT32_MAX);
-    WRONG(flags, ZS_POOL_HUGE_NEVER | ZS_POOL_HUGE_ALWAYS);
+    WRONG(flags, ZS_POOL_DONTFORK);
+    WRONG(tuning, &both);
+    WRONG(tuning, &misplaced);
+    WRONG(tuning, &unknown);
+    WRONG(tuning, &reserved);
+    WRONG(tuning, &sizeless);
     WRONG(flags, ZS_POOL_RELEASABLE);
     WRONG(memory, memory);
     WRONG(memory_bytes, 1);
     WRONG(reserved[0], 1);
     WRONG(reserved[3], (uint64_t)1 << 63);
-    WRONG(backing, ZS_BACKING_HUGETLB), wrong[count - 1].flags = ZS_POOL_HUGE_NEVER;
+    WRONG(backing, ZS_BACKING_HUGETLB), wrong[count - 1].tuning = &never;
     WRONG(backing, ZS_BACKING_MEMFD), wrong[count - 1].memory = memory;
 #undef WRONG
     for (size_t i = 0; i < count; i++) {

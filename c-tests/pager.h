@@ -24,9 +24,10 @@ static inline struct zspager *pager_with(uint64_t pages, uint32_t fault_mode, ui
 {
     char why[200] = "";
     struct zs_pool_options pool = {.struct_size = sizeof pool, .max_bytes = 256 * MIB};
-    struct zswap_options zswap = {.struct_size = sizeof zswap, .pool = &pool};
+    struct zswap_tuning zswap = {.struct_size = sizeof zswap, .pool = &pool};
+    struct zspager_tuning tuning = {.struct_size = sizeof tuning, .zswap = &zswap};
     struct zspager_options options = {.struct_size = sizeof options, .resident_bytes = pages * PAGE,
-                                      .fault_mode = fault_mode, .eviction = eviction, .zswap = &zswap,
+                                      .fault_mode = fault_mode, .eviction = eviction, .tuning = &tuning,
                                       .message = why, .message_size = sizeof why};
     struct zspager *pager = NULL;
     int result = zspager_create("test", &options, &pager);

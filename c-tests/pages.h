@@ -79,7 +79,8 @@ static inline struct zswap *zswap_with(uint64_t max_bytes)
 {
     /* A small pool, for machines with few addresses. */
     struct zs_pool_options pool = {.struct_size = sizeof pool, .max_bytes = 256 * MIB};
-    struct zswap_options options = {.struct_size = sizeof options, .max_bytes = max_bytes, .pool = &pool};
+    struct zswap_tuning tuning = {.struct_size = sizeof tuning, .pool = &pool};
+    struct zswap_options options = {.struct_size = sizeof options, .max_bytes = max_bytes, .tuning = &tuning};
     struct zswap *zswap = NULL;
     OK(zswap_create(&options, &zswap));
     CHECK(zswap != NULL);

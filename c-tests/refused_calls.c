@@ -16,7 +16,8 @@ static int said(int result)
 
 /* A pool. */
 
-static struct zs_pool_options pool_options = {.struct_size = sizeof pool_options, .max_bytes = 16 * MIB,
+static struct zs_pool_tuning pool_tuning = {.struct_size = sizeof pool_tuning};
+static struct zs_pool_options pool_options = {.struct_size = sizeof pool_options, .tuning = &pool_tuning, .max_bytes = 16 * MIB,
                                               .message = message, .message_size = sizeof message};
 static struct zs_pool *pool, *other_pool;
 static zs_handle_t base[BASE], more[MORE];
@@ -245,7 +246,8 @@ static const struct act of_pool[] = {
 static void refuse_in_pool(const char *name, uint32_t backing, uint32_t flags)
 {
     pool_options.backing = backing;
-    pool_options.flags = flags;
+    pool_options.flags = flags & POOL_FLAGS;
+    pool_tuning.flags = flags & ~POOL_FLAGS;
     refuse_in(name, make_pool, of_pool, sizeof of_pool / sizeof *of_pool, unmake_pool, check_base, pages_of_pool);
 }
 
@@ -259,6 +261,7 @@ static void refuse_in_supplied_memory(void)
     act_name = "supplied memory";
     pool_options.backing = ZS_BACKING_MEMORY;
     pool_options.flags = ZS_POOL_RELEASABLE;
+    pool_tuning.flags = 0;
     make_pool();
     pool_options.memory = other;
     check_stored = check_base;
@@ -276,7 +279,8 @@ static void refuse_in_supplied_memory(void)
 
 /* A zswap. */
 
-static struct zswap_options zswap_options = {.struct_size = sizeof zswap_options, .pool = &pool_options,
+static struct zswap_tuning zswap_tuning = {.struct_size = sizeof zswap_tuning, .pool = &pool_options};
+static struct zswap_options zswap_options = {.struct_size = sizeof zswap_options, .tuning = &zswap_tuning,
                                              .message = message, .message_size = sizeof message};
 static struct zswap *zswap, *other_zswap;
 static struct zswap_area *area, *other_area;
@@ -690,6 +694,7 @@ static void refuse_in_zswap(const char *name, uint32_t backing, void (*make)(voi
 {
     pool_options.backing = backing;
     pool_options.flags = 0;
+    pool_tuning.flags = 0;
     refuse_in(name, make, acts, count, unmake_zswap, check_pages, pages_of_zswap);
 }
 

@@ -419,10 +419,13 @@ static void refuse_in_pager(const char *name, const struct act *of, size_t count
                             uint32_t eviction, int shared)
 {
     static struct zs_pool_options pool = {.struct_size = sizeof pool, .max_bytes = 16 * MIB};
-    static struct zswap_options zswap = {.struct_size = sizeof zswap, .pool = &pool};
+    static struct zswap_tuning zswap = {.struct_size = sizeof zswap, .pool = &pool};
+    static struct zspager_tuning tuning;
+    tuning = (struct zspager_tuning){
+        .struct_size = sizeof tuning, .max_held_bytes = 8 * PAGE, .zswap = &zswap};
     options = (struct zspager_options){.struct_size = sizeof options, .resident_bytes = RESIDENT * PAGE,
-                                       .max_held_bytes = 8 * PAGE, .fault_mode = fault_mode, .eviction = eviction,
-                                       .zswap = &zswap, .message = message, .message_size = sizeof message};
+                                       .fault_mode = fault_mode, .eviction = eviction, .tuning = &tuning,
+                                       .message = message, .message_size = sizeof message};
     is_shared = shared;
     has_threads = fault_mode == ZSPAGER_FAULT_THREADS;
     refuse_in(name, make_pager, of, count, unmake_pager, check_region, pages_of_pager);
@@ -453,15 +456,15 @@ int main(int count, char **arguments)
     struct zspager *first = NULL;
     static const struct {
         const char *name;
-        uint32_t fault_mode, eviction;
+        uint32_t fault_mode, flags;
         int shared;
     } scenes[] = {
-        {"pager", ZSPAGER_FAULT_SIGBUS, ZSPAGER_EVICT_MOVING, 0},
+        {"pager", ZSPAGER_FAULT_SIGBUS, 0, 0},
         {"pager in place", ZSPAGER_FAULT_SIGBUS, ZSPAGER_EVICT_IN_PLACE, 0},
-        {"pager of a memory file", ZSPAGER_FAULT_SIGBUS, ZSPAGER_EVICT_MOVING, 1},
-        {"pager with threads", ZSPAGER_FAULT_THREADS, ZSPAGER_EVICT_MOVING, 0},
+        {"pager of a memory file", ZSPAGER_FAULT_SIGBUS, 0, 1},
+        {"pager with threads", ZSPAGER_FAULT_THREADS, 0, 0},
         {"pager with threads, in place", ZSPAGER_FAULT_THREADS, ZSPAGER_EVICT_IN_PLACE, 0},
-        {"pager with threads, of a memory file", ZSPAGER_FAULT_THREADS, ZSPAGER_EVICT_MOVING, 1},
+        {"pager with threads, of a memory file", ZSPAGER_FAULT_THREADS, 0, 1},
     };
     file = memfd_create("backing", MFD_CLOEXEC);
     of_region = memfd_create("region", MFD_CLOEXEC);
@@ -470,15 +473,15 @@ int main(int count, char **arguments)
         make_page(pages[page], page);
     make_stacks();
     /* The SIGBUS handler, and what its installation allocated, stay in the process. */
-    first = pager_with(RESIDENT, ZSPAGER_FAULT_SIGBUS, ZSPAGER_EVICT_MOVING);
+    first = pager_with(RESIDENT, ZSPAGER_FAULT_SIGBUS, 0);
     OK(zspager_destroy(first));
     for (size_t at = 0; at < sizeof scenes / sizeof *scenes; at++)
         if (only == NULL || strcmp(only, scenes[at].name) == 0)
-            refuse_in_pager(scenes[at].name, acts, sizeof acts / sizeof *acts, scenes[at].fault_mode,
-                            scenes[at].eviction, scenes[at].shared);
+            refuse_in_pager(scenes[at].name, acts, sizeof acts / sizeof *acts, scenes[at].fault_mode, scenes[at].flags,
+                            scenes[at].shared);
     if (only == NULL || strcmp(only, "other calls") == 0)
         refuse_in_pager("other calls of a pager", other_acts, sizeof other_acts / sizeof *other_acts,
-                        ZSPAGER_FAULT_SIGBUS, ZSPAGER_EVICT_MOVING, 0);
+                        ZSPAGER_FAULT_SIGBUS, 0, 0);
     CHECK(real_close(file) == 0 && real_close(of_region) == 0);
     return 0;
 }

@@ -39,7 +39,8 @@ static struct zswap_area *area;
 static char message[300];
 static struct zs_pool_options pool_options = {.struct_size = sizeof pool_options, .max_bytes = 64 * MIB,
                                               .message = message, .message_size = sizeof message};
-static struct zswap_options zswap_options = {.struct_size = sizeof zswap_options, .pool = &pool_options,
+static struct zswap_tuning zswap_tuning = {.struct_size = sizeof zswap_tuning, .pool = &pool_options};
+static struct zswap_options zswap_options = {.struct_size = sizeof zswap_options, .tuning = &zswap_tuning,
                                              .message = message, .message_size = sizeof message};
 
 static void make_stored(void)
@@ -95,9 +96,9 @@ static int create_each(int expected, const char *advice)
     else
         failed++;
 #ifdef WITH_PAGER
+    struct zspager_tuning tuning = {.struct_size = sizeof tuning, .zswap = &zswap_tuning};
     struct zspager_options options = {.struct_size = sizeof options, .resident_bytes = 64 * PAGE,
-                                      .eviction = ZSPAGER_EVICT_MOVING,
-                                      .zswap = &zswap_options, .message = message, .message_size = sizeof message};
+                                      .eviction = ZSPAGER_EVICT_MOVING, .tuning = &tuning, .message = message, .message_size = sizeof message};
     struct zspager *pager = NULL;
     if (!is_short(zspager_create("new", &options, &pager), expected, advice))
         OK(zspager_destroy(pager));
@@ -255,7 +256,7 @@ static void of_mappings(void)
     CHECK(use_stored() == 3000);
 #ifdef WITH_PAGER
     /* Regions need mappings too: for tables, registration and advice. */
-    struct zspager *pager = pager_with(16, ZSPAGER_FAULT_SIGBUS, ZSPAGER_EVICT_MOVING);
+    struct zspager *pager = pager_with(16, ZSPAGER_FAULT_SIGBUS, 0);
     unsigned char *memory = memory_of(3 * 32) + 32 * PAGE;
     uint64_t region = 0;
     for (size_t page = 0; page < 32; page++)
@@ -360,7 +361,7 @@ static void of_room_for_a_region(void)
     CHECK(memory != MAP_FAILED);
     for (size_t page = 0; page < 64; page++)
         make_page(memory + page * PAGE, page);
-    struct zspager *pager = pager_with(16, ZSPAGER_FAULT_SIGBUS, ZSPAGER_EVICT_MOVING);
+    struct zspager *pager = pager_with(16, ZSPAGER_FAULT_SIGBUS, 0);
     struct zspager_region_options options = {.struct_size = sizeof options, .flags = ZSPAGER_REGION_SHARED,
                                              .shared_fd = file};
     OK(zspager_add_region(pager, memory, 64 * PAGE, &options, &region));
@@ -416,7 +417,7 @@ static void write_in(const char *folder, const char *name, const char *text)
 static void in_group(void)
 {
     enum { REGION = 12288, RESIDENT = 1024 };
-    struct zspager *pager = pager_with(RESIDENT, ZSPAGER_FAULT_SIGBUS, ZSPAGER_EVICT_MOVING);
+    struct zspager *pager = pager_with(RESIDENT, ZSPAGER_FAULT_SIGBUS, 0);
     unsigned char *memory = memory_of(REGION);
     uint64_t region = region_of(pager, memory, REGION);
     for (size_t round = 0; round < 2; round++)

@@ -111,11 +111,9 @@ static void *touch(void *argument)
 /* Creates a pager whose pool is so small that touches write pages back. */
 static struct zspager *small_pager(void)
 {
-    struct zs_pool_options pool = {.struct_size = sizeof pool};
-    struct zswap_options zswap = {.struct_size = sizeof zswap, .pool = &pool, .max_bytes = PAGES / 8 * PAGE};
     struct zspager_options options = {.struct_size = sizeof options, .resident_bytes = LIMIT * PAGE,
-                                      .eviction = ZSPAGER_EVICT_MOVING,
-                                      .fault_mode = ZSPAGER_FAULT_SIGBUS, .zswap = &zswap};
+                                      .pool_bytes = PAGES / 8 * PAGE, .fault_mode = ZSPAGER_FAULT_SIGBUS,
+                                      .eviction = ZSPAGER_EVICT_MOVING};
     struct zspager *pager = NULL;
     CHECK(the_zspager_create("dlopen", &options, &pager) == 0);
     int file = memfd_create("backing", MFD_CLOEXEC);

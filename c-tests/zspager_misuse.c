@@ -65,37 +65,53 @@ static void refused(struct zspager_options *options)
 static void wrong_options(void)
 {
     struct zspager_options none = {.struct_size = sizeof none}, options = none;
-    struct zswap_options zswap = {.struct_size = sizeof zswap, .codec = 99};
+    struct zswap_tuning zswap = {.struct_size = sizeof zswap, .accept_percent = 101};
     struct zspager *made = NULL;
     options.fault_mode = 2;
     refused(&options);
     options = none;
-    options.staged_percent = 91;
-    refused(&options);
-    options.staged_percent = 300;
+    options.resident_bytes = 65535;
     refused(&options);
     options = none;
-    options.max_regions = 65537;
+    options.pool_bytes = 4111;
+    refused(&options);
+    options = none;
+    options.codec = 99;
+    refused(&options);
+    options = none;
+    options.level = 1;
     refused(&options);
     options = none;
     options.eviction = 3;
     refused(&options);
     options.eviction = ZSPAGER_EVICT_MOVING_BESIDE_SWAP;
     OK(zspager_create("test", &options, &made));
+    RESULT(zspager_set_resident_limit(made, 65535), -EINVAL);
     OK(zspager_destroy(made));
     options = none;
     options.reserved[3] = 1;
     refused(&options);
+    struct zspager_tuning no_tuning = {.struct_size = sizeof no_tuning}, tuning = no_tuning;
     options = none;
-    options.zswap = &zswap;
+    options.tuning = &tuning;
+    tuning.staged_percent = 91;
     refused(&options);
-    /* The zswap's name is ignored. */
-    char name[300];
-    memset(name, 'x', sizeof name);
-    zswap.codec = 0;
-    zswap.name = name;
-    OK(zspager_create("test", &options, &made));
-    OK(zspager_destroy(made));
+    tuning.staged_percent = 300;
+    refused(&options);
+    tuning = no_tuning;
+    tuning.max_held_bytes = 4095;
+    refused(&options);
+    tuning = no_tuning;
+    tuning.max_regions = 65537;
+    refused(&options);
+    tuning = no_tuning;
+    tuning.reserved[7] = 1;
+    refused(&options);
+    tuning = no_tuning;
+    tuning.zswap = &zswap;
+    refused(&options);
+    tuning.struct_size = 0;
+    refused(&options);
     options = none;
     options.struct_size = 0;
     RESULT(zspager_create("test", &options, &made), -EINVAL);
@@ -263,7 +279,7 @@ static void stale_numbers(void)
 
 int main(void)
 {
-    pager = pager_with(LIMIT, ZSPAGER_FAULT_SIGBUS, ZSPAGER_EVICT_MOVING);
+    pager = pager_with(LIMIT, ZSPAGER_FAULT_SIGBUS, 0);
     memory = memory_of(8);
     region = region_of(pager, memory, 8);
     for (size_t page = 0; page < 8; page++)

@@ -21,7 +21,8 @@ static void wait_for(pid_t child)
 
 static struct zswap *zswap_of(struct zs_pool_options pool, struct zswap_area **area)
 {
-    struct zswap_options options = {.struct_size = sizeof options, .pool = &pool};
+    struct zswap_tuning tuning = {.struct_size = sizeof tuning, .pool = &pool};
+    struct zswap_options options = {.struct_size = sizeof options, .tuning = &tuning};
     struct zswap *zswap;
     pool.struct_size = sizeof pool;
     pool.max_bytes = 32 * MIB;
@@ -118,7 +119,8 @@ int main(void)
 {
     an_anonymous_zswap_is_copied();
     for (int areas_first = 0; areas_first < 2; areas_first++) {
-        a_zswap_is_not_inherited((struct zs_pool_options){.flags = ZS_POOL_DONTFORK}, areas_first);
+        struct zs_pool_tuning tuning = {.struct_size = sizeof tuning, .flags = ZS_POOL_DONTFORK};
+        a_zswap_is_not_inherited((struct zs_pool_options){.tuning = &tuning}, areas_first);
         a_zswap_is_not_inherited((struct zs_pool_options){.backing = ZS_BACKING_MEMFD}, areas_first);
     }
     puts("zswap_fork: ok");

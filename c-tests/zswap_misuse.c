@@ -193,6 +193,12 @@ static void wrong_options(struct zswap_options options, const char *reason)
     RESULT(zswap_create(&options, &unchanged), -EINVAL);
 }
 
+static void wrong_tuning(struct zswap_tuning tuning, const char *reason)
+{
+    tuning.struct_size = sizeof tuning;
+    wrong_options((struct zswap_options){.tuning = &tuning}, reason);
+}
+
 static void options(void)
 {
     static char long_name[251];
@@ -200,22 +206,27 @@ static void options(void)
     memset(long_name, 'n', 250);
     wrong_options((struct zswap_options){.name = long_name}, "name");
     wrong_options((struct zswap_options){.name = "\xff"}, "UTF-8");
-    wrong_options((struct zswap_options){.pool = &pool}, "flag");
+    wrong_tuning((struct zswap_tuning){.pool = &pool}, "flag");
     pool = (struct zs_pool_options){.struct_size = 3};
-    wrong_options((struct zswap_options){.pool = &pool}, "struct_size");
+    wrong_tuning((struct zswap_tuning){.pool = &pool}, "struct_size");
+    wrong_options((struct zswap_options){.max_bytes = 1}, "4112");
+    wrong_options((struct zswap_options){.max_bytes = 4111}, "4112");
     wrong_options((struct zswap_options){.codec = 3}, "codec");
     wrong_options((struct zswap_options){.codec = ZSWAP_CODEC_ZSTD, .level = 23}, "level");
     wrong_options((struct zswap_options){.level = 1}, "level");
-    wrong_options((struct zswap_options){.accept_percent = 101}, "accept_percent");
-    wrong_options((struct zswap_options){.accept_percent = 257}, "accept_percent");
-    wrong_options((struct zswap_options){.headroom_percent = 256}, "headroom_percent");
-    wrong_options((struct zswap_options){.contexts = ZSWAP_MAX_CONTEXTS + 1}, "contexts");
-    wrong_options((struct zswap_options){.max_claims = ZSWAP_MAX_CLAIMS + 1}, "claims");
-    wrong_options((struct zswap_options){.max_claims = UINT32_MAX}, "claims");
+    wrong_tuning((struct zswap_tuning){.accept_percent = 101}, "accept_percent");
+    wrong_tuning((struct zswap_tuning){.accept_percent = 257}, "accept_percent");
+    wrong_tuning((struct zswap_tuning){.headroom_percent = 256}, "headroom_percent");
+    wrong_tuning((struct zswap_tuning){.contexts = ZSWAP_MAX_CONTEXTS + 1}, "contexts");
+    wrong_tuning((struct zswap_tuning){.max_claims = ZSWAP_MAX_CLAIMS + 1}, "claims");
+    wrong_tuning((struct zswap_tuning){.max_claims = UINT32_MAX}, "claims");
     for (int i = 0; i < 4; i++) {
         struct zswap_options reserved = {0};
         reserved.reserved[i] = 1;
         wrong_options(reserved, "reserved");
+        struct zswap_tuning reserved_tuning = {0};
+        reserved_tuning.reserved[i] = 1;
+        wrong_tuning(reserved_tuning, "reserved");
     }
     struct zswap_area *unchanged = area;
     struct zswap_area_options area_options = {.struct_size = sizeof area_options, .flags = 4};

@@ -26,8 +26,8 @@ struct new_area_stats {
 /* A field that the caller does not have is taken as 0, whatever lies behind the struct. */
 static void older_options(void)
 {
-    static const size_t sizes[] = {offsetof(struct zswap_options, name), offsetof(struct zswap_options, pool),
-                                   offsetof(struct zswap_options, codec), offsetof(struct zswap_options, message),
+    static const size_t sizes[] = {offsetof(struct zswap_options, name), offsetof(struct zswap_options, codec),
+                                   offsetof(struct zswap_options, tuning), offsetof(struct zswap_options, message),
                                    offsetof(struct zswap_options, reserved)};
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
         struct zswap_options options;

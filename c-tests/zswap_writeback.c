@@ -369,7 +369,8 @@ static void claims_are_bounded(void)
 {
     enum { MOST = 40 };
     static unsigned char pages[PAGES][PAGE];
-    struct zswap_options options = {.struct_size = sizeof options, .max_claims = MOST};
+    struct zswap_tuning tuning = {.struct_size = sizeof tuning, .max_claims = MOST};
+    struct zswap_options options = {.struct_size = sizeof options, .tuning = &tuning};
     struct zswap_claim claims[PAGES];
     struct zswap *zswap;
     size_t count = 0;
@@ -414,7 +415,8 @@ static void damage(void)
     memset(memory, 0, BYTES);
     struct zs_pool_options pool = {
         .struct_size = sizeof pool, .backing = ZS_BACKING_MEMORY, .memory = memory, .memory_bytes = BYTES};
-    struct zswap_options options = {.struct_size = sizeof options, .pool = &pool, .name = "lent"};
+    struct zswap_tuning tuning = {.struct_size = sizeof tuning, .pool = &pool};
+    struct zswap_options options = {.struct_size = sizeof options, .tuning = &tuning, .name = "lent"};
     struct zswap *zswap;
     unsigned char page[PAGE], copy[PAGE];
     OK(zswap_create(&options, &zswap));

@@ -118,25 +118,25 @@
 #define ZS_BACKING_MEMORY 3
 
 /**
- * zs_pool_options.flags: never request huge pages. With neither this flag nor ZS_POOL_HUGE_ALWAYS,
+ * zs_pool_tuning.flags: never request huge pages. With neither this flag nor ZS_POOL_HUGE_ALWAYS,
  * only an anonymous pool requests them, and only for its memory beyond 4 GiB.
  */
 #define ZS_POOL_HUGE_NEVER 1
 
 /**
- * zs_pool_options.flags: request huge pages from the start. The pool then takes, counts and gives
+ * zs_pool_tuning.flags: request huge pages from the start. The pool then takes, counts and gives
  * back memory 2 MiB at a time. Not for supplied memory.
  */
 #define ZS_POOL_HUGE_ALWAYS 2
 
 /**
- * zs_pool_options.flags: forked children do not get the pool. Always in effect with
+ * zs_pool_tuning.flags: forked children do not get the pool. Always in effect with
  * ZS_BACKING_MEMFD and ZS_BACKING_HUGETLB.
  */
 #define ZS_POOL_DONTFORK 4
 
 /**
- * zs_pool_options.flags: for processes in jails that forbid such calls. The pool refuses huge pages
+ * zs_pool_tuning.flags: for processes in jails that forbid such calls. The pool refuses huge pages
  * once, when it is created, gives the system no other advice, and does not ask to be left out of
  * core dumps. It gives memory back with madvise(), one range at a time, and never with
  * process_madvise().
@@ -154,7 +154,7 @@
 #define ZS_POOL_RELEASABLE 32
 
 /**
- * zs_pool_options.flags: each object keeps 8 bytes of the program's beside its own, which
+ * zs_pool_tuning.flags: each object keeps 8 bytes of the program's beside its own, which
  * zs_malloc_tagged() stores and zs_get_tag() returns. Each object takes 8 bytes more, and has at
  * most ZS_MAX_TAGGED_SIZE. Not for the pool of a zswap.
  */
@@ -169,10 +169,10 @@
 /** Maximum number of pages of one zswap_store_pages(). */
 #define ZSWAP_MAX_BATCH 8192
 
-/** Maximum of zswap_options.contexts. */
+/** Maximum of zswap_tuning.contexts. */
 #define ZSWAP_MAX_CONTEXTS 64
 
-/** Maximum of zswap_options.max_claims. */
+/** Maximum of zswap_tuning.max_claims. */
 #define ZSWAP_MAX_CLAIMS 65536
 
 /** Codec LZ4: the fastest, and the default. Its level is 0. */
@@ -304,6 +304,22 @@ struct zswap;
 struct zswap_area;
 
 /**
+ * The options of a pool that few programs set. Set the whole struct to 0, then struct_size, then
+ * the fields that differ from the default.
+ */
+struct zs_pool_tuning {
+    /** Set to sizeof(struct zs_pool_tuning). */
+    size_t struct_size;
+    /**
+     * ZS_POOL_HUGE_NEVER, ZS_POOL_HUGE_ALWAYS, ZS_POOL_DONTFORK, ZS_POOL_NO_ADVICE and
+     * ZS_POOL_TAGGED, combined with |.
+     */
+    uint32_t flags;
+    /** Reserved for later versions: set to 0. */
+    uint32_t reserved[9];
+};
+
+/**
  * Options for creating a pool. Set the whole struct to 0, then struct_size, then the fields that
  * differ from the default.
  */
@@ -318,7 +334,7 @@ struct zs_pool_options {
     uint64_t max_bytes;
     /** Source of the memory: one of ZS_BACKING_*. */
     uint32_t backing;
-    /** ZS_POOL_* flags, combined with |. */
+    /** ZS_POOL_HARDENED and ZS_POOL_RELEASABLE, combined with |. */
     uint32_t flags;
     /**
      * With ZS_BACKING_MEMORY: readable and writable memory at a multiple of 4096, which nothing
@@ -330,6 +346,8 @@ struct zs_pool_options {
      * larger, the less is wasted: up to half of 1 MiB, up to a twentieth of 16 MiB. Otherwise 0.
      */
     uint64_t memory_bytes;
+    /** What few programs set. NULL: the defaults. */
+    const struct zs_pool_tuning *tuning;
     /**
      * Buffer for a sentence that says why zs_create_pool() failed, truncated to fit and ended
      * with a NUL. NULL: no sentence.
@@ -407,6 +425,43 @@ struct zs_compact_budget {
 typedef int (*zs_evict_fn)(void *context, struct zs_pool *pool, zs_handle_t handle);
 
 /**
+ * The options of a zswap that few programs set, and those of its pool. Set the whole struct to 0,
+ * then struct_size, then the fields that differ from the default.
+ */
+struct zswap_tuning {
+    /** Set to sizeof(struct zswap_tuning). */
+    size_t struct_size;
+    /**
+     * Once a limit was reached, stores are refused until usage has fallen to this percentage of
+     * it: 1 to 100. It holds for the limit of each area too. 0: 90, and 98 in a pager.
+     */
+    uint32_t accept_percent;
+    /**
+     * How far the pool's memory may exceed zswap_options.max_bytes, in percent of it, for tables and gaps
+     * between objects: at most 255. 0: 12.5.
+     */
+    uint32_t headroom_percent;
+    /**
+     * How many threads can compress at the same time; others wait. At most ZSWAP_MAX_CONTEXTS.
+     * 0: the number of processors. A context takes 18 KiB, and more once Zstandard is used.
+     */
+    uint32_t contexts;
+    /**
+     * How many claims of zswap_writeback_begin() can be held at the same time: at most
+     * ZSWAP_MAX_CLAIMS. 0: 1024.
+     */
+    uint32_t max_claims;
+    /**
+     * Options of the zswap's pool. NULL: the defaults. Their max_bytes decides how many addresses
+     * are reserved, and so how far the limit can be raised later; 0: as much as the machine has
+     * memory. Their message is not used.
+     */
+    const struct zs_pool_options *pool;
+    /** Reserved for later versions: set to 0. */
+    uint64_t reserved[4];
+};
+
+/**
  * Options for creating a zswap. Set the whole struct to 0, then struct_size, then the fields that
  * differ from the default.
  */
@@ -424,36 +479,12 @@ struct zswap_options {
      * "zswap".
      */
     const char *name;
-    /**
-     * Options of the zswap's pool. NULL: the defaults. Their max_bytes decides how many addresses
-     * are reserved, and so how far the limit can be raised later; 0: as much as the machine has
-     * memory. Their message is not used.
-     */
-    const struct zs_pool_options *pool;
     /** Codec of pages: one of ZSWAP_CODEC_*. zswap_set_codec() changes it. */
     uint32_t codec;
     /** Level of the codec. */
     int level;
-    /**
-     * Once a limit was reached, stores are refused until usage has fallen to this percentage of
-     * it: 1 to 100. 0: 90.
-     */
-    uint32_t accept_percent;
-    /**
-     * How far the pool's memory may exceed max_bytes, in percent of it, for tables and gaps
-     * between objects: at most 255. 0: 12.5.
-     */
-    uint32_t headroom_percent;
-    /**
-     * How many threads can compress at the same time; others wait. At most ZSWAP_MAX_CONTEXTS.
-     * 0: the number of processors. A context takes 18 KiB, and more once Zstandard is used.
-     */
-    uint32_t contexts;
-    /**
-     * How many claims of zswap_writeback_begin() can be held at the same time: at most
-     * ZSWAP_MAX_CLAIMS. 0: 1024.
-     */
-    uint32_t max_claims;
+    /** What few programs set. NULL: the defaults. */
+    const struct zswap_tuning *tuning;
     /**
      * Buffer for a sentence that says why zswap_create() failed, truncated to fit and ended with
      * a NUL. NULL: no sentence.
@@ -702,6 +733,38 @@ struct zswap_area_stats {
 
 #if defined(ZSALLOC_UFFD)
 /**
+ * The options of a pager that few programs set, and those of its zswap. Set the whole struct to 0,
+ * then struct_size, then the fields that differ from the default.
+ */
+struct zspager_tuning {
+    /** Set to sizeof(struct zspager_tuning). */
+    size_t struct_size;
+    /**
+     * Maximum bytes that zspager_hold() may hold at the same time. At least
+     * a page of 4096 bytes. 0: an eighth of
+     * zspager_options.resident_bytes.
+     * zspager_set_resident_limit() does not change it.
+     */
+    uint64_t max_held_bytes;
+    /** The zswap that holds evicted pages, and its pool. NULL: the defaults. */
+    const struct zswap_tuning *zswap;
+    /**
+     * Size of the staging range in percent of zspager_options.resident_bytes: 1 to 90. 0: 10. Pages wait there,
+     * uncompressed, in case they are touched again.
+     */
+    uint32_t staged_percent;
+    /**
+     * Maximum number of regions at the same time: at most 65536. 0: 1024. A region takes five or
+     * six of the mappings that vm.max_map_count allows a process, its own included, and a pager
+     * about 20: with the usual 65530 there is room for about 10,900 regions. Beyond that,
+     * zspager_add_region() fails with -ENOMEM.
+     */
+    uint32_t max_regions;
+    /** Reserved for later versions: set to 0. */
+    uint32_t reserved[8];
+};
+
+/**
  * Options for creating a pager. Set the whole struct to 0, then struct_size, then the fields that
  * differ from the default.
  */
@@ -715,32 +778,21 @@ struct zspager_options {
      */
     uint64_t resident_bytes;
     /**
-     * Maximum bytes that zspager_hold() may hold at the same time. At least
-     * a page of 4096 bytes. 0: an eighth of resident_bytes.
-     * zspager_set_resident_limit() does not change it.
+     * The limit of compressed pages: maximum bytes of slots that they take, on top of
+     * resident_bytes. At least 4112, which one page may take. 0: no limit but the pool's own.
+     * zspager_set_pool_limit() changes it.
      */
-    uint64_t max_held_bytes;
+    uint64_t pool_bytes;
     /** How pages are brought back: one of ZSPAGER_FAULT_*. */
     uint32_t fault_mode;
-    /**
-     * Size of the staging range in percent of resident_bytes: 1 to 90. 0: 10. Pages wait there,
-     * uncompressed, in case they are touched again.
-     */
-    uint32_t staged_percent;
-    /**
-     * Maximum number of regions at the same time: at most 65536. 0: 1024. A region takes five or
-     * six of the mappings that vm.max_map_count allows a process, its own included, and a pager
-     * about 20: with the usual 65530 there is room for about 10,900 regions. Beyond that,
-     * zspager_add_region() fails with -ENOMEM.
-     */
-    uint32_t max_regions;
     /** How private pages leave memory: one of ZSPAGER_EVICT_*. */
     uint32_t eviction;
-    /**
-     * Options of the zswap that holds evicted pages: its limit and its codec. NULL: the defaults.
-     * An accept_percent of 0 means 98 here. The name and the message are ignored.
-     */
-    const struct zswap_options *zswap;
+    /** Codec of evicted pages: one of ZSWAP_CODEC_*. zspager_set_codec() changes it. */
+    uint32_t codec;
+    /** Level of the codec. */
+    int level;
+    /** What few programs set. NULL: the defaults. */
+    const struct zspager_tuning *tuning;
     /**
      * Buffer for a sentence that says why zspager_create() failed, truncated to fit and ended with
      * a NUL. NULL: no sentence.
@@ -1403,7 +1455,7 @@ uint64_t zswap_area_pages(struct zswap_area *area);
 
 /**
  * Sets how many bytes of slots the stored pages of all areas may take. 0: no limit but the pool's
- * own. The pool's memory may exceed the limit somewhat: see zswap_options.headroom_percent. A limit
+ * own. The pool's memory may exceed the limit somewhat: see zswap_tuning.headroom_percent. A limit
  * below what is stored is allowed: stores then fail with -ENOMEM until enough pages have gone. This
  * call writes nothing back; call zswap_shrink() for that.
  *
@@ -1772,7 +1824,7 @@ int zswap_writeback_begin(struct zswap *zswap,
  * Errors, after which no page is claimed:
  * -EINVAL: area or count is NULL, claims or pages is NULL and max is not 0, or the area has
  *     ZSWAP_AREA_NO_WRITEBACK.
- * -EBUSY: as many claims are held as zswap_options.max_claims allows: end some.
+ * -EBUSY: as many claims are held as zswap_tuning.max_claims allows: end some.
  * -EPERM: this process is a forked child that has no copy of the pool.
  *
  * Threads: any, several at once. Callbacks: allowed.
@@ -2106,7 +2158,7 @@ int zspager_descriptor(struct zspager *pager, int *fd);
  * -EBADF: with ZSPAGER_REGION_SHARED, shared_fd is not an open descriptor.
  * -EBUSY: part of the range is under another userfaultfd, such as another pager's.
  * -ENOMEM: there are as many regions, or parts of regions left by munmap() and mremap(), as
- *     zspager_options.max_regions allows; or there is no memory for the region's tables, or the
+ *     zspager_tuning.max_regions allows; or there is no memory for the region's tables, or the
  *     process has as many mappings as vm.max_map_count allows.
  * -EPERM: this process is a forked child.
  * The system's other errors are returned as they are.
@@ -2192,7 +2244,7 @@ int zspager_remove_region(struct zspager *pager,
  *
  * Errors:
  * -EINVAL: pager is NULL, or part of the range is in no region.
- * -ENOMEM: more than zspager_options.max_held_bytes would be held, or a page of the range is
+ * -ENOMEM: more than zspager_tuning.max_held_bytes would be held, or a page of the range is
  *     already held 33 million times.
  * -EBADMSG: a page's copy is damaged.
  * -EIO: a page can't be read from the backing file.
@@ -2550,7 +2602,7 @@ int zspager_stats_json(struct zspager *pager, char *buffer, size_t size, size_t 
  * ZSWAP. A zswap has one pool, and areas whose pages have offsets of their own, as swap devices or
  * guests do. zswap_store() stores a page. The limit counts bytes of slots, which is what a page's
  * compressed form costs. When the limit is reached, stores fail with -ENOMEM until usage has fallen
- * a little below it (zswap_options.accept_percent). zswap never makes room on its own: the program
+ * a little below it (zswap_tuning.accept_percent). zswap never makes room on its own: the program
  * does. It can call zswap_shrink(), which passes pages that were not used lately to a callback
  * (zswap_set_writeback) or writes them to a file (zswap_set_backing_file). It can claim pages and
  * write them itself (zswap_writeback_begin; see WRITEBACK). Or it can drop them (zswap_invalidate). A page that

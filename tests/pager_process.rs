@@ -18,7 +18,7 @@ mod pager_process {
 mod skip;
 
 use processes::{End, Memory, end_of};
-use zsalloc::{Duty, Eviction, FaultMode, Lent, Pager, PagerOptions, PagerTuning, Region, RegionOptions};
+use zsalloc::{Duty, Eviction, FaultMode, Lent, Pager, PagerOptions, Region, RegionOptions};
 
 /// Pages of a region, and the limit on resident pages: most pages are evicted.
 const PAGES: usize = 256;
@@ -106,7 +106,7 @@ fn options(fault_mode: FaultMode) -> PagerOptions {
     PagerOptions {
         resident_bytes: Some((RESIDENT * processes::PAGE) as u64),
         fault_mode,
-        tuning: PagerTuning { eviction: Eviction::Moving, ..PagerTuning::default() },
+        eviction: Eviction::Moving,
         ..PagerOptions::default()
     }
 }

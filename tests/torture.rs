@@ -129,11 +129,8 @@ fn one_round(kind: Kind, time: Duration, seed: u64) {
         resident_bytes: Some(LIMIT),
         pool_bytes: kind.with_file.then_some(12 << 20),
         fault_mode: kind.mode,
-        tuning: PagerTuning {
-            max_held_bytes: Some(1 << 20),
-            eviction: if kind.evict_in_place { Eviction::InPlace } else { Eviction::MovingBesideSwap },
-            ..PagerTuning::default()
-        },
+        eviction: if kind.evict_in_place { Eviction::InPlace } else { Eviction::MovingBesideSwap },
+        tuning: PagerTuning { max_held_bytes: Some(1 << 20), ..PagerTuning::default() },
         ..PagerOptions::default()
     };
     let file = kind.with_file.then(|| memory::temporary_file(256 << 20));

@@ -27,8 +27,8 @@ pub fn side(order: &Order, region: &Region, limit: usize, duties: &[Duty]) -> Re
         fault_mode: if side == "threads" { FaultMode::Threads } else { FaultMode::Sigbus },
         ..PagerOptions::default()
     };
+    options.eviction = if side == "in-place" { Eviction::InPlace } else { Eviction::MovingBesideSwap };
     let tuning = &mut options.tuning;
-    tuning.eviction = if side == "in-place" { Eviction::InPlace } else { Eviction::MovingBesideSwap };
     tuning.staged_percent = order.get("staged").ok();
     if side == "huge" {
         tuning.zswap.pool.tuning.huge_pages = HugePages::Always;

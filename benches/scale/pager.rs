@@ -32,7 +32,7 @@ impl Paged {
         let region = Region::new(data.pages())?;
         let resident = (data.pages() / TIMES * PAGE_SIZE) as u64;
         let mut options = PagerOptions { resident_bytes: Some(resident), ..PagerOptions::default() };
-        options.tuning.eviction = if in_place { Eviction::InPlace } else { Eviction::MovingBesideSwap };
+        options.eviction = if in_place { Eviction::InPlace } else { Eviction::MovingBesideSwap };
         let duties: &[Duty] = if lends { &[Duty::Serve, Duty::Evict] } else { &[] };
         let lent = Lent::new(&region, &options, duties)?;
         region.fill(data);

@@ -4,7 +4,9 @@ use super::sized::{Received, unless_zero};
 use super::structs::{
     ZS_BACKING_ANONYMOUS, ZS_BACKING_HUGETLB, ZS_BACKING_MEMFD, ZS_BACKING_MEMORY, ZS_POOL_DONTFORK, ZS_POOL_HARDENED,
     ZS_POOL_HUGE_ALWAYS, ZS_POOL_HUGE_NEVER, ZS_POOL_NO_ADVICE, ZS_POOL_RELEASABLE, ZS_POOL_TAGGED, zs_pool_options,
+    zs_pool_tuning,
 };
+use super::wrong::wrong;
 use std::ffi::{CStr, c_char};
 use std::fmt::{self, Write};
 use std::mem::MaybeUninit;
@@ -16,13 +18,9 @@ use zsalloc::{Backing, Error, HugePages, LentMemory, PoolOptions, PoolTuning, Re
 pub const RESERVED: Error =
     Error::Invalid(sentence(&"a reserved field of the options is not 0: set the whole struct to 0 first"));
 
-const ALL_FLAGS: u32 = ZS_POOL_HUGE_NEVER
-    | ZS_POOL_HUGE_ALWAYS
-    | ZS_POOL_DONTFORK
-    | ZS_POOL_NO_ADVICE
-    | ZS_POOL_HARDENED
-    | ZS_POOL_RELEASABLE
-    | ZS_POOL_TAGGED;
+const FLAGS: u32 = ZS_POOL_HARDENED | ZS_POOL_RELEASABLE;
+const TUNING_FLAGS: u32 =
+    ZS_POOL_HUGE_NEVER | ZS_POOL_HUGE_ALWAYS | ZS_POOL_DONTFORK | ZS_POOL_NO_ADVICE | ZS_POOL_TAGGED;
 
 /// The longest name that the system accepts for a memory file. All pools keep to it, so that whether a name is valid
 /// does not depend on the backing.
@@ -41,11 +39,14 @@ pub fn name(name: &CStr) -> Result<&str> {
 /// Converts the options, if they do not contradict each other.
 ///
 /// # Safety
-/// Memory that the options supply is for this pool alone, as the header requires.
+/// The tuning is NULL or what the header says, and memory that the options supply is for this pool alone.
 pub unsafe fn convert(received: &Received<zs_pool_options>) -> Result<PoolOptions> {
     let options = received.all()?;
-    let has = |flag: u32| options.flags & flag != 0;
-    check_flags(options)?;
+    // SAFETY: the caller promises that a tuning that is not NULL is as the header says.
+    let tuning = unsafe { Received::read(options.tuning, wrong!("options->tuning")) }?;
+    let tuning = tuning.all()?;
+    check_flags(options, tuning)?;
+    let has = |flag: u32| tuning.flags & flag != 0;
     // SAFETY: the caller promises that the memory is for this pool alone.
     let backing = unsafe { backing(options) }?;
     let huge_pages = match (has(ZS_POOL_HUGE_NEVER), has(ZS_POOL_HUGE_ALWAYS)) {
@@ -56,7 +57,7 @@ pub unsafe fn convert(received: &Received<zs_pool_options>) -> Result<PoolOption
     Ok(PoolOptions {
         max_bytes: unless_zero(options.max_bytes),
         backing,
-        hardened: has(ZS_POOL_HARDENED),
+        hardened: options.flags & ZS_POOL_HARDENED != 0,
         tuning: PoolTuning {
             huge_pages,
             dont_fork: has(ZS_POOL_DONTFORK),
@@ -66,8 +67,12 @@ pub unsafe fn convert(received: &Received<zs_pool_options>) -> Result<PoolOption
     })
 }
 
-fn check_flags(options: &zs_pool_options) -> Result<()> {
-    let has = |flag: u32| options.flags & flag != 0;
+fn check_flags(options: &zs_pool_options, tuning: &zs_pool_tuning) -> Result<()> {
+    const OF_TUNING: Error = Error::Invalid(sentence(
+        &"zs_pool_options.flags sets a flag of zs_pool_tuning.flags: pass it there, and the struct in .tuning",
+    ));
+    const OF_OPTIONS: Error =
+        Error::Invalid(sentence(&"zs_pool_tuning.flags sets a flag of zs_pool_options.flags: pass it there"));
     const UNKNOWN: Error = Error::Invalid(sentence(&"the pool's options set an unknown flag"));
     const BOTH: Error = Error::Invalid(sentence(&"ZS_POOL_HUGE_NEVER and ZS_POOL_HUGE_ALWAYS exclude each other"));
     const NOTHING_BUT_HUGE: Error = Error::Invalid(sentence(
@@ -79,14 +84,17 @@ fn check_flags(options: &zs_pool_options) -> Result<()> {
     const NOT_SUPPLIED: Error = Error::Invalid(sentence(&"ZS_POOL_RELEASABLE needs ZS_BACKING_MEMORY"));
     const NOT_ASKED_FOR: Error =
         Error::Invalid(sentence(&"memory or memory_bytes is set, but the backing is not ZS_BACKING_MEMORY"));
+    let has = |flag: u32| tuning.flags & flag != 0;
     let supplied = options.backing == ZS_BACKING_MEMORY;
     let wrong = [
-        (options.reserved != [0; 4], RESERVED),
-        (options.flags & !ALL_FLAGS != 0, UNKNOWN),
+        (options.reserved != [0; 4] || tuning.reserved != [0; 9], RESERVED),
+        ((options.flags | tuning.flags) & !(FLAGS | TUNING_FLAGS) != 0, UNKNOWN),
+        (options.flags & TUNING_FLAGS != 0, OF_TUNING),
+        (has(FLAGS), OF_OPTIONS),
         (has(ZS_POOL_HUGE_NEVER) && has(ZS_POOL_HUGE_ALWAYS), BOTH),
         (has(ZS_POOL_HUGE_NEVER) && options.backing == ZS_BACKING_HUGETLB, NOTHING_BUT_HUGE),
         (has(ZS_POOL_HUGE_ALWAYS) && supplied, NO_ADVICE),
-        (has(ZS_POOL_RELEASABLE) && !supplied, NOT_SUPPLIED),
+        (options.flags & ZS_POOL_RELEASABLE != 0 && !supplied, NOT_SUPPLIED),
         (!supplied && (!options.memory.is_null() || options.memory_bytes != 0), NOT_ASKED_FOR),
     ];
     wrong.into_iter().find(|(is_wrong, _)| *is_wrong).map_or(Ok(()), |(_, error)| Err(error))

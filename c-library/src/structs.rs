@@ -47,16 +47,16 @@ pub const ZS_BACKING_HUGETLB: u32 = 2;
 /// memory_bytes.
 pub const ZS_BACKING_MEMORY: u32 = 3;
 
-/// zs_pool_options.flags: never request huge pages. With neither this flag nor ZS_POOL_HUGE_ALWAYS,
+/// zs_pool_tuning.flags: never request huge pages. With neither this flag nor ZS_POOL_HUGE_ALWAYS,
 /// only an anonymous pool requests them, and only for its memory beyond 4 GiB.
 pub const ZS_POOL_HUGE_NEVER: u32 = 1;
-/// zs_pool_options.flags: request huge pages from the start. The pool then takes, counts and gives
+/// zs_pool_tuning.flags: request huge pages from the start. The pool then takes, counts and gives
 /// back memory 2 MiB at a time. Not for supplied memory.
 pub const ZS_POOL_HUGE_ALWAYS: u32 = 2;
-/// zs_pool_options.flags: forked children do not get the pool. Always in effect with
+/// zs_pool_tuning.flags: forked children do not get the pool. Always in effect with
 /// ZS_BACKING_MEMFD and ZS_BACKING_HUGETLB.
 pub const ZS_POOL_DONTFORK: u32 = 4;
-/// zs_pool_options.flags: for processes in jails that forbid such calls. The pool refuses huge pages
+/// zs_pool_tuning.flags: for processes in jails that forbid such calls. The pool refuses huge pages
 /// once, when it is created, gives the system no other advice, and does not ask to be left out of
 /// core dumps. It gives memory back with madvise(), one range at a time, and never with
 /// process_madvise().
@@ -67,7 +67,7 @@ pub const ZS_POOL_HARDENED: u32 = 16;
 /// and the pool may give pages of it back to the system (MADV_DONTNEED). Without this flag, supplied
 /// memory stays with the process.
 pub const ZS_POOL_RELEASABLE: u32 = 32;
-/// zs_pool_options.flags: each object keeps 8 bytes of the program's beside its own, which
+/// zs_pool_tuning.flags: each object keeps 8 bytes of the program's beside its own, which
 /// zs_malloc_tagged() stores and zs_get_tag() returns. Each object takes 8 bytes more, and has at
 /// most ZS_MAX_TAGGED_SIZE. Not for the pool of a zswap.
 pub const ZS_POOL_TAGGED: u32 = 64;
@@ -90,6 +90,21 @@ pub type zs_handle_t = u64;
 pub type zs_evict_fn =
     Option<unsafe extern "C" fn(context: *mut c_void, pool: *mut zs_pool, handle: zs_handle_t) -> c_int>;
 
+/// The options of a pool that few programs set. Set the whole struct to 0, then struct_size, then
+/// the fields that differ from the default.
+#[allow(non_camel_case_types)]
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct zs_pool_tuning {
+    /// Set to sizeof(struct zs_pool_tuning).
+    pub struct_size: usize,
+    /// ZS_POOL_HUGE_NEVER, ZS_POOL_HUGE_ALWAYS, ZS_POOL_DONTFORK, ZS_POOL_NO_ADVICE and
+    /// ZS_POOL_TAGGED, combined with |.
+    pub flags: u32,
+    /// Reserved for later versions: set to 0.
+    pub reserved: [u32; 9],
+}
+
 /// Options for creating a pool. Set the whole struct to 0, then struct_size, then the fields that
 /// differ from the default.
 #[allow(non_camel_case_types)]
@@ -104,7 +119,7 @@ pub struct zs_pool_options {
     pub max_bytes: u64,
     /// Source of the memory: one of ZS_BACKING_*.
     pub backing: u32,
-    /// ZS_POOL_* flags, combined with |.
+    /// ZS_POOL_HARDENED and ZS_POOL_RELEASABLE, combined with |.
     pub flags: u32,
     /// With ZS_BACKING_MEMORY: readable and writable memory at a multiple of 4096, which nothing
     /// else uses until the pool is destroyed. Otherwise NULL.
@@ -112,6 +127,8 @@ pub struct zs_pool_options {
     /// With ZS_BACKING_MEMORY: the size of that memory in bytes, at least ZS_MIN_POOL_BYTES. The
     /// larger, the less is wasted: up to half of 1 MiB, up to a twentieth of 16 MiB. Otherwise 0.
     pub memory_bytes: u64,
+    /// What few programs set. NULL: the defaults.
+    pub tuning: *const zs_pool_tuning,
     /// Buffer for a sentence that says why zs_create_pool() failed, truncated to fit and ended
     /// with a NUL. NULL: no sentence.
     pub message: *mut c_char,
@@ -171,12 +188,15 @@ pub struct zs_pool_stats {
 
 // SAFETY: integers and raw pointers in order of falling alignment, or paired.
 unsafe impl SizedStruct for zs_pool_options {}
+// SAFETY: a 64-bit integer and ten 32-bit integers.
+unsafe impl SizedStruct for zs_pool_tuning {}
 // SAFETY: 64-bit integers.
 unsafe impl SizedStruct for zs_compact_budget {}
 // SAFETY: 64-bit integers.
 unsafe impl SizedStruct for zs_pool_stats {}
 
 const _: () = assert!(size_of::<zs_pool_options>() == offset_of!(zs_pool_options, reserved) + 32);
+const _: () = assert!(size_of::<zs_pool_tuning>() == offset_of!(zs_pool_tuning, flags) + 40);
 const _: () = assert!(offset_of!(zs_pool_options, memory) == offset_of!(zs_pool_options, flags) + 4);
 
 impl From<&zs_compact_budget> for CompactBudget {

@@ -55,7 +55,7 @@ impl Swap {
             fault_mode: args.mode,
             ..PagerOptions::default()
         };
-        options.tuning.eviction = if args.in_place { Eviction::InPlace } else { Eviction::MovingBesideSwap };
+        options.eviction = if args.in_place { Eviction::InPlace } else { Eviction::MovingBesideSwap };
         // The system counts memory files separately, so that its private memory is only region and staging range.
         options.tuning.zswap.pool.backing = PoolBacking::MemoryFile;
         // Little headroom beyond the slots, so that the limit is one of memory and not only of slots.

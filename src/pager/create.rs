@@ -131,7 +131,7 @@ fn open(os: &Os, options: &PagerOptions) -> Result<(Userfault, bool)> {
         _ => Error::system(errno, sentence(&"userfaultfd")),
     };
     let there = Userfault::features_of_the_system(os, user_only).map_err(refused)?;
-    let moves = options.tuning.moves(there & feature::MOVE != 0, kernel::release(), kernel::has_swap());
+    let moves = options.moves(there & feature::MOVE != 0, kernel::release(), kernel::has_swap());
     let mut wanted = feature::EVENT_REMAP | feature::EVENT_UNMAP | feature::MISSING_SHMEM | feature::WP;
     wanted |= feature::WP_SHMEM | feature::MINOR_SHMEM | feature::POISON;
     wanted &= there;

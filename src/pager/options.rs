@@ -81,6 +81,8 @@ pub struct PagerOptions {
     pub codec: Codec,
     /// Which threads serve touches.
     pub fault_mode: FaultMode,
+    /// How private pages leave memory. Pages of memory files are always evicted in place.
+    pub eviction: Eviction,
     /// What few programs change.
     pub tuning: PagerTuning,
 }
@@ -96,14 +98,12 @@ pub struct PagerTuning {
     /// The most regions, 1 to 65,536. `None`: 1024. A region takes five or six of the mappings that vm.max_map_count
     /// allows a process, its own included.
     pub max_regions: Option<usize>,
-    /// How private pages leave memory. Pages of memory files are always evicted in place.
-    pub eviction: Eviction,
     /// The zswap that pages go to, and its pool. Without `accept_percent` it is 98 here, and forked children do not get
     /// the pool, unless its memory is lent.
     pub zswap: ZswapTuning,
 }
 
-impl PagerTuning {
+impl PagerOptions {
     /// Whether private pages are moved. `can`: the system can move pages. `release`: the first two numbers of its
     /// release.
     pub(super) fn moves(&self, can: bool, release: Option<(u32, u32)>, has_swap: bool) -> bool {
@@ -172,10 +172,10 @@ mod tests {
 
     #[test]
     fn pages_are_moved_if_that_is_safe_or_was_asked_for() {
-        let evicting = |eviction| PagerTuning { eviction, ..PagerTuning::default() };
+        let evicting = |eviction| PagerOptions { eviction, ..PagerOptions::default() };
         let [in_place, careful, moving] =
             [Eviction::InPlace, Eviction::Moving, Eviction::MovingBesideSwap].map(evicting);
-        assert_eq!(PagerTuning::default().eviction, Eviction::InPlace);
+        assert_eq!(PagerOptions::default().eviction, Eviction::InPlace);
         let (old, new) = (Some((6, 15)), Some((6, 16)));
         for (release, has_swap, is_safe) in [
             (old, false, true),

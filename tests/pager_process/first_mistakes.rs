@@ -187,7 +187,7 @@ impl Drop for Owned {
 fn a_region_and_its_memory() {
     for eviction in [Eviction::InPlace, Eviction::Moving] {
         let mut options = options(FaultMode::Sigbus);
-        options.tuning.eviction = eviction;
+        options.eviction = eviction;
         // No thread is lent: nobody would read the event of an unmapping.
         let pager = Pager::new("mistakes", &options).unwrap();
         let mut memory = Owned::new();

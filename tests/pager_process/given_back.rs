@@ -3,7 +3,7 @@
 use crate::processes::{Memory, PAGE};
 use crate::{GOOD, PAGES, Test, options};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use zsalloc::{Duty, Eviction, FaultMode, Pager, PagerOptions, PagerTuning, RegionOptions};
+use zsalloc::{Duty, Eviction, FaultMode, Pager, PagerOptions, RegionOptions};
 
 /// The tests.
 pub const TESTS: &[Test] = &[
@@ -22,10 +22,7 @@ fn random(seed: &mut u64) -> usize {
 fn all_the_time(fault_mode: FaultMode) {
     // SAFETY: the call takes a number only.
     unsafe { libc::alarm(240) };
-    let options = PagerOptions {
-        tuning: PagerTuning { eviction: Eviction::InPlace, ..PagerTuning::default() },
-        ..options(fault_mode)
-    };
+    let options = PagerOptions { eviction: Eviction::InPlace, ..options(fault_mode) };
     let pager = Pager::new("given back", &options).unwrap();
     let _lent = [(); 2].map(|()| pager.lend(Duty::All).unwrap());
     let memory = Memory::new(PAGES, None);

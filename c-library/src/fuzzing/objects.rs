@@ -248,7 +248,12 @@ pub fn run(data: &[u8]) {
     options.struct_size = size_of::<zs_pool_options>();
     options.max_bytes = (1 + u64::from(shape >> 4)) << 20;
     options.backing = u32::from(shape & 1);
-    options.flags = flags & (ZS_POOL_DONTFORK | ZS_POOL_NO_ADVICE | ZS_POOL_HARDENED | ZS_POOL_HUGE_NEVER);
+    options.flags = flags & ZS_POOL_HARDENED;
+    // SAFETY: as above.
+    let mut tuning: zs_pool_tuning = unsafe { std::mem::zeroed() };
+    tuning.struct_size = size_of::<zs_pool_tuning>();
+    tuning.flags = flags & (ZS_POOL_DONTFORK | ZS_POOL_NO_ADVICE | ZS_POOL_HUGE_NEVER);
+    options.tuning = &raw const tuning;
     if failing < CALLS.len() as u8 * 4 {
         faults.fail(CALLS[usize::from(failing) / 4], u64::from(failing % 4) + 1, 1);
     }

@@ -342,8 +342,12 @@ fn create(input: &mut Input<'_>, faults: &Arc<Faults>) -> Option<(*mut zswap, *m
     options.max_bytes = (u64::from(shape & 7) << 16) + (1 << 18);
     options.codec = u32::from(shape >> 3) % 3;
     options.level = i32::from(options.codec == 1);
-    options.contexts = 1 + u32::from(shape >> 7);
-    options.max_claims = 16;
+    // SAFETY: as above.
+    let mut tuning: zswap_tuning = unsafe { std::mem::zeroed() };
+    tuning.struct_size = size_of::<zswap_tuning>();
+    tuning.contexts = 1 + u32::from(shape >> 7);
+    tuning.max_claims = 16;
+    options.tuning = &raw const tuning;
     if failing < CALLS.len() as u8 * 4 {
         faults.fail(CALLS[usize::from(failing) / 4], u64::from(failing % 4) + 1, 1);
     }

@@ -5,7 +5,7 @@ use crate::functions::*;
 use crate::system::errno::{EINVAL, ENOMEM};
 use crate::wrong::wrong;
 use std::ffi::c_char;
-use std::ptr::{NonNull, null_mut};
+use std::ptr::{NonNull, null, null_mut};
 
 /// Makes a struct of its own size, in memory of exactly that size, so that a sanitizer notices reads past it. The flag
 /// says whether the size is a valid one; if not, only the size itself is there.
@@ -72,6 +72,10 @@ fn create(mut options: zs_pool_options, room: usize) {
             (memory.as_mut_ptr() as usize).next_multiple_of(4096).wrapping_add(unaligned) as *mut _
         }
     };
+    // The bits of the pointer are the flags of the tuning.
+    let flags = options.tuning as usize as u32;
+    let tuning = zs_pool_tuning { struct_size: size_of::<zs_pool_tuning>(), flags, reserved: [0; 9] };
+    options.tuning = if options.tuning.is_null() { null() } else { &raw const tuning };
     // SAFETY: the memory that the options supply is there, with one byte less if it is not aligned; that is refused.
     let created = unsafe { zs_create_pool(c"fuzz".as_ptr(), &raw const options, &raw mut pool) };
     match created {
@@ -95,6 +99,7 @@ pub fn run(data: &[u8]) {
         1 => _ = read::<zs_compact_budget>(&passed, right),
         2 => _ = read::<zswap_options>(&passed, right),
         3 => _ = read::<zswap_area_options>(&passed, right),
+        7 => _ = read::<zswap_tuning>(&passed, right),
         4 => fill(&passed, right, zs_pool_stats { objects: 1, pages_reclaimed: u64::MAX, ..Default::default() }),
         5 => fill(&passed, right, zswap_stats { areas: 1, file_bytes: u64::MAX, ..Default::default() }),
         _ => fill(&passed, right, zswap_area_stats { area: 1, limit_hits: u64::MAX, ..Default::default() }),

@@ -3,11 +3,11 @@
 use super::types::{
     ZSPAGER_DISCARD, ZSPAGER_EVICT_IN_PLACE, ZSPAGER_EVICT_MOVING, ZSPAGER_EVICT_MOVING_BESIDE_SWAP,
     ZSPAGER_FAULT_SIGBUS, ZSPAGER_FAULT_THREADS, ZSPAGER_REGION_NO_WRITEBACK, ZSPAGER_REGION_SHARED, ZSPAGER_RUN_ALL,
-    ZSPAGER_RUN_EVICT, ZSPAGER_RUN_SERVE, zspager_options, zspager_region_options,
+    ZSPAGER_RUN_EVICT, ZSPAGER_RUN_SERVE, zspager_options, zspager_region_options, zspager_tuning,
 };
 use crate::options::RESERVED;
 use crate::sized::{Received, unless_zero};
-use crate::swap::options::convert_unnamed;
+use crate::swap::options::{codec, convert_tuning};
 use crate::system::duplicate;
 use crate::wrong::wrong;
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -17,7 +17,7 @@ use zsalloc::{Duty, Error, Eviction, FaultMode, PagerOptions, PagerTuning, Regio
 /// Converts the options of a pager, if they do not contradict each other.
 ///
 /// # Safety
-/// The zswap's options are NULL or what the header says, and memory that they supply is for this
+/// The tuning is NULL or what the header says, and memory that the pool's options supply is for this
 /// pager alone.
 pub unsafe fn convert(received: &Received<zspager_options>) -> Result<PagerOptions> {
     const MODE: Error = Error::Invalid(sentence(&"fault_mode is not one of ZSPAGER_FAULT_*"));
@@ -37,22 +37,36 @@ pub unsafe fn convert(received: &Received<zspager_options>) -> Result<PagerOptio
         ZSPAGER_FAULT_THREADS => FaultMode::Threads,
         _ => return Err(MODE),
     };
-    // SAFETY: the caller promises that options that are not NULL are as the header says.
-    let zswap =
-        unsafe { Received::read(options.zswap, wrong!("options->zswap")).and_then(|zswap| convert_unnamed(&zswap)) }?;
     Ok(PagerOptions {
         resident_bytes: unless_zero(options.resident_bytes),
-        pool_bytes: zswap.max_bytes,
-        codec: zswap.codec,
+        pool_bytes: unless_zero(options.pool_bytes),
+        codec: codec(options.codec, options.level)?,
         fault_mode,
-        tuning: PagerTuning {
-            // The pager refuses 255, and says why.
-            staged_percent: unless_zero(options.staged_percent).map(|percent| percent.try_into().unwrap_or(u8::MAX)),
-            max_held_bytes: unless_zero(options.max_held_bytes),
-            max_regions: unless_zero(options.max_regions as usize),
-            eviction,
-            zswap: zswap.tuning,
-        },
+        eviction,
+        // SAFETY: the caller promises the same.
+        tuning: unsafe { convert_tuning_of_pager(options.tuning) }?,
+    })
+}
+
+/// Converts the tuning of a pager.
+///
+/// # Safety
+/// The tuning is NULL or what the header says, and memory that the pool's options supply is for this
+/// pager alone.
+unsafe fn convert_tuning_of_pager(tuning: *const zspager_tuning) -> Result<PagerTuning> {
+    // SAFETY: the caller promises that a tuning that is not NULL is as the header says.
+    let received = unsafe { Received::read(tuning, wrong!("options->tuning")) }?;
+    let tuning = received.all()?;
+    if tuning.reserved != [0; 8] {
+        return Err(RESERVED);
+    }
+    Ok(PagerTuning {
+        // The pager refuses 255, and says why.
+        staged_percent: unless_zero(tuning.staged_percent).map(|percent| percent.try_into().unwrap_or(u8::MAX)),
+        max_held_bytes: unless_zero(tuning.max_held_bytes),
+        max_regions: unless_zero(tuning.max_regions as usize),
+        // SAFETY: the caller promises the same.
+        zswap: unsafe { convert_tuning(tuning.zswap, wrong!("options->tuning->zswap")) }?,
     })
 }
 

@@ -43,7 +43,7 @@ export! {
     /// -EBADF: with ZSPAGER_REGION_SHARED, shared_fd is not an open descriptor.
     /// -EBUSY: part of the range is under another userfaultfd, such as another pager's.
     /// -ENOMEM: there are as many regions, or parts of regions left by munmap() and mremap(), as
-    ///     zspager_options.max_regions allows; or there is no memory for the region's tables, or the
+    ///     zspager_tuning.max_regions allows; or there is no memory for the region's tables, or the
     ///     process has as many mappings as vm.max_map_count allows.
     /// -EPERM: this process is a forked child.
     /// The system's other errors are returned as they are.
@@ -160,7 +160,7 @@ export! {
     ///
     /// Errors:
     /// -EINVAL: pager is NULL, or part of the range is in no region.
-    /// -ENOMEM: more than zspager_options.max_held_bytes would be held, or a page of the range is
+    /// -ENOMEM: more than zspager_tuning.max_held_bytes would be held, or a page of the range is
     ///     already held 33 million times.
     /// -EBADMSG: a page's copy is damaged.
     /// -EIO: a page can't be read from the backing file.

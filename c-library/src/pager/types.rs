@@ -1,7 +1,7 @@
 //! Types and constants of the pager's part of the header.
 
 use crate::sized::SizedStruct;
-use crate::swap::types::zswap_options;
+use crate::swap::types::zswap_tuning;
 use std::ffi::{c_char, c_int};
 use std::mem::{offset_of, size_of};
 use zsalloc::{PagerCounts, PagerStats};
@@ -51,6 +51,33 @@ pub const ZSPAGER_RUN_SERVE: u32 = 1;
 /// compacted only by zspager_compact(), and when it has no memory for a page.
 pub const ZSPAGER_RUN_EVICT: u32 = 2;
 
+/// The options of a pager that few programs set, and those of its zswap. Set the whole struct to 0,
+/// then struct_size, then the fields that differ from the default.
+#[allow(non_camel_case_types)]
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct zspager_tuning {
+    /// Set to sizeof(struct zspager_tuning).
+    pub struct_size: usize,
+    /// Maximum bytes that zspager_hold() may hold at the same time. At least
+    /// a page of 4096 bytes. 0: an eighth of
+    /// zspager_options.resident_bytes.
+    /// zspager_set_resident_limit() does not change it.
+    pub max_held_bytes: u64,
+    /// The zswap that holds evicted pages, and its pool. NULL: the defaults.
+    pub zswap: *const zswap_tuning,
+    /// Size of the staging range in percent of zspager_options.resident_bytes: 1 to 90. 0: 10. Pages wait there,
+    /// uncompressed, in case they are touched again.
+    pub staged_percent: u32,
+    /// Maximum number of regions at the same time: at most 65536. 0: 1024. A region takes five or
+    /// six of the mappings that vm.max_map_count allows a process, its own included, and a pager
+    /// about 20: with the usual 65530 there is room for about 10,900 regions. Beyond that,
+    /// zspager_add_region() fails with -ENOMEM.
+    pub max_regions: u32,
+    /// Reserved for later versions: set to 0.
+    pub reserved: [u32; 8],
+}
+
 /// Options for creating a pager. Set the whole struct to 0, then struct_size, then the fields that
 /// differ from the default.
 #[allow(non_camel_case_types)]
@@ -63,25 +90,20 @@ pub struct zspager_options {
     /// thread that loads pages ahead may exceed it by up to 15 pages for a moment. At least
     /// 64 KiB. 0: no limit. zspager_set_resident_limit() changes it.
     pub resident_bytes: u64,
-    /// Maximum bytes that zspager_hold() may hold at the same time. At least
-    /// a page of 4096 bytes. 0: an eighth of resident_bytes.
-    /// zspager_set_resident_limit() does not change it.
-    pub max_held_bytes: u64,
+    /// The limit of compressed pages: maximum bytes of slots that they take, on top of
+    /// resident_bytes. At least 4112, which one page may take. 0: no limit but the pool's own.
+    /// zspager_set_pool_limit() changes it.
+    pub pool_bytes: u64,
     /// How pages are brought back: one of ZSPAGER_FAULT_*.
     pub fault_mode: u32,
-    /// Size of the staging range in percent of resident_bytes: 1 to 90. 0: 10. Pages wait there,
-    /// uncompressed, in case they are touched again.
-    pub staged_percent: u32,
-    /// Maximum number of regions at the same time: at most 65536. 0: 1024. A region takes five or
-    /// six of the mappings that vm.max_map_count allows a process, its own included, and a pager
-    /// about 20: with the usual 65530 there is room for about 10,900 regions. Beyond that,
-    /// zspager_add_region() fails with -ENOMEM.
-    pub max_regions: u32,
     /// How private pages leave memory: one of ZSPAGER_EVICT_*.
     pub eviction: u32,
-    /// Options of the zswap that holds evicted pages: its limit and its codec. NULL: the defaults.
-    /// An accept_percent of 0 means 98 here. The name and the message are ignored.
-    pub zswap: *const zswap_options,
+    /// Codec of evicted pages: one of ZSWAP_CODEC_*. zspager_set_codec() changes it.
+    pub codec: u32,
+    /// Level of the codec.
+    pub level: c_int,
+    /// What few programs set. NULL: the defaults.
+    pub tuning: *const zspager_tuning,
     /// Buffer for a sentence that says why zspager_create() failed, truncated to fit and ended with
     /// a NUL. NULL: no sentence.
     pub message: *mut c_char,
@@ -211,13 +233,16 @@ pub struct zspager_stats {
 
 // SAFETY: 64-bit integers and pointers, and 32-bit integers in pairs.
 unsafe impl SizedStruct for zspager_options {}
+// SAFETY: 64-bit integers, a raw pointer, and ten 32-bit integers.
+unsafe impl SizedStruct for zspager_tuning {}
 // SAFETY: 64-bit integers, and 32-bit integers in pairs.
 unsafe impl SizedStruct for zspager_region_options {}
 // SAFETY: 64-bit integers.
 unsafe impl SizedStruct for zspager_stats {}
 
 const _: () = assert!(size_of::<zspager_options>() == offset_of!(zspager_options, reserved) + 32);
-const _: () = assert!(offset_of!(zspager_options, zswap) == offset_of!(zspager_options, eviction) + 4);
+const _: () = assert!(offset_of!(zspager_options, tuning) == offset_of!(zspager_options, fault_mode) + 16);
+const _: () = assert!(size_of::<zspager_tuning>() == offset_of!(zspager_tuning, staged_percent) + 40);
 const _: () = assert!(offset_of!(zspager_region_options, reserved) == offset_of!(zspager_region_options, flags) + 4);
 
 impl From<PagerStats> for zspager_stats {

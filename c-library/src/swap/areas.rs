@@ -177,7 +177,7 @@ export! {
     }
 
     /// Sets how many bytes of slots the stored pages of all areas may take. 0: no limit but the pool's
-    /// own. The pool's memory may exceed the limit somewhat: see zswap_options.headroom_percent. A limit
+    /// own. The pool's memory may exceed the limit somewhat: see zswap_tuning.headroom_percent. A limit
     /// below what is stored is allowed: stores then fail with -ENOMEM until enough pages have gone. This
     /// call writes nothing back; call zswap_shrink() for that.
     ///

@@ -2,11 +2,11 @@
 
 use super::types::{
     ZSWAP_AREA_NO_WRITEBACK, ZSWAP_AREA_REFUSE_INCOMPRESSIBLE, ZSWAP_CODEC_LZ4, ZSWAP_CODEC_RAW, ZSWAP_CODEC_ZSTD,
-    zswap_area_options, zswap_options,
+    zswap_area_options, zswap_options, zswap_tuning,
 };
 use crate::options::{self, RESERVED, convert as convert_pool};
 use crate::sized::{Received, unless_zero};
-use crate::wrong::wrong;
+use crate::wrong::{Wrong, wrong};
 use std::ffi::CStr;
 use zsalloc::plumbing::sentence;
 use zsalloc::{AreaOptions, Codec, Error, Result, ZswapOptions, ZswapTuning};
@@ -27,41 +27,46 @@ pub fn codec(codec: u32, level: i32) -> Result<Codec> {
 /// Returns the name and the options, if the options do not contradict each other.
 ///
 /// # Safety
-/// The name and the pool options are NULL or what the header says, and memory that they supply is
-/// for this zswap alone.
+/// The name and the tuning are NULL or what the header says, and memory that the pool's options
+/// supply is for this zswap alone.
 pub unsafe fn convert(received: &Received<zswap_options>) -> Result<(&str, ZswapOptions)> {
-    // SAFETY: the caller promises the same.
-    let converted = unsafe { convert_unnamed(received) }?;
-    let name = received.all()?.name;
-    // SAFETY: the caller promises that a name that is not NULL is a C string.
-    let name = if name.is_null() { c"zswap" } else { unsafe { CStr::from_ptr(name) } };
-    Ok((options::name(name)?, converted))
-}
-
-/// Converts the options and ignores the name.
-///
-/// # Safety
-/// The pool options are NULL or what the header says, and memory that they supply is for this zswap
-/// alone.
-pub unsafe fn convert_unnamed(received: &Received<zswap_options>) -> Result<ZswapOptions> {
-    const ACCEPT: Error = Error::Invalid(sentence(&"accept_percent is more than 100"));
-    const HEADROOM: Error = Error::Invalid(sentence(&"headroom_percent is more than 255"));
     let options = received.all()?;
     if options.reserved != [0; 4] {
         return Err(RESERVED);
     }
-    // SAFETY: the caller promises that pool options that are not NULL are as the header says.
-    let pool = unsafe { Received::read(options.pool, wrong!("options->pool")).and_then(|pool| convert_pool(&pool)) }?;
-    Ok(ZswapOptions {
+    let converted = ZswapOptions {
         max_bytes: unless_zero(options.max_bytes),
         codec: codec(options.codec, options.level)?,
-        tuning: ZswapTuning {
-            accept_percent: unless_zero(options.accept_percent.try_into().map_err(|_| ACCEPT)?),
-            headroom_percent: unless_zero(options.headroom_percent.try_into().map_err(|_| HEADROOM)?),
-            contexts: unless_zero(options.contexts as usize),
-            max_claims: unless_zero(options.max_claims as usize),
-            pool,
-        },
+        // SAFETY: the caller promises the same.
+        tuning: unsafe { convert_tuning(options.tuning, wrong!("options->tuning")) }?,
+    };
+    // SAFETY: the caller promises that a name that is not NULL is a C string.
+    let name = if options.name.is_null() { c"zswap" } else { unsafe { CStr::from_ptr(options.name) } };
+    Ok((options::name(name)?, converted))
+}
+
+/// Converts the tuning of a zswap, of its own or in a pager. `what` names it in errors.
+///
+/// # Safety
+/// The tuning is NULL or what the header says, and memory that the pool's options supply is for this
+/// zswap alone.
+pub unsafe fn convert_tuning(tuning: *const zswap_tuning, what: &'static Wrong) -> Result<ZswapTuning> {
+    const ACCEPT: Error = Error::Invalid(sentence(&"accept_percent is more than 100"));
+    const HEADROOM: Error = Error::Invalid(sentence(&"headroom_percent is more than 255"));
+    // SAFETY: the caller promises that a tuning that is not NULL is as the header says.
+    let received = unsafe { Received::read(tuning, what) }?;
+    let tuning = received.all()?;
+    if tuning.reserved != [0; 4] {
+        return Err(RESERVED);
+    }
+    // SAFETY: the caller promises that pool options that are not NULL are as the header says.
+    let pool = unsafe { Received::read(tuning.pool, wrong!("tuning->pool")).and_then(|pool| convert_pool(&pool)) }?;
+    Ok(ZswapTuning {
+        accept_percent: unless_zero(tuning.accept_percent.try_into().map_err(|_| ACCEPT)?),
+        headroom_percent: unless_zero(tuning.headroom_percent.try_into().map_err(|_| HEADROOM)?),
+        contexts: unless_zero(tuning.contexts as usize),
+        max_claims: unless_zero(tuning.max_claims as usize),
+        pool,
     })
 }
 

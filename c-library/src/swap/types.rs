@@ -19,11 +19,11 @@ const _: () = assert!(ZSWAP_MAX_AREA_PAGES == zsalloc::MAX_AREA_PAGES);
 pub const ZSWAP_MAX_BATCH: usize = 8192;
 const _: () = assert!(ZSWAP_MAX_BATCH == zsalloc::MAX_BATCH);
 
-/// Maximum of zswap_options.contexts.
+/// Maximum of zswap_tuning.contexts.
 pub const ZSWAP_MAX_CONTEXTS: u32 = 64;
 const _: () = assert!(ZSWAP_MAX_CONTEXTS as usize == zsalloc::MAX_CONTEXTS);
 
-/// Maximum of zswap_options.max_claims.
+/// Maximum of zswap_tuning.max_claims.
 pub const ZSWAP_MAX_CLAIMS: u32 = 65536;
 const _: () = assert!(ZSWAP_MAX_CLAIMS as usize == zsalloc::MAX_CLAIMS);
 
@@ -79,6 +79,34 @@ pub type zswap_writeback_fn = Option<
     unsafe extern "C" fn(context: *mut c_void, area: *mut zswap_area, offset: u64, page: *const c_void) -> c_int,
 >;
 
+/// The options of a zswap that few programs set, and those of its pool. Set the whole struct to 0,
+/// then struct_size, then the fields that differ from the default.
+#[allow(non_camel_case_types)]
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct zswap_tuning {
+    /// Set to sizeof(struct zswap_tuning).
+    pub struct_size: usize,
+    /// Once a limit was reached, stores are refused until usage has fallen to this percentage of
+    /// it: 1 to 100. It holds for the limit of each area too. 0: 90, and 98 in a pager.
+    pub accept_percent: u32,
+    /// How far the pool's memory may exceed zswap_options.max_bytes, in percent of it, for tables and gaps
+    /// between objects: at most 255. 0: 12.5.
+    pub headroom_percent: u32,
+    /// How many threads can compress at the same time; others wait. At most ZSWAP_MAX_CONTEXTS.
+    /// 0: the number of processors. A context takes 18 KiB, and more once Zstandard is used.
+    pub contexts: u32,
+    /// How many claims of zswap_writeback_begin() can be held at the same time: at most
+    /// ZSWAP_MAX_CLAIMS. 0: 1024.
+    pub max_claims: u32,
+    /// Options of the zswap's pool. NULL: the defaults. Their max_bytes decides how many addresses
+    /// are reserved, and so how far the limit can be raised later; 0: as much as the machine has
+    /// memory. Their message is not used.
+    pub pool: *const zs_pool_options,
+    /// Reserved for later versions: set to 0.
+    pub reserved: [u64; 4],
+}
+
 /// Options for creating a zswap. Set the whole struct to 0, then struct_size, then the fields that
 /// differ from the default.
 #[allow(non_camel_case_types)]
@@ -94,26 +122,12 @@ pub struct zswap_options {
     /// A name for people, in UTF-8, at most 249 bytes. A memory file shows it in /proc. NULL:
     /// "zswap".
     pub name: *const c_char,
-    /// Options of the zswap's pool. NULL: the defaults. Their max_bytes decides how many addresses
-    /// are reserved, and so how far the limit can be raised later; 0: as much as the machine has
-    /// memory. Their message is not used.
-    pub pool: *const zs_pool_options,
     /// Codec of pages: one of ZSWAP_CODEC_*. zswap_set_codec() changes it.
     pub codec: u32,
     /// Level of the codec.
     pub level: c_int,
-    /// Once a limit was reached, stores are refused until usage has fallen to this percentage of
-    /// it: 1 to 100. 0: 90.
-    pub accept_percent: u32,
-    /// How far the pool's memory may exceed max_bytes, in percent of it, for tables and gaps
-    /// between objects: at most 255. 0: 12.5.
-    pub headroom_percent: u32,
-    /// How many threads can compress at the same time; others wait. At most ZSWAP_MAX_CONTEXTS.
-    /// 0: the number of processors. A context takes 18 KiB, and more once Zstandard is used.
-    pub contexts: u32,
-    /// How many claims of zswap_writeback_begin() can be held at the same time: at most
-    /// ZSWAP_MAX_CLAIMS. 0: 1024.
-    pub max_claims: u32,
+    /// What few programs set. NULL: the defaults.
+    pub tuning: *const zswap_tuning,
     /// Buffer for a sentence that says why zswap_create() failed, truncated to fit and ended with
     /// a NUL. NULL: no sentence.
     pub message: *mut c_char,
@@ -336,6 +350,8 @@ pub struct zswap_area_stats {
 
 // SAFETY: 64-bit integers, raw pointers, and paired 32-bit integers.
 unsafe impl SizedStruct for zswap_options {}
+// SAFETY: 64-bit integers, a raw pointer, and 32-bit integers in pairs.
+unsafe impl SizedStruct for zswap_tuning {}
 // SAFETY: 64-bit integers, a raw pointer, and ten 32-bit integers.
 unsafe impl SizedStruct for zswap_area_options {}
 // SAFETY: 64-bit integers.
@@ -346,7 +362,9 @@ unsafe impl SizedStruct for zswap_area_stats {}
 unsafe impl SizedStruct for zswap_usage {}
 
 const _: () = assert!(size_of::<zswap_options>() == offset_of!(zswap_options, reserved) + 32);
-const _: () = assert!(offset_of!(zswap_options, message) == offset_of!(zswap_options, codec) + 24);
+const _: () = assert!(offset_of!(zswap_options, tuning) == offset_of!(zswap_options, codec) + 8);
+const _: () = assert!(size_of::<zswap_tuning>() == offset_of!(zswap_tuning, reserved) + 32);
+const _: () = assert!(offset_of!(zswap_tuning, pool) == offset_of!(zswap_tuning, accept_percent) + 16);
 const _: () = assert!(size_of::<zswap_area_options>() == offset_of!(zswap_area_options, flags) + 40);
 // One field for each count of the crate, and the reserved ones. A new count takes the place of a reserved one.
 const _: () = assert!(size_of::<zswap_counts>() == size_of::<Counts>() + 14 * 8);

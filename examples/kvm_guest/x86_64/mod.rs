@@ -197,7 +197,7 @@ fn pager(args: &Args) -> Result<Pager> {
         ..PagerOptions::default()
     };
     // The guest also gives memory back by madvise(), which the pager is told of only if it moves pages.
-    options.tuning.eviction = if args.evict_in_place { Eviction::InPlace } else { Eviction::MovingBesideSwap };
+    options.eviction = if args.evict_in_place { Eviction::InPlace } else { Eviction::MovingBesideSwap };
     // The system counts memory files separately, so that its private memory is only the guest's and the staging range.
     options.tuning.zswap.pool.backing = Backing::MemoryFile;
     Pager::new("kvm_guest", &options).map_err(|error| match error {

@@ -126,7 +126,8 @@ fn remap(memory: &Memory, page: usize, pages: usize) -> *mut u8 {
 fn a_part_that_moves_is_served_when_the_table_of_regions_is_full() {
     let mut memory = Memory::new(PAGES);
     let options = PagerOptions {
-        tuning: PagerTuning { max_regions: Some(1), eviction: Eviction::Moving, ..PagerTuning::default() },
+        eviction: Eviction::Moving,
+        tuning: PagerTuning { max_regions: Some(1), ..PagerTuning::default() },
         ..limited(LIMIT, FaultMode::Sigbus)
     };
     let running = filled(&memory, &options, &[Duty::All]);

@@ -271,9 +271,8 @@ fn page_that_is_written_while_it_is_held_is_not_discarded_when_it_is_released() 
 /// Held pages that were unmapped do not count any more when the next page is held.
 #[test]
 fn pages_that_were_held_when_they_were_unmapped_leave_room_for_others() {
-    let eviction = Eviction::Moving;
-    let tuning = PagerTuning { max_held_bytes: Some(4 * PAGE as u64), eviction, ..PagerTuning::default() };
-    let options = PagerOptions { tuning, ..limited(LIMIT, FaultMode::Sigbus) };
+    let tuning = PagerTuning { max_held_bytes: Some(4 * PAGE as u64), ..PagerTuning::default() };
+    let options = PagerOptions { eviction: Eviction::Moving, tuning, ..limited(LIMIT, FaultMode::Sigbus) };
     // The memory is dropped last: no other thread would read the event of its unmapping.
     let (memory, other) = (Memory::new(PAGES), Memory::new(1));
     let running = Running::new(&options, &[]);

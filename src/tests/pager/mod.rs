@@ -31,7 +31,7 @@ mod writers;
 
 use crate::os::Os;
 use crate::pager::for_c::{PagerForC, RegionId};
-use crate::pager::{Duty, Eviction, FaultMode, Pager, PagerOptions, PagerTuning, RegionOptions};
+use crate::pager::{Duty, Eviction, FaultMode, Pager, PagerOptions, RegionOptions};
 use crate::units::PAGE;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::ptr::NonNull;
@@ -234,7 +234,7 @@ pub fn limited(pages: usize, fault_mode: FaultMode) -> PagerOptions {
 /// The options with private pages evicted in place, or moved.
 pub fn evicting(in_place: bool, options: PagerOptions) -> PagerOptions {
     let eviction = if in_place { Eviction::InPlace } else { Eviction::Moving };
-    PagerOptions { tuning: PagerTuning { eviction, ..options.tuning }, ..options }
+    PagerOptions { eviction, ..options }
 }
 
 /// Waits until something holds. Returns false if it did not for long.
