@@ -21,6 +21,11 @@ struct new_options {
     uint64_t more[8];
 };
 
+struct new_tuning {
+    struct zs_pool_tuning known;
+    uint64_t more[8];
+};
+
 struct new_budget {
     struct zs_compact_budget known;
     uint64_t more[3];
@@ -55,6 +60,10 @@ static void older_options(void)
     OK(zs_destroy_pool(pool));
     all.memory = NULL;
     all.memory_bytes = 0;
+    all.struct_size = offsetof(struct zs_pool_options, tuning);
+    OK(zs_create_pool("old", &all, &pool));
+    OK(zs_destroy_pool(pool));
+    all.tuning = NULL;
     all.struct_size = offsetof(struct zs_pool_options, message);
     OK(zs_create_pool("old", &all, &pool));
     OK(zs_destroy_pool(pool));
@@ -86,6 +95,26 @@ static void newer_options(void)
         CHECK(strstr(message, "version") != NULL);
         ((unsigned char *)options.more)[i] = 0;
     }
+}
+
+/* The tuning has a size of its own. */
+static void tunings(void)
+{
+    struct new_tuning tuning;
+    struct zs_pool_options options = {.struct_size = sizeof options, .max_bytes = 8 * MIB, .tuning = &tuning.known};
+    struct zs_pool *pool;
+    memset(&tuning, 0, sizeof tuning);
+    for (size_t size = 0; size < sizeof tuning; size++) {
+        tuning.known.struct_size = size;
+        tuning.known.flags = ZS_POOL_DONTFORK;
+        int is_size = size >= 16 && size % 8 == 0;
+        RESULT(zs_create_pool("tuning", &options, &pool), is_size ? 0 : -EINVAL);
+        if (is_size)
+            OK(zs_destroy_pool(pool));
+    }
+    tuning.known.struct_size = sizeof tuning;
+    tuning.more[7] = 1;
+    RESULT(zs_create_pool("tuning", &options, &pool), -EINVAL);
 }
 
 static void budgets(struct zs_pool *pool)
@@ -167,6 +196,7 @@ int main(void)
 {
     older_options();
     newer_options();
+    tunings();
     struct zs_pool *pool = pool_with(8 * MIB, 0);
     budgets(pool);
     statistics(pool);
