@@ -44,7 +44,8 @@ static void each_thread_has_its_own(struct zs_pool *pool)
 static void the_argument_is_named(struct zs_pool *pool)
 {
     struct zs_pool_options options = {.struct_size = 3};
-    struct zswap_options zswap_options = {.struct_size = sizeof zswap_options, .pool = &options};
+    struct zswap_tuning tuning = {.struct_size = sizeof tuning, .pool = &options};
+    struct zswap_options zswap_options = {.struct_size = sizeof zswap_options, .tuning = &tuning};
     struct zs_pool *other;
     struct zswap *zswap;
     zs_handle_t handle;
@@ -66,7 +67,7 @@ static void the_argument_is_named(struct zs_pool *pool)
     LAST(-EINVAL, "zs_create_pool(): options sets a field that this version of zsalloc does not know: leave it 0, or "
                   "update the library (errno 22)");
     RESULT(zswap_create(&zswap_options, &zswap), -EINVAL);
-    CHECK(strstr(zs_last_error(), "options->pool->struct_size") != NULL);
+    CHECK(strstr(zs_last_error(), "tuning->pool->struct_size") != NULL);
     REFUSED(zs_map_object(pool, 0, ZS_MM_RO), -EINVAL);
     REFUSED(zs_map_object(pool, object_with(pool, 10, 1), 7), -EINVAL);
     CHECK(strstr(zs_last_error(), "ZS_MM_RW") != NULL);

@@ -17,6 +17,7 @@ struct record {
 
 static int of_a_pool(void)
 {
+    struct zs_pool_tuning tuning;
     struct zs_pool_options options;
     struct zs_compact_budget budget;
     struct zs_pool_stats stats;
@@ -30,7 +31,11 @@ static int of_a_pool(void)
     memset(&options, 0, sizeof options);
     options.struct_size = sizeof options;
     options.max_bytes = (uint64_t)64 << 20;
-    options.flags = ZS_POOL_HARDENED | ZS_POOL_DONTFORK;
+    options.flags = ZS_POOL_HARDENED;
+    memset(&tuning, 0, sizeof tuning);
+    tuning.struct_size = sizeof tuning;
+    tuning.flags = ZS_POOL_DONTFORK;
+    options.tuning = &tuning;
     memset(&budget, 0, sizeof budget);
     budget.struct_size = sizeof budget;
     budget.max_microseconds = 500;
