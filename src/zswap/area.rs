@@ -238,7 +238,7 @@ impl Area {
         Ok(())
     }
 
-    /// Returns how many pages the area has room for.
+    /// Returns how many pages the area has room for: its offsets are 0 to one less than this.
     pub fn pages(&self) -> u64 {
         self.0.index.pages()
     }
@@ -261,12 +261,11 @@ impl Area {
         self.0.options.context
     }
 
-    /// Sets how many bytes of slots the pages of the area may take. `None`: no limit of its own. The limit may be less
-    /// than what the area has: stores are refused then, until enough has gone.
+    /// Sets how many bytes the pages of the area may take in the pool, compressed. `None`: no limit of its own. The
+    /// limit may be less than what the area has: stores are refused then, until enough has gone.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for a limit of 0 bytes, or if the area was removed. [`Error::Forked`] in a child without the
-    /// pool.
+    /// [`Error::Invalid`] for a limit of 0 bytes, [`Error::Removed`], [`Error::Forked`] in a child without the pool.
     pub fn set_limit(&self, max_bytes: Option<u64>) -> Result<()> {
         let _call = self.0.begin()?;
         check_new_limit(max_bytes)?;

@@ -9,7 +9,8 @@ use crate::units::PAGE;
 use lz4_flex::block::CompressTable;
 use zstd::zstd_safe::{CCtx, DCtx};
 
-/// The codec of new pages. Stored pages keep the codec that they were compressed with.
+/// How pages are compressed when they are stored. Stored pages keep the codec that they were compressed with. A page
+/// that does not compress is stored as it is, whatever the codec.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[non_exhaustive]
 pub enum Codec {

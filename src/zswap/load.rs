@@ -12,19 +12,20 @@ use super::word::{PageWord, WordKind};
 use crate::error::{Error, Result, sentence};
 use crate::units::PAGE;
 
-/// Options for loading pages. [`Default`]: they stay stored.
+/// What a load does beside loading: [`LoadFlags::KEEP`], which is the [`Default`], leaves the page stored;
+/// [`LoadFlags::TAKE`] removes it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct LoadFlags {
-    /// The page is removed once it is loaded: from then on it lives at the destination.
+    /// Whether the page is removed once it is loaded. Then the copy at the destination is the only one.
     pub exclusive: bool,
     /// Whether an exclusive load waits for a writeback of the page that is running. Other loads never wait.
     pub patience: Patience,
 }
 
 impl LoadFlags {
-    /// The page stays stored.
+    /// Loads a page, which stays stored. Never waits for a writeback.
     pub const KEEP: Self = Self { exclusive: false, patience: Patience::Wait };
-    /// The page is removed.
+    /// Loads a page and removes it. Waits for a writeback of it that is running.
     pub const TAKE: Self = Self { exclusive: true, patience: Patience::Wait };
 
     fn may_wait(self) -> bool {
@@ -51,19 +52,23 @@ const AHEAD: [usize; 3] = [6, 4, 2];
 const FETCHED: usize = 1024;
 
 impl Area {
-    /// Loads a page. If this fails, the page stays stored, and the destination is as it was; but a take that finds the
-    /// page gone, or being written back, after it was decoded may have written to it. So may a load of an entry in LZ4
-    /// whose check is right although it is damaged, which happens once in 2^32 times.
+    /// Loads the page that is stored at `offset` into `page`. With [`LoadFlags::TAKE`] this is a *take*: the page is
+    /// removed as well, and `page` is the only copy. Then a copy on the program's disk is old.
     ///
-    /// A load never waits, and may run while the page is written back. A take waits for a writeback of the page that is
-    /// running: when it returns, what the caller writes to the page's place on disk stays.
+    /// If this fails, a stored page stays stored, and `page` is as it was. There are two exceptions. A take that finds
+    /// the page gone, or being written back, after it was decoded may have written to `page`. So may a load of a
+    /// damaged page in LZ4 whose check fits by chance, which happens once in 2^32 times.
+    ///
+    /// A load that is no take never waits, and may run while the page is written back. A take waits for a writeback of
+    /// the page that is running: when it returns, what the caller writes to the page's place on disk stays. May be
+    /// called from any thread, and from a writeback callback.
     ///
     /// # Errors
-    /// [`Error::NotFound`] if the page is not here. [`Error::Damaged`] if it is damaged, [`Error::Io`] if its
-    /// file can't be read.
-    /// [`Error::Busy`] for a take in a callback of a page that is being written back, or if this thread holds the
-    /// claim; [`Error::Again`] likewise with [`Patience::NoWait`]. [`Error::OutOfRange`] past the end of the
-    /// area, [`Error::Removed`], [`Error::Forked`] in a child without the pool.
+    /// [`Error::NotFound`] if no page is stored at `offset`, because it was written back or never stored.
+    /// [`Error::Damaged`] if it is damaged, [`Error::Io`] if its file can't be read. [`Error::Busy`] for a take in a
+    /// callback of a page that is being written back, or if this thread holds the claim; [`Error::Again`] likewise with
+    /// [`Patience::NoWait`]. [`Error::OutOfRange`] past the end of the area, [`Error::Removed`], [`Error::Forked`] in a
+    /// child without the pool.
     #[inline]
     pub fn load(&self, offset: u64, page: &mut [u8; PAGE], flags: LoadFlags) -> Result<()> {
         let call = self.0.begin_at(offset, 1)?;

@@ -15,7 +15,8 @@ use crate::pool::options::PoolOptions;
 /// ```
 #[derive(Clone, Debug, Default)]
 pub struct ZswapOptions {
-    /// The most bytes of slots that stored pages may take, at least 4112, which one page may take. `None`: no limit but
+    /// The most bytes that stored pages may take in the pool, compressed, at least 4112, which one page may take. The
+    /// memory of the pool may exceed this by some percent: see [`ZswapTuning::headroom_percent`]. `None`: no limit but
     /// the pool's capacity. [`crate::Zswap::set_limit`] changes it.
     pub max_bytes: Option<u64>,
     /// The codec of new pages. [`crate::Zswap::set_codec`] changes it.
@@ -49,13 +50,13 @@ pub struct ZswapTuning {
 /// came.
 #[derive(Clone, Debug, Default)]
 pub struct AreaOptions {
-    /// The most bytes of slots that the pages of the area may take, at least 4112, which one page may take. `None`: no
-    /// limit of its own. [`crate::Area::set_limit`] changes it.
+    /// The most bytes that the pages of the area may take in the pool, compressed, at least 4112, which one page may
+    /// take. `None`: no limit of its own. [`crate::Area::set_limit`] changes it.
     pub max_bytes: Option<u64>,
-    /// Pages that do not compress are refused with [`crate::Error::TooLarge`]. Otherwise they are stored as they came,
-    /// so that pages leave in the order in which they were last used.
+    /// Whether pages that do not compress are refused with [`crate::Error::TooLarge`]. If not, they are stored as they
+    /// came, so that pages are written back in the order in which they were last used.
     pub refuse_incompressible: bool,
-    /// Pages are never written back: shrinks pass the area by.
+    /// Whether the area's pages are never written back. Then shrinks and claims pass the area by.
     pub no_writeback: bool,
     /// A number of the caller's own, for its callbacks: [`crate::Area::context`].
     pub context: usize,

@@ -6,13 +6,17 @@
 use crate::error::{Error, sentence};
 use std::cell::Cell;
 
-/// Whether a call waits for writebacks that are running.
+/// Whether [`crate::Area::invalidate`], or a load that takes its page, waits for writebacks of these pages that are
+/// running.
+///
+/// With either value the call does not wait in a writeback callback, nor for a claim of its own thread: it fails with
+/// [`crate::Error::Busy`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Patience {
-    /// The call waits until they have ended.
+    /// The call waits until these writebacks have ended.
     #[default]
     Wait,
-    /// The call fails with [`crate::Error::Again`] instead, and changes nothing.
+    /// The call fails with [`crate::Error::Again`] if such a writeback is running, and changes nothing.
     NoWait,
 }
 

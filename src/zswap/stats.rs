@@ -5,7 +5,11 @@ use serde::Serialize;
 
 macro_rules! counts {
     ($($(#[$meta:meta])* $name:ident,)*) => {
-        /// Counts of pages and events: of an area, or of all areas since the zswap was created.
+        /// Counts of pages and events. In [`AreaStats`] they are of one area, and in [`ZswapStats`] of all areas,
+        /// including those that were removed.
+        ///
+        /// The first four, `compressed_pages` to `file_pages`, say how many pages there are now. The others count what
+        /// happened since the area was added or the zswap was created, and never fall.
         #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
         #[non_exhaustive]
         pub struct Counts {
@@ -23,83 +27,84 @@ macro_rules! counts {
 }
 
 counts! {
-    /// Pages in the pool that a codec made shorter.
+    /// Pages that are in the pool now, and that a codec made shorter.
     compressed_pages,
-    /// Pages in the pool that did not compress, and are stored as they came.
+    /// Pages that are in the pool now as they came, because they do not compress.
     raw_pages,
-    /// Pages that repeat one word, and take no memory of the pool.
+    /// Pages that are stored now and repeat one word of 8 bytes, as pages of zeros do. They take no memory of the pool.
     filled_pages,
-    /// Pages on the library's own backing file.
+    /// Pages that are on the library's own file now: see [`crate::Zswap::set_backing_file`].
     file_pages,
-    /// Pages that were stored.
+    /// Pages that were stored, in the place of an older one as well.
     stores,
-    /// Pages that were loaded, including those that were taken.
+    /// Pages that were loaded, those that were taken included.
     loads,
-    /// Pages that were taken: loaded and removed.
+    /// Pages that were taken: loaded and removed, as by [`crate::LoadFlags::TAKE`].
     takes,
-    /// Pages that were loaded from the library's own backing file.
+    /// Pages that were loaded from the library's own file. `loads` counts them as well.
     file_loads,
-    /// Loads of pages that were not stored.
+    /// Loads that failed with [`crate::Error::NotFound`], because no page was stored at the offset.
     absent_loads,
-    /// Pages that were removed by invalidate.
+    /// Pages that [`crate::Area::invalidate`] removed.
     invalidated,
-    /// Pages of batches that were stored; counted in `stores` as well.
+    /// Pages that [`crate::Area::store_pages`] stored. `stores` counts them as well.
     batch_stores,
-    /// Batches that failed.
+    /// Calls of [`crate::Area::store_pages`] that failed.
     batches_failed,
-    /// Pages refused because of the zswap's limit.
+    /// Pages that were not stored because of the zswap's limit.
     refused_limit,
-    /// Pages refused because of the area's limit.
+    /// Pages that were not stored because of the area's own limit.
     refused_area_limit,
-    /// Pages refused because of a limit by their estimate, before they were compressed.
+    /// Pages that were not stored because of a limit, by an estimate of their size before they were compressed.
     refused_early,
-    /// Pages refused because the pool had no memory, after it was compacted.
+    /// Pages that were not stored because the pool had no memory for them, also after it was compacted.
     refused_memory,
-    /// Pages refused because they do not compress, by areas that refuse such pages.
+    /// Pages that were not stored because they do not compress: see [`crate::AreaOptions::refuse_incompressible`].
     refused_incompressible,
-    /// Pages removed because the store that was to replace them was refused.
+    /// Pages that were removed because the store that was to replace them failed.
     removed_by_failure,
     /// Pages that were compressed.
     compressions,
     /// Pages that were compressed and thrown away: refused after that, or rolled back.
     compressions_wasted,
-    /// Pages written back.
+    /// Pages that left the pool because they were written back.
     written_back,
-    /// Pages kept because they were loaded while they were written back.
+    /// Pages that were written back and stayed in the pool, because they were loaded meanwhile.
     rescued,
     /// Pages that were replaced or removed while they were written back.
     overtaken,
-    /// Writebacks refused with EEXIST: the embedder has the page already.
+    /// Writebacks that ended with [`crate::Refusal::Exists`].
     writeback_exists,
-    /// Writebacks refused with EAGAIN.
+    /// Writebacks that ended with [`crate::Refusal::Again`], claims that were dropped included.
     writeback_again,
-    /// Writebacks refused with ENOMEM.
+    /// Writebacks that ended with [`crate::Refusal::NoMemory`].
     writeback_no_memory,
-    /// Writebacks refused with EIO.
+    /// Writebacks that ended with [`crate::Refusal::Io`].
     writeback_io,
-    /// Writebacks refused with ENOSPC.
+    /// Writebacks that ended with [`crate::Refusal::NoSpace`], or found the library's own file full.
     writeback_no_space,
-    /// Writebacks refused otherwise; a panic of the callback counts here.
+    /// Writebacks that ended with [`crate::Refusal::Other`], or with a panic of the callback.
     writeback_other,
-    /// Entries that failed their check, or could not be decoded.
+    /// How often a stored page was found damaged: its check failed, or it could not be decoded.
     decode_failures,
-    /// Reads of the library's own backing file that failed.
+    /// Reads of the library's own file that failed.
     file_read_failures,
-    /// Pages that were stored anew with a stronger codec.
+    /// Pages that [`crate::Area::recompress`] made smaller.
     recompressed,
-    /// Pages that a stronger codec did not make smaller.
+    /// Pages that [`crate::Area::recompress`] tried in vain to make smaller.
     recompress_useless,
-    /// Pages that came back from where they were written to: from the library's own file, or as the embedder noted.
+    /// Pages that came back from where they were written to: from the library's own file, or by
+    /// [`crate::Area::note_refaults`].
     refaults,
 }
 
 impl Counts {
-    /// Returns how many pages are stored, on the library's own file as well.
+    /// Returns how many pages are stored now: in the pool, as one repeated word, or on the library's own file.
     pub fn pages(&self) -> u64 {
         self.pool_pages() + self.filled_pages + self.file_pages
     }
 
-    /// Returns how many pages are in the pool.
+    /// Returns how many pages are in the pool now, compressed or as they came.
     pub fn pool_pages(&self) -> u64 {
         self.compressed_pages + self.raw_pages
     }
@@ -132,7 +137,7 @@ impl Counts {
     }
 }
 
-/// What a zswap has, and what happened in it.
+/// What a zswap has, and what happened in it: what [`crate::Zswap::stats`] returns, all at one moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct ZswapStats {
@@ -140,28 +145,29 @@ pub struct ZswapStats {
     pub areas: u64,
     /// How many pages the areas have room for.
     pub area_pages: u64,
-    /// The limit in bytes of slots. `None`, in JSON null: no limit.
+    /// The limit on `used_bytes`. `None`, in JSON null: no limit.
     pub max_bytes: Option<u64>,
-    /// Bytes of the slots of stored pages, and what running stores have reserved.
+    /// Bytes that stored pages take in the pool, and what running stores have reserved.
     pub used_bytes: u64,
     /// Bytes of memory that the pool has from the system, its tables included.
     pub pool_bytes: u64,
     /// Bytes of memory that are not objects: the pool's tables, the areas' indexes, contexts, claims, counts.
     pub metadata_bytes: u64,
-    /// How often the limit was met.
+    /// How often the limit refused a page or a batch: because it was met then, or because it had been met, and usage
+    /// had not fallen far enough since.
     pub limit_hits: u64,
-    /// How often the pool was compacted because it had no memory for a page.
+    /// How often the pool had no memory for a page, and was compacted at once to make room.
     pub capacity_hits: u64,
-    /// Claims for writeback that callers hold.
+    /// How many [`crate::Claim`]s are held now.
     pub claims: u64,
-    /// Bytes of the library's own file that are taken.
+    /// Bytes of the library's own file that have pages now.
     pub file_bytes: u64,
     /// The counts of all areas, including those that were removed.
     #[serde(flatten)]
     pub counts: Counts,
 }
 
-/// What an area has, and what happened in it.
+/// What an area has, and what happened in it: what [`crate::Area::stats`] returns, all at one moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct AreaStats {
@@ -169,13 +175,13 @@ pub struct AreaStats {
     pub area: u64,
     /// How many pages the area has room for.
     pub area_pages: u64,
-    /// The area's limit in bytes of slots. `None`, in JSON null: no limit of its own.
+    /// The area's own limit on `used_bytes`. `None`, in JSON null: no limit of its own.
     pub max_bytes: Option<u64>,
-    /// Bytes of the slots of the area's stored pages, and what running stores have reserved.
+    /// Bytes that the area's stored pages take in the pool, and what running stores have reserved.
     pub used_bytes: u64,
     /// Bytes of memory of the area's index and counts.
     pub metadata_bytes: u64,
-    /// How often the area's limit was met.
+    /// How often the area's own limit refused a page or a batch, counted as [`ZswapStats::limit_hits`] is.
     pub limit_hits: u64,
     /// The area's counts.
     #[serde(flatten)]

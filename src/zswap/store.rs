@@ -15,16 +15,22 @@ use crate::error::Result;
 use crate::units::PAGE;
 
 impl Area {
-    /// Stores a page, in the place of what was stored at this offset. The page is copied first, so that it may change
-    /// meanwhile. If this fails, nothing is stored at this offset any more: an older copy is removed.
+    /// Stores a page at `offset`, in the place of what was stored there. The zswap copies it: `page` may change or go
+    /// once this returns.
     ///
-    /// A store that succeeds never waits for a writeback. One that fails waits as [`Area::invalidate`] does.
+    /// If this fails with [`crate::Error::Limit`], [`crate::Error::NoMemory`] or [`crate::Error::TooLarge`], nothing is
+    /// stored at `offset` any more: an older page is removed, so that it can't be taken for the new one. Then a copy of
+    /// an older page that was written back to the program's disk is old too, and must not be read.
+    ///
+    /// A store that succeeds never waits for a writeback. One that fails waits as [`Area::invalidate`] does, unless it
+    /// is in a writeback callback or its thread holds the page's claim. May be called from any thread, and from a
+    /// writeback callback.
     ///
     /// # Errors
-    /// [`crate::Error::Limit`] if a limit is met: shrink, then retry. [`crate::Error::NoMemory`] if the system gives no
-    /// memory. [`crate::Error::TooLarge`] if the page does not compress and the area refuses such pages.
-    /// [`crate::Error::OutOfRange`] past the end of the area, [`crate::Error::Removed`], [`crate::Error::Forked`] in a
-    /// child without the pool: then nothing has changed.
+    /// [`crate::Error::Limit`] if a limit is met: shrink, by as much as [`Area::usage`] and [`crate::Zswap::usage`]
+    /// say, then try again. [`crate::Error::NoMemory`] if the system gives no memory. [`crate::Error::TooLarge`] if the
+    /// page does not compress and the area refuses such pages. [`crate::Error::OutOfRange`] past the end of the area,
+    /// [`crate::Error::Removed`], [`crate::Error::Forked`] in a child without the pool: then nothing has changed.
     #[inline]
     pub fn store(&self, offset: u64, page: &[u8; PAGE]) -> Result<()> {
         // SAFETY: a page can be read there.

@@ -8,11 +8,11 @@ use super::zswap::Zswap;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub struct Usage {
-    /// Bytes of the slots of stored pages, and what running stores have reserved.
+    /// Bytes that stored pages take in the pool, and what running stores have reserved.
     pub used_bytes: u64,
-    /// The limit in bytes of slots. None: no limit.
+    /// The limit on `used_bytes`. `None`: no limit.
     pub max_bytes: Option<u64>,
-    /// How many bytes of slots have to go before stores are accepted again. 0: they are accepted now.
+    /// By how much `used_bytes` has to fall before stores are accepted again. 0: they are accepted now.
     ///
     /// A limit that was met refuses stores until usage has fallen to
     /// [`accept_percent`](crate::ZswapTuning::accept_percent) of it, so that the stores which follow do not meet it

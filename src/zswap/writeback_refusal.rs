@@ -4,22 +4,36 @@ use super::stats::Counts;
 use crate::os::errno;
 use std::{fmt, io};
 
-/// Why a page was not written back.
+/// Why a page was not written back: what a writeback callback returns, or [`crate::Claim::refuse`] is passed, to keep
+/// the page in the pool. Each is counted in [`crate::Counts`].
+///
+/// `?` makes one of the [`std::io::Error`] that a write failed with:
+///
+/// ```
+/// use std::{fs::File, os::unix::fs::FileExt};
+/// use zsalloc::{PAGE_SIZE, Refusal};
+///
+/// fn write_page(disk: &File, offset: u64, page: &[u8; PAGE_SIZE]) -> Result<(), Refusal> {
+///     disk.write_all_at(page, offset * PAGE_SIZE as u64)?;
+///     Ok(())
+/// }
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum Refusal {
-    /// `EEXIST`: the embedder has the page in memory already, so it is in use. The page gets a second chance, and the
-    /// shrink leaves this area: the pages that follow are in use as well.
+    /// `EEXIST`: the program has the page in memory already, so the page is in use. It gets a second chance. The shrink
+    /// leaves this area, because the pages that follow are probably in use as well.
     Exists,
-    /// `EAGAIN`: not now.
+    /// `EAGAIN`: the page can't be written now. The shrink goes on with the next page.
     Again,
-    /// `ENOMEM`: the embedder has no memory to write with.
+    /// `ENOMEM`: the program has no memory to write with. The shrink goes on with the next page.
     NoMemory,
-    /// `EIO`: the write failed.
+    /// `EIO`: the write failed. The shrink goes on with the next page.
     Io,
-    /// `ENOSPC`: there is no room for the page. The shrink leaves this area: there is none for the next page either.
+    /// `ENOSPC`: there is no room for the page. The shrink leaves this area, because there is none for the next page
+    /// either.
     NoSpace,
-    /// Another positive errno.
+    /// Another positive errno. The shrink goes on with the next page.
     Other(i32),
 }
 

@@ -68,7 +68,8 @@ impl fmt::Debug for Zswap {
 }
 
 impl Zswap {
-    /// Adds an area of `pages` pages. Reserves 8 bytes of addresses for each, and takes memory as pages are stored.
+    /// Adds an area of `pages` pages, none of which is stored yet. Reserves 8 bytes of addresses for each, and takes
+    /// memory as pages are stored. The area goes when the last of its handles is dropped, or by [`Area::remove`].
     ///
     /// # Errors
     /// [`Error::Invalid`] for no pages or more than [`super::MAX_AREA_PAGES`], [`Error::NoMemory`] if the system gives
@@ -111,9 +112,9 @@ impl Zswap {
         self.shared.pool.stats()
     }
 
-    /// Sets how many bytes of slots stored pages may take. `None`: no limit but the pool's capacity. The pool's memory
-    /// may exceed the limit by some percent ([`crate::ZswapTuning::headroom_percent`]). The limit may be less than what
-    /// is stored: stores are refused then, until enough has gone.
+    /// Sets how many bytes stored pages may take in the pool, compressed. `None`: no limit but the pool's capacity. The
+    /// pool's memory may exceed the limit by some percent ([`crate::ZswapTuning::headroom_percent`]). The limit may be
+    /// less than what is stored: stores are refused then, until enough has gone.
     ///
     /// # Errors
     /// [`Error::Invalid`] for a limit of 0 bytes, [`Error::Forked`] in a child without the pool.
