@@ -22,23 +22,46 @@
 //! # A cache over a pool
 //!
 //! ```
-//! use zsalloc::{CompactBudget, Pool, PoolOptions};
+//! use std::collections::{HashMap, hash_map::Entry};
+//! use std::sync::{Arc, Mutex};
+//! use zsalloc::{Error, Handle, Pool, PoolOptions, PoolTuning, Verdict};
 //!
 //! # fn main() -> zsalloc::Result<()> {
-//! let pool = Pool::new("example", &PoolOptions { max_bytes: Some(64 << 20), ..PoolOptions::default() })?;
-//! // Allocated and mapped in one. `finish` unmaps it and returns its handle.
-//! let mut object = pool.malloc_mapped(5)?;
-//! object.copy_from_slice(b"hello");
-//! let handle = object.finish();
-//! pool.compact(&CompactBudget::default())?;
-//! assert_eq!(*pool.map(&handle)?, *b"hello");
-//! pool.free(handle)?;
+//! // At most 4 MiB. Each object has a tag of 8 bytes: here its key.
+//! let tuning = PoolTuning { tags: true, ..PoolTuning::default() };
+//! let pool = Pool::new("cache", &PoolOptions { max_bytes: Some(4 << 20), tuning, ..PoolOptions::default() })?;
+//! let index = Arc::new(Mutex::new(HashMap::<u64, Handle>::new()));
+//! // `shrink` offers the values that were not used lately.
+//! let shared = Arc::clone(&index);
+//! pool.set_evict(move |victim| match shared.lock().unwrap().entry(victim.tag()) {
+//!     Entry::Occupied(found) if victim.is(found.get()) => Verdict::Free(found.remove()),
+//!     _ => Verdict::Gone,
+//! })?;
+//!
+//! let put = |key: u64, value: &[u8]| {
+//!     let mut object = loop {
+//!         match pool.malloc_tagged(value.len(), key) {
+//!             Err(Error::Limit(_)) => pool.shrink(16)?,
+//!             allocated => break allocated?,
+//!         };
+//!     };
+//!     object.copy_from_slice(value);
+//!     let old = index.lock().unwrap().insert(key, object.finish());
+//!     old.map_or(Ok(()), |old| pool.free(old))
+//! };
+//! let get = |key: u64| index.lock().unwrap().get(&key).map(|handle| pool.map(handle).map(|value| value.to_vec()));
+//!
+//! for key in 0..10_000 {
+//!     put(key, &[key as u8; 1000])?;
+//! }
+//! assert_eq!(get(9_999), Some(Ok(vec![15; 1000])));
+//! assert!(index.lock().unwrap().len() < 5_000);
 //! # Ok(())
 //! # }
 //! ```
 //!
-//! A pool does not compress: put compressed bytes in. `examples/compressed_cache.rs` in the repository is a whole cache
-//! with a limit, made to be copied.
+//! A pool does not compress: put compressed bytes in. [`Pool::set_evict`] has the rules for such an index, and
+//! `examples/compressed_cache.rs` in the repository is a whole cache, made to be copied.
 //!
 //! # Pages in and pages out
 //!
