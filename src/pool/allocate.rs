@@ -28,7 +28,18 @@ impl Pool {
     /// [`Error::Invalid`] for 0 bytes, [`Error::TooLarge`] for more than [`MAX_ALLOC_SIZE`], [`Error::Limit`] if the
     /// pool is full, [`Error::NoMemory`] if the system gives no memory. Nothing has changed then.
     pub(crate) fn malloc_raw(&self, size: usize) -> Result<u64> {
-        self.allocate(size, 0).map(|(handle, _)| handle)
+        self.check_alive()?;
+        if size.wrapping_sub(1) >= self.most_untagged {
+            return self.malloc_otherwise(size);
+        }
+        self.allocate_slot(size, 0, None).map(|(handle, _)| handle)
+    }
+
+    /// Allocates in a pool with tags, or refuses a size that is wrong. Returns no more than the handle, in registers,
+    /// so that the common case stores nothing for it.
+    #[cold]
+    fn malloc_otherwise(&self, size: usize) -> Result<u64> {
+        self.allocate_tagged(size, 0, 0).map(|(handle, _)| handle)
     }
 
     /// Allocates an object that is mapped to write. Nobody moves or evicts it before [`Pool::unmap_raw`].

@@ -192,7 +192,9 @@ impl Pool {
     }
 
     /// Sets how many bytes of memory the pool may have, with its tables. `None` means as many as it was created for. A
-    /// limit below what the pool has is allowed: allocations that need memory fail until enough was freed.
+    /// limit below what the pool has is allowed: allocations that need memory fail until enough was freed. A limit
+    /// above what the pool was created for is allowed too, but the pool has addresses for only a quarter and 64 MiB
+    /// more. Costs one store. May be called from any thread and from an evict callback.
     ///
     /// # Errors
     /// [`Error::Invalid`] for a limit of 0 bytes, [`Error::Forked`] in a child without the pool.
