@@ -226,7 +226,7 @@ static void statistics(struct zswap *zswap, struct zswap_area *area, struct zswa
     CHECK(again == length && text[0] == 0);
     OK(zswap_stats_json(zswap, text, length + 1, &again));
     CHECK(again == length && strlen(text) == length && text[0] == '{' && text[length - 1] == '}');
-    CHECK(strstr(text, "\"version\":1") != NULL && strstr(text, "\"areas\":[{\"area\":") != NULL);
+    CHECK(strstr(text, "\"version\":1") != NULL && strstr(text, "\"areas\":[{\"name\":") != NULL);
     /* The size that the header names, with the largest numbers, and beside names of 249 bytes that are all escaped. */
     CHECK(longest_json(text) + 3 * 6 * 249 <= 3 * 4096);
     free(text);

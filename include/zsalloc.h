@@ -1961,10 +1961,11 @@ int zswap_pool_stats(struct zswap *zswap, struct zs_pool_stats *stats);
  * Writes the statistics of the zswap and of all its areas, taken at one moment, to `buffer` as JSON
  * that ends with a NUL. Stores its length in bytes, without the NUL, in *length.
  *
- * The JSON is an object with three members. "version" is a number that changes when a member
- * changes its meaning. "zswap" is an object, and "areas" an array of objects. Their members are the
- * fields of struct zswap_stats and struct zswap_area_stats, without struct_size, and with the
- * fields of counts directly among them. Later versions may add members.
+ * The JSON is an object with four members. "version" is a number that changes when a member changes
+ * its meaning. "name" is the zswap's name. "zswap" is an object, and "areas" an array of objects.
+ * Their members are the fields of struct zswap_stats and struct zswap_area_stats, without
+ * struct_size; "counts" is an object. "max_bytes" is null where the field is UINT64_MAX. Each area
+ * also has its "name". Later versions may add members.
  *
  * This version needs at most 4 KiB, and 4 KiB more for each area.
  *

@@ -75,6 +75,14 @@ pub fn copied<T: Copy>(elements: &[T]) -> Result<Vec<T>> {
     Ok(copy)
 }
 
+/// Makes a copy of a text, as `to_owned` does, which aborts without memory.
+pub fn text(text: &str) -> Result<String> {
+    let mut copy = String::new();
+    copy.try_reserve_exact(text.len()).map_err(|_| NO_MEMORY)?;
+    copy.push_str(text);
+    Ok(copy)
+}
+
 /// Makes a slice of `count` zeros, which take memory as they are written.
 #[cfg(feature = "uffd")]
 pub fn zeros(count: usize) -> Result<Box<[u64]>> {

@@ -267,8 +267,9 @@ use pool::MapMode;
 pub use units::PAGE as PAGE_SIZE;
 #[cfg(not(loom))]
 pub use zswap::{
-    Area, AreaOptions, AreaStats, Claim, Codec, Counts, Forking, LoadFlags, MAX_AREA_PAGES, MAX_BATCH, MAX_CLAIMS,
-    MAX_CONTEXTS, Patience, Refusal, Snapshot, StoredOffsets, Usage, Zswap, ZswapOptions, ZswapStats, ZswapTuning,
+    Area, AreaOptions, AreaSnapshot, AreaStats, Claim, Codec, Counts, Forking, LoadFlags, MAX_AREA_PAGES, MAX_BATCH,
+    MAX_CLAIMS, MAX_CONTEXTS, Patience, Refusal, Snapshot, StoredOffsets, Usage, Zswap, ZswapOptions, ZswapStats,
+    ZswapTuning,
 };
 
 /// What the C library of this repository needs beside the public interface. It may change in every version.

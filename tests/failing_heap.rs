@@ -1,6 +1,6 @@
 //! Makes each allocation fail in turn in those parts that only Rust programs reach: guests, lists of their written
-//! pages, guardians, lent threads, regions and memory of a pager, and callbacks that are closures. No failure ends the
-//! process, and the same call succeeds once there is memory.
+//! pages, guardians, lent threads, regions and memory of a pager, callbacks that are closures, and names in snapshots.
+//! No failure ends the process, and the same call succeeds once there is memory.
 
 mod processes;
 mod skip;
@@ -11,7 +11,7 @@ use std::cell::Cell;
 use std::os::fd::{FromRawFd, OwnedFd};
 use zsalloc::{
     Area, AreaOptions, Duty, Error, Guardian, Guest, GuestFile, GuestOptions, GuestRange, OnDeath, Pager, PagerOptions,
-    Pool, PoolOptions, Verdict, Victim, Zswap, ZswapOptions,
+    Pool, PoolOptions, Refusal, Verdict, Victim, Zswap, ZswapOptions,
 };
 
 /// The system's allocator, which fails for threads that ask for it.
@@ -208,4 +208,25 @@ fn setting_an_evict_callback_survives_failed_allocations() {
     let handle = new.finish();
     assert!(matches!(pool.shrink(1), Err(Error::Again(_))));
     pool.free(handle).unwrap();
+}
+
+#[test]
+fn a_zswap_with_names_and_a_callback_survives_failed_allocations() {
+    let options = AreaOptions { name: "area".to_owned(), ..AreaOptions::default() };
+    let state = [7; 64];
+    let named = |()| {
+        let zswap = Zswap::new("a name", &ZswapOptions::default())?;
+        let area = zswap.add_area(PAGES as u64, &options)?;
+        zswap.set_writeback(move |_, offset, _| if state[offset as usize] == 7 { Ok(()) } else { Err(Refusal::Io) })?;
+        // A closure without a state takes less memory.
+        zswap.set_writeback(|_, _, _| Ok(()))?;
+        area.store(1, &std::array::from_fn(|at| (at % 251) as u8))?;
+        let (claim, allocations) = failing(u64::MAX, || zswap.claim(&mut [0; PAGE]));
+        assert_eq!(allocations, 0);
+        assert!(claim?.is_some_and(|claim| claim.area().name() == "area" && format!("{claim:?}").contains("area")));
+        let snapshot = zswap.snapshot()?;
+        assert_eq!((&*snapshot.name, &*snapshot.areas[0].name), ("a name", "area"));
+        zswap.stats_json().map(drop)
+    };
+    assert!(fail_each("a zswap with names", || (), named) > 10);
 }

@@ -77,7 +77,7 @@ impl Side {
         match self {
             Self::Ours(lent) => {
                 let snapshot = lent.snapshot();
-                let indexes: u64 = snapshot.zswap.areas.iter().map(|area| area.metadata_bytes).sum();
+                let indexes: u64 = snapshot.zswap.areas.iter().map(|area| area.stats.metadata_bytes).sum();
                 (snapshot.zswap.zswap.pool_bytes + indexes + snapshot.pager.table_bytes) as f64
             }
             Self::Kernel(number, places) => zram::memory(*number, *places),

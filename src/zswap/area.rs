@@ -52,7 +52,9 @@ pub struct Area(pub(crate) Counted<AreaState>);
 impl fmt::Debug for Area {
     /// Takes no lock, so that it may be called anywhere.
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.debug_struct("Area").field("id", &self.0.id).field("pages", &self.pages()).finish_non_exhaustive()
+        let Self(state) = self;
+        let mut out = out.debug_struct("Area");
+        out.field("name", &self.name()).field("id", &state.id).field("pages", &self.pages()).finish_non_exhaustive()
     }
 }
 
@@ -249,6 +251,11 @@ impl Area {
         if offset < self.0.index.pages() {
             self.0.index.prefetch(offset);
         }
+    }
+
+    /// Returns the name that the area was given in [`AreaOptions::name`]. Empty: it has none.
+    pub fn name(&self) -> &str {
+        &self.0.options.name
     }
 
     /// Returns the number of the area, by which callbacks tell areas apart. A zswap uses no number twice.

@@ -31,7 +31,9 @@ use std::fmt;
 /// A load that says [`crate::Error::NotFound`] does not tell whether the page is on disk or was never stored. A program
 /// marks the pages that it has on disk, and sets the mark **before** it calls [`Claim::written`]: a load that comes
 /// between the two would otherwise find the page nowhere. It clears the mark after an invalidate, after a load that
-/// takes the page, and after a store that failed, because from then on the copy on disk is old.
+/// takes the page, and after a store that failed, because from then on the copy on disk is old. If several threads act
+/// on a page at once, each of them keeps a lock of that page from the call to zswap until it has looked at the mark and
+/// the disk. The thread that ends claims takes none of these locks.
 ///
 /// # Examples
 /// The loop of a writer. It may as well put each claim beside its page and end it in another thread.

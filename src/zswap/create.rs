@@ -12,7 +12,7 @@ use super::running_calls::{MAX_SHARDS, Shards};
 use super::shared::{Areas, Shared, WritebackTarget};
 use super::zswap::Zswap;
 use crate::error::{Error, Result, sentence};
-use crate::heap::Counted;
+use crate::heap::{self, Counted};
 use crate::os::{self, Os};
 use crate::pool::Pool;
 use crate::pool::options::PoolOptions;
@@ -20,7 +20,8 @@ use crate::sync::{AtomicU64, Lock, Rank};
 use std::sync::RwLock;
 
 impl Zswap {
-    /// Creates a zswap without areas. `name` is for people: it shows as the name of a pool in a memory file.
+    /// Creates a zswap without areas. `name` is for people: it is in [`Zswap::snapshot`], and is the name of a pool in
+    /// a memory file.
     ///
     /// # Errors
     /// [`Error::Invalid`] for options that are wrong, [`Error::NoMemory`] or [`Error::System`] when the system gives no
@@ -39,6 +40,7 @@ impl Zswap {
         let pool = Pool::with_os(os.clone(), name, &pool_options(options))?;
         let accept_percent = tuning.accept_percent.unwrap_or(90).into();
         let shared = Shared {
+            name: heap::text(name)?,
             pool,
             contexts,
             lanes: Lanes::new(&os, count)?,

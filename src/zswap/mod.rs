@@ -145,7 +145,7 @@ pub use self::{
     load::LoadFlags,
     options::{AreaOptions, ZswapOptions, ZswapTuning},
     patience::Patience,
-    snapshot::Snapshot,
+    snapshot::{AreaSnapshot, Snapshot},
     stats::{AreaStats, Counts, ZswapStats},
     stored_offsets::StoredOffsets,
     usage::Usage,

@@ -2,6 +2,7 @@
 
 use super::codec::Codec;
 use crate::error::{Error, Result, sentence};
+use crate::heap;
 use crate::pool::options::PoolOptions;
 
 /// Options for creating a zswap. [`Default`]: LZ4, no limit but the machine's memory.
@@ -50,6 +51,9 @@ pub struct ZswapTuning {
 /// came.
 #[derive(Clone, Debug, Default)]
 pub struct AreaOptions {
+    /// A name for people, which is in [`crate::Zswap::snapshot`] and in its JSON: [`crate::Area::name`]. Several areas
+    /// may have the same. Empty: none.
+    pub name: String,
     /// The most bytes that the pages of the area may take in the pool, compressed, at least 4112, which one page may
     /// take. `None`: no limit of its own. [`crate::Area::set_limit`] changes it.
     pub max_bytes: Option<u64>,
@@ -60,6 +64,13 @@ pub struct AreaOptions {
     pub no_writeback: bool,
     /// A number of the caller's own, for its callbacks: [`crate::Area::context`].
     pub context: usize,
+}
+
+impl AreaOptions {
+    /// Makes a copy, as `clone` does, which aborts without memory.
+    pub(super) fn copy(&self) -> Result<Self> {
+        Ok(Self { name: heap::text(&self.name)?, ..*self })
+    }
 }
 
 /// Checks the limit that a zswap or an area is created with.

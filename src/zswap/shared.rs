@@ -91,6 +91,7 @@ pub struct ClaimTurn {
 
 /// The parts of a zswap.
 pub struct Shared {
+    pub name: String,
     pub pool: Pool,
     pub contexts: Contexts,
     pub lanes: Lanes,

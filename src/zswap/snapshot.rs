@@ -18,10 +18,23 @@ use std::mem::MaybeUninit;
 pub struct Snapshot {
     /// The version of this form. It changes when a field changes its meaning, and not when fields are added.
     pub version: u32,
+    /// The name of the zswap.
+    pub name: String,
     /// The whole zswap.
     pub zswap: ZswapStats,
-    /// Each area.
-    pub areas: Vec<AreaStats>,
+    /// Each area, in the order in which they were added.
+    pub areas: Vec<AreaSnapshot>,
+}
+
+/// What an area has and did, in a [`Snapshot`], with its name.
+#[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
+pub struct AreaSnapshot {
+    /// The name of the area ([`crate::Area::name`]). Empty: it has none.
+    pub name: String,
+    /// Its statistics. In JSON they are beside the name.
+    #[serde(flatten)]
+    pub stats: AreaStats,
 }
 
 /// The version of the form of a [`Snapshot`].
@@ -31,6 +44,7 @@ const SNAPSHOT_VERSION: u32 = 1;
 #[derive(Serialize)]
 struct WalkedSnapshot<'a> {
     version: u32,
+    name: &'a str,
     zswap: ZswapStats,
     areas: Walk<'a>,
 }
@@ -40,12 +54,17 @@ impl Zswap {
     ///
     /// # Errors
     /// [`crate::Error::Forked`] in a child without the pool, [`crate::Error::NoMemory`] if there is no memory for the
-    /// list of areas.
+    /// list of areas and their names.
     pub fn snapshot(&self) -> Result<Snapshot> {
         let (areas, zswap) = self.at_one_moment()?;
         let mut of_areas = heap::with_capacity(zswap.areas as usize)?;
-        areas.each(|_, stats| of_areas.push(*stats));
-        Ok(Snapshot { version: SNAPSHOT_VERSION, zswap, areas: of_areas })
+        let mut listed = Ok(());
+        areas.each(|area, &stats| match heap::text(area.name()) {
+            Ok(name) => of_areas.push(AreaSnapshot { name, stats }),
+            Err(error) => listed = Err(error),
+        });
+        listed?;
+        Ok(Snapshot { version: SNAPSHOT_VERSION, name: heap::text(self.name())?, zswap, areas: of_areas })
     }
 
     /// Returns the zswap's part of [`Zswap::snapshot`]. Allocates nothing.
@@ -80,7 +99,7 @@ impl Zswap {
     /// [`crate::Error::Forked`] in a child without the pool.
     pub(crate) fn walked_snapshot(&self) -> Result<impl Serialize> {
         let (areas, zswap) = self.at_one_moment()?;
-        Ok(WalkedSnapshot { version: SNAPSHOT_VERSION, zswap, areas })
+        Ok(WalkedSnapshot { version: SNAPSHOT_VERSION, name: self.name(), zswap, areas })
     }
 
     fn at_one_moment(&self) -> Result<(Walk<'_>, ZswapStats)> {

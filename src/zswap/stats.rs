@@ -154,7 +154,7 @@ pub struct ZswapStats {
     /// Bytes of memory that are not objects: the pool's tables, the areas' indexes, contexts, claims, counts.
     pub metadata_bytes: u64,
     /// How often the limit refused a page or a batch: because it was met then, or because it had been met, and usage
-    /// had not fallen far enough since.
+    /// had not fallen far enough since. `counts.refused_limit` has the pages that it refused: all of a batch.
     pub limit_hits: u64,
     /// How often the pool had no memory for a page, and was compacted at once to make room.
     pub capacity_hits: u64,
@@ -163,7 +163,6 @@ pub struct ZswapStats {
     /// Bytes of the library's own file that have pages now.
     pub file_bytes: u64,
     /// The counts of all areas, including those that were removed.
-    #[serde(flatten)]
     pub counts: Counts,
 }
 
@@ -181,9 +180,10 @@ pub struct AreaStats {
     pub used_bytes: u64,
     /// Bytes of memory of the area's index and counts.
     pub metadata_bytes: u64,
-    /// How often the area's own limit refused a page or a batch, counted as [`ZswapStats::limit_hits`] is.
+    /// How often the area's own limit refused a page or a batch: because it was met then, or because it had been met,
+    /// and usage had not fallen far enough since. `counts.refused_area_limit` has the pages that it refused: all of a
+    /// batch.
     pub limit_hits: u64,
     /// The area's counts.
-    #[serde(flatten)]
     pub counts: Counts,
 }

@@ -44,7 +44,6 @@ impl Area {
     ///
     /// # Safety
     /// 4096 bytes can be read at `page`, which need not be aligned.
-    #[inline]
     pub(super) unsafe fn store_from(&self, offset: u64, page: *const u8) -> Result<()> {
         let call = self.0.begin_at(offset, 1)?;
         self.0.index.prefetch(offset);

@@ -8,7 +8,8 @@ use super::running_calls::RunningCall;
 use super::shared::{Areas, Shared};
 use super::stats::{AreaStats, Counts};
 use crate::sync::Locked;
-use serde::ser::{Serialize, SerializeSeq, Serializer};
+use serde::Serialize;
+use serde::ser::{SerializeSeq, Serializer};
 
 /// The areas that were there when the walk began.
 pub struct Walk<'a> {
@@ -73,13 +74,21 @@ impl<'a> Walk<'a> {
     }
 }
 
+/// The form of [`super::snapshot::AreaSnapshot`], without memory for the name.
+#[derive(Serialize)]
+struct NamedStats<'a> {
+    name: &'a str,
+    #[serde(flatten)]
+    stats: AreaStats,
+}
+
 impl Serialize for Walk<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut sequence = serializer.serialize_seq(None)?;
         let mut written = Ok(());
-        self.each(|_, stats| {
+        self.each(|area, &stats| {
             if written.is_ok() {
-                written = sequence.serialize_element(stats);
+                written = sequence.serialize_element(&NamedStats { name: area.name(), stats });
             }
         });
         written?;

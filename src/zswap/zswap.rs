@@ -63,7 +63,7 @@ pub struct Zswap {
 impl fmt::Debug for Zswap {
     /// Takes no lock, so that it may be called anywhere.
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.debug_struct("Zswap").field("usage", &self.usage()).finish_non_exhaustive()
+        out.debug_struct("Zswap").field("name", &self.name()).field("usage", &self.usage()).finish_non_exhaustive()
     }
 }
 
@@ -85,10 +85,15 @@ impl Zswap {
             areas.last_id += 1;
             areas.last_id
         };
-        let area = Area(Counted::new(AreaState::new(self.shared.clone(), id, pages, options.clone())?)?);
+        let area = Area(Counted::new(AreaState::new(self.shared.clone(), id, pages, options.copy()?)?)?);
         // If the area does not get into the list, it is dropped here, outside the lock.
         let listed = heap::push(&mut self.shared.areas.lock().list, (id, area.0.downgrade()));
         listed.map(|()| area)
+    }
+
+    /// Returns the name that the zswap was created with.
+    pub fn name(&self) -> &str {
+        &self.shared.name
     }
 
     /// Returns how many areas there are.

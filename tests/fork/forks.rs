@@ -4,8 +4,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use zsalloc::plumbing::{MapMode, PoolCalls};
 use zsalloc::{
-    AreaOptions, Backing, CompactBudget, Error, LoadFlags, PAGE_SIZE, Pool, PoolOptions, PoolTuning, Verdict, Victim,
-    Zswap, ZswapOptions, ZswapTuning,
+    AreaOptions, Backing, Claim, CompactBudget, Error, LoadFlags, PAGE_SIZE, Pool, PoolOptions, PoolTuning, Refusal,
+    Verdict, Victim, Zswap, ZswapOptions, ZswapTuning,
 };
 
 const SIZE: usize = 1500;
@@ -13,7 +13,7 @@ const OBJECTS: u8 = 200;
 
 /// Runs all tests, one after another.
 pub fn run() {
-    let tests: [(&str, fn()); 8] = [
+    let tests: [(&str, fn()); 9] = [
         ("a child has a pool of its own", a_child_has_a_pool_of_its_own),
         ("a pool that children do not get refuses them", || refuses_children(&private())),
         ("a pool in a memory file refuses children", || refuses_children(&in_a_file())),
@@ -21,6 +21,7 @@ pub fn run() {
         ("a child of a child is refused too, and can create pools", children_of_children),
         ("a process with few addresses gets a smaller pool", few_addresses),
         ("a process without addresses gets an error", no_addresses),
+        ("a claim is the parent's", a_claim_is_the_parents),
         ("children of a process with threads have pools and zswaps", beside_threads),
     ];
     for (name, test) in tests {
@@ -182,6 +183,38 @@ fn children_of_children() {
         assert_eq!(pool.malloc_raw(SIZE), Err(Error::Forked));
     });
     pool.malloc_raw(SIZE).unwrap();
+}
+
+/// A claim ends in the child, where its page is kept, and goes on in the parent.
+fn a_claim_is_the_parents() {
+    let page = std::array::from_fn(|at| (at % 251) as u8);
+    for dont_fork in [false, true] {
+        let pool = PoolOptions { tuning: PoolTuning { dont_fork, ..sized().tuning }, ..sized() };
+        let options =
+            ZswapOptions { tuning: ZswapTuning { pool, ..ZswapTuning::default() }, ..ZswapOptions::default() };
+        let zswap = Zswap::new("fork", &options).unwrap();
+        let area = zswap.add_area(100, &AreaOptions::default()).unwrap();
+        (0..3).for_each(|offset| area.store(offset, &page).unwrap());
+        let claim = |_| zswap.claim(&mut [0; PAGE_SIZE]).unwrap().unwrap();
+        let mut claims: Vec<Claim> = (0..3).map(claim).collect();
+        let forking = zswap.prepare_fork().unwrap();
+        in_child(|| {
+            drop(forking);
+            let ended = claims.remove(0).written();
+            claims.remove(0).refuse(Refusal::Io);
+            claims.clear();
+            if dont_fork {
+                assert_eq!(ended, Err(Error::Forked));
+            } else {
+                assert!(matches!(ended, Err(Error::Stale(_))), "{ended:?}");
+                area.load(1, &mut [0; PAGE_SIZE], LoadFlags::KEEP).unwrap();
+                area.remove().unwrap();
+            }
+        });
+        assert_eq!((claims.len(), zswap.stats().unwrap().claims), (3, 3));
+        claims.into_iter().for_each(|claim| assert_eq!(claim.written(), Ok(true)));
+        assert_eq!(area.usage().used_bytes, 0);
+    }
 }
 
 /// Each child is forked while other threads make calls, and uses its copies.

@@ -82,6 +82,7 @@ pub fn convert_area(received: &Received<zswap_area_options>) -> Result<AreaOptio
         return Err(UNKNOWN);
     }
     Ok(AreaOptions {
+        name: String::new(),
         max_bytes: unless_zero(options.max_bytes),
         refuse_incompressible: has(ZSWAP_AREA_REFUSE_INCOMPRESSIBLE),
         no_writeback: has(ZSWAP_AREA_NO_WRITEBACK),

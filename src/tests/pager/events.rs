@@ -82,7 +82,7 @@ fn pages_that_are_given_back_read_as_zero_wherever_they_were() {
         assert_eq!(memory.advise(0, PAGES, libc::MADV_DONTNEED), 0);
         // The event may take effect a little after the owner goes on.
         running.pager.0.read_events();
-        assert_eq!(running.pager.snapshot().unwrap().zswap.areas[0].counts.pages(), 0);
+        assert_eq!(running.pager.snapshot().unwrap().zswap.areas[0].stats.counts.pages(), 0);
         (0..PAGES).for_each(|page| memory.check(page, 0));
         consistent(&running);
     }
@@ -243,7 +243,7 @@ fn a_region_that_is_unmapped_leaves_nothing() {
         drop(memory);
         consistent(&running);
         super::look::nothing_resident(&running);
-        assert_eq!(running.pager.snapshot().unwrap().zswap.areas[0].counts.pages(), 0);
+        assert_eq!(running.pager.snapshot().unwrap().zswap.areas[0].stats.counts.pages(), 0);
     }
 }
 

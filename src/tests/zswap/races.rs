@@ -287,8 +287,8 @@ fn disturb(scene: &Scene, rng: &mut Rng) {
         10 => zswap.set_codec(rng.pick(&[Codec::Lz4, Codec::Lz4, Codec::Raw, Codec::Zstd(1)])).unwrap(),
         _ => {
             let snapshot = zswap.snapshot().unwrap();
-            assert!(snapshot.areas.iter().all(|area| area.counts.pages() <= PAGES), "{snapshot:?}");
-            let used: u64 = snapshot.areas.iter().map(|area| area.used_bytes).sum();
+            assert!(snapshot.areas.iter().all(|area| area.stats.counts.pages() <= PAGES), "{snapshot:?}");
+            let used: u64 = snapshot.areas.iter().map(|area| area.stats.used_bytes).sum();
             assert!(used <= 3 * PAGE_SIZE as u64 * PAGES * AREAS as u64, "{snapshot:?}");
         }
     }

@@ -66,8 +66,8 @@ fn a_snapshot_is_of_one_moment() {
             let snapshot = zswap.snapshot().unwrap();
             let mut pages = 0;
             for area in &snapshot.areas {
-                assert_eq!(balance(&area.counts), area.counts.pages(), "{area:?}");
-                pages += area.counts.pages();
+                assert_eq!(balance(&area.stats.counts), area.stats.counts.pages(), "{area:?}");
+                pages += area.stats.counts.pages();
             }
             assert_eq!((snapshot.zswap.areas, snapshot.zswap.counts.pages()), (3, pages));
             let one = areas[0].stats().unwrap().counts;
@@ -95,13 +95,21 @@ fn the_counts_of_a_removed_area_stay() {
 
 #[test]
 fn statistics_as_json_are_the_snapshot() {
-    let (zswap, area) = with_area(100, &ZswapOptions { max_bytes: Some(1 << 20), ..ZswapOptions::default() });
+    let zswap = Zswap::new("test", &ZswapOptions { max_bytes: Some(1 << 20), ..ZswapOptions::default() }).unwrap();
+    let options = AreaOptions { name: "a \"disk\"".to_owned(), ..AreaOptions::default() };
+    let area = zswap.add_area(100, &options).unwrap();
     area.store(1, &compressible(1)).unwrap();
     let json: serde_json::Value = serde_json::from_str(&zswap.stats_json().unwrap()).unwrap();
     let stats = zswap.stats().unwrap();
     assert_eq!(json["version"], 1);
     assert_eq!(json["zswap"]["max_bytes"], 1 << 20);
-    assert_eq!((&json["zswap"]["stores"], &json["areas"][0]["compressed_pages"]), (&1.into(), &1.into()));
+    let counts = (&json["zswap"]["counts"]["stores"], &json["areas"][0]["counts"]["compressed_pages"]);
+    assert_eq!(counts, (&1.into(), &1.into()));
+    assert_eq!(json["areas"][0]["max_bytes"], serde_json::Value::Null, "no limit of its own");
+    assert_eq!((&json["name"], &json["areas"][0]["name"]), (&"test".into(), &"a \"disk\"".into()));
+    let snapshot = zswap.snapshot().unwrap();
+    assert_eq!(json, serde_json::to_value(&snapshot).unwrap(), "the text and the value have one form");
+    assert_eq!((&*snapshot.name, &*snapshot.areas[0].name), ("test", "a \"disk\""));
     assert_eq!(json["zswap"]["used_bytes"], stats.used_bytes);
     assert_eq!(json["areas"][0]["area"], area.id());
 }

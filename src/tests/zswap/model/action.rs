@@ -242,6 +242,7 @@ pub fn area_shape(
     never: bool,
 ) -> (u64, AreaOptions, Vec<u64>, u64) {
     let options = AreaOptions {
+        name: String::new(),
         max_bytes: unless_zero(max),
         refuse_incompressible: refuse,
         no_writeback: never,

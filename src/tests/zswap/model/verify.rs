@@ -34,11 +34,11 @@ impl World {
         );
         self.ceiling = max.max(self.ceiling.min(stats.used_bytes));
         assert_eq!((stats.areas, snapshot.areas.len()), (self.areas.len() as u64, self.areas.len()));
-        let sum = |of: fn(&Counts) -> u64| snapshot.areas.iter().map(|area| of(&area.counts)).sum::<u64>();
+        let sum = |of: fn(&Counts) -> u64| snapshot.areas.iter().map(|area| of(&area.stats.counts)).sum::<u64>();
         let gauges: [fn(&Counts) -> u64; 4] =
             [|c| c.compressed_pages, |c| c.raw_pages, |c| c.filled_pages, |c| c.file_pages];
         gauges.iter().for_each(|&of| assert_eq!(of(&stats.counts), sum(of)));
-        assert_eq!(stats.used_bytes, snapshot.areas.iter().map(|area| area.used_bytes).sum::<u64>());
+        assert_eq!(stats.used_bytes, snapshot.areas.iter().map(|area| area.stats.used_bytes).sum::<u64>());
         assert_eq!((stats.claims, self.zswap.area_count()), (self.claims.len() as u64, self.areas.len()));
         assert_eq!(stats.file_bytes, stats.counts.file_pages * PAGE_SIZE as u64);
         let objects = self.zswap.pool().stats().expect("statistics are not refused").objects;
