@@ -13,13 +13,18 @@ const AT_ONCE: usize = 64;
 impl Area {
     /// Removes every page stored in the range. Offsets that hold none are fine. Takes time in proportion to what is
     /// stored there. When this returns, no writeback of a page of the range runs that began before: what the caller
-    /// writes to the places of these pages on disk stays.
+    /// writes to the places of these pages on disk stays. The copies that it has there are old from then on: forget
+    /// them, or a load that finds nothing here will take them for the newest.
+    ///
+    /// It waits for callbacks that are writing pages of the range, and for claims of them. So hold no lock that such a
+    /// callback takes, or a thread before it ends its claim. Callbacks may call this; they do not wait.
     ///
     /// # Errors
     /// [`crate::Error::Busy`] in a callback, for a range with a page that is being written back, or if this thread
-    /// holds such a page's claim; [`crate::Error::Again`] likewise with [`Patience::NoWait`]: nothing has changed,
-    /// unless the writeback began after this did, and then pages before it are gone. [`crate::Error::OutOfRange`] past
-    /// the end of the area, [`crate::Error::Removed`], [`crate::Error::Forked`] in a child without the pool.
+    /// began a claim of such a page that has not ended; [`crate::Error::Again`] likewise with [`Patience::NoWait`]:
+    /// nothing has changed, unless the writeback began after this did, and then pages before it are gone.
+    /// [`crate::Error::OutOfRange`] past the end of the area, [`crate::Error::Removed`], [`crate::Error::Forked`] in a
+    /// child without the pool.
     pub fn invalidate(&self, offset: u64, count: u64, patience: Patience) -> Result<()> {
         let call = self.0.begin_at(offset, count)?;
         let end = offset + count;

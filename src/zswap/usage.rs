@@ -3,6 +3,7 @@
 use super::area::Area;
 use super::limit::ByteLimit;
 use super::zswap::Zswap;
+use crate::error::Limit;
 
 /// How full a zswap or an area is: what [`Zswap::usage`] and [`Area::usage`] return.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -43,6 +44,20 @@ pub fn usage_of_all(area: &Area) -> Usage {
 }
 
 impl Area {
+    /// Returns which limit refuses stores to this area now: [`Limit::Zswap`] or [`Limit::Area`]. `None`: neither does.
+    /// If both do, it is that of the zswap, which a store looks at first. [`Usage::bytes_to_go`] of the one or the
+    /// other tells how much has to go.
+    ///
+    /// Some relaxed loads, as [`Area::usage`]: for callbacks and signal handlers, too.
+    pub fn refused_by(&self) -> Option<Limit> {
+        let refuses = |limit: &ByteLimit| limit.bytes_to_go() > 0;
+        match self.0.limits() {
+            limits if refuses(limits.zswap) => Some(Limit::Zswap),
+            limits if refuses(limits.area) => Some(Limit::Area),
+            _ => None,
+        }
+    }
+
     /// Returns how full the area is, of its own limit. Some relaxed loads: takes no lock, stops no other thread, and
     /// may be called from callbacks and signal handlers. Other threads may have changed the figures by the time that
     /// they are used. An area that was removed uses nothing.

@@ -59,7 +59,7 @@ impl Refusal {
 impl fmt::Display for Refusal {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Exists => out.pad("the page is in memory already, where it would be written from"),
+            Self::Exists => out.pad("the page is in memory already, so it was not written"),
             Self::Again => out.pad("the page can't be written now"),
             Self::NoMemory => out.pad("there is no memory to write the page with"),
             Self::Io => out.pad("the write failed"),
@@ -71,11 +71,11 @@ impl fmt::Display for Refusal {
 
 impl std::error::Error for Refusal {}
 
-/// What a write to a file or a device failed with. An error without an errno goes by its kind.
+/// What a write to a file or a device failed with. An error without an errno goes by its kind. `EEXIST` of a file does
+/// not say that the page is in memory, so it is not [`Refusal::Exists`].
 impl From<io::Error> for Refusal {
     fn from(error: io::Error) -> Self {
         match (error.raw_os_error(), error.kind()) {
-            (Some(errno::EEXIST), _) | (None, io::ErrorKind::AlreadyExists) => Self::Exists,
             (Some(errno::EAGAIN), _) | (None, io::ErrorKind::WouldBlock) => Self::Again,
             (Some(errno::ENOMEM), _) | (None, io::ErrorKind::OutOfMemory) => Self::NoMemory,
             (Some(errno::ENOSPC), _) | (None, io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) => {
@@ -98,7 +98,7 @@ mod tests {
         assert_eq!(of_errno(errno::EAGAIN), Refusal::Again);
         assert_eq!(of_errno(errno::ENOMEM), Refusal::NoMemory);
         assert_eq!(of_errno(errno::EIO), Refusal::Io);
-        assert_eq!(of_errno(errno::EEXIST), Refusal::Exists);
+        assert_eq!(of_errno(errno::EEXIST), Refusal::Other(errno::EEXIST), "a file exists, and not the page in memory");
         assert_eq!(of_errno(errno::EPERM), Refusal::Other(errno::EPERM));
         assert_eq!(Refusal::from(io::Error::from(io::ErrorKind::StorageFull)), Refusal::NoSpace);
         assert_eq!(Refusal::from(io::Error::other("the disk is gone")), Refusal::Io);

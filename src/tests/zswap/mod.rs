@@ -3,6 +3,7 @@
 mod basics;
 mod callbacks;
 mod claiming;
+mod errors;
 #[cfg(feature = "uffd")]
 mod faulting;
 mod file;
