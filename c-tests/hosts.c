@@ -77,9 +77,7 @@ static void an_index_is_not_locked_at_once(void)
 static void a_lock_limit_is_named(void)
 {
     struct rlimit limit;
-    char message[300] = "";
-    struct zs_pool_options options = {.struct_size = sizeof options, .message = message,
-                                      .message_size = sizeof message, .max_bytes = 64 * MIB};
+    struct zs_pool_options options = {.struct_size = sizeof options, .max_bytes = 64 * MIB};
     struct zs_pool *pool = NULL;
     CHECK(getrlimit(RLIMIT_MEMLOCK, &limit) == 0);
     limit.rlim_cur = limit.rlim_max < 32 * MIB ? limit.rlim_max : 32 * MIB;
@@ -91,7 +89,7 @@ static void a_lock_limit_is_named(void)
         return;
     }
     RESULT(zs_create_pool("locked", &options, &pool), -ENOMEM);
-    CHECK(strstr(message, "RLIMIT_MEMLOCK") != NULL);
+    CHECK(strstr(zs_last_error(), "RLIMIT_MEMLOCK") != NULL);
 }
 
 /* A process with the descriptor can't truncate memory that is in use. */
@@ -115,8 +113,6 @@ static void a_memory_file_keeps_its_size(void)
 static void no_huge_page(void)
 {
     struct zs_pool_options options = {.struct_size = sizeof options, .backing = ZS_BACKING_HUGETLB, .max_bytes = 16 * MIB};
-    char message[200] = "";
-    options.message = message, options.message_size = sizeof message;
     struct zs_pool *pool = NULL;
     zs_handle_t handle = 0;
     int result = zs_create_pool("huge", &options, &pool);
@@ -125,7 +121,7 @@ static void no_huge_page(void)
         OK(zs_free(pool, handle));
         OK(zs_destroy_pool(pool));
     } else {
-        CHECK(result != -ENOMEM || strstr(message, "nr_hugepages") != NULL);
+        CHECK(result != -ENOMEM || strstr(zs_last_error(), "nr_hugepages") != NULL);
     }
 }
 

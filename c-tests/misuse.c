@@ -229,20 +229,18 @@ static void twice(void)
 
 static void names(void)
 {
-    char message[200], name[300];
+    char name[300];
     struct zs_pool_options options = {.struct_size = sizeof options,
                                       .max_bytes = 8 * MIB,
-                                      .backing = ZS_BACKING_MEMFD,
-                                      .message = message,
-                                      .message_size = sizeof message};
+                                      .backing = ZS_BACKING_MEMFD};
     struct zs_pool *created = pool;
     RESULT(zs_create_pool(NULL, &options, &created), -EINVAL);
     memset(name, 'n', sizeof name);
     name[250] = 0;
     RESULT(zs_create_pool(name, &options, &created), -EINVAL);
-    CHECK(strstr(message, "249") != NULL);
+    CHECK(strstr(zs_last_error(), "249") != NULL);
     RESULT(zs_create_pool("\xff\xfe", &options, &created), -EINVAL);
-    CHECK(strstr(message, "UTF-8") != NULL);
+    CHECK(strstr(zs_last_error(), "UTF-8") != NULL);
     RESULT(zs_create_pool("\xff\xfe", NULL, &created), -EINVAL);
     CHECK(created == pool);
     name[249] = 0;
@@ -256,9 +254,8 @@ static void names(void)
 static void option_fields(void)
 {
     static char memory[16];
-    char message[200];
     struct zs_pool_options right = {
-        .struct_size = sizeof right, .max_bytes = 8 * MIB, .message = message, .message_size = sizeof message};
+        .struct_size = sizeof right, .max_bytes = 8 * MIB};
     static const struct zs_pool_tuning both = {.struct_size = sizeof both,
                                                .flags = ZS_POOL_HUGE_NEVER | ZS_POOL_HUGE_ALWAYS};
     static const struct zs_pool_tuning never = {.struct_size = sizeof never, .flags = ZS_POOL_HUGE_NEVER};
@@ -296,10 +293,9 @@ static void option_fields(void)
 #undef WRONG
     for (size_t i = 0; i < count; i++) {
         struct zs_pool *created = pool;
-        message[0] = 0;
         int result = zs_create_pool("wrong", &wrong[i], &created);
-        if (result != -EINVAL || strlen(message) < 20 || created != pool) {
-            fprintf(stderr, "wrong options %zu: %d, %s\n", i, result, message);
+        if (result != -EINVAL || strlen(zs_last_error()) < 20 || created != pool) {
+            fprintf(stderr, "wrong options %zu: %d, %s\n", i, result, zs_last_error());
             exit(1);
         }
     }

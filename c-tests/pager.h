@@ -22,17 +22,15 @@ static inline unsigned char *memory_of(size_t pages)
 /* Creates a pager with a resident limit of `pages` pages. */
 static inline struct zspager *pager_with(uint64_t pages, uint32_t fault_mode, uint32_t eviction)
 {
-    char why[200] = "";
     struct zs_pool_options pool = {.struct_size = sizeof pool, .max_bytes = 256 * MIB};
     struct zswap_tuning zswap = {.struct_size = sizeof zswap, .pool = &pool};
     struct zspager_tuning tuning = {.struct_size = sizeof tuning, .zswap = &zswap};
     struct zspager_options options = {.struct_size = sizeof options, .resident_bytes = pages * PAGE,
-                                      .fault_mode = fault_mode, .eviction = eviction, .tuning = &tuning,
-                                      .message = why, .message_size = sizeof why};
+                                      .fault_mode = fault_mode, .eviction = eviction, .tuning = &tuning};
     struct zspager *pager = NULL;
     int result = zspager_create("test", &options, &pager);
     if (result != 0)
-        fprintf(stderr, "zspager_create: %s\n", why);
+        fprintf(stderr, "zspager_create: %s\n", zs_last_error());
     OK(result);
     CHECK(pager != NULL);
     return pager;

@@ -5,20 +5,18 @@
 
 enum { BASE = 40, MORE = 400, ROOM = 1 << 16 };
 
-static char message[200];
 
 /* Checks that a failed creation left a sentence that says what to do. */
 static int said(int result)
 {
-    CHECK(result == 0 || strlen(message) > 20);
+    CHECK(result == 0 || strlen(zs_last_error()) > 20);
     return result;
 }
 
 /* A pool. */
 
 static struct zs_pool_tuning pool_tuning = {.struct_size = sizeof pool_tuning};
-static struct zs_pool_options pool_options = {.struct_size = sizeof pool_options, .tuning = &pool_tuning, .max_bytes = 16 * MIB,
-                                              .message = message, .message_size = sizeof message};
+static struct zs_pool_options pool_options = {.struct_size = sizeof pool_options, .tuning = &pool_tuning, .max_bytes = 16 * MIB};
 static struct zs_pool *pool, *other_pool;
 static zs_handle_t base[BASE], more[MORE];
 
@@ -280,8 +278,7 @@ static void refuse_in_supplied_memory(void)
 /* A zswap. */
 
 static struct zswap_tuning zswap_tuning = {.struct_size = sizeof zswap_tuning, .pool = &pool_options};
-static struct zswap_options zswap_options = {.struct_size = sizeof zswap_options, .tuning = &zswap_tuning,
-                                             .message = message, .message_size = sizeof message};
+static struct zswap_options zswap_options = {.struct_size = sizeof zswap_options, .tuning = &zswap_tuning};
 static struct zswap *zswap, *other_zswap;
 static struct zswap_area *area, *other_area;
 static int file = -1, is_on_file;

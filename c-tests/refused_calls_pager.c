@@ -6,7 +6,6 @@
 
 enum { RESIDENT = 16, REGION = 32, ROOM = 1 << 16 };
 
-static char message[200];
 static struct zspager_options options;
 static struct zspager *pager, *other_pager;
 static unsigned char *memory, *other_memory;
@@ -19,7 +18,7 @@ static struct lent lent[2];
 /* Checks that a failed creation left a sentence that says what to do. */
 static int said(int result)
 {
-    CHECK(result == 0 || strlen(message) > 15);
+    CHECK(result == 0 || strlen(zs_last_error()) > 15);
     return result;
 }
 
@@ -424,8 +423,7 @@ static void refuse_in_pager(const char *name, const struct act *of, size_t count
     tuning = (struct zspager_tuning){
         .struct_size = sizeof tuning, .max_held_bytes = 8 * PAGE, .zswap = &zswap};
     options = (struct zspager_options){.struct_size = sizeof options, .resident_bytes = RESIDENT * PAGE,
-                                       .fault_mode = fault_mode, .eviction = eviction, .tuning = &tuning,
-                                       .message = message, .message_size = sizeof message};
+                                       .fault_mode = fault_mode, .eviction = eviction, .tuning = &tuning};
     is_shared = shared;
     has_threads = fault_mode == ZSPAGER_FAULT_THREADS;
     refuse_in(name, make_pager, of, count, unmake_pager, check_region, pages_of_pager);

@@ -36,12 +36,9 @@ static struct zs_pool *pool;
 static zs_handle_t objects[STORED];
 static struct zswap *zswap;
 static struct zswap_area *area;
-static char message[300];
-static struct zs_pool_options pool_options = {.struct_size = sizeof pool_options, .max_bytes = 64 * MIB,
-                                              .message = message, .message_size = sizeof message};
+static struct zs_pool_options pool_options = {.struct_size = sizeof pool_options, .max_bytes = 64 * MIB};
 static struct zswap_tuning zswap_tuning = {.struct_size = sizeof zswap_tuning, .pool = &pool_options};
-static struct zswap_options zswap_options = {.struct_size = sizeof zswap_options, .tuning = &zswap_tuning,
-                                             .message = message, .message_size = sizeof message};
+static struct zswap_options zswap_options = {.struct_size = sizeof zswap_options, .tuning = &zswap_tuning};
 
 static void make_stored(void)
 {
@@ -67,11 +64,10 @@ static int is_short(int result, int expected, const char *advice)
 {
     if (result == 0)
         return 0;
-    if (result != expected || strstr(message, advice) == NULL) {
-        fprintf(stderr, "%s: %d (%s): %s\n", shortage, result, zs_strerror(result), message);
+    if (result != expected || strstr(zs_last_error(), advice) == NULL) {
+        fprintf(stderr, "%s: %d (%s): %s\n", shortage, result, zs_strerror(result), zs_last_error());
         exit(1);
     }
-    message[0] = 0;
     return 1;
 }
 
@@ -98,7 +94,7 @@ static int create_each(int expected, const char *advice)
 #ifdef WITH_PAGER
     struct zspager_tuning tuning = {.struct_size = sizeof tuning, .zswap = &zswap_tuning};
     struct zspager_options options = {.struct_size = sizeof options, .resident_bytes = 64 * PAGE,
-                                      .eviction = ZSPAGER_EVICT_MOVING, .tuning = &tuning, .message = message, .message_size = sizeof message};
+                                      .eviction = ZSPAGER_EVICT_MOVING, .tuning = &tuning};
     struct zspager *pager = NULL;
     if (!is_short(zspager_create("new", &options, &pager), expected, advice))
         OK(zspager_destroy(pager));

@@ -64,11 +64,7 @@ static void older_options(void)
     OK(zs_create_pool("old", &all, &pool));
     OK(zs_destroy_pool(pool));
     all.tuning = NULL;
-    all.struct_size = offsetof(struct zs_pool_options, message);
-    OK(zs_create_pool("old", &all, &pool));
-    OK(zs_destroy_pool(pool));
     all.struct_size = sizeof all;
-    all.message = NULL;
     RESULT(zs_create_pool("today", &all, &pool), -EINVAL);
     memset(all.reserved, 0, sizeof all.reserved);
     OK(zs_create_pool("today", &all, &pool));
@@ -77,22 +73,18 @@ static void older_options(void)
 
 static void newer_options(void)
 {
-    char message[200] = "";
     struct new_options options;
     struct zs_pool *pool;
     memset(&options, 0, sizeof options);
     options.known.struct_size = sizeof options;
     options.known.max_bytes = 8 * MIB;
-    options.known.message = message;
-    options.known.message_size = sizeof message;
     OK(zs_create_pool("new", &options.known, &pool));
     CHECK(stats_of(pool).max_bytes == 8 * MIB);
     OK(zs_destroy_pool(pool));
     for (size_t i = 0; i < sizeof options.more; i++) {
-        message[0] = 0;
         ((unsigned char *)options.more)[i] = 1;
         RESULT(zs_create_pool("new", &options.known, &pool), -EINVAL);
-        CHECK(strstr(message, "version") != NULL);
+        CHECK(strstr(zs_last_error(), "version") != NULL);
         ((unsigned char *)options.more)[i] = 0;
     }
 }

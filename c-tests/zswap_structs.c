@@ -27,7 +27,7 @@ struct new_area_stats {
 static void older_options(void)
 {
     static const size_t sizes[] = {offsetof(struct zswap_options, name), offsetof(struct zswap_options, codec),
-                                   offsetof(struct zswap_options, tuning), offsetof(struct zswap_options, message),
+                                   offsetof(struct zswap_options, tuning),
                                    offsetof(struct zswap_options, reserved)};
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
         struct zswap_options options;
@@ -52,7 +52,6 @@ static void older_options(void)
 
 static void newer_options(void)
 {
-    char message[200] = "";
     struct new_options options;
     struct new_area_options area_options;
     struct zswap *zswap;
@@ -61,8 +60,6 @@ static void newer_options(void)
     memset(&area_options, 0, sizeof area_options);
     options.known.struct_size = sizeof options;
     options.known.max_bytes = 8 * MIB;
-    options.known.message = message;
-    options.known.message_size = sizeof message;
     area_options.known.struct_size = sizeof area_options;
     OK(zswap_create(&options.known, &zswap));
     OK(zswap_add_area(zswap, 10, &area_options.known, &area));
@@ -72,7 +69,7 @@ static void newer_options(void)
     OK(zswap_destroy(zswap));
     options.more[0] = 1;
     RESULT(zswap_create(&options.known, &zswap), -EINVAL);
-    CHECK(strstr(message, "version") != NULL);
+    CHECK(strstr(zs_last_error(), "version") != NULL);
 }
 
 static void statistics(struct zswap *zswap, struct zswap_area *area)

@@ -60,8 +60,7 @@ int main(int argc, char **argv)
     if (argc != 1 && argc != 3)
         errx(2, "usage: pager [ARRAY_MIB LIMIT_MIB]");
     size_t bytes = argc == 3 ? mebibytes(argv[1]) : (size_t)64 << 20, pages = bytes / ZSWAP_PAGE_SIZE;
-    char why[200] = "";
-    struct zspager_options options = {.struct_size = sizeof options, .message = why, .message_size = sizeof why};
+    struct zspager_options options = {.struct_size = sizeof options};
     struct zspager_stats stats = {.struct_size = sizeof stats};
     struct zspager *pager;
     uint64_t region, median, most, expected = 0;
@@ -69,7 +68,7 @@ int main(int argc, char **argv)
 
     options.resident_bytes = argc == 3 ? mebibytes(argv[2]) : bytes / 4;
     if (zspager_create("example", &options, &pager) != 0)
-        errx(2, "pager: %s", why);
+        errx(2, "pager: %s", zs_last_error());
     uint64_t *array = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (array == MAP_FAILED)
         err(2, "mmap");

@@ -90,8 +90,8 @@ static void print_statistics(struct zswap *zswap, size_t stored)
 
 int main(int argc, char **argv)
 {
-    char why[200] = "", *end = "";
-    struct zswap_options options = {.struct_size = sizeof options, .message = why, .message_size = sizeof why};
+    char *end = "";
+    struct zswap_options options = {.struct_size = sizeof options};
     struct zswap *zswap;
     struct zswap_area *area;
     int backing = -1, result;
@@ -113,7 +113,7 @@ int main(int argc, char **argv)
     if (count == 0 || times == NULL)
         errx(2, count == 0 ? "the files are empty" : "no memory");
     if (zswap_create(&options, &zswap) != 0)
-        errx(2, "zswap: %s", why);
+        errx(2, "zswap: %s", zs_last_error());
     check(zswap_add_area(zswap, count, NULL, &area), "area");
     check(zswap_set_backing_file(zswap, backing, backing < 0 ? 0 : count * ZSWAP_PAGE_SIZE), "backing file");
     for (size_t offset = 0; offset < count; offset++) {

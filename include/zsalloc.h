@@ -348,13 +348,6 @@ struct zs_pool_options {
     uint64_t memory_bytes;
     /** What few programs set. NULL: the defaults. */
     const struct zs_pool_tuning *tuning;
-    /**
-     * Buffer for a sentence that says why zs_create_pool() failed, truncated to fit and ended
-     * with a NUL. NULL: no sentence.
-     */
-    char *message;
-    /** Size of message in bytes. */
-    size_t message_size;
     /** Reserved for later versions: set to 0. */
     uint64_t reserved[4];
 };
@@ -454,7 +447,7 @@ struct zswap_tuning {
     /**
      * Options of the zswap's pool. NULL: the defaults. Their max_bytes decides how many addresses
      * are reserved, and so how far the limit can be raised later; 0: as much as the machine has
-     * memory. Their message is not used.
+     * memory.
      */
     const struct zs_pool_options *pool;
     /** Reserved for later versions: set to 0. */
@@ -485,13 +478,6 @@ struct zswap_options {
     int level;
     /** What few programs set. NULL: the defaults. */
     const struct zswap_tuning *tuning;
-    /**
-     * Buffer for a sentence that says why zswap_create() failed, truncated to fit and ended with
-     * a NUL. NULL: no sentence.
-     */
-    char *message;
-    /** Size of message in bytes. */
-    size_t message_size;
     /** Reserved for later versions: set to 0. */
     uint64_t reserved[4];
 };
@@ -793,13 +779,6 @@ struct zspager_options {
     int level;
     /** What few programs set. NULL: the defaults. */
     const struct zspager_tuning *tuning;
-    /**
-     * Buffer for a sentence that says why zspager_create() failed, truncated to fit and ended with
-     * a NUL. NULL: no sentence.
-     */
-    char *message;
-    /** Size of message in bytes. */
-    size_t message_size;
     /** Reserved for later versions: set to 0. */
     uint64_t reserved[4];
 };
@@ -974,8 +953,6 @@ uint32_t zs_version(void);
  * The system's own errors are returned as they are, among them -EMFILE and -ENFILE (no descriptor
  * for a memory file), -ENOSYS and -EPERM (a jail forbids a system call), and -ENOSYS, -ENODEV or
  * -EINVAL (the system has no huge pages).
- * If options->message is set, it receives a sentence that says what was wrong, unless name or pool
- * is NULL or struct_size is wrong.
  *
  * Threads: any. Evict callback: allowed.
  */
@@ -1331,8 +1308,6 @@ int zs_shrink(struct zs_pool *pool, uint64_t pages, uint64_t *reclaimed);
  * -ENOMEM: the system gives no addresses (set a smaller pool->max_bytes, or raise RLIMIT_AS), or no
  *     memory for the tables.
  * The system's own errors are returned as they are: see zs_create_pool().
- * If options->message is set, it receives a sentence that says what was wrong, unless zswap is NULL
- * or struct_size is wrong.
  *
  * Threads: any. Callbacks: allowed.
  */
@@ -2034,8 +2009,6 @@ int zs_last_errno(void);
  * -ENOMEM: the system gives no addresses, or no memory for the tables; or the process already has
  *     64 pagers with ZSPAGER_FAULT_SIGBUS.
  * The system's own errors are returned as they are: see zs_create_pool().
- * If options->message is set, it receives a sentence that says what was wrong, unless name or pager
- * is NULL or struct_size is wrong.
  *
  * Threads: any. Callbacks: not allowed.
  */

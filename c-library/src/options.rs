@@ -7,10 +7,7 @@ use super::structs::{
     zs_pool_tuning,
 };
 use super::wrong::wrong;
-use std::ffi::{CStr, c_char};
-use std::fmt::{self, Write};
-use std::mem::MaybeUninit;
-use std::slice;
+use std::ffi::CStr;
 use zsalloc::plumbing::sentence;
 use zsalloc::{Backing, Error, HugePages, LentMemory, PoolOptions, PoolTuning, Result};
 
@@ -122,41 +119,5 @@ unsafe fn backing(options: &zs_pool_options) -> Result<Backing> {
             Ok(Backing::Lent(memory))
         }
         _ => Err(UNKNOWN),
-    }
-}
-
-/// Writes why a creation failed to the caller's message buffer.
-///
-/// # Safety
-/// `message` is NULL or has room for `size` bytes.
-pub unsafe fn tell(message: *mut c_char, size: usize, error: Error) {
-    let Some(most) = size.checked_sub(1) else { return };
-    if message.is_null() {
-        return;
-    }
-    // SAFETY: the caller promises `size` bytes: these, and one for the NUL.
-    let room = unsafe { slice::from_raw_parts_mut(message.cast::<MaybeUninit<u8>>(), most) };
-    let mut written = Cut { room, length: 0 };
-    // An error says that the sentence was truncated.
-    let _ = write!(written, "{error}");
-    let end = written.length;
-    // SAFETY: `end` is at most `most`, and the caller promises `most + 1` bytes.
-    unsafe { message.add(end).write(0) };
-}
-
-/// A writer into a fixed buffer that truncates at a character boundary.
-struct Cut<'a> {
-    room: &'a mut [MaybeUninit<u8>],
-    length: usize,
-}
-
-impl fmt::Write for Cut<'_> {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        let room = &mut self.room[self.length..];
-        let fits = (0..=room.len().min(text.len())).rev().find(|&end| text.is_char_boundary(end));
-        let end = fits.unwrap_or(0);
-        room.iter_mut().zip(&text.as_bytes()[..end]).for_each(|(to, &from)| _ = to.write(from));
-        self.length += end;
-        if end == text.len() { Ok(()) } else { Err(fmt::Error) }
     }
 }

@@ -32,8 +32,6 @@ export! {
     /// The system's own errors are returned as they are, among them -EMFILE and -ENFILE (no descriptor
     /// for a memory file), -ENOSYS and -EPERM (a jail forbids a system call), and -ENOSYS, -ENODEV or
     /// -EINVAL (the system has no huge pages).
-    /// If options->message is set, it receives a sentence that says what was wrong, unless name or pool
-    /// is NULL or struct_size is wrong.
     ///
     /// Threads: any. Evict callback: allowed.
     #[unsafe(no_mangle)]
@@ -46,10 +44,7 @@ export! {
         // SAFETY: the C caller is responsible for memory that the options supply.
         let request = options::name(name).and_then(|name| Ok((name, unsafe { options::convert(&options) }?)));
         let created = request.and_then(|(name, options)| boxed(zs_pool(Pool::new(name, &options)?)));
-        let known = options.known();
-        // SAFETY: the C caller promises room for the message.
-        let created = created.inspect_err(|&e| unsafe { options::tell(known.message, known.message_size, e) })?;
-        pool.set(Box::into_raw(created))
+        pool.set(Box::into_raw(created?))
     }
 
     /// Destroys a pool with all its objects and gives its memory back. Supplied memory is the caller's

@@ -3,7 +3,7 @@
 use super::export::{any_value_will_do, fills_statistics};
 use super::sized::{SizedStruct, unless_zero};
 use super::zs_pool;
-use std::ffi::{c_char, c_int, c_void};
+use std::ffi::{c_int, c_void};
 use std::mem::{offset_of, size_of};
 use std::time::Duration;
 use zsalloc::{CompactBudget, PoolStats};
@@ -129,11 +129,6 @@ pub struct zs_pool_options {
     pub memory_bytes: u64,
     /// What few programs set. NULL: the defaults.
     pub tuning: *const zs_pool_tuning,
-    /// Buffer for a sentence that says why zs_create_pool() failed, truncated to fit and ended
-    /// with a NUL. NULL: no sentence.
-    pub message: *mut c_char,
-    /// Size of message in bytes.
-    pub message_size: usize,
     /// Reserved for later versions: set to 0.
     pub reserved: [u64; 4],
 }

@@ -27,8 +27,6 @@ export! {
     /// -ENOMEM: the system gives no addresses, or no memory for the tables; or the process already has
     ///     64 pagers with ZSPAGER_FAULT_SIGBUS.
     /// The system's own errors are returned as they are: see zs_create_pool().
-    /// If options->message is set, it receives a sentence that says what was wrong, unless name or pager
-    /// is NULL or struct_size is wrong.
     ///
     /// Threads: any. Callbacks: not allowed.
     #[unsafe(no_mangle)]
@@ -41,10 +39,7 @@ export! {
         let converted = unsafe { convert(&options) };
         let created = converted.and_then(|converted| Pager::new(options::name(name)?, &converted));
         let created = created.and_then(PagerPointer::give);
-        let known = options.known();
-        // SAFETY: the C caller promises room for the message.
-        let created = created.inspect_err(|&e| unsafe { options::tell(known.message, known.message_size, e) })?;
-        pager.set(created)
+        pager.set(created?)
     }
 
     /// Brings all pages of all regions back to memory, whatever the limit, and destroys the pager.

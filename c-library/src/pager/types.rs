@@ -2,7 +2,7 @@
 
 use crate::sized::SizedStruct;
 use crate::swap::types::zswap_tuning;
-use std::ffi::{c_char, c_int};
+use std::ffi::c_int;
 use std::mem::{offset_of, size_of};
 use zsalloc::{PagerCounts, PagerStats};
 
@@ -104,11 +104,6 @@ pub struct zspager_options {
     pub level: c_int,
     /// What few programs set. NULL: the defaults.
     pub tuning: *const zspager_tuning,
-    /// Buffer for a sentence that says why zspager_create() failed, truncated to fit and ended with
-    /// a NUL. NULL: no sentence.
-    pub message: *mut c_char,
-    /// Size of message in bytes.
-    pub message_size: usize,
     /// Reserved for later versions: set to 0.
     pub reserved: [u64; 4],
 }

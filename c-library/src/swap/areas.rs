@@ -4,7 +4,7 @@ use super::options::{codec as codec_of, convert, convert_area};
 use super::pointers::{AreaPointer, ZswapPointer};
 use super::types::{zswap_area_options, zswap_options};
 use crate::export::export;
-use crate::{options, sized, zswap, zswap_area};
+use crate::{sized, zswap, zswap_area};
 use std::ffi::{c_int, c_void};
 use zsalloc::plumbing::sentence;
 use zsalloc::plumbing::{Uncancelled, zswap as plumbing};
@@ -20,8 +20,6 @@ export! {
     /// -ENOMEM: the system gives no addresses (set a smaller pool->max_bytes, or raise RLIMIT_AS), or no
     ///     memory for the tables.
     /// The system's own errors are returned as they are: see zs_create_pool().
-    /// If options->message is set, it receives a sentence that says what was wrong, unless zswap is NULL
-    /// or struct_size is wrong.
     ///
     /// Threads: any. Callbacks: allowed.
     #[unsafe(no_mangle)]
@@ -31,10 +29,7 @@ export! {
         let converted = unsafe { convert(&options) };
         let created = converted.and_then(|(name, converted)| Zswap::new(name, &converted));
         let created = created.and_then(ZswapPointer::give);
-        let known = options.known();
-        // SAFETY: the C caller promises room for the message.
-        let created = created.inspect_err(|&e| unsafe { options::tell(known.message, known.message_size, e) })?;
-        zswap.set(created)
+        zswap.set(created?)
     }
 
     /// Destroys a zswap and gives its memory back. Remove its areas first. The context of

@@ -101,7 +101,7 @@ pub struct zswap_tuning {
     pub max_claims: u32,
     /// Options of the zswap's pool. NULL: the defaults. Their max_bytes decides how many addresses
     /// are reserved, and so how far the limit can be raised later; 0: as much as the machine has
-    /// memory. Their message is not used.
+    /// memory.
     pub pool: *const zs_pool_options,
     /// Reserved for later versions: set to 0.
     pub reserved: [u64; 4],
@@ -128,11 +128,6 @@ pub struct zswap_options {
     pub level: c_int,
     /// What few programs set. NULL: the defaults.
     pub tuning: *const zswap_tuning,
-    /// Buffer for a sentence that says why zswap_create() failed, truncated to fit and ended with
-    /// a NUL. NULL: no sentence.
-    pub message: *mut c_char,
-    /// Size of message in bytes.
-    pub message_size: usize,
     /// Reserved for later versions: set to 0.
     pub reserved: [u64; 4],
 }
