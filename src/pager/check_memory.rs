@@ -96,7 +96,8 @@ fn check_private(mapped: &MapsEntry, at: usize, bytes: usize) -> Result<()> {
     const SHARED: Error =
         Error::Invalid(sentence(&"the range is shared memory: name its memory file in the region's options"));
     const OF_A_FILE: Error = Error::Invalid(sentence(
-        &"the range is a private mapping of a file, as variables with initial values (.data) are: map it without one",
+        &"the range is a private mapping of a file (as variables with initial values, .data, are) or of huge pages \
+          (MAP_HUGETLB): map it without them",
     ));
     const GROWS: Error = Error::Invalid(sentence(
         &"the range is in a mapping that grows (MAP_GROWSDOWN), as the main stack does: map it without that flag",

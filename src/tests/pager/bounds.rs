@@ -128,17 +128,17 @@ fn ranges_that_can_not_be_read_and_written() {
 fn files_that_were_not_named() {
     let running = pager();
     let memory = Memory::shared(PAGES);
-    invalid(&running, &memory, &private(), "private anonymous");
+    invalid(&running, &memory, &private(), "is shared memory");
     works(&running, &memory);
     let file = file_of(&memory).try_clone().unwrap();
     let copy = Memory::map(PAGES, libc::MAP_PRIVATE, Some(file), 0);
-    invalid(&running, &copy, &private(), "private anonymous");
+    invalid(&running, &copy, &private(), "private mapping of a file");
     invalid(&running, &copy, &shared(file_of(&copy), 0), "shared mapping");
     let program = OwnedFd::from(File::open("/proc/self/exe").unwrap());
     let mapped = Memory::map(8, libc::MAP_PRIVATE, Some(program), 0);
-    invalid(&running, &mapped, &private(), "private anonymous");
+    invalid(&running, &mapped, &private(), "private mapping of a file");
     let nobodys = Memory::map(8, libc::MAP_SHARED | libc::MAP_ANONYMOUS, None, 0);
-    invalid(&running, &nobodys, &private(), "private anonymous");
+    invalid(&running, &nobodys, &private(), "is shared memory");
 }
 
 #[test]
@@ -208,7 +208,7 @@ fn huge_pages_of_the_systems_pool() {
         skip("huge_pages_of_the_systems_pool", "this system has none");
         return;
     }
-    refused(&running, base.cast(), HUGE * PAGE, &private(), libc::EINVAL, "private anonymous");
+    refused(&running, base.cast(), HUGE * PAGE, &private(), libc::EINVAL, "of huge pages");
     // SAFETY: the mapping that was just made.
     unsafe { libc::munmap(base, HUGE * PAGE) };
     let file = Os::default().memory_file("huge", HUGE * PAGE, true).unwrap();
