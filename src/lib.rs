@@ -182,7 +182,7 @@
 //! The system is Linux with pages of 4 KiB. The repository has a library for C programs over this crate. It also has
 //! documents for those who change the code: `docs/tour.md` has the terms and the modules.
 
-#![deny(unsafe_code)]
+#![deny(unsafe_code, missing_debug_implementations)]
 // The models use a part of the crate.
 #![cfg_attr(loom, allow(dead_code, unused_imports))]
 

@@ -2,6 +2,7 @@
 
 /// While this lives, the thread is not cancelled. Cancellation would unwind it in the middle of a system call here, and
 /// nobody would release what it holds. It takes effect at the program's next cancellation point.
+#[derive(Debug)]
 pub struct Uncancelled {
     #[cfg(all(target_os = "linux", not(miri)))]
     before: libc::c_int,

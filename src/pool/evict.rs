@@ -74,7 +74,7 @@ type Evict = dyn Fn(Victim<'_>) -> Verdict + Send + Sync;
 pub type EvictCall<'a> = dyn Fn(Victim<'_>) -> Verdict + 'a;
 
 /// An evict callback of a C program, which takes no memory.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub struct ForeignEvict {
     /// Calls the function with the handle of an object. `Ok` is [`Verdict::Gone`], and `Err` is [`Verdict::Keep`].
     pub caller: fn(&Self, u64) -> Result<()>,

@@ -25,7 +25,7 @@ use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 pub type Writeback = dyn Fn(&Area, u64, &[u8; PAGE]) -> Result<(), Refusal> + Send + Sync;
 
 /// A writeback callback of C's, which takes no memory: a function, its context, and what calls it.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub struct ForeignWriteback {
     /// Calls the function with a page that is to go.
     pub caller: fn(&Self, &Area, u64, &[u8; PAGE]) -> Result<(), Refusal>,
