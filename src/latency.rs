@@ -1,6 +1,7 @@
 //! How long touches took to serve, as a histogram.
 
 use crate::sync::{AtomicU64, Ordering::Relaxed};
+#[cfg(feature = "json")]
 use serde::{Serialize, Serializer};
 
 /// The number of buckets of a [`LatencyHistogram`]: four for each power of two of nanoseconds.
@@ -48,12 +49,13 @@ impl Latencies {
 /// How long touches took to serve: every eighth touch of a pager, and every touch of a guest. The time begins when the
 /// touch is known and ends when it is served. It does not include the system's part before and after: the signal, or
 /// the wake-up.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug)]
+#[cfg_attr(feature = "json", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct LatencyHistogram {
     /// How many touches took a time in each bucket. There are four buckets for each power of two of nanoseconds.
     /// [`LatencyHistogram::start`] returns where a bucket begins.
-    #[serde(serialize_with = "serialize_buckets")]
+    #[cfg_attr(feature = "json", serde(serialize_with = "serialize_buckets"))]
     pub buckets: [u64; LATENCY_BUCKETS],
 }
 
@@ -64,6 +66,7 @@ impl Default for LatencyHistogram {
 }
 
 /// Writes the buckets. serde has no implementation for arrays of more than 32 elements.
+#[cfg(feature = "json")]
 fn serialize_buckets<S: Serializer>(buckets: &[u64], serializer: S) -> std::result::Result<S::Ok, S::Error> {
     buckets.serialize(serializer)
 }

@@ -183,6 +183,8 @@
 //! documents for those who change the code: `docs/tour.md` has the terms and the modules.
 
 #![deny(unsafe_code, missing_debug_implementations)]
+// The tests that use all of the crate need all of its features.
+#![cfg_attr(all(test, not(all(feature = "zstd", feature = "json"))), allow(dead_code))]
 // The models use a part of the crate.
 #![cfg_attr(loom, allow(dead_code, unused_imports))]
 
@@ -194,7 +196,7 @@ mod crc;
 mod error;
 mod field;
 // What is called with input that a fuzzer made up: see fuzz/ and .ci/fuzz. The tests replay what was found.
-#[cfg(all(any(test, fuzzing), not(loom), feature = "uffd"))]
+#[cfg(all(any(test, fuzzing), not(loom), feature = "uffd", feature = "zstd"))]
 #[allow(unsafe_code)]
 #[doc(hidden)]
 pub mod fuzzing;
@@ -204,7 +206,7 @@ mod geometry;
 mod guest;
 #[allow(unsafe_code)]
 mod heap;
-#[cfg(not(loom))]
+#[cfg(all(not(loom), feature = "json"))]
 #[allow(unsafe_code)]
 mod json;
 #[cfg(all(feature = "uffd", not(loom)))]

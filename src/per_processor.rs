@@ -126,6 +126,7 @@ impl<T> PerProcessor<T> {
     }
 
     /// Acts on each value in turn until that fails for one.
+    #[cfg_attr(not(feature = "zstd"), allow(dead_code))]
     pub fn try_each(&self, mut act: impl FnMut(&mut T) -> Result<()>) -> Result<()> {
         (0..self.count()).try_for_each(|index| act(&mut self.wait_for(index)))
     }

@@ -1,11 +1,11 @@
 //! Statistics of a guest.
 
 use crate::latency::LatencyHistogram;
-use serde::Serialize;
 
 /// Counts of what was done for a guest since it was handed over. Each only grows, at the moment when the thing is done.
 /// A page is 4096 bytes.
-#[derive(Clone, Copy, Default, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "json", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct GuestCounts {
     /// Touches that were served, of all kinds: a thread of the guest went on after each.
@@ -42,7 +42,8 @@ pub struct GuestCounts {
 }
 
 /// The state of a guest, and counts of what was done for it.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug)]
+#[cfg_attr(feature = "json", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct GuestStats {
     /// Bytes of its ranges, as they were handed over.

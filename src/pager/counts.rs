@@ -2,7 +2,6 @@
 
 use crate::latency::LatencyHistogram;
 use crate::sync::{AtomicU64, Ordering::Relaxed};
-use serde::Serialize;
 
 macro_rules! counters {
     ($($(#[$doc:meta])* $name:ident,)*) => {
@@ -21,7 +20,8 @@ macro_rules! counters {
 
         /// What a pager did since it was created. Each number only grows, at the moment when the thing is done, and is
         /// read by itself: a sum of two may be off by what happened in between. A page is 4096 bytes.
-        #[derive(Clone, Copy, Default, Debug, PartialEq, Eq, Serialize)]
+        #[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
+        #[cfg_attr(feature = "json", derive(serde::Serialize))]
         #[non_exhaustive]
         pub struct PagerCounts {
             $($(#[$doc])* pub $name: u64,)*
@@ -88,7 +88,8 @@ pub fn add(counter: &AtomicU64, count: u64) {
 
 /// The statistics of a pager: [`Pager::stats`](crate::Pager::stats). What is not in `counts` and `latencies` is how
 /// things are now. Each figure is right for its moment, and two need not be of the same moment.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug)]
+#[cfg_attr(feature = "json", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct PagerStats {
     /// The resident limit: the most bytes of pages of regions and the staging range together. `None`, in JSON null: no

@@ -3,13 +3,15 @@
 use super::counts::PagerStats;
 use super::pager_calls::Pager;
 use crate::error::Result;
+#[cfg(feature = "json")]
 use crate::json;
 use crate::zswap::Snapshot;
-use serde::Serialize;
+#[cfg(feature = "json")]
 use std::mem::MaybeUninit;
 
 /// A pager's statistics, and those of the zswap that its pages are in.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug)]
+#[cfg_attr(feature = "json", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct PagerSnapshot {
     /// The version of this form. It changes when a field changes its meaning, not when fields are added.
@@ -36,6 +38,7 @@ impl Pager {
     /// Returns [`Pager::snapshot`] as JSON.
     ///
     /// [`crate::Error::Forked`] in a child, [`crate::Error::NoMemory`] if there is no memory for the text.
+    #[cfg(feature = "json")]
     pub fn stats_json(&self) -> Result<String> {
         json::to_string(|text| self.write_json(text))
     }
@@ -45,12 +48,14 @@ impl Pager {
     ///
     /// # Errors
     /// [`crate::Error::Forked`] in a child.
+    #[cfg(feature = "json")]
     pub fn write_stats_json(&self, room: &mut [MaybeUninit<u8>]) -> Result<usize> {
         json::write_to(room, |text| self.write_json(text))
     }
 
+    #[cfg(feature = "json")]
     fn write_json(&self, text: &mut json::Text<'_>) -> Result<()> {
-        #[derive(Serialize)]
+        #[derive(serde::Serialize)]
         struct PagerListing<Z> {
             version: u32,
             pager: PagerStats,

@@ -1,12 +1,17 @@
 //! The codecs, and the contexts that compressing and decoding take.
 
 use super::entry::{HEADER, Stored};
-use crate::error::{Error, Result, not_given, sentence};
+#[cfg(not(feature = "zstd"))]
+use super::without_zstd::{CCtx, DCtx};
+#[cfg(feature = "zstd")]
+use crate::error::not_given;
+use crate::error::{Error, Result, sentence};
 use crate::heap;
 use crate::per_processor::{Lease, PerProcessor};
 use crate::sync::{AtomicU32, AtomicU64, Ordering::Relaxed, Rank};
 use crate::units::PAGE;
 use lz4_flex::block::CompressTable;
+#[cfg(feature = "zstd")]
 use zstd::zstd_safe::{CCtx, DCtx};
 
 /// How pages are compressed when they are stored. Stored pages keep the codec that they were compressed with. A page
@@ -19,6 +24,7 @@ pub enum Codec {
     Lz4,
     /// Zstandard with a level, 1 to 22; 0 is its default. About a third smaller than LZ4, at some five times the time
     /// (`cargo bench --bench zswap`).
+    #[cfg(feature = "zstd")]
     Zstd(i32),
     /// No codec: pages are stored as they are.
     Raw,
@@ -35,8 +41,9 @@ impl CodecCell {
         // Relaxed: the contexts were prepared for every codec that was ever set, each behind its lock.
         match self.0.load(Relaxed) {
             0 => Codec::Lz4,
-            1 => Codec::Raw,
-            level => Codec::Zstd(level as i32 - 2),
+            #[cfg(feature = "zstd")]
+            level @ 2.. => Codec::Zstd(level as i32 - 2),
+            _ => Codec::Raw,
         }
     }
 
@@ -45,6 +52,7 @@ impl CodecCell {
         let number = match codec {
             Codec::Lz4 => 0,
             Codec::Raw => 1,
+            #[cfg(feature = "zstd")]
             Codec::Zstd(level) => level as u64 + 2,
         };
         self.0.store(number, Relaxed);
@@ -75,6 +83,7 @@ pub struct Context {
 /// The memory that decoding Zstandard takes. None until pages may be compressed with it.
 type Decoder = Option<DCtx<'static>>;
 
+#[cfg(feature = "zstd")]
 const NO_CONTEXT: Error = Error::NoMemory(not_given!("malloc has no memory for a Zstandard context"));
 const NOT_DECODED: Error =
     Error::Damaged(sentence(&"an entry whose check is right could not be decoded: this is a bug"));
@@ -100,6 +109,7 @@ impl Context {
                 let done = lz4_flex::block::compress_into_with_table(page, room, &mut self.lz4);
                 (Stored::Lz4, done.ok()?)
             }
+            #[cfg(feature = "zstd")]
             Codec::Zstd(level) => {
                 let zstd = self.zstd.as_mut()?;
                 (Stored::Zstd, zstd.compress(room, page, level).ok()?)
@@ -132,6 +142,7 @@ impl Context {
         self.mean = (self.mean * (ESTIMATE_OVER - 1) + now) / ESTIMATE_OVER;
     }
 
+    #[cfg(feature = "zstd")]
     fn prepare_zstd(&mut self, level: i32) -> Result<()> {
         if self.zstd.is_none() {
             self.zstd = Some(CCtx::try_create().ok_or(NO_CONTEXT)?);
@@ -172,6 +183,9 @@ pub fn decode(
             })
         }
         // The C decoder takes 25 to 30 % less time than the Rust one. (Encoding, both are equally fast.)
+        #[cfg(not(feature = "lz4-c"))]
+        Stored::Lz4 => lz4_flex::block::decompress_into(payload, page).ok(),
+        #[cfg(feature = "lz4-c")]
         Stored::Lz4 => lz4::block::decompress_to_buffer(payload, Some(PAGE as i32), page).ok(),
         Stored::Zstd if target == Target::Own => decode_zstd(contexts, payload, page),
         Stored::Zstd => decode_zstd_for_caller(contexts, payload, page),
@@ -197,6 +211,7 @@ pub struct Contexts {
     contexts: PerProcessor<Context>,
     decoders: PerProcessor<Decoder>,
     /// A bit for each level of Zstandard that the contexts have memory for.
+    #[cfg_attr(not(feature = "zstd"), allow(dead_code))]
     levels: AtomicU32,
 }
 
@@ -218,11 +233,15 @@ impl Contexts {
 
     /// Makes every context able to compress with `codec`, and every decoder able to decode what `codec` makes.
     pub fn prepare(&self, codec: Codec) -> Result<()> {
+        #[cfg(feature = "zstd")]
         const LEVEL: Error = Error::Invalid(sentence(&"Zstandard levels are 1 to 22, and 0 for its default"));
         match codec {
+            #[cfg(feature = "zstd")]
             Codec::Zstd(level) if !(0..=22).contains(&level) => Err(LEVEL),
             // Relaxed: the lock of each context hands over what was prepared.
+            #[cfg(feature = "zstd")]
             Codec::Zstd(level) if self.levels.load(Relaxed) >> level & 1 == 1 => Ok(()),
+            #[cfg(feature = "zstd")]
             Codec::Zstd(level) => {
                 self.decoders.try_each(prepare_decoder)?;
                 self.contexts.try_each(|context| context.prepare_zstd(level))?;
@@ -245,6 +264,7 @@ impl Contexts {
     }
 }
 
+#[cfg(feature = "zstd")]
 fn prepare_decoder(decoder: &mut Decoder) -> Result<()> {
     if decoder.is_none() {
         *decoder = Some(DCtx::try_create().ok_or(NO_CONTEXT)?);
@@ -263,7 +283,7 @@ pub fn repeated_word(page: &[u8; PAGE]) -> Option<u64> {
     page.as_chunks::<8>().0.iter().all(|bytes| u64::from_ne_bytes(*bytes) == first).then_some(first)
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "zstd"))]
 mod tests {
     use super::*;
 

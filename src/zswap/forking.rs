@@ -15,13 +15,6 @@ pub struct Forking<'a> {
     _here: PhantomData<*const ()>,
 }
 
-/// Shows nothing of the zswap, whose locks this thread may hold.
-impl fmt::Debug for Forking<'_> {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.debug_struct("Forking").finish_non_exhaustive()
-    }
-}
-
 impl Zswap {
     /// Prepares a fork while other threads use the zswap: waits until no call runs, and lets none begin while the value
     /// that it returns lives. Drop that value after the fork, in the parent and in the child. The child then has a

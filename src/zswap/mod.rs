@@ -125,6 +125,8 @@ mod sweep;
 mod usage;
 #[cfg(not(loom))]
 mod walk;
+#[cfg(not(feature = "zstd"))]
+mod without_zstd;
 #[cfg(not(loom))]
 mod writeback;
 #[cfg(not(loom))]

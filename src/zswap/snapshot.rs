@@ -6,14 +6,16 @@ use super::walk::Walk;
 use super::zswap::Zswap;
 use crate::error::Result;
 use crate::heap;
+#[cfg(feature = "json")]
 use crate::json;
 use crate::sync::Ordering::Relaxed;
 use crate::units::PAGE;
-use serde::Serialize;
+#[cfg(feature = "json")]
 use std::mem::MaybeUninit;
 
 /// What a zswap and each of its areas have and did, at one moment.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug)]
+#[cfg_attr(feature = "json", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Snapshot {
     /// The version of this form. It changes when a field changes its meaning, and not when fields are added.
@@ -27,13 +29,14 @@ pub struct Snapshot {
 }
 
 /// What an area has and did, in a [`Snapshot`], with its name.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug)]
+#[cfg_attr(feature = "json", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct AreaSnapshot {
     /// The name of the area ([`crate::Area::name`]). Empty: it has none.
     pub name: String,
     /// Its statistics. In JSON they are beside the name.
-    #[serde(flatten)]
+    #[cfg_attr(feature = "json", serde(flatten))]
     pub stats: AreaStats,
 }
 
@@ -41,7 +44,8 @@ pub struct AreaSnapshot {
 const SNAPSHOT_VERSION: u32 = 1;
 
 /// A [`Snapshot`] without memory for the list of areas: they are those of a walk.
-#[derive(Serialize)]
+#[cfg(feature = "json")]
+#[derive(serde::Serialize)]
 struct WalkedSnapshot<'a> {
     version: u32,
     name: &'a str,
@@ -79,6 +83,7 @@ impl Zswap {
     ///
     /// # Errors
     /// Those of [`Zswap::snapshot`].
+    #[cfg(feature = "json")]
     pub fn stats_json(&self) -> Result<String> {
         json::to_string(|text| text.put(&self.walked_snapshot()?))
     }
@@ -88,6 +93,7 @@ impl Zswap {
     ///
     /// # Errors
     /// [`crate::Error::Forked`] in a child without the pool.
+    #[cfg(feature = "json")]
     pub fn write_stats_json(&self, room: &mut [MaybeUninit<u8>]) -> Result<usize> {
         json::write_to(room, |text| text.put(&self.walked_snapshot()?))
     }
@@ -97,7 +103,8 @@ impl Zswap {
     ///
     /// # Errors
     /// [`crate::Error::Forked`] in a child without the pool.
-    pub(crate) fn walked_snapshot(&self) -> Result<impl Serialize> {
+    #[cfg(feature = "json")]
+    pub(crate) fn walked_snapshot(&self) -> Result<impl serde::Serialize> {
         let (areas, zswap) = self.at_one_moment()?;
         Ok(WalkedSnapshot { version: SNAPSHOT_VERSION, name: self.name(), zswap, areas })
     }

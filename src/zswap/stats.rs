@@ -1,7 +1,6 @@
 //! Statistics: what a zswap and its areas hold, and what happened to their pages.
 
 use super::word::{PageWord, WordKind};
-use serde::Serialize;
 
 macro_rules! counts {
     ($($(#[$meta:meta])* $name:ident,)*) => {
@@ -10,7 +9,8 @@ macro_rules! counts {
         ///
         /// The first four, `compressed_pages` to `file_pages`, say how many pages there are now. The others count what
         /// happened since the area was added or the zswap was created, and never fall.
-        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+        #[cfg_attr(feature = "json", derive(serde::Serialize))]
         #[non_exhaustive]
         pub struct Counts {
             $($(#[$meta])* pub $name: u64,)*
@@ -138,7 +138,8 @@ impl Counts {
 }
 
 /// What a zswap has, and what happened in it: what [`crate::Zswap::stats`] returns, all at one moment.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "json", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct ZswapStats {
     /// How many areas there are.
@@ -167,7 +168,8 @@ pub struct ZswapStats {
 }
 
 /// What an area has, and what happened in it: what [`crate::Area::stats`] returns, all at one moment.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "json", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct AreaStats {
     /// The number of the area. A zswap uses no number twice.

@@ -8,7 +8,9 @@ use super::running_calls::RunningCall;
 use super::shared::{Areas, Shared};
 use super::stats::{AreaStats, Counts};
 use crate::sync::Locked;
+#[cfg(feature = "json")]
 use serde::Serialize;
+#[cfg(feature = "json")]
 use serde::ser::{SerializeSeq, Serializer};
 
 /// The areas that were there when the walk began.
@@ -75,6 +77,7 @@ impl<'a> Walk<'a> {
 }
 
 /// The form of [`super::snapshot::AreaSnapshot`], without memory for the name.
+#[cfg(feature = "json")]
 #[derive(Serialize)]
 struct NamedStats<'a> {
     name: &'a str,
@@ -82,6 +85,7 @@ struct NamedStats<'a> {
     stats: AreaStats,
 }
 
+#[cfg(feature = "json")]
 impl Serialize for Walk<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut sequence = serializer.serialize_seq(None)?;
