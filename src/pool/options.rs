@@ -10,7 +10,8 @@ use crate::sync::RawLock;
 use crate::units::{CHUNK, PAGE};
 use std::sync::Arc;
 
-/// The least capacity of a pool, in bytes. It suffices for its tables and a zspage of each of a few classes.
+/// The least that [`PoolOptions::max_bytes`] may be, and the least memory that a pool can be lent, in bytes. It
+/// suffices for the pool's tables and objects of a few sizes.
 pub const MIN_BYTES: u64 = 1 << 20;
 
 /// Chunks from this one on have huge pages unless the options say otherwise. In a pool of 4 GiB the zspages that are

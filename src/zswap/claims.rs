@@ -11,7 +11,8 @@ use crate::heap;
 use crate::os;
 use crate::sync::{AtomicU64, Lock, Ordering::Relaxed, Rank};
 
-/// Most claims that the callers of a zswap may hold. Their table is set aside when the zswap is created.
+/// The most that [`crate::ZswapTuning::max_claims`] may be: how many [`crate::Claim`]s of a zswap are held at a time.
+/// Their table is set aside when the zswap is created.
 pub const MAX_CLAIMS: usize = 1 << 16;
 
 /// A claim as two numbers, for C. [`super::claiming::Claim`] is the guard that Rust programs have.

@@ -61,7 +61,7 @@ impl CodecCell {
 
 /// The longest output of a codec for one page. LZ4's is the longest: it makes noise longer.
 const MAX_PACKED: usize = 4608;
-/// Most contexts of a zswap.
+/// The most that [`crate::ZswapTuning::contexts`] may be: how many threads compress in a zswap at a time.
 pub const MAX_CONTEXTS: usize = 64;
 /// Fewest decoders of a zswap that has pages in Zstandard, some 96 KiB each. This many threads decode at once. A decode
 /// takes 10 us at most, so hardly ever do more threads want to.

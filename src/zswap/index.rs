@@ -19,7 +19,7 @@ use crate::units::{PAGE, pages_of};
 pub const STRETCH: u64 = (PAGE / size_of::<u64>()) as u64;
 /// Most stretches that are given back in one call to the system. Stores to them wait for that call.
 const MOST_AT_ONCE: u64 = 64;
-/// Most pages of an area: a petabyte.
+/// The most pages that an area may have ([`crate::Zswap::add_area`]): 2^38, which is a petabyte.
 pub const MAX_PAGES: u64 = 1 << 38;
 
 /// Sets the bit of a stretch after a publish there. Returns whether it was clear.

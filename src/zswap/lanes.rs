@@ -11,7 +11,7 @@ use crate::per_processor::{Lease, PerProcessor};
 use crate::sync::{AtomicU64, Ordering::Relaxed, Rank};
 use crate::units::{PAGE, pages_of};
 
-/// Most pages of a batch: 32 MiB.
+/// The most pages that one call of [`crate::Area::store_pages`] takes: 32 MiB.
 pub const MAX_BATCH: usize = 8192;
 
 /// Room for the words of one batch.
