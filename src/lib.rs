@@ -175,9 +175,12 @@
 //!
 //! # Features
 //!
-//! | Feature | What it adds |
-//! |---|---|
-//! | `uffd` | `Pager`, `Guest` and `Guardian`. They need Linux 5.11 or later |
+//! | Feature | By default | What it adds |
+//! |---|---|---|
+//! | `uffd` | no | `Pager`, `Guest` and `Guardian`. They need Linux 5.11 or later |
+//! | `zstd` | yes | the codec `Codec::Zstd` |
+//! | `lz4-c` | yes | the C decoder of LZ4, which is faster than the one in Rust. Both read the same pages |
+//! | `json` | yes | statistics as JSON, and serde's `Serialize` for their structs |
 //!
 //! The system is Linux with pages of 4 KiB. The repository has a library for C programs over this crate. It also has
 //! documents for those who change the code: `docs/tour.md` has the terms and the modules.
