@@ -111,6 +111,30 @@ static void memory_file(void)
     CHECK(munmap(memory, ABOVE * PAGE) == 0 && close(fd) == 0);
 }
 
+/* A region has a name in JSON, and a program with one array needs no number of its region. */
+static void named_and_without_a_number(void)
+{
+    struct zspager *pager = pager_with(LIMIT, ZSPAGER_FAULT_SIGBUS, 0);
+    struct zspager_region_options options = {.struct_size = sizeof options, .name = "the array"};
+    static char text[1 << 16];
+    size_t length;
+    unsigned char *array = MAPPED(zspager_map(pager, 2 * PAGE, &options, NULL));
+    unsigned char *other = MAPPED(zspager_map(pager, PAGE, NULL, NULL));
+    OK(zspager_stats_json(pager, text, sizeof text, &length));
+    CHECK(strstr(text, "\"name\":\"the array\"") != NULL);
+    array[0] = 1;
+    other[0] = 2;
+    RESULT(zspager_unmap(pager, 0, array, PAGE + 2 * PAGE), -EINVAL);
+    OK(zspager_unmap(pager, 0, array, 2 * PAGE));
+    RESULT(zspager_unmap(pager, 0, array, 2 * PAGE), -ENOENT);
+    CHECK(other[0] == 2 && pager_stats_of(pager).regions == 1);
+    OK(zspager_unmap(pager, 0, other, PAGE));
+    options.name = "\xff";
+    REFUSED(zspager_map(pager, PAGE, &options, NULL), -EINVAL);
+    CHECK(strcmp(zs_last_error(), "zspager_map(): the name is not UTF-8 (errno 22)") == 0);
+    OK(zspager_destroy(pager));
+}
+
 /* Memory that the pager maps: zeros at first, kept to the limit, and gone after the twin. */
 static void maps_and_unmaps(uint32_t fault_mode)
 {
@@ -175,6 +199,7 @@ int main(void)
     destroy();
     upkeep();
     memory_file();
+    named_and_without_a_number();
     maps_and_unmaps(ZSPAGER_FAULT_SIGBUS);
     maps_and_unmaps(ZSPAGER_FAULT_THREADS);
     json();

@@ -204,7 +204,6 @@ static void causes(void)
     CHECK(munmap(shared, PAGE) == 0 && munmap(read_only, PAGE) == 0);
     free(from_malloc);
     REFUSED(zspager_map(NULL, PAGE, NULL, &number), -EINVAL);
-    REFUSED(zspager_map(pager, PAGE, NULL, NULL), -EINVAL);
     REFUSED(zspager_map(pager, 0, NULL, &number), -EINVAL);
     REFUSED(zspager_map(pager, SIZE_MAX, NULL, &number), -ENOMEM);
     REFUSED(zspager_map(pager, SIZE_MAX - PAGE, NULL, &number), -ENOMEM);
@@ -212,7 +211,7 @@ static void causes(void)
     REFUSED(zspager_map(pager, PAGE, &options, &number), -EINVAL);
     RESULT(zspager_unmap(NULL, region, memory, PAGE), -EINVAL);
     RESULT(zspager_unmap(pager, region, NULL, PAGE), -EINVAL);
-    RESULT(zspager_unmap(pager, 0, memory, PAGE), -ENOENT);
+    RESULT(zspager_unmap(pager, 0, &number, PAGE), -ENOENT);
     RESULT(zspager_unmap(pager, region + 1, memory, PAGE), -ENOENT);
     CHECK(number == 7 && pager_stats_of(pager).regions == 1);
 }

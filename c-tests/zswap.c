@@ -257,6 +257,30 @@ static void area_options(struct zswap *zswap)
     CHECK(zswap_stats_of(zswap).counts.stores == before && zswap_stats_of(zswap).areas == 2);
 }
 
+/* The name of an area is copied, shown in JSON, and refused if it is not one. */
+static void area_names(struct zswap *zswap)
+{
+    char name[251] = "disk \"1\"", text[4 * 4096];
+    struct zswap_area_options options = {.struct_size = sizeof options, .name = name};
+    struct zswap_area *area, *unnamed;
+    size_t length;
+    OK(zswap_add_area(zswap, 10, &options, &area));
+    unnamed = area_with(zswap, 10);
+    memset(name, 'x', 250);
+    OK(zswap_stats_json(zswap, text, sizeof text, &length));
+    CHECK(strstr(text, "{\"name\":\"disk \\\"1\\\"\",") != NULL && strstr(text, "{\"name\":\"\",") != NULL);
+    OK(zswap_remove_area(area));
+    OK(zswap_remove_area(unnamed));
+    RESULT(zswap_add_area(zswap, 10, &options, &area), -EINVAL);
+    CHECK(strcmp(zs_last_error(), "zswap_add_area(): the name is longer than 249 bytes (errno 22)") == 0);
+    name[249] = 0;
+    OK(zswap_add_area(zswap, 10, &options, &area));
+    OK(zswap_remove_area(area));
+    name[3] = (char)0xff;
+    RESULT(zswap_add_area(zswap, 10, &options, &area), -EINVAL);
+    CHECK(strcmp(zs_last_error(), "zswap_add_area(): the name is not UTF-8 (errno 22)") == 0);
+}
+
 int main(void)
 {
     struct zswap *zswap = zswap_with(0);
@@ -273,6 +297,7 @@ int main(void)
     limits(zswap, area, other);
     statistics(zswap, area, other);
     area_options(zswap);
+    area_names(zswap);
     RESULT(zswap_destroy(zswap), -EBUSY);
     OK(zswap_remove_area(other));
     RESULT(zswap_destroy(zswap), -EBUSY);

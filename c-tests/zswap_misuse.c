@@ -224,7 +224,7 @@ static void options(void)
     struct zswap_area_options area_options = {.struct_size = sizeof area_options, .flags = 4};
     RESULT(zswap_add_area(zswap, 10, &area_options, &unchanged), -EINVAL);
     area_options.flags = 0;
-    for (int i = 0; i < 9; i++) {
+    for (int i = 0; i < 7; i++) {
         area_options.reserved[i] = 1;
         RESULT(zswap_add_area(zswap, 10, &area_options, &unchanged), -EINVAL);
         area_options.reserved[i] = 0;

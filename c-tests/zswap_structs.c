@@ -41,7 +41,7 @@ static void older_options(void)
         struct zswap_area_options area_options;
         struct zswap_area *area;
         memset(&area_options, 0xff, sizeof area_options);
-        area_options.struct_size = offsetof(struct zswap_area_options, context);
+        area_options.struct_size = offsetof(struct zswap_area_options, name);
         area_options.max_bytes = MIB;
         OK(zswap_add_area(zswap, 10, &area_options, &area));
         CHECK(area_stats_of(area).max_bytes == MIB && zswap_area_context(area) == NULL);

@@ -463,8 +463,8 @@ struct zswap_options {
     size_t struct_size;
     /**
      * The limit: maximum bytes of slots that the stored pages of all areas take, which is what
-     * they cost in the pool. At least 4112, which one page may take. 0: no limit but the pool's own.
-     * zswap_set_limit() changes it.
+     * they cost in the pool. At least 4112, which one page may take. 0: no limit but the pool's own,
+     * and statistics show UINT64_MAX. zswap_set_limit() changes it.
      */
     uint64_t max_bytes;
     /**
@@ -491,15 +491,20 @@ struct zswap_area_options {
     size_t struct_size;
     /**
      * The area's own limit: maximum bytes of slots that its pages take, at least 4112. 0: only the
-     * zswap's limit holds. zswap_area_set_limit() changes it.
+     * zswap's limit holds, and statistics show UINT64_MAX. zswap_area_set_limit() changes it.
      */
     uint64_t max_bytes;
+    /**
+     * A name for people, in UTF-8, at most 249 bytes, which zswap_stats_json() shows. The library
+     * copies it. Several areas may have the same. NULL: none.
+     */
+    const char *name;
     /** A pointer of the program's, which zswap_area_context() returns, in callbacks too. */
     void *context;
     /** ZSWAP_AREA_* flags, combined with |. */
     uint32_t flags;
     /** Reserved for later versions: set to 0. */
-    uint32_t reserved[9];
+    uint32_t reserved[7];
 };
 
 /** A page that zswap_load_scattered() is to load, and what became of it. */
@@ -676,13 +681,22 @@ struct zswap_stats {
 /**
  * How full a zswap or an area is: see zswap_usage() and zswap_area_usage(). Other threads may have
  * changed the figures by the time that they are used.
+ *
+ * Of an area, used_bytes and max_bytes are the area's own, but bytes_to_go is of the limit that
+ * refused_by names, which may be the zswap's.
  */
 struct zswap_usage {
     /** sizeof(struct zswap_usage), set by the caller. */
     size_t struct_size;
-    /** Bytes of slots that stored pages take, and that running stores have reserved. */
+    /**
+     * Bytes of slots that stored pages take, and that running stores have reserved: those of the area,
+     * or of all areas.
+     */
     uint64_t used_bytes;
-    /** The limit in bytes of slots; UINT64_MAX: none. */
+    /**
+     * The limit of the area, or of the zswap, in bytes of slots. UINT64_MAX: none. In options and in
+     * zswap_set_limit() and zswap_area_set_limit(), 0 says that.
+     */
     uint64_t max_bytes;
     /**
      * How many bytes of slots have to go before stores are accepted again. 0: they are accepted now,
@@ -796,6 +810,11 @@ struct zspager_region_options {
      */
     uint64_t max_stored_bytes;
     /**
+     * A name for people, in UTF-8, at most 249 bytes, which zspager_stats_json() shows. The library
+     * copies it. Several regions may have the same. NULL: none.
+     */
+    const char *name;
+    /**
      * With ZSPAGER_REGION_SHARED: the offset in the memory file where the range begins, in bytes.
      * Otherwise 0.
      */
@@ -820,7 +839,7 @@ struct zspager_region_options {
     /** ZSPAGER_REGION_* flags, combined with |. */
     uint32_t flags;
     /** Reserved for later versions: set to 0. */
-    uint64_t reserved[4];
+    uint64_t reserved[3];
 };
 
 /**
@@ -1249,7 +1268,12 @@ int zs_compact(struct zs_pool *pool, const struct zs_compact_budget *budget, uin
  * The callback has to find out what it was offered. It may map the object with ZS_MM_RO and read its
  * bytes, if no other thread writes objects that are not new: put a key or an index into them. Or
  * give each object a tag (zs_malloc_tagged) and call zs_get_tag(). Either fails with -EINVAL if
- * another thread has just freed the object: return 0 then.
+ * another thread has just freed the object: then return any value.
+ *
+ * An object may be offered as soon as it is unmapped: also between the zs_unmap_object() that
+ * follows zs_malloc_mapped() or zs_malloc_tagged() and its entry in the program's own table. If the
+ * two are not one step, the callback returns -EAGAIN for a handle that the table does not have,
+ * which keeps the object.
  *
  * A cache that several threads use keeps these rules:
  * - Allocate with zs_malloc_mapped() or zs_malloc_tagged(). Unmap the new object and enter it in the
@@ -1781,7 +1805,7 @@ int zswap_area_refaulted(struct zswap_area *area, uint64_t pages);
  *
  * Errors, after which no page is claimed:
  * -EINVAL: zswap or count is NULL, or claims or pages is NULL and max is not 0.
- * -EBUSY: as many claims are held as zswap_options.max_claims allows: end some.
+ * -EBUSY: as many claims are held as zswap_tuning.max_claims allows: end some.
  * -EPERM: this process is a forked child that has no copy of the pool.
  *
  * Threads: any, several at once. Callbacks: allowed.
@@ -1899,8 +1923,12 @@ int zswap_usage(struct zswap *zswap,
 
 /**
  * Fills *usage with how full the area is, and whether its own limit or the zswap's refuses its
- * stores now. Set its struct_size first. Costs a few loads from memory, and stops no other thread,
- * so it may be called before each store.
+ * stores now. used_bytes and max_bytes are the area's. bytes_to_go is of the limit that refused_by
+ * names: with ZSWAP_LIMIT_ZSWAP so many bytes have to go from the areas together, from any of them.
+ * max_bytes is UINT64_MAX if the area has no limit of its own.
+ *
+ * Set its struct_size first. Costs a few loads from memory, and stops no other thread, so it may be
+ * called before each store.
  *
  * Errors:
  * -EINVAL: area or usage is NULL, or struct_size is wrong.
@@ -2147,19 +2175,19 @@ int zspager_add_region(struct zspager *pager,
 
 /**
  * Maps memory for at least `bytes` bytes and adds it as a region in one step. Returns its address, a
- * multiple of 4096, and stores the region's number in *region. The memory is private to this
- * process and all zeros. It takes addresses for whole pages at once, and memory as it is touched.
- * Most programs need no other memory in regions.
+ * multiple of 4096. The memory is private to this process and all zeros. It takes addresses for
+ * whole pages at once, and memory as it is touched. Most programs need no other memory in regions.
  *
  * options: NULL for the defaults. ZSPAGER_REGION_SHARED is not allowed.
+ * region: NULL, or where to store the region's number. zspager_unmap() needs no number.
  *
  * End it with zspager_unmap(). After zspager_remove_region() or zspager_destroy() the memory stays
  * mapped, with its bytes: then munmap() is allowed too.
  *
  * Returns NULL if it fails, after which nothing is mapped. zs_last_errno() returns the number:
- * -EINVAL: pager or region is NULL, bytes is 0, or an option is wrong.
+ * -EINVAL: pager is NULL, bytes is 0, or an option is wrong.
  * -ENOMEM: the system gives no addresses or memory; there are as many regions as
- *     zspager_options.max_regions allows; or the process has as many mappings as vm.max_map_count
+ *     zspager_tuning.max_regions allows; or the process has as many mappings as vm.max_map_count
  *     allows.
  * -EPERM: this process is a forked child.
  * The system's other errors are returned as they are.
@@ -2175,11 +2203,14 @@ void *zspager_map(struct zspager *pager,
  * Removes a region that zspager_map() mapped, and unmaps its memory, whose bytes are lost. No page
  * is brought back for that. Nothing may touch the memory during the call or after it.
  *
+ * region: the number that zspager_map() stored, or 0: the region that `memory` is in. With the
+ *     number, unmapping a second time is always refused; with 0, it unmaps what has been mapped at
+ *     that address since, as with munmap().
  * memory, bytes: what zspager_map() returned, and got. Memory of another region is refused.
  *
  * Errors, after which nothing was unmapped:
  * -EINVAL: pager or memory is NULL, or the region does not have all of that memory.
- * -ENOENT: there is no such region: it was removed before.
+ * -ENOENT: there is no such region: it was removed before; or, with 0, `memory` is in no region.
  * -EAGAIN: the system refused. The region still exists.
  * -EPERM: this process is a forked child.
  *

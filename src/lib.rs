@@ -287,6 +287,8 @@ pub mod plumbing {
     pub use crate::error::sentence;
     /// A box whose lack of memory is an error, for what C holds pointers to.
     pub use crate::heap::boxed;
+    /// A copy of a text. The lack of memory for it is an error.
+    pub use crate::heap::text;
     /// A thread that `pthread_cancel` ends is a notion of C programs. The C functions hold it off also while they drop
     /// what they were passed.
     pub use crate::os::Uncancelled;

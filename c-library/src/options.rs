@@ -7,7 +7,7 @@ use super::structs::{
     zs_pool_tuning,
 };
 use super::wrong::wrong;
-use std::ffi::CStr;
+use std::ffi::{CStr, c_char};
 use zsalloc::plumbing::sentence;
 use zsalloc::{Backing, Error, HugePages, LentMemory, PoolOptions, PoolTuning, Result};
 
@@ -31,6 +31,15 @@ pub fn name(name: &CStr) -> Result<&str> {
         return Err(LONG);
     }
     name.to_str().map_err(|_| STRANGE)
+}
+
+/// Returns a name that may be NULL for none, which is empty.
+///
+/// # Safety
+/// The name is NULL, or a C string that lives for `'a`.
+pub unsafe fn name_or_none<'a>(passed: *const c_char) -> Result<&'a str> {
+    // SAFETY: the caller promises it.
+    if passed.is_null() { Ok("") } else { name(unsafe { CStr::from_ptr(passed) }) }
 }
 
 /// Converts the options, if they do not contradict each other.

@@ -41,7 +41,12 @@ export! {
     /// The callback has to find out what it was offered. It may map the object with ZS_MM_RO and read its
     /// bytes, if no other thread writes objects that are not new: put a key or an index into them. Or
     /// give each object a tag (zs_malloc_tagged) and call zs_get_tag(). Either fails with -EINVAL if
-    /// another thread has just freed the object: return 0 then.
+    /// another thread has just freed the object: then return any value.
+    ///
+    /// An object may be offered as soon as it is unmapped: also between the zs_unmap_object() that
+    /// follows zs_malloc_mapped() or zs_malloc_tagged() and its entry in the program's own table. If the
+    /// two are not one step, the callback returns -EAGAIN for a handle that the table does not have,
+    /// which keeps the object.
     ///
     /// A cache that several threads use keeps these rules:
     /// - Allocate with zs_malloc_mapped() or zs_malloc_tagged(). Unmap the new object and enter it in the

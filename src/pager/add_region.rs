@@ -45,6 +45,7 @@ impl Core {
         let area = AreaOptions {
             max_bytes: options.max_stored_bytes,
             no_writeback: options.no_writeback,
+            name: heap::text(options.name)?,
             ..AreaOptions::default()
         };
         let area = self.zswap.add_area((bytes / PAGE) as u64, &area)?;

@@ -28,7 +28,8 @@ pub trait PagerForC {
     /// Those of [`Pager::map_with`], except that in `FaultMode::Threads` a thread may be lent later.
     fn map_by_id(&self, bytes: usize, options: &RegionOptions<'_>) -> Result<(NonNull<u8>, RegionId)>;
 
-    /// Removes a region that has all of a range, brings no page back, and unmaps the range's pages.
+    /// Removes the region that has all of a range, brings no page back, and unmaps the range's pages. With `region`
+    /// none, it is the region that the range begins in.
     ///
     /// # Errors
     /// [`Error::NotFound`] if there is no such region, [`Error::Invalid`] if it does not have all of the range,
@@ -37,7 +38,7 @@ pub trait PagerForC {
     ///
     /// # Safety
     /// The caller may unmap the range, and nothing uses it afterwards.
-    unsafe fn unmap_by_id(&self, region: RegionId, at: *mut u8, bytes: usize) -> Result<()>;
+    unsafe fn unmap_by_id(&self, region: Option<RegionId>, at: *mut u8, bytes: usize) -> Result<()>;
 
     /// Removes a region, and brings its pages back: see [`crate::Region::remove`].
     ///
@@ -107,7 +108,7 @@ impl PagerForC for Pager {
         Ok((mapping.keep(bytes.next_multiple_of(PAGE)), id))
     }
 
-    unsafe fn unmap_by_id(&self, region: RegionId, at: *mut u8, bytes: usize) -> Result<()> {
+    unsafe fn unmap_by_id(&self, region: Option<RegionId>, at: *mut u8, bytes: usize) -> Result<()> {
         // SAFETY: the caller promises it.
         unsafe { self.call()?.unmap_region(region, at, bytes) }
     }

@@ -38,14 +38,16 @@ impl Core {
         Ok((mapping, added?))
     }
 
-    /// Removes a region that has all pages of a range, brings none back, and unmaps the range.
+    /// Removes the region that has all pages of a range, brings none back, and unmaps the range. `region` is that
+    /// region; with none, it is the one that the range begins in.
     ///
     /// # Safety
     /// The caller may unmap the range, and nothing uses it afterwards.
-    pub unsafe fn unmap_region(&self, region: RegionId, at: *mut u8, bytes: usize) -> Result<()> {
+    pub unsafe fn unmap_region(&self, region: Option<RegionId>, at: *mut u8, bytes: usize) -> Result<()> {
         const ANOTHER: Error = Error::Invalid(sentence(
             &"the range is not all in that region: pass the address and the length that were mapped",
         ));
+        let region = region.or_else(|| self.region_at(at as usize)).ok_or(NONE)?;
         let place = self.places.get(region.place()).and_then(|place| place.enter());
         drop(place.filter(|there| there.serial == region.serial()).ok_or(NONE)?);
         let (start, end) = whole_pages(at as usize, bytes)?;
@@ -56,5 +58,12 @@ impl Core {
         // SAFETY: the caller promises it. The region is gone, so nobody has to read of it.
         drop(unsafe { Mapping::of_range(base, end - start) });
         Ok(())
+    }
+
+    /// Returns the region that an address is in.
+    fn region_at(&self, at: usize) -> Option<RegionId> {
+        let place = self.extents.find(at)?.region;
+        let serial = self.places.get(place)?.enter()?.serial;
+        Some(RegionId::new(place, serial))
     }
 }

@@ -140,6 +140,9 @@ pub struct RegionOptions<'a> {
     pub max_stored_bytes: Option<u64>,
     /// Never writes its pages to the backing file.
     pub no_writeback: bool,
+    /// A name for people, of the area that has its pages: see [`AreaOptions::name`](crate::AreaOptions::name). Empty:
+    /// none.
+    pub name: &'a str,
 }
 
 /// What becomes of the pages of a region that is removed.

@@ -5,7 +5,7 @@ use super::types::{
     ZSPAGER_FAULT_SIGBUS, ZSPAGER_FAULT_THREADS, ZSPAGER_REGION_NO_WRITEBACK, ZSPAGER_REGION_SHARED, ZSPAGER_RUN_ALL,
     ZSPAGER_RUN_EVICT, ZSPAGER_RUN_SERVE, zspager_options, zspager_region_options, zspager_tuning,
 };
-use crate::options::RESERVED;
+use crate::options::{RESERVED, name_or_none};
 use crate::sized::{Received, unless_zero};
 use crate::swap::options::{codec, convert_tuning};
 use crate::system::duplicate;
@@ -75,7 +75,7 @@ fn checked_region(received: &Received<zspager_region_options>) -> Result<&zspage
     const FLAG: Error = Error::Invalid(sentence(&"the region's options set an unknown flag"));
     const UNASKED: Error = Error::Invalid(sentence(&"shared_fd or shared_offset is set without ZSPAGER_REGION_SHARED"));
     let options = received.all()?;
-    if options.reserved != [0; 4] {
+    if options.reserved != [0; 3] {
         return Err(RESERVED);
     }
     if options.flags & !(ZSPAGER_REGION_SHARED | ZSPAGER_REGION_NO_WRITEBACK) != 0 {
@@ -96,7 +96,10 @@ pub fn memory_file(received: &Received<zspager_region_options>) -> Result<Option
 }
 
 /// Converts the options of a region. `file` is what [`memory_file`] returned for them.
-pub fn convert_region<'a>(
+///
+/// # Safety
+/// The name is NULL, or a C string that lives for `'a`.
+pub unsafe fn convert_region<'a>(
     received: &Received<zspager_region_options>,
     file: Option<BorrowedFd<'a>>,
 ) -> Result<RegionOptions<'a>> {
@@ -105,6 +108,8 @@ pub fn convert_region<'a>(
         shared: file.map(|file| (file, options.shared_offset)),
         max_stored_bytes: unless_zero(options.max_stored_bytes),
         no_writeback: options.flags & ZSPAGER_REGION_NO_WRITEBACK != 0,
+        // SAFETY: the caller promises it.
+        name: unsafe { name_or_none(options.name) }?,
     })
 }
 

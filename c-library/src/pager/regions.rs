@@ -6,6 +6,7 @@ use super::zspager;
 use crate::export::export;
 use std::ffi::{c_int, c_void};
 use std::os::fd::AsFd;
+use std::ptr::NonNull;
 use zsalloc::plumbing::{PagerForC, RegionId, Uncancelled};
 
 export! {
@@ -61,26 +62,27 @@ export! {
         // The duplicate is closed at the end, and close() is a cancellation point.
         let _whole = Uncancelled::new();
         let file = memory_file(&options)?;
-        let options = convert_region(&options, file.as_ref().map(AsFd::as_fd))?;
+        // SAFETY: the caller's name is NULL or a C string.
+        let options = unsafe { convert_region(&options, file.as_ref().map(AsFd::as_fd)) }?;
         // SAFETY: the caller keeps the header's rules for memory of regions.
         let added = unsafe { pager.add_region_by_id(memory, bytes, &options) }?;
         region.set(added.number())
     }
 
     /// Maps memory for at least `bytes` bytes and adds it as a region in one step. Returns its address, a
-    /// multiple of 4096, and stores the region's number in *region. The memory is private to this
-    /// process and all zeros. It takes addresses for whole pages at once, and memory as it is touched.
-    /// Most programs need no other memory in regions.
+    /// multiple of 4096. The memory is private to this process and all zeros. It takes addresses for
+    /// whole pages at once, and memory as it is touched. Most programs need no other memory in regions.
     ///
     /// options: NULL for the defaults. ZSPAGER_REGION_SHARED is not allowed.
+    /// region: NULL, or where to store the region's number. zspager_unmap() needs no number.
     ///
     /// End it with zspager_unmap(). After zspager_remove_region() or zspager_destroy() the memory stays
     /// mapped, with its bytes: then munmap() is allowed too.
     ///
     /// Returns NULL if it fails, after which nothing is mapped. zs_last_errno() returns the number:
-    /// -EINVAL: pager or region is NULL, bytes is 0, or an option is wrong.
+    /// -EINVAL: pager is NULL, bytes is 0, or an option is wrong.
     /// -ENOMEM: the system gives no addresses or memory; there are as many regions as
-    ///     zspager_options.max_regions allows; or the process has as many mappings as vm.max_map_count
+    ///     zspager_tuning.max_regions allows; or the process has as many mappings as vm.max_map_count
     ///     allows.
     /// -EPERM: this process is a forked child.
     /// The system's other errors are returned as they are.
@@ -91,24 +93,29 @@ export! {
         pager: *mut zspager,
         bytes: usize,
         options: *const zspager_region_options,
-        region: *mut u64,
+        region: Option<NonNull<u64>>,
     ) -> *mut c_void {
         let _whole = Uncancelled::new();
         let file = memory_file(&options)?;
-        let options = convert_region(&options, file.as_ref().map(AsFd::as_fd))?;
+        // SAFETY: the caller's name is NULL or a C string.
+        let options = unsafe { convert_region(&options, file.as_ref().map(AsFd::as_fd)) }?;
         let (memory, id) = pager.map_by_id(bytes, &options)?;
-        region.set(id.number())?;
+        // SAFETY: the caller passed NULL, or room for a number.
+        unsafe { region.tell(0, id.number()) };
         Ok(memory.as_ptr().cast())
     }
 
     /// Removes a region that zspager_map() mapped, and unmaps its memory, whose bytes are lost. No page
     /// is brought back for that. Nothing may touch the memory during the call or after it.
     ///
+    /// region: the number that zspager_map() stored, or 0: the region that `memory` is in. With the
+    ///     number, unmapping a second time is always refused; with 0, it unmaps what has been mapped at
+    ///     that address since, as with munmap().
     /// memory, bytes: what zspager_map() returned, and got. Memory of another region is refused.
     ///
     /// Errors, after which nothing was unmapped:
     /// -EINVAL: pager or memory is NULL, or the region does not have all of that memory.
-    /// -ENOENT: there is no such region: it was removed before.
+    /// -ENOENT: there is no such region: it was removed before; or, with 0, `memory` is in no region.
     /// -EAGAIN: the system refused. The region still exists.
     /// -EPERM: this process is a forked child.
     ///
@@ -122,8 +129,9 @@ export! {
     ) -> c_int {
         let memory = memory.room_for(usize::MAX)?;
         let _whole = Uncancelled::new();
+        let region = (region != 0).then(|| RegionId::of_number(region));
         // SAFETY: the caller no longer needs the memory, which is its own.
-        unsafe { pager.unmap_by_id(RegionId::of_number(region), memory, bytes) }
+        unsafe { pager.unmap_by_id(region, memory, bytes) }
     }
 
     /// Removes a region: its memory belongs to the program alone from then on. The pager does not use

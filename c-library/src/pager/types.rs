@@ -2,7 +2,7 @@
 
 use crate::sized::SizedStruct;
 use crate::swap::types::zswap_tuning;
-use std::ffi::c_int;
+use std::ffi::{c_char, c_int};
 use std::mem::{offset_of, size_of};
 use zsalloc::{PagerCounts, PagerStats};
 
@@ -119,6 +119,9 @@ pub struct zspager_region_options {
     /// Maximum bytes of slots that the region's pages may take in the zswap, at least 4112. 0: no
     /// limit of its own.
     pub max_stored_bytes: u64,
+    /// A name for people, in UTF-8, at most 249 bytes, which zspager_stats_json() shows. The library
+    /// copies it. Several regions may have the same. NULL: none.
+    pub name: *const c_char,
     /// With ZSPAGER_REGION_SHARED: the offset in the memory file where the range begins, in bytes.
     /// Otherwise 0.
     pub shared_offset: u64,
@@ -140,7 +143,7 @@ pub struct zspager_region_options {
     /// ZSPAGER_REGION_* flags, combined with |.
     pub flags: u32,
     /// Reserved for later versions: set to 0.
-    pub reserved: [u64; 4],
+    pub reserved: [u64; 3],
 }
 
 /// Statistics of a pager: see zspager_stats(). The figures up to table_bytes, lent_threads and

@@ -119,7 +119,9 @@ export! {
         area: *mut *mut zswap_area,
     ) -> c_int {
         let _whole = Uncancelled::new();
-        area.set(AreaPointer::give(zswap.add_area(pages, &convert_area(&options)?)?))
+        // SAFETY: the caller's name is NULL or a C string.
+        let options = unsafe { convert_area(&options) }?;
+        area.set(AreaPointer::give(zswap.add_area(pages, &options)?))
     }
 
     /// Removes an area with all its pages, including those on the backing file, and frees it. It never

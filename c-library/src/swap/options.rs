@@ -8,7 +8,7 @@ use crate::options::{self, RESERVED, convert as convert_pool};
 use crate::sized::{Received, unless_zero};
 use crate::wrong::{Wrong, wrong};
 use std::ffi::CStr;
-use zsalloc::plumbing::sentence;
+use zsalloc::plumbing::{sentence, text};
 use zsalloc::{AreaOptions, Codec, Error, Result, ZswapOptions, ZswapTuning};
 
 /// Returns the codec for a number and a level. Zswap itself checks which levels exist.
@@ -71,21 +71,25 @@ pub unsafe fn convert_tuning(tuning: *const zswap_tuning, what: &'static Wrong) 
 }
 
 /// Converts the options of an area.
-pub fn convert_area(received: &Received<zswap_area_options>) -> Result<AreaOptions> {
+///
+/// # Safety
+/// The name is NULL or what the header says.
+pub unsafe fn convert_area(received: &Received<zswap_area_options>) -> Result<AreaOptions> {
     const UNKNOWN: Error = Error::Invalid(sentence(&"the area's options set an unknown flag"));
-    let options = received.all()?;
-    let has = |flag: u32| options.flags & flag != 0;
-    if options.reserved != [0; 9] {
+    let passed = received.all()?;
+    let has = |flag: u32| passed.flags & flag != 0;
+    if passed.reserved != [0; 7] {
         return Err(RESERVED);
     }
     if has(!(ZSWAP_AREA_REFUSE_INCOMPRESSIBLE | ZSWAP_AREA_NO_WRITEBACK)) {
         return Err(UNKNOWN);
     }
     Ok(AreaOptions {
-        name: String::new(),
-        max_bytes: unless_zero(options.max_bytes),
+        // SAFETY: the caller promises it.
+        name: text(unsafe { options::name_or_none(passed.name) }?)?,
+        max_bytes: unless_zero(passed.max_bytes),
         refuse_incompressible: has(ZSWAP_AREA_REFUSE_INCOMPRESSIBLE),
         no_writeback: has(ZSWAP_AREA_NO_WRITEBACK),
-        context: options.context.expose_provenance(),
+        context: passed.context.expose_provenance(),
     })
 }

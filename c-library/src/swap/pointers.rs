@@ -183,15 +183,15 @@ impl<'call> Argument<'call> for *const zswap_claim {
 }
 
 /// An optional array of results. Its length is in another argument.
-pub struct Wanted(Option<NonNull<c_int>>);
+pub struct Wanted<T>(Option<NonNull<T>>);
 
-impl Wanted {
+impl<T: Output> Wanted<T> {
     /// Stores a number, if C passed an array.
     ///
     /// # Safety
     /// An array that was passed has an element `at`.
     #[inline]
-    pub unsafe fn tell(&self, at: usize, number: c_int) {
+    pub unsafe fn tell(&self, at: usize, number: T) {
         if let Some(first) = self.0 {
             // SAFETY: the caller promises that the element exists. C may have put it at any address.
             unsafe { first.as_ptr().add(at).write_unaligned(number) };
@@ -199,10 +199,10 @@ impl Wanted {
     }
 }
 
-impl<'call> Argument<'call> for Option<NonNull<c_int>> {
-    type Checked = Wanted;
+impl<'call, T: Output + 'call> Argument<'call> for Option<NonNull<T>> {
+    type Checked = Wanted<T>;
     #[inline]
-    unsafe fn check(self, _: &'call CallFromC, _: &'static Wrong) -> Result<Wanted> {
+    unsafe fn check(self, _: &'call CallFromC, _: &'static Wrong) -> Result<Wanted<T>> {
         Ok(Wanted(self))
     }
 }

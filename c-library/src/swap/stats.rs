@@ -40,8 +40,12 @@ export! {
     }
 
     /// Fills *usage with how full the area is, and whether its own limit or the zswap's refuses its
-    /// stores now. Set its struct_size first. Costs a few loads from memory, and stops no other thread,
-    /// so it may be called before each store.
+    /// stores now. used_bytes and max_bytes are the area's. bytes_to_go is of the limit that refused_by
+    /// names: with ZSWAP_LIMIT_ZSWAP so many bytes have to go from the areas together, from any of them.
+    /// max_bytes is UINT64_MAX if the area has no limit of its own.
+    ///
+    /// Set its struct_size first. Costs a few loads from memory, and stops no other thread, so it may be
+    /// called before each store.
     ///
     /// Errors:
     /// -EINVAL: area or usage is NULL, or struct_size is wrong.

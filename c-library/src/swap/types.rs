@@ -116,8 +116,8 @@ pub struct zswap_options {
     /// Set to sizeof(struct zswap_options).
     pub struct_size: usize,
     /// The limit: maximum bytes of slots that the stored pages of all areas take, which is what
-    /// they cost in the pool. At least 4112, which one page may take. 0: no limit but the pool's own.
-    /// zswap_set_limit() changes it.
+    /// they cost in the pool. At least 4112, which one page may take. 0: no limit but the pool's own,
+    /// and statistics show UINT64_MAX. zswap_set_limit() changes it.
     pub max_bytes: u64,
     /// A name for people, in UTF-8, at most 249 bytes. A memory file shows it in /proc. NULL:
     /// "zswap".
@@ -141,14 +141,17 @@ pub struct zswap_area_options {
     /// Set to sizeof(struct zswap_area_options).
     pub struct_size: usize,
     /// The area's own limit: maximum bytes of slots that its pages take, at least 4112. 0: only the
-    /// zswap's limit holds. zswap_area_set_limit() changes it.
+    /// zswap's limit holds, and statistics show UINT64_MAX. zswap_area_set_limit() changes it.
     pub max_bytes: u64,
+    /// A name for people, in UTF-8, at most 249 bytes, which zswap_stats_json() shows. The library
+    /// copies it. Several areas may have the same. NULL: none.
+    pub name: *const c_char,
     /// A pointer of the program's, which zswap_area_context() returns, in callbacks too.
     pub context: *mut c_void,
     /// ZSWAP_AREA_* flags, combined with |.
     pub flags: u32,
     /// Reserved for later versions: set to 0.
-    pub reserved: [u32; 9],
+    pub reserved: [u32; 7],
 }
 
 /// A page that zswap_writeback_begin() or zswap_writeback_begin_area() claimed. It may be copied. Pass
@@ -186,15 +189,20 @@ pub struct zswap_load_request {
 
 /// How full a zswap or an area is: see zswap_usage() and zswap_area_usage(). Other threads may have
 /// changed the figures by the time that they are used.
+///
+/// Of an area, used_bytes and max_bytes are the area's own, but bytes_to_go is of the limit that
+/// refused_by names, which may be the zswap's.
 #[allow(non_camel_case_types)]
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct zswap_usage {
     /// sizeof(struct zswap_usage), set by the caller.
     pub struct_size: usize,
-    /// Bytes of slots that stored pages take, and that running stores have reserved.
+    /// Bytes of slots that stored pages take, and that running stores have reserved: those of the area,
+    /// or of all areas.
     pub used_bytes: u64,
-    /// The limit in bytes of slots; UINT64_MAX: none.
+    /// The limit of the area, or of the zswap, in bytes of slots. UINT64_MAX: none. In options and in
+    /// zswap_set_limit() and zswap_area_set_limit(), 0 says that.
     pub max_bytes: u64,
     /// How many bytes of slots have to go before stores are accepted again. 0: they are accepted now,
     /// except a page that takes more than there is left, and except while the pool has no memory, which
@@ -347,7 +355,7 @@ pub struct zswap_area_stats {
 unsafe impl SizedStruct for zswap_options {}
 // SAFETY: 64-bit integers, a raw pointer, and 32-bit integers in pairs.
 unsafe impl SizedStruct for zswap_tuning {}
-// SAFETY: 64-bit integers, a raw pointer, and ten 32-bit integers.
+// SAFETY: 64-bit integers, raw pointers, and eight 32-bit integers.
 unsafe impl SizedStruct for zswap_area_options {}
 // SAFETY: 64-bit integers.
 unsafe impl SizedStruct for zswap_stats {}
@@ -360,7 +368,7 @@ const _: () = assert!(size_of::<zswap_options>() == offset_of!(zswap_options, re
 const _: () = assert!(offset_of!(zswap_options, tuning) == offset_of!(zswap_options, codec) + 8);
 const _: () = assert!(size_of::<zswap_tuning>() == offset_of!(zswap_tuning, reserved) + 32);
 const _: () = assert!(offset_of!(zswap_tuning, pool) == offset_of!(zswap_tuning, accept_percent) + 16);
-const _: () = assert!(size_of::<zswap_area_options>() == offset_of!(zswap_area_options, flags) + 40);
+const _: () = assert!(size_of::<zswap_area_options>() == offset_of!(zswap_area_options, flags) + 32);
 // One field for each count of the crate, and the reserved ones. A new count takes the place of a reserved one.
 const _: () = assert!(size_of::<zswap_counts>() == size_of::<Counts>() + 14 * 8);
 

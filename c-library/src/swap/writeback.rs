@@ -189,7 +189,7 @@ export! {
     ///
     /// Errors, after which no page is claimed:
     /// -EINVAL: zswap or count is NULL, or claims or pages is NULL and max is not 0.
-    /// -EBUSY: as many claims are held as zswap_options.max_claims allows: end some.
+    /// -EBUSY: as many claims are held as zswap_tuning.max_claims allows: end some.
     /// -EPERM: this process is a forked child that has no copy of the pool.
     ///
     /// Threads: any, several at once. Callbacks: allowed.
