@@ -5,14 +5,12 @@
  *     cargo build --release
  *     cc -O2 examples/pager.c -Iinclude target/release/libzsalloc.a -o pager && ./pager [ARRAY_MIB LIMIT_MIB]
  */
-#define _GNU_SOURCE
 #define ZSALLOC_UFFD
 #include <err.h>
 #include <inttypes.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/mman.h>
 #include <zsalloc.h>
 
 enum { WORDS = ZSWAP_PAGE_SIZE / sizeof(uint64_t) };
@@ -63,17 +61,16 @@ int main(int argc, char **argv)
     struct zspager_options options = {.struct_size = sizeof options};
     struct zspager_stats stats = {.struct_size = sizeof stats};
     struct zspager *pager;
-    uint64_t region, median, most, expected = 0;
+    uint64_t *array, median, most, expected = 0;
     pthread_t lent;
 
     options.resident_bytes = argc == 3 ? mebibytes(argv[2]) : bytes / 4;
     if (zspager_create("example", &options, &pager) != 0)
         errx(2, "pager: %s", zs_last_error());
-    uint64_t *array = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (array == MAP_FAILED)
-        err(2, "mmap");
-    check(pthread_create(&lent, NULL, lend, pager), "thread");
-    check(zspager_add_region(pager, array, bytes, NULL, &region), "region");
+    if ((array = zspager_map(pager, bytes, NULL, NULL)) == NULL)
+        errx(2, "array: %s", zs_last_error());
+    if (pthread_create(&lent, NULL, lend, pager) != 0)
+        errx(2, "no thread can be created");
 
     for (size_t index = 0; index < pages * WORDS; index++)
         array[index] = value(index);
@@ -96,10 +93,10 @@ int main(int argc, char **argv)
     printf("compressed       %" PRIu64 " pages\n", stats.stored);
     printf("time of a touch  p50 %.1f, p99 %.1f us\n", (double)median / 1000, (double)most / 1000);
 
-    /* The array is no longer needed, so pages that are not in memory need not come back. */
-    check(zspager_remove_region(pager, region, ZSPAGER_DISCARD), "removing the region");
+    check(zspager_unmap(pager, 0, array, bytes), "unmapping the array");
     check(zspager_stop(pager), "stopping");
-    check(pthread_join(lent, NULL), "joining");
+    if (pthread_join(lent, NULL) != 0)
+        errx(2, "the lent thread can't be joined");
     check(zspager_destroy(pager), "destroying the pager");
-    return munmap(array, bytes) == 0 ? 0 : 2;
+    return 0;
 }
