@@ -1,8 +1,10 @@
 //! Error numbers, and how a C call returns them.
 
+#[cfg(any(test, feature = "uffd"))]
+pub use libc::EEXIST;
 pub use libc::{EAGAIN, EBADMSG, EBUSY, EINTR, EINVAL, EIO, EMFILE, ENOENT, ENOMEM, ENOSPC, EPERM};
 #[cfg(feature = "uffd")]
-pub use libc::{ECONNRESET, EEXIST, EFAULT, ENFILE, ENOSYS, EPIPE, ESRCH};
+pub use libc::{ECONNRESET, EFAULT, ENFILE, ENOSYS, EPIPE, ESRCH};
 
 /// A positive errno.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -92,7 +92,7 @@ pub fn run(data: &[u8]) {
     let (kind, _unused) = (input.u8() % 8, input.u8());
     let (passed, right) = as_passed(&mut input);
     match kind {
-        0 => _ = read::<zs_pool_options>(&passed, right).map(|options| create(options)),
+        0 => _ = read::<zs_pool_options>(&passed, right).map(create),
         1 => _ = read::<zs_compact_budget>(&passed, right),
         2 => _ = read::<zswap_options>(&passed, right),
         3 => _ = read::<zswap_area_options>(&passed, right),
