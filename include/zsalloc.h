@@ -702,7 +702,7 @@ struct zswap_usage {
      * How many bytes of slots have to go before stores are accepted again. 0: they are accepted now,
      * except a page that takes more than there is left, and except while the pool has no memory, which
      * only a store finds out. Once a limit was met, it refuses stores until usage has fallen to
-     * zswap_options.accept_percent of it; that percentage holds for the limits of areas too.
+     * zswap_tuning.accept_percent of it; that percentage holds for the limits of areas too.
      */
     uint64_t bytes_to_go;
     /** The limit that bytes_to_go is about: one of ZSWAP_LIMIT_*. */
@@ -1329,13 +1329,14 @@ int zs_shrink(struct zs_pool *pool, uint64_t pages, uint64_t *reclaimed);
  *
  * Errors:
  * -EINVAL: zswap is NULL, or an option is wrong or contradicts another.
- * -ENOMEM: the system gives no addresses (set a smaller pool->max_bytes, or raise RLIMIT_AS), or no
- *     memory for the tables.
+ * -ENOMEM: the system gives no addresses (set a smaller tuning->pool->max_bytes, or raise RLIMIT_AS),
+ *     or no memory for the tables.
  * The system's own errors are returned as they are: see zs_create_pool().
  *
  * Threads: any. Callbacks: allowed.
  */
-int zswap_create(const struct zswap_options *options, struct zswap **zswap);
+int zswap_create(const struct zswap_options *options,
+                 struct zswap **zswap);
 
 /**
  * Destroys a zswap and gives its memory back. Remove its areas first. The context of
@@ -2135,15 +2136,18 @@ int zspager_descriptor(struct zspager *pager, int *fd);
  * above its limit during the call, and not above it afterwards, unless pages can't leave, as when
  * the pool is full: those stay in memory above the limit, and leave when they can.
  *
- * memory, bytes: whole pages of 4096 bytes, mapped readable and writable, best by mmap() and for
- *     nothing but the region. The mapping must not grow, neither by mremap() nor on its own
- *     (MAP_GROWSDOWN): nothing would serve the new part. Memory that the pager needs to bring a
- *     page back can't be in a region, because the thread that brings the page back would wait for
- *     itself. That is memory that malloc() uses or returned, stacks in use, and memory of the pager
- *     and its pool. The call refuses the heap (brk), mappings with MAP_GROWSDOWN (the main thread's
- *     stack among them), the calling thread's stack, and most of the pager's own memory. It can't
- *     tell malloc()'s other arenas and other threads' stacks from other mappings: with one of them
- *     as a region the process hangs, and only SIGKILL ends it.
+ * memory, bytes: memory that the program has from mmap(), for nothing but the region, or use
+ *     zspager_map(). Never memory of malloc(). Whole pages of 4096 bytes, mapped readable and
+ *     writable. The mapping must not grow, neither by mremap() nor on its own (MAP_GROWSDOWN):
+ *     nothing would serve the new part.
+ *     Memory that the pager needs to bring a page back can't be in a region, because the thread
+ *     that brings the page back would wait for itself. That is memory that malloc() uses or
+ *     returned, stacks in use, and memory of the pager and its pool. The call refuses the heap
+ *     (brk), mappings with MAP_GROWSDOWN (the main thread's stack among them), the calling thread's
+ *     stack, and most of the pager's own memory. It can't tell these from other mappings, and
+ *     accepts them: a malloc() of more than some 128 KiB, for which glibc calls mmap(); malloc()'s
+ *     arenas of other threads; other threads' stacks. The process may then hang: in a touch, or in
+ *     free() of the large malloc(), whose munmap() waits for a lent thread to read of it.
  * options: NULL for the defaults: private anonymous memory.
  *
  * While the region exists, do not use fallocate() or ftruncate() on the part of a memory file that
@@ -2791,9 +2795,11 @@ int zspager_stats_json(struct zspager *pager, char *buffer, size_t size, size_t 
  *
  * The limit holds for regions alone. Memory that the program takes from malloc() is in none, and no
  * limit counts it: glibc's qsort(), for example, allocates as much memory as the array has.
- * zspager_add_region() refuses memory of malloc(), and variables of the program with initial values
- * (.data), which are a private mapping of the program's file and not anonymous memory. Variables
- * without initial values (.bss) can be a region, in whole pages. Best is memory of zspager_map().
+ * Take the memory of a region from zspager_map(), or from mmap() for zspager_add_region(). Never add
+ * memory of malloc(). zspager_add_region() refuses only the heap (brk). It accepts large mallocs, for
+ * which glibc calls mmap(), and free() of one then hangs while no thread is lent. It refuses variables
+ * with initial values (.data), which are a private mapping of the program's file and not anonymous
+ * memory. Variables without initial values (.bss) can be a region, in whole pages.
  *
  * madvise() with MADV_DONTNEED or MADV_REMOVE gives memory back, and waits likewise. For a memory
  * file the two have the same effect: the file has zeros then, whereas without a pager MADV_DONTNEED

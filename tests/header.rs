@@ -225,6 +225,39 @@ fn the_header_begins_with_ten_functions_of_each_layer_and_a_table_of_contents() 
     assert!(macro_line <= 100, "the first macro is on line {macro_line}");
 }
 
+/// Returns the members of each struct that the header defines.
+fn members(header: &str) -> BTreeMap<&str, BTreeSet<&str>> {
+    let structs = header.split("\nstruct ").skip(1).filter_map(|part| part.split_once(" {\n"));
+    let structs = structs.filter(|(name, _)| name.bytes().all(|byte| byte == b'_' || byte.is_ascii_alphanumeric()));
+    let members = structs.map(|(name, rest)| {
+        let body = rest.split("\n};").next().unwrap();
+        let code = body.lines().map(str::trim).filter(|line| !line.starts_with(['*', '/']));
+        let names = code.filter_map(|line| line.strip_suffix(';')?.rsplit([' ', '*']).next());
+        (name, names.map(|name| name.split('[').next().unwrap()).collect())
+    });
+    members.collect()
+}
+
+/// A comment names a member as "struct.member".
+#[test]
+fn comments_name_members_that_the_structs_have() {
+    let header = header();
+    let members = members(&header);
+    assert!(members.len() > 12 && members["zswap_tuning"].contains("max_claims"), "{members:?}");
+    let comments = header.lines().map(str::trim).filter(|line| line.starts_with(['*', '/']));
+    let is_name = |letter: char| letter == '_' || letter.is_ascii_alphanumeric();
+    let words = comments.flat_map(|line| line.split(|letter: char| !is_name(letter) && letter != '.'));
+    let paths = words.filter_map(|word| word.split_once('.')).filter(|(_, member)| member.starts_with(is_name));
+    let ours = paths.filter(|(name, _)| ["zs_", "zswap_", "zspager_"].iter().any(|prefix| name.starts_with(prefix)));
+    let mut found = 0;
+    for (name, rest) in ours {
+        let member = rest.split('.').next().unwrap();
+        assert!(members.get(name).is_some_and(|all| all.contains(member)), "the header has no {name}.{member}");
+        found += 1;
+    }
+    assert!(found > 40, "only {found} were found");
+}
+
 #[test]
 fn the_examples_in_the_header_work() {
     let header = header();

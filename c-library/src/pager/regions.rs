@@ -19,15 +19,18 @@ export! {
     /// above its limit during the call, and not above it afterwards, unless pages can't leave, as when
     /// the pool is full: those stay in memory above the limit, and leave when they can.
     ///
-    /// memory, bytes: whole pages of 4096 bytes, mapped readable and writable, best by mmap() and for
-    ///     nothing but the region. The mapping must not grow, neither by mremap() nor on its own
-    ///     (MAP_GROWSDOWN): nothing would serve the new part. Memory that the pager needs to bring a
-    ///     page back can't be in a region, because the thread that brings the page back would wait for
-    ///     itself. That is memory that malloc() uses or returned, stacks in use, and memory of the pager
-    ///     and its pool. The call refuses the heap (brk), mappings with MAP_GROWSDOWN (the main thread's
-    ///     stack among them), the calling thread's stack, and most of the pager's own memory. It can't
-    ///     tell malloc()'s other arenas and other threads' stacks from other mappings: with one of them
-    ///     as a region the process hangs, and only SIGKILL ends it.
+    /// memory, bytes: memory that the program has from mmap(), for nothing but the region, or use
+    ///     zspager_map(). Never memory of malloc(). Whole pages of 4096 bytes, mapped readable and
+    ///     writable. The mapping must not grow, neither by mremap() nor on its own (MAP_GROWSDOWN):
+    ///     nothing would serve the new part.
+    ///     Memory that the pager needs to bring a page back can't be in a region, because the thread
+    ///     that brings the page back would wait for itself. That is memory that malloc() uses or
+    ///     returned, stacks in use, and memory of the pager and its pool. The call refuses the heap
+    ///     (brk), mappings with MAP_GROWSDOWN (the main thread's stack among them), the calling thread's
+    ///     stack, and most of the pager's own memory. It can't tell these from other mappings, and
+    ///     accepts them: a malloc() of more than some 128 KiB, for which glibc calls mmap(); malloc()'s
+    ///     arenas of other threads; other threads' stacks. The process may then hang: in a touch, or in
+    ///     free() of the large malloc(), whose munmap() waits for a lent thread to read of it.
     /// options: NULL for the defaults: private anonymous memory.
     ///
     /// While the region exists, do not use fallocate() or ftruncate() on the part of a memory file that

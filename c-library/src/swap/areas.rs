@@ -17,8 +17,8 @@ export! {
     ///
     /// Errors:
     /// -EINVAL: zswap is NULL, or an option is wrong or contradicts another.
-    /// -ENOMEM: the system gives no addresses (set a smaller pool->max_bytes, or raise RLIMIT_AS), or no
-    ///     memory for the tables.
+    /// -ENOMEM: the system gives no addresses (set a smaller tuning->pool->max_bytes, or raise RLIMIT_AS),
+    ///     or no memory for the tables.
     /// The system's own errors are returned as they are: see zs_create_pool().
     ///
     /// Threads: any. Callbacks: allowed.

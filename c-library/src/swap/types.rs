@@ -207,7 +207,7 @@ pub struct zswap_usage {
     /// How many bytes of slots have to go before stores are accepted again. 0: they are accepted now,
     /// except a page that takes more than there is left, and except while the pool has no memory, which
     /// only a store finds out. Once a limit was met, it refuses stores until usage has fallen to
-    /// zswap_options.accept_percent of it; that percentage holds for the limits of areas too.
+    /// zswap_tuning.accept_percent of it; that percentage holds for the limits of areas too.
     pub bytes_to_go: u64,
     /// The limit that bytes_to_go is about: one of ZSWAP_LIMIT_*.
     pub refused_by: u32,
