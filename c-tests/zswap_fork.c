@@ -58,7 +58,7 @@ static void in_the_child(struct zswap *zswap, struct zswap_area *area)
     struct zswap_stats stats = {.struct_size = sizeof stats};
     struct zswap_area_stats area_stats = {.struct_size = sizeof area_stats};
     struct zs_pool_stats pool_stats = {.struct_size = sizeof pool_stats};
-    struct zswap_claim claim = {area, 0, 0};
+    struct zswap_claim claim = {.area = area};
     struct zswap_area *unchanged = area;
     static unsigned char page[PAGE];
     struct zswap_load_request request = {0, page, 0, 0};

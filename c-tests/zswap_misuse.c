@@ -63,7 +63,7 @@ static void no_area(void)
 {
     struct zswap_area_stats stats = {.struct_size = sizeof stats};
     struct zswap_usage usage = {.struct_size = sizeof usage};
-    struct zswap_claim claim = {NULL, 0, 0};
+    struct zswap_claim claim = {.area = NULL};
     uint64_t number;
     size_t count;
     CHECK(zswap_area_context(NULL) == NULL && zswap_area_id(NULL) == 0 && zswap_area_pages(NULL) == 0);

@@ -360,6 +360,21 @@ static void usage_tells_what_has_to_go(void)
     CHECK(usage.refused_by == ZSWAP_LIMIT_ZSWAP && usage.bytes_to_go > PAGE);
     CHECK(usage_of(other).refused_by == ZSWAP_LIMIT_ZSWAP && usage_of(other).bytes_to_go == usage.bytes_to_go);
     CHECK(usage_of(area).refused_by == ZSWAP_LIMIT_ZSWAP && usage_of(area).used_bytes < stored * 2 * PAGE);
+    /* Claims of as many bytes are enough. */
+    static unsigned char copies[PAGES][PAGE];
+    struct zswap_claim claims[PAGES];
+    size_t claimed = 0, one;
+    for (uint64_t bytes = 0; bytes < usage.bytes_to_go; bytes += claims[claimed++].bytes) {
+        OK(zswap_writeback_begin(zswap, 1, &claims[claimed], copies[claimed], &one));
+        CHECK(one == 1 && claims[claimed].bytes > 0 && claimed < PAGES - 1);
+    }
+    for (size_t i = 0; i < claimed; i++) {
+        int gone = 0;
+        uint64_t before = zswap_stats_of(zswap).used_bytes;
+        OK(zswap_writeback_end(&claims[i], 0, &gone));
+        CHECK(gone && before - zswap_stats_of(zswap).used_bytes == claims[i].bytes);
+    }
+    CHECK(usage_of(other).bytes_to_go == 0 && usage_of(other).refused_by == ZSWAP_LIMIT_NONE);
     OK(zswap_remove_area(area));
     OK(zswap_remove_area(other));
     OK(zswap_destroy(zswap));

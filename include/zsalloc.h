@@ -559,6 +559,11 @@ struct zswap_claim {
     uint64_t offset;
     /** Identifies the claim; it carries no meaning for a program. */
     uint64_t ticket;
+    /**
+     * Bytes of slots that go if the page leaves the pool. A program that makes room claims pages until
+     * the sum is zswap_usage.bytes_to_go. zswap_writeback_end() does not read this.
+     */
+    uint64_t bytes;
 };
 
 /**

@@ -100,6 +100,13 @@ impl Claim {
         self.raw.offset
     }
 
+    /// Returns how many bytes of slots go if the page leaves the pool: so much less is in
+    /// [`Usage::bytes_to_go`](crate::Usage::bytes_to_go) then. A caller that makes room claims pages until the sum is
+    /// enough. It is the size that the page had when it was claimed.
+    pub fn bytes(&self) -> u64 {
+        self.raw.bytes
+    }
+
     /// Ends the claim of a page that was written. Returns whether the page left the pool.
     ///
     /// False: it was loaded meanwhile and stays, or it was replaced or removed. The copy that was written is not needed
@@ -141,7 +148,11 @@ impl Drop for Claim {
 
 impl fmt::Debug for Claim {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.debug_struct("Claim").field("area", &self.area).field("offset", &self.raw.offset).finish()
+        out.debug_struct("Claim")
+            .field("area", &self.area)
+            .field("offset", &self.raw.offset)
+            .field("bytes", &self.raw.bytes)
+            .finish()
     }
 }
 

@@ -22,6 +22,8 @@ pub struct RawClaim {
     pub offset: u64,
     /// Which claim of the page it is. Only the library knows what the number means. 0 is that of no claim.
     pub ticket: u64,
+    /// Bytes of the page's slot, for the caller: ending a claim does not read them.
+    pub bytes: u64,
 }
 
 /// What the library remembers of a claim.
@@ -146,7 +148,7 @@ impl Claims {
         slot.next = next;
         slot.generation = slot.generation % LAST_GENERATION + 1;
         let ticket = GENERATION.set(SLOT.set(0, u64::from(at)), slot.generation);
-        let claim = RawClaim { offset: record.offset, ticket };
+        let claim = RawClaim { offset: record.offset, ticket, bytes: record.bytes.into() };
         slot.record = Some(record);
         self.held.fetch_add(1, Relaxed);
         Some(claim)

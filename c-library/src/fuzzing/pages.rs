@@ -16,7 +16,7 @@ use zsalloc::PAGE_SIZE as PAGE;
 const CALLS: [Call; 6] = [Call::Commit, Call::Advise, Call::Release, Call::Map, Call::Read, Call::Write];
 const AREA_PAGES: u64 = 96;
 
-const NO_CLAIM: zswap_claim = zswap_claim { area: std::ptr::null_mut(), offset: 0, ticket: 0 };
+const NO_CLAIM: zswap_claim = zswap_claim { area: std::ptr::null_mut(), offset: 0, ticket: 0, bytes: 0 };
 
 /// The page that the writeback callback got last, for each offset.
 #[derive(Default)]

@@ -175,10 +175,10 @@ impl<'call> Argument<'call> for *const zswap_claim {
     unsafe fn check(self, call: &'call CallFromC, wrong: &'static Wrong) -> Result<PassedClaim> {
         let pointer = NonNull::new(self.cast_mut()).ok_or(wrong.null)?;
         // SAFETY: the caller passed a claim; C may have put it at any address.
-        let zswap_claim { area, offset, ticket } = unsafe { pointer.as_ptr().read_unaligned() };
+        let zswap_claim { area, offset, ticket, bytes } = unsafe { pointer.as_ptr().read_unaligned() };
         // SAFETY: the caller promises that the area of a claim still exists.
         let area = unsafe { area.check(call, wrong!("claim->area")) }?;
-        Ok(PassedClaim { area, raw: RawClaim { offset, ticket } })
+        Ok(PassedClaim { area, raw: RawClaim { offset, ticket, bytes } })
     }
 }
 

@@ -170,6 +170,9 @@ pub struct zswap_claim {
     pub offset: u64,
     /// Identifies the claim; it carries no meaning for a program.
     pub ticket: u64,
+    /// Bytes of slots that go if the page leaves the pool. A program that makes room claims pages until
+    /// the sum is zswap_usage.bytes_to_go. zswap_writeback_end() does not read this.
+    pub bytes: u64,
 }
 
 /// A page that zswap_load_scattered() is to load, and what became of it.

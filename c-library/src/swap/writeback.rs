@@ -291,8 +291,8 @@ export! {
 
 /// Returns a claim as C has it.
 fn claimed(area: &Area, claim: RawClaim) -> zswap_claim {
-    let RawClaim { offset, ticket } = claim;
-    zswap_claim { area: AreaPointer::of(area), offset, ticket }
+    let RawClaim { offset, ticket, bytes } = claim;
+    zswap_claim { area: AreaPointer::of(area), offset, ticket, bytes }
 }
 
 /// Returns a backing file for a descriptor of the caller's, with a descriptor of the library's own. Returns none for -1

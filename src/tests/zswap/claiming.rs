@@ -116,6 +116,29 @@ fn claims_end_as_written_or_refused() {
     assert_eq!((counts.writeback_no_space, counts.writeback_again, counts.pages()), (1, 1, 4));
 }
 
+/// A caller that claims pages until their bytes are those that have to go has claimed enough.
+#[test]
+fn a_claim_tells_the_bytes_that_go() {
+    let (zswap, area) = with_area(100, &ZswapOptions { max_bytes: Some(100_000), ..ZswapOptions::default() });
+    let refused = (0..100).find(|&offset| {
+        area.store(offset, &if offset % 2 == 0 { compressible(offset) } else { noise(offset) }).is_err()
+    });
+    assert!(refused.is_some() && zswap.usage().bytes_to_go > 0);
+    let (mut claims, mut bytes) = (Vec::new(), 0);
+    while bytes < zswap.usage().bytes_to_go {
+        let claim = claim(&area);
+        assert!(claim.bytes() > 0);
+        bytes += claim.bytes();
+        claims.push(claim);
+    }
+    for claim in claims {
+        let (before, bytes) = (zswap.usage().used_bytes, claim.bytes());
+        assert_eq!(claim.written(), Ok(true));
+        assert_eq!(before - zswap.usage().used_bytes, bytes);
+    }
+    assert_eq!(zswap.usage().bytes_to_go, 0);
+}
+
 /// Marks say which page goes first, and never that none goes.
 #[test]
 fn the_first_claim_after_loading_finds_a_page() {

@@ -334,7 +334,9 @@ impl Run {
             Wrong::EndedClaim => plumbing::end_writeback(area, &ended, Ok(())).map(drop),
             Wrong::ForeignClaim => match claim {
                 Some((of, claim)) if of != area.id() => plumbing::end_writeback(area, &claim, Ok(())).map(drop),
-                _ => plumbing::end_writeback(area, &RawClaim { offset: 0, ticket: u64::MAX }, Ok(())).map(drop),
+                _ => {
+                    plumbing::end_writeback(area, &RawClaim { offset: 0, ticket: u64::MAX, bytes: 0 }, Ok(())).map(drop)
+                }
             },
             Wrong::Level => {
                 assert!(matches!(area.recompress(1, Codec::Zstd(23)), Err(Error::Invalid(_))));
