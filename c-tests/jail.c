@@ -283,9 +283,10 @@ static void of_pager(const struct way *how)
 {
     struct lent lent[2];
     struct zspager *pager = pager_with(LIMIT, how->fault_mode, how->eviction);
-    unsigned char *memory = memory_of(ABOVE);
+    unsigned char *memory;
     uint64_t region = 0, number = 0;
     if (how->shared) {
+        memory = memory_of(ABOVE);
         int file = memfd_create("region", 0);
         CHECK(file >= 0 && ftruncate(file, ABOVE * PAGE) == 0);
         CHECK(mmap(memory, ABOVE * PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, file, 0) == memory);
@@ -293,7 +294,7 @@ static void of_pager(const struct way *how)
                                                  .shared_fd = file};
         OK(zspager_add_region(pager, memory, ABOVE * PAGE, &options, &region));
     } else {
-        region = region_of(pager, memory, ABOVE);
+        memory = MAPPED(zspager_map(pager, ABOVE * PAGE, NULL, &region));
     }
     if (how->with_file) {
         int file = memfd_create("backing", 0);

@@ -61,7 +61,7 @@ int posix_memalign(void **new, size_t alignment, size_t size)
     return 0;
 }
 
-static struct zs_pool *pool;
+static struct zs_pool *pool, *tagged;
 static zs_handle_t object;
 static struct zswap *zswap;
 static struct zswap_area *area, *spare;
@@ -130,6 +130,20 @@ static int use_objects(void)
     return 0;
 }
 
+static int use_tagged_objects(void)
+{
+    for (size_t size = 16; size <= ZS_MAX_TAGGED_SIZE; size += 100) {
+        zs_handle_t handle = 0;
+        uint64_t tag = 0;
+        (void)MAPPED(zs_malloc_tagged(tagged, size, size + 1, &handle));
+        OK(zs_get_tag(tagged, handle, &tag));
+        CHECK(tag == size + 1);
+        OK(zs_unmap_object(tagged, handle));
+        OK(zs_free(tagged, handle));
+    }
+    return 0;
+}
+
 static int compact_pool(void)
 {
     uint64_t freed = 0;
@@ -163,7 +177,8 @@ static int create_zswap_zstd(void)
 static int add_area(void)
 {
     struct zswap_area *new = NULL;
-    int result = zswap_add_area(zswap, 1000, NULL, &new);
+    struct zswap_area_options options = {.struct_size = sizeof options, .name = "an area with a name"};
+    int result = zswap_add_area(zswap, 1000, &options, &new);
     return result != 0 ? result : zswap_remove_area(new);
 }
 
@@ -342,7 +357,8 @@ static int map_region(void)
 {
     struct zspager *pager = own_pager(ZSPAGER_FAULT_SIGBUS);
     uint64_t region = 0;
-    void *memory = zspager_map(pager, ABOVE * PAGE, NULL, &region);
+    struct zspager_region_options options = {.struct_size = sizeof options, .name = "a region with a name"};
+    void *memory = zspager_map(pager, ABOVE * PAGE, &options, &region);
     return memory == NULL ? zs_last_errno() : zspager_unmap(pager, region, memory, ABOVE * PAGE);
 }
 
@@ -404,6 +420,7 @@ static const struct {
     {"zs_create_pool, in supplied memory", create_pool_in_supplied_memory, MAY_FAIL},
     {"zs_set_evict", set_evict, HAS_TO_WORK},
     {"zs_malloc_mapped, zs_free", use_objects, HAS_TO_WORK},
+    {"zs_malloc_tagged, zs_get_tag", use_tagged_objects, HAS_TO_WORK},
     {"zs_compact", compact_pool, HAS_TO_WORK},
     {"zs_shrink", shrink_pool, HAS_TO_WORK},
     {"zs_pool_stats", pool_stats, HAS_TO_WORK},
@@ -504,6 +521,9 @@ int main(void)
 {
     OK(zs_create_pool("objects", NULL, &pool));
     OK(zs_set_evict(pool, frees, NULL));
+    struct zs_pool_tuning tags = {.struct_size = sizeof tags, .flags = ZS_POOL_TAGGED};
+    struct zs_pool_options with_tags = {.struct_size = sizeof with_tags, .tuning = &tags};
+    OK(zs_create_pool("tagged", &with_tags, &tagged));
     object = object_with(pool, 100, 7);
     for (uint64_t at = 0; at < STORED; at++)
         object_with(pool, 1000, at);

@@ -19,7 +19,7 @@ enum { MOST = 24 * KIB, MOST_RECOMPRESS = 40 * KIB };
 
 static struct zswap *zswap;
 static struct zswap_area *area;
-static struct zs_pool *pool;
+static struct zs_pool *pool, *tagged;
 static zs_handle_t handle;
 static unsigned char page[PAGE], pages[8 * PAGE];
 static int32_t results[8];
@@ -63,6 +63,16 @@ static void write_object(void)
 static void free_object(void)
 {
     OK(zs_free(pool, handle));
+}
+
+static void allocate_tagged(void)
+{
+    zs_handle_t object = 0;
+    (void)MAPPED(zs_malloc_tagged(tagged, 300, 7, &object));
+    OK(zs_get_tag(tagged, object, &number));
+    CHECK(number == 7);
+    OK(zs_unmap_object(tagged, object));
+    OK(zs_free(tagged, object));
 }
 
 static void compact_pool(void)
@@ -292,6 +302,9 @@ int main(int arguments, char **argument)
     for (size_t i = 0; i < 8; i++)
         text_page(pages + i * PAGE, i);
     pool = pool_with(32 * MIB, 0);
+    struct zs_pool_tuning tags = {.struct_size = sizeof tags, .flags = ZS_POOL_TAGGED};
+    struct zs_pool_options with_tags = {.struct_size = sizeof with_tags, .tuning = &tags};
+    OK(zs_create_pool("tagged", &with_tags, &tagged));
     for (size_t i = 0; i < 200; i++)
         object_with(pool, 300, i);
     zswap = zswap_with(64 * MIB);
@@ -305,6 +318,7 @@ int main(int arguments, char **argument)
     measure("zs_malloc", allocate, most);
     measure("zs_obj_write", write_object, most);
     measure("zs_free", free_object, most);
+    measure("zs_malloc_tagged, zs_get_tag", allocate_tagged, most);
     measure("zs_compact", compact_pool, most);
     measure("zs_shrink", shrink_pool, most);
     measure("zswap_create, zswap_destroy", create_zswap, most);

@@ -41,6 +41,8 @@ struct PoolThread<'a> {
     dying: Vec<u64>,
     stale: Vec<u64>,
     alone: bool,
+    /// Whether the pool has tags.
+    tagged: bool,
 }
 
 fn byte(key: u8, at: usize) -> u8 {
@@ -72,11 +74,29 @@ unsafe extern "C" fn evict(context: *mut c_void, pool: *mut zs_pool, handle: u64
 }
 
 impl PoolThread<'_> {
+    /// Allocates an object, whose tag is its key in a pool with tags.
+    fn allocate(&self, size: usize, key: u8, handle: &mut u64) -> c_int {
+        if !self.tagged {
+            // SAFETY: the pool is there, and so is what results go to, here and below.
+            return unsafe { zs_malloc(self.pool, size, handle) };
+        }
+        let mut tag = 0;
+        // SAFETY: as above.
+        unsafe {
+            if zs_malloc_tagged(self.pool, size, key.into(), handle).is_null() {
+                return zs_last_errno();
+            }
+            assert_eq!(zs_get_tag(self.pool, *handle, &raw mut tag), 0);
+            assert_eq!(tag, u64::from(key));
+            zs_unmap_object(self.pool, *handle)
+        }
+    }
+
     fn malloc(&mut self, input: &mut Input<'_>) {
         let (size, key) = (usize::from(input.u16()) % 4200, input.u8());
         let mut handle = 0;
-        // SAFETY: the pool is there, and so is what results go to, here and below.
-        match unsafe { zs_malloc(self.pool, size, &raw mut handle) } {
+        let most = if self.tagged { ZS_MAX_TAGGED_SIZE } else { ZS_MAX_ALLOC_SIZE };
+        match self.allocate(size, key, &mut handle) {
             0 => {
                 let bytes = content(key, size);
                 // SAFETY: the buffer has this many bytes.
@@ -86,7 +106,7 @@ impl PoolThread<'_> {
             error => {
                 let expected = match size {
                     0 => -EINVAL,
-                    1..=ZS_MAX_ALLOC_SIZE => -ENOMEM,
+                    size if size <= most => -ENOMEM,
                     _ => -ENOSPC,
                 };
                 assert_eq!(error, expected, "{size} bytes");
@@ -252,7 +272,8 @@ pub fn run(data: &[u8]) {
     // SAFETY: as above.
     let mut tuning: zs_pool_tuning = unsafe { std::mem::zeroed() };
     tuning.struct_size = size_of::<zs_pool_tuning>();
-    tuning.flags = flags & (ZS_POOL_DONTFORK | ZS_POOL_NO_ADVICE | ZS_POOL_HUGE_NEVER);
+    tuning.flags = flags & (ZS_POOL_DONTFORK | ZS_POOL_NO_ADVICE | ZS_POOL_HUGE_NEVER | ZS_POOL_TAGGED);
+    let tagged = tuning.flags & ZS_POOL_TAGGED != 0;
     options.tuning = &raw const tuning;
     if failing < CALLS.len() as u8 * 4 {
         faults.fail(CALLS[usize::from(failing) / 4], u64::from(failing % 4) + 1, 1);
@@ -270,7 +291,7 @@ pub fn run(data: &[u8]) {
     let thread = move |input: Input<'_>| {
         let SharedPool(pool, faults, evicted) = { shared };
         let (objects, dying, stale, alone) = (Vec::new(), Vec::new(), Vec::new(), threads == 1);
-        let mut thread = PoolThread { pool, faults, evicted, objects, dying, stale, alone };
+        let mut thread = PoolThread { pool, faults, evicted, objects, dying, stale, alone, tagged };
         thread.run(input);
         thread.end();
     };
