@@ -25,15 +25,21 @@ pub fn is_trial() -> bool {
 /// Returns if this program was built with jemalloc. Otherwise builds and runs the benchmark again with jemalloc, and
 /// exits.
 pub fn with_peers(name: &str) {
-    if cfg!(feature = "peers") {
+    if cfg!(zsalloc_peers) {
         return;
     }
     let arguments = std::env::args().skip(1).filter(|argument| argument != "--bench");
     let command = if is_trial() { "test" } else { "bench" };
-    let features = if cfg!(feature = "uffd") { "peers,uffd" } else { "peers" };
+    let features: &[&str] = if cfg!(feature = "uffd") { &["--features", "uffd"] } else { &[] };
+    // A target folder of its own, because other flags would build everything in the usual one again.
+    let target = concat!(env!("CARGO_MANIFEST_DIR"), "/target/peers");
     let status = std::process::Command::new(env!("CARGO"))
-        .args([command, "--quiet", "--features", features, "--bench", name, "--"])
+        .args([command, "--quiet", "--target-dir", target, "--bench", name])
+        .args(features)
+        .arg("--")
         .args(arguments)
+        .env("RUSTFLAGS", std::env::var("RUSTFLAGS").unwrap_or_default() + " --cfg zsalloc_peers")
+        .env_remove("CARGO_ENCODED_RUSTFLAGS")
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .status();
     match status {

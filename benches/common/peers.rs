@@ -121,11 +121,11 @@ impl Peer for Zsalloc {
     }
 }
 
-#[cfg(feature = "peers")]
+#[cfg(zsalloc_peers)]
 use tikv_jemalloc_sys as jemalloc;
 
 /// Stands in for jemalloc in a build without it. Never called: [`super::with_peers`] builds one with it.
-#[cfg(not(feature = "peers"))]
+#[cfg(not(zsalloc_peers))]
 mod jemalloc {
     use std::ffi::{c_char, c_int, c_void};
 
