@@ -16,6 +16,9 @@ use zstd::zstd_safe::{CCtx, DCtx};
 
 /// How pages are compressed when they are stored. Stored pages keep the codec that they were compressed with. A page
 /// that does not compress is stored as it is, whatever the codec.
+///
+/// `Zstd` needs the feature `zstd`, which is on by default.
+#[cfg_attr(not(feature = "zstd"), doc = "\n```compile_fail,E0599\nlet codec = zsalloc::Codec::Zstd(3);\n```")]
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[non_exhaustive]
 pub enum Codec {
