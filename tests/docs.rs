@@ -1,11 +1,12 @@
 //! Checks the documents against the repository. Links and paths must lead somewhere, and `docs/protocols.md` must name
-//! every model, weakening and lock rank, and no others.
+//! every model, weakening and lock rank, and no others. New names in the changelog's table of renames must exist.
 #![cfg(not(any(loom, miri)))]
 
 #[path = "docs/protocols.rs"]
 mod protocols;
 mod skip;
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -110,4 +111,46 @@ fn overviews_have_short_glossaries() {
         let nouns = glossary.lines().filter(|line| line.starts_with(row)).count();
         assert!((10..=20).contains(&nouns), "{nouns} nouns in {file}");
     }
+}
+
+/// Returns the identifiers of a text, without the lines that are comments.
+fn identifiers(text: &str) -> impl Iterator<Item = &str> {
+    let is_code = |line: &&str| ["//", "/*", "*"].iter().all(|mark| !line.trim_start().starts_with(mark));
+    text.lines().filter(is_code).flat_map(|line| line.split(|c: char| !c.is_ascii_alphanumeric() && c != '_'))
+}
+
+/// Adds the identifiers of all Rust files in a folder.
+fn add_identifiers(folder: &Path, known: &mut BTreeSet<String>) {
+    for path in fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+        if path.is_dir() {
+            add_identifiers(&path, known);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            known.extend(identifiers(&fs::read_to_string(path).unwrap()).map(str::to_owned));
+        }
+    }
+}
+
+/// Returns the identifiers of more than three letters between backticks in a cell of a table, that are not known.
+fn unknown<'a>(cell: &'a str, known: &BTreeSet<String>) -> Vec<&'a str> {
+    let code = cell.split('`').skip(1).step_by(2).flat_map(identifiers);
+    let is_name = |word: &&str| word.len() > 3 && !word.starts_with(|c: char| c.is_ascii_digit());
+    code.filter(is_name).filter(|&word| !known.contains(word)).collect()
+}
+
+#[test]
+fn new_names_in_the_table_of_renames_exist() {
+    let changelog = read("CHANGELOG.md");
+    let (_, table) = changelog.split_once("\n### Renames\n").unwrap();
+    let rows: Vec<_> = table.lines().take_while(|line| !line.starts_with("### ")).collect();
+    let rows: Vec<_> = rows.into_iter().filter(|line| line.starts_with("| ")).skip(1).collect();
+    assert!(rows.len() > 50, "{} rows", rows.len());
+    let mut known: BTreeSet<_> = identifiers(&read("include/zsalloc.h")).map(str::to_owned).collect();
+    add_identifiers(&repository().join("src"), &mut known);
+    known.insert("UINT64_MAX".into()); // C's own.
+    for row in rows {
+        let cells: Vec<_> = row.trim_matches('|').split(" | ").collect();
+        let [_, now] = cells[..] else { panic!("a row has two cells: {row}") };
+        assert_eq!(unknown(now, &known), [""; 0], "the sources lack names of this row: {row}");
+    }
+    assert_eq!(unknown("not_code, `Pool::no_such_call(&mut x)`, `Pool`", &known), ["no_such_call"]);
 }
