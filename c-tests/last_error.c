@@ -103,7 +103,7 @@ static void the_limit_is_named(void)
         if ((result = zswap_store(area, at, page)) != 0)
             break;
     RESULT(result, -ENOMEM);
-    CHECK(strstr(zs_last_error(), "zswap_store(): the compressed pages are at their limit") != NULL);
+    CHECK(strstr(zs_last_error(), "zswap_store(): the zswap is at its limit") != NULL);
     RESULT(zswap_shrink(zswap, 1, &left), -EINVAL);
     CHECK(strstr(zs_last_error(), "set one, or claim pages") != NULL);
     RESULT(zswap_load(area, 999, page, 0), -ENOENT);
@@ -130,6 +130,43 @@ static void the_step_is_named(void)
     RESULT(zs_create_pool("a", &options, &pool), -EMFILE);
     OK(setrlimit(RLIMIT_NOFILE, &before));
     CHECK(strstr(zs_last_error(), "memory file") != NULL && strstr(zs_last_error(), "RLIMIT_NOFILE (errno 24)") != NULL);
+}
+
+/* A full pool has a limit's number of its own, which the usage of an area does not tell. */
+static void the_limit_of_a_pool_is_told(void)
+{
+    struct zs_pool_options small = {.struct_size = sizeof small, .max_bytes = ZS_MIN_POOL_BYTES};
+    struct zswap_tuning tuning = {.struct_size = sizeof tuning, .pool = &small};
+    struct zswap_options options = {.struct_size = sizeof options, .tuning = &tuning};
+    struct zswap_usage usage = {.struct_size = sizeof usage};
+    struct zs_pool *pool;
+    struct zswap *zswap;
+    struct zswap_area *area;
+    zs_handle_t handle;
+    uint64_t random = 2, at = 0;
+    int result;
+    OK(zs_create_pool("small", &small, &pool));
+    RESULT(zs_free(pool, 0), -EINVAL);
+    CHECK(zs_last_limit() == ZSWAP_LIMIT_NONE && strstr(zs_last_error(), "the handle is 0: it was never set") != NULL);
+    while ((result = zs_malloc(pool, 4000, &handle)) == 0)
+        ;
+    RESULT(result, -ENOMEM);
+    CHECK(zs_last_limit() == ZSWAP_LIMIT_POOL);
+    OK(zs_destroy_pool(pool));
+    OK(zswap_create(&options, &zswap));
+    OK(zswap_add_area(zswap, 1000, NULL, &area));
+    do {
+        for (size_t byte = 0; byte < sizeof page; byte++)
+            page[byte] = (char)next_random(&random);
+    } while ((result = zswap_store(area, at++, page)) == 0);
+    RESULT(result, -ENOMEM);
+    CHECK(zs_last_limit() == ZSWAP_LIMIT_POOL);
+    OK(zswap_area_usage(area, &usage));
+    CHECK(usage.bytes_to_go == 0 && usage.refused_by == ZSWAP_LIMIT_NONE);
+    RESULT(zswap_store(area, 1000, page), -EINVAL);
+    CHECK(zs_last_limit() == ZSWAP_LIMIT_NONE);
+    OK(zswap_remove_area(area));
+    OK(zswap_destroy(zswap));
 }
 
 static struct zs_pool *used_by_handler;
@@ -189,6 +226,7 @@ int main(void)
     each_thread_has_its_own(pool);
     the_argument_is_named(pool);
     the_limit_is_named();
+    the_limit_of_a_pool_is_told();
     the_step_is_named();
     handlers_may_ask_and_fail(pool);
     OK(zs_destroy_pool(pool));

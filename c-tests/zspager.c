@@ -67,6 +67,7 @@ static void upkeep(void)
     FILE *file = tmpfile();
     CHECK(file != NULL);
     OK(zspager_set_backing_file(pager, fileno(file), (uint64_t)ABOVE * PAGE));
+    RESULT(zspager_set_pool_limit(pager, 5), -EINVAL);
     OK(zspager_set_pool_limit(pager, LIMIT / 2 * PAGE));
     uint64_t region = region_of(pager, memory, ABOVE), number;
     OK(zspager_set_resident_limit(pager, LIMIT * PAGE));

@@ -177,9 +177,11 @@ static void limits(struct zswap *zswap, struct zswap_area *area, struct zswap_ar
     CHECK(area_stats_of(area).counts.batches_failed == 1);
     /* The other area is not affected until the limit of both is reached. */
     OK(zswap_store(other, 0, many[0]));
-    OK(zswap_set_limit(zswap, 4096));
+    RESULT(zswap_set_limit(zswap, 4111), -EINVAL);
+    RESULT(zswap_area_set_limit(area, 5), -EINVAL);
+    OK(zswap_set_limit(zswap, 4112));
     RESULT(zswap_store(other, 1, many[0]), -ENOMEM);
-    CHECK(zswap_stats_of(zswap).max_bytes == 4096 && zswap_stats_of(zswap).limit_hits >= 1);
+    CHECK(zswap_stats_of(zswap).max_bytes == 4112 && zswap_stats_of(zswap).limit_hits >= 1);
     OK(zswap_set_limit(zswap, 0));
     OK(zswap_area_set_limit(area, 0));
     CHECK(zswap_stats_of(zswap).max_bytes == UINT64_MAX && area_stats_of(area).max_bytes == UINT64_MAX);

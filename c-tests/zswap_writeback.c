@@ -380,6 +380,40 @@ static void usage_tells_what_has_to_go(void)
     OK(zswap_destroy(zswap));
 }
 
+/* If both limits refuse, usage and zs_last_limit() name the zswap's, which a store looks at first. */
+static void usage_names_the_limit_that_a_store_meets(void)
+{
+    enum { LIMIT = 100 * PAGE };
+    struct zswap_options options = {.struct_size = sizeof options, .max_bytes = 150 * PAGE};
+    struct zswap_area_options own = {.struct_size = sizeof own, .max_bytes = LIMIT};
+    struct zswap_usage usage;
+    struct zswap *zswap;
+    struct zswap_area *area, *other;
+    OK(zswap_create(&options, &zswap));
+    OK(zswap_add_area(zswap, PAGES, &own, &area));
+    OK(zswap_add_area(zswap, PAGES, NULL, &other));
+    (void)store_until_refused(area, 0, "area");
+    CHECK(zs_last_limit() == ZSWAP_LIMIT_AREA);
+    (void)store_until_refused(other, 0, "the zswap is at its limit");
+    CHECK(zs_last_limit() == ZSWAP_LIMIT_ZSWAP);
+    OK(zswap_area_set_limit(area, 8 * PAGE));
+    usage = usage_of(area);
+    CHECK(usage.refused_by == ZSWAP_LIMIT_ZSWAP && usage.bytes_to_go == usage_of(other).bytes_to_go);
+    RESULT(store_page(area, 0, 3), -ENOMEM);
+    CHECK(zs_last_limit() == ZSWAP_LIMIT_ZSWAP);
+    OK(zswap_invalidate(other, 0, PAGES, 0));
+    usage = usage_of(area);
+    CHECK(usage.refused_by == ZSWAP_LIMIT_AREA && usage.bytes_to_go > 50 * PAGE);
+    RESULT(store_page(area, 0, 3), -ENOMEM);
+    CHECK(zs_last_limit() == ZSWAP_LIMIT_AREA);
+    /* To set the limit again forgets that it was met. */
+    OK(zswap_area_set_limit(area, LIMIT));
+    CHECK(usage_of(area).refused_by == ZSWAP_LIMIT_NONE);
+    OK(zswap_remove_area(area));
+    OK(zswap_remove_area(other));
+    OK(zswap_destroy(zswap));
+}
+
 static void claims_are_bounded(void)
 {
     enum { MOST = 40 };
@@ -467,6 +501,7 @@ int main(void)
     claims_are_bounded();
     pages_of_all_areas_are_pulled();
     usage_tells_what_has_to_go();
+    usage_names_the_limit_that_a_store_meets();
     pressure();
     damage();
     puts("zswap_writeback: ok");

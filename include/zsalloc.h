@@ -14,10 +14,10 @@
  *   zs_malloc()               allocates an object and returns its handle
  *   zs_obj_write()            copies bytes into an object
  *   zs_obj_read()             copies bytes out of an object
- *   zs_map_object()           returns the address of an object, which stays there ...
- *   zs_unmap_object()         ... until this ends the mapping
  *   zs_free()                 frees an object
  *   zs_compact()              moves objects together and gives memory back to the system
+ *   zs_set_evict()            sets the callback that frees objects when there is no room ...
+ *   zs_shrink()               ... which this offers those objects that were unused longest
  *   zs_last_error()           says why the last call of this thread that failed did so
  *   zs_destroy_pool()         destroys a pool
  *
@@ -28,7 +28,7 @@
  *   zswap_invalidate()        removes pages
  *   zswap_set_backing_file()  sets the file that pages are written back to
  *   zswap_shrink()            makes room: writes back pages that were not used lately
- *   zswap_stats()             reports what is stored and what happened
+ *   zswap_usage()             says how full it is, and how much has to go
  *   zswap_remove_area()       removes an area with all its pages
  *   zswap_destroy()           destroys a zswap
  *
@@ -209,14 +209,23 @@
 /** zswap_area_options.flags: never write pages of the area back. */
 #define ZSWAP_AREA_NO_WRITEBACK 2
 
-/** zswap_usage.refused_by: no limit refuses stores now. */
+/** zswap_usage.refused_by: no limit refuses stores now. zs_last_limit(): no limit refused the call. */
 #define ZSWAP_LIMIT_NONE 0
 
-/** zswap_usage.refused_by: the area's own limit was met, and refuses stores. */
+/** zswap_usage.refused_by and zs_last_limit(): the area's own limit was met, and refuses stores. */
 #define ZSWAP_LIMIT_AREA 1
 
-/** zswap_usage.refused_by: the zswap's limit was met, and refuses stores of all areas. */
+/**
+ * zswap_usage.refused_by and zs_last_limit(): the zswap's limit was met, and refuses stores of all
+ * areas.
+ */
 #define ZSWAP_LIMIT_ZSWAP 2
+
+/**
+ * zs_last_limit() only: the pool, of objects or of a zswap, has no room: its memory is at its own
+ * limit, or its addresses or tables are used up. Free, compact or shrink before you try again.
+ */
+#define ZSWAP_LIMIT_POOL 3
 
 #if defined(ZSALLOC_UFFD)
 /**
@@ -409,6 +418,10 @@ struct zs_compact_budget {
  * the context that was set and the handle of an object to evict. Normally it frees the object,
  * forgets the handle, and returns 0. Any other return value keeps the object. See zs_set_evict() for
  * how the callback finds out what it was offered.
+ *
+ * An object that is kept is offered again later, after others. So is one for which the callback
+ * returns 0 without freeing it, which makes no room. If no page becomes free, zs_shrink() ends with
+ * -EAGAIN, "none of the coldest objects could go now".
  *
  * No thread had the object mapped when it was chosen, and it does not move until the callback
  * returns. Another thread may free it in the meantime: then the callback's own zs_free() fails with
@@ -710,7 +723,10 @@ struct zswap_usage {
      * zswap_tuning.accept_percent of it; that percentage holds for the limits of areas too.
      */
     uint64_t bytes_to_go;
-    /** The limit that bytes_to_go is about: one of ZSWAP_LIMIT_*. */
+    /**
+     * The limit that bytes_to_go is about: one of ZSWAP_LIMIT_*. If both refuse, it is the zswap's, as
+     * for a store, which looks at that limit first.
+     */
     uint32_t refused_by;
     /** Reserved for later versions; 0. */
     uint32_t reserved;
@@ -1459,25 +1475,30 @@ uint64_t zswap_area_id(struct zswap_area *area);
 uint64_t zswap_area_pages(struct zswap_area *area);
 
 /**
- * Sets how many bytes of slots the stored pages of all areas may take. 0: no limit but the pool's
- * own. The pool's memory may exceed the limit somewhat: see zswap_tuning.headroom_percent. A limit
- * below what is stored is allowed: stores then fail with -ENOMEM until enough pages have gone. This
- * call writes nothing back; call zswap_shrink() for that.
+ * Sets how many bytes of slots the stored pages of all areas may take, at least 4112, which one page
+ * may take. 0: no limit but the pool's own. The pool's memory may exceed the limit somewhat: see
+ * zswap_tuning.headroom_percent. A limit below what is stored is allowed: stores then fail with
+ * -ENOMEM until enough pages have gone. This call writes nothing back; call zswap_shrink() for that.
+ * It also forgets that the limit before was met: stores are accepted up to the new one, also if it
+ * is the same.
  *
  * Errors:
- * -EINVAL: zswap is NULL.
+ * -EINVAL: zswap is NULL, or the limit is 1 to 4111.
  * -EPERM: this process is a forked child that has no copy of the pool.
  *
  * Threads: any. Callbacks: allowed.
  */
-int zswap_set_limit(struct zswap *zswap, uint64_t max_bytes);
+int zswap_set_limit(struct zswap *zswap,
+                    uint64_t max_bytes);
 
 /**
- * Sets how many bytes of slots the pages of this area may take. 0: no limit of its own. A limit
- * below what they take is allowed: stores then fail with -ENOMEM until enough pages have gone.
+ * Sets how many bytes of slots the pages of this area may take, at least 4112, which one page may
+ * take. 0: no limit of its own. A limit below what they take is allowed: stores then fail with
+ * -ENOMEM until enough pages have gone. The call also forgets that the limit before was met, as
+ * zswap_set_limit() does.
  *
  * Errors:
- * -EINVAL: area is NULL.
+ * -EINVAL: area is NULL, or the limit is 1 to 4111.
  * -EPERM: this process is a forked child that has no copy of the pool.
  *
  * Threads: any. Callbacks: allowed.
@@ -1506,12 +1527,19 @@ int zswap_set_codec(struct zswap *zswap, uint32_t codec, int level);
  * that repeats 8 bytes that form a signed 48-bit number, as addresses do.
  *
  * Errors, after which nothing is stored at this offset, not even the old page:
- * -ENOMEM: a limit was met, or the pool or the system has no memory; zs_last_error() says which.
- *     zswap_area_usage() says how many bytes have to go before the limit accepts pages again: a page
- *     or two are not enough. Make that room and try again, or write the page to the place it would
- *     be written back to. Nothing in the library waits for room. To wait, call zswap_shrink() here,
- *     or sleep on a condition variable that your thread signals which writes pages back and removes
- *     them.
+ * -ENOMEM: a limit was met, or the pool or the system has no memory; zs_last_limit() says which.
+ *     ZSWAP_LIMIT_AREA, ZSWAP_LIMIT_ZSWAP: zswap_area_usage() says how many bytes have to go before
+ *     the limit accepts pages again, for a page or two are not enough. It may say 0, because
+ *     another thread has just made room. Make room, in batches, and try again:
+ *         while (zswap_area_usage(area, &usage) == 0 && usage.bytes_to_go > 0)
+ *             if (zswap_shrink(zswap, 32, &pages) != 0)
+ *                 break;
+ *     ZSWAP_LIMIT_POOL: the pool itself is full, and usage says 0. Call zswap_compact(), remove
+ *     pages or write some back before you try again: a loop that only tries again never ends.
+ *     ZSWAP_LIMIT_NONE: the system has no memory.
+ *     Or write the page to the place it would be written back to. Nothing in the library waits for
+ *     room. To wait, call zswap_shrink() here, or sleep on a condition variable that your thread
+ *     signals which writes pages back and removes them.
  * -ENOSPC: the page does not compress, and the area has ZSWAP_AREA_REFUSE_INCOMPRESSIBLE.
  * Errors, after which nothing has changed:
  * -EINVAL: area or page is NULL, or the offset is past the end of the area.
@@ -1522,9 +1550,7 @@ int zswap_set_codec(struct zswap *zswap, uint32_t codec, int level);
  * thread.
  * Callbacks: allowed.
  */
-int zswap_store(struct zswap_area *area,
-                uint64_t offset,
-                const void *page);
+int zswap_store(struct zswap_area *area, uint64_t offset, const void *page);
 
 /**
  * Stores `count` consecutive pages at the offsets from `offset` on: all of them or none. A load
@@ -1931,7 +1957,8 @@ int zswap_usage(struct zswap *zswap,
  * Fills *usage with how full the area is, and whether its own limit or the zswap's refuses its
  * stores now. used_bytes and max_bytes are the area's. bytes_to_go is of the limit that refused_by
  * names: with ZSWAP_LIMIT_ZSWAP so many bytes have to go from the areas together, from any of them.
- * max_bytes is UINT64_MAX if the area has no limit of its own.
+ * max_bytes is UINT64_MAX if the area has no limit of its own. If both limits refuse, refused_by is
+ * ZSWAP_LIMIT_ZSWAP, which a store meets first. So ask again once that many bytes have gone.
  *
  * Set its struct_size first. Costs a few loads from memory, and stops no other thread, so it may be
  * called before each store.
@@ -2025,6 +2052,17 @@ const char *zs_last_error(void);
  * Threads: any; never waits. Callbacks: allowed. Signal handler: allowed, as zs_last_error().
  */
 int zs_last_errno(void);
+
+/**
+ * Returns which limit refused the last call that failed in this thread: one of ZSWAP_LIMIT_*.
+ * ZSWAP_LIMIT_AREA and ZSWAP_LIMIT_ZSWAP: zswap_area_usage() says how many bytes have to go; if it
+ * says 0, another thread has made room, and the call may succeed now. ZSWAP_LIMIT_POOL: the pool has
+ * no room; zswap_area_usage() does not know of that. ZSWAP_LIMIT_NONE: another failure, such as a
+ * system that has no memory; or no call has failed.
+ *
+ * Threads: any; never waits. Callbacks: allowed. Signal handler: allowed, as zs_last_error().
+ */
+uint32_t zs_last_limit(void);
 
 #if defined(ZSALLOC_UFFD)
 /**
@@ -2314,12 +2352,12 @@ int zspager_discard(struct zspager *pager, void *memory, size_t bytes);
 int zspager_set_resident_limit(struct zspager *pager, uint64_t bytes);
 
 /**
- * Sets how many bytes of slots compressed pages may take, as zswap_set_limit() does. 0: no limit
- * but the pool's own. When the limit is reached, pages are written to the backing file; without one
- * they stay in memory, above the limit of resident pages if necessary.
+ * Sets how many bytes of slots compressed pages may take, at least 4112, as zswap_set_limit() does.
+ * 0: no limit but the pool's own. When the limit is reached, pages are written to the backing file;
+ * without one they stay in memory, above the limit of resident pages if necessary.
  *
  * Errors:
- * -EINVAL: pager is NULL.
+ * -EINVAL: pager is NULL, or the limit is 1 to 4111.
  * -EPERM: this process is a forked child.
  *
  * Threads: any. Callbacks: not allowed.

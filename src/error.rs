@@ -93,15 +93,16 @@ impl Limit {
 
     const fn sentence(self) -> Sentence {
         sentence(match self {
-            Self::Pool => &"the pool is at its limit: free, compact or shrink, then try again",
+            Self::Pool => {
+                &"the pool (of objects or of the zswap) is at its limit: free, compact or shrink, then try again"
+            }
             Self::Addresses => &"all addresses of the pool are in use: free or compact, then try again",
             Self::Tables => {
                 &"the pool's tables of objects are full: free objects, or create the pool with a larger limit or more \
                  memory"
             }
             Self::Zswap => {
-                &"the compressed pages are at their limit: shrink, set a backing file or raise the limit, then try \
-                  again"
+                &"the zswap is at its limit: shrink it, set a backing file or raise the limit, then try again"
             }
             Self::Area => &"the area is at its limit: shrink it or raise its limit, then try again",
             Self::Held => &"as many pages are held as may be, or one as often as can be counted: release some",

@@ -10,9 +10,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The files with exported items, in the order of the header.
-const SOURCES: [&str; 12] = [
+const SOURCES: [&str; 13] = [
     "structs.rs",
     "swap/types.rs",
+    "limits.rs",
     "pool.rs",
     "objects.rs",
     "reclaim.rs",

@@ -1,11 +1,12 @@
 //! Why the last call of a thread that failed did so.
 
+use crate::limits::{ZSWAP_LIMIT_AREA, ZSWAP_LIMIT_NONE, ZSWAP_LIMIT_POOL, ZSWAP_LIMIT_ZSWAP};
 use std::cell::UnsafeCell;
 use std::ffi::{c_char, c_int};
 use std::fmt::{self, Write};
 use std::mem::size_of;
 use zsalloc::plumbing::Described;
-use zsalloc::{Error, Sentence};
+use zsalloc::{Error, Limit, Sentence};
 
 /// The name of a C function. A reference to a reference is one word.
 pub type Function = &'static &'static str;
@@ -25,6 +26,21 @@ pub fn number() -> c_int {
     LAST.with(LastFailure::number)
 }
 
+/// Returns which limit this thread's last failure met: one of `ZSWAP_LIMIT_*`.
+pub fn limit() -> u32 {
+    LAST.with(|last| last.limit.get())
+}
+
+/// Returns the number that C has for the limit that a call met, or that of none.
+fn limit_of(error: Error) -> u32 {
+    match error {
+        Error::Limit(Limit::Area) => ZSWAP_LIMIT_AREA,
+        Error::Limit(Limit::Zswap) => ZSWAP_LIMIT_ZSWAP,
+        Error::Limit(Limit::Pool | Limit::Addresses | Limit::Tables) => ZSWAP_LIMIT_POOL,
+        _ => ZSWAP_LIMIT_NONE,
+    }
+}
+
 /// Room for the longest sentence of the crate, the longest name of a function and a number. What is longer is cut.
 const ROOM: usize = 512;
 
@@ -36,6 +52,7 @@ thread_local! {
             function: OneWord::new(None),
             sentence: OneWord::new(None),
             errno: OneWord::new(0),
+            limit: OneWord::new(ZSWAP_LIMIT_NONE),
             written: OneWord::new(0),
             text: UnsafeCell::new([0; ROOM]),
         }
@@ -73,6 +90,7 @@ struct LastFailure {
     function: OneWord<Option<Function>>,
     sentence: OneWord<Option<Sentence>>,
     errno: OneWord<c_int>,
+    limit: OneWord<u32>,
     /// The failure that `text` describes.
     written: OneWord<u64>,
     /// Ends with a NUL, and its last byte is always one.
@@ -82,11 +100,13 @@ struct LastFailure {
 impl LastFailure {
     fn note(&self, function: Function, error: Error) {
         let Described { sentence, errno } = error.into();
+        let limit = limit_of(error);
         loop {
             let count = self.count.get();
             self.function.set(Some(function));
             self.sentence.set(Some(sentence));
             self.errno.set(errno);
+            self.limit.set(limit);
             // A handler whose own call failed in between may have left a mixture: write all of it again.
             if self.count.get() == count {
                 return self.count.set(count + 1);

@@ -1,4 +1,4 @@
-//! `zs_last_error` and `zs_last_errno`: why the last call of a thread that failed did so.
+//! `zs_last_error`, `zs_last_errno` and `zs_last_limit`: why the last call of a thread that failed did so.
 
 use super::export::export;
 use super::failure;
@@ -30,6 +30,18 @@ export! {
     #[unsafe(no_mangle)]
     pub extern "C" fn zs_last_errno() -> c_int {
         failure::number()
+    }
+
+    /// Returns which limit refused the last call that failed in this thread: one of ZSWAP_LIMIT_*.
+    /// ZSWAP_LIMIT_AREA and ZSWAP_LIMIT_ZSWAP: zswap_area_usage() says how many bytes have to go; if it
+    /// says 0, another thread has made room, and the call may succeed now. ZSWAP_LIMIT_POOL: the pool has
+    /// no room; zswap_area_usage() does not know of that. ZSWAP_LIMIT_NONE: another failure, such as a
+    /// system that has no memory; or no call has failed.
+    ///
+    /// Threads: any; never waits. Callbacks: allowed. Signal handler: allowed, as zs_last_error().
+    #[unsafe(no_mangle)]
+    pub extern "C" fn zs_last_limit() -> u32 {
+        failure::limit()
     }
 }
 

@@ -14,6 +14,7 @@ mod failure;
 #[doc(hidden)]
 pub mod fuzzing;
 mod last_error;
+mod limits;
 mod objects;
 mod options;
 mod pager;

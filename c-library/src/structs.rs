@@ -82,6 +82,10 @@ pub type zs_handle_t = u64;
 /// forgets the handle, and returns 0. Any other return value keeps the object. See zs_set_evict() for
 /// how the callback finds out what it was offered.
 ///
+/// An object that is kept is offered again later, after others. So is one for which the callback
+/// returns 0 without freeing it, which makes no room. If no page becomes free, zs_shrink() ends with
+/// -EAGAIN, "none of the coldest objects could go now".
+///
 /// No thread had the object mapped when it was chosen, and it does not move until the callback
 /// returns. Another thread may free it in the meantime: then the callback's own zs_free() fails with
 /// -EINVAL, without harm, because the handle is not reused before the callback returns. The callback

@@ -110,6 +110,7 @@ struct PoolCounters {
     pages_reclaimed: AtomicU64,
 }
 
+const UNSET: Error = Error::Stale(sentence(&"the handle is 0: it was never set"));
 const FOREIGN: Error = Error::Stale(sentence(&"the handle is not of this pool"));
 
 impl Pool {
@@ -159,7 +160,7 @@ impl Pool {
         self.check_alive()?;
         let RawHandle { index, generation, tag } = RawHandle::unpack(handle);
         if tag != self.tag.tag() || index.0 >= self.memory.word_count() {
-            return Err(FOREIGN);
+            return Err(if handle == 0 { UNSET } else { FOREIGN });
         }
         Ok((index, self.memory.word(index), generation))
     }

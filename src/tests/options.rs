@@ -38,14 +38,16 @@ fn limits_that_make_no_sense_are_refused() {
 }
 
 #[test]
-fn a_limit_of_nothing_is_refused_and_the_one_before_stays() {
+fn a_limit_that_lets_nothing_in_is_refused_and_the_one_before_stays() {
     let pool = Pool::new("options", &options(8 << 20, Backing::Anonymous)).unwrap();
     refused(pool.set_max_bytes(Some(0)), &["0 bytes", "None"]);
     assert_eq!(pool.stats().unwrap().max_bytes, 8 << 20);
     let zswap = Zswap::new("options", &ZswapOptions { max_bytes: Some(8 << 20), ..Default::default() }).unwrap();
     let area = zswap.add_area(1, &AreaOptions { max_bytes: Some(1 << 20), ..Default::default() }).unwrap();
-    refused(zswap.set_limit(Some(0)), &["0 bytes", "None"]);
-    refused(area.set_limit(Some(0)), &["0 bytes", "None"]);
+    for bytes in [0, 1, 5, 4111] {
+        refused(zswap.set_limit(Some(bytes)), &["4112", "None"]);
+        refused(area.set_limit(Some(bytes)), &["4112", "None"]);
+    }
     assert_eq!((zswap.stats().unwrap().max_bytes, area.stats().unwrap().max_bytes), (Some(8 << 20), Some(1 << 20)));
 }
 

@@ -227,7 +227,8 @@ impl Area {
     /// [`Error::Busy`] while a call on it runs or a claim on it is held; nothing has changed then. [`Error::Removed`]
     /// if it was removed before, [`Error::Forked`] in a child without the pool.
     pub fn remove(&self) -> Result<()> {
-        const RUNNING: Error = Error::Busy(sentence(&"a call on the area is running, or a claim on it is held"));
+        const RUNNING: Error =
+            Error::Busy(sentence(&"a call on the area is running, or a claim on it is held: end it first"));
         let area = &self.0;
         let _call = area.shared.begin()?;
         // Refused if the area was removed before.
@@ -268,11 +269,13 @@ impl Area {
         self.0.options.context
     }
 
-    /// Sets how many bytes the pages of the area may take in the pool, compressed. `None`: no limit of its own. The
-    /// limit may be less than what the area has: stores are refused then, until enough has gone.
+    /// Sets how many bytes the pages of the area may take in the pool, compressed, at least 4112, which one page may
+    /// take. `None`: no limit of its own. The limit may be less than what the area has: stores are refused then, until
+    /// enough has gone. The call also forgets that the limit before was met: stores are accepted up to the new one,
+    /// also if it is the same.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for a limit of 0 bytes, [`Error::Removed`], [`Error::Forked`] in a child without the pool.
+    /// [`Error::Invalid`] for less than 4112 bytes, [`Error::Removed`], [`Error::Forked`] in a child without the pool.
     pub fn set_limit(&self, max_bytes: Option<u64>) -> Result<()> {
         let _call = self.0.begin()?;
         check_new_limit(max_bytes)?;

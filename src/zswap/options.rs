@@ -81,9 +81,10 @@ pub fn check_limit(max_bytes: Option<u64>) -> Result<()> {
     if max_bytes.is_some_and(|bytes| bytes < crate::MAX_ALLOC_SIZE as u64) { Err(SMALL) } else { Ok(()) }
 }
 
-/// Checks a limit that is changed. A small one drains what is stored: nothing is let in until enough has gone.
+/// Checks a limit that is changed.
 pub fn check_new_limit(max_bytes: Option<u64>) -> Result<()> {
-    const NOTHING: Error =
-        Error::Invalid(sentence(&"a limit of 0 bytes lets nothing be stored: pass None for no limit"));
-    if max_bytes == Some(0) { Err(NOTHING) } else { Ok(()) }
+    const SMALL: Error = Error::Invalid(sentence(
+        &"the limit is less than 4112 bytes, which one page may take: set more, or none (None, 0 in C)",
+    ));
+    check_limit(max_bytes).map_err(|_| SMALL)
 }

@@ -117,12 +117,14 @@ impl Zswap {
         self.shared.pool.stats()
     }
 
-    /// Sets how many bytes stored pages may take in the pool, compressed. `None`: no limit but the pool's capacity. The
-    /// pool's memory may exceed the limit by some percent ([`crate::ZswapTuning::headroom_percent`]). The limit may be
-    /// less than what is stored: stores are refused then, until enough has gone.
+    /// Sets how many bytes stored pages may take in the pool, compressed, at least 4112, which one page may take.
+    /// `None`: no limit but the pool's capacity. The pool's memory may exceed the limit by some percent
+    /// ([`crate::ZswapTuning::headroom_percent`]). The limit may be less than what is stored: stores are refused then,
+    /// until enough has gone. The call also forgets that the limit before was met: stores are accepted up to the new
+    /// one, also if it is the same.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for a limit of 0 bytes, [`Error::Forked`] in a child without the pool.
+    /// [`Error::Invalid`] for less than 4112 bytes, [`Error::Forked`] in a child without the pool.
     pub fn set_limit(&self, max_bytes: Option<u64>) -> Result<()> {
         check_new_limit(max_bytes)?;
         self.shared.pool.set_max_bytes(max_bytes.map(|bytes| self.capacity(bytes)))?;

@@ -28,12 +28,12 @@ export! {
         pager.set_resident_limit(unless_zero(bytes))
     }
 
-    /// Sets how many bytes of slots compressed pages may take, as zswap_set_limit() does. 0: no limit
-    /// but the pool's own. When the limit is reached, pages are written to the backing file; without one
-    /// they stay in memory, above the limit of resident pages if necessary.
+    /// Sets how many bytes of slots compressed pages may take, at least 4112, as zswap_set_limit() does.
+    /// 0: no limit but the pool's own. When the limit is reached, pages are written to the backing file;
+    /// without one they stay in memory, above the limit of resident pages if necessary.
     ///
     /// Errors:
-    /// -EINVAL: pager is NULL.
+    /// -EINVAL: pager is NULL, or the limit is 1 to 4111.
     /// -EPERM: this process is a forked child.
     ///
     /// Threads: any. Callbacks: not allowed.

@@ -173,13 +173,15 @@ export! {
         Ok(area.pages())
     }
 
-    /// Sets how many bytes of slots the stored pages of all areas may take. 0: no limit but the pool's
-    /// own. The pool's memory may exceed the limit somewhat: see zswap_tuning.headroom_percent. A limit
-    /// below what is stored is allowed: stores then fail with -ENOMEM until enough pages have gone. This
-    /// call writes nothing back; call zswap_shrink() for that.
+    /// Sets how many bytes of slots the stored pages of all areas may take, at least 4112, which one page
+    /// may take. 0: no limit but the pool's own. The pool's memory may exceed the limit somewhat: see
+    /// zswap_tuning.headroom_percent. A limit below what is stored is allowed: stores then fail with
+    /// -ENOMEM until enough pages have gone. This call writes nothing back; call zswap_shrink() for that.
+    /// It also forgets that the limit before was met: stores are accepted up to the new one, also if it
+    /// is the same.
     ///
     /// Errors:
-    /// -EINVAL: zswap is NULL.
+    /// -EINVAL: zswap is NULL, or the limit is 1 to 4111.
     /// -EPERM: this process is a forked child that has no copy of the pool.
     ///
     /// Threads: any. Callbacks: allowed.
@@ -188,11 +190,13 @@ export! {
         zswap.set_limit(sized::unless_zero(max_bytes))
     }
 
-    /// Sets how many bytes of slots the pages of this area may take. 0: no limit of its own. A limit
-    /// below what they take is allowed: stores then fail with -ENOMEM until enough pages have gone.
+    /// Sets how many bytes of slots the pages of this area may take, at least 4112, which one page may
+    /// take. 0: no limit of its own. A limit below what they take is allowed: stores then fail with
+    /// -ENOMEM until enough pages have gone. The call also forgets that the limit before was met, as
+    /// zswap_set_limit() does.
     ///
     /// Errors:
-    /// -EINVAL: area is NULL.
+    /// -EINVAL: area is NULL, or the limit is 1 to 4111.
     /// -EPERM: this process is a forked child that has no copy of the pool.
     ///
     /// Threads: any. Callbacks: allowed.

@@ -1,7 +1,8 @@
 //! Functions that return statistics of zswaps and areas.
 
-use super::types::{ZSWAP_LIMIT_AREA, ZSWAP_LIMIT_NONE, ZSWAP_LIMIT_ZSWAP, zswap_area_stats, zswap_stats, zswap_usage};
+use super::types::{zswap_area_stats, zswap_stats, zswap_usage};
 use crate::export::{Out, export};
+use crate::limits::{ZSWAP_LIMIT_AREA, ZSWAP_LIMIT_NONE, ZSWAP_LIMIT_ZSWAP};
 use crate::structs::zs_pool_stats;
 use crate::{zswap, zswap_area};
 use std::ffi::{c_char, c_int};
@@ -42,7 +43,8 @@ export! {
     /// Fills *usage with how full the area is, and whether its own limit or the zswap's refuses its
     /// stores now. used_bytes and max_bytes are the area's. bytes_to_go is of the limit that refused_by
     /// names: with ZSWAP_LIMIT_ZSWAP so many bytes have to go from the areas together, from any of them.
-    /// max_bytes is UINT64_MAX if the area has no limit of its own.
+    /// max_bytes is UINT64_MAX if the area has no limit of its own. If both limits refuse, refused_by is
+    /// ZSWAP_LIMIT_ZSWAP, which a store meets first. So ask again once that many bytes have gone.
     ///
     /// Set its struct_size first. Costs a few loads from memory, and stops no other thread, so it may be
     /// called before each store.
@@ -54,10 +56,11 @@ export! {
     #[unsafe(no_mangle)]
     pub unsafe extern "C" fn zswap_area_usage(area: *mut zswap_area, usage: *mut zswap_usage) -> c_int {
         let (own, all) = (area.usage(), usage_of_all(&area));
-        let (refuses, to_go) = match (own.bytes_to_go, all.bytes_to_go) {
+        // In the order of a store.
+        let (refuses, to_go) = match (all.bytes_to_go, own.bytes_to_go) {
             (0, 0) => (ZSWAP_LIMIT_NONE, 0),
-            (0, all) => (ZSWAP_LIMIT_ZSWAP, all),
-            (own, _) => (ZSWAP_LIMIT_AREA, own),
+            (0, own) => (ZSWAP_LIMIT_AREA, own),
+            (all, _) => (ZSWAP_LIMIT_ZSWAP, all),
         };
         usage.set(zswap_usage::of(own, to_go, refuses))
     }

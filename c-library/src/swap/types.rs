@@ -49,13 +49,6 @@ pub const ZSWAP_AREA_REFUSE_INCOMPRESSIBLE: u32 = 1;
 /// zswap_area_options.flags: never write pages of the area back.
 pub const ZSWAP_AREA_NO_WRITEBACK: u32 = 2;
 
-/// zswap_usage.refused_by: no limit refuses stores now.
-pub const ZSWAP_LIMIT_NONE: u32 = 0;
-/// zswap_usage.refused_by: the area's own limit was met, and refuses stores.
-pub const ZSWAP_LIMIT_AREA: u32 = 1;
-/// zswap_usage.refused_by: the zswap's limit was met, and refuses stores of all areas.
-pub const ZSWAP_LIMIT_ZSWAP: u32 = 2;
-
 /// Callback for zswap_set_writeback(). zswap_shrink() and zswap_shrink_area() call it in their own
 /// thread, with no lock held. It gets the context that was set, the area as zswap_add_area()
 /// returned it, the offset of a page that is to leave memory, and the page: 4096 bytes at a multiple
@@ -212,7 +205,8 @@ pub struct zswap_usage {
     /// only a store finds out. Once a limit was met, it refuses stores until usage has fallen to
     /// zswap_tuning.accept_percent of it; that percentage holds for the limits of areas too.
     pub bytes_to_go: u64,
-    /// The limit that bytes_to_go is about: one of ZSWAP_LIMIT_*.
+    /// The limit that bytes_to_go is about: one of ZSWAP_LIMIT_*. If both refuse, it is the zswap's, as
+    /// for a store, which looks at that limit first.
     pub refused_by: u32,
     /// Reserved for later versions; 0.
     pub reserved: u32,

@@ -23,6 +23,10 @@ fn a_resident_limit_below_the_least_is_refused_and_the_one_before_stays() {
         pager.set_resident_limit(bytes).unwrap();
         assert_eq!(pager.stats().resident_limit_bytes, None, "{bytes:?}");
     }
+    for bytes in [0, 5, 4111] {
+        refused(pager.set_pool_limit(Some(bytes)), &["4112", "None"]);
+    }
+    pager.set_pool_limit(Some(4112)).unwrap();
 }
 
 #[test]

@@ -278,7 +278,7 @@ fn claims_end_in_any_order_on_any_thread() {
     assert!(claims.iter().all(|(claim, page)| *page == compressible(claim.offset())));
     assert!(is_busy(take(&area, 3)) && is_busy(area.invalidate(3, 1, Patience::Wait)));
     assert!(load(&area, 3) == Ok(compressible(3)), "a plain load never waits");
-    area.set_limit(Some(1)).unwrap();
+    area.set_limit(Some(4112)).unwrap();
     assert!(matches!(area.store(4, &noise(1)), Err(Error::Limit(_))), "it does not wait for its own claim");
     thread::scope(|threads| {
         let waiter = threads.spawn(|| area.invalidate(0, 64, Patience::Wait));

@@ -173,7 +173,7 @@ fn a_limit_that_was_met_refuses_until_the_accept_threshold() {
         assert_eq!(100 - gone, percent.min(99), "pages that were there when one was taken again");
         assert!(zswap.stats().unwrap().limit_hits > 0);
         // A filled page takes nothing, and is never refused.
-        zswap.set_limit(Some(1)).unwrap();
+        zswap.set_limit(Some(4112)).unwrap();
         area.store(501, &[3; PAGE_SIZE]).unwrap();
         zswap.set_limit(None).unwrap();
         (0..200).for_each(|offset| area.store(offset, &noise(offset)).unwrap());

@@ -98,7 +98,7 @@ fn take_vs_writeback() {
 fn failed_store_vs_writeback() {
     // No page fits, so the estimate refuses it.
     removal_vs_writeback(|area| {
-        area.set_limit(Some(100)).unwrap();
+        area.set_limit(Some(4112)).unwrap();
         assert!(matches!(area.store(5, &noise(1)), Err(Error::Limit(_))));
     });
 }
