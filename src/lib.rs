@@ -38,15 +38,27 @@
 //!     _ => Verdict::Gone,
 //! })?;
 //!
+//! let allocate = |bytes: usize, key: u64| {
+//!     for _ in 0..100 {
+//!         match pool.malloc_tagged(bytes, key) {
+//!             Err(Error::Limit(_)) => match pool.shrink(16) {
+//!                 // None could go at this moment. What other threads free may be enough.
+//!                 Err(Error::Again(_) | Error::NotFound(_)) => std::thread::yield_now(),
+//!                 shrunk => drop(shrunk?),
+//!             },
+//!             allocated => return allocated,
+//!         }
+//!     }
+//!     pool.malloc_tagged(bytes, key)
+//! };
 //! let put = |key: u64, value: &[u8]| {
-//!     let mut object = loop {
-//!         match pool.malloc_tagged(value.len(), key) {
-//!             Err(Error::Limit(_)) => pool.shrink(16)?,
-//!             allocated => break allocated?,
-//!         };
-//!     };
+//!     // No lock is held while this shrinks: the callback takes it.
+//!     let mut object = allocate(value.len(), key)?;
 //!     object.copy_from_slice(value);
-//!     let old = index.lock().unwrap().insert(key, object.finish());
+//!     // Finished and entered under the lock: the pool may offer the object as soon as it is finished.
+//!     let mut entries = index.lock().unwrap();
+//!     let old = entries.insert(key, object.finish());
+//!     drop(entries);
 //!     old.map_or(Ok(()), |old| pool.free(old))
 //! };
 //! let get = |key: u64| index.lock().unwrap().get(&key).map(|handle| pool.map(handle).map(|value| value.to_vec()));
@@ -56,6 +68,12 @@
 //! }
 //! assert_eq!(get(9_999), Some(Ok(vec![15; 1000])));
 //! assert!(index.lock().unwrap().len() < 5_000);
+//! # // Threads that put at once.
+//! # std::thread::scope(|threads| {
+//! #     let put_all = |first| (first..40_000).step_by(4).try_for_each(|key| put(key, &[key as u8; 1000]));
+//! #     let all: Vec<_> = (0..4).map(|first| threads.spawn(move || put_all(first))).collect();
+//! #     all.into_iter().try_for_each(|thread| thread.join().unwrap())
+//! # })?;
 //! # Ok(())
 //! # }
 //! ```
@@ -85,10 +103,21 @@
 //!
 //! let mut page = [0; PAGE_SIZE];
 //! page[..5].copy_from_slice(b"hello");
-//! while let Err(full) = area.store(42, &page) {
-//!     assert!(matches!(full, Error::Limit(_)), "{full}");
-//!     zswap.shrink(64)?; // Writes 64 pages back, and then there is room for others.
-//! }
+//! let store = |offset: u64, page: &[u8; PAGE_SIZE]| {
+//!     for _ in 0..100 {
+//!         match area.store(offset, page) {
+//!             // Writes 64 pages back, and then there is room for others.
+//!             Err(Error::Limit(_)) => match zswap.shrink(64) {
+//!                 // None could go at this moment. What other threads write back may be enough.
+//!                 Err(Error::Again(_) | Error::NotFound(_)) => std::thread::yield_now(),
+//!                 shrunk => drop(shrunk?),
+//!             },
+//!             stored => return stored,
+//!         }
+//!     }
+//!     area.store(offset, page)
+//! };
+//! store(42, &page)?;
 //! zswap.shrink(1)?; // The page goes to the disk.
 //! match area.load(42, &mut page, LoadFlags::KEEP) {
 //!     Ok(()) => {}

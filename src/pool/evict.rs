@@ -109,7 +109,9 @@ impl Callback {
 
 impl Pool {
     /// Sets the callback that [`Pool::shrink`] offers objects to, in place of an earlier one. The pool never calls it
-    /// on its own: when an allocation fails because the pool is at its limit, call [`Pool::shrink`] and try again.
+    /// on its own: when an allocation fails with [`crate::Error::Limit`], call [`Pool::shrink`] and try again.
+    /// Try again too if the shrink fails with [`crate::Error::Again`] or [`crate::Error::NotFound`]: no object could go
+    /// at that moment, as while other threads shrink, and what they free may be enough. Bound the number of attempts.
     ///
     /// The callback gets a [`Victim`] and answers with a [`Verdict`]. It runs in the thread that shrinks, with no lock
     /// of the pool held, and in several threads at once if several shrink. It may call anything on the pool, also
@@ -138,10 +140,10 @@ impl Pool {
     /// ```
     /// use std::collections::HashMap;
     /// use std::sync::{Arc, Mutex};
-    /// use zsalloc::{Handle, Pool, PoolOptions, Verdict};
+    /// use zsalloc::{Error, Handle, Pool, PoolOptions, Verdict};
     ///
     /// # fn main() -> zsalloc::Result<()> {
-    /// let pool = Pool::new("cache", &PoolOptions::default())?;
+    /// let pool = Pool::new("cache", &PoolOptions { max_bytes: Some(4 << 20), ..PoolOptions::default() })?;
     /// let index = Arc::new(Mutex::new(HashMap::<u64, Handle>::new()));
     ///
     /// let shared = Arc::clone(&index);
@@ -150,8 +152,22 @@ impl Pool {
     ///     None => Verdict::Gone,
     /// })?;
     ///
-    /// let mut object = pool.malloc_mapped(5)?;
+    /// // Called with no lock held: it shrinks.
+    /// let allocate = |bytes: usize| {
+    ///     for _ in 0..100 {
+    ///         match pool.malloc_mapped(bytes) {
+    ///             Err(Error::Limit(_)) => match pool.shrink(16) {
+    ///                 Err(Error::Again(_) | Error::NotFound(_)) => std::thread::yield_now(),
+    ///                 shrunk => drop(shrunk?),
+    ///             },
+    ///             allocated => return allocated,
+    ///         }
+    ///     }
+    ///     pool.malloc_mapped(bytes)
+    /// };
+    /// let mut object = allocate(5)?;
     /// object.copy_from_slice(b"hello");
+    /// // Finished and entered under the lock.
     /// let mut entries = index.lock().unwrap();
     /// let handle = object.finish();
     /// entries.insert(handle.raw(), handle);
