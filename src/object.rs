@@ -16,7 +16,7 @@
 //! and leaves the state alone. If it turned MOVING back to LIVE, a writer could come in under the mover's copy. Only a
 //! writer waits, for one copy of a slot at most.
 
-use crate::error::{Error, Result, sentence};
+use crate::error::{Error, sentence};
 use crate::sync::{
     AtomicU64,
     Ordering::{AcqRel, Acquire, Relaxed, Release},
@@ -49,9 +49,26 @@ pub enum Moved {
     Freed,
 }
 
-const STALE: Error = Error::Stale(sentence(&"the handle is stale, freed, or was never given out"));
-const TOO_MANY: Error = Error::Busy(sentence(&"the object is mapped 4,095 times already"));
-const NOT_MAPPED: Error = Error::Stale(sentence(&"the object is not mapped, or the handle is stale"));
+/// Why a handle word refuses a call. It is one byte, so that the hot paths carry no [`Error`] of two words.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Refused {
+    /// The object was freed, or the handle was never given out.
+    Stale,
+    /// The object has as many pins as a word can count.
+    TooOften,
+    /// The object has no pin to take away, or the handle is stale.
+    NotMapped,
+}
+
+impl From<Refused> for Error {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::Stale => Self::Stale(sentence(&"the handle is stale, freed, or was never given out")),
+            Refused::TooOften => Self::Busy(sentence(&"the object is mapped 4,095 times already")),
+            Refused::NotMapped => Self::Stale(sentence(&"the object is not mapped, or the handle is stale")),
+        }
+    }
+}
 
 impl ObjectWord<'_> {
     /// Returns the word as it is now. A hint, unless something keeps the word from changing.
@@ -71,11 +88,11 @@ impl ObjectWord<'_> {
 
     /// Pins the object to read it. Never waits, because its old bytes are right during a move.
     #[inline]
-    pub fn pin_to_read(self, generation: u16) -> Result<Place> {
+    pub fn pin_to_read(self, generation: u16) -> Result<Place, Refused> {
         let mut word = self.peek();
         loop {
             if !word.is_held_by(generation) {
-                return Err(STALE);
+                return Err(Refused::Stale);
             }
             match self.try_pin(word)? {
                 Ok(place) => return Ok(place),
@@ -86,12 +103,12 @@ impl ObjectWord<'_> {
 
     /// Pins the object to write it. Waits only for a mover that is copying it.
     #[inline]
-    pub fn pin_to_write(self, generation: u16) -> Result<Place> {
+    pub fn pin_to_write(self, generation: u16) -> Result<Place, Refused> {
         let mut word = self.peek();
         let mut wait = Wait::default();
         loop {
             if !word.is_held_by(generation) {
-                return Err(STALE);
+                return Err(Refused::Stale);
             }
             if word.state() == ObjectState::Moving {
                 self.wait_for_mover(word, &mut wait);
@@ -107,9 +124,9 @@ impl ObjectWord<'_> {
 
     /// One attempt to add a pin to `word`. Returns the place, or the word that was there instead.
     #[inline]
-    fn try_pin(self, word: Word) -> Result<std::result::Result<Place, Word>> {
+    fn try_pin(self, word: Word) -> Result<Result<Place, Word>, Refused> {
         if word.pins() == MAX_PINS {
-            return Err(TOO_MANY);
+            return Err(Refused::TooOften);
         }
         let pinned = word.with_pins(word.pins() + 1);
         // Acquire pairs with publish, commit and give-up: this thread sees the bytes at the place, and the mover has
@@ -141,12 +158,12 @@ impl ObjectWord<'_> {
     /// Takes a pin off. Returns the place if it was the last pin of a freed object: then the caller releases the slot
     /// and the handle.
     #[inline]
-    pub fn unpin(self, generation: u16) -> Result<Option<Place>> {
+    pub fn unpin(self, generation: u16) -> Result<Option<Place>, Refused> {
         let mut word = self.peek();
         loop {
             let pins = word.pins();
             if pins == 0 || word.state() == ObjectState::Free || word.generation() != generation {
-                return Err(NOT_MAPPED);
+                return Err(Refused::NotMapped);
             }
             let last = word.state() == ObjectState::Dying && pins == 1;
             let next = if last { word.retired() } else { word.with_pins(pins - 1) };
@@ -166,11 +183,11 @@ impl ObjectWord<'_> {
 
     /// Frees the object. Never waits.
     #[inline]
-    pub fn free(self, generation: u16) -> Result<Freed> {
+    pub fn free(self, generation: u16) -> Result<Freed, Refused> {
         let mut word = self.peek();
         loop {
             if !word.is_held_by(generation) {
-                return Err(STALE);
+                return Err(Refused::Stale);
             }
             let now_free = word.state() == ObjectState::Live && word.pins() == 0;
             let next = if now_free { word.retired() } else { word.with_state(ObjectState::Dying) };

@@ -131,7 +131,7 @@ impl PoolMemory {
         // The tables grow by the pages that the first use of this chunk and its group touches.
         let table_pages = self.table_growth(chunks, chunk);
         self.charge.take(charged + table_pages)?;
-        let open = || {
+        let open = || -> Result<()> {
             if let (Some(file), Some(_)) = (&self.file, &self.huge_arena) {
                 let taken = self.os.allocate(file.as_raw_fd(), chunk * CHUNK, bytes);
                 taken.map_err(|errno| match errno.0 {

@@ -68,7 +68,7 @@ impl Pool {
     pub(crate) unsafe fn unmap_raw(&self, handle: u64) -> Result<()> {
         let (index, word, generation) = self.word_of(handle)?;
         if let Some(place) = word.unpin(generation)? {
-            self.release(index, place);
+            self.release_unmapped(index, place);
         }
         Ok(())
     }
