@@ -16,7 +16,7 @@ mod gaps;
 mod keeper;
 mod wire;
 
-#[cfg(any(test, fuzzing))]
+#[cfg(all(any(test, fuzzing), feature = "zstd"))]
 pub(crate) use gaps::images_of;
 pub use keeper::{Keeper, may_signal, process};
 pub use wire::Ask;
