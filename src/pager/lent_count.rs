@@ -8,7 +8,7 @@ use crate::sync::{
     AtomicU32, AtomicU64,
     Ordering::{Acquire, Relaxed, Release},
 };
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Counts lent threads, and wakes them.
 pub struct Lending {
@@ -21,6 +21,9 @@ pub struct Lending {
     evictors: AtomicU32,
     /// Lent threads that evict, and serve as well.
     evicting_servers: AtomicU32,
+    /// Threads that are going to serve touches, and are not counted yet, because they have not begun. Threads that wait
+    /// for one to begin sleep on this word.
+    promised: AtomicU32,
     /// 1 while threads that evict in the background are wanted. They sleep on this word.
     evict_wanted: AtomicU32,
     /// Wakes threads that wait for events and touches.
@@ -62,6 +65,7 @@ impl Lending {
             lent: AtomicU32::new(0),
             evictors: AtomicU32::new(0),
             evicting_servers: AtomicU32::new(0),
+            promised: AtomicU32::new(0),
             evict_wanted: AtomicU32::new(0),
             bell,
         }
@@ -129,6 +133,41 @@ impl Lending {
     pub fn has_servers(&self) -> bool {
         let evict_alone = self.evictors.load(Relaxed).saturating_sub(self.evicting_servers.load(Relaxed));
         self.lent.load(Relaxed) > evict_alone
+    }
+
+    /// A thread is going to serve touches, once it begins. [`Lending::end_promise`] is called then.
+    pub fn promise(&self) {
+        self.promised.fetch_add(1, Relaxed);
+    }
+
+    /// A thread that was promised is counted now, or will not begin any more.
+    pub fn end_promise(&self) {
+        // Release pairs with the Acquire in `Lending::await_server`, which sees the thread counted then.
+        self.promised.fetch_sub(1, Release);
+        os::wake(&self.promised, u32::MAX >> 1);
+    }
+
+    /// Whether threads are promised that have not begun.
+    pub fn is_promised(&self) -> bool {
+        self.promised.load(Relaxed) > 0
+    }
+
+    /// Whether a lent thread serves touches. If threads are promised that will, waits for one to begin, for `limit` at
+    /// most.
+    pub fn await_server(&self, limit: Duration) -> bool {
+        let begin = Instant::now();
+        loop {
+            // Acquire pairs with the Release in `Lending::end_promise`.
+            let promised = self.promised.load(Acquire);
+            if self.has_servers() {
+                return true;
+            }
+            let left = limit.saturating_sub(begin.elapsed());
+            if promised == 0 || left.is_zero() {
+                return false;
+            }
+            os::nap(&self.promised, promised, left);
+        }
     }
 
     /// Gives all lent threads back, and those that are lent later at once, until [`Lending::resume`].

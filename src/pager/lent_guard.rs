@@ -18,7 +18,9 @@ use std::fmt;
 /// Other lent threads go on.
 ///
 /// A thread that is lent ends by itself once its pager and all of the pager's [`Region`]s, [`PagedMemory`] and holds
-/// are dropped. Forgetting the guard ([`std::mem::forget`]) leaves the thread lent until then.
+/// are dropped. Forgetting the guard ([`std::mem::forget`]) leaves the thread lent until then. If that is the
+/// thread of a [`LentWork`] in a [`std::thread::scope`], the scope waits as long: for ever if the pager is dropped only
+/// after it.
 ///
 /// In a forked child, where the thread does not exist, the drop does nothing.
 ///
@@ -38,7 +40,9 @@ pub struct LentWork {
     core: Counted<Core>,
     duty: Duty,
     leave: Counted<Leave>,
-    /// None once the thread has begun.
+    /// Whether the thread is promised, and is not counted as lent yet.
+    promised: bool,
+    /// There once the thread is counted, until it works.
     ticket: Option<Ticket>,
 }
 
@@ -47,8 +51,11 @@ impl Pager {
     ///
     /// With [`Duty::All`] or [`Duty::Serve`] it reads the events of what owners do with their memory, which wait for
     /// that, and serves touches in [`FaultMode::Threads`](crate::FaultMode::Threads). It counts as lent before this
-    /// returns. It runs no signal handlers of the program's but those of faults. In addition to the system calls that a
-    /// pager makes, starting it takes those of `pthread_create`.
+    /// returns. It blocks all signals but those of faults, which the program's other threads take. In addition to the
+    /// system calls that a pager makes, starting it takes those of `pthread_create`.
+    ///
+    /// Bind the guard to a name, such as `_lent`: `let _ = pager.lend(..)?` gives the thread back at once, and compiles
+    /// without a warning.
     ///
     /// # Errors
     /// [`Error::System`] if the system starts no thread, as with `EAGAIN` if the process may have no more.
@@ -71,7 +78,9 @@ impl Pager {
     pub fn lend(&self, duty: Duty) -> Result<Lent> {
         const NO_THREAD: &str = "pthread_create of a lent thread: the process may have no more threads, or no memory \
                                  for a stack";
-        let (mut lent, work) = self.lend_own(duty)?;
+        let (mut lent, mut work) = self.lend_own(duty)?;
+        // The thread begins, or this fails and drops the work.
+        work.count();
         // The thread inherits that signals are blocked, so that it never runs a handler.
         let _signals = Blocked::new();
         let started = heap::boxed(move || work.run()).map(|work| self.0.os.start_thread(work))?;
@@ -80,10 +89,15 @@ impl Pager {
     }
 
     /// Lends a thread of the program's own: [`LentWork::run`], called in that thread, works for the pager and returns
-    /// once the [`Lent`] is dropped. The thread counts as lent from here on. Dropping the `Lent` does not wait for it.
+    /// once the [`Lent`] is dropped. Dropping the `Lent` does not wait for it.
     ///
-    /// In a [`std::thread::scope`], create the `Lent` inside of the scope's closure. Then a panic or a `?` there ends
-    /// the thread before the scope waits for it:
+    /// The thread counts as lent while it is in [`LentWork::run`]. A work that is never run lends nothing. In
+    /// [`FaultMode::Threads`](crate::FaultMode::Threads), [`Pager::map`] and [`Pager::add_region`] wait up to 5 seconds
+    /// for such a thread to begin if no other serves touches.
+    ///
+    /// In a [`std::thread::scope`], create the `Lent` inside of the scope's closure. Then it is dropped before the
+    /// scope waits for the thread, also after a panic or a `?`. **A `Lent` that was made outside of the scope, or is
+    /// forgotten, makes the scope wait for ever**, because nothing tells the thread to end:
     ///
     /// ```
     /// # use zsalloc::{Duty, Pager, PagerOptions};
@@ -116,8 +130,11 @@ impl Pager {
         self.check_usable()?;
         let leave = Counted::new(Leave::default())?;
         let core = self.0.core().clone();
-        let ticket = core.lending.count(duty);
-        let work = LentWork { core: core.clone(), duty, leave: leave.clone(), ticket: Some(ticket) };
+        let promised = duty != Duty::Evict;
+        if promised {
+            core.lending.promise();
+        }
+        let work = LentWork { core: core.clone(), duty, leave: leave.clone(), promised, ticket: None };
         Ok((Lent { core, duty, leave, thread: None }, work))
     }
 }
@@ -126,14 +143,34 @@ impl LentWork {
     /// Works for the pager until the [`Lent`] that came with this is dropped, or the pager is closed. Returns at once
     /// if that has happened, and in a forked child.
     ///
-    /// The thread must not touch memory of a region. It runs no signal handlers of the program's meanwhile but those of
-    /// faults, and is not cancelled.
+    /// The thread must not touch memory of a region, and is not cancelled.
+    ///
+    /// The thread blocks all signals meanwhile but those of faults. It runs no handlers of the program's, and
+    /// SIGTERM and SIGINT do not end the process by it, also where their action is the default. **If this is the
+    /// process's only thread, or all others block them too, only SIGKILL ends the process.** With [`Pager::lend`] the
+    /// program's own threads go on to take the signals.
     pub fn run(mut self) {
-        if !self.core.guard.in_child()
-            && let Some(ticket) = self.ticket.take()
-        {
+        if self.core.guard.in_child() {
+            return;
+        }
+        self.count();
+        if let Some(ticket) = self.ticket.take() {
             let _signals = Blocked::new();
             self.core.work(&self.core.lending.at_work(ticket, &self.leave));
+        }
+    }
+
+    /// Counts the thread as lent, if it is not.
+    fn count(&mut self) {
+        if self.ticket.is_none() {
+            self.ticket = Some(self.core.lending.count(self.duty));
+            self.end_promise();
+        }
+    }
+
+    fn end_promise(&mut self) {
+        if std::mem::take(&mut self.promised) {
+            self.core.lending.end_promise();
         }
     }
 }
@@ -143,6 +180,7 @@ impl Drop for LentWork {
         if let Some(ticket) = self.ticket {
             self.core.lending.uncount(ticket);
         }
+        self.end_promise();
         self.leave.went();
     }
 }

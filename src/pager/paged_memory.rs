@@ -12,7 +12,8 @@ use crate::units::PAGE;
 use std::fmt;
 use std::ops::{Bound, Deref, DerefMut, RangeBounds};
 
-/// Memory under a pager, from [`Pager::map`]: zeros at first. It derefs to exactly the bytes that were asked for.
+/// Memory under a pager, from [`Pager::map`]: zeros at first. It derefs to exactly the bytes that were asked for. The
+/// first of them is at the start of a page, a multiple of 4096.
 ///
 /// It may be dropped before the pager or after it, and is unmapped then; what is not in memory is not brought back for
 /// that. If the system refuses to take the memory from the pager, it stays mapped until the process ends.
@@ -44,6 +45,27 @@ use std::ops::{Bound, Deref, DerefMut, RangeBounds};
 /// memory[9_999] = 1;
 /// memory.discard(5_000..)?;
 /// assert_eq!(memory[9_999], 0);
+/// # Ok(())
+/// # }
+/// ```
+///
+/// Numbers in it, without `unsafe`, or with it as a slice of them:
+///
+/// ```
+/// # use zsalloc::{Pager, PagerOptions};
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let pager = Pager::new("example", &PagerOptions::default())?;
+/// let mut memory = pager.map(1000 * 8)?;
+/// for (number, bytes) in memory.chunks_exact_mut(8).enumerate() {
+///     bytes.copy_from_slice(&(number as u64).to_ne_bytes());
+/// }
+/// assert_eq!(u64::from_ne_bytes(memory[7 * 8..][..8].try_into()?), 7);
+/// // Or as a slice: any 8 bytes are a u64, and the memory begins on a multiple of 8, so none are left over.
+/// // SAFETY: every pattern of bits is a u64.
+/// let (before, numbers, after) = unsafe { memory.align_to_mut::<u64>() };
+/// assert!(before.is_empty() && after.is_empty());
+/// numbers[8] += numbers[7];
+/// assert_eq!(numbers[8], 15);
 /// # Ok(())
 /// # }
 /// ```
@@ -83,8 +105,9 @@ impl Pager {
     /// # Errors
     /// [`Error::Invalid`] for 0 bytes. [`Error::NoMemory`] if the system gives no addresses or memory.
     /// [`Error::Limit`] if there are as many regions as there may be. [`Error::Again`] with
-    /// [`FaultMode::Threads`](crate::FaultMode::Threads) if no thread is lent that serves touches.
-    /// [`Error::System`] if the system refuses. [`Error::Forked`] in a child.
+    /// [`FaultMode::Threads`](crate::FaultMode::Threads) if no thread is lent that serves touches, or
+    /// [`Pager::lend_own`] promised one that does not begin within 5 seconds. [`Error::System`] if the system refuses.
+    /// [`Error::Forked`] in a child.
     pub fn map(&self, bytes: usize) -> Result<PagedMemory> {
         self.map_with(bytes, &RegionOptions::default())
     }

@@ -6,14 +6,29 @@ use super::options::{FaultMode, RegionOptions};
 use super::pager_calls::Pager;
 use super::region_guard::Region;
 use crate::error::{Error, Result, sentence};
+use std::time::Duration;
+
+/// How long memory that is served by threads waits for a promised thread to begin.
+const BEGINS: Duration = Duration::from_secs(5);
 
 impl Core {
     /// Refuses memory whose first touch would sleep until a thread is lent.
+    ///
+    /// A thread of the program's own is promised by `lend_own`, and counts once it is in `LentWork::run`: if it counted
+    /// before, a work that is forgotten, or is run only after the first touch, would leave that touch asleep for ever.
+    /// This waits for a promised thread, because a program that has just spawned it can't know when it begins.
     pub(super) fn check_served(&self) -> Result<()> {
         const NOBODY: Error = Error::Again(sentence(
             &"no thread is lent that serves touches, and the first touch would sleep: call Pager::lend(Duty::All)",
         ));
-        if self.mode == FaultMode::Threads && !self.lending.has_servers() { Err(NOBODY) } else { Ok(()) }
+        const NOT_BEGUN: Error = Error::Again(sentence(
+            &"Pager::lend_own promised a thread that serves touches, and LentWork::run did not begin for 5 seconds: \
+              call it in another thread before",
+        ));
+        if self.mode != FaultMode::Threads || self.lending.await_server(BEGINS) {
+            return Ok(());
+        }
+        Err(if self.lending.is_promised() { NOT_BEGUN } else { NOBODY })
     }
 }
 
@@ -28,8 +43,9 @@ impl Pager {
     /// # Errors
     /// [`Error::Invalid`] if the range is not whole pages, is not memory of the kind that the options say, is in a
     /// region already, or is refused as the safety section says. [`Error::Limit`] if there are as many regions as
-    /// there may be. [`Error::Again`] with [`FaultMode::Threads`] if no thread is lent that serves touches.
-    /// [`Error::NoMemory`], [`Error::System`]: the system refuses. [`Error::Forked`] in a child.
+    /// there may be. [`Error::Again`] with [`FaultMode::Threads`] if no thread is lent that serves touches,
+    /// or [`Pager::lend_own`] promised one that does not begin within 5 seconds. [`Error::NoMemory`],
+    /// [`Error::System`]: the system refuses. [`Error::Forked`] in a child.
     ///
     /// # Safety
     /// From here to the end of the region, all of this process's use of the memory goes through this range.

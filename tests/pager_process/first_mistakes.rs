@@ -19,6 +19,8 @@ pub const TESTS: &[Test] = &[
     ("threads end with their pager", GOOD, || timed(threads_end_with_their_pager)),
     ("threads are lent and dropped many times", GOOD, || timed(lent_many_times)),
     ("served by threads, memory is refused while none is lent", GOOD, || timed(nobody_serves)),
+    ("served by threads, a promised thread does not begin", GOOD, || timed(a_promise_not_kept)),
+    ("served by threads, a promised thread begins late", GOOD, || timed(a_promise_kept_late)),
     ("a child drops what its parent has", GOOD, || timed(|| a_child_drops(FaultMode::Sigbus))),
     ("served by threads, a child drops what its parent has", GOOD, || timed(|| a_child_drops(FaultMode::Threads))),
 ];
@@ -327,6 +329,35 @@ fn nobody_serves() {
     use_all(&mut pager.map(BYTES).unwrap());
     let _region = memory.add(&pager);
     use_all(memory.bytes());
+}
+
+fn a_promise_not_kept() {
+    let pager = pager(FaultMode::Threads);
+    let (_lent, work) = pager.lend_own(Duty::All).unwrap();
+    std::mem::forget(work);
+    let begin = Instant::now();
+    let refused = pager.map(PAGE).unwrap_err();
+    assert!(matches!(refused, Error::Again(_)), "{refused:?}");
+    assert!(refused.to_string().contains("LentWork::run"), "{refused}");
+    assert!(begin.elapsed() < Duration::from_secs(30));
+    assert_eq!(pager.stats().lent_threads, 0);
+    // The promise of another thread that is taken back does not count either, and a thread that works does.
+    drop(pager.lend_own(Duty::Serve).unwrap().1);
+    let _lent = pager.lend(Duty::Serve).unwrap();
+    use_all(&mut pager.map(BYTES).unwrap());
+}
+
+fn a_promise_kept_late() {
+    let pager = pager(FaultMode::Threads);
+    std::thread::scope(|threads| {
+        let (_lent, work) = pager.lend_own(Duty::All).unwrap();
+        threads.spawn(|| {
+            std::thread::sleep(Duration::from_millis(300));
+            work.run();
+        });
+        use_all(&mut pager.map(BYTES).unwrap());
+    });
+    assert_eq!(pager.stats().lent_threads, 0);
 }
 
 /// In a child the threads do not exist, and the memory is not there.
