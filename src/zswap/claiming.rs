@@ -13,6 +13,9 @@ use std::fmt;
 /// [`Area::claim`] and [`Zswap::claim`] return claims. [`Claim::written`] ends a claim whose page was written, and
 /// [`Claim::refuse`] one whose page could not be written. A claim that is dropped otherwise, in a panic for example,
 /// gives up: the page is kept, and counted as refused with [`Refusal::Again`]. Any thread may end or drop a claim.
+/// A claim that is forgotten ([`std::mem::forget`]) never ends: [`Area::remove`] fails with [`crate::Error::Busy`] from
+/// then on, and calls of other threads that wait for it, such as an invalidate with [`crate::Patience::Wait`], wait for
+/// ever.
 ///
 /// # While the claim lives
 /// The page stays stored, and can be loaded and replaced. No other writeback of it begins. [`Area::invalidate`], a load
