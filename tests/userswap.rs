@@ -84,7 +84,7 @@ fn eight_threads_and_a_file() {
     args.extend(["--workload=random", "--quiet"]);
     let Some((figures, out)) = small("file", &args) else { return };
     assert_eq!((out.as_str(), &figures["well"]), ("", &Value::from(true)));
-    assert!(figures["statistics"]["zswap"]["zswap"]["written_back"].as_u64().unwrap() > 0);
+    assert!(figures["statistics"]["zswap"]["zswap"]["counts"]["written_back"].as_u64().unwrap() > 0);
 }
 
 #[test]
