@@ -74,6 +74,17 @@ static inline int is_slow(void)
     return mode != NULL && strcmp(mode, "valgrind") == 0;
 }
 
+/* Prepares a fork beside threads that are inside calls. Valgrind runs one thread at a time, and may give such a thread
+ * no turn for a second. The preparation then fails with -EAGAIN, and is tried again. */
+#define OK_BESIDE_THREADS(call)                                                                                        \
+    do {                                                                                                               \
+        int prepared_;                                                                                                 \
+        do                                                                                                             \
+            prepared_ = (call);                                                                                        \
+        while (prepared_ == -EAGAIN && is_slow());                                                                     \
+        RESULT(prepared_, 0);                                                                                          \
+    } while (0)
+
 /* The flags that struct zs_pool_options has; the others are those of struct zs_pool_tuning. */
 #define POOL_FLAGS (ZS_POOL_HARDENED | ZS_POOL_RELEASABLE)
 

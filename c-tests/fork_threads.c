@@ -121,7 +121,7 @@ static void beside_threads(int forks)
         CHECK(pthread_create(&threads[i], NULL, work, (void *)(uintptr_t)i) == 0);
     for (int n = 0; n < forks; n++) {
         int status;
-        OK(zs_fork_prepare(pool));
+        OK_BESIDE_THREADS(zs_fork_prepare(pool));
         pid_t child = fork();
         CHECK(child >= 0);
         OK(zs_fork_done(pool));

@@ -138,7 +138,7 @@ static void in_the_child(int mode)
     }
     if (mode == 0) {
         /* The child can fork again. */
-        OK(zswap_fork_prepare(zswap));
+        OK_BESIDE_THREADS(zswap_fork_prepare(zswap));
         OK(zswap_fork_done(zswap));
     }
     _exit(0);
@@ -180,7 +180,7 @@ static void beside_threads(int forks)
     for (size_t i = 0; i < THREADS; i++)
         CHECK(pthread_create(&threads[i], NULL, work, (void *)(uintptr_t)i) == 0);
     for (int n = 0; n < forks; n++) {
-        OK(zswap_fork_prepare(zswap));
+        OK_BESIDE_THREADS(zswap_fork_prepare(zswap));
         pid_t child = fork();
         CHECK(child >= 0);
         OK(zswap_fork_done(zswap));
