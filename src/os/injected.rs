@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// Counts the calls of each kind, and makes those fail that a test has chosen.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub struct Faults {
     seen: [AtomicU64; CALL_KINDS],
     /// The first call to fail, counted from 1; 0: none fails.
