@@ -1,6 +1,6 @@
 //! Keeps memory compressed: what zsmalloc and zswap do for the Linux kernel, this crate does for a program.
 //!
-//! There are three layers, and each can be used without those above it:
+//! There are three layers. Each can be used without those that follow it here:
 //!
 //! - A [`Pool`] holds objects of 1 to 4112 bytes, and moves them together so that freed memory goes back to the system.
 //!   From 500 bytes on they take at most 6 % more memory than they have bytes; [`Pool::malloc`] says what smaller ones

@@ -29,12 +29,12 @@ pub enum FaultMode {
 
 /// How private pages leave memory.
 ///
-/// Filling 1 GiB at a limit of 128 MiB and reading it at random took least time in place: moving single pages
-/// interrupts every processor that runs the process. The README has a table.
+/// Where threads touch pages at random, evicting in place is faster: moving single pages interrupts every processor that
+/// runs the process. The README has a table, and the command that prints it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[non_exhaustive]
 pub enum Eviction {
-    /// Where they are: each page is protected from writes, copied, compressed and dropped. The fastest.
+    /// Where they are: each page is protected from writes, copied, compressed and dropped.
     ///
     /// What this gives up concerns memory that the program adds itself, by [`Pager::add_region`]: the pager is not told
     /// of madvise. Only [`Pager::discard`] gives pages of a region back. After madvise, private pages in memory read as
@@ -125,8 +125,11 @@ pub struct RegionOptions<'a> {
     /// the range begins at. The descriptor is duplicated. While the region is there, pages that are not in memory are
     /// holes in the file: other mappings of it read zeros there. [`Region::remove`](crate::Region::remove) fills them;
     /// unmapping the range without it loses them. The pages are evicted in place: hold those that direct I/O or a
-    /// device writes. MADV_DONTNEED acts as MADV_REMOVE does: the file has zeros then, while without a pager the file
-    /// is left as it is.
+    /// device writes.
+    ///
+    /// Give memory back by [`crate::Pager::discard`]. Of madvise the pager is told only with [`Eviction::Moving`]. There
+    /// MADV_DONTNEED acts as MADV_REMOVE does: the file has zeros then, while without a pager the file is left as it
+    /// is. Otherwise pages that are not in memory come back with their old bytes.
     ///
     /// fallocate(2) with FALLOC_FL_PUNCH_HOLE or FALLOC_FL_ZERO_RANGE, and ftruncate(2), are forbidden for a part of
     /// the file that is in a region. The system does not tell the pager of these: pages that are not in memory come

@@ -15,7 +15,7 @@ pub const ZSPAGER_FAULT_SIGBUS: u32 = 0;
 pub const ZSPAGER_FAULT_THREADS: u32 = 1;
 
 /// zspager_options.eviction: evict private pages where they are: protect, copy, compress, drop. The
-/// default, and the fastest: moving single pages interrupts every processor that runs the process.
+/// default: moving single pages interrupts every processor that runs the process.
 /// But the pager does not learn of madvise() then: only zspager_discard() gives pages of a region
 /// back, and after madvise() an evicted page has its old bytes. And bytes that direct I/O, io_uring
 /// or a device writes to a page that is not held may be lost: hold it with zspager_hold().
