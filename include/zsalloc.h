@@ -243,7 +243,7 @@
 
 /**
  * zspager_options.eviction: evict private pages where they are: protect, copy, compress, drop. The
- * default, and the fastest: moving single pages interrupts every processor that runs the process.
+ * default: moving single pages interrupts every processor that runs the process.
  * But the pager does not learn of madvise() then: only zspager_discard() gives pages of a region
  * back, and after madvise() an evicted page has its old bytes. And bytes that direct I/O, io_uring
  * or a device writes to a page that is not held may be lost: hold it with zspager_hold().
@@ -2844,20 +2844,21 @@ int zspager_stats_json(struct zspager *pager, char *buffer, size_t size, size_t 
  * with initial values (.data), which are a private mapping of the program's file and not anonymous
  * memory. Variables without initial values (.bss) can be a region, in whole pages.
  *
- * madvise() with MADV_DONTNEED or MADV_REMOVE gives memory back, and waits likewise. For a memory
- * file the two have the same effect: the file has zeros then, whereas without a pager MADV_DONTNEED
- * leaves it as it is. With ZSPAGER_EVICT_IN_PLACE, the default, and before Linux 6.8, the pager is not
- * told of madvise(): private pages that are in memory read as zeros after it, and count until they
- * are evicted; but a page that was evicted comes back with its old bytes, and so may one that was
- * only read since it came back. zspager_discard() always gives memory back, and needs no lent
- * thread. Do not use MADV_FREE on regions: pages used again after it would not be counted.
+ * zspager_discard() gives memory back, and needs no lent thread. With ZSPAGER_EVICT_MOVING so does
+ * madvise() with MADV_DONTNEED or MADV_REMOVE, which waits likewise; on a memory file both have the
+ * same effect then: the file has zeros, whereas without a pager MADV_DONTNEED leaves it as it is.
+ * With ZSPAGER_EVICT_IN_PLACE, the default, and wherever pages are evicted in place all the same,
+ * the pager is not told of madvise(): a page that was evicted comes back with its old bytes, and so
+ * may one that was only read since it came back. Private pages that are in memory read as zeros
+ * after it, and count until they are evicted. Do not use MADV_FREE on regions: pages used again
+ * after it would not be counted.
  *
  * While munmap() or mremap() takes a region away from an address, nothing else may be mapped or
  * moved there: the system may report the two in either order. If your program moves regions, hold a
- * lock of its own around all calls that map, move or unmap. Pages that are locked (mlock) or pinned
- * by the system stay in memory, and count; so do read-only pages (mprotect), except with
- * ZSPAGER_EVICT_IN_PLACE. While these exceed the limit, touches go above it at once: see
- * zspager_stats.immovable_bytes. Adding a region of private memory takes it out of KSM
+ * lock of its own around all calls that map, move or unmap. Pages that are locked (mlock) stay in
+ * memory, and count; so do private pages that are pinned by the system or read-only (mprotect),
+ * except with ZSPAGER_EVICT_IN_PLACE. While these exceed the limit, touches go above it at once:
+ * see zspager_stats.immovable_bytes. Adding a region of private memory takes it out of KSM
  * (MADV_UNMERGEABLE). Do not call madvise() with MADV_MERGEABLE on it afterwards: a page that the
  * system merges loses the protection by which the pager notices writes, and a write to it may be
  * lost.

@@ -6,14 +6,15 @@
 //! # Calls that look like allocations
 //!
 //! A search of src for `push(`, `with_capacity`, `Box::new`, `Arc::new`, `format!`, `to_string`, `to_vec`, `collect`,
-//! `vec!`, `extend` and `sort_by` finds these beside tests, models and what fuzzing alone has:
+//! `vec!`, `extend`, `sort_by` and `io::Error::new` finds these beside tests, models and what fuzzing alone has:
 //!
 //! - `push` and `collect` of types of this crate, which have a fixed size or link what is there.
 //! - Vectors that have the room: it was reserved here, at creation or just before.
 //! - `Box::new` of a value without bytes, here. It allocates nothing.
-//! - `Arc` of a callback: the program made it, and cloning it allocates nothing.
 //! - `Arc` in `pool::LentMemory::new`. It aborts without memory, for some 24 bytes. It is of Rust programs alone: it
-//!   can't fail by its type, and a program calls it before it creates a pool.
+//!   can't fail by its type, and a program calls it before it creates a pool. Cloning it allocates nothing.
+//! - `io::Error::new` in the conversion of an `Error` to an `io::Error`. It aborts without memory. Rust programs alone
+//!   convert, and the conversion can't fail by its type.
 //! - `std::fs::File::open`: the paths are short, so that the standard library has them on the stack. `std::fs::read`
 //!   is not used: it aborts without memory.
 //! - `std::sync::Mutex`, `RwLock` and `OnceLock`: on Linux they are words, and allocate nothing.
@@ -67,7 +68,7 @@ pub fn with_capacity<T>(count: usize) -> Result<Vec<T>> {
     Ok(elements)
 }
 
-/// Makes a copy of a slice, as `to_vec` does, which aborts without memory.
+/// Makes a copy of a slice. Without memory it fails, where `to_vec` aborts.
 #[cfg(feature = "uffd")]
 pub fn copied<T: Copy>(elements: &[T]) -> Result<Vec<T>> {
     let mut copy = with_capacity(elements.len())?;
@@ -75,7 +76,7 @@ pub fn copied<T: Copy>(elements: &[T]) -> Result<Vec<T>> {
     Ok(copy)
 }
 
-/// Makes a copy of a text, as `to_owned` does, which aborts without memory.
+/// Makes a copy of a text. Without memory it fails, where `to_owned` aborts.
 pub fn text(text: &str) -> Result<String> {
     let mut copy = String::new();
     copy.try_reserve_exact(text.len()).map_err(|_| NO_MEMORY)?;

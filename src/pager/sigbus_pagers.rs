@@ -11,6 +11,8 @@ use std::cell::Cell;
 
 /// The most such pagers of a process.
 const PAGERS: usize = 64;
+// The sentence of `Limit::Pagers` says so.
+const _: () = assert!(PAGERS == 64);
 
 /// Each entry has the core of a pager while its touches are served here, which keeps it alive.
 static ENTRIES: [Removable<Counted<Core>>; PAGERS] = [const { Removable::new() }; PAGERS];

@@ -63,10 +63,11 @@ impl Pool {
     }
 
     /// Returns how many bytes an object could have that takes as much memory as one of `size` bytes: `size`, rounded up
-    /// to its size class. In a pool with tags an object takes 8 bytes more.
+    /// to its size class.
     ///
-    /// Sizes from 1 to 64 are one class. Above that classes are 16 bytes apart, and above 2048 bytes 32. May be called
-    /// from any thread, from an evict callback and from a signal handler.
+    /// Sizes from 1 to 64 are one class. Above that classes are 16 bytes apart, and above 2048 bytes 32. In a pool with
+    /// tags these are the sizes with the tag of 8 bytes, so that the first class ends at 56. May be called from any
+    /// thread, from an evict callback and from a signal handler.
     ///
     /// # Errors
     /// [`Error::Invalid`] for 0 bytes, [`Error::TooLarge`] for more bytes than an object can have.

@@ -71,6 +71,8 @@ const LENGTH: Field = Field::first(13);
 const POOL: Field = LENGTH.then(51);
 
 const _: () = assert!(Field::fill(&[LENGTH, POOL], 64) && MAX_ALLOC_SIZE as u64 <= LENGTH.max());
+// The documentation of `Handle` says so.
+const _: () = assert!(size_of::<Handle>() == 16 && size_of::<Option<Handle>>() == 16);
 
 impl Handle {
     /// Returns how many bytes the object has: as many as were asked for when it was allocated.

@@ -76,7 +76,8 @@ impl Pool {
     /// Copies the first `size` bytes of an object to `buffer`, which others may be writing.
     ///
     /// # Errors
-    /// As [`Pool::map_raw`], and [`Error::OutOfRange`] if `size` is more than the object's slot has.
+    /// As [`Pool::map_raw`], and [`Error::OutOfRange`] if `size` is more than the object's slot has, less
+    /// the tag.
     ///
     /// # Safety
     /// `size` bytes can be written at `buffer`. Nobody writes the object meanwhile.
@@ -90,7 +91,8 @@ impl Pool {
     /// Copies `size` bytes from `buffer`, which others may be writing, to the front of an object.
     ///
     /// # Errors
-    /// As [`Pool::map_raw`], and [`Error::OutOfRange`] if `size` is more than the object's slot has.
+    /// As [`Pool::map_raw`], and [`Error::OutOfRange`] if `size` is more than the object's slot has, less
+    /// the tag.
     ///
     /// # Safety
     /// `size` bytes can be read at `buffer`. No [`Mapped`] or [`MappedMut`] of this object exists.

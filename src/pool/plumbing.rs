@@ -7,8 +7,8 @@ use super::{ForeignEvict, MapMode, Pool};
 use super::{Handle, Mapped, MappedMut, NewObject};
 use crate::error::Result;
 
-/// Objects by the numbers of their handles, and what C has no type for. Each method says what it does beside the method
-/// of [`Pool`] that it is named after.
+/// Objects by the numbers of their handles, and what C has no type for. The comment of each method says how it differs
+/// from the method of [`Pool`] that it refers to.
 pub trait PoolCalls {
     /// As [`Pool::malloc`]. Returns the number of the handle.
     ///
@@ -62,7 +62,8 @@ pub trait PoolCalls {
     /// Copies the first `size` bytes of an object to `buffer`, which others may be writing.
     ///
     /// # Errors
-    /// As [`Pool::read`], and if the handle is stale or freed. The object has all bytes of its slot here.
+    /// As [`Pool::read`], and if the handle is stale or freed. The object has all bytes of its
+    /// slot here, but for its tag.
     ///
     /// # Safety
     /// `size` bytes can be written at `buffer`. Nobody writes the object meanwhile.
@@ -71,7 +72,8 @@ pub trait PoolCalls {
     /// Copies `size` bytes from `buffer`, which others may be writing, to the front of an object.
     ///
     /// # Errors
-    /// As [`Pool::write`], and if the handle is stale or freed. The object has all bytes of its slot here.
+    /// As [`Pool::write`], and if the handle is stale or freed. The object has all bytes of its
+    /// slot here, but for its tag.
     ///
     /// # Safety
     /// `size` bytes can be read at `buffer`. No [`Mapped`] or [`MappedMut`] of this object exists.
@@ -104,7 +106,7 @@ pub trait PoolCalls {
     fn fork_done(&self) -> Result<()>;
 }
 
-// In each, the inherent method of the same name goes before that of the trait.
+// Each calls the method of `Pool` itself that has the same name: Rust prefers it to the trait's.
 impl PoolCalls for Pool {
     #[inline]
     fn malloc_raw(&self, size: usize) -> Result<u64> {

@@ -39,7 +39,8 @@ use std::fmt;
 /// the disk. The thread that ends claims takes none of these locks.
 ///
 /// # Examples
-/// The loop of a writer. It may as well put each claim beside its page and end it in another thread.
+/// The loop of a writer. It ends at the first write that fails, because a page that was refused would be claimed again.
+/// It may as well put each claim beside its page and end it in another thread.
 ///
 /// ```
 /// # use zsalloc::{PAGE_SIZE, Result, Zswap};
@@ -54,7 +55,10 @@ use std::fmt;
 ///                 mark(claim.area().id(), claim.offset());
 ///                 claim.written()?;
 ///             }
-///             Err(error) => claim.refuse(error.into()),
+///             Err(error) => {
+///                 claim.refuse(error.into());
+///                 break;
+///             }
 ///         }
 ///     }
 ///     Ok(())
@@ -67,6 +71,13 @@ use std::fmt;
 /// #![deny(unused_must_use)]
 /// fn lose(area: &zsalloc::Area, page: &mut [u8; zsalloc::PAGE_SIZE]) {
 ///     area.claim(page).unwrap().unwrap();
+/// }
+/// ```
+///
+/// ```
+/// #![deny(unused_must_use)]
+/// fn keep(area: &zsalloc::Area, page: &mut [u8; zsalloc::PAGE_SIZE]) -> zsalloc::Claim {
+///     area.claim(page).unwrap().unwrap()
 /// }
 /// ```
 ///

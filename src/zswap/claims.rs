@@ -15,7 +15,7 @@ use crate::sync::{AtomicU64, Lock, Ordering::Relaxed, Rank};
 /// Their table is set aside when the zswap is created.
 pub const MAX_CLAIMS: usize = 1 << 16;
 
-/// A claim as two numbers, for C. [`super::claiming::Claim`] is the guard that Rust programs have.
+/// A claim as numbers, for C. [`super::claiming::Claim`] is the guard that Rust programs have.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct RawClaim {
     /// Which page of the area.

@@ -125,8 +125,7 @@ impl Area {
         self.0.load_all(&call, count, |at| offset + at as u64, page, flags, result)
     }
 
-    /// Loads `count` pages. The two functions return the offset and the destination of each. For the C library, whose
-    /// arrays of offsets and pages can lie at any address, so that there are no slices of them.
+    /// Loads `count` pages, of which the two functions return the offset and the destination.
     pub(super) fn load_each<'a>(
         &self,
         count: usize,

@@ -67,7 +67,7 @@ pub struct AreaOptions {
 }
 
 impl AreaOptions {
-    /// Makes a copy, as `clone` does, which aborts without memory.
+    /// Makes a copy. Without memory it fails, where `clone` aborts.
     pub(super) fn copy(&self) -> Result<Self> {
         Ok(Self { name: heap::text(&self.name)?, ..*self })
     }

@@ -123,6 +123,9 @@ pub fn next_stored(area: &Area, from: u64) -> Result<u64> {
 /// `pages`. Tells of each claim. Returns how many it claimed. [`end_writeback`] ends a claim; one that is never ended
 /// goes with its area.
 ///
+/// Where the memory of `pages` is missing, the thread that brings it may remove any page but those that this call has
+/// claimed before: it would wait for this thread, which waits for it.
+///
 /// # Errors
 /// Those of [`Area::claim`]. None was claimed then.
 pub fn begin_writeback(area: &Area, pages: &mut [[u8; PAGE]], claimed: impl FnMut(RawClaim)) -> Result<usize> {

@@ -4,6 +4,8 @@ use std::{mem, ptr};
 
 /// The most descriptors that a guardian holds.
 pub const MOST: usize = 4096;
+// The sentence of `Limit::Watched` says so.
+const _: () = assert!(MOST == 4096);
 
 /// What a guardian is asked to do.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

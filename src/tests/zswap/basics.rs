@@ -3,6 +3,7 @@
 use super::{compressible, load, noise, with_area};
 use crate::plumbing::zswap::{begin_writeback, end_writeback};
 use crate::{AreaOptions, Codec, CompactBudget, Error, LoadFlags, PAGE_SIZE, Patience, Zswap, ZswapOptions};
+use std::ops::Bound::{self, Excluded, Included, Unbounded};
 use std::os::fd::AsFd;
 use std::sync::{Arc, Mutex};
 
@@ -19,7 +20,13 @@ fn pages_come_back_as_they_went() {
     let stats = area.stats().unwrap();
     assert_eq!((stats.counts.compressed_pages, stats.counts.raw_pages, stats.counts.filled_pages), (2, 1, 2));
     assert_eq!(stats.used_bytes, zswap.stats().unwrap().used_bytes);
-    assert_eq!(area.stored_in(1..).next(), Some(7));
+    let stored = |range: (Bound<u64>, Bound<u64>)| area.stored_in(range).collect::<Vec<_>>();
+    assert_eq!(stored((Included(7), Excluded(21))), [7, 14]);
+    assert_eq!(stored((Included(7), Included(21))), [7, 14, 21]);
+    assert_eq!(stored((Excluded(7), Unbounded)), [14, 21, 28]);
+    assert_eq!(stored((Unbounded, Included(u64::MAX))), [0, 7, 14, 21, 28]);
+    let mut reversed = area.stored_in((Included(7), Excluded(3)));
+    assert_eq!((reversed.size_hint(), reversed.next(), reversed.next()), ((0, Some(0)), None, None));
     assert!(matches!(load(&area, 1), Err(Error::NotFound(_))));
     let mut page = [0; PAGE_SIZE];
     area.load(7, &mut page, LoadFlags::TAKE).unwrap();
