@@ -158,7 +158,13 @@ static void maps_and_unmaps(uint32_t fault_mode)
     RESULT(zspager_unmap(pager, region, mapped, bytes + PAGE), -EINVAL);
     RESULT(zspager_unmap(pager, region, mapped + 1, bytes), -EINVAL);
     RESULT(zspager_unmap(pager, region, mapped, 0), -EINVAL);
-    CHECK(is_page(mapped + 3 * PAGE, 3) && pager_stats_of(pager).regions == 2);
+    RESULT(zspager_unmap(pager, region, mapped, bytes - PAGE), -EINVAL);
+    RESULT(zspager_unmap(pager, region, mapped + PAGE, bytes - PAGE), -EINVAL);
+    RESULT(zspager_unmap(pager, 0, mapped + PAGE, PAGE), -EINVAL);
+    CHECK(strstr(zs_last_error(), "not all of that region's memory") != NULL);
+    for (size_t page = 0; page < ABOVE; page++)
+        CHECK(is_page(mapped + page * PAGE, page));
+    CHECK(pager_stats_of(pager).regions == 2);
     OK(zspager_unmap(pager, region, mapped, bytes));
     /* Nothing is mapped there any more, and the page after it was never left behind. */
     unsigned char vector[ABOVE + 1];

@@ -38,14 +38,15 @@ impl Core {
         Ok((mapping, added?))
     }
 
-    /// Removes the region that has all pages of a range, brings none back, and unmaps the range. `region` is that
-    /// region; with none, it is the one that the range begins in.
+    /// Removes the region whose memory is a range, brings no page back, and unmaps the range. `region` is that region;
+    /// with none, it is the one that the range begins in. The range is all of the region's memory and nothing else: the
+    /// bytes of any other part would be lost.
     ///
     /// # Safety
     /// The caller may unmap the range, and nothing uses it afterwards.
     pub unsafe fn unmap_region(&self, region: Option<RegionId>, at: *mut u8, bytes: usize) -> Result<()> {
         const ANOTHER: Error = Error::Invalid(sentence(
-            &"the range is not all in that region: pass the address and the length that were mapped",
+            &"the range is not all of that region's memory: pass the address and the length that were mapped",
         ));
         let region = region.or_else(|| self.region_at(at as usize)).ok_or(NONE)?;
         let place = self.places.get(region.place()).and_then(|place| place.enter());
@@ -53,7 +54,9 @@ impl Core {
         let (start, end) = whole_pages(at as usize, bytes)?;
         let mine = self.extents.within(start, end).filter(|part| part.region == region.place());
         let has_all = mine.map(|part| part.end - part.start).sum::<usize>() == end - start;
-        let base = NonNull::new(at).filter(|_| has_all && start == at as usize && start < end).ok_or(ANOTHER)?;
+        let before = self.extents.first_of(region.place()).is_some_and(|part| part.start < start);
+        let is_all = has_all && !before && self.extents.next_of(region.place(), end).is_none();
+        let base = NonNull::new(at).filter(|_| is_all && start == at as usize && start < end).ok_or(ANOTHER)?;
         self.remove_region(region, Removal::Discard)?;
         // SAFETY: the caller promises it. The region is gone, so nobody has to read of it.
         drop(unsafe { Mapping::of_range(base, end - start) });

@@ -112,12 +112,14 @@ export! {
     /// is brought back for that. Nothing may touch the memory during the call or after it.
     ///
     /// region: the number that zspager_map() stored, or 0: the region that `memory` is in. With the
-    ///     number, unmapping a second time is always refused; with 0, it unmaps what has been mapped at
-    ///     that address since, as with munmap().
-    /// memory, bytes: what zspager_map() returned, and got. Memory of another region is refused.
+    ///     number, a second call is always refused. With 0, a second call unmaps whatever zspager_map()
+    ///     has mapped at that address since the first, as a second munmap() would.
+    /// memory, bytes: what zspager_map() returned, and got. If a part of the memory was unmapped or
+    ///     moved before, call zspager_remove_region() with ZSPAGER_DISCARD instead, and then munmap()
+    ///     for each part that is left.
     ///
     /// Errors, after which nothing was unmapped:
-    /// -EINVAL: pager or memory is NULL, or the region does not have all of that memory.
+    /// -EINVAL: pager or memory is NULL, or the range is not all of the region's memory.
     /// -ENOENT: there is no such region: it was removed before; or, with 0, `memory` is in no region.
     /// -EAGAIN: the system refused. The region still exists.
     /// -EPERM: this process is a forked child.
