@@ -29,8 +29,8 @@ pub enum FaultMode {
 
 /// How private pages leave memory.
 ///
-/// Where threads touch pages at random, evicting in place is faster: moving single pages interrupts every processor that
-/// runs the process. The README has a table, and the command that prints it.
+/// Where threads touch pages at random, evicting in place is faster: moving single pages interrupts every processor
+/// that runs the process. The README has a table, and the command that prints it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[non_exhaustive]
 pub enum Eviction {
@@ -127,9 +127,9 @@ pub struct RegionOptions<'a> {
     /// unmapping the range without it loses them. The pages are evicted in place: hold those that direct I/O or a
     /// device writes.
     ///
-    /// Give memory back by [`crate::Pager::discard`]. Of madvise the pager is told only with [`Eviction::Moving`]. There
-    /// MADV_DONTNEED acts as MADV_REMOVE does: the file has zeros then, while without a pager the file is left as it
-    /// is. Otherwise pages that are not in memory come back with their old bytes.
+    /// Give memory back by [`crate::Pager::discard`]. Of madvise the pager is told only with [`Eviction::Moving`].
+    /// There MADV_DONTNEED acts as MADV_REMOVE does: the file has zeros then, while without a pager the file is left as
+    /// it is. Otherwise pages that are not in memory come back with their old bytes.
     ///
     /// fallocate(2) with FALLOC_FL_PUNCH_HOLE or FALLOC_FL_ZERO_RANGE, and ftruncate(2), are forbidden for a part of
     /// the file that is in a region. The system does not tell the pager of these: pages that are not in memory come
