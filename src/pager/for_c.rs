@@ -9,6 +9,7 @@ use crate::units::PAGE;
 use std::ptr::NonNull;
 
 pub use super::region::RegionId;
+use super::region::Serials;
 
 /// The calls of the C library on a pager, beside those that Rust programs have.
 pub trait PagerForC {
@@ -139,7 +140,7 @@ impl PagerForC for Pager {
     }
 
     fn end_hold(&self, at: *const u8, bytes: usize) -> Result<()> {
-        self.call()?.release(at as usize, bytes)
+        self.call()?.release(at as usize, bytes, Serials::LAST)
     }
 
     fn run(&self, duty: Duty) -> Result<()> {

@@ -5,6 +5,7 @@ use super::core::Core;
 use super::extents::{Extent, NO_REGION, whole_pages};
 use super::fault::{FaultOutcome, Want};
 use super::page::PageClaim;
+use super::region::Serials;
 use super::state::{MAX_HOLDS, PageKind};
 use crate::error::{Error, Limit, Result};
 use crate::sync::Wait;
@@ -48,7 +49,7 @@ impl Core {
                 _ => self.hold_page(at),
             };
             if let Err(error) = held {
-                self.release_range(start, at);
+                self.release_range(start, at, Serials::LAST);
                 return Err(error);
             }
         }
@@ -108,37 +109,38 @@ impl Core {
 
     /// Ends one hold of each page of the range that is still in a region. Parts may have been unmapped, or their region
     /// removed.
-    pub fn release(&self, at: usize, bytes: usize) -> Result<()> {
+    pub fn release(&self, at: usize, bytes: usize, last: u64) -> Result<()> {
         let (start, end) = whole_pages(at, bytes)?;
         let all = self.covers(start, end);
         // What the system writes to a page that was discarded while it was held stays. So a discard that is under way
         // must still find the page held.
         self.wait_for_discards(start, end);
-        self.release_range(start, end);
+        self.release_range(start, end, last);
         if all { Ok(()) } else { Err(NO_REGION) }
     }
 
-    fn release_range(&self, start: usize, end: usize) {
+    fn release_range(&self, start: usize, end: usize, last: u64) {
         let mut at = start;
         loop {
             let version = self.extents.version();
             let Some(part) = self.extents.within(at, end).next() else { return };
-            if self.release_part(&part, version) {
+            if self.release_part(&part, version, last) {
                 at = part.end;
             }
         }
     }
 
-    /// Ends a hold of each page of a part that was found in the table of extents at `version`. Returns false if the
+    /// Ends a hold of each page of a part that was found in the table of extents at `version`, unless its region was
+    /// added after the one with the serial number `last`: the hold is not of that region. Returns false if the
     /// table has changed since: the part may be of a region that is gone, and whose place another one has.
-    pub(crate) fn release_part(&self, part: &Extent, version: u64) -> bool {
+    pub(crate) fn release_part(&self, part: &Extent, version: u64, last: u64) -> bool {
         let region = self.places[part.region].enter();
         // The parts of a region leave the table before the region leaves its place. So it stays while this thread is in
         // it.
         if self.extents.version() != version {
             return false;
         }
-        let Some(region) = region else { return true };
+        let Some(region) = region.filter(|region| region.serial <= last) else { return true };
         for at in (part.start..part.end).step_by(PAGE) {
             let mut claim = region.page(part.page_at(at)).claim();
             let PageKind::Resident(holds @ 1..) = claim.was().kind() else { continue };

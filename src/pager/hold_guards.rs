@@ -13,6 +13,8 @@ pub struct HeldRange {
     open: Counted<OpenPager>,
     at: *const u8,
     bytes: usize,
+    /// The serial number of the region that was added last: regions that came later are not what is held.
+    last: u64,
 }
 
 // SAFETY: the address is a number to this type, which reads nothing there. Any thread may end a hold.
@@ -42,7 +44,8 @@ impl Pager {
     /// `EFAULT` on a page that is not in memory, and in every mode for what direct I/O or a device writes. Holds of a
     /// page are counted. The pages that the range touches are held whole; no bytes touch none.
     ///
-    /// What was moved or unmapped since, or is in no region any more, is no longer held. Held pages count as resident,
+    /// What was moved or unmapped since, or is in no region any more, is no longer held. Dropping the guard then does not
+    /// end a hold of another region that has the addresses by now. Held pages count as resident,
     /// and can't be evicted.
     ///
     /// # Errors
@@ -60,8 +63,9 @@ impl Pager {
 impl HeldRange {
     /// Holds a range.
     pub(super) fn new(open: &Counted<OpenPager>, at: *const u8, bytes: usize) -> Result<Self> {
-        open.call()?.hold(at as usize, bytes)?;
-        Ok(Self { open: open.clone(), at, bytes })
+        let core = open.call()?;
+        core.hold(at as usize, bytes)?;
+        Ok(Self { open: open.clone(), at, bytes, last: core.serials.last() })
     }
 }
 
@@ -82,7 +86,7 @@ impl<'a> HeldBytesMut<'a> {
 impl Drop for HeldRange {
     fn drop(&mut self) {
         // An error says that a part is in no region any more, and so is no longer held; or that this is a child.
-        let _ = self.open.call().and_then(|core| core.release(self.at as usize, self.bytes));
+        let _ = self.open.call().and_then(|core| core.release(self.at as usize, self.bytes, self.last));
     }
 }
 

@@ -65,6 +65,12 @@ impl Serials {
         self.0.store(serial, Relaxed);
     }
 
+    /// Returns the serial number of the region that was added last.
+    pub fn last(&self) -> u64 {
+        // Relaxed: a region that the caller knows of was added before.
+        self.0.load(Relaxed)
+    }
+
     /// Takes the next serial number.
     pub fn next(&self) -> u64 {
         let after = |serial: u64| serial % Self::LAST + 1;

@@ -5,6 +5,7 @@ use super::{Memory, Running, evicting, limited};
 use crate::error::{Error, Limit};
 use crate::pager::for_c::PagerForC;
 use crate::pager::hold::MOST_HOLDS;
+use crate::pager::region::Serials;
 use crate::pager::state::PageKind;
 use crate::pager::{Duty, FaultMode, PagerOptions, PagerTuning};
 use crate::tests::skip::skip;
@@ -357,6 +358,24 @@ fn page_is_held_no_more_often_than_can_be_counted() {
     check_all(&running, &memory);
 }
 
+/// A guard of a hold that outlives its region does not end a hold of the region that has the same addresses now.
+#[test]
+fn a_stale_guard_leaves_the_next_region_held() {
+    for running in pagers() {
+        let memory = Memory::new(PAGES);
+        let region = running.add(&memory);
+        let stale = running.pager.hold(memory.at(0), 2 * PAGE).unwrap();
+        running.remove(region);
+        let next = running.add(&memory);
+        let held_now = running.pager.hold(memory.at(0), 2 * PAGE).unwrap();
+        drop(stale);
+        assert_eq!(held(&running), 2);
+        drop(held_now);
+        assert_eq!(held(&running), 0);
+        running.remove(next);
+    }
+}
+
 /// The end of a hold does not end a hold of another region that has the same place now.
 #[test]
 fn release_of_a_region_that_is_gone_leaves_the_next_one_held() {
@@ -369,7 +388,7 @@ fn release_of_a_region_that_is_gone_leaves_the_next_one_held() {
     let next = running.add(&second);
     assert_eq!(next.place(), region.place());
     hold(&running, &second, 0, 2).unwrap();
-    assert!(!core.release_part(&part, version), "it was found in a table that is another by now");
+    assert!(!core.release_part(&part, version, Serials::LAST), "it was found in a table that is another by now");
     assert_eq!(held(&running), 2);
     release(&running, &second, 0, 2);
     assert_eq!(held(&running), 0);
