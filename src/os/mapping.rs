@@ -48,7 +48,7 @@ impl Mapping {
         self.base
     }
 
-    /// Takes back memory that [`Mapping::keep`] left mapped.
+    /// Takes a mapped range, which the drop unmaps.
     ///
     /// # Safety
     /// The range is whole pages that the caller may unmap, and nothing uses it after the drop.
@@ -66,7 +66,8 @@ impl Mapping {
 impl Drop for Mapping {
     fn drop(&mut self) {
         if self.raw.1 != 0 {
-            // SAFETY: `raw` is what mmap returned, nobody else unmaps it, and its users are gone.
+            // SAFETY: `raw` is this value's to unmap: mmap returned it, or the caller of `of_range` vouched for it. Its
+            // users are gone.
             unsafe { libc::munmap(self.raw.0, self.raw.1) };
         }
     }

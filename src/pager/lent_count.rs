@@ -19,6 +19,8 @@ pub struct Lending {
     lent: AtomicU32,
     /// Lent threads that evict.
     evictors: AtomicU32,
+    /// Lent threads that serve touches.
+    servers: AtomicU32,
     /// Lent threads that evict, and serve as well.
     evicting_servers: AtomicU32,
     /// Threads that are going to serve touches, and are not counted yet, because they have not begun. Threads that wait
@@ -64,6 +66,7 @@ impl Lending {
             round: AtomicU64::new(0),
             lent: AtomicU32::new(0),
             evictors: AtomicU32::new(0),
+            servers: AtomicU32::new(0),
             evicting_servers: AtomicU32::new(0),
             promised: AtomicU32::new(0),
             evict_wanted: AtomicU32::new(0),
@@ -77,6 +80,7 @@ impl Lending {
         let round = self.round.load(Relaxed);
         self.lent.fetch_add(1, Relaxed);
         self.evictors.fetch_add(u32::from(duty != Duty::Serve), Relaxed);
+        self.servers.fetch_add(u32::from(duty != Duty::Evict), Relaxed);
         self.evicting_servers.fetch_add(u32::from(duty == Duty::All), Relaxed);
         Ticket { duty, round }
     }
@@ -84,6 +88,7 @@ impl Lending {
     /// Counts a thread as lent no more.
     pub fn uncount(&self, ticket: Ticket) {
         self.evicting_servers.fetch_sub(u32::from(ticket.duty == Duty::All), Relaxed);
+        self.servers.fetch_sub(u32::from(ticket.duty != Duty::Evict), Relaxed);
         self.evictors.fetch_sub(u32::from(ticket.duty != Duty::Serve), Relaxed);
         // Release pairs with the Acquire in `Lending::threads`.
         self.lent.fetch_sub(1, Release);
@@ -120,7 +125,7 @@ impl Lending {
 
     /// Returns how many threads are lent to the pager.
     pub fn threads(&self) -> u32 {
-        // Acquire pairs with the Release in `LentThread::drop`: a thread that is no longer counted has left the pager.
+        // Acquire pairs with the Release in `Lending::uncount`: a thread that is no longer counted has left the pager.
         self.lent.load(Acquire)
     }
 
@@ -131,8 +136,7 @@ impl Lending {
 
     /// Whether a lent thread serves touches.
     pub fn has_servers(&self) -> bool {
-        let evict_alone = self.evictors.load(Relaxed).saturating_sub(self.evicting_servers.load(Relaxed));
-        self.lent.load(Relaxed) > evict_alone
+        self.servers.load(Relaxed) > 0
     }
 
     /// A thread is going to serve touches, once it begins. [`Lending::end_promise`] is called then.
@@ -222,6 +226,12 @@ impl Lending {
 }
 
 impl Leave {
+    /// Whether the thread was told to go.
+    pub fn is_told(&self) -> bool {
+        // Relaxed: a thread that sees it late is woken again, or looks for itself.
+        self.0.load(Relaxed) != STAYS
+    }
+
     /// Notes that the thread uses the pager no more.
     pub fn went(&self) {
         // Release pairs with the Acquire in `Lending::wait_for`.
@@ -234,9 +244,7 @@ impl LentThread<'_> {
     /// Whether nobody has told the thread to go since it was lent.
     pub fn stays(&self) -> bool {
         let round = self.ticket.round;
-        // Relaxed: a thread that sees it late is woken again, or looks for itself.
-        let is_told = self.leave.0.load(Relaxed) != STAYS;
-        !is_told && round.is_multiple_of(2) && self.lending.round.load(Relaxed) == round
+        !self.leave.is_told() && round.is_multiple_of(2) && self.lending.round.load(Relaxed) == round
     }
 
     /// What the thread does.

@@ -20,7 +20,7 @@ use std::fmt;
 /// A thread that is lent ends by itself once its pager and all of the pager's [`Region`]s, [`PagedMemory`] and holds
 /// are dropped. Forgetting the guard ([`std::mem::forget`]) leaves the thread lent until then. If that is the
 /// thread of a [`LentWork`] in a [`std::thread::scope`], the scope waits as long: for ever if the pager is dropped only
-/// after it.
+/// after the scope.
 ///
 /// In a forked child, where the thread does not exist, the drop does nothing.
 ///
@@ -51,7 +51,7 @@ impl Pager {
     ///
     /// With [`Duty::All`] or [`Duty::Serve`] it reads the events of what owners do with their memory, which wait for
     /// that, and serves touches in [`FaultMode::Threads`](crate::FaultMode::Threads). It counts as lent before this
-    /// returns. It blocks all signals but those of faults, which the program's other threads take. In addition to the
+    /// returns. It blocks all signals but those of faults: the program's other threads take the rest. In addition to the
     /// system calls that a pager makes, starting it takes those of `pthread_create`.
     ///
     /// Bind the guard to a name, such as `_lent`: `let _ = pager.lend(..)?` gives the thread back at once, and compiles
@@ -150,7 +150,8 @@ impl LentWork {
     /// process's only thread, or all others block them too, only SIGKILL ends the process.** With [`Pager::lend`] the
     /// program's own threads go on to take the signals.
     pub fn run(mut self) {
-        if self.core.guard.in_child() {
+        // The drop ends the promise.
+        if self.core.guard.in_child() || self.leave.is_told() {
             return;
         }
         self.count();
@@ -175,8 +176,21 @@ impl LentWork {
     }
 }
 
+/// Whether this is a forked child. If so, a reference to the parts is kept for ever: a pager that was closed before the
+/// fork leaves the last one to a guard, and dropping the parts would unmap what the child has where the staging range was.
+fn keep_in_child(core: &Counted<Core>) -> bool {
+    let in_child = core.guard.in_child();
+    if in_child {
+        std::mem::forget(core.clone());
+    }
+    in_child
+}
+
 impl Drop for LentWork {
     fn drop(&mut self) {
+        if keep_in_child(&self.core) {
+            return;
+        }
         if let Some(ticket) = self.ticket {
             self.core.lending.uncount(ticket);
         }
@@ -188,7 +202,7 @@ impl Drop for LentWork {
 impl Drop for Lent {
     fn drop(&mut self) {
         // In a child the thread does not exist, and the descriptor that wakes threads is the parent's as well.
-        if self.core.guard.in_child() {
+        if keep_in_child(&self.core) {
             return;
         }
         self.core.lending.tell(&self.leave);

@@ -118,10 +118,12 @@ impl Pager {
     /// # Errors
     /// Those of [`Pager::map`], and [`Error::Invalid`] if `shared` is set.
     pub fn map_with(&self, bytes: usize, options: &RegionOptions<'_>) -> Result<PagedMemory> {
-        let core = self.call()?;
+        self.check_usable()?;
+        // No signal is blocked while this waits for a promised thread.
         if bytes != 0 && options.shared.is_none() {
-            core.check_served()?;
+            self.0.core().check_served()?;
         }
+        let core = self.call()?;
         let (mapping, id) = core.map_region(bytes, options)?;
         Ok(PagedMemory { open: self.0.clone(), id, mapping, bytes })
     }
@@ -209,7 +211,8 @@ impl Deref for PagedMemory {
     type Target = [u8];
     #[inline]
     fn deref(&self) -> &[u8] {
-        // SAFETY: the mapping has that many bytes, readable, zeros at first, and stays as long as this does.
+        // SAFETY: the mapping has that many bytes, readable, zeros at first, and stays as long as this does. Only
+        // `deref_mut`, which borrows this exclusively, lets anybody write.
         unsafe { std::slice::from_raw_parts(self.mapping.base().as_ptr(), self.bytes) }
     }
 }

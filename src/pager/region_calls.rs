@@ -73,7 +73,9 @@ impl Pager {
     /// [`Duty::All`]: crate::Duty::All
     /// [`Duty::Serve`]: crate::Duty::Serve
     pub unsafe fn add_region(&self, at: *mut u8, bytes: usize, options: &RegionOptions<'_>) -> Result<Region> {
-        self.call()?.check_served()?;
+        self.check_usable()?;
+        // No signal is blocked while this waits for a promised thread.
+        self.0.core().check_served()?;
         // SAFETY: the caller vouches for the same.
         let id = unsafe { self.add_region_by_id(at, bytes, options) }?;
         Ok(Region::new(&self.0, id, at, bytes))
