@@ -44,9 +44,9 @@ impl Pager {
     /// `EFAULT` on a page that is not in memory, and in every mode for what direct I/O or a device writes. Holds of a
     /// page are counted. The pages that the range touches are held whole; no bytes touch none.
     ///
-    /// What was moved or unmapped since, or is in no region any more, is no longer held. Dropping the guard then does not
-    /// end a hold of another region that has the addresses by now. Held pages count as resident,
-    /// and can't be evicted.
+    /// What was moved or unmapped since, or is in no region any more, is no longer held. Dropping the guard then does
+    /// not end a hold of another region that has the addresses by now. Held pages count as resident, and can't be
+    /// evicted.
     ///
     /// # Errors
     /// [`Error::Invalid`](crate::Error::Invalid) if a part of the range is in no region.

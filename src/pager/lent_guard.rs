@@ -51,8 +51,8 @@ impl Pager {
     ///
     /// With [`Duty::All`] or [`Duty::Serve`] it reads the events of what owners do with their memory, which wait for
     /// that, and serves touches in [`FaultMode::Threads`](crate::FaultMode::Threads). It counts as lent before this
-    /// returns. It blocks all signals but those of faults: the program's other threads take the rest. In addition to the
-    /// system calls that a pager makes, starting it takes those of `pthread_create`.
+    /// returns. It blocks all signals but those of faults: the program's other threads take the rest. In addition to
+    /// the system calls that a pager makes, starting it takes those of `pthread_create`.
     ///
     /// Bind the guard to a name, such as `_lent`: `let _ = pager.lend(..)?` gives the thread back at once, and compiles
     /// without a warning.
@@ -177,7 +177,8 @@ impl LentWork {
 }
 
 /// Whether this is a forked child. If so, a reference to the parts is kept for ever: a pager that was closed before the
-/// fork leaves the last one to a guard, and dropping the parts would unmap what the child has where the staging range was.
+/// fork leaves the last one to a guard, and dropping the parts would unmap what the child has at the addresses of the
+/// staging range.
 fn keep_in_child(core: &Counted<Core>) -> bool {
     let in_child = core.guard.in_child();
     if in_child {

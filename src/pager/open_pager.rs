@@ -60,8 +60,8 @@ impl Drop for OpenPager {
         let Ok(core) = self.call() else {
             // A little of the pager is kept: signal handlers that ran in the parent count as inside here for ever.
             std::mem::forget(self.0.clone());
-            // SAFETY: this is a child. Guards of lent threads may be left, which use no part that is closed here. What is
-            // left of the pager is not dropped.
+            // SAFETY: this is a child. Guards of lent threads may be left, which use no part that is closed here. What
+            // is left of the pager is not dropped.
             unsafe { self.0.abandon() };
             return;
         };

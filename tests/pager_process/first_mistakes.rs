@@ -401,8 +401,8 @@ fn a_child_drops(mode: FaultMode) {
     drop((pager, lent, memory));
 }
 
-/// The parts of a pager that was closed before the fork are left to the guards alone. The child does not have the staging
-/// range: what it has mapped at those addresses stays.
+/// The parts of a pager that was closed before the fork are left to the guards alone. The child does not have the
+/// staging range: what it has mapped at those addresses stays.
 fn a_child_drops_last_guards() {
     let pager = pager(FaultMode::Sigbus);
     let range = pager.staging_range();
