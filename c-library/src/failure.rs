@@ -5,13 +5,19 @@ use std::cell::UnsafeCell;
 use std::ffi::{c_char, c_int};
 use std::fmt::{self, Write};
 use std::mem::size_of;
+use std::sync::atomic::{
+    AtomicU64,
+    Ordering::{Relaxed, SeqCst},
+    compiler_fence,
+};
 use zsalloc::plumbing::Described;
 use zsalloc::{Error, Limit, Sentence};
 
 /// The name of a C function. A reference to a reference is one word.
 pub type Function = &'static &'static str;
 
-/// Notes that a call of this thread to `function` failed. Costs a few stores, and allocates nothing.
+/// Notes that a call of this thread to `function` failed. Costs a few stores and one locked instruction, and
+/// allocates nothing.
 pub fn note(function: Function, error: Error) {
     LAST.with(|last| last.note(function, error));
 }
@@ -48,7 +54,7 @@ thread_local! {
     // All zeros, so that it takes no place in the library's file.
     static LAST: LastFailure = const {
         LastFailure {
-            count: OneWord::new(0),
+            count: AtomicU64::new(0),
             function: OneWord::new(None),
             sentence: OneWord::new(None),
             errno: OneWord::new(0),
@@ -85,8 +91,9 @@ impl<T: Copy> OneWord<T> {
 /// The last failure of a thread. A signal handler of the thread may use it while the thread does. Each word is valid by
 /// itself, whatever the others are; `count` tells whether they belong together.
 struct LastFailure {
-    /// How many failures there were.
-    count: OneWord<u64>,
+    /// How many failures there were. No other thread uses it: it is atomic so that no handler runs between the
+    /// comparison and the store of `note`.
+    count: AtomicU64,
     function: OneWord<Option<Function>>,
     sentence: OneWord<Option<Sentence>>,
     errno: OneWord<c_int>,
@@ -102,16 +109,27 @@ impl LastFailure {
         let Described { sentence, errno } = error.into();
         let limit = limit_of(error);
         loop {
-            let count = self.count.get();
+            let count = self.count();
             self.function.set(Some(function));
             self.sentence.set(Some(sentence));
             self.errno.set(errno);
             self.limit.set(limit);
-            // A handler whose own call failed in between may have left a mixture: write all of it again.
-            if self.count.get() == count {
-                return self.count.set(count + 1);
+            // A handler whose own call failed in between may have left a mixture: write all of it again. It may also
+            // have asked for its sentence, so this failure must not get a number that the handler's had.
+            compiler_fence(SeqCst);
+            if self.count.compare_exchange(count, count + 1, Relaxed, Relaxed).is_ok() {
+                return;
             }
         }
+    }
+
+    /// How many failures there were. The compiler moves no access of a word across this. The processor moves none that
+    /// a handler of the same thread could see.
+    fn count(&self) -> u64 {
+        compiler_fence(SeqCst);
+        let count = self.count.load(Relaxed);
+        compiler_fence(SeqCst);
+        count
     }
 
     fn number(&self) -> c_int {
@@ -122,7 +140,7 @@ impl LastFailure {
     fn text(&self) -> *const c_char {
         let first = self.text.get().cast::<u8>();
         loop {
-            let count = self.count.get();
+            let count = self.count();
             if count != 0 && count == self.written.get() {
                 return first.cast();
             }
@@ -131,7 +149,7 @@ impl LastFailure {
             let _ = self.describe(&mut out);
             out.end();
             // A call of a handler may have failed in between: write the sentence again.
-            if self.count.get() == count {
+            if self.count() == count {
                 self.written.set(count);
                 return first.cast();
             }
