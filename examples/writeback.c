@@ -422,7 +422,7 @@ int main(int argc, char **argv)
     const char *path = "writeback.pages";
     for (int option; (option = getopt_long(argc, argv, "", names, NULL)) != -1;) {
         if (option == 's')
-            seconds = number(optarg, 86400);
+            seconds = number(optarg, 3600); /* `versions` must not wrap: few machines store 2^32 pages in an hour. */
         else if (option == 't')
             threads = number(optarg, 256);
         else if (option == 'l')
