@@ -549,7 +549,7 @@ struct zswap_load_request {
  *
  * A positive error number means the same as the negative one. All outcomes are counted in struct
  * zswap_counts. No second writeback of the same page begins before the callback has returned. The
- * callback may call every function, within the rules of CALLBACKS above. It must return normally:
+ * callback may call every function, within the rules of CALLBACKS. It must return normally:
  * no longjmp, no C++ exception.
  */
 typedef int (*zswap_writeback_fn)(void *context,
@@ -561,9 +561,9 @@ typedef int (*zswap_writeback_fn)(void *context,
  * A page that zswap_writeback_begin() or zswap_writeback_begin_area() claimed. It may be copied. Pass
  * it to zswap_writeback_end() once, from any thread.
  *
- * A claim is its thread's own: that of the thread that began it, even if another thread is to end it.
- * A call that would have to wait for a claim of its own thread fails with -EBUSY instead, also with
- * ZSWAP_NOWAIT.
+ * A claim counts as that of the thread that began it, even if another ends it. zswap_invalidate() and
+ * an exclusive load that would have to wait for a claim of their own thread fail with -EBUSY, also
+ * with ZSWAP_NOWAIT; a store that fails does not wait for it.
  */
 struct zswap_claim {
     /** The area of the page, as zswap_add_area() returned it. */
@@ -761,10 +761,8 @@ struct zspager_tuning {
     /** Set to sizeof(struct zspager_tuning). */
     size_t struct_size;
     /**
-     * Maximum bytes that zspager_hold() may hold at the same time. At least
-     * a page of 4096 bytes. 0: an eighth of
-     * zspager_options.resident_bytes.
-     * zspager_set_resident_limit() does not change it.
+     * Maximum bytes that zspager_hold() may hold at the same time. At least a page of 4096 bytes. 0:
+     * an eighth of zspager_options.resident_bytes. zspager_set_resident_limit() does not change it.
      */
     uint64_t max_held_bytes;
     /** The zswap that holds evicted pages, and its pool. NULL: the defaults. */
@@ -1109,7 +1107,7 @@ int zs_pool_fd(struct zs_pool *pool, int *fd);
  *
  * Errors:
  * -EINVAL: pool or class_size is NULL, or size is 0.
- * -ENOSPC: size is more than ZS_MAX_ALLOC_SIZE.
+ * -ENOSPC: size is more than ZS_MAX_ALLOC_SIZE, or than ZS_MAX_TAGGED_SIZE in a pool with tags.
  *
  * Threads: any. Evict callback: allowed. Signal handler: allowed.
  */
@@ -1125,7 +1123,7 @@ int zs_lookup_class_size(struct zs_pool *pool, size_t size, size_t *class_size);
  *
  * Errors, after which nothing has changed:
  * -EINVAL: pool or handle is NULL, or size is 0.
- * -ENOSPC: size is more than ZS_MAX_ALLOC_SIZE.
+ * -ENOSPC: size is more than ZS_MAX_ALLOC_SIZE, or than ZS_MAX_TAGGED_SIZE in a pool with tags.
  * -ENOMEM: the pool is at its limit, or the system has no memory. Free, compact or shrink, then try
  *     again.
  * -EPERM: this process is a forked child that has no copy of the pool.
@@ -1142,7 +1140,7 @@ int zs_malloc(struct zs_pool *pool, size_t size, zs_handle_t *handle);
  *
  * Returns NULL if it fails, after which nothing has changed. zs_last_errno() returns the number:
  * -EINVAL: pool or handle is NULL, or size is 0.
- * -ENOSPC: size is more than ZS_MAX_ALLOC_SIZE.
+ * -ENOSPC: size is more than ZS_MAX_ALLOC_SIZE, or than ZS_MAX_TAGGED_SIZE in a pool with tags.
  * -ENOMEM: the pool is at its limit, or the system has no memory. Free, compact or shrink, then try
  *     again.
  * -EPERM: this process is a forked child that has no copy of the pool.
@@ -1529,17 +1527,20 @@ int zswap_set_codec(struct zswap *zswap, uint32_t codec, int level);
  * Errors, after which nothing is stored at this offset, not even the old page:
  * -ENOMEM: a limit was met, or the pool or the system has no memory; zs_last_limit() says which.
  *     ZSWAP_LIMIT_AREA, ZSWAP_LIMIT_ZSWAP: zswap_area_usage() says how many bytes have to go before
- *     the limit accepts pages again, for a page or two are not enough. It may say 0, because
- *     another thread has just made room. Make room, in batches, and try again:
+ *     the limit accepts pages again; one page is rarely enough. It may say 0, because another
+ *     thread has just made room. Make room, in batches, and try again:
  *         while (zswap_area_usage(area, &usage) == 0 && usage.bytes_to_go > 0)
- *             if (zswap_shrink(zswap, 32, &pages) != 0)
+ *             if ((usage.refused_by == ZSWAP_LIMIT_AREA ? zswap_shrink_area(area, 32, &pages)
+ *                                                       : zswap_shrink(zswap, 32, &pages)) != 0)
  *                 break;
+ *     For the limit of an area, do not call zswap_shrink(): it gives all areas turns, and would
+ *     write back pages of the others.
  *     ZSWAP_LIMIT_POOL: the pool itself is full, and usage says 0. Call zswap_compact(), remove
  *     pages or write some back before you try again: a loop that only tries again never ends.
  *     ZSWAP_LIMIT_NONE: the system has no memory.
  *     Or write the page to the place it would be written back to. Nothing in the library waits for
- *     room. To wait, call zswap_shrink() here, or sleep on a condition variable that your thread
- *     signals which writes pages back and removes them.
+ *     room. To wait, make room here, or sleep on a condition variable, which the thread that writes
+ *     pages back or removes them signals.
  * -ENOSPC: the page does not compress, and the area has ZSWAP_AREA_REFUSE_INCOMPRESSIBLE.
  * Errors, after which nothing has changed:
  * -EINVAL: area or page is NULL, or the offset is past the end of the area.
@@ -2059,6 +2060,9 @@ int zs_last_errno(void);
  * says 0, another thread has made room, and the call may succeed now. ZSWAP_LIMIT_POOL: the pool has
  * no room; zswap_area_usage() does not know of that. ZSWAP_LIMIT_NONE: another failure, such as a
  * system that has no memory; or no call has failed.
+ *
+ * After a function of a pager, ZSWAP_LIMIT_ZSWAP means that compressed pages can't be stored: raise
+ * the limit by zspager_set_pool_limit(), or set a backing file.
  *
  * Threads: any; never waits. Callbacks: allowed. Signal handler: allowed, as zs_last_error().
  */
@@ -2645,11 +2649,11 @@ int zspager_stats_json(struct zspager *pager, char *buffer, size_t size, size_t 
  * MEMORY. No function ends the program when malloc() fails. malloc() is called only by functions
  * that create a pool, a zswap or a pager, add an area or a region, set a backing file, prepare a
  * fork of a zswap, or prepare a codec that was not set before (zswap_set_codec, zswap_recompress);
- * these then fail with -ENOMEM. All others call neither malloc() nor free(). Among them are those
- * that a program needs when memory is short: functions that free, invalidate, compact, shrink and
- * write back, zswap_remove_area(), and statistics, as JSON too. If the library was loaded by
- * dlopen(), the first call of a thread may allocate the thread's own variables, a few words, inside
- * the C library.
+ * these then fail with -ENOMEM. All others do not call malloc(); only those that destroy, remove or
+ * replace something call free(). Among those that do not call malloc() are all that a program needs
+ * when memory is short: functions that free, invalidate, compact, shrink and write back,
+ * zswap_remove_area(), and statistics, as JSON too. If the library was loaded by dlopen(), the first
+ * call of a thread may allocate the thread's own variables, about 600 bytes, inside the C library.
  */
 
 /*
@@ -2702,16 +2706,17 @@ int zspager_stats_json(struct zspager *pager, char *buffer, size_t size, size_t 
  * zswap until they have looked at the mark and the disk. A thread that ends claims must not take a
  * lock that is held during zswap_invalidate(), an exclusive load or a store: these may wait for its
  * claim. For claims that this very thread began they do not wait: zswap_invalidate() and an exclusive
- * load fail with -EBUSY, and a failed store returns while the claim is open, so that the end of the
- * claim must not set the mark any more. It is easiest to begin claims in threads that do nothing else.
+ * load fail with -EBUSY, and a store that fails returns while the claim is open. End that claim with
+ * an error number then, and do not set the mark: what was written is old. It is easiest to begin
+ * claims in threads that do nothing else.
  */
 
 /*
  * STRUCTS. Structs that are passed begin with their size, and may grow at their end in later
- * versions. A program compiled with an older header works with a newer library: fields that it does
- * not have are 0. A program compiled with a newer header works with an older library if the fields
- * that the library does not know are 0, and gets -EINVAL otherwise. A field that is 0 means its
- * default.
+ * versions, except struct zswap_claim and struct zswap_load_request, which never grow. A program
+ * compiled with an older header works with a newer library: fields that it does not have are 0. A
+ * program compiled with a newer header works with an older library if the fields that the library
+ * does not know are 0, and gets -EINVAL otherwise. A field that is 0 means its default.
  *
  * PAGES are 4096 bytes here. Systems with other page sizes are not supported yet. A pool's limit
  * covers all memory that it takes, its own tables included.

@@ -38,6 +38,9 @@ export! {
     /// no room; zswap_area_usage() does not know of that. ZSWAP_LIMIT_NONE: another failure, such as a
     /// system that has no memory; or no call has failed.
     ///
+    /// After a function of a pager, ZSWAP_LIMIT_ZSWAP means that compressed pages can't be stored: raise
+    /// the limit by zspager_set_pool_limit(), or set a backing file.
+    ///
     /// Threads: any; never waits. Callbacks: allowed. Signal handler: allowed, as zs_last_error().
     #[unsafe(no_mangle)]
     pub extern "C" fn zs_last_limit() -> u32 {

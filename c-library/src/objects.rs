@@ -17,7 +17,7 @@ export! {
     ///
     /// Errors, after which nothing has changed:
     /// -EINVAL: pool or handle is NULL, or size is 0.
-    /// -ENOSPC: size is more than ZS_MAX_ALLOC_SIZE.
+    /// -ENOSPC: size is more than ZS_MAX_ALLOC_SIZE, or than ZS_MAX_TAGGED_SIZE in a pool with tags.
     /// -ENOMEM: the pool is at its limit, or the system has no memory. Free, compact or shrink, then try
     ///     again.
     /// -EPERM: this process is a forked child that has no copy of the pool.
@@ -35,7 +35,7 @@ export! {
     ///
     /// Returns NULL if it fails, after which nothing has changed. zs_last_errno() returns the number:
     /// -EINVAL: pool or handle is NULL, or size is 0.
-    /// -ENOSPC: size is more than ZS_MAX_ALLOC_SIZE.
+    /// -ENOSPC: size is more than ZS_MAX_ALLOC_SIZE, or than ZS_MAX_TAGGED_SIZE in a pool with tags.
     /// -ENOMEM: the pool is at its limit, or the system has no memory. Free, compact or shrink, then try
     ///     again.
     /// -EPERM: this process is a forked child that has no copy of the pool.

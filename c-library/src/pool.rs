@@ -168,7 +168,7 @@ export! {
     ///
     /// Errors:
     /// -EINVAL: pool or class_size is NULL, or size is 0.
-    /// -ENOSPC: size is more than ZS_MAX_ALLOC_SIZE.
+    /// -ENOSPC: size is more than ZS_MAX_ALLOC_SIZE, or than ZS_MAX_TAGGED_SIZE in a pool with tags.
     ///
     /// Threads: any. Evict callback: allowed. Signal handler: allowed.
     #[unsafe(no_mangle)]

@@ -59,10 +59,8 @@ pub const ZSPAGER_RUN_EVICT: u32 = 2;
 pub struct zspager_tuning {
     /// Set to sizeof(struct zspager_tuning).
     pub struct_size: usize,
-    /// Maximum bytes that zspager_hold() may hold at the same time. At least
-    /// a page of 4096 bytes. 0: an eighth of
-    /// zspager_options.resident_bytes.
-    /// zspager_set_resident_limit() does not change it.
+    /// Maximum bytes that zspager_hold() may hold at the same time. At least a page of 4096 bytes. 0:
+    /// an eighth of zspager_options.resident_bytes. zspager_set_resident_limit() does not change it.
     pub max_held_bytes: u64,
     /// The zswap that holds evicted pages, and its pool. NULL: the defaults.
     pub zswap: *const zswap_tuning,

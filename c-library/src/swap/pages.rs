@@ -18,17 +18,20 @@ export! {
     /// Errors, after which nothing is stored at this offset, not even the old page:
     /// -ENOMEM: a limit was met, or the pool or the system has no memory; zs_last_limit() says which.
     ///     ZSWAP_LIMIT_AREA, ZSWAP_LIMIT_ZSWAP: zswap_area_usage() says how many bytes have to go before
-    ///     the limit accepts pages again, for a page or two are not enough. It may say 0, because
-    ///     another thread has just made room. Make room, in batches, and try again:
+    ///     the limit accepts pages again; one page is rarely enough. It may say 0, because another
+    ///     thread has just made room. Make room, in batches, and try again:
     ///         while (zswap_area_usage(area, &usage) == 0 && usage.bytes_to_go > 0)
-    ///             if (zswap_shrink(zswap, 32, &pages) != 0)
+    ///             if ((usage.refused_by == ZSWAP_LIMIT_AREA ? zswap_shrink_area(area, 32, &pages)
+    ///                                                       : zswap_shrink(zswap, 32, &pages)) != 0)
     ///                 break;
+    ///     For the limit of an area, do not call zswap_shrink(): it gives all areas turns, and would
+    ///     write back pages of the others.
     ///     ZSWAP_LIMIT_POOL: the pool itself is full, and usage says 0. Call zswap_compact(), remove
     ///     pages or write some back before you try again: a loop that only tries again never ends.
     ///     ZSWAP_LIMIT_NONE: the system has no memory.
     ///     Or write the page to the place it would be written back to. Nothing in the library waits for
-    ///     room. To wait, call zswap_shrink() here, or sleep on a condition variable that your thread
-    ///     signals which writes pages back and removes them.
+    ///     room. To wait, make room here, or sleep on a condition variable, which the thread that writes
+    ///     pages back or removes them signals.
     /// -ENOSPC: the page does not compress, and the area has ZSWAP_AREA_REFUSE_INCOMPRESSIBLE.
     /// Errors, after which nothing has changed:
     /// -EINVAL: area or page is NULL, or the offset is past the end of the area.

@@ -65,7 +65,7 @@ pub const ZSWAP_AREA_NO_WRITEBACK: u32 = 2;
 ///
 /// A positive error number means the same as the negative one. All outcomes are counted in struct
 /// zswap_counts. No second writeback of the same page begins before the callback has returned. The
-/// callback may call every function, within the rules of CALLBACKS above. It must return normally:
+/// callback may call every function, within the rules of CALLBACKS. It must return normally:
 /// no longjmp, no C++ exception.
 #[allow(non_camel_case_types)]
 pub type zswap_writeback_fn = Option<
@@ -150,9 +150,9 @@ pub struct zswap_area_options {
 /// A page that zswap_writeback_begin() or zswap_writeback_begin_area() claimed. It may be copied. Pass
 /// it to zswap_writeback_end() once, from any thread.
 ///
-/// A claim is its thread's own: that of the thread that began it, even if another thread is to end it.
-/// A call that would have to wait for a claim of its own thread fails with -EBUSY instead, also with
-/// ZSWAP_NOWAIT.
+/// A claim counts as that of the thread that began it, even if another ends it. zswap_invalidate() and
+/// an exclusive load that would have to wait for a claim of their own thread fail with -EBUSY, also
+/// with ZSWAP_NOWAIT; a store that fails does not wait for it.
 #[allow(non_camel_case_types)]
 #[repr(C)]
 #[derive(Clone, Copy)]
