@@ -331,7 +331,12 @@ pub mod plumbing {
     pub use crate::zswap::plumbing as zswap;
 }
 
-/// The examples of the README are tests. One is of the pager.
+/// The example of the README is a test. It is of the pager.
 #[cfg(all(doctest, feature = "uffd"))]
 #[doc = include_str!("../README.md")]
 pub struct Readme;
+
+/// The Rust programs of the document are tests. One is of the pager.
+#[cfg(all(doctest, feature = "uffd"))]
+#[doc = include_str!("../docs/first-programs.md")]
+pub struct FirstPrograms;

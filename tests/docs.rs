@@ -61,7 +61,7 @@ fn links_lead_somewhere() {
         assert!(dead.is_empty(), "{} has dead links: {dead:?}", document.display());
     }
     let readme = repository().join("README.md");
-    assert!(leads_somewhere(&readme, "README.md#benchmarks") && leads_somewhere(&readme, "#benchmarks"));
+    assert!(leads_somewhere(&readme, "README.md#try-it") && leads_somewhere(&readme, "#try-it"));
     assert!(
         !leads_somewhere(&readme, "README.md#no-such-heading") && !leads_somewhere(&readme, "docs/no-such-file.md")
     );

@@ -1,5 +1,5 @@
-//! Checks the README: its C examples compile and run, its paths exist, and its version is the manifest's. (The
-//! documentation tests compile its Rust examples.)
+//! Checks the README and the documents for users: their C programs compile and run, their paths and commands exist,
+//! their versions are the manifest's, and the README stays short. (The documentation tests compile the Rust programs.)
 #![cfg(not(any(loom, miri)))]
 
 mod common;
@@ -7,21 +7,27 @@ mod common;
 use common::{Library, Mode, compile, mode, repository, run, scratch, skip};
 use std::fs;
 
+/// The README, and what was once a part of it.
+const DOCUMENTS: [&str; 4] = ["README.md", "docs/first-programs.md", "docs/guarantees.md", "docs/benchmarks.md"];
+
+/// The README has at most so many lines.
+const LONGEST_README: usize = 200;
+
 fn text(file: &str) -> String {
     fs::read_to_string(repository().join(file)).unwrap()
 }
 
 /// Returns the blocks of code of a language.
-fn blocks(language: &str) -> Vec<String> {
-    let (readme, begin) = (text("README.md"), format!("```{language}\n"));
-    readme.split(&begin).skip(1).map(|part| part.split_once("```").expect("a block ends").0.to_owned()).collect()
+fn blocks(text: &str, language: &str) -> Vec<String> {
+    let begin = format!("```{language}\n");
+    text.split(&begin).skip(1).map(|part| part.split_once("```").expect("a block ends").0.to_owned()).collect()
 }
 
 #[test]
 fn the_c_examples_run() {
     let folder = scratch("readme");
     let library = Library::find();
-    let examples = blocks("c");
+    let examples: Vec<_> = DOCUMENTS.iter().flat_map(|file| blocks(&text(file), "c")).collect();
     assert_eq!(examples.len(), 3, "one of the pager, one of zswap, one of the pool");
     for (number, example) in examples.iter().enumerate() {
         let (source, program) = (folder.join(format!("{number}.c")), folder.join(format!("example{number}")));
@@ -36,17 +42,28 @@ fn the_c_examples_run() {
     fs::remove_dir_all(folder).unwrap();
 }
 
+/// rustdoc ignores blocks of other languages, so a block with a misspelled language would go untested.
+#[test]
+fn every_rust_program_is_a_documentation_test() {
+    let programs: Vec<_> = DOCUMENTS.iter().map(|file| text(file).matches("fn main()").count()).collect();
+    let tested = |file: &&str| ["rust", "rust,no_run"].map(|kind| blocks(&text(file), kind).len()).iter().sum();
+    let tested: Vec<usize> = DOCUMENTS.iter().map(tested).collect();
+    assert_eq!(programs, tested);
+    assert_eq!(tested, [1, 3, 0, 0], "rustdoc is passed the first two documents in src/lib.rs");
+}
+
 #[test]
 fn paths_and_commands_are_there() {
-    let readme = text("README.md");
-    let table = readme.split_once("## What is where").unwrap().1.split("\n## ").next().unwrap();
+    let tour = text("docs/tour.md");
+    let table = tour.split_once("## What is where").unwrap().1.split("\n## ").next().unwrap();
     let paths: Vec<_> = table.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next()).collect();
     assert!(paths.len() >= 6, "{paths:?}");
     for path in paths {
         assert!(repository().join(path).exists(), "{path} is not there");
     }
+    let texts = DOCUMENTS.map(text).concat();
     for folder in ["--example", "--bench"] {
-        for part in readme.split(&format!("{folder} ")).skip(1) {
+        for part in texts.split(&format!("{folder} ")).skip(1) {
             let name: String = part.chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '_').collect();
             let folder = repository().join(if folder == "--bench" { "benches" } else { "examples" });
             let found = folder.join(format!("{name}.rs")).exists() || folder.join(&name).join("main.rs").exists();
@@ -55,16 +72,27 @@ fn paths_and_commands_are_there() {
     }
 }
 
+/// A newcomer reads all of it. What is longer belongs into `docs`.
+#[test]
+fn the_readme_is_short() {
+    let lines = text("README.md").lines().count();
+    assert!(lines <= LONGEST_README, "README.md has {lines} lines");
+}
+
 #[test]
 fn versions_are_the_manifests() {
-    let (readme, manifest) = (text("README.md"), text("Cargo.toml"));
+    let (texts, manifest) = (DOCUMENTS.map(text), text("Cargo.toml"));
     let value = |key: &str| {
         let line = manifest.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(" = "));
         line.unwrap_or_else(|| panic!("{key} is in the manifest")).trim_matches('"').to_owned()
     };
-    assert_eq!(readme.matches(&format!("Rust toolchain from {} on", value("rust-version"))).count(), 2);
+    let all = texts.concat();
+    let named = all.matches(&format!("Rust toolchain from {} on", value("rust-version"))).count();
+    assert!(named > 0 && texts[0].contains("Rust toolchain from "));
+    assert_eq!(all.matches("toolchain from ").count(), named, "one names another version");
     let version = value("version");
-    assert!(readme.contains(&format!("zsalloc = {{ version = \"{}\"", version.rsplit_once('.').unwrap().0)));
-    assert!(readme.contains(&format!("1 to {} bytes", zsalloc::MAX_ALLOC_SIZE)));
+    let dependency = format!("zsalloc = {{ version = \"{}\"", version.rsplit_once('.').unwrap().0);
+    assert_eq!(all.matches(&dependency).count(), 2, "in the README and in the first programs");
+    assert!(texts[0].contains(&format!("1 to {} bytes", zsalloc::MAX_ALLOC_SIZE)));
     assert_eq!(value("license"), "MIT OR Apache-2.0");
 }

@@ -30,7 +30,7 @@ pub enum FaultMode {
 /// How private pages leave memory.
 ///
 /// Where threads touch pages at random, evicting in place is faster: moving single pages interrupts every processor
-/// that runs the process. The README has a table, and the command that prints it.
+/// that runs the process. `docs/benchmarks.md` has a table, and the command that prints it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[non_exhaustive]
 pub enum Eviction {
