@@ -5,6 +5,7 @@
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
 pub mod example;
+pub mod installed;
 #[path = "../skip/mod.rs"]
 pub mod skip;
 
