@@ -255,6 +255,15 @@ static void area_options(struct zswap *zswap)
     CHECK(area_stats_of(area).counts.refused_incompressible == 1);
     uint64_t before = zswap_stats_of(zswap).counts.stores;
     OK(zswap_remove_area(area));
+    /* The same, in an area that keeps what it had. */
+    options.flags |= ZSWAP_AREA_KEEP_OLD;
+    OK(zswap_add_area(zswap, 10, &options, &area));
+    OK(store_page(area, 0, 2));
+    before++;
+    RESULT(zswap_store(area, 0, page), -ENOSPC);
+    RESULT(zswap_store_pages(area, 0, page, 1), -ENOSPC);
+    check_page(area, 0, 2);
+    OK(zswap_remove_area(area));
     /* The removed area's events stay counted. */
     CHECK(zswap_stats_of(zswap).counts.stores == before && zswap_stats_of(zswap).areas == 2);
 }

@@ -221,7 +221,7 @@ static void options(void)
         wrong_tuning(reserved_tuning, "reserved");
     }
     struct zswap_area *unchanged = area;
-    struct zswap_area_options area_options = {.struct_size = sizeof area_options, .flags = 4};
+    struct zswap_area_options area_options = {.struct_size = sizeof area_options, .flags = 8};
     RESULT(zswap_add_area(zswap, 10, &area_options, &unchanged), -EINVAL);
     area_options.flags = 0;
     for (int i = 0; i < 7; i++) {

@@ -209,6 +209,14 @@
 /** zswap_area_options.flags: never write pages of the area back. */
 #define ZSWAP_AREA_NO_WRITEBACK 2
 
+/**
+ * zswap_area_options.flags: a store that fails leaves the page that was stored before. Without this
+ * flag it removes that page, so that an old copy can't be taken for the new page. For a program that
+ * tells its own caller of the failure, and has no other copy of the old page, as a disk does. If it
+ * writes pages back itself, the page's mark and place on the disk stay as well: see WRITEBACK.
+ */
+#define ZSWAP_AREA_KEEP_OLD 4
+
 /** zswap_usage.refused_by: no limit refuses stores now. zs_last_limit(): no limit refused the call. */
 #define ZSWAP_LIMIT_NONE 0
 
@@ -1524,7 +1532,8 @@ int zswap_set_codec(struct zswap *zswap, uint32_t codec, int level);
  * that repeats 4 bytes (a page of zeros, say) takes no memory of the pool, and neither does one
  * that repeats 8 bytes that form a signed 48-bit number, as addresses do.
  *
- * Errors, after which nothing is stored at this offset, not even the old page:
+ * Errors, after which nothing is stored at this offset, not even the old page, unless the area has
+ * ZSWAP_AREA_KEEP_OLD:
  * -ENOMEM: a limit was met, or the pool or the system has no memory; zs_last_limit() says which.
  *     ZSWAP_LIMIT_AREA, ZSWAP_LIMIT_ZSWAP: zswap_area_usage() says how many bytes have to go before
  *     the limit accepts pages again; one page is rarely enough. It may say 0, because another
@@ -1546,9 +1555,9 @@ int zswap_set_codec(struct zswap *zswap, uint32_t codec, int level);
  * -EINVAL: area or page is NULL, or the offset is past the end of the area.
  * -EPERM: this process is a forked child that has no copy of the pool.
  *
- * Threads: any. A store that succeeds waits for no writeback. One that fails with -ENOMEM or
- * -ENOSPC waits as zswap_invalidate() does, but neither in a callback nor for a claim of its own
- * thread.
+ * Threads: any. A store that succeeds waits for no writeback, and neither does one that leaves the
+ * old page. Another one that fails with -ENOMEM or -ENOSPC waits as zswap_invalidate() does, but
+ * neither in a callback nor for a claim of its own thread.
  * Callbacks: allowed.
  */
 int zswap_store(struct zswap_area *area, uint64_t offset, const void *page);
@@ -1558,7 +1567,8 @@ int zswap_store(struct zswap_area *area, uint64_t offset, const void *page);
  * that runs meanwhile sees each page either as it was or as it will be. Room for all pages is
  * reserved before the first one is compressed.
  *
- * Errors, after which nothing is stored at these offsets, not even the old pages:
+ * Errors, after which nothing is stored at these offsets, not even the old pages, unless the area
+ * has ZSWAP_AREA_KEEP_OLD:
  * -ENOMEM, -ENOSPC: as for zswap_store(). -ENOMEM also if there is probably no room for all of
  *     them.
  * Errors, after which nothing has changed:
@@ -2669,12 +2679,13 @@ int zspager_stats_json(struct zspager *pager, char *buffer, size_t size, size_t 
  *
  * zswap keeps three promises. A load returns the page as it was last stored, or fails: each stored
  * page has a check that covers its area and offset. A store that fails leaves nothing at its
- * offset, so an old copy can't be taken for the new page. And an old copy never reaches the disk
- * after a newer one: a page is not written back twice at a time, and when zswap_invalidate(), a
- * load with ZSWAP_LOAD_EXCLUSIVE, or a failed store returns, no writeback of the page that began
- * earlier is running. (The exception is a failed store in a callback, or of a page whose claim this
- * thread holds: it does not wait.) Two threads that store, take or invalidate the same offset at
- * the same time get the outcome of one order or the other.
+ * offset, so an old copy can't be taken for the new page, unless the area has ZSWAP_AREA_KEEP_OLD.
+ * And an old copy never reaches the disk after a newer one: a page is not written back twice at a
+ * time, and when zswap_invalidate(), a load with ZSWAP_LOAD_EXCLUSIVE, or a failed store returns,
+ * no writeback of the page that began earlier is running. (The exceptions are a failed store that
+ * leaves the old page, one in a callback, and one of a page whose claim this thread holds: these do
+ * not wait.) Two threads that store, take or invalidate the same offset at the same time get the
+ * outcome of one order or the other.
  */
 
 /*

@@ -15,7 +15,8 @@ use crate::units::PAGE;
 
 impl Area {
     /// Stores pages that follow each other, from `offset` on: all of them or none. A load that runs meanwhile sees each
-    /// page as it was or as it will be. If this fails, nothing is stored in the range any more.
+    /// page as it was or as it will be. If this fails, nothing is stored in the range any more. With
+    /// [`crate::AreaOptions::keep_old`] nothing has changed instead.
     ///
     /// # Errors
     /// Those of [`Area::store`]. [`Error::Limit`] also if what the batch is expected to take does not fit, before

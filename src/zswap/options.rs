@@ -60,6 +60,9 @@ pub struct AreaOptions {
     /// Whether pages that do not compress are refused with [`crate::Error::TooLarge`]. If not, they are stored as they
     /// came, so that pages are written back in the order in which they were last used.
     pub refuse_incompressible: bool,
+    /// Whether a store that fails leaves the older page where it is. If not, the older page is removed, so that it
+    /// can't be taken for the new one. For programs that tell their own callers that a write failed, as disks do.
+    pub keep_old: bool,
     /// Whether the area's pages are never written back. Then shrinks and claims pass the area by.
     pub no_writeback: bool,
     /// A number of the caller's own, for its callbacks: [`crate::Area::context`].

@@ -20,7 +20,8 @@ impl Area {
     ///
     /// If this fails with [`crate::Error::Limit`], [`crate::Error::NoMemory`] or [`crate::Error::TooLarge`], nothing is
     /// stored at `offset` any more: an older page is removed, so that it can't be taken for the new one. Then a copy of
-    /// an older page that was written back to the program's disk is old too, and must not be read.
+    /// an older page that was written back to the program's disk is old too, and must not be read. With
+    /// [`crate::AreaOptions::keep_old`] nothing has changed instead.
     ///
     /// A store that succeeds never waits for a writeback. One that fails waits as [`Area::invalidate`] does, unless it
     /// is in a writeback callback or its thread holds the page's claim. May be called from any thread, and from a
@@ -225,9 +226,13 @@ impl AreaState {
         }
     }
 
-    /// Removes the older page after a store that failed, so that no load returns it in place of the newer one.
+    /// Removes the older page after a store that failed, so that no load returns it in place of the newer one. An area
+    /// that keeps old pages keeps it.
     #[cold]
     pub(super) fn remove_after_failure(&self, call: &RunningCall<'_>, offset: u64) {
+        if self.options.keep_old {
+            return;
+        }
         let page = self.page(offset);
         let mut shard = call.lock();
         let old = page.remove();

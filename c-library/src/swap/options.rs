@@ -1,8 +1,8 @@
 //! Converts the options of C to those of a [`Zswap`](zsalloc::Zswap) and its areas.
 
 use super::types::{
-    ZSWAP_AREA_NO_WRITEBACK, ZSWAP_AREA_REFUSE_INCOMPRESSIBLE, ZSWAP_CODEC_LZ4, ZSWAP_CODEC_RAW, ZSWAP_CODEC_ZSTD,
-    zswap_area_options, zswap_options, zswap_tuning,
+    ZSWAP_AREA_KEEP_OLD, ZSWAP_AREA_NO_WRITEBACK, ZSWAP_AREA_REFUSE_INCOMPRESSIBLE, ZSWAP_CODEC_LZ4, ZSWAP_CODEC_RAW,
+    ZSWAP_CODEC_ZSTD, zswap_area_options, zswap_options, zswap_tuning,
 };
 use crate::options::{self, RESERVED, convert as convert_pool};
 use crate::sized::{Received, unless_zero};
@@ -81,7 +81,7 @@ pub unsafe fn convert_area(received: &Received<zswap_area_options>) -> Result<Ar
     if passed.reserved != [0; 7] {
         return Err(RESERVED);
     }
-    if has(!(ZSWAP_AREA_REFUSE_INCOMPRESSIBLE | ZSWAP_AREA_NO_WRITEBACK)) {
+    if has(!(ZSWAP_AREA_REFUSE_INCOMPRESSIBLE | ZSWAP_AREA_NO_WRITEBACK | ZSWAP_AREA_KEEP_OLD)) {
         return Err(UNKNOWN);
     }
     Ok(AreaOptions {
@@ -89,6 +89,7 @@ pub unsafe fn convert_area(received: &Received<zswap_area_options>) -> Result<Ar
         name: text(unsafe { options::name_or_none(passed.name) }?)?,
         max_bytes: unless_zero(passed.max_bytes),
         refuse_incompressible: has(ZSWAP_AREA_REFUSE_INCOMPRESSIBLE),
+        keep_old: has(ZSWAP_AREA_KEEP_OLD),
         no_writeback: has(ZSWAP_AREA_NO_WRITEBACK),
         context: passed.context.expose_provenance(),
     })

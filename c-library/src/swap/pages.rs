@@ -15,7 +15,8 @@ export! {
     /// that repeats 4 bytes (a page of zeros, say) takes no memory of the pool, and neither does one
     /// that repeats 8 bytes that form a signed 48-bit number, as addresses do.
     ///
-    /// Errors, after which nothing is stored at this offset, not even the old page:
+    /// Errors, after which nothing is stored at this offset, not even the old page, unless the area has
+    /// ZSWAP_AREA_KEEP_OLD:
     /// -ENOMEM: a limit was met, or the pool or the system has no memory; zs_last_limit() says which.
     ///     ZSWAP_LIMIT_AREA, ZSWAP_LIMIT_ZSWAP: zswap_area_usage() says how many bytes have to go before
     ///     the limit accepts pages again; one page is rarely enough. It may say 0, because another
@@ -37,9 +38,9 @@ export! {
     /// -EINVAL: area or page is NULL, or the offset is past the end of the area.
     /// -EPERM: this process is a forked child that has no copy of the pool.
     ///
-    /// Threads: any. A store that succeeds waits for no writeback. One that fails with -ENOMEM or
-    /// -ENOSPC waits as zswap_invalidate() does, but neither in a callback nor for a claim of its own
-    /// thread.
+    /// Threads: any. A store that succeeds waits for no writeback, and neither does one that leaves the
+    /// old page. Another one that fails with -ENOMEM or -ENOSPC waits as zswap_invalidate() does, but
+    /// neither in a callback nor for a claim of its own thread.
     /// Callbacks: allowed.
     #[unsafe(no_mangle)]
     pub unsafe extern "C" fn zswap_store(area: *mut zswap_area, offset: u64, page: *const c_void) -> c_int {
@@ -52,7 +53,8 @@ export! {
     /// that runs meanwhile sees each page either as it was or as it will be. Room for all pages is
     /// reserved before the first one is compressed.
     ///
-    /// Errors, after which nothing is stored at these offsets, not even the old pages:
+    /// Errors, after which nothing is stored at these offsets, not even the old pages, unless the area
+    /// has ZSWAP_AREA_KEEP_OLD:
     /// -ENOMEM, -ENOSPC: as for zswap_store(). -ENOMEM also if there is probably no room for all of
     ///     them.
     /// Errors, after which nothing has changed:

@@ -48,6 +48,11 @@ pub const ZSWAP_NOWAIT: u32 = 2;
 pub const ZSWAP_AREA_REFUSE_INCOMPRESSIBLE: u32 = 1;
 /// zswap_area_options.flags: never write pages of the area back.
 pub const ZSWAP_AREA_NO_WRITEBACK: u32 = 2;
+/// zswap_area_options.flags: a store that fails leaves the page that was stored before. Without this
+/// flag it removes that page, so that an old copy can't be taken for the new page. For a program that
+/// tells its own caller of the failure, and has no other copy of the old page, as a disk does. If it
+/// writes pages back itself, the page's mark and place on the disk stay as well: see WRITEBACK.
+pub const ZSWAP_AREA_KEEP_OLD: u32 = 4;
 
 /// Callback for zswap_set_writeback(). zswap_shrink() and zswap_shrink_area() call it in their own
 /// thread, with no lock held. It gets the context that was set, the area as zswap_add_area()

@@ -128,6 +128,31 @@ fn a_page_that_can_t_fit_is_refused_before_it_is_compressed() {
 }
 
 #[test]
+fn an_area_that_keeps_old_pages_loses_none_to_a_store_that_fails() {
+    let (zswap, _) = with_area(1, &ZswapOptions { max_bytes: Some(100 * RAW), ..ZswapOptions::default() });
+    let options = AreaOptions { refuse_incompressible: true, keep_old: true, ..AreaOptions::default() };
+    let area = zswap.add_area(1000, &options).unwrap();
+    let older: Vec<_> = (0..40).map(compressible).collect();
+    area.store_pages(0, &older).unwrap();
+    assert!(matches!(area.store(3, &noise(3)), Err(Error::TooLarge(_))));
+    let mut batch: Vec<_> = (100..140).map(compressible).collect();
+    batch[39] = noise(1);
+    assert!(matches!(area.store_pages(0, &batch), Err(Error::TooLarge(_))));
+    // The rest of the limit is taken by another area.
+    let other = zswap.add_area(1000, &AreaOptions { keep_old: true, ..AreaOptions::default() }).unwrap();
+    let stored = (0..200).take_while(|&offset| other.store(offset, &noise(offset)).is_ok()).count() as u64;
+    assert!(full(&area.store_pages(0, &(200..240).map(compressible).collect::<Vec<_>>())));
+    assert!(full(&other.store(stored - 1, &noise(1000))));
+    assert!((0..40).all(|offset| load(&area, offset) == Ok(compressible(offset))));
+    assert!((0..stored).all(|offset| load(&other, offset) == Ok(noise(offset))));
+    let counts = zswap.stats().unwrap().counts;
+    assert_eq!((counts.removed_by_failure, counts.pages()), (0, 40 + stored));
+    // A page that repeats a word takes no room, and so replaces another at the limit.
+    other.store(0, &[7; PAGE_SIZE]).unwrap();
+    assert_eq!(load(&other, 0), Ok([7; PAGE_SIZE]));
+}
+
+#[test]
 fn a_batch_that_fails_removes_what_was_there() {
     let (zswap, area) = with_area(10_000, &ZswapOptions { max_bytes: Some(200 * RAW), ..ZswapOptions::default() });
     let older: Vec<_> = (0..300).map(|at| [at as u8; PAGE_SIZE]).collect();

@@ -245,6 +245,7 @@ pub fn area_shape(
         name: String::new(),
         max_bytes: unless_zero(max),
         refuse_incompressible: refuse,
+        keep_old: rng.chance(30),
         no_writeback: never,
         context: rng.below(1000),
     };

@@ -51,9 +51,12 @@ impl World {
         Ok(())
     }
 
-    /// Notes that the store of a page failed: the older page is gone as well.
+    /// Notes that the store of a page failed: the older page is gone as well, unless the area keeps it.
     fn store_failed(&mut self, at: usize, offset: u64) {
         let model = &mut self.areas[at];
+        if model.options.keep_old {
+            return;
+        }
         model.tally.removed_by_failure += u64::from(model.drop_page(offset));
     }
 
