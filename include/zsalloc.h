@@ -2536,7 +2536,8 @@ int zspager_stats_json(struct zspager *pager, char *buffer, size_t size, size_t 
 
 /*
  * EXAMPLES. examples/store_pages.c in the sources also shows limits, a backing file and statistics,
- * examples/writeback.c writeback by threads of the program, and examples/pager.c a pager.
+ * examples/writeback.c writeback by threads of the program, examples/pager.c a pager, and
+ * examples/nbdkit a disk that is kept in a zswap.
  *
  * Example:
  *

@@ -4,6 +4,7 @@
 //! valgrind.
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
+pub mod disk;
 pub mod example;
 pub mod installed;
 #[path = "../skip/mod.rs"]

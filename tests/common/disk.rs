@@ -1,0 +1,200 @@
+//! A disk that nbdkit serves with the plugin of `examples/nbdkit`, on a socket of its own.
+
+use super::{Library, compile, repository, scratch, skip::skip};
+use std::ffi::OsStr;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+/// Returns whether all programs are there, and what plugins of nbdkit are compiled with. If not, skips the test `name`.
+pub fn has_programs(name: &str, programs: &[&str]) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let folders: Vec<_> = std::env::split_paths(&path).collect();
+    let lacks = |program: &&str| !folders.iter().any(|at| at.join(program).exists());
+    let mut missing: Vec<_> = programs.iter().copied().filter(lacks).collect();
+    if !missing.contains(&"nbdkit")
+        && !Command::new("pkg-config").args(["--exists", "nbdkit"]).status().unwrap().success()
+    {
+        missing.push("nbdkit-plugin.h");
+    }
+    if !missing.is_empty() {
+        skip(name, format!("this machine lacks {missing:?}"));
+    }
+    missing.is_empty()
+}
+
+/// The compiled plugin, and a folder for the files of a test.
+pub struct Plugin {
+    library: Library,
+    folder: PathBuf,
+}
+
+impl Plugin {
+    /// Compiles the plugin.
+    pub fn build(test: &str) -> Self {
+        let (library, folder) = (Library::find(), scratch(test));
+        let source = repository().join("examples/nbdkit/zsalloc.c");
+        let flags = [&["-fPIC", "-shared"], &*library.shared_flags()].concat();
+        compile(&[&source], &folder.join("nbdkit-zsalloc-plugin.so"), "gnu11", &flags);
+        Self { library, folder }
+    }
+
+    /// Returns the path of a file in the folder.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.join(name)
+    }
+
+    /// Returns a command that starts nbdkit with the plugin and its parameters.
+    pub fn nbdkit(&self, options: &[&str], parameters: &[&str]) -> Command {
+        let mut nbdkit = Command::new("nbdkit");
+        nbdkit.args(options).arg(self.path("nbdkit-zsalloc-plugin.so")).args(parameters);
+        nbdkit.env("LD_LIBRARY_PATH", self.library.runtime()).current_dir(&self.folder);
+        nbdkit
+    }
+
+    /// Starts nbdkit, and waits until it serves the disk.
+    pub fn serve(&self, parameters: &[&str]) -> Disk<'_> {
+        self.serve_with(&[], parameters)
+    }
+
+    /// Starts nbdkit with options of its own, and waits until it serves the disk.
+    pub fn serve_with(&self, options: &[&str], parameters: &[&str]) -> Disk<'_> {
+        let (socket, stats) = (self.path("socket"), self.path("stats.json"));
+        let _ = fs::remove_file(&socket);
+        let stats_parameter = format!("stats={}", stats.display());
+        let parameters = [parameters, &[&*stats_parameter]].concat();
+        let options = [&["-f", "-U", socket.to_str().expect("a UTF-8 path")], options].concat();
+        let mut nbdkit = self.nbdkit(&options, &parameters);
+        let server = nbdkit.stderr(fs::File::create(self.path("log")).unwrap()).spawn().unwrap();
+        let mut disk = Disk { plugin: self, server, socket, stats };
+        let begin = Instant::now();
+        while !disk.socket.exists() {
+            let ended = disk.server.try_wait().unwrap().is_some() || begin.elapsed() > Duration::from_secs(60);
+            assert!(!ended, "nbdkit does not serve the disk: {}", disk.log());
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        disk
+    }
+}
+
+impl Drop for Plugin {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.folder);
+    }
+}
+
+/// A disk that is served.
+pub struct Disk<'a> {
+    plugin: &'a Plugin,
+    server: Child,
+    socket: PathBuf,
+    stats: PathBuf,
+}
+
+impl Disk<'_> {
+    /// Returns the address of the disk.
+    pub fn uri(&self) -> String {
+        format!("nbd+unix:///?socket={}", self.socket.display())
+    }
+
+    /// Returns the path of the disk's socket.
+    pub fn socket(&self) -> &Path {
+        &self.socket
+    }
+
+    /// Returns what nbdkit has said.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.plugin.path("log")).unwrap_or_default()
+    }
+
+    /// Runs a program, in the folder of the plugin.
+    pub fn run<S: AsRef<OsStr>>(&self, program: &str, arguments: &[S]) -> Output {
+        let mut command = Command::new(program);
+        command.args(arguments).current_dir(&self.plugin.folder).stdin(Stdio::null());
+        command.output().unwrap_or_else(|error| panic!("{program} does not start: {error}"))
+    }
+
+    /// Runs a program that must succeed. Returns its output.
+    pub fn does<S: AsRef<OsStr>>(&self, program: &str, arguments: &[S]) -> String {
+        let output = self.run(program, arguments);
+        let [out, err] = [&output.stdout, &output.stderr].map(|bytes| String::from_utf8_lossy(bytes).into_owned());
+        assert!(output.status.success(), "{program}: {}\n{out}{err}\nnbdkit: {}", output.status, self.log());
+        out
+    }
+
+    /// Runs commands of qemu-io, which must succeed. Returns its output.
+    pub fn qemu_io(&self, commands: &[&str]) -> String {
+        let uri = self.uri();
+        let mut arguments = vec!["-f", "raw"];
+        commands.iter().for_each(|command| arguments.extend(["-c", command]));
+        let output = self.does("qemu-io", &[&arguments[..], &[&*uri]].concat());
+        assert!(!output.contains("failed"), "{commands:?}: {output}\nnbdkit: {}", self.log());
+        output
+    }
+
+    /// Copies a file onto the disk.
+    pub fn fill(&self, file: &str, options: &[&str]) {
+        self.does("nbdcopy", &[options, &[file, &self.uri()]].concat());
+    }
+
+    /// Returns all bytes of the disk.
+    pub fn bytes(&self, options: &[&str]) -> Vec<u8> {
+        self.does("nbdcopy", &[options, &[&self.uri(), "copied-out"]].concat());
+        fs::read(self.plugin.path("copied-out")).unwrap()
+    }
+
+    /// Ends nbdkit as a user would, and returns the statistics of the disk.
+    pub fn end(mut self) -> Stats {
+        let pid = self.server.id().to_string();
+        self.does("kill", &["-TERM", &pid]);
+        let status = self.server.wait().unwrap();
+        assert!(status.success(), "nbdkit: {status}: {}", self.log());
+        Stats(fs::read_to_string(&self.stats).unwrap())
+    }
+}
+
+impl Drop for Disk<'_> {
+    fn drop(&mut self) {
+        let _ = self.server.kill();
+        let _ = self.server.wait();
+    }
+}
+
+/// The statistics that the plugin writes at its end.
+pub struct Stats(String);
+
+impl Stats {
+    /// Returns the first figure of this name, which is that of the zswap.
+    pub fn figure(&self, name: &str) -> u64 {
+        let rest = self.0.split_once(&format!("\"{name}\":")).unwrap_or_else(|| panic!("{name}: {}", self.0)).1;
+        rest.chars().take_while(char::is_ascii_digit).collect::<String>().parse().unwrap()
+    }
+}
+
+/// Returns `bytes` bytes of all kinds: text, pages of zeros, and noise.
+pub fn mixed_bytes(bytes: usize) -> Vec<u8> {
+    let mut made = Vec::with_capacity(bytes + 8192);
+    let mut noise = noise();
+    for line in 0_u64.. {
+        match line % 3 {
+            0 => made.extend(format!("{line} bottles of beer on the wall, ").repeat(150).into_bytes()),
+            1 => made.resize((made.len() + 8192) / 4096 * 4096, 0),
+            _ => made.extend(noise.by_ref().take(3000)),
+        }
+        if made.len() >= bytes {
+            break;
+        }
+    }
+    made.truncate(bytes);
+    made
+}
+
+/// Returns bytes that do not compress.
+pub fn noise() -> impl Iterator<Item = u8> {
+    let mut state = 1_u64;
+    std::iter::repeat_with(move || {
+        state = state.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f);
+        (state >> 56) as u8
+    })
+}

@@ -1,0 +1,253 @@
+//! The plugin of `examples/nbdkit`, in the real nbdkit: what nbdcopy, fio, qemu-io and qemu-img write to the disk comes
+//! back.
+#![cfg(not(any(loom, miri)))]
+
+mod common;
+
+use common::disk::{Plugin, has_programs, mixed_bytes, noise};
+use std::fs;
+
+const MIB: usize = 1 << 20;
+
+#[test]
+fn what_is_copied_onto_the_disk_comes_back() {
+    if !has_programs("what_is_copied_onto_the_disk", &["nbdkit", "nbdcopy"]) {
+        return;
+    }
+    let plugin = Plugin::build("nbdkit-copy");
+    let (mixed, size) = (mixed_bytes(12 * MIB - 1000), 12 * MIB + 512);
+    fs::write(plugin.path("mixed"), &mixed).unwrap();
+    let cases: [(&[&str], &[&str]); 4] = [
+        (&[], &[]),
+        (&["codec=zstd"], &["--connections=4", "--requests=16"]),
+        (&["codec=zstd", "level=1"], &["--request-size=33554432", "--destination-is-zero"]),
+        (&["codec=none"], &["--synchronous"]),
+    ];
+    for (parameters, options) in cases {
+        let disk = plugin.serve(&[&[&*size.to_string()], parameters].concat());
+        disk.fill("mixed", options);
+        let copied = disk.bytes(options.first().map_or(&[], std::slice::from_ref));
+        assert_eq!(copied.len(), size);
+        assert!(copied[..mixed.len()] == mixed && copied[mixed.len()..].iter().all(|&byte| byte == 0));
+        let stats = disk.end();
+        let pages = stats.figure("compressed_pages") + stats.figure("raw_pages");
+        assert!(pages > 1000 && pages + stats.figure("filled_pages") <= size as u64 / 4096 + 1);
+        if !parameters.contains(&"codec=none") {
+            assert!(stats.figure("pool_bytes") < (size / 2) as u64);
+        }
+    }
+}
+
+/// Eight jobs write sectors of the same pages, each its own: a page that is changed while another thread changes it
+/// must lose neither change.
+#[test]
+fn threads_change_parts_of_the_same_pages() {
+    if !has_programs("threads_change_parts_of_the_same_pages", &["nbdkit", "fio"]) {
+        return;
+    }
+    let plugin = Plugin::build("nbdkit-parts");
+    let disk = plugin.serve(&["2M"]);
+    let uri = format!("--uri={}", disk.uri());
+    let common = ["--ioengine=nbd", &*uri, "--bs=512", "--rw=write:3584", "--iodepth=16", "--verify=crc32c"];
+    let mut arguments: Vec<String> = common.map(String::from).into();
+    arguments.extend(["--io_size=256k", "--verify_fatal=1", "--group_reporting=1"].map(String::from));
+    for job in 0..8 {
+        arguments.extend([format!("--name=job{job}"), format!("--offset={}", job * 512), "--size=2093056".into()]);
+    }
+    disk.does("fio", &arguments);
+}
+
+#[test]
+fn fio_finds_what_it_wrote() {
+    if !has_programs("fio_finds_what_it_wrote", &["nbdkit", "fio"]) {
+        return;
+    }
+    let plugin = Plugin::build("nbdkit-fio");
+    for parameters in [&["32M", "codec=zstd"][..], &["32M", "limit=2M", "file=pages"]] {
+        let disk = plugin.serve(parameters);
+        let uri = format!("--uri={}", disk.uri());
+        let arguments = "--name=mixed --ioengine=nbd --rw=randwrite --bsrange=512-128k --bs_unaligned=1 --iodepth=16
+            --size=32M --io_size=24M --verify=crc32c --verify_fatal=1 --verify_backlog=64
+            --buffer_compress_percentage=50 --refill_buffers=1";
+        let arguments: Vec<_> = arguments.split_whitespace().chain([&*uri]).collect();
+        disk.does("fio", &arguments);
+        let stats = disk.end();
+        assert_eq!(stats.figure("written_back") > 0, parameters.len() > 2);
+    }
+}
+
+#[test]
+fn trimmed_and_zeroed_ranges_are_holes() {
+    if !has_programs("trimmed_and_zeroed_ranges", &["nbdkit", "qemu-io", "nbdinfo"]) {
+        return;
+    }
+    let plugin = Plugin::build("nbdkit-trim");
+    // One thread, whose buffer has what it read before.
+    let disk = plugin.serve_with(&["--threads=1"], &["1M"]);
+    // Parts of pages that are written, zeroed and read at odd places.
+    disk.qemu_io(&["write -P 0x11 0 64k", "write -P 0x22 4097 8191", "write -z 10000 5000"]);
+    disk.qemu_io(&[
+        "read -P 0x11 0 4097",
+        "read -P 0x22 4097 5903",
+        "read -P 0 10000 5000",
+        "read -P 0x11 15000 50536",
+    ]);
+    // A trim takes whole pages only; a zero takes each byte.
+    disk.qemu_io(&["discard 32k 8k", "discard 20000 5000", "discard 61000 500", "write -zu 45000 10000"]);
+    disk.qemu_io(&["read -P 0x11 15000 5480", "read -P 0 20480 4096", "read -P 0x11 24576 8192", "read -P 0 32k 8k"]);
+    disk.qemu_io(&["read -P 0x11 40k 4040", "read -P 0 45000 10000", "read -P 0x11 0 4097", "read -P 0 32k 8k"]);
+    disk.qemu_io(&["read -P 0x11 55000 10536", "flush", "write -P 0x33 1048000 576", "read -P 0x33 1048000 576"]);
+    let map = disk.does("nbdinfo", &["--map", &*disk.uri()]);
+    let runs: Vec<Vec<&str>> = map.lines().map(|line| line.split_whitespace().collect()).collect();
+    let data: Vec<_> = runs.iter().filter(|run| run[3] == "data").map(|run| (run[0], run[1])).collect();
+    // 32k to 40k are two pages, and 45000 to 55000 has two whole ones.
+    assert_eq!(
+        data,
+        [("0", "20480"), ("24576", "8192"), ("40960", "4096"), ("53248", "12288"), ("1044480", "4096")],
+        "{map}"
+    );
+    assert!(runs.iter().all(|run| run[3] == "data" || run[3] == "hole,zero"), "{map}");
+    disk.qemu_io(&["discard 0 1M", "read -P 0 0 1M"]);
+    let stats = disk.end();
+    assert_eq!((stats.figure("used_bytes"), stats.figure("compressed_pages")), (0, 0));
+}
+
+#[test]
+fn zeros_that_are_written_take_no_memory() {
+    if !has_programs("zeros_that_are_written", &["nbdkit", "qemu-io"]) {
+        return;
+    }
+    let plugin = Plugin::build("nbdkit-zeros");
+    let disk = plugin.serve(&["64M"]);
+    disk.qemu_io(&["write -P 0 0 64M", "read -P 0 0 64M"]);
+    assert_eq!(disk.end().figure("used_bytes"), 0);
+}
+
+#[test]
+fn a_full_disk_says_so_and_goes_on() {
+    if !has_programs("a_full_disk_says_so", &["nbdkit", "nbdcopy", "qemu-io"]) {
+        return;
+    }
+    let plugin = Plugin::build("nbdkit-full");
+    let noise: Vec<u8> = noise().take(8 * MIB).collect();
+    fs::write(plugin.path("noise"), &noise).unwrap();
+    let disk = plugin.serve(&["64M", "limit=4M"]);
+    let refused = |command: &str| {
+        let output = disk.run("qemu-io", &["-f", "raw", "-c", command, &*disk.uri()]);
+        let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+        assert!(said.contains("No space left on device"), "{command}: {said}");
+    };
+    // As much as there is room for, and then a page at a time until not even one fits.
+    refused("write -s noise 0 8M");
+    for page in (0..1024).rev() {
+        let command = format!("write -s noise {} 4k", 8 * MIB + page * 4096);
+        if !disk.run("qemu-io", &["-f", "raw", "-c", &command, &*disk.uri()]).status.success() {
+            break;
+        }
+    }
+    refused("write -s noise 32M 4k");
+    // Bytes are changed in place, and what was there stays when there is no room for the change.
+    let before = disk.bytes(&[]);
+    refused("write -s noise 1M 100000");
+    let log = disk.log();
+    assert!(log.contains("zswap_store_pages(): "), "{log}");
+    let after = disk.bytes(&[]);
+    assert!(before == after, "a write that failed changed the disk");
+    // With room, it takes writes again.
+    disk.qemu_io(&["discard 0 1M", "write -s noise 40M 64k", "write -P 5 41M 1M", "read -P 5 41M 1M"]);
+    assert!(disk.bytes(&[])[40 * MIB..][..65536] == noise[..65536]);
+    assert!(disk.end().figure("used_bytes") <= 4 << 20);
+}
+
+#[test]
+fn a_file_takes_what_exceeds_the_limit() {
+    if !has_programs("a_file_takes_what_exceeds_the_limit", &["nbdkit", "nbdcopy"]) {
+        return;
+    }
+    let plugin = Plugin::build("nbdkit-file");
+    let bytes: Vec<u8> = mixed_bytes(8 * MIB).into_iter().chain(noise().take(8 * MIB)).collect();
+    fs::write(plugin.path("bytes"), &bytes).unwrap();
+    for limit in ["limit=1M", "limit=4M"] {
+        let disk = plugin.serve(&["16M", limit, "file=pages"]);
+        assert!(!plugin.path("pages").exists(), "the file was not unlinked");
+        disk.fill("bytes", &["--connections=4", "--requests=16"]);
+        assert!(disk.bytes(&["--connections=4"]) == bytes);
+        disk.fill("bytes", &["--request-size=4194304"]);
+        assert!(disk.bytes(&["--request-size=65536"]) == bytes);
+        let stats = disk.end();
+        assert!(stats.figure("file_pages") > 500 && stats.figure("file_loads") > 500);
+        assert!(stats.figure("used_bytes") <= stats.figure("max_bytes"));
+    }
+}
+
+#[test]
+fn an_image_on_the_disk_is_whole() {
+    if !has_programs("an_image_on_the_disk_is_whole", &["nbdkit", "qemu-img"]) {
+        return;
+    }
+    let plugin = Plugin::build("nbdkit-image");
+    fs::write(plugin.path("image"), mixed_bytes(24 * MIB)).unwrap();
+    let disk = plugin.serve(&["64M", "codec=zstd", "limit=4M", "file=pages"]);
+    let uri = disk.uri();
+    disk.does("qemu-img", &["create", "-q", "-f", "qcow2", &uri, "24M"]);
+    disk.does("qemu-img", &["convert", "-n", "-W", "-m", "8", "-f", "raw", "-O", "qcow2", "image", &uri]);
+    disk.does("qemu-img", &["check", "-q", "-f", "qcow2", &uri]);
+    disk.does("qemu-img", &["compare", "-q", "-f", "raw", "-F", "qcow2", "image", &uri]);
+    assert!(disk.end().figure("file_pages") > 0);
+}
+
+#[test]
+fn it_serves_from_the_background() {
+    if !has_programs("it_serves_from_the_background", &["nbdkit", "nbdcopy"]) {
+        return;
+    }
+    let plugin = Plugin::build("nbdkit-background");
+    let bytes = mixed_bytes(2 * MIB);
+    fs::write(plugin.path("bytes"), &bytes).unwrap();
+    let options = ["-U", "background-socket", "-P", "pid"];
+    let started = plugin.nbdkit(&options, &["2M", "limit=1M", "file=pages"]).output().unwrap();
+    assert!(started.status.success(), "{started:?}");
+    // nbdkit writes the file once it serves, which may be after its parent process has ended.
+    let written = || fs::read_to_string(plugin.path("pid")).ok().filter(|pid| pid.ends_with('\n'));
+    let pid = (0..6000).find_map(|_| {
+        std::thread::sleep(std::time::Duration::from_millis(10));
+        written()
+    });
+    let pid = pid.expect("nbdkit writes its process id");
+    let uri = format!("nbd+unix:///?socket={}", plugin.path("background-socket").display());
+    let copy = |from: &str, to: &str| {
+        std::process::Command::new("nbdcopy").args([from, to]).current_dir(plugin.path("")).status().unwrap().success()
+    };
+    let copied = copy("bytes", &uri) && copy(&uri, "copied-out");
+    assert!(std::process::Command::new("kill").arg(pid.trim()).status().unwrap().success());
+    assert!(copied && fs::read(plugin.path("copied-out")).unwrap() == bytes);
+}
+
+#[test]
+fn wrong_parameters_are_refused() {
+    if !has_programs("wrong_parameters_are_refused", &["nbdkit"]) {
+        return;
+    }
+    let plugin = Plugin::build("nbdkit-wrong");
+    fs::write(plugin.path("there"), b"precious").unwrap();
+    let cases: [(&[&str], &str); 9] = [
+        (&[], "size is missing"),
+        (&["0"], "size is missing"),
+        (&["much"], "could not parse"),
+        (&["1M", "codec=gzip"], "codec is gzip: it can be lz4, zstd or none"),
+        (&["1M", "level=3"], "only ZSWAP_CODEC_ZSTD has levels"),
+        (&["1M", "codec=zstd", "level=99"], "level"),
+        (&["1M", "limit=1"], "max_bytes"),
+        (&["1M", "file=there"], "File exists"),
+        (&["1M", "colour=red"], "there is no parameter colour"),
+    ];
+    for (parameters, reason) in cases {
+        let output = plugin.nbdkit(&["-f", "-U", "-", "--run", "true"], parameters).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!output.status.success() && said.contains(reason), "{parameters:?}: {said}");
+    }
+    assert_eq!(fs::read(plugin.path("there")).unwrap(), b"precious");
+    let dumped = plugin.nbdkit(&["--dump-plugin"], &[]).output().unwrap();
+    let version = format!("zsalloc_version={}", env!("CARGO_PKG_VERSION"));
+    assert!(String::from_utf8_lossy(&dumped.stdout).contains(&version), "{dumped:?}");
+}
