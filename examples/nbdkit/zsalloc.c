@@ -1,165 +1,115 @@
 /*
- * A compressed RAM disk: an nbdkit plugin that keeps the pages of a disk in a zswap.
+ * A compressed RAM disk: an nbdkit plugin that keeps the bytes of a disk in zsalloc.
  *
- *     cc -O2 -fPIC -shared zsalloc.c -o nbdkit-zsalloc-plugin.so $(pkg-config --cflags --libs nbdkit zsalloc)
+ *     cc -O2 -fPIC -shared zsalloc.c pages.c blocks.c -o nbdkit-zsalloc-plugin.so \
+ *        $(pkg-config --cflags --libs nbdkit zsalloc libzstd)
  *     nbdkit -f ./nbdkit-zsalloc-plugin.so 1G codec=zstd limit=256M file=/var/tmp/pages
  *
- * README.md in this folder has the parameters and what they cost.
+ * README.md in this folder has the parameters and what they cost. This file has what nbdkit calls, pages.c and blocks.c
+ * what keeps the bytes.
  *
- * nbdkit calls the functions below from several threads at a time. The area holds each page of the disk at the number
- * of the page as its offset; a page that is not stored reads as zeros. Its functions may be called by all threads at
- * once. What they can't do is change a part of a page: that is a load, a change and a store, and a write of another
- * thread between the load and the store would be lost. So each stretch of CHUNK pages has a lock:
- * - a change of a part of a page holds it alone;
- * - a store or a removal of whole pages shares it with others like it;
- * - a load takes none: zswap_load_pages() returns each page as it was before a store or as it is after it.
+ * nbdkit calls the functions below from several threads at a time. The disk is an array of units (store.h), which may be
+ * stored and loaded by all of them at once. What is left to do here is a change of a part of a unit: that is a load, a
+ * change and a store, and a store of another thread between the two would be lost. So each stretch of the disk has a
+ * lock:
+ * - a change of a part of a unit holds it alone;
+ * - a store or a removal of whole units shares it with others like it;
+ * - a load takes none.
  * Several stretches share a lock. A request takes one at a time, so requests can't wait for each other in a circle.
  */
 #define _GNU_SOURCE
+#include "store.h"
 #include <errno.h>
-#include <fcntl.h>
-#include <inttypes.h>
+#include <malloc.h>
 #include <pthread.h>
-#include <stdbool.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <time.h>
-#include <unistd.h>
 #include <zsalloc.h>
 
 #define NBDKIT_API_VERSION 2
 #include <nbdkit-plugin.h>
 #define THREAD_MODEL NBDKIT_THREAD_MODEL_PARALLEL
 
-enum {
-    PAGE = ZSWAP_PAGE_SIZE,
-    CHUNK = 64,     /* Pages that are stored or loaded in one call. */
-    LOCKS = 256,
-    PATIENCE = 100  /* How often a store tries to make room in vain, a millisecond apart. */
-};
+enum { STRETCH = 256 << 10, LOCKS = 256 };
 
-static int64_t disk_bytes = -1;
-static struct zswap_options options = {.struct_size = sizeof options, .name = "nbdkit"};
+static struct settings settings = {.unit = ZSWAP_PAGE_SIZE};
 static char *file_name, *stats_name;
-static struct zswap *zswap;
-static struct zswap_area *area;
+static const struct store *store;
 static pthread_rwlock_t locks[LOCKS];
 
-/* ---- Errors ---- */
-
-/* Reports a result of the library to the log, and its number to the client. What a client knows as a full disk is
- * -ENOMEM here. */
-static int fail(int result, const char *sentence)
+int fail(int result, const char *sentence)
 {
     nbdkit_error("%s", sentence);
     nbdkit_set_error(result == -ENOMEM ? ENOSPC : result == -EBADMSG ? EIO : -result);
     return -1;
 }
 
-/* ---- Pages ---- */
-
-/* Writes pages to the file, so that a store that was refused has room. Returns false if that is impossible. */
-static bool make_room(unsigned *tries)
+/* Changes a part of a unit. Without bytes, the part becomes zeros. */
+static int change(uint64_t unit, size_t from, const char *bytes, size_t length)
 {
-    uint64_t written;
-    int result = zswap_shrink(zswap, 2 * CHUNK, &written);
-    if (result == 0) {
-        *tries = 0;
-        return true;
-    }
-    /* -ENOENT: the room is that of stores which are running. -EAGAIN: other threads are writing the pages that could
-     * go, or the file is full. */
-    if ((result != -EAGAIN && result != -ENOENT) || ++*tries > PATIENCE)
-        return false;
-    nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
-    return true;
-}
-
-static int store(uint64_t page, const void *bytes, size_t count)
-{
-    unsigned tries = 0;
-    int result;
-    while ((result = zswap_store_pages(area, page, bytes, count)) == -ENOMEM && file_name != NULL)
-        if (!make_room(&tries))
-            break;
-    return result == 0 ? 0 : fail(result, zs_last_error());
-}
-
-/* Loads pages, at most CHUNK. Those that are not stored are zeros. */
-static int load(uint64_t page, char *bytes, size_t count)
-{
-    int results[CHUNK];
-    int result = zswap_load_pages(area, page, bytes, count, 0, results);
-    if (result == 0)
-        return 0;
-    if (result != -ENOENT && result != -EBADMSG && result != -EIO)
-        return fail(result, zs_last_error());
-    for (size_t i = 0; i < count; i++) {
-        if (results[i] == -ENOENT)
-            memset(bytes + i * PAGE, 0, PAGE);
-        else if (results[i] != 0)
-            return fail(results[i], zs_strerror(results[i]));
-    }
-    return 0;
-}
-
-/* Changes a part of a page. Without bytes, it becomes zeros. */
-static int change(uint64_t page, size_t from, const char *bytes, size_t length)
-{
-    char whole[PAGE];
-    if (load(page, whole, 1) != 0)
+    char whole[MAX_UNIT];
+    if (store->load(unit, whole, 1) != 0)
         return -1;
     if (bytes != NULL)
         memcpy(whole + from, bytes, length);
     else
         memset(whole + from, 0, length);
-    return store(page, whole, 1);
+    return store->store(unit, whole, 1);
 }
 
 /* ---- Requests ---- */
 
-/* A part of a request: whole pages of one stretch, or a part of one page. */
+/* A part of a request: whole units of one stretch, or a part of one unit. */
 struct part {
-    uint64_t page;
+    uint64_t unit;
     size_t from, length; /* In bytes. */
 };
 
 static struct part next_part(uint64_t offset, uint64_t count)
 {
-    struct part part = {offset / PAGE, offset % PAGE, 0};
-    uint64_t most = PAGE - part.from;
-    if (part.from == 0 && count >= PAGE)
-        most = (CHUNK - part.page % CHUNK) * PAGE;
+    struct part part = {offset / settings.unit, offset % settings.unit, 0};
+    uint64_t most = settings.unit - part.from;
+    if (part.from == 0 && count >= settings.unit) {
+        most = STRETCH - offset % STRETCH;
+        count -= count % settings.unit;
+    }
     part.length = most < count ? most : count;
-    if (part.length > PAGE)
-        part.length -= part.length % PAGE;
     return part;
 }
 
 static bool is_whole(const struct part *part)
 {
-    return part->length % PAGE == 0;
+    return part->length % settings.unit == 0;
 }
 
 /* Writes bytes, or zeros where there are none. */
 static int write_part(const struct part *part, const char *bytes)
 {
-    pthread_rwlock_t *lock = &locks[part->page / CHUNK % LOCKS];
+    pthread_rwlock_t *lock = &locks[part->unit * settings.unit / STRETCH % LOCKS];
     int result;
     if (is_whole(part))
         pthread_rwlock_rdlock(lock);
     else
         pthread_rwlock_wrlock(lock);
     if (!is_whole(part))
-        result = change(part->page, part->from, bytes, part->length);
+        result = change(part->unit, part->from, bytes, part->length);
     else if (bytes != NULL)
-        result = store(part->page, bytes, part->length / PAGE);
-    else if ((result = zswap_invalidate(area, part->page, part->length / PAGE, 0)) != 0)
-        result = fail(result, zs_last_error());
+        result = store->store(part->unit, bytes, part->length / settings.unit);
+    else
+        result = store->remove(part->unit, part->length / settings.unit);
     pthread_rwlock_unlock(lock);
     return result;
+}
+
+static int read_part(const struct part *part, char *bytes)
+{
+    char whole[MAX_UNIT];
+    if (is_whole(part))
+        return store->load(part->unit, bytes, part->length / settings.unit);
+    if (store->load(part->unit, whole, 1) != 0)
+        return -1;
+    memcpy(bytes, whole + part->from, part->length);
+    return 0;
 }
 
 static int plugin_pread(void *handle, void *buffer, uint32_t count, uint64_t offset, uint32_t flags)
@@ -168,11 +118,8 @@ static int plugin_pread(void *handle, void *buffer, uint32_t count, uint64_t off
     (void)handle, (void)flags;
     while (count > 0) {
         struct part part = next_part(offset, count);
-        char page[PAGE];
-        if (load(part.page, is_whole(&part) ? bytes : page, is_whole(&part) ? part.length / PAGE : 1) != 0)
+        if (read_part(&part, bytes) != 0)
             return -1;
-        if (!is_whole(&part))
-            memcpy(bytes, page + part.from, part.length);
         bytes += part.length, offset += part.length, count -= (uint32_t)part.length;
     }
     return 0;
@@ -202,7 +149,7 @@ static int zero(uint64_t offset, uint64_t count)
     return 0;
 }
 
-/* Whole pages of zeros become holes, whether the client allows holes (NBDKIT_FLAG_MAY_TRIM) or not: they read the same,
+/* Whole units of zeros become holes, whether the client allows holes (NBDKIT_FLAG_MAY_TRIM) or not: they read the same,
  * and room for other bytes could not be promised by storing zeros, which take none. */
 static int plugin_zero(void *handle, uint32_t count, uint64_t offset, uint32_t flags)
 {
@@ -210,42 +157,42 @@ static int plugin_zero(void *handle, uint32_t count, uint64_t offset, uint32_t f
     return zero(offset, count);
 }
 
-/* A trim is advice: pages of which it names a part keep their bytes. */
+/* A trim is advice: units of which it names a part keep their bytes. */
 static int plugin_trim(void *handle, uint32_t count, uint64_t offset, uint32_t flags)
 {
-    uint64_t first = (offset + PAGE - 1) / PAGE, end = (offset + count) / PAGE;
+    uint64_t first = (offset + settings.unit - 1) / settings.unit, end = (offset + count) / settings.unit;
     (void)handle, (void)flags;
-    return first < end ? zero(first * PAGE, (end - first) * PAGE) : 0;
+    return first < end ? zero(first * settings.unit, (end - first) * settings.unit) : 0;
 }
 
+/* Nothing is kept anywhere else, so there is nothing to write. But it is a good moment to give memory back. */
 static int plugin_flush(void *handle, uint32_t flags)
 {
     (void)handle, (void)flags;
-    return 0; /* Nothing is kept anywhere else. */
+    return store->compact();
 }
 
-/* Adds an extent for each run of pages that are stored, and for each hole. */
+/* Adds an extent for each run of units that are stored, and for each hole. */
 static int plugin_extents(void *handle, uint32_t count, uint64_t offset, uint32_t flags, struct nbdkit_extents *extents)
 {
-    uint64_t page = offset / PAGE, end = (offset + count + PAGE - 1) / PAGE, stored = 0, run;
+    uint64_t unit = offset / settings.unit, end = (offset + count + settings.unit - 1) / settings.unit, stored, run;
     (void)handle;
-    while (page < end) {
-        int result = zswap_next_stored(area, page, &stored);
-        if (result != 0 && result != -ENOENT)
-            return fail(result, zs_last_error());
-        if (result == -ENOENT || stored > end)
-            stored = end;
-        bool hole = stored > page;
-        for (run = stored; !hole && run < end && zswap_next_stored(area, run, &stored) == 0 && stored == run; run++)
-            continue;
-        uint64_t length = (run - page) * PAGE;
-        if (length > (uint64_t)disk_bytes - page * PAGE)
-            length = (uint64_t)disk_bytes - page * PAGE;
-        if (nbdkit_add_extent(extents, page * PAGE, length, hole ? NBDKIT_EXTENT_HOLE | NBDKIT_EXTENT_ZERO : 0) != 0)
+    while (unit < end) {
+        if (store->next(unit, end, &stored) != 0)
+            return -1;
+        bool hole = stored > unit;
+        for (run = stored; run < end && stored == run && !hole;)
+            if (store->next(++run, end, &stored) != 0)
+                return -1;
+        uint64_t length = (run - unit) * settings.unit;
+        if (length > settings.disk_bytes - unit * settings.unit)
+            length = settings.disk_bytes - unit * settings.unit;
+        uint32_t type = hole ? NBDKIT_EXTENT_HOLE | NBDKIT_EXTENT_ZERO : 0;
+        if (nbdkit_add_extent(extents, unit * settings.unit, length, type) != 0)
             return -1;
         if ((flags & NBDKIT_FLAG_REQ_ONE) != 0)
             break;
-        page = run;
+        unit = run;
     }
     return 0;
 }
@@ -260,27 +207,46 @@ static int set_codec(const char *name)
     } codecs[] = {{"lz4", ZSWAP_CODEC_LZ4}, {"zstd", ZSWAP_CODEC_ZSTD}, {"none", ZSWAP_CODEC_RAW}};
     for (size_t i = 0; i < sizeof codecs / sizeof codecs[0]; i++)
         if (strcmp(name, codecs[i].name) == 0) {
-            options.codec = codecs[i].codec;
+            settings.codec = codecs[i].codec;
             return 0;
         }
     nbdkit_error("codec is %s: it can be lz4, zstd or none", name);
     return -1;
 }
 
+static int set_bytes(uint64_t *bytes, const char *value)
+{
+    int64_t parsed = nbdkit_parse_size(value);
+    if (parsed >= 0)
+        *bytes = (uint64_t)parsed;
+    return parsed >= 0 ? 0 : -1;
+}
+
+static int set_unit(const char *value)
+{
+    uint64_t bytes;
+    if (set_bytes(&bytes, value) != 0)
+        return -1;
+    if (bytes < ZSWAP_PAGE_SIZE || bytes > MAX_UNIT || (bytes & (bytes - 1)) != 0) {
+        nbdkit_error("block is %s: it can be 4K, 8K, 16K, 32K or 64K", value);
+        return -1;
+    }
+    settings.unit = bytes;
+    return 0;
+}
+
 static int plugin_config(const char *key, const char *value)
 {
-    int64_t bytes;
     if (strcmp(key, "size") == 0)
-        return (disk_bytes = nbdkit_parse_size(value)) < 0 ? -1 : 0;
+        return set_bytes(&settings.disk_bytes, value);
+    if (strcmp(key, "block") == 0)
+        return set_unit(value);
     if (strcmp(key, "codec") == 0)
         return set_codec(value);
     if (strcmp(key, "level") == 0)
-        return nbdkit_parse_int("level", value, &options.level);
-    if (strcmp(key, "limit") == 0) {
-        bytes = nbdkit_parse_size(value);
-        options.max_bytes = (uint64_t)bytes;
-        return bytes < 0 ? -1 : 0;
-    }
+        return nbdkit_parse_int("level", value, &settings.level);
+    if (strcmp(key, "limit") == 0)
+        return set_bytes(&settings.limit, value);
     if (strcmp(key, "file") == 0)
         return (file_name = nbdkit_absolute_path(value)) == NULL ? -1 : 0;
     if (strcmp(key, "stats") == 0)
@@ -291,88 +257,50 @@ static int plugin_config(const char *key, const char *value)
 
 static int plugin_config_complete(void)
 {
-    if (disk_bytes > 0)
+    settings.file = file_name;
+    if (settings.disk_bytes == 0)
+        nbdkit_error("the parameter size is missing: say how large the disk is, such as 1G");
+    else if (settings.unit > ZSWAP_PAGE_SIZE && settings.codec != ZSWAP_CODEC_ZSTD)
+        nbdkit_error("block needs codec=zstd: the other codecs compress pages of 4K only");
+    else if (settings.unit > ZSWAP_PAGE_SIZE && file_name != NULL)
+        nbdkit_error("block does not go with file: only pages of 4K are written to a file");
+    else
         return 0;
-    nbdkit_error("the parameter size is missing: say how large the disk is, such as 1G");
     return -1;
 }
 
-/* Opens a block device, or creates a file and unlinks it at once: its contents mean nothing without this process.
- * Stores how many bytes the library may use. */
-static int open_file(uint64_t *bytes)
-{
-    struct stat status;
-    bool device = stat(file_name, &status) == 0 && S_ISBLK(status.st_mode);
-    int fd = open(file_name, O_RDWR | O_EXCL | O_CLOEXEC | (device ? 0 : O_CREAT), 0600);
-    if (fd < 0 || (!device && unlink(file_name) != 0)) {
-        nbdkit_error("file %s, which has to be a new file or a block device: %m", file_name);
-        return -1;
-    }
-    *bytes = zswap_area_pages(area) * PAGE;
-    off_t end = device ? lseek(fd, 0, SEEK_END) : 0;
-    if (end > 0 && (uint64_t)end < *bytes)
-        *bytes = (uint64_t)end;
-    return fd;
-}
-
-static int set_file(void)
-{
-    uint64_t bytes;
-    int fd = open_file(&bytes);
-    if (fd < 0)
-        return -1;
-    int result = zswap_set_backing_file(zswap, fd, bytes);
-    close(fd); /* The library has a duplicate. */
-    return result;
-}
-
 /* Makes the disk. nbdkit goes to the background after this, by fork(), while errors can still be shown: the child gets
- * the zswap as it is, because no other thread runs yet. */
+ * the disk as it is, because no other thread runs yet. */
 static int plugin_get_ready(void)
 {
-    /* Once the limit is met, the disk takes writes again as soon as a page has gone, and not only below 90 %. */
-    struct zswap_tuning tuning = {.struct_size = sizeof tuning, .accept_percent = 100};
-    /* A write that fails must not cost the bytes that were there before: of a page it may name only a part. */
-    struct zswap_area_options kept = {.struct_size = sizeof kept, .flags = ZSWAP_AREA_KEEP_OLD};
-    options.tuning = &tuning;
-    int result = zswap_create(&options, &zswap);
-    if (result == 0)
-        result = zswap_add_area(zswap, ((uint64_t)disk_bytes + PAGE - 1) / PAGE, &kept, &area);
-    if (result != 0) {
-        nbdkit_error("%s", zs_last_error());
-        return -1;
-    }
+    /* Each thread of nbdkit has a buffer as large as its largest request. malloc() would keep those of threads that have
+     * ended, unless it is told to take large ones from the system, one by one. */
+    mallopt(M_MMAP_THRESHOLD, 128 << 10);
     for (size_t i = 0; i < LOCKS; i++)
         pthread_rwlock_init(&locks[i], NULL);
-    if (file_name == NULL)
-        return 0;
-    result = set_file();
-    if (result != 0 && result != -1)
-        nbdkit_error("%s", zs_last_error());
-    return result == 0 ? 0 : -1;
+    store = settings.unit > ZSWAP_PAGE_SIZE ? &block_store : &page_store;
+    return store->create(&settings);
 }
 
 /* Writes the statistics, as JSON, to the file that the parameter stats names. */
 static void write_stats(void)
 {
-    static char text[16384];
-    size_t length;
     FILE *file = fopen(stats_name, "we");
-    int result = zswap_stats_json(zswap, text, sizeof text, &length);
-    if (result != 0)
-        nbdkit_error("statistics: %s", zs_last_error());
-    if (file == NULL || fprintf(file, "%s\n", text) < 0 || fclose(file) != 0)
+    if (file == NULL || store->print(file) != 0 || fclose(file) != 0)
         nbdkit_error("statistics: %s: %m", stats_name);
+}
+
+/* Called once all connections have ended, before the plugin is unloaded. */
+static void plugin_cleanup(void)
+{
+    if (stats_name != NULL)
+        write_stats();
 }
 
 static void plugin_unload(void)
 {
-    if (area != NULL && stats_name != NULL)
-        write_stats();
-    if (area != NULL)
-        zswap_remove_area(area);
-    if (zswap != NULL)
-        zswap_destroy(zswap);
+    if (store != NULL)
+        store->destroy();
     free(file_name);
     free(stats_name);
 }
@@ -392,13 +320,13 @@ static void *plugin_open(int readonly)
 static int64_t plugin_get_size(void *handle)
 {
     (void)handle;
-    return disk_bytes;
+    return (int64_t)settings.disk_bytes;
 }
 
 static int plugin_block_size(void *handle, uint32_t *minimum, uint32_t *preferred, uint32_t *maximum)
 {
     (void)handle;
-    *minimum = 1, *preferred = PAGE, *maximum = 0xffffffff;
+    *minimum = 1, *preferred = (uint32_t)settings.unit, *maximum = 0xffffffff;
     return 0;
 }
 
@@ -423,11 +351,12 @@ static int native_cache(void *handle)
 static struct nbdkit_plugin plugin = {
     .name = "zsalloc",
     .longname = "compressed RAM disk",
-    .description = "A RAM disk whose pages are compressed, with a limit and a file for what exceeds it.",
+    .description = "A RAM disk that is compressed, with a limit and a file for what exceeds it.",
     .magic_config_key = "size",
     .config_help = "size=SIZE            The size of the disk (required).\n"
                    "codec=lz4|zstd|none  How pages are compressed (default: lz4).\n"
                    "level=N              The level of the codec.\n"
+                   "block=SIZE           The bytes that zstd compresses together, 4K to 64K (default: 4K).\n"
                    "limit=SIZE           The most memory for compressed pages (default: no limit).\n"
                    "file=FILE            A new file or a block device, for pages that exceed the limit.\n"
                    "stats=FILE           A file for statistics at the end, as JSON.",
@@ -435,6 +364,7 @@ static struct nbdkit_plugin plugin = {
     .config_complete = plugin_config_complete,
     .dump_plugin = plugin_dump,
     .get_ready = plugin_get_ready,
+    .cleanup = plugin_cleanup,
     .unload = plugin_unload,
     .open = plugin_open,
     .get_size = plugin_get_size,

@@ -1,43 +1,56 @@
 //! A disk that nbdkit serves with the plugin of `examples/nbdkit`, on a socket of its own.
 
-use super::{Library, compile, repository, scratch, skip::skip};
+use super::installed::{can_install, compile_installed, installed_lib, pkg_config};
+use super::{repository, scratch, skip::skip};
 use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-/// Returns whether all programs are there, and what plugins of nbdkit are compiled with. If not, skips the test `name`.
+/// Returns whether all programs are there, and all that the plugin is compiled with. If not, skips the test `name`.
 pub fn has_programs(name: &str, programs: &[&str]) -> bool {
+    if !can_install(name) {
+        return false;
+    }
     let path = std::env::var_os("PATH").unwrap_or_default();
     let folders: Vec<_> = std::env::split_paths(&path).collect();
     let lacks = |program: &&str| !folders.iter().any(|at| at.join(program).exists());
     let mut missing: Vec<_> = programs.iter().copied().filter(lacks).collect();
-    if !missing.contains(&"nbdkit")
-        && !Command::new("pkg-config").args(["--exists", "nbdkit"]).status().unwrap().success()
-    {
-        missing.push("nbdkit-plugin.h");
-    }
+    let packages = ["nbdkit", "libzstd"].into_iter();
+    missing.extend(packages.filter(|package| {
+        !Command::new("pkg-config").args(["--exists", package]).status().is_ok_and(|status| status.success())
+    }));
     if !missing.is_empty() {
         skip(name, format!("this machine lacks {missing:?}"));
     }
     missing.is_empty()
 }
 
-/// The compiled plugin, and a folder for the files of a test.
+/// Compiles the plugin once, against the installed library, as its README says. Returns its path.
+fn plugin() -> &'static Path {
+    static PLUGIN: OnceLock<PathBuf> = OnceLock::new();
+    PLUGIN.get_or_init(|| {
+        let sources = ["zsalloc.c", "pages.c", "blocks.c"].map(|name| repository().join("examples/nbdkit").join(name));
+        let sources: Vec<_> = sources.iter().map(PathBuf::as_path).collect();
+        let before = ["-O2", "-fPIC", "-shared", "-std=gnu11", "-Wall", "-Wextra", "-Werror", "-pedantic"];
+        let flags = pkg_config(&["--cflags", "--libs", "nbdkit", "libzstd"]);
+        let compiled = scratch("nbdkit-plugin").join("nbdkit-zsalloc-plugin.so");
+        compile_installed("cc", &sources, &compiled, &before, &flags);
+        compiled
+    })
+}
+
+/// The plugin, and a folder for the files of a test.
 pub struct Plugin {
-    library: Library,
     folder: PathBuf,
 }
 
 impl Plugin {
-    /// Compiles the plugin.
-    pub fn build(test: &str) -> Self {
-        let (library, folder) = (Library::find(), scratch(test));
-        let source = repository().join("examples/nbdkit/zsalloc.c");
-        let flags = [&["-fPIC", "-shared"], &*library.shared_flags()].concat();
-        compile(&[&source], &folder.join("nbdkit-zsalloc-plugin.so"), "gnu11", &flags);
-        Self { library, folder }
+    /// Makes the folder.
+    pub fn new(test: &str) -> Self {
+        Self { folder: scratch(test) }
     }
 
     /// Returns the path of a file in the folder.
@@ -48,8 +61,8 @@ impl Plugin {
     /// Returns a command that starts nbdkit with the plugin and its parameters.
     pub fn nbdkit(&self, options: &[&str], parameters: &[&str]) -> Command {
         let mut nbdkit = Command::new("nbdkit");
-        nbdkit.args(options).arg(self.path("nbdkit-zsalloc-plugin.so")).args(parameters);
-        nbdkit.env("LD_LIBRARY_PATH", self.library.runtime()).current_dir(&self.folder);
+        nbdkit.args(options).arg(plugin()).args(parameters);
+        nbdkit.env("LD_LIBRARY_PATH", installed_lib()).current_dir(&self.folder);
         nbdkit
     }
 
