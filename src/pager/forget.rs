@@ -9,7 +9,7 @@ use crate::units::PAGE;
 use crate::zswap::Patience;
 
 /// State words that one search looks at, at most.
-const LOOKS: usize = 64 << 10;
+pub(super) const LOOKS: u64 = 64 << 10;
 
 impl Core {
     /// Removes a page's copy from zswap, if there is one.
@@ -35,15 +35,32 @@ impl Core {
         claim.set(claim.was().with_copy(KeptCopy::No));
     }
 
-    /// Drops up to `most` kept copies of resident pages: the stale ones, and with `clean_too` any. Goes on where the
-    /// last search ended. Returns how many went.
-    pub(super) fn drop_kept_copies(&self, most: u64, clean_too: bool) -> u64 {
-        if self.kept.pages() == 0 {
+    /// Drops up to `most` stale copies of resident pages, as far as the search for them is paid for: see
+    /// [`KeptCopies::allow_looks`]. Returns how many went.
+    pub fn drop_stale_copies(&self, most: u64) -> u64 {
+        let looks = self.kept.take_looks(LOOKS);
+        if looks == 0 {
             return 0;
         }
+        let (gone, looked) = self.search_copies(most, looks, false);
+        self.kept.allow_looks(looks - looked);
+        gone
+    }
+
+    /// Drops up to `most` kept copies of resident pages, stale ones and others. Returns how many went.
+    pub(super) fn drop_kept_copies(&self, most: u64) -> u64 {
+        self.search_copies(most, LOOKS, true).0
+    }
+
+    /// Drops up to `most` kept copies of resident pages: the stale ones, and with `clean_too` any. Goes on where the
+    /// last search ended, and looks at `looks` state words at most. Returns how many went, and how many it looked at.
+    fn search_copies(&self, most: u64, looks: u64, clean_too: bool) -> (u64, u64) {
         let (mut gone, mut looked, mut wrapped) = (0, 0, false);
+        if self.kept.pages() == 0 {
+            return (gone, looked);
+        }
         let mut at = self.kept.hand();
-        while gone < most && looked < LOOKS {
+        while gone < most && looked < looks {
             let Some(extent) = self.extents.next(at) else {
                 if std::mem::replace(&mut wrapped, true) {
                     break;
@@ -62,14 +79,14 @@ impl Core {
                 at = extent.end;
                 continue;
             }
-            while ours(at) && gone < most && looked < LOOKS {
+            while ours(at) && gone < most && looked < looks {
                 gone += u64::from(self.drop_kept_copy(&region, extent.page_at(at), clean_too));
                 at += PAGE;
                 looked += 1;
             }
         }
         self.kept.set_hand(at);
-        gone
+        (gone, looked)
     }
 
     /// Drops the kept copy of a resident page if nobody has the page claimed. Returns whether it did.

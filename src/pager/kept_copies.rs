@@ -6,6 +6,11 @@ use crate::sync::{AtomicU64, Ordering::Relaxed};
 /// processor time where most touches read, and cost between 1 and 2 % of the memory that the pager gains.
 const PERCENT: u64 = 10;
 
+/// State words that a search for stale copies may look at for each copy that was kept. A region may have many more
+/// pages than are in memory, and most copies are not stale: a search through all of it after each touch would take
+/// longer than the touch.
+const LOOKS_PER_COPY: u64 = 64;
+
 /// Counts pages that are in memory, or staged, and have a copy in zswap.
 pub struct KeptCopies {
     pages: AtomicU64,
@@ -13,11 +18,18 @@ pub struct KeptCopies {
     percent: AtomicU64,
     /// The address where the next search for copies begins.
     hand: AtomicU64,
+    /// State words that searches for stale copies may still look at.
+    looks: AtomicU64,
 }
 
 impl Default for KeptCopies {
     fn default() -> Self {
-        Self { pages: AtomicU64::new(0), percent: AtomicU64::new(PERCENT), hand: AtomicU64::new(0) }
+        Self {
+            pages: AtomicU64::new(0),
+            percent: AtomicU64::new(PERCENT),
+            hand: AtomicU64::new(0),
+            looks: AtomicU64::new(0),
+        }
     }
 }
 
@@ -30,6 +42,22 @@ impl KeptCopies {
     /// Counts pages that came to memory and kept their copy.
     pub fn add(&self, pages: u64) {
         self.pages.fetch_add(pages, Relaxed);
+        self.allow_looks(pages * LOOKS_PER_COPY);
+    }
+
+    /// Allows searches for stale copies to look at more state words. Copies that are kept pay for the searches, and so
+    /// does time in which nothing else is to be done.
+    pub fn allow_looks(&self, looks: u64) {
+        self.looks.fetch_add(looks, Relaxed);
+    }
+
+    /// Takes all looks that are allowed, and returns how many they are, at most `most`: more are not saved up.
+    /// Relaxed: a count.
+    pub fn take_looks(&self, most: u64) -> u64 {
+        match self.looks.load(Relaxed) {
+            0 => 0,
+            _ => self.looks.swap(0, Relaxed).min(most),
+        }
     }
 
     /// Counts pages whose copy was dropped, or that left memory.

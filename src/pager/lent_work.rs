@@ -4,13 +4,14 @@
 use super::core::Core;
 use super::evict::Evicted;
 use super::fault::{FEW_TRIES, FaultOutcome};
+use super::forget::LOOKS;
 use super::lent_count::LentThread;
 use super::options::Duty;
 use crate::os;
 use crate::pool::CompactBudget;
 use crate::sync::Ordering::Relaxed;
 use crate::units::PAGE;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How long a lent thread sleeps before it looks for itself.
 const SLEEP: Duration = Duration::from_millis(100);
@@ -49,7 +50,12 @@ impl Core {
         lent.want_no_eviction();
         // If nothing could be evicted although it was wanted, that may change soon.
         let soon = self.is_low() || self.account.is_above();
-        lent.sleep(&self.uffd, if evicts && soon { SLEEP / 50 } else { SLEEP });
+        let (began, limit) = (Instant::now(), if evicts && soon { SLEEP / 50 } else { SLEEP });
+        lent.sleep(&self.uffd, limit);
+        if began.elapsed() >= limit {
+            // Nothing woke the thread: there is time to look for stale copies everywhere.
+            self.kept.allow_looks(LOOKS);
+        }
     }
 
     /// Whether less room is free than background eviction keeps.
@@ -71,7 +77,7 @@ impl Core {
             let _ = self.zswap.shrink(WRITE_AHEAD);
         }
         self.compact_if_sparse();
-        evicted || self.drop_kept_copies(AT_ONCE, false) > 0
+        evicted || self.drop_stale_copies(AT_ONCE) > 0
     }
 
     /// Compacts the pool a little if it has much more memory than its slots. Pages that come back to memory leave

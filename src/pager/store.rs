@@ -35,7 +35,7 @@ impl Core {
                     return Ok(());
                 }
                 Err(NotStored::Over(_) | NotStored::Failed(Error::NoMemory(_) | Error::Limit(_)))
-                    if self.drop_kept_copies(WRITE_BACK, true) > 0 => {}
+                    if self.drop_kept_copies(WRITE_BACK) > 0 => {}
                 Err(NotStored::Over(OverLimit::Area)) => match region.area.shrink(WRITE_BACK) {
                     Ok(1..) | Err(Error::NotFound(_)) => {}
                     _ => {

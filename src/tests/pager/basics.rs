@@ -1,7 +1,9 @@
 //! Memory that outgrows its limit keeps its bytes, and its limit.
 
+use super::look::word_at;
 use super::{Memory, Running, evicting, limited};
 use crate::error::Error;
+use crate::pager::state::KeptCopy;
 use crate::pager::{Duty, FaultMode, PagerOptions};
 use crate::sync::{Lock, Rank};
 use crate::units::PAGE;
@@ -72,6 +74,36 @@ fn copies_are_kept_up_to_the_share_that_was_set() {
     }
     let running = Running::new(&limited(LIMIT, FaultMode::Sigbus), &[]);
     assert!(matches!(running.pager.set_kept_copies(101), Err(Error::Invalid(_))));
+}
+
+/// A search for stale copies is paid for by copies that are kept, so that it does not go through a large region, of
+/// which little is in memory, after each touch.
+#[test]
+fn a_search_for_stale_copies_goes_as_far_as_it_is_paid_for() {
+    let memory = Memory::new(PAGES);
+    let running = Running::new(&limited(LIMIT, FaultMode::Sigbus), &[]);
+    running.pager.set_kept_copies(100).unwrap();
+    let region = running.add(&memory);
+    (0..PAGES).for_each(|page| memory.fill(page, page as u64 + 1));
+    (0..LIMIT / 2).for_each(|page| memory.check(page, page as u64 + 1));
+    let core = &running.pager.0;
+    assert!(core.kept.pages() > 0);
+    core.kept.take_looks(u64::MAX);
+    for paid in [0, 1, 7, 0] {
+        core.kept.allow_looks(paid);
+        let from = core.kept.hand();
+        assert_eq!(core.drop_stale_copies(32), 0, "all copies are clean");
+        let looked = core.kept.hand().max(memory.at(0) as usize) - from.max(memory.at(0) as usize);
+        assert_eq!(looked, paid as usize * PAGE);
+    }
+    // A write makes a copy stale. The looks that are left stay.
+    let clean = |page: &usize| word_at(&running, memory.at(*page)).copy() == KeptCopy::Clean;
+    let page = (0..PAGES).find(clean).unwrap();
+    memory.fill(page, 1);
+    core.kept.allow_looks(3 * PAGES as u64);
+    assert_eq!(core.drop_stale_copies(1), 1);
+    assert!(core.kept.take_looks(u64::MAX) >= PAGES as u64);
+    running.remove(region);
 }
 
 /// A signal handler may touch a region wherever the thread was, also in a call on another zswap with its locks held.
