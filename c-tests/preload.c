@@ -1,0 +1,251 @@
+/*
+ * A program that knows nothing of zsalloc: it maps, moves, protects and frees large memory, and checks what it reads.
+ * It is run with and without the shim of examples/preload. Argument: what it does.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <malloc.h>
+#include <pthread.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define PAGE ((size_t)4096)
+#define MIB ((size_t)1 << 20)
+#define CHECK(what)                                                                                                    \
+    do {                                                                                                               \
+        if (!(what)) {                                                                                                 \
+            fprintf(stderr, "%s:%d: %s: %s\n", __FILE__, __LINE__, #what, strerror(errno));                            \
+            exit(1);                                                                                                   \
+        }                                                                                                              \
+    } while (0)
+
+static uint64_t word(size_t page, uint64_t seed)
+{
+    return (page + 1) * UINT64_C(0x9e3779b97f4a7c15) ^ seed;
+}
+
+static void fill(void *memory, size_t bytes, uint64_t seed)
+{
+    for (size_t page = 0; page < bytes / PAGE; page++)
+        for (size_t at = 0; at < PAGE / 8; at += 8)
+            ((uint64_t *)memory)[page * PAGE / 8 + at] = word(page, seed);
+}
+
+static void check(const void *memory, size_t bytes, uint64_t seed)
+{
+    for (size_t page = 0; page < bytes / PAGE; page++)
+        for (size_t at = 0; at < PAGE / 8; at += 8)
+            CHECK(((const uint64_t *)memory)[page * PAGE / 8 + at] == word(page, seed));
+}
+
+static void zeros(const void *memory, size_t bytes)
+{
+    for (size_t at = 0; at < bytes / 8; at++)
+        CHECK(((const uint64_t *)memory)[at] == 0);
+}
+
+static void *map(size_t bytes, int protection)
+{
+    void *memory = mmap(NULL, bytes, protection, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    CHECK(memory != MAP_FAILED);
+    return memory;
+}
+
+enum { RW = PROT_READ | PROT_WRITE };
+
+static void mappings(void)
+{
+    char *memory = map(32 * MIB, RW);
+    zeros(memory, 32 * MIB);
+    fill(memory, 32 * MIB, 1);
+    check(memory, 32 * MIB, 1);
+    /* A part is given back, and another is unmapped, and something else is mapped again. */
+    CHECK(madvise(memory + 8 * MIB, 8 * MIB, MADV_DONTNEED) == 0);
+    zeros(memory + 8 * MIB, 8 * MIB);
+    check(memory, 8 * MIB, 1);
+    CHECK(munmap(memory + 24 * MIB, 8 * MIB) == 0 && munmap(memory + 24 * MIB, 8 * MIB) == 0);
+    char *other = map(16 * MIB, RW);
+    zeros(other, 16 * MIB);
+    fill(other, 16 * MIB, 2);
+    check(memory, 8 * MIB, 1);
+    /* Grown and shrunk, in place or not. */
+    char *grown = mremap(memory, 24 * MIB, 40 * MIB, MREMAP_MAYMOVE);
+    CHECK(grown != MAP_FAILED);
+    check(grown, 8 * MIB, 1);
+    zeros(grown + 24 * MIB, 16 * MIB);
+    grown = mremap(grown, 40 * MIB, 8 * MIB, 0);
+    CHECK(grown != MAP_FAILED);
+    check(grown, 8 * MIB, 1);
+    /* Zeros by MAP_FIXED, and a file in the middle. */
+    CHECK(mmap(other + MIB, MIB, RW, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == other + MIB);
+    zeros(other + MIB, MIB);
+    int file = memfd_create("other", 0);
+    CHECK(file >= 0 && write(file, "file", 4) == 4 && ftruncate(file, (off_t)MIB) == 0);
+    CHECK(mmap(other + 2 * MIB, MIB, PROT_READ, MAP_SHARED | MAP_FIXED, file, 0) == other + 2 * MIB);
+    CHECK(memcmp(other + 2 * MIB, "file", 4) == 0 && close(file) == 0);
+    check(other, MIB, 2);
+    /* System calls read and write memory that is not there. */
+    int ends[2];
+    CHECK(pipe(ends) == 0 && write(ends[1], grown + 4 * MIB, 4096) == 4096);
+    CHECK(read(ends[0], other + 12 * MIB, 4096) == 4096);
+    CHECK(memcmp(grown + 4 * MIB, other + 12 * MIB, 4096) == 0);
+    CHECK(munmap(other, 16 * MIB) == 0 && munmap(grown, 8 * MIB) == 0);
+}
+
+static sigjmp_buf out;
+
+static void refused(int signal)
+{
+    siglongjmp(out, signal);
+}
+
+static void protections(void)
+{
+    /* Addresses are reserved, and become usable by parts. */
+    char *memory = map(512 * MIB, PROT_NONE);
+    signal(SIGSEGV, refused);
+    int caught = sigsetjmp(out, 1);
+    if (caught == 0)
+        *(volatile char *)memory = 1;
+    CHECK(caught == SIGSEGV);
+    CHECK(mprotect(memory + 64 * MIB, 32 * MIB, RW) == 0);
+    fill(memory + 64 * MIB, 32 * MIB, 3);
+    CHECK(mprotect(memory + 64 * MIB, 8 * MIB, PROT_NONE) == 0 && mprotect(memory + 80 * MIB, MIB, PROT_READ) == 0);
+    char *other = map(32 * MIB, RW);
+    fill(other, 32 * MIB, 4);
+    CHECK(mprotect(memory + 64 * MIB, 8 * MIB, RW) == 0);
+    check(memory + 64 * MIB, 32 * MIB, 3);
+    caught = sigsetjmp(out, 1);
+    if (caught == 0)
+        memory[80 * MIB] = 1;
+    CHECK(caught == SIGSEGV);
+    CHECK(mmap(memory + 64 * MIB, 32 * MIB, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) != MAP_FAILED);
+    CHECK(mmap(memory + 64 * MIB, 32 * MIB, RW, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) != MAP_FAILED);
+    zeros(memory + 64 * MIB, 32 * MIB);
+    check(other, 32 * MIB, 4);
+    CHECK(munmap(memory, 512 * MIB) == 0);
+    /* What was protected can be used by the next mapping. */
+    memory = map(128 * MIB, RW);
+    zeros(memory + 60 * MIB, 40 * MIB);
+    CHECK(munmap(memory, 128 * MIB) == 0 && munmap(other, 32 * MIB) == 0);
+}
+
+static void blocks(void)
+{
+    char *block = malloc(16 * MIB), *zeroed = calloc(16, MIB), *aligned = aligned_alloc(2 * MIB, 8 * MIB);
+    void *also = NULL;
+    CHECK(block != NULL && zeroed != NULL && aligned != NULL && posix_memalign(&also, 1 << 16, 4 * MIB) == 0);
+    CHECK((uintptr_t)aligned % (2 * MIB) == 0 && (uintptr_t)also % (1 << 16) == 0);
+    CHECK(malloc_usable_size(block) >= 16 * MIB);
+    zeros(zeroed, 16 * MIB);
+    fill(block, 16 * MIB, 5);
+    fill(aligned, 8 * MIB, 6);
+    fill(also, 4 * MIB, 7);
+    for (size_t mib = 17; mib < 40; mib += 3) {
+        CHECK((block = realloc(block, mib * MIB)) != NULL);
+        check(block, 16 * MIB, 5);
+    }
+    CHECK((block = realloc(block, 4 * PAGE)) != NULL);
+    check(block, 4 * PAGE, 5);
+    CHECK((block = realloc(block, 20 * MIB)) != NULL);
+    check(block, 4 * PAGE, 5);
+    check(aligned, 8 * MIB, 6);
+    check(also, 4 * MIB, 7);
+    free(block), free(zeroed), free(aligned), free(also);
+    CHECK(malloc(SIZE_MAX / 2) == NULL && errno == ENOMEM);
+    zeros(zeroed = calloc(24, MIB), 24 * MIB);
+    free(zeroed);
+}
+
+static void *churn(void *argument)
+{
+    uint64_t random = (uintptr_t)argument;
+    struct {
+        char *memory;
+        size_t bytes;
+    } own[8] = {0};
+    for (int round = 0; round < 400; round++) {
+        random = random * 6364136223846793005u + 1442695040888963407u;
+        size_t at = random >> 61, bytes = (1 + (random >> 33) % 512) * PAGE;
+        if (own[at].memory != NULL) {
+            check(own[at].memory, own[at].bytes, at + (uintptr_t)argument);
+            if (at % 2 == 0)
+                free(own[at].memory);
+            else
+                CHECK(munmap(own[at].memory, own[at].bytes) == 0);
+        }
+        own[at].bytes = bytes;
+        own[at].memory = at % 2 == 0 ? malloc(bytes) : map(bytes, RW);
+        CHECK(own[at].memory != NULL);
+        fill(own[at].memory, bytes, at + (uintptr_t)argument);
+    }
+    return NULL;
+}
+
+static void threads(void)
+{
+    pthread_t ids[4];
+    for (uintptr_t id = 0; id < 4; id++)
+        CHECK(pthread_create(&ids[id], NULL, churn, (void *)(100 * id + 1)) == 0);
+    for (size_t id = 0; id < 4; id++)
+        CHECK(pthread_join(ids[id], NULL) == 0);
+}
+
+static int child_of(char *memory, size_t bytes, uint64_t seed)
+{
+    int status;
+    fflush(NULL);
+    pid_t child = fork();
+    if (child < 0)
+        return -errno;
+    if (child == 0) {
+        check(memory, bytes, seed);
+        fill(memory, bytes, seed + 1);
+        /* More than the limit: the child has a pager of its own. */
+        threads();
+        check(memory, bytes, seed + 1);
+        CHECK(munmap(memory, bytes) == 0);
+        _exit(7);
+    }
+    CHECK(waitpid(child, &status, 0) == child && WIFEXITED(status));
+    check(memory, bytes, seed);
+    return WEXITSTATUS(status);
+}
+
+/* Forks with little in use and with much, some of it protected. Prints what came of it. */
+static void forks(void)
+{
+    char *memory = map(32 * MIB, RW), *little = map(MIB, RW), *reserved = map(16 * MIB, PROT_NONE);
+    fill(little, MIB, 8);
+    printf("little %d\n", child_of(little, MIB, 8));
+    CHECK(mprotect(reserved, MIB, PROT_READ) == 0);
+    zeros(reserved, MIB);
+    fill(memory, 32 * MIB, 9);
+    printf("much %d\n", child_of(memory, 32 * MIB, 9));
+    check(little, MIB, 8);
+    CHECK(system("exit 5") == 5 << 8);
+}
+
+int main(int count, char **arguments)
+{
+    static const struct {
+        const char *name;
+        void (*run)(void);
+    } parts[] = {{"mappings", mappings}, {"protections", protections}, {"blocks", blocks}, {"threads", threads},
+                 {"forks", forks}};
+    for (size_t part = 0; part < sizeof parts / sizeof *parts; part++)
+        if (count == 2 && strcmp(arguments[1], parts[part].name) == 0) {
+            parts[part].run();
+            printf("%s: ok\n", arguments[1]);
+            return 0;
+        }
+    return 2;
+}
