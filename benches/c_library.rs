@@ -7,6 +7,7 @@
 mod common;
 
 use common::c_library::{CLibrary, Loaded, succeeded};
+use common::median;
 use common::pages::{self, Page, Pages};
 use common::peers::{Peer, Zsalloc};
 use common::workloads;
@@ -47,11 +48,6 @@ fn compare(name: &str, rounds: usize, mut sides: [Round; SIDES]) {
     let ratio = |to: usize| median(times.iter().map(|took| took[2] / took[to]).collect());
     let [inlined, called, c] = [of(0), of(1), of(2)];
     println!("{name:<30}{inlined:>10.2}{called:>10.2}{c:>10.2}{:>12.3}{:>12.3}", ratio(0), ratio(1));
-}
-
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
 }
 
 /// A pool of the crate whose calls are not inlined.

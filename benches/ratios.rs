@@ -4,8 +4,8 @@
 mod common;
 
 use common::peers::{Jemalloc, Malloc, Peer, Zsalloc};
-use common::sizes;
 use common::workloads::{self, Live};
+use common::{median, sizes};
 use std::time::Instant;
 
 const PEERS: usize = 3;
@@ -50,11 +50,6 @@ fn compare(name: &str, rounds: usize, unit: f64, mut runs: [Round; PEERS]) {
 fn alone(name: &str, rounds: usize, mut run: Round) {
     let time = median((0..rounds).map(|_| run()).collect());
     println!("{name:<38}{time:>9.2}{:>10}{:>9}{:>12}{:>10}", "-", "-", "-", "-");
-}
-
-fn median(mut times: Vec<f64>) -> f64 {
-    times.sort_by(f64::total_cmp);
-    times[times.len() / 2]
 }
 
 /// Returns nanoseconds per operation of `count` operations.

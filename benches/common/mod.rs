@@ -4,8 +4,11 @@
 #![allow(dead_code)]
 
 pub mod c_library;
+pub mod density;
+pub mod kinds;
 #[cfg(feature = "uffd")]
 pub mod lent;
+pub mod machine;
 pub mod memory;
 pub mod pages;
 pub mod peers;
@@ -46,6 +49,12 @@ pub fn with_peers(name: &str) {
         Ok(status) if status.success() => std::process::exit(0),
         _ => give_up("The benchmark with jemalloc failed. Building jemalloc needs make."),
     }
+}
+
+/// Returns the median of some numbers, at least one.
+pub fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
 }
 
 /// Ends the program with an error message.

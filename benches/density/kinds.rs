@@ -1,31 +1,14 @@
 //! The allocators and settings that are compared.
 
-use crate::child::measure;
+use crate::common::density::measure_here as measure;
+use crate::common::kinds::{Kind, kind};
 use crate::common::peers::{Jemalloc, Malloc, Peer, Zsalloc};
 use zsalloc::{Backing, HugePages, PoolOptions, PoolTuning};
-
-/// An allocator with its settings.
-pub struct Kind {
-    /// Name on the command line.
-    pub name: &'static str,
-    /// Name in tables.
-    pub title: &'static str,
-    /// Settings that it reads from the environment.
-    pub environment: &'static [(&'static str, &'static str)],
-    /// Whether it needs huge pages from the system's reserve.
-    pub takes_huge_pool: bool,
-    /// Measures it in this process.
-    pub run: fn(),
-}
 
 /// Makes jemalloc give freed memory back when told to, not some seconds later.
 const JEMALLOC: (&str, &str) = ("_RJEM_MALLOC_CONF", "dirty_decay_ms:0,muzzy_decay_ms:0");
 const JEMALLOC_HUGE: (&str, &str) = ("_RJEM_MALLOC_CONF", "dirty_decay_ms:0,muzzy_decay_ms:0,thp:always");
 const MALLOC_HUGE: (&str, &str) = ("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1");
-
-const fn kind(name: &'static str, title: &'static str, run: fn()) -> Kind {
-    Kind { name, title, environment: &[], takes_huge_pool: false, run }
-}
 
 /// All allocators and settings that can be measured.
 pub const KINDS: [Kind; 9] = [

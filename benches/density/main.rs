@@ -8,20 +8,17 @@
 //! `cargo bench --bench density -- --live 64,256,1024 --only zsalloc,jemalloc` chooses what is measured;
 //! `ZSALLOC_PAGES=FILE[:FILE...]` names files of 4 KiB pages whose LZ4 lengths are the sizes.
 
-mod child;
 mod kinds;
 
 #[path = "../common/mod.rs"]
 mod common;
 
+use common::density::{self, STATES};
+use common::kinds::Kind;
 use common::memory;
 use common::sizes::{self, Source};
-use kinds::{KINDS, Kind};
-use std::io::{Read, Write};
-use std::process::{Command, Stdio};
+use kinds::KINDS;
 
-/// The states in which memory is measured.
-const STATES: [&str; 7] = ["filled", "churned", "+compact", "half", "+compact", "tenth", "+compact"];
 /// Bytes of objects in the measurement of metadata.
 const METADATA_LIVE: u64 = 256 << 20;
 
@@ -32,33 +29,9 @@ struct Row {
     huge: f64,
 }
 
-/// Runs this program again to measure, and returns the numbers it prints.
-fn measure(kind: &Kind, live: u64, sizes: &[u16]) -> Vec<f64> {
-    let program = std::env::current_exe().unwrap_or_else(|error| common::give_up(&error.to_string()));
-    let mut child = Command::new(program)
-        .args(["--measure", kind.name, "--bytes", &live.to_string(), "--sizes", &sizes.len().to_string()])
-        .envs(kind.environment.iter().copied())
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap_or_else(|error| common::give_up(&format!("the measuring process did not start: {error}")));
-    let bytes: Vec<u8> = sizes.iter().flat_map(|size| size.to_ne_bytes()).collect();
-    child.stdin.take().expect("piped").write_all(&bytes).expect("the child reads its sizes");
-    let mut text = String::new();
-    child.stdout.take().expect("piped").read_to_string(&mut text).expect("numbers");
-    if !child.wait().is_ok_and(|status| status.success()) {
-        common::give_up(&format!("measuring {} failed", kind.title));
-    }
-    text.split_whitespace().map(|number| number.parse().expect("a number")).collect()
-}
-
-fn density(kind: &Kind, live: u64, source: &Source) -> Row {
-    let numbers = measure(kind, live, &source.sizes);
-    let mut row = Row { huge: numbers[2 * STATES.len()], ..Row::default() };
-    for state in 0..STATES.len() {
-        row.density[state] = numbers[2 * state] / numbers[2 * state + 1];
-    }
-    row
+fn measured(kind: &Kind, live: u64, source: &Source) -> Row {
+    let found = density::measure(kind, live, &source.sizes);
+    Row { density: found.density(), huge: found.huge }
 }
 
 fn print_head(title: &str) {
@@ -87,7 +60,7 @@ fn print_table(kinds: &[&Kind], live: u64, sources: &[Source]) {
     let only = if let [source] = sources { &source.name } else { "several sources" };
     print_head(&format!("{} MiB live, {only}", live >> 20));
     for kind in kinds {
-        let rows: Vec<Row> = sources.iter().map(|source| density(kind, live, source)).collect();
+        let rows: Vec<Row> = sources.iter().map(|source| measured(kind, live, source)).collect();
         if rows.len() > 1 {
             sources.iter().zip(&rows).for_each(|(source, row)| print_row(&format!("  {}", source.name), row));
         }
@@ -100,9 +73,9 @@ fn print_metadata(kinds: &[&Kind], live: u64) {
     println!("\nmetadata in bytes per object, {} MiB of 1024-byte objects", live >> 20);
     println!("{:<34}{:>20}{:>20}", "", "memory - objects", "by the pool's count");
     for kind in kinds {
-        let numbers = measure(kind, live, &[1024]);
-        let objects = numbers[0] / 1024.0;
-        let (beside, told) = ((numbers[1] - numbers[0]) / objects, numbers[2 * STATES.len() + 1]);
+        let found = density::measure(kind, live, &[1024]);
+        let ((bytes, memory), told) = (found.states[0], found.metadata);
+        let beside = (memory - bytes) / (bytes / 1024.0);
         let told = if told > 0.0 { format!("{told:.2}") } else { "-".to_owned() };
         println!("{:<34}{beside:>20.2}{told:>20}", kind.title);
     }
@@ -119,7 +92,7 @@ fn parse_live(text: &str) -> Vec<u64> {
 fn main() {
     common::with_peers("density");
     if let Some(kind) = common::option("--measure") {
-        return child::main(&kind);
+        return density::run_in_child(&KINDS, &kind);
     }
     let trial = common::is_trial();
     let live = common::option("--live").unwrap_or(if trial { "4" } else { "64,256,1024" }.to_owned());

@@ -1,14 +1,53 @@
-//! One measurement, in a process of its own. All memory that this program needs itself is allocated and touched before
-//! the measured allocator is used for the first time.
+//! Measures how much memory objects cost, in a process of its own. All memory that this program needs itself is
+//! allocated and touched before the measured allocator is used for the first time.
 
-use crate::STATES;
-use crate::common::memory::{self, Memory};
-use crate::common::peers::Peer;
-use crate::common::random::Random;
-use crate::common::{give_up, option};
-use crate::kinds::KINDS;
+use super::kinds::{Kind, send_sizes, sizes_from_parent, this_program};
+use super::memory::{self, Memory};
+use super::peers::Peer;
+use super::random::Random;
+use super::{give_up, option};
 use memmap2::MmapMut;
 use std::io::Read;
+use std::process::Stdio;
+
+/// The states in which memory is measured.
+pub const STATES: [&str; 7] = ["filled", "churned", "+compact", "half", "+compact", "tenth", "+compact"];
+
+/// What a process measured of an allocator.
+pub struct Found {
+    /// Live bytes and memory in each state.
+    pub states: [(f64, f64); STATES.len()],
+    /// Share of the memory in huge pages when filled.
+    pub huge: f64,
+    /// Bytes of metadata for each object by the allocator's own count; 0 if it has none.
+    pub metadata: f64,
+}
+
+impl Found {
+    /// Returns live bytes over memory in each state.
+    pub fn density(&self) -> [f64; STATES.len()] {
+        self.states.map(|(live, memory)| live / memory)
+    }
+}
+
+/// Runs this program again to measure, and returns what it found.
+pub fn measure(kind: &Kind, live: u64, sizes: &[u16]) -> Found {
+    let mut child = this_program(kind)
+        .args(["--measure", kind.name, "--bytes", &live.to_string(), "--sizes", &sizes.len().to_string()])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap_or_else(|error| give_up(&format!("the measuring process did not start: {error}")));
+    send_sizes(&mut child.stdin.take().expect("piped"), sizes);
+    let mut text = String::new();
+    child.stdout.take().expect("piped").read_to_string(&mut text).expect("numbers");
+    if !child.wait().is_ok_and(|status| status.success()) {
+        give_up(&format!("measuring {} failed", kind.title));
+    }
+    let numbers: Vec<f64> = text.split_whitespace().map(|number| number.parse().expect("a number")).collect();
+    let states = std::array::from_fn(|state| (numbers[2 * state], numbers[2 * state + 1]));
+    Found { states, huge: numbers[2 * STATES.len()], metadata: numbers[2 * STATES.len() + 1] }
+}
 
 /// The table of live objects: fixed arrays outside every heap.
 struct Objects {
@@ -42,9 +81,9 @@ impl<T: Copy + Default> Array<T> {
     }
 }
 
-/// Reads the command line, and measures the named allocator.
-pub fn main(name: &str) {
-    let kind = KINDS.iter().find(|kind| kind.name == name);
+/// Measures the allocator that the command line names, in a process that [`measure`] started.
+pub fn run_in_child(kinds: &[Kind], name: &str) {
+    let kind = kinds.iter().find(|kind| kind.name == name);
     let kind = kind.unwrap_or_else(|| give_up(&format!("{name} is not an allocator that can be measured")));
     (kind.run)();
 }
@@ -56,11 +95,11 @@ fn number(name: &str) -> u64 {
 
 /// Measures one allocator. Prints live bytes and memory for each state, the share in huge pages, and the metadata by
 /// the allocator's own count.
-pub fn measure<P: Peer>(create: impl FnOnce() -> P) {
+pub fn measure_here<P: Peer>(create: impl FnOnce() -> P) {
     let (bytes, size_count) = (number("--bytes"), number("--sizes") as usize);
     let mut sizes = Array::<u16>::new(size_count);
-    std::io::stdin().read_exact(&mut sizes.0[..2 * size_count]).expect("sizes on the standard input");
-    let sizes = sizes.all();
+    let sizes = &mut sizes.all()[..size_count];
+    sizes_from_parent(sizes);
     let mut objects = Objects::for_live(bytes, sizes);
     memory::bring_in_program();
     // Some allocators take a huge page when the program starts. It counts to them: this program itself uses none.
