@@ -72,6 +72,21 @@ fn paths_and_commands_are_there() {
     }
 }
 
+/// The table is what the benchmark printed, so its lines are those of the benchmark, in their order.
+#[test]
+fn the_table_beside_jemalloc_has_the_benchmarks_lines() {
+    let readme = text("README.md");
+    let section = readme.split_once("\n## Beside jemalloc\n").unwrap().1.split("\n## ").next().unwrap();
+    let cells = section.lines().filter_map(|line| line.strip_prefix("| ")?.split(" | ").next());
+    let cells = cells.filter(|cell| !cell.starts_with('|'));
+    let titles: Vec<_> = cells.map(|cell| cell.trim_matches('*').split(", 256 MiB").next().unwrap()).collect();
+    assert!(titles.len() >= 17, "{titles:?}");
+    let sources = ["main", "turns"].map(|file| text(&format!("benches/jemalloc/{file}.rs"))).concat();
+    for title in titles {
+        assert!(sources.contains(title), "the benchmark prints no line {title:?}");
+    }
+}
+
 /// A newcomer reads all of it. What is longer belongs into `docs`.
 #[test]
 fn the_readme_is_short() {

@@ -1,6 +1,7 @@
 //! The allocators that are compared, behind one small interface.
 
 use super::memory;
+use std::ffi::{CStr, c_char};
 use std::hint::black_box;
 use std::ptr;
 use zsalloc::plumbing::{MapMode, PoolCalls};
@@ -145,6 +146,23 @@ mod jemalloc {
 /// Calls jemalloc's functions directly.
 pub struct Jemalloc;
 
+impl Jemalloc {
+    /// Returns its version.
+    pub fn version() -> String {
+        let mut version: *const c_char = ptr::null();
+        let mut bytes = size_of_val(&version);
+        // SAFETY: this name writes a pointer of this size.
+        let result = unsafe {
+            jemalloc::mallctl(c"version".as_ptr(), (&raw mut version).cast(), &raw mut bytes, ptr::null_mut(), 0)
+        };
+        assert_eq!(result, 0, "jemalloc has a version");
+        // SAFETY: a constant text of jemalloc's.
+        let version = unsafe { CStr::from_ptr(version) }.to_string_lossy().into_owned();
+        // What follows names a commit.
+        version.split('-').next().unwrap_or_default().to_owned()
+    }
+}
+
 impl Peer for Jemalloc {
     const NAME: &'static str = "jemalloc";
 
@@ -192,6 +210,17 @@ impl Peer for Jemalloc {
 
 /// Calls the malloc of the C library.
 pub struct Malloc;
+
+impl Malloc {
+    /// Returns the C library's name and version.
+    pub fn version() -> String {
+        #[cfg(target_env = "gnu")]
+        // SAFETY: the function returns a constant text.
+        return format!("glibc {}", unsafe { CStr::from_ptr(libc::gnu_get_libc_version()) }.to_string_lossy());
+        #[cfg(not(target_env = "gnu"))]
+        "the C library's malloc".to_owned()
+    }
+}
 
 impl Peer for Malloc {
     const NAME: &'static str = "malloc";
