@@ -2792,8 +2792,8 @@ int zspager_stats_json(struct zspager *pager, char *buffer, size_t size, size_t 
 
 /*
  * STACK. A call takes up to 24 KiB of the calling thread's stack, and what its callbacks take:
- * zswap_store() 5 KiB, zswap_load() 1, or 9 from a file, either with Zstandard 6, zswap_shrink() 16
- * with a callback and 3 with a file, compaction and zspager_add_region() 11, creation 6 to 21.
+ * zswap_store() 5 KiB, zswap_load() 1, or 12 from a file, either with Zstandard 6, zswap_shrink()
+ * 16 with a callback and 3 with a file, compaction and zspager_add_region() 11, creation 6 to 22.
  * zswap_recompress() takes up to 40 KiB. For touches of regions see PAGER. The C test named stack
  * prints a table (cargo test --release --features uffd --test c_api stack -- --nocapture). A debug
  * build takes more.

@@ -77,7 +77,8 @@ const ESTIMATE_OVER: u32 = 32;
 pub struct Context {
     /// Room for a header, then the output of a codec.
     entry: Box<[u8; HEADER + MAX_PACKED]>,
-    lz4: CompressTable,
+    /// In memory of its own: a context that moves on the stack of its creation takes little of it.
+    lz4: Box<CompressTable>,
     zstd: Option<CCtx<'static>>,
     /// Mean bytes of the slots of the pages that this context compressed lately, in sixteenths.
     mean: u32,
@@ -95,7 +96,7 @@ impl Context {
     fn new() -> Result<Self> {
         Ok(Self {
             entry: heap::boxed([0; HEADER + MAX_PACKED])?,
-            lz4: CompressTable::small(),
+            lz4: small_table()?,
             zstd: None,
             mean: (PAGE / 3 * 16) as u32,
         })
@@ -155,6 +156,12 @@ impl Context {
         let sample: [u8; PAGE] = std::array::from_fn(|at| ((at * at) >> 3) as u8);
         zstd.compress(&mut self.entry[..], &sample, level).map(drop).map_err(|_| NO_CONTEXT)
     }
+}
+
+/// Makes a table for pages. Not inlined: it is on the stack once, for the time of this call.
+#[inline(never)]
+fn small_table() -> Result<Box<CompressTable>> {
+    heap::boxed(CompressTable::small())
 }
 
 /// Whose memory a page is decoded into.
@@ -258,7 +265,8 @@ impl Contexts {
     /// Returns the bytes of memory that the contexts take. The Zstandard library says how many of them are its own.
     pub fn bytes(&self) -> usize {
         let zstd = |context: &Context| context.zstd.as_ref().map_or(0, CCtx::sizeof);
-        let of = |context: &Context| size_of::<Context>() + HEADER + MAX_PACKED + zstd(context);
+        let boxes = size_of::<CompressTable>() + HEADER + MAX_PACKED;
+        let of = |context: &Context| size_of::<Context>() + boxes + zstd(context);
         let decoder = |decoder: &Decoder| size_of::<Decoder>() + decoder.as_ref().map_or(0, DCtx::sizeof);
         let mut bytes = 0;
         self.contexts.each(|context| bytes += of(context));
