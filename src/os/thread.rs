@@ -12,7 +12,9 @@ pub fn this_process() -> i32 {
 }
 
 /// Returns the number of this thread. No other thread of the process has it, or ever will. The first call in a thread
-/// may allocate, in a library that was loaded by dlopen.
+/// may allocate, in a library that was loaded by dlopen. Not inlined: the compiler would look up the variable before it
+/// knows whether the caller asks.
+#[inline(never)]
 pub fn this_thread() -> u64 {
     static LAST: AtomicU64 = AtomicU64::new(0);
     thread_local!(static NUMBER: Cell<u64> = const { Cell::new(0) });

@@ -50,7 +50,9 @@ impl Drop for InCallback {
     }
 }
 
-/// Whether this thread is in a callback.
+/// Whether this thread is in a callback. Not inlined: the compiler would look up the variable before it knows whether
+/// the caller asks.
+#[inline(never)]
 pub fn in_callback() -> bool {
     DEPTH.get() != 0
 }
