@@ -14,7 +14,7 @@ SYSTEM_CODECS ?= 0
 # `inside` leaves it in both, `none` leaves it out.
 DEBUG_INFO ?= split
 # A Rust target, to build for another machine; CC, LD, AR and OBJCOPY have to be that machine's.
-TARGET ?=
+TARGET ?= $(CARGO_BUILD_TARGET)
 # Where debuggers look for the sources. The paths of the machine that builds are replaced by these.
 SOURCE_PATH ?= /usr/src/debug/zsalloc-$(VERSION)
 
@@ -48,7 +48,6 @@ endif
 
 BUILD := target/c/$(CODECS)$(TARGET:%=-%)
 OUT := $(BUILD)/$(DEBUG_INFO)
-CARGO_ARCHIVE := $(BUILD)/$(TARGET:%=%/)release/libzsalloc.a
 SOURCES := $(shell find src c-library -type f) build.rs Cargo.toml Cargo.lock Makefile
 DEBUG_FILE := $(if $(filter split,$(DEBUG_INFO)),$(SHARED).debug)
 
@@ -60,36 +59,32 @@ all: $(OUT)/libzsalloc.so $(OUT)/libzsalloc.a $(BUILD)/libs
 # Calls cargo. Its list of flags is separated by the character 0x1f, so that paths may have spaces. The flags replace the
 # paths of the checkout, of cargo's packages and of the Rust toolchain in messages and debug information. The flag
 # -fno-lto comes after the CFLAGS of packagers, because the objects of the C codecs have to be machine code, and
-# ZSTD_TRACE=0 leaves out calls of functions that a program may define.
-$(BUILD)/cargo: $(SOURCES)
+# ZSTD_TRACE=0 leaves out calls of functions that a program may define. With the system's codecs, the build scripts of
+# the packages that compile them are replaced.
+$(BUILD)/archive.a: $(SOURCES)
 	@command -v '$(CARGO)' >/dev/null || { \
 	  echo 'cargo is not found, and the library is not built with these options: run make as a user who has it' >&2; \
 	  exit 1; }
-	@mkdir -p $(BUILD) && rm -f $@
+	@mkdir -p $(BUILD)
 	@[ -e $(BUILD)/native-libs ] || '$(CARGO)' clean --quiet --release --package zsalloc-c --target-dir $(BUILD)
-	cargo_home="$${CARGO_HOME:-$$HOME/.cargo}" && toolchain="$$($(RUSTC) --print sysroot)" && \
-	flags="$$(printf %s "$$RUSTFLAGS" | tr ' ' '\037')" && c_flags='$(CFLAGS) -fno-lto -DZSTD_TRACE=0' && \
+	target='$(TARGET)' && target="$${target:-$$('$(RUSTC)' -vV | sed -n 's/^host: //p')}" && \
+	toolchain="$$('$(RUSTC)' --print sysroot)" && cargo_home="$${CARGO_HOME:-$$HOME/.cargo}" && \
+	flags="$$(printf %s "$$RUSTFLAGS" | tr -s ' ' '\037')" && c_flags='$(CFLAGS) -fno-lto -DZSTD_TRACE=0' && \
 	for map in "$$toolchain=/rustc" "$$cargo_home=$(SOURCE_PATH)/cargo" '$(CURDIR)=$(SOURCE_PATH)'; do \
 	  flags="$$flags$${flags:+$$(printf '\037')}--remap-path-prefix=$$map"; \
 	  c_flags="$$c_flags '-ffile-prefix-map=$$map'"; \
 	done && \
-	$(codec_options) \
+	for codec in $(patsubst -l%,%,$(CODEC_LIBS)); do \
+	  set -- "$$@" --config "target.$$target.$$codec.rustc-link-lib=['$$codec']"; \
+	done && \
 	CARGO_ENCODED_RUSTFLAGS="$$flags" CC_SHELL_ESCAPED_FLAGS=1 CFLAGS="$$c_flags" CC='$(CC)' AR='$(AR)' MAKEFLAGS= \
 	'$(CARGO)' rustc $(CARGO_FLAGS) --release --package zsalloc-c --lib --crate-type staticlib --target-dir $(BUILD) \
-	  $(TARGET:%=--target %) "$$@" -- --print 'native-static-libs=$(CURDIR)/$(BUILD)/native-libs'
-	@touch $@
-
-# Replaces the build scripts of the packages that compile the codecs.
-ifeq ($(CODECS),system)
-define codec_options
-target="$(or $(TARGET),$$($(RUSTC) -vV | sed -n 's/^host: //p'))" && \
-	for codec in lz4 zstd; do set -- "$$@" --config "target.$$target.$$codec.rustc-link-lib=['$$codec']"; done &&
-endef
-endif
+	  --target "$$target" "$$@" -- --print 'native-static-libs=$(CURDIR)/$(BUILD)/native-libs' && \
+	cp "$(BUILD)/$$target/release/libzsalloc.a" $@
 
 # What programs that link with the static library need, too: the compiler's list, without what each C compiler adds in
 # the form that suits the program, and without what the pkg-config file requires as packages.
-$(BUILD)/libs: $(BUILD)/cargo
+$(BUILD)/libs: $(BUILD)/archive.a
 	tr ' ' '\n' <$(BUILD)/native-libs | grep -vxE -e '-l(gcc_s|c|lz4|zstd)' | paste -sd ' ' >$@
 
 # The functions that the version script names.
@@ -100,8 +95,8 @@ $(BUILD)/functions: $(VERSION_SCRIPT)
 # One object, in which only these functions are global: other copies of the codecs and of Rust's standard library do not
 # clash with those inside. Sections that the functions do not need are left out. Groups of sections are dissolved: the
 # linker would take one for the group of the same name in another library, and leave it out.
-$(BUILD)/zsalloc.o: $(BUILD)/functions $(BUILD)/cargo
-	$(LD) -r --gc-sections --force-group-allocation $$(sed 's/^/--undefined=/' $<) $(CARGO_ARCHIVE) -o $@
+$(BUILD)/zsalloc.o: $(BUILD)/functions $(BUILD)/archive.a
+	$(LD) -r --gc-sections --force-group-allocation $$(sed 's/^/--undefined=/' $<) $(BUILD)/archive.a -o $@
 	$(OBJCOPY) --keep-global-symbols=$< -R .llvmbc -R .llvmcmd $@
 
 $(BUILD)/libzsalloc.so: $(BUILD)/zsalloc.o $(BUILD)/libs $(VERSION_SCRIPT)
@@ -130,25 +125,21 @@ $(BUILD)/inside/libzsalloc.a: $(BUILD)/zsalloc.o
 	@mkdir -p $(@D) && rm -f $@
 	$(AR) rcsD $@ $<
 
-# Programs that look for debug information find it in .debug beside the library.
-DEBUG_AT := $(if $(DEBUG_FILE),$(LIBDIR)/.debug)
-# A path below the prefix is written with ${prefix}, so that pkg-config can move it with the prefix.
-below_prefix = $(patsubst $(PREFIX)/%,$${prefix}/%,$(1))
-
-# The pkg-config file names the directories that were not there before, so that `make uninstall` can remove them.
+# Debuggers look in .debug beside the library. The pkg-config file has paths below the prefix relative to it, so that
+# pkg-config can move them with the prefix, and names the directories that were not there before, for `make uninstall`.
 install: all
 	@for path in '$(PREFIX)' '$(LIBDIR)' '$(INCLUDEDIR)' '$(PKGCONFIGDIR)'; do case "$$path" in ''|/*) ;; \
 	  *) echo "$$path does not begin with /: give absolute paths" >&2; exit 1;; esac; done
 	@set -e; umask 022; pc='$(DESTDIR)$(PKGCONFIGDIR)/zsalloc.pc'; \
 	made="$$([ -n '$(DESTDIR)' ] || sed -n '/^# made: /p' "$$pc" 2>/dev/null || :)"; \
-	for path in '$(LIBDIR)' '$(INCLUDEDIR)' '$(PKGCONFIGDIR)' $(DEBUG_AT:%='%'); do \
+	for path in '$(LIBDIR)' '$(INCLUDEDIR)' '$(PKGCONFIGDIR)' $(if $(DEBUG_FILE),'$(LIBDIR)/.debug'); do \
 	  missing= && above="$(DESTDIR)$$path" && \
 	  until [ -d "$$above" ]; do missing="# made: $$above\n$$missing"; above="$$(dirname "$$above")"; done; \
 	  [ -n '$(DESTDIR)' ] || made="$$made\n$$missing"; \
 	  $(INSTALL) -d "$(DESTDIR)$$path"; \
 	done; \
-	rm -f "$$pc" && { sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@LIBDIR@|$(call below_prefix,$(LIBDIR))|' \
-	  -e 's|@INCLUDEDIR@|$(call below_prefix,$(INCLUDEDIR))|' -e 's|@VERSION@|$(VERSION)|' \
+	rm -f "$$pc" && { sed -e 's|@LIBDIR@|$(LIBDIR)|' -e 's|@INCLUDEDIR@|$(INCLUDEDIR)|' \
+	  -e 's|=$(PREFIX)/|=$${prefix}/|' -e 's|@PREFIX@|$(PREFIX)|' -e 's|@VERSION@|$(VERSION)|' \
 	  -e 's|@CODECS@|$(CODEC_PACKAGES)|' -e "s|@LIBS@|$$(cat $(BUILD)/libs)|" c-library/zsalloc.pc.in; \
 	  printf "$$made" | sed '/^$$/d'; } >"$$pc"
 	$(INSTALL) -m 644 include/zsalloc.h '$(DESTDIR)$(INCLUDEDIR)'
@@ -156,7 +147,7 @@ install: all
 	$(INSTALL) -m 755 $(OUT)/libzsalloc.so '$(DESTDIR)$(LIBDIR)/$(SHARED)'
 	ln -sf $(SHARED) '$(DESTDIR)$(LIBDIR)/$(SONAME)'
 	ln -sf $(SONAME) '$(DESTDIR)$(LIBDIR)/libzsalloc.so'
-	$(if $(DEBUG_FILE),$(INSTALL) -m 644 $(OUT)/$(DEBUG_FILE) '$(DESTDIR)$(DEBUG_AT)')
+	$(if $(DEBUG_FILE),$(INSTALL) -m 644 $(OUT)/$(DEBUG_FILE) '$(DESTDIR)$(LIBDIR)/.debug/$(DEBUG_FILE)')
 	@$(update_linker)
 
 # The dynamic linker's cache, which only root can write. Packagers' tools do this for staged files.

@@ -19,6 +19,11 @@ fn test_with(name: &str, standard: &str, flags: impl Fn(&Library) -> Vec<&str>, 
     std::fs::remove_dir_all(folder).unwrap();
 }
 
+/// Returns whether the library is a debug build, as this test is unless it tests the installed library.
+fn library_is_debug() -> bool {
+    cfg!(debug_assertions) && std::env::var_os("ZSALLOC_C_LIBRARY").is_none()
+}
+
 /// Returns the seed of a test's random numbers, and prints it.
 fn seed() -> String {
     std::env::var("ZSALLOC_SEED").unwrap_or_else(|_| std::process::id().to_string())
@@ -80,6 +85,11 @@ fn hosts() {
 #[test]
 fn structs() {
     test("structs");
+}
+
+#[test]
+fn panic() {
+    test("panic");
 }
 
 #[test]
@@ -187,7 +197,7 @@ fn stack() {
     if mode() == Mode::Valgrind {
         return common::skip::skip("stack", "valgrind warns about the stacks that the test measures on");
     }
-    let strict = if cfg!(debug_assertions) || mode() != Mode::Plain { "0" } else { "1" };
+    let strict = if library_is_debug() || mode() != Mode::Plain { "0" } else { "1" };
     test_with("stack", "c11", with_pager, &[strict]);
 }
 
@@ -268,7 +278,7 @@ fn zspager_dlopen() {
     let library = Library::find();
     let shared = library.shared().to_str().expect("a UTF-8 path");
     // Debug builds check the order of locks with a thread-local variable, which dlopen() may have to allocate.
-    let strict = if cfg!(debug_assertions) { "0" } else { "1" };
+    let strict = if library_is_debug() { "0" } else { "1" };
     test_with("zspager_dlopen", "gnu11", |_| vec!["-pthread", "-ldl"], &[shared, strict]);
 }
 

@@ -125,13 +125,7 @@ fn header() -> String {
 
 /// Returns the functions that the header declares.
 fn declared() -> BTreeSet<String> {
-    let header = header();
-    let code = header.lines().filter(|line| !line.trim_start().starts_with(['*', '/', '#']));
-    let code = code.filter(|line| !line.contains("typedef"));
-    let words = code.flat_map(|line| line.split_inclusive('(')).filter_map(|part| part.strip_suffix('('));
-    let names = words.filter_map(|part| part.rsplit([' ', '*']).next());
-    let ours = ["zs_", "zswap_", "zspager_"];
-    names.filter(|name| ours.iter().any(|prefix| name.starts_with(prefix))).map(str::to_owned).collect()
+    common::declared(&header())
 }
 
 #[test]

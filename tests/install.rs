@@ -1,51 +1,21 @@
-//! The C library as `make install` installs it: what it shows, how programs link with it, and what it leaves behind.
+//! The C library as `make install` installs it: what its files have and show, how programs link with it, what the
+//! installation writes and what it leaves behind.
 #![cfg(not(any(loom, miri)))]
 
 mod common;
+#[path = "install/files.rs"]
+mod files;
+#[path = "install/links.rs"]
+mod links;
+#[path = "install/symbols.rs"]
+mod symbols;
 
-use common::installed::{can_install, compile_installed, installed, installed_lib, pkg_config};
 use common::scratch;
+use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
-/// A program that uses each of the three layers.
-const HELLO: &str = r#"
-#define ZSALLOC_UFFD
-#include <zsalloc.h>
-#include <stdio.h>
-#include <string.h>
-
-int main(void)
-{
-    struct zs_pool *pool = NULL;
-    struct zswap *zswap = NULL;
-    struct zswap_area *area = NULL;
-    struct zspager *pager = NULL;
-    char page[4096] = "hello", loaded[4096] = "";
-    int failed = zs_create_pool("hello", NULL, &pool) || zs_destroy_pool(pool) || zswap_create(NULL, &zswap)
-                 || zswap_add_area(zswap, 2, NULL, &area) || zswap_store(area, 0, page)
-                 || zswap_set_codec(zswap, ZSWAP_CODEC_ZSTD, 3) || zswap_store(area, 1, page)
-                 || zswap_load(area, 0, loaded, 0) || zswap_load(area, 1, loaded, 0)
-                 || zswap_remove_area(area) || zswap_destroy(zswap);
-    struct zspager_options options = {0};
-    options.struct_size = sizeof options;
-    options.resident_bytes = 1 << 20;
-    options.fault_mode = ZSPAGER_FAULT_SIGBUS;
-    unsigned char *memory = NULL;
-    failed = failed || zspager_create("hello", &options, &pager)
-             || (memory = (unsigned char *)zspager_map(pager, 4 << 20, NULL, NULL)) == NULL;
-    for (size_t at = 0; !failed && at < 4 << 20; at += 4096)
-        memory[at] = (unsigned char)(at >> 12);
-    for (size_t at = 0; !failed && at < 4 << 20; at += 4096)
-        failed = memory[at] != (unsigned char)(at >> 12);
-    failed = failed || zspager_destroy(pager);
-    puts(failed ? zs_last_error() : loaded);
-    return failed;
-}
-"#;
-
-/// A folder with a program's source, which is removed at the end.
+/// A folder for a test's files, which is removed at the end.
 struct Folder(PathBuf);
 
 impl Folder {
@@ -53,10 +23,13 @@ impl Folder {
         Self(scratch(&format!("install-{test}")))
     }
 
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+
     fn write(&self, name: &str, text: &str) -> PathBuf {
-        let path = self.0.join(name);
-        fs::write(&path, text).unwrap();
-        path
+        fs::write(self.path(name), text).unwrap();
+        self.path(name)
     }
 }
 
@@ -66,21 +39,22 @@ impl Drop for Folder {
     }
 }
 
-/// Runs a program in another folder and returns its output.
-fn prints(program: &Path) -> String {
-    let output = Command::new(program).current_dir("/").env("LD_LIBRARY_PATH", installed_lib()).output().unwrap();
-    assert!(output.status.success(), "{}: {output:?}", program.display());
-    String::from_utf8(output.stdout).unwrap()
+/// Runs a tool on a file. Returns its output.
+fn told(tool: &str, options: &[&str], file: &Path) -> String {
+    let arguments: Vec<_> = options.iter().map(OsStr::new).chain([file.as_os_str()]).collect();
+    common::output(tool, &arguments)
 }
 
-#[test]
-fn a_program_links_by_pkg_config() {
-    if !can_install("a_program_links_by_pkg_config") {
-        return;
-    }
-    let folder = Folder::of("pkg-config");
-    let (source, program) = (folder.write("hello.c", HELLO), folder.0.join("hello"));
-    compile_installed("cc", &[&source], &program, &["-Wall", "-Werror"], &pkg_config(&["--cflags", "--libs"]));
-    assert_eq!(prints(&program), "hello\n");
-    assert!(installed().join("include/zsalloc.h").exists());
+/// Returns a value of the root package's manifest, such as its version.
+fn manifest(key: &str) -> String {
+    let text = fs::read_to_string(common::repository().join("Cargo.toml")).unwrap();
+    let line = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(" = "));
+    line.unwrap_or_else(|| panic!("{key} is in the manifest")).trim_matches('"').to_owned()
+}
+
+/// Returns the name of the shared library's file, from the soname and the version.
+fn file_name() -> String {
+    let script = fs::read_to_string(common::repository().join("build.rs")).unwrap();
+    let soname = script.split("SONAME: &str = \"").nth(1).and_then(|rest| rest.split('"').next()).unwrap();
+    format!("{soname}.{}", manifest("version").split_once('.').unwrap().1)
 }

@@ -99,10 +99,11 @@ pub fn compile_installed(compiler: &str, sources: &[&Path], target: &Path, befor
 }
 
 impl Library {
-    /// Returns the installed library.
-    pub fn installed() -> Self {
+    /// Returns the installed library. Programs link with the shared one, or with the static one.
+    pub fn installed(is_static: bool) -> Self {
         let runtime = scratch(&format!("installed-{:?}", std::thread::current().id()).replace(['(', ')'], ""));
+        let [shared, archive] = ["libzsalloc.so", "libzsalloc.a"].map(|name| installed_lib().join(name));
         std::os::unix::fs::symlink(installed_lib().join("libzsalloc.so.0"), runtime.join("libzsalloc.so.0")).unwrap();
-        Self { shared: installed_lib().join("libzsalloc.so"), archive: installed_lib().join("libzsalloc.a"), runtime }
+        Self { shared, archive, is_static, runtime }
     }
 }

@@ -1,7 +1,8 @@
 //! Compiles and runs C programs against the C library, which cargo builds first.
 //!
 //! `ZSALLOC_C_TESTS=asan` compiles them with AddressSanitizer and UBSan, `ZSALLOC_C_TESTS=valgrind` runs them under
-//! valgrind.
+//! valgrind. `ZSALLOC_C_LIBRARY=installed` links them with the shared library that `make install` installs, and
+//! `ZSALLOC_C_LIBRARY=installed-static` with the static one.
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
 pub mod disk;
@@ -10,6 +11,7 @@ pub mod installed;
 #[path = "../skip/mod.rs"]
 pub mod skip;
 
+use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -40,6 +42,16 @@ pub fn mode() -> Mode {
 /// Returns the top folder of the repository.
 pub fn repository() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Returns the functions that a header declares.
+pub fn declared(header: &str) -> BTreeSet<String> {
+    let code = header.lines().filter(|line| !line.trim_start().starts_with(['*', '/', '#']));
+    let code = code.filter(|line| !line.contains("typedef"));
+    let words = code.flat_map(|line| line.split_inclusive('(')).filter_map(|part| part.strip_suffix('('));
+    let names = words.filter_map(|part| part.rsplit([' ', '*']).next());
+    let ours = ["zs_", "zswap_", "zspager_"];
+    names.filter(|name| ours.iter().any(|prefix| name.starts_with(prefix))).map(str::to_owned).collect()
 }
 
 /// Creates an empty folder for a test's files.
@@ -84,21 +96,29 @@ fn build() -> PathBuf {
         .clone()
 }
 
-/// The C library, built as this test was built.
+/// The C library, built as this test was built, or installed.
 pub struct Library {
     shared: PathBuf,
     archive: PathBuf,
+    /// Whether programs link with the archive in place of the shared library.
+    is_static: bool,
     /// A folder that has the shared library under its soname, as for an installed one.
     runtime: PathBuf,
 }
 
 impl Library {
-    /// Builds the library if necessary, and finds it.
+    /// Builds the library if necessary, and finds it. The environment may ask for the installed one.
     pub fn find() -> Self {
+        match std::env::var("ZSALLOC_C_LIBRARY").as_deref() {
+            Ok("installed") => return Self::installed(false),
+            Ok("installed-static") => return Self::installed(true),
+            Ok("") | Err(_) => {}
+            Ok(other) => panic!("ZSALLOC_C_LIBRARY is {other}: it can be installed or installed-static"),
+        }
         let folder = build();
         let runtime = scratch(&format!("runtime-{:?}", std::thread::current().id()).replace(['(', ')'], ""));
         std::os::unix::fs::symlink(folder.join("libzsalloc.so"), runtime.join("libzsalloc.so.0")).unwrap();
-        Self { shared: folder.join("libzsalloc.so"), archive: folder.join("libzsalloc.a"), runtime }
+        Self { shared: folder.join("libzsalloc.so"), archive: folder.join("libzsalloc.a"), is_static: false, runtime }
     }
 
     /// Returns the path of the shared library.
@@ -111,8 +131,11 @@ impl Library {
         &self.runtime
     }
 
-    /// Returns flags that link a program with the shared library.
+    /// Returns flags that link a program with the library: the shared one, unless the environment asks for the other.
     pub fn shared_flags(&self) -> Vec<&str> {
+        if self.is_static {
+            return self.static_flags();
+        }
         vec!["-pthread", self.shared.to_str().expect("a UTF-8 path")]
     }
 
