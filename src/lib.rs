@@ -211,8 +211,11 @@
 //! | `lz4-c` | yes | the C decoder of LZ4, which is faster than the one in Rust. Both read the same pages |
 //! | `json` | yes | statistics as JSON, and serde's `Serialize` for their structs |
 //!
-//! The system is Linux with pages of 4 KiB. The repository has a library for C programs over this crate. It also has
-//! documents for those who change the code: `docs/tour.md` has the terms and the modules.
+//! The system is Linux with pages of 4 KiB. The repository has a library for C programs over this crate, and documents:
+//!
+//! - `docs/guarantees.md` says what each layer promises, and what your program has to do in return.
+//! - `docs/benchmarks.md` has the commands that measure, and what they printed.
+//! - `docs/tour.md` is for those who change the code: it has the terms and the modules.
 
 #![deny(unsafe_code, missing_debug_implementations)]
 // The tests that use all of the crate need all of its features.

@@ -18,13 +18,15 @@ fn read(path: &str) -> String {
     fs::read_to_string(repository().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
-/// Returns the Markdown documents at the top and in `docs`.
+/// Returns the Markdown documents at the top, in `docs`, and in the folders of the examples.
 fn documents() -> Vec<PathBuf> {
     let files = |folder: &Path| -> Vec<PathBuf> {
         let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
         entries.filter(|path| path.extension().is_some_and(|extension| extension == "md")).collect()
     };
     let mut all = [files(repository()), files(&repository().join("docs"))].concat();
+    let examples = fs::read_dir(repository().join("examples")).unwrap().map(|entry| entry.unwrap().path());
+    all.extend(examples.filter(|path| path.is_dir()).flat_map(|folder| files(&folder)));
     all.sort();
     assert!(all.len() >= 2, "{all:?}");
     all
