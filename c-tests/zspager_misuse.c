@@ -59,56 +59,40 @@ static void refused(struct zspager_options *options)
     CHECK(none == NULL && strlen(zs_last_error()) > 10);
 }
 
+/* Sets one option to a wrong value, and leaves all others at their defaults. */
+#define WRONG(option)                                                                                                  \
+    do {                                                                                                               \
+        options = none;                                                                                                \
+        tuning = no_tuning;                                                                                            \
+        option;                                                                                                        \
+        refused(&options);                                                                                             \
+    } while (0)
+
 static void wrong_options(void)
 {
-    struct zspager_options none = {.struct_size = sizeof none}, options = none;
+    struct zspager_tuning no_tuning = {.struct_size = sizeof no_tuning}, tuning = no_tuning;
+    struct zspager_options none = {.struct_size = sizeof none, .tuning = &tuning}, options = none;
     struct zswap_tuning zswap = {.struct_size = sizeof zswap, .accept_percent = 101};
     struct zspager *made = NULL;
-    options.fault_mode = 2;
-    refused(&options);
-    options = none;
-    options.resident_bytes = 65535;
-    refused(&options);
-    options = none;
-    options.pool_bytes = 4111;
-    refused(&options);
-    options = none;
-    options.codec = 99;
-    refused(&options);
-    options = none;
-    options.level = 1;
-    refused(&options);
-    options = none;
-    options.eviction = 3;
-    refused(&options);
+    WRONG(options.fault_mode = 2);
+    WRONG(options.resident_bytes = 65535);
+    WRONG(options.pool_bytes = 4111);
+    WRONG(options.codec = 99);
+    WRONG(options.level = 1);
+    WRONG(options.reserved[3] = 1);
+    WRONG(tuning.staged_percent = 91);
+    WRONG(tuning.staged_percent = 300);
+    WRONG(tuning.max_held_bytes = 4095);
+    WRONG(tuning.max_regions = 65537);
+    WRONG(tuning.reserved[7] = 1);
+    WRONG(tuning.zswap = &zswap);
+    WRONG(tuning.struct_size = 0);
+    WRONG(options.eviction = 3);
     options.eviction = ZSPAGER_EVICT_MOVING_BESIDE_SWAP;
+    tuning = no_tuning;
     OK(zspager_create("test", &options, &made));
     RESULT(zspager_set_resident_limit(made, 65535), -EINVAL);
     OK(zspager_destroy(made));
-    options = none;
-    options.reserved[3] = 1;
-    refused(&options);
-    struct zspager_tuning no_tuning = {.struct_size = sizeof no_tuning}, tuning = no_tuning;
-    options = none;
-    options.tuning = &tuning;
-    tuning.staged_percent = 91;
-    refused(&options);
-    tuning.staged_percent = 300;
-    refused(&options);
-    tuning = no_tuning;
-    tuning.max_held_bytes = 4095;
-    refused(&options);
-    tuning = no_tuning;
-    tuning.max_regions = 65537;
-    refused(&options);
-    tuning = no_tuning;
-    tuning.reserved[7] = 1;
-    refused(&options);
-    tuning = no_tuning;
-    tuning.zswap = &zswap;
-    refused(&options);
-    tuning.struct_size = 0;
-    refused(&options);
     options = none;
     options.struct_size = 0;
     RESULT(zspager_create("test", &options, &made), -EINVAL);
@@ -216,6 +200,23 @@ static void causes(void)
     CHECK(number == 7 && pager_stats_of(pager).regions == 1);
 }
 
+/* Variables without initial values are anonymous memory, as the header says, and can be a region. */
+static void variables_without_values(void)
+{
+    static unsigned char variables[5 * PAGE];
+    unsigned char *at = variables + (-(uintptr_t)variables & (PAGE - 1));
+    uint64_t number, evicted;
+    OK(zspager_add_region(pager, at, 4 * PAGE, NULL, &number));
+    for (size_t page = 0; page < 4; page++)
+        make_page(at + page * PAGE, page);
+    OK(zspager_evict(pager, 4, &evicted));
+    CHECK(evicted > 0);
+    for (size_t page = 0; page < 4; page++)
+        CHECK(is_page(at + page * PAGE, page));
+    OK(zspager_remove_region(pager, number, 0));
+    CHECK(is_page(at, 0));
+}
+
 static void wrong_numbers(void)
 {
     uint64_t number = 7;
@@ -284,6 +285,7 @@ int main(void)
     wrong_options();
     wrong_regions();
     causes();
+    variables_without_values();
     wrong_numbers();
     for (size_t page = 0; page < 8; page++)
         CHECK(is_page(memory + page * PAGE, page));

@@ -5,7 +5,7 @@
  *   kernel's zsmalloc does. For programs that compress by themselves, or have small objects.
  * - A zswap takes pages of 4096 bytes, compresses them into a pool of its own, keeps to limits, and
  *   writes back pages that were not used lately. For hypervisors, swap daemons, caches of blocks.
- * - A pager keeps memory of the program itself to a limit, through Linux's userfaultfd. It is
+ * - A pager keeps ranges of the program's own memory to a limit, through Linux's userfaultfd. It is
  *   declared only if the program defines ZSALLOC_UFFD before it includes this header.
  *
  * START HERE: the ten functions of each layer that most programs need.
@@ -54,7 +54,7 @@
  *   BYTES, HANDLES   of objects of a pool            JAILS        the system calls that are made
  *   THREADS          what may run at the same time   DESCRIPTORS  those that the library opens
  *   CALLBACKS        what they may call              STACK        what calls take of it
- *   SIGNAL HANDLERS  what they may call              TOOLS        valgrind and sanitizers
+ *   SIGNAL HANDLERS  what they may call              TOOLS        valgrind, sanitizers, gdb
  *   MEMORY           when malloc() has none          CORE DUMPS   of programs with a pager
  *   ZSWAP            limits and promises             PAGER        its rules for the program
  *   WRITEBACK        rules for programs that write pages back themselves
@@ -2801,18 +2801,27 @@ int zspager_stats_json(struct zspager *pager, char *buffer, size_t size, size_t 
 
 /*
  * TOOLS. A program that uses pools and zswaps runs under valgrind, AddressSanitizer and
- * UndefinedBehaviorSanitizer as any other. ThreadSanitizer sees only what it compiled: it does not
- * see the library's locks, and reports as races what these keep apart. Suppress such reports with a
- * file that has the line "called_from_lib:libzsalloc.so", which TSAN_OPTIONS=suppressions=FILE names;
- * this needs the shared library. When two threads map objects that lay in the same memory one after
- * the other, it may also report functions of the program, which a line "race:NAME" suppresses.
+ * UndefinedBehaviorSanitizer as any other, and so does one with a pager under the two sanitizers.
+ * LeakSanitizer does not look into pools and regions: it reports blocks of malloc() that only a
+ * pointer there leads to. Do not pass a region to __lsan_register_root_region(): it ends with "Tracer
+ * caught signal 7" when a page is not in memory.
  *
- * The pager under valgrind: valgrind does not know userfaultfd. With ZSPAGER_FAULT_SIGBUS, programs
- * get silently wrong data, because by default valgrind does not keep all registers up to date where
- * a signal arrives. They are right with --vex-iropt-register-updates=allregs-at-mem-access, if the
- * pager is destroyed before the program ends. With lent threads the program may hang for good:
- * valgrind runs one thread at a time, and the one that runs may be the one that waits. Test such
- * programs without valgrind.
+ * ThreadSanitizer sees only what it compiled: it does not see the library's locks, and reports as
+ * races what these keep apart. Suppress such reports with a file that has the line
+ * "called_from_lib:libzsalloc.so", which TSAN_OPTIONS=suppressions=FILE names; this needs the shared
+ * library. When two threads map objects that lay in the same memory one after the other, it may also
+ * report functions of the program, which a line "race:NAME" suppresses. Programs with a pager need no
+ * more than that.
+ *
+ * The pager under valgrind: valgrind does not know userfaultfd, and says so. With
+ * ZSPAGER_FAULT_SIGBUS, programs get silently wrong data, crash or hang, because by default valgrind
+ * does not keep all registers up to date where a signal arrives. They are right with
+ * --vex-iropt-register-updates=allregs-at-mem-access; destroy the pager before the program ends. With
+ * lent threads the program may hang for good: valgrind runs one thread at a time, and the one that
+ * runs may be the one that waits. Test such programs without valgrind.
+ *
+ * gdb stops at every touch that ZSPAGER_FAULT_SIGBUS serves. Tell it "handle SIGBUS nostop noprint
+ * pass". For what it can read of regions see CORE DUMPS.
  */
 
 /*
