@@ -59,7 +59,7 @@ static void *map(size_t bytes, int protection)
     return memory;
 }
 
-enum { RW = PROT_READ | PROT_WRITE };
+enum { RW = PROT_READ | PROT_WRITE, ROUNDS = 60 };
 
 static void mappings(void)
 {
@@ -172,7 +172,7 @@ static void *churn(void *argument)
         char *memory;
         size_t bytes;
     } own[8] = {0};
-    for (int round = 0; round < 400; round++) {
+    for (int round = 0; round < ROUNDS; round++) {
         random = random * 6364136223846793005u + 1442695040888963407u;
         size_t at = random >> 61, bytes = (1 + (random >> 33) % 512) * PAGE;
         if (own[at].memory != NULL) {
@@ -234,13 +234,27 @@ static void forks(void)
     CHECK(system("exit 5") == 5 << 8);
 }
 
+/* Closes all descriptors that it does not know. */
+static void descriptors(void)
+{
+    char *memory = map(32 * MIB, RW);
+    fill(memory, 32 * MIB, 10);
+    for (int descriptor = 3; descriptor < 300; descriptor++)
+        close(descriptor);
+    CHECK(close_range(3, ~0U, 0) == 0);
+    closefrom(3);
+    check(memory, 32 * MIB, 10);
+    int file = open("/dev/null", O_RDONLY);
+    CHECK(file >= 3 && close(file) == 0 && close(file) == -1 && errno == EBADF);
+}
+
 int main(int count, char **arguments)
 {
     static const struct {
         const char *name;
         void (*run)(void);
     } parts[] = {{"mappings", mappings}, {"protections", protections}, {"blocks", blocks}, {"threads", threads},
-                 {"forks", forks}};
+                 {"descriptors", descriptors}, {"forks", forks}};
     for (size_t part = 0; part < sizeof parts / sizeof *parts; part++)
         if (count == 2 && strcmp(arguments[1], parts[part].name) == 0) {
             parts[part].run();

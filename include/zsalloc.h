@@ -2886,10 +2886,11 @@ int zspager_stats_json(struct zspager *pager, char *buffer, size_t size, size_t 
  * lock of its own around all calls that map, move or unmap. Pages that are locked (mlock) stay in
  * memory, and count; so do private pages that are pinned by the system or read-only (mprotect),
  * except with ZSPAGER_EVICT_IN_PLACE. While these exceed the limit, touches go above it at once:
- * see zspager_stats.immovable_bytes. Adding a region of private memory takes it out of KSM
- * (MADV_UNMERGEABLE). Do not call madvise() with MADV_MERGEABLE on it afterwards: a page that the
- * system merges loses the protection by which the pager notices writes, and a write to it may be
- * lost.
+ * see zspager_stats.immovable_bytes. With ZSPAGER_FAULT_THREADS and ZSPAGER_EVICT_IN_PLACE the
+ * memory of a region may have any protection after it was added, PROT_NONE too: its pages leave and
+ * come back like others. Adding a region of private memory takes it out of KSM (MADV_UNMERGEABLE).
+ * Do not call madvise() with MADV_MERGEABLE on it afterwards: a page that the system merges loses
+ * the protection by which the pager notices writes, and a write to it may be lost.
  *
  * With ZSPAGER_FAULT_SIGBUS the thread that touches a page brings it back itself, in a SIGBUS
  * handler. It may touch regions anywhere, in a signal handler too, but SIGBUS must not be blocked:
@@ -2951,5 +2952,8 @@ int zspager_stats_json(struct zspager *pager, char *buffer, size_t size, size_t 
  * Forked children get neither the regions nor the pager's pool, unless its memory was supplied.
  * Touching a region there raises SIGSEGV, and calls fail with -EPERM, with these exceptions:
  * zspager_destroy() frees what the child has of the pager, and zspager_stats(),
- * zspager_latency_permille() and zspager_descriptor() report it as it was at the fork.
+ * zspager_latency_permille() and zspager_descriptor() report it as it was at the fork. A program
+ * whose children need the memory calls zspager_remove_region() for each region before fork(), which
+ * brings all pages back, and zspager_add_region() after it in the parent. vfork() and posix_spawn()
+ * do not need that: their child uses the parent's memory. examples/preload does so.
  */

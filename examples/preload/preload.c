@@ -10,6 +10,7 @@
 #include "space.h"
 #include <dlfcn.h>
 #include <fcntl.h>
+#include <linux/close_range.h>
 #include <malloc.h>
 #include <stdarg.h>
 #include <stdatomic.h>
@@ -19,7 +20,7 @@
 
 #define EXPORT __attribute__((visibility("default")))
 
-enum { REGIONS = 4096, MOST_THREADS = 16 };
+enum { REGIONS = 4096, MOST_THREADS = 16, DESCRIPTORS = 1024 };
 static const size_t SEGMENT = ((size_t)256 << 20) / PAGE;
 
 /* Whether mappings are taken. LAZY: a forked child, which gets a pager when it maps something large. */
@@ -42,6 +43,7 @@ static struct {
     uint64_t number;
 } regions[REGIONS];
 static size_t region_count;
+static bool is_of_pager[DESCRIPTORS]; /* Descriptors that the pager opened. */
 static bool takes_malloc;
 
 static struct {
@@ -133,9 +135,17 @@ static void add_regions(void)
     protect_again(0, space.mapped, true);
 }
 
+static bool is_open(int descriptor)
+{
+    return fcntl(descriptor, F_GETFD) >= 0;
+}
+
 static void start(void)
 {
+    bool was_open[DESCRIPTORS];
     inside++;
+    for (int descriptor = 0; descriptor < DESCRIPTORS; descriptor++)
+        was_open[descriptor] = is_open(descriptor);
     struct zspager_tuning tuning = {.struct_size = sizeof tuning, .max_regions = REGIONS};
     struct zspager_options with = {
         .struct_size = sizeof with,
@@ -147,6 +157,8 @@ static void start(void)
     };
     if (zspager_create("zspreload", &with, &pager) != 0)
         FAIL("%s", zs_last_error());
+    for (int descriptor = 0; descriptor < DESCRIPTORS; descriptor++)
+        is_of_pager[descriptor] = !was_open[descriptor] && is_open(descriptor);
     lend_threads();
     add_regions();
     atomic_store(&mode, ON);
@@ -460,6 +472,35 @@ EXPORT int mlockall(int flags)
     return -1;
 }
 
+/* ---- Descriptors: a program that closes all that it does not know would lose pages ---- */
+
+EXPORT int close(int descriptor)
+{
+    if (inside == 0 && descriptor >= 0 && descriptor < DESCRIPTORS && is_of_pager[descriptor]) {
+        errno = EBADF;
+        return -1;
+    }
+    return (int)syscall(SYS_close, descriptor);
+}
+
+EXPORT int close_range(unsigned first, unsigned last, int flags)
+{
+    /* Its descriptors are closed on exec anyway. */
+    for (unsigned own = first; (flags & CLOSE_RANGE_CLOEXEC) == 0 && own < DESCRIPTORS && own <= last; own++) {
+        if (!is_of_pager[own])
+            continue;
+        if (own > first && syscall(SYS_close_range, first, own - 1, flags) != 0)
+            return -1;
+        first = own + 1;
+    }
+    return first > last ? 0 : (int)syscall(SYS_close_range, first, last, flags);
+}
+
+EXPORT void closefrom(int first)
+{
+    close_range(first < 0 ? 0 : (unsigned)first, ~0U, 0);
+}
+
 /* ---- malloc() ---- */
 
 /* Finds the functions that the program would have without this object. They may allocate meanwhile. */
@@ -706,6 +747,7 @@ static void after_fork_in_child(void)
     if (atomic_load(&mode) == ON) {
         zspager_destroy(pager);
         pager = NULL;
+        memset(is_of_pager, 0, sizeof is_of_pager);
         region_count = 0;
         atomic_store(&mode, LAZY);
     }
@@ -773,12 +815,11 @@ static void read_options(void)
         FAIL("ZSALLOC_STATS is too long");
 }
 
-/* Whether a function of the program's malloc() is glibc's, whose blocks are in no mapping that is taken. */
-static bool is_of_libc(void *function)
+/* Whether two functions are in the same shared object. */
+static bool are_together(void *function, void *other)
 {
-    Dl_info of, libc;
-    return dladdr(function, &of) != 0 && dladdr((void *)dlsym(RTLD_NEXT, "fork"), &libc) != 0 &&
-           of.dli_fbase == libc.dli_fbase;
+    Dl_info one, two;
+    return dladdr(function, &one) != 0 && dladdr(other, &two) != 0 && one.dli_fbase == two.dli_fbase;
 }
 
 __attribute__((constructor)) static void begin(void)
@@ -788,11 +829,12 @@ __attribute__((constructor)) static void begin(void)
     read_options();
     is_inside();
     inside++;
-    if (dlsym(RTLD_DEFAULT, "malloc") != (void *)malloc)
+    if (!are_together(dlsym(RTLD_DEFAULT, "malloc"), (void *)serve))
         FAIL("the program has a malloc() of its own, which would serve the pager too");
     if (!space_begin(options.space / PAGE))
         FAIL("no addresses: set a smaller ZSALLOC_SPACE, or raise the limit of addresses (ulimit -v)");
-    takes_malloc = is_of_libc((void *)next.malloc);
+    /* Blocks of glibc's are in no mapping that is taken. */
+    takes_malloc = are_together((void *)next.malloc, (void *)next.fork);
     pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
     start();
     inside--;

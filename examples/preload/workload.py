@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Builds as many MiB of objects as its argument says, changes and reads them in random order, and checks them.
 
-Prints sums that are the same in every run with the same arguments, and on standard error the seconds and the memory that
-it took.
+Prints sums that are the same in every run with the same arguments, and on standard error the seconds and the memory
+that it took.
 """
 import gc, random, resource, sys, time, zlib
 
