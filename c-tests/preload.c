@@ -199,6 +199,13 @@ static void threads(void)
         CHECK(pthread_join(ids[id], NULL) == 0);
 }
 
+static void *churn_on(void *argument)
+{
+    for (int round = 0; round < 2; round++)
+        churn(argument);
+    return NULL;
+}
+
 static int child_of(char *memory, size_t bytes, uint64_t seed)
 {
     int status;
@@ -209,8 +216,8 @@ static int child_of(char *memory, size_t bytes, uint64_t seed)
     if (child == 0) {
         check(memory, bytes, seed);
         fill(memory, bytes, seed + 1);
-        /* More than the limit: the child has a pager of its own. */
-        threads();
+        /* The child has a pager of its own. */
+        churn((void *)1);
         check(memory, bytes, seed + 1);
         CHECK(munmap(memory, bytes) == 0);
         _exit(7);
@@ -229,7 +236,15 @@ static void forks(void)
     CHECK(mprotect(reserved, MIB, PROT_READ) == 0);
     zeros(reserved, MIB);
     fill(memory, 32 * MIB, 9);
-    printf("much %d\n", child_of(memory, 32 * MIB, 9));
+    /* Other threads map, touch and free memory meanwhile. */
+    pthread_t other[2];
+    for (uintptr_t id = 0; id < 2; id++)
+        CHECK(pthread_create(&other[id], NULL, churn_on, (void *)(1000 * id + 500)) == 0);
+    int first = child_of(memory, 32 * MIB, 9);
+    CHECK(child_of(memory, 32 * MIB, 9) == first);
+    for (size_t id = 0; id < 2; id++)
+        CHECK(pthread_join(other[id], NULL) == 0);
+    printf("much %d\n", first);
     check(little, MIB, 8);
     CHECK(system("exit 5") == 5 << 8);
 }

@@ -43,6 +43,8 @@ static struct {
     uint64_t number;
 } regions[REGIONS];
 static size_t region_count;
+/* Taken to write while a fork has no regions, and to read by calls that need them. */
+static pthread_rwlock_t regions_lock = PTHREAD_RWLOCK_INITIALIZER;
 static bool is_of_pager[DESCRIPTORS]; /* Descriptors that the pager opened. */
 static bool takes_malloc;
 
@@ -191,8 +193,11 @@ static char *take(size_t bytes, size_t alignment, const void *hint)
     if (pages == 0 || pages > space.pages || alignment > space.pages)
         return NULL;
     pthread_mutex_lock(&space.lock);
-    if (atomic_load(&mode) == LAZY)
+    if (atomic_load(&mode) == LAZY) {
+        pthread_rwlock_wrlock(&regions_lock);
         start();
+        pthread_rwlock_unlock(&regions_lock);
+    }
     if (is_of_space(hint) && (uintptr_t)hint % PAGE == 0 && take_pages_at(page_of(hint), pages))
         first = page_of(hint);
     if (first == SIZE_MAX)
@@ -206,6 +211,7 @@ static char *take(size_t bytes, size_t alignment, const void *hint)
 /* Makes pages zeros that take no memory. */
 static void drop(size_t first, size_t pages)
 {
+    pthread_rwlock_rdlock(&regions_lock);
     if (atomic_load(&mode) == ON) {
         inside++;
         if (zspager_discard(pager, address_of(first), pages * PAGE) != 0)
@@ -214,6 +220,7 @@ static void drop(size_t first, size_t pages)
     } else {
         syscall(SYS_madvise, address_of(first), pages * PAGE, MADV_DONTNEED);
     }
+    pthread_rwlock_unlock(&regions_lock);
 }
 
 /* Gives pages back. Those that the program does not have are left alone, as munmap() leaves them. */
@@ -224,6 +231,8 @@ static void give_back(size_t first, size_t end)
         to = alike(page, end, TAKEN | CARVED | PROTECTED);
         unsigned state = space.state[page];
         memset(space.state + page, state & CARVED, to - page);
+        if ((state & (TAKEN | CARVED | PROTECTED)) == (TAKEN | PROTECTED))
+            syscall(SYS_mprotect, address_of(page), (to - page) * PAGE, PROT_READ | PROT_WRITE);
         pthread_mutex_unlock(&space.lock);
         if ((state & TAKEN) == 0)
             continue;
@@ -231,8 +240,6 @@ static void give_back(size_t first, size_t end)
             syscall(SYS_munmap, address_of(page), (to - page) * PAGE);
             continue; /* No region has these addresses any more. */
         }
-        if ((state & PROTECTED) != 0)
-            syscall(SYS_mprotect, address_of(page), (to - page) * PAGE, PROT_READ | PROT_WRITE);
         drop(page, to - page);
         pthread_mutex_lock(&space.lock);
         free_pages(page, to - page);
@@ -446,13 +453,13 @@ EXPORT int madvise(void *memory, size_t bytes, int advice)
 
 EXPORT int mprotect(void *memory, size_t bytes, int protection)
 {
-    int result = (int)syscall(SYS_mprotect, memory, bytes, protection);
-    if (result != 0 || !touches_space(memory, bytes))
-        return result;
+    if (!touches_space(memory, bytes))
+        return (int)syscall(SYS_mprotect, memory, bytes, protection);
     bool is_usual = protection == (PROT_READ | PROT_WRITE);
     uintptr_t end = (uintptr_t)memory + whole_pages(bytes);
-    pthread_mutex_lock(&space.lock);
-    for (uintptr_t at = (uintptr_t)memory; at < end; at += PAGE) {
+    pthread_mutex_lock(&space.lock); /* A fork needs to know the protection of all pages. */
+    int result = (int)syscall(SYS_mprotect, memory, bytes, protection);
+    for (uintptr_t at = (uintptr_t)memory; result == 0 && at < end; at += PAGE) {
         if (!is_of_space((void *)at))
             continue;
         size_t page = page_of((void *)at);
@@ -460,7 +467,7 @@ EXPORT int mprotect(void *memory, size_t bytes, int protection)
         space.protection[page] = (unsigned char)protection;
     }
     pthread_mutex_unlock(&space.lock);
-    return 0;
+    return result;
 }
 
 EXPORT int mlockall(int flags)
@@ -723,6 +730,7 @@ static bool may_fork(void)
 static void before_fork(void)
 {
     pthread_mutex_lock(&space.lock);
+    pthread_rwlock_wrlock(&regions_lock);
     inside++;
     for (size_t region = 0; atomic_load(&mode) == ON && region < region_count; region++)
         if (zspager_remove_region(pager, regions[region].number, 0) != 0)
@@ -738,6 +746,7 @@ static void after_fork_in_parent(void)
         add_regions();
     }
     inside--;
+    pthread_rwlock_unlock(&regions_lock);
     pthread_mutex_unlock(&space.lock);
 }
 
@@ -752,6 +761,7 @@ static void after_fork_in_child(void)
         atomic_store(&mode, LAZY);
     }
     inside--;
+    pthread_rwlock_init(&regions_lock, NULL);
     pthread_mutex_init(&space.lock, NULL);
 }
 
