@@ -124,7 +124,8 @@ fn children_get_all_memory_or_the_fork_is_refused() {
     for (policy, expected) in cases {
         let (printed, said) = program_prints(shim, "forks", &[("ZSALLOC_FORK", policy)]);
         assert_eq!(printed, format!("{expected}forks: ok\n"), "{policy}");
-        assert_eq!(said.matches("fork() is refused with ENOMEM").count(), expected.matches("-12").count(), "{said}");
+        let refused = usize::from(expected.contains("-12"));
+        assert_eq!(said.matches("fork() is refused with ENOMEM").count(), refused, "it is said once: {said}");
     }
 }
 

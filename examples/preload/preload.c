@@ -719,9 +719,11 @@ static bool may_fork(void)
         return true;
     if (options.fork == FORK_AUTO && all_bytes() <= options.limit)
         return true;
-    say("zspreload: fork() is refused with ENOMEM: a child needs all memory uncompressed, which %s;"
-        " ZSALLOC_FORK=copy allows it",
-        options.fork == FORK_REFUSE ? "ZSALLOC_FORK=refuse forbids" : "exceeds ZSALLOC_LIMIT");
+    static atomic_flag was_said = ATOMIC_FLAG_INIT;
+    if (!atomic_flag_test_and_set(&was_said))
+        say("zspreload: fork() is refused with ENOMEM: a child needs all memory uncompressed, which %s;"
+            " ZSALLOC_FORK=copy allows it",
+            options.fork == FORK_REFUSE ? "ZSALLOC_FORK=refuse forbids" : "exceeds ZSALLOC_LIMIT");
     errno = ENOMEM;
     return false;
 }
