@@ -9,6 +9,8 @@ mod files;
 mod links;
 #[path = "install/symbols.rs"]
 mod symbols;
+#[path = "install/system_codecs.rs"]
+mod system_codecs;
 
 use common::scratch;
 use std::ffi::OsStr;

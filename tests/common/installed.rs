@@ -77,8 +77,13 @@ fn install() -> PathBuf {
 
 /// Returns the flags that `pkg-config` has for the installed library.
 pub fn pkg_config(arguments: &[&str]) -> Vec<String> {
+    pkg_config_of(&installed().join("lib/pkgconfig"), arguments)
+}
+
+/// Returns the flags that `pkg-config` has for the library whose `zsalloc.pc` is in a folder.
+pub fn pkg_config_of(folder: &Path, arguments: &[&str]) -> Vec<String> {
     let mut command = Command::new("pkg-config");
-    command.args(arguments).arg("zsalloc").env("PKG_CONFIG_PATH", installed().join("lib/pkgconfig"));
+    command.args(arguments).arg("zsalloc").env("PKG_CONFIG_PATH", folder);
     let output = command.output().unwrap_or_else(|error| panic!("pkg-config does not start: {error}"));
     assert!(output.status.success(), "pkg-config {arguments:?}: {}", said(&output));
     String::from_utf8_lossy(&output.stdout).split_whitespace().map(str::to_owned).collect()
