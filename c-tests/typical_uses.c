@@ -15,6 +15,15 @@ struct record {
     char name[24];
 };
 
+static int evict(void *context, struct zs_pool *pool, zs_handle_t handle)
+{
+    struct record *kept = AS(struct record *, context);
+    uint64_t tag;
+    if (zs_get_tag(pool, handle, &tag) != 0 || tag == (uint64_t)kept->number)
+        return -1;
+    return zs_free(pool, handle);
+}
+
 static int of_a_pool(void)
 {
     struct zs_pool_tuning tuning;
@@ -34,7 +43,7 @@ static int of_a_pool(void)
     options.flags = ZS_POOL_HARDENED;
     memset(&tuning, 0, sizeof tuning);
     tuning.struct_size = sizeof tuning;
-    tuning.flags = ZS_POOL_DONTFORK;
+    tuning.flags = ZS_POOL_DONTFORK | ZS_POOL_TAGGED;
     options.tuning = &tuning;
     memset(&budget, 0, sizeof budget);
     budget.struct_size = sizeof budget;
@@ -50,11 +59,18 @@ static int of_a_pool(void)
         return zs_last_errno();
     record->number = 5;
     zs_unmap_object(pool, handle);
+    record = AS(struct record *, zs_malloc_tagged(pool, sizeof *record, 7, &handle));
+    if (record == NULL)
+        return zs_last_errno();
+    record->number = 7;
+    zs_unmap_object(pool, handle);
     read_only = AS(const struct record *, zs_map_object(pool, handle, ZS_MM_RO));
     if (read_only != NULL && read_only->number == 5)
         zs_unmap_object(pool, handle);
     if (zs_obj_write(pool, handle, bytes, sizeof bytes) != 0 || zs_obj_read(pool, handle, bytes, sizeof bytes) != 0)
         fprintf(stderr, "%s\n", zs_strerror(zs_last_errno()));
+    if (zs_set_evict(pool, evict, record) != 0 || zs_shrink(pool, 1, &pages) != 0)
+        return zs_last_limit() == ZSWAP_LIMIT_NONE;
     if (zs_compact(pool, &budget, &pages) != 0 || zs_lookup_class_size(pool, 100, &size) != 0)
         return 1;
     return zs_pool_stats(pool, &stats) | zs_free(pool, handle) | zs_destroy_pool(pool);
@@ -75,6 +91,7 @@ static int of_a_zswap(FILE *file)
     struct zswap_load_request requests[2];
     struct zswap_claim claims[4];
     struct zswap_stats stats;
+    struct zswap_usage usage;
     struct zswap *zswap;
     struct zswap_area *area;
     char json[2000];
@@ -102,6 +119,10 @@ static int of_a_zswap(FILE *file)
         return requests[0].result;
     if (zswap_writeback_begin(zswap, 4, claims, pages, &count) == 0 && count > 0)
         zswap_writeback_end(&claims[0], 0, &gone);
+    memset(&usage, 0, sizeof usage);
+    usage.struct_size = sizeof usage;
+    if (zswap_usage(zswap, &usage) != 0 || zswap_area_usage(area, &usage) != 0 || usage.bytes_to_go > usage.used_bytes)
+        return 1;
     if (zswap_shrink(zswap, 10, &written) != 0 || zswap_stats(zswap, &stats) != 0)
         return 1;
     return zswap_stats_json(zswap, json, sizeof json, &length) | zswap_remove_area(area) | zswap_destroy(zswap);
@@ -113,6 +134,7 @@ static int of_a_pager(unsigned char *memory, size_t bytes)
     struct zspager_options options;
     struct zspager_stats stats;
     struct zspager *pager;
+    struct record *records;
     uint64_t region;
     memset(&options, 0, sizeof options);
     options.struct_size = sizeof options;
@@ -122,6 +144,12 @@ static int of_a_pager(unsigned char *memory, size_t bytes)
     if (zspager_create("typical", &options, &pager) != 0)
         return zs_last_errno();
     if (zspager_add_region(pager, memory, bytes, NULL, &region) != 0)
+        return zs_last_errno();
+    records = AS(struct record *, zspager_map(pager, 100 * sizeof *records, NULL, NULL));
+    if (records == NULL)
+        return zs_last_errno();
+    records[99].number = 99;
+    if (zspager_unmap(pager, 0, records, 100 * sizeof *records) != 0)
         return zs_last_errno();
     if (zspager_hold(pager, memory, bytes) != 0 || zspager_release(pager, memory, bytes) != 0)
         return zs_last_errno();
