@@ -78,16 +78,22 @@ impl AreaState {
         if shared.compacted_in_vain.lately() {
             return pool.malloc_mapped_raw(bytes);
         }
+        let mut others = 0;
         loop {
-            let pages = pool.compact(&CompactBudget::default())?;
-            match pool.malloc_mapped_raw(bytes) {
+            let compacted = pool.try_to_compact(&CompactBudget::default());
+            match (pool.malloc_mapped_raw(bytes), compacted) {
                 // Each round may empty what the round before has sorted.
-                Err(Error::NoMemory(_) | Error::Limit(_)) if pages > 0 => {}
-                Err(error) => {
+                (Err(Error::NoMemory(_) | Error::Limit(_)), Some(done)) if done.pages > 0 => {}
+                (Err(error), Some(_)) => {
                     shared.compacted_in_vain.note();
                     return Err(error);
                 }
-                done => return done,
+                // Another thread is making room. Whether that is in vain is for it to note.
+                (Err(Error::NoMemory(_) | Error::Limit(_)), None) if others < OTHERS => {
+                    others += 1;
+                    wait.a_moment();
+                }
+                (done, _) => return done,
             }
         }
     }

@@ -308,6 +308,11 @@ impl AreaState {
 
 #[cfg(test)]
 impl Area {
+    /// Returns whether a store of the zswap compacted in vain a moment ago.
+    pub(crate) fn has_compacted_in_vain(&self) -> bool {
+        self.0.shared.compacted_in_vain.lately()
+    }
+
     /// Returns the page word at an offset.
     pub(crate) fn word_at(&self, offset: u64) -> PageWord {
         self.0.page(offset).peek()

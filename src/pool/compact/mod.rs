@@ -184,6 +184,13 @@ impl Pool {
         Some(Compacted { pages: pass.pages, moved_objects: pass.moved_objects, is_cut_short: pass.is_spent() })
     }
 
+    /// Acts while it looks to other threads as if this one were compacting.
+    #[cfg(test)]
+    pub(crate) fn while_compacting<R>(&self, act: impl FnOnce() -> R) -> R {
+        let _compacting = self.compaction.lock();
+        act()
+    }
+
     /// Compacts the classes, large ones first: they give the most for a move.
     fn compact_classes(&self, compaction: &mut Compaction, pass: &mut Pass) {
         let Compaction { window, done } = compaction;

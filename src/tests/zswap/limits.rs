@@ -244,6 +244,25 @@ fn compaction_before_refusal() {
     assert!((0..300).all(|offset| load(&area, 90_000 + offset) == Ok(noise(offset))));
 }
 
+/// A store that is refused while another thread compacts does not know whether that is in vain. If it noted that, other
+/// stores would be refused for a while although compaction makes room.
+#[test]
+fn a_store_beside_another_thread_s_compaction_has_not_compacted_in_vain() {
+    let mut options = ZswapOptions::default();
+    options.tuning.pool.max_bytes = Some(1 << 20);
+    let (zswap, area) = with_area(1000, &options);
+    let stored = (0..).find(|&offset| area.store(offset, &noise(offset)).is_err()).unwrap();
+    while area.has_compacted_in_vain() {
+        thread::yield_now();
+    }
+    zswap.pool().while_compacting(|| {
+        thread::scope(|scope| {
+            let refused = scope.spawn(|| (area.store(stored, &noise(stored)).is_err(), area.has_compacted_in_vain()));
+            assert_eq!(refused.join().unwrap(), (true, false));
+        });
+    });
+}
+
 /// Recompression works when a limit is met: only the smaller copy is charged.
 #[test]
 fn recompression_goes_on_where_a_limit_is_met() {
