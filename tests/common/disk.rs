@@ -28,26 +28,32 @@ pub fn has_programs(name: &str, programs: &[&str]) -> bool {
     missing.is_empty()
 }
 
-/// Compiles the plugin once, against the installed library, as its README says. Returns its path.
-fn plugin() -> &'static Path {
-    static PLUGIN: OnceLock<PathBuf> = OnceLock::new();
-    PLUGIN.get_or_init(|| {
-        let sources = ["zsalloc.c", "pages.c", "blocks.c"].map(|name| repository().join("examples/nbdkit").join(name));
-        let sources: Vec<_> = sources.iter().map(PathBuf::as_path).collect();
-        let before = ["-O2", "-fPIC", "-shared", "-std=gnu11", "-Wall", "-Wextra", "-Werror", "-pedantic"];
-        let flags = pkg_config(&["--cflags", "--libs", "nbdkit", "libzstd"]);
-        let compiled = scratch("nbdkit-plugin").join("nbdkit-zsalloc-plugin.so");
-        compile_installed("cc", &sources, &compiled, &before, &flags);
-        compiled
-    })
-}
-
 /// The plugin, and a folder for the files of a test.
 pub struct Plugin {
     folder: PathBuf,
 }
 
 impl Plugin {
+    /// Compiles the plugin once, against the installed library, as its README says. Returns its path.
+    pub fn compiled() -> &'static Path {
+        static PLUGIN: OnceLock<PathBuf> = OnceLock::new();
+        PLUGIN.get_or_init(|| {
+            let sources =
+                ["zsalloc.c", "pages.c", "blocks.c"].map(|name| repository().join("examples/nbdkit").join(name));
+            let sources: Vec<_> = sources.iter().map(PathBuf::as_path).collect();
+            let before = ["-O2", "-fPIC", "-shared", "-std=gnu11", "-Wall", "-Wextra", "-Werror", "-pedantic"];
+            let flags = pkg_config(&["--cflags", "--libs", "nbdkit", "libzstd"]);
+            let compiled = scratch("nbdkit-plugin").join("nbdkit-zsalloc-plugin.so");
+            compile_installed("cc", &sources, &compiled, &before, &flags);
+            compiled
+        })
+    }
+
+    /// Returns where the library is, for `LD_LIBRARY_PATH`.
+    pub fn libraries() -> PathBuf {
+        installed_lib()
+    }
+
     /// Makes the folder.
     pub fn new(test: &str) -> Self {
         Self { folder: scratch(test) }
@@ -61,8 +67,8 @@ impl Plugin {
     /// Returns a command that starts nbdkit with the plugin and its parameters.
     pub fn nbdkit(&self, options: &[&str], parameters: &[&str]) -> Command {
         let mut nbdkit = Command::new("nbdkit");
-        nbdkit.args(options).arg(plugin()).args(parameters);
-        nbdkit.env("LD_LIBRARY_PATH", installed_lib()).current_dir(&self.folder);
+        nbdkit.args(options).arg(Self::compiled()).args(parameters);
+        nbdkit.env("LD_LIBRARY_PATH", Self::libraries()).current_dir(&self.folder);
         nbdkit
     }
 
