@@ -187,6 +187,16 @@ static void limits(struct zswap *zswap, struct zswap_area *area, struct zswap_ar
     CHECK(zswap_stats_of(zswap).max_bytes == UINT64_MAX && area_stats_of(area).max_bytes == UINT64_MAX);
     OK(zswap_store_pages(area, 100, many, 512));
     OK(zswap_invalidate(area, 0, PAGES, 0));
+    /* A batch that has no room is refused, although a page has. So usage does not say that anything has to go. */
+    struct zswap_usage usage = {.struct_size = sizeof usage};
+    OK(zswap_area_set_limit(area, MIB));
+    RESULT(zswap_store_pages(area, 0, many, 512), -ENOMEM);
+    CHECK(zs_last_limit() == ZSWAP_LIMIT_AREA);
+    OK(zswap_area_usage(area, &usage));
+    CHECK(usage.bytes_to_go == 0 && usage.refused_by == ZSWAP_LIMIT_NONE);
+    OK(zswap_store(area, 0, many[0]));
+    OK(zswap_area_set_limit(area, 0));
+    OK(zswap_invalidate(area, 0, PAGES, 0));
     OK(zswap_invalidate(other, 0, PAGES, 0));
 }
 

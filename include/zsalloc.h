@@ -1570,7 +1570,8 @@ int zswap_store(struct zswap_area *area, uint64_t offset, const void *page);
  * Errors, after which nothing is stored at these offsets, not even the old pages, unless the area
  * has ZSWAP_AREA_KEEP_OLD:
  * -ENOMEM, -ENOSPC: as for zswap_store(). -ENOMEM also if there is probably no room for all of
- *     them.
+ *     them. Then zswap_area_usage() may say that no bytes have to go, because a single page has
+ *     room: make room for as many pages as the batch has, or store fewer in one call.
  * Errors, after which nothing has changed:
  * -EINVAL: area is NULL, pages is NULL and count is not 0, count is more than ZSWAP_MAX_BATCH, the
  *     offset is past the end of the area (even if count is 0), or the range reaches past the end.
