@@ -140,6 +140,23 @@ fn larger_blocks_have_holes() {
     assert_eq!(runs, [&expected[..], &[("98304", "4096", data)]].concat(), "{map}");
 }
 
+/// A request for the extents of a disk has almost 4 GiB, and holes may be longer.
+#[test]
+fn large_holes_are_told_in_parts() {
+    if !has_programs("large_holes_are_told_in_parts", &["nbdkit", "qemu-io", "nbdinfo"]) {
+        return;
+    }
+    let plugin = Plugin::new("nbdkit-large");
+    let disk = plugin.serve(&["64G"]);
+    disk.qemu_io(&["write -P 1 5G 1k", "write -P 2 65535M 1M"]);
+    let map = disk.does("nbdinfo", &["--map", &*disk.uri()]);
+    let runs: Vec<Vec<&str>> = map.lines().map(|line| line.split_whitespace().collect()).collect();
+    let data: Vec<_> = runs.iter().filter(|run| run[3] == "data").map(|run| (run[0], run[1])).collect();
+    assert_eq!(data, [("5368709120", "4096"), ("68718428160", "1048576")], "{map}");
+    disk.qemu_io(&["read -P 1 5G 1k", "read -P 2 65535M 1M"]);
+    disk.end();
+}
+
 #[test]
 fn zeros_that_are_written_take_no_memory() {
     if !has_programs("zeros_that_are_written", &["nbdkit", "qemu-io"]) {

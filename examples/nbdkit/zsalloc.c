@@ -184,9 +184,11 @@ static int plugin_extents(void *handle, uint32_t count, uint64_t offset, uint32_
         for (run = stored; run < end && stored == run && !hole;)
             if (store->next(++run, end, &stored) != 0)
                 return -1;
+        /* Not past the end of the request, though the manual allows it: nbdkit 1.32 aborts if that makes an extent of
+         * 4 GiB. */
         uint64_t length = (run - unit) * settings.unit;
-        if (length > settings.disk_bytes - unit * settings.unit)
-            length = settings.disk_bytes - unit * settings.unit;
+        if (length > offset + count - unit * settings.unit)
+            length = offset + count - unit * settings.unit;
         uint32_t type = hole ? NBDKIT_EXTENT_HOLE | NBDKIT_EXTENT_ZERO : 0;
         if (nbdkit_add_extent(extents, unit * settings.unit, length, type) != 0)
             return -1;
