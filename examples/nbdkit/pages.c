@@ -16,8 +16,8 @@
 
 enum {
     PAGE = ZSWAP_PAGE_SIZE,
-    BATCH = 64,    /* Pages that are loaded in one call. */
-    PATIENCE = 100 /* How often a store tries to make room in vain, a millisecond apart. */
+    BATCH = 64,     /* Pages that are loaded in one call. */
+    PATIENCE = 1000 /* How often a store tries to write pages to the file in vain, a millisecond apart. */
 };
 
 static struct zswap *zswap;
@@ -33,9 +33,9 @@ static bool make_room(unsigned *tries)
         *tries = 0;
         return true;
     }
-    /* -ENOENT: the room is that of stores which are running. -EAGAIN: other threads are writing the pages that could
-     * go, or the file is full. */
-    if ((result != -EAGAIN && result != -ENOENT) || ++*tries > PATIENCE)
+    /* -EAGAIN: other threads are writing the pages that could go, or the file is full. -ENOENT: no page can go, because
+     * stores that are running have all the room, for which the limit is large enough. They end soon. */
+    if (result != -ENOENT && (result != -EAGAIN || ++*tries > PATIENCE))
         return false;
     nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
     return true;
