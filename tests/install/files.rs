@@ -151,6 +151,7 @@ fn wrong_variables_are_refused() {
     if !can_install("wrong_variables_are_refused") {
         return;
     }
+    installed();
     for (wrong, why) in [
         ("PREFIX=relative", "relative does not begin with /"),
         ("DEBUG_INFO=yes", "DEBUG_INFO is yes: it can be split, inside or none"),
