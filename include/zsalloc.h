@@ -873,6 +873,9 @@ struct zspager_region_options {
  * Statistics of a pager: see zspager_stats(). The figures up to table_bytes, lent_threads and
  * immovable_bytes are current values; all others only grow. Each figure is right for its moment,
  * and two figures need not be of the same moment.
+ *
+ * How many pages are compressed, and how much memory their pool takes, is in the JSON of
+ * zspager_stats_json() alone, in its member "zswap".
  */
 struct zspager_stats {
     /** sizeof(struct zspager_stats), set by the caller. */
