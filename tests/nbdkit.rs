@@ -176,7 +176,7 @@ fn a_full_disk_says_so_and_goes_on() {
         return;
     }
     let plugin = Plugin::new("nbdkit-full");
-    let noise: Vec<u8> = noise().take(8 * MIB).collect();
+    let noise = noise(8 * MIB);
     fs::write(plugin.path("noise"), &noise).unwrap();
     for parameters in [&["64M", "limit=4M"][..], &["64M", "limit=4M", "codec=zstd", "block=32K"]] {
         fill_up(&plugin.serve(parameters), &noise);
@@ -216,7 +216,7 @@ fn a_file_takes_what_exceeds_the_limit() {
         return;
     }
     let plugin = Plugin::new("nbdkit-file");
-    let bytes: Vec<u8> = mixed_bytes(8 * MIB).into_iter().chain(noise().take(8 * MIB)).collect();
+    let bytes = [mixed_bytes(8 * MIB), noise(8 * MIB)].concat();
     fs::write(plugin.path("bytes"), &bytes).unwrap();
     for limit in ["limit=1M", "limit=4M"] {
         let disk = plugin.serve(&["16M", limit, "file=pages"]);

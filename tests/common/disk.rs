@@ -159,7 +159,8 @@ impl Disk<'_> {
 
     /// Returns all bytes of the disk.
     pub fn bytes(&self, options: &[&str]) -> Vec<u8> {
-        self.does("nbdcopy", &[options, &[&self.uri(), "copied-out"]].concat());
+        // It takes seconds to make thousands of holes in a file.
+        self.does("nbdcopy", &[options, &["--allocated", "--sparse=0", &self.uri(), "copied-out"]].concat());
         fs::read(self.plugin.path("copied-out")).unwrap()
     }
 
@@ -194,12 +195,12 @@ impl Stats {
 /// Returns `bytes` bytes of all kinds: text, pages of zeros, and noise.
 pub fn mixed_bytes(bytes: usize) -> Vec<u8> {
     let mut made = Vec::with_capacity(bytes + 8192);
-    let mut noise = noise();
-    for line in 0_u64.. {
+    let noise = noise(bytes);
+    for line in 0_usize.. {
         match line % 3 {
-            0 => made.extend(format!("{line} bottles of beer on the wall, ").repeat(150).into_bytes()),
+            0 => made.extend_from_slice(format!("{line} bottles of beer on the wall, ").repeat(150).as_bytes()),
             1 => made.resize((made.len() + 8192) / 4096 * 4096, 0),
-            _ => made.extend(noise.by_ref().take(3000)),
+            _ => made.extend_from_slice(&noise[line * 1000..][..3000]),
         }
         if made.len() >= bytes {
             break;
@@ -210,10 +211,15 @@ pub fn mixed_bytes(bytes: usize) -> Vec<u8> {
 }
 
 /// Returns bytes that do not compress.
-pub fn noise() -> impl Iterator<Item = u8> {
+pub fn noise(bytes: usize) -> Vec<u8> {
+    let mut made = Vec::with_capacity(bytes + 8);
     let mut state = 1_u64;
-    std::iter::repeat_with(move || {
-        state = state.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f);
-        (state >> 56) as u8
-    })
+    while made.len() < bytes {
+        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (state ^ state >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+        made.extend_from_slice(&(mixed ^ mixed >> 31).to_le_bytes());
+    }
+    made.truncate(bytes);
+    made
 }
