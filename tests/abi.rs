@@ -59,8 +59,10 @@ fn dump(header: &str, folder: &Path, name: &str) -> PathBuf {
     let compiled = compiler.args(["-Werror", "-o", "abi.so", "abi.c"]).current_dir(folder).output().unwrap();
     assert!(compiled.status.success(), "{}", String::from_utf8_lossy(&compiled.stderr));
     let (library, dump) = (folder.join("abi.so"), folder.join(name));
-    let options = ["--no-corpus-path", "--no-comp-dir-path", "--no-show-locs", "--no-elf-needed", "--no-architecture"];
-    let mut arguments: Vec<_> = options.iter().map(OsStr::new).collect();
+    // Types are named by hashes, for numbers would all change with each type that is added.
+    let options = "--no-corpus-path --no-comp-dir-path --no-show-locs --no-elf-needed --no-architecture \
+                   --type-id-style hash";
+    let mut arguments: Vec<_> = options.split_whitespace().map(OsStr::new).collect();
     arguments.extend(["--out-file".as_ref(), dump.as_os_str(), library.as_os_str()]);
     output("abidw", &arguments);
     dump
