@@ -24,8 +24,9 @@ struct Program {
 }
 
 impl Program {
-    fn compiled(source: &str, flags: &[&str]) -> Self {
-        let (library, folder) = (Library::find(), scratch(&format!("tools-{source}")));
+    /// Compiles a C test into a folder of its own, which has the name of the tool that it is for.
+    fn compiled(source: &str, tool: &str, flags: &[&str]) -> Self {
+        let (library, folder) = (Library::find(), scratch(&format!("tools-{source}-{tool}")));
         let source = repository().join("c-tests").join(source).with_extension("c");
         common::compile(&[&source], &folder.join("program"), "c11", &[&library.shared_flags(), flags].concat());
         Self { library, folder }
@@ -70,8 +71,9 @@ fn has(tool: &str) -> bool {
 #[test]
 fn a_pager_under_valgrind_needs_an_option() {
     if has("valgrind") {
-        let option = told("They are right with ", ";");
-        let output = Program::compiled("tools", &[]).under(&["valgrind", "-q", "--error-exitcode=9", &option], &[]);
+        let option = told("The data are right with ", ".");
+        let program = Program::compiled("tools", "valgrind", &[]);
+        let output = program.under(&["valgrind", "-q", "--error-exitcode=9", &option], &[]);
         assert!(output.status.success() && said(&output).contains("tools: ok"), "{}", said(&output));
     }
 }
@@ -79,7 +81,7 @@ fn a_pager_under_valgrind_needs_an_option() {
 #[test]
 fn a_pager_under_gdb_needs_an_instruction() {
     if has("gdb") {
-        let (program, instruction) = (Program::compiled("tools", &[]), told("Tell it \"", "\""));
+        let (program, instruction) = (Program::compiled("tools", "gdb", &[]), told("Tell it \"", "\""));
         let gdb = ["gdb", "-nx", "-batch", "-ex"];
         let stops = program.under(&[&gdb[..], &["run"]].concat(), &[]);
         assert!(said(&stops).contains("received signal SIGBUS"), "{}", said(&stops));
@@ -101,14 +103,14 @@ fn thread_sanitizer_needs_a_line() {
     if !works(&scratch("tools-empty")) {
         return common::skip::skip("tools_thread_sanitizer", "the compiler has no ThreadSanitizer that runs here");
     }
-    let program = Program::compiled("zswap_threads", &["-fsanitize=thread"]);
+    let program = Program::compiled("zswap_threads", "tsan", &["-fsanitize=thread"]);
     fs::write(program.suppressions(), "").unwrap();
     let reported = program.under(&[], &["200", "1"]);
     assert!(said(&reported).contains("WARNING: ThreadSanitizer: data race"), "{}", said(&reported));
     fs::write(program.suppressions(), told("a file that has the line \"", "\"") + "\n").unwrap();
     let quiet = program.under(&[], &["200", "1"]);
     assert!(quiet.status.success() && !said(&quiet).contains("ThreadSanitizer"), "{}", said(&quiet));
-    let pager = Program::compiled("tools", &["-fsanitize=thread"]);
+    let pager = Program::compiled("tools", "tsan", &["-fsanitize=thread"]);
     fs::copy(program.suppressions(), pager.suppressions()).unwrap();
     let output = pager.under(&[], &[]);
     assert!(output.status.success() && !said(&output).contains("WARNING: ThreadSanitizer"), "{}", said(&output));
