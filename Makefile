@@ -1,5 +1,5 @@
-# Builds, installs and uninstalls the C library: libzsalloc.so, libzsalloc.a, zsalloc.h and zsalloc.pc. Needs cargo, a C
-# compiler and GNU binutils. docs/installing.md says what each variable is for. `make install` calls neither cargo nor
+# Builds, installs and uninstalls the C library: libzsalloc.so, libzsalloc.a, zsalloc.h and zsalloc.pc. Needs GNU make,
+# cargo, a C compiler and GNU binutils. docs/installing.md says what each variable is for. `make install` calls neither cargo nor
 # the compiler if `make` with the same variables has built everything.
 
 PREFIX ?= /usr/local

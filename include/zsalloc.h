@@ -211,9 +211,10 @@
 
 /**
  * zswap_area_options.flags: a store that fails leaves the page that was stored before. Without this
- * flag it removes that page, so that an old copy can't be taken for the new page. For a program that
- * tells its own caller of the failure, and has no other copy of the old page, as a disk does. If it
- * writes pages back itself, the page's mark and place on the disk stay as well: see WRITEBACK.
+ * flag it removes that page, so that an old copy can't be taken for the new page. Use it if the program
+ * tells its own caller of the failure and has no other copy of the old page, as a disk does. A program
+ * that writes pages back keeps the page's mark and place on the disk after such a failure: see
+ * WRITEBACK.
  */
 #define ZSWAP_AREA_KEEP_OLD 4
 
@@ -452,7 +453,7 @@ struct zswap_tuning {
     uint32_t accept_percent;
     /**
      * How far the pool's memory may exceed zswap_options.max_bytes, in percent of it, for tables and gaps
-     * between objects: at most 255. 0: 12.5.
+     * between objects, beside 2 MiB that are always allowed: at most 255. 0: 12.5.
      */
     uint32_t headroom_percent;
     /**
@@ -1559,8 +1560,8 @@ int zswap_set_codec(struct zswap *zswap, uint32_t codec, int level);
  * -EPERM: this process is a forked child that has no copy of the pool.
  *
  * Threads: any. A store that succeeds waits for no writeback, and neither does one that leaves the
- * old page. Another one that fails with -ENOMEM or -ENOSPC waits as zswap_invalidate() does, but
- * neither in a callback nor for a claim of its own thread.
+ * old page. Any other store that fails with -ENOMEM or -ENOSPC waits as zswap_invalidate() does. In
+ * a callback, or for a claim of its own thread, it does not wait.
  * Callbacks: allowed.
  */
 int zswap_store(struct zswap_area *area, uint64_t offset, const void *page);
@@ -2539,8 +2540,8 @@ int zspager_stats_json(struct zspager *pager, char *buffer, size_t size, size_t 
 #endif  /* ZSALLOC_H */
 
 /*
- * EXAMPLES. examples/store_pages.c in the sources also shows limits, a backing file and statistics,
- * examples/writeback.c writeback by threads of the program, examples/pager.c a pager, and
+ * EXAMPLES. Programs in the sources: examples/store_pages.c shows limits, a backing file and
+ * statistics, examples/writeback.c writeback by threads of the program, examples/pager.c a pager, and
  * examples/nbdkit a disk that is kept in a zswap.
  *
  * Example:
@@ -2706,9 +2707,10 @@ int zspager_stats_json(struct zspager *pager, char *buffer, size_t size, size_t 
  *   page at once. A load between the end and a late mark would find neither page nor mark, and take
  *   the page for one that was never stored.
  * - Clear it after zswap_invalidate(), after a load with ZSWAP_LOAD_EXCLUSIVE, and after a store that
- *   failed: the copy on the disk is old then. After, because a claim may be open until then, whose
- *   writer still sets the mark. All three wait for that claim. A store that succeeds waits for none,
- *   and leaves the mark as it is.
+ *   failed: the copy on the disk is old then. Do not clear it before the call: the writer of an open
+ *   claim may still set it. All three calls wait for that claim. A store that succeeds waits for none,
+ *   and leaves the mark as it is. In an area with ZSWAP_AREA_KEEP_OLD a store that failed changed
+ *   nothing and waited for nothing: leave the mark and the place as they are.
  * - After the end, touch neither the mark nor the page's place on the disk, whether `gone` is 1 or 0.
  *   0 with result 0 says that the page was loaded, replaced or removed during the write. If it is
  *   still stored, the mark does no harm, because a load asks zswap first. If another thread removed
@@ -2723,7 +2725,8 @@ int zspager_stats_json(struct zspager *pager, char *buffer, size_t size, size_t 
  * lock that is held during zswap_invalidate(), an exclusive load or a store: these may wait for its
  * claim. For claims that this very thread began they do not wait: zswap_invalidate() and an exclusive
  * load fail with -EBUSY, and a store that fails returns while the claim is open. End that claim with
- * an error number then, and do not set the mark: what was written is old. It is easiest to begin
+ * an error number then, and do not set the mark: what was written is old. (In an area with
+ * ZSWAP_AREA_KEEP_OLD it is still the page, and the claim may end with 0.) It is easiest to begin
  * claims in threads that do nothing else.
  */
 
@@ -2795,17 +2798,17 @@ int zspager_stats_json(struct zspager *pager, char *buffer, size_t size, size_t 
  */
 
 /*
- * STACK. A call takes up to 24 KiB of the calling thread's stack, and what its callbacks take:
+ * STACK. A call takes up to 24 KiB of the calling thread's stack, zswap_recompress() up to 40, and
+ * what its callbacks take:
  * zswap_store() 5 KiB, zswap_load() 1, or 12 from a file, either with Zstandard 6, zswap_shrink()
  * 16 with a callback and 3 with a file, compaction and zspager_add_region() 11, creation 6 to 22.
- * zswap_recompress() takes up to 40 KiB. For touches of regions see PAGER. The C test named stack
- * prints a table (cargo test --release --features uffd --test c_api stack -- --nocapture). A debug
- * build takes more.
+ * For touches of regions see PAGER. The C test named stack prints a table (cargo test --release
+ * --features uffd --test c_api stack -- --nocapture). A debug build takes more.
  */
 
 /*
  * TOOLS. A program that uses pools and zswaps runs under valgrind, AddressSanitizer and
- * UndefinedBehaviorSanitizer as any other, and so does one with a pager under the two sanitizers.
+ * UndefinedBehaviorSanitizer as any other. Programs with a pager run under these two sanitizers too.
  * LeakSanitizer does not look into pools and regions: it reports blocks of malloc() that only a
  * pointer there leads to. Do not pass a region to __lsan_register_root_region(): it ends with "Tracer
  * caught signal 7" when a page is not in memory.
@@ -2814,13 +2817,13 @@ int zspager_stats_json(struct zspager *pager, char *buffer, size_t size, size_t 
  * races what these keep apart. Suppress such reports with a file that has the line
  * "called_from_lib:libzsalloc.so", which TSAN_OPTIONS=suppressions=FILE names; this needs the shared
  * library. When two threads map objects that lay in the same memory one after the other, it may also
- * report functions of the program, which a line "race:NAME" suppresses. Programs with a pager need no
- * more than that.
+ * report functions of the program, which a line "race:NAME" suppresses. These suppressions are enough
+ * for programs with a pager.
  *
  * The pager under valgrind: valgrind does not know userfaultfd, and says so. With
  * ZSPAGER_FAULT_SIGBUS, programs get silently wrong data, crash or hang, because by default valgrind
- * does not keep all registers up to date where a signal arrives. They are right with
- * --vex-iropt-register-updates=allregs-at-mem-access; destroy the pager before the program ends. With
+ * does not keep all registers up to date where a signal arrives. The data are right with
+ * --vex-iropt-register-updates=allregs-at-mem-access. Destroy the pager before the program ends. With
  * lent threads the program may hang for good: valgrind runs one thread at a time, and the one that
  * runs may be the one that waits. Test such programs without valgrind.
  *
@@ -2958,6 +2961,6 @@ int zspager_stats_json(struct zspager *pager, char *buffer, size_t size, size_t 
  * zspager_destroy() frees what the child has of the pager, and zspager_stats(),
  * zspager_latency_permille() and zspager_descriptor() report it as it was at the fork. A program
  * whose children need the memory calls zspager_remove_region() for each region before fork(), which
- * brings all pages back, and zspager_add_region() after it in the parent. vfork() and posix_spawn()
- * do not need that: their child uses the parent's memory. examples/preload does so.
+ * brings all pages back, and zspager_add_region() after it in the parent, as examples/preload does.
+ * vfork() and posix_spawn() need none of that: their child uses the parent's memory.
  */

@@ -2,12 +2,13 @@
 """Stores pages in a zswap and loads them again, through ctypes and the C library, with nothing to compile.
 
     python3 examples/python/pages.py                       # the installed library
-    python3 examples/python/pages.py target/release/libzsalloc.so
+    cargo build --release && python3 examples/python/pages.py target/release/libzsalloc.so
 """
 import ctypes, ctypes.util, json, sys
 from ctypes import POINTER, byref, c_char_p, c_int, c_size_t, c_uint32, c_uint64, c_void_p
 
-PAGE, KEEP = 4096, 0
+PAGE = 4096
+KEEP = 0  # A flag of zswap_load(): the page stays stored.
 name = sys.argv[1] if len(sys.argv) > 1 else ctypes.util.find_library("zsalloc")
 if name is None:
     sys.exit("libzsalloc is not installed; give the path of libzsalloc.so as an argument")
@@ -47,6 +48,8 @@ try:
     load(area, 1000, buffer, KEEP)
 except OSError as error:
     print(f"refused: {error}")
+else:
+    sys.exit("a page past the end of the area was loaded")
 
 text = ctypes.create_string_buffer(65536)
 stats_json(zswap, text, len(text), byref(length))

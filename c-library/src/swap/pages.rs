@@ -39,8 +39,8 @@ export! {
     /// -EPERM: this process is a forked child that has no copy of the pool.
     ///
     /// Threads: any. A store that succeeds waits for no writeback, and neither does one that leaves the
-    /// old page. Another one that fails with -ENOMEM or -ENOSPC waits as zswap_invalidate() does, but
-    /// neither in a callback nor for a claim of its own thread.
+    /// old page. Any other store that fails with -ENOMEM or -ENOSPC waits as zswap_invalidate() does. In
+    /// a callback, or for a claim of its own thread, it does not wait.
     /// Callbacks: allowed.
     #[unsafe(no_mangle)]
     pub unsafe extern "C" fn zswap_store(area: *mut zswap_area, offset: u64, page: *const c_void) -> c_int {

@@ -49,9 +49,10 @@ pub const ZSWAP_AREA_REFUSE_INCOMPRESSIBLE: u32 = 1;
 /// zswap_area_options.flags: never write pages of the area back.
 pub const ZSWAP_AREA_NO_WRITEBACK: u32 = 2;
 /// zswap_area_options.flags: a store that fails leaves the page that was stored before. Without this
-/// flag it removes that page, so that an old copy can't be taken for the new page. For a program that
-/// tells its own caller of the failure, and has no other copy of the old page, as a disk does. If it
-/// writes pages back itself, the page's mark and place on the disk stay as well: see WRITEBACK.
+/// flag it removes that page, so that an old copy can't be taken for the new page. Use it if the program
+/// tells its own caller of the failure and has no other copy of the old page, as a disk does. A program
+/// that writes pages back keeps the page's mark and place on the disk after such a failure: see
+/// WRITEBACK.
 pub const ZSWAP_AREA_KEEP_OLD: u32 = 4;
 
 /// Callback for zswap_set_writeback(). zswap_shrink() and zswap_shrink_area() call it in their own
@@ -89,7 +90,7 @@ pub struct zswap_tuning {
     /// it: 1 to 100. It holds for the limit of each area too. 0: 90, and 98 in a pager.
     pub accept_percent: u32,
     /// How far the pool's memory may exceed zswap_options.max_bytes, in percent of it, for tables and gaps
-    /// between objects: at most 255. 0: 12.5.
+    /// between objects, beside 2 MiB that are always allowed: at most 255. 0: 12.5.
     pub headroom_percent: u32,
     /// How many threads can compress at the same time; others wait. At most ZSWAP_MAX_CONTEXTS.
     /// 0: the number of processors. A context takes 18 KiB, and more once Zstandard is used.
