@@ -70,7 +70,7 @@ $(BUILD)/archive.a: $(SOURCES)
 	target='$(TARGET)' && target="$${target:-$$('$(RUSTC)' -vV | sed -n 's/^host: //p')}" && \
 	toolchain="$$('$(RUSTC)' --print sysroot)" && cargo_home="$${CARGO_HOME:-$$HOME/.cargo}" && \
 	flags="$$(printf %s "$$RUSTFLAGS" | tr -s ' ' '\037')" && c_flags='$(CFLAGS) -fno-lto -DZSTD_TRACE=0' && \
-	for map in "$$toolchain=/rustc" "$$cargo_home=$(SOURCE_PATH)/cargo" '$(CURDIR)=$(SOURCE_PATH)'; do \
+	for map in "$$toolchain/lib/rustlib=/rustc/lib/rustlib" "$$cargo_home=$(SOURCE_PATH)/cargo" '$(CURDIR)=$(SOURCE_PATH)'; do \
 	  flags="$$flags$${flags:+$$(printf '\037')}--remap-path-prefix=$$map"; \
 	  c_flags="$$c_flags '-ffile-prefix-map=$$map'"; \
 	done && \
@@ -134,14 +134,14 @@ install: all
 	made="$$([ -n '$(DESTDIR)' ] || sed -n '/^# made: /p' "$$pc" 2>/dev/null || :)"; \
 	for path in '$(LIBDIR)' '$(INCLUDEDIR)' '$(PKGCONFIGDIR)' $(if $(DEBUG_FILE),'$(LIBDIR)/.debug'); do \
 	  missing= && above="$(DESTDIR)$$path" && \
-	  until [ -d "$$above" ]; do missing="# made: $$above\n$$missing"; above="$$(dirname "$$above")"; done; \
-	  [ -n '$(DESTDIR)' ] || made="$$made\n$$missing"; \
+	  until [ -d "$$above" ]; do missing="$$(printf '# made: %s\n%s' "$$above" "$$missing")"; above="$$(dirname "$$above")"; done; \
+	  [ -n '$(DESTDIR)' ] || made="$$(printf '%s\n%s' "$$made" "$$missing")"; \
 	  $(INSTALL) -d "$(DESTDIR)$$path"; \
 	done; \
 	rm -f "$$pc" && { sed -e 's|@LIBDIR@|$(LIBDIR)|' -e 's|@INCLUDEDIR@|$(INCLUDEDIR)|' \
 	  -e 's|=$(PREFIX)/|=$${prefix}/|' -e 's|@PREFIX@|$(PREFIX)|' -e 's|@VERSION@|$(VERSION)|' \
 	  -e 's|@CODECS@|$(CODEC_PACKAGES)|' -e "s|@LIBS@|$$(cat $(BUILD)/libs)|" c-library/zsalloc.pc.in; \
-	  printf "$$made" | sed '/^$$/d'; } >"$$pc"
+	  printf '%s\n' "$$made" | sed '/^$$/d'; } >"$$pc"
 	$(INSTALL) -m 644 include/zsalloc.h '$(DESTDIR)$(INCLUDEDIR)'
 	$(INSTALL) -m 644 $(OUT)/libzsalloc.a '$(DESTDIR)$(LIBDIR)'
 	$(INSTALL) -m 755 $(OUT)/libzsalloc.so '$(DESTDIR)$(LIBDIR)/$(SHARED)'

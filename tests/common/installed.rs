@@ -25,6 +25,28 @@ pub fn is_command(name: &str) -> bool {
     Command::new(name).arg("--version").output().is_ok_and(|output| output.status.success())
 }
 
+/// Variables of this test's build, or of the `make` that runs the tests, which passes its own on: with its `LIBDIR`, a
+/// test would install into the system.
+const OF_THIS_BUILD: [&str; 17] = [
+    "RUSTFLAGS",
+    "CARGO_ENCODED_RUSTFLAGS",
+    "CARGO_TARGET_DIR",
+    "CARGO_FLAGS",
+    "CFLAGS",
+    "LDFLAGS",
+    "MAKEFLAGS",
+    "MAKEOVERRIDES",
+    "DESTDIR",
+    "PREFIX",
+    "LIBDIR",
+    "INCLUDEDIR",
+    "PKGCONFIGDIR",
+    "SYSTEM_CODECS",
+    "DEBUG_INFO",
+    "TARGET",
+    "SOURCE_PATH",
+];
+
 /// Returns a `make` command of the repository, whose build has no flags of this test's build and leaves the linker's
 /// cache as it is.
 pub fn make(arguments: &[&str]) -> Command {
@@ -33,8 +55,7 @@ pub fn make(arguments: &[&str]) -> Command {
     make.env("CARGO", env!("CARGO"));
     let of_this_build = |name: &str| {
         ["CARGO_BUILD_", "CARGO_PROFILE_", "RUSTC_"].iter().any(|prefix| name.starts_with(prefix))
-            || ["RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS", "CARGO_TARGET_DIR", "CFLAGS", "LDFLAGS", "MAKEFLAGS", "DESTDIR"]
-                .contains(&name)
+            || OF_THIS_BUILD.contains(&name)
     };
     std::env::vars().filter(|(name, _)| of_this_build(name)).for_each(|(name, _)| _ = make.env_remove(name));
     make
@@ -67,7 +88,7 @@ fn install() -> PathBuf {
         ["target/c/bundled/split/libzsalloc.so", "target/c/bundled/split/libzsalloc.a", "target/c/bundled/libs"];
     let sources = ["include/zsalloc.h", "c-library/zsalloc.pc.in", "Makefile"];
     let newest = parts.iter().chain(&sources).map(|path| changed(repository().join(path)).expect("a built file")).max();
-    if changed(stamp.clone()) < newest {
+    if changed(stamp.clone()) < newest || !prefix.join("lib/pkgconfig/zsalloc.pc").exists() {
         let _ = fs::remove_dir_all(&prefix);
         made(&["install", &format!("PREFIX={}", prefix.display())]);
         File::create(stamp).unwrap();

@@ -93,7 +93,8 @@ fn paths_of_this_machine() -> Vec<String> {
     let toolchain = common::output("rustc", &["--print".as_ref(), "sysroot".as_ref()]);
     let repository = repository().to_str().unwrap().to_owned();
     let all = [home, cargo_home, toolchain.trim().to_owned(), repository];
-    all.into_iter().filter(|path| path.len() > 3).collect()
+    // A distribution's toolchain lies in /usr, as the place of the sources does that the files name.
+    all.into_iter().filter(|path| path.len() > 3 && !"/usr/src/debug".starts_with(path.as_str())).collect()
 }
 
 /// Returns whether a text is in a file.
