@@ -161,6 +161,16 @@ static void blocks(void)
     check(also, 4 * MIB, 7);
     free(block), free(zeroed), free(aligned), free(also);
     CHECK(malloc(SIZE_MAX / 2) == NULL && errno == ENOMEM);
+    /* Impossible sizes leave a block as it is. */
+    fill(block = malloc(4 * MIB), 4 * MIB, 8);
+    for (volatile size_t bytes = SIZE_MAX, round = 0; round < 3; round++, bytes -= PAGE / 2) {
+        errno = 0;
+        CHECK(realloc(block, bytes) == NULL && errno == ENOMEM);
+        errno = 0;
+        CHECK(pvalloc(bytes) == NULL && errno == ENOMEM);
+    }
+    check(block, 4 * MIB, 8);
+    free(block);
     zeros(zeroed = calloc(24, MIB), 24 * MIB);
     free(zeroed);
 }

@@ -259,7 +259,8 @@ static uintptr_t part_of(uintptr_t at, uintptr_t end, bool *is_ours)
 static bool touches_space(const void *memory, size_t bytes)
 {
     uintptr_t low = (uintptr_t)space.base, at = (uintptr_t)memory;
-    return inside == 0 && space.base != NULL && at < low + space.pages * PAGE && at + bytes > low;
+    bool is_possible = inside == 0 && space.base != NULL && bytes <= PTRDIFF_MAX;
+    return is_possible && at < low + space.pages * PAGE && at + bytes > low;
 }
 
 static size_t whole_pages(size_t bytes)
@@ -388,6 +389,10 @@ EXPORT void *mremap(void *memory, size_t bytes, size_t more, int flags, ...)
     bool to_ours = target != NULL && touches_space(target, whole_pages(more));
     if (!is_ours && !to_ours)
         return (void *)syscall(SYS_mremap, memory, bytes, more, flags, target);
+    if (bytes > space.pages * PAGE || more > space.pages * PAGE) {
+        errno = ENOMEM;
+        return MAP_FAILED;
+    }
     size_t first = page_of(memory), pages = whole_pages(bytes) / PAGE;
     bool is_plain = is_ours && is_of_space(memory) && bytes > 0 && more > 0 && first + pages <= space.pages;
     for (size_t page = first; is_plain && page < first + pages; page++)
@@ -600,7 +605,8 @@ EXPORT size_t malloc_usable_size(void *block)
         return heap_size(block);
     if (is_taken_block(block))
         return space.block[page_of(block)] * PAGE;
-    return is_inside() ? 0 : next.usable(block);
+    is_inside();
+    return next.usable == NULL ? 0 : next.usable(block);
 }
 
 static void *resized_block(void *block, size_t bytes)
@@ -610,6 +616,7 @@ static void *resized_block(void *block, size_t bytes)
     char *at = resize(first, space.block[first], pages, true);
     if (at == NULL) {
         space.state[first] |= BLOCK;
+        errno = ENOMEM;
         return NULL;
     }
     space.block[page_of(at)] = (uint32_t)pages;
@@ -621,6 +628,10 @@ EXPORT void *realloc(void *block, size_t bytes)
 {
     if (block == NULL)
         return malloc(bytes);
+    if (bytes > PTRDIFF_MAX) {
+        errno = ENOMEM;
+        return NULL;
+    }
     bool of_heap = is_of_heap(block), taken = is_taken_block(block);
     if (taken && bytes >= options.least)
         return resized_block(block, bytes);
@@ -672,6 +683,10 @@ EXPORT void *valloc(size_t bytes)
 
 EXPORT void *pvalloc(size_t bytes)
 {
+    if (bytes > PTRDIFF_MAX) {
+        errno = ENOMEM;
+        return NULL;
+    }
     return memalign(PAGE, whole_pages(bytes));
 }
 
