@@ -92,12 +92,28 @@ static void mappings(void)
     CHECK(mmap(other + 2 * MIB, MIB, PROT_READ, MAP_SHARED | MAP_FIXED, file, 0) == other + 2 * MIB);
     CHECK(memcmp(other + 2 * MIB, "file", 4) == 0 && close(file) == 0);
     check(other, MIB, 2);
+    /* A mapping that fails leaves what was there. */
+    CHECK(mmap(other, 4 * MIB, PROT_READ, MAP_SHARED | MAP_FIXED, file, 0) == MAP_FAILED && errno == EBADF);
+    check(other, MIB, 2);
+    CHECK(memcmp(other + 2 * MIB, "file", 4) == 0);
     /* System calls read and write memory that is not there. */
     int ends[2];
     CHECK(pipe(ends) == 0 && write(ends[1], grown + 4 * MIB, 4096) == 4096);
     CHECK(read(ends[0], other + 12 * MIB, 4096) == 4096);
     CHECK(memcmp(grown + 4 * MIB, other + 12 * MIB, 4096) == 0);
+    /* Impossible sizes change nothing. */
+    CHECK(mremap(grown, 8 * MIB, SIZE_MAX, MREMAP_MAYMOVE) == MAP_FAILED);
+    CHECK(mremap(grown, SIZE_MAX, 16 * MIB, MREMAP_MAYMOVE) == MAP_FAILED);
+    CHECK(munmap(grown, SIZE_MAX) == -1 && errno == EINVAL);
+    CHECK(mmap(grown, 0, RW, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == MAP_FAILED && errno == EINVAL);
+    check(grown, 8 * MIB, 1);
     CHECK(munmap(other, 16 * MIB) == 0 && munmap(grown, 8 * MIB) == 0);
+    /* What is mapped where a file was is the program's own, and is unmapped as such. */
+    unsigned char there[MIB / PAGE];
+    CHECK((file = memfd_create("again", 0)) >= 0 && ftruncate(file, (off_t)MIB) == 0);
+    char *again = mmap(other + 2 * MIB, MIB, PROT_READ, MAP_SHARED, file, 0);
+    CHECK(again != MAP_FAILED && munmap(again, MIB) == 0 && close(file) == 0);
+    CHECK(mincore(again, MIB, there) == -1 && errno == ENOMEM);
 }
 
 static sigjmp_buf out;

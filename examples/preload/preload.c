@@ -223,6 +223,13 @@ static void drop(size_t first, size_t pages)
     pthread_rwlock_unlock(&regions_lock);
 }
 
+/* Replaces pages by reserved addresses, so that the kernel maps nothing there by itself. */
+static bool reserve(size_t first, size_t pages)
+{
+    const int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED;
+    return raw_mmap(address_of(first), pages * PAGE, PROT_NONE, flags, -1, 0) != MAP_FAILED;
+}
+
 /* Gives pages back. Those that the program does not have are left alone, as munmap() leaves them. */
 static void give_back(size_t first, size_t end)
 {
@@ -237,7 +244,7 @@ static void give_back(size_t first, size_t end)
         if ((state & TAKEN) == 0)
             continue;
         if ((state & CARVED) != 0) {
-            syscall(SYS_munmap, address_of(page), (to - page) * PAGE);
+            reserve(page, to - page);
             continue; /* No region has these addresses any more. */
         }
         drop(page, to - page);
@@ -290,19 +297,24 @@ static void *taken_mapping(void *hint, size_t bytes, int protection, int flags)
 static void *carve(char *at, size_t bytes, int protection, int flags, int fd, off_t offset)
 {
     size_t first = page_of(at), pages = bytes / PAGE;
+    bool are_taken = true;
+    /* The new mapping is made elsewhere first: if that fails, the pages stay as they are. */
+    char *made = raw_mmap(NULL, bytes, protection, flags & ~MAP_FIXED, fd, offset), *moved = MAP_FAILED;
+    if (made == MAP_FAILED)
+        return MAP_FAILED;
     pthread_mutex_lock(&space.lock);
-    for (size_t page = first; page < first + pages; page++) {
-        if ((space.state[page] & TAKEN) == 0) {
-            pthread_mutex_unlock(&space.lock);
-            errno = ENOMEM;
-            return MAP_FAILED;
-        }
-        space.state[page] = TAKEN | CARVED;
-    }
+    for (size_t page = first; page < first + pages; page++)
+        are_taken &= (space.state[page] & TAKEN) != 0;
+    if (are_taken)
+        memset(space.state + first, TAKEN | CARVED, pages);
     pthread_mutex_unlock(&space.lock);
-    /* This waits until a lent thread has read of it. Only then may something else be mapped there. */
-    syscall(SYS_munmap, at, bytes);
-    return raw_mmap(at, bytes, protection, (flags & ~MAP_FIXED) | MAP_FIXED_NOREPLACE, fd, offset);
+    errno = ENOMEM;
+    /* `reserve` waits until a lent thread has read of it. Only then may something else be mapped there. */
+    if (are_taken && reserve(first, pages))
+        moved = (char *)syscall(SYS_mremap, made, bytes, bytes, MREMAP_MAYMOVE | MREMAP_FIXED, at);
+    if (moved == MAP_FAILED)
+        syscall(SYS_munmap, made, bytes);
+    return moved;
 }
 
 static void *mapping_at(void *at, size_t bytes, int protection, int flags, int fd, off_t offset)
@@ -323,7 +335,8 @@ static void *mapping_at(void *at, size_t bytes, int protection, int flags, int f
 
 EXPORT void *mmap(void *at, size_t bytes, int protection, int flags, int fd, off_t offset)
 {
-    if ((flags & (MAP_FIXED | MAP_FIXED_NOREPLACE)) != 0 && touches_space(at, bytes) && (uintptr_t)at % PAGE == 0)
+    if ((flags & (MAP_FIXED | MAP_FIXED_NOREPLACE)) != 0 && bytes > 0 && touches_space(at, bytes) &&
+        (uintptr_t)at % PAGE == 0)
         return mapping_at(at, whole_pages(bytes), protection, flags, fd, offset);
     void *taken = taken_mapping(at, bytes, protection, flags);
     return taken != NULL ? taken : raw_mmap(at, bytes, protection, flags, fd, offset);
