@@ -3,6 +3,7 @@
  * It is run with and without the shim of examples/preload. Argument: what it does.
  */
 #define _GNU_SOURCE
+#include "../examples/preload/heap.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <malloc.h>
@@ -289,6 +290,29 @@ static void descriptors(void)
     CHECK(file >= 3 && close(file) == 0 && close(file) == -1 && errno == EBADF);
 }
 
+/* The heap of the shim, in this program itself: blocks are aligned, and none lies in another. */
+static void heap_blocks(void)
+{
+    enum { BLOCKS = 4000 };
+    static unsigned char *block[BLOCKS];
+    static size_t size[BLOCKS];
+    uint64_t random = 1;
+    for (size_t round = 0; round < 4 * BLOCKS; round++) {
+        random = random * 6364136223846793005u + 1442695040888963407u;
+        size_t at = round % BLOCKS, shift = (random >> 33) % 12;
+        if (block[at] != NULL) {
+            CHECK(block[at][0] == at % 251 && block[at][size[at] - 1] == at % 251);
+            heap_free(block[at]);
+        }
+        size[at] = 1 + (random >> 40) % ((size_t)1 << (round % 50 == 0 ? 21 : shift + 1));
+        block[at] = heap_alloc(size[at], (size_t)1 << shift);
+        CHECK(block[at] != NULL && (uintptr_t)block[at] % ((size_t)1 << shift) == 0);
+        CHECK(is_of_heap(block[at]) && heap_size(block[at]) >= size[at]);
+        memset(block[at], (int)(at % 251), size[at]);
+    }
+    CHECK(heap_alloc(SIZE_MAX, 16) == NULL && !is_of_heap(&random));
+}
+
 int main(int count, char **arguments)
 {
     alarm(1800); /* A page that nobody serves would be waited for without end. */
@@ -296,7 +320,8 @@ int main(int count, char **arguments)
         const char *name;
         void (*run)(void);
     } parts[] = {{"mappings", mappings}, {"protections", protections}, {"blocks", blocks}, {"threads", threads},
-                 {"descriptors", descriptors}, {"forks", forks}};
+                 {"descriptors", descriptors}, {"forks", forks},
+                 {"heap", heap_blocks}};
     for (size_t part = 0; part < sizeof parts / sizeof *parts; part++)
         if (count == 2 && strcmp(arguments[1], parts[part].name) == 0) {
             parts[part].run();

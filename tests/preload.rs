@@ -105,6 +105,17 @@ fn large_memory_has_the_right_bytes_whatever_a_program_does_with_it() {
 }
 
 #[test]
+fn the_heap_of_the_shim_gives_out_separate_blocks() {
+    let Some(shim) = shim("the_heap_of_the_shim_gives_out_separate_blocks") else { return };
+    let own = run({
+        let mut command = Command::new(&shim.program);
+        command.arg("heap");
+        command
+    });
+    assert!(own.status.success(), "{}", err(&own));
+}
+
+#[test]
 fn small_mappings_and_other_codecs_work_as_well() {
     let Some(shim) = shim("small_mappings_and_other_codecs_work_as_well") else { return };
     for options in

@@ -45,8 +45,12 @@ static bool is_of_heap(const void *block)
 
 static char *take_spans(size_t spans)
 {
-    if (heap.base == NULL)
-        heap.base = raw_zeros((size_t)HEAP_SPANS << SPAN_SHIFT, PROT_READ | PROT_WRITE);
+    const size_t span = (size_t)1 << SPAN_SHIFT;
+    if (heap.base == NULL) {
+        char *zeros = raw_zeros((HEAP_SPANS + 1) * span, PROT_READ | PROT_WRITE);
+        /* A span ends at a multiple of its size, whatever the kernel aligns mappings to. */
+        heap.base = zeros == NULL ? NULL : zeros + (-(uintptr_t)zeros & (span - 1));
+    }
     if (heap.base == NULL || spans > HEAP_SPANS - heap.used)
         return NULL;
     char *at = heap.base + (heap.used << SPAN_SHIFT);
