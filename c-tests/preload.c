@@ -254,6 +254,56 @@ static int child_of(char *memory, size_t bytes, uint64_t seed)
     return WEXITSTATUS(status);
 }
 
+static void *fork_here(void *unused)
+{
+    (void)unused;
+    char *memory = map(MIB, RW);
+    fill(memory, MIB, 11);
+    int result = child_of(memory, MIB, 11);
+    CHECK(munmap(memory, MIB) == 0);
+    return (void *)(intptr_t)result;
+}
+
+/* Forks from a thread whose stack the program took from malloc(). */
+static void stacks(void)
+{
+    void *stack, *result;
+    pthread_attr_t attributes;
+    pthread_t id;
+    CHECK(posix_memalign(&stack, PAGE, MIB) == 0 && pthread_attr_init(&attributes) == 0);
+    CHECK(pthread_attr_setstack(&attributes, stack, MIB) == 0);
+    CHECK(pthread_create(&id, &attributes, fork_here, NULL) == 0 && pthread_join(id, &result) == 0);
+    free(stack);
+    printf("own stack %d\n", (int)(intptr_t)result);
+    printf("usual stack %d\n", (int)(intptr_t)fork_here(NULL));
+}
+
+/* A child loses the right to userfaultfd before it takes large memory. */
+static void rights(void)
+{
+    char *memory = malloc(2 * MIB);
+    fill(memory, 2 * MIB, 12);
+    int status;
+    pid_t child = fork();
+    CHECK(child >= 0);
+    if (child == 0) {
+        CHECK(geteuid() != 0 || setuid(65534) == 0);
+        char *other = calloc(16, MIB);
+        CHECK(other != NULL);
+        zeros(other, 16 * MIB);
+        CHECK((memory = realloc(memory, 600 * MIB)) != NULL);
+        check(memory, 2 * MIB, 12);
+        fill(memory, 4 * MIB, 13);
+        churn((void *)1);
+        check(memory, 4 * MIB, 13);
+        free(memory), free(other);
+        _exit(7);
+    }
+    CHECK(waitpid(child, &status, 0) == child && WIFEXITED(status) && WEXITSTATUS(status) == 7);
+    check(memory, 2 * MIB, 12);
+    free(memory);
+}
+
 /* Forks with little in use and with much, some of it protected. Prints what came of it. */
 static void forks(void)
 {
@@ -320,7 +370,7 @@ int main(int count, char **arguments)
         const char *name;
         void (*run)(void);
     } parts[] = {{"mappings", mappings}, {"protections", protections}, {"blocks", blocks}, {"threads", threads},
-                 {"descriptors", descriptors}, {"forks", forks},
+                 {"descriptors", descriptors}, {"forks", forks}, {"stacks", stacks}, {"rights", rights},
                  {"heap", heap_blocks}};
     for (size_t part = 0; part < sizeof parts / sizeof *parts; part++)
         if (count == 2 && strcmp(arguments[1], parts[part].name) == 0) {

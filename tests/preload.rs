@@ -7,6 +7,7 @@ use common::installed::{can_install, compile_installed, installed_lib, is_comman
 use common::{output, repository, scratch};
 use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output};
 use std::sync::OnceLock;
@@ -137,6 +138,28 @@ fn children_get_all_memory_or_the_fork_is_refused() {
         assert_eq!(printed, format!("{expected}forks: ok\n"), "{policy}");
         let refused = usize::from(expected.contains("-12"));
         assert_eq!(said.matches("fork() is refused with ENOMEM").count(), refused, "it is said once: {said}");
+    }
+}
+
+/// After a fork the parent adds large memory again, and the library refuses memory with the stack of the caller.
+#[test]
+fn a_fork_from_a_stack_in_large_memory_is_refused() {
+    let Some(shim) = shim("a_fork_from_a_stack_in_large_memory_is_refused") else { return };
+    let (printed, said) = program_prints(shim, "stacks", &[("ZSALLOC_FORK", "copy")]);
+    assert_eq!(printed, "own stack -12\nusual stack 7\nstacks: ok\n");
+    assert_eq!(said.matches("the stack of the calling thread is in large memory").count(), 1, "{said}");
+}
+
+#[test]
+fn a_child_without_the_right_to_userfaultfd_goes_on() {
+    let Some(shim) = shim("a_child_without_the_right_to_userfaultfd_goes_on") else { return };
+    let (printed, said) = program_prints(shim, "rights", &[]);
+    assert_eq!(printed, "rights: ok\n");
+    let all_may = fs::read_to_string("/proc/sys/vm/unprivileged_userfaultfd").is_ok_and(|text| text.trim() == "1");
+    let all_open = fs::metadata("/dev/userfaultfd").is_ok_and(|device| device.permissions().mode() & 0o006 == 0o006);
+    let is_root = output("id", &["-u"].map(OsStr::new)).trim() == "0";
+    if is_root && !all_may && !all_open {
+        assert_eq!(said.matches("goes on without ZSALLOC_LIMIT").count(), 1, "{said}");
     }
 }
 

@@ -129,10 +129,9 @@ static void add_regions(void)
     protect_again(0, space.mapped, false);
     for (size_t page = 0, end; page < space.mapped; page = end) {
         end = alike(page, space.mapped, CARVED);
-        if (end - page > SEGMENT)
-            end = page + SEGMENT;
         if ((space.state[page] & CARVED) == 0 && !add_region(page, end - page))
-            FAIL("memory can't be added to the pager: %s", zs_last_error());
+            FAIL("memory can't be added to the pager: %s",
+                 region_count == REGIONS ? "it is in too many parts" : zs_last_error());
     }
     protect_again(0, space.mapped, true);
 }
@@ -142,7 +141,8 @@ static bool is_open(int descriptor)
     return fcntl(descriptor, F_GETFD) >= 0;
 }
 
-static void start(void)
+/* Starts a pager. Returns false, with the sentence of the library, if the process may not have one. */
+static bool start(void)
 {
     bool was_open[DESCRIPTORS];
     inside++;
@@ -157,17 +157,20 @@ static void start(void)
         .codec = options.codec,
         .tuning = &tuning,
     };
-    if (zspager_create("zspreload", &with, &pager) != 0)
-        FAIL("%s", zs_last_error());
+    if (zspager_create("zspreload", &with, &pager) != 0) {
+        inside--;
+        return false;
+    }
     for (int descriptor = 0; descriptor < DESCRIPTORS; descriptor++)
         is_of_pager[descriptor] = !was_open[descriptor] && is_open(descriptor);
     lend_threads();
     add_regions();
     atomic_store(&mode, ON);
     inside--;
+    return true;
 }
 
-/* Makes more pages ready to be given out. The lock is held. */
+/* Makes more pages ready to be given out. Without a pager they stay plain memory. The lock is held. */
 static bool grow(size_t pages)
 {
     size_t more = (pages + SEGMENT - 1) / SEGMENT * SEGMENT;
@@ -176,7 +179,7 @@ static bool grow(size_t pages)
     if (syscall(SYS_mprotect, address_of(space.mapped), more * PAGE, PROT_READ | PROT_WRITE) != 0)
         return false;
     inside++;
-    bool added = add_region(space.mapped, more);
+    bool added = atomic_load(&mode) != ON || add_region(space.mapped, more);
     inside--;
     if (!added)
         return false;
@@ -193,9 +196,12 @@ static char *take(size_t bytes, size_t alignment, const void *hint)
     if (pages == 0 || pages > space.pages || alignment > space.pages)
         return NULL;
     pthread_mutex_lock(&space.lock);
-    if (atomic_load(&mode) == LAZY) {
+    if (atomic_load(&mode) == LAZY && !is_of_space(__builtin_frame_address(0))) {
         pthread_rwlock_wrlock(&regions_lock);
-        start();
+        if (!start()) {
+            say("zspreload: process %d goes on without ZSALLOC_LIMIT: %s", getpid(), zs_last_error());
+            atomic_store(&mode, OFF);
+        }
         pthread_rwlock_unlock(&regions_lock);
     }
     if (is_of_space(hint) && (uintptr_t)hint % PAGE == 0 && take_pages_at(page_of(hint), pages))
@@ -743,15 +749,19 @@ static uint64_t all_bytes(void)
 
 static bool may_fork(void)
 {
-    if (atomic_load(&mode) != ON || options.fork == FORK_COPY)
+    static atomic_flag was_said = ATOMIC_FLAG_INIT, stack_was_said = ATOMIC_FLAG_INIT;
+    if (atomic_load(&mode) != ON)
         return true;
-    if (options.fork == FORK_AUTO && all_bytes() <= options.limit)
+    if (is_of_space(__builtin_frame_address(0))) {
+        if (!atomic_flag_test_and_set(&stack_was_said))
+            say("zspreload: fork() is refused with ENOMEM: the stack of the calling thread is in large memory");
+    } else if (options.fork == FORK_COPY || (options.fork == FORK_AUTO && all_bytes() <= options.limit)) {
         return true;
-    static atomic_flag was_said = ATOMIC_FLAG_INIT;
-    if (!atomic_flag_test_and_set(&was_said))
+    } else if (!atomic_flag_test_and_set(&was_said)) {
         say("zspreload: fork() is refused with ENOMEM: a child needs all memory uncompressed, which %s;"
             " ZSALLOC_FORK=copy allows it",
             options.fork == FORK_REFUSE ? "ZSALLOC_FORK=refuse forbids" : "exceeds ZSALLOC_LIMIT");
+    }
     errno = ENOMEM;
     return false;
 }
@@ -876,7 +886,8 @@ __attribute__((constructor)) static void begin(void)
     /* Blocks of glibc's are in no mapping that is taken. */
     takes_malloc = are_together((void *)next.malloc, (void *)next.fork);
     pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
-    start();
+    if (!start())
+        FAIL("%s", zs_last_error());
     inside--;
 }
 
