@@ -233,6 +233,48 @@ static void *churn_on(void *argument)
     return NULL;
 }
 
+/* Handlers of fork() that were registered before those of any library, and need what those of the shim lock. */
+static bool handlers_use_memory;
+
+static void use_memory(void)
+{
+    for (size_t bytes = 64; handlers_use_memory && bytes <= MIB; bytes *= 128) {
+        void *volatile block = malloc(bytes); /* Volatile: or the compiler leaves it out. */
+        CHECK(block != NULL);
+        free(block);
+    }
+    CHECK(!handlers_use_memory || munmap(map(MIB, RW), MIB) == 0);
+}
+
+static void register_early(void)
+{
+    pthread_atfork(use_memory, use_memory, use_memory);
+}
+
+__attribute__((section(".preinit_array"), used)) static void (*const before_all)(void) = register_early;
+
+/* Executes code in large memory until it is told to end. */
+static void *execute(void *memory)
+{
+    static const unsigned char ret[] =
+#if defined(__x86_64__)
+        {0xc3};
+#else
+        {0xc0, 0x03, 0x5f, 0xd6}; /* AArch64. */
+#endif
+    char *code = map(4 * MIB, PROT_NONE);
+    CHECK(mprotect(code, PAGE, RW) == 0);
+    memcpy(code, ret, sizeof ret);
+    __builtin___clear_cache(code, code + sizeof ret);
+    CHECK(mprotect(code, PAGE, PROT_READ | PROT_EXEC) == 0);
+    void (*function)(void);
+    memcpy(&function, &code, sizeof function);
+    while (!*(volatile char *)memory)
+        function();
+    CHECK(munmap(code, 4 * MIB) == 0);
+    return NULL;
+}
+
 static int child_of(char *memory, size_t bytes, uint64_t seed)
 {
     int status;
@@ -309,17 +351,21 @@ static void forks(void)
 {
     char *memory = map(32 * MIB, RW), *little = map(MIB, RW), *reserved = map(16 * MIB, PROT_NONE);
     fill(little, MIB, 8);
+    handlers_use_memory = true;
     printf("little %d\n", child_of(little, MIB, 8));
     CHECK(mprotect(reserved, MIB, PROT_READ) == 0);
     zeros(reserved, MIB);
     fill(memory, 32 * MIB, 9);
     /* Other threads map, touch and free memory meanwhile. */
-    pthread_t other[2];
+    pthread_t other[3];
+    char ends = 0;
     for (uintptr_t id = 0; id < 2; id++)
         CHECK(pthread_create(&other[id], NULL, churn_on, (void *)(1000 * id + 500)) == 0);
+    CHECK(pthread_create(&other[2], NULL, execute, &ends) == 0);
     int first = child_of(memory, 32 * MIB, 9);
     CHECK(child_of(memory, 32 * MIB, 9) == first);
-    for (size_t id = 0; id < 2; id++)
+    *(volatile char *)&ends = 1;
+    for (size_t id = 0; id < 3; id++)
         CHECK(pthread_join(other[id], NULL) == 0);
     printf("much %d\n", first);
     check(little, MIB, 8);

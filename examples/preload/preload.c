@@ -12,6 +12,7 @@
 #include <fcntl.h>
 #include <linux/close_range.h>
 #include <malloc.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -88,12 +89,17 @@ static void *serve(void *duty)
 
 static void lend_threads(void)
 {
+    /* A new thread has the mask of its creator: no handler of the program may run in one that is lent. */
+    sigset_t all, was;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &was);
     for (uint32_t thread = 0; thread < options.threads; thread++) {
         pthread_t id;
         if (pthread_create(&id, NULL, serve, (void *)(uintptr_t)ZSPAGER_RUN_ALL) != 0)
             FAIL("no thread can be created");
         pthread_detach(id);
     }
+    pthread_sigmask(SIG_SETMASK, &was, NULL);
 }
 
 static bool add_region(size_t first, size_t pages)
@@ -107,18 +113,20 @@ static bool add_region(size_t first, size_t pages)
     return true;
 }
 
-/* Sets the protection that the program gave to pages, or the one that a new region needs. */
+/* Sets the protection that the program gave to pages, or the one that a new region needs. Code can run meanwhile. */
 static void protect_again(size_t first, size_t end, bool as_the_program)
 {
     for (size_t page = first, to; page < end; page = to) {
-        to = alike(page, end, PROTECTED);
-        if ((space.state[page] & PROTECTED) == 0)
+        to = alike(page, end, PROTECTED | CARVED);
+        if ((space.state[page] & (PROTECTED | CARVED)) != PROTECTED)
             continue;
         size_t same = page + 1;
-        while (as_the_program && same < to && space.protection[same] == space.protection[page])
+        while (same < to && space.protection[same] == space.protection[page])
             same++;
-        to = as_the_program ? same : to;
-        int protection = as_the_program ? space.protection[page] : PROT_READ | PROT_WRITE;
+        to = same;
+        int protection = space.protection[page];
+        if (!as_the_program)
+            protection = PROT_READ | PROT_WRITE | (protection & PROT_EXEC);
         syscall(SYS_mprotect, address_of(page), (to - page) * PAGE, protection);
     }
 }
@@ -766,9 +774,13 @@ static bool may_fork(void)
     return false;
 }
 
+static bool has_begun; /* Until then the handlers of fork() do nothing. */
+
 /* Brings everything back, so that the child gets it. The locks stay taken until the fork is done. */
 static void before_fork(void)
 {
+    if (!has_begun)
+        return;
     pthread_mutex_lock(&space.lock);
     pthread_rwlock_wrlock(&regions_lock);
     inside++;
@@ -780,6 +792,8 @@ static void before_fork(void)
 
 static void after_fork_in_parent(void)
 {
+    if (!has_begun)
+        return;
     pthread_mutex_unlock(&heap.lock);
     if (atomic_load(&mode) == ON) {
         region_count = 0;
@@ -792,6 +806,8 @@ static void after_fork_in_parent(void)
 
 static void after_fork_in_child(void)
 {
+    if (!has_begun)
+        return;
     pthread_mutex_init(&heap.lock, NULL);
     if (atomic_load(&mode) == ON) {
         zspager_destroy(pager);
@@ -803,6 +819,28 @@ static void after_fork_in_child(void)
     inside--;
     pthread_rwlock_init(&regions_lock, NULL);
     pthread_mutex_init(&space.lock, NULL);
+}
+
+typedef int register_function(void (*)(void), void (*)(void), void (*)(void), void *);
+
+/* Registers the handlers before all others: then those of others, which may need memory, run while no lock of this
+ * object is held, and an allocator's locks are always taken before them. */
+static register_function *register_first(void)
+{
+    static register_function *next_register;
+    if (next_register == NULL) {
+        inside++;
+        next_register = (register_function *)dlsym(RTLD_NEXT, "__register_atfork");
+        inside--;
+        next_register(before_fork, after_fork_in_parent, after_fork_in_child, NULL);
+    }
+    return next_register;
+}
+
+/* glibc's pthread_atfork() in each object calls this. */
+EXPORT int __register_atfork(void (*prepare)(void), void (*parent)(void), void (*child)(void), void *object)
+{
+    return register_first()(prepare, parent, child, object);
 }
 
 EXPORT pid_t fork(void)
@@ -885,9 +923,10 @@ __attribute__((constructor)) static void begin(void)
         FAIL("no addresses: set a smaller ZSALLOC_SPACE, or raise the limit of addresses (ulimit -v)");
     /* Blocks of glibc's are in no mapping that is taken. */
     takes_malloc = are_together((void *)next.malloc, (void *)next.fork);
-    pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
+    register_first();
     if (!start())
         FAIL("%s", zs_last_error());
+    has_begun = true;
     inside--;
 }
 
