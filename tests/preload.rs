@@ -269,6 +269,11 @@ fn python_starts_other_programs_and_is_refused_a_fork() {
     assert!(out(&ran).contains("Cannot allocate memory") && err(&ran).contains("ZSALLOC_FORK=copy"), "{}", err(&ran));
 }
 
+/// Creates a folder in the temporary folder: a socket's path has at most 107 bytes, and the checkout's may be long.
+fn short_folder() -> PathBuf {
+    output("mktemp", &["-d", "--tmpdir", "zsalloc.XXXXXX"].map(OsStr::new)).trim().into()
+}
+
 /// A redis-server of its own, at a socket in a folder of its own.
 struct Redis {
     server: Child,
@@ -277,8 +282,8 @@ struct Redis {
 
 impl Redis {
     /// Starts a server, under the shim or not.
-    fn start(test: &str, shim: Option<&Shim>, options: &[(&str, &str)]) -> Self {
-        let folder = scratch(test);
+    fn start(shim: Option<&Shim>, options: &[(&str, &str)]) -> Self {
+        let folder = short_folder();
         let mut command =
             shim.map_or_else(|| Command::new("redis-server"), |shim| shim.command("redis-server", options));
         command.args(["--port", "0", "--save", "", "--appendonly", "no", "--enable-debug-command", "yes"]);
@@ -335,6 +340,7 @@ impl Drop for Redis {
     fn drop(&mut self) {
         let _ = self.server.kill();
         let _ = self.server.wait();
+        let _ = fs::remove_dir_all(&self.folder);
     }
 }
 
@@ -377,12 +383,12 @@ fn redis_server_keeps_its_keys_in_a_quarter_of_its_memory() {
     }
     let keys = 12_000;
     let commands = commands(scratch("preload-redis-commands").join("commands"), keys);
-    let free = Redis::start("preload-redis-free", None, &[]);
+    let free = Redis::start(None, &[]);
     let expected = digests(&free, &commands, keys);
     free.end();
     for (policy, save) in [("auto", "Cannot allocate memory"), ("copy", "Background saving terminated with success")] {
         let options = [("ZSALLOC_LIMIT", "4M"), ("ZSALLOC_FORK", policy)];
-        let redis = Redis::start(&format!("preload-redis-{policy}"), Some(shim), &options);
+        let redis = Redis::start(Some(shim), &options);
         assert_eq!(digests(&redis, &commands, keys), expected);
         // BGSAVE forks.
         _ = redis.try_to_ask(&["bgsave"]);
