@@ -1,6 +1,7 @@
 //! Options for serving a guest.
 
 /// Options for serving a guest.
+/// Later versions may add fields: end a literal with `..Default::default()`.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct GuestOptions {
     /// The most pages that one touch fills when the guest goes through its memory in order: 1 to 64. 1 means no reading

@@ -64,6 +64,7 @@ pub enum Eviction {
 }
 
 /// Options for creating a pager. The [`Default`] has no limit: set `resident_bytes`.
+/// Later versions may add fields: end a literal with `..Default::default()`.
 ///
 /// The pages that left memory are compressed in a pool, whose memory comes on top of `resident_bytes`. Set `pool_bytes`
 /// as well if the program has to keep to a limit as a whole.
@@ -88,6 +89,7 @@ pub struct PagerOptions {
 }
 
 /// The options of a pager that few programs change. [`Default`] suits most.
+/// Later versions may add fields: end a literal with `..Default::default()`.
 #[derive(Clone, Debug, Default)]
 pub struct PagerTuning {
     /// Percent of [`PagerOptions::resident_bytes`] that the staging range may have, 1 to 90. `None`: 10.
@@ -119,6 +121,7 @@ impl PagerOptions {
 }
 
 /// Options for adding a region. The [`Default`] is private anonymous memory without limits of its own.
+/// Later versions may add fields: end a literal with `..Default::default()`.
 #[derive(Clone, Debug, Default)]
 pub struct RegionOptions<'a> {
     /// The memory file that the range is a shared mapping of, open for reading and writing, and the offset in it that

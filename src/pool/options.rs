@@ -105,6 +105,7 @@ pub enum HugePages {
 }
 
 /// Options for creating a pool. [`Default`] is private anonymous memory, as much as the machine has.
+/// Later versions may add fields: end a literal with `..Default::default()`.
 ///
 /// ```
 /// use zsalloc::{Pool, PoolOptions};
@@ -129,6 +130,7 @@ pub struct PoolOptions {
 }
 
 /// The options of a pool that few programs change. [`Default`] suits most.
+/// Later versions may add fields: end a literal with `..Default::default()`.
 #[derive(Clone, Debug, Default)]
 pub struct PoolTuning {
     /// Which part of the pool has huge pages.

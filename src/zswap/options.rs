@@ -6,6 +6,7 @@ use crate::heap;
 use crate::pool::options::PoolOptions;
 
 /// Options for creating a zswap. [`Default`]: LZ4, no limit but the machine's memory.
+/// Later versions may add fields: end a literal with `..Default::default()`.
 ///
 /// ```
 /// use zsalloc::{Zswap, ZswapOptions};
@@ -27,6 +28,7 @@ pub struct ZswapOptions {
 }
 
 /// The options of a zswap that few programs change. [`Default`] suits most.
+/// Later versions may add fields: end a literal with `..Default::default()`.
 #[derive(Clone, Debug, Default)]
 pub struct ZswapTuning {
     /// Once a limit was met, pages are refused until usage has fallen to this percent of it: 1 to 100. It holds for the
@@ -49,6 +51,7 @@ pub struct ZswapTuning {
 
 /// Options for adding an area. [`Default`]: no limit of its own, and pages that do not compress are stored as they
 /// came.
+/// Later versions may add fields: end a literal with `..Default::default()`.
 #[derive(Clone, Debug, Default)]
 pub struct AreaOptions {
     /// A name for people, which is in [`crate::Zswap::snapshot`] and in its JSON: [`crate::Area::name`]. Several areas

@@ -31,6 +31,7 @@ use std::time::{Duration, Instant};
 
 /// How much one call of [`Pool::compact`] may do. [`Default`] has no bound. With a budget of nothing the call does
 /// little or nothing: a program may pass what is left of its own.
+/// Later versions may add fields: end a literal with `..Default::default()`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CompactBudget {
     /// The call stops once it has moved this many bytes of objects. It finishes a zspage that it is moving out of a
