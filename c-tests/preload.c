@@ -351,7 +351,6 @@ static void forks(void)
 {
     char *memory = map(32 * MIB, RW), *little = map(MIB, RW), *reserved = map(16 * MIB, PROT_NONE);
     fill(little, MIB, 8);
-    handlers_use_memory = true;
     printf("little %d\n", child_of(little, MIB, 8));
     CHECK(mprotect(reserved, MIB, PROT_READ) == 0);
     zeros(reserved, MIB);
@@ -370,6 +369,12 @@ static void forks(void)
     printf("much %d\n", first);
     check(little, MIB, 8);
     CHECK(system("exit 5") == 5 << 8);
+}
+
+static void handlers(void)
+{
+    handlers_use_memory = true;
+    forks();
 }
 
 /* Closes all descriptors that it does not know. */
@@ -417,7 +422,7 @@ int main(int count, char **arguments)
         void (*run)(void);
     } parts[] = {{"mappings", mappings}, {"protections", protections}, {"blocks", blocks}, {"threads", threads},
                  {"descriptors", descriptors}, {"forks", forks}, {"stacks", stacks}, {"rights", rights},
-                 {"heap", heap_blocks}};
+                 {"heap", heap_blocks}, {"handlers", handlers}};
     for (size_t part = 0; part < sizeof parts / sizeof *parts; part++)
         if (count == 2 && strcmp(arguments[1], parts[part].name) == 0) {
             parts[part].run();

@@ -141,6 +141,27 @@ fn children_get_all_memory_or_the_fork_is_refused() {
     }
 }
 
+#[test]
+fn other_handlers_of_fork_may_use_memory() {
+    let Some(shim) = shim("other_handlers_of_fork_may_use_memory") else { return };
+    let (printed, _) = program_prints(shim, "handlers", &[("ZSALLOC_FORK", "copy")]);
+    assert_eq!(printed, "little 7\nmuch 7\nhandlers: ok\n");
+}
+
+/// jemalloc locks itself for a fork, and maps and unmaps memory while threads hold its locks.
+#[test]
+fn a_fork_does_not_wait_for_a_thread_inside_jemalloc() {
+    let name = "a_fork_does_not_wait_for_a_thread_inside_jemalloc";
+    let Some(shim) = shim(name) else { return };
+    let libraries = output("/sbin/ldconfig", &[OsStr::new("-p")]);
+    let Some(jemalloc) = libraries.split_whitespace().find(|word| word.ends_with("/libjemalloc.so.2")) else {
+        return common::skip::skip(name, "this machine has no libjemalloc.so.2, which comes with redis-server");
+    };
+    let both = format!("{}:{jemalloc}", shim.object.display());
+    let (printed, _) = program_prints(shim, "forks", &[("ZSALLOC_FORK", "copy"), ("LD_PRELOAD", &both)]);
+    assert_eq!(printed, "little 7\nmuch 7\nforks: ok\n");
+}
+
 /// After a fork the parent adds large memory again, and the library refuses memory with the stack of the caller.
 #[test]
 fn a_fork_from_a_stack_in_large_memory_is_refused() {
