@@ -16,38 +16,65 @@
 
 enum {
     PAGE = ZSWAP_PAGE_SIZE,
-    BATCH = 64,     /* Pages that are loaded in one call. */
-    PATIENCE = 1000 /* How often a store tries to write pages to the file in vain, a millisecond apart. */
+    BATCH = 64,              /* Pages that are loaded in one call. */
+    PATIENCE = 60000,        /* How often a store tries in vain to make room, a millisecond apart. */
+    FILE_REFUSES_PAGES = 60, /* How many tries one counts as during which the file took no page. */
 };
 
 static struct zswap *zswap;
 static struct zswap_area *area;
 static bool has_file;
 
-/* Writes pages to the file, so that a store that was refused has room. Returns false if that is impossible. */
-static bool make_room(unsigned *tries)
+/* What a store that waits for room remembers. */
+struct wait {
+    unsigned tries;
+    uint64_t refusals;
+};
+
+/* Returns how many pages were not written because the file is full, or because writing to it fails. */
+static uint64_t count_refusals(void)
 {
-    uint64_t written;
+    struct zswap_stats stats = {.struct_size = sizeof stats};
+    if (zswap_stats(zswap, &stats) != 0)
+        return 0;
+    return stats.counts.writeback_no_space + stats.counts.writeback_io + stats.counts.writeback_no_memory +
+           stats.counts.writeback_other;
+}
+
+/* Makes room for a store that was refused by `limit`: writes pages to the file, or waits a moment. Returns false if
+ * that is in vain. */
+static bool make_room(uint32_t limit, struct wait *wait)
+{
+    uint64_t written, refusals;
     int result = zswap_shrink(zswap, 2 * BATCH, &written);
     if (result == 0) {
-        *tries = 0;
+        wait->tries = 0;
         return true;
     }
-    /* -EAGAIN: other threads are writing the pages that could go, or the file is full. -ENOENT: no page can go, because
-     * stores that are running have all the room, for which the limit is large enough. They end soon. */
-    if (result != -ENOENT && (result != -EAGAIN || ++*tries > PATIENCE))
+    /* -EAGAIN: running stores have all the room, other threads are writing the pages that could go, or the file takes
+     * none. -ENOENT: no page is in the pool. If the system has no memory even then, waiting is no help. */
+    if (result != -EAGAIN && (result != -ENOENT || limit == ZSWAP_LIMIT_NONE))
         return false;
+    /* What other threads do ends soon, but on a busy machine they may get no processor for seconds. A file that takes
+     * no page for a second is probably full. */
+    refusals = count_refusals();
+    wait->tries += refusals == wait->refusals ? 1 : FILE_REFUSES_PAGES;
+    wait->refusals = refusals;
+    if (wait->tries > PATIENCE) {
+        nbdkit_error("no room could be made: %s", zs_last_error());
+        return false;
+    }
     nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
     return true;
 }
 
 static int store_pages(uint64_t page, const char *bytes, size_t count)
 {
-    unsigned tries = 0;
+    struct wait wait = {0, 0};
+    bool goes_on = has_file;
     int result;
-    while ((result = zswap_store_pages(area, page, bytes, count)) == -ENOMEM && has_file)
-        if (!make_room(&tries))
-            break;
+    while ((result = zswap_store_pages(area, page, bytes, count)) == -ENOMEM && goes_on)
+        goes_on = make_room(zs_last_limit(), &wait);
     return result == 0 ? 0 : fail(result, zs_last_error());
 }
 
