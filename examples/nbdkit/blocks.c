@@ -16,7 +16,11 @@
 #include <zsalloc.h>
 #include <zstd.h>
 
-enum { LOCKS = 256, MAX_PARTS = (MAX_UNIT + ZS_MAX_ALLOC_SIZE - 1) / ZS_MAX_ALLOC_SIZE };
+enum {
+    LOCKS = 256,
+    MAX_PARTS = (MAX_UNIT + ZS_MAX_ALLOC_SIZE - 1) / ZS_MAX_ALLOC_SIZE,
+    MOST_COMPACTIONS = 100 /* Of one store, though others take all that each of them frees. */
+};
 
 /* A block that was compressed: how many bytes it has, and the objects that hold them. 0 bytes: zeros. As many bytes as
  * a block has: it did not compress. */
@@ -40,6 +44,7 @@ static uint64_t blocks;
 static uint32_t *sizes;
 static zs_handle_t *handles;
 static pthread_mutex_t locks[LOCKS]; /* Of entries of the table, and of the objects that they name. */
+static pthread_mutex_t compaction = PTHREAD_MUTEX_INITIALIZER; /* Held while a thread compacts. */
 static struct context *idle;
 static pthread_mutex_t idle_lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t idle_wake = PTHREAD_COND_INITIALIZER;
@@ -99,13 +104,29 @@ static int put(struct packed *packed, const char *bytes)
     return 0;
 }
 
-/* Puts bytes into objects. When the pool has no room, its objects are moved together, which may make some. */
-static int put_or_compact(struct packed *packed, const char *bytes)
+/* Moves objects together. Returns how many pages the system got. */
+static uint64_t compact_all(void)
 {
     uint64_t freed;
+    return zs_compact(pool, NULL, &freed) == 0 ? freed : 0;
+}
+
+/* Puts bytes into objects. When the pool has no room, its objects are moved together, which may make some. The lock
+ * makes sure of that: while another thread compacts, a second zs_compact() would do nothing, and the disk would seem to
+ * be full. What this thread frees another may take first, so it tries again while there is something to free. */
+static int put_or_compact(struct packed *packed, const char *bytes)
+{
     int result = put(packed, bytes);
-    if (result == -ENOMEM && zs_compact(pool, NULL, &freed) == 0)
+    if (result == -ENOMEM) {
+        pthread_mutex_lock(&compaction);
+        uint64_t freed = 1;
         result = put(packed, bytes);
+        for (unsigned tries = 0; result == -ENOMEM && freed > 0 && tries < MOST_COMPACTIONS; tries++) {
+            freed = compact_all();
+            result = put(packed, bytes);
+        }
+        pthread_mutex_unlock(&compaction);
+    }
     return result == 0 ? 0 : fail(result, zs_last_error());
 }
 
@@ -217,11 +238,15 @@ static int next_block(uint64_t from, uint64_t end, uint64_t *block)
     return 0;
 }
 
+/* Leaves it to another thread that compacts already. */
 static int compact_blocks(void)
 {
     struct zs_compact_budget budget = {.struct_size = sizeof budget, .max_microseconds = 1000};
     uint64_t freed;
+    if (pthread_mutex_trylock(&compaction) != 0)
+        return 0;
     int result = zs_compact(pool, &budget, &freed);
+    pthread_mutex_unlock(&compaction);
     return result == 0 ? 0 : fail(result, zs_last_error());
 }
 
