@@ -4,8 +4,11 @@
 
 mod common;
 
-use common::disk::{Disk, Plugin, has_programs, mixed_bytes, noise};
+use common::disk::{Disk, Plugin, ask_to_end, has_programs, mixed_bytes, noise};
 use std::fs;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
 
 const MIB: usize = 1 << 20;
 
@@ -231,6 +234,98 @@ fn a_file_takes_what_exceeds_the_limit() {
     }
 }
 
+/// While the system gives nbdkit no memory, and no page can go to the file, a store must fail, and not wait for ever.
+#[test]
+fn a_write_fails_when_the_system_has_no_memory() {
+    if !has_programs("a_write_fails_when_the_system_has_no_memory", &["nbdkit", "nbdcopy", "qemu-io"]) {
+        return;
+    }
+    let plugin = Plugin::new("nbdkit-no-memory");
+    fs::write(plugin.path("noise"), noise(MIB)).unwrap();
+    let disk = plugin.serve_with(&["--threads=1"], &["16M", "file=pages"]);
+    // Ends a client that waits for ever.
+    let mut qemu_io = Command::new("timeout");
+    qemu_io.args(["300", "qemu-io", "-f", "raw", &*disk.uri()]).current_dir(plugin.path(""));
+    let mut client = qemu_io
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::from(fs::File::create(plugin.path("errors")).unwrap()))
+        .spawn()
+        .unwrap();
+    let mut input = client.stdin.take().unwrap();
+    let mut lines = BufReader::new(client.stdout.take().unwrap()).lines();
+    // Gives the client a command, one at a time, and waits for a line of its output, before which there may be prompts.
+    let mut says = |command: &str, expected: &str| {
+        writeln!(input, "{command}").unwrap();
+        let is_it = |line: &String| line.rsplit("qemu-io> ").next().unwrap().starts_with(expected);
+        assert!(lines.by_ref().map(Result::unwrap).any(|line| is_it(&line)), "{command}: {}", disk.log());
+    };
+    // A first request of the same size, so that nbdkit has its own memory for it.
+    says("write -P 0 0 1M", "wrote 1048576");
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the structs are there during the calls.
+    unsafe {
+        assert_eq!(libc::prlimit(disk.pid(), libc::RLIMIT_DATA, std::ptr::null(), &mut limit), 0);
+        let none = libc::rlimit { rlim_cur: 4096, ..limit };
+        assert_eq!(libc::prlimit(disk.pid(), libc::RLIMIT_DATA, &none, std::ptr::null_mut()), 0);
+    }
+    says("write -s noise 0 1M", "write failed: No space left on device");
+    says("read -P 0 0 1M", "read 1048576");
+    // SAFETY: as above.
+    assert_eq!(unsafe { libc::prlimit(disk.pid(), libc::RLIMIT_DATA, &limit, std::ptr::null_mut()) }, 0);
+    says("write -s noise 0 1M", "wrote 1048576");
+    drop(input);
+    client.wait().unwrap();
+    assert!(disk.bytes(&[])[..MIB] == noise(MIB));
+    assert!(disk.log().contains("the system did not"), "{}", disk.log());
+    let errors = fs::read_to_string(plugin.path("errors")).unwrap();
+    assert!(errors.is_empty(), "{errors}");
+    disk.end();
+}
+
+/// Threads find a pool full that has room once its objects are moved together, which one thread at a time can do.
+#[test]
+fn parallel_writes_wait_for_the_room_that_one_makes() {
+    if !has_programs("parallel_writes_wait_for_the_room_that_one_makes", &["nbdkit", "nbdcopy", "qemu-io"]) {
+        return;
+    }
+    const BLOCK: usize = 8192;
+    let plugin = Plugin::new("nbdkit-compact");
+    let noise = noise(8 * MIB);
+    let image = |name: &str, bytes_of: &dyn Fn(usize) -> usize| {
+        let mut image = vec![0; 4800 * BLOCK];
+        for (number, block) in image.chunks_exact_mut(BLOCK).enumerate() {
+            block[..bytes_of(number)].copy_from_slice(&noise[number * 1500..][..bytes_of(number)]);
+        }
+        fs::write(plugin.path(name), &image).unwrap();
+        image
+    };
+    // Objects that almost fill the pool. One of eight stays, and so do almost all pages. Then there are others.
+    image("full", &|_| 1500);
+    image("sparse", &|number| if number % 8 == 0 { 1500 } else { 0 });
+    let others = image("others", &|number| match (number % 8, number) {
+        (0, _) => 1500,
+        (_, ..1500) => 3000,
+        _ => 0,
+    });
+    let size = others.len().to_string();
+    let disk = plugin.serve(&[&*size, "limit=8000K", "codec=zstd", "block=8K", "level=1"]);
+    let uri = disk.uri();
+    let flushes = [&["-f", "raw"][..], &["-c", "flush"].repeat(100), &[&*uri]].concat();
+    for round in 0..12 {
+        disk.fill("full", &[]);
+        disk.fill("sparse", &[]);
+        std::thread::scope(|scope| {
+            let flushing = (round % 2 == 1).then(|| scope.spawn(|| disk.does("qemu-io", &flushes)));
+            disk.fill("others", &["--connections=4", "--requests=16", "--request-size=65536"]);
+            flushing.map(|flushing| flushing.join().unwrap());
+        });
+        assert!(disk.bytes(&[]) == others);
+        disk.qemu_io(&[&*format!("discard 0 {size}"), "flush"]);
+    }
+    disk.end();
+}
+
 #[test]
 fn an_image_on_the_disk_is_whole() {
     if !has_programs("an_image_on_the_disk_is_whole", &["nbdkit", "qemu-img"]) {
@@ -255,23 +350,49 @@ fn it_serves_from_the_background() {
     let plugin = Plugin::new("nbdkit-background");
     let bytes = mixed_bytes(2 * MIB);
     fs::write(plugin.path("bytes"), &bytes).unwrap();
-    let options = ["-U", "background-socket", "-P", "pid"];
+    let (socket, pid_file) = (plugin.socket("background"), plugin.path("pid"));
+    let options = ["-U", socket.to_str().unwrap(), "-P", "pid"];
+    let mut background = Background { pid_file };
     let started = plugin.nbdkit(&options, &["2M", "limit=1M", "file=pages"]).output().unwrap();
     assert!(started.status.success(), "{started:?}");
     // nbdkit writes the file once it serves, which may be after its parent process has ended.
-    let written = || fs::read_to_string(plugin.path("pid")).ok().filter(|pid| pid.ends_with('\n'));
-    let pid = (0..6000).find_map(|_| {
+    let serves = (0..6000).any(|_| {
         std::thread::sleep(std::time::Duration::from_millis(10));
-        written()
+        background.pid().is_some()
     });
-    let pid = pid.expect("nbdkit writes its process id");
-    let uri = format!("nbd+unix:///?socket={}", plugin.path("background-socket").display());
+    assert!(serves, "nbdkit writes its process id");
+    let uri = format!("nbd+unix:///?socket={}", socket.display());
     let copy = |from: &str, to: &str| {
-        std::process::Command::new("nbdcopy").args([from, to]).current_dir(plugin.path("")).status().unwrap().success()
+        Command::new("nbdcopy").args([from, to]).current_dir(plugin.path("")).status().unwrap().success()
     };
-    let copied = copy("bytes", &uri) && copy(&uri, "copied-out");
-    assert!(std::process::Command::new("kill").arg(pid.trim()).status().unwrap().success());
-    assert!(copied && fs::read(plugin.path("copied-out")).unwrap() == bytes);
+    assert!(copy("bytes", &uri) && copy(&uri, "copied-out"));
+    assert!(background.end(), "nbdkit had ended");
+    assert!(fs::read(plugin.path("copied-out")).unwrap() == bytes);
+}
+
+/// An nbdkit in the background, which ends with the test, also if that fails.
+struct Background {
+    pid_file: PathBuf,
+}
+
+impl Background {
+    /// Returns its process id, once it has written that.
+    fn pid(&self) -> Option<libc::pid_t> {
+        fs::read_to_string(&self.pid_file).ok()?.strip_suffix('\n')?.parse().ok()
+    }
+
+    /// Asks it to end. Returns whether it was still there.
+    fn end(&mut self) -> bool {
+        let ended = self.pid().is_some_and(ask_to_end);
+        let _ = fs::remove_file(&self.pid_file);
+        ended
+    }
+}
+
+impl Drop for Background {
+    fn drop(&mut self) {
+        self.end();
+    }
 }
 
 #[test]

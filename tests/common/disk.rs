@@ -2,8 +2,9 @@
 
 use super::installed::{can_install, compile_installed, installed_lib, pkg_config};
 use super::{repository, scratch, skip::skip};
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fs;
+use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::OnceLock;
@@ -28,9 +29,27 @@ pub fn has_programs(name: &str, programs: &[&str]) -> bool {
     missing.is_empty()
 }
 
-/// The plugin, and a folder for the files of a test.
+/// Asks a process to end, as `kill` does. Returns whether there is one.
+pub fn ask_to_end(pid: libc::pid_t) -> bool {
+    // SAFETY: the call takes two numbers.
+    unsafe { libc::kill(pid, libc::SIGTERM) == 0 }
+}
+
+/// Creates a folder whose path is short: that of a socket has 107 bytes at most, and the repository's may have more.
+fn folder_for_sockets() -> PathBuf {
+    let mut path = std::env::temp_dir().join("zsalloc-XXXXXX").into_os_string().into_vec();
+    path.push(0);
+    // SAFETY: the path ends with a NUL, and the call changes the six bytes before it.
+    let made = unsafe { libc::mkdtemp(path.as_mut_ptr().cast()) };
+    assert!(!made.is_null(), "mkdtemp: {}", std::io::Error::last_os_error());
+    path.pop();
+    PathBuf::from(OsString::from_vec(path))
+}
+
+/// The plugin, and folders for the files and the sockets of a test.
 pub struct Plugin {
     folder: PathBuf,
+    sockets: PathBuf,
 }
 
 impl Plugin {
@@ -54,14 +73,19 @@ impl Plugin {
         installed_lib()
     }
 
-    /// Makes the folder.
+    /// Makes the folders.
     pub fn new(test: &str) -> Self {
-        Self { folder: scratch(test) }
+        Self { folder: scratch(test), sockets: folder_for_sockets() }
     }
 
     /// Returns the path of a file in the folder.
     pub fn path(&self, name: &str) -> PathBuf {
         self.folder.join(name)
+    }
+
+    /// Returns the path of a socket.
+    pub fn socket(&self, name: &str) -> PathBuf {
+        self.sockets.join(name)
     }
 
     /// Returns a command that starts nbdkit with the plugin and its parameters.
@@ -77,13 +101,14 @@ impl Plugin {
         self.serve_with(&[], parameters)
     }
 
-    /// Starts nbdkit with options of its own, and waits until it serves the disk.
+    /// Starts nbdkit with options of its own, and waits until it serves the disk. nbdkit ends with this thread at the
+    /// latest.
     pub fn serve_with(&self, options: &[&str], parameters: &[&str]) -> Disk<'_> {
-        let (socket, stats) = (self.path("socket"), self.path("stats.json"));
+        let (socket, stats) = (self.socket("socket"), self.path("stats.json"));
         let _ = fs::remove_file(&socket);
         let stats_parameter = format!("stats={}", stats.display());
         let parameters = [parameters, &[&*stats_parameter]].concat();
-        let options = [&["-f", "-U", socket.to_str().expect("a UTF-8 path")], options].concat();
+        let options = [&["-f", "--exit-with-parent", "-U", socket.to_str().expect("a UTF-8 path")], options].concat();
         let mut nbdkit = self.nbdkit(&options, &parameters);
         let server = nbdkit.stderr(fs::File::create(self.path("log")).unwrap()).spawn().unwrap();
         let mut disk = Disk { plugin: self, server, socket, stats };
@@ -100,6 +125,7 @@ impl Plugin {
 impl Drop for Plugin {
     fn drop(&mut self) {
         let _ = fs::remove_dir_all(&self.folder);
+        let _ = fs::remove_dir_all(&self.sockets);
     }
 }
 
@@ -120,6 +146,11 @@ impl Disk<'_> {
     /// Returns the path of the disk's socket.
     pub fn socket(&self) -> &Path {
         &self.socket
+    }
+
+    /// Returns the process id of nbdkit.
+    pub fn pid(&self) -> libc::pid_t {
+        self.server.id() as libc::pid_t
     }
 
     /// Returns what nbdkit has said.
@@ -166,8 +197,7 @@ impl Disk<'_> {
 
     /// Ends nbdkit as a user would, and returns the statistics of the disk.
     pub fn end(mut self) -> Stats {
-        let pid = self.server.id().to_string();
-        self.does("kill", &["-TERM", &pid]);
+        assert!(ask_to_end(self.pid()), "nbdkit has ended: {}", self.log());
         let status = self.server.wait().unwrap();
         assert!(status.success(), "nbdkit: {status}: {}", self.log());
         Stats(fs::read_to_string(&self.stats).unwrap())
