@@ -12,6 +12,7 @@
 #include <fcntl.h>
 #include <linux/close_range.h>
 #include <malloc.h>
+#include <pty.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdatomic.h>
@@ -58,6 +59,7 @@ static struct {
     size_t (*usable)(void *);
     pid_t (*fork)(void);
     int (*daemon)(int, int);
+    int (*forkpty)(int *, char *, const struct termios *, const struct winsize *);
 } next;
 
 __attribute__((format(printf, 1, 2))) static void say(const char *format, ...)
@@ -553,6 +555,7 @@ static void find_next(void)
     next.usable = dlsym(RTLD_NEXT, "malloc_usable_size");
     next.fork = dlsym(RTLD_NEXT, "fork");
     next.daemon = dlsym(RTLD_NEXT, "daemon");
+    next.forkpty = dlsym(RTLD_NEXT, "forkpty");
     next.free = dlsym(RTLD_NEXT, "free");
     inside--;
 }
@@ -719,7 +722,7 @@ EXPORT void *pvalloc(size_t bytes)
 
 /* ---- fork() ---- */
 
-/* Returns the statistics as JSON, in memory of their own that `unmap_text` unmaps, or NULL. */
+/* Returns the statistics as JSON, or NULL. The caller unmaps the text, which is in a mapping of *bytes bytes. */
 static char *stats_text(size_t *bytes, size_t *length)
 {
     *bytes = (12 + 4 * (REGIONS + 1)) << 10;
@@ -742,8 +745,11 @@ static uint64_t all_bytes(void)
     size_t bytes, length;
     char *text = stats_text(&bytes, &length), name[32];
     uint64_t pages = 0;
-    if (text == NULL || zspager_stats(pager, &stats) != 0)
+    if (text == NULL)
         return UINT64_MAX;
+    inside++;
+    bool known = zspager_stats(pager, &stats) == 0;
+    inside--;
     const char *zswap = strstr(text, "\"zswap\":");
     for (size_t kind = 0; zswap != NULL && kind < sizeof kinds / sizeof *kinds; kind++) {
         snprintf(name, sizeof name, "\"%s\":", kinds[kind]);
@@ -752,7 +758,7 @@ static uint64_t all_bytes(void)
             pages += strtoull(found + strlen(name), NULL, 10);
     }
     syscall(SYS_munmap, text, bytes);
-    return stats.resident_bytes + pages * PAGE;
+    return known ? stats.resident_bytes + pages * PAGE : UINT64_MAX;
 }
 
 static bool may_fork(void)
@@ -853,6 +859,19 @@ EXPORT int daemon(int stay, int keep)
 {
     is_inside();
     return may_fork() ? next.daemon(stay, keep) : -1;
+}
+
+/* Before glibc 2.34 this is in libutil, which a program may load after the shim has looked. */
+EXPORT int forkpty(int *master, char *name, const struct termios *terminal, const struct winsize *size)
+{
+    is_inside();
+    if (next.forkpty == NULL)
+        next.forkpty = dlsym(RTLD_NEXT, "forkpty");
+    if (next.forkpty == NULL) {
+        errno = ENOSYS;
+        return -1;
+    }
+    return may_fork() ? next.forkpty(master, name, terminal, size) : -1;
 }
 
 /* ---- Beginning and end ---- */
