@@ -409,7 +409,7 @@ fn wrong_parameters_are_refused() {
         (&["1M", "codec=gzip"], "codec is gzip: it can be lz4, zstd or none"),
         (&["1M", "level=3"], "only ZSWAP_CODEC_ZSTD has levels"),
         (&["1M", "codec=zstd", "level=99"], "level"),
-        (&["1M", "limit=1000K"], "limit is less than 1M"),
+        (&["1M", "limit=1000K"], "limit is too small"),
         (&["1M", "file=there"], "File exists"),
         (&["1M", "codec=zstd", "block=12K"], "block is 12K"),
         (&["1M", "block=32K"], "block needs codec=zstd"),

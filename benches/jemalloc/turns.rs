@@ -9,7 +9,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Stdio};
 use std::time::Instant;
 
-/// What is timed.
+/// What one round of a row does, and what its time is of.
 #[derive(Clone, Copy)]
 pub enum Work {
     /// Allocates and frees objects of one size.

@@ -19,7 +19,7 @@
 enum {
     LOCKS = 256,
     MAX_PARTS = (MAX_UNIT + ZS_MAX_ALLOC_SIZE - 1) / ZS_MAX_ALLOC_SIZE,
-    MOST_COMPACTIONS = 100 /* Of one store, though others take all that each of them frees. */
+    MOST_COMPACTIONS = 100 /* The most that one store makes. Other stores may take what each of them frees. */
 };
 
 /* A block that was compressed: how many bytes it has, and the objects that hold them. 0 bytes: zeros. As many bytes as
@@ -39,7 +39,6 @@ struct context {
 
 static struct zs_pool *pool;
 static size_t block_bytes, most_parts;
-static uint64_t blocks;
 /* The table: two arrays, because most blocks have fewer parts than struct packed has room for. */
 static uint32_t *sizes;
 static zs_handle_t *handles;
@@ -227,14 +226,18 @@ static int remove_blocks(uint64_t block, uint64_t count)
     return 0;
 }
 
+static bool is_stored(uint64_t block)
+{
+    pthread_mutex_lock(lock_of(block));
+    bool stored = sizes[block] != 0;
+    pthread_mutex_unlock(lock_of(block));
+    return stored;
+}
+
 static int next_block(uint64_t from, uint64_t end, uint64_t *block)
 {
-    bool stored = false;
-    for (*block = from; *block < end && !stored; *block += !stored) {
-        pthread_mutex_lock(lock_of(*block));
-        stored = sizes[*block] != 0;
-        pthread_mutex_unlock(lock_of(*block));
-    }
+    for (*block = from; *block < end && !is_stored(*block);)
+        ++*block;
     return 0;
 }
 
@@ -271,7 +274,7 @@ static int create_blocks(const struct settings *settings)
     struct zs_pool_options options = {.struct_size = sizeof options, .max_bytes = settings->limit};
     block_bytes = settings->unit;
     most_parts = count_parts(block_bytes);
-    blocks = (settings->disk_bytes + block_bytes - 1) / block_bytes;
+    uint64_t blocks = (settings->disk_bytes + block_bytes - 1) / block_bytes;
     sizes = calloc(blocks, sizeof *sizes);
     handles = calloc(blocks, most_parts * sizeof *handles);
     if (sizes == NULL || handles == NULL)

@@ -18,7 +18,7 @@ enum {
     PAGE = ZSWAP_PAGE_SIZE,
     BATCH = 64,              /* Pages that are loaded in one call. */
     PATIENCE = 60000,        /* How often a store tries in vain to make room, a millisecond apart. */
-    FILE_REFUSES_PAGES = 60, /* How many tries one counts as during which the file took no page. */
+    FILE_REFUSES_PAGES = 60, /* A try counts as so many if the file took no page during it. */
 };
 
 static struct zswap *zswap;
@@ -52,7 +52,8 @@ static bool make_room(uint32_t limit, struct wait *wait)
         return true;
     }
     /* -EAGAIN: running stores have all the room, other threads are writing the pages that could go, or the file takes
-     * none. -ENOENT: no page is in the pool. If the system has no memory even then, waiting is no help. */
+     * none. -ENOENT: no page is in the pool. The store fails then if the system refused the memory (ZSWAP_LIMIT_NONE),
+     * because no page can be written to free some. */
     if (result != -EAGAIN && (result != -ENOENT || limit == ZSWAP_LIMIT_NONE))
         return false;
     /* What other threads do ends soon, but on a busy machine they may get no processor for seconds. A file that takes

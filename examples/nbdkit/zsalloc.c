@@ -263,7 +263,7 @@ static int plugin_config_complete(void)
     if (settings.disk_bytes == 0)
         nbdkit_error("the parameter size is missing: say how large the disk is, such as 1G");
     else if (settings.limit != 0 && settings.limit < ZS_MIN_POOL_BYTES)
-        nbdkit_error("limit is less than 1M, which one request may need");
+        nbdkit_error("limit is too small: it can be 1M or more, or 0 for no limit");
     else if (settings.unit > ZSWAP_PAGE_SIZE && settings.codec != ZSWAP_CODEC_ZSTD)
         nbdkit_error("block needs codec=zstd: the other codecs compress pages of 4K only");
     else if (settings.unit > ZSWAP_PAGE_SIZE && file_name != NULL)

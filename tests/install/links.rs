@@ -254,7 +254,9 @@ fn c_tests_pass_with_the_installed_libraries() {
         return;
     }
     let folder = Folder::of("c-tests");
-    for library in [false, true].map(Library::installed) {
+    // One at a time: they have the same folder.
+    for is_static in [false, true] {
+        let library = Library::installed(is_static);
         let flags = [library.shared_flags(), vec!["-DWITH_PAGER"]].concat();
         for (name, arguments) in C_TESTS {
             let program = folder.path(name);
