@@ -8,7 +8,7 @@ mod common;
 #[path = "abi/declarations.rs"]
 mod declarations;
 
-use common::{output, repository, scratch};
+use common::{output, repository, scratch, soname};
 use declarations::Declarations;
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -31,8 +31,7 @@ enum Change {
 
 /// Returns whether the tools are there. If not, the test is skipped.
 fn has_tools() -> bool {
-    let starts = |tool| Command::new(tool).arg("--version").output().is_ok_and(|output| output.status.success());
-    let found = starts("abidw") && starts("abidiff");
+    let found = ["abidw", "abidiff"].into_iter().all(common::installed::is_command);
     if !found {
         common::skip::skip("abi", "abidw or abidiff is missing: install the package abigail-tools");
     }
@@ -41,13 +40,6 @@ fn has_tools() -> bool {
 
 fn header() -> String {
     fs::read_to_string(repository().join("include/zsalloc.h")).unwrap()
-}
-
-/// Returns the soname that the build script gives to the shared library.
-fn soname() -> String {
-    let script = fs::read_to_string(repository().join("build.rs")).unwrap();
-    let found = script.split("SONAME: &str = \"").nth(1).and_then(|rest| rest.split('"').next());
-    found.expect("build.rs has a SONAME").to_owned()
 }
 
 /// Writes the dump of a header. Fails if a struct has padding: a member that later takes the place of padding would not

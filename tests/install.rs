@@ -12,7 +12,7 @@ mod symbols;
 #[path = "install/system_codecs.rs"]
 mod system_codecs;
 
-use common::scratch;
+use common::{manifest, scratch, soname};
 use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -47,16 +47,7 @@ fn told(tool: &str, options: &[&str], file: &Path) -> String {
     common::output(tool, &arguments)
 }
 
-/// Returns a value of the root package's manifest, such as its version.
-fn manifest(key: &str) -> String {
-    let text = fs::read_to_string(common::repository().join("Cargo.toml")).unwrap();
-    let line = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(" = "));
-    line.unwrap_or_else(|| panic!("{key} is in the manifest")).trim_matches('"').to_owned()
-}
-
 /// Returns the name of the shared library's file, from the soname and the version.
 fn file_name() -> String {
-    let script = fs::read_to_string(common::repository().join("build.rs")).unwrap();
-    let soname = script.split("SONAME: &str = \"").nth(1).and_then(|rest| rest.split('"').next()).unwrap();
-    format!("{soname}.{}", manifest("version").split_once('.').unwrap().1)
+    format!("{}.{}", soname(), manifest("version").split_once('.').unwrap().1)
 }

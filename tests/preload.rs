@@ -3,6 +3,7 @@
 
 mod common;
 
+use common::disk::folder_for_sockets;
 use common::installed::{can_install, compile_installed, installed_lib, is_command, pkg_config};
 use common::{output, repository, scratch};
 use std::ffi::OsStr;
@@ -292,11 +293,6 @@ fn python_starts_other_programs_and_is_refused_a_fork() {
     assert!(err(&ran).contains("ZSALLOC_FORK=copy"), "{}", err(&ran));
 }
 
-/// Creates a folder in the temporary folder: a socket's path has at most 107 bytes, and the checkout's may be long.
-fn short_folder() -> PathBuf {
-    output("mktemp", &["-d", "--tmpdir", "zsalloc.XXXXXX"].map(OsStr::new)).trim().into()
-}
-
 /// A redis-server of its own, at a socket in a folder of its own.
 struct Redis {
     server: Child,
@@ -306,7 +302,7 @@ struct Redis {
 impl Redis {
     /// Starts a server, under the shim or not.
     fn start(shim: Option<&Shim>, options: &[(&str, &str)]) -> Self {
-        let folder = short_folder();
+        let folder = folder_for_sockets();
         let mut command =
             shim.map_or_else(|| Command::new("redis-server"), |shim| shim.command("redis-server", options));
         command.args(["--port", "0", "--save", "", "--appendonly", "no", "--enable-debug-command", "yes"]);

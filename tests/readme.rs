@@ -97,18 +97,14 @@ fn the_readme_is_short() {
 
 #[test]
 fn versions_are_the_manifests() {
-    let (texts, manifest) = (DOCUMENTS.map(text), text("Cargo.toml"));
-    let value = |key: &str| {
-        let line = manifest.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(" = "));
-        line.unwrap_or_else(|| panic!("{key} is in the manifest")).trim_matches('"').to_owned()
-    };
+    let texts = DOCUMENTS.map(text);
     let all = texts.concat();
-    let named = all.matches(&format!("Rust toolchain from {} on", value("rust-version"))).count();
+    let named = all.matches(&format!("Rust toolchain from {} on", common::manifest("rust-version"))).count();
     assert!(named > 0 && texts[0].contains("Rust toolchain from "));
     assert_eq!(all.matches("toolchain from ").count(), named, "one names another version");
-    let version = value("version");
+    let version = common::manifest("version");
     let dependency = format!("zsalloc = {{ version = \"{}\"", version.rsplit_once('.').unwrap().0);
     assert_eq!(all.matches(&dependency).count(), 2, "in the README and in the first programs");
     assert!(texts[0].contains(&format!("1 to {} bytes", zsalloc::MAX_ALLOC_SIZE)));
-    assert_eq!(value("license"), "MIT OR Apache-2.0");
+    assert_eq!(common::manifest("license"), "MIT OR Apache-2.0");
 }

@@ -3,7 +3,8 @@
 
 mod common;
 
-use common::{Library, repository, scratch};
+use common::installed::is_command;
+use common::{Library, repository, said, scratch};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -54,14 +55,9 @@ impl Drop for Program {
     }
 }
 
-fn said(output: &Output) -> String {
-    let [out, err] = [&output.stdout, &output.stderr].map(|bytes| String::from_utf8_lossy(bytes));
-    format!("{}\n{out}{err}", output.status)
-}
-
 /// Returns whether a tool is there. If not, the test is skipped.
 fn has(tool: &str) -> bool {
-    let found = Command::new(tool).arg("--version").output().is_ok_and(|output| output.status.success());
+    let found = is_command(tool);
     if !found {
         common::skip::skip(&format!("tools_{tool}"), format!("{tool} is missing"));
     }

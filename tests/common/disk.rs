@@ -36,7 +36,7 @@ pub fn ask_to_end(pid: libc::pid_t) -> bool {
 }
 
 /// Creates a folder whose path is short: that of a socket has 107 bytes at most, and the repository's may have more.
-fn folder_for_sockets() -> PathBuf {
+pub fn folder_for_sockets() -> PathBuf {
     let mut path = std::env::temp_dir().join("zsalloc-XXXXXX").into_os_string().into_vec();
     path.push(0);
     // SAFETY: the path ends with a NUL, and the call changes the six bytes before it.

@@ -151,7 +151,22 @@ impl Drop for Library {
     }
 }
 
-fn said(output: &Output) -> String {
+/// Returns the soname that the build script gives to the shared library.
+pub fn soname() -> String {
+    let script = fs::read_to_string(repository().join("build.rs")).unwrap();
+    let found = script.split("SONAME: &str = \"").nth(1).and_then(|rest| rest.split('"').next());
+    found.expect("build.rs has a SONAME").to_owned()
+}
+
+/// Returns a value of the root package's manifest, such as its version.
+pub fn manifest(key: &str) -> String {
+    let text = fs::read_to_string(repository().join("Cargo.toml")).unwrap();
+    let line = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(" = "));
+    line.unwrap_or_else(|| panic!("{key} is in the manifest")).trim_matches('"').to_owned()
+}
+
+/// Returns how a command ended, and all that it wrote.
+pub fn said(output: &Output) -> String {
     let [out, err] = [&output.stdout, &output.stderr].map(|bytes| String::from_utf8_lossy(bytes).into_owned());
     format!("{}\n{out}{err}", output.status)
 }

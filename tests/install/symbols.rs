@@ -45,7 +45,7 @@ fn shared_library_shows_its_functions_with_their_versions() {
     let expected: BTreeSet<_> = versioned.chain(nodes.iter().map(|(node, _)| node.clone())).collect();
     assert_eq!(shown, expected);
     let dynamic = told("readelf", &["-dW"], &library);
-    let soname = file_name().split('.').take(3).collect::<Vec<_>>().join(".");
+    let soname = common::soname();
     assert!(dynamic.contains(&format!("soname: [{soname}]")), "{dynamic}");
     assert!(dynamic.contains("BIND_NOW") && !dynamic.contains("NODELETE"), "{dynamic}");
     assert!(told("readelf", &["-lW"], &library).contains("GNU_RELRO"));
