@@ -29,7 +29,7 @@ pub fn side(order: &Order, region: &Region, limit: usize, duties: &[Duty]) -> Re
     };
     options.eviction = if side == "in-place" { Eviction::InPlace } else { Eviction::MovingBesideSwap };
     let tuning = &mut options.tuning;
-    tuning.staged_percent = order.get("staged").ok();
+    tuning.staged_percent = order.get("staged").ok().filter(|&percent| percent > 0);
     if side == "huge" {
         tuning.zswap.pool.tuning.huge_pages = HugePages::Always;
     }
