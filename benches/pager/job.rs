@@ -100,6 +100,9 @@ impl Job {
         let mut numbers = child::run("work", &order)?;
         let of_all = |count: f64| count / self.measured;
         let [seconds, cpu, misses] = ["seconds", "cpu", "misses"].map(|name| numbers[name]);
+        for (name, share) in [("sleeps", "sleeps-each"), ("retries", "retries-each")] {
+            numbers.insert(share.into(), of_all(numbers.get(name).copied().unwrap_or(0.0)) * 100.0);
+        }
         numbers.insert("rate".into(), self.measured / seconds / 1000.0);
         numbers.insert("cpu-each".into(), of_all(cpu) * 1e6);
         let costs = numbers["resident"] + numbers["pool"];

@@ -33,6 +33,9 @@ mod work;
 
 #[path = "../common/mod.rs"]
 mod common;
+#[allow(dead_code, unused_imports)]
+#[path = "../../examples/userswap/latency.rs"]
+mod latency;
 
 use common::pages;
 use common::region::Handed;

@@ -118,11 +118,13 @@ pub fn work(setup: &Setup) -> Result<(), String> {
     println!(
         "load; LRU: hits of a least-recently-used list; resident, pool: MiB of memory; effective: all memory divided by"
     );
-    println!("resident and pool together; ratio: to the kernel");
     println!(
-        "{:<8}{:>8} {:<15}{:>10}{:>8}{:>8}{:>8}{:>8}{:>8}{:>10}{:>8}{:>10}  at least 1.0",
-        "", "threads", "", "1000 op/s", "ratio", "CPU", "ratio", "hits %", "LRU %", "resident", "pool", "effective"
+        "resident and pool together; ratio: to the kernel; p50, p99: microseconds of touches that took more than one"
     );
+    println!("sleeps, retries: how often a thread went to sleep, and a touch was tried again, in 100 operations");
+    print!("{:<8}{:>8} {:<15}{:>10}{:>8}{:>8}{:>8}", "", "threads", "", "1000 op/s", "ratio", "CPU", "ratio");
+    print!("{:>8}{:>8}{:>9}{:>8}{:>10}", "hits %", "LRU %", "resident", "pool", "effective");
+    println!("{:>8}{:>9}{:>8}{:>8}  ratio at least 1.0", "p50", "p99", "sleeps", "retries");
     for &workload in &setup.workloads {
         for &threads in &setup.threads {
             work_of(setup, workload, threads)?;
@@ -151,17 +153,15 @@ fn work_of(setup: &Setup, workload: Workload, threads: usize) -> Result<(), Stri
     let [kernel, kernel_cpu] = ["rate", "cpu-each"].map(|name| middle(&all[0], name));
     for (rounds, (title, _)) in all.iter().zip(&ways) {
         let [rate, cpu] = ["rate", "cpu-each"].map(|name| middle(rounds, name));
-        println!(
-            "{:<8}{threads:>8} {title:<15}{rate:>10.1}{:>8.3}{cpu:>8.2}{:>8.3}{:>8.2}{:>8.2}{:>10.1}{:>8.1}{:>10.2}",
-            workload.name(),
-            rate / kernel,
-            cpu / kernel_cpu,
-            middle(rounds, "hits"),
-            job.lru_hits(),
-            middle(rounds, "resident") / MIB,
-            middle(rounds, "pool") / MIB,
-            middle(rounds, "effective"),
-        );
+        let (of_rate, of_cpu) = (rate / kernel, cpu / kernel_cpu);
+        print!("{:<8}{threads:>8} {title:<15}{rate:>10.1}{of_rate:>8.3}{cpu:>8.2}{of_cpu:>8.3}", workload.name());
+        let [hits, resident, pool, effective] =
+            ["hits", "resident", "pool", "effective"].map(|name| middle(rounds, name));
+        let (lru, resident, pool) = (job.lru_hits(), resident / MIB, pool / MIB);
+        print!("{hits:>8.2}{lru:>8.2}{resident:>9.1}{pool:>8.1}{effective:>10.2}");
+        let [p50, p99, sleeps, retries] =
+            ["waited-p50", "waited-p99", "sleeps-each", "retries-each"].map(|name| middle(rounds, name));
+        println!("{p50:>8.1}{p99:>9.1}{sleeps:>8.2}{retries:>8.2}");
     }
     Ok(())
 }
