@@ -77,6 +77,12 @@ impl ObjectWord<'_> {
         Word(self.0.load(Relaxed))
     }
 
+    /// Notes the place that is kept for the next object of a FREE word, which is this thread's. Relaxed: the lock under
+    /// which the word comes to the next thread orders it.
+    pub fn keep_for(self, place: Place) {
+        self.0.store(self.peek().with_place(place).0, Relaxed);
+    }
+
     /// Makes an object reachable. The word is FREE and this thread's. Returns the generation for the handle.
     #[inline]
     pub fn publish(self, place: Place, pins: u64) -> u16 {

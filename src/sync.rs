@@ -51,6 +51,10 @@ pub enum Rank {
     Victims,
     /// The lists, counts and free handles of one size class.
     Class,
+    /// A processor's shelf for a size class.
+    Shelf,
+    /// The free handle indices of a processor.
+    Stock,
     /// The supply of handle indices.
     Handles,
     /// Chunks and runs of pages.

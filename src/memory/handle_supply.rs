@@ -1,7 +1,7 @@
 //! The supply of handle indices. Size classes take a few at a time.
 
 use super::PoolMemory;
-use super::fifo::Fifo;
+use super::fifo::{Fifo, Ring};
 use crate::error::{Error, Limit, Result};
 use crate::sync::{Locked, Ordering};
 use crate::units::{HandleIndex, PAGE, pages_of};
@@ -18,6 +18,8 @@ pub struct Handles {
 
 /// How many words of the handle table are committed at a time: 1 MiB.
 const WORD_STEP: u32 = 1 << 17;
+/// How many words a processor takes at a time: two cache lines, which processors fetch together.
+const LOT: u32 = 16;
 
 impl PoolMemory {
     /// Returns a free handle index for a class. Fails if the handle table is full, the pool is at its limit, or the
@@ -25,6 +27,19 @@ impl PoolMemory {
     pub fn fetch_handle(&self) -> Result<HandleIndex> {
         let mut handles = self.handles.lock();
         handles.returned.pop(self).map_or_else(|| self.fresh_word(&mut handles), Ok)
+    }
+
+    /// Puts the indices of two cache lines of words, which were never given out, into a stock. Fails if there are none.
+    pub fn fetch_lot(&self, stock: &mut Ring) -> Result<()> {
+        let mut handles = self.handles.lock();
+        while !handles.fresh.is_multiple_of(LOT) {
+            let index = self.fresh_word(&mut handles)?;
+            handles.returned.push(self, index);
+        }
+        (0..LOT).try_for_each(|_| {
+            stock.push(self.fresh_word(&mut handles)?);
+            Ok(())
+        })
     }
 
     /// Returns an index that was never given out.

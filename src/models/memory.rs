@@ -3,7 +3,7 @@
 //! A zspage that is given back is written over, so that a thread that still reads it is found. Limits, chunks and the
 //! system are not modelled, because no race on a word decides anything about them.
 
-use super::Fifo;
+use super::{Fifo, Ring};
 use crate::error::{Error, Limit, Result, sentence};
 use crate::geometry::Geometry;
 use crate::object::ObjectWord;
@@ -131,6 +131,11 @@ impl PoolMemory {
 
     pub fn fetch_handle(&self) -> Result<HandleIndex> {
         self.indices.lock().pop().ok_or(Error::Limit(Limit::Tables))
+    }
+
+    pub fn fetch_lot(&self, stock: &mut Ring) -> Result<()> {
+        stock.push(self.fetch_handle()?);
+        Ok(())
     }
 
     /// Returns the handle indices that no class has.

@@ -14,6 +14,7 @@ mod pager;
 mod pages;
 mod refusals;
 mod reuse;
+mod shelf;
 mod shrink;
 mod word;
 
@@ -165,6 +166,11 @@ pub fn race_of<S: 'static>(preemptions: Option<usize>, scene: fn() -> S, threads
 /// Checks the whole pool at the end of an execution.
 pub fn check(pool: &Pool) {
     let memory = &pool.memory;
+    for class in &pool.classes {
+        class.lock(memory).check_shelves(memory, &pool.shelves);
+    }
+    pool.give_shelves_up();
+    pool.shelves.return_stocks(memory);
     let (mut owned, mut zspages, mut free) = (HashSet::new(), memory.unused(), memory.indices());
     for class in &pool.classes {
         // Taking the lock releases what was deferred.

@@ -3,7 +3,7 @@
 use super::Pool;
 use crate::error::{Error, Result, sentence};
 use crate::geometry::{self, MAX_ALLOC_SIZE};
-use crate::size_class::{Shortage, SizeClass};
+use crate::size_class::{Shortage, SizeClass, Taken};
 use crate::units::{HandleIndex, Place};
 use crate::word::RawHandle;
 use std::sync::atomic::Ordering::Relaxed;
@@ -106,12 +106,14 @@ impl Pool {
     #[inline(always)]
     fn allocate_slot(&self, bytes: usize, pins: u64, tag: Option<u64>) -> Result<(u64, Place)> {
         let class = &self.classes[geometry::class_of(bytes).0 as usize];
-        let taken = class.lock(&self.memory).take(&self.memory);
+        let taken = if self.shelves.are_in_use(class.index()) {
+            class.take_from_shelf(&self.memory, &self.shelves)
+        } else {
+            class.lock_to_take(&self.memory, &self.shelves).take(&self.memory)
+        };
         let (place, index) = match taken {
             Ok(Some(taken)) => taken,
-            Ok(None) => self.allocate_in_new_zspage(class)?,
-            Err(Shortage::Handles(_)) => self.allocate_with_handles_of_others(class)?,
-            Err(Shortage::Memory(full)) => return Err(full),
+            shortage => self.allocate_more(class, shortage)?,
         };
         self.stamp(place);
         if let Some(tag) = tag {
@@ -120,6 +122,27 @@ impl Pool {
         }
         let generation = self.memory.word(index).publish(place, pins);
         Ok((RawHandle { index, generation, tag: self.tag.tag() }.pack(), place))
+    }
+
+    /// Allocates in a class that has no slot, or none that it may use. Before it fails, all that is on shelves goes back:
+    /// that may be the memory, or the handles, that are missing.
+    #[cold]
+    fn allocate_more(&self, class: &SizeClass, taken: Taken) -> Result<(Place, HandleIndex)> {
+        let allocated = self.allocate_elsewhere(class, taken);
+        if allocated.is_ok() || !self.give_shelves_up() {
+            return allocated;
+        }
+        let taken = class.lock(&self.memory).take(&self.memory);
+        self.allocate_elsewhere(class, taken)
+    }
+
+    fn allocate_elsewhere(&self, class: &SizeClass, taken: Taken) -> Result<(Place, HandleIndex)> {
+        match taken {
+            Ok(Some(taken)) => Ok(taken),
+            Ok(None) => self.allocate_in_new_zspage(class),
+            Err(Shortage::Handles(_)) => self.allocate_with_handles_of_others(class),
+            Err(Shortage::Memory(full)) => Err(full),
+        }
     }
 
     #[cold]
@@ -143,13 +166,14 @@ impl Pool {
         }
     }
 
-    /// Allocates after all classes gave back the free handles that they keep.
+    /// Allocates after all classes and processors gave back the free handles that they keep.
     #[cold]
     fn allocate_with_handles_of_others(&self, class: &SizeClass) -> Result<(Place, HandleIndex)> {
         for other in &self.classes {
             let mut state = other.lock(&self.memory);
             self.memory.take_back(state.all_handles(&self.memory));
         }
+        self.shelves.return_stocks(&self.memory);
         let taken = class.lock(&self.memory).take(&self.memory).map_err(Shortage::error)?;
         taken.map_or_else(|| self.allocate_in_new_zspage(class), Ok)
     }

@@ -110,7 +110,13 @@ impl Pool {
             };
             state.keep();
         }
+        if !self.shelves.keep_locks(until) {
+            self.let_go_of_classes(self.classes.len(), false);
+            return None;
+        }
         if !self.memory.keep_locks(until) {
+            // SAFETY: this thread kept them just now, and lets each go once.
+            unsafe { self.shelves.let_go_of_locks() };
             self.let_go_of_classes(self.classes.len(), false);
             return None;
         }
@@ -146,6 +152,7 @@ impl Pool {
         // SAFETY: `keep_locks` kept all of these.
         unsafe {
             self.memory.let_go_of_locks(in_child);
+            self.shelves.let_go_of_locks();
             self.let_go_of_classes(self.classes.len(), in_child);
             drop((self.reclaim.victims.resume(), self.reclaim.callback.resume(), self.compaction.resume()));
         }

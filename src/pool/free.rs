@@ -22,7 +22,7 @@ impl Pool {
     pub(crate) unsafe fn free_raw(&self, handle: u64) -> Result<()> {
         let (index, word, generation) = self.word_of(handle)?;
         match word.free(generation)? {
-            Freed::Now(place) => self.release(index, place),
+            Freed::Now(place) => self.release_freed(index, place),
             Freed::Later => {}
         }
         Ok(())
@@ -39,7 +39,7 @@ impl Pool {
         let (index, word, generation) = self.word_of(handle)?;
         if let Some(place) = word.free_if_idle(generation) {
             let bytes = self.slot_bytes(place);
-            self.release(index, place);
+            self.release_freed(index, place);
             return Ok(bytes);
         }
         // The object is mapped or moving. Only a pin keeps its slot from becoming another class's meanwhile.
@@ -55,17 +55,34 @@ impl Pool {
     /// Releases an object that its last unpin made FREE.
     #[cold]
     pub(super) fn release_unmapped(&self, index: HandleIndex, place: Place) {
-        self.release(index, place);
+        if self.hardened {
+            self.wipe(place);
+        }
+        self.release(self.class_of(place), index, place);
     }
 
     /// Releases the slot and the handle of an object whose word the caller made FREE.
     // Inlined, because a call would be a part of a free that `cargo bench --features uffd --bench instructions` shows.
     #[inline(always)]
-    fn release(&self, index: HandleIndex, place: Place) {
+    fn release_freed(&self, index: HandleIndex, place: Place) {
         if self.hardened {
             self.wipe(place);
         }
-        let class = &self.classes[self.memory.zspage(place.zspage).class_index().0 as usize];
+        let class = self.class_of(place);
+        if self.shelves.are_in_use(class.index()) && self.release_to_shelf(class, index) {
+            return;
+        }
+        self.release(class, index, place);
+    }
+
+    /// Returns the class of a slot that is still taken.
+    #[inline]
+    fn class_of(&self, place: Place) -> &SizeClass {
+        &self.classes[self.memory.zspage(place.zspage).class_index().0 as usize]
+    }
+
+    #[inline(always)]
+    fn release(&self, class: &SizeClass, index: HandleIndex, place: Place) {
         let emptied = class.release(&self.memory, place, index);
         if emptied.is_some() {
             self.give_back(class, emptied);

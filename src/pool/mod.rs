@@ -18,6 +18,7 @@ mod mapping;
 pub mod options;
 #[cfg(not(loom))]
 pub mod plumbing;
+mod shelves;
 mod shrink;
 mod stats;
 mod tags;
@@ -39,7 +40,7 @@ use crate::heap;
 use crate::memory::PoolMemory;
 use crate::object::ObjectWord;
 use crate::os::ForkGuard;
-use crate::size_class::SizeClass;
+use crate::size_class::{Shelves, SizeClass};
 use crate::sync::{AtomicU64, Lock, Ordering::Relaxed, Rank};
 use crate::units::{ClassIndex, HandleIndex, PAGE, Place, pages_of};
 use crate::word::{RawHandle, Word};
@@ -78,6 +79,7 @@ use tags::Tag;
 pub struct Pool {
     pub(crate) memory: PoolMemory,
     pub(crate) classes: Box<[Padded]>,
+    pub(crate) shelves: Shelves,
     tag: Tag,
     hardened: bool,
     /// Bytes at the end of each slot for the tag of its object: 8, or 0 in a pool without tags.
@@ -118,12 +120,14 @@ impl Pool {
         let class = |index| Ok(Padded::new(SizeClass::new(ClassIndex(index as u16), hardened)));
         let classes = heap::slice(CLASS_COUNT, class)?;
         let compaction = Compaction::new()?;
-        let fixed_pages = pages_of(size_of_val(&*classes) + compaction.bytes());
+        let shelves = Shelves::new(memory.charge.limit(), hardened)?;
+        let fixed_pages = pages_of(size_of_val(&*classes) + compaction.bytes() + shelves.bytes());
         memory.charge.take(fixed_pages)?;
         let created_pages = memory.charge.limit();
         Ok(Self {
             memory,
             classes,
+            shelves,
             tag: Tag::take()?,
             hardened,
             tag_bytes: 0,

@@ -115,6 +115,7 @@ impl Pool {
     /// Offers each object of a zspage, until the callback fails. Returns how many pages became free. Returns none if
     /// the zspage has left the class, or if compaction or another shrink has isolated it.
     pub(crate) fn evict_zspage(&self, class: &SizeClass, id: ZspageId, evict: &EvictCall<'_>) -> Option<u64> {
+        let _paused = self.pause_shelves(class);
         let mut state = class.lock(&self.memory);
         if !state.isolate(&self.memory, id) {
             return None;

@@ -67,8 +67,9 @@ impl Pool {
         for class in &self.classes {
             let state = class.lock(&self.memory);
             stats.zspages += state.zspages as u64;
-            stats.objects += state.objects;
-            stats.object_bytes += state.objects * crate::geometry::of(class.index()).slot_bytes as u64;
+            let objects = state.live_objects(&self.shelves);
+            stats.objects += objects;
+            stats.object_bytes += objects * crate::geometry::of(class.index()).slot_bytes as u64;
         }
         stats.metadata_pages = self.memory.table_pages() + self.fixed_pages;
         Ok(stats)
@@ -76,6 +77,6 @@ impl Pool {
 
     /// Returns how many objects are allocated.
     pub(super) fn object_count(&self) -> u64 {
-        self.classes.iter().map(|class| class.lock(&self.memory).objects).sum()
+        self.classes.iter().map(|class| class.lock(&self.memory).live_objects(&self.shelves)).sum()
     }
 }

@@ -1,6 +1,6 @@
-//! The lock of a class across a fork.
+//! The locks of a class and of shelves across a fork.
 
-use super::{ClassState, SizeClass};
+use super::{ClassState, Shelves, SizeClass};
 use crate::memory::PoolMemory;
 #[cfg(doc)]
 use crate::sync::Lock;
@@ -26,5 +26,44 @@ impl SizeClass {
         }
         // SAFETY: the caller vouches for it.
         drop(unsafe { self.state.resume() });
+    }
+}
+
+impl Shelves {
+    /// Takes and keeps the locks of all shelves, so that the child finds on them what the parent has. Returns false if
+    /// that takes longer than `until`.
+    pub fn keep_locks(&self, until: Instant) -> bool {
+        for (at, shelf) in self.all().enumerate() {
+            let Some(kept) = shelf.lock_until(until) else {
+                // SAFETY: this thread kept these just now, and lets each go once.
+                self.all().take(at).for_each(|shelf| drop(unsafe { shelf.resume() }));
+                return false;
+            };
+            kept.keep();
+        }
+        for (at, stock) in self.stocks().iter().enumerate() {
+            let Some(indices) = stock.raw().lock_until(until) else {
+                // SAFETY: as above.
+                unsafe {
+                    self.stocks()[..at].iter().for_each(|stock| drop(stock.raw().resume()));
+                    self.all().for_each(|shelf| drop(shelf.resume()));
+                }
+                return false;
+            };
+            indices.keep();
+        }
+        true
+    }
+
+    /// Lets the kept locks go.
+    ///
+    /// # Safety
+    /// [`Shelves::keep_locks`] kept them, and this is called once for that, in the parent or in the child.
+    pub unsafe fn let_go_of_locks(&self) {
+        // SAFETY: the caller vouches for it.
+        unsafe {
+            self.stocks().iter().for_each(|stock| drop(stock.raw().resume()));
+            self.all().for_each(|shelf| drop(shelf.resume()));
+        }
     }
 }

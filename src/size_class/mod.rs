@@ -14,8 +14,13 @@ mod forked;
 mod invariants;
 mod lists;
 mod membership;
+mod shelf;
+mod stock;
 
 pub use membership::Emptied;
+#[cfg(all(test, not(loom)))]
+pub use shelf::PROCESSOR;
+pub use shelf::{Shelved, Shelves, Taken, Vacated};
 
 use crate::buckets::Buckets;
 use crate::error::{Error, Result};
@@ -64,6 +69,12 @@ pub struct ClassState {
     none_in_reach: bool,
     /// Whether an index whose generation wrapped is never used again.
     retires: bool,
+    /// How often a malloc found that another thread has the lock, or had it, while the class had no shelves.
+    meetings: u32,
+    /// How many compactions and shrinks keep the shelves of the class closed.
+    pauses: u32,
+    /// Whether the class has shelves, also while they are kept closed.
+    has_shelves: bool,
     /// How many zspages were looked at for a free slot that has its memory.
     #[cfg(test)]
     pub looked: u64,
@@ -103,6 +114,9 @@ impl SizeClass {
             was_refused: false,
             none_in_reach: false,
             retires,
+            meetings: 0,
+            pauses: 0,
+            has_shelves: false,
             #[cfg(test)]
             looked: 0,
         };
@@ -117,7 +131,44 @@ impl SizeClass {
     /// Takes the lock, and releases the slots that were deferred while another thread had it.
     #[inline]
     pub fn lock(&self, memory: &PoolMemory) -> Locked<'_, ClassState> {
-        let mut state = self.state.lock();
+        self.settled(memory, self.state.lock())
+    }
+
+    /// Takes the lock as [`SizeClass::lock`] does, for a malloc. Threads that meet here give the class shelves.
+    #[inline]
+    pub fn lock_to_take(&self, memory: &PoolMemory, shelves: &Shelves) -> Locked<'_, ClassState> {
+        // Models open the shelves themselves.
+        match if cfg!(loom) { None } else { self.state.try_lock() } {
+            Some(state) if !self.deferred.any() => state,
+            found => self.lock_after_meeting(memory, shelves, found),
+        }
+    }
+
+    /// Locks a class whose lock another thread has, or had when an object was freed.
+    #[cold]
+    fn lock_after_meeting<'a>(
+        &'a self,
+        memory: &PoolMemory,
+        shelves: &Shelves,
+        found: Option<Locked<'a, ClassState>>,
+    ) -> Locked<'a, ClassState> {
+        let state = found.unwrap_or_else(|| self.state.lock());
+        let mut state = self.settled(memory, state);
+        if cfg!(not(loom)) {
+            state.meet(shelves);
+        }
+        state
+    }
+
+    /// Takes the lock as [`SizeClass::lock`] does, if no other thread has it.
+    #[inline]
+    pub fn try_lock(&self, memory: &PoolMemory) -> Option<Locked<'_, ClassState>> {
+        Some(self.settled(memory, self.state.try_lock()?))
+    }
+
+    /// Releases the slots that were deferred.
+    #[inline]
+    fn settled<'a>(&self, memory: &PoolMemory, mut state: Locked<'a, ClassState>) -> Locked<'a, ClassState> {
         if self.deferred.any() {
             self.release_deferred(&mut state, memory);
         }
@@ -127,11 +178,8 @@ impl SizeClass {
     /// Releases the slot and the handle of an object whose word the caller made FREE. Never waits.
     #[inline]
     pub fn release(&self, memory: &PoolMemory, place: Place, handle: HandleIndex) -> Option<Emptied> {
-        match self.state.try_lock() {
+        match self.try_lock(memory) {
             Some(mut state) => {
-                if self.deferred.any() {
-                    self.release_deferred(&mut state, memory);
-                }
                 state.push_handle(memory, handle);
                 state.release(memory, place)
             }
@@ -166,21 +214,27 @@ impl ClassState {
     /// Takes a slot in the fullest zspage that has one, and a free handle index. Returns none if the class needs
     /// another zspage.
     #[inline]
-    pub fn take(&mut self, memory: &PoolMemory) -> std::result::Result<Option<(Place, HandleIndex)>, Shortage> {
+    pub fn take(&mut self, memory: &PoolMemory) -> Taken {
         if self.spare.count <= SPARE_HANDLES {
             self.fetch_handles(memory).map_err(Shortage::Handles)?;
         }
-        let Some(id) = self.fullest() else { return Ok(None) };
-        let place = match self.take_in(memory, id) {
-            Ok(place) => place,
-            Err(full) => self.take_committed(memory).ok_or(Shortage::Memory(full))?,
-        };
+        let Some(place) = self.take_place(memory)? else { return Ok(None) };
         let handle = self.spare.pop().expect("spare handles were fetched");
         // The word of the next allocation may be anywhere in the handle table.
         #[cfg(not(loom))]
         crate::os::prefetch(memory.word(self.spare.oldest()).0);
         memory.zspage(place.zspage).set_handle(place.slot, handle);
         Ok(Some((place, handle)))
+    }
+
+    /// Takes a slot in the fullest zspage that has one. Returns none if the class needs another zspage.
+    #[inline]
+    fn take_place(&mut self, memory: &PoolMemory) -> std::result::Result<Option<Place>, Shortage> {
+        let Some(id) = self.fullest() else { return Ok(None) };
+        match self.take_in(memory, id) {
+            Ok(place) => Ok(Some(place)),
+            Err(full) => self.take_committed(memory).map(Some).ok_or(Shortage::Memory(full)),
+        }
     }
 
     /// Takes the lowest free slot of a zspage that has one. Fails if its memory would be more than the pool may have.

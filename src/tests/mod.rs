@@ -21,6 +21,7 @@ mod reclaim_races;
 #[cfg(all(feature = "zstd", feature = "json"))]
 mod sanitized;
 mod shared;
+mod shelves;
 #[path = "../../tests/skip/mod.rs"]
 pub mod skip;
 mod threads;

@@ -335,7 +335,12 @@ fn a_hardened_pool_refuses_a_stale_handle_for_ever() {
         let handle = pool.malloc_raw(64).unwrap();
         let last = RawHandle::unpack(handle).generation == u16::MAX;
         assert!(!last || seen.insert(handle), "{handle:#x} was given out again");
-        let lock = (last && round % 2 == 1).then(|| pool.classes[class_of(64).0 as usize].lock(&pool.memory));
+        let lock = (last && round % 2 == 1).then(|| {
+            let mut state = pool.classes[class_of(64).0 as usize].lock(&pool.memory);
+            // Mallocs that find the lock taken would open shelves, and frees would not come here.
+            state.give_shelves_up(&pool.shelves);
+            state
+        });
         free(&pool, handle).unwrap();
         drop(lock);
     }

@@ -1,7 +1,8 @@
 //! Helpers of the tests: random numbers, patterns, pools whose system calls fail, and the system's view of a pool.
 
-use crate::geometry::MAX_ALLOC_SIZE;
+use crate::geometry::{MAX_ALLOC_SIZE, class_of};
 use crate::os::{Os, injected::Faults};
+use crate::size_class::PROCESSOR;
 use crate::units::PAGE;
 use crate::{Backing, Pool, PoolOptions, Result, Verdict};
 use std::mem::ManuallyDrop;
@@ -53,6 +54,17 @@ impl Rng {
             items.swap(last, self.below(last + 1));
         }
     }
+}
+
+/// Gives the class of objects of `size` bytes shelves, as threads that meet in it do.
+pub fn open_shelves(pool: &Pool, size: usize) {
+    let bytes = pool.class_size(size).unwrap() + pool.tag_bytes();
+    pool.classes[class_of(bytes).0 as usize].lock(&pool.memory).open_shelves(&pool.shelves);
+}
+
+/// Makes the pool take this thread as one that runs on `processor`.
+pub fn run_on(processor: usize) {
+    PROCESSOR.set(Some(processor));
 }
 
 /// Returns the number in an environment variable.

@@ -66,6 +66,7 @@ impl Pool {
         let Some(class) = self.memory.zspage(id).owner().map(|index| &self.classes[index.0 as usize]) else {
             return true;
         };
+        let _paused = self.pause_shelves(class);
         // The zspage keeps its age, because moving it says nothing about its use.
         let epoch = self.memory.zspage(id).epoch.load(Relaxed);
         let Ok(new) = self.memory.acquire(class.index(), epoch, Some(chunk)) else { return false };

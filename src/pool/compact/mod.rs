@@ -208,6 +208,7 @@ impl Pool {
     }
 
     fn compact_class(&self, class: &SizeClass, window: &mut [Candidate], pass: &mut Pass) {
+        let _paused = self.pause_shelves(class);
         loop {
             let (count, mut totals) = self.collect(class, window, pass);
             window[..count].sort_unstable();
@@ -469,6 +470,7 @@ impl Pool {
             let mut state = class.lock(&self.memory);
             self.memory.take_back(state.surplus_handles());
         }
+        self.shelves.return_stocks(&self.memory);
     }
 
     /// Empties one zspage into another, as compaction does.

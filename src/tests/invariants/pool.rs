@@ -27,8 +27,9 @@ impl Pool {
             let state = class.lock(&self.memory);
             let (first, before) = (zspages.len(), sums.objects);
             state.check(&self.memory, &mut zspages);
+            let shelved = state.check_shelves(&self.memory, &self.shelves);
             for &id in &zspages[first..] {
-                self.check_zspage(&state, id, &mut sums);
+                self.check_zspage(&state, id, &shelved, &mut sums);
             }
             assert_eq!(sums.objects - before, state.objects, "{:?}: slots taken, and objects counted", class.index());
         }
@@ -42,6 +43,11 @@ impl Pool {
         assert_eq!(charge.used(), sum, "pages charged are those in use: {parts}");
     }
 
+    /// Returns how many bytes of a slot its tag takes.
+    pub(crate) fn tag_bytes(&self) -> usize {
+        self.tag_bytes
+    }
+
     /// Returns how many pages of tables lie outside the memory.
     pub(crate) fn fixed_pages(&self) -> u64 {
         self.fixed_pages
@@ -53,7 +59,7 @@ impl Pool {
     }
 
     /// Checks a zspage against its class, and each of its objects against the word that its slot names.
-    fn check_zspage(&self, state: &ClassState, id: ZspageId, sums: &mut Sums) {
+    fn check_zspage(&self, state: &ClassState, id: ZspageId, shelved: &[HandleIndex], sums: &mut Sums) {
         let (zspage, slots) = (self.memory.zspage(id), *state.peek(&self.memory, id));
         let class = zspage.class();
         assert!(slots.end() <= class.slots, "{id:?} has slots taken that it has not");
@@ -66,7 +72,7 @@ impl Pool {
             assert!(index.0 < self.memory.word_count(), "{place:?} names {index:?}, which was never given out");
             let word = self.memory.word(index).peek();
             assert!(
-                word.state() != ObjectState::Free && word.place() == place,
+                (word.state() != ObjectState::Free || shelved.contains(&index)) && word.place() == place,
                 "{place:?} names {index:?}, which is {word:?}"
             );
             from = slot + 1;
@@ -83,8 +89,17 @@ impl Pool {
     /// Checks every word against the slot that it names. Every free word is on one free list, or retired.
     fn check_words(&self, objects: u64) {
         let mut listed = vec![false; self.memory.word_count() as usize];
+        let mut shelved = 0;
         for class in &self.classes {
-            class.lock(&self.memory).each_free(&self.memory, |index| self.check_free(index, &mut listed));
+            let state = class.lock(&self.memory);
+            state.each_free(&self.memory, |index| self.check_free(index, &mut listed));
+            for index in state.check_shelves(&self.memory, &self.shelves) {
+                self.check_free(index, &mut listed);
+                shelved += 1;
+            }
+        }
+        for stock in self.shelves.stocks() {
+            stock.lock().iter().for_each(|index| self.check_free(index, &mut listed));
         }
         let returned = self.memory.returned_handles();
         self.memory.each_listed(returned, |index| self.check_free(index, &mut listed));
@@ -107,7 +122,7 @@ impl Pool {
                 }
             }
         }
-        assert_eq!(live, objects, "words in use, and slots taken");
+        assert_eq!(live + shelved, objects, "words in use or on shelves, and slots taken");
     }
 
     fn check_place(&self, index: HandleIndex, word: Word) {

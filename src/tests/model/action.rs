@@ -152,6 +152,11 @@ pub enum Action {
     SetMaxBytes {
         bytes: u64,
     },
+    /// Processors meet in the class of `size`. From now on the test runs on another one.
+    Meet {
+        size: usize,
+        processor: usize,
+    },
     Destroy,
     FailCall {
         call: Call,
@@ -190,7 +195,8 @@ impl Action {
             100..130 => Self::set_max_bytes(world),
             130..180 => Self::Shrink { pages: world.rng.pick(&[0, 1, 1, 2, 5, 30, 1000]) },
             180..400 => Self::compact(world),
-            400..1400 => Self::misuse(world),
+            400..500 => Self::Meet { size: world.draw_size(), processor: world.rng.below(2) },
+            500..1400 => Self::misuse(world),
             1400..1500 => Self::wrong_size(world),
             _ => Self::draw_common(world, lot),
         }

@@ -7,7 +7,7 @@ use crate::geometry::MAX_ALLOC_SIZE;
 use crate::os::injected::Faults;
 use crate::os::{Mapping, Os};
 use crate::tests::shared::ReadObject;
-use crate::tests::shared::{Rng, file_pages, pattern, pool_with, set_evict, unless_zero, write};
+use crate::tests::shared::{Rng, file_pages, open_shelves, pattern, pool_with, run_on, set_evict, unless_zero, write};
 use crate::units::PAGE;
 use crate::{Backing, CompactBudget, Error, LentMemory, Limit, MapMode, Pool, PoolStats, Result};
 use std::collections::VecDeque;
@@ -147,6 +147,11 @@ impl Run {
                 let shape = self.world().shape;
                 self.replace(shape)
             }
+            Action::Meet { size, processor } => {
+                open_shelves(self.pool(), size);
+                run_on(processor);
+                Ok(())
+            }
             Action::Malloc { size } => self.malloc(size),
             Action::MallocMapped { size } => self.malloc_mapped(size),
             Action::Write { handle, bytes, key } => self.write(handle, bytes, key),
@@ -248,7 +253,7 @@ impl Run {
 
     fn malloc(&mut self, size: usize) -> Result<()> {
         let before = self.pool().stats()?;
-        let room = self.has_room();
+        let room = (self.has_room(), self.pool().shelves.are_any_in_use());
         self.met.mallocs += 1;
         let handle = self.pool().malloc_raw(size).or_else(|error| self.refused(error, room, &before))?;
         let bytes = self.pool().class_size(size)?;
@@ -257,14 +262,17 @@ impl Run {
     }
 
     /// Checks that a refused allocation changed nothing, and that there was no room for it.
-    fn refused<T>(&mut self, error: Error, room: bool, before: &PoolStats) -> Result<T> {
+    fn refused<T>(&mut self, error: Error, (room, had_shelves): (bool, bool), before: &PoolStats) -> Result<T> {
         self.met.refused += 1;
         assert!(matches!(error, Error::NoMemory(_) | Error::Limit(_)), "{error:?}");
         let addresses = error == Error::Limit(Limit::Addresses);
         assert!(!room || addresses, "refused with room: {error:?}, {before:?}");
         let after = self.pool().stats()?;
-        let counts = |stats: &PoolStats| (stats.objects, stats.object_bytes, stats.zspages);
+        let counts = |stats: &PoolStats| (stats.objects, stats.object_bytes);
         assert_eq!(counts(&after), counts(before), "a refused allocation changed the pool");
+        // What was on shelves went back, and may have emptied zspages.
+        let as_before = after.zspages == before.zspages || had_shelves && after.zspages < before.zspages;
+        assert!(as_before, "a refused allocation changed the zspages: {before:?}, {after:?}");
         Err(error)
     }
 
@@ -280,7 +288,7 @@ impl Run {
 
     fn malloc_mapped(&mut self, size: usize) -> Result<()> {
         let before = self.pool().stats()?;
-        let room = self.has_room();
+        let room = (self.has_room(), self.pool().shelves.are_any_in_use());
         self.met.mallocs += 1;
         let tag = if self.world().shape.tags { self.world().rng.next() } else { 0 };
         let allocated = match tag {
