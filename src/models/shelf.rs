@@ -1,7 +1,7 @@
 //! Shelves: slots that a free leaves for the next malloc of its processor. In the models all threads share one.
 
 use super::{Scene, WRITTEN, check, look, race_in, race_of, unmap};
-use crate::pool::{MapMode, Verdict};
+use crate::pool::{MapMode, Verdict, Victim};
 use crate::size_class::Shelves;
 
 /// The scene, with open shelves.
@@ -145,19 +145,43 @@ fn reader_and_mover_beside_an_open_shelf() {
     );
 }
 
-/// What a shrink frees does not stay on a shelf: the zspage is empty then, and goes back.
+/// Nothing is put on shelves that are paused.
 #[test]
-fn shrink_beside_a_free() {
-    race_of(
+fn paused_shelves_stay_closed() {
+    race_in(
         None,
         shelved,
         &[
             |scene| {
-                let pages = scene.pool.evict_zspage(&scene.pool.classes[0], scene.source, &|victim| {
+                let class = &scene.pool.classes[0];
+                let paused = scene.pool.pause_shelves(class);
+                let memory = &scene.pool.memory;
+                assert!(class.lock(memory).check_shelves(memory, &scene.pool.shelves).is_empty());
+                drop(paused);
+            },
+            |scene| assert!(scene.free(scene.moves)),
+        ],
+    );
+}
+
+/// A slot on a shelf does not keep a shrink from giving the zspage back. The shrink itself puts nothing on a shelf: it
+/// has pinned the objects that its callback frees.
+#[test]
+fn shrink_beside_a_free() {
+    race_of(
+        None,
+        || {
+            let scene = shelved();
+            assert!(scene.free(scene.moves));
+            scene
+        },
+        &[
+            |scene: &Scene| {
+                let free = |victim: Victim<'_>| {
                     // SAFETY: models use raw handles.
                     unsafe { victim.pool().free_raw(victim.raw()) }.map_or(Verdict::Keep, |()| Verdict::Gone)
-                });
-                assert!(pages.is_some());
+                };
+                scene.pool.evict_zspage(&scene.pool.classes[0], scene.source, &free);
             },
             |scene| assert!(scene.free(scene.stays)),
         ],

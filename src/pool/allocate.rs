@@ -124,8 +124,8 @@ impl Pool {
         Ok((RawHandle { index, generation, tag: self.tag.tag() }.pack(), place))
     }
 
-    /// Allocates in a class that has no slot, or none that it may use. Before it fails, all that is on shelves goes back:
-    /// that may be the memory, or the handles, that are missing.
+    /// Allocates in a class that has no slot, or none that it may use. Before it fails, all that is on shelves goes
+    /// back: that may be the memory, or the handles, that are missing.
     #[cold]
     fn allocate_more(&self, class: &SizeClass, taken: Taken) -> Result<(Place, HandleIndex)> {
         let allocated = self.allocate_elsewhere(class, taken);

@@ -38,7 +38,7 @@ impl Pool {
 
     /// Closes the shelves of a class and puts back what is on them, before its zspages are emptied: no slot of an
     /// isolated zspage is used again, and the slots that compaction and shrinks find taken have objects.
-    pub(super) fn pause_shelves<'a>(&'a self, class: &'a SizeClass) -> PausedShelves<'a> {
+    pub(crate) fn pause_shelves<'a>(&'a self, class: &'a SizeClass) -> PausedShelves<'a> {
         let has_shelves = class.lock(&self.memory).pause_shelves(&self.shelves);
         if has_shelves {
             self.close_shelves(class);
@@ -46,8 +46,8 @@ impl Pool {
         PausedShelves { pool: self, class }
     }
 
-    /// Gives all shelves of the pool up, and the indices that processors keep for them. Returns whether there were any. Classes whose shelves are paused keep them:
-    /// those are closed.
+    /// Gives all shelves of the pool up, and the indices that processors keep for them. Returns whether there were any.
+    /// Classes whose shelves are paused keep them: those are closed.
     pub(crate) fn give_shelves_up(&self) -> bool {
         if !self.shelves.are_any_in_use() {
             return false;

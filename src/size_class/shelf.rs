@@ -1,16 +1,16 @@
 //! Shelves: free slots at hand for each processor, in the classes where processors meet.
 //!
-//! A class whose lock was found taken a few times gets a shelf for each processor. A free puts its object's index on the
-//! shelf of its processor, and a malloc takes it from there: neither touches the class. What lies on a shelf is as after
-//! a free that was deferred: the word is FREE and names the place, the slot counts as taken, and its note names the
-//! index. So compaction and shrinks pass it by.
+//! A class whose lock was found taken a few times gets a shelf for each processor. A free puts its object's index on
+//! the shelf of its processor, and a malloc takes it from there: neither touches the class. What lies on a shelf is as
+//! after a free that was deferred: the word is FREE and names the place, the slot counts as taken, and its note names
+//! the index. So compaction and shrinks pass it by.
 //!
 //! Memory does not pay for it:
 //!
 //! - A class grows only when its shelves are empty. What is on them goes back before it takes memory.
 //! - A class of which a quarter is free closes its shelves, because zspages of it may become empty.
-//! - Compaction and shrinks close the shelves of a class while they work on it. An allocation that is refused closes all
-//!   shelves of the pool, and tries again.
+//! - Compaction and shrinks close the shelves of a class while they work on it. An allocation that is refused closes
+//!   all shelves of the pool, and tries again.
 //!
 //! A thread that holds the lock of a class may wait for that of a shelf. A thread that holds a shelf takes no lock of a
 //! class.
@@ -93,8 +93,8 @@ pub struct Shelves {
 }
 
 impl Shelves {
-    /// Makes the shelves of a pool that may have `limit` pages: none if there is one processor, or if they would be more
-    /// than a small part of it.
+    /// Makes the shelves of a pool that may have `limit` pages: none if there is one processor, or if they would be
+    /// more than a small part of it.
     pub fn new(limit: u64, retires: bool) -> Result<Self> {
         let pages_each = (CLASS_COUNT * size_of::<Shelf>()).div_ceil(PAGE);
         let affordable = usize::try_from(limit).unwrap_or(usize::MAX) / SHARE / pages_each;
@@ -213,6 +213,7 @@ impl Vacated {
 }
 
 /// What became of an index that a free wanted to put on a shelf.
+#[expect(clippy::large_enum_variant, reason = "a box would allocate, and the common case writes the tag alone")]
 pub enum Shelved {
     /// It is on the shelf.
     Kept,
@@ -354,8 +355,8 @@ impl ClassState {
         shelves.in_use[self.index.0 as usize].store(1, Relaxed);
     }
 
-    /// Keeps the shelves of the class closed until [`ClassState::resume_shelves`]. The caller then closes those that are
-    /// open. Returns whether any is.
+    /// Keeps the shelves of the class closed until [`ClassState::resume_shelves`]. The caller then closes those that
+    /// are open. Returns whether any is.
     pub fn pause_shelves(&mut self, shelves: &Shelves) -> bool {
         self.pauses += 1;
         shelves.in_use[self.index.0 as usize].store(0, Relaxed);

@@ -1,7 +1,8 @@
 //! Stocks: the free handle indices of a processor, for classes with shelves.
 //!
-//! Eight handle words share a cache line, and processors fetch lines in pairs. A processor takes indices that were never
-//! used in lots of two lines, and uses them again itself. So processors that allocate side by side do not write to each other's lines.
+//! Eight handle words share a cache line, and processors fetch lines in pairs. A processor takes indices that were
+//! never used in lots of two lines, and uses them again itself. So processors that allocate side by side do not write
+//! to each other's lines.
 
 use super::{ClassState, SPARE_HANDLES, Shelves, Shortage, Taken};
 use crate::memory::{Fifo, PoolMemory, Ring};

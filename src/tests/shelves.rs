@@ -130,7 +130,7 @@ fn a_class_that_becomes_mostly_free_closes_its_shelves() {
 fn a_shrink_gives_back_what_its_callback_frees() {
     let pool = pool_of(64 << 20);
     let handles = malloc(&pool, 4 * 64);
-    set_evict(&pool, |pool, handle| free(pool, handle));
+    set_evict(&pool, free);
     let reclaimed = pool.shrink(1).unwrap();
     assert!(reclaimed > 0 && has_shelves(&pool), "{reclaimed} pages were reclaimed");
     pool.check();
