@@ -89,6 +89,11 @@ impl<T> PerProcessor<T> {
 
 #[cfg(loom)]
 impl<T> PerProcessor<T> {
+    /// Acts on each value in turn.
+    pub fn each(&self, mut act: impl FnMut(&mut T)) {
+        self.values.iter().for_each(|value| act(&mut value.lock()));
+    }
+
     /// Takes the value at `first`, or one that nobody has. If all are taken, takes the next one that is given back.
     pub fn take_from(&self, first: usize) -> Lease<'_, T> {
         loop {

@@ -25,7 +25,9 @@ pub use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering, fence};
 pub enum Rank {
     /// The events of a pager, the touches that wait for it, and the right to change its table of extents.
     Inbox,
-    /// The clock hand of a pager.
+    /// The right to move pages to a staging range.
+    Moving,
+    /// A lane of the clock hand of a pager.
     Hand,
     /// The lists of blocks of a staging range.
     Staging,

@@ -23,7 +23,7 @@ use crate::latency::Latencies;
 use crate::os::own_memory::OwnMemory;
 use crate::os::userfault::Userfault;
 use crate::os::{ForkGuard, Os};
-use crate::sync::Lock;
+use crate::sync::{AtomicU64, Lock};
 use crate::zswap::Zswap;
 
 /// The parts of a pager.
@@ -49,7 +49,11 @@ pub struct Core {
     pub holds: Holds,
     pub kept: KeptCopies,
     pub immovable: Immovable,
-    pub hand: Lock<Hand>,
+    pub hand: Hand,
+    /// Touches and holds that evict right now to make room for themselves.
+    pub evicting: AtomicU64,
+    /// The right to move pages to the staging range.
+    pub moving: Lock<()>,
     pub staging: Staging,
     pub scratch: Scratch,
     pub gate: Gate,

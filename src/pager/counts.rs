@@ -1,20 +1,23 @@
 //! The statistics of a pager: counters, latencies, and the form in which callers read them.
 
 use crate::latency::LatencyHistogram;
+use crate::os;
 use crate::sync::{AtomicU64, Ordering::Relaxed};
+use crossbeam_utils::CachePadded;
+use std::ops::Deref;
 
 macro_rules! counters {
     ($($(#[$doc:meta])* $name:ident,)*) => {
-        /// Counters, each of which only grows.
+        /// Counters of one processor, or of some. Their sums over all processors only grow.
         #[derive(Default)]
-        pub struct Counters {
+        pub struct ProcessorCounters {
             $(pub $name: AtomicU64,)*
         }
 
         impl Counters {
             /// Reads all counters.
             pub fn read(&self) -> PagerCounts {
-                PagerCounts { $($name: self.$name.load(Relaxed),)* }
+                PagerCounts { $($name: self.sum(|counters| &counters.$name),)* }
             }
         }
 
@@ -78,6 +81,35 @@ counters! {
     /// lost. The touch got SIGBUS; a lent thread gives up sooner, and the touch waits, is tried again, and counts
     /// again. Damaged pages are not counted here.
     failed,
+}
+
+/// Processors that have counters of their own. With more, some share them.
+const PROCESSORS: usize = 16;
+
+/// Counters, by processor: threads on different ones do not change the same line of memory at each touch. Derefs to
+/// those of the processor that the thread runs on.
+#[derive(Default)]
+pub struct Counters([CachePadded<ProcessorCounters>; PROCESSORS]);
+
+impl Deref for Counters {
+    type Target = ProcessorCounters;
+
+    #[inline]
+    fn deref(&self) -> &ProcessorCounters {
+        &self.0[os::current_cpu() % PROCESSORS]
+    }
+}
+
+impl Counters {
+    /// Pages that were compressed and stored so far.
+    pub fn stored(&self) -> u64 {
+        self.sum(|counters| &counters.stored)
+    }
+
+    fn sum(&self, counter: impl Fn(&ProcessorCounters) -> &AtomicU64) -> u64 {
+        // Wraps as each part does.
+        self.0.iter().fold(0, |sum, counters| sum.wrapping_add(counter(counters).load(Relaxed)))
+    }
 }
 
 /// Adds to a counter. Relaxed: a counter orders nothing.

@@ -33,7 +33,7 @@ use crate::os::own_memory::OwnMemory;
 use crate::os::userfault::{Userfault, feature};
 use crate::os::{self, Errno, Os, errno};
 use crate::pool::options::Backing;
-use crate::sync::{Lock, Rank};
+use crate::sync::{AtomicU64, Lock, Rank};
 use crate::units::PAGE;
 use crate::zswap::{Zswap, ZswapOptions};
 
@@ -109,7 +109,9 @@ fn core(os: Os, name: &str, options: &PagerOptions) -> Result<Core> {
         holds: Holds::new(max_held),
         kept: KeptCopies::default(),
         immovable: Immovable::default(),
-        hand: Lock::new(Rank::Hand, Hand::default()),
+        hand: Hand::new((2 * os::processors()).clamp(8, 64))?,
+        evicting: AtomicU64::new(0),
+        moving: Lock::new(Rank::Moving, ()),
         staging,
         scratch,
         gate: Gate::default(),

@@ -4,17 +4,21 @@
 
 use super::account::PATIENCE;
 use super::core::Core;
-use super::hand::{PassedBy, Picks};
+use super::hand::{HandLane, Laps, Stretch};
 use super::hand_turn::HandTurn;
 use super::immovable::Effort;
+use super::picks::{PICKS, PassedBy, Picks};
 use super::staging::BLOCK;
 use super::state::MAX_AGE;
-use crate::sync::Wait;
+use crate::sync::{Locked, Ordering::Relaxed, Wait};
+use crate::units::PAGE;
 
 /// Pages that are evicted in place at once, at least.
 const FEW: usize = 16;
 /// How often the hand goes around before it gives up: it has found pages of every age by then.
 const LAPS: u32 = MAX_AGE + 2;
+/// State words that are looked at with one lane, at most.
+const LOOKS: usize = 4096;
 /// An eviction gives up after this many rounds in a row that did nothing.
 const IDLE: u32 = 3;
 
@@ -113,43 +117,95 @@ impl Core {
 
     /// Moves the hand on to pages that were not used lately, and evicts them from their places.
     fn turn_hand(&self, wanted: u64, effort: &mut Effort) -> HandTurn {
-        let mut laps = 0;
+        let _moving = match self.moves.then(|| self.turn_to_move()) {
+            Some(None) => return HandTurn { busy: true, ..HandTurn::default() },
+            turn => turn,
+        };
+        let mut laps = Laps::default();
         let mut passed = PassedBy::default();
-        while laps < LAPS {
-            let mut hand = self.hand.lock();
+        loop {
+            let mut lane = self.hand.lane();
             let version = self.extents.version();
-            let Some(extent) = self.extents.next(hand.0) else {
-                hand.0 = 0;
-                laps += 1;
-                continue;
-            };
-            let from = extent.start.max(hand.0);
-            let Some(region) = self.places[extent.region].enter() else {
+            let Some(stretch) = self.hand.take(&self.extents, &lane) else { break };
+            laps.note(&stretch);
+            if laps.done == LAPS {
+                let _ = self.hand.give_back(&stretch, stretch.from);
+                break;
+            }
+            let region = self.places[stretch.extent.region].enter();
+            let Some(region) = region.filter(|region| !region.closing.load(Relaxed)) else {
                 passed.claimed = true;
-                hand.0 = extent.end;
+                self.hand.pass_by(&stretch);
                 continue;
             };
             if region.is_full() {
                 passed.full = true;
-                hand.0 = extent.end;
+                self.hand.pass_by(&stretch);
                 continue;
             }
-            let mut picks = Picks::new(version);
             let stages = self.moves && region.is_private();
-            let most = if stages { BLOCK } else { (wanted as usize).clamp(FEW, BLOCK) };
-            hand.0 = picks.pick((&region, &extent, from), most, &mut passed, (&self.immovable, effort));
+            let (most, room) = if stages { (BLOCK, BLOCK) } else { ((wanted as usize).clamp(FEW, PICKS), PICKS) };
+            let mut picks = Picks::new(&region, stretch.extent, version);
+            self.pick_some(&mut picks, stretch, (most, room), &mut lane, (&mut passed, effort));
             if !stages {
                 self.protect_picked(&region, &mut picks);
             }
-            drop(hand);
+            drop(lane);
             match picks.count {
                 0 => {}
-                _ if stages => return self.stage(&extent, &mut picks, effort),
+                _ if stages => return self.stage(&stretch.extent, &mut picks, effort),
                 _ => return self.evict_in_place(&region, &mut picks, effort),
             }
         }
         // The hand went all the way around.
         self.immovable.end_retries(effort);
         HandTurn { full: passed.full && !passed.claimed, busy: passed.claimed, ..HandTurn::default() }
+    }
+
+    /// Picks `most` pages of a stretch and of those behind it, or up to `room` if other threads have gone on. The
+    /// caller has a lane, so the region is not removed meanwhile.
+    fn pick_some(
+        &self,
+        picks: &mut Picks<'_>,
+        mut stretch: Stretch,
+        (most, room): (usize, usize),
+        lane: &mut HandLane,
+        (passed, effort): (&mut PassedBy, &mut Effort),
+    ) {
+        let mut looks = 0;
+        loop {
+            let at = picks.pick((&stretch, stretch.from), most, passed, (&self.immovable, effort));
+            looks += (at - stretch.from) / PAGE;
+            if at < stretch.end {
+                if !self.hand.give_back(&stretch, at) {
+                    // The rest is this thread's to look at, or it would be passed by.
+                    picks.pick((&stretch, at), room, passed, (&self.immovable, effort));
+                    lane.narrow();
+                }
+                return;
+            }
+            if picks.count == most || looks >= LOOKS {
+                return;
+            }
+            lane.widen();
+            match self.hand.take_next(&stretch, lane) {
+                Some(next) => stretch = next,
+                None => return,
+            }
+        }
+    }
+
+    /// Waits for the turn of this thread to move pages to the staging range. The system lets one thread at a time move
+    /// pages of a mapping: others would wait inside the call, spinning. Returns none if enough pages wait there to be
+    /// compressed meanwhile.
+    fn turn_to_move(&self) -> Option<Locked<'_, ()>> {
+        if let Some(turn) = self.moving.try_lock() {
+            return Some(turn);
+        }
+        if self.staging.has_waiting() {
+            return None;
+        }
+        let turn = self.moving.lock();
+        (self.staging.pages() < self.staged_target()).then_some(turn)
     }
 }

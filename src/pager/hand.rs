@@ -1,138 +1,137 @@
-//! The clock hand: where it stands, and the pages of one region that it picked to leave memory.
+//! The clock hand: an address that all evicting threads move on together. A thread takes the next stretch of addresses
+//! for itself, and looks for pages to evict there while others look elsewhere.
+//!
+//! A thread that looks has a *lane* until what it picked is protected from writes. Another thread that has changed a
+//! page, by holding it for example, waits for each lane once: whoever picked before has protected its pages by then,
+//! and whoever picks later sees the change.
 
-use super::extents::Extent;
-use super::immovable::{Effort, Immovable};
-use super::page::PageClaim;
-use super::region::RegionState;
-use super::staging::BLOCK;
-use super::state::{PageKind, PageState};
-use crate::sync::Ordering::Relaxed;
+use super::extents::{Extent, Extents};
+use crate::error::Result;
+use crate::per_processor::{Lease, PerProcessor};
+use crate::sync::{AtomicU64, Ordering::Relaxed, Rank};
 use crate::units::PAGE;
 
-/// State words that are looked at with the lock of the hand held, at most.
-const LOOKS: usize = 4096;
+/// The least pages of a stretch.
+const LEAST: usize = if cfg!(loom) { 1 } else { 64 };
+/// The most pages of a stretch.
+const MOST: usize = if cfg!(loom) { 1 } else { 4096 };
 
-/// The address where the clock hand stands. It begins at the lowest.
-#[derive(Default)]
-pub struct Hand(pub usize);
-
-/// What the hand passed by without picking it.
-#[derive(Default)]
-pub struct PassedBy {
-    /// Regions that are full by their own limit.
-    pub full: bool,
-    /// Pages that other threads had claimed, and regions that come or go.
-    pub claimed: bool,
+/// The clock hand.
+pub struct Hand {
+    /// The address where the next stretch begins.
+    at: AtomicU64,
+    lanes: PerProcessor<HandLane>,
 }
 
-/// Pages that the hand picked, of one region, by rising addresses. Each is claimed until it left or stays.
-pub struct Picks<'a> {
-    claims: [Option<PageClaim<'a>>; BLOCK],
-    /// The address of each page.
-    pub at: [usize; BLOCK],
-    /// The number of each page.
-    pub page: [u64; BLOCK],
-    /// Whether a held page lies before it.
-    fence: [bool; BLOCK],
-    /// Whether the system refused to protect it.
-    pub unprotected: [bool; BLOCK],
-    /// How many pages were picked.
-    pub count: usize,
-    /// The version of the table of extents in which the addresses were looked up.
-    pub version: u64,
+/// What a thread that picks pages has to itself.
+pub struct HandLane {
+    /// The pages of its next stretch.
+    pages: usize,
 }
 
-impl<'a> Picks<'a> {
-    /// No pages yet, with the table of extents at `version`.
-    pub fn new(version: u64) -> Self {
-        Self {
-            claims: [const { None }; BLOCK],
-            at: [0; BLOCK],
-            page: [0; BLOCK],
-            fence: [false; BLOCK],
-            unprotected: [false; BLOCK],
-            count: 0,
-            version,
-        }
+/// Addresses that one thread looks at, all of one extent.
+#[derive(Clone, Copy)]
+pub struct Stretch {
+    /// The extent.
+    pub extent: Extent,
+    /// The first address.
+    pub from: usize,
+    /// The address after the last.
+    pub end: usize,
+}
+
+impl HandLane {
+    /// Lets the next stretches have more pages: the last one had fewer to pick than were wanted.
+    pub fn widen(&mut self) {
+        self.pages = (self.pages * 2).min(MOST);
     }
 
-    /// Picks up to `most` pages of an extent, from address `from` on. Pages that were used lately grow older instead.
-    /// Returns where the hand stands then.
-    pub fn pick(
-        &mut self,
-        (region, extent, from): (&'a RegionState, &Extent, usize),
-        most: usize,
-        passed: &mut PassedBy,
-        (immovable, effort): (&Immovable, &mut Effort),
-    ) -> usize {
-        let mut fence = false;
-        if region.closing.load(Relaxed) {
-            passed.claimed = true;
-            return extent.end;
-        }
-        let mut at = from;
-        // Another region, and a smaller one, may have the place by now. Its pages are let go again.
-        let end = extent
-            .end
-            .min(from + LOOKS * PAGE)
-            .min(extent.start + (region.pages().saturating_sub(extent.first)) as usize * PAGE);
-        while at < end && self.count < most {
-            let number = extent.page_at(at);
-            let page = region.page(number);
-            let seen = page.peek();
-            let passes = seen.is_immovable() && !immovable.may_retry(effort);
-            if seen.kind() == PageKind::Resident(0) && !passes {
-                if seen.age() > 0 && !seen.is_immovable() {
-                    page.grow_older(seen);
-                } else if let Some(mut claim) = page.try_claim(seen) {
-                    if seen.is_immovable() {
-                        immovable.retry(effort);
-                        claim.set(immovable.unmarked(seen));
-                    }
-                    self.push(claim, at, number, std::mem::take(&mut fence));
-                } else {
-                    passed.claimed = true;
-                }
+    /// Lets the next stretches have fewer pages: the last one had more to pick than were wanted.
+    pub fn narrow(&mut self) {
+        self.pages = (self.pages / 2).max(LEAST);
+    }
+}
+
+impl Hand {
+    /// A hand at the lowest address, with lanes for this many threads at once.
+    pub fn new(lanes: usize) -> Result<Self> {
+        let lanes = PerProcessor::new(Rank::Hand, lanes, || Ok(HandLane { pages: LEAST }))?;
+        Ok(Self { at: AtomicU64::new(0), lanes })
+    }
+
+    /// Takes a lane.
+    #[cfg(not(loom))]
+    pub fn lane(&self) -> Lease<'_, HandLane> {
+        self.lanes.take()
+    }
+
+    /// Takes a lane: the one with this number, if it is free.
+    #[cfg(loom)]
+    pub fn lane_from(&self, first: usize) -> Lease<'_, HandLane> {
+        self.lanes.take_from(first)
+    }
+
+    /// Waits for each thread that has a lane: what it picked is protected then. A thread that takes a lane later sees
+    /// what the caller did before.
+    pub fn wait_for_lanes(&self) {
+        self.lanes.each(|_| ());
+    }
+
+    /// Takes the next stretch, and goes on at the lowest address after the last. Returns none if there is no extent.
+    pub fn take(&self, extents: &Extents, lane: &HandLane) -> Option<Stretch> {
+        loop {
+            // Relaxed, here and below: the hand hands nothing over. The state words say what becomes of a page.
+            let at = self.at.load(Relaxed);
+            let extent = extents.next(at as usize).or_else(|| extents.next(0))?;
+            if let Some(stretch) = self.take_of(&extent, at, lane) {
+                return Some(stretch);
             }
-            passed.claimed |= seen.kind() == PageKind::Busy;
-            // A claimed page may be held, too.
-            fence |= matches!(seen.kind(), PageKind::Resident(1..) | PageKind::Busy);
-            at += PAGE;
         }
-        at
     }
 
-    /// Adds a page. `fence`: a held page lies before it.
-    fn push(&mut self, claim: PageClaim<'a>, at: usize, page: u64, fence: bool) {
-        (self.claims[self.count], self.at[self.count], self.page[self.count]) = (Some(claim), at, page);
-        self.fence[self.count] = fence;
-        self.count += 1;
+    /// Takes the next stretch if it is of the same extent as `last`, and behind it.
+    pub fn take_next(&self, last: &Stretch, lane: &HandLane) -> Option<Stretch> {
+        let at = self.at.load(Relaxed);
+        let goes_on = (last.end..last.extent.end).contains(&(at as usize));
+        if goes_on { self.take_of(&last.extent, at, lane) } else { None }
     }
 
-    /// The end of the picks from `first` on that no held page lies between.
-    pub fn fenced(&self, first: usize) -> usize {
-        (first + 1..self.count).find(|&next| self.fence[next]).unwrap_or(self.count)
+    /// Takes a stretch of an extent if the hand still stands at `at`.
+    fn take_of(&self, extent: &Extent, at: u64, lane: &HandLane) -> Option<Stretch> {
+        let from = if (at as usize) < extent.end { extent.start.max(at as usize) } else { extent.start };
+        let end = extent.end.min(from + lane.pages * PAGE);
+        let taken = self.at.compare_exchange(at, end as u64, Relaxed, Relaxed);
+        taken.is_ok().then_some(Stretch { extent: *extent, from, end })
     }
 
-    /// The end of the run of neighbours in memory that begins at `first`.
-    pub fn run(&self, first: usize) -> usize {
-        (first + 1..self.count).find(|&next| self.at[next] != self.at[next - 1] + PAGE).unwrap_or(self.count)
+    /// Gives the part of a stretch from `at` on back. Returns false if others went on behind it: nobody else looks at
+    /// the part on this way around.
+    pub fn give_back(&self, stretch: &Stretch, at: usize) -> bool {
+        self.at.compare_exchange(stretch.end as u64, at as u64, Relaxed, Relaxed).is_ok()
     }
 
-    /// The state that a page had, without the mark of an immovable page, which was removed when it was picked.
-    pub fn was(&self, pick: usize) -> PageState {
-        let was = self.claims[pick].as_ref().expect("it was picked").was();
-        if was.is_immovable() { was.with_mark(false) } else { was }
+    /// Moves the hand past the extent of a stretch, if it is there still.
+    pub fn pass_by(&self, stretch: &Stretch) {
+        let at = self.at.load(Relaxed);
+        if (stretch.end..stretch.extent.end).contains(&(at as usize)) {
+            let _ = self.at.compare_exchange(at, stretch.extent.end as u64, Relaxed, Relaxed);
+        }
     }
+}
 
-    /// Whether the page had the mark of an immovable page.
-    pub fn is_retried(&self, pick: usize) -> bool {
-        self.claims[pick].as_ref().expect("it was picked").was().is_immovable()
-    }
+/// Counts how often the hand went around, as one thread sees it by the stretches that it takes.
+#[derive(Default)]
+pub struct Laps {
+    /// Where the thread's last stretch began.
+    last: Option<usize>,
+    /// How often the hand began anew.
+    pub done: u32,
+}
 
-    /// Ends the claim of a page with its new state.
-    pub fn end(&mut self, pick: usize, state: PageState) {
-        let mut claim = self.claims[pick].take().expect("it was picked");
-        claim.set(state);
+impl Laps {
+    /// Notes a stretch that the thread took.
+    pub fn note(&mut self, stretch: &Stretch) {
+        self.done += u32::from(self.last.is_some_and(|last| stretch.from <= last));
+        self.last = Some(stretch.from);
     }
 }

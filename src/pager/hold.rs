@@ -60,9 +60,9 @@ impl Core {
 
     /// Lifts the write protection of pages that were held just now.
     fn unprotect_held(&self, start: usize, end: usize) {
-        // Wait for the thread that has the hand: an eviction from before these pages were held may still protect them.
-        // A later one sees that they are held.
-        drop(self.hand.lock());
+        // An eviction that picked before these pages were held may still protect them. A later one sees that they are
+        // held.
+        self.hand.wait_for_lanes();
         let mut wait = Wait::default();
         for _ in 0..PROTECT_TRIES {
             let refused = |part: Extent| self.uffd.protect(part.start, part.end - part.start, false).is_err();

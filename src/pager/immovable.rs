@@ -95,12 +95,12 @@ impl Immovable {
         effort.retries > 0 || effort.failed_retries > 0 && self.budget.load(Relaxed) > 0
     }
 
-    /// Pays for a marked page that is tried again. The caller has the hand, so nobody else uses the budget.
+    /// Pays for a marked page that is tried again.
     pub fn retry(&self, effort: &mut Effort) {
         if effort.retries > 0 {
             effort.retries -= 1;
         } else {
-            self.budget.store(self.budget.load(Relaxed).saturating_sub(1), Relaxed);
+            let _ = self.budget.fetch_update(Relaxed, Relaxed, |budget| budget.checked_sub(1));
         }
     }
 

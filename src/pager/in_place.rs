@@ -11,12 +11,11 @@ use super::core::Core;
 use super::counts::add;
 use super::file_pages::Stuck;
 use super::gate::Inside;
-use super::hand::Picks;
 use super::hand_turn::HandTurn;
 use super::immovable::{Effort, is_lasting};
+use super::picks::{PICKS, Picks};
 use super::region::{Memory, RegionState};
 use super::scratch::{BUFFER_PAGES, PageBuffer};
-use super::staging::BLOCK;
 use super::state::{KeptCopy, MAX_AGE};
 use super::store::NoRoom;
 use crate::os::{Backed, Errno, Span, errno};
@@ -36,11 +35,11 @@ pub(super) enum StoreOutcome {
 }
 
 impl Core {
-    /// Protects picked pages from writes, except clean ones, which are protected already. The caller has the hand, so
-    /// that no page in between becomes held meanwhile.
+    /// Protects picked pages from writes, except clean ones, which are protected already. The caller has a lane of the
+    /// hand: a thread that holds a page in between meanwhile waits for it, and lifts the protection then.
     pub(super) fn protect_picked(&self, region: &RegionState, picks: &mut Picks<'_>) {
         let Some(_inside) = self.enter_picked(picks) else {
-            picks.unprotected.fill(true);
+            (0..picks.count).for_each(|pick| picks.refuse(pick));
             return;
         };
         let mut first = 0;
@@ -51,7 +50,7 @@ impl Core {
             if let (Some(low), Some(high)) = (low, high) {
                 let (at, bytes) = (picks.at[low], picks.at[high] + PAGE - picks.at[low]);
                 if self.uffd.protect(at, bytes, true).is_err() {
-                    (low..=high).for_each(|pick| picks.unprotected[pick] = true);
+                    (low..=high).for_each(|pick| picks.refuse(pick));
                 }
             }
             first = end;
@@ -68,7 +67,7 @@ impl Core {
     pub(super) fn evict_in_place(&self, region: &RegionState, picks: &mut Picks<'_>, effort: &mut Effort) -> HandTurn {
         // The gate stays open to this thread from the first byte that is read to the last page that is dropped.
         let Some(_inside) = self.enter_picked(picks) else { return HandTurn { busy: true, ..HandTurn::default() } };
-        let mut put = [StoreOutcome::Not; BLOCK];
+        let mut put = [StoreOutcome::Not; PICKS];
         let mut first = 0;
         while first < picks.count {
             let end = (first + BUFFER_PAGES).min(picks.count);
@@ -93,7 +92,7 @@ impl Core {
         picks: &mut Picks<'_>,
         (first, end): (usize, usize),
         mut full: bool,
-        put: &mut [StoreOutcome; BLOCK],
+        put: &mut [StoreOutcome; PICKS],
     ) {
         let mut buffer = self.scratch.take();
         let mut dirty = [0; BUFFER_PAGES];
@@ -104,7 +103,7 @@ impl Core {
                 add(&self.counters.dropped, 1);
             } else if full {
                 *put = StoreOutcome::Refused(NoRoom::Pool);
-            } else if !picks.unprotected[pick] {
+            } else if picks.is_protected(pick) {
                 dirty[count] = pick;
                 count += 1;
             }
@@ -125,7 +124,7 @@ impl Core {
                 continue;
             }
             // SAFETY: the buffer has a page there.
-            let stored = unsafe { self.store(region, picks.page[pick], buffer.address(place)) };
+            let stored = unsafe { self.store(region, picks.page(pick), buffer.address(place)) };
             put[pick] = stored.map_or_else(StoreOutcome::Refused, |()| StoreOutcome::Stored);
             full = stored == Err(NoRoom::Pool);
         }
@@ -158,7 +157,7 @@ impl Core {
             }
             Memory::Shared(file, offset) => {
                 for (place, &pick) in which.iter().enumerate() {
-                    let from = offset + picks.page[pick] * PAGE as u64;
+                    let from = offset + picks.page(pick) * PAGE as u64;
                     read[place] = self.os.read_at(file, buffer.page(place), from) == Ok(PAGE);
                 }
             }
@@ -171,7 +170,7 @@ impl Core {
         &self,
         region: &RegionState,
         picks: &mut Picks<'_>,
-        put: &[StoreOutcome; BLOCK],
+        put: &[StoreOutcome; PICKS],
         effort: &mut Effort,
     ) -> (u64, u64) {
         let together = self.drop_together(region, picks, put);
@@ -200,7 +199,7 @@ impl Core {
             };
             // The page stays, and its new state will say that zswap has no copy. So remove the copy that zswap may
             // have.
-            self.forget(region, picks.page[pick]);
+            self.forget(region, picks.page(pick));
             add(&self.counters.pinned, u64::from(!matches!(put, StoreOutcome::Refused(_))));
             let stays = was.with_copy(KeptCopy::No).with_age(MAX_AGE);
             if is_lasting(refused) {
@@ -212,15 +211,15 @@ impl Core {
             }
         }
         if !region.is_private() && self.holds.pages() > 0 {
-            (0..picks.count).for_each(|pick| self.show_held_around(region, picks.page[pick], picks.at[pick]));
+            (0..picks.count).for_each(|pick| self.show_held_around(region, picks.page(pick), picks.at[pick]));
         }
         (gone, marked)
     }
 
     /// Drops stored private pages by one call, if the system has one. Returns how many of them were dropped, from the
     /// first on.
-    fn drop_together(&self, region: &RegionState, picks: &Picks<'_>, put: &[StoreOutcome; BLOCK]) -> usize {
-        let mut spans = [Span::new(std::ptr::null_mut(), 0); BLOCK];
+    fn drop_together(&self, region: &RegionState, picks: &Picks<'_>, put: &[StoreOutcome; PICKS]) -> usize {
+        let mut spans = [Span::new(std::ptr::null_mut(), 0); PICKS];
         let mut count = 0;
         for pick in (0..picks.count).filter(|&pick| put[pick] == StoreOutcome::Stored) {
             spans[count] = Span::new(picks.at[pick] as *mut u8, PAGE);
@@ -247,7 +246,7 @@ impl Core {
             // private memory has no other place. Somebody's pin keeps the old page, and not what is read here.
             // SAFETY: the page is in zswap, protected and claimed.
             Memory::Private => unsafe { self.os.release(at as *mut u8, PAGE, Backed::LentReleasable).map(|_| ()) },
-            Memory::Shared(..) => self.drop_from_file(region, picks.page[pick], at, stuck),
+            Memory::Shared(..) => self.drop_from_file(region, picks.page(pick), at, stuck),
         }
     }
 }

@@ -8,8 +8,6 @@ use super::forget::LOOKS;
 use super::lent_count::LentThread;
 use super::options::Duty;
 use crate::os;
-use crate::pool::CompactBudget;
-use crate::sync::Ordering::Relaxed;
 use crate::units::PAGE;
 use std::time::{Duration, Instant};
 
@@ -19,15 +17,8 @@ const SLEEP: Duration = Duration::from_millis(100);
 const MOMENT: Duration = Duration::from_micros(50);
 /// Pages that are written to the backing file after the pool was full.
 const WRITE_AHEAD: u64 = 256;
-/// A pool is sparse if its memory exceeds the bytes of its slots by more than 1/32 of them plus [`TABLES`].
-const SPARSE: u64 = 32;
-/// Bytes of a pool's tables, or a little more.
-const TABLES: u64 = 1 << 20;
-/// How much is compacted at once. Touches may be waiting for what the thread does next.
-const COMPACTION: CompactBudget =
-    CompactBudget { max_bytes_moved: Some(1 << 20), max_time: Some(Duration::from_millis(1)) };
 /// Pages that are evicted before a thread looks what else there is.
-const AT_ONCE: u64 = 32;
+const AT_ONCE: u64 = 64;
 
 impl Core {
     /// Works for the pager until the thread is told to go.
@@ -78,20 +69,6 @@ impl Core {
         }
         self.compact_if_sparse();
         evicted || self.drop_stale_copies(AT_ONCE) > 0
-    }
-
-    /// Compacts the pool a little if it has much more memory than its slots. Pages that come back to memory leave
-    /// holes, and the pages that take their places are of other sizes.
-    fn compact_if_sparse(&self) {
-        if !self.upkeep.is_look_due(self.counters.stored.load(Relaxed)) {
-            return;
-        }
-        let used = self.zswap.used_bytes();
-        let pool = self.zswap.pool();
-        if pool.total_pages() * PAGE as u64 > used + used / SPARSE + TABLES {
-            // It does nothing if another thread is compacting.
-            let _ = pool.compact(&COMPACTION);
-        }
     }
 
     /// Reads events, and serves a touch that waits. Returns whether there was one.

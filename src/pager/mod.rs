@@ -29,6 +29,7 @@
 //! | `extents` | which addresses belong to which region |
 //! | `presence`, `removable` | which threads are in something, and values that wait for them before they go |
 //! | `gate` | keeps threads from moving pages while events take effect |
+//! | `hand` | the clock hand, and the lanes of threads that pick pages |
 //!
 //! The values that a pager is made of:
 //!
@@ -42,7 +43,7 @@
 //! | `account` | how many pages are in memory, and how many may be |
 //! | `hold_count`, `kept_copies` | how many pages are held; copies in zswap of pages in memory |
 //! | `immovable` | pages that can't leave |
-//! | `hand`, `hand_turn` | the clock hand, what it picked, and what one turn did |
+//! | `picks`, `hand_turn` | what the clock hand picked, and what one turn did |
 //! | `backlog`, `inbox` | pages of large events that wait; messages that were read, behind the lock of events |
 //! | `lent_count`, `upkeep` | lent threads; what the pool needs from them |
 //! | `core` | all of them together |
@@ -56,6 +57,7 @@
 //! | `store` | stores a page, and makes room for it in the pool |
 //! | `fault`, `load` | serve a touch; the part of it that decodes |
 //! | `evict`, `stage`, `compress`, `in_place` | eviction: its course, and its three ways |
+//! | `tend` | keeps the pool compact |
 //! | `room` | makes room for a page that comes |
 //! | `events`, `discard_by_event`, `large_events` | reads events; discards pages that owners gave back, few or many |
 //! | `hold`, `discard_call` | holds parts of regions; gives parts of regions back |
@@ -73,6 +75,7 @@
 // The protocols: loom's models run on them as well.
 pub(crate) mod extents;
 pub(crate) mod gate;
+pub(crate) mod hand;
 pub(crate) mod page;
 pub(crate) mod presence;
 pub(crate) mod removable;
@@ -113,8 +116,6 @@ mod forget;
 #[cfg(not(loom))]
 mod fork_child;
 #[cfg(not(loom))]
-mod hand;
-#[cfg(not(loom))]
 mod hand_turn;
 #[cfg(not(loom))]
 pub(crate) mod hold;
@@ -153,6 +154,8 @@ pub(crate) mod paged_memory;
 #[cfg(not(loom))]
 mod pager_calls;
 #[cfg(not(loom))]
+mod picks;
+#[cfg(not(loom))]
 mod readahead;
 #[cfg(not(loom))]
 pub(crate) mod region;
@@ -176,6 +179,8 @@ mod stage;
 pub(crate) mod staging;
 #[cfg(not(loom))]
 mod store;
+#[cfg(not(loom))]
+mod tend;
 #[cfg(not(loom))]
 mod time;
 #[cfg(not(loom))]

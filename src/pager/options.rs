@@ -170,8 +170,8 @@ pub enum Duty {
     /// Reads events, and serves touches in [`FaultMode::Threads`].
     Serve,
     /// Evicts before touches have to, writes to the backing file after the pool was full, and compacts the pool when it
-    /// has much more memory than slots. Without such a thread the pool is compacted only by [`crate::Pager::compact`],
-    /// and by a store that finds no memory.
+    /// has much more memory than slots. Without such a thread, touches that evict compact such a pool, some 0.1 ms at a
+    /// time.
     Evict,
 }
 

@@ -34,13 +34,11 @@ impl Core {
     pub(super) fn remove_if(&self, place: usize, removal: Removal, is_it: impl Fn(&RegionState) -> bool) -> Result<()> {
         let entered =
             self.places.get(place).and_then(|place| place.enter()).filter(|there| is_it(there)).ok_or(NONE)?;
-        {
-            let _hand = self.hand.lock();
-            if entered.closing.swap(true, Relaxed) {
-                return Err(NONE);
-            }
+        if entered.closing.swap(true, Relaxed) {
+            return Err(NONE);
         }
-        // No eviction begins from here on.
+        // No eviction begins from here on: a thread that takes a lane now sees that the region is closing.
+        self.hand.wait_for_lanes();
         self.read_events();
         // Pages that were unmapped and are not dropped yet would be looked for below.
         self.do_all_work();

@@ -5,11 +5,16 @@ use super::account::{Account, Fit, PATIENCE};
 use super::core::Core;
 use super::counts::add;
 use super::evict::Evicted;
+use super::immovable::Effort;
 use super::region::RegionState;
 use crate::sync::{Ordering::Relaxed, Wait};
 
-/// How many pages a touch evicts at once when it must make room itself.
-const DIRECT: u64 = 8;
+/// How many pages a touch evicts at once when it must make room itself, if no other thread does.
+const FEW: u64 = 8;
+/// How many it evicts at once if others do, at most.
+const MANY: u64 = 64;
+/// The part of the limit that all threads which make room may evict at once.
+const SHARE: u64 = 64;
 /// Pages that may be in memory besides those that can't leave, whatever the limit is. An instruction needs several
 /// pages at once, and would never get through if each one made another leave.
 const FLOOR: u64 = 16;
@@ -76,8 +81,9 @@ impl Core {
             if is_hopeless && !self.do_some_work() {
                 return false;
             }
-            let evicted = self.evict_some(DIRECT, &mut effort);
+            let evicted = self.evict_directly(&mut effort);
             if self.account.try_charge(1) != Fit::Over {
+                self.compact_alone();
                 return true;
             }
             match evicted {
@@ -102,6 +108,19 @@ impl Core {
             self.account.lose_patience(patience);
         }
         false
+    }
+
+    /// Evicts some pages: more if other threads do so as well, because each call that takes pages away interrupts the
+    /// processors of all threads.
+    fn evict_directly(&self, effort: &mut Effort) -> Evicted {
+        let evicting = self.evicting.fetch_add(1, Relaxed) + 1;
+        let pages = match evicting {
+            1 => FEW,
+            _ => (self.account.limit() / SHARE / evicting).clamp(FEW, MANY),
+        };
+        let evicted = self.evict_some(pages, effort);
+        self.evicting.fetch_sub(1, Relaxed);
+        evicted
     }
 
     /// The most pages that may be in memory before a touch evicts: the limit, or a little more than what can't leave.

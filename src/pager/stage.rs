@@ -3,10 +3,10 @@
 use super::core::Core;
 use super::counts::add;
 use super::extents::Extent;
-use super::hand::Picks;
 use super::hand_turn::HandTurn;
 use super::immovable::{Effort, is_lasting};
 use super::options::FaultMode;
+use super::picks::Picks;
 use super::staging::PageId;
 use super::state::{KeptCopy, MAX_AGE, PageState};
 use crate::os::{Advice, Errno, errno};
@@ -25,7 +25,7 @@ impl Core {
             let end = picks.run(first);
             let slot = block.slot(block.filled);
             (first..end).for_each(|pick| {
-                let id = PageId { region: extent.region, page: picks.page[pick] };
+                let id = PageId { region: extent.region, page: picks.page(pick) };
                 self.staging.note(block.slot(block.filled + pick - first), id);
             });
             // If the gate is closed, the claims that are left end as they were.

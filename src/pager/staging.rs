@@ -299,6 +299,11 @@ impl Staging {
         Some(Block { index, given: given.into(), next: next.into(), filled: filled.into(), owed: owed.into() })
     }
 
+    /// Whether a block waits to be drained.
+    pub fn has_waiting(&self) -> bool {
+        self.lists.lock().waiting > 0
+    }
+
     /// Whether pages are staged, or left a block that a thread is draining, and are still charged.
     pub fn is_in_use(&self) -> bool {
         self.pages() > 0 || self.lists.lock().draining > 0

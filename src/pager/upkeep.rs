@@ -1,10 +1,7 @@
-//! What threads that evict in the background remember of the pool: whether it was full, and when it was compacted.
+//! What threads that evict remember of the pool: whether it was full, and when it was compacted.
 
 use crate::sync::{AtomicU64, Ordering::Relaxed};
 use std::sync::atomic::AtomicBool;
-
-/// Pages that are compressed between two looks at whether the pool is sparse.
-const COMPACT_EVERY: u64 = 1024;
 
 /// What the pool needs from the background.
 #[derive(Default)]
@@ -26,14 +23,13 @@ impl Upkeep {
         self.was_full.load(Relaxed) && self.was_full.swap(false, Relaxed)
     }
 
-    /// Whether it is time to look if the pool is sparse, after `stored` pages were compressed. The next time comes
-    /// [`COMPACT_EVERY`] pages later.
-    pub fn is_look_due(&self, stored: u64) -> bool {
-        let is_due = stored.wrapping_sub(self.looked_at.load(Relaxed)) >= COMPACT_EVERY;
-        if is_due {
-            self.looked_at.store(stored, Relaxed);
-        }
-        is_due
+    /// Whether it is time to look if the pool is sparse, after `stored` pages were compressed: `every` so many. One
+    /// caller is told.
+    pub fn is_look_due(&self, stored: u64, every: u64) -> bool {
+        let last = self.looked_at.load(Relaxed);
+        // Relaxed: it decides which thread looks, and hands nothing over.
+        (every..u64::MAX / 2).contains(&stored.wrapping_sub(last))
+            && self.looked_at.compare_exchange(last, stored, Relaxed, Relaxed).is_ok()
     }
 
     /// Lets a test start near the wrap of the count of stored pages.

@@ -47,8 +47,8 @@ pub const ZSPAGER_RUN_ALL: u32 = 0;
 /// ZSPAGER_FAULT_THREADS bring pages back.
 pub const ZSPAGER_RUN_SERVE: u32 = 1;
 /// zspager_run() duty: evict ahead, so that touches need not; write to the backing file when the
-/// pool is full; and compact the pool when it is sparse. Without such a thread, the pool is
-/// compacted only by zspager_compact(), and when it has no memory for a page.
+/// pool is full; and compact the pool when it is sparse. Without such a thread, touches that evict
+/// compact a sparse pool, some 0.1 ms at a time.
 pub const ZSPAGER_RUN_EVICT: u32 = 2;
 
 /// The options of a pager that few programs set, and those of its zswap. Set the whole struct to 0,

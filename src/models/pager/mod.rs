@@ -5,6 +5,7 @@
 mod buffers;
 mod extents;
 mod gate;
+mod hand;
 mod moves;
 mod page;
 mod removable;
