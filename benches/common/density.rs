@@ -107,6 +107,9 @@ pub fn measure_here<P: Peer>(create: impl FnOnce() -> P) {
     let before = (resident - huge, memory::huge_pool().0);
     let peer = create();
     let grown = || -> (u64, u64) {
+        if let Some(bytes) = peer.counted_memory() {
+            return (bytes, 0);
+        }
         let Memory { resident, huge } = memory::memory();
         let from_pool = memory::huge_pool().0.saturating_sub(before.1);
         let memory = resident.saturating_sub(before.0) + peer.memory_elsewhere() + from_pool;

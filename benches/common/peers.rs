@@ -33,6 +33,11 @@ pub trait Peer: Sync + Sized {
     /// Gives free memory back to the system, as far as the allocator can.
     fn give_back(&self);
 
+    /// Returns all bytes of memory that it takes, if it counts them in place of the system: a model, or the kernel.
+    fn counted_memory(&self) -> Option<u64> {
+        None
+    }
+
     /// Returns the bytes of memory that are not part of the process's resident memory.
     fn memory_elsewhere(&self) -> u64 {
         0

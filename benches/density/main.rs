@@ -1,14 +1,22 @@
 //! Density: bytes of live objects over all the memory that they cost, including tables and unused room, beside jemalloc
-//! and the system's malloc.
+//! and the system's malloc, and beside the kernel's allocators for compressed pages: zbud, z3fold and zsmalloc as
+//! models, and, as root, zsmalloc itself by a zram device.
 //!
 //! Memory is what the system reports: growth of the process's resident memory since before the allocator was used,
 //! blocks of a memory file, and huge pages taken from the system's reserve. Each measurement is a process of its own,
-//! because an allocator's memory depends on its past. All bytes of all objects are written.
+//! because an allocator's memory depends on its past. All bytes of all objects are written. A model counts the memory
+//! that it would take, and the kernel counts that of zram: its pool, 16 bytes for each page of the device that was used,
+//! and 8 for each object.
 //!
 //! `cargo bench --bench density -- --live 64,256,1024 --only zsalloc,jemalloc` chooses what is measured;
 //! `ZSALLOC_PAGES=FILE[:FILE...]` names files of 4 KiB pages whose LZ4 lengths are the sizes.
 
 mod kinds;
+mod lists;
+mod models;
+mod z3fold;
+mod zram;
+mod zsmalloc;
 
 #[path = "../common/mod.rs"]
 mod common;
@@ -17,7 +25,7 @@ use common::density::{self, STATES};
 use common::kinds::Kind;
 use common::memory;
 use common::sizes::{self, Source};
-use kinds::KINDS;
+use kinds::{KINDS, ZRAM};
 
 /// Bytes of objects in the measurement of metadata.
 const METADATA_LIVE: u64 = 256 << 20;
@@ -108,7 +116,12 @@ fn main() {
     if huge_pages == 0 {
         println!("The system has no huge pages in reserve (vm.nr_hugepages is 0): a pool in them is not measured.");
     }
-    let available = |kind: &&Kind| huge_pages > 0 || !kind.takes_huge_pool;
+    let no_zram = KINDS.iter().filter(chosen).any(|kind| kind.name == ZRAM).then(zram::missing).flatten();
+    if let Some(sentence) = &no_zram {
+        println!("zram is not measured: {sentence}");
+    }
+    let available =
+        |kind: &&Kind| (huge_pages > 0 || !kind.takes_huge_pool) && (no_zram.is_none() || kind.name != ZRAM);
     let kinds: Vec<&Kind> = KINDS.iter().filter(chosen).filter(available).collect();
     let sources = sizes::sources();
     println!("Live bytes / memory. Columns: filled; churned by 4 times as many replacements as objects; compacted (or");
