@@ -1907,9 +1907,10 @@ int zswap_writeback_end(const struct zswap_claim *claim,
 
 /**
  * Moves stored pages together and gives the memory that this empties back to the system, as
- * zs_compact() does for a pool. Also gives back the parts of the areas' indexes that hold no page.
- * Stores in *pages_freed how many pages of 4096 bytes the pool gave back. A store that finds the
- * pool full does a little compaction itself.
+ * zs_compact() does for a pool. Also gives back the parts of the areas' indexes that hold no page,
+ * and the end of the pool's table of handles, which it empties first: each page that gets another
+ * handle for that counts as 64 bytes in the budget. Stores in *pages_freed how many pages of 4096
+ * bytes the pool gave back. A store that finds the pool full does a little compaction itself.
  *
  * budget: how much the call may move; see zs_compact().
  *

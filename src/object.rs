@@ -92,6 +92,12 @@ impl ObjectWord<'_> {
         generation
     }
 
+    /// Undoes a publish of which nobody was told.
+    pub fn withdraw(self) {
+        // Relaxed: nobody else knows the word, and a lock passes its index on.
+        self.0.store(self.peek().retired().0, Relaxed);
+    }
+
     /// Pins the object to read it. Never waits, because its old bytes are right during a move.
     #[inline]
     pub fn pin_to_read(self, generation: u16) -> Result<Place, Refused> {

@@ -7,7 +7,8 @@ use std::time::Instant;
 impl PoolMemory {
     /// Takes and keeps the locks of the handle supply and the arena. Returns false if that takes longer than `until`.
     pub fn keep_locks(&self, until: Instant) -> bool {
-        let Some(handles) = self.handles.lock_until(until) else { return false };
+        let Some(mut handles) = self.handles.lock_until(until) else { return false };
+        self.settle_left(&mut handles);
         let Some(mut arena) = self.arena.lock_until(until) else { return false };
         self.settle_limbo(&mut arena);
         arena.keep();
@@ -23,6 +24,7 @@ impl PoolMemory {
     pub unsafe fn let_go_of_locks(&self, in_child: bool) {
         if in_child {
             self.limbo.forget();
+            self.left_handles.forget();
         }
         // SAFETY: the caller vouches for both.
         let kept: (Locked<'_, _>, Locked<'_, _>) = unsafe { (self.arena.resume(), self.handles.resume()) };

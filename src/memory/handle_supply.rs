@@ -14,8 +14,22 @@ pub struct Handles {
     pub committed: u32,
     /// Free words that compaction took back from the classes.
     pub returned: Fifo,
+    /// Words before this one have their memory charged.
+    pub charged: u32,
+    /// Free words that were sorted: those before `end`, and those from there on.
+    pub low: Fifo,
+    pub high: Fifo,
+    pub end: u32,
 }
 
+impl Handles {
+    /// The supply of a new pool.
+    pub const EMPTY: Self =
+        Self { fresh: 0, committed: 0, returned: Fifo::EMPTY, charged: 0, low: Fifo::EMPTY, high: Fifo::EMPTY, end: 0 };
+}
+
+/// How many words a page of the handle table has.
+pub const WORDS_OF_PAGE: u32 = (PAGE / size_of::<u64>()) as u32;
 /// How many words of the handle table are committed at a time: 1 MiB.
 const WORD_STEP: u32 = 1 << 17;
 /// How many words a processor takes at a time: two cache lines, which processors fetch together.
@@ -26,7 +40,9 @@ impl PoolMemory {
     /// system gives no memory for the table.
     pub fn fetch_handle(&self) -> Result<HandleIndex> {
         let mut handles = self.handles.lock();
-        handles.returned.pop(self).map_or_else(|| self.fresh_word(&mut handles), Ok)
+        // Words with high indices come last, so that they can go.
+        let free = handles.low.pop(self).or_else(|| handles.returned.pop(self)).or_else(|| handles.high.pop(self));
+        free.map_or_else(|| self.fresh_word(&mut handles), Ok)
     }
 
     /// Puts the indices of two cache lines of words, which were never given out, into a stock. Fails if there are none.
@@ -55,12 +71,15 @@ impl PoolMemory {
             self.commit_table(self.layout.handle_table + index as usize * size_of::<u64>(), bytes)?;
             handles.committed += words;
         }
-        if (index as usize).is_multiple_of(PAGE / size_of::<u64>()) {
+        if index == handles.charged {
             self.charge.take(1)?;
+            handles.charged += WORDS_OF_PAGE;
         }
         handles.fresh += 1;
-        // Release pairs with the Acquire in `word_count`.
-        self.words.store(handles.fresh, Ordering::Release);
+        if handles.fresh > self.words.load(Ordering::Relaxed) {
+            // Release pairs with the Acquire in `word_count`.
+            self.words.store(handles.fresh, Ordering::Release);
+        }
         Ok(HandleIndex(index))
     }
 

@@ -15,6 +15,8 @@ mod forked;
 pub mod groups;
 #[cfg(not(loom))]
 mod handle_supply;
+#[cfg(not(loom))]
+mod handle_trim;
 #[cfg(all(test, not(loom)))]
 #[path = "../tests/invariants/memory.rs"]
 mod invariants;

@@ -60,7 +60,7 @@ impl PoolMemory {
         let groups = 0..used.div_ceil(GROUP_CHUNKS);
         let records: usize = groups.map(|group| self.group(&mut arena, group).pages as usize).sum();
         drop(arena);
-        let handles = pages_of(self.word_count() as usize * size_of::<u64>());
+        let handles = self.handle_pages();
         let tables = pages_of(used * size_of::<Chunk>()) + pages_of(used.div_ceil(GROUP_CHUNKS) * size_of::<Group>());
         (1 + tables + records + handles) as u64
     }

@@ -1,7 +1,6 @@
 //! Reserving the memory of a pool, and preparing it for the first object.
 use super::arena::Arena;
 use super::charge::Charge;
-use super::fifo::Fifo;
 use super::handle_supply::Handles;
 use super::layout::Layout;
 use super::tables::{Policy, PoolMemory};
@@ -95,8 +94,9 @@ impl PoolMemory {
             file,
             charge: Charge::new(limit_pages),
             arena: Lock::new(Rank::Arena, Arena::new(layout.arena_pages)),
-            handles: Lock::new(Rank::Handles, Handles { fresh: 0, committed: 0, returned: Fifo::EMPTY }),
+            handles: Lock::new(Rank::Handles, Handles::EMPTY),
             limbo: Leftovers::default(),
+            left_handles: Leftovers::default(),
             words: AtomicU32::new(0),
         };
         memory.prepare()?;

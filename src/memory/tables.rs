@@ -46,7 +46,10 @@ pub struct PoolMemory {
     /// Zspages whose memory went back in a free that found the lock of the arena taken.
     pub(super) limbo: Leftovers,
     pub(super) handles: Lock<Handles>,
-    /// How many words of the handle table were ever given out. Only these are looked at.
+    /// Free indices for the supply, from threads that must not wait for its lock.
+    pub(super) left_handles: Leftovers,
+    /// How many words of the handle table were ever given out. Only these are looked at. It never falls: a word whose
+    /// memory went back reads as zero, which is a free one.
     pub(super) words: AtomicU32,
 }
 

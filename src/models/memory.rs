@@ -138,6 +138,11 @@ impl PoolMemory {
         Ok(())
     }
 
+    /// Leaves a free index for the supply.
+    pub fn leave_handle(&self, index: HandleIndex) {
+        self.indices.lock().push(index);
+    }
+
     /// Returns the handle indices that no class has.
     pub fn indices(&self) -> Vec<HandleIndex> {
         self.indices.lock().clone()

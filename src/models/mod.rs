@@ -13,6 +13,7 @@ mod mover;
 mod pager;
 mod pages;
 mod refusals;
+mod rename;
 mod reuse;
 mod shelf;
 mod shrink;

@@ -52,9 +52,14 @@ impl Pool {
         Ok(bytes)
     }
 
-    /// Releases an object that its last unpin made FREE.
+    /// Releases an object that its last unpin made FREE. If the object was renamed, only its old index is released.
     #[cold]
     pub(super) fn release_unmapped(&self, index: HandleIndex, place: Place) {
+        // The slot is still taken, so its note is the object's.
+        let now = self.memory.zspage(place.zspage).handle_at(place.slot);
+        if now != index {
+            return self.end_rename(index, now);
+        }
         if self.hardened {
             self.wipe(place);
         }

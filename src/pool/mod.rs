@@ -10,6 +10,8 @@ pub mod fork;
 mod free;
 mod guards;
 mod handle;
+#[cfg(not(loom))]
+mod handle_table;
 #[cfg(all(test, not(loom)))]
 #[path = "../tests/invariants/pool.rs"]
 mod invariants;
@@ -18,6 +20,7 @@ mod mapping;
 pub mod options;
 #[cfg(not(loom))]
 pub mod plumbing;
+mod rename;
 mod shelves;
 mod shrink;
 mod stats;

@@ -9,7 +9,7 @@ use super::limit::ByteLimit;
 use super::options::{ZswapOptions, check_limit};
 use super::reservation::Batches;
 use super::running_calls::{MAX_SHARDS, Shards};
-use super::shared::{Areas, Shared, WritebackTarget};
+use super::shared::{Areas, PackingHand, Shared, WritebackTarget};
 use super::zswap::Zswap;
 use crate::error::{Error, Result, sentence};
 use crate::heap::{self, Counted};
@@ -57,6 +57,7 @@ impl Zswap {
             os,
             calls: Shards::new(1)?,
             codec: CodecCell::default(),
+            packing: PackingHand::default(),
             compacted_in_vain: CompactedInVain::never(),
             next_claim: AtomicU64::new(0),
         };

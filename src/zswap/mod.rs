@@ -41,6 +41,7 @@
 //! | `file_load`, `spill` | loading from the library's own file; writing pages back to it |
 //! | `load`, `invalidate`, `recompress` | loading, removing, storing anew with a stronger codec |
 //! | `area_turn`, `walk` | an area's turn in a shrink or in claims of all; all areas one after the other |
+//! | `handle_packing` | low handle indices, so that the handle table becomes shorter |
 //! | `writeback`, `caller_writeback` | writeback by a shrink; writeback by the caller |
 //! | `fork` | the moment to fork, at which no call runs |
 //! | `zswap`, `create`, `snapshot`, `forking` | the calls on a zswap: for all areas, creation, statistics, forks |
@@ -85,6 +86,8 @@ mod file_load;
 mod fork;
 #[cfg(not(loom))]
 mod forking;
+#[cfg(not(loom))]
+mod handle_packing;
 #[cfg(not(loom))]
 mod invalidate;
 #[cfg(not(loom))]

@@ -5,6 +5,7 @@
 //! | find | read, pin what it names, **read again**; another version: unpin, again | Acquire, pairs with publish |
 //! | reference | compare-and-swap of the flag, if it is not set | Relaxed |
 //! | publish | compare-and-swap loop; carries over what belongs to the offset; waits for FROZEN | AcqRel |
+//! | rename | **pinned**: compare-and-swap to the same with another handle; refused under WRITEBACK | AcqRel |
 //! | take | **still pinned**: compare-and-swap to EMPTY; only flags changed: again; replaced: start again | AcqRel |
 //! | remove | one fetch_and that keeps what belongs to the offset | AcqRel |
 //! | claim | **pinned**: compare-and-swap to the same with WRITEBACK; refused if it is set | AcqRel |
@@ -146,6 +147,20 @@ impl PageCell<'_> {
         while word.is_version_of(seen) && !word.has_writeback() {
             // Release and Acquire as in `publish`.
             match self.0.compare_exchange(word.0, new.0, AcqRel, Relaxed) {
+                Ok(_) => return true,
+                Err(now) => word = PageWord(now),
+            }
+        }
+        false
+    }
+
+    /// Names the object of the very version that `seen` is by another handle, unless a writeback of the offset runs,
+    /// which knows the object by the handle that it has claimed. The caller has pinned the page.
+    pub fn rename(self, seen: PageWord, short_handle: u64) -> bool {
+        let mut word = seen;
+        while word.is_version_of(seen) && !word.has_writeback() {
+            // Release and Acquire as in `publish`.
+            match self.0.compare_exchange(word.0, word.renamed(short_handle).0, AcqRel, Relaxed) {
                 Ok(_) => return true,
                 Err(now) => word = PageWord(now),
             }

@@ -38,6 +38,11 @@ impl PinnedObject<'_> {
         unsafe { std::slice::from_raw_parts(self.at, self.bytes) }
     }
 
+    /// Returns the handle that the object is pinned under.
+    pub fn handle(&self) -> u64 {
+        self.pin.handle
+    }
+
     /// Asks the processor to fetch the object.
     #[inline]
     pub fn prefetch(&self) {

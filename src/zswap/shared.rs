@@ -17,7 +17,7 @@ use crate::error::{Error, Result, sentence};
 use crate::heap::{Counted, Weak};
 use crate::os::Os;
 use crate::pool::Pool;
-use crate::sync::{AtomicU64, Lock, Ordering::Relaxed};
+use crate::sync::{AtomicU32, AtomicU64, Lock, Ordering::Relaxed};
 use crate::units::PAGE;
 use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 
@@ -89,6 +89,16 @@ pub struct ClaimTurn {
     pub because_full: bool,
 }
 
+/// Where the walk goes on that gives stored pages low handle indices. Only the thread that walks over the areas uses it.
+#[derive(Default)]
+pub struct PackingHand {
+    /// Where the handle table is going to end; 0: no walk is under way.
+    pub end: AtomicU32,
+    /// The area and the offset that come next.
+    pub area: AtomicU64,
+    pub offset: AtomicU64,
+}
+
 /// The parts of a zswap.
 pub struct Shared {
     pub name: String,
@@ -111,6 +121,7 @@ pub struct Shared {
     /// The calls that are on no area in particular.
     pub calls: Shards,
     pub codec: CodecCell,
+    pub packing: PackingHand,
     pub compacted_in_vain: CompactedInVain,
     /// Number of claims so far.
     pub next_claim: AtomicU64,

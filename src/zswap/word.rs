@@ -94,6 +94,11 @@ impl PageWord {
         Self(RAW.set(REFERENCED.set(Self::new(2, short_handle).0, 1), raw as u64))
     }
 
+    /// Returns the STORED word with another handle of its object.
+    pub const fn renamed(self, short_handle: u64) -> Self {
+        Self(PAYLOAD.set(self.0, short_handle))
+    }
+
     /// Makes the word of a page on the library's own file.
     pub const fn backed(slot: FileSlot) -> Self {
         Self::new(3, SLOT_GENERATION.set(slot.index as u64, slot.generation as u64))

@@ -5,6 +5,7 @@ use super::area_turn::{AreaTurn, QUANTUM};
 use super::backing_file::BackingFile;
 use super::codec::Codec;
 use super::fork::ForkState;
+use super::handle_packing;
 use super::index::MAX_PAGES;
 use super::options::{AreaOptions, check_new_limit};
 use super::shared::{Shared, Writeback, WritebackTarget};
@@ -21,6 +22,7 @@ use crate::units::PAGE;
 use std::fmt;
 use std::os::fd::BorrowedFd;
 use std::sync::PoisonError;
+use std::time::Instant;
 
 /// Pages that are kept compressed in memory: a pool, one limit on it, a place to write pages back to, and the areas
 /// that share these. The pages themselves are stored to an [`Area`], and loaded from it.
@@ -272,15 +274,24 @@ impl Zswap {
     }
 
     /// Moves objects together and gives the memory that becomes free back to the system, as [`crate::Pool::compact`]
-    /// does. Also gives back the parts of the areas' indexes that have no page any more. Returns how many pages of 4096
-    /// bytes the pool gave back.
+    /// does. Also gives back the parts of the areas' indexes that have no page any more, and the end of the pool's table
+    /// of handles: pages whose handles lie there get others. The budget holds for that, too: each page that gets another
+    /// handle counts as 64 bytes. Returns how many pages of 4096 bytes the pool gave back.
     ///
     /// # Errors
     /// Those of [`crate::Pool::compact`].
     pub fn compact(&self, budget: &CompactBudget) -> Result<u64> {
         let _call = self.shared.begin()?;
+        let start = Instant::now();
         Walk::new(&self.shared).each(|area, _| area.0.index.give_back(0, area.pages()));
-        self.shared.pool.compact(budget)
+        self.shared.pool.check_usable()?;
+        match self.shared.pool.try_to_compact(budget) {
+            Some(done) if !done.is_cut_short => {
+                Ok(done.pages + handle_packing::pack(&self.shared, start, budget, done.moved_bytes))
+            }
+            Some(done) => Ok(done.pages),
+            None => Ok(0),
+        }
     }
 
     /// Returns the bytes of the slots of stored pages.

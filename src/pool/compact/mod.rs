@@ -121,6 +121,8 @@ pub(crate) struct Compacted {
     /// How many pages the system got.
     pub pages: u64,
     pub moved_objects: u64,
+    /// Bytes of the slots of these objects.
+    pub moved_bytes: u64,
     /// The budget ended the call before it had looked at everything.
     pub is_cut_short: bool,
 }
@@ -182,7 +184,12 @@ impl Pool {
         }
         self.counters.pages_compacted.fetch_add(pass.pages, Relaxed);
         self.counters.objects_moved.fetch_add(pass.moved_objects, Relaxed);
-        Some(Compacted { pages: pass.pages, moved_objects: pass.moved_objects, is_cut_short: pass.is_spent() })
+        Some(Compacted {
+            pages: pass.pages,
+            moved_objects: pass.moved_objects,
+            moved_bytes: pass.moved_bytes,
+            is_cut_short: pass.is_spent(),
+        })
     }
 
     /// Acts while it looks to other threads as if this one were compacting.

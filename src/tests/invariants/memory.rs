@@ -64,9 +64,11 @@ impl PoolMemory {
         (0..self.word_count()).map(|index| (HandleIndex(index), self.word(HandleIndex(index)).peek()))
     }
 
-    /// Returns the free indices that no class has.
-    pub fn returned_handles(&self) -> Fifo {
-        self.handles.lock().returned
+    /// Returns the free indices that no class has: those that came back, and those that were sorted.
+    pub fn returned_handles(&self) -> [Fifo; 3] {
+        let mut handles = self.handles.lock();
+        self.settle_left(&mut handles);
+        [handles.returned, handles.low, handles.high]
     }
 
     /// Calls `each` with the indices on a list, oldest first.

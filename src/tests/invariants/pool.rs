@@ -102,11 +102,15 @@ impl Pool {
             stock.lock().iter().for_each(|index| self.check_free(index, &mut listed));
         }
         let returned = self.memory.returned_handles();
-        self.memory.each_listed(returned, |index| self.check_free(index, &mut listed));
+        for list in returned {
+            self.memory.each_listed(list, |index| self.check_free(index, &mut listed));
+        }
+        let end = self.memory.handle_end();
         let mut live = 0;
         for (index, word) in self.memory.words() {
             let on_list = listed[index.0 as usize];
             match word.state() {
+                ObjectState::Free if index.0 >= end => assert!(!on_list, "{index:?} went back, and is on a free list"),
                 ObjectState::Free => {
                     assert!(on_list || self.is_retired(word), "{index:?} is free, and on no list: {word:?}")
                 }

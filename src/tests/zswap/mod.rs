@@ -7,6 +7,7 @@ mod errors;
 #[cfg(feature = "uffd")]
 mod faulting;
 mod file;
+mod handles;
 mod integrity;
 mod limits;
 mod matrix;
