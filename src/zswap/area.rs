@@ -14,6 +14,7 @@ use super::store_load_failure::NotLoaded;
 use super::word::{PageWord, WordKind};
 use crate::error::{Error, Result, sentence};
 use crate::heap::Counted;
+use crate::os::current_cpu;
 use crate::sync::{AtomicU64, Lock, Rank};
 use crate::units::PAGE;
 use std::fmt;
@@ -100,7 +101,7 @@ impl AreaState {
         check_limit(options.max_bytes)?;
         Ok(Self {
             index: Index::new(shared.os.clone(), pages)?,
-            limit: ByteLimit::new(options.max_bytes, shared.accept_percent),
+            limit: ByteLimit::new(options.max_bytes, shared.accept_percent, shared.shards)?,
             shards: Shards::new(shared.shards)?,
             hand: AtomicU64::new(0),
             recompress_hand: AtomicU64::new(0),
@@ -148,7 +149,7 @@ impl AreaState {
     /// The limits that each page of the area is charged to.
     #[inline]
     pub(super) fn limits(&self) -> Limits<'_> {
-        Limits { zswap: &self.shared.limit, area: &self.limit }
+        Limits { zswap: &self.shared.limit, area: &self.limit, part: current_cpu() }
     }
 
     /// Decodes the entry of `offset` into `page`. A check that is wrong leaves the page as it was.
@@ -187,7 +188,7 @@ impl AreaState {
             area_pages: self.index.pages(),
             max_bytes: self.limit.max(),
             used_bytes: self.limit.used(),
-            metadata_bytes: self.index.bytes() + (self.shards.bytes() + size_of::<Self>()) as u64,
+            metadata_bytes: self.index.bytes() + (self.shards.bytes() + self.limit.bytes() + size_of::<Self>()) as u64,
             limit_hits: self.limit.hits(),
             counts,
         }

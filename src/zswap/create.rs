@@ -44,7 +44,7 @@ impl Zswap {
             pool,
             contexts,
             lanes: Lanes::new(&os, count)?,
-            limit: ByteLimit::new(None, accept_percent),
+            limit: ByteLimit::new(None, accept_percent, processors.min(MAX_SHARDS))?,
             batches: Batches::default(),
             claims: Claims::new(tuning.max_claims.unwrap_or(1024))?,
             target: RwLock::new(WritebackTarget::None),

@@ -1,10 +1,18 @@
 //! Limits in bytes of slots, which is the real cost of a page. A page is charged before it is published, so no limit is
 //! ever exceeded.
+//!
+//! Where there is no limit, each processor counts in a part of its own, so that threads share no word that they write.
+//! Where there is one, all charges are made on one word, by a compare-and-swap that keeps the sum of it and of all parts
+//! within the limit. The parts only change then by threads that have not seen yet that there is a limit. What is charged
+//! is the sum of all words. One by itself may be below 0, and wraps: a page may come on one and go on another.
 
+use crate::error::Result;
+use crate::heap;
 use crate::sync::{
     AtomicU32, AtomicU64,
-    Ordering::{AcqRel, Acquire, Relaxed},
+    Ordering::{AcqRel, Acquire, Relaxed, Release},
 };
+use crossbeam_utils::CachePadded;
 
 /// Which limit refused a page.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -18,8 +26,9 @@ pub enum OverLimit {
 /// A limit, and how many bytes are charged to it.
 pub struct ByteLimit {
     max: AtomicU64,
-    /// Bytes of the slots of stored pages, and what running batches have reserved.
-    used: AtomicU64,
+    /// Bytes of the slots of stored pages, and what running batches have reserved, together with `parts`.
+    used: CachePadded<AtomicU64>,
+    parts: Box<[CachePadded<AtomicU64>]>,
     /// 1 from when the limit was met until usage fell to the accept threshold.
     full: AtomicU32,
     accept_percent: u64,
@@ -31,10 +40,21 @@ const NONE: u64 = u64::MAX;
 
 impl ByteLimit {
     /// Makes a limit of `max` bytes, or none. Once met, it refuses until usage has fallen to `accept_percent` of it.
-    pub fn new(max: Option<u64>, accept_percent: u64) -> Self {
-        let zero = || AtomicU64::new(0);
-        let max = AtomicU64::new(max.unwrap_or(NONE));
-        Self { max, used: zero(), full: AtomicU32::new(0), accept_percent, hits: zero() }
+    /// Without a limit, bytes are counted in `parts` parts.
+    pub fn new(max: Option<u64>, accept_percent: u64, parts: usize) -> Result<Self> {
+        Ok(Self {
+            max: AtomicU64::new(max.unwrap_or(NONE)),
+            used: CachePadded::new(AtomicU64::new(0)),
+            parts: heap::slice(parts, |_| Ok(CachePadded::new(AtomicU64::new(0))))?,
+            full: AtomicU32::new(0),
+            accept_percent,
+            hits: AtomicU64::new(0),
+        })
+    }
+
+    /// Bytes of memory that the parts take.
+    pub fn bytes(&self) -> usize {
+        size_of_val(&*self.parts)
     }
 
     /// Returns the most bytes that may be charged, if there is a limit.
@@ -54,9 +74,16 @@ impl ByteLimit {
         self.full.store(0, Relaxed);
     }
 
-    /// Returns how many bytes are charged.
+    /// Returns how many bytes are charged. While other threads charge, a moment's sum of several words, never below 0.
     pub fn used(&self) -> u64 {
-        self.used.load(Relaxed)
+        let used = self.used.load(Relaxed).wrapping_add(self.of_parts());
+        // No more than 2^63 bytes are ever stored: what looks like more is below 0.
+        if used > NONE / 2 && self.most() == NONE { 0 } else { used }
+    }
+
+    /// Returns the sum of the parts, which may wrap.
+    fn of_parts(&self) -> u64 {
+        self.parts.iter().fold(0, |sum, part| sum.wrapping_add(part.load(Relaxed)))
     }
 
     /// Returns how many bytes have to go before pages are accepted again; 0: they are accepted. A hint: it is up to
@@ -76,7 +103,12 @@ impl ByteLimit {
     /// Whether pages that are expected to take `estimate` bytes may be tried. Charges nothing.
     #[inline]
     pub fn admits(&self, estimate: u64) -> bool {
-        let (used, max) = (self.used(), self.most());
+        let max = self.most();
+        if max == NONE && self.full.load(Relaxed) == 0 {
+            // Words that other threads write are not looked at.
+            return true;
+        }
+        let used = self.used();
         if self.full.load(Relaxed) != 0 {
             if used > Self::percent(max, self.accept_percent) {
                 return false;
@@ -90,20 +122,39 @@ impl ByteLimit {
         (u128::from(max) * u128::from(percent) / 100) as u64
     }
 
-    /// Charges `bytes` if they fit.
+    /// Charges `bytes` if they fit. Without a limit, to this part.
     #[inline]
-    pub fn charge(&self, bytes: u64) -> bool {
+    pub fn charge(&self, bytes: u64, part: usize) -> bool {
         let max = self.most();
-        // Acquire and Release pair with each other: a batch that is refused sees that the batches which hold what it
-        // lacks have begun.
-        self.used.fetch_update(AcqRel, Acquire, |used| used.checked_add(bytes).filter(|&total| total <= max)).is_ok()
+        if max == NONE {
+            self.parts[part % self.parts.len()].fetch_add(bytes, Relaxed);
+            return true;
+        }
+        // Acquire pairs with the Release in `uncharge`. The parts are looked at after that: whatever was taken off this
+        // word is seen to have come on a part before. Acquire and the Release below also pair with each other: a batch
+        // that is refused sees that the batches which hold what it lacks have begun.
+        let mut used = self.used.load(Acquire);
+        loop {
+            let total = used.wrapping_add(self.of_parts());
+            if total.checked_add(bytes).is_none_or(|total| total > max) {
+                return false;
+            }
+            match self.used.compare_exchange(used, used.wrapping_add(bytes), AcqRel, Acquire) {
+                Ok(_) => return true,
+                Err(now) => used = now,
+            }
+        }
     }
 
-    /// Takes a charge back.
+    /// Takes a charge back. Without a limit, from this part.
     #[inline]
-    pub fn uncharge(&self, bytes: u64) {
-        let before = self.used.fetch_sub(bytes, Relaxed);
-        debug_assert!(before >= bytes);
+    pub fn uncharge(&self, bytes: u64, part: usize) {
+        if self.most() == NONE {
+            self.parts[part % self.parts.len()].fetch_sub(bytes, Relaxed);
+            return;
+        }
+        // Release pairs with the Acquire in `charge`.
+        self.used.fetch_sub(bytes, Release);
     }
 
     /// Notes that a page of `page_bytes` did not fit. The limit then refuses until usage falls to the threshold.
@@ -121,6 +172,8 @@ impl ByteLimit {
 pub struct Limits<'a> {
     pub zswap: &'a ByteLimit,
     pub area: &'a ByteLimit,
+    /// The part of this processor.
+    pub part: usize,
 }
 
 impl<'a> Limits<'a> {
@@ -136,11 +189,11 @@ impl<'a> Limits<'a> {
     /// Charges both limits, or neither.
     #[inline]
     pub fn charge(self, bytes: u64) -> Result<Charged<'a>, OverLimit> {
-        if !self.zswap.charge(bytes) {
+        if !self.zswap.charge(bytes, self.part) {
             return Err(OverLimit::Zswap);
         }
-        if !self.area.charge(bytes) {
-            self.zswap.uncharge(bytes);
+        if !self.area.charge(bytes, self.part) {
+            self.zswap.uncharge(bytes, self.part);
             return Err(OverLimit::Area);
         }
         Ok(Charged { limits: self, bytes })
@@ -149,8 +202,8 @@ impl<'a> Limits<'a> {
     /// Takes a charge back from both limits.
     #[inline]
     pub fn uncharge(self, bytes: u64) {
-        self.zswap.uncharge(bytes);
-        self.area.uncharge(bytes);
+        self.zswap.uncharge(bytes, self.part);
+        self.area.uncharge(bytes, self.part);
     }
 
     /// Notes that a limit refused a page of `page_bytes`.

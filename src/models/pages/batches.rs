@@ -14,7 +14,7 @@ struct Scene {
 impl Scene {
     /// Runs a batch that reserves 1 by its estimate, and has `needs` pages of 1 each. Returns whether it got through.
     fn batch(&self, needs: u64) -> bool {
-        let limits = Limits { zswap: &self.zswap, area: &self.area };
+        let limits = Limits { zswap: &self.zswap, area: &self.area, part: 0 };
         let Ok(mut reservation) = Reservation::new(limits, &self.batches, 1) else { return false };
         for _ in 0..needs {
             if reservation.use_bytes(1).is_err() {
@@ -32,8 +32,8 @@ fn race(room: (u64, u64), needs: &'static [u64]) {
     builder.max_branches = 20_000;
     builder.check(move || {
         let limits = Arc::new(Scene {
-            zswap: ByteLimit::new(Some(room.0), 90),
-            area: ByteLimit::new(Some(room.1), 90),
+            zswap: ByteLimit::new(Some(room.0), 90, 1).unwrap(),
+            area: ByteLimit::new(Some(room.1), 90, 1).unwrap(),
             batches: Batches::default(),
         });
         let run = |needs: u64| {

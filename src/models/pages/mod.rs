@@ -11,6 +11,7 @@
 
 mod batches;
 mod freeze;
+mod limits;
 mod orders;
 mod own_file;
 mod pairs;

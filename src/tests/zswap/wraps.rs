@@ -14,11 +14,12 @@ fn a_batch_that_is_alone_at_the_limit_is_refused_after_any_number_of_batches() {
     for before in [0, 1 << 31, (1 << 32) - 2, 1 << 32, (1 << 33) - 1, u64::MAX] {
         let (tell, told) = channel();
         thread::spawn(move || {
-            let (zswap, area) = (ByteLimit::new(Some(2), 90), ByteLimit::new(Some(9), 90));
+            let (zswap, area) = (limit(2), limit(9));
             let batches = Batches::after(before);
             for _ in 0..4 {
-                let mut reservation =
-                    Reservation::new(Limits { zswap: &zswap, area: &area }, &batches, 1).map_err(|_| ()).unwrap();
+                let mut reservation = Reservation::new(Limits { zswap: &zswap, area: &area, part: 0 }, &batches, 1)
+                    .map_err(|_| ())
+                    .unwrap();
                 assert!(reservation.use_bytes(1).is_ok() && reservation.use_bytes(1).is_ok());
                 assert_eq!(reservation.use_bytes(1), Err(OverLimit::Zswap));
                 drop(reservation);
@@ -30,13 +31,35 @@ fn a_batch_that_is_alone_at_the_limit_is_refused_after_any_number_of_batches() {
     }
 }
 
+fn limit(max: u64) -> ByteLimit {
+    ByteLimit::new(Some(max), 90, 2).unwrap()
+}
+
 #[test]
-fn a_limit_of_all_bytes_is_never_exceeded() {
-    let limit = ByteLimit::new(Some(u64::MAX), 90);
-    assert!(limit.charge(u64::MAX - 5) && limit.admits(5) && limit.admits(u64::MAX));
-    assert!(!limit.charge(6) && limit.charge(5) && !limit.charge(1));
-    limit.uncharge(u64::MAX);
+fn a_limit_of_nearly_all_bytes_is_never_exceeded() {
+    const MOST: u64 = u64::MAX - 1;
+    let limit = limit(MOST);
+    assert!(limit.charge(MOST - 5, 0) && limit.admits(5) && !limit.admits(6));
+    assert!(!limit.charge(6, 1) && limit.charge(5, 0) && !limit.charge(1, 1));
+    limit.uncharge(MOST, 1);
     assert_eq!(limit.used(), 0);
+}
+
+/// Pages that came without a limit count when one is set, on whichever processor they came and go.
+#[test]
+fn a_limit_that_is_set_later_counts_what_was_charged_before() {
+    let limit = ByteLimit::new(None, 90, 2).unwrap();
+    assert!(limit.charge(30, 0) && limit.charge(20, 1));
+    limit.uncharge(25, 1);
+    assert_eq!(limit.used(), 25);
+    limit.set(Some(40));
+    assert!(!limit.charge(16, 0) && limit.charge(15, 1) && !limit.charge(1, 0));
+    assert_eq!((limit.used(), limit.admits(0), limit.admits(1)), (40, true, false));
+    limit.uncharge(30, 0);
+    assert!(limit.charge(30, 1) && !limit.charge(1, 1));
+    limit.set(None);
+    limit.uncharge(40, 1);
+    assert!(limit.used() == 0 && limit.charge(7, 0) && limit.used() == 7);
 }
 
 /// Tickets of claims that were ended are refused, whichever claims have their places since.
