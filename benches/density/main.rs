@@ -5,7 +5,7 @@
 //! Memory is what the system reports: growth of the process's resident memory since before the allocator was used,
 //! blocks of a memory file, and huge pages taken from the system's reserve. Each measurement is a process of its own,
 //! because an allocator's memory depends on its past. All bytes of all objects are written. A model counts the memory
-//! that it would take, and the kernel counts that of zram: its pool, 16 bytes for each page of the device that was used,
+//! that it would take. The kernel counts that of zram: its pool, 16 bytes for each page of the device that was used,
 //! and 8 for each object.
 //!
 //! `cargo bench --bench density -- --live 64,256,1024 --only zsalloc,jemalloc` chooses what is measured;

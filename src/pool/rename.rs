@@ -35,7 +35,7 @@ impl Pool {
             new.withdraw();
             return Ok(false);
         }
-        // Before the free: its Release orders the note before the last unmap of the old word.
+        // Before the caller unmaps the old handle: the Release of that orders the note before the last unmap.
         self.memory.zspage(place.zspage).set_handle(place.slot, to);
         let freed = old.free(generation)?;
         debug_assert_eq!(freed, Freed::Later, "the caller has it pinned");

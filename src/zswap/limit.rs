@@ -2,9 +2,9 @@
 //! ever exceeded.
 //!
 //! Where there is no limit, each processor counts in a part of its own, so that threads share no word that they write.
-//! Where there is one, all charges are made on one word, by a compare-and-swap that keeps the sum of it and of all parts
-//! within the limit. The parts only change then by threads that have not seen yet that there is a limit. What is charged
-//! is the sum of all words. One by itself may be below 0, and wraps: a page may come on one and go on another.
+//! Where there is one, all charges are made on one word, by a compare-and-swap that keeps the sum of it and of all
+//! parts within the limit. The parts only change then by threads that have not seen yet that there is a limit. What is
+//! charged is the sum of all words. One by itself may be below 0, and wraps: a page may come on one and go on another.
 
 use crate::error::Result;
 use crate::heap;

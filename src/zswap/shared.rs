@@ -89,7 +89,8 @@ pub struct ClaimTurn {
     pub because_full: bool,
 }
 
-/// Where the walk goes on that gives stored pages low handle indices. Only the thread that walks over the areas uses it.
+/// Where the walk goes on that gives stored pages low handle indices. Only the thread that walks over the areas uses
+/// it.
 #[derive(Default)]
 pub struct PackingHand {
     /// Where the handle table is going to end; 0: no walk is under way.

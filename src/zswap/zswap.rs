@@ -274,9 +274,9 @@ impl Zswap {
     }
 
     /// Moves objects together and gives the memory that becomes free back to the system, as [`crate::Pool::compact`]
-    /// does. Also gives back the parts of the areas' indexes that have no page any more, and the end of the pool's table
-    /// of handles: pages whose handles lie there get others. The budget holds for that, too: each page that gets another
-    /// handle counts as 64 bytes. Returns how many pages of 4096 bytes the pool gave back.
+    /// does. Also gives back the parts of the areas' indexes that have no page any more, and the end of the pool's
+    /// table of handles: pages whose handles lie there get others. The budget holds for that, too: each page that gets
+    /// another handle counts as 64 bytes. Returns how many pages of 4096 bytes the pool gave back.
     ///
     /// # Errors
     /// Those of [`crate::Pool::compact`].
