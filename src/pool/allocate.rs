@@ -132,7 +132,7 @@ impl Pool {
         if allocated.is_ok() || !self.give_shelves_up() {
             return allocated;
         }
-        let taken = class.lock(&self.memory).take(&self.memory);
+        let taken = class.lock(&self.memory).take_slowly(&self.memory);
         self.allocate_elsewhere(class, taken)
     }
 
@@ -151,7 +151,7 @@ impl Pool {
             let id = self.memory.acquire(class.index(), self.reclaim.next_epoch(), None)?;
             let mut state = class.lock(&self.memory);
             state.add(&self.memory, id);
-            match state.take(&self.memory) {
+            match state.take_slowly(&self.memory) {
                 Ok(Some(taken)) => return Ok(taken),
                 // Other threads have taken all its slots already.
                 Ok(None) => {}
@@ -174,7 +174,7 @@ impl Pool {
             self.memory.take_back(state.all_handles(&self.memory));
         }
         self.shelves.return_stocks(&self.memory);
-        let taken = class.lock(&self.memory).take(&self.memory).map_err(Shortage::error)?;
+        let taken = class.lock(&self.memory).take_slowly(&self.memory).map_err(Shortage::error)?;
         taken.map_or_else(|| self.allocate_in_new_zspage(class), Ok)
     }
 }

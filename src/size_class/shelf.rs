@@ -29,7 +29,7 @@ const ROOM: usize = if cfg!(loom) { 2 } else { 14 };
 /// How many indices move between a shelf and its class together.
 const LOT: usize = ROOM / 2;
 /// A malloc finds the lock of a class taken this often before the class gets shelves.
-const MEETINGS: u32 = 8;
+const MEETINGS: u8 = 8;
 /// The most processors that have shelves of their own. More share them.
 const MOST_PROCESSORS: usize = 32;
 /// The shelves may take this part of the memory of a pool.
@@ -83,6 +83,8 @@ static_assertions::const_assert_eq!(size_of::<Shelf>(), 64);
 pub struct Shelves {
     /// Whether the shelves of each class may be open: 1, or 0. A hint, because a shelf itself says whether it is open.
     in_use: Box<[AtomicU32]>,
+    /// How many classes these are, so that a pool without any pays for one load.
+    classes_in_use: AtomicU32,
     /// Those of the first processor, one for each class, then those of the next one.
     shelves: Box<[Shelf]>,
     /// The free indices of each processor.
@@ -105,6 +107,7 @@ impl Shelves {
         let shelf = |_| Ok(Shelf(Lock::new(Rank::Shelf, Kept::CLOSED)));
         Ok(Self {
             in_use: heap::slice(CLASS_COUNT, |_| Ok(AtomicU32::new(0)))?,
+            classes_in_use: AtomicU32::new(0),
             shelves: heap::slice(processors * CLASS_COUNT, shelf)?,
             stocks: heap::slice(processors, |_| Ok(Stock::new()))?,
             processors,
@@ -122,12 +125,23 @@ impl Shelves {
     #[inline]
     pub fn are_in_use(&self, class: ClassIndex) -> bool {
         // Models without shelves are spared the load, which would be one more place where threads may switch.
-        (cfg!(not(loom)) || self.processors > 0) && self.in_use[class.0 as usize].load(Relaxed) != 0
+        (cfg!(not(loom)) || self.processors > 0)
+            && self.are_any_in_use()
+            && self.in_use[class.0 as usize].load(Relaxed) != 0
     }
 
     /// Returns whether the shelves of any class may be open.
+    #[inline]
     pub fn are_any_in_use(&self) -> bool {
-        (0..CLASS_COUNT as u16).any(|class| self.are_in_use(ClassIndex(class)))
+        self.classes_in_use.load(Relaxed) != 0
+    }
+
+    /// Says whether the shelves of a class may be open. The caller holds the lock of the class.
+    fn set_in_use(&self, class: ClassIndex, are: bool) {
+        if self.in_use[class.0 as usize].swap(are.into(), Relaxed) != u32::from(are) {
+            // Wraps where one goes.
+            self.classes_in_use.fetch_add(if are { 1 } else { u32::MAX }, Relaxed);
+        }
     }
 
     /// Returns the number of this processor, as shelves count them.
@@ -247,7 +261,7 @@ impl SizeClass {
                 state.take_off(memory, &mut kept);
             }
         }
-        let Some(mut stock) = shelves.stocks[processor].try_lock() else { return state.take(memory) };
+        let Some(mut stock) = shelves.stocks[processor].try_lock() else { return state.take_slowly(memory) };
         let taken = state.take_with(memory, &mut stock);
         if let Ok(Some(_)) = taken
             && let Some(mut kept) = shelves.shelf(processor, self.index).try_lock()
@@ -335,8 +349,11 @@ impl ClassState {
 
     /// Notes that a malloc found the lock of the class taken. Opens the shelves once that happened a few times.
     pub(super) fn meet(&mut self, shelves: &Shelves) {
+        if self.has_shelves {
+            return;
+        }
         self.meetings += 1;
-        if self.meetings >= MEETINGS && !self.has_shelves {
+        if self.meetings == MEETINGS {
             self.open_shelves(shelves);
         }
     }
@@ -352,14 +369,14 @@ impl ClassState {
 
     fn set_open(&self, shelves: &Shelves) {
         shelves.of(self.index).for_each(|shelf| shelf.lock().is_open = true);
-        shelves.in_use[self.index.0 as usize].store(1, Relaxed);
+        shelves.set_in_use(self.index, true);
     }
 
     /// Keeps the shelves of the class closed until [`ClassState::resume_shelves`]. The caller then closes those that
     /// are open. Returns whether any is.
     pub fn pause_shelves(&mut self, shelves: &Shelves) -> bool {
         self.pauses += 1;
-        shelves.in_use[self.index.0 as usize].store(0, Relaxed);
+        shelves.set_in_use(self.index, false);
         self.has_shelves
     }
 
@@ -374,7 +391,7 @@ impl ClassState {
     /// Gives the shelves of the class up. The caller then closes them. Returns whether the class had any.
     pub fn give_shelves_up(&mut self, shelves: &Shelves) -> bool {
         self.meetings = 0;
-        shelves.in_use[self.index.0 as usize].store(0, Relaxed);
+        shelves.set_in_use(self.index, false);
         std::mem::replace(&mut self.has_shelves, false)
     }
 

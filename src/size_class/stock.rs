@@ -74,7 +74,7 @@ impl ClassState {
             self.stock_up(memory, stock);
         }
         if stock.count == 0 {
-            return self.take(memory);
+            return self.take_slowly(memory);
         }
         let Some(place) = self.take_place(memory)? else { return Ok(None) };
         let index = stock.pop().expect("the stock has one");
