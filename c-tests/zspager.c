@@ -29,6 +29,8 @@ static void outgrows(uint32_t fault_mode, uint32_t eviction, const uint32_t *dut
     struct zspager_stats stats = pager_stats_of(pager);
     CHECK(stats.stored > 0 && stats.loads > 0 && stats.poisoned == 0 && stats.over_limit == 0);
     CHECK(stats.failed == 0 && stats.lent_threads <= count);
+    CHECK(stats.evicted_in_place > 0 || stats.eviction == ZSPAGER_USES_MOVING);
+    CHECK(eviction != ZSPAGER_EVICT_IN_PLACE || stats.eviction == ZSPAGER_USES_IN_PLACE);
     CHECK(stats.regions == 1 && stats.region_bytes == (uint64_t)ABOVE * PAGE);
     CHECK(stats.resident_limit_bytes == (uint64_t)LIMIT * PAGE && stats.table_bytes > 0);
     OK(zspager_latency_permille(pager, 500, &nanoseconds));

@@ -275,6 +275,24 @@
  */
 #define ZSPAGER_EVICT_MOVING_BESIDE_SWAP 2
 
+/** zspager_stats.eviction: private pages are evicted where they are, as the options say. */
+#define ZSPAGER_USES_IN_PLACE 0
+
+/** zspager_stats.eviction: private pages are moved to the staging range, as the options say. */
+#define ZSPAGER_USES_MOVING 1
+
+/**
+ * zspager_stats.eviction: private pages are evicted where they are, although the options say to move
+ * them: this Linux can't move pages.
+ */
+#define ZSPAGER_USES_IN_PLACE_WITHOUT_MOVE 2
+
+/**
+ * zspager_stats.eviction: private pages are evicted where they are, although the options say to move
+ * them: there is swap, and Linux is older than 6.16.
+ */
+#define ZSPAGER_USES_IN_PLACE_BESIDE_SWAP 3
+
 /**
  * zspager_region_options.flags: the region is a shared mapping of a memory file, the part that
  * shared_fd and shared_offset name. Without this flag it is private anonymous memory.
@@ -871,8 +889,8 @@ struct zspager_region_options {
 };
 
 /**
- * Statistics of a pager: see zspager_stats(). The figures up to table_bytes, lent_threads and
- * immovable_bytes are current values; all others only grow. Each figure is right for its moment,
+ * Statistics of a pager: see zspager_stats(). The figures up to table_bytes, lent_threads,
+ * immovable_bytes and eviction are current values; all others only grow. Each figure is right for its moment,
  * and two figures need not be of the same moment.
  *
  * How many pages are compressed, and how much memory their pool takes, is in the JSON of
@@ -973,6 +991,10 @@ struct zspager_stats {
      * limit, touches go above it at once, and over_limit counts that.
      */
     uint64_t immovable_bytes;
+    /** Pages that left memory from where they were, and not from the staging range. */
+    uint64_t evicted_in_place;
+    /** How the pager evicts private pages, and why so: one of ZSPAGER_USES_*. */
+    uint64_t eviction;
 };
 #endif
 
@@ -2514,7 +2536,8 @@ int zspager_latency_permille(struct zspager *pager, uint32_t permille, uint64_t 
  *
  * The JSON is an object with three members. "version" is a number that changes when a member
  * changes its meaning. "pager" is an object with the fields of struct zspager_stats without
- * struct_size; those that only grow are in its member "counts". "zswap" is what zswap_stats_json()
+ * struct_size; those that only grow are in its member "counts", and "eviction" is "in-place",
+ * "moving", "in-place-without-move" or "in-place-beside-swap". "zswap" is what zswap_stats_json()
  * writes, with one area for each region. The pager's member "latencies" has the member "buckets",
  * an array of 128 counts of touches, of which every eighth is timed. Bucket i begins at i
  * nanoseconds for i up to 3, and at (4 + i % 4) << (i / 4 - 1) nanoseconds from 4 on. Later

@@ -286,8 +286,8 @@ pub use guest::{
 pub use latency::{LATENCY_BUCKETS, LatencyHistogram};
 #[cfg(all(feature = "uffd", not(loom)))]
 pub use pager::{
-    Duty, Eviction, FaultMode, HeldBytes, HeldBytesMut, HeldRange, Lent, LentWork, PagedMemory, Pager, PagerCounts,
-    PagerOptions, PagerSnapshot, PagerStats, PagerTuning, Region, RegionOptions,
+    Duty, Eviction, EvictionInUse, FaultMode, HeldBytes, HeldBytesMut, HeldRange, Lent, LentWork, PagedMemory, Pager,
+    PagerCounts, PagerOptions, PagerSnapshot, PagerStats, PagerTuning, Region, RegionOptions,
 };
 pub use pool::{
     CompactBudget, Handle, MAX_TAGGED_SIZE, Mapped, MappedMut, NewObject, Pool, PoolStats, Verdict, Victim,

@@ -142,8 +142,7 @@ fn changed(changes: &[(&str, &str)]) -> String {
 }
 
 /// The last members of structs that may grow, and of one that may not.
-const LAST: [&str; 3] =
-    ["    uint64_t pages_reclaimed;\n", "    uint64_t immovable_bytes;\n};", "    uint64_t bytes;\n};"];
+const LAST: [&str; 3] = ["    uint64_t pages_reclaimed;\n", "    uint64_t eviction;\n};", "    uint64_t bytes;\n};"];
 const MALLOC: &str = "int zs_malloc(struct zs_pool *pool, size_t size, zs_handle_t *handle);";
 const CREATE: &str = "zs_create_pool(const char *name, const struct zs_pool_options *options,";
 
@@ -225,7 +224,7 @@ const ADDITIONS: [(&str, Changes, &str); 6] = [
     ),
     (
         "a field at the end for the pager",
-        &[(LAST[1], "    uint64_t immovable_bytes;\n    uint64_t newer;\n};")],
+        &[(LAST[1], "    uint64_t eviction;\n    uint64_t newer;\n};")],
         "zspager_stats__newer",
     ),
     (

@@ -12,7 +12,7 @@ use super::immovable::Immovable;
 use super::inbox::EventLock;
 use super::kept_copies::KeptCopies;
 use super::lent_count::Lending;
-use super::options::FaultMode;
+use super::options::{EvictionInUse, FaultMode};
 use super::region::{RegionState, Serials};
 use super::removable::Removable;
 use super::scratch::Scratch;
@@ -31,6 +31,8 @@ pub struct Core {
     pub os: Os,
     pub zswap: Zswap,
     pub mode: FaultMode,
+    /// How pages of private memory are evicted, and why.
+    pub eviction: EvictionInUse,
     /// Pages of private memory are moved; otherwise they are copied and dropped.
     pub moves: bool,
     /// The userfaultfd of the regions.

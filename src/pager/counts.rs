@@ -1,5 +1,6 @@
 //! The statistics of a pager: counters, latencies, and the form in which callers read them.
 
+use super::options::EvictionInUse;
 use crate::latency::LatencyHistogram;
 use crate::os;
 use crate::sync::{AtomicU64, Ordering::Relaxed};
@@ -54,6 +55,9 @@ counters! {
     stored,
     /// Pages that were dropped without being compressed, because their compressed copy was kept.
     dropped,
+    /// Pages that left memory from where they were, and not from the staging range: of memory files always, and of
+    /// private memory as [`PagerStats::eviction`] says.
+    evicted_in_place,
     /// Touches and holds that had to make room themselves: lend a thread that evicts, or give it more processor time.
     direct_reclaims,
     /// Pages that were let in above the limit because none could leave: the pool was full and nothing could be written
@@ -147,6 +151,8 @@ pub struct PagerStats {
     /// Bytes of pages in memory that could not leave when they were tried last: they are locked, pinned, shared with
     /// another process, or a part of a huge page that can't be split. Some are tried again from time to time.
     pub immovable_bytes: u64,
+    /// How private pages are evicted, and why so.
+    pub eviction: EvictionInUse,
     /// What the pager did since it was created.
     pub counts: PagerCounts,
     /// How long touches took to serve, of which every eighth is timed.

@@ -14,7 +14,7 @@ use super::inbox::EventLock;
 use super::kept_copies::KeptCopies;
 use super::lent_count::Lending;
 use super::open_pager::OpenPager;
-use super::options::{FaultMode, PagerOptions};
+use super::options::{EvictionInUse, FaultMode, PagerOptions};
 use super::pager_calls::{Pager, limit_of};
 use super::region::{MAX_REGIONS, Serials};
 use super::removable::Removable;
@@ -82,7 +82,8 @@ fn core(os: Os, name: &str, options: &PagerOptions) -> Result<Core> {
     let staged_percent = tuning.staged_percent.unwrap_or(10).into();
     let max_held = tuning.max_held_bytes.map_or(limit / 8, |bytes| bytes / PAGE as u64);
     let max_regions = tuning.max_regions.unwrap_or(1024);
-    let (uffd, moves) = open(&os, options)?;
+    let (uffd, eviction) = open(&os, options)?;
+    let moves = eviction == EvictionInUse::Moving;
     let staging = Staging::new(&os, own_uffd(&os, moves)?, staged_room(limit, staged_percent), staged_percent)?;
     let zswap = Zswap::with_os(os.clone(), name, &zswap_options(options))?;
     let scratch = Scratch::new(&os)?;
@@ -98,6 +99,7 @@ fn core(os: Os, name: &str, options: &PagerOptions) -> Result<Core> {
         os,
         zswap,
         mode: options.fault_mode,
+        eviction,
         moves,
         uffd,
         own,
@@ -124,8 +126,8 @@ fn core(os: Os, name: &str, options: &PagerOptions) -> Result<Core> {
     })
 }
 
-/// Opens the userfaultfd of the regions. Returns it, and whether private pages are moved.
-fn open(os: &Os, options: &PagerOptions) -> Result<(Userfault, bool)> {
+/// Opens the userfaultfd of the regions. Returns it, and how private pages are evicted.
+fn open(os: &Os, options: &PagerOptions) -> Result<(Userfault, EvictionInUse)> {
     let user_only = options.fault_mode == FaultMode::Sigbus;
     let refused = |errno: Errno| match errno.0 {
         errno::EPERM => Error::System { errno: errno.0, step: sentence(&NO_RIGHT) },
@@ -133,11 +135,11 @@ fn open(os: &Os, options: &PagerOptions) -> Result<(Userfault, bool)> {
         _ => Error::system(errno, sentence(&"userfaultfd")),
     };
     let there = Userfault::features_of_the_system(os, user_only).map_err(refused)?;
-    let moves = options.moves(there & feature::MOVE != 0, kernel::release(), kernel::has_swap());
+    let eviction = options.eviction_in_use(there & feature::MOVE != 0, kernel::release(), kernel::has_swap());
     let mut wanted = feature::EVENT_REMAP | feature::EVENT_UNMAP | feature::MISSING_SHMEM | feature::WP;
     wanted |= feature::WP_SHMEM | feature::MINOR_SHMEM | feature::POISON;
     wanted &= there;
-    if moves {
+    if eviction == EvictionInUse::Moving {
         // If pages were dropped in their places, each drop would be an event of its own that somebody has to read.
         wanted |= feature::EVENT_REMOVE & there | feature::MOVE;
     }
@@ -145,7 +147,7 @@ fn open(os: &Os, options: &PagerOptions) -> Result<(Userfault, bool)> {
         wanted |= feature::SIGBUS;
     }
     let uffd = Userfault::new(os, wanted, user_only).map_err(refused)?;
-    Ok((uffd, moves))
+    Ok((uffd, eviction))
 }
 
 const NO_GUARD: Sentence = not_given!("the system gives no page that tells forked children");

@@ -213,6 +213,7 @@ impl Core {
         if !region.is_private() && self.holds.pages() > 0 {
             (0..picks.count).for_each(|pick| self.show_held_around(region, picks.page(pick), picks.at[pick]));
         }
+        add(&self.counters.evicted_in_place, gone);
         (gone, marked)
     }
 

@@ -191,7 +191,7 @@ pub use self::{
     counts::{PagerCounts, PagerStats},
     hold_guards::{HeldBytes, HeldBytesMut, HeldRange},
     lent_guard::{Lent, LentWork},
-    options::{Duty, Eviction, FaultMode, PagerOptions, PagerTuning, RegionOptions},
+    options::{Duty, Eviction, EvictionInUse, FaultMode, PagerOptions, PagerTuning, RegionOptions},
     paged_memory::PagedMemory,
     pager_calls::Pager,
     region_guard::Region,

@@ -63,6 +63,22 @@ pub enum Eviction {
     MovingBesideSwap,
 }
 
+/// How a pager evicts private pages, and why so: see [`PagerStats::eviction`](crate::PagerStats::eviction).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "json", derive(serde::Serialize), serde(rename_all = "kebab-case"))]
+#[non_exhaustive]
+pub enum EvictionInUse {
+    /// Where they are, as [`Eviction::InPlace`] says. In JSON "in-place".
+    InPlace,
+    /// By moving, as [`Eviction::Moving`] or [`Eviction::MovingBesideSwap`] says. In JSON "moving".
+    Moving,
+    /// Where they are, although moving was asked for: this Linux can't move pages. In JSON "in-place-without-move".
+    InPlaceWithoutMove,
+    /// Where they are, although [`Eviction::Moving`] was asked for: there is swap, and Linux is older than 6.16. In
+    /// JSON "in-place-beside-swap".
+    InPlaceBesideSwap,
+}
+
 /// Options for creating a pager. The [`Default`] has no limit: set `resident_bytes`.
 /// Later versions may add fields: end a literal with `..Default::default()`.
 ///
@@ -106,16 +122,17 @@ pub struct PagerTuning {
 }
 
 impl PagerOptions {
-    /// Whether private pages are moved. `can`: the system can move pages. `release`: the first two numbers of its
+    /// How private pages are evicted. `can`: the system can move pages. `release`: the first two numbers of its
     /// release.
-    pub(super) fn moves(&self, can: bool, release: Option<(u32, u32)>, has_swap: bool) -> bool {
+    pub(super) fn eviction_in_use(&self, can: bool, release: Option<(u32, u32)>, has_swap: bool) -> EvictionInUse {
         /// UFFDIO_MOVE is right from this release on also for pages that the system has swapped out.
         const MENDED: (u32, u32) = (6, 16);
         let is_right = !has_swap || release >= Some(MENDED);
-        can && match self.eviction {
-            Eviction::InPlace => false,
-            Eviction::Moving => is_right,
-            Eviction::MovingBesideSwap => true,
+        match self.eviction {
+            Eviction::InPlace => EvictionInUse::InPlace,
+            _ if !can => EvictionInUse::InPlaceWithoutMove,
+            Eviction::Moving if !is_right => EvictionInUse::InPlaceBesideSwap,
+            Eviction::Moving | Eviction::MovingBesideSwap => EvictionInUse::Moving,
         }
     }
 }
@@ -196,9 +213,12 @@ mod tests {
             (None, true, false),
             (None, false, true),
         ] {
-            assert_eq!(careful.moves(true, release, has_swap), is_safe, "{release:?}, swap: {has_swap}");
-            assert!(moving.moves(true, release, has_swap) && !in_place.moves(true, release, has_swap));
-            assert!(![&careful, &moving, &in_place].iter().any(|options| options.moves(false, release, has_swap)));
+            let used = |options: &PagerOptions, can| options.eviction_in_use(can, release, has_swap);
+            let carefully = if is_safe { EvictionInUse::Moving } else { EvictionInUse::InPlaceBesideSwap };
+            assert_eq!(used(&careful, true), carefully, "{release:?}, swap: {has_swap}");
+            assert_eq!(used(&moving, true), EvictionInUse::Moving);
+            assert_eq!([used(&careful, false), used(&moving, false)], [EvictionInUse::InPlaceWithoutMove; 2]);
+            assert_eq!([used(&in_place, true), used(&in_place, false)], [EvictionInUse::InPlace; 2]);
         }
     }
 }

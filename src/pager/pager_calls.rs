@@ -251,6 +251,7 @@ impl Pager {
             table_bytes: core.staging.table_bytes() + pages * 4 + core.extents.bytes(),
             lent_threads: core.lending.threads().into(),
             immovable_bytes: bytes(core.immovable.pages()),
+            eviction: core.eviction,
             counts: core.counters.read(),
             latencies: core.latencies.read(),
         }

@@ -48,7 +48,8 @@ export! {
     ///
     /// The JSON is an object with three members. "version" is a number that changes when a member
     /// changes its meaning. "pager" is an object with the fields of struct zspager_stats without
-    /// struct_size; those that only grow are in its member "counts". "zswap" is what zswap_stats_json()
+    /// struct_size; those that only grow are in its member "counts", and "eviction" is "in-place",
+    /// "moving", "in-place-without-move" or "in-place-beside-swap". "zswap" is what zswap_stats_json()
     /// writes, with one area for each region. The pager's member "latencies" has the member "buckets",
     /// an array of 128 counts of touches, of which every eighth is timed. Bucket i begins at i
     /// nanoseconds for i up to 3, and at (4 + i % 4) << (i / 4 - 1) nanoseconds from 4 on. Later

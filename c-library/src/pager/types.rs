@@ -4,7 +4,7 @@ use crate::sized::SizedStruct;
 use crate::swap::types::zswap_tuning;
 use std::ffi::{c_char, c_int};
 use std::mem::{offset_of, size_of};
-use zsalloc::{PagerCounts, PagerStats};
+use zsalloc::{EvictionInUse, PagerCounts, PagerStats};
 
 /// zspager_options.fault_mode: the thread that touches a page brings it back itself, in a SIGBUS
 /// handler. The default: the fastest, and it needs no privileges.
@@ -30,6 +30,17 @@ pub const ZSPAGER_EVICT_MOVING: u32 = 1;
 /// The bugs were fixed in 6.16, and by the middle of 2025 in the stable series, which a release
 /// number does not show: choose this if your kernel has the fixes.
 pub const ZSPAGER_EVICT_MOVING_BESIDE_SWAP: u32 = 2;
+
+/// zspager_stats.eviction: private pages are evicted where they are, as the options say.
+pub const ZSPAGER_USES_IN_PLACE: u32 = 0;
+/// zspager_stats.eviction: private pages are moved to the staging range, as the options say.
+pub const ZSPAGER_USES_MOVING: u32 = 1;
+/// zspager_stats.eviction: private pages are evicted where they are, although the options say to move
+/// them: this Linux can't move pages.
+pub const ZSPAGER_USES_IN_PLACE_WITHOUT_MOVE: u32 = 2;
+/// zspager_stats.eviction: private pages are evicted where they are, although the options say to move
+/// them: there is swap, and Linux is older than 6.16.
+pub const ZSPAGER_USES_IN_PLACE_BESIDE_SWAP: u32 = 3;
 
 /// zspager_region_options.flags: the region is a shared mapping of a memory file, the part that
 /// shared_fd and shared_offset name. Without this flag it is private anonymous memory.
@@ -144,8 +155,8 @@ pub struct zspager_region_options {
     pub reserved: [u64; 3],
 }
 
-/// Statistics of a pager: see zspager_stats(). The figures up to table_bytes, lent_threads and
-/// immovable_bytes are current values; all others only grow. Each figure is right for its moment,
+/// Statistics of a pager: see zspager_stats(). The figures up to table_bytes, lent_threads,
+/// immovable_bytes and eviction are current values; all others only grow. Each figure is right for its moment,
 /// and two figures need not be of the same moment.
 ///
 /// How many pages are compressed, and how much memory their pool takes, is in the JSON of
@@ -228,6 +239,10 @@ pub struct zspager_stats {
     /// zspager_set_resident_limit() try all of them. While held_bytes and these together exceed the
     /// limit, touches go above it at once, and over_limit counts that.
     pub immovable_bytes: u64,
+    /// Pages that left memory from where they were, and not from the staging range.
+    pub evicted_in_place: u64,
+    /// How the pager evicts private pages, and why so: one of ZSPAGER_USES_*.
+    pub eviction: u64,
 }
 
 // SAFETY: 64-bit integers and pointers, and 32-bit integers in pairs.
@@ -244,23 +259,33 @@ const _: () = assert!(offset_of!(zspager_options, tuning) == offset_of!(zspager_
 const _: () = assert!(size_of::<zspager_tuning>() == offset_of!(zspager_tuning, staged_percent) + 40);
 const _: () = assert!(offset_of!(zspager_region_options, reserved) == offset_of!(zspager_region_options, flags) + 4);
 
+/// The constant of a way to evict.
+fn number_of(eviction: EvictionInUse) -> u32 {
+    match eviction {
+        EvictionInUse::Moving => ZSPAGER_USES_MOVING,
+        EvictionInUse::InPlaceWithoutMove => ZSPAGER_USES_IN_PLACE_WITHOUT_MOVE,
+        EvictionInUse::InPlaceBesideSwap => ZSPAGER_USES_IN_PLACE_BESIDE_SWAP,
+        _ => ZSPAGER_USES_IN_PLACE,
+    }
+}
+
 impl From<PagerStats> for zspager_stats {
     #[rustfmt::skip]
     fn from(stats: PagerStats) -> Self {
         let PagerStats {
             resident_limit_bytes, resident_bytes, staged_bytes, held_bytes, region_bytes, regions, table_bytes,
-            lent_threads, immovable_bytes, counts, ..
+            lent_threads, immovable_bytes, eviction, counts, ..
         } = stats;
         let PagerCounts {
             faults, loads, loads_ahead, rescues, zero_fills, first_writes, staged, stored, dropped, direct_reclaims,
-            over_limit, pinned, discarded, poisoned, events, retries, failed, ..
+            over_limit, pinned, discarded, poisoned, events, retries, failed, evicted_in_place, ..
         } = counts;
         Self {
             struct_size: size_of::<Self>(), resident_limit_bytes: resident_limit_bytes.unwrap_or(u64::MAX),
             resident_bytes, staged_bytes, held_bytes,
             region_bytes, regions, table_bytes, faults, loads, loads_ahead, rescues, zero_fills, first_writes, staged,
             stored, dropped, direct_reclaims, over_limit, pinned, discarded, poisoned, events, retries, failed,
-            lent_threads, immovable_bytes,
+            lent_threads, immovable_bytes, evicted_in_place, eviction: number_of(eviction).into(),
         }
     }
 }

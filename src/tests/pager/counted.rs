@@ -1,12 +1,13 @@
 //! What a caller sees of a touch that is not served: whether it was tried, and whether a thread is lent to serve it.
+//! And of evictions: how pages leave, and which stay.
 
-use super::look::{consistent, kind_at, with_faults};
-use super::{Memory, Running, limited};
+use super::look::{consistent, kind_at, with_faults, word_at};
+use super::{Memory, Running, evicting, limited};
 use crate::os::sigbus::Touch;
 use crate::os::{Call, injected::Faults};
 use crate::pager::for_c::{PagerForC, RegionId};
 use crate::pager::state::PageKind;
-use crate::pager::{Duty, FaultMode, PagerCounts};
+use crate::pager::{Duty, EvictionInUse, FaultMode, PagerCounts};
 use crate::units::PAGE;
 use std::sync::Arc;
 use std::time::Duration;
@@ -70,6 +71,45 @@ fn a_touch_that_lent_threads_give_up_is_counted_each_time() {
     let json: serde_json::Value = serde_json::from_str(&running.pager.stats_json().unwrap()).unwrap();
     assert!(json["pager"]["counts"]["failed"].as_u64().unwrap() >= 2);
     consistent(&running);
+}
+
+#[test]
+fn stats_tell_how_pages_are_evicted() {
+    for (in_place, name) in [(true, "in-place"), (false, "moving")] {
+        let memory = Memory::new(PAGES);
+        let running = Running::new(&evicting(in_place, limited(LIMIT, FaultMode::Sigbus)), &[]);
+        let region = running.add(&memory);
+        (0..PAGES).for_each(|page| memory.fill(page, page as u64 + 1));
+        let (stats, counts) = (running.pager.stats(), counts(&running));
+        if stats.eviction == EvictionInUse::Moving || in_place {
+            let json: serde_json::Value = serde_json::from_str(&running.pager.stats_json().unwrap()).unwrap();
+            assert_eq!(json["pager"]["eviction"], name);
+        }
+        let moves = stats.eviction == EvictionInUse::Moving;
+        assert_eq!(stats.eviction == EvictionInUse::InPlace, in_place);
+        assert_eq!(counts.evicted_in_place, if moves { 0 } else { counts.stored + counts.dropped });
+        assert_eq!((counts.staged > 0, counts.stored > 0), (moves, true));
+        running.remove(region);
+    }
+}
+
+/// The sooner a page is used again, the longer it stays.
+#[test]
+fn a_page_that_comes_back_soon_is_passed_by_more_often() {
+    let (limit, pages) = (4 * LIMIT, 32 * LIMIT);
+    let memory = Memory::new(pages);
+    let running = Running::new(&evicting(true, limited(limit, FaultMode::Sigbus)), &[]);
+    let region = running.add(&memory);
+    (0..pages).for_each(|page| memory.fill(page, page as u64 + 1));
+    let age = |page: usize| word_at(&running, memory.at(page)).age();
+    let back = |page: usize| {
+        memory.check(page, page as u64 + 1);
+        age(page)
+    };
+    let stored = |page: &usize| word_at(&running, memory.at(*page)).kind() == PageKind::Stored;
+    let last = (0..pages).rfind(stored).unwrap();
+    assert_eq!((back(last), back(0)), (3, 0), "the last page left just now, the first one long ago");
+    running.remove(region);
 }
 
 #[test]
