@@ -476,7 +476,8 @@ struct zswap_tuning {
     uint32_t headroom_percent;
     /**
      * How many threads can compress at the same time; others wait. At most ZSWAP_MAX_CONTEXTS.
-     * 0: the number of processors. A context takes 18 KiB, and more once Zstandard is used.
+     * 0: eight more than there are processors, because a thread that loses its processor keeps its
+     * context. A context takes 18 KiB, and more once Zstandard is used.
      */
     uint32_t contexts;
     /**

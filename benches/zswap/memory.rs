@@ -33,8 +33,9 @@ pub fn tell(pages: &Pages) {
         ("headers of entries", HEADER * count),
     ];
     lines.iter().for_each(|(name, bytes)| println!("{name:<46}{:>8.2} bytes a page", bytes / count));
-    // 28 bytes for what grows with the pages, and 0.2 for the contexts, which include the codec's tables.
-    println!("{:<46}{:>8.2} bytes a page  at most 28.2", "together", all / count + HEADER);
+    // What grows with the pages. The contexts, which include the codec's tables, grow with the processors.
+    let growing = (index + tables) / count + HEADER;
+    println!("{:<46}{growing:>8.2} bytes a page  at most 28", "together without contexts and claims");
     let total = stats.pool_bytes as f64 + all - tables;
     println!("{:<46}{:>8.3}", "pages held / all memory", count * PAGE_SIZE as f64 / total);
     thin_out(pages, &zswap, &area);

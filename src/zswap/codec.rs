@@ -235,6 +235,12 @@ impl Contexts {
         })
     }
 
+    /// Returns how many contexts there are to compress with.
+    #[cfg(test)]
+    pub fn count(&self) -> usize {
+        self.contexts.count()
+    }
+
     /// Takes a context to compress with.
     #[inline]
     pub fn take(&self) -> Lease<'_, Context> {

@@ -34,8 +34,8 @@ impl Zswap {
         check(options)?;
         let tuning = &options.tuning;
         let processors = os::processors();
-        let count = tuning.contexts.unwrap_or(processors.min(MAX_CONTEXTS));
-        let contexts = Contexts::new(count)?;
+        let lanes = tuning.contexts.unwrap_or(processors.min(MAX_CONTEXTS));
+        let contexts = Contexts::new(tuning.contexts.unwrap_or((processors + SPARE_CONTEXTS).min(MAX_CONTEXTS)))?;
         contexts.prepare(options.codec)?;
         let pool = Pool::with_os(os.clone(), name, &pool_options(options))?;
         let accept_percent = tuning.accept_percent.unwrap_or(90).into();
@@ -43,7 +43,7 @@ impl Zswap {
             name: heap::text(name)?,
             pool,
             contexts,
-            lanes: Lanes::new(&os, count)?,
+            lanes: Lanes::new(&os, lanes)?,
             limit: ByteLimit::new(None, accept_percent, processors.min(MAX_SHARDS))?,
             batches: Batches::default(),
             claims: Claims::new(tuning.max_claims.unwrap_or(1024))?,
@@ -68,11 +68,15 @@ impl Zswap {
     }
 }
 
+/// How many more contexts than processors there are. A store has a context for most of its time, so a thread that loses
+/// its processor nearly always keeps one. Without spare ones the threads that run instead wait for it in turns.
+const SPARE_CONTEXTS: usize = 8;
+
 fn check(options: &ZswapOptions) -> Result<()> {
     const PERCENT: Error = Error::Invalid(sentence(&"accept_percent is 1 to 100: leave it out for 90"));
     const HEADROOM: Error = Error::Invalid(sentence(&"headroom_percent is 1 to 255: leave it out for 12.5"));
     const CONTEXTS: Error =
-        Error::Invalid(sentence(&"there are 1 to 64 contexts: leave the number out for one per processor"));
+        Error::Invalid(sentence(&"there are 1 to 64 contexts: leave the number out for eight more than processors"));
     const CLAIMS: Error = Error::Invalid(sentence(&"there may be 1 to 65536 claims: leave the number out for 1024"));
     const TAGS: Error = Error::Invalid(sentence(&"the pool of a zswap has no tags: leave them out of its options"));
     let tuning = &options.tuning;

@@ -37,8 +37,9 @@ pub struct ZswapTuning {
     /// By how many percent the pool's memory may exceed [`ZswapOptions::max_bytes`], for tables and for gaps between
     /// objects: 1 to 255. `None`: 12.5 percent.
     pub headroom_percent: Option<u8>,
-    /// How many threads compress at the same time, 1 to [`crate::MAX_CONTEXTS`]; others wait. `None`: as many as the
-    /// machine has processors, at most 64. A context takes 18 KiB.
+    /// How many threads compress at the same time, 1 to [`crate::MAX_CONTEXTS`]; others wait. `None`: eight more
+    /// than the machine has processors, at most 64, because a thread that loses its processor keeps its context. A
+    /// context takes 18 KiB.
     pub contexts: Option<usize>,
     /// How many claims for writeback callers may hold at the same time, 1 to [`crate::MAX_CLAIMS`]. `None`: 1,024. Each
     /// takes 64 bytes.

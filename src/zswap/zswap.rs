@@ -311,6 +311,11 @@ impl Zswap {
         self.shared.claims.set_generations_left(claims_left);
     }
 
+    /// Returns how many threads can compress at a time.
+    pub(crate) fn context_count(&self) -> usize {
+        self.shared.contexts.count()
+    }
+
     /// Returns how many handles of the backing file there are at this moment, with that of the zswap.
     pub(crate) fn file_users(&self) -> usize {
         match &*self.shared.read_target() {

@@ -93,7 +93,8 @@ pub struct zswap_tuning {
     /// between objects, beside 2 MiB that are always allowed: at most 255. 0: 12.5.
     pub headroom_percent: u32,
     /// How many threads can compress at the same time; others wait. At most ZSWAP_MAX_CONTEXTS.
-    /// 0: the number of processors. A context takes 18 KiB, and more once Zstandard is used.
+    /// 0: eight more than there are processors, because a thread that loses its processor keeps its
+    /// context. A context takes 18 KiB, and more once Zstandard is used.
     pub contexts: u32,
     /// How many claims of zswap_writeback_begin() can be held at the same time: at most
     /// ZSWAP_MAX_CLAIMS. 0: 1024.

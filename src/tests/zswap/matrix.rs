@@ -329,6 +329,13 @@ fn codec_switch_vs_users() {
     });
 }
 
+/// A thread that loses its processor keeps its context: there are some for the threads that run instead.
+#[test]
+fn there_are_contexts_to_spare() {
+    let (zswap, _area) = with_area(1, &DEFAULT);
+    assert!(zswap.context_count() > crate::os::processors() || zswap.context_count() == crate::MAX_CONTEXTS);
+}
+
 #[test]
 fn more_threads_than_contexts() {
     for codec in [Codec::Lz4, Codec::Zstd(1)] {
