@@ -17,11 +17,6 @@ use crate::zswap::{LoadFlags, NotLoaded};
 const COPY: Error = Error::Again(sentence(&"the system refuses UFFDIO_COPY"));
 const WRITE: Error = Error::Again(sentence(&"the memory file of a region can't be written: is its file system full?"));
 
-/// Parts of the resident limit. The hand passes a page that comes back by once for each part that is larger than what
-/// left memory while the page was away. In a simulation of Zipf's law with a quarter of the memory, these parts give
-/// 82.3 % hits, as a list of the pages that were least recently used does; a quarter of the limit alone gives 81.4 %.
-const AWAY: [u64; MAX_AGE as usize] = [1, 2, 4];
-
 impl Core {
     /// Puts a page that is in zswap in its place, and those after it that were asked for in order.
     pub(super) fn load_in(
@@ -77,10 +72,10 @@ impl Core {
         Ok(())
     }
 
-    /// The age of a page that comes back: the sooner it is used again, the more often the hand passes it by.
+    /// The age of a page that comes back. A page that did not stay away for long is used more often than others.
     fn age_of(&self, stored: PageState) -> u32 {
-        let (away, limit) = (u64::from(stored.departures_since(self.account.departures())), self.account.limit());
-        AWAY.into_iter().filter(|part| away < limit / part).count() as u32
+        let away = stored.departures_since(self.account.departures());
+        if u64::from(away) < self.account.limit() / 4 { (stored.age() + 1).min(MAX_AGE) } else { 0 }
     }
 
     /// Decides what becomes of the copies of pages that were decoded. Clean copies are kept as far as there are not too

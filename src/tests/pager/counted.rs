@@ -1,7 +1,7 @@
 //! What a caller sees of a touch that is not served: whether it was tried, and whether a thread is lent to serve it.
-//! And of evictions: how pages leave, and which stay.
+//! And how pages leave.
 
-use super::look::{consistent, kind_at, with_faults, word_at};
+use super::look::{consistent, kind_at, with_faults};
 use super::{Memory, Running, evicting, limited};
 use crate::os::sigbus::Touch;
 use crate::os::{Call, injected::Faults};
@@ -91,25 +91,6 @@ fn stats_tell_how_pages_are_evicted() {
         assert_eq!((counts.staged > 0, counts.stored > 0), (moves, true));
         running.remove(region);
     }
-}
-
-/// The sooner a page is used again, the longer it stays.
-#[test]
-fn a_page_that_comes_back_soon_is_passed_by_more_often() {
-    let (limit, pages) = (4 * LIMIT, 32 * LIMIT);
-    let memory = Memory::new(pages);
-    let running = Running::new(&evicting(true, limited(limit, FaultMode::Sigbus)), &[]);
-    let region = running.add(&memory);
-    (0..pages).for_each(|page| memory.fill(page, page as u64 + 1));
-    let age = |page: usize| word_at(&running, memory.at(page)).age();
-    let back = |page: usize| {
-        memory.check(page, page as u64 + 1);
-        age(page)
-    };
-    let stored = |page: &usize| word_at(&running, memory.at(*page)).kind() == PageKind::Stored;
-    let last = (0..pages).rfind(stored).unwrap();
-    assert_eq!((back(last), back(0)), (3, 0), "the last page left just now, the first one long ago");
-    running.remove(region);
 }
 
 #[test]
