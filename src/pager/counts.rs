@@ -1,6 +1,8 @@
 //! The statistics of a pager: counters, latencies, and the form in which callers read them.
 
 use super::options::EvictionInUse;
+use crate::error::Result;
+use crate::heap;
 use crate::latency::LatencyHistogram;
 use crate::os;
 use crate::sync::{AtomicU64, Ordering::Relaxed};
@@ -92,8 +94,7 @@ const PROCESSORS: usize = 16;
 
 /// Counters, by processor: threads on different ones do not change the same line of memory at each touch. Derefs to
 /// those of the processor that the thread runs on.
-#[derive(Default)]
-pub struct Counters([CachePadded<ProcessorCounters>; PROCESSORS]);
+pub struct Counters(Box<[CachePadded<ProcessorCounters>]>);
 
 impl Deref for Counters {
     type Target = ProcessorCounters;
@@ -105,6 +106,11 @@ impl Deref for Counters {
 }
 
 impl Counters {
+    /// Counters that are 0. They are on the heap, because a pager passes through the stack as it is created.
+    pub fn new() -> Result<Self> {
+        Ok(Self(heap::slice(PROCESSORS, |_| Ok(CachePadded::default()))?))
+    }
+
     /// Pages that were compressed and stored so far.
     pub fn stored(&self) -> u64 {
         self.sum(|counters| &counters.stored)

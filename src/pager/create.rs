@@ -121,7 +121,7 @@ fn core(os: Os, name: &str, options: &PagerOptions) -> Result<Core> {
         backlog: Backlog::default(),
         lending: Lending::new(bell),
         upkeep: Upkeep::default(),
-        counters: Counters::default(),
+        counters: Counters::new()?,
         latencies: Latencies::default(),
     })
 }

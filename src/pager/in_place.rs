@@ -218,7 +218,8 @@ impl Core {
     }
 
     /// Drops stored private pages by one call, if the system has one. Returns how many of them were dropped, from the
-    /// first on.
+    /// first on. Not inlined: its spans would be on the stack of a signal handler while pages are compressed.
+    #[inline(never)]
     fn drop_together(&self, region: &RegionState, picks: &Picks<'_>, put: &[StoreOutcome; PICKS]) -> usize {
         let mut spans = [Span::new(std::ptr::null_mut(), 0); PICKS];
         let mut count = 0;
