@@ -259,6 +259,8 @@ mod os;
 #[cfg(any(feature = "uffd", loom))]
 #[allow(unsafe_code)]
 mod pager;
+#[cfg(any(feature = "uffd", loom))]
+mod parking;
 mod per_processor;
 #[allow(unsafe_code)]
 mod pool;

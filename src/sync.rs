@@ -1,10 +1,9 @@
 //! Atomics, cells and locks, by the same names in the product and under loom.
 //!
 //! Most locks guard derived bookkeeping and are held for some ten nanoseconds. Compaction and shrinking hold one while
-//! they look at more, and how much is bounded. A lock is taken by a compare-and-swap and let go by a plain store. A
-//! thread that finds a lock taken spins for a moment, then naps on a futex, and looks again by itself. So letting go
-//! never looks for sleepers. A locked instruction costs some 5 ns (`cargo bench --bench ratios`), and another one to
-//! let go would double the cost of every lock.
+//! they look at more, and how much is bounded. A lock is taken by a compare-and-swap and let go by a plain store: a
+//! thread that finds it taken spins for a moment, then naps on a futex, and looks again by itself. To look for sleepers
+//! would take another locked instruction of some 5 ns (`cargo bench --bench ratios`).
 
 #[cfg(not(loom))]
 use std::marker::PhantomData;
@@ -149,26 +148,42 @@ impl Wait {
     }
 }
 
+/// A lock without its value.
+pub trait Raw: Default {
+    /// Takes the lock if it is free. Returns whether it did.
+    fn try_lock(&self) -> bool;
+    /// Takes the lock. Waits while another thread has it.
+    fn lock(&self);
+    /// Lets the lock go. Only the holder may.
+    fn unlock(&self);
+}
+
 /// A lock word: 0 is free, 1 is taken.
 #[derive(Debug, Default)]
 pub struct RawLock(AtomicU32);
 
-impl RawLock {
-    /// Takes the lock if it is free. Returns whether it did.
+impl Raw for RawLock {
     #[inline]
-    pub fn try_lock(&self) -> bool {
+    fn try_lock(&self) -> bool {
         // Acquire pairs with the Release in `unlock`: this thread sees what the last holder did.
         self.0.compare_exchange(0, 1, Ordering::Acquire, Ordering::Relaxed).is_ok()
     }
 
-    /// Takes the lock. Waits while another thread has it.
     #[inline]
-    pub fn lock(&self) {
+    fn lock(&self) {
         if !self.try_lock() {
             self.lock_slow();
         }
     }
 
+    #[inline]
+    fn unlock(&self) {
+        // Release pairs with the Acquire in `try_lock`.
+        self.0.store(0, Ordering::Release);
+    }
+}
+
+impl RawLock {
     #[cold]
     fn lock_slow(&self) {
         let mut wait = Wait::default();
@@ -178,13 +193,6 @@ impl RawLock {
                 return;
             }
         }
-    }
-
-    /// Lets the lock go. Only the holder may.
-    #[inline]
-    pub fn unlock(&self) {
-        // Release pairs with the Acquire in `try_lock`.
-        self.0.store(0, Ordering::Release);
     }
 }
 
@@ -236,32 +244,32 @@ impl Leftovers {
 }
 
 /// A value behind a lock that has a rank.
-pub struct Lock<T> {
+pub struct Lock<T, R = RawLock> {
     #[cfg(debug_assertions)]
     rank: Rank,
     #[cfg(loom)]
-    inner: loom::sync::Mutex<T>,
+    inner: (loom::sync::Mutex<T>, std::marker::PhantomData<R>),
     #[cfg(not(loom))]
-    raw: RawLock,
+    raw: R,
     #[cfg(not(loom))]
     value: std::cell::UnsafeCell<T>,
 }
 
 // SAFETY: the lock hands the value to one thread at a time.
 #[cfg(not(loom))]
-unsafe impl<T: Send> Sync for Lock<T> {}
+unsafe impl<T: Send, R: Sync> Sync for Lock<T, R> {}
 // SAFETY: owning the lock is owning the value.
 #[cfg(not(loom))]
-unsafe impl<T: Send> Send for Lock<T> {}
+unsafe impl<T: Send, R: Send> Send for Lock<T, R> {}
 
 /// The value of a lock that is held. Dropping it lets the lock go.
-pub struct Locked<'a, T> {
+pub struct Locked<'a, T, R: Raw = RawLock> {
     #[cfg(debug_assertions)]
     _held: ranks::Held,
     #[cfg(loom)]
-    inner: loom::sync::MutexGuard<'a, T>,
+    inner: (loom::sync::MutexGuard<'a, T>, std::marker::PhantomData<R>),
     #[cfg(not(loom))]
-    lock: &'a Lock<T>,
+    lock: &'a Lock<T, R>,
     /// Makes this `Sync` only for a `T` that is, as `&mut T` is. A lock is `Sync` for every `T` that is `Send`.
     #[cfg(not(loom))]
     _value: PhantomData<&'a mut T>,
@@ -273,17 +281,24 @@ static_assertions::assert_impl_all!(Locked<'static, u8>: Sync);
 static_assertions::assert_not_impl_any!(Locked<'static, std::cell::Cell<u8>>: Sync);
 
 impl<T> Lock<T> {
-    /// A lock of this rank around `value`.
+    /// A lock of this rank around `value`, for what is held for some ten nanoseconds.
     pub fn new(rank: Rank, value: T) -> Self {
+        Self::of(rank, value)
+    }
+}
+
+impl<T, R: Raw> Lock<T, R> {
+    /// A lock of this rank and kind around `value`.
+    pub fn of(rank: Rank, value: T) -> Self {
         #[cfg(not(debug_assertions))]
         let _ = rank;
         Self {
             #[cfg(debug_assertions)]
             rank,
             #[cfg(loom)]
-            inner: loom::sync::Mutex::new(value),
+            inner: (loom::sync::Mutex::new(value), std::marker::PhantomData),
             #[cfg(not(loom))]
-            raw: RawLock::default(),
+            raw: R::default(),
             #[cfg(not(loom))]
             value: std::cell::UnsafeCell::new(value),
         }
@@ -291,7 +306,7 @@ impl<T> Lock<T> {
 
     /// Takes the lock. Waits for its holder.
     #[inline]
-    pub fn lock(&self) -> Locked<'_, T> {
+    pub fn lock(&self) -> Locked<'_, T, R> {
         #[cfg(debug_assertions)]
         ranks::check(self.rank);
         self.lock_another()
@@ -300,7 +315,7 @@ impl<T> Lock<T> {
     /// Takes the lock as [`Lock::lock`] does, also while others of its rank are held. All threads that do this take
     /// those locks in the same order.
     #[inline]
-    pub fn lock_another(&self) -> Locked<'_, T> {
+    pub fn lock_another(&self) -> Locked<'_, T, R> {
         #[cfg(debug_assertions)]
         let held = ranks::Held::tried(self.rank);
         #[cfg(not(loom))]
@@ -309,12 +324,18 @@ impl<T> Lock<T> {
             #[cfg(debug_assertions)]
             _held: held,
             #[cfg(loom)]
-            inner: self.inner.lock().unwrap(),
+            inner: (self.inner.0.lock().unwrap(), std::marker::PhantomData),
             #[cfg(not(loom))]
             lock: self,
             #[cfg(not(loom))]
             _value: PhantomData,
         }
+    }
+
+    /// The lock without its value, for tests.
+    #[cfg(all(test, not(loom), feature = "uffd"))]
+    pub fn raw(&self) -> &R {
+        &self.raw
     }
 
     /// Asserts in debug builds that this thread may wait for the lock. For callers that wait in a way of their own.
@@ -327,9 +348,9 @@ impl<T> Lock<T> {
 
     /// Takes the lock if nobody has it. Its rank does not matter, because a thread that never waits can't deadlock.
     #[inline]
-    pub fn try_lock(&self) -> Option<Locked<'_, T>> {
+    pub fn try_lock(&self) -> Option<Locked<'_, T, R>> {
         #[cfg(loom)]
-        let inner = self.inner.try_lock().ok()?;
+        let inner = (self.inner.0.try_lock().ok()?, std::marker::PhantomData);
         #[cfg(not(loom))]
         if !self.raw.try_lock() {
             return None;
@@ -392,12 +413,12 @@ impl<T> Locked<'_, T> {
     }
 }
 
-impl<T> Deref for Locked<'_, T> {
+impl<T, R: Raw> Deref for Locked<'_, T, R> {
     type Target = T;
     #[inline]
     fn deref(&self) -> &T {
         #[cfg(loom)]
-        return &self.inner;
+        return &self.inner.0;
         #[cfg(not(loom))]
         // SAFETY: the lock is held as long as this guard lives.
         unsafe {
@@ -406,11 +427,11 @@ impl<T> Deref for Locked<'_, T> {
     }
 }
 
-impl<T> DerefMut for Locked<'_, T> {
+impl<T, R: Raw> DerefMut for Locked<'_, T, R> {
     #[inline]
     fn deref_mut(&mut self) -> &mut T {
         #[cfg(loom)]
-        return &mut self.inner;
+        return &mut self.inner.0;
         #[cfg(not(loom))]
         // SAFETY: the lock is held as long as this guard lives, and the guard is borrowed alone.
         unsafe {
@@ -420,7 +441,7 @@ impl<T> DerefMut for Locked<'_, T> {
 }
 
 #[cfg(not(loom))]
-impl<T> Drop for Locked<'_, T> {
+impl<T, R: Raw> Drop for Locked<'_, T, R> {
     #[inline]
     fn drop(&mut self) {
         self.lock.raw.unlock();

@@ -13,11 +13,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The modules of the crate, lowest first. Each imports only from those before it, and from itself.
-const LAYERS: [&str; 22] = [
+const LAYERS: [&str; 23] = [
     "units",
     "os",
     "error",
     "sync",
+    "parking",
     "heap",
     "per_processor",
     "bitmap",

@@ -1,6 +1,6 @@
 //! The lock word.
 
-use crate::sync::{Cell, Leftovers, RawLock};
+use crate::sync::{Cell, Leftovers, Raw, RawLock};
 use loom::sync::Arc;
 use loom::thread;
 

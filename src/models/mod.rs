@@ -12,6 +12,7 @@ mod lock;
 mod mover;
 mod pager;
 mod pages;
+mod parking;
 mod refusals;
 mod rename;
 mod reuse;

@@ -244,10 +244,21 @@ fn read_by_flag(fd: BorrowedFd<'_>, messages: &mut [Message]) -> OsResult<usize>
 #[cold]
 fn look_and_read(fd: BorrowedFd<'_>, messages: &mut [Message]) -> OsResult<usize> {
     set_nonblocking(fd)?;
+    let (ready, polled) = look(fd);
+    if ready > 0 && polled & libc::POLLIN != 0 { read_by_flag(fd, messages) } else { Ok(0) }
+}
+
+/// Asks what there is to read, without waiting. Returns how many descriptors are ready, and for what.
+fn look(fd: BorrowedFd<'_>) -> (i32, i16) {
     let mut polled = libc::pollfd { fd: fd.as_raw_fd(), events: libc::POLLIN, revents: 0 };
     // SAFETY: one entry can be read and written.
     let ready = unsafe { libc::poll(&raw mut polled, 1, 0) };
-    if ready > 0 && polled.revents & libc::POLLIN != 0 { read_by_flag(fd, messages) } else { Ok(0) }
+    (ready, polled.revents)
+}
+
+/// Whether there may be a message to read. A system that does not tell, as in a jail, may have one.
+pub(super) fn has_messages(fd: BorrowedFd<'_>) -> bool {
+    look(fd).0 != 0
 }
 
 /// Sets the flag that reads don't wait, if it is not set. Polling a userfaultfd fails without it.

@@ -29,22 +29,32 @@ pub fn this_thread() -> u64 {
     }
 }
 
-/// Sleeps on `word` while it is `expected`, for at most `limit`. It may return early for no reason.
+/// Sleeps on `word` while it is `expected`, for at most `limit`. It may return early for no reason. Returns whether
+/// [`wake`] woke this thread, and counted it.
 ///
 /// This is a futex with a time limit that nobody needs to wake: the sleeper looks again by itself. So the thread that
 /// it waits for pays nothing, and does not even look for sleepers.
 #[cfg(not(loom))]
-pub fn nap(word: &std::sync::atomic::AtomicU32, expected: u32, limit: Duration) {
+pub fn nap(word: &std::sync::atomic::AtomicU32, expected: u32, limit: Duration) -> bool {
     let limit = libc::timespec { tv_sec: limit.as_secs() as _, tv_nsec: limit.subsec_nanos() as _ };
     let operation = libc::FUTEX_WAIT | libc::FUTEX_PRIVATE_FLAG;
     // SAFETY: the word and the time live through the call, which reads them and writes nothing.
-    unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), operation, expected, &raw const limit) };
+    unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), operation, expected, &raw const limit) == 0 }
 }
 
-/// Wakes at most `threads` threads that [`nap`] on a word.
+/// Sleeps on `word` while it is `expected`, until another thread calls [`wake`]. It may return early for no reason.
+#[cfg(not(loom))]
+pub fn sleep(word: &std::sync::atomic::AtomicU32, expected: u32) {
+    let operation = libc::FUTEX_WAIT | libc::FUTEX_PRIVATE_FLAG;
+    // SAFETY: the word lives through the call, which reads it and writes nothing. There is no time limit.
+    unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), operation, expected, std::ptr::null::<libc::timespec>()) };
+}
+
+/// Wakes at most `threads` threads that [`nap`] or [`sleep`] on a word. Returns how many it woke.
 #[cfg(any(not(loom), feature = "uffd"))]
-pub fn wake(word: &std::sync::atomic::AtomicU32, threads: u32) {
+pub fn wake(word: &std::sync::atomic::AtomicU32, threads: u32) -> u32 {
     let operation = libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG;
     // SAFETY: the word lives through the call, which does not touch it.
-    unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), operation, threads) };
+    let woken = unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), operation, threads) };
+    u32::try_from(woken).unwrap_or(0)
 }

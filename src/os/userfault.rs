@@ -9,7 +9,7 @@ use super::calls::Call;
 use super::descriptor::made;
 use super::errno::{Errno, OsResult};
 use super::ioctl;
-use super::messages::{Reader, set_nonblocking};
+use super::messages::{Reader, has_messages, set_nonblocking};
 use super::seam::Os;
 use linux_raw_sys::general as raw;
 use std::fs::File;
@@ -130,6 +130,11 @@ impl Userfault {
     /// descriptors that come with the events of forks.
     pub fn read(&self, messages: &mut [Message]) -> OsResult<usize> {
         self.reader.read(self.as_fd(), messages)
+    }
+
+    /// Whether there may be an event to read. Does not wait.
+    pub fn has_events(&self) -> bool {
+        has_messages(self.as_fd())
     }
 
     /// Returns how many of `bytes` bytes a call may do, and the error if a test makes it stop there.

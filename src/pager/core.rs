@@ -23,7 +23,8 @@ use crate::latency::Latencies;
 use crate::os::own_memory::OwnMemory;
 use crate::os::userfault::Userfault;
 use crate::os::{ForkGuard, Os};
-use crate::sync::{AtomicU64, Lock};
+use crate::parking::LongLock;
+use crate::sync::AtomicU64;
 use crate::zswap::Zswap;
 
 /// The parts of a pager.
@@ -55,7 +56,7 @@ pub struct Core {
     /// Touches and holds that evict right now to make room for themselves.
     pub evicting: AtomicU64,
     /// The right to move pages to the staging range.
-    pub moving: Lock<()>,
+    pub moving: LongLock<()>,
     pub staging: Staging,
     pub scratch: Scratch,
     pub gate: Gate,

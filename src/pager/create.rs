@@ -32,8 +32,9 @@ use crate::os::kernel;
 use crate::os::own_memory::OwnMemory;
 use crate::os::userfault::{Userfault, feature};
 use crate::os::{self, Errno, Os, errno};
+use crate::parking::LongLock;
 use crate::pool::options::Backing;
-use crate::sync::{AtomicU64, Lock, Rank};
+use crate::sync::{AtomicU64, Rank};
 use crate::units::PAGE;
 use crate::zswap::{Zswap, ZswapOptions};
 
@@ -113,7 +114,7 @@ fn core(os: Os, name: &str, options: &PagerOptions) -> Result<Core> {
         immovable: Immovable::default(),
         hand: Hand::new((2 * os::processors()).clamp(8, 64))?,
         evicting: AtomicU64::new(0),
-        moving: Lock::new(Rank::Moving, ()),
+        moving: LongLock::of(Rank::Moving, ()),
         staging,
         scratch,
         gate: Gate::default(),

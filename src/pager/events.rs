@@ -14,9 +14,16 @@ use crate::units::PAGE;
 const AT_ONCE: usize = 16;
 
 impl Core {
-    /// Reads all events that are there, and lets them take effect. The caller has no page claimed.
+    /// Reads all events that are there, and lets them take effect. If another thread does so, or changes the table of
+    /// extents, waits until that is done. The caller has no page claimed.
+    ///
+    /// Closes the gate only if there is an event: threads come here again and again while something else is in their
+    /// way.
     pub fn read_events(&self) {
         let mut inbox = self.events.lock();
+        if !self.uffd.has_events() {
+            return;
+        }
         let (touches, works) = (inbox.touches(), self.backlog.left());
         self.read_into(&mut inbox);
         let came = inbox.touches() > touches;
@@ -32,7 +39,7 @@ impl Core {
     /// Takes the next touch that waits to be served. Reads events if none waits.
     pub fn next_touch(&self) -> Option<PendingTouch> {
         let mut inbox = self.events.lock();
-        if inbox.touches() == 0 {
+        if inbox.touches() == 0 && self.uffd.has_events() {
             self.read_into(&mut inbox);
         }
         let touch = inbox.pop();

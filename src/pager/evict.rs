@@ -10,7 +10,8 @@ use super::immovable::Effort;
 use super::picks::{PICKS, PassedBy, Picks};
 use super::staging::BLOCK;
 use super::state::MAX_AGE;
-use crate::sync::{Locked, Ordering::Relaxed, Wait};
+use crate::parking::LongLocked;
+use crate::sync::{Ordering::Relaxed, Wait};
 use crate::units::PAGE;
 
 /// Pages that are evicted in place at once, at least.
@@ -198,7 +199,7 @@ impl Core {
     /// Waits for the turn of this thread to move pages to the staging range. The system lets one thread at a time move
     /// pages of a mapping: others would wait inside the call, spinning. Returns none if enough pages wait there to be
     /// compressed meanwhile.
-    fn turn_to_move(&self) -> Option<Locked<'_, ()>> {
+    fn turn_to_move(&self) -> Option<LongLocked<'_, ()>> {
         if let Some(turn) = self.moving.try_lock() {
             return Some(turn);
         }

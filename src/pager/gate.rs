@@ -14,14 +14,20 @@ use crate::sync::{
     AtomicU32, AtomicU64,
     Ordering::{Acquire, Relaxed, Release},
 };
+use crossbeam_utils::CachePadded;
 
 /// The most ranges that are shut at a time.
 const RANGES: usize = if cfg!(loom) { 1 } else { 16 };
 
+/// How many counts of the threads inside there are. A thread takes that of its processor, so that processors rarely
+/// share one.
+const COUNTS: usize = if cfg!(loom) { 2 } else { 16 };
+
 /// Lets many threads move pages, or one read events.
 #[derive(Default)]
 pub struct Gate {
-    inside: Presence,
+    /// A thread that closes the gate waits for each of them in turn.
+    inside: [CachePadded<Presence>; COUNTS],
     closed: AtomicU32,
     /// How many ranges are shut. This and the ranges change while the lock of events is held.
     shut: AtomicU32,
@@ -41,10 +47,26 @@ impl Gate {
     /// Enters, if the gate is open. A thread that is inside waits for nobody.
     #[inline]
     pub fn enter(&self) -> Option<Inside<'_>> {
+        self.enter_of(if cfg!(loom) { 0 } else { crate::os::current_cpu() })
+    }
+
+    /// Enters, if the gate is open, as a thread that runs on this processor.
+    #[inline]
+    pub fn enter_of(&self, processor: usize) -> Option<Inside<'_>> {
+        if !self.is_open() {
+            // The thread that closes the gate need not wait for this one as well.
+            return None;
+        }
         // Either `close` waits for this user, or this sees that it is closed.
-        let inside = self.inside.enter();
+        let inside = self.inside[processor % COUNTS].enter();
         // Acquire pairs with the Release in `Closed::drop`: a thread that enters sees what the events did.
         (self.closed.load(Acquire) == 0).then(|| Inside { _user: inside })
+    }
+
+    /// Whether the gate was open a moment ago. Orders nothing.
+    #[inline]
+    pub fn is_open(&self) -> bool {
+        self.closed.load(Relaxed) == 0
     }
 
     /// Enters to move pages of a range, if the gate is open, the table of extents still has this version, and no part
@@ -88,7 +110,7 @@ impl Gate {
     pub fn close(&self) -> Closed<'_> {
         // Relaxed: a thread that enters after `wait_for_all` has begun sees this store, and all others are waited for.
         self.closed.store(1, Relaxed);
-        self.inside.wait_for_all();
+        self.inside.iter().for_each(|count| count.wait_for_all());
         Closed(self)
     }
 }

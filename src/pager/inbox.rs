@@ -4,7 +4,8 @@
 use super::backlog::{WORKS, Work};
 use crate::error::Result;
 use crate::heap;
-use crate::sync::{AtomicU32, Lock, Locked, Ordering::Relaxed, Rank, Wait};
+use crate::parking::{LongLock, LongLocked};
+use crate::sync::{AtomicU32, Ordering::Relaxed, Rank, Wait};
 
 /// Touches that may wait to be served. The threads of further ones are woken, and touch again.
 const WAITING: usize = 1024;
@@ -88,7 +89,7 @@ impl Inbox {
 
 /// The inbox behind its lock, with a count of the threads that wait for it.
 pub struct EventLock {
-    inbox: Lock<Inbox>,
+    inbox: LongLock<Inbox>,
     /// Threads that wait for the lock. A thread that takes it again and again gives way to them.
     readers: AtomicU32,
     /// How often a thread that gave way found the lock free.
@@ -100,7 +101,7 @@ impl EventLock {
     /// An empty inbox.
     pub fn new() -> Result<Self> {
         Ok(Self {
-            inbox: Lock::new(Rank::Inbox, Inbox::new()?),
+            inbox: LongLock::of(Rank::Inbox, Inbox::new()?),
             readers: AtomicU32::new(0),
             #[cfg(test)]
             gave_way: AtomicU32::new(0),
@@ -108,7 +109,7 @@ impl EventLock {
     }
 
     /// Takes the lock.
-    pub fn lock(&self) -> Locked<'_, Inbox> {
+    pub fn lock(&self) -> LongLocked<'_, Inbox> {
         self.inbox.check_rank();
         self.inbox.try_lock().unwrap_or_else(|| {
             // Relaxed: it is a hint, for `give_way`.
@@ -120,7 +121,7 @@ impl EventLock {
     }
 
     /// Lets waiting threads have the lock, between two parts of long work for which this thread takes it again and
-    /// again. The waiting threads poll the lock, and would not find it free otherwise.
+    /// again. A thread that was woken would find it taken a few times before it is handed over.
     pub fn give_way(&self) {
         let mut wait = Wait::default();
         for _ in 0..GIVES_WAY {

@@ -71,6 +71,8 @@ impl PageState {
     pub const EMPTY: Self = Self::of(0);
     /// A claimed page.
     pub const BUSY: Self = Self::of(4);
+    /// A claimed page whose claim ends with a wake-up: other threads wait for that.
+    pub const AWAITED: Self = Self::BUSY.with(PAYLOAD, 1);
     /// A page whose stored copy was found to be damaged.
     pub const POISONED: Self = Self::of(5);
 
@@ -195,6 +197,7 @@ mod tests {
         assert!(!marked.with_holds(MAX_HOLDS).is_immovable());
         let kinds = [PageState::EMPTY, PageState::stored(2, u32::MAX), PageState::BUSY, PageState::POISONED]
             .map(PageState::kind);
+        assert!(PageState::AWAITED.kind() == PageKind::Busy && PageState::AWAITED != PageState::BUSY);
         assert_eq!(
             (PageState::stored(3, 7).departures_since(10), PageState::stored(3, u32::MAX).departures_since(4)),
             (3, 5)

@@ -6,7 +6,7 @@ use crate::heap;
 use crate::memory::layout::Layout;
 use crate::memory::{Policy, Source};
 use crate::os;
-use crate::sync::RawLock;
+use crate::sync::{Raw, RawLock};
 use crate::units::{CHUNK, PAGE};
 use std::sync::Arc;
 

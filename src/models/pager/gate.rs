@@ -25,8 +25,17 @@ fn open() -> Scene {
 
 /// Moves a page, if the gate is open.
 fn enter(scene: &Scene) {
+    enter_of(scene, 0);
+}
+
+/// Moves a page on another processor.
+fn enter_elsewhere(scene: &Scene) {
+    enter_of(scene, 1);
+}
+
+fn enter_of(scene: &Scene, processor: usize) {
     let own = &scene.inside[scene.next.fetch_add(1, Relaxed) as usize];
-    if let Some(inside) = scene.gate.enter() {
+    if let Some(inside) = scene.gate.enter_of(processor) {
         let before = look(&scene.changed);
         put(own, 1);
         assert_eq!(look(&scene.changed), before);
@@ -58,6 +67,22 @@ fn nobody_is_inside_a_closed_gate() {
 #[test]
 fn two_inside() {
     race(Some(3), open, &[close, enter, enter], check);
+}
+
+#[test]
+fn two_inside_on_two_processors() {
+    race(None, open, &[close, enter_elsewhere], check);
+    race(Some(3), open, &[close, enter, enter_elsewhere], check);
+}
+
+/// A thread that enters again and again does not keep the gate from being closed.
+#[test]
+fn entered_again() {
+    fn twice(scene: &Scene) {
+        drop(scene.gate.enter());
+        drop(scene.gate.enter());
+    }
+    race(None, open, &[close, twice], check);
 }
 
 #[test]

@@ -50,6 +50,23 @@ fn claims_of_three() {
     });
 }
 
+/// A thread that sleeps until the end of a claim is woken, also if another thread claims the page before it looks.
+#[test]
+fn claims_that_are_waited_for() {
+    fn twice(scene: &Scene) {
+        touch_or_stage(scene);
+        touch_or_stage(scene);
+    }
+    fn only_looks(scene: &Scene) {
+        let staged = scene.page.claim_if(|state| matches!(state.kind(), PageKind::Staged(_)));
+        if let Some(claim) = staged {
+            assert!(matches!(claim.was().kind(), PageKind::Staged(_)));
+        }
+    }
+    race(None, resident, &[twice, touch_or_stage], |scene| assert_eq!(look(&scene.moved), 3));
+    race(Some(2), resident, &[twice, touch_or_stage, only_looks], |scene| assert_eq!(look(&scene.moved), 3));
+}
+
 /// A claim that fails leaves the word as it is.
 #[test]
 fn claims_that_are_only_tried() {

@@ -141,6 +141,33 @@ fn a_part_that_moves_is_served_when_the_table_of_regions_is_full() {
     consistent(&running);
 }
 
+/// A thread that looks for events where there is none does not wait for the threads that move pages, and keeps none of
+/// them out. Where there is one, it waits for those inside.
+#[test]
+fn the_gate_is_closed_for_events_alone() {
+    let memory = Memory::new(PAGES);
+    let running = filled(&memory, &limited(LIMIT, FaultMode::Sigbus), &[]);
+    let core = &running.pager.0;
+    thread::scope(|scope| {
+        let inside = core.gate.enter().expect("nobody has closed it");
+        core.read_events();
+        let owner = scope.spawn(|| assert_eq!(memory.advise(0, 8, libc::MADV_DONTNEED), 0));
+        while !core.uffd.has_events() {
+            thread::yield_now();
+        }
+        let reader = scope.spawn(|| core.read_events());
+        while core.gate.is_open() {
+            thread::yield_now();
+        }
+        assert!(core.gate.enter().is_none() && core.uffd.has_events() && !owner.is_finished());
+        drop(inside);
+        reader.join().unwrap();
+        owner.join().unwrap();
+        assert!(core.gate.is_open());
+    });
+    check_but(&memory, 0..8);
+}
+
 /// Calls find memory that was moved at its new addresses, although the event takes effect only after the owner went on,
 /// which it does as soon as the event was read.
 #[test]
