@@ -27,8 +27,8 @@ pub struct PerProcessor<T> {
 #[cfg(not(loom))]
 #[derive(Default)]
 struct Waiters {
-    /// How many threads wait.
-    all: AtomicU32,
+    /// How many threads sleep, or are about to, and were not woken.
+    asleep: AtomicU32,
     /// The waiting threads that go first.
     first: AtomicU32,
     /// How many values were given back while threads waited. They sleep on this word.
@@ -139,17 +139,14 @@ impl<T> PerProcessor<T> {
     /// Takes this very value.
     fn wait_for(&self, index: usize) -> Lease<'_, T> {
         self.values[index].check_rank();
-        self.waiters.all.fetch_add(1, Relaxed);
         self.waiters.first.fetch_add(1, Relaxed);
         let value = loop {
-            let returned = self.waiters.returned.load(Relaxed);
-            if let Some(value) = self.values[index].try_lock() {
+            let locked = self.waiters.sleep_unless(Self::NAP, || self.values[index].try_lock());
+            if let Some(value) = locked {
                 break value;
             }
-            crate::os::nap(&self.waiters.returned, returned, Self::NAP);
         };
         self.waiters.first.fetch_sub(1, Relaxed);
-        self.waiters.all.fetch_sub(1, Relaxed);
         self.lease(index, value)
     }
 
@@ -161,25 +158,44 @@ impl<T> PerProcessor<T> {
         {
             return lease;
         }
-        waiters.all.fetch_add(1, Relaxed);
         let mut slept = 0;
-        let lease = loop {
-            let returned = waiters.returned.load(Relaxed);
+        loop {
             let is_first = slept > Self::IN_VAIN;
-            if (is_first || waiters.first.load(Relaxed) == 0)
-                && let Some(lease) = self.try_take_from(first)
-            {
+            let may_take = || is_first || waiters.first.load(Relaxed) == 0;
+            let taken = waiters.sleep_unless(Self::NAP, || may_take().then(|| self.try_take_from(first)).flatten());
+            if let Some(lease) = taken {
                 waiters.first.fetch_sub(u32::from(is_first), Relaxed);
-                break lease;
+                return lease;
             }
-            crate::os::nap(&waiters.returned, returned, Self::NAP);
             slept += 1;
             if slept == Self::IN_VAIN + 1 {
                 waiters.first.fetch_add(1, Relaxed);
             }
-        };
-        waiters.all.fetch_sub(1, Relaxed);
-        lease
+        }
+    }
+}
+
+#[cfg(not(loom))]
+impl Waiters {
+    /// Takes a value as `take` does, or sleeps until one is given back, for at most `limit`.
+    fn sleep_unless<V>(&self, limit: std::time::Duration, take: impl FnOnce() -> Option<V>) -> Option<V> {
+        self.asleep.fetch_add(1, Relaxed);
+        let returned = self.returned.load(Relaxed);
+        let taken = take();
+        // The thread that wakes this one takes it off the count.
+        if taken.is_some() || !crate::os::nap(&self.returned, returned, limit) {
+            self.asleep.fetch_sub(1, Relaxed);
+        }
+        taken
+    }
+
+    /// Wakes a thread that sleeps, if any does. Threads that were woken and have not run yet cost no system call.
+    #[cold]
+    fn wake(&self) {
+        self.returned.fetch_add(1, Relaxed);
+        // A thread that goes first may sleep behind others.
+        let threads = if self.first.load(Relaxed) > 0 { u32::MAX >> 1 } else { 1 };
+        self.asleep.fetch_sub(crate::os::wake(&self.returned, threads), Relaxed);
     }
 }
 
@@ -196,11 +212,8 @@ impl<T> Drop for Lease<'_, T> {
     fn drop(&mut self) {
         drop(self.value.take());
         #[cfg(not(loom))]
-        if self.waiters.all.load(Relaxed) > 0 {
-            self.waiters.returned.fetch_add(1, Relaxed);
-            // A thread that goes first may sleep behind others.
-            let threads = if self.waiters.first.load(Relaxed) > 0 { u32::MAX >> 1 } else { 1 };
-            crate::os::wake(&self.waiters.returned, threads);
+        if self.waiters.asleep.load(Relaxed) > 0 {
+            self.waiters.wake();
         }
     }
 }
@@ -278,7 +291,7 @@ mod tests {
                 });
                 let mut value = values.take();
                 held.store(true, SeqCst);
-                while values.waiters.all.load(Relaxed) == 0 {
+                while values.waiters.asleep.load(Relaxed) == 0 {
                     thread::yield_now();
                 }
                 while *value == round {
