@@ -80,8 +80,10 @@ pub use mapping::{Advice, Mapping};
 pub use release::Backed;
 pub use seam::Os;
 pub use span::Span;
+#[cfg(not(loom))]
+pub use thread::nap;
+#[cfg(all(not(loom), feature = "uffd"))]
+pub use thread::sleep;
 #[cfg(any(not(loom), feature = "uffd"))]
 pub use thread::wake;
-#[cfg(not(loom))]
-pub use thread::{nap, sleep};
 pub use thread::{this_process, this_thread};

@@ -43,7 +43,7 @@ pub fn nap(word: &std::sync::atomic::AtomicU32, expected: u32, limit: Duration) 
 }
 
 /// Sleeps on `word` while it is `expected`, until another thread calls [`wake`]. It may return early for no reason.
-#[cfg(not(loom))]
+#[cfg(all(not(loom), feature = "uffd"))]
 pub fn sleep(word: &std::sync::atomic::AtomicU32, expected: u32) {
     let operation = libc::FUTEX_WAIT | libc::FUTEX_PRIVATE_FLAG;
     // SAFETY: the word lives through the call, which reads it and writes nothing. There is no time limit.
