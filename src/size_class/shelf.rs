@@ -5,12 +5,16 @@
 //! after a free that was deferred: the word is FREE and names the place, the slot counts as taken, and its note names
 //! the index. So compaction and shrinks pass it by.
 //!
-//! Memory does not pay for it:
+//! Memory hardly pays for it:
 //!
 //! - A class grows only when its shelves are empty. What is on them goes back before it takes memory.
 //! - A class of which a quarter is free closes its shelves, because zspages of it may become empty.
 //! - Compaction and shrinks close the shelves of a class while they work on it. An allocation that is refused closes
 //!   all shelves of the pool, and tries again.
+//!
+//! What is left: a zspage with a slot on a shelf is not empty, so a class that threads replace objects in keeps a zspage
+//! now and then that it would have given back. With two threads that was 3 % of the memory of 40,000 objects in 160
+//! classes, and 0.8 % with 160,000 objects, until compaction.
 //!
 //! A thread that holds the lock of a class may wait for that of a shelf. A thread that holds a shelf takes no lock of a
 //! class.

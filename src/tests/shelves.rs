@@ -1,6 +1,6 @@
 //! Shelves: slots that processors keep at hand where they meet. They cost no memory, and no call shows them.
 
-use super::shared::{free, open_shelves, options, run_on, set_evict, store};
+use super::shared::{Rng, free, open_shelves, options, run_on, set_evict, store};
 use crate::geometry::{self, class_of};
 use crate::units::ClassIndex;
 use crate::word::RawHandle;
@@ -214,4 +214,30 @@ fn threads_on_two_processors_work_on_one_class_with_shelves() {
     });
     pool.check();
     assert_eq!(pool.stats().unwrap().objects, 0);
+}
+
+/// Replaces objects of many sizes at random, on two processors in turn. Returns how many pages the pool has then.
+fn pages_after_churn(with_shelves: bool) -> u64 {
+    let pool = Pool::new("shelves", &options(256 << 20, Backing::Anonymous)).unwrap();
+    let mut rng = Rng::new(7);
+    let size = |rng: &mut Rng| 300 + 32 * (rng.below(16) + rng.below(16));
+    let mut handles: Vec<_> = (0..4000).map(|_| pool.malloc_raw(size(&mut rng)).unwrap()).collect();
+    for round in 0..200_000 {
+        run_on(round / 16);
+        if with_shelves && round % 1000 == 0 {
+            (0..31).for_each(|step| open_shelves(&pool, 300 + 32 * step));
+        }
+        let at = rng.below(handles.len());
+        free(&pool, handles[at]).unwrap();
+        handles[at] = pool.malloc_raw(size(&mut rng)).unwrap();
+    }
+    assert_eq!(pool.shelves.are_any_in_use(), with_shelves);
+    pool.check();
+    pool.total_pages()
+}
+
+#[test]
+fn shelves_cost_no_memory_where_objects_of_many_sizes_are_replaced() {
+    let (without, with) = (pages_after_churn(false), pages_after_churn(true));
+    assert!(with * 1000 <= without * 1002, "{with} pages with shelves, {without} without");
 }
