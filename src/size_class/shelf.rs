@@ -320,7 +320,8 @@ impl SizeClass {
         let mut vacated = Vacated::default();
         let mut stock = shelves.stocks[processor].try_lock();
         for index in lot.indices() {
-            state.return_index(memory, index, stock.as_deref_mut(), &mut vacated);
+            let stock = if state.has_many_zspages() { None } else { stock.as_deref_mut() };
+            state.return_index(memory, index, stock, &mut vacated);
         }
         drop(stock);
         if state.has_shelves && state.pauses == 0 {
@@ -339,7 +340,13 @@ impl ClassState {
     /// Returns whether so much of the class is free that its zspages may become empty.
     fn is_sparse(&self) -> bool {
         let slots = u64::from(self.zspages) * u64::from(self.class.slots);
-        self.zspages > 2 && self.objects * 4 < slots * 3
+        self.has_many_zspages() && self.objects * 4 < slots * 3
+    }
+
+    /// Returns whether the class has more than a few zspages. Threads then seldom use the same lines of handle words at
+    /// once, and its objects keep indices of the class, which lie together.
+    pub(super) fn has_many_zspages(&self) -> bool {
+        self.zspages > 2
     }
 
     /// Returns whether the slot that a malloc takes next has its memory.

@@ -1,4 +1,4 @@
-//! Stocks: the free handle indices of a processor, for classes with shelves.
+//! Stocks: the free handle indices of a processor, for classes that have shelves and few zspages.
 //!
 //! Eight handle words share a cache line, and processors fetch lines in pairs. A processor takes indices that were
 //! never used in lots of two lines, and uses them again itself. So processors that allocate side by side do not write
@@ -70,6 +70,9 @@ impl Shelves {
 impl ClassState {
     /// Takes a slot as [`ClassState::take`] does, with an index of a processor's stock.
     pub(super) fn take_with(&mut self, memory: &PoolMemory, stock: &mut Ring) -> Taken {
+        if self.has_many_zspages() {
+            return self.take_slowly(memory);
+        }
         if stock.count <= SPARE_HANDLES {
             self.stock_up(memory, stock);
         }
