@@ -12,9 +12,9 @@
 //! - Compaction and shrinks close the shelves of a class while they work on it. An allocation that is refused closes
 //!   all shelves of the pool, and tries again.
 //!
-//! What is left: a zspage with a slot on a shelf is not empty, so a class that threads replace objects in keeps a zspage
-//! now and then that it would have given back. With two threads that was 3 % of the memory of 40,000 objects in 160
-//! classes, and 0.8 % with 160,000 objects, until compaction.
+//! What is left: a zspage with a slot on a shelf is not empty, so a class that threads replace objects in keeps a
+//! zspage now and then that it would have given back. With two threads that was 3 % of the memory of 40,000 objects in
+//! 160 classes, and 0.8 % with 160,000 objects, until compaction.
 //!
 //! A thread that holds the lock of a class may wait for that of a shelf. A thread that holds a shelf takes no lock of a
 //! class.
