@@ -55,17 +55,28 @@ static void *own(void *argument)
     return NULL;
 }
 
-static void together(uint32_t fault_mode, uint64_t seed)
+/* Adds the memory as a region with these flags. */
+static uint64_t region_with(uint32_t flags)
+{
+    struct zspager_region_options options = {.struct_size = sizeof options, .flags = 8};
+    uint64_t region = 0;
+    RESULT(zspager_add_region(pager, memory, ABOVE * PAGE, &options, &region), -EINVAL);
+    options.flags = flags;
+    OK(zspager_add_region(pager, memory, ABOVE * PAGE, &options, &region));
+    return region;
+}
+
+static void together(uint32_t fault_mode, uint32_t eviction, uint32_t flags, uint64_t seed)
 {
     struct lent lent[2];
     static struct owner owners[OWNERS];
     uint64_t random = seed;
-    pager = pager_with(LIMIT, fault_mode, ZSPAGER_EVICT_MOVING);
+    pager = pager_with(LIMIT, fault_mode, eviction);
     memory = memory_of(ABOVE);
     memset(owners, 0, sizeof owners);
     lend(&lent[0], pager, ZSPAGER_RUN_SERVE);
     lend(&lent[1], pager, fault_mode == ZSPAGER_FAULT_THREADS ? ZSPAGER_RUN_ALL : ZSPAGER_RUN_EVICT);
-    uint64_t region = region_of(pager, memory, ABOVE), number;
+    uint64_t region = region_with(flags), number;
     atomic_store(&working, OWNERS);
     for (size_t i = 0; i < OWNERS; i++) {
         owners[i].first = i * OWN;
@@ -105,8 +116,10 @@ int main(int count, char **arguments)
     printf("zspager_threads: %d owners, %llu rounds, seed %llu\n", OWNERS, (unsigned long long)rounds,
            (unsigned long long)seed);
     fflush(stdout);
-    together(ZSPAGER_FAULT_SIGBUS, seed);
-    together(ZSPAGER_FAULT_THREADS, seed);
+    together(ZSPAGER_FAULT_SIGBUS, ZSPAGER_EVICT_MOVING, 0, seed);
+    together(ZSPAGER_FAULT_THREADS, ZSPAGER_EVICT_MOVING, 0, seed);
+    together(ZSPAGER_FAULT_THREADS, ZSPAGER_EVICT_MOVING, ZSPAGER_REGION_SETTLED, seed);
+    together(ZSPAGER_FAULT_THREADS, ZSPAGER_EVICT_IN_PLACE, ZSPAGER_REGION_SETTLED, seed);
     puts("zspager_threads: ok");
     return 0;
 }

@@ -303,6 +303,17 @@
 #define ZSPAGER_REGION_NO_WRITEBACK 2
 
 /**
+ * zspager_region_options.flags: as long as the range is a region, nobody moves or unmaps a part of
+ * it, and memory is given back by zspager_discard() alone, not by madvise(). Lent threads that
+ * serve touches then wait neither for each other nor for a thread that evicts, which several of
+ * them need to be faster than one. It takes effect while all regions of the pager have this flag.
+ * If the promise is broken, a page that was given back may have its old bytes, and memory that was
+ * mapped where a part of the region was unmapped may lose what is in it. Memory of zspager_map()
+ * counts as if it had the flag, unless pages are evicted by moving.
+ */
+#define ZSPAGER_REGION_SETTLED 4
+
+/**
  * Flag of zspager_remove_region(): pages that are not in memory are lost, and read as zeros.
  * Without this flag all pages are brought back.
  */
@@ -2797,7 +2808,7 @@ int zspager_stats_json(struct zspager *pager, char *buffer, size_t size, size_t 
  *   pool and these.
  * - a backing file: close, fstat, newfstatat, pread64, pwrite64. fstat() is one or the other.
  * - a pager: ioctl, read, rt_sigprocmask. Besides those of a zswap.
- * - threads that are lent: poll, pread64, pwrite64, write.
+ * - threads that are lent: poll, pread64, pwrite64, sched_yield, write.
  * - a discard of pages that are held: getpid, process_vm_writev. With ZSPAGER_FAULT_THREADS neither.
  * - eviction in place: getpid, process_vm_readv. With ZSPAGER_FAULT_THREADS neither.
  * - either of them where the call is refused: pread64, pwrite64. Of /proc/self/mem.

@@ -264,6 +264,8 @@ mod parking;
 mod per_processor;
 #[allow(unsafe_code)]
 mod pool;
+#[cfg(all(feature = "uffd", not(loom)))]
+mod readahead;
 #[allow(unsafe_code)]
 mod size_class;
 #[allow(unsafe_code)]

@@ -142,7 +142,7 @@ fn creating_a_guest_with_a_file_survives_failed_allocations() {
 fn guest_is_served_without_memory() {
     let (_zswap, area) = area();
     let Some((memory, uffd, ranges)) = guest_memory(None) else { return };
-    let mut guest = Guest::new(&area, uffd, &ranges, &GuestOptions::default()).unwrap();
+    let guest = Guest::new(&area, uffd, &ranges, &GuestOptions::default()).unwrap();
     let first = memory.at(0) as usize;
     let touches = std::thread::spawn(move || {
         for page in 0..PAGES {

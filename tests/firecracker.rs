@@ -412,8 +412,12 @@ fn clients_of_one_snapshot_read_every_byte_of_it() {
     if !may() {
         return;
     }
+    ["1", "3"].into_iter().for_each(are_read_with_threads);
+}
+
+fn are_read_with_threads(threads: &str) {
     let folder = Folder::new("many");
-    let handler = Handler::start(&folder, &["--pool-limit", "64M"]);
+    let handler = Handler::start(&folder, &["--pool-limit", "64M", "--threads", threads]);
     let roles = ["in order", "in random order", "many threads", "in order", "in random order"];
     let clients: Vec<_> = roles.map(|role| Client::start(&folder, role)).into();
     clients.into_iter().for_each(Client::succeeds);
@@ -434,7 +438,7 @@ fn pages_given_back_by_a_balloon_read_as_zero_for_that_client_alone() {
         return;
     }
     let folder = Folder::new("balloon");
-    let handler = Handler::start(&folder, &["--ahead", "4"]);
+    let handler = Handler::start(&folder, &["--ahead", "4", "--threads", "2"]);
     let clients: Vec<_> =
         ["balloon", "in order", "balloon in another thread"].map(|role| Client::start(&folder, role)).into();
     clients.into_iter().for_each(Client::succeeds);

@@ -14,11 +14,21 @@ pub struct Lent {
 impl Lent {
     /// Creates the pager, adds the region, and lends one thread for each duty.
     pub fn new(region: &Region, options: &PagerOptions, duties: &[Duty]) -> Result<Self, String> {
+        Self::of(region, options, &RegionOptions::default(), duties)
+    }
+
+    /// Does the same with options for the region.
+    pub fn of(
+        region: &Region,
+        options: &PagerOptions,
+        of_region: &RegionOptions<'_>,
+        duties: &[Duty],
+    ) -> Result<Self, String> {
         let pager = Pager::new("bench", options).map_err(|error| error.to_string())?;
         let lent = duties.iter().map(|&duty| pager.lend(duty)).collect::<zsalloc::Result<_>>();
         let lent = lent.map_err(|error| error.to_string())?;
         // SAFETY: the memory is used through these addresses alone, and is unmapped after this is dropped.
-        let added = unsafe { pager.add_region(region.base(), region.bytes(), &RegionOptions::default()) };
+        let added = unsafe { pager.add_region(region.base(), region.bytes(), of_region) };
         let region = added.map_err(|error| error.to_string())?;
         Ok(Self { pager, _region: region, _lent: lent })
     }

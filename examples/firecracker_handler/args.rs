@@ -16,6 +16,7 @@ Options:
   --socket PATH       the Unix socket to create for Firecracker: the backend_path of a mem_backend of type Uffd
   --pool-limit BYTES  how many bytes compressed pages may take; K, M and G multiply by 1024; default: no limit
   --codec CODEC       lz4, zstd, or zstd:LEVEL with a level of 1 to 22; default lz4
+  --threads N         how many threads serve page faults, 1 to 64; default 1. Several of them may serve one microVM
   --ahead PAGES       how many pages one fault may fill when memory is read in order: 1 to 64; default 8
   --protect WHICH     which pages to write-protect, for a VMM that tracks writes: registered (those in ranges that it
                       registered for write protection), always (all pages; a touch waits until it can be), or never;
@@ -52,6 +53,8 @@ pub struct Args {
     pub pool_limit: Option<u64>,
     /// The codec of stored pages.
     pub codec: Codec,
+    /// How many threads serve; none: 1.
+    pub threads: Option<usize>,
     /// How many pages one fault may fill; 0: the default.
     pub ahead: Option<usize>,
     /// Which pages are write-protected.
@@ -75,6 +78,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command> {
             "--socket" => parsed.socket = value()?.into(),
             "--pool-limit" => parsed.pool_limit = Some(bytes(&text(value()?)?)?),
             "--codec" => parsed.codec = codec(&text(value()?)?)?,
+            "--threads" => parsed.threads = Some(pages(&text(value()?)?)?),
             "--ahead" => parsed.ahead = Some(pages(&text(value()?)?)?),
             "--protect" => parsed.protect = protect(&text(value()?)?)?,
             "--on-death" => parsed.on_death = Some(on_death(&text(value()?)?)?),

@@ -1,4 +1,4 @@
-//! All microVMs, served in turn by one thread.
+//! All microVMs. One thread talks to them, and it or others serve their page faults.
 
 use super::Result;
 use super::args::Args;
@@ -7,11 +7,13 @@ use super::handshake::{Handshake, Said};
 use super::report;
 use super::requests::Requests;
 use super::snapshot::Snapshot;
+use super::team::Team;
 use super::{say, system, warn};
 use std::collections::VecDeque;
 use std::io::ErrorKind;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use zsalloc::{Guest, GuestOptions, GuestStats, WatchId};
 
@@ -25,7 +27,7 @@ const SOON: Duration = Duration::from_millis(1);
 /// A running microVM.
 struct Running {
     number: u64,
-    guest: Guest,
+    guest: Arc<Guest>,
     /// The guardian's name for it.
     watched: Option<WatchId>,
     /// Its connection, which mostly ends with its process.
@@ -44,6 +46,8 @@ pub struct Guests {
     listener: UnixListener,
     stop: OwnedFd,
     guard: Guard,
+    /// Other threads that serve, if there are any.
+    team: Option<Team>,
     options: GuestOptions,
     /// Unfinished connections, the oldest first.
     handshakes: VecDeque<Handshake>,
@@ -55,10 +59,11 @@ pub struct Guests {
 
 impl Guests {
     /// Prepares to serve; there are no guests yet.
-    pub fn new(snapshot: Snapshot, listener: UnixListener, stop: OwnedFd, guard: Guard, args: &Args) -> Self {
+    pub fn new(snapshot: Snapshot, listener: UnixListener, stop: OwnedFd, guard: Guard, args: &Args) -> Result<Self> {
         let options = GuestOptions { pages_at_once: args.ahead, protect: args.protect };
         let (handshakes, full, running, total) = (VecDeque::new(), None, Vec::new(), report::Total::default());
-        Self { snapshot, listener, stop, guard, options, handshakes, full, running, total }
+        let team = args.threads.filter(|&threads| threads > 1).map(Team::start).transpose()?;
+        Ok(Self { snapshot, listener, stop, guard, team, options, handshakes, full, running, total })
     }
 
     /// Serves until a signal asks to stop.
@@ -73,7 +78,12 @@ impl Guests {
             let streams = handshakes + self.running.len();
             for index in 0..self.running.len() {
                 if ready[handshakes + index] || self.running[index].again {
-                    self.running[index].serve();
+                    match &self.team {
+                        // Touches that were read while a request was answered.
+                        Some(team) => team.serve_soon(&self.running[index].guest),
+                        None => self.running[index].serve(),
+                    }
+                    self.running[index].again &= self.team.is_none();
                 }
             }
             self.hear_streams(&ready[streams..]);
@@ -96,7 +106,9 @@ impl Guests {
         let listener = if self.full.is_none() { Some(self.listener.as_fd()) } else { None };
         let mut all: Vec<Option<BorrowedFd<'_>>> = vec![Some(self.stop.as_fd()), listener];
         all.extend(self.handshakes.iter().map(|handshake| Some(handshake.stream.as_fd())));
-        all.extend(self.running.iter().map(|running| running.refused.is_none().then(|| running.guest.fd())));
+        let alone = self.team.is_none();
+        let served = |running: &Running| (alone && running.refused.is_none()).then_some(());
+        all.extend(self.running.iter().map(|running| served(running).map(|()| running.guest.fd())));
         // A microVM that does not read its replies is not listened to.
         let heard = |running: &&Running| !running.is_behind();
         let stream = |running| Some(running).filter(heard).and_then(|running| running.stream.as_ref()).map(AsFd::as_fd);
@@ -153,10 +165,16 @@ impl Guests {
         };
         match guest.and_then(|guest| Ok((self.guard.watch(&guest, &stream)?, guest))) {
             Ok((watched, guest)) => {
+                let guest = Arc::new(guest);
                 self.total.guests += 1;
                 let number = self.total.guests;
                 say(&report::began(number, said.ranges.len(), &guest.stats()));
                 let stream = Some(stream);
+                if let Some(team) = &self.team
+                    && let Err(problem) = team.add(number, &guest)
+                {
+                    return warn(&format!("microVM {number} is not served: {problem}"));
+                }
                 self.running.push(Running { number, guest, watched, stream, requests, again: true, refused: None });
             }
             Err(error) => warn(&format!("a microVM is refused: {error}")),
@@ -210,12 +228,13 @@ impl Guests {
     }
 
     fn let_go(&mut self) {
-        let (total, guard) = (&mut self.total, &self.guard);
+        let (total, guard, team) = (&mut self.total, &self.guard, &self.team);
         self.running.retain(|running| {
             let stats = running.guest.stats();
             if stats.ended {
                 total.add(&stats);
                 guard.forget(running.watched);
+                team.iter().for_each(|team| team.remove(&running.guest));
                 say(&report::ended(running.number, &stats));
             }
             !stats.ended
@@ -261,7 +280,7 @@ impl Running {
     /// Reads its requests, and answers them. False: the connection has ended or can't be used any more.
     fn hear(&mut self) -> bool {
         let (Some(requests), Some(stream)) = (&mut self.requests, &mut self.stream) else { return false };
-        match requests.serve(stream, &mut self.guest) {
+        match requests.serve(stream, &self.guest) {
             Ok((goes_on, refused)) => {
                 // Touches may be waiting too.
                 self.again = true;

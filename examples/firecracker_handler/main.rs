@@ -11,6 +11,7 @@ mod report;
 mod requests;
 mod snapshot;
 mod system;
+mod team;
 
 use std::fs;
 use std::io::Write;
@@ -64,7 +65,7 @@ fn run(args: &args::Args) -> Result<()> {
     let listener = listen(&args.socket)?;
     let _socket = Socket(args.socket.clone());
     say(&format!("waiting for microVMs on {}", args.socket.display()));
-    let mut guests = guests::Guests::new(snapshot, listener, stop, guard, args);
+    let mut guests = guests::Guests::new(snapshot, listener, stop, guard, args)?;
     guests.serve()?;
     say(guests.table()?.trim_end());
     guests.end();

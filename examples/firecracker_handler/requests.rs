@@ -54,7 +54,7 @@ impl Requests {
     }
 
     /// Reads requests and answers them. Returns whether the connection goes on, and the last refusal.
-    pub fn serve(&mut self, stream: &mut UnixStream, guest: &mut Guest) -> Result<(bool, Option<Error>)> {
+    pub fn serve(&mut self, stream: &mut UnixStream, guest: &Guest) -> Result<(bool, Option<Error>)> {
         // A microVM that is behind is not listened to, which bounds the bytes kept for it.
         let goes_on = self.is_behind() || self.hear(stream)?;
         self.understand()?;
@@ -95,7 +95,7 @@ impl Requests {
 
     /// Answers requests. A request for a damaged page gets no reply: its processor waits, and reads nothing wrong. A
     /// request that the system refuses to serve is tried again. Returns the last refusal.
-    fn answer(&mut self, guest: &mut Guest) -> Result<Option<Error>> {
+    fn answer(&mut self, guest: &Guest) -> Result<Option<Error>> {
         let mut refused = None;
         while self.replies.len() < MOST_BYTES {
             let Some(mut request) = self.waiting.pop_front() else { break };

@@ -132,3 +132,35 @@ pub fn wait(descriptors: &[Option<BorrowedFd<'_>>], limit: Duration) -> Vec<bool
     unsafe { libc::poll(entries.as_mut_ptr(), entries.len() as libc::nfds_t, milliseconds) };
     entries.iter().map(|entry| entry.revents != 0).collect()
 }
+
+/// Returns a descriptor that waits for others.
+pub fn new_epoll() -> Result<OwnedFd> {
+    // SAFETY: the call takes a number, and returns a new descriptor.
+    let fd = unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) };
+    // SAFETY: the descriptor was just created, and nothing else owns it.
+    if fd < 0 { Err(Error::last_os_error()) } else { Ok(unsafe { OwnedFd::from_raw_fd(fd) }) }
+}
+
+/// Waits for a descriptor as well: once for each time that there is more to read.
+pub fn epoll_add(epoll: &OwnedFd, fd: BorrowedFd<'_>) -> Result<()> {
+    let mut event = libc::epoll_event { events: (libc::EPOLLIN | libc::EPOLLET) as u32, u64: fd.as_raw_fd() as u64 };
+    // SAFETY: the event lives through the call.
+    let done = unsafe { libc::epoll_ctl(epoll.as_raw_fd(), libc::EPOLL_CTL_ADD, fd.as_raw_fd(), &raw mut event) };
+    if done == 0 { Ok(()) } else { Err(Error::last_os_error()) }
+}
+
+/// Waits for a descriptor no more.
+pub fn epoll_remove(epoll: &OwnedFd, fd: BorrowedFd<'_>) {
+    let nothing = std::ptr::null_mut();
+    // SAFETY: the call takes numbers. It fails only if the descriptor was not waited for.
+    unsafe { libc::epoll_ctl(epoll.as_raw_fd(), libc::EPOLL_CTL_DEL, fd.as_raw_fd(), nothing) };
+}
+
+/// Waits until a descriptor has something to read, or the time is over. Returns it. The one that was returned longest
+/// ago comes first.
+pub fn epoll_wait(epoll: &OwnedFd, limit: Duration) -> Option<RawFd> {
+    let mut event = libc::epoll_event { events: 0, u64: 0 };
+    // SAFETY: one event can be written.
+    let count = unsafe { libc::epoll_wait(epoll.as_raw_fd(), &raw mut event, 1, limit.as_millis() as libc::c_int) };
+    (count == 1).then_some(event.u64 as RawFd)
+}

@@ -108,7 +108,9 @@ static bool add_region(size_t first, size_t pages)
 {
     if (region_count == REGIONS)
         return false;
-    if (zspager_add_region(pager, address_of(first), pages * PAGE, NULL, &regions[region_count].number) != 0)
+    /* Memory is given back by zspager_discard() alone, and before something else is mapped over it: see carve(). */
+    struct zspager_region_options with = {.struct_size = sizeof with, .flags = ZSPAGER_REGION_SETTLED};
+    if (zspager_add_region(pager, address_of(first), pages * PAGE, &with, &regions[region_count].number) != 0)
         return false;
     regions[region_count].first = first;
     regions[region_count++].pages = pages;
@@ -324,6 +326,9 @@ static void *carve(char *at, size_t bytes, int protection, int flags, int fd, of
     if (are_taken)
         memset(space.state + first, TAKEN | CARVED, pages);
     pthread_mutex_unlock(&space.lock);
+    /* The pager does not expect that a part of a region is unmapped: it has nothing to evict there any more. */
+    if (are_taken)
+        drop(first, pages);
     errno = ENOMEM;
     /* `reserve` waits until a lent thread has read of it. Only then may something else be mapped there. */
     if (are_taken && reserve(first, pages))

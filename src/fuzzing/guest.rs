@@ -113,7 +113,7 @@ fn compare(table: &[GuestRange], ranges: &mut Ranges, mut input: Input<'_>) {
 /// Checks that the guest goes on serving, whatever a table and messages say.
 fn serve(table: &[GuestRange], mut input: Input<'_>) {
     let Some(fd) = UFFD.as_ref().and_then(|fd| fd.try_clone().ok()) else { return };
-    let Ok(mut guest) = Guest::new(&SNAPSHOT, fd, table, &GuestOptions::default()) else { return };
+    let Ok(guest) = Guest::new(&SNAPSHOT, fd, table, &GuestOptions::default()) else { return };
     let mut dirty = Vec::new();
     for step in 0..64 {
         if input.has_ended() {

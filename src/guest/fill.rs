@@ -2,13 +2,14 @@
 
 use super::options::Protect;
 use super::ranges::GuestPage;
-use super::state::{Guest, GuestTouch};
+use super::state::{Guest, GuestState, GuestTouch};
 use super::stats::GuestCounts;
 use crate::error::{Error, Result, Sentence, sentence};
 use crate::os::userfault::{Progress, Why};
 use crate::os::{Errno, errno};
 use crate::units::PAGE;
 use crate::zswap::LoadFlags;
+use std::sync::MutexGuard;
 
 /// The outcome of serving a touch.
 pub enum Filled {
@@ -32,34 +33,74 @@ const LIFT: Sentence = sentence(&"UFFDIO_WRITEPROTECT of a guest's memory");
 const POISON: Sentence = sentence(&"UFFDIO_POISON of a guest's memory");
 static ZEROS: [u8; PAGE] = [0; PAGE];
 
+/// How many pages were decoded, or why the first one was not.
+type Decoded = Result<usize>;
+
 /// Whether the system's answer concerns the first page, and not the whole call.
 fn is_answer(refused: Option<Errno>) -> bool {
     refused.is_none_or(|errno| matches!(errno.0, errno::EAGAIN | errno::EEXIST | errno::ESRCH))
 }
 
 impl Guest {
-    /// Serves a touch.
-    pub(super) fn answer(&mut self, touch: &GuestTouch) -> Result<Filled> {
+    /// Decodes the pages that a touch is likely to need, without the lock. Returns how many, or why not; none if the
+    /// touch needs none, or if the guest has a memory file: its pages are written there once, under the lock.
+    pub(super) fn decode<'a>(
+        &'a self,
+        state: MutexGuard<'a, GuestState>,
+        touch: &GuestTouch,
+        pages: &mut [[u8; PAGE]],
+    ) -> (MutexGuard<'a, GuestState>, Option<Decoded>) {
+        let place = state.ranges.find(touch.at).filter(|place| !state.ranges.is_own(*place));
+        let Some(place) = place.filter(|_| touch.why == Why::Missing && self.file.is_none()) else {
+            return (state, None);
+        };
+        let (wanted, from) = (self.wanted(&state, place, touch.at, touch.write), state.ranges.source(place));
+        drop(state);
+        let decoded = self.load(from, &mut pages[..wanted]);
+        (self.state(), Some(decoded))
+    }
+
+    /// Serves a touch. `pages` has the pages that were decoded for it.
+    pub(super) fn answer(
+        &self,
+        state: &mut GuestState,
+        touch: &GuestTouch,
+        pages: &mut [[u8; PAGE]],
+        decoded: Option<Decoded>,
+    ) -> Result<Filled> {
         match touch.why {
-            Why::Missing => self.fill(touch.at, touch.write),
-            Why::Unmapped => self.map(touch.at, touch.write),
-            Why::Protected => Ok(self.lift(touch.at)),
+            Why::Missing => self.fill(state, touch.at, touch.write, pages, decoded),
+            Why::Unmapped => self.map(state, touch.at, touch.write, pages),
+            Why::Protected => Ok(self.lift(state, touch.at)),
         }
     }
 
     /// Fills a missing page.
-    fn fill(&mut self, at: usize, write: bool) -> Result<Filled> {
-        match self.ranges.find(at) {
+    fn fill(
+        &self,
+        state: &mut GuestState,
+        at: usize,
+        write: bool,
+        pages: &mut [[u8; PAGE]],
+        decoded: Option<Decoded>,
+    ) -> Result<Filled> {
+        match state.ranges.find(at) {
             // The table has all memory of the guest, so this address has no content.
-            None => Ok(self.poison(at, |counts| &mut counts.strays)),
-            Some(place) if self.ranges.is_own(place) => Ok(self.zero(place, at, write)),
-            Some(place) => self.copy(place, at, write),
+            None => Ok(self.poison(state, at, |counts| &mut counts.strays)),
+            Some(place) if state.ranges.is_own(place) => Ok(self.zero(state, place, at, write)),
+            Some(place) => {
+                let decoded = decoded.unwrap_or_else(|| {
+                    let wanted = self.wanted(state, place, at, write);
+                    self.load(state.ranges.source(place), &mut pages[..wanted])
+                });
+                self.copy(state, place, at, write, decoded.map(|count| &pages[..count]))
+            }
         }
     }
 
     /// Fills a page that the guest gave back with zeros.
-    fn zero(&mut self, place: GuestPage, at: usize, write: bool) -> Filled {
-        let done = self.put(place, write, |guest, protect| {
+    fn zero(&self, state: &mut GuestState, place: GuestPage, at: usize, write: bool) -> Filled {
+        let done = self.put(state, place, write, |guest, protect| {
             // UFFDIO_ZEROPAGE can't protect, and if the missing page was protected it fails with EEXIST.
             let zeroed = (!protect).then(|| guest.uffd.zero(at, PAGE));
             match zeroed {
@@ -71,33 +112,47 @@ impl Guest {
         });
         match done.stopped {
             None => {
-                self.counts.zeroed += 1;
+                state.counts.zeroed += 1;
                 Filled::Done
             }
-            Some(errno) => self.refused(at, errno, ZERO),
+            Some(errno) => self.refused(state, at, errno, ZERO),
         }
     }
 
-    /// Fills a page from the snapshot, and the pages after it if the guest seems to go through them in order.
-    fn copy(&mut self, place: GuestPage, at: usize, write: bool) -> Result<Filled> {
-        let wanted = match write && self.protects(place) {
+    /// Returns how many pages a touch of a page of the snapshot fills: those after it too if the guest seems to go
+    /// through them in order.
+    fn wanted(&self, state: &GuestState, place: GuestPage, at: usize, write: bool) -> usize {
+        let wanted = match write && self.protects(state, place) {
             // The pages ahead would have to be protected, but not this one.
             true => 1,
-            false if self.next.0 == at => self.next.1,
-            false => 1,
+            false => self.ahead.window((at / PAGE) as u64),
         };
-        let wanted = self.ranges.fresh(place, wanted.min(self.pages.len()));
-        let loaded = match self.load(self.ranges.source(place), wanted) {
-            Ok(loaded) => loaded,
+        state.ranges.fresh(place, wanted.min(self.at_once))
+    }
+
+    /// Fills a page from the snapshot, and those after it that were decoded with it.
+    fn copy(
+        &self,
+        state: &mut GuestState,
+        place: GuestPage,
+        at: usize,
+        write: bool,
+        decoded: std::result::Result<&[[u8; PAGE]], Error>,
+    ) -> Result<Filled> {
+        let pages = match decoded {
+            Ok(pages) => pages,
             Err(Error::Damaged(_) | Error::Io(_) | Error::NotFound(_)) => {
-                return Ok(self.poison(at, |counts| &mut counts.poisoned));
+                return Ok(self.poison(state, at, |counts| &mut counts.poisoned));
             }
             Err(error) => return Err(error),
         };
-        let mut copied = self.put(place, write, |guest, protect| guest.copy_pages(at, loaded, protect));
+        // Pages may have been given back, or filled by another thread, while these were decoded.
+        let pages = &pages[..state.ranges.fresh(place, pages.len())];
+        let loaded = pages.len();
+        let mut copied = self.put(state, place, write, |guest, protect| guest.copy_pages(at, pages, protect));
         if loaded > 1 && copied.bytes == 0 && !is_answer(copied.stopped) {
             // The pages ahead may be in another mapping, and one call does not cross mappings.
-            copied = self.put(place, write, |guest, protect| guest.copy_pages(at, 1, protect));
+            copied = self.put(state, place, write, |guest, protect| guest.copy_pages(at, &pages[..1], protect));
         }
         let pages = copied.bytes / PAGE;
         if pages == 0 {
@@ -105,139 +160,148 @@ impl Guest {
             // Without a memory file the page was filled already, so it is the guest's own. With one, the file may hold
             // other bytes: the page is not marked, so that `map` writes the snapshot's page over it first.
             if errno.0 == errno::EEXIST && self.file.is_none() {
-                self.ranges.make_own(place, 1);
+                state.ranges.make_own(place, 1);
             }
-            return Ok(self.refused(at, errno, COPY));
+            return Ok(self.refused(state, at, errno, COPY));
         }
-        self.ranges.make_own(place, pages);
-        self.next = (at + pages * PAGE, pages * 2);
-        self.counts.copied += 1;
-        self.counts.copied_ahead += pages as u64 - 1;
-        self.clear_bits(place, pages)?;
+        state.ranges.make_own(place, pages);
+        self.ahead.loaded((at / PAGE) as u64, pages, self.at_once);
+        state.counts.copied += 1;
+        state.counts.copied_ahead += pages as u64 - 1;
+        self.clear_bits(state, place, pages)?;
         Ok(Filled::Done)
     }
 
     /// Decodes pages of the snapshot: the first, and those after it up to one that fails. Returns how many.
-    fn load(&mut self, from: u64, most: usize) -> Result<usize> {
-        for (ahead, page) in self.pages[..most].iter_mut().enumerate() {
+    fn load(&self, from: u64, pages: &mut [[u8; PAGE]]) -> Decoded {
+        for (ahead, page) in pages.iter_mut().enumerate() {
             match self.area.load_own(from + ahead as u64, page, LoadFlags::KEEP) {
                 Ok(()) => {}
                 Err(error) if ahead == 0 => return Err(error.into_error()),
                 Err(_) => return Ok(ahead),
             }
         }
-        Ok(most)
+        Ok(pages.len())
     }
 
-    /// Fills missing pages with the decoded ones.
-    fn copy_pages(&self, at: usize, pages: usize, protect: bool) -> Progress {
-        let from = self.pages[..pages].as_ptr();
-        // SAFETY: `pages` pages can be read at `from`. The guest's owner has handed its missing pages over to be
-        // filled.
-        unsafe { self.uffd.copy(at, from.cast(), pages * PAGE, protect) }
+    /// Fills missing pages with decoded ones.
+    fn copy_pages(&self, at: usize, pages: &[[u8; PAGE]], protect: bool) -> Progress {
+        // SAFETY: the pages can be read. The guest's owner has handed its missing pages over to be filled.
+        unsafe { self.uffd.copy(at, pages.as_ptr().cast(), size_of_val(pages), protect) }
     }
 
     /// Maps a page that is in the memory file. If the guest handed the file over, and the page was not filled yet,
     /// writes the page of the snapshot to the file first.
-    fn map(&mut self, at: usize, write: bool) -> Result<Filled> {
-        let Some(place) = self.ranges.find(at) else {
-            self.counts.strays += 1;
+    fn map(&self, state: &mut GuestState, at: usize, write: bool, pages: &mut [[u8; PAGE]]) -> Result<Filled> {
+        let Some(place) = state.ranges.find(at) else {
+            state.counts.strays += 1;
             return Ok(match self.uffd.continue_pages(at, PAGE, false).stopped {
                 None => Filled::Done,
-                Some(errno) => self.refused(at, errno, MAP),
+                Some(errno) => self.refused(state, at, errno, MAP),
             });
         };
         // The page was mapped before, and the system unmapped it, as it does when it splits or makes huge pages. That
         // loses whether the page was written. If the system tells of writes, the bit is right; otherwise the page
         // counts as written.
-        let was_mapped = self.ranges.is_own(place);
-        let write = write || was_mapped && !self.is_told;
+        let was_mapped = state.ranges.is_own(place);
+        let write = write || was_mapped && !state.is_told;
         if self.file.is_some() && !was_mapped {
-            match self.write_to_file(place) {
+            match self.write_to_file(state, place, pages) {
                 Ok(()) => {}
                 Err(Error::Damaged(_) | Error::Io(_) | Error::NotFound(_)) => {
-                    return Ok(self.poison(at, |counts| &mut counts.poisoned));
+                    return Ok(self.poison(state, at, |counts| &mut counts.poisoned));
                 }
                 Err(error) => return Err(error),
             }
         }
-        let done = self.put(place, write, |guest, protect| guest.uffd.continue_pages(at, PAGE, protect));
+        let done = self.put(state, place, write, |guest, protect| guest.uffd.continue_pages(at, PAGE, protect));
         match done.stopped {
             None => {
-                self.ranges.make_own(place, 1);
-                self.counts.mapped += 1;
+                state.ranges.make_own(place, 1);
+                state.counts.mapped += 1;
                 Ok(Filled::Done)
             }
             // The page has left the file meanwhile, so it is missing.
-            Some(Errno(errno::EFAULT)) => self.fill(at, write),
-            Some(errno) => Ok(self.refused(at, errno, MAP)),
+            Some(Errno(errno::EFAULT)) => self.fill(state, at, write, pages, None),
+            Some(errno) => Ok(self.refused(state, at, errno, MAP)),
         }
     }
 
     /// Writes a page of the snapshot to the memory file. From then on it is the guest's own.
-    pub(super) fn write_to_file(&mut self, place: GuestPage) -> Result<()> {
-        let page = self.ranges.source(place);
-        self.load(page, 1)?;
+    pub(super) fn write_to_file(
+        &self,
+        state: &mut GuestState,
+        place: GuestPage,
+        pages: &mut [[u8; PAGE]],
+    ) -> Result<()> {
+        let page = state.ranges.source(place);
+        self.load(page, &mut pages[..1])?;
         let Some(file) = &self.file else { return Ok(()) };
-        file.write(&self.os, page, &self.pages[0])?;
-        self.ranges.make_own(place, 1);
-        self.counts.written += 1;
-        self.clear_bits(place, 1)
+        file.write(&self.os, page, &pages[0])?;
+        state.ranges.make_own(place, 1);
+        state.counts.written += 1;
+        self.clear_bits(state, place, 1)
     }
 
     /// Clears the bits of filled pages, if the guest has a bitmap.
-    pub(super) fn clear_bits(&self, place: GuestPage, pages: usize) -> Result<()> {
+    pub(super) fn clear_bits(&self, state: &GuestState, place: GuestPage, pages: usize) -> Result<()> {
         let Some(file) = &self.file else { return Ok(()) };
-        file.clear(&self.os, self.ranges.source(place), pages as u64)
+        file.clear(&self.os, state.ranges.source(place), pages as u64)
     }
 
     /// Lifts the protection of a page that is about to be written.
-    fn lift(&mut self, at: usize) -> Filled {
+    fn lift(&self, state: &mut GuestState, at: usize) -> Filled {
         if let Err(errno) = self.uffd.protect(at, PAGE, false) {
-            return self.refused(at, errno, LIFT);
+            return self.refused(state, at, errno, LIFT);
         }
-        self.is_told = true;
-        match self.ranges.find(at) {
+        state.is_told = true;
+        match state.ranges.find(at) {
             Some(place) => {
-                self.ranges.set_plain(place, false);
-                self.ranges.make_dirty(place, 1);
-                self.counts.unprotected += 1;
+                state.ranges.set_plain(place, false);
+                state.ranges.make_dirty(place, 1);
+                state.counts.unprotected += 1;
             }
-            None => self.counts.strays += 1,
+            None => state.counts.strays += 1,
         }
         Filled::Done
     }
 
     /// Whether pages of the range of `place` are write-protected when they are filled.
-    pub(super) fn protects(&self, place: GuestPage) -> bool {
+    fn protects(&self, state: &GuestState, place: GuestPage) -> bool {
         match self.protect {
             Protect::Always => true,
             Protect::Never => false,
-            Protect::IfRegistered => !self.ranges.is_plain(place),
+            Protect::IfRegistered => !state.ranges.is_plain(place),
         }
     }
 
     /// Makes a call that puts pages in place, and has it protect them if writes have to be seen. A page that is about
     /// to be written is not protected, which would cost a second event: it becomes dirty at once.
-    fn put(&mut self, place: GuestPage, write: bool, call: impl Fn(&Self, bool) -> Progress) -> Progress {
-        let protect = !write && self.protects(place);
+    fn put(
+        &self,
+        state: &mut GuestState,
+        place: GuestPage,
+        write: bool,
+        call: impl Fn(&Self, bool) -> Progress,
+    ) -> Progress {
+        let protect = !write && self.protects(state, place);
         let mut done = call(self, protect);
         if protect && done.bytes == 0 && done.stopped == Some(Errno(errno::EINVAL)) && self.protect != Protect::Always {
             // The system refuses to protect pages of a range that is not registered for it.
             done = call(self, false);
             if done.bytes > 0 {
-                self.ranges.set_plain(place, true);
+                state.ranges.set_plain(place, true);
             }
         }
         if write && done.bytes > 0 {
-            self.ranges.make_dirty(place, 1);
+            state.ranges.make_dirty(place, 1);
         }
         done
     }
 
     /// Poisons a page that has no content: a touch of it raises SIGBUS, and reads nothing.
     #[cold]
-    fn poison(&mut self, at: usize, counter: impl Fn(&mut GuestCounts) -> &mut u64) -> Filled {
+    fn poison(&self, state: &mut GuestState, at: usize, counter: impl Fn(&mut GuestCounts) -> &mut u64) -> Filled {
         const NO_POISON: Error = Error::Damaged(sentence(
             &"a guest's page has no content, and the system can't poison it: end the guest, or use Linux 6.6 or later",
         ));
@@ -247,24 +311,24 @@ impl Guest {
             poisoned = self.uffd.poison(at, PAGE);
         }
         let Some(errno) = poisoned.stopped else {
-            *counter(&mut self.counts) += 1;
+            *counter(&mut state.counts) += 1;
             return Filled::Done;
         };
-        match self.refused(at, errno, POISON) {
+        match self.refused(state, at, errno, POISON) {
             Filled::Refused(_) => Filled::Stuck(NO_POISON),
             filled => filled,
         }
     }
 
     /// Decides what a refusal to put a page in place means.
-    fn refused(&mut self, at: usize, refused: Errno, step: Sentence) -> Filled {
+    fn refused(&self, state: &mut GuestState, at: usize, refused: Errno, step: Sentence) -> Filled {
         match refused.0 {
             // There is a page already. A call that did nothing wakes no thread.
-            errno::EEXIST => self.counts.present += 1,
+            errno::EEXIST => state.counts.present += 1,
             errno::EAGAIN => return Filled::Again,
             errno::ESRCH => return Filled::Ended,
             // The memory is gone, or no longer registered. The thread that waits finds out when it touches it again.
-            errno::ENOENT => self.counts.stale += 1,
+            errno::ENOENT => state.counts.stale += 1,
             _ => return Filled::Refused(Error::system(refused, step)),
         }
         let _ = self.uffd.wake(at, PAGE);

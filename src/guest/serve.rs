@@ -2,12 +2,12 @@
 
 use super::fill::Filled;
 use super::state::{Guest, PATIENCE};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::os::{Errno, errno};
 use crate::units::PAGE;
 
 /// The most touches that one call serves: other guests may wait for the caller.
-const TURN: usize = 256;
+const TURN: u64 = 8;
 
 /// What a call of [`Guest::serve`] did.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -22,8 +22,10 @@ pub struct Served {
 }
 
 impl Guest {
-    /// Reads the events that are there and serves the touches among them. Never waits, whatever the guest's process
-    /// does to the flags of the descriptor.
+    /// Reads the events that are there and serves the touches among them, as many as one turn has: other guests may
+    /// wait for the caller. Never waits for the guest's process, whatever that does to the flags of the descriptor.
+    ///
+    /// Several threads may do so at the same time: see [`Guest`].
     ///
     /// There is one exception before Linux 6.10: a malicious process can make this wait until the next message. It has
     /// to undo the non-blocking flag in the moment before a read, and take the message that was there itself.
@@ -39,64 +41,74 @@ impl Guest {
     /// know: a thread that made such a touch waits for ever, and everything else is served.
     ///
     /// Otherwise the errors of [`Area::load`](crate::Area::load).
-    pub fn serve(&mut self) -> Result<Served> {
-        let (before, mut fruitless, mut left) = (self.counts.faults, 0, TURN as u64);
-        let mut failed = None;
-        while !self.ended && fruitless < PATIENCE && left > 0 && failed.is_none() {
-            let all_read = self.read_all()?;
-            if !all_read || self.waiting.is_empty() {
+    pub fn serve(&self) -> Result<Served> {
+        self.with_buffer(|pages| self.serve_a_turn(pages))?
+    }
+
+    fn serve_a_turn(&self, pages: &mut [[u8; PAGE]]) -> Result<Served> {
+        let (mut faults, mut fruitless, mut failed, mut all_read) = (0, 0, None, true);
+        let mut state = self.state();
+        while !state.ended && fruitless < PATIENCE && faults < TURN && failed.is_none() {
+            all_read = self.read_all(&mut state)?;
+            if !all_read || state.waiting.is_empty() {
                 break;
             }
-            let served = self.counts.faults;
-            failed = self.serve_waiting(left).err();
-            left -= (self.counts.faults - served).min(left);
-            if self.counts.faults == served {
+            drop(state);
+            let (served, refused) = self.serve_waiting(TURN - faults, pages);
+            (faults, failed) = (faults + served, refused);
+            if served == 0 {
                 fruitless += 1;
                 // The thread that gives memory back has to run until the system lets pages be filled again.
                 std::thread::yield_now();
             }
+            state = self.state();
         }
-        let faults = self.counts.faults - before;
-        let again = !self.ended && !self.waiting.is_empty();
-        let failed = self.unknown.take().or(failed);
-        failed.map_or(Ok(Served { faults, again, ended: self.ended }), Err)
+        let again = !state.ended && !(all_read && state.waiting.is_empty());
+        let failed = state.unknown.take().or(failed);
+        failed.map_or(Ok(Served { faults, again, ended: state.ended }), Err)
     }
 
     /// Asks the system whether the guest's process has ended. No event tells so.
-    pub fn has_ended(&mut self) -> bool {
-        if !self.ended {
+    pub fn has_ended(&self) -> bool {
+        let mut state = self.state();
+        if !state.ended {
             let asked = self.uffd.zero(self.nowhere, PAGE);
-            self.ended = asked.stopped == Some(Errno(errno::ESRCH));
+            state.ended = asked.stopped == Some(Errno(errno::ESRCH));
         }
-        self.ended
+        state.ended
     }
 
-    /// Serves at most `most` of the touches that wait, each once. Stops when an event has to be read first.
-    fn serve_waiting(&mut self, most: u64) -> Result<()> {
-        let mut result = Ok(());
-        for _ in 0..(self.waiting.len() as u64).min(most) {
-            let Some(touch) = self.waiting.pop_front() else { break };
-            match self.answer(&touch) {
+    /// Serves at most `most` of the touches that wait, each once. Stops when an event has to be read first. Returns how
+    /// many it served, and the first error.
+    fn serve_waiting(&self, most: u64, pages: &mut [[u8; PAGE]]) -> (u64, Option<Error>) {
+        let mut state = self.state();
+        let (mut served, mut failed) = (0, None);
+        for _ in 0..(state.waiting.len() as u64).min(most) {
+            let Some(touch) = state.waiting.pop_front() else { break };
+            let (locked, decoded) = self.decode(state, &touch, pages);
+            state = locked;
+            match self.answer(&mut state, &touch, pages, decoded) {
                 Ok(Filled::Done) => {
-                    self.counts.faults += 1;
+                    served += 1;
+                    state.counts.faults += 1;
                     self.latencies.add(touch.since.elapsed().as_nanos() as u64);
                 }
                 Ok(Filled::Again) => {
-                    self.counts.retries += 1;
-                    self.waiting.push_front(touch);
+                    state.counts.retries += 1;
+                    state.waiting.push_front(touch);
                     break;
                 }
                 Ok(Filled::Ended) => {
-                    self.ended = true;
-                    self.waiting.clear();
+                    state.ended = true;
+                    state.waiting.clear();
                 }
-                Ok(Filled::Stuck(error)) => result = result.and(Err(error)),
+                Ok(Filled::Stuck(error)) => failed = failed.or(Some(error)),
                 Ok(Filled::Refused(error)) | Err(error) => {
-                    self.waiting.push_back(touch);
-                    result = result.and(Err(error));
+                    state.waiting.push_back(touch);
+                    failed = failed.or(Some(error));
                 }
             }
         }
-        result
+        (served, failed)
     }
 }

@@ -9,11 +9,13 @@ use crate::heap;
 use crate::latency::Latencies;
 use crate::os::Os;
 use crate::os::userfault::{Userfault, Why};
+use crate::readahead::Readahead;
 use crate::units::PAGE;
 use crate::zswap::Area;
 use std::collections::VecDeque;
 use std::fmt;
 use std::os::fd::{BorrowedFd, OwnedFd};
+use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::Instant;
 
 /// The most touches that wait. The threads of further ones are woken, and touch again.
@@ -26,8 +28,9 @@ const LOWEST: usize = 64 << 10;
 /// The memory of another process that handed its userfaultfd over, such as a microVM that was resumed from a snapshot.
 /// Many guests can be filled from one [`Area`].
 ///
-/// A guest is served by the thread that calls [`Guest::serve`], whenever [`Guest::fd`] has something to read. It may be
-/// sent to another thread. Its methods are not for callbacks or signal handlers.
+/// A guest is served by the threads that call [`Guest::serve`], whenever [`Guest::fd`] has something to read. Several
+/// threads may serve one guest, and each of them many guests: pages are decoded by all of them at once. Only a guest
+/// with a memory file is served by one thread at a time. Its methods are not for callbacks or signal handlers.
 ///
 /// A child that the process forks is not part of the guest. It reads zeros where pages are missing, whether or not the
 /// userfaultfd tells of forks.
@@ -45,7 +48,7 @@ const LOWEST: usize = 64 << 10;
 /// fn serve(snapshot: &Area, userfaultfd: OwnedFd, at: u64) -> zsalloc::Result<()> {
 ///     let page_bytes = PAGE_SIZE as u64;
 ///     let range = GuestRange { at, bytes: snapshot.pages() * page_bytes, offset: 0, page_bytes };
-///     let mut guest = Guest::new(snapshot, userfaultfd, &[range], &GuestOptions::default())?;
+///     let guest = Guest::new(snapshot, userfaultfd, &[range], &GuestOptions::default())?;
 ///     loop {
 ///         let served = guest.serve()?;
 ///         if served.ended {
@@ -66,24 +69,36 @@ pub struct Guest {
     pub(super) os: Os,
     pub(super) area: Area,
     pub(super) uffd: Userfault,
-    pub(super) ranges: Ranges,
     /// The memory file, if the process handed one over.
     pub(super) file: Option<GuestFile>,
     pub(super) protect: Protect,
-    /// A buffer for decoded pages.
-    pub(super) pages: Box<[[u8; PAGE]]>,
+    /// The most pages that one touch fills.
+    pub(super) at_once: usize,
+    /// An address outside all ranges, by which the system is asked whether the process is still there.
+    pub(super) nowhere: usize,
+    /// Buffers for decoded pages that no thread has: as many as threads have served at the same time.
+    buffers: Mutex<Vec<PageBuffer>>,
+    /// Held while events are read and take effect, and while pages are put in place: what was read is known before any
+    /// page is put there. It is not held while pages are decoded.
+    state: Mutex<GuestState>,
+    /// Where the guest goes through its memory in order.
+    pub(super) ahead: Readahead,
+    pub(super) latencies: Latencies,
+}
+
+/// Pages to decode to.
+pub(super) type PageBuffer = Box<[[u8; PAGE]]>;
+
+/// What changes while a guest is served.
+pub(super) struct GuestState {
+    pub(super) ranges: Ranges,
     pub(super) waiting: VecDeque<GuestTouch>,
-    /// The address of the next touch if the guest goes on in order, and how many pages that touch gets.
-    pub(super) next: (usize, usize),
     pub(super) ended: bool,
     /// Whether the system tells of writes to protected pages, and does not lift the protection itself.
     pub(super) is_told: bool,
     /// The error for an unknown event that was read, until a call returns it.
     pub(super) unknown: Option<Error>,
-    /// An address outside all ranges, by which the system is asked whether the process is still there.
-    pub(super) nowhere: usize,
     pub(super) counts: GuestCounts,
-    pub(super) latencies: Latencies,
 }
 
 /// A touch that was read and not served yet.
@@ -95,15 +110,19 @@ pub(super) struct GuestTouch {
 }
 
 impl fmt::Debug for Guest {
-    /// Prints the statistics that are short. Makes no system call.
+    /// Prints the statistics that are short, as far as no other thread has them locked. Makes no system call.
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter
-            .debug_struct("Guest")
-            .field("bytes", &self.ranges.bytes())
-            .field("waiting", &self.waiting.len())
-            .field("ended", &self.ended)
-            .field("protect", &self.protect)
-            .finish_non_exhaustive()
+        let mut shown = formatter.debug_struct("Guest");
+        let state = match self.state.try_lock() {
+            Ok(state) => Some(state),
+            Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        };
+        if let Some(state) = state {
+            shown.field("bytes", &state.ranges.bytes());
+            shown.field("waiting", &state.waiting.len()).field("ended", &state.ended);
+        }
+        shown.field("protect", &self.protect).finish_non_exhaustive()
     }
 }
 
@@ -138,7 +157,7 @@ impl Guest {
     ) -> Result<Self> {
         let os = Os::default();
         let mut guest = Self::with_os(&os, area, fd, ranges, options)?;
-        file.check(&os, &guest.ranges)?;
+        file.check(&os, &guest.state().ranges)?;
         guest.file = Some(file);
         Ok(guest)
     }
@@ -154,8 +173,8 @@ impl Guest {
         const NO_UFFD: Error = Error::Invalid(sentence(
             &"the descriptor is no userfaultfd, or was not enabled: pass one that UFFDIO_API was called on",
         ));
-        let pages = options.pages_at_once.unwrap_or(8);
-        if !(1..=64).contains(&pages) {
+        let at_once = options.pages_at_once.unwrap_or(8);
+        if !(1..=64).contains(&at_once) {
             return Err(AT_ONCE);
         }
         let ranges = Ranges::new(ranges, area.pages())?;
@@ -169,23 +188,45 @@ impl Guest {
         // Reserves room for all touches that may wait, so that serving allocates nothing.
         let mut waiting = VecDeque::new();
         waiting.try_reserve_exact(MOST_WAITING).map_err(|_| heap::NO_MEMORY)?;
+        let mut buffers = heap::with_capacity(1)?;
+        buffers.push(heap::slice(at_once, |_| Ok([0; PAGE]))?);
+        let (is_told, ended, unknown, counts) = (false, false, None, GuestCounts::default());
         Ok(Self {
             os: os.clone(),
             file: None,
             protect: options.protect,
-            is_told: false,
-            unknown: None,
+            at_once,
             area: area.clone(),
             uffd,
             nowhere: ranges.outside(LOWEST),
-            ranges,
-            pages: heap::slice(pages, |_| Ok([0; PAGE]))?,
-            waiting,
-            next: (0, 1),
-            ended: false,
-            counts: GuestCounts::default(),
+            buffers: Mutex::new(buffers),
+            state: Mutex::new(GuestState { ranges, waiting, ended, is_told, unknown, counts }),
+            ahead: Readahead::default(),
             latencies: Latencies::default(),
         })
+    }
+
+    /// Locks what changes.
+    pub(super) fn state(&self) -> MutexGuard<'_, GuestState> {
+        // A panic in another thread leaves what it had done.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Calls `act` with a buffer that no other thread has. Allocates one if more threads serve than before.
+    pub(super) fn with_buffer<R>(&self, act: impl FnOnce(&mut [[u8; PAGE]]) -> R) -> Result<R> {
+        let buffers = || self.buffers.lock().unwrap_or_else(PoisonError::into_inner);
+        let free = buffers().pop();
+        let mut buffer = match free {
+            Some(buffer) => buffer,
+            None => heap::slice(self.at_once, |_| Ok([0; PAGE]))?,
+        };
+        let result = act(&mut buffer);
+        let mut buffers = buffers();
+        // Without memory for a longer list the buffer is freed.
+        if heap::reserve_one(&mut buffers).is_ok() {
+            buffers.push(buffer);
+        }
+        Ok(result)
     }
 
     /// Returns the userfaultfd, to poll: when it has something to read, call [`Guest::serve`]. It stays the guest's: do
@@ -194,13 +235,14 @@ impl Guest {
         self.uffd.as_fd()
     }
 
-    /// Returns the statistics. Makes no system call, and waits for nothing.
+    /// Returns the statistics. Waits no longer than another thread takes to read events or to put pages in place.
     pub fn stats(&self) -> GuestStats {
+        let state = self.state();
         GuestStats {
-            bytes: self.ranges.bytes(),
-            waiting: self.waiting.len() as u64,
-            ended: self.ended,
-            counts: self.counts,
+            bytes: state.ranges.bytes(),
+            waiting: state.waiting.len() as u64,
+            ended: state.ended,
+            counts: state.counts,
             latencies: self.latencies.read(),
         }
     }

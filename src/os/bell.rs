@@ -33,13 +33,27 @@ impl Bell {
     }
 }
 
-/// Waits until a userfaultfd has something to read, the bell rings, or the time is over.
-pub fn wait(uffd: &Userfault, bell: &Bell, limit: std::time::Duration) {
+/// Waits until a userfaultfd has something to read, the bell rings, or the time is over. Returns whether the bell rang.
+pub fn wait(uffd: &Userfault, bell: &Bell, limit: std::time::Duration) -> bool {
     let entry = |fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
     let mut fds = [entry(uffd.fd()), entry(bell.0.as_raw_fd())];
     let milliseconds = libc::c_int::try_from(limit.as_millis()).unwrap_or(libc::c_int::MAX);
     // SAFETY: as many entries as the array has can be read and written.
-    unsafe { libc::poll(fds.as_mut_ptr(), fds.len() as libc::nfds_t, milliseconds) };
+    let ready = unsafe { libc::poll(fds.as_mut_ptr(), fds.len() as libc::nfds_t, milliseconds) };
+    ready > 0 && fds[1].revents != 0
+}
+
+/// Returns whether a userfaultfd has something to read. Does not wait.
+pub fn is_readable(uffd: &Userfault) -> bool {
+    let mut polled = libc::pollfd { fd: uffd.fd(), events: libc::POLLIN, revents: 0 };
+    // SAFETY: one entry can be read and written.
+    unsafe { libc::poll(&raw mut polled, 1, 0) > 0 }
+}
+
+/// Lets other threads have the processor. Returns at once if none waits for it.
+pub fn yield_processor() {
+    // SAFETY: the call takes nothing and can't fail.
+    unsafe { libc::sched_yield() };
 }
 
 /// Wakes all threads that [`nap`](super::thread::nap) on a word.

@@ -5,7 +5,7 @@ use super::core::Core;
 use super::evict::Evicted;
 use super::extents::{Extent, OVERLAPS};
 use super::late_touches;
-use super::options::{RegionOptions, Removal};
+use super::options::{FaultMode, RegionOptions, Removal};
 use super::region::{Memory, RegionId, RegionState};
 use super::state::PageState;
 use crate::error::{Error, Limit, Result, not_given, sentence};
@@ -57,6 +57,7 @@ impl Core {
         self.check_own(at, bytes, &region)?;
         let serial = self.serials.next();
         region.serial = serial;
+        region.settled = options.settled;
         self.read_events();
         let place = self.take_place(region, at, bytes)?;
         let whole = Extent { start: at, end: at + bytes, region: place, first: 0 };
@@ -69,6 +70,7 @@ impl Core {
         const NO_PLACE: Error = Error::Limit(Limit::Regions);
         let mut inbox = self.events.lock();
         self.check_free(at, at + bytes)?;
+        let settled = region.settled;
         let mut region = Some(region);
         let place = self.places.iter().position(|place| match place.fill(region.take().expect("not placed yet")) {
             Ok(()) => true,
@@ -78,7 +80,26 @@ impl Core {
             }
         });
         inbox.forget_moved(at, at + bytes);
+        if place.is_some() && !settled {
+            self.reading.add_loose();
+        }
+        self.note_reading();
         place.ok_or(NO_PLACE)
+    }
+
+    /// Notes that a region is gone. The caller holds the lock of events.
+    pub(super) fn forget_loose(&self, region: &RegionState) {
+        if !region.settled {
+            self.reading.remove_loose();
+            self.note_reading();
+        }
+    }
+
+    /// Notes whether threads that serve touches get into each other's way: one that reads waits until no other puts
+    /// pages in their places, unless messages are read without the gate; and moving single pages interrupts the
+    /// processors of all others.
+    fn note_reading(&self) {
+        self.lending.set_alone(self.mode == FaultMode::Threads && (self.moves || !self.reading.is_free()));
     }
 
     /// Refuses a range that has a part in a region. The caller holds the lock of events.
@@ -191,8 +212,11 @@ impl Core {
             let _ = self.remove_if(whole.region, Removal::Restore, |there| there.serial == serial);
         } else {
             self.do_all_work();
-            self.settle_all(&mut self.events.lock());
-            drop(self.places[whole.region].clear());
+            let mut inbox = self.events.lock();
+            self.settle_all(&mut inbox);
+            if let Some(region) = self.places[whole.region].clear() {
+                self.forget_loose(&region);
+            }
         }
         let _ = self.os.advise(whole.start as *mut u8, whole.end - whole.start, Advice::Fork);
     }

@@ -5,6 +5,7 @@ use super::account::Account;
 use super::backlog::Backlog;
 use super::counts::Counters;
 use super::extents::Extents;
+use super::free_reading::FreeReading;
 use super::gate::{Gate, Inside};
 use super::hand::Hand;
 use super::hold_count::Holds;
@@ -60,6 +61,7 @@ pub struct Core {
     pub staging: Staging,
     pub scratch: Scratch,
     pub gate: Gate,
+    pub reading: FreeReading,
     pub events: EventLock,
     pub backlog: Backlog,
     pub lending: Lending,

@@ -6,6 +6,7 @@ use super::backlog::Backlog;
 use super::core::Core;
 use super::counts::Counters;
 use super::extents::Extents;
+use super::free_reading::FreeReading;
 use super::gate::Gate;
 use super::hand::Hand;
 use super::hold_count::Holds;
@@ -118,6 +119,7 @@ fn core(os: Os, name: &str, options: &PagerOptions) -> Result<Core> {
         staging,
         scratch,
         gate: Gate::default(),
+        reading: FreeReading::default(),
         events: EventLock::new()?,
         backlog: Backlog::default(),
         lending: Lending::new(bell),

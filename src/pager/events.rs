@@ -27,6 +27,7 @@ impl Core {
         let (touches, works) = (inbox.touches(), self.backlog.left());
         self.read_into(&mut inbox);
         let came = inbox.touches() > touches;
+        self.events.note_touches(&inbox);
         let left = self.backlog.left() > works;
         drop(inbox);
         if came {
@@ -43,8 +44,10 @@ impl Core {
             self.read_into(&mut inbox);
         }
         let touch = inbox.pop();
-        if inbox.touches() > 0 {
-            self.lending.ring();
+        let more = self.events.note_touches(&inbox);
+        drop(inbox);
+        if more {
+            self.lending.call();
         }
         touch
     }
@@ -52,7 +55,10 @@ impl Core {
     /// Lets a touch of a page that can't be served for a while wait once more, behind the others. Returns false if
     /// there is no room.
     pub fn wait_again(&self, touch: PendingTouch) -> bool {
-        self.events.lock().push(touch)
+        let mut inbox = self.events.lock();
+        let has_room = inbox.push(touch);
+        self.events.note_touches(&inbox);
+        has_room
     }
 
     /// Reads all messages that are there with the gate closed. The caller holds the lock of events.

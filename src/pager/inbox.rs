@@ -92,6 +92,8 @@ pub struct EventLock {
     inbox: LongLock<Inbox>,
     /// Threads that wait for the lock. A thread that takes it again and again gives way to them.
     readers: AtomicU32,
+    /// 1 while touches wait in the inbox, as a thread that had the lock noted last.
+    waiting: AtomicU32,
     /// How often a thread that gave way found the lock free.
     #[cfg(test)]
     gave_way: AtomicU32,
@@ -103,6 +105,7 @@ impl EventLock {
         Ok(Self {
             inbox: LongLock::of(Rank::Inbox, Inbox::new()?),
             readers: AtomicU32::new(0),
+            waiting: AtomicU32::new(0),
             #[cfg(test)]
             gave_way: AtomicU32::new(0),
         })
@@ -118,6 +121,18 @@ impl EventLock {
             self.readers.fetch_sub(1, Relaxed);
             locked
         })
+    }
+
+    /// Notes whether touches wait, for [`EventLock::has_touches`]. Returns it. The caller has the lock.
+    pub fn note_touches(&self, inbox: &Inbox) -> bool {
+        // Relaxed: a thread that leaves touches to others wakes one afterwards, or looks again itself.
+        self.waiting.store(u32::from(inbox.touches() > 0), Relaxed);
+        inbox.touches() > 0
+    }
+
+    /// Whether touches wait in the inbox. A hint, which takes no lock.
+    pub fn has_touches(&self) -> bool {
+        self.waiting.load(Relaxed) != 0
     }
 
     /// Lets waiting threads have the lock, between two parts of long work for which this thread takes it again and

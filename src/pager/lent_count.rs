@@ -1,6 +1,7 @@
 //! The threads that the program lends to the pager: how many there are, what wakes them, and what gives them back.
 
 use super::options::Duty;
+use super::roster::{Post, Reached, Roster};
 use crate::os;
 use crate::os::bell::{Bell, wait, wake_nappers};
 use crate::os::userfault::Userfault;
@@ -28,7 +29,11 @@ pub struct Lending {
     promised: AtomicU32,
     /// 1 while threads that evict in the background are wanted. They sleep on this word.
     evict_wanted: AtomicU32,
-    /// Wakes threads that wait for events and touches.
+    /// Which of the threads that serve touches are awake.
+    roster: Roster,
+    /// 1 while threads that serve touches get into each other's way: one does what it can before another is woken.
+    alone: AtomicU32,
+    /// Wakes the one that polls.
     bell: Bell,
 }
 
@@ -70,6 +75,8 @@ impl Lending {
             evicting_servers: AtomicU32::new(0),
             promised: AtomicU32::new(0),
             evict_wanted: AtomicU32::new(0),
+            roster: Roster::default(),
+            alone: AtomicU32::new(0),
             bell,
         }
     }
@@ -97,6 +104,9 @@ impl Lending {
     /// The calling thread is the one of the ticket until the returned guard is dropped. It goes when it is told to by
     /// [`Lending::stop`], or by [`Lending::tell`] of the same `leave`.
     pub fn at_work<'a>(&'a self, ticket: Ticket, leave: &'a Leave) -> LentThread<'a> {
+        if ticket.duty != Duty::Evict {
+            self.roster.begin();
+        }
         LentThread { lending: self, ticket, leave }
     }
 
@@ -119,6 +129,7 @@ impl Lending {
     /// Wakes all lent threads, so that they look whether they are to go.
     fn wake_all(&self) {
         self.bell.ring();
+        self.roster.call_all();
         self.evict_wanted.store(1, Relaxed);
         wake_nappers(&self.evict_wanted);
     }
@@ -191,16 +202,79 @@ impl Lending {
     pub fn want_eviction(&self) {
         if self.evict_wanted.load(Relaxed) == 0 && self.has_evictors() {
             self.evict_wanted.store(1, Relaxed);
-            wake_nappers(&self.evict_wanted);
-            if self.evicting_servers.load(Relaxed) > 0 {
-                self.bell.ring();
+            let both = self.evicting_servers.load(Relaxed);
+            if self.evictors.load(Relaxed) > both {
+                wake_nappers(&self.evict_wanted);
+            }
+            if both > 0 {
+                self.wake_evicting_server(both);
             }
         }
     }
 
-    /// Wakes the threads that serve touches.
+    /// Wakes a thread that evicts and serves. One that is awake looks whether to evict before it sleeps.
+    fn wake_evicting_server(&self, evicting: u32) {
+        if self.servers.load(Relaxed) > evicting {
+            // The thread that a call wakes may be one that does not evict.
+            self.roster.call_all();
+            self.bell.ring();
+        } else {
+            self.call();
+        }
+    }
+
+    /// Makes sure that a thread which serves touches looks what there is. The caller is none of them.
     pub fn ring(&self) {
         self.bell.ring();
+    }
+
+    /// Wakes a thread that serves touches, if one sleeps, because there is more to do than those that are awake can do.
+    pub fn call(&self) {
+        if !(self.is_alone() && self.roster.awake() > 0) {
+            self.call_anyway();
+        }
+    }
+
+    /// Wakes a thread that serves touches, if one sleeps, because the caller may be busy for long.
+    pub fn call_anyway(&self) {
+        if self.roster.call() == Reached::Sentry {
+            self.bell.ring();
+        }
+    }
+
+    /// Calls `act`, which takes long, in a thread that serves touches or in another one. If it serves, and all others
+    /// that do sleep, one of them is woken for the touches that come meanwhile.
+    pub fn aside<R>(&self, serves: bool, act: impl FnOnce() -> R) -> R {
+        let steps = serves && !self.is_alone();
+        if steps {
+            self.roster.end();
+        }
+        let result = act();
+        if steps {
+            self.roster.begin();
+        }
+        result
+    }
+
+    /// Whether a thread that serves touches sleeps and [`Lending::call`] would wake it. A hint.
+    pub fn may_call(&self) -> bool {
+        !self.is_alone() && self.roster.may_call()
+    }
+
+    /// Whether one thread serves as long as it can.
+    fn is_alone(&self) -> bool {
+        // Relaxed: it is a hint.
+        self.alone.load(Relaxed) != 0
+    }
+
+    /// Whether more threads are awake than should be.
+    pub fn is_crowded(&self) -> bool {
+        self.is_alone() && self.roster.awake() > 1
+    }
+
+    /// Says whether threads that serve touches get into each other's way.
+    pub fn set_alone(&self, alone: bool) {
+        self.alone.store(u32::from(alone), Relaxed);
     }
 
     /// Closes the descriptor that wakes threads, in a forked child.
@@ -252,16 +326,38 @@ impl LentThread<'_> {
         self.ticket.duty
     }
 
-    /// Sleeps until there may be something to do, or for `limit`.
-    pub fn sleep(&self, uffd: &Userfault, limit: Duration) {
+    /// Sleeps until there may be something to do, or for `limit`; if others are awake that see to it, for `longest`.
+    pub fn sleep(&self, uffd: &Userfault, limit: Duration, longest: Duration) {
+        let Lending { roster, bell, evict_wanted, .. } = self.lending;
         if self.ticket.duty == Duty::Evict {
-            os::nap(&self.lending.evict_wanted, 0, limit);
-        } else {
-            wait(uffd, &self.lending.bell, limit);
-            if self.stays() {
-                self.lending.bell.silence();
+            return os::nap(evict_wanted, 0, limit);
+        }
+        let post = roster.lie_down();
+        // A thread that tells others to leave calls those that lay down before.
+        if !self.stays() {
+            return roster.stay_up(post);
+        }
+        match post {
+            Post::Bed => roster.sleep(longest),
+            Post::Sentry => {
+                let rang = wait(uffd, bell, limit);
+                roster.rise();
+                if rang && self.stays() {
+                    bell.silence();
+                }
             }
         }
+    }
+
+    /// Makes the thread the one that looks for touches again and again. Returns false if another one is there for
+    /// touches that come.
+    pub fn look_out(&self) -> bool {
+        self.lending.roster.look_out()
+    }
+
+    /// Ends what [`LentThread::look_out`] began.
+    pub fn end_look_out(&self) {
+        self.lending.roster.end_look_out();
     }
 
     /// Notes, before a last look for pages to evict, that eviction is not wanted any more.
@@ -274,6 +370,9 @@ impl LentThread<'_> {
 
 impl Drop for LentThread<'_> {
     fn drop(&mut self) {
+        if self.ticket.duty != Duty::Evict {
+            self.lending.roster.end();
+        }
         self.lending.uncount(self.ticket);
     }
 }

@@ -5,9 +5,14 @@ use super::core::Core;
 use super::evict::Evicted;
 use super::fault::{FEW_TRIES, FaultOutcome};
 use super::forget::LOOKS;
+use super::inbox::PendingTouch;
 use super::lent_count::LentThread;
+use super::lookout::Lookout;
 use super::options::Duty;
 use crate::os;
+use crate::os::bell::is_readable;
+use crate::os::userfault::{Event, Message};
+use crate::sync::Ordering::Relaxed;
 use crate::units::PAGE;
 use std::time::{Duration, Instant};
 
@@ -25,11 +30,20 @@ impl Core {
     pub fn work(&self, lent: &LentThread<'_>) {
         let duty = lent.duty();
         let evicts = duty != Duty::Serve;
+        let mut lookout = Lookout::default();
+        let mut faults = 0;
         while lent.stays() {
+            let seen = std::mem::replace(&mut faults, self.counters.faults.load(Relaxed));
+            if duty != Duty::Evict && self.lending.is_crowded() && seen != faults {
+                // Another thread gets on with it.
+                lent.sleep(&self.uffd, SLEEP, SLEEP);
+                continue;
+            }
             let served = duty != Duty::Evict && self.serve_waiting();
+            lookout.has_served |= served;
             let worked = self.do_some_work();
-            let evicted = evicts && self.evict_ahead();
-            if !served && !worked && !evicted {
+            let evicted = evicts && self.evict_ahead(duty);
+            if !served && !worked && !evicted && !self.look_out(lent, &mut lookout) {
                 self.rest(lent, evicts);
             }
         }
@@ -42,7 +56,7 @@ impl Core {
         // If nothing could be evicted although it was wanted, that may change soon.
         let soon = self.is_low() || self.account.is_above();
         let (began, limit) = (Instant::now(), if evicts && soon { SLEEP / 50 } else { SLEEP });
-        lent.sleep(&self.uffd, limit);
+        lent.sleep(&self.uffd, limit, SLEEP);
         if began.elapsed() >= limit {
             // Nothing woke the thread: there is time to look for stale copies everywhere.
             self.kept.allow_looks(LOOKS);
@@ -57,13 +71,15 @@ impl Core {
     }
 
     /// Evicts a few pages if room is low, and does what the pool needs. Returns whether anything left memory.
-    fn evict_ahead(&self) -> bool {
+    fn evict_ahead(&self, duty: Duty) -> bool {
         let is_above = self.account.is_above();
         let mut effort = self.immovable.bounded_effort();
         let evicts = self.is_low() || is_above && self.immovable.may_retry(&effort);
         let pages = AT_ONCE.min(self.account.reserve());
-        let evicted = evicts && matches!(self.evict_some(pages, &mut effort), Evicted::Pages(1..));
+        let mut evict = || matches!(self.evict_some(pages, &mut effort), Evicted::Pages(1..));
+        let evicted = evicts && self.lending.aside(duty == Duty::All, &mut evict);
         if self.upkeep.take_full() {
+            self.lending.call_anyway();
             // If this frees too little, the next store will report it.
             let _ = self.zswap.shrink(WRITE_AHEAD);
         }
@@ -71,9 +87,44 @@ impl Core {
         evicted || self.drop_stale_copies(AT_ONCE) > 0
     }
 
+    /// Looks for touches again and again before the thread sleeps, for as long as that paid lately. Returns whether
+    /// there is one.
+    fn look_out(&self, lent: &LentThread<'_>, lookout: &mut Lookout) -> bool {
+        if !lookout.begins() || !lent.look_out() {
+            return false;
+        }
+        let found = lookout.watch(|| self.events.has_touches() || is_readable(&self.uffd));
+        lent.end_look_out();
+        found
+    }
+
+    /// Reads a touch without the gate, and calls another thread if there are more. None: there may be events, or touches
+    /// that were read before. Some of none: there is no touch.
+    fn read_freely(&self) -> Option<Option<PendingTouch>> {
+        let reader = if self.events.has_touches() { None } else { self.reading.enter() }?;
+        let mut message = [Message::NONE];
+        let count = self.uffd.read(&mut message).unwrap_or(0);
+        drop(reader);
+        match message[0].event() {
+            _ if count == 0 => Some(None),
+            Event::Fault { at, write, .. } => {
+                if self.lending.may_call() && is_readable(&self.uffd) {
+                    self.lending.call();
+                }
+                Some(Some(PendingTouch { at, write }))
+            }
+            // It is of memory whose owner promised that there are none, or of a kind that is not known.
+            event => {
+                let mut inbox = self.events.lock();
+                self.take_effect(event, &mut inbox, &self.gate.close());
+                Some(None)
+            }
+        }
+    }
+
     /// Reads events, and serves a touch that waits. Returns whether there was one.
     pub fn serve_waiting(&self) -> bool {
-        let Some(touch) = self.next_touch() else { return false };
+        let Some(touch) = self.read_freely().unwrap_or_else(|| self.next_touch()) else { return false };
         let page = touch.at & !(PAGE - 1);
         if self.gate.is_shut(page, page + PAGE) && self.wait_again(touch) {
             // Touches of other pages are served in between.

@@ -66,7 +66,7 @@ impl Core {
         for (next, claim) in (page + 1..).zip(ahead.iter_mut().take(done.max(1) - 1)) {
             claim.as_mut().expect("it was loaded").set(self.resident_with(region, next, copy));
         }
-        region.ahead.loaded(page, done.max(1));
+        region.ahead.loaded(page, done.max(1), BUFFER_PAGES);
         add(&self.counters.loads, 1);
         add(&self.counters.loads_ahead, done.max(1) as u64 - 1);
         Ok(())

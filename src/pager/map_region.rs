@@ -30,7 +30,9 @@ impl Core {
         let at = mapping.base().as_ptr();
         self.os.unlock(at, whole);
         self.os.commit(at, whole).map_err(|_| NO_MEMORY)?;
-        let added = self.add_region(at as usize, whole, options);
+        // The owner of this memory does not unmap or move it. Of madvise it may make use where pages are moved.
+        let options = RegionOptions { settled: options.settled || !self.moves, ..options.clone() };
+        let added = self.add_region(at as usize, whole, &options);
         if added.is_err() && self.extents.within(at as usize, at as usize + whole).next().is_some() {
             // The system did not let a part go again. Unmapping it would wait for somebody to read that.
             mapping.forget();

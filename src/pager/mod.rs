@@ -30,6 +30,8 @@
 //! | `presence`, `removable` | which threads are in something, and values that wait for them before they go |
 //! | `gate` | keeps threads from moving pages while events take effect |
 //! | `hand` | the clock hand, and the lanes of threads that pick pages |
+//! | `free_reading` | whether messages may be read without the gate |
+//! | `roster` | which of the threads that serve touches are awake |
 //!
 //! The values that a pager is made of:
 //!
@@ -38,14 +40,15 @@
 //! | `time` | the time, for what is remembered for a while |
 //! | `options`, `counts` | what a caller may ask for, and the statistics that it gets |
 //! | `scratch` | pages to decode to |
-//! | `readahead`, `region` | how many pages a touch brings in; a region with its state words and its area of zswap |
+//! | `region` | a region with its state words and its area of zswap |
 //! | `staging` | the staging range |
 //! | `account` | how many pages are in memory, and how many may be |
 //! | `hold_count`, `kept_copies` | how many pages are held; copies in zswap of pages in memory |
 //! | `immovable` | pages that can't leave |
 //! | `picks`, `hand_turn` | what the clock hand picked, and what one turn did |
 //! | `backlog`, `inbox` | pages of large events that wait; messages that were read, behind the lock of events |
-//! | `lent_count`, `upkeep` | lent threads; what the pool needs from them |
+//! | `lent_count`, `lookout` | lent threads, and how long they look for touches before they sleep |
+//! | `upkeep` | what the pool needs from them |
 //! | `core` | all of them together |
 //!
 //! The verbs, each a part of `impl Core`:
@@ -74,11 +77,13 @@
 
 // The protocols: loom's models run on them as well.
 pub(crate) mod extents;
+pub(crate) mod free_reading;
 pub(crate) mod gate;
 pub(crate) mod hand;
 pub(crate) mod page;
 pub(crate) mod presence;
 pub(crate) mod removable;
+pub(crate) mod roster;
 pub(crate) mod state;
 
 #[cfg(not(loom))]
@@ -144,6 +149,8 @@ mod lent_work;
 #[cfg(not(loom))]
 mod load;
 #[cfg(not(loom))]
+mod lookout;
+#[cfg(not(loom))]
 mod map_region;
 #[cfg(not(loom))]
 pub(crate) mod open_pager;
@@ -155,8 +162,6 @@ pub(crate) mod paged_memory;
 mod pager_calls;
 #[cfg(not(loom))]
 mod picks;
-#[cfg(not(loom))]
-mod readahead;
 #[cfg(not(loom))]
 pub(crate) mod region;
 #[cfg(not(loom))]

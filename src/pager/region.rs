@@ -4,6 +4,7 @@ use crate::error::{Error, Result, not_given};
 use crate::field::Field;
 use crate::os::userfault::Faulting;
 use crate::os::{self, Mapping, Os};
+use crate::readahead::Readahead;
 use crate::sync::{AtomicU64, Ordering::Relaxed};
 use crate::units::{PAGE, pages_of};
 use crate::zswap::Area;
@@ -11,7 +12,6 @@ use std::os::fd::OwnedFd;
 use std::sync::atomic::AtomicBool;
 
 use super::page::StateWord;
-use super::readahead::Readahead;
 use super::time;
 
 const PLACE: Field = Field::first(16);
@@ -107,6 +107,8 @@ pub struct RegionState {
     /// Whether pages of its memory file may be parts of huge pages: some were in the file before it was a region, or
     /// were found to be. Pages that the pager puts in place are not.
     pub may_be_huge: AtomicBool,
+    /// Its owner does not move, unmap or give back memory by itself.
+    pub settled: bool,
     /// The region is being removed, and evictions pass it by.
     pub closing: AtomicBool,
     /// When its area was last found full, in milliseconds of the pager's clock; 0: never.
@@ -138,6 +140,7 @@ impl RegionState {
             protects,
             ahead: Readahead::default(),
             may_be_huge: AtomicBool::new(false),
+            settled: false,
             closing: AtomicBool::new(false),
             full: AtomicU64::new(0),
             words,

@@ -122,6 +122,7 @@ impl Core {
             region.closing.store(again.is_err(), Relaxed);
             return Err(error);
         }
+        self.forget_loose(region);
         Ok(())
     }
 

@@ -36,7 +36,8 @@ impl Core {
                 }
                 Err(NotStored::Over(_) | NotStored::Failed(Error::NoMemory(_) | Error::Limit(_)))
                     if self.drop_kept_copies(WRITE_BACK) > 0 => {}
-                Err(NotStored::Over(OverLimit::Area)) => match region.area.shrink(WRITE_BACK) {
+                // Writing back takes long, and touches may come meanwhile.
+                Err(NotStored::Over(OverLimit::Area)) => match self.calling(|| region.area.shrink(WRITE_BACK)) {
                     Ok(1..) | Err(Error::NotFound(_)) => {}
                     _ => {
                         region.note_full();
@@ -44,7 +45,7 @@ impl Core {
                     }
                 },
                 Err(NotStored::Over(OverLimit::Zswap) | NotStored::Failed(Error::NoMemory(_) | Error::Limit(_))) => {
-                    match self.zswap.shrink(WRITE_BACK) {
+                    match self.calling(|| self.zswap.shrink(WRITE_BACK)) {
                         Ok(1..) => self.upkeep.note_full(),
                         // Other threads were faster and wrote back all there was, so there is room by now. If they
                         // are still writing, the page stays: that looks the same as a full file, and a wait would cost
@@ -57,6 +58,12 @@ impl Core {
             }
         }
         Err(NoRoom::Pool)
+    }
+
+    /// Does what takes long, and wakes a thread that serves touches before, if one sleeps.
+    fn calling<R>(&self, act: impl FnOnce() -> R) -> R {
+        self.lending.call_anyway();
+        act()
     }
 
     /// The state of a page that leaves memory. Keeps its age and the departure count, so that `age_of` can tell a quick

@@ -101,7 +101,7 @@ fn fill_in_jail(with_file: bool, without: Option<libc::c_long>) {
     let (at, fd) = receive_fd(&ours);
     let ranges = [GuestRange { at, bytes: (PAGES * PAGE) as u64, offset: 0, page_bytes: PAGE as u64 }];
     let options = GuestOptions::default();
-    let mut guest = match files {
+    let guest = match files {
         Some((memory, bitmap)) => {
             let file = GuestFile { memory, bitmap: Some(bitmap) };
             Guest::with_file(&area, fd, file, &ranges, &options).unwrap()

@@ -2,8 +2,9 @@
 
 use super::types::{
     ZSPAGER_DISCARD, ZSPAGER_EVICT_IN_PLACE, ZSPAGER_EVICT_MOVING, ZSPAGER_EVICT_MOVING_BESIDE_SWAP,
-    ZSPAGER_FAULT_SIGBUS, ZSPAGER_FAULT_THREADS, ZSPAGER_REGION_NO_WRITEBACK, ZSPAGER_REGION_SHARED, ZSPAGER_RUN_ALL,
-    ZSPAGER_RUN_EVICT, ZSPAGER_RUN_SERVE, zspager_options, zspager_region_options, zspager_tuning,
+    ZSPAGER_FAULT_SIGBUS, ZSPAGER_FAULT_THREADS, ZSPAGER_REGION_NO_WRITEBACK, ZSPAGER_REGION_SETTLED,
+    ZSPAGER_REGION_SHARED, ZSPAGER_RUN_ALL, ZSPAGER_RUN_EVICT, ZSPAGER_RUN_SERVE, zspager_options,
+    zspager_region_options, zspager_tuning,
 };
 use crate::options::{RESERVED, name_or_none};
 use crate::sized::{Received, unless_zero};
@@ -78,7 +79,7 @@ fn checked_region(received: &Received<zspager_region_options>) -> Result<&zspage
     if options.reserved != [0; 3] {
         return Err(RESERVED);
     }
-    if options.flags & !(ZSPAGER_REGION_SHARED | ZSPAGER_REGION_NO_WRITEBACK) != 0 {
+    if options.flags & !(ZSPAGER_REGION_SHARED | ZSPAGER_REGION_NO_WRITEBACK | ZSPAGER_REGION_SETTLED) != 0 {
         return Err(FLAG);
     }
     let unnamed = (options.shared_fd, options.shared_offset) == (0, 0);
@@ -108,6 +109,7 @@ pub unsafe fn convert_region<'a>(
         shared: file.map(|file| (file, options.shared_offset)),
         max_stored_bytes: unless_zero(options.max_stored_bytes),
         no_writeback: options.flags & ZSPAGER_REGION_NO_WRITEBACK != 0,
+        settled: options.flags & ZSPAGER_REGION_SETTLED != 0,
         // SAFETY: the caller promises it.
         name: unsafe { name_or_none(options.name) }?,
     })

@@ -47,6 +47,14 @@ pub const ZSPAGER_USES_IN_PLACE_BESIDE_SWAP: u32 = 3;
 pub const ZSPAGER_REGION_SHARED: u32 = 1;
 /// zspager_region_options.flags: never write the region's pages to the backing file.
 pub const ZSPAGER_REGION_NO_WRITEBACK: u32 = 2;
+/// zspager_region_options.flags: as long as the range is a region, nobody moves or unmaps a part of
+/// it, and memory is given back by zspager_discard() alone, not by madvise(). Lent threads that
+/// serve touches then wait neither for each other nor for a thread that evicts, which several of
+/// them need to be faster than one. It takes effect while all regions of the pager have this flag.
+/// If the promise is broken, a page that was given back may have its old bytes, and memory that was
+/// mapped where a part of the region was unmapped may lose what is in it. Memory of zspager_map()
+/// counts as if it had the flag, unless pages are evicted by moving.
+pub const ZSPAGER_REGION_SETTLED: u32 = 4;
 
 /// Flag of zspager_remove_region(): pages that are not in memory are lost, and read as zeros.
 /// Without this flag all pages are brought back.

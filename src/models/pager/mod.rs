@@ -4,11 +4,13 @@
 
 mod buffers;
 mod extents;
+mod free_reading;
 mod gate;
 mod hand;
 mod moves;
 mod page;
 mod removable;
+mod roster;
 
 use super::race_of as race;
 use crate::sync::Cell;

@@ -261,3 +261,52 @@ fn other_descriptors_are_refused() {
         refused_for(made, &["pages_at_once", "leave it out for 8"]);
     }
 }
+
+/// Several threads serve one guest, whose threads read pages, and give some back and find them zero.
+#[test]
+fn several_threads_serve_one_guest() {
+    let fixture = Fixture::new(4);
+    let done = std::sync::atomic::AtomicU32::new(0);
+    let (at, ordering) = (fixture.memory.at(0) as usize, std::sync::atomic::Ordering::SeqCst);
+    std::thread::scope(|scope| {
+        for reader in 0..4 {
+            let (done, memory) = (&done, &fixture.memory);
+            scope.spawn(move || {
+                for page in (reader..ABSENT).step_by(4) {
+                    let word = (at + page * PAGE) as *const u64;
+                    // SAFETY: memory of the test's.
+                    assert_eq!(unsafe { word.read_volatile() }, stored(page));
+                    if page % 3 == 0 {
+                        assert_eq!(memory.advise(page, 1, libc::MADV_DONTNEED), 0);
+                        // SAFETY: as above.
+                        assert_eq!(unsafe { word.read_volatile() }, 0, "page {page} was given back");
+                    }
+                }
+                done.fetch_add(1, ordering);
+            });
+        }
+        for _ in 0..3 {
+            scope.spawn(|| {
+                while done.load(ordering) < 4 {
+                    fixture.guest.serve().unwrap();
+                    std::thread::yield_now();
+                }
+            });
+        }
+    });
+    let counts = fixture.guest.stats().counts;
+    assert!(counts.copied + counts.copied_ahead <= ABSENT as u64 && counts.poisoned == 0, "{counts:?}");
+    assert!(counts.removed >= ABSENT as u64 / 3 && counts.zeroed > 0, "{counts:?}");
+}
+
+/// Two streams that are read in turn are both read ahead.
+#[test]
+fn each_of_several_streams_is_read_ahead() {
+    let mut fixture = Fixture::new(8);
+    for step in 1..ABSENT / 2 {
+        assert_eq!(fixture.read(step), stored(step));
+        assert_eq!(fixture.read(ABSENT / 2 + step), stored(ABSENT / 2 + step));
+    }
+    let counts = fixture.guest.stats().counts;
+    assert!(counts.copied_ahead > 2 * counts.copied, "{counts:?}");
+}

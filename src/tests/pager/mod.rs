@@ -25,6 +25,7 @@ mod orders;
 mod putback;
 mod refusals;
 mod removal;
+mod settled;
 mod sparse;
 mod swapped;
 mod wraps;
