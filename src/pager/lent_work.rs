@@ -124,7 +124,12 @@ impl Core {
 
     /// Reads events, and serves a touch that waits. Returns whether there was one.
     pub fn serve_waiting(&self) -> bool {
-        let Some(touch) = self.read_freely().unwrap_or_else(|| self.next_touch()) else { return false };
+        let touch = self.read_freely().unwrap_or_else(|| {
+            // The gate is closed only if there is something to read.
+            let any = self.events.has_touches() || is_readable(&self.uffd);
+            any.then(|| self.next_touch()).flatten()
+        });
+        let Some(touch) = touch else { return false };
         let page = touch.at & !(PAGE - 1);
         if self.gate.is_shut(page, page + PAGE) && self.wait_again(touch) {
             // Touches of other pages are served in between.
