@@ -156,7 +156,7 @@ fn tell_all(scene: &Scene) {
 
 #[test]
 fn threads_that_are_told_to_leave_do_not_sleep_on() {
-    race(Some(3), quiet, &[tell_all, sleep_until_told, sleep_until_told], |scene| {
+    race(Some(2), quiet, &[tell_all, sleep_until_told, sleep_until_told], |scene| {
         assert_eq!(scene.roster.awake_and_sentry(), (0, 0));
     });
 }
