@@ -63,7 +63,7 @@ impl Guest {
             }
             state = self.state();
         }
-        let again = !state.ended && !(all_read && state.waiting.is_empty());
+        let again = !state.ended && (!all_read || !state.waiting.is_empty());
         let failed = state.unknown.take().or(failed);
         failed.map_or(Ok(Served { faults, again, ended: state.ended }), Err)
     }

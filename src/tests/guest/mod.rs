@@ -214,7 +214,7 @@ fn a_page_without_content_is_poisoned() {
 
 #[test]
 fn a_running_guest_has_not_ended_and_no_touch_waits() {
-    let mut fixture = Fixture::new(8);
+    let fixture = Fixture::new(8);
     assert!(!fixture.guest.has_ended());
     assert_eq!(fixture.guest.serve(), Ok(Served::default()));
     let stats = fixture.guest.stats();

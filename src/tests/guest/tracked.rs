@@ -308,7 +308,7 @@ fn pages_are_written_to_a_memory_file_that_was_handed_over() {
     assert_eq!((counts.written, counts.mapped, counts.zeroed), (pages.len() as u64 + 1, pages.len() as u64 + 2, 1));
     assert_eq!(fixture.guest.fill_in_file((PAGES * PAGE) as u64).map_err(|error| error.errno()), Err(errno::EINVAL));
     assert_eq!(filled(&bitmap), [0, 1, 2, 7, 8, 9, 33, ABSENT - 1]);
-    let mut other = Fixture::of(&Setup::default());
+    let other = Fixture::of(&Setup::default());
     assert_eq!(other.guest.fill_in_file(0).map_err(|error| error.errno()), Err(errno::EINVAL));
 }
 
