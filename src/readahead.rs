@@ -1,8 +1,9 @@
 //! How many pages a touch brings in, decided by how the last ones came.
 //!
-//! A program may go through several parts of its memory in order at the same time. So a few streams are remembered, each
-//! by the page that comes next. A touch that continues none of them begins one, in one of the places for that: streams
-//! that were continued have places of their own, so that touches in random order do not make them be forgotten.
+//! A program may go through several parts of its memory in order at the same time. So a few streams are remembered,
+//! each by the page that comes next. A touch that continues none of them begins one, in one of the places for that:
+//! streams that were continued have places of their own, so that touches in random order do not make them be
+//! forgotten.
 
 use crate::field::Field;
 use crate::sync::{AtomicU64, Ordering::Relaxed};

@@ -26,6 +26,7 @@ const LAYERS: [&str; 23] = [
     "field",
     "json",
     "latency",
+    "readahead",
     "crc",
     "word",
     "geometry",

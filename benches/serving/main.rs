@@ -6,7 +6,7 @@
 //!
 //! | part | what it measures |
 //! |---|---|
-//! | `lent` | touches a second that lent threads serve, in memory four times as large as the limit, in both ways of evicting |
+//! | `lent` | touches a second that lent threads serve, in memory of four times the limit, in both ways of evicting |
 //! | `guests` | touches a second of four guests, and how long a quiet guest waits beside a busy one |
 //!
 //! | option | meaning |

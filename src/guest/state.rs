@@ -77,7 +77,7 @@ pub struct Guest {
     /// An address outside all ranges, by which the system is asked whether the process is still there.
     pub(super) nowhere: usize,
     /// Buffers for decoded pages that no thread has: as many as threads have served at the same time.
-    buffers: Mutex<Vec<PageBuffer>>,
+    buffers: Mutex<Vec<DecodedPages>>,
     /// Held while events are read and take effect, and while pages are put in place: what was read is known before any
     /// page is put there. It is not held while pages are decoded.
     state: Mutex<GuestState>,
@@ -87,7 +87,7 @@ pub struct Guest {
 }
 
 /// Pages to decode to.
-pub(super) type PageBuffer = Box<[[u8; PAGE]]>;
+pub(super) type DecodedPages = Box<[[u8; PAGE]]>;
 
 /// What changes while a guest is served.
 pub(super) struct GuestState {

@@ -98,8 +98,8 @@ impl Core {
         found
     }
 
-    /// Reads a touch without the gate, and calls another thread if there are more. None: there may be events, or touches
-    /// that were read before. Some of none: there is no touch.
+    /// Reads a touch without the gate, and calls another thread if there are more. None: there may be events, or
+    /// touches that were read before. Some of none: there is no touch.
     fn read_freely(&self) -> Option<Option<PendingTouch>> {
         let reader = if self.events.has_touches() { None } else { self.reading.enter() }?;
         let mut message = [Message::NONE];

@@ -164,10 +164,11 @@ pub struct RegionOptions<'a> {
     /// Never writes its pages to the backing file.
     pub no_writeback: bool,
     /// The owner leaves the memory where it is: as long as the range is a region, nobody moves or unmaps a part of it,
-    /// and memory is given back by [`crate::Pager::discard`] alone, not by madvise. Lent threads that serve touches then
-    /// wait neither for each other nor for a thread that evicts, which several of them need to be faster than one. It
-    /// takes effect while all regions of the pager are such. If the promise is broken, a page that was given back may
-    /// have its old bytes, and memory that was mapped where a part of the region was unmapped may lose what is in it.
+    /// and memory is given back by [`crate::Pager::discard`] alone, not by madvise. Lent threads that serve touches
+    /// wait neither for each other then nor for a thread that evicts, which several of them need to be faster than
+    /// one. It takes effect while all regions of the pager are such. If the promise is broken, a page that was given
+    /// back may have its old bytes, and memory that was mapped where a part of the region was unmapped may lose what
+    /// is in it.
     ///
     /// Memory that the pager maps itself counts as such with [`Eviction::InPlace`].
     pub settled: bool,

@@ -67,8 +67,8 @@ impl Roster {
         self.change(|word| Some(AWAKE.set(word, AWAKE.get(word) + 1)));
     }
 
-    /// Counts the calling thread, which is awake, no more: it is gone, or does something else for a while until it calls
-    /// [`Roster::begin`]. If nobody else is awake and nobody polls, calls a thread.
+    /// Counts the calling thread, which is awake, no more: it is gone, or does something else for a while until it
+    /// calls [`Roster::begin`]. If nobody else is awake and nobody polls, calls a thread.
     pub fn end(&self) {
         let left = |word| AWAKE.set(word, AWAKE.get(word) - 1);
         let was = self.change(|word| Some(left(word)));
