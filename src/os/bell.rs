@@ -43,13 +43,6 @@ pub fn wait(uffd: &Userfault, bell: &Bell, limit: std::time::Duration) -> bool {
     ready > 0 && fds[1].revents != 0
 }
 
-/// Returns whether a userfaultfd has something to read. Does not wait.
-pub fn is_readable(uffd: &Userfault) -> bool {
-    let mut polled = libc::pollfd { fd: uffd.fd(), events: libc::POLLIN, revents: 0 };
-    // SAFETY: one entry can be read and written.
-    unsafe { libc::poll(&raw mut polled, 1, 0) > 0 }
-}
-
 /// Lets other threads have the processor. Returns at once if none waits for it.
 pub fn yield_processor() {
     // SAFETY: the call takes nothing and can't fail.

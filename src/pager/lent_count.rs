@@ -330,7 +330,8 @@ impl LentThread<'_> {
     pub fn sleep(&self, uffd: &Userfault, limit: Duration, longest: Duration) {
         let Lending { roster, bell, evict_wanted, .. } = self.lending;
         if self.ticket.duty == Duty::Evict {
-            return os::nap(evict_wanted, 0, limit);
+            os::nap(evict_wanted, 0, limit);
+            return;
         }
         let post = roster.lie_down();
         // A thread that tells others to leave calls those that lay down before.

@@ -10,7 +10,6 @@ use super::lent_count::LentThread;
 use super::lookout::Lookout;
 use super::options::Duty;
 use crate::os;
-use crate::os::bell::is_readable;
 use crate::os::userfault::{Event, Message};
 use crate::sync::Ordering::Relaxed;
 use crate::units::PAGE;
@@ -93,7 +92,7 @@ impl Core {
         if !lookout.begins() || !lent.look_out() {
             return false;
         }
-        let found = lookout.watch(|| self.events.has_touches() || is_readable(&self.uffd));
+        let found = lookout.watch(|| self.events.has_touches() || self.uffd.has_events());
         lent.end_look_out();
         found
     }
@@ -108,7 +107,7 @@ impl Core {
         match message[0].event() {
             _ if count == 0 => Some(None),
             Event::Fault { at, write, .. } => {
-                if self.lending.may_call() && is_readable(&self.uffd) {
+                if self.lending.may_call() && self.uffd.has_events() {
                     self.lending.call();
                 }
                 Some(Some(PendingTouch { at, write }))
@@ -124,12 +123,7 @@ impl Core {
 
     /// Reads events, and serves a touch that waits. Returns whether there was one.
     pub fn serve_waiting(&self) -> bool {
-        let touch = self.read_freely().unwrap_or_else(|| {
-            // The gate is closed only if there is something to read.
-            let any = self.events.has_touches() || is_readable(&self.uffd);
-            any.then(|| self.next_touch()).flatten()
-        });
-        let Some(touch) = touch else { return false };
+        let Some(touch) = self.read_freely().unwrap_or_else(|| self.next_touch()) else { return false };
         let page = touch.at & !(PAGE - 1);
         if self.gate.is_shut(page, page + PAGE) && self.wait_again(touch) {
             // Touches of other pages are served in between.
