@@ -1,7 +1,10 @@
-//! Plain LZ4 from the same crate that zswap uses: what a program would do that compresses pages itself.
+//! Plain LZ4 from the crates that zswap uses, the C decoder included: what a program would do that compresses pages
+//! itself.
 
 use super::pages::Page;
-use lz4_flex::block::{CompressTable, compress_into_with_table, decompress_into, get_maximum_output_size};
+#[cfg(not(feature = "lz4-c"))]
+use lz4_flex::block::decompress_into;
+use lz4_flex::block::{CompressTable, compress_into_with_table, get_maximum_output_size};
 use std::hint::black_box;
 use zsalloc::PAGE_SIZE;
 
@@ -48,10 +51,25 @@ impl Packed {
         packed
     }
 
+    /// Decompresses a page.
+    #[inline]
+    pub fn decode(&self, at: usize, page: &mut Page) {
+        Self::decode_from(&self.bytes, self.places[at], page);
+    }
+
+    #[inline]
+    fn decode_from(bytes: &[u8], (from, length): (usize, usize), page: &mut Page) {
+        let packed = &bytes[from..from + length];
+        #[cfg(feature = "lz4-c")]
+        let decoded = lz4::block::decompress_to_buffer(packed, Some(PAGE_SIZE as i32), page);
+        #[cfg(not(feature = "lz4-c"))]
+        let decoded = decompress_into(packed, page);
+        assert_eq!(decoded.ok(), Some(PAGE_SIZE), "it was compressed above");
+    }
+
     /// Decompresses a page, and copies it to where it is wanted.
     pub fn load(&mut self, at: usize, page: &mut Page) {
-        let (from, length) = self.places[at];
-        decompress_into(&self.bytes[from..from + length], &mut self.decoded[..]).expect("compressed above");
+        Self::decode_from(&self.bytes, self.places[at], &mut self.decoded);
         *page = *self.decoded;
         black_box(page);
     }

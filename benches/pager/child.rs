@@ -2,7 +2,7 @@
 //! has its own memory, page tables and counts.
 
 use super::common::region::Region;
-use super::{faults, rescues, work};
+use super::{faults, floor, rescues, work};
 use std::collections::HashMap;
 use std::fmt::Display;
 use std::process::{Command, Stdio};
@@ -43,6 +43,7 @@ pub fn main(name: &str, order: &Order) -> Result<(), String> {
     unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
     let numbers = match name {
         "faults" => faults::measure(order),
+        "floor" => floor::measure(order),
         "rescues" => rescues::measure(order),
         "work" => work::measure(order),
         _ => Err(format!("{name} can't be measured")),

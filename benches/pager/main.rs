@@ -7,7 +7,7 @@
 //!
 //! | part | what it measures |
 //! |---|---|
-//! | `faults` | microseconds to evict a page, and to touch it again, with memory to spare, in one thread |
+//! | `faults` | microseconds to evict a page and to touch it again, with memory to spare, in one thread; and the floor |
 //! | `work` | operations per second over memory four times as large as the limit |
 //! | `policy` | effect of the sizes of the staging range and of the kept copies, beside a least-recently-used list |
 //!
@@ -23,6 +23,7 @@
 mod cgroup;
 mod child;
 mod faults;
+mod floor;
 mod job;
 mod policy;
 mod rescues;

@@ -48,7 +48,9 @@ fn of_side(setup: &Setup, name: &str, side: &str, round: usize) -> Result<Number
 /// Prints the costs of eviction, and of touches with memory to spare.
 pub fn faults(setup: &Setup) -> Result<(), String> {
     let [mut ours, mut in_place, mut kernel, mut huge, mut threads, mut rescues] = [const { Vec::new() }; 6];
+    let mut floor = Vec::new();
     for round in 0..setup.rounds {
+        floor.push(of_side(setup, "floor", "floor", round)?);
         ours.push(of_side(setup, "faults", "pager", round)?);
         in_place.push(of_side(setup, "faults", "in-place", round)?);
         kernel.push(of_side(setup, "faults", "kernel", round)?);
@@ -70,7 +72,7 @@ pub fn faults(setup: &Setup) -> Result<(), String> {
     row_of("evict with compression, second time", "second-evict", "at most 0.6");
     row_of("evict pages that were only read", "read-evict", "");
     for (round, when) in [("first", "first time"), ("second", "second time"), ("read", "third time")] {
-        for (percentile, target) in [("p50", "at most 0.85"), ("p99", "at most 1.0"), ("p99.9", ""), ("mean", "")] {
+        for (percentile, target) in [("p50", "at most 1.15"), ("p99", "at most 1.0"), ("p99.9", ""), ("mean", "")] {
             row_of(
                 &format!("touch of an evicted page, {when}: {percentile}"),
                 &format!("{round}-{percentile}"),
@@ -82,6 +84,7 @@ pub fn faults(setup: &Setup) -> Result<(), String> {
             println!("pages that were not evicted, {when}: {:?}", of_three(&left));
         }
     }
+    against_floor(&in_place, &floor);
     for percentile in ["p50", "p99"] {
         row_of(&format!("first write after the touch: {percentile}"), &format!("write-{percentile}"), "");
     }
@@ -101,6 +104,18 @@ pub fn faults(setup: &Setup) -> Result<(), String> {
         [(&ours, "ahead"), (&rescues, "rescues"), (&rescues, "missing")].map(|(rounds, name)| middle(rounds, name));
     println!("{ahead} pages were loaded ahead; {rescued} of {missing} missing pages came from the staging range");
     Ok(())
+}
+
+/// Prints touches of pages that were evicted in place beside the least that a touch can cost: a handler that decodes the
+/// page from a flat array and calls UFFDIO_COPY.
+fn against_floor(in_place: &[Numbers], floor: &[Numbers]) {
+    println!("{:<46}{:>10}{:>8}{:>10}", "", "in place", "ratio", "floor");
+    for (percentile, target) in [("p50", "at most 1.1"), ("p99", ""), ("mean", "")] {
+        let name = format!("second-{percentile}");
+        let (ours, least) = (middle(in_place, &name), middle(floor, &name));
+        let title = format!("touch of an evicted page, second time: {percentile}");
+        println!("{title:<46}{ours:>10.2}{:>8.3}{least:>10.2}  {target}", ours / least);
+    }
 }
 
 /// Prints how workloads run under the pager and under the kernel: each way with two threads lent to the pager, and with
