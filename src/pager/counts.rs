@@ -125,7 +125,9 @@ impl Counters {
 /// Adds to a counter. Relaxed: a counter orders nothing.
 #[inline]
 pub fn add(counter: &AtomicU64, count: u64) {
-    counter.fetch_add(count, Relaxed);
+    if count > 0 {
+        counter.fetch_add(count, Relaxed);
+    }
 }
 
 /// The statistics of a pager: [`Pager::stats`](crate::Pager::stats). What is not in `counts` and `latencies` is how

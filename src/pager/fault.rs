@@ -166,7 +166,9 @@ impl Core {
         // The page word of the area is fetched while the state word is.
         region.area.prefetch(number);
         // Room comes first. It may take an eviction, and others may wait for this very page once it is claimed.
-        let room = page.peek().needs_room().then(|| self.room_for(region));
+        let seen = page.peek();
+        region.area.prefetch_handle(number);
+        let room = seen.needs_room().then(|| self.room_for(region));
         let mut claim = page.claim();
         let room = room.filter(|_| claim.was().needs_room());
         let inside = self.enter(version, at, at + PAGE);

@@ -29,6 +29,7 @@ impl Core {
     ) -> Result<(), Stop> {
         let page = extent.page_at(at);
         let mut buffer = self.scratch.take();
+        region.area.prefetch_record(page);
         match region.area.load_own(page, buffer.page(0), LoadFlags::KEEP) {
             Ok(()) => {}
             Err(NotLoaded::Damaged) => return self.poison(region, first, at),
@@ -39,14 +40,18 @@ impl Core {
         let count = 1 + load_ahead(region, page + 1, &mut buffer, &mut ahead[..room.saturating_sub(1)]);
         let keeps = self.keeps(region, want, count as u64);
         // The pages ahead do not wait for room. Their number is bounded, so that the limit holds nearly.
-        self.account.charge_above(count as u64 - 1);
+        if count > 1 {
+            self.account.charge_above(count as u64 - 1);
+        }
         let mut copied = buffer.copy_in(&self.uffd, at, count, keeps == KeptCopy::Clean, first);
         if copied.bytes == 0 && count > 1 {
             // The pages ahead may be in another mapping, and one call does not fill two.
             copied = buffer.copy_in(&self.uffd, at, 1, keeps == KeptCopy::Clean, first);
         }
         let done = copied.bytes / PAGE;
-        self.account.uncharge((count - done.max(1)) as u64);
+        if count > done.max(1) {
+            self.account.uncharge((count - done.max(1)) as u64);
+        }
         if done == 0 {
             let errno = copied.stopped.map_or(errno::EAGAIN, |errno| errno.0);
             if errno == errno::EEXIST && !region.is_private() {

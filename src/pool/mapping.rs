@@ -153,6 +153,19 @@ impl Pool {
         }
     }
 
+    /// Asks the processor to fetch the record of an object's zspage.
+    #[cfg(feature = "uffd")]
+    #[inline]
+    pub(crate) fn prefetch_record(&self, handle: u64) {
+        let RawHandle { index, generation, .. } = RawHandle::unpack(handle);
+        if index.0 < self.memory.word_count() {
+            let word = self.memory.word(index).peek();
+            if word.is_held_by(generation) {
+                os::prefetch(self.memory.zspage(word.place().zspage));
+            }
+        }
+    }
+
     /// Asks the processor to fetch the first `bytes` bytes of an object whose handle was [`Pool::prefetch`]ed a moment
     /// ago. A hint: any number is allowed.
     #[inline]

@@ -255,6 +255,33 @@ impl Area {
         }
     }
 
+    /// Asks the processor to fetch the handle word that the page word of an offset names. The page word was fetched.
+    #[cfg(feature = "uffd")]
+    #[inline]
+    pub(crate) fn prefetch_handle(&self, offset: u64) {
+        if let Some(handle) = self.handle_hint(offset) {
+            self.0.shared.pool.prefetch(handle);
+        }
+    }
+
+    /// Asks the processor to fetch the record of the page's zspage. Its handle word was fetched.
+    #[cfg(feature = "uffd")]
+    #[inline]
+    pub(crate) fn prefetch_record(&self, offset: u64) {
+        if let Some(handle) = self.handle_hint(offset) {
+            self.0.shared.pool.prefetch_record(handle);
+        }
+    }
+
+    #[cfg(feature = "uffd")]
+    #[inline]
+    fn handle_hint(&self, offset: u64) -> Option<u64> {
+        match self.0.page(offset).peek().kind() {
+            WordKind::Stored(handle) => Some(self.0.shared.pool.long_handle(handle)),
+            _ => None,
+        }
+    }
+
     /// Returns the name that the area was given in [`AreaOptions::name`]. Empty: it has none.
     pub fn name(&self) -> &str {
         &self.0.options.name
