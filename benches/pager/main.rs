@@ -7,7 +7,7 @@
 //!
 //! | part | what it measures |
 //! |---|---|
-//! | `faults` | microseconds to evict a page and to touch it again, with memory to spare, in one thread; and the floor |
+//! | `faults` | microseconds to evict a page and to touch it again, with memory to spare, in one thread; a floor |
 //! | `work` | operations per second over memory four times as large as the limit |
 //! | `policy` | effect of the sizes of the staging range and of the kept copies, beside a least-recently-used list |
 //!

@@ -60,14 +60,15 @@ pub struct Core {
     pub moving: LongLock<()>,
     pub staging: Staging,
     pub scratch: Scratch,
-    pub gate: Gate,
+    /// In memory of its own, as the latencies are: a core is copied on the stack when it is made.
+    pub gate: Box<Gate>,
     pub reading: FreeReading,
     pub events: EventLock,
     pub backlog: Backlog,
     pub lending: Lending,
     pub upkeep: Upkeep,
     pub counters: Counters,
-    pub latencies: Latencies,
+    pub latencies: Box<Latencies>,
 }
 
 impl Core {

@@ -7,7 +7,6 @@ use super::core::Core;
 use super::counts::Counters;
 use super::extents::Extents;
 use super::free_reading::FreeReading;
-use super::gate::Gate;
 use super::hand::Hand;
 use super::hold_count::Holds;
 use super::immovable::Immovable;
@@ -26,7 +25,6 @@ use super::time;
 use super::upkeep::Upkeep;
 use crate::error::{Error, Result, Sentence, not_given, sentence};
 use crate::heap::{self, Counted};
-use crate::latency::Latencies;
 use crate::os::bell::Bell;
 use crate::os::blocked::Blocked;
 use crate::os::kernel;
@@ -118,15 +116,21 @@ fn core(os: Os, name: &str, options: &PagerOptions) -> Result<Core> {
         moving: LongLock::of(Rank::Moving, ()),
         staging,
         scratch,
-        gate: Gate::default(),
+        gate: apart()?,
         reading: FreeReading::default(),
         events: EventLock::new()?,
         backlog: Backlog::default(),
         lending: Lending::new(bell),
         upkeep: Upkeep::default(),
         counters: Counters::new()?,
-        latencies: Latencies::default(),
+        latencies: apart()?,
     })
+}
+
+/// Makes a value in memory of its own. Not inlined: its caller has no need of the stack that this takes.
+#[inline(never)]
+fn apart<T: Default>() -> Result<Box<T>> {
+    heap::boxed(T::default())
 }
 
 /// Opens the userfaultfd of the regions. Returns it, and how private pages are evicted.

@@ -120,8 +120,7 @@ const FOREIGN: Error = Error::Stale(sentence(&"the handle is not of this pool"))
 
 impl Pool {
     pub(crate) fn with_memory(memory: PoolMemory, guard: Option<ForkGuard>, hardened: bool) -> Result<Self> {
-        let class = |index| Ok(Padded::new(SizeClass::new(ClassIndex(index as u16), hardened)));
-        let classes = heap::slice(CLASS_COUNT, class)?;
+        let classes = Self::make_classes(hardened)?;
         let compaction = Compaction::new()?;
         let shelves = Shelves::new(memory.charge.limit(), hardened)?;
         let fixed_pages = pages_of(size_of_val(&*classes) + compaction.bytes() + shelves.bytes());
@@ -139,13 +138,19 @@ impl Pool {
             #[cfg(not(loom))]
             loan: None,
             compaction: Lock::new(Rank::Compaction, compaction),
-            reclaim: Reclaim::new(),
+            reclaim: Reclaim::new()?,
             #[cfg(not(loom))]
             fork: fork::PoolFork::default(),
             counters: PoolCounters::default(),
             fixed_pages: fixed_pages as u64,
             created_pages,
         })
+    }
+
+    /// Makes the classes. Not inlined: the creation of a pool has no need of its stack afterwards.
+    #[inline(never)]
+    fn make_classes(hardened: bool) -> Result<Box<[Padded]>> {
+        heap::slice(CLASS_COUNT, |index| Ok(Padded::new(SizeClass::new(ClassIndex(index as u16), hardened))))
     }
 
     /// Returns the low [`crate::word::HANDLE_BITS`] bits of a handle. Only these differ within a pool, so a table can

@@ -30,13 +30,13 @@ pub struct Reclaim {
 
 impl Reclaim {
     /// No callback is set.
-    pub fn new() -> Self {
-        Self {
+    pub fn new() -> Result<Self> {
+        Ok(Self {
             callback: Lock::new(Rank::Callback, None),
             stamps: AtomicU32::new(0),
             epoch: AtomicU32::new(0),
-            victims: Lock::new(Rank::Victims, Victims::new()),
-        }
+            victims: Lock::new(Rank::Victims, Victims::new()?),
+        })
     }
 
     /// Returns the stamp of a zspage that is used now. None if the pool never had a callback.

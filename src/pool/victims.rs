@@ -6,7 +6,9 @@
 //! of some hundred.
 
 use super::Pool;
+use crate::error::Result;
 use crate::geometry::CLASS_COUNT;
+use crate::heap;
 use crate::sync::{Locked, Ordering::Relaxed};
 use crate::units::ZspageId;
 
@@ -27,8 +29,9 @@ struct Seen {
 pub struct Victims {
     /// Where the last sample ended.
     walk: usize,
-    /// The zspages that are remembered, the coldest last. The first `count` are in use.
-    seen: [Seen; MOST],
+    /// The zspages that are remembered, the coldest last. The first `count` are in use. They have memory of their own,
+    /// because a pool is copied on the stack when it is made.
+    seen: Box<[Seen]>,
     count: usize,
     /// How many zspages were looked at.
     #[cfg(test)]
@@ -37,14 +40,14 @@ pub struct Victims {
 
 impl Victims {
     /// Nothing is remembered.
-    pub const fn new() -> Self {
-        Self {
+    pub fn new() -> Result<Self> {
+        Ok(Self {
             walk: 0,
-            seen: [Seen { stamp: 0, id: ZspageId::NONE }; MOST],
+            seen: heap::slice(MOST, |_| Ok(Seen { stamp: 0, id: ZspageId::NONE }))?,
             count: 0,
             #[cfg(test)]
             looked: 0,
-        }
+        })
     }
 
     /// Remembers a zspage if it is among the coldest. `epoch` is the present one.
@@ -134,7 +137,7 @@ mod tests {
     #[test]
     fn the_coldest_are_remembered_once_each_whatever_their_order() {
         for (first, step) in [(0, 1), (999, 999), (500, 7)] {
-            let mut victims = Victims::new();
+            let mut victims = Victims::new().unwrap();
             // Stamps on both sides of where the count of epochs goes round.
             let stamp = |id: u32| (id / 2).wrapping_sub(100);
             for at in 0..2000 {

@@ -101,6 +101,8 @@ pub struct Shelves {
 impl Shelves {
     /// Makes the shelves of a pool that may have `limit` pages: none if there is one processor, or if they would be
     /// more than a small part of it.
+    // Not inlined: the creation of a pool has no need of its stack afterwards.
+    #[inline(never)]
     pub fn new(limit: u64, retires: bool) -> Result<Self> {
         let pages_each = (CLASS_COUNT * size_of::<Shelf>()).div_ceil(PAGE);
         let affordable = usize::try_from(limit).unwrap_or(usize::MAX) / SHARE / pages_each;

@@ -26,9 +26,10 @@ pub enum OverLimit {
 /// A limit, and how many bytes are charged to it.
 pub struct ByteLimit {
     max: AtomicU64,
-    /// Bytes of the slots of stored pages, and what running batches have reserved, together with `parts`.
-    used: CachePadded<AtomicU64>,
-    parts: Box<[CachePadded<AtomicU64>]>,
+    /// Together, the bytes of the slots of stored pages, and what running batches have reserved. The first word is the
+    /// one for charges while there is a limit, and the parts follow. They are not in the limit itself: with cache lines
+    /// of its own it would be large, and its creation takes several copies of it on the stack.
+    words: Box<[CachePadded<AtomicU64>]>,
     /// 1 from when the limit was met until usage fell to the accept threshold.
     full: AtomicU32,
     accept_percent: u64,
@@ -44,17 +45,28 @@ impl ByteLimit {
     pub fn new(max: Option<u64>, accept_percent: u64, parts: usize) -> Result<Self> {
         Ok(Self {
             max: AtomicU64::new(max.unwrap_or(NONE)),
-            used: CachePadded::new(AtomicU64::new(0)),
-            parts: heap::slice(parts, |_| Ok(CachePadded::new(AtomicU64::new(0))))?,
+            words: heap::slice(1 + parts, |_| Ok(CachePadded::new(AtomicU64::new(0))))?,
             full: AtomicU32::new(0),
             accept_percent,
             hits: AtomicU64::new(0),
         })
     }
 
-    /// Bytes of memory that the parts take.
+    /// Bytes of memory that the words take.
     pub fn bytes(&self) -> usize {
-        size_of_val(&*self.parts)
+        size_of_val(&*self.words)
+    }
+
+    /// Returns the word that is charged while there is a limit.
+    #[inline]
+    fn common(&self) -> &AtomicU64 {
+        &self.words[0]
+    }
+
+    /// Returns the word that a processor charges while there is no limit.
+    #[inline]
+    fn part(&self, part: usize) -> &AtomicU64 {
+        &self.words[1 + part % (self.words.len() - 1)]
     }
 
     /// Returns the most bytes that may be charged, if there is a limit.
@@ -76,14 +88,14 @@ impl ByteLimit {
 
     /// Returns how many bytes are charged. While other threads charge, a moment's sum of several words, never below 0.
     pub fn used(&self) -> u64 {
-        let used = self.used.load(Relaxed).wrapping_add(self.of_parts());
+        let used = self.common().load(Relaxed).wrapping_add(self.of_parts());
         // No more than 2^63 bytes are ever stored: what looks like more is below 0.
         if used > NONE / 2 && self.most() == NONE { 0 } else { used }
     }
 
     /// Returns the sum of the parts, which may wrap.
     fn of_parts(&self) -> u64 {
-        self.parts.iter().fold(0, |sum, part| sum.wrapping_add(part.load(Relaxed)))
+        self.words[1..].iter().fold(0, |sum, part| sum.wrapping_add(part.load(Relaxed)))
     }
 
     /// Returns how many bytes have to go before pages are accepted again; 0: they are accepted. A hint: it is up to
@@ -127,19 +139,19 @@ impl ByteLimit {
     pub fn charge(&self, bytes: u64, part: usize) -> bool {
         let max = self.most();
         if max == NONE {
-            self.parts[part % self.parts.len()].fetch_add(bytes, Relaxed);
+            self.part(part).fetch_add(bytes, Relaxed);
             return true;
         }
         // Acquire pairs with the Release in `uncharge`. The parts are looked at after that: whatever was taken off this
         // word is seen to have come on a part before. Acquire and the Release below also pair with each other: a batch
         // that is refused sees that the batches which hold what it lacks have begun.
-        let mut used = self.used.load(Acquire);
+        let mut used = self.common().load(Acquire);
         loop {
             let total = used.wrapping_add(self.of_parts());
             if total.checked_add(bytes).is_none_or(|total| total > max) {
                 return false;
             }
-            match self.used.compare_exchange(used, used.wrapping_add(bytes), AcqRel, Acquire) {
+            match self.common().compare_exchange(used, used.wrapping_add(bytes), AcqRel, Acquire) {
                 Ok(_) => return true,
                 Err(now) => used = now,
             }
@@ -150,11 +162,11 @@ impl ByteLimit {
     #[inline]
     pub fn uncharge(&self, bytes: u64, part: usize) {
         if self.most() == NONE {
-            self.parts[part % self.parts.len()].fetch_sub(bytes, Relaxed);
+            self.part(part).fetch_sub(bytes, Relaxed);
             return;
         }
         // Release pairs with the Acquire in `charge`.
-        self.used.fetch_sub(bytes, Release);
+        self.common().fetch_sub(bytes, Release);
     }
 
     /// Notes that a page of `page_bytes` did not fit. The limit then refuses until usage falls to the threshold.
