@@ -106,8 +106,8 @@ pub fn faults(setup: &Setup) -> Result<(), String> {
     Ok(())
 }
 
-/// Prints touches of pages that were evicted in place beside the least that a touch can cost: a handler that decodes the
-/// page from a flat array and calls UFFDIO_COPY.
+/// Prints touches of pages that were evicted in place beside the least that a touch can cost: a handler that decodes
+/// the page from a flat array and calls UFFDIO_COPY.
 fn against_floor(in_place: &[Numbers], floor: &[Numbers]) {
     println!("{:<46}{:>10}{:>8}{:>10}", "", "in place", "ratio", "floor");
     for (percentile, target) in [("p50", "at most 1.1"), ("p99", ""), ("mean", "")] {

@@ -20,6 +20,7 @@ impl Span {
 
     /// Makes one span of each run of neighbours, as far as `joined` has room. Returns how many spans it made, and how
     /// many bytes they have.
+    #[cfg(feature = "uffd")]
     pub fn join(spans: &[Self], joined: &mut [Self]) -> (usize, usize) {
         let (mut count, mut bytes) = (0, 0);
         for span in spans {
@@ -44,7 +45,7 @@ impl Span {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "uffd"))]
 mod tests {
     use super::*;
 
