@@ -121,7 +121,7 @@ static void wrong_regions(void)
     RESULT(zspager_add_region(pager, memory + PAGE, 2 * PAGE, NULL, &number), -EINVAL);
     unsigned char *other = memory_of(4);
     struct zspager_region_options none = {.struct_size = sizeof none}, options = none;
-    options.flags = 4;
+    options.flags = 2 * ZSPAGER_REGION_SETTLED;
     RESULT(zspager_add_region(pager, other, 4 * PAGE, &options, &number), -EINVAL);
     options = none;
     options.shared_offset = PAGE;

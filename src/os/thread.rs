@@ -43,11 +43,13 @@ pub fn nap(word: &std::sync::atomic::AtomicU32, expected: u32, limit: Duration) 
 }
 
 /// Sleeps on `word` while it is `expected`, until another thread calls [`wake`]. It may return early for no reason.
+///
+/// The sleep ends by itself after a while, for the case that the system refused to wake this thread.
 #[cfg(all(not(loom), feature = "uffd"))]
 pub fn sleep(word: &std::sync::atomic::AtomicU32, expected: u32) {
-    let operation = libc::FUTEX_WAIT | libc::FUTEX_PRIVATE_FLAG;
-    // SAFETY: the word lives through the call, which reads it and writes nothing. There is no time limit.
-    unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), operation, expected, std::ptr::null::<libc::timespec>()) };
+    /// So long that a thread which sleeps in vain costs nothing.
+    const LONGEST: Duration = Duration::from_millis(100);
+    nap(word, expected, LONGEST);
 }
 
 /// Wakes at most `threads` threads that [`nap`] or [`sleep`] on a word. Returns how many it woke.
