@@ -32,9 +32,9 @@
 /* a backing file */
 #define OF_A_BACKING_FILE SYS_close, SYS_fstat, SYS_newfstatat, SYS_pread64, SYS_pwrite64
 /* a pager */
-#define OF_A_PAGER SYS_ioctl, SYS_read, SYS_rt_sigprocmask
+#define OF_A_PAGER SYS_ioctl, SYS_poll, SYS_read, SYS_rt_sigprocmask
 /* threads that are lent */
-#define OF_LENT_THREADS SYS_poll, SYS_pread64, SYS_pwrite64, SYS_sched_yield, SYS_write
+#define OF_LENT_THREADS SYS_pread64, SYS_pwrite64, SYS_sched_yield, SYS_write
 /* a discard of pages that are held */
 #define OF_A_DISCARD SYS_getpid, SYS_process_vm_writev
 /* eviction in place */

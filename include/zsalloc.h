@@ -2807,8 +2807,8 @@ int zspager_stats_json(struct zspager *pager, char *buffer, size_t size, size_t 
  * - an area that is added, or a codec that is prepared: brk, mmap, munlock. A zswap needs those of a
  *   pool and these.
  * - a backing file: close, fstat, newfstatat, pread64, pwrite64. fstat() is one or the other.
- * - a pager: ioctl, read, rt_sigprocmask. Besides those of a zswap.
- * - threads that are lent: poll, pread64, pwrite64, sched_yield, write.
+ * - a pager: ioctl, poll, read, rt_sigprocmask. Besides those of a zswap.
+ * - threads that are lent: pread64, pwrite64, sched_yield, write.
  * - a discard of pages that are held: getpid, process_vm_writev. With ZSPAGER_FAULT_THREADS neither.
  * - eviction in place: getpid, process_vm_readv. With ZSPAGER_FAULT_THREADS neither.
  * - either of them where the call is refused: pread64, pwrite64. Of /proc/self/mem.
