@@ -1,6 +1,6 @@
 //! Lists of page numbers, last in, first out, from which any page can be taken.
 
-/// No page.
+/// The number that stands for no page.
 const NONE: u32 = u32::MAX;
 
 /// Lists of pages. A page is on one of them at most.

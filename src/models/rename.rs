@@ -14,7 +14,7 @@ struct Page {
     word: AtomicU64,
 }
 
-/// A pinned object.
+/// An object that the model keeps pinned until this is dropped.
 struct Pinned<'a> {
     pool: &'a Pool,
     handle: u64,

@@ -111,6 +111,11 @@ impl Counters {
         Ok(Self(heap::slice(PROCESSORS, |_| Ok(CachePadded::default()))?))
     }
 
+    /// Touches that were served so far, on all processors.
+    pub fn faults(&self) -> u64 {
+        self.sum(|counters| &counters.faults)
+    }
+
     /// Pages that were compressed and stored so far.
     pub fn stored(&self) -> u64 {
         self.sum(|counters| &counters.stored)

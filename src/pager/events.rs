@@ -15,13 +15,15 @@ const AT_ONCE: usize = 16;
 
 impl Core {
     /// Reads all events that are there, and lets them take effect. If another thread does so, or changes the table of
-    /// extents, waits until that is done. The caller has no page claimed.
+    /// extents, waits until that is done. Helps with the pages of a large event. The caller has no page claimed.
     ///
     /// Closes the gate only if there is an event: threads come here again and again while something else is in their
     /// way.
     pub fn read_events(&self) {
         let mut inbox = self.events.lock();
         if !self.uffd.has_events() {
+            drop(inbox);
+            _ = self.do_some_work();
             return;
         }
         let (touches, works) = (inbox.touches(), self.backlog.left());

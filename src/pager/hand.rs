@@ -16,7 +16,7 @@ const LEAST: usize = if cfg!(loom) { 1 } else { 64 };
 /// The most pages of a stretch.
 const MOST: usize = if cfg!(loom) { 1 } else { 4096 };
 
-/// The clock hand.
+/// The clock hand of a pager, with a lane for each thread that picks.
 pub struct Hand {
     /// The address where the next stretch begins.
     at: AtomicU64,

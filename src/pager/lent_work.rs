@@ -11,7 +11,6 @@ use super::lookout::Lookout;
 use super::options::Duty;
 use crate::os;
 use crate::os::userfault::{Event, Message};
-use crate::sync::Ordering::Relaxed;
 use crate::units::PAGE;
 use std::time::{Duration, Instant};
 
@@ -32,7 +31,7 @@ impl Core {
         let mut lookout = Lookout::default();
         let mut faults = 0;
         while lent.stays() {
-            let seen = std::mem::replace(&mut faults, self.counters.faults.load(Relaxed));
+            let seen = std::mem::replace(&mut faults, self.counters.faults());
             if duty != Duty::Evict && self.lending.is_crowded() && seen != faults {
                 // Another thread gets on with it.
                 lent.sleep(&self.uffd, SLEEP, SLEEP);

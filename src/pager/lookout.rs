@@ -8,7 +8,7 @@
 use crate::os::bell::yield_processor;
 use std::time::{Duration, Instant};
 
-/// The longest time.
+/// The longest that a thread looks for touches.
 const MOST: Duration = Duration::from_micros(200);
 /// A thread that would look for less than this sleeps at once.
 const LEAST: Duration = Duration::from_micros(10);

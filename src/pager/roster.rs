@@ -6,7 +6,7 @@
 //! polls.
 //!
 //! A thread that is awake is responsible for all touches that it has read or could read, until it goes to sleep: it
-//! looks once more before that. Who leaves work to these threads without being one of them rings their bell, which the
+//! looks once more before that. A thread of another kind that leaves work to these threads rings their bell, which the
 //! next sentry hears.
 
 use crate::field::Field;
@@ -116,6 +116,7 @@ impl Roster {
         // caller did before.
         self.word.fetch_add(0, AcqRel);
         while self.count_awake() {
+            // Release as in `call`.
             self.calls.fetch_add(1, Release);
             wake(&self.calls, 1);
         }

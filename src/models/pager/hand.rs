@@ -70,7 +70,7 @@ fn look(scene: &Lap, from: usize, end: usize) {
     });
 }
 
-/// Takes two stretches.
+/// A thread that takes two stretches, one behind the other.
 fn two(scene: &Lap, lane: usize) {
     let lane = scene.hand.lane_from(lane);
     let first = scene.hand.take(&scene.extents, &lane).unwrap();
