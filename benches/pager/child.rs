@@ -2,7 +2,7 @@
 //! has its own memory, page tables and counts.
 
 use super::common::region::Region;
-use super::{faults, floor, rescues, work};
+use super::{faults, floor, rescues, tail, work};
 use std::collections::HashMap;
 use std::fmt::Display;
 use std::process::{Command, Stdio};
@@ -45,6 +45,7 @@ pub fn main(name: &str, order: &Order) -> Result<(), String> {
         "faults" => faults::measure(order),
         "floor" => floor::measure(order),
         "rescues" => rescues::measure(order),
+        "tail" => tail::measure(order),
         "work" => work::measure(order),
         _ => Err(format!("{name} can't be measured")),
     }?;

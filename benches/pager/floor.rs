@@ -26,7 +26,7 @@ struct Floor {
 static FLOOR: OnceLock<Floor> = OnceLock::new();
 
 /// Makes an ioctl of a userfaultfd whose argument the kernel reads and writes.
-fn ioctl<T>(uffd: &OwnedFd, number: u32, argument: &mut T) -> Result<()> {
+pub fn ioctl<T>(uffd: &OwnedFd, number: u32, argument: &mut T) -> Result<()> {
     let request = 3 << 30 | (size_of::<T>() as u32) << 16 | raw::UFFDIO << 8 | number;
     // SAFETY: the argument has the type of the ioctl.
     match unsafe { libc::ioctl(uffd.as_raw_fd(), request as _, std::ptr::from_mut(argument)) } {
@@ -36,7 +36,7 @@ fn ioctl<T>(uffd: &OwnedFd, number: u32, argument: &mut T) -> Result<()> {
 }
 
 /// Makes a userfaultfd whose touches raise SIGBUS, and registers a region.
-fn register(region: &Region) -> Result<OwnedFd> {
+pub fn register(region: &Region) -> Result<OwnedFd> {
     let flags = libc::O_CLOEXEC | libc::O_NONBLOCK | raw::UFFD_USER_MODE_ONLY as i32;
     // SAFETY: the call takes a number, and returns a new descriptor.
     let fd = unsafe { libc::syscall(libc::SYS_userfaultfd, flags) };
@@ -69,11 +69,11 @@ extern "C" fn on_sigbus(_: i32, info: *mut libc::siginfo_t, _: *mut libc::c_void
     }
 }
 
-/// Installs the handler with the flags and the mask that the pager's has.
-fn install() -> Result<()> {
+/// Installs a handler of SIGBUS with the flags and the mask that the pager's has.
+pub fn install(handler: extern "C" fn(i32, *mut libc::siginfo_t, *mut libc::c_void)) -> Result<()> {
     // SAFETY: all zeros are a valid action.
     let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
-    action.sa_sigaction = on_sigbus as *const () as usize;
+    action.sa_sigaction = handler as *const () as usize;
     action.sa_flags = libc::SA_SIGINFO | libc::SA_RESTART;
     // SAFETY: the mask may be written, and the action is complete.
     let result = unsafe {
@@ -95,7 +95,7 @@ pub fn measure(order: &Order) -> std::result::Result<Numbers, String> {
     let uffd = register(&region).map_err(|error| format!("userfaultfd: {error}"))?;
     let floor = Floor { uffd, base: region.base() as usize, pages: region.pages(), packed, decoded };
     assert!(FLOOR.set(floor).is_ok(), "a process measures once");
-    told("sigaction", install())?;
+    told("sigaction", install(on_sigbus))?;
     let mut numbers = Numbers::new();
     let mut sequence: Vec<u32> = (0..region.pages() as u32).collect();
     let mut random = Random::new(order.get("seed")?);

@@ -9,6 +9,7 @@
 //! |---|---|
 //! | `faults` | microseconds to evict a page and to touch it again, with memory to spare, in one thread; a floor |
 //! | `work` | operations per second over memory four times as large as the limit |
+//! | `tail` | the least that the slowest touches of `work` can take, by the pages that are evicted at once |
 //! | `policy` | effect of the sizes of the staging range and of the kept copies, beside a least-recently-used list |
 //!
 //! After `--`: `--only faults,work` chooses parts, `--pages N` sets the pages of memory, `--rounds N` the number of
@@ -30,6 +31,7 @@ mod rescues;
 mod sides;
 mod swap;
 mod tables;
+mod tail;
 mod work;
 
 #[path = "../common/mod.rs"]
@@ -92,6 +94,9 @@ fn measure(only: &str) -> Result<(), String> {
     if chosen("work") {
         tables::work(&setup)?;
     }
+    if chosen("tail") {
+        tables::tail(&setup)?;
+    }
     if chosen("policy") {
         policy::policy(&setup)?;
     }
@@ -104,8 +109,8 @@ fn main() {
         return;
     }
     let only = common::option("--only").unwrap_or_default();
-    if let Some(part) = only.split(',').find(|part| !["", "faults", "work", "policy"].contains(part)) {
-        common::give_up(&format!("--only: {part} is none of faults, work, policy"));
+    if let Some(part) = only.split(',').find(|part| !["", "faults", "work", "tail", "policy"].contains(part)) {
+        common::give_up(&format!("--only: {part} is none of faults, work, tail, policy"));
     }
     child::catch_signals();
     // All settings are restored when this returns.

@@ -118,6 +118,25 @@ fn against_floor(in_place: &[Numbers], floor: &[Numbers]) {
     }
 }
 
+/// Prints the times of touches that make room for themselves in a program that does nothing else, by how many pages
+/// they evict at once. Every number is of touches that wait.
+pub fn tail(setup: &Setup) -> Result<(), String> {
+    println!("\n{:<46}{:>10}{:>10}{:>10}", "microseconds of a touch without a pager", "p50", "p99", "p99/p50");
+    for &threads in &setup.threads {
+        for batch in [1, 8, 16, 64] {
+            let data = setup.data.fd();
+            let order: [(&str, &dyn Display); 4] =
+                [("data", &data), ("pages", &setup.pages), ("threads", &threads), ("batch", &batch)];
+            let rounds: Result<Vec<_>, _> = (0..setup.rounds).map(|_| child::run("tail", &order)).collect();
+            let rounds = rounds?;
+            let [p50, p99] = ["p50", "p99"].map(|name| middle(&rounds, name));
+            let title = format!("{threads} threads, {batch} pages at once");
+            println!("{title:<46}{p50:>10.1}{p99:>10.1}{:>10.1}", p99 / p50);
+        }
+    }
+    Ok(())
+}
+
 /// Prints how workloads run under the pager and under the kernel: each way with two threads lent to the pager, and with
 /// none.
 pub fn work(setup: &Setup) -> Result<(), String> {

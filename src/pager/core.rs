@@ -56,6 +56,8 @@ pub struct Core {
     pub hand: Hand,
     /// Touches and holds that evict right now to make room for themselves.
     pub evicting: AtomicU64,
+    /// The most pages that one of them evicts at once.
+    pub most_at_once: u64,
     /// The right to move pages to the staging range.
     pub moving: LongLock<()>,
     pub staging: Staging,

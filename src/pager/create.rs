@@ -111,6 +111,7 @@ fn core(os: Os, name: &str, options: &PagerOptions) -> Result<Core> {
         holds: Holds::new(max_held),
         kept: KeptCopies::default(),
         immovable: Immovable::default(),
+        most_at_once: Core::most_at_once(os::processors()),
         hand: Hand::new((2 * os::processors()).clamp(8, 64))?,
         evicting: AtomicU64::new(0),
         moving: LongLock::of(Rank::Moving, ()),
