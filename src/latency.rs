@@ -1,20 +1,24 @@
 //! How long touches took to serve, as a histogram.
 
+use crate::error::Result;
 use crate::sync::{AtomicU64, Ordering::Relaxed};
+use crate::{heap, os};
 #[cfg(feature = "json")]
 use serde::{Serialize, Serializer};
 
 /// The number of buckets of a [`LatencyHistogram`]: four for each power of two of nanoseconds.
 pub const LATENCY_BUCKETS: usize = 128;
 
-/// The counters of a [`LatencyHistogram`].
-pub struct Latencies([AtomicU64; LATENCY_BUCKETS]);
+/// The most processors that have counters of their own. With more, some share them.
+const PROCESSORS: usize = 16;
 
-impl Default for Latencies {
-    fn default() -> Self {
-        Self([const { AtomicU64::new(0) }; LATENCY_BUCKETS])
-    }
-}
+/// The counters of a [`LatencyHistogram`], by processor: threads on different ones do not write the same memory. On the
+/// heap, because pagers pass through the stack as they are created.
+pub struct Latencies(Box<[OfProcessor]>);
+
+/// The counters of one processor, on cache lines of their own.
+#[repr(align(128))]
+struct OfProcessor([AtomicU64; LATENCY_BUCKETS]);
 
 /// Returns the bucket of a time in nanoseconds.
 pub fn bucket_of(nanoseconds: u64) -> usize {
@@ -34,15 +38,23 @@ pub fn bucket_start(bucket: usize) -> u64 {
 }
 
 impl Latencies {
+    /// Counters that are 0.
+    pub fn new() -> Result<Self> {
+        let zeros = |_| Ok(OfProcessor([const { AtomicU64::new(0) }; LATENCY_BUCKETS]));
+        Ok(Self(heap::slice(os::processors().min(PROCESSORS), zeros)?))
+    }
+
     /// Counts a touch that took `nanoseconds` to serve.
     #[inline]
     pub fn add(&self, nanoseconds: u64) {
-        self.0[bucket_of(nanoseconds)].fetch_add(1, Relaxed);
+        let OfProcessor(buckets) = &self.0[os::current_cpu() % self.0.len()];
+        buckets[bucket_of(nanoseconds)].fetch_add(1, Relaxed);
     }
 
     /// Reads all counters.
     pub fn read(&self) -> LatencyHistogram {
-        LatencyHistogram { buckets: self.0.each_ref().map(|bucket| bucket.load(Relaxed)) }
+        let sum = |bucket: usize| self.0.iter().map(|OfProcessor(buckets)| buckets[bucket].load(Relaxed)).sum();
+        LatencyHistogram { buckets: std::array::from_fn(sum) }
     }
 }
 
@@ -106,12 +118,12 @@ mod tests {
 
     #[test]
     fn a_permille_is_where_so_many_are() {
-        let latencies = Latencies::default();
+        let latencies = Latencies::new().unwrap();
         (0..990).for_each(|_| latencies.add(1000));
         (0..10).for_each(|_| latencies.add(100_000));
         let read = latencies.read();
         assert!((1000..1280).contains(&read.permille(500)));
         assert!((100_000..128_000).contains(&read.permille(999)));
-        assert_eq!(Latencies::default().read().permille(500), 0);
+        assert_eq!(Latencies::new().unwrap().read().permille(500), 0);
     }
 }

@@ -202,7 +202,7 @@ impl Guest {
             buffers: Mutex::new(buffers),
             state: Mutex::new(GuestState { ranges, waiting, ended, is_told, unknown, counts }),
             ahead: Readahead::default(),
-            latencies: Latencies::default(),
+            latencies: Latencies::new()?,
         })
     }
 

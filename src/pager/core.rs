@@ -62,7 +62,7 @@ pub struct Core {
     pub moving: LongLock<()>,
     pub staging: Staging,
     pub scratch: Scratch,
-    /// In memory of its own, as the latencies are: a core is copied on the stack when it is made.
+    /// In memory of its own: a core is copied on the stack when it is made.
     pub gate: Box<Gate>,
     pub reading: FreeReading,
     pub events: EventLock,
@@ -70,7 +70,7 @@ pub struct Core {
     pub lending: Lending,
     pub upkeep: Upkeep,
     pub counters: Counters,
-    pub latencies: Box<Latencies>,
+    pub latencies: Latencies,
 }
 
 impl Core {

@@ -25,6 +25,7 @@ use super::time;
 use super::upkeep::Upkeep;
 use crate::error::{Error, Result, Sentence, not_given, sentence};
 use crate::heap::{self, Counted};
+use crate::latency::Latencies;
 use crate::os::bell::Bell;
 use crate::os::blocked::Blocked;
 use crate::os::kernel;
@@ -124,7 +125,7 @@ fn core(os: Os, name: &str, options: &PagerOptions) -> Result<Core> {
         lending: Lending::new(bell),
         upkeep: Upkeep::default(),
         counters: Counters::new()?,
-        latencies: apart()?,
+        latencies: Latencies::new()?,
     })
 }
 
