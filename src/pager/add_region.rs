@@ -7,6 +7,7 @@ use super::extents::{Extent, OVERLAPS};
 use super::late_touches;
 use super::options::{FaultMode, RegionOptions, Removal};
 use super::region::{Memory, RegionId, RegionState};
+use super::removable::{Removable, Users};
 use super::state::PageState;
 use crate::error::{Error, Limit, Result, not_given, sentence};
 use crate::heap;
@@ -68,17 +69,17 @@ impl Core {
     /// Puts a region in a free place.
     fn take_place(&self, region: Box<RegionState>, at: usize, bytes: usize) -> Result<usize> {
         const NO_PLACE: Error = Error::Limit(Limit::Regions);
+        // Nothing is allocated while the lock is held: the program's malloc may have memory of this pager.
+        let mut users = Some(Users::new()?);
         let mut inbox = self.events.lock();
         self.check_free(at, at + bytes)?;
         let settled = region.settled;
         let mut region = Some(region);
-        let place = self.places.iter().position(|place| match place.fill(region.take().expect("not placed yet")) {
-            Ok(()) => true,
-            Err(back) => {
-                region = Some(back);
-                false
-            }
-        });
+        let mut fill = |place: &Removable<RegionState>| {
+            let filled = place.fill(region.take().expect("not placed yet"), &mut users);
+            filled.map_err(|back| region = Some(back)).is_ok()
+        };
+        let place = self.places.iter().position(&mut fill);
         inbox.forget_moved(at, at + bytes);
         if place.is_some() && !settled {
             self.reading.add_loose();

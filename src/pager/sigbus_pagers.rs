@@ -2,7 +2,7 @@
 
 use super::core::Core;
 use super::late_touches;
-use super::removable::Removable;
+use super::removable::{Removable, Users};
 use crate::error::{Error, Limit, Result, sentence};
 use crate::heap::{self, Counted};
 use crate::os::errno;
@@ -24,8 +24,9 @@ const UNLOADABLE: &str = "dlclose could unload the code that handles SIGBUS, and
 pub fn register(core: &Counted<Core>) -> Result<()> {
     const FULL: Error = Error::Limit(Limit::Pagers);
     let mut entry = heap::boxed(core.clone())?;
+    let mut users = Some(Users::new()?);
     for place in &ENTRIES {
-        let Err(back) = place.fill(entry) else {
+        let Err(back) = place.fill(entry, &mut users) else {
             return serve_sigbus(serve).map_err(|errno| {
                 unregister(core);
                 let step =

@@ -1,7 +1,7 @@
 //! Removable values: nobody uses a value once it was taken away, and no user is missed.
 
 use super::{look, put, race};
-use crate::pager::removable::Removable;
+use crate::pager::removable::{Removable, Users};
 use crate::sync::Cell;
 use loom::sync::Mutex;
 
@@ -33,14 +33,26 @@ fn empty() -> Scene {
     Scene { place: Removable::default(), freed: Mutex::default() }
 }
 
+fn put_there(scene: &Scene) -> Result<(), Box<Region>> {
+    scene.place.fill(region(), &mut Some(Users::new().unwrap()))
+}
+
 fn filled() -> Scene {
     let scene = empty();
-    assert!(scene.place.fill(region()).is_ok());
+    assert!(put_there(&scene).is_ok());
     scene
 }
 
 fn enter(scene: &Scene) {
-    if let Some(region) = scene.place.enter() {
+    use_region(scene, 0);
+}
+
+fn enter_on_another_processor(scene: &Scene) {
+    use_region(scene, 1);
+}
+
+fn use_region(scene: &Scene, processor: usize) {
+    if let Some(region) = scene.place.enter_of(processor) {
         assert_eq!(look(&region.0), USED);
         // Looks twice, so that others may run in between.
         loom::thread::yield_now();
@@ -56,7 +68,7 @@ fn clear(scene: &Scene) {
 }
 
 fn fill(scene: &Scene) {
-    if let Err(back) = scene.place.fill(region()) {
+    if let Err(back) = put_there(scene) {
         put(&back.0, FREED);
         scene.freed.lock().unwrap().push(back);
     }
@@ -72,12 +84,19 @@ fn two_users_are_waited_for() {
     race(Some(3), filled, &[clear, enter, enter], |scene| assert_eq!(scene.freed.lock().unwrap().len(), 1));
 }
 
+#[test]
+fn users_on_two_processors_are_waited_for() {
+    race(Some(3), filled, &[clear, enter, enter_on_another_processor], |scene| {
+        assert_eq!(scene.freed.lock().unwrap().len(), 1);
+    });
+}
+
 /// A place is filled again while others look there.
 #[test]
 fn another_region_in_the_same_place() {
     fn clear_and_fill(scene: &Scene) {
         clear(scene);
-        assert!(scene.place.fill(region()).is_ok());
+        assert!(put_there(scene).is_ok());
     }
     race(Some(3), filled, &[clear_and_fill, enter, enter], |scene| assert!(scene.place.clear().is_some()));
 }
