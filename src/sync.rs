@@ -16,8 +16,7 @@ pub use std::sync::atomic::AtomicPtr;
 #[cfg(not(loom))]
 pub use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering, fence};
 
-/// The lock order. A thread that holds a lock takes only those below it in this list. User callbacks run with none
-/// held.
+/// The lock order: a thread that holds a lock takes only those below it. User callbacks run with none held.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 // Only the pager uses the first ranks.
 #[cfg_attr(any(not(feature = "uffd"), loom), allow(dead_code))]
@@ -66,10 +65,12 @@ pub enum Rank {
     Claims,
     /// A part of an area's statistics, and the page words that change with them.
     Shard,
+    /// The room below a limit of a zswap that processors have taken ahead, while it is taken or goes back.
+    Limit,
 }
 
 /// Debug builds keep a bit for each rank.
-const _: () = assert!((Rank::Shard as u32) < u32::BITS);
+const _: () = assert!((Rank::Limit as u32) < u32::BITS);
 
 /// Memory that a lock or a word of a protocol guards. Under loom, accesses that race are found.
 #[derive(Default)]
@@ -106,8 +107,7 @@ pub struct Wait {
 }
 
 impl Wait {
-    /// How many rounds a wait spins, each twice as long as the one before: some 2 us in all, about two copies of a
-    /// page.
+    /// How many rounds a wait spins, each twice as long as the one before: some 2 us in all, two copies of a page.
     const SPINS: u32 = 7;
 
     /// Waits for `word` to be other than `seen`, a little longer than the time before.

@@ -1,16 +1,25 @@
 //! Limits in bytes of slots, which is the real cost of a page. A page is charged before it is published, so no limit is
 //! ever exceeded.
 //!
-//! Where there is no limit, each processor counts in a part of its own, so that threads share no word that they write.
-//! Where there is one, all charges are made on one word, by a compare-and-swap that keeps the sum of it and of all
-//! parts within the limit. The parts only change then by threads that have not seen yet that there is a limit. What is
-//! charged is the sum of all words. One by itself may be below 0, and wraps: a page may come on one and go on another.
+//! Each processor counts in words of its own, so that threads seldom write a word that others write. Without a limit
+//! it adds up what comes and takes off what goes. Where there is a limit, all charges are on one word, the common one,
+//! and a processor takes room ahead from that: some pages' worth is charged, and waits to be used. Pages that go give
+//! their room to their processor.
+//!
+//! A charge that does not fit takes all room back that was taken ahead, and closes it: from then on every charge is
+//! made on the common word, until much is free again. So no page is refused while another processor has room for it.
+//!
+//! The common word is charged by a compare-and-swap that keeps the sum of it and of all that was counted without a
+//! limit within the limit. A thread that counts without a limit looks once more whether one was set meanwhile, and then
+//! charges within it. What is charged is the sum of all words, less the room that waits. One by itself may be below 0,
+//! and wraps: a page may come on one and go on another.
 
 use crate::error::Result;
 use crate::heap;
 use crate::sync::{
-    AtomicU32, AtomicU64,
-    Ordering::{AcqRel, Acquire, Relaxed, Release},
+    AtomicU32, AtomicU64, Lock, Locked,
+    Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst},
+    Rank, fence,
 };
 use crossbeam_utils::CachePadded;
 
@@ -26,26 +35,102 @@ pub enum OverLimit {
 /// A limit, and how many bytes are charged to it.
 pub struct ByteLimit {
     max: AtomicU64,
-    /// Together, the bytes of the slots of stored pages, and what running batches have reserved. The first word is the
-    /// one for charges while there is a limit, and the parts follow. They are not in the limit itself: with cache lines
-    /// of its own it would be large, and its creation takes several copies of it on the stack.
-    words: Box<[CachePadded<AtomicU64>]>,
+    /// The first one has the common word, and those of the processors follow. They are not in the limit itself: with
+    /// cache lines of its own it would be large, and its creation takes several copies of it on the stack.
+    parts: Box<[CachePadded<Part>]>,
+    /// Held while room is taken ahead or taken back, and while the limit changes.
+    ahead: Lock<()>,
     /// 1 from when the limit was met until usage fell to the accept threshold.
     full: AtomicU32,
     accept_percent: u64,
     hits: AtomicU64,
 }
 
+/// What a processor counts in.
+struct Part {
+    /// The bytes of the slots of stored pages that were counted here without a limit. In the first part: what is
+    /// charged while there is a limit, what running batches have reserved, and what was taken ahead.
+    bytes: AtomicU64,
+    /// Bytes that are charged to the common word and wait to be used here, or [`CLOSED`].
+    room: AtomicU64,
+}
+
 /// What stands for no limit.
 const NONE: u64 = u64::MAX;
+/// What stands for a processor that takes no room ahead.
+const CLOSED: u64 = u64::MAX;
+/// How many bytes a processor takes ahead: some forty pages.
+const AHEAD: u64 = if cfg!(loom) { 1 } else { 64 << 10 };
+/// The most bytes that wait on a processor.
+const MOST_AHEAD: u64 = 2 * AHEAD;
+/// Room is taken ahead only if as much is left, in the most that the processors may have ahead.
+const DISTANCE: u64 = if cfg!(loom) { 0 } else { 2 };
+
+impl Part {
+    fn new() -> Self {
+        Self { bytes: AtomicU64::new(0), room: AtomicU64::new(CLOSED) }
+    }
+
+    /// Uses `bytes` of the room that waits here. False: there is not as much.
+    #[inline]
+    fn take(&self, bytes: u64) -> bool {
+        let mut room = self.room.load(Relaxed);
+        while room >= bytes && room != CLOSED {
+            // Release pairs with the Acquire of `close`: a batch that is refused sees that this one has begun. Acquire
+            // pairs with the Release of `give`.
+            match self.room.compare_exchange(room, room - bytes, AcqRel, Relaxed) {
+                Ok(_) => return true,
+                Err(now) => room = now,
+            }
+        }
+        false
+    }
+
+    /// Lets `bytes` wait here that are charged to the common word. Returns how many must be taken off that word
+    /// instead.
+    #[inline]
+    fn give(&self, bytes: u64) -> u64 {
+        let mut room = self.room.load(Relaxed);
+        while room != CLOSED && bytes <= AHEAD {
+            let back = if room + bytes > MOST_AHEAD { AHEAD } else { 0 };
+            // Release pairs with the Acquires of `take` and `close`: what went from here is seen to have come before.
+            match self.room.compare_exchange(room, room + bytes - back, AcqRel, Relaxed) {
+                Ok(_) => return back,
+                Err(now) => room = now,
+            }
+        }
+        bytes
+    }
+
+    /// Adds what was taken ahead, and lets room wait here. The caller holds the lock, so it is not closed meanwhile.
+    fn open(&self) {
+        // A closed part changes no more, and an open one is changed by others. Release as in `give`.
+        if self.room.compare_exchange(CLOSED, AHEAD, AcqRel, Relaxed).is_err() {
+            self.room.fetch_add(AHEAD, AcqRel);
+        }
+    }
+
+    /// Takes all room back, and lets none wait here any more. Returns how many bytes these were.
+    fn close(&self) -> u64 {
+        // Acquire pairs with the Releases of `take` and `give`. Release: the next change of the common word passes on
+        // what was acquired here.
+        Some(self.room.swap(CLOSED, AcqRel)).filter(|&room| room != CLOSED).unwrap_or(0)
+    }
+
+    /// Returns how many bytes wait here.
+    fn waiting(&self) -> u64 {
+        Some(self.room.load(Relaxed)).filter(|&room| room != CLOSED).unwrap_or(0)
+    }
+}
 
 impl ByteLimit {
     /// Makes a limit of `max` bytes, or none. Once met, it refuses until usage has fallen to `accept_percent` of it.
-    /// Without a limit, bytes are counted in `parts` parts.
+    /// Bytes are counted in `parts` parts.
     pub fn new(max: Option<u64>, accept_percent: u64, parts: usize) -> Result<Self> {
         Ok(Self {
             max: AtomicU64::new(max.unwrap_or(NONE)),
-            words: heap::slice(1 + parts, |_| Ok(CachePadded::new(AtomicU64::new(0))))?,
+            parts: heap::slice(1 + parts, |_| Ok(CachePadded::new(Part::new())))?,
+            ahead: Lock::new(Rank::Limit, ()),
             full: AtomicU32::new(0),
             accept_percent,
             hits: AtomicU64::new(0),
@@ -54,54 +139,71 @@ impl ByteLimit {
 
     /// Bytes of memory that the words take.
     pub fn bytes(&self) -> usize {
-        size_of_val(&*self.words)
+        size_of_val(&*self.parts)
     }
 
     /// Returns the word that is charged while there is a limit.
     #[inline]
     fn common(&self) -> &AtomicU64 {
-        &self.words[0]
+        &self.parts[0].bytes
     }
 
-    /// Returns the word that a processor charges while there is no limit.
+    /// Returns what a processor counts in.
     #[inline]
-    fn part(&self, part: usize) -> &AtomicU64 {
-        &self.words[1 + part % (self.words.len() - 1)]
+    fn part(&self, part: usize) -> &Part {
+        &self.parts[1 + part % (self.parts.len() - 1)]
     }
 
     /// Returns the most bytes that may be charged, if there is a limit.
     pub fn max(&self) -> Option<u64> {
+        let _held = self.ahead.lock();
         Some(self.most()).filter(|&most| most != NONE)
     }
 
-    /// Returns the most bytes that may be charged, or a number that is never reached.
+    /// Returns the most bytes that may be charged, or a number that is never reached. It is 0 for a moment while a
+    /// limit is set where there was none; not while the lock is held.
     #[inline]
     fn most(&self) -> u64 {
-        self.max.load(Relaxed)
+        // Acquire pairs with the Release in `set`.
+        self.max.load(Acquire)
     }
 
     /// Changes the most bytes that may be charged. If more is charged already, the limit refuses until enough has gone.
     pub fn set(&self, max: Option<u64>) {
-        self.max.store(max.unwrap_or(NONE), Relaxed);
+        let (held, max) = (self.ahead.lock(), max.unwrap_or(NONE));
+        if max != NONE && self.most() == NONE {
+            // Whoever sees this charges only once the lock is free. The fence pairs with that in `charge`.
+            self.max.store(0, Relaxed);
+            fence(SeqCst);
+        }
+        // Release pairs with the Acquire in `most`: who sees the limit sees what was counted without one.
+        self.max.store(max, Release);
+        // What was taken ahead was within the limit of before.
+        self.close(&held);
+        drop(held);
         self.full.store(0, Relaxed);
     }
 
-    /// Returns how many bytes are charged. While other threads charge, a moment's sum of several words, never below 0.
+    /// Returns how many bytes are charged. While other threads charge, a moment's sum of several words, never below 0
+    /// and never above the limit.
     pub fn used(&self) -> u64 {
-        let used = self.common().load(Relaxed).wrapping_add(self.of_parts());
+        // The room is looked at last: what was taken ahead after the first look makes the sum less, and not more.
+        let sum = self.common().load(Acquire).wrapping_add(self.of_parts());
         // No more than 2^63 bytes are ever stored: what looks like more is below 0.
-        if used > NONE / 2 && self.most() == NONE { 0 } else { used }
+        let sum = if sum > NONE / 2 && self.most() == NONE { 0 } else { sum };
+        sum.saturating_sub(self.parts[1..].iter().map(|part| part.waiting()).sum())
     }
 
-    /// Returns the sum of the parts, which may wrap.
+    /// Returns the sum of what was counted without a limit, which may wrap.
     fn of_parts(&self) -> u64 {
-        self.words[1..].iter().fold(0, |sum, part| sum.wrapping_add(part.load(Relaxed)))
+        self.parts[1..].iter().fold(0, |sum, part| sum.wrapping_add(part.bytes.load(Relaxed)))
     }
 
     /// Returns how many bytes have to go before pages are accepted again; 0: they are accepted. A hint: it is up to
     /// other threads what is charged by the time that it is used.
     pub fn bytes_to_go(&self) -> u64 {
-        let (used, max) = (self.used(), self.most());
+        let max = self.max().unwrap_or(NONE);
+        let used = self.used();
         // A limit that was lowered below what is charged is not marked as met before it refuses the first page.
         let refuses = self.full.load(Relaxed) != 0 || used >= max;
         if refuses { used.saturating_sub(Self::percent(max, self.accept_percent)) } else { 0 }
@@ -114,12 +216,15 @@ impl ByteLimit {
 
     /// Whether pages that are expected to take `estimate` bytes may be tried. Charges nothing.
     #[inline]
-    pub fn admits(&self, estimate: u64) -> bool {
-        let max = self.most();
-        if max == NONE && self.full.load(Relaxed) == 0 {
-            // Words that other threads write are not looked at.
-            return true;
-        }
+    pub fn admits(&self, estimate: u64, part: usize) -> bool {
+        // Words that other threads write are not looked at if need not be.
+        let has_room = || self.most() == NONE || self.part(part).waiting() >= estimate;
+        (self.full.load(Relaxed) == 0 && has_room()) || self.admits_by_sum(estimate)
+    }
+
+    #[cold]
+    fn admits_by_sum(&self, estimate: u64) -> bool {
+        let max = self.max().unwrap_or(NONE);
         let used = self.used();
         if self.full.load(Relaxed) != 0 {
             if used > Self::percent(max, self.accept_percent) {
@@ -137,14 +242,57 @@ impl ByteLimit {
     /// Charges `bytes` if they fit. Without a limit, to this part.
     #[inline]
     pub fn charge(&self, bytes: u64, part: usize) -> bool {
-        let max = self.most();
-        if max == NONE {
-            self.part(part).fetch_add(bytes, Relaxed);
-            return true;
+        let part = self.part(part);
+        if self.most() == NONE {
+            part.bytes.fetch_add(bytes, Relaxed);
+            // Pairs with the fence in `set`: either this thread sees that there is a limit, or threads that charge
+            // within it see what was counted here.
+            fence(SeqCst);
+            if self.most() == NONE {
+                return true;
+            }
+            part.bytes.fetch_sub(bytes, Relaxed);
         }
-        // Acquire pairs with the Release in `uncharge`. The parts are looked at after that: whatever was taken off this
-        // word is seen to have come on a part before. Acquire and the Release below also pair with each other: a batch
-        // that is refused sees that the batches which hold what it lacks have begun.
+        part.take(bytes) || self.charge_common(bytes, part)
+    }
+
+    /// Charges the common word, and takes room ahead if there is much.
+    #[inline(never)]
+    fn charge_common(&self, bytes: u64, part: &Part) -> bool {
+        if bytes <= AHEAD
+            && let Some(_held) = self.ahead.try_lock()
+        {
+            // The limit does not change while the lock is held.
+            let distance = DISTANCE * MOST_AHEAD * (self.parts.len() as u64 - 1);
+            let max = self.most();
+            if max != NONE && self.add(bytes + AHEAD, max.saturating_sub(distance)) {
+                part.open();
+                return true;
+            }
+        }
+        self.add(bytes, self.most()) || self.charge_last(bytes)
+    }
+
+    /// Charges the common word after all room that was taken ahead is back.
+    #[cold]
+    fn charge_last(&self, bytes: u64) -> bool {
+        let held = self.ahead.lock();
+        self.close(&held);
+        self.add(bytes, self.most())
+    }
+
+    /// Takes all room back that was taken ahead. None is taken while the lock is held.
+    fn close(&self, _held: &Locked<'_, ()>) {
+        let back = self.parts[1..].iter().map(|part| part.close()).sum();
+        // Release as in `uncharge`.
+        self.common().fetch_sub(back, Release);
+    }
+
+    /// Adds `bytes` to the common word, if the sum of that and of all parts is within `max` then.
+    #[inline]
+    fn add(&self, bytes: u64, max: u64) -> bool {
+        // Acquire and the Release below pair with each other: a batch that is refused sees that the batches which hold
+        // what it lacks have begun. Acquire pairs with the Release in `uncharge` as well.
         let mut used = self.common().load(Acquire);
         loop {
             let total = used.wrapping_add(self.of_parts());
@@ -161,12 +309,16 @@ impl ByteLimit {
     /// Takes a charge back. Without a limit, from this part.
     #[inline]
     pub fn uncharge(&self, bytes: u64, part: usize) {
+        let part = self.part(part);
         if self.most() == NONE {
-            self.part(part).fetch_sub(bytes, Relaxed);
+            part.bytes.fetch_sub(bytes, Relaxed);
             return;
         }
-        // Release pairs with the Acquire in `charge`.
-        self.common().fetch_sub(bytes, Release);
+        let back = part.give(bytes);
+        if back > 0 {
+            // Release pairs with the Acquire in `add`.
+            self.common().fetch_sub(back, Release);
+        }
     }
 
     /// Notes that a page of `page_bytes` did not fit. The limit then refuses until usage falls to the threshold.
@@ -192,10 +344,10 @@ impl<'a> Limits<'a> {
     /// Refuses pages that are not expected to fit. Charges nothing.
     #[inline]
     pub fn admit(self, estimate: u64) -> Result<(), OverLimit> {
-        if !self.zswap.admits(estimate) {
+        if !self.zswap.admits(estimate, self.part) {
             return Err(OverLimit::Zswap);
         }
-        if self.area.admits(estimate) { Ok(()) } else { Err(OverLimit::Area) }
+        if self.area.admits(estimate, self.part) { Ok(()) } else { Err(OverLimit::Area) }
     }
 
     /// Charges both limits, or neither.

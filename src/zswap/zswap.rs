@@ -129,6 +129,8 @@ impl Zswap {
     /// [`Error::Invalid`] for less than 4112 bytes, [`Error::Forked`] in a child without the pool.
     pub fn set_limit(&self, max_bytes: Option<u64>) -> Result<()> {
         check_new_limit(max_bytes)?;
+        // A fork waits for the lock of the limit.
+        let _call = self.shared.begin();
         self.shared.pool.set_max_bytes(max_bytes.map(|bytes| self.capacity(bytes)))?;
         self.shared.limit.set(max_bytes);
         Ok(())

@@ -39,7 +39,7 @@ fn limit(max: u64) -> ByteLimit {
 fn a_limit_of_nearly_all_bytes_is_never_exceeded() {
     const MOST: u64 = u64::MAX - 1;
     let limit = limit(MOST);
-    assert!(limit.charge(MOST - 5, 0) && limit.admits(5) && !limit.admits(6));
+    assert!(limit.charge(MOST - 5, 0) && limit.admits(5, 0) && !limit.admits(6, 0));
     assert!(!limit.charge(6, 1) && limit.charge(5, 0) && !limit.charge(1, 1));
     limit.uncharge(MOST, 1);
     assert_eq!(limit.used(), 0);
@@ -54,7 +54,7 @@ fn a_limit_that_is_set_later_counts_what_was_charged_before() {
     assert_eq!(limit.used(), 25);
     limit.set(Some(40));
     assert!(!limit.charge(16, 0) && limit.charge(15, 1) && !limit.charge(1, 0));
-    assert_eq!((limit.used(), limit.admits(0), limit.admits(1)), (40, true, false));
+    assert_eq!((limit.used(), limit.admits(0, 0), limit.admits(1, 0)), (40, true, false));
     limit.uncharge(30, 0);
     assert!(limit.charge(30, 1) && !limit.charge(1, 1));
     limit.set(None);
@@ -146,4 +146,23 @@ fn any_number_of_refaults_is_taken() {
     area.stats().unwrap();
     assert_eq!(area.reclaimable_pages(), Ok(0), "more came back than there are pages");
     assert!((0..10).all(|offset| load(&area, offset) == Ok(noise(offset))));
+}
+
+/// What processors take ahead is no reason to refuse a page, and it is not shown as used.
+#[test]
+fn room_that_a_processor_took_ahead_is_there_for_all() {
+    const PAGE: u64 = 4112;
+    let (pages, limit) = (1000, limit(1000 * PAGE));
+    (0..400).for_each(|page| assert!(limit.charge(PAGE, page % 2) && limit.used() == (page as u64 + 1) * PAGE));
+    limit.uncharge(PAGE, 0);
+    (399..pages).for_each(|page| assert!(limit.charge(PAGE, 1) && limit.used() == (page + 1) * PAGE));
+    assert!(!limit.charge(1, 0) && !limit.charge(1, 1) && !limit.admits(1, 0));
+    (0..pages).for_each(|page| limit.uncharge(PAGE, page as usize % 2));
+    assert_eq!(limit.used(), 0);
+    // Room is taken ahead again.
+    assert!(limit.charge(PAGE, 0) && limit.charge(PAGE, 1) && limit.charge(998 * PAGE, 1));
+    limit.set(Some(900 * PAGE));
+    assert!(!limit.charge(1, 0) && !limit.charge(1, 1));
+    limit.uncharge(100 * PAGE, 0);
+    assert!(!limit.charge(1, 1) && limit.used() == 900 * PAGE);
 }
