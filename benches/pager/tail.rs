@@ -7,14 +7,14 @@ use super::child::{Numbers, Order};
 use super::common::plain::{Compressor, Packed};
 use super::common::random::Random;
 use super::common::region::Region;
-use super::floor::{install, ioctl, register};
+use super::floor::{drop_all, install, ioctl, register, this_process};
 use super::latency::{Counted, Latencies};
 use linux_raw_sys::general as raw;
 use std::cell::Cell;
 use std::collections::VecDeque;
 use std::hint::black_box;
 use std::io::Error;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Barrier, OnceLock};
 use std::time::Instant;
@@ -60,11 +60,8 @@ impl Lane {
             // SAFETY: the page is in place, and nobody writes it.
             black_box(self.compressor.compress(unsafe { &*span.iov_base.cast() }));
         }
-        let (process, spans, count) = (tail.process.as_raw_fd(), spans.as_ptr(), self.batch);
         // SAFETY: the pages come back from the flat array.
-        let dropped =
-            unsafe { libc::syscall(libc::SYS_process_madvise, process, spans, count, libc::MADV_DONTNEED, 0) };
-        if dropped != (count * PAGE_SIZE) as i64 {
+        if unsafe { drop_all(&tail.process, &spans[..self.batch]) }.is_err() {
             std::process::abort();
         }
     }
@@ -122,13 +119,7 @@ pub fn measure(order: &Order) -> Result<Numbers, String> {
     let packed = Packed::new(pages);
     let told = |error: Error| error.to_string();
     let uffd = register(&region).map_err(told)?;
-    // SAFETY: the call takes numbers, and returns a new descriptor.
-    let process = unsafe { libc::syscall(libc::SYS_pidfd_open, libc::getpid(), 0) };
-    if process < 0 {
-        return Err(told(Error::last_os_error()));
-    }
-    // SAFETY: the descriptor is new.
-    let process = unsafe { OwnedFd::from_raw_fd(process as i32) };
+    let process = this_process().map_err(told)?;
     let tail = Tail { uffd, process, base: region.base() as usize, pages: region.pages(), packed };
     assert!(TAIL.set(tail).is_ok(), "a process measures once");
     install(on_sigbus).map_err(told)?;
