@@ -1,10 +1,12 @@
-//! The comparison: LZ4 of the same crate, a copy of 4 KiB, and nothing else.
+//! The comparison: LZ4 of the crates that zswap uses, the C decoder included, a copy of 4 KiB, and nothing else.
 //!
 //! Compressed pages lie one after another in memory that the system provides as it is used, as for a zswap. No page can
 //! be replaced, removed or found to be damaged, no memory goes back, and one thread has all of it.
 
 use super::{PAGE, Problem, Result};
-use lz4_flex::block::{CompressTable, compress_into_with_table, decompress_into, get_maximum_output_size};
+#[cfg(not(feature = "lz4-c"))]
+use lz4_flex::block::decompress_into;
+use lz4_flex::block::{CompressTable, compress_into_with_table, get_maximum_output_size};
 
 /// Compressed pages, and a compressor.
 pub struct Plain {
@@ -68,11 +70,20 @@ impl Plain {
                 *self.copy = *whole;
                 true
             }
-            Err(_) => decompress_into(stored, &mut *self.copy).is_ok_and(|bytes| bytes == PAGE),
+            Err(_) => decode(stored, &mut self.copy) == Some(PAGE),
         };
         *page = *self.copy;
         decoded
     }
+}
+
+/// Decompresses a page as zswap does. Returns how many bytes it has, or none if what is stored is damaged.
+fn decode(stored: &[u8], page: &mut [u8; PAGE]) -> Option<usize> {
+    #[cfg(feature = "lz4-c")]
+    let decoded = lz4::block::decompress_to_buffer(stored, Some(PAGE as i32), page);
+    #[cfg(not(feature = "lz4-c"))]
+    let decoded = decompress_into(stored, page);
+    decoded.ok()
 }
 
 #[cfg(test)]
