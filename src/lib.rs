@@ -3,8 +3,8 @@
 //! There are three layers. Each can be used without those that follow it here:
 //!
 //! - A [`Pool`] holds objects of 1 to 4112 bytes, and moves them together so that freed memory goes back to the system.
-//!   From 500 bytes on they take at most 6 % more memory than they have bytes; [`Pool::malloc`] says what smaller ones
-//!   take.
+//!   An object of 500 bytes or more takes at most 6 % more memory than its size. [`Pool::malloc`] says what a smaller
+//!   one takes.
 //! - A [`Zswap`] takes pages of 4096 bytes, compresses them into a pool, and gives them back. It keeps to limits, and
 //!   writes back pages that were not used lately.
 //! - A `Pager`, with the feature `uffd`, keeps memory that a program uses by address to a limit. Pages that were not
@@ -42,7 +42,7 @@
 //!     for _ in 0..100 {
 //!         match pool.malloc_tagged(bytes, key) {
 //!             Err(Error::Limit(_)) => match pool.shrink(16) {
-//!                 // None could go at this moment. What other threads free may be enough.
+//!                 // No object can leave the pool at this moment. Other threads may free some.
 //!                 Err(Error::Again(_) | Error::NotFound(_)) => std::thread::yield_now(),
 //!                 shrunk => drop(shrunk?),
 //!             },
@@ -52,10 +52,11 @@
 //!     pool.malloc_tagged(bytes, key)
 //! };
 //! let put = |key: u64, value: &[u8]| {
-//!     // No lock is held while this shrinks: the callback takes it.
+//!     // This may call `shrink`, whose callback locks the index. So the index is not locked here.
 //!     let mut object = allocate(value.len(), key)?;
 //!     object.copy_from_slice(value);
-//!     // Finished and entered under the lock: the pool may offer the object as soon as it is finished.
+//!     // The pool may offer the object to the callback as soon as `finish` returns. The callback then waits for this
+//!     // lock, and finds the object in the index.
 //!     let mut entries = index.lock().unwrap();
 //!     let old = entries.insert(key, object.finish());
 //!     drop(entries);
@@ -91,14 +92,14 @@
 //! # fn main() -> zsalloc::Result<()> {
 //! // At most 64 MiB of compressed pages.
 //! let zswap = Zswap::new("example", &ZswapOptions { max_bytes: Some(64 << 20), ..ZswapOptions::default() })?;
-//! // Where pages go that were not used lately. A map stands for the disk.
+//! // Pages that were not used lately are written to a disk. In this example it is a map.
 //! let disk = Arc::new(Mutex::new(HashMap::new()));
 //! let written = disk.clone();
 //! zswap.set_writeback(move |area, offset, page| {
 //!     written.lock().unwrap().insert((area.id(), offset), *page);
 //!     Ok(())
 //! })?;
-//! // Room for the numbers of 4 GiB of pages. Memory is taken as pages are stored.
+//! // An area for 4 GiB of pages. It takes memory only as pages are stored.
 //! let area = zswap.add_area(1 << 20, &AreaOptions::default())?;
 //!
 //! let mut page = [0; PAGE_SIZE];
@@ -108,7 +109,7 @@
 //!         match area.store(offset, page) {
 //!             // Writes 64 pages back, and then there is room for others.
 //!             Err(Error::Limit(_)) => match zswap.shrink(64) {
-//!                 // None could go at this moment. What other threads write back may be enough.
+//!                 // No page can be written back at this moment. Other threads may write some back.
 //!                 Err(Error::Again(_) | Error::NotFound(_)) => std::thread::yield_now(),
 //!                 shrunk => drop(shrunk?),
 //!             },
@@ -198,9 +199,9 @@
 //!
 //! # Forks
 //!
-//! A process whose threads use a pool or a zswap forks between [`Pool::prepare_fork`] or [`Zswap::prepare_fork`] and
-//! the drop of what that returns. Then the child may use its copy. Children get no pager, and no pool in a memory file:
-//! each call there fails with [`Error::Forked`].
+//! To fork a process whose threads use a pool or a zswap, call [`Pool::prepare_fork`] or [`Zswap::prepare_fork`], fork,
+//! and drop what the call returned, in the parent and in the child. Then the child may use its copy. A child can't use
+//! the parent's pagers, nor its pools in memory files: each such call fails with [`Error::Forked`].
 //!
 //! # Features
 //!
