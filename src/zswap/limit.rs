@@ -188,14 +188,14 @@ impl ByteLimit {
     /// and never above the limit.
     pub fn used(&self) -> u64 {
         // The room is looked at last: what was taken ahead after the first look makes the sum less, and not more.
-        let sum = self.common().load(Acquire).wrapping_add(self.of_parts());
+        let sum = self.common().load(Acquire).wrapping_add(self.without_limit());
         // No more than 2^63 bytes are ever stored: what looks like more is below 0.
         let sum = if sum > NONE / 2 && self.most() == NONE { 0 } else { sum };
         sum.saturating_sub(self.parts[1..].iter().map(|part| part.waiting()).sum())
     }
 
     /// Returns the sum of what was counted without a limit, which may wrap.
-    fn of_parts(&self) -> u64 {
+    pub fn without_limit(&self) -> u64 {
         self.parts[1..].iter().fold(0, |sum, part| sum.wrapping_add(part.bytes.load(Relaxed)))
     }
 
@@ -295,7 +295,7 @@ impl ByteLimit {
         // what it lacks have begun. Acquire pairs with the Release in `uncharge` as well.
         let mut used = self.common().load(Acquire);
         loop {
-            let total = used.wrapping_add(self.of_parts());
+            let total = used.wrapping_add(self.without_limit());
             if total.checked_add(bytes).is_none_or(|total| total > max) {
                 return false;
             }

@@ -21,6 +21,11 @@ fn race_within(max: Option<u64>, threads: &'static [fn(&ByteLimit) -> u64]) {
         let running: Vec<_> = threads[1..].iter().map(|&work| run(work)).collect();
         let held = threads[0](&limit) + running.into_iter().map(|thread| thread.join().unwrap()).sum::<u64>();
         assert_eq!(limit.used(), held + 1, "what is charged is what is held");
+        let within = limit.used() - limit.without_limit();
+        assert!(
+            max.is_some() || within == 0 || limit.max().is_none_or(|max| limit.used() <= max),
+            "{within} were charged to a limit"
+        );
         for part in 0..2 {
             let (used, max) = (limit.used(), limit.max());
             assert_eq!(limit.charge(1, part), max.is_none_or(|max| used < max), "{used} of {max:?}");
@@ -60,6 +65,19 @@ fn a_page_that_stays() {
             u64::from(limit.charge(1, 1))
         },
         |limit| u64::from(limit.charge(1, 0)),
+    ]);
+}
+
+/// A thread that sees the limit, and knows the one that set it by nothing else, sees what was counted before.
+#[test]
+fn a_limit_that_a_third_thread_set() {
+    race(&[
+        |limit| {
+            limit.set(Some(2));
+            0
+        },
+        |limit| u64::from(limit.charge(1, 0)),
+        |limit| u64::from(limit.charge(1, 1)),
     ]);
 }
 
