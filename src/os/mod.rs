@@ -20,7 +20,7 @@
 //! | `cache` | fetching memory into the processor's caches, and copying past them |
 //! | `blocked`, `sigbus`, `loaded` | blocking signals; the handler of SIGBUS, whose code has to stay loaded |
 //! | `maps`, `residency`, `own_memory` | mappings; which pages are in memory or swapped; reading memory that may go |
-//! | `messages`, `ioctl`, `userfault`, `bell` | userfaultfds: events, calls, putting pages in place, waking pollers |
+//! | `messages`, `ioctl`, `userfault`, `event_fd` | userfaultfds: events, calls, placing pages, waking pollers |
 //! | `guardian` | the process that holds userfaultfds for when this one dies |
 
 mod cache;
@@ -42,9 +42,9 @@ pub mod file;
 pub mod injected;
 
 #[cfg(feature = "uffd")]
-pub mod bell;
-#[cfg(feature = "uffd")]
 pub mod blocked;
+#[cfg(feature = "uffd")]
+pub mod event_fd;
 #[cfg(feature = "uffd")]
 pub mod guardian;
 #[cfg(feature = "uffd")]

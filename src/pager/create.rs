@@ -26,8 +26,8 @@ use super::upkeep::Upkeep;
 use crate::error::{Error, Result, Sentence, not_given, sentence};
 use crate::heap::{self, Counted};
 use crate::latency::Latencies;
-use crate::os::bell::Bell;
 use crate::os::blocked::Blocked;
+use crate::os::event_fd::EventFd;
 use crate::os::kernel;
 use crate::os::own_memory::OwnMemory;
 use crate::os::userfault::{Userfault, feature};
@@ -88,7 +88,7 @@ fn core(os: Os, name: &str, options: &PagerOptions) -> Result<Core> {
     let staging = Staging::new(&os, own_uffd(&os, moves)?, staged_room(limit, staged_percent), staged_percent)?;
     let zswap = Zswap::with_os(os.clone(), name, &zswap_options(options))?;
     let scratch = Scratch::new(&os)?;
-    let bell = Bell::new(&os).map_err(|errno| Error::system(errno, sentence(&"eventfd")))?;
+    let event_fd = EventFd::new(&os).map_err(|errno| Error::system(errno, sentence(&"eventfd")))?;
     let guard = os.fork_guard().map_err(|errno| Error::system(errno, NO_GUARD))?;
     let own = OwnMemory::new(&os, options.fault_mode == FaultMode::Threads);
     let own = own.map_err(|errno| Error::system(errno, sentence(&"opening /proc/self/mem")))?;
@@ -122,7 +122,7 @@ fn core(os: Os, name: &str, options: &PagerOptions) -> Result<Core> {
         reading: FreeReading::default(),
         events: EventLock::new()?,
         backlog: Backlog::default(),
-        lending: Lending::new(bell),
+        lending: Lending::new(event_fd),
         upkeep: Upkeep::default(),
         counters: Counters::new()?,
         latencies: Latencies::new()?,

@@ -34,7 +34,7 @@ impl Core {
         drop(inbox);
         if came {
             // The threads that serve find nothing to read any more.
-            self.lending.ring();
+            self.lending.wake_poller();
         }
         if left { self.see_to_work() } else { _ = self.do_some_work() }
     }
@@ -49,7 +49,7 @@ impl Core {
         let more = self.events.note_touches(&inbox);
         drop(inbox);
         if more {
-            self.lending.call();
+            self.lending.wake_one();
         }
         touch
     }

@@ -16,20 +16,22 @@ const LEAST: usize = if cfg!(loom) { 1 } else { 64 };
 /// The most pages of a stretch.
 const MOST: usize = if cfg!(loom) { 1 } else { 4096 };
 
-/// The clock hand of a pager, with a lane for each thread that picks.
+/// The clock hand of a pager: the address from which on threads look for the next pages to evict. All threads move it
+/// on together, and each of them has a [`HandLane`] while it looks.
 pub struct Hand {
     /// The address where the next stretch begins.
     at: AtomicU64,
     lanes: PerProcessor<HandLane>,
 }
 
-/// What a thread that picks pages has to itself.
+/// What one thread needs to move the clock hand on: how many pages it takes at a time. It is locked from before the
+/// thread picks pages until these are protected from writes, so that others can wait for that.
 pub struct HandLane {
-    /// The pages of its next stretch.
+    /// How many pages its next stretch has.
     pages: usize,
 }
 
-/// Addresses that one thread looks at, all of one extent.
+/// Addresses that the clock hand has passed and one thread looks at, all of one extent.
 #[derive(Clone, Copy)]
 pub struct Stretch {
     /// The extent.
@@ -59,7 +61,7 @@ impl Hand {
         Ok(Self { at: AtomicU64::new(0), lanes })
     }
 
-    /// Takes a lane.
+    /// Takes a lane, which the calling thread has until it drops it.
     #[cfg(not(loom))]
     pub fn lane(&self) -> Lease<'_, HandLane> {
         self.lanes.take()
@@ -71,8 +73,8 @@ impl Hand {
         self.lanes.take_from(first)
     }
 
-    /// Waits for each thread that has a lane: what it picked is protected then. A thread that takes a lane later sees
-    /// what the caller did before.
+    /// Waits until each thread that has a lane now has dropped it: what it picked is protected from writes then. A
+    /// thread that takes a lane later sees what the caller did before.
     pub fn wait_for_lanes(&self) {
         self.lanes.each(|_| ());
     }

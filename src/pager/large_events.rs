@@ -143,7 +143,7 @@ impl Core {
     /// between touches; if there are none, this thread does.
     pub fn see_to_work(&self) {
         if self.lending.has_servers() {
-            self.lending.ring();
+            self.lending.wake_poller();
         } else {
             self.do_all_work();
         }

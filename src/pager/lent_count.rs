@@ -1,9 +1,9 @@
 //! The threads that the program lends to the pager: how many there are, what wakes them, and what gives them back.
 
 use super::options::Duty;
-use super::roster::{Post, Reached, Roster};
+use super::serving_threads::{Found, ServingThreads, Sleep};
 use crate::os;
-use crate::os::bell::{Bell, wait, wake_nappers};
+use crate::os::event_fd::{EventFd, wait, wake_nappers};
 use crate::os::userfault::Userfault;
 use crate::sync::{
     AtomicU32, AtomicU64,
@@ -29,12 +29,12 @@ pub struct Lending {
     promised: AtomicU32,
     /// 1 while threads that evict in the background are wanted. They sleep on this word.
     evict_wanted: AtomicU32,
-    /// Which of the threads that serve touches are awake.
-    roster: Roster,
+    /// What each of the threads that serve touches does.
+    serving: ServingThreads,
     /// 1 while threads that serve touches get into each other's way: one does what it can before another is woken.
     alone: AtomicU32,
-    /// Wakes the one that polls.
-    bell: Bell,
+    /// Wakes the thread that polls.
+    event_fd: EventFd,
 }
 
 /// A thread that is counted as lent, and is told to go by a stop after this.
@@ -54,7 +54,7 @@ const STAYS: u32 = 0;
 const GOES: u32 = 1;
 /// A thread that uses the pager no more.
 const WENT: u32 = 2;
-/// How long to wait for a thread that goes before it is woken again: another thread may have silenced the bell.
+/// How long to wait for a thread that goes before it is woken again: another thread may have cleared the eventfd.
 const A_WAIT: Duration = Duration::from_millis(1);
 
 /// Counts a thread while it is lent, also if it panics.
@@ -66,7 +66,7 @@ pub struct LentThread<'a> {
 
 impl Lending {
     /// No thread is lent.
-    pub fn new(bell: Bell) -> Self {
+    pub fn new(event_fd: EventFd) -> Self {
         Self {
             round: AtomicU64::new(0),
             lent: AtomicU32::new(0),
@@ -75,9 +75,9 @@ impl Lending {
             evicting_servers: AtomicU32::new(0),
             promised: AtomicU32::new(0),
             evict_wanted: AtomicU32::new(0),
-            roster: Roster::default(),
+            serving: ServingThreads::default(),
             alone: AtomicU32::new(0),
-            bell,
+            event_fd,
         }
     }
 
@@ -105,7 +105,7 @@ impl Lending {
     /// [`Lending::stop`], or by [`Lending::tell`] of the same `leave`.
     pub fn at_work<'a>(&'a self, ticket: Ticket, leave: &'a Leave) -> LentThread<'a> {
         if ticket.duty != Duty::Evict {
-            self.roster.begin();
+            self.serving.begin();
         }
         LentThread { lending: self, ticket, leave }
     }
@@ -128,8 +128,8 @@ impl Lending {
 
     /// Wakes all lent threads, so that they look whether they are to go.
     fn wake_all(&self) {
-        self.bell.ring();
-        self.roster.call_all();
+        self.event_fd.signal();
+        self.serving.unpark_all();
         self.evict_wanted.store(1, Relaxed);
         wake_nappers(&self.evict_wanted);
     }
@@ -215,30 +215,30 @@ impl Lending {
     /// Wakes a thread that evicts and serves. One that is awake looks whether to evict before it sleeps.
     fn wake_evicting_server(&self, evicting: u32) {
         if self.servers.load(Relaxed) > evicting {
-            // The thread that a call wakes may be one that does not evict.
-            self.roster.call_all();
-            self.bell.ring();
+            // The one thread that is woken might not evict.
+            self.serving.unpark_all();
+            self.event_fd.signal();
         } else {
-            self.call();
+            self.wake_one();
         }
     }
 
-    /// Makes sure that a thread which serves touches looks what there is. The caller is none of them.
-    pub fn ring(&self) {
-        self.bell.ring();
+    /// Wakes the thread that polls: no lent thread knows what the caller leaves to them.
+    pub fn wake_poller(&self) {
+        self.event_fd.signal();
     }
 
     /// Wakes a thread that serves touches, if one sleeps, because there is more to do than those that are awake can do.
-    pub fn call(&self) {
-        if !(self.is_alone() && self.roster.awake() > 0) {
-            self.call_anyway();
+    pub fn wake_one(&self) {
+        if !(self.is_alone() && self.serving.awake() > 0) {
+            self.wake_one_anyway();
         }
     }
 
     /// Wakes a thread that serves touches, if one sleeps, because the caller may be busy for long.
-    pub fn call_anyway(&self) {
-        if self.roster.call() == Reached::Sentry {
-            self.bell.ring();
+    pub fn wake_one_anyway(&self) {
+        if self.serving.unpark_one() == Found::Poller {
+            self.event_fd.signal();
         }
     }
 
@@ -247,18 +247,18 @@ impl Lending {
     pub fn aside<R>(&self, serves: bool, act: impl FnOnce() -> R) -> R {
         let steps = serves && !self.is_alone();
         if steps {
-            self.roster.end();
+            self.serving.end();
         }
         let result = act();
         if steps {
-            self.roster.begin();
+            self.serving.begin();
         }
         result
     }
 
-    /// Whether a thread that serves touches sleeps and [`Lending::call`] would wake it. A hint.
-    pub fn may_call(&self) -> bool {
-        !self.is_alone() && self.roster.may_call()
+    /// Whether a thread that serves touches sleeps and [`Lending::wake_one`] would wake it. A hint.
+    pub fn may_wake_one(&self) -> bool {
+        !self.is_alone() && self.serving.may_unpark()
     }
 
     /// Whether one thread serves as long as it can.
@@ -269,7 +269,7 @@ impl Lending {
 
     /// Whether more threads are awake than should be.
     pub fn is_crowded(&self) -> bool {
-        self.is_alone() && self.roster.awake() > 1
+        self.is_alone() && self.serving.awake() > 1
     }
 
     /// Says whether threads that serve touches get into each other's way.
@@ -282,8 +282,8 @@ impl Lending {
     /// # Safety
     /// Nobody uses this any more, and it is never dropped.
     pub unsafe fn abandon(&self) {
-        // SAFETY: the caller vouches that nobody uses or drops the bell again.
-        drop(unsafe { std::ptr::from_ref(&self.bell).read() });
+        // SAFETY: the caller vouches that nobody uses or drops the eventfd again.
+        drop(unsafe { std::ptr::from_ref(&self.event_fd).read() });
     }
 
     /// Lets a test start the rounds of stop and resume near their wrap.
@@ -328,37 +328,37 @@ impl LentThread<'_> {
 
     /// Sleeps until there may be something to do, or for `limit`; if others are awake that see to it, for `longest`.
     pub fn sleep(&self, uffd: &Userfault, limit: Duration, longest: Duration) {
-        let Lending { roster, bell, evict_wanted, .. } = self.lending;
+        let Lending { serving, event_fd, evict_wanted, .. } = self.lending;
         if self.ticket.duty == Duty::Evict {
             os::nap(evict_wanted, 0, limit);
             return;
         }
-        let post = roster.lie_down();
-        // A thread that tells others to leave calls those that lay down before.
+        let sleep = serving.begin_sleep();
+        // A thread that tells others to leave wakes those that began to sleep before that.
         if !self.stays() {
-            return roster.stay_up(post);
+            return serving.cancel_sleep(sleep);
         }
-        match post {
-            Post::Bed => roster.sleep(longest),
-            Post::Sentry => {
-                let rang = wait(uffd, bell, limit);
-                roster.rise();
-                if rang && self.stays() {
-                    bell.silence();
+        match sleep {
+            Sleep::Park => serving.park(longest),
+            Sleep::Poll => {
+                let signalled = wait(uffd, event_fd, limit);
+                serving.end_poll();
+                if signalled && self.stays() {
+                    event_fd.clear();
                 }
             }
         }
     }
 
-    /// Makes the thread the one that looks for touches again and again. Returns false if another one is there for
+    /// Makes the thread the one that spins. Returns false if another one spins or polls, and so waits for
     /// touches that come.
-    pub fn look_out(&self) -> bool {
-        self.lending.roster.look_out()
+    pub fn begin_spin(&self) -> bool {
+        self.lending.serving.begin_spin()
     }
 
-    /// Ends what [`LentThread::look_out`] began.
-    pub fn end_look_out(&self) {
-        self.lending.roster.end_look_out();
+    /// Ends what [`LentThread::begin_spin`] began.
+    pub fn end_spin(&self) {
+        self.lending.serving.end_spin();
     }
 
     /// Notes, before a last look for pages to evict, that eviction is not wanted any more.
@@ -372,7 +372,7 @@ impl LentThread<'_> {
 impl Drop for LentThread<'_> {
     fn drop(&mut self) {
         if self.ticket.duty != Duty::Evict {
-            self.lending.roster.end();
+            self.lending.serving.end();
         }
         self.lending.uncount(self.ticket);
     }
@@ -385,7 +385,7 @@ mod tests {
 
     #[test]
     fn a_thread_that_panics_is_no_longer_counted() {
-        let lending = Lending::new(Bell::new(&Os::default()).unwrap());
+        let lending = Lending::new(EventFd::new(&Os::default()).unwrap());
         let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
             let leave = Leave::default();
             let _lent = lending.at_work(lending.count(Duty::All), &leave);

@@ -7,8 +7,8 @@ use super::fault::{FEW_TRIES, FaultOutcome};
 use super::forget::LOOKS;
 use super::inbox::PendingTouch;
 use super::lent_count::LentThread;
-use super::lookout::Lookout;
 use super::options::Duty;
+use super::spin::Spin;
 use crate::os;
 use crate::os::userfault::{Event, Message};
 use crate::units::PAGE;
@@ -28,7 +28,7 @@ impl Core {
     pub fn work(&self, lent: &LentThread<'_>) {
         let duty = lent.duty();
         let evicts = duty != Duty::Serve;
-        let mut lookout = Lookout::default();
+        let mut spin = Spin::default();
         let mut faults = 0;
         while lent.stays() {
             let seen = std::mem::replace(&mut faults, self.counters.faults());
@@ -38,10 +38,10 @@ impl Core {
                 continue;
             }
             let served = duty != Duty::Evict && self.serve_waiting();
-            lookout.has_served |= served;
+            spin.has_served |= served;
             let worked = self.do_some_work();
             let evicted = evicts && self.evict_ahead(duty);
-            if !served && !worked && !evicted && !self.look_out(lent, &mut lookout) {
+            if !served && !worked && !evicted && !self.spin_for_touches(lent, &mut spin) {
                 self.rest(lent, evicts);
             }
         }
@@ -77,7 +77,7 @@ impl Core {
         let mut evict = || matches!(self.evict_some(pages, &mut effort), Evicted::Pages(1..));
         let evicted = evicts && self.lending.aside(duty == Duty::All, &mut evict);
         if self.upkeep.take_full() {
-            self.lending.call_anyway();
+            self.lending.wake_one_anyway();
             // If this frees too little, the next store will report it.
             let _ = self.zswap.shrink(WRITE_AHEAD);
         }
@@ -87,16 +87,16 @@ impl Core {
 
     /// Looks for touches again and again before the thread sleeps, for as long as that paid lately. Returns whether
     /// there is one.
-    fn look_out(&self, lent: &LentThread<'_>, lookout: &mut Lookout) -> bool {
-        if !lookout.begins() || !lent.look_out() {
+    fn spin_for_touches(&self, lent: &LentThread<'_>, spin: &mut Spin) -> bool {
+        if !spin.begins() || !lent.begin_spin() {
             return false;
         }
-        let found = lookout.watch(|| self.events.has_touches() || self.uffd.has_events());
-        lent.end_look_out();
+        let found = spin.watch(|| self.events.has_touches() || self.uffd.has_events());
+        lent.end_spin();
         found
     }
 
-    /// Reads a touch without the gate, and calls another thread if there are more. None: there may be events, or
+    /// Reads a touch without the gate, and wakes another thread if there are more. None: there may be events, or
     /// touches that were read before. Some of none: there is no touch.
     fn read_freely(&self) -> Option<Option<PendingTouch>> {
         let reader = if self.events.has_touches() { None } else { self.reading.enter() }?;
@@ -106,8 +106,8 @@ impl Core {
         match message[0].event() {
             _ if count == 0 => Some(None),
             Event::Fault { at, write, .. } => {
-                if self.lending.may_call() && self.uffd.has_events() {
-                    self.lending.call();
+                if self.lending.may_wake_one() && self.uffd.has_events() {
+                    self.lending.wake_one();
                 }
                 Some(Some(PendingTouch { at, write }))
             }

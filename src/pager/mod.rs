@@ -31,7 +31,7 @@
 //! | `gate` | keeps threads from moving pages while events take effect |
 //! | `hand` | the clock hand, and the lanes of threads that pick pages |
 //! | `free_reading` | whether messages may be read without the gate |
-//! | `roster` | which of the threads that serve touches are awake |
+//! | `serving_threads` | which of the threads that serve touches are awake, parked or poll |
 //!
 //! The values that a pager is made of:
 //!
@@ -47,7 +47,7 @@
 //! | `immovable` | pages that can't leave |
 //! | `picks`, `hand_turn` | what the clock hand picked, and what one turn did |
 //! | `backlog`, `inbox` | pages of large events that wait; messages that were read, behind the lock of events |
-//! | `lent_count`, `lookout` | lent threads, and how long they look for touches before they sleep |
+//! | `lent_count`, `spin` | lent threads, and how long they spin before they sleep |
 //! | `upkeep` | what the pool needs from them |
 //! | `core` | all of them together |
 //!
@@ -83,7 +83,7 @@ pub(crate) mod hand;
 pub(crate) mod page;
 pub(crate) mod presence;
 pub(crate) mod removable;
-pub(crate) mod roster;
+pub(crate) mod serving_threads;
 pub(crate) mod state;
 
 #[cfg(not(loom))]
@@ -149,8 +149,6 @@ mod lent_work;
 #[cfg(not(loom))]
 mod load;
 #[cfg(not(loom))]
-mod lookout;
-#[cfg(not(loom))]
 mod map_region;
 #[cfg(not(loom))]
 pub(crate) mod open_pager;
@@ -178,6 +176,8 @@ mod scratch;
 mod sigbus_pagers;
 #[cfg(not(loom))]
 mod snapshot;
+#[cfg(not(loom))]
+mod spin;
 #[cfg(not(loom))]
 mod stage;
 #[cfg(not(loom))]

@@ -62,7 +62,7 @@ impl Core {
 
     /// Does what takes long, and wakes a thread that serves touches before, if one sleeps.
     fn calling<R>(&self, act: impl FnOnce() -> R) -> R {
-        self.lending.call_anyway();
+        self.lending.wake_one_anyway();
         act()
     }
 

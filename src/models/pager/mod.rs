@@ -10,7 +10,7 @@ mod hand;
 mod moves;
 mod page;
 mod removable;
-mod roster;
+mod serving_threads;
 
 use super::race_of as race;
 use crate::sync::Cell;

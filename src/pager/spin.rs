@@ -1,11 +1,11 @@
-//! How long a thread that has served a touch looks for the next one before it sleeps.
+//! How long a thread that has served a touch spins, which is to look for the next one, before it sleeps.
 //!
 //! To wake a thread takes the system 5 to 100 us, the most if its processor sleeps as well, and the program waits for
 //! that at each touch. So the thread looks for about as long as being woken takes, and gives way to other threads
 //! meanwhile. If that was in vain, or if others want the processor, it looks for a shorter time, and in the end only at
 //! times, to find out whether it pays again.
 
-use crate::os::bell::yield_processor;
+use crate::os::event_fd::yield_processor;
 use std::time::{Duration, Instant};
 
 /// The longest that a thread looks for touches.
@@ -17,8 +17,8 @@ const PAUSE: u32 = 64;
 /// Another thread ran for at least this long if this one gave way and came back only then.
 const BUSY: Duration = Duration::from_micros(20);
 
-/// What a thread remembers of its looking.
-pub struct Lookout {
+/// How long a serving thread spins, by what its last spins found.
+pub struct Spin {
     /// The thread has served a touch since it looked last.
     pub has_served: bool,
     /// How long it looks the next time.
@@ -27,14 +27,14 @@ pub struct Lookout {
     paused: u32,
 }
 
-impl Default for Lookout {
+impl Default for Spin {
     fn default() -> Self {
         Self { has_served: false, limit: MOST / 2, paused: 0 }
     }
 }
 
-impl Lookout {
-    /// Whether the thread should look now.
+impl Spin {
+    /// Whether the thread should spin now.
     pub fn begins(&mut self) -> bool {
         if !std::mem::take(&mut self.has_served) {
             return false;
@@ -77,14 +77,14 @@ mod tests {
 
     #[test]
     fn a_thread_that_looks_in_vain_looks_shorter_and_then_seldom() {
-        let mut lookout = Lookout::default();
+        let mut spin = Spin::default();
         let looked = Cell::new(0);
         let mut looks = 0;
         for _ in 0..PAUSE * 2 {
-            lookout.has_served = true;
-            if lookout.begins() {
+            spin.has_served = true;
+            if spin.begins() {
                 looks += 1;
-                assert!(!lookout.watch(|| {
+                assert!(!spin.watch(|| {
                     looked.set(looked.get() + 1);
                     false
                 }));
@@ -92,16 +92,16 @@ mod tests {
         }
         // 100, 50, 25 and 12 us at most, then once in so many times.
         assert!(looks <= 4 + 2 * 4, "looked {looks} times");
-        assert!(looked.get() > 0 && !lookout.begins(), "it has not served since");
+        assert!(looked.get() > 0 && !spin.begins(), "it has not served since");
     }
 
     #[test]
     fn a_thread_that_finds_touches_looks_longer() {
-        let mut lookout = Lookout { limit: LEAST, ..Lookout::default() };
+        let mut spin = Spin { limit: LEAST, ..Spin::default() };
         for _ in 0..5 {
-            lookout.has_served = true;
-            assert!(lookout.begins() && lookout.watch(|| true));
+            spin.has_served = true;
+            assert!(spin.begins() && spin.watch(|| true));
         }
-        assert_eq!(lookout.limit, MOST);
+        assert_eq!(spin.limit, MOST);
     }
 }
