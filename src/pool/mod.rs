@@ -28,6 +28,7 @@ mod tags;
 mod victims;
 
 pub use allocate::MAX_TAGGED_SIZE;
+pub(crate) use compact::Allowance;
 pub use compact::CompactBudget;
 #[cfg(not(loom))]
 pub use evict::ForeignEvict;

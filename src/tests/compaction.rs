@@ -40,12 +40,12 @@ fn compacted_pages(pool: &Pool) -> u64 {
 fn a_compaction_that_the_clock_ends_is_not_taken_for_a_whole_one() {
     let (pool, _objects) = sparse_pool(4, Backing::Anonymous);
     let budget = CompactBudget { max_bytes_moved: Some(1 << 20), max_time: Some(Duration::from_micros(1)) };
-    let calls = (0..10_000).map(|_| pool.try_to_compact(&budget).unwrap());
+    let calls = (0..10_000).map(|_| pool.try_to_compact(budget.begin()).unwrap());
     let mut idle = calls.filter(|done| done.is_idle());
     assert!(idle.next().is_none_or(|first| first.is_cut_short));
     pool.compact(&ALL).unwrap();
     let unhurried = CompactBudget { max_bytes_moved: Some(1 << 20), max_time: None };
-    let whole = pool.try_to_compact(&unhurried).unwrap();
+    let whole = pool.try_to_compact(unhurried.begin()).unwrap();
     assert!(whole.is_idle() && !whole.is_cut_short);
 }
 

@@ -5,7 +5,7 @@ use super::codec::Context;
 use super::entry::{self, Seed, Stored};
 use super::pool_objects::NewEntry;
 use crate::error::{Error, Result};
-use crate::pool::CompactBudget;
+use crate::pool::{Allowance, CompactBudget};
 use crate::sync::{Ordering::Relaxed, Wait};
 use crate::units::PAGE;
 use std::time::Duration;
@@ -58,7 +58,7 @@ impl AreaState {
         let steps = pool.total_pages() * PAGE as u64 / BUDGET_BYTES + OTHERS;
         let (mut wait, mut cut_short) = (Wait::default(), 0);
         for _ in 0..steps {
-            let compacted = pool.try_to_compact(&BUDGET);
+            let compacted = pool.try_to_compact(BUDGET.begin());
             let made = pool.malloc_mapped_raw(bytes);
             match (made, compacted) {
                 (Err(Error::NoMemory(_) | Error::Limit(_)), Some(done)) if done.is_idle() => {
@@ -80,7 +80,7 @@ impl AreaState {
         }
         let mut others = 0;
         loop {
-            let compacted = pool.try_to_compact(&CompactBudget::default());
+            let compacted = pool.try_to_compact(Allowance::UNBOUNDED);
             match (pool.malloc_mapped_raw(bytes), compacted) {
                 // Each round may empty what the round before has sorted.
                 (Err(Error::NoMemory(_) | Error::Limit(_)), Some(done)) if done.pages > 0 => {}

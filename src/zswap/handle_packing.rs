@@ -11,9 +11,8 @@ use super::shared::{PackingHand, Shared};
 use super::walk::Walk;
 use super::word::{PageWord, WordKind};
 use crate::error::Result;
-use crate::pool::{CompactBudget, Pool};
+use crate::pool::{Allowance, Pool};
 use crate::sync::Ordering::Relaxed;
-use std::time::Instant;
 
 /// How many free indices are sorted with the lock of the supply held.
 const SORT_AT_ONCE: u32 = 1024;
@@ -25,21 +24,12 @@ const LOOK_BYTES: u64 = 1;
 /// How many page words are looked at between two looks at the clock.
 const LOOKS: u64 = 512;
 
-/// What is left of a budget.
-struct Left {
-    bytes: u64,
-    deadline: Option<Instant>,
-}
-
 /// The budget is spent.
 struct Spent;
 
-impl Left {
-    fn spend(&mut self, bytes: u64) -> Result<(), Spent> {
-        self.bytes = self.bytes.saturating_sub(bytes);
-        let late = self.deadline.is_some_and(|deadline| Instant::now() >= deadline);
-        if self.bytes == 0 || late { Err(Spent) } else { Ok(()) }
-    }
+fn spend(left: &mut Allowance, bytes: u64) -> Result<(), Spent> {
+    left.spend(bytes);
+    if left.is_spent() { Err(Spent) } else { Ok(()) }
 }
 
 /// How a walk over the areas ended.
@@ -50,11 +40,9 @@ enum Walked {
     NoneLeft,
 }
 
-/// Makes the handle table shorter, if that pays. Returns how many pages the system got.
-pub(super) fn pack(shared: &Shared, start: Instant, budget: &CompactBudget, moved_bytes: u64) -> u64 {
-    let bytes = budget.max_bytes_moved.map_or(u64::MAX, |most| most.saturating_sub(moved_bytes));
-    let deadline = budget.max_time.and_then(|time| start.checked_add(time));
-    let mut left = Left { bytes, deadline };
+/// Makes the handle table shorter, if that pays, with what the pool's compaction left of its budget. Returns how many
+/// pages the system got.
+pub(super) fn pack(shared: &Shared, mut left: Allowance) -> u64 {
     // The areas stay, and no other thread packs.
     let walk = Walk::new(shared);
     let hand = &shared.packing;
@@ -74,7 +62,7 @@ pub(super) fn pack(shared: &Shared, start: Instant, budget: &CompactBudget, move
     }
 }
 
-fn pack_from(shared: &Shared, walk: &Walk<'_>, hand: &PackingHand, left: &mut Left) -> Result<u64, Spent> {
+fn pack_from(shared: &Shared, walk: &Walk<'_>, hand: &PackingHand, left: &mut Allowance) -> Result<u64, Spent> {
     let (pool, end) = (&shared.pool, hand.end.load(Relaxed));
     sort(pool, end, left)?;
     let mut walked = Ok(Walked::Done);
@@ -97,15 +85,15 @@ fn pack_from(shared: &Shared, walk: &Walk<'_>, hand: &PackingHand, left: &mut Le
     Ok(pool.end_handle_table(used).unwrap_or(0))
 }
 
-fn sort(pool: &Pool, end: u32, left: &mut Left) -> Result<(), Spent> {
+fn sort(pool: &Pool, end: u32, left: &mut Allowance) -> Result<(), Spent> {
     while !pool.sort_handles(end, SORT_AT_ONCE) {
-        left.spend(u64::from(SORT_AT_ONCE) * SORT_BYTES)?;
+        spend(left, u64::from(SORT_AT_ONCE) * SORT_BYTES)?;
     }
     Ok(())
 }
 
 /// Gives low indices to the pages of an area, from the hand on.
-fn pack_area(area: &Area, end: u32, hand: &PackingHand, left: &mut Left) -> Result<Walked, Spent> {
+fn pack_area(area: &Area, end: u32, hand: &PackingHand, left: &mut Allowance) -> Result<Walked, Spent> {
     // An area that was removed has no pages.
     let Ok(_call) = area.0.begin_within() else { return Ok(Walked::Done) };
     let index = &area.0.index;
@@ -118,13 +106,13 @@ fn pack_area(area: &Area, end: u32, hand: &PackingHand, left: &mut Left) -> Resu
         at = offset + 1;
         if is_behind(word, end) {
             match rename(area, offset, end) {
-                Some(renamed) => left.spend(u64::from(renamed) * RENAME_BYTES)?,
+                Some(renamed) => spend(left, u64::from(renamed) * RENAME_BYTES)?,
                 None => return Ok(Walked::NoneLeft),
             }
         }
         hand.offset.store(at, Relaxed);
         if looked >= LOOKS {
-            left.spend(LOOK_BYTES * std::mem::take(&mut looked))?;
+            spend(left, LOOK_BYTES * std::mem::take(&mut looked))?;
         }
     }
     hand.area.store(area.id() + 1, Relaxed);

@@ -22,7 +22,6 @@ use crate::units::PAGE;
 use std::fmt;
 use std::os::fd::BorrowedFd;
 use std::sync::PoisonError;
-use std::time::Instant;
 
 /// Pages that are kept compressed in memory: a pool, one limit on it, a place to write pages back to, and the areas
 /// that share these. The pages themselves are stored to an [`Area`], and loaded from it.
@@ -284,13 +283,11 @@ impl Zswap {
     /// Those of [`crate::Pool::compact`].
     pub fn compact(&self, budget: &CompactBudget) -> Result<u64> {
         let _call = self.shared.begin()?;
-        let start = Instant::now();
+        let left = budget.begin();
         Walk::new(&self.shared).each(|area, _| area.0.index.give_back(0, area.pages()));
         self.shared.pool.check_usable()?;
-        match self.shared.pool.try_to_compact(budget) {
-            Some(done) if !done.is_cut_short => {
-                Ok(done.pages + handle_packing::pack(&self.shared, start, budget, done.moved_bytes))
-            }
+        match self.shared.pool.try_to_compact(left) {
+            Some(done) if !done.is_cut_short => Ok(done.pages + handle_packing::pack(&self.shared, done.left)),
             Some(done) => Ok(done.pages),
             None => Ok(0),
         }

@@ -53,7 +53,7 @@ impl Pool {
         let mut from = 0;
         while let Some((id, next)) = self.memory.zspage_in(chunk, from) {
             from = next;
-            if pass.is_spent() || !self.relocate(id, chunk, pass) {
+            if pass.left.is_spent() || !self.relocate(id, chunk, pass) {
                 return false;
             }
         }

@@ -11,6 +11,7 @@
 //! That order is the same for every class, so that whole chunks and whole pages of zspage records empty together. A
 //! second step moves the last zspages out of the emptiest chunks with huge pages.
 
+mod allowance;
 mod candidate;
 mod chunks;
 mod next_moves;
@@ -25,9 +26,10 @@ use crate::size_class::{ClassState, Emptied, SizeClass};
 use crate::sync::{Locked, Ordering::Relaxed};
 use crate::units::{ClassIndex, HandleIndex, Place, ZspageId};
 use crate::zspage::FULL;
+pub(crate) use allowance::Allowance;
 use candidate::Candidate;
 use next_moves::NextMoves;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// How much one call of [`Pool::compact`] may do. [`Default`] has no bound. With a budget of nothing the call does
 /// little or nothing: a program may pass what is left of its own.
@@ -71,8 +73,7 @@ impl Compaction {
 struct Pass {
     moved_bytes: u64,
     moved_objects: u64,
-    most_bytes: u64,
-    deadline: Option<Instant>,
+    left: Allowance,
     /// How many pages the system got.
     pages: u64,
     /// How many zspages were emptied.
@@ -85,18 +86,14 @@ struct Pass {
 }
 
 impl Pass {
-    fn new(budget: &CompactBudget) -> Self {
-        let most_bytes = budget.max_bytes_moved.unwrap_or(u64::MAX);
-        let deadline = budget.max_time.and_then(|time| Instant::now().checked_add(time));
-        let everything = budget.max_bytes_moved.is_none() && deadline.is_none();
+    fn new(left: Allowance) -> Self {
         Self {
             moved_bytes: 0,
             moved_objects: 0,
-            most_bytes,
-            deadline,
+            left,
             pages: 0,
             emptied: 0,
-            everything,
+            everything: left.is_unbounded(),
             tails: [None; TAILS],
             tail_count: 0,
         }
@@ -104,14 +101,18 @@ impl Pass {
 
     /// Acts without the bounds, to finish a zspage: if half of it had moved, the next call would move it back.
     fn unbounded<R>(&mut self, act: impl FnOnce(&mut Self) -> R) -> R {
-        let bounds = (std::mem::replace(&mut self.most_bytes, u64::MAX), self.deadline.take());
+        let (left, before) = (std::mem::replace(&mut self.left, Allowance::UNBOUNDED), self.moved_bytes);
         let result = act(self);
-        (self.most_bytes, self.deadline) = bounds;
+        self.left = left;
+        self.left.spend(self.moved_bytes - before);
         result
     }
 
-    fn is_spent(&self) -> bool {
-        self.moved_bytes >= self.most_bytes || self.deadline.is_some_and(|deadline| Instant::now() >= deadline)
+    /// Notes that an object moved, by the bytes of its slot.
+    fn note_move(&mut self, bytes: u64) {
+        self.moved_bytes += bytes;
+        self.moved_objects += 1;
+        self.left.spend(bytes);
     }
 }
 
@@ -121,8 +122,7 @@ pub(crate) struct Compacted {
     /// How many pages the system got.
     pub pages: u64,
     pub moved_objects: u64,
-    /// Bytes of the slots of these objects.
-    pub moved_bytes: u64,
+    pub left: Allowance,
     /// The budget ended the call before it had looked at everything.
     pub is_cut_short: bool,
 }
@@ -164,17 +164,17 @@ impl Pool {
     /// [`crate::Error::Forked`] in a child without the pool.
     pub fn compact(&self, budget: &CompactBudget) -> Result<u64> {
         self.check_alive()?;
-        Ok(self.try_to_compact(budget).map_or(0, |done| done.pages))
+        Ok(self.try_to_compact(budget.begin()).map_or(0, |done| done.pages))
     }
 
-    /// Compacts as [`Pool::compact`] does, and returns also how many objects moved. Returns none if another thread is
-    /// compacting.
-    pub(crate) fn try_to_compact(&self, budget: &CompactBudget) -> Option<Compacted> {
+    /// Compacts as [`Pool::compact`] does, and returns also how many objects moved, and what is left of the budget.
+    /// Returns none if another thread is compacting.
+    pub(crate) fn try_to_compact(&self, left: Allowance) -> Option<Compacted> {
         let mut compaction = self.compaction.try_lock()?;
-        let mut pass = Pass::new(budget);
+        let mut pass = Pass::new(left);
         self.compact_classes(&mut compaction, &mut pass);
         self.return_tails(&mut pass);
-        if !pass.is_spent() && self.memory.has_whole_chunks() {
+        if !pass.left.is_spent() && self.memory.has_whole_chunks() {
             self.empty_sparse_chunks(&mut pass);
         }
         pass.pages += self.memory.return_emptied() + self.memory.return_empty_chunks();
@@ -187,8 +187,8 @@ impl Pool {
         Some(Compacted {
             pages: pass.pages,
             moved_objects: pass.moved_objects,
-            moved_bytes: pass.moved_bytes,
-            is_cut_short: pass.is_spent(),
+            left: pass.left,
+            is_cut_short: pass.left.is_spent(),
         })
     }
 
@@ -205,7 +205,7 @@ impl Pool {
         let first = *done;
         // If the last call stopped at a class, this one begins there, and does the classes before it last.
         for turn in (first..CLASS_COUNT).chain(0..first) {
-            if pass.is_spent() {
+            if pass.left.is_spent() {
                 *done = turn;
                 return;
             }
@@ -234,7 +234,7 @@ impl Pool {
             for candidate in &window[..end] {
                 self.pack(class, candidate.id(), pass);
             }
-            if count < window.len() || pass.emptied == before || pass.is_spent() {
+            if count < window.len() || pass.emptied == before || pass.left.is_spent() {
                 return;
             }
         }
@@ -309,7 +309,7 @@ impl Pool {
         }
         let (mut slot, mut drained) = (0, Drained::Done);
         while let Some(next) = state.peek(&self.memory, source).taken_from(slot) {
-            if pass.is_spent() {
+            if pass.left.is_spent() {
                 drained = Drained::Stopped;
                 break;
             }
@@ -369,8 +369,7 @@ impl Pool {
         let mut state = class.lock(&self.memory);
         match moved {
             Moved::Committed => {
-                pass.moved_bytes += bytes as u64;
-                pass.moved_objects += 1;
+                pass.note_move(bytes as u64);
                 state.release_moved(&self.memory, from);
             }
             Moved::GaveUp => state.release_moved(&self.memory, to),
@@ -408,7 +407,7 @@ impl Pool {
     fn pack(&self, class: &SizeClass, id: ZspageId, pass: &mut Pass) {
         let geometry = geometry::of(class.index());
         let mut state = class.lock(&self.memory);
-        if pass.is_spent() || !self.memory.zspage(id).is_of(class.index()) || self.memory.is_whole(id) {
+        if pass.left.is_spent() || !self.memory.zspage(id).is_of(class.index()) || self.memory.is_whole(id) {
             return;
         }
         let pages = |slots: u8| geometry.pages_of_slots(slots as usize);
@@ -419,7 +418,7 @@ impl Pool {
         let mut below = state.peek(&self.memory, id).end();
         // From the highest slot down. An object that can't be moved stays where it is.
         while let Some(slot) = state.peek(&self.memory, id).taken_before(below) {
-            if state.peek(&self.memory, id).lowest_free() >= slot || pass.is_spent() {
+            if state.peek(&self.memory, id).lowest_free() >= slot || pass.left.is_spent() {
                 break;
             }
             let Ok(to) = state.take_in(&self.memory, id) else { break };
@@ -484,6 +483,6 @@ impl Pool {
     #[cfg(loom)]
     pub(crate) fn drain_into(&self, class: usize, source: ZspageId, target: ZspageId) {
         let target = [Candidate::new(0, 0, 0, target)];
-        self.drain(&self.classes[class], source, &target, &mut 0, &mut Pass::new(&CompactBudget::default()));
+        self.drain(&self.classes[class], source, &target, &mut 0, &mut Pass::new(Allowance::UNBOUNDED));
     }
 }
