@@ -7,13 +7,18 @@ use super::table::{Slow, Turn, head, line, medians, processor_time};
 use linux_raw_sys::general as raw;
 use std::hint::black_box;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{
+    AtomicBool, AtomicUsize,
+    Ordering::{AcqRel, Acquire, Relaxed, Release},
+};
 use std::thread::{self, Scope};
 use std::time::{Duration, Instant};
 use zsalloc::{Area, AreaOptions, Guest, GuestOptions, GuestRange, PAGE_SIZE, Zswap, ZswapOptions};
 
 /// Guests that are busy at the same time.
 const GUESTS: usize = 4;
+/// Threads that touch the memory of the guest beside the quiet one.
+const BUSY: usize = 4;
 /// How long the quiet guest waits between two touches.
 const PAUSE: Duration = Duration::from_micros(500);
 
@@ -168,6 +173,58 @@ fn quiet(plan: &Plan, snapshot: &Area, threads: usize, busy: usize) -> Result<Tu
     Ok(Turn { rate, middle: slow.percentile(0.5), high: slow.percentile(0.99), ..Turn::default() })
 }
 
+/// Wakes another thread at times and waits until that one has woken this one, until `stop`. Returns how long it took.
+fn round_trips(stop: &AtomicBool) -> Slow {
+    let [asked, answered, done] = [const { AtomicBool::new(false) }; 3];
+    let asking = thread::current();
+    thread::scope(|scope| {
+        let answering = scope.spawn(|| {
+            while !done.load(Acquire) {
+                if asked.swap(false, AcqRel) {
+                    answered.store(true, Release);
+                    asking.unpark();
+                } else {
+                    thread::park();
+                }
+            }
+        });
+        let mut slow = Slow::default();
+        while !stop.load(Relaxed) {
+            let start = Instant::now();
+            asked.store(true, Release);
+            answering.thread().unpark();
+            while !answered.swap(false, AcqRel) {
+                thread::park();
+            }
+            slow.add(start.elapsed().as_nanos() as u64);
+            thread::sleep(PAUSE);
+        }
+        done.store(true, Release);
+        answering.thread().unpark();
+        slow
+    })
+}
+
+/// What the scheduler alone makes a quiet guest wait: a thread that is no guest wakes another one, which serves
+/// nothing, and is woken by it, while `BUSY` threads touch the memory of a guest.
+fn floor(plan: &Plan, snapshot: &Area, threads: usize) -> Result<Turn, String> {
+    let guests = [Served::new(snapshot)?];
+    let (stop, next) = (AtomicBool::new(false), AtomicUsize::new(0));
+    let mut slow = serving(&guests, threads, || {
+        thread::scope(|scope| {
+            for _ in 0..BUSY {
+                scope.spawn(|| guests[0].touch(&plan.data, 1, &next, Duration::ZERO, &stop));
+            }
+            let asking = scope.spawn(|| round_trips(&stop));
+            thread::sleep(plan.length);
+            stop.store(true, Relaxed);
+            asking.join().expect("the other thread answers")
+        })
+    })?;
+    let rate = slow.0.len() as f64 / plan.length.as_secs_f64() / 1e3;
+    Ok(Turn { rate, middle: slow.percentile(0.5), high: slow.percentile(0.99), ..Turn::default() })
+}
+
 /// Measures guests, and prints the table.
 pub fn measure(plan: &Plan) -> Result<(), String> {
     let zswap = Zswap::new("snapshot", &ZswapOptions::default()).map_err(|error| error.to_string())?;
@@ -180,10 +237,11 @@ pub fn measure(plan: &Plan) -> Result<(), String> {
     }
     head("touches of guests that threads serve");
     type Side = fn(&Plan, &Area, usize) -> Result<Turn, String>;
-    let sides: [(&str, Side); 3] = [
+    let sides: [(&str, Side); 4] = [
         ("four guests that touch", many),
         ("a quiet guest alone", |plan, snapshot, threads| quiet(plan, snapshot, threads, 0)),
-        ("a quiet guest beside one with 4 that touch", |plan, snapshot, threads| quiet(plan, snapshot, threads, 4)),
+        ("a quiet guest beside one with 4 that touch", |plan, snapshot, threads| quiet(plan, snapshot, threads, BUSY)),
+        ("two threads that wake each other beside it", floor),
     ];
     for (name, side) in sides {
         let mut turns = vec![Vec::new(); plan.serving.len()];

@@ -7,7 +7,7 @@
 //! | part | what it measures |
 //! |---|---|
 //! | `lent` | touches a second that lent threads serve, in memory of four times the limit, in both ways of evicting |
-//! | `guests` | touches a second of four guests, and how long a quiet guest waits beside a busy one |
+//! | `guests` | touches a second of four guests, and a quiet guest beside a busy one, and the scheduler |
 //!
 //! | option | meaning |
 //! |---|---|
