@@ -91,14 +91,16 @@ fn ranges_of_no_whole_pages() {
 
 #[test]
 fn ranges_that_are_not_mapped() {
-    let (running, mut memory) = (pager(), Memory::new(PAGES));
+    let (running, mut memory) = (pager(), Memory::apart(PAGES));
     let base = memory.at(0);
     for hole in [0, PAGES / 2, PAGES - 1] {
-        // SAFETY: a page of the test's own, which is mapped again before others could be there.
+        // SAFETY: a page of the test's own. Nobody else maps memory there.
         assert_eq!(unsafe { libc::munmap(memory.at(hole).cast(), PAGE) }, 0);
+        let elsewhere = Memory::new(1);
+        assert!(!(base..base.wrapping_add(PAGES * PAGE)).contains(&elsewhere.at(0)), "another mapping is in the hole");
         invalid(&running, &memory, &private(), "mapped");
         let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED_NOREPLACE;
-        // SAFETY: a page of the test's own, which is mapped again before others could be there.
+        // SAFETY: a page of the test's own.
         let again = unsafe { libc::mmap(memory.at(hole).cast(), PAGE, READ_WRITE, flags, -1, 0) };
         assert_eq!(again, memory.at(hole).cast());
     }

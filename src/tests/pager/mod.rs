@@ -60,6 +60,14 @@ impl Memory {
         Self::map(pages, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, None, 0)
     }
 
+    /// Private memory far below the addresses that the system chooses for mappings. It chooses the highest that are
+    /// free, so no mapping of another thread comes into a hole that a test makes. One test at a time may use it.
+    pub fn apart(pages: usize) -> Self {
+        const AT: usize = 1 << 45;
+        let kind = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED_NOREPLACE;
+        Self::map_at(AT as *mut libc::c_void, pages, kind, None, 0)
+    }
+
     /// Memory of `pages` pages of a memory file, from its second page on.
     pub fn shared(pages: usize) -> Self {
         let file = Os::default().memory_file("region", (pages + 1) * PAGE, false).unwrap();
@@ -100,10 +108,15 @@ impl Memory {
     }
 
     fn map(pages: usize, kind: i32, file: Option<OwnedFd>, offset: usize) -> Self {
+        Self::map_at(std::ptr::null_mut(), pages, kind, file, offset)
+    }
+
+    fn map_at(at: *mut libc::c_void, pages: usize, kind: i32, file: Option<OwnedFd>, offset: usize) -> Self {
+        assert_eq!(kind & libc::MAP_FIXED, 0);
         let access = libc::PROT_READ | libc::PROT_WRITE;
         let fd = file.as_ref().map_or(-1, AsRawFd::as_raw_fd);
-        // SAFETY: a new mapping at an address that the system chooses.
-        let base = unsafe { libc::mmap(std::ptr::null_mut(), pages * PAGE, access, kind, fd, offset as libc::off_t) };
+        // SAFETY: a new mapping, which replaces none.
+        let base = unsafe { libc::mmap(at, pages * PAGE, access, kind, fd, offset as libc::off_t) };
         assert_ne!(base, libc::MAP_FAILED);
         Self { base: NonNull::new(base.cast()).unwrap(), pages, file, offset }
     }
@@ -162,6 +175,10 @@ impl Memory {
 
 impl Drop for Memory {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            // The memory may still be a region. Then the system would wait for a thread that reads of the unmapping.
+            return;
+        }
         // SAFETY: the mapping is this test's.
         unsafe { libc::munmap(self.base.as_ptr().cast(), self.bytes()) };
     }
