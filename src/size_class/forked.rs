@@ -67,3 +67,12 @@ impl Shelves {
         }
     }
 }
+
+#[cfg(test)]
+impl Shelves {
+    /// Returns whether the locks of all shelves and of all stocks are taken.
+    pub fn are_locked(&self) -> bool {
+        let shelves = self.all().all(|shelf| shelf.try_lock().is_none());
+        shelves && self.stocks().iter().all(|stock| stock.try_lock().is_none())
+    }
+}

@@ -133,6 +133,7 @@ fn a_shrink_gives_back_what_its_callback_frees() {
     set_evict(&pool, free);
     let reclaimed = pool.shrink(1).unwrap();
     assert!(reclaimed > 0 && has_shelves(&pool), "{reclaimed} pages were reclaimed");
+    assert_eq!(shelved(&pool, class_of(SIZE)), 0, "the callback's frees went to shelves");
     pool.check();
     drop(handles);
 }
@@ -165,27 +166,68 @@ fn a_hardened_pool_with_shelves_refuses_a_stale_handle_for_ever() {
     let mut seen = std::collections::HashSet::new();
     for _ in 0..20 * 65_536 {
         let handle = pool.malloc_raw(SIZE).unwrap();
-        let last = RawHandle::unpack(handle).generation == u16::MAX;
-        assert!(!last || seen.insert(handle), "{handle:#x} was given out again");
+        let RawHandle { index, generation, .. } = RawHandle::unpack(handle);
+        assert!(!seen.contains(&index.0), "{handle:#x} has an index that came to its last use before");
+        if generation == u16::MAX {
+            seen.insert(index.0);
+        }
         free(&pool, handle).unwrap();
     }
     assert!(seen.len() > 5, "{} indices came to their last use", seen.len());
     pool.check();
 }
 
+/// The child finds on the shelves what the parent left there. No other thread changes them meanwhile.
 #[test]
 fn shelves_survive_a_fork_that_is_prepared() {
     let pool = pool_of(64 << 20);
     free_all(&pool, malloc(&pool, 9));
+    let on_shelves = shelved(&pool, class_of(SIZE));
+    let work = || {
+        assert_eq!(shelved(&pool, class_of(SIZE)), on_shelves);
+        let handles = malloc(&pool, 9);
+        pool.check();
+        free_all(&pool, handles);
+        pool.check();
+    };
     let forking = pool.prepare_fork().unwrap();
+    assert!(pool.shelves.are_locked());
+    // SAFETY: the child uses the pool, and ends.
+    let child = unsafe { libc::fork() };
     drop(forking);
-    let handles = malloc(&pool, 9);
-    pool.check();
-    free_all(&pool, handles);
+    if child == 0 {
+        let worked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)).is_ok();
+        // SAFETY: ends the child.
+        unsafe { libc::_exit(i32::from(!worked)) };
+    }
+    let mut status = -1;
+    // SAFETY: the status can be written.
+    assert_eq!(unsafe { libc::waitpid(child, &raw mut status, 0) }, child);
+    assert_eq!(status, 0, "the child failed");
+    work();
+}
+
+/// A malloc meets another thread also if that one freed an object while the class was locked.
+#[test]
+fn threads_that_meet_in_one_class_open_its_shelves() {
+    let pool = Pool::new("shelves", &options(64 << 20, Backing::Anonymous)).unwrap();
+    let class = &pool.classes[class_of(SIZE).0 as usize];
+    let mut met = 0;
+    for handle in malloc(&pool, 20) {
+        assert!(!has_shelves(&pool), "they are open after {met} meetings");
+        let locked = class.lock(&pool.memory);
+        thread::scope(|threads| threads.spawn(|| free(&pool, handle).unwrap()).join().unwrap());
+        drop(locked);
+        pool.malloc_raw(SIZE).unwrap();
+        met += 1;
+        if met == 8 {
+            break;
+        }
+    }
+    assert!(has_shelves(&pool), "they are closed after {met} meetings");
     pool.check();
 }
 
-/// Threads that meet in one class open its shelves by themselves.
 #[test]
 fn threads_on_two_processors_work_on_one_class_with_shelves() {
     let pool = pool_of(64 << 20);
