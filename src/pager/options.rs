@@ -32,10 +32,10 @@ pub enum FaultMode {
 /// In place is the default, because it is the faster way where two or more threads touch pages at random. Each page
 /// that moves interrupts the other processors that run the process. In place, one interrupt serves several pages.
 ///
-/// With one thread there is no other processor to interrupt. Then moving takes less processor time: 0.59 to 0.64 times
-/// the kernel's for each evicted page, where in place takes 0.70 to 0.80. This table has operations per second without
-/// lent threads, as ratios to those of the kernel's swap. `docs/benchmarks.md` tells what they do, has the figures with
-/// lent threads, and names the commands that print them.
+/// With one thread, and none lent, no other processor is interrupted. Then moving takes less processor time: 0.59 to
+/// 0.64 times the kernel's for each evicted page, where in place takes 0.70 to 0.80. This table has operations per
+/// second without lent threads, as ratios to those of the kernel's swap. `docs/benchmarks.md` tells what they do, has
+/// the figures with lent threads, and names the commands that print them.
 ///
 /// | threads on two processors | touches | in place | moving |
 /// |---|---|---|---|
