@@ -31,6 +31,12 @@ pub struct Futex {
 }
 
 impl Futex {
+    /// A word that is 0, for statics.
+    #[cfg(not(loom))]
+    pub const fn new() -> Self {
+        Self { word: AtomicU32::new(0) }
+    }
+
     /// Sleeps while the word is `expected`, until a thread that has changed it calls [`Futex::wake_one`] or
     /// [`Futex::wake_all`]. May return early for no reason. Orders nothing.
     #[cold]

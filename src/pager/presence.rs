@@ -21,6 +21,12 @@ pub struct Presence(Futex);
 pub struct Present<'a>(&'a Presence);
 
 impl Presence {
+    /// Nobody is there, for statics.
+    #[cfg(not(loom))]
+    pub const fn new() -> Self {
+        Self(Futex::new())
+    }
+
     /// Counts the calling thread as a user. What it looks at next is as the last thread that waited left it, or that
     /// thread waits for this one.
     #[inline]

@@ -24,6 +24,12 @@ impl Users {
     pub fn new() -> Result<Box<Self>> {
         heap::boxed(Self(Default::default()))
     }
+
+    /// Nobody uses the value of a place that is a static.
+    #[cfg(not(loom))]
+    pub const fn of_static() -> Self {
+        Self([const { CachePadded::new(Presence::new()) }; COUNTS])
+    }
 }
 
 /// A place for one value. Places are never freed, so a thread may look there at any time.
@@ -60,6 +66,16 @@ impl<T: Send + Sync> Removable<T> {
         Self { users: AtomicPtr::new(ptr::null_mut()), value: AtomicPtr::new(ptr::null_mut()) }
     }
 
+    /// Counts the users of a place that is a static in another static: memory for them would be left behind. A place
+    /// that has counts keeps them.
+    #[cfg(not(loom))]
+    pub fn count_in(&'static self, users: &'static Users) {
+        let users = ptr::from_ref(users).cast_mut();
+        // Release pairs with the Acquire in `users`. The place lives as long as the process, so its drop, which frees
+        // counts as a box, never runs.
+        let _ = self.users.compare_exchange(ptr::null_mut(), users, Release, Relaxed);
+    }
+
     /// Whether there was no value a moment ago. It is a hint: a value may have come or gone since.
     #[inline]
     #[cfg(not(loom))]
@@ -88,7 +104,7 @@ impl<T: Send + Sync> Removable<T> {
     #[inline]
     fn users(&self) -> Option<&Users> {
         // Acquire pairs with the Release in `fill`.
-        // SAFETY: `fill` made the pointer from a box, which stays until the drop.
+        // SAFETY: `fill` made the pointer from a box, which stays until the drop, or `count_in` from a static.
         unsafe { self.users.load(Acquire).as_ref() }
     }
 
@@ -138,7 +154,8 @@ impl<T: Send + Sync> Drop for Removable<T> {
     fn drop(&mut self) {
         drop(self.clear());
         let users = self.users.load(Relaxed);
-        // SAFETY: `fill` made the pointer from a box, and nobody looks here any more.
+        // SAFETY: `fill` made the pointer from a box, and nobody looks here any more. It is not that of `count_in`:
+        // such a place is never dropped.
         drop((!users.is_null()).then(|| unsafe { Box::from_raw(users) }));
     }
 }

@@ -17,6 +17,9 @@ const _: () = assert!(PAGERS == 64);
 /// Each entry has the core of a pager while its touches are served here, which keeps it alive.
 static ENTRIES: [Removable<Counted<Core>>; PAGERS] = [const { Removable::new() }; PAGERS];
 
+/// The threads that use the entries. They are not allocated: entries are never freed.
+static USERS: [Users; PAGERS] = [const { Users::of_static() }; PAGERS];
+
 const UNLOADABLE: &str = "dlclose could unload the code that handles SIGBUS, and the dynamic linker does not keep it: \
                           link the library with the program";
 
@@ -24,9 +27,9 @@ const UNLOADABLE: &str = "dlclose could unload the code that handles SIGBUS, and
 pub fn register(core: &Counted<Core>) -> Result<()> {
     const FULL: Error = Error::Limit(Limit::Pagers);
     let mut entry = heap::boxed(core.clone())?;
-    let mut users = Some(Users::new()?);
-    for place in &ENTRIES {
-        let Err(back) = place.fill(entry, &mut users) else {
+    for (place, users) in ENTRIES.iter().zip(&USERS) {
+        place.count_in(users);
+        let Err(back) = place.fill(entry, &mut None) else {
             return serve_sigbus(serve).map_err(|errno| {
                 unregister(core);
                 let step =
