@@ -66,8 +66,8 @@ impl<T: Send + Sync> Removable<T> {
         Self { users: AtomicPtr::new(ptr::null_mut()), value: AtomicPtr::new(ptr::null_mut()) }
     }
 
-    /// Counts the users of a place that is a static in another static: memory for them would be left behind. A place
-    /// that has counts keeps them.
+    /// Gives a place that is a static its counts, which are a static too: counts on the heap would never be freed. A
+    /// place that has counts keeps those.
     #[cfg(not(loom))]
     pub fn count_in(&'static self, users: &'static Users) {
         let users = ptr::from_ref(users).cast_mut();

@@ -37,9 +37,9 @@ pub struct ServingThreads {
 /// How a thread sleeps.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Sleep {
-    /// It polls, and calls [`ServingThreads::end_poll`] afterwards.
+    /// The thread polls, and calls [`ServingThreads::end_poll`] afterwards.
     Poll,
-    /// It calls [`ServingThreads::park`].
+    /// The thread sleeps in [`ServingThreads::park`].
     Park,
 }
 

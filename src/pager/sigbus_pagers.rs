@@ -17,7 +17,7 @@ const _: () = assert!(PAGERS == 64);
 /// Each entry has the core of a pager while its touches are served here, which keeps it alive.
 static ENTRIES: [Removable<Counted<Core>>; PAGERS] = [const { Removable::new() }; PAGERS];
 
-/// The threads that use the entries. They are not allocated: entries are never freed.
+/// Counts the threads that use each entry. Counts on the heap would never be freed, because entries stay for ever.
 static USERS: [Users; PAGERS] = [const { Users::of_static() }; PAGERS];
 
 const UNLOADABLE: &str = "dlclose could unload the code that handles SIGBUS, and the dynamic linker does not keep it: \

@@ -17,8 +17,9 @@ pub const ZSPAGER_FAULT_THREADS: u32 = 1;
 /// zspager_options.eviction: evict private pages where they are: protect, copy, compress, drop. This
 /// is the default, because it is the faster way where two or more threads touch pages at random:
 /// 1.15 times as many operations per second as with the kernel's swap, and 0.66 times by moving.
-/// Each page that moves interrupts the other processors that run the process. With one thread
-/// and no lent threads moving is a little faster: 1.26 to 1.86 times the kernel's, in place 1.21 to 1.71.
+/// Each page that moves interrupts the other processors that run the process. With one thread and
+/// no lent threads, moving is a little faster: 1.26 to 1.86 times the kernel's, and 1.21 to 1.71
+/// times in place. docs/benchmarks.md has the table, and the command that prints it.
 /// zspager_stats.eviction says which way a pager uses, and why.
 /// But the pager does not learn of madvise() then: only zspager_discard() gives pages of a region
 /// back, and after madvise() an evicted page has its old bytes. And bytes that direct I/O, io_uring

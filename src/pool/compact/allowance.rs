@@ -7,14 +7,14 @@ use std::time::Instant;
 /// What a compaction that has begun may still do.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Allowance {
-    /// Bytes that it may still move. None: no bound.
+    /// Bytes that it may still move. None if there is no bound.
     bytes: Option<u64>,
-    /// When it has to stop. None: no bound.
+    /// When it has to stop. None if there is no bound.
     deadline: Option<Instant>,
 }
 
 impl Allowance {
-    /// No bound.
+    /// An allowance that never runs out.
     pub const UNBOUNDED: Self = Self { bytes: None, deadline: None };
 
     /// Whether nothing bounds it.

@@ -28,13 +28,22 @@ fn check_pages(area: &Area) {
     }
 }
 
-/// Returns the highest index of a page's handle.
-fn highest_index(area: &Area) -> u64 {
-    let index = |at| match area.word_at(at).kind() {
+/// Returns the index of a page's handle, or 0 if the page is not stored.
+fn index_of(area: &Area, at: u64) -> u64 {
+    match area.word_at(at).kind() {
         WordKind::Stored(handle) => crate::word::RawHandle::unpack(handle & ((1 << HANDLE_BITS) - 1)).index.0.into(),
         _ => 0,
-    };
-    (0..PAGES).map(index).max().unwrap()
+    }
+}
+
+/// Returns the indices of the handles of all pages.
+fn indices(area: &Area) -> Vec<u64> {
+    (0..PAGES).map(|at| index_of(area, at)).collect()
+}
+
+/// Returns the highest index of a page's handle.
+fn highest_index(area: &Area) -> u64 {
+    indices(area).into_iter().max().unwrap()
 }
 
 fn table_pages(zswap: &Zswap) -> u64 {
@@ -61,11 +70,18 @@ fn compaction_ends_the_table_behind_the_pages_that_are_left() {
 #[test]
 fn a_page_that_is_claimed_keeps_its_index_until_the_next_compaction() {
     let (zswap, area) = thinned();
-    let claims = claim_some(&area, 3);
-    assert_eq!(claims.len(), 3);
+    let mut claims = claim_some(&area, (PAGES / ONE_IN) as usize);
+    claims.sort_by_key(|(claim, _)| index_of(&area, claim.offset()));
+    // The three with the highest indices stay claimed.
+    let kept = claims.split_off(claims.len() - 3);
+    drop(claims);
+    let claimed = || kept.iter().map(|(claim, _)| index_of(&area, claim.offset())).collect::<Vec<_>>();
+    let before = claimed();
+    assert!(before[0] > 2 * PAGES / ONE_IN, "{before:?} would not be renamed");
     zswap.compact(&CompactBudget::default()).unwrap();
     table_pages(&zswap);
-    for (claim, page) in claims {
+    assert_eq!(claimed(), before);
+    for (claim, page) in kept {
         let offset = claim.offset();
         assert!(claim.written() == Ok(true) && page == compressible(offset));
         area.store(offset, &page).unwrap();
@@ -80,8 +96,11 @@ fn a_budget_cuts_the_work_into_parts() {
     let (zswap, area) = thinned();
     let budget = CompactBudget { max_bytes_moved: Some(4096), ..CompactBudget::default() };
     let parts = (0..10_000).take_while(|_| {
+        let before = indices(&area);
         zswap.compact(&budget).unwrap();
         zswap.pool().check();
+        let renamed = before.iter().zip(indices(&area)).filter(|&(before, now)| *before != now).count();
+        assert!(renamed <= 64, "{renamed} pages were renamed by a budget for 64");
         table_pages(&zswap) > 1
     });
     let parts = parts.count();
