@@ -144,7 +144,8 @@ static void strange_handles(void)
                 refused(handles[i] ^ (uint64_t)1 << bit);
     /* Random handles. */
     uint64_t seed = 11;
-    for (int i = 0; i < 100000; i++) {
+    int rounds = is_slow() ? 5000 : 100000;
+    for (int i = 0; i < rounds; i++) {
         uint64_t handle = next_random(&seed) << 33 ^ next_random(&seed) << 12 ^ next_random(&seed);
         if (!is_an_object(handle))
             refused(handle);
@@ -158,7 +159,7 @@ static void stale_handles(void)
     OK(zs_free(pool, stale));
     refused(stale);
     /* The index is used again, and the old handle stays refused. */
-    int rounds = is_slow() ? 5000 : 65535;
+    int rounds = is_slow() ? 2000 : 65535;
     for (int i = 0; i < rounds; i++) {
         zs_handle_t handle;
         OK(zs_malloc(pool, SIZE, &handle));
@@ -177,7 +178,7 @@ static void hardened(void)
     zs_handle_t stale = object_with(hard, SIZE, 1);
     char byte;
     OK(zs_free(hard, stale));
-    int rounds = is_slow() ? 10000 : 16 * 65536;
+    int rounds = is_slow() ? 2000 : 16 * 65536;
     for (int i = 0; i < rounds; i++) {
         zs_handle_t handle;
         OK(zs_malloc(hard, SIZE, &handle));
