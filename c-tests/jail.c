@@ -30,7 +30,7 @@
 /* an area that is added, or a codec that is prepared */
 #define OF_AN_AREA SYS_brk, SYS_mmap, SYS_munlock
 /* a backing file */
-#define OF_A_BACKING_FILE SYS_close, SYS_fstat, SYS_newfstatat, SYS_pread64, SYS_pwrite64
+#define OF_A_BACKING_FILE SYS_close, SYS_fallocate, SYS_fstat, SYS_newfstatat, SYS_pread64, SYS_pwrite64
 /* a pager */
 #define OF_A_PAGER SYS_ioctl, SYS_poll, SYS_read, SYS_rt_sigprocmask
 /* threads that are lent */

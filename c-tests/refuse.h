@@ -159,7 +159,7 @@ static atomic_int left_mapped_count;
 #define REALS(each)                                                                                                    \
     each(mmap) each(munmap) each(munlock) each(mprotect) each(madvise) each(mincore) each(memfd_create)                \
     each(ftruncate) each(fallocate) each(fcntl) each(fstat) each(fstatfs) each(open) each(close) each(lseek)           \
-    each(read) each(write) each(pread) each(pwrite) each(poll) each(eventfd) each(process_vm_readv)                    \
+    each(read) each(write) each(pread) each(pwrite) each(preadv2) each(pwritev2) each(poll) each(eventfd) each(process_vm_readv)                    \
     each(process_vm_writev) each(syscall) each(sigaction) each(sched_getaffinity) each(uname) each(sysinfo)            \
     each(ioctl)
 
@@ -337,6 +337,20 @@ ssize_t pwrite(int fd, const void *bytes, size_t count, off_t offset)
 {
     int how = refusal_of(OF_PWRITE);
     return how == 0 || how == A_PART ? real_pwrite(fd, bytes, how == 0 ? count : count / 2, offset) : -1;
+}
+
+ssize_t preadv2(int fd, const struct iovec *parts, int count, off_t offset, int flags)
+{
+    int how = refusal_of(OF_PREAD);
+    struct iovec part = {parts[0].iov_base, how == 0 ? parts[0].iov_len : parts[0].iov_len / 2};
+    return how == 0 || how == A_PART ? real_preadv2(fd, &part, count, offset, flags) : -1;
+}
+
+ssize_t pwritev2(int fd, const struct iovec *parts, int count, off_t offset, int flags)
+{
+    int how = refusal_of(OF_PWRITE);
+    struct iovec part = {parts[0].iov_base, how == 0 ? parts[0].iov_len : parts[0].iov_len / 2};
+    return how == 0 || how == A_PART ? real_pwritev2(fd, &part, count, offset, flags) : -1;
 }
 
 ssize_t pwrite64(int fd, const void *bytes, size_t count, off64_t offset)

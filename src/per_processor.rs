@@ -39,6 +39,8 @@ struct Waiters {
 pub struct Lease<'a, T> {
     #[cfg(not(loom))]
     waiters: &'a Waiters,
+    // Only the pager asks which value it has.
+    #[cfg_attr(not(feature = "uffd"), allow(dead_code))]
     index: usize,
     /// Present until the drop.
     value: Option<Locked<'a, T>>,
@@ -202,6 +204,7 @@ impl Waiters {
 impl<T> Lease<'_, T> {
     /// Returns which of the values it is.
     #[inline]
+    #[cfg_attr(not(feature = "uffd"), allow(dead_code))]
     pub fn index(&self) -> usize {
         self.index
     }

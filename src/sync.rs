@@ -33,13 +33,15 @@ pub enum Rank {
     Scratch,
     /// The fork of a zswap or a pool that a thread prepares.
     Fork,
-    /// The walk over the areas of a zswap: there is one at a time.
+    /// The walk over the areas of a zswap, or the cleaning of its extents: there is one of each at a time.
     Walk,
+    /// A buffer that an extent is made in.
+    Extent,
     /// The areas of a zswap.
     Areas,
     /// An area's part of a walk.
     Step,
-    /// A lane of batches, and what it holds.
+    /// A lane of batches, and what it holds; a buffer that extents are read into.
     Lane,
     /// A codec's context.
     Context,
@@ -59,7 +61,7 @@ pub enum Rank {
     Handles,
     /// Chunks and runs of pages.
     Arena,
-    /// The map of the places that are taken in the backing file.
+    /// The free slots of extents, or the free blocks of the backing file.
     FileSlots,
     /// The claims for writeback that callers hold.
     Claims,
@@ -89,8 +91,7 @@ impl<T> Cell<T> {
         self.0.with(read)
     }
 
-    /// Writes through a pointer that is valid while `write` runs. The caller vouches that nobody else reads or writes
-    /// meanwhile.
+    /// Writes through a pointer that is valid while `write` runs. The caller vouches that it alone uses the value.
     #[inline]
     pub fn with_mut<R>(&self, write: impl FnOnce(*mut T) -> R) -> R {
         #[cfg(loom)]
@@ -388,8 +389,7 @@ impl<T> Lock<T> {
     /// Returns the value of a lock that is kept. The lock is let go with it.
     ///
     /// # Safety
-    /// This thread, or the thread that this process was forked from, called [`Locked::keep`]. Nobody has called this
-    /// function since.
+    /// This thread, or the one that this process was forked from, called [`Locked::keep`], and nobody this since.
     pub unsafe fn resume(&self) -> Locked<'_, T> {
         Locked {
             #[cfg(debug_assertions)]

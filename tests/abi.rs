@@ -229,7 +229,7 @@ const ADDITIONS: [(&str, Changes, &str); 6] = [
     ),
     (
         "a field in place of a reserved one",
-        &[("    uint64_t reserved[14];\n", "    uint64_t newer;\n    uint64_t reserved[13];\n")],
+        &[("    uint64_t reserved[13];\n", "    uint64_t newer;\n    uint64_t reserved[12];\n")],
         "zswap_counts__newer",
     ),
     (

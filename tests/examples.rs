@@ -178,7 +178,8 @@ fn store_pages_writes_back_above_its_limit() {
     assert!(none["stopped"].as_str().unwrap().contains("no backing file"), "{none}");
     fs::write(&backing, vec![0; 10 * PAGE]).unwrap();
     let small = limited(&["--overwrite".as_ref(), "--backing".as_ref(), backing.as_ref()]);
-    are(&small, &[("written_back", 10)]);
+    // Ten blocks of pages that do not compress, but for a header.
+    assert!((5.0..10.0).contains(&number(&small, "written_back")), "{small}");
     assert!(small["stopped"].as_str().unwrap().contains("no room"), "{small}");
     assert!(backing.exists(), "an existing file was removed");
     let sentence = is_refused(example("store_pages").args(["--limit", "1"]).arg(&file));

@@ -2,9 +2,9 @@
 
 #[cfg(any(test, feature = "uffd"))]
 pub use libc::EEXIST;
-pub use libc::{EAGAIN, EBADMSG, EBUSY, EINTR, EINVAL, EIO, EMFILE, ENOENT, ENOMEM, ENOSPC, EPERM};
+pub use libc::{EAGAIN, EBADMSG, EBUSY, EINTR, EINVAL, EIO, EMFILE, ENOENT, ENOMEM, ENOSPC, ENOSYS, EOPNOTSUPP, EPERM};
 #[cfg(feature = "uffd")]
-pub use libc::{ECONNRESET, EFAULT, ENFILE, ENOSYS, EPIPE, ESRCH};
+pub use libc::{ECONNRESET, EFAULT, ENFILE, EPIPE, ESRCH};
 
 /// A positive errno.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

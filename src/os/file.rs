@@ -5,6 +5,7 @@ use super::cancel::Uncancelled;
 use super::descriptor::made;
 use super::errno::{OsResult, checked, last_errno};
 use super::seam::Os;
+use crate::units::{AlignedPage, PAGE};
 use std::mem::MaybeUninit;
 #[cfg(feature = "uffd")]
 use std::os::fd::AsFd;
@@ -86,7 +87,99 @@ pub fn kind_of(file: &OwnedFd) -> OsResult<FileKind> {
     })
 }
 
+/// What reading and writing a file does to the page cache.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u32)]
+pub enum PageCache {
+    /// The file is open with `O_DIRECT`: the page cache is passed by.
+    Direct,
+    /// The system is asked to drop what it has read and written.
+    DropBehind,
+    /// The page cache keeps it.
+    Used,
+}
+
+impl PageCache {
+    /// Returns the one with this number, or `Used`.
+    pub fn from_number(number: u32) -> Self {
+        [Self::Direct, Self::DropBehind].into_iter().find(|cache| *cache as u32 == number).unwrap_or(Self::Used)
+    }
+}
+
 impl Os {
+    /// Opens a file of the caller's once more, with `O_DIRECT`, by its name in `/proc`. None if that is not possible,
+    /// or blocks of 4096 bytes can't be read so.
+    pub fn open_past_cache(&self, fd: BorrowedFd<'_>, id: FileId) -> Option<OwnedFd> {
+        use std::io::Write;
+        self.may(Call::MemoryFile).ok()?;
+        let mut path = [0; 32];
+        write!(&mut path[..31], "/proc/self/fd/{}", fd.as_raw_fd()).ok()?;
+        let flags = libc::O_RDWR | libc::O_CLOEXEC | libc::O_DIRECT;
+        // SAFETY: the path is a C string: its last byte was not written. The call returns a new descriptor.
+        let direct = unsafe { made(libc::open(path.as_ptr().cast(), flags)) }.ok()?;
+        let is_same = self.file_id(std::os::fd::AsFd::as_fd(&direct)).is_ok_and(|other| other == id);
+        let mut block = AlignedPage([0; PAGE]);
+        // SAFETY: the block can be written for as long as the call lasts.
+        let read = unsafe { libc::pread(direct.as_raw_fd(), block.0.as_mut_ptr().cast(), PAGE, 0) };
+        (is_same && read >= 0).then_some(direct)
+    }
+
+    /// Reads from a file at `offset`, once, as [`Os::read_at`] does.
+    ///
+    /// # Errors
+    /// Those of preadv2(2) for [`PageCache::DropBehind`]: `EOPNOTSUPP` if the file or the system does not drop it.
+    pub fn read_past_cache(&self, fd: &OwnedFd, bytes: &mut [u8], offset: u64, cache: PageCache) -> OsResult<usize> {
+        if cache != PageCache::DropBehind {
+            return self.read_at(fd, bytes, offset);
+        }
+        self.may(Call::Read)?;
+        let _whole = Uncancelled::new();
+        let part = libc::iovec { iov_base: bytes.as_mut_ptr().cast(), iov_len: bytes.len() };
+        // SAFETY: `bytes` can be written for as long as the call lasts.
+        let done =
+            unsafe { libc::preadv2(fd.as_raw_fd(), &raw const part, 1, offset as libc::off_t, libc::RWF_DONTCACHE) };
+        usize::try_from(done).map_err(|_| last_errno())
+    }
+
+    /// Writes to a file at `offset`, once, as [`Os::write_at`] does.
+    ///
+    /// # Errors
+    /// Those of pwritev2(2) for [`PageCache::DropBehind`]: `EOPNOTSUPP` if the file or the system does not drop it.
+    pub fn write_past_cache(&self, fd: &OwnedFd, bytes: &[u8], offset: u64, cache: PageCache) -> OsResult<usize> {
+        if cache != PageCache::DropBehind {
+            return self.write_at(fd, bytes, offset);
+        }
+        self.may(Call::Write)?;
+        let _whole = Uncancelled::new();
+        let part = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
+        // SAFETY: `bytes` can be read for as long as the call lasts.
+        let done =
+            unsafe { libc::pwritev2(fd.as_raw_fd(), &raw const part, 1, offset as libc::off_t, libc::RWF_DONTCACHE) };
+        usize::try_from(done).map_err(|_| last_errno())
+    }
+
+    /// Makes a hole in a file of the caller's, or discards a part of a block device. The length stays.
+    pub fn punch_hole(&self, fd: &OwnedFd, offset: u64, bytes: u64) -> OsResult<()> {
+        self.may(Call::Punch)?;
+        let _whole = Uncancelled::new();
+        let mode = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
+        // SAFETY: the call takes numbers only.
+        checked(unsafe { libc::fallocate(fd.as_raw_fd(), mode, offset as libc::off_t, bytes as libc::off_t) })
+    }
+
+    /// Returns a number drawn at random by the system, or, where that has none yet, one of this moment.
+    pub fn number_at_random(&self) -> u64 {
+        let mut number = [0; 8];
+        // SAFETY: the place lives through the call.
+        let drawn = unsafe { libc::getrandom(number.as_mut_ptr().cast(), 8, libc::GRND_NONBLOCK) };
+        match drawn {
+            8 => u64::from_ne_bytes(number),
+            _ => std::time::SystemTime::now()
+                .duration_since(std::time::UNIX_EPOCH)
+                .map_or(0, |now| now.as_nanos() as u64),
+        }
+    }
+
     /// Returns a descriptor of our own for a file of the caller's, closed on exec.
     pub fn duplicate(&self, fd: BorrowedFd<'_>) -> OsResult<OwnedFd> {
         self.may(Call::MemoryFile)?;

@@ -73,7 +73,7 @@ pub use cache::{copy_past_caches, prefetch, prefetch_bytes, prefetch_bytes_to_wr
 pub use calls::Call;
 pub use cancel::Uncancelled;
 pub use errno::Errno;
-pub use file::FileId;
+pub use file::{FileId, PageCache};
 pub use fork_guard::ForkGuard;
 pub use machine::{current_cpu, page_size, physical_memory, processors};
 pub use mapping::{Advice, Mapping};

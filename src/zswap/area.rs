@@ -177,7 +177,7 @@ impl AreaState {
         match word.kind() {
             WordKind::Empty | WordKind::Filled(_) => {}
             WordKind::Stored(handle) => self.limits().uncharge(pool_objects::free(&self.shared.pool, handle)),
-            WordKind::Backed(slot) => self.shared.free_file_slot(slot),
+            WordKind::Backed(at) => self.shared.drop_entry(at),
         }
     }
 

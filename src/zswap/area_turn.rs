@@ -6,6 +6,8 @@
 use super::area::{Area, AreaState};
 use super::running_calls::RunningCall;
 use super::shared::{Areas, ClaimTurn};
+use super::stats::Counts;
+use crate::error::Result;
 use crate::sync::{Lock, Ordering::Relaxed};
 
 /// How many pages a shrink writes back of one area, or callers claim of one, before the next area has its turn.
@@ -33,17 +35,41 @@ impl<'a> AreaTurn<'a> {
         None
     }
 
+    /// Takes a turn of the area of this number, if it is there, for a thread whose call on another area or on the zswap
+    /// runs.
+    pub fn of(areas: &'a Lock<Areas>, id: u64) -> Option<Self> {
+        let locked = areas.lock();
+        let at = locked.list.iter().position(|&(other, _)| other == id)?;
+        Self::of_call(areas, &locked, at, AreaState::begin_within)
+    }
+
     /// Takes the turn of the area at an index of the list, if it is there.
     fn at(areas: &'a Lock<Areas>, locked: &Areas, at: usize) -> Option<Self> {
+        Self::of_call(areas, locked, at, AreaState::begin)
+    }
+
+    fn of_call(
+        areas: &'a Lock<Areas>,
+        locked: &Areas,
+        at: usize,
+        begin: impl FnOnce(&AreaState) -> Result<RunningCall<'_>>,
+    ) -> Option<Self> {
         let area = locked.list[at].1.upgrade().map(Area)?;
         // A removed area stays in the list until the thread that removes it, which has a handle, gets the lock.
-        let shard = area.0.begin().map(RunningCall::into_shard).ok()?;
+        let shard = begin(&area.0).map(RunningCall::into_shard).ok()?;
         Some(Self { areas, area: Some(area), shard })
     }
 
     /// Returns the area whose turn it is.
     pub fn area(&self) -> &Area {
         self.area.as_ref().expect("it is there until this is dropped")
+    }
+
+    /// Changes the area's counts.
+    pub fn count(&self, count: impl FnOnce(&mut Counts)) {
+        let call = RunningCall::resume(&self.area().0.shards, self.shard);
+        call.count(count);
+        call.into_shard();
     }
 }
 

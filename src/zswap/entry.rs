@@ -36,6 +36,15 @@ impl Seed {
         Self((high >> 32) as u32 ^ high as u32 ^ offset as u32)
     }
 
+    /// Makes the seed of a page's entry in an extent of this number, from the seed that the entry has in the pool. So
+    /// the entry of another time fails, although it is the same page's: numbers of extents are never used again.
+    pub fn in_extent(self, pool: u64, extent: u64, entry: usize) -> Self {
+        let number = extent << 6 | entry as u64;
+        // The low half is xored in as it is: extents that follow each other always differ.
+        let mixed = (pool ^ number >> 32).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        Self(self.0 ^ number as u32 ^ (mixed >> 32) as u32)
+    }
+
     /// Returns the check of `bytes`.
     #[inline]
     pub fn check(self, bytes: &[u8]) -> u32 {
@@ -87,9 +96,39 @@ pub fn open(slot: &[u8], seed: Seed) -> Option<(Stored, &[u8])> {
     Some((Stored::from_bits(form >> SLACK_BITS)?, payload))
 }
 
+/// Returns a whole entry without what follows it in its slot, or none if its check is wrong.
+pub fn whole(slot: &[u8], seed: Seed) -> Option<&[u8]> {
+    let (_, payload) = open(slot, seed)?;
+    slot.get(..HEADER + payload.len())
+}
+
+/// Gives a whole entry the check that `seed` asks for, for a place where nothing follows it.
+pub fn reseal(entry: &mut [u8], seed: Seed) {
+    entry[4] = entry[4] >> SLACK_BITS << SLACK_BITS;
+    let check = seed.check(&entry[4..]);
+    entry[..4].copy_from_slice(&check.to_le_bytes());
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_entry_is_bound_to_its_extent() {
+        let (pool, payload) = (Seed::new(1, 2), [7; 100]);
+        let mut slot = [0; 112];
+        slot[HEADER..HEADER + 100].copy_from_slice(&payload);
+        seal(&mut slot[..HEADER + 100], 112, pool, Stored::Lz4);
+        let mut entry = whole(&slot, pool).unwrap().to_vec();
+        assert_eq!(entry.len(), HEADER + 100);
+        let bound = pool.in_extent(3, 4, 5);
+        reseal(&mut entry, bound);
+        assert!(open(&entry, bound) == Some((Stored::Lz4, &payload[..])));
+        for other in [(2, 4, 5), (3, 5, 5), (3, 4, 6), (3, 3, 5), (3, 4 + (1 << 26), 5), (3, 4 + (1 << 40), 5)] {
+            assert!(open(&entry, pool.in_extent(other.0, other.1, other.2)).is_none(), "{other:?}");
+        }
+        assert!(open(&entry, pool).is_none() && open(&entry, Seed::new(1, 3).in_extent(3, 4, 5)).is_none());
+    }
 
     /// Damage can make a slot say that nothing but its first four bytes is the entry.
     #[test]

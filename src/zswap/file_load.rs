@@ -1,18 +1,18 @@
-//! Loading pages from the library's own file.
+//! Loading pages from extents on the library's own file.
 
 use super::area::AreaState;
-use super::backing_file::BackingFile;
-use super::codec::Target;
-use super::entry::Seed;
-use super::page::read_before_word;
+use super::codec::{self, Target};
+use super::entry::{self, Seed};
+use super::extents::extent_table::PinnedExtent;
+use super::extents::store::ExtentStore;
 use super::running_calls::RunningCall;
 use super::store_load_failure::NotLoaded;
-use super::word::{FileSlot, PageWord, WordKind};
+use super::word::ExtentEntry;
 use crate::error::{Error, sentence};
 use crate::sync::Ordering::Relaxed;
-use crate::units::{AlignedPage, PAGE};
+use crate::units::PAGE;
 
-/// How often a page is read before its check is believed to be wrong.
+/// How often an entry is read before its check is believed to be wrong.
 const READS: usize = 4;
 
 const UNREADABLE: Error = Error::Io(sentence(&"the backing file can't be read"));
@@ -23,112 +23,69 @@ pub(super) const NOT_THE_FILE: Error = Error::Io(sentence(
 ));
 
 impl AreaState {
-    /// Returns the seed of the checks of pages on the file. It is not that of the entries in the pool.
-    pub(super) fn file_seed(&self, offset: u64) -> Seed {
-        Seed::new(!self.id, offset)
-    }
-
-    /// Reads what a BACKED word names into `page`.
-    pub(super) fn read_from_file(
+    /// Reads an entry of an extent that is pinned, and decodes it into `page`. A failure leaves the page as it was.
+    pub(super) fn read_entry(
         &self,
         call: &RunningCall<'_>,
-        offset: u64,
-        seen: PageWord,
-        page: &mut [u8; PAGE],
-        target: Target,
-    ) -> Result<Read, NotLoaded> {
-        let WordKind::Backed(slot) = seen.kind() else { return Ok(Read::Stale) };
-        let Some(file) = self.shared.file() else { return Ok(Read::Stale) };
-        let backed = BackedPage { area: self, call, file: &file, offset, seen, slot };
-        match target {
-            Target::Own => backed.read(file.read_page().bytes(), page),
-            Target::Callers => backed.read_for_caller(page),
-        }
-    }
-
-    /// Checks once more a page that was read before its word was taken. In between, other pages may have had its place
-    /// so often that the generation came round and the word looked unchanged. Then the page is read again: the place is
-    /// this thread's now.
-    pub(super) fn reread_if_reused(
-        &self,
-        offset: u64,
-        taken: PageWord,
+        (extents, pinned): (&ExtentStore, &PinnedExtent<'_>),
+        (offset, at): (u64, ExtentEntry),
         page: &mut [u8; PAGE],
         target: Target,
     ) -> Result<(), NotLoaded> {
-        let WordKind::Backed(slot) = taken.kind() else { return Ok(()) };
-        let Some(file) = self.shared.file() else { return Ok(()) };
-        let check = file.check_of(slot);
-        let seed = self.file_seed(offset);
-        if check == Some(seed.check(page)) {
-            return Ok(());
-        }
-        match target {
-            Target::Own => file.read(slot.index, page),
-            Target::Callers => file.read_for_caller(slot.index, page),
-        }
-        .map_err(|_| UNREADABLE)?;
-        if check == Some(seed.check(page)) { Ok(()) } else { Err(or_not_the_file(&file, NotLoaded::Damaged)) }
-    }
-}
-
-/// Whether the thing that a page word names was read.
-pub(super) enum Read {
-    /// It was, and is right.
-    Done,
-    /// The page went meanwhile: there is something new to read.
-    Stale,
-}
-
-/// A page on the file that is being loaded.
-struct BackedPage<'a> {
-    area: &'a AreaState,
-    call: &'a RunningCall<'a>,
-    file: &'a BackingFile,
-    offset: u64,
-    seen: PageWord,
-    slot: FileSlot,
-}
-
-impl BackedPage<'_> {
-    /// Reads the page by way of the stack, so that nothing is held while the caller's page is written. Not inlined:
-    /// other loads do not need a page of stack.
-    #[inline(never)]
-    fn read_for_caller(&self, page: &mut [u8; PAGE]) -> Result<Read, NotLoaded> {
-        self.read(&mut AlignedPage([0; PAGE]).0, page)
-    }
-
-    /// Reads the place into `copy`, and copies it to `page` if its check is right.
-    fn read(&self, copy: &mut [u8; PAGE], page: &mut [u8; PAGE]) -> Result<Read, NotLoaded> {
+        let number = usize::from(at.entry);
+        let seed = extents.seed(self.seed(offset), pinned.id(), number);
         let mut failure = NotLoaded::Damaged;
-        for _ in 0..READS {
-            let check = self.file.check_of(self.slot);
-            let read = self.file.read(self.slot.index, copy);
-            read_before_word();
-            if !self.area.page(self.offset).peek().is_version_of(self.seen) {
-                return Ok(Read::Stale);
-            }
-            match read {
-                Ok(()) if check == Some(self.area.file_seed(self.offset).check(copy)) => {
-                    *page = *copy;
-                    self.area.recent_refaults.fetch_add(1, Relaxed);
-                    self.call.count(|counts| {
+        for again in 0..READS {
+            let read = match target {
+                Target::Own => {
+                    extents.read(pinned, number, again > 0, |bytes| self.decode_entry(bytes, seed, page, target))
+                }
+                Target::Callers => self.read_for_caller(extents, pinned, (number, again > 0), seed, page),
+            };
+            failure = match read {
+                Ok(Ok(())) => {
+                    self.recent_refaults.fetch_add(1, Relaxed);
+                    call.count(|counts| {
                         counts.file_loads += 1;
                         counts.refaults += 1;
                     });
-                    return Ok(Read::Done);
+                    return Ok(());
                 }
-                Ok(()) => failure = NotLoaded::Damaged,
-                Err(_) => failure = UNREADABLE.into(),
-            }
+                Ok(Err(failure)) => failure,
+                Err(_) => UNREADABLE.into(),
+            };
         }
-        self.call.count(|counts| counts.file_read_failures += 1);
-        Err(or_not_the_file(self.file, failure))
+        call.count(|counts| counts.file_read_failures += 1);
+        Err(or_not_the_file(extents, failure))
+    }
+
+    /// Decodes by way of the stack, so that no buffer is held while the caller's page is written. Not inlined: other
+    /// loads do not need a page of stack.
+    #[inline(never)]
+    fn read_for_caller(
+        &self,
+        extents: &ExtentStore,
+        pinned: &PinnedExtent<'_>,
+        (number, again): (usize, bool),
+        seed: Seed,
+        page: &mut [u8; PAGE],
+    ) -> Result<Result<(), NotLoaded>, crate::os::Errno> {
+        let mut own = [0; PAGE];
+        let read = extents.read(pinned, number, again, |bytes| self.decode_entry(bytes, seed, &mut own, Target::Own));
+        if let Ok(Ok(())) = read {
+            *page = own;
+        }
+        read
+    }
+
+    fn decode_entry(&self, bytes: &[u8], seed: Seed, page: &mut [u8; PAGE], target: Target) -> Result<(), NotLoaded> {
+        let (stored, payload) = entry::open(bytes, seed).ok_or(NotLoaded::Damaged)?;
+        Ok(codec::decode(&self.shared.contexts, stored, payload, page, target)?)
     }
 }
 
 /// Returns `failure` if the descriptor is still that of the file. What was read from another file says nothing of the
 /// page.
-fn or_not_the_file(file: &BackingFile, failure: NotLoaded) -> NotLoaded {
-    if file.is_there() { failure } else { NOT_THE_FILE.into() }
+fn or_not_the_file(extents: &ExtentStore, failure: NotLoaded) -> NotLoaded {
+    if extents.is_there() { failure } else { NOT_THE_FILE.into() }
 }

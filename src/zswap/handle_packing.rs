@@ -42,7 +42,7 @@ enum Walked {
 
 /// Makes the handle table shorter, if that pays, with what the pool's compaction left of its budget. Returns how many
 /// pages the system got.
-pub(super) fn pack(shared: &Shared, mut left: Allowance) -> u64 {
+pub(super) fn pack(shared: &Shared, left: &mut Allowance) -> u64 {
     // The areas stay, and no other thread packs.
     let walk = Walk::new(shared);
     let hand = &shared.packing;
@@ -53,7 +53,7 @@ pub(super) fn pack(shared: &Shared, mut left: Allowance) -> u64 {
         hand.offset.store(0, Relaxed);
         shared.pool.gather_handles();
     }
-    match pack_from(shared, &walk, hand, &mut left) {
+    match pack_from(shared, &walk, hand, left) {
         Ok(pages) => {
             hand.end.store(0, Relaxed);
             pages

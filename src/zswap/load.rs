@@ -2,13 +2,11 @@
 
 use super::area::{Area, AreaState};
 use super::codec::Target;
-use super::file_load::Read;
 use super::page::NotTaken;
 use super::patience::{NOT_NOW, Patience, in_callback};
-use super::pool_objects::PinnedObject;
 use super::running_calls::RunningCall;
 use super::store_load_failure::NotLoaded;
-use super::word::{PageWord, WordKind};
+use super::word::{ExtentEntry, PageWord, WordKind};
 use crate::error::{Error, Result, sentence};
 use crate::units::PAGE;
 
@@ -44,6 +42,10 @@ enum Attempt {
     /// The page was replaced meanwhile.
     Replaced,
 }
+
+/// How often an extent is pinned that a page word names before the word is believed to be damaged. The extent of a
+/// sound word is there, unless it ended and another one got its name between the two reads of the word.
+const PINS: usize = 4;
 
 /// How many pages ahead of the one that is decoded a batch fetches the page word, the handle's word, and the object.
 /// Each of the three is found by the one before.
@@ -199,9 +201,8 @@ impl AreaState {
                     return Ok(());
                 }
                 Attempt::Taken(old) => {
-                    let reread = self.reread_if_reused(offset, old, page, target);
                     self.taken(offset, old);
-                    return reread;
+                    return Ok(());
                 }
                 Attempt::Replaced => {}
             }
@@ -223,37 +224,59 @@ impl AreaState {
         if seen.kind() == WordKind::Empty {
             return Err(self.absent(call, offset, seen, flags).into());
         }
-        match self.read(call, offset, seen, pinned.as_ref(), page, target)? {
-            Read::Stale => Ok(Attempt::Replaced),
-            Read::Done if flags.exclusive => Ok(self.take(call, offset, seen, flags)?),
-            Read::Done => {
-                word.reference(seen);
-                Ok(Attempt::Loaded)
+        match (seen.kind(), &pinned) {
+            (WordKind::Backed(at), _) => return self.try_load_backed(call, (offset, seen, at), page, flags, target),
+            (WordKind::Filled(pattern), _) => page.as_chunks_mut::<8>().0.fill(pattern.to_ne_bytes()),
+            (_, Some(pinned)) => {
+                let decoded = self.decode(offset, pinned, page, target);
+                decoded.inspect_err(|_| call.count(|counts| counts.decode_failures += 1))?;
             }
+            // An object is pinned whenever a word names one.
+            (WordKind::Empty | WordKind::Stored(_), None) => return Ok(Attempt::Replaced),
         }
+        self.loaded(call, offset, seen, flags)
     }
 
-    /// Reads what a word names into `page`.
+    /// Loads a page from its extent, which stays pinned until the page was also taken.
+    #[cold]
+    fn try_load_backed(
+        &self,
+        call: &RunningCall<'_>,
+        (offset, seen, at): (u64, PageWord, ExtentEntry),
+        page: &mut [u8; PAGE],
+        flags: LoadFlags,
+        target: Target,
+    ) -> Result<Attempt, NotLoaded> {
+        // None if another file was set meanwhile: then the page went before that.
+        let Some(extents) = self.shared.extents() else { return Ok(Attempt::Replaced) };
+        for _ in 0..PINS {
+            let pinned = extents.pin(at);
+            if !self.page(offset).is_still(seen) {
+                return Ok(Attempt::Replaced);
+            }
+            if let Some(pinned) = pinned {
+                self.read_entry(call, (&extents, &pinned), (offset, at), page, target)?;
+                return self.loaded(call, offset, seen, flags);
+            }
+        }
+        call.count(|counts| counts.file_read_failures += 1);
+        Err(NotLoaded::Damaged)
+    }
+
+    /// Removes a page that was read, or notes that it was used.
     #[inline]
-    fn read(
+    fn loaded(
         &self,
         call: &RunningCall<'_>,
         offset: u64,
         seen: PageWord,
-        pinned: Option<&PinnedObject<'_>>,
-        page: &mut [u8; PAGE],
-        target: Target,
-    ) -> Result<Read, NotLoaded> {
-        if let Some(pinned) = pinned {
-            let decoded = self.decode(offset, pinned, page, target);
-            return decoded.map(|()| Read::Done).inspect_err(|_| call.count(|counts| counts.decode_failures += 1));
+        flags: LoadFlags,
+    ) -> Result<Attempt, NotLoaded> {
+        if flags.exclusive {
+            return Ok(self.take(call, offset, seen, flags)?);
         }
-        match seen.kind() {
-            WordKind::Filled(pattern) => page.as_chunks_mut::<8>().0.fill(pattern.to_ne_bytes()),
-            WordKind::Backed(_) => return self.read_from_file(call, offset, seen, page, target),
-            WordKind::Empty | WordKind::Stored(_) => return Ok(Read::Stale),
-        }
-        Ok(Read::Done)
+        self.page(offset).reference(seen);
+        Ok(Attempt::Loaded)
     }
 
     /// Removes a page that was read.

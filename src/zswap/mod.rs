@@ -9,7 +9,7 @@
 //!                                          │   ▲
 //!            clock hand: decode, claim, hand over │ refused: kept
 //!                                          ▼   │
-//!           written: EMPTY, or BACKED (place on the library's own file)
+//!           written: EMPTY, or BACKED (entry of an extent on the library's own file)
 //! ```
 //!
 //! # The files
@@ -31,16 +31,17 @@
 //! | `entry`, `codec` | a stored page: header, check, payload; the codecs, and the contexts that compress |
 //! | `pool_objects` | the objects that page words name: pinned, written, freed |
 //! | `lanes` | where the words of a batch wait |
-//! | `lowest_free`, `backing_file` | which places of the library's own file are free; that file |
+//! | `lowest_free`, `extents` | which slots are free; what is on the library's own file: see [`extents`] |
 //! | `compaction_backoff` | when the pool was last compacted for nothing |
 //! | `options` | options of a zswap and of an area |
 //! | `area`, `shared` | an area; what the areas share |
 //! | `stored_offsets` | which offsets of an area have a page |
 //! | `admission`, `allocate`, `store`, `batch` | storing: the limits, room in the pool, one page, many pages |
 //! | `sweep` | the clock hand |
-//! | `file_load`, `spill` | loading from the library's own file; writing pages back to it |
+//! | `file_load`, `fill_extents` | loading from the library's own file; writing pages back to it |
 //! | `load`, `invalidate`, `recompress` | loading, removing, storing anew with a stronger codec |
 //! | `area_turn`, `walk` | an area's turn in a shrink or in claims of all; all areas one after the other |
+//! | `clean_extents` | moving what is left of mostly dead extents together |
 //! | `handle_packing` | low handle indices, so that the handle table becomes shorter |
 //! | `writeback`, `caller_writeback` | writeback by a shrink; writeback by the caller |
 //! | `fork` | the moment to fork, at which no call runs |
@@ -48,6 +49,7 @@
 //! | `claiming`, `usage` | claims as guards, of an area and of all areas; how full they are |
 //! | `plumbing` | what only the C library needs |
 
+pub mod extents;
 pub mod index;
 pub mod limit;
 pub mod page;
@@ -63,8 +65,6 @@ mod area;
 #[cfg(not(loom))]
 mod area_turn;
 #[cfg(not(loom))]
-mod backing_file;
-#[cfg(not(loom))]
 mod batch;
 #[cfg(not(loom))]
 mod caller_writeback;
@@ -72,6 +72,8 @@ mod caller_writeback;
 mod claiming;
 #[cfg(not(loom))]
 mod claims;
+#[cfg(not(loom))]
+mod clean_extents;
 #[cfg(not(loom))]
 pub(crate) mod codec;
 #[cfg(not(loom))]
@@ -82,6 +84,8 @@ mod create;
 pub(crate) mod entry;
 #[cfg(not(loom))]
 mod file_load;
+#[cfg(not(loom))]
+mod fill_extents;
 #[cfg(not(loom))]
 mod fork;
 #[cfg(not(loom))]
@@ -112,8 +116,6 @@ mod running_calls;
 mod shared;
 #[cfg(not(loom))]
 mod snapshot;
-#[cfg(not(loom))]
-mod spill;
 #[cfg(not(loom))]
 mod stats;
 #[cfg(not(loom))]

@@ -9,6 +9,7 @@
 //! | take | **still pinned**: compare-and-swap to EMPTY; only flags changed: again; replaced: start again | AcqRel |
 //! | remove | one fetch_and that keeps what belongs to the offset | AcqRel |
 //! | claim | **pinned**: compare-and-swap to the same with WRITEBACK; refused if it is set | AcqRel |
+//! | move | claimed: compare-and-swap of the version that was claimed to its place in another extent | AcqRel |
 //! | acknowledge | compare-and-swap of the very word that was claimed; **then** free, **then** unpin | AcqRel |
 //! | end | fetch_and that clears WRITEBACK, OWN and claim; what it was tells rescued from replaced | AcqRel |
 //! | wait | until WRITEBACK is clear or the claim is another | Acquire, pairs with acknowledge and end |
@@ -28,7 +29,7 @@ use super::word::{KEPT_BY_END, KEPT_BY_REMOVAL, KEPT_BY_THAW, PageWord, WordKind
 use crate::sync::{
     AtomicU64,
     Ordering::{AcqRel, Acquire, Relaxed, Release},
-    Wait, fence,
+    Wait,
 };
 
 /// What page words name by their short handles: the pool, or a model of one.
@@ -96,6 +97,13 @@ impl PageCell<'_> {
             // The page was replaced: there is something new to see.
             wait.a_moment();
         }
+    }
+
+    /// Whether the version that `seen` is still is there. A thread that has pinned the extent of a BACKED word asks
+    /// this before it reads the entry: before the pin, the extent may have gone and its slot may have been reused.
+    pub fn is_still(self, seen: PageWord) -> bool {
+        // Acquire as in `look`.
+        self.look().is_version_of(seen)
     }
 
     /// Sets REFERENCED on the version that `seen` is.
@@ -262,6 +270,29 @@ impl PageCell<'_> {
         }
     }
 
+    /// Claims the BACKED version that `seen` is, whose extent the caller has pinned, to move it to another extent.
+    /// Nobody waits for such a claim. Returns the claimed word. None if the word changed, or a writeback runs.
+    pub fn claim_to_move(self, seen: PageWord, claim: u8) -> Option<PageWord> {
+        debug_assert!(matches!(seen.kind(), WordKind::Backed(_)));
+        self.claim(seen, claim, true)
+    }
+
+    /// Ends the move of a BACKED version: `to` takes its place, unless it was replaced or removed. A load meanwhile is
+    /// no hindrance. True: the entry that was claimed is the caller's to drop.
+    pub fn moved(self, claimed: PageWord, to: PageWord) -> bool {
+        let mut word = claimed;
+        while word.is_version_of(claimed) {
+            let next = PageWord(to.with_referenced(word.is_referenced()).0);
+            // Release and Acquire as in `acknowledge`.
+            match self.0.compare_exchange(word.0, next.0, AcqRel, Relaxed) {
+                Ok(_) => return true,
+                Err(now) => word = PageWord(now),
+            }
+        }
+        self.end(claimed);
+        false
+    }
+
     /// Ends a writeback and keeps what is there.
     pub fn end(self, claimed: PageWord) -> KeptAs {
         // Release and Acquire as in `acknowledge`.
@@ -299,10 +330,4 @@ pub fn thaw(words: &[AtomicU64]) {
         // Release pairs with the Acquire of the publish that waited.
         word.fetch_and(KEPT_BY_THAW, Release);
     }
-}
-
-/// Orders a read of what a BACKED word names before the second read of the word.
-pub fn read_before_word() {
-    // Acquire: the second read of the word may not come before the read of the file.
-    fence(Acquire);
 }

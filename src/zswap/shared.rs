@@ -2,16 +2,16 @@
 //! areas.
 
 use super::area::{Area, AreaState};
-use super::backing_file::BackingFile;
 use super::claims::Claims;
 use super::codec::{CodecCell, Contexts};
 use super::compaction_backoff::CompactedInVain;
+use super::extents::store::ExtentStore;
 use super::lanes::Lanes;
 use super::limit::ByteLimit;
 use super::reservation::Batches;
 use super::running_calls::{RunningCall, Shards};
 use super::stats::Counts;
-use super::word::FileSlot;
+use super::word::ExtentEntry;
 use super::writeback_refusal::Refusal;
 use crate::error::{Error, Result, sentence};
 use crate::heap::{Counted, Weak};
@@ -58,7 +58,7 @@ pub enum WritebackTarget {
     /// To a callback of C's.
     Foreign(ForeignWriteback),
     /// To the library's own file.
-    File(Counted<BackingFile>),
+    File(Counted<ExtentStore>),
 }
 
 /// The areas of a zswap, and the counts of those that were removed.
@@ -161,21 +161,21 @@ impl Shared {
         }
     }
 
-    /// Returns the library's own file, if pages are written back to that.
-    pub fn file(&self) -> Option<Counted<BackingFile>> {
+    /// Returns the extents on the library's own file, if pages are written back to that.
+    pub fn extents(&self) -> Option<Counted<ExtentStore>> {
         match &*self.read_target() {
-            WritebackTarget::File(file) => Some(file.clone()),
+            WritebackTarget::File(extents) => Some(extents.clone()),
             _ => None,
         }
     }
 
-    /// Gives a place on the library's own file back.
+    /// Drops an entry of an extent. The caller has removed the only page word that named it.
     #[cold]
-    pub fn free_file_slot(&self, slot: FileSlot) {
-        let file = self.file();
-        debug_assert!(file.is_some(), "the file stays while a page is on it");
-        if let Some(file) = file {
-            file.release(slot);
+    pub fn drop_entry(&self, at: ExtentEntry) {
+        let extents = self.extents();
+        debug_assert!(extents.is_some(), "the file stays while a page is on it");
+        if let Some(extents) = extents {
+            extents.drop_entry(at);
         }
     }
 

@@ -120,10 +120,10 @@ impl Zswap {
 /// Returns what a zswap has and did, given what its areas have and did.
 fn stats_of(shared: &Shared, areas: &Walk<'_>, counts: Counts) -> Result<ZswapStats> {
     let pool = shared.pool.stats()?;
-    // Read under the lock: a clone of the file would count as a writer of it.
-    let (tables, file_bytes) = match &*shared.read_target() {
-        WritebackTarget::File(file) => (file.table_bytes(), file.taken() as u64 * PAGE as u64),
-        _ => (0, 0),
+    // Read under the lock: a clone of the extents would count as a user of the file.
+    let (tables, file_bytes, file_page_bytes) = match &*shared.read_target() {
+        WritebackTarget::File(extents) => (extents.memory_bytes(), extents.file_bytes(), extents.page_bytes()),
+        _ => (0, 0, 0),
     };
     let own = (shared.contexts.bytes() + shared.claims.bytes() + shared.lanes.bytes() + size_of::<Shared>()) as u64;
     let (mut count, mut pages, mut indexes) = (0, 0, 0);
@@ -143,6 +143,7 @@ fn stats_of(shared: &Shared, areas: &Walk<'_>, counts: Counts) -> Result<ZswapSt
         capacity_hits: shared.capacity_hits.load(Relaxed),
         claims: shared.claims.held(),
         file_bytes,
+        file_page_bytes,
         counts,
     })
 }

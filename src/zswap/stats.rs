@@ -96,6 +96,8 @@ counts! {
     /// Pages that came back from where they were written to: from the library's own file, or by
     /// [`crate::Area::note_refaults`].
     refaults,
+    /// Pages that were moved on the library's own file, so that it takes less room: see [`crate::Zswap::compact`].
+    moved_on_file,
 }
 
 impl Counts {
@@ -161,8 +163,11 @@ pub struct ZswapStats {
     pub capacity_hits: u64,
     /// How many [`crate::Claim`]s are held now.
     pub claims: u64,
-    /// Bytes of the library's own file that have pages now.
+    /// Bytes of the library's own file that have pages now, in whole blocks of 4096 bytes.
     pub file_bytes: u64,
+    /// Bytes of these pages, compressed as they are on the file. `file_bytes` grows to 1.3 times as many and a MiB
+    /// before shrinks move pages together.
+    pub file_page_bytes: u64,
     /// The counts of all areas, including those that were removed.
     pub counts: Counts,
 }

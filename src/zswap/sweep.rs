@@ -132,11 +132,17 @@ impl<'a> Sweep<'a> {
 
     /// Claims the next page and decodes it into `page`. Passes by pages that can't be decoded.
     pub fn next(&mut self, call: &RunningCall<'_>, page: &mut [u8; PAGE], target: Target) -> Option<ClaimedPage<'a>> {
+        let area = self.area;
+        self.next_with(|offset, pinned| {
+            let decoded = area.decode(offset, pinned, page, target);
+            decoded.inspect_err(|_| call.count(|counts| counts.decode_failures += 1)).is_ok()
+        })
+    }
+
+    /// Claims the next page that `read` accepts, which is called with its offset and its object before the claim.
+    pub fn next_with(&mut self, mut read: impl FnMut(u64, &PinnedObject<'_>) -> bool) -> Option<ClaimedPage<'a>> {
         while let Some((offset, seen)) = self.advance() {
-            let claimed = self.try_claim(offset, seen, |pinned| {
-                let decoded = self.area.decode(offset, pinned, page, target);
-                decoded.inspect_err(|_| call.count(|counts| counts.decode_failures += 1)).is_ok()
-            });
+            let claimed = self.try_claim(offset, seen, |pinned| read(offset, pinned));
             if claimed.is_some() {
                 return claimed;
             }

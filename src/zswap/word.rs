@@ -5,7 +5,7 @@
 //! | EMPTY | none: the page is not here |
 //! | FILLED | what the page repeats |
 //! | STORED | index and generation of its handle |
-//! | BACKED | its slot on the library's own file, and the slot's generation |
+//! | BACKED | its entry in an extent: the extent's slot, the entry's number, and the slot's generation |
 //!
 //! | flag | says |
 //! |---|---|
@@ -31,24 +31,29 @@ const PAYLOAD: Field = CLAIM.then(HANDLE_BITS);
 const _: () = assert!(Field::fill(&[STATE, REFERENCED, WRITEBACK, MARK, RAW, FROZEN, OWN, CLAIM, PAYLOAD], 64));
 
 /// The payload of a BACKED word.
-const SLOT: Field = Field::first(32);
-const SLOT_GENERATION: Field = SLOT.then(16);
-const _: () = assert!(Field::fill(&[SLOT, SLOT_GENERATION], HANDLE_BITS));
+const SLOT: Field = Field::first(26);
+const ENTRY: Field = SLOT.then(6);
+const SLOT_GENERATION: Field = ENTRY.then(16);
+const _: () = assert!(Field::fill(&[SLOT, ENTRY, SLOT_GENERATION], HANDLE_BITS));
 
 /// Belongs to the offset and not to the version of its page: no store and no removal clears it.
 const STICKY: u64 = WRITEBACK.mask() | OWN.mask() | CLAIM.mask() | FROZEN.mask();
 /// Tells one version of a page from another.
 const VERSION: u64 = STATE.mask() | PAYLOAD.mask() | RAW.mask();
 
-/// Most pages of the library's own file.
-pub const MAX_SLOTS: u64 = SLOT.max() + 1;
+/// Most extents of a zswap at a time.
+pub const MAX_EXTENTS: usize = SLOT.max() as usize + 1;
+/// Most entries of an extent.
+pub const MAX_ENTRIES: usize = ENTRY.max() as usize + 1;
 
-/// A place on the library's own file.
+/// An entry of an extent: where a page is that left the pool.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct FileSlot {
-    /// Which page of the file.
-    pub index: u32,
-    /// Which of the pages that had this place one after the other.
+pub struct ExtentEntry {
+    /// The extent's slot in the table of extents.
+    pub slot: u32,
+    /// The number of the entry in its extent.
+    pub entry: u8,
+    /// Which of the extents that had this slot one after the other.
     pub generation: u16,
 }
 
@@ -61,8 +66,8 @@ pub enum WordKind {
     Filled(u64),
     /// In the pool, behind this short handle: the low [`HANDLE_BITS`] bits of the handle, without the pool's tag.
     Stored(u64),
-    /// On the library's own file.
-    Backed(FileSlot),
+    /// In an extent, on the library's own file.
+    Backed(ExtentEntry),
 }
 
 /// The one word of a page.
@@ -99,9 +104,9 @@ impl PageWord {
         Self(PAYLOAD.set(self.0, short_handle))
     }
 
-    /// Makes the word of a page on the library's own file.
-    pub const fn backed(slot: FileSlot) -> Self {
-        Self::new(3, SLOT_GENERATION.set(slot.index as u64, slot.generation as u64))
+    /// Makes the word of a page in an extent.
+    pub const fn backed(at: ExtentEntry) -> Self {
+        Self::new(3, SLOT_GENERATION.set(ENTRY.set(at.slot as u64, at.entry as u64), at.generation as u64))
     }
 
     /// Returns where the page is.
@@ -114,8 +119,9 @@ impl PageWord {
             1 if self.is_filled_with_32_bits() => WordKind::Filled(payload << 32 | payload),
             1 => WordKind::Filled(((payload << spare) as i64 >> spare) as u64),
             2 => WordKind::Stored(payload),
-            _ => WordKind::Backed(FileSlot {
-                index: SLOT.get(payload) as u32,
+            _ => WordKind::Backed(ExtentEntry {
+                slot: SLOT.get(payload) as u32,
+                entry: ENTRY.get(payload) as u8,
                 generation: SLOT_GENERATION.get(payload) as u16,
             }),
         }
@@ -239,7 +245,9 @@ mod tests {
         assert_eq!(PageWord(replaced.0 & KEPT_BY_END), PageWord::filled(7).unwrap());
         assert!(PageWord::FROZEN.removed().is_frozen());
         assert_eq!(PageWord::EMPTY.0, 0);
-        let slot = FileSlot { index: u32::MAX - 1, generation: u16::MAX };
-        assert_eq!(PageWord::backed(slot).kind(), WordKind::Backed(slot));
+        for (slot, entry, generation) in [((1 << 26) - 1, 0, u16::MAX), (0, 63, 0), (5, 6, 7)] {
+            let at = ExtentEntry { slot, entry, generation };
+            assert_eq!(PageWord::backed(at).kind(), WordKind::Backed(at));
+        }
     }
 }

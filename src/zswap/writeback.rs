@@ -1,7 +1,7 @@
 //! Writeback by a shrink: pages that were not used lately are decoded, claimed, and handed over with no lock held. They
 //! go once the callback, or the write to the file, says that they were written.
 //!
-//! [`super::sweep`] chooses the pages, [`super::spill`] writes to the library's own file, and
+//! [`super::sweep`] chooses the pages, [`super::extents`] writes to the library's own file, and
 //! [`super::caller_writeback`] is for callers that write pages back by themselves.
 
 use super::area::{Area, AreaState};
@@ -48,7 +48,7 @@ impl Area {
             WritebackTarget::Foreign(callback) => {
                 Ok(self.shrink_by(&call, pages, &|area, offset, page| callback.call(area, offset, page)))
             }
-            WritebackTarget::File(file) => area.shrink_to_file(&call, pages, file),
+            WritebackTarget::File(extents) => area.shrink_to_file(&call, pages, extents),
         }
     }
 

@@ -2,8 +2,9 @@
 
 use super::area::{Area, AreaState};
 use super::area_turn::{AreaTurn, QUANTUM};
-use super::backing_file::BackingFile;
 use super::codec::Codec;
+use super::extents::cleaning::Density;
+use super::extents::store::ExtentStore;
 use super::fork::ForkState;
 use super::handle_packing;
 use super::index::MAX_PAGES;
@@ -187,8 +188,15 @@ impl Zswap {
     }
 
     /// Lets the library write pages back itself, to the first `bytes` bytes of a regular file or a block device. None:
-    /// to no file any more. A page is written to the lowest free place. Pages on the file are loaded as all others, and
-    /// stay there until they are replaced or removed.
+    /// to no file any more. Pages are written as the pool has them, compressed, up to 64 of them in one write, to the
+    /// lowest free blocks of 4096 bytes. They are loaded as all others, and stay on the file until they are replaced or
+    /// removed. Blocks without pages are written again, or punched out: at most 1 MiB of them takes room on the disk.
+    /// 132 KiB of a file of more than a MiB are set aside for moving pages together, so that a full file has room again
+    /// when some of its pages go.
+    ///
+    /// The page cache stays as it is: the library opens the file once more with `O_DIRECT`, through `/proc`, or else
+    /// asks the system to drop what it read and wrote (`RWF_DONTCACHE`, Linux 6.14). Where it can do neither, the page
+    /// cache has the file's pages as well.
     ///
     /// The file has to be open for reading and writing (`O_RDWR`), and not for appending (`O_APPEND`), which would
     /// write everything to other places. The descriptor is duplicated. Close no descriptors that are not your own: the
@@ -201,7 +209,7 @@ impl Zswap {
     pub fn set_backing_file(&self, file: Option<(BorrowedFd<'_>, u64)>) -> Result<()> {
         let target = match file {
             Some((fd, bytes)) => {
-                WritebackTarget::File(Counted::new(BackingFile::new(self.shared.os.clone(), fd, bytes)?)?)
+                WritebackTarget::File(Counted::new(ExtentStore::new(self.shared.os.clone(), fd, bytes)?)?)
             }
             None => WritebackTarget::None,
         };
@@ -213,8 +221,8 @@ impl Zswap {
         let _call = self.shared.begin()?;
         let old = {
             let mut target = self.shared.target.write().unwrap_or_else(PoisonError::into_inner);
-            if let WritebackTarget::File(file) = &*target
-                && (file.taken() > 0 || file.strong_count() > 1)
+            if let WritebackTarget::File(extents) = &*target
+                && (extents.strong_count() > 1 || !extents.is_empty())
             {
                 return Err(IN_USE);
             }
@@ -275,9 +283,10 @@ impl Zswap {
     }
 
     /// Moves objects together and gives the memory that becomes free back to the system, as [`crate::Pool::compact`]
-    /// does. Also gives back the parts of the areas' indexes that have no page any more, and the end of the pool's
-    /// table of handles: pages whose handles lie there get others. The budget holds for that, too: each page that gets
-    /// another handle counts as 64 bytes. Returns how many pages of 4096 bytes the pool gave back.
+    /// does. Moves what is left of mostly dead extents on the backing file to new ones, and punches out free blocks.
+    /// Also gives back the parts of the areas' indexes that have no page any more, and the end of the pool's table of
+    /// handles: pages whose handles lie there get others. The budget holds for that, too: each page that gets another
+    /// handle counts as 64 bytes. Returns how many pages of 4096 bytes the pool gave back.
     ///
     /// # Errors
     /// Those of [`crate::Pool::compact`].
@@ -287,7 +296,13 @@ impl Zswap {
         Walk::new(&self.shared).each(|area, _| area.0.index.give_back(0, area.pages()));
         self.shared.pool.check_usable()?;
         match self.shared.pool.try_to_compact(left) {
-            Some(done) if !done.is_cut_short => Ok(done.pages + handle_packing::pack(&self.shared, done.left)),
+            Some(mut done) if !done.is_cut_short => {
+                let packed = handle_packing::pack(&self.shared, &mut done.left);
+                if let Some(extents) = self.shared.extents() {
+                    self.shared.clean(&extents, Density::OF_COMPACTION, &mut done.left);
+                }
+                Ok(done.pages + packed)
+            }
             Some(done) => Ok(done.pages),
             None => Ok(0),
         }
@@ -323,8 +338,18 @@ impl Zswap {
         }
     }
 
+    /// Returns the extents on the backing file. While the caller has them, no other file can be set.
+    pub(crate) fn extents(&self) -> Counted<ExtentStore> {
+        self.shared.extents().expect("a backing file")
+    }
+
+    /// Forgets what was read ahead from the backing file.
+    pub(crate) fn forget_reads(&self) {
+        self.extents().forget_reads();
+    }
+
     /// Returns the number of the library's own descriptor of the backing file.
     pub(crate) fn backing_descriptor(&self) -> Option<std::os::fd::RawFd> {
-        self.shared.file().map(|file| file.descriptor())
+        self.shared.extents().map(|extents| extents.descriptor())
     }
 }

@@ -177,6 +177,6 @@ fn tables_are_read_row_by_row() {
     assert_eq!((found.len(), found[0].section.as_str(), found[1].section.as_str()), (2, "One", "Two"));
     assert_eq!((found[0].column("Models"), found[0].column("Rank"), found[0].rows.len()), (Some(1), None, 2));
     assert_eq!(ticked(&found[0].rows[0][1]).collect::<Vec<_>>(), ["x", "y::z"]);
-    assert!(is_model("mover::map_and_free") && is_model("pages::pairs::load_vs_take") && is_model("pages::own_file"));
-    assert!(is_model("pages::own_file::take_vs_writeback") && !is_model("mover::no_such") && !is_model("no_such"));
+    assert!(is_model("mover::map_and_free") && is_model("pages::pairs::load_vs_take") && is_model("pages::extents"));
+    assert!(is_model("pages::extents::take_vs_writeback") && !is_model("mover::no_such") && !is_model("no_such"));
 }

@@ -294,8 +294,10 @@ pub struct zswap_counts {
     /// Pages that came back from where they were written to: from the backing file, or as reported
     /// by zswap_area_refaulted().
     pub refaults: u64,
+    /// Pages that were moved on the backing file, so that it takes less room.
+    pub moved_on_file: u64,
     /// Reserved for later counts; 0.
-    pub reserved: [u64; 14],
+    pub reserved: [u64; 13],
 }
 
 /// Statistics of a zswap: see zswap_stats(). All figures are of one moment, except the memory of the
@@ -326,10 +328,13 @@ pub struct zswap_stats {
     pub capacity_hits: u64,
     /// Claims of zswap_writeback_begin() that have not ended.
     pub claims: u64,
-    /// Bytes of the backing file that hold pages.
+    /// Bytes of the backing file that hold pages, in whole blocks of 4096 bytes.
     pub file_bytes: u64,
     /// Counts of all areas. Events of removed areas are included; their pages are not.
     pub counts: zswap_counts,
+    /// Bytes of the pages on the backing file, compressed as they are there. file_bytes grows to 1.3
+    /// times as many and a MiB before shrinks move pages together.
+    pub file_page_bytes: u64,
 }
 
 /// Statistics of an area: see zswap_area_stats(). All figures are of one moment.
@@ -374,7 +379,7 @@ const _: () = assert!(size_of::<zswap_tuning>() == offset_of!(zswap_tuning, rese
 const _: () = assert!(offset_of!(zswap_tuning, pool) == offset_of!(zswap_tuning, accept_percent) + 16);
 const _: () = assert!(size_of::<zswap_area_options>() == offset_of!(zswap_area_options, flags) + 32);
 // One field for each count of the crate, and the reserved ones. A new count takes the place of a reserved one.
-const _: () = assert!(size_of::<zswap_counts>() == size_of::<Counts>() + 14 * 8);
+const _: () = assert!(size_of::<zswap_counts>() == size_of::<Counts>() + 13 * 8);
 
 impl zswap_usage {
     /// Makes it of what a zswap or an area uses, and of what the limit that refuses lacks.
@@ -405,8 +410,8 @@ impl From<Counts> for zswap_counts {
             refused_memory, refused_incompressible, removed_by_failure, compressions, compressions_wasted,
             written_back, rescued, overtaken, writeback_exists, writeback_again, writeback_no_memory, writeback_io,
             writeback_no_space, writeback_other, decode_failures, file_read_failures, recompressed,
-            recompress_useless, refaults,
-        }, reserved: [0; 14])
+            recompress_useless, refaults, moved_on_file,
+        }, reserved: [0; 13])
     }
 }
 
@@ -415,7 +420,7 @@ impl From<ZswapStats> for zswap_stats {
     fn from(stats: ZswapStats) -> Self {
         same_fields!(stats, Self {
             areas, area_pages, used_bytes, pool_bytes, metadata_bytes, limit_hits, capacity_hits, claims,
-            file_bytes,
+            file_bytes, file_page_bytes,
         }, struct_size: size_of::<Self>(), max_bytes: stats.max_bytes.unwrap_or(u64::MAX), counts: stats.counts.into())
     }
 }

@@ -43,10 +43,18 @@ export! {
     /// Lets the library write pages back itself, to the first `bytes` bytes of a regular file or block
     /// device. These bytes belong to the library from then on. Replaces a callback.
     ///
-    /// Each page goes to the lowest free place of the file. Pages on the file are loaded, replaced and
-    /// removed like all others. A page stays on the file until it is replaced or removed; loading it
-    /// does not remove it. The contents of the file mean nothing without this zswap, and are not kept
-    /// from run to run. A write past RLIMIT_FSIZE raises SIGXFSZ, as any write would, and that ends a
+    /// Pages are written as the pool has them, compressed, up to 64 in one write, to the lowest free
+    /// blocks of 4096 bytes. Pages on the file are loaded, replaced and removed like all others. A page
+    /// stays on the file until it is replaced or removed; loading it does not remove it. As pages go,
+    /// shrinks and zswap_compact() move the others together, and punch out free blocks of more than a
+    /// MiB: zswap_stats.file_bytes stays below 1.3 times file_page_bytes and a MiB, if pages are written.
+    /// 132 KiB of a file of more than a MiB are set aside for that.
+    /// The contents of the file mean nothing without this zswap, and are not kept from run to run.
+    ///
+    /// The page cache stays as it is: the library opens the file once more, with O_DIRECT, by its name
+    /// in /proc. Where that fails, the system is asked to drop what was read and written
+    /// (RWF_DONTCACHE, Linux 6.14), or else the page cache has the file's pages too.
+    /// A write past RLIMIT_FSIZE raises SIGXFSZ, as any write would, and that ends a
     /// program that does not ignore it.
     ///
     /// fd: a descriptor opened with O_RDWR and without O_APPEND, which must not be set later either:
@@ -61,7 +69,8 @@ export! {
     ///     -1. Whether the file can be written shows when a shrink tries it.
     /// -EBUSY: pages are on the file that was set before, or are being written to it.
     /// -EMFILE: the process may have no more descriptors.
-    /// -ENOMEM: no memory for the file's table, of about 8 bytes a page.
+    /// -ENOMEM: no memory for the file's tables. A page on the file takes 3 bytes of them if extents are
+    ///     full.
     /// -EPERM: this process is a forked child that has no copy of the pool.
     ///
     /// Threads: any. Callbacks: allowed.

@@ -10,10 +10,10 @@
 //! race. Every handle is freed once, no WRITEBACK stays, and a word without a page is exactly 0.
 
 mod batches;
+mod extents;
 mod freeze;
 mod limits;
 mod orders;
-mod own_file;
 mod pairs;
 mod triples;
 
@@ -22,10 +22,10 @@ use crate::sync::{AtomicU64, Cell, Ordering::Relaxed};
 use crate::units::{Place, ZspageId};
 use crate::zswap::page::{Frozen, NotTaken, Objects, PageCell};
 use crate::zswap::word::{PageWord, WordKind};
+use extents::Extents;
 use loom::sync::{Arc, Mutex};
 use loom::thread;
 use orders::{Outcome, Start, allowed};
-use own_file::File;
 
 /// An operation on the page.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -41,6 +41,8 @@ pub enum Op {
     Written,
     /// A writeback that is refused.
     Refused,
+    /// The move of an entry to another extent.
+    Clean,
 }
 
 /// Result of an operation that returns nothing. A load and a take return the value.
@@ -140,8 +142,8 @@ impl Objects for Heap {
 
 /// One page of an area.
 pub struct Scene {
-    /// The library's own file, if it writes back itself.
-    file: Option<File>,
+    /// The extents on the library's own file, if it writes back itself.
+    extents: Option<Extents>,
     word: AtomicU64,
     heap: Heap,
     /// The page that callbacks wrote last.
@@ -161,7 +163,7 @@ impl Scene {
             Start::Stored => PageWord::stored(heap.allocate(FIRST), false),
         };
         Self {
-            file: own_file.then(File::new),
+            extents: own_file.then(Extents::new),
             word: AtomicU64::new(word.0),
             heap,
             disk: Cell::new(NOTHING),
@@ -189,6 +191,7 @@ impl Scene {
             Op::FailedStore | Op::Invalidate => self.remove(),
             Op::Written => self.write_back(true),
             Op::Refused => self.write_back(false),
+            Op::Clean => self.clean(),
         }
     }
 
@@ -200,20 +203,24 @@ impl Scene {
                 self.page().reference(seen);
             }
             drop(pinned);
-            if let Some(value) = value {
+            if let Some((value, _)) = value {
                 return value;
             }
             thread::yield_now();
         }
     }
 
-    /// Returns what a word names, or none if that is gone from the file.
-    fn value(&self, seen: PageWord, pinned: Option<&Pinned<'_>>) -> Option<u64> {
+    /// Returns what a word names, or none if the page was replaced. The extent that a word names stays pinned until the
+    /// second value goes.
+    fn value(&self, seen: PageWord, pinned: Option<&Pinned<'_>>) -> Option<(u64, Option<extents::Pinned<'_>>)> {
         match (seen.kind(), pinned) {
-            (WordKind::Stored(_), Some(pinned)) => Some(pinned.read()),
-            (WordKind::Filled(pattern), _) => Some(pattern),
-            (WordKind::Backed(slot), _) => self.file.as_ref().unwrap().read(slot, self.page(), seen),
-            _ => Some(NOTHING),
+            (WordKind::Stored(_), Some(pinned)) => Some((pinned.read(), None)),
+            (WordKind::Filled(pattern), _) => Some((pattern, None)),
+            (WordKind::Backed(at), _) => {
+                let pinned = self.extents.as_ref().unwrap().pin(at, self.page(), seen)?;
+                Some((pinned.read(), Some(pinned)))
+            }
+            _ => Some((NOTHING, None)),
         }
     }
 
@@ -225,19 +232,15 @@ impl Scene {
                 return NOTHING;
             }
             let value = self.value(seen, pinned.as_ref());
-            let taken = value.map(|_| self.page().take(seen, true));
+            let taken = value.as_ref().map(|_| self.page().take(seen, true));
             drop(pinned);
-            let (Some(value), Some(taken)) = (value, taken) else {
+            let (Some((value, extent)), Some(taken)) = (value, taken) else {
                 thread::yield_now();
                 continue;
             };
             match taken {
                 Ok(old) => {
-                    // A place on the file is this thread's only now: what was read before may be another page's.
-                    let value = match old.kind() {
-                        WordKind::Backed(slot) => self.file.as_ref().unwrap().check_of(slot),
-                        _ => value,
-                    };
+                    drop(extent);
                     self.gone(old);
                     return value;
                 }
@@ -271,7 +274,7 @@ impl Scene {
         if met.must_be_awaited() {
             self.page().wait_for(met);
         }
-        if met.has_writeback() && self.file.is_none() {
+        if met.has_writeback() && self.extents.is_none() {
             // SAFETY: the callback that this removal met has ended; loom finds out if it has not.
             self.callbacks[met.claim() as usize].with(|cell| assert_ne!(unsafe { *cell }, NOTHING));
         }
@@ -280,14 +283,14 @@ impl Scene {
     fn discard(&self, old: PageWord) {
         match old.kind() {
             WordKind::Stored(handle) => self.heap.free(handle),
-            WordKind::Backed(slot) => self.file.as_ref().unwrap().release(slot),
+            WordKind::Backed(at) => self.extents.as_ref().unwrap().drop_entry(at),
             _ => {}
         }
     }
 
     fn write_back(&self, succeeds: bool) -> u64 {
         let number = self.claims.fetch_add(1, std::sync::atomic::Ordering::Relaxed) as u8;
-        let own = self.file.is_some();
+        let own = self.extents.is_some();
         let mut value = NOTHING;
         let claimed = self.page().find_and_claim(&self.heap, number, own, |pinned| {
             value = pinned.read();
@@ -295,8 +298,8 @@ impl Scene {
         });
         // The pin ends last, as in the product.
         let Some((claimed, _pinned)) = claimed else { return UNCLAIMED };
-        if let Some(file) = &self.file {
-            return self.write_to_file(file, succeeds, claimed, value);
+        if let Some(extents) = &self.extents {
+            return self.write_extent(extents, succeeds, claimed, value);
         }
         for cell in [&self.disk, &self.callbacks[number as usize]] {
             // SAFETY: one callback runs at a time, and none that a removal has met; loom finds a race.
@@ -312,17 +315,38 @@ impl Scene {
         if gone.is_ok() { GONE } else { KEPT }
     }
 
-    fn write_to_file(&self, file: &File, succeeds: bool, claimed: PageWord, value: u64) -> u64 {
-        let slot = file.write(value);
+    fn write_extent(&self, extents: &Extents, succeeds: bool, claimed: PageWord, value: u64) -> u64 {
+        let extent = extents.write(value);
         let gone = match succeeds {
-            true => self.page().acknowledge(claimed, PageWord::backed(slot)),
+            true => self.page().acknowledge(claimed, PageWord::backed(extent.entry())),
             false => Err(self.page().end(claimed)),
         };
         match gone {
             Ok(()) => self.discard(claimed),
-            Err(_) => file.release(slot),
+            Err(_) => extents.drop_entry(extent.entry()),
         }
         if gone.is_ok() { GONE } else { KEPT }
+    }
+
+    /// Moves the entry that the page has, if it has one, to another extent. The result is the same whatever happens.
+    fn clean(&self) -> u64 {
+        let extents = self.extents.as_ref().unwrap();
+        let WordKind::Backed(at) = self.page().peek().kind() else { return NOTHING };
+        let Some(pinned) = extents.try_pin(at) else { return NOTHING };
+        let seen = self.page().peek();
+        if seen.kind() != WordKind::Backed(at) {
+            return NOTHING;
+        }
+        let number = self.claims.fetch_add(1, std::sync::atomic::Ordering::Relaxed) as u8;
+        let Some(claimed) = self.page().claim_to_move(seen, number) else { return NOTHING };
+        let value = pinned.read();
+        drop(pinned);
+        let extent = extents.write(value);
+        match self.page().moved(claimed, PageWord::backed(extent.entry())) {
+            true => extents.drop_entry(at),
+            false => extents.drop_entry(extent.entry()),
+        }
+        NOTHING
     }
 
     /// Checks what has to hold at the end. Returns the page, and what callbacks wrote last.
@@ -336,10 +360,10 @@ impl Scene {
             }
             WordKind::Stored(handle) => self.heap.read(handle),
             WordKind::Filled(pattern) => pattern,
-            WordKind::Backed(slot) => self.file.as_ref().unwrap().read(slot, self.page(), word).unwrap(),
+            WordKind::Backed(at) => self.extents.as_ref().unwrap().pin(at, self.page(), word).unwrap().read(),
         };
-        if let Some(file) = &self.file {
-            file.check_free(usize::from(matches!(word.kind(), WordKind::Backed(_))));
+        if let Some(extents) = &self.extents {
+            extents.check_free(usize::from(matches!(word.kind(), WordKind::Backed(_))));
         }
         let stored = usize::from(matches!(word.kind(), WordKind::Stored(_)));
         assert_eq!(self.heap.free.lock().unwrap().len(), OBJECTS - stored, "every other handle was freed");

@@ -2,6 +2,7 @@
 
 use super::{compressible, load, noise, take, with_area};
 use crate::os::Os;
+use crate::zswap::extents::format;
 use crate::{AreaOptions, Error, Limit, LoadFlags, PAGE_SIZE, Patience, Zswap, ZswapOptions};
 use std::os::fd::AsFd;
 
@@ -79,7 +80,7 @@ fn a_damaged_page_is_told_from_a_file_that_cannot_be_read() {
     zswap.set_backing_file(Some((file.as_fd(), 1 << 20))).unwrap();
     area.store(1, &compressible(1)).unwrap();
     assert_eq!(area.shrink(1), Ok(1));
-    std::os::unix::fs::FileExt::write_all_at(&file, b"damage", 100).unwrap();
+    std::os::unix::fs::FileExt::write_all_at(&file, b"damage", format::FIRST_ENTRY as u64 + 10).unwrap();
     assert!(matches!(load(&area, 1), Err(Error::Damaged(_))));
     file.set_len(0).unwrap();
     assert!(matches!(load(&area, 1), Err(Error::Io(_))));

@@ -2,6 +2,7 @@
 
 use super::{PageBytes, compressible, load, noise, take, with_area, with_disk};
 use crate::os::Os;
+use crate::zswap::extents::format;
 use crate::{Area, AreaOptions, Codec, Error, Limit, LoadFlags, PAGE_SIZE, Patience, Zswap, ZswapOptions, ZswapTuning};
 use std::fs::File;
 use std::os::fd::AsFd;
@@ -177,18 +178,25 @@ fn damage_to_any_byte_of_a_page_on_the_file_is_found() {
     area.store(0, &compressible(1)).unwrap();
     area.store(1, &noise(2)).unwrap();
     assert_eq!(zswap.shrink(2), Ok(2));
-    for (slot, page) in [compressible(1), noise(2)].iter().enumerate() {
-        for (at, &byte) in page.iter().enumerate() {
-            let place = (slot * PAGE_SIZE + at) as u64;
+    let mut extent = vec![0; file.metadata().unwrap().len() as usize];
+    file.read_exact_at(&mut extent, 0).unwrap();
+    let entries: Vec<_> = format::entries(&extent, 2).map(|(_, entry)| entry.to_vec()).collect();
+    let (mut place, mut bytes) = (format::FIRST_ENTRY as u64, 0);
+    for (offset, page) in [compressible(1), noise(2)].iter().enumerate() {
+        for (at, &byte) in entries[offset].iter().enumerate() {
             file.write_at(&[byte ^ 1 << (at % 8)], place).unwrap();
+            zswap.forget_reads();
             let flags = if at % 2 == 0 { LoadFlags::KEEP } else { LoadFlags::TAKE };
-            assert_refused(&area, slot as u64, flags);
+            assert_refused(&area, offset as u64, flags);
             file.write_at(&[byte], place).unwrap();
+            place += 1;
         }
-        assert!(load(&area, slot as u64) == Ok(*page));
+        bytes += entries[offset].len() as u64;
+        assert!(load(&area, offset as u64) == Ok(*page));
     }
-    assert_eq!(area.stats().unwrap().counts.file_read_failures, 2 * PAGE_SIZE as u64);
+    assert_eq!(area.stats().unwrap().counts.file_read_failures, bytes);
     file.set_len(PAGE_SIZE as u64 + 100).unwrap();
+    zswap.forget_reads();
     assert!(matches!(load(&area, 1), Err(Error::Io(_))), "a file that ends too early can't be read");
     area.store(1, &noise(3)).unwrap();
     assert!(load(&area, 1) == Ok(noise(3)), "what can't be read can be replaced");

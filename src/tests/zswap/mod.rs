@@ -4,6 +4,7 @@ mod basics;
 mod callbacks;
 mod claiming;
 mod errors;
+mod extents;
 #[cfg(feature = "uffd")]
 mod faulting;
 mod file;
