@@ -3,6 +3,7 @@
 use super::calls::Call;
 use super::errno::{Errno, OsResult, checked, last_errno};
 use super::seam::Os;
+use crate::units::PAGE;
 use std::os::fd::RawFd;
 use std::ptr::{self, NonNull};
 
@@ -128,6 +129,18 @@ impl Os {
         self.may(Call::Commit)?;
         // SAFETY: the caller names a range of its own mapping; no memory changes, only what may be done to it.
         checked(unsafe { libc::mprotect(at.cast(), bytes, libc::PROT_READ | libc::PROT_WRITE) })
+    }
+
+    /// Maps `bytes` of memory that comes page by page as it is touched: also in a process that locks what it maps, and
+    /// without huge pages, one of which would bring 512 pages for one.
+    pub fn sparse_memory(&self, bytes: usize) -> OsResult<Mapping> {
+        let mapping = self.reserve(bytes, PAGE)?;
+        let at = mapping.base().as_ptr();
+        self.unlock(at, bytes);
+        self.commit(at, bytes)?;
+        // A refusal costs memory and nothing else.
+        let _ = self.advise(at, bytes, Advice::NotHuge);
+        Ok(mapping)
     }
 
     /// Unlocks a range before [`Os::commit`], so that its pages come when they are touched: in a process that locks

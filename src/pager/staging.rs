@@ -123,11 +123,7 @@ impl Staging {
         let blocks = (pages.div_ceil(BLOCK) * 2 + 64).min((MAX_PAYLOAD as usize + 1) / BLOCK);
         let bytes = blocks * BLOCK * PAGE;
         let table_bytes = pages_of(blocks * TABLE_BYTES) * PAGE;
-        let table = os.reserve(table_bytes, PAGE).map_err(|_| NO_TABLE)?;
-        os.unlock(table.base().as_ptr(), table_bytes);
-        os.commit(table.base().as_ptr(), table_bytes).map_err(|_| NO_TABLE)?;
-        // Huge pages would commit what no block uses. A refusal costs memory and nothing else.
-        let _ = os.advise(table.base().as_ptr(), table_bytes, Advice::NotHuge);
+        let table = os.sparse_memory(table_bytes).map_err(|_| NO_TABLE)?;
         let mapping = os.reserve(bytes, PAGE).map_err(|_| NO_ADDRESSES)?;
         let base = mapping.base().as_ptr();
         os.commit(base, bytes).map_err(|_| NO_ADDRESSES)?;

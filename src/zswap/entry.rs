@@ -84,7 +84,8 @@ pub fn seal(entry: &mut [u8], slot_bytes: usize, seed: Seed, stored: Stored) {
 /// Returns the payload of an entry and how to decode it, or none if its check is wrong.
 #[inline]
 pub fn open(slot: &[u8], seed: Seed) -> Option<(Stored, &[u8])> {
-    let form = slot[4];
+    // A slot of the pool is longer. What was read from a file may have any length.
+    let form = *slot.get(HEADER - 1)?;
     let slack = usize::from(form & ((1 << SLACK_BITS) - 1));
     let body = slot.get(4..slot.len().checked_sub(slack)?)?;
     // A damaged byte can claim that nothing follows the check, not even this byte.
@@ -128,6 +129,13 @@ mod tests {
             assert!(open(&entry, pool.in_extent(other.0, other.1, other.2)).is_none(), "{other:?}");
         }
         assert!(open(&entry, pool).is_none() && open(&entry, Seed::new(1, 3).in_extent(3, 4, 5)).is_none());
+    }
+
+    #[test]
+    fn bytes_that_are_too_short_for_a_header_are_refused() {
+        for bytes in 0..=HEADER {
+            assert!(open(&[0; HEADER][..bytes], Seed::new(1, 2)).is_none(), "{bytes}");
+        }
     }
 
     /// Damage can make a slot say that nothing but its first four bytes is the entry.

@@ -58,11 +58,7 @@ impl Index {
             Error::NoMemory(not_given!("the system gives no addresses for the area, 8 bytes a page"));
         let bit_words = Self::bit_words(pages);
         let bytes = Self::array_at(bit_words) + pages_of(pages as usize * size_of::<u64>()) * PAGE;
-        let mapping = os.reserve(bytes, PAGE).map_err(|_| NO_ADDRESSES)?;
-        os.unlock(mapping.base().as_ptr(), bytes);
-        os.commit(mapping.base().as_ptr(), bytes).map_err(|_| NO_ADDRESSES)?;
-        // Huge pages would commit 512 stretches for one page. A refusal costs memory and nothing else.
-        let _ = os.advise(mapping.base().as_ptr(), bytes, os::Advice::NotHuge);
+        let mapping = os.sparse_memory(bytes).map_err(|_| NO_ADDRESSES)?;
         Ok(Self { mapping, pages, bit_words, touched: AtomicU64::new(0), os })
     }
 

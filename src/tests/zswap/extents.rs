@@ -2,11 +2,11 @@
 
 use super::{PageBytes, Until, compressible, load, noise, with_area};
 use crate::os::{Call, Os, injected::Faults};
-use crate::zswap::word::{MAX_ENTRIES, WordKind};
-use crate::{Area, AreaOptions, CompactBudget, Error, Patience, Zswap, ZswapOptions};
+use crate::zswap::word::{ExtentEntry, MAX_ENTRIES, PageWord, WordKind};
+use crate::{Area, AreaOptions, CompactBudget, Error, PAGE_SIZE, Patience, Zswap, ZswapOptions};
 use std::fs::File;
-use std::os::fd::AsFd;
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::thread;
@@ -48,6 +48,14 @@ fn drop_half(area: &Area) -> Vec<u64> {
 fn moved_and_live(zswap: &Zswap) -> (u64, u64) {
     let stats = zswap.stats().unwrap();
     (stats.counts.moved_on_file, stats.file_page_bytes)
+}
+
+/// Makes a zswap of 6000 pages that were written to the file, about half of which have gone. Returns which are left.
+fn half_empty(file: &File) -> (Arc<Faults>, Zswap, Area, Vec<u64>) {
+    let (faults, zswap, area) = counted(file, 6000);
+    write_all(&zswap, &area, 6000);
+    let kept = drop_half(&area);
+    (faults, zswap, area, kept)
 }
 
 /// Bytes that the file takes on its disk.
@@ -100,9 +108,7 @@ fn a_page_that_was_read_ahead_may_be_replaced() {
 #[test]
 fn a_half_empty_file_is_cleaned_and_then_left_alone() {
     let file = file();
-    let (_, zswap, area) = counted(&file, 6000);
-    write_all(&zswap, &area, 6000);
-    let kept = drop_half(&area);
+    let (_, zswap, area, kept) = half_empty(&file);
     zswap.compact(&ALL).unwrap();
     let (moved, live) = moved_and_live(&zswap);
     let taken = zswap.stats().unwrap().file_bytes;
@@ -117,9 +123,7 @@ fn a_half_empty_file_is_cleaned_and_then_left_alone() {
 #[test]
 fn a_small_budget_cleans_in_parts() {
     let file = file();
-    let (_, zswap, area) = counted(&file, 6000);
-    write_all(&zswap, &area, 6000);
-    let kept = drop_half(&area);
+    let (_, zswap, area, kept) = half_empty(&file);
     let budget = CompactBudget { max_bytes_moved: Some(256 << 10), max_time: None };
     let mut last = 0;
     for call in 0..100 {
@@ -219,13 +223,75 @@ fn the_bytes_of_another_time_are_refused() {
     }
 }
 
+/// A damaged page word may name an entry that its extent was made without.
+#[test]
+fn an_entry_that_an_extent_does_not_have_is_refused() {
+    let file = file();
+    let (_, zswap, area) = counted(&file, 4);
+    write_all(&zswap, &area, 4);
+    let WordKind::Backed(at) = area.word_at(0).kind() else { panic!("it is on the file") };
+    let sound = area.word_at(0);
+    for entry in 4..MAX_ENTRIES as u8 {
+        area.set_word_at(0, PageWord::backed(ExtentEntry { entry, ..at }));
+        assert!(matches!(load(&area, 0), Err(Error::Damaged(_))), "entry {entry}");
+    }
+    area.set_word_at(0, sound);
+    assert!(load(&area, 0) == Ok(page(0, 0)));
+}
+
+/// Makes a file without a name in the folder of the test's own program, which is on a disk as a rule.
+fn file_on_disk() -> File {
+    let folder = std::env::current_exe().unwrap().parent().unwrap().to_owned();
+    let mut options = std::fs::OpenOptions::new();
+    options.read(true).write(true).custom_flags(libc::O_TMPFILE).open(folder).unwrap()
+}
+
+/// Returns how many pages of a file the page cache has.
+fn cached_pages(file: &File) -> usize {
+    let bytes = file.metadata().unwrap().len() as usize;
+    let mut there = vec![0_u8; bytes.div_ceil(PAGE_SIZE)];
+    let (fd, flags) = (file.as_raw_fd(), libc::MAP_SHARED);
+    // SAFETY: a new mapping, which nothing touches; mincore fills a byte for each of its pages.
+    unsafe {
+        let at = libc::mmap(std::ptr::null_mut(), bytes, libc::PROT_READ, flags, fd, 0);
+        assert!(at != libc::MAP_FAILED && libc::mincore(at, bytes, there.as_mut_ptr()) == 0);
+        libc::munmap(at, bytes);
+    }
+    there.iter().filter(|&&there| there & 1 == 1).count()
+}
+
+#[test]
+fn the_page_cache_stays_as_it_is() {
+    let file = file_on_disk();
+    let (_, zswap, area) = counted(&file, 1000);
+    write_all(&zswap, &area, 1000);
+    assert!((0..1000).all(|offset| load(&area, offset) == Ok(page(offset, 0))));
+    let all = file.metadata().unwrap().len() as usize / PAGE_SIZE;
+    let cached = cached_pages(&file);
+    assert!(all > 300 && cached < 20, "{cached} of {all} pages");
+}
+
+/// A file that can't be opened once more is read and written through the descriptor that the program gave.
+#[test]
+fn a_file_that_cannot_be_opened_with_o_direct_is_used_all_the_same() {
+    for file in [file(), file_on_disk()] {
+        let faults = Arc::<Faults>::default();
+        let zswap = Zswap::with_os(Os { faults: Some(faults.clone()) }, "test", &ZswapOptions::default()).unwrap();
+        // The first call opens the file, the second duplicates the descriptor.
+        faults.fail(Call::MemoryFile, 1, 1);
+        zswap.set_backing_file(Some((file.as_fd(), 64 << 20))).unwrap();
+        assert!(!zswap.extents().is_direct());
+        let area = zswap.add_area(300, &AreaOptions::default()).unwrap();
+        write_all(&zswap, &area, 300);
+        assert!((0..300).all(|offset| load(&area, offset) == Ok(page(offset, 0))));
+    }
+}
+
 /// Cleaning leaves alone what it can't read, and what is damaged.
 #[test]
 fn cleaning_moves_no_damaged_entry() {
     let file = file();
-    let (faults, zswap, area) = counted(&file, 6000);
-    write_all(&zswap, &area, 6000);
-    let kept = drop_half(&area);
+    let (faults, zswap, area, kept) = half_empty(&file);
     for call in [Call::Read, Call::Write] {
         faults.fail(call, 3, 20);
         zswap.compact(&ALL).unwrap();

@@ -29,7 +29,6 @@ pub struct BlockGroup {
     shortage: AtomicU16,
     /// Blocks that were written and are free.
     stale: AtomicU16,
-    _unused: [AtomicU16; 30],
 }
 
 /// What changes under the lock of the blocks.
@@ -200,7 +199,6 @@ mod tests {
             written: [const { AtomicU64::new(0) }; GROUP_WORDS],
             shortage: AtomicU16::new(0),
             stale: AtomicU16::new(0),
-            _unused: [const { AtomicU16::new(0) }; 30],
         };
         (0..count).map(zeros).collect()
     }

@@ -25,9 +25,7 @@ impl Buffer {
     fn new(os: &Os, bytes: usize) -> Result<Self> {
         const NO_BUFFER: Error =
             Error::NoMemory(not_given!("the system gives no addresses for the buffers of the file"));
-        let mapping = os.reserve(bytes, PAGE).map_err(|_| NO_BUFFER)?;
-        os.unlock(mapping.base().as_ptr(), bytes);
-        os.commit(mapping.base().as_ptr(), bytes).map_err(|_| NO_BUFFER)?;
+        let mapping = os.sparse_memory(bytes).map_err(|_| NO_BUFFER)?;
         Ok(Self { mapping, bytes, touched: 0 })
     }
 
@@ -64,7 +62,7 @@ pub struct ReadBuffer {
 }
 
 impl ReadBuffer {
-    /// Makes an empty one.
+    /// Makes a buffer that nothing was read into.
     pub fn new(os: &Os) -> Result<Self> {
         Ok(Self { buffer: Buffer::new(os, AHEAD * BLOCK)?, extent: 0, blocks: 0..0, last: (0, 0) })
     }
@@ -83,7 +81,7 @@ impl ReadBuffer {
         entry: usize,
         sum: &AtomicU64,
     ) -> Result<&[u8], Errno> {
-        let (extent, run, range) = (pinned.id(), pinned.run(), pinned.range(entry, 1));
+        let (extent, run, range) = (pinned.id(), pinned.run(), pinned.range(entry));
         let blocks = range.start / BLOCK..range.end.div_ceil(BLOCK);
         let in_order = self.last == (extent, entry.wrapping_sub(1));
         self.last = (extent, entry);

@@ -9,6 +9,7 @@ use crate::sync::{AtomicU64, Ordering::Relaxed};
 
 /// The file may have this many bytes more than in proportion to the live ones before anything is moved: 1 MiB.
 const SLACK: u64 = 1 << 20;
+
 /// How many hundredths of the live bytes the blocks may have before some are moved.
 #[derive(Clone, Copy)]
 pub struct Density(u64);
@@ -31,14 +32,14 @@ const LOOKS: usize = 1 << 16;
 /// Most bytes that cleaning may move for what was written while the file was not sparse.
 const MOST_CREDIT: u64 = 4 * format::MAX_BYTES as u64;
 
-/// Where cleaning stands.
+/// What cleaning remembers from one call to the next.
 #[derive(Default)]
 pub struct Cleaning {
     /// The slot that is looked at next.
     hand: AtomicU64,
     /// Bytes that shrinks have written, and that cleaning has not answered yet.
     credit: AtomicU64,
-    /// The number of changes when cleaning gained nothing. It is not tried again before there are more.
+    /// What `changes` was when cleaning gained nothing. It is not tried again while that stays the same.
     vain: AtomicU64,
     /// Tests of few pages clean without any slack.
     #[cfg(test)]
@@ -60,7 +61,7 @@ impl Cleaning {
         SLACK
     }
 
-    /// A number that grows with each extent that is made and falls with each entry that goes.
+    /// Returns a number that changes when an extent is made or an entry goes.
     fn changes(table: &ExtentTable) -> u64 {
         table.live_entries() << 32 ^ table.live_blocks()
     }

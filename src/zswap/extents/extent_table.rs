@@ -7,11 +7,11 @@ use super::format::FIRST_ENTRY;
 use super::slot::{DyingSlots, MadeDying, SlotCell, after};
 use crate::error::{Error, Result, not_given};
 use crate::field::Field;
-use crate::os::{Advice, Mapping, Os};
+use crate::os::{Mapping, Os};
 use crate::sync::{AtomicU16, AtomicU32, AtomicU64, Lock, Ordering::Relaxed, Rank};
 use crate::units::{PAGE, pages_of};
 
-/// Where an extent lies.
+/// The place of an extent: its first block, and how many blocks it has.
 const FIRST_BLOCK: Field = Field::first(40);
 const BLOCKS: Field = FIRST_BLOCK.then(24);
 
@@ -88,11 +88,7 @@ impl ExtentTable {
         let slots = extents.min(MAX_EXTENTS as u64) as usize;
         let tree = LowestFree::new(slots);
         let bytes = Self::records_at(&tree) + pages_of(slots * size_of::<Record>()) * PAGE;
-        let mapping = os.reserve(bytes, PAGE).map_err(|_| NO_MEMORY)?;
-        os.unlock(mapping.base().as_ptr(), bytes);
-        os.commit(mapping.base().as_ptr(), bytes).map_err(|_| NO_MEMORY)?;
-        // Huge pages would commit the records of unused slots. A refusal costs memory and nothing else.
-        let _ = os.advise(mapping.base().as_ptr(), bytes, Advice::NotHuge);
+        let mapping = os.sparse_memory(bytes).map_err(|_| NO_MEMORY)?;
         Ok(Self {
             slots,
             tree,
@@ -285,15 +281,13 @@ impl PinnedExtent<'_> {
         run_of(self.record().place.load(Relaxed))
     }
 
-    /// Returns where the entries from `first` on lie in the extent, `count` of them or as many as there are.
-    pub fn range(&self, first: usize, count: usize) -> std::ops::Range<usize> {
+    /// Returns where an entry lies in the extent. One that the extent was made without has no bytes.
+    pub fn range(&self, number: usize) -> std::ops::Range<usize> {
         let record = self.record();
-        let end = (first + count).min(record.count.load(Relaxed) as usize).min(MAX_ENTRIES);
-        let bytes = |from: usize, to: usize| {
-            record.lengths[from..to].iter().map(|length| usize::from(length.load(Relaxed))).sum::<usize>()
-        };
-        let start = FIRST_ENTRY + bytes(0, first.min(end));
-        start..start + bytes(first.min(end), end)
+        let count = (record.count.load(Relaxed) as usize).min(MAX_ENTRIES);
+        let mut lengths = record.lengths[..count].iter().map(|length| usize::from(length.load(Relaxed)));
+        let start = FIRST_ENTRY + lengths.by_ref().take(number).sum::<usize>();
+        start..start + lengths.next().unwrap_or(0)
     }
 
     /// Returns the page word's name of an entry of the extent, which has this generation.

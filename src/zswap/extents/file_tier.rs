@@ -3,7 +3,7 @@
 use super::blocks::{BlockCounts, BlockGroup, BlockRun, Blocks, GROUP};
 use super::format::{BLOCK, MAX_BLOCKS};
 use crate::error::{Error, Result, not_given, sentence};
-use crate::os::{Advice, Errno, FileId, Mapping, Os, PageCache, errno};
+use crate::os::{Errno, FileId, Mapping, Os, PageCache, errno};
 use crate::sync::{AtomicU32, Lock, Ordering::Relaxed, Rank};
 use crate::units::{PAGE, pages_of};
 use std::mem::ManuallyDrop;
@@ -64,11 +64,7 @@ impl FileTier {
             }
         };
         let bytes = pages_of(Self::groups_of(blocks) * size_of::<BlockGroup>()) * PAGE;
-        let mapping = os.reserve(bytes, PAGE).map_err(|_| NO_MEMORY)?;
-        os.unlock(mapping.base().as_ptr(), bytes);
-        os.commit(mapping.base().as_ptr(), bytes).map_err(|_| NO_MEMORY)?;
-        // Huge pages would commit the bits of unused blocks. A refusal costs memory and nothing else.
-        let _ = os.advise(mapping.base().as_ptr(), bytes, Advice::NotHuge);
+        let mapping = os.sparse_memory(bytes).map_err(|_| NO_MEMORY)?;
         let counts = Lock::new(Rank::FileSlots, BlockCounts::default());
         let cache = AtomicU32::new(cache as u32);
         Ok(Self { fd: ManuallyDrop::new(fd), id, os, blocks, mapping, counts, cache })
@@ -147,10 +143,32 @@ impl FileTier {
     pub fn put(&self, run: BlockRun, bytes: &[u8]) -> (usize, Option<Errno>) {
         debug_assert_eq!(bytes.len(), run.count * BLOCK);
         let start = run.first * BLOCK as u64;
+        self.transfer(bytes.len(), |done, cache| {
+            self.os.write_past_cache(&self.fd, &bytes[done..], start + done as u64, cache)
+        })
+    }
+
+    /// Reads whole blocks of a run, from block `from` of it on. A file that ends before them can't be read there.
+    pub fn get(&self, run: BlockRun, from: usize, bytes: &mut [u8]) -> Result<(), Errno> {
+        let start = (run.first + from as u64) * BLOCK as u64;
+        let (_, error) = self.transfer(bytes.len(), |done, cache| {
+            self.os.read_past_cache(&self.fd, &mut bytes[done..], start + done as u64, cache)
+        });
+        error.map_or(Ok(()), Err)
+    }
+
+    /// Reads or writes by calls of `some`, each of which may do a part, until all `bytes` bytes are done. Where the
+    /// page cache can't be passed by, it is used from then on. Returns how many bytes were done, and what stopped the
+    /// rest.
+    fn transfer(
+        &self,
+        bytes: usize,
+        mut some: impl FnMut(usize, PageCache) -> Result<usize, Errno>,
+    ) -> (usize, Option<Errno>) {
         let mut done = 0;
-        while done < bytes.len() {
-            let cache = self.cache();
-            match self.os.write_past_cache(&self.fd, &bytes[done..], start + done as u64, cache) {
+        while done < bytes {
+            let cache = PageCache::from_number(self.cache.load(Relaxed));
+            match some(done, cache) {
                 Ok(0) => return (done, Some(Errno(errno::EIO))),
                 Ok(more) => done += more,
                 Err(Errno(errno::EINTR)) => {}
@@ -161,29 +179,6 @@ impl FileTier {
             }
         }
         (done, None)
-    }
-
-    /// Reads whole blocks of a run, from block `from` of it on. A file that ends before has nothing there.
-    pub fn get(&self, run: BlockRun, from: usize, bytes: &mut [u8]) -> Result<(), Errno> {
-        let start = (run.first + from as u64) * BLOCK as u64;
-        let mut done = 0;
-        while done < bytes.len() {
-            let cache = self.cache();
-            match self.os.read_past_cache(&self.fd, &mut bytes[done..], start + done as u64, cache) {
-                Ok(0) => return Err(Errno(errno::EIO)),
-                Ok(more) => done += more,
-                Err(Errno(errno::EINTR)) => {}
-                Err(Errno(errno::EOPNOTSUPP | errno::ENOSYS | errno::EPERM)) if cache == PageCache::DropBehind => {
-                    self.cache.store(PageCache::Used as u32, Relaxed);
-                }
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(())
-    }
-
-    fn cache(&self) -> PageCache {
-        PageCache::from_number(self.cache.load(Relaxed))
     }
 }
 
@@ -199,6 +194,11 @@ impl Drop for FileTier {
 
 #[cfg(test)]
 impl FileTier {
+    /// Whether the file is open with `O_DIRECT`.
+    pub fn is_direct(&self) -> bool {
+        PageCache::from_number(self.cache.load(Relaxed)) == PageCache::Direct
+    }
+
     /// Returns the number of the library's own descriptor.
     pub fn descriptor(&self) -> std::os::fd::RawFd {
         std::os::fd::AsRawFd::as_raw_fd(&*self.fd)

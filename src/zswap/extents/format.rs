@@ -208,12 +208,13 @@ pub fn open(bytes: &[u8], pool: u64, extent: u64) -> Option<usize> {
     (is_right && count <= MAX_ENTRIES).then_some(count)
 }
 
-/// Returns the entries of a whole extent whose header is right, each with its bytes.
+/// Returns the entries of a whole extent whose header is right, each with its bytes, up to one that is too long for a
+/// page's.
 pub fn entries(bytes: &[u8], count: usize) -> impl Iterator<Item = (EntryOf, &[u8])> {
     let mut at = FIRST_ENTRY;
     (0..count).map_while(move |number| {
         let of = EntryOf::get(&bytes[HEADER + number * TABLE_ENTRY..][..TABLE_ENTRY]);
-        let entry = bytes.get(at..at + of.bytes)?;
+        let entry = bytes.get(at..at + of.bytes).filter(|entry| entry.len() <= entry::MAX_ENTRY)?;
         at += of.bytes;
         Some((of, entry))
     })

@@ -1,5 +1,4 @@
-//! Extents: what leaves the pool is written to the library's own file in large pieces, and read from there by
-//! entry.
+//! Extents: what leaves the pool is written to the library's own file in large pieces, and read page by page.
 //!
 //! An extent is up to 64 entries, compressed as the pool had them, behind a header with a table. It is written once, by
 //! one write, under a number that is never used again. A page word names the extent's slot and the entry.

@@ -60,13 +60,7 @@ impl Put<'_> {
 
     /// Whether an entry was written whole.
     pub fn has(&self, number: usize) -> bool {
-        self.error.is_none() || self.pinned.range(number, 1).end <= self.bytes
-    }
-}
-
-impl Room<'_> {
-    pub fn run(&self) -> BlockRun {
-        self.run
+        self.error.is_none() || self.pinned.range(number).end <= self.bytes
     }
 }
 
@@ -217,7 +211,7 @@ impl ExtentStore {
     /// Opens an extent for the entries of a builder, and writes it. The caller drops all entries that were not written,
     /// or that no page word is going to name for another reason.
     pub fn put<'a>(&'a self, mut room: Room<'a>, builder: Builder<'_>) -> Put<'a> {
-        let (id, run) = (self.table.next_id(), room.run());
+        let (id, run) = (self.table.next_id(), room.run);
         let slot = room.slot.take().expect("taken once");
         let lengths = (0..builder.count()).map(|number| builder.entry(number).bytes);
         let (pinned, generation) = slot.open(id, run, lengths);
@@ -251,6 +245,11 @@ impl ExtentStore {
     /// Lets cleaning begin however little there is to gain.
     pub fn clean_without_slack(&self) {
         self.cleaning.no_slack.store(true, Relaxed);
+    }
+
+    /// Whether the file is open with `O_DIRECT`.
+    pub fn is_direct(&self) -> bool {
+        self.file.is_direct()
     }
 
     /// Forgets what was read ahead, so that the next load reads the file.
