@@ -245,7 +245,7 @@ mod heap;
 #[cfg(all(not(loom), feature = "json"))]
 #[allow(unsafe_code)]
 mod json;
-#[cfg(all(feature = "uffd", not(loom)))]
+#[cfg(not(loom))]
 mod latency;
 #[allow(unsafe_code)]
 mod memory;
@@ -287,7 +287,7 @@ pub use geometry::MAX_ALLOC_SIZE;
 pub use guest::{
     Guardian, Guest, GuestCounts, GuestFile, GuestOptions, GuestRange, GuestStats, OnDeath, Protect, Served, WatchId,
 };
-#[cfg(all(feature = "uffd", not(loom)))]
+#[cfg(not(loom))]
 pub use latency::{LATENCY_BUCKETS, LatencyHistogram};
 #[cfg(all(feature = "uffd", not(loom)))]
 pub use pager::{
@@ -309,9 +309,9 @@ use pool::MapMode;
 pub use units::PAGE as PAGE_SIZE;
 #[cfg(not(loom))]
 pub use zswap::{
-    Area, AreaOptions, AreaSnapshot, AreaStats, Claim, Codec, Counts, Forking, LoadFlags, MAX_AREA_PAGES, MAX_BATCH,
-    MAX_CLAIMS, MAX_CONTEXTS, Patience, Refusal, Snapshot, StoredOffsets, Usage, Zswap, ZswapOptions, ZswapStats,
-    ZswapTuning,
+    Area, AreaOptions, AreaSnapshot, AreaStats, Claim, Codec, Counts, ExtentId, Forking, LoadFlags, MAX_AREA_PAGES,
+    MAX_BATCH, MAX_CLAIMS, MAX_CONTEXTS, MAX_TIERS, Patience, Refusal, Snapshot, StoredOffsets, Tier, TierFailure,
+    TierOptions, TierResult, TierSnapshot, TierStats, Usage, Zswap, ZswapOptions, ZswapStats, ZswapTuning,
 };
 
 /// What the C library of this repository needs beside the public interface. It may change in every version.

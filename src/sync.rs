@@ -475,21 +475,21 @@ pub mod ranks {
         }
     }
 
-    /// The ranks of a thread that a signal interrupted. They do not count in the handler, which takes other locks in an
-    /// order of its own.
-    #[cfg(all(feature = "uffd", not(loom)))]
-    pub struct Interrupted(u32);
+    /// The ranks of a thread that a signal interrupted, or that calls a tier. They do not count in the handler or in the
+    /// tier, which take other locks in an order of their own.
+    #[cfg(not(loom))]
+    pub struct SetAside(u32);
 
-    #[cfg(all(feature = "uffd", not(loom)))]
-    impl Interrupted {
+    #[cfg(not(loom))]
+    impl SetAside {
         /// Sets aside the ranks of this thread, until this is dropped.
         pub fn new() -> Self {
             Self(HELD.replace(0))
         }
     }
 
-    #[cfg(all(feature = "uffd", not(loom)))]
-    impl Drop for Interrupted {
+    #[cfg(not(loom))]
+    impl Drop for SetAside {
         fn drop(&mut self) {
             HELD.set(self.0);
         }

@@ -2,7 +2,10 @@
 
 #[cfg(any(test, feature = "uffd"))]
 pub use libc::EEXIST;
-pub use libc::{EAGAIN, EBADMSG, EBUSY, EINTR, EINVAL, EIO, EMFILE, ENOENT, ENOMEM, ENOSPC, ENOSYS, EOPNOTSUPP, EPERM};
+pub use libc::{
+    EAGAIN, EBADMSG, EBUSY, EDQUOT, EFBIG, EINTR, EINVAL, EIO, EMFILE, ENOENT, ENOMEM, ENOSPC, ENOSYS, EOPNOTSUPP,
+    EPERM,
+};
 #[cfg(feature = "uffd")]
 pub use libc::{ECONNRESET, EFAULT, ENFILE, EPIPE, ESRCH};
 

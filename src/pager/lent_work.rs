@@ -12,6 +12,7 @@ use super::spin::Spin;
 use crate::os;
 use crate::os::userfault::{Event, Message};
 use crate::units::PAGE;
+use crate::zswap::TierAccess;
 use std::time::{Duration, Instant};
 
 /// How long a lent thread sleeps before it looks for itself.
@@ -79,7 +80,7 @@ impl Core {
         if self.upkeep.take_full() {
             self.lending.wake_one_anyway();
             // If this frees too little, the next store will report it.
-            let _ = self.zswap.shrink(WRITE_AHEAD);
+            let _ = self.zswap.shrink_with(WRITE_AHEAD, TierAccess::All);
         }
         self.compact_if_sparse();
         evicted || self.drop_stale_copies(AT_ONCE) > 0

@@ -32,8 +32,8 @@ impl Core {
         region.area.prefetch_record(page);
         match region.area.load_own(page, buffer.page(0), LoadFlags::KEEP) {
             Ok(()) => {}
-            Err(NotLoaded::Damaged) => return self.poison(region, first, at),
-            Err(NotLoaded::Failed(error)) => return Err(Stop::Refused(error)),
+            Err(NotLoaded::Damaged | NotLoaded::DamagedOnTier) => return self.poison(region, first, at),
+            Err(error) => return Err(Stop::Refused(error.into_error())),
         }
         let mut ahead: [Option<PageClaim<'_>>; BUFFER_PAGES] = [const { None }; BUFFER_PAGES];
         let room = ((self.gate.open_until(at, extent.end) - at) / PAGE).min(region.ahead.window(page));

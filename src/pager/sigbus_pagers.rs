@@ -58,7 +58,7 @@ fn serve(touch: Touch) -> bool {
     // A handler of the program's that touches may have interrupted a call on another pool or zswap. Handlers wait only
     // while a call on a pager runs.
     #[cfg(debug_assertions)]
-    let _others = crate::sync::ranks::Interrupted::new();
+    let _others = crate::sync::ranks::SetAside::new();
     let refused = Cell::new(false);
     let asked = |core: &Core| {
         let served = core.serve_signal(touch);

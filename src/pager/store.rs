@@ -2,10 +2,11 @@
 
 use super::core::Core;
 use super::counts::add;
+use super::options::FaultMode;
 use super::region::RegionState;
 use super::state::PageState;
 use crate::error::Error;
-use crate::zswap::{NotStored, OverLimit};
+use crate::zswap::{NotStored, OverLimit, TierAccess};
 
 /// Pages that are written to the backing file at once when the pool is full.
 const WRITE_BACK: u64 = 64;
@@ -37,15 +38,17 @@ impl Core {
                 Err(NotStored::Over(_) | NotStored::Failed(Error::NoMemory(_) | Error::Limit(_)))
                     if self.drop_kept_copies(WRITE_BACK) > 0 => {}
                 // Writing back takes long, and touches may come meanwhile.
-                Err(NotStored::Over(OverLimit::Area)) => match self.calling(|| region.area.shrink(WRITE_BACK)) {
-                    Ok(1..) | Err(Error::NotFound(_)) => {}
-                    _ => {
-                        region.note_full();
-                        return Err(NoRoom::Area);
+                Err(NotStored::Over(OverLimit::Area)) => {
+                    match self.calling(|| region.area.shrink_with(WRITE_BACK, self.access())) {
+                        Ok(1..) | Err(Error::NotFound(_)) => {}
+                        _ => {
+                            region.note_full();
+                            return Err(NoRoom::Area);
+                        }
                     }
-                },
+                }
                 Err(NotStored::Over(OverLimit::Zswap) | NotStored::Failed(Error::NoMemory(_) | Error::Limit(_))) => {
-                    match self.calling(|| self.zswap.shrink(WRITE_BACK)) {
+                    match self.calling(|| self.zswap.shrink_with(WRITE_BACK, self.access())) {
                         Ok(1..) => self.upkeep.note_full(),
                         // Other threads were faster and wrote back all there was, so there is room by now. If they
                         // are still writing, the page stays: that looks the same as a full file, and a wait would cost
@@ -58,6 +61,11 @@ impl Core {
             }
         }
         Err(NoRoom::Pool)
+    }
+
+    /// Returns which tiers a thread may use that serves a touch. It may be in a signal handler.
+    fn access(&self) -> TierAccess {
+        if self.mode == FaultMode::Sigbus { TierAccess::SignalSafe } else { TierAccess::All }
     }
 
     /// Does what takes long, and wakes a thread that serves touches before, if one sleeps.

@@ -11,11 +11,12 @@ use super::running_calls::{RunningCall, Shards};
 use super::shared::Shared;
 use super::stats::{AreaStats, Counts};
 use super::store_load_failure::NotLoaded;
+use super::tier::{TierMask, check_mask};
 use super::word::{PageWord, WordKind};
 use crate::error::{Error, Result, sentence};
 use crate::heap::Counted;
 use crate::os::current_cpu;
-use crate::sync::{AtomicU64, Lock, Rank};
+use crate::sync::{AtomicU64, Lock, Ordering::Relaxed, Rank};
 use crate::units::PAGE;
 use std::fmt;
 
@@ -73,6 +74,8 @@ pub struct AreaState {
     pub(super) limit: ByteLimit,
     pub(super) shards: Shards,
     pub(super) options: AreaOptions,
+    /// A [`TierMask`].
+    tiers: AtomicU64,
     /// Where the clock hand of writeback stands, and that of recompression.
     pub(super) hand: AtomicU64,
     pub(super) recompress_hand: AtomicU64,
@@ -99,6 +102,7 @@ pub const PAST_END: Error =
 impl AreaState {
     pub(super) fn new(shared: Counted<Shared>, id: u64, pages: u64, options: AreaOptions) -> Result<Self> {
         check_limit(options.max_bytes)?;
+        check_mask(options.tiers)?;
         Ok(Self {
             index: Index::new(shared.os.clone(), pages)?,
             limit: ByteLimit::new(options.max_bytes, shared.accept_percent, shared.shards)?,
@@ -110,8 +114,14 @@ impl AreaState {
             step: Lock::new(Rank::Step, Step::default()),
             shared,
             id,
+            tiers: AtomicU64::new(options.tiers),
             options,
         })
+    }
+
+    /// Returns which tiers the area's pages may go to. Relaxed: a shrink that runs may not know of a change yet.
+    pub(super) fn tiers(&self) -> TierMask {
+        TierMask(self.tiers.load(Relaxed))
     }
 
     /// Begins a call on the area.
@@ -311,6 +321,18 @@ impl Area {
         Ok(())
     }
 
+    /// Sets which tiers the area's pages may go to: bit N stands for tier N, and 0 for all. Pages that are on other
+    /// tiers stay there, until they are replaced or removed, or their tier is.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for a number above 7, [`Error::Removed`], [`Error::Forked`] in a child without the pool.
+    pub fn set_tiers(&self, tiers: u64) -> Result<()> {
+        let _call = self.0.begin()?;
+        check_mask(tiers)?;
+        self.0.tiers.store(tiers, Relaxed);
+        Ok(())
+    }
+
     /// Returns what the area has and did, at one moment.
     ///
     /// # Errors
@@ -330,7 +352,7 @@ impl AreaState {
 
     /// Returns the bytes of the slots of the pages that callers have claimed.
     pub(crate) fn claimed_bytes(&self) -> u64 {
-        self.claimed_bytes.load(crate::sync::Ordering::Relaxed)
+        self.claimed_bytes.load(Relaxed)
     }
 }
 
@@ -348,7 +370,7 @@ impl Area {
 
     /// Changes the page word at an offset, as damage would.
     pub(crate) fn set_word_at(&self, offset: u64, word: PageWord) {
-        self.0.page(offset).0.store(word.0, crate::sync::Ordering::Relaxed);
+        self.0.page(offset).0.store(word.0, Relaxed);
     }
 
     /// Returns the object of a page in the pool, and the bytes of its slot. It stays there while no thread frees or

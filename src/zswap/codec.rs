@@ -169,6 +169,9 @@ fn small_table() -> Result<Box<CompressTable>> {
 pub enum Target {
     /// The library's, or a stack. Writing to it waits for no other thread.
     Own,
+    /// The library's, in a signal handler, where no code of the program's own may be called.
+    #[cfg_attr(not(feature = "uffd"), allow(dead_code))]
+    InHandler,
     /// The caller's. It may be missing, and the thread that brings it may need this zswap. So it is written while
     /// nothing is held.
     Callers,
@@ -197,7 +200,7 @@ pub fn decode(
         Stored::Lz4 => lz4_flex::block::decompress_into(payload, page).ok(),
         #[cfg(feature = "lz4-c")]
         Stored::Lz4 => lz4::block::decompress_to_buffer(payload, Some(PAGE as i32), page).ok(),
-        Stored::Zstd if target == Target::Own => decode_zstd(contexts, payload, page),
+        Stored::Zstd if target != Target::Callers => decode_zstd(contexts, payload, page),
         Stored::Zstd => decode_zstd_for_caller(contexts, payload, page),
     };
     if decoded == Some(PAGE) { Ok(()) } else { Err(NOT_DECODED) }

@@ -1,33 +1,45 @@
-//! A shrink to the library's own file: pages are claimed, and their entries are written as extents.
+//! A shrink to tiers: pages are claimed, and their entries are written as extents.
 
 use super::area::AreaState;
 use super::entry;
 use super::extents::format::Builder;
-use super::extents::store::ExtentStore;
-use super::file_load::NOT_THE_FILE;
+use super::extents::medium::MediumError;
+use super::extents::store::{ExtentStore, Put};
+use super::extents::tier_list::TierList;
 use super::running_calls::RunningCall;
+use super::shared::TierAccess;
 use super::sweep::{ClaimedPage, Shrunk, Sweep};
+use super::tier::TierFailure;
+use super::tier_load::NOT_THE_FILE;
 use super::word::{MAX_ENTRIES, PageWord};
 use super::writeback_refusal::Refusal;
 use crate::error::Result;
+use crate::heap::Counted;
 use crate::os::{Errno, errno};
 
+/// The pages of an extent that is being made.
+type Claimed<'a> = [Option<ClaimedPage<'a>>; MAX_ENTRIES];
+
 impl AreaState {
-    /// Writes up to `pages` pages back to the library's own file.
-    pub(super) fn shrink_to_file(&self, call: &RunningCall<'_>, pages: u64, extents: &ExtentStore) -> Result<Shrunk> {
+    /// Writes up to `pages` pages back to the tiers that the area and the call may use, each extent to the first one
+    /// that takes it.
+    pub(super) fn shrink_to_tiers(
+        &self,
+        call: &RunningCall<'_>,
+        pages: u64,
+        tiers: &TierList,
+        access: TierAccess,
+    ) -> Result<Shrunk> {
         let mut sweep = Sweep::new(self, true);
         let mut written = 0;
+        let usable = || tiers.iter().filter(|store| self.tiers().has(store.tier) && access.includes(store));
         while written < pages {
-            if !extents.is_there() {
-                call.count(|counts| counts.writeback_io += 1);
-                return if written > 0 { Ok(Shrunk::Ended(written)) } else { Err(NOT_THE_FILE) };
-            }
-            extents.end_dying();
+            let Some(first) = self.check_tiers(call, usable().map(|store| &**store))? else {
+                return Ok(Shrunk::Ended(written));
+            };
+            usable().for_each(|store| self.shared.keep_dense(store, tiers, access));
             let most = (pages - written).min(MAX_ENTRIES as u64) as usize;
-            if let Some((density, mut allowance)) = extents.cleaning_due() {
-                self.shared.clean(extents, density, &mut allowance);
-            }
-            match self.write_extent(call, &mut sweep, most, extents) {
+            match self.write_extent(call, &mut sweep, most, (first, &mut usable())) {
                 Shrunk::MoreLeft(more) => written += more,
                 Shrunk::Ended(more) => return Ok(Shrunk::Ended(written + more)),
             }
@@ -35,52 +47,108 @@ impl AreaState {
         Ok(Shrunk::MoreLeft(written))
     }
 
-    /// Writes back up to `most` pages as one extent. Not inlined: cleaning needs a stack as large as this, and comes
-    /// before it.
+    /// Returns the first tier that can be written to, and counts those that are not there. None: there is no tier.
+    fn check_tiers<'t>(
+        &self,
+        call: &RunningCall<'_>,
+        tiers: impl Iterator<Item = &'t ExtentStore>,
+    ) -> Result<Option<&'t ExtentStore>> {
+        let mut gone = false;
+        for store in tiers {
+            if store.is_there() {
+                return Ok(Some(store));
+            }
+            gone = true;
+        }
+        if gone {
+            call.count(|counts| counts.writeback_io += 1);
+            return Err(NOT_THE_FILE);
+        }
+        Ok(None)
+    }
+
+    /// Writes back up to `most` pages as one extent, which is made in a buffer of the first tier. Not inlined: cleaning
+    /// needs a stack as large as this, and comes before it.
     #[inline(never)]
     fn write_extent<'a>(
         &self,
         call: &RunningCall<'_>,
         sweep: &mut Sweep<'a>,
         most: usize,
-        extents: &ExtentStore,
+        (first, tiers): (&ExtentStore, &mut dyn Iterator<Item = &Counted<ExtentStore>>),
     ) -> Shrunk {
-        let mut buffer = extents.write_buffer();
+        let mut buffer = first.write_buffer();
         let mut builder = Builder::new(buffer.all());
-        let mut claimed = [const { None }; MAX_ENTRIES];
-        let found = self.claim_entries(call, sweep, &mut claimed[..most], &mut builder);
-        if found == 0 {
+        let mut claimed: Claimed<'a> = [const { None }; MAX_ENTRIES];
+        if self.claim_entries(call, sweep, &mut claimed[..most], &mut builder) == 0 {
             return Shrunk::Ended(0);
         }
-        let Some(room) = extents.room_for(&mut builder, false) else {
-            call.count(|counts| counts.writeback_no_space += 1);
-            return Shrunk::Ended(0);
-        };
-        let (fits, bytes) = (builder.count(), builder.bytes());
-        claimed[fits..].iter_mut().for_each(|page| drop(page.take()));
-        if fits < found {
-            call.count(|counts| counts.writeback_no_space += 1);
+        let bytes = builder.bytes();
+        let done = self.put_claimed(call, &mut builder, &mut claimed, tiers);
+        first.note_buffer(&mut buffer, bytes);
+        done
+    }
+
+    /// Puts an extent on the first tier that takes it, or takes a part of it. What no tier takes stays in the pool.
+    fn put_claimed<'a>(
+        &self,
+        call: &RunningCall<'_>,
+        builder: &mut Builder<'_>,
+        claimed: &mut Claimed<'a>,
+        tiers: &mut dyn Iterator<Item = &Counted<ExtentStore>>,
+    ) -> Shrunk {
+        let mut refusal = None;
+        while let Some(store) = tiers.next() {
+            if store.is_leaving() || !store.is_there() {
+                continue;
+            }
+            let Some(room) = store.room_for(builder, false) else { continue };
+            // The pages for which there is no room are claimed again for another extent.
+            claimed[builder.count()..].iter_mut().for_each(|page| drop(page.take()));
+            let put = store.put(room, builder);
+            if put.error.is_none() || put.has(0) {
+                store.note_written(builder.bytes());
+                let gone = self.name_entries(call, store, &put, &mut claimed[..builder.count()]);
+                let may_go_on = put.error.is_none() || tiers.next().is_some();
+                return if may_go_on { Shrunk::MoreLeft(gone) } else { Shrunk::Ended(gone) };
+            }
+            (0..builder.count()).for_each(|number| store.drop_entry(put.entry(number)));
+            refusal = put.error.map(refusal_of);
         }
-        let put = extents.put(room, builder);
+        match refusal {
+            Some(refusal) => {
+                claimed.iter_mut().filter_map(Option::take).for_each(|page| page.refused(call, refusal));
+            }
+            None => call.count(|counts| counts.writeback_no_space += 1),
+        }
+        Shrunk::Ended(0)
+    }
+
+    /// Lets the page words name the entries of an extent that was put, as far as they were written. Returns how many
+    /// pages went.
+    fn name_entries(
+        &self,
+        call: &RunningCall<'_>,
+        store: &ExtentStore,
+        put: &Put<'_>,
+        claimed: &mut [Option<ClaimedPage<'_>>],
+    ) -> u64 {
         let mut gone = 0;
-        for (number, page) in claimed[..fits].iter_mut().enumerate() {
+        for (number, page) in claimed.iter_mut().enumerate() {
             let Some(page) = page.take() else { continue };
             let at = put.entry(number);
             let went = if put.has(number) {
                 page.written(call, PageWord::backed(at))
             } else {
-                page.refused(call, refusal_of(put.error));
+                page.refused(call, put.error.map_or(Refusal::Io, refusal_of));
                 false
             };
             gone += u64::from(went);
             if !went {
-                extents.drop_entry(at);
+                store.drop_entry(at);
             }
         }
-        extents.note_buffer(&mut buffer, bytes);
-        extents.note_written(bytes);
-        let all = put.error.is_none() && fits == found;
-        if all { Shrunk::MoreLeft(gone) } else { Shrunk::Ended(gone) }
+        gone
     }
 
     /// Claims a page for each of `claimed`, as far as there are pages and there is room, and adds its entry to the
@@ -115,11 +183,11 @@ impl AreaState {
     }
 }
 
-fn refusal_of(error: Option<Errno>) -> Refusal {
+fn refusal_of(error: MediumError) -> Refusal {
     match error {
-        Some(Errno(errno::ENOSPC)) => Refusal::NoSpace,
-        Some(Errno(errno::EAGAIN)) => Refusal::Again,
-        Some(Errno(errno::ENOMEM)) => Refusal::NoMemory,
-        _ => Refusal::Io,
+        MediumError::OfFile(Errno(errno::ENOSPC)) | MediumError::OfTier(TierFailure::Full) => Refusal::NoSpace,
+        MediumError::OfFile(Errno(errno::EAGAIN)) | MediumError::OfTier(TierFailure::Away) => Refusal::Again,
+        MediumError::OfFile(Errno(errno::ENOMEM)) => Refusal::NoMemory,
+        MediumError::OfFile(_) | MediumError::OfTier(TierFailure::Damaged) => Refusal::Io,
     }
 }

@@ -85,6 +85,19 @@ impl Area {
         self.0.load_one(&call, offset, page, flags, Target::Own)
     }
 
+    /// Loads into a page of the library's own in a signal handler, as [`Area::load_own`] does. A page on a tier of the
+    /// program's own is not loaded: [`NotLoaded::NeedsThread`].
+    #[cfg(feature = "uffd")]
+    pub(crate) fn load_in_handler(
+        &self,
+        offset: u64,
+        page: &mut [u8; PAGE],
+        flags: LoadFlags,
+    ) -> Result<(), NotLoaded> {
+        let call = self.0.begin_at(offset, 1)?;
+        self.0.load_one(&call, offset, page, flags, Target::InHandler)
+    }
+
     /// Loads pages from scattered offsets, each as [`Area::load`] does. This is faster than one by one: while a page is
     /// decoded, what the next ones need is fetched. All of them are tried. `result` is told the outcome of each, by its
     /// index in `offsets`.
@@ -247,15 +260,15 @@ impl AreaState {
         flags: LoadFlags,
         target: Target,
     ) -> Result<Attempt, NotLoaded> {
-        // None if another file was set meanwhile: then the page went before that.
-        let Some(extents) = self.shared.extents() else { return Ok(Attempt::Replaced) };
         for _ in 0..PINS {
-            let pinned = extents.pin(at);
+            let store = self.shared.tier_of(at);
+            let pinned = store.as_ref().and_then(|store| store.pin(at));
+            // A tier may have been removed meanwhile: then the page went before that.
             if !self.page(offset).is_still(seen) {
                 return Ok(Attempt::Replaced);
             }
-            if let Some(pinned) = pinned {
-                self.read_entry(call, (&extents, &pinned), (offset, at), page, target)?;
+            if let (Some(store), Some(pinned)) = (&store, pinned) {
+                self.read_entry(call, (store, &pinned), (offset, at), page, target)?;
                 return self.loaded(call, offset, seen, flags);
             }
         }

@@ -9,7 +9,7 @@
 //!                                          │   ▲
 //!            clock hand: decode, claim, hand over │ refused: kept
 //!                                          ▼   │
-//!           written: EMPTY, or BACKED (entry of an extent on the library's own file)
+//!           written: EMPTY, or BACKED (entry of an extent on a tier: the library's own file, or the program's)
 //! ```
 //!
 //! # The files
@@ -31,14 +31,15 @@
 //! | `entry`, `codec` | a stored page: header, check, payload; the codecs, and the contexts that compress |
 //! | `pool_objects` | the objects that page words name: pinned, written, freed |
 //! | `lanes` | where the words of a batch wait |
-//! | `lowest_free`, `extents` | which slots are free; what is on the library's own file: see [`extents`] |
+//! | `tier` | what a tier of the program's own has to do |
+//! | `lowest_free`, `extents` | which slots are free; what is on tiers: see [`extents`] |
 //! | `compaction_backoff` | when the pool was last compacted for nothing |
 //! | `options` | options of a zswap and of an area |
 //! | `area`, `shared` | an area; what the areas share |
 //! | `stored_offsets` | which offsets of an area have a page |
 //! | `admission`, `allocate`, `store`, `batch` | storing: the limits, room in the pool, one page, many pages |
 //! | `sweep` | the clock hand |
-//! | `file_load`, `fill_extents` | loading from the library's own file; writing pages back to it |
+//! | `tier_load`, `fill_extents` | loading from tiers; writing pages back to them |
 //! | `load`, `invalidate`, `recompress` | loading, removing, storing anew with a stronger codec |
 //! | `area_turn`, `walk` | an area's turn in a shrink or in claims of all; all areas one after the other |
 //! | `clean_extents` | moving what is left of mostly dead extents together |
@@ -46,6 +47,7 @@
 //! | `writeback`, `caller_writeback` | writeback by a shrink; writeback by the caller |
 //! | `fork` | the moment to fork, at which no call runs |
 //! | `zswap`, `create`, `snapshot`, `forking` | the calls on a zswap: for all areas, creation, statistics, forks |
+//! | `tier_calls` | adding and removing tiers |
 //! | `claiming`, `usage` | claims as guards, of an area and of all areas; how full they are |
 //! | `plumbing` | what only the C library needs |
 
@@ -82,8 +84,6 @@ mod compaction_backoff;
 mod create;
 #[cfg(not(loom))]
 pub(crate) mod entry;
-#[cfg(not(loom))]
-mod file_load;
 #[cfg(not(loom))]
 mod fill_extents;
 #[cfg(not(loom))]
@@ -127,6 +127,12 @@ mod stored_offsets;
 #[cfg(not(loom))]
 mod sweep;
 #[cfg(not(loom))]
+mod tier;
+#[cfg(not(loom))]
+mod tier_calls;
+#[cfg(not(loom))]
+mod tier_load;
+#[cfg(not(loom))]
 mod usage;
 #[cfg(not(loom))]
 mod walk;
@@ -146,15 +152,18 @@ pub use self::{
     claiming::Claim,
     claims::MAX_CLAIMS,
     codec::{Codec, MAX_CONTEXTS},
+    extents::tier_stats::TierStats,
     forking::Forking,
     index::MAX_PAGES as MAX_AREA_PAGES,
     lanes::MAX_BATCH,
     load::LoadFlags,
     options::{AreaOptions, ZswapOptions, ZswapTuning},
     patience::Patience,
+    snapshot::TierSnapshot,
     snapshot::{AreaSnapshot, Snapshot},
     stats::{AreaStats, Counts, ZswapStats},
     stored_offsets::StoredOffsets,
+    tier::{ExtentId, MAX_TIERS, Tier, TierFailure, TierOptions, TierResult},
     usage::Usage,
     writeback_refusal::Refusal,
     zswap::Zswap,
@@ -162,5 +171,6 @@ pub use self::{
 #[cfg(all(feature = "uffd", not(loom)))]
 pub(crate) use self::{
     limit::OverLimit,
+    shared::TierAccess,
     store_load_failure::{NotLoaded, NotStored},
 };

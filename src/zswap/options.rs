@@ -67,6 +67,8 @@ pub struct AreaOptions {
     /// Whether a store that fails leaves the older page where it is. If not, the older page is removed, so that it
     /// can't be taken for the new one. For programs that tell their own callers that a write failed, as disks do.
     pub keep_old: bool,
+    /// Which tiers the area's pages may go to: bit N stands for tier N. 0: all. [`crate::Area::set_tiers`] changes it.
+    pub tiers: u64,
     /// Whether the area's pages are never written back. Then shrinks and claims pass the area by.
     pub no_writeback: bool,
     /// A number of the caller's own, for its callbacks: [`crate::Area::context`].

@@ -6,6 +6,7 @@ use super::claims::Claims;
 use super::codec::{CodecCell, Contexts};
 use super::compaction_backoff::CompactedInVain;
 use super::extents::store::ExtentStore;
+use super::extents::tier_list::TierList;
 use super::lanes::Lanes;
 use super::limit::ByteLimit;
 use super::reservation::Batches;
@@ -57,8 +58,24 @@ pub enum WritebackTarget {
     Callback(Counted<Box<Writeback>>),
     /// To a callback of C's.
     Foreign(ForeignWriteback),
-    /// To the library's own file.
-    File(Counted<ExtentStore>),
+    /// As extents, to tiers. The library's own file is one.
+    Tiers(TierList),
+}
+
+/// Which tiers a call may use.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum TierAccess {
+    /// All of them.
+    All,
+    /// Those that may be used in a signal handler: files.
+    SignalSafe,
+}
+
+impl TierAccess {
+    /// Whether the call may use a tier.
+    pub fn includes(self, store: &ExtentStore) -> bool {
+        self == Self::All || store.is_signal_safe()
+    }
 }
 
 /// The areas of a zswap, and the counts of those that were removed.
@@ -153,7 +170,8 @@ impl Shared {
     /// Returns where pages are written back to now.
     pub fn writeback_target(&self) -> Result<WritebackTarget> {
         const NO_TARGET: Error = Error::Invalid(sentence(
-            &"the zswap has neither a writeback callback nor a backing file: set one, or claim pages and write them",
+            &"the zswap has neither a writeback callback nor a backing file or another tier: set one, or claim pages and \
+          write them",
         ));
         match &*self.read_target() {
             WritebackTarget::None => Err(NO_TARGET),
@@ -161,21 +179,29 @@ impl Shared {
         }
     }
 
-    /// Returns the extents on the library's own file, if pages are written back to that.
-    pub fn extents(&self) -> Option<Counted<ExtentStore>> {
+    /// Returns the tier that has an extent's slot.
+    pub fn tier_of(&self, at: ExtentEntry) -> Option<Counted<ExtentStore>> {
         match &*self.read_target() {
-            WritebackTarget::File(extents) => Some(extents.clone()),
+            WritebackTarget::Tiers(tiers) => tiers.of_slot(at.slot).cloned(),
             _ => None,
+        }
+    }
+
+    /// Returns the tiers that there are now.
+    pub fn tiers(&self) -> TierList {
+        match &*self.read_target() {
+            WritebackTarget::Tiers(tiers) => tiers.clone(),
+            _ => TierList::default(),
         }
     }
 
     /// Drops an entry of an extent. The caller has removed the only page word that named it.
     #[cold]
     pub fn drop_entry(&self, at: ExtentEntry) {
-        let extents = self.extents();
-        debug_assert!(extents.is_some(), "the file stays while a page is on it");
-        if let Some(extents) = extents {
-            extents.drop_entry(at);
+        let store = self.tier_of(at);
+        debug_assert!(store.is_some(), "a tier stays while a page is on it");
+        if let Some(store) = store {
+            store.drop_entry(at);
         }
     }
 

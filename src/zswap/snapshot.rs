@@ -1,7 +1,9 @@
 //! Snapshots: what a zswap and all of its areas have and did, at one moment, as values or as JSON.
 
+use super::extents::tier_stats::TierStats;
 use super::shared::{Shared, WritebackTarget};
 use super::stats::{AreaStats, Counts, ZswapStats};
+use super::tier::MAX_TIERS;
 use super::walk::Walk;
 use super::zswap::Zswap;
 use crate::error::Result;
@@ -12,6 +14,8 @@ use crate::sync::Ordering::Relaxed;
 use crate::units::PAGE;
 #[cfg(feature = "json")]
 use std::mem::MaybeUninit;
+#[cfg(feature = "json")]
+use std::sync::RwLockReadGuard;
 
 /// What a zswap and each of its areas have and did, at one moment.
 #[derive(Clone, Debug)]
@@ -26,6 +30,20 @@ pub struct Snapshot {
     pub zswap: ZswapStats,
     /// Each area, in the order in which they were added.
     pub areas: Vec<AreaSnapshot>,
+    /// Each tier, in the order in which pages are written to them. They are read after the rest.
+    pub tiers: Vec<TierSnapshot>,
+}
+
+/// What a tier has, and what happened on it, in a [`Snapshot`], with its name.
+#[derive(Clone, Debug)]
+#[cfg_attr(feature = "json", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct TierSnapshot {
+    /// The name of the tier ([`crate::TierOptions::name`]). Empty: it has none.
+    pub name: String,
+    /// Its statistics. In JSON they are beside the name.
+    #[cfg_attr(feature = "json", serde(flatten))]
+    pub stats: TierStats,
 }
 
 /// What an area has and did, in a [`Snapshot`], with its name.
@@ -51,6 +69,29 @@ struct WalkedSnapshot<'a> {
     name: &'a str,
     zswap: ZswapStats,
     areas: Walk<'a>,
+    tiers: TiersInJson<'a>,
+}
+
+/// The tiers of a [`WalkedSnapshot`]. They stay as they are until it is written: a clone of the list would count as a
+/// user of the tiers.
+#[cfg(feature = "json")]
+struct TiersInJson<'a>(RwLockReadGuard<'a, WritebackTarget>);
+
+/// The form of [`TierSnapshot`], without memory for the name.
+#[cfg(feature = "json")]
+#[derive(serde::Serialize)]
+struct NamedTier<'a> {
+    name: &'a str,
+    #[serde(flatten)]
+    stats: TierStats,
+}
+
+#[cfg(feature = "json")]
+impl serde::Serialize for TiersInJson<'_> {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        let WritebackTarget::Tiers(tiers) = &*self.0 else { return serializer.collect_seq([(); 0]) };
+        serializer.collect_seq(tiers.iter().map(|store| NamedTier { name: &store.name, stats: store.stats() }))
+    }
 }
 
 impl Zswap {
@@ -68,7 +109,18 @@ impl Zswap {
             Err(error) => listed = Err(error),
         });
         listed?;
-        Ok(Snapshot { version: SNAPSHOT_VERSION, name: heap::text(self.name())?, zswap, areas: of_areas })
+        let name = heap::text(self.name())?;
+        Ok(Snapshot { version: SNAPSHOT_VERSION, name, zswap, areas: of_areas, tiers: self.tier_snapshots()? })
+    }
+
+    fn tier_snapshots(&self) -> Result<Vec<TierSnapshot>> {
+        let mut of_tiers = heap::with_capacity(MAX_TIERS)?;
+        if let WritebackTarget::Tiers(tiers) = &*self.shared.read_target() {
+            for store in tiers.iter() {
+                of_tiers.push(TierSnapshot { name: heap::text(&store.name)?, stats: store.stats() });
+            }
+        }
+        Ok(of_tiers)
     }
 
     /// Returns the zswap's part of [`Zswap::snapshot`]. Allocates nothing.
@@ -106,7 +158,8 @@ impl Zswap {
     #[cfg(feature = "json")]
     pub(crate) fn walked_snapshot(&self) -> Result<impl serde::Serialize> {
         let (areas, zswap) = self.at_one_moment()?;
-        Ok(WalkedSnapshot { version: SNAPSHOT_VERSION, name: self.name(), zswap, areas })
+        let tiers = TiersInJson(self.shared.read_target());
+        Ok(WalkedSnapshot { version: SNAPSHOT_VERSION, name: self.name(), zswap, areas, tiers })
     }
 
     fn at_one_moment(&self) -> Result<(Walk<'_>, ZswapStats)> {
@@ -120,11 +173,15 @@ impl Zswap {
 /// Returns what a zswap has and did, given what its areas have and did.
 fn stats_of(shared: &Shared, areas: &Walk<'_>, counts: Counts) -> Result<ZswapStats> {
     let pool = shared.pool.stats()?;
-    // Read under the lock: a clone of the extents would count as a user of the file.
-    let (tables, file_bytes, file_page_bytes) = match &*shared.read_target() {
-        WritebackTarget::File(extents) => (extents.memory_bytes(), extents.file_bytes(), extents.page_bytes()),
-        _ => (0, 0, 0),
-    };
+    let (mut tables, mut file_bytes, mut file_page_bytes) = (0, 0, 0);
+    // Read under the lock: a clone of the list would count as a user of the tiers.
+    if let WritebackTarget::Tiers(tiers) = &*shared.read_target() {
+        for store in tiers.iter() {
+            tables += store.memory_bytes();
+            file_bytes += store.bytes();
+            file_page_bytes += store.page_bytes();
+        }
+    }
     let own = (shared.contexts.bytes() + shared.claims.bytes() + shared.lanes.bytes() + size_of::<Shared>()) as u64;
     let (mut count, mut pages, mut indexes) = (0, 0, 0);
     areas.each(|_, area| {

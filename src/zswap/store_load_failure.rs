@@ -59,6 +59,10 @@ impl From<OverLimit> for NotStored {
 pub enum NotLoaded {
     /// The check of the stored page is wrong.
     Damaged,
+    /// Its tier has lost the page: what it returns is damaged, or is not the page's, or it returns nothing.
+    DamagedOnTier,
+    /// The page is on a tier of the program's own, and this is a signal handler.
+    NeedsThread,
     /// The page could not be read for another reason, or the call itself was refused.
     Failed(Error),
 }
@@ -75,8 +79,16 @@ impl NotLoaded {
     #[inline]
     pub fn into_error(self) -> Error {
         const DAMAGED: Error = Error::Damaged(sentence(&"the stored page is damaged: its check is wrong"));
+        const ON_TIER: Error = Error::Io(sentence(
+            &"the page's tier has lost the page, or returns damaged bytes or those of another time",
+        ));
+        const NEEDS_THREAD: Error = Error::Again(sentence(
+            &"the page is on a tier that no signal handler may call: lend a thread with the duty Tiers",
+        ));
         match self {
             Self::Damaged => DAMAGED,
+            Self::DamagedOnTier => ON_TIER,
+            Self::NeedsThread => NEEDS_THREAD,
             Self::Failed(error) => error,
         }
     }

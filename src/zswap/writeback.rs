@@ -6,9 +6,9 @@
 
 use super::area::{Area, AreaState};
 use super::codec::Target;
-use super::patience::InCallback;
+use super::patience::{InCallback, check_not_in_tier};
 use super::running_calls::RunningCall;
-use super::shared::WritebackTarget;
+use super::shared::{TierAccess, WritebackTarget};
 use super::sweep::{Shrunk, Sweep};
 use super::word::PageWord;
 use super::writeback_refusal::Refusal;
@@ -34,7 +34,7 @@ impl AreaState {
 
 impl Area {
     /// Writes up to `pages` pages back to `target`.
-    pub(super) fn shrink_to(&self, pages: u64, target: &WritebackTarget) -> Result<Shrunk> {
+    pub(super) fn shrink_to(&self, pages: u64, target: &WritebackTarget, access: TierAccess) -> Result<Shrunk> {
         let area = &self.0;
         let call = area.begin()?;
         if area.options.no_writeback {
@@ -48,7 +48,7 @@ impl Area {
             WritebackTarget::Foreign(callback) => {
                 Ok(self.shrink_by(&call, pages, &|area, offset, page| callback.call(area, offset, page)))
             }
-            WritebackTarget::File(extents) => area.shrink_to_file(&call, pages, extents),
+            WritebackTarget::Tiers(tiers) => area.shrink_to_tiers(&call, pages, tiers, access),
         }
     }
 
@@ -80,16 +80,22 @@ impl Area {
     ///
     /// # Errors
     /// [`Error::Again`] if none could go now, [`Error::NotFound`] if none is in the pool, [`Error::Invalid`] without a
-    /// callback or a file, or if the area is never written back; [`Error::Removed`]; [`Error::Io`] if the library's
+    /// callback or a tier, or if the area is never written back; [`Error::Busy`] in a call of a tier; [`Error::Removed`]; [`Error::Io`] if the library's
     /// descriptor of the file was closed or is another file's now, [`Error::Forked`] in a child without the pool.
     pub fn shrink(&self, pages: u64) -> Result<u64> {
+        check_not_in_tier()?;
+        self.shrink_with(pages, TierAccess::All)
+    }
+
+    /// Shrinks as [`Area::shrink`] does, in a call that may use fewer tiers.
+    pub(crate) fn shrink_with(&self, pages: u64, access: TierAccess) -> Result<u64> {
         const NOTHING: Error = Error::NotFound(sentence(&"no page of the area is in the pool"));
         const NOT_NOW: Error = Error::Again(sentence(&"no page of the area could be written back now"));
         let area = &self.0;
         let _call = area.shared.begin()?;
         let target = area.shared.writeback_target()?;
         area.check_writeback()?;
-        match self.shrink_to(pages, &target)?.written() {
+        match self.shrink_to(pages, &target, access)?.written() {
             0 if pages == 0 => Ok(0),
             0 if area.limit.used() == 0 => Err(NOTHING),
             0 => Err(NOT_NOW),

@@ -3,13 +3,16 @@
 use super::area::{Area, AreaState};
 use super::area_turn::{AreaTurn, QUANTUM};
 use super::codec::Codec;
-use super::extents::cleaning::Density;
+#[cfg(test)]
 use super::extents::store::ExtentStore;
+use super::extents::store::NewTier;
+use super::extents::tier_list::TierList;
 use super::fork::ForkState;
 use super::handle_packing;
 use super::index::MAX_PAGES;
 use super::options::{AreaOptions, check_new_limit};
-use super::shared::{Shared, Writeback, WritebackTarget};
+use super::patience::check_not_in_tier;
+use super::shared::{Shared, TierAccess, Writeback, WritebackTarget};
 use super::sweep::Shrunk;
 use super::walk::Walk;
 use super::writeback_refusal::Refusal;
@@ -209,7 +212,9 @@ impl Zswap {
     pub fn set_backing_file(&self, file: Option<(BorrowedFd<'_>, u64)>) -> Result<()> {
         let target = match file {
             Some((fd, bytes)) => {
-                WritebackTarget::File(Counted::new(ExtentStore::new(self.shared.os.clone(), fd, bytes)?)?)
+                let (os, mut tiers) = (&self.shared.os, TierList::default());
+                tiers.push(os, NewTier::of_file(os, String::new(), fd, bytes)?)?;
+                WritebackTarget::Tiers(tiers)
             }
             None => WritebackTarget::None,
         };
@@ -217,12 +222,16 @@ impl Zswap {
     }
 
     pub(super) fn set_target(&self, new: WritebackTarget) -> Result<()> {
-        const IN_USE: Error = Error::Busy(sentence(&"pages are on the backing file, or are being written to it"));
+        const IN_USE: Error =
+            Error::Busy(sentence(&"pages are on the backing file or another tier, or are being written to it"));
         let _call = self.shared.begin()?;
+        check_not_in_tier()?;
+        // Under the lock no code of the user's may run.
+        self.shared.tiers().iter().for_each(|store| _ = store.end_dying());
         let old = {
             let mut target = self.shared.target.write().unwrap_or_else(PoisonError::into_inner);
-            if let WritebackTarget::File(extents) = &*target
-                && (extents.strong_count() > 1 || !extents.is_empty())
+            if let WritebackTarget::Tiers(tiers) = &*target
+                && tiers.is_in_use()
             {
                 return Err(IN_USE);
             }
@@ -239,16 +248,22 @@ impl Zswap {
     ///
     /// # Errors
     /// [`Error::Again`] if none could go now, [`Error::NotFound`] if none is in the pool, [`Error::Invalid`] without a
-    /// callback or a file, [`Error::Io`] if the library's descriptor of the file was closed or is another file's now,
+    /// callback or a tier, [`Error::Busy`] in a call of a tier, [`Error::Io`] if the library's descriptor of the file was closed or is another file's now,
     /// [`Error::Forked`] in a child without the pool.
     pub fn shrink(&self, pages: u64) -> Result<u64> {
+        check_not_in_tier()?;
+        self.shrink_with(pages, TierAccess::All)
+    }
+
+    /// Shrinks as [`Zswap::shrink`] does, in a call that may use fewer tiers.
+    pub(crate) fn shrink_with(&self, pages: u64, access: TierAccess) -> Result<u64> {
         let _call = self.shared.begin()?;
         let target = self.shared.writeback_target()?;
         let (mut written, mut idle) = (0, 0);
         let mut failure = None;
         while written < pages {
             let Some((turn, count)) = AreaTurn::to_shrink(&self.shared.areas) else { break };
-            let done = turn.area().shrink_to((pages - written).min(QUANTUM), &target);
+            let done = turn.area().shrink_to((pages - written).min(QUANTUM), &target, access);
             // Other errors say that the area was removed meanwhile.
             failure = done.err().filter(|error| matches!(error, Error::Io(_))).or(failure);
             written += done.map_or(0, Shrunk::written);
@@ -291,6 +306,7 @@ impl Zswap {
     /// # Errors
     /// Those of [`crate::Pool::compact`].
     pub fn compact(&self, budget: &CompactBudget) -> Result<u64> {
+        check_not_in_tier()?;
         let _call = self.shared.begin()?;
         let left = budget.begin();
         Walk::new(&self.shared).each(|area, _| area.0.index.give_back(0, area.pages()));
@@ -298,9 +314,7 @@ impl Zswap {
         match self.shared.pool.try_to_compact(left) {
             Some(mut done) if !done.is_cut_short => {
                 let packed = handle_packing::pack(&self.shared, &mut done.left);
-                if let Some(extents) = self.shared.extents() {
-                    self.shared.clean(&extents, Density::OF_COMPACTION, &mut done.left);
-                }
+                self.shared.clean_all(&self.shared.tiers(), &mut done.left);
                 Ok(done.pages + packed)
             }
             Some(done) => Ok(done.pages),
@@ -333,14 +347,14 @@ impl Zswap {
     /// Returns how many handles of the backing file there are at this moment, with that of the zswap.
     pub(crate) fn file_users(&self) -> usize {
         match &*self.shared.read_target() {
-            WritebackTarget::File(file) => file.strong_count() as usize,
+            WritebackTarget::Tiers(tiers) => tiers.iter().map(|store| store.strong_count() as usize).sum(),
             _ => 0,
         }
     }
 
     /// Returns the extents on the backing file. While the caller has them, no other file can be set.
     pub(crate) fn extents(&self) -> Counted<ExtentStore> {
-        self.shared.extents().expect("a backing file")
+        self.shared.tiers().iter().next().expect("a backing file").clone()
     }
 
     /// Forgets what was read ahead from the backing file.
@@ -350,6 +364,6 @@ impl Zswap {
 
     /// Returns the number of the library's own descriptor of the backing file.
     pub(crate) fn backing_descriptor(&self) -> Option<std::os::fd::RawFd> {
-        self.shared.extents().map(|extents| extents.descriptor())
+        self.shared.tiers().iter().next().map(|store| store.descriptor())
     }
 }

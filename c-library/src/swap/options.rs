@@ -90,6 +90,7 @@ pub unsafe fn convert_area(received: &Received<zswap_area_options>) -> Result<Ar
         max_bytes: unless_zero(passed.max_bytes),
         refuse_incompressible: has(ZSWAP_AREA_REFUSE_INCOMPRESSIBLE),
         keep_old: has(ZSWAP_AREA_KEEP_OLD),
+        tiers: 0,
         no_writeback: has(ZSWAP_AREA_NO_WRITEBACK),
         context: passed.context.expose_provenance(),
     })

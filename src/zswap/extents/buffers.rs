@@ -1,11 +1,10 @@
 //! Memory that extents are made in and read into. It is reserved when the file is set, and comes as it is touched.
 
-use super::blocks::BlockRun;
 use super::extent_table::PinnedExtent;
-use super::file_tier::FileTier;
 use super::format::{BLOCK, MAX_BYTES};
+use super::medium::{Medium, MediumError, Placed};
 use crate::error::{Error, Result, not_given};
-use crate::os::{Errno, Mapping, Os};
+use crate::os::{Mapping, Os};
 use crate::sync::{AtomicU64, Ordering::Relaxed};
 use crate::units::PAGE;
 use std::ops::Range;
@@ -23,8 +22,7 @@ pub struct Buffer {
 
 impl Buffer {
     fn new(os: &Os, bytes: usize) -> Result<Self> {
-        const NO_BUFFER: Error =
-            Error::NoMemory(not_given!("the system gives no addresses for the buffers of the file"));
+        const NO_BUFFER: Error = Error::NoMemory(not_given!("the system gives no addresses for the buffers of a tier"));
         let mapping = os.sparse_memory(bytes).map_err(|_| NO_BUFFER)?;
         Ok(Self { mapping, bytes, touched: 0 })
     }
@@ -55,8 +53,8 @@ pub struct ReadBuffer {
     buffer: Buffer,
     /// The extent that the buffer has a part of; 0: none.
     extent: u64,
-    /// Which of its blocks.
-    blocks: Range<usize>,
+    /// Which of its bytes.
+    bytes: Range<usize>,
     /// The entry that was asked for last.
     last: (u64, usize),
 }
@@ -64,7 +62,7 @@ pub struct ReadBuffer {
 impl ReadBuffer {
     /// Makes a buffer that nothing was read into.
     pub fn new(os: &Os) -> Result<Self> {
-        Ok(Self { buffer: Buffer::new(os, AHEAD * BLOCK)?, extent: 0, blocks: 0..0, last: (0, 0) })
+        Ok(Self { buffer: Buffer::new(os, AHEAD * BLOCK)?, extent: 0, bytes: 0..0, last: (0, 0) })
     }
 
     /// Forgets what was read.
@@ -76,30 +74,34 @@ impl ReadBuffer {
     /// just before, reads those behind it as well.
     pub fn entry(
         &mut self,
-        file: &FileTier,
+        medium: &Medium,
         pinned: &PinnedExtent<'_>,
         entry: usize,
         sum: &AtomicU64,
-    ) -> Result<&[u8], Errno> {
-        let (extent, run, range) = (pinned.id(), pinned.run(), pinned.range(entry));
-        let blocks = range.start / BLOCK..range.end.div_ceil(BLOCK);
+    ) -> Result<&[u8], MediumError> {
+        let (extent, range) = (pinned.id(), pinned.range(entry));
         let in_order = self.last == (extent, entry.wrapping_sub(1));
         self.last = (extent, entry);
-        if self.extent != extent || blocks.start < self.blocks.start || blocks.end > self.blocks.end {
-            let end = if in_order { (blocks.start + AHEAD).min(run.count) } else { blocks.end };
-            self.read(file, run, blocks.start..end.max(blocks.end), sum)?;
-            self.extent = extent;
+        if self.extent != extent || range.start < self.bytes.start || range.end > self.bytes.end {
+            let end = if in_order { range.start / BLOCK * BLOCK + AHEAD * BLOCK } else { range.end };
+            let placed = pinned.placed();
+            self.read(medium, placed, medium.span(placed, range.start..end.max(range.end)), sum)?;
         }
-        let start = range.start - self.blocks.start * BLOCK;
+        let start = range.start - self.bytes.start;
         Ok(&self.buffer.all()[start..start + range.len()])
     }
 
-    fn read(&mut self, file: &FileTier, run: BlockRun, blocks: Range<usize>, sum: &AtomicU64) -> Result<(), Errno> {
+    fn read(
+        &mut self,
+        medium: &Medium,
+        placed: Placed,
+        bytes: Range<usize>,
+        sum: &AtomicU64,
+    ) -> Result<(), MediumError> {
         self.forget();
-        let bytes = blocks.len() * BLOCK;
-        self.buffer.note(bytes, sum);
-        file.get(run, blocks.start, &mut self.buffer.all()[..bytes])?;
-        self.blocks = blocks;
+        self.buffer.note(bytes.len(), sum);
+        medium.get(placed, bytes.clone(), self.buffer.all())?;
+        (self.extent, self.bytes) = (placed.number, bytes);
         Ok(())
     }
 }

@@ -1,13 +1,14 @@
-//! When cleaning is due, how much it may move, and which extents come first: those with the fewest live bytes a block.
+//! When cleaning of a tier is due, how much it may move, and which extents come first: those with the fewest live bytes a
+//! block.
 
 use super::super::word::MAX_ENTRIES;
 use super::extent_table::{ExtentAtAGlance, ExtentTable};
-use super::file_tier::FileTier;
 use super::format::{self, BLOCK, FIRST_ENTRY};
+use super::medium::Medium;
 use crate::pool::{Allowance, CompactBudget};
 use crate::sync::{AtomicU64, Ordering::Relaxed};
 
-/// The file may have this many bytes more than in proportion to the live ones before anything is moved: 1 MiB.
+/// A tier may have this many bytes more than in proportion to the live ones before anything is moved: 1 MiB.
 const SLACK: u64 = 1 << 20;
 
 /// How many hundredths of the live bytes the blocks may have before some are moved.
@@ -28,7 +29,7 @@ const DENSE: usize = 80;
 /// How many extents are chosen at once.
 pub const VICTIMS: usize = 32;
 /// How many slots are looked at for them: extents of some 5 GiB.
-const LOOKS: usize = 1 << 16;
+pub const LOOKS: usize = 1 << 16;
 /// Most bytes that cleaning may move for what was written while the file was not sparse.
 const MOST_CREDIT: u64 = 4 * format::MAX_BYTES as u64;
 
@@ -48,8 +49,8 @@ pub struct Cleaning {
 
 impl Cleaning {
     /// Whether the blocks have more of them for the live bytes than `density` says.
-    pub fn is_sparser_than(&self, table: &ExtentTable, file: &FileTier, Density(hundredths): Density) -> bool {
-        let slack = if file.is_nearly_full() { 0 } else { self.slack() };
+    pub fn is_sparser_than(&self, table: &ExtentTable, medium: &Medium, Density(hundredths): Density) -> bool {
+        let slack = if medium.is_nearly_full() { 0 } else { self.slack() };
         table.live_blocks() * BLOCK as u64 * 100 > table.live_bytes() * hundredths + slack * 100
     }
 
@@ -87,18 +88,18 @@ impl Cleaning {
 
     /// Returns how dense a shrink should make the file before it writes, and how much it may move for that: something
     /// for what was written before, or a few extents if the file is full. None: it is not time to move anything.
-    pub fn due(&self, table: &ExtentTable, file: &FileTier) -> Option<(Density, Allowance)> {
+    pub fn due(&self, table: &ExtentTable, medium: &Medium) -> Option<(Density, Allowance)> {
         let of = |bytes| CompactBudget { max_bytes_moved: Some(bytes), max_time: None }.begin();
-        if file.is_nearly_full() && self.is_sparser_than(table, file, Density::OF_FULL_FILE) {
+        if medium.is_nearly_full() && self.is_sparser_than(table, medium, Density::OF_FULL_FILE) {
             return Some((Density::OF_FULL_FILE, of(MOST_CREDIT)));
         }
         let enough = self.credit.load(Relaxed) >= format::MAX_BYTES as u64;
-        (enough && self.is_sparser_than(table, file, Density::OF_SHRINK))
+        (enough && self.is_sparser_than(table, medium, Density::OF_SHRINK))
             .then(|| (Density::OF_SHRINK, of(self.credit.swap(0, Relaxed))))
     }
 
-    /// Chooses the extents that have the fewest live bytes a block. Returns how many.
-    pub fn choose(&self, table: &ExtentTable, victims: &mut [Option<ExtentAtAGlance>; VICTIMS]) -> usize {
+    /// Chooses the extents that have the fewest live bytes a block. Returns how many. `all`: also those that are dense.
+    pub fn choose(&self, table: &ExtentTable, all: bool, victims: &mut [Option<ExtentAtAGlance>; VICTIMS]) -> usize {
         let density = |seen: &ExtentAtAGlance| {
             let of_table = FIRST_ENTRY * seen.left / MAX_ENTRIES;
             (seen.bytes_left + of_table) * 100 / (seen.blocks.max(1) * BLOCK)
@@ -106,7 +107,7 @@ impl Cleaning {
         let mut count = 0;
         let hand = table.look_at(self.hand.load(Relaxed) as usize, LOOKS, |seen| {
             let is_whole = seen.left == seen.count && seen.count > MAX_ENTRIES / 2;
-            if seen.left == 0 || is_whole || density(&seen) >= DENSE {
+            if seen.left == 0 || !all && (is_whole || density(&seen) >= DENSE) {
                 return;
             }
             let at = if count < VICTIMS { count } else { VICTIMS - 1 };

@@ -1,15 +1,17 @@
 //! The table of extents: for each its slot word, its number, where it lies, and how long its entries are.
 
 use super::super::lowest_free::LowestFree;
-use super::super::word::{ExtentEntry, MAX_ENTRIES, MAX_EXTENTS};
+use super::super::word::{ExtentEntry, MAX_ENTRIES};
 use super::blocks::BlockRun;
 use super::format::FIRST_ENTRY;
+use super::medium::Placed;
 use super::slot::{DyingSlots, MadeDying, SlotCell, after};
 use crate::error::{Error, Result, not_given};
 use crate::field::Field;
 use crate::os::{Mapping, Os};
 use crate::sync::{AtomicU16, AtomicU32, AtomicU64, Lock, Ordering::Relaxed, Rank};
 use crate::units::{PAGE, pages_of};
+use std::ops::Range;
 
 /// The place of an extent: its first block, and how many blocks it has.
 const FIRST_BLOCK: Field = Field::first(40);
@@ -38,8 +40,10 @@ struct FreeSlots {
     fresh: usize,
 }
 
-/// The extents of a zswap.
+/// The extents of a tier.
 pub struct ExtentTable {
+    /// The number of its first slot, by which page words name it. Other tiers have other slots.
+    first: u32,
     slots: usize,
     tree: LowestFree,
     /// The bits of `tree`, then the records.
@@ -81,15 +85,15 @@ pub struct PinnedExtent<'a> {
 }
 
 impl ExtentTable {
-    /// Makes a table for at most `extents` extents.
-    pub fn new(os: &Os, extents: u64) -> Result<Self> {
-        const NO_MEMORY: Error =
-            Error::NoMemory(not_given!("there is no memory for the table of the backing file's pages"));
-        let slots = extents.min(MAX_EXTENTS as u64) as usize;
+    /// Makes a table whose extents have these slots.
+    pub fn new(os: &Os, slots: Range<u32>) -> Result<Self> {
+        const NO_MEMORY: Error = Error::NoMemory(not_given!("there is no memory for the table of the tier's pages"));
+        let (first, slots) = (slots.start, slots.len());
         let tree = LowestFree::new(slots);
         let bytes = Self::records_at(&tree) + pages_of(slots * size_of::<Record>()) * PAGE;
         let mapping = os.sparse_memory(bytes).map_err(|_| NO_MEMORY)?;
         Ok(Self {
+            first,
             slots,
             tree,
             mapping,
@@ -120,7 +124,12 @@ impl ExtentTable {
     }
 
     fn record(&self, slot: u32) -> &Record {
-        &self.records()[slot as usize]
+        &self.records()[(slot - self.first) as usize]
+    }
+
+    /// Returns the slots that page words name the extents by.
+    pub fn slots(&self) -> Range<u32> {
+        self.first..self.first + self.slots as u32
     }
 
     /// Returns the bytes of memory that the table takes.
@@ -158,12 +167,12 @@ impl ExtentTable {
         let slot = self.tree.take_lowest(self.bits());
         free.taken += 1;
         free.fresh = free.fresh.max(slot + 1);
-        Some(NewSlot { table: self, slot: slot as u32 })
+        Some(NewSlot { table: self, slot: self.first + slot as u32 })
     }
 
     fn release(&self, slot: u32) {
         let mut free = self.free.lock();
-        self.tree.release(self.bits(), slot as usize);
+        self.tree.release(self.bits(), (slot - self.first) as usize);
         free.taken -= 1;
     }
 
@@ -175,7 +184,7 @@ impl ExtentTable {
     /// Pins the extent that a page word names. The caller reads the page word again before it trusts the extent. None
     /// if the extent is gone.
     pub fn pin(&self, at: ExtentEntry) -> Option<PinnedExtent<'_>> {
-        let record = self.records().get(at.slot as usize)?;
+        let record = self.records().get(at.slot.checked_sub(self.first)? as usize)?;
         // Made only if it is pinned: dropping it unpins.
         SlotCell(&record.word).pin(at.generation).then(|| PinnedExtent { table: self, slot: at.slot })
     }
@@ -196,16 +205,23 @@ impl ExtentTable {
         }
     }
 
-    /// Ends the extents that died: `remove` gives the room of each back to its tier.
-    pub fn end_dying(&self, mut remove: impl FnMut(BlockRun)) {
+    /// Ends the extents that died: `remove` removes each, by its number and place, from its tier. Returns false if some
+    /// have to be removed later, for which `remove` returned false.
+    pub fn end_dying(&self, mut remove: impl FnMut(u64, BlockRun) -> bool) -> bool {
+        let mut all = true;
         let mut next = self.dying.exhume();
         while let Some(slot) = next {
             let record = self.record(slot);
             next = after(&record.next);
-            remove(run_of(record.place.load(Relaxed)));
-            SlotCell(&record.word).end();
-            self.release(slot);
+            if remove(record.id.load(Relaxed), run_of(record.place.load(Relaxed))) {
+                SlotCell(&record.word).end();
+                self.release(slot);
+            } else {
+                self.dying.bury(slot, &record.next);
+                all = false;
+            }
         }
+        all
     }
 
     /// Looks at up to `most` slots from `from` on, round and round, and calls `look` with each live extent. Returns
@@ -215,12 +231,13 @@ impl ExtentTable {
         let mut at = from;
         for _ in 0..most.min(fresh) {
             at = if at >= fresh { 0 } else { at };
-            let record = self.record(at as u32);
+            let slot = self.first + at as u32;
+            let record = self.record(slot);
             if let Some((generation, left)) = SlotCell(&record.word).peek() {
                 let count = (record.count.load(Relaxed) as usize).clamp(1, MAX_ENTRIES);
                 let lengths = record.lengths[..count].iter().map(|length| usize::from(length.load(Relaxed)));
                 look(ExtentAtAGlance {
-                    first: ExtentEntry { slot: at as u32, entry: 0, generation },
+                    first: ExtentEntry { slot, entry: 0, generation },
                     left,
                     count,
                     bytes_left: lengths.sum::<usize>() * left / count,
@@ -276,13 +293,16 @@ impl PinnedExtent<'_> {
         self.record().id.load(Relaxed)
     }
 
-    /// Returns where the extent lies.
-    pub fn run(&self) -> BlockRun {
-        run_of(self.record().place.load(Relaxed))
+    /// Returns the number of the extent, where it lies, and how many bytes it has.
+    pub fn placed(&self) -> Placed {
+        let record = self.record();
+        let count = (record.count.load(Relaxed) as usize).min(MAX_ENTRIES);
+        let entries: usize = record.lengths[..count].iter().map(|length| usize::from(length.load(Relaxed))).sum();
+        Placed { number: self.id(), run: run_of(record.place.load(Relaxed)), bytes: FIRST_ENTRY + entries }
     }
 
     /// Returns where an entry lies in the extent. One that the extent was made without has no bytes.
-    pub fn range(&self, number: usize) -> std::ops::Range<usize> {
+    pub fn range(&self, number: usize) -> Range<usize> {
         let record = self.record();
         let count = (record.count.load(Relaxed) as usize).min(MAX_ENTRIES);
         let mut lengths = record.lengths[..count].iter().map(|length| usize::from(length.load(Relaxed)));

@@ -169,7 +169,7 @@ impl<'a> Builder<'a> {
     }
 
     /// Fills in the header, and binds the entries to the extent of this number. Returns the bytes of its blocks.
-    pub fn seal(self, pool: u64, extent: u64) -> &'a [u8] {
+    pub fn seal(&mut self, pool: u64, extent: u64) -> &[u8] {
         let mut at = FIRST_ENTRY;
         for number in 0..self.count {
             let of = self.entry(number);
