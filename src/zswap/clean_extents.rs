@@ -153,13 +153,13 @@ impl<'a, 'b> NewExtent<'a, 'b> {
 
     /// Claims a page and takes its entry over, if its word still names the entry. Returns the bytes of the entry.
     fn take_over(&mut self, of: format::EntryOf, at: ExtentEntry, entry: &[u8]) -> Option<u64> {
-        if !self.has_room() && !self.write() {
+        if !self.has_room() && !self.make_room() {
             return None;
         }
         let Some(area) = self.area(of.area) else { return Some(0) };
         if self.count > 0 && !self.goes_together(area) {
             // They may not be on the same tiers. The area's turn ended with the write.
-            if !self.write() {
+            if !self.make_room() {
                 return None;
             }
             return self.take_over(of, at, entry);
@@ -205,6 +205,12 @@ impl<'a, 'b> NewExtent<'a, 'b> {
 
     fn builder(&mut self) -> Builder<'_> {
         Builder::resume(self.buffer.all(), self.count)
+    }
+
+    /// Writes the new extent. Returns whether to go on. If it can't be written, what a removed tier has of other areas
+    /// may still find room: they may use other tiers.
+    fn make_room(&mut self) -> bool {
+        self.write() || self.from.is_leaving()
     }
 
     /// Writes the new extent, and lets the page words name its entries. Returns false if it can't be written: then all

@@ -357,9 +357,9 @@ impl Zswap {
         self.shared.tiers().iter().next().expect("a backing file").clone()
     }
 
-    /// Forgets what was read ahead from the backing file.
+    /// Forgets what was read ahead from tiers.
     pub(crate) fn forget_reads(&self) {
-        self.extents().forget_reads();
+        self.shared.tiers().iter().for_each(|store| store.forget_reads());
     }
 
     /// Returns the number of the library's own descriptor of the backing file.

@@ -217,7 +217,7 @@ fn the_bytes_of_another_time_are_refused() {
         for offset in 0..64 {
             match load(&area, offset) {
                 Ok(found) => assert!(is_right && found == page(offset, 0)),
-                Err(error) => assert!(!is_right && matches!(error, Error::Damaged(_)), "{error}"),
+                Err(error) => assert!(!is_right && matches!(error, Error::Io(_)), "{error}"),
             }
         }
     }
@@ -233,7 +233,7 @@ fn an_entry_that_an_extent_does_not_have_is_refused() {
     let sound = area.word_at(0);
     for entry in 4..MAX_ENTRIES as u8 {
         area.set_word_at(0, PageWord::backed(ExtentEntry { entry, ..at }));
-        assert!(matches!(load(&area, 0), Err(Error::Damaged(_))), "entry {entry}");
+        assert!(matches!(load(&area, 0), Err(Error::Io(_))), "entry {entry}");
     }
     area.set_word_at(0, sound);
     assert!(load(&area, 0) == Ok(page(0, 0)));
@@ -310,7 +310,7 @@ fn cleaning_moves_no_damaged_entry() {
             false
         }
         Err(error) => {
-            assert!(matches!(error, Error::Damaged(_)), "{error}");
+            assert!(matches!(error, Error::Io(_)), "{error}");
             true
         }
     });

@@ -13,9 +13,11 @@ mod integrity;
 mod limits;
 mod matrix;
 mod model;
+mod own_tier;
 mod places;
 mod races;
 mod stats;
+mod tiers;
 mod turns;
 mod wraps;
 

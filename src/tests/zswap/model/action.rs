@@ -246,6 +246,7 @@ pub fn area_shape(
         max_bytes: unless_zero(max),
         refuse_incompressible: refuse,
         keep_old: rng.chance(30),
+        tiers: 0,
         no_writeback: never,
         context: rng.below(1000),
     };
