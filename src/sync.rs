@@ -475,7 +475,7 @@ pub mod ranks {
         }
     }
 
-    /// The ranks of a thread that a signal interrupted, or that calls a tier. They do not count in the handler or in the
+    /// The ranks of a thread that a signal interrupted, or that calls a tier. They do not count in the handler or the
     /// tier, which take other locks in an order of their own.
     #[cfg(not(loom))]
     pub struct SetAside(u32);

@@ -27,7 +27,7 @@ pub(super) const NOT_THE_FILE: Error = Error::Io(sentence(
 ));
 
 /// What an attempt to read an entry yielded, if the tier returned its bytes.
-type Decoded = Result<(), NotLoaded>;
+type EntryRead = Result<(), NotLoaded>;
 
 impl AreaState {
     /// Reads an entry of an extent that is pinned, and decodes it into `page`. A failure leaves the page as it was.
@@ -69,7 +69,7 @@ impl AreaState {
         (offset, at): (u64, ExtentEntry),
         page: &mut [u8; PAGE],
         target: Target,
-    ) -> Decoded {
+    ) -> EntryRead {
         let number = usize::from(at.entry);
         let seed = store.seed(self.seed(offset), pinned.id(), number);
         let mut failure = NotLoaded::DamagedOnTier;
@@ -105,7 +105,7 @@ impl AreaState {
         (number, again): (usize, bool),
         seed: Seed,
         page: &mut [u8; PAGE],
-    ) -> Result<Decoded, MediumError> {
+    ) -> Result<EntryRead, MediumError> {
         let mut own = [0; PAGE];
         let read = store.read(pinned, number, again, |bytes| self.decode_entry(bytes, seed, &mut own, Target::Own));
         if let Ok(Ok(())) = read {
@@ -114,7 +114,7 @@ impl AreaState {
         read
     }
 
-    fn decode_entry(&self, bytes: &[u8], seed: Seed, page: &mut [u8; PAGE], target: Target) -> Decoded {
+    fn decode_entry(&self, bytes: &[u8], seed: Seed, page: &mut [u8; PAGE], target: Target) -> EntryRead {
         let (stored, payload) = entry::open(bytes, seed).ok_or(NotLoaded::DamagedOnTier)?;
         Ok(codec::decode(&self.shared.contexts, stored, payload, page, target)?)
     }

@@ -81,6 +81,8 @@ pub enum Action {
     Back {
         by: BackingKind,
     },
+    /// Lets a tier fail or work, or adds or removes one.
+    ChangeTiers,
     SetLimit {
         bytes: u64,
     },
@@ -198,7 +200,8 @@ impl Action {
             2400..3200 => Self::Begin { at, most: rng.between(0, 4), other: rng.chance(15) },
             3200..4200 => Self::draw_end(world),
             4200..4300 => Self::draw_backing(rng),
-            4300..4400 => Self::SetLimit { bytes: draw_limit(rng) },
+            4300..4330 => Self::ChangeTiers,
+            4330..4400 => Self::SetLimit { bytes: draw_limit(rng) },
             4400..4500 => Self::SetAreaLimit { at, bytes: draw_limit(rng) },
             4500..4600 => Self::SetCodec { codec: codec(rng) },
             4600..4700 => Self::Recompress { at, pages: rng.between(0, 40) as u64, codec: codec(rng) },
@@ -229,7 +232,8 @@ impl Action {
     fn draw_backing(rng: &mut Rng) -> Self {
         let pages = rng.between(1, 300) as u64;
         let file = BackingKind::File(pages);
-        Self::Back { by: rng.pick(&[BackingKind::Nothing, BackingKind::Callback, file, file]) }
+        let tiers = BackingKind::Tiers;
+        Self::Back { by: rng.pick(&[BackingKind::Nothing, BackingKind::Callback, file, file, tiers, tiers]) }
     }
 }
 

@@ -8,6 +8,7 @@ mod callback;
 mod ops;
 mod pages;
 mod run;
+mod tiers;
 mod verify;
 mod world;
 

@@ -113,7 +113,8 @@ impl World {
         page: &PageBytes,
         on_file: bool,
     ) {
-        let (armed, in_callback) = (self.armed, self.in_callback());
+        let in_callback = self.in_callback();
+        let fails = on_file && result.is_err_and(|error| self.may_fail_on_tier(error));
         let model = &mut self.areas[at];
         let refusal = model.refusal(offset, flags.patience, in_callback).flatten().filter(|_| flags.exclusive);
         let Some(held) = model.held.get(&offset).copied() else {
@@ -127,8 +128,7 @@ impl World {
             }
             return;
         };
-        if matches!(result, Err(Error::Io(_))) {
-            assert!(armed && on_file, "{result:?}");
+        if fails {
             assert_untouched(page);
             model.tally.file_read_failures += 1;
             return;

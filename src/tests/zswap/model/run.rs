@@ -28,7 +28,7 @@ pub struct Run {
     /// The last steps, and their errors.
     trail: VecDeque<(u64, Action, i32)>,
     faults: Arc<Faults>,
-    world: Shared,
+    pub(super) world: Shared,
     /// An area that was removed, with a claim that was ended.
     removed: Option<Area>,
     ended: RawClaim,
@@ -41,6 +41,8 @@ struct Met {
     zswaps: u64,
     refused: u64,
     counts: crate::Counts,
+    /// Extents put on tiers that were there at the end of a zswap, pages moved, and failures: full, away, damaged.
+    tiers: [u64; 5],
 }
 
 impl Drop for Run {
@@ -75,6 +77,7 @@ impl Run {
             max: shape.max_bytes,
             ceiling,
             backing: BackingKind::Nothing,
+            tiers: Vec::new(),
             armed: false,
             depth: 0,
             went: Vec::new(),
@@ -150,7 +153,9 @@ impl Run {
                 self.ended = ended;
                 self.world().end(index, result)
             }
+            Action::Back { by: BackingKind::Tiers } => self.back_by_tiers(),
             Action::Back { by } => self.back(by),
+            Action::ChangeTiers => self.change_tiers(),
             Action::SetLimit { bytes } => self.set_limit(bytes),
             Action::SetAreaLimit { at, bytes } => self.set_area_limit(at, bytes),
             Action::SetCodec { codec } => {
@@ -181,7 +186,9 @@ impl Run {
 
     fn heal(&mut self) {
         CALLS.iter().for_each(|&call| self.faults.heal(call));
-        self.world().armed = false;
+        let mut world = self.world();
+        world.armed = false;
+        world.heal_tiers();
     }
 
     /// Loads from random offsets, some of them twice.
@@ -204,7 +211,7 @@ impl Run {
                 assert!(matches!(result, Err(Error::Invalid(_))), "{result:?}");
                 result.map(drop)
             }
-            BackingKind::File(_) => {
+            BackingKind::File(_) | BackingKind::Tiers => {
                 let before = file_delta(&self.world());
                 let result = area.as_ref().map_or_else(|| zswap.shrink(pages), |area| area.shrink(pages));
                 let mut world = self.world();
@@ -233,9 +240,10 @@ impl Run {
                 let file = open_file(pages);
                 zswap.set_backing_file(Some((file.as_fd(), pages * PAGE_SIZE as u64)))
             }
+            BackingKind::Tiers => unreachable!("they are added one by one"),
         };
         match result {
-            Ok(()) => world.backing = by,
+            Ok(()) => (world.backing, world.tiers) = (by, Vec::new()),
             Err(Error::Busy(_)) => assert!(on_file > 0),
             Err(error) => assert!(world.armed && matches!(by, BackingKind::File(_)), "{error}"),
         }
@@ -377,6 +385,10 @@ impl Run {
         let zswap = world.zswap.clone();
         world.areas.drain(..).for_each(|model| model.area.remove().expect("nothing runs on it"));
         drop(world);
+        for tier in zswap.snapshot().expect("statistics are not refused").tiers {
+            let crate::TierStats { puts, moved, full, away, damaged, .. } = tier.stats;
+            self.met.tiers.iter_mut().zip([puts, moved, full, away, damaged]).for_each(|(sum, more)| *sum += more);
+        }
         self.met.counts.add(&zswap.stats().expect("statistics are not refused").counts);
         zswap.compact(&CompactBudget::default()).expect("compaction is not refused");
         let (stats, pool) = (zswap.stats().unwrap(), zswap.pool().stats().unwrap());
@@ -393,6 +405,7 @@ impl Run {
         let old = std::mem::replace(&mut world.zswap, zswap);
         world.shape = shape;
         (world.codec, world.max, world.backing) = (Codec::Lz4, shape.max_bytes, BackingKind::Nothing);
+        world.tiers = Vec::new();
         world.ceiling = if shape.max_bytes == 0 { u64::MAX } else { shape.max_bytes };
         drop(world);
         assert_eq!(Arc::strong_count(&old), 1);

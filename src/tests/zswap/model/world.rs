@@ -1,6 +1,7 @@
 //! The expected state: each area as ordered maps, the disk of the embedder, and what may be refused.
 
 use super::pages;
+use super::tiers::ModelTier;
 use crate::plumbing::zswap::RawClaim;
 use crate::tests::shared::Rng;
 use crate::tests::shared::unless_zero;
@@ -81,6 +82,8 @@ pub enum BackingKind {
     Callback,
     /// A file of this many pages.
     File(u64),
+    /// Several tiers.
+    Tiers,
 }
 
 /// The options with which a zswap is created.
@@ -139,6 +142,8 @@ pub struct World {
     pub max: u64,
     pub ceiling: u64,
     pub backing: BackingKind,
+    /// The tiers, if pages are written back to several.
+    pub tiers: Vec<ModelTier>,
     /// Whether calls to the system may fail now.
     pub armed: bool,
     /// How many callbacks this thread is in.
@@ -214,7 +219,7 @@ impl AreaModel {
         }
     }
 
-    /// Whether the page is on the file, where a failing read keeps it from being loaded.
+    /// Whether the page is on a file or another tier, where a failure keeps it from being loaded.
     pub fn is_on_file(&self, offset: u64) -> bool {
         matches!(self.area.word_at(offset).kind(), WordKind::Backed(_))
     }
