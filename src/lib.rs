@@ -180,7 +180,8 @@
 //! | **zswap** | areas that share a pool, a limit, and a place to write pages back to |
 //! | **area** | a fixed number of pages under their offsets, such as a swap device or a guest's memory |
 //! | **offset** | the number of a page in an area, counted in pages |
-//! | **writeback** | writes a page to a callback, a [`Claim`]'s owner or a file, and removes it from the pool |
+//! | **writeback** | writes a page to a callback, a [`Claim`]'s owner or a tier, and removes it from the pool |
+//! | **tier** | where pages go that leave the pool compressed: a file, or a [`Tier`] of the program's own |
 //! | **shrink** | writes pages back, or evicts objects, that were not used lately, to make room |
 //! | **region** | memory that is under a pager |
 //! | **resident** | in memory, uncompressed |

@@ -228,14 +228,17 @@ impl<'a, 'b> NewExtent<'a, 'b> {
     }
 
     fn write_entries(&mut self, count: usize) -> bool {
+        // What was cut off for a tier that had room for a part is gone from the buffer.
+        let mut left = count;
         let allowed = self.areas.iter().flatten().next().map_or(TierMask::ALL, |turn| turn.area().0.tiers());
         for store in self.to.of(self.from).filter(|store| allowed.has(store.tier) && store.is_there()) {
-            let mut builder = Builder::resume(self.buffer.all(), count);
+            let mut builder = Builder::resume(self.buffer.all(), left);
             let Some(room) = store.room_for(&mut builder, store.tier == self.from.tier) else { continue };
-            let (fits, bytes) = (builder.count(), builder.bytes());
+            let bytes = builder.bytes();
+            left = builder.count();
             let put = store.put(room, &mut builder);
             let mut moved = 0;
-            for number in 0..fits {
+            for number in 0..left {
                 let at = put.entry(number);
                 if put.has(number) && self.end_move(number, PageWord::backed(at)) {
                     moved += 1;
@@ -245,9 +248,8 @@ impl<'a, 'b> NewExtent<'a, 'b> {
             }
             self.from.note_buffer(self.buffer, bytes);
             self.from.counts.moved(moved);
-            let all = put.error.is_none() && fits == count;
-            if all || moved > 0 {
-                return all;
+            if put.error.is_none() || put.has(0) {
+                return put.error.is_none() && left == count;
             }
         }
         false

@@ -68,6 +68,7 @@ pub enum TierAccess {
     /// All of them.
     All,
     /// Those that may be used in a signal handler: files.
+    #[cfg_attr(not(feature = "uffd"), allow(dead_code))]
     SignalSafe,
 }
 

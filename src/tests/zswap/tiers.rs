@@ -3,7 +3,7 @@
 
 use super::own_tier::{OwnTier, OwnTierState};
 use super::{PageBytes, Until, compressible, load, noise, take};
-use crate::os::Os;
+use crate::os::{Call, Os, injected::Faults};
 use crate::tests::shared::Rng;
 use crate::zswap::word::WordKind;
 use crate::{
@@ -294,6 +294,24 @@ fn a_tier_that_is_removed_gives_its_pages_to_the_others() {
     assert_eq!(zswap.remove_tier(0), Ok(()));
     assert!(state.extents().is_empty());
     assert!(matches!(zswap.shrink(1), Err(Error::Invalid(_))), "there is no tier any more");
+}
+
+/// A file has room for a part of what is moved, and can't be written. The next tier gets that part.
+#[test]
+fn what_a_file_had_room_for_but_could_not_write_goes_to_the_next_tier() {
+    let faults = Arc::<Faults>::default();
+    let zswap = Zswap::with_os(Os { faults: Some(faults.clone()) }, "test", &ZswapOptions::default()).unwrap();
+    let (first, _) = own(&zswap, "first");
+    let file = File::from(Os::default().memory_file("backing", 0, false).unwrap());
+    zswap.add_file_tier("small", file.as_fd(), 40 << 10).unwrap();
+    let (last, _) = own(&zswap, "last");
+    let area = zswap.add_area(300, &AreaOptions::default()).unwrap();
+    store_all(&area, 0);
+    assert_eq!(zswap.shrink(300), Ok(300));
+    faults.fail(Call::Write, 1, 1 << 40);
+    assert_eq!(zswap.remove_tier(first), Ok(()));
+    assert_eq!(pages_on(&zswap, last), 300);
+    assert_all(&area, 0);
 }
 
 #[test]
