@@ -110,7 +110,7 @@ pub fn load_each<'a>(
     area.load_each(count, offset, page, flags, result)
 }
 
-/// Returns the first offset, from `from` on, that has a page: in the pool, filled, or on the library's own file.
+/// Returns the first offset, from `from` on, that has a page: in the pool, filled, or on a tier.
 ///
 /// # Errors
 /// [`crate::Error::NotFound`] if there is none, [`crate::Error::Removed`],

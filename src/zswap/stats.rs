@@ -33,7 +33,7 @@ counts! {
     raw_pages,
     /// Pages that are stored now and repeat one word of 8 bytes, as pages of zeros do. They take no memory of the pool.
     filled_pages,
-    /// Pages that are on the library's own file now: see [`crate::Zswap::set_backing_file`].
+    /// Pages that are on tiers now, the library's own file or others: see [`crate::Zswap::add_tier`].
     file_pages,
     /// Pages that were stored, in the place of an older one as well.
     stores,
@@ -41,7 +41,7 @@ counts! {
     loads,
     /// Pages that were taken: loaded and removed, as by [`crate::LoadFlags::TAKE`].
     takes,
-    /// Pages that were loaded from the library's own file. `loads` counts them as well.
+    /// Pages that were loaded from tiers. `loads` counts them as well.
     file_loads,
     /// Loads that failed with [`crate::Error::NotFound`], because no page was stored at the offset.
     absent_loads,
@@ -81,27 +81,28 @@ counts! {
     writeback_no_memory,
     /// Writebacks that ended with [`crate::Refusal::Io`].
     writeback_io,
-    /// Writebacks that ended with [`crate::Refusal::NoSpace`], or found the library's own file full.
+    /// Writebacks that ended with [`crate::Refusal::NoSpace`], or found all tiers full.
     writeback_no_space,
     /// Writebacks that ended with [`crate::Refusal::Other`], or with a panic of the callback.
     writeback_other,
     /// How often a stored page was found damaged: its check failed, or it could not be decoded.
     decode_failures,
-    /// Reads of the library's own file that failed.
+    /// Loads from tiers that failed: the file can't be read, the tier is away, or the page is damaged or lost there.
     file_read_failures,
     /// Pages that [`crate::Area::recompress`] made smaller.
     recompressed,
     /// Pages that [`crate::Area::recompress`] tried in vain to make smaller.
     recompress_useless,
-    /// Pages that came back from where they were written to: from the library's own file, or by
+    /// Pages that came back from where they were written to: from a tier, or by
     /// [`crate::Area::note_refaults`].
     refaults,
-    /// Pages that were moved on the library's own file, so that it takes less room: see [`crate::Zswap::compact`].
+    /// Pages that were moved on a tier, so that it takes less room, or to another tier, because theirs was removed: see
+    /// [`crate::Zswap::compact`] and [`crate::Zswap::remove_tier`].
     moved_on_file,
 }
 
 impl Counts {
-    /// Returns how many pages are stored now: in the pool, as one repeated word, or on the library's own file.
+    /// Returns how many pages are stored now: in the pool, as one repeated word, or on a tier.
     pub fn pages(&self) -> u64 {
         self.pool_pages() + self.filled_pages + self.file_pages
     }
@@ -163,9 +164,9 @@ pub struct ZswapStats {
     pub capacity_hits: u64,
     /// How many [`crate::Claim`]s are held now.
     pub claims: u64,
-    /// Bytes of the library's own file that have pages now, in whole blocks of 4096 bytes.
+    /// Bytes of all tiers that have pages now, in whole blocks of 4096 bytes.
     pub file_bytes: u64,
-    /// Bytes of these pages, compressed as they are on the file. `file_bytes` grows to 1.3 times as many and a MiB
+    /// Bytes of these pages, compressed as they are on the tiers. `file_bytes` grows to 1.3 times as many and a MiB
     /// before shrinks move pages together.
     pub file_page_bytes: u64,
     /// The counts of all areas, including those that were removed.

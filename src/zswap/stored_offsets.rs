@@ -17,7 +17,7 @@ pub struct StoredOffsets<'a> {
 }
 
 impl Area {
-    /// Returns the offsets that have a page, in ascending order: in the pool, filled, or on the library's own file.
+    /// Returns the offsets that have a page, in ascending order: in the pool, filled, or on a tier.
     /// Offsets without a page cost next to nothing.
     ///
     /// Other threads may store and remove pages meanwhile. A page that is there from the beginning to the end is found,

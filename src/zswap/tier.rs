@@ -76,6 +76,49 @@ pub type TierResult = std::result::Result<(), TierFailure>;
 /// the library held. They should end within a bound of the tier's own: the caller's call takes as long. They may store
 /// pages, invalidate pages, and load pages that are in the pool. Calls that would use a tier or wait for one fail with
 /// [`crate::Error::Busy`] in them. A panic counts as [`TierFailure::Away`].
+///
+/// # Examples
+/// ```
+/// use std::collections::HashMap;
+/// use std::sync::Mutex;
+/// use zsalloc::{AreaOptions, ExtentId, LoadFlags, PAGE_SIZE, Tier, TierFailure, TierOptions, TierResult, Zswap};
+///
+/// /// In a real program, a connection to where the extents are.
+/// #[derive(Default)]
+/// struct Elsewhere(Mutex<HashMap<ExtentId, Vec<u8>>>);
+///
+/// impl Tier for Elsewhere {
+///     fn put(&self, extent: ExtentId, bytes: &[u8]) -> TierResult {
+///         self.0.lock().map_err(|_| TierFailure::Away)?.insert(extent, bytes.to_vec());
+///         Ok(())
+///     }
+///
+///     fn get(&self, extent: ExtentId, from: usize, bytes: &mut [u8]) -> TierResult {
+///         let extents = self.0.lock().map_err(|_| TierFailure::Away)?;
+///         let found = extents.get(&extent).and_then(|all| all.get(from..from + bytes.len()));
+///         bytes.copy_from_slice(found.ok_or(TierFailure::Damaged)?);
+///         Ok(())
+///     }
+///
+///     fn remove(&self, extent: ExtentId) -> TierResult {
+///         self.0.lock().map_err(|_| TierFailure::Away)?.remove(&extent);
+///         Ok(())
+///     }
+/// }
+///
+/// # fn main() -> zsalloc::Result<()> {
+/// let zswap = Zswap::new("example", &Default::default())?;
+/// let tier = zswap.add_tier(Elsewhere::default(), &TierOptions::default())?;
+/// let area = zswap.add_area(1024, &AreaOptions::default())?;
+/// area.store(64, &std::array::from_fn(|at| at as u8))?;
+/// assert_eq!(zswap.shrink(1)?, 1);
+/// assert_eq!(zswap.tier_stats(tier)?.pages, 1);
+/// let mut page = [0; PAGE_SIZE];
+/// area.load(64, &mut page, LoadFlags::KEEP)?;
+/// assert_eq!(page[..3], [0, 1, 2]);
+/// # Ok(())
+/// # }
+/// ```
 pub trait Tier: Send + Sync {
     /// Keeps all bytes of an extent. After `Ok` the tier may have the only copy of these pages. After any failure the
     /// pages stay where they are, the name is not used again, and [`Tier::remove`] is called with it, because a part

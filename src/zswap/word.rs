@@ -66,7 +66,7 @@ pub enum WordKind {
     Filled(u64),
     /// In the pool, behind this short handle: the low [`HANDLE_BITS`] bits of the handle, without the pool's tag.
     Stored(u64),
-    /// In an extent, on the library's own file.
+    /// In an extent, on a tier.
     Backed(ExtentEntry),
 }
 

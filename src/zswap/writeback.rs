@@ -1,7 +1,7 @@
 //! Writeback by a shrink: pages that were not used lately are decoded, claimed, and handed over with no lock held. They
 //! go once the callback, or the write to the file, says that they were written.
 //!
-//! [`super::sweep`] chooses the pages, [`super::extents`] writes to the library's own file, and
+//! [`super::sweep`] chooses the pages, [`super::fill_extents`] writes to tiers, and
 //! [`super::caller_writeback`] is for callers that write pages back by themselves.
 
 use super::area::{Area, AreaState};
@@ -124,7 +124,7 @@ impl Area {
     }
 
     /// Notes that `pages` pages that were written back are needed again. [`Area::reclaimable_pages`] is smaller for a
-    /// while. Loads from the library's own file are noted by themselves.
+    /// while. Loads from tiers are noted by themselves.
     pub fn note_refaults(&self, pages: u64) -> Result<()> {
         let call = self.0.begin()?;
         let more = |recent: u64| Some(recent.saturating_add(pages));

@@ -161,7 +161,7 @@ impl Zswap {
     }
 
     /// Sets the callback that [`Zswap::shrink`] and [`Area::shrink`] write pages back with, in place of the one before
-    /// or of the library's own file. A shrink that is running goes on with the callback that it began with.
+    /// or of the tiers. A shrink that is running goes on with the callback that it began with.
     ///
     /// The callback is passed the area, the offset and the page, in the thread that shrinks, and several threads may
     /// shrink at once. It writes the page to where the program keeps pages, and returns `Ok` once it is there: then the
@@ -171,7 +171,7 @@ impl Zswap {
     /// it returns, and to the thread that acts on the page next from then on.
     ///
     /// # Errors
-    /// [`Error::Busy`] while pages are on the library's own file, [`Error::NoMemory`] if there is none for the
+    /// [`Error::Busy`] while pages are on a tier, [`Error::NoMemory`] if there is none for the
     /// callback, [`Error::Forked`] in a child without the pool.
     pub fn set_writeback(
         &self,
@@ -181,17 +181,18 @@ impl Zswap {
         self.set_target(WritebackTarget::Callback(Counted::new(writeback)?))
     }
 
-    /// Takes the writeback callback away, or the library's own file, so that shrinks have nowhere to write pages to. A
+    /// Takes the writeback callback away, or all tiers, so that shrinks have nowhere to write pages to. A
     /// shrink that is running goes on with what it began with.
     ///
     /// # Errors
-    /// [`Error::Busy`] while pages are on the library's own file, [`Error::Forked`] in a child without the pool.
+    /// [`Error::Busy`] while pages are on a tier, [`Error::Forked`] in a child without the pool.
     pub fn clear_writeback(&self) -> Result<()> {
         self.set_target(WritebackTarget::None)
     }
 
-    /// Lets the library write pages back itself, to the first `bytes` bytes of a regular file or a block device. None:
-    /// to no file any more. Pages are written as the pool has them, compressed, up to 64 of them in one write, to the
+    /// Lets the library write pages back itself, to the first `bytes` bytes of a regular file or a block device, in
+    /// place of a callback or of all tiers. None: to no file any more. [`Zswap::add_file_tier`] adds a file beside
+    /// others. Pages are written as the pool has them, compressed, up to 64 of them in one write, to the
     /// lowest free blocks of 4096 bytes. They are loaded as all others, and stay on the file until they are replaced or
     /// removed. Blocks without pages are written again, or punched out: at most 1 MiB of them takes room on the disk.
     /// 132 KiB of a file of more than a MiB are set aside for moving pages together, so that a full file has room again
@@ -208,7 +209,7 @@ impl Zswap {
     /// # Errors
     /// [`Error::Invalid`] if the file is none of these or is opened otherwise, or `bytes` is less than a page or more
     /// than 16 TiB, [`Error::System`] if the descriptor can't be duplicated, [`Error::Busy`] while pages are on
-    /// the file that was set before, [`Error::NoMemory`] if there is none for its table.
+    /// a tier, [`Error::NoMemory`] if there is none for its table.
     pub fn set_backing_file(&self, file: Option<(BorrowedFd<'_>, u64)>) -> Result<()> {
         let target = match file {
             Some((fd, bytes)) => {
