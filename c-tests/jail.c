@@ -31,6 +31,8 @@
 #define OF_AN_AREA SYS_brk, SYS_mmap, SYS_munlock
 /* a backing file */
 #define OF_A_BACKING_FILE SYS_close, SYS_fallocate, SYS_fstat, SYS_newfstatat, SYS_pread64, SYS_pwrite64
+/* a tier of the program's own */
+#define OF_A_TIER SYS_getpid
 /* a pager */
 #define OF_A_PAGER SYS_ioctl, SYS_poll, SYS_read, SYS_rt_sigprocmask
 /* threads that are lent */
@@ -153,7 +155,37 @@ static int keeps(void *context, struct zswap_area *area, uint64_t offset, const 
     return 0;
 }
 
-static void of_zswap(int with_file)
+/* A tier that makes no system calls. */
+enum { SLOTS = 256, SLOT = 132 * 1024 };
+static unsigned char slots[SLOTS][SLOT];
+static uint64_t extents[SLOTS];
+
+static int put(void *context, uint64_t owner, uint64_t extent, const void *bytes, size_t count)
+{
+    (void)context, (void)owner;
+    if (extents[extent % SLOTS] != 0)
+        return -ENOSPC;
+    extents[extent % SLOTS] = extent;
+    memcpy(slots[extent % SLOTS], bytes, count);
+    return 0;
+}
+
+static int get(void *context, uint64_t owner, uint64_t extent, size_t from, void *bytes, size_t count)
+{
+    (void)context, (void)owner;
+    memcpy(bytes, slots[extent % SLOTS] + from, count);
+    return 0;
+}
+
+static int forget(void *context, uint64_t owner, uint64_t extent)
+{
+    (void)context, (void)owner;
+    if (extents[extent % SLOTS] == extent)
+        extents[extent % SLOTS] = 0;
+    return 0;
+}
+
+static void of_zswap(int with_file, int with_tier)
 {
     static unsigned char page[PAGE], got[PAGE], pages[64 * PAGE];
     static char text[1 << 16];
@@ -169,6 +201,12 @@ static void of_zswap(int with_file)
         CHECK(file >= 0);
         OK(zswap_set_backing_file(zswap, file, 16 * MIB));
         JAIL(0, OF_A_POOL, OF_A_FORK, OF_AN_AREA, OF_A_BACKING_FILE);
+    } else if (with_tier) {
+        uint32_t tier;
+        struct zswap_tier_options tier_options = {.struct_size = sizeof tier_options, .max_bytes = 16 * MIB};
+        struct zswap_tier_ops ops = {.struct_size = sizeof ops, .put = put, .get = get, .remove = forget};
+        OK(zswap_add_tier(zswap, &ops, NULL, &tier_options, &tier));
+        JAIL(0, OF_A_POOL, OF_A_FORK, OF_AN_AREA, OF_A_TIER);
     } else {
         OK(zswap_set_writeback(zswap, keeps, NULL));
         JAIL(0, OF_A_POOL, OF_A_FORK, OF_AN_AREA);
@@ -186,14 +224,14 @@ static void of_zswap(int with_file)
     for (uint64_t at = 0; at < 5000; at++) {
         text_page(page, at);
         int result = zswap_load(area, at, got, at % 2 == 0 ? ZSWAP_LOAD_EXCLUSIVE : 0);
-        CHECK(result == 0 ? memcmp(page, got, PAGE) == 0 : !with_file && result == -ENOENT);
+        CHECK(result == 0 ? memcmp(page, got, PAGE) == 0 : !with_file && !with_tier && result == -ENOENT);
     }
     for (uint64_t at = 0; at < 64; at++)
         text_page(pages + at * PAGE, at);
     OK(zswap_store_pages(area, 100, pages, 64));
     OK(zswap_load_pages(area, 100, pages, 64, 0, NULL));
     (void)zswap_recompress(area, 100, ZSWAP_CODEC_ZSTD, 1, &number);
-    if (!with_file) {
+    if (!with_file && !with_tier) {
         OK(zswap_writeback_begin_area(area, 8, claims, pages, &count));
         for (size_t at = 0; at < count; at++)
             OK(zswap_writeback_end(&claims[at], 0, NULL));
@@ -332,9 +370,11 @@ int main(int count, char **arguments)
     else if (strcmp(what, "pool in huge pages") == 0)
         of_pool(ZS_BACKING_HUGETLB);
     else if (strcmp(what, "zswap") == 0)
-        of_zswap(0);
+        of_zswap(0, 0);
     else if (strcmp(what, "zswap with a backing file") == 0)
-        of_zswap(1);
+        of_zswap(1, 0);
+    else if (strcmp(what, "zswap with a tier") == 0)
+        of_zswap(0, 1);
     else {
         size_t at = 0, all = sizeof pagers / sizeof *pagers;
         while (at < all && strcmp(what, pagers[at].what) != 0)

@@ -233,6 +233,50 @@ static int set_file(void)
     return zswap_set_backing_file(zswap, file, 1 << 20);
 }
 
+/* None of these is called. */
+static int put(void *context, uint64_t owner, uint64_t extent, const void *bytes, size_t count)
+{
+    (void)context, (void)owner, (void)extent, (void)bytes, (void)count;
+    return -EAGAIN;
+}
+
+static int get(void *context, uint64_t owner, uint64_t extent, size_t from, void *bytes, size_t count)
+{
+    (void)context, (void)owner, (void)extent, (void)from, (void)bytes, (void)count;
+    return -EAGAIN;
+}
+
+static int forget(void *context, uint64_t owner, uint64_t extent)
+{
+    (void)context, (void)owner, (void)extent;
+    return 0;
+}
+
+static int add_tier(void)
+{
+    struct zswap_tier_ops ops = {.struct_size = sizeof ops, .put = put, .get = get, .remove = forget};
+    struct zswap_tier_options options = {.struct_size = sizeof options, .name = "a tier"};
+    uint32_t tier = 77;
+    return zswap_add_tier(zswap, &ops, NULL, &options, &tier);
+}
+
+static int add_file_tier(void)
+{
+    uint32_t tier = 77;
+    return zswap_add_file_tier(zswap, "a file", file, 1 << 20, &tier);
+}
+
+/* The backing file is the tier with the number 0. */
+static int use_tier(void)
+{
+    struct zswap_tier_stats of_tier = {.struct_size = sizeof of_tier};
+    uint64_t nanoseconds = 0;
+    OK(zswap_area_set_tiers(area, 1));
+    OK(zswap_tier_stats(zswap, 0, &of_tier));
+    OK(zswap_tier_latency_permille(zswap, 0, 500, &nanoseconds));
+    return zswap_remove_tier(zswap, 0);
+}
+
 static int shrink(void)
 {
     uint64_t written = 0;
@@ -438,6 +482,9 @@ static const struct {
     {"zswap_recompress", recompress, MAY_FAIL},
     {"zswap_set_writeback", set_writeback, HAS_TO_WORK},
     {"zswap_set_backing_file", set_file, MAY_FAIL},
+    {"zswap_add_tier", add_tier, MAY_FAIL},
+    {"zswap_add_file_tier", add_file_tier, MAY_FAIL},
+    {"zswap_remove_tier, statistics of a tier", use_tier, HAS_TO_WORK},
     {"zswap_shrink", shrink, HAS_TO_WORK},
     {"zswap_shrink_area", shrink_area, HAS_TO_WORK},
     {"zswap_writeback_begin, _end, usage, errors", writeback, HAS_TO_WORK},

@@ -2,6 +2,7 @@
 #define _GNU_SOURCE
 #include "pages.h"
 #include "refuse_each.h"
+#include "tier.h"
 
 enum { BASE = 40, MORE = 400, ROOM = 1 << 16 };
 
@@ -540,6 +541,48 @@ static int set_file(void)
     return zswap_set_backing_file(zswap, file, 4 * MIB);
 }
 
+static struct shelf shelf;
+static uint32_t tier = 77;
+
+static int add_tier(void)
+{
+    return tier != 77 ? 0 : zswap_add_tier(zswap, &shelf_ops, &shelf, NULL, &tier);
+}
+
+static int add_file_tier(void)
+{
+    return tier != 77 ? 0 : zswap_add_file_tier(zswap, "file", file, 4 * MIB, &tier);
+}
+
+static int remove_tier(void)
+{
+    int result = tier == 77 ? 0 : zswap_remove_tier(zswap, tier);
+    if (result == 0)
+        tier = 77;
+    return result;
+}
+
+/* Lets pages go to the tier and come back. */
+static void undo_add_tier(void)
+{
+    struct zswap_tier_stats stats = {.struct_size = sizeof stats};
+    uint64_t written = 0;
+    make_pages();
+    OK(zswap_shrink(zswap, 30, &written));
+    OK(zswap_tier_stats(zswap, tier, &stats));
+    CHECK(written > 0 && stats.pages == written);
+    undo_pages();
+    /* Pages that are kept may be on the tier as well. */
+    for (uint64_t at = 0; at < BASE; at++)
+        OK(store_page(area, at, at));
+    OK(remove_tier());
+}
+
+static void prepare_remove_tier(void)
+{
+    OK(add_tier());
+}
+
 static void undo_set_file(void)
 {
     OK(zswap_set_backing_file(zswap, -1, 0));
@@ -669,6 +712,9 @@ static const struct act of_zswap[] = {
 static const struct act of_files[] = {
     {"zswap_set_backing_file", NULL, set_file, undo_set_file, 0, 0},
     {"zswap_set_backing_file, none", prepare_unset_file, unset_file, NULL, 0, 0},
+    {"zswap_add_tier", NULL, add_tier, undo_add_tier, 0, 0},
+    {"zswap_add_file_tier", NULL, add_file_tier, undo_add_tier, 0, 0},
+    {"zswap_remove_tier", prepare_remove_tier, remove_tier, NULL, 0, 0},
     {"zswap_writeback_begin, _end", NULL, write_back, NULL, 0, 0},
 };
 
@@ -700,6 +746,7 @@ static void refuse_in_zswap(const char *name, uint32_t backing, void (*make)(voi
 int main(int count, char **arguments)
 {
     const char *only = count > 1 ? arguments[1] : NULL;
+    open_shelf(&shelf);
     file = memfd_create("backing", MFD_CLOEXEC);
     CHECK(file >= 0);
     if (only == NULL || strcmp(only, "pool") == 0) {

@@ -40,6 +40,48 @@ static int write_page(void *context, struct zswap_area *of, uint64_t offset, con
     return pwrite(fd, page, PAGE, (off_t)offset * PAGE) == PAGE ? 0 : -EIO;
 }
 
+/* So may a tier's functions. The page is at offset 0 of the file's second MiB. */
+static int put(void *context, uint64_t owner, uint64_t extent, const void *bytes, size_t count)
+{
+    (void)context, (void)owner, (void)extent;
+    return pwrite(fd, bytes, count, (off_t)MIB) == (ssize_t)count ? 0 : -EIO;
+}
+
+static int get(void *context, uint64_t owner, uint64_t extent, size_t from, void *bytes, size_t count)
+{
+    (void)context, (void)owner, (void)extent;
+    return pread(fd, bytes, count, (off_t)(MIB + from)) == (ssize_t)count ? 0 : -EIO;
+}
+
+static int forget(void *context, uint64_t owner, uint64_t extent)
+{
+    (void)context, (void)owner, (void)extent;
+    return pwrite(fd, "gone", 4, (off_t)MIB) == 4 ? 0 : -EIO;
+}
+
+static uint64_t room(void *context)
+{
+    (void)context;
+    return pwrite(fd, "room", 4, 2 * (off_t)MIB) == 4 ? UINT64_MAX : 0;
+}
+
+static void use_tier(void)
+{
+    struct zswap_tier_ops ops = {.struct_size = sizeof ops, .put = put, .get = get, .remove = forget, .room = room};
+    uint32_t tier;
+    uint64_t number;
+    OK(zswap_invalidate(area, 0, PAGES, 0));
+    OK(zswap_set_backing_file(zswap, -1, 0));
+    OK(zswap_add_tier(zswap, &ops, NULL, NULL, &tier));
+    OK(store_page(area, 2, 2));
+    OK(zswap_shrink(zswap, 1, &number));
+    CHECK(number == 1);
+    check_page(area, 2, 2);
+    OK(zswap_invalidate(area, 2, 1, 0));
+    OK(zswap_compact(zswap, NULL, &number));
+    OK(zswap_remove_tier(zswap, tier));
+}
+
 static void call_back(void)
 {
     uint64_t written;
@@ -95,6 +137,7 @@ int main(void)
     do_cancelled(write_back);
     do_cancelled(load);
     load();
+    do_cancelled(use_tier);
     do_cancelled(call_back);
     do_cancelled(upkeep);
     do_cancelled(destroy);

@@ -30,9 +30,12 @@ static void no_zswap(void)
     struct zswap_stats stats = {.struct_size = sizeof stats};
     struct zs_pool_stats pool = {.struct_size = sizeof pool};
     struct zswap_usage usage = {.struct_size = sizeof usage};
+    struct zswap_tier_ops ops = {.struct_size = sizeof ops};
+    struct zswap_tier_stats tier_stats = {.struct_size = sizeof tier_stats};
     struct zswap_area *unchanged = area;
     char text[100];
     uint64_t number;
+    uint32_t tier;
     size_t size;
     RESULT(zswap_create(NULL, NULL), -EINVAL);
     RESULT(zswap_destroy(NULL), -EINVAL);
@@ -42,6 +45,17 @@ static void no_zswap(void)
     RESULT(zswap_set_codec(NULL, ZSWAP_CODEC_LZ4, 0), -EINVAL);
     RESULT(zswap_set_writeback(NULL, refuse, NULL), -EINVAL);
     RESULT(zswap_set_backing_file(NULL, -1, 0), -EINVAL);
+    RESULT(zswap_add_tier(NULL, &ops, NULL, NULL, &tier), -EINVAL);
+    RESULT(zswap_add_tier(zswap, NULL, NULL, NULL, &tier), -EINVAL);
+    RESULT(zswap_add_tier(zswap, &ops, NULL, NULL, NULL), -EINVAL);
+    RESULT(zswap_add_file_tier(NULL, "", -1, MIB, &tier), -EINVAL);
+    RESULT(zswap_add_file_tier(zswap, NULL, -1, MIB, &tier), -EINVAL);
+    RESULT(zswap_add_file_tier(zswap, "", -1, MIB, NULL), -EINVAL);
+    RESULT(zswap_remove_tier(NULL, 0), -EINVAL);
+    RESULT(zswap_tier_stats(NULL, 0, &tier_stats), -EINVAL);
+    RESULT(zswap_tier_stats(zswap, 0, NULL), -EINVAL);
+    RESULT(zswap_tier_latency_permille(NULL, 0, 500, &number), -EINVAL);
+    RESULT(zswap_tier_latency_permille(zswap, 0, 500, NULL), -EINVAL);
     RESULT(zswap_shrink(NULL, 1, &number), -EINVAL);
     RESULT(zswap_reclaimable_pages(NULL, &number), -EINVAL);
     RESULT(zswap_reclaimable_pages(zswap, NULL), -EINVAL);
@@ -70,6 +84,7 @@ static void no_area(void)
     struct zswap_load_request request = {0, page, 0, 0};
     RESULT(zswap_remove_area(NULL), -EINVAL);
     RESULT(zswap_area_set_limit(NULL, 0), -EINVAL);
+    RESULT(zswap_area_set_tiers(NULL, 0), -EINVAL);
     RESULT(zswap_store(NULL, 0, page), -EINVAL);
     RESULT(zswap_store_pages(NULL, 0, page, 1), -EINVAL);
     RESULT(zswap_load(NULL, 0, page, 0), -EINVAL);
@@ -224,7 +239,7 @@ static void options(void)
     struct zswap_area_options area_options = {.struct_size = sizeof area_options, .flags = 8};
     RESULT(zswap_add_area(zswap, 10, &area_options, &unchanged), -EINVAL);
     area_options.flags = 0;
-    for (int i = 0; i < 7; i++) {
+    for (int i = 0; i < 6; i++) {
         area_options.reserved[i] = 1;
         RESULT(zswap_add_area(zswap, 10, &area_options, &unchanged), -EINVAL);
         area_options.reserved[i] = 0;

@@ -1,5 +1,7 @@
 /* zswap's structs of programs that were compiled against an older or a newer header. */
+#define _GNU_SOURCE
 #include "pages.h"
+#include "tier.h"
 
 struct new_options {
     struct zswap_options known;
@@ -19,6 +21,22 @@ struct new_stats {
 
 struct new_area_stats {
     struct zswap_area_stats known;
+    uint64_t more[5];
+    uint64_t behind;
+};
+
+struct new_tier_ops {
+    struct zswap_tier_ops known;
+    uint64_t more[8];
+};
+
+struct new_tier_options {
+    struct zswap_tier_options known;
+    uint64_t more[8];
+};
+
+struct new_tier_stats {
+    struct zswap_tier_stats known;
     uint64_t more[5];
     uint64_t behind;
 };
@@ -99,6 +117,64 @@ static void statistics(struct zswap *zswap, struct zswap_area *area)
         CHECK(stats.known.counts.reserved[i] == 0 && of_area.known.counts.reserved[i] == 0);
 }
 
+static void older_tiers(struct zswap *zswap, struct zswap_area *area)
+{
+    static struct shelf shelf;
+    struct zswap_tier_ops ops;
+    struct zswap_tier_options options;
+    uint64_t written, old[3] = {2 * sizeof(uint64_t), 77, 77};
+    uint32_t tier = 77;
+    open_shelf(&shelf);
+    memset(&ops, 0xff, sizeof ops);
+    memset(&options, 0xff, sizeof options);
+    /* Not all of these functions are there. */
+    ops.struct_size = offsetof(struct zswap_tier_ops, get);
+    ops.put = shelf_put;
+    RESULT(zswap_add_tier(zswap, &ops, &shelf, NULL, &tier), -EINVAL);
+    ops.struct_size = offsetof(struct zswap_tier_ops, room);
+    ops.get = shelf_get;
+    ops.remove = shelf_remove;
+    options.struct_size = offsetof(struct zswap_tier_options, name);
+    options.max_bytes = MIB;
+    OK(zswap_add_tier(zswap, &ops, &shelf, &options, &tier));
+    OK(store_page(area, 1, 3));
+    OK(zswap_shrink(zswap, 1, &written));
+    check_page(area, 1, 3);
+    OK(zswap_tier_stats(zswap, tier, (struct zswap_tier_stats *)old));
+    CHECK(old[0] == 2 * sizeof(uint64_t) && old[1] == tier && old[2] == 77);
+    CHECK(shelf.count == 1 && atomic_load(&shelf.rooms) == 0 && tier_stats_of(zswap, tier).max_bytes == MIB);
+    OK(zswap_invalidate(area, 0, 10, 0));
+    OK(zswap_remove_tier(zswap, tier));
+    close_shelf(&shelf);
+}
+
+static void newer_tiers(struct zswap *zswap)
+{
+    static struct shelf shelf;
+    struct new_tier_ops ops = {.known = shelf_ops};
+    struct new_tier_options options = {.known = {.struct_size = sizeof options}};
+    struct new_tier_stats stats;
+    uint32_t tier = 77;
+    open_shelf(&shelf);
+    ops.known.struct_size = sizeof ops;
+    OK(zswap_add_tier(zswap, &ops.known, &shelf, &options.known, &tier));
+    memset(&stats, 0xff, sizeof stats);
+    stats.known.struct_size = offsetof(struct new_tier_stats, behind);
+    OK(zswap_tier_stats(zswap, tier, &stats.known));
+    CHECK(stats.known.tier == tier && stats.known.pages == 0 && stats.behind == UINT64_MAX);
+    for (size_t i = 0; i < 5; i++)
+        CHECK(stats.more[i] == 0);
+    OK(zswap_remove_tier(zswap, tier));
+    close_shelf(&shelf);
+    tier = 77;
+    ops.more[7] = 1;
+    RESULT(zswap_add_tier(zswap, &ops.known, &shelf, NULL, &tier), -EINVAL);
+    CHECK(strstr(zs_last_error(), "version") != NULL);
+    options.more[0] = 1;
+    RESULT(zswap_add_tier(zswap, &shelf_ops, &shelf, &options.known, &tier), -EINVAL);
+    CHECK(strstr(zs_last_error(), "version") != NULL && tier == 77);
+}
+
 /* Sizes that no struct has: nothing is read or written. */
 static void impossible_sizes(struct zswap *zswap, struct zswap_area *area)
 {
@@ -160,8 +236,20 @@ static void at_any_address(void)
         OK(zswap_writeback_end((void *)(memory + shift), 0, &gone));
         OK(zswap_writeback_end(&claims[1], 0, (void *)(memory + shift)));
         CHECK(gone == 1 && memory[shift] == 1);
+        static struct shelf shelf;
+        uint32_t tier;
+        open_shelf(&shelf);
+        memcpy(memory + shift, &shelf_ops, sizeof shelf_ops);
+        OK(zswap_add_tier(zswap, (void *)(memory + shift), &shelf, NULL, (void *)(memory + shift)));
+        memcpy(&tier, memory + shift, sizeof tier);
+        struct zswap_tier_stats tier_stats = {.struct_size = sizeof tier_stats};
+        memcpy(memory + shift, &tier_stats, sizeof tier_stats);
+        OK(zswap_tier_stats(zswap, tier, (void *)(memory + shift)));
+        memcpy(&tier_stats, memory + shift, sizeof tier_stats);
+        CHECK(tier_stats.tier == tier && tier_stats.max_bytes == (uint64_t)1 << 40);
         OK(zswap_remove_area(area));
         OK(zswap_destroy(zswap));
+        close_shelf(&shelf);
     }
 }
 
@@ -173,6 +261,8 @@ int main(void)
     struct zswap_area *area = area_with(zswap, 10);
     statistics(zswap, area);
     impossible_sizes(zswap, area);
+    older_tiers(zswap, area);
+    newer_tiers(zswap);
     OK(zswap_remove_area(area));
     OK(zswap_destroy(zswap));
     at_any_address();

@@ -4,7 +4,8 @@
  * - A pool holds many objects of 1 to ZS_MAX_ALLOC_SIZE bytes behind movable handles, as the Linux
  *   kernel's zsmalloc does. For programs that compress by themselves, or have small objects.
  * - A zswap takes pages of 4096 bytes, compresses them into a pool of its own, keeps to limits, and
- *   writes back pages that were not used lately. For hypervisors, swap daemons, caches of blocks.
+ *   writes back pages that were not used lately: to files, or to places of the program's own, such as
+ *   another machine (see TIERS). For hypervisors, swap daemons, caches of blocks.
  * - A pager keeps ranges of the program's own memory to a limit, through Linux's userfaultfd. It is
  *   declared only if the program defines ZSALLOC_UFFD before it includes this header.
  *
@@ -58,6 +59,7 @@
  *   MEMORY           when malloc() has none          CORE DUMPS   of programs with a pager
  *   ZSWAP            limits and promises             PAGER        its rules for the program
  *   WRITEBACK        rules for programs that write pages back themselves
+ *   TIERS            several files, and places of the program's own, for pages that leave memory
  */
 
 #ifndef ZSALLOC_H
@@ -217,6 +219,9 @@
  * WRITEBACK.
  */
 #define ZSWAP_AREA_KEEP_OLD 4
+
+/** Maximum number of tiers that a zswap has at a time. Their numbers are below it. */
+#define ZSWAP_MAX_TIERS 8
 
 /** zswap_usage.refused_by: no limit refuses stores now. zs_last_limit(): no limit refused the call. */
 #define ZSWAP_LIMIT_NONE 0
@@ -560,8 +565,13 @@ struct zswap_area_options {
     void *context;
     /** ZSWAP_AREA_* flags, combined with |. */
     uint32_t flags;
+    /**
+     * The tiers that the area's pages may go to: bit N stands for the tier with the number N, which
+     * zswap_add_tier() returned. 0: all. zswap_area_set_tiers() changes it.
+     */
+    uint32_t tiers;
     /** Reserved for later versions: set to 0. */
-    uint32_t reserved[7];
+    uint32_t reserved[6];
 };
 
 /** A page that zswap_load_scattered() is to load, and what became of it. */
@@ -624,6 +634,127 @@ struct zswap_claim {
 };
 
 /**
+ * Keeps the `count` bytes of an extent, 1 KiB to 132 KiB, which are valid until the function returns.
+ * After 0 the tier may have the only copy of the extent's pages. After an error number the pages stay
+ * where they are, and the extent is removed, because a part of the bytes may have arrived. See struct
+ * zswap_tier_ops.
+ */
+typedef int (*zswap_tier_put_fn)(void *context,
+                                 uint64_t owner,
+                                 uint64_t extent,
+                                 const void *bytes,
+                                 size_t count);
+
+/**
+ * Copies `count` bytes of an extent, from byte `from` on, to `bytes`. The range is within the extent.
+ * See struct zswap_tier_ops.
+ */
+typedef int (*zswap_tier_get_fn)(void *context,
+                                 uint64_t owner,
+                                 uint64_t extent,
+                                 size_t from,
+                                 void *bytes,
+                                 size_t count);
+
+/**
+ * Forgets an extent, which no page needs any more. It is no failure if the extent is not there. After
+ * an error number that means "away" the call is made again later; others end the matter. See struct
+ * zswap_tier_ops.
+ */
+typedef int (*zswap_tier_remove_fn)(void *context, uint64_t owner, uint64_t extent);
+
+/**
+ * Returns how many more bytes the tier has room for, as far as it knows. It is not offered an extent
+ * that has more. See struct zswap_tier_ops.
+ */
+typedef uint64_t (*zswap_tier_room_fn)(void *context);
+
+/**
+ * What a tier of the program's own does: functions for zswap_add_tier(), which copies the struct. The
+ * section TIERS says when they are called, what they may do, and what an error number means. Each gets
+ * the context of zswap_add_tier() first. An extent is named by two numbers: `owner` is the same for all
+ * extents of the tier, and drawn at random when it was added; `extent` counts, and is never used again.
+ * Set the whole struct to 0, then struct_size, then the functions.
+ */
+struct zswap_tier_ops {
+    /** Set to sizeof(struct zswap_tier_ops). */
+    size_t struct_size;
+    /** Keeps an extent. */
+    zswap_tier_put_fn put;
+    /** Reads a part of an extent. */
+    zswap_tier_get_fn get;
+    /** Forgets an extent. */
+    zswap_tier_remove_fn remove;
+    /** Says how much room there is. NULL: no bound is known. */
+    zswap_tier_room_fn room;
+    /** Reserved for later versions: set to 0. */
+    uint64_t reserved[4];
+};
+
+/**
+ * Options for adding a tier of the program's own. Set the whole struct to 0, then struct_size, then
+ * the fields that differ from the default.
+ */
+struct zswap_tier_options {
+    /** Set to sizeof(struct zswap_tier_options). */
+    size_t struct_size;
+    /**
+     * The most bytes that the tier's extents may have, in whole blocks of 4096 bytes for each: 4096 to
+     * 16 TiB. 0: 1 TiB. The library reserves addresses for a table in proportion, and takes memory as
+     * extents are put.
+     */
+    uint64_t max_bytes;
+    /**
+     * A name for people, in UTF-8, at most 249 bytes, which zswap_stats_json() shows. The library
+     * copies it. Several tiers may have the same. NULL: none.
+     */
+    const char *name;
+    /** Reserved for later versions: set to 0. */
+    uint64_t reserved[4];
+};
+
+/**
+ * What a tier has, and what happened on it since it was added: see zswap_tier_stats(). The figures are
+ * read one after the other while other threads go on.
+ */
+struct zswap_tier_stats {
+    /** sizeof(struct zswap_tier_stats), set by the caller. */
+    size_t struct_size;
+    /** The number of the tier. */
+    uint32_t tier;
+    /** 1: it is a file or a block device of the library's. 0: it is a tier of the program's own. */
+    uint32_t is_file;
+    /** The number that names its extents: the argument `owner` of its functions. */
+    uint64_t owner;
+    /** Pages on the tier now. */
+    uint64_t pages;
+    /** Bytes of these pages, compressed as they are there. */
+    uint64_t page_bytes;
+    /** Bytes of their extents, in whole blocks of 4096 bytes, dead pages included. */
+    uint64_t bytes;
+    /** The most bytes that the tier may have. */
+    uint64_t max_bytes;
+    /** Extents on the tier now. Those count that have no page any more and are to be removed. */
+    uint64_t extents;
+    /** Bytes of memory of the tier's tables and buffers. */
+    uint64_t memory_bytes;
+    /** Extents that were put. */
+    uint64_t puts;
+    /** Bytes of these extents. */
+    uint64_t put_bytes;
+    /** Pages that were loaded from the tier. zswap_tier_latency_permille() says how long that took. */
+    uint64_t loads;
+    /** Pages that were moved to another extent, so that mostly dead ones could be removed. */
+    uint64_t moved;
+    /** How often the tier had no room for an extent, or for all of its pages. */
+    uint64_t full;
+    /** How often the tier was away, or its file could not be read or written. */
+    uint64_t away;
+    /** How often a page was damaged, lost or that of another time. */
+    uint64_t damaged;
+};
+
+/**
  * Counts of an area, or of all areas that a zswap ever had. The first four are pages that are
  * stored now; all others only grow.
  */
@@ -634,7 +765,7 @@ struct zswap_counts {
     uint64_t raw_pages;
     /** Pages that repeat one word, such as pages of zeros. They take no memory of the pool. */
     uint64_t filled_pages;
-    /** Pages on the backing file of zswap_set_backing_file(). */
+    /** Pages on tiers: on the backing file of zswap_set_backing_file(), and on those of zswap_add_tier(). */
     uint64_t file_pages;
     /** Pages stored. */
     uint64_t stores;
@@ -642,7 +773,7 @@ struct zswap_counts {
     uint64_t loads;
     /** Pages loaded with ZSWAP_LOAD_EXCLUSIVE, and so removed. */
     uint64_t takes;
-    /** Pages loaded from the backing file. */
+    /** Pages loaded from tiers. */
     uint64_t file_loads;
     /** Loads that failed with -ENOENT. */
     uint64_t absent_loads;
@@ -676,30 +807,30 @@ struct zswap_counts {
     uint64_t overtaken;
     /** Writebacks that ended with -EEXIST. */
     uint64_t writeback_exists;
-    /** Writebacks that ended with -EAGAIN. */
+    /** Writebacks that ended with -EAGAIN, and those to tiers that are away. */
     uint64_t writeback_again;
     /** Writebacks that ended with -ENOMEM. */
     uint64_t writeback_no_memory;
     /** Writebacks that ended with -EIO. */
     uint64_t writeback_io;
-    /** Writebacks that ended with -ENOSPC, and those that found the backing file full. */
+    /** Writebacks that ended with -ENOSPC, and those that found all tiers full. */
     uint64_t writeback_no_space;
     /** Writebacks that ended with another error number. */
     uint64_t writeback_other;
-    /** Stored pages found damaged: their check did not match. Their loads fail with -EBADMSG. */
+    /** Pages in the pool found damaged: their check did not match. Their loads fail with -EBADMSG. */
     uint64_t decode_failures;
-    /** Loads from the backing file that failed with -EIO. */
+    /** Loads from tiers that failed, with -EIO or -EAGAIN. */
     uint64_t file_read_failures;
     /** Pages that zswap_recompress() made smaller. */
     uint64_t recompressed;
     /** Pages that zswap_recompress() could not make smaller and will not try again. */
     uint64_t recompress_useless;
     /**
-     * Pages that came back from where they were written to: from the backing file, or as reported
+     * Pages that came back from where they were written to: from tiers, or as reported
      * by zswap_area_refaulted().
      */
     uint64_t refaults;
-    /** Pages that were moved on the backing file, so that it takes less room. */
+    /** Pages that were moved on a tier, so that it takes less room, or to another tier. */
     uint64_t moved_on_file;
     /** Reserved for later counts; 0. */
     uint64_t reserved[13];
@@ -724,7 +855,7 @@ struct zswap_stats {
     uint64_t pool_bytes;
     /**
      * Bytes of memory other than stored pages: the pool's tables (which pool_bytes includes too),
-     * the areas' indexes, contexts, claims, counts, and the backing file's table.
+     * the areas' indexes, contexts, claims, counts, and the tables and buffers of tiers.
      */
     uint64_t metadata_bytes;
     /**
@@ -736,12 +867,12 @@ struct zswap_stats {
     uint64_t capacity_hits;
     /** Claims of zswap_writeback_begin() that have not ended. */
     uint64_t claims;
-    /** Bytes of the backing file that hold pages, in whole blocks of 4096 bytes. */
+    /** Bytes of tiers that hold pages, in whole blocks of 4096 bytes. */
     uint64_t file_bytes;
     /** Counts of all areas. Events of removed areas are included; their pages are not. */
     struct zswap_counts counts;
     /**
-     * Bytes of the pages on the backing file, compressed as they are there. file_bytes grows to 1.3
+     * Bytes of the pages on tiers, compressed as they are there. On each tier, the bytes grow to 1.3
      * times as many and a MiB before shrinks move pages together.
      */
     uint64_t file_page_bytes;
@@ -1417,7 +1548,8 @@ int zswap_create(const struct zswap_options *options,
 
 /**
  * Destroys a zswap and gives its memory back. Remove its areas first. The context of
- * zswap_set_writeback() is not used after this.
+ * zswap_set_writeback() is not used after this, and neither is that of a tier. This calls no function
+ * of a tier: extents that are still there are left to it. zswap_remove_tier() removes them.
  *
  * No other call on the zswap may run at the same time or come later. In a forked child that has no
  * copy of the pool, this frees what the child has of the zswap, even if areas are left.
@@ -1441,7 +1573,7 @@ int zswap_destroy(struct zswap *zswap);
  * After zswap_fork_done() the child has a complete copy: all areas with their pages. It may call
  * every function on them. Claims (zswap_writeback_begin()) stay with the parent: in the child they
  * have ended, and their pages are kept. If the zswap has a backing file, only one of the two
- * processes may go on with it: see FORK.
+ * processes may go on with it, and tiers of the program's own stay with the parent: see FORK.
  *
  * For a zswap that children do not get (see FORK), both functions do nothing and return 0, and the
  * child's calls fail with -EPERM as always.
@@ -1491,7 +1623,7 @@ int zswap_add_area(struct zswap *zswap,
                    struct zswap_area **area);
 
 /**
- * Removes an area with all its pages, including those on the backing file, and frees it. It never
+ * Removes an area with all its pages, including those on tiers, and frees it. It never
  * waits. No other call on the area may begin at the same time or later. Calls on the zswap may:
  * they skip the area, unless they are already working on it, as a zswap_shrink() may be; then this
  * fails with -EBUSY.
@@ -1646,10 +1778,13 @@ int zswap_store_pages(struct zswap_area *area, uint64_t offset, const void *page
  * -ENOENT: no page is stored at this offset.
  * -EBADMSG: the stored page is damaged. It can't be loaded, and stays until it is replaced or
  *     invalidated.
- * -EIO: the backing file can't be read. The page stays.
+ * -EIO: the backing file can't be read; or the page's tier has lost the page, or returns damaged
+ *     bytes or those of another time. The page stays until it is replaced or invalidated.
+ * -EAGAIN: the page is on a tier of the program's own that is away now. The page stays: try again
+ *     later. With ZSWAP_LOAD_EXCLUSIVE and ZSWAP_NOWAIT also: the page is being written back.
  * -EBUSY, with ZSWAP_LOAD_EXCLUSIVE only: the page is being written back, and this is a callback,
- *     or the claim belongs to this thread.
- * -EAGAIN, with ZSWAP_LOAD_EXCLUSIVE and ZSWAP_NOWAIT: the page is being written back.
+ *     or the claim belongs to this thread. In a tier's own function: the page is on a tier of the
+ *     program's own.
  * -EPERM: this process is a forked child that has no copy of the pool.
  * After an error the bytes at `page` are unchanged, with two exceptions. With ZSWAP_LOAD_EXCLUSIVE,
  * after -ENOENT, -EBUSY and -EAGAIN, they may hold the page as it was. And when a damaged LZ4 page
@@ -1657,7 +1792,8 @@ int zswap_store_pages(struct zswap_area *area, uint64_t offset, const void *page
  * fails, the result is -EBADMSG and the bytes have changed.
  *
  * Threads: any. With ZSWAP_LOAD_EXCLUSIVE the call waits for a running writeback of this page;
- * without, it never waits for a writeback. Callbacks: allowed.
+ * without, it never waits for a writeback. A page on a tier takes as long as the tier does.
+ * Callbacks: allowed.
  */
 int zswap_load(struct zswap_area *area, uint64_t offset, void *page, uint32_t flags);
 
@@ -1724,14 +1860,14 @@ int zswap_load_scattered(struct zswap_area *area,
  * -EPERM: this process is a forked child that has no copy of the pool.
  *
  * Threads: any. Waits for running writebacks of pages in the range: until the callback returns or
- * the claim is ended. It need not wait for writes to the backing file. Callbacks: allowed, and
- * never waits there.
+ * the claim is ended. It need not wait for writes to tiers. Callbacks: allowed, and never waits
+ * there.
  */
 int zswap_invalidate(struct zswap_area *area, uint64_t offset, uint64_t count, uint32_t flags);
 
 /**
- * Finds the first offset from `from` on that holds a page, in the pool or on the backing file, and
- * stores it in *offset. Empty offsets cost next to nothing.
+ * Finds the first offset from `from` on that holds a page, in the pool or on a tier, and stores it in
+ * *offset. Empty offsets cost next to nothing.
  *
  * Errors:
  * -EINVAL: area or offset is NULL.
@@ -1740,27 +1876,33 @@ int zswap_invalidate(struct zswap_area *area, uint64_t offset, uint64_t count, u
  *
  * Threads: any. Callbacks: allowed.
  */
-int zswap_next_stored(struct zswap_area *area, uint64_t from, uint64_t *offset);
+int zswap_next_stored(struct zswap_area *area,
+                      uint64_t from,
+                      uint64_t *offset);
 
 /**
  * Sets the callback that zswap_shrink() and zswap_shrink_area() write pages back with, and its
- * context. With writeback NULL there is none. Replaces a backing file.
+ * context. With writeback NULL there is none. Replaces a backing file and all other tiers.
  *
  * A shrink that is already running keeps the callback and the context it began with: keep the old
  * context alive until it has returned.
  *
  * Errors:
  * -EINVAL: zswap is NULL.
- * -EBUSY: pages are on the backing file or are being written to it.
+ * -EBUSY: pages are on a tier or are being written to it, or another call uses one. Also in a tier's
+ *     own function.
  * -EPERM: this process is a forked child that has no copy of the pool.
  *
- * Threads: any. Callbacks: allowed.
+ * Threads: any. Callbacks: allowed; -EBUSY in a tier's own function.
  */
-int zswap_set_writeback(struct zswap *zswap, zswap_writeback_fn writeback, void *context);
+int zswap_set_writeback(struct zswap *zswap,
+                        zswap_writeback_fn writeback,
+                        void *context);
 
 /**
  * Lets the library write pages back itself, to the first `bytes` bytes of a regular file or block
- * device. These bytes belong to the library from then on. Replaces a callback.
+ * device. These bytes belong to the library from then on. Replaces a callback, and all tiers: the
+ * file is the only tier then, with the number 0. zswap_add_file_tier() adds a file beside other tiers.
  *
  * Pages are written as the pool has them, compressed, up to 64 in one write, to the lowest free
  * blocks of 4096 bytes. Pages on the file are loaded, replaced and removed like all others. A page
@@ -1780,19 +1922,20 @@ int zswap_set_writeback(struct zswap *zswap, zswap_writeback_fn writeback, void 
  *     every page would be written to the wrong place. The library duplicates it: the caller may
  *     close fd, but must not close the duplicate, as closefrom() would. Before each write the
  *     library checks that the duplicate still refers to this file, and writes nothing if it does
- *     not. -1 with bytes 0: no file any more.
+ *     not. -1 with bytes 0: no file and no other tier any more.
  *
  * Errors:
  * -EINVAL: zswap is NULL; fd is not a descriptor, is opened in another way, or is neither a regular
  *     file nor a block device; or bytes is less than 4096 or more than 16 TiB, or is not 0 with fd
  *     -1. Whether the file can be written shows when a shrink tries it.
- * -EBUSY: pages are on the file that was set before, or are being written to it.
+ * -EBUSY: pages are on the file that was set before or on another tier, or are being written to it,
+ *     or another call uses one. zswap_remove_tier() moves pages away. Also in a tier's own function.
  * -EMFILE: the process may have no more descriptors.
  * -ENOMEM: no memory for the file's tables. A page on the file takes 3 bytes of them if extents are
  *     full.
  * -EPERM: this process is a forked child that has no copy of the pool.
  *
- * Threads: any. Callbacks: allowed.
+ * Threads: any. Callbacks: allowed; -EBUSY in a tier's own function.
  */
 int zswap_set_backing_file(struct zswap *zswap,
                            int fd,
@@ -1808,15 +1951,17 @@ int zswap_set_backing_file(struct zswap *zswap,
  * when it passes it again, it writes the page back.
  *
  * Errors:
- * -EINVAL: zswap or written is NULL, or there is neither a callback nor a backing file.
- * -EAGAIN: no page could go now: the callback refused, the file is full, or pages are in use.
+ * -EINVAL: zswap or written is NULL, or there is neither a callback nor a backing file or another
+ *     tier.
+ * -EAGAIN: no page could go now: the callback refused, tiers are full or away, or pages are in use.
+ * -EBUSY: this is a tier's own function.
  * -EIO: the library's descriptor of the backing file was closed, or now refers to another file.
  *     Nothing was written.
  * -ENOENT: no page is in the pool.
  * -EPERM: this process is a forked child that has no copy of the pool.
  *
  * Threads: any, several at once; takes as long as its work, and ends even if every page is refused.
- * Callbacks: allowed.
+ * Callbacks: allowed; -EBUSY in a tier's own function.
  */
 int zswap_shrink(struct zswap *zswap, uint64_t pages, uint64_t *written);
 
@@ -1825,17 +1970,18 @@ int zswap_shrink(struct zswap *zswap, uint64_t pages, uint64_t *written);
  * Stores in *written how many left the pool.
  *
  * Errors:
- * -EINVAL: area or written is NULL, there is neither a callback nor a backing file, or the area has
- *     ZSWAP_AREA_NO_WRITEBACK.
- * -EAGAIN: no page of the area could go now: the callback refused, the file is full, or pages are
- *     in use.
+ * -EINVAL: area or written is NULL, there is neither a callback nor a backing file or another tier,
+ *     or the area has ZSWAP_AREA_NO_WRITEBACK.
+ * -EAGAIN: no page of the area could go now: the callback refused, tiers are full or away, or pages
+ *     are in use.
+ * -EBUSY: this is a tier's own function.
  * -EIO: the library's descriptor of the backing file was closed, or now refers to another file.
  *     Nothing was written.
  * -ENOENT: no page of the area is in the pool.
  * -EPERM: this process is a forked child that has no copy of the pool.
  *
  * Threads: any, several at once; takes as long as its work, and ends even if every page is refused.
- * Callbacks: allowed.
+ * Callbacks: allowed; -EBUSY in a tier's own function.
  */
 int zswap_shrink_area(struct zswap_area *area, uint64_t pages, uint64_t *written);
 
@@ -1869,8 +2015,7 @@ int zswap_area_reclaimable_pages(struct zswap_area *area, uint64_t *pages);
 
 /**
  * Notes that `pages` pages of the area that had been written back were read again by the program.
- * zswap_area_reclaimable_pages() returns less for a while. Pages on the backing file are noted
- * automatically.
+ * zswap_area_reclaimable_pages() returns less for a while. Pages on tiers are noted automatically.
  *
  * Errors:
  * -EINVAL: area is NULL.
@@ -1887,7 +2032,7 @@ int zswap_area_refaulted(struct zswap_area *area, uint64_t pages);
  * The program writes each page to where it keeps pages, at any time and in any thread, by
  * asynchronous I/O for example, and then ends its claim with zswap_writeback_end(). The section
  * WRITEBACK has the rules by which no page is lost; examples/writeback.c is a whole program. Needs
- * neither a callback nor a backing file.
+ * neither a callback nor a tier.
  *
  * A program that makes room for one area (zswap_area_usage()), or keeps it below its own limit
  * before that is met, calls zswap_writeback_begin_area(): once the areas that have met their
@@ -1963,20 +2108,137 @@ int zswap_writeback_end(const struct zswap_claim *claim,
                         int *gone);
 
 /**
+ * Adds a tier of the program's own behind the tiers that there are: another machine, a device, a
+ * service. Stores its number in *tier, the lowest that no other tier has. Replaces a callback of
+ * zswap_set_writeback(). The section TIERS has the rules.
+ *
+ * ops: the tier's functions. The struct is copied. All but room() must be there.
+ * context: the first argument of all of them. It must live until zswap_remove_tier() of this tier
+ *     or zswap_destroy() has returned 0, or zswap_set_backing_file() or zswap_set_writeback() has
+ *     replaced all tiers.
+ * options: NULL for the defaults.
+ *
+ * Errors:
+ * -EINVAL: zswap, ops or tier is NULL, a function is missing, or an option is wrong.
+ * -EBUSY: there are ZSWAP_MAX_TIERS tiers, or this is a tier's own function.
+ * -ENOMEM: no memory or no addresses for the tier's tables, or the tiers together have more extents
+ *     than the library can name: set a smaller max_bytes.
+ * -EPERM: this process is a forked child that has no copy of the pool.
+ *
+ * Threads: any. Callbacks: allowed; -EBUSY in a tier's own function.
+ */
+int zswap_add_tier(struct zswap *zswap,
+                   const struct zswap_tier_ops *ops,
+                   void *context,
+                   const struct zswap_tier_options *options,
+                   uint32_t *tier);
+
+/**
+ * Adds the first `bytes` bytes of a regular file or block device as a tier, behind the tiers that
+ * there are. Stores its number in *tier. What zswap_set_backing_file() says of its file holds for
+ * this one. Replaces a callback of zswap_set_writeback().
+ *
+ * name: a name for people, in UTF-8, at most 249 bytes, which zswap_stats_json() shows. The library
+ *     copies it. "" for none.
+ * fd: see zswap_set_backing_file().
+ *
+ * Errors:
+ * -EINVAL: zswap, name or tier is NULL, the name is wrong, or fd or bytes is, as for
+ *     zswap_set_backing_file().
+ * -EBUSY: there are ZSWAP_MAX_TIERS tiers, or this is a tier's own function.
+ * -EMFILE: the process may have no more descriptors.
+ * -ENOMEM: as for zswap_add_tier().
+ * -EPERM: this process is a forked child that has no copy of the pool.
+ *
+ * Threads: any. Callbacks: allowed; -EBUSY in a tier's own function.
+ */
+int zswap_add_file_tier(struct zswap *zswap,
+                        const char *name,
+                        int fd,
+                        uint64_t bytes,
+                        uint32_t *tier);
+
+/**
+ * Removes a tier. The pages that are on it move to the other tiers first, as far as these have room
+ * and the pages' areas may use them. After 0 no function of the tier runs, and none is called again.
+ * Extents that it could not remove because it was away are left to it.
+ *
+ * Errors:
+ * -EINVAL: zswap is NULL.
+ * -ENOENT: there is no tier of this number.
+ * -EBUSY: pages are left on the tier, or calls go on using it. It stays, and so do these pages:
+ *     invalidate or load them, or make room on other tiers, and call again. Also in a tier's own
+ *     function.
+ * -EPERM: this process is a forked child that has no copy of the pool.
+ *
+ * Threads: any; takes as long as the pages need. Callbacks: allowed; -EBUSY in a tier's own function.
+ */
+int zswap_remove_tier(struct zswap *zswap,
+                      uint32_t tier);
+
+/**
+ * Fills *stats with the statistics of a tier. Set its struct_size first. Fields that this library
+ * does not know become 0.
+ *
+ * Errors:
+ * -EINVAL: zswap or stats is NULL, or struct_size is wrong.
+ * -ENOENT: there is no tier of this number.
+ * -EPERM: this process is a forked child that has no copy of the pool.
+ *
+ * Threads: any. Callbacks: allowed.
+ */
+int zswap_tier_stats(struct zswap *zswap, uint32_t tier, struct zswap_tier_stats *stats);
+
+/**
+ * Stores in *nanoseconds how long loads of pages waited for a tier: a time that `permille` of 1000
+ * did not exceed, as zspager_latency_permille() does for touches. Pages that were read ahead count
+ * as well. 0 if no page was loaded.
+ *
+ * Errors:
+ * -EINVAL: zswap or nanoseconds is NULL, or permille is more than 1000.
+ * -ENOENT: there is no tier of this number.
+ * -EPERM: this process is a forked child that has no copy of the pool.
+ *
+ * Threads: any. Callbacks: allowed.
+ */
+int zswap_tier_latency_permille(struct zswap *zswap,
+                                uint32_t tier,
+                                uint32_t permille,
+                                uint64_t *nanoseconds);
+
+/**
+ * Sets which tiers the area's pages may go to from now on, as zswap_area_options.tiers does: bit N
+ * stands for the tier with the number N. 0: all. Pages that are on other tiers stay there until they
+ * are moved, and are loaded from there.
+ *
+ * Errors:
+ * -EINVAL: area is NULL, or a bit of ZSWAP_MAX_TIERS or above is set.
+ * -EPERM: this process is a forked child that has no copy of the pool.
+ *
+ * Threads: any. Callbacks: allowed.
+ */
+int zswap_area_set_tiers(struct zswap_area *area,
+                         uint32_t tiers);
+
+/**
  * Moves stored pages together and gives the memory that this empties back to the system, as
  * zs_compact() does for a pool. Also gives back the parts of the areas' indexes that hold no page,
  * and the end of the pool's table of handles, which it empties first: each page that gets another
  * handle for that counts as 64 bytes in the budget. Stores in *pages_freed how many pages of 4096
  * bytes the pool gave back. A store that finds the pool full does a little compaction itself.
  *
+ * On tiers it moves what is left of mostly dead extents together, and removes extents whose last page
+ * has gone.
+ *
  * budget: how much the call may move; see zs_compact().
  *
  * Errors:
  * -EINVAL: zswap or pages_freed is NULL, the budget's struct_size is wrong, or the budget sets a
  *     field that this library does not know.
+ * -EBUSY: this is a tier's own function.
  * -EPERM: this process is a forked child that has no copy of the pool.
  *
- * Threads: any. Callbacks: allowed.
+ * Threads: any. Callbacks: allowed; -EBUSY in a tier's own function.
  */
 int zswap_compact(struct zswap *zswap,
                   const struct zs_compact_budget *budget,
@@ -2068,16 +2330,19 @@ int zswap_area_stats(struct zswap_area *area, struct zswap_area_stats *stats);
 int zswap_pool_stats(struct zswap *zswap, struct zs_pool_stats *stats);
 
 /**
- * Writes the statistics of the zswap and of all its areas, taken at one moment, to `buffer` as JSON
- * that ends with a NUL. Stores its length in bytes, without the NUL, in *length.
+ * Writes the statistics of the zswap and of all its areas, taken at one moment, and those of its
+ * tiers to `buffer` as JSON that ends with a NUL. Stores its length in bytes, without the NUL, in
+ * *length.
  *
- * The JSON is an object with four members. "version" is a number that changes when a member changes
- * its meaning. "name" is the zswap's name. "zswap" is an object, and "areas" an array of objects.
- * Their members are the fields of struct zswap_stats and struct zswap_area_stats, without
- * struct_size; "counts" is an object. "max_bytes" is null where the field is UINT64_MAX. Each area
- * also has its "name". Later versions may add members.
+ * The JSON is an object with five members. "version" is a number that changes when a member changes
+ * its meaning. "name" is the zswap's name. "zswap" is an object, and "areas" and "tiers" are arrays of
+ * objects. Their members are the fields of struct zswap_stats, struct zswap_area_stats and struct
+ * zswap_tier_stats, without struct_size; "counts" is an object. "max_bytes" is null where the field
+ * is UINT64_MAX. Each area and each tier also has its "name". The tiers are in the order in which
+ * pages are written to them; "is_file" is true or false, and "load_latencies" has the member
+ * "buckets", as that of zspager_stats_json() has for touches. Later versions may add members.
  *
- * This version needs at most 4 KiB, and 4 KiB more for each area.
+ * This version needs at most 4 KiB, and 4 KiB more for each area, and 8 KiB for each tier.
  *
  * Errors:
  * -EINVAL: zswap or length is NULL, or buffer is NULL and size is not 0.
@@ -2090,7 +2355,10 @@ int zswap_pool_stats(struct zswap *zswap, struct zs_pool_stats *stats);
  * So a thread that brings in a missing page of `buffer`, under a userfaultfd for example, must call
  * neither. Holds up the counters of all areas for a moment. Callbacks: allowed.
  */
-int zswap_stats_json(struct zswap *zswap, char *buffer, size_t size, size_t *length);
+int zswap_stats_json(struct zswap *zswap,
+                     char *buffer,
+                     size_t size,
+                     size_t *length);
 
 /**
  * Returns an English sentence for a result of any function, by its number alone: for tables and logs
@@ -2666,7 +2934,8 @@ int zspager_stats_json(struct zspager *pager, char *buffer, size_t size, size_t 
  * of each page where a call loads many. No pointer may be NULL unless the function's text says so:
  * NULL gives -EINVAL, not a crash.
  *
- * Loading a page fails with -EBADMSG if the page is damaged, and with -EIO if its file can't be read.
+ * Loading a page fails with -EBADMSG if the page is damaged in the pool, with -EIO if its file or tier
+ * can't give it back as it was, and with -EAGAIN if its tier is away.
  * From functions whose text does not name it, -EIO means that a bug in zsalloc was caught: the reason
  * is on stderr, and the program should stop using the pool it happened in.
  */
@@ -2704,7 +2973,8 @@ int zspager_stats_json(struct zspager *pager, char *buffer, size_t size, size_t 
 
 /*
  * CALLBACKS. The evict callback runs only inside zs_shrink(), the writeback callback only inside
- * zswap_shrink() and zswap_shrink_area(), in the thread that called these. A callback may call
+ * zswap_shrink() and zswap_shrink_area(), in the thread that called these. The functions of a tier are
+ * callbacks too, which more functions call, and which may do less: see TIERS. A callback may call
  * every function, on its own pool or area too, except that these fail with -EBUSY:
  * zs_destroy_pool() of the pool, zswap_remove_area() of the area, and zswap_destroy() of the zswap.
  * Inside a writeback callback nothing waits for a writeback, because that could be the very one
@@ -2717,13 +2987,14 @@ int zspager_stats_json(struct zspager *pager, char *buffer, size_t size, size_t 
 /*
  * SIGNAL HANDLERS. A handler may call zs_free(), zs_unmap_object(), zs_map_object() with ZS_MM_RO,
  * and the other functions whose text allows it. It must not call any other: the thread that it
- * interrupted may be inside one.
+ * interrupted may be inside one. None of those that it may call calls a function of a tier, and
+ * neither does a pager's own handler.
  */
 
 /*
  * MEMORY. No function ends the program when malloc() fails. malloc() is called only by functions
- * that create a pool, a zswap or a pager, add an area or a region, set a backing file, prepare a
- * fork of a zswap, or prepare a codec that was not set before (zswap_set_codec, zswap_recompress);
+ * that create a pool, a zswap or a pager, add an area, a region or a tier, set a backing file, prepare
+ * a fork of a zswap, or prepare a codec that was not set before (zswap_set_codec, zswap_recompress);
  * these then fail with -ENOMEM. All others do not call malloc(); only those that destroy, remove or
  * replace something call free(). Among those that do not call malloc() are all that a program needs
  * when memory is short: functions that free, invalidate, compact, shrink and write back,
@@ -2737,10 +3008,11 @@ int zspager_stats_json(struct zspager *pager, char *buffer, size_t size, size_t 
  * compressed form costs. When the limit is reached, stores fail with -ENOMEM until usage has fallen
  * a little below it (zswap_tuning.accept_percent). zswap never makes room on its own: the program
  * does. It can call zswap_shrink(), which passes pages that were not used lately to a callback
- * (zswap_set_writeback) or writes them to a file (zswap_set_backing_file). It can claim pages and
- * write them itself (zswap_writeback_begin; see WRITEBACK). Or it can drop them (zswap_invalidate). A page that
- * was written back by a callback or a claim is no longer stored: loading it fails with -ENOENT, and
- * the program reads it from where it wrote it. A page on the backing file is loaded like any other.
+ * (zswap_set_writeback) or writes them to a file (zswap_set_backing_file) or to tiers (see TIERS). It
+ * can claim pages and write them itself (zswap_writeback_begin; see WRITEBACK). Or it can drop them
+ * (zswap_invalidate). A page that was written back by a callback or a claim is no longer stored:
+ * loading it fails with -ENOENT, and the program reads it from where it wrote it. A page on the
+ * backing file or another tier is loaded like any other.
  *
  * zswap keeps three promises. A load returns the page as it was last stored, or fails: each stored
  * page has a check that covers its area and offset. A store that fails leaves nothing at its
@@ -2790,6 +3062,48 @@ int zspager_stats_json(struct zspager *pager, char *buffer, size_t size, size_t 
  */
 
 /*
+ * TIERS. A tier is a place for pages that leave the pool: a file of the library's
+ * (zswap_set_backing_file(), zswap_add_file_tier()), or a tier of the program's own, such as another
+ * machine, a device or a service, which is a struct zswap_tier_ops of functions (zswap_add_tier()). A
+ * zswap has up to ZSWAP_MAX_TIERS.
+ *
+ * What happens to a page. A shrink puts up to 64 pages together, compressed as they are in the pool,
+ * and writes them as one extent to the first tier that takes it, in the order in which the tiers were
+ * added. Tiers that are full or away are passed by. If none takes the extent, its pages stay in the
+ * pool. An area may use fewer tiers (zswap_area_options.tiers). A page is loaded from the tier that has
+ * it, and stays there until it is replaced, removed, or loaded with ZSWAP_LOAD_EXCLUSIVE. It moves when
+ * what is left of mostly dead extents is put together (by shrinks and zswap_compact()), and when its
+ * tier is removed: then to another tier that its area may use. Extents without pages are removed by
+ * the next shrink, zswap_compact() or zswap_remove_tier(). zswap_destroy() leaves them to the tier.
+ *
+ * Failures. A tier's function returns 0, or an error number, negative or positive, of three kinds:
+ * - Full, -ENOSPC: put() has no room. The extent goes to the next tier.
+ * - Damaged, -EIO, -EBADMSG or -ENOENT: the extent is damaged or gone. The load of a page fails with
+ *   -EIO. After put() the extent goes to the next tier.
+ * - Away, any other number, such as -EAGAIN or -ETIMEDOUT: the tier can't be reached now. The load of a
+ *   page fails with -EAGAIN, and the page stays where it is. After put() the extent goes to the next
+ *   tier. remove() is called again later.
+ * A tier need not know what is in an extent. Each page has a check over its bytes, its place, and the
+ * name of its extent: if a tier returns damaged bytes, or those of another extent or of another time,
+ * the load fails with -EIO, and no wrong page is returned. The check is no signature. If others can
+ * change or read what a tier keeps, the tier has to sign and encrypt it.
+ *
+ * The functions are called in the threads that shrink, load, compact and remove tiers, several at once,
+ * also for the same extent, and with no lock of the library held. They should end within a bound of
+ * the tier's own, because the caller's call takes as long. They must return normally: no longjmp, no
+ * C++ exception. They may call what callbacks may call (see CALLBACKS), such as stores, invalidations
+ * and loads of pages in the pool. Functions that use tiers fail with -EBUSY in them, also those of
+ * another zswap: zswap_shrink(), zswap_shrink_area(), zswap_compact(), zswap_add_tier(),
+ * zswap_add_file_tier(), zswap_remove_tier(), zswap_set_backing_file(), zswap_set_writeback(), and
+ * loads of pages that are on tiers of the program's own. If they take a lock, do not hold it during a
+ * call that may call them.
+ *
+ * Memory. A page on a tier takes 3 bytes of memory if extents are full, and the 8 bytes of its area's
+ * index. Each tier has buffers, of which those that were used take memory:
+ * zswap_tier_stats.memory_bytes counts all. Forked children: see FORK.
+ */
+
+/*
  * STRUCTS. Structs that are passed begin with their size, and may grow at their end in later
  * versions, except struct zswap_claim and struct zswap_load_request, which never grow. A program
  * compiled with an older header works with a newer library: fields that it does not have are 0. A
@@ -2814,7 +3128,9 @@ int zspager_stats_json(struct zspager *pager, char *buffer, size_t size, size_t 
  * zs_get_total_pages(), zs_lookup_class_size(), zs_pool_fd(), and zs_destroy_pool(), which frees
  * what the child has of it. A zswap is inherited as its pool is; zswap_remove_area() and
  * zswap_destroy() free what the child has. Only one of parent and child may go on with a zswap that
- * has a backing file: they share the file but not the table of its contents. Memory that the
+ * has a backing file: they share the file but not the table of its contents. A tier of the program's
+ * own stays with the parent: in the child it is away, none of its functions is called, and loads of
+ * its pages fail with -EAGAIN. The child can replace and invalidate these pages. Memory that the
  * program supplied is inherited as it was mapped. If parent and child share it (MAP_SHARED), the
  * pool needs ZS_POOL_DONTFORK.
  */
@@ -2831,6 +3147,7 @@ int zspager_stats_json(struct zspager *pager, char *buffer, size_t size, size_t 
  *   pool and these.
  * - a backing file: close, fallocate, fstat, newfstatat, pread64, pwrite64. fstat() is one or the other.
  *   Besides them preadv2, pwritev2 if the file could not be opened with O_DIRECT.
+ * - a tier of the program's own: getpid. And those that its functions make.
  * - a pager: ioctl, poll, read, rt_sigprocmask. Besides those of a zswap.
  * - threads that are lent: pread64, pwrite64, sched_yield, write.
  * - a discard of pages that are held: getpid, process_vm_writev. With ZSPAGER_FAULT_THREADS neither.
@@ -2838,8 +3155,8 @@ int zspager_stats_json(struct zspager *pager, char *buffer, size_t size, size_t 
  * - either of them where the call is refused: pread64, pwrite64. Of /proc/self/mem.
  * - a region of a memory file: cachestat, close, fallocate, mincore, pread64, pwrite64. It is evicted
  *   in place.
- * Adding a region may take more, such as reading /proc/self/maps: add regions before the filter is
- * set.
+ * Adding a region or a tier may take more, such as reading /proc/self/maps, or getrandom: add both
+ * before the filter is set.
  */
 
 /*
@@ -2847,7 +3164,7 @@ int zspager_stats_json(struct zspager *pager, char *buffer, size_t size, size_t 
  * destroys the objects they belong to. They are:
  * - for a pool with ZS_BACKING_MEMFD or ZS_BACKING_HUGETLB: its memory file, which zs_pool_fd()
  *   returns; other pools have none;
- * - for a zswap: a duplicate of the backing file's, and those of its pool;
+ * - for a zswap: a duplicate of each backing file's, and those of its pool;
  * - for a pager: two userfaultfds, one of which zspager_descriptor() returns, and an eventfd;
  *   /proc/self/mem, if the process may open it; a duplicate of the memory file's for each region
  *   with ZSPAGER_REGION_SHARED; and those of its zswap.

@@ -177,10 +177,10 @@ const BREAKS: [(&str, Changes, &str); 17] = [
         "two fields that change places",
         &[
             ("    uint64_t stores;\n", "    uint64_t x;\n"),
-            ("    uint64_t loads;\n", "    uint64_t stores;\n"),
-            ("    uint64_t x;\n", "    uint64_t loads;\n"),
+            ("    uint64_t takes;\n", "    uint64_t stores;\n"),
+            ("    uint64_t x;\n", "    uint64_t takes;\n"),
         ],
-        "loads",
+        "takes",
     ),
     ("a struct that never grows", &[(LAST[2], "    uint64_t bytes;\n    uint64_t newer;\n};")], "zswap_claim"),
     ("a struct without its size", &[("    size_t struct_size;\n", "")], "struct_size"),

@@ -149,6 +149,11 @@ fn zswap_file() {
 }
 
 #[test]
+fn zswap_tiers() {
+    test_with("zswap_tiers", "c11", Library::shared_flags, &[&seed()]);
+}
+
+#[test]
 fn zswap_waits() {
     test("zswap_waits");
 }
@@ -397,12 +402,13 @@ fn all_that_the_library_imports_is_refused_or_known() {
 }
 
 /// The scenarios that `c-tests/jail.c` runs in jails: every kind of pool, and every mode of the pager.
-const JAILS: [&str; 16] = [
+const JAILS: [&str; 17] = [
     "pool",
     "pool in a memory file",
     "pool in huge pages",
     "zswap",
     "zswap with a backing file",
+    "zswap with a tier",
     "pager",
     "pager by moving",
     "pager by moving without process_vm_writev",

@@ -10,9 +10,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The files with exported items, in the order of the header.
-const SOURCES: [&str; 13] = [
+const SOURCES: [&str; 15] = [
     "structs.rs",
     "swap/types.rs",
+    "swap/tier_types.rs",
     "limits.rs",
     "pool.rs",
     "objects.rs",
@@ -20,6 +21,7 @@ const SOURCES: [&str; 13] = [
     "swap/areas.rs",
     "swap/pages.rs",
     "swap/writeback.rs",
+    "swap/tiers.rs",
     "swap/upkeep.rs",
     "swap/stats.rs",
     "errors.rs",

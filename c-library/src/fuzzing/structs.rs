@@ -89,7 +89,7 @@ fn create(mut options: zs_pool_options) {
 
 pub fn run(data: &[u8]) {
     let mut input = Input::new(data);
-    let (kind, _unused) = (input.u8() % 8, input.u8());
+    let (kind, _unused) = (input.u8() % 11, input.u8());
     let (passed, right) = as_passed(&mut input);
     match kind {
         0 => _ = read::<zs_pool_options>(&passed, right).map(create),
@@ -97,6 +97,9 @@ pub fn run(data: &[u8]) {
         2 => _ = read::<zswap_options>(&passed, right),
         3 => _ = read::<zswap_area_options>(&passed, right),
         7 => _ = read::<zswap_tuning>(&passed, right),
+        8 => _ = read::<zswap_tier_ops>(&passed, right),
+        9 => _ = read::<zswap_tier_options>(&passed, right),
+        10 => fill(&passed, right, zswap_tier_stats { tier: 1, damaged: u64::MAX, ..Default::default() }),
         4 => fill(&passed, right, zs_pool_stats { objects: 1, pages_reclaimed: u64::MAX, ..Default::default() }),
         5 => fill(&passed, right, zswap_stats { areas: 1, file_bytes: u64::MAX, ..Default::default() }),
         _ => fill(&passed, right, zswap_area_stats { area: 1, limit_hits: u64::MAX, ..Default::default() }),

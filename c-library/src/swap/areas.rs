@@ -33,7 +33,8 @@ export! {
     }
 
     /// Destroys a zswap and gives its memory back. Remove its areas first. The context of
-    /// zswap_set_writeback() is not used after this.
+    /// zswap_set_writeback() is not used after this, and neither is that of a tier. This calls no function
+    /// of a tier: extents that are still there are left to it. zswap_remove_tier() removes them.
     ///
     /// No other call on the zswap may run at the same time or come later. In a forked child that has no
     /// copy of the pool, this frees what the child has of the zswap, even if areas are left.
@@ -66,7 +67,7 @@ export! {
     /// After zswap_fork_done() the child has a complete copy: all areas with their pages. It may call
     /// every function on them. Claims (zswap_writeback_begin()) stay with the parent: in the child they
     /// have ended, and their pages are kept. If the zswap has a backing file, only one of the two
-    /// processes may go on with it: see FORK.
+    /// processes may go on with it, and tiers of the program's own stay with the parent: see FORK.
     ///
     /// For a zswap that children do not get (see FORK), both functions do nothing and return 0, and the
     /// child's calls fail with -EPERM as always.
@@ -124,7 +125,7 @@ export! {
         area.set(AreaPointer::give(zswap.add_area(pages, &options)?))
     }
 
-    /// Removes an area with all its pages, including those on the backing file, and frees it. It never
+    /// Removes an area with all its pages, including those on tiers, and frees it. It never
     /// waits. No other call on the area may begin at the same time or later. Calls on the zswap may:
     /// they skip the area, unless they are already working on it, as a zswap_shrink() may be; then this
     /// fails with -EBUSY.

@@ -5,11 +5,13 @@ pub(super) mod options;
 mod pages;
 mod pointers;
 pub(super) mod stats;
+pub(super) mod tier_types;
+pub(super) mod tiers;
 pub(super) mod types;
 mod upkeep;
 pub(super) mod writeback;
 
 #[cfg(any(test, fuzzing))]
 pub mod functions {
-    pub use super::{areas::*, pages::*, stats::*, types::*, upkeep::*, writeback::*};
+    pub use super::{areas::*, pages::*, stats::*, tier_types::*, tiers::*, types::*, upkeep::*, writeback::*};
 }

@@ -1,5 +1,6 @@
 //! Converts the options of C to those of a [`Zswap`](zsalloc::Zswap) and its areas.
 
+use super::tier_types::zswap_tier_options;
 use super::types::{
     ZSWAP_AREA_KEEP_OLD, ZSWAP_AREA_NO_WRITEBACK, ZSWAP_AREA_REFUSE_INCOMPRESSIBLE, ZSWAP_CODEC_LZ4, ZSWAP_CODEC_RAW,
     ZSWAP_CODEC_ZSTD, zswap_area_options, zswap_options, zswap_tuning,
@@ -9,7 +10,7 @@ use crate::sized::{Received, unless_zero};
 use crate::wrong::{Wrong, wrong};
 use std::ffi::CStr;
 use zsalloc::plumbing::{sentence, text};
-use zsalloc::{AreaOptions, Codec, Error, Result, ZswapOptions, ZswapTuning};
+use zsalloc::{AreaOptions, Codec, Error, Result, TierOptions, ZswapOptions, ZswapTuning};
 
 /// Returns the codec for a number and a level. Zswap itself checks which levels exist.
 pub fn codec(codec: u32, level: i32) -> Result<Codec> {
@@ -78,7 +79,7 @@ pub unsafe fn convert_area(received: &Received<zswap_area_options>) -> Result<Ar
     const UNKNOWN: Error = Error::Invalid(sentence(&"the area's options set an unknown flag"));
     let passed = received.all()?;
     let has = |flag: u32| passed.flags & flag != 0;
-    if passed.reserved != [0; 7] {
+    if passed.reserved != [0; 6] {
         return Err(RESERVED);
     }
     if has(!(ZSWAP_AREA_REFUSE_INCOMPRESSIBLE | ZSWAP_AREA_NO_WRITEBACK | ZSWAP_AREA_KEEP_OLD)) {
@@ -90,8 +91,23 @@ pub unsafe fn convert_area(received: &Received<zswap_area_options>) -> Result<Ar
         max_bytes: unless_zero(passed.max_bytes),
         refuse_incompressible: has(ZSWAP_AREA_REFUSE_INCOMPRESSIBLE),
         keep_old: has(ZSWAP_AREA_KEEP_OLD),
-        tiers: 0,
+        tiers: passed.tiers.into(),
         no_writeback: has(ZSWAP_AREA_NO_WRITEBACK),
         context: passed.context.expose_provenance(),
     })
+}
+
+/// Converts the options of a tier of the program's own.
+///
+/// # Safety
+/// The name is NULL or what the header says.
+pub unsafe fn convert_tier(received: &Received<zswap_tier_options>) -> Result<TierOptions> {
+    let passed = received.all()?;
+    if passed.reserved != [0; 4] {
+        return Err(RESERVED);
+    }
+    // SAFETY: the caller promises it.
+    let name = text(unsafe { options::name_or_none(passed.name) }?)?;
+    let default = TierOptions::default();
+    Ok(TierOptions { name, max_bytes: unless_zero(passed.max_bytes).unwrap_or(default.max_bytes) })
 }

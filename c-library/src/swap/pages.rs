@@ -91,10 +91,13 @@ export! {
     /// -ENOENT: no page is stored at this offset.
     /// -EBADMSG: the stored page is damaged. It can't be loaded, and stays until it is replaced or
     ///     invalidated.
-    /// -EIO: the backing file can't be read. The page stays.
+    /// -EIO: the backing file can't be read; or the page's tier has lost the page, or returns damaged
+    ///     bytes or those of another time. The page stays until it is replaced or invalidated.
+    /// -EAGAIN: the page is on a tier of the program's own that is away now. The page stays: try again
+    ///     later. With ZSWAP_LOAD_EXCLUSIVE and ZSWAP_NOWAIT also: the page is being written back.
     /// -EBUSY, with ZSWAP_LOAD_EXCLUSIVE only: the page is being written back, and this is a callback,
-    ///     or the claim belongs to this thread.
-    /// -EAGAIN, with ZSWAP_LOAD_EXCLUSIVE and ZSWAP_NOWAIT: the page is being written back.
+    ///     or the claim belongs to this thread. In a tier's own function: the page is on a tier of the
+    ///     program's own.
     /// -EPERM: this process is a forked child that has no copy of the pool.
     /// After an error the bytes at `page` are unchanged, with two exceptions. With ZSWAP_LOAD_EXCLUSIVE,
     /// after -ENOENT, -EBUSY and -EAGAIN, they may hold the page as it was. And when a damaged LZ4 page
@@ -102,7 +105,8 @@ export! {
     /// fails, the result is -EBADMSG and the bytes have changed.
     ///
     /// Threads: any. With ZSWAP_LOAD_EXCLUSIVE the call waits for a running writeback of this page;
-    /// without, it never waits for a writeback. Callbacks: allowed.
+    /// without, it never waits for a writeback. A page on a tier takes as long as the tier does.
+    /// Callbacks: allowed.
     #[unsafe(no_mangle)]
     pub unsafe extern "C" fn zswap_load(area: *mut zswap_area, offset: u64, page: *mut c_void, flags: u32) -> c_int {
         let flags = load_flags(flags)?;
@@ -208,8 +212,8 @@ export! {
     /// -EPERM: this process is a forked child that has no copy of the pool.
     ///
     /// Threads: any. Waits for running writebacks of pages in the range: until the callback returns or
-    /// the claim is ended. It need not wait for writes to the backing file. Callbacks: allowed, and
-    /// never waits there.
+    /// the claim is ended. It need not wait for writes to tiers. Callbacks: allowed, and never waits
+    /// there.
     #[unsafe(no_mangle)]
     pub unsafe extern "C" fn zswap_invalidate(area: *mut zswap_area, offset: u64, count: u64, flags: u32) -> c_int {
         const NO_SUCH_FLAG: Error = Error::Invalid(sentence(&"flags has a flag that zswap_invalidate() does not know"));
@@ -219,8 +223,8 @@ export! {
         area.invalidate(offset, count, patience(flags))
     }
 
-    /// Finds the first offset from `from` on that holds a page, in the pool or on the backing file, and
-    /// stores it in *offset. Empty offsets cost next to nothing.
+    /// Finds the first offset from `from` on that holds a page, in the pool or on a tier, and stores it in
+    /// *offset. Empty offsets cost next to nothing.
     ///
     /// Errors:
     /// -EINVAL: area or offset is NULL.

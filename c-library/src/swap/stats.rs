@@ -90,16 +90,19 @@ export! {
         stats.set(zswap.pool_stats()?.into())
     }
 
-    /// Writes the statistics of the zswap and of all its areas, taken at one moment, to `buffer` as JSON
-    /// that ends with a NUL. Stores its length in bytes, without the NUL, in *length.
+    /// Writes the statistics of the zswap and of all its areas, taken at one moment, and those of its
+    /// tiers to `buffer` as JSON that ends with a NUL. Stores its length in bytes, without the NUL, in
+    /// *length.
     ///
-    /// The JSON is an object with four members. "version" is a number that changes when a member changes
-    /// its meaning. "name" is the zswap's name. "zswap" is an object, and "areas" an array of objects.
-    /// Their members are the fields of struct zswap_stats and struct zswap_area_stats, without
-    /// struct_size; "counts" is an object. "max_bytes" is null where the field is UINT64_MAX. Each area
-    /// also has its "name". Later versions may add members.
+    /// The JSON is an object with five members. "version" is a number that changes when a member changes
+    /// its meaning. "name" is the zswap's name. "zswap" is an object, and "areas" and "tiers" are arrays of
+    /// objects. Their members are the fields of struct zswap_stats, struct zswap_area_stats and struct
+    /// zswap_tier_stats, without struct_size; "counts" is an object. "max_bytes" is null where the field
+    /// is UINT64_MAX. Each area and each tier also has its "name". The tiers are in the order in which
+    /// pages are written to them; "is_file" is true or false, and "load_latencies" has the member
+    /// "buckets", as that of zspager_stats_json() has for touches. Later versions may add members.
     ///
-    /// This version needs at most 4 KiB, and 4 KiB more for each area.
+    /// This version needs at most 4 KiB, and 4 KiB more for each area, and 8 KiB for each tier.
     ///
     /// Errors:
     /// -EINVAL: zswap or length is NULL, or buffer is NULL and size is not 0.

@@ -150,8 +150,11 @@ pub struct zswap_area_options {
     pub context: *mut c_void,
     /// ZSWAP_AREA_* flags, combined with |.
     pub flags: u32,
+    /// The tiers that the area's pages may go to: bit N stands for the tier with the number N, which
+    /// zswap_add_tier() returned. 0: all. zswap_area_set_tiers() changes it.
+    pub tiers: u32,
     /// Reserved for later versions: set to 0.
-    pub reserved: [u32; 7],
+    pub reserved: [u32; 6],
 }
 
 /// A page that zswap_writeback_begin() or zswap_writeback_begin_area() claimed. It may be copied. Pass
@@ -231,7 +234,7 @@ pub struct zswap_counts {
     pub raw_pages: u64,
     /// Pages that repeat one word, such as pages of zeros. They take no memory of the pool.
     pub filled_pages: u64,
-    /// Pages on the backing file of zswap_set_backing_file().
+    /// Pages on tiers: on the backing file of zswap_set_backing_file(), and on those of zswap_add_tier().
     pub file_pages: u64,
     /// Pages stored.
     pub stores: u64,
@@ -239,7 +242,7 @@ pub struct zswap_counts {
     pub loads: u64,
     /// Pages loaded with ZSWAP_LOAD_EXCLUSIVE, and so removed.
     pub takes: u64,
-    /// Pages loaded from the backing file.
+    /// Pages loaded from tiers.
     pub file_loads: u64,
     /// Loads that failed with -ENOENT.
     pub absent_loads: u64,
@@ -273,28 +276,28 @@ pub struct zswap_counts {
     pub overtaken: u64,
     /// Writebacks that ended with -EEXIST.
     pub writeback_exists: u64,
-    /// Writebacks that ended with -EAGAIN.
+    /// Writebacks that ended with -EAGAIN, and those to tiers that are away.
     pub writeback_again: u64,
     /// Writebacks that ended with -ENOMEM.
     pub writeback_no_memory: u64,
     /// Writebacks that ended with -EIO.
     pub writeback_io: u64,
-    /// Writebacks that ended with -ENOSPC, and those that found the backing file full.
+    /// Writebacks that ended with -ENOSPC, and those that found all tiers full.
     pub writeback_no_space: u64,
     /// Writebacks that ended with another error number.
     pub writeback_other: u64,
-    /// Stored pages found damaged: their check did not match. Their loads fail with -EBADMSG.
+    /// Pages in the pool found damaged: their check did not match. Their loads fail with -EBADMSG.
     pub decode_failures: u64,
-    /// Loads from the backing file that failed with -EIO.
+    /// Loads from tiers that failed, with -EIO or -EAGAIN.
     pub file_read_failures: u64,
     /// Pages that zswap_recompress() made smaller.
     pub recompressed: u64,
     /// Pages that zswap_recompress() could not make smaller and will not try again.
     pub recompress_useless: u64,
-    /// Pages that came back from where they were written to: from the backing file, or as reported
+    /// Pages that came back from where they were written to: from tiers, or as reported
     /// by zswap_area_refaulted().
     pub refaults: u64,
-    /// Pages that were moved on the backing file, so that it takes less room.
+    /// Pages that were moved on a tier, so that it takes less room, or to another tier.
     pub moved_on_file: u64,
     /// Reserved for later counts; 0.
     pub reserved: [u64; 13],
@@ -319,7 +322,7 @@ pub struct zswap_stats {
     /// Bytes of memory that the pool has from the system, its tables included.
     pub pool_bytes: u64,
     /// Bytes of memory other than stored pages: the pool's tables (which pool_bytes includes too),
-    /// the areas' indexes, contexts, claims, counts, and the backing file's table.
+    /// the areas' indexes, contexts, claims, counts, and the tables and buffers of tiers.
     pub metadata_bytes: u64,
     /// How often the limit refused a page or a batch: because it was met then, or because it had been met
     /// and usage had not fallen far enough since.
@@ -328,11 +331,11 @@ pub struct zswap_stats {
     pub capacity_hits: u64,
     /// Claims of zswap_writeback_begin() that have not ended.
     pub claims: u64,
-    /// Bytes of the backing file that hold pages, in whole blocks of 4096 bytes.
+    /// Bytes of tiers that hold pages, in whole blocks of 4096 bytes.
     pub file_bytes: u64,
     /// Counts of all areas. Events of removed areas are included; their pages are not.
     pub counts: zswap_counts,
-    /// Bytes of the pages on the backing file, compressed as they are there. file_bytes grows to 1.3
+    /// Bytes of the pages on tiers, compressed as they are there. On each tier, the bytes grow to 1.3
     /// times as many and a MiB before shrinks move pages together.
     pub file_page_bytes: u64,
 }

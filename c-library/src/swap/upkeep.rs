@@ -13,14 +13,18 @@ export! {
     /// handle for that counts as 64 bytes in the budget. Stores in *pages_freed how many pages of 4096
     /// bytes the pool gave back. A store that finds the pool full does a little compaction itself.
     ///
+    /// On tiers it moves what is left of mostly dead extents together, and removes extents whose last page
+    /// has gone.
+    ///
     /// budget: how much the call may move; see zs_compact().
     ///
     /// Errors:
     /// -EINVAL: zswap or pages_freed is NULL, the budget's struct_size is wrong, or the budget sets a
     ///     field that this library does not know.
+    /// -EBUSY: this is a tier's own function.
     /// -EPERM: this process is a forked child that has no copy of the pool.
     ///
-    /// Threads: any. Callbacks: allowed.
+    /// Threads: any. Callbacks: allowed; -EBUSY in a tier's own function.
     #[unsafe(no_mangle)]
     pub unsafe extern "C" fn zswap_compact(
         zswap: *mut zswap,

@@ -1,4 +1,4 @@
-//! Functions that write pages back: by a callback, to a backing file, or by claims of the program.
+//! Functions that write pages back: by a callback, to a backing file or other tiers, or by claims of the program.
 
 use super::pointers::AreaPointer;
 use super::types::{ZSWAP_PAGE_SIZE, zswap_claim, zswap_writeback_fn};
@@ -16,17 +16,18 @@ use zsalloc::{Area, Error, Refusal, Result};
 
 export! {
     /// Sets the callback that zswap_shrink() and zswap_shrink_area() write pages back with, and its
-    /// context. With writeback NULL there is none. Replaces a backing file.
+    /// context. With writeback NULL there is none. Replaces a backing file and all other tiers.
     ///
     /// A shrink that is already running keeps the callback and the context it began with: keep the old
     /// context alive until it has returned.
     ///
     /// Errors:
     /// -EINVAL: zswap is NULL.
-    /// -EBUSY: pages are on the backing file or are being written to it.
+    /// -EBUSY: pages are on a tier or are being written to it, or another call uses one. Also in a tier's
+    ///     own function.
     /// -EPERM: this process is a forked child that has no copy of the pool.
     ///
-    /// Threads: any. Callbacks: allowed.
+    /// Threads: any. Callbacks: allowed; -EBUSY in a tier's own function.
     #[unsafe(no_mangle)]
     pub unsafe extern "C" fn zswap_set_writeback(
         zswap: *mut zswap,
@@ -41,7 +42,8 @@ export! {
     }
 
     /// Lets the library write pages back itself, to the first `bytes` bytes of a regular file or block
-    /// device. These bytes belong to the library from then on. Replaces a callback.
+    /// device. These bytes belong to the library from then on. Replaces a callback, and all tiers: the
+    /// file is the only tier then, with the number 0. zswap_add_file_tier() adds a file beside other tiers.
     ///
     /// Pages are written as the pool has them, compressed, up to 64 in one write, to the lowest free
     /// blocks of 4096 bytes. Pages on the file are loaded, replaced and removed like all others. A page
@@ -61,19 +63,20 @@ export! {
     ///     every page would be written to the wrong place. The library duplicates it: the caller may
     ///     close fd, but must not close the duplicate, as closefrom() would. Before each write the
     ///     library checks that the duplicate still refers to this file, and writes nothing if it does
-    ///     not. -1 with bytes 0: no file any more.
+    ///     not. -1 with bytes 0: no file and no other tier any more.
     ///
     /// Errors:
     /// -EINVAL: zswap is NULL; fd is not a descriptor, is opened in another way, or is neither a regular
     ///     file nor a block device; or bytes is less than 4096 or more than 16 TiB, or is not 0 with fd
     ///     -1. Whether the file can be written shows when a shrink tries it.
-    /// -EBUSY: pages are on the file that was set before, or are being written to it.
+    /// -EBUSY: pages are on the file that was set before or on another tier, or are being written to it,
+    ///     or another call uses one. zswap_remove_tier() moves pages away. Also in a tier's own function.
     /// -EMFILE: the process may have no more descriptors.
     /// -ENOMEM: no memory for the file's tables. A page on the file takes 3 bytes of them if extents are
     ///     full.
     /// -EPERM: this process is a forked child that has no copy of the pool.
     ///
-    /// Threads: any. Callbacks: allowed.
+    /// Threads: any. Callbacks: allowed; -EBUSY in a tier's own function.
     #[unsafe(no_mangle)]
     pub unsafe extern "C" fn zswap_set_backing_file(zswap: *mut zswap, fd: c_int, bytes: u64) -> c_int {
         let _whole = Uncancelled::new();
@@ -89,15 +92,17 @@ export! {
     /// when it passes it again, it writes the page back.
     ///
     /// Errors:
-    /// -EINVAL: zswap or written is NULL, or there is neither a callback nor a backing file.
-    /// -EAGAIN: no page could go now: the callback refused, the file is full, or pages are in use.
+    /// -EINVAL: zswap or written is NULL, or there is neither a callback nor a backing file or another
+    ///     tier.
+    /// -EAGAIN: no page could go now: the callback refused, tiers are full or away, or pages are in use.
+    /// -EBUSY: this is a tier's own function.
     /// -EIO: the library's descriptor of the backing file was closed, or now refers to another file.
     ///     Nothing was written.
     /// -ENOENT: no page is in the pool.
     /// -EPERM: this process is a forked child that has no copy of the pool.
     ///
     /// Threads: any, several at once; takes as long as its work, and ends even if every page is refused.
-    /// Callbacks: allowed.
+    /// Callbacks: allowed; -EBUSY in a tier's own function.
     #[unsafe(no_mangle)]
     pub unsafe extern "C" fn zswap_shrink(zswap: *mut zswap, pages: u64, written: *mut u64) -> c_int {
         let _whole = Uncancelled::new();
@@ -108,17 +113,18 @@ export! {
     /// Stores in *written how many left the pool.
     ///
     /// Errors:
-    /// -EINVAL: area or written is NULL, there is neither a callback nor a backing file, or the area has
-    ///     ZSWAP_AREA_NO_WRITEBACK.
-    /// -EAGAIN: no page of the area could go now: the callback refused, the file is full, or pages are
-    ///     in use.
+    /// -EINVAL: area or written is NULL, there is neither a callback nor a backing file or another tier,
+    ///     or the area has ZSWAP_AREA_NO_WRITEBACK.
+    /// -EAGAIN: no page of the area could go now: the callback refused, tiers are full or away, or pages
+    ///     are in use.
+    /// -EBUSY: this is a tier's own function.
     /// -EIO: the library's descriptor of the backing file was closed, or now refers to another file.
     ///     Nothing was written.
     /// -ENOENT: no page of the area is in the pool.
     /// -EPERM: this process is a forked child that has no copy of the pool.
     ///
     /// Threads: any, several at once; takes as long as its work, and ends even if every page is refused.
-    /// Callbacks: allowed.
+    /// Callbacks: allowed; -EBUSY in a tier's own function.
     #[unsafe(no_mangle)]
     pub unsafe extern "C" fn zswap_shrink_area(area: *mut zswap_area, pages: u64, written: *mut u64) -> c_int {
         let _whole = Uncancelled::new();
@@ -156,8 +162,7 @@ export! {
     }
 
     /// Notes that `pages` pages of the area that had been written back were read again by the program.
-    /// zswap_area_reclaimable_pages() returns less for a while. Pages on the backing file are noted
-    /// automatically.
+    /// zswap_area_reclaimable_pages() returns less for a while. Pages on tiers are noted automatically.
     ///
     /// Errors:
     /// -EINVAL: area is NULL.
@@ -175,7 +180,7 @@ export! {
     /// The program writes each page to where it keeps pages, at any time and in any thread, by
     /// asynchronous I/O for example, and then ends its claim with zswap_writeback_end(). The section
     /// WRITEBACK has the rules by which no page is lost; examples/writeback.c is a whole program. Needs
-    /// neither a callback nor a backing file.
+    /// neither a callback nor a tier.
     ///
     /// A program that makes room for one area (zswap_area_usage()), or keeps it below its own limit
     /// before that is met, calls zswap_writeback_begin_area(): once the areas that have met their
@@ -307,12 +312,13 @@ fn claimed(area: &Area, claim: RawClaim) -> zswap_claim {
 /// Returns a backing file for a descriptor of the caller's, with a descriptor of the library's own. Returns none for -1
 /// and 0.
 pub fn backing_file(fd: c_int, bytes: u64) -> Result<Option<(OwnedFd, u64)>> {
+    if (fd, bytes) == (-1, 0) { Ok(None) } else { Ok(Some((own_descriptor(fd)?, bytes))) }
+}
+
+/// Returns a descriptor of the library's own for a file that the caller passed.
+pub fn own_descriptor(fd: c_int) -> Result<OwnedFd> {
     const NO_FD: Error = Error::Invalid(sentence(&"the backing file's fd is not an open descriptor"));
-    if (fd, bytes) == (-1, 0) {
-        return Ok(None);
-    }
-    let own = duplicate(fd).map_err(|error| if error.errno() == errno::EBADF { NO_FD } else { error })?;
-    Ok(Some((own, bytes)))
+    duplicate(fd).map_err(|error| if error.errno() == errno::EBADF { NO_FD } else { error })
 }
 
 /// Converts the error number that the program returned for a page it was to write.
