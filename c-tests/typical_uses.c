@@ -1,5 +1,6 @@
 /* How programs typically use the header, with typed pointers, which must not warn in any version of C and C++. It is
  * compiled, and does not run. */
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 #include <zsalloc.h>
@@ -84,6 +85,60 @@ static int write_page(void *context, struct zswap_area *area, uint64_t offset, c
     return fwrite(page, ZSWAP_PAGE_SIZE, 1, file) == 1 ? 0 : -5;
 }
 
+static int put(void *context, uint64_t owner, uint64_t extent, const void *bytes, size_t count)
+{
+    (void)owner;
+    (void)extent;
+    return fwrite(bytes, 1, count, AS(FILE *, context)) == count ? 0 : -ENOSPC;
+}
+
+static int get(void *context, uint64_t owner, uint64_t extent, size_t from, void *bytes, size_t count)
+{
+    (void)owner;
+    (void)extent;
+    (void)from;
+    return fread(bytes, 1, count, AS(FILE *, context)) == count ? 0 : -EAGAIN;
+}
+
+static int forget(void *context, uint64_t owner, uint64_t extent)
+{
+    (void)context;
+    (void)owner;
+    (void)extent;
+    return 0;
+}
+
+static uint64_t room(void *context)
+{
+    (void)context;
+    return 1 << 20;
+}
+
+static int use_tiers(struct zswap *zswap, struct zswap_area *area, FILE *file)
+{
+    struct zswap_tier_ops ops;
+    struct zswap_tier_options options;
+    struct zswap_tier_stats stats;
+    uint32_t tier;
+    uint64_t nanoseconds;
+    memset(&ops, 0, sizeof ops);
+    memset(&options, 0, sizeof options);
+    memset(&stats, 0, sizeof stats);
+    ops.struct_size = sizeof ops;
+    ops.put = put;
+    ops.get = get;
+    ops.remove = forget;
+    ops.room = room;
+    options.struct_size = sizeof options;
+    options.name = "tape";
+    stats.struct_size = sizeof stats;
+    if (zswap_add_tier(zswap, &ops, file, &options, &tier) != 0 || zswap_area_set_tiers(area, 1u << tier) != 0)
+        return 1;
+    if (zswap_tier_stats(zswap, tier, &stats) != 0 || stats.away > 0)
+        return 1;
+    return zswap_tier_latency_permille(zswap, tier, 999, &nanoseconds) | zswap_remove_tier(zswap, tier);
+}
+
 static int of_a_zswap(FILE *file)
 {
     static unsigned char pages[4][ZSWAP_PAGE_SIZE];
@@ -124,6 +179,8 @@ static int of_a_zswap(FILE *file)
     if (zswap_usage(zswap, &usage) != 0 || zswap_area_usage(area, &usage) != 0 || usage.bytes_to_go > usage.used_bytes)
         return 1;
     if (zswap_shrink(zswap, 10, &written) != 0 || zswap_stats(zswap, &stats) != 0)
+        return 1;
+    if (use_tiers(zswap, area, file) != 0)
         return 1;
     return zswap_stats_json(zswap, json, sizeof json, &length) | zswap_remove_area(area) | zswap_destroy(zswap);
 }
