@@ -2227,8 +2227,8 @@ int zswap_area_set_tiers(struct zswap_area *area,
  * handle for that counts as 64 bytes in the budget. Stores in *pages_freed how many pages of 4096
  * bytes the pool gave back. A store that finds the pool full does a little compaction itself.
  *
- * On tiers it moves what is left of mostly dead extents together, and removes extents whose last page
- * has gone.
+ * As far as the budget lasts, it then moves what is left of mostly dead extents on tiers together, and
+ * removes extents whose last page has gone.
  *
  * budget: how much the call may move; see zs_compact().
  *

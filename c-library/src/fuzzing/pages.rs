@@ -22,6 +22,10 @@ const NO_CLAIM: zswap_claim = zswap_claim { area: std::ptr::null_mut(), offset: 
 #[derive(Default)]
 struct WrittenPages(Mutex<HashMap<u64, Vec<u8>>>);
 
+/// A tier of the program's own, which has no room for some extents and is away for others.
+#[derive(Default)]
+struct KeptExtents(Mutex<HashMap<(u64, u64), Vec<u8>>>);
+
 /// What the threads share: the zswap and its area, the injected failures, and the pages that were written back.
 #[derive(Clone, Copy)]
 struct SharedZswap<'a> {
@@ -373,10 +377,69 @@ fn create(input: &mut Input<'_>, faults: &Arc<Faults>) -> Option<(*mut zswap, *m
     Some((zswap, area))
 }
 
+unsafe extern "C" fn put(context: *mut c_void, owner: u64, extent: u64, bytes: *const c_void, count: usize) -> c_int {
+    // SAFETY: the context lives as long as the zswap, and the bytes are there.
+    let (kept, bytes) =
+        unsafe { (&*context.cast::<KeptExtents>(), std::slice::from_raw_parts(bytes.cast::<u8>(), count)) };
+    match extent % 8 {
+        3 => -ENOSPC,
+        5 => -EAGAIN,
+        _ => {
+            let before = kept.0.lock().unwrap().insert((owner, extent), bytes.to_vec());
+            assert!(before.is_none(), "a name is used twice");
+            0
+        }
+    }
+}
+
+unsafe extern "C" fn get(
+    context: *mut c_void,
+    owner: u64,
+    extent: u64,
+    from: usize,
+    bytes: *mut c_void,
+    count: usize,
+) -> c_int {
+    // SAFETY: the context lives as long as the zswap, and there is room for the bytes.
+    let (kept, room) =
+        unsafe { (&*context.cast::<KeptExtents>(), std::slice::from_raw_parts_mut(bytes.cast::<u8>(), count)) };
+    let kept = kept.0.lock().unwrap();
+    room.copy_from_slice(&kept[&(owner, extent)][from..from + count]);
+    0
+}
+
+unsafe extern "C" fn remove(context: *mut c_void, owner: u64, extent: u64) -> c_int {
+    // SAFETY: the context lives as long as the zswap.
+    let kept = unsafe { &*context.cast::<KeptExtents>() };
+    match kept.0.lock().unwrap().remove(&(owner, extent)) {
+        Some(_) => 0,
+        None => ENOENT,
+    }
+}
+
+/// Adds a tier.
+///
+/// # Safety
+/// The zswap is there, and the extents live longer than it.
+unsafe fn add_tier(zswap: *mut zswap, kept: &KeptExtents) -> c_int {
+    let ops = zswap_tier_ops {
+        struct_size: size_of::<zswap_tier_ops>(),
+        put: Some(put),
+        get: Some(get),
+        remove: Some(remove),
+        room: None,
+        reserved: [0; 4],
+    };
+    let (context, mut tier) = ((&raw const *kept).cast_mut().cast(), 7);
+    // SAFETY: the caller vouches for the zswap and the context.
+    unsafe { zswap_add_tier(zswap, &raw const ops, context, std::ptr::null(), &raw mut tier) }
+}
+
 pub fn run(data: &[u8]) {
     let mut input = Input::new(data);
-    let (writeback, threads) = (input.u8() % 3, input.below(3) + 1);
-    let (faults, disk) = (Arc::new(Faults::default()), WrittenPages::default());
+    let (target, threads) = (input.u8(), input.below(3) + 1);
+    let writeback = if target < 192 { target % 3 } else { 3 };
+    let (faults, disk, kept) = (Arc::new(Faults::default()), WrittenPages::default(), KeptExtents::default());
     let Some((zswap, area)) = create(&mut input, &faults) else { return };
     CALLS.iter().for_each(|&call| faults.heal(call));
     let file = memory_file(c"fuzz", 64 * PAGE);
@@ -385,6 +448,7 @@ pub fn run(data: &[u8]) {
         match writeback {
             1 => zswap_set_writeback(zswap, Some(write), (&raw const disk).cast_mut().cast()),
             2 => zswap_set_backing_file(zswap, file.as_raw_fd(), 64 * PAGE as u64),
+            3 => add_tier(zswap, &kept),
             _ => 0,
         }
     };
@@ -407,6 +471,10 @@ pub fn run(data: &[u8]) {
     // SAFETY: nothing uses them any more.
     unsafe {
         assert_eq!(zswap_remove_area(area), 0);
+        if writeback == 3 {
+            assert_eq!(zswap_remove_tier(zswap, 0), 0);
+        }
         assert_eq!(zswap_destroy(zswap), 0);
     }
+    assert!(kept.0.lock().unwrap().is_empty(), "an extent is left on the tier");
 }
