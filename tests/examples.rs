@@ -165,17 +165,19 @@ fn store_pages_writes_back_above_its_limit() {
         figures(&mut command)
     };
     let with_file = limited(&["--backing".as_ref(), backing.as_ref()]);
-    are(&with_file, &[("pages", 400), ("held", 400), ("pages_verified", 600), ("limit_bytes", 800 << 10)]);
+    are(&with_file, &[("pages", 400), ("held", 400), ("limit_bytes", 800 << 10)]);
     let written = number(&with_file, "written_back");
     assert!((201.0..400.0).contains(&written), "{with_file}");
+    assert_eq!(number(&with_file, "pages_verified"), 600.0 + written);
     assert_eq!(number(&with_file["file_load_us"], "count"), written);
+    assert_eq!(number(&with_file["file_load_in_order_us"], "count"), written);
     assert_eq!(number(&with_file["load_us"], "count"), 400.0 - written);
     assert!(!backing.exists(), "a created file was not removed");
 
     // Without a file, and with one that is too small, no more pages are taken, and the table says so.
     let none = limited(&[]);
     assert!(number(&none, "held") < 200.0 && number(&none, "written_back") == 0.0, "{none}");
-    assert!(none["stopped"].as_str().unwrap().contains("no backing file"), "{none}");
+    assert!(none["stopped"].as_str().unwrap().contains("there is no tier"), "{none}");
     fs::write(&backing, vec![0; 10 * PAGE]).unwrap();
     let small = limited(&["--overwrite".as_ref(), "--backing".as_ref(), backing.as_ref()]);
     // Ten blocks of pages that do not compress, but for a header.
@@ -184,6 +186,48 @@ fn store_pages_writes_back_above_its_limit() {
     assert!(backing.exists(), "an existing file was removed");
     let sentence = is_refused(example("store_pages").args(["--limit", "1"]).arg(&file));
     assert!(sentence.contains("4112"), "{sentence}");
+}
+
+#[test]
+fn store_pages_fills_tiers_in_order() {
+    let folder = Folder::new("tiers");
+    let (file, paths) = (folder.file("noise", &noise(400 * PAGE)), ["first", "second"].map(|name| folder.0.join(name)));
+    let tiers = [format!("file:{}:800K", paths[0].display()), format!("file:{}", paths[1].display())];
+    let with_tiers = |more: &str| {
+        let mut command = example("store_pages");
+        command
+            .arg("--tier")
+            .arg(&tiers[0])
+            .arg(format!("--tier={}", tiers[1]))
+            .args(more.split_whitespace())
+            .arg(&file);
+        command
+    };
+    // Without a limit all pages leave memory.
+    let figures = figures(&mut with_tiers(""));
+    are(&figures, &[("held", 400), ("written_back", 400), ("pages_verified", 400 + 400 + 200 + 200)]);
+    let [first, second] = [&figures["tiers"][0], &figures["tiers"][1]];
+    assert!(number(first, "bytes") <= 819_200.0 && number(first, "pages") > 100.0, "{figures}");
+    assert_eq!(number(first, "pages") + number(second, "pages"), 400.0, "{figures}");
+    for (tier, path) in [first, second].into_iter().zip(&paths) {
+        assert_eq!(tier["file"].as_str(), path.to_str());
+        let pages = number(tier, "pages");
+        // An extent has at most 132 KiB, and these pages do not compress.
+        assert!(pages >= 16.0 * number(tier, "extents") && number(tier, "loads") >= pages, "{figures}");
+        assert!(number(tier, "compressed_bytes") >= pages * PAGE as f64, "{figures}");
+        assert!(number(tier, "load_p50_us") <= number(tier, "load_p99_us"), "{figures}");
+    }
+    assert!(paths.iter().all(|path| !path.exists()), "a created file was not removed");
+    let text = succeeds(&mut with_tiers("--limit 400K"));
+    for part in ["tier ", "pages each", "an extent is written at once", "load from tiers, in order", "first", "second"]
+    {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    // Without room for all pages the rest stays in memory, and the table says so.
+    let mut small = example("store_pages");
+    let text = succeeds(small.arg("--tier").arg(&tiers[0]).arg(&file));
+    assert!(text.contains("stayed") && text.contains("the tiers have no room for more"), "{text}");
+    assert!(text.contains("every byte was right"), "{text}");
 }
 
 #[test]
@@ -234,7 +278,7 @@ fn store_pages_prints_a_table() {
     assert!(text.contains("of 2 files") && text.contains("the last page of 2 of the files"), "{text}");
     assert!(text.lines().all(|line| line.len() <= 120), "{text}");
     let text = succeeds(example("store_pages").args(["--limit", "100K"]).args([&file, &short]));
-    assert!(text.contains("not taken") && text.contains("no backing file") && text.contains("102,400"), "{text}");
+    assert!(text.contains("not taken") && text.contains("there is no tier") && text.contains("102,400"), "{text}");
     assert!(text.lines().all(|line| line.len() <= 120), "{text}");
 }
 
@@ -306,7 +350,14 @@ fn a_file_that_may_not_be_read_is_refused() {
 
 #[test]
 fn wrong_arguments_are_refused() {
-    for args in [&["--what"][..], &["--max-mib"], &["--max-mib", "0"], &["--limit", "much"], &["--codec", "lzo"]] {
+    for args in [
+        &["--what"][..],
+        &["--max-mib"],
+        &["--max-mib", "0"],
+        &["--limit", "much"],
+        &["--codec", "lzo"],
+        &["--tier=ram"],
+    ] {
         is_refused(example("store_pages").args(args));
     }
     for args in [&["--what"][..], &["file"], &["--requests"], &["--limit-mib", "0"]] {

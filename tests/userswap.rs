@@ -87,6 +87,39 @@ fn eight_threads_and_a_file() {
     assert!(figures["statistics"]["zswap"]["zswap"]["counts"]["written_back"].as_u64().unwrap() > 0);
 }
 
+/// The files that the tests make bypass the page cache, unless they lie in memory or their file system knows no way.
+fn page_cache_is_bypassed(folder: &Path) -> bool {
+    use std::os::unix::fs::OpenOptionsExt;
+    const TMPFS: i64 = 0x0102_1994;
+    let text = std::ffi::CString::new(folder.to_str().unwrap()).unwrap();
+    let mut system = std::mem::MaybeUninit::<libc::statfs>::zeroed();
+    // SAFETY: a path that ends in a zero, and room for what the system tells.
+    let told = unsafe { libc::statfs(text.as_ptr(), system.as_mut_ptr()) } == 0;
+    // SAFETY: zeros are a valid value, and the call has filled it in.
+    let in_memory = !told || unsafe { system.assume_init() }.f_type as i64 == TMPFS;
+    let direct = fs::File::options().write(true).create(true).custom_flags(libc::O_DIRECT).open(folder.join("direct"));
+    !in_memory && direct.is_ok()
+}
+
+#[test]
+fn several_tiers_are_filled_in_order() {
+    let folder = folder("direct");
+    let bypassed = page_cache_is_bypassed(&folder);
+    fs::remove_dir_all(&folder).unwrap();
+    let mut args =
+        vec!["--memory=64M", "--limit=8M", "--pool-limit=8M", "--tier=file:first:4M", "--tier", "file:second"];
+    args.push("--workload=random");
+    let Some((figures, out)) = small("tiers", &args) else { return };
+    assert_eq!((&figures["well"], &figures["wrong_pages"]), (&Value::from(true), &Value::from(0)));
+    let tiers = figures["statistics"]["zswap"]["tiers"].as_array().unwrap();
+    let number = |tier: usize, name: &str| tiers[tier][name].as_u64().unwrap();
+    assert_eq!((tiers.len(), &tiers[0]["name"], &tiers[1]["name"]), (2, &Value::from("first"), &Value::from("second")));
+    assert!(number(0, "pages") > 0 && number(1, "pages") > 0 && number(0, "bytes") <= 4 << 20, "{tiers:?}");
+    assert!(number(1, "loads") > 0 && out.contains("of these files at most"), "{out}");
+    let cached = figures["page_cache_largest_bytes"].as_u64().unwrap();
+    assert!(!bypassed || cached < 1 << 20, "{cached} bytes of the files were in the page cache");
+}
+
 #[test]
 fn pages_are_moved_to_a_staging_range() {
     let Some((figures, out)) = small("move", &["--evict=move", "--workload=zipf"]) else { return };
@@ -151,7 +184,7 @@ fn a_jail_without_process_vm_readv() {
 fn wrong_arguments_are_refused() {
     let folder = folder("refused");
     fs::write(folder.join("there"), "mine").unwrap();
-    for args in [&["--memory=none"][..], &["file"], &["--backing=there"]] {
+    for args in [&["--memory=none"][..], &["file"], &["--backing=there"], &["--tier=file:there"], &["--tier=there"]] {
         let output = run(&folder, args);
         assert_eq!((output.status.code(), output.stdout.len()), (Some(2), 0), "{args:?}");
         assert!(String::from_utf8_lossy(&output.stderr).starts_with("userswap: "));

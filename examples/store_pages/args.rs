@@ -1,5 +1,6 @@
 //! Command-line arguments.
 
+use super::tiers::{self, Named};
 use super::{Problem, Result};
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -15,10 +16,13 @@ Usage: store_pages [OPTIONS] [FILE]...
 FILE   regular files; without any, this machine's shared libraries and this program's own heap
 
 Options:
-  --limit BYTES    how many bytes stored pages may take; K, M and G multiply by 1024; default: no limit. When it is
-                   reached, pages that were not used lately go to the backing file; without one, no more pages are taken
-  --backing FILE   file that pages are written back to; created for this run and removed after it
-  --overwrite      the backing file may exist, or be a block device: its contents are lost
+  --tier TIER      where pages go that leave memory: file:PATH, or file:PATH:SIZE to use at most so many bytes. Several
+                   are filled in the order in which they are given. A file is created for this run and removed after it
+  --backing FILE   the same as --tier file:FILE
+  --overwrite      the files of tiers exist, or are block devices: their contents are lost
+  --limit BYTES    how many bytes stored pages may take; K, M and G multiply by 1024. When it is reached, pages that
+                   were not used lately go to the tiers; without any, no more pages are taken. Default: no limit, but
+                   with a tier all pages leave memory once they are stored
   --codec CODEC    lz4, zstd, zstd:LEVEL with a level of 1 to 22, or raw; default lz4
   --max-mib N      how many MiB of pages to take from all files together; default 256
   --json           print the figures as one JSON object
@@ -44,9 +48,9 @@ pub struct Args {
     pub max_mib: usize,
     /// How many bytes stored pages may take. `None`: no limit.
     pub limit: Option<u64>,
-    /// The file that pages are written back to.
-    pub backing: Option<PathBuf>,
-    /// Whether that file may already exist.
+    /// The tiers that pages are written back to, in this order.
+    pub tiers: Vec<Named>,
+    /// Whether their files exist and are overwritten.
     pub overwrite: bool,
     /// The codec of stored pages.
     pub codec: Codec,
@@ -60,7 +64,7 @@ impl Default for Args {
             files: Vec::new(),
             max_mib: 256,
             limit: None,
-            backing: None,
+            tiers: Vec::new(),
             overwrite: false,
             codec: Codec::Lz4,
             json: false,
@@ -83,7 +87,8 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command> {
             "--max-mib" => parsed.max_mib = mib(&name, value())?,
             "--limit" => parsed.limit = Some(bytes(&name, value())?),
             "--codec" => parsed.codec = codec(value())?,
-            "--backing" => parsed.backing = Some(path(&name, value())?),
+            "--backing" => parsed.tiers.push(Named::whole(path(&name, value())?)),
+            "--tier" => parsed.tiers.push(Named::parse(&value().unwrap_or_default())?),
             "--json" if arg == "--json" => parsed.json = true,
             "--overwrite" if arg == "--overwrite" => parsed.overwrite = true,
             "--" => parsed.files.extend(args.by_ref().map(PathBuf::from)),
@@ -93,8 +98,8 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command> {
             _ => parsed.files.push(PathBuf::from(arg)),
         }
     }
-    if parsed.overwrite && parsed.backing.is_none() {
-        return Err(refused("--overwrite needs a backing file: name one with --backing".to_owned()));
+    if parsed.overwrite && parsed.tiers.is_empty() {
+        return Err(refused("--overwrite needs a file to overwrite: name one with --tier file:PATH".to_owned()));
     }
     Ok(Command::Run(parsed))
 }
@@ -128,13 +133,8 @@ fn mib(name: &str, value: Option<OsString>) -> Result<usize> {
 }
 
 fn bytes(name: &str, value: Option<OsString>) -> Result<u64> {
-    let number = value.as_ref().and_then(|value| {
-        let text = value.to_str()?;
-        let unit = "KMG".find(text.chars().last()?.to_ascii_uppercase());
-        let digits = if unit.is_some() { &text[..text.len() - 1] } else { text };
-        digits.parse::<u64>().ok()?.checked_mul(1 << (unit.map_or(0, |unit| unit + 1) * 10))
-    });
-    number.filter(|&number| number > 0 && number <= MOST_MIB << 20).ok_or_else(|| {
+    let number = value.as_ref().and_then(|value| tiers::size(value.to_str()?));
+    number.ok_or_else(|| {
         refused(format!("{name} needs a number of bytes, such as 64M, at most 1024G, not {}", shown(value.as_ref())))
     })
 }
@@ -178,15 +178,15 @@ mod tests {
         let wanted =
             Args { files, max_mib: 3, limit: Some(7 << 20), codec: Codec::Zstd(9), json: true, ..Args::default() };
         assert_eq!(args.unwrap(), wanted);
-        let args = parsed(&["--backing=a=b", "--overwrite", "--limit", "12345"]).unwrap();
-        let backing = Some(PathBuf::from("a=b"));
-        assert_eq!(args, Args { backing, overwrite: true, limit: Some(12345), ..Args::default() });
+        let args = parsed(&["--backing=a=b", "--overwrite", "--tier=file:c:4K", "--limit", "12345"]).unwrap();
+        let tiers = vec![Named::whole("a=b".into()), Named { path: "c".into(), bytes: Some(4096) }];
+        assert_eq!(args, Args { tiers, overwrite: true, limit: Some(12345), ..Args::default() });
         assert_eq!(parsed(&[]).unwrap(), Args::default());
     }
 
     #[test]
     fn wrong_arguments_are_refused() {
-        let wrong: [&[&str]; 21] = [
+        let wrong: [&[&str]; 24] = [
             &["--max-mib"],
             &["--max-mib", "0"],
             &["--max-mib", "-1"],
@@ -204,6 +204,9 @@ mod tests {
             &["--codec", "zstd:23"],
             &["--backing"],
             &["--backing="],
+            &["--tier"],
+            &["--tier=a"],
+            &["--tier", "file:"],
             &["--overwrite"],
             &["--json=yes"],
             &["--what"],

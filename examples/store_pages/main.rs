@@ -1,4 +1,4 @@
-//! Stores the pages of real files in a zswap, with a limit and a backing file if asked for. Loads each page in random
+//! Stores the pages of real files in a zswap, with a limit and tiers if asked for. Loads each page in random
 //! order and compares it with the original; removes half, compacts, and compares the rest. Plain LZ4 stores and loads
 //! the same pages for comparison. At the end a table shows memory, as the system counts it, and times.
 //!
@@ -11,16 +11,16 @@
 //! | `args` | command-line arguments |
 //! | `input` | pages of files |
 //! | `heap` | pages of this program's own heap |
-//! | `backing` | the file that pages are written back to |
+//! | `tiers` | the files that pages are written back to |
 //! | `round` | the round: store, write back, load, remove, compact and verify, measuring time and memory |
+//! | `turns` | turns of zswap and plain LZ4 |
 //! | `plain` | plain LZ4, for comparison |
 //! | `times` | a time for each page, and summaries |
 //! | `memory` | this process's memory as the system counts it |
 //! | `report` | the results |
-//! | `table` | prints the results for people, and as JSON |
+//! | `table`, `tier_table` | prints the results for people, and as JSON |
 
 mod args;
-mod backing;
 mod heap;
 mod input;
 mod memory;
@@ -29,15 +29,18 @@ mod random;
 mod report;
 mod round;
 mod table;
+mod tier_table;
+mod tiers;
 mod times;
+mod turns;
 
 use args::{Args, Command};
-use backing::BackingFile;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use round::Plan;
 use std::fmt;
 use std::io::{self, ErrorKind, IsTerminal, Write};
 use std::process::ExitCode;
+use tiers::TierFile;
 
 /// Bytes of a page.
 const PAGE: usize = 4096;
@@ -91,19 +94,17 @@ fn main() -> ExitCode {
 fn run(args: &Args) -> Result<String> {
     let source = input::load(args)?;
     let pages = source.pages();
-    let file = BackingFile::open(args, size_of_val(pages) as u64)?;
+    let tiers = TierFile::open(&args.tiers, args.overwrite, size_of_val(pages) as u64, &args.files)?;
     // A first round on a few pages loads the code, and lets the system's allocator and the clock get their memory. Its
     // zswap is kept, so that the measured one does not reuse its memory.
     let small = Plan { codec: args.codec, ..Plan::default() };
     let _rehearsed = round::round(&pages[..pages.len().min(256)], &small, &ProgressBar::hidden())?;
     let progress = progress_bar();
     progress.tick();
-    let backing = file.as_ref().map(BackingFile::descriptor);
-    let round = round::round(pages, &Plan { limit: args.limit, codec: args.codec, backing }, &progress);
+    let round = round::round(pages, &Plan { limit: args.limit, codec: args.codec, tiers: &tiers }, &progress);
     progress.finish_and_clear();
     let (report, _stored) = round?;
-    let path = file.as_ref().map(BackingFile::path);
-    Ok(if args.json { table::json(&source, &report) } else { table::text(&source, &report, path) })
+    Ok(if args.json { table::json(&source, &report) } else { table::text(&source, &report) })
 }
 
 /// Returns a progress bar on standard error if that is a terminal, otherwise a hidden one.

@@ -3,7 +3,7 @@
 use super::times::Summary;
 use super::{PAGE, Problem, Result, memory};
 use std::time::Duration;
-use zsalloc::{Area, Counts, Zswap};
+use zsalloc::{Area, Counts, TierSnapshot, Zswap};
 
 /// All results.
 #[derive(Default)]
@@ -12,12 +12,16 @@ pub struct Report {
     pub held: usize,
     /// Why no more pages were taken, if not all were.
     pub stopped: Option<String>,
+    /// Why pages stayed in memory that were to leave it, if some did.
+    pub kept: Option<&'static str>,
     /// The limit in bytes, if there is one.
     pub limit: Option<u64>,
     /// How often the limit was reached.
     pub limit_hits: u64,
-    /// Counts of pages and events when all pages were stored.
+    /// Counts of pages and events when all pages were stored, and had left memory if they were to.
     pub counts: Counts,
+    /// What the tiers had when all pages were loaded in random order.
+    pub tiers: Vec<TierSnapshot>,
     /// Memory after each step.
     pub steps: Vec<Step>,
     /// Times of calls.
@@ -47,8 +51,10 @@ pub struct Calls {
     pub load: Option<Summary>,
     /// The same loads by plain LZ4 and a copy.
     pub plain_load: Option<Summary>,
-    /// Loads from the backing file.
+    /// Loads from tiers, in random order.
     pub file_load: Option<Summary>,
+    /// Loads of the same pages in order.
+    pub file_load_in_order: Option<Summary>,
 }
 
 /// Results of a compaction.
@@ -70,7 +76,7 @@ pub struct Step {
     pub pages: u64,
     /// Pages in the pool.
     pub pool_pages: u64,
-    /// Pages on the backing file.
+    /// Pages on tiers.
     pub file_pages: u64,
     /// Bytes of the slots of the pages in the pool.
     pub slot_bytes: u64,
@@ -124,7 +130,7 @@ fn ratio(pages: u64, bytes: u64) -> Option<f64> {
     (pages > 0 && bytes > 0).then(|| (pages * PAGE as u64) as f64 / bytes as f64)
 }
 
-/// Returns how many pages were loaded from the backing file.
+/// Returns how many pages were loaded from tiers.
 pub fn file_loads(area: &Area) -> Result<u64> {
     let stats = area.stats().map_err(|error| Problem::Damaged(format!("the area's statistics: {error}")))?;
     Ok(stats.counts.file_loads)

@@ -6,18 +6,20 @@
 use super::plain::Plain;
 use super::random::Random;
 use super::report::{Compaction, Report, Step, file_loads};
+use super::tiers::TierFile;
 use super::times::Times;
+use super::turns::Turns;
 use super::{PAGE, Problem, Result, memory};
 use indicatif::ProgressBar;
 use std::ops::Range;
-use std::os::fd::BorrowedFd;
 use std::time::Instant;
 use zsalloc::{Area, AreaOptions, Codec, CompactBudget, Error, LoadFlags, Patience, Zswap, ZswapOptions, ZswapStats};
 
-/// Pages of a turn.
-const TURN: usize = 256;
 /// Pages to write back when the limit is reached.
 const WRITTEN_AT_ONCE: u64 = 256;
+/// How often in a row writeback may write nothing when all pages are to leave memory: at first the clock hand may do
+/// no more than clear marks.
+const IDLE: usize = 8;
 
 /// Settings of the zswap.
 #[derive(Default)]
@@ -26,8 +28,8 @@ pub struct Plan<'a> {
     pub limit: Option<u64>,
     /// The codec.
     pub codec: Codec,
-    /// The backing file and its size in bytes.
-    pub backing: Option<(BorrowedFd<'a>, u64)>,
+    /// The files that pages are written back to, in this order. Without a limit all pages are.
+    pub tiers: &'a [TierFile],
 }
 
 /// The zswap and its area, which keep their memory until the caller drops this.
@@ -40,13 +42,13 @@ struct Round<'a> {
     pages: &'a [[u8; PAGE]],
     progress: &'a ProgressBar,
     stored: Stored,
-    has_file: bool,
+    has_tiers: bool,
     plain: Plain,
     store: Times,
     plain_store: Times,
     load: Times,
     plain_load: Times,
-    /// Which pages were loaded from the backing file.
+    /// Which pages were loaded from tiers.
     from_file: Vec<bool>,
     /// The stored pages, in the order in which they are loaded.
     order: Vec<u32>,
@@ -59,9 +61,14 @@ pub fn round(pages: &[[u8; PAGE]], plan: &Plan<'_>, progress: &ProgressBar) -> R
     let mut round = Round::new(pages, plan, progress)?;
     round.store_all()?;
     round.note("stored")?;
+    if plan.limit.is_none() && !plan.tiers.is_empty() {
+        round.write_all()?;
+        round.note("left memory")?;
+    }
     round.count()?;
     round.load_all()?;
-    round.summarise();
+    round.summarise()?;
+    round.load_in_order()?;
     let removed = round.remove_half()?;
     round.note("half removed")?;
     round.store_again(&removed)?;
@@ -89,12 +96,12 @@ impl<'a> Round<'a> {
         let report = Report { limit: plan.limit, steps: Vec::with_capacity(4), ..Report::default() };
         let baseline = memory::resident()? + plain.bytes();
         let stored = create(pages.len(), plan)?;
-        let has_file = plan.backing.is_some();
+        let has_tiers = !plan.tiers.is_empty();
         Ok(Self {
             pages,
             progress,
             stored,
-            has_file,
+            has_tiers,
             plain,
             store,
             plain_store,
@@ -137,7 +144,7 @@ impl<'a> Round<'a> {
                     return Ok(true);
                 }
                 Err(full @ (Error::Limit(_) | Error::NoMemory(_))) => {
-                    if let Err(why) = self.make_room()? {
+                    if let Err(why) = self.make_room(WRITTEN_AT_ONCE)? {
                         let met = if self.limit_hits()? > 0 { "the limit is met" } else { full.text() };
                         let why = format!("{met}, and {why}");
                         self.report.stopped = Some(why);
@@ -149,21 +156,35 @@ impl<'a> Round<'a> {
         }
     }
 
-    /// Writes some pages back, because the zswap is full. Returns a reason if that is impossible.
-    fn make_room(&mut self) -> Result<std::result::Result<(), &'static str>> {
-        if !self.has_file {
-            return Ok(Err("there is no backing file (--backing)"));
+    /// Lets all pages leave memory, as far as the tiers have room.
+    fn write_all(&mut self) -> Result<()> {
+        self.progress.set_message("writing back");
+        let (mut idle, mut why) = (0, None);
+        while idle < IDLE && self.stats()?.counts.pool_pages() > 0 {
+            (idle, why) = match self.make_room(self.pages.len() as u64)? {
+                Ok(()) => (0, None),
+                Err(reason) => (idle + 1, Some(reason)),
+            };
+        }
+        self.report.kept = why;
+        Ok(())
+    }
+
+    /// Writes some pages back. Returns a reason if that is impossible.
+    fn make_room(&mut self, pages: u64) -> Result<std::result::Result<(), &'static str>> {
+        if !self.has_tiers {
+            return Ok(Err("there is no tier (--tier file:PATH)"));
         }
         let begin = Instant::now();
-        let written = self.stored.zswap.shrink(WRITTEN_AT_ONCE);
+        let written = self.stored.zswap.shrink(pages);
         self.report.writeback += begin.elapsed();
         match written {
             Ok(_) => Ok(Ok(())),
             Err(error @ (Error::Again(_) | Error::NotFound(_))) => {
                 let counts = self.stats()?.counts;
                 Ok(Err(match () {
-                    () if counts.writeback_no_space > 0 => "the backing file has no room for more",
-                    () if counts.writeback_io > 0 => "the backing file can't be written",
+                    () if counts.writeback_no_space > 0 => "the tiers have no room for more",
+                    () if counts.writeback_io > 0 => "no tier can be written",
                     () => error.text(),
                 }))
             }
@@ -246,7 +267,18 @@ impl<'a> Round<'a> {
         Ok(())
     }
 
-    fn summarise(&mut self) {
+    /// Loads the pages on tiers in order.
+    fn load_in_order(&mut self) -> Result<()> {
+        let on_tiers: Vec<_> = (0..self.report.held).filter(|&page| self.from_file[page]).collect();
+        let mut room = Box::new([0; PAGE]);
+        for &page in &on_tiers {
+            self.load_page(page, &mut room)?;
+        }
+        self.report.calls.file_load_in_order = self.load.of(on_tiers.into_iter());
+        Ok(())
+    }
+
+    fn summarise(&mut self) -> Result<()> {
         let held = 0..self.report.held;
         let in_memory = || held.clone().filter(|&page| !self.from_file[page]);
         let calls = &mut self.report.calls;
@@ -255,6 +287,9 @@ impl<'a> Round<'a> {
         calls.load = self.load.of(in_memory());
         calls.plain_load = self.plain_load.of(in_memory());
         calls.file_load = self.load.of(held.clone().filter(|&page| self.from_file[page]));
+        let untold = |error| damaged("the statistics of the tiers can't be read", error);
+        self.report.tiers = self.stored.zswap.snapshot().map_err(untold)?.tiers;
+        Ok(())
     }
 
     /// Removes the half of the pages that were loaded last.
@@ -348,8 +383,11 @@ fn create(pages: usize, plan: &Plan<'_>) -> Result<Stored> {
     let options = ZswapOptions { max_bytes: plan.limit, codec: plan.codec, ..ZswapOptions::default() };
     let zswap = Zswap::new("store_pages", &options).map_err(refused)?;
     let area = zswap.add_area(pages as u64, &AreaOptions::default()).map_err(refused)?;
-    let backed = zswap.set_backing_file(plan.backing);
-    backed.map_err(|error| Problem::Refused(format!("the backing file can't be used: {error}")))?;
+    for tier in plan.tiers {
+        let (path, (file, bytes)) = (tier.path().display().to_string(), tier.descriptor());
+        let added = zswap.add_file_tier(&path, file, bytes);
+        added.map_err(|error| Problem::Refused(format!("the file {path} can't be a tier: {error}")))?;
+    }
     Ok(Stored { zswap, area })
 }
 
@@ -357,32 +395,11 @@ fn damaged(what: &str, error: Error) -> Problem {
     Problem::Damaged(format!("{what}: {error}"))
 }
 
-/// Ranges for two sides that take turns, never on the same pages at the same time if possible.
-struct Turns {
-    things: usize,
-    count: usize,
-}
-
-impl Turns {
-    fn new(things: usize) -> Self {
-        Self { things, count: things.div_ceil(TURN) }
-    }
-
-    fn at(&self, turn: usize) -> Range<usize> {
-        turn * TURN..self.things.min((turn + 1) * TURN)
-    }
-
-    /// Returns the range half of all further on; the end is followed by the start.
-    fn ahead(&self, turn: usize) -> Range<usize> {
-        self.at((turn + self.count / 2) % self.count)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::random::pages;
+    use super::super::tiers::Named;
     use super::*;
-    use std::os::fd::AsFd;
 
     fn run(pages: &[[u8; PAGE]], plan: &Plan<'_>) -> (Report, Stored) {
         round(pages, plan, &ProgressBar::hidden()).unwrap()
@@ -405,23 +422,48 @@ mod tests {
         assert_eq!(stored.area.stats().unwrap().counts.pages(), 500);
     }
 
+    /// Creates a file for each size.
+    fn tiers(test: &str, sizes: &[Option<u64>]) -> Vec<TierFile> {
+        let path = |tier| std::env::temp_dir().join(format!("store_pages-{test}-{tier}-{}", std::process::id()));
+        let named = sizes.iter().enumerate().map(|(tier, &bytes)| Named { path: path(tier), bytes });
+        TierFile::open(&named.collect::<Vec<_>>(), false, 4 << 20, &[]).unwrap()
+    }
+
     #[test]
-    fn pages_go_to_the_file_and_come_back() {
-        let path = std::env::temp_dir().join(format!("store_pages-round-{}", std::process::id()));
-        let file = std::fs::File::options().read(true).write(true).create_new(true).open(&path).unwrap();
-        std::fs::remove_file(&path).unwrap();
-        let backing = Some((file.as_fd(), 4 << 20));
-        let (report, stored) = run(&pages(1000), &Plan { limit: Some(1 << 20), backing, ..Plan::default() });
-        assert_eq!((report.held, report.stopped, report.verified), (1000, None, 1500));
-        assert!(report.counts.written_back > 200 && report.limit_hits > 0);
-        assert!(report.calls.file_load.unwrap().count as u64 == report.counts.written_back);
+    fn pages_go_to_a_file_and_come_back() {
+        let file = tiers("file", &[None]);
+        let (report, stored) = run(&pages(1000), &Plan { limit: Some(1 << 20), tiers: &file, ..Plan::default() });
+        let written = report.counts.written_back;
+        assert_eq!((report.held, report.stopped, report.verified), (1000, None, 1500 + written));
+        assert!(written > 200 && report.limit_hits > 0);
+        assert!(report.calls.file_load.unwrap().count as u64 == written);
+        assert!(report.calls.file_load_in_order.unwrap().count as u64 == written);
         assert!(stored.zswap.stats().unwrap().used_bytes <= 1 << 20);
+        drop(stored);
         // A file that is too small is filled, and then no more pages are taken.
-        let small = Plan { limit: Some(1 << 20), backing: Some((file.as_fd(), 10 << 12)), ..Plan::default() };
-        let (report, _stored) = run(&pages(1000), &small);
+        let file = tiers("small", &[Some(10 << 12)]);
+        let (report, _stored) = run(&pages(1000), &Plan { limit: Some(1 << 20), tiers: &file, ..Plan::default() });
         assert!((10..40).contains(&report.counts.written_back), "{}", report.counts.written_back);
         assert!(report.held < 1000 && report.verified > report.held as u64);
         assert!(report.stopped.is_some_and(|why| why.contains("no room")));
+    }
+
+    #[test]
+    fn without_a_limit_all_pages_leave_memory() {
+        let files = tiers("all", &[Some(1 << 20), None]);
+        let (report, _stored) = run(&pages(1000), &Plan { tiers: &files, ..Plan::default() });
+        assert_eq!((report.counts.written_back, report.counts.pool_pages(), report.kept), (800, 0, None));
+        let of_tiers: Vec<_> = report.tiers.iter().map(|tier| tier.stats.pages).collect();
+        assert!(of_tiers.len() == 2 && of_tiers.iter().sum::<u64>() == 800 && !of_tiers.contains(&0), "{of_tiers:?}");
+        assert!(report.tiers[0].stats.bytes <= 1 << 20 && report.tiers[0].name.contains("store_pages-all-0"));
+        assert!(report.tiers.iter().all(|tier| tier.stats.loads >= tier.stats.pages));
+        let names: Vec<_> = report.steps.iter().map(|step| (step.name, step.pages, step.file_pages)).collect();
+        assert_eq!(names[..2], [("stored", 1000, 0), ("left memory", 200, 800)]);
+        assert_eq!(report.verified, 1000 + 800 + 500 + 500);
+        // What has no room on the tiers stays in memory.
+        let files = tiers("kept", &[Some(1 << 20)]);
+        let (report, _stored) = run(&pages(1000), &Plan { tiers: &files, ..Plan::default() });
+        assert!(report.counts.pool_pages() > 0 && report.kept.is_some_and(|why| why.contains("no room")));
     }
 
     #[test]
@@ -454,20 +496,5 @@ mod tests {
         let (report, _stored) = run(&[[0; PAGE], [0x5a; PAGE]], &Plan { codec: Codec::Raw, ..Plan::default() });
         assert_eq!((report.counts.filled_pages, report.held, report.verified), (2, 2, 4));
         assert_eq!(report.steps[0].ratio(), None);
-    }
-
-    #[test]
-    fn turns_meet_everything_once() {
-        for things in [0, 1, TURN, TURN + 1, 5 * TURN - 1] {
-            let turns = Turns::new(things);
-            let all = |part: fn(&Turns, usize) -> Range<usize>| {
-                (0..turns.count).flat_map(move |turn| part(&Turns::new(things), turn)).collect::<Vec<_>>()
-            };
-            let wanted: Vec<_> = (0..things).collect();
-            assert_eq!(all(Turns::at), wanted);
-            let mut ahead = all(Turns::ahead);
-            ahead.sort_unstable();
-            assert_eq!(ahead, wanted);
-        }
     }
 }

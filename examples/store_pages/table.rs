@@ -3,19 +3,21 @@
 use super::MIB;
 use super::input::Source;
 use super::report::{Report, Step};
+use super::tier_table::{self, grouped, microseconds};
 use super::times::Summary;
 use serde_json::{Value, json};
 use std::fmt::{self, Write};
-use std::path::Path;
 use std::time::Duration;
+use zsalloc::TierSnapshot;
 
 /// Formats the results as a table.
-pub fn text(source: &Source, report: &Report, file: Option<&Path>) -> String {
+pub fn text(source: &Source, report: &Report) -> String {
     let mut out = String::new();
     // Writing to a string can't fail.
     let _ = write_source(&mut out, source);
-    let _ = write_pages(&mut out, source, report, file);
+    let _ = write_pages(&mut out, source, report);
     let _ = write_steps(&mut out, report);
+    let _ = write_tiers(&mut out, report);
     let _ = write_times(&mut out, report);
     out
 }
@@ -38,7 +40,7 @@ fn write_source(out: &mut String, source: &Source) -> fmt::Result {
     writeln!(out)
 }
 
-fn write_pages(out: &mut String, source: &Source, report: &Report, file: Option<&Path>) -> fmt::Result {
+fn write_pages(out: &mut String, source: &Source, report: &Report) -> fmt::Result {
     let pages = source.pages().len();
     let counts = &report.counts;
     let mut line = |name, part: u64, what: &str| {
@@ -47,8 +49,11 @@ fn write_pages(out: &mut String, source: &Source, report: &Report, file: Option<
     line("compressed", counts.compressed_pages, "in the pool")?;
     line("incompressible", counts.raw_pages, "in the pool, uncompressed")?;
     line("same-filled", counts.filled_pages, "one repeated word: takes no memory of the pool")?;
-    if let Some(file) = file {
-        line("written back", counts.written_back, &format!("to {}", file.display()))?;
+    if !report.tiers.is_empty() {
+        line("written back", counts.written_back, "to tiers")?;
+    }
+    if let Some(why) = report.kept {
+        line("stayed", counts.pool_pages(), why)?;
     }
     if let Some(why) = &report.stopped {
         line("not taken", (pages - report.held) as u64, why)?;
@@ -77,6 +82,11 @@ fn write_steps(out: &mut String, report: &Report) -> fmt::Result {
     writeln!(out, "effective: bytes of pages in memory / all, and / process\n")
 }
 
+fn write_tiers(out: &mut String, report: &Report) -> fmt::Result {
+    tier_table::write(out, &report.tiers)?;
+    if report.tiers.is_empty() { Ok(()) } else { writeln!(out) }
+}
+
 fn write_times(out: &mut String, report: &Report) -> fmt::Result {
     let calls = &report.calls;
     writeln!(out, "{:<25}{:>9}{:>9}{:>9}", "microseconds", "mean", "p50", "p99")?;
@@ -93,8 +103,11 @@ fn write_times(out: &mut String, report: &Report) -> fmt::Result {
         }
     }
     if let Some(summary) = calls.file_load {
-        let what = format!("{} pages, mostly from the system's cache of the file", grouped(summary.count as u64));
-        write_summary(out, "load from the file", summary, &what)?;
+        let what = format!("{} pages, read and decoded", grouped(summary.count as u64));
+        write_summary(out, "load from tiers, random", summary, &what)?;
+    }
+    if let Some(summary) = calls.file_load_in_order {
+        write_summary(out, "load from tiers, in order", summary, "the same pages: those that follow are read ahead")?;
     }
     let mut each = |name, time, count, what: &str| {
         writeln!(out, "{name:<25}{:>9}{:18}   {what}", or_dash(microseconds_each(time, count), 3), "")
@@ -132,6 +145,8 @@ pub fn json(source: &Source, report: &Report) -> String {
         "incompressible": counts.raw_pages,
         "compressed": counts.compressed_pages,
         "written_back": counts.written_back,
+        "stayed": report.kept,
+        "tiers": report.tiers.iter().map(tier_json).collect::<Vec<Value>>(),
         "ratio": report.steps.first().and_then(Step::ratio),
         "effective_ratio": report.steps.first().and_then(Step::effective_ratio),
         "steps": report.steps.iter().map(step_json).collect::<Vec<Value>>(),
@@ -142,6 +157,7 @@ pub fn json(source: &Source, report: &Report) -> String {
         "load_us": calls.load.map(summary_json),
         "plain_load_us": calls.plain_load.map(summary_json),
         "file_load_us": calls.file_load.map(summary_json),
+        "file_load_in_order_us": calls.file_load_in_order.map(summary_json),
         "writeback_us_per_page": microseconds_each(report.writeback, counts.written_back),
         "remove_us": microseconds_each(report.removed.0, report.removed.1),
         "compaction": {
@@ -170,6 +186,21 @@ fn step_json(step: &Step) -> Value {
     })
 }
 
+fn tier_json(tier: &TierSnapshot) -> Value {
+    let stats = &tier.stats;
+    json!({
+        "file": tier.name,
+        "pages": stats.pages,
+        "bytes": stats.bytes,
+        "compressed_bytes": stats.page_bytes,
+        "extents": stats.extents,
+        "memory_bytes": stats.memory_bytes,
+        "loads": stats.loads,
+        "load_p50_us": microseconds(&stats.load_latencies, 500),
+        "load_p99_us": microseconds(&stats.load_latencies, 990),
+    })
+}
+
 fn summary_json(summary: Summary) -> Value {
     json!({ "count": summary.count, "mean": summary.mean, "p50": summary.p50, "p99": summary.p99 })
 }
@@ -187,21 +218,9 @@ fn or_dash(figure: Option<f64>, digits: usize) -> String {
     figure.map_or_else(|| "-".to_owned(), |figure| format!("{figure:.digits$}"))
 }
 
-/// Formats a number with a comma after each three digits.
-fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let groups: Vec<_> = digits.as_bytes().rchunks(3).rev().map(String::from_utf8_lossy).collect();
-    groups.join(",")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn numbers_are_grouped() {
-        assert_eq!([0, 999, 1000, 1_234_567].map(grouped), ["0", "999", "1,000", "1,234,567"]);
-    }
 
     #[test]
     fn a_missing_figure_is_a_dash() {

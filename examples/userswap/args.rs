@@ -1,6 +1,7 @@
 //! Command-line arguments.
 
 use super::picks::Kind;
+use super::tiers::{self, Named};
 use super::{PAGE, Problem, Result};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -16,7 +17,11 @@ Usage: userswap [OPTIONS]
   --memory BYTES      size of the memory; K, M and G multiply by 1024; default 1G
   --limit BYTES       how much of it may be resident; default: a quarter of the memory
   --pool-limit BYTES  how much memory compressed pages may take; default: 5/8 of the memory
-  --backing FILE      file for pages that the pool has no room for; created for this run and removed after it
+  --tier TIER         where pages go that the pool has no room for: file:PATH, or file:PATH:SIZE to use at most so many
+                      bytes. Several are filled in the order in which they are given. A file is created for this run
+                      and removed after it
+  --backing FILE      the same as --tier file:FILE
+  --overwrite         the files of tiers exist, or are block devices: their contents are lost
   --threads N         threads that work on the memory; default 2
   --workload NAME     zipf, scan, random, or all for each in turn; default all
   --mode MODE         sigbus: the thread that touches a page serves itself, which needs no privileges;
@@ -55,8 +60,10 @@ pub struct Args {
     pub limit: u64,
     /// How many bytes compressed pages may take.
     pub pool_limit: u64,
-    /// The file that pages are written back to.
-    pub backing: Option<PathBuf>,
+    /// The tiers that pages are written back to, in this order.
+    pub tiers: Vec<Named>,
+    /// Whether their files exist and are overwritten.
+    pub overwrite: bool,
     /// Threads that work on the memory.
     pub threads: usize,
     /// The workloads to run, in order.
@@ -85,7 +92,8 @@ impl Default for Args {
             pages: (1 << 30) / PAGE,
             limit: 0,
             pool_limit: 0,
-            backing: None,
+            tiers: Vec::new(),
+            overwrite: false,
             threads: 2,
             workloads: Kind::ALL.to_vec(),
             mode: FaultMode::Sigbus,
@@ -116,9 +124,6 @@ impl Args {
     }
 }
 
-/// Largest number of bytes that an option takes: a tebibyte.
-const MOST: u64 = 1 << 40;
-
 /// Parses the arguments that follow the program's name.
 pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command> {
     let mut parsed = Args::default();
@@ -135,6 +140,10 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command> {
                     parsed.quiet = true;
                     continue;
                 }
+                "--overwrite" => {
+                    parsed.overwrite = true;
+                    continue;
+                }
                 _ => {}
             }
         }
@@ -146,7 +155,8 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command> {
             "--memory" => parsed.pages = bytes(&name, &value()?)? as usize / PAGE,
             "--limit" => parsed.limit = bytes(&name, &value()?)?,
             "--pool-limit" => parsed.pool_limit = bytes(&name, &value()?)?,
-            "--backing" => parsed.backing = Some(value()?.into()),
+            "--backing" => parsed.tiers.push(Named::whole(value()?.into())),
+            "--tier" => parsed.tiers.push(Named::parse(value()?.as_ref())?),
             "--threads" => parsed.threads = number(&name, &value()?, 1, 1024)? as usize,
             "--workload" => parsed.workloads = workloads(&value()?)?,
             "--mode" => parsed.mode = mode(&value()?)?,
@@ -170,6 +180,9 @@ fn complete(mut args: Args) -> Result<Args> {
     if args.pages < 256 || args.limit < 256 * 1024 {
         return refused("--memory must be at least 1M, and --limit at least 256K".to_owned());
     }
+    if args.overwrite && args.tiers.is_empty() {
+        return refused("--overwrite needs a file to overwrite: name one with --tier file:PATH".to_owned());
+    }
     Ok(args)
 }
 
@@ -178,12 +191,9 @@ fn refused<T>(sentence: String) -> Result<T> {
 }
 
 fn bytes(name: &str, text: &str) -> Result<u64> {
-    let unit = text.chars().last().and_then(|last| "KMG".find(last.to_ascii_uppercase()));
-    let digits = if unit.is_some() { &text[..text.len() - 1] } else { text };
-    let factor = 1u64 << (unit.map_or(0, |unit| unit + 1) * 10);
-    match digits.parse::<u64>().ok().and_then(|number| number.checked_mul(factor)) {
-        Some(number) if (1..=MOST).contains(&number) => Ok(number),
-        _ => refused(format!("{name} needs a number of bytes, such as 64M, at most 1024G, not {text}")),
+    match tiers::size(text) {
+        Some(number) => Ok(number),
+        None => refused(format!("{name} needs a number of bytes, such as 64M, at most 1024G, not {text}")),
     }
 }
 
@@ -256,11 +266,13 @@ mod tests {
         };
         assert_eq!(args, wanted);
         assert_eq!(parsed(&[]).unwrap().limit, 256 << 20);
+        let tiers = parsed(&["--tier=file:a:64M", "--backing", "b:1", "--overwrite"]).unwrap().tiers;
+        assert_eq!(tiers, [Named { path: "a".into(), bytes: Some(64 << 20) }, Named::whole("b:1".into())]);
     }
 
     #[test]
     fn wrong_arguments_are_refused() {
-        let senseless: [&[&str]; 10] = [
+        let senseless: [&[&str]; 12] = [
             &["--memory"],
             &["--memory="],
             &["--memory=1"],
@@ -271,6 +283,8 @@ mod tests {
             &["--evict=never"],
             &["--seconds=0"],
             &["file"],
+            &["--tier=pages"],
+            &["--overwrite"],
         ];
         senseless.iter().for_each(|args| assert_eq!(parsed(args).unwrap_err().status(), 2, "{args:?}"));
     }

@@ -45,14 +45,14 @@ fn frame(args: &Args, name: &str, point: &Point) -> String {
         let bar = format!("{}{}", "#".repeat(full), " ".repeat(BAR - full));
         format!("{what:<12}[{bar}] {:>6} of {:>6} MiB\x1b[K\n", mib(bytes), mib(of))
     };
-    let file = if args.backing.is_some() { args.bytes() } else { 0 };
+    let file = if args.tiers.is_empty() { 0 } else { args.bytes() };
     let time = |time: Option<f64>| time.map_or_else(|| "-".to_owned(), |time| format!("{time:.1} us"));
     [
         format!("{name:<12}{:>5.0} s, {} MiB of memory\x1b[K\n", point.seconds, mib(args.bytes())),
         line("resident", point.resident, args.limit),
         line("  staged", point.staged, args.limit),
         line("compressed", point.compressed, args.pool_limit),
-        line("on file", point.file, file),
+        line("on tiers", point.file, file),
         format!("{:>12.0} pages/s {:>12.0} faults/s\x1b[K\n", point.operations, point.faults),
         format!("slow touches: p50 {}, p99 {}\x1b[K\n", time(point.p50), time(point.p99)),
     ]

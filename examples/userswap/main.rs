@@ -15,11 +15,13 @@
 //! | `random`, `picks` | which page is touched next |
 //! | `latency` | times of touches |
 //! | `workload` | the threads that fill, touch and verify |
-//! | `swap` | the pager, its file, and the threads lent to it |
+//! | `tiers` | the files that pages go to |
+//! | `swap` | the pager, its tiers, and the threads lent to it |
 //! | `proc` | resident memory as the system counts it |
+//! | `page_cache` | how much of the tiers' files is in the system's page cache |
 //! | `watch` | the thread that samples resident memory every ten milliseconds, and checks the limits |
 //! | `display` | what a terminal shows during the run |
-//! | `report`, `table` | the results, for people and for machines |
+//! | `report`, `table`, `tier_table` | the results, for people and for machines |
 //! | `plot` | the results over time, as a picture |
 
 mod args;
@@ -27,6 +29,7 @@ mod data;
 mod display;
 mod latency;
 mod memory;
+mod page_cache;
 mod picks;
 mod plot;
 mod problem;
@@ -36,6 +39,10 @@ mod random;
 mod report;
 mod swap;
 mod table;
+#[path = "../store_pages/tier_table.rs"]
+mod tier_table;
+#[path = "../store_pages/tiers.rs"]
+mod tiers;
 mod watch;
 mod workload;
 

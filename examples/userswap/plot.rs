@@ -58,7 +58,7 @@ const MEMORY: [Line; 5] = [
     Line { name: "region + staging", colour: "#1f77b4", value: |point| mib(point.resident) },
     Line { name: "staged", colour: "#17becf", value: |point| mib(point.staged) },
     Line { name: "compressed", colour: "#2ca02c", value: |point| mib(point.compressed) },
-    Line { name: "on file", colour: "#8c564b", value: |point| (point.file > 0).then_some(mib(point.file)?) },
+    Line { name: "on tiers", colour: "#8c564b", value: |point| (point.file > 0).then_some(mib(point.file)?) },
     Line { name: "process", colour: "#7f7f7f", value: |point| mib(point.process) },
 ];
 

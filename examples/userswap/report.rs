@@ -123,7 +123,7 @@ pub fn measure(args: &Args) -> Result<Report> {
     let progress = Progress::new();
     let lent = swap.lend()?;
     let region = swap.add(&memory)?;
-    let watcher = Watcher::new(&memory, &swap.pager, &progress, args)?;
+    let watcher = Watcher::new(&memory, swap, &progress, args)?;
     let (stop, latest) = (AtomicBool::new(false), Mutex::new(Point::default()));
     let work = Work { memory: &memory, progress: &progress, args };
     let mut report = std::thread::scope(|scope| {

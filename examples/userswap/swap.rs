@@ -1,36 +1,20 @@
-//! The pager, its file, and the threads lent to it.
+//! The pager, its tiers, and the threads lent to it.
 
 use super::args::Args;
 use super::memory::Memory;
+use super::page_cache::PageCache;
+use super::tiers::TierFile;
 use super::{PAGE, Problem, Result};
-use std::fs::{self, File, OpenOptions};
-use std::io::ErrorKind;
-use std::os::fd::AsFd;
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
 use zsalloc::{
     Backing as PoolBacking, Duty, Error, Eviction, FaultMode, Lent, Pager, PagerOptions, Region, RegionOptions,
 };
 
-/// A file that pages are written back to. It is removed at the end.
-struct Backing {
-    file: File,
-    path: PathBuf,
-}
-
-impl Drop for Backing {
-    fn drop(&mut self) {
-        // An error means that another program has removed or moved the file.
-        let _ = fs::remove_file(&self.path);
-    }
-}
-
-/// The pager and its backing file.
+/// The pager and the files of its tiers.
 pub struct Swap {
-    /// The pager, which is dropped before the file.
+    /// The pager, which is dropped before the files.
     pub pager: Pager,
     mode: FaultMode,
-    _backing: Option<Backing>,
+    tiers: Vec<TierFile>,
 }
 
 /// Advice for users who may not use userfaultfd.
@@ -46,9 +30,9 @@ this user may not serve page faults. Any of these helps:
 A container must let the system call userfaultfd through as well: its seccomp profile may refuse it.";
 
 impl Swap {
-    /// Creates the pager and the file that the arguments ask for.
+    /// Creates the pager and the tiers that the arguments ask for.
     pub fn open(args: &Args) -> Result<Self> {
-        let backing = args.backing.as_deref().map(make).transpose()?;
+        let tiers = TierFile::open(&args.tiers, args.overwrite, args.bytes(), &[])?;
         let mut options = PagerOptions {
             resident_bytes: Some(args.limit),
             pool_bytes: Some(args.pool_limit),
@@ -65,11 +49,17 @@ impl Swap {
             Error::System { errno: libc::ENOSYS | libc::EINVAL, .. } => Problem::Missing(NO_USERFAULTFD.to_owned()),
             error => Problem::Refused(format!("no pager: {error}")),
         })?;
-        if let Some(backing) = &backing {
-            let file = (backing.file.as_fd(), args.bytes());
-            pager.set_backing_file(Some(file)).map_err(|error| failed("the backing file", error))?;
+        for tier in &tiers {
+            let (path, (file, bytes)) = (tier.path().display().to_string(), tier.descriptor());
+            let added = pager.add_file_tier(&path, file, bytes);
+            added.map_err(|error| Problem::Refused(format!("the file {path} can't be a tier: {error}")))?;
         }
-        Ok(Self { pager, mode: args.mode, _backing: backing })
+        Ok(Self { pager, mode: args.mode, tiers })
+    }
+
+    /// Returns what tells how much of the tiers' files the page cache has.
+    pub fn page_cache(&self) -> Result<PageCache> {
+        PageCache::new(self.tiers.iter().map(|tier| tier.descriptor().0))
     }
 
     /// Adds the memory as a region.
@@ -100,15 +90,4 @@ impl Swap {
 
 fn failed(what: &str, error: Error) -> Problem {
     Problem::Failed(format!("{what}: {error}"))
-}
-
-/// Creates a file that only this user may read, because it will hold memory.
-fn make(path: &Path) -> Result<Backing> {
-    let opened = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(path);
-    let refused = |reason: String| Problem::Refused(format!("the backing file {}: {reason}", path.display()));
-    let file = opened.map_err(|error| match error.kind() {
-        ErrorKind::AlreadyExists => refused("there is already a file of that name".to_owned()),
-        _ => refused(error.to_string()),
-    })?;
-    Ok(Backing { file, path: path.to_owned() })
 }

@@ -2,6 +2,7 @@
 
 use super::latency::Counted;
 use super::report::{Phase, Report};
+use super::tier_table;
 use super::watch::{EVERY, Watched};
 use super::workload::{FAULT_NANOSECONDS, Ran};
 use serde_json::{Value, json};
@@ -14,6 +15,7 @@ pub fn text(report: &Report) -> String {
     // Writing to a string can't fail.
     let _ = write_limits(&mut out, report);
     let _ = write_gain(&mut out, report);
+    let _ = write_tiers(&mut out, report);
     let _ = write_phases(&mut out, report);
     let _ = write_histogram(&mut out, &report.slow());
     let _ = write_end(&mut out, report);
@@ -83,7 +85,7 @@ fn write_gain(out: &mut String, report: &Report) -> fmt::Result {
     let pages = zswap.counts.pool_pages() + zswap.counts.filled_pages;
     line("  compressed", zswap.pool_bytes, &format!("for {:.1} MiB of pages", mib(pages * 4096)))?;
     line("  tables", report.tables(), "of the pager and of zswap")?;
-    line("  on file", zswap.counts.file_pages * 4096, "takes no memory")?;
+    line("  on tiers", zswap.counts.file_pages * 4096, "takes no memory but tables")?;
     writeln!(
         out,
         "{:<28}{:>10.2}   memory held / all that it costs ({:.1} MiB)\n",
@@ -91,6 +93,21 @@ fn write_gain(out: &mut String, report: &Report) -> fmt::Result {
         report.gained(),
         mib(report.cost())
     )
+}
+
+fn write_tiers(out: &mut String, report: &Report) -> fmt::Result {
+    let tiers = &report.held.zswap.tiers;
+    if tiers.is_empty() {
+        return Ok(());
+    }
+    tier_table::write(out, tiers)?;
+    match report.watched.most_cached {
+        Some(bytes) => {
+            let (most, by) = (mib(bytes), report.watched.cached_by);
+            writeln!(out, "of these files at most {most:.1} MiB were in the page cache, as {by} counts\n")
+        }
+        None => writeln!(out, "the system does not tell how much of these files is in the page cache\n"),
+    }
 }
 
 fn write_phases(out: &mut String, report: &Report) -> fmt::Result {
@@ -162,6 +179,7 @@ pub fn json(report: &Report) -> String {
         "wrong_pages": report.wrong,
         "resident": limit(args.limit, Watched::may_resident(args), watched.most_resident),
         "process": limit(args.limit + args.pool_limit, Watched::may_process(args), watched.most_process),
+        "page_cache_largest_bytes": watched.most_cached,
         "looks": watched.looks,
         "counted_by_smaps": watched.counted,
         "look_us": watched.looking.as_secs_f64() * 1e6 / watched.looks.max(1) as f64,

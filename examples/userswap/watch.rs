@@ -3,7 +3,9 @@
 use super::args::Args;
 use super::latency::Counted;
 use super::memory::Memory;
+use super::page_cache::PageCache;
 use super::proc::{self, Mappings, Process};
+use super::swap::Swap;
 use super::workload::Progress;
 use super::{MIB, PAGE, Result};
 use std::ops::Range;
@@ -43,7 +45,7 @@ pub struct Point {
     pub process: u64,
     /// Bytes of the pool, by its own count.
     pub compressed: u64,
-    /// Bytes on the backing file, by the pager's own count.
+    /// Bytes of the pages on tiers, by the pager's own count.
     pub file: u64,
     /// Touches per second since the last point.
     pub operations: f64,
@@ -74,6 +76,11 @@ pub struct Watched {
     pub counted: u64,
     /// The most bytes of the process.
     pub most_process: u64,
+    /// The most bytes of the tiers' files in the page cache. `None`: there are no tiers, or the system does not
+    /// tell.
+    pub most_cached: Option<u64>,
+    /// How the pages in the page cache were counted.
+    pub cached_by: &'static str,
 }
 
 impl Watched {
@@ -106,6 +113,7 @@ pub struct Watcher<'a> {
     staging: Range<usize>,
     pager: &'a Pager,
     progress: &'a Progress,
+    cache: PageCache,
     entries: Vec<u8>,
     /// Private bytes of other mappings in the last two measurements, and the time of the last one.
     others: ([u64; 2], Instant),
@@ -120,7 +128,8 @@ pub struct Watcher<'a> {
 
 impl<'a> Watcher<'a> {
     /// Begins to watch.
-    pub fn new(memory: &Memory<'_>, pager: &'a Pager, progress: &'a Progress, args: &Args) -> Result<Self> {
+    pub fn new(memory: &Memory<'_>, swap: &'a Swap, progress: &'a Progress, args: &Args) -> Result<Self> {
+        let (pager, cache) = (&swap.pager, swap.page_cache()?);
         let (begin, none) = (Instant::now(), progress.latencies.read());
         let range = |at: usize, bytes: usize| at..at + bytes;
         let region = range(memory.at() as usize, memory.pages() * PAGE);
@@ -128,8 +137,9 @@ impl<'a> Watcher<'a> {
         Process::now()?;
         let others = ([proc::mappings(&[&region, &staging]).others; 2], begin);
         let (phase, may, entries) = (0, Watched::may_resident(args), vec![0; memory.pages()]);
-        let (last, seen, every) = ((begin, 0, 0, none), Watched::default(), FOR_A_POINT);
-        Ok(Self { region, staging, pager, progress, entries, others, phase, may, begin, every, last, seen })
+        let seen = Watched { cached_by: cache.means(), ..Watched::default() };
+        let (last, every) = ((begin, 0, 0, none), FOR_A_POINT);
+        Ok(Self { region, staging, pager, progress, cache, entries, others, phase, may, begin, every, last, seen })
     }
 
     /// Samples until `stop` is set. The display reads the latest point.
@@ -171,12 +181,19 @@ impl<'a> Watcher<'a> {
             self.others.0 = [now.others; 2];
             self.seen.counted += 1;
         }
+        if self.cache.is_quick() {
+            self.look_at_cache();
+        }
         let all = process.anonymous + process.shared;
         let seen = &mut self.seen;
         seen.looks += 1;
         seen.most_resident = seen.most_resident.max(resident);
         seen.most_process = seen.most_process.max(all);
         Point { resident, process: all, ..Point::default() }
+    }
+
+    fn look_at_cache(&mut self) {
+        self.seen.most_cached = self.seen.most_cached.max(self.cache.bytes());
     }
 
     fn mappings(&mut self) -> Mappings {
@@ -190,6 +207,9 @@ impl<'a> Watcher<'a> {
     fn complete(&mut self, mut point: Point) -> Point {
         point.staged = proc::resident(&self.staging, &mut self.entries);
         point.region = proc::resident(&self.region, &mut self.entries);
+        if !self.cache.is_quick() {
+            self.look_at_cache();
+        }
         if self.others.1.elapsed() >= OTHERS_EVERY {
             self.others.0 = [self.others.0[1], self.mappings().others];
         }
