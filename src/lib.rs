@@ -311,8 +311,9 @@ pub use units::PAGE as PAGE_SIZE;
 #[cfg(not(loom))]
 pub use zswap::{
     Area, AreaOptions, AreaSnapshot, AreaStats, Claim, Codec, Counts, ExtentId, Forking, LoadFlags, MAX_AREA_PAGES,
-    MAX_BATCH, MAX_CLAIMS, MAX_CONTEXTS, MAX_TIERS, Patience, Refusal, Snapshot, StoredOffsets, Tier, TierFailure,
-    TierOptions, TierResult, TierSnapshot, TierStats, Usage, Zswap, ZswapOptions, ZswapStats, ZswapTuning,
+    MAX_BATCH, MAX_CLAIMS, MAX_CONTEXTS, MAX_TIERS, Patience, Refusal, ShrinkDone, ShrinkOptions, Snapshot,
+    StoredOffsets, Tier, TierFailure, TierOptions, TierResult, TierSnapshot, TierStats, Usage, Zswap, ZswapOptions,
+    ZswapStats, ZswapTuning,
 };
 
 /// What the C library of this repository needs beside the public interface. It may change in every version.

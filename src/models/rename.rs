@@ -113,7 +113,7 @@ impl Page {
     /// Writes the page back, unless it was renamed meanwhile: then the claim fails.
     fn write_back(&self) {
         let named = Named(self.pool());
-        let read = |pinned: &Pinned<'_>| look(self.pool(), pinned.place) != 0;
+        let read = |_: PageWord, pinned: &Pinned<'_>| look(self.pool(), pinned.place) != 0;
         let Some((claimed, pinned)) = self.cell().find_and_claim(&named, 1, false, read) else { return };
         // The object stays as it was while the page is claimed, under the handle of the claim.
         assert!(matches!(look(self.pool(), pinned.place), MOVES | WRITTEN));

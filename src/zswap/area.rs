@@ -76,8 +76,10 @@ pub struct AreaState {
     pub(super) options: AreaOptions,
     /// A [`TierMask`].
     tiers: AtomicU64,
-    /// Where the clock hand of writeback stands, and that of recompression.
+    /// Where the clock hand of writeback stands, that of shrinks which take only some of the pages, and that of
+    /// recompression.
     pub(super) hand: AtomicU64,
+    pub(super) picking_hand: AtomicU64,
     pub(super) recompress_hand: AtomicU64,
     /// Refaults that [`Area::reclaimable_pages`] has not accounted for yet.
     pub(super) recent_refaults: AtomicU64,
@@ -108,6 +110,7 @@ impl AreaState {
             limit: ByteLimit::new(options.max_bytes, shared.accept_percent, shared.shards)?,
             shards: Shards::new(shared.shards)?,
             hand: AtomicU64::new(0),
+            picking_hand: AtomicU64::new(0),
             recompress_hand: AtomicU64::new(0),
             recent_refaults: AtomicU64::new(0),
             claimed_bytes: AtomicU64::new(0),

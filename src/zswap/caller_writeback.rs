@@ -9,6 +9,7 @@ use super::claims::{ClaimRecord, RawClaim};
 use super::codec::Target;
 use super::running_calls::RunningCall;
 use super::shared::Shared;
+use super::shrink_options::Choice;
 use super::sweep::{ClaimedPage, Sweep};
 use super::word::PageWord;
 use super::writeback_refusal::Refusal;
@@ -25,7 +26,7 @@ impl AreaState {
     pub(super) fn claim_some(&self, pages: &mut [[u8; PAGE]], mut claimed: impl FnMut(RawClaim)) -> Result<usize> {
         let call = self.begin()?;
         self.check_writeback()?;
-        let mut sweep = Sweep::new(self, false);
+        let mut sweep = Sweep::new(self, Choice::ALL, false);
         let mut count = 0;
         for page in pages {
             let Some(found) = sweep.next(&call, page, Target::Callers) else { break };

@@ -11,8 +11,8 @@ use super::extents::cleaning::{Density, LOOKS, VICTIMS};
 use super::extents::format::{self, Builder};
 use super::extents::store::ExtentStore;
 use super::extents::tier_list::TierList;
-use super::shared::{Shared, TierAccess};
-use super::tier::TierMask;
+use super::shared::Shared;
+use super::tier::{TierAccess, TierMask};
 use super::word::{ExtentEntry, MAX_ENTRIES, PageWord, WordKind};
 use crate::pool::{Allowance, CompactBudget};
 
@@ -55,7 +55,7 @@ impl<'a> Targets<'a> {
         let is_from = |store: &&ExtentStore| store.tier == from.tier;
         let behind = all().skip_while(move |store| !is_from(store)).skip(1);
         let before = all().take_while(move |store| !is_from(store));
-        let others = behind.chain(before).filter(move |store| self.access.includes(store));
+        let others = behind.chain(before).filter(move |store| self.access.includes(store.is_signal_safe()));
         std::iter::once(from).chain(others).filter(|store| !store.is_leaving())
     }
 }

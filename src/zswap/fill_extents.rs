@@ -7,7 +7,7 @@ use super::extents::medium::MediumError;
 use super::extents::store::{ExtentStore, Put};
 use super::extents::tier_list::TierList;
 use super::running_calls::RunningCall;
-use super::shared::TierAccess;
+use super::shrink_options::{Choice, Quota, ShrinkDone};
 use super::sweep::{ClaimedPage, Shrunk, Sweep};
 use super::tier::TierFailure;
 use super::tier_load::NOT_THE_FILE;
@@ -21,30 +21,38 @@ use crate::os::{Errno, errno};
 type Claimed<'a> = [Option<ClaimedPage<'a>>; MAX_ENTRIES];
 
 impl AreaState {
-    /// Writes up to `pages` pages back to the tiers that the area and the call may use, each extent to the first one
-    /// that takes it.
+    /// Writes pages back to the tiers that the area and the call may use, each extent to the first one that takes it.
     pub(super) fn shrink_to_tiers(
         &self,
         call: &RunningCall<'_>,
-        pages: u64,
+        choice: Choice,
+        quota: Quota,
         tiers: &TierList,
-        access: TierAccess,
     ) -> Result<Shrunk> {
-        let mut sweep = Sweep::new(self, true);
-        let mut written = 0;
-        let usable = || tiers.iter().filter(|store| self.tiers().has(store.tier) && access.includes(store));
-        while written < pages {
-            let Some(first) = self.check_tiers(call, usable().map(|store| &**store))? else {
-                return Ok(Shrunk::Ended(written));
+        let mut sweep = Sweep::new(self, choice, true);
+        let mut done = ShrinkDone::default();
+        let usable = || {
+            tiers.iter().filter(|store| self.tiers().has(store.tier) && quota.access.includes(store.is_signal_safe()))
+        };
+        while !quota.after(done).is_spent() {
+            let first = match self.check_tiers(call, usable().map(|store| &**store)) {
+                Ok(Some(first)) => first,
+                Err(error) if done.pages == 0 => return Err(error),
+                _ => return Ok(Shrunk::Ended(done)),
             };
-            usable().for_each(|store| self.shared.keep_dense(store, tiers, access));
-            let most = (pages - written).min(MAX_ENTRIES as u64) as usize;
+            usable().for_each(|store| self.shared.keep_dense(store, tiers, quota.access));
+            let left = quota.after(done);
+            let most = left.pages.min(MAX_ENTRIES as u64) as usize;
+            sweep.set_quota(left);
             match self.write_extent(call, &mut sweep, most, (first, &mut usable())) {
-                Shrunk::MoreLeft(more) => written += more,
-                Shrunk::Ended(more) => return Ok(Shrunk::Ended(written + more)),
+                Shrunk::MoreLeft(more) => done += more,
+                Shrunk::Ended(more) => {
+                    done += more;
+                    return Ok(Shrunk::Ended(done));
+                }
             }
         }
-        Ok(Shrunk::MoreLeft(written))
+        Ok(Shrunk::MoreLeft(done))
     }
 
     /// Returns the first tier that can be written to, and counts those that are not there. None: there is no tier.
@@ -81,7 +89,7 @@ impl AreaState {
         let mut builder = Builder::new(buffer.all());
         let mut claimed: Claimed<'a> = [const { None }; MAX_ENTRIES];
         if self.claim_entries(call, sweep, &mut claimed[..most], &mut builder) == 0 {
-            return Shrunk::Ended(0);
+            return Shrunk::Ended(ShrinkDone::default());
         }
         let bytes = builder.bytes();
         let done = self.put_claimed(call, &mut builder, &mut claimed, tiers);
@@ -121,30 +129,31 @@ impl AreaState {
             }
             None => call.count(|counts| counts.writeback_no_space += 1),
         }
-        Shrunk::Ended(0)
+        Shrunk::Ended(ShrinkDone::default())
     }
 
-    /// Lets the page words name the entries of an extent that was put, as far as they were written. Returns how many
-    /// pages went.
+    /// Lets the page words name the entries of an extent that was put, as far as they were written. Returns what
+    /// went.
     fn name_entries(
         &self,
         call: &RunningCall<'_>,
         store: &ExtentStore,
         put: &Put<'_>,
         claimed: &mut [Option<ClaimedPage<'_>>],
-    ) -> u64 {
-        let mut gone = 0;
+    ) -> ShrinkDone {
+        let mut gone = ShrinkDone::default();
         for (number, page) in claimed.iter_mut().enumerate() {
             let Some(page) = page.take() else { continue };
-            let at = put.entry(number);
+            let (at, slot_bytes) = (put.entry(number), page.slot_bytes());
             let went = if put.has(number) {
                 page.written(call, PageWord::backed(at))
             } else {
                 page.refused(call, put.error.map_or(Refusal::Io, refusal_of));
                 false
             };
-            gone += u64::from(went);
-            if !went {
+            if went {
+                gone.count(slot_bytes);
+            } else {
                 store.drop_entry(at);
             }
         }

@@ -34,9 +34,10 @@
 //! | `tier` | what a tier of the program's own has to do |
 //! | `lowest_free`, `extents` | which slots are free; what is on tiers: see [`extents`] |
 //! | `compaction_backoff` | when the pool was last compacted for nothing |
-//! | `options` | options of a zswap and of an area |
+//! | `options`, `shrink_options` | options of a zswap and of an area; which pages a shrink takes, and how many |
 //! | `area`, `shared` | an area; what the areas share |
 //! | `stored_offsets` | which offsets of an area have a page |
+//! | `aging` | time that passes for the pages of an area |
 //! | `admission`, `allocate`, `store`, `batch` | storing: the limits, room in the pool, one page, many pages |
 //! | `sweep` | the clock hand |
 //! | `tier_load`, `fill_extents` | loading from tiers; writing pages back to them |
@@ -60,6 +61,8 @@ pub mod word;
 
 #[cfg(not(loom))]
 mod admission;
+#[cfg(not(loom))]
+mod aging;
 #[cfg(not(loom))]
 mod allocate;
 #[cfg(not(loom))]
@@ -115,6 +118,8 @@ mod running_calls;
 #[cfg(not(loom))]
 mod shared;
 #[cfg(not(loom))]
+mod shrink_options;
+#[cfg(not(loom))]
 mod snapshot;
 #[cfg(not(loom))]
 mod stats;
@@ -159,6 +164,7 @@ pub use self::{
     load::LoadFlags,
     options::{AreaOptions, ZswapOptions, ZswapTuning},
     patience::Patience,
+    shrink_options::{ShrinkDone, ShrinkOptions},
     snapshot::TierSnapshot,
     snapshot::{AreaSnapshot, Snapshot},
     stats::{AreaStats, Counts, ZswapStats},
@@ -171,6 +177,6 @@ pub use self::{
 #[cfg(all(feature = "uffd", not(loom)))]
 pub(crate) use self::{
     limit::OverLimit,
-    shared::TierAccess,
     store_load_failure::{NotLoaded, NotStored},
+    tier::TierAccess,
 };

@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | find | read, pin what it names, **read again**; another version: unpin, again | Acquire, pairs with publish |
 //! | reference | compare-and-swap of the flag, if it is not set | Relaxed |
+//! | age | compare-and-swap of REFERENCED and the age; refused under WRITEBACK | Relaxed |
 //! | publish | compare-and-swap loop; carries over what belongs to the offset; waits for FROZEN | AcqRel |
 //! | rename | **pinned**: compare-and-swap to the same with another handle; refused under WRITEBACK | AcqRel |
 //! | take | **still pinned**: compare-and-swap to EMPTY; only flags changed: again; replaced: start again | AcqRel |
@@ -110,8 +111,18 @@ impl PageCell<'_> {
     #[inline]
     pub fn reference(self, seen: PageWord) {
         if !seen.is_referenced() {
-            // One attempt is enough: a thread that changed the word meanwhile used the page.
+            // One attempt is enough: a thread that changed the word meanwhile used the page, or let time pass, which is
+            // seldom.
             let _ = self.exchange_relaxed(seen, seen.with_referenced(true));
+        }
+    }
+
+    /// Lets time pass for the version that `seen` is, if it is in the pool, unless a writeback of the offset runs: the
+    /// end of that compares the very word that was claimed.
+    pub fn age(self, seen: PageWord) {
+        if matches!(seen.kind(), WordKind::Stored(_)) && !seen.has_writeback() {
+            // One attempt is enough, as in `reference`.
+            let _ = self.exchange_relaxed(seen, seen.after_a_while());
         }
     }
 
@@ -216,7 +227,8 @@ impl PageCell<'_> {
         }
     }
 
-    /// Waits until the writeback that `seen` tells of has ended, or another one has followed it.
+    /// Waits until the writeback that `seen` tells of has ended, or another one has followed it. One that has the same
+    /// number, which comes round, is waited for as well.
     pub fn wait_for(self, seen: PageWord) {
         let mut wait = Wait::default();
         // Acquire pairs with the Release of acknowledge and end: what the callback did is seen.
@@ -230,8 +242,8 @@ impl PageCell<'_> {
     }
 
     /// Pins the object of a STORED word, reads it, and claims it for writeback. Returns the claimed word and the pin.
-    /// None if the word is not STORED, a writeback of the offset runs already, `read` fails, or the page was used or
-    /// replaced meanwhile.
+    /// None if the word is not STORED, a writeback of the offset runs already, `read` refuses the word or fails, or the
+    /// page was used or replaced meanwhile.
     ///
     /// The object is read before it is claimed, so that nobody has to wait for a thread that can't go on reading.
     pub fn find_and_claim<'o, O: Objects>(
@@ -239,11 +251,11 @@ impl PageCell<'_> {
         objects: &'o O,
         claim: u8,
         own: bool,
-        read: impl FnOnce(&O::Pinned<'o>) -> bool,
+        read: impl FnOnce(PageWord, &O::Pinned<'o>) -> bool,
     ) -> Option<(PageWord, O::Pinned<'o>)> {
         let (word, pinned) = self.find(objects);
         let pinned = pinned?;
-        if word.has_writeback() || !read(&pinned) {
+        if word.has_writeback() || !read(word, &pinned) {
             return None;
         }
         let claimed = self.claim(word, claim, own)?;

@@ -53,7 +53,7 @@ impl AreaState {
             return false;
         }
         if seen.is_referenced() {
-            page.exchange_relaxed(seen, seen.with_referenced(false));
+            page.exchange_relaxed(seen, seen.with_second_chance());
             return false;
         }
         if seen.is_vain_to_recompress() {
@@ -107,7 +107,7 @@ impl AreaState {
     /// stays as cold as it was.
     fn replace_same(&self, call: &RunningCall<'_>, offset: u64, word: PageWord, new: PageWord) -> bool {
         let mut shard = call.lock();
-        let replaced = self.page(offset).exchange(word, new.with_referenced(false));
+        let replaced = self.page(offset).exchange(word, new.with_referenced(false).with_age(word.age()));
         if replaced {
             shard.counts.went(word);
             shard.counts.came(new);

@@ -62,23 +62,6 @@ pub enum WritebackTarget {
     Tiers(TierList),
 }
 
-/// Which tiers a call may use.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum TierAccess {
-    /// All of them.
-    All,
-    /// Those that may be used in a signal handler: files.
-    #[cfg_attr(not(feature = "uffd"), allow(dead_code))]
-    SignalSafe,
-}
-
-impl TierAccess {
-    /// Whether the call may use a tier.
-    pub fn includes(self, store: &ExtentStore) -> bool {
-        self == Self::All || store.is_signal_safe()
-    }
-}
-
 /// The areas of a zswap, and the counts of those that were removed.
 #[derive(Default)]
 pub struct Areas {

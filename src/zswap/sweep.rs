@@ -2,31 +2,34 @@
 //!
 //! The hand sweeps the page words in the order of offsets. It clears REFERENCED and passes by the pages that had it,
 //! and claims those that had not. It needs no list of pages and no lock.
+//!
+//! A sweep that takes only some of the pages, such as old ones, has a hand of its own. It leaves the others as they are.
 
 use super::area::AreaState;
 use super::codec::Target;
 use super::page::KeptAs;
 use super::pool_objects::{self, PinnedObject};
 use super::running_calls::RunningCall;
+use super::shrink_options::{Choice, Quota, ShrinkDone};
 use super::word::{PageWord, WordKind};
 use super::writeback_refusal::Refusal;
-use crate::sync::Ordering::Relaxed;
+use crate::sync::{AtomicU64, Ordering::Relaxed};
 use crate::units::PAGE;
 
-/// How many pages of an area a shrink wrote back, and how it ended.
+/// What a shrink of an area wrote back, and how it ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Shrunk {
-    /// As many pages went as were asked for. More may go.
-    MoreLeft(u64),
+    /// As much went as was asked for. More may go.
+    MoreLeft(ShrinkDone),
     /// No more pages can go now.
-    Ended(u64),
+    Ended(ShrinkDone),
 }
 
 impl Shrunk {
-    /// Returns how many pages went.
-    pub fn written(self) -> u64 {
+    /// Returns what went.
+    pub fn done(self) -> ShrinkDone {
         match self {
-            Self::MoreLeft(pages) | Self::Ended(pages) => pages,
+            Self::MoreLeft(done) | Self::Ended(done) => done,
         }
     }
 }
@@ -115,19 +118,31 @@ impl Drop for ClaimedPage<'_> {
 }
 
 /// One sweep of an area's clock hand, of at most two rounds: the first clears REFERENCED, so that the second finds
-/// pages that were not used since.
+/// pages that were not used since. A sweep that gives no second chances has one round.
 pub struct Sweep<'a> {
     area: &'a AreaState,
+    hand: &'a AtomicU64,
+    choice: Choice,
     at: u64,
     /// Pages that are still to be passed by.
     left: u64,
+    /// What the pages may take that are claimed next, and what they have taken since that was set.
+    quota: Quota,
+    taken: ShrinkDone,
     own: bool,
 }
 
 impl<'a> Sweep<'a> {
     /// Begins where the hand stands. `own`: pages go to places on disk that only their claims write.
-    pub fn new(area: &'a AreaState, own: bool) -> Self {
-        Self { area, at: area.hand.load(Relaxed), left: area.index.pages() * 2, own }
+    pub fn new(area: &'a AreaState, choice: Choice, own: bool) -> Self {
+        let (hand, rounds) = if choice.gives_second_chances() { (&area.hand, 2) } else { (&area.picking_hand, 1) };
+        let (at, left) = (hand.load(Relaxed), area.index.pages() * rounds);
+        Self { area, hand, choice, at, left, quota: Quota::ALL, taken: ShrinkDone::default(), own }
+    }
+
+    /// Sets what the pages may take that are claimed from now on.
+    pub fn set_quota(&mut self, quota: Quota) {
+        (self.quota, self.taken) = (quota, ShrinkDone::default());
     }
 
     /// Claims the next page and decodes it into `page`. Passes by pages that can't be decoded.
@@ -141,10 +156,16 @@ impl<'a> Sweep<'a> {
 
     /// Claims the next page that `read` accepts, which is called with its offset and its object before the claim.
     pub fn next_with(&mut self, mut read: impl FnMut(u64, &PinnedObject<'_>) -> bool) -> Option<ClaimedPage<'a>> {
-        while let Some((offset, seen)) = self.advance() {
-            let claimed = self.try_claim(offset, seen, |pinned| read(offset, pinned));
-            if claimed.is_some() {
-                return claimed;
+        while !self.quota.after(self.taken).is_spent()
+            && let Some((offset, seen)) = self.advance()
+        {
+            match self.try_claim(offset, seen, |pinned| read(offset, pinned)) {
+                ClaimTry::Claimed(claimed) => {
+                    self.taken.count(claimed.bytes);
+                    return Some(claimed);
+                }
+                ClaimTry::TooLarge if self.quota.after(self.taken).ends_at_misfits() => return None,
+                ClaimTry::TooLarge | ClaimTry::PassedBy => {}
             }
         }
         None
@@ -159,7 +180,7 @@ impl<'a> Sweep<'a> {
             let next = found.map_or(pages, |(offset, _)| offset + 1);
             self.left = self.left.saturating_sub((next - self.at).max(1));
             self.at = if next == pages { 0 } else { next };
-            self.area.hand.store(self.at, Relaxed);
+            self.hand.store(self.at, Relaxed);
             if let Some((offset, word)) = found
                 && matches!(word.kind(), WordKind::Stored(_))
                 && !word.has_writeback()
@@ -170,22 +191,35 @@ impl<'a> Sweep<'a> {
         None
     }
 
-    /// Reads and claims a page, unless it was used since the hand last passed.
-    fn try_claim(
-        &self,
-        offset: u64,
-        seen: PageWord,
-        read: impl FnOnce(&PinnedObject<'_>) -> bool,
-    ) -> Option<ClaimedPage<'a>> {
-        let (area, page) = (self.area, self.area.page(offset));
-        if seen.is_referenced() {
-            page.exchange_relaxed(seen, seen.with_referenced(false));
-            return None;
+    /// Reads and claims a page, if it is one to take.
+    fn try_claim(&self, offset: u64, seen: PageWord, read: impl FnOnce(&PinnedObject<'_>) -> bool) -> ClaimTry<'a> {
+        let (area, page, choice) = (self.area, self.area.page(offset), self.choice);
+        if !choice.takes(seen) {
+            if choice.gives_second_chances() {
+                page.exchange_relaxed(seen, seen.with_second_chance());
+            }
+            return ClaimTry::PassedBy;
         }
-        let shared = &area.shared;
-        let (word, pinned) = page.find_and_claim(&shared.pool, shared.next_claim(), self.own, |pinned| read(pinned))?;
+        let (shared, left) = (&area.shared, self.quota.after(self.taken).bytes);
+        let mut is_too_large = false;
+        // The page may have been used or replaced since `seen`.
+        let claimed = page.find_and_claim(&shared.pool, shared.next_claim(), self.own, |word, pinned| {
+            is_too_large = choice.takes(word) && pinned.slot().len() as u64 > left;
+            choice.takes(word) && !is_too_large && read(pinned)
+        });
+        let Some((word, pinned)) = claimed else {
+            return if is_too_large { ClaimTry::TooLarge } else { ClaimTry::PassedBy };
+        };
         let bytes = pinned.slot().len() as u32;
         pinned.leave_pinned();
-        Some(ClaimedPage { area, offset, word, bytes })
+        ClaimTry::Claimed(ClaimedPage { area, offset, word, bytes })
     }
+}
+
+/// What became of the try to claim a page.
+enum ClaimTry<'a> {
+    Claimed(ClaimedPage<'a>),
+    /// Its slot has more bytes than may be taken.
+    TooLarge,
+    PassedBy,
 }

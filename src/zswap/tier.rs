@@ -20,6 +20,23 @@ impl TierMask {
     }
 }
 
+/// Which tiers a call may use.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum TierAccess {
+    /// All of them.
+    All,
+    /// Those that may be used in a signal handler: files.
+    #[cfg_attr(not(feature = "uffd"), allow(dead_code))]
+    SignalSafe,
+}
+
+impl TierAccess {
+    /// Whether the call may use a tier, given whether that may be used in a signal handler.
+    pub fn includes(self, is_signal_safe: bool) -> bool {
+        self == Self::All || is_signal_safe
+    }
+}
+
 /// Checks the numbers of tiers that an area is given.
 pub fn check_mask(tiers: u64) -> Result<()> {
     const UNKNOWN: Error =

@@ -11,6 +11,7 @@
 //! |---|---|
 //! | REFERENCED | the page was used since the clock hand last passed: it gets a second chance |
 //! | WRITEBACK, CLAIM | a writeback of this offset runs, of this version of the page or of one before it; its number |
+//! | AGE | STORED: how often time passed for the page since it was stored or used, at most 3 |
 //! | OWN | that writeback owns its place on disk, so nobody waits for it |
 //! | MARK | FILLED: the pattern has 32 bits. STORED: a stronger codec gains nothing |
 //! | RAW | STORED: the page is stored as it came |
@@ -26,9 +27,10 @@ const MARK: Field = WRITEBACK.then(1);
 const RAW: Field = MARK.then(1);
 const FROZEN: Field = RAW.then(1);
 const OWN: Field = FROZEN.then(1);
-const CLAIM: Field = OWN.then(8);
+const AGE: Field = OWN.then(2);
+const CLAIM: Field = AGE.then(6);
 const PAYLOAD: Field = CLAIM.then(HANDLE_BITS);
-const _: () = assert!(Field::fill(&[STATE, REFERENCED, WRITEBACK, MARK, RAW, FROZEN, OWN, CLAIM, PAYLOAD], 64));
+const _: () = assert!(Field::fill(&[STATE, REFERENCED, WRITEBACK, MARK, RAW, FROZEN, OWN, AGE, CLAIM, PAYLOAD], 64));
 
 /// The payload of a BACKED word.
 const SLOT: Field = Field::first(26);
@@ -41,6 +43,8 @@ const STICKY: u64 = WRITEBACK.mask() | OWN.mask() | CLAIM.mask() | FROZEN.mask()
 /// Tells one version of a page from another.
 const VERSION: u64 = STATE.mask() | PAYLOAD.mask() | RAW.mask();
 
+/// The age of the pages that were longest unused.
+pub const MAX_AGE: u8 = AGE.max() as u8;
 /// Most extents of a zswap at a time.
 pub const MAX_EXTENTS: usize = SLOT.max() as usize + 1;
 /// Most entries of an extent.
@@ -142,6 +146,27 @@ impl PageWord {
         Self(REFERENCED.set(self.0, referenced as u64))
     }
 
+    /// Returns how often time passed for the page since it was used. A REFERENCED page was used since time last passed.
+    pub const fn age(self) -> u8 {
+        if self.is_referenced() { 0 } else { AGE.get(self.0) as u8 }
+    }
+
+    /// Returns the word with this age, at most [`MAX_AGE`].
+    pub const fn with_age(self, age: u8) -> Self {
+        let age = age as u64;
+        Self(AGE.set(self.0, if age < AGE.max() { age } else { AGE.max() }))
+    }
+
+    /// Returns the word after its page was passed by because it was used: the page has a second chance, and no age.
+    pub const fn with_second_chance(self) -> Self {
+        self.with_referenced(false).with_age(0)
+    }
+
+    /// Returns the word after time passed for its page.
+    pub const fn after_a_while(self) -> Self {
+        if self.is_referenced() { self.with_second_chance() } else { self.with_age(self.age() + 1) }
+    }
+
     /// Whether the pattern of a FILLED word is 32 bits that repeat.
     const fn is_filled_with_32_bits(self) -> bool {
         MARK.get(self.0) == 1
@@ -177,14 +202,15 @@ impl PageWord {
         self.has_writeback() && OWN.get(self.0) == 0
     }
 
-    /// Returns the number of the writeback that runs.
+    /// Returns the number of the writeback that runs. It comes round after 64 claims.
     pub const fn claim(self) -> u8 {
         CLAIM.get(self.0) as u8
     }
 
-    /// Returns the word claimed for writeback. `own`: only this claim writes to its place on disk.
+    /// Returns the word claimed for writeback. It has the low bits of the claim's number. `own`: only this claim writes
+    /// to its place on disk.
     pub const fn claimed(self, claim: u8, own: bool) -> Self {
-        Self(OWN.set(CLAIM.set(WRITEBACK.set(self.0, 1), claim as u64), own as u64))
+        Self(OWN.set(CLAIM.set(WRITEBACK.set(self.0, 1), claim as u64 & CLAIM.max()), own as u64))
     }
 
     /// Returns what stays when the page goes.
@@ -215,6 +241,9 @@ impl std::fmt::Debug for PageWord {
             (self.is_frozen(), " frozen"),
         ];
         flags.iter().filter(|(set, _)| *set).try_for_each(|(_, name)| out.write_str(name))?;
+        if self.age() > 0 {
+            write!(out, " age {}", self.age())?;
+        }
         if self.has_writeback() { write!(out, " writeback {}", self.claim()) } else { Ok(()) }
     }
 }
@@ -237,11 +266,11 @@ mod tests {
 
     #[test]
     fn a_removal_and_a_replacement_keep_what_belongs_to_the_offset() {
-        let word = PageWord::stored(0x1234_5678_9abc, true).claimed(0xa5, false);
+        let word = PageWord::stored(0x1234_5678_9abc, true).with_age(2).claimed(0xa5, false);
         assert_eq!(word.kind(), WordKind::Stored(0x1234_5678_9abc));
-        assert_eq!((word.removed().kind(), word.removed().claim()), (WordKind::Empty, 0xa5));
+        assert_eq!((word.removed().kind(), word.removed().claim()), (WordKind::Empty, 0x25));
         let replaced = word.replaced_by(PageWord::filled(7).unwrap());
-        assert_eq!((replaced.kind(), replaced.claim()), (WordKind::Filled(7), 0xa5));
+        assert_eq!((replaced.kind(), replaced.claim()), (WordKind::Filled(7), 0x25));
         assert_eq!(PageWord(replaced.0 & KEPT_BY_END), PageWord::filled(7).unwrap());
         assert!(PageWord::FROZEN.removed().is_frozen());
         assert_eq!(PageWord::EMPTY.0, 0);
@@ -249,5 +278,24 @@ mod tests {
             let at = ExtentEntry { slot, entry, generation };
             assert_eq!(PageWord::backed(at).kind(), WordKind::Backed(at));
         }
+    }
+
+    #[test]
+    fn a_page_ages_until_it_is_used_or_replaced() {
+        let stored = PageWord::stored(5, true);
+        assert_eq!((stored.is_referenced(), stored.age()), (true, 0));
+        let mut word = stored;
+        for age in [0, 1, 2, 3, 3] {
+            word = word.after_a_while();
+            assert_eq!((word.is_referenced(), word.age()), (false, age), "{word:?}");
+            assert!(word.is_version_of(stored));
+        }
+        let used = word.with_referenced(true);
+        assert_eq!((used.age(), used.after_a_while().age(), used.after_a_while().after_a_while().age()), (0, 0, 1));
+        assert_eq!(word.renamed(6).age(), 3);
+        assert_eq!(word.claimed(63, true).age(), 3);
+        assert_eq!(PageWord(word.claimed(63, true).0 & KEPT_BY_END), word);
+        assert_eq!(word.replaced_by(PageWord::stored(6, false).with_referenced(false)).age(), 0);
+        assert_eq!(word.removed(), PageWord::EMPTY);
     }
 }

@@ -8,8 +8,10 @@ use super::area::{Area, AreaState};
 use super::codec::Target;
 use super::patience::{InCallback, check_not_in_tier};
 use super::running_calls::RunningCall;
-use super::shared::{TierAccess, WritebackTarget};
+use super::shared::WritebackTarget;
+use super::shrink_options::{Choice, Quota, ShrinkDone, ShrinkOptions};
 use super::sweep::{Shrunk, Sweep};
+use super::tier::TierAccess;
 use super::word::PageWord;
 use super::writeback_refusal::Refusal;
 use crate::error::{Error, Result, sentence};
@@ -33,46 +35,58 @@ impl AreaState {
 }
 
 impl Area {
-    /// Writes up to `pages` pages back to `target`.
-    pub(super) fn shrink_to(&self, pages: u64, target: &WritebackTarget, access: TierAccess) -> Result<Shrunk> {
+    /// Writes pages back to `target`.
+    pub(super) fn shrink_to(&self, choice: Choice, quota: Quota, target: &WritebackTarget) -> Result<Shrunk> {
         let area = &self.0;
         let call = area.begin()?;
         if area.options.no_writeback {
-            return Ok(Shrunk::Ended(0));
+            return Ok(Shrunk::Ended(ShrinkDone::default()));
         }
         match target {
-            WritebackTarget::None => Ok(Shrunk::Ended(0)),
+            WritebackTarget::None => Ok(Shrunk::Ended(ShrinkDone::default())),
             WritebackTarget::Callback(callback) => {
-                Ok(self.shrink_by(&call, pages, &|area, offset, page| callback(area, offset, page)))
+                Ok(self.shrink_by_call(&call, choice, quota, &|area, offset, page| callback(area, offset, page)))
             }
             WritebackTarget::Foreign(callback) => {
-                Ok(self.shrink_by(&call, pages, &|area, offset, page| callback.call(area, offset, page)))
+                Ok(self.shrink_by_call(&call, choice, quota, &|area, offset, page| callback.call(area, offset, page)))
             }
-            WritebackTarget::Tiers(tiers) => area.shrink_to_tiers(&call, pages, tiers, access),
+            WritebackTarget::Tiers(tiers) => area.shrink_to_tiers(&call, choice, quota, tiers),
         }
     }
 
-    /// Writes up to `pages` pages back by a callback. Not inlined: keeps this page off the stack of a shrink to the
-    /// file, which can run in a signal handler.
+    /// Writes pages back by a callback. Not inlined: keeps this page off the stack of a shrink to the file, which can
+    /// run in a signal handler.
     #[inline(never)]
-    fn shrink_by(&self, call: &RunningCall<'_>, pages: u64, callback: &WritebackCall<'_>) -> Shrunk {
-        let mut sweep = Sweep::new(&self.0, false);
+    fn shrink_by_call(
+        &self,
+        call: &RunningCall<'_>,
+        choice: Choice,
+        quota: Quota,
+        callback: &WritebackCall<'_>,
+    ) -> Shrunk {
+        let mut sweep = Sweep::new(&self.0, choice, false);
         let mut page = AlignedPage([0; PAGE]);
-        let (mut written, mut failures) = (0, 0);
-        while written < pages && failures < MOST_FAILURES {
-            let Some(claimed) = sweep.next(call, &mut page.0, Target::Own) else { return Shrunk::Ended(written) };
+        let (mut done, mut failures) = (ShrinkDone::default(), 0);
+        while !quota.after(done).is_spent() && failures < MOST_FAILURES {
+            sweep.set_quota(quota.after(done));
+            let Some(claimed) = sweep.next(call, &mut page.0, Target::Own) else { return Shrunk::Ended(done) };
+            let slot_bytes = claimed.slot_bytes();
             match hand_over(callback, self, claimed.offset(), &page.0) {
-                Ok(()) => written += u64::from(claimed.written(call, PageWord::EMPTY)),
+                Ok(()) => {
+                    if claimed.written(call, PageWord::EMPTY) {
+                        done.count(slot_bytes);
+                    }
+                }
                 Err(refusal) => {
                     claimed.refused(call, refusal);
                     failures += 1;
                     if refusal.ends_area() {
-                        return Shrunk::Ended(written);
+                        return Shrunk::Ended(done);
                     }
                 }
             }
         }
-        if failures < MOST_FAILURES { Shrunk::MoreLeft(written) } else { Shrunk::Ended(written) }
+        if failures < MOST_FAILURES { Shrunk::MoreLeft(done) } else { Shrunk::Ended(done) }
     }
 
     /// Writes back up to `pages` pages of this area that were not used lately, as [`crate::Zswap::shrink`] does for all
@@ -80,26 +94,51 @@ impl Area {
     ///
     /// # Errors
     /// [`Error::Again`] if none could go now, [`Error::NotFound`] if none is in the pool, [`Error::Invalid`] without a
-    /// callback or a tier, or if the area is never written back; [`Error::Busy`] in a call of a tier; [`Error::Removed`]; [`Error::Io`] if the library's
-    /// descriptor of the file was closed or is another file's now, [`Error::Forked`] in a child without the pool.
+    /// callback or a tier, or if the area is never written back; [`Error::Busy`] in a call of a tier;
+    /// [`Error::Removed`]; [`Error::Io`] if the library's descriptor of the file was closed or is another file's now,
+    /// [`Error::Forked`] in a child without the pool.
     pub fn shrink(&self, pages: u64) -> Result<u64> {
+        Ok(self.shrink_by(&ShrinkOptions { max_pages: pages, ..ShrinkOptions::default() })?.pages)
+    }
+
+    /// Writes back pages of this area, as [`crate::Zswap::shrink_by`] does for all areas. Returns what went.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for a `min_age` of more than 3; [`Error::Again`] if no page could go now, is old enough, or
+    /// is small enough; the other errors of [`Area::shrink`].
+    pub fn shrink_by(&self, options: &ShrinkOptions) -> Result<ShrinkDone> {
         check_not_in_tier()?;
-        self.shrink_with(pages, TierAccess::All)
+        self.shrink_within(options, TierAccess::All)
     }
 
     /// Shrinks as [`Area::shrink`] does, in a call that may use fewer tiers.
+    #[cfg(feature = "uffd")]
     pub(crate) fn shrink_with(&self, pages: u64, access: TierAccess) -> Result<u64> {
+        Ok(self.shrink_within(&ShrinkOptions { max_pages: pages, ..ShrinkOptions::default() }, access)?.pages)
+    }
+
+    fn shrink_within(&self, options: &ShrinkOptions, access: TierAccess) -> Result<ShrinkDone> {
         const NOTHING: Error = Error::NotFound(sentence(&"no page of the area is in the pool"));
         const NOT_NOW: Error = Error::Again(sentence(&"no page of the area could be written back now"));
         let area = &self.0;
         let _call = area.shared.begin()?;
+        options.check()?;
         let target = area.shared.writeback_target()?;
         area.check_writeback()?;
-        match self.shrink_to(pages, &target, access)?.written() {
-            0 if pages == 0 => Ok(0),
+        let quota = Quota::of(options, access);
+        let mut done = ShrinkDone::default();
+        for choice in options.choices() {
+            match self.shrink_to(choice, quota.after(done), &target) {
+                Ok(shrunk) => done += shrunk.done(),
+                Err(error) if done.pages == 0 => return Err(error),
+                Err(_) => break,
+            }
+        }
+        match done.pages {
+            0 if quota.is_spent() => Ok(done),
             0 if area.limit.used() == 0 => Err(NOTHING),
-            0 => Err(NOT_NOW),
-            written => Ok(written),
+            0 => Err(options.why_nothing(NOT_NOW)),
+            _ => Ok(done),
         }
     }
 

@@ -12,8 +12,10 @@ use super::handle_packing;
 use super::index::MAX_PAGES;
 use super::options::{AreaOptions, check_new_limit};
 use super::patience::check_not_in_tier;
-use super::shared::{Shared, TierAccess, Writeback, WritebackTarget};
+use super::shared::{Shared, Writeback, WritebackTarget};
+use super::shrink_options::{Choice, Quota, ShrinkDone, ShrinkOptions};
 use super::sweep::Shrunk;
+use super::tier::TierAccess;
 use super::walk::Walk;
 use super::writeback_refusal::Refusal;
 use crate::error::{Error, Result, sentence};
@@ -249,37 +251,76 @@ impl Zswap {
     ///
     /// # Errors
     /// [`Error::Again`] if none could go now, [`Error::NotFound`] if none is in the pool, [`Error::Invalid`] without a
-    /// callback or a tier, [`Error::Busy`] in a call of a tier, [`Error::Io`] if the library's descriptor of the file was closed or is another file's now,
-    /// [`Error::Forked`] in a child without the pool.
+    /// callback or a tier, [`Error::Busy`] in a call of a tier, [`Error::Io`] if the library's descriptor of the file
+    /// was closed or is another file's now, [`Error::Forked`] in a child without the pool.
     pub fn shrink(&self, pages: u64) -> Result<u64> {
+        Ok(self.shrink_by(&ShrinkOptions { max_pages: pages, ..ShrinkOptions::default() })?.pages)
+    }
+
+    /// Writes back pages that were not used lately, as [`Zswap::shrink`] does: those that `options` choose, until as
+    /// much has left the pool as they allow. Returns what went, which may be less.
+    ///
+    /// [`ShrinkOptions::max_bytes`] is never exceeded. A page that would exceed it ends the turn of its area, unless no
+    /// page has gone yet: then it is passed by.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for a `min_age` of more than 3; [`Error::Again`] if no page could go now, is old enough, or
+    /// is small enough; the other errors of [`Zswap::shrink`].
+    pub fn shrink_by(&self, options: &ShrinkOptions) -> Result<ShrinkDone> {
         check_not_in_tier()?;
-        self.shrink_with(pages, TierAccess::All)
+        self.shrink_within(options, TierAccess::All)
     }
 
     /// Shrinks as [`Zswap::shrink`] does, in a call that may use fewer tiers.
+    #[cfg(feature = "uffd")]
     pub(crate) fn shrink_with(&self, pages: u64, access: TierAccess) -> Result<u64> {
+        Ok(self.shrink_within(&ShrinkOptions { max_pages: pages, ..ShrinkOptions::default() }, access)?.pages)
+    }
+
+    fn shrink_within(&self, options: &ShrinkOptions, access: TierAccess) -> Result<ShrinkDone> {
         let _call = self.shared.begin()?;
+        options.check()?;
         let target = self.shared.writeback_target()?;
-        let (mut written, mut idle) = (0, 0);
+        let quota = Quota::of(options, access);
+        let mut done = ShrinkDone::default();
         let mut failure = None;
-        while written < pages {
+        for choice in options.choices() {
+            failure = self.shrink_turns(choice, quota, &mut done, &target).or(failure);
+        }
+        if done.pages > 0 || quota.is_spent() {
+            return Ok(done);
+        }
+        Err(failure.unwrap_or_else(|| self.why_nothing(options)))
+    }
+
+    /// Writes back pages of all areas in turn, and adds what went to `done`. Returns an error if one was met.
+    fn shrink_turns(
+        &self,
+        choice: Choice,
+        quota: Quota,
+        done: &mut ShrinkDone,
+        target: &WritebackTarget,
+    ) -> Option<Error> {
+        let (mut idle, mut failure) = (0, None);
+        while !quota.after(*done).is_spent() {
             let Some((turn, count)) = AreaTurn::to_shrink(&self.shared.areas) else { break };
-            let done = turn.area().shrink_to((pages - written).min(QUANTUM), &target, access);
+            let shrunk = turn.area().shrink_to(choice, quota.after(*done).at_most(QUANTUM), target);
             // Other errors say that the area was removed meanwhile.
-            failure = done.err().filter(|error| matches!(error, Error::Io(_))).or(failure);
-            written += done.map_or(0, Shrunk::written);
-            idle = if matches!(done, Ok(Shrunk::MoreLeft(1..))) { 0 } else { idle + 1 };
+            failure = shrunk.err().filter(|error| matches!(error, Error::Io(_))).or(failure);
+            *done += shrunk.map_or(ShrinkDone::default(), Shrunk::done);
+            let goes_on = matches!(shrunk, Ok(Shrunk::MoreLeft(ShrinkDone { pages: 1.., .. })));
+            idle = if goes_on { 0 } else { idle + 1 };
             if idle >= count {
                 break;
             }
         }
-        if written > 0 || pages == 0 { Ok(written) } else { Err(failure.unwrap_or_else(|| self.why_nothing())) }
+        failure
     }
 
-    fn why_nothing(&self) -> Error {
+    fn why_nothing(&self, options: &ShrinkOptions) -> Error {
         const NOTHING: Error = Error::NotFound(sentence(&"no page is in the pool"));
         const NOT_NOW: Error = Error::Again(sentence(&"no page could be written back now"));
-        if self.shared.limit.used() == 0 { NOTHING } else { NOT_NOW }
+        if self.shared.limit.used() == 0 { NOTHING } else { options.why_nothing(NOT_NOW) }
     }
 
     /// Returns how many pages are worth writing back now, of all areas: the sum of [`Area::reclaimable_pages`].

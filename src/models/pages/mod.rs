@@ -9,12 +9,14 @@
 //! cell of its own, which a removal that met it reads when it returns: a callback that should have been awaited is a
 //! race. Every handle is freed once, no WRITEBACK stays, and a word without a page is exactly 0.
 
+mod ages;
 mod batches;
 mod extents;
 mod freeze;
 mod limits;
 mod orders;
 mod pairs;
+mod rounds;
 mod triples;
 
 use crate::object::{Freed, ObjectWord};
@@ -43,6 +45,8 @@ pub enum Op {
     Refused,
     /// The move of an entry to another extent.
     Clean,
+    /// Time passes.
+    Age,
 }
 
 /// Result of an operation that returns nothing. A load and a take return the value.
@@ -140,6 +144,18 @@ impl Objects for Heap {
     }
 }
 
+/// The numbers that claims have in the page word.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Numbers {
+    /// Each has its own.
+    Apart,
+    /// All have the same: the worst case of numbers that come round.
+    Alike,
+}
+
+/// How many claims it takes until their number comes round.
+pub const ROUND: u8 = 64;
+
 /// One page of an area.
 pub struct Scene {
     /// The extents on the library's own file, if it writes back itself.
@@ -152,10 +168,11 @@ pub struct Scene {
     callbacks: [Cell<u64>; MOST_CLAIMS],
     /// How many claims there were. Not an atomic of loom's, because nothing depends on their order.
     claims: std::sync::atomic::AtomicU64,
+    numbers: Numbers,
 }
 
 impl Scene {
-    fn new(start: Start, own_file: bool) -> Self {
+    fn new(start: Start, own_file: bool, numbers: Numbers) -> Self {
         let heap = Heap::new();
         let word = match start {
             Start::Empty => PageWord::EMPTY,
@@ -169,6 +186,7 @@ impl Scene {
             disk: Cell::new(NOTHING),
             callbacks: std::array::from_fn(|_| Cell::new(NOTHING)),
             claims: std::sync::atomic::AtomicU64::new(0),
+            numbers,
         }
     }
 
@@ -192,6 +210,7 @@ impl Scene {
             Op::Written => self.write_back(true),
             Op::Refused => self.write_back(false),
             Op::Clean => self.clean(),
+            Op::Age => self.age(),
         }
     }
 
@@ -274,7 +293,7 @@ impl Scene {
         if met.must_be_awaited() {
             self.page().wait_for(met);
         }
-        if met.has_writeback() && self.extents.is_none() {
+        if met.has_writeback() && self.extents.is_none() && self.numbers == Numbers::Apart {
             // SAFETY: the callback that this removal met has ended; loom finds out if it has not.
             self.callbacks[met.claim() as usize].with(|cell| assert_ne!(unsafe { *cell }, NOTHING));
         }
@@ -288,11 +307,22 @@ impl Scene {
         }
     }
 
+    fn age(&self) -> u64 {
+        self.page().age(self.page().peek());
+        NOTHING
+    }
+
+    /// Returns how many claims there were, and the number of the next one.
+    fn next_claim(&self) -> (usize, u8) {
+        let count = self.claims.fetch_add(1, std::sync::atomic::Ordering::Relaxed) as u8;
+        (count.into(), if self.numbers == Numbers::Apart { count } else { count * ROUND })
+    }
+
     fn write_back(&self, succeeds: bool) -> u64 {
-        let number = self.claims.fetch_add(1, std::sync::atomic::Ordering::Relaxed) as u8;
+        let (count, number) = self.next_claim();
         let own = self.extents.is_some();
         let mut value = NOTHING;
-        let claimed = self.page().find_and_claim(&self.heap, number, own, |pinned| {
+        let claimed = self.page().find_and_claim(&self.heap, number, own, |_, pinned| {
             value = pinned.read();
             true
         });
@@ -301,7 +331,7 @@ impl Scene {
         if let Some(extents) = &self.extents {
             return self.write_extent(extents, succeeds, claimed, value);
         }
-        for cell in [&self.disk, &self.callbacks[number as usize]] {
+        for cell in [&self.disk, &self.callbacks[count]] {
             // SAFETY: one callback runs at a time, and none that a removal has met; loom finds a race.
             cell.with_mut(|cell| unsafe { *cell = value });
         }
@@ -337,7 +367,7 @@ impl Scene {
         if seen.kind() != WordKind::Backed(at) {
             return NOTHING;
         }
-        let number = self.claims.fetch_add(1, std::sync::atomic::Ordering::Relaxed) as u8;
+        let (_, number) = self.next_claim();
         let Some(claimed) = self.page().claim_to_move(seen, number) else { return NOTHING };
         let value = pinned.read();
         drop(pinned);
@@ -374,6 +404,17 @@ impl Scene {
 
 /// Runs the operations of the threads in every order, or in every order of at most `preemptions` preemptions.
 pub fn race(preemptions: Option<usize>, start: Start, own_file: bool, threads: &'static [&'static [Op]]) {
+    race_with(Numbers::Apart, preemptions, start, own_file, threads);
+}
+
+/// As [`race`], with claims of these numbers.
+pub fn race_with(
+    numbers: Numbers,
+    preemptions: Option<usize>,
+    start: Start,
+    own_file: bool,
+    threads: &'static [&'static [Op]],
+) {
     let allowed = std::sync::Arc::new(allowed(start, own_file, threads));
     let executions = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
     let count = executions.clone();
@@ -382,7 +423,7 @@ pub fn race(preemptions: Option<usize>, start: Start, own_file: bool, threads: &
     builder.max_branches = 100_000;
     builder.check(move || {
         count.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        let scene = Arc::new(Scene::new(start, own_file));
+        let scene = Arc::new(Scene::new(start, own_file, numbers));
         let work = |thread: usize| {
             let scene = scene.clone();
             move || threads[thread].iter().map(|&op| scene.run(op)).collect::<Vec<_>>()

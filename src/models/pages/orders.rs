@@ -107,7 +107,7 @@ impl OrderState {
                 self.results[thread].push(NOTHING);
                 self.replace(NOTHING);
             }
-            Op::Clean => self.results[thread].push(NOTHING),
+            Op::Clean | Op::Age => self.results[thread].push(NOTHING),
             Op::Written | Op::Refused if !ends => return self.claim(thread),
             Op::Written | Op::Refused => self.end(thread, op == Op::Written),
         }

@@ -2,7 +2,7 @@
 //! under a claim, a pin or a wait.
 
 use super::orders::Start;
-use super::{FIRST, Op, Scene, race};
+use super::{FIRST, Numbers, Op, Scene, race};
 use crate::sync::{AtomicU32, Ordering::Relaxed};
 use crate::zswap::page::Frozen;
 use crate::zswap::word::{PageWord, WordKind};
@@ -47,7 +47,7 @@ fn a_wait_ends_with_its_claim() {
     builder.preemption_bound = Some(3);
     builder.max_branches = 2_000;
     builder.check(|| {
-        let scene = Arc::new(Scene::new(Start::Stored, false));
+        let scene = Arc::new(Scene::new(Start::Stored, false, Numbers::Apart));
         let returned = Arc::new(AtomicU32::new(0));
         let (other, tell) = (scene.clone(), returned.clone());
         let removal = thread::spawn(move || {
@@ -55,7 +55,7 @@ fn a_wait_ends_with_its_claim() {
             tell.store(1, Relaxed);
         });
         let page = scene.page();
-        if let Some((claimed, pinned)) = page.find_and_claim(&scene.heap, 1, false, |_| true) {
+        if let Some((claimed, pinned)) = page.find_and_claim(&scene.heap, 1, false, |_, _| true) {
             scene.fill_callback(1);
             let met = page.peek().kind() == WordKind::Empty;
             page.end(claimed);
@@ -64,7 +64,7 @@ fn a_wait_ends_with_its_claim() {
                 let new = PageWord::stored(scene.heap.allocate(FIRST + 1), false);
                 assert!(matches!(page.publish(new), Ok(_) | Err(Frozen)));
                 let (claimed, _pinned) =
-                    page.find_and_claim(&scene.heap, 2, false, |_| true).expect("nobody else claims");
+                    page.find_and_claim(&scene.heap, 2, false, |_, _| true).expect("nobody else claims");
                 while returned.load(Relaxed) == 0 {
                     thread::yield_now();
                 }

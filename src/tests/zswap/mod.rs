@@ -1,5 +1,6 @@
 //! Tests of zswap.
 
+mod ages;
 mod basics;
 mod callbacks;
 mod claiming;
