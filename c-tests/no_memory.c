@@ -289,6 +289,23 @@ static int shrink_area(void)
     return zswap_shrink_area(area, 5, &written);
 }
 
+static int shrink_by(void)
+{
+    struct zswap_shrink_options options = {.struct_size = sizeof options, .max_pages = 5, .max_bytes = 1 << 20,
+                                           .flags = ZSWAP_SHRINK_INCOMPRESSIBLE_FIRST};
+    struct zswap_shrunk shrunk = {.struct_size = sizeof shrunk};
+    return zswap_shrink_by(zswap, &options, &shrunk);
+}
+
+static int shrink_area_by(void)
+{
+    struct zswap_shrink_options options = {.struct_size = sizeof options, .max_pages = 5, .min_age = 1};
+    struct zswap_shrunk shrunk = {.struct_size = sizeof shrunk};
+    OK(zswap_age(area));
+    OK(zswap_age(area));
+    return zswap_shrink_area_by(area, &options, &shrunk);
+}
+
 static int writeback(void)
 {
     struct zswap_claim claims[8];
@@ -487,6 +504,8 @@ static const struct {
     {"zswap_remove_tier, statistics of a tier", use_tier, HAS_TO_WORK},
     {"zswap_shrink", shrink, HAS_TO_WORK},
     {"zswap_shrink_area", shrink_area, HAS_TO_WORK},
+    {"zswap_shrink_by", shrink_by, HAS_TO_WORK},
+    {"zswap_age, zswap_shrink_area_by", shrink_area_by, HAS_TO_WORK},
     {"zswap_writeback_begin, _end, usage, errors", writeback, HAS_TO_WORK},
     {"zswap_compact", compact, HAS_TO_WORK},
     {"zswap_reclaimable_pages", reclaimable, HAS_TO_WORK},

@@ -612,6 +612,16 @@ static int shrink_area(void)
     return result == -ENOENT ? 0 : result;
 }
 
+static int shrink_by(void)
+{
+    struct zswap_shrink_options options = {.struct_size = sizeof options, .max_pages = 30, .max_bytes = MIB,
+                                           .flags = ZSWAP_SHRINK_INCOMPRESSIBLE_FIRST};
+    struct zswap_shrunk shrunk = {.struct_size = sizeof shrunk};
+    OK(zswap_age(area));
+    int result = zswap_shrink_by(zswap, &options, &shrunk);
+    return result == -ENOENT ? 0 : result;
+}
+
 /* Checks that pages written by the callback have left the pool. */
 static void undo_shrink(void)
 {
@@ -704,6 +714,7 @@ static const struct act of_zswap[] = {
     {"zswap_set_writeback", NULL, set_writeback, NULL, 0, 0},
     {"zswap_shrink", make_pages, shrink, undo_shrink, 0, -EIO},
     {"zswap_shrink_area", make_pages, shrink_area, undo_shrink, 0, -EIO},
+    {"zswap_age, zswap_shrink_by", make_pages, shrink_by, undo_shrink, 0, -EIO},
     {"zswap_compact", make_page_gaps, compact_zswap, undo_page_gaps, 0, 0},
     {"zswap_stats and the like", NULL, ask_zswap, NULL, 0, 0},
 };

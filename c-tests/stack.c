@@ -130,6 +130,16 @@ static void shrink(void)
     OK(zswap_shrink(zswap, 20, &number));
 }
 
+static void shrink_by(void)
+{
+    struct zswap_shrink_options options = {.struct_size = sizeof options, .max_pages = 20,
+                                           .flags = ZSWAP_SHRINK_INCOMPRESSIBLE_FIRST};
+    struct zswap_shrunk shrunk = {.struct_size = sizeof shrunk};
+    OK(zswap_age(area));
+    OK(zswap_shrink_by(zswap, &options, &shrunk));
+    OK(zswap_shrink_area_by(area, &options, &shrunk));
+}
+
 static void claim(void)
 {
     struct zswap_claim claims[8];
@@ -333,6 +343,7 @@ int main(int arguments, char **argument)
     measure("zswap_shrink, to a callback", shrink, most);
     OK(zswap_set_backing_file(zswap, fileno(file), STORED * PAGE));
     measure("zswap_shrink, to a file", shrink, most);
+    measure("zswap_shrink_by, zswap_age", shrink_by, most);
     zswap_shrink(zswap, STORED, &number);
     CHECK(area_stats_of(area).counts.file_pages > STORED / 4);
     measure("zswap_load, from a file", load_from_file, most);

@@ -23,7 +23,12 @@ static void write_back(void)
     uint64_t written;
     OK(zswap_set_backing_file(zswap, fd, MIB));
     OK(zswap_shrink(zswap, PAGES / 2, &written));
-    OK(zswap_shrink_area(area, PAGES / 2, &written));
+    OK(zswap_shrink_area(area, PAGES / 8, &written));
+    struct zswap_shrink_options options = {.struct_size = sizeof options, .max_pages = PAGES / 10};
+    struct zswap_shrunk shrunk = {.struct_size = sizeof shrunk};
+    OK(zswap_age(area));
+    OK(zswap_shrink_by(zswap, &options, &shrunk));
+    OK(zswap_shrink_area_by(area, &options, &shrunk));
     CHECK(zswap_stats_of(zswap).counts.file_pages > 0);
 }
 

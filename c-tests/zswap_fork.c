@@ -60,6 +60,7 @@ static void in_the_child(struct zswap *zswap, struct zswap_area *area)
     struct zs_pool_stats pool_stats = {.struct_size = sizeof pool_stats};
     struct zswap_claim claim = {.area = area};
     struct zswap_area *unchanged = area;
+    struct zswap_shrunk shrunk = {.struct_size = sizeof shrunk};
     static unsigned char page[PAGE];
     struct zswap_load_request request = {0, page, 0, 0};
     uint64_t number = 0;
@@ -78,6 +79,9 @@ static void in_the_child(struct zswap *zswap, struct zswap_area *area)
     RESULT(zswap_set_backing_file(zswap, -1, 0), -EPERM);
     RESULT(zswap_shrink(zswap, 1, &number), -EPERM);
     RESULT(zswap_shrink_area(area, 1, &number), -EPERM);
+    RESULT(zswap_shrink_by(zswap, NULL, &shrunk), -EPERM);
+    RESULT(zswap_shrink_area_by(area, NULL, &shrunk), -EPERM);
+    RESULT(zswap_age(area), -EPERM);
     RESULT(zswap_reclaimable_pages(zswap, &number), -EPERM);
     RESULT(zswap_area_reclaimable_pages(area, &number), -EPERM);
     RESULT(zswap_area_refaulted(area, 1), -EPERM);

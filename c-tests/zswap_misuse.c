@@ -34,6 +34,7 @@ static void no_zswap(void)
     struct zswap_tier_stats tier_stats = {.struct_size = sizeof tier_stats};
     struct zswap_area *unchanged = area;
     char text[100];
+    struct zswap_shrunk shrunk = {.struct_size = sizeof shrunk};
     uint64_t number;
     uint32_t tier;
     size_t size;
@@ -57,6 +58,8 @@ static void no_zswap(void)
     RESULT(zswap_tier_latency_permille(NULL, 0, 500, &number), -EINVAL);
     RESULT(zswap_tier_latency_permille(zswap, 0, 500, NULL), -EINVAL);
     RESULT(zswap_shrink(NULL, 1, &number), -EINVAL);
+    RESULT(zswap_shrink_by(NULL, NULL, &shrunk), -EINVAL);
+    RESULT(zswap_shrink_by(zswap, NULL, NULL), -EINVAL);
     RESULT(zswap_reclaimable_pages(NULL, &number), -EINVAL);
     RESULT(zswap_reclaimable_pages(zswap, NULL), -EINVAL);
     RESULT(zswap_compact(NULL, NULL, &number), -EINVAL);
@@ -78,6 +81,7 @@ static void no_area(void)
     struct zswap_area_stats stats = {.struct_size = sizeof stats};
     struct zswap_usage usage = {.struct_size = sizeof usage};
     struct zswap_claim claim = {.area = NULL};
+    struct zswap_shrunk shrunk = {.struct_size = sizeof shrunk};
     uint64_t number;
     size_t count;
     CHECK(zswap_area_context(NULL) == NULL && zswap_area_id(NULL) == 0 && zswap_area_pages(NULL) == 0);
@@ -93,6 +97,9 @@ static void no_area(void)
     RESULT(zswap_invalidate(NULL, 0, 1, 0), -EINVAL);
     RESULT(zswap_next_stored(NULL, 0, &number), -EINVAL);
     RESULT(zswap_shrink_area(NULL, 1, &number), -EINVAL);
+    RESULT(zswap_shrink_area_by(NULL, NULL, &shrunk), -EINVAL);
+    RESULT(zswap_shrink_area_by(area, NULL, NULL), -EINVAL);
+    RESULT(zswap_age(NULL), -EINVAL);
     RESULT(zswap_area_reclaimable_pages(NULL, &number), -EINVAL);
     RESULT(zswap_area_refaulted(NULL, 1), -EINVAL);
     RESULT(zswap_writeback_begin_area(NULL, 1, &claim, page, &count), -EINVAL);
@@ -307,8 +314,12 @@ static void backing(void)
     RESULT(zswap_set_backing_file(zswap, 0, UINT64_MAX), -EINVAL);
     RESULT(zswap_shrink(zswap, 1, &number), -EINVAL);
     RESULT(zswap_shrink_area(area, 1, &number), -EINVAL);
+    struct zswap_shrunk shrunk = {.struct_size = sizeof shrunk};
+    RESULT(zswap_shrink_by(zswap, NULL, &shrunk), -EINVAL);
+    RESULT(zswap_shrink_area_by(area, NULL, &shrunk), -EINVAL);
     OK(zswap_set_writeback(zswap, refuse, NULL));
     RESULT(zswap_shrink_area(never_written, 1, &number), -EINVAL);
+    RESULT(zswap_shrink_area_by(never_written, NULL, &shrunk), -EINVAL);
     RESULT(zswap_shrink(zswap, 1, &number), -EAGAIN);
     OK(zswap_set_writeback(zswap, NULL, NULL));
     CHECK(number == 77);

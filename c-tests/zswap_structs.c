@@ -13,6 +13,17 @@ struct new_area_options {
     uint64_t more[8];
 };
 
+struct new_shrink_options {
+    struct zswap_shrink_options known;
+    uint64_t more[8];
+};
+
+struct new_shrunk {
+    struct zswap_shrunk known;
+    uint64_t more[3];
+    uint64_t behind;
+};
+
 struct new_stats {
     struct zswap_stats known;
     uint64_t more[5];
@@ -175,6 +186,41 @@ static void newer_tiers(struct zswap *zswap)
     CHECK(strstr(zs_last_error(), "version") != NULL && tier == 77);
 }
 
+static int keep_page(void *context, struct zswap_area *area, uint64_t offset, const void *page)
+{
+    (void)context, (void)area, (void)offset, (void)page;
+    return 0;
+}
+
+static void shrinks(struct zswap *zswap, struct zswap_area *area)
+{
+    OK(zswap_set_writeback(zswap, keep_page, NULL));
+    for (uint64_t i = 1; i < 6; i++)
+        OK(store_page(area, i, i));
+    /* As a first version might have had them, with anything behind. */
+    struct zswap_shrink_options options;
+    memset(&options, 0xff, sizeof options);
+    options.struct_size = offsetof(struct zswap_shrink_options, max_bytes);
+    options.max_pages = 1;
+    uint64_t old[3] = {2 * sizeof(uint64_t), 77, 77};
+    OK(zswap_shrink_by(zswap, &options, (struct zswap_shrunk *)old));
+    CHECK(old[0] == 2 * sizeof(uint64_t) && old[1] == 1 && old[2] == 77);
+
+    struct new_shrink_options newer;
+    struct new_shrunk shrunk;
+    memset(&newer, 0, sizeof newer);
+    newer.known.struct_size = sizeof newer;
+    newer.known.max_pages = 1;
+    memset(&shrunk, 0xff, sizeof shrunk);
+    shrunk.known.struct_size = offsetof(struct new_shrunk, behind);
+    OK(zswap_shrink_area_by(area, &newer.known, &shrunk.known));
+    CHECK(shrunk.known.pages == 1 && shrunk.known.bytes > 0 && shrunk.behind == UINT64_MAX);
+    CHECK(shrunk.more[0] == 0 && shrunk.more[2] == 0);
+    newer.more[7] = 1;
+    RESULT(zswap_shrink_area_by(area, &newer.known, &shrunk.known), -EINVAL);
+    OK(zswap_set_writeback(zswap, NULL, NULL));
+}
+
 /* Sizes that no struct has: nothing is read or written. */
 static void impossible_sizes(struct zswap *zswap, struct zswap_area *area)
 {
@@ -186,6 +232,9 @@ static void impossible_sizes(struct zswap *zswap, struct zswap_area *area)
         struct zswap_stats stats = {.struct_size = sizes[i], .areas = 77};
         struct zswap_area_stats area_stats = {.struct_size = sizes[i], .area = 77};
         struct zs_pool_stats pool_stats = {.struct_size = sizes[i], .objects = 77};
+        struct zswap_shrink_options shrink_options = {.struct_size = sizes[i]};
+        struct zswap_shrunk shrunk = {.struct_size = sizes[i], .pages = 77};
+        struct zswap_shrunk unchanged_shrunk = {.struct_size = sizeof unchanged_shrunk, .pages = 77};
         struct zswap *unchanged = zswap;
         struct zswap_area *unchanged_area = area;
         uint64_t pages = 77;
@@ -195,7 +244,10 @@ static void impossible_sizes(struct zswap *zswap, struct zswap_area *area)
         RESULT(zswap_stats(zswap, &stats), -EINVAL);
         RESULT(zswap_area_stats(area, &area_stats), -EINVAL);
         RESULT(zswap_pool_stats(zswap, &pool_stats), -EINVAL);
+        RESULT(zswap_shrink_by(zswap, &shrink_options, &unchanged_shrunk), -EINVAL);
+        RESULT(zswap_shrink_area_by(area, NULL, &shrunk), -EINVAL);
         CHECK(unchanged == zswap && unchanged_area == area && pages == 77);
+        CHECK(shrunk.pages == 77 && unchanged_shrunk.pages == 77);
         CHECK(stats.areas == 77 && area_stats.area == 77 && pool_stats.objects == 77);
     }
 }
@@ -260,6 +312,7 @@ int main(void)
     struct zswap *zswap = zswap_with(0);
     struct zswap_area *area = area_with(zswap, 10);
     statistics(zswap, area);
+    shrinks(zswap, area);
     impossible_sizes(zswap, area);
     older_tiers(zswap, area);
     newer_tiers(zswap);

@@ -132,6 +132,11 @@ fn zswap_misuse() {
 }
 
 #[test]
+fn zswap_ages() {
+    test("zswap_ages");
+}
+
+#[test]
 fn zswap_structs() {
     test("zswap_structs");
 }

@@ -10,7 +10,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The files with exported items, in the order of the header.
-const SOURCES: [&str; 15] = [
+const SOURCES: [&str; 16] = [
     "structs.rs",
     "swap/types.rs",
     "swap/tier_types.rs",
@@ -22,6 +22,7 @@ const SOURCES: [&str; 15] = [
     "swap/pages.rs",
     "swap/writeback.rs",
     "swap/tiers.rs",
+    "swap/shrink.rs",
     "swap/upkeep.rs",
     "swap/stats.rs",
     "errors.rs",

@@ -4,6 +4,7 @@ mod areas;
 pub(super) mod options;
 mod pages;
 mod pointers;
+mod shrink;
 pub(super) mod stats;
 pub(super) mod tier_types;
 pub(super) mod tiers;
@@ -13,5 +14,7 @@ pub(super) mod writeback;
 
 #[cfg(any(test, fuzzing))]
 pub mod functions {
-    pub use super::{areas::*, pages::*, stats::*, tier_types::*, tiers::*, types::*, upkeep::*, writeback::*};
+    pub use super::{
+        areas::*, pages::*, shrink::*, stats::*, tier_types::*, tiers::*, types::*, upkeep::*, writeback::*,
+    };
 }

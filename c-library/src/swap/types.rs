@@ -55,11 +55,11 @@ pub const ZSWAP_AREA_NO_WRITEBACK: u32 = 2;
 /// WRITEBACK.
 pub const ZSWAP_AREA_KEEP_OLD: u32 = 4;
 
-/// Callback for zswap_set_writeback(). zswap_shrink() and zswap_shrink_area() call it in their own
-/// thread, with no lock held. It gets the context that was set, the area as zswap_add_area()
-/// returned it, the offset of a page that is to leave memory, and the page: 4096 bytes at a multiple
-/// of 4096, valid until the callback returns. It writes them to where the program keeps the page of
-/// that offset, and returns the outcome:
+/// Callback for zswap_set_writeback(). zswap_shrink(), zswap_shrink_area(), zswap_shrink_by() and
+/// zswap_shrink_area_by() call it in their own thread, with no lock held. It gets the context that
+/// was set, the area as zswap_add_area() returned it, the offset of a page that is to leave memory,
+/// and the page: 4096 bytes at a multiple of 4096, valid until the callback returns. It writes them
+/// to where the program keeps the page of that offset, and returns the outcome:
 ///
 /// 0: written. The page leaves the pool, unless it was loaded or replaced meanwhile.
 /// -EEXIST: the program already has the page in memory, so it is in use. The page stays, gets a

@@ -15,8 +15,9 @@ use zsalloc::plumbing::zswap::{self as plumbing, ForeignWriteback, RawClaim};
 use zsalloc::{Area, Error, Refusal, Result};
 
 export! {
-    /// Sets the callback that zswap_shrink() and zswap_shrink_area() write pages back with, and its
-    /// context. With writeback NULL there is none. Replaces a backing file and all other tiers.
+    /// Sets the callback that zswap_shrink(), zswap_shrink_area(), zswap_shrink_by() and
+    /// zswap_shrink_area_by() write pages back with, and its context. With writeback NULL there is none.
+    /// Replaces a backing file and all other tiers.
     ///
     /// A shrink that is already running keeps the callback and the context it began with: keep the old
     /// context alive until it has returned.
