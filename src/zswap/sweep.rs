@@ -3,7 +3,7 @@
 //! The hand sweeps the page words in the order of offsets. It clears REFERENCED and passes by the pages that had it,
 //! and claims those that had not. It needs no list of pages and no lock.
 //!
-//! A sweep that takes only some of the pages, such as old ones, has a hand of its own. It leaves the others as they are.
+//! A sweep that takes only some of the pages, such as old ones, has a hand of its own. It leaves the others alone.
 
 use super::area::AreaState;
 use super::codec::Target;

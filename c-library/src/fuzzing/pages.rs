@@ -210,9 +210,11 @@ impl ZswapThread<'_> {
         let (codec, level) = (u32::from(input.u8() % 4), LEVELS[input.below(LEVELS.len())]);
         // SAFETY: the zswap and its area are there.
         unsafe {
-            match pages % 3 {
+            match pages % 5 {
                 0 => one_of(zswap_shrink(zswap, pages, &raw mut done), &[EINVAL, EAGAIN, ENOENT, EIO]),
                 1 => one_of(zswap_shrink_area(area, pages, &raw mut done), &[EINVAL, EAGAIN, ENOENT, EIO]),
+                2 => shrink_by(zswap, area, input),
+                3 => assert_eq!(zswap_age(area), 0),
                 _ => {
                     let result = zswap_recompress(area, pages, codec, level, &raw mut done);
                     one_of(result, &[EINVAL, ENOMEM, EAGAIN]);
@@ -415,6 +417,32 @@ unsafe extern "C" fn remove(context: *mut c_void, owner: u64, extent: u64) -> c_
         Some(_) => 0,
         None => ENOENT,
     }
+}
+
+/// Shrinks by options that may be wrong.
+///
+/// # Safety
+/// The zswap and its area are there.
+unsafe fn shrink_by(zswap: *mut zswap, area: *mut zswap_area, input: &mut Input<'_>) {
+    let options = zswap_shrink_options {
+        struct_size: size_of::<zswap_shrink_options>(),
+        max_pages: input.u8().into(),
+        max_bytes: u64::from(input.u8()) << 8,
+        min_age: u32::from(input.u8() % 5),
+        flags: u32::from(input.u8() % 3),
+        reserved: [0; 4],
+    };
+    let mut done = zswap_shrunk { struct_size: size_of::<zswap_shrunk>(), pages: 0, bytes: 0 };
+    // SAFETY: the caller vouches for the zswap and its area.
+    let result = unsafe {
+        match input.u8() % 2 {
+            0 => zswap_shrink_by(zswap, &raw const options, &raw mut done),
+            _ => zswap_shrink_area_by(area, &raw const options, &raw mut done),
+        }
+    };
+    one_of(result, &[EINVAL, EAGAIN, ENOENT, EIO]);
+    assert!(options.max_pages == 0 || done.pages <= options.max_pages);
+    assert!(options.max_bytes == 0 || done.bytes <= options.max_bytes);
 }
 
 /// Adds a tier.

@@ -33,8 +33,8 @@ export! {
     }
 
     /// Destroys a zswap and gives its memory back. Remove its areas first. The context of
-    /// zswap_set_writeback() is not used after this, and neither is that of a tier. This calls no function
-    /// of a tier: extents that are still there are left to it. zswap_remove_tier() removes them.
+    /// zswap_set_writeback() is not used after this, and neither is that of a tier. Extents that are still
+    /// on tiers are removed.
     ///
     /// No other call on the zswap may run at the same time or come later. In a forked child that has no
     /// copy of the pool, this frees what the child has of the zswap, even if areas are left.

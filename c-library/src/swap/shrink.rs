@@ -1,6 +1,5 @@
 //! Shrinks that choose pages, and the ages by which they do.
 
-use super::pointers::AreaPointer;
 use crate::export::{export, fills_statistics};
 use crate::options::RESERVED;
 use crate::sized::{Received, SizedStruct, unless_zero};
@@ -82,8 +81,8 @@ fn convert(received: &Received<zswap_shrink_options>) -> Result<ShrinkOptions> {
     Ok(ShrinkOptions {
         max_pages: unless_zero(options.max_pages).unwrap_or(u64::MAX),
         max_bytes: unless_zero(options.max_bytes),
-        // No page has an age beyond a byte, and each that is too much is refused alike.
-        min_age: options.min_age.try_into().unwrap_or(u8::MAX),
+        // Each age that is too much is refused alike.
+        min_age: options.min_age.min(ZSWAP_MAX_AGE + 1) as u8,
         incompressible_first: options.flags & ZSWAP_SHRINK_INCOMPRESSIBLE_FIRST != 0,
     })
 }
@@ -100,9 +99,10 @@ export! {
     ///
     /// Errors:
     /// -EINVAL: zswap or shrunk is NULL, a struct_size is wrong, min_age is more than ZSWAP_MAX_AGE, a
-    ///     flag is unknown, or there is neither a callback nor a backing file.
+    ///     flag is unknown, or there is neither a callback nor a backing file or another tier.
+    /// -EBUSY: this is a function of a tier.
     /// -EAGAIN: no page could go now: none is old enough, none is as small as max_bytes, the callback
-    ///     refused, the file is full, or pages are in use.
+    ///     refused, no tier has room or can be reached, or pages are in use.
     /// -EIO: the library's descriptor of the backing file was closed, or now refers to another file.
     ///     Nothing was written.
     /// -ENOENT: no page is in the pool.
@@ -127,10 +127,11 @@ export! {
     ///
     /// Errors:
     /// -EINVAL: area or shrunk is NULL, a struct_size is wrong, min_age is more than ZSWAP_MAX_AGE, a
-    ///     flag is unknown, there is neither a callback nor a backing file, or the area has
-    ///     ZSWAP_AREA_NO_WRITEBACK.
+    ///     flag is unknown, there is neither a callback nor a backing file or another tier, or the area
+    ///     has ZSWAP_AREA_NO_WRITEBACK.
+    /// -EBUSY: this is a function of a tier.
     /// -EAGAIN: no page of the area could go now: none is old enough, none is as small as max_bytes,
-    ///     the callback refused, the file is full, or pages are in use.
+    ///     the callback refused, no tier has room or can be reached, or pages are in use.
     /// -EIO: the library's descriptor of the backing file was closed, or now refers to another file.
     ///     Nothing was written.
     /// -ENOENT: no page of the area is in the pool.

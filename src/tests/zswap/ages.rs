@@ -205,7 +205,7 @@ fn what_does_not_compress_goes_first() {
         let done = area.shrink_by(&ShrinkOptions { max_pages: 12, ..options }).unwrap();
         assert_eq!(done.pages, 12);
         // The first ones that compress have gone; the clock hand is not at the one that was used.
-        let is_left = |offset: &u64| if offset % 5 == 0 { *offset == 10 } else { *offset > 3 };
+        let is_left = |offset: &u64| if offset.is_multiple_of(5) { *offset == 10 } else { *offset > 3 };
         assert_eq!(pooled(area), (0..PAGES).filter(is_left).collect::<Vec<_>>());
         assert!(area.word_at(10).is_referenced());
         // Old ones alone.

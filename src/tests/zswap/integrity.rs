@@ -11,7 +11,8 @@ use std::os::unix::fs::FileExt;
 
 const BEFORE: u8 = 0x3c;
 
-/// Checks that a load fails because of damage, in the pool or on the file, and leaves its destination and the page alone.
+/// Checks that a load fails because of damage, in the pool or on the file, and leaves its destination and the page
+/// alone.
 #[track_caller]
 fn assert_refused(area: &Area, offset: u64, flags: LoadFlags) {
     let mut page = [BEFORE; PAGE_SIZE];

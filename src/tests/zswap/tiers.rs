@@ -371,6 +371,23 @@ fn a_smaller_tier_after_a_larger_one_is_cleaned() {
     }
 }
 
+/// What is left on a tier when its zswap goes is removed.
+#[test]
+fn a_zswap_that_goes_leaves_nothing_on_its_tiers() {
+    for zswap_first in [true, false] {
+        let (zswap, area, tiers) = with_tiers(64, 1);
+        store_all(&area, 0);
+        assert_eq!(zswap.shrink(64), Ok(64));
+        assert!(!tiers[0].extents().is_empty());
+        if zswap_first {
+            drop((zswap, area));
+        } else {
+            drop((area, zswap));
+        }
+        assert!(tiers[0].extents().is_empty() && Arc::strong_count(&tiers[0]) == 1);
+    }
+}
+
 /// Failed puts give back all that they took.
 #[test]
 fn failures_leak_no_room() {

@@ -352,6 +352,13 @@ impl ExtentStore {
     }
 }
 
+impl Drop for ExtentStore {
+    fn drop(&mut self) {
+        // A tier of the program's own keeps nothing that no page needs, unless it is away.
+        self.end_dying();
+    }
+}
+
 #[cfg(test)]
 impl ExtentStore {
     /// Lets cleaning begin however little there is to gain.
