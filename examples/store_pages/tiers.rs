@@ -8,6 +8,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use zsalloc::MAX_TIERS;
 
 /// Largest number of bytes that an option takes: a tebibyte.
 const MOST: u64 = 1 << 40;
@@ -66,8 +67,15 @@ impl TierFile {
     /// Opens the files of all tiers. With `overwrite` they have to exist, otherwise they are created. `most` is how
     /// many bytes of pages may go there; `read` are files that pages are taken from.
     pub fn open(named: &[Named], overwrite: bool, most: u64, read: &[PathBuf]) -> Result<Vec<Self>> {
+        if named.len() > MAX_TIERS {
+            let count = named.len();
+            return Err(Problem::Refused(format!("{count} tiers are too many: name {MAX_TIERS} at most")));
+        }
         let mut files = Vec::new();
         for tier in named {
+            if tier.bytes.is_some_and(|bytes| bytes < PAGE as u64) {
+                return Err(refused(&tier.path, "its SIZE has no room for a page: give 4K at least, or none"));
+            }
             let file = if overwrite { there(tier, read, &files)? } else { make(tier, most)? };
             files.push(file);
         }
@@ -108,6 +116,7 @@ fn make(tier: &Named, most: u64) -> Result<TierFile> {
         ErrorKind::AlreadyExists => {
             refused(path, "a file of that name exists: name another, or add --overwrite to overwrite it")
         }
+        ErrorKind::NotFound => refused(path, &format!("{error}: create its folder, or name another")),
         _ => refused(path, &error.to_string()),
     })?;
     Ok(TierFile { file, path: path.clone(), bytes, made: true })
@@ -199,6 +208,12 @@ mod tests {
         assert!(refusal(TierFile::open(&[sized(16384)], true, 0, &[])).contains("a smaller SIZE"));
         let twice = [sized(4096), whole[0].clone()];
         assert!(refusal(TierFile::open(&twice, true, 0, &[])).contains("each needs a file of its own"));
+        assert!(refusal(TierFile::open(&[sized(4095)], false, 0, &[])).contains("give 4K at least"));
+        assert!(refusal(TierFile::open(&vec![sized(4096); MAX_TIERS + 1], false, 0, &[])).contains("8 at most"));
+        let lost = Named::whole(path.join("missing").join("below"));
+        fs::remove_file(&path).unwrap();
+        assert!(refusal(TierFile::open(&[lost], false, 0, &[])).contains("create its folder"));
+        fs::write(&path, [0; 12345]).unwrap();
         let problem = refusal(open(true, std::slice::from_ref(&path)));
         fs::remove_file(&path).unwrap();
         assert!(problem.contains("this very file"), "{problem}");
