@@ -241,6 +241,15 @@
  */
 #define ZSWAP_LIMIT_POOL 3
 
+/** Maximum of zswap_shrink_options.min_age, and the age of the pages that were longest unused. */
+#define ZSWAP_MAX_AGE 3
+
+/**
+ * zswap_shrink_options.flags: pages that did not compress go first, because they make the most room.
+ * Those that were used lately are not among them. The other pages follow, as far as more may go.
+ */
+#define ZSWAP_SHRINK_INCOMPRESSIBLE_FIRST 1
+
 #if defined(ZSALLOC_UFFD)
 /**
  * zspager_options.fault_mode: the thread that touches a page brings it back itself, in a SIGBUS
@@ -587,11 +596,11 @@ struct zswap_load_request {
 };
 
 /**
- * Callback for zswap_set_writeback(). zswap_shrink() and zswap_shrink_area() call it in their own
- * thread, with no lock held. It gets the context that was set, the area as zswap_add_area()
- * returned it, the offset of a page that is to leave memory, and the page: 4096 bytes at a multiple
- * of 4096, valid until the callback returns. It writes them to where the program keeps the page of
- * that offset, and returns the outcome:
+ * Callback for zswap_set_writeback(). zswap_shrink(), zswap_shrink_area(), zswap_shrink_by() and
+ * zswap_shrink_area_by() call it in their own thread, with no lock held. It gets the context that
+ * was set, the area as zswap_add_area() returned it, the offset of a page that is to leave memory,
+ * and the page: 4096 bytes at a multiple of 4096, valid until the callback returns. It writes them
+ * to where the program keeps the page of that offset, and returns the outcome:
  *
  * 0: written. The page leaves the pool, unless it was loaded or replaced meanwhile.
  * -EEXIST: the program already has the page in memory, so it is in use. The page stays, gets a
@@ -752,6 +761,42 @@ struct zswap_tier_stats {
     uint64_t away;
     /** How often a page was damaged, lost or that of another time. */
     uint64_t damaged;
+};
+
+/**
+ * What zswap_shrink_by() and zswap_shrink_area_by() write back. Set the whole struct to 0, then
+ * struct_size, then the fields that differ from the default.
+ */
+struct zswap_shrink_options {
+    /** Set to sizeof(struct zswap_shrink_options). */
+    size_t struct_size;
+    /** How many pages may leave the pool. 0: no limit. */
+    uint64_t max_pages;
+    /**
+     * How many bytes of slots may become free, as zswap_stats.used_bytes counts them. A page that
+     * would take the sum beyond this stays. 0: no limit.
+     */
+    uint64_t max_bytes;
+    /**
+     * Only pages of this age and older, at most ZSWAP_MAX_AGE: see zswap_age(). 0: pages of all ages,
+     * where pages that were used have a second chance as in zswap_shrink(). From 1 on, pages that were
+     * used stay, and keep the mark that says so.
+     */
+    uint32_t min_age;
+    /** ZSWAP_SHRINK_* flags, combined with |. */
+    uint32_t flags;
+    /** Reserved for later versions: set to 0. */
+    uint64_t reserved[4];
+};
+
+/** What a shrink has done: see zswap_shrink_by(). */
+struct zswap_shrunk {
+    /** sizeof(struct zswap_shrunk), set by the caller. */
+    size_t struct_size;
+    /** Pages that left the pool. */
+    uint64_t pages;
+    /** Bytes of slots that became free in the pool. */
+    uint64_t bytes;
 };
 
 /**
@@ -1548,8 +1593,8 @@ int zswap_create(const struct zswap_options *options,
 
 /**
  * Destroys a zswap and gives its memory back. Remove its areas first. The context of
- * zswap_set_writeback() is not used after this, and neither is that of a tier. This calls no function
- * of a tier: extents that are still there are left to it. zswap_remove_tier() removes them.
+ * zswap_set_writeback() is not used after this, and neither is that of a tier. Extents that are still
+ * on tiers are removed.
  *
  * No other call on the zswap may run at the same time or come later. In a forked child that has no
  * copy of the pool, this frees what the child has of the zswap, even if areas are left.
@@ -1881,8 +1926,9 @@ int zswap_next_stored(struct zswap_area *area,
                       uint64_t *offset);
 
 /**
- * Sets the callback that zswap_shrink() and zswap_shrink_area() write pages back with, and its
- * context. With writeback NULL there is none. Replaces a backing file and all other tiers.
+ * Sets the callback that zswap_shrink(), zswap_shrink_area(), zswap_shrink_by() and
+ * zswap_shrink_area_by() write pages back with, and its context. With writeback NULL there is none.
+ * Replaces a backing file and all other tiers.
  *
  * A shrink that is already running keeps the callback and the context it began with: keep the old
  * context alive until it has returned.
@@ -2219,6 +2265,79 @@ int zswap_tier_latency_permille(struct zswap *zswap,
  */
 int zswap_area_set_tiers(struct zswap_area *area,
                          uint32_t tiers);
+
+/**
+ * Writes back the pages that the options choose, from all areas in turn, as zswap_shrink() does,
+ * until as much has left the pool as the options allow. Fills *shrunk with what did, which may be
+ * less. Set its struct_size first.
+ *
+ * max_bytes is never exceeded. The first page that would exceed it ends the turn of its area,
+ * unless no page has gone yet: then it is passed by, and a smaller one may go.
+ *
+ * options: NULL for the defaults, which write back all pages that can go.
+ *
+ * Errors:
+ * -EINVAL: zswap or shrunk is NULL, a struct_size is wrong, min_age is more than ZSWAP_MAX_AGE, a
+ *     flag is unknown, or there is neither a callback nor a backing file or another tier.
+ * -EBUSY: this is a function of a tier.
+ * -EAGAIN: no page could go now: none is old enough, none is as small as max_bytes, the callback
+ *     refused, no tier has room or can be reached, or pages are in use.
+ * -EIO: the library's descriptor of the backing file was closed, or now refers to another file.
+ *     Nothing was written.
+ * -ENOENT: no page is in the pool.
+ * -EPERM: this process is a forked child that has no copy of the pool.
+ *
+ * Threads: any, several at once; takes as long as its work, and ends even if every page is refused.
+ * Callbacks: allowed.
+ */
+int zswap_shrink_by(struct zswap *zswap,
+                    const struct zswap_shrink_options *options,
+                    struct zswap_shrunk *shrunk);
+
+/**
+ * Writes back the pages of one area that the options choose, as zswap_shrink_by() does for all
+ * areas. Fills *shrunk with what left the pool. Set its struct_size first.
+ *
+ * options: NULL for the defaults, which write back all pages that can go.
+ *
+ * Errors:
+ * -EINVAL: area or shrunk is NULL, a struct_size is wrong, min_age is more than ZSWAP_MAX_AGE, a
+ *     flag is unknown, there is neither a callback nor a backing file or another tier, or the area
+ *     has ZSWAP_AREA_NO_WRITEBACK.
+ * -EBUSY: this is a function of a tier.
+ * -EAGAIN: no page of the area could go now: none is old enough, none is as small as max_bytes,
+ *     the callback refused, no tier has room or can be reached, or pages are in use.
+ * -EIO: the library's descriptor of the backing file was closed, or now refers to another file.
+ *     Nothing was written.
+ * -ENOENT: no page of the area is in the pool.
+ * -EPERM: this process is a forked child that has no copy of the pool.
+ *
+ * Threads: any, several at once; takes as long as its work, and ends even if every page is refused.
+ * Callbacks: allowed.
+ */
+int zswap_shrink_area_by(struct zswap_area *area,
+                         const struct zswap_shrink_options *options,
+                         struct zswap_shrunk *shrunk);
+
+/**
+ * Lets time pass for the pages of the area that are in the pool. A page that was stored or loaded
+ * since the last call has age 0 from then on; the others become older by one, up to ZSWAP_MAX_AGE.
+ * zswap_shrink_options.min_age says which ages a shrink takes. Pages that are being written back
+ * stay as they are, and an area for which this is never called has pages of age 0 alone.
+ *
+ * The library has no clock of its own: call this at an interval that suits the program, such as a
+ * minute. A page that was not used has age 3 after four calls: the first one takes back the mark that
+ * the store has left. As a shrink does when it passes, a call clears the mark of a page that was used:
+ * zswap_shrink() takes that page without another chance.
+ *
+ * Errors:
+ * -EINVAL: area is NULL.
+ * -EPERM: this process is a forked child that has no copy of the pool.
+ *
+ * Threads: any; takes no lock, and time in proportion to the pages that are stored. Callbacks:
+ * allowed.
+ */
+int zswap_age(struct zswap_area *area);
 
 /**
  * Moves stored pages together and gives the memory that this empties back to the system, as
@@ -2973,10 +3092,11 @@ int zspager_stats_json(struct zspager *pager, char *buffer, size_t size, size_t 
 
 /*
  * CALLBACKS. The evict callback runs only inside zs_shrink(), the writeback callback only inside
- * zswap_shrink() and zswap_shrink_area(), in the thread that called these. The functions of a tier are
- * callbacks too, which more functions call, and which may do less: see TIERS. A callback may call
- * every function, on its own pool or area too, except that these fail with -EBUSY:
- * zs_destroy_pool() of the pool, zswap_remove_area() of the area, and zswap_destroy() of the zswap.
+ * zswap_shrink(), zswap_shrink_area(), zswap_shrink_by() and zswap_shrink_area_by(), in the thread
+ * that called these. The functions of a tier are callbacks too, which more functions call, and which
+ * may do less: see TIERS. A callback may call every function, on its own pool or area too, except that
+ * these fail with -EBUSY: zs_destroy_pool() of the pool, zswap_remove_area() of the area, and
+ * zswap_destroy() of the zswap.
  * Inside a writeback callback nothing waits for a writeback, because that could be the very one
  * that is running. A function that would have to wait fails with -EBUSY instead, and changes
  * nothing; zswap_invalidate() of the page that is being written is an example. A store to that page
@@ -3008,9 +3128,10 @@ int zspager_stats_json(struct zspager *pager, char *buffer, size_t size, size_t 
  * compressed form costs. When the limit is reached, stores fail with -ENOMEM until usage has fallen
  * a little below it (zswap_tuning.accept_percent). zswap never makes room on its own: the program
  * does. It can call zswap_shrink(), which passes pages that were not used lately to a callback
- * (zswap_set_writeback) or writes them to a file (zswap_set_backing_file) or to tiers (see TIERS). It
- * can claim pages and write them itself (zswap_writeback_begin; see WRITEBACK). Or it can drop them
- * (zswap_invalidate). A page that was written back by a callback or a claim is no longer stored:
+ * (zswap_set_writeback) or writes them to a file (zswap_set_backing_file) or to tiers (see TIERS).
+ * zswap_shrink_by() takes only pages that are old enough, by zswap_age(), or a number of bytes. The
+ * program can claim pages and write them itself (zswap_writeback_begin; see WRITEBACK). Or it can drop
+ * them (zswap_invalidate). A page that was written back by a callback or a claim is no longer stored:
  * loading it fails with -ENOENT, and the program reads it from where it wrote it. A page on the
  * backing file or another tier is loaded like any other.
  *
@@ -3074,7 +3195,8 @@ int zspager_stats_json(struct zspager *pager, char *buffer, size_t size, size_t 
  * it, and stays there until it is replaced, removed, or loaded with ZSWAP_LOAD_EXCLUSIVE. It moves when
  * what is left of mostly dead extents is put together (by shrinks and zswap_compact()), and when its
  * tier is removed: then to another tier that its area may use. Extents without pages are removed by
- * the next shrink, zswap_compact() or zswap_remove_tier(). zswap_destroy() leaves them to the tier.
+ * the next shrink, zswap_compact() or zswap_remove_tier(), or by zswap_destroy(). One that can't be
+ * removed by then, because the tier is away, is left to the tier.
  *
  * Failures. A tier's function returns 0, or an error number, negative or positive, of three kinds:
  * - Full, -ENOSPC: put() has no room. The extent goes to the next tier.

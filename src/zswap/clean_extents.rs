@@ -1,5 +1,5 @@
-//! Cleaning: what is left of mostly dead extents moves to new ones, so that a tier does not grow beyond what is live. All
-//! extents of a tier that is being removed move to the others.
+//! Cleaning: what is left of mostly dead extents moves to new ones, so that a tier does not grow beyond what is live.
+//! All extents of a tier that is being removed move to the others.
 //!
 //! The extents with the fewest live bytes a block come first. Their entries are claimed like pages that are written
 //! back, and nobody waits for them: a page that is replaced meanwhile is a dead entry of the new extent.

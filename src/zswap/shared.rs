@@ -154,8 +154,7 @@ impl Shared {
     /// Returns where pages are written back to now.
     pub fn writeback_target(&self) -> Result<WritebackTarget> {
         const NO_TARGET: Error = Error::Invalid(sentence(
-            &"the zswap has neither a writeback callback nor a backing file or another tier: set one, or claim pages and \
-          write them",
+            &"the zswap has no writeback callback, backing file or other tier: set one, or claim pages and write them",
         ));
         match &*self.read_target() {
             WritebackTarget::None => Err(NO_TARGET),

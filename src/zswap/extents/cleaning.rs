@@ -1,5 +1,5 @@
-//! When cleaning of a tier is due, how much it may move, and which extents come first: those with the fewest live bytes a
-//! block.
+//! When cleaning of a tier is due, how much it may move, and which extents come first: those with the fewest live bytes
+//! a block.
 
 use super::super::word::MAX_ENTRIES;
 use super::extent_table::{ExtentAtAGlance, ExtentTable};

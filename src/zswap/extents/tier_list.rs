@@ -34,8 +34,8 @@ impl TierList {
         self.iter().find(|store| store.slots().contains(&slot))
     }
 
-    /// Whether a call uses one of the tiers now, or a page is on one. The caller has removed the extents whose last page
-    /// has gone.
+    /// Whether a call uses one of the tiers now, or a page is on one. The caller has removed the extents whose last
+    /// page has gone.
     pub fn is_in_use(&self) -> bool {
         self.iter().any(|store| store.strong_count() > 1 || !store.is_unused())
     }
