@@ -37,6 +37,9 @@ impl Default for ShrinkOptions {
 }
 
 impl ShrinkOptions {
+    /// The age of the pages that were longest unused.
+    pub const MAX_AGE: u8 = MAX_AGE;
+
     /// Refuses an age that no page reaches.
     pub(super) fn check(&self) -> Result<()> {
         const AGE: Error = Error::Invalid(sentence(&"min_age is more than 3, and no page becomes older: set 0 to 3"));

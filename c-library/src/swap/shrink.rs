@@ -11,6 +11,7 @@ use zsalloc::{Error, Result, ShrinkDone, ShrinkOptions};
 
 /// Maximum of zswap_shrink_options.min_age, and the age of the pages that were longest unused.
 pub const ZSWAP_MAX_AGE: u32 = 3;
+const _: () = assert!(ZSWAP_MAX_AGE == ShrinkOptions::MAX_AGE as u32);
 
 /// zswap_shrink_options.flags: pages that did not compress go first, because they make the most room.
 /// Those that were used lately are not among them. The other pages follow, as far as more may go.

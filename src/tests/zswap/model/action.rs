@@ -5,7 +5,7 @@ use super::world::{BackingKind, Shape, World, draw_limit};
 use crate::os::Call;
 use crate::tests::shared::Rng;
 use crate::tests::shared::unless_zero;
-use crate::{AreaOptions, Codec, LoadFlags, Patience, Refusal};
+use crate::{AreaOptions, Codec, LoadFlags, Patience, Refusal, ShrinkOptions};
 
 /// A call with wrong arguments, which has to be refused and to change nothing.
 #[derive(Clone, Copy, Debug)]
@@ -68,6 +68,15 @@ pub enum Action {
     ShrinkArea {
         at: usize,
         pages: u64,
+    },
+    /// Shrinks one area, or all.
+    ShrinkBy {
+        at: Option<usize>,
+        options: ShrinkOptions,
+    },
+    /// Lets time pass for an area.
+    Age {
+        at: usize,
     },
     Begin {
         at: usize,
@@ -195,8 +204,10 @@ impl Action {
         let at = world.rng.below(world.areas.len());
         let rng = &mut world.rng;
         match lot {
-            0..1200 => Self::Shrink { pages: rng.pick(&[0, 1, 1, 2, 5, 40]) },
-            1200..2400 => Self::ShrinkArea { at, pages: rng.pick(&[0, 1, 2, 3, 10, 100]) },
+            0..600 => Self::draw_shrink(rng, at),
+            600..800 => Self::Age { at },
+            800..1400 => Self::Shrink { pages: rng.pick(&[0, 1, 1, 2, 5, 40]) },
+            1400..2400 => Self::ShrinkArea { at, pages: rng.pick(&[0, 1, 2, 3, 10, 100]) },
             2400..3200 => Self::Begin { at, most: rng.between(0, 4), other: rng.chance(15) },
             3200..4200 => Self::draw_end(world),
             4200..4300 => Self::draw_backing(rng),
@@ -218,6 +229,16 @@ impl Action {
             5800..5998 => Self::Heal,
             _ => Self::Restart { shape: Shape::draw(rng) },
         }
+    }
+
+    fn draw_shrink(rng: &mut Rng, at: usize) -> Self {
+        let options = ShrinkOptions {
+            max_pages: rng.pick(&[0, 1, 5, 70, u64::MAX]),
+            max_bytes: rng.pick(&[None, None, Some(0), Some(800), Some(4112), Some(30_000)]),
+            min_age: rng.pick(&[0, 0, 1, 2, 3]),
+            incompressible_first: rng.chance(50),
+        };
+        Self::ShrinkBy { at: rng.chance(60).then_some(at), options }
     }
 
     fn draw_end(world: &mut World) -> Self {

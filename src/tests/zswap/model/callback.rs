@@ -4,7 +4,7 @@ use super::ops::count_refusal;
 use super::pages::index_of;
 use super::world::{By, Running, World};
 use crate::tests::zswap::PageBytes;
-use crate::{Area, CompactBudget, Error, LoadFlags, Patience, Refusal, Result, Zswap};
+use crate::{Area, CompactBudget, Error, LoadFlags, Patience, Refusal, Result, ShrinkOptions, Zswap};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -113,16 +113,33 @@ fn act(shared: &Shared, area: &Area, own: u64) {
         _ if world.depth < 3 => {
             let zswap = world.zswap.clone();
             drop(world);
-            _ = shrink(shared, &zswap, None, 1);
+            _ = shrink(shared, &zswap, None, &plain(1));
         }
         _ => {}
     }
 }
 
+/// Shrinks one area or all, by the call without options if there are none. Returns how many pages went.
+pub fn shrink_by(zswap: &Zswap, area: Option<&Area>, options: &ShrinkOptions) -> Result<u64> {
+    if *options == plain(options.max_pages) {
+        return area.map_or_else(|| zswap.shrink(options.max_pages), |area| area.shrink(options.max_pages));
+    }
+    let done = area.map_or_else(|| zswap.shrink_by(options), |area| area.shrink_by(options))?;
+    assert!(options.max_bytes.is_none_or(|max| done.bytes <= max), "{done:?} by {options:?}");
+    assert_eq!(done.pages > 0, done.bytes > 0, "{done:?}");
+    Ok(done.pages)
+}
+
+/// The options of a shrink of up to so many pages.
+pub fn plain(pages: u64) -> ShrinkOptions {
+    ShrinkOptions { max_pages: pages, ..ShrinkOptions::default() }
+}
+
 /// Shrinks one area or all by the callback, and compares the result with the pages that went.
-pub fn shrink(shared: &Shared, zswap: &Zswap, area: Option<&Area>, pages: u64) -> Result<()> {
+pub fn shrink(shared: &Shared, zswap: &Zswap, area: Option<&Area>, options: &ShrinkOptions) -> Result<()> {
     lock(shared).went.push(0);
-    let result = area.map_or_else(|| zswap.shrink(pages), |area| area.shrink(pages));
+    let result = shrink_by(zswap, area, options);
+    let pages = options.max_pages;
     let mut world = lock(shared);
     let went = world.went.pop().expect("pushed above");
     assert!(!world.failed, "an assertion failed in a callback");

@@ -1,7 +1,7 @@
 //! Takes the steps, and checks the world after each.
 
 use super::action::{Action, CALLS, Wrong, area_shape, has_room};
-use super::callback::{Shared, callback, lock, shrink};
+use super::callback::{Shared, callback, lock, plain, shrink, shrink_by};
 use super::pages;
 use super::verify::file_delta;
 use super::world::{AnyClaim, AreaModel, BackingKind, HeldClaim, Shape, World};
@@ -9,7 +9,8 @@ use crate::os::{Os, injected::Faults};
 use crate::plumbing::zswap::{self as plumbing, RawClaim};
 use crate::tests::shared::Rng;
 use crate::tests::shared::unless_zero;
-use crate::{Area, AreaOptions, Codec, CompactBudget, Error, LoadFlags, MAX_BATCH, PAGE_SIZE, Patience, Result, Zswap};
+use crate::{Area, AreaOptions, Codec, CompactBudget, Error, LoadFlags, MAX_BATCH, PAGE_SIZE, Patience, Result};
+use crate::{ShrinkOptions, Zswap};
 use std::collections::VecDeque;
 use std::fs::File;
 use std::os::fd::{AsFd, FromRawFd};
@@ -142,8 +143,10 @@ impl Run {
             Action::LoadScattered { at, count, flags } => self.load_scattered(at, count, flags),
             Action::Invalidate { at, offset, count, patience } => self.world().invalidate(at, offset, count, patience),
             Action::NextStored { at, from } => self.world().next_stored(at, from),
-            Action::Shrink { pages } => self.shrink(None, pages),
-            Action::ShrinkArea { at, pages } => self.shrink(Some(at), pages),
+            Action::Shrink { pages } => self.shrink(None, &plain(pages)),
+            Action::ShrinkArea { at, pages } => self.shrink(Some(at), &plain(pages)),
+            Action::ShrinkBy { at, options } => self.shrink(at, &options),
+            Action::Age { at } => self.world().areas[at].area.age(),
             Action::Begin { at, most, other } => self.world().begin(at, most, other),
             Action::End { index, result } => {
                 let ended = match self.world().claims[index].claim {
@@ -199,21 +202,21 @@ impl Run {
         world.load_pages(at, &offsets, false, flags)
     }
 
-    fn shrink(&mut self, at: Option<usize>, pages: u64) -> Result<()> {
+    fn shrink(&mut self, at: Option<usize>, options: &ShrinkOptions) -> Result<()> {
         let (zswap, backing, area) = {
             let world = self.world();
             (world.zswap.clone(), world.backing, at.map(|at| world.areas[at].area.clone()))
         };
         match backing {
-            BackingKind::Callback => shrink(&self.world, &zswap, area.as_ref(), pages),
+            BackingKind::Callback => shrink(&self.world, &zswap, area.as_ref(), options),
             BackingKind::Nothing => {
-                let result = area.map_or_else(|| zswap.shrink(pages), |area| area.shrink(pages));
+                let result = shrink_by(&zswap, area.as_ref(), options);
                 assert!(matches!(result, Err(Error::Invalid(_))), "{result:?}");
                 result.map(drop)
             }
             BackingKind::File(_) | BackingKind::Tiers => {
                 let before = file_delta(&self.world());
-                let result = area.as_ref().map_or_else(|| zswap.shrink(pages), |area| area.shrink(pages));
+                let result = shrink_by(&zswap, area.as_ref(), options);
                 let mut world = self.world();
                 let written = file_delta(&world) - before;
                 assert_eq!(result.unwrap_or(0), written, "{result:?}");
