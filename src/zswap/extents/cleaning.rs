@@ -20,8 +20,8 @@ impl Density {
     pub const OF_SHRINK: Self = Self(127);
     /// For what a shrink moves when the file has no room for another extent.
     pub const OF_FULL_FILE: Self = Self(110);
-    /// For what a compaction moves, which the program asks for.
-    pub const OF_COMPACTION: Self = Self(125);
+    /// For what a compaction moves, which the program asks for. With the slack, a tier of 50 MiB is at 1.25 then.
+    pub const OF_COMPACTION: Self = Self(123);
 }
 
 /// An extent is left alone if the live bytes are at least this many hundredths of its blocks.
