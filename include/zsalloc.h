@@ -338,7 +338,7 @@
  */
 #define ZSPAGER_DISCARD 1
 
-/** zspager_run() duty: serve and evict, in turn. */
+/** zspager_run() duty: all of the others, in turn. */
 #define ZSPAGER_RUN_ALL 0
 
 /**
@@ -353,6 +353,13 @@
  * compact a sparse pool, some 0.1 ms at a time.
  */
 #define ZSPAGER_RUN_EVICT 2
+
+/**
+ * zspager_run() duty: call tiers of zspager_add_tier(): with ZSPAGER_FAULT_SIGBUS read pages from them
+ * for touches, whose handlers may not, and write to them when the pool is full. A touch waits while the
+ * thread reads from a tier: lend as many as the tier should serve at a time.
+ */
+#define ZSPAGER_RUN_TIERS 3
 #endif
 
 /** A pool of objects. Opaque. */
@@ -2929,6 +2936,93 @@ int zspager_compact(struct zspager *pager,
 int zspager_evict(struct zspager *pager, uint64_t pages, uint64_t *evicted);
 
 /**
+ * Adds a tier of the program's own behind the tiers that there are, as zswap_add_tier() does. Stores
+ * its number in *tier. Compressed pages go to the first tier that takes them once the pool is full.
+ *
+ * With ZSPAGER_FAULT_SIGBUS a touch is served in a signal handler, which may not call a tier: a
+ * thread in zspager_run() with ZSPAGER_RUN_TIERS or ZSPAGER_RUN_ALL serves it, and the touch waits.
+ * Such a thread has to be lent before this call, which waits up to a second for one to begin. If the
+ * last one leaves, touches of pages on the tier fail with SIGBUS after a second or so, and nothing is
+ * lost. With ZSPAGER_FAULT_THREADS the threads that bring pages back call the tier. While a tier is
+ * away, a touch is tried again for about a second, and with ZSPAGER_FAULT_THREADS until it is back.
+ *
+ * The tier's functions must not touch memory of a region of this pager, nor wait for a thread that
+ * does: the touch might wait for the very thread that is in the tier, for ever. So what they use
+ * lies elsewhere. They may call no function on this pager but zspager_stats().
+ *
+ * ops, context, options: see zswap_add_tier(). The context must live until zspager_remove_tier() of
+ *     this tier or zspager_destroy() has returned 0, or zspager_set_backing_file() has replaced all
+ *     tiers.
+ *
+ * Errors:
+ * -EINVAL: pager, ops or tier is NULL, a function is missing, an option is wrong, or no thread is
+ *     lent that may call the tier.
+ * -EBUSY: there are ZSWAP_MAX_TIERS tiers, or this is a tier's own function.
+ * -ENOMEM: as for zswap_add_tier().
+ * -EPERM: this process is a forked child.
+ *
+ * Threads: any. Callbacks: not allowed.
+ */
+int zspager_add_tier(struct zspager *pager,
+                     const struct zswap_tier_ops *ops,
+                     void *context,
+                     const struct zswap_tier_options *options,
+                     uint32_t *tier);
+
+/**
+ * Adds the first `bytes` bytes of a regular file or block device as a tier, behind the tiers that
+ * there are. Stores its number in *tier. A page on it is read in the thread that touches it.
+ *
+ * name: a name for people, in UTF-8, at most 249 bytes, which zspager_stats_json() shows. The library
+ *     copies it. "" for none.
+ * fd: see zspager_set_backing_file().
+ *
+ * Errors:
+ * -EINVAL: pager, name or tier is NULL, the name is wrong, or fd or bytes is, as for
+ *     zspager_set_backing_file().
+ * -EBUSY: there are ZSWAP_MAX_TIERS tiers, or this is a tier's own function.
+ * -EMFILE: the process may have no more descriptors.
+ * -ENOMEM: as for zswap_add_tier().
+ * -EPERM: this process is a forked child.
+ *
+ * Threads: any. Callbacks: not allowed.
+ */
+int zspager_add_file_tier(struct zspager *pager,
+                          const char *name,
+                          int fd,
+                          uint64_t bytes,
+                          uint32_t *tier);
+
+/**
+ * Removes a tier. The pages that are on it move to the other tiers first, as far as these have room.
+ * After 0 no function of the tier runs, and none is called again.
+ *
+ * Errors:
+ * -EINVAL: pager is NULL.
+ * -ENOENT: there is no tier of this number.
+ * -EBUSY: pages are left on the tier, or calls go on using it. It stays, and so do these pages: touch
+ *     or discard them, or make room on other tiers, and call again. Also in a tier's own function.
+ * -EPERM: this process is a forked child.
+ *
+ * Threads: any; takes as long as the pages need. Callbacks: not allowed.
+ */
+int zspager_remove_tier(struct zspager *pager,
+                        uint32_t tier);
+
+/**
+ * Fills *stats with the statistics of a tier. Set its struct_size first. Fields that this library
+ * does not know become 0. zspager_stats_json() has those of all tiers.
+ *
+ * Errors:
+ * -EINVAL: pager or stats is NULL, or struct_size is wrong.
+ * -ENOENT: there is no tier of this number.
+ * -EPERM: this process is a forked child.
+ *
+ * Threads: any. Callbacks: not allowed.
+ */
+int zspager_tier_stats(struct zspager *pager, uint32_t tier, struct zswap_tier_stats *stats);
+
+/**
  * Fills *stats. Set its struct_size first. Fields that this library does not know become 0.
  *
  * Errors:
@@ -3363,6 +3457,14 @@ int zspager_stats_json(struct zspager *pager, char *buffer, size_t size, size_t 
  * waiting. When no page can leave, because the pool is full and nothing can be written back or the
  * rest is held or pinned, pages come back above the limit. zspager_stats.over_limit counts them;
  * nothing is lost.
+ *
+ * Pages may go to several files, and to tiers of the program's own: zspager_add_file_tier(),
+ * zspager_add_tier(), and see TIERS. A page on a file is read by the thread that touches it. With
+ * ZSPAGER_FAULT_SIGBUS that thread is in a signal handler, and can't call a tier of the program's own:
+ * it waits until a thread in zspager_run() with ZSPAGER_RUN_TIERS or ZSPAGER_RUN_ALL has brought the
+ * page. The functions of such a tier must not touch a region of this pager, nor wait for a thread that
+ * does: such a touch might wait for them for ever. They call no function of this pager but
+ * zspager_stats().
  *
  * The memory of a region must be used through this one mapping only: not through another mapping of
  * the same file, from another process, or with ptrace. A part of a region may be moved by mremap()

@@ -29,8 +29,8 @@ const SOURCES: [&str; 16] = [
     "last_error.rs",
 ];
 /// The files of the pager, whose part of the header needs `ZSALLOC_UFFD`.
-const PAGER_SOURCES: [&str; 5] =
-    ["pager/types.rs", "pager/create.rs", "pager/regions.rs", "pager/upkeep.rs", "pager/stats.rs"];
+const PAGER_SOURCES: [&str; 6] =
+    ["pager/types.rs", "pager/create.rs", "pager/regions.rs", "pager/upkeep.rs", "pager/tiers.rs", "pager/stats.rs"];
 /// Types that a program only has pointers to.
 const OPAQUE: &str = "/// A pool of objects. Opaque.
 pub struct zs_pool(Pool);

@@ -13,6 +13,7 @@ use super::state::MAX_AGE;
 use crate::parking::LongLocked;
 use crate::sync::{Ordering::Relaxed, Wait};
 use crate::units::PAGE;
+use crate::zswap::TierAccess;
 
 /// Pages that are evicted in place at once, at least.
 const FEW: usize = 16;
@@ -85,6 +86,8 @@ impl Core {
             }
             match self.evict_some(above.min(BLOCK as u64), &mut effort) {
                 Evicted::Pages(some) => (gone, fruitless, wait) = (gone + some, 0, Wait::default()),
+                // This is no signal handler.
+                Evicted::Full if self.room_on_tiers(TierAccess::All) => fruitless += 1,
                 Evicted::Full if gone == 0 => return Evicted::Full,
                 Evicted::Full => return Evicted::Pages(gone),
                 Evicted::None => return end(gone),

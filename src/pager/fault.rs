@@ -1,5 +1,6 @@
 //! Serving a touch: the page's state word decides what is put in the page's place.
 
+use super::away_wait::AwayWait;
 use super::core::Core;
 use super::counts::add;
 use super::extents::Extent;
@@ -14,6 +15,7 @@ use crate::os::sigbus::Touch;
 use crate::os::userfault::Progress;
 use crate::sync::{Ordering::Relaxed, Wait};
 use crate::units::PAGE;
+use crate::zswap::TierAccess;
 use std::time::Instant;
 
 /// How often a call that the system refuses is tried again before the touch fails: a second or so.
@@ -45,6 +47,10 @@ pub(super) enum Stop {
     Lost,
     /// The system refuses a call that bringing the page back needs.
     Refused(Error),
+    /// The page is on a tier that a signal handler may not call.
+    NeedsThread,
+    /// The page's tier can't be reached now, or no thread is lent that may call it.
+    Away(Error),
 }
 
 /// What a touch wants of a page.
@@ -54,6 +60,16 @@ pub struct Want {
     pub write: bool,
     /// The page is held as well.
     pub hold: bool,
+    /// The tiers that the thread may use which serves the touch.
+    pub tiers: TierAccess,
+}
+
+impl Want {
+    /// What a call of the program's wants, which is not in a signal handler: it holds pages, which may be written, or
+    /// only needs them in memory.
+    pub(super) fn of_call(holds: bool) -> Self {
+        Self { write: holds, hold: holds, tiers: TierAccess::All }
+    }
 }
 
 const ZERO: Error = Error::Again(sentence(&"the system refuses UFFDIO_ZEROPAGE"));
@@ -87,7 +103,7 @@ impl Core {
 
     /// Serves a touch, and measures how long every eighth takes: reading the clock twice takes 2 % of a touch.
     pub(super) fn serve_timed(&self, refusals: u32, at: usize, write: bool) -> FaultOutcome {
-        let want = Want { write, hold: false };
+        let want = Want { write, hold: false, tiers: self.access() };
         if !self.counters.faults.load(Relaxed).is_multiple_of(8) {
             return self.serve_within(refusals, at, want);
         }
@@ -104,9 +120,10 @@ impl Core {
     }
 
     /// Puts the page of an address in its place, and fails after `most` refusals by the system.
-    fn serve_within(&self, most: u32, at: usize, want: Want) -> FaultOutcome {
+    pub(super) fn serve_within(&self, most: u32, at: usize, want: Want) -> FaultOutcome {
         let at = at & !(PAGE - 1);
         let mut wait = Wait::default();
+        let mut away = AwayWait::new(most < TRIES);
         let mut last = MOVING;
         let (mut tries, mut refusals, mut leaving) = (0, 0, 0);
         while tries < TRIES && refusals < most {
@@ -114,21 +131,24 @@ impl Core {
             let version = self.extents.version();
             let Some(extent) = self.extents.find(at) else { return FaultOutcome::Unknown };
             let Some(region) = self.places[extent.region].enter() else { continue };
-            match self.touch(&region, &extent, at, want, (version, leaving < TRIES)) {
-                Ok(()) => {
-                    add(&self.counters.faults, 1);
-                    return FaultOutcome::Done;
-                }
+            let mut touched = self.touch(&region, &extent, at, want, (version, leaving < TRIES));
+            drop(region);
+            if let Err(Stop::NeedsThread) = touched {
+                touched = self.ask_to_serve(at, want.write);
+            }
+            match touched {
+                Ok(()) => return FaultOutcome::Done,
                 Err(Stop::Lost) => return FaultOutcome::Failed(LOST),
                 Err(Stop::Refused(error)) => (refusals, last) = (refusals + 1, error),
-                Err(Stop::Again) => {}
+                Err(Stop::Away(error)) if away.goes_on() => (tries, last) = (tries - 1, error),
+                Err(Stop::Away(error)) => (refusals, last) = (most, error),
+                Err(Stop::Again | Stop::NeedsThread) => {}
                 // The system will take the page out soon, so the thread waits for that. A page that became resident now
                 // could be moved to the staging range before the system takes it out, and would come back with its old
                 // bytes.
                 Err(Stop::Leaving) => (tries, leaving) = (tries - 1, leaving + 1),
                 // The discard of the range will end, sooner if this thread helps.
                 Err(Stop::Shut) => {
-                    drop(region);
                     tries -= 1;
                     if !self.do_some_work() {
                         wait.a_moment();
@@ -136,7 +156,6 @@ impl Core {
                     continue;
                 }
             }
-            drop(region);
             add(&self.counters.retries, 1);
             self.read_events();
             if tries + leaving > 3 {
@@ -168,7 +187,7 @@ impl Core {
         // Room comes first. It may take an eviction, and others may wait for this very page once it is claimed.
         let seen = page.peek();
         region.area.prefetch_handle(number);
-        let room = seen.needs_room().then(|| self.room_for(region));
+        let room = seen.needs_room().then(|| self.room_for(region, want.tiers));
         let mut claim = page.claim();
         let room = room.filter(|_| claim.was().needs_room());
         let inside = self.enter(version, at, at + PAGE);
@@ -190,6 +209,7 @@ impl Core {
         if want.hold {
             self.hold_claimed(&mut claim);
         }
+        add(&self.counters.faults, 1);
         Ok(())
     }
 

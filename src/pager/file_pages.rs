@@ -22,7 +22,6 @@ use super::state::{KeptCopy, PageKind};
 use crate::os::{Errno, errno};
 use crate::sync::Ordering::Relaxed;
 use crate::units::PAGE;
-use crate::zswap::LoadFlags;
 
 /// Bytes of the largest huge page that a memory file is made of.
 const HUGE: u64 = 2 << 20;
@@ -84,7 +83,7 @@ impl Core {
         *stuck = Stuck(Some(offset / HUGE));
         region.may_be_huge.store(true, Relaxed);
         let mut buffer = self.scratch.take();
-        let loaded = region.area.load_own(page, buffer.page(0), LoadFlags::KEEP).is_ok();
+        let loaded = region.load(page, buffer.page(0), self.access()).is_ok();
         if loaded && self.put_into_file(region, page, buffer.page(0)).is_ok() {
             return Err(Errno(errno::EBUSY));
         }

@@ -6,6 +6,7 @@ use super::options::{Duty, RegionOptions, Removal};
 use super::pager_calls::Pager;
 use crate::error::{Error, Result};
 use crate::units::PAGE;
+use crate::zswap::{Tier, TierOptions};
 use std::ptr::NonNull;
 
 pub use super::region::RegionId;
@@ -90,6 +91,14 @@ pub trait PagerForC {
     /// Lets threads be lent again. Does nothing in a forked child.
     fn resume(&self);
 
+    /// Adds a tier of the program's own: see [`Pager::add_tier`]. A thread that calls tiers has a second to begin.
+    ///
+    /// # Errors
+    /// Those of [`Pager::add_tier`].
+    fn add_tier_of_c(&self, tier: impl Tier + 'static, options: &TierOptions) -> Result<u32>
+    where
+        Self: Sized;
+
     /// Lent threads that have not left the pager yet. A thread that is no longer counted does not use the pager any
     /// more.
     fn lent_threads(&self) -> u32;
@@ -161,6 +170,10 @@ impl PagerForC for Pager {
         if let Ok(core) = self.call() {
             core.lending.resume();
         }
+    }
+
+    fn add_tier_of_c(&self, tier: impl Tier + 'static, options: &TierOptions) -> Result<u32> {
+        self.call()?.add_own_tier(tier, options, false)
     }
 
     fn lent_threads(&self) -> u32 {

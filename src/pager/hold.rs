@@ -90,7 +90,7 @@ impl Core {
     }
 
     fn hold_page(&self, at: usize) -> Result<()> {
-        match self.serve(at, Want { write: true, hold: true }) {
+        match self.serve(at, Want::of_call(true)) {
             FaultOutcome::Done => Ok(()),
             FaultOutcome::Unknown => Err(NO_REGION),
             FaultOutcome::Failed(error) => Err(error),

@@ -2,12 +2,14 @@
 
 use super::options::Duty;
 use super::serving_threads::{Found, ServingThreads, Sleep};
+use super::tier_requests::{TakenRequest, TierRequests};
 use crate::os;
 use crate::os::event_fd::{EventFd, wait, wake_nappers};
 use crate::os::userfault::Userfault;
 use crate::sync::{
     AtomicU32, AtomicU64,
     Ordering::{Acquire, Relaxed, Release},
+    Wait,
 };
 use std::time::{Duration, Instant};
 
@@ -24,9 +26,15 @@ pub struct Lending {
     servers: AtomicU32,
     /// Lent threads that evict, and serve as well.
     evicting_servers: AtomicU32,
+    /// Lent threads that do nothing but call tiers.
+    tier_threads: AtomicU32,
     /// Threads that are going to serve touches, and are not counted yet, because they have not begun. Threads that wait
     /// for one to begin sleep on this word.
     promised: AtomicU32,
+    /// Threads that are going to call tiers, and are not counted yet.
+    promised_tiers: AtomicU32,
+    /// What touches ask of threads that call tiers, and what these sleep on.
+    pub requests: TierRequests,
     /// 1 while threads that evict in the background are wanted. They sleep on this word.
     evict_wanted: AtomicU32,
     /// What each of the threads that serve touches does.
@@ -73,7 +81,10 @@ impl Lending {
             evictors: AtomicU32::new(0),
             servers: AtomicU32::new(0),
             evicting_servers: AtomicU32::new(0),
+            tier_threads: AtomicU32::new(0),
             promised: AtomicU32::new(0),
+            promised_tiers: AtomicU32::new(0),
+            requests: TierRequests::default(),
             evict_wanted: AtomicU32::new(0),
             serving: ServingThreads::default(),
             alone: AtomicU32::new(0),
@@ -86,17 +97,23 @@ impl Lending {
     pub fn count(&self, duty: Duty) -> Ticket {
         let round = self.round.load(Relaxed);
         self.lent.fetch_add(1, Relaxed);
-        self.evictors.fetch_add(u32::from(duty != Duty::Serve), Relaxed);
-        self.servers.fetch_add(u32::from(duty != Duty::Evict), Relaxed);
+        self.evictors.fetch_add(u32::from(duty.evicts()), Relaxed);
+        self.servers.fetch_add(u32::from(duty.serves()), Relaxed);
         self.evicting_servers.fetch_add(u32::from(duty == Duty::All), Relaxed);
+        self.tier_threads.fetch_add(u32::from(duty == Duty::Tiers), Relaxed);
         Ticket { duty, round }
     }
 
     /// Counts a thread as lent no more.
     pub fn uncount(&self, ticket: Ticket) {
+        self.tier_threads.fetch_sub(u32::from(ticket.duty == Duty::Tiers), Relaxed);
         self.evicting_servers.fetch_sub(u32::from(ticket.duty == Duty::All), Relaxed);
-        self.servers.fetch_sub(u32::from(ticket.duty != Duty::Evict), Relaxed);
-        self.evictors.fetch_sub(u32::from(ticket.duty != Duty::Serve), Relaxed);
+        self.servers.fetch_sub(u32::from(ticket.duty.serves()), Relaxed);
+        self.evictors.fetch_sub(u32::from(ticket.duty.evicts()), Relaxed);
+        if ticket.duty.calls_tiers() {
+            // What this thread was woken for is left to the others.
+            self.call_for_tiers();
+        }
         // Release pairs with the Acquire in `Lending::threads`.
         self.lent.fetch_sub(1, Release);
     }
@@ -104,7 +121,7 @@ impl Lending {
     /// The calling thread is the one of the ticket until the returned guard is dropped. It goes when it is told to by
     /// [`Lending::stop`], or by [`Lending::tell`] of the same `leave`.
     pub fn at_work<'a>(&'a self, ticket: Ticket, leave: &'a Leave) -> LentThread<'a> {
-        if ticket.duty != Duty::Evict {
+        if ticket.duty.serves() {
             self.serving.begin();
         }
         LentThread { lending: self, ticket, leave }
@@ -132,6 +149,7 @@ impl Lending {
         self.serving.unpark_all();
         self.evict_wanted.store(1, Relaxed);
         wake_nappers(&self.evict_wanted);
+        self.requests.ring_all();
     }
 
     /// Returns how many threads are lent to the pager.
@@ -150,16 +168,57 @@ impl Lending {
         self.servers.load(Relaxed) > 0
     }
 
-    /// A thread is going to serve touches, once it begins. [`Lending::end_promise`] is called then.
-    pub fn promise(&self) {
-        self.promised.fetch_add(1, Relaxed);
+    /// Whether a lent thread calls tiers.
+    pub fn has_tier_threads(&self) -> bool {
+        self.tier_threads.load(Relaxed) + self.evicting_servers.load(Relaxed) > 0
+    }
+
+    /// Wakes a thread that calls tiers, if one sleeps: there is something for it to do.
+    pub fn call_for_tiers(&self) {
+        self.requests.ring();
+        self.call_servers_for_tiers();
+    }
+
+    /// Wakes the threads that do everything, if only these call tiers.
+    pub fn call_servers_for_tiers(&self) {
+        if self.tier_threads.load(Relaxed) == 0 && self.evicting_servers.load(Relaxed) > 0 {
+            // Of the threads that serve, the one that is woken might not call tiers.
+            self.serving.unpark_all();
+            self.event_fd.signal();
+        }
+    }
+
+    /// A thread is going to do this duty, once it begins. [`Lending::end_promise`] is called then.
+    pub fn promise(&self, duty: Duty) {
+        self.promised.fetch_add(u32::from(duty.serves()), Relaxed);
+        self.promised_tiers.fetch_add(u32::from(duty.calls_tiers()), Relaxed);
     }
 
     /// A thread that was promised is counted now, or will not begin any more.
-    pub fn end_promise(&self) {
+    pub fn end_promise(&self, duty: Duty) {
         // Release pairs with the Acquire in `Lending::await_server`, which sees the thread counted then.
-        self.promised.fetch_sub(1, Release);
+        self.promised.fetch_sub(u32::from(duty.serves()), Release);
+        // Release pairs with the Acquire in `Lending::await_tier_thread`.
+        self.promised_tiers.fetch_sub(u32::from(duty.calls_tiers()), Release);
         os::wake(&self.promised, u32::MAX >> 1);
+    }
+
+    /// Whether a lent thread calls tiers. If threads are promised that will, or `unpromised`, waits for one to begin,
+    /// for `limit` at most.
+    pub fn await_tier_thread(&self, limit: Duration, unpromised: bool) -> bool {
+        let begin = Instant::now();
+        let mut wait = Wait::default();
+        loop {
+            // Acquire pairs with the Release in `Lending::end_promise`.
+            let promised = self.promised_tiers.load(Acquire);
+            if self.has_tier_threads() {
+                return true;
+            }
+            if promised == 0 && !unpromised || begin.elapsed() >= limit {
+                return false;
+            }
+            wait.a_moment();
+        }
     }
 
     /// Whether threads are promised that have not begun.
@@ -326,6 +385,16 @@ impl LentThread<'_> {
         self.ticket.duty
     }
 
+    /// Takes a request of a touch, if this thread may serve any.
+    pub fn take_request(&self) -> Option<TakenRequest<'_>> {
+        if self.ticket.duty.calls_tiers() { self.lending.requests.take() } else { None }
+    }
+
+    /// Whether a request waits that this thread may serve.
+    fn is_asked(&self) -> bool {
+        self.ticket.duty == Duty::All && self.lending.requests.any()
+    }
+
     /// Sleeps until there may be something to do, or for `limit`; if others are awake that see to it, for `longest`.
     pub fn sleep(&self, uffd: &Userfault, limit: Duration, longest: Duration) {
         let Lending { serving, event_fd, evict_wanted, .. } = self.lending;
@@ -334,8 +403,9 @@ impl LentThread<'_> {
             return;
         }
         let sleep = serving.begin_sleep();
-        // A thread that tells others to leave wakes those that began to sleep before that.
-        if !self.stays() {
+        // A thread that tells others to leave wakes those that began to sleep before that, and so does one that asks
+        // for something.
+        if !self.stays() || self.is_asked() {
             return serving.cancel_sleep(sleep);
         }
         match sleep {
@@ -363,7 +433,7 @@ impl LentThread<'_> {
 
     /// Notes, before a last look for pages to evict, that eviction is not wanted any more.
     pub fn want_no_eviction(&self) {
-        if self.ticket.duty != Duty::Serve {
+        if self.ticket.duty.evicts() {
             self.lending.evict_wanted.store(0, Relaxed);
         }
     }
@@ -371,7 +441,7 @@ impl LentThread<'_> {
 
 impl Drop for LentThread<'_> {
     fn drop(&mut self) {
-        if self.ticket.duty != Duty::Evict {
+        if self.ticket.duty.serves() {
             self.lending.serving.end();
         }
         self.lending.uncount(self.ticket);

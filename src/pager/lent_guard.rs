@@ -93,7 +93,8 @@ impl Pager {
     ///
     /// The thread counts as lent while it is in [`LentWork::run`]. A work that is never run lends nothing. In
     /// [`FaultMode::Threads`](crate::FaultMode::Threads), [`Pager::map`] and [`Pager::add_region`] wait up to 5 seconds
-    /// for such a thread to begin if no other serves touches.
+    /// for such a thread to begin if no other serves touches. So does [`Pager::add_tier`] in
+    /// [`FaultMode::Sigbus`](crate::FaultMode::Sigbus) for one that calls tiers.
     ///
     /// In a [`std::thread::scope`], create the `Lent` inside of the scope's closure. Then it is dropped before the
     /// scope waits for the thread, also after a panic or a `?`. **A `Lent` that was made outside of the scope, or is
@@ -130,11 +131,8 @@ impl Pager {
         self.check_usable()?;
         let leave = Counted::new(Leave::default())?;
         let core = self.0.core().clone();
-        let promised = duty != Duty::Evict;
-        if promised {
-            core.lending.promise();
-        }
-        let work = LentWork { core: core.clone(), duty, leave: leave.clone(), promised, ticket: None };
+        core.lending.promise(duty);
+        let work = LentWork { core: core.clone(), duty, leave: leave.clone(), promised: true, ticket: None };
         Ok((Lent { core, duty, leave, thread: None }, work))
     }
 }
@@ -171,7 +169,7 @@ impl LentWork {
 
     fn end_promise(&mut self) {
         if std::mem::take(&mut self.promised) {
-            self.core.lending.end_promise();
+            self.core.lending.end_promise(self.duty);
         }
     }
 }

@@ -28,21 +28,25 @@ impl Core {
     /// Works for the pager until the thread is told to go.
     pub fn work(&self, lent: &LentThread<'_>) {
         let duty = lent.duty();
-        let evicts = duty != Duty::Serve;
+        if duty == Duty::Tiers {
+            return self.work_for_tiers(lent);
+        }
+        let (serves, evicts) = (duty.serves(), duty.evicts());
         let mut spin = Spin::default();
         let mut faults = 0;
         while lent.stays() {
+            let answered = self.serve_request(lent);
             let seen = std::mem::replace(&mut faults, self.counters.faults());
-            if duty != Duty::Evict && self.lending.is_crowded() && seen != faults {
+            if serves && self.lending.is_crowded() && seen != faults {
                 // Another thread gets on with it.
                 lent.sleep(&self.uffd, SLEEP, SLEEP);
                 continue;
             }
-            let served = duty != Duty::Evict && self.serve_waiting();
+            let served = serves && self.serve_waiting();
             spin.has_served |= served;
             let worked = self.do_some_work();
             let evicted = evicts && self.evict_ahead(duty);
-            if !served && !worked && !evicted && !self.spin_for_touches(lent, &mut spin) {
+            if !answered && !served && !worked && !evicted && !self.spin_for_touches(lent, &mut spin) {
                 self.rest(lent, evicts);
             }
         }
@@ -77,13 +81,21 @@ impl Core {
         let pages = AT_ONCE.min(self.account.reserve());
         let mut evict = || matches!(self.evict_some(pages, &mut effort), Evicted::Pages(1..));
         let evicted = evicts && self.lending.aside(duty == Duty::All, &mut evict);
-        if self.upkeep.take_full() {
-            self.lending.wake_one_anyway();
-            // If this frees too little, the next store will report it.
-            let _ = self.zswap.shrink_with(WRITE_AHEAD, TierAccess::All);
-        }
+        self.write_ahead(duty);
         self.compact_if_sparse();
         evicted || self.drop_stale_copies(AT_ONCE) > 0
+    }
+
+    /// Writes pages back if the pool was full. Returns whether it was.
+    pub(super) fn write_ahead(&self, duty: Duty) -> bool {
+        let access = if duty.calls_tiers() { TierAccess::All } else { self.access() };
+        let was_full = self.upkeep.take_full() | (duty.calls_tiers() && self.upkeep.take_wanted_tiers());
+        if was_full {
+            self.lending.wake_one_anyway();
+            // If this frees too little, the next store will report it.
+            let _ = self.zswap.shrink_with(WRITE_AHEAD, access);
+        }
+        was_full
     }
 
     /// Looks for touches again and again before the thread sleeps, for as long as that paid lately. Returns whether

@@ -12,7 +12,7 @@ use super::state::{KeptCopy, MAX_AGE, PageKind, PageState};
 use crate::error::{Error, sentence};
 use crate::os::errno;
 use crate::units::PAGE;
-use crate::zswap::{LoadFlags, NotLoaded};
+use crate::zswap::{NotLoaded, TierAccess};
 
 const COPY: Error = Error::Again(sentence(&"the system refuses UFFDIO_COPY"));
 const WRITE: Error = Error::Again(sentence(&"the memory file of a region can't be written: is its file system full?"));
@@ -30,14 +30,17 @@ impl Core {
         let page = extent.page_at(at);
         let mut buffer = self.scratch.take();
         region.area.prefetch_record(page);
-        match region.area.load_own(page, buffer.page(0), LoadFlags::KEEP) {
+        match region.load(page, buffer.page(0), want.tiers) {
             Ok(()) => {}
             Err(NotLoaded::Damaged | NotLoaded::DamagedOnTier) => return self.poison(region, first, at),
+            Err(NotLoaded::NeedsThread) => return Err(Stop::NeedsThread),
+            Err(NotLoaded::Failed(error @ Error::Again(_))) => return Err(Stop::Away(error)),
             Err(error) => return Err(Stop::Refused(error.into_error())),
         }
         let mut ahead: [Option<PageClaim<'_>>; BUFFER_PAGES] = [const { None }; BUFFER_PAGES];
         let room = ((self.gate.open_until(at, extent.end) - at) / PAGE).min(region.ahead.window(page));
-        let count = 1 + load_ahead(region, page + 1, &mut buffer, &mut ahead[..room.saturating_sub(1)]);
+        let ahead_room = &mut ahead[..room.saturating_sub(1)];
+        let count = 1 + load_ahead(region, page + 1, &mut buffer, ahead_room, want.tiers);
         let keeps = self.keeps(region, want, count as u64);
         // The pages ahead do not wait for room. Their number is bounded, so that the limit holds nearly.
         if count > 1 {
@@ -128,20 +131,20 @@ impl Core {
     }
 }
 
-/// Decodes pages from `first` on, each to its place in the buffer, as far as they are in zswap and nobody has them
-/// claimed. Returns how many.
+/// Decodes pages from `first` on, each to its place in the buffer, as far as they are in zswap, on tiers that the
+/// thread may use, and nobody has them claimed. Returns how many.
 fn load_ahead<'a>(
     region: &'a RegionState,
     first: u64,
     buffer: &mut PageBuffer<'_>,
     claims: &mut [Option<PageClaim<'a>>],
+    tiers: TierAccess,
 ) -> usize {
     for (number, place) in claims.iter_mut().enumerate() {
         let page = region.page(first + number as u64);
         let seen = page.peek();
         let claim = if seen.kind() == PageKind::Stored { page.try_claim(seen) } else { None };
-        let loaded = claim.is_some()
-            && region.area.load_own(first + number as u64, buffer.page(number + 1), LoadFlags::KEEP).is_ok();
+        let loaded = claim.is_some() && region.load(first + number as u64, buffer.page(number + 1), tiers).is_ok();
         if !loaded {
             return number;
         }

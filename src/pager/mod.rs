@@ -32,6 +32,7 @@
 //! | `hand` | the clock hand, and the lanes of threads that pick pages |
 //! | `free_reading` | whether messages may be read without the gate |
 //! | `serving_threads` | which of the threads that serve touches are awake, parked or poll |
+//! | `tier_requests` | what touches ask of threads that may call tiers |
 //!
 //! The values that a pager is made of:
 //!
@@ -49,6 +50,7 @@
 //! | `backlog`, `inbox` | pages of large events that wait; messages that were read, behind the lock of events |
 //! | `lent_count`, `spin` | lent threads, and how long they spin before they sleep |
 //! | `upkeep` | what the pool needs from them |
+//! | `away_wait` | how long a touch waits for a tier that is away |
 //! | `core` | all of them together |
 //!
 //! The verbs, each a part of `impl Core`:
@@ -59,6 +61,7 @@
 //! | `file_pages` | takes pages out of a memory file, and maps those that are in it |
 //! | `store` | stores a page, and makes room for it in the pool |
 //! | `fault`, `load` | serve a touch; the part of it that decodes |
+//! | `tier_touches` | the touches that another thread has to serve, because they need a tier of the program's own |
 //! | `evict`, `stage`, `compress`, `in_place` | eviction: its course, and its three ways |
 //! | `tend` | keeps the pool compact |
 //! | `room` | makes room for a page that comes |
@@ -70,7 +73,7 @@
 //! | `late_touches`, `sigbus_pagers` | touches of memory that was just removed; the handler of SIGBUS |
 //! | `fork_child` | what a forked child lets go of |
 //! | `open_pager` | what a pager and its regions share, and the closing of it |
-//! | `pager_calls`, `create`, `snapshot` | the public calls on a pager |
+//! | `pager_calls`, `create`, `snapshot`, `tier_calls` | the public calls on a pager |
 //! | `lent_guard`, `hold_guards`, `region_guard`, `region_calls` | lent threads, holds and regions, as guards |
 //! | `paged_memory` | memory that the pager maps itself |
 //! | `for_c` | the same by numbers and pairs of calls, for the C library |
@@ -85,11 +88,14 @@ pub(crate) mod presence;
 pub(crate) mod removable;
 pub(crate) mod serving_threads;
 pub(crate) mod state;
+pub(crate) mod tier_requests;
 
 #[cfg(not(loom))]
 pub(crate) mod account;
 #[cfg(not(loom))]
 mod add_region;
+#[cfg(not(loom))]
+mod away_wait;
 #[cfg(not(loom))]
 pub(crate) mod backlog;
 #[cfg(not(loom))]
@@ -186,6 +192,10 @@ pub(crate) mod staging;
 mod store;
 #[cfg(not(loom))]
 mod tend;
+#[cfg(not(loom))]
+mod tier_calls;
+#[cfg(not(loom))]
+mod tier_touches;
 #[cfg(not(loom))]
 mod time;
 #[cfg(not(loom))]

@@ -206,7 +206,7 @@ pub enum Removal {
 /// What a lent thread does for the pager: see [`Pager::lend`](crate::Pager::lend).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Duty {
-    /// Both of the other duties in turn.
+    /// All of the other duties in turn.
     #[default]
     All,
     /// Reads events, and serves touches in [`FaultMode::Threads`].
@@ -215,6 +215,27 @@ pub enum Duty {
     /// has much more memory than slots. Without such a thread, touches that evict compact such a pool, some 0.1 ms at a
     /// time.
     Evict,
+    /// Calls tiers of the program's own ([`Pager::add_tier`](crate::Pager::add_tier)): reads pages from them for
+    /// touches in [`FaultMode::Sigbus`], where a signal handler may not, and writes pages to tiers after the pool was
+    /// full. A touch waits while the thread reads from a tier, so lend as many as the tier should serve at a time.
+    Tiers,
+}
+
+impl Duty {
+    /// Whether a thread with this duty reads events, and serves touches.
+    pub(super) fn serves(self) -> bool {
+        matches!(self, Self::All | Self::Serve)
+    }
+
+    /// Whether a thread with this duty evicts.
+    pub(super) fn evicts(self) -> bool {
+        matches!(self, Self::All | Self::Evict)
+    }
+
+    /// Whether a thread with this duty calls tiers of the program's own on behalf of signal handlers.
+    pub(super) fn calls_tiers(self) -> bool {
+        matches!(self, Self::All | Self::Tiers)
+    }
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use crate::heap::Counted;
 use crate::os::blocked::Blocked;
 use crate::pool::CompactBudget;
 use crate::units::PAGE;
-use crate::zswap::{Codec, TierStats};
+use crate::zswap::Codec;
 use std::fmt;
 use std::ops::Range;
 use std::os::fd::BorrowedFd;
@@ -186,24 +186,6 @@ impl Pager {
     /// [`Error::Forked`] in a child.
     pub fn set_backing_file(&self, file: Option<(BorrowedFd<'_>, u64)>) -> Result<()> {
         self.call()?.zswap.set_backing_file(file)
-    }
-
-    /// Adds the first `bytes` bytes of a file or a block device as a tier, behind the tiers that there are, as
-    /// [`Zswap::add_file_tier`](crate::Zswap::add_file_tier) says. Returns its number. `name` is for people. Any thread
-    /// may call it; signal handlers may not.
-    ///
-    /// # Errors
-    /// Those of [`Pager::set_backing_file`], and [`Error::Busy`] if there are 8 tiers or in a call of a tier.
-    pub fn add_file_tier(&self, name: &str, file: BorrowedFd<'_>, bytes: u64) -> Result<u32> {
-        self.call()?.zswap.add_file_tier(name, file, bytes)
-    }
-
-    /// Returns what a tier has, and what happened on it. Any thread may call it; signal handlers may not.
-    ///
-    /// # Errors
-    /// [`Error::NotFound`] if there is no such tier, [`Error::Forked`] in a child.
-    pub fn tier_stats(&self, tier: u32) -> Result<TierStats> {
-        self.call()?.zswap.tier_stats(tier)
     }
 
     /// Writes compressed pages that were not used lately to the backing file, until `pages` pages of 4096 bytes have

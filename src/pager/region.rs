@@ -7,7 +7,7 @@ use crate::os::{self, Mapping, Os};
 use crate::readahead::Readahead;
 use crate::sync::{AtomicU64, Ordering::Relaxed};
 use crate::units::{PAGE, pages_of};
-use crate::zswap::Area;
+use crate::zswap::{Area, LoadFlags, NotLoaded, TierAccess};
 use std::os::fd::OwnedFd;
 use std::sync::atomic::AtomicBool;
 
@@ -146,6 +146,14 @@ impl RegionState {
             words,
             pages,
         })
+    }
+
+    /// Decodes a page into a page of the pager's own, from the pool or from the tiers that the thread may use.
+    pub fn load(&self, page: u64, to: &mut [u8; PAGE], tiers: TierAccess) -> std::result::Result<(), NotLoaded> {
+        match tiers {
+            TierAccess::All => self.area.load_own(page, to, LoadFlags::KEEP),
+            TierAccess::SignalSafe => self.area.load_in_handler(page, to, LoadFlags::KEEP),
+        }
     }
 
     /// Notes that the area has no room by its own limit, and nothing that could be written back.

@@ -72,7 +72,7 @@ impl Core {
             // No eviction begins. One that began has the page claimed, and is waited for.
             while !matches!(region.page(page).peek().kind(), PageKind::Resident(_) | PageKind::Empty) {
                 let Some(at) = self.address_of(place, page) else { break };
-                match self.serve(at, Want { write: false, hold: false }) {
+                match self.serve(at, Want::of_call(false)) {
                     // Only a poisoned page may be left behind: any other would read as zeros.
                     FaultOutcome::Failed(error @ (Error::Damaged(_) | Error::Io(_)))
                         if region.page(page).peek() == PageState::POISONED =>

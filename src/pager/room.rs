@@ -8,6 +8,7 @@ use super::evict::Evicted;
 use super::immovable::Effort;
 use super::region::RegionState;
 use crate::sync::{Ordering::Relaxed, Wait};
+use crate::zswap::TierAccess;
 
 /// How many pages a touch evicts at once when it must make room itself, if no other thread does.
 const FEW: u64 = 8;
@@ -44,8 +45,9 @@ impl Drop for PageCharge<'_> {
 impl Core {
     /// Charges a page of a region, and evicts others first if need be. If that is impossible, charges it all the same,
     /// and counts that. The caller has claimed no page: evicting takes its time, and others may wait for a claimed one.
+    /// `tiers`: those that the thread may use.
     #[inline]
-    pub fn room_for(&self, region: &RegionState) -> PageCharge<'_> {
+    pub fn room_for(&self, region: &RegionState, tiers: TierAccess) -> PageCharge<'_> {
         if region.closing.load(Relaxed) {
             // The region is being removed, and its pages are not the pager's any more in a moment.
             self.account.charge_above(1);
@@ -54,16 +56,16 @@ impl Core {
         match self.account.try_charge(1) {
             Fit::Ample => {}
             Fit::Scarce => self.lending.want_eviction(),
-            Fit::Over => self.charge_slowly(),
+            Fit::Over => self.charge_slowly(tiers),
         }
         PageCharge(&self.account)
     }
 
     #[cold]
-    fn charge_slowly(&self) {
+    fn charge_slowly(&self, tiers: TierAccess) {
         add(&self.counters.direct_reclaims, 1);
         self.lending.want_eviction();
-        if !self.make_room() {
+        if !self.make_room(tiers) {
             self.account.charge_above(1);
             add(&self.counters.over_limit, 1);
         }
@@ -71,7 +73,7 @@ impl Core {
 
     /// Evicts until there is room for a page, and charges it. Returns false if there is none, because what is in memory
     /// can't leave, or not in time.
-    fn make_room(&self) -> bool {
+    fn make_room(&self, tiers: TierAccess) -> bool {
         let mut effort = self.immovable.bounded_effort();
         let mut wait = Wait::default();
         let patience = self.account.patience();
@@ -96,6 +98,7 @@ impl Core {
                     wait = Wait::default();
                 }
                 Evicted::None | Evicted::Full if self.do_some_work() => wait = Wait::default(),
+                Evicted::Full if self.room_on_tiers(tiers) => wait = Wait::default(),
                 Evicted::None | Evicted::Full => return false,
                 // Others may be waiting for an event that nobody has read.
                 Evicted::Busy => {

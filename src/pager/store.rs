@@ -9,7 +9,7 @@ use crate::error::Error;
 use crate::zswap::{NotStored, OverLimit, TierAccess};
 
 /// Pages that are written to the backing file at once when the pool is full.
-const WRITE_BACK: u64 = 64;
+pub(super) const WRITE_BACK: u64 = 64;
 /// How often a store into a full pool is tried. Between two tries other pages are written back.
 const STORES: u32 = 4;
 
@@ -42,6 +42,7 @@ impl Core {
                     match self.calling(|| region.area.shrink_with(WRITE_BACK, self.access())) {
                         Ok(1..) | Err(Error::NotFound(_)) => {}
                         _ => {
+                            self.want_tiers();
                             region.note_full();
                             return Err(NoRoom::Area);
                         }
@@ -49,12 +50,18 @@ impl Core {
                 }
                 Err(NotStored::Over(OverLimit::Zswap) | NotStored::Failed(Error::NoMemory(_) | Error::Limit(_))) => {
                     match self.calling(|| self.zswap.shrink_with(WRITE_BACK, self.access())) {
-                        Ok(1..) => self.upkeep.note_full(),
+                        Ok(1..) => {
+                            self.upkeep.note_full();
+                            self.want_tiers();
+                        }
                         // Other threads were faster and wrote back all there was, so there is room by now. If they
                         // are still writing, the page stays: that looks the same as a full file, and a wait would cost
                         // every store into a pool that is full for good.
                         Err(Error::NotFound(_)) => {}
-                        _ => return Err(NoRoom::Pool),
+                        _ => {
+                            self.want_tiers();
+                            return Err(NoRoom::Pool);
+                        }
                     }
                 }
                 Err(_) => return Err(NoRoom::Pool),
@@ -63,9 +70,16 @@ impl Core {
         Err(NoRoom::Pool)
     }
 
-    /// Returns which tiers a thread may use that serves a touch. It may be in a signal handler.
-    fn access(&self) -> TierAccess {
+    /// Returns which tiers a thread may use of which nothing is known: it may be in a signal handler.
+    pub(super) fn access(&self) -> TierAccess {
         if self.mode == FaultMode::Sigbus { TierAccess::SignalSafe } else { TierAccess::All }
+    }
+
+    /// Tells a thread that calls tiers that pages have to go there, if this one might not call them.
+    fn want_tiers(&self) {
+        if self.access() == TierAccess::SignalSafe && self.upkeep.want_tiers() {
+            self.lending.call_for_tiers();
+        }
     }
 
     /// Does what takes long, and wakes a thread that serves touches before, if one sleeps.

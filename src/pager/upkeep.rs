@@ -8,6 +8,10 @@ use std::sync::atomic::AtomicBool;
 pub struct Upkeep {
     /// The pool was full: more is written back before the next store finds it so.
     was_full: AtomicBool,
+    /// The same, for threads that call tiers of the program's own. Others may write back to files only.
+    tiers_were_wanted: AtomicBool,
+    /// The pager has tiers of the program's own, or had.
+    has_own_tiers: AtomicBool,
     /// How many pages had been compressed when the pool was last looked at.
     looked_at: AtomicU64,
 }
@@ -16,6 +20,28 @@ impl Upkeep {
     /// Notes that a store found the pool full.
     pub fn note_full(&self) {
         self.was_full.store(true, Relaxed);
+    }
+
+    /// Notes that pages have to go to tiers of the program's own, if there may be any. Returns whether a thread that
+    /// calls tiers has to be told.
+    pub fn want_tiers(&self) -> bool {
+        let wanted = self.has_own_tiers() && !self.tiers_were_wanted.load(Relaxed);
+        wanted && !self.tiers_were_wanted.swap(true, Relaxed)
+    }
+
+    /// Whether pages had to go to tiers of the program's own since the last call. One caller is told.
+    pub fn take_wanted_tiers(&self) -> bool {
+        self.tiers_were_wanted.load(Relaxed) && self.tiers_were_wanted.swap(false, Relaxed)
+    }
+
+    /// Notes that the pager gets a tier of the program's own.
+    pub fn note_own_tier(&self) {
+        self.has_own_tiers.store(true, Relaxed);
+    }
+
+    /// Whether the pager has tiers of the program's own, or had.
+    pub fn has_own_tiers(&self) -> bool {
+        self.has_own_tiers.load(Relaxed)
     }
 
     /// Whether the pool was full since the last call. One caller is told.

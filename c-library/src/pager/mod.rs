@@ -5,6 +5,7 @@ mod options;
 mod pointers;
 mod regions;
 mod stats;
+mod tiers;
 mod types;
 mod upkeep;
 

@@ -3,7 +3,7 @@
 use super::types::{
     ZSPAGER_DISCARD, ZSPAGER_EVICT_IN_PLACE, ZSPAGER_EVICT_MOVING, ZSPAGER_EVICT_MOVING_BESIDE_SWAP,
     ZSPAGER_FAULT_SIGBUS, ZSPAGER_FAULT_THREADS, ZSPAGER_REGION_NO_WRITEBACK, ZSPAGER_REGION_SETTLED,
-    ZSPAGER_REGION_SHARED, ZSPAGER_RUN_ALL, ZSPAGER_RUN_EVICT, ZSPAGER_RUN_SERVE, zspager_options,
+    ZSPAGER_REGION_SHARED, ZSPAGER_RUN_ALL, ZSPAGER_RUN_EVICT, ZSPAGER_RUN_SERVE, ZSPAGER_RUN_TIERS, zspager_options,
     zspager_region_options, zspager_tuning,
 };
 use crate::options::{RESERVED, name_or_none};
@@ -140,6 +140,7 @@ pub fn duty(duty: u32) -> Result<Duty> {
         ZSPAGER_RUN_ALL => Ok(Duty::All),
         ZSPAGER_RUN_SERVE => Ok(Duty::Serve),
         ZSPAGER_RUN_EVICT => Ok(Duty::Evict),
+        ZSPAGER_RUN_TIERS => Ok(Duty::Tiers),
         _ => Err(NONE),
     }
 }

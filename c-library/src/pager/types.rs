@@ -65,7 +65,7 @@ pub const ZSPAGER_REGION_SETTLED: u32 = 4;
 /// Without this flag all pages are brought back.
 pub const ZSPAGER_DISCARD: u32 = 1;
 
-/// zspager_run() duty: serve and evict, in turn.
+/// zspager_run() duty: all of the others, in turn.
 pub const ZSPAGER_RUN_ALL: u32 = 0;
 /// zspager_run() duty: read what the program does with the memory of regions, and with
 /// ZSPAGER_FAULT_THREADS bring pages back.
@@ -74,6 +74,10 @@ pub const ZSPAGER_RUN_SERVE: u32 = 1;
 /// pool is full; and compact the pool when it is sparse. Without such a thread, touches that evict
 /// compact a sparse pool, some 0.1 ms at a time.
 pub const ZSPAGER_RUN_EVICT: u32 = 2;
+/// zspager_run() duty: call tiers of zspager_add_tier(): with ZSPAGER_FAULT_SIGBUS read pages from them
+/// for touches, whose handlers may not, and write to them when the pool is full. A touch waits while the
+/// thread reads from a tier: lend as many as the tier should serve at a time.
+pub const ZSPAGER_RUN_TIERS: u32 = 3;
 
 /// The options of a pager that few programs set, and those of its zswap. Set the whole struct to 0,
 /// then struct_size, then the fields that differ from the default.

@@ -1,6 +1,6 @@
 //! Loom models of the pager, on the product's own protocols: the claims of state words, the table of extents, the gate,
-//! removable values, and buffers to decode to. What only one thread may do at a time is done to a cell, whose races
-//! loom finds.
+//! removable values, requests to lent threads, and buffers to decode to. What only one thread may do at a time is done
+//! to a cell, whose races loom finds.
 
 mod buffers;
 mod extents;
@@ -11,6 +11,7 @@ mod moves;
 mod page;
 mod removable;
 mod serving_threads;
+mod tier_requests;
 
 use super::race_of as race;
 use crate::sync::Cell;

@@ -28,6 +28,7 @@ mod removal;
 mod settled;
 mod sparse;
 mod swapped;
+mod tiers;
 mod wraps;
 mod writers;
 
