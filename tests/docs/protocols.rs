@@ -118,7 +118,10 @@ fn is_model(name: &str) -> bool {
 fn modules_with_models(folder: &Path, path: &str) -> Vec<String> {
     let mut found = Vec::new();
     for entry in fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
-        let name = format!("{path}{}", entry.file_stem().unwrap().to_str().unwrap());
+        let name = match entry.file_stem().unwrap().to_str().unwrap() {
+            "mod" => path.trim_end_matches("::").to_owned(),
+            stem => format!("{path}{stem}"),
+        };
         if entry.is_dir() {
             found.extend(modules_with_models(&entry, &format!("{name}::")));
         } else if fs::read_to_string(&entry).unwrap().contains("#[test]") {

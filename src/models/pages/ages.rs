@@ -31,12 +31,12 @@ programs! {
 #[test]
 fn time_passes_by_a_page_that_is_being_written_back() {
     loom::model(|| {
-        let scene = Arc::new(Scene::new(Start::Stored, false, Numbers::Apart));
-        let (claimed, pinned) = scene.page().find_and_claim(&scene.heap, 1, false, |_, _| true).expect("nobody else");
+        let scene = Arc::new(Scene::new([Start::Stored, Start::Empty], false, Numbers::Apart));
+        let (claimed, pinned) = scene.page(0).find_and_claim(&scene.heap, 1, false, |_, _| true).expect("nobody else");
         let other = scene.clone();
-        let time = thread::spawn(move || other.run(Op::Age));
-        scene.run(Op::Load);
-        assert_eq!(scene.page().acknowledge(claimed, PageWord::EMPTY), Err(KeptAs::Rescued));
+        let time = thread::spawn(move || other.run(other.page(0), Op::Age));
+        scene.run(scene.page(0), Op::Load);
+        assert_eq!(scene.page(0).acknowledge(claimed, PageWord::EMPTY), Err(KeptAs::Rescued));
         drop(pinned);
         time.join().unwrap();
         scene.end();
@@ -47,19 +47,19 @@ fn time_passes_by_a_page_that_is_being_written_back() {
 #[test]
 fn a_page_that_is_used_is_young() {
     loom::model(|| {
-        let scene = Arc::new(Scene::new(Start::Stored, false, Numbers::Apart));
-        (0..4).for_each(|_| _ = scene.run(Op::Age));
-        assert_eq!(scene.page().peek().age(), 3);
+        let scene = Arc::new(Scene::new([Start::Stored, Start::Empty], false, Numbers::Apart));
+        (0..4).for_each(|_| _ = scene.run(scene.page(0), Op::Age));
+        assert_eq!(scene.page(0).peek().age(), 3);
         let other = scene.clone();
-        let time = thread::spawn(move || other.run(Op::Age));
-        scene.run(Op::Load);
+        let time = thread::spawn(move || other.run(other.page(0), Op::Age));
+        scene.run(scene.page(0), Op::Load);
         time.join().unwrap();
         // Time passed before the load or after it.
-        assert_eq!(scene.page().peek().age(), 0);
+        assert_eq!(scene.page(0).peek().age(), 0);
         let other = scene.clone();
-        let time = thread::spawn(move || other.run(Op::Age));
-        scene.run(Op::Store(201));
+        let time = thread::spawn(move || other.run(other.page(0), Op::Age));
+        scene.run(scene.page(0), Op::Store(201));
         time.join().unwrap();
-        assert_eq!(scene.page().peek().age(), 0);
+        assert_eq!(scene.page(0).peek().age(), 0);
     });
 }

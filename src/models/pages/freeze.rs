@@ -1,7 +1,7 @@
 //! A stretch of page words is given back while pages come and go in it: no store is lost, and the bit of the stretch
 //! hides none.
 
-use super::Heap;
+use super::heap::Heap;
 use crate::bitmap::SharedBits;
 use crate::sync::{AtomicU64, Ordering::AcqRel};
 use crate::zswap::index::{note, unnote};

@@ -1,8 +1,9 @@
 //! Loom models of the page word, on the product's own protocol: `zswap/page.rs`, over handle words by `object.rs`.
 //!
-//! There is one offset, and up to three threads act on it. A stand-in for the pool hands out handles whose generation
-//! never changes, so that every reuse of an index is the worst case: a generation that has come round. The bytes of
-//! objects are cells whose races loom finds, and freed objects are written over.
+//! There is one offset, or two whose pages may share an extent, and up to three threads act on them. A stand-in for the
+//! pool hands out handles whose generation never changes, so that every reuse of an index is the worst case: a
+//! generation that has come round. The bytes of objects are cells whose races loom finds, and freed objects are written
+//! over.
 //!
 //! `orders.rs` compares each execution with all sequential orders of the operations: the results, the page at the end,
 //! and what callbacks wrote last. All callbacks write to one cell, so two at once are a race. Each also writes to a
@@ -13,19 +14,19 @@ mod ages;
 mod batches;
 mod extents;
 mod freeze;
+mod heap;
 mod limits;
 mod orders;
 mod pairs;
 mod rounds;
 mod triples;
 
-use crate::object::{Freed, ObjectWord};
-use crate::sync::{AtomicU64, Cell, Ordering::Relaxed};
-use crate::units::{Place, ZspageId};
-use crate::zswap::page::{Frozen, NotTaken, Objects, PageCell};
+use crate::sync::{AtomicU64, Cell};
+use crate::zswap::page::{Frozen, NotTaken, PageCell};
 use crate::zswap::word::{PageWord, WordKind};
 use extents::Extents;
-use loom::sync::{Arc, Mutex};
+use heap::{Heap, Pinned};
+use loom::sync::Arc;
 use loom::thread;
 use orders::{Outcome, Start, allowed};
 
@@ -45,8 +46,30 @@ pub enum Op {
     Refused,
     /// The move of an entry to another extent.
     Clean,
+    /// The move of an entry to an extent that can't be written.
+    CleanRefused,
     /// Time passes.
     Age,
+}
+
+/// An operation on one of two pages, or on both.
+#[derive(Clone, Copy, Debug)]
+pub enum On {
+    First(Op),
+    Second(Op),
+    /// A writeback of both as one extent, and whether the entry of each is written.
+    Both([bool; 2]),
+}
+
+impl On {
+    /// Returns the operation on one of the pages, if it is one.
+    fn of(self, page: usize) -> Option<Op> {
+        match self {
+            On::First(op) => (page == 0).then_some(op),
+            On::Second(op) => (page == 1).then_some(op),
+            On::Both(written) => Some(if written[page] { Op::Written } else { Op::Refused }),
+        }
+    }
 }
 
 /// Result of an operation that returns nothing. A load and a take return the value.
@@ -59,90 +82,10 @@ pub const KEPT: u64 = 2;
 pub const UNCLAIMED: u64 = 3;
 /// The page at the start.
 pub const FIRST: u64 = 100;
+/// The second page at the start.
+pub const SECOND: u64 = 150;
 
-const OBJECTS: usize = 3;
 const MOST_CLAIMS: usize = 4;
-/// Freed objects are written over with this.
-const SCRIBBLED: u64 = u64::MAX;
-
-/// A stand-in for the pool: a few objects, behind the product's handle words.
-pub struct Heap {
-    words: [AtomicU64; OBJECTS],
-    values: [Cell<u64>; OBJECTS],
-    free: Mutex<Vec<usize>>,
-}
-
-impl Heap {
-    fn new() -> Self {
-        Self {
-            words: std::array::from_fn(|_| AtomicU64::new(0)),
-            values: std::array::from_fn(|_| Cell::new(SCRIBBLED)),
-            free: Mutex::new((0..OBJECTS).rev().collect()),
-        }
-    }
-
-    fn word(&self, handle: u64) -> ObjectWord<'_> {
-        ObjectWord(&self.words[handle as usize])
-    }
-
-    pub fn allocate(&self, value: u64) -> u64 {
-        let at = self.free.lock().unwrap().pop().expect("room for what the models store");
-        // SAFETY: the object is this thread's until it is published; loom finds a thread that looks at it before.
-        self.values[at].with_mut(|cell| unsafe { *cell = value });
-        // FREE, and generation 0 once more.
-        self.words[at].store(0, Relaxed);
-        self.word(at as u64).publish(Place { zspage: ZspageId(0), slot: at as u8 }, 0);
-        at as u64
-    }
-
-    pub fn free(&self, handle: u64) {
-        match self.word(handle).free(0).expect("freed once") {
-            Freed::Now(_) => self.release(handle),
-            Freed::Later => {}
-        }
-    }
-
-    fn release(&self, handle: u64) {
-        // SAFETY: nobody has the object pinned any more; loom finds out if somebody has.
-        self.values[handle as usize].with_mut(|cell| unsafe { *cell = SCRIBBLED });
-        self.free.lock().unwrap().push(handle as usize);
-    }
-
-    pub fn read(&self, handle: u64) -> u64 {
-        // SAFETY: the object is pinned; loom finds a thread that writes it.
-        let value = self.values[handle as usize].with(|cell| unsafe { *cell });
-        assert_ne!(value, SCRIBBLED, "a pinned object was released");
-        value
-    }
-}
-
-/// A pinned object of the stand-in.
-pub struct Pinned<'a> {
-    heap: &'a Heap,
-    handle: u64,
-}
-
-impl Pinned<'_> {
-    pub fn read(&self) -> u64 {
-        self.heap.read(self.handle)
-    }
-}
-
-impl Drop for Pinned<'_> {
-    fn drop(&mut self) {
-        if self.heap.word(self.handle).unpin(0).expect("pinned").is_some() {
-            self.heap.release(self.handle);
-        }
-    }
-}
-
-impl Objects for Heap {
-    type Pinned<'a> = Pinned<'a>;
-
-    fn pin(&self, handle: u64) -> Option<Pinned<'_>> {
-        self.word(handle).pin_to_read(0).ok().map(|_| Pinned { heap: self, handle })
-    }
-}
 
 /// The numbers that claims have in the page word.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -156,11 +99,11 @@ pub enum Numbers {
 /// How many claims it takes until their number comes round.
 pub const ROUND: u8 = 64;
 
-/// One page of an area.
+/// Two pages of an area. Most models have the first alone.
 pub struct Scene {
     /// The extents on the library's own file, if it writes back itself.
     extents: Option<Extents>,
-    word: AtomicU64,
+    words: [AtomicU64; 2],
     heap: Heap,
     /// The page that callbacks wrote last.
     disk: Cell<u64>,
@@ -172,16 +115,20 @@ pub struct Scene {
 }
 
 impl Scene {
-    fn new(start: Start, own_file: bool, numbers: Numbers) -> Self {
-        let heap = Heap::new();
-        let word = match start {
+    fn new(starts: [Start; 2], own_file: bool, numbers: Numbers) -> Self {
+        let (heap, extents) = (Heap::new(), own_file.then(Extents::new));
+        let extent = starts.contains(&Start::Backed).then(|| extents.as_ref().unwrap().write(&[FIRST, SECOND]));
+        let word = |page: usize, value: u64| match starts[page] {
             Start::Empty => PageWord::EMPTY,
-            Start::Filled => PageWord::filled(FIRST).unwrap(),
-            Start::Stored => PageWord::stored(heap.allocate(FIRST), false),
+            Start::Filled => PageWord::filled(value).unwrap(),
+            Start::Stored => PageWord::stored(heap.allocate(value), false),
+            Start::Backed => PageWord::backed(extent.as_ref().unwrap().entry(page)),
         };
+        let words = [word(0, FIRST), word(1, SECOND)].map(|word| AtomicU64::new(word.0));
+        drop(extent);
         Self {
-            extents: own_file.then(Extents::new),
-            word: AtomicU64::new(word.0),
+            extents,
+            words,
             heap,
             disk: Cell::new(NOTHING),
             callbacks: std::array::from_fn(|_| Cell::new(NOTHING)),
@@ -196,30 +143,49 @@ impl Scene {
         self.callbacks[claim].with_mut(|cell| unsafe { *cell = FIRST });
     }
 
-    fn page(&self) -> PageCell<'_> {
-        PageCell(&self.word)
+    fn page(&self, page: usize) -> PageCell<'_> {
+        PageCell(&self.words[page])
     }
 
-    /// Does an operation as the product does it. Returns its result.
-    fn run(&self, op: Op) -> u64 {
-        match op {
-            Op::Load => self.load(),
-            Op::Take => self.take(),
-            Op::Store(value) => self.store(value),
-            Op::FailedStore | Op::Invalidate => self.remove(),
-            Op::Written => self.write_back(true),
-            Op::Refused => self.write_back(false),
-            Op::Clean => self.clean(),
-            Op::Age => self.age(),
+    /// Returns how many claims there were, and the number of the next one.
+    fn next_claim(&self) -> (usize, u8) {
+        let count = self.claims.fetch_add(1, std::sync::atomic::Ordering::Relaxed) as u8;
+        (count.into(), if self.numbers == Numbers::Apart { count } else { count * ROUND })
+    }
+
+    /// Does an operation on one page or both, and adds its result to those of the page.
+    fn run_on(&self, on: On, results: &mut [Vec<u64>; 2]) {
+        match on {
+            On::First(op) => results[0].push(self.run(self.page(0), op)),
+            On::Second(op) => results[1].push(self.run(self.page(1), op)),
+            On::Both(written) => {
+                let both = self.write_extent(&[(self.page(0), written[0]), (self.page(1), written[1])]);
+                results.iter_mut().zip(both).for_each(|(results, result)| results.push(result));
+            }
         }
     }
 
-    fn load(&self) -> u64 {
+    /// Does an operation as the product does it. Returns its result.
+    fn run(&self, page: PageCell<'_>, op: Op) -> u64 {
+        match op {
+            Op::Load => self.load(page),
+            Op::Take => self.take(page),
+            Op::Store(value) => self.store(page, value),
+            Op::FailedStore | Op::Invalidate => self.remove(page),
+            Op::Written => self.write_back(page, true),
+            Op::Refused => self.write_back(page, false),
+            Op::Clean => self.clean(page, true),
+            Op::CleanRefused => self.clean(page, false),
+            Op::Age => self.age(page),
+        }
+    }
+
+    fn load(&self, page: PageCell<'_>) -> u64 {
         loop {
-            let (seen, pinned) = self.page().find(&self.heap);
-            let value = self.value(seen, pinned.as_ref());
+            let (seen, pinned) = page.find(&self.heap);
+            let value = self.value(page, seen, pinned.as_ref());
             if seen.kind() != WordKind::Empty {
-                self.page().reference(seen);
+                page.reference(seen);
             }
             drop(pinned);
             if let Some((value, _)) = value {
@@ -231,27 +197,32 @@ impl Scene {
 
     /// Returns what a word names, or none if the page was replaced. The extent that a word names stays pinned until the
     /// second value goes.
-    fn value(&self, seen: PageWord, pinned: Option<&Pinned<'_>>) -> Option<(u64, Option<extents::Pinned<'_>>)> {
+    fn value(
+        &self,
+        page: PageCell<'_>,
+        seen: PageWord,
+        pinned: Option<&Pinned<'_>>,
+    ) -> Option<(u64, Option<extents::Pinned<'_>>)> {
         match (seen.kind(), pinned) {
             (WordKind::Stored(_), Some(pinned)) => Some((pinned.read(), None)),
             (WordKind::Filled(pattern), _) => Some((pattern, None)),
             (WordKind::Backed(at), _) => {
-                let pinned = self.extents.as_ref().unwrap().pin(at, self.page(), seen)?;
-                Some((pinned.read(), Some(pinned)))
+                let pinned = self.extents.as_ref().unwrap().pin(at, page, seen)?;
+                Some((pinned.read(at), Some(pinned)))
             }
             _ => Some((NOTHING, None)),
         }
     }
 
-    fn take(&self) -> u64 {
+    fn take(&self, page: PageCell<'_>) -> u64 {
         loop {
-            let (seen, pinned) = self.page().find(&self.heap);
+            let (seen, pinned) = page.find(&self.heap);
             if seen.kind() == WordKind::Empty {
-                self.await_callback(seen);
+                self.await_callback(page, seen);
                 return NOTHING;
             }
-            let value = self.value(seen, pinned.as_ref());
-            let taken = value.as_ref().map(|_| self.page().take(seen, true));
+            let value = self.value(page, seen, pinned.as_ref());
+            let taken = value.as_ref().map(|_| page.take(seen, true));
             drop(pinned);
             let (Some((value, extent)), Some(taken)) = (value, taken) else {
                 thread::yield_now();
@@ -260,7 +231,7 @@ impl Scene {
             match taken {
                 Ok(old) => {
                     drop(extent);
-                    self.gone(old);
+                    self.gone(page, old);
                     return value;
                 }
                 Err(reason) => assert_eq!(reason, NotTaken::Replaced),
@@ -268,30 +239,30 @@ impl Scene {
         }
     }
 
-    fn store(&self, value: u64) -> u64 {
+    fn store(&self, page: PageCell<'_>, value: u64) -> u64 {
         let new = PageWord::stored(self.heap.allocate(value), false);
-        match self.page().publish(new) {
+        match page.publish(new) {
             Ok(old) => self.discard(old),
             Err(Frozen) => unreachable!("nobody gives this stretch back"),
         }
         NOTHING
     }
 
-    fn remove(&self) -> u64 {
-        let old = self.page().remove();
-        self.gone(old);
+    fn remove(&self, page: PageCell<'_>) -> u64 {
+        let old = page.remove();
+        self.gone(page, old);
         NOTHING
     }
 
-    fn gone(&self, old: PageWord) {
+    fn gone(&self, page: PageCell<'_>, old: PageWord) {
         self.discard(old);
-        self.await_callback(old);
+        self.await_callback(page, old);
     }
 
     /// Waits until the page's place on disk is the caller's.
-    fn await_callback(&self, met: PageWord) {
+    fn await_callback(&self, page: PageCell<'_>, met: PageWord) {
         if met.must_be_awaited() {
-            self.page().wait_for(met);
+            page.wait_for(met);
         }
         if met.has_writeback() && self.extents.is_none() && self.numbers == Numbers::Apart {
             // SAFETY: the callback that this removal met has ended; loom finds out if it has not.
@@ -307,37 +278,24 @@ impl Scene {
         }
     }
 
-    fn age(&self) -> u64 {
-        self.page().age(self.page().peek());
+    fn age(&self, page: PageCell<'_>) -> u64 {
+        page.age(page.peek());
         NOTHING
     }
 
-    /// Returns how many claims there were, and the number of the next one.
-    fn next_claim(&self) -> (usize, u8) {
-        let count = self.claims.fetch_add(1, std::sync::atomic::Ordering::Relaxed) as u8;
-        (count.into(), if self.numbers == Numbers::Apart { count } else { count * ROUND })
-    }
-
-    fn write_back(&self, succeeds: bool) -> u64 {
-        let (count, number) = self.next_claim();
-        let own = self.extents.is_some();
-        let mut value = NOTHING;
-        let claimed = self.page().find_and_claim(&self.heap, number, own, |_, pinned| {
-            value = pinned.read();
-            true
-        });
-        // The pin ends last, as in the product.
-        let Some((claimed, _pinned)) = claimed else { return UNCLAIMED };
-        if let Some(extents) = &self.extents {
-            return self.write_extent(extents, succeeds, claimed, value);
+    fn write_back(&self, page: PageCell<'_>, succeeds: bool) -> u64 {
+        if self.extents.is_some() {
+            return self.write_extent(&[(page, succeeds)])[0];
         }
+        let (count, number) = self.next_claim();
+        let Some((claimed, _pinned, value)) = self.claim(page, number) else { return UNCLAIMED };
         for cell in [&self.disk, &self.callbacks[count]] {
             // SAFETY: one callback runs at a time, and none that a removal has met; loom finds a race.
             cell.with_mut(|cell| unsafe { *cell = value });
         }
         let gone = match succeeds {
-            true => self.page().acknowledge(claimed, PageWord::EMPTY),
-            false => Err(self.page().end(claimed)),
+            true => page.acknowledge(claimed, PageWord::EMPTY),
+            false => Err(page.end(claimed)),
         };
         if gone.is_ok() {
             self.discard(claimed);
@@ -345,96 +303,150 @@ impl Scene {
         if gone.is_ok() { GONE } else { KEPT }
     }
 
-    fn write_extent(&self, extents: &Extents, succeeds: bool, claimed: PageWord, value: u64) -> u64 {
-        let extent = extents.write(value);
-        let gone = match succeeds {
-            true => self.page().acknowledge(claimed, PageWord::backed(extent.entry())),
-            false => Err(self.page().end(claimed)),
-        };
-        match gone {
-            Ok(()) => self.discard(claimed),
-            Err(_) => extents.drop_entry(extent.entry()),
-        }
-        if gone.is_ok() { GONE } else { KEPT }
+    /// Claims a page. Returns the claimed word, the pin, which ends last, as in the product, and the page.
+    fn claim(&self, page: PageCell<'_>, number: u8) -> Option<(PageWord, Pinned<'_>, u64)> {
+        let mut value = NOTHING;
+        let (claimed, pinned) = page.find_and_claim(&self.heap, number, self.extents.is_some(), |_, pinned| {
+            value = pinned.read();
+            true
+        })?;
+        Some((claimed, pinned, value))
     }
 
-    /// Moves the entry that the page has, if it has one, to another extent. The result is the same whatever happens.
-    fn clean(&self) -> u64 {
+    /// Writes pages back as one extent, as far as they can be claimed. With each page comes whether its entry is
+    /// written. Returns the result of each.
+    fn write_extent(&self, pages: &[(PageCell<'_>, bool)]) -> Vec<u64> {
         let extents = self.extents.as_ref().unwrap();
-        let WordKind::Backed(at) = self.page().peek().kind() else { return NOTHING };
+        let mut claimed: Vec<_> = pages.iter().map(|&(page, _)| self.claim(page, self.next_claim().1)).collect();
+        let values: Vec<u64> = claimed.iter().flatten().map(|&(_, _, value)| value).collect();
+        if values.is_empty() {
+            return vec![UNCLAIMED; pages.len()];
+        }
+        let extent = extents.write(&values);
+        let mut entries = (0..).map(|number| extent.entry(number));
+        let mut end = |(&(page, succeeds), claimed): (&(PageCell<'_>, bool), &mut Option<_>)| {
+            let Some((claimed, _pinned, _)) = claimed.take() else { return UNCLAIMED };
+            let at = entries.next().unwrap();
+            let gone = match succeeds {
+                true => page.acknowledge(claimed, PageWord::backed(at)),
+                false => Err(page.end(claimed)),
+            };
+            match gone {
+                Ok(()) => self.discard(claimed),
+                Err(_) => extents.drop_entry(at),
+            }
+            if gone.is_ok() { GONE } else { KEPT }
+        };
+        pages.iter().zip(&mut claimed).map(&mut end).collect()
+    }
+
+    /// Moves the entry that the page has, if it has one, to another extent, if that can be written. The result is the
+    /// same whatever happens.
+    fn clean(&self, page: PageCell<'_>, succeeds: bool) -> u64 {
+        let extents = self.extents.as_ref().unwrap();
+        let WordKind::Backed(at) = page.peek().kind() else { return NOTHING };
         let Some(pinned) = extents.try_pin(at) else { return NOTHING };
-        let seen = self.page().peek();
+        let seen = page.peek();
         if seen.kind() != WordKind::Backed(at) {
             return NOTHING;
         }
         let (_, number) = self.next_claim();
-        let Some(claimed) = self.page().claim_to_move(seen, number) else { return NOTHING };
-        let value = pinned.read();
+        let Some(claimed) = page.claim_to_move(seen, number) else { return NOTHING };
+        let value = pinned.read(at);
         drop(pinned);
-        let extent = extents.write(value);
-        match self.page().moved(claimed, PageWord::backed(extent.entry())) {
-            true => extents.drop_entry(at),
-            false => extents.drop_entry(extent.entry()),
+        let extent = extents.write(&[value]);
+        let moved = succeeds && page.moved(claimed, PageWord::backed(extent.entry(0)));
+        extents.drop_entry(if moved { at } else { extent.entry(0) });
+        if !succeeds {
+            // The new extent is let go first, as in the product.
+            drop(extent);
+            page.end(claimed);
         }
         NOTHING
     }
 
-    /// Checks what has to hold at the end. Returns the page, and what callbacks wrote last.
-    fn end(&self) -> (u64, u64) {
-        let word = self.page().peek();
-        assert!(!word.has_writeback() && !word.is_frozen(), "left {word:?}");
-        let value = match word.kind() {
-            WordKind::Empty => {
-                assert_eq!(word, PageWord::EMPTY, "left {:#x}", word.0);
-                NOTHING
+    /// Checks what has to hold at the end. Returns each page, and whether it is in the pool.
+    fn end(&self) -> [(u64, bool); 2] {
+        let words = [0, 1].map(|page| self.page(page).peek());
+        let mut slots: Vec<u32> = Vec::new();
+        let pages = [0, 1].map(|page| {
+            let word = words[page];
+            assert!(!word.has_writeback() && !word.is_frozen(), "left {word:?}");
+            match word.kind() {
+                WordKind::Empty => {
+                    assert_eq!(word, PageWord::EMPTY, "left {:#x}", word.0);
+                    (NOTHING, false)
+                }
+                WordKind::Stored(handle) => (self.heap.read(handle), true),
+                WordKind::Filled(pattern) => (pattern, false),
+                WordKind::Backed(at) => {
+                    slots.push(at.slot);
+                    (self.extents.as_ref().unwrap().pin(at, self.page(page), word).unwrap().read(at), false)
+                }
             }
-            WordKind::Stored(handle) => self.heap.read(handle),
-            WordKind::Filled(pattern) => pattern,
-            WordKind::Backed(at) => self.extents.as_ref().unwrap().pin(at, self.page(), word).unwrap().read(),
-        };
+        });
+        slots.dedup();
         if let Some(extents) = &self.extents {
-            extents.check_free(usize::from(matches!(word.kind(), WordKind::Backed(_))));
+            extents.check_free(slots.len());
         }
-        let stored = usize::from(matches!(word.kind(), WordKind::Stored(_)));
-        assert_eq!(self.heap.free.lock().unwrap().len(), OBJECTS - stored, "every other handle was freed");
-        // SAFETY: the other threads have ended.
-        (value, self.disk.with(|cell| unsafe { *cell }))
+        let stored = pages.iter().filter(|(_, pooled)| *pooled).count();
+        assert_eq!(self.heap.count(), stored, "every other handle was freed");
+        pages
     }
 }
 
-/// Runs the operations of the threads in every order, or in every order of at most `preemptions` preemptions.
-pub fn race(preemptions: Option<usize>, start: Start, own_file: bool, threads: &'static [&'static [Op]]) {
+/// Runs the operations of the threads on the first page in every order, or in every order of at most `preemptions`
+/// preemptions.
+pub fn race(preemptions: Option<usize>, start: Start, own_file: bool, threads: &[&[Op]]) {
     race_with(Numbers::Apart, preemptions, start, own_file, threads);
 }
 
 /// As [`race`], with claims of these numbers.
-pub fn race_with(
-    numbers: Numbers,
-    preemptions: Option<usize>,
-    start: Start,
-    own_file: bool,
-    threads: &'static [&'static [Op]],
-) {
-    let allowed = std::sync::Arc::new(allowed(start, own_file, threads));
+pub fn race_with(numbers: Numbers, preemptions: Option<usize>, start: Start, own_file: bool, threads: &[&[Op]]) {
+    let threads = threads.iter().map(|ops| ops.iter().map(|&op| On::First(op)).collect()).collect();
+    check(numbers, preemptions, [start, Start::Empty], own_file, threads);
+}
+
+/// Runs the operations of the threads on two pages. What happens to each page has to fit an order of its own.
+fn race_on(preemptions: Option<usize>, starts: [Start; 2], own_file: bool, threads: Vec<Vec<On>>) {
+    check(Numbers::Apart, preemptions, starts, own_file, threads);
+}
+
+/// Does what [`race_with`] and [`race_on`] say.
+fn check(numbers: Numbers, preemptions: Option<usize>, starts: [Start; 2], own_file: bool, threads: Vec<Vec<On>>) {
+    let of = |page| threads.iter().map(|all| all.iter().filter_map(|on: &On| on.of(page)).collect()).collect();
+    let programs: [Vec<Vec<Op>>; 2] = [of(0), of(1)];
+    let allowed_on = |page: usize| allowed(starts[page], [FIRST, SECOND][page], own_file, &programs[page]);
+    let allowed = std::sync::Arc::new([allowed_on(0), allowed_on(1)]);
     let executions = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
-    let count = executions.clone();
+    let (count, threads) = (executions.clone(), std::sync::Arc::new(threads));
+    let shown = format!("{threads:?} from {starts:?}");
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound = preemptions;
     builder.max_branches = 100_000;
     builder.check(move || {
         count.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        let scene = Arc::new(Scene::new(start, own_file, numbers));
+        let scene = Arc::new(Scene::new(starts, own_file, numbers));
         let work = |thread: usize| {
-            let scene = scene.clone();
-            move || threads[thread].iter().map(|&op| scene.run(op)).collect::<Vec<_>>()
+            let (scene, threads) = (scene.clone(), threads.clone());
+            move || {
+                let mut results = [Vec::new(), Vec::new()];
+                threads[thread].iter().for_each(|&on| scene.run_on(on, &mut results));
+                results
+            }
         };
         let running: Vec<_> = (1..threads.len()).map(|at| thread::spawn(work(at))).collect();
         let mut results = vec![work(0)()];
         results.extend(running.into_iter().map(|thread| thread.join().unwrap()));
-        let (page, disk) = scene.end();
-        let outcome = Outcome { results, page, disk };
-        assert!(allowed.contains(&outcome), "{threads:?} from {start:?}: no order gives {outcome:?}");
+        let pages = scene.end();
+        // SAFETY: the other threads have ended.
+        let disk = scene.disk.with(|cell| unsafe { *cell });
+        for (at, (page, pooled)) in pages.into_iter().enumerate() {
+            let results = results.iter_mut().map(|both| std::mem::take(&mut both[at])).collect();
+            // Only the first page has callbacks.
+            let outcome = Outcome { results, page, pooled, disk: if at == 0 { disk } else { NOTHING } };
+            assert!(allowed[at].contains(&outcome), "{threads:?} from {starts:?}: no order gives {outcome:?}");
+        }
     });
-    let executions = executions.load(std::sync::atomic::Ordering::Relaxed);
-    println!("{threads:?} from {start:?}: {executions} executions");
+    println!("{shown}: {} executions", executions.load(std::sync::atomic::Ordering::Relaxed));
 }

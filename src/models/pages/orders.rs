@@ -1,6 +1,6 @@
 //! All sequential orders of the operations of threads on a page, and the results of each.
 
-use super::{FIRST, GONE, KEPT, NOTHING, Op, UNCLAIMED};
+use super::{GONE, KEPT, NOTHING, Op, UNCLAIMED};
 use std::collections::HashSet;
 
 /// The page at the start.
@@ -9,6 +9,8 @@ pub enum Start {
     Empty,
     Filled,
     Stored,
+    /// An entry of an extent, which the other page has the second entry of.
+    Backed,
 }
 
 /// How an execution ended.
@@ -18,6 +20,8 @@ pub struct Outcome {
     pub results: Vec<Vec<u64>>,
     /// The page at the end.
     pub page: u64,
+    /// Whether it is in the pool.
+    pub pooled: bool,
     /// The page that callbacks wrote last.
     pub disk: u64,
 }
@@ -41,8 +45,8 @@ struct OrderState {
 /// A step of a thread: its operation, and whether it is the end of a writeback.
 type Step = (Op, bool);
 
-/// Returns every outcome that some order gives.
-pub fn allowed(start: Start, own_file: bool, threads: &[&[Op]]) -> HashSet<Outcome> {
+/// Returns every outcome that some order gives. The page at the start is `first`, unless it is EMPTY.
+pub fn allowed(start: Start, first: u64, own_file: bool, threads: &[Vec<Op>]) -> HashSet<Outcome> {
     let steps: Vec<Vec<Step>> = threads
         .iter()
         .map(|ops| {
@@ -54,7 +58,7 @@ pub fn allowed(start: Start, own_file: bool, threads: &[&[Op]]) -> HashSet<Outco
         })
         .collect();
     let state = OrderState {
-        page: if start == Start::Empty { NOTHING } else { FIRST },
+        page: if start == Start::Empty { NOTHING } else { first },
         pooled: start == Start::Stored,
         disk: NOTHING,
         own_file,
@@ -77,7 +81,8 @@ fn explore(steps: &[Vec<Step>], state: OrderState, found: &mut HashSet<Outcome>)
         next.step(thread, step).into_iter().for_each(|after| explore(steps, after, found));
     }
     if !moved {
-        found.insert(Outcome { results: state.results, page: state.page, disk: state.disk });
+        let OrderState { results, page, pooled, disk, .. } = state;
+        found.insert(Outcome { results, page, pooled, disk });
     }
 }
 
@@ -107,7 +112,7 @@ impl OrderState {
                 self.results[thread].push(NOTHING);
                 self.replace(NOTHING);
             }
-            Op::Clean | Op::Age => self.results[thread].push(NOTHING),
+            Op::Clean | Op::CleanRefused | Op::Age => self.results[thread].push(NOTHING),
             Op::Written | Op::Refused if !ends => return self.claim(thread),
             Op::Written | Op::Refused => self.end(thread, op == Op::Written),
         }

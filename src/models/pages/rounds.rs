@@ -35,10 +35,10 @@ fn a_wait_ends_with_the_next_claim_of_the_same_number() {
     builder.preemption_bound = Some(3);
     builder.max_branches = 2_000;
     builder.check(|| {
-        let scene = Arc::new(Scene::new(Start::Stored, false, Numbers::Alike));
+        let scene = Arc::new(Scene::new([Start::Stored, Start::Empty], false, Numbers::Alike));
         let other = scene.clone();
-        let removal = thread::spawn(move || other.run(Op::Invalidate));
-        let page = scene.page();
+        let removal = thread::spawn(move || other.run(other.page(0), Op::Invalidate));
+        let page = scene.page(0);
         let mut next = None;
         if let Some((claimed, pinned)) = page.find_and_claim(&scene.heap, 1, false, |_, _| true) {
             let met = page.peek().kind() == WordKind::Empty;
@@ -55,6 +55,6 @@ fn a_wait_ends_with_the_next_claim_of_the_same_number() {
             }
         }
         removal.join().unwrap();
-        assert_eq!(scene.end().0, next.unwrap_or(0), "the removal took the page that it met, and no other");
+        assert_eq!(scene.end()[0].0, next.unwrap_or(0), "the removal took the page that it met, and no other");
     });
 }

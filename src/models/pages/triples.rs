@@ -47,14 +47,14 @@ fn a_wait_ends_with_its_claim() {
     builder.preemption_bound = Some(3);
     builder.max_branches = 2_000;
     builder.check(|| {
-        let scene = Arc::new(Scene::new(Start::Stored, false, Numbers::Apart));
+        let scene = Arc::new(Scene::new([Start::Stored, Start::Empty], false, Numbers::Apart));
         let returned = Arc::new(AtomicU32::new(0));
         let (other, tell) = (scene.clone(), returned.clone());
         let removal = thread::spawn(move || {
-            other.run(Op::Invalidate);
+            other.run(other.page(0), Op::Invalidate);
             tell.store(1, Relaxed);
         });
-        let page = scene.page();
+        let page = scene.page(0);
         if let Some((claimed, pinned)) = page.find_and_claim(&scene.heap, 1, false, |_, _| true) {
             scene.fill_callback(1);
             let met = page.peek().kind() == WordKind::Empty;

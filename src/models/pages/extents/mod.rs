@@ -1,6 +1,27 @@
 //! Extents: a page that leaves the pool is an entry of an extent, whose slot word is the product's. Nobody waits, each
 //! extent ends once, and a reader never takes the bytes of the next extent of a slot for its own.
 
+macro_rules! programs {
+    ($($name:ident, $most:literal: $($thread:expr),*;)*) => {$(
+        #[test]
+        fn $name() {
+            race(Some($most), Start::Stored, true, &[$(&$thread),*]);
+        }
+    )*};
+}
+
+macro_rules! programs_of_neighbours {
+    ($($name:ident, $start:ident, $most:literal: $($thread:expr),*;)*) => {$(
+        #[test]
+        fn $name() {
+            race_on(Some($most), [Start::$start; 2], true, vec![$($thread.to_vec()),*]);
+        }
+    )*};
+}
+
+mod failing;
+mod neighbours;
+
 use super::orders::Start;
 use super::{Op, race};
 use crate::sync::{AtomicU32, AtomicU64, Cell, Ordering::Relaxed};
@@ -10,13 +31,14 @@ use crate::zswap::word::{ExtentEntry, PageWord};
 use loom::sync::Mutex;
 
 const SLOTS: usize = 3;
+const ENTRIES: usize = 2;
 const ENDED: u64 = u64::MAX;
 
-/// A stand-in for the file: extents of one entry. Generations never change, so that every reuse of a slot is the worst
-/// case: a generation that has come round. The bytes are cells, whose races loom finds.
+/// A stand-in for the tier: extents of one entry or two. Generations never change, so that every reuse of a slot is the
+/// worst case: a generation that has come round. The bytes are cells, whose races loom finds.
 pub struct Extents {
     words: [AtomicU64; SLOTS],
-    bytes: [Cell<u64>; SLOTS],
+    bytes: [[Cell<u64>; ENTRIES]; SLOTS],
     links: [AtomicU32; SLOTS],
     dying: DyingSlots,
     free: Mutex<Vec<u32>>,
@@ -36,15 +58,16 @@ impl Drop for Pinned<'_> {
 }
 
 impl Pinned<'_> {
-    pub fn read(&self) -> u64 {
+    /// Reads an entry of the extent.
+    pub fn read(&self, at: ExtentEntry) -> u64 {
         // SAFETY: the extent is pinned; loom finds a thread that writes it.
-        let value = self.extents.bytes[self.slot as usize].with(|cell| unsafe { *cell });
+        let value = self.extents.bytes[self.slot as usize][usize::from(at.entry)].with(|cell| unsafe { *cell });
         assert_ne!(value, ENDED, "a pinned extent ended");
         value
     }
 
-    pub fn entry(&self) -> ExtentEntry {
-        ExtentEntry { slot: self.slot, entry: 0, generation: 0 }
+    pub fn entry(&self, number: usize) -> ExtentEntry {
+        ExtentEntry { slot: self.slot, entry: number as u8, generation: 0 }
     }
 }
 
@@ -52,7 +75,7 @@ impl Extents {
     pub fn new() -> Self {
         Self {
             words: std::array::from_fn(|_| AtomicU64::new(0)),
-            bytes: std::array::from_fn(|_| Cell::new(ENDED)),
+            bytes: std::array::from_fn(|_| std::array::from_fn(|_| Cell::new(ENDED))),
             links: std::array::from_fn(|_| AtomicU32::new(0)),
             dying: DyingSlots::new(),
             free: Mutex::new((0..SLOTS as u32).collect()),
@@ -70,12 +93,14 @@ impl Extents {
     }
 
     /// Writes an extent, as a shrink does: first those go that have died.
-    pub fn write(&self, value: u64) -> Pinned<'_> {
+    pub fn write(&self, values: &[u64]) -> Pinned<'_> {
         self.end_dying();
         let slot = self.free.lock().unwrap().pop().expect("room for what the models write");
-        assert_eq!(self.word(slot).open(1), 0);
-        // SAFETY: no page word names the extent yet; loom finds a reader of the one before.
-        self.bytes[slot as usize].with_mut(|cell| unsafe { *cell = value });
+        assert_eq!(self.word(slot).open(values.len()), 0);
+        for (cell, value) in self.bytes[slot as usize].iter().zip(values) {
+            // SAFETY: no page word names the extent yet; loom finds a reader of the one before.
+            cell.with_mut(|cell| unsafe { *cell = *value });
+        }
         Pinned { extents: self, slot }
     }
 
@@ -83,8 +108,11 @@ impl Extents {
         let mut next = self.dying.exhume();
         while let Some(slot) = next {
             next = after(&self.links[slot as usize]);
-            // SAFETY: nobody has the extent pinned any more; loom finds out if somebody has.
-            self.bytes[slot as usize].with_mut(|cell| unsafe { *cell = ENDED });
+            assert_eq!(self.word(slot).peek(), None, "a live extent ends");
+            for cell in &self.bytes[slot as usize] {
+                // SAFETY: nobody has the extent pinned any more; loom finds out if somebody has.
+                cell.with_mut(|cell| unsafe { *cell = ENDED });
+            }
             self.word(slot).end();
             // Generation 0 once more.
             self.words[slot as usize].store(0, Relaxed);
@@ -117,15 +145,6 @@ impl Extents {
         self.end_dying();
         assert_eq!(self.free.lock().unwrap().len(), SLOTS - taken, "every other extent ended");
     }
-}
-
-macro_rules! programs {
-    ($($name:ident, $most:literal: $($thread:expr),*;)*) => {$(
-        #[test]
-        fn $name() {
-            race(Some($most), Start::Stored, true, &[$(&$thread),*]);
-        }
-    )*};
 }
 
 programs! {
