@@ -19,6 +19,7 @@ macro_rules! programs_of_neighbours {
     )*};
 }
 
+mod dying;
 mod failing;
 mod neighbours;
 
