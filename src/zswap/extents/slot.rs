@@ -9,7 +9,7 @@
 //! | pin | LIVE of the generation that the page word names: one pin more; **then** read the page word again | Acquire |
 //! | drop | entries less; no entry and no pin left: DYING | AcqRel |
 //! | unpin | one pin less; no entry and no pin left: DYING | AcqRel |
-//! | bury | the thread that made a slot DYING puts it on the list of dying slots | Release, pairs with exhume |
+//! | bury | puts a slot that this thread made DYING, or could not end, on the list | Release, pairs with exhume |
 //! | exhume | takes the whole list | Acquire |
 //! | end | DYING to FREE with the next generation | Release, pairs with pin |
 //!
