@@ -1,5 +1,7 @@
-/* The stack that a touch takes. No page buffers are on it, even when pages come from a file and go there. */
+/* The stack that a touch takes. No page buffers are on it, even when pages come from a file and go there, or when
+   another thread brings them from a tier. */
 #include "pager.h"
+#include "tier.h"
 
 enum { STACK = 256 << 10 };
 
@@ -13,14 +15,22 @@ static void *touch_all(void *nothing)
     return nothing;
 }
 
-/* Returns how many bytes of its stack a thread uses when it touches pages, most of them on the file if there is one. */
-static size_t used(FILE *file)
+/* Returns how many bytes of its stack a thread uses when it touches pages, most of them on the file or the tier if there
+   is one. */
+static size_t used(FILE *file, struct shelf *shelf)
 {
     struct zspager *pager = pager_with(LIMIT / 4, ZSPAGER_FAULT_SIGBUS, ZSPAGER_EVICT_MOVING);
-    if (file != NULL) {
+    struct lent lent = {0};
+    if (file != NULL)
         OK(zspager_set_backing_file(pager, fileno(file), (uint64_t)ABOVE * PAGE));
-        OK(zspager_set_pool_limit(pager, LIMIT / 4 * PAGE));
+    if (shelf != NULL) {
+        uint32_t tier;
+        lend(&lent, pager, ZSPAGER_RUN_TIERS);
+        open_shelf(shelf);
+        OK(zspager_add_tier(pager, &shelf_ops, shelf, NULL, &tier));
     }
+    if (file != NULL || shelf != NULL)
+        OK(zspager_set_pool_limit(pager, LIMIT / 4 * PAGE));
     memory = memory_of(ABOVE);
     region_of(pager, memory, ABOVE);
     for (size_t i = 0; i < ABOVE; i++)
@@ -37,7 +47,13 @@ static size_t used(FILE *file)
     while (unused < STACK && stack[unused] == 0x5a)
         unused++;
     CHECK(munmap(stack, STACK) == 0);
+    if (shelf != NULL) {
+        CHECK(atomic_load(&shelf->gets) > 0);
+        give_back(&lent, 1);
+    }
     OK(zspager_destroy(pager));
+    if (shelf != NULL)
+        close_shelf(shelf);
     CHECK(munmap(memory, (size_t)ABOVE * PAGE) == 0);
     return STACK - unused;
 }
@@ -46,8 +62,9 @@ int main(void)
 {
     FILE *file = tmpfile();
     CHECK(file != NULL);
-    size_t without = used(NULL), with = used(file);
-    printf("bytes of stack: %zu, with a file %zu\n", without, with);
-    CHECK(without > 1000 && with < without + 2 * PAGE);
+    static struct shelf shelf;
+    size_t without = used(NULL, NULL), with = used(file, NULL), with_tier = used(NULL, &shelf);
+    printf("bytes of stack: %zu, with a file %zu, with a tier %zu\n", without, with, with_tier);
+    CHECK(without > 1000 && with < without + 2 * PAGE && with_tier < without + 2 * PAGE);
     return 0;
 }

@@ -259,6 +259,11 @@ fn zspager_fork() {
 }
 
 #[test]
+fn zspager_tiers() {
+    test_pager("zspager_tiers", &[]);
+}
+
+#[test]
 fn zspager_threads() {
     test_pager("zspager_threads", &["5000", &seed()]);
 }
