@@ -1,6 +1,6 @@
 //! A pager under all kinds of load at once: threads touch, write, discard, hold, lock, protect, add, move and remove
-//! regions, and fork, while limits and codecs change. Nothing may be lost: every page is checked against what was last
-//! written to it.
+//! regions, and fork, while limits and codecs change, and tiers come and go. Nothing may be lost: every page is checked
+//! against what was last written to it.
 //!
 //! Some of the memory files are in huge pages, pages are pinned and merged, and at times more memory than the limit is
 //! locked. `ZSALLOC_TORTURE_WITHOUT` leaves some of that out (huge, pins, ksm, locked).
@@ -13,6 +13,8 @@
 mod memory;
 #[path = "torture/random.rs"]
 mod random;
+#[path = "torture/tiers.rs"]
+mod tiers;
 #[path = "torture/trouble.rs"]
 mod trouble;
 #[path = "torture/watch.rs"]
@@ -22,8 +24,10 @@ mod work;
 
 use memory::Slot;
 use random::Random;
+use std::fs::File;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use tiers::Tiers;
 use trouble::Trouble;
 use zsalloc::{Duty, Eviction, FaultMode, PAGE_SIZE, Pager, PagerOptions, PagerTuning};
 
@@ -33,6 +37,9 @@ const SLOTS: usize = 6;
 const WORKERS: u64 = 8;
 /// The initial resident limit in bytes.
 const LIMIT: u64 = 8 << 20;
+
+/// Bytes of the file that pages go to.
+const FILE: u64 = 256 << 20;
 
 /// What the threads of a round share.
 struct World {
@@ -121,19 +128,21 @@ fn nothing_is_lost() {
             break;
         }
     }
+    tiers::report(seconds >= 60);
     trouble::restore_settings();
 }
 
 fn one_round(kind: Kind, time: Duration, seed: u64) {
     let options = PagerOptions {
         resident_bytes: Some(LIMIT),
-        pool_bytes: kind.with_file.then_some(12 << 20),
+        // Too little for what leaves memory, so that pages go to tiers.
+        pool_bytes: kind.with_file.then_some(3 << 20),
         fault_mode: kind.mode,
         eviction: if kind.evict_in_place { Eviction::InPlace } else { Eviction::MovingBesideSwap },
         tuning: PagerTuning { max_held_bytes: Some(1 << 20), ..PagerTuning::default() },
         ..PagerOptions::default()
     };
-    let file = kind.with_file.then(|| memory::temporary_file(256 << 20));
+    let file = kind.with_file.then(|| memory::temporary_file(FILE));
     let world = World {
         pager: Pager::new("torture", &options).unwrap(),
         slots: (0..SLOTS).map(|_| Slot::default()).collect(),
@@ -148,13 +157,12 @@ fn one_round(kind: Kind, time: Duration, seed: u64) {
         settled: AtomicU64::new(0),
         start: Instant::now(),
     };
-    if let Some(file) = &file {
-        use std::os::fd::AsFd;
-        world.pager.set_backing_file(Some((file.as_fd(), 256 << 20))).unwrap();
-    }
-    run(&world, kind, time, seed);
+    let tiers = run(&world, kind, time, seed, file.as_ref());
     for slot in &world.slots {
         slot.end(&world);
+    }
+    if let Some(tiers) = tiers {
+        tiers.end(&world.pager);
     }
     let stats = world.pager.stats();
     assert_eq!((stats.resident_bytes, stats.staged_bytes, stats.held_bytes, stats.regions), (0, 0, 0, 0), "{stats:?}");
@@ -162,13 +170,17 @@ fn one_round(kind: Kind, time: Duration, seed: u64) {
     println!("{kind:?}: {steps} steps, {looks} looks, {settled} of them at a settled limit, {:?}", stats.counts);
 }
 
-fn run(world: &World, kind: Kind, time: Duration, seed: u64) {
+fn run<'a>(world: &World, kind: Kind, time: Duration, seed: u64, file: Option<&'a File>) -> Option<Tiers<'a>> {
     let duties = match kind.mode {
-        FaultMode::Sigbus => vec![Duty::Serve, Duty::Evict],
+        FaultMode::Sigbus => vec![Duty::Serve, Duty::Evict, Duty::Tiers],
         FaultMode::Threads => vec![Duty::Serve, Duty::All, Duty::Evict],
     };
     let lent: Vec<_> = duties.into_iter().map(|duty| world.pager.lend(duty).unwrap()).collect();
+    let tiers = file.map(|file| Tiers::new(&world.pager, file, FILE));
     std::thread::scope(|scope| {
+        if let Some(tiers) = &tiers {
+            scope.spawn(|| tiers.come_and_go(world, seed));
+        }
         scope.spawn(|| watch::watch(world));
         if world.with.locked {
             scope.spawn(|| trouble::lock_and_unlock(world));
@@ -184,4 +196,5 @@ fn run(world: &World, kind: Kind, time: Duration, seed: u64) {
     }
     drop(lent);
     assert_eq!(PAGE_SIZE, 4096);
+    tiers
 }
