@@ -437,6 +437,18 @@ static int add_shared_region(void)
     return result != 0 ? result : zspager_remove_region(pager, region, 0);
 }
 
+static int add_tiers_of_pager(void)
+{
+    struct zspager *pager = own_pager(ZSPAGER_FAULT_THREADS);
+    struct zswap_tier_ops ops = {.struct_size = sizeof ops, .put = put, .get = get, .remove = forget};
+    struct zswap_tier_options options = {.struct_size = sizeof options, .name = "a tier"};
+    uint32_t tier = 77;
+    int result = zspager_add_tier(pager, &ops, NULL, &options, &tier);
+    if (result == 0)
+        result = zspager_add_file_tier(pager, "a file", file, 1 << 20, &tier);
+    return result != 0 ? result : zspager_remove_tier(pager, tier);
+}
+
 static int use_pager(void)
 {
     int from = failing_from;
@@ -520,6 +532,7 @@ static const struct {
     {"zspager_add_region", add_region, MAY_FAIL},
     {"zspager_map, zspager_unmap", map_region, MAY_FAIL},
     {"zspager_add_region, shared", add_shared_region, MAY_FAIL},
+    {"zspager_add_tier, zspager_add_file_tier, zspager_remove_tier", add_tiers_of_pager, MAY_FAIL},
     {"all other calls of a pager", use_pager, HAS_TO_WORK},
 #endif
 };

@@ -3,6 +3,7 @@
 #define _GNU_SOURCE
 #include "pager.h"
 #include "refuse_each.h"
+#include "tier.h"
 
 enum { RESIDENT = 16, REGION = 32, ROOM = 1 << 16 };
 
@@ -356,6 +357,49 @@ static void make_pages_on_file(void)
     OK(write_back());
 }
 
+static struct shelf shelf;
+static uint32_t tier = 77;
+
+/* A handler may not call a tier, so a pager without threads takes none. */
+static int add_tier(void)
+{
+    return !has_threads || tier != 77 ? 0 : zspager_add_tier(pager, &shelf_ops, &shelf, NULL, &tier);
+}
+
+static int add_file_tier(void)
+{
+    return tier != 77 ? 0 : zspager_add_file_tier(pager, "file", file, 4 * MIB, &tier);
+}
+
+static int remove_tier(void)
+{
+    int result = tier == 77 ? 0 : zspager_remove_tier(pager, tier);
+    if (result == 0)
+        tier = 77;
+    return result;
+}
+
+static void prepare_remove_tier(void)
+{
+    OK(add_file_tier());
+}
+
+/* Lets pages go to the tier and come back. */
+static void undo_add_tier(void)
+{
+    struct zswap_tier_stats stats = {.struct_size = sizeof stats};
+    if (tier == 77)
+        return;
+    settle();
+    OK(write_back());
+    OK(zspager_tier_stats(pager, tier, &stats));
+    CHECK(stats.puts > 0);
+    check_region();
+    OK(zspager_discard(pager, memory, REGION * PAGE));
+    write_region();
+    OK(remove_tier());
+}
+
 static int compact(void)
 {
     uint64_t freed = 0;
@@ -396,6 +440,7 @@ static const struct act acts[] = {
     {"zspager_hold", NULL, hold, undo_hold, 3, 0},
     {"zspager_discard", prepare_discard, discard, undo_discard, 3, 0},
     {"zspager_evict", bring_in, evict, settle, 0, 0},
+    {"zspager_add_tier", NULL, add_tier, undo_add_tier, 0, 0},
     {"touches of pages on the file", make_pages_on_file, read_region, undo_file, 3, 0},
 };
 
@@ -409,6 +454,8 @@ static const struct act other_acts[] = {
     {"zspager_set_pool_limit, _kept_copies", NULL, limits, NULL, 0, 0},
     {"zspager_set_codec", NULL, set_codec, NULL, 0, 0},
     {"zspager_set_backing_file", NULL, set_file, undo_file, 0, 0},
+    {"zspager_add_file_tier", NULL, add_file_tier, undo_add_tier, 0, 0},
+    {"zspager_remove_tier", prepare_remove_tier, remove_tier, NULL, 0, 0},
     {"zspager_write_back", make_file, write_back, undo_file, 0, -EIO},
     {"zspager_compact", NULL, compact, NULL, 0, 0},
     {"zspager_stats and the like", NULL, ask, NULL, 0, 0},
@@ -470,6 +517,7 @@ int main(int count, char **arguments)
     for (size_t page = 0; page < REGION; page++)
         make_page(pages[page], page);
     make_stacks();
+    open_shelf(&shelf);
     /* The SIGBUS handler, and what its installation allocated, stay in the process. */
     first = pager_with(RESIDENT, ZSPAGER_FAULT_SIGBUS, 0);
     OK(zspager_destroy(first));

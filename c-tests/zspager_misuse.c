@@ -12,6 +12,9 @@ static void no_pointers(void)
     int fd = 7;
     struct zspager_stats stats = {.struct_size = sizeof stats};
     struct zspager *none = (void *)&number;
+    struct zswap_tier_ops ops = {.struct_size = sizeof ops};
+    struct zswap_tier_stats tier_stats = {.struct_size = sizeof tier_stats};
+    uint32_t tier = 7;
     RESULT(zspager_create(NULL, NULL, &none), -EINVAL);
     RESULT(zspager_create("test", NULL, NULL), -EINVAL);
     CHECK(none == (void *)&number);
@@ -25,6 +28,15 @@ static void no_pointers(void)
     RESULT(zspager_set_codec(NULL, 0, 0), -EINVAL);
     RESULT(zspager_set_kept_copies(NULL, 0), -EINVAL);
     RESULT(zspager_set_backing_file(NULL, -1, 0), -EINVAL);
+    RESULT(zspager_add_tier(NULL, &ops, NULL, NULL, &tier), -EINVAL);
+    RESULT(zspager_add_tier(pager, NULL, NULL, NULL, &tier), -EINVAL);
+    RESULT(zspager_add_tier(pager, &ops, NULL, NULL, NULL), -EINVAL);
+    RESULT(zspager_add_file_tier(NULL, "", -1, MIB, &tier), -EINVAL);
+    RESULT(zspager_add_file_tier(pager, NULL, -1, MIB, &tier), -EINVAL);
+    RESULT(zspager_add_file_tier(pager, "", -1, MIB, NULL), -EINVAL);
+    RESULT(zspager_remove_tier(NULL, 0), -EINVAL);
+    RESULT(zspager_tier_stats(NULL, 0, &tier_stats), -EINVAL);
+    RESULT(zspager_tier_stats(pager, 0, NULL), -EINVAL);
     RESULT(zspager_write_back(NULL, 1, &number), -EINVAL);
     RESULT(zspager_write_back(pager, 1, NULL), -EINVAL);
     RESULT(zspager_compact(NULL, NULL, &number), -EINVAL);
@@ -49,7 +61,7 @@ static void no_pointers(void)
     RESULT(zspager_stats_json(NULL, NULL, 0, &length), -EINVAL);
     RESULT(zspager_stats_json(pager, NULL, 0, NULL), -EINVAL);
     RESULT(zspager_stats_json(pager, NULL, 1, &length), -EINVAL);
-    CHECK(number == 7 && length == 7 && fd == 7);
+    CHECK(number == 7 && length == 7 && fd == 7 && tier == 7);
 }
 
 static void refused(struct zspager_options *options)
@@ -226,7 +238,8 @@ static void wrong_numbers(void)
     RESULT(zspager_set_backing_file(pager, 9999, MIB), -EINVAL);
     RESULT(zspager_set_backing_file(pager, -1, MIB), -EINVAL);
     RESULT(zspager_write_back(pager, 1, &number), -EINVAL);
-    RESULT(zspager_run(pager, 3), -EINVAL);
+    RESULT(zspager_run(pager, 4), -EINVAL);
+    RESULT(zspager_run(pager, UINT32_MAX), -EINVAL);
     RESULT(zspager_latency_permille(pager, 1001, &number), -EINVAL);
     CHECK(number == 7);
 }

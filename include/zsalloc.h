@@ -2588,6 +2588,8 @@ int zspager_destroy(struct zspager *pager);
  * ZSPAGER_FAULT_THREADS it also brings pages back. Keep at least one such thread as long as there
  * are regions: with ZSPAGER_FAULT_THREADS, without one, a thread that touches a page that is not in
  * memory sleeps until there is one. With ZSPAGER_RUN_EVICT, the thread evicts ahead; one is enough.
+ * With ZSPAGER_RUN_TIERS, it calls tiers for touches that are served in a signal handler, and
+ * writes to them: zspager_add_tier() needs it. ZSPAGER_RUN_ALL does all of this.
  *
  * duty: one of ZSPAGER_RUN_*.
  *
@@ -3059,7 +3061,7 @@ int zspager_latency_permille(struct zspager *pager, uint32_t permille, uint64_t 
  * nanoseconds for i up to 3, and at (4 + i % 4) << (i / 4 - 1) nanoseconds from 4 on. Later
  * versions may add members.
  *
- * This version needs at most 12 KiB, and 4 KiB more for each region.
+ * This version needs at most 12 KiB, and 4 KiB more for each region, and 8 KiB for each tier.
  *
  * Errors:
  * -EINVAL: pager or length is NULL, or buffer is NULL and size is not 0.
@@ -3309,9 +3311,10 @@ int zspager_stats_json(struct zspager *pager, char *buffer, size_t size, size_t 
  * the tier's own, because the caller's call takes as long. They must return normally: no longjmp, no
  * C++ exception. They may call what callbacks may call (see CALLBACKS), such as stores, invalidations
  * and loads of pages in the pool. Functions that use tiers fail with -EBUSY in them, also those of
- * another zswap: zswap_shrink(), zswap_shrink_area(), zswap_compact(), zswap_add_tier(),
- * zswap_add_file_tier(), zswap_remove_tier(), zswap_set_backing_file(), zswap_set_writeback(), and
- * loads of pages that are on tiers of the program's own. If they take a lock, do not hold it during a
+ * another zswap: zswap_shrink(), zswap_shrink_area(), zswap_shrink_by(), zswap_shrink_area_by(),
+ * zswap_compact(), zswap_add_tier(), zswap_add_file_tier(), zswap_remove_tier(),
+ * zswap_set_backing_file(), zswap_set_writeback(), and loads of pages that are on tiers of the
+ * program's own. If they take a lock, do not hold it during a
  * call that may call them.
  *
  * Memory. A page on a tier takes 3 bytes of memory if extents are full, and the 8 bytes of its area's

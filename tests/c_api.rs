@@ -235,6 +235,11 @@ fn zspager() {
 }
 
 #[test]
+fn zspager_tiers() {
+    test_pager("zspager_tiers", &[]);
+}
+
+#[test]
 fn zspager_misuse() {
     test_pager("zspager_misuse", &[]);
 }
@@ -256,11 +261,6 @@ fn zspager_hold() {
 #[test]
 fn zspager_fork() {
     test_pager("zspager_fork", &[]);
-}
-
-#[test]
-fn zspager_tiers() {
-    test_pager("zspager_tiers", &[]);
 }
 
 #[test]

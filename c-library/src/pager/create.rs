@@ -74,6 +74,8 @@ export! {
     /// ZSPAGER_FAULT_THREADS it also brings pages back. Keep at least one such thread as long as there
     /// are regions: with ZSPAGER_FAULT_THREADS, without one, a thread that touches a page that is not in
     /// memory sleeps until there is one. With ZSPAGER_RUN_EVICT, the thread evicts ahead; one is enough.
+    /// With ZSPAGER_RUN_TIERS, it calls tiers for touches that are served in a signal handler, and
+    /// writes to them: zspager_add_tier() needs it. ZSPAGER_RUN_ALL does all of this.
     ///
     /// duty: one of ZSPAGER_RUN_*.
     ///

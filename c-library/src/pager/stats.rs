@@ -55,7 +55,7 @@ export! {
     /// nanoseconds for i up to 3, and at (4 + i % 4) << (i / 4 - 1) nanoseconds from 4 on. Later
     /// versions may add members.
     ///
-    /// This version needs at most 12 KiB, and 4 KiB more for each region.
+    /// This version needs at most 12 KiB, and 4 KiB more for each region, and 8 KiB for each tier.
     ///
     /// Errors:
     /// -EINVAL: pager or length is NULL, or buffer is NULL and size is not 0.
