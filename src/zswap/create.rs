@@ -17,7 +17,7 @@ use crate::os::{self, Os};
 use crate::pool::Pool;
 use crate::pool::options::PoolOptions;
 use crate::sync::{AtomicU64, Lock, Rank};
-use std::sync::RwLock;
+use std::sync::{Mutex, RwLock};
 
 impl Zswap {
     /// Creates a zswap without areas. `name` is for people: it is in [`Zswap::snapshot`], and is the name of a pool in
@@ -48,6 +48,7 @@ impl Zswap {
             batches: Batches::default(),
             claims: Claims::new(tuning.max_claims.unwrap_or(1024))?,
             target: RwLock::new(WritebackTarget::None),
+            adding: Mutex::new(()),
             walk: Lock::new(Rank::Walk, ()),
             areas: Lock::new(Rank::Areas, Areas::default()),
             shards: processors.min(MAX_SHARDS),

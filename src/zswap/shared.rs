@@ -20,7 +20,7 @@ use crate::os::Os;
 use crate::pool::Pool;
 use crate::sync::{AtomicU32, AtomicU64, Lock, Ordering::Relaxed};
 use crate::units::PAGE;
-use std::sync::{PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard};
 
 /// Writes a page to where the embedder keeps pages, as [`crate::Zswap::set_writeback`] says.
 pub type Writeback = dyn Fn(&Area, u64, &[u8; PAGE]) -> Result<(), Refusal> + Send + Sync;
@@ -111,6 +111,8 @@ pub struct Shared {
     pub batches: Batches,
     pub claims: Claims,
     pub target: RwLock<WritebackTarget>,
+    /// Held by a thread that adds a tier.
+    pub adding: Mutex<()>,
     /// Held by the thread that walks over all areas.
     pub walk: Lock<()>,
     pub areas: Lock<Areas>,

@@ -14,8 +14,6 @@ use crate::sync::Ordering::Relaxed;
 use crate::units::PAGE;
 #[cfg(feature = "json")]
 use std::mem::MaybeUninit;
-#[cfg(feature = "json")]
-use std::sync::RwLockReadGuard;
 
 /// What a zswap and each of its areas have and did, at one moment.
 #[derive(Clone, Debug)]
@@ -39,7 +37,7 @@ pub struct Snapshot {
 #[cfg_attr(feature = "json", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct TierSnapshot {
-    /// The name of the tier ([`crate::TierOptions::name`]). Empty: it has none.
+    /// The name of the tier ([`crate::TierOptions::name`]), its first 256 bytes at most. Empty: it has none.
     pub name: String,
     /// Its statistics. In JSON they are beside the name.
     #[cfg_attr(feature = "json", serde(flatten))]
@@ -72,10 +70,9 @@ struct WalkedSnapshot<'a> {
     tiers: TiersInJson<'a>,
 }
 
-/// The tiers of a [`WalkedSnapshot`]. They stay as they are until it is written: a clone of the list would count as a
-/// user of the tiers.
+/// The tiers of a [`WalkedSnapshot`], read one after the other as they are written.
 #[cfg(feature = "json")]
-struct TiersInJson<'a>(RwLockReadGuard<'a, WritebackTarget>);
+struct TiersInJson<'a>(&'a Shared);
 
 /// The form of [`TierSnapshot`], without memory for the name.
 #[cfg(feature = "json")]
@@ -89,9 +86,47 @@ struct NamedTier<'a> {
 #[cfg(feature = "json")]
 impl serde::Serialize for TiersInJson<'_> {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
-        let WritebackTarget::Tiers(tiers) = &*self.0 else { return serializer.collect_seq([(); 0]) };
-        serializer.collect_seq(tiers.iter().map(|store| NamedTier { name: &store.name, stats: store.stats() }))
+        use serde::ser::SerializeSeq;
+        let mut sequence = serializer.serialize_seq(None)?;
+        for (name, stats) in (0..MAX_TIERS).map_while(|at| tier_at(self.0, at)) {
+            sequence.serialize_element(&NamedTier { name: name.text(), stats })?;
+        }
+        sequence.end()
     }
+}
+
+/// Most bytes of a tier's name that a snapshot shows.
+const NAME: usize = 256;
+
+/// A copy of a tier's name, or of as much of it as there is room for.
+struct TierName {
+    bytes: [u8; NAME],
+    length: usize,
+}
+
+impl TierName {
+    fn of(name: &str) -> Self {
+        let mut length = name.len().min(NAME);
+        while !name.is_char_boundary(length) {
+            length -= 1;
+        }
+        let mut bytes = [0; NAME];
+        bytes[..length].copy_from_slice(&name.as_bytes()[..length]);
+        Self { bytes, length }
+    }
+
+    fn text(&self) -> &str {
+        str::from_utf8(&self.bytes[..self.length]).unwrap_or_default()
+    }
+}
+
+/// Returns the name and the statistics of a tier, by its place in the order. They are copied under the lock, and what
+/// is done with them comes after: memory of the program's may be under a pager, whose touches take this lock. A clone
+/// of the list would count as a user of the tiers.
+fn tier_at(shared: &Shared, at: usize) -> Option<(TierName, TierStats)> {
+    let target = shared.read_target();
+    let WritebackTarget::Tiers(tiers) = &*target else { return None };
+    tiers.iter().nth(at).map(|store| (TierName::of(&store.name), store.stats()))
 }
 
 impl Zswap {
@@ -115,10 +150,8 @@ impl Zswap {
 
     fn tier_snapshots(&self) -> Result<Vec<TierSnapshot>> {
         let mut of_tiers = heap::with_capacity(MAX_TIERS)?;
-        if let WritebackTarget::Tiers(tiers) = &*self.shared.read_target() {
-            for store in tiers.iter() {
-                of_tiers.push(TierSnapshot { name: heap::text(&store.name)?, stats: store.stats() });
-            }
+        for (name, stats) in (0..MAX_TIERS).map_while(|at| tier_at(&self.shared, at)) {
+            of_tiers.push(TierSnapshot { name: heap::text(name.text())?, stats });
         }
         Ok(of_tiers)
     }
@@ -158,7 +191,7 @@ impl Zswap {
     #[cfg(feature = "json")]
     pub(crate) fn walked_snapshot(&self) -> Result<impl serde::Serialize> {
         let (areas, zswap) = self.at_one_moment()?;
-        let tiers = TiersInJson(self.shared.read_target());
+        let tiers = TiersInJson(&self.shared);
         Ok(WalkedSnapshot { version: SNAPSHOT_VERSION, name: self.name(), zswap, areas, tiers })
     }
 

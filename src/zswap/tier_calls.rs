@@ -15,6 +15,8 @@ use std::sync::PoisonError;
 
 const NO_TIER: Error = Error::NotFound(sentence(&"the zswap has no tier of this number"));
 
+const CHANGED: Error = Error::Busy(sentence(&"another thread replaced all tiers meanwhile: try again"));
+
 /// How often a removal looks whether the calls that use the tier have ended.
 const LOOKS: usize = 1000;
 
@@ -44,19 +46,23 @@ impl Zswap {
     fn push_tier(&self, new: NewTier) -> Result<u32> {
         let _call = self.shared.begin()?;
         check_not_in_tier()?;
+        // One thread at a time adds a tier. The store is made before the lock of the target is taken, which touches
+        // take: they may be of memory that this thread needs.
+        let alone = self.shared.adding.lock().unwrap_or_else(PoisonError::into_inner);
+        let store = self.shared.tiers().store_for(&self.shared.os, new)?;
         let (added, replaced) = {
             let mut target = self.shared.target.write().unwrap_or_else(PoisonError::into_inner);
             if let WritebackTarget::Tiers(tiers) = &mut *target {
-                (tiers.push(&self.shared.os, new), None)
+                (tiers.push(store), None)
             } else {
-                let mut tiers = TierList::default();
-                let added = tiers.push(&self.shared.os, new);
-                (added, added.is_ok().then(|| std::mem::replace(&mut *target, WritebackTarget::Tiers(tiers))))
+                let tier = store.tier;
+                (Ok(tier), Some(std::mem::replace(&mut *target, WritebackTarget::Tiers(TierList::of(store)))))
             }
         };
-        // Dropped with no lock held, because dropping a callback runs code of the user's.
+        drop(alone);
+        // Dropped with no lock held, because dropping a callback or a tier runs code of the user's.
         drop(replaced);
-        added
+        added.map_err(|_| CHANGED)
     }
 
     /// Removes a tier. Moves the pages that are on it to the others first, as far as these have room and the pages'

@@ -215,9 +215,10 @@ impl Zswap {
     pub fn set_backing_file(&self, file: Option<(BorrowedFd<'_>, u64)>) -> Result<()> {
         let target = match file {
             Some((fd, bytes)) => {
-                let (os, mut tiers) = (&self.shared.os, TierList::default());
-                tiers.push(os, NewTier::of_file(os, String::new(), fd, bytes)?)?;
-                WritebackTarget::Tiers(tiers)
+                let (os, none) = (&self.shared.os, TierList::default());
+                WritebackTarget::Tiers(TierList::of(
+                    none.store_for(os, NewTier::of_file(os, String::new(), fd, bytes)?)?,
+                ))
             }
             None => WritebackTarget::None,
         };

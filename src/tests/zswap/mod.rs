@@ -1,5 +1,6 @@
 //! Tests of zswap.
 
+mod adding_tiers;
 mod ages;
 mod basics;
 mod callbacks;

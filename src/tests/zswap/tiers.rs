@@ -23,14 +23,14 @@ fn page(offset: u64, version: u64) -> PageBytes {
     if offset.is_multiple_of(3) { noise(number) } else { compressible(number) }
 }
 
-fn own(zswap: &Zswap, name: &str) -> (u32, Arc<OwnTierState>) {
+pub fn own(zswap: &Zswap, name: &str) -> (u32, Arc<OwnTierState>) {
     let state = Arc::<OwnTierState>::default();
     let options = TierOptions { name: name.into(), max_bytes: 64 << 20 };
     (zswap.add_tier(OwnTier(state.clone()), &options).unwrap(), state)
 }
 
 /// Makes a zswap with an area of `pages` pages and `tiers` tiers of the program's own.
-fn with_tiers(pages: u64, tiers: usize) -> (Zswap, Area, Vec<Arc<OwnTierState>>) {
+pub fn with_tiers(pages: u64, tiers: usize) -> (Zswap, Area, Vec<Arc<OwnTierState>>) {
     let zswap = Zswap::new("test", &ZswapOptions::default()).unwrap();
     let states = (0..tiers).map(|number| {
         let (tier, state) = own(&zswap, &format!("tier {number}"));
@@ -331,22 +331,6 @@ fn pages_of_an_area_that_names_no_other_tier_keep_theirs() {
     assert_eq!(only.shrink(64), Ok(64));
     assert_all(&only, 2);
     assert_eq!(tiers.len(), 2);
-}
-
-#[test]
-fn eight_tiers_are_the_most() {
-    let (zswap, _area, _tiers) = with_tiers(1, 8);
-    let more = zswap.add_tier(OwnTier(Arc::default()), &TierOptions::default());
-    assert!(matches!(more, Err(Error::Busy(_))));
-    assert_eq!(zswap.remove_tier(3), Ok(()));
-    let number = zswap.add_tier(OwnTier(Arc::default()), &TierOptions { max_bytes: 16 << 40, ..Default::default() });
-    assert!(matches!(number, Err(Error::NoMemory(_))), "16 TiB need all slots");
-    assert_eq!(zswap.add_tier(OwnTier(Arc::default()), &TierOptions::default()), Ok(3));
-    for max_bytes in [0, 4095, (16 << 40) + 1] {
-        let wrong = TierOptions { max_bytes, ..Default::default() };
-        let wrong = Zswap::new("test", &ZswapOptions::default()).unwrap().add_tier(OwnTier(Arc::default()), &wrong);
-        assert!(matches!(wrong, Err(Error::Invalid(_))));
-    }
 }
 
 /// After a larger tier, a smaller one has its slots: nothing goes on where the larger one had more.

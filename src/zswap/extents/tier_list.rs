@@ -12,6 +12,8 @@ use std::ops::Range;
 const EXTENTS: u64 = 1 << 23;
 const BLOCKS_OF_EXTENT: u64 = 16;
 
+const MANY: Error = Error::Busy(sentence(&"the zswap has 8 tiers already: remove one first"));
+
 /// The tiers of a zswap, in the order in which pages are written to them. A clone has the tiers that there were.
 #[derive(Clone, Default)]
 pub struct TierList {
@@ -19,6 +21,13 @@ pub struct TierList {
 }
 
 impl TierList {
+    /// Makes a list of one tier.
+    pub fn of(store: Counted<ExtentStore>) -> Self {
+        let mut list = Self::default();
+        list.stores[0] = Some(store);
+        list
+    }
+
     /// Returns the tiers in their order.
     pub fn iter(&self) -> impl Iterator<Item = &Counted<ExtentStore>> {
         self.stores.iter().flatten()
@@ -40,14 +49,30 @@ impl TierList {
         self.iter().any(|store| store.strong_count() > 1 || !store.is_unused())
     }
 
-    /// Puts a new tier behind the others. Returns its number.
-    pub fn push(&mut self, os: &Os, new: NewTier) -> Result<u32> {
-        const MANY: Error = Error::Busy(sentence(&"the zswap has 8 tiers already: remove one first"));
-        let free = self.stores.iter().position(Option::is_none).ok_or(MANY)?;
+    /// Makes the store of a new tier, which [`TierList::push`] puts behind the others. Allocates.
+    pub fn store_for(&self, os: &Os, new: NewTier) -> Result<Counted<ExtentStore>> {
+        if self.stores.iter().all(Option::is_some) {
+            return Err(MANY);
+        }
         let unused = |tier: &u32| self.numbered(*tier).is_none();
-        let tier = (0..MAX_TIERS as u32).find(unused).expect("fewer tiers than numbers");
+        let tier = (0..MAX_TIERS as u32).find(unused).ok_or(MANY)?;
         let slots = self.slots_for(new.blocks())?;
-        self.stores[free] = Some(Counted::new(ExtentStore::new(os, new, tier, slots)?)?);
+        Counted::new(ExtentStore::new(os, new, tier, slots)?)
+    }
+
+    /// Puts a new tier behind the others, and returns its number. Gives it back if the list has changed so that its
+    /// number or its slots are taken. Allocates nothing.
+    pub fn push(&mut self, store: Counted<ExtentStore>) -> std::result::Result<u32, Counted<ExtentStore>> {
+        let slots = store.slots();
+        let meets = |other: &Counted<ExtentStore>| {
+            other.tier == store.tier || other.slots().start < slots.end && slots.start < other.slots().end
+        };
+        if self.iter().any(meets) {
+            return Err(store);
+        }
+        let tier = store.tier;
+        let Some(free) = self.stores.iter_mut().find(|place| place.is_none()) else { return Err(store) };
+        *free = Some(store);
         Ok(tier)
     }
 
