@@ -8,6 +8,7 @@ use super::area_turn::AreaTurn;
 use super::entry::{self, Seed};
 use super::extents::buffers::Buffer;
 use super::extents::cleaning::{Density, LOOKS, VICTIMS};
+use super::extents::extent_table::PinnedExtent;
 use super::extents::format::{self, Builder};
 use super::extents::store::ExtentStore;
 use super::extents::tier_list::TierList;
@@ -133,7 +134,7 @@ impl<'a, 'b> NewExtent<'a, 'b> {
     /// Takes the live entries of an extent over. Returns their bytes, or none if a new extent could not be written.
     fn empty(&mut self, first: ExtentEntry, from: &mut Buffer) -> Option<u64> {
         // Gone, or its slot is that of a newer one: there are others.
-        let Some(pinned) = self.from.pin(first) else { return Some(0) };
+        let Some(pinned) = self.from.pin(first).filter(PinnedExtent::is_written) else { return Some(0) };
         let placed = pinned.placed();
         // What can't be read stays where it is: a load says so.
         let Some(bytes) = self.from.read_whole(placed, from) else { return Some(0) };

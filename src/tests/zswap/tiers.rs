@@ -2,7 +2,7 @@
 //! time.
 
 use super::own_tier::{OwnTier, OwnTierState};
-use super::{PageBytes, Until, compressible, load, noise, take};
+use super::{PageBytes, Until, WATCHDOG, compressible, load, noise, take};
 use crate::os::{Call, Os, injected::Faults};
 use crate::tests::shared::Rng;
 use crate::zswap::word::WordKind;
@@ -13,6 +13,7 @@ use std::fs::File;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::mpsc::channel;
 use std::thread;
 use std::time::Duration;
 
@@ -311,6 +312,30 @@ fn what_a_file_had_room_for_but_could_not_write_goes_to_the_next_tier() {
     faults.fail(Call::Write, 1, 1 << 40);
     assert_eq!(zswap.remove_tier(first), Ok(()));
     assert_eq!(pages_on(&zswap, last), 300);
+    assert_all(&area, 0);
+}
+
+/// A tier is removed while an extent is on its way there. It is not asked for what it does not have yet.
+#[test]
+fn an_extent_that_is_being_put_is_not_read() {
+    let (zswap, area, tiers) = with_tiers(64, 2);
+    store_all(&area, 0);
+    let ((entered, enters), (go_on, goes_on)) = (channel(), channel());
+    *tiers[0].in_put.lock().unwrap() = Some(Box::new(move || {
+        entered.send(()).unwrap();
+        goes_on.recv_timeout(WATCHDOG).unwrap();
+    }));
+    thread::scope(|threads| {
+        let shrink = threads.spawn(|| zswap.shrink(64));
+        enters.recv_timeout(WATCHDOG).unwrap();
+        assert!(matches!(zswap.remove_tier(0), Err(Error::Busy(_))));
+        assert_eq!((tiers[0].gets.load(SeqCst), zswap.tier_stats(0).unwrap().damaged), (0, 0));
+        go_on.send(()).unwrap();
+        (0..8).for_each(|_| _ = go_on.send(()));
+        assert_eq!(shrink.join().unwrap(), Ok(64));
+    });
+    *tiers[0].in_put.lock().unwrap() = None;
+    assert_eq!(zswap.remove_tier(0), Ok(()));
     assert_all(&area, 0);
 }
 

@@ -9,7 +9,11 @@ use super::slot::{DyingSlots, MadeDying, SlotCell, after};
 use crate::error::{Error, Result, not_given};
 use crate::field::Field;
 use crate::os::{Mapping, Os};
-use crate::sync::{AtomicU16, AtomicU32, AtomicU64, Lock, Ordering::Relaxed, Rank};
+use crate::sync::{
+    AtomicU16, AtomicU32, AtomicU64, Lock,
+    Ordering::{Acquire, Relaxed, Release},
+    Rank,
+};
 use crate::units::{PAGE, pages_of};
 use std::ops::Range;
 
@@ -26,7 +30,7 @@ struct Record {
     place: AtomicU64,
     /// The link of a dying slot.
     next: AtomicU32,
-    /// How many entries the extent had when it was made.
+    /// How many entries the extent had when it was made; 0 while it is being written.
     count: AtomicU32,
     lengths: [AtomicU16; MAX_ENTRIES],
 }
@@ -255,7 +259,8 @@ fn run_of(place: u64) -> BlockRun {
 }
 
 impl<'a> NewSlot<'a> {
-    /// Opens the slot for an extent whose entries have these lengths, pinned. The entries live from now on.
+    /// Opens the slot for an extent whose entries have these lengths, pinned. The entries live from now on, and nobody
+    /// reads them before [`PinnedExtent::note_written`].
     pub fn open(self, id: u64, run: BlockRun, lengths: impl Iterator<Item = usize>) -> (PinnedExtent<'a>, u16) {
         let (table, slot) = (self.table, self.slot);
         std::mem::forget(self);
@@ -268,7 +273,7 @@ impl<'a> NewSlot<'a> {
         }
         record.id.store(id, Relaxed);
         record.place.store(BLOCKS.set(FIRST_BLOCK.set(0, run.first), run.count as u64), Relaxed);
-        record.count.store(count as u32, Relaxed);
+        record.count.store(0, Relaxed);
         table.live_bytes.fetch_add(bytes as u64, Relaxed);
         table.live_entries.fetch_add(count as u64, Relaxed);
         table.live_blocks.fetch_add(run.count as u64, Relaxed);
@@ -286,6 +291,18 @@ impl Drop for NewSlot<'_> {
 impl PinnedExtent<'_> {
     fn record(&self) -> &Record {
         self.table.record(self.slot)
+    }
+
+    /// Notes that an extent of `count` entries was written, all of it or a part.
+    pub fn note_written(&self, count: usize) {
+        // Release pairs with the Acquire of `is_written`: what the tier was passed comes before. Threads that load a
+        // page know by its page word.
+        self.record().count.store(count as u32, Release);
+    }
+
+    /// Whether the extent was written. While it is being written its tier has not heard of it.
+    pub fn is_written(&self) -> bool {
+        self.record().count.load(Acquire) != 0
     }
 
     /// Returns the number of the extent.

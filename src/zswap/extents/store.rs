@@ -316,6 +316,9 @@ impl ExtentStore {
         let lengths = (0..builder.count()).map(|number| builder.entry(number).bytes);
         let (pinned, generation) = slot.open(number, run, lengths);
         let (bytes, error) = self.medium.put(number, run, builder, self.owner);
+        if bytes > 0 {
+            pinned.note_written(builder.count());
+        }
         match error {
             Some(error) => self.failed(error),
             None => self.counts.put(builder.bytes()),
