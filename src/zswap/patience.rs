@@ -70,7 +70,8 @@ impl Drop for InTier {
 }
 
 /// Refuses a call that uses tiers to a thread that is in a call of one: it would wait for itself. Never called in a
-/// signal handler.
+/// signal handler. Not inlined, as `in_callback`: there the variable would be looked up.
+#[inline(never)]
 pub fn check_not_in_tier() -> Result<()> {
     const IN_TIER: Error =
         Error::Busy(sentence(&"a tier's own functions can't use tiers: make the call when they have returned"));

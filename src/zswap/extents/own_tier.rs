@@ -1,4 +1,7 @@
 //! A tier of the program's own: calls of it, and how much of it is taken.
+//!
+//! The calls are not inlined: they have thread-local variables, which the compiler would look up in the callers before
+//! it knows which kind of tier it is. In a library loaded by dlopen the first access allocates, and touches are not to.
 
 use super::super::patience::InTier;
 use super::super::tier::{ExtentId, Tier, TierFailure};
@@ -53,6 +56,7 @@ impl OwnTier {
     }
 
     /// Takes room for an extent of this many blocks. `cleans`: what is set aside may be taken.
+    #[inline(never)]
     pub fn take(&self, wanted: usize, cleans: bool) -> Option<BlockRun> {
         let blocks = self.blocks - if cleans { 0 } else { self.set_aside() };
         let more = |taken: u64| Some(taken + wanted as u64).filter(|&taken| taken <= blocks);
@@ -72,16 +76,19 @@ impl OwnTier {
     }
 
     /// Puts an extent.
+    #[inline(never)]
     pub fn put(&self, number: u64, bytes: &[u8]) -> Result<(), TierFailure> {
         self.call(|tier| tier.put(self.id(number), bytes))
     }
 
     /// Reads a range of an extent.
+    #[inline(never)]
     pub fn get(&self, number: u64, from: usize, bytes: &mut [u8]) -> Result<(), TierFailure> {
         self.call(|tier| tier.get(self.id(number), from, bytes))
     }
 
     /// Removes an extent.
+    #[inline(never)]
     pub fn remove(&self, number: u64) -> Result<(), TierFailure> {
         self.call(|tier| tier.remove(self.id(number)))
     }
