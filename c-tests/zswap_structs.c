@@ -163,7 +163,7 @@ static void newer_tiers(struct zswap *zswap)
 {
     static struct shelf shelf;
     struct new_tier_ops ops = {.known = shelf_ops};
-    struct new_tier_options options = {.known = {.struct_size = sizeof options}};
+    struct new_tier_options options = {.known = {.struct_size = sizeof options, .max_bytes = MIB}};
     struct new_tier_stats stats;
     uint32_t tier = 77;
     open_shelf(&shelf);
